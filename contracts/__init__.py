@@ -1,0 +1,1 @@
+"""What crosses a topic: messages, identities, topic names and closed lists, shared by every room."""

@@ -1,0 +1,52 @@
+"""The closed lists of what can become of a record: outcomes and dead-letter codes."""
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """How a record that was read ends; the five sum to what was received (invariant 1)."""
+
+    TALLIED = "tallied"
+    LATE = "late"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+    DROPPED = "dropped"
+
+
+class DeadLetterCode(StrEnum):
+    """Why a record was rejected to the dead-letter topic."""
+
+    NOT_JSON = "not_json"
+    NOT_UTF8 = "not_utf8"
+    NOT_AN_OBJECT = "not_an_object"
+    TOO_DEEP = "too_deep"
+    EMPTY_VALUE = "empty_value"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    NOT_FINITE = "not_finite"
+    BAD_TIME = "bad_time"
+    FUTURE_TIME = "future_time"
+    UNKNOWN_MODEL = "unknown_model"
+    UNKNOWN_KIND = "unknown_kind"
+    TOO_LARGE = "too_large"
+    TOO_MANY_FIELDS = "too_many_fields"
+    OVERSIZE = "oversize"
+
+
+DEAD_LETTER_HELP: dict[DeadLetterCode, str] = {
+    DeadLetterCode.NOT_JSON: "The value is not one JSON text. Send one JSON object a record.",
+    DeadLetterCode.NOT_UTF8: "The value is not UTF-8. Encode JSON as UTF-8.",
+    DeadLetterCode.NOT_AN_OBJECT: "The value is JSON but not an object. Send an object with the event's fields.",
+    DeadLetterCode.TOO_DEEP: "The JSON nests deeper than the limit. Flatten it or map the inner fields.",
+    DeadLetterCode.EMPTY_VALUE: "The record has no value. Do not send tombstones to an event topic.",
+    DeadLetterCode.MISSING_FIELD: "A required field (event_id, time, model, version or the mapped path) is absent.",
+    DeadLetterCode.WRONG_TYPE: "A required field has a type that the contract does not allow.",
+    DeadLetterCode.NOT_FINITE: "The text holds NaN or an infinity, which JSON does not have. Send null for a missing value.",
+    DeadLetterCode.BAD_TIME: "The time is neither RFC 3339 nor epoch in the configured unit.",
+    DeadLetterCode.FUTURE_TIME: "The event time is ahead of the broker's timestamp by more than the skew limit.",
+    DeadLetterCode.UNKNOWN_MODEL: "The model is not configured. Add it under models: or correct the producer.",
+    DeadLetterCode.UNKNOWN_KIND: "The kind is none of prediction, feature, label, or not the kind this topic carries.",
+    DeadLetterCode.TOO_LARGE: "The value is larger than the configured limit.",
+    DeadLetterCode.TOO_MANY_FIELDS: "The record has more fields than the configured limit.",
+    DeadLetterCode.OVERSIZE: "The broker refused the dead letter's size; only its address and SHA-256 were kept.",
+}

@@ -1,0 +1,61 @@
+"""Names that are computed from content, so that a replay repeats the name and not the effect."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+_ID_BYTES = 10
+
+
+def content_id(prefix: str, *parts: object) -> str:
+    """Return ``prefix-`` and 20 hex digits of a BLAKE2b hash over the JSON of ``parts``.
+
+    Two calls agree exactly when prefix and parts agree; parts must be JSON values.
+    """
+    text = json.dumps([prefix, *parts], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"{prefix}-{hashlib.blake2b(text.encode(), digest_size=_ID_BYTES).hexdigest()}"
+
+
+def incident_id(model: str, version: str, onset_ms: int, leader: str) -> str:
+    """Name an incident by the model version it touches, its onset and the subject that led it."""
+    return content_id("inc", model, version, onset_ms, leader)
+
+
+def verdict_id(model: str, version: str, segment: str, subject: str, kind: str, time_ms: int) -> str:
+    """Name a verdict by what it judges and the closed minute that decided it."""
+    return content_id("ver", model, version, segment, subject, kind, time_ms)
+
+
+def request_id(model: str, version: str, incident: str) -> str:
+    """Name a retrain request: one incident of one model version has one request (invariant 8)."""
+    return content_id("req", model, version, incident)
+
+
+def candidate_id(request: str) -> str:
+    """Name a candidate: one request yields at most one."""
+    return content_id("cand", request)
+
+
+def rollout_id(model: str, version: str, candidate: str) -> str:
+    """Name a rollout by the candidate it carries to production."""
+    return content_id("roll", model, version, candidate)
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """Return the partition of ``key`` by our own hash, the same in every process and language.
+
+    The hash is the first eight bytes (big-endian) of BLAKE2b of the UTF-8 key, modulo ``partitions``.
+    """
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % partitions
+
+
+def hash_ids(ids: Iterable[str], salt: bytes = b"") -> npt.NDArray[np.uint64]:
+    """Return 64-bit salted BLAKE2b hashes of ``ids``; shape ``(n,)``, a Python loop for low-rate use."""
+    return np.array(
+        [int.from_bytes(hashlib.blake2b(i.encode(), digest_size=8, key=salt).digest(), "big") for i in ids],
+        dtype=np.uint64,
+    )

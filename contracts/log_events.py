@@ -1,0 +1,38 @@
+"""The closed list of log events; every line a process logs carries one of these as ``event``."""
+
+from enum import StrEnum
+
+
+class LogEvent(StrEnum):
+    """What happened, never a sentence built from data; the data are fields beside it."""
+
+    STARTED = "started"
+    READY = "ready"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    BROKER_UNREACHABLE = "broker_unreachable"
+    PARTITIONS_ASSIGNED = "partitions_assigned"
+    PARTITIONS_REVOKED = "partitions_revoked"
+    STATE_RESTORED = "state_restored"
+    TRANSACTION_ABORTED = "transaction_aborted"
+    PRODUCER_FENCED = "producer_fenced"
+    DEAD_LETTER_LIMIT = "dead_letter_limit"
+    DEAD_LETTER_UNWRITABLE = "dead_letter_unwritable"
+    RECORDS_EXPIRED = "records_expired"
+    REFERENCE_LOADED = "reference_loaded"
+    VERDICT = "verdict"
+    INCIDENT_OPENED = "incident_opened"
+    INCIDENT_CLOSED = "incident_closed"
+    RETRAIN_REQUESTED = "retrain_requested"
+    RETRAIN_SUPPRESSED = "retrain_suppressed"
+    RETRAIN_STAGE = "retrain_stage"
+    REGISTRY_UNREACHABLE = "registry_unreachable"
+    GATE = "gate"
+    CANDIDATE = "candidate"
+    ROLLOUT_STEP = "rollout_step"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    MODEL_LOADED = "model_loaded"
+    CHILD_STARTED = "child_started"
+    CHILD_DIED = "child_died"
+    FATAL = "fatal"

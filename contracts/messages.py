@@ -1,0 +1,299 @@
+"""The low-rate messages of the loop, JSON on their topics: frozen, checked, with schema and version inside."""
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+FeatureValue = float | bool | str | None
+Text = Annotated[str, Field(min_length=1, max_length=512)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Message(BaseModel):
+    """A frozen message; unknown keys are refused so that a typo is an error and not a silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    schema_name: ClassVar[str]
+
+    def encode(self) -> bytes:
+        """Return the message as UTF-8 JSON."""
+        return self.model_dump_json(exclude_none=True, by_alias=True).encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> Self:
+        """Read a message; raises ``pydantic.ValidationError`` that names each bad field."""
+        return cls.model_validate_json(value)
+
+
+class _Event(Message):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    event_id: Text
+    time: AwareDatetime | int
+    model: Text
+
+
+class PredictionEvent(_Event):
+    """What a model was asked and what it answered."""
+
+    schema_name: ClassVar[str] = "prediction"
+    kind: Literal["prediction"] = "prediction"
+    version: Text
+    features: dict[str, FeatureValue] = {}
+    prediction: float | str | bool | dict[str, Share] | None = None
+    segment: dict[str, str | float | bool | None] | None = None
+    arm: Literal["champion", "canary"] | None = None
+    weight: Annotated[float, Field(gt=0)] | None = None
+    latency_ms: Annotated[float, Field(ge=0)] | None = None
+    entity_id: str | None = None
+    action: str | None = None
+    assignment_prob: Share | None = None
+
+
+class FeatureEvent(_Event):
+    """Features that travel apart from the prediction; the same event_id joins them."""
+
+    schema_name: ClassVar[str] = "feature"
+    kind: Literal["feature"] = "feature"
+    version: str | None = None
+    features: dict[str, FeatureValue] = {}
+    segment: dict[str, str | float | bool | None] | None = None
+    weight: Annotated[float, Field(gt=0)] | None = None
+    entity_id: str | None = None
+
+
+class LabelEvent(_Event):
+    """What turned out to be true, at the time it became known."""
+
+    schema_name: ClassVar[str] = "label"
+    kind: Literal["label"] = "label"
+    label: float | str | bool
+
+
+class Level(StrEnum):
+    """How loud a verdict is."""
+
+    PAGE = "page"
+    WARN = "warn"
+    INFORM = "inform"
+
+
+class VerdictKind(StrEnum):
+    """What a verdict is about."""
+
+    DATA_DRIFT = "data_drift"
+    PREDICTION_DRIFT = "prediction_drift"
+    PERFORMANCE = "performance"
+    CONCEPT_DRIFT = "concept_drift"
+    TRAIN_SERVE_SKEW = "train_serve_skew"
+    DATA_QUALITY = "data_quality"
+    RECOVERED = "recovered"
+
+
+class State(StrEnum):
+    """The state of a subject; ``unknown`` is neither good nor bad (invariant 5)."""
+
+    UNKNOWN = "unknown"
+    STEADY = "steady"
+    DRIFTING = "drifting"
+    BROKEN = "broken"
+    RECOVERING = "recovering"
+
+
+class SubjectType(StrEnum):
+    """What family a subject belongs to."""
+
+    FEATURE = "feature"
+    PREDICTION = "prediction"
+    PERFORMANCE = "performance"
+    QUALITY = "quality"
+    VOLUME = "volume"
+
+
+class Subject(Message):
+    """The thing that is watched: a feature, the prediction, a performance measure, a quality check."""
+
+    schema_name: ClassVar[str] = "subject"
+    type: SubjectType
+    name: str
+    check: str | None = None
+
+
+class Onset(Message):
+    """When a change began: the estimate and the interval it lies in."""
+
+    schema_name: ClassVar[str] = "onset"
+    time: AwareDatetime
+    low: AwareDatetime
+    high: AwareDatetime
+    row: int | None = None
+
+
+class Verdict(Message):
+    """One decision of the judge with the numbers behind it."""
+
+    schema_name: ClassVar[str] = "verdict"
+    schema_version: Literal[1] = 1
+    id: Text
+    time: AwareDatetime
+    model: Text
+    version: Text
+    segment: str = ""
+    subject: Subject
+    kind: VerdictKind
+    level: Level
+    state: State
+    cause: str
+    reason: str
+    statistic: float | None = None
+    threshold: float | None = None
+    effect: float | None = None
+    rows: int
+    row: int | None = None
+    onset: Onset | None = None
+    incident: str | None = None
+    reference: str | None = None
+    budgeted: bool = True
+    evidence: dict[str, Any] = {}
+
+
+class RetrainRequest(Message):
+    """Asks for a new model, with the evidence; its id makes it idempotent (invariant 8)."""
+
+    schema_name: ClassVar[str] = "retrain-request"
+    schema_version: Literal[1] = 1
+    id: Text
+    time: AwareDatetime
+    model: Text
+    version: Text
+    incident: Text
+    verdict: Text
+    kind: VerdictKind
+    cause: str
+    onset: Onset
+    subjects: tuple[str, ...]
+    reference: str | None = None
+    manual: bool = False
+    evidence: dict[str, Any] = {}
+
+
+class GateOutcome(StrEnum):
+    """The gate's total verdict: absence of evidence never passes."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    FAIL = "fail"
+    NO_EVIDENCE = "no_evidence"
+
+
+class Candidate(Message):
+    """A registered version that passed the gate and may go to production."""
+
+    schema_name: ClassVar[str] = "candidate"
+    schema_version: Literal[1] = 1
+    id: Text
+    time: AwareDatetime
+    request: Text
+    model: Text
+    version: Text
+    champion: Text
+    run_id: str
+    snapshot: str
+    reference: str
+    artifact: str
+    gate: GateOutcome
+    gate_reason: str
+    evidence: dict[str, Any] = {}
+
+
+class RolloutPhase(StrEnum):
+    """Where a model's rollout stands."""
+
+    STEADY = "steady"
+    CANARY = "canary"
+    HOLD = "hold"
+    AWAITING_APPROVAL = "awaiting_approval"
+    PROBATION = "probation"
+
+
+class Rollout(Message):
+    """The state of one model in production; the log's last record decides the champion and every weight.
+
+    ``weight_bp`` is the canary's share in basis points; the router applies it only until ``lease_until`` (its
+    clock), so that a dead controller cannot leave traffic on a canary. ``controller`` is opaque to readers.
+    """
+
+    schema_name: ClassVar[str] = "rollout"
+    schema_version: Literal[1] = 1
+    model: Text
+    epoch: Annotated[int, Field(ge=0)]
+    time: AwareDatetime
+    phase: RolloutPhase
+    champion: Text
+    canary: str | None = None
+    weight_bp: Annotated[int, Field(ge=0, le=10_000)] = 0
+    salt: str = ""
+    lease_until: AwareDatetime | None = None
+    candidate: str | None = None
+    request: str | None = None
+    reason: str = ""
+    controller: dict[str, Any] = {}
+
+
+class DeploymentAction(StrEnum):
+    """What a deployment record says was done."""
+
+    ADOPTED = "adopted"
+    STARTED = "started"
+    STEP = "step"
+    HELD = "held"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    REFUSED = "refused"
+    CONFIRMED = "confirmed"
+
+
+class Deployment(Message):
+    """One thing done to production, with its reason and numbers: the audit log of rollouts."""
+
+    schema_name: ClassVar[str] = "deployment"
+    schema_version: Literal[1] = 1
+    id: Text
+    time: AwareDatetime
+    model: Text
+    action: DeploymentAction
+    champion: Text
+    canary: str | None = None
+    weight_bp: int = 0
+    candidate: str | None = None
+    request: str | None = None
+    reason: str
+    evidence: dict[str, Any] = {}
+
+
+class Approval(Message):
+    """A person's word on a request or a rollout."""
+
+    schema_name: ClassVar[str] = "approval"
+    schema_version: Literal[1] = 1
+    time: AwareDatetime
+    target: Literal["request", "rollout"]
+    id: Text
+    model: Text
+    decision: Literal["approve", "reject", "roll_back"]
+    by: Text
+    note: str = ""
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    PredictionEvent,
+    FeatureEvent,
+    LabelEvent,
+    Verdict,
+    RetrainRequest,
+    Candidate,
+    Rollout,
+    Deployment,
+    Approval,
+)

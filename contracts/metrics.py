@@ -1,0 +1,147 @@
+"""The closed list of exported metrics; code, docs/metrics.md, dashboards and alert tests read it."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family: its name is the prefix ``stationkeeper_`` and the suffix rules of Prometheus."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+
+
+class Sample(NamedTuple):
+    """One value of one series, handed by a stage to whoever renders ``/metrics``.
+
+    ``labels`` holds the values in the order of the metric's label names. ``buckets`` (upper bound, cumulative
+    count) and ``sum`` are for histograms only; ``exemplar`` is a verdict id shown under OpenMetrics.
+    """
+
+    metric: str
+    labels: tuple[str, ...]
+    value: float
+    exemplar: str | None = None
+    buckets: tuple[tuple[float, int], ...] = ()
+    sum: float = 0.0
+
+
+_SUBJECT = ("model", "version", "segment", "subject")
+
+METRICS: tuple[Metric, ...] = (
+    Metric("stationkeeper_build_info", "gauge", ("version", "role"), "Always 1; the labels say what runs."),
+    Metric("stationkeeper_records_received_total", "counter", ("topic", "partition"), "Records read and committed."),
+    Metric(
+        "stationkeeper_records_total",
+        "counter",
+        ("topic", "partition", "outcome"),
+        "Records by what became of them: tallied, late, duplicate, rejected or dropped; they sum to received.",
+    ),
+    Metric(
+        "stationkeeper_records_expired_total",
+        "counter",
+        ("topic", "partition"),
+        "Records that retention removed before they were read.",
+    ),
+    Metric("stationkeeper_dead_letters_total", "counter", ("topic", "code"), "Records rejected, by code."),
+    Metric("stationkeeper_consumer_lag_records", "gauge", ("role", "topic", "partition"), "Records not yet read."),
+    Metric(
+        "stationkeeper_watermark_timestamp_seconds",
+        "gauge",
+        ("model",),
+        "Event time up to which every minute of the model is closed.",
+    ),
+    Metric(
+        "stationkeeper_window_end_timestamp_seconds",
+        "gauge",
+        ("model", "version", "segment"),
+        "End of the last closed pane that held rows.",
+    ),
+    Metric("stationkeeper_window_rows", "gauge", _SUBJECT, "Rows in the current chart window of the subject."),
+    Metric(
+        "stationkeeper_drift_evidence",
+        "gauge",
+        _SUBJECT,
+        "Natural logarithm of the detector's e-value; an incident opens where it reaches the threshold.",
+    ),
+    Metric(
+        "stationkeeper_drift_evidence_threshold", "gauge", _SUBJECT, "The evidence at which this subject is found."
+    ),
+    Metric(
+        "stationkeeper_drift_distance",
+        "gauge",
+        (*_SUBJECT, "distance"),
+        "Distance between window and reference, bias-corrected for the number of rows.",
+    ),
+    Metric("stationkeeper_drift_distance_noise", "gauge", (*_SUBJECT, "distance"), "What sampling alone produces."),
+    Metric("stationkeeper_drift_effect_ratio", "gauge", _SUBJECT, "Share of the traffic that moved (total variation)."),
+    Metric(
+        "stationkeeper_subject_state",
+        "gauge",
+        _SUBJECT,
+        "0 unknown, 1 steady, 2 drifting, 3 broken data, 4 recovering.",
+    ),
+    Metric(
+        "stationkeeper_quality_ratio",
+        "gauge",
+        (*_SUBJECT, "check"),
+        "Share of rows in the window that fail a data-quality check.",
+    ),
+    Metric(
+        "stationkeeper_incident_info",
+        "gauge",
+        ("model", "version", "incident", "kind", "cause", "level"),
+        "1 while the incident is open.",
+    ),
+    Metric(
+        "stationkeeper_incident_onset_timestamp_seconds", "gauge", ("model", "incident"), "When the incident began."
+    ),
+    Metric("stationkeeper_verdicts_total", "counter", ("model", "kind", "level"), "Verdicts issued."),
+    Metric(
+        "stationkeeper_retrain_requests_total",
+        "counter",
+        ("model", "outcome"),
+        "Retrain requests by outcome: published, suppressed, rejected, failed, no_evidence, candidate.",
+    ),
+    Metric(
+        "stationkeeper_retrain_stage",
+        "gauge",
+        ("model", "stage"),
+        "1 for the stage a request is in: planned, waiting, snapshot, training, gate, registering.",
+    ),
+    Metric(
+        "stationkeeper_canary_weight_ratio", "gauge", ("model", "version"), "Share of traffic given to the version."
+    ),
+    Metric("stationkeeper_canary_evidence", "gauge", ("model", "version", "guardrail"), "Log e-value of canary harm."),
+    Metric(
+        "stationkeeper_rollouts_total", "counter", ("model", "outcome"), "Rollouts ended: promoted or rolled_back."
+    ),
+    Metric("stationkeeper_champion_info", "gauge", ("model", "version"), "1 for the version that is champion."),
+    Metric(
+        "stationkeeper_performance_ratio",
+        "gauge",
+        ("model", "version", "segment", "measure"),
+        "Precision, recall, accuracy of matured labels in the chart window.",
+    ),
+    Metric(
+        "stationkeeper_label_completeness_ratio", "gauge", ("model",), "Share of due predictions whose label arrived."
+    ),
+    Metric(
+        "stationkeeper_predictions_served_total", "counter", ("model", "version", "arm"), "Answers given by the router."
+    ),
+    Metric("stationkeeper_serving_errors_total", "counter", ("model", "reason"), "Requests the router refused."),
+    Metric("stationkeeper_series_refused_total", "counter", (), "Series not exported because of the series cap."),
+    Metric("stationkeeper_limits_refused_total", "counter", ("limit",), "Things refused by a configured limit."),
+    Metric("stationkeeper_stage_errors_total", "counter", ("role", "reason"), "Transactions aborted and retried."),
+    Metric("stationkeeper_stage_heartbeat_timestamp_seconds", "gauge", ("role",), "When the loop last turned."),
+    Metric("stationkeeper_restore_seconds", "gauge", ("role",), "How long reading the state back took at start."),
+    Metric("stationkeeper_flush_seconds", "histogram", ("role",), "Time to write and commit one transaction."),
+    Metric("stationkeeper_decision_delay_seconds", "histogram", ("role",), "From closing a minute to its verdicts."),
+)
+
+BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}

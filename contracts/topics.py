@@ -1,0 +1,71 @@
+"""Every topic Stationkeeper writes or reads: its name, partitions, key and how long it keeps records."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Cleanup = Literal["delete", "compact", "compact,delete"]
+
+DAY_MS = 86_400_000
+PANES_PARTITIONS = 6
+JOINS_PARTITIONS = 6
+COMPACTED_SEGMENT_BYTES = 8 * 1024 * 1024
+COMPACTED_DIRTY_RATIO = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic as it must exist: ``retention_ms`` of -1 keeps records until compaction replaces them."""
+
+    name: str
+    partitions: int
+    cleanup: Cleanup
+    retention_ms: int
+    key: str
+    carries: str
+    max_message_bytes: int = 1_048_576
+
+    def config(self) -> dict[str, str]:
+        """Return the broker's topic configuration for this topic."""
+        config = {
+            "cleanup.policy": self.cleanup,
+            "retention.ms": str(self.retention_ms),
+            "max.message.bytes": str(self.max_message_bytes),
+        }
+        if "compact" in self.cleanup:
+            config["segment.bytes"] = str(COMPACTED_SEGMENT_BYTES)
+            config["min.cleanable.dirty.ratio"] = str(COMPACTED_DIRTY_RATIO)
+        return config
+
+
+class Topics:
+    """The internal topics under one ``prefix``; input topics belong to the user and are only read."""
+
+    def __init__(self, prefix: str = "stationkeeper", *, label_horizon_ms: int = 90 * DAY_MS) -> None:
+        def topic(name: str, partitions: int, cleanup: Cleanup, retention: int, key: str, carries: str) -> Topic:
+            return Topic(f"{prefix}.{name}", partitions, cleanup, retention, key, carries)
+
+        month, quarter = 30 * DAY_MS, 90 * DAY_MS
+        self.prefix = prefix
+        self.panes = topic("panes", PANES_PARTITIONS, "delete", 3 * DAY_MS, "model", "pane deltas and progress")
+        self.joins = topic("joins", JOINS_PARTITIONS, "delete", label_horizon_ms, "event_id hash", "join batches")
+        self.references = topic("references", 1, "compact", -1, "model/version", "references (JSON)")
+        self.tally_state = topic("tally-state", 1, "compact", -1, "topic/partition", "tally state")
+        self.join_state = topic("join-state", JOINS_PARTITIONS, "compact", -1, "partition", "join progress")
+        self.judge_state = topic("judge-state", PANES_PARTITIONS, "compact", -1, "model/part", "judge state")
+        self.history = topic("history", PANES_PARTITIONS, "delete", quarter, "model", "closed minutes and hours")
+        self.verdicts = topic("verdicts", 1, "delete", quarter, "model", "Verdict")
+        self.requests = topic("retrain-requests", 1, "delete", quarter, "model", "RetrainRequest")
+        self.retrain_state = topic("retrain-state", 1, "compact", -1, "request id", "requests in work")
+        self.candidates = topic("candidates", 1, "delete", quarter, "model", "Candidate")
+        self.rollouts = topic("rollouts", 1, "compact", -1, "model", "Rollout")
+        self.deployments = topic("deployments", 1, "delete", 365 * DAY_MS, "model", "Deployment")
+        self.approvals = topic("approvals", 1, "delete", month, "id", "Approval")
+
+    def all(self) -> tuple[Topic, ...]:
+        """Return every internal topic, in the order of the loop."""
+        return tuple(value for value in vars(self).values() if isinstance(value, Topic))
+
+
+def dead_letter_topic(source: str) -> str:
+    """Return the name of the dead-letter topic of an input topic."""
+    return f"{source}.dlq"

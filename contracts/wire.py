@@ -1,0 +1,166 @@
+"""The binary records between tally, join and judge: versioned msgpack in zstd, columns as raw little-endian arrays."""
+
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+FORMAT: Final = 1
+PART_BYTES: Final = 512 * 1024
+SCORE_BINS: Final = 32
+
+Counts = npt.NDArray[np.int64]
+
+_LEVEL = 3
+_MAX_BYTES = 256 * 1024 * 1024
+_LOGIT_EDGES = np.linspace(-7.5, 7.5, SCORE_BINS - 1)
+SCORE_EDGES: Final = 1.0 / (1.0 + np.exp(-_LOGIT_EDGES))
+"""Inner edges of the score bins that every version shares: 31 equal steps of log-odds from -7.5 to 7.5."""
+
+
+class WireError(ValueError):
+    """A binary record that this version cannot read."""
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True, tag_field="t"):
+    pass
+
+
+class PaneDelta(_Record, tag="pane"):
+    """Additive counts of one (model, version, digest, source, segment, pane), a block of the layout's vector.
+
+    ``start`` and ``length`` are event-time milliseconds; ``first`` is the block's first position in a vector of
+    ``width``; ``counts`` is int64 little-endian. ``rows`` counts events and is repeated in each block of a pane.
+    """
+
+    model: str
+    version: str
+    digest: str
+    source: str
+    segment: str
+    start: int
+    length: int
+    rows: int
+    first: int
+    width: int
+    counts: bytes
+
+    def vector(self) -> Counts:
+        """Return the block's counts, shape ``(len,)``."""
+        return np.frombuffer(self.counts, dtype="<i8")
+
+
+class Progress(_Record, tag="progress"):
+    """How far one input partition has been tallied: next offset, event clock (ms) and whether it is at its end."""
+
+    topic: str
+    partition: int
+    source: str
+    next_offset: int
+    clock: int
+    idle: bool
+
+
+class ArmDelta(_Record, tag="arm"):
+    """What one version did in one pane, in bins that all versions share, so that two arms can be compared.
+
+    ``scores`` is int64[SCORE_BINS] over predictions; ``errors`` counts null predictions; ``positives`` counts
+    decisions at the version's own threshold; ``latency_us`` is a fixed-point sum over ``timed`` events.
+    """
+
+    model: str
+    version: str
+    segment: str
+    start: int
+    length: int
+    rows: int
+    errors: int
+    positives: int
+    timed: int
+    latency_us: int
+    scores: bytes
+
+
+class OutcomeDelta(_Record, tag="outcome"):
+    """Predictions of one version and pane that met their label: the pane is that of the prediction.
+
+    ``confusion`` is int64[4]: true positive, false positive, false negative, true negative at the version's
+    threshold. ``scored`` is int64[SCORE_BINS * 2]: by score bin, label negative then positive. ``loss`` is a
+    fixed-point sum (1e-6 units) of the model's loss, e.g. squared error for a number. ``age_ms`` is the summed
+    label delay. ``known_at`` is the label pane (event time) that made it known.
+    """
+
+    model: str
+    version: str
+    segment: str
+    start: int
+    length: int
+    rows: int
+    known_at: int
+    confusion: bytes
+    scored: bytes
+    loss: int
+    age_ms: int
+
+
+class JoinBatch(_Record, tag="join"):
+    """Rows of one side for the label join, one model (and version), as a structured array ``JOIN_ROW``."""
+
+    side: str
+    model: str
+    version: str
+    segments: tuple[str, ...]
+    rows: bytes
+
+    def table(self) -> npt.NDArray[np.void]:
+        """Return the rows as a structured array of ``JOIN_ROW``."""
+        return np.frombuffer(self.rows, dtype=JOIN_ROW)
+
+
+JOIN_ROW: Final = np.dtype(
+    [
+        ("id", "<u8"),
+        ("time", "<i8"),
+        ("score", "<f4"),
+        ("label", "<f4"),
+        ("decision", "u1"),
+        ("bin", "u1"),
+        ("segment", "<u2"),
+    ]
+)
+"""One side of one event in 28 bytes: id hash, event time (ms), score, label (NaN on the other side), decision, bin."""
+
+
+Record = PaneDelta | Progress | ArmDelta | OutcomeDelta | JoinBatch
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Record])
+
+
+def encode(records: list[Record]) -> bytes:
+    """Pack records into one value: a format byte, then zstd of a msgpack list."""
+    packed = _encoder.encode(records)
+    return bytes((FORMAT,)) + zstandard.ZstdCompressor(level=_LEVEL).compress(packed)
+
+
+def decode(value: bytes) -> list[Record]:
+    """Unpack a value written by ``encode``; raises ``WireError`` on another format or damage."""
+    if not value or value[0] != FORMAT:
+        found = value[0] if value else "nothing"
+        raise WireError(f"binary record has format {found}, this version reads {FORMAT}; upgrade this role")
+    try:
+        packed = zstandard.ZstdDecompressor().decompress(value[1:], max_output_size=_MAX_BYTES)
+        return _decoder.decode(packed)
+    except (zstandard.ZstdError, msgspec.MsgspecError) as error:
+        raise WireError(f"binary record is damaged: {error}") from error
+
+
+def pack(counts: Counts) -> bytes:
+    """Return a count vector as the bytes that a record carries."""
+    return np.ascontiguousarray(counts, dtype="<i8").tobytes()
+
+
+def score_bin(score: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the shared bin of each score, shape kept; scores outside [0, 1] fall in the outer bins."""
+    return np.searchsorted(SCORE_EDGES, score, side="right")

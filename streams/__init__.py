@@ -1,0 +1,1 @@
+"""Kafka as the rooms see it: sources, transactional sinks, dead letters, compacted state and a local broker."""

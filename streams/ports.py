@@ -1,0 +1,174 @@
+"""The ports between Kafka and the roles: batches in, outgoing records out, and the stage that a role is."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts.metrics import Sample
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class Partition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The records of one partition from one poll, as columns, in offset order.
+
+    ``offsets`` and ``timestamps`` (broker, ms) are int64[n]; ``next_offset`` is the position after the batch,
+    which passes holes left by transaction markers. ``headers`` is empty when no record carries any.
+    """
+
+    partition: Partition
+    offsets: npt.NDArray[np.int64]
+    timestamps: npt.NDArray[np.int64]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    next_offset: int
+    headers: Sequence[Headers] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class Outgoing(NamedTuple):
+    """A record to be written in the current transaction; ``value`` None is a tombstone."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    partition: int | None = None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What is read back before the first record: the latest value by key of the stage's changelog partitions."""
+
+    values: Mapping[bytes, bytes] = field(default_factory=dict)
+    partitions: Mapping[bytes, int] = field(default_factory=dict)
+
+
+class Stage(Protocol):
+    """A role's logic without Kafka: one loop drives it, over a real broker or an in-memory log.
+
+    The loop calls, in one thread: ``table`` for every record of the table topics (to their end before anything
+    else, later as they come), ``assigned`` with what the changelog held, ``absorb`` for each batch, ``flush`` at
+    the flush interval, and ``committed`` after the transaction that carried that flush and the input offsets.
+    After an abort or a lost assignment it calls ``revoked`` for all, then ``assigned`` again with the committed
+    state: a stage must then behave as if the uncommitted records had never been seen.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    tables: tuple[str, ...]
+
+    def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
+        """Return the compacted partitions that hold the state for these input partitions."""
+
+    def start_offsets(self, assigned: frozenset[Partition]) -> Mapping[Partition, int]:
+        """Return offsets known from restored state; the loop uses committed offsets for the rest."""
+
+    def assigned(self, partitions: frozenset[Partition], restored: Restored) -> None:
+        """Take over partitions (the whole new assignment) with their restored state."""
+
+    def revoked(self, partitions: frozenset[Partition]) -> None:
+        """Forget partitions and everything not yet flushed of them."""
+
+    def table(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """See a record of a table topic; None removes the key."""
+
+    def absorb(self, batch: Batch) -> None:
+        """Take in a batch without blocking; raises ``Fatal`` to stop uncommitted."""
+
+    def flush(self, now_ms: int) -> list[Outgoing]:
+        """Return what must be written together with the offsets of all absorbed batches; ``now_ms`` is wall."""
+
+    def committed(self) -> None:
+        """Learn that the last flush is durable: outside effects belong here."""
+
+    def samples(self) -> list[Sample]:
+        """Return the current metric values; called in the loop's thread after a commit."""
+
+    def status(self) -> dict[str, Any]:
+        """Return the JSON shown under ``/api/v1/status``; called in the loop's thread after a commit."""
+
+    def close(self) -> None:
+        """Let go of children and files; called once, after the last commit."""
+
+
+class Source(Protocol):
+    """A consumer-group member. Implementations pass tests/conformance."""
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Join the group for these topics."""
+
+    def poll(self, timeout_s: float, max_records: int) -> list[Batch]:
+        """Return batches of assigned partitions; raises ``Retryable`` when the broker is away."""
+
+    def assignment(self) -> frozenset[Partition]:
+        """Return what is assigned now."""
+
+    def take_rebalance(self) -> bool:
+        """Return whether the assignment changed since the last call."""
+
+    def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Return committed offsets; partitions without one are left out."""
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """Move the position of an assigned partition."""
+
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, tuple[int, int]]:
+        """Return the first and the end offset (read committed) of partitions."""
+
+    def group(self) -> Any:
+        """Return the group metadata that fences a zombie's transaction."""
+
+    def close(self) -> None:
+        """Leave the group."""
+
+
+class Sink(Protocol):
+    """A transactional producer. Implementations pass tests/conformance."""
+
+    def begin(self) -> None:
+        """Start a transaction."""
+
+    def send(self, records: Sequence[Outgoing]) -> None:
+        """Write records in the open transaction; every result is checked by ``commit``."""
+
+    def commit(self, offsets: Mapping[Partition, int], group: Any) -> None:
+        """Commit records and input offsets together; raises ``Retryable`` or ``Fatal`` (fenced)."""
+
+    def abort(self) -> None:
+        """Undo the open transaction."""
+
+    def close(self) -> None:
+        """Let go of the producer."""
+
+
+class Reader(Protocol):
+    """Reads partitions without a group: tables, changelogs, snapshots, history."""
+
+    def partitions(self, topic: str) -> tuple[Partition, ...]:
+        """Return the partitions of a topic; empty when it does not exist."""
+
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, tuple[int, int]]:
+        """Return the first and the end offset (read committed) of partitions."""
+
+    def read(self, partitions: Sequence[Partition], start: Mapping[Partition, int] | None = None) -> Iterator[Batch]:
+        """Yield every committed record from ``start`` (default: the first) to the end as of the call."""
+
+    def follow(self, partitions: Sequence[Partition], positions: dict[Partition, int], timeout_s: float) -> list[Batch]:
+        """Return records that came after ``positions`` and move them; for tables."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
