@@ -1,0 +1,91 @@
+# What a newcomer needs: `make demo`. What a developer needs: `make test` and `make lint`.
+# Every target works from a fresh clone: the virtual environment is made on the way.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+SCENARIO ?= fraud
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+LOCKS := requirements/base.txt requirements/image.txt requirements/demo.txt requirements/dev.txt
+
+.PHONY: help venv lock demo test lint format bench broker docs reliability clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# --- environment ---------------------------------------------------------------------------------
+
+# uv is put inside the virtual environment, so that an externally managed Python is never touched.
+$(STAMPS)/uv: requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Stationkeeper needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "cannot make $(VENV): install your system's venv package (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+$(STAMPS)/demo: requirements/demo.txt pyproject.toml $(STAMPS)/uv
+	@test -e $(STAMPS)/dev || $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/demo.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(STAMPS)/dev: requirements/dev.txt pyproject.toml $(STAMPS)/uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+venv: $(STAMPS)/dev ## make .venv with everything that development needs
+
+# The development lock is resolved first and constrains the others, so that what is tested is what ships.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-strip-extras $(if $(UPGRADE),--upgrade) pyproject.toml
+lock: $(STAMPS)/uv ## resolve pyproject.toml into hashed requirements (UPGRADE=1 takes newer versions)
+	$(COMPILE) --extra demo --extra river --group build --group dev -o requirements/dev.txt
+	$(COMPILE) --extra demo --group build -c requirements/dev.txt -o requirements/demo.txt
+	$(COMPILE) --extra retrain --extra serve --group build -c requirements/dev.txt -o requirements/image.txt
+	$(COMPILE) --group build -c requirements/dev.txt -o requirements/base.txt
+	printf 'uv\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) - -o requirements/uv.txt
+
+# --- run -----------------------------------------------------------------------------------------
+
+demo: $(STAMPS)/demo ## watch a model go bad and be cured (SCENARIO=fraud or flights, ARGS=...)
+	@$(BIN)/stationkeeper demo $(SCENARIO) $(ARGS)
+
+broker: $(STAMPS)/demo ## run a local Apache Kafka for development (ARGS=...)
+	@$(BIN)/stationkeeper broker $(ARGS)
+
+# --- check ---------------------------------------------------------------------------------------
+
+test: $(STAMPS)/dev ## run the tests (ARGS=...)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMPS)/dev ## check style, types, room boundaries, file lengths and generated documents
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timing
+	@$(BIN)/python scripts/module_length.py
+	@$(BIN)/python scripts/generated_docs.py --check
+
+format: $(STAMPS)/dev ## rewrite the code in the house style
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+docs: $(STAMPS)/dev ## write the generated documents again
+	@$(BIN)/python scripts/generated_docs.py
+
+bench: $(STAMPS)/dev ## run the benchmarks (ARGS=...)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+reliability: $(STAMPS)/dev ## run the fault tests, all of them
+	@$(BIN)/python -m pytest tests/reliability $(ARGS)
+
+clean: ## remove .venv, caches and everything a run leaves behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The serving systems whose traffic a rollout can move."""

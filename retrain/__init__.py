@@ -1,0 +1,1 @@
+"""Turns a retrain request into a gated, registered candidate model with its lineage."""

@@ -1,0 +1,1 @@
+"""Scenarios that break a model in front of the reader's eyes and watch the loop cure it."""
