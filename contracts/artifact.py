@@ -1,4 +1,8 @@
-"""The model artifact: an ONNX file and a JSON card beside it, agreed between who trains and who serves."""
+"""The model artifact: an ONNX file and a JSON card beside it, agreed between who trains and who serves.
+
+In the registry the registered model's name is the model and its version number (as text) is the version; the
+version's source is an artifact directory that holds ``MODEL_FILE`` and ``CARD_FILE``. Aliases: ``champion``, ``challenger``.
+"""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
