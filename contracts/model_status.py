@@ -1,0 +1,178 @@
+"""The JSON of one watched model: its subjects, incidents, performance and labels, as typed dictionaries.
+
+See contracts/status.py for the rules that hold for every field, and docs/status-api.md for the same in words.
+"""
+
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+MAX_CELLS = 20
+MAX_POINTS = 240
+
+StateName = Literal["unknown", "steady", "drifting", "broken", "recovering"]
+SubjectTypeName = Literal["feature", "prediction", "performance", "quality", "volume"]
+LevelName = Literal["page", "warn", "inform"]
+VersionRole = Literal["champion", "canary", "retired"]
+RequestOutcome = Literal["published", "suppressed", "rejected", "failed", "no_evidence", "candidate"]
+
+
+class Cells(TypedDict):
+    """The distribution of one subject in at most ``MAX_CELLS`` coarse cells, reference beside window.
+
+    ``reference`` and ``window`` are counts (length k). ``edges`` (length k + 1 of the numeric cells, in order) is for
+    numeric subjects; ``labels`` (length k) names the others, hash buckets and the missing cell.
+    """
+
+    labels: list[str]
+    reference: list[int]
+    window: list[int]
+    edges: NotRequired[list[float]]
+
+
+class Series(TypedDict):
+    """A subject over its last closed chart windows (at most ``MAX_POINTS``, oldest first), as columns.
+
+    ``ratio`` is evidence over threshold, so that 1 is where an incident opens; ``distance`` is the distance named by
+    ``distance_name``, bias-corrected; None where the window had too few rows to say.
+    """
+
+    time: list[int]
+    ratio: list[float | None]
+    distance: list[float | None]
+    distance_name: str
+    noise: NotRequired[list[float | None]]
+
+
+class SubjectStatus(TypedDict):
+    """One watched thing: its state, the numbers behind the state and, for the worst ones, its plots' data."""
+
+    name: str
+    type: SubjectTypeName
+    version: str
+    segment: str
+    state: StateName
+    reason: str
+    rows: int
+    check: NotRequired[str]
+    statistic: NotRequired[float]
+    threshold: NotRequired[float]
+    effect: NotRequired[float]
+    floor: NotRequired[float]
+    onset: NotRequired[int]
+    incident: NotRequired[str]
+    window_start: NotRequired[int]
+    window_end: NotRequired[int]
+    distances: NotRequired[dict[str, float]]
+    noise: NotRequired[dict[str, float]]
+    quality: NotRequired[dict[str, float]]
+    sensitive: NotRequired[bool]
+    cells: NotRequired[Cells]
+    series: NotRequired[Series]
+
+
+class IncidentStatus(TypedDict):
+    """One cause: what moved, since when, how sure, and what was done about it."""
+
+    id: str
+    model: str
+    version: str
+    segment: str
+    kind: str
+    cause: str
+    level: LevelName
+    reason: str
+    onset: int
+    opened: int
+    leader: str
+    subjects: list[str]
+    onset_low: NotRequired[int]
+    onset_high: NotRequired[int]
+    closed: NotRequired[int]
+    recovered_reason: NotRequired[str]
+    statistic: NotRequired[float]
+    threshold: NotRequired[float]
+    effect: NotRequired[float]
+    rows: NotRequired[int]
+    verdicts: NotRequired[list[str]]
+    request: NotRequired[str]
+    request_outcome: NotRequired[RequestOutcome]
+    request_reason: NotRequired[str]
+
+
+class PerformanceSeries(TypedDict):
+    """A measure over time; ``estimated`` needs no labels, ``real`` waits for them; None where not known."""
+
+    time: list[int]
+    real: list[float | None]
+    low: NotRequired[list[float | None]]
+    high: NotRequired[list[float | None]]
+    estimated: NotRequired[list[float | None]]
+    estimated_low: NotRequired[list[float | None]]
+    estimated_high: NotRequired[list[float | None]]
+
+
+class PerformanceStatus(TypedDict):
+    """One performance measure of one version: the latest value of matured labels and its history."""
+
+    version: str
+    segment: str
+    measure: str
+    state: StateName
+    reason: str
+    rows: int
+    value: NotRequired[float]
+    low: NotRequired[float]
+    high: NotRequired[float]
+    reference: NotRequired[float]
+    estimated: NotRequired[float]
+    series: NotRequired[PerformanceSeries]
+
+
+class LabelStatus(TypedDict):
+    """How many of the predictions whose label is due have one."""
+
+    due: int
+    arrived: int
+    reason: str
+    completeness: NotRequired[float]
+    horizon_ms: NotRequired[int]
+
+
+class VersionStatus(TypedDict):
+    """One version seen in the traffic."""
+
+    version: str
+    role: VersionRole
+    rows: int
+    reference: NotRequired[str]
+    first_seen: NotRequired[int]
+
+
+class PowerLine(TypedDict):
+    """One line of the power card: the smallest shift that this subject shows within a time."""
+
+    subject: str
+    within: str
+    shift: float
+    unit: str
+
+
+class ModelStatus(TypedDict):
+    """Everything the judge knows of one model."""
+
+    model: str
+    state: StateName
+    reason: str
+    champion: str | None
+    watermark: int | None
+    pane_ms: int
+    versions: list[VersionStatus]
+    subjects: list[SubjectStatus]
+    incidents: list[IncidentStatus]
+    canary: NotRequired[str]
+    false_pages: NotRequired[str]
+    clock: NotRequired[Literal["wall", "stream"]]
+    performance: NotRequired[list[PerformanceStatus]]
+    labels: NotRequired[LabelStatus]
+    power: NotRequired[list[PowerLine]]

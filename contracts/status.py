@@ -1,0 +1,211 @@
+"""The JSON of ``/api/v1/status``: what each role hands to people, as typed dictionaries.
+
+A stage returns its own part from ``status()``; ``stationkeeper.web`` merges the parts of a process (and of its peers)
+into one ``FleetStatus``. Plain dictionaries, because a judge fills thousands of them after a commit; ``check`` proves
+that they have this shape and is called by tests, not by the daemon. docs/status-api.md says the same in words.
+
+Every time is UTC epoch milliseconds, every share lies in 0..1, every evidence is a natural logarithm. A field that is
+not required is left out when its number does not exist: nothing is shown as zero because it is unknown.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired
+
+from pydantic import ConfigDict, TypeAdapter
+from typing_extensions import TypedDict
+
+from contracts.model_status import ModelStatus, RequestOutcome
+
+SCHEMA_VERSION = 1
+
+RequestStage = Literal["planned", "waiting", "snapshot", "training", "gate", "registering", "done"]
+StepState = Literal["done", "current", "planned", "rolled_back"]
+
+
+class Conservation(TypedDict):
+    """Invariant 1 for one input partition: ``received`` is the sum of the five outcomes."""
+
+    topic: str
+    partition: int
+    received: int
+    tallied: int
+    late: int
+    duplicate: int
+    rejected: int
+    dropped: int
+    expired: NotRequired[int]
+    next_offset: NotRequired[int]
+    end_offset: NotRequired[int]
+    clock: NotRequired[int | None]
+    idle: NotRequired[bool]
+
+
+class TallyStatus(TypedDict):
+    """What ``Tally.status()`` returns."""
+
+    role: Literal["tally"]
+    conservation: list[Conservation]
+    dead_letters: NotRequired[dict[str, int]]
+    detail: NotRequired[dict[str, Any]]
+
+
+class JoinStatus(TypedDict):
+    """What ``Join.status()`` returns; its numbers in ``detail`` are shown as a table of names and values."""
+
+    role: Literal["join"]
+    detail: NotRequired[dict[str, Any]]
+
+
+class JudgeStatus(TypedDict):
+    """What ``Judge.status()`` returns."""
+
+    role: Literal["judge"]
+    models: list[ModelStatus]
+    detail: NotRequired[dict[str, Any]]
+
+
+class StageTime(TypedDict):
+    """One stage that a request went through; ``left`` is absent while it is in it."""
+
+    stage: RequestStage
+    entered: int
+    left: NotRequired[int]
+    note: NotRequired[str]
+
+
+class RequestStatus(TypedDict):
+    """One retrain request in work or lately ended."""
+
+    id: str
+    model: str
+    incident: str
+    stage: RequestStage
+    reason: str
+    created: int
+    outcome: NotRequired[RequestOutcome]
+    stages: NotRequired[list[StageTime]]
+    plan: NotRequired[str]
+    snapshot: NotRequired[str]
+    snapshot_rows: NotRequired[int]
+    run_id: NotRequired[str]
+    version: NotRequired[str]
+    gate: NotRequired[Literal["pass", "fail", "no_evidence"]]
+    gate_reason: NotRequired[str]
+    candidate: NotRequired[str]
+
+
+class RetrainStatus(TypedDict):
+    """What ``Retrain.status()`` returns, newest request first."""
+
+    role: Literal["retrain"]
+    requests: list[RequestStatus]
+    detail: NotRequired[dict[str, Any]]
+
+
+class Guardrail(TypedDict):
+    """One comparison of the arms: log e-value of harm against its threshold, in words in ``reason``."""
+
+    name: str
+    reason: str
+    evidence: NotRequired[float]
+    threshold: NotRequired[float]
+    champion: NotRequired[float]
+    canary: NotRequired[float]
+
+
+class Step(TypedDict):
+    """One canary step with the evidence it ended on."""
+
+    weight_bp: int
+    state: StepState
+    started: NotRequired[int]
+    ended: NotRequired[int]
+    rows_champion: NotRequired[int]
+    rows_canary: NotRequired[int]
+    guardrails: NotRequired[list[Guardrail]]
+
+
+class DeploymentStatus(TypedDict):
+    """One line of the audit log of rollouts."""
+
+    id: str
+    time: int
+    action: str
+    champion: str
+    reason: str
+    canary: NotRequired[str]
+    weight_bp: NotRequired[int]
+
+
+class RolloutStatus(TypedDict):
+    """Where one model's traffic stands and how it came there."""
+
+    model: str
+    phase: Literal["steady", "canary", "hold", "awaiting_approval", "probation"]
+    champion: str
+    weight_bp: int
+    reason: str
+    since: int
+    canary: NotRequired[str]
+    candidate: NotRequired[str]
+    request: NotRequired[str]
+    lease_until: NotRequired[int]
+    steps: NotRequired[list[Step]]
+    deployments: NotRequired[list[DeploymentStatus]]
+
+
+class DeployStatus(TypedDict):
+    """What ``Deploy.status()`` returns."""
+
+    role: Literal["deploy"]
+    rollouts: list[RolloutStatus]
+    detail: NotRequired[dict[str, Any]]
+
+
+class RoleHealth(TypedDict):
+    """Whether one role of the loop works; added by the web server, not by the stage."""
+
+    role: str
+    live: bool
+    ready: bool
+    reasons: list[str]
+    heartbeat: NotRequired[int]
+    lag: NotRequired[int]
+    detail: NotRequired[dict[str, Any]]
+
+
+class FleetStatus(TypedDict):
+    """What ``/api/v1/status`` answers: the parts of all roles that this process can see, merged."""
+
+    schema_version: Literal[1]
+    generated: int
+    roles: list[RoleHealth]
+    models: list[ModelStatus]
+    conservation: list[Conservation]
+    requests: list[RequestStatus]
+    rollouts: list[RolloutStatus]
+    dead_letters: NotRequired[dict[str, int]]
+
+
+RoleStatus = TallyStatus | JoinStatus | JudgeStatus | RetrainStatus | DeployStatus
+
+BY_ROLE: dict[str, Any] = {
+    "tally": list[TallyStatus],
+    "join": list[JoinStatus],
+    "judge": list[JudgeStatus],
+    "retrain": list[RetrainStatus],
+    "deploy": list[DeployStatus],
+    "fleet": list[FleetStatus],
+}
+
+
+def check(status: Mapping[str, Any], kind: str | None = None) -> None:
+    """Prove that ``status`` has the shape of its role (``kind``, default its ``role`` field), for tests.
+
+    Raises ``pydantic.ValidationError`` naming each bad field, ``KeyError`` for an unknown role. Numpy scalars are
+    refused: they are not JSON.
+    """
+    # Lists, because pydantic takes a configuration for a list of dictionaries and not for a dictionary alone; extra
+    # keys are an error, as a misspelt field would otherwise never reach the page.
+    adapter: TypeAdapter[Any] = TypeAdapter(BY_ROLE[kind or status["role"]], config=ConfigDict(extra="forbid"))
+    adapter.validate_python([dict(status)], strict=True)
