@@ -69,7 +69,7 @@ lint: $(STAMPS)/dev ## check style, types, room boundaries, file lengths and gen
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timing
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python scripts/module_length.py
 	@$(BIN)/python scripts/generated_docs.py --check
 

@@ -1,0 +1,27 @@
+"""Write the generated documents, or with ``--check`` fail when a committed copy is stale."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+GENERATORS = ("contracts.publish",)
+"""Modules that write documents when run, and compare instead when given ``--check``."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run every generator with the arguments and return 1 if one of them failed."""
+    root = Path(__file__).resolve().parent.parent
+    failed = [
+        module
+        for module in GENERATORS
+        if importlib.util.find_spec(module) is not None
+        and subprocess.run([sys.executable, "-m", module, *arguments], cwd=root, check=False).returncode != 0
+    ]
+    for module in failed:
+        print(f"{module} {' '.join(arguments)} failed; `make docs` writes the documents again", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

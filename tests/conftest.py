@@ -1,0 +1,28 @@
+"""What every test may ask for: an outside tool, and the profile of the property tests."""
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Shared, slow machines: a deadline would test the machine. CI prints how to replay a failure.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("here")
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """Return a function that finds a program: without it the test is skipped, and in CI it fails."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            message = f"{name} is not installed; .ci/run names the Debian package that holds it"
+            if os.environ.get("CI") == "true":
+                pytest.fail(message)
+            pytest.skip(message)
+        return path
+
+    return find
