@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from contracts.messages import State
+
 Kind = Literal["counter", "gauge", "histogram"]
+Unit = Literal["", "records", "rows", "seconds", "ratio", "nats", "partitions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +17,7 @@ class Metric:
     kind: Kind
     labels: tuple[str, ...]
     help: str
+    unit: Unit = ""
 
 
 class Sample(NamedTuple):
@@ -31,46 +35,124 @@ class Sample(NamedTuple):
     sum: float = 0.0
 
 
+STATE_NUMBER: dict[State, int] = {
+    State.UNKNOWN: 0,
+    State.STEADY: 1,
+    State.DRIFTING: 2,
+    State.BROKEN: 3,
+    State.RECOVERING: 4,
+}
+
+_STATES = ", ".join(f"{number} {state.value}" for state, number in STATE_NUMBER.items())
 _SUBJECT = ("model", "version", "segment", "subject")
 
-METRICS: tuple[Metric, ...] = (
+_PROCESS = (
     Metric("stationkeeper_build_info", "gauge", ("version", "role"), "Always 1; the labels say what runs."),
-    Metric("stationkeeper_records_received_total", "counter", ("topic", "partition"), "Records read and committed."),
+    Metric("stationkeeper_role_ready", "gauge", ("role",), "1 while the role has partitions, state and a broker."),
+    Metric(
+        "stationkeeper_stage_heartbeat_timestamp_seconds",
+        "gauge",
+        ("role",),
+        "When the loop last turned.",
+        "seconds",
+    ),
+    Metric("stationkeeper_stage_errors_total", "counter", ("role", "reason"), "Transactions aborted and retried."),
+    Metric(
+        "stationkeeper_breaker_open",
+        "gauge",
+        ("role", "breaker"),
+        "1 while calls to what the label names, or retraining of a model, are suspended after repeated failure.",
+    ),
+    Metric(
+        "stationkeeper_restore_seconds",
+        "gauge",
+        ("role",),
+        "How long reading the state back took at start.",
+        "seconds",
+    ),
+    Metric(
+        "stationkeeper_flush_seconds", "histogram", ("role",), "Time to write and commit one transaction.", "seconds"
+    ),
+    Metric(
+        "stationkeeper_decision_delay_seconds",
+        "histogram",
+        ("role",),
+        "From closing a minute to its verdicts.",
+        "seconds",
+    ),
+    Metric("stationkeeper_series_refused_total", "counter", (), "Series not exported because of the series cap."),
+    Metric("stationkeeper_limits_refused_total", "counter", ("limit",), "Things refused by a configured limit."),
+)
+
+_RECORDS = (
+    Metric(
+        "stationkeeper_records_received_total",
+        "counter",
+        ("topic", "partition"),
+        "Records read and committed.",
+        "records",
+    ),
     Metric(
         "stationkeeper_records_total",
         "counter",
         ("topic", "partition", "outcome"),
         "Records by what became of them: tallied, late, duplicate, rejected or dropped; they sum to received.",
+        "records",
     ),
     Metric(
         "stationkeeper_records_expired_total",
         "counter",
         ("topic", "partition"),
         "Records that retention removed before they were read.",
+        "records",
     ),
-    Metric("stationkeeper_dead_letters_total", "counter", ("topic", "code"), "Records rejected, by code."),
-    Metric("stationkeeper_consumer_lag_records", "gauge", ("role", "topic", "partition"), "Records not yet read."),
+    Metric("stationkeeper_dead_letters_total", "counter", ("topic", "code"), "Records rejected, by code.", "records"),
+    Metric(
+        "stationkeeper_consumer_lag_records",
+        "gauge",
+        ("role", "topic", "partition"),
+        "Records not yet read.",
+        "records",
+    ),
+)
+
+_WATCH = (
+    Metric("stationkeeper_model_state", "gauge", ("model",), f"State of the whole model: {_STATES}."),
     Metric(
         "stationkeeper_watermark_timestamp_seconds",
         "gauge",
         ("model",),
         "Event time up to which every minute of the model is closed.",
+        "seconds",
+    ),
+    Metric(
+        "stationkeeper_stale_after_seconds",
+        "gauge",
+        ("model",),
+        "Age of the watermark from which the model's data are stale; absent for a model on the stream clock.",
+        "seconds",
     ),
     Metric(
         "stationkeeper_window_end_timestamp_seconds",
         "gauge",
         ("model", "version", "segment"),
         "End of the last closed pane that held rows.",
+        "seconds",
     ),
-    Metric("stationkeeper_window_rows", "gauge", _SUBJECT, "Rows in the current chart window of the subject."),
+    Metric("stationkeeper_window_rows", "gauge", _SUBJECT, "Rows in the current chart window of the subject.", "rows"),
     Metric(
         "stationkeeper_drift_evidence",
         "gauge",
         _SUBJECT,
         "Natural logarithm of the detector's e-value; an incident opens where it reaches the threshold.",
+        "nats",
     ),
     Metric(
-        "stationkeeper_drift_evidence_threshold", "gauge", _SUBJECT, "The evidence at which this subject is found."
+        "stationkeeper_drift_evidence_threshold",
+        "gauge",
+        _SUBJECT,
+        "The evidence at which this subject is found.",
+        "nats",
     ),
     Metric(
         "stationkeeper_drift_distance",
@@ -79,18 +161,26 @@ METRICS: tuple[Metric, ...] = (
         "Distance between window and reference, bias-corrected for the number of rows.",
     ),
     Metric("stationkeeper_drift_distance_noise", "gauge", (*_SUBJECT, "distance"), "What sampling alone produces."),
-    Metric("stationkeeper_drift_effect_ratio", "gauge", _SUBJECT, "Share of the traffic that moved (total variation)."),
     Metric(
-        "stationkeeper_subject_state",
+        "stationkeeper_drift_effect_ratio",
         "gauge",
         _SUBJECT,
-        "0 unknown, 1 steady, 2 drifting, 3 broken data, 4 recovering.",
+        "Share of the traffic that moved (total variation).",
+        "ratio",
     ),
+    Metric("stationkeeper_subject_state", "gauge", _SUBJECT, f"State of the subject: {_STATES}."),
     Metric(
         "stationkeeper_quality_ratio",
         "gauge",
         (*_SUBJECT, "check"),
         "Share of rows in the window that fail a data-quality check.",
+        "ratio",
+    ),
+    Metric(
+        "stationkeeper_subjects",
+        "gauge",
+        ("model", "state"),
+        "Subjects of the model in each state, all counted, whatever the series cap shows.",
     ),
     Metric(
         "stationkeeper_incident_info",
@@ -99,9 +189,37 @@ METRICS: tuple[Metric, ...] = (
         "1 while the incident is open.",
     ),
     Metric(
-        "stationkeeper_incident_onset_timestamp_seconds", "gauge", ("model", "incident"), "When the incident began."
+        "stationkeeper_incident_onset_timestamp_seconds",
+        "gauge",
+        ("model", "incident"),
+        "When the incident began.",
+        "seconds",
     ),
     Metric("stationkeeper_verdicts_total", "counter", ("model", "kind", "level"), "Verdicts issued."),
+    Metric(
+        "stationkeeper_performance_ratio",
+        "gauge",
+        ("model", "version", "segment", "measure"),
+        "Precision, recall, accuracy of matured labels in the chart window.",
+        "ratio",
+    ),
+    Metric(
+        "stationkeeper_performance_estimate_ratio",
+        "gauge",
+        ("model", "version", "segment", "measure"),
+        "The same measure estimated without labels; valid only while outcomes given the inputs stay the same.",
+        "ratio",
+    ),
+    Metric(
+        "stationkeeper_label_completeness_ratio",
+        "gauge",
+        ("model",),
+        "Share of due predictions whose label arrived.",
+        "ratio",
+    ),
+)
+
+_CURE = (
     Metric(
         "stationkeeper_retrain_requests_total",
         "counter",
@@ -115,33 +233,37 @@ METRICS: tuple[Metric, ...] = (
         "1 for the stage a request is in: planned, waiting, snapshot, training, gate, registering.",
     ),
     Metric(
-        "stationkeeper_canary_weight_ratio", "gauge", ("model", "version"), "Share of traffic given to the version."
+        "stationkeeper_canary_weight_ratio",
+        "gauge",
+        ("model", "version"),
+        "Share of traffic given to the version.",
+        "ratio",
     ),
-    Metric("stationkeeper_canary_evidence", "gauge", ("model", "version", "guardrail"), "Log e-value of canary harm."),
     Metric(
-        "stationkeeper_rollouts_total", "counter", ("model", "outcome"), "Rollouts ended: promoted or rolled_back."
+        "stationkeeper_canary_evidence",
+        "gauge",
+        ("model", "version", "guardrail"),
+        "Natural logarithm of the e-value of canary harm.",
+        "nats",
     ),
+    Metric(
+        "stationkeeper_canary_evidence_threshold",
+        "gauge",
+        ("model", "version", "guardrail"),
+        "The evidence of harm at which the canary is rolled back.",
+        "nats",
+    ),
+    Metric("stationkeeper_rollouts_total", "counter", ("model", "outcome"), "Rollouts promoted or rolled_back."),
     Metric("stationkeeper_champion_info", "gauge", ("model", "version"), "1 for the version that is champion."),
     Metric(
-        "stationkeeper_performance_ratio",
-        "gauge",
-        ("model", "version", "segment", "measure"),
-        "Precision, recall, accuracy of matured labels in the chart window.",
-    ),
-    Metric(
-        "stationkeeper_label_completeness_ratio", "gauge", ("model",), "Share of due predictions whose label arrived."
-    ),
-    Metric(
-        "stationkeeper_predictions_served_total", "counter", ("model", "version", "arm"), "Answers given by the router."
+        "stationkeeper_predictions_served_total",
+        "counter",
+        ("model", "version", "arm"),
+        "Answers given by the router.",
     ),
     Metric("stationkeeper_serving_errors_total", "counter", ("model", "reason"), "Requests the router refused."),
-    Metric("stationkeeper_series_refused_total", "counter", (), "Series not exported because of the series cap."),
-    Metric("stationkeeper_limits_refused_total", "counter", ("limit",), "Things refused by a configured limit."),
-    Metric("stationkeeper_stage_errors_total", "counter", ("role", "reason"), "Transactions aborted and retried."),
-    Metric("stationkeeper_stage_heartbeat_timestamp_seconds", "gauge", ("role",), "When the loop last turned."),
-    Metric("stationkeeper_restore_seconds", "gauge", ("role",), "How long reading the state back took at start."),
-    Metric("stationkeeper_flush_seconds", "histogram", ("role",), "Time to write and commit one transaction."),
-    Metric("stationkeeper_decision_delay_seconds", "histogram", ("role",), "From closing a minute to its verdicts."),
 )
+
+METRICS: tuple[Metric, ...] = (*_PROCESS, *_RECORDS, *_WATCH, *_CURE)
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}

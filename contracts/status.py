@@ -8,6 +8,7 @@ Every time is UTC epoch milliseconds, every share lies in 0..1, every evidence i
 not required is left out when its number does not exist: nothing is shown as zero because it is unknown.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired
 
@@ -202,10 +203,11 @@ BY_ROLE: dict[str, Any] = {
 def check(status: Mapping[str, Any], kind: str | None = None) -> None:
     """Prove that ``status`` has the shape of its role (``kind``, default its ``role`` field), for tests.
 
-    Raises ``pydantic.ValidationError`` naming each bad field, ``KeyError`` for an unknown role. Numpy scalars are
-    refused: they are not JSON.
+    Raises ``pydantic.ValidationError`` naming each bad field, ``KeyError`` for an unknown role, and ``TypeError`` or
+    ``ValueError`` for what JSON cannot hold: numpy scalars, NaN and infinities.
     """
     # Lists, because pydantic takes a configuration for a list of dictionaries and not for a dictionary alone; extra
     # keys are an error, as a misspelt field would otherwise never reach the page.
     adapter: TypeAdapter[Any] = TypeAdapter(BY_ROLE[kind or status["role"]], config=ConfigDict(extra="forbid"))
     adapter.validate_python([dict(status)], strict=True)
+    json.dumps(status, allow_nan=False)

@@ -44,11 +44,17 @@ def test_the_smallest_statuses_pass() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("state", "green"), ("rows", np.int64(4)), ("rows", 4.0), ("statistc", 1.0), ("statistic", np.float32(1))],
+    [("state", "green"), ("rows", np.int64(4)), ("rows", 4.0), ("statistc", 1.0), ("effect", "2 %")],
 )
 def test_a_wrong_field_is_named(field: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=field):
         check(judge(**{field: value}))
+
+
+@pytest.mark.parametrize("value", [np.float32(1), float("nan"), float("inf")])
+def test_what_json_cannot_hold_is_refused(value: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        check(judge(statistic=value))
 
 
 def test_a_fleet_is_checked_by_name() -> None:
