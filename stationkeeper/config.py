@@ -1,0 +1,158 @@
+"""The configuration of the whole: one YAML file whose every key the environment can override.
+
+``STATIONKEEPER__KAFKA__BOOTSTRAP=host:9092`` overrides ``kafka: {bootstrap: …}``; a misspelt key or variable is an
+error that names the nearest right one, never a silence.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from deploy.settings import RolloutSettings, ServeSettings
+from monitor.settings import ModelSettings
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from retrain.settings import RegistrySettings, RetrainSettings, SnapshotSettings
+
+from streams.settings import KafkaSettings
+
+ENV_PREFIX = "STATIONKEEPER__"
+ENV_KAFKA = "STATIONKEEPER_KAFKA"
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message says where, what was found and what to write."""
+
+
+class HttpSettings(BaseModel):
+    """Where each role serves /metrics, probes, the API and the status page; port 0 takes a free one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    monitor: Port = 9101
+    retrain: Port = 9102
+    deploy: Port = 9103
+
+
+class ModelConfig(ModelSettings):
+    """One model: what the monitor watches, how it is retrained and how it is rolled out."""
+
+    retrain: RetrainSettings | None = None
+    rollout: RolloutSettings = RolloutSettings()
+
+
+class Config(BaseModel):
+    """The whole configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clock: Literal["wall", "stream"] = "wall"
+    kafka: KafkaSettings = KafkaSettings()
+    registry: RegistrySettings = RegistrySettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
+    serve: ServeSettings = ServeSettings()
+    http: HttpSettings = HttpSettings()
+    models: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")], ModelConfig] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_models(cls, data: Any) -> Any:
+        """Give each model its key as its name, so that the rooms need not know the map."""
+        if not isinstance(data, dict) or not isinstance(data.get("models"), dict):
+            return data
+        named = {
+            key: {"name": key, **value} if isinstance(value, dict) else value for key, value in data["models"].items()
+        }
+        return {**data, "models": named}
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], *, source: str = "configuration") -> Self:
+        """Check plain data; raises ``ConfigError`` that lists every problem with its path and its mend."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ConfigError(_explain(cls, error, source)) from None
+
+
+class _UniqueKeys(yaml.CSafeLoader):
+    """A YAML loader that refuses a key written twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise ConfigError(f"line {line}: the key {key!r} is written twice; keep one")
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def load(path: Path | None, env: Mapping[str, str] | None = None) -> Config:
+    """Read the file (none: defaults), lay the environment over it and check the result; raises ``ConfigError``."""
+    env = os.environ if env is None else env
+    data: Any = {}
+    if path is not None:
+        try:
+            data = yaml.load(path.read_text(), Loader=_UniqueKeys) or {}
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}; give --config FILE or run init") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not YAML: {error}") from None
+        if not isinstance(data, dict):
+            raise ConfigError(f"{path} holds a {type(data).__name__}; write keys such as kafka: and models:")
+    for name, value in sorted(env.items()):
+        if name.startswith(ENV_PREFIX):
+            _lay(data, name.removeprefix(ENV_PREFIX).lower().split("__"), yaml.safe_load(value))
+    if env.get(ENV_KAFKA):
+        _lay(data, ["kafka", "bootstrap"], env[ENV_KAFKA])
+    return Config.parse(data, source=str(path or "environment"))
+
+
+def _lay(data: dict[str, Any], keys: list[str], value: Any) -> None:
+    """Set a nested key in place; existing keys match without case, as variables are upper case."""
+    for key in keys[:-1]:
+        match = next((k for k in data if k.lower() == key), key)
+        if not isinstance(data.get(match), dict):
+            data[match] = {}
+        data = data[match]
+    match = next((k for k in data if k.lower() == keys[-1]), keys[-1])
+    data[match] = value
+
+
+def _explain(root: type[BaseModel], error: ValidationError, source: str) -> str:
+    lines = [f"{source}: {error.error_count()} problem(s)"]
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            allowed = sorted(_allowed(root, problem["loc"][:-1]))
+            wrong = str(problem["loc"][-1])
+            near = difflib.get_close_matches(wrong, allowed, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(allowed)}"
+            lines.append(f"  {where}: unknown key {wrong!r}; {hint}")
+        else:
+            secret = any(word in where.lower() for word in ("password", "secret", "token"))
+            found = "" if secret else f" (found {problem['input']!r})"
+            lines.append(f"  {where}: {problem['msg'].removeprefix('Value error, ')}{found}")
+    return "\n".join(lines)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _allowed(root: type[BaseModel], path: tuple[int | str, ...]) -> set[str]:
+    """Return the keys allowed at a path of an error, walking models, maps and unions."""
+    here: set[type[BaseModel]] = {root}
+    for part in path:
+        fields = [model.model_fields[str(part)] for model in here if str(part) in model.model_fields]
+        here = {inner for field in fields for inner in _models_in(field.annotation)} or here
+    return {field.alias or name for model in here for name, field in model.model_fields.items()} - {"name"}

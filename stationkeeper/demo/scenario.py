@@ -1,0 +1,68 @@
+"""What a demo scenario hands to the replay: a training table, a stream in event-time order and what to expect."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import polars as pl
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A stretch of the stream: predictions to ask for and labels that became known, both before ``until_ms``.
+
+    ``asks`` has columns event_id, entity_id, time (ms) and the features; ``labels`` has event_id, time (ms), label.
+    """
+
+    until_ms: int
+    asks: pl.DataFrame
+    labels: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What the scenario promises: the loop must close (or, without a shift, stay silent)."""
+
+    title: str
+    expects_cure: bool
+    onset_ms: int | None
+    onset_text: str
+    after_ms: int
+    """How long to go on after the promotion, so that the cured stretch can be measured (event time)."""
+
+
+class Scenario(Protocol):
+    """A replayable story about one model."""
+
+    name: str
+    plot: Plot
+    start_ms: int
+    end_ms: int
+    categorical: tuple[str, ...]
+    settings: Mapping[str, Any]
+    """The model's section of the configuration beyond topics: empty means every default."""
+
+    def training(self) -> pl.DataFrame:
+        """Return what the first champion learns from: time (ms), the features, label; in time order."""
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the stream in event-time order."""
+
+
+@dataclass(slots=True)
+class LabelQueue:
+    """Labels wait here until the stream reaches the moment the world knows them."""
+
+    waiting: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema={"event_id": pl.String, "time": pl.Int64, "label": pl.Boolean})
+    )
+
+    def put(self, labels: pl.DataFrame) -> None:
+        """Add labels with the time they become known."""
+        self.waiting = pl.concat([self.waiting, labels])
+
+    def due(self, until_ms: int) -> pl.DataFrame:
+        """Take out the labels known before ``until_ms``, in time order."""
+        due = self.waiting.filter(pl.col("time") < until_ms).sort("time", "event_id")
+        self.waiting = self.waiting.filter(pl.col("time") >= until_ms)
+        return due
