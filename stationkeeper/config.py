@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from deploy.settings import RolloutSettings, ServeSettings
 from monitor.settings import ModelSettings
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from retrain.settings import RegistrySettings, RetrainSettings, SnapshotSettings
 
+from deploy.settings import RolloutSettings, ServeSettings
 from streams.settings import KafkaSettings
 
 ENV_PREFIX = "STATIONKEEPER__"
@@ -99,7 +99,7 @@ def load(path: Path | None, env: Mapping[str, str] | None = None) -> Config:
     data: Any = {}
     if path is not None:
         try:
-            data = yaml.load(path.read_text(), Loader=_UniqueKeys) or {}
+            data = yaml.load(path.read_text(), Loader=_UniqueKeys) or {}  # noqa: S506 - a CSafeLoader
         except OSError as error:
             raise ConfigError(f"cannot read {path}: {error.strerror}; give --config FILE or run init") from None
         except yaml.YAMLError as error:

@@ -43,7 +43,7 @@ class _Running:
 
 
 class Supervisor:
-    """Keeps children alive until told to stop; a child that lived a minute starts again at once, a flapping one waits."""
+    """Keeps children alive until told to stop; one that keeps dying waits longer each time, up to half a minute."""
 
     def __init__(self, children: Sequence[Child], *, log_directory: Path | None = None) -> None:
         self._running = [_Running(child) for child in children]

@@ -1,0 +1,98 @@
+"""The story as the topics tell it: follows verdicts, requests, candidates and deployments and remembers them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from contracts.messages import (
+    Candidate,
+    Deployment,
+    DeploymentAction,
+    Level,
+    Message,
+    RetrainRequest,
+    Verdict,
+    VerdictKind,
+)
+from contracts.times import to_ms
+from contracts.topics import Topics
+from streams.ports import Partition, Reader
+
+
+@dataclass(slots=True)
+class Chronicle:
+    """What has happened so far, in the order of the topics; nothing here is guessed from anything else."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    requests: list[RetrainRequest] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+    deployments: list[Deployment] = field(default_factory=list)
+
+    @property
+    def pages(self) -> list[Verdict]:
+        """Verdicts that woke somebody."""
+        return [v for v in self.verdicts if v.level is Level.PAGE and v.kind is not VerdictKind.RECOVERED]
+
+    @property
+    def promoted(self) -> Deployment | None:
+        """The first promotion, if there was one."""
+        return next((d for d in self.deployments if d.action is DeploymentAction.PROMOTED), None)
+
+    @property
+    def promoted_ms(self) -> int | None:
+        """When the first promotion happened, on the stream clock."""
+        return to_ms(self.promoted.time) if self.promoted else None
+
+    def stage(self) -> str:
+        """Name the first stage of the loop that has not happened: what failed when the loop does not close."""
+        if not self.pages:
+            return "detection: no page was issued"
+        if not self.requests:
+            return "request: a page, but no retrain request"
+        if not self.candidates:
+            return "retraining: a request, but no candidate passed the gate"
+        if not any(d.action is DeploymentAction.STARTED for d in self.deployments):
+            return "canary: a candidate, but no canary started"
+        if self.promoted is None:
+            return "promotion: the canary was not promoted"
+        return "closed"
+
+
+class Observer:
+    """Follows the loop's topics from their beginning and hands each new message to ``tell``."""
+
+    def __init__(self, reader: Reader, topics: Topics, tell: Callable[[Message], None]) -> None:
+        self._reader = reader
+        self._tell = tell
+        self._types: dict[str, type[Message]] = {
+            topics.verdicts.name: Verdict,
+            topics.requests.name: RetrainRequest,
+            topics.candidates.name: Candidate,
+            topics.deployments.name: Deployment,
+        }
+        self._partitions: Sequence[Partition] = [p for name in self._types for p in reader.partitions(name)]
+        self._positions: dict[Partition, int] = {
+            p: first for p, (first, _) in reader.bounds(list(self._partitions)).items()
+        }
+        self.chronicle = Chronicle()
+
+    def turn(self, timeout_s: float) -> int:
+        """Read what is new; returns how many messages there were."""
+        seen = 0
+        for batch in self._reader.follow(self._partitions, self._positions, timeout_s):
+            for value in batch.values:
+                if value is not None:
+                    self._record(self._types[batch.partition.topic].decode(value))
+                    seen += 1
+        return seen
+
+    def _record(self, message: Message) -> None:
+        match message:
+            case Verdict():
+                self.chronicle.verdicts.append(message)
+            case RetrainRequest():
+                self.chronicle.requests.append(message)
+            case Candidate():
+                self.chronicle.candidates.append(message)
+            case Deployment():
+                self.chronicle.deployments.append(message)
+        self._tell(message)

@@ -1,0 +1,145 @@
+"""The one page at the end: what happened when, and how the model served before, during and after."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from contracts.messages import DeploymentAction
+from contracts.times import format_duration, to_datetime, to_ms
+from stationkeeper.demo.chronicle import Chronicle
+from stationkeeper.demo.scenario import Plot
+from stationkeeper.demo.served import Stretch, stretch
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The result of a demo run, as printed and as JSON; times are RFC 3339 on the stream clock."""
+
+    scenario: str
+    passed: bool
+    verdict: str
+    timeline: tuple[dict[str, str], ...]
+    pages: int
+    requests: int
+    events: int
+    seen_after_events: int | None
+    seen_after: str | None
+    stretches: tuple[Stretch, ...]
+    wall_seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+
+def summarise(
+    scenario: str, plot: Plot, chronicle: Chronicle, served: pl.DataFrame, span: tuple[int, int], wall_seconds: float
+) -> Summary:
+    """Judge the run: with a shift the loop must have closed, without one nothing may have happened."""
+    start_ms, end_ms = span
+    onset = plot.onset_ms
+    page = chronicle.pages[0] if chronicle.pages else None
+    page_ms = to_ms(page.time) if page else None
+    if onset is None and page is not None and page.onset is not None:
+        onset = to_ms(page.onset.time)
+    stage = chronicle.stage()
+    if plot.expects_cure:
+        passed = stage == "closed"
+        verdict = "the loop closed" if passed else f"the loop did not close: {stage}"
+    else:
+        passed = not chronicle.pages and not chronicle.requests
+        verdict = (
+            "no page and no request, as it should be"
+            if passed
+            else f"{len(chronicle.pages)} page(s) and {len(chronicle.requests)} request(s) without any shift"
+        )
+    seen = None
+    if plot.onset_ms is not None and page_ms is not None:
+        seen = served.filter((pl.col("time") >= plot.onset_ms) & (pl.col("time") < page_ms)).height
+    return Summary(
+        scenario=scenario,
+        passed=passed,
+        verdict=verdict,
+        timeline=tuple(_timeline(plot, chronicle)),
+        pages=len(chronicle.pages),
+        requests=len(chronicle.requests),
+        events=served.height,
+        seen_after_events=seen,
+        seen_after=_span(plot.onset_ms, page_ms),
+        stretches=tuple(_stretches(served, start_ms, end_ms, onset, chronicle.promoted_ms)),
+        wall_seconds=round(wall_seconds, 1),
+    )
+
+
+def _span(start_ms: int | None, end_ms: int | None) -> str | None:
+    if start_ms is None or end_ms is None:
+        return None
+    return format_duration(max(end_ms - start_ms, 0) // 60_000 * 60_000)
+
+
+def _stretches(
+    served: pl.DataFrame, start_ms: int, end_ms: int, onset_ms: int | None, promoted_ms: int | None
+) -> list[Stretch]:
+    if onset_ms is None:
+        return [stretch(served, "whole run", start_ms, end_ms)]
+    during_end = promoted_ms if promoted_ms is not None else end_ms
+    stretches = [stretch(served, "before", start_ms, onset_ms), stretch(served, "during", onset_ms, during_end)]
+    if promoted_ms is not None:
+        stretches.append(stretch(served, "after", promoted_ms, end_ms))
+    return stretches
+
+
+def _timeline(plot: Plot, chronicle: Chronicle) -> list[dict[str, str]]:
+    rows: list[tuple[int, str, str]] = []
+    if plot.onset_ms is not None:
+        rows.append((plot.onset_ms, "shift began", plot.onset_text))
+    for page in chronicle.pages[:3]:
+        found = f"{page.kind} · {page.subject.name}: {page.reason}"
+        rows.append((to_ms(page.time), "seen", found))
+    for request in chronicle.requests[:3]:
+        rows.append((to_ms(request.time), "request", f"{request.id} for incident {request.incident}"))
+    for candidate in chronicle.candidates[:3]:
+        what = f"snapshot {candidate.snapshot[:12]}, run {candidate.run_id[:12]}, version {candidate.version}"
+        rows.append((to_ms(candidate.time), "snapshot, run", what))
+        rows.append((to_ms(candidate.time), f"gate: {candidate.gate}", candidate.gate_reason))
+    for deployment in chronicle.deployments:
+        if deployment.action is not DeploymentAction.ADOPTED:
+            name = f"{deployment.action} {deployment.weight_bp / 100:g} %".replace("_", " ")
+            rows.append((to_ms(deployment.time), name, deployment.reason))
+    ordered = sorted(enumerate(rows), key=lambda row: (row[1][0], row[0]))
+    return [
+        {"time": to_datetime(time).isoformat(), "what": what, "detail": detail} for _, (time, what, detail) in ordered
+    ]
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Print the page."""
+    timeline = Table(title="What happened", title_justify="left", show_edge=False, pad_edge=False)
+    for column in ("when", "what", "detail"):
+        timeline.add_column(column, overflow="fold", no_wrap=column == "when")
+    for row in summary.timeline:
+        timeline.add_row(row["time"][:16].replace("T", " "), row["what"], row["detail"])
+    table = Table(title="How the model served", title_justify="left", show_edge=False, pad_edge=False)
+    for column in ("stretch", "events", "labelled", "flagged", "precision", "recall", "confidence"):
+        table.add_column(column, justify="left" if column == "stretch" else "right")
+    for part in summary.stretches:
+        ratios = [
+            f"{value:.3f}" if value is not None else "unknown"
+            for value in (part.precision, part.recall, part.confidence)
+        ]
+        table.add_row(part.name, f"{part.events:,}", f"{part.labelled:,}", f"{part.flagged:,}", *ratios)
+    console.print()
+    console.print(timeline)
+    console.print()
+    console.print(table)
+    console.print()
+    if summary.seen_after is not None:
+        console.print(f"Seen {summary.seen_after_events:,} events and {summary.seen_after} after the planted moment.")
+    word, style = ("PASSED", "bold green") if summary.passed else ("FAILED", "bold red")
+    console.print(
+        f"[{style}]{word}[/]: {summary.verdict}. "
+        f"{summary.events:,} events, {summary.pages} page(s), {summary.requests} request(s), {summary.wall_seconds:.0f} s."
+    )
