@@ -1,0 +1,126 @@
+"""One detector arm: fixed and adaptive alternatives of a block of features, and their running evidence."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.core.adaptive import AdaptiveRows
+from monitor.core.dictionary import Alternative, adaptive_rows
+from monitor.core.evalue import deviation
+from monitor.core.quantile import chi2_isf
+from monitor.core.rowtable import Reference, RowTable, build_rows
+from monitor.core.shiryaev import Shiryaev
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+State = dict[str, NDArray[np.generic]]
+
+# Prior weight of the adaptive rows together; the fixed rows share the rest.
+ADAPTIVE_WEIGHT = 0.3
+# A cell joins the adaptive rows on its own from this many expected reference rows, below it only pooled.
+RARE_ROWS = 10.0
+
+
+@dataclass(frozen=True)
+class Bets:
+    """The bets of an arm on one stratum: its row table and what the adaptive rows need."""
+
+    table: RowTable
+    probabilities: Floats
+    pooled: Flags
+    muted: Flags
+    margin: Floats
+
+
+def place_bets(reference: Reference, kind: str, delta: Floats, phi: Floats, eta: float) -> Bets:
+    """Build the bets against a reference; phi [F, D + 2] as in `Arm`, eta the error share of one feature."""
+    p = reference.probabilities
+    f = len(p)
+    if reference.exact:
+        nothing = np.zeros(p.shape, bool)
+        table = build_rows(reference, kind, delta, phi[:, :-1], eta)
+        return Bets(table, p, nothing, nothing, np.zeros((f, 1)))
+    table = build_rows(reference, kind, delta, phi[:, :-1], eta / 2)
+    rare = reference.used & (p * reference.rows[:, None] < RARE_ROWS)
+    together = np.where(rare, p, 0.0).sum(-1) * reference.rows
+    muted = rare & (together < RARE_ROWS)[:, None]
+    degrees = np.maximum(reference.used.sum(-1) - 1, 1)
+    quantile = {int(k): chi2_isf(eta / 2, int(k)) for k in np.unique(degrees)}
+    radius = np.array([quantile[int(k)] for k in degrees])
+    margin = np.sqrt(radius * phi[:, -1] / reference.rows)[:, None]
+    return Bets(table, p, rare & ~muted, muted, margin)
+
+
+class Arm:
+    """The evidence of F features of one kind against one null, conformal or fixed-reference.
+
+    phi [F, D + 2] >= 1 is the variance inflation of the D dense rows, the one-cell rows and the adaptive rows
+    (D = 0 for categorical features); evidence is taken to the power 1/phi, which never hurts validity.
+    """
+
+    def __init__(self, bets: Bets, delta: Floats, phi: Floats) -> None:
+        """Begin without evidence; weights come from these bets and stay."""
+        table = bets.table
+        f, dense = table.dense.shape[:2]
+        self.adaptive = AdaptiveRows(f, bets.probabilities.shape[-1])
+        half_lives = self.adaptive.half_lives.size
+        self.rows: tuple[Alternative, ...] = table.rows + adaptive_rows()
+        fixed = len(table.rows) - dense
+        self.phi = np.concatenate(
+            [phi[:, :dense], np.repeat(phi[:, -2:-1], fixed, 1), np.repeat(phi[:, -1:], half_lives, 1)], axis=1
+        )
+        self.tempered = bool((self.phi != 1).any())
+        share = np.full((f, half_lives), ADAPTIVE_WEIGHT / half_lives)
+        self.evidence = Shiryaev(np.concatenate([table.weight * (1 - ADAPTIVE_WEIGHT), share], axis=1))
+        self.delta = delta
+
+    def step(self, bets: Bets, counts: Floats, elapsed: float, start: int, excess: Floats | None = None) -> None:
+        """Bet on a pane, or a part of one, of counts [F, K] that began at start, then learn from it.
+
+        excess [F] is the conformal correction of `Part.excess`; None for independent cells.
+        """
+        p = bets.probabilities
+        adaptive, adaptive_live = self.adaptive.table(p, bets.pooled, bets.muted, self.delta, bets.margin)
+        ratio = np.matmul(adaptive, counts[:, :, None])[:, :, 0]
+        log_e = np.concatenate([bets.table.log_ratios(counts), ratio], axis=1)
+        if excess is not None and excess.any():
+            wide = deviation(np.exp(adaptive), p[:, None, :]) ** 2
+            log_e -= excess[:, None] * np.concatenate([bets.table.spread, wide], axis=1)
+        if self.tempered:
+            log_e /= self.phi
+        live = np.concatenate([bets.table.live, adaptive_live], axis=1)
+        self.evidence.step(log_e, elapsed, live, counts.sum(-1) > 0, start)
+        self.adaptive.learn(counts)
+
+    def reset(self, mask: Flags) -> None:
+        """Forget the evidence and the recent past of the features in mask [F]."""
+        self.evidence.reset(mask)
+        self.adaptive.forget(mask)
+
+    def state(self) -> State:
+        """Everything that changes, as arrays; `restore` gives back the same arm bit for bit."""
+        return {
+            "log_m": self.evidence.log_m.copy(),
+            "log_c": self.evidence.log_c.copy(),
+            "restart": self.evidence.restart.copy(),
+            "average": self.adaptive.average.copy(),
+        }
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over a state; raises ValueError where its shape belongs to another plan."""
+        targets = {
+            "log_m": self.evidence.log_m,
+            "log_c": self.evidence.log_c,
+            "restart": self.evidence.restart,
+            "average": self.adaptive.average,
+        }
+        for name, target in targets.items():
+            value = state[name]
+            if value.shape != target.shape:
+                raise ValueError(
+                    f"detector state {name!r} has shape {value.shape}, the plan needs {target.shape}: "
+                    "it was written for another reference; start without it"
+                )
+            target[...] = value

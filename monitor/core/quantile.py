@@ -1,0 +1,173 @@
+"""Distribution and quantile functions the detectors need, exact to about 1e-12, on numpy alone.
+
+scipy would give all of them, but its import costs the daemon seconds at every start; the tests compare
+each function here with scipy's.
+"""
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+_NORMAL = NormalDist()
+_TINY = 1e-300
+_STEPS = 500
+_erfc = np.frompyfunc(math.erfc, 1, 1)
+_lgamma = np.frompyfunc(math.lgamma, 1, 1)
+
+
+def normal_cdf(x: ArrayLike) -> Floats:
+    """Standard normal distribution function, elementwise; accurate in both tails."""
+    return np.asarray(0.5 * _erfc(-np.asarray(x, np.float64) / math.sqrt(2)), dtype=np.float64)
+
+
+def normal_ppf(p: ArrayLike) -> Floats:
+    """Standard normal quantile, elementwise; 0 and 1 give -inf and +inf (Wichura, AS 241)."""
+
+    def one(value: float) -> float:
+        if value <= 0:
+            return -math.inf
+        return math.inf if value >= 1 else _NORMAL.inv_cdf(value)
+
+    return np.asarray(np.frompyfunc(one, 1, 1)(np.asarray(p, np.float64)), dtype=np.float64)
+
+
+def normal_isf(p: float) -> float:
+    """Upper normal quantile: P(Z > normal_isf(p)) = p, exact for p down to 1e-300."""
+    return -_NORMAL.inv_cdf(p)
+
+
+def gamma_tail(a: float, x: float) -> float:
+    """Regularised upper incomplete gamma Q(a, x) (Abramowitz and Stegun 6.5.29 and 6.5.31).
+
+    Series below a + 1, Lentz continued fraction above.  a > 0, x >= 0.
+    """
+    if x <= 0:
+        return 1.0
+    front = math.exp(a * math.log(x) - x - math.lgamma(a))
+    if x < a + 1:
+        term = total = 1.0 / a
+        for k in range(1, 10_000):
+            term *= x / (a + k)
+            total += term
+            if term < total * 1e-16:
+                break
+        return 1.0 - front * total
+    b = x + 1 - a
+    c, d = 1 / _TINY, 1 / b
+    h = d
+    for k in range(1, 10_000):
+        an = -k * (k - a)
+        b += 2
+        d = 1 / (an * d + b)
+        c = b + an / c
+        h *= c * d
+        if abs(c * d - 1) < 1e-16:
+            break
+    return front * h
+
+
+def chi2_isf(p: float, df: float) -> float:
+    """Upper quantile of chi-square with df degrees of freedom, by bisection on the exact tail.
+
+    Raises ValueError unless 0 < p < 1 and df > 0.
+    """
+    if not (0 < p < 1 and df > 0):
+        raise ValueError(f"chi2_isf needs 0 < p < 1 and df > 0, got p={p}, df={df}")
+    low, high = 0.0, df + 10.0
+    while gamma_tail(df / 2, high / 2) > p:
+        high *= 2
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        if gamma_tail(df / 2, middle / 2) > p:
+            low = middle
+        else:
+            high = middle
+    return 0.5 * (low + high)
+
+
+def beta_cdf(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Floats:
+    """Regularised incomplete beta I_x(a, b), elementwise, by Lentz's continued fraction (A&S 26.5.8).
+
+    a, b > 0, 0 <= x <= 1; O(sqrt(max(a, b))) terms.
+    """
+    x, a, b = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (x, a, b)))
+    swap = x > (a + 1) / (a + b + 2)
+    y, a, b = np.where(swap, 1 - x, x), np.where(swap, b, a), np.where(swap, a, b)
+    inside = (y > 0) & (y < 1)
+    y_in = np.where(inside, y, 0.5)
+    log_front = a * np.log(y_in) + b * np.log1p(-y_in) - np.log(a)
+    log_front += np.asarray(_lgamma(a + b) - _lgamma(a) - _lgamma(b), dtype=np.float64)
+    c = np.ones_like(y_in)
+    d = 1 / _away_from_zero(1 - (a + b) * y_in / (a + 1))
+    h = d.copy()
+    for k in range(1, _STEPS):
+        even = k * (b - k) * y_in / ((a + 2 * k - 1) * (a + 2 * k))
+        odd = -(a + k) * (a + b + k) * y_in / ((a + 2 * k) * (a + 2 * k + 1))
+        for step in (even, odd):
+            d = 1 / _away_from_zero(1 + step * d)
+            c = _away_from_zero(1 + step / c)
+            h = h * c * d
+        if np.all(np.abs(c * d - 1) < 1e-15):
+            break
+    value = np.where(inside, np.exp(log_front) * h, np.where(y <= 0, 0.0, 1.0))
+    return np.asarray(np.clip(np.where(swap, 1 - value, value), 0, 1), dtype=np.float64)
+
+
+def beta_ppf(p: ArrayLike, a: ArrayLike, b: ArrayLike) -> Floats:
+    """Quantile of Beta(a, b), elementwise: Newton steps kept inside a shrinking bracket.
+
+    For upper tails use `beta_isf`: 1 - 1e-17 is not a float, 1e-17 is.
+    """
+    p, a, b = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (p, a, b)))
+    return _beta_solve(p, a, b)
+
+
+def beta_isf(p: ArrayLike, a: ArrayLike, b: ArrayLike) -> Floats:
+    """Upper quantile of Beta(a, b), elementwise: P(X > beta_isf(p)) = p, for small p exactly."""
+    p, a, b = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (p, a, b)))
+    return np.asarray(1 - _beta_solve(p, b, a), dtype=np.float64)
+
+
+def clopper_pearson(successes: ArrayLike, trials: ArrayLike, eta: ArrayLike) -> tuple[Floats, Floats]:
+    """Exact one-sided confidence bounds (lower, upper) of a probability, each wrong with chance <= eta.
+
+    Clopper and Pearson 1934.  By hand: 0 of n gives upper 1 - eta**(1/n), n of n gives lower eta**(1/n).
+    """
+    x, n, eta = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (successes, trials, eta)))
+    lower = np.where(x > 0, beta_ppf(eta, np.maximum(x, 0.5), n - x + 1), 0.0)
+    upper = np.where(x < n, beta_isf(eta, x + 1, np.maximum(n - x, 0.5)), 1.0)
+    return np.asarray(lower, np.float64), np.asarray(upper, np.float64)
+
+
+def _away_from_zero(x: Floats) -> Floats:
+    return np.where(np.abs(x) < _TINY, _TINY, x)
+
+
+def _beta_solve(p: Floats, a: Floats, b: Floats) -> Floats:
+    """x with I_x(a, b) = p; works in log p so that tails converge as fast as the middle."""
+    shape = p.shape
+    p, a, b = (np.atleast_1d(v).ravel() for v in (p, a, b))
+    low, high = np.zeros_like(p), np.ones_like(p)
+    x = np.clip(a / (a + b), 1e-12, 1 - 1e-12)
+    log_norm = np.asarray(_lgamma(a + b) - _lgamma(a) - _lgamma(b), dtype=np.float64)
+    target = np.log(np.maximum(p, _TINY))
+    todo = np.arange(p.size)
+    for _ in range(100):
+        xt, at, bt = x[todo], a[todo], b[todo]
+        cdf = np.maximum(beta_cdf(xt, at, bt), _TINY)
+        error = np.log(cdf) - target[todo]
+        low[todo] = np.where(error < 0, xt, low[todo])
+        high[todo] = np.where(error >= 0, xt, high[todo])
+        log_density = log_norm[todo] + (at - 1) * np.log(xt) + (bt - 1) * np.log1p(-xt)
+        step = xt - error / np.exp(np.clip(log_density - np.log(cdf), -600, 600))
+        inside = (step > low[todo]) & (step < high[todo])
+        new = np.clip(np.where(inside, step, 0.5 * (low[todo] + high[todo])), _TINY, 1 - 1e-16)
+        x[todo] = new
+        todo = todo[np.abs(new - xt) > 1e-13 * xt]
+        if todo.size == 0:
+            break
+    return np.asarray(np.where(p <= 0, 0.0, np.where(p >= 1, 1.0, x)).reshape(shape), np.float64)

@@ -1,0 +1,141 @@
+"""Log e-values of every fixed alternative of many features, and their sums over a pane in one array pass."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.core.dictionary import Alternative, cell_rows, ordered_rows
+from monitor.core.evalue import chernoff_bounds, finite_reference, huber_clip
+from monitor.core.quantile import normal_isf
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+# Prior weights of the dictionary: all one-cell rows together, each scale row and each shift row by size.
+CELL_WEIGHT = 4.0
+SCALE_WEIGHT = 1.0
+SHIFT_WEIGHT = 1.0
+
+
+@dataclass(frozen=True)
+class RowTable:
+    """Log e-values of F features: D dense rows over K cells, and G levels of one-cell rows.
+
+    dense [F, D, K]; inside and outside [F, G, K] hold the two values a one-cell row takes on its own cell and
+    elsewhere.  live [F, D + G K] is False where the row lies inside the null.  weight [F, D + G K] sums to 1
+    over the live rows of a feature (0 everywhere where none is live).  spread [F, D + G K] is the variance of
+    each row's e-value under the cell probabilities, which the conformal correction needs.
+    """
+
+    dense: Floats
+    inside: Floats
+    outside: Floats
+    live: Flags
+    weight: Floats
+    spread: Floats
+    rows: tuple[Alternative, ...]
+
+    def log_ratios(self, counts: Floats) -> Floats:
+        """Sum of log e over a pane of counts [F, K] for every row: [F, D + G K], O(F K (D + G))."""
+        dense = np.matmul(self.dense, counts[:, :, None])[:, :, 0]
+        total = counts.sum(-1)[:, None, None]
+        cells = total * self.outside + counts[:, None, :] * (self.inside - self.outside)
+        return np.concatenate([dense, cells.reshape(len(counts), -1)], axis=1)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is known of the cells of F features: counts [F, K] and rows [F]; exact when rows is infinite.
+
+    counts are then probabilities.  used [F, K] marks real cells (False: padding).  ordered [F, K] marks the
+    cells that lie on the feature's axis (False: missing, or any cell of a categorical feature).
+    """
+
+    counts: Floats
+    rows: Floats
+    used: Flags
+    ordered: Flags
+
+    @property
+    def exact(self) -> bool:
+        """True where the cell probabilities are known, as for conformal ranks."""
+        return bool(np.all(np.isinf(self.rows)))
+
+    @property
+    def probabilities(self) -> Floats:
+        """Smoothed cell probabilities [F, K]: half a row added to every real cell (Jeffreys), 0 in padding."""
+        if self.exact:
+            return self.counts
+        smooth = np.where(self.used, self.counts + 0.5, 0.0)
+        return np.asarray(smooth / smooth.sum(-1, keepdims=True), np.float64)
+
+
+def build_rows(reference: Reference, kind: str, delta: Floats, phi: Floats, eta: float) -> RowTable:
+    """The table of a block of features of one kind, valid for TV(p, p_ref) <= delta.
+
+    delta [F]; phi [F, D + 1] holds the variance inflation of each dense row and, last, of the one-cell rows;
+    eta is the chance that the reference of one feature misleads any of its rows, split evenly between dense
+    and one-cell rows.  O(F D K log K).
+    """
+    p = reference.probabilities
+    blocks = [_dense(reference, p, delta, phi[:, :-1], eta / 2)] if kind == "numeric" else []
+    levels, names = cell_rows(kind, p.shape[-1])
+    inside, outside, cell_live = _cells(reference, p, levels, delta, phi[:, -1], eta / 2)
+    flat_live = cell_live.reshape(len(p), -1)
+    cell_weight = flat_live * (CELL_WEIGHT / np.maximum(flat_live.sum(-1, keepdims=True), 1))
+    mean = p[:, None, :] * np.exp(inside) + (1 - p[:, None, :]) * np.exp(outside)
+    spread = p[:, None, :] * np.exp(2 * inside) + (1 - p[:, None, :]) * np.exp(2 * outside) - mean**2
+    if blocks:
+        dense, live, dense_names = blocks[0]
+        e = np.exp(dense)
+        dense_mean = (e * p[:, None, :]).sum(-1)
+        dense_spread = (e * e * p[:, None, :]).sum(-1) - dense_mean**2
+        base = np.array([SCALE_WEIGHT if row.kind == "scale" else SHIFT_WEIGHT for row in dense_names])
+        weight = np.concatenate([live * base, cell_weight], axis=1)
+        live = np.concatenate([live, flat_live], axis=1)
+        spread_all = np.concatenate([dense_spread, spread.reshape(len(p), -1)], axis=1)
+        names = dense_names + names
+    else:
+        dense = np.zeros((len(p), 0, p.shape[-1]))
+        weight, live, spread_all = cell_weight, flat_live, spread.reshape(len(p), -1)
+    total = weight.sum(-1, keepdims=True)
+    weight = weight / np.where(total > 0, total, 1.0)
+    return RowTable(dense, inside, outside, live, weight, np.maximum(spread_all, 0), names)
+
+
+def _dense(
+    reference: Reference, p: Floats, delta: Floats, phi: Floats, eta: float
+) -> tuple[Floats, Flags, tuple[Alternative, ...]]:
+    on_axis = np.where(reference.ordered, p, 0.0)
+    mass = on_axis.sum(-1, keepdims=True)
+    q, names = ordered_rows(on_axis / np.where(mass > 0, mass, 1.0))
+    # Cells off the axis keep their mass: a shift says nothing about missing values.
+    q = q * mass[:, None, :] + np.where(reference.ordered, 0.0, p)[:, None, :]
+    q = np.where(p[:, None, :] > 0, q, 0.0)
+    q /= q.sum(-1, keepdims=True)
+    e, live = huber_clip(q, p[:, None, :], np.broadcast_to(delta[:, None], q.shape[:-1]))
+    z = normal_isf(eta / len(names)) if not reference.exact else 0.0
+    log_e = finite_reference(e, p[:, None, :], reference.rows[:, None], z, phi)
+    return np.where(live[..., None], log_e, 0.0), live, names
+
+
+def _cells(
+    reference: Reference, p: Floats, levels: Floats, delta: Floats, phi: Floats, eta: float
+) -> tuple[Floats, Floats, Flags]:
+    """One-cell rows as Bernoulli likelihood ratios against the edge of the null: exact for any count, also 0."""
+    f, k = p.shape
+    if reference.exact:
+        lower = upper = p
+    else:
+        budget = np.log(2 * k * len(levels) / eta)
+        inflation = np.maximum(phi, 1.0)[:, None]
+        lower, upper = chernoff_bounds(reference.counts / inflation, reference.rows[:, None] / inflation, budget)
+    level = levels[None, :, None]
+    up = level > 0
+    q = np.where(up, (1 - level) * p[:, None, :] + level, -level * p[:, None, :])
+    edge = np.where(up, (upper + delta[:, None])[:, None, :], (lower - delta[:, None])[:, None, :])
+    live = np.where(up, q > edge * 1.0001, q < edge * 0.9999) & (edge > 0) & (edge < 1) & (q < 1)
+    live = live & reference.used[:, None, :] & np.ones((f, 1, 1), bool)
+    safe_q, safe_edge = np.where(live, q, 0.5), np.where(live, edge, 0.5)
+    return np.log(safe_q / safe_edge), np.log((1 - safe_q) / (1 - safe_edge)), live

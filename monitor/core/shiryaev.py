@@ -1,0 +1,69 @@
+"""The e-Shiryaev-Roberts and e-CUSUM recursions over all rows of all features, in the log domain."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Times = NDArray[np.int64]
+
+_NEVER = -np.inf
+
+
+class Shiryaev:
+    """M <- e (w + M) and C <- e max(C, 1) for F features and L rows (Shin, Ramdas and Rinaldo, arXiv 2203.03532).
+
+    w is the budget clock elapsed since the last step, so M_t - t is a supermartingale in budget units while
+    nothing changed, and a page at M >= threshold is false at most once per threshold units on average.
+    State: log_m and log_c [F, L], restart [F, L] (start of the pane with which the running C began),
+    log_weight [F, L] (prior weights, fixed).
+    """
+
+    def __init__(self, weight: Floats) -> None:
+        """Begin without evidence; weight [F, L] holds the prior weights, summing to at most 1 over L."""
+        with np.errstate(divide="ignore"):
+            self.log_weight = np.log(weight)
+        self.log_m = np.full(weight.shape, _NEVER)
+        self.log_c = np.zeros(weight.shape)
+        self.restart: Times = np.zeros(weight.shape, np.int64)
+
+    def step(self, log_e: Floats, elapsed: float, live: Flags, active: Flags, start: int) -> None:
+        """Take the log e-values log_e [F, L] of one pane that began at start.
+
+        elapsed >= 0 is the weight w of a new start (0 inside a pane that is taken in parts).  live [F, L] is
+        False where a row lies inside the null: it keeps its value and gets no start, else M would grow like t on
+        no evidence.  active [F] is False for features without events in the pane: nothing changes.
+        """
+        opened = np.where(live & (elapsed > 0), np.log(max(elapsed, 1e-300)), _NEVER)
+        grown = log_e + np.logaddexp(opened, self.log_m)
+        fresh = live & (self.log_c <= 0)
+        running = log_e + np.maximum(self.log_c, 0.0)
+        if not active.all():
+            keep = ~active
+            grown[keep] = self.log_m[keep]
+            running[keep] = self.log_c[keep]
+            fresh &= active[:, None]
+        self.log_m = grown
+        self.log_c = running
+        self.restart[fresh] = start
+
+    def score(self) -> Floats:
+        """log of the weighted sum of M over rows, [F]; -inf where no row has evidence."""
+        x = self.log_m + self.log_weight
+        top = x.max(axis=1)
+        shown = np.where(np.isfinite(top), top, 0.0)
+        with np.errstate(divide="ignore"):
+            return np.asarray(shown + np.log(np.exp(x - shown[:, None]).sum(axis=1)), np.float64)
+
+    def winner(self) -> NDArray[np.intp]:
+        """The row with the largest weighted e-CUSUM, [F]: its restart is the change point."""
+        return np.asarray((np.maximum(self.log_c, 0.0) + self.log_weight).argmax(axis=1))
+
+    def onset(self) -> Times:
+        """Start of the pane with which the winning row's evidence began, [F]."""
+        return np.asarray(self.restart[np.arange(len(self.restart)), self.winner()], np.int64)
+
+    def reset(self, mask: Flags) -> None:
+        """Drop the evidence of the features in mask [F], after a page or with a new reference."""
+        self.log_m[mask] = _NEVER
+        self.log_c[mask] = 0.0

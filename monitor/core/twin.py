@@ -1,0 +1,39 @@
+"""The fixed-reference twin's cells: the fine cells of a numeric subject grouped into about twenty, per stratum."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.core.rowtable import Reference
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+TWIN_CELLS = 20
+
+
+class Grouping:
+    """Fine cells [F, m] of one stratum mapped to TWIN_CELLS groups of about equal reference mass, plus missing.
+
+    A fine cell joins the group its middle rank falls in, so an atom heavier than two groups keeps a group of its own.
+    """
+
+    def __init__(self, fine: Counts, missing: Counts) -> None:
+        """Group by the reference's fine counts [F, m] (padding: zeros on the right) and missing counts [F]."""
+        f = len(fine)
+        total = np.maximum(fine.sum(axis=1, keepdims=True), 1)
+        middle = (np.cumsum(fine, axis=1) - fine / 2) / total
+        group = np.clip((middle * TWIN_CELLS).astype(np.int64), 0, TWIN_CELLS - 1)
+        self._flat = (group + np.arange(f, dtype=np.int64)[:, None] * TWIN_CELLS).ravel()
+        self._features = f
+        counts = self.counts(fine, missing)
+        used = np.concatenate([counts[:, :-1] > 0, np.ones((f, 1), bool)], axis=1)
+        ordered = used.copy()
+        ordered[:, -1] = False
+        self.group = group
+        self.reference = Reference(counts, counts.sum(axis=1), used, ordered)
+
+    def counts(self, fine: Counts, missing: Counts) -> Floats:
+        """Counts of a pane over the groups, missing last: [F, TWIN_CELLS + 1]."""
+        size = self._features * TWIN_CELLS
+        grouped = np.bincount(self._flat, weights=fine.ravel(), minlength=size)
+        return np.concatenate([grouped.reshape(self._features, TWIN_CELLS), missing[:, None]], axis=1)
