@@ -11,6 +11,7 @@ PURE_STANDARD_LIBRARY = frozenset(
     {
         "abc",
         "base64",
+        "binascii",
         "bisect",
         "collections",
         "dataclasses",
@@ -34,6 +35,7 @@ PURE_STANDARD_LIBRARY = frozenset(
         "types",
         "typing",
         "unicodedata",
+        "zlib",
     }
 )
 

@@ -1,0 +1,120 @@
+"""docker-compose.yml and the Dockerfile agree with each other, with ops/ and with the project."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = ("monitor", "retrain", "deploy", "serve")
+OUTSIDE = ("kafka", "mlflow", "prometheus", "alertmanager", "grafana")
+
+
+@pytest.fixture(scope="module")
+def compose() -> Any:
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def configuration() -> Any:
+    return yaml.safe_load((ROOT / "ops" / "stationkeeper.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def dockerfile() -> str:
+    return (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_the_stack_is_whole(compose):
+    assert set(compose["services"]) == {*ROLES, *OUTSIDE}
+
+
+@pytest.mark.parametrize("name", [*ROLES, *OUTSIDE])
+def test_every_service_is_checked_pinned_and_local(compose, name):
+    service = compose["services"][name]
+    assert service["healthcheck"]["test"]
+    image, _, tag = service["image"].rpartition(":")
+    assert image
+    assert re.fullmatch(r"v?\d+(\.\d+)+", tag), f"{service['image']} has no exact version"
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert "privileged" not in service
+
+
+def test_what_is_mounted_and_waited_for_exists(compose):
+    for name, service in compose["services"].items():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            exists = (ROOT / source).exists() if source.startswith(".") else source in compose["volumes"]
+            assert exists, f"{name} mounts {source}, which is not there"
+        for other, condition in service.get("depends_on", {}).items():
+            assert condition == {"condition": "service_healthy"}
+            assert other in compose["services"]
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_a_role_is_confined(compose, name):
+    service = compose["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["command"][0] == name
+    assert "/etc/stationkeeper/stationkeeper.yaml" in service["command"]
+
+
+def test_roles_listen_where_probes_scrapes_and_published_ports_expect(compose, configuration):
+    ports = {**configuration["http"], "serve": configuration["serve"]["port"]}
+    assert configuration["http"]["host"] == configuration["serve"]["host"] == "0.0.0.0"
+    prometheus = yaml.safe_load((ROOT / "ops" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    (job,) = (job for job in prometheus["scrape_configs"] if job["job_name"] == "stationkeeper")
+    scraped = {target for static in job["static_configs"] for target in static["targets"]}
+    assert scraped == {f"{role}:{ports[role]}" for role in ROLES}
+    for role in ROLES:
+        service = compose["services"][role]
+        assert f":{ports[role]}/" in service["environment"]["HEALTH_URL"]
+        assert service["ports"] == [f"127.0.0.1:{ports[role]}:{ports[role]}"]
+
+
+def test_the_configuration_names_the_services(compose, configuration):
+    host, port = configuration["kafka"]["bootstrap"].split(":")
+    assert f"INSIDE://{host}:{port}" in compose["services"]["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+    registry = configuration["registry"]["tracking_uri"].removeprefix("http://")
+    (allowed,) = (word for word in compose["services"]["mlflow"]["command"] if word.startswith("--allowed-hosts="))
+    assert registry in allowed.partition("=")[2].split(",")
+
+
+def test_the_image_holds_every_package_and_nothing_unhashed(dockerfile):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    for package in packages:
+        assert re.search(rf"^COPY {package} {package}$", dockerfile, re.MULTILINE)
+        assert f"!{package}" in ignore
+    installs = re.findall(r"pip install (.*?)(?: \\)?$", dockerfile, re.MULTILINE)
+    assert installs
+    assert all("--require-hashes" in words or words == "--no-deps --no-build-isolation ." for words in installs)
+
+
+def test_the_image_runs_as_a_numbered_user_from_a_second_stage(dockerfile):
+    stages = re.split(r"^FROM ", dockerfile, flags=re.MULTILINE)[1:]
+    assert len(stages) == 2
+    (user,) = re.findall(r"^USER (\d+):\d+$", stages[-1], re.MULTILINE)
+    assert int(user) > 0
+
+
+def test_docker_reads_the_file():
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(["docker", "compose", "version"], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("docker with its compose plugin is not installed; no package archive of Debian 12 holds it")
+    result = subprocess.run(
+        ["docker", "compose", "-f", str(ROOT / "docker-compose.yml"), "config", "--quiet"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
