@@ -5,7 +5,7 @@ ARG PYTHON=3.12
 FROM python:${PYTHON}-slim AS build
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=/opt/stationkeeper
 WORKDIR /src
-COPY requirements/uv.txt requirements/image.txt requirements/
+COPY requirements/uv.txt requirements/build.txt requirements/image.txt requirements/
 RUN --mount=type=cache,target=/root/.cache \
     python -m pip install --require-hashes -r requirements/uv.txt \
     && uv venv --python python3 "$VIRTUAL_ENV" \
@@ -19,7 +19,7 @@ COPY retrain retrain
 COPY deploy deploy
 COPY stationkeeper stationkeeper
 RUN --mount=type=cache,target=/root/.cache \
-    uv pip install --no-deps --no-build-isolation .
+    uv pip install --build-constraint requirements/build.txt --no-deps .
 
 FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.title="stationkeeper" \

@@ -12,7 +12,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
-LOCKS := requirements/base.txt requirements/image.txt requirements/demo.txt requirements/dev.txt
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --build-constraint requirements/build.txt
 
 .PHONY: help venv lock demo test lint format bench broker docs reliability clean
 
@@ -24,19 +24,19 @@ help: ## list the targets
 # uv is put inside the virtual environment, so that an externally managed Python is never touched.
 $(STAMPS)/uv: requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Stationkeeper needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "cannot make $(VENV): install your system's venv package (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "cannot make $(VENV): install your system's venv package (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@mkdir -p $(STAMPS)
 	@touch $@
 
-$(STAMPS)/demo: requirements/demo.txt pyproject.toml $(STAMPS)/uv
-	@test -e $(STAMPS)/dev || $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/demo.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+$(STAMPS)/demo: requirements/demo.txt requirements/build.txt pyproject.toml $(STAMPS)/uv
+	@$(INSTALL) --require-hashes -r requirements/demo.txt
+	@$(INSTALL) --no-deps -e .
 	@touch $@
 
-$(STAMPS)/dev: requirements/dev.txt pyproject.toml $(STAMPS)/uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+$(STAMPS)/dev: requirements/dev.txt requirements/build.txt pyproject.toml $(STAMPS)/uv
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --no-deps -e .
 	@touch $@
 
 venv: $(STAMPS)/dev ## make .venv with everything that development needs
@@ -45,10 +45,12 @@ venv: $(STAMPS)/dev ## make .venv with everything that development needs
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-strip-extras $(if $(UPGRADE),--upgrade) pyproject.toml
 lock: $(STAMPS)/uv ## resolve pyproject.toml into hashed requirements (UPGRADE=1 takes newer versions)
-	$(COMPILE) --extra demo --extra river --group build --group dev -o requirements/dev.txt
-	$(COMPILE) --extra demo --group build -c requirements/dev.txt -o requirements/demo.txt
-	$(COMPILE) --extra retrain --extra serve --group build -c requirements/dev.txt -o requirements/image.txt
-	$(COMPILE) --group build -c requirements/dev.txt -o requirements/base.txt
+	$(COMPILE) --extra demo --extra river --group dev -o requirements/dev.txt
+	$(COMPILE) --extra demo -c requirements/dev.txt -o requirements/demo.txt
+	$(COMPILE) --extra retrain --extra serve -c requirements/dev.txt -o requirements/image.txt
+	$(COMPILE) -c requirements/dev.txt -o requirements/base.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  $(if $(UPGRADE),--upgrade) --group build -o requirements/build.txt
 	printf 'uv\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) - -o requirements/uv.txt
 

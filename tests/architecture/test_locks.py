@@ -12,9 +12,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 GROUPS = PROJECT["dependency-groups"]
-BASE = [*PROJECT["project"]["dependencies"], *GROUPS["build"]]
+BASE = PROJECT["project"]["dependencies"]
 DEMO = [*BASE, *EXTRAS["demo"], *EXTRAS["broker"], *EXTRAS["retrain"], *EXTRAS["serve"]]
 HOLDS = {
+    "build": [*PROJECT["build-system"]["requires"], *GROUPS["build"]],
     "base": BASE,
     "image": [*BASE, *EXTRAS["retrain"], *EXTRAS["serve"]],
     "demo": DEMO,
