@@ -99,8 +99,7 @@ def _timeline(plot: Plot, chronicle: Chronicle) -> list[dict[str, str]]:
     for page in chronicle.pages[:3]:
         found = f"{page.kind} · {page.subject.name}: {page.reason}"
         rows.append((to_ms(page.time), "seen", found))
-    for request in chronicle.requests[:3]:
-        rows.append((to_ms(request.time), "request", f"{request.id} for incident {request.incident}"))
+    rows += [(to_ms(r.time), "request", f"{r.id} for incident {r.incident}") for r in chronicle.requests[:3]]
     for candidate in chronicle.candidates[:3]:
         what = f"snapshot {candidate.snapshot[:12]}, run {candidate.run_id[:12]}, version {candidate.version}"
         rows.append((to_ms(candidate.time), "snapshot, run", what))
@@ -141,5 +140,6 @@ def show(summary: Summary, console: Console) -> None:
     word, style = ("PASSED", "bold green") if summary.passed else ("FAILED", "bold red")
     console.print(
         f"[{style}]{word}[/]: {summary.verdict}. "
-        f"{summary.events:,} events, {summary.pages} page(s), {summary.requests} request(s), {summary.wall_seconds:.0f} s."
+        f"{summary.events:,} events, {summary.pages} page(s), {summary.requests} request(s), "
+        f"{summary.wall_seconds:.0f} s."
     )

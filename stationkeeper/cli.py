@@ -1,0 +1,82 @@
+"""The one command: verbs are declared here and do their work elsewhere, imported when called.
+
+Exit codes: 0 done; 1 the thing asked about failed (a demo that did not close, a gate that failed); 2 wrong use or
+configuration; 3 no evidence (gate); 4 a broker, registry or target could not be reached.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from stationkeeper.commands import data, loop, operate
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_UNREACHABLE: Final = 4
+
+app = typer.Typer(
+    name="stationkeeper",
+    help="Watch models in production, retrain them when the world changes, and check that the cure worked.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+deployments = typer.Typer(no_args_is_help=True, help="List rollouts; adopt, approve, reject, roll back.")
+requests = typer.Typer(no_args_is_help=True, help="List retrain requests; approve or reject them.")
+dead_letters = typer.Typer(no_args_is_help=True, help="List rejected records by code, show one, replay them.")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="Configuration file (YAML).", envvar="STATIONKEEPER_CONFIG", show_default=False
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+for verb in (loop.demo, loop.up, loop.monitor, loop.retrain, loop.deploy, loop.serve, loop.broker):
+    app.command(verb.__name__)(verb)
+for verb in (data.init, data.profile, data.backtest, data.explain, data.report, data.verify, data.dump):
+    app.command(verb.__name__)(verb)
+for verb in (operate.check, operate.gate):
+    app.command(verb.__name__)(verb)
+for group, name, verbs in (
+    (deployments, "deployments", operate.DEPLOYMENT_VERBS),
+    (requests, "requests", operate.REQUEST_VERBS),
+    (dead_letters, "dead-letters", operate.DEAD_LETTER_VERBS),
+):
+    for verb_name, function in verbs.items():
+        group.command(verb_name)(function)
+    app.add_typer(group, name=name)
+
+
+def main() -> None:
+    """Run the command line; errors made for people are printed as one message, without a traceback."""
+    raise SystemExit(guarded(app))
+
+
+def guarded(call: Callable[..., Any]) -> int:
+    """Run a typer application and turn the project's own errors into a message and an exit code."""
+    import click
+
+    from stationkeeper.config import ConfigError
+    from streams.errors import Fatal, Retryable
+
+    try:
+        result = call(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return EXIT_USAGE
+    except click.Abort:
+        typer.secho("stopped", err=True)
+        return EXIT_FAILED
+    except ConfigError as error:
+        typer.secho(str(error), err=True, fg="red")
+        return EXIT_USAGE
+    except Retryable as error:
+        typer.secho(str(error), err=True, fg="red")
+        return EXIT_UNREACHABLE
+    except (Fatal, OSError) as error:
+        typer.secho(str(error), err=True, fg="red")
+        return EXIT_FAILED
+    return result if isinstance(result, int) else 0

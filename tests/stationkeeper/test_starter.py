@@ -1,0 +1,67 @@
+"""``init`` guesses from names and values, says why, and what it writes parses."""
+
+import json
+
+import yaml
+
+from stationkeeper.starter import render, sketch_events, sketch_table
+
+
+def test_events_in_our_own_form_need_no_mapping() -> None:
+    events = [
+        json.dumps(
+            {"kind": "prediction", "event_id": f"e{i}", "time": 1_767_571_200_000 + i, "model": "fraud", "version": "3"}
+        )
+        for i in range(5)
+    ]
+    sketch = sketch_events([e.encode() for e in events], "fraud.predictions")
+    assert sketch.own_form
+    assert sketch.models == ("fraud",)
+    config = yaml.safe_load(render(sketch, model="x", bootstrap="b:9092", topic="fraud.predictions"))
+    assert config["models"]["fraud"]["predictions"] == "fraud.predictions"
+    assert config["kafka"]["bootstrap"] == "b:9092"
+
+
+def test_foreign_events_get_a_mapping_by_name_and_the_rest_are_features() -> None:
+    events = [
+        {
+            "meta": {"request_id": f"r-{i}", "ts": 1_767_571_200 + i},
+            "out": {"score": 0.5},
+            "in": {"amount": 1.5, "to": "DE"},
+        }
+        for i in range(3)
+    ]
+    sketch = sketch_events([json.dumps(e).encode() for e in events] + [b"not json"], "scores")
+    assert sketch.unreadable == 1
+    assert not sketch.own_form
+    model = yaml.safe_load(render(sketch, model="loans", bootstrap="b:1", topic="scores"))["models"]["loans"]
+    mapping = model["predictions"]
+    assert mapping["map"]["event_id"] == "meta.request_id"
+    assert mapping["map"]["time"] == "meta.ts"
+    assert mapping["time_unit"] == "s"
+    assert mapping["map"]["prediction"] == "out.score"
+    assert mapping["map"]["features"] == {"amount": "in.amount", "to": "in.to"}
+    assert mapping["constants"] == {"model": "loans", "version": "1"}
+
+
+def test_a_number_that_is_no_time_is_not_taken_for_one() -> None:
+    sketch = sketch_events(
+        [json.dumps({"id": "a", "time": 3}).encode(), json.dumps({"id": "b", "time": 4}).encode()], "t"
+    )
+    assert sketch.guess("time") is None
+    assert "time" in sketch.features
+    assert "# time: path.to.time" in render(sketch, model="m", bootstrap="b", topic="t")
+
+
+def test_a_table_gets_the_command_that_profiles_it() -> None:
+    table = {"ts": ["2026-01-05T00:00:00Z"] * 2, "score": [0.1, 0.2], "y": [0, 1], "age": [30, 40]}
+    text = render(sketch_table(table, "past.csv"), model="credit", bootstrap="b", topic=None)
+    assert "stationkeeper profile past.csv --model credit --time ts --prediction score --label y --features age" in text
+    assert yaml.safe_load(text)["models"]["credit"]["predictions"] == "credit.predictions"
+
+
+def test_names_that_yaml_would_misread_are_quoted() -> None:
+    sketch = sketch_events([json.dumps({"id": "a", "yes": 1, "no: x": 2}).encode()], "t")
+    config = yaml.safe_load(render(sketch, model="on", bootstrap="b", topic="t"))
+    assert list(config["models"]) == ["on"]
+    assert config["models"]["on"]["predictions"]["map"]["features"] == {"yes": "yes", "no: x": "no: x"}
