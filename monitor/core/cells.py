@@ -184,7 +184,8 @@ def _histogram(group: Integers, cell: Integers, groups: int, cells: int) -> Coun
 
 def octave(values: Floats) -> Integers:
     """Return the bucket of floor(log2 |x|) + 1, clipped to ``OCTAVES`` buckets from 2**-32; 1.0 is in bucket 33."""
-    return np.clip(np.frexp(values)[1] - LOWEST_OCTAVE, 0, OCTAVES - 1).astype(np.int64)
+    bucket: Integers = np.clip(np.frexp(values)[1] - LOWEST_OCTAVE, 0, OCTAVES - 1).astype(np.int64)
+    return bucket
 
 
 def hash_value(key: str, salt: str) -> int:
@@ -228,7 +229,7 @@ def numeric_cells(values: Floats, weights: Floats | None = None, cells: int = FI
     for quantiles in (cells - 2, 3 * cells // 4, cells // 2, cells // 4):
         levels = np.arange(1, quantiles) / quantiles
         at = np.minimum(np.searchsorted(cumulated, levels - 1e-12), len(distinct) - 1)
-        cuts = np.setdiff1d(_rounded(np.unique(distinct[at])), atoms)
+        cuts = _rounded(np.setdiff1d(np.unique(distinct[at]), atoms))
         if len(np.union1d(cuts, atom_edges(atoms))) < cells:
             break
     inner = cuts[(cuts >= distinct[0]) & (cuts < distinct[-1])]

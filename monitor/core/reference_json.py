@@ -32,7 +32,8 @@ MAX_NAME = 512
 MAX_VALUES = 1_000
 MAX_COUNT = 2**53
 _E = TypeVar("_E", bound=StrEnum)
-_IDENTITY = ("model", "version", "notes", "source")
+_IDENTITY = ("model", "version", "notes", "source", "traffic", "labels", "threshold", "positive", "task")
+_LEARNED = ("phi", "day_floor", "strata", "importance", "repeats")
 
 
 class InvalidReference(ValueError):
@@ -45,8 +46,15 @@ def dump(reference: Reference) -> str:
 
 
 def digest(reference: Reference) -> str:
-    """Return the content hash: everything that decides cells, counts or decisions, and nothing else."""
-    return content_id("ref", {key: value for key, value in _document(reference).items() if key not in _IDENTITY})
+    """Return the hash of cells and counts: panes counted under one digest add, whoever serves the model.
+
+    What an adoption period learns later (dependence, day floor, strata, traffic) leaves the digest as it is.
+    """
+    document = {key: value for key, value in _document(reference).items() if key not in _IDENTITY}
+    for subject in document["subjects"]:
+        for key in _LEARNED:
+            subject.pop(key, None)
+    return content_id("ref", document)
 
 
 def load(text: str | bytes) -> Reference:
