@@ -1,0 +1,198 @@
+"""The quality gate: champion against challenger on the same held-out rows, with intervals and a total verdict.
+
+Blocks of consecutive rows are resampled (Künsch 1989) and both models are measured on each resample, so that the
+interval is of the paired difference and serial dependence within a block does not shrink it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts.messages import GateOutcome
+from retrain.core.measures import Flags, Floats, f1_score, log_loss_rows, performance
+
+Statistic = Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class GateRules:
+    """The gate's error rates and minimum rows; ``alpha`` is shared by all ``looks``."""
+
+    alpha: float = 0.05
+    margin: float = 0.03
+    looks: int = 4
+    replicates: int = 4_000
+    blocks: int = 200
+    min_rows: int = 200
+    min_positives: int = 20
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A paired difference (positive: the challenger is better) and its two one-sided bounds at level ``alpha``."""
+
+    difference: float
+    low: float
+    high: float
+    alpha: float
+
+    def __str__(self) -> str:
+        return f"{self.difference:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
+
+
+@dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """The gate's answer with its reason and every number behind it."""
+
+    outcome: GateOutcome
+    reason: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def paired_interval(cells: Floats, statistic: Statistic, alpha: float, replicates: int, seed: int) -> Interval:
+    """Return the bootstrap interval of ``statistic`` over blocks; ``cells`` is float64[blocks, k] of additive sums.
+
+    ``statistic`` maps sums of shape ``(r, k)`` to differences ``(r,)``. Percentile bounds (Efron & Tibshirani 1993,
+    ch. 13) at ``alpha`` on each side. O(replicates * blocks * k).
+    """
+    n = len(cells)
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=replicates)
+    resampled = statistic(draws @ cells)
+    low, high = np.quantile(resampled, [alpha, 1.0 - alpha])
+    return Interval(float(statistic(cells.sum(axis=0, keepdims=True))[0]), float(low), float(high), alpha)
+
+
+def sign_test(better: int, worse: int) -> float:
+    """Return the one-sided exact p-value that ``better`` of the rows on which two models disagree is chance.
+
+    P(X >= better) for X ~ Binomial(better + worse, 1/2) (McNemar 1947, exact form).
+
+    >>> round(sign_test(8, 2), 6)
+    0.054688
+    """
+    n = better + worse
+    logs = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(better, n + 1)]
+    return min(1.0, math.fsum(math.exp(value - n * math.log(2.0)) for value in logs))
+
+
+def blocks_of(columns: Floats, rows: Flags, blocks: int) -> Floats:
+    """Sum per-row columns ``(n, k)`` of the chosen rows over at most ``blocks`` runs of consecutive rows."""
+    chosen = columns[rows]
+    edges = np.linspace(0, len(chosen), min(blocks, len(chosen)) + 1).astype(np.int64)[:-1]
+    return np.add.reduceat(chosen, edges, axis=0)
+
+
+def judge_binary(
+    labels: Flags, champion: tuple[Floats, float], challenger: tuple[Floats, float], after: Flags, rules: GateRules
+) -> GateVerdict:
+    """Judge two classifiers (scores, threshold) on n rows in time order; ``after`` marks rows since the change.
+
+    PASS needs both: decisions (F1 at each model's own threshold) not worse than ``margin`` on all rows, and better
+    after the change in F1 or in log loss (two tests, so half the level each). FAIL needs evidence of harm. All else
+    is NO_EVIDENCE.
+    """
+    numbers: dict[str, Any] = {
+        f"{name}_{slice_name}": performance(labels[rows], scores[rows], threshold).numbers()
+        for name, (scores, threshold) in (("champion", champion), ("challenger", challenger))
+        for slice_name, rows in (("overall", np.ones(len(labels), bool)), ("after", after))
+    }
+    short = _too_few(int(after.sum()), int(labels[after].sum()), rules)
+    if short is not None:
+        return GateVerdict(GateOutcome.NO_EVIDENCE, short, numbers)
+    columns = _binary_columns(labels, champion, challenger)
+    level = rules.alpha / rules.looks
+    everywhere = np.ones(len(labels), bool)
+
+    def interval(rows: Flags, statistic: Statistic, alpha: float) -> Interval:
+        return paired_interval(blocks_of(columns, rows, rules.blocks), statistic, alpha, rules.replicates, rules.seed)
+
+    overall = interval(everywhere, _f1_difference, level)
+    f1_after = interval(after, _f1_difference, level / 2)
+    loss_after = interval(after, _log_loss_difference, level / 2)
+    right = [(scores >= threshold) == labels for scores, threshold in (champion, challenger)]
+    better, worse = int(np.sum(after & right[1] & ~right[0])), int(np.sum(after & right[0] & ~right[1]))
+    numbers |= {
+        "f1_overall": asdict(overall),
+        "f1_after": asdict(f1_after),
+        "log_loss_after": asdict(loss_after),
+        "disagreements": {"better": better, "worse": worse, "p": sign_test(better, worse)},
+        "margin": rules.margin,
+    }
+    outcome, reason = _weigh(overall, (("F1", f1_after), ("log loss", loss_after)), rules.margin)
+    return GateVerdict(outcome, reason, numbers)
+
+
+def judge_regression(
+    labels: Floats, champion: Floats, challenger: Floats, after: Flags, rules: GateRules
+) -> GateVerdict:
+    """Judge two regressions by mean absolute error, as a share of the champion's; see ``judge_binary``."""
+    losses = np.stack([np.abs(champion - labels), np.abs(challenger - labels)], axis=1)
+    numbers: dict[str, Any] = {
+        f"{name}_{slice_name}": {"rows": int(rows.sum()), "mean_absolute_error": float(losses[rows, column].mean())}
+        for column, name in enumerate(("champion", "challenger"))
+        for slice_name, rows in (("overall", np.ones(len(labels), bool)), ("after", after))
+        if rows.any()
+    }
+    short = _too_few(int(after.sum()), None, rules)
+    if short is not None:
+        return GateVerdict(GateOutcome.NO_EVIDENCE, short, numbers)
+    level = rules.alpha / rules.looks
+    intervals = [
+        paired_interval(blocks_of(losses, rows, rules.blocks), _error_gain, level, rules.replicates, rules.seed)
+        for rows in (np.ones(len(labels), bool), after)
+    ]
+    numbers |= {"gain_overall": asdict(intervals[0]), "gain_after": asdict(intervals[1]), "margin": rules.margin}
+    outcome, reason = _weigh(intervals[0], (("absolute error", intervals[1]),), rules.margin)
+    return GateVerdict(outcome, reason, numbers)
+
+
+def _too_few(rows: int, positives: int | None, rules: GateRules) -> str | None:
+    if rows < rules.min_rows:
+        return f"{rows} held-out rows after the change, the gate needs {rules.min_rows}"
+    if positives is None:
+        return None
+    fewer = min(positives, rows - positives)
+    if fewer < rules.min_positives:
+        return f"{fewer} held-out rows of the rarer class after the change, the gate needs {rules.min_positives}"
+    return None
+
+
+def _weigh(overall: Interval, after: tuple[tuple[str, Interval], ...], margin: float) -> tuple[GateOutcome, str]:
+    better = [f"{name} {interval}" for name, interval in after if interval.low > 0.0]
+    told = ", ".join(f"{name} {interval}" for name, interval in after)
+    if overall.high < -margin:
+        return GateOutcome.FAIL, f"worse overall: {overall}, margin {margin:g}"
+    if all(interval.high < 0.0 for _, interval in after):
+        return GateOutcome.FAIL, f"worse after the change: {told}"
+    if overall.low < -margin:
+        return GateOutcome.NO_EVIDENCE, f"may be worse overall: {overall}, margin {margin:g}; after the change {told}"
+    if not better:
+        return GateOutcome.NO_EVIDENCE, f"not worse overall: {overall}, but not shown better after the change: {told}"
+    if after[0][1].high < 0.0:
+        return GateOutcome.FAIL, f"{after[0][0]} is worse after the change: {told}"
+    return GateOutcome.PASS, f"better after the change: {'; '.join(better)}; overall {overall}, margin {margin:g}"
+
+
+def _binary_columns(labels: Flags, champion: tuple[Floats, float], challenger: tuple[Floats, float]) -> Floats:
+    columns: list[npt.NDArray[Any]] = []
+    for scores, threshold in (champion, challenger):
+        alerts = scores >= threshold
+        columns += [alerts & labels, alerts & ~labels, ~alerts & labels, log_loss_rows(labels, scores)]
+    return np.stack([np.asarray(column, dtype=np.float64) for column in (*columns, np.ones(len(labels)))], axis=1)
+
+
+def _f1_difference(sums: Floats) -> Floats:
+    return f1_score(sums[:, 4], sums[:, 5], sums[:, 6]) - f1_score(sums[:, 0], sums[:, 1], sums[:, 2])
+
+
+def _log_loss_difference(sums: Floats) -> Floats:
+    return (sums[:, 3] - sums[:, 7]) / sums[:, 8]
+
+
+def _error_gain(sums: Floats) -> Floats:
+    return np.divide(sums[:, 0] - sums[:, 1], sums[:, 0], out=np.zeros(len(sums)), where=sums[:, 0] > 0)

@@ -1,0 +1,70 @@
+"""Measures of a model on labelled rows: confusion, precision, recall, F1, log loss, average precision."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+CLIP = 1e-4
+"""Probabilities are kept this far from 0 and 1 in the log loss, so that one sure mistake does not decide alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """A binary classifier on n rows at its threshold; a ratio without a denominator is 0."""
+
+    rows: int
+    positives: int
+    alerts: int
+    precision: float
+    recall: float
+    f1: float
+    log_loss: float
+
+    def numbers(self) -> dict[str, float | int]:
+        """Return the numbers as JSON takes them."""
+        return {name: round(value, 6) for name, value in asdict(self).items()}
+
+
+def log_loss_rows(labels: Flags, scores: Floats) -> Floats:
+    """Return the logarithmic loss of each row in nats, shape ``(n,)``: -log of the probability given to the truth."""
+    p = np.clip(scores, CLIP, 1.0 - CLIP)
+    return -np.log(np.where(labels, p, 1.0 - p))
+
+
+def f1_score(tp: Floats, fp: Floats, fn: Floats) -> Floats:
+    """Return F1 = 2 tp / (2 tp + fp + fn) elementwise; 0 where nothing is positive (van Rijsbergen 1979)."""
+    denominator = 2.0 * tp + fp + fn
+    return np.divide(2.0 * tp, denominator, out=np.zeros_like(denominator), where=denominator > 0)
+
+
+def performance(labels: Flags, scores: Floats, threshold: float) -> Performance:
+    """Return the measures of scores in [0, 1] at a threshold: an alert is ``score >= threshold``. O(n)."""
+    alerts = scores >= threshold
+    tp = int(np.sum(alerts & labels))
+    positives, raised = int(labels.sum()), int(alerts.sum())
+    return Performance(
+        rows=len(labels),
+        positives=positives,
+        alerts=raised,
+        precision=tp / raised if raised else 0.0,
+        recall=tp / positives if positives else 0.0,
+        f1=2 * tp / (raised + positives) if raised + positives else 0.0,
+        log_loss=float(log_loss_rows(labels, scores).mean()) if len(labels) else 0.0,
+    )
+
+
+def average_precision(labels: Flags, scores: Floats) -> float:
+    """Return the sum over thresholds of precision times the step in recall; ties are one threshold. O(n log n)."""
+    positives = int(labels.sum())
+    if positives == 0:
+        return 0.0
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(labels[order])
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    precision = hits[last] / (last + 1)
+    recall = hits[last] / positives
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))

@@ -1,0 +1,82 @@
+"""The time-ordered split of labelled rows: training, validation after the change, and what the gate holds out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from retrain.core.plan import Window, WindowKind
+
+Mask = npt.NDArray[np.bool_]
+Times = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Masks over n rows in time order; ``guard`` and ``holdout`` are what no model of this retrain learns from.
+
+    ``guard`` are the last rows before the change (at most as many as are held out), ``holdout`` the last rows after
+    it, ``validation`` those before the holdout, ``learn`` everything that is neither. ``after`` marks rows from the
+    onset on.
+    """
+
+    learn: Mask
+    validation: Mask
+    holdout: Mask
+    guard: Mask
+    after: Mask
+
+    @property
+    def judged(self) -> Mask:
+        """Rows on which champion and challenger are compared overall."""
+        return self.holdout | self.guard
+
+
+def split_rows(times: Times, onset_ms: int, holdout: float, validation: float, guard: float = 0.25) -> Split:
+    """Split rows sorted by time; shares are of the rows from the onset on, ``guard`` of those before it.
+
+    Raises ``ValueError`` when the times are not in order. O(n).
+    """
+    if len(times) and bool(np.any(np.diff(times) < 0)):
+        raise ValueError("rows must be in time order")
+    n = len(times)
+    first = int(np.searchsorted(times, onset_ms, side="left"))
+    after = n - first
+    held, validated = int(np.ceil(holdout * after)), int(np.ceil(validation * after))
+    guarded = min(held, int(guard * first))
+    position = np.arange(n)
+    masks = {
+        "holdout": position >= n - held,
+        "validation": (position >= n - held - validated) & (position < n - held),
+        "guard": (position >= first - guarded) & (position < first),
+        "after": position >= first,
+    }
+    learn = ~(masks["holdout"] | masks["validation"] | masks["guard"])
+    return Split(learn=learn, **masks)
+
+
+def blocked_folds(rows: npt.NDArray[np.int64], folds: int) -> list[npt.NDArray[np.int64]]:
+    """Cut row positions into ``folds`` runs of consecutive rows, sizes equal within one."""
+    return [part for part in np.array_split(rows, folds) if len(part)]
+
+
+def window_rows(
+    window: Window, usable: Mask, after: Mask, limit: int, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return positions and weights of the rows a window teaches, both of length k <= ``limit``, in time order.
+
+    Where there are more than ``limit``, rows from before the change are thinned at random first, and the rows that
+    are left stand for those that are gone through their weight; then the oldest rows after it are dropped.
+    """
+    mask = usable & after if window.kind is WindowKind.SINCE_CHANGE else usable
+    positions = np.flatnonzero(mask)
+    if window.kind is WindowKind.LAST:
+        positions = positions[-window.rows :]
+    new = positions[after[positions]][-limit:]
+    old = positions[~after[positions]]
+    room = limit - len(new)
+    kept = np.sort(rng.choice(old, room, replace=False)) if len(old) > room else old
+    old_weight = len(old) / len(kept) if len(kept) else 1.0
+    chosen = np.concatenate([kept, new])
+    weights = np.concatenate([np.full(len(kept), old_weight), np.full(len(new), window.weight)])
+    return chosen, weights

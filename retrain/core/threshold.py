@@ -1,0 +1,105 @@
+"""The decision threshold that travels with a model, chosen on rows the scored model has not seen."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from retrain.core.measures import Flags, Floats
+
+
+class ThresholdRule(StrEnum):
+    """How a threshold is chosen."""
+
+    KEEP_PRECISION = "keep-precision"
+    F1 = "f1"
+    ALERT_RATE = "alert-rate"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A chosen threshold, the rule that chose it in the end and what it does on the rows it was chosen on."""
+
+    value: float
+    rule: ThresholdRule
+    precision: float
+    recall: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Cuts:
+    """The distinct places to cut n sorted scores: alerts, hits and the threshold of each, shape ``(k,)``."""
+
+    alerts: npt.NDArray[np.int64]
+    hits: npt.NDArray[np.int64]
+    values: Floats
+    positives: int
+
+    def at(self, cut: int, rule: ThresholdRule, detail: str) -> Threshold:
+        alerts, hits = int(self.alerts[cut]), int(self.hits[cut])
+        recall = hits / self.positives if self.positives else 0.0
+        return Threshold(float(self.values[cut]), rule, hits / alerts, recall, detail)
+
+
+def choose_threshold(
+    labels: Flags, scores: Floats, rule: ThresholdRule, *, precision: float | None = None, alert_rate: float = 0.01
+) -> Threshold:
+    """Return the threshold by ``rule`` for scores in [0, 1]; shapes ``(n,)``, O(n log n).
+
+    ``keep-precision`` takes the most alerts whose precision is at least ``precision``, where the precision of a cut
+    is read from the best monotone fit of the labels on the scores, so that a lucky run of labels does not set it. It
+    falls back to ``f1`` without a target, or where the target leaves less than half of the recall of ``f1``. Raises
+    ``ValueError`` without rows or without positives.
+    """
+    if len(labels) == 0 or not labels.any():
+        raise ValueError(f"a threshold needs positive labels, got {int(labels.sum())} in {len(labels)} rows")
+    cuts = _cut(labels, scores)
+    if rule is ThresholdRule.ALERT_RATE:
+        wanted = max(1, round(alert_rate * len(labels)))
+        cut = max(0, int(np.searchsorted(cuts.alerts, wanted, side="right")) - 1)
+        return cuts.at(cut, rule, f"{int(cuts.alerts[cut])} of {len(labels)} rows, asked {alert_rate:.4g}")
+    f1 = 2.0 * cuts.hits / (cuts.alerts + cuts.positives)
+    best = int(np.argmax(f1))
+    if rule is ThresholdRule.F1 or precision is None:
+        return cuts.at(best, ThresholdRule.F1, f"largest F1 {f1[best]:.4f}")
+    smooth = np.cumsum(_monotone_rates(cuts)) / cuts.alerts
+    reached = np.flatnonzero(smooth >= precision - 1e-12)
+    if len(reached) == 0 or cuts.hits[reached[-1]] < 0.5 * cuts.hits[best]:
+        text = f"precision {precision:.4f} is out of reach with half the recall of f1; largest F1 {f1[best]:.4f}"
+        return cuts.at(best, ThresholdRule.F1, text)
+    return cuts.at(int(reached[-1]), rule, f"precision of the champion before the change {precision:.4f}")
+
+
+def _cut(labels: Flags, scores: Floats) -> _Cuts:
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+    # Half way to the next lower score: rounding to float32 in a server cannot move a row across.
+    below = np.append(ranked[last[:-1] + 1], np.maximum(ranked[-1] - 1e-6, 0.0))
+    values = np.clip((ranked[last] + below) / 2.0, 0.0, 1.0)
+    return _Cuts(last + 1, np.cumsum(labels[order])[last], values, int(labels.sum()))
+
+
+def _monotone_rates(cuts: _Cuts) -> Floats:
+    """Return the expected hits of each cut's own rows under the monotone fit (pool adjacent violators), ``(k,)``.
+
+    Barlow et al. 1972: the fit is the slope of the least concave majorant of cumulated hits over cumulated rows.
+    """
+    rows = np.diff(cuts.alerts, prepend=0)
+    hits = np.diff(cuts.hits, prepend=0).astype(float)
+    weight: list[float] = []
+    level: list[float] = []
+    size: list[int] = []
+    for n, h in zip(rows.tolist(), hits.tolist(), strict=True):
+        weight.append(float(n))
+        level.append(h / n)
+        size.append(1)
+        while len(level) > 1 and level[-2] < level[-1]:
+            total = weight[-2] + weight[-1]
+            level[-2] = (level[-2] * weight[-2] + level[-1] * weight[-1]) / total
+            weight[-2] = total
+            size[-2] += size[-1]
+            del weight[-1], level[-1], size[-1]
+    return np.repeat(level, size) * rows

@@ -1,0 +1,197 @@
+"""What a person may set about retraining, the registry and snapshots; unknown keys are refused."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from contracts.times import parse_duration
+from retrain.core.gate import GateRules
+from retrain.core.plan import PlanRules
+from retrain.core.threshold import ThresholdRule
+
+DEFAULT_TRAINERS = ("gradient-boosting", "logistic-regression")
+_IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_GIB = 1024**3
+
+
+def _milliseconds(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0)]
+"""Milliseconds, written as ``30m`` or ``12h``."""
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class LabelSettings(_Settings):
+    """What a label means and when it may be used.
+
+    ``maturity`` is the age from which a prediction's label counts as final: younger rows are left out, because the
+    labels that come first (a reported fraud) are not like those that come late. ``auto`` takes the 99 % quantile of
+    the delays seen. ``positive`` is the label text of the class that scores and thresholds are about.
+    """
+
+    maturity: Literal["auto"] | Duration = "auto"
+    positive: str = "true"
+
+
+class DataSettings(_Settings):
+    """How many labelled rows a retrain needs and which features it may use.
+
+    ``min_rows`` and ``min_positives`` count matured labelled rows after the onset; ``max_wait`` is how long (declared
+    clock, from the request) they may take to come. Each look at the gate that finds too little evidence asks for twice
+    the rows of the look before.
+    """
+
+    min_rows: Annotated[int, Field(ge=50)] = 4_000
+    min_positives: Annotated[int, Field(ge=5)] = 100
+    max_wait: Duration = 14 * 86_400_000
+    max_rows: Annotated[int, Field(ge=1_000)] = 1_000_000
+    history: Duration = 180 * 86_400_000
+    features: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+class WindowSettings(_Settings):
+    """The training windows that compete, and the shares of the rows after the change that models do not learn from."""
+
+    last_rows: Annotated[int, Field(ge=100)] = 20_000
+    after_change_weight: Annotated[float, Field(gt=1.0, le=1_000.0)] = 10.0
+    holdout: Share = 0.4
+    validation: Share = 0.2
+
+    @model_validator(mode="after")
+    def _leave_training_rows(self) -> Self:
+        if self.holdout + self.validation > 0.9:
+            raise ValueError(
+                f"holdout {self.holdout:g} and validation {self.validation:g} leave less than a tenth of the rows "
+                "after the change to train on; lower one of them"
+            )
+        return self
+
+
+class GateSettings(_Settings):
+    """When a challenger is better: error rates of both sides, the margin, and how many looks share them.
+
+    ``margin`` is how much worse the decisions may be overall (F1 points of a classifier, share of the champion's loss
+    of a regression) before the challenger is inferior. ``alpha`` is the chance to pass a model that is not better,
+    over all ``looks`` together.
+    """
+
+    alpha: Share = 0.05
+    margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.03
+    looks: Annotated[int, Field(ge=1, le=10)] = 4
+    replicates: Annotated[int, Field(ge=200, le=100_000)] = 4_000
+    blocks: Annotated[int, Field(ge=10, le=2_000)] = 200
+    min_rows: Annotated[int, Field(ge=20)] = 200
+
+
+class ThresholdSettings(_Settings):
+    """How the decision threshold is chosen on rows that the scored model has not seen.
+
+    ``keep-precision``: the lowest threshold whose precision is that of the champion before the change (a first
+    champion has none before it and takes ``f1``). ``f1``: the largest F1. ``alert-rate``: ``alert_rate`` of the rows.
+    """
+
+    rule: ThresholdRule = ThresholdRule.KEEP_PRECISION
+    alert_rate: Share = 0.01
+
+
+class TrainingSettings(_Settings):
+    """The limits of the training subprocess; ``timeout`` and ``retry_after`` are wall time."""
+
+    timeout: Annotated[Duration, Field(ge=1_000)] = 3_600_000
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    retry_after: Duration = 10_000
+    memory_bytes: Annotated[int, Field(ge=_GIB // 4)] = 4 * _GIB
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    max_rows: Annotated[int, Field(ge=500)] = 50_000
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 20_260_105
+
+
+class RetrainSettings(_Settings):
+    """How one model is retrained; every default suits a binary classifier with delayed labels.
+
+    ``trainer`` is ``gradient-boosting``, ``logistic-regression`` or the import path ``package.module:Class`` of a
+    class that satisfies ``retrain.trainer.Trainer``. ``cooldown`` counts from the last request that was taken up;
+    ``daily_budget`` is the number taken up in any 24 hours; ``breaker`` is how many retrains in a row may end without
+    a better model before a person must ask.
+    """
+
+    trainer: str = "gradient-boosting"
+    task: Literal["binary", "regression"] = "binary"
+    labels: LabelSettings = LabelSettings()
+    data: DataSettings = DataSettings()
+    windows: WindowSettings = WindowSettings()
+    threshold: ThresholdSettings = ThresholdSettings()
+    gate: GateSettings = GateSettings()
+    training: TrainingSettings = TrainingSettings()
+    cooldown: Duration = 3_600_000
+    daily_budget: Annotated[int, Field(ge=1)] = 4
+    breaker: Annotated[int, Field(ge=1)] = 3
+    approval: bool = False
+
+    @field_validator("trainer")
+    @classmethod
+    def _known_trainer(cls, value: str) -> str:
+        if value not in DEFAULT_TRAINERS and not _IMPORT_PATH.fullmatch(value):
+            raise ValueError(
+                f"{value!r} is no trainer; write {', '.join(DEFAULT_TRAINERS)} or the import path package.module:Class"
+            )
+        return value
+
+    def plan_rules(self) -> PlanRules:
+        """Return what the planning core needs of these settings."""
+        return PlanRules(
+            min_rows=self.data.min_rows,
+            min_positives=self.data.min_positives if self.task == "binary" else 0,
+            max_wait_ms=self.data.max_wait,
+            cooldown_ms=self.cooldown,
+            daily_budget=self.daily_budget,
+            breaker=self.breaker,
+            approval=self.approval,
+            last_rows=self.windows.last_rows,
+            after_change_weight=self.windows.after_change_weight,
+        )
+
+    def gate_rules(self) -> GateRules:
+        """Return what the gate core needs of these settings."""
+        gate = self.gate
+        return GateRules(
+            alpha=gate.alpha,
+            margin=gate.margin,
+            looks=gate.looks,
+            replicates=gate.replicates,
+            blocks=gate.blocks,
+            min_rows=gate.min_rows,
+            min_positives=max(5, round(self.data.min_positives * self.windows.holdout / 4)),
+            seed=self.training.seed,
+        )
+
+
+class RegistrySettings(_Settings):
+    """The MLflow tracking and registry server, or a database URI such as ``sqlite:///mlflow.db``.
+
+    ``artifact_root`` (a directory or URI) is where a database-backed registry keeps its files; a server decides for
+    itself. ``timeout`` bounds one HTTP request, ``retries`` its repetition.
+    """
+
+    tracking_uri: Annotated[str, Field(min_length=1)] = "sqlite:///mlflow.db"
+    experiment: Annotated[str, Field(min_length=1)] = "stationkeeper"
+    artifact_root: str | None = None
+    timeout: Annotated[Duration, Field(ge=1_000)] = 10_000
+    retries: Annotated[int, Field(ge=0, le=10)] = 1
+
+
+class SnapshotSettings(_Settings):
+    """Where snapshots of training data lie and how long one that no live model names is kept."""
+
+    directory: Path = Path("snapshots")
+    retention: Duration = 400 * 86_400_000
