@@ -1,0 +1,142 @@
+"""Anytime-valid evidence that a canary is worse than its concurrent champion, or no worse than a margin.
+
+Each stratum (a closed minute, or labelled rows pooled within one step) tells how many rows and how much loss either
+arm had. Given a loss it asks in which arm it landed: under the null ``canary rate <= r * champion rate`` it is the
+canary's with probability at most ``p0 = pi r / (1 - pi + pi r)``, where ``pi`` is the canary's realised share of the
+stratum's rows. The bet of one alternative ratio ``theta`` multiplies by ``(q/p0)^x_B ((1-q)/(1-p0))^x_A``,
+``q = pi theta / (1 - pi + pi theta)``; the evidence is the mean over alternatives, never restarted at a step.
+
+Why the realised share is exact: with independent rows of mean loss ``a`` (champion) and at most ``r a`` (canary),
+each in [0, 1], and ``g = (1 - pi + pi theta) / (1 - pi + pi r)``, the log of the expected factor is at most
+``n a [(1 - pi)(1/g - 1) + pi (theta/g - r)] = 0``. So no stratum needs the configured weight, and a minute in which
+the weight changed is as good as any other. The ramp form of the conditional binomial of Lindon and Malek (NeurIPS
+2022, arXiv 2011.03567).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+HARM_RATIOS: Final[Floats] = np.geomspace(1.15, 20.0, 12)
+"""How many times the tolerated rate the alternatives of harm are."""
+CALM_RATIOS: Final[Floats] = np.geomspace(0.95, 0.2, 8)
+"""How many times the margin the alternatives of non-inferiority are."""
+TILTS: Final[Floats] = np.array([1 / 3, 1 / 2, 1 / 1.4, 1.4, 2.0, 3.0])
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """One stratum: rows and summed loss (each row's in [0, 1]; a count for events) of champion A and canary B."""
+
+    rows_a: int
+    loss_a: float
+    rows_b: int
+    loss_b: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.loss_a <= self.rows_a or not 0.0 <= self.loss_b <= self.rows_b:
+            raise ValueError(f"loss must lie in [0, rows]: {self}")
+
+    def ratio(self) -> float | None:
+        """Return the canary's rate over the champion's, None while either is unknown or the champion's is zero."""
+        if not (self.rows_a and self.rows_b and self.loss_a):
+            return None
+        return (self.loss_b / self.rows_b) / (self.loss_a / self.rows_a)
+
+
+def log_bets(arms: Arms, tolerated: float, ratios: Floats) -> Floats:
+    """Return the log factor of each alternative ``theta = tolerated * ratio`` on one stratum, shape of ``ratios``.
+
+    Zero where one arm has no rows: what could not be compared is neither success nor failure.
+    """
+    if not arms.rows_a or not arms.rows_b:
+        return np.zeros(ratios.shape)
+    share = arms.rows_b / (arms.rows_a + arms.rows_b)
+    gain = np.log1p(share * (tolerated * ratios - 1.0)) - math.log1p(share * (tolerated - 1.0))
+    bets: Floats = arms.loss_b * np.log(ratios) - (arms.loss_a + arms.loss_b) * gain
+    return bets
+
+
+def log_mean_exp(values: Floats) -> float:
+    """Return log of the mean of exp(values): the log e-value of an even mixture."""
+    top = float(values.max())
+    return top + math.log(float(np.exp(values - top).mean()))
+
+
+class Mixture:
+    """A running e-process: log wealth by alternative; ``wealth`` is its whole state."""
+
+    def __init__(self, size: int, wealth: Sequence[float] = (), design_effect: float = 1.0) -> None:
+        """Begin at E = 1, or take over a state; raises ``ValueError`` when its length is another's."""
+        self.wealth: Floats = np.array(wealth, dtype=np.float64) if len(wealth) else np.zeros(size)
+        if self.wealth.shape != (size,):
+            raise ValueError(f"evidence has {self.wealth.size} alternatives, this version keeps {size}")
+        self._temper = 1.0 / design_effect
+
+    def bet(self, log_factors: Floats) -> None:
+        """Multiply in one stratum; with clustered rows the power 1/design_effect keeps it nearly valid."""
+        self.wealth = self.wealth + self._temper * log_factors
+
+    def log_e(self) -> float:
+        """Return the natural log of the e-value now."""
+        return log_mean_exp(self.wealth)
+
+
+def score_bets(scores_a: npt.NDArray[np.int64], scores_b: npt.NDArray[np.int64], cuts: Sequence[int]) -> Floats:
+    """Return log factors for a shift of the score distribution: tilts of the odds above each cut.
+
+    ``scores_*`` int64[bins] of one minute; alternatives are cut x ``TILTS``, flattened. Betting on the arm given
+    the cell: one step tilt is the conditional bet above with every row as unit loss where its score is above the
+    cut. The null is that given the cell the arm is a draw without replacement; such draws are negatively
+    associated (Joag-Dev and Proschan 1983), so a tilt in one direction has mean at most 1 under any common drift.
+    """
+    rows_a, rows_b = int(scores_a.sum()), int(scores_b.sum())
+    if not rows_a or not rows_b:
+        return np.zeros(len(cuts) * TILTS.size)
+    above_a = np.array([scores_a[cut:].sum() for cut in cuts], dtype=np.float64)
+    above_b = np.array([scores_b[cut:].sum() for cut in cuts], dtype=np.float64)
+    share = rows_b / (rows_a + rows_b)
+    gain = np.log1p(share * (TILTS - 1.0))
+    bets: Floats = above_b[:, None] * np.log(TILTS) - (above_a + above_b)[:, None] * gain
+    return bets.ravel()
+
+
+def sign_bets(worse: bool, ratios: Floats) -> Floats:  # noqa: FBT001 - one coin, heads or tails
+    """Return log factors of one minute's coin under the null that at most half of all minutes are worse.
+
+    An alternative's coin lands on worse with probability ``h = 1 - 1 / (2 sqrt(ratio))``: factor 2h or 2(1 - h).
+    """
+    heads = 1.0 - 0.5 / np.sqrt(ratios)
+    bets: Floats = np.log(2.0 * heads if worse else 2.0 * (1.0 - heads))
+    return bets
+
+
+def share_log_e(rows_a: int, rows_b: int, weight: float, tolerance: float) -> float:
+    """Return the log e-value against "the canary's share has odds within 1 + tolerance of the weight's odds".
+
+    An even mixture over shares (Beta(1, 1)) against the best share inside the null: at most the e-value against
+    whatever share is true, so it is anytime-valid over the minutes of one step (sample-ratio mismatch, arXiv 2011.03567).
+    """
+    rows = rows_a + rows_b
+    if not rows or not 0.0 < weight < 1.0:
+        return 0.0
+    odds = weight / (1.0 - weight)
+    low, high = odds / (1.0 + tolerance), odds * (1.0 + tolerance)
+    best = min(max(rows_b / rows, low / (1.0 + low)), high / (1.0 + high))
+    mixture = math.lgamma(rows_b + 1) + math.lgamma(rows_a + 1) - math.lgamma(rows + 2)
+    return mixture - rows_b * math.log(best) - rows_a * math.log1p(-best)
+
+
+def changeover(rows_a: int, rows_b: int, before: float, after: float) -> float:
+    """Return the log likelihood ratio of one minute's rows for the new weight over the old, possibly infinite."""
+    if before == after:
+        return 0.0
+    if before <= 0.0:
+        return math.inf if rows_b else rows_a * math.log1p(-after)
+    return rows_b * math.log(after / before) + rows_a * (math.log1p(-after) - math.log1p(-before))

@@ -1,0 +1,147 @@
+"""The moves of a rollout: each gives the next record and the audit record of what was done."""
+
+from dataclasses import dataclass, field
+
+from contracts.identity import content_id
+from contracts.messages import Deployment, DeploymentAction, Rollout, RolloutPhase
+from contracts.times import to_datetime
+from deploy.core.comparison import log_e, seen_ratio
+from deploy.core.policy import Policy
+from deploy.core.reasons import Because, Reason, because
+from deploy.core.split import BUCKETS
+from deploy.core.state import Controller, StepLog, memory, remember
+
+MINUTE = 60_000
+Phase = RolloutPhase
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The next record and what was done; a weight in ``rollout`` is applied only after the record is in the log."""
+
+    rollout: Rollout
+    deployments: tuple[Deployment, ...] = field(default=())
+
+
+def steady(model: str, champion: str, clock_ms: int, reason: Because, *, epoch: int = 0) -> Transition:
+    """Return the first record of a model: ``champion`` has all traffic."""
+    rollout = Rollout(
+        model=model, epoch=epoch, time=to_datetime(clock_ms), phase=Phase.STEADY, champion=champion, reason=reason.text
+    )
+    return Transition(rollout, (audit(rollout, DeploymentAction.ADOPTED, reason, clock_ms),))
+
+
+def audit(rollout: Rollout, action: DeploymentAction, reason: Because, clock_ms: int, **extra: object) -> Deployment:
+    """Return the audit record of one thing done; its id is its content, so that a replay repeats it."""
+    return Deployment(
+        id=content_id("dep", rollout.model, rollout.epoch, action.value, rollout.weight_bp, clock_ms, reason.text),
+        time=to_datetime(clock_ms),
+        model=rollout.model,
+        action=action,
+        champion=rollout.champion,
+        canary=rollout.canary,
+        weight_bp=rollout.weight_bp,
+        candidate=rollout.candidate,
+        request=rollout.request,
+        reason=reason.text,
+        evidence={**reason.evidence, **extra},
+    )
+
+
+def begin(rollout: Rollout, policy: Policy, clock_ms: int, reason: Because) -> Transition:
+    """Return the canary at its first step."""
+    state = memory(rollout).model_copy(update={"started": clock_ms, "clock": clock_ms})
+    first = at_step(rollout, state, policy.steps_bp[0], clock_ms, before=0.0)
+    first = first.model_copy(update={"phase": Phase.CANARY, "reason": reason.text})
+    return Transition(first, (audit(first, DeploymentAction.STARTED, reason, clock_ms),))
+
+
+def roll_back(rollout: Rollout, reason: Because, clock_ms: int) -> Transition:
+    """Return the champion alone: needs nothing but the last record. From probation the old champion returns."""
+    state = memory(rollout)
+    champion = rollout.champion if rollout.canary else (state.previous or rollout.champion)
+    back = rollout.model_copy(
+        update={
+            "time": to_datetime(clock_ms),
+            "phase": Phase.STEADY,
+            "champion": champion,
+            "canary": None,
+            "weight_bp": 0,
+            "lease_until": None,
+            "reason": reason.text,
+        }
+    )
+    after = state.for_next().model_copy(update={"previous": None, "rollbacks": state.rollbacks + 1})
+    bad = rollout.canary or rollout.champion
+    record = audit(back, DeploymentAction.ROLLED_BACK, reason, clock_ms, rolled_back=bad, **shown(state))
+    return Transition(remember(back, after), (record.model_copy(update={"canary": bad}),))
+
+
+def promote(rollout: Rollout, policy: Policy, reason: Because) -> Transition:
+    """Return the canary as champion, on probation where the policy asks for one; the old champion is remembered."""
+    state = memory(rollout)
+    state = state.with_step(ended=state.clock).model_copy(
+        update={"previous": rollout.champion, "promoted": state.clock, "promotions": state.promotions + 1}
+    )
+    watched = policy.probation_rows > 0
+    new = rollout.model_copy(
+        update={
+            "phase": Phase.PROBATION if watched else Phase.STEADY,
+            "champion": rollout.canary,
+            "canary": None,
+            "weight_bp": 0,
+            "lease_until": None,
+            "reason": reason.text,
+        }
+    )
+    record = audit(new, DeploymentAction.PROMOTED, reason, state.clock, previous=rollout.champion, **shown(state))
+    return Transition(remember(new, state if watched else state.for_next()), (record,))
+
+
+def next_step(rollout: Rollout, policy: Policy) -> Transition:
+    """Return the canary at the next weight of the ramp; its evidence goes on, it is not restarted."""
+    state = memory(rollout)
+    step = state.steps[-1]
+    weight_bp = policy.steps_bp[len(state.steps)]
+    minutes = (state.clock - step.started) / MINUTE
+    reason = because(Reason.STEP_PASSED, rows=step.rows_b, minutes=minutes, weight=weight_bp / BUCKETS)
+    ended = state.with_step(ended=state.clock, evidence=_logs(state, policy))
+    raised = at_step(rollout, ended, weight_bp, state.clock, before=step.weight_bp / BUCKETS)
+    raised = raised.model_copy(update={"phase": Phase.CANARY, "reason": reason.text})
+    return Transition(raised, (audit(raised, DeploymentAction.STEP, reason, state.clock, **shown(state)),))
+
+
+def at_step(rollout: Rollout, state: Controller, weight_bp: int, clock_ms: int, *, before: float) -> Rollout:
+    """Return the record with a new weight; ``before`` is the share that traffic shows until the router has it."""
+    steps = (*state.steps, StepLog(weight_bp=weight_bp, started=clock_ms))
+    moved = state.model_copy(update={"steps": steps, "before": before, "changeover": 0.0, "held": ""})
+    return remember(rollout.model_copy(update={"weight_bp": weight_bp, "time": to_datetime(clock_ms)}), moved)
+
+
+def hold(rollout: Rollout, reason: Because) -> Transition:
+    """Return the rollout held at its weight; a new reason is recorded once, not every minute."""
+    state = memory(rollout)
+    held = rollout.model_copy(update={"phase": Phase.HOLD, "reason": reason.text})
+    if state.held == reason.reason:
+        return Transition(held)
+    held = remember(held, state.model_copy(update={"held": reason.reason.value}))
+    return Transition(held, (audit(held, DeploymentAction.HELD, reason, state.clock, **shown(state)),))
+
+
+def resume(rollout: Rollout) -> Transition:
+    """Return the step begun again: minutes and rows from before the hold do not count towards it."""
+    state = memory(rollout).with_step(settled=memory(rollout).clock, rows_a=0, rows_b=0)
+    reason = because(Reason.RESUMED, weight=rollout.weight_bp / BUCKETS)
+    going = rollout.model_copy(update={"phase": Phase.CANARY, "reason": reason.text})
+    going = remember(going, state.model_copy(update={"held": ""}))
+    return Transition(going, (audit(going, DeploymentAction.STEP, reason, state.clock),))
+
+
+def _logs(state: Controller, policy: Policy) -> dict[str, float]:
+    return {name: log_e(state, name, policy) for name in sorted(state.wealth)}
+
+
+def shown(state: Controller) -> dict[str, object]:
+    """Return the numbers that an audit record shows: ratios seen by guardrail, canary rows and labels."""
+    ratios = {name: ratio for name in sorted(state.sums) if (ratio := seen_ratio(state, name)) is not None}
+    return {"ratios": ratios, "canary_rows": sum(step.rows_b for step in state.steps), "canary_labels": state.labels_b}

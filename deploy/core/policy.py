@@ -1,0 +1,77 @@
+"""What a rollout is judged by, as plain values: steps, guardrails, limits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Guardrail(StrEnum):
+    """The comparisons of canary and champion; each has its own e-process.
+
+    ``errors``: null predictions. ``decisions``: positive decisions. ``latency``: minutes in which the canary's mean
+    latency was above margin times the champion's. ``loss``: the model's loss on labelled rows. ``precision``: wrong
+    among labelled rows that were decided positive. ``recall``: missed among rows labelled positive. ``scores``: any
+    shift of the score distribution, which a retrained model has by right.
+    """
+
+    ERRORS = "errors"
+    DECISIONS = "decisions"
+    LATENCY = "latency"
+    LOSS = "loss"
+    PRECISION = "precision"
+    RECALL = "recall"
+    SCORES = "scores"
+
+
+LABELLED = frozenset({Guardrail.LOSS, Guardrail.PRECISION, Guardrail.RECALL})
+
+
+class Action(StrEnum):
+    """What evidence of harm does."""
+
+    ROLL_BACK = "roll_back"
+    HOLD = "hold"
+    INFORM = "inform"
+
+
+class TimeoutAction(StrEnum):
+    """What happens when the longest duration passed without an answer."""
+
+    ROLL_BACK = "roll_back"
+    HOLD = "hold"
+    PROMOTE = "promote"
+
+
+@dataclass(frozen=True, slots=True)
+class GuardrailPolicy:
+    """What harm does, and the ratio of bad rates (canary over champion) up to which there is none."""
+
+    action: Action
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One model's rollout rules: weights in basis points, times in milliseconds of the declared clock."""
+
+    steps_bp: tuple[int, ...]
+    step_ms: int
+    min_rows: int
+    min_labels: int
+    alpha: float
+    promote_alpha: float
+    promote_on_labels: bool
+    promote_margin: float
+    guardrails: Mapping[Guardrail, GuardrailPolicy]
+    design_effect: float
+    share_tolerance: float
+    max_ms: int
+    on_timeout: TimeoutAction
+    approval: bool
+    probation_rows: int
+    probation_ms: int
+
+    def rail_alpha(self) -> float:
+        """Return the error each acting guardrail may make: alpha split evenly over those that roll back or hold."""
+        acting = sum(rail.action is not Action.INFORM for rail in self.guardrails.values())
+        return self.alpha / max(acting, 1)

@@ -1,0 +1,101 @@
+"""The closed list of reasons for what a rollout does; each is a sentence that its numbers complete."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Reason(StrEnum):
+    """Why a rollout moved, waited or was refused."""
+
+    ADOPTED = "adopted"
+    STARTED = "started"
+    STEP_PASSED = "step_passed"
+    RESUMED = "resumed"
+    WEIGHT_NOT_SEEN = "weight_not_seen"
+    TOO_FEW_ROWS = "too_few_rows"
+    TOO_FEW_LABELS = "too_few_labels"
+    STEP_RUNNING = "step_running"
+    NOT_YET_NONINFERIOR = "not_yet_noninferior"
+    HARM = "harm"
+    SHARE_MISMATCH = "share_mismatch"
+    DATA_QUALITY = "data_quality"
+    TIMEOUT = "timeout"
+    NONINFERIOR = "noninferior"
+    NO_HARM = "no_harm"
+    TIMEOUT_NO_HARM = "timeout_no_harm"
+    AWAITING_APPROVAL = "awaiting_approval"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    MANUAL = "manual"
+    ON_PROBATION = "on_probation"
+    CONFIRMED = "confirmed"
+    QUEUED = "queued"
+    SUPERSEDED = "superseded"
+    GATE_FAILED = "gate_failed"
+    NO_CHAMPION = "no_champion"
+    STALE_CHAMPION = "stale_champion"
+    ALREADY_CHAMPION = "already_champion"
+    NOT_CONFIGURED = "not_configured"
+    UNKNOWN_ROLLOUT = "unknown_rollout"
+    NOT_WAITING = "not_waiting"
+    NOT_LOADED = "not_loaded"
+
+
+REASON_TEXT: dict[Reason, str] = {
+    Reason.ADOPTED: "version {version} was adopted as the first champion by {by}",
+    Reason.STARTED: "candidate {candidate} passed the gate; the canary starts at {weight:.2%}",
+    Reason.STEP_PASSED: "{rows} canary rows in {minutes:.0f} minutes without harm; the weight rises to {weight:.2%}",
+    Reason.RESUMED: "what held the rollout is over; the step at {weight:.2%} starts again",
+    Reason.WEIGHT_NOT_SEEN: "the closed minutes do not yet show the canary at {weight:.2%}",
+    Reason.TOO_FEW_ROWS: "{rows} of {needed} canary rows at this step",
+    Reason.TOO_FEW_LABELS: "{labels} of {needed} labelled canary rows",
+    Reason.STEP_RUNNING: "{minutes:.0f} of {needed:.0f} minutes at {weight:.2%}, {rows} canary rows, no harm",
+    Reason.NOT_YET_NONINFERIOR: "labels: E = {e:.3g} of {limit:.3g} for a wrong-decision ratio below {margin:g}",
+    Reason.HARM: "{guardrail}: E = {e:.3g} reached {limit:.3g} against a ratio of at most {margin:g} (seen: {ratio})",
+    Reason.SHARE_MISMATCH: "the canary got {seen:.2%} of the rows, not {weight:.2%} (E = {e:.3g}): cannot compare",
+    Reason.DATA_QUALITY: "open data-quality incident {incident}: broken input says nothing about the canary",
+    Reason.TIMEOUT: "no answer after {minutes:.0f} minutes; could not measure is not success",
+    Reason.NONINFERIOR: "labels: E = {e:.3g} reached {limit:.3g}, the wrong-decision ratio is below {margin:g}",
+    Reason.NO_HARM: "every step passed: {rows} canary rows, {labels} labels and no harm",
+    Reason.TIMEOUT_NO_HARM: "after {minutes:.0f} minutes {rows} canary rows at the last step and no harm",
+    Reason.AWAITING_APPROVAL: "a person must approve candidate {candidate}",
+    Reason.APPROVED: "{by} approved candidate {candidate}; the canary starts at {weight:.2%}",
+    Reason.REJECTED: "{by} rejected candidate {candidate}: {note}",
+    Reason.MANUAL: "{by} rolled back to version {version}: {note}",
+    Reason.ON_PROBATION: "{rows} of {needed} rows and {minutes:.0f} of {wanted:.0f} minutes on probation",
+    Reason.CONFIRMED: "{rows} rows and {labels} canary labels on probation without harm",
+    Reason.QUEUED: "candidate {candidate} waits for the rollout of {canary} to end",
+    Reason.SUPERSEDED: "candidate {newer} is newer",
+    Reason.GATE_FAILED: "the gate said {gate}: {gate_reason}",
+    Reason.NO_CHAMPION: "model {model} has no champion; first run stationkeeper deployments adopt {model} VERSION",
+    Reason.STALE_CHAMPION: "the gate compared it with version {compared}, the champion is {champion}; train again",
+    Reason.ALREADY_CHAMPION: "version {version} is the champion already",
+    Reason.NOT_CONFIGURED: "model {model} is not configured here; add it under models:",
+    Reason.UNKNOWN_ROLLOUT: "{id} names no rollout of {model}; name one of {known}",
+    Reason.NOT_WAITING: "the rollout is {phase}: there is nothing to {decision}",
+    Reason.NOT_LOADED: "the serving target cannot load version {version}: {error}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Because:
+    """A reason with its numbers; ``text`` is the sentence, ``evidence`` what an audit record keeps."""
+
+    reason: Reason
+    numbers: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """Return the sentence; raises ``KeyError`` where a number is missing."""
+        return REASON_TEXT[self.reason].format(**self.numbers)
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """Return the reason's code and numbers."""
+        return {"code": self.reason.value, **self.numbers}
+
+
+def because(reason: Reason, **numbers: Any) -> Because:
+    """Return a reason with its numbers."""
+    return Because(reason, numbers)

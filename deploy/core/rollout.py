@@ -1,0 +1,198 @@
+"""The rollout of one model as a pure state machine: the last record and what came in give the next record."""
+
+import math
+
+from contracts.messages import DeploymentAction, Rollout
+from contracts.times import to_datetime
+from deploy.core.comparison import CALM, harm_limit, log_e, seen_ratio, weigh
+from deploy.core.evidence import changeover, share_log_e
+from deploy.core.minutes import Minute, arm
+from deploy.core.moves import MINUTE, Phase, Transition, audit, hold, next_step, promote, resume, roll_back, shown
+from deploy.core.policy import LABELLED, Action, Policy, TimeoutAction
+from deploy.core.reasons import Because, Reason, because
+from deploy.core.split import BUCKETS
+from deploy.core.state import Controller, StepLog, memory, remember
+
+_SETTLED_AT = math.log(20.0)
+_RUNNING = frozenset({Phase.CANARY, Phase.HOLD})
+
+
+def close_minute(rollout: Rollout, minute: Minute, policy: Policy) -> Transition:
+    """Return the record after one closed minute: evidence first, then one decision on it."""
+    state = memory(rollout)
+    if minute.end <= state.clock:
+        return Transition(rollout)
+    state = state.model_copy(update={"clock": minute.end})
+    if rollout.phase in _RUNNING and rollout.canary:
+        state = _settle(state, minute, rollout)
+        state = weigh(state, minute, rollout.champion, rollout.canary, policy)
+        state = _count(state, minute, rollout)
+        return _decide_canary(_stamped(rollout, state), policy)
+    if rollout.phase is Phase.PROBATION and state.previous:
+        state = weigh(state, minute, state.previous, rollout.champion, policy)
+        rows = state.probation_rows + arm(minute, rollout.champion).rows
+        state = state.model_copy(update={"probation_rows": rows})
+        return _decide_probation(_stamped(rollout, state), policy)
+    return Transition(_stamped(rollout, state))
+
+
+def tick(rollout: Rollout, policy: Policy, clock_ms: int) -> Transition:
+    """Return the record when the wall clock has passed the longest duration with no minute closing."""
+    state = memory(rollout)
+    if rollout.phase not in _RUNNING or clock_ms - state.started < policy.max_ms or state.held == Reason.TIMEOUT:
+        return Transition(rollout)
+    return _time_out(_stamped(rollout, state.model_copy(update={"clock": max(clock_ms, state.clock)})), policy)
+
+
+def _decide_canary(rollout: Rollout, policy: Policy) -> Transition:
+    state = memory(rollout)
+    harm = _harm(state, policy, labelled_only=False)
+    if harm and harm[0] is Action.ROLL_BACK:
+        return roll_back(rollout, harm[1], state.clock)
+    if state.clock - state.started >= policy.max_ms:
+        return _time_out(rollout, policy)
+    mismatch = _mismatch(state.steps[-1], policy)
+    if harm or mismatch or state.incidents:
+        broken = because(Reason.DATA_QUALITY, incident=", ".join(state.incidents))
+        return hold(_unsettled(rollout) if mismatch else rollout, harm[1] if harm else mismatch or broken)
+    if rollout.phase is Phase.HOLD and state.steps[-1].settled is not None:
+        return resume(rollout)
+    waiting = _waiting(rollout, state, policy)
+    if waiting:
+        return Transition(rollout.model_copy(update={"reason": waiting.text}))
+    if len(state.steps) < len(policy.steps_bp):
+        return next_step(rollout, policy)
+    return _finish(rollout, state, policy)
+
+
+def _finish(rollout: Rollout, state: Controller, policy: Policy) -> Transition:
+    """Return the promotion, or the wait for labels that show non-inferiority."""
+    if not policy.promote_on_labels:
+        rows = sum(one.rows_b for one in state.steps)
+        return promote(rollout, policy, because(Reason.NO_HARM, rows=rows, labels=state.labels_b))
+    evidence = log_e(state, CALM, policy)
+    numbers = {"e": _exp(evidence), "limit": 1 / policy.promote_alpha, "margin": policy.promote_margin}
+    if evidence < -math.log(policy.promote_alpha):
+        waiting = because(Reason.NOT_YET_NONINFERIOR, **numbers)
+        return Transition(rollout.model_copy(update={"reason": waiting.text}))
+    return promote(rollout, policy, because(Reason.NONINFERIOR, **numbers))
+
+
+def _decide_probation(rollout: Rollout, policy: Policy) -> Transition:
+    state = memory(rollout)
+    harm = _harm(state, policy, labelled_only=True)
+    if harm and harm[0] is Action.ROLL_BACK:
+        return roll_back(rollout, harm[1], state.clock)
+    spent = state.clock - state.promoted
+    if state.probation_rows < policy.probation_rows or spent < policy.probation_ms:
+        waiting = because(
+            Reason.ON_PROBATION,
+            rows=state.probation_rows,
+            needed=policy.probation_rows,
+            minutes=spent / MINUTE,
+            wanted=policy.probation_ms / MINUTE,
+        )
+        return Transition(rollout.model_copy(update={"reason": waiting.text}))
+    confirmed = because(Reason.CONFIRMED, rows=state.probation_rows, labels=state.labels_b)
+    done = rollout.model_copy(update={"phase": Phase.STEADY, "reason": confirmed.text})
+    record = audit(done, DeploymentAction.CONFIRMED, confirmed, state.clock, **shown(state))
+    return Transition(remember(done, state.for_next()), (record,))
+
+
+def _time_out(rollout: Rollout, policy: Policy) -> Transition:
+    state = memory(rollout)
+    minutes = (state.clock - state.started) / MINUTE
+    step = state.steps[-1]
+    last = len(state.steps) == len(policy.steps_bp)
+    enough = last and step.rows_b >= policy.min_rows and not state.incidents and rollout.phase is Phase.CANARY
+    if policy.on_timeout is TimeoutAction.PROMOTE and enough:
+        return promote(rollout, policy, because(Reason.TIMEOUT_NO_HARM, minutes=minutes, rows=step.rows_b))
+    timed_out = because(Reason.TIMEOUT, minutes=minutes)
+    if policy.on_timeout is TimeoutAction.HOLD:
+        return hold(rollout, timed_out)
+    return roll_back(rollout, timed_out, state.clock)
+
+
+def _waiting(rollout: Rollout, state: Controller, policy: Policy) -> Because | None:
+    step = state.steps[-1]
+    weight = rollout.weight_bp / BUCKETS
+    if step.settled is None:
+        return because(Reason.WEIGHT_NOT_SEEN, weight=weight)
+    if step.rows_b < policy.min_rows:
+        return because(Reason.TOO_FEW_ROWS, rows=step.rows_b, needed=policy.min_rows)
+    if state.labels_b < policy.min_labels:
+        return because(Reason.TOO_FEW_LABELS, labels=state.labels_b, needed=policy.min_labels)
+    spent = state.clock - step.settled
+    if spent < policy.step_ms:
+        return because(
+            Reason.STEP_RUNNING,
+            minutes=spent / MINUTE,
+            needed=policy.step_ms / MINUTE,
+            weight=weight,
+            rows=step.rows_b,
+        )
+    return None
+
+
+def _settle(state: Controller, minute: Minute, rollout: Rollout) -> Controller:
+    """Return the memory with the step settled once the minutes show the new weight 20 times likelier than the old.
+
+    The step counts from the next minute on: this one may have seen both weights.
+    """
+    if state.steps[-1].settled is not None or rollout.canary is None:
+        return state
+    rows_a, rows_b = arm(minute, rollout.champion).rows, arm(minute, rollout.canary).rows
+    gain = changeover(rows_a, rows_b, state.before, rollout.weight_bp / BUCKETS)
+    total = max(0.0, state.changeover + gain)
+    if total < _SETTLED_AT:
+        return state.model_copy(update={"changeover": total})
+    return state.with_step(settled=minute.end).model_copy(update={"changeover": 0.0})
+
+
+def _count(state: Controller, minute: Minute, rollout: Rollout) -> Controller:
+    step = state.steps[-1]
+    if step.settled is None or minute.start < step.settled or rollout.canary is None:
+        return state
+    rows_a, rows_b = arm(minute, rollout.champion).rows, arm(minute, rollout.canary).rows
+    return state.with_step(rows_a=step.rows_a + rows_a, rows_b=step.rows_b + rows_b)
+
+
+def _mismatch(step: StepLog, policy: Policy) -> Because | None:
+    weight = step.weight_bp / BUCKETS
+    log_share = share_log_e(step.rows_a, step.rows_b, weight, policy.share_tolerance)
+    if log_share < -math.log(policy.alpha):
+        return None
+    seen = step.rows_b / (step.rows_a + step.rows_b)
+    return because(Reason.SHARE_MISMATCH, seen=seen, weight=weight, e=_exp(log_share))
+
+
+def _unsettled(rollout: Rollout) -> Rollout:
+    """Return the record with its step to be seen in traffic anew, starting from the share that was seen."""
+    state = memory(rollout)
+    step = state.steps[-1]
+    seen = step.rows_b / (step.rows_a + step.rows_b)
+    again = state.with_step(settled=None, rows_a=0, rows_b=0)
+    return remember(rollout, again.model_copy(update={"before": seen, "changeover": 0.0}))
+
+
+def _harm(state: Controller, policy: Policy, *, labelled_only: bool) -> tuple[Action, Because] | None:
+    """Return the most severe guardrail whose e-value reached its limit."""
+    found: list[tuple[Action, Because]] = []
+    limit = harm_limit(policy)
+    for name, rail in policy.guardrails.items():
+        evidence = log_e(state, name, policy)
+        if rail.action is Action.INFORM or evidence < limit or (labelled_only and name not in LABELLED):
+            continue
+        ratio = seen_ratio(state, name)
+        numbers = {"guardrail": name.value, "e": _exp(evidence), "limit": math.exp(limit), "margin": rail.margin}
+        shown = "unknown" if ratio is None else f"{ratio:.3g}"
+        found.append((rail.action, because(Reason.HARM, ratio=shown, **numbers)))
+    return next((one for one in found if one[0] is Action.ROLL_BACK), found[0] if found else None)
+
+
+def _stamped(rollout: Rollout, state: Controller) -> Rollout:
+    return remember(rollout.model_copy(update={"time": to_datetime(state.clock)}), state)
+
+
+def _exp(log_value: float) -> float:
+    return math.exp(min(log_value, 700.0))

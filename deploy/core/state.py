@@ -1,0 +1,94 @@
+"""What the controller remembers of one model, kept inside the rollout record so that one record restores it."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from contracts.messages import Candidate, Message, Rollout
+from deploy.core.minutes import Minute
+
+HANDLED_KEPT = 50
+
+
+class Pool(Message):
+    """Labelled rows of one guardrail and step that wait until both arms have enough of them."""
+
+    schema_name: ClassVar[str] = "pool"
+    rows_a: int = 0
+    loss_a: float = 0.0
+    rows_b: int = 0
+    loss_b: float = 0.0
+
+
+class StepLog(Message):
+    """One step of the ramp: its weight, when it was written, when traffic showed it, when it ended, its rows."""
+
+    schema_name: ClassVar[str] = "step-log"
+    weight_bp: int
+    started: int
+    settled: int | None = None
+    ended: int | None = None
+    rows_a: int = 0
+    rows_b: int = 0
+    evidence: dict[str, float] = Field(default_factory=dict)
+
+
+class Controller(Message):
+    """The controller's memory of a rollout; times are milliseconds of the declared clock.
+
+    ``before`` is the share that traffic showed ahead of the present weight and ``changeover`` the running log
+    likelihood that it has changed. ``wealth`` holds each e-process, ``sums`` what was seen per guardrail for people.
+    ``previous`` is the champion before the last promotion, ``after`` the candidate that waits for this rollout.
+    """
+
+    schema_name: ClassVar[str] = "controller"
+    clock: int = 0
+    started: int = 0
+    steps: tuple[StepLog, ...] = ()
+    before: float = 0.0
+    changeover: float = 0.0
+    labels_b: int = 0
+    wealth: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    sums: dict[str, Pool] = Field(default_factory=dict)
+    pools: dict[str, Pool] = Field(default_factory=dict)
+    open: Minute | None = None
+    incidents: tuple[str, ...] = ()
+    held: str = ""
+    previous: str | None = None
+    promoted: int = 0
+    probation_rows: int = 0
+    after: Candidate | None = None
+    handled: tuple[str, ...] = ()
+    promotions: int = 0
+    rollbacks: int = 0
+
+    def step_at(self, start: int) -> int | None:
+        """Return the index of the step whose settled span holds a prediction minute, None between steps."""
+        for index, step in enumerate(self.steps):
+            if step.settled is not None and step.settled <= start and (step.ended is None or start < step.ended):
+                return index
+        return None
+
+    def with_step(self, **changes: object) -> "Controller":
+        """Return the memory with its last step changed."""
+        last = self.steps[-1].model_copy(update=changes)
+        return self.model_copy(update={"steps": (*self.steps[:-1], last)})
+
+    def handling(self, candidate: str) -> "Controller":
+        """Return the memory with a candidate noted as handled, so that a replay of it does nothing."""
+        return self.model_copy(update={"handled": (*self.handled, candidate)[-HANDLED_KEPT:]})
+
+    def for_next(self) -> "Controller":
+        """Return what outlives a rollout: counters, incidents, handled and waiting candidates, the open minute."""
+        kept = {"clock", "open", "incidents", "handled", "after", "promotions", "rollbacks", "previous"}
+        return Controller.model_validate({name: getattr(self, name) for name in kept})
+
+
+def memory(rollout: Rollout) -> Controller:
+    """Return the controller's memory in a rollout record; empty for a record that someone else wrote."""
+    return Controller.model_validate(rollout.controller)
+
+
+def remember(rollout: Rollout, controller: Controller) -> Rollout:
+    """Return the record with this memory in it."""
+    return rollout.model_copy(update={"controller": controller.model_dump(mode="json", exclude_defaults=True)})

@@ -1,0 +1,120 @@
+"""What a person may set about rollouts and serving; the defaults are safe, unknown keys are refused."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from contracts.times import parse_duration
+from deploy.core.policy import Action, Guardrail, GuardrailPolicy, Policy, TimeoutAction
+
+
+def _milliseconds(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[int, BeforeValidator(_milliseconds), Field(gt=0)]
+"""Milliseconds, written as ``30m`` or ``12h``."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class GuardrailSettings(_Settings):
+    """One comparison of canary and champion: how much worse is tolerated and what harm does.
+
+    ``margin`` is the ratio of the bad rate (canary over champion) that is still acceptable; harm means evidence
+    that the true ratio is above it.
+    """
+
+    action: Action
+    margin: Annotated[float, Field(ge=1.0, le=1_000.0)]
+
+
+_DEFAULTS: dict[Guardrail, GuardrailSettings] = {
+    Guardrail.ERRORS: GuardrailSettings(action=Action.ROLL_BACK, margin=1.0),
+    Guardrail.DECISIONS: GuardrailSettings(action=Action.ROLL_BACK, margin=10.0),
+    Guardrail.LATENCY: GuardrailSettings(action=Action.ROLL_BACK, margin=2.0),
+    Guardrail.LOSS: GuardrailSettings(action=Action.ROLL_BACK, margin=1.1),
+    Guardrail.PRECISION: GuardrailSettings(action=Action.ROLL_BACK, margin=1.25),
+    Guardrail.RECALL: GuardrailSettings(action=Action.INFORM, margin=1.25),
+    Guardrail.SCORES: GuardrailSettings(action=Action.INFORM, margin=1.0),
+}
+
+
+class RolloutSettings(_Settings):
+    """How a candidate of one model goes to production; times read the declared clock, the lease is wall."""
+
+    steps: Annotated[tuple[float, ...], Field(min_length=1, max_length=50)] = (0.01, 0.05, 0.25, 0.5)
+    step_duration: Duration = 30 * 60_000
+    min_rows: Annotated[int, Field(ge=1)] = 200
+    min_labels: Annotated[int, Field(ge=0)] = 0
+    alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
+    promote_alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
+    promote_on: Literal["rows", "labels"] = "rows"
+    promote_margin: Annotated[float, Field(gt=1.0, le=10.0)] = 1.25
+    guardrails: dict[Guardrail, GuardrailSettings] = Field(default_factory=dict)
+    design_effect: Annotated[float, Field(ge=1.0)] = 1.0
+    share_tolerance: Annotated[float, Field(gt=0.0, le=10.0)] = 0.5
+    max_duration: Duration = 24 * 3_600_000
+    on_timeout: TimeoutAction = TimeoutAction.ROLL_BACK
+    approval: bool = False
+    probation_rows: Annotated[int, Field(ge=0)] = 1_000
+    probation: Duration = 3_600_000
+    lease: Duration = 30_000
+
+    @model_validator(mode="after")
+    def _ramp(self) -> Self:
+        if any(not 0.0001 <= step < 1.0 for step in self.steps):
+            raise ValueError(f"steps: {list(self.steps)} must be shares of at least 0.0001 and below 1, e.g. 0.05")
+        if list(self.steps) != sorted(set(self.steps)):
+            raise ValueError(f"steps: {list(self.steps)} must rise; a lower weight is a rollback, not a step")
+        if self.max_duration < self.step_duration * len(self.steps):
+            raise ValueError(
+                f"max_duration: {self.max_duration} ms is shorter than {len(self.steps)} steps of "
+                f"{self.step_duration} ms; raise max_duration or shorten step_duration"
+            )
+        if self.lease < 1_000:
+            raise ValueError(f"lease: {self.lease} ms is below 1s; the controller could not renew it in time")
+        return self
+
+    def policy(self) -> Policy:
+        """Return these settings as the pure core takes them: basis points and milliseconds."""
+        rails = {**_DEFAULTS, **self.guardrails}
+        return Policy(
+            steps_bp=tuple(round(step * 10_000) for step in self.steps),
+            step_ms=self.step_duration,
+            min_rows=self.min_rows,
+            min_labels=self.min_labels,
+            alpha=self.alpha,
+            promote_alpha=self.promote_alpha,
+            promote_on_labels=self.promote_on == "labels",
+            promote_margin=self.promote_margin,
+            guardrails={name: GuardrailPolicy(rail.action, rail.margin) for name, rail in rails.items()},
+            design_effect=self.design_effect,
+            share_tolerance=self.share_tolerance,
+            max_ms=self.max_duration,
+            on_timeout=self.on_timeout,
+            approval=self.approval,
+            probation_rows=self.probation_rows,
+            probation_ms=self.probation,
+        )
+
+
+class ServeSettings(_Settings):
+    """The reference model server: where it listens, what it keeps and what it refuses."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    cache_dir: Path = Path(".stationkeeper/models")
+    sticky: Literal["entity_id", "event_id"] = "entity_id"
+    missing: Literal["refuse", "null"] = "refuse"
+    ack: Literal["produced", "queued"] = "produced"
+    max_body_bytes: Annotated[int, Field(ge=1_024)] = 8 * 1024 * 1024
+    max_rows: Annotated[int, Field(ge=1)] = 10_000
+    max_pending_rows: Annotated[int, Field(ge=1)] = 100_000
+    produce_timeout: Duration = 15_000
+    linger: Duration = 5
+    compression: Literal["lz4", "zstd", "none"] = "lz4"
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
