@@ -161,7 +161,7 @@ class DriftDetector:
         for name, arm in self._named_arms():
             state |= {f"{name}.{key}": value for key, value in arm.state().items()}
         if self._numeric.size:
-            state["bag.growth"] = self.bag.counts.astype(np.int64) - self._fine
+            state["bag.growth"] = self.bag.counts.astype(np.int64) - self._fine.astype(np.int64)
             state["bag.frozen"] = self.bag.frozen.copy()
         return state
 
@@ -209,7 +209,7 @@ class DriftDetector:
         eta = self.plan.eta_subject
         pick = slice(None) if stratum is None else slice(stratum, stratum + 1)
         if self._numeric.size:
-            self._grouping = Grouping(self._fine[pick].sum(axis=0), self._absent[pick].sum(axis=0))
+            self._grouping = Grouping(self._fine[pick].sum(axis=0, dtype=np.int64), self._absent[pick].sum(axis=0))
             self._twin_bets = place_bets(self._grouping.reference, "numeric", self._delta, self._phi, eta)
         if self._categorical.size:
             counts = self._cells[pick].sum(axis=0).astype(np.float64)
