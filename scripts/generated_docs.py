@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-GENERATORS = ("contracts.publish",)
+GENERATORS = ("contracts.publish", "scripts.loop_figure")
 """Modules that write documents when run, and compare instead when given ``--check``."""
 
 
