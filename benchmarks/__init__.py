@@ -1,0 +1,1 @@
+"""Programs that measure, each printing its figures and the command that made them."""
