@@ -1,0 +1,206 @@
+"""The first page: what needs a person, every model in one line, the health of the loop, the conservation of records."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+from contracts.model_status import ModelStatus
+from contracts.status import Conservation, FleetStatus
+from stationkeeper.page.frame import model_path, page, section, state_chip, time_tag
+from stationkeeper.page.incident import incident_card
+from stationkeeper.page.loop import loop_picture, open_incidents, position, rollout_of
+from stationkeeper.page.markup import Html, table, tag
+from stationkeeper.page.words import STATE_WORDS, URGENCY, integer, listing, percent, plural
+
+OUTCOMES = ("tallied", "late", "duplicate", "rejected", "dropped")
+
+
+def fleet_page(fleet: FleetStatus) -> str:
+    """Return the page at ``/``."""
+    models = sorted(fleet["models"], key=lambda m: (URGENCY[m["state"]], m["model"]))
+    cards = [incident_card(incident, model, fleet) for model in models for incident in open_incidents(model)]
+    body = [
+        tag("h1", headline(models), id="headline"),
+        _unwell(fleet),
+        section("Needs attention", tag("div", cards, class_="cards") if cards else None),
+        _loops(models, fleet),
+        section("Models", _models(models, fleet) if models else tag("p", "No model has been seen yet.")),
+        section("The programs of the loop", _roles(fleet)),
+        section("Every record accounted for", conservation_block(fleet)),
+    ]
+    return page("All models", [], body, fleet)
+
+
+def headline(models: list[ModelStatus]) -> str:
+    """Return the state of everything in one sentence; unknown is said, never rounded up to well."""
+    if not models:
+        return "No model has been seen yet."
+    if len(models) == 1:
+        return f"{models[0]['model']} is {_phrase(models[0])}."
+    states = Counter(model["state"] for model in models)
+    parts = []
+    for state in ("broken", "drifting", "recovering", "unknown", "steady"):
+        names = [model["model"] for model in models if model["state"] == state]
+        if names and state not in {"steady", "unknown"}:
+            parts.append(f"{listing(names)} {'is' if len(names) == 1 else 'are'} {_STATE_PHRASES[state]}")
+        elif names:
+            everything = "all " if states[state] == len(models) else ""
+            parts.append(f"{everything}{integer(len(names))} {'is' if len(names) == 1 else 'are'} {STATE_WORDS[state]}")
+    sentence = "; ".join(parts)
+    return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+_STATE_PHRASES: Mapping[str, str] = {
+    "unknown": "unknown",
+    "steady": "steady",
+    "drifting": "drifting",
+    "broken": "receiving broken data",
+    "recovering": "recovering",
+}
+
+
+def _phrase(model: ModelStatus) -> str:
+    return _STATE_PHRASES[model["state"]]
+
+
+def _unwell(fleet: FleetStatus) -> Html | None:
+    """Say which programs do not answer, because then what is shown may be old."""
+    bad = [role for role in fleet["roles"] if not (role["live"] and role["ready"])]
+    if not bad:
+        return None
+    items = [
+        tag("li", tag("strong", role["role"]), ": ", "; ".join(role["reasons"]) or "not ready yet") for role in bad
+    ]
+    return tag(
+        "div",
+        tag("p", tag("strong", "Part of the loop does not work, so what it would say is missing here.")),
+        tag("ul", items),
+        class_="notice",
+        role="note",
+    )
+
+
+def _loops(models: list[ModelStatus], fleet: FleetStatus) -> Html:
+    """Draw the loop of each model in which something goes on, and one of the watching ones if there is none."""
+    places = [(model, position(model, fleet)) for model in models]
+    busy = [(model, where) for model, where in places if not where.resting]
+    shown = busy or places[:1]
+    blocks = [
+        tag("div", tag("h3", tag("a", model["model"], href=model_path(model["model"]))), loop_picture(where))
+        for model, where in shown
+    ]
+    resting = len(places) - len(shown)
+    rest = tag("p", f"{plural(resting, 'other model')} only watched.", class_="quiet") if resting else None
+    return section("The loop", blocks, rest)
+
+
+def _models(models: list[ModelStatus], fleet: FleetStatus) -> Html:
+    rows = []
+    for model in models:
+        rollout = rollout_of(model["model"], fleet)
+        canary = (
+            f"{rollout['canary']} at {percent(rollout['weight_bp'] / 10_000)}"
+            if rollout and "canary" in rollout
+            else "–"
+        )
+        rows.append(
+            (
+                tag("a", model["model"], href=model_path(model["model"])),
+                state_chip(model["state"]),
+                tag("span", model["reason"], class_="reason"),
+                model["champion"] or "not known",
+                canary,
+                _census(model),
+                time_tag(model["watermark"]),
+            )
+        )
+    heads = ("Model", "State", "Why", "Champion", "Canary", "Subjects", "Closed up to")
+    return table("Models, the most urgent first", heads, rows, class_="models")
+
+
+def _census(model: ModelStatus) -> Html:
+    """Return how many subjects are in each state, as words and as a bar."""
+    counts = Counter(subject["state"] for subject in model["subjects"])
+    total = len(model["subjects"]) or 1
+    order = sorted(counts, key=lambda state: URGENCY[state])
+    bar = [tag("i", class_=state, style=f"width:{100 * counts[state] / total:.1f}%") for state in order]
+    words = ", ".join(f"{integer(counts[state])} {STATE_WORDS[state]}" for state in order) or "none"
+    return tag("span", tag("span", bar, class_="census", aria_hidden="true"), words, class_="metered")
+
+
+def _roles(fleet: FleetStatus) -> Html:
+    if not fleet["roles"]:
+        return tag("p", "No program has reported yet.")
+    rows = [
+        (
+            role["role"],
+            state_chip(
+                "steady" if role["live"] and role["ready"] else "unknown", _role_words(role["live"], role["ready"])
+            ),
+            integer(role["lag"]) if "lag" in role else "–",
+            time_tag(role["heartbeat"]) if "heartbeat" in role else "–",
+            "; ".join(role["reasons"]) or "–",
+        )
+        for role in fleet["roles"]
+    ]
+    return table("Roles", ("Role", "State", "Records to read", "Last turn", "Why not"), rows)
+
+
+def _role_words(live: bool, ready: bool) -> str:
+    return "works" if live and ready else "starting or waiting" if live else "does not answer"
+
+
+def conservation_block(fleet: FleetStatus) -> Html:
+    """Return ``received = tallied + late + duplicate + rejected + dropped`` by topic, and by partition on demand."""
+    if not fleet["conservation"]:
+        return tag("p", "No input partition has been read yet.", class_="quiet")
+    topics: dict[str, list[Conservation]] = defaultdict(list)
+    for partition in fleet["conservation"]:
+        topics[partition["topic"]].append(partition)
+    blocks = []
+    for topic, partitions in topics.items():
+        total = {name: sum(_count(p, name) for p in partitions) for name in ("received", *OUTCOMES)}
+        terms = [[" + " if i else " = ", tag("b", integer(total[name])), f" {name}"] for i, name in enumerate(OUTCOMES)]
+        equation = tag(
+            "p", tag("b", integer(total["received"])), " received", terms, " ", _balance(partitions), class_="equation"
+        )
+        blocks.append(tag("div", tag("h3", topic), equation, _partitions(topic, partitions)))
+    codes = fleet.get("dead_letters", {})
+    if codes:
+        found = ", ".join(f"{integer(count)} × {code}" for code, count in sorted(codes.items(), key=lambda c: -c[1]))
+        blocks.append(tag("p", "Rejected to the dead-letter topics: ", found, "."))
+    return tag("div", blocks)
+
+
+def _count(partition: Conservation, name: str) -> int:
+    value = partition[name]  # type: ignore[literal-required] # a name from OUTCOMES or received
+    return int(value)
+
+
+def _gap(partition: Conservation) -> int:
+    return partition["received"] - sum(_count(partition, name) for name in OUTCOMES)
+
+
+def _balance(partitions: list[Conservation]) -> Html:
+    wrong = [p for p in partitions if _gap(p) != 0]
+    if not wrong:
+        return state_chip("steady", "adds up")
+    gaps = ", ".join(f"partition {p['partition']}: {_gap(p):+d}" for p in wrong)
+    return state_chip("broken", f"does not add up ({gaps})")
+
+
+def _partitions(topic: str, partitions: list[Conservation]) -> Html:
+    rows = [
+        (
+            str(p["partition"]),
+            *(integer(_count(p, name)) for name in ("received", *OUTCOMES)),
+            integer(p["expired"]) if "expired" in p else "–",
+            "yes" if p.get("idle") else "no" if "idle" in p else "–",
+            time_tag(p["clock"]) if p.get("clock") is not None else "–",
+        )
+        for p in partitions
+    ]
+    heads = ("Partition", "Received", *(name.capitalize() for name in OUTCOMES), "Expired", "Idle", "Clock")
+    caption = f"Partitions of {topic}"
+    return tag(
+        "details", tag("summary", plural(len(partitions), "partition")), table(caption, heads, rows, class_="numbers")
+    )

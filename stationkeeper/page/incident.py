@@ -1,0 +1,198 @@
+"""An incident: what is wrong, since when, why, what was done about it, in words; then the plots of what moved."""
+
+from contracts.model_status import IncidentStatus, ModelStatus, SubjectStatus
+from contracts.status import FleetStatus, RequestStatus, RolloutStatus
+from stationkeeper.page.frame import model_path, page, section, state_chip, time_tag
+from stationkeeper.page.loop import loop_picture, position
+from stationkeeper.page.markup import Child, Html, tag
+from stationkeeper.page.plots import performance_plot
+from stationkeeper.page.subject import subject_block
+from stationkeeper.page.words import (
+    OUTCOME_WORDS,
+    incident_headline,
+    incident_numbers,
+    incident_since,
+    listing,
+    percent,
+    plural,
+    when,
+)
+
+SHOWN_SUBJECTS = 8
+Entry = tuple[int | None, str, Child]
+
+
+def find_incident(fleet: FleetStatus, name: str) -> tuple[IncidentStatus, ModelStatus] | None:
+    """Return an incident and its model by the incident's id."""
+    for model in fleet["models"]:
+        for incident in model["incidents"]:
+            if incident["id"] == name:
+                return incident, model
+    return None
+
+
+def incident_path(incident: IncidentStatus) -> str:
+    """Return the address of an incident's page."""
+    return f"/incidents/{incident['id']}"
+
+
+def _state_of(incident: IncidentStatus, model: ModelStatus) -> Html:
+    if "closed" in incident:
+        return state_chip("steady", "closed")
+    if incident["kind"] == "data_quality":
+        return state_chip("broken")
+    if model["state"] == "recovering":
+        return state_chip("recovering")
+    return state_chip(
+        "drifting", {"page": "drifting", "warn": "warning", "inform": "for information"}[incident["level"]]
+    )
+
+
+def incident_card(incident: IncidentStatus, model: ModelStatus, fleet: FleetStatus) -> Html:
+    """Return the short form: headline, since when, why, what was done last."""
+    done = history(incident, fleet)
+    last = done[-1]
+    return tag(
+        "article",
+        tag(
+            "p",
+            tag("a", model["model"], href=model_path(model["model"])),
+            " ",
+            _state_of(incident, model),
+            class_="over-title",
+        ),
+        tag("h3", tag("a", incident_headline(incident), href=incident_path(incident))),
+        tag("p", incident["reason"]),
+        tag("p", incident_since(incident), " ", incident_numbers(incident), class_="quiet"),
+        tag("p", tag("strong", "Done: "), last[1], ". ", last[2]),
+        class_=f"card {'broken' if incident['kind'] == 'data_quality' else 'drifting'}",
+    )
+
+
+def history(incident: IncidentStatus, fleet: FleetStatus) -> list[Entry]:
+    """Return what happened, in order: (time or None, what, why)."""
+    entries: list[Entry] = [
+        (incident["onset"], "It began", _interval(incident)),
+        (incident["opened"], "It was seen", incident_numbers(incident)),
+    ]
+    request = next((r for r in fleet["requests"] if r["id"] == incident.get("request")), None)
+    if request is not None:
+        entries += _request_entries(request)
+    elif "request_outcome" in incident:
+        words = f"The retrain request was {OUTCOME_WORDS[incident['request_outcome']]}"
+        entries.append((incident["opened"], words, incident.get("request_reason", "")))
+    else:
+        entries.append((None, "No retrain was asked for", incident.get("request_reason", "")))
+    rollout = next(
+        (r for r in fleet["rollouts"] if incident.get("request") and r.get("request") == incident.get("request")), None
+    )
+    if rollout is not None:
+        entries += _rollout_entries(rollout)
+    if "closed" in incident:
+        entries.append((incident["closed"], "It ended", incident.get("recovered_reason", "")))
+    return entries
+
+
+def _interval(incident: IncidentStatus) -> str:
+    low, high = incident.get("onset_low"), incident.get("onset_high")
+    return f"Somewhere between {when(low)} and {when(high)}." if low is not None and high is not None else ""
+
+
+def _request_entries(request: RequestStatus) -> list[Entry]:
+    entries: list[Entry] = [(request["created"], "A retrain was asked for", request.get("plan", ""))]
+    for stage in request.get("stages", []):
+        words = {
+            "waiting": "It waited",
+            "snapshot": "The training rows were fixed",
+            "training": "Training ran",
+            "gate": "The gate compared challenger and champion",
+            "registering": "The version was registered",
+        }.get(stage["stage"])
+        if words is not None:
+            entries.append((stage["entered"], words, stage.get("note", "")))
+    if "outcome" in request:
+        words = f"The request {OUTCOME_WORDS.get(request['outcome'], request['outcome'])}"
+        version = f" Version {request['version']}." if "version" in request else ""
+        ended = max([stage.get("left", 0) for stage in request.get("stages", [])], default=0)
+        entries.append((ended or None, words, f"{request.get('gate_reason', request['reason'])}{version}"))
+    return entries
+
+
+def _rollout_entries(rollout: RolloutStatus) -> list[Entry]:
+    words = {
+        "started": "The canary started",
+        "step": "The canary got more traffic",
+        "held": "The canary was held",
+        "promoted": "The new version was promoted",
+        "rolled_back": "The canary was rolled back",
+        "confirmed": "The cure was confirmed",
+        "refused": "The candidate was refused",
+    }
+    entries: list[Entry] = []
+    for deployment in reversed(rollout.get("deployments", [])):
+        if deployment["action"] in words:
+            weight = (
+                f"{percent(deployment['weight_bp'] / 10_000)} of the traffic. " if deployment.get("weight_bp") else ""
+            )
+            entries.append((deployment["time"], words[deployment["action"]], weight + deployment["reason"]))
+    return entries
+
+
+def incident_page(incident: IncidentStatus, model: ModelStatus, fleet: FleetStatus) -> str:
+    """Return the page of one incident; ``model`` carries the data of the plots."""
+    body = [
+        tag("p", _state_of(incident, model), class_="over-title"),
+        tag("h1", incident_headline(incident), ".", id="headline"),
+        tag("p", incident["reason"], class_="lead"),
+        tag("p", incident_since(incident), " ", incident_numbers(incident)),
+        tag(
+            "p", "Cause: ", tag("strong", incident["cause"]), f". Moved together: {listing(incident['subjects'], 12)}."
+        ),
+        section(
+            "What was done",
+            timeline(incident, fleet),
+            None if "closed" in incident else loop_picture(position(model, fleet)),
+        ),
+        section("What moved", subject_plots(incident, model)),
+        section("Performance", [performance_plot(m, incident) for m in model.get("performance", []) if "series" in m]),
+        tag("p", "Incident ", tag("code", incident["id"]), request_line(incident), class_="quiet"),
+    ]
+    crumbs = [("/", "All models"), (model_path(model["model"]), model["model"])]
+    return page(f"{incident_headline(incident)} · {model['model']}", crumbs, body, fleet)
+
+
+def request_line(incident: IncidentStatus) -> Child:
+    """Return the ids with which ``stationkeeper explain`` tells more."""
+    verdicts = [[" · verdict ", tag("code", verdict)] for verdict in incident.get("verdicts", [])[:3]]
+    request = [" · request ", tag("code", incident["request"])] if "request" in incident else None
+    return [request, verdicts]
+
+
+def timeline(incident: IncidentStatus, fleet: FleetStatus) -> Html:
+    """Return the history as a list of times and sentences."""
+    items = [
+        tag("li", time_tag(at) if at is not None else None, " ", tag("strong", what), ". ", tag("span", why))
+        for at, what, why in history(incident, fleet)
+    ]
+    return tag("ol", items, class_="timeline")
+
+
+def subjects_of(incident: IncidentStatus, model: ModelStatus) -> list[SubjectStatus]:
+    """Return the subjects that moved, the leader first, in the order of the incident."""
+    place = {name: i for i, name in enumerate([incident["leader"], *incident["subjects"]])}
+    place = {name: min(i, i) for name, i in place.items()}
+    found = [s for s in model["subjects"] if s.get("incident") == incident["id"] or s["name"] in place]
+    return sorted(
+        found, key=lambda s: (s["name"] != incident["leader"], place.get(s["name"], len(place)), s["segment"])
+    )
+
+
+def subject_plots(incident: IncidentStatus, model: ModelStatus) -> list[Html]:
+    """Return the plots of the subjects that moved most; the rest is named with links."""
+    found = subjects_of(incident, model)
+    blocks = [subject_block(subject, model, incident) for subject in found[:SHOWN_SUBJECTS]]
+    if len(found) > SHOWN_SUBJECTS:
+        blocks.append(
+            tag("p", f"And {plural(len(found) - SHOWN_SUBJECTS, 'other')} on the model's page.", class_="quiet")
+        )
+    return blocks

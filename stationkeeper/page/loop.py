@@ -1,0 +1,113 @@
+"""The loop as a picture: the stages of the cure in order, the current one lit, with when and why."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from contracts.model_status import IncidentStatus, ModelStatus
+from contracts.status import FleetStatus, RequestStatus, RolloutStatus
+from stationkeeper.page.frame import time_tag
+from stationkeeper.page.markup import Html, tag
+from stationkeeper.page.words import OUTCOME_WORDS, percent
+
+NodeState = Literal["done", "current", "ahead", "stopped"]
+NODES = (
+    ("watch", "Watch"),
+    ("decide", "Decide"),
+    ("request", "Request"),
+    ("snapshot", "Snapshot"),
+    ("train", "Train"),
+    ("gate", "Gate"),
+    ("canary", "Canary"),
+    ("check", "Check the cure"),
+)
+_INDEX = {key: i for i, (key, _) in enumerate(NODES)}
+_OF_STAGE = {
+    "planned": "request",
+    "waiting": "request",
+    "snapshot": "snapshot",
+    "training": "train",
+    "gate": "gate",
+    "registering": "gate",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a model is in the loop: the lit node, whether it is stuck there, and a sentence."""
+
+    node: str
+    sentence: str
+    stopped: bool = False
+    since: int | None = None
+
+    @property
+    def resting(self) -> bool:
+        """Return whether nothing is going on but watching."""
+        return self.node == "watch"
+
+
+def open_incidents(model: ModelStatus) -> list[IncidentStatus]:
+    """Return the incidents that are not closed, those that page first, then the oldest."""
+    loudness = {"page": 0, "warn": 1, "inform": 2}
+    live = [incident for incident in model["incidents"] if "closed" not in incident]
+    return sorted(live, key=lambda i: (loudness[i["level"]], i["opened"]))
+
+
+def rollout_of(model: str, fleet: FleetStatus) -> RolloutStatus | None:
+    """Return the rollout record of a model, if one was seen."""
+    return next((rollout for rollout in fleet["rollouts"] if rollout["model"] == model), None)
+
+
+def request_of(model: str, fleet: FleetStatus) -> RequestStatus | None:
+    """Return the newest request of a model, if one was seen."""
+    return next((request for request in fleet["requests"] if request["model"] == model), None)
+
+
+def position(model: ModelStatus, fleet: FleetStatus) -> Position:
+    """Return where the loop stands for a model: what is furthest along and not ended decides."""
+    rollout, request = rollout_of(model["model"], fleet), request_of(model["model"], fleet)
+    incidents = open_incidents(model)
+    if rollout is not None and rollout["phase"] in {"canary", "hold", "awaiting_approval"}:
+        weight = f"Version {rollout.get('canary', '?')} gets {percent(rollout['weight_bp'] / 10_000)} of the traffic"
+        held = {"hold": "; held", "awaiting_approval": "; waiting for a person's approval"}.get(rollout["phase"], "")
+        return Position("canary", f"{weight}{held}. {rollout['reason']}", bool(held), rollout["since"])
+    if rollout is not None and rollout["phase"] == "probation":
+        sentence = f"Version {rollout['champion']} was promoted; its cure is being checked. {rollout['reason']}"
+        return Position("check", sentence, since=rollout["since"])
+    if request is not None and request["stage"] != "done":
+        return Position(
+            _OF_STAGE[request["stage"]], request["reason"], request["stage"] == "waiting", request["created"]
+        )
+    if incidents:
+        return _without_request(incidents[0], request)
+    return Position("watch", "Watching; nothing is being repaired.")
+
+
+def _without_request(incident: IncidentStatus, request: RequestStatus | None) -> Position:
+    if request is not None and request["id"] == incident.get("request"):
+        ended = OUTCOME_WORDS.get(request.get("outcome", ""), "ended")
+        node = "gate" if "gate" in request else "request"
+        return Position(node, f"The retrain request {ended}: {request['reason']}", True, request["created"])
+    outcome = incident.get("request_outcome")
+    if outcome is None:
+        return Position("decide", incident.get("request_reason", "No retrain was asked for."), True, incident["opened"])
+    reason = incident.get("request_reason", "")
+    return Position("request", f"The retrain request was {OUTCOME_WORDS[outcome]}. {reason}", since=incident["opened"])
+
+
+def loop_picture(where: Position) -> Html:
+    """Return the stages as a list that wraps on a narrow screen; exactly one is the current step."""
+    lit = _INDEX[where.node]
+    items = []
+    for i, (key, words) in enumerate(NODES):
+        state: NodeState = "done" if i < lit else "ahead" if i > lit else "stopped" if where.stopped else "current"
+        told = {"done": "done: ", "ahead": "ahead: ", "stopped": "stopped here: ", "current": "now: "}[state]
+        label = [tag("span", told, class_="hidden"), words]
+        items.append(tag("li", label, class_=f"node {state} {key}", aria_current="step" if i == lit else None))
+    since = [" Since ", time_tag(where.since), "."] if where.since is not None and not where.resting else None
+    return tag(
+        "div",
+        tag("ol", items, class_="loop", aria_label="The loop"),
+        tag("p", where.sentence, since),
+        class_="loop-box",
+    )

@@ -1,0 +1,208 @@
+"""The page of one model, and the page of one of its subjects."""
+
+from contracts.model_status import LabelStatus, ModelStatus, SubjectStatus
+from contracts.status import FleetStatus
+from stationkeeper.page.canary import rollout_block
+from stationkeeper.page.frame import model_path, page, section, state_chip, time_tag
+from stationkeeper.page.incident import incident_card, incident_path
+from stationkeeper.page.loop import loop_picture, open_incidents, position, rollout_of
+from stationkeeper.page.markup import Child, Html, table, tag
+from stationkeeper.page.plots import performance_plot
+from stationkeeper.page.subject import nearness, subject_block, subject_table, title
+from stationkeeper.page.words import (
+    DISTANCE_WORDS,
+    OUTCOME_WORDS,
+    URGENCY,
+    incident_headline,
+    integer,
+    number,
+    percent,
+    plural,
+    when,
+)
+
+SHOWN_SUBJECTS = 6
+
+
+def model_page(model: ModelStatus, fleet: FleetStatus) -> str:
+    """Return the page of one model."""
+    incidents = open_incidents(model)
+    incident = incidents[0] if incidents else None
+    rollout = rollout_of(model["model"], fleet)
+    order = sorted(model["subjects"], key=lambda s: (URGENCY[s["state"]], -nearness(s), s["name"], s["segment"]))
+    plotted = [s for s in order if "series" in s or "cells" in s][:SHOWN_SUBJECTS]
+    body = [
+        tag("p", state_chip(model["state"]), class_="over-title"),
+        tag("h1", model["model"], id="headline"),
+        tag("p", model["reason"], class_="lead"),
+        _facts(model),
+        section(
+            "Needs attention",
+            tag("div", [incident_card(i, model, fleet) for i in incidents], class_="cards") if incidents else None,
+        ),
+        section("The loop", loop_picture(position(model, fleet))),
+        section("Rollout", rollout_block(rollout) if rollout else None),
+        section("Performance", _performance(model)),
+        section("Nearest to their threshold", [subject_block(s, model, incident) for s in plotted]),
+        section(
+            "Everything that is watched",
+            subject_table(order, model, "Subjects, the most urgent first") if order else None,
+        ),
+        section("Retrain requests", _requests(model, fleet)),
+        section("Closed incidents", _closed(model)),
+        section("Versions in the traffic", _versions(model)),
+        section("What can be seen", _power(model)),
+    ]
+    return page(model["model"], [("/", "All models")], body, fleet)
+
+
+def _facts(model: ModelStatus) -> Html:
+    facts: list[tuple[str, Child]] = [
+        ("Champion", model["champion"] or "not known yet"),
+        ("Closed up to", time_tag(model["watermark"])),
+    ]
+    if "canary" in model:
+        facts.insert(1, ("Canary", model["canary"]))
+    if "false_pages" in model:
+        facts.append(("False pages allowed", model["false_pages"]))
+    return tag("dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts], class_="facts")
+
+
+def _performance(model: ModelStatus) -> list[Child]:
+    incidents = open_incidents(model) or model["incidents"]
+    incident = incidents[0] if incidents else None
+    measures = model.get("performance", [])
+    plots = [performance_plot(measure, incident) for measure in measures if "series" in measure]
+    rows = [
+        (
+            measure["measure"],
+            state_chip(measure["state"]),
+            percent(measure.get("value")),
+            f"{percent(measure['low'])} to {percent(measure['high'])}"
+            if "low" in measure and "high" in measure
+            else "–",
+            percent(measure.get("reference")),
+            percent(measure.get("estimated")),
+            integer(measure["rows"]),
+            tag("span", measure["reason"], class_="reason"),
+        )
+        for measure in measures
+    ]
+    heads = ("Measure", "State", "Now", "Interval", "Reference", "Estimated", "Rows", "Why")
+    return [
+        label_line(model["labels"]) if "labels" in model else None,
+        tag("div", plots, class_="plots") if plots else None,
+        table("Measures", heads, rows, class_="numbers") if rows else None,
+    ]
+
+
+def label_line(labels: LabelStatus) -> Html:
+    """Return how complete the labels are, or why that is not known."""
+    if "completeness" in labels:
+        known = f"{percent(labels['completeness'])} of the {plural(labels['due'], 'prediction')} whose label is due have it. "
+    else:
+        known = "Whether labels arrive is unknown. "
+    return tag("p", known, labels["reason"])
+
+
+def _requests(model: ModelStatus, fleet: FleetStatus) -> Html | None:
+    requests = [request for request in fleet["requests"] if request["model"] == model["model"]]
+    if not requests:
+        return None
+    rows = [
+        (
+            tag("code", request["id"]),
+            time_tag(request["created"]),
+            request["stage"] if request["stage"] != "done" else OUTCOME_WORDS.get(request.get("outcome", ""), "ended"),
+            request.get("gate", "–").replace("_", " "),
+            request.get("version", "–"),
+            tag("span", request.get("gate_reason", request["reason"]), class_="reason"),
+        )
+        for request in requests
+    ]
+    return table("Requests, newest first", ("Request", "Asked", "Stage", "Gate", "Version", "Why"), rows)
+
+
+def _closed(model: ModelStatus) -> Html | None:
+    closed = [incident for incident in model["incidents"] if "closed" in incident]
+    if not closed:
+        return None
+    items = [
+        tag("li", tag("a", incident_headline(i), href=incident_path(i)), f", {when(i['onset'])} to {when(i['closed'])}")
+        for i in sorted(closed, key=lambda i: -i["closed"])
+    ]
+    return tag("ul", items)
+
+
+def _versions(model: ModelStatus) -> Html | None:
+    if not model["versions"]:
+        return None
+    rows = [
+        (
+            v["version"],
+            v["role"],
+            integer(v["rows"]),
+            tag("code", v["reference"]) if "reference" in v else "no reference",
+        )
+        for v in model["versions"]
+    ]
+    return table("Versions", ("Version", "Role", "Rows", "Reference"), rows)
+
+
+def _power(model: ModelStatus) -> Html | None:
+    lines = model.get("power", [])
+    if not lines:
+        return None
+    rows = [(line["subject"], line["within"], f"{number(line['shift'])} {line['unit']}") for line in lines]
+    return table("Smallest shift that is found at the present traffic", ("Subject", "Within", "Shift"), rows)
+
+
+def subject_page(model: ModelStatus, subjects: list[SubjectStatus], fleet: FleetStatus) -> str:
+    """Return the page of one subject, in every segment and version in which it is watched."""
+    name = subjects[0]["name"]
+    blocks = []
+    for subject in subjects:
+        incident = next((i for i in model["incidents"] if i["id"] == subject.get("incident")), None)
+        blocks.append(subject_block(subject, model, incident))
+        blocks.append(_numbers(subject))
+    body = [
+        tag("h1", f"{name} of {model['model']}", id="headline"),
+        blocks,
+    ]
+    return page(
+        f"{name} · {model['model']}", [("/", "All models"), (model_path(model["model"]), model["model"])], body, fleet
+    )
+
+
+def _numbers(subject: SubjectStatus) -> Html:
+    """Return every number of a subject, so that nothing is only in a plot."""
+    noise = subject.get("noise", {})
+    rows: list[tuple[Child, ...]] = [("Version", subject["version"]), ("Rows in the window", integer(subject["rows"]))]
+    if "window_start" in subject and "window_end" in subject:
+        rows.append(("Window", f"{when(subject['window_start'])} to {when(subject['window_end'])}"))
+    if "statistic" in subject:
+        rows.append(("Evidence (log e-value)", number(subject["statistic"], 4)))
+    if "threshold" in subject:
+        rows.append(("Threshold", number(subject["threshold"], 4)))
+    if "effect" in subject:
+        rows.append(("Share of the traffic that moved", percent(subject["effect"])))
+    if "floor" in subject:
+        rows.append(("Share below which it is not called drift", percent(subject["floor"])))
+    for distance, value in subject.get("distances", {}).items():
+        beside = f" (sampling alone: {number(noise[distance])})" if distance in noise else ""
+        rows.append((DISTANCE_WORDS.get(distance, distance), f"{number(value, 4)}{beside}"))
+    for check, share in subject.get("quality", {}).items():
+        rows.append((f"Quality: {check.replace('_', ' ')}", percent(share)))
+    tables = [table(f"Numbers of {title(subject)}", ("What", "Value"), rows, class_="numbers")]
+    cells = subject.get("cells")
+    if cells is not None and not subject.get("sensitive"):
+        counted = zip(cells["labels"], cells["reference"], cells["window"], strict=True)
+        counts = [(label, integer(reference), integer(window)) for label, reference, window in counted]
+        tables.append(
+            tag(
+                "details",
+                tag("summary", "Counts in each cell"),
+                table(f"Cells of {title(subject)}", ("Cell", "Reference", "Window"), counts, class_="numbers"),
+            )
+        )
+    return tag("div", tables)

@@ -1,0 +1,175 @@
+"""The plots of a subject and of a measure: course over time, distribution against reference, performance."""
+
+from collections.abc import Sequence
+
+from contracts.model_status import Cells, IncidentStatus, PerformanceStatus, SubjectStatus
+from stationkeeper.page.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axes, figure, legend, ticks
+from stationkeeper.page.markup import Html, tag
+from stationkeeper.page.words import DISTANCE_WORDS, number, percent, plural, when
+
+MAX_BARS = 12
+_ROW = 22.0
+_LABEL = 128.0
+
+
+def _present(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _onset(axes: Axes, incident: IncidentStatus | None) -> list[Html]:
+    """Mark where the change began: a band for the interval, a line for the estimate."""
+    if incident is None or not axes.x0 <= incident["onset"] <= axes.x1:
+        return []
+    low = axes.x(incident.get("onset_low", incident["onset"]))
+    high = axes.x(incident.get("onset_high", incident["onset"]))
+    at = axes.x(incident["onset"])
+    floor = axes.height - BOTTOM
+    side = "end" if at > WIDTH * 0.6 else "start"
+    return [
+        tag("rect", x=low, y=TOP, width=max(1.0, high - low), height=floor - TOP, class_="onset-band"),
+        tag("line", x1=at, x2=at, y1=TOP, y2=floor, class_="onset"),
+        tag("text", "began", x=at + (-4 if side == "end" else 4), y=TOP + 10, class_=f"note {side}"),
+    ]
+
+
+def course_plot(subject: SubjectStatus, incident: IncidentStatus | None) -> Html:
+    """Return the detector's evidence over its threshold, and where the change began."""
+    series = subject["series"]
+    times, ratios = series["time"], series["ratio"]
+    known = _present(ratios)
+    if not known:
+        return tag("p", "No closed window had enough rows to plot.", class_="quiet")
+    top = ticks(0.0, max(1.25, *known))
+    axes = Axes(times[0], times[-1], 0.0, top[-1])
+    limit = axes.y(1.0)
+    drawing = [
+        axes.grid(top),
+        _onset(axes, incident),
+        tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=limit, y2=limit, class_="limit"),
+        tag("text", "found", x=WIDTH - RIGHT, y=limit - 4, class_="note end"),
+        axes.path(times, ratios, "line now"),
+        axes.times(),
+    ]
+    crossed = next((t for t, r in zip(times, ratios, strict=True) if r is not None and r >= 1.0), None)
+    said = (
+        f"Reached its threshold at {when(crossed)}." if crossed is not None else f"Highest {number(max(known))} of 1."
+    )
+    return figure("Evidence of change, as a share of the threshold", said, drawing)
+
+
+def distance_plot(subject: SubjectStatus, incident: IncidentStatus | None) -> Html:
+    """Return the distance from the reference over time, with what sampling alone produces."""
+    series = subject["series"]
+    times, distances = series["time"], series["distance"]
+    known = _present(distances)
+    if not known:
+        return Html()
+    name = DISTANCE_WORDS.get(series["distance_name"], series["distance_name"])
+    noise = series.get("noise", [])
+    top = ticks(0.0, max(*known, *_present(noise), 1e-6))
+    axes = Axes(times[0], times[-1], 0.0, top[-1])
+    drawing = [
+        axes.grid(top),
+        axes.band(times, [0.0] * len(times), noise, "noise") if noise else None,
+        _onset(axes, incident),
+        axes.path(times, distances, "line now"),
+        axes.times(),
+    ]
+    keys = legend(("now", "this window"), ("noise", "sampling alone")) if noise else None
+    said = f"Now {number(known[-1])}, highest {number(max(known))}."
+    return figure(f"Distance from the reference ({name})", said, drawing, legend=keys)
+
+
+def distribution_plot(cells: Cells, rows: int) -> Html:
+    """Return reference and current distribution over each other: columns for numbers, rows for categories."""
+    reference, window = _shares(cells["reference"]), _shares(cells["window"])
+    gaps = [w - r for r, w in zip(reference, window, strict=True)]
+    most = max(range(len(gaps)), key=lambda i: abs(gaps[i]))
+    said = (
+        f"{cells['labels'][most]}: {percent(reference[most])} in the reference, {percent(window[most])} now "
+        f"({plural(rows, 'row')})."
+    )
+    keys = legend(("ref", "reference"), ("now", "now"))
+    if "edges" in cells:
+        return figure("Distribution", said, _columns(cells, reference, window), legend=keys)
+    order = sorted(range(len(gaps)), key=lambda i: -abs(gaps[i]))[:MAX_BARS]
+    height = TOP + _ROW * len(order) + 6
+    drawing = _bars([cells["labels"][i] for i in order], [reference[i] for i in order], [window[i] for i in order])
+    return figure("Distribution, most changed first", said, drawing, height=height, legend=keys)
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    total = sum(counts) or 1
+    return [count / total for count in counts]
+
+
+def _columns(cells: Cells, reference: Sequence[float], window: Sequence[float]) -> list[Html]:
+    top = ticks(0.0, max(*reference, *window) * 100)
+    axes = Axes(0.0, len(reference), 0.0, top[-1])
+    parts = list(axes.grid(top, unit="\u2009%"))
+    floor = axes.height - BOTTOM
+    for i, (r, w) in enumerate(zip(reference, window, strict=True)):
+        left, right = axes.x(i), axes.x(i + 1)
+        y_ref, y_now = axes.y(r * 100), axes.y(w * 100)
+        wide = right - left
+        parts.append(tag("rect", x=left + 0.5, y=y_ref, width=wide - 1, height=floor - y_ref, class_="bar ref"))
+        parts.append(
+            tag("rect", x=left + wide * 0.22, y=y_now, width=wide * 0.56, height=floor - y_now, class_="bar now")
+        )
+    edges = cells.get("edges", [])
+    for i in sorted({0, (len(edges) - 1) // 2, len(edges) - 1}):
+        place = "start" if i == 0 else "middle"
+        parts.append(tag("text", number(edges[i]), x=axes.x(i), y=axes.height - 8, class_=f"tick {place}"))
+    if len(reference) > len(edges) - 1:
+        parts.append(tag("text", cells["labels"][-1], x=WIDTH - RIGHT, y=axes.height - 8, class_="tick end"))
+    return parts
+
+
+def _bars(labels: Sequence[str], reference: Sequence[float], window: Sequence[float]) -> list[Html]:
+    widest = max(*reference, *window, 1e-9)
+    room = WIDTH - _LABEL - 58
+    parts = []
+    for i, (label, r, w) in enumerate(zip(labels, reference, window, strict=True)):
+        y = TOP + i * _ROW
+        short = label if len(label) <= 18 else f"{label[:17]}…"
+        parts.append(tag("text", short, x=_LABEL - 8, y=y + 12, class_="tick end"))
+        parts.append(tag("rect", x=_LABEL, y=y, width=room * r / widest, height=_ROW - 5, class_="bar ref"))
+        parts.append(tag("rect", x=_LABEL, y=y + 4, width=room * w / widest, height=_ROW - 13, class_="bar now"))
+        parts.append(tag("text", percent(w), x=_LABEL + room * max(r, w) / widest + 6, y=y + 12, class_="tick start"))
+    return parts
+
+
+def performance_plot(measure: PerformanceStatus, incident: IncidentStatus | None) -> Html:
+    """Return a measure over time: known from labels with its interval, and estimated before they come."""
+    series = measure["series"]
+    times, gaps = series["time"], [None] * len(series["time"])
+    real, estimated = series["real"], series.get("estimated", gaps)
+    known = _present([*real, *estimated, *series.get("low", ()), *series.get("high", ()), measure.get("reference")])
+    if not known:
+        return tag("p", "No label has matured yet, so there is nothing to plot.", class_="quiet")
+    scale = ticks(min(known), max(known))
+    axes = Axes(times[0], times[-1], scale[0], min(scale[-1], max(1.0, *known)))
+    reference = measure.get("reference")
+    drawing = [
+        axes.grid([tick for tick in scale if tick <= axes.y1]),
+        axes.band(times, series.get("estimated_low", gaps), series.get("estimated_high", gaps), "estimate-band"),
+        axes.band(times, series.get("low", gaps), series.get("high", gaps), "real-band"),
+        _onset(axes, incident),
+        tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=axes.y(reference), y2=axes.y(reference), class_="reference")
+        if reference is not None
+        else None,
+        axes.path(times, estimated, "line estimate"),
+        axes.path(times, real, "line now"),
+        axes.times(),
+    ]
+    entries = [("now", "from labels")]
+    if _present(estimated):
+        entries.append(("estimate", "estimated without labels"))
+    if reference is not None:
+        entries.append(("reference", "on the reference"))
+    value = measure.get("value")
+    between = (
+        f" ({percent(measure['low'])} to {percent(measure['high'])})" if "low" in measure and "high" in measure else ""
+    )
+    said = f"Now {percent(value)}{between}." if value is not None else measure["reason"]
+    return figure(measure["measure"].capitalize(), said, drawing, legend=legend(*entries))
