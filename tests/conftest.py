@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Shared, slow machines: a deadline would test the machine. People search with new examples each time, CI repeats its own.
+# A deadline would test the machine. People search with new examples each time, CI repeats its own.
 settings.register_profile("person", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.register_profile("ci", settings.get_profile("person"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "person")
