@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Numeric = npt.NDArray[np.integer | np.floating]
+Numeric = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 NAMES = ("psi", "js", "tv", "ks", "wasserstein", "hellinger", "linf", "chi2")
 """The distances by the names people know; ks and wasserstein exist for ordered cells only."""
@@ -99,10 +99,11 @@ def distances(
     ks .87 sqrt(1/n + 1/m) (mean of Kolmogorov's law). Squared distances are corrected by subtraction, the others as
     sqrt(d**2 - noise**2). Psi uses half a row per cell on both sides (Jeffreys), so no empty cell makes it infinite.
     """
+    window, reference = np.asarray(window, np.float64), np.asarray(reference, np.float64)
     n, m = float(window.sum()), float(reference.sum())
     if n == 0 or m == 0:
         return {}
-    used = (np.asarray(window) > 0) | (np.asarray(reference) > 0)
+    used = (window > 0) | (reference > 0)
     k = int(np.count_nonzero(used))
     p, q = window[used] / n, reference[used] / m
     smooth_p, smooth_q = (window[used] + _HALF) / (n + _HALF * k), (reference[used] + _HALF) / (m + _HALF * k)
@@ -120,7 +121,7 @@ def distances(
     statistic, freedom = chi2(window, reference)
     found["chi2"] = _less(statistic, float(freedom), "chi2", squared=True)
     if ordered:
-        full_p, full_q = np.asarray(window) / n, np.asarray(reference) / m
+        full_p, full_q = window / n, reference / m
         found["ks"] = _less(ks(full_p, full_q), 0.8687 * np.sqrt(inverse), "ks")
         if positions is not None:
             found["wasserstein"] = _wasserstein(full_p, full_q, positions, inverse)
@@ -132,7 +133,7 @@ def positions_of(edges: Floats, low: float, high: float) -> Floats:
     inner = (
         np.concatenate([[min(low, edges[0])], edges, [max(high, edges[-1])]]) if len(edges) else np.array([low, high])
     )
-    return _HALF * (inner[:-1] + inner[1:])
+    return np.asarray(_HALF * (inner[:-1] + inner[1:]), np.float64)
 
 
 def _wasserstein(p: Floats, q: Floats, positions: Floats, inverse: float) -> Distance:

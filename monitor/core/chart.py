@@ -1,0 +1,65 @@
+"""What a chart shows of a subject: the very numbers that a verdict at the same pane carries."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from contracts.messages import State, SubjectType
+from monitor.core.cells import QUALITY, Counts, NumericCells, rank_grid
+from monitor.core.distance import Distance, distances, positions_of
+from monitor.core.reasons import Unknown
+from monitor.core.reference import Subject
+
+FEW_ROWS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One subject at one closed pane.
+
+    ``effect`` is the share of rows that changed cell (bias-corrected TV), ``noise`` what sampling alone gives;
+    ``evidence`` and ``threshold`` are natural logs of e-values; ``since`` is the start of the rows counted; ``quality``
+    holds the share of rows by check. ``unknown`` says why nothing is known, else None.
+    """
+
+    subject: str
+    type: SubjectType
+    state: State
+    rows: int
+    since: int
+    effect: float
+    noise: float
+    evidence: float
+    threshold: float
+    distances: Mapping[str, Distance]
+    quality: Mapping[str, float]
+    incident: str | None = None
+    unknown: Unknown | None = None
+
+
+def measure(subject: Subject, counts: Counts) -> Mapping[str, Distance]:
+    """Return the distances between cells since some time and the reference: int64[cells.count], missing last.
+
+    Sums of cells (PSI, TV, ...) use about twenty cells of near equal reference mass and missing; KS and Wasserstein
+    use every fine cell without missing. O(cells).
+    """
+    cells = subject.cells
+    if not isinstance(cells, NumericCells):
+        return distances(counts, subject.counts, ordered=False)
+    grid = rank_grid(subject.counts[:-1])
+    grid = np.append(grid, grid.max() + 1)
+    size = int(grid.max()) + 1
+    coarse = np.bincount(grid, weights=counts, minlength=size)
+    reference = np.bincount(grid, weights=subject.counts, minlength=size)
+    found = dict(distances(coarse, reference, ordered=False))
+    if counts[:-1].any():
+        positions = positions_of(cells.edges, cells.low, cells.high)
+        fine = distances(counts[:-1], subject.counts[:-1], ordered=True, positions=positions)
+        found |= {name: fine[name] for name in ("ks", "wasserstein") if name in fine}
+    return found
+
+
+def quality_shares(counters: Counts, rows: int) -> Mapping[str, float]:
+    """Return the share of rows by quality counter, int64[7] over ``rows``."""
+    return {name: float(value) / max(rows, 1) for name, value in zip(QUALITY, counters, strict=True)}

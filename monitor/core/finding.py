@@ -1,0 +1,45 @@
+"""A finding: what one detector or rule says about one subject at one closed pane, before incidents fold it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from contracts.messages import SubjectType, VerdictKind
+from monitor.core.reasons import Cause, Check
+
+NONE, INFORM, WARN, PAGE = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Evidence about one subject.
+
+    ``level`` is 0 none, 1 inform, 2 warn, 3 page. ``score`` and ``threshold`` are natural logs of e-values, or the
+    share and its limit for a rule without e-value (``budgeted`` False). ``onset`` is the start of the pane with which
+    the evidence began; ``rows`` the rows it rests on. ``effect`` is set where the detector knows it better than the
+    cells do (a rate's change).
+    """
+
+    subject: str
+    type: SubjectType
+    kind: VerdictKind
+    level: int
+    score: float
+    threshold: float
+    onset: int
+    rows: int
+    cause: Cause
+    reason: str = ""
+    check: Check | None = None
+    effect: float | None = None
+    budgeted: bool = True
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What an incident remembers a subject by."""
+        return f"{self.type}:{self.subject}" + (f":{self.check}" if self.check else "")
+
+    @property
+    def strength(self) -> float:
+        """How far above its threshold, in nats; rules without an e-value count as just above."""
+        return self.score - self.threshold if self.budgeted else 0.0
