@@ -121,7 +121,7 @@ def share_log_e(rows_a: int, rows_b: int, weight: float, tolerance: float) -> fl
     """Return the log e-value against "the canary's share has odds within 1 + tolerance of the weight's odds".
 
     An even mixture over shares (Beta(1, 1)) against the best share inside the null: at most the e-value against
-    whatever share is true, so it is anytime-valid over the minutes of one step (sample-ratio mismatch, arXiv 2011.03567).
+    whatever share is true, so it is anytime-valid over one step (sample-ratio mismatch, arXiv 2011.03567).
     """
     rows = rows_a + rows_b
     if not rows or not 0.0 < weight < 1.0:
