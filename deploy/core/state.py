@@ -2,8 +2,6 @@
 
 from typing import ClassVar
 
-from pydantic import Field
-
 from contracts.messages import Candidate, Message, Rollout
 from deploy.core.minutes import Minute
 
@@ -30,7 +28,7 @@ class StepLog(Message):
     ended: int | None = None
     rows_a: int = 0
     rows_b: int = 0
-    evidence: dict[str, float] = Field(default_factory=dict)
+    evidence: dict[str, float] = {}
 
 
 class Controller(Message):
@@ -48,9 +46,9 @@ class Controller(Message):
     before: float = 0.0
     changeover: float = 0.0
     labels_b: int = 0
-    wealth: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    sums: dict[str, Pool] = Field(default_factory=dict)
-    pools: dict[str, Pool] = Field(default_factory=dict)
+    wealth: dict[str, tuple[float, ...]] = {}
+    sums: dict[str, Pool] = {}
+    pools: dict[str, Pool] = {}
     open: Minute | None = None
     incidents: tuple[str, ...] = ()
     held: str = ""
