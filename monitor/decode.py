@@ -1,0 +1,164 @@
+"""Decoding: a batch of JSON records to columns of events, and every record that is none with its closed code."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from contracts.codes import DeadLetterCode as Code
+from monitor.assemble import assemble
+from monitor.columns import Events, Rejection
+from monitor.faults import Faults
+from monitor.mapping import Form
+from monitor.rows import NotAnObject, row_type
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of a batch: events by kind and the rejected records; together they are all its records."""
+
+    events: tuple[Events, ...]
+    rejected: tuple[Rejection, ...]
+
+
+class Decoder(Protocol):
+    """What turns the values of one topic into events; other wire formats are other implementations."""
+
+    def learn(self, features: Mapping[str, bool]) -> None:
+        """Take the features that references know: whether each counts as a number. Others are skipped unread."""
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        """Return the events and rejections of a batch; the result for a record does not depend on its neighbours."""
+
+
+class JsonDecoder:
+    """JSON objects in the form that a mapping describes, by msgspec structures made for the known features.
+
+    The fate of a record is a function of that record alone: the whole batch takes one strict pass, and only records
+    that it refuses are looked at one by one, with the strict pass first again. So both ways accept the same records.
+    """
+
+    def __init__(self, form: Form, *, salt: np.uint64, max_bytes: int = 1_048_576, max_fields: int = 4_096) -> None:
+        self.form = form
+        self._salt = salt
+        self._max_bytes, self._max_fields = max_bytes, max_fields
+        # A field takes at least four bytes ("":0 and a comma), so that short records cannot have too many.
+        self._suspicious = min(max_bytes, 4 * max_fields)
+        self._faults = Faults(form)
+        self.features: dict[str, bool] = {}
+        self._row = row_type(form, self.features)
+
+    def learn(self, features: Mapping[str, bool]) -> None:
+        """Read these features from now on."""
+        if dict(features) != self.features:
+            self.features = dict(features)
+            self._row = row_type(self.form, self.features)
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        """Return the events and rejections of a batch. O(bytes)."""
+        rows = self._strict(values)
+        if rows is not None:
+            events = assemble(self._row, self.form, rows, None, self._salt, clean=True)
+            if events is not None:
+                return Decoded(events, ())
+        return self.one_by_one(values)
+
+    def one_by_one(self, values: Sequence[bytes | None]) -> Decoded:
+        """Return the same as ``decode`` looking at each record apart."""
+        kept: list[Any] = []
+        index: list[int] = []
+        rejected: list[Rejection] = []
+        for i, value in enumerate(values):
+            row = self._examine(value)
+            fault = row if isinstance(row, tuple) else self._faults.of(self._row, row)
+            if fault is None:
+                kept.append(row)
+                index.append(i)
+            else:
+                rejected.append(Rejection(i, *fault))
+        events = assemble(self._row, self.form, kept, np.array(index, np.int64), self._salt, clean=False)
+        if events is None:
+            raise AssertionError("a record without a fault could not be put into columns")
+        return Decoded(events, tuple(rejected))
+
+    def _strict(self, values: Sequence[bytes | None]) -> list[Any] | None:
+        """Rows of the whole batch, or None if any record is not plainly good."""
+        try:
+            text = b"\n".join(values)  # type: ignore[arg-type]
+            if not text.isascii():
+                text.decode()
+            if max(map(len, values), default=0) > self._suspicious:  # type: ignore[arg-type]
+                return None
+            return list(map(self._row.decode, values))  # type: ignore[arg-type]
+        except (TypeError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError):
+            return None
+
+    def _examine(self, value: bytes | None) -> Any:
+        """A row, or the code and detail of what is wrong with the record."""
+        if not value:
+            return (Code.EMPTY_VALUE, "")
+        if len(value) > self._max_bytes:
+            return (Code.TOO_LARGE, f"{len(value)} bytes, limit {self._max_bytes}")
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            return (Code.NOT_UTF8, "")
+        try:
+            if len(value) <= self._suspicious:
+                return self._row.decode(value)
+        except RecursionError:
+            return (Code.TOO_DEEP, "")
+        except msgspec.MsgspecError:
+            pass
+        return self._loose(value)
+
+    def _loose(self, value: bytes) -> Any:
+        """A row of a record that the strict pass refused: odd features count as such, all else is a rejection."""
+        try:
+            data = msgspec.json.decode(value)
+        except RecursionError:
+            return (Code.TOO_DEEP, "")
+        except msgspec.ValidationError:
+            # A number beyond float64 is valid JSON; the standard library reads it as an infinity.
+            data = json.loads(value)
+        except msgspec.DecodeError:
+            return (Code.NOT_FINITE, "") if _has_constant(value) else (Code.NOT_JSON, "")
+        if not isinstance(data, dict):
+            return (Code.NOT_AN_OBJECT, type(data).__name__)
+        if len(value) > self._suspicious and (fields := _count_fields(data)) > self._max_fields:
+            return (Code.TOO_MANY_FIELDS, f"{fields} fields, limit {self._max_fields}")
+        try:
+            row = self._row.build(data)
+        except NotAnObject as error:
+            return (Code.WRONG_TYPE, str(error))
+        return self._faults.of_types(self._row, row) or row
+
+
+def _has_constant(value: bytes) -> bool:
+    """Whether the only thing wrong is NaN or an infinity, which JSON does not have."""
+    found = False
+
+    def constant(_: str) -> None:
+        nonlocal found
+        found = True
+
+    try:
+        json.loads(value, parse_constant=constant)
+    except (ValueError, RecursionError):
+        return False
+    return found
+
+
+def _count_fields(data: Any) -> int:
+    total, open_ = 0, [data]
+    while open_:
+        node = open_.pop()
+        if isinstance(node, dict):
+            total += len(node)
+            open_.extend(node.values())
+        elif isinstance(node, list):
+            open_.extend(node)
+    return total

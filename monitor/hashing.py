@@ -1,0 +1,55 @@
+"""Event ids as 64-bit salted hashes, a batch at once: what deduplication and the label join compare."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Hashes = npt.NDArray[np.uint64]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+_S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
+
+
+def salt_of(text: str) -> np.uint64:
+    """Return the 64-bit salt that a text stands for."""
+    return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
+
+
+def mix(values: Hashes) -> Hashes:
+    """Return the SplitMix64 finaliser of each value (Steele, Lea and Flood 2014): a bijection that scatters bits."""
+    z = (values ^ (values >> _S30)) * _FIRST
+    z = (z ^ (z >> _S27)) * _SECOND
+    return z ^ (z >> _S31)
+
+
+def hash_ids(ids: Sequence[str], salt: np.uint64) -> Hashes:
+    """Return a 64-bit hash of each id, uint64[n], the same in every process, batch and version.
+
+    The id's UTF-8, padded with zeros to eight-byte words, is folded word by word (an id's own length is folded in
+    first, so padding cannot make two ids equal). O(total length), no Python step per id for ASCII.
+    """
+    n = len(ids)
+    if not n:
+        return np.empty(0, np.uint64)
+    try:
+        text = np.array(ids, dtype=np.bytes_)
+        lengths = np.fromiter(map(len, ids), np.uint64, n)
+    except UnicodeEncodeError:
+        raw = [one.encode("utf-8", "surrogatepass") for one in ids]
+        text = np.array(raw, dtype=np.bytes_)
+        lengths = np.fromiter(map(len, raw), np.uint64, n)
+    words = -(-text.dtype.itemsize // 8)
+    padded = np.zeros((n, words * 8), np.uint8)
+    padded[:, : text.dtype.itemsize] = text.view(np.uint8).reshape(n, -1)
+    columns = padded.view("<u8")
+    with np.errstate(over="ignore"):
+        hashed = mix(salt ^ (lengths * _GOLDEN))
+        for word in range(words):
+            used = lengths > np.uint64(8 * word)
+            folded = mix(hashed ^ columns[:, word]) + _GOLDEN
+            hashed = folded if used.all() else np.where(used, folded, hashed)
+        return mix(hashed)

@@ -1,0 +1,100 @@
+"""What the tally sends to the label join: both sides of each event in 28 bytes, by hash partition."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts.topics import JOINS_PARTITIONS
+from contracts.wire import JOIN_ROW, JoinBatch, score_bin
+from monitor.columns import Events
+from monitor.decision import decide, outcomes
+from monitor.references import References
+from monitor.segments import Segmenter
+from monitor.settings import ModelSettings
+
+SEGMENT_SEPARATOR = "\x1f"
+"""Joins the names of the segments that one event is in, beside all traffic."""
+
+_Rows = npt.NDArray[np.void]
+_Key = tuple[int, str, str, str]
+
+
+class JoinBuffer:
+    """Collects rows for the joins topic between two flushes."""
+
+    def __init__(self, models: Mapping[str, ModelSettings], references: References) -> None:
+        self._models = models
+        self._references = references
+        self._segmenter = Segmenter(models, references)
+        self._rows: dict[_Key, list[tuple[_Rows, tuple[str, ...]]]] = {}
+
+    def add(self, events: Events) -> None:
+        """Take in tallied predictions or labels of models that have labels."""
+        for code, (model, version) in enumerate(events.owners):
+            if self._models[model].labels is None:
+                continue
+            part = events if len(events.owners) == 1 else events.keep(np.flatnonzero(events.owner == code))
+            if len(part):
+                self._add(model, version if events.kind == "prediction" else "", part)
+
+    def _add(self, model: str, version: str, part: Events) -> None:
+        rows = np.zeros(len(part), JOIN_ROW)
+        rows["id"], rows["time"] = part.ids, part.time
+        names: tuple[str, ...] = ("",)
+        if part.kind == "prediction":
+            score, decision, _ = decide(
+                part, self._references.threshold(model, version), self._references.positive(model, version)
+            )
+            rows["score"], rows["label"] = score, np.nan
+            rows["decision"] = decision
+            rows["bin"] = score_bin(np.nan_to_num(score))
+            codes, names = self._segments(model, version, part)
+            rows["segment"] = codes
+        else:
+            champion = self._references.champion(model) or ""
+            rows["score"] = np.nan
+            rows["label"] = outcomes(part, self._references.positive(model, champion))
+        where = (part.ids % np.uint64(JOINS_PARTITIONS)).astype(np.int64)
+        for target in np.unique(where).tolist():
+            key = (target, part.kind, model, version)
+            self._rows.setdefault(key, []).append((rows[where == target], names))
+
+    def _segments(self, model: str, version: str, part: Events) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+        codes = np.zeros(len(part), np.int64)
+        names: list[str] = [""]
+        reference = self._references.of(model, version)
+        for dimension in self._models[model].segments:
+            mine, found = self._segmenter.codes(model, dimension, part, reference)
+            pairs, codes = np.unique(codes * len(found) + mine, return_inverse=True)
+            names = [
+                SEGMENT_SEPARATOR.join(filter(None, (names[pair // len(found)], found[pair % len(found)])))
+                for pair in pairs.tolist()
+            ]
+            codes = codes.reshape(-1)
+        return codes, tuple(names)
+
+    def drain(self) -> Iterator[tuple[int, JoinBatch]]:
+        """Yield (joins partition, batch) of everything since the last drain, in the order it was added per key."""
+        for (target, side, model, version), parts in self._rows.items():
+            for rows, names in _merged(parts):
+                yield target, JoinBatch(side, model, version, names, rows.tobytes())
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything that was not drained."""
+        self._rows.clear()
+
+
+def _merged(parts: list[tuple[_Rows, tuple[str, ...]]]) -> Iterator[tuple[_Rows, tuple[str, ...]]]:
+    """Neighbouring parts with the same segment names become one."""
+    held: list[_Rows] = []
+    names: tuple[str, ...] = ()
+    for rows, mine in parts:
+        if held and mine != names:
+            yield np.concatenate(held), names
+            held = []
+        held.append(rows)
+        names = mine
+    if held:
+        yield np.concatenate(held), names

@@ -1,0 +1,168 @@
+"""What the tally keeps of one input partition, and its records on the state topic."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+import numpy as np
+import zstandard
+
+from contracts.codes import Outcome
+from monitor.clock import UNSET, PartitionClock
+from monitor.dedupe import CHUNK, Hashes, Integers, Seen
+from streams.errors import Fatal
+from streams.ports import Partition
+
+FORMAT: Final = 1
+MAX_DIGESTS = 256
+_MAX_BYTES = 16 * 1024 * 1024
+
+
+class Head(msgspec.Struct, array_like=True):
+    """The small part of the state: one record a partition, rewritten with every flush that read something.
+
+    ``digests`` lists (offset, {model/version: digest}) from which a reference counted the events, newest last.
+    """
+
+    next_offset: int
+    clock: int
+    received: int
+    outcomes: dict[str, int]
+    codes: dict[str, int]
+    digests: list[tuple[int, dict[str, str]]]
+
+
+class Chunk(msgspec.Struct, array_like=True):
+    """Id hashes of one stretch of ``CHUNK`` offsets: uint64 and int64, little-endian."""
+
+    index: int
+    hashes: bytes
+    offsets: bytes
+
+
+_head = msgspec.msgpack.Decoder(Head)
+_chunk = msgspec.msgpack.Decoder(Chunk)
+
+
+def _packed(value: msgspec.Struct) -> bytes:
+    return bytes((FORMAT,)) + zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(value))
+
+
+def _unpacked(value: bytes, key: bytes) -> bytes:
+    if value[:1] != bytes((FORMAT,)):
+        raise Fatal(
+            f"tally state {key.decode()} has format {value[0] if value else 'nothing'}, this version reads {FORMAT}; "
+            "upgrade this role, or roll back to the version that wrote it"
+        )
+    return zstandard.ZstdDecompressor().decompress(value[1:], max_output_size=_MAX_BYTES)
+
+
+class PartitionState:
+    """Clock, seen ids and cumulative outcomes of one input partition: a function of its log prefix alone."""
+
+    def __init__(self, partition: Partition, horizon: int) -> None:
+        self.partition = partition
+        self.clock = PartitionClock()
+        self.seen = Seen(horizon)
+        self.horizon = horizon
+        self.next_offset: int | None = None
+        self.received = 0
+        self.outcomes = dict.fromkeys(Outcome, 0)
+        self.codes: dict[str, int] = {}
+        self.digests: list[tuple[int, dict[str, str]]] = []
+        self.at_end = False
+        self.end_since: int | None = None
+        self.end_seen: int | None = None
+        self._open: dict[int, list[tuple[Hashes, Integers]]] = {}
+        self._dirty: set[int] = set()
+
+    @property
+    def key(self) -> bytes:
+        """The key of the head record."""
+        return f"{self.partition.topic}/{self.partition.index}".encode()
+
+    def _chunk_key(self, index: int) -> bytes:
+        ring = self.horizon // CHUNK + 2
+        return self.key + f"/ids/{index % ring}".encode()
+
+    def remember(self, hashes: Hashes, offsets: Integers) -> None:
+        """Note records whose ids must be known again after a restart."""
+        if not len(hashes) or not self.horizon:
+            return
+        index = offsets // CHUNK
+        for one in range(int(index[0]), int(index[-1]) + 1):
+            low, high = np.searchsorted(index, [one, one + 1])
+            if low < high:
+                self._open.setdefault(one, []).append((hashes[low:high], offsets[low:high]))
+                self._dirty.add(one)
+
+    def use(self, offset: int, digests: Mapping[tuple[str, str], str]) -> None:
+        """Note from which offset on references count the events, where that changed."""
+        latest: dict[str, str] = {}
+        for _, known in self.digests:
+            latest |= known
+        new = {f"{model}/{version}": digest for (model, version), digest in digests.items()}
+        changed = {name: digest for name, digest in new.items() if latest.get(name) != digest}
+        if changed:
+            self.digests.append((offset, changed))
+            if len(self.digests) > MAX_DIGESTS:
+                merged = self.digests[0][1] | self.digests[1][1]
+                self.digests[:2] = [(self.digests[1][0], merged)]
+
+    def records(self) -> Iterable[tuple[bytes, bytes]]:
+        """Yield the key and value of each state record that changed since the last call."""
+        head = Head(
+            self.next_offset or 0,
+            self.clock.now,
+            self.received,
+            {outcome.value: count for outcome, count in self.outcomes.items()},
+            self.codes,
+            self.digests,
+        )
+        yield self.key, _packed(head)
+        for index in sorted(self._dirty):
+            parts = self._open[index]
+            hashes = np.concatenate([part for part, _ in parts])
+            offsets = np.concatenate([part for _, part in parts])
+            self._open[index] = [(hashes, offsets)]
+            value = _packed(Chunk(index, hashes.astype("<u8").tobytes(), offsets.astype("<i8").tobytes()))
+            yield self._chunk_key(index), value
+        latest = max(self._open, default=0)
+        self._open = {index: parts for index, parts in self._open.items() if index >= latest}
+        self._dirty.clear()
+
+    def restore(self, values: Mapping[bytes, bytes]) -> None:
+        """Take over what ``records`` wrote; raises ``Fatal`` for a format that this version does not read."""
+        value = values.get(self.key)
+        if value is None:
+            return
+        head = _head.decode(_unpacked(value, self.key))
+        self.next_offset, self.clock.now, self.received = head.next_offset, head.clock, head.received
+        self.outcomes |= {Outcome(name): count for name, count in head.outcomes.items()}
+        self.codes = dict(head.codes)
+        self.digests = [(offset, dict(known)) for offset, known in head.digests]
+        prefix = self.key + b"/ids/"
+        chunks = [_chunk.decode(_unpacked(v, k)) for k, v in values.items() if k.startswith(prefix)]
+        chunks.sort(key=lambda chunk: chunk.index)
+        for chunk in chunks:
+            hashes = np.frombuffer(chunk.hashes, "<u8").astype(np.uint64)
+            offsets = np.frombuffer(chunk.offsets, "<i8").astype(np.int64)
+            fresh = offsets >= head.next_offset - self.horizon - 1
+            self.seen.restore(hashes[fresh], offsets[fresh])
+        if chunks:
+            last = chunks[-1]
+            self._open[last.index] = [
+                (
+                    np.frombuffer(last.hashes, "<u8").astype(np.uint64),
+                    np.frombuffer(last.offsets, "<i8").astype(np.int64),
+                )
+            ]
+
+    def conservation(self) -> dict[str, int]:
+        """Return received and the five outcomes."""
+        return {"received": self.received, **{outcome.value: count for outcome, count in self.outcomes.items()}}
+
+
+def clock_or_none(clock: int) -> int | None:
+    """Return a clock for people: None before the first event."""
+    return None if clock == UNSET else clock

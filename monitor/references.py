@@ -1,0 +1,107 @@
+"""The table of references and champions: which frozen cells count an event of a model version."""
+
+from collections.abc import Iterator, Mapping
+
+from contracts.messages import Rollout
+from monitor.core.cells import NumericCells
+from monitor.core.reference import Reference
+from monitor.core.reference_json import load
+from monitor.settings import ModelSettings
+
+Key = tuple[str, str]
+
+
+class References:
+    """What the topics ``references`` and ``rollouts`` say now.
+
+    An event is counted with the reference of its own version, else with the champion's. Without a rollout the
+    version whose reference was written last is taken for the champion.
+    """
+
+    def __init__(self, models: Mapping[str, ModelSettings]) -> None:
+        self._models = models
+        self._references: dict[Key, Reference] = {}
+        self._by_digest: dict[str, Reference] = {}
+        self._rollouts: dict[str, Rollout] = {}
+        self._latest: dict[str, str] = {}
+        self.epoch = 0
+
+    def put_reference(self, key: bytes, value: bytes | None) -> Reference | None:
+        """See a record of the references topic (key ``model/version``); raises ``InvalidReference``."""
+        model, _, version = key.decode().partition("/")
+        self.epoch += 1
+        if value is None:
+            self._references.pop((model, version), None)
+            return None
+        reference = load(value)
+        self._references[model, version] = reference
+        self._by_digest[reference.digest] = reference
+        self._latest[model] = version
+        return reference
+
+    def put_rollout(self, key: bytes, value: bytes | None) -> Rollout | None:
+        """See a record of the rollouts topic (key model); raises ``pydantic.ValidationError``."""
+        self.epoch += 1
+        if value is None:
+            self._rollouts.pop(key.decode(), None)
+            return None
+        rollout = Rollout.decode(value)
+        self._rollouts[rollout.model] = rollout
+        return rollout
+
+    def rollout(self, model: str) -> Rollout | None:
+        """Return the model's rollout, if one was written."""
+        return self._rollouts.get(model)
+
+    def champion(self, model: str) -> str | None:
+        """Return the champion's version, None before one is known."""
+        rollout = self._rollouts.get(model)
+        return rollout.champion if rollout is not None else self._latest.get(model)
+
+    def own(self, model: str, version: str) -> Reference | None:
+        """Return the version's own reference."""
+        return self._references.get((model, version))
+
+    def of(self, model: str, version: str) -> Reference | None:
+        """Return the reference that counts events of a version: its own, else the champion's."""
+        found = self._references.get((model, version))
+        if found is None:
+            champion = self.champion(model)
+            found = None if champion is None else self._references.get((model, champion))
+        return found
+
+    def by_digest(self, digest: str) -> Reference | None:
+        """Return a reference by its content's name, also after a newer one took its place."""
+        return self._by_digest.get(digest)
+
+    def of_model(self, model: str) -> Iterator[tuple[str, Reference]]:
+        """Yield the versions of a model that have a reference."""
+        for (name, version), reference in self._references.items():
+            if name == model:
+                yield version, reference
+
+    def threshold(self, model: str, version: str) -> float:
+        """Return the score from which the version decides for the positive class."""
+        settings = self._models.get(model)
+        if settings is not None and settings.threshold is not None:
+            return settings.threshold
+        reference = self.of(model, version)
+        return 0.5 if reference is None else reference.threshold
+
+    def positive(self, model: str, version: str) -> str:
+        """Return the canonical spelling of the positive class."""
+        settings = self._models.get(model)
+        if settings is not None and settings.positive is not None:
+            return settings.positive
+        reference = self.of(model, version)
+        return "1" if reference is None else reference.positive
+
+    def features(self, models: tuple[str, ...]) -> dict[str, bool]:
+        """Return every feature that a reference of these models knows: whether all of them count it as a number."""
+        found: dict[str, bool] = {}
+        for (model, _), reference in sorted(self._references.items()):
+            if model in models:
+                for subject in reference.features:
+                    numeric = isinstance(subject.cells, NumericCells)
+                    found[subject.name] = found.get(subject.name, True) and numeric
+        return found

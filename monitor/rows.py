@@ -1,0 +1,148 @@
+"""Row types made for one topic: msgspec structures that hold just the fields that are read, so the rest costs nothing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from monitor.mapping import Form, PathKeys
+
+ABSENT = msgspec.UNSET
+"""Marks a key that the record does not have, where null is something else."""
+
+NAN = float("nan")
+
+
+class NotAnObject(ValueError):
+    """A path runs through a value that is no object; the message is the key."""
+
+
+_TEXT = str | msgspec.UnsetType
+_LOOSE_TEXT = str | int | msgspec.UnsetType
+_NUMBER = float | None
+_SCALAR = str | bool | int | float | None | msgspec.UnsetType
+_TYPES: dict[str, tuple[Any, Any]] = {
+    "kind": (_TEXT, ABSENT),
+    "event_id": (_TEXT, ABSENT),
+    "time": (str | int | float | msgspec.UnsetType, ABSENT),
+    "model": (_TEXT, ABSENT),
+    "version": (str | None | msgspec.UnsetType, ABSENT),
+    "prediction": (float | str | bool | dict[str, float] | None, None),
+    "label": (float | str | bool | msgspec.UnsetType, ABSENT),
+    "segment": (dict[str, str | bool | int | float | None] | None, None),
+    "weight": (_NUMBER, NAN),
+    "latency_ms": (_NUMBER, NAN),
+}
+_BY_KIND = {"prediction": {"prediction", "latency_ms"}, "feature": set[str](), "label": {"label"}}
+_ONLY = {name for names in _BY_KIND.values() for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class RowType:
+    """A row's structure and how to reach each field and feature in it; ``numeric`` features default to NaN.
+
+    ``decode`` reads one record strictly: it raises ``msgspec.MsgspecError`` (and ``RecursionError`` for JSON too deep)
+    for anything but an object with the declared types. ``build`` makes a row of an object without checking the fields' types; it raises ``NotAnObject`` where a path runs
+    through something else.
+    """
+
+    decode: Callable[[bytes], Any]
+    build: Callable[[Mapping[str, Any]], Any]
+    get: Mapping[str, Callable[[Any], Any]]
+    feature: Mapping[str, Callable[[Any], Any]]
+    numeric: frozenset[str]
+
+
+def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
+    """Build the row type of a topic; ``features`` says for each known feature whether it counts as a number."""
+    tree: dict[str, Any] = {}
+    get: dict[str, Callable[[Any], Any]] = {}
+    wanted = set().union(*(_BY_KIND[kind] for kind in form.kinds))
+    for name, path in form.paths.items():
+        if name in _ONLY and name not in wanted:
+            continue
+        kind, default = _TYPES[name]
+        if not form.own and name in {"event_id", "model"}:
+            kind = _LOOSE_TEXT
+        elif not form.own and name == "version":
+            kind = str | int | None | msgspec.UnsetType
+        get[name] = _place(tree, path, kind, default)
+    getters: dict[str, Callable[[Any], Any]] = {}
+    carries = set(form.kinds) != {"label"}
+    root = form.features if isinstance(form.features, tuple) else None
+    if carries:
+        for name, numeric in features.items():
+            path = (*root, name) if root is not None else form.features.get(name)  # type: ignore[union-attr]
+            if path is None:
+                continue
+            getters[name] = _place(tree, path, _NUMBER if numeric else _SCALAR, NAN if numeric else ABSENT)
+        if root is not None and not getters:
+            _branch(tree, root)
+    structure, build = _structure(tree, nullable=not form.own)
+    decode = msgspec.json.Decoder(structure).decode
+    return RowType(decode, build, get, getters, frozenset(name for name in getters if features[name]))
+
+
+def _branch(tree: dict[str, Any], path: PathKeys) -> dict[str, Any]:
+    for key in path:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise TypeError(f"path {'.'.join(path)} runs through a field that is itself read")
+    return tree
+
+
+def _place(tree: dict[str, Any], path: PathKeys, kind: Any, default: Any) -> Callable[[Any], Any]:
+    branch = _branch(tree, path[:-1])
+    if path[-1] in branch:
+        found = branch[path[-1]]
+        if isinstance(found, dict):
+            raise TypeError(f"path {'.'.join(path)} is both a field and an object of fields")
+        branch[path[-1]] = (found[0] | kind, found[1])
+    else:
+        branch[path[-1]] = (kind, default)
+    return _getter(tree, path)
+
+
+def _getter(tree: dict[str, Any], path: PathKeys) -> Callable[[Any], Any]:
+    names, branch = [], tree
+    for key in path:
+        names.append(f"f{list(branch).index(key)}")
+        branch = branch[key] if isinstance(branch[key], dict) else {}
+    return attrgetter(".".join(names))
+
+
+def _structure(tree: dict[str, Any], *, nullable: bool) -> tuple[type[msgspec.Struct], Callable[[Any], Any]]:
+    """Nested structures with plain attribute names f0, f1, … renamed to the JSON keys, and how to build one."""
+    fields: list[Any] = []
+    rename: dict[str, str] = {}
+    parts: list[tuple[str, Any, Callable[[Any], Any] | None]] = []
+    for position, (key, node) in enumerate(tree.items()):
+        name = f"f{position}"
+        rename[name] = key
+        if isinstance(node, dict):
+            inner, inner_build = _structure(node, nullable=nullable)
+            fields.append((name, inner, msgspec.field(default_factory=inner)))
+            parts.append((key, None, inner_build))
+        else:
+            kind, default = node
+            fields.append((name, kind, default))
+            parts.append((key, default, None))
+    made = msgspec.defstruct("Row", fields, rename=rename, gc=False)
+
+    def build(data: Any) -> Any:
+        values = []
+        for key, default, inner_build in parts:
+            if inner_build is None:
+                values.append(data.get(key, default))
+                continue
+            branch = data.get(key, {})
+            if branch is None and nullable:
+                branch = {}
+            if not isinstance(branch, dict):
+                raise NotAnObject(key)
+            values.append(inner_build(branch))
+        return made(*values)
+
+    return made, build

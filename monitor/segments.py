@@ -1,0 +1,79 @@
+"""Segments: the values of configured dimensions that are watched apart, next to all traffic."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from monitor.columns import CategoryColumn, Events, Integers, NumberColumn
+from monitor.core.cells import CategoricalCells
+from monitor.core.column import canonical_key
+from monitor.core.reference import Reference
+from monitor.references import References
+from monitor.settings import ModelSettings
+
+OTHER = "(other)"
+
+
+def segment_name(dimension: str, value: str) -> str:
+    """Return the name of a segment, e.g. ``country=DE``."""
+    return f"{dimension}={value}"
+
+
+class Segmenter:
+    """Splits events by segment: all traffic first (""), then each value of each dimension.
+
+    A dimension is looked for in the event's ``segment``, then among its features. Values that have no place, because
+    the cap is reached or the event names none, are in ``dimension=(other)``. Where the dimension is a categorical
+    feature of the reference, its top values have the places, whatever came first.
+    """
+
+    def __init__(self, models: Mapping[str, ModelSettings], references: References) -> None:
+        self._models = models
+        self._references = references
+        self._known: dict[tuple[str, str], dict[str, None]] = {}
+        self.refused = 0
+
+    def split(
+        self, model: str, events: Events, reference: Reference | None
+    ) -> Iterator[tuple[tuple[str, ...], Integers]]:
+        """Yield (segment names, each event's position among them): all traffic, then each dimension."""
+        yield ("",), np.zeros(len(events), np.int64)
+        for dimension in self._models[model].segments:
+            codes, names = self.codes(model, dimension, events, reference)
+            yield names, codes
+
+    def codes(
+        self, model: str, dimension: str, events: Events, reference: Reference | None
+    ) -> tuple[Integers, tuple[str, ...]]:
+        """Return each event's segment of one dimension as codes int64[n] into segment names."""
+        column = events.segments.get(dimension) or events.features.get(dimension)
+        n = len(events)
+        if isinstance(column, NumberColumn):
+            keys: dict[str, int] = {}
+            values = [canonical_key(value) for value in column.values.tolist()]
+            raw = np.array([-1 if v is None else keys.setdefault(v, len(keys)) for v in values], np.int64)
+            column = CategoryColumn(raw, tuple(keys))
+        names: list[str] = [segment_name(dimension, OTHER)]
+        if column is None:
+            return np.zeros(n, np.int64), tuple(names)
+        present = column.codes >= 0
+        used = np.bincount(column.codes[present], minlength=len(column.keys)) > 0
+        table = np.zeros(len(column.keys) + 1, np.int64)
+        for code in np.flatnonzero(used).tolist():
+            if self._has_place(model, dimension, column.keys[code], reference):
+                table[code] = len(names)
+                names.append(segment_name(dimension, column.keys[code]))
+        return np.where(present, table[np.maximum(column.codes, 0)], 0), tuple(names)
+
+    def _has_place(self, model: str, dimension: str, value: str, reference: Reference | None) -> bool:
+        subject = None if reference is None else reference.by_name.get(dimension)
+        if subject is not None and isinstance(subject.cells, CategoricalCells) and not subject.sensitive:
+            return value in subject.cells.values
+        known = self._known.setdefault((model, dimension), {})
+        if value in known:
+            return True
+        if len(known) >= self._models[model].limits.segments or len(value) > 128:
+            self.refused += 1
+            return False
+        known[value] = None
+        return True
