@@ -1,0 +1,88 @@
+"""Alert rules name what exists, lead to a runbook, and fire and keep silent as promtool's tests say."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from contracts.metrics import BY_NAME
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "ops" / "prometheus" / "rules" / "stationkeeper.yml"
+TESTS = Path(__file__).with_name("rules.test.yml")
+ALERTS: dict[str, Any] = {
+    rule["alert"]: rule
+    for group in yaml.safe_load(FILE.read_text(encoding="utf-8"))["groups"]
+    for rule in group["rules"]
+}
+
+
+@pytest.mark.prometheus
+def test_promtool_finds_nothing_to_complain_about(tool):
+    result = subprocess.run(
+        [tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", str(FILE)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.prometheus
+def test_alerts_fire_and_keep_silent(tool):
+    result = subprocess.run(
+        [tool("promtool"), "test", "rules", str(TESTS)], check=False, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_every_alert_is_seen_firing_and_silent():
+    cases = [
+        case for test in yaml.safe_load(TESTS.read_text(encoding="utf-8"))["tests"] for case in test["alert_rule_test"]
+    ]
+    assert {case["alertname"] for case in cases if case["exp_alerts"]} == set(ALERTS)
+    # The heartbeat is never silent.
+    assert {case["alertname"] for case in cases if not case["exp_alerts"]} == set(ALERTS) - {"StationkeeperHeartbeat"}
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_names_metrics_and_labels_that_exist(name: str):
+    expression = ALERTS[name]["expr"]
+    metrics = re.findall(r"stationkeeper_[a-z0-9_]+", expression)
+    labels = {"job", "instance", "process"}.union(*(BY_NAME[metric].labels for metric in metrics))
+    grouped = {label.strip() for group in re.findall(r"by \(([^)]*)\)", expression) for label in group.split(",")}
+    matched = set(re.findall(r"[{,](\w+)=", expression))
+    shown = set(re.findall(r"\$labels\.(\w+)", " ".join(ALERTS[name]["annotations"].values())))
+    assert grouped | matched <= labels
+    assert shown <= (grouped or labels)
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_has_a_severity_and_a_runbook(name: str):
+    alert = ALERTS[name]
+    assert alert["labels"]["severity"] in {"page", "warn", "none"}
+    assert {"summary", "description", "runbook_url"} <= alert["annotations"].keys()
+    page, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+    assert anchor == name.lower()
+    headings = re.findall(r"^## (.+)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert name in headings
+
+
+def test_only_an_incident_pages():
+    assert {name for name, alert in ALERTS.items() if alert["labels"]["severity"] == "page"} == {
+        "StationkeeperIncident"
+    }
+
+
+def test_inhibition_names_alerts_that_exist():
+    manager = yaml.safe_load((ROOT / "ops" / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8"))
+    named = {
+        alert
+        for rule in manager["inhibit_rules"]
+        for matcher in (*rule["source_matchers"], *rule["target_matchers"])
+        for alert in matcher.split('"')[1].split("|")
+    }
+    assert named <= set(ALERTS)
