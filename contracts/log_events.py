@@ -32,6 +32,7 @@ class LogEvent(StrEnum):
     ROLLOUT_STEP = "rollout_step"
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
+    ALIAS_MOVED = "alias_moved"
     MODEL_LOADED = "model_loaded"
     CHILD_STARTED = "child_started"
     CHILD_DIED = "child_died"

@@ -1,9 +1,19 @@
-"""What becomes of a candidate: a canary, a question to a person, a place in the queue or a refusal."""
+"""What comes in from outside a rollout: candidates, the words of people, data-quality verdicts."""
 
 from contracts.identity import content_id, rollout_id
-from contracts.messages import Candidate, Deployment, DeploymentAction, GateOutcome, Rollout
-from contracts.times import to_datetime
-from deploy.core.moves import Phase, Transition, audit, begin
+from contracts.messages import (
+    Approval,
+    Candidate,
+    Deployment,
+    DeploymentAction,
+    GateOutcome,
+    Level,
+    Rollout,
+    Verdict,
+    VerdictKind,
+)
+from contracts.times import to_datetime, to_ms
+from deploy.core.moves import Phase, Transition, audit, begin, roll_back
 from deploy.core.policy import Policy
 from deploy.core.reasons import Because, Reason, because
 from deploy.core.split import BUCKETS, rollout_salt
@@ -21,14 +31,7 @@ def offer(rollout: Rollout, candidate: Candidate, policy: Policy, clock_ms: int)
         return Transition(rollout)
     refusal = _refusal(rollout, candidate)
     if rollout.phase is not Phase.STEADY and candidate.gate is not GateOutcome.FAIL:
-        waiting = remember(rollout, state.model_copy(update={"after": candidate}))
-        queued = because(Reason.QUEUED, candidate=candidate.id, canary=rollout.canary or rollout.champion)
-        records = [_refused(rollout, candidate, queued, clock_ms, DeploymentAction.HELD)]
-        if state.after:
-            waiting = remember(waiting, memory(waiting).handling(state.after.id))
-            newer = because(Reason.SUPERSEDED, newer=candidate.id)
-            records.append(_refused(rollout, state.after, newer, clock_ms))
-        return Transition(waiting, tuple(records))
+        return queue(rollout, candidate, clock_ms)
     if refusal:
         handled = remember(rollout, state.handling(candidate.id))
         return Transition(handled, (_refused(rollout, candidate, refusal, clock_ms),))
@@ -53,6 +56,68 @@ def offer(rollout: Rollout, candidate: Candidate, policy: Policy, clock_ms: int)
         return Transition(held, (audit(held, DeploymentAction.HELD, asked, clock_ms),))
     started = because(Reason.STARTED, candidate=candidate.id, weight=policy.steps_bp[0] / BUCKETS)
     return begin(remember(begun, fresh), policy, clock_ms, started)
+
+
+def queue(rollout: Rollout, candidate: Candidate, clock_ms: int) -> Transition:
+    """Return the record with the candidate waiting; the one it replaces is refused as superseded."""
+    state = memory(rollout)
+    if candidate.id in state.handled or (state.after and state.after.id == candidate.id):
+        return Transition(rollout)
+    queued = because(Reason.QUEUED, candidate=candidate.id, canary=rollout.canary or rollout.champion)
+    records = [_refused(rollout, candidate, queued, clock_ms, DeploymentAction.HELD)]
+    if state.after:
+        state = state.handling(state.after.id)
+        newer = because(Reason.SUPERSEDED, newer=candidate.id)
+        records.append(_refused(rollout, memory(rollout).after or candidate, newer, clock_ms))
+    return Transition(remember(rollout, state.model_copy(update={"after": candidate})), tuple(records))
+
+
+def advance(transition: Transition, policy: Policy, clock_ms: int) -> Transition:
+    """Return the transition followed by the offer of the waiting candidate, if the rollout has ended."""
+    rollout = transition.rollout
+    waiting = memory(rollout).after
+    if rollout.phase is not Phase.STEADY or waiting is None:
+        return transition
+    free = remember(rollout, memory(rollout).model_copy(update={"after": None}))
+    offered = offer(free, waiting, policy, clock_ms)
+    return Transition(offered.rollout, (*transition.deployments, *offered.deployments))
+
+
+def decide(rollout: Rollout, approval: Approval, policy: Policy, clock_ms: int) -> Transition:
+    """Return what a person's word does: begin, refuse or roll back; a word about nothing is refused in the log."""
+    known = names(rollout)
+    if approval.id not in known:
+        unknown = because(Reason.UNKNOWN_ROLLOUT, id=approval.id, model=rollout.model, known=sorted(known) or "none")
+        return Transition(rollout, (audit(rollout, DeploymentAction.REFUSED, unknown, clock_ms),))
+    state, waits = memory(rollout), rollout.phase is Phase.AWAITING_APPROVAL
+    if approval.decision == "approve" and waits:
+        weight = policy.steps_bp[0] / BUCKETS
+        approved = because(Reason.APPROVED, by=approval.by, candidate=rollout.candidate, weight=weight)
+        return begin(rollout, policy, clock_ms, approved)
+    note = approval.note or "no note"
+    if approval.decision != "approve" and waits:
+        rejected = because(Reason.REJECTED, by=approval.by, candidate=rollout.candidate, note=note)
+        return roll_back(rollout, rejected, clock_ms, DeploymentAction.REFUSED)
+    if approval.decision != "approve" and (rollout.phase is not Phase.STEADY or state.previous):
+        version = rollout.champion if rollout.canary else state.previous
+        return roll_back(rollout, because(Reason.MANUAL, by=approval.by, version=version, note=note), clock_ms)
+    idle = because(Reason.NOT_WAITING, phase=rollout.phase.value, decision=approval.decision)
+    return Transition(rollout, (audit(rollout, DeploymentAction.REFUSED, idle, clock_ms),))
+
+
+def note_verdict(rollout: Rollout, verdict: Verdict) -> Rollout:
+    """Return the record with the open data-quality pages of the model: while there is one, a rollout is held."""
+    state = memory(rollout)
+    if verdict.incident is None:
+        return rollout
+    incidents = set(state.incidents)
+    if verdict.kind is VerdictKind.DATA_QUALITY and verdict.level is Level.PAGE:
+        incidents.add(verdict.incident)
+    elif verdict.kind is VerdictKind.RECOVERED:
+        incidents.discard(verdict.incident)
+    if incidents == set(state.incidents):
+        return rollout
+    return remember(rollout, state.model_copy(update={"incidents": tuple(sorted(incidents))}))
 
 
 def _refusal(rollout: Rollout, candidate: Candidate) -> Because | None:
@@ -84,3 +149,12 @@ def names(rollout: Rollout) -> set[str]:
     if rollout.candidate:
         known.add(rollout_id(rollout.model, version, rollout.candidate))
     return {name for name in known if name}
+
+
+def refuse_unknown(candidate: Candidate, *, configured: bool) -> Deployment:
+    """Return the refusal of a candidate whose model has no champion in the log, or is not configured here."""
+    reason = Reason.NO_CHAMPION if configured else Reason.NOT_CONFIGURED
+    stranger = Rollout(
+        model=candidate.model, epoch=0, time=candidate.time, phase=Phase.STEADY, champion=candidate.champion
+    )
+    return _refused(stranger, candidate, because(reason, model=candidate.model), to_ms(candidate.time))

@@ -61,7 +61,7 @@ class Minute(Message):
     schema_name: ClassVar[str] = "minute"
     start: int
     length: int
-    arms: dict[str, ArmCounts] = {}  # noqa: RUF012 - pydantic copies it
+    arms: dict[str, ArmCounts] = {}
     outcomes: tuple[OutcomeCounts, ...] = ()
 
     @property

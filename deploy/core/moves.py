@@ -56,7 +56,9 @@ def begin(rollout: Rollout, policy: Policy, clock_ms: int, reason: Because) -> T
     return Transition(first, (audit(first, DeploymentAction.STARTED, reason, clock_ms),))
 
 
-def roll_back(rollout: Rollout, reason: Because, clock_ms: int) -> Transition:
+def roll_back(
+    rollout: Rollout, reason: Because, clock_ms: int, action: DeploymentAction = DeploymentAction.ROLLED_BACK
+) -> Transition:
     """Return the champion alone: needs nothing but the last record. From probation the old champion returns."""
     state = memory(rollout)
     champion = rollout.champion if rollout.canary else (state.previous or rollout.champion)
@@ -71,9 +73,11 @@ def roll_back(rollout: Rollout, reason: Because, clock_ms: int) -> Transition:
             "reason": reason.text,
         }
     )
-    after = state.for_next().model_copy(update={"previous": None, "rollbacks": state.rollbacks + 1})
+    after = state.for_next().model_copy(
+        update={"previous": None, "rollbacks": state.rollbacks + (action is DeploymentAction.ROLLED_BACK)}
+    )
     bad = rollout.canary or rollout.champion
-    record = audit(back, DeploymentAction.ROLLED_BACK, reason, clock_ms, rolled_back=bad, **shown(state))
+    record = audit(back, action, reason, clock_ms, rolled_back=bad, **shown(state))
     return Transition(remember(back, after), (record.model_copy(update={"canary": bad}),))
 
 
@@ -145,3 +149,9 @@ def shown(state: Controller) -> dict[str, object]:
     """Return the numbers that an audit record shows: ratios seen by guardrail, canary rows and labels."""
     ratios = {name: ratio for name in sorted(state.sums) if (ratio := seen_ratio(state, name)) is not None}
     return {"ratios": ratios, "canary_rows": sum(step.rows_b for step in state.steps), "canary_labels": state.labels_b}
+
+
+def reseen(rollout: Rollout, before: float) -> Rollout:
+    """Return the record with its step to be seen in traffic anew, coming from the share ``before``."""
+    again = memory(rollout).with_step(settled=None, rows_a=0, rows_b=0)
+    return remember(rollout, again.model_copy(update={"before": before, "changeover": 0.0}))

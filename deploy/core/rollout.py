@@ -7,7 +7,19 @@ from contracts.times import to_datetime
 from deploy.core.comparison import CALM, harm_limit, log_e, seen_ratio, weigh
 from deploy.core.evidence import changeover, share_log_e
 from deploy.core.minutes import Minute, arm
-from deploy.core.moves import MINUTE, Phase, Transition, audit, hold, next_step, promote, resume, roll_back, shown
+from deploy.core.moves import (
+    MINUTE,
+    Phase,
+    Transition,
+    audit,
+    hold,
+    next_step,
+    promote,
+    reseen,
+    resume,
+    roll_back,
+    shown,
+)
 from deploy.core.policy import LABELLED, Action, Policy, TimeoutAction
 from deploy.core.reasons import Because, Reason, because
 from deploy.core.split import BUCKETS
@@ -54,7 +66,8 @@ def _decide_canary(rollout: Rollout, policy: Policy) -> Transition:
     mismatch = _mismatch(state.steps[-1], policy)
     if harm or mismatch or state.incidents:
         broken = because(Reason.DATA_QUALITY, incident=", ".join(state.incidents))
-        return hold(_unsettled(rollout) if mismatch else rollout, harm[1] if harm else mismatch or broken)
+        reason = harm[1] if harm else mismatch or broken
+        return hold(reseen(rollout, mismatch.numbers["seen"]) if mismatch else rollout, reason)
     if rollout.phase is Phase.HOLD and state.steps[-1].settled is not None:
         return resume(rollout)
     waiting = _waiting(rollout, state, policy)
@@ -164,15 +177,6 @@ def _mismatch(step: StepLog, policy: Policy) -> Because | None:
         return None
     seen = step.rows_b / (step.rows_a + step.rows_b)
     return because(Reason.SHARE_MISMATCH, seen=seen, weight=weight, e=_exp(log_share))
-
-
-def _unsettled(rollout: Rollout) -> Rollout:
-    """Return the record with its step to be seen in traffic anew, starting from the share that was seen."""
-    state = memory(rollout)
-    step = state.steps[-1]
-    seen = step.rows_b / (step.rows_a + step.rows_b)
-    again = state.with_step(settled=None, rows_a=0, rows_b=0)
-    return remember(rollout, again.model_copy(update={"before": seen, "changeover": 0.0}))
 
 
 def _harm(state: Controller, policy: Policy, *, labelled_only: bool) -> tuple[Action, Because] | None:

@@ -1,1 +1,28 @@
-"""The serving systems whose traffic a rollout can move."""
+"""Where models are served: what the controller asks of any serving platform."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from contracts.messages import Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a target really does for a model now, ``weight_bp`` of the traffic going to ``canary``."""
+
+    champion: str | None
+    canary: str | None
+    weight_bp: int
+    errors: tuple[str, ...] = ()
+
+
+class Target(Protocol):
+    """A serving platform that follows the log. Every call is idempotent and raises ``Retryable`` when it may help."""
+
+    name: str
+
+    def apply(self, rollout: Rollout) -> None:
+        """Make the platform serve what a committed record says: a step, a promotion or a rollback."""
+
+    def observe(self, model: str) -> Observation | None:
+        """Return what the platform serves now; None when it cannot be told."""
