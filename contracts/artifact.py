@@ -1,7 +1,8 @@
 """The model artifact: an ONNX file and a JSON card beside it, agreed between who trains and who serves.
 
 In the registry the registered model's name is the model and its version number (as text) is the version; the
-version's source is an artifact directory that holds ``MODEL_FILE`` and ``CARD_FILE``. Aliases: ``champion``, ``challenger``.
+version's source is an artifact directory that holds ``MODEL_FILE`` and ``CARD_FILE``. Aliases: ``champion``,
+``challenger``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -117,7 +118,7 @@ class ModelCard(Message):
 
 
 def category_text(value: FeatureValue) -> str:
-    """Return the text of a categorical value: null and NaN as ``MISSING_CATEGORY``, true/false, whole numbers without a point.
+    """Return the text of a categorical value: null and NaN as ``MISSING_CATEGORY``, whole numbers without a point.
 
     >>> category_text(7.0), category_text(True), category_text(None)
     ('7', 'true', '__missing__')

@@ -41,7 +41,9 @@ DEAD_LETTER_HELP: dict[DeadLetterCode, str] = {
     DeadLetterCode.EMPTY_VALUE: "The record has no value. Do not send tombstones to an event topic.",
     DeadLetterCode.MISSING_FIELD: "A required field (event_id, time, model, version or the mapped path) is absent.",
     DeadLetterCode.WRONG_TYPE: "A required field has a type that the contract does not allow.",
-    DeadLetterCode.NOT_FINITE: "The text holds NaN or an infinity, which JSON does not have. Send null for a missing value.",
+    DeadLetterCode.NOT_FINITE: (
+        "The text holds NaN or an infinity, which JSON does not have. Send null for a missing value."
+    ),
     DeadLetterCode.BAD_TIME: "The time is neither RFC 3339 nor epoch in the configured unit.",
     DeadLetterCode.FUTURE_TIME: "The event time is ahead of the broker's timestamp by more than the skew limit.",
     DeadLetterCode.UNKNOWN_MODEL: "The model is not configured. Add it under models: or correct the producer.",
