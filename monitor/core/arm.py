@@ -18,7 +18,7 @@ Flags = NDArray[np.bool_]
 State = dict[str, NDArray[np.generic]]
 
 # Prior weight of the adaptive rows together; the fixed rows share the rest.
-ADAPTIVE_WEIGHT = 0.3
+ADAPTIVE_WEIGHT = 0.1
 # A cell joins the adaptive rows on its own from this many expected reference rows, below it only pooled.
 RARE_ROWS = 10.0
 
@@ -67,6 +67,8 @@ class Arm:
         self.adaptive = AdaptiveRows(f, bets.probabilities.shape[-1])
         half_lives = self.adaptive.half_lives.size
         self.rows: tuple[Alternative, ...] = table.rows + adaptive_rows()
+        self.names = np.empty(len(self.rows), object)
+        self.names[:] = self.rows
         fixed = len(table.rows) - dense
         self.phi = np.concatenate(
             [phi[:, :dense], np.repeat(phi[:, -2:-1], fixed, 1), np.repeat(phi[:, -1:], half_lives, 1)], axis=1

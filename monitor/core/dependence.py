@@ -99,8 +99,10 @@ def natural_floor(days: ArrayLike) -> float:
     """How far a subject moves from day to day by itself, as a share of traffic (TV), beyond sampling noise.
 
     days [D, K]: cell counts of whole days (or any long blocks) of the reference.  The 90 % quantile over days of
-    sqrt((TV(day, all)^2 - noise^2)+), noise = .5 sqrt(2/pi) sum_k sqrt(p_k (1 - p_k) / n_day).  Days without rows are
-    left out; fewer than two give 0.  By hand: identical days give 0.
+    sqrt((TV(day, all)^2 - noise^2)+).  noise is the 90 % quantile of TV from sampling alone: its mean
+    .5 sqrt(2/pi) sum_k sqrt(v_k) plus 1.28 standard deviations .5 sqrt((1 - 2/pi) sum_k v_k), v_k = p_k (1 - p_k) / n_day:
+    with the mean alone, days of 500 rows without any effect would read as a floor of 5 %.  Days without rows are left
+    out; fewer than two give 0.  By hand: identical days give 0.
     """
     counts = np.asarray(days, np.float64)
     counts = counts[counts.sum(axis=1) > 0]
@@ -109,7 +111,9 @@ def natural_floor(days: ArrayLike) -> float:
     n = counts.sum(axis=1, keepdims=True)
     p = counts.sum(axis=0) / counts.sum()
     distance = 0.5 * np.abs(counts / n - p).sum(axis=1)
-    noise = 0.5 * np.sqrt(2 / np.pi) * np.sqrt(p * (1 - p) / n).sum(axis=1)
+    variance = p * (1 - p) / n
+    mean = 0.5 * np.sqrt(2 / np.pi) * np.sqrt(variance).sum(axis=1)
+    noise = mean + 1.28 * 0.5 * np.sqrt((1 - 2 / np.pi) * variance.sum(axis=1))
     beyond = np.sqrt(np.maximum(distance**2 - noise**2, 0))
     return float(np.quantile(beyond, FLOOR_QUANTILE))
 

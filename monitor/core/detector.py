@@ -62,6 +62,7 @@ class DriftDetector:
         """Place the bets of stratum 0; tables of other strata are built when their first pane comes."""
         self.plan = plan
         self.log_threshold = plan.log_thresholds()
+        self._key = plan.key
         kinds = np.array([s.kind for s in plan.subjects])
         self._numeric = np.flatnonzero(kinds == "numeric")
         self._categorical = np.flatnonzero(kinds == "categorical")
@@ -118,7 +119,7 @@ class DriftDetector:
         conformal, twin = np.full(f, -np.inf), np.full(f, -np.inf)
         if self._numeric.size:
             fine = flat[self._gather]
-            rng = pane_generator(self.plan.key, stratum, start)
+            rng = pane_generator(self._key, stratum, start)
             opened = elapsed
             for part in self.bag.parts(fine, stratum, rng):
                 self._conformal.step(self._rank_bets, part.cells, opened, start, part.excess())
@@ -188,21 +189,19 @@ class DriftDetector:
     def _decide(self, conformal: Floats, twin: Floats, rows: Counts) -> Scores:
         level = level_of(np.maximum(conformal, twin), self.log_threshold)
         onset = np.zeros(len(rows), np.int64)
-        names: list[Alternative] = [Alternative("adaptive", 0.0)] * len(rows)
+        names = np.full(len(rows), None, object)
         ahead = conformal > twin
         for name, arm in self._named_arms():
             index = self._categorical if name == "categorical" else self._numeric
             score = conformal if name == "conformal" else twin
             leads = ahead[index] if name == "conformal" else ~ahead[index]
             onset[index[leads]] = arm.evidence.onset()[leads]
-            winner = arm.evidence.winner()
-            for position in np.flatnonzero(leads):
-                names[index[position]] = arm.rows[winner[position]]
+            names[index[leads]] = arm.names[arm.evidence.winner()[leads]]
             # Each arm is reset by its own page only: that is what makes twice the threshold enough for both.
             crossed = score[index] >= self.log_threshold[index]
             if crossed.any():
                 arm.reset(crossed)
-        return Scores(conformal, twin, self.log_threshold, level, level == 3, onset, tuple(names), rows)
+        return Scores(conformal, twin, self.log_threshold, level, level == 3, onset, tuple(names.tolist()), rows)
 
     def _place(self, stratum: int | None) -> None:
         """Bets against one stratum of the reference, or against all strata together for None."""

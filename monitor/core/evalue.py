@@ -31,17 +31,19 @@ def huber_clip(q: ArrayLike, p: ArrayLike, delta: ArrayLike) -> tuple[Floats, ND
     if not np.any(radius > 0):
         live = np.any(np.abs(ratio - 1) > 1e-12, axis=-1)
         return ratio, live
-    order = np.argsort(ratio, axis=-1)
-    q_below = np.cumsum(np.take_along_axis(q, order, -1), axis=-1)
-    p_below = np.cumsum(np.take_along_axis(p, order, -1), axis=-1)
+    cells = q.shape[-1]
+    # Flat positions: an order of magnitude faster than take_along_axis for many short rows.
+    order = np.argsort(ratio.reshape(-1, cells), axis=1)
+    order += np.arange(0, q.size, cells)[:, None]
+    q_below = np.cumsum(q.ravel()[order], axis=1).reshape(q.shape)
+    p_below = np.cumsum(p.ravel()[order], axis=1).reshape(q.shape)
     room = p_below - radius[..., None]
     low = np.where(room > 0, q_below / np.where(room > 0, room, 1.0), np.inf).min(-1)
-    q_above = 1.0 - np.concatenate([np.zeros_like(q_below[..., :1]), q_below[..., :-1]], -1)
-    p_above = 1.0 - np.concatenate([np.zeros_like(p_below[..., :1]), p_below[..., :-1]], -1)
-    # A trailing set made of rounding error alone would read 0/0 as a huge ratio when delta = 0.
+    # The upper set of all cells gives 1 / (1 + delta) < 1 and can be left out.
+    q_above, p_above = 1.0 - q_below[..., :-1], 1.0 - p_below[..., :-1]
+    # An upper set made of rounding error alone would read 0/0 as a huge ratio when delta = 0.
     solid = p_above > 1e-12
-    bound = np.maximum(p_above, 0) + radius[..., None]
-    high = np.where(solid, q_above / np.where(solid, bound, 1.0), 0.0).max(-1)
+    high = np.where(solid, q_above / np.where(solid, p_above + radius[..., None], 1.0), 0.0).max(-1)
     live = (high > 1 + 1e-12) & (low < 1 - 1e-12)
     e = np.clip(ratio, np.minimum(low, 1)[..., None], np.maximum(high, 1)[..., None])
     return np.where(live[..., None] & used, e, 1.0), live

@@ -12,10 +12,16 @@ from monitor.core.quantile import normal_isf
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-# Prior weights of the dictionary: all one-cell rows together, each scale row and each shift row by size.
-CELL_WEIGHT = 4.0
-SCALE_WEIGHT = 1.0
-SHIFT_WEIGHT = 1.0
+# Prior weights of the dictionary, from the table of benchmarks/detection: large changes are found within a pane
+# whatever their weight, so the weight goes to small ones; all one-cell rows together weigh as much as one row.
+CELL_WEIGHT = 1.0
+SHIFT_WEIGHTS = {0.1: 2.0, 0.2: 2.0, 0.4: 1.0, 0.8: 1.0, 1.6: 0.25}
+SCALE_WEIGHTS = {0.6: 1.0, 0.8: 2.0, 1.25: 2.0, 1.67: 1.0}
+
+
+def row_weight(row: Alternative) -> float:
+    """Prior weight of a dense row."""
+    return SHIFT_WEIGHTS[abs(row.size)] if row.kind == "shift" else SCALE_WEIGHTS[row.size]
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def build_rows(reference: Reference, kind: str, delta: Floats, phi: Floats, eta:
         e = np.exp(dense)
         dense_mean = (e * p[:, None, :]).sum(-1)
         dense_spread = (e * e * p[:, None, :]).sum(-1) - dense_mean**2
-        base = np.array([SCALE_WEIGHT if row.kind == "scale" else SHIFT_WEIGHT for row in dense_names])
+        base = np.array([row_weight(row) for row in dense_names])
         weight = np.concatenate([live * base, cell_weight], axis=1)
         live = np.concatenate([live, flat_live], axis=1)
         spread_all = np.concatenate([dense_spread, spread.reshape(len(p), -1)], axis=1)
