@@ -17,36 +17,31 @@ _FORGET = 2_000
 
 
 class Recovery:
-    """A CUSUM of log p_reference / p_drifted over coarse cells, R <- max(0, R + sum N log(p/q) / phi).
+    """A CUSUM of log p_reference / p_drifted over cells, R <- max(0, R + sum N log(p/q) / phi).
 
     It crosses ``THRESHOLD`` falsely about once in a thousand tries while the drift lasts. Both laws are mixed with a
     tenth of each other, so that one odd cell cannot decide. The latest rows must also lie nearer to the reference than
     half of the drift: a third law is no recovery.
     """
 
-    def __init__(self, subject: Subject, drifted: Counts, phi: float, effect: float) -> None:
-        self._subject = subject
-        self._grid = _grid(subject)
-        self.drifted, self.phi, self.effect = drifted, phi, effect
+    def __init__(self, reference: Counts, drifted: Counts, phi: float, effect: float) -> None:
+        """Test counts int64[K] of the reference against those since the onset; ``effect`` is the drift in TV."""
+        self.reference, self.drifted, self.phi, self.effect = reference, drifted, phi, effect
         self.evidence = 0.0
-        self.latest: Counts = np.zeros(int(self._grid.max()) + 1, np.int64)
-        reference = self._group(subject.counts)
+        self.latest: Counts = np.zeros(len(reference), np.int64)
         p = (reference + 0.5) / (reference.sum() + 0.5 * len(reference))
-        since = self._group(drifted)
-        q = (since + _PRIOR_ROWS * p) / (since.sum() + _PRIOR_ROWS)
-        self._reference = reference
+        q = (drifted + _PRIOR_ROWS * p) / (drifted.sum() + _PRIOR_ROWS)
         self._log_ratio: Floats = np.log(0.9 * p + 0.1 * q) - np.log(0.1 * p + 0.9 * q)
 
     def step(self, counts: Counts) -> bool:
-        """Take the subject's cells of a closed pane; returns whether it has recovered."""
-        grouped = self._group(counts)
-        if not grouped.any():
+        """Take the cells of a closed pane; returns whether the subject has recovered."""
+        if not counts.any():
             return False
-        self.evidence = max(0.0, self.evidence + float(grouped @ self._log_ratio) / self.phi)
+        self.evidence = max(0.0, self.evidence + float(counts @ self._log_ratio) / self.phi)
         if self.evidence == 0.0:
             self.latest[:] = 0
             return False
-        self.latest += grouped
+        self.latest += counts
         if self.latest.sum() > _FORGET:
             self.latest //= 2
         return self.evidence >= THRESHOLD and self._near()
@@ -62,24 +57,22 @@ class Recovery:
         }
 
     @classmethod
-    def restore(cls, subject: Subject, state: Mapping[str, Any]) -> "Recovery":
-        """Build the recovery test whose ``state`` this was."""
-        made = cls(subject, np.asarray(state["drifted"], np.int64), float(state["phi"]), float(state["effect"]))
+    def restore(cls, reference: Counts, state: Mapping[str, Any]) -> "Recovery":
+        """Build the test whose ``state`` this was."""
+        made = cls(reference, np.asarray(state["drifted"], np.int64), float(state["phi"]), float(state["effect"]))
         made.evidence = float(state["evidence"])
         made.latest = np.asarray(state["latest"], np.int64).copy()
         return made
 
     def _near(self) -> bool:
-        found = distances(self.latest, self._reference, ordered=False)
+        found = distances(self.latest, self.reference, ordered=False)
         return bool(found) and found["tv"].value <= 0.5 * self.effect
 
-    def _group(self, counts: Counts) -> Counts:
-        return np.bincount(self._grid, weights=counts, minlength=int(self._grid.max()) + 1).astype(np.int64)
 
-
-def _grid(subject: Subject) -> Counts:
-    """Coarse cells of a subject: about twenty for numbers, the cells themselves for categories; missing is its own."""
+def coarse_cells(subject: Subject, counts: Counts) -> Counts:
+    """Return a subject's counts on about twenty cells of near equal reference mass and missing; categories as are."""
     if not isinstance(subject.cells, NumericCells):
-        return np.arange(subject.cells.count)
+        return counts
     grid = rank_grid(subject.counts[:-1])
-    return np.append(grid, grid.max() + 1)
+    grid = np.append(grid, grid.max() + 1)
+    return np.bincount(grid, weights=counts, minlength=int(grid.max()) + 1).astype(np.int64)

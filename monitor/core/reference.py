@@ -104,10 +104,14 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """What is known with labels: by shared score bin int64[32, 2] (negative, positive) and int64[4] confusion."""
+    """What is known with labels: by shared score bin int64[32, 2] (negative, positive) and int64[4] confusion.
+
+    ``phi`` is the variance inflation of errors that come in clusters, 1 where unknown.
+    """
 
     scored: Counts
     confusion: Counts
+    phi: float = 1.0
 
     @property
     def rows(self) -> int:

@@ -129,6 +129,7 @@ def _document(reference: Reference) -> dict[str, Any]:
         document["labels"] = {
             "scored": reference.labels.scored.ravel().tolist(),
             "confusion": reference.labels.confusion.tolist(),
+            "phi": float(f"{reference.labels.phi:.4g}"),
         }
     document["subjects"] = [_subject_document(subject) for subject in reference.subjects]
     return document
@@ -233,7 +234,8 @@ def _traffic(fields: "_Fields") -> Traffic:
 
 
 def _labels(fields: "_Fields") -> Labels:
-    return Labels(fields.counts("scored", 2 * SCORE_BINS).reshape(SCORE_BINS, 2), fields.counts("confusion", 4))
+    scored = fields.counts("scored", 2 * SCORE_BINS).reshape(SCORE_BINS, 2)
+    return Labels(scored, fields.counts("confusion", 4), fields.number("phi", 1.0))
 
 
 def _no_constant(name: str) -> float:

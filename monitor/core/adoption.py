@@ -1,0 +1,218 @@
+"""What the order of the reference's rows teaches: dependence, day-to-day movement, seasons, traffic, repeats."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from monitor.core.cells import Counts, NumericCells, rank_grid
+from monitor.core.column import Categories, Column, Floats, Integers
+from monitor.core.dependence import (
+    BLOCKS,
+    HOURS_OF_DAY,
+    HOURS_OF_WEEK,
+    MIN_BLOCKS,
+    choose_strata,
+    fold_strata,
+    natural_floor,
+    row_phi,
+    stratum_of,
+)
+from monitor.core.reference import Kind, Reference, Subject, Traffic
+from monitor.core.volume import fit_volume
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+MAX_PANES = 5_000
+MIN_PANES = 20
+FLOOR_BLOCKS = 12
+SEASON = 0.02
+_REPLICATES = 200
+_CERTAIN = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """To which pane each reference row belongs, in order of time: ``group`` int64[n] in 0..panes-1.
+
+    ``starts`` int64[panes] are pane starts in epoch milliseconds, or None where row number is time.
+    """
+
+    group: Integers
+    panes: int
+    length: int
+    starts: Integers | None = None
+
+    @classmethod
+    def of_rows(cls, rows: int, length: int) -> "Timeline":
+        """Panes of ``length`` rows each; a shorter remainder joins the last one."""
+        panes = max(rows // length, 1)
+        return cls(np.minimum(np.arange(rows) // length, panes - 1), panes, length)
+
+    @classmethod
+    def of_times(cls, times: Integers, length: int) -> "Timeline":
+        """Panes of ``length`` ms over the span of ``times`` int64[n]; panes without rows are left out."""
+        starts, group = np.unique(times // length, return_inverse=True)
+        return cls(group.reshape(-1), len(starts), length, starts * length)
+
+
+def adopt(reference: Reference, columns: Mapping[str, Column], timeline: Timeline) -> Reference:
+    """Return the reference with what the order of its rows teaches; the digest does not change.
+
+    ``columns`` hold the reference's rows by subject. With fewer than ``MIN_PANES`` panes dependence stays unknown and a
+    note says so. Seasons are used (one bag an hour) only where the hours differ by more than ``SEASON`` of the traffic.
+    O(rows features + panes cells features).
+    """
+    if timeline.panes < MIN_PANES:
+        note = f"dependence unknown: {timeline.panes} panes in the reference, at least {MIN_PANES} are needed"
+        return replace(reference, notes=(*reference.notes, note))
+    rows = np.bincount(timeline.group, minlength=timeline.panes)
+    hours = _hours(timeline)
+    strata = _strata(reference, columns, timeline, rows, hours)
+    subjects = []
+    for subject in reference.subjects:
+        column = columns.get(subject.name)
+        if column is None:
+            subjects.append(subject)
+            continue
+        panes = subject.cells.tally(column, timeline.group, timeline.panes)[:, : subject.cells.count]
+        subjects.append(_learn(subject, column, panes, timeline, hours, strata))
+    traffic = _traffic(timeline, rows, hours)
+    return replace(reference, subjects=tuple(subjects), traffic=traffic)
+
+
+def coarse(subject: Subject, panes: Counts) -> Counts:
+    """Return counts [T, C] on about twenty cells and missing, int64[T, K]: what floors and seasons are measured on."""
+    if not isinstance(subject.cells, NumericCells):
+        return panes
+    grid = rank_grid(subject.counts[:-1])
+    grid = np.append(grid, grid.max() + 1)
+    out = np.zeros((len(panes), int(grid.max()) + 1), np.int64)
+    np.add.at(out.T, grid, panes.T)
+    return out
+
+
+def excess_floor(blocks: Counts) -> float:
+    """Return the natural movement between blocks [D, K] in TV, 0 where sampling alone explains it.
+
+    ``natural_floor`` of equal laws is above 0 by its own noise; it counts only beyond the 95 % quantile of what 200
+    seeded replicates of multinomial blocks give, and then without their median (squares subtract). By hand: equal
+    blocks give 0.
+    """
+    kept = blocks[blocks.sum(1) > 0]
+    if len(kept) < 2:
+        return 0.0
+    found = natural_floor(kept)
+    generator = np.random.Generator(np.random.Philox(key=20_170_911))
+    p = kept.sum(0) / kept.sum()
+    sizes = kept.sum(1)
+    noise = [natural_floor(generator.multinomial(sizes, p)) for _ in range(_REPLICATES)]
+    if found <= float(np.quantile(noise, _CERTAIN)):
+        return 0.0
+    return float(np.sqrt(max(found**2 - float(np.median(noise)) ** 2, 0.0)))
+
+
+def error_phi(wrong: Floats, group: Integers, panes: int) -> float:
+    """Return the variance inflation of errors, float64[n] of 0 and 1, over blocks of 1 to 16 panes; at least 1.
+
+    The ratio of the variance of block sums to the binomial one counts from 2.5 standard errors above 1.
+    """
+    rows = np.bincount(group, minlength=panes).astype(np.float64)
+    hits = np.bincount(group, weights=wrong, minlength=panes)
+    rate = float(hits.sum() / max(rows.sum(), 1.0))
+    inflation = 1.0
+    for block in BLOCKS:
+        count = panes // block
+        if count < MIN_BLOCKS or not 0.0 < rate < 1.0:
+            break
+        size = rows[: count * block].reshape(count, block).sum(1)
+        centred = hits[: count * block].reshape(count, block).sum(1) - size * rate
+        ratio = float((centred**2).sum() / (size.sum() * rate * (1 - rate)))
+        if ratio > 1 + 2.5 * np.sqrt(2 / count):
+            inflation = max(inflation, ratio)
+    return inflation
+
+
+def longest_run(column: Column) -> int:
+    """Return how many rows in a row carry one value; unusable values break a run."""
+    values = column.codes.astype(np.float64) if isinstance(column, Categories) else column.values
+    if isinstance(column, Categories):
+        values = np.where(values >= 0, values, np.nan)
+    if not len(values):
+        return 0
+    change = np.flatnonzero(np.append(values[1:] != values[:-1], True))
+    return int(np.diff(np.append(-1, change)).max())
+
+
+def _learn(
+    subject: Subject, column: Column, panes: Counts, timeline: Timeline, hours: Integers | None, strata: int
+) -> Subject:
+    kind = "numeric" if subject.kind is Kind.NUMERIC else "categorical"
+    by_pane = None if hours is None or strata == 1 else hours % strata
+    latest = slice(max(0, len(panes) - MAX_PANES), None)
+    usable = panes[latest] if panes.any() else panes[:0]
+    phi = row_phi(usable, kind, by_pane[latest] if by_pane is not None else None)  # type: ignore[arg-type]
+    kept: Counts = np.empty((0, 0), np.int64)
+    if by_pane is not None:
+        by_hour = np.zeros((strata, panes.shape[1]), np.int64)
+        np.add.at(by_hour, by_pane, panes)
+        kept = fold_strata(by_hour, strata) if strata == HOURS_OF_WEEK else by_hour
+    blocks = _blocks(panes, timeline)
+    floor = excess_floor(coarse(subject, blocks))
+    return replace(subject, phi=phi, day_floor=floor, strata=kept, repeats=longest_run(column))
+
+
+def _blocks(panes: Counts, timeline: Timeline) -> Counts:
+    """Whole days where time is known, else a dozen blocks of panes in order."""
+    if timeline.starts is not None:
+        days = timeline.starts // DAY_MS
+        group = np.unique(days, return_inverse=True)[1].reshape(-1)
+    else:
+        group = np.arange(len(panes)) * FLOOR_BLOCKS // len(panes)
+    out = np.zeros((int(group.max()) + 1, panes.shape[1]), np.int64)
+    np.add.at(out, group, panes)
+    return out
+
+
+def _hours(timeline: Timeline) -> Integers | None:
+    if timeline.starts is None:
+        return None
+    return np.array([stratum_of(int(start), HOURS_OF_WEEK) for start in timeline.starts])
+
+
+def _strata(
+    reference: Reference, columns: Mapping[str, Column], timeline: Timeline, rows: Counts, hours: Integers | None
+) -> int:
+    """Return 168, 24 or 1: as many strata as the rows carry, and only if some subject differs between hours."""
+    if hours is None or timeline.length > HOUR_MS:
+        return 1
+    by_hour = np.bincount(hours, weights=rows, minlength=HOURS_OF_WEEK)
+    strata = choose_strata(by_hour)
+    if strata == 1:
+        return 1
+    for subject in reference.subjects:
+        column = columns.get(subject.name)
+        if column is None:
+            continue
+        panes = coarse(subject, subject.cells.tally(column, timeline.group, timeline.panes)[:, : subject.cells.count])
+        season = np.zeros((HOURS_OF_DAY, panes.shape[1]), np.int64)
+        np.add.at(season, hours % HOURS_OF_DAY, panes)
+        if excess_floor(season) > SEASON:
+            return strata
+    return 1
+
+
+def _traffic(timeline: Timeline, rows: Counts, hours: Integers | None) -> Traffic | None:
+    if timeline.starts is None or hours is None:
+        return None
+    # Silent panes count as zeros: an hour that never has traffic must not look as busy as the rest.
+    span = np.arange(timeline.starts[0], timeline.starts[-1] + timeline.length, timeline.length)
+    if len(span) > 50 * len(rows):
+        return None
+    every = np.zeros(len(span), np.float64)
+    every[(timeline.starts - timeline.starts[0]) // timeline.length] = rows
+    of = np.array([stratum_of(int(start), HOURS_OF_WEEK) for start in span])
+    week = len(span) * timeline.length >= 14 * DAY_MS
+    model = fit_volume(every, of if week else np.zeros(len(of), np.int64), HOURS_OF_WEEK if week else 1)
+    per_hour: Floats = model.mean * (HOUR_MS / timeline.length)
+    return Traffic(per_hour, model.size, timeline.length)

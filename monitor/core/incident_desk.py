@@ -1,0 +1,328 @@
+"""Where findings become incidents and verdicts: opened, joined, measured since the onset, recovered, closed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from contracts.messages import Level, SubjectType, Verdict, VerdictKind
+from monitor.core.cause import name_cause
+from monitor.core.cells import QUALITY, Counts
+from monitor.core.chart import measure
+from monitor.core.decision import Named, recovered_verdict, refusal_of, verdict_of
+from monitor.core.drift import Drift
+from monitor.core.finding import NONE, PAGE, Finding
+from monitor.core.incident import Dated, Incident, IncidentBook, choose_leader, co_onset
+from monitor.core.outcomes import RecentOutcomes, explain_errors
+from monitor.core.pane import Pane
+from monitor.core.performance import OutcomePane
+from monitor.core.recent import Recent
+from monitor.core.recovery import Recovery, coarse_cells
+from monitor.core.reference import Reference
+
+_DRIFTS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step did: verdicts to publish, and the incidents that opened, changed or closed in it."""
+
+    verdicts: tuple[Verdict, ...] = ()
+    opened: tuple[Incident, ...] = ()
+    changed: tuple[Incident, ...] = ()
+    closed: tuple[Incident, ...] = ()
+
+    def verdict_for(self, incident: Incident) -> Verdict:
+        """Return the verdict that opened an incident in this step; raises ``KeyError`` if none did."""
+        for verdict in self.verdicts:
+            if verdict.id == incident.verdict:
+                return verdict
+        raise KeyError(incident.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The closed pane a decision is made at: its end and length in clock units, and its last row if numbered."""
+
+    end: int
+    length: int
+    last_row: int | None
+
+
+class IncidentDesk:
+    """The incidents of one watch with what they need: panes since the onset, recovery tests, latched whispers."""
+
+    def __init__(self, reference: Reference, named: Named, drifts: Sequence[Drift]) -> None:
+        self.reference, self.named, self.drifts = reference, named, tuple(drifts)
+        self.layout = reference.layout
+        self.book = IncidentBook(named.model, named.version, named.segment)
+        self.recent = Recent(self.layout.width)
+        self.labelled = RecentOutcomes()
+        self.recoveries: dict[tuple[str, str], Recovery] = {}
+        self._since: dict[str, tuple[int, int, Counts]] = {}
+        self._latched: dict[str, int] = {}
+        self._released: dict[str, int] = {}
+
+    def since(self, incident: Incident) -> tuple[int, int, Counts]:
+        """Return start, rows and counts int64[width] of the panes since the incident's onset."""
+        return self._since[incident.id]
+
+    def add(self, pane: Pane) -> None:
+        """Remember a closed pane with rows."""
+        self.recent.add(pane)
+        for incident, (start, rows, counts) in list(self._since.items()):
+            self._since[incident] = (start, rows + pane.rows, counts + pane.counts)
+
+    def fold(self, findings: Sequence[Finding], tick: Tick) -> Outcome:
+        """Turn the findings of a closed pane into incidents and verdicts; one page an incident."""
+        pages = [f for f in findings if f.level == PAGE]
+        opened: dict[str, Incident] = {}
+        changed: dict[str, Incident] = {}
+        verdicts: list[Verdict] = []
+        taken: set[str] = set()
+        while remaining := [f for f in pages if f.key not in taken]:
+            leader = choose_leader(remaining)
+            incident = self.book.holder(leader, tick.end, tick.length)
+            if incident is not None:
+                taken.add(leader.key)
+                verdicts += self._join(incident, leader, tick)
+                changed[incident.id] = self.book.open[incident.id]
+                continue
+            together = co_onset([f for f in findings if f.key not in taken], leader, tick.end, tick.length)
+            taken |= {f.key for f in together}
+            incident, verdict = self._open(leader, together, tick)
+            opened[incident.id] = incident
+            verdicts.append(verdict)
+        verdicts += self._whispers([f for f in findings if f.level < PAGE and f.key not in taken], tick)
+        return Outcome(tuple(verdicts), tuple(opened.values()), tuple(v for k, v in changed.items() if k not in opened))
+
+    def recover(self, pane: Pane) -> Outcome:
+        """Step the recovery tests of input and prediction subjects with a closed pane."""
+
+        def cells(name: str) -> Counts | None:
+            if name not in self.layout:
+                return None
+            return coarse_cells(self.reference.by_name[name], pane.counts[self.layout[name].histogram])
+
+        return self._recover(cells, Tick(pane.end, pane.length, pane.last_row), pane.rows)
+
+    def recover_performance(self, pane: OutcomePane) -> Outcome:
+        """Step the recovery tests of performance subjects with newly labelled rows."""
+
+        def cells(name: str) -> Counts | None:
+            return None if name in self.layout else pane.scored.ravel()
+
+        return self._recover(cells, Tick(pane.end, pane.end - pane.start, pane.last_row), pane.rows)
+
+    def end_rule(self, key: str, tick: Tick, rows: int) -> Outcome:
+        """Recover a subject whose deterministic rule no longer fires."""
+        closed = []
+        for incident in list(self.book.open.values()):
+            member = incident.members.get(key)
+            if member is None or member.recovered or (incident.id, member.subject) in self.recoveries:
+                continue
+            after = self.book.recover(incident, key, tick.end)
+            if after.closed is not None:
+                self._since.pop(after.id, None)
+                closed.append(after)
+        return self._closing(closed, tick, rows)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that changes: JSON values and arrays."""
+        return {
+            "book": self.book.state(),
+            "recent": self.recent.state(),
+            "labelled": self.labelled.state(),
+            "latched": dict(self._latched),
+            "released": dict(self._released),
+            "since": {key: [start, rows, counts.copy()] for key, (start, rows, counts) in self._since.items()},
+            "recoveries": [[*key, test.state()] for key, test in self.recoveries.items()],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become the desk whose ``state`` this was."""
+        self.book.restore(state["book"])
+        self.recent.restore(state["recent"])
+        self.labelled.restore(state["labelled"])
+        self._latched = {str(key): int(level) for key, level in state["latched"].items()}
+        self._released = {str(key): int(time) for key, time in state["released"].items()}
+        self._since = {
+            key: (int(start), int(rows), np.asarray(counts, np.int64).copy())
+            for key, (start, rows, counts) in state["since"].items()
+        }
+        self.recoveries = {
+            (incident, name): Recovery.restore(self._expected(name), value)
+            for incident, name, value in state["recoveries"]
+        }
+
+    def effect(self, finding: Finding, counts: Counts) -> float:
+        """Return the effect of a finding given the panes since its onset: what the chart of its subject shows."""
+        if finding.effect is not None or finding.subject not in self.layout:
+            return finding.effect or 0.0
+        found = measure(self.reference.by_name[finding.subject], counts[self.layout[finding.subject].histogram])
+        return found["tv"].value if found else 0.0
+
+    def _open(self, leader: Finding, together: Sequence[Finding], tick: Tick) -> tuple[Incident, Verdict]:
+        onset = self._date(leader, tick)
+        rows, counts = self.recent.total(onset.time)
+        leader, effect, seen = self._explain(leader, counts, onset.time)
+        incident = self.book.open_new(leader, onset, tick.end, refusal_of(leader))
+        self._since[incident.id] = (onset.time, rows, counts)
+        effects = {f.subject: effect if f.key == leader.key else self.effect(f, counts) for f in together}
+        for finding in together:
+            incident = self.book.join(incident, finding, tick.end, effects[finding.subject])
+        self._hold(incident, together, onset.time, counts, effects)
+        verdict = verdict_of(
+            self.named,
+            leader,
+            now=tick.end,
+            level=PAGE,
+            effect=effect,
+            rows=seen,
+            onset=onset,
+            incident=incident,
+            last_row=tick.last_row,
+            evidence={
+                "subjects": [f.subject for f in together],
+                "effects": {name: round(value, 6) for name, value in effects.items()},
+            },
+        )
+        return self.book.amend(incident, verdict=verdict.id), verdict
+
+    def _join(self, incident: Incident, finding: Finding, tick: Tick) -> Iterator[Verdict]:
+        """A subject joins an open incident: it speaks once, and only a new kind is worth a warning."""
+        known = incident.members.get(finding.key)
+        if known is not None and not known.recovered:
+            self.book.join(incident, finding, tick.end, known.effect)
+            return
+        new_kind = finding.kind not in incident.kinds
+        start, _, counts = self._since[incident.id]
+        finding, effect, seen = self._explain(finding, counts, start)
+        onset = self._date(finding, tick)
+        self.book.join(incident, finding, tick.end, effect)
+        self._hold(incident, [finding], max(start, finding.onset), counts, {finding.subject: effect})
+        verdict = verdict_of(
+            self.named,
+            finding,
+            now=tick.end,
+            level=PAGE,
+            effect=effect,
+            rows=seen,
+            onset=onset,
+            incident=incident,
+            last_row=tick.last_row,
+            evidence={"joined": True},
+        )
+        yield verdict.model_copy(update={"level": Level.WARN if new_kind else Level.INFORM})
+
+    def _whispers(self, findings: Sequence[Finding], tick: Tick) -> Iterator[Verdict]:
+        """Verdicts below a page: once when a subject reaches a level, again only after its evidence was gone."""
+        present = {f.key: f for f in findings}
+        self._latched = {key: level for key, level in self._latched.items() if key in present}
+        for key, finding in present.items():
+            if self.book.of_subject(finding.subject) is not None or finding.level <= self._latched.get(key, NONE):
+                continue
+            self._latched[key] = finding.level
+            _, counts = self.recent.total(finding.onset)
+            explained, effect, seen = self._explain(finding, counts, finding.onset)
+            yield verdict_of(
+                self.named,
+                explained,
+                now=tick.end,
+                level=finding.level,
+                effect=effect,
+                rows=seen,
+                onset=self._date(finding, tick),
+                incident=None,
+                last_row=tick.last_row,
+                evidence={},
+            )
+
+    def _recover(self, cells: Any, tick: Tick, rows: int) -> Outcome:
+        closed: list[Incident] = []
+        for (incident_id, subject), test in list(self.recoveries.items()):
+            counts = cells(subject)
+            if counts is None or not test.step(counts):
+                continue
+            del self.recoveries[incident_id, subject]
+            incident = self.book.open[incident_id]
+            for member in [m.key for m in incident.members.values() if m.subject == subject]:
+                incident = self.book.recover(incident, member, tick.end)
+            for drift in self.drifts:
+                drift.release([subject])
+            self._released[subject] = tick.end
+            if incident.closed is not None:
+                self._since.pop(incident.id, None)
+                closed.append(incident)
+        return self._closing(closed, tick, rows)
+
+    def _closing(self, closed: Sequence[Incident], tick: Tick, rows: int) -> Outcome:
+        verdicts = tuple(
+            recovered_verdict(self.named, incident, now=tick.end, rows=rows, last_row=tick.last_row)
+            for incident in closed
+        )
+        return Outcome(verdicts, closed=tuple(closed))
+
+    def _hold(
+        self,
+        incident: Incident,
+        findings: Sequence[Finding],
+        onset: int,
+        counts: Counts,
+        effects: Mapping[str, float],
+    ) -> None:
+        """Keep what drifted out of the bags and start a recovery test for each subject that has cells."""
+        for finding in findings:
+            name = finding.subject
+            key = (incident.id, name)
+            if finding.type is SubjectType.PERFORMANCE and self.reference.labels is not None:
+                drifted = self.labelled.total(onset)[0].ravel()
+                effect = 0.5 * float(np.abs(_shares(drifted) - _shares(self._expected(name))).sum())
+                self.recoveries[key] = Recovery(self._expected(name), drifted, self.reference.labels.phi, effect)
+            elif finding.kind in _DRIFTS and name in self.layout:
+                panes = list(self.recent.since(max(onset, self._released.get(name, onset))))
+                for drift in self.drifts:
+                    drift.hold([name], panes)
+                subject = self.reference.by_name[name]
+                phi = float(subject.phi.max()) if len(subject.phi) else 1.0
+                drifted = coarse_cells(subject, counts[self.layout[name].histogram])
+                self.recoveries[key] = Recovery(self._expected(name), drifted, phi, effects.get(name, 0.0))
+
+    def _expected(self, name: str) -> Counts:
+        if name in self.layout:
+            subject = self.reference.by_name[name]
+            return coarse_cells(subject, subject.counts)
+        if self.reference.labels is None:
+            raise ValueError(f"subject {name!r} is neither in the reference nor about its labels")
+        return self.reference.labels.scored.ravel()
+
+    def _explain(self, finding: Finding, counts: Counts, start: int) -> tuple[Finding, float, int]:
+        """Name the cause from what came since ``start``; returns finding, effect and rows as the chart shows them."""
+        if finding.type is SubjectType.PERFORMANCE and self.reference.labels is not None:
+            confusion = self.labelled.total(start)[1]
+            text, change, numbers = explain_errors(self.reference.labels, confusion)
+            evidence = {**finding.evidence, **numbers}
+            reason = f"{finding.subject}: {text}"
+            return replace(finding, reason=reason, evidence=evidence), change, int(confusion.sum())
+        if finding.kind not in _DRIFTS or finding.subject not in self.layout:
+            return finding, self.effect(finding, counts), finding.rows
+        place, subject = self.layout[finding.subject], self.reference.by_name[finding.subject]
+        cells = counts[place.histogram]
+        named = name_cause(subject, cells, counts[place.quality : place.quality + len(QUALITY)])
+        evidence = {**finding.evidence, **named.evidence}
+        explained = replace(finding, cause=named.cause, reason=named.reason, evidence=evidence)
+        return explained, self.effect(finding, counts), int(cells.sum())
+
+    def _date(self, finding: Finding, tick: Tick) -> Dated:
+        rough = max(finding.onset, self._released.get(finding.subject, finding.onset))
+        if finding.type is SubjectType.PERFORMANCE:
+            return Dated(rough, rough, tick.end, self.labelled.first_row(rough))
+        for drift in self.drifts:
+            if finding.check is None and drift.type is finding.type:
+                return drift.date(finding, self.recent, rough, tick.end)
+        return Dated(rough, rough, tick.end, self.recent.first_row(rough))
+
+
+def _shares(counts: Counts) -> Any:
+    return counts / max(int(counts.sum()), 1)

@@ -1,0 +1,218 @@
+"""How right the model is, from predictions that met their label: rates with intervals, and detectors for harm."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from contracts.messages import SubjectType, VerdictKind
+from contracts.wire import SCORE_BINS, SCORE_EDGES
+from monitor.core.budget import LEVELS, log_thresholds
+from monitor.core.cells import Counts, rank_grid
+from monitor.core.finding import INFORM, NONE, PAGE, WARN, Finding
+from monitor.core.quantile import clopper_pearson
+from monitor.core.rate import RateDetector, RateScores
+from monitor.core.reasons import Cause
+from monitor.core.reference import Labels
+
+ERROR_RATE = "error_rate"
+CALIBRATION = "calibration"
+MEASURES = ("precision", "recall", "accuracy", "f1", "error_rate", "positive_rate")
+REGIONS = 8
+TOLERANCE = 0.01
+ETA = 0.01
+MIN_LABELS = 50
+_WILSON = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutcomePane:
+    """Predictions of one cohort that met their label: counts add.
+
+    ``start`` and ``end`` are the clock units of the labels' arrival; ``scored`` int64[32, 2] by shared score bin and
+    label; ``confusion`` int64[4] true positive, false positive, false negative, true negative.
+    """
+
+    start: int
+    end: int
+    scored: Counts
+    confusion: Counts
+    last_row: int | None = None
+    first_row: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """Labelled predictions."""
+        return int(self.confusion.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A rate with its 95 % interval: ``value`` is NaN where it is not defined."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    rows: int
+
+
+def wilson(hits: float, rows: float) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a rate; (0, 1) without rows. By hand: 0 of 10 gives (0, .2775)."""
+    if rows <= 0:
+        return 0.0, 1.0
+    share, square = hits / rows, _WILSON**2
+    middle = (share + square / (2 * rows)) / (1 + square / rows)
+    half = _WILSON * float(np.sqrt(share * (1 - share) / rows + square / (4 * rows * rows))) / (1 + square / rows)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def measures(confusion: Counts) -> Mapping[str, Measure]:
+    """Return precision, recall, accuracy, F1, error rate and positive rate of int64[4] with their intervals.
+
+    By hand: tp 8, fp 2, fn 4, tn 86: precision .8, recall .667, accuracy .94, F1 .727. F1 has no simple interval; its
+    bounds are those of precision and recall combined, which is wider than 95 %.
+    """
+    tp, fp, fn, tn = (float(count) for count in confusion)
+    rows = tp + fp + fn + tn
+    parts = {
+        "precision": (tp, tp + fp),
+        "recall": (tp, tp + fn),
+        "accuracy": (tp + tn, rows),
+        "error_rate": (fp + fn, rows),
+        "positive_rate": (tp + fn, rows),
+    }
+    found = {
+        name: Measure(name, hits / of if of else float("nan"), *wilson(hits, of), int(of))
+        for name, (hits, of) in parts.items()
+    }
+    p, r = found["precision"], found["recall"]
+    found["f1"] = Measure("f1", _f1(p.value, r.value), _f1(p.low, r.low), _f1(p.high, r.high), int(rows))
+    return {name: found[name] for name in MEASURES}
+
+
+def calibration(scored: Counts, eta: float = 0.05) -> tuple[Counts, Counts, Counts]:
+    """Return by score bin: rows, and the Clopper-Pearson bounds of P(positive | bin), float64[32] each."""
+    rows = scored.sum(1)
+    low, high = clopper_pearson(scored[:, 1], np.maximum(rows, 1), eta / 2)
+    return rows, np.where(rows > 0, low, 0.0), np.where(rows > 0, high, 1.0)
+
+
+def estimated_confusion(scores: Counts, reference: Counts, threshold: float) -> Counts:
+    """Return the confusion expected without labels: score counts int64[32] times the reference's P(positive | bin).
+
+    Valid only while P(y | score) is what it was on the reference. Bins without reference rows take the bin's middle.
+    O(32). By hand: one bin at or above the threshold with 10 rows and half positive: (5, 5, 0, 0).
+    """
+    rows = reference.sum(1)
+    middle = np.concatenate(
+        [[SCORE_EDGES[0] / 2], (SCORE_EDGES[1:] + SCORE_EDGES[:-1]) / 2, [(SCORE_EDGES[-1] + 1) / 2]]
+    )
+    positive = np.where(rows > 0, reference[:, 1] / np.maximum(rows, 1), middle)
+    said = np.arange(SCORE_BINS) >= np.searchsorted(SCORE_EDGES, threshold, side="right")
+    hits, misses = scores * positive, scores * (1 - positive)
+    table = [hits[said].sum(), misses[said].sum(), hits[~said].sum(), misses[~said].sum()]
+    return np.round(table).astype(np.int64)
+
+
+class Performance:
+    """Bernoulli e-SR on the error rate, and on P(positive | score region) both ways, against the labelled reference.
+
+    The error rate can rise from new inputs alone (kind ``performance``); a region's positive share cannot, as long as
+    P(y | score) holds, so it speaks for a changed concept (kind ``concept_drift``). Half of the budget each.
+    """
+
+    def __init__(self, labels: Labels, alpha: float, segments: int = 1, tolerance: float = TOLERANCE) -> None:
+        self.labels = labels
+        eta = ETA / (2 * segments)
+        threshold = log_thresholds(alpha / 2, [1.0])
+        wrong = int(labels.confusion[1] + labels.confusion[2])
+        self.error = RateDetector([wrong], [labels.rows], [tolerance], eta, threshold, labels.phi)
+        totals = labels.scored.sum(1)
+        self._region = rank_grid(totals, REGIONS)
+        self.regions = int(self._region.max()) + 1
+        hits, rows = self._successes(labels.scored)
+        usable = rows > 0
+        limits = log_thresholds(alpha / 2, np.ones(len(hits)))
+        edge = np.where(usable, hits, 1)
+        self.concept = RateDetector(
+            edge, np.maximum(rows, 1), np.full(len(hits), tolerance), eta / len(hits), limits, labels.phi
+        )
+        self._known = usable
+        self.total: Counts = np.zeros(4, np.int64)
+
+    def step(self, pane: OutcomePane, elapsed: float) -> list[Finding]:
+        """Take the labels that arrived in one closed pane."""
+        if not pane.rows:
+            return []
+        wrong = pane.confusion[1] + pane.confusion[2]
+        found = self.error.step([wrong], [pane.rows], pane.start, elapsed)
+        out = self._findings(found, (ERROR_RATE,), VerdictKind.PERFORMANCE, Cause.ERROR_RATE, pane)
+        hits, rows = self._successes(pane.scored)
+        concept = self.concept.step(hits, np.where(self._known, rows, 0), pane.start, elapsed)
+        # All regions are one subject: the region that speaks loudest is what the verdict names.
+        named = self._findings(concept, self._names(), VerdictKind.CONCEPT_DRIFT, Cause.CONCEPT, pane)
+        return out + sorted(named, key=lambda f: -f.strength)[:1]
+
+    def state(self) -> dict[str, Any]:
+        """Return what ``restore`` needs."""
+        return {"error": self.error.state(), "concept": self.concept.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become the detectors whose ``state`` this was."""
+        self.error.restore(state["error"])
+        self.concept.restore(state["concept"])
+
+    def _findings(
+        self, scores: RateScores, names: tuple[str, ...], kind: VerdictKind, cause: Cause, pane: OutcomePane
+    ) -> list[Finding]:
+        out = []
+        for i, name in enumerate(names):
+            level = level_of_score(float(scores.score[i]), float(scores.log_threshold[i]))
+            if level == NONE:
+                continue
+            subject = ERROR_RATE if kind is VerdictKind.PERFORMANCE else CALIBRATION
+            out.append(
+                Finding(
+                    subject=subject,
+                    type=SubjectType.PERFORMANCE,
+                    kind=kind,
+                    level=level,
+                    score=float(scores.score[i]),
+                    threshold=float(scores.log_threshold[i]),
+                    onset=int(scores.onset[i]),
+                    rows=pane.rows,
+                    cause=cause,
+                    evidence={"region": name} if subject == CALIBRATION else {},
+                )
+            )
+        return out
+
+    def _successes(self, scored: Counts) -> tuple[Counts, Counts]:
+        """Positives, then negatives, of each score region: int64[2 R], and the rows behind them."""
+        table = np.zeros((self.regions, 2), np.int64)
+        np.add.at(table, self._region, scored)
+        rows = table.sum(1)
+        return np.concatenate([table[:, 1], table[:, 0]]), np.concatenate([rows, rows])
+
+    def _names(self) -> tuple[str, ...]:
+        edges = [0.0, *SCORE_EDGES.tolist(), 1.0]
+        names = []
+        for region in range(self.regions):
+            bins = np.flatnonzero(self._region == region)
+            names.append(f"scores {edges[bins[0]]:.3g} to {edges[bins[-1] + 1]:.3g}")
+        return tuple([f"{name}: more positives" for name in names] + [f"{name}: fewer positives" for name in names])
+
+
+def level_of_score(score: float, threshold: float) -> int:
+    """Return the level a log e-value reaches: page, warn (a tenth), inform (a hundredth) or none."""
+    for level, factor in ((PAGE, LEVELS["page"]), (WARN, LEVELS["warn"]), (INFORM, LEVELS["inform"])):
+        if score >= threshold - np.log(factor):
+            return level
+    return NONE
+
+
+def _f1(precision: float, recall: float) -> float:
+    total = precision + recall
+    return 2 * precision * recall / total if total else float("nan")

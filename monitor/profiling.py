@@ -1,0 +1,131 @@
+"""``profile`` for frames: the library call of a training script, over polars, pandas or plain arrays."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from contracts.times import parse_duration
+from monitor.core.adoption import Timeline, adopt
+from monitor.core.column import Column, categories, numbers
+from monitor.core.profile import PREDICTION
+from monitor.core.profile import profile as freeze
+from monitor.core.reference import Kind, Reference
+
+Frame = Any
+PANE_ROWS = 50
+_TO_MS = {"ms": 1, "s": 1_000}
+
+
+def profile(
+    data: Frame,
+    *,
+    time: str | None = None,
+    pane: str | int | None = None,
+    prediction: str | None = None,
+    ignored: Collection[str] = (),
+    ordered: bool = False,
+    time_unit: str = "ms",
+    **options: Any,
+) -> Reference:
+    """Build a reference from a polars or pandas frame or a mapping of arrays.
+
+    ``time`` names a column of datetimes or epoch numbers (``time_unit``): rows are sorted by it and teach dependence,
+    daily movement, seasons and traffic in panes of ``pane`` (a duration such as ``1m``; one that gives about a hundred
+    panes or more if left out). Without it, ``ordered`` says that rows are in order of time and a pane is a number of
+    rows. The other options are those of ``monitor.core.profile.profile``. Raises ``ValueError`` naming the column.
+    """
+    columns = columns_of(data)
+    timeline: Timeline | None = None
+    times: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    if time is not None:
+        if time not in columns:
+            raise ValueError(f"time column {time!r} is not in the data; columns are {', '.join(columns)}")
+        times = epoch_ms(columns[time], time, time_unit)
+        order = np.argsort(times, kind="stable")
+        times = times[order]
+        columns = {name: values[order] for name, values in columns.items()}
+        timeline = Timeline.of_times(times, _pane_ms(pane, times))
+    elif ordered:
+        timeline = Timeline.of_rows(len(next(iter(columns.values()))), _pane_rows(pane))
+    hidden = [*ignored, *([time] if time else [])]
+    reference = freeze(columns, prediction=prediction, ignored=hidden, ordered=timeline is not None, **options)
+    if times is not None:
+        reference = replace(reference, first=int(times[0]), last=int(times[-1]))
+    if timeline is None:
+        note = "dependence between rows unknown: name a time column, or let an adoption period learn it"
+        return replace(reference, notes=(*reference.notes, note))
+    return adopt(reference, subject_columns(reference, columns, prediction), timeline)
+
+
+def columns_of(data: Frame) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+    """Return a frame's columns as arrays by name: nulls of text become None, of numbers NaN."""
+    if isinstance(data, Mapping):
+        return {str(name): np.asarray(values) for name, values in data.items()}
+    if hasattr(data, "get_columns"):
+        return {column.name: _polars(column) for column in data.get_columns()}
+    if hasattr(data, "columns") and hasattr(data, "to_dict"):
+        return {str(name): np.asarray(data[name]) for name in data.columns}
+    raise ValueError(f"profile takes a polars or pandas frame or a mapping of arrays, not {type(data).__name__}")
+
+
+def subject_columns(
+    reference: Reference, columns: Mapping[str, Any], prediction: str | None = None
+) -> dict[str, Column]:
+    """Return the columns of a table by subject, each as the kind the reference counts."""
+    out: dict[str, Column] = {}
+    for subject in reference.subjects:
+        source = prediction if subject.name == PREDICTION and prediction is not None else subject.name
+        if source in columns:
+            values = columns[source]
+            numeric = subject.kind is Kind.NUMERIC
+            out[subject.name] = numbers(values) if numeric else categories(values, subject.json_type)
+    return out
+
+
+def epoch_ms(values: np.ndarray[Any, Any], name: str, unit: str = "ms") -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return a time column as epoch milliseconds; raises ``ValueError`` for text, nulls or an unknown unit."""
+    if values.dtype.kind == "M":
+        if np.isnat(values).any():
+            raise ValueError(f"time column {name!r}: some rows have no time; drop them first")
+        return np.asarray(values.astype("datetime64[ms]").astype(np.int64))
+    if values.dtype.kind in "iuf":
+        if unit not in _TO_MS:
+            raise ValueError(f"time unit {unit!r}: must be one of {', '.join(_TO_MS)}")
+        if not np.isfinite(values.astype(np.float64)).all():
+            raise ValueError(f"time column {name!r}: some rows have no time; drop them first")
+        return np.asarray((values.astype(np.float64) * _TO_MS[unit]).astype(np.int64))
+    try:
+        return epoch_ms(np.array([str(value) for value in values], "datetime64[ms]"), name)
+    except ValueError as error:
+        raise ValueError(f"time column {name!r} holds text that is not ISO 8601 ({error})") from error
+
+
+def _polars(column: Any) -> np.ndarray[Any, Any]:
+    if column.dtype.is_temporal() or column.dtype.is_numeric():
+        return np.asarray(column.to_numpy())
+    if str(column.dtype) == "Boolean" and not column.null_count():
+        return np.asarray(column.to_numpy())
+    return np.array(column.to_list(), dtype=object)
+
+
+def _pane_ms(pane: str | int | None, times: np.ndarray[Any, Any]) -> int:
+    if isinstance(pane, str):
+        return parse_duration(pane)
+    if pane is not None:
+        return int(pane)
+    span = int(times[-1] - times[0]) + 1
+    for length in (60_000, 600_000, 3_600_000, 86_400_000):
+        # A pane wants about fifty rows and the reference a hundred panes.
+        if len(times) * length / span >= PANE_ROWS or span // length < 200:
+            return length
+    return 86_400_000
+
+
+def _pane_rows(pane: str | int | None) -> int:
+    if isinstance(pane, str):
+        raise ValueError(  # noqa: TRY004 - a value that does not fit, like the others
+            f"pane {pane!r}: without a time column a pane is a number of rows, e.g. 50"
+        )
+    return pane or PANE_ROWS
