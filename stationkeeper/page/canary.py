@@ -66,7 +66,8 @@ def _guardrails(steps: list[Step]) -> Html:
     rows = [_guardrail_row(guardrail) for guardrail in step.get("guardrails", [])]
     caption = f"Evidence of harm at {percent(step['weight_bp'] / 10_000)}"
     if "rows_canary" in step:
-        caption += f": {plural(step['rows_canary'], 'row')} of the canary against {plural(step.get('rows_champion', 0), 'row')}"
+        arms = plural(step["rows_canary"], "row"), plural(step.get("rows_champion", 0), "row")
+        caption += f": {arms[0]} of the canary against {arms[1]}"
     return table(caption, ("Guardrail", "Champion", "Canary", "log e / threshold", "Says"), rows)
 
 
@@ -83,7 +84,7 @@ def _guardrail_row(guardrail: Guardrail) -> tuple[Html | str, ...]:
         number(guardrail.get("champion")),
         number(guardrail.get("canary")),
         meter,
-        guardrail["reason"],
+        tag("span", guardrail["reason"], class_="reason"),
     )
 
 

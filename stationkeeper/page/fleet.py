@@ -35,18 +35,18 @@ def headline(models: list[ModelStatus]) -> str:
     if not models:
         return "No model has been seen yet."
     if len(models) == 1:
-        return f"{models[0]['model']} is {_phrase(models[0])}."
-    states = Counter(model["state"] for model in models)
-    parts = []
-    for state in ("broken", "drifting", "recovering", "unknown", "steady"):
-        names = [model["model"] for model in models if model["state"] == state]
-        if names and state not in {"steady", "unknown"}:
-            parts.append(f"{listing(names)} {'is' if len(names) == 1 else 'are'} {_STATE_PHRASES[state]}")
-        elif names:
-            everything = "all " if states[state] == len(models) else ""
-            parts.append(f"{everything}{integer(len(names))} {'is' if len(names) == 1 else 'are'} {STATE_WORDS[state]}")
-    sentence = "; ".join(parts)
-    return f"{sentence[0].upper()}{sentence[1:]}."
+        return f"{models[0]['model']} is {_STATE_PHRASES[models[0]['state']]}."
+    urgent = [model for model in models if model["state"] not in {"steady", "unknown"}]
+    unknown = sum(model["state"] == "unknown" for model in models)
+    total = plural(len(models), "model")
+    if urgent:
+        named = listing([f"{model['model']} ({STATE_WORDS[model['state']]})" for model in urgent])
+        sentence = f"{integer(len(urgent))} of {total} {'needs' if len(urgent) == 1 else 'need'} attention: {named}."
+    else:
+        sentence = f"{integer(len(models) - unknown)} of {total} steady." if unknown else f"All {total} are steady."
+    if unknown:
+        sentence += f" {integer(unknown)} {'is' if unknown == 1 else 'are'} unknown."
+    return sentence
 
 
 _STATE_PHRASES: Mapping[str, str] = {
@@ -56,10 +56,6 @@ _STATE_PHRASES: Mapping[str, str] = {
     "broken": "receiving broken data",
     "recovering": "recovering",
 }
-
-
-def _phrase(model: ModelStatus) -> str:
-    return _STATE_PHRASES[model["state"]]
 
 
 def _unwell(fleet: FleetStatus) -> Html | None:

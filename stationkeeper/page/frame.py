@@ -23,7 +23,8 @@ def time_tag(ms: int | None) -> Html:
 
 def page(title: str, crumbs: Sequence[Crumb], body: Child, fleet: FleetStatus) -> str:
     """Return a whole page; ``crumbs`` are (address, words) from the fleet to the page before this one."""
-    way = [tag("a", words, href=address) for address, words in crumbs]
+    mark = tag("span", "›", aria_hidden="true", class_="quiet")
+    way = [[mark, tag("a", words, href=address)] for address, words in crumbs]
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -36,10 +37,8 @@ def page(title: str, crumbs: Sequence[Crumb], body: Child, fleet: FleetStatus) -
     )
     header = tag(
         "header",
-        tag("a", tag("span", "⎈", aria_hidden="true"), " Stationkeeper", href="/", class_="brand"),
-        tag("nav", [tag("span", "›", aria_hidden="true", class_="quiet"), *way], aria_label="Way back")
-        if way
-        else None,
+        tag("a", "Stationkeeper", href="/", class_="brand"),
+        tag("nav", way, aria_label="Way back") if way else None,
         tag(
             "p",
             "As of ",

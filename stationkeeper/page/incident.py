@@ -15,7 +15,7 @@ from stationkeeper.page.words import (
     listing,
     percent,
     plural,
-    when,
+    span,
 )
 
 SHOWN_SUBJECTS = 8
@@ -95,7 +95,7 @@ def history(incident: IncidentStatus, fleet: FleetStatus) -> list[Entry]:
 
 def _interval(incident: IncidentStatus) -> str:
     low, high = incident.get("onset_low"), incident.get("onset_high")
-    return f"Somewhere between {when(low)} and {when(high)}." if low is not None and high is not None else ""
+    return f"Surely within {span(low, high)}." if low is not None and high is not None else ""
 
 
 def _request_entries(request: RequestStatus) -> list[Entry]:

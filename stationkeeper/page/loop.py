@@ -9,7 +9,7 @@ from stationkeeper.page.frame import time_tag
 from stationkeeper.page.markup import Html, tag
 from stationkeeper.page.words import OUTCOME_WORDS, percent
 
-NodeState = Literal["done", "current", "ahead", "stopped"]
+NodeState = Literal["done", "current", "ahead", "stopped", "waiting"]
 NODES = (
     ("watch", "Watch"),
     ("decide", "Decide"),
@@ -33,11 +33,12 @@ _OF_STAGE = {
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a model is in the loop: the lit node, whether it is stuck there, and a sentence."""
+    """Where a model is in the loop: the lit node, whether it is stuck or waits for data there, and a sentence."""
 
     node: str
     sentence: str
     stopped: bool = False
+    waiting: bool = False
     since: int | None = None
 
     @property
@@ -70,7 +71,7 @@ def position(model: ModelStatus, fleet: FleetStatus) -> Position:
     if rollout is not None and rollout["phase"] in {"canary", "hold", "awaiting_approval"}:
         weight = f"Version {rollout.get('canary', '?')} gets {percent(rollout['weight_bp'] / 10_000)} of the traffic"
         held = {"hold": "; held", "awaiting_approval": "; waiting for a person's approval"}.get(rollout["phase"], "")
-        return Position("canary", f"{weight}{held}. {rollout['reason']}", bool(held), rollout["since"])
+        return Position("canary", f"{weight}{held}. {rollout['reason']}", stopped=bool(held), since=rollout["since"])
     if rollout is not None and rollout["phase"] == "probation":
         sentence = f"Version {rollout['champion']} was promoted; its cure is being checked. {rollout['reason']}"
         return Position("check", sentence, since=rollout["since"])
@@ -80,6 +81,8 @@ def position(model: ModelStatus, fleet: FleetStatus) -> Position:
         )
     if incidents:
         return _without_request(incidents[0], request)
+    if model["state"] == "unknown":
+        return Position("watch", f"Not able to watch yet. {model['reason']}", waiting=True)
     return Position("watch", "Watching; nothing is being repaired.")
 
 
@@ -87,12 +90,20 @@ def _without_request(incident: IncidentStatus, request: RequestStatus | None) ->
     if request is not None and request["id"] == incident.get("request"):
         ended = OUTCOME_WORDS.get(request.get("outcome", ""), "ended")
         node = "gate" if "gate" in request else "request"
-        return Position(node, f"The retrain request {ended}: {request['reason']}", True, request["created"])
+        return Position(
+            node, f"The retrain request {ended}: {request['reason']}", stopped=True, since=request["created"]
+        )
     outcome = incident.get("request_outcome")
     if outcome is None:
-        return Position("decide", incident.get("request_reason", "No retrain was asked for."), True, incident["opened"])
+        sentence = incident.get("request_reason", "No retrain was asked for.")
+        return Position("decide", sentence, stopped=True, since=incident["opened"])
     reason = incident.get("request_reason", "")
-    return Position("request", f"The retrain request was {OUTCOME_WORDS[outcome]}. {reason}", since=incident["opened"])
+    sentence = f"The retrain request was {OUTCOME_WORDS[outcome]}. {reason}"
+    return Position("request", sentence, stopped=outcome != "published", since=incident["opened"])
+
+
+def _lit_state(where: Position) -> NodeState:
+    return "stopped" if where.stopped else "waiting" if where.waiting else "current"
 
 
 def loop_picture(where: Position) -> Html:
@@ -100,8 +111,14 @@ def loop_picture(where: Position) -> Html:
     lit = _INDEX[where.node]
     items = []
     for i, (key, words) in enumerate(NODES):
-        state: NodeState = "done" if i < lit else "ahead" if i > lit else "stopped" if where.stopped else "current"
-        told = {"done": "done: ", "ahead": "ahead: ", "stopped": "stopped here: ", "current": "now: "}[state]
+        state: NodeState = "done" if i < lit else "ahead" if i > lit else _lit_state(where)
+        told = {
+            "done": "done: ",
+            "ahead": "ahead: ",
+            "stopped": "stopped here: ",
+            "waiting": "waiting: ",
+            "current": "now: ",
+        }[state]
         label = [tag("span", told, class_="hidden"), words]
         items.append(tag("li", label, class_=f"node {state} {key}", aria_current="step" if i == lit else None))
     since = [" Since ", time_tag(where.since), "."] if where.since is not None and not where.resting else None

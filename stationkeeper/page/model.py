@@ -1,6 +1,6 @@
 """The page of one model, and the page of one of its subjects."""
 
-from contracts.model_status import LabelStatus, ModelStatus, SubjectStatus
+from contracts.model_status import IncidentStatus, LabelStatus, ModelStatus, SubjectStatus
 from contracts.status import FleetStatus
 from stationkeeper.page.canary import rollout_block
 from stationkeeper.page.frame import model_path, page, section, state_chip, time_tag
@@ -27,7 +27,6 @@ SHOWN_SUBJECTS = 6
 def model_page(model: ModelStatus, fleet: FleetStatus) -> str:
     """Return the page of one model."""
     incidents = open_incidents(model)
-    incident = incidents[0] if incidents else None
     rollout = rollout_of(model["model"], fleet)
     order = sorted(model["subjects"], key=lambda s: (URGENCY[s["state"]], -nearness(s), s["name"], s["segment"]))
     plotted = [s for s in order if "series" in s or "cells" in s][:SHOWN_SUBJECTS]
@@ -42,8 +41,8 @@ def model_page(model: ModelStatus, fleet: FleetStatus) -> str:
         ),
         section("The loop", loop_picture(position(model, fleet))),
         section("Rollout", rollout_block(rollout) if rollout else None),
-        section("Performance", _performance(model)),
-        section("Nearest to their threshold", [subject_block(s, model, incident) for s in plotted]),
+        section("Performance", *_performance(model)),
+        section("Nearest to their threshold", [subject_block(s, model, _incident_of(s, model)) for s in plotted]),
         section(
             "Everything that is watched",
             subject_table(order, model, "Subjects, the most urgent first") if order else None,
@@ -54,6 +53,10 @@ def model_page(model: ModelStatus, fleet: FleetStatus) -> str:
         section("What can be seen", _power(model)),
     ]
     return page(model["model"], [("/", "All models")], body, fleet)
+
+
+def _incident_of(subject: SubjectStatus, model: ModelStatus) -> IncidentStatus | None:
+    return next((i for i in model["incidents"] if i["id"] == subject.get("incident")), None)
 
 
 def _facts(model: ModelStatus) -> Html:
@@ -89,17 +92,19 @@ def _performance(model: ModelStatus) -> list[Child]:
         for measure in measures
     ]
     heads = ("Measure", "State", "Now", "Interval", "Reference", "Estimated", "Rows", "Why")
-    return [
+    content = [
         label_line(model["labels"]) if "labels" in model else None,
         tag("div", plots, class_="plots") if plots else None,
         table("Measures", heads, rows, class_="numbers") if rows else None,
     ]
+    return [part for part in content if part]
 
 
 def label_line(labels: LabelStatus) -> Html:
     """Return how complete the labels are, or why that is not known."""
     if "completeness" in labels:
-        known = f"{percent(labels['completeness'])} of the {plural(labels['due'], 'prediction')} whose label is due have it. "
+        share = percent(labels["completeness"])
+        known = f"{share} of the {plural(labels['due'], 'prediction')} whose label is due have it. "
     else:
         known = "Whether labels arrive is unknown. "
     return tag("p", known, labels["reason"])
@@ -162,8 +167,7 @@ def subject_page(model: ModelStatus, subjects: list[SubjectStatus], fleet: Fleet
     name = subjects[0]["name"]
     blocks = []
     for subject in subjects:
-        incident = next((i for i in model["incidents"] if i["id"] == subject.get("incident")), None)
-        blocks.append(subject_block(subject, model, incident))
+        blocks.append(subject_block(subject, model, _incident_of(subject, model)))
         blocks.append(_numbers(subject))
     body = [
         tag("h1", f"{name} of {model['model']}", id="headline"),

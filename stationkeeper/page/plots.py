@@ -46,7 +46,7 @@ def course_plot(subject: SubjectStatus, incident: IncidentStatus | None) -> Html
         axes.grid(top),
         _onset(axes, incident),
         tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=limit, y2=limit, class_="limit"),
-        tag("text", "found", x=WIDTH - RIGHT, y=limit - 4, class_="note end"),
+        tag("text", "found", x=LEFT + 4, y=limit - 4, class_="note start"),
         axes.path(times, ratios, "line now"),
         axes.times(),
     ]
@@ -116,11 +116,13 @@ def _columns(cells: Cells, reference: Sequence[float], window: Sequence[float]) 
         parts.append(
             tag("rect", x=left + wide * 0.22, y=y_now, width=wide * 0.56, height=floor - y_now, class_="bar now")
         )
-    edges = cells.get("edges", [])
-    for i in sorted({0, (len(edges) - 1) // 2, len(edges) - 1}):
-        place = "start" if i == 0 else "middle"
+    edges, last = cells["edges"], len(cells["edges"]) - 1
+    # A missing cell follows the numeric ones: its name takes the place of the last edge.
+    extra = len(reference) > last
+    for i in sorted({0, last // 3, last * 2 // 3} if extra else {0, last // 2, last}):
+        place = "start" if i == 0 else "end" if i == last else "middle"
         parts.append(tag("text", number(edges[i]), x=axes.x(i), y=axes.height - 8, class_=f"tick {place}"))
-    if len(reference) > len(edges) - 1:
+    if extra:
         parts.append(tag("text", cells["labels"][-1], x=WIDTH - RIGHT, y=axes.height - 8, class_="tick end"))
     return parts
 

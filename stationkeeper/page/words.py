@@ -85,17 +85,16 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Return a share as per cent, such as ``3.2 %``."""
-    if share is None:
-        return "–"
-    scaled = share * 100
-    return (
-        f"{scaled:.0f}\u00a0%"
-        if scaled >= 99.95 or scaled == 0
-        else f"{scaled:.2g}\u00a0%"
-        if scaled < 10
-        else f"{scaled:.1f}\u00a0%"
-    )
+    """Return a share as per cent to three digits, to two below ten: ``15.2 %``, ``3.2 %``."""
+    return "–" if share is None else f"{share * 100:.{2 if abs(share) < 0.1 else 3}g}\u00a0%"
+
+
+def span(low: int, high: int) -> str:
+    """Return ``23 Nov 2026 12:04 to 12:09 UTC``; the day is said again only when it differs."""
+    first, last = (datetime.fromtimestamp(ms / 1_000, tz=UTC) for ms in (low, high))
+    if first.date() == last.date():
+        return f"{first.day} {first:%b %Y %H:%M} to {last:%H:%M} UTC"
+    return f"{when(low)} to {when(high)}"
 
 
 def listing(names: Sequence[str], limit: int = 3) -> str:
@@ -118,7 +117,7 @@ def incident_since(incident: IncidentStatus) -> str:
     sentence = f"Began about {when(incident['onset'])}"
     low, high = incident.get("onset_low"), incident.get("onset_high")
     if low is not None and high is not None and high > low:
-        sentence += f" (between {when(low)} and {when(high)})"
+        sentence += f" (surely within {span(low, high)})"
     delay = incident["opened"] - incident["onset"]
     return f"{sentence}; seen {duration(delay)} later." if delay > 0 else f"{sentence}; seen at once."
 

@@ -1,12 +1,13 @@
 """Statuses as the roles would hand them over at moments of the fraud story, drawn from a fixed seed."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from contracts.metrics import STATE_NUMBER, Sample
 from contracts.messages import State
+from contracts.metrics import STATE_NUMBER, Sample
 
 START = 1_790_000_000_000
 MINUTE = 60_000
@@ -70,7 +71,7 @@ def numeric_cells(rng: np.random.Generator, shift: float) -> dict[str, Any]:
     edges = np.round(np.linspace(0, 500, 19), 1)
     reference = np.histogram(rng.gamma(2.0, 60, 10_000), edges)[0]
     window = np.histogram(rng.gamma(2.0, 60 * (1 + shift), 1_200), edges)[0]
-    labels = [f"{a:g} to {b:g}" for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    labels = [f"{a:g} to {b:g}" for a, b in itertools.pairwise(edges)]
     return {
         "labels": [*labels, "missing"],
         "reference": [int(c) for c in reference] + [12],
@@ -87,7 +88,7 @@ def categorical_cells(*, new: bool) -> dict[str, Any]:
     }
 
 
-def subject(name: str, now: int, rng: np.random.Generator, *, drifting: bool = False, type_: str = "feature") -> dict[str, Any]:
+def subject(name: str, now: int, rng: np.random.Generator, *, drifting: bool = False, type_: str = "feature") -> Any:
     height = {"payment_method": 1.0, "amount": 0.85}.get(name, 0.8)
     statistic = THRESHOLD * 1.35 * height if drifting else float(rng.uniform(0.2, 3.0))
     moved = 0.152 if drifting else 0.0
@@ -151,7 +152,7 @@ def performance(now: int, *, fell: bool) -> list[dict[str, Any]]:
     ]
 
 
-def incident(**more: Any) -> dict[str, Any]:
+def incident(**more: Any) -> Any:
     return {
         "id": INCIDENT,
         "model": "fraud",
@@ -160,7 +161,8 @@ def incident(**more: Any) -> dict[str, Any]:
         "kind": "data_drift",
         "cause": "new value in payment_method",
         "level": "page",
-        "reason": "A value that the reference does not hold, instant, makes up 15.2 % of payment_method; amount and score moved at the same minute.",
+        "reason": "A value that the reference does not hold, instant, makes up 15.2 % of payment_method; "
+        "amount and score moved at the same minute.",
         "onset": ONSET,
         "onset_low": ONSET - 2 * MINUTE,
         "onset_high": ONSET + MINUTE,
@@ -178,7 +180,7 @@ def incident(**more: Any) -> dict[str, Any]:
     }
 
 
-def model(now: int, *, name: str = "fraud", drifting: bool = False, **more: Any) -> dict[str, Any]:
+def model(now: int, *, name: str = "fraud", drifting: bool = False, **more: Any) -> Any:
     rng = np.random.default_rng(11)
     moved = {"payment_method", "amount"} if drifting else set()
     subjects = [subject(f, now, rng, drifting=f in moved) for f in FEATURES]
@@ -186,7 +188,9 @@ def model(now: int, *, name: str = "fraud", drifting: bool = False, **more: Any)
     return {
         "model": name,
         "state": "drifting" if drifting else "steady",
-        "reason": "The inputs changed: payment_method with 2 others." if drifting else "Nothing moved by more than it may.",
+        "reason": "The inputs changed: payment_method with 2 others."
+        if drifting
+        else "Nothing moved by more than it may.",
         "champion": "3",
         "watermark": now,
         "pane_ms": MINUTE,
@@ -212,7 +216,7 @@ def model(now: int, *, name: str = "fraud", drifting: bool = False, **more: Any)
     }
 
 
-def unknown_model(now: int, name: str = "churn") -> dict[str, Any]:
+def unknown_model(now: int, name: str = "churn") -> Any:
     return {
         "model": name,
         "state": "unknown",
@@ -236,9 +240,12 @@ def unknown_model(now: int, name: str = "churn") -> dict[str, Any]:
     }
 
 
-def broken_model(now: int, name: str = "credit") -> dict[str, Any]:
+def broken_model(now: int, name: str = "credit") -> Any:
     broken = model(now, name=name)
-    broken["state"], broken["reason"] = "broken", "income is null in 38 % of the rows; a retrain is refused until it is mended."
+    broken["state"], broken["reason"] = (
+        "broken",
+        "income is null in 38 % of the rows; a retrain is refused until it is mended.",
+    )
     one = next(s for s in broken["subjects"] if s["name"] == "amount")
     one |= {"state": "broken", "reason": "null in 38 % of the rows, 0.2 % in the reference.", "incident": "inc-77aa"}
     broken["incidents"] = [
@@ -293,7 +300,12 @@ def retrain(stage: str = "training") -> dict[str, Any]:
         "plan": "Retrain on rows since 20 minutes before the onset, with older rows at half weight.",
         "stages": [
             {"stage": "planned", "entered": SEEN + MINUTE, "left": SEEN + 2 * MINUTE},
-            {"stage": "snapshot", "entered": SEEN + 2 * MINUTE, "left": SEEN + 3 * MINUTE, "note": "41 200 rows, sha256 51ab…"},
+            {
+                "stage": "snapshot",
+                "entered": SEEN + 2 * MINUTE,
+                "left": SEEN + 3 * MINUTE,
+                "note": "41 200 rows, sha256 51ab…",
+            },
             {"stage": "training", "entered": SEEN + 3 * MINUTE},
         ],
     }
@@ -319,7 +331,14 @@ def deploy(phase: str = "canary") -> dict[str, Any]:
             "champion": 0.061,
             "canary": 0.031,
         },
-        {"name": "latency p99", "reason": "no sign of harm", "evidence": -1.2, "threshold": 4.6, "champion": 11.2, "canary": 11.9},
+        {
+            "name": "latency p99",
+            "reason": "no sign of harm",
+            "evidence": -1.2,
+            "threshold": 4.6,
+            "champion": 11.2,
+            "canary": 11.9,
+        },
         {"name": "precision", "reason": "labels are not due yet"},
     ]
     rollout: dict[str, Any] = {
@@ -335,7 +354,13 @@ def deploy(phase: str = "canary") -> dict[str, Any]:
         "steps": [
             {"weight_bp": 100, "state": "done", "rows_champion": 9_900, "rows_canary": 100, "guardrails": guardrails},
             {"weight_bp": 500, "state": "done", "rows_champion": 9_400, "rows_canary": 500, "guardrails": guardrails},
-            {"weight_bp": 2_500, "state": "current", "rows_champion": 6_100, "rows_canary": 2_020, "guardrails": guardrails},
+            {
+                "weight_bp": 2_500,
+                "state": "current",
+                "rows_champion": 6_100,
+                "rows_canary": 2_020,
+                "guardrails": guardrails,
+            },
             {"weight_bp": 5_000, "state": "planned"},
             {"weight_bp": 10_000, "state": "planned"},
         ],
@@ -372,13 +397,15 @@ def judge(*models: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def canary_moment() -> list[Role]:
-    """The middle of the story: drift was seen, a candidate is at 25 %, another model is unknown, another has broken data."""
+    """The middle of the story: a candidate is at 25 %; another model is unknown, another has broken data."""
     now = SEEN + 12 * MINUTE
     models = (model(now, drifting=True, canary="4"), unknown_model(now), broken_model(now), model(now, name="churn-2"))
     return [
         Role("tally", tally(), [Sample("stationkeeper_consumer_lag_records", ("tally", "fraud.predictions", "0"), 42)]),
         Role("judge", judge(*models), subject_samples(models)),
-        Role("retrain", retrain("done"), ready=False, reasons=["the registry at http://localhost:5000 does not answer"]),
+        Role(
+            "retrain", retrain("done"), ready=False, reasons=["the registry at http://localhost:5000 does not answer"]
+        ),
         Role("deploy", deploy()),
     ]
 

@@ -1,0 +1,152 @@
+"""What the pages say: words, states, edge cases of the plots, and how large they get."""
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stationkeeper.fleet import own_status
+from stationkeeper.page.axes import ticks
+from stationkeeper.page.fleet import conservation_block, fleet_page, headline
+from stationkeeper.page.incident import history
+from stationkeeper.page.loop import position
+from stationkeeper.page.markup import Html, tag, text
+from stationkeeper.page.model import model_page
+from stationkeeper.page.plots import course_plot, distribution_plot, performance_plot
+from stationkeeper.page.words import duration, listing, number, percent, span, when
+from tests.stationkeeper import story
+
+
+def fleet_of(*models: Any, **more: Any) -> Any:
+    fleet = own_status([story.Role("judge", story.judge(*models))], story.SEEN)
+    return {**fleet, **more}
+
+
+def test_words() -> None:
+    assert when(1_790_000_000_000) == "21 Sep 2026 14:13 UTC"
+    assert span(story.START, story.START + story.MINUTE) == "21 Sep 2026 14:13 to 14:14 UTC"
+    assert duration(2 * 3_600_000 + 5 * 60_000) == "2 hours 5 minutes"
+    assert duration(61_000) == "1 minute"
+    assert (percent(0.152), percent(0.25), percent(0.004), percent(1.0)) == (
+        "15.2\u00a0%",
+        "25\u00a0%",
+        "0.4\u00a0%",
+        "100\u00a0%",
+    )
+    assert (number(0.0), number(1234.6), number(3.0e-7)) == ("0", "1\u202f235", "3.00e-07")
+    assert listing(["a"]) == "a"
+    assert listing(["a", "b", "c", "d", "e"]) == "a, b, c and 2 others"
+
+
+def test_the_headline_never_counts_unknown_as_well() -> None:
+    steady, unknown = story.model(0), story.unknown_model(0)
+    assert headline([steady, steady]) == "All 2 models are steady."
+    assert headline([steady, unknown]) == "1 of 2 models steady. 1 is unknown."
+    assert headline([story.broken_model(0), steady, unknown]) == (
+        "1 of 3 models needs attention: credit (broken data). 1 is unknown."
+    )
+
+
+@pytest.mark.parametrize(
+    ("retrain", "deploy", "node", "stopped"),
+    [
+        (story.retrain("snapshot"), None, "snapshot", False),
+        (story.retrain("waiting"), None, "request", True),
+        (story.retrain("done"), story.deploy("canary"), "canary", False),
+        (story.retrain("done"), story.deploy("hold"), "canary", True),
+        (story.retrain("done"), story.deploy("probation"), "check", False),
+        (None, None, "request", False),
+    ],
+)
+def test_the_lit_stage_follows_the_records(retrain: Any, deploy: Any, node: str, stopped: bool) -> None:
+    model = story.model(story.SEEN, drifting=True)
+    fleet = fleet_of(
+        model,
+        requests=retrain["requests"] if retrain else [],
+        rollouts=deploy["rollouts"] if deploy else [],
+    )
+    where = position(model, fleet)
+    assert (where.node, where.stopped) == (node, stopped)
+
+
+def test_a_steady_model_is_watched_an_unknown_one_waits_and_a_refused_request_stops() -> None:
+    fleet = fleet_of()
+    assert position(story.model(0), fleet).resting
+    assert position(story.unknown_model(0), fleet).waiting
+    assert position(story.broken_model(0), fleet).stopped
+
+
+def test_the_history_is_told_in_the_order_it_happened() -> None:
+    roles = story.canary_moment()
+    fleet = own_status(roles, story.SEEN)
+    told = history(story.incident(), fleet)
+    times = [at for at, _, _ in told if at is not None]
+    assert times == sorted(times)
+    assert told[0][1] == "It began"
+    assert "The canary got more traffic" in [what for _, what, _ in told]
+
+
+def test_the_equation_shows_a_gap_with_its_partition() -> None:
+    partitions: Any = story.conservation()
+    fleet = fleet_of(conservation=partitions)
+    assert "does not add up" not in conservation_block(fleet)
+    partitions[1]["tallied"] -= 2
+    assert "does not add up (partition 1: +2)" in conservation_block(fleet)
+
+
+def test_sensitive_values_are_never_drawn() -> None:
+    model = story.model(story.SEEN, drifting=True)
+    for subject in model["subjects"]:
+        if subject["name"] == "payment_method":
+            subject["sensitive"] = True
+            subject["cells"]["labels"][0] = "SECRET"
+    page = model_page(model, fleet_of(model))
+    assert "SECRET" not in page
+    assert "marked sensitive" in page
+
+
+def test_plots_stand_empty_and_single_points() -> None:
+    subject: Any = story.subject("amount", story.SEEN, np.random.default_rng(1))
+    subject["series"] = {"time": [story.START], "ratio": [None], "distance": [None], "distance_name": "psi"}
+    assert "No closed window" in course_plot(subject, None)
+    subject["series"]["ratio"] = [0.5]
+    assert "<circle" in course_plot(subject, None)
+    assert "<svg" in distribution_plot({"labels": ["a"], "reference": [0], "window": [0]}, 0)
+    measure: Any = story.performance(story.SEEN, fell=False)[0]
+    measure["series"] = {"time": [story.START], "real": [None]}
+    del measure["reference"]
+    assert "No label has matured yet" in performance_plot(measure, None)
+
+
+@given(st.text(), st.text())
+def test_text_is_escaped_whatever_it_is(content: str, value: str) -> None:
+    element = tag("p", content, title=value)
+    inside = element.removeprefix("<p ").removesuffix("</p>")
+    assert "<" not in inside
+    assert inside.count('"') == 2 + text(content).count('"')
+    assert text(Html("<b>")) == "<b>"
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_enclose_the_range_and_stay_few(low: float, span_: float) -> None:
+    marks = ticks(low, low + span_)
+    assert marks[0] <= low + 1e-6 * span_ + 1e-9
+    assert marks[-1] >= low + span_ - 1e-6 * span_ - 1e-9
+    assert 2 <= len(marks) <= 8
+
+
+def test_fifty_models_of_two_hundred_features_stay_light() -> None:
+    base = story.model(story.SEEN, drifting=True)
+    wide = [{**base["subjects"][i % 9], "name": f"feature_{i}"} for i in range(200)]
+    models: list[Any] = [{**base, "model": f"model-{i}", "subjects": wide} for i in range(50)]
+    fleet = fleet_of(*models)
+    cpu = time.process_time()
+    first, one = fleet_page(fleet), model_page(models[0], fleet)
+    spent = time.process_time() - cpu
+    assert len(first.encode()) < 1_000_000
+    assert len(one.encode()) < 1_000_000
+    # The bar is 0.3 s a page; processor time with room for a slow machine.
+    assert spent < 2.0
