@@ -78,6 +78,11 @@ def test_roles_listen_where_probes_scrapes_and_published_ports_expect(compose, c
         assert service["ports"] == [f"127.0.0.1:{ports[role]}:{ports[role]}"]
 
 
+def test_every_role_runs_the_image_of_this_version(compose):
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert {compose["services"][name]["image"] for name in (*ROLES, "mlflow")} == {f"stationkeeper:{version}"}
+
+
 def test_the_configuration_names_the_services(compose, configuration):
     host, port = configuration["kafka"]["bootstrap"].split(":")
     assert f"INSIDE://{host}:{port}" in compose["services"]["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
