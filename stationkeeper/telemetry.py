@@ -162,9 +162,9 @@ def _family(name: str, samples: Sequence[Sample]) -> Metric:
     if metric.kind == "histogram":
         histogram = HistogramMetricFamily(name, metric.help, labels=metric.labels)
         for sample in samples:
-            buckets = [(str(bound), float(count)) for bound, count in sample.buckets]
-            if not buckets or buckets[-1][0] != "+Inf":
-                buckets = [*((b, c) for b, c in buckets if b != "inf"), ("+Inf", sample.value)]
+            finite = [(str(bound), float(count)) for bound, count in sample.buckets if math.isfinite(bound)]
+            total = max([sample.value, *(float(count) for _, count in sample.buckets)])
+            buckets = [*finite, ("+Inf", total)]
             histogram.add_metric([str(label) for label in sample.labels], buckets, sample.sum)
         return histogram
     if metric.kind == "counter":

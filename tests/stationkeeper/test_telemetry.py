@@ -53,6 +53,16 @@ def test_the_official_linter_accepts_every_metric_of_the_list() -> None:
     assert (lint.returncode, lint.stdout + lint.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("buckets", [((0.1, 1), (math.inf, 3)), ((0.1, 1),)], ids=["with infinity", "without"])
+def test_a_histogram_ends_in_its_count(buckets: tuple[tuple[float, int], ...]) -> None:
+    value = 0.0 if math.inf in dict(buckets) else 3.0
+    sample = Sample("stationkeeper_flush_seconds", ("tally",), value, buckets=buckets, sum=2.5)
+    body, _ = Telemetry([lambda: [sample]], strict=True).render()
+    assert b'stationkeeper_flush_seconds_bucket{le="0.1",role="tally"} 1.0' in body
+    assert b'stationkeeper_flush_seconds_bucket{le="+Inf",role="tally"} 3.0' in body
+    assert b'stationkeeper_flush_seconds_count{role="tally"} 3.0' in body
+
+
 def test_openmetrics_carries_verdict_ids_as_exemplars_and_no_created_series() -> None:
     verdicts = Sample("stationkeeper_verdicts_total", ("fraud", "data_drift", "page"), 1.0, exemplar="ver-12")
     telemetry = Telemetry([lambda: [verdicts, *one_of_each()]], strict=True)
