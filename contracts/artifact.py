@@ -140,6 +140,7 @@ def column_input(feature: FeatureSpec, column: Column) -> npt.NDArray[Any]:
     if feature.kind is FeatureKind.CATEGORICAL:
         texts = [value if type(value) is str else category_text(value) for value in column]
         return np.array(texts, dtype=object).reshape(-1, 1)
+    numbers = np.empty(0, dtype=np.float32)
     try:
         with np.errstate(over="ignore"):
             numbers = np.array(column, dtype=np.float64).astype(np.float32)
