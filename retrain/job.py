@@ -40,7 +40,7 @@ class TrainingJob(_Record):
     """Everything a training depends on: equal jobs on equal snapshots give equal models.
 
     ``onset_ms`` None means that nothing changed: every row counts as after the change. ``champion`` is the directory
-    of the artifact to compare with.
+    of the artifact to compare with; ``champion_until_ms`` is the last event time it learnt from.
     """
 
     model: str
@@ -60,6 +60,7 @@ class TrainingJob(_Record):
     max_rows: int
     onset_ms: int | None = None
     champion: Path | None = None
+    champion_until_ms: int | None = None
     request: str | None = None
     features: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -86,7 +87,7 @@ class TrainingJob(_Record):
 
     def params(self) -> dict[str, str]:
         """Return what a tracking server should know of the job, without paths."""
-        hidden = {"snapshot", "champion", "windows", "digest", "request", "model"}
+        hidden = {"snapshot", "champion", "champion_until_ms", "windows", "digest", "request", "model"}
         values = self.model_dump(mode="json", exclude=hidden)
         return {name: str(value) for name, value in values.items() if value not in (None, [], ())}
 

@@ -73,6 +73,7 @@ class SnapshotStore:
         data = canonical_bytes(frame)
         digest = hashlib.sha256(data).hexdigest()
         time = frame[TIME]
+        labelled = frame.filter(pl.col(LABEL).is_not_null())[TIME]
         manifest = {
             "schema": "snapshot",
             "schema_version": MANIFEST_VERSION,
@@ -82,6 +83,7 @@ class SnapshotStore:
             "labelled": int(frame[LABEL].is_not_null().sum()),
             "first_time": int(str(time.min())) if len(frame) else None,
             "last_time": int(str(time.max())) if len(frame) else None,
+            "last_labelled": int(str(labelled.max())) if len(labelled) else None,
             "columns": {name: str(kind) for name, kind in sorted(frame.schema.items())},
             "writer": f"polars {pl.__version__}",
             **facts,
@@ -90,7 +92,7 @@ class SnapshotStore:
         path = self.directory / f"{digest}.parquet"
         if not path.exists():
             _publish(path, data)
-        beside = self._manifest_path(digest)
+        beside = self.manifest_path(digest)
         if not beside.exists():
             _publish(beside, json.dumps(manifest, indent=1, sort_keys=True).encode())
         return Snapshot(digest, path, json.loads(beside.read_bytes()))
@@ -98,12 +100,12 @@ class SnapshotStore:
     def find(self, digest: str) -> Snapshot | None:
         """Return a stored snapshot by its digest, or None; raises ``SnapshotError`` when it is damaged."""
         path = self.directory / f"{digest}.parquet"
-        if not path.exists() or not self._manifest_path(digest).exists():
+        if not path.exists() or not self.manifest_path(digest).exists():
             return None
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != digest:
             raise SnapshotError(f"snapshot {digest} is damaged: its bytes hash to {found}; remove {path}")
-        manifest = json.loads(self._manifest_path(digest).read_bytes())
+        manifest = json.loads(self.manifest_path(digest).read_bytes())
         if manifest.get("schema_version") != MANIFEST_VERSION:
             raise SnapshotError(
                 f"snapshot {digest} has schema_version {manifest.get('schema_version')}, this version reads "
@@ -118,18 +120,19 @@ class SnapshotStore:
             raise SnapshotError(f"no snapshot {digest} in {self.directory}; give --snapshot one of: {self._some()}")
         return pl.read_parquet(snapshot.path)
 
+    def manifest_path(self, digest: str) -> Path:
+        """Return where the manifest of a digest lies."""
+        return self.directory / f"{digest}.json"
+
     def prune(self, keep: Iterable[str], older_than_s: float) -> list[str]:
         """Remove snapshots last written before ``older_than_s`` (Unix seconds) unless in ``keep``; returns digests."""
         kept, removed = set(keep), []
         for path in sorted(self.directory.glob("*.parquet")):
             if path.stem not in kept and path.stat().st_mtime < older_than_s:
                 path.unlink()
-                self._manifest_path(path.stem).unlink(missing_ok=True)
+                self.manifest_path(path.stem).unlink(missing_ok=True)
                 removed.append(path.stem)
         return removed
-
-    def _manifest_path(self, digest: str) -> Path:
-        return self.directory / f"{digest}.json"
 
     def _some(self) -> str:
         newest = sorted(self.directory.glob("*.parquet"), key=lambda path: path.stat().st_mtime, reverse=True)

@@ -102,11 +102,11 @@ class Training:
             return None
         labels = table.labels[rows] == 1.0
         target = None
-        before = ~split.after
+        # The champion's precision at work: what it says of rows that it learnt from would flatter it.
+        learnt_until = self.job.champion_until_ms
+        before = ~split.after & (table.times[rows] > learnt_until if learnt_until is not None else True)
         if champion is not None and champion_scores is not None and before.any():
-            # The guard rows are the champion's most recent work before the change.
-            slice_ = split.guard if split.guard.sum() >= 1_000 else before
-            found = performance(labels[slice_], champion_scores[rows][slice_], champion.card.threshold)
+            found = performance(labels[before], champion_scores[rows][before], champion.card.threshold)
             target = found.precision if found.alerts >= MIN_PRECISION_ALERTS else None
         usable = ~np.isnan(out_of_fold)
         chosen = choose_threshold(
@@ -162,7 +162,7 @@ class Training:
         honest = scores.copy()
         seen = ~np.isnan(out_of_fold)
         honest[rows[seen]] = out_of_fold[seen]
-        pl.DataFrame({EVENT_ID: table.ids, TIME: table.times, "score": honest, "label": table.labels}).write_parquet(
+        pl.DataFrame({EVENT_ID: table.ids, TIME: table.times, "score": honest, "known": table.labels}).write_parquet(
             self.directory / SCORED_FILE
         )
         return held_out

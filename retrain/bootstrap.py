@@ -1,0 +1,176 @@
+"""The first champion of a model: trained from a file, registered and made champion, with its reference."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from contracts.artifact import CHAMPION_ALIAS, category_text
+from contracts.identity import content_id
+from contracts.times import format_duration
+from retrain.core.plan import WindowKind
+from retrain.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION
+from retrain.job import (
+    ARTIFACT_DIRECTORY,
+    JOB_FILE,
+    LOG_FILE,
+    RESULT_FILE,
+    TrainingError,
+    TrainingJob,
+    TrainingResult,
+    WindowRecord,
+)
+from retrain.lineage import environment, metrics
+from retrain.process import TimedOut, TrainingProcess, log_tail
+from retrain.registry import Registration, Registry
+from retrain.settings import RetrainSettings
+from retrain.snapshot import SnapshotStore
+from retrain.steps import ReferenceBuilder, reference_of
+
+POLL_S = 0.05
+
+
+class BootstrapError(ValueError):
+    """A training file that gives no champion; the message names the column and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstChampion:
+    """A registered champion: its version, its reference and what it does on the rows held out."""
+
+    model: str
+    version: str
+    run_id: str
+    snapshot: str
+    reference_digest: str
+    reference: bytes
+    threshold: float
+    result: TrainingResult
+
+
+def training_rows(
+    table: pl.DataFrame,
+    *,
+    time_column: str | None = "time",
+    label_column: str = "label",
+    categorical: Sequence[str] = (),
+) -> pl.DataFrame:
+    """Return a training table as snapshot rows; without a time column the row number is the time.
+
+    Every column but time and label is a feature; ``categorical`` turns numbers into texts. Raises ``BootstrapError``.
+    """
+    for name in (label_column, *categorical, *([time_column] if time_column else [])):
+        if name not in table.columns:
+            raise BootstrapError(f"there is no column {name!r}; the table has {', '.join(table.columns)}")
+    labelled = table.filter(pl.col(label_column).is_not_null())
+    times = pl.Series(TIME, range(len(labelled)), dtype=pl.Int64) if time_column is None else labelled[time_column]
+    if times.dtype.is_temporal():
+        times = times.dt.epoch("ms")
+    if not times.dtype.is_integer():
+        raise BootstrapError(f"column {time_column!r} is {times.dtype}; a time is epoch milliseconds or a datetime")
+    labels = labelled[label_column].map_elements(category_text, return_dtype=pl.String)
+    features = labelled.drop([label_column, *([time_column] if time_column else [])])
+    converted = [_feature(features[name], name in categorical) for name in features.columns]
+    reserved = [
+        pl.Series(EVENT_ID, [f"row-{row:09d}" for row in range(len(labelled))], dtype=pl.String),
+        times.cast(pl.Int64).alias(TIME),
+        pl.Series(VERSION, [""] * len(labelled), dtype=pl.String),
+        labels.alias(LABEL),
+        times.cast(pl.Int64).alias(LABEL_TIME),
+    ]
+    return pl.DataFrame([*reserved, *converted])
+
+
+def bootstrap(
+    model: str,
+    rows: pl.DataFrame,
+    settings: RetrainSettings,
+    *,
+    registry: Registry,
+    snapshots: SnapshotStore,
+    build_reference: ReferenceBuilder,
+    work_dir: Path,
+    alias: str | None = CHAMPION_ALIAS,
+) -> FirstChampion:
+    """Train on all but the held-out rows of ``training_rows``, register, and set the alias.
+
+    Blocks until the training subprocess ends. Raises ``BootstrapError`` and ``Retryable`` (registry unreachable).
+    """
+    registry.ping()
+    snapshot = snapshots.write(rows, {"model": model, "ranges": [], "base": None})
+    job = TrainingJob.of(
+        settings,
+        model=model,
+        snapshot=snapshot.path.resolve(),
+        digest=snapshot.digest,
+        windows=(WindowRecord(kind=WindowKind.ALL),),
+    )
+    request = content_id("boot", model, snapshot.digest, settings.model_dump_json())
+    directory = work_dir / request
+    result = _train(job, directory, settings)
+    (directory / "environment.txt").write_text(environment())
+    registry.remove_orphans(model, request)
+    registered = registry.register(
+        Registration(
+            model=model,
+            artifact=directory / ARTIFACT_DIRECTORY,
+            params=job.params() | {"snapshot": job.digest},
+            metrics=metrics(result),
+            tags={
+                "snapshot": snapshot.digest,
+                "cause": "first champion",
+                "code": result.code,
+                "seed": str(job.seed),
+                "onnx_sha256": result.onnx_sha256,
+                "threshold": f"{result.threshold.value:.9g}" if result.threshold else "",
+            },
+            files=(
+                *(directory / name for name in (JOB_FILE, RESULT_FILE, LOG_FILE, "environment.txt")),
+                snapshots.manifest_path(snapshot.digest),
+            ),
+            request=request,
+            alias=alias,
+            run_name=request,
+        )
+    )
+    digest, reference = reference_of(job, directory, registered.version, snapshots, build_reference)
+    shutil.rmtree(directory, ignore_errors=True)
+    return FirstChampion(
+        model=model,
+        version=registered.version,
+        run_id=registered.run_id,
+        snapshot=snapshot.digest,
+        reference_digest=digest,
+        reference=reference,
+        threshold=result.threshold.value if result.threshold else 0.5,
+        result=result,
+    )
+
+
+def _train(job: TrainingJob, directory: Path, settings: RetrainSettings) -> TrainingResult:
+    process = TrainingProcess.start(job, directory, settings.training.timeout / 1_000)
+    try:
+        while (finished := process.poll()) is None:
+            time.sleep(POLL_S)
+    finally:
+        process.kill()
+    if isinstance(finished, TrainingError):
+        raise BootstrapError(f"the training gave no model: {finished.detail}")
+    if isinstance(finished, TimedOut):
+        limit = format_duration(settings.training.timeout)
+        raise BootstrapError(f"the training ran longer than training.timeout {limit}: {log_tail(directory)}")
+    return finished
+
+
+def _feature(values: pl.Series, categorical: bool) -> pl.Series:  # noqa: FBT001 - a column is one or it is not
+    if values.dtype == pl.Boolean and not categorical:
+        return values
+    if values.dtype.is_numeric() and not categorical:
+        numbers = values.cast(pl.Float64)
+        return numbers.set(numbers.is_nan() | numbers.is_infinite(), None)
+    if values.dtype.is_numeric() or values.dtype == pl.Boolean:
+        return values.map_elements(category_text, return_dtype=pl.String)
+    return values.cast(pl.String)
