@@ -16,7 +16,7 @@ class Partition(NamedTuple):
     """One partition of one topic."""
 
     topic: str
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which a partition has no use for
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,9 @@ class Batch:
     """The records of one partition from one poll, as columns, in offset order.
 
     ``offsets`` and ``timestamps`` (broker, ms) are int64[n]; ``next_offset`` is the position after the batch,
-    which passes holes left by transaction markers. ``headers`` is empty when no record carries any.
+    which passes holes left by transaction markers. ``headers`` is empty when no record carries any. A batch
+    without records reaches ``absorb`` about once a second while its partition is read to the end and the broker
+    answers: that is how a stage knows a quiet partition from an unreachable one.
     """
 
     partition: Partition
@@ -120,11 +122,17 @@ class Source(Protocol):
     def take_rebalance(self) -> bool:
         """Return whether the assignment changed since the last call."""
 
+    def joined(self) -> bool:
+        """Return whether the group has given this member its share, which may be nothing."""
+
+    def expired(self) -> Mapping[Partition, int]:
+        """Return how many offsets retention removed before they were read, since the source began."""
+
     def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
-        """Return committed offsets; partitions without one are left out."""
+        """Return committed offsets, once transactions that carry some have ended; those without are left out."""
 
     def seek(self, partition: Partition, offset: int) -> None:
-        """Move the position of an assigned partition."""
+        """Move the position of an assigned partition; before its first seek it gives no records."""
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, tuple[int, int]]:
         """Return the first and the end offset (read committed) of partitions."""
@@ -138,6 +146,9 @@ class Source(Protocol):
 
 class Sink(Protocol):
     """A transactional producer. Implementations pass tests/conformance."""
+
+    def recover(self) -> None:
+        """Fence earlier owners of this replica's slot and end their open transaction; before state is read."""
 
     def begin(self) -> None:
         """Start a transaction."""
@@ -165,7 +176,11 @@ class Reader(Protocol):
         """Return the first and the end offset (read committed) of partitions."""
 
     def read(self, partitions: Sequence[Partition], start: Mapping[Partition, int] | None = None) -> Iterator[Batch]:
-        """Yield every committed record from ``start`` (default: the first) to the end as of the call."""
+        """Yield every committed record from ``start`` (default: the first) to the end as of the call.
+
+        Transactions open at the call are waited for, so that what is read is never older than offsets that were
+        taken before.
+        """
 
     def follow(self, partitions: Sequence[Partition], positions: dict[Partition, int], timeout_s: float) -> list[Batch]:
         """Return records that came after ``positions`` and move them; for tables."""

@@ -1,0 +1,226 @@
+"""A real Apache Kafka on this machine: KRaft nodes as child processes, for development, the demo and fault tests."""
+
+import base64
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from streams.broker.jars import KAFKA_VERSION, class_path, java
+from streams.errors import Fatal, Retryable
+
+START_S: Final = 60.0
+STOP_S: Final = 20.0
+HEAP: Final = "-Xmx512m"
+
+
+@dataclass(slots=True)
+class Node:
+    """One broker and controller: its id, ports, directory and process."""
+
+    id: int
+    port: int
+    controller_port: int
+    directory: Path
+    process: subprocess.Popen[bytes] | None = None
+
+
+class LocalBroker:
+    """A cluster of 1 or 3 combined KRaft nodes; a context manager that starts on entry and stops on exit.
+
+    ``directory`` keeps the data (default: a temporary one, removed at the end). ``port`` is the first node's.
+    """
+
+    def __init__(self, directory: Path | None = None, *, nodes: int = 1, port: int = 0) -> None:
+        if nodes not in {1, 3}:
+            raise ValueError(f"nodes: {nodes} is not possible; a local cluster has 1 or 3 nodes")
+        self._temporary = tempfile.TemporaryDirectory(prefix="stationkeeper-kafka-") if directory is None else None
+        self._root = Path(self._temporary.name) if self._temporary is not None else Path(directory or ".")
+        ports = free_ports(2 * nodes)
+        self.nodes = [Node(i + 1, ports[2 * i], ports[2 * i + 1], self._root / f"node-{i + 1}") for i in range(nodes)]
+        if port:
+            self.nodes[0].port = port
+        self._java = ""
+        self._class_path = ""
+
+    @property
+    def bootstrap(self) -> str:
+        """Return the bootstrap servers."""
+        return ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    @property
+    def description(self) -> str:
+        """Return in words what this is."""
+        many = "1 node" if len(self.nodes) == 1 else f"{len(self.nodes)} nodes"
+        return f"Apache Kafka {KAFKA_VERSION}, {many} on this machine, {self.bootstrap}"
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Format the nodes that are new, start all and wait until they answer; raises ``Fatal`` with the log's end."""
+        self._java, self._class_path = java(), class_path()
+        cluster = self._cluster_id()
+        for node in self.nodes:
+            node.directory.mkdir(parents=True, exist_ok=True)
+            (node.directory / "server.properties").write_text(self._properties(node))
+            if not (node.directory / "data" / "meta.properties").exists():
+                self._format(node, cluster)
+        for node in self.nodes:
+            self.start_node(node)
+        for node in self.nodes:
+            self.wait_node(node)
+
+    def start_node(self, node: Node) -> None:
+        """Start one node without waiting for it."""
+        with (node.directory / "kafka.log").open("ab") as output:
+            node.process = subprocess.Popen(
+                [*self._command(HEAP), "kafka.Kafka", str(node.directory / "server.properties")],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_node(self, node: Node) -> None:
+        """Wait until a node answers a metadata request."""
+        deadline = time.monotonic() + START_S
+        while not _answers(node.port):
+            if node.process is None or node.process.poll() is not None or time.monotonic() > deadline:
+                log = (node.directory / "kafka.log").read_text(errors="replace").splitlines()[-15:]
+                raise Fatal("\n".join([f"Kafka node {node.id} did not start; its log ends:", *log]))
+            time.sleep(0.05)
+
+    def kill(self, node: int = 1) -> None:
+        """Kill a node as ``kill -9`` does."""
+        process = self._process(node)
+        process.kill()
+        process.wait()
+
+    def pause(self, node: int = 1) -> None:
+        """Stop a node's clock: it answers nothing until ``resume``."""
+        self._process(node).send_signal(signal.SIGSTOP)
+
+    def resume(self, node: int = 1) -> None:
+        """Let a paused node go on."""
+        self._process(node).send_signal(signal.SIGCONT)
+
+    def restart(self, node: int = 1) -> None:
+        """Start a killed node again and wait for it."""
+        self.start_node(self.nodes[node - 1])
+        self.wait_node(self.nodes[node - 1])
+
+    def stop(self) -> None:
+        """End every node and remove a temporary directory."""
+        running = [node.process for node in self.nodes if node.process is not None and node.process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        deadline = time.monotonic() + STOP_S
+        for process in running:
+            try:
+                process.wait(max(deadline - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def _process(self, node: int) -> subprocess.Popen[bytes]:
+        process = self.nodes[node - 1].process
+        if process is None:
+            raise Retryable(f"node {node} is not running")
+        return process
+
+    def _command(self, heap: str) -> list[str]:
+        return [self._java, heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-cp", self._class_path]
+
+    def _format(self, node: Node, cluster: str) -> None:
+        command = [*self._command("-Xmx128m"), "kafka.tools.StorageTool", "format", "--ignore-formatted"]
+        command += ["--cluster-id", cluster, "--config", str(node.directory / "server.properties")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=START_S, check=False)
+        if done.returncode != 0:
+            raise Fatal(f"cannot format {node.directory}: {done.stdout}{done.stderr}")
+
+    def _cluster_id(self) -> str:
+        self._root.mkdir(parents=True, exist_ok=True)
+        path = self._root / "cluster.id"
+        if not path.exists():
+            path.write_text(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
+        return path.read_text()
+
+    def _properties(self, node: Node) -> str:
+        voters = ",".join(f"{n.id}@127.0.0.1:{n.controller_port}" for n in self.nodes)
+        copies = str(len(self.nodes))
+        quorum = "2" if len(self.nodes) == 3 else "1"
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": str(node.id),
+            "controller.quorum.voters": voters,
+            "listeners": f"PLAINTEXT://127.0.0.1:{node.port},CONTROLLER://127.0.0.1:{node.controller_port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": str(node.directory / "data"),
+            "num.partitions": "3",
+            "default.replication.factor": copies,
+            "offsets.topic.replication.factor": copies,
+            "offsets.topic.num.partitions": "8",
+            "transaction.state.log.replication.factor": copies,
+            "transaction.state.log.num.partitions": "8",
+            "transaction.state.log.min.isr": quorum,
+            "min.insync.replicas": quorum,
+            "group.initial.rebalance.delay.ms": "0",
+            "group.min.session.timeout.ms": "1000",
+            "auto.create.topics.enable": "false",
+            "log.cleaner.dedupe.buffer.size": "16777216",
+            "log.cleaner.backoff.ms": "1000",
+            "num.network.threads": "2",
+            "num.io.threads": "4",
+        }
+        return "".join(f"{key}={value}\n" for key, value in settings.items())
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that are free now, all different."""
+    holders = [socket.socket() for _ in range(count)]
+    for holder in holders:
+        holder.bind(("127.0.0.1", 0))
+    ports = [int(holder.getsockname()[1]) for holder in holders]
+    for holder in holders:
+        holder.close()
+    return ports
+
+
+def _answers(port: int) -> bool:
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            pass
+        admin = KafkaAdminClient(bootstrap_servers=[f"127.0.0.1:{port}"], request_timeout_ms=2_000)
+    except (OSError, KafkaError):
+        return False
+    try:
+        admin.list_topics()
+    except KafkaError:
+        return False
+    finally:
+        admin.close()
+    return True

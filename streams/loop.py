@@ -1,0 +1,266 @@
+"""The one loop that drives every role: restore, poll, absorb, flush, and commit records with offsets together."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import structlog
+
+from contracts.log_events import LogEvent
+from contracts.metrics import Sample
+from streams.errors import Fatal, Retryable
+from streams.offsets import start_offset
+from streams.ports import Batch, Outgoing, Partition, Reader, Restored, Sink, Source, Stage
+from streams.settings import KafkaSettings
+from streams.vitals import Vitals
+
+_QUIET_S = 1.0
+_FIRST_BACKOFF_S = 0.2
+_LONGEST_BACKOFF_S = 5.0
+_NOTHING = np.empty(0, dtype=np.int64)
+
+log = structlog.get_logger()
+
+
+def wall_ms() -> int:
+    """Return the wall clock in UTC milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Loop:
+    """Drives one stage over one source, sink and reader; see ``streams.ports.Stage`` for what it promises.
+
+    ``run`` goes on until told to stop and then drains; ``turn`` is one step, for deterministic driving. A
+    ``Retryable`` failure aborts the transaction and goes back to what is committed, waiting a little longer each time;
+    ``Fatal`` (a fenced producer, a dead-letter limit) ends ``run`` with nothing of the open work committed.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        source: Source,
+        sink: Sink,
+        reader: Reader,
+        settings: KafkaSettings,
+        *,
+        now_ms: Callable[[], int] = wall_ms,
+    ) -> None:
+        self.stage = stage
+        self.vitals = Vitals(stage.name)
+        self._source = source
+        self._sink = sink
+        self._reader = reader
+        self._settings = settings
+        self._now_ms = now_ms
+        self._tables: dict[Partition, int] = {}
+        self._connected = False
+        self._stale = True
+        self._assigned: frozenset[Partition] = frozenset()
+        self._positions: dict[Partition, int] = {}
+        self._dirty: dict[Partition, int] = {}
+        self._flushed_ms = 0
+        self._quiet_at = 0.0
+        self._failures = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Turn until ``stop``, then write what is absorbed; raises ``Fatal`` uncommitted."""
+        log.info(LogEvent.STARTED, role=self.stage.name)
+        try:
+            while not stop.is_set():
+                if not self._attempt(self.turn):
+                    stop.wait(self._backoff())
+            log.info(LogEvent.STOPPING, role=self.stage.name)
+            if self._connected and not self._stale:
+                self._attempt(self._flush)
+        except Fatal as error:
+            self.vitals.failed(str(error))
+            log.error(LogEvent.FATAL, role=self.stage.name, reason=str(error))
+            raise
+        finally:
+            self.close()
+            log.info(LogEvent.STOPPED, role=self.stage.name)
+
+    def _attempt(self, step: Callable[[], None]) -> bool:
+        """Run a step; after a retryable failure everything uncommitted is given up and read again."""
+        try:
+            step()
+        except Retryable as error:
+            self._failures += 1
+            self._stale = True
+            self.vitals.aborted(str(error))
+            event = LogEvent.TRANSACTION_ABORTED if self._connected else LogEvent.BROKER_UNREACHABLE
+            log.warning(event, role=self.stage.name, reason=str(error), attempt=self._failures)
+            self._sink.abort()
+            return False
+        except Fatal:
+            self._sink.abort()
+            raise
+        self._failures = 0
+        return True
+
+    def _backoff(self) -> float:
+        longest = min(_FIRST_BACKOFF_S * 2.0 ** min(self._failures, 10), _LONGEST_BACKOFF_S)
+        return longest * (0.5 + random.random() / 2)  # noqa: S311 - spreads retries, keeps no secret
+
+    def turn(self) -> None:
+        """Take one step: tables, records, and a transaction when the flush interval has passed."""
+        self.vitals.beat(self._now_ms())
+        if not self._connected:
+            self._connect()
+        self._follow_tables()
+        batches = self._source.poll(self._settings.poll_timeout / 1_000, self._settings.max_poll_records)
+        if self._source.take_rebalance() or self._stale:
+            self._reset()
+            return
+        for batch in batches:
+            self._absorb(batch)
+        self._tell_quiet()
+        if self._now_ms() - self._flushed_ms >= self._settings.flush_interval:
+            self._flush()
+
+    def _connect(self) -> None:
+        names = [topic for topic in self.stage.tables if topic not in self.stage.inputs]
+        partitions = [partition for topic in names for partition in self._reader.partitions(topic)]
+        missing = [topic for topic in names if not any(p.topic == topic for p in partitions)]
+        if missing:
+            raise Retryable(f"topics {', '.join(missing)} do not exist yet; stationkeeper check creates and lists them")
+        for batch in self._reader.read(partitions):
+            self._show(batch)
+            self._tables[batch.partition] = batch.next_offset
+        for partition in partitions:
+            self._tables.setdefault(partition, self._reader.bounds([partition])[partition][0])
+        self._sink.recover()
+        self._source.subscribe(self.stage.inputs)
+        self._connected = True
+
+    def _follow_tables(self) -> None:
+        if self._tables:
+            for batch in self._reader.follow(tuple(self._tables), self._tables, 0.0):
+                self._show(batch)
+
+    def _show(self, batch: Batch) -> None:
+        for key, value in zip(batch.keys, batch.values, strict=True):
+            if key is not None:
+                self.stage.table(batch.partition.topic, key, value)
+
+    def _reset(self) -> None:
+        """Go back to what is committed: state first read to its end, then the offsets that belong to it."""
+        self._sink.abort()
+        self._sink.recover()
+        self.stage.revoked(self._assigned)
+        self._dirty, self._positions = {}, {}
+        self._assigned = self._source.assignment()
+        self._stale = not self._source.joined()
+        if self._stale:
+            return
+        began = time.monotonic()
+        partitions = sorted(self._assigned)
+        committed = self._source.committed(partitions)
+        restored = self._read_back(self.stage.changelog(self._assigned))
+        self.stage.assigned(self._assigned, restored)
+        known = {partition.topic for partition in committed}
+        own = self.stage.start_offsets(self._assigned)
+        for partition, bounds in self._source.bounds(partitions).items():
+            offset, lost = start_offset(
+                partition,
+                bounds,
+                restored=own,
+                committed=committed,
+                known_topics=known,
+                first_start=self._settings.first_start,
+            )
+            self._source.seek(partition, offset)
+            self._positions[partition] = offset
+            if lost:
+                self.vitals.lost(partition, lost)
+                log.error(LogEvent.RECORDS_EXPIRED, topic=partition.topic, partition=partition.index, records=lost)
+        self.vitals.restored(time.monotonic() - began)
+        self._flushed_ms = self._now_ms()
+        self._publish()
+        log.info(
+            LogEvent.PARTITIONS_ASSIGNED, role=self.stage.name, partitions=len(partitions), keys=len(restored.values)
+        )
+
+    def _read_back(self, partitions: Sequence[Partition]) -> Restored:
+        values: dict[bytes, bytes] = {}
+        homes: dict[bytes, int] = {}
+        for batch in self._reader.read(partitions):
+            for key, value in zip(batch.keys, batch.values, strict=True):
+                if key is None:
+                    continue
+                if value is None:
+                    values.pop(key, None)
+                else:
+                    values[key], homes[key] = value, batch.partition.index
+        return Restored(values, homes)
+
+    def _absorb(self, batch: Batch) -> None:
+        self.stage.absorb(batch)
+        self._positions[batch.partition] = self._dirty[batch.partition] = batch.next_offset
+
+    def _tell_quiet(self) -> None:
+        """Show the stage once a second which partitions are read to their end, the broker answering."""
+        if time.monotonic() - self._quiet_at < _QUIET_S or not self._positions:
+            return
+        self._quiet_at = time.monotonic()
+        ends = {partition: end for partition, (_, end) in self._source.bounds(sorted(self._positions)).items()}
+        self.vitals.measured({p: max(ends[p] - at, 0) for p, at in self._positions.items()})
+        for partition, position in self._positions.items():
+            if position >= ends[partition]:
+                self.stage.absorb(Batch(partition, _NOTHING, _NOTHING, (), (), position))
+
+    def _flush(self) -> None:
+        now = self._now_ms()
+        self._flushed_ms = now
+        records: list[Outgoing] = self.stage.flush(now)
+        if records or self._dirty:
+            began = time.monotonic()
+            self._sink.begin()
+            self._sink.send(records)
+            self._sink.commit(self._dirty, self._source.group())
+            self._dirty = {}
+            self.vitals.flushed(time.monotonic() - began)
+            self.stage.committed()
+        self.vitals.ready_now()
+        self._publish()
+
+    def _publish(self) -> None:
+        self.vitals.publish(self.stage.samples(), self.stage.status(), self._source.expired())
+
+    def close(self) -> None:
+        """Let go of the stage's children and every connection."""
+        for close in (self.stage.close, self._sink.close, self._source.close, self._reader.close):
+            try:
+                close()
+            except Retryable as error:
+                log.warning(LogEvent.BROKER_UNREACHABLE, role=self.stage.name, reason=str(error))
+
+    # The face that the HTTP side sees, read from other threads.
+
+    @property
+    def role(self) -> str:
+        """Return the stage's name."""
+        return self.stage.name
+
+    def live(self) -> bool:
+        """Return whether the loop has turned lately; says nothing about Kafka."""
+        return self.vitals.live(self._now_ms(), self._settings.max_poll_interval)
+
+    def ready(self) -> bool:
+        """Return whether the stage is assigned, restored and its broker answers."""
+        return self.vitals.ready()
+
+    def reasons(self) -> Sequence[str]:
+        """Return why the loop is not ready, in words."""
+        return self.vitals.reasons()
+
+    def samples(self) -> Sequence[Sample]:
+        """Return the metric values as of the last commit."""
+        return self.vitals.samples()
+
+    def status(self) -> Mapping[str, Any]:
+        """Return the status JSON as of the last commit."""
+        return self.vitals.status()

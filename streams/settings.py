@@ -1,0 +1,180 @@
+"""How Stationkeeper talks to Kafka: one frozen block of configuration for every role."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from contracts.times import parse_duration
+
+MIB = 1024 * 1024
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def _milliseconds(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _one_line(value: object) -> object:
+    return ",".join(str(part) for part in value) if isinstance(value, list | tuple) else value
+
+
+Duration = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0)]
+"""A time span in milliseconds, written as ``10s``, ``5m`` or ``30d``."""
+
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=f"^{_NAME.pattern}$")]
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class _Block(BaseModel):
+    # Inputs are hidden in errors because one of them may be a password.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class SecuritySettings(_Block):
+    """What the brokers ask of a client: TLS files and SASL credentials.
+
+    The password comes from ``password_file``, else from the variable named by ``password_env``, else from
+    ``password``; it is kept as a ``SecretStr`` and never shown. A file that cannot be read is a ``ValueError``.
+    """
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    password_env: str | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    key_password: SecretStr | None = None
+    key_password_file: Path | None = None
+    check_hostname: bool = True
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.protocol.startswith("SASL") and (self.mechanism is None or self.username is None):
+            raise ValueError(
+                f"security.protocol {self.protocol} needs security.mechanism (PLAIN, SCRAM-SHA-256 or "
+                "SCRAM-SHA-512) and security.username"
+            )
+        return self
+
+    def secret(self) -> str | None:
+        """Return the SASL password from its file, variable or value; raises ``ValueError`` that names the source."""
+        if self.password_file is not None:
+            return _read_secret(self.password_file, "security.password_file")
+        if self.password_env is not None:
+            if self.password_env not in os.environ:
+                raise ValueError(f"security.password_env names {self.password_env}, which is not set")
+            return os.environ[self.password_env]
+        return self.password.get_secret_value() if self.password else None
+
+    def options(self) -> dict[str, Any]:
+        """Return the client's connection options; the only place where secrets leave their wrapping."""
+        options: dict[str, Any] = {"security_protocol": self.protocol}
+        if self.protocol.startswith("SASL"):
+            options |= {
+                "sasl_mechanism": self.mechanism,
+                "sasl_plain_username": self.username,
+                "sasl_plain_password": self.secret(),
+            }
+        if self.protocol.endswith("SSL"):
+            key_password = self.key_password.get_secret_value() if self.key_password else None
+            if self.key_password_file is not None:
+                key_password = _read_secret(self.key_password_file, "security.key_password_file")
+            options |= {
+                "ssl_check_hostname": self.check_hostname,
+                "ssl_cafile": _existing(self.ca_file, "security.ca_file"),
+                "ssl_certfile": _existing(self.cert_file, "security.cert_file"),
+                "ssl_keyfile": _existing(self.key_file, "security.key_file"),
+                "ssl_password": key_password,
+            }
+        return options
+
+
+class DeadLetterSettings(_Block):
+    """When rejected records stop being noise: past either limit the consumer stops uncommitted."""
+
+    share: Share = 0.5
+    """Largest share of rejected records among the last ``minimum`` or more of one partition."""
+    minimum: Annotated[int, Field(ge=1)] = 1_000
+    """Records of a partition below which the share says nothing."""
+    run: Annotated[int, Field(ge=1)] = 1_000
+    """Largest number of rejected records in a row on one partition."""
+    connect_headers: bool = False
+    """Write Kafka Connect's ``__connect.errors.*`` headers beside our own."""
+
+
+class KafkaSettings(_Block):
+    """The cluster, the identity of this replica on it, and the pace of its loop.
+
+    ``instance`` is the replica slot: group.instance.id and transactional.id are built from it and must be stable
+    over restarts and unique among the running replicas of a role.
+    """
+
+    bootstrap: Annotated[str, BeforeValidator(_one_line), Field(min_length=1)] = "localhost:9092"
+    prefix: Name = "stationkeeper"
+    client: Literal["kafka-python"] = "kafka-python"
+    group_prefix: Name | None = None
+    instance: Name = "0"
+    security: SecuritySettings = SecuritySettings()
+    dead_letters: DeadLetterSettings = DeadLetterSettings()
+    first_start: Literal["earliest", "latest"] = "earliest"
+
+    session_timeout: Duration = 10_000
+    transaction_timeout: Duration = 15_000
+    max_poll_interval: Duration = 300_000
+    metadata_max_age: Duration = 30_000
+    request_timeout: Duration = 12_000
+    connect_timeout: Duration = 5_000
+
+    flush_interval: Duration = 1_000
+    poll_timeout: Duration = 200
+    max_poll_records: Annotated[int, Field(ge=1)] = 20_000
+    max_message_bytes: Annotated[int, Field(ge=1_024)] = 64 * MIB
+    """The largest request a producer sends and the largest record a reader accepts."""
+    partition_fetch_bytes: Annotated[int, Field(ge=64 * 1024)] = 4 * MIB
+    """What one fetch takes of one partition; see docs/adr for the measurement."""
+    fetch_bytes: Annotated[int, Field(ge=64 * 1024)] = 32 * MIB
+    """What one fetch takes of all partitions of a broker: the bound on the client's memory."""
+    replication: Annotated[int, Field(ge=1)] | None = None
+    """Replication factor of topics that are created; the broker's default when left out."""
+
+    def group(self, role: str) -> str:
+        """Return the consumer group of a role."""
+        return f"{self.group_prefix or self.prefix}.{role}"
+
+    def member(self, role: str) -> str:
+        """Return the stable name of this replica of a role: group.instance.id and transactional.id."""
+        return f"{self.group(role)}.{self.instance}"
+
+    def connection(self, client_id: str) -> dict[str, Any]:
+        """Return the options that every client of the cluster shares."""
+        return {
+            "bootstrap_servers": [server.strip() for server in self.bootstrap.split(",")],
+            "client_id": client_id,
+            "request_timeout_ms": self.request_timeout,
+            "bootstrap_timeout_ms": self.connect_timeout,
+            "metadata_max_age_ms": self.metadata_max_age,
+            # A broker that returns is noticed within a second; the default backs off to half a minute.
+            "reconnect_backoff_max_ms": 1_000,
+            **self.security.options(),
+        }
+
+
+def _read_secret(path: Path, key: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"{key} {path} cannot be read: {error.strerror}") from error
+
+
+def _existing(path: Path | None, key: str) -> str | None:
+    if path is None:
+        return None
+    if not path.is_file():
+        raise ValueError(f"{key} {path} is not a file")
+    return str(path)

@@ -1,0 +1,196 @@
+"""A transactional producer over kafka-python: every result is checked, nothing waits without a limit."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kafka import KafkaProducer, errors
+from kafka.structs import OffsetAndMetadata
+
+from streams.clients import describe, theirs, translated
+from streams.dead_letters import is_dead_letter, without_value
+from streams.errors import Fatal, Retryable
+from streams.ports import Outgoing, Partition
+from streams.settings import MIB, KafkaSettings
+
+_TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+_ABORT_S = 5.0
+
+
+def writing_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Return what every producer of ours has in common: idempotent, compressed, large requests allowed."""
+    return {
+        "enable_idempotence": True,
+        "compression_type": "lz4",
+        "batch_size": MIB // 4,
+        "linger_ms": 0,
+        "max_request_size": settings.max_message_bytes,
+        "max_block_ms": settings.transaction_timeout,
+        "delivery_timeout_ms": max(settings.transaction_timeout, settings.request_timeout + 1_000),
+        "allow_auto_create_topics": False,
+        "metrics_enabled": False,
+    }
+
+
+class KafkaSink:
+    """The ``Sink`` of one replica of a role; its transactional.id is the replica's stable name.
+
+    A producer that failed in any way is thrown away: the next one starts with the same transactional.id, which
+    ends whatever the old one left open. A dead letter that the broker finds too large is written without its
+    value when the records come by again.
+    """
+
+    def __init__(self, settings: KafkaSettings, role: str) -> None:
+        self._settings = settings
+        self._name = settings.member(role)
+        self._client: KafkaProducer | None = None
+        self._pending: list[tuple[Outgoing, Any]] = []
+        self._refused: set[bytes] = set()
+        self._open = False
+
+    def recover(self) -> None:
+        """Fence earlier owners of this slot and end their open transaction; does nothing while the producer lives."""
+        if self._client is not None:
+            return
+        settings = self._settings
+        with translated(f"start the producer {self._name} at {settings.bootstrap}"):
+            client = KafkaProducer(
+                transactional_id=self._name,
+                transaction_timeout_ms=settings.transaction_timeout,
+                **writing_options(settings),
+                **settings.connection(self._name),
+            )
+            self._client = client
+            try:
+                client.init_transactions()
+            except BaseException:
+                self._discard()
+                raise
+
+    def begin(self) -> None:
+        """Start a transaction."""
+        self.recover()
+        self._pending = []
+        with translated("begin a transaction"):
+            self._producer.begin_transaction()
+        self._open = True
+
+    def send(self, records: Sequence[Outgoing]) -> None:
+        """Hand records to the open transaction; ``commit`` checks every result."""
+        producer = self._producer
+        with translated("send"):
+            for record in records:
+                outgoing = record
+                if self._refused and is_dead_letter(record) and _fingerprint(record) in self._refused:
+                    outgoing = without_value(record)
+                try:
+                    future = producer.send(
+                        outgoing.topic,
+                        value=outgoing.value,
+                        key=outgoing.key,
+                        headers=list(outgoing.headers),
+                        partition=outgoing.partition,
+                    )
+                except _TOO_LARGE as error:
+                    self._refuse(outgoing, error)
+                    raise
+                self._pending.append((outgoing, future))
+
+    def commit(self, offsets: Mapping[Partition, int], group: Any) -> None:
+        """Commit records and input offsets together.
+
+        Raises ``Retryable`` when the outcome is unknown or the transaction was refused, ``Fenced`` when another
+        process has this slot, ``Fatal`` for a record the broker will never take.
+        """
+        producer = self._producer
+        limit = self._settings.transaction_timeout / 1_000
+        with translated("write"):
+            producer.flush(timeout=limit)
+            for record, future in self._pending:
+                self._check(record, future)
+        with translated("commit"):
+            if offsets:
+                positions = {theirs(p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()}
+                _bounded(lambda: producer.send_offsets_to_transaction(positions, group), limit)
+            _bounded(producer.commit_transaction, limit)
+        self._pending = []
+        self._open = False
+
+    def _check(self, record: Outgoing, future: Any) -> None:
+        if not future.is_done:
+            raise errors.KafkaTimeoutError(f"no answer for a record of {record.topic}")
+        if future.failed():
+            if isinstance(future.exception, _TOO_LARGE):
+                self._refuse(record, future.exception)
+            raise future.exception
+
+    def _refuse(self, record: Outgoing, error: BaseException) -> None:
+        if not is_dead_letter(record) or not record.value:
+            size = len(record.value or b"")
+            raise Fatal(
+                f"{record.topic} refused a record of {size} bytes ({describe(error)}); raise its max.message.bytes"
+            ) from error
+        self._refused.add(_fingerprint(record))
+
+    def abort(self) -> None:
+        """Undo the open transaction; a producer that cannot even do that is thrown away."""
+        if self._client is None or not self._open:
+            return
+        self._open = False
+        self._pending = []
+        try:
+            _bounded(self._client.abort_transaction, _ABORT_S)
+        except (errors.KafkaError, OSError):
+            # The next producer with this transactional.id ends the transaction on the broker.
+            self._discard()
+
+    def close(self) -> None:
+        """Let go of the producer."""
+        self.abort()
+        self._discard()
+
+    def _discard(self) -> None:
+        client, self._client = self._client, None
+        self._open = False
+        if client is not None:
+            threading.Thread(target=_close, args=(client,), daemon=True, name=f"close-{self._name}").start()
+
+    @property
+    def _producer(self) -> KafkaProducer:
+        if self._client is None:
+            raise Retryable("the producer is gone; start a new transaction")
+        return self._client
+
+
+def _fingerprint(record: Outgoing) -> bytes:
+    digest = hashlib.sha256(record.value or b"")
+    digest.update(repr((record.topic, record.headers)).encode())
+    return digest.digest()
+
+
+def _close(client: KafkaProducer) -> None:
+    # The client's close first waits for what is buffered, which a dead broker never takes.
+    try:
+        client.close(timeout=1)
+    except errors.KafkaTimeoutError:
+        client._sender.force_close()  # noqa: SLF001 - the public close gives up before it comes to this
+
+
+def _bounded(call: Callable[[], None], seconds: float) -> None:
+    """Run a client call that has no time limit of its own; raises ``KafkaTimeoutError`` past ``seconds``."""
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            failure.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise errors.KafkaTimeoutError(f"no answer within {seconds:g} s")
+    if failure:
+        raise failure[0]

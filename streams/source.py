@@ -1,0 +1,233 @@
+"""A consumer-group member over kafka-python that hands out columns and never loses its place silently."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from kafka import ConsumerRebalanceListener, KafkaConsumer, errors
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.structs import TopicPartition
+
+from streams.clients import ours, theirs, translated
+from streams.errors import Retryable
+from streams.offsets import resume_at
+from streams.ports import Batch, Partition
+from streams.settings import KafkaSettings
+
+_ANSWER_MS = 5_000
+_CLOSE_MS = 3_000
+
+_OFFSET = ConsumerRecord._fields.index("offset")
+_TIMESTAMP = ConsumerRecord._fields.index("timestamp")
+_KEY = ConsumerRecord._fields.index("key")
+_VALUE = ConsumerRecord._fields.index("value")
+_HEADERS = ConsumerRecord._fields.index("headers")
+
+
+def reading_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Return what every consumer of ours has in common: read committed, no own commits, no silent reset.
+
+    A fetch waits for one byte, so a quiet topic is answered at once, and takes up to 4 MiB a partition: the
+    fixed cost of a request then spreads over thousands of events, while ``fetch_bytes`` bounds the memory.
+    """
+    return {
+        "isolation_level": "read_committed",
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+        "allow_auto_create_topics": False,
+        "fetch_min_bytes": 1,
+        "fetch_max_wait_ms": 250,
+        "max_partition_fetch_bytes": settings.partition_fetch_bytes,
+        "fetch_max_bytes": settings.fetch_bytes,
+        "receive_message_max_bytes": settings.fetch_bytes + settings.max_message_bytes,
+        "metrics_enabled": False,
+    }
+
+
+def to_batch(partition: Partition, records: Sequence[Any], next_offset: int) -> Batch:
+    """Turn one partition's records into columns; O(n), the rows are transposed in C."""
+    if not records:
+        empty = np.empty(0, dtype=np.int64)
+        return Batch(partition, empty, empty, (), (), next_offset)
+    columns = tuple(zip(*records, strict=True))
+    headers = columns[_HEADERS]
+    return Batch(
+        partition=partition,
+        offsets=np.array(columns[_OFFSET], dtype=np.int64),
+        timestamps=np.array(columns[_TIMESTAMP], dtype=np.int64),
+        keys=columns[_KEY],
+        values=columns[_VALUE],
+        next_offset=next_offset,
+        headers=tuple(tuple(h) for h in headers) if any(headers) else (),
+    )
+
+
+class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python has no types
+    """Holds back every newly assigned partition until the loop has restored its state and seeks.
+
+    The client calls it from its network thread, inside ``poll``.
+    """
+
+    def __init__(self, source: "KafkaSource") -> None:
+        self._source = source
+
+    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        del revoked
+        self._source.unsettle()
+
+    def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
+        del lost
+        self._source.unsettle()
+
+    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._source.settle(assigned)
+
+
+class KafkaSource:
+    """The ``Source`` of one replica of a role: static member, range assignor, read committed.
+
+    Nothing is connected before ``subscribe``. A partition gives no records until ``seek``.
+    """
+
+    def __init__(self, settings: KafkaSettings, role: str) -> None:
+        self._settings = settings
+        self._role = role
+        self._client: KafkaConsumer | None = None
+        self._assigned: frozenset[Partition] = frozenset()
+        self._joined = False
+        self._changed = False
+        self._positions: dict[Partition, int] = {}
+        self._expired: dict[Partition, int] = {}
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Join the group for these topics; raises ``Retryable`` while no broker answers."""
+        settings = self._settings
+        with translated(f"connect to Kafka at {settings.bootstrap}"):
+            self._client = KafkaConsumer(
+                group_id=settings.group(self._role),
+                group_instance_id=settings.member(self._role),
+                partition_assignment_strategy=[RangePartitionAssignor],
+                session_timeout_ms=settings.session_timeout,
+                heartbeat_interval_ms=max(settings.session_timeout // 10, 100),
+                max_poll_interval_ms=settings.max_poll_interval,
+                **reading_options(settings),
+                **settings.connection(settings.member(self._role)),
+            )
+            self._client.subscribe(topics=list(topics), listener=_Assignments(self))
+
+    def unsettle(self) -> None:
+        """Note that the assignment is being taken away; called by the client."""
+        self._assigned = frozenset()
+        self._joined = False
+        self._changed = True
+
+    def settle(self, assigned: set[TopicPartition]) -> None:
+        """Note a new assignment and hold its partitions back; called by the client."""
+        for partition in assigned:
+            self._consumer.pause(partition)
+            # A position must exist, or the client would look for a committed one and refuse to go on without.
+            self._consumer.seek(partition, 0)
+        self._assigned = frozenset(ours(partition) for partition in assigned)
+        self._positions = {}
+        self._joined = True
+        self._changed = True
+
+    def poll(self, timeout_s: float, max_records: int) -> list[Batch]:
+        """Return what has arrived; an empty batch tells that a position moved past markers only."""
+        with translated("read"):
+            try:
+                fetched = self._consumer.poll(timeout_ms=int(timeout_s * 1_000), max_records=max_records)
+            except errors.OffsetOutOfRangeError as error:
+                self._resume_after_expiry(error.args[0])
+                return []
+        if self._changed:
+            return []
+        batches = []
+        for partition in tuple(self._positions):
+            records = fetched.get(theirs(partition), ())
+            position = self._position(partition)
+            if records or position != self._positions[partition]:
+                self._positions[partition] = position
+                batches.append(to_batch(partition, records, position))
+        return batches
+
+    def _position(self, partition: Partition) -> int:
+        with translated(f"find the position of {partition.topic}/{partition.index}"):
+            position = self._consumer.position(theirs(partition), timeout_ms=_ANSWER_MS)
+        if position is None:
+            raise Retryable(f"the position of {partition.topic}/{partition.index} is being checked by the broker")
+        return int(position)
+
+    def _resume_after_expiry(self, out_of_range: Mapping[TopicPartition, int]) -> None:
+        bounds = self.bounds([ours(partition) for partition in out_of_range])
+        for partition, (first, end) in bounds.items():
+            offset, lost = resume_at(partition, out_of_range[theirs(partition)], (first, end))
+            self._expired[partition] = self._expired.get(partition, 0) + lost
+            self.seek(partition, offset)
+
+    def expired(self) -> Mapping[Partition, int]:
+        """Return how many offsets retention removed before they were read, since this process began."""
+        return dict(self._expired)
+
+    def assignment(self) -> frozenset[Partition]:
+        """Return what is assigned now."""
+        return self._assigned
+
+    def joined(self) -> bool:
+        """Return whether the group has given this member its share, which may be nothing."""
+        return self._joined
+
+    def take_rebalance(self) -> bool:
+        """Return whether the assignment changed since the last call."""
+        changed, self._changed = self._changed, False
+        return changed
+
+    def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Return committed offsets, after open transactions that carry offsets have ended."""
+        found = {}
+        for partition in partitions:
+            with translated(f"read the committed offset of {partition.topic}/{partition.index}"):
+                offset = self._consumer.committed(theirs(partition), timeout_ms=self._settings.transaction_timeout)
+            if offset is not None:
+                found[partition] = int(offset)
+        return found
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """Move the position of an assigned partition and let its records flow."""
+        with translated(f"seek {partition.topic}/{partition.index}"):
+            self._consumer.seek(theirs(partition), int(offset))
+            self._consumer.resume(theirs(partition))
+        self._positions[partition] = int(offset)
+
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, tuple[int, int]]:
+        """Return the first and the end offset (read committed) of partitions."""
+        return offset_bounds(self._consumer, partitions)
+
+    def group(self) -> Any:
+        """Return the group metadata that fences a zombie's transaction."""
+        return self._consumer.group_metadata()
+
+    def close(self) -> None:
+        """Let go of the connection; a static member stays in the group until its session ends."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            with translated("close the consumer"):
+                client.close(autocommit=False, timeout_ms=_CLOSE_MS)
+
+    @property
+    def _consumer(self) -> KafkaConsumer:
+        if self._client is None:
+            raise Retryable("not connected to Kafka")
+        return self._client
+
+
+def offset_bounds(consumer: KafkaConsumer, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+    """Return first and end offsets as the consumer's isolation level sees them; raises ``Retryable``."""
+    wanted = [theirs(partition) for partition in partitions]
+    if not wanted:
+        return {}
+    with translated("ask for the bounds of partitions"):
+        first = consumer.beginning_offsets(wanted, timeout_ms=_ANSWER_MS)
+        end = consumer.end_offsets(wanted, timeout_ms=_ANSWER_MS)
+    return {ours(p): (int(first[p]), int(end[p])) for p in wanted}

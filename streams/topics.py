@@ -1,0 +1,113 @@
+"""Making sure that topics exist as they must: created when absent, refused when their shape would break the maths."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from kafka import KafkaAdminClient, errors
+from kafka.admin import NewTopic
+
+from contracts.topics import Topic, Topics, dead_letter_topic
+from streams.clients import translated
+from streams.errors import Fatal
+from streams.settings import MIB, KafkaSettings
+
+DEAD_LETTER_SLACK = 64 * 1024
+DEAD_LETTER_RETENTION_MS = 14 * 86_400_000
+_DEFAULT_MAX_BYTES = 1_048_588
+
+
+@contextmanager
+def admin_client(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
+    """Yield an admin client; raises ``Retryable`` while no broker answers."""
+    with translated(f"connect to Kafka at {settings.bootstrap}"):
+        client = KafkaAdminClient(**settings.connection(f"{settings.prefix}.admin"))
+    try:
+        yield client
+    finally:
+        with translated("close the admin client"):
+            client.close()
+
+
+def partition_counts(admin: KafkaAdminClient, names: Iterable[str]) -> dict[str, int]:
+    """Return the number of partitions of the topics that exist."""
+    with translated("list topics"):
+        existing = set(admin.list_topics())
+        wanted = [name for name in names if name in existing]
+        described = admin.describe_topics(wanted) if wanted else []
+    return {_name(entry): len(entry["partitions"]) for entry in described}
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("topic") or entry["name"])
+
+
+def create(admin: KafkaAdminClient, topics: Iterable[Topic], replication: int | None = None) -> list[str]:
+    """Create the topics that do not exist and return their names; one that appears meanwhile is fine."""
+    wanted = list(topics)
+    existing = partition_counts(admin, [topic.name for topic in wanted])
+    new = [topic for topic in wanted if topic.name not in existing]
+    for topic in new:
+        request = NewTopic(
+            topic.name,
+            num_partitions=topic.partitions,
+            replication_factor=replication or -1,
+            topic_configs=topic.config(),
+        )
+        with translated(f"create topic {topic.name}"):
+            try:
+                admin.create_topics([request])
+            except errors.TopicAlreadyExistsError:
+                continue
+    return [topic.name for topic in new]
+
+
+def ensure_internal(settings: KafkaSettings, topics: Topics) -> list[str]:
+    """Create our own topics; raises ``Fatal`` when one exists with another number of partitions.
+
+    The partition of a model or an event id is computed from the number of partitions, so it may never change.
+    """
+    with admin_client(settings) as admin:
+        created = create(admin, topics.all(), settings.replication)
+        counts = partition_counts(admin, [topic.name for topic in topics.all()])
+    wrong = [
+        f"{topic.name} has {counts[topic.name]} partitions, must have {topic.partitions}"
+        for topic in topics.all()
+        if counts.get(topic.name, topic.partitions) != topic.partitions
+    ]
+    if wrong:
+        raise Fatal(
+            f"{'; '.join(wrong)}. Keys are placed by this number: delete the topic, or choose another kafka.prefix"
+        )
+    return created
+
+
+def input_topic(name: str, *, partitions: int = 3, retention_ms: int = -1) -> Topic:
+    """Return an input topic as the demo and ``check --create`` make it."""
+    return Topic(name, partitions, "delete", retention_ms, "event_id", "events")
+
+
+def dead_letter_for(source: str, source_max_bytes: int = _DEFAULT_MAX_BYTES) -> Topic:
+    """Return the dead-letter topic of an input: it takes the source's largest record and our headers."""
+    return Topic(
+        dead_letter_topic(source),
+        1,
+        "delete",
+        DEAD_LETTER_RETENTION_MS,
+        "the record's own",
+        "rejected records, byte-identical",
+        min(source_max_bytes + DEAD_LETTER_SLACK, 64 * MIB),
+    )
+
+
+def ensure_inputs(
+    settings: KafkaSettings, inputs: Iterable[str], *, create_inputs: bool, partitions: int = 3
+) -> list[str]:
+    """Create the inputs' dead-letter topics, and the inputs themselves if asked; returns inputs that are absent."""
+    names = sorted(set(inputs))
+    with admin_client(settings) as admin:
+        if create_inputs:
+            create(admin, [input_topic(name, partitions=partitions) for name in names], settings.replication)
+        existing = partition_counts(admin, names)
+        create(admin, [dead_letter_for(name) for name in names], settings.replication)
+    return [name for name in names if name not in existing]
