@@ -28,7 +28,7 @@ class _Record(msgspec.Struct, frozen=True, array_like=True, tag_field="t"):
     pass
 
 
-class PaneDelta(_Record, tag="pane"):
+class PaneDelta(_Record, frozen=True, tag="pane"):
     """Additive counts of one (model, version, digest, source, segment, pane), a block of the layout's vector.
 
     ``start`` and ``length`` are event-time milliseconds; ``first`` is the block's first position in a vector of
@@ -52,7 +52,7 @@ class PaneDelta(_Record, tag="pane"):
         return np.frombuffer(self.counts, dtype="<i8")
 
 
-class Progress(_Record, tag="progress"):
+class Progress(_Record, frozen=True, tag="progress"):
     """How far one input partition has been tallied: next offset, event clock (ms) and whether it is at its end."""
 
     topic: str
@@ -63,7 +63,7 @@ class Progress(_Record, tag="progress"):
     idle: bool
 
 
-class ArmDelta(_Record, tag="arm"):
+class ArmDelta(_Record, frozen=True, tag="arm"):
     """What one version did in one pane, in bins that all versions share, so that two arms can be compared.
 
     ``scores`` is int64[SCORE_BINS] over predictions; ``errors`` counts null predictions; ``positives`` counts
@@ -83,7 +83,7 @@ class ArmDelta(_Record, tag="arm"):
     scores: bytes
 
 
-class OutcomeDelta(_Record, tag="outcome"):
+class OutcomeDelta(_Record, frozen=True, tag="outcome"):
     """Predictions of one version and pane that met their label: the pane is that of the prediction.
 
     ``confusion`` is int64[4]: true positive, false positive, false negative, true negative at the version's
@@ -105,7 +105,7 @@ class OutcomeDelta(_Record, tag="outcome"):
     age_ms: int
 
 
-class JoinBatch(_Record, tag="join"):
+class JoinBatch(_Record, frozen=True, tag="join"):
     """Rows of one side for the label join, one model (and version), as a structured array ``JOIN_ROW``."""
 
     side: str
