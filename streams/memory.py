@@ -45,36 +45,33 @@ class MemorySource:
         """Return what is there; waits up to ``timeout_s`` for something."""
         self._log.check()
         with self._log.changed:
-            self._settle()
-            if self._changed:
-                return []
-            batches = self._take(max_records)
-            if not batches and timeout_s > 0:
+            batches = self._take(max_records) if self._settled() else []
+            if not batches and not self._changed and timeout_s > 0:
                 self._log.changed.wait(timeout_s)
-                self._settle()
-                batches = [] if self._changed else self._take(max_records)
+                batches = self._take(max_records) if self._settled() else []
         return batches
 
-    def _settle(self) -> None:
-        """Notice a rebalance: what was assigned is taken away until the loop has restored its state."""
+    def _settled(self) -> bool:
+        """Return whether the assignment still stands; after a rebalance the loop must first restore its state."""
         group = self._group
         if group.members.get(self._instance) is not self._member:
             raise Fenced(f"another process runs as {self._name}.{self._instance}; give each its own kafka.instance")
         if group.generation == self._generation:
-            return
+            return not self._changed
         counts = {topic: len(self._log.partitions(topic)) for topics in group.topics.values() for topic in topics}
         self._assigned = share(group.topics, counts, self._instance)
         self._generation = group.generation
         self._positions = {}
         self._changed = True
+        return False
 
     def _take(self, max_records: int) -> list[Batch]:
         batches = []
         left = max_records
-        for partition, position in sorted(self._positions.items()):
+        for partition, wanted in sorted(self._positions.items()):
             log = self._log.at(partition)
-            if position < log.first:
-                position, lost = resume_at(partition, position, (log.first, log.end))
+            position, lost = resume_at(partition, wanted, (log.first, log.end))
+            if lost:
                 self._expired[partition] = self._expired.get(partition, 0) + lost
             if left <= 0 or position >= log.end:
                 continue

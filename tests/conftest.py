@@ -2,10 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from streams.broker import FoundBroker, find_broker
+from streams.errors import Fatal
 
 # A deadline would test the machine. People search with new examples each time, CI repeats its own.
 settings.register_profile("person", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -27,3 +30,15 @@ def tool() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FoundBroker]:
+    """Yield a real Kafka for the whole session; without one the test is skipped, and in CI it fails."""
+    try:
+        with find_broker(tmp_path_factory.mktemp("kafka")) as broker:
+            yield broker
+    except Fatal as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
