@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from monitor.core.cells import Counts, NumericCells, rank_grid
+from monitor.core.cells import Counts
+from monitor.core.coarse import coarse_cells
 from monitor.core.column import Categories, Column, Floats, Integers
 from monitor.core.dependence import (
     BLOCKS,
@@ -81,17 +82,6 @@ def adopt(reference: Reference, columns: Mapping[str, Column], timeline: Timelin
     return replace(reference, subjects=tuple(subjects), traffic=traffic)
 
 
-def coarse(subject: Subject, panes: Counts) -> Counts:
-    """Return counts [T, C] on about twenty cells and missing, int64[T, K]: what floors and seasons are measured on."""
-    if not isinstance(subject.cells, NumericCells):
-        return panes
-    grid = rank_grid(subject.counts[:-1])
-    grid = np.append(grid, grid.max() + 1)
-    out = np.zeros((len(panes), int(grid.max()) + 1), np.int64)
-    np.add.at(out.T, grid, panes.T)
-    return out
-
-
 def excess_floor(blocks: Counts) -> float:
     """Return the natural movement between blocks [D, K] in TV, 0 where sampling alone explains it.
 
@@ -158,7 +148,7 @@ def _learn(
         np.add.at(by_hour, by_pane, panes)
         kept = fold_strata(by_hour, strata) if strata == HOURS_OF_WEEK else by_hour
     blocks = _blocks(panes, timeline)
-    floor = excess_floor(coarse(subject, blocks))
+    floor = excess_floor(coarse_cells(subject, blocks))
     return replace(subject, phi=phi, day_floor=floor, strata=kept, repeats=longest_run(column))
 
 
@@ -194,7 +184,9 @@ def _strata(
         column = columns.get(subject.name)
         if column is None:
             continue
-        panes = coarse(subject, subject.cells.tally(column, timeline.group, timeline.panes)[:, : subject.cells.count])
+        panes = coarse_cells(
+            subject, subject.cells.tally(column, timeline.group, timeline.panes)[:, : subject.cells.count]
+        )
         season = np.zeros((HOURS_OF_DAY, panes.shape[1]), np.int64)
         np.add.at(season, hours % HOURS_OF_DAY, panes)
         if excess_floor(season) > SEASON:

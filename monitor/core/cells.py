@@ -182,6 +182,15 @@ def _histogram(group: Integers, cell: Integers, groups: int, cells: int) -> Coun
     return counted
 
 
+def cell_of(cells: Cells, column: Column) -> Integers:
+    """Return the cell of each row of a column, int64[n], whatever kind the column has."""
+    if isinstance(cells, NumericCells):
+        numeric = _as_numbers(column) if isinstance(column, Categories) else column
+        cell = cells.index(numeric.values)
+        return cell if numeric.status is None else np.where(numeric.status == 0, cell, cells.count - 1)
+    return cells.index(_as_categories(column) if isinstance(column, Numbers) else column)[0]
+
+
 def octave(values: Floats) -> Integers:
     """Return the bucket of floor(log2 |x|) + 1, clipped to ``OCTAVES`` buckets from 2**-32; 1.0 is in bucket 33."""
     bucket: Integers = np.clip(np.frexp(values)[1] - LOWEST_OCTAVE, 0, OCTAVES - 1).astype(np.int64)

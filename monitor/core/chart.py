@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from contracts.messages import State, SubjectType
-from monitor.core.cells import QUALITY, Counts, NumericCells, rank_grid
+from monitor.core.cells import QUALITY, Counts, NumericCells
+from monitor.core.coarse import coarse_cells
 from monitor.core.distance import Distance, distances, positions_of
 from monitor.core.reasons import Unknown
 from monitor.core.reference import Subject
@@ -47,11 +46,7 @@ def measure(subject: Subject, counts: Counts) -> Mapping[str, Distance]:
     cells = subject.cells
     if not isinstance(cells, NumericCells):
         return distances(counts, subject.counts, ordered=False)
-    grid = rank_grid(subject.counts[:-1])
-    grid = np.append(grid, grid.max() + 1)
-    size = int(grid.max()) + 1
-    coarse = np.bincount(grid, weights=counts, minlength=size)
-    reference = np.bincount(grid, weights=subject.counts, minlength=size)
+    coarse, reference = coarse_cells(subject, counts), coarse_cells(subject, subject.counts)
     found = dict(distances(coarse, reference, ordered=False))
     if counts[:-1].any():
         positions = positions_of(cells.edges, cells.low, cells.high)

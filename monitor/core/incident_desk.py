@@ -10,6 +10,7 @@ from contracts.messages import Level, SubjectType, Verdict, VerdictKind
 from monitor.core.cause import name_cause
 from monitor.core.cells import QUALITY, Counts
 from monitor.core.chart import measure
+from monitor.core.coarse import coarse_cells
 from monitor.core.decision import Named, recovered_verdict, refusal_of, verdict_of
 from monitor.core.drift import Drift
 from monitor.core.finding import NONE, PAGE, Finding
@@ -18,7 +19,7 @@ from monitor.core.outcomes import RecentOutcomes, explain_errors
 from monitor.core.pane import Pane
 from monitor.core.performance import OutcomePane
 from monitor.core.recent import Recent
-from monitor.core.recovery import Recovery, coarse_cells
+from monitor.core.recovery import Recovery
 from monitor.core.reference import Reference
 
 _DRIFTS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})

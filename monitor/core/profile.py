@@ -9,7 +9,16 @@ import numpy.typing as npt
 from contracts.identity import content_id
 from contracts.messages import SubjectType
 from contracts.wire import SCORE_BINS, score_bin
-from monitor.core.cells import QUALITY, Cells, Counts, NumericCells, boolean_cells, categorical_cells, numeric_cells
+from monitor.core.cells import (
+    QUALITY,
+    Cells,
+    Counts,
+    NumericCells,
+    boolean_cells,
+    categorical_cells,
+    cell_of,
+    numeric_cells,
+)
 from monitor.core.column import Categories, Column, Floats, Integers, Numbers, categories, numbers
 from monitor.core.reference import Kind, Labels, Reference, Subject, Task
 from monitor.core.schema import Array, Schema, infer_schema
@@ -281,13 +290,8 @@ def _count(cells: Cells, column: Column, weights: Floats | None) -> tuple[Counts
         quality[QUALITY.index("unseen")] = _singletons(column)
     if weights is None:
         return counts, quality
-    cell = cells.index(column.values) if isinstance(cells, NumericCells) and isinstance(column, Numbers) else None
-    if cell is None and isinstance(column, Categories) and not isinstance(cells, NumericCells):
-        cell = cells.index(column)[0]
-    if cell is None:
-        raise ValueError("a weighted profile needs columns of the kind they are counted as")
     scale = effective_rows(weights) / rows
-    return weighted_counts(cell, weights, cells.count), np.round(quality * scale).astype(np.int64)
+    return weighted_counts(cell_of(cells, column), weights, cells.count), np.round(quality * scale).astype(np.int64)
 
 
 def _singletons(column: Categories) -> int:

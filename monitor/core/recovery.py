@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from monitor.core.cells import Counts, NumericCells, rank_grid
+from monitor.core.cells import Counts
 from monitor.core.column import Floats
 from monitor.core.distance import distances
-from monitor.core.reference import Subject
 
 THRESHOLD = math.log(1_000.0)
 _PRIOR_ROWS = 20.0
@@ -67,12 +66,3 @@ class Recovery:
     def _near(self) -> bool:
         found = distances(self.latest, self.reference, ordered=False)
         return bool(found) and found["tv"].value <= 0.5 * self.effect
-
-
-def coarse_cells(subject: Subject, counts: Counts) -> Counts:
-    """Return a subject's counts on about twenty cells of near equal reference mass and missing; categories as are."""
-    if not isinstance(subject.cells, NumericCells):
-        return counts
-    grid = rank_grid(subject.counts[:-1])
-    grid = np.append(grid, grid.max() + 1)
-    return np.bincount(grid, weights=counts, minlength=int(grid.max()) + 1).astype(np.int64)

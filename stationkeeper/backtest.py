@@ -1,0 +1,219 @@
+"""``stationkeeper backtest``: replay a file through the judge and print one JSON line a verdict."""
+
+import json
+import sys
+import time as clock
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from contracts.messages import Level, Verdict, VerdictKind
+from contracts.times import parse_duration
+from monitor.core.budget import Budget, parse_budget
+from monitor.core.reference import Reference
+from monitor.core.reference_json import InvalidReference, load
+from stationkeeper.replay.driver import RENEW_MOST, Replay, ReplaySettings, json_line
+from stationkeeper.replay.table import BadInput, Table, read_table
+
+MINUTE_MS = 60_000
+EXIT_USAGE = 2
+DEFAULT_ROWS = "100000"
+DEFAULT_DURATION = "30d"
+_LEVELS = {Level.PAGE: 3, Level.WARN: 2, Level.INFORM: 1}
+
+
+def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
+    file: Annotated[Path, typer.Argument(help="Table (CSV, Parquet) or events (JSONL).")],
+    reference: Annotated[Path | None, typer.Option(help="Reference made by `stationkeeper profile`.")] = None,
+    reference_rows: Annotated[int | None, typer.Option(help="Or: the first N rows are the reference.")] = None,
+    time: Annotated[str | None, typer.Option(help="Column with the time; without it row number is time.")] = None,
+    time_unit: Annotated[str, typer.Option(help="What a number in --time counts: ms or s.")] = "ms",
+    prediction: Annotated[str | None, typer.Option(help="Column with the prediction (score or class).")] = None,
+    label: Annotated[str | None, typer.Option(help="Column with what turned out to be true.")] = None,
+    label_delay: Annotated[str | None, typer.Option(help="How much later a label is known: duration or rows.")] = None,
+    features: Annotated[str | None, typer.Option(help="Columns to watch, a,b,c; default every other column.")] = None,
+    categorical: Annotated[str | None, typer.Option(help="Number columns that are codes of categories, d,e.")] = None,
+    false_alarms_every: Annotated[
+        str | None, typer.Option(help="Budget: one false page every N rows or e.g. 30d.")
+    ] = None,
+    pane: Annotated[str | None, typer.Option(help="Length of a pane: rows or a duration.")] = None,
+    renew: Annotated[
+        str, typer.Option(help="After a page, build a new reference from this many rows (auto, N, never).")
+    ] = "auto",
+    level: Annotated[Level, typer.Option(help="Quietest verdicts to print.")] = Level.PAGE,
+    effect_floor: Annotated[float, typer.Option(help="Share of the traffic that may move without being drift.")] = 0.02,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and summary on stderr.")] = False,
+) -> None:
+    """Judge a file as the daemon would have: one JSON line a verdict on stdout, a summary on stderr."""
+    try:
+        table = read_table(file, time=time, time_unit=time_unit, prediction=prediction, label=label)
+        settings = _settings(
+            table,
+            reference_rows=None if reference else reference_rows,
+            label_delay=label_delay,
+            features=features,
+            categorical=categorical,
+            every=false_alarms_every,
+            pane=pane,
+            renew=renew,
+            effect_floor=effect_floor,
+        )
+        given = _load(reference) if reference else None
+        run(table, settings, reference=given, level=level, out=sys.stdout, err=None if quiet else sys.stderr)
+    except (BadInput, InvalidReference, ValueError) as error:
+        typer.echo(f"backtest: {error}", err=True)
+        raise typer.Exit(EXIT_USAGE) from error
+
+
+def run(
+    table: Table,
+    settings: ReplaySettings,
+    *,
+    reference: Reference | None = None,
+    level: Level = Level.PAGE,
+    out: TextIO,
+    err: TextIO | None = None,
+) -> Replay:
+    """Replay a table, print its verdicts to ``out`` as JSON lines and progress and a summary to ``err``.
+
+    A line is printed for each page, for the first verdict of each further kind that joins its incident, and for each
+    recovery of an incident; a lower ``level`` prints the others too.
+    """
+    began = clock.monotonic()
+    replay = Replay(table, settings, reference)
+    bar = _Progress(len(table), err)
+    for verdict, _ in replay.run(bar.update):
+        counted = f"{verdict.kind.value} {verdict.level.value}"
+        replay.summary.verdicts[counted] = replay.summary.verdicts.get(counted, 0) + 1
+        replay.summary.pages += verdict.level is Level.PAGE
+        if _shown(verdict, level):
+            out.write(json.dumps(json_line(verdict, table), ensure_ascii=False) + "\n")
+            out.flush()
+    bar.done()
+    if err is not None:
+        _summarise(replay, settings, clock.monotonic() - began, err)
+    return replay
+
+
+def _shown(verdict: Verdict, level: Level) -> bool:
+    if _LEVELS[verdict.level] >= _LEVELS[level]:
+        return True
+    joined = verdict.incident is not None and verdict.level is Level.WARN
+    return joined or verdict.kind is VerdictKind.RECOVERED
+
+
+def _settings(
+    table: Table,
+    *,
+    reference_rows: int | None,
+    label_delay: str | None,
+    features: str | None,
+    categorical: str | None,
+    every: str | None,
+    pane: str | None,
+    renew: str,
+    effect_floor: float,
+) -> ReplaySettings:
+    timed = table.times is not None
+    rows = reference_rows or 0
+    length = _length(pane, "--pane", timed=timed) if pane else _default_pane(table, rows)
+    return ReplaySettings(
+        budget=_budget(every, timed=timed),
+        pane=length,
+        window=20 * length,
+        reference_rows=reference_rows,
+        delay=_length(label_delay, "--label-delay", timed=timed) if label_delay else 0,
+        renew=_renew(renew, rows),
+        features=_names(features),
+        categorical=_names(categorical) or (),
+        delta=effect_floor,
+    )
+
+
+def _budget(every: str | None, *, timed: bool) -> Budget:
+    text = every or (DEFAULT_DURATION if timed else DEFAULT_ROWS)
+    if text.replace("_", "").isdigit():
+        return Budget(1.0, float(text), "rows")
+    try:
+        span = parse_duration(text)
+    except ValueError:
+        return parse_budget(text)
+    if not timed:
+        raise BadInput(f"--false-alarms-every {text}: without --time the clock is rows; write a number of rows")
+    return Budget(1.0, span / MINUTE_MS, "minutes")
+
+
+def _length(text: str, option: str, *, timed: bool) -> int:
+    if text.replace("_", "").isdigit():
+        if timed and int(text):
+            raise BadInput(f"{option} {text}: rows, but the table has times; write a duration such as 1h")
+        return int(text)
+    if not timed:
+        raise BadInput(f"{option} {text}: without --time the clock is rows; write a number of rows")
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise BadInput(f"{option}: {error}") from error
+
+
+def _default_pane(table: Table, reference_rows: int) -> int:
+    """A hundred panes in the reference: 10 to 100 rows, or the duration from a list that comes nearest to 50 rows."""
+    if table.times is None:
+        return max(10, min(100, reference_rows // 100)) if reference_rows else 50
+    span = max(int(table.times[-1] - table.times[0]), 1)
+    wanted = 50 * span / len(table)
+    return min((60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 604_800_000), key=lambda ms: abs(ms / wanted - 1))
+
+
+def _renew(text: str, reference_rows: int) -> int:
+    if text == "never":
+        return 0
+    if text == "auto":
+        return min(reference_rows, RENEW_MOST)
+    if text.isdigit():
+        return int(text)
+    raise BadInput(f"--renew {text}: must be auto, never or a number of rows")
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else None
+
+
+def _load(path: Path) -> Reference:
+    if not path.exists():
+        raise BadInput(f"--reference {path}: no such file; make one with `stationkeeper profile`")
+    return load(path.read_bytes())
+
+
+class _Progress:
+    """A line that is rewritten on a terminal, and nothing elsewhere."""
+
+    def __init__(self, rows: int, err: TextIO | None) -> None:
+        self._rows, self._err = max(rows, 1), err if err is not None and err.isatty() else None
+        self._shown = -1
+
+    def update(self, rows: int) -> None:
+        percent = 100 * rows // self._rows
+        if self._err is not None and percent != self._shown:
+            self._shown = percent
+            self._err.write(f"\r{percent:3d} % of {self._rows} rows")
+            self._err.flush()
+
+    def done(self) -> None:
+        if self._err is not None:
+            self._err.write("\r" + " " * 40 + "\r")
+
+
+def _summarise(replay: Replay, settings: ReplaySettings, seconds: float, err: TextIO) -> None:
+    summary, table = replay.summary, replay.table
+    unit = "ms" if table.times is not None else "rows"
+    err.write(
+        f"{summary.rows} rows, {summary.panes} panes of {settings.pane} {unit} judged in {seconds:.1f} s "
+        f"({summary.rows / max(seconds, 1e-9):.0f} rows/s); {summary.references} reference(s)\n"
+    )
+    err.write(f"budget: false pages at most {settings.budget}\n")
+    err.writelines(f"note: {note}\n" for note in summary.notes)
+    err.writelines(f"{count:6d} {kind}\n" for kind, count in sorted(summary.verdicts.items()))
+    if not summary.verdicts:
+        err.write("no verdict\n")

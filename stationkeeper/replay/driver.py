@@ -1,0 +1,321 @@
+"""Replay a table through the judge's core, pane by pane: the same watch, decisions and draws as on a live stream."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from contracts.messages import Verdict, VerdictKind
+from contracts.wire import SCORE_BINS, score_bin
+from monitor.core.adoption import Timeline, adopt, error_phi
+from monitor.core.budget import Budget
+from monitor.core.column import Column, categories
+from monitor.core.pane import Pane
+from monitor.core.performance import OutcomePane
+from monitor.core.profile import infer_task, labels_of, outcomes, positive_class, profile
+from monitor.core.reference import Reference, Task
+from monitor.core.watch import Outcome, Watch, WatchSettings
+from monitor.profiling import subject_columns
+from stationkeeper.replay.stand_in import StandIn, fit_stand_in
+from stationkeeper.replay.table import Array, BadInput, Table
+
+CHUNK = 256
+MAX_GAP = 100_000
+RENEW_MOST = 2_000
+_NEVER = np.iinfo(np.int64).max
+_DRIFT = frozenset(
+    {VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT, VerdictKind.PERFORMANCE, VerdictKind.CONCEPT_DRIFT}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySettings:
+    """What a replay is told. Lengths are ms where the table has times, else rows.
+
+    ``delay`` is how long after its row a label is known. ``renew`` is the number of rows after a page from which a new
+    reference is built, as a retrained model would bring one; 0 keeps the reference, so only the first change shows.
+    """
+
+    budget: Budget
+    pane: int
+    window: int
+    reference_rows: int | None = None
+    delay: int = 0
+    renew: int = 0
+    features: tuple[str, ...] | None = None
+    categorical: tuple[str, ...] = ()
+    threshold: float | None = None
+    delta: float = 0.02
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a replay did, for the last lines on stderr."""
+
+    rows: int = 0
+    panes: int = 0
+    references: int = 0
+    pages: int = 0
+    verdicts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    thresholds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A reference in force from a row on, with the model that answers where the table has no predictions."""
+
+    reference: Reference
+    first_row: int
+    model: StandIn | None
+    task: Task | None
+
+
+class Replay:
+    """One pass over a table; ``run`` yields each verdict as it falls, with the watch that gave it."""
+
+    def __init__(self, table: Table, settings: ReplaySettings, reference: Reference | None = None) -> None:
+        self.table, self.settings = table, settings
+        self.summary = Summary(rows=len(table))
+        if reference is None and not settings.reference_rows:
+            raise BadInput("a backtest needs --reference FILE or --reference-rows N")
+        rows = settings.reference_rows or 0
+        if reference is None and not 1 < rows < len(table):
+            raise BadInput(f"--reference-rows {rows}: the input has {len(table)} rows; leave some to judge")
+        self._judged = self._build(0, rows, 1) if reference is None else self._given(reference)
+
+    @property
+    def reference(self) -> Reference:
+        """The reference in force."""
+        return self._judged.reference
+
+    def run(self, progress: Callable[[int], None] | None = None) -> Iterator[tuple[Verdict, Watch]]:
+        """Yield verdicts in the order of the closed panes that decided them; ``progress`` gets rows done."""
+        while True:
+            judged = self._judged
+            watch = self._watch(judged.reference)
+            self.summary.references += 1
+            renew_at: int | None = None
+            for chunk_end, outcome in self._steps(judged, watch):
+                for verdict in outcome.verdicts:
+                    yield verdict, watch
+                if progress is not None:
+                    progress(chunk_end)
+                if renew_at is None and self.settings.renew and any(i.kind in _DRIFT for i in outcome.opened):
+                    renew_at = chunk_end + self.settings.renew
+                if renew_at is not None and chunk_end >= renew_at and chunk_end < len(self.table):
+                    self._judged = self._build(renew_at - self.settings.renew, renew_at, self.summary.references + 1)
+                    break
+            else:
+                return
+
+    def _steps(self, judged: Judged, watch: Watch) -> Iterator[tuple[int, Outcome]]:
+        """Step the watch through the rows from the reference's first row on: (rows done, outcome) by pane."""
+        queue = _Labels(self, judged, watch)
+        last_end: int | None = None
+        for pane in self._panes(judged):
+            if last_end is not None and pane.start > last_end:
+                self._silence(watch, last_end, pane)
+            self.summary.panes += 1
+            outcome = watch.step(pane)
+            last_end = pane.end
+            late = queue.until(pane)
+            done = (pane.last_row if pane.last_row is not None else -1) + 1
+            yield done, _joined(outcome, late)
+
+    def _panes(self, judged: Judged) -> Iterator[Pane]:
+        """Closed panes with rows, tallied a chunk at a time; their rows are numbered by position in the table."""
+        first, layout = judged.first_row, judged.reference.layout
+        rows = len(self.table)
+        length = self.settings.pane
+        keys = np.arange(rows) // length if self.table.times is None else self.table.times // length
+        starts = np.flatnonzero(np.append(True, keys[first + 1 :] != keys[first:-1])) + first
+        ends = np.append(starts[1:], rows)
+        for at in range(0, len(starts), CHUNK):
+            begin, stop = starts[at : at + CHUNK], ends[at : at + CHUNK]
+            low, high = int(begin[0]), int(stop[-1])
+            group = np.repeat(np.arange(len(begin)), stop - begin)
+            columns = self._columns(judged, low, high)
+            vectors = layout.tally(columns, group, stop - begin)
+            for k in range(len(begin)):
+                start = int(keys[begin[k]]) * length
+                yield Pane(start, length, int(stop[k] - begin[k]), vectors[k], int(stop[k]) - 1, int(begin[k]))
+
+    def _columns(self, judged: Judged, low: int, high: int) -> dict[str, Column]:
+        return subject_columns(judged.reference, self.table.rows(low, high), self.table.prediction)
+
+    def _silence(self, watch: Watch, end: int, pane: Pane) -> None:
+        """Empty panes between two that hold rows: time passes for windows and volume, and costs almost nothing."""
+        gap = min((pane.start - end) // pane.length, MAX_GAP)
+        nothing = np.zeros_like(pane.counts)
+        for k in range(gap):
+            watch.step(Pane(end + k * pane.length, pane.length, 0, nothing))
+
+    def _watch(self, reference: Reference) -> Watch:
+        settings = self.settings
+        watch = Watch(
+            reference, settings=WatchSettings(budget=settings.budget, window=settings.window, delta=settings.delta)
+        )
+        for drift in watch.drifts:
+            for planned, limit in zip(drift.plan.subjects, drift.detector.log_threshold, strict=True):
+                self.summary.thresholds[planned.name] = float(limit)
+        return watch
+
+    def _given(self, reference: Reference) -> Judged:
+        missing = [s.name for s in reference.features if s.name not in self.table.columns]
+        if len(missing) == len(reference.features):
+            raise BadInput(f"the input has none of the reference's features ({', '.join(missing[:10])})")
+        if missing:
+            self.summary.notes.append(f"not in the input, counted as absent: {', '.join(missing)}")
+        if not reference.adopted:
+            self.summary.notes.append("the reference has no order of time: rows are taken as independent")
+        return Judged(reference, 0, None, reference.task)
+
+    def _build(self, first: int, last: int, version: int) -> Judged:
+        """Profile rows [first, last) as the reference in force from ``last`` on."""
+        table, settings = self.table, self.settings
+        columns = table.rows(first, last)
+        label = columns.pop(table.label) if table.label else None
+        name = table.version if version == 1 else f"{table.version}+{version - 1}"
+        reference = profile(
+            columns,
+            model=table.model,
+            version=name,
+            features=settings.features,
+            prediction=table.prediction,
+            categorical=[c for c in settings.categorical if c in columns],
+            ordered=True,
+            threshold=0.5 if settings.threshold is None else settings.threshold,
+            source="backtest",
+        )
+        timeline = (
+            Timeline.of_rows(last - first, settings.pane)
+            if table.times is None
+            else Timeline.of_times(table.times[first:last], settings.pane)
+        )
+        data = subject_columns(reference, columns, table.prediction)
+        reference = adopt(reference, data, timeline)
+        model, task = None, reference.task
+        if label is not None:
+            reference, model, task = self._with_labels(reference, data, columns, label, timeline)
+        for note in reference.notes:
+            if note not in self.summary.notes:
+                self.summary.notes.append(note)
+        return Judged(reference, last, model, task)
+
+    def _with_labels(
+        self,
+        reference: Reference,
+        data: Mapping[str, Column],
+        columns: Mapping[str, Array],
+        label: Array,
+        timeline: Timeline,
+    ) -> tuple[Reference, StandIn | None, Task | None]:
+        """Add what the labels of the reference rows teach; fit a stand-in where there are no predictions."""
+        model: StandIn | None = None
+        positive = positive_class(categories(label))
+        if self.table.prediction is not None:
+            answers, task = columns[self.table.prediction], reference.task
+        else:
+            fitted = fit_stand_in(reference, data, label)
+            if fitted is None:
+                self.summary.notes.append("labels are not 2 to 10 classes and there is no --prediction: not judged")
+                return reference, None, None
+            model, answers = fitted
+            task = Task.BINARY if model.binary else Task.MULTICLASS
+            positive = model.classes[1] if model.binary else positive
+            self.summary.notes.append("no --prediction: a stand-in model of the reference rows is judged by the labels")
+        if task is None or task is Task.REGRESSION:
+            self.summary.notes.append("labels of a regression are not judged; give classes or a 0/1 error column")
+            return reference, None, task
+        labels = labels_of(answers, label, task, reference.threshold, positive)
+        right, *_, usable = outcomes(answers, label, task, reference.threshold, positive)
+        phi = error_phi(np.where(usable & ~right, 1.0, 0.0), timeline.group, timeline.panes)
+        return replace(reference, labels=replace(labels, phi=phi), positive=positive, task=task), model, task
+
+
+class _Labels:
+    """Labels waiting for their time: those known by a pane's end are scored with the model in force."""
+
+    def __init__(self, replay: Replay, judged: Judged, watch: Watch) -> None:
+        self._watch, self._done = watch, judged.first_row
+        table, settings = replay.table, replay.settings
+        self._table, self._judged, self._replay = table, judged, replay
+        self._on = watch.performance is not None and table.label is not None
+        rows = len(table)
+        clock = np.arange(rows) if table.times is None else table.times
+        known = clock + settings.delay if table.label_times is None else table.label_times
+        waiting = np.arange(judged.first_row, rows)
+        self._order = waiting[np.argsort(known[waiting], kind="stable")]
+        self._known = known[self._order]
+        self._at = 0
+
+    def until(self, pane: Pane) -> Outcome:
+        """Feed the labels known before the pane's end and return what they showed."""
+        if not self._on:
+            return Outcome()
+        stop = int(np.searchsorted(self._known, pane.end, side="left"))
+        chosen = self._order[self._at : stop]
+        self._at = max(stop, self._at)
+        if not len(chosen):
+            return Outcome()
+        chosen = np.sort(chosen)
+        scored, confusion = self._score(chosen)
+        return self._watch.learn(OutcomePane(pane.start, pane.end, scored, confusion, pane.last_row, int(chosen[0])))
+
+    def _score(self, rows: Array) -> tuple[Array, Array]:
+        table, judged = self._table, self._judged
+        columns = {name: values[rows] for name, values in table.columns.items()}
+        label = columns[str(table.label)]
+        if table.prediction is not None:
+            answers = columns[table.prediction]
+        elif judged.model is not None:
+            answers = judged.model.predict(subject_columns(judged.reference, columns))
+        else:
+            raise BadInput("labels need predictions or a stand-in model")
+        reference = judged.reference
+        task = judged.task or infer_task(answers)
+        right, up, down, score, truth, usable = outcomes(answers, label, task, reference.threshold, reference.positive)
+        bins = score_bin(np.nan_to_num(score[usable])) * 2 + truth[usable]
+        scored = np.bincount(bins, minlength=2 * SCORE_BINS).reshape(SCORE_BINS, 2)
+        table4 = [np.count_nonzero(part) for part in (right & truth, up, down, right & ~truth)]
+        return scored, np.array(table4, np.int64)
+
+
+def _joined(first: Outcome, second: Outcome) -> Outcome:
+    return Outcome(
+        first.verdicts + second.verdicts,
+        first.opened + second.opened,
+        first.changed + second.changed,
+        first.closed + second.closed,
+    )
+
+
+def json_line(verdict: Verdict, table: Table) -> dict[str, Any]:
+    """Return a verdict as a backtest prints it: rows are positions in the input, time is row number without a clock."""
+    timed = table.times is not None
+    row = None if verdict.row is None else int(table.index[verdict.row])
+    onset = verdict.onset
+    onset_row = None if onset is None or onset.row is None else int(table.index[onset.row])
+    return {
+        "kind": verdict.kind.value,
+        "subject": verdict.subject.name,
+        "model": verdict.model,
+        "version": verdict.version,
+        "segment": verdict.segment,
+        "time": verdict.time.isoformat() if timed else row,
+        "row": row,
+        "onset_row": onset_row,
+        "onset_time": (onset.time.isoformat() if timed else onset_row) if onset else None,
+        "effect": verdict.effect,
+        "rows": verdict.rows,
+        "incident": verdict.incident,
+        "level": verdict.level.value,
+        "cause": verdict.cause,
+        "check": verdict.subject.check,
+        "reason": verdict.reason,
+        "statistic": verdict.statistic,
+        "threshold": verdict.threshold,
+        "subjects": verdict.evidence.get("subjects", []),
+    }
