@@ -86,7 +86,7 @@ def _decode(decoder: Any, body: bytes) -> Any:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         text = str(error)
-        field = text.rpartition("`")[0].rpartition("`")[2] or None
+        field = _culprit(body) if "[...]" in text else text.rpartition("`")[0].rpartition("`")[2] or None
         raise Refused(Refusal.WRONG_TYPE, f"{text}; send the fields of the documented body", field) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         hint = (
@@ -95,6 +95,19 @@ def _decode(decoder: Any, body: bytes) -> Any:
             else "send one JSON object"
         )
         raise Refused(Refusal.BAD_JSON, f"the body is not JSON: {error}; {hint}") from None
+
+
+def _culprit(body: bytes) -> str | None:
+    """Return the path of the first feature or segment value that is no scalar; msgspec leaves map keys out."""
+    whole = msgspec.json.decode(body)
+    rows = whole["instances"] if "instances" in whole else [whole]
+    for index, row in enumerate(rows):
+        for part in ("features", "segment"):
+            found = row.get(part) if isinstance(row, dict) else None
+            for name, value in found.items() if isinstance(found, dict) else ():
+                if isinstance(value, list | dict):
+                    return f"instances[{index}].{part}.{name}"
+    return None
 
 
 def parse_plain(body: bytes, now_ms: int) -> Rows:

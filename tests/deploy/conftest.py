@@ -151,3 +151,8 @@ def eventually() -> Callable[[Callable[[], bool]], None]:
         pytest.fail("the condition did not become true")
 
     return wait
+
+
+@pytest.fixture
+def list_log() -> ListLog:
+    return ListLog()

@@ -236,7 +236,7 @@ def with_labels(rollout, policy, minutes, rng, *, wrong_a, wrong_b, old="1", new
 
 
 def test_worse_precision_on_labels_rolls_back():
-    rollout, audits = with_labels(started(), POLICY, range(1, 40), np.random.default_rng(6), wrong_a=0.2, wrong_b=0.7)
+    _, audits = with_labels(started(), POLICY, range(1, 40), np.random.default_rng(6), wrong_a=0.2, wrong_b=0.7)
     assert audits[-1].action is DeploymentAction.ROLLED_BACK
     assert audits[-1].evidence["guardrail"] in {"precision", "loss"}
 
@@ -360,7 +360,7 @@ def word(decision, rollout: Rollout, name: str | None = None) -> Approval:
     return Approval(
         time=to_datetime(0),
         target="rollout",
-        id=name or sorted(names(rollout))[0],
+        id=name or min(names(rollout)),
         model="fraud",
         decision=decision,
         by="ana",
