@@ -10,7 +10,6 @@ from monitor.columns import (
     CategoryColumn,
     Events,
     FeatureColumn,
-    Floats,
     Integers,
     Keys,
     NumberColumn,
@@ -141,7 +140,7 @@ def _codes(get: Callable[[Any], Any] | None, rows: Rows, constant: str | None) -
     return tuple(keys), codes
 
 
-def _measure(get: Callable[[Any], Any] | None, rows: Rows, lowest: float) -> Floats | None | Any:
+def _measure(get: Callable[[Any], Any] | None, rows: Rows, lowest: float) -> Any:
     """A column of numbers with NaN where there is none; None if there is none at all, False if one is below."""
     if get is None:
         return None
@@ -212,12 +211,11 @@ def _with_prediction(row_type: RowType, form: Form, rows: Rows, events: Events) 
         kinds = set(map(type, values))
     if kinds <= {float, int, bool}:
         score = np.fromiter(values, np.float64, n)
-        return replace(events, prediction=NumberColumn(score), score=score, latency=latency)
+        return replace(events, prediction=NumberColumn(score), latency=latency)
     if str in kinds:
         return replace(events, prediction=category_column(values, ABSENT), latency=latency)
     column = number_column(values, ABSENT)
-    score = column.values if isinstance(column, NumberColumn) else None
-    return replace(events, prediction=column, score=score, latency=latency)
+    return replace(events, prediction=column, latency=latency)
 
 
 def _from_shares(shares: dict[str, float], positive: str) -> float | str | None:

@@ -12,7 +12,7 @@ UNSET = np.iinfo(np.int64).min
 """The clock before the first accepted event."""
 
 
-def too_early(times: Integers, stamps: Integers, skew: int) -> Flags:
+def too_early(times: Integers, stamps: Integers, skew: Integers | int) -> Flags:
     """Return which events lie further ahead of their broker timestamp (ms) than ``skew`` allows.
 
     Records without a broker timestamp (negative) are taken as they are.

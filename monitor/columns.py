@@ -21,7 +21,7 @@ _TYPES = ("string", "number", "boolean")
 
 @dataclass(frozen=True, slots=True)
 class NumberColumn:
-    """A feature whose usable values are numbers: ``values`` float64[n]; ``status`` int8[n] or None if all are usable."""
+    """A feature whose usable values are numbers: ``values`` float64[n]; ``status`` int8[n], None if all are usable."""
 
     values: Floats
     status: npt.NDArray[np.int8] | None = None
@@ -71,8 +71,7 @@ class Events:
     """Accepted events of one kind, in offset order.
 
     ``rows`` int64[n] are positions in the batch, ``time`` int64[n] event time (ms), ``ids`` uint64[n] id hashes.
-    ``owner`` int64[n] indexes ``owners`` (model, version); a version that is not known is "". ``score`` float64[n] is
-    NaN where there is none. ``latency`` (ms) and ``weight`` are NaN where not given, or None if no record has one.
+    ``owner`` int64[n] indexes ``owners`` (model, version); a version that is not known is "". ``latency`` (ms) and ``weight`` are NaN where not given, or None if no record has one.
     ``segments`` holds a category column for each dimension that records carry. ``label`` is a category column.
     """
 
@@ -84,7 +83,6 @@ class Events:
     owners: Sequence[tuple[str, str]]
     features: Mapping[str, FeatureColumn] = field(default_factory=dict)
     prediction: FeatureColumn | None = None
-    score: Floats | None = None
     label: CategoryColumn | None = None
     latency: Floats | None = None
     weight: Floats | None = None
@@ -118,7 +116,6 @@ class Events:
             owner=self.owner[index],
             features={name: column for name, column in features.items() if column is not None},
             prediction=some(self.prediction),
-            score=part(self.score),
             label=label if isinstance(label, CategoryColumn) else None,
             latency=part(self.latency),
             weight=part(self.weight),

@@ -20,8 +20,8 @@ class Seen:
     """The last offset at which each id hash was seen, for the last ``horizon`` offsets: open addressing in numpy.
 
     Two arrays of ``slots`` (a power of two, at most 70 % full): 16 bytes a slot, about two slots for each record of
-    the horizon. What is older than the horizon is dropped when the table is rebuilt, and never compared as equal before,
-    because a hit counts by its offset alone. So the answers do not depend on batches or rebuilds.
+    the horizon. What is older than the horizon is dropped when the table is rebuilt, and is no hit before that, because
+    a hit counts by its offset. So the answers do not depend on batches or rebuilds.
     """
 
     def __init__(self, horizon: int) -> None:

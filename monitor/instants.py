@@ -63,7 +63,7 @@ def parse_instants(values: Sequence[object], unit: TimeUnit) -> Integers:
             return times
     elif kinds == {int} and unit != "rfc3339":
         try:
-            numbers = np.fromiter(values, np.int64, n)  # type: ignore[arg-type]
+            numbers = np.fromiter(values, np.int64, n)
         except OverflowError:
             numbers = None
         up, down = _PER_MS[unit]

@@ -58,6 +58,10 @@ class Form:
     segment: Mapping[str, str] = field(default_factory=dict)
     positive: Mapping[str, str] = field(default_factory=dict)
 
+    def feature_path(self, name: str) -> PathKeys | None:
+        """Return where a feature is, None if a mapping that names each feature leaves it out."""
+        return (*self.features, name) if isinstance(self.features, tuple) else self.features.get(name)
+
 
 _OWN = ("kind", "event_id", "time", "model", "version", "prediction", "label", "segment", "weight", "latency_ms")
 
@@ -88,7 +92,7 @@ def forms(models: Collection[ModelSettings]) -> dict[str, Form]:
 
 def _form(mapping: InputMapping, kinds: tuple[Kind, ...], models: tuple[str, ...], positive: Mapping[str, str]) -> Form:
     own = mapping.own_form
-    paths = {name: (name,) for name in _OWN}
+    paths: dict[str, PathKeys] = {name: (name,) for name in _OWN}
     features: PathKeys | dict[str, PathKeys] = ("features",)
     for name, path in mapping.map.items():
         if isinstance(path, dict):
@@ -101,9 +105,10 @@ def _form(mapping: InputMapping, kinds: tuple[Kind, ...], models: tuple[str, ...
     model = constants.get("model")
     if model is None and not own and "model" not in mapping.map and len(models) == 1:
         model = models[0]
-    for name in ("model", "version", "segment"):
-        if constants.get(name) is not None or (name == "model" and model is not None):
-            paths.pop(name, None)
+    for constant in constants:
+        paths.pop(constant, None)
+    if model is not None:
+        paths.pop("model", None)
     segment = constants.get("segment", {})
     version = constants.get("version")
     return Form(

@@ -1,4 +1,4 @@
-"""Row types made for one topic: msgspec structures that hold just the fields that are read, so the rest costs nothing."""
+"""Row types made for one topic: structures that hold just the fields that are read, so the rest costs nothing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,8 +44,8 @@ class RowType:
     """A row's structure and how to reach each field and feature in it; ``numeric`` features default to NaN.
 
     ``decode`` reads one record strictly: it raises ``msgspec.MsgspecError`` (and ``RecursionError`` for JSON too deep)
-    for anything but an object with the declared types. ``build`` makes a row of an object without checking the fields' types; it raises ``NotAnObject`` where a path runs
-    through something else.
+    for anything but an object with the declared types. ``build`` makes a row of an object without checking the fields'
+    types; it raises ``NotAnObject`` where a path runs through something else.
     """
 
     decode: Callable[[bytes], Any]
@@ -74,7 +74,7 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
     root = form.features if isinstance(form.features, tuple) else None
     if carries:
         for name, numeric in features.items():
-            path = (*root, name) if root is not None else form.features.get(name)  # type: ignore[union-attr]
+            path = form.feature_path(name)
             if path is None:
                 continue
             getters[name] = _place(tree, path, _NUMBER if numeric else _SCALAR, NAN if numeric else ABSENT)

@@ -77,3 +77,26 @@ class Segmenter:
             return False
         known[value] = None
         return True
+
+
+def planned_segments(settings: ModelSettings, reference: Reference, segment: str) -> tuple[str, ...]:
+    """Return all segments that share the model's budget, all traffic first: known before any of them is seen.
+
+    A dimension that is a categorical feature has its top values and the rest; another has as many places as the
+    limit allows. ``segment`` is among them in any case.
+    """
+    names = [""]
+    for dimension in settings.segments:
+        subject = reference.by_name.get(dimension)
+        if subject is not None and isinstance(subject.cells, CategoricalCells):
+            names += [segment_name(dimension, value) for value in subject.cells.values]
+        else:
+            names += [f"{dimension}#{place}" for place in range(settings.limits.segments)]
+        names.append(segment_name(dimension, OTHER))
+    if segment not in names:
+        place = next((i for i, name in enumerate(names) if name == f"{segment.split('=', maxsplit=1)[0]}#0"), None)
+        if place is None:
+            names.append(segment)
+        else:
+            names[place] = segment
+    return tuple(names)

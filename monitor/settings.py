@@ -116,9 +116,11 @@ class QualitySettings(_Block):
 
 
 class RequestSettings(_Block):
-    """How often a model may ask for retraining."""
+    """How often a model may ask for retraining: ``most`` times in ``period``, ``cooldown`` apart."""
 
-    cooldown: Duration = DAY_MS
+    cooldown: Duration = 6 * HOUR_MS
+    most: Positive = 4
+    period: Duration = 7 * DAY_MS
     enabled: bool = True
 
 
@@ -127,7 +129,8 @@ class ModelSettings(_Block):
 
     ``inputs`` names the kind of event that carries the input statistics. ``pane`` is the length of a pane,
     ``lateness`` how much older than its partition's clock an event may be, ``skew`` how far ahead of the broker's
-    timestamp. ``segments`` are dimensions whose values are watched apart, next to all traffic.
+    timestamp. ``label_maturity`` is the age at which a prediction's
+    label is taken for known or missing; labels that come later change charts only. ``segments`` are dimensions whose values are watched apart, next to all traffic.
     """
 
     name: Name
@@ -141,6 +144,7 @@ class ModelSettings(_Block):
     dedupe: Annotated[int, Field(ge=0, le=100_000_000)] = 1_000_000
     segments: tuple[Name, ...] = ()
     label_horizon: Annotated[Duration, Field(ge=1_000)] = 30 * DAY_MS
+    label_maturity: Duration = 6 * HOUR_MS
     window: Annotated[Duration, Field(ge=1_000)] = HOUR_MS
     positive: str | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None

@@ -1,0 +1,192 @@
+"""Panes that are still open at the judge: deltas add up until the watermark passes their end."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, pack
+from monitor.core.cells import Counts
+from monitor.core.layout import Layout
+
+
+class WatchKey(NamedTuple):
+    """Which watch a pane belongs to."""
+
+    version: str
+    digest: str
+    segment: str
+
+
+class _Key(NamedTuple):
+    start: int
+    version: str
+    digest: str
+    source: str
+    segment: str
+
+
+@dataclass(slots=True)
+class _Sum:
+    length: int
+    rows: int
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """All that was counted in one pane: by watch and source, by arm, and the outcomes that became known in it."""
+
+    start: int
+    panes: dict[WatchKey, dict[str, tuple[int, Counts]]]
+    arms: list[ArmDelta]
+    outcomes: list[OutcomeDelta]
+
+
+class Pending:
+    """The open panes of one model."""
+
+    def __init__(self, model: str, length: int) -> None:
+        self.model, self.length = model, length
+        self._panes: dict[_Key, _Sum] = {}
+        self._arms: dict[tuple[int, str, str], ArmDelta] = {}
+        self._outcomes: list[OutcomeDelta] = []
+
+    def add(self, delta: PaneDelta | ArmDelta | OutcomeDelta) -> None:
+        """Add a delta; the rows of a pane come with each of its blocks and count with the first."""
+        match delta:
+            case PaneDelta():
+                key = _Key(delta.start, delta.version, delta.digest, delta.source, delta.segment)
+                known = self._panes.get(key)
+                if known is None:
+                    known = self._panes[key] = _Sum(delta.length, 0, np.zeros(delta.width, np.int64))
+                counts = delta.vector()
+                known.counts[delta.first : delta.first + len(counts)] += counts
+                if delta.first == 0:
+                    known.rows += delta.rows
+            case ArmDelta():
+                at = (delta.start, delta.version, delta.segment)
+                other = self._arms.get(at)
+                self._arms[at] = delta if other is None else add_arms(other, delta)
+            case OutcomeDelta():
+                self._outcomes.append(delta)
+
+    def earliest(self) -> int | None:
+        """Return the start of the first open pane with counts."""
+        return min(
+            [*(key.start for key in self._panes), *(key[0] for key in self._arms)],
+            default=None,
+        )
+
+    def close(self, start: int) -> Closed:
+        """Take out the pane that starts at ``start``."""
+        panes: dict[WatchKey, dict[str, tuple[int, Counts]]] = {}
+        for key in sorted(key for key in self._panes if key.start == start):
+            found = self._panes.pop(key)
+            panes.setdefault(WatchKey(key.version, key.digest, key.segment), {})[key.source] = (
+                found.rows,
+                found.counts,
+            )
+        arms = [self._arms.pop(key) for key in sorted(key for key in self._arms if key[0] == start)]
+        end = start + self.length
+        known = [outcome for outcome in self._outcomes if outcome.known_at < end]
+        self._outcomes = [outcome for outcome in self._outcomes if outcome.known_at >= end]
+        return Closed(start, panes, arms, merged_outcomes(known))
+
+    def __len__(self) -> int:
+        return len(self._panes)
+
+    def state(self) -> dict[str, Any]:
+        """Return what ``restore`` needs."""
+        panes = []
+        for key, found in self._panes.items():
+            at = np.flatnonzero(found.counts)
+            panes.append([*key, found.length, found.rows, len(found.counts), at, found.counts[at]])
+        return {
+            "panes": panes,
+            "arms": [_fields(arm) for arm in self._arms.values()],
+            "outcomes": [_fields(outcome) for outcome in self._outcomes],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Become what ``state`` was taken from."""
+        self._panes = {}
+        for start, version, digest, source, segment, length, rows, width, at, values in state["panes"]:
+            counts = np.zeros(width, np.int64)
+            counts[at] = values
+            self._panes[_Key(start, version, digest, source, segment)] = _Sum(length, rows, counts)
+        self._arms = {}
+        for fields in state["arms"]:
+            arm = ArmDelta(*fields)
+            self._arms[arm.start, arm.version, arm.segment] = arm
+        self._outcomes = [OutcomeDelta(*fields) for fields in state["outcomes"]]
+
+
+def _fields(record: ArmDelta | OutcomeDelta) -> list[Any]:
+    return [getattr(record, name) for name in record.__struct_fields__]
+
+
+def add_arms(one: ArmDelta, other: ArmDelta) -> ArmDelta:
+    """Return the sum of two deltas of the same arm and pane."""
+    scores = np.frombuffer(one.scores, "<i8") + np.frombuffer(other.scores, "<i8")
+    return ArmDelta(
+        one.model,
+        one.version,
+        one.segment,
+        one.start,
+        one.length,
+        one.rows + other.rows,
+        one.errors + other.errors,
+        one.positives + other.positives,
+        one.timed + other.timed,
+        one.latency_us + other.latency_us,
+        pack(scores),
+    )
+
+
+def merged_outcomes(outcomes: list[OutcomeDelta]) -> list[OutcomeDelta]:
+    """Return the sums by version, segment, pane and the pane they became known in, in order of these."""
+    found: dict[tuple[int, int, str, str], OutcomeDelta] = {}
+    for one in outcomes:
+        key = (one.known_at, one.start, one.version, one.segment)
+        other = found.get(key)
+        found[key] = one if other is None else _add_outcomes(other, one)
+    return [found[key] for key in sorted(found)]
+
+
+def _add_outcomes(one: OutcomeDelta, other: OutcomeDelta) -> OutcomeDelta:
+    return OutcomeDelta(
+        one.model,
+        one.version,
+        one.segment,
+        one.start,
+        one.length,
+        one.rows + other.rows,
+        one.known_at,
+        pack(np.frombuffer(one.confusion, "<i8") + np.frombuffer(other.confusion, "<i8")),
+        pack(np.frombuffer(one.scored, "<i8") + np.frombuffer(other.scored, "<i8")),
+        one.loss + other.loss,
+        one.age_ms + other.age_ms,
+    )
+
+
+def pane_records(
+    model: str, key: WatchKey, source: str, start: int, length: int, rows: int, counts: Counts, layout: Layout | None
+) -> Iterator[PaneDelta]:
+    """Yield a merged pane as records of at most one block each."""
+    blocks = [slice(0, 0)] if layout is None or not len(counts) else list(layout.blocks())
+    for block in blocks:
+        yield PaneDelta(
+            model,
+            key.version,
+            key.digest,
+            source,
+            key.segment,
+            start,
+            length,
+            rows,
+            block.start,
+            len(counts),
+            pack(counts[block]),
+        )

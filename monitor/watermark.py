@@ -1,0 +1,52 @@
+"""The watermark: the event time up to which every input partition of a model has been tallied."""
+
+from collections.abc import Collection
+from typing import Any
+
+from contracts.wire import Progress
+from monitor.clock import UNSET
+
+
+class Progresses:
+    """The latest progress of every input partition, as one panes partition told it."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int, str], Progress] = {}
+
+    def put(self, progress: Progress) -> None:
+        """See a progress record; an older one (a zombie's) changes nothing."""
+        key = (progress.topic, progress.partition, progress.source)
+        known = self._known.get(key)
+        if known is None or progress.next_offset >= known.next_offset:
+            self._known[key] = progress
+
+    def watermark(self, inputs: Collection[tuple[str, str]], lateness: int) -> int | None:
+        """Return the minimum clock of the partitions that are not idle, less ``lateness``; None while one has none.
+
+        ``inputs`` are (topic, source). When all are idle the furthest clock counts: nothing is on its way.
+        """
+        mine = [p for (topic, _, source), p in self._known.items() if (topic, source) in inputs]
+        if {(p.topic, p.source) for p in mine} != set(inputs):
+            return None
+        awake = [p.clock for p in mine if not p.idle]
+        clocks = [p.clock for p in mine if p.clock != UNSET]
+        if not clocks:
+            return None
+        clock = min(awake) if awake else max(clocks)
+        return None if clock == UNSET else clock - lateness
+
+    def clock(self, inputs: Collection[tuple[str, str]]) -> int | None:
+        """Return the highest event time seen on these inputs."""
+        clocks = [p.clock for (topic, _, source), p in self._known.items() if (topic, source) in inputs]
+        highest = max(clocks, default=UNSET)
+        return None if highest == UNSET else highest
+
+    def state(self) -> list[list[Any]]:
+        """Return what ``restore`` needs."""
+        return [[p.topic, p.partition, p.source, p.next_offset, p.clock, p.idle] for p in self._known.values()]
+
+    def restore(self, state: list[list[Any]]) -> None:
+        """Become what ``state`` was taken from."""
+        self._known.clear()
+        for fields in state:
+            self.put(Progress(*fields))
