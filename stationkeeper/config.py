@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from monitor.settings import ModelSettings
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from retrain.settings import RegistrySettings, RetrainSettings, SnapshotSettings
 
 from deploy.settings import RolloutSettings, ServeSettings
+from monitor.settings import ModelSettings
+from retrain.settings import RegistrySettings, RetrainSettings, SnapshotSettings
 from streams.settings import KafkaSettings
 
 ENV_PREFIX = "STATIONKEEPER__"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from kafka.partitioner.murmur2 import murmur2
+from kafka.partitioner import murmur2
 
 from contracts.topics import Topic
 from streams.clients import Fenced

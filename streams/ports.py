@@ -69,9 +69,17 @@ class Stage(Protocol):
     state: a stage must then behave as if the uncommitted records had never been seen.
     """
 
-    name: str
-    inputs: tuple[str, ...]
-    tables: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """Return the role's name: tally, join, judge, retrain or deploy."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Return the topics that the group reads."""
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Return the compacted topics that are read whole before anything else, and followed."""
 
     def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
         """Return the compacted partitions that hold the state for these input partitions."""

@@ -32,15 +32,27 @@ class Plot:
 
 
 class Scenario(Protocol):
-    """A replayable story about one model."""
+    """A replayable story about one model; ``settings`` is its configuration beyond topics: empty is every default."""
 
-    name: str
-    plot: Plot
-    start_ms: int
-    end_ms: int
-    categorical: tuple[str, ...]
-    settings: Mapping[str, Any]
-    """The model's section of the configuration beyond topics: empty means every default."""
+    @property
+    def name(self) -> str:
+        """Return the model's name."""
+
+    @property
+    def plot(self) -> Plot:
+        """Return what to expect."""
+
+    @property
+    def start_ms(self) -> int:
+        """Return the first moment of live traffic."""
+
+    @property
+    def end_ms(self) -> int:
+        """Return the moment the stream ends at the latest."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Return the model's section of the configuration beyond topics."""
 
     def training(self) -> pl.DataFrame:
         """Return what the first champion learns from: time (ms), the features, label; in time order."""

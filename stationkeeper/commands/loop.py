@@ -1,0 +1,141 @@
+"""Verbs that run the loop: the demo, all roles, each role, the router and a broker."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from stationkeeper.commands.options import ConfigOption, JsonOption
+
+
+def demo(
+    scenario: Annotated[Literal["fraud", "flights"], typer.Argument(help="Which story.")] = "fraud",
+    speed: Annotated[float | None, typer.Option(help="Stream seconds a wall second.", min=1.0)] = None,
+    seed: Annotated[int | None, typer.Option(help="Draw the fraud story from this seed.")] = None,
+    shift: Annotated[bool, typer.Option("--shift/--no-shift", help="Without a shift nothing may happen.")] = True,
+    hours: Annotated[float | None, typer.Option(help="Stream hours at most.", min=1.0)] = None,
+    per_minute: Annotated[float | None, typer.Option(help="Transactions a stream minute (fraud).", min=1.0)] = None,
+    keep: Annotated[Path | None, typer.Option(help="Keep logs, registry and snapshots here.")] = None,
+    json: JsonOption = False,
+) -> int:
+    """Watch a model go bad and be cured: a real Kafka, registry and router on this machine."""
+    from stationkeeper.demo.run import DemoOptions, run
+    from stationkeeper.process import configure_logging
+
+    configure_logging()
+    return run(
+        DemoOptions(
+            scenario=scenario,
+            speed=speed,
+            seed=seed,
+            shift=shift,
+            json=json,
+            keep=keep,
+            hours=hours,
+            per_minute=per_minute,
+        )
+    )
+
+
+def up(
+    config: ConfigOption = None,
+    workers: Annotated[int, typer.Option(help="Monitor processes, sharing partitions and models.", min=1)] = 1,
+) -> int:
+    """Run every role on this machine as supervised child processes."""
+    from stationkeeper.config import load
+    from stationkeeper.process import configure_logging, stop_on_signals
+    from stationkeeper.supervisor import Child, Supervisor
+    from stationkeeper.wiring import need_models, prepare_topics
+
+    configure_logging()
+    settings = load(config)
+    need_models(settings)
+    prepare_topics(settings, create_inputs=False)
+    base = ("--config", str(config)) if config is not None else ()
+    children = [
+        Child(
+            f"monitor-{slot}",
+            ("monitor", *base),
+            {
+                "STATIONKEEPER__KAFKA__INSTANCE": f'"{slot}"',
+                "STATIONKEEPER__HTTP__MONITOR": str(settings.http.monitor if slot == 0 else 0),
+            },
+        )
+        for slot in range(workers)
+    ]
+    children += [Child(role, (role, *base)) for role in ("deploy", "serve")]
+    if any(model.retrain is not None for model in settings.models.values()):
+        children.append(Child("retrain", ("retrain", *base)))
+    Supervisor(children).run(stop_on_signals())
+    return 0
+
+
+def monitor(config: ConfigOption = None) -> int:
+    """Watch: tally, join and judge, with the status page."""
+    from stationkeeper.config import load
+    from stationkeeper.process import configure_logging, run_loops
+    from stationkeeper.wiring import loop_for, monitor_stages, need_models
+
+    configure_logging()
+    settings = load(config)
+    need_models(settings)
+    loops = [loop_for(stage, settings.kafka) for stage in monitor_stages(settings)]
+    http = settings.http
+    peers = {name: f"http://{http.host}:{port}" for name, port in (("retrain", http.retrain), ("deploy", http.deploy))}
+    return run_loops(loops, http.host, http.monitor, peers=peers)
+
+
+def retrain(config: ConfigOption = None) -> int:
+    """Retrain: plan, snapshot, train, gate and register what is requested."""
+    from stationkeeper.config import load
+    from stationkeeper.process import configure_logging, run_loops
+    from stationkeeper.wiring import loop_for, need_models, retrain_stage
+
+    configure_logging()
+    settings = load(config)
+    need_models(settings)
+    return run_loops([loop_for(retrain_stage(settings), settings.kafka)], settings.http.host, settings.http.retrain)
+
+
+def deploy(config: ConfigOption = None) -> int:
+    """Deploy: move traffic to candidates step by step, or back."""
+    from stationkeeper.config import load
+    from stationkeeper.process import configure_logging, run_loops
+    from stationkeeper.wiring import deploy_stage, loop_for, need_models
+
+    configure_logging()
+    settings = load(config)
+    need_models(settings)
+    return run_loops([loop_for(deploy_stage(settings), settings.kafka)], settings.http.host, settings.http.deploy)
+
+
+def serve(config: ConfigOption = None) -> None:
+    """Serve: the reference model server with the canary split."""
+    from deploy.server import Server, uvicorn_server
+    from stationkeeper.config import load
+    from stationkeeper.process import configure_logging
+    from stationkeeper.serving import metrics_route
+    from stationkeeper.wiring import need_models, router_for
+
+    configure_logging()
+    settings = load(config)
+    need_models(settings)
+    router = router_for(settings)
+    server = Server(router, extra=[metrics_route(router.samples)])
+    uvicorn_server(server, settings.serve.host, settings.serve.port).run()
+
+
+def broker(
+    directory: Annotated[Path, typer.Option(help="Where the data lie.")] = Path(".stationkeeper/kafka"),
+    port: Annotated[int, typer.Option(help="The first node's port.")] = 9092,
+    nodes: Annotated[int, typer.Option(help="1 or 3.")] = 1,
+) -> None:
+    """Run a local Apache Kafka for development until Ctrl-C; needs neither Java nor Docker."""
+    from stationkeeper.process import configure_logging, stop_on_signals
+    from streams.broker import LocalBroker
+
+    configure_logging()
+    stop = stop_on_signals()
+    with LocalBroker(directory, nodes=nodes, port=port) as cluster:
+        typer.echo(f"{cluster.description}\nexport STATIONKEEPER_KAFKA={cluster.bootstrap}")
+        stop.wait()

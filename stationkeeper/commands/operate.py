@@ -1,0 +1,136 @@
+"""Verbs for the person on call: what is asked, what is rolled out, what was rejected, and is the set-up sound."""
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from contracts.messages import Approval
+from contracts.times import to_datetime
+from stationkeeper.commands.options import ConfigOption, JsonOption, print_json, print_rows
+
+Person = Annotated[str, typer.Option("--by", help="Who decides; kept in the log.", envvar="USER")]
+Name = Annotated[str, typer.Argument(metavar="ID", help="The id that list prints.", show_default=False)]
+Note = Annotated[str, typer.Option("--note", help="Why; kept in the log.")]
+
+
+def list_requests(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """List retrain requests with what became of them."""
+    from stationkeeper.log_reading import Lineage
+    from stationkeeper.wiring import open_reader
+
+    with open_reader(config) as (settings, reader, topics):
+        del settings
+        lineage = Lineage(reader, topics)
+    rows = [
+        {
+            "id": request.id,
+            "time": request.time.isoformat(),
+            "model": request.model,
+            "version": request.version,
+            "cause": request.cause,
+            "incident": request.incident,
+            "candidate": next((c.version for c in lineage.candidates.values() if c.request == request.id), None),
+        }
+        for request in lineage.requests.values()
+    ]
+    if json:
+        print_json(rows)
+    else:
+        print_rows(rows, ("id", "time", "model", "version", "cause", "candidate"), empty="no requests yet")
+
+
+def list_deployments(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """List each model's champion and canary, and what was done last."""
+    from stationkeeper.log_reading import Lineage
+    from stationkeeper.wiring import open_reader
+
+    with open_reader(config) as (settings, reader, topics):
+        del settings
+        lineage = Lineage(reader, topics)
+    rows: list[dict[str, Any]] = [
+        {
+            "model": rollout.model,
+            "champion": rollout.champion,
+            "phase": rollout.phase.value,
+            "canary": rollout.canary,
+            "weight": f"{rollout.weight_bp / 100:g} %",
+            "since": rollout.time.isoformat(),
+            "candidate": rollout.candidate,
+            "reason": rollout.reason,
+        }
+        for rollout in lineage.rollouts.values()
+    ]
+    if json:
+        print_json(
+            {"rollouts": rows, "log": [d.model_dump(mode="json", exclude_none=True) for d in lineage.deployments]}
+        )
+    else:
+        print_rows(rows, ("model", "champion", "phase", "canary", "weight", "reason"), empty="nothing is deployed yet")
+
+
+def approve_request(name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None) -> None:
+    """Approve a retrain request that waits for a person."""
+    _decide("request", name, "approve", by, note, config)
+
+
+def reject_request(name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None) -> None:
+    """Reject a retrain request."""
+    _decide("request", name, "reject", by, note, config)
+
+
+def approve_deployment(name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None) -> None:
+    """Approve the rollout of a candidate (its id) that waits for a person."""
+    _decide("rollout", name, "approve", by, note, config)
+
+
+def reject_deployment(name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None) -> None:
+    """Reject the rollout of a candidate (its id)."""
+    _decide("rollout", name, "reject", by, note, config)
+
+
+def roll_back(name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None) -> None:
+    """Send all traffic back to the champion: the candidate's id, or the model's name."""
+    _decide("rollout", name, "roll_back", by, note, config)
+
+
+def _decide(
+    target: Literal["request", "rollout"],
+    name: str,
+    decision: Literal["approve", "reject", "roll_back"],
+    by: str,
+    note: str,
+    config: ConfigOption,
+) -> None:
+    """Write a person's word to the approvals topic, after checking that what it is about exists."""
+    import time
+
+    from stationkeeper.log_reading import Lineage
+    from stationkeeper.wiring import open_reader, plain_producer
+
+    with open_reader(config) as (settings, reader, topics):
+        lineage = Lineage(reader, topics)
+        found = _target(lineage, target, name)
+        if found is None:
+            known = list(lineage.requests if target == "request" else lineage.candidates)[-5:]
+            raise typer.BadParameter(f"no {target} is called {name!r}; the latest are {', '.join(known) or 'none'}")
+        model, full = found
+        now = to_datetime(round(time.time() * 1_000))
+        approval = Approval(time=now, target=target, id=full, model=model, decision=decision, by=by, note=note)
+        producer = plain_producer(settings)
+        producer.send(topics.approvals.name, approval.encode(), key=full.encode()).get(timeout=30)
+        producer.close()
+    typer.echo(f"{decision.replace('_', ' ')}: {target} {full} of {model}, by {by}")
+
+
+def _target(lineage: Any, target: str, name: str) -> tuple[str, str] | None:
+    if target == "request":
+        request = lineage.requests.get(name)
+        return (request.model, request.id) if request else None
+    candidate = lineage.candidates.get(name)
+    if candidate is not None:
+        return candidate.model, candidate.id
+    rollout = lineage.rollouts.get(name)
+    return (rollout.model, rollout.candidate or rollout.model) if rollout else None
+
+
+REQUEST_VERBS = {"list": list_requests, "approve": approve_request, "reject": reject_request}

@@ -1,0 +1,184 @@
+"""``demo``: a scenario from an empty machine to a closed loop, through a real broker, registry and router."""
+
+import json
+import tempfile
+import threading
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from contracts.topics import Topics
+from stationkeeper.demo.card_fraud import FraudScenario
+from stationkeeper.demo.chronicle import Chronicle, Observer
+from stationkeeper.demo.driver import Driver, DriverError
+from stationkeeper.demo.flights import FlightsScenario
+from stationkeeper.demo.fraud import FraudStory
+from stationkeeper.demo.scenario import Scenario
+from stationkeeper.demo.served import read_served
+from stationkeeper.demo.stage import Poll, Ports, StageError, demo_config, get, running_roles, write_config
+from stationkeeper.demo.summary import Summary, show, summarise
+from stationkeeper.demo.teller import Teller
+from stationkeeper.first_champion import adopt_first_champion
+from stationkeeper.wiring import plain_producer, prepare_topics, reader_for
+from streams.broker import find_broker
+
+LEAD_PANES: Final = 30
+BUSY_STAGES: Final = frozenset({"snapshot", "training", "gate", "registering"})
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What the command line says about a run; ``speed`` is stream seconds a wall second."""
+
+    scenario: str = "fraud"
+    speed: float | None = None
+    seed: int | None = None
+    shift: bool = True
+    json: bool = False
+    keep: Path | None = None
+    hours: float | None = None
+    per_minute: float | None = None
+
+
+def build(options: DemoOptions) -> tuple[Scenario, float]:
+    """Return the scenario of the options and its speed."""
+    if options.scenario == "flights":
+        flights = FlightsScenario() if options.hours is None else FlightsScenario(days=options.hours / 24)
+        return flights, options.speed or 250_000.0
+    story = FraudStory() if options.seed is None else FraudStory.drawn(options.seed)
+    story = story if options.shift else story.without_shift()
+    hours = options.hours or (48.0 if options.shift else 24.0)
+    return FraudScenario(story, per_minute=options.per_minute or 60.0, hours=hours), options.speed or 1_200.0
+
+
+def run(options: DemoOptions) -> int:
+    """Run the demo; returns the exit code: 0 when the story ended as it must, else 1."""
+    console = Console(stderr=options.json, highlight=False)
+    with ExitStack() as stack:
+        if options.keep is not None:
+            options.keep.mkdir(parents=True, exist_ok=True)
+            directory = options.keep.resolve()
+        else:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stationkeeper-demo-")))
+        try:
+            summary = play(options, directory, console, stack)
+        except (StageError, DriverError) as error:
+            console.print(f"[bold red]FAILED[/]: {error}", markup=True)
+            return 1
+    if options.json:
+        print(json.dumps(summary.to_json(), indent=2))  # noqa: T201 - the answer of the command
+    show(summary, console)
+    return 0 if summary.passed else 1
+
+
+def play(options: DemoOptions, directory: Path, console: Console, stack: ExitStack) -> Summary:
+    """Set the stage, replay the scenario and return what happened."""
+    began = time.monotonic()
+    scenario, speed = build(options)
+    plot = scenario.plot
+    console.print(f"[bold]{plot.title}[/]")
+    broker = stack.enter_context(find_broker(directory / "kafka"))
+    console.print(f"  Kafka: {broker.description}")
+    ports = Ports.free()
+    run_id = format(int(time.time()), "x")
+    path, config = write_config(demo_config(scenario, broker.bootstrap, ports, directory, run_id), directory)
+    model = config.models[scenario.name]
+    prepare_topics(config)
+    console.print("  training the first champion …")
+    champion = adopt_first_champion(config, scenario.name, scenario.training(), at_ms=scenario.start_ms)
+    console.print(f"  registry: MLflow on SQLite, version {champion} is champion")
+    stack.enter_context(running_roles(path, ports, directory))
+    console.print(f"  roles are ready; status page: http://127.0.0.1:{ports.monitor}/")
+    console.print()
+    teller = Teller(console, scenario.start_ms, plot.onset_ms)
+    topics = Topics(config.kafka.prefix)
+    with closing(reader_for(config)) as reader:
+        observer = Observer(reader, topics, teller.tell)
+        driver_progress = _replay(scenario, speed, config, ports, observer, teller, stack)
+        served = read_served(reader, model.predictions.topic, model.labels.topic if model.labels else "")
+    span = (scenario.start_ms, driver_progress)
+    return summarise(options.scenario, plot, observer.chronicle, served, span, time.monotonic() - began)
+
+
+def _replay(
+    scenario: Scenario, speed: float, config: Any, ports: Ports, observer: Observer, teller: Teller, stack: ExitStack
+) -> int:
+    """Drive the world and follow the topics until the story is over; returns the last stream time."""
+    model = config.models[scenario.name]
+    watermark = stack.enter_context(Poll(lambda: _watermark(ports.monitor, scenario.name), 0.2))
+    busy = stack.enter_context(Poll(lambda: _busy(ports.retrain), 0.3))
+    producer = plain_producer(config)
+    stack.callback(producer.close)
+    driver = Driver(
+        ("127.0.0.1", ports.serve),
+        scenario.name,
+        producer,
+        model.labels.topic,
+        speed=speed,
+        lead_ms=LEAD_PANES * model.pane + model.lateness,
+        watermark=lambda: watermark.value,
+        busy=lambda: bool(busy.value),
+    )
+    stop = threading.Event()
+    failure: list[Exception] = []
+
+    def drive() -> None:
+        try:
+            driver.run(scenario.chunks(), stop)
+        except Exception as error:  # noqa: BLE001 - handed to the main thread, which raises it
+            failure.append(error)
+
+    thread = threading.Thread(target=drive, name="world")
+    thread.start()
+    told_onset = False
+    try:
+        while thread.is_alive():
+            observer.turn(0.25)
+            onset = scenario.plot.onset_ms
+            if onset is not None and not told_onset and driver.progress.time_ms >= onset:
+                teller.say(onset, f"▸ {scenario.plot.onset_text} (planted)", "magenta")
+                told_onset = True
+            if _over(scenario, observer.chronicle, driver.progress.time_ms):
+                stop.set()
+    finally:
+        stop.set()
+        thread.join()
+    if failure:
+        raise failure[0]
+    _settle(observer, scenario, driver.progress.time_ms, watermark)
+    return driver.progress.time_ms
+
+
+def _over(scenario: Scenario, chronicle: Chronicle, now_ms: int) -> bool:
+    promoted = chronicle.promoted_ms
+    return promoted is not None and now_ms >= promoted + scenario.plot.after_ms
+
+
+def _settle(observer: Observer, scenario: Scenario, now_ms: int, watermark: Poll) -> None:
+    """Let the roles catch up with the end of the stream before anything is counted."""
+    deadline = time.monotonic() + 20.0
+    slack = 3 * 60_000 if scenario.name == "fraud" else 4 * 3_600_000
+    while time.monotonic() < deadline and (watermark.value is None or watermark.value < now_ms - slack):
+        observer.turn(0.25)
+    quiet = 0
+    while quiet < 4 and time.monotonic() < deadline:
+        quiet = 0 if observer.turn(0.25) else quiet + 1
+
+
+def _watermark(port: int, model: str) -> int | None:
+    body = get(port, "/api/v1/status")
+    if body is None:
+        return None
+    found = [entry["watermark"] for entry in json.loads(body)["models"] if entry["model"] == model]
+    return found[0] if found and found[0] is not None else None
+
+
+def _busy(port: int) -> bool | None:
+    body = get(port, "/api/v1/status")
+    if body is None:
+        return None
+    return any(request["stage"] in BUSY_STAGES for request in json.loads(body)["requests"])

@@ -1,0 +1,153 @@
+"""The demo's stage: a broker, topics, a registry with its first champion, and every role as a child process."""
+
+import http.client
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import yaml
+
+from stationkeeper.config import Config, load
+from stationkeeper.demo.scenario import Scenario
+from stationkeeper.supervisor import Child, Supervisor
+
+READY_S: Final = 120.0
+INPUT_PARTITIONS: Final = 3
+
+
+class StageError(RuntimeError):
+    """The demo's programs did not come up; the message names the role and its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """One free port for each role."""
+
+    serve: int
+    monitor: int
+    retrain: int
+    deploy: int
+
+    @classmethod
+    def free(cls) -> Self:
+        """Take four free ports."""
+        holders = [socket.socket() for _ in range(4)]
+        for holder in holders:
+            holder.bind(("127.0.0.1", 0))
+        ports = [holder.getsockname()[1] for holder in holders]
+        for holder in holders:
+            holder.close()
+        return cls(*ports)
+
+
+def demo_config(scenario: Scenario, bootstrap: str, ports: Ports, directory: Path, run: str) -> dict[str, Any]:
+    """Return the configuration of a demo: every detector, gate and rollout setting is left at its default."""
+    name = scenario.name
+    return {
+        "clock": "stream",
+        "kafka": {"bootstrap": bootstrap, "prefix": f"stationkeeper-{run}", "flush_interval": "250ms"},
+        "registry": {
+            "tracking_uri": f"sqlite:///{directory / 'mlflow.db'}",
+            "artifact_root": str(directory / "artifacts"),
+        },
+        "snapshots": {"directory": str(directory / "snapshots")},
+        "serve": {"port": ports.serve, "cache_dir": str(directory / "served")},
+        "http": {"monitor": ports.monitor, "retrain": ports.retrain, "deploy": ports.deploy},
+        "models": {
+            name: {
+                "predictions": f"{name}-{run}.predictions",
+                "labels": f"{name}-{run}.labels",
+                "retrain": {},
+                **scenario.settings,
+            }
+        },
+    }
+
+
+def write_config(data: Mapping[str, Any], directory: Path) -> tuple[Path, Config]:
+    """Write the configuration as a user would have it and read it back as the roles will."""
+    path = directory / "stationkeeper.yaml"
+    path.write_text(yaml.safe_dump(dict(data), sort_keys=False))
+    return path, load(path, {})
+
+
+@contextmanager
+def running_roles(config_path: Path, ports: Ports, directory: Path) -> Iterator[Supervisor]:
+    """Run monitor, retrain, deploy and serve as supervised children until the block ends."""
+    base = ("--config", str(config_path))
+    children = [Child(role, (role, *base)) for role in ("monitor", "retrain", "deploy", "serve")]
+    supervisor = Supervisor(children, log_directory=directory / "logs")
+    stop = threading.Event()
+    thread = threading.Thread(target=supervisor.run, args=(stop,), name="supervisor")
+    thread.start()
+    try:
+        _wait_ready(ports, directory, supervisor)
+        yield supervisor
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _wait_ready(ports: Ports, directory: Path, supervisor: Supervisor) -> None:
+    waiting = {"monitor": ports.monitor, "retrain": ports.retrain, "deploy": ports.deploy, "serve": ports.serve}
+    deadline = time.monotonic() + READY_S
+    while waiting:
+        for role, port in list(waiting.items()):
+            path = "/v2/health/ready" if role == "serve" else "/readyz"
+            if get(port, path) is not None:
+                del waiting[role]
+        if waiting and (time.monotonic() > deadline or any(n > 2 for n in supervisor.restarts().values())):
+            logs = "\n".join(_tail(directory / "logs" / f"{role}.log") for role in waiting)
+            raise StageError(f"not ready after {READY_S:.0f} s: {', '.join(waiting)}\n{logs}")
+        time.sleep(0.1)
+
+
+def _tail(path: Path, lines: int = 12) -> str:
+    if not path.exists():
+        return f"{path}: no log"
+    text = path.read_text(errors="replace").splitlines()[-lines:]
+    return "\n".join([f"--- {path}", *text])
+
+
+def get(port: int, path: str) -> bytes | None:
+    """Return the body of a local GET, or None unless it is answered with 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    return body if response.status == http.HTTPStatus.OK else None
+
+
+class Poll:
+    """A value that a thread keeps fresh by asking now and then, so that nobody waits for an answer."""
+
+    def __init__(self, ask: Callable[[], Any], every_s: float) -> None:
+        self._ask = ask
+        self._every_s = every_s
+        self._stop = threading.Event()
+        self.value: Any = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            answer = self._ask()
+            if answer is not None:
+                self.value = answer

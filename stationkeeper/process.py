@@ -1,0 +1,86 @@
+"""A role process: its loops in threads, its HTTP side, and an orderly end on SIGTERM."""
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from contracts.log_events import LogEvent
+from stationkeeper.fleet import Peers
+from stationkeeper.web import WebServer, create_app
+from streams.errors import Fatal
+from streams.loop import Loop
+
+log = structlog.get_logger()
+
+
+def configure_logging() -> None:
+    """Send structured logs to standard error: JSON when piped, colours on a terminal."""
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set; a second signal ends the process at once."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise SystemExit(128 + number)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return stop
+
+
+def run_loops(loops: Sequence[Loop], host: str, port: int, *, peers: Mapping[str, str] | None = None) -> int:
+    """Run loops until a signal; when one of them must stop, all stop. Returns the exit code."""
+    stop = stop_on_signals()
+    began = time.monotonic()
+    web = WebServer(create_app(loops, peers=Peers(peers) if peers else None), host, port)
+    web.start()
+    failed: list[str] = []
+
+    def run(loop: Loop) -> None:
+        try:
+            loop.run(stop)
+        except Fatal as error:
+            failed.append(f"{loop.role}: {error}")
+        except Exception as error:
+            log.exception(LogEvent.FATAL, role=loop.role)
+            failed.append(f"{loop.role}: {error!r}")
+        finally:
+            stop.set()
+
+    threads = [threading.Thread(target=run, args=(loop,), name=loop.role) for loop in loops]
+    for thread in threads:
+        thread.start()
+    announced = False
+    while not stop.wait(0.05):
+        if not announced and all(loop.ready() for loop in loops):
+            announced = True
+            seconds = round(time.monotonic() - began, 2)
+            log.info(LogEvent.READY, roles=[loop.role for loop in loops], url=web.url, seconds=seconds)
+    for thread in threads:
+        thread.join()
+    web.stop()
+    for message in failed:
+        print(message, file=sys.stderr)  # noqa: T201 - the last word of a process that must stop
+    return 1 if failed else 0

@@ -1,0 +1,146 @@
+"""Puts rooms together: a configuration in, the loops of each role out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from contracts.topics import Topics
+from stationkeeper.config import Config, ConfigError, load
+from stationkeeper.references import build_reference
+from streams.loop import Loop
+from streams.ports import Reader, Stage
+from streams.settings import KafkaSettings
+
+WORK_DIRECTORY = Path(".stationkeeper") / "work"
+
+
+def topics_of(config: Config) -> Topics:
+    """Return the internal topics; joins are kept as long as the longest label horizon."""
+    horizons = [model.label_horizon for model in config.models.values()]
+    return Topics(config.kafka.prefix, label_horizon_ms=max(horizons)) if horizons else Topics(config.kafka.prefix)
+
+
+def input_topics(config: Config) -> list[str]:
+    """Return every input topic of every model."""
+    return sorted({mapping.topic for model in config.models.values() for mapping in model.topics().values()})
+
+
+def need_models(config: Config) -> None:
+    """Raise ``ConfigError`` when there is nothing to watch."""
+    if not config.models:
+        raise ConfigError("models: is empty; add a model, or let stationkeeper init write one from a sample")
+
+
+def prepare_topics(config: Config, *, create_inputs: bool = True) -> list[str]:
+    """Create our own topics and the dead-letter topics; returns the input topics that did not exist before."""
+    from streams.topics import ensure_inputs, ensure_internal
+
+    ensure_internal(config.kafka, topics_of(config))
+    return ensure_inputs(config.kafka, input_topics(config), create_inputs=create_inputs)
+
+
+def loop_for(stage: Stage, settings: KafkaSettings) -> Loop:
+    """Return the loop of a stage over a real broker."""
+    from streams.reader import KafkaReader
+    from streams.sink import KafkaSink
+    from streams.source import KafkaSource
+
+    name = stage.name
+    return Loop(stage, KafkaSource(settings, name), KafkaSink(settings, name), KafkaReader(settings, name), settings)
+
+
+def monitor_stages(config: Config) -> list[Stage]:
+    """Return tally, join and judge."""
+    from monitor.join import Join
+    from monitor.judge import Judge
+    from monitor.tally import Tally
+
+    topics = topics_of(config)
+    return [
+        Tally(config.models, topics, clock=config.clock, dead_letters=config.kafka.dead_letters),
+        Join(config.models, topics),
+        Judge(config.models, topics, clock=config.clock),
+    ]
+
+
+def retrain_stage(config: Config, work_directory: Path = WORK_DIRECTORY) -> Stage:
+    """Return the retrain stage for the models that have a ``retrain:`` section."""
+    from retrain.registry import Registry
+    from retrain.service import Retrain
+    from retrain.snapshot import SnapshotStore
+    from retrain.steps import ModelInputs, Steps
+    from stationkeeper.mapped_events import retrain_inputs
+
+    models = {
+        name: ModelInputs(name, retrain_inputs(model), model.retrain, model.skew if config.clock == "wall" else None)
+        for name, model in config.models.items()
+        if model.retrain is not None
+    }
+    steps = Steps(
+        models=models,
+        registry=Registry(config.registry),
+        snapshots=SnapshotStore(config.snapshots.directory),
+        open_reader=lambda: reader_for(config, "snapshot"),
+        build_reference=build_reference,
+        work_dir=work_directory,
+    )
+    return Retrain(models, topics_of(config), steps)
+
+
+def deploy_stage(config: Config) -> Stage:
+    """Return the canary controller."""
+    from deploy.controller import Deploy
+    from deploy.effects import Effects
+    from deploy.registry import MlflowRegistry
+    from deploy.targets.router import RouterTarget
+
+    registry = MlflowRegistry(config.registry.tracking_uri, config.serve.cache_dir)
+    router = RouterTarget(f"http://{config.serve.host}:{config.serve.port}")
+    rollouts = {name: model.rollout for name, model in config.models.items()}
+    return Deploy(topics_of(config), rollouts, Effects(registry, (router,)), clock=config.clock)
+
+
+def router_for(config: Config) -> Any:
+    """Return the router of ``serve``."""
+    from deploy.prediction_log import KafkaPredictionLog
+    from deploy.registry import MlflowRegistry
+    from deploy.router import Router
+    from deploy.traffic import TrafficTable
+
+    registry = MlflowRegistry(config.registry.tracking_uri, config.serve.cache_dir)
+    return Router(
+        config.serve,
+        {name: model.predictions.topic for name, model in config.models.items()},
+        topics_of(config).rollouts.name,
+        reader_for(config, "serve"),
+        KafkaPredictionLog(config.kafka, config.serve),
+        TrafficTable(registry),
+    )
+
+
+def reader_for(config: Config, name: str = "cli") -> Reader:
+    """Return a reader of the configured broker."""
+    from streams.reader import KafkaReader
+
+    return KafkaReader(config.kafka, name)
+
+
+def plain_producer(config: Config) -> Any:
+    """Return a producer outside transactions, for edge events and people's words."""
+    from kafka import KafkaProducer
+
+    return KafkaProducer(
+        acks="all", linger_ms=5, compression_type="lz4", **config.kafka.connection("stationkeeper.edge")
+    )
+
+
+@contextmanager
+def open_reader(path: Path | None) -> Iterator[tuple[Config, Reader, Topics]]:
+    """Yield the configuration, a reader and the topics for a verb that only reads."""
+    config = load(path)
+    reader = reader_for(config)
+    try:
+        yield config, reader, topics_of(config)
+    finally:
+        reader.close()
