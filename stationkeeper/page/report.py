@@ -17,11 +17,11 @@ MAX_LISTED = 500
 _LANE = 18.0
 _METHOD = (
     "Every decision rests on counts in cells that were frozen with the model version's reference. A detector turns "
-    "the counts of each closed pane into an e-value; its natural logarithm is the evidence. Evidence reaches the threshold "
-    "by chance at most as often as the budget of false pages of the whole model allows, whatever the dependence "
-    "between features. Distances (PSI and others) are corrected for the number of rows; they inform and never decide. What "
-    "moved together at one onset is one incident; a retrain request is named by model, version and incident, so that "
-    "repeating it changes nothing."
+    "the counts of each closed pane into an e-value; its natural logarithm is the evidence. Evidence reaches the "
+    "threshold by chance at most as often as the budget of false pages of the whole model allows, whatever the "
+    "dependence between features. Distances (PSI and others) are corrected for the number of rows; they inform and "
+    "never decide. What moved together at one onset is one incident; a retrain request is named by model, version and "
+    "incident, so that repeating it changes nothing."
 )
 
 
