@@ -68,6 +68,16 @@ class Case:
         return self.findings[0]
 
     @property
+    def since(self) -> int | None:
+        """Return when it began, else when it was seen, in epoch ms."""
+        return self.first.onset if self.first.onset is not None else self.first.time
+
+    @property
+    def until(self) -> int | None:
+        """Return when it ended, None while it lasts."""
+        return self.recovered.time if self.recovered is not None else None
+
+    @property
     def subjects(self) -> list[str]:
         """Return what moved, the leader first, each once."""
         return list(dict.fromkeys(finding.subject for finding in self.findings))

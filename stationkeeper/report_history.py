@@ -27,6 +27,10 @@ class _Case(Protocol):
     def id(self) -> str: ...
     @property
     def subjects(self) -> list[str]: ...
+    @property
+    def since(self) -> int | None: ...
+    @property
+    def until(self) -> int | None: ...
 
 
 @dataclass(slots=True)
@@ -45,15 +49,15 @@ class History:
         return sorted({at for _, at in (*self.vectors, *self.confusions)})
 
     def subjects(self, cases: Iterable[_Case]) -> Iterator[SubjectStatus]:
-        """Yield what each incident moved, with its distance over time and its distribution since the last step."""
+        """Yield what each incident moved, with its distance over time and its distribution while it lasted."""
         done: set[str] = set()
         for case in cases:
             for name in case.subjects:
                 if name not in done:
                     done.add(name)
-                    yield from self._subject(name, case.id)
+                    yield from self._subject(name, case)
 
-    def _subject(self, name: str, incident: str) -> Iterator[SubjectStatus]:
+    def _subject(self, name: str, case: _Case) -> Iterator[SubjectStatus]:
         for digest, reference in self.references.items():
             subject = reference.by_name.get(name)
             steps = {at: vector for (d, at), vector in self.vectors.items() if d == digest}
@@ -61,7 +65,9 @@ class History:
                 continue
             place = reference.layout[name]
             counts = {at: steps[at][place.histogram] for at in sorted(steps)}
-            window = self._most_moved(subject, counts)
+            window = _during(case, counts)
+            if window is None:
+                continue
             found = measure(subject, window)
             status = SubjectStatus(
                 name=name,
@@ -69,9 +75,9 @@ class History:
                 version=digest[:8],
                 segment="",
                 state="drifting",
-                reason=f"Compared with the reference {digest[:8]}; the distribution is that of its most moved step.",
+                reason=f"Compared with the reference {digest[:8]}; the distribution is that of the whole incident.",
                 rows=int(window.sum()),
-                incident=incident,
+                incident=case.id,
                 distances={key: distance.value for key, distance in found.items()},
                 noise={key: distance.noise for key, distance in found.items()},
                 sensitive=subject.sensitive,
@@ -80,14 +86,6 @@ class History:
             if not subject.sensitive:
                 status["cells"] = coarse(subject, window)
             yield status
-
-    @staticmethod
-    def _most_moved(subject: Subject, counts: dict[int, Counts]) -> Counts:
-        def moved(window: Counts) -> float:
-            found = measure(subject, window)
-            return found["tv"].value if "tv" in found and window.sum() >= FEW_ROWS else -1.0
-
-        return max(counts.values(), key=moved)
 
     def performance(self) -> Iterator[PerformanceStatus]:
         """Yield precision and recall of matured labels with 95 % Wilson intervals, one entry a version and measure."""
@@ -117,6 +115,16 @@ class History:
                         "high": [interval[1] if interval else None for interval in intervals],
                     },
                 )
+
+
+def _during(case: _Case, counts: dict[int, Counts]) -> Counts | None:
+    """Return the counts while the incident lasted, None when no step of this reference falls into it."""
+    inside = [
+        vector
+        for at, vector in counts.items()
+        if (case.since is None or at >= case.since) and (case.until is None or at < case.until)
+    ]
+    return np.sum(inside, axis=0, dtype=np.int64) if inside else None
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:

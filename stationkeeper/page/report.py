@@ -10,7 +10,7 @@ from stationkeeper.page.axes import LEFT, RIGHT, WIDTH, Axes, figure, legend
 from stationkeeper.page.frame import section, time_tag
 from stationkeeper.page.markup import Child, Html, table, tag
 from stationkeeper.page.plots import distance_plot, distribution_plot, performance_plot
-from stationkeeper.page.words import KIND_WORDS, duration, integer, listing, number, percent, plural, when
+from stationkeeper.page.words import KIND_WORDS, duration, integer, listing, number, percent, plural, span, when
 from stationkeeper.report import Case, Finding, Report
 
 MAX_LISTED = 500
@@ -105,7 +105,7 @@ def _onset(finding: Finding) -> Child:
         return "not dated"
     interval = ""
     if finding.onset_low is not None and finding.onset_high is not None:
-        interval = f" (within {when(finding.onset_low)} and {when(finding.onset_high)})"
+        interval = f" (surely within {span(finding.onset_low, finding.onset_high)})"
     return [time_tag(finding.onset), interval]
 
 
@@ -165,9 +165,10 @@ def _case(case: Case, report: Report) -> Html:
     plots: list[Child] = []
     for subject in report.subjects:
         if subject.get("incident") == case.id:
-            plots.append(distance_plot(subject, None))
+            drawn = [distance_plot(subject, None)]
             if "cells" in subject:
-                plots.append(distribution_plot(subject["cells"], subject["rows"]))
+                drawn.append(distribution_plot(subject["cells"], subject["rows"]))
+            plots += [tag("h4", subject["name"]), tag("div", drawn, class_="plots")]
     return tag(
         "article",
         tag("h3", headline),
@@ -175,7 +176,7 @@ def _case(case: Case, report: Report) -> Html:
         tag("p", tag("strong", "Cause: "), first.cause, ".") if first.cause else None,
         table(f"Incident {case.id}", ("What", "Value"), numbers, class_="numbers"),
         _chain(case, report),
-        tag("div", plots, class_="plots") if plots else None,
+        plots,
         class_="subject",
     )
 

@@ -176,9 +176,9 @@ def test_the_plots_are_the_numbers_of_the_history() -> None:
     before = [d for at, d in distances.items() if at < ONSET and d is not None]
     after = [d for at, d in distances.items() if at >= ONSET and d is not None]
     assert max(before) < 0.15 < min(after)
-    assert sum(method["cells"]["window"]) == method["rows"] == 100
+    assert sum(method["cells"]["window"]) == method["rows"] == 4_600
     precision = next(p for p in report.performance if p["measure"].startswith("precision"))
-    # By hand: an hour at 9 of 10, an hour at 6 of 10.
+    # By hand: 46 minutes of a hundred rows, from onset to recovery; an hour at 9 of 10, an hour at 6 of 10.
     assert precision["value"] == pytest.approx(0.75)
     assert precision["series"]["real"][0] == pytest.approx(0.9)
 
