@@ -1,10 +1,13 @@
 """The model registry and run tracking in MLflow, by the client API alone; mlflow is imported at the first call."""
 
 import hashlib
+import importlib
+import logging
 import os
 import shutil
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -246,6 +249,7 @@ class Registry:
                 # The client's own default retries hold a caller for minutes; ours are visible and bounded.
                 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(self.settings.retries))
                 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, self.settings.timeout // 1_000)))
+                _import_mlflow()
                 from mlflow import MlflowClient
                 from mlflow.exceptions import MlflowException
 
@@ -261,6 +265,18 @@ class Registry:
         """The registry's address without a user's name or password."""
         found = urlparse(self.settings.tracking_uri)
         return found._replace(netloc=found.netloc.rpartition("@")[2]).geturl()
+
+
+def _import_mlflow() -> None:
+    """Import mlflow without the warnings of its own modules, and keep its telemetry and chatter off."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in ("mlflow.pyfunc", "mlflow.onnx"):
+            importlib.import_module(name)
 
 
 def _quoted(text: str) -> str:

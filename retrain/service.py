@@ -188,33 +188,35 @@ class Retrain:
         if done.error is not None:
             self._stumble(state, done.error, out)
             return
-        inputs = self.models[state.model]
-        match done.stage:
+        self._advance(state, done.result, out)
+
+    def _advance(self, state: RequestState, result: Any, out: list[Outgoing]) -> None:
+        settings = self.models[state.model].settings
+        match state.stage:
             case Stage.PLANNED | Stage.WAITING:
-                moved = progress.surveyed(state, done.result, inputs.settings.plan_rules())
-                took = self._monotonic() - self._started.get(state.id, self._monotonic())
-                self._not_before[state.id] = self._monotonic() + max(SURVEY_S, SURVEY_SHARE * took)
-                if (moved.stage, moved.reason) == (state.stage, state.reason):
-                    self._states[state.id] = moved
-                    return
-                self._move(moved, out)
+                self._count(state, progress.surveyed(state, result, settings.plan_rules()), out)
             case Stage.SNAPSHOT:
-                self._move(progress.snapshotted(state, done.result), out)
+                self._move(progress.snapshotted(state, result), out)
+            case Stage.TRAINING if result is None:
+                # Snapshot or champion are not on this disk, as after a move to another machine.
+                self._move(state.enter(Stage.SNAPSHOT, state.reason, "made again"), out)
             case Stage.TRAINING:
-                if done.result is None:
-                    # Snapshot or champion are not on this disk, as after a move to another machine.
-                    self._move(state.enter(Stage.SNAPSHOT, state.reason, "made again"), out)
-                    return
-                moved = progress.trained(state, done.result, inputs.settings)
+                moved = progress.trained(state, result, settings)
                 if moved.stage is Stage.TRAINING:
-                    self._not_before[state.id] = self._monotonic() + inputs.settings.training.retry_after / 1_000
+                    self._not_before[state.id] = self._monotonic() + settings.training.retry_after / 1_000
                 self._move(moved, out)
             case Stage.GATE:
-                self._move(progress.judged(state, done.result, inputs.settings), out)
+                self._move(progress.judged(state, result, settings), out)
             case Stage.REGISTERING:
-                self._announce(state, done.result, out)
-            case _:
-                return
+                self._announce(state, result, out)
+
+    def _count(self, state: RequestState, counted: RequestState, out: list[Outgoing]) -> None:
+        took = self._monotonic() - self._started.get(state.id, self._monotonic())
+        self._not_before[state.id] = self._monotonic() + max(SURVEY_S, SURVEY_SHARE * took)
+        if (counted.stage, counted.reason) == (state.stage, state.reason):
+            self._states[state.id] = counted
+        else:
+            self._move(counted, out)
 
     def _announce(self, state: RequestState, found: RegisteredCandidate, out: list[Outgoing]) -> None:
         candidate = found.candidate
@@ -230,10 +232,7 @@ class Retrain:
             _log.warning(LogEvent.REGISTRY_UNREACHABLE.value, request=state.id, stage=state.stage.value, why=str(error))
             self._states[state.id] = state.model_copy(update={"detail": str(error)})
             return
-        if state.stage is Stage.GATE and isinstance(error, FileNotFoundError):
-            self._move(state.enter(Stage.TRAINING, state.reason, "its files are gone, trained again"), out)
-            return
-        if state.stage is Stage.REGISTERING and isinstance(error, FileNotFoundError):
+        if state.stage in (Stage.GATE, Stage.REGISTERING) and isinstance(error, FileNotFoundError):
             self._move(state.enter(Stage.TRAINING, state.reason, "its files are gone, trained again"), out)
             return
         _log.error(LogEvent.RETRAIN_STAGE.value, request=state.id, stage=state.stage.value, exc_info=error)

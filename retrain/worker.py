@@ -71,17 +71,15 @@ class Worker:
         return found
 
     def abandon(self) -> None:
-        """Kill the training and wait for the step, whose result nobody wants any more."""
+        """Kill the training and stop caring for the step: it ends by itself and its result is dropped."""
         if self._training is not None:
             self._training[1].kill()
             self._training = None
         if self._step is not None:
             self._step[2].cancel()
-            if not self._step[2].cancelled():
-                self._step[2].exception()
             self._step = None
 
     def close(self) -> None:
-        """Let go of thread and subprocess."""
+        """Let go of thread and subprocess, after the step that is under way."""
         self.abandon()
-        self._pool.shutdown(wait=True)
+        self._pool.shutdown(wait=True, cancel_futures=True)
