@@ -71,8 +71,9 @@ class Events:
     """Accepted events of one kind, in offset order.
 
     ``rows`` int64[n] are positions in the batch, ``time`` int64[n] event time (ms), ``ids`` uint64[n] id hashes.
-    ``owner`` int64[n] indexes ``owners`` (model, version); a version that is not known is "". ``latency`` (ms) and ``weight`` are NaN where not given, or None if no record has one.
-    ``segments`` holds a category column for each dimension that records carry. ``label`` is a category column.
+    ``owner`` int64[n] indexes ``owners`` (model, version); a version that is not known is "".
+    ``latency`` (ms) and ``weight`` are NaN where not given, or None if no record has one. ``segments`` holds a category
+    column for each dimension that records carry. ``label`` is a category column.
     """
 
     kind: Kind

@@ -74,10 +74,10 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
     root = form.features if isinstance(form.features, tuple) else None
     if carries:
         for name, numeric in features.items():
-            path = form.feature_path(name)
-            if path is None:
+            where = form.feature_path(name)
+            if where is None:
                 continue
-            getters[name] = _place(tree, path, _NUMBER if numeric else _SCALAR, NAN if numeric else ABSENT)
+            getters[name] = _place(tree, where, _NUMBER if numeric else _SCALAR, NAN if numeric else ABSENT)
         if root is not None and not getters:
             _branch(tree, root)
     structure, build = _structure(tree, nullable=not form.own)
@@ -86,11 +86,13 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
 
 
 def _branch(tree: dict[str, Any], path: PathKeys) -> dict[str, Any]:
+    branch: Any = tree
     for key in path:
-        tree = tree.setdefault(key, {})
-        if not isinstance(tree, dict):
+        branch = branch.setdefault(key, {})
+        if not isinstance(branch, dict):
             raise TypeError(f"path {'.'.join(path)} runs through a field that is itself read")
-    return tree
+    found: dict[str, Any] = branch
+    return found
 
 
 def _place(tree: dict[str, Any], path: PathKeys, kind: Any, default: Any) -> Callable[[Any], Any]:

@@ -129,8 +129,9 @@ class ModelSettings(_Block):
 
     ``inputs`` names the kind of event that carries the input statistics. ``pane`` is the length of a pane,
     ``lateness`` how much older than its partition's clock an event may be, ``skew`` how far ahead of the broker's
-    timestamp. ``label_maturity`` is the age at which a prediction's
-    label is taken for known or missing; labels that come later change charts only. ``segments`` are dimensions whose values are watched apart, next to all traffic.
+    timestamp. ``label_maturity`` is the age
+    at which a prediction's label is taken for known or missing; labels that come later change charts only.
+    ``segments`` are dimensions whose values are watched apart, next to all traffic.
     """
 
     name: Name

@@ -9,7 +9,7 @@ from contracts.codes import DeadLetterCode, Outcome
 from contracts.identity import partition_of
 from contracts.metrics import Sample
 from contracts.topics import PANES_PARTITIONS, Topics
-from contracts.wire import PART_BYTES, ArmDelta, JoinBatch, PaneDelta, Progress, Record, encode
+from contracts.wire import PART_BYTES, ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, Progress, Record, encode
 from monitor.accumulate import Accumulator
 from monitor.clock import UNSET, too_early
 from monitor.columns import Events, Integers, Rejection
@@ -321,6 +321,8 @@ def _bytes_of(record: Record) -> int:
             return len(record.rows)
         case ArmDelta():
             return len(record.scores)
+        case OutcomeDelta():
+            return len(record.scored) + len(record.confusion)
         case _:
             return 0
 

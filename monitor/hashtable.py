@@ -1,0 +1,98 @@
+"""A hash table of 64-bit hashes to row numbers in numpy: a batch is looked up and stored in a few array passes."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.hashing import mix
+
+Hashes = npt.NDArray[np.uint64]
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+NOTHING = np.int64(-1)
+_SMALLEST = 1 << 12
+_FULL, _WIDE = 7, 10
+
+
+class HashTable:
+    """Open addressing with linear steps: 16 bytes a slot, at most 70 % full, about two slots an entry when rebuilt.
+
+    Values are not negative. Nothing is deleted: the owner tells by the value whether an entry still counts, and a
+    rebuild leaves out the others.
+    """
+
+    def __init__(self) -> None:
+        self._allocate(_SMALLEST)
+
+    def _allocate(self, slots: int) -> None:
+        self._mask = np.int64(slots - 1)
+        self._hash: Hashes = np.zeros(slots, np.uint64)
+        self._value: Integers = np.full(slots, NOTHING)
+        self._used = 0
+
+    def __len__(self) -> int:
+        return self._used
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the slots."""
+        return self._hash.nbytes + self._value.nbytes
+
+    def find(self, hashes: Hashes) -> Integers:
+        """Return the value of each hash, -1 for none. O(n) expected."""
+        found = np.full(len(hashes), NOTHING)
+        slot = self._slots(hashes)
+        rest = np.arange(len(hashes))
+        while len(rest):
+            here = slot[rest]
+            stored = self._value[here]
+            same = (stored >= 0) & (self._hash[here] == hashes[rest])
+            found[rest[same]] = stored[same]
+            rest = rest[(stored >= 0) & ~same]
+            slot[rest] = (slot[rest] + 1) & self._mask
+        return found
+
+    def swap(self, hashes: Hashes, values: Integers) -> Integers:
+        """Store a value for each of the distinct hashes and return what was stored before, -1 for none. O(n) expected.
+
+        The values of one call are distinct, too. There must be room (``make_room``).
+        """
+        before = np.full(len(hashes), NOTHING)
+        slot = self._slots(hashes)
+        rest = np.arange(len(hashes))
+        while len(rest):
+            here, wanted = slot[rest], hashes[rest]
+            stored = self._value[here]
+            free = stored < 0
+            same = ~free & (self._hash[here] == wanted)
+            hit = rest[same]
+            before[hit] = stored[same]
+            self._value[here[same]] = values[hit]
+            # Several hashes may want one free slot: the last to write it has won it.
+            claimants, places = rest[free], here[free]
+            self._hash[places] = hashes[claimants]
+            self._value[places] = values[claimants]
+            won = self._value[places] == values[claimants]
+            self._used += int(np.count_nonzero(won))
+            rest = np.concatenate([rest[~free & ~same], claimants[~won]])
+            slot[rest] = (slot[rest] + 1) & self._mask
+        return before
+
+    def make_room(self, coming: int, counts: Callable[[Integers], Flags]) -> None:
+        """Make sure that ``coming`` entries fit; a rebuild keeps the entries whose values ``counts`` accepts."""
+        slots = int(self._mask) + 1
+        if (self._used + coming) * _WIDE <= slots * _FULL:
+            return
+        taken = np.flatnonzero(self._value >= 0)
+        taken = taken[counts(self._value[taken])]
+        hashes, values = self._hash[taken], self._value[taken]
+        wanted = _SMALLEST
+        while wanted < (len(hashes) + coming) * 2:
+            wanted *= 2
+        self._allocate(wanted)
+        self.swap(hashes, values)
+
+    def _slots(self, hashes: Hashes) -> Integers:
+        return (mix(hashes) & self._mask.astype(np.uint64)).astype(np.int64)

@@ -1,0 +1,278 @@
+"""The join: predictions meet their labels, whatever comes first, and become outcomes of the prediction's pane."""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from contracts.identity import partition_of
+from contracts.metrics import Sample
+from contracts.topics import PANES_PARTITIONS, Topics
+from contracts.wire import SCORE_BINS, JoinBatch, OutcomeDelta, Progress, WireError, decode, encode, pack
+from monitor.clock import UNSET
+from monitor.hashing import mix, salt_of
+from monitor.joining import SEGMENT_SEPARATOR
+from monitor.packing import gather, parts
+from monitor.pending import merged_outcomes
+from monitor.settings import ModelSettings
+from monitor.tally import PROGRESS_MS, packed
+from monitor.waiting import WAITING_ROW, Owner, Owners, Rows, Waiting, distinct
+from streams.errors import Fatal
+from streams.ports import Batch, Outgoing, Partition, Restored
+
+_LOSS_SCALE = 1_000_000
+_MAX_LOSS = 1e6
+_EXPIRE_EVERY = 64
+
+
+class _Side:
+    """One joins partition: both waiting sides, how far it has spoken, and from where it must be read again.
+
+    ``emitted`` is the offset below which outcomes are already in the panes topic: records below it only rebuild the
+    store. ``marks`` are (offset, highest time so far), so that the oldest offset still needed is known.
+    """
+
+    def __init__(self) -> None:
+        self.predictions, self.labels = Waiting(), Waiting()
+        self.owners = Owners()
+        self.emitted = 0
+        self.next_offset = 0
+        self.clock = UNSET
+        self.base = 0
+        self.marks: deque[tuple[int, int]] = deque()
+        self.counts = {"paired": 0, "repeated": 0, "expired": 0, "unusable": 0}
+        self.batches = 0
+
+
+class Join:
+    """The stage that pairs both sides of the joins topic; the order of a joins partition defines the result.
+
+    Its store is memory rebuilt from the topic at each start; the state topic holds only where it was.
+    """
+
+    name = "join"
+
+    def __init__(self, models: Mapping[str, ModelSettings], topics: Topics) -> None:
+        self._models = dict(models)
+        self._topics = topics
+        self.inputs = (topics.joins.name,)
+        self.tables: tuple[str, ...] = ()
+        self._sides: dict[int, _Side] = {}
+        self._outcomes: list[OutcomeDelta] = []
+        self._moved: set[int] = set()
+        self._progress_at: int | None = None
+        self._generation = 0
+        self._shown: dict[str, Any] = {}
+        self._salts = {name: salt_of(f"model {name}") for name in models}
+        self._horizon = max((m.label_horizon for m in self._models.values()), default=0)
+
+    def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
+        """Return the state partitions of the same numbers."""
+        return tuple(Partition(self._topics.join_state.name, partition.index) for partition in sorted(assigned))
+
+    def start_offsets(self, assigned: frozenset[Partition]) -> Mapping[Partition, int]:
+        """Return the oldest offsets whose rows may still meet their other side."""
+        return {p: self._sides[p.index].base for p in assigned if self._sides[p.index].emitted}
+
+    def assigned(self, partitions: frozenset[Partition], restored: Restored) -> None:
+        """Start with empty stores; the records before ``emitted`` fill them again."""
+        self._forget()
+        found = gather(restored.values)
+        for partition in partitions:
+            side = self._sides[partition.index] = _Side()
+            saved = found.get(f"join/{partition.index}")
+            if saved is not None:
+                self._generation = max(self._generation, saved["generation"])
+                side.emitted, side.base, side.counts = saved["emitted"], saved["base"], dict(saved["counts"])
+                side.next_offset = side.base
+        self.committed()
+
+    def revoked(self, partitions: frozenset[Partition]) -> None:
+        """Forget everything; ``assigned`` rebuilds it."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._sides.clear()
+        self._outcomes.clear()
+        self._moved.clear()
+        self._progress_at = None
+
+    def table(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """No tables are read."""
+
+    def absorb(self, batch: Batch) -> None:
+        """Pair rows in the order of the log; raises ``Fatal`` for a record it cannot read."""
+        side = self._sides[batch.partition.index]
+        for offset, value in zip(batch.offsets.tolist(), batch.values, strict=True):
+            if value is None:
+                continue
+            try:
+                records = decode(value)
+            except WireError as error:
+                raise Fatal(f"{batch.partition.topic}/{batch.partition.index} offset {offset}: {error}") from error
+            for record in records:
+                if isinstance(record, JoinBatch):
+                    self._pair(side, record, new=offset >= side.emitted)
+            side.marks.append((offset, side.clock))
+        side.next_offset = batch.next_offset
+        side.batches += 1
+        if len(batch):
+            self._moved.add(batch.partition.index)
+        if side.batches % _EXPIRE_EVERY == 0:
+            self._expire(side)
+
+    def _pair(self, side: _Side, record: JoinBatch, *, new: bool) -> None:
+        settings = self._models.get(record.model)
+        table = record.table()
+        if settings is None or not len(table):
+            return
+        rows = np.zeros(len(table), WAITING_ROW)
+        rows["key"] = mix(table["id"] ^ self._salts[record.model])
+        for name in ("time", "score", "label", "decision", "bin"):
+            rows[name] = table[name]
+        side.clock = max(side.clock, int(table["time"].max()))
+        rows, repeated = distinct(rows)
+        if record.side == "prediction":
+            _, first = np.unique(table["id"], return_index=True)
+            segments = table["segment"] if not repeated else table["segment"][np.sort(first)]
+            owners = [
+                Owner(record.model, record.version, tuple(filter(None, name.split(SEGMENT_SEPARATOR))))
+                for name in record.segments
+            ]
+            rows["owner"] = side.owners.codes(owners)[segments]
+            hit, labels = side.labels.take(rows["key"])
+            repeated += side.predictions.put(rows[~hit])
+            predictions = rows[hit]
+        else:
+            usable = ~np.isnan(rows["label"])
+            if new:
+                side.counts["unusable"] += int(np.count_nonzero(~usable))
+            rows = rows[usable]
+            hit, predictions = side.predictions.take(rows["key"])
+            repeated += side.labels.put(rows[~hit])
+            labels = rows[hit]
+        if new:
+            side.counts["repeated"] += repeated
+            side.counts["paired"] += len(labels)
+            self._outcomes += _outcomes(side.owners, predictions, labels, settings.pane)
+
+    def _expire(self, side: _Side) -> None:
+        if side.clock == UNSET:
+            return
+        before = side.clock - self._horizon
+        gone = side.predictions.expire(before) + side.labels.expire(before)
+        if side.next_offset > side.emitted:
+            side.counts["expired"] += gone
+        while side.marks and side.marks[0][1] < before:
+            side.base = side.marks.popleft()[0] + 1
+
+    def flush(self, now_ms: int) -> list[Outgoing]:
+        """Return the outcomes since the last flush, progress once a second, and how far the join is."""
+        out: list[Outgoing] = []
+        by_model: dict[str, list[OutcomeDelta]] = {}
+        for outcome in self._outcomes:
+            by_model.setdefault(outcome.model, []).append(outcome)
+        self._outcomes = []
+        for model, outcomes in sorted(by_model.items()):
+            target, values = partition_of(model, PANES_PARTITIONS), packed(merged_outcomes(outcomes))
+            out += [Outgoing(self._topics.panes.name, value, model.encode(), target) for value in values]
+        out += self._progress(now_ms)
+        self._generation += bool(self._moved)
+        for index in sorted(self._moved):
+            side = self._sides[index]
+            side.emitted = max(side.emitted, side.next_offset)
+            value = {
+                "generation": self._generation,
+                "emitted": side.emitted,
+                "base": side.base,
+                "counts": side.counts,
+            }
+            out += [
+                Outgoing(self._topics.join_state.name, data, key, index)
+                for key, data in parts(f"join/{index}", value, self._generation)
+            ]
+        self._moved.clear()
+        return out
+
+    def _progress(self, now_ms: int) -> list[Outgoing]:
+        if self._progress_at is not None and now_ms - self._progress_at < PROGRESS_MS:
+            return []
+        self._progress_at = now_ms
+        topic = self._topics.joins.name
+        records = [
+            Progress(topic, index, self.name, side.next_offset, side.clock, idle=False)
+            for index, side in sorted(self._sides.items())
+            if side.next_offset >= side.emitted and side.clock != UNSET
+        ]
+        if not records:
+            return []
+        value = encode(list(records))
+        return [Outgoing(self._topics.panes.name, value, None, target) for target in range(PANES_PARTITIONS)]
+
+    def committed(self) -> None:
+        """Show what is now durable."""
+        detail: dict[str, Any] = {"paired": 0, "repeated": 0, "expired": 0, "unusable": 0}
+        for side in self._sides.values():
+            for name, count in side.counts.items():
+                detail[name] += count
+        detail["waiting predictions"] = sum(len(side.predictions) for side in self._sides.values())
+        detail["waiting labels"] = sum(len(side.labels) for side in self._sides.values())
+        detail["rebuilding"] = any(side.next_offset < side.emitted for side in self._sides.values())
+        self._shown = detail
+
+    def samples(self) -> list[Sample]:
+        """The join has no metrics of its own; the judge's are about its outcomes."""
+        return []
+
+    def status(self) -> dict[str, Any]:
+        """Return ``contracts.status.JoinStatus``."""
+        return {"role": "join", "detail": dict(self._shown)}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _outcomes(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> list[OutcomeDelta]:
+    """Sums of paired rows (equal order) by owner, prediction pane and the pane in which both were known."""
+    if not len(predictions):
+        return []
+    known = np.maximum(predictions["time"], labels["time"])
+    start = predictions["time"] - predictions["time"] % pane
+    keys = np.stack([predictions["owner"].astype(np.int64), start, known - known % pane])
+    groups, group = np.unique(keys, axis=1, return_inverse=True)
+    group, n = group.reshape(-1), groups.shape[1]
+    label = labels["label"].astype(np.float64)
+    binary = (label == 0.0) | (label == 1.0)
+    positive, decided = label == 1.0, predictions["decision"] > 0
+    cell = np.where(decided, np.where(positive, 0, 1), np.where(positive, 2, 3))
+    confusion = np.bincount((group * 4 + cell)[binary], minlength=4 * n).reshape(n, 4)
+    width = 2 * SCORE_BINS
+    place = predictions["bin"].astype(np.int64) * 2 + positive
+    scored = np.bincount((group * width + place)[binary], minlength=width * n).reshape(n, width)
+    error = np.nan_to_num(predictions["score"].astype(np.float64) - label)
+    loss = np.zeros(n, np.int64)
+    np.add.at(loss, group, np.rint(np.minimum(error**2, _MAX_LOSS) * _LOSS_SCALE).astype(np.int64))
+    age = np.zeros(n, np.int64)
+    np.add.at(age, group, known - predictions["time"])
+    rows = np.bincount(group, minlength=n)
+    out: list[OutcomeDelta] = []
+    for at in range(n):
+        owner = owners.names[int(groups[0, at])]
+        out += [
+            OutcomeDelta(
+                owner.model,
+                owner.version,
+                segment,
+                int(groups[1, at]),
+                pane,
+                int(rows[at]),
+                int(groups[2, at]),
+                pack(confusion[at]),
+                pack(scored[at]),
+                int(loss[at]),
+                int(age[at]),
+            )
+            for segment in ("", *owner.segments)
+        ]
+    return out

@@ -1,0 +1,134 @@
+"""Rows that wait for their other side: predictions without label, labels without prediction."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.hashtable import HashTable
+
+Hashes = npt.NDArray[np.uint64]
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.void]
+
+WAITING_ROW = np.dtype(
+    [
+        ("key", "<u8"),
+        ("time", "<i8"),
+        ("score", "<f4"),
+        ("label", "<f4"),
+        ("decision", "u1"),
+        ("bin", "u1"),
+        ("owner", "<i4"),
+    ]
+)
+"""One waiting row in 30 bytes: key (id and model), event time, score, label, decision, score bin, owner code."""
+
+_FIRST = 1 << 12
+
+
+class Owner(NamedTuple):
+    """Whose prediction a row is: ``segments`` beside all traffic."""
+
+    model: str
+    version: str
+    segments: tuple[str, ...]
+
+
+class Waiting:
+    """Rows by key, first come; taken out when their other side comes, let go when they are too old.
+
+    About 60 bytes a row, bounded by the rows of one horizon.
+    """
+
+    def __init__(self) -> None:
+        self._rows: Rows = np.zeros(_FIRST, WAITING_ROW)
+        self._alive: Flags = np.zeros(_FIRST, np.bool_)
+        self._used = 0
+        self.alive = 0
+        self._table = HashTable()
+
+    def __len__(self) -> int:
+        return self.alive
+
+    def put(self, rows: Rows) -> int:
+        """Keep rows whose keys are not waiting yet; returns how many were there before (the first one stays)."""
+        rows = _first_of_each(rows)
+        found = self._table.find(rows["key"])
+        known = (found >= 0) & self._alive[np.maximum(found, 0)]
+        fresh = rows[~known]
+        self._reserve(len(fresh))
+        self._table.make_room(len(fresh), lambda stored: self._alive[stored])
+        at = np.arange(self._used, self._used + len(fresh))
+        self._rows[at] = fresh
+        self._alive[at] = True
+        self._used += len(fresh)
+        self.alive += len(fresh)
+        self._table.swap(fresh["key"], at)
+        return int(known.sum())
+
+    def take(self, keys: Hashes) -> tuple[Flags, Rows]:
+        """Return which of the distinct ``keys`` were waiting, and their rows, which wait no longer."""
+        found = self._table.find(keys)
+        hit = (found >= 0) & self._alive[np.maximum(found, 0)]
+        at = found[hit]
+        self._alive[at] = False
+        self.alive -= len(at)
+        return hit, self._rows[at]
+
+    def expire(self, before: int) -> int:
+        """Let go of rows older than ``before``; returns how many."""
+        old = self._alive[: self._used] & (self._rows["time"][: self._used] < before)
+        count = int(np.count_nonzero(old))
+        self._alive[: self._used][old] = False
+        self.alive -= count
+        return count
+
+    def _reserve(self, coming: int) -> None:
+        if self._used + coming <= len(self._rows):
+            return
+        kept = np.flatnonzero(self._alive[: self._used])
+        rows = self._rows[kept]
+        size = _FIRST
+        while size < 2 * (len(rows) + coming):
+            size *= 2
+        self._rows = np.zeros(size, WAITING_ROW)
+        self._alive = np.zeros(size, np.bool_)
+        self._rows[: len(rows)] = rows
+        self._alive[: len(rows)] = True
+        self._used = self.alive = len(rows)
+        self._table = HashTable()
+        self._table.make_room(len(rows), lambda stored: stored >= 0)
+        self._table.swap(rows["key"], np.arange(len(rows)))
+
+
+def _first_of_each(rows: Rows) -> Rows:
+    _, first = np.unique(rows["key"], return_index=True)
+    return rows if len(first) == len(rows) else rows[np.sort(first)]
+
+
+def distinct(rows: Rows) -> tuple[Rows, int]:
+    """Return the first row of each key and how many were left out."""
+    kept = _first_of_each(rows)
+    return kept, len(rows) - len(kept)
+
+
+class Owners:
+    """Codes of owners in the order they were first seen."""
+
+    def __init__(self) -> None:
+        self._codes: dict[Owner, int] = {}
+        self.names: list[Owner] = []
+
+    def codes(self, owners: Sequence[Owner]) -> Integers:
+        """Return the code of each owner."""
+        out = []
+        for owner in owners:
+            code = self._codes.get(owner)
+            if code is None:
+                code = self._codes[owner] = len(self.names)
+                self.names.append(owner)
+            out.append(code)
+        return np.array(out, np.int64)
