@@ -1,5 +1,6 @@
 """Verbs for the person on call: what is asked, what is rolled out, what was rejected, and is the set-up sound."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -133,4 +134,102 @@ def _target(lineage: Any, target: str, name: str) -> tuple[str, str] | None:
     return (rollout.model, rollout.candidate or rollout.model) if rollout else None
 
 
+def adopt(
+    model: Annotated[str, typer.Argument(help="The model, as in the configuration.")],
+    version: Annotated[str | None, typer.Argument(help="A version the registry has; none with --train.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="Its reference, from stationkeeper profile.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Train the first champion on this CSV or Parquet.")] = None,
+    time: Annotated[str | None, typer.Option(help="Time column of --train.")] = None,
+    label: Annotated[str, typer.Option(help="Label column of --train.")] = "label",
+    by: Person = "unknown",
+    config: ConfigOption = None,
+) -> None:
+    """Make a version the first champion: one the registry has, or one trained here."""
+    import time as clock
+
+    import polars as pl
+
+    from stationkeeper.config import load
+    from stationkeeper.first_champion import adopt_champion, train_first_champion
+    from stationkeeper.wiring import prepare_topics
+
+    settings = load(config)
+    if model not in settings.models:
+        raise typer.BadParameter(f"model {model!r} is not configured; models: {', '.join(settings.models) or 'none'}")
+    prepare_topics(settings, create_inputs=False)
+    text = reference.read_bytes() if reference is not None else None
+    if train is not None:
+        frame = (
+            pl.read_parquet(train) if train.suffix.lower() == ".parquet" else pl.read_csv(train, try_parse_dates=True)
+        )
+        first = train_first_champion(settings, model, frame, time_column=time, label_column=label)
+        version, text = first.version, first.reference
+        typer.echo(f"trained version {version}: {first.result.performance}")
+    if version is None:
+        raise typer.BadParameter("give a VERSION of the registry, or --train FILE")
+    adopt_champion(settings, model, version, text, round(clock.time() * 1_000), by=by)
+    typer.echo(f"version {version} is champion of {model}")
+
+
+def check(
+    config: ConfigOption = None,
+    sample: Annotated[int, typer.Option(help="Also read this many records of each input and print them mapped.")] = 0,
+    create: Annotated[bool, typer.Option("--create", help="Create the input topics that do not exist.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Find what would fail later: configuration, topics, retention, registry, router, mapping."""
+    from stationkeeper.checks import run_checks
+    from stationkeeper.config import load
+
+    findings = run_checks(load(config), sample=sample, create=create)
+    if json:
+        print_json([finding.to_json() for finding in findings])
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.mark} {finding.what}: {finding.detail}")
+    return 1 if any(finding.failed for finding in findings) else 0
+
+
+def gate(
+    candidate: Annotated[str, typer.Argument(help="A version of the registry.")],
+    model: Annotated[str, typer.Option(help="The model.")],
+    snapshot: Annotated[str, typer.Option(help="The snapshot's SHA-256.")],
+    champion: Annotated[str, typer.Option(help="Alias or version to compare with.")] = "champion",
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Judge a version against the champion on a snapshot's held-out rows: exit 0 PASS, 1 FAIL, 3 NO-EVIDENCE."""
+    from retrain.gate_command import gate_version
+    from stationkeeper.config import load
+
+    settings = load(config)
+    outcome = gate_version(settings, model, candidate, champion, snapshot)
+    if json:
+        print_json(outcome.to_json())
+    else:
+        typer.echo(outcome.text())
+    return outcome.exit_code
+
+
+def rejected(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """List rejected records by topic and code."""
+    from stationkeeper.wiring import input_topics, open_reader
+    from streams.dead_letter_box import summary
+
+    with open_reader(config) as (settings, reader, _):
+        rows = [row for topic in input_topics(settings) for row in summary(reader, topic)]
+    if json:
+        print_json(rows)
+    else:
+        print_rows(rows, ("topic", "code", "count", "newest", "detail"), empty="no record was rejected")
+
+
 REQUEST_VERBS = {"list": list_requests, "approve": approve_request, "reject": reject_request}
+DEPLOYMENT_VERBS = {
+    "list": list_deployments,
+    "adopt": adopt,
+    "approve": approve_deployment,
+    "reject": reject_deployment,
+    "roll-back": roll_back,
+}
+DEAD_LETTER_VERBS = {"list": rejected}
