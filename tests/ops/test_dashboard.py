@@ -8,12 +8,38 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contracts.metrics import BY_NAME
+from contracts.metrics import BY_NAME, STATE_NUMBER
+from scripts.panels import STATES
 
-DASHBOARD = json.loads(
-    (Path(__file__).resolve().parents[2] / "ops" / "grafana" / "dashboards" / "loop.json").read_text(encoding="utf-8")
+DASHBOARDS = {
+    path.stem: json.loads(path.read_text(encoding="utf-8"))
+    for path in (Path(__file__).resolve().parents[2] / "ops" / "grafana" / "dashboards").glob("*.json")
+}
+QUERIES = sorted(
+    {
+        (target["expr"], target["legendFormat"])
+        for dashboard in DASHBOARDS.values()
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+    }
 )
-QUERIES = [(target["expr"], target["legendFormat"]) for panel in DASHBOARD["panels"] for target in panel["targets"]]
+
+
+def test_the_dashboards_are_the_promised_ones():
+    assert set(DASHBOARDS) == {"fleet", "model", "feature", "loop"}
+    assert len({dashboard["uid"] for dashboard in DASHBOARDS.values()}) == 4
+
+
+def test_every_metric_that_is_exported_is_on_a_dashboard_or_named_here():
+    shown = {name for expression, _ in QUERIES for name in metrics_in(expression)}
+    # Information that a panel would only repeat, or that tables and alerts read.
+    unshown = {
+        "stationkeeper_build_info",
+        "stationkeeper_stale_after_seconds",
+        "stationkeeper_incident_onset_timestamp_seconds",
+        "stationkeeper_window_end_timestamp_seconds",
+    }
+    assert shown | unshown == set(BY_NAME)
 
 
 def metrics_in(expression: str) -> list[str]:
@@ -34,19 +60,23 @@ def test_metrics_and_labels_exist(expression: str, legend: str):
 @pytest.mark.parametrize(("expression", "legend"), QUERIES)
 def test_counters_are_rated_and_gauges_are_not(expression: str, legend: str):
     kinds = {BY_NAME[name].kind for name in metrics_in(expression)}
-    assert ("rate(" in expression) == (kinds <= {"counter", "histogram"})
+    assert bool(re.search(r"\b(rate|increase)\(", expression)) == (kinds <= {"counter", "histogram"})
 
 
-def test_the_model_can_be_chosen_from_a_metric_that_carries_it():
-    (variable,) = DASHBOARD["templating"]["list"]
-    match = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"])
-    assert match is not None
-    assert match[2] in BY_NAME[match[1]].labels
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_what_can_be_chosen_comes_from_a_metric_that_carries_it_and_is_used(name: str):
+    dashboard = DASHBOARDS[name]
+    for variable in dashboard["templating"]["list"]:
+        match = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"])
+        assert match is not None
+        assert match[2] in BY_NAME[match[1]].labels
+        assert any(f"${variable['name']}" in t["expr"] for p in dashboard["panels"] for t in p["targets"])
 
 
-def test_panels_do_not_overlap():
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_panels_do_not_overlap(name: str):
     taken: set[tuple[int, int]] = set()
-    for panel in DASHBOARD["panels"]:
+    for panel in DASHBOARDS[name]["panels"]:
         place = panel["gridPos"]
         cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
         assert taken.isdisjoint(cells)
@@ -54,10 +84,16 @@ def test_panels_do_not_overlap():
         taken |= cells
 
 
+def test_the_states_have_the_numbers_of_the_contract():
+    assert {state.value: number for state, number in STATE_NUMBER.items()} == {
+        ("broken" if words == "broken data" else words): number for number, words in STATES.items()
+    }
+
+
 @pytest.mark.prometheus
 def test_promtool_parses_every_expression(tool, tmp_path: Path):
     rules = [
-        {"record": f"panel:expression:{number}", "expr": expression.replace("$model", ".*")}
+        {"record": f"panel:expression:{number}", "expr": expression.replace("$model", ".*").replace("$subject", ".*")}
         for number, (expression, _) in enumerate(QUERIES)
     ]
     path = tmp_path / "panels.yml"
