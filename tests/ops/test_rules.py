@@ -12,18 +12,33 @@ from contracts.metrics import BY_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "ops" / "prometheus" / "rules" / "stationkeeper.yml"
+RECORDING = FILE.with_name("recording.yml")
 TESTS = Path(__file__).with_name("rules.test.yml")
 ALERTS: dict[str, Any] = {
     rule["alert"]: rule
     for group in yaml.safe_load(FILE.read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
 }
+RECORDED: dict[str, str] = {
+    rule["record"]: rule["expr"]
+    for group in yaml.safe_load(RECORDING.read_text(encoding="utf-8"))["groups"]
+    for rule in group["rules"]
+}
+NAME = re.compile(r"(?<![\w:])stationkeeper_[a-z0-9_]+")
+
+
+def metrics_of(expression: str) -> set[str]:
+    """The exported metrics under an expression, through the recorded rules it names."""
+    found = set(NAME.findall(expression))
+    for record in re.findall(r"\w+:stationkeeper_\w+:\w+", expression):
+        found |= metrics_of(RECORDED[record])
+    return found
 
 
 @pytest.mark.prometheus
 def test_promtool_finds_nothing_to_complain_about(tool):
     result = subprocess.run(
-        [tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", str(FILE)],
+        [tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", str(FILE), str(RECORDING)],
         check=False,
         capture_output=True,
         text=True,
@@ -40,9 +55,8 @@ def test_alerts_fire_and_keep_silent(tool):
 
 
 def test_every_alert_is_seen_firing_and_silent():
-    cases = [
-        case for test in yaml.safe_load(TESTS.read_text(encoding="utf-8"))["tests"] for case in test["alert_rule_test"]
-    ]
+    tests = yaml.safe_load(TESTS.read_text(encoding="utf-8"))["tests"]
+    cases = [case for test in tests for case in test.get("alert_rule_test", ())]
     assert {case["alertname"] for case in cases if case["exp_alerts"]} == set(ALERTS)
     # The heartbeat is never silent.
     assert {case["alertname"] for case in cases if not case["exp_alerts"]} == set(ALERTS) - {"StationkeeperHeartbeat"}
@@ -51,13 +65,23 @@ def test_every_alert_is_seen_firing_and_silent():
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_names_metrics_and_labels_that_exist(name: str):
     expression = ALERTS[name]["expr"]
-    metrics = re.findall(r"stationkeeper_[a-z0-9_]+", expression)
+    metrics = metrics_of(expression)
     labels = {"job", "instance", "process"}.union(*(BY_NAME[metric].labels for metric in metrics))
     grouped = {label.strip() for group in re.findall(r"by \(([^)]*)\)", expression) for label in group.split(",")}
     matched = set(re.findall(r"[{,](\w+)=", expression))
     shown = set(re.findall(r"\$labels\.(\w+)", " ".join(ALERTS[name]["annotations"].values())))
     assert grouped | matched <= labels
+    assert metrics <= set(BY_NAME)
     assert shown <= (grouped or labels)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_recorded_rule_is_named_by_its_level_and_reads_metrics_that_exist(name: str):
+    level = name.split(":", maxsplit=1)[0]
+    assert {group.strip() for group in re.findall(r"by \(([^)]*)\)", RECORDED[name])} == {level}
+    metrics = metrics_of(RECORDED[name])
+    assert metrics
+    assert all(level in BY_NAME[metric].labels for metric in metrics)
 
 
 @pytest.mark.parametrize("name", ALERTS)
