@@ -1,6 +1,6 @@
 """The judge: merges pane deltas, closes minutes at the watermark, and says what it decided."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from contracts.identity import partition_of
@@ -19,18 +19,25 @@ from streams.errors import Fatal
 from streams.ports import Batch, Outgoing, Partition, Restored
 
 _NONE = "-"
+_COUNT_EVERY_MS = 60_000
 
 
 class Judge:
     """The stage that decides; one panes partition holds whole models, so judges share models and never meet.
 
-    What it says is a function of the panes log: batches, flushes and restarts change nothing.
+    What it says is a function of the panes log: batches, flushes and restarts change nothing. ``partitions`` tells how
+    many partitions an input topic has (asked at an assignment and once a minute); without it those count that spoke.
     """
 
     name = "judge"
 
     def __init__(
-        self, models: Mapping[str, ModelSettings], topics: Topics, *, clock: Literal["wall", "stream"] = "wall"
+        self,
+        models: Mapping[str, ModelSettings],
+        topics: Topics,
+        *,
+        clock: Literal["wall", "stream"] = "wall",
+        partitions: Callable[[str], int] | None = None,
     ) -> None:
         self._models = dict(models)
         self._topics = topics
@@ -45,6 +52,9 @@ class Judge:
         self._touched: set[str] = set()
         self._moved: set[int] = set()
         self._generation = 0
+        self._count = partitions
+        self._counted: dict[str, int] = {}
+        self._counted_at: int | None = None
         self._status: list[dict[str, Any]] = []
         self._samples: list[Sample] = []
 
@@ -59,9 +69,11 @@ class Judge:
     def assigned(self, partitions: frozenset[Partition], restored: Restored) -> None:
         """Take over models with their state; whatever was not committed is forgotten."""
         self._forget()
+        self._count_partitions()
         found = gather(restored.values)
         for partition in sorted(partitions):
             progress = self._progress[partition.index] = Progresses()
+            progress.partitions = self._counted
             saved = found.get(f"progress/{partition.index}")
             if saved is not None:
                 self._generation = max(self._generation, saved["generation"])
@@ -96,6 +108,12 @@ class Judge:
         self._touched.clear()
         self._moved.clear()
         self._status, self._samples = [], []
+
+    def _count_partitions(self) -> None:
+        if self._count is None:
+            return
+        topics = {mapping.topic for model in self._models.values() for mapping in model.topics().values()}
+        self._counted.update({topic: self._count(topic) for topic in sorted(topics)})
 
     def table(self, topic: str, key: bytes, value: bytes | None) -> None:
         """See a reference or a rollout."""
@@ -153,6 +171,10 @@ class Judge:
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Return history, verdicts, requests and state of everything decided since the last flush."""
         out: list[Outgoing] = []
+        if self._counted_at is None or now_ms - self._counted_at >= _COUNT_EVERY_MS:
+            if self._counted_at is not None:
+                self._count_partitions()
+            self._counted_at = now_ms
         if not self._touched and not self._moved:
             return out
         self._generation += 1

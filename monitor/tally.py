@@ -28,6 +28,9 @@ PROGRESS_MS = 1_000
 IDLE_MS = 30_000
 _ANSWERING_MS = 5_000
 _JOIN_BYTES = 448 * 1024
+_BOUNDS = {"prediction": "lateness", "feature": "lateness", "label": "label_horizon"}
+"""How much older than the partition's clock an event may be: labels are in no pane, so only their horizon binds."""
+
 _KIND_SALTS = {kind: salt_of(f"kind {kind}") for kind in KINDS}
 
 
@@ -167,7 +170,7 @@ class Tally:
             if state.clock.now != UNSET:
                 self._accumulator.note("duplicates", events.keep(again), np.full(len(again), state.clock.now))
             events = events.keep(np.flatnonzero(~duplicate))
-        late, clock = state.clock.advance(events.time, self._by_owner(events, "lateness"))
+        late, clock = state.clock.advance(events.time, self._by_owner(events, _BOUNDS[events.kind]))
         if late.any():
             old = np.flatnonzero(late)
             self._accumulator.note("late", events.keep(old), clock[old])
@@ -182,7 +185,7 @@ class Tally:
                 self._joins.add(events)
         return refused
 
-    def _by_owner(self, events: Events, name: Literal["skew", "lateness"]) -> Integers:
+    def _by_owner(self, events: Events, name: str) -> Integers:
         values = np.array([getattr(self._models[model], name) for model, _ in events.owners], np.int64)
         return values[events.owner]
 

@@ -1,6 +1,7 @@
 """The watermark: the event time up to which every input partition of a model has been tallied."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from contracts.wire import Progress
@@ -8,9 +9,13 @@ from monitor.clock import UNSET
 
 
 class Progresses:
-    """The latest progress of every input partition, as one panes partition told it."""
+    """The latest progress of every input partition, as one panes partition told it.
+
+    ``partitions`` says how many each input topic has, so that no pane closes before all of them have spoken.
+    """
 
     def __init__(self) -> None:
+        self.partitions: Mapping[str, int] = {}
         self._known: dict[tuple[str, int, str], Progress] = {}
 
     def put(self, progress: Progress) -> None:
@@ -21,12 +26,13 @@ class Progresses:
             self._known[key] = progress
 
     def watermark(self, inputs: Collection[tuple[str, str]], lateness: int) -> int | None:
-        """Return the minimum clock of the partitions that are not idle, less ``lateness``; None while one has none.
+        """Return the minimum clock of the partitions that are not idle, less ``lateness``; None while one is silent.
 
         ``inputs`` are (topic, source). When all are idle the furthest clock counts: nothing is on its way.
         """
         mine = [p for (topic, _, source), p in self._known.items() if (topic, source) in inputs]
-        if {(p.topic, p.source) for p in mine} != set(inputs):
+        told = Counter((p.topic, p.source) for p in mine)
+        if any(told[one] < self.partitions.get(one[0], 1) for one in inputs):
             return None
         awake = [p.clock for p in mine if not p.idle]
         clocks = [p.clock for p in mine if p.clock != UNSET]

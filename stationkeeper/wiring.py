@@ -1,6 +1,6 @@
 """Puts rooms together: a configuration in, the loops of each role out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,20 @@ def monitor_stages(config: Config) -> list[Stage]:
     return [
         Tally(config.models, topics, clock=config.clock, dead_letters=config.kafka.dead_letters),
         Join(config.models, topics),
-        Judge(config.models, topics, clock=config.clock),
+        Judge(config.models, topics, clock=config.clock, partitions=partition_counter(config)),
     ]
+
+
+def partition_counter(config: Config) -> Callable[[str], int]:
+    """Return what counts a topic's partitions, over a reader of its own that is opened when first asked."""
+    readers: list[Reader] = []
+
+    def count(topic: str) -> int:
+        if not readers:
+            readers.append(reader_for(config, "partitions"))
+        return len(readers[0].partitions(topic))
+
+    return count
 
 
 def retrain_stage(config: Config, work_directory: Path = WORK_DIRECTORY) -> Stage:

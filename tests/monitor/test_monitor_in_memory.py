@@ -1,0 +1,157 @@
+"""The monitor's three stages over the in-memory log: what goes in comes out once, through restarts and replicas."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from contracts.messages import Level, VerdictKind
+from contracts.status import check
+from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta
+from tests.monitor.rig import MINUTE, START, TOPICS, Rig, fraud, labels, predictions, reference, rollout
+
+
+def panes(rig: Rig, topic: str) -> dict[Any, tuple[int, bytes]]:
+    """Sums of the pane deltas of a topic by key, so that runs can be compared whatever the flushes."""
+    rows: Counter[Any] = Counter()
+    counts: dict[Any, Any] = {}
+    for record in rig.records(topic):
+        if isinstance(record, PaneDelta):
+            key = (record.version, record.digest, record.source, record.segment, record.start)
+            counts.setdefault(key, np.zeros(record.width, np.int64))
+            counts[key][record.first : record.first + len(record.vector())] += record.vector()
+            rows[key] += record.rows if record.first == 0 else 0
+    return {key: (rows[key], counts[key].tobytes()) for key in counts}
+
+
+def run(rig: Rig, *, shift: float = 0.6) -> Rig:
+    """Two steady hours and one that drifts."""
+    rig.put_reference(reference())
+    rig.send("scores", predictions(120, 50))
+    rig.turn()
+    rig.send("scores", predictions(60, 50, first=6_000, start=START + 120 * MINUTE, shift=shift))
+    rig.turn()
+    return rig
+
+
+def test_drift_is_seen_dated_and_asked_to_be_cured_once() -> None:
+    rig = run(Rig({"fraud": fraud()}))
+    pages = [v for v in rig.verdicts() if v.level is Level.PAGE]
+    assert [v.kind for v in pages] == [VerdictKind.DATA_DRIFT]
+    assert pages[0].subject.name == "amount"
+    onset = pages[0].onset
+    assert onset is not None
+    assert abs(onset.time.timestamp() * 1_000 - (START + 120 * MINUTE)) <= 5 * MINUTE
+    assert [r.incident for r in rig.requests()] == [pages[0].incident]
+    for role in ("tally", "join", "judge"):
+        check(rig.stage(role).status())
+
+
+def test_without_drift_nothing_is_said() -> None:
+    rig = run(Rig({"fraud": fraud()}), shift=0.0)
+    assert [v for v in rig.verdicts() if v.level is Level.PAGE] == []
+    assert rig.requests() == []
+    status = rig.stage("judge").status()["models"][0]
+    assert status["state"] == "steady"
+
+
+def test_metrics_status_and_verdict_carry_the_same_numbers() -> None:
+    rig = run(Rig({"fraud": fraud()}))
+    page = next(v for v in rig.verdicts() if v.level is Level.PAGE)
+    judge = rig.stage("judge")
+    subject = next(s for s in judge.status()["models"][0]["subjects"] if s["name"] == "amount")
+    where = ("fraud", "1", "", "amount")
+    found = {s.metric: s.value for s in judge.samples() if s.labels == where}
+    assert found["stationkeeper_drift_evidence_threshold"] == subject["threshold"] == page.threshold
+    assert found["stationkeeper_drift_evidence"] == subject["statistic"]
+    assert found["stationkeeper_drift_effect_ratio"] == subject["effect"]
+    assert found["stationkeeper_window_rows"] == subject["rows"]
+
+
+def test_conservation_holds_in_status_and_metrics() -> None:
+    rig = Rig({"fraud": fraud()})
+    rig.put_reference(reference())
+    good = predictions(20, 20)
+    rig.send("scores", [*good, *good[:30], b"{", None, b"[]"], partition=0)
+    rig.turn(4)
+    row = next(c for c in rig.stage("tally").status()["conservation"] if (c["topic"], c["partition"]) == ("scores", 0))
+    assert row["received"] == 433 == sum(row[o] for o in ("tallied", "late", "duplicate", "rejected", "dropped"))
+    assert (row["tallied"], row["duplicate"], row["rejected"]) == (400, 30, 3)
+    assert len(rig.read("scores.dlq")) == 2  # the tombstone has no value
+    totals = {s.labels: s.value for s in rig.stage("tally").samples() if s.metric == "stationkeeper_records_total"}
+    assert totals["scores", "0", "tallied"] == 400
+
+
+def test_history_holds_every_closed_pane_once() -> None:
+    rig = run(Rig({"fraud": fraud()}))
+    tallied, closed = panes(rig, TOPICS.panes.name), panes(rig, TOPICS.history.name)
+    assert len(closed) >= 175
+    assert {key: tallied[key] for key in closed} == closed
+    arms = [r for r in rig.records(TOPICS.history.name) if isinstance(r, ArmDelta)]
+    assert [a.start for a in arms] == sorted({a.start for a in arms})
+
+
+def test_a_restart_in_the_middle_changes_nothing() -> None:
+    whole = run(Rig({"fraud": fraud()}))
+    broken = Rig({"fraud": fraud()})
+    broken.put_reference(reference())
+    broken.send("scores", predictions(120, 50))
+    broken.turn(3)
+    for role in ("tally", "join", "judge"):
+        broken.start(role)
+    broken.turn(6)
+    broken.send("scores", predictions(60, 50, first=6_000, start=START + 120 * MINUTE, shift=0.6))
+    broken.turn(1)
+    for role in ("tally", "join", "judge"):
+        broken.start(role)
+    broken.turn()
+    assert panes(broken, TOPICS.history.name) == panes(whole, TOPICS.history.name)
+    assert [v.encode() for v in broken.verdicts()] == [v.encode() for v in whole.verdicts()]
+    assert [r.encode() for r in broken.requests()] == [r.encode() for r in whole.requests()]
+    assert broken.stage("tally").status()["conservation"] == whole.stage("tally").status()["conservation"]
+
+
+def test_two_tallies_give_the_panes_of_one() -> None:
+    one = run(Rig({"fraud": fraud()}))
+    two = Rig({"fraud": fraud()})
+    two.start("tally", "1")
+    run(two)
+    assert panes(two, TOPICS.panes.name) == panes(one, TOPICS.panes.name)
+    assert [v.encode() for v in two.verdicts()] == [v.encode() for v in one.verdicts()]
+
+
+def test_labels_meet_their_predictions_whatever_comes_first() -> None:
+    rig = Rig({"fraud": fraud(label_maturity="30m")})
+    rig.put_reference(reference())
+    early = list(range(0, 1_000, 2))
+    rig.send("outcomes", labels(early))
+    rig.turn(4)
+    rig.send("scores", predictions(120, 50))
+    rig.turn(4)
+    rig.send("outcomes", labels(list(range(1, 1_000, 2))))
+    rig.turn()
+    outcomes = [r for r in rig.records(TOPICS.panes.name) if isinstance(r, OutcomeDelta)]
+    assert sum(o.rows for o in outcomes) == 1_000
+    confusion = sum(np.frombuffer(o.confusion, "<i8") for o in outcomes)
+    score = np.array([json.loads(value)["prediction"] for value in predictions(120, 50)[:1_000]])
+    truth = np.arange(1_000) % 5 == 0
+    said = score >= 0.5
+    expected = [said & truth, said & ~truth, ~said & truth, ~said & ~truth]
+    assert confusion.tolist() == [int(cell.sum()) for cell in expected]
+
+
+def test_a_promotion_ends_the_old_incident_once_the_new_version_is_steady() -> None:
+    rig = run(Rig({"fraud": fraud()}))
+    incident = rig.requests()[0].incident
+    rig.put_reference(reference("2", shift=0.6))
+    rig.put_rollout(rollout("2", epoch=2, time=START + 180 * MINUTE))
+    rig.send("scores", predictions(90, 50, first=9_000, start=START + 180 * MINUTE, version="2", shift=0.6))
+    rig.turn()
+    closing = [v for v in rig.verdicts() if v.kind is VerdictKind.RECOVERED]
+    assert [(v.incident, v.version) for v in closing] == [(incident, "1")]
+    assert len(rig.requests()) == 1
+    status = rig.stage("judge").status()["models"][0]
+    assert status["champion"] == "2"
+    assert status["state"] == "steady"
+    check(rig.stage("judge").status())
