@@ -54,7 +54,7 @@ def plain_body(model: str, answers: list[Answer], *, single: bool) -> bytes:
 
 def infer_body(model: str, answers: list[Answer], request_id: str | None) -> bytes:
     """Return a KServe v2 response with outputs ``prediction``, ``action``, ``version``, ``arm`` and ``event_id``."""
-    numeric = all(isinstance(one.prediction, float) for one in answers)
+    numeric = not any(isinstance(one.prediction, dict) for one in answers)
     values: list[Any] = [one.prediction if numeric else _encoder.encode(one.prediction).decode() for one in answers]
 
     def texts(name: str, column: Sequence[str | None]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from contracts.topics import Topics
 from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, WireError, decode
 from deploy.core.admission import advance, decide, note_verdict, offer, queue, refuse_unknown
 from deploy.core.minutes import MinuteBook
-from deploy.core.moves import Phase, Transition, reseen
+from deploy.core.moves import Phase, Transition, reseen, roll_back
+from deploy.core.reasons import Reason, because
 from deploy.core.rollout import close_minute, tick
 from deploy.core.state import memory, remember
 from deploy.effects import Effects
@@ -132,6 +133,7 @@ class Deploy:
         for model, rollout in list(self._rollouts.items()):
             if self._wall and model in self._policies:
                 self._apply(model, tick(rollout, self._policies[model], now_ms))
+            self._drop_unfit(model)
             self._lease(model, now_ms)
         outgoing = [self._record(model) for model in sorted(self._dirty)]
         outgoing += [Outgoing(self._topics.deployments.name, one.encode(), one.model.encode()) for one in self._pending]
@@ -232,6 +234,17 @@ class Deploy:
             self._rollouts[model] = transition.rollout
             self._dirty.add(model)
         self._pending.extend(transition.deployments)
+
+    def _drop_unfit(self, model: str) -> None:
+        """Roll back a canary that a target can never serve, instead of waiting for rows that cannot come."""
+        rollout = self._rollouts[model]
+        why = self._effects.unfit(model, rollout.canary) if rollout.canary else None
+        policy = self._policies.get(model)
+        if why is None or policy is None or rollout.phase not in {Phase.CANARY, Phase.HOLD}:
+            return
+        clock = memory(rollout).clock
+        back = roll_back(rollout, because(Reason.NOT_LOADED, version=rollout.canary, error=why), clock)
+        self._apply(model, advance(back, policy, clock))
 
     def _clock(self, model: str) -> int | None:
         closed = self._clocks.get(model)

@@ -17,6 +17,7 @@ from streams.errors import Retryable
 _log = structlog.get_logger()
 _RETRY_S = 2.0
 _CHECK_S = 60.0
+_WATCH_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,10 @@ class Effects:
         self._queue: dict[str, None] = {}
         self._reports: dict[str, AliasReport] = {}
         self._problems: dict[str, str] = {}
+        self._unfit: dict[str, dict[str, str]] = {}
         self._wake = threading.Condition()
         self._stopping = False
+        self._due = time.monotonic() + check_s
         self._thread: threading.Thread | None = None
 
     def follow(self, rollout: Rollout) -> None:
@@ -58,6 +61,7 @@ class Effects:
             if before is not None and before.champion != rollout.champion:
                 self._promoted.add(rollout.model)
             self._queue[rollout.model] = None
+            self._due = min(self._due, time.monotonic() + self._pace())
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="deploy-effects", daemon=True)
                 self._thread.start()
@@ -71,6 +75,10 @@ class Effects:
         """Return by model what could not be done yet."""
         return dict(self._problems)
 
+    def unfit(self, model: str, version: str) -> str | None:
+        """Return why a target can never serve a version, as last observed."""
+        return self._unfit.get(model, {}).get(version)
+
     def close(self) -> None:
         """Stop; what was not done is done at the next start."""
         with self._wake:
@@ -80,16 +88,15 @@ class Effects:
             self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        due = time.monotonic() + self._check_s
         while True:
             with self._wake:
                 if not self._queue and not self._stopping:
-                    self._wake.wait(max(due - time.monotonic(), 0.0))
+                    self._wake.wait(max(self._due - time.monotonic(), 0.0))
                 if self._stopping:
                     return
-                if time.monotonic() >= due:
+                if time.monotonic() >= self._due:
                     self._queue.update(dict.fromkeys(self._wanted))
-                    due = time.monotonic() + self._check_s
+                    self._due = time.monotonic() + self._pace()
                 if not self._queue:
                     continue
                 model = next(iter(self._queue))
@@ -101,17 +108,32 @@ class Effects:
                 self._queue.setdefault(model, None)
                 self._wake.wait(_RETRY_S)
 
+    def _pace(self) -> float:
+        """Return how long until the next look: targets are watched closely while there is a canary to watch."""
+        canary = self._targets and any(rollout.canary for rollout in self._wanted.values())
+        return min(_WATCH_S, self._check_s) if canary else self._check_s
+
     def _one(self, rollout: Rollout, *, promoted: bool) -> bool:
         try:
             for target in self._targets:
                 target.apply(rollout)
             self._alias(rollout, promoted=promoted)
+            self._observe(rollout)
         except (Retryable, ArtifactError) as error:
             self._problems[rollout.model] = str(error)
             _log.warning(LogEvent.REGISTRY_UNREACHABLE, model=rollout.model, error=str(error))
             return isinstance(error, ArtifactError)
         self._problems.pop(rollout.model, None)
         return True
+
+    def _observe(self, rollout: Rollout) -> None:
+        seen = [target.observe(rollout.model) for target in self._targets] if rollout.canary else []
+        self._unfit[rollout.model] = {
+            version: f"{target.name}: {why}"
+            for target, one in zip(self._targets, seen, strict=False)
+            if one is not None
+            for version, why in one.unfit.items()
+        }
 
     def _alias(self, rollout: Rollout, *, promoted: bool) -> None:
         if self._registry is None:

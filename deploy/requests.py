@@ -100,7 +100,7 @@ def _decode(decoder: Any, body: bytes) -> Any:
 def _culprit(body: bytes) -> str | None:
     """Return the path of the first feature or segment value that is no scalar; msgspec leaves map keys out."""
     whole = msgspec.json.decode(body)
-    rows = whole["instances"] if "instances" in whole else [whole]
+    rows = whole.get("instances", [whole])
     for index, row in enumerate(rows):
         for part in ("features", "segment"):
             found = row.get(part) if isinstance(row, dict) else None

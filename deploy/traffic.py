@@ -55,6 +55,7 @@ class TrafficTable:
         self._applied: dict[str, Traffic] = {}
         self._loaded: dict[str, dict[str, ServedModel]] = {}
         self._errors: dict[str, dict[str, str]] = {}
+        self._unfit: dict[str, dict[str, str]] = {}
         self._dirty = threading.Condition()
         self._queue: dict[str, None] = {}
         self._stopping = False
@@ -112,6 +113,7 @@ class TrafficTable:
             "lease_until": to_ms(wanted.lease_until) if wanted.lease_until else None,
             "loaded": sorted(self._loaded.get(model, {})),
             "errors": self.errors(model),
+            "unfit": dict(self._unfit.get(model, {})),
         }
 
     def _load_forever(self) -> None:
@@ -163,10 +165,11 @@ class TrafficTable:
             _log.warning(LogEvent.REGISTRY_UNREACHABLE, model=model, version=version, error=str(error))
             return None
         except ArtifactError as error:
-            errors[version] = str(error)
+            errors[version] = self._unfit.setdefault(model, {})[version] = str(error)
             _log.error(LogEvent.MODEL_LOADED, model=model, version=version, error=str(error))
             return None
         errors.pop(version, None)
+        self._unfit.get(model, {}).pop(version, None)
         held[version] = loaded
         _log.info(LogEvent.MODEL_LOADED, model=model, version=version)
         return loaded

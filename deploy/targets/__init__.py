@@ -1,6 +1,7 @@
 """Where models are served: what the controller asks of any serving platform."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from contracts.messages import Rollout
@@ -8,12 +9,15 @@ from contracts.messages import Rollout
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a target really does for a model now, ``weight_bp`` of the traffic going to ``canary``."""
+    """What a target really does for a model now, ``weight_bp`` of the traffic going to ``canary``.
+
+    ``unfit`` names versions that it can never serve, with the reason; what is only late or unreachable is not there.
+    """
 
     champion: str | None
     canary: str | None
     weight_bp: int
-    errors: tuple[str, ...] = ()
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
 
 class Target(Protocol):

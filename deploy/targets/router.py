@@ -38,5 +38,4 @@ class RouterTarget:
         found = next((one for one in body.get("models", ()) if one["model"] == model), None)
         if found is None:
             return None
-        errors = tuple(f"version {version}: {text}" for version, text in sorted(found["errors"].items()))
-        return Observation(found["champion"], found["canary"], found["weight_bp"], errors)
+        return Observation(found["champion"], found["canary"], found["weight_bp"], found["unfit"])

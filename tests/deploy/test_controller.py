@@ -38,7 +38,12 @@ TOPICS = Topics("t")
 MINUTE = 60_000
 START = 1_000 * MINUTE
 SETTINGS = RolloutSettings(
-    step_duration="5m", min_rows=20, max_duration="4h", probation_rows=2_000, probation="5m", lease="30s"
+    step_duration=5 * MINUTE,
+    min_rows=20,
+    max_duration=240 * MINUTE,
+    probation_rows=2_000,
+    probation=5 * MINUTE,
+    lease=30_000,
 )
 ASSIGNED = frozenset(
     {Partition(TOPICS.candidates.name, 0), Partition(TOPICS.verdicts.name, 0), Partition(TOPICS.approvals.name, 0)}
@@ -235,11 +240,11 @@ def test_killed_or_aborted_anywhere_it_ends_as_if_nothing_had_happened(kills, ab
     assert play(kills, aborts) == play(set(), set())
 
 
-def test_no_weight_is_applied_that_was_not_written_before():
+def test_no_weight_is_applied_that_was_not_written_before(monkeypatch):
     """Effects see only committed records: what an aborted flush decided never reaches them."""
     world = World()
     seen: list[int] = []
-    world.stage._effects.follow = lambda rollout: seen.append(rollout.weight_bp)
+    monkeypatch.setattr(Effects, "follow", lambda _self, rollout: seen.append(rollout.weight_bp))
     world.minutes(2)
     world.send(TOPICS.candidates.name, candidate())
     world.flush(commit=False)
@@ -437,5 +442,5 @@ def test_a_second_member_of_the_group_is_shown():
 
 @pytest.mark.parametrize("value", ["0s", "500ms", "x"])
 def test_a_lease_that_cannot_be_renewed_is_refused(value):
-    with pytest.raises(ValueError, match="lease|duration|greater"):
-        RolloutSettings(lease=value)
+    with pytest.raises(ValueError, match=r"lease|duration|greater"):
+        RolloutSettings.model_validate({"lease": value})

@@ -276,27 +276,37 @@ def test_a_feature_that_only_the_canary_knows_is_null_to_it(serve, eventually):
     assert {one["version"] for one in answer["predictions"]} == {"3"}
 
 
+PREDICT, INFER = "/predict/fraud", "/v2/models/fraud/infer"
+SHORT = {"inputs": [{"name": "amount", "shape": [2], "datatype": "FP32", "data": [1]}]}
+BINARY = {"inputs": [{"name": "amount", "shape": [1], "datatype": "FP32"}]}
+AMOUNT, FIRST = "features.amount", "instances[0]"
+
+
+def row(amount: Any = 1.0, **more: Any) -> dict[str, Any]:
+    return {"features": {"amount": amount, "method": "card"}, **more}
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "code", "field", "says"),
     [
         ("/predict/nope", instances(1), 404, "unknown_model", "model", "known: fraud"),
-        ("/predict/fraud", b"{", 400, "bad_json", None, "not JSON"),
-        ("/predict/fraud", b'{"features": {"amount": NaN}}', 400, "bad_json", None, "send null"),
-        ("/predict/fraud", b"\xff\xfe", 400, "bad_json", None, "not JSON"),
-        ("/predict/fraud", {"features": {"amount": [1]}}, 400, "wrong_type", "instances[0].features.amount", "array"),
-        ("/predict/fraud", {"features": {"amount": 1}, "evnt_id": "x"}, 400, "wrong_type", "evnt_id", "evnt_id"),
-        ("/predict/fraud", {"instances": []}, 400, "no_rows", "instances", "at least one"),
-        ("/predict/fraud", {"features": {"amount": 1.0}}, 400, "missing_feature", "instances[0].features.method", "'method'"),
-        ("/predict/fraud", {"features": {"amount": "much", "method": "card"}}, 400, "wrong_type", "features.amount", "'much'"),
-        ("/predict/fraud", {"features": {"amount": 1e300, "method": "card"}}, 400, "wrong_type", "features.amount", "float32"),
-        ("/predict/fraud", {"features": {"amount": 1, "method": "c"}, "time": "soon"}, 400, "bad_time", "instances[0].time", "soon"),
-        ("/predict/fraud", instances(101), 413, "too_many_rows", "instances", "at most 100"),
-        ("/predict/fraud", b" " * 70_000, 413, "too_large", None, "65536 bytes"),
-        ("/v2/models/fraud/infer", {"inputs": [{"name": "amount", "shape": [2], "datatype": "FP32", "data": [1]}]}, 400, "wrong_type", "amount", "1 values"),
-        ("/v2/models/fraud/infer", {"inputs": [{"name": "amount", "shape": [1], "datatype": "FP32"}]}, 400, "wrong_type", "amount", "binary"),
+        (PREDICT, b"{", 400, "bad_json", None, "not JSON"),
+        (PREDICT, b'{"features": {"amount": NaN}}', 400, "bad_json", None, "send null"),
+        (PREDICT, b"\xff\xfe", 400, "bad_json", None, "not JSON"),
+        (PREDICT, row([1]), 400, "wrong_type", f"{FIRST}.{AMOUNT}", "array"),
+        (PREDICT, row(evnt_id="x"), 400, "wrong_type", "evnt_id", "evnt_id"),
+        (PREDICT, {"instances": []}, 400, "no_rows", "instances", "at least one"),
+        (PREDICT, {"features": {"amount": 1.0}}, 400, "missing_feature", f"{FIRST}.features.method", "'method'"),
+        (PREDICT, row("much"), 400, "wrong_type", AMOUNT, "'much'"),
+        (PREDICT, row(1e300), 400, "wrong_type", AMOUNT, "float32"),
+        (PREDICT, row(time="soon"), 400, "bad_time", f"{FIRST}.time", "soon"),
+        (PREDICT, instances(101), 413, "too_many_rows", "instances", "at most 100"),
+        (PREDICT, b" " * 70_000, 413, "too_large", None, "65536 bytes"),
+        (INFER, SHORT, 400, "wrong_type", "amount", "1 values"),
+        (INFER, BINARY, 400, "wrong_type", "amount", "binary"),
         ("/nowhere", {}, 404, "no_such_route", None, "/predict/MODEL"),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_refused_with_its_field_and_its_mend(serve, path, body, status, code, field, says):
     served = serve(max_rows=100, max_body_bytes=65_536)
     got, answer = served.ask(path, body)
@@ -346,9 +356,11 @@ def test_kserve_v2_answers_columns(serve):
     assert status == 200
     outputs = {one["name"]: one for one in answer["outputs"]}
     assert outputs["event_id"]["data"] == ["a", "b", "c"]
-    assert outputs["action"]["data"][:2] == ["negative", "positive"]
+    assert outputs["action"]["data"] == ["negative", "positive", None]
+    assert outputs["prediction"]["data"][2] is None
     assert (answer["id"], answer["model_version"]) == ("r1", "1")
     _, plain = served.ask("/predict/fraud", {"features": {"amount": -2.0, "method": "card"}})
+    assert outputs["prediction"]["data"][0] == pytest.approx(plain["prediction"])
     _, meta = served.ask("/v2/models/fraud", method="GET")
     assert [one["name"] for one in meta["inputs"]] == ["amount", "method"]
     assert served.ask("/v2/models/fraud/ready", method="GET") == (200, {"name": "fraud", "ready": True})

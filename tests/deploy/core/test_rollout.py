@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from contracts.messages import (
     Approval,
     Candidate,
+    Deployment,
     DeploymentAction,
     GateOutcome,
     Level,
@@ -34,7 +35,7 @@ from deploy.settings import RolloutSettings
 
 MINUTE = 60_000
 POLICY = RolloutSettings(
-    step_duration="5m", min_rows=20, max_duration="4h", probation_rows=2_000, probation="5m"
+    step_duration=5 * MINUTE, min_rows=20, max_duration=240 * MINUTE, probation_rows=2_000, probation=5 * MINUTE
 ).policy()
 Phase = RolloutPhase
 
@@ -72,7 +73,8 @@ def minute(index: int, arms: dict[str, tuple[int, int]], outcomes: tuple[Outcome
 
 def drive(rollout, policy, minutes, *, rng, rows=1_000, bad=0.0, base=0.0, applied=None):
     """Play minutes in which traffic follows the record, ``applied`` overrides the share; returns records and audits."""
-    records, audits = [rollout], []
+    records: list[Rollout] = [rollout]
+    audits: list[Deployment] = []
     for index in minutes:
         share = (applied if applied is not None else rollout.weight_bp / 10_000) if rollout.canary else 0.0
         b = int(rng.binomial(rows, share))
@@ -218,7 +220,7 @@ def outcomes(version: str, start: int, *, tp=0, fp=0, fn=0, tn=0, loss=0.0) -> O
 
 def with_labels(rollout, policy, minutes, rng, *, wrong_a, wrong_b, old="1", new="2"):
     """Play minutes in which half of the positives of either arm turn out wrong at the given rates, a minute later."""
-    audits = []
+    audits: list[Deployment] = []
     for index in minutes:
         share = rollout.weight_bp / 10_000 if rollout.canary else 0.0
         b = int(rng.binomial(1_000, share))
@@ -250,7 +252,7 @@ def test_labels_that_mature_on_probation_bring_the_old_champion_back():
     assert rollout.champion == "2"
     step = memory(rollout).steps[-1]
     assert step.settled is not None
-    audits = []
+    audits: list[Deployment] = []
     for index in range(40, 80):
         known = (
             outcomes("1", step.settled, tp=50, fp=10, tn=40),
@@ -265,7 +267,7 @@ def test_labels_that_mature_on_probation_bring_the_old_champion_back():
 
 def test_promotion_on_labels_waits_for_noninferiority_and_says_so():
     labelled = replace(POLICY, promote_on_labels=True)
-    rollout, audits = with_labels(
+    _, audits = with_labels(
         started(labelled), labelled, range(1, 60), np.random.default_rng(8), wrong_a=0.5, wrong_b=0.1
     )
     promoted = [one for one in audits if one.action is DeploymentAction.PROMOTED]

@@ -1,0 +1,154 @@
+"""The controller under the loop that drives every role, over the in-memory log, with people's words beside it."""
+
+import numpy as np
+import pytest
+
+from contracts.identity import partition_of
+from contracts.messages import Deployment, RolloutPhase
+from contracts.times import to_datetime
+from contracts.topics import PANES_PARTITIONS, Topics
+from contracts.wire import SCORE_BINS, ArmDelta, encode, pack
+from deploy.adoption import DeploymentError, adopt, approval, approval_record, commit, read_deployments
+from deploy.controller import Deploy
+from deploy.effects import Effects
+from deploy.settings import RolloutSettings
+from streams.loop import Loop
+from streams.memory import MemoryReader, MemorySink, MemorySource
+from streams.memory_log import MemoryLog
+from streams.settings import KafkaSettings
+
+TOPICS = Topics("stationkeeper")
+KAFKA = KafkaSettings(flush_interval=0, poll_timeout=0)
+MINUTE = 60_000
+
+
+class Running:
+    """One controller on one in-memory log."""
+
+    def __init__(self, settings: RolloutSettings) -> None:
+        self.log = MemoryLog()
+        for topic in TOPICS.all():
+            self.log.create(topic)
+        self.settings = settings
+        self.now = 0
+        self.minute = 1_000
+        self.start()
+
+    def start(self) -> None:
+        stage = Deploy(TOPICS, {"fraud": self.settings}, Effects(None, ()), "stream")
+        self.loop = Loop(
+            stage,
+            MemorySource(self.log, KAFKA, "deploy"),
+            MemorySink(self.log, KAFKA, "deploy"),
+            MemoryReader(self.log),
+            KAFKA,
+            now_ms=lambda: self.now,
+        )
+
+    def turn(self, times: int = 4) -> None:
+        for _ in range(times):
+            self.now += 1_000
+            self.loop.turn()
+
+    def reader(self) -> MemoryReader:
+        return MemoryReader(self.log)
+
+    def sink(self) -> MemorySink:
+        return MemorySink(self.log, KAFKA, "people")
+
+    def play(self, minutes: int) -> None:
+        scores = pack(np.zeros(SCORE_BINS, np.int64))
+        for _ in range(minutes):
+            rollout = read_deployments(self.reader(), TOPICS).rollout("fraud")
+            b = rollout.weight_bp // 10
+            split = {rollout.champion: 1_000 - b, **({rollout.canary: b} if rollout.canary and b else {})}
+            arms = [
+                ArmDelta("fraud", version, "", self.minute * MINUTE, MINUTE, rows, 0, 0, 0, 0, scores)
+                for version, rows in split.items()
+            ]
+            where = partition_of("fraud", PANES_PARTITIONS)
+            self.log.produce(TOPICS.history.name, [encode(list(arms))], keys=[b"fraud"], partition=where)
+            self.minute += 1
+            self.turn(2)
+
+    def audit(self) -> list[Deployment]:
+        return list(read_deployments(self.reader(), TOPICS).audit)
+
+
+@pytest.fixture
+def running() -> Running:
+    return Running(
+        RolloutSettings(
+            step_duration=3 * MINUTE,
+            min_rows=20,
+            max_duration=240 * MINUTE,
+            probation_rows=2_000,
+            probation=5 * MINUTE,
+            approval=True,
+        )
+    )
+
+
+def test_adoption_approval_promotion_and_a_late_rollback_go_through_the_log(running):
+    running.turn()
+    adopt(running.sink(), running.reader(), TOPICS, "fraud", "1", MINUTE, by="ana", reference=b"{}")
+    running.play(3)
+    offered = _candidate()
+    running.log.produce(TOPICS.candidates.name, [offered], keys=[b"fraud"])
+    running.turn()
+    held = read_deployments(running.reader(), TOPICS)
+    assert held.rollout("fraud").phase is RolloutPhase.AWAITING_APPROVAL
+    word = approval(held, "fraud", "approve", MINUTE, by="ana")
+    commit(running.sink(), [approval_record(TOPICS, word)])
+    running.turn()
+    running.play(10)
+    running.loop.close()
+    running.start()
+    running.play(30)
+    now = read_deployments(running.reader(), TOPICS)
+    assert now.rollout("fraud").champion == "2"
+    assert [one.action.value for one in now.audit] == [
+        *("adopted", "held", "started", "step", "step", "step", "promoted", "confirmed")
+    ]
+    word = approval(now, "fraud", "roll_back", MINUTE, by="ben", note="customers complain")
+    commit(running.sink(), [approval_record(TOPICS, word)])
+    running.turn()
+    last = read_deployments(running.reader(), TOPICS)
+    assert last.rollout("fraud").champion == "1"
+    assert "ben rolled back to version 1: customers complain" in last.audit[-1].reason
+
+
+def test_adoption_is_idempotent_and_refuses_another_champion(running):
+    first = adopt(running.sink(), running.reader(), TOPICS, "fraud", "1", MINUTE, by="ana")
+    again = adopt(running.sink(), running.reader(), TOPICS, "fraud", "1", 2 * MINUTE, by="ana")
+    assert first == again
+    assert len(running.audit()) == 1
+    with pytest.raises(DeploymentError, match="has champion 1 already"):
+        adopt(running.sink(), running.reader(), TOPICS, "fraud", "2", MINUTE, by="ana")
+
+
+def test_words_about_models_without_a_rollout_are_refused(running):
+    with pytest.raises(DeploymentError, match="known: none"):
+        read_deployments(running.reader(), TOPICS).rollout("fraud")
+    adopt(running.sink(), running.reader(), TOPICS, "fraud", "1", MINUTE, by="ana")
+    with pytest.raises(DeploymentError, match="no rollout since its adoption"):
+        approval(read_deployments(running.reader(), TOPICS), "fraud", "approve", MINUTE, by="ana")
+
+
+def _candidate() -> bytes:
+    from contracts.messages import Candidate, GateOutcome
+
+    return Candidate(
+        id="cand-2",
+        time=to_datetime(MINUTE),
+        request="req-2",
+        model="fraud",
+        version="2",
+        champion="1",
+        run_id="run",
+        snapshot="snap",
+        reference="ref",
+        artifact="uri",
+        gate=GateOutcome.PASS,
+        gate_reason="better",
+    ).encode()
