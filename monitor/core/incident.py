@@ -12,6 +12,7 @@ from monitor.core.finding import NONE, PAGE, Finding
 from monitor.core.reasons import Cause, Check
 
 CO_ONSET_PANES = 10
+_CAUSES_ERRORS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT, VerdictKind.DATA_QUALITY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,10 @@ class IncidentBook:
         self.closed: list[Incident] = []
 
     def holder(self, finding: Finding, now: int, pane: int) -> Incident | None:
-        """Return the open incident a page belongs to: it holds the subject, or began when the finding did."""
+        """Return the open incident a page belongs to: it holds the subject, or began when the finding did.
+
+        Errors that rise while inputs or predictions drift belong to that drift, whenever labels show them.
+        """
         for incident in self.open.values():
             if finding.key in incident.members or any(
                 m.subject == finding.subject and m.kind is VerdictKind.DATA_QUALITY for m in incident.members.values()
@@ -111,6 +115,8 @@ class IncidentBook:
                 return incident
         for incident in self.open.values():
             if finding.onset <= incident.opened + CO_ONSET_PANES * pane:
+                return incident
+            if finding.type is SubjectType.PERFORMANCE and incident.kinds & _CAUSES_ERRORS:
                 return incident
         return None
 

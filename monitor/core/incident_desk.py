@@ -14,10 +14,12 @@ from monitor.core.coarse import coarse_cells
 from monitor.core.decision import Named, recovered_verdict, refusal_of, verdict_of
 from monitor.core.drift import Drift
 from monitor.core.finding import NONE, PAGE, Finding
-from monitor.core.incident import Dated, Incident, IncidentBook, choose_leader, co_onset
+from monitor.core.incident import Dated, Incident, IncidentBook, Member, choose_leader, co_onset
 from monitor.core.outcomes import RecentOutcomes, explain_errors
 from monitor.core.pane import Pane
 from monitor.core.performance import OutcomePane
+from monitor.core.quality_rules import RULES
+from monitor.core.reasons import Check
 from monitor.core.recent import Recent
 from monitor.core.recovery import Recovery
 from monitor.core.reference import Reference
@@ -98,36 +100,37 @@ class IncidentDesk:
         verdicts += self._whispers([f for f in findings if f.level < PAGE and f.key not in taken], tick)
         return Outcome(tuple(verdicts), tuple(opened.values()), tuple(v for k, v in changed.items() if k not in opened))
 
-    def recover(self, pane: Pane) -> Outcome:
-        """Step the recovery tests of input and prediction subjects with a closed pane."""
+    def recover(self, pane: Pane, firing: frozenset[str], *, volume_usual: bool = True) -> Outcome:
+        """Step the recovery tests of a closed pane; ``firing`` are the keys of rules that still speak.
 
-        def cells(name: str) -> Counts | None:
-            if name not in self.layout:
-                return None
-            return coarse_cells(self.reference.by_name[name], pane.counts[self.layout[name].histogram])
-
-        return self._recover(cells, Tick(pane.end, pane.length, pane.last_row), pane.rows)
+        Rules end with their last word; volume when ``volume_usual``.
+        """
+        tick = Tick(pane.end, pane.length, pane.last_row)
+        closed: list[Incident] = []
+        for incident in list(self.book.open.values()):
+            for member in incident.members.values():
+                if member.recovered or member.type is SubjectType.PERFORMANCE:
+                    continue
+                if member.check in RULES:
+                    back = member.key not in firing
+                elif member.check is Check.VOLUME:
+                    back = volume_usual
+                else:
+                    back = self.recoveries[incident.id, member.key].step(self._counts(member, pane))
+                if back:
+                    closed += self._come_back(incident.id, member, tick)
+        return self._closing(closed, tick, pane.rows)
 
     def recover_performance(self, pane: OutcomePane) -> Outcome:
         """Step the recovery tests of performance subjects with newly labelled rows."""
-
-        def cells(name: str) -> Counts | None:
-            return None if name in self.layout else pane.scored.ravel()
-
-        return self._recover(cells, Tick(pane.end, pane.end - pane.start, pane.last_row), pane.rows)
-
-    def end_rule(self, key: str, tick: Tick, rows: int) -> Outcome:
-        """Recover a subject whose deterministic rule no longer fires."""
-        closed = []
+        tick = Tick(pane.end, pane.end - pane.start, pane.last_row)
+        closed: list[Incident] = []
         for incident in list(self.book.open.values()):
-            member = incident.members.get(key)
-            if member is None or member.recovered or (incident.id, member.subject) in self.recoveries:
-                continue
-            after = self.book.recover(incident, key, tick.end)
-            if after.closed is not None:
-                self._since.pop(after.id, None)
-                closed.append(after)
-        return self._closing(closed, tick, rows)
+            for member in incident.members.values():
+                waiting = member.type is SubjectType.PERFORMANCE and not member.recovered
+                if waiting and self.recoveries[incident.id, member.key].step(pane.scored.ravel()):
+                    closed += self._come_back(incident.id, member, tick)
+        return self._closing(closed, tick, pane.rows)
 
     def state(self) -> dict[str, Any]:
         """Return all that changes: JSON values and arrays."""
@@ -153,14 +156,19 @@ class IncidentDesk:
             for key, (start, rows, counts) in state["since"].items()
         }
         self.recoveries = {
-            (incident, name): Recovery.restore(self._expected(name), value)
-            for incident, name, value in state["recoveries"]
+            (incident, key): Recovery.restore(self._expected(self.book.open[incident].members[key]), value)
+            for incident, key, value in state["recoveries"]
         }
 
     def effect(self, finding: Finding, counts: Counts) -> float:
         """Return the effect of a finding given the panes since its onset: what the chart of its subject shows."""
         if finding.effect is not None or finding.subject not in self.layout:
             return finding.effect or 0.0
+        if finding.check is not None and finding.check in QUALITY:
+            place, subject = self.layout[finding.subject], self.reference.by_name[finding.subject]
+            rows = int(counts[place.histogram].sum())
+            usual = float(subject.quality[QUALITY.index(finding.check)]) / max(subject.rows, 1)
+            return int(counts[place.counter(finding.check)]) / max(rows, 1) - usual
         found = measure(self.reference.by_name[finding.subject], counts[self.layout[finding.subject].histogram])
         return found["tv"].value if found else 0.0
 
@@ -173,7 +181,7 @@ class IncidentDesk:
         effects = {f.subject: effect if f.key == leader.key else self.effect(f, counts) for f in together}
         for finding in together:
             incident = self.book.join(incident, finding, tick.end, effects[finding.subject])
-        self._hold(incident, together, onset.time, counts, effects)
+        self._hold(incident, together, onset.time, counts)
         verdict = verdict_of(
             self.named,
             leader,
@@ -201,8 +209,8 @@ class IncidentDesk:
         start, _, counts = self._since[incident.id]
         finding, effect, seen = self._explain(finding, counts, start)
         onset = self._date(finding, tick)
-        self.book.join(incident, finding, tick.end, effect)
-        self._hold(incident, [finding], max(start, finding.onset), counts, {finding.subject: effect})
+        incident = self.book.join(incident, finding, tick.end, effect)
+        self._hold(incident, [finding], max(start, finding.onset), counts)
         verdict = verdict_of(
             self.named,
             finding,
@@ -240,23 +248,18 @@ class IncidentDesk:
                 evidence={},
             )
 
-    def _recover(self, cells: Any, tick: Tick, rows: int) -> Outcome:
-        closed: list[Incident] = []
-        for (incident_id, subject), test in list(self.recoveries.items()):
-            counts = cells(subject)
-            if counts is None or not test.step(counts):
-                continue
-            del self.recoveries[incident_id, subject]
-            incident = self.book.open[incident_id]
-            for member in [m.key for m in incident.members.values() if m.subject == subject]:
-                incident = self.book.recover(incident, member, tick.end)
+    def _come_back(self, incident_id: str, member: Member, tick: Tick) -> list[Incident]:
+        self.recoveries.pop((incident_id, member.key), None)
+        incident = self.book.recover(self.book.open[incident_id], member.key, tick.end)
+        drifting = any(m.subject == member.subject and not m.recovered for m in incident.members.values())
+        if not drifting:
             for drift in self.drifts:
-                drift.release([subject])
-            self._released[subject] = tick.end
-            if incident.closed is not None:
-                self._since.pop(incident.id, None)
-                closed.append(incident)
-        return self._closing(closed, tick, rows)
+                drift.release([member.subject])
+            self._released[member.subject] = tick.end
+        if incident.closed is None:
+            return []
+        self._since.pop(incident.id, None)
+        return [incident]
 
     def _closing(self, closed: Sequence[Incident], tick: Tick, rows: int) -> Outcome:
         verdicts = tuple(
@@ -265,38 +268,53 @@ class IncidentDesk:
         )
         return Outcome(verdicts, closed=tuple(closed))
 
-    def _hold(
-        self,
-        incident: Incident,
-        findings: Sequence[Finding],
-        onset: int,
-        counts: Counts,
-        effects: Mapping[str, float],
-    ) -> None:
-        """Keep what drifted out of the bags and start a recovery test for each subject that has cells."""
+    def _hold(self, incident: Incident, findings: Sequence[Finding], onset: int, counts: Counts) -> None:
+        """Keep what drifted out of the bags and start a recovery test for each member that has counts."""
         for finding in findings:
-            name = finding.subject
-            key = (incident.id, name)
-            if finding.type is SubjectType.PERFORMANCE and self.reference.labels is not None:
-                drifted = self.labelled.total(onset)[0].ravel()
-                effect = 0.5 * float(np.abs(_shares(drifted) - _shares(self._expected(name))).sum())
-                self.recoveries[key] = Recovery(self._expected(name), drifted, self.reference.labels.phi, effect)
-            elif finding.kind in _DRIFTS and name in self.layout:
-                panes = list(self.recent.since(max(onset, self._released.get(name, onset))))
+            if finding.kind in _DRIFTS or finding.check is Check.UNIT:
+                begin = max(onset, self._released.get(finding.subject, onset))
                 for drift in self.drifts:
-                    drift.hold([name], panes)
-                subject = self.reference.by_name[name]
-                phi = float(subject.phi.max()) if len(subject.phi) else 1.0
-                drifted = coarse_cells(subject, counts[self.layout[name].histogram])
-                self.recoveries[key] = Recovery(self._expected(name), drifted, phi, effects.get(name, 0.0))
+                    drift.hold([finding.subject], list(self.recent.since(begin)))
+            if finding.check in RULES or finding.check is Check.VOLUME:
+                continue
+            member = incident.members[finding.key]
+            expected = self._expected(member)
+            if finding.type is SubjectType.PERFORMANCE:
+                drifted = self.labelled.total(onset)[0].ravel()
+            else:
+                drifted = self._counts(member, Pane(onset, 0, int(self._since[incident.id][1]), counts))
+            effect = 0.5 * float(np.abs(_shares(drifted) - _shares(expected)).sum())
+            self.recoveries[incident.id, finding.key] = Recovery(expected, drifted, self._phi(member), effect)
 
-    def _expected(self, name: str) -> Counts:
-        if name in self.layout:
-            subject = self.reference.by_name[name]
-            return coarse_cells(subject, subject.counts)
-        if self.reference.labels is None:
-            raise ValueError(f"subject {name!r} is neither in the reference nor about its labels")
-        return self.reference.labels.scored.ravel()
+    def _phi(self, member: Member) -> float:
+        if member.type is SubjectType.PERFORMANCE and self.reference.labels is not None:
+            return self.reference.labels.phi
+        subject = self.reference.by_name.get(member.subject)
+        return float(subject.phi.max(initial=1.0)) if subject is not None else 1.0
+
+    def _counts(self, member: Member, pane: Pane) -> Counts:
+        """What a member's recovery is judged on: coarse cells, or failing and sound rows of a check."""
+        counts = pane.counts
+        if member.subject not in self.layout:
+            bad = int(counts[self.layout.pane_counter(str(member.check))])
+            return np.array([bad, pane.rows])
+        place = self.layout[member.subject]
+        if member.check is not None and member.check in QUALITY:
+            bad = int(counts[place.counter(member.check)])
+            return np.array([bad, max(pane.rows - bad, 0)])
+        return coarse_cells(self.reference.by_name[member.subject], counts[place.histogram])
+
+    def _expected(self, member: Member) -> Counts:
+        """The reference's side of the same counts."""
+        if member.type is SubjectType.PERFORMANCE and self.reference.labels is not None:
+            return self.reference.labels.scored.ravel()
+        if member.subject not in self.layout:
+            return np.array([1, 999])
+        subject = self.reference.by_name[member.subject]
+        if member.check is not None and member.check in QUALITY:
+            bad = int(subject.quality[QUALITY.index(member.check)])
+            return np.array([bad, max(subject.rows - bad, 1)])
+        return coarse_cells(subject, subject.counts)
 
     def _explain(self, finding: Finding, counts: Counts, start: int) -> tuple[Finding, float, int]:
         """Name the cause from what came since ``start``; returns finding, effect and rows as the chart shows them."""
@@ -306,7 +324,8 @@ class IncidentDesk:
             evidence = {**finding.evidence, **numbers}
             reason = f"{finding.subject}: {text}"
             return replace(finding, reason=reason, evidence=evidence), change, int(confusion.sum())
-        if finding.kind not in _DRIFTS or finding.subject not in self.layout:
+        explained_already = finding.kind not in _DRIFTS or finding.subject not in self.layout
+        if explained_already:
             return finding, self.effect(finding, counts), finding.rows
         place, subject = self.layout[finding.subject], self.reference.by_name[finding.subject]
         cells = counts[place.histogram]

@@ -287,14 +287,16 @@ def _count(cells: Cells, column: Column, weights: Floats | None) -> tuple[Counts
     counts = whole[: cells.count]
     quality = whole[cells.count : cells.count + len(QUALITY)].copy()
     if isinstance(column, Categories):
-        quality[QUALITY.index("unseen")] = _singletons(column)
+        quality[QUALITY.index("unseen")] = _new_on_odd_rows(column)
     if weights is None:
         return counts, quality
     scale = effective_rows(weights) / rows
     return weighted_counts(cell_of(cells, column), weights, cells.count), np.round(quality * scale).astype(np.int64)
 
 
-def _singletons(column: Categories) -> int:
-    """Good-Turing: as many rows carry a value never seen before as carry one that was seen once."""
-    per_key = np.bincount(column.codes[column.codes >= 0], minlength=len(column.keys))
-    return int(np.count_nonzero(per_key == 1))
+def _new_on_odd_rows(column: Categories) -> int:
+    """How many of the odd rows carry a value that no even row has: an honest count of values never seen before."""
+    seen = np.zeros(len(column.keys) + 4, np.bool_)
+    seen[column.codes[::2]] = True
+    odd = column.codes[1::2]
+    return int(np.count_nonzero(~seen[odd] & (odd >= 0)))

@@ -11,16 +11,17 @@ from monitor.core.column import Floats
 from monitor.core.distance import distances
 
 THRESHOLD = math.log(1_000.0)
+MIN_ROWS = 200
 _PRIOR_ROWS = 20.0
 _FORGET = 2_000
 
 
 class Recovery:
-    """A CUSUM of log p_reference / p_drifted over cells, R <- max(0, R + sum N log(p/q) / phi).
+    """A CUSUM of log p / q over cells, R <- max(0, R + sum N log(p/q) / phi): p the reference, q halfway to the drift.
 
-    It crosses ``THRESHOLD`` falsely about once in a thousand tries while the drift lasts. Both laws are mixed with a
-    tenth of each other, so that one odd cell cannot decide. The latest rows must also lie nearer to the reference than
-    half of the drift: a third law is no recovery.
+    While at least half of the drift seen at the page lasts, it crosses ``THRESHOLD`` falsely about once in a thousand
+    tries; halfway, because what paged was seen at its worst. The latest ``MIN_ROWS`` or more must also lie nearer to
+    the reference than half of the drift: a third law is no recovery.
     """
 
     def __init__(self, reference: Counts, drifted: Counts, phi: float, effect: float) -> None:
@@ -29,8 +30,8 @@ class Recovery:
         self.evidence = 0.0
         self.latest: Counts = np.zeros(len(reference), np.int64)
         p = (reference + 0.5) / (reference.sum() + 0.5 * len(reference))
-        q = (drifted + _PRIOR_ROWS * p) / (drifted.sum() + _PRIOR_ROWS)
-        self._log_ratio: Floats = np.log(0.9 * p + 0.1 * q) - np.log(0.1 * p + 0.9 * q)
+        q = 0.5 * p + 0.5 * (drifted + _PRIOR_ROWS * p) / (drifted.sum() + _PRIOR_ROWS)
+        self._log_ratio: Floats = np.log(p) - np.log(q)
 
     def step(self, counts: Counts) -> bool:
         """Take the cells of a closed pane; returns whether the subject has recovered."""
@@ -43,7 +44,7 @@ class Recovery:
         self.latest += counts
         if self.latest.sum() > _FORGET:
             self.latest //= 2
-        return self.evidence >= THRESHOLD and self._near()
+        return self.evidence >= THRESHOLD and int(self.latest.sum()) >= MIN_ROWS and self._near()
 
     def state(self) -> dict[str, Any]:
         """Return what ``restore`` needs."""

@@ -37,11 +37,11 @@ class Subject:
     """One feature, or the prediction: its cells and the reference's counts in them.
 
     ``counts`` is int64[cells.count], missing last; of a weighted reference it is scaled to the effective number of
-    rows. ``quality`` is int64[7] as ``cells.QUALITY``; its ``unseen`` is the Good-Turing estimate of rows that carry
-    a value never seen before. ``json_type`` is the type most values had. ``phi`` float64[L] is the variance
-    inflation by direction and ``day_floor`` the natural day-to-day movement (TV): empty and None are unknown.
-    ``strata`` int64[S, cells] are counts by hour of the week (S = 168) or of the day (24), S = 0 where unknown.
-    ``repeats`` is the longest run of one value in time order, 0 where unknown.
+    rows. ``quality`` is int64[7] as ``cells.QUALITY``; its ``unseen`` counts the odd rows whose value no even row has,
+    an honest rate of new values on half of the rows. ``json_type`` is the type most values had. ``phi`` float64[L] is
+    the variance inflation by direction and ``day_floor`` the natural day-to-day movement (TV): empty and None are
+    unknown. ``strata`` int64[S, cells] are counts by hour of the week (S = 168) or of the day (24), S = 0 where
+    unknown. ``repeats`` is the longest run of one value in time order, 0 where unknown.
     """
 
     name: str

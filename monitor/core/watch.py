@@ -10,18 +10,20 @@ from monitor.core.cells import QUALITY
 from monitor.core.chart import FEW_ROWS, Chart, measure, quality_shares
 from monitor.core.decision import Named
 from monitor.core.drift import Drift, plan_subject
-from monitor.core.finding import INFORM, Finding
+from monitor.core.finding import INFORM, PAGE, Finding
 from monitor.core.incident import Incident
 from monitor.core.incident_desk import IncidentDesk, Outcome, Tick
 from monitor.core.pane import Pane
 from monitor.core.performance import OutcomePane, Performance
 from monitor.core.plan import DetectorPlan
+from monitor.core.quality import Quality
 from monitor.core.reasons import Unknown
 from monitor.core.reference import Reference
 from monitor.core.window import Window
 
 __all__ = ["Outcome", "Watch", "WatchSettings"]
 
+_GROUP_KINDS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
 _GROUPS = {SubjectType.FEATURE: "features", SubjectType.PREDICTION: "prediction"}
 
 
@@ -30,7 +32,7 @@ class WatchSettings:
     """What a watch is told: the model's budget, its segments, the effect floor and the chart window (clock units).
 
     ``segments`` are all segments of the model, "" (all traffic) first. ``adopt`` holds back everything but quality
-    while the reference's dependence is unknown.
+    while the reference's dependence is unknown. ``ignore`` names data-quality checks that must stay silent.
     """
 
     budget: Budget = field(default_factory=lambda: Budget(1.0, 43_200.0, "minutes"))
@@ -38,6 +40,7 @@ class WatchSettings:
     delta: float = 0.02
     window: int = 3_600_000
     adopt: bool = False
+    ignore: tuple[str, ...] = ()
 
 
 class Watch:
@@ -57,6 +60,7 @@ class Watch:
         self.performance: Performance | None = None
         if reference.labels is not None and reference.labels.rows:
             self.performance = Performance(reference.labels, self.alphas["performance"], len(self.settings.segments))
+        self.quality = Quality(reference, self.alphas, len(self.settings.segments), self.settings.ignore)
         self.desk = IncidentDesk(reference, self.named, self.drifts)
         self.window = Window(self.layout.width, self.settings.window)
         self.end: int | None = None
@@ -73,14 +77,19 @@ class Watch:
             raise ValueError(f"pane at {pane.start} comes after the one that ended at {self.end}; panes go in order")
         self.end = pane.end
         self.window.advance(pane.end)
-        if not pane.rows:
-            return Outcome()
-        self.rows += pane.rows
-        self.window.add(pane)
         elapsed = self.settings.budget.elapsed(pane.rows, pane.length)
-        findings = [finding for drift in self.drifts for finding in drift.step(pane, elapsed)]
-        self.desk.add(pane)
-        back = self.desk.recover(pane)
+        findings = self.quality.step(pane, elapsed)
+        if pane.rows:
+            self.rows += pane.rows
+            self.window.add(pane)
+            self.desk.add(pane)
+            for drift in self.drifts:
+                findings += drift.step(pane, elapsed)
+            findings += self._faults(findings)
+        elif not findings and not self.desk.book.open:
+            return Outcome()
+        firing = frozenset(finding.key for finding in findings)
+        back = self.desk.recover(pane, firing, volume_usual=self.quality.volume_usual)
         return _both(back, self.desk.fold(self._held(findings), Tick(pane.end, pane.length, pane.last_row)))
 
     def learn(self, pane: OutcomePane) -> Outcome:
@@ -139,6 +148,7 @@ class Watch:
             "window": self.window.state(),
             "drifts": {drift.type.value: drift.state() for drift in self.drifts},
             "performance": self.performance.state() if self.performance else None,
+            "quality": self.quality.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -153,6 +163,21 @@ class Watch:
             drift.restore(state["drifts"][drift.type.value])
         if self.performance is not None and state["performance"] is not None:
             self.performance.restore(state["performance"])
+        self.quality.restore(state["quality"])
+
+    def _faults(self, findings: list[Finding]) -> list[Finding]:
+        """The pages of drift that are broken data in truth, said as such beside the drift they explain."""
+        found = []
+        for finding in findings:
+            if (
+                finding.level == PAGE
+                and finding.kind in _GROUP_KINDS
+                and not self.desk.book.of_subject(finding.subject)
+            ):
+                fault = self.quality.reinterpret(finding, self.desk.recent.total(finding.onset)[1])
+                if fault is not None:
+                    found.append(fault)
+        return found
 
     def _held(self, findings: list[Finding]) -> list[Finding]:
         """While adopting, nothing but quality may be louder than inform."""
@@ -176,8 +201,11 @@ class Watch:
             kinds = {m.kind for m in incident.members.values() if m.subject == name}
             if VerdictKind.DATA_QUALITY in kinds:
                 return State.BROKEN
-            test = self.desk.recoveries.get((incident.id, name))
-            return State.RECOVERING if test is not None and test.evidence > 0.0 else State.DRIFTING
+            tests = [
+                self.desk.recoveries.get((incident.id, m.key)) for m in incident.members.values() if m.subject == name
+            ]
+            back = any(test is not None and test.evidence > 0.0 for test in tests)
+            return State.RECOVERING if back else State.DRIFTING
         return State.UNKNOWN if unknown is not None else State.STEADY
 
     def _of(self, type_: SubjectType) -> list[str]:
@@ -187,6 +215,9 @@ class Watch:
         groups = [name for type_, name in _GROUPS.items() if self._of(type_)]
         if self.reference.labels is not None and self.reference.labels.rows:
             groups.append("performance")
+        groups.append("quality")
+        if self.reference.traffic is not None:
+            groups.append("volume")
         split = split_alpha(self.settings.budget.alpha, groups, self.settings.segments)
         return {group: split[group, self.named.segment] for group in groups}
 

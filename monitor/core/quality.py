@@ -1,0 +1,264 @@
+"""Data quality as its own verdicts: rates that must not rise, certain rules, volume, and drift that is a fault."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from contracts.messages import SubjectType, VerdictKind
+from monitor.core.adoption import HOUR_MS
+from monitor.core.budget import log_thresholds
+from monitor.core.cause import name_cause
+from monitor.core.cells import QUALITY, Counts, NumericCells
+from monitor.core.dependence import HOURS_OF_WEEK, stratum_of
+from monitor.core.finding import NONE, PAGE, WARN, Finding
+from monitor.core.pane import Pane
+from monitor.core.performance import level_of_score
+from monitor.core.quality_rules import Rules
+from monitor.core.rate import RateDetector
+from monitor.core.reasons import Cause, Check
+from monitor.core.reference import Reference
+from monitor.core.unit import unit_change
+from monitor.core.volume import VolumeDetector, VolumeModel
+
+ETA = 0.01
+TOLERANCE = 0.005
+UNSEEN_TOLERANCE = 0.002
+RANGE_TOLERANCE = 0.01
+DUPLICATES_AND_LATE = {Check.DUPLICATES: ("duplicates", 0.01), Check.LATE: ("late", 0.05)}
+STALE_NATS = 30.0
+USUAL = 1.25
+_FORGET = 0.95
+
+
+class Quality:
+    """All data-quality checks of one watch; ``alphas`` are its shares "quality" and "volume" of the budget."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        alphas: Mapping[str, float],
+        segments: int = 1,
+        ignore: Sequence[str] = (),
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        self.reference, self.layout = reference, reference.layout
+        self.rules = Rules(reference)
+        self._ignored = frozenset(ignore)
+        self._plan = [(i, check) for i, _ in enumerate(reference.subjects) for check in self._checks(i)]
+        self._at = np.array([self.layout.places[i].counter(check) for i, check in self._plan], np.int64)
+        hits, trials, slack = zip(*(self._baseline(i, check, tolerance) for i, check in self._plan), strict=True)
+        pane_checks = list(DUPLICATES_AND_LATE.values())
+        self._pane_at = np.array([self.layout.pane_counter(name) for name, _ in pane_checks])
+        limits = log_thresholds(alphas["quality"], np.ones(len(self._plan) + len(pane_checks)))
+        eta = ETA / (len(limits) * segments)
+        phi = [
+            float(reference.subjects[i].phi.max(initial=1.0)) if check == "unseen" else 1.0 for i, check in self._plan
+        ]
+        # Events without duplicates and late ones are what a sound source sends: the allowance is all there is.
+        self.rates = RateDetector(
+            [*hits, *(0.0 for _ in pane_checks)],
+            [*trials, *(1e9 for _ in pane_checks)],
+            [*slack, *(allowed for _, allowed in pane_checks)],
+            eta,
+            limits,
+            [*phi, *(1.0 for _ in pane_checks)],
+        )
+        self.volume: VolumeDetector | None = None
+        self._traffic = reference.traffic
+        if self._traffic is not None and "volume" in alphas:
+            per_pane = self._traffic.rows_per_hour * (self._traffic.pane_ms / HOUR_MS)
+            model = VolumeModel(np.maximum(per_pane, 1e-6), max(self._traffic.size, 0.5))
+            self.volume = VolumeDetector(model, float(log_thresholds(alphas["volume"], [1.0])[0]))
+        self.silent_since: int | None = None
+        self.silent_nats = 0.0
+        self.came = self.expected = 0.0
+
+    @property
+    def volume_usual(self) -> bool:
+        """Whether the last half hour or so of panes brought about what it should."""
+        return self.expected > 0 and 1 / USUAL <= self.came / self.expected <= USUAL
+
+    def step(self, pane: Pane, elapsed: float) -> list[Finding]:
+        """Take the next closed pane, also one without rows."""
+        found = self._volume(pane, elapsed)
+        if not pane.rows:
+            return [*found, *self._freshness(pane)]
+        self.silent_since, self.silent_nats = None, 0.0
+        counted = np.concatenate([pane.counts[self._at], pane.counts[self._pane_at]])
+        duplicates = int(pane.counts[self._pane_at[0]])
+        late = int(pane.counts[self._pane_at[1]])
+        trials = np.full(len(counted), pane.rows)
+        trials[-2:] = (pane.rows + duplicates, pane.rows + late)
+        scores = self.rates.step(np.minimum(counted, trials), trials, pane.start, elapsed)
+        for i in range(len(counted)):
+            level = level_of_score(float(scores.score[i]), float(scores.log_threshold[i]))
+            if level > NONE:
+                found.append(self._rate_finding(i, level, scores, pane, counted, trials))
+        return [f for f in [*found, *self.rules.step(pane)] if str(f.check) not in self._ignored]
+
+    def reinterpret(self, finding: Finding, counts: Counts) -> Finding | None:
+        """Return drift as the broken data that explains it, if it does: missing values, or a change of unit.
+
+        ``counts`` int64[width] are the panes since the finding's onset.
+        """
+        if finding.subject not in self.layout or finding.check is not None:
+            return None
+        place, subject = self.layout[finding.subject], self.reference.by_name[finding.subject]
+        cells, quality = counts[place.histogram], counts[place.quality : place.quality + len(QUALITY)]
+        named = name_cause(subject, cells, quality)
+        check: Check | None = None
+        reason, effect, evidence = named.reason, None, named.evidence
+        if named.cause is Cause.MISSING and named.evidence["missing_now"] > named.evidence["missing_before"]:
+            check = Check(QUALITY[int(np.argmax(quality[:4]))])
+            effect = named.evidence["missing_now"] - named.evidence["missing_before"]
+        elif isinstance(subject.cells, NumericCells):
+            unit = unit_change(subject, cells, counts[place.octaves])
+            if unit is not None:
+                check, reason = Check.UNIT, f"{subject.name}: values are {unit.name} of what they were"
+                evidence = {**evidence, "factor": unit.factor, "left": unit.left}
+                effect = unit.moved
+        if check is None or str(check) in self._ignored:
+            return None
+        return Finding(
+            subject=finding.subject,
+            type=finding.type,
+            kind=VerdictKind.DATA_QUALITY,
+            level=finding.level,
+            score=finding.score,
+            threshold=finding.threshold,
+            onset=finding.onset,
+            rows=finding.rows,
+            cause=Cause.QUALITY,
+            reason=reason,
+            check=check,
+            effect=effect,
+            evidence=evidence,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return what ``restore`` needs."""
+        return {
+            "rates": self.rates.state(),
+            "rules": self.rules.state(),
+            "volume": self.volume.state() if self.volume else None,
+            "silent_since": self.silent_since,
+            "silent_nats": self.silent_nats,
+            "came": [self.came, self.expected],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become the checks whose ``state`` this was."""
+        self.rates.restore(state["rates"])
+        self.rules.restore(state["rules"])
+        if self.volume is not None and state["volume"] is not None:
+            self.volume.restore(state["volume"])
+        self.silent_since = state["silent_since"]
+        self.silent_nats = float(state["silent_nats"])
+        self.came, self.expected = (float(value) for value in state["came"])
+
+    def _checks(self, i: int) -> tuple[str, ...]:
+        subject = self.reference.subjects[i]
+        checks = ("absent", "null", "wrong_type", "not_finite")
+        if isinstance(subject.cells, NumericCells):
+            return (*checks, "below", "above")
+        known = subject.distinct <= len(subject.cells.known) or subject.cells.boolean
+        return (*checks, "unseen") if known else checks
+
+    def _baseline(self, i: int, check: str, tolerance: float) -> tuple[float, float, float]:
+        """Successes, trials and tolerance of a rate. New values were counted on every other row of the reference."""
+        subject = self.reference.subjects[i]
+        rows = max(subject.rows, 1)
+        hits = float(min(int(subject.quality[QUALITY.index(check)]), rows))
+        if check == "unseen":
+            return min(hits, float(max(rows // 2, 1))), float(max(rows // 2, 1)), UNSEEN_TOLERANCE
+        return hits, float(rows), RANGE_TOLERANCE if check in {"below", "above"} else tolerance
+
+    def _rate_finding(self, i: int, level: int, scores: Any, pane: Pane, counted: Counts, trials: Counts) -> Finding:
+        share = float(counted[i] / max(int(trials[i]), 1))
+        limit = float(self.rates.null_rate[i])
+        kind, cause = VerdictKind.DATA_QUALITY, Cause.QUALITY
+        if i < len(self._plan):
+            subject = self.reference.subjects[self._plan[i][0]]
+            name, type_, check = subject.name, subject.type, Check(self._plan[i][1])
+            if check is Check.UNSEEN:
+                # A value the model never saw is the world changing, and a new model may cure it.
+                drift = type_ is SubjectType.PREDICTION
+                kind = VerdictKind.PREDICTION_DRIFT if drift else VerdictKind.DATA_DRIFT
+                cause = Cause.NEW_CATEGORY
+            elif check in {Check.BELOW, Check.ABOVE}:
+                level = min(level, WARN)
+        else:
+            name, type_, check = "events", SubjectType.QUALITY, list(DUPLICATES_AND_LATE)[i - len(self._plan)]
+        return Finding(
+            subject=name,
+            type=type_,
+            kind=kind,
+            level=level,
+            score=float(scores.score[i]),
+            threshold=float(scores.log_threshold[i]),
+            onset=int(scores.onset[i]),
+            rows=pane.rows,
+            cause=cause,
+            reason=f"{name}: {check} in {share:.2%} of this minute's rows, at most {limit:.2%} is usual",
+            check=check,
+            evidence={"share": share, "limit": limit},
+        )
+
+    def _volume(self, pane: Pane, elapsed: float) -> list[Finding]:
+        if self.volume is None or self._traffic is None or pane.length != self._traffic.pane_ms:
+            return []
+        strata = len(self._traffic.rows_per_hour)
+        stratum = stratum_of(pane.start, HOURS_OF_WEEK) if strata == HOURS_OF_WEEK else 0
+        scores = self.volume.step(pane.rows, stratum, pane.start, elapsed)
+        level = level_of_score(float(scores.score[0]), float(scores.log_threshold[0]))
+        usual = float(self.volume.model.mean[stratum])
+        self.came, self.expected = _FORGET * self.came + pane.rows, _FORGET * self.expected + usual
+        if level == NONE:
+            return []
+        return [
+            Finding(
+                subject="volume",
+                type=SubjectType.VOLUME,
+                kind=VerdictKind.DATA_QUALITY,
+                level=level,
+                score=float(scores.score[0]),
+                threshold=float(scores.log_threshold[0]),
+                onset=int(scores.onset[0]),
+                rows=pane.rows,
+                cause=Cause.VOLUME,
+                reason=f"{pane.rows} events in a pane that usually brings {usual:.1f}",
+                check=Check.VOLUME,
+                effect=pane.rows / usual - 1,
+            )
+        ]
+
+    def _freshness(self, pane: Pane) -> list[Finding]:
+        if self._traffic is None:
+            return []
+        strata = len(self._traffic.rows_per_hour)
+        stratum = stratum_of(pane.start, HOURS_OF_WEEK) if strata == HOURS_OF_WEEK else 0
+        usual = float(self._traffic.rows_per_hour[stratum]) * pane.length / HOUR_MS
+        size = max(self._traffic.size, 0.5)
+        self.silent_since = pane.start if self.silent_since is None else self.silent_since
+        # The chance that a negative binomial pane is empty is (r / (r + mu))**r.
+        self.silent_nats += size * float(np.log1p(usual / size))
+        if self.silent_nats < STALE_NATS:
+            return []
+        return [
+            Finding(
+                subject="events",
+                type=SubjectType.QUALITY,
+                kind=VerdictKind.DATA_QUALITY,
+                level=PAGE,
+                score=self.silent_nats,
+                threshold=STALE_NATS,
+                onset=self.silent_since,
+                rows=0,
+                cause=Cause.QUALITY,
+                reason=f"no event for {(pane.end - self.silent_since) / 60_000:.0f} minutes",
+                check=Check.FRESHNESS,
+                effect=1.0,
+                budgeted=False,
+            )
+        ]
