@@ -1,0 +1,168 @@
+"""The real Prometheus and Alertmanager with our own files, made impatient, and a receiver that remembers."""
+
+import json
+import re
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+OPS = Path(__file__).resolve().parents[2] / "ops"
+# Waits of the rules count seconds instead of minutes, so that five minutes of silence are five seconds.
+_MINUTES = re.compile(r"^(\s*(?:for|keep_firing_for): \d+)m$", re.MULTILINE)
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+def wait_for(what: str, ready: Callable[[], bool], limit_s: float = 60.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not ready():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {limit_s:.0f} s in vain for {what}")
+        time.sleep(0.1)
+
+
+class Receiver:
+    """A webhook that keeps what Alertmanager sends, by the path of its receiver."""
+
+    def __init__(self) -> None:
+        notifications: list[tuple[str, dict[str, Any]]] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                notifications.append((self.path.strip("/"), json.loads(body)))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the parent
+                """Say nothing: the test asserts on what came."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._notifications = notifications
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def got(self, receiver: str, status: str | None = None) -> list[dict[str, Any]]:
+        """Return the notifications of a receiver, of one status (firing, resolved) if asked for."""
+        return [n for path, n in list(self._notifications) if path == receiver and status in {None, n["status"]}]
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Alerting:
+    """Prometheus scraping ``targets`` (process name: port), sending to Alertmanager, sending to ``receiver``."""
+
+    def __init__(self, tool: Callable[[str], str], folder: Path, targets: dict[str, int]) -> None:
+        self.receiver = Receiver()
+        self._folder = folder
+        self._children: list[subprocess.Popen[bytes]] = []
+        manager_port, self._port = free_port(), free_port()
+        manager = yaml.safe_load((OPS / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8"))
+        manager["route"] |= {"group_wait": "1s", "group_interval": "1s"}
+        for receiver in manager["receivers"]:
+            if receiver["name"] != "nobody":
+                receiver["webhook_configs"] = [{"url": f"{self.receiver.url}/{receiver['name']}"}]
+        scrape = yaml.safe_load((OPS / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+        scrape["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+        (job,) = (job for job in scrape["scrape_configs"] if job["job_name"] == "stationkeeper")
+        job["static_configs"] = [
+            {"targets": [f"127.0.0.1:{port}"], "labels": {"process": name}} for name, port in targets.items()
+        ]
+        scrape["scrape_configs"] = [job]
+        scrape["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [f"127.0.0.1:{manager_port}"]}]}]
+        rules = folder / "rules"
+        rules.mkdir()
+        for source in (OPS / "prometheus" / "rules").glob("*.yml"):
+            (rules / source.name).write_text(_MINUTES.sub(r"\1s", source.read_text(encoding="utf-8")))
+        self._write("alertmanager.yml", manager)
+        self._write("prometheus.yml", scrape)
+        self._start(
+            "alertmanager",
+            tool("prometheus-alertmanager"),
+            f"--config.file={folder / 'alertmanager.yml'}",
+            f"--storage.path={folder / 'alertmanager'}",
+            f"--web.listen-address=127.0.0.1:{manager_port}",
+            "--cluster.listen-address=",
+        )
+        self._start(
+            "prometheus",
+            tool("prometheus"),
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'tsdb'}",
+            f"--web.listen-address=127.0.0.1:{self._port}",
+            "--enable-feature=exemplar-storage",
+            "--rules.alert.resend-delay=1s",
+        )
+        wait_for("Alertmanager", lambda: _answers(f"http://127.0.0.1:{manager_port}/-/ready"))
+        wait_for("Prometheus", lambda: _answers(f"http://127.0.0.1:{self._port}/-/ready"))
+
+    def _write(self, name: str, content: Any) -> None:
+        (self._folder / name).write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    def _start(self, name: str, *command: str) -> None:
+        with (self._folder / f"{name}.log").open("wb") as log:
+            self._children.append(subprocess.Popen(command, stdout=log, stderr=log))
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """Return the result of an instant query."""
+        address = f"http://127.0.0.1:{self._port}/api/v1/query?query={urllib.parse.quote(expression)}"
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        return found
+
+    def exemplars(self, selector: str) -> list[dict[str, Any]]:
+        """Return the exemplars that Prometheus stored of the last hour."""
+        now = time.time()
+        query = urllib.parse.urlencode({"query": selector, "start": now - 3_600, "end": now + 60})
+        address = f"http://127.0.0.1:{self._port}/api/v1/query_exemplars?{query}"
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            data = json.load(answer)["data"]
+        return [exemplar for series in data for exemplar in series["exemplars"]]
+
+    def wait_evaluations(self, more: int) -> None:
+        """Wait until the rules were evaluated ``more`` times more."""
+        query = f"http://127.0.0.1:{self._port}/api/v1/rules"
+        seen: set[str] = set()
+
+        def enough() -> bool:
+            with urllib.request.urlopen(query, timeout=5) as answer:
+                groups = json.load(answer)["data"]["groups"]
+            seen.add(next(g["lastEvaluation"] for g in groups if g["name"] == "stationkeeper-models"))
+            return len(seen) > more
+
+        wait_for(f"{more} evaluations", enough)
+
+    def logs(self) -> str:
+        """Return what the programs said, for a failing test."""
+        return "\n".join(path.read_text(errors="replace")[-4_000:] for path in sorted(self._folder.glob("*.log")))
+
+    def close(self) -> None:
+        for child in self._children:
+            child.terminate()
+        for child in self._children:
+            child.wait(timeout=10)
+        self.receiver.close()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
