@@ -31,6 +31,8 @@ from retrain.snapshot import SnapshotStore
 from retrain.steps import ReferenceBuilder, reference_of
 
 POLL_S = 0.05
+HOLDOUT = 0.2
+"""The newest share of the file, on which the first champion is measured; there is nobody to compare it with."""
 
 
 class BootstrapError(ValueError):
@@ -107,7 +109,7 @@ def bootstrap(
         snapshot=snapshot.path.resolve(),
         digest=snapshot.digest,
         windows=(WindowRecord(kind=WindowKind.ALL),),
-    )
+    ).model_copy(update={"holdout": HOLDOUT, "validation": 0.0})
     request = content_id("boot", model, snapshot.digest, settings.model_dump_json())
     directory = work_dir / request
     result = _train(job, directory, settings)

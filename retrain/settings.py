@@ -81,12 +81,14 @@ class GateSettings(_Settings):
     """When a challenger is better: error rates of both sides, the margin, and how many looks share them.
 
     ``margin`` is how much worse the decisions may be overall (F1 points of a classifier, share of the champion's loss
-    of a regression) before the challenger is inferior. ``alpha`` is the chance to pass a model that is not better,
-    over all ``looks`` together.
+    of a regression) before the challenger is inferior. ``min_gain`` is the share of the champion's log loss (or
+    absolute error) after the change that the challenger must save to count as better by that measure. ``alpha`` is
+    the chance to pass a model that is not better, over all ``looks`` together.
     """
 
     alpha: Share = 0.05
     margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.03
+    min_gain: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     looks: Annotated[int, Field(ge=1, le=10)] = 4
     replicates: Annotated[int, Field(ge=200, le=100_000)] = 4_000
     blocks: Annotated[int, Field(ge=10, le=2_000)] = 200
@@ -167,6 +169,7 @@ class RetrainSettings(_Settings):
         return GateRules(
             alpha=gate.alpha,
             margin=gate.margin,
+            min_gain=gate.min_gain,
             looks=gate.looks,
             replicates=gate.replicates,
             blocks=gate.blocks,

@@ -85,6 +85,8 @@ class Training:
         split = split_rows(times, onset, self.job.holdout, self.job.validation)
         for name, mask in (("training", split.learn), ("validation", split.validation), ("held-out", split.holdout)):
             labels = table.labels[rows][mask]
+            if name == "validation" and len(self.job.windows) == 1:
+                continue
             if len(labels) == 0 or (self.job.task is Task.BINARY and len(np.unique(labels)) < 2):
                 raise BadData(f"the {len(labels)} {name} rows hold one label only; wait for more labels")
         return split

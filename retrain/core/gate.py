@@ -24,6 +24,7 @@ class GateRules:
 
     alpha: float = 0.05
     margin: float = 0.03
+    min_gain: float = 0.05
     looks: int = 4
     replicates: int = 4_000
     blocks: int = 200
@@ -93,8 +94,9 @@ def judge_binary(
     """Judge two classifiers (scores, threshold) on n rows in time order; ``after`` marks rows since the change.
 
     PASS needs both: decisions (F1 at each model's own threshold) not worse than ``margin`` on all rows, and better
-    after the change in F1 or in log loss (two tests, so half the level each). FAIL needs evidence of harm. All else
-    is NO_EVIDENCE.
+    after the change, in F1 or by ``min_gain`` of the champion's log loss (two tests, so half the level each): any
+    model that has seen more rows is a little better, which is no reason to change it. FAIL needs evidence of harm.
+    All else is NO_EVIDENCE.
     """
     numbers: dict[str, Any] = {
         f"{name}_{slice_name}": performance(labels[rows], scores[rows], threshold).numbers()
@@ -113,17 +115,19 @@ def judge_binary(
 
     overall = interval(everywhere, _f1_difference, level)
     f1_after = interval(after, _f1_difference, level / 2)
-    loss_after = interval(after, _log_loss_difference, level / 2)
+    loss_after = interval(after, _log_loss_gain, level / 2)
     right = [(scores >= threshold) == labels for scores, threshold in (champion, challenger)]
     better, worse = int(np.sum(after & right[1] & ~right[0])), int(np.sum(after & right[0] & ~right[1]))
     numbers |= {
         "f1_overall": asdict(overall),
         "f1_after": asdict(f1_after),
-        "log_loss_after": asdict(loss_after),
+        "log_loss_gain_after": asdict(loss_after),
         "disagreements": {"better": better, "worse": worse, "p": sign_test(better, worse)},
         "margin": rules.margin,
+        "min_gain": rules.min_gain,
     }
-    outcome, reason = _weigh(overall, (("F1", f1_after), ("log loss", loss_after)), rules.margin)
+    tests = (_Test("F1", f1_after, 0.0), _Test("log loss saved", loss_after, rules.min_gain))
+    outcome, reason = _weigh(overall, tests, rules.margin)
     return GateVerdict(outcome, reason, numbers)
 
 
@@ -146,8 +150,10 @@ def judge_regression(
         paired_interval(blocks_of(losses, rows, rules.blocks), _error_gain, level, rules.replicates, rules.seed)
         for rows in (np.ones(len(labels), bool), after)
     ]
-    numbers |= {"gain_overall": asdict(intervals[0]), "gain_after": asdict(intervals[1]), "margin": rules.margin}
-    outcome, reason = _weigh(intervals[0], (("absolute error", intervals[1]),), rules.margin)
+    numbers |= {"gain_overall": asdict(intervals[0]), "gain_after": asdict(intervals[1])}
+    numbers |= {"margin": rules.margin, "min_gain": rules.min_gain}
+    tests = (_Test("absolute error saved", intervals[1], rules.min_gain),)
+    outcome, reason = _weigh(intervals[0], tests, rules.margin)
     return GateVerdict(outcome, reason, numbers)
 
 
@@ -162,19 +168,29 @@ def _too_few(rows: int, positives: int | None, rules: GateRules) -> str | None:
     return None
 
 
-def _weigh(overall: Interval, after: tuple[tuple[str, Interval], ...], margin: float) -> tuple[GateOutcome, str]:
-    better = [f"{name} {interval}" for name, interval in after if interval.low > 0.0]
-    told = ", ".join(f"{name} {interval}" for name, interval in after)
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """One way to be better after the change: an interval that must lie above ``least``."""
+
+    name: str
+    interval: Interval
+    least: float
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.interval}" + (f", asked {self.least:+g}" if self.least else "")
+
+
+def _weigh(overall: Interval, tests: tuple[_Test, ...], margin: float) -> tuple[GateOutcome, str]:
+    better = [str(test) for test in tests if test.interval.low > test.least]
+    told = "; ".join(str(test) for test in tests)
     if overall.high < -margin:
         return GateOutcome.FAIL, f"worse overall: {overall}, margin {margin:g}"
-    if all(interval.high < 0.0 for _, interval in after):
+    if all(test.interval.high < 0.0 for test in tests) or (better and tests[0].interval.high < 0.0):
         return GateOutcome.FAIL, f"worse after the change: {told}"
     if overall.low < -margin:
         return GateOutcome.NO_EVIDENCE, f"may be worse overall: {overall}, margin {margin:g}; after the change {told}"
     if not better:
         return GateOutcome.NO_EVIDENCE, f"not worse overall: {overall}, but not shown better after the change: {told}"
-    if after[0][1].high < 0.0:
-        return GateOutcome.FAIL, f"{after[0][0]} is worse after the change: {told}"
     return GateOutcome.PASS, f"better after the change: {'; '.join(better)}; overall {overall}, margin {margin:g}"
 
 
@@ -183,16 +199,21 @@ def _binary_columns(labels: Flags, champion: tuple[Floats, float], challenger: t
     for scores, threshold in (champion, challenger):
         alerts = scores >= threshold
         columns += [alerts & labels, alerts & ~labels, ~alerts & labels, log_loss_rows(labels, scores)]
-    return np.stack([np.asarray(column, dtype=np.float64) for column in (*columns, np.ones(len(labels)))], axis=1)
+    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
 
 
 def _f1_difference(sums: Floats) -> Floats:
     return f1_score(sums[:, 4], sums[:, 5], sums[:, 6]) - f1_score(sums[:, 0], sums[:, 1], sums[:, 2])
 
 
-def _log_loss_difference(sums: Floats) -> Floats:
-    return (sums[:, 3] - sums[:, 7]) / sums[:, 8]
+def _log_loss_gain(sums: Floats) -> Floats:
+    return _saved(sums[:, 3], sums[:, 7])
 
 
 def _error_gain(sums: Floats) -> Floats:
-    return np.divide(sums[:, 0] - sums[:, 1], sums[:, 0], out=np.zeros(len(sums)), where=sums[:, 0] > 0)
+    return _saved(sums[:, 0], sums[:, 1])
+
+
+def _saved(champion: Floats, challenger: Floats) -> Floats:
+    """Return the share of the champion's loss that the challenger saves; 0 where there is none to save."""
+    return np.divide(champion - challenger, champion, out=np.zeros(len(champion)), where=champion > 0)

@@ -9,6 +9,10 @@ import numpy.typing as npt
 from retrain.core.measures import Flags, Floats
 
 
+LEAST_RECALL = 0.5
+FALLBACK_RECALL = 0.75
+
+
 class ThresholdRule(StrEnum):
     """How a threshold is chosen."""
 
@@ -49,9 +53,9 @@ def choose_threshold(
     """Return the threshold by ``rule`` for scores in [0, 1]; shapes ``(n,)``, O(n log n).
 
     ``keep-precision`` takes the most alerts whose precision is at least ``precision``, where the precision of a cut
-    is read from the best monotone fit of the labels on the scores, so that a lucky run of labels does not set it. It
-    falls back to ``f1`` without a target, or where the target leaves less than half of the recall of ``f1``. Raises
-    ``ValueError`` without rows or without positives.
+    is read from the best monotone fit of the labels on the scores, so that a lucky run of labels does not set it.
+    Without a target it is ``f1``; where the target leaves less than ``LEAST_RECALL`` of the recall of ``f1`` it is the
+    highest precision that leaves ``FALLBACK_RECALL``. Raises ``ValueError`` without rows or without positives.
     """
     if len(labels) == 0 or not labels.any():
         raise ValueError(f"a threshold needs positive labels, got {int(labels.sum())} in {len(labels)} rows")
@@ -66,10 +70,14 @@ def choose_threshold(
         return cuts.at(best, ThresholdRule.F1, f"largest F1 {f1[best]:.4f}")
     smooth = np.cumsum(_monotone_rates(cuts)) / cuts.alerts
     reached = np.flatnonzero(smooth >= precision - 1e-12)
-    if len(reached) == 0 or cuts.hits[reached[-1]] < 0.5 * cuts.hits[best]:
-        text = f"precision {precision:.4f} is out of reach with half the recall of f1; largest F1 {f1[best]:.4f}"
-        return cuts.at(best, ThresholdRule.F1, text)
-    return cuts.at(int(reached[-1]), rule, f"precision of the champion before the change {precision:.4f}")
+    if len(reached) and cuts.hits[reached[-1]] >= LEAST_RECALL * cuts.hits[best]:
+        return cuts.at(int(reached[-1]), rule, f"precision of the champion before the change {precision:.4f}")
+    kept = np.flatnonzero(cuts.hits >= FALLBACK_RECALL * cuts.hits[best])
+    highest = kept[np.flatnonzero(smooth[kept] >= smooth[kept].max() - 1e-12)[-1]]
+    text = (
+        f"precision {precision:.4f} is out of reach; the highest that keeps {FALLBACK_RECALL:.0%} of the recall of f1"
+    )
+    return cuts.at(int(highest), rule, text)
 
 
 def _cut(labels: Flags, scores: Floats) -> _Cuts:

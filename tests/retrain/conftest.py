@@ -20,7 +20,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
     settings = RetrainSettings.model_validate(SMALL)
     registry = Registry(RegistrySettings(tracking_uri=f"sqlite:///{directory}/mlflow.db"))
     snapshots = SnapshotStore(directory / "snapshots")
-    table = transactions(4_000, START - 100 * HOUR, START - HOUR, seed=1, shifted=False).drop("event_id")
+    table = transactions(8_000, START - 100 * HOUR, START - HOUR, seed=1, shifted=False).drop("event_id")
     champion = bootstrap(
         "bank",
         training_rows(table),
