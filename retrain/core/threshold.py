@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from retrain.core.measures import Flags, Floats
 
-
 LEAST_RECALL = 0.5
 FALLBACK_RECALL = 0.75
 
