@@ -37,3 +37,38 @@ class LogEvent(StrEnum):
     CHILD_STARTED = "child_started"
     CHILD_DIED = "child_died"
     FATAL = "fatal"
+
+
+LOG_EVENT_HELP: dict[LogEvent, str] = {
+    LogEvent.STARTED: "A role's loop began.",
+    LogEvent.READY: "A role has its partitions and its state, and the broker answers.",
+    LogEvent.STOPPING: "A role was asked to stop and writes what it has absorbed.",
+    LogEvent.STOPPED: "A role ended.",
+    LogEvent.BROKER_UNREACHABLE: "No broker answers; the role waits and tries again.",
+    LogEvent.PARTITIONS_ASSIGNED: "The group gave this process its partitions and their state was read back.",
+    LogEvent.PARTITIONS_REVOKED: "The group took partitions away; their uncommitted work is given up.",
+    LogEvent.STATE_RESTORED: "State was read back from a compacted topic.",
+    LogEvent.TRANSACTION_ABORTED: "A transaction was given up; its records are read again from what is committed.",
+    LogEvent.PRODUCER_FENCED: "Another process has this replica's name; this one stops.",
+    LogEvent.DEAD_LETTER_LIMIT: "Too many records are rejected; the role stops with nothing of them committed.",
+    LogEvent.DEAD_LETTER_UNWRITABLE: "The dead-letter topic takes no records; nothing past them is committed.",
+    LogEvent.RECORDS_EXPIRED: "Retention removed records before they were read.",
+    LogEvent.REFERENCE_LOADED: "A reference was taken into use.",
+    LogEvent.VERDICT: "A verdict was written.",
+    LogEvent.INCIDENT_OPENED: "An incident was opened.",
+    LogEvent.INCIDENT_CLOSED: "An incident was closed.",
+    LogEvent.RETRAIN_REQUESTED: "A retrain request was written.",
+    LogEvent.RETRAIN_SUPPRESSED: "A retrain request was due and withheld, with the reason.",
+    LogEvent.RETRAIN_STAGE: "A request went on to its next stage.",
+    LogEvent.REGISTRY_UNREACHABLE: "The model registry does not answer; the role waits and tries again.",
+    LogEvent.GATE: "The gate compared a candidate with the champion.",
+    LogEvent.CANDIDATE: "A candidate was registered and written.",
+    LogEvent.ROLLOUT_STEP: "A rollout went to its next step.",
+    LogEvent.PROMOTED: "A canary became champion.",
+    LogEvent.ROLLED_BACK: "A canary lost its traffic.",
+    LogEvent.ALIAS_MOVED: "The registry's alias was brought to what the log says.",
+    LogEvent.MODEL_LOADED: "The router loaded a model version.",
+    LogEvent.CHILD_STARTED: "The supervisor started a child process.",
+    LogEvent.CHILD_DIED: "A child process ended.",
+    LogEvent.FATAL: "A role stopped for good, uncommitted, with the reason.",
+}

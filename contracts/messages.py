@@ -13,7 +13,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class Message(BaseModel):
     """A frozen message; unknown keys are refused so that a typo is an error and not a silence."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     schema_name: ClassVar[str]
 
@@ -31,8 +31,11 @@ class _Event(Message):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     event_id: Text
+    """Names the event; a prediction, its features and its label share it, and a repeat is counted once."""
     time: AwareDatetime | int
+    """When it happened: RFC 3339 with a zone, or epoch milliseconds."""
     model: Text
+    """Which configured model."""
 
 
 class PredictionEvent(_Event):
@@ -40,16 +43,27 @@ class PredictionEvent(_Event):
 
     schema_name: ClassVar[str] = "prediction"
     kind: Literal["prediction"] = "prediction"
+    """May be left out in a topic that carries one kind only."""
     version: Text
+    """The model version that answered."""
     features: dict[str, FeatureValue] = {}
+    """Inputs by name; null is a missing value, an absent name is a missing field."""
     prediction: float | str | bool | dict[str, Share] | None = None
+    """The answer: a score, a value, a class, or a probability for each class; null is an error of the model."""
     segment: dict[str, str | float | bool | None] | None = None
+    """Values of the dimensions by which the model is watched apart."""
     arm: Literal["champion", "canary"] | None = None
+    """Which arm of a rollout answered."""
     weight: Annotated[float, Field(gt=0)] | None = None
+    """One over the sampling rate, where only a sample of the traffic is sent."""
     latency_ms: Annotated[float, Field(ge=0)] | None = None
+    """How long the answer took."""
     entity_id: str | None = None
+    """Whom it is about; used for erasure, never shown."""
     action: str | None = None
+    """What was done upon the answer."""
     assignment_prob: Share | None = None
+    """The probability with which this action was drawn."""
 
 
 class FeatureEvent(_Event):
@@ -57,11 +71,17 @@ class FeatureEvent(_Event):
 
     schema_name: ClassVar[str] = "feature"
     kind: Literal["feature"] = "feature"
+    """May be left out in a topic that carries one kind only."""
     version: str | None = None
+    """The model version that will read them, where it is known."""
     features: dict[str, FeatureValue] = {}
+    """Inputs by name; null is a missing value, an absent name is a missing field."""
     segment: dict[str, str | float | bool | None] | None = None
+    """Values of the dimensions by which the model is watched apart."""
     weight: Annotated[float, Field(gt=0)] | None = None
+    """One over the sampling rate, where only a sample of the traffic is sent."""
     entity_id: str | None = None
+    """Whom it is about; used for erasure, never shown."""
 
 
 class LabelEvent(_Event):
@@ -69,7 +89,9 @@ class LabelEvent(_Event):
 
     schema_name: ClassVar[str] = "label"
     kind: Literal["label"] = "label"
+    """May be left out in a topic that carries one kind only."""
     label: float | str | bool
+    """The truth: a class, a value, or true and false."""
 
 
 class Level(StrEnum):

@@ -1,0 +1,81 @@
+import json
+import math
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from contracts.examples import EXAMPLES
+from contracts.messages import MESSAGES, LabelEvent, Message, PredictionEvent, Rollout, Verdict
+
+TEXT = st.text(min_size=1, max_size=40)
+NUMBER = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_every_message_has_an_example_that_survives_the_wire(message):
+    once = message.model_validate(EXAMPLES[message])
+    again = message.decode(once.encode())
+    assert again == once
+    assert json.loads(once.encode()) == json.loads(again.encode())
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_the_published_schema_accepts_what_is_written_and_refuses_a_field_of_the_wrong_type(message):
+    schema = message.model_json_schema()
+    validator = jsonschema.Draft202012Validator(schema)
+    written = json.loads(message.model_validate(EXAMPLES[message]).encode())
+    validator.validate(written)
+    assert not validator.is_valid({**written, "model": 7})
+
+
+@given(
+    st.dictionaries(TEXT, st.one_of(NUMBER, st.booleans(), TEXT, st.none()), max_size=5),
+    st.one_of(NUMBER, st.booleans(), TEXT, st.none()),
+)
+def test_a_prediction_keeps_its_values_and_their_types(features, prediction):
+    event = PredictionEvent(
+        event_id="e", time=1_777_636_800_000, model="m", version="1", features=features, prediction=prediction
+    )
+    again = PredictionEvent.decode(event.encode())
+    assert again.prediction == event.prediction
+    # A null is left out on the way; an absent key and a null one are told apart only inside features.
+    assert again.features == event.features
+    assert {k: type(v) for k, v in again.features.items()} == {k: type(v) for k, v in event.features.items()}
+
+
+def test_unknown_fields_of_an_event_are_ignored_and_of_our_own_messages_refused():
+    assert LabelEvent.decode(b'{"event_id":"e","time":1,"model":"m","label":true,"shop":4}').label is True
+    with pytest.raises(ValidationError, match="wieght_bp"):
+        Rollout.model_validate({**EXAMPLES[Rollout], "wieght_bp": 1})
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (b'{"time":1,"model":"m","label":1}', "event_id"),
+        (b'{"event_id":"e","time":"yesterday","model":"m","label":1}', "time"),
+        (b'{"event_id":"e","time":"2026-05-01T12:00:00","model":"m","label":1}', "time"),
+        (b'{"event_id":"","time":1,"model":"m","label":1}', "event_id"),
+        (b'{"event_id":"e","time":1,"model":"m","label":[1]}', "label"),
+        (b'{"event_id":"e","time":1,"model":"m","label":NaN}', "NaN|JSON|finite"),
+    ],
+)
+def test_what_is_wrong_with_an_event_is_named(value, field):
+    with pytest.raises(ValidationError, match=field):
+        LabelEvent.decode(value)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_no_message_carries_what_json_cannot(bad):
+    with pytest.raises(ValidationError, match="finite"):
+        Verdict.model_validate({**EXAMPLES[Verdict], "statistic": bad})
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_a_message_cannot_be_changed(message: type[Message]):
+    one = message.model_validate(EXAMPLES[message])
+    with pytest.raises(ValidationError, match="frozen"):
+        one.model = "other"  # type: ignore[attr-defined]

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.wire import (
+    FORMAT,
+    JOIN_ROW,
+    SCORE_BINS,
+    SCORE_EDGES,
+    ArmDelta,
+    JoinBatch,
+    OutcomeDelta,
+    PaneDelta,
+    Progress,
+    WireError,
+    decode,
+    encode,
+    pack,
+    score_bin,
+)
+
+I64 = st.integers(-(2**63), 2**63 - 1)
+NAME = st.text(max_size=20)
+COUNTS = st.lists(I64, max_size=30).map(lambda counts: pack(np.array(counts, dtype=np.int64)))
+RECORD = st.one_of(
+    st.builds(
+        PaneDelta,
+        model=NAME,
+        version=NAME,
+        digest=NAME,
+        source=NAME,
+        segment=NAME,
+        start=I64,
+        length=I64,
+        rows=I64,
+        first=I64,
+        width=I64,
+        counts=COUNTS,
+    ),
+    st.builds(Progress, topic=NAME, partition=I64, source=NAME, next_offset=I64, clock=I64, idle=st.booleans()),
+    st.builds(
+        ArmDelta,
+        model=NAME,
+        version=NAME,
+        segment=NAME,
+        start=I64,
+        length=I64,
+        rows=I64,
+        errors=I64,
+        positives=I64,
+        timed=I64,
+        latency_us=I64,
+        scores=COUNTS,
+    ),
+    st.builds(
+        OutcomeDelta,
+        model=NAME,
+        version=NAME,
+        segment=NAME,
+        start=I64,
+        length=I64,
+        rows=I64,
+        known_at=I64,
+        confusion=COUNTS,
+        scored=COUNTS,
+        loss=I64,
+        age_ms=I64,
+    ),
+    st.builds(
+        JoinBatch,
+        side=NAME,
+        model=NAME,
+        version=NAME,
+        segments=st.lists(NAME, max_size=3).map(tuple),
+        rows=st.integers(0, 5).map(lambda n: np.zeros(n, JOIN_ROW).tobytes()),
+    ),
+)
+
+
+@given(st.lists(RECORD, max_size=5))
+def test_records_come_back_as_they_went(records):
+    assert decode(encode(records)) == records
+
+
+@given(st.lists(I64, max_size=50))
+def test_counts_come_back_whole(counts):
+    delta = PaneDelta("m", "1", "d", "prediction", "", 0, 60_000, 3, 0, len(counts), pack(np.array(counts, np.int64)))
+    assert decode(encode([delta]))[0].vector().tolist() == counts  # type: ignore[union-attr]
+
+
+def test_a_join_row_is_28_bytes_and_comes_back_by_column():
+    rows = np.zeros(2, JOIN_ROW)
+    rows["id"], rows["score"] = [2**64 - 1, 7], [0.5, np.nan]
+    again = decode(encode([JoinBatch("prediction", "m", "1", ("",), rows.tobytes())]))[0].table()  # type: ignore[union-attr]
+    assert JOIN_ROW.itemsize == 28
+    assert again["id"].tolist() == [2**64 - 1, 7]
+    assert np.isnan(again["score"][1])
+
+
+@pytest.mark.parametrize("value", [b"", b"\x02whatever", bytes((FORMAT,)) + b"not zstd", encode([])[:-1], b"\x01"])
+def test_what_this_version_cannot_read_is_refused_with_a_reason(value):
+    with pytest.raises(WireError, match=r"format|damaged"):
+        decode(value)
+
+
+def test_score_bins_are_equal_steps_of_log_odds():
+    assert len(SCORE_EDGES) == SCORE_BINS - 1
+    odds = np.log(SCORE_EDGES / (1 - SCORE_EDGES))
+    np.testing.assert_allclose(np.diff(odds), 0.5)
+    # 0.5 has log-odds 0, the sixteenth edge (from -7.5 in steps of 0.5), and an edge belongs to the bin above it.
+    assert score_bin(np.array([-1.0, 0.0, 0.5, 1.0, 2.0])).tolist() == [0, 0, 16, 31, 31]
