@@ -2,22 +2,13 @@
 
 import numpy as np
 
-from monitor.core.cells import Counts, NumericCells, rank_grid
-from monitor.core.column import Integers
+from monitor.core.cells import Counts
 from monitor.core.reference import Subject
-
-
-def coarse_grid(subject: Subject) -> Integers:
-    """Return the coarse cell of each cell, int64[cells.count]; missing keeps a cell of its own, the last."""
-    if not isinstance(subject.cells, NumericCells):
-        return np.arange(subject.cells.count)
-    grid = rank_grid(subject.counts[:-1])
-    return np.append(grid, grid.max() + 1)
 
 
 def coarse_cells(subject: Subject, counts: Counts) -> Counts:
     """Return counts int64[..., cells.count] on the coarse cells, int64[..., K]."""
-    grid = coarse_grid(subject)
+    grid = subject.grid
     size = int(grid.max()) + 1
     if counts.ndim == 1:
         return np.bincount(grid, weights=counts, minlength=size).astype(np.int64)

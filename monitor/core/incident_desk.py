@@ -66,6 +66,7 @@ class IncidentDesk:
         self._since: dict[str, tuple[int, int, Counts]] = {}
         self._latched: dict[str, int] = {}
         self._released: dict[str, int] = {}
+        self._held: set[str] = set()
 
     def since(self, incident: Incident) -> tuple[int, int, Counts]:
         """Return start, rows and counts int64[width] of the panes since the incident's onset."""
@@ -140,6 +141,7 @@ class IncidentDesk:
             "labelled": self.labelled.state(),
             "latched": dict(self._latched),
             "released": dict(self._released),
+            "held": sorted(self._held),
             "since": {key: [start, rows, counts.copy()] for key, (start, rows, counts) in self._since.items()},
             "recoveries": [[*key, test.state()] for key, test in self.recoveries.items()],
         }
@@ -151,6 +153,7 @@ class IncidentDesk:
         self.labelled.restore(state["labelled"])
         self._latched = {str(key): int(level) for key, level in state["latched"].items()}
         self._released = {str(key): int(time) for key, time in state["released"].items()}
+        self._held = {str(name) for name in state["held"]}
         self._since = {
             key: (int(start), int(rows), np.asarray(counts, np.int64).copy())
             for key, (start, rows, counts) in state["since"].items()
@@ -256,6 +259,7 @@ class IncidentDesk:
             for drift in self.drifts:
                 drift.release([member.subject])
             self._released[member.subject] = tick.end
+            self._held.discard(member.subject)
         if incident.closed is None:
             return []
         self._since.pop(incident.id, None)
@@ -271,7 +275,9 @@ class IncidentDesk:
     def _hold(self, incident: Incident, findings: Sequence[Finding], onset: int, counts: Counts) -> None:
         """Keep what drifted out of the bags and start a recovery test for each member that has counts."""
         for finding in findings:
-            if finding.kind in _DRIFTS or finding.check is Check.UNIT:
+            drifts = finding.kind in _DRIFTS or finding.check is Check.UNIT
+            if drifts and finding.subject not in self._held:
+                self._held.add(finding.subject)
                 begin = max(onset, self._released.get(finding.subject, onset))
                 for drift in self.drifts:
                     drift.hold([finding.subject], list(self.recent.since(begin)))

@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from contracts.messages import SubjectType
-from monitor.core.cells import CategoricalCells, Cells, Counts, NumericCells
-from monitor.core.column import Floats
+from monitor.core.cells import CategoricalCells, Cells, Counts, NumericCells, rank_grid
+from monitor.core.column import Floats, Integers
 from monitor.core.layout import Layout
 
 SCHEMA_VERSION = 1
@@ -41,7 +41,8 @@ class Subject:
     an honest rate of new values on half of the rows. ``json_type`` is the type most values had. ``phi`` float64[L] is
     the variance inflation by direction and ``day_floor`` the natural day-to-day movement (TV): empty and None are
     unknown. ``strata`` int64[S, cells] are counts by hour of the week (S = 168) or of the day (24), S = 0 where
-    unknown. ``repeats`` is the longest run of one value in time order, 0 where unknown.
+    unknown. ``repeats`` is the longest run of one value in time order, 0 where unknown. ``grid`` int64[cells] is the
+    coarse cell of each cell, missing alone in the last.
     """
 
     name: str
@@ -59,6 +60,15 @@ class Subject:
     day_floor: float | None = None
     strata: Counts = field(default_factory=lambda: np.empty((0, 0), np.int64))
     repeats: int = 0
+    grid: Integers = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Freeze the coarse cells: about twenty of near equal mass for a number, the cells themselves otherwise."""
+        grid = np.arange(self.cells.count)
+        if isinstance(self.cells, NumericCells):
+            ordered = rank_grid(self.counts[:-1])
+            grid = np.append(ordered, ordered.max() + 1)
+        object.__setattr__(self, "grid", grid)
 
     @property
     def rows(self) -> int:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from monitor.core.cells import OCTAVES, CategoricalCells, Counts, octave
-from monitor.core.coarse import coarse_grid
 from monitor.core.column import Floats
 from monitor.core.distance import positions_of
 from monitor.core.reference import Subject
@@ -58,7 +57,7 @@ def unit_change(subject: Subject, counts: Counts, octaves: Counts) -> Unit | Non
         return None
     positions = positions_of(cells.edges, cells.low, cells.high)
     share = subject.counts[:-1] / max(int(subject.counts[:-1].sum()), 1)
-    grid = coarse_grid(subject)[:-1]
+    grid = subject.grid[:-1]
     inside = counts[:-1].astype(np.float64)
     outside = octaves.astype(np.float64)
     # Out-of-range values sit in the outer cells too; where they are known by octave, they count there alone.

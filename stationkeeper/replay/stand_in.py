@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from monitor.core.cells import cell_of
-from monitor.core.coarse import coarse_grid
 from monitor.core.column import Categories, Column, Floats, Integers, categories
 from monitor.core.reference import Reference
 
@@ -71,14 +70,14 @@ def _design(reference: Reference, columns: Mapping[str, Column]) -> Integers:
     """Each row as positions of its features' coarse cells in one weight vector, the intercept first: int64[n, F+1]."""
     parts, at = [np.zeros(len(next(iter(columns.values()))), np.int64)], 1
     for subject in reference.features:
-        grid = coarse_grid(subject)
+        grid = subject.grid
         parts.append(at + grid[cell_of(subject.cells, columns[subject.name])])
         at += int(grid.max()) + 1
     return np.stack(parts, axis=1)
 
 
 def _width(reference: Reference) -> int:
-    return 1 + sum(int(coarse_grid(subject).max()) + 1 for subject in reference.features)
+    return 1 + sum(int(subject.grid.max()) + 1 for subject in reference.features)
 
 
 def _fit(design: Integers, codes: Integers, classes: int, width: int) -> Floats:
