@@ -9,7 +9,7 @@ from typing import Any
 
 from contracts.messages import Candidate, Deployment, RetrainRequest, Verdict, VerdictKind
 from contracts.model_status import PerformanceStatus, SubjectStatus
-from contracts.times import to_ms
+from contracts.times import to_datetime, to_ms
 from contracts.topics import Topics
 from stationkeeper.log_reading import Lineage
 from stationkeeper.report_history import read_history
@@ -206,7 +206,8 @@ def from_log(reader: Reader, topics: Topics, model: str, start: int | None = Non
     findings = tuple(finding_of(verdict) for verdict in verdicts)
     cases = cases_of(findings)
     told: Sequence[int] = [finding.time for finding in findings if finding.time is not None]
-    period = "".join(f" --{name} {value}" for name, value in (("since", start), ("until", end)) if value is not None)
+    bounds = (("from", start), ("to", end))
+    period = "".join(f" --{name} {to_datetime(at).isoformat()}" for name, at in bounds if at is not None)
     return Report(
         model=model,
         source=f"the topics {topics.verdicts.name} and {topics.history.name}",
@@ -224,6 +225,18 @@ def from_log(reader: Reader, topics: Topics, model: str, start: int | None = Non
             *(f"stationkeeper explain {case.id}" for case in cases[:5]),
         ),
     )
+
+
+def write_plot(report: Report, subject: str, path: Path) -> None:
+    """Write the distance of one subject over the period as an SVG file; raises ``ReportError`` for an unknown one."""
+    from stationkeeper.page.plots import distance_plot
+    from stationkeeper.page.report import plot_svg
+
+    found = next((s for s in report.subjects if s["name"] == subject), None)
+    if found is None:
+        known = ", ".join(s["name"] for s in report.subjects) or "none"
+        raise ReportError(f"nothing called {subject!r} moved in this period; plots exist for: {known}")
+    path.write_text(plot_svg(distance_plot(found, None)), encoding="utf-8")
 
 
 def write(report: Report, path: Path) -> None:

@@ -28,9 +28,8 @@ from contracts.wire import OutcomeDelta, PaneDelta, Record, encode, pack
 from monitor import profile
 from monitor.core.reference_json import dump
 from monitor.profiling import subject_columns
-from stationkeeper.page.plots import distance_plot
-from stationkeeper.page.report import plot_svg, report_page
-from stationkeeper.report import ReportError, from_backtest, from_log, write
+from stationkeeper.page.report import report_page
+from stationkeeper.report import ReportError, from_backtest, from_log, write, write_plot
 from stationkeeper.report_history import wilson
 from streams.memory import MemoryReader
 from streams.memory_log import MemoryLog
@@ -242,9 +241,12 @@ def test_a_file_with_two_models_asks_which(tmp_path: Path) -> None:
     assert from_backtest(path, "b").findings[0].onset == ONSET
 
 
-def test_one_plot_is_a_well_formed_svg_file() -> None:
+def test_one_plot_is_a_well_formed_svg_file(tmp_path: Path) -> None:
     report = from_log(MemoryReader(log()), TOPICS, "fraud")
-    drawing = plot_svg(distance_plot(report.subjects[0], None))
+    write_plot(report, "amount", tmp_path / "amount.svg")
+    with pytest.raises(ReportError, match="plots exist for: method, amount"):
+        write_plot(report, "colour", tmp_path / "colour.svg")
+    drawing = (tmp_path / "amount.svg").read_text()
     root = ET.fromstring(drawing)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert "--now" in drawing
