@@ -139,7 +139,8 @@ class Effects:
         if self._registry is None:
             return
         alias = self._registry.champion(rollout.model)
-        ours = alias in {None, rollout.champion, memory(rollout).previous}
+        state = memory(rollout)
+        ours = alias in {None, rollout.champion, state.previous, state.dropped}
         if alias != rollout.champion and (ours or promoted):
             self._registry.set_champion(rollout.model, rollout.champion)
             alias, ours = rollout.champion, True

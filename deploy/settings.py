@@ -44,11 +44,18 @@ _DEFAULTS: dict[Guardrail, GuardrailSettings] = {
 
 
 class RolloutSettings(_Settings):
-    """How a candidate of one model goes to production; times read the declared clock, the lease is wall."""
+    """How a candidate of one model goes to production; times read the declared clock, the lease is wall.
+
+    A step lasts ``step_duration`` and until the canary had ``min_rows``; where traffic is so small that the next
+    weight exposes no more than ``min_rows`` in one ``step_duration`` the rows are not waited for. Promotion needs
+    ``promote_rows`` canary rows over all steps. ``share_tolerance`` is by what factor (1 + tolerance, on the odds)
+    the traffic may miss the weight, as it does when few entities send most of it.
+    """
 
     steps: Annotated[tuple[float, ...], Field(min_length=1, max_length=50)] = (0.01, 0.05, 0.25, 0.5)
     step_duration: Duration = 30 * 60_000
     min_rows: Annotated[int, Field(ge=1)] = 200
+    promote_rows: Annotated[int, Field(ge=1)] = 1_000
     min_labels: Annotated[int, Field(ge=0)] = 0
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
     promote_alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
@@ -56,8 +63,8 @@ class RolloutSettings(_Settings):
     promote_margin: Annotated[float, Field(gt=1.0, le=10.0)] = 1.25
     guardrails: dict[Guardrail, GuardrailSettings] = Field(default_factory=dict)
     design_effect: Annotated[float, Field(ge=1.0)] = 1.0
-    share_tolerance: Annotated[float, Field(gt=0.0, le=10.0)] = 0.5
-    max_duration: Duration = 24 * 3_600_000
+    share_tolerance: Annotated[float, Field(gt=0.0, le=10.0)] = 1.0
+    max_duration: Duration = 7 * 86_400_000
     on_timeout: TimeoutAction = TimeoutAction.ROLL_BACK
     approval: bool = False
     probation_rows: Annotated[int, Field(ge=0)] = 1_000
@@ -86,6 +93,7 @@ class RolloutSettings(_Settings):
             steps_bp=tuple(round(step * 10_000) for step in self.steps),
             step_ms=self.step_duration,
             min_rows=self.min_rows,
+            promote_rows=self.promote_rows,
             min_labels=self.min_labels,
             alpha=self.alpha,
             promote_alpha=self.promote_alpha,

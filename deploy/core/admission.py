@@ -9,6 +9,7 @@ from contracts.messages import (
     GateOutcome,
     Level,
     Rollout,
+    SubjectType,
     Verdict,
     VerdictKind,
 )
@@ -106,12 +107,16 @@ def decide(rollout: Rollout, approval: Approval, policy: Policy, clock_ms: int) 
 
 
 def note_verdict(rollout: Rollout, verdict: Verdict) -> Rollout:
-    """Return the record with the open data-quality pages of the model: while there is one, a rollout is held."""
+    """Return the record with the open data-quality pages of the model: while there is one, a rollout is held.
+
+    Only broken inputs and predictions count: a change of volume or late events leave the arms comparable.
+    """
     state = memory(rollout)
     if verdict.incident is None:
         return rollout
     incidents = set(state.incidents)
-    if verdict.kind is VerdictKind.DATA_QUALITY and verdict.level is Level.PAGE:
+    broken = verdict.subject.type in {SubjectType.FEATURE, SubjectType.PREDICTION}
+    if verdict.kind is VerdictKind.DATA_QUALITY and verdict.level is Level.PAGE and broken:
         incidents.add(verdict.incident)
     elif verdict.kind is VerdictKind.RECOVERED:
         incidents.discard(verdict.incident)

@@ -73,10 +73,14 @@ def roll_back(
             "reason": reason.text,
         }
     )
-    after = state.for_next().model_copy(
-        update={"previous": None, "rollbacks": state.rollbacks + (action is DeploymentAction.ROLLED_BACK)}
-    )
     bad = rollout.canary or rollout.champion
+    after = state.for_next().model_copy(
+        update={
+            "previous": state.previous if rollout.canary else None,
+            "dropped": bad,
+            "rollbacks": state.rollbacks + (action is DeploymentAction.ROLLED_BACK),
+        }
+    )
     record = audit(back, action, reason, clock_ms, rolled_back=bad, **shown(state))
     return Transition(remember(back, after), (record.model_copy(update={"canary": bad}),))
 
@@ -107,12 +111,25 @@ def next_step(rollout: Rollout, policy: Policy) -> Transition:
     state = memory(rollout)
     step = state.steps[-1]
     weight_bp = policy.steps_bp[len(state.steps)]
-    minutes = (state.clock - step.started) / MINUTE
+    minutes, exposed = (state.clock - step.started) / MINUTE, next_exposure(state, policy)
     reason = because(Reason.STEP_PASSED, rows=step.rows_b, minutes=minutes, weight=weight_bp / BUCKETS)
+    if step.rows_b < policy.min_rows:
+        small = {"exposed": exposed, "needed": policy.min_rows, "weight": weight_bp / BUCKETS}
+        reason = because(Reason.SMALL_TRAFFIC, **small)
+    # What traffic showed, not what was asked: with few entities the two differ.
+    before = (step.rows_b + 0.5) / (step.rows_a + step.rows_b + 1.0)
     ended = state.with_step(ended=state.clock, evidence=_logs(state, policy))
-    raised = at_step(rollout, ended, weight_bp, state.clock, before=step.weight_bp / BUCKETS)
+    raised = at_step(rollout, ended, weight_bp, state.clock, before=before)
     raised = raised.model_copy(update={"phase": Phase.CANARY, "reason": reason.text})
     return Transition(raised, (audit(raised, DeploymentAction.STEP, reason, state.clock, **shown(state)),))
+
+
+def next_exposure(state: Controller, policy: Policy) -> float:
+    """Return how many rows the next weight gives the canary in one step, at the traffic seen in this one."""
+    step = state.steps[-1]
+    spent = state.clock - (step.settled or state.clock)
+    weight = policy.steps_bp[min(len(state.steps), len(policy.steps_bp) - 1)] / BUCKETS
+    return (step.rows_a + step.rows_b) / max(spent, 1) * policy.step_ms * weight
 
 
 def at_step(rollout: Rollout, state: Controller, weight_bp: int, clock_ms: int, *, before: float) -> Rollout:

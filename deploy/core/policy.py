@@ -52,11 +52,16 @@ class GuardrailPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One model's rollout rules: weights in basis points, times in milliseconds of the declared clock."""
+    """One model's rollout rules: weights in basis points, times in milliseconds of the declared clock.
+
+    A step lasts until the canary had ``min_rows``, but is not waited for where traffic is so small that the next
+    weight exposes no more than ``min_rows`` in one ``step_ms``. A promotion needs ``promote_rows`` over all steps.
+    """
 
     steps_bp: tuple[int, ...]
     step_ms: int
     min_rows: int
+    promote_rows: int
     min_labels: int
     alpha: float
     promote_alpha: float

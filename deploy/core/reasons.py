@@ -11,6 +11,7 @@ class Reason(StrEnum):
     ADOPTED = "adopted"
     STARTED = "started"
     STEP_PASSED = "step_passed"
+    SMALL_TRAFFIC = "small_traffic"
     RESUMED = "resumed"
     WEIGHT_NOT_SEEN = "weight_not_seen"
     TOO_FEW_ROWS = "too_few_rows"
@@ -46,6 +47,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.ADOPTED: "version {version} was adopted as the first champion by {by}",
     Reason.STARTED: "candidate {candidate} passed the gate; the canary starts at {weight:.2%}",
     Reason.STEP_PASSED: "{rows} canary rows in {minutes:.0f} minutes without harm; the weight rises to {weight:.2%}",
+    Reason.SMALL_TRAFFIC: "{exposed:.0f} canary rows a step are at most {needed}; the weight rises to {weight:.2%}",
     Reason.RESUMED: "what held the rollout is over; the step at {weight:.2%} starts again",
     Reason.WEIGHT_NOT_SEEN: "the closed minutes do not yet show the canary at {weight:.2%}",
     Reason.TOO_FEW_ROWS: "{rows} of {needed} canary rows at this step",

@@ -13,6 +13,7 @@ from deploy.core.moves import (
     Transition,
     audit,
     hold,
+    next_exposure,
     next_step,
     promote,
     reseen,
@@ -127,14 +128,11 @@ def _time_out(rollout: Rollout, policy: Policy) -> Transition:
 
 
 def _waiting(rollout: Rollout, state: Controller, policy: Policy) -> Because | None:
+    """Return why the step goes on, None when it has passed."""
     step = state.steps[-1]
     weight = rollout.weight_bp / BUCKETS
     if step.settled is None:
         return because(Reason.WEIGHT_NOT_SEEN, weight=weight)
-    if step.rows_b < policy.min_rows:
-        return because(Reason.TOO_FEW_ROWS, rows=step.rows_b, needed=policy.min_rows)
-    if state.labels_b < policy.min_labels:
-        return because(Reason.TOO_FEW_LABELS, labels=state.labels_b, needed=policy.min_labels)
     spent = state.clock - step.settled
     if spent < policy.step_ms:
         return because(
@@ -144,6 +142,14 @@ def _waiting(rollout: Rollout, state: Controller, policy: Policy) -> Because | N
             weight=weight,
             rows=step.rows_b,
         )
+    last = len(state.steps) == len(policy.steps_bp)
+    if step.rows_b < policy.min_rows and (last or next_exposure(state, policy) > policy.min_rows):
+        return because(Reason.TOO_FEW_ROWS, rows=step.rows_b, needed=policy.min_rows)
+    rows = sum(one.rows_b for one in state.steps)
+    if last and rows < policy.promote_rows:
+        return because(Reason.TOO_FEW_ROWS, rows=rows, needed=policy.promote_rows)
+    if last and state.labels_b < policy.min_labels:
+        return because(Reason.TOO_FEW_LABELS, labels=state.labels_b, needed=policy.min_labels)
     return None
 
 

@@ -36,7 +36,8 @@ class Controller(Message):
 
     ``before`` is the share that traffic showed ahead of the present weight and ``changeover`` the running log
     likelihood that it has changed. ``wealth`` holds each e-process, ``sums`` what was seen per guardrail for people.
-    ``previous`` is the champion before the last promotion, ``after`` the candidate that waits for this rollout.
+    ``previous`` is the champion before the last promotion, ``dropped`` what the last rollback took away, ``after`` the
+    candidate that waits for this rollout.
     """
 
     schema_name: ClassVar[str] = "controller"
@@ -53,6 +54,7 @@ class Controller(Message):
     incidents: tuple[str, ...] = ()
     held: str = ""
     previous: str | None = None
+    dropped: str | None = None
     promoted: int = 0
     probation_rows: int = 0
     after: Candidate | None = None
@@ -78,7 +80,7 @@ class Controller(Message):
 
     def for_next(self) -> "Controller":
         """Return what outlives a rollout: counters, incidents, handled and waiting candidates, the open minute."""
-        kept = {"clock", "open", "incidents", "handled", "after", "promotions", "rollbacks", "previous"}
+        kept = {"clock", "open", "incidents", "handled", "after", "promotions", "rollbacks", "previous", "dropped"}
         return Controller.model_validate({name: getattr(self, name) for name in kept})
 
 

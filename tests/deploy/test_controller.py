@@ -373,7 +373,7 @@ def test_a_data_quality_page_holds_the_rollout():
         time=to_datetime(START),
         model="fraud",
         version="1",
-        subject=Subject(type=SubjectType.QUALITY, name="amount"),
+        subject=Subject(type=SubjectType.FEATURE, name="amount"),
         kind=VerdictKind.DATA_QUALITY,
         level=Level.PAGE,
         state=State.BROKEN,

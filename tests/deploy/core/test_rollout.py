@@ -156,7 +156,7 @@ def verdict(kind: VerdictKind, incident: str, level: Level = Level.PAGE) -> Verd
         time=to_datetime(0),
         model="fraud",
         version="1",
-        subject=Subject(type=SubjectType.QUALITY, name="amount"),
+        subject=Subject(type=SubjectType.FEATURE, name="amount"),
         kind=kind,
         level=level,
         state=State.BROKEN,
@@ -321,6 +321,34 @@ def test_a_replay_decides_alike_and_a_restart_changes_nothing(seed, plan):
                 one.weight_bp == previous or POLICY.steps_bp.index(one.weight_bp) == POLICY.steps_bp.index(previous) + 1
             )
         previous = one.weight_bp
+
+
+def test_small_traffic_climbs_by_time_and_still_needs_its_rows_to_be_promoted():
+    """Like flights: 40 rows an hour, so that 200 rows at 1 % would take three weeks."""
+    policy = RolloutSettings().policy()
+    rollout, rng = offer(first(), candidate(), policy, 0).rollout, np.random.default_rng(3)
+    audits: list[Deployment] = []
+    hour, index = 60 * MINUTE, 0
+    while rollout.canary and index < 24 * 7:
+        b = int(rng.binomial(40, rollout.weight_bp / 10_000))
+        arms = {"1": ArmCounts(rows=40 - b), "2": ArmCounts(rows=b)}
+        step = close_minute(rollout, Minute(start=index * hour, length=hour, arms=arms), policy)
+        rollout, index = step.rollout, index + 1
+        audits += step.deployments
+    assert [one.evidence["code"] for one in audits] == ["small_traffic"] * 3 + ["no_harm"]
+    assert audits[-1].evidence["rows"] >= policy.promote_rows
+    assert index < 24 * 4
+
+
+def test_few_entities_that_send_more_or_less_than_their_share_do_not_stop_the_ramp():
+    for factor in (0.6, 1.6):
+        rollout, rng = started(), np.random.default_rng(5)
+        for index in range(1, 60):
+            if rollout.canary is None:
+                break
+            b = int(rng.binomial(1_000, (factor if rollout.weight_bp < 2_500 else 1.0) * rollout.weight_bp / 10_000))
+            rollout = close_minute(rollout, minute(index, {"1": (1_000 - b, 0), "2": (b, 0)}), POLICY).rollout
+        assert rollout.champion == "2"
 
 
 def test_an_old_minute_changes_nothing():
