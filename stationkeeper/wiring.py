@@ -50,8 +50,8 @@ def loop_for(stage: Stage, settings: KafkaSettings) -> Loop:
     return Loop(stage, KafkaSource(settings, name), KafkaSink(settings, name), KafkaReader(settings, name), settings)
 
 
-def monitor_stages(config: Config) -> list[Stage]:
-    """Return tally, join and judge."""
+def monitor_stages(config: Config, count_partitions: Callable[[str], int] | None = None) -> list[Stage]:
+    """Return tally, join and judge; ``count_partitions`` replaces asking the broker (benchmarks)."""
     from monitor.join import Join
     from monitor.judge import Judge
     from monitor.tally import Tally
@@ -60,7 +60,7 @@ def monitor_stages(config: Config) -> list[Stage]:
     return [
         Tally(config.models, topics, clock=config.clock, dead_letters=config.kafka.dead_letters),
         Join(config.models, topics),
-        Judge(config.models, topics, clock=config.clock, partitions=partition_counter(config)),
+        Judge(config.models, topics, clock=config.clock, partitions=count_partitions or partition_counter(config)),
     ]
 
 
@@ -76,7 +76,9 @@ def partition_counter(config: Config) -> Callable[[str], int]:
     return count
 
 
-def retrain_stage(config: Config, work_directory: Path = WORK_DIRECTORY) -> Stage:
+def retrain_stage(
+    config: Config, work_directory: Path = WORK_DIRECTORY, open_reader: Callable[[], Reader] | None = None
+) -> Stage:
     """Return the retrain stage for the models that have a ``retrain:`` section."""
     from retrain.registry import Registry
     from retrain.service import Retrain
@@ -93,7 +95,7 @@ def retrain_stage(config: Config, work_directory: Path = WORK_DIRECTORY) -> Stag
         models=models,
         registry=Registry(config.registry),
         snapshots=SnapshotStore(config.snapshots.directory),
-        open_reader=lambda: reader_for(config, "snapshot"),
+        open_reader=open_reader or (lambda: reader_for(config, "snapshot")),
         build_reference=build_reference,
         work_dir=work_directory,
     )

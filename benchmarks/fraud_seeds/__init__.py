@@ -1,0 +1,1 @@
+"""Many fraud stories with drawn shifts, and as many without, each through the whole loop."""

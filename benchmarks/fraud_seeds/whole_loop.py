@@ -1,0 +1,217 @@
+"""The whole loop in one process, over the in-memory log: the same stages, loop, router and registry as the demo.
+
+Only two things differ from ``make demo``: the log is ``streams.memory`` (held to the same conformance suite as Kafka)
+instead of a broker, and the router is called as a function instead of over HTTP. Stages still meet through topics only.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import polars as pl
+
+from deploy.adoption import adopt
+from deploy.registry import MlflowRegistry
+from deploy.requests import Rows
+from deploy.router import Router
+from deploy.traffic import TrafficTable
+from stationkeeper.config import Config
+from stationkeeper.demo.chronicle import Chronicle, Observer
+from stationkeeper.demo.scenario import Chunk, Scenario
+from stationkeeper.demo.served import read_served
+from stationkeeper.demo.stage import Ports, demo_config, write_config
+from stationkeeper.first_champion import train_first_champion
+from stationkeeper.wiring import input_topics, monitor_stages, retrain_stage, topics_of
+from streams.loop import Loop
+from streams.memory import MemoryReader, MemorySink, MemorySource
+from streams.memory_log import MemoryLog
+from streams.ports import Stage
+from streams.topics import dead_letter_for, input_topic
+
+BUSY = frozenset({"snapshot", "training", "gate", "registering"})
+PATIENCE_S = 300.0
+QUIET_ROUNDS = 2
+ROUND_MS = 1_000
+"""What the wall clock of the roles moves by in a round: nothing waits for a real second."""
+
+
+class MemoryPredictionLog:
+    """The router's log over the in-memory log."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    def send(self, topic: str, keys: Sequence[bytes], values: Sequence[bytes]) -> Future[None]:
+        """Append at once."""
+        self._log.produce(topic, values, keys=keys)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def pending(self) -> int:
+        """Return 0: nothing waits."""
+        return 0
+
+    def close(self) -> None:
+        """Let go of nothing."""
+
+
+class WholeLoop:
+    """One run: ``play`` replays a scenario and returns what the topics say."""
+
+    def __init__(self, scenario: Scenario, directory: Path) -> None:
+        self._scenario = scenario
+        data = demo_config(scenario, "memory:0", Ports(0, 0, 0, 0), directory, "bench")
+        data["kafka"] |= {"flush_interval": "0ms", "poll_timeout": "0ms"}
+        _, self.config = write_config(data, directory)
+        self._model = self.config.models[scenario.name]
+        self.log = MemoryLog()
+        self.topics = topics_of(self.config)
+        for topic in self.topics.all():
+            self.log.create(topic)
+        for name in input_topics(self.config):
+            self.log.create(input_topic(name))
+            self.log.create(dead_letter_for(name))
+        self._work = directory / "work"
+        self._wall_ms = time.time_ns() // 1_000_000
+
+    def _loop(self, stage: Stage) -> Loop:
+        kafka, name = self.config.kafka, stage.name
+        source, sink = MemorySource(self.log, kafka, name), MemorySink(self.log, kafka, name)
+        return Loop(stage, source, sink, MemoryReader(self.log), kafka, now_ms=self._now)
+
+    def _reader(self) -> MemoryReader:
+        return MemoryReader(self.log)
+
+    def _count(self, topic: str) -> int:
+        return len(self.log.partitions(topic))
+
+    def _now(self) -> int:
+        return self._wall_ms
+
+    def play(self) -> tuple[Chronicle, pl.DataFrame, int]:
+        """Replay the scenario; returns the chronicle, the served events and the last stream time."""
+        scenario, config = self._scenario, self.config
+        registry = MlflowRegistry(config.registry.tracking_uri, config.serve.cache_dir)
+        self._adopt_first(config, scenario)
+        stages = [*monitor_stages(config, self._count), retrain_stage(config, self._work, self._reader)]
+        loops = [self._loop(stage) for stage in [*stages, deploy_over(config, registry)]]
+        router = Router(
+            config.serve,
+            {scenario.name: self._model.predictions.topic},
+            self.topics.rollouts.name,
+            MemoryReader(self.log),
+            MemoryPredictionLog(self.log),
+            TrafficTable(registry, now_ms=self._now),
+        )
+        router.start()
+        try:
+            return self._replay(loops, router)
+        finally:
+            router.close()
+            for loop in loops:
+                loop.close()
+
+    def _adopt_first(self, config: Config, scenario: Scenario) -> None:
+        first = train_first_champion(config, scenario.name, scenario.training())
+        sink = MemorySink(self.log, config.kafka, "adopt")
+        reader = MemoryReader(self.log)
+        adopt(
+            sink,
+            reader,
+            self.topics,
+            scenario.name,
+            first.version,
+            scenario.start_ms,
+            by="benchmark",
+            reference=first.reference,
+        )
+
+    def _replay(self, loops: Sequence[Loop], router: Router) -> tuple[Chronicle, pl.DataFrame, int]:
+        scenario = self._scenario
+        observer = Observer(MemoryReader(self.log), self.topics, lambda _: None)
+        self._wait(lambda: not router.readiness(), "the router is not ready")
+        now = scenario.start_ms
+        for chunk in scenario.chunks():
+            self._world(router, chunk)
+            now = chunk.until_ms
+            self._settle(loops, observer)
+            self._wait(lambda: self._applied(router), "the router did not take the rollout over")
+            promoted = observer.chronicle.promoted_ms
+            if promoted is not None and now >= promoted + scenario.plot.after_ms:
+                break
+        labels = self._model.labels.topic if self._model.labels else ""
+        served = read_served(MemoryReader(self.log), self._model.predictions.topic, labels)
+        return observer.chronicle, served, now
+
+    def _settle(self, loops: Sequence[Loop], observer: Observer) -> None:
+        """Turn every loop until what they decide is quiet for two rounds and no training runs."""
+        deadline = time.monotonic() + PATIENCE_S
+        quiet = 0
+        while quiet < QUIET_ROUNDS:
+            before = self._decided()
+            for loop in loops:
+                loop.turn()
+            self._wall_ms += ROUND_MS
+            busy = any(r["stage"] in BUSY for loop in loops for r in loop.stage.status().get("requests", ()))
+            quiet = 0 if busy or self._decided() != before else quiet + 1
+            if busy:
+                time.sleep(0.02)
+            if time.monotonic() > deadline:
+                raise TimeoutError("the loop did not settle")
+        observer.turn(0.0)
+
+    def _decided(self) -> int:
+        topics = (self.topics.history, self.topics.verdicts, self.topics.requests, self.topics.candidates)
+        names = [topic.name for topic in (*topics, self.topics.deployments)]
+        return sum(self.log.at(p).end for name in names for p in self.log.partitions(name))
+
+    def _applied(self, router: Router) -> bool:
+        partition = self.log.partitions(self.topics.rollouts.name)[0]
+        last = self.log.at(partition).values[-1]
+        rollout = json.loads(last or b"{}")
+        traffic = router.traffic.get(self._scenario.name)
+        return traffic is not None and traffic.rollout.epoch == rollout["epoch"]
+
+    @staticmethod
+    def _wait(condition: Callable[[], bool], problem: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(problem)
+            time.sleep(0.002)
+
+    def _world(self, router: Router, chunk: Chunk) -> None:
+        rows = chunk.asks
+        if len(rows):
+            names = [name for name in rows.columns if name not in {"event_id", "entity_id", "time"}]
+            features = rows.select(names).to_dicts()
+            router.predict(
+                self._scenario.name,
+                Rows(
+                    rows["event_id"].to_list(),
+                    rows["entity_id"].to_list(),
+                    rows["time"].to_list(),
+                    features,
+                    [None] * len(rows),
+                ),
+            )
+        if self._model.labels is not None and len(chunk.labels):
+            values, keys = [], []
+            for event_id, known, label in chunk.labels.select("event_id", "time", "label").iter_rows():
+                event = {"kind": "label", "event_id": event_id, "time": known, "label": label}
+                event["model"] = self._scenario.name
+                values.append(json.dumps(event).encode())
+                keys.append(event_id.encode())
+            self.log.produce(self._model.labels.topic, values, keys=keys)
+
+
+def deploy_over(config: Config, registry: MlflowRegistry) -> Stage:
+    """Return the canary controller without an HTTP target to look at."""
+    from deploy.controller import Deploy
+    from deploy.effects import Effects
+
+    rollouts = {name: model.rollout for name, model in config.models.items()}
+    return Deploy(topics_of(config), rollouts, Effects(registry, ()), clock=config.clock)
