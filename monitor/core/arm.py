@@ -19,6 +19,8 @@ State = dict[str, NDArray[np.generic]]
 
 # Prior weight of the adaptive rows together; the fixed rows share the rest.
 ADAPTIVE_WEIGHT = 0.1
+# Share of a reference's error chance that goes to the adaptive rows.
+ADAPTIVE_ETA = 0.25
 # A cell joins the adaptive rows on its own from this many expected reference rows, below it only pooled.
 RARE_ROWS = 10.0
 
@@ -42,12 +44,12 @@ def place_bets(reference: Reference, kind: str, delta: Floats, phi: Floats, eta:
         nothing = np.zeros(p.shape, bool)
         table = build_rows(reference, kind, delta, phi[:, :-1], eta)
         return Bets(table, p, nothing, nothing, np.zeros((f, 1)))
-    table = build_rows(reference, kind, delta, phi[:, :-1], eta / 2)
+    table = build_rows(reference, kind, delta, phi[:, :-1], (1 - ADAPTIVE_ETA) * eta)
     rare = reference.used & (p * reference.rows[:, None] < RARE_ROWS)
     together = np.where(rare, p, 0.0).sum(-1) * reference.rows
     muted = rare & (together < RARE_ROWS)[:, None]
     degrees = np.maximum(reference.used.sum(-1) - 1, 1)
-    quantile = {int(k): chi2_isf(eta / 2, int(k)) for k in np.unique(degrees)}
+    quantile = {int(k): chi2_isf(ADAPTIVE_ETA * eta, int(k)) for k in np.unique(degrees)}
     radius = np.array([quantile[int(k)] for k in degrees])
     margin = np.sqrt(radius * phi[:, -1] / reference.rows)[:, None]
     return Bets(table, p, rare & ~muted, muted, margin)

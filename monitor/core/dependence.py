@@ -100,7 +100,7 @@ def natural_floor(days: ArrayLike) -> float:
 
     days [D, K]: cell counts of whole days (or any long blocks) of the reference.  The 90 % quantile over days of
     sqrt((TV(day, all)^2 - noise^2)+).  noise is the 90 % quantile of TV from sampling alone: its mean
-    .5 sqrt(2/pi) sum_k sqrt(v_k) plus 1.28 standard deviations .5 sqrt((1 - 2/pi) sum_k v_k), v_k = p_k (1 - p_k) / n_day:
+    .5 sqrt(2/pi) sum_k sqrt(v_k) plus 1.28 standard deviations .5 sqrt((1 - 2/pi) sum_k v_k), v = p (1 - p) / n_day:
     with the mean alone, days of 500 rows without any effect would read as a floor of 5 %.  Days without rows are left
     out; fewer than two give 0.  By hand: identical days give 0.
     """

@@ -18,6 +18,8 @@ State = dict[str, NDArray[np.generic]]
 FACTORS = (1.1, 1.2, 1.35, 1.5, 2.0, 3.0, 8.0, 30.0)
 """Alternatives of a rate: its null edge times these, at most `CEILING`."""
 
+_FACTOR_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)
+
 CEILING = 0.95
 STAKES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
 """Bets on a bounded loss, as shares of the largest safe bet 1 / null mean."""
@@ -35,16 +37,18 @@ class RateScores:
 
 
 class OneSided:
-    """e-SR over fixed bets with equal weights, for F subjects that page on their own and are then reset."""
+    """e-SR over fixed bets, for F subjects that page on their own and are then reset."""
 
-    def __init__(self, live: Flags, log_threshold: ArrayLike, phi: ArrayLike = 1.0) -> None:
+    def __init__(self, live: Flags, log_threshold: ArrayLike, phi: ArrayLike = 1.0, prior: ArrayLike = 1.0) -> None:
         """live [F, bets] marks bets outside the null; the others take no part, else they would grow like t on nothing.
 
-        log_threshold [F] comes from `budget.log_thresholds`; phi [F] >= 1 is the variance inflation.
+        prior [bets] weighs the bets; the live ones are scaled to sum to 1.  log_threshold [F] comes from `budget.log_thresholds`; phi [F] >= 1 is the variance inflation.
         """
         subjects = len(live)
         self.live = live
-        self.evidence = Shiryaev(live / np.maximum(live.sum(axis=1, keepdims=True), 1))
+        weight = np.where(live, np.asarray(prior, np.float64), 0.0)
+        total = weight.sum(axis=1, keepdims=True)
+        self.evidence = Shiryaev(weight / np.where(total > 0, total, 1.0))
         self.log_threshold = np.broadcast_to(np.asarray(log_threshold, np.float64), (subjects,)).copy()
         self.phi = np.broadcast_to(np.asarray(phi, np.float64), (subjects,)).copy()
 
@@ -107,7 +111,7 @@ class RateDetector(OneSided):
         bet = np.minimum(np.array(FACTORS) * edge, np.maximum(CEILING, edge))
         self.log_hit = np.log(bet / edge)
         self.log_miss = np.log1p(-bet) - np.log1p(-edge)
-        super().__init__(bet > edge, log_threshold, phi_f)
+        super().__init__(bet > edge, log_threshold, phi_f, _FACTOR_WEIGHTS)
 
     def step(self, successes: ArrayLike, trials: ArrayLike, start: int, elapsed: float) -> RateScores:
         """Take the counts [F] of one pane; subjects without trials keep their evidence and get no start."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.core.dictionary import Alternative, cell_rows, ordered_rows
-from monitor.core.evalue import chernoff_bounds, finite_reference, huber_clip
+from monitor.core.evalue import finite_reference, huber_clip, share_bounds
 from monitor.core.quantile import normal_isf
 
 Floats = NDArray[np.float64]
@@ -15,6 +15,8 @@ Flags = NDArray[np.bool_]
 # Prior weights of the dictionary, from the table of benchmarks/detection: large changes are found within a pane
 # whatever their weight, so the weight goes to small ones; all one-cell rows together weigh as much as one row.
 CELL_WEIGHT = 1.0
+# Share of a reference's error chance that goes to cells having been rarer than they look.
+UP_SHARE = 0.8
 SHIFT_WEIGHTS = {0.1: 2.0, 0.2: 2.0, 0.4: 1.0, 0.8: 1.0, 1.6: 0.25}
 SCALE_WEIGHTS = {0.6: 1.0, 0.8: 2.0, 1.25: 2.0, 1.67: 1.0}
 
@@ -87,9 +89,11 @@ def build_rows(reference: Reference, kind: str, delta: Floats, phi: Floats, eta:
     p = reference.probabilities
     blocks = [_dense(reference, p, delta, phi[:, :-1], eta / 2)] if kind == "numeric" else []
     levels, names = cell_rows(kind, p.shape[-1])
-    inside, outside, cell_live = _cells(reference, p, levels, delta, phi[:, -1], eta / 2)
+    cell_eta = eta / 2 if blocks else eta
+    inside, outside, cell_live = _cells(reference, p, levels, delta, phi[:, -1], cell_eta)
     flat_live = cell_live.reshape(len(p), -1)
-    cell_weight = flat_live * (CELL_WEIGHT / np.maximum(flat_live.sum(-1, keepdims=True), 1))
+    cell_weight = (cell_live * _cell_prior(reference)[:, None, :]).reshape(len(p), -1)
+    cell_weight *= CELL_WEIGHT / np.maximum(cell_weight.sum(-1, keepdims=True), 1e-300)
     mean = p[:, None, :] * np.exp(inside) + (1 - p[:, None, :]) * np.exp(outside)
     spread = p[:, None, :] * np.exp(2 * inside) + (1 - p[:, None, :]) * np.exp(2 * outside) - mean**2
     if blocks:
@@ -108,6 +112,15 @@ def build_rows(reference: Reference, kind: str, delta: Floats, phi: Floats, eta:
     total = weight.sum(-1, keepdims=True)
     weight = weight / np.where(total > 0, total, 1.0)
     return RowTable(dense, inside, outside, live, weight, np.maximum(spread_all, 0), names)
+
+
+def _cell_prior(reference: Reference) -> Floats:
+    """Prior weight of each cell [F, K]: cells without a reference row, where new values land, share half of it."""
+    if reference.exact:
+        return np.ones(reference.counts.shape)
+    empty = reference.used & (reference.counts == 0)
+    number = empty.sum(-1, keepdims=True)
+    return np.where(empty, 1 + reference.used.sum(-1, keepdims=True) / np.maximum(number, 1), 1.0)
 
 
 def _dense(
@@ -134,9 +147,11 @@ def _cells(
     if reference.exact:
         lower = upper = p
     else:
-        budget = np.log(2 * k * len(levels) / eta)
         inflation = np.maximum(phi, 1.0)[:, None]
-        lower, upper = chernoff_bounds(reference.counts / inflation, reference.rows[:, None] / inflation, budget)
+        # One bound a side and cell serves all its levels; rising cells matter more, and get most of eta.
+        counts, rows = reference.counts / inflation, reference.rows[:, None] / inflation
+        _, upper = share_bounds(counts, rows, UP_SHARE * eta / k)
+        lower, _ = share_bounds(counts, rows, (1 - UP_SHARE) * eta / k)
     level = levels[None, :, None]
     up = level > 0
     q = np.where(up, (1 - level) * p[:, None, :] + level, -level * p[:, None, :])

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.core.dictionary import ordered_rows
-from monitor.core.evalue import ball_supremum, chernoff_bounds, finite_reference, huber_clip
+from monitor.core.evalue import ball_supremum, finite_reference, huber_clip, share_bounds
+from monitor.core.quantile import clopper_pearson
 from monitor.core.rowtable import Reference, build_rows
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -111,22 +112,18 @@ def test_finite_reference_by_hand():
     assert log_e[0] == pytest.approx(np.log(2 / 1.2))
 
 
-@given(st.integers(0, 500), st.integers(1, 500), st.floats(1, 25))
-@settings(max_examples=60, deadline=None)
-def test_chernoff_bounds_solve_their_equation_and_hold_the_share(x, more, budget):
-    n = x + more
-    lower, upper = chernoff_bounds(x, n, budget)
-    share = x / n
-    assert lower <= share <= upper
-
-    def cost(u):
-        up = x * np.log(share / u) if x else 0.0
-        return up + (n - x) * np.log((1 - share) / (1 - u))
-
-    assert cost(float(upper)) == pytest.approx(budget, rel=1e-3)
-    if x and lower > 1e-9:
-        assert cost(float(lower)) == pytest.approx(budget, rel=1e-3)
+@pytest.mark.parametrize("n", [1, 5, 60, 4000])
+@pytest.mark.parametrize("eta", [0.05, 1e-4, 1e-9])
+def test_share_bounds_are_valid_and_near_clopper_pearson(n, eta):
+    x = np.unique(np.round(np.linspace(0, n, 30)))
+    lower, upper = share_bounds(x, n, eta)
+    exact_lower, exact_upper = clopper_pearson(x, n, eta)
+    assert (upper >= exact_upper * (1 - 1e-9)).all()
+    assert (lower <= exact_lower * (1 + 1e-9)).all()
+    # Zubkov and Serov's bound is Clopper-Pearson's of at most one count more.
+    assert (upper[:-1] <= clopper_pearson(np.minimum(x + 1, n), n, eta)[1][:-1] * (1 + 1e-6)).all()
 
 
-def test_chernoff_bound_by_hand():
-    assert chernoff_bounds(0, 100, -np.log(0.05))[1] == pytest.approx(1 - 0.05**0.01)
+def test_share_bound_by_hand():
+    assert share_bounds(0, 100, 0.05)[1] == pytest.approx(1 - 0.05**0.01)
+    assert share_bounds(100, 100, 0.05)[0] == pytest.approx(0.05**0.01)

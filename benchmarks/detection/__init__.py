@@ -1,0 +1,1 @@
+"""Detection delay at a matched false-alarm rate: this engine and its peers, and whether the guarantees hold."""
