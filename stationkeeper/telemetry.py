@@ -105,6 +105,7 @@ class Telemetry(Collector):
         self._max_series = max_series
         self._strict = strict
         self._refused = 0
+        self._refused_by_stages = 0
         self._bad = 0
         self._lock = threading.Lock()
         self._registry = CollectorRegistry(auto_describe=False)
@@ -124,7 +125,7 @@ class Telemetry(Collector):
         with self._lock:
             good = self._good(sample for source in self._sources for sample in source())
             kept, refused = capped(good, self._max_series)
-            self._refused += refused
+            self._refused += refused + self._refused_by_stages
             kept.append(Sample(REFUSED, (), self._refused))
             if self._bad:
                 kept.append(Sample("stationkeeper_limits_refused_total", ("bad_sample",), self._bad))
@@ -137,10 +138,14 @@ class Telemetry(Collector):
 
     def _good(self, samples: Iterable[Sample]) -> list[Sample]:
         series: dict[tuple[str, tuple[str, ...]], Sample] = {}
+        self._refused_by_stages = 0
         for sample in samples:
             metric = BY_NAME.get(sample.metric)
             series_key = (sample.metric, sample.labels)
-            if metric is None:
+            if sample.metric == REFUSED:
+                # Several stages leave series out, each by its own cap; one counter adds them up over the scrapes.
+                self._refused_by_stages += int(sample.value)
+            elif metric is None:
                 self._complain(f"{sample.metric} is not in contracts.metrics.METRICS; add it there or correct the name")
             elif len(sample.labels) != len(metric.labels):
                 self._complain(f"{sample.metric} has the labels {metric.labels} and was given {sample.labels}")

@@ -4,7 +4,7 @@ from contracts.status import Guardrail, RolloutStatus, Step
 from stationkeeper.page.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axes, figure
 from stationkeeper.page.frame import time_tag
 from stationkeeper.page.markup import Html, table, tag
-from stationkeeper.page.words import number, percent, plural
+from stationkeeper.page.words import number, percent, plural, sentence
 
 _STEP_WORDS = {"done": "done", "current": "now", "planned": "ahead", "rolled_back": "rolled back"}
 
@@ -13,20 +13,20 @@ def rollout_block(rollout: RolloutStatus) -> Html:
     """Return everything about a rollout: a sentence, the stairs, the guardrails, what was done."""
     canary = rollout.get("canary")
     share = rollout["weight_bp"] / 10_000
-    sentence = [
+    told = [
         tag("strong", f"Version {rollout['champion']}"),
         " is champion",
         [", ", tag("strong", f"version {canary}"), f" is canary with {percent(share)} of the traffic"]
         if canary
         else None,
-        f". {rollout['reason']} Since ",
+        f". {sentence(rollout['reason'])} Since ",
         time_tag(rollout["since"]),
         ".",
     ]
     steps = rollout.get("steps", [])
     return tag(
         "div",
-        tag("p", sentence),
+        tag("p", told),
         tag("div", _stairs(steps), _guardrails(steps), class_="beside") if steps else None,
         _audit(rollout),
     )

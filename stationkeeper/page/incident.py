@@ -15,7 +15,9 @@ from stationkeeper.page.words import (
     listing,
     percent,
     plural,
+    sentence,
     span,
+    why,
 )
 
 SHOWN_SUBJECTS = 8
@@ -62,7 +64,7 @@ def incident_card(incident: IncidentStatus, model: ModelStatus, fleet: FleetStat
             class_="over-title",
         ),
         tag("h3", tag("a", incident_headline(incident), href=incident_path(incident))),
-        tag("p", incident["reason"]),
+        tag("p", sentence(incident["reason"])),
         tag("p", incident_since(incident), " ", incident_numbers(incident), class_="quiet"),
         tag("p", tag("strong", "Done: "), last[1], ". ", last[2]),
         class_=f"card {'broken' if incident['kind'] == 'data_quality' else 'drifting'}",
@@ -80,9 +82,10 @@ def history(incident: IncidentStatus, fleet: FleetStatus) -> list[Entry]:
         entries += _request_entries(request)
     elif "request_outcome" in incident:
         words = f"The retrain request was {OUTCOME_WORDS[incident['request_outcome']]}"
-        entries.append((incident["opened"], words, incident.get("request_reason", "")))
+        reason = why(incident.get("request_reason", ""), incident["request_outcome"])
+        entries.append((incident["opened"], words, reason))
     else:
-        entries.append((None, "No retrain was asked for", incident.get("request_reason", "")))
+        entries.append((None, "No retrain was asked for", sentence(incident.get("request_reason", ""))))
     rollout = next(
         (r for r in fleet["rollouts"] if incident.get("request") and r.get("request") == incident.get("request")), None
     )
@@ -143,7 +146,7 @@ def incident_page(incident: IncidentStatus, model: ModelStatus, fleet: FleetStat
     body = [
         tag("p", _state_of(incident, model), class_="over-title"),
         tag("h1", incident_headline(incident), ".", id="headline"),
-        tag("p", incident["reason"], class_="lead"),
+        tag("p", sentence(incident["reason"]), class_="lead"),
         tag("p", incident_since(incident), " ", incident_numbers(incident)),
         tag(
             "p", "Cause: ", tag("strong", incident["cause"]), f". Moved together: {listing(incident['subjects'], 12)}."
@@ -171,8 +174,8 @@ def request_line(incident: IncidentStatus) -> Child:
 def timeline(incident: IncidentStatus, fleet: FleetStatus) -> Html:
     """Return the history as a list of times and sentences."""
     items = [
-        tag("li", time_tag(at) if at is not None else None, " ", tag("strong", what), ". ", tag("span", why))
-        for at, what, why in history(incident, fleet)
+        tag("li", time_tag(at) if at is not None else None, " ", tag("strong", what), ". ", tag("span", reason))
+        for at, what, reason in history(incident, fleet)
     ]
     return tag("ol", items, class_="timeline")
 

@@ -7,7 +7,7 @@ from contracts.model_status import IncidentStatus, ModelStatus
 from contracts.status import FleetStatus, RequestStatus, RolloutStatus
 from stationkeeper.page.frame import time_tag
 from stationkeeper.page.markup import Html, tag
-from stationkeeper.page.words import OUTCOME_WORDS, percent
+from stationkeeper.page.words import OUTCOME_WORDS, percent, sentence, why
 
 NodeState = Literal["done", "current", "ahead", "stopped", "waiting"]
 NODES = (
@@ -71,18 +71,20 @@ def position(model: ModelStatus, fleet: FleetStatus) -> Position:
     if rollout is not None and rollout["phase"] in {"canary", "hold", "awaiting_approval"}:
         weight = f"Version {rollout.get('canary', '?')} gets {percent(rollout['weight_bp'] / 10_000)} of the traffic"
         held = {"hold": "; held", "awaiting_approval": "; waiting for a person's approval"}.get(rollout["phase"], "")
-        return Position("canary", f"{weight}{held}. {rollout['reason']}", stopped=bool(held), since=rollout["since"])
+        return Position(
+            "canary", f"{weight}{held}. {sentence(rollout['reason'])}", stopped=bool(held), since=rollout["since"]
+        )
     if rollout is not None and rollout["phase"] == "probation":
-        sentence = f"Version {rollout['champion']} was promoted; its cure is being checked. {rollout['reason']}"
-        return Position("check", sentence, since=rollout["since"])
+        told = f"Version {rollout['champion']} was promoted; its cure is being checked. {sentence(rollout['reason'])}"
+        return Position("check", told, since=rollout["since"])
     if request is not None and request["stage"] != "done":
         return Position(
-            _OF_STAGE[request["stage"]], request["reason"], request["stage"] == "waiting", request["created"]
+            _OF_STAGE[request["stage"]], sentence(request["reason"]), request["stage"] == "waiting", request["created"]
         )
     if incidents:
         return _without_request(incidents[0], request)
     if model["state"] == "unknown":
-        return Position("watch", f"Not able to watch yet. {model['reason']}", waiting=True)
+        return Position("watch", f"Not able to watch yet. {sentence(model['reason'])}", waiting=True)
     return Position("watch", "Watching; nothing is being repaired.")
 
 
@@ -91,15 +93,14 @@ def _without_request(incident: IncidentStatus, request: RequestStatus | None) ->
         ended = OUTCOME_WORDS.get(request.get("outcome", ""), "ended")
         node = "gate" if "gate" in request else "request"
         return Position(
-            node, f"The retrain request {ended}: {request['reason']}", stopped=True, since=request["created"]
+            node, sentence(f"The retrain request {ended}: {request['reason']}"), stopped=True, since=request["created"]
         )
     outcome = incident.get("request_outcome")
     if outcome is None:
-        sentence = incident.get("request_reason", "No retrain was asked for.")
-        return Position("decide", sentence, stopped=True, since=incident["opened"])
-    reason = incident.get("request_reason", "")
-    sentence = f"The retrain request was {OUTCOME_WORDS[outcome]}. {reason}"
-    return Position("request", sentence, stopped=outcome != "published", since=incident["opened"])
+        told = sentence(incident.get("request_reason", "No retrain was asked for"))
+        return Position("decide", told, stopped=True, since=incident["opened"])
+    told = f"The retrain request was {OUTCOME_WORDS[outcome]}. {why(incident.get('request_reason', ''), outcome)}"
+    return Position("request", told.strip(), stopped=outcome != "published", since=incident["opened"])
 
 
 def _lit_state(where: Position) -> NodeState:

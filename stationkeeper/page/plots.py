@@ -92,7 +92,8 @@ def distribution_plot(cells: Cells, rows: int) -> Html:
     keys = legend(("ref", "reference"), ("now", "now"))
     if "edges" in cells:
         return figure("Distribution", said, _columns(cells, reference, window), legend=keys)
-    order = sorted(range(len(gaps)), key=lambda i: -abs(gaps[i]))[:MAX_BARS]
+    used = [i for i in range(len(gaps)) if reference[i] or window[i]] or [most]
+    order = sorted(used, key=lambda i: -abs(gaps[i]))[:MAX_BARS]
     height = TOP + _ROW * len(order) + 6
     drawing = _bars([cells["labels"][i] for i in order], [reference[i] for i in order], [window[i] for i in order])
     return figure("Distribution, most changed first", said, drawing, height=height, legend=keys)

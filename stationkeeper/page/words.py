@@ -97,6 +97,16 @@ def span(low: int, high: int) -> str:
     return f"{when(low)} to {when(high)}"
 
 
+def sentence(words: str) -> str:
+    """Return words as a sentence: a full stop at the end, unless there is nothing to say."""
+    return words if not words or words[-1] in ".!?…" else f"{words}."
+
+
+def why(reason: str, outcome: str) -> str:
+    """Return a reason as a sentence; one that only repeats the outcome says nothing."""
+    return "" if reason.strip().lower() == outcome else sentence(reason)
+
+
 def listing(names: Sequence[str], limit: int = 3) -> str:
     """Return names as a phrase: ``a, b and 4 others``."""
     if len(names) <= limit:

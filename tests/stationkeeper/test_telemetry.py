@@ -114,6 +114,13 @@ def test_above_the_cap_the_worst_subjects_stay_whole_and_the_rest_is_counted() -
     assert b"stationkeeper_series_refused_total 64.0" in body
 
 
+def test_what_stages_left_out_themselves_is_added_to_the_count() -> None:
+    samples = [Sample("stationkeeper_series_refused_total", (), 5), Sample("stationkeeper_series_refused_total", (), 2)]
+    telemetry = Telemetry([lambda: samples], strict=True)
+    assert b"stationkeeper_series_refused_total 7.0" in telemetry.render()[0]
+    assert b"stationkeeper_series_refused_total 14.0" in telemetry.render()[0]
+
+
 @given(st.lists(st.tuples(st.integers(0, 30), st.floats(-2, 2)), unique_by=lambda t: t[0]), st.integers(1, 60))
 def test_the_cap_holds_and_nothing_vanishes_uncounted(subjects: list[tuple[int, float]], limit: int) -> None:
     samples = [s for i, ratio in subjects for s in subject(f"f{i}", ratio)]

@@ -69,6 +69,15 @@ def test_live_looks_at_the_loop_only_and_ready_says_what_is_missing() -> None:
         stuck.stop()
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/models/fraud", "/models/churn", "/models/credit", f"/incidents/{story.INCIDENT}"]
+)
+def test_every_page_is_drawn(canary_url: str, path: str) -> None:
+    answer = httpx.get(canary_url + path)
+    assert answer.status_code == 200
+    assert "None" not in answer.text
+
+
 def test_pages_ask_for_nothing_from_elsewhere(canary_url: str) -> None:
     answer = httpx.get(canary_url)
     assert "default-src 'none'" in answer.headers["content-security-policy"]
