@@ -118,7 +118,7 @@ def test_a_category_that_vanished_is_said_once_as_a_warning():
 
 def test_duplicates_beyond_the_usual_are_a_fault():
     made = Watch(REFERENCE, settings=SETTINGS)
-    said = []
+    said: list[Verdict] = []
     for pane in panes(REFERENCE, bank(2_000, 12)):
         pane.counts[REFERENCE.layout.pane_counter("duplicates")] += 15
         said += made.step(pane).verdicts
@@ -135,7 +135,7 @@ def test_silence_of_a_busy_source_is_stale_data():
     reference = timed_reference()
     assert reference.traffic is not None
     made = Watch(reference, settings=SETTINGS)
-    said = []
+    said: list[Verdict] = []
     for hour in range(200, 206):
         said += made.step(Pane(hour * HOUR_MS, HOUR_MS, 0, reference.layout.zeros())).verdicts
     assert Check.FRESHNESS in {verdict.subject.check for verdict in pages(said)}
