@@ -78,6 +78,7 @@ class KafkaPredictionLog:
             "delivery_timeout_ms": timeout,
             "max_request_size": kafka.max_message_bytes,
         }
+        self._bootstrap = kafka.bootstrap
         self._producer: Any = None
         self._broken = False
         self._pending = 0
@@ -91,9 +92,7 @@ class KafkaPredictionLog:
             return batch.future
         try:
             producer = self._current()
-            partitions = len(producer.partitions_for(topic) or ())
-            if not partitions:
-                raise Retryable(f"topic {topic} does not exist; create it or correct models.NAME.predictions")
+            partitions = len(producer.partitions_for(topic))
             with self._lock:
                 self._pending += len(keys)
             try:
@@ -108,7 +107,8 @@ class KafkaPredictionLog:
                 raise
         except (KafkaError, OSError) as error:
             self._broken = True
-            raise Retryable(f"predictions cannot be logged: {error}") from error
+            where = f"predictions cannot be logged to {topic} at {self._bootstrap}"
+            raise Retryable(f"{where}: {error}; is the broker up, and does the topic exist?") from error
         return batch.future
 
     def _ended(self, count: int, error: BaseException | None) -> None:
