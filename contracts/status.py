@@ -10,14 +10,14 @@ not required is left out when its number does not exist: nothing is shown as zer
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NotRequired
+from typing import Any, Final, Literal, NotRequired
 
 from pydantic import ConfigDict, TypeAdapter
 from typing_extensions import TypedDict
 
 from contracts.model_status import ModelStatus, RequestOutcome
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 RequestStage = Literal["planned", "waiting", "snapshot", "training", "gate", "registering", "done"]
 StepState = Literal["done", "current", "planned", "rolled_back"]

@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol, cast
 
 from contracts.messages import State
@@ -123,9 +125,11 @@ def _without_plots(entry: Any) -> Any:
 
 
 def derived_samples(fleet: FleetStatus, known: Iterable[Sample]) -> list[Sample]:
-    """Return the gauges that follow from the status (readiness, states, staleness) and that no stage hands over."""
+    """Return the gauges that follow from the status (readiness, states, performance) and that no stage hands over."""
     seen = {sample.metric for sample in known}
+    roles = [role["role"] for role in fleet["roles"]]
     samples = [Sample("stationkeeper_role_ready", (role["role"],), float(role["ready"])) for role in fleet["roles"]]
+    samples += [Sample("stationkeeper_build_info", (installed_version(), role), 1.0) for role in roles]
     for model in fleet["models"]:
         name = model["model"]
         samples.append(Sample("stationkeeper_model_state", (name,), STATE_NUMBER[State(model["state"])]))
@@ -136,7 +140,32 @@ def derived_samples(fleet: FleetStatus, known: Iterable[Sample]) -> list[Sample]
         for subject in model["subjects"]:
             counts[State(subject["state"])] += 1
         samples += [Sample("stationkeeper_subjects", (name, state.value), n) for state, n in counts.items()]
+        samples += _performance_samples(model)
     return [sample for sample in samples if sample.metric not in seen]
+
+
+def _performance_samples(model: ModelStatus) -> list[Sample]:
+    """Return the performance and label completeness that the status knows; what it does not know has no series."""
+    samples = []
+    for measure in model.get("performance", []):
+        labels = (model["model"], measure["version"], measure["segment"], measure["measure"])
+        if "value" in measure:
+            samples.append(Sample("stationkeeper_performance_ratio", labels, measure["value"]))
+        if "estimated" in measure:
+            samples.append(Sample("stationkeeper_performance_estimate_ratio", labels, measure["estimated"]))
+    completeness = model.get("labels", {}).get("completeness")
+    if completeness is not None:
+        samples.append(Sample("stationkeeper_label_completeness_ratio", (model["model"],), completeness))
+    return samples
+
+
+@cache
+def installed_version() -> str:
+    """Return the version of the distribution, ``unknown`` where the code runs uninstalled."""
+    try:
+        return version("stationkeeper")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 @dataclass(slots=True)

@@ -2,10 +2,10 @@
 
 from collections import Counter
 from importlib import resources
-from importlib.metadata import PackageNotFoundError, version
 
 from contracts.messages import Deployment, RetrainRequest
 from contracts.times import to_ms
+from stationkeeper.fleet import installed_version
 from stationkeeper.page.axes import LEFT, RIGHT, WIDTH, Axes, figure, legend
 from stationkeeper.page.frame import section, time_tag
 from stationkeeper.page.markup import Child, Html, table, tag
@@ -52,15 +52,8 @@ def report_page(report: Report) -> str:
         tag("title", f"{report.model}: drift report"),
         tag("style", Html(css)),
     )
-    made = tag("footer", tag("span", f"Made by Stationkeeper {_version()} from {report.source}."))
+    made = tag("footer", tag("span", f"Made by Stationkeeper {installed_version()} from {report.source}."))
     return "<!doctype html>\n" + tag("html", head, tag("body", tag("main", body), made), lang="en")
-
-
-def _version() -> str:
-    try:
-        return version("stationkeeper")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def _period(report: Report) -> str:

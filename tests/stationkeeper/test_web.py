@@ -48,6 +48,9 @@ def test_the_metrics_are_the_numbers_of_the_api(canary_url: str) -> None:
     assert f"{line} {subject['statistic']}" in body
     assert 'stationkeeper_model_state{model="churn"} 0.0' in body
     assert 'stationkeeper_role_ready{role="retrain"} 0.0' in body
+    assert 'stationkeeper_label_completeness_ratio{model="fraud"} 0.976' in body
+    assert 'stationkeeper_performance_ratio{measure="precision",model="fraud",segment="",version="3"} 0.75' in body
+    assert 'stationkeeper_build_info{role="judge",version="' in body
 
 
 def test_live_looks_at_the_loop_only_and_ready_says_what_is_missing() -> None:
