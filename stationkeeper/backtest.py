@@ -13,7 +13,8 @@ from contracts.times import parse_duration
 from monitor.core.budget import Budget, parse_budget
 from monitor.core.reference import Reference
 from monitor.core.reference_json import InvalidReference, load
-from stationkeeper.replay.driver import RENEW_MOST, Replay, ReplaySettings, json_line
+from stationkeeper.replay.driver import RENEW_MOST, Replay, ReplaySettings
+from stationkeeper.replay.line import json_line
 from stationkeeper.replay.table import BadInput, Table, read_table
 
 MINUTE_MS = 60_000

@@ -196,7 +196,7 @@ class IncidentDesk:
             incident=incident,
             last_row=tick.last_row,
             evidence={
-                "subjects": [f.subject for f in together],
+                "subjects": list(effects),
                 "effects": {name: round(value, 6) for name, value in effects.items()},
             },
         )

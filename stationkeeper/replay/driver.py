@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,8 @@ from stationkeeper.replay.table import Array, BadInput, Table
 CHUNK = 256
 MAX_GAP = 100_000
 RENEW_MOST = 2_000
+FIRST_PART = 4
+INDEPENDENT = 2.0
 _NEVER = np.iinfo(np.int64).max
 _DRIFT = frozenset(
     {VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT, VerdictKind.PERFORMANCE, VerdictKind.CONCEPT_DRIFT}
@@ -34,7 +35,8 @@ class ReplaySettings:
     """What a replay is told. Lengths are ms where the table has times, else rows.
 
     ``delay`` is how long after its row a label is known. ``renew`` is the number of rows after a page from which a new
-    reference is built, as a retrained model would bring one; 0 keeps the reference, so only the first change shows.
+    reference is built, as a retrained model would bring one: first from a quarter of them, so that the next change is
+    not slept through, then from all; 0 keeps the reference, so only the first change shows.
     """
 
     budget: Budget
@@ -92,23 +94,37 @@ class Replay:
 
     def run(self, progress: Callable[[int], None] | None = None) -> Iterator[tuple[Verdict, Watch]]:
         """Yield verdicts in the order of the closed panes that decided them; ``progress`` gets rows done."""
+        stages: list[int] = []
+        origin, version = 0, 1
         while True:
             judged = self._judged
             watch = self._watch(judged.reference)
             self.summary.references += 1
-            renew_at: int | None = None
-            for chunk_end, outcome in self._steps(judged, watch):
+            paged = False
+            for done, outcome in self._steps(judged, watch):
                 for verdict in outcome.verdicts:
                     yield verdict, watch
                 if progress is not None:
-                    progress(chunk_end)
-                if renew_at is None and self.settings.renew and any(i.kind in _DRIFT for i in outcome.opened):
-                    renew_at = chunk_end + self.settings.renew
-                if renew_at is not None and chunk_end >= renew_at and chunk_end < len(self.table):
-                    self._judged = self._build(renew_at - self.settings.renew, renew_at, self.summary.references + 1)
+                    progress(done)
+                if not paged and self.settings.renew and any(i.kind in _DRIFT for i in outcome.opened):
+                    paged, origin, version = True, done, version + 1
+                    stages = [origin + rows for rows in self._renewals(judged.reference)]
+                if stages and done >= stages[0] and done < len(self.table):
+                    stages = [stage for stage in stages if stage > done]
+                    self._judged = self._build(origin, done, version, before=judged.reference)
                     break
             else:
                 return
+
+    def _renewals(self, reference: Reference) -> tuple[int, ...]:
+        """After how many rows of a page references are built anew: early only where rows are known as independent.
+
+        Rows that lean on each other need the first reference's length to show by how much.
+        """
+        leaning = any(s.phi.max(initial=1.0) > INDEPENDENT or (s.day_floor or 0.0) > 0 for s in reference.subjects)
+        if leaning or not reference.adopted:
+            return (max(self.settings.renew, self.settings.reference_rows or 0),)
+        return (self.settings.renew // FIRST_PART, self.settings.renew)
 
     def _steps(self, judged: Judged, watch: Watch) -> Iterator[tuple[int, Outcome]]:
         """Step the watch through the rows from the reference's first row on: (rows done, outcome) by pane."""
@@ -172,8 +188,11 @@ class Replay:
             self.summary.notes.append("the reference has no order of time: rows are taken as independent")
         return Judged(reference, 0, None, reference.task)
 
-    def _build(self, first: int, last: int, version: int) -> Judged:
-        """Profile rows [first, last) as the reference in force from ``last`` on."""
+    def _build(self, first: int, last: int, version: int, before: Reference | None = None) -> Judged:
+        """Profile rows [first, last) as the reference in force from ``last`` on.
+
+        What ``before`` knew of dependence and daily movement stays known: it was learned from more rows.
+        """
         table, settings = self.table, self.settings
         columns = table.rows(first, last)
         label = columns.pop(table.label) if table.label else None
@@ -196,9 +215,11 @@ class Replay:
         )
         data = subject_columns(reference, columns, table.prediction)
         reference = adopt(reference, data, timeline)
+        if before is not None:
+            reference = _inherit(reference, before)
         model, task = None, reference.task
         if label is not None:
-            reference, model, task = self._with_labels(reference, data, columns, label, timeline)
+            reference, model, task = self._with_labels(reference, data, columns, label, timeline, before)
         for note in reference.notes:
             if note not in self.summary.notes:
                 self.summary.notes.append(note)
@@ -211,6 +232,7 @@ class Replay:
         columns: Mapping[str, Array],
         label: Array,
         timeline: Timeline,
+        before: Reference | None,
     ) -> tuple[Reference, StandIn | None, Task | None]:
         """Add what the labels of the reference rows teach; fit a stand-in where there are no predictions."""
         model: StandIn | None = None
@@ -232,6 +254,8 @@ class Replay:
         labels = labels_of(answers, label, task, reference.threshold, positive)
         right, *_, usable = outcomes(answers, label, task, reference.threshold, positive)
         phi = error_phi(np.where(usable & ~right, 1.0, 0.0), timeline.group, timeline.panes)
+        if before is not None and before.labels is not None:
+            phi = max(phi, before.labels.phi)
         return replace(reference, labels=replace(labels, phi=phi), positive=positive, task=task), model, task
 
 
@@ -283,6 +307,21 @@ class _Labels:
         return scored, np.array(table4, np.int64)
 
 
+def _inherit(reference: Reference, before: Reference) -> Reference:
+    subjects = []
+    for subject in reference.subjects:
+        old = before.by_name.get(subject.name)
+        if old is None or old.kind is not subject.kind:
+            subjects.append(subject)
+            continue
+        phi = subject.phi
+        if len(old.phi):
+            phi = np.maximum(phi, old.phi) if len(phi) else old.phi
+        floor = max(subject.day_floor or 0.0, old.day_floor or 0.0)
+        subjects.append(replace(subject, phi=phi, day_floor=floor, repeats=max(subject.repeats, old.repeats)))
+    return replace(reference, subjects=tuple(subjects))
+
+
 def _joined(first: Outcome, second: Outcome) -> Outcome:
     return Outcome(
         first.verdicts + second.verdicts,
@@ -290,32 +329,3 @@ def _joined(first: Outcome, second: Outcome) -> Outcome:
         first.changed + second.changed,
         first.closed + second.closed,
     )
-
-
-def json_line(verdict: Verdict, table: Table) -> dict[str, Any]:
-    """Return a verdict as a backtest prints it: rows are positions in the input, time is row number without a clock."""
-    timed = table.times is not None
-    row = None if verdict.row is None else int(table.index[verdict.row])
-    onset = verdict.onset
-    onset_row = None if onset is None or onset.row is None else int(table.index[onset.row])
-    return {
-        "kind": verdict.kind.value,
-        "subject": verdict.subject.name,
-        "model": verdict.model,
-        "version": verdict.version,
-        "segment": verdict.segment,
-        "time": verdict.time.isoformat() if timed else row,
-        "row": row,
-        "onset_row": onset_row,
-        "onset_time": (onset.time.isoformat() if timed else onset_row) if onset else None,
-        "effect": verdict.effect,
-        "rows": verdict.rows,
-        "incident": verdict.incident,
-        "level": verdict.level.value,
-        "cause": verdict.cause,
-        "check": verdict.subject.check,
-        "reason": verdict.reason,
-        "statistic": verdict.statistic,
-        "threshold": verdict.threshold,
-        "subjects": verdict.evidence.get("subjects", []),
-    }
