@@ -9,6 +9,7 @@ from benchmarks.detection import categories, engine, laws, peers
 from benchmarks.detection.external import external_rows
 from benchmarks.detection.world import header
 
+CACHE = Path.home() / ".cache" / "stationkeeper" / "benchmarks"
 PARTS = ("matched", "peers", "external", "production", "laws", "categories", "onset", "speed", "days", "streams")
 
 
@@ -16,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.detection", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a third of the replicates, no month")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=None, help="run these parts")
-    parser.add_argument("--home", type=Path, default=Path(".bench-venvs"), help="where peers' environments are kept")
+    parser.add_argument("--home", type=Path, default=CACHE, help="where peers' environments are kept")
     parser.add_argument(
         "--data", type=Path, default=None, help="folder with elec.csv and weather.csv, for part streams"
     )

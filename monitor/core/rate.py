@@ -42,7 +42,8 @@ class OneSided:
     def __init__(self, live: Flags, log_threshold: ArrayLike, phi: ArrayLike = 1.0, prior: ArrayLike = 1.0) -> None:
         """live [F, bets] marks bets outside the null; the others take no part, else they would grow like t on nothing.
 
-        prior [bets] weighs the bets; the live ones are scaled to sum to 1.  log_threshold [F] comes from `budget.log_thresholds`; phi [F] >= 1 is the variance inflation.
+        prior [bets] weighs the bets; the live ones are scaled to sum to 1.  log_threshold [F] comes from
+        `budget.log_thresholds`; phi [F] >= 1 is the variance inflation.
         """
         subjects = len(live)
         self.live = live

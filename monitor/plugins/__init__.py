@@ -1,0 +1,1 @@
+"""Detectors that are not ours: fixed thresholds in other tools' words, river's detectors, and third parties' own."""
