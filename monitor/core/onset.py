@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 INTERVAL_NATS = 3.0
-"""Panes whose log likelihood lies within this of the best are in the interval; `benchmarks/detection` shows coverage."""
+"""Panes whose log likelihood lies within this of the best are in the interval."""
 
 _PRIOR_ROWS = 20.0
 

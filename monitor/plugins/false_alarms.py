@@ -33,7 +33,7 @@ class FalseAlarms:
         """The sentence shown to the person who configured the rule."""
         return (
             f"{self.rule} on {self.subject} would alarm about {self.a_month:.3g} times a month without drift "
-            f"({self.low:.2g} to {self.high:.2g}, simulated from the reference at {self.rows_per_day:,.0f} rows a day); "
+            f"({self.low:.2g} to {self.high:.2g}, drawn from the reference at {self.rows_per_day:,.0f} rows a day); "
             "it is outside the false-page budget and warns only, unless configured to page"
         )
 
