@@ -1,0 +1,149 @@
+"""The whole loop on a real Kafka, a real registry and the real router: it closes, and every part says the same."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from contracts.artifact import CHAMPION_ALIAS
+from contracts.messages import DeploymentAction, GateOutcome, RolloutPhase
+from contracts.topics import Topics
+from deploy.settings import RolloutSettings
+from monitor.settings import ModelSettings
+from retrain.settings import RetrainSettings
+from stationkeeper.config import Config, load
+from stationkeeper.demo.run import DemoOptions, play
+from stationkeeper.demo.stage import get
+from stationkeeper.demo.summary import Summary
+from stationkeeper.log_reading import Lineage
+from stationkeeper.wiring import reader_for
+from streams.broker import FoundBroker
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A run that has ended with its roles still up."""
+
+    summary: Summary
+    config: Config
+    topics: Topics
+    directory: Path
+
+
+@pytest.fixture(scope="module")
+def played(kafka: FoundBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    """Play the default story once; the roles stay up for the tests of this module."""
+    directory = tmp_path_factory.mktemp("fraud-loop")
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STATIONKEEPER_KAFKA", kafka.bootstrap)
+        summary = play(DemoOptions(), directory, Console(quiet=True), stack)
+        patch.delenv("STATIONKEEPER_KAFKA")
+        config = load(directory / "stationkeeper.yaml", {})
+        yield Played(summary, config, Topics(config.kafka.prefix), directory)
+
+
+def lineage(played: Played) -> Lineage:
+    with closing(reader_for(played.config)) as reader:
+        return Lineage(reader, played.topics)
+
+
+def test_every_detector_gate_and_rollout_setting_is_a_default(played: Played) -> None:
+    model = played.config.models["fraud"]
+    assert model.retrain == RetrainSettings()
+    assert model.rollout == RolloutSettings()
+    given = model.model_dump(include=set(ModelSettings.model_fields), exclude={"name", "predictions", "labels"})
+    plain = ModelSettings(name="fraud", predictions="p", labels="l").model_dump(  # type: ignore[arg-type]
+        exclude={"name", "predictions", "labels"}
+    )
+    assert given == plain
+
+
+def test_the_loop_closed_and_precision_came_back(played: Played) -> None:
+    summary = played.summary
+    assert summary.passed, summary.verdict
+    before, during, after = (part.precision for part in summary.stretches)
+    assert before is not None
+    assert during is not None
+    assert after is not None
+    assert before > 0.9
+    assert during < before - 0.2
+    assert after > before - 0.1
+    confidence = [part.confidence for part in summary.stretches]
+    assert confidence[1] < min(confidence[0], confidence[2])
+    assert summary.seen_after_events is not None
+    assert summary.seen_after_events < 5_000
+
+
+def test_the_topics_tell_one_story_that_can_be_walked_both_ways(played: Played) -> None:
+    found = lineage(played)
+    (request,) = found.requests.values()
+    (candidate,) = found.candidates.values()
+    assert candidate.request == request.id
+    assert candidate.gate is GateOutcome.PASS
+    cause = [v for v in found.verdicts if v.incident == request.incident]
+    assert any(v.id == request.verdict for v in cause)
+    actions = [d.action for d in found.deployments if d.candidate == candidate.id]
+    assert actions[0] is DeploymentAction.STARTED
+    assert DeploymentAction.PROMOTED in actions
+    forward = found.chain(request.verdict)
+    backward = found.chain(f"fraud/{candidate.version}")
+    assert forward is not None
+    assert backward is not None
+    assert forward.candidate == backward.candidate == candidate
+    assert forward.request == backward.request == request
+
+
+def test_weights_rise_in_the_log_and_never_skip_a_step(played: Played) -> None:
+    found = lineage(played)
+    raised = [d.weight_bp for d in found.deployments if d.action in {DeploymentAction.STARTED, DeploymentAction.STEP}]
+    assert raised == [round(step * 10_000) for step in RolloutSettings().steps]
+
+
+def test_registry_log_and_router_name_the_same_champion(played: Played) -> None:
+    from mlflow import MlflowClient
+
+    rollout = lineage(played).rollouts["fraud"]
+    client = MlflowClient(played.config.registry.tracking_uri)
+    assert str(client.get_model_version_by_alias("fraud", CHAMPION_ALIAS).version) == rollout.champion
+    assert rollout.champion != "1"
+    assert rollout.phase is RolloutPhase.STEADY
+    body = get(played.config.serve.port, "/api/v1/status")
+    assert body is not None
+    (served,) = [m for m in json.loads(body)["models"] if m["model"] == "fraud"]
+    assert served["champion"] == rollout.champion
+    tags = client.get_model_version("fraud", rollout.champion).tags
+    assert any(rollout.request == value for value in tags.values())
+
+
+def test_metrics_are_what_prometheus_accepts_and_agree_with_the_log(played: Played, tool: Callable[[str], str]) -> None:
+    promtool = tool("promtool")
+    http = played.config.http
+    pages = {
+        port: get(port, "/metrics") for port in (http.monitor, http.retrain, http.deploy, played.config.serve.port)
+    }
+    for port, page in pages.items():
+        assert page, f"no metrics at port {port}"
+        done = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+    champion = lineage(played).rollouts["fraud"].champion
+    text = (pages[http.deploy] or b"").decode()
+    assert f'stationkeeper_champion_info{{model="fraud",version="{champion}"}} 1.0' in text
+
+
+def test_every_record_is_counted_in_exactly_one_way(played: Played) -> None:
+    body = get(played.config.http.monitor, "/api/v1/status")
+    assert body is not None
+    rows = json.loads(body)["conservation"]
+    assert rows
+    for row in rows:
+        parts = sum(row[name] for name in ("tallied", "late", "duplicate", "rejected", "dropped"))
+        assert row["received"] == parts, row
+    received = sum(row["received"] for row in rows if row["topic"].endswith(".predictions"))
+    assert received == played.summary.events
