@@ -1,221 +1,162 @@
-"""Rows to columns: one pass over each field of a batch, by kind of event."""
+"""Fields to columns: one pass over each field of a batch, by kind of event."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from monitor.columns import (
-    CategoryColumn,
-    Events,
-    FeatureColumn,
-    Integers,
-    Keys,
-    NumberColumn,
-    category_column,
-    number_column,
-)
-from monitor.core.column import Status
+from monitor.columns import CategoryColumn, Events, Integers, Keys, NumberColumn, category_column, number_column
 from monitor.faults import MAX_TEXT
 from monitor.hashing import hash_ids
 from monitor.instants import BAD, parse_instants
 from monitor.mapping import DEFAULT_POSITIVE, Form
-from monitor.rows import ABSENT, RowType
+from monitor.raw import Raw
+from monitor.rows import ABSENT
 from monitor.settings import Kind
 
-Rows = Sequence[Any]
+_EMPTY = " " * (MAX_TEXT + 1)
+Owners = tuple[Integers, tuple[tuple[str, str], ...]]
 
 
-def assemble(
-    row_type: RowType, form: Form, rows: Rows, index: Integers | None, salt: np.uint64, *, clean: bool
-) -> tuple[Events, ...] | None:
+def assemble(raw: Raw, form: Form, rows: Integers | None, salt: np.uint64) -> tuple[Events, ...] | None:
     """Return the events of each kind among rows of the right types, or None if a rule of ``Faults.of`` is broken.
 
-    ``index`` int64[n] are the rows' positions in the batch (None: all in order). ``clean`` says that every row came
-    from the strict pass, so that numeric features hold nothing but numbers and nulls.
+    ``rows`` int64[n] are positions in the batch (None: all in order). O(n), by columns.
     """
-    if not len(rows):
+    if not len(raw):
         return ()
-    if index is None:
-        index = np.arange(len(rows), dtype=np.int64)
+    rows = np.arange(len(raw), dtype=np.int64) if rows is None else rows
+    kinds = raw.fields["kind"]
     if len(form.kinds) == 1:
-        kind = form.kinds[0]
-        found = set(map(row_type.get["kind"], rows))
-        if found - {kind, ABSENT}:
+        if set(kinds) - {form.kinds[0], ABSENT}:
             return None
-        events = _one_kind(row_type, form, kind, rows, index, salt, clean=clean)
+        events = _Assembly(raw, form, form.kinds[0], None).events(rows, salt)
         return None if events is None else (events,)
-    kinds = [row_type.get["kind"](row) for row in rows]
     if set(kinds) - set(form.kinds):
         return None
     out = []
     for kind in form.kinds:
-        chosen = [i for i, one in enumerate(kinds) if one == kind]
-        if not chosen:
+        index = np.array([i for i, one in enumerate(kinds) if one == kind], np.int64)
+        if not len(index):
             continue
-        events = _one_kind(row_type, form, kind, [rows[i] for i in chosen], index[chosen], salt, clean=clean)
+        events = _Assembly(raw, form, kind, index).events(rows[index], salt)
         if events is None:
             return None
         out.append(events)
     return tuple(out)
 
 
-def _one_kind(
-    row_type: RowType, form: Form, kind: Kind, rows: Rows, index: Integers, salt: np.uint64, *, clean: bool
-) -> Events | None:
-    get = row_type.get
-    ids = _texts(get["event_id"], rows, loose=not form.own)
-    if ids is None:
-        return None
-    times = parse_instants(list(map(get["time"], rows)), form.time_unit)
-    if (times == BAD).any():
-        return None
-    owner = _owners(row_type, form, kind, rows)
-    if owner is None:
-        return None
-    weight = _measure(get.get("weight"), rows, lowest=np.nextafter(0, 1))
-    if weight is False:
-        return None
-    events = Events(
-        kind,
-        index,
-        times,
-        hash_ids(ids, salt),
-        owner[0],
-        owner[1],
-        weight=weight,
-        segments=_segments(row_type, form, rows),
-    )
-    if kind == "label":
-        labels = list(map(get["label"], rows))
-        return None if ABSENT in set(map(_identity, labels)) else replace(events, label=category_column(labels, ABSENT))
-    events = replace(events, features=_features(row_type, rows, clean=clean))
-    return _with_prediction(row_type, form, rows, events) if kind == "prediction" else events
+class _Assembly:
+    """The rows of one kind of a batch (``index`` None: all of them) on their way to columns."""
 
+    def __init__(self, raw: Raw, form: Form, kind: Kind, index: Integers | None) -> None:
+        self._raw, self._form, self._kind, self._index = raw, form, kind, index
+        self._n = len(raw) if index is None else len(index)
 
-def _identity(value: object) -> object:
-    return value if value is ABSENT else None
-
-
-def _texts(get: Callable[[Any], Any], rows: Rows, *, loose: bool) -> list[str] | None:
-    values = list(map(get, rows))
-    kinds = set(map(type, values))
-    if kinds != {str}:
-        if not loose or not kinds <= {str, int}:
+    def events(self, rows: Integers, salt: np.uint64) -> Events | None:
+        """Return the columns, or None where a rule is broken."""
+        kind = self._kind
+        ids = self._ids()
+        if ids is None:
             return None
-        values = list(map(str, values))
-    longest, shortest = max(map(len, values)), min(map(len, values))
-    return values if shortest >= 1 and longest <= MAX_TEXT else None
-
-
-def _owners(
-    row_type: RowType, form: Form, kind: Kind, rows: Rows
-) -> tuple[Integers, tuple[tuple[str, str], ...]] | None:
-    """(model, version) of each row as codes; labels and features may lack a version."""
-    models, model_code = _codes(row_type.get.get("model"), rows, form.model)
-    if any(model not in form.models for model in models):
-        return None
-    versions, version_code = _codes(None if kind == "label" else row_type.get.get("version"), rows, form.version or "")
-    if any(len(version) > MAX_TEXT or (kind == "prediction" and not version) for version in versions):
-        return None
-    if len(models) == 1:
-        return version_code, tuple((models[0], version) for version in versions)
-    pairs = model_code * len(versions) + version_code
-    distinct, owner = np.unique(pairs, return_inverse=True)
-    width = len(versions)
-    return owner.reshape(-1), tuple((models[pair // width], versions[pair % width]) for pair in distinct.tolist())
-
-
-def _codes(get: Callable[[Any], Any] | None, rows: Rows, constant: str | None) -> tuple[tuple[str, ...], Integers]:
-    if get is None:
-        return (constant or "",), np.zeros(len(rows), np.int64)
-    values = list(map(get, rows))
-    first = values[0]
-    if isinstance(first, str) and values.count(first) == len(values):
-        return (first,), np.zeros(len(rows), np.int64)
-    keys = Keys()
-    texts = ["" if value is None or value is ABSENT else str(value) for value in values]
-    codes = np.fromiter(map(keys.__getitem__, texts), np.int64, len(rows))
-    return tuple(keys), codes
-
-
-def _measure(get: Callable[[Any], Any] | None, rows: Rows, lowest: float) -> Any:
-    """A column of numbers with NaN where there is none; None if there is none at all, False if one is below."""
-    if get is None:
-        return None
-    values = np.fromiter(map(get, rows), np.float64, len(rows))
-    if np.isnan(values).all():
-        return None
-    return False if (values < lowest).any() else values
-
-
-def _segments(row_type: RowType, form: Form, rows: Rows) -> dict[str, CategoryColumn]:
-    n = len(rows)
-    found: dict[str, CategoryColumn] = {
-        name: CategoryColumn(np.zeros(n, np.int64), (value,)) for name, value in form.segment.items()
-    }
-    get = row_type.get.get("segment")
-    if get is None:
-        return found
-    values = list(map(get, rows))
-    if values.count(None) == n:
-        return found
-    names = {name for value in values if value for name in value}
-    for name in sorted(names):
-        found[name] = category_column([ABSENT if not v else v.get(name, ABSENT) for v in values], ABSENT)
-    return found
-
-
-def _features(row_type: RowType, rows: Rows, *, clean: bool) -> dict[str, FeatureColumn]:
-    n = len(rows)
-    found: dict[str, FeatureColumn] = {}
-    for name, get in row_type.feature.items():
-        if name not in row_type.numeric:
-            found[name] = category_column(list(map(get, rows)), ABSENT)
-            continue
-        if clean:
-            values = np.fromiter(map(get, rows), np.float64, n)
-            missing = np.isnan(values)
-            if not missing.any():
-                found[name] = NumberColumn(values)
-                continue
-            status = np.zeros(n, np.int8)
-            rest = np.flatnonzero(missing).tolist()
-            status[rest] = [Status.NULL if get(rows[i]) is None else Status.ABSENT for i in rest]
-            found[name] = NumberColumn(values, status)
-            continue
-        found[name] = number_column([_absent_nan(get(row)) for row in rows], ABSENT)
-    return found
-
-
-def _absent_nan(value: Any) -> Any:
-    return ABSENT if isinstance(value, float) and np.isnan(value) else value
-
-
-def _with_prediction(row_type: RowType, form: Form, rows: Rows, events: Events) -> Events | None:
-    n = len(rows)
-    latency = _measure(row_type.get.get("latency_ms"), rows, lowest=0.0)
-    if latency is False:
-        return None
-    values = list(map(row_type.get["prediction"], rows))
-    kinds = set(map(type, values))
-    if dict in kinds:
-        if any(isinstance(v, dict) and not all(0.0 <= share <= 1.0 for share in v.values()) for v in values):
+        times = parse_instants(self._field("time"), self._form.time_unit)
+        if (times == BAD).any():
             return None
-        positive = [form.positive.get(model, DEFAULT_POSITIVE) for model, _ in events.owners]
-        values = [
-            _from_shares(v, positive[owner]) if isinstance(v, dict) else v
-            for v, owner in zip(values, events.owner.tolist(), strict=True)
-        ]
+        owners = self._owners()
+        weight = self._measure("weight", lowest=np.nextafter(0, 1))
+        latency = self._measure("latency_ms", lowest=0.0) if kind == "prediction" else None
+        if owners is None or weight is False or latency is False:
+            return None
+        hashed = hash_ids(ids, salt)
+        events = Events(kind, rows, times, hashed, *owners, weight=weight, latency=latency, segments=self._segments())
+        if kind == "label":
+            labels = self._field("label")
+            if type(ABSENT) in set(map(type, labels)):
+                return None
+            return replace(events, label=category_column(labels, ABSENT))
+        events = replace(events, features=self._raw.features(self._index))
+        return self._with_prediction(events) if kind == "prediction" else events
+
+    def _field(self, name: str) -> list[Any]:
+        return self._raw.list_of(self._raw.fields[name], self._index)
+
+    def _optional(self, name: str) -> list[Any] | None:
+        return self._field(name) if name in self._raw.fields else None
+
+    def _ids(self) -> list[str] | None:
+        values = self._field("event_id")
         kinds = set(map(type, values))
-    if kinds <= {float, int, bool}:
-        score = np.fromiter(values, np.float64, n)
-        return replace(events, prediction=NumberColumn(score), latency=latency)
-    if str in kinds:
-        return replace(events, prediction=category_column(values, ABSENT), latency=latency)
-    column = number_column(values, ABSENT)
-    return replace(events, prediction=column, latency=latency)
+        if kinds != {str}:
+            if self._form.own or not kinds <= {str, int}:
+                return None
+            values = list(map(str, values))
+        return values if min(map(len, values)) >= 1 and max(map(len, values)) <= MAX_TEXT else None
+
+    def _owners(self) -> Owners | None:
+        """(model, version) of each row as codes; labels and features may lack a version."""
+        form = self._form
+        models, model_code = self._codes("model", form.model)
+        if any(model not in form.models for model in models):
+            return None
+        versions, version_code = self._codes("version" if self._kind != "label" else "", form.version)
+        if any(len(v) > MAX_TEXT or (self._kind == "prediction" and not v) for v in versions):
+            return None
+        if len(models) == 1:
+            return version_code, tuple((models[0], version) for version in versions)
+        width = len(versions)
+        distinct, owner = np.unique(model_code * width + version_code, return_inverse=True)
+        return owner.reshape(-1), tuple((models[pair // width], versions[pair % width]) for pair in distinct.tolist())
+
+    def _codes(self, name: str, constant: str | None) -> tuple[tuple[str, ...], Integers]:
+        """Distinct texts and codes; what is absent is "", what is empty is longer than any text may be."""
+        values = self._optional(name)
+        if values is None:
+            return (constant or "",), np.zeros(self._n, np.int64)
+        first = values[0]
+        if isinstance(first, str) and first and values.count(first) == len(values):
+            return (first,), np.zeros(self._n, np.int64)
+        keys = Keys()
+        texts = ["" if value is None or value is ABSENT else str(value) or _EMPTY for value in values]
+        codes = np.fromiter(map(keys.__getitem__, texts), np.int64, self._n)
+        return tuple(keys), codes
+
+    def _measure(self, name: str, lowest: float) -> Any:
+        """A column of numbers with NaN where there is none; None if there is none at all, False if one is below."""
+        values = self._optional(name)
+        if values is None:
+            return None
+        numbers = np.fromiter(values, np.float64, self._n)
+        if np.isnan(numbers).all():
+            return None
+        return False if (numbers < lowest).any() else numbers
+
+    def _segments(self) -> dict[str, CategoryColumn]:
+        constant = self._form.segment.items()
+        found = {name: CategoryColumn(np.zeros(self._n, np.int64), (value,)) for name, value in constant}
+        values = self._optional("segment")
+        if values is None or values.count(None) == self._n:
+            return found
+        for name in sorted({name for value in values if value for name in value}):
+            found[name] = category_column([ABSENT if not v else v.get(name, ABSENT) for v in values], ABSENT)
+        return found
+
+    def _with_prediction(self, events: Events) -> Events | None:
+        values: Sequence[Any] = self._field("prediction")
+        kinds = set(map(type, values))
+        if dict in kinds:
+            if any(isinstance(v, dict) and not all(0.0 <= share <= 1.0 for share in v.values()) for v in values):
+                return None
+            positive = [self._form.positive.get(model, DEFAULT_POSITIVE) for model, _ in events.owners]
+            values = [
+                _from_shares(v, positive[owner]) if isinstance(v, dict) else v
+                for v, owner in zip(values, events.owner.tolist(), strict=True)
+            ]
+            kinds = set(map(type, values))
+        if kinds <= {float, int, bool}:
+            return replace(events, prediction=NumberColumn(np.fromiter(values, np.float64, self._n)))
+        make = category_column if str in kinds else number_column
+        return replace(events, prediction=make(values, ABSENT))
 
 
 def _from_shares(shares: dict[str, float], positive: str) -> float | str | None:

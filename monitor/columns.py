@@ -26,6 +26,9 @@ class NumberColumn:
     values: Floats
     status: npt.NDArray[np.int8] | None = None
 
+    def __len__(self) -> int:
+        return len(self.values)
+
     def core(self, expected: str) -> Column:
         """Return the column as the core counts it."""
         return Numbers(self.values, self.status)

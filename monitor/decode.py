@@ -13,6 +13,7 @@ from monitor.assemble import assemble
 from monitor.columns import Events, Rejection
 from monitor.faults import Faults
 from monitor.mapping import Form
+from monitor.raw import CHUNK, Raw
 from monitor.rows import NotAnObject, row_type
 
 
@@ -59,9 +60,9 @@ class JsonDecoder:
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Return the events and rejections of a batch. O(bytes)."""
-        rows = self._strict(values)
-        if rows is not None:
-            events = assemble(self._row, self.form, rows, None, self._salt, clean=True)
+        raw = self._strict(values)
+        if raw is not None:
+            events = assemble(raw, self.form, None, self._salt)
             if events is not None:
                 return Decoded(events, ())
         return self.one_by_one(values)
@@ -79,22 +80,26 @@ class JsonDecoder:
                 index.append(i)
             else:
                 rejected.append(Rejection(i, *fault))
-        events = assemble(self._row, self.form, kept, np.array(index, np.int64), self._salt, clean=False)
+        raw = Raw(self._row)
+        raw.add_odd(kept)
+        events = assemble(raw, self.form, np.array(index, np.int64), self._salt)
         if events is None:
             raise AssertionError("a record without a fault could not be put into columns")
         return Decoded(events, tuple(rejected))
 
-    def _strict(self, values: Sequence[bytes | None]) -> list[Any] | None:
-        """Rows of the whole batch, or None if any record is not plainly good."""
+    def _strict(self, values: Sequence[bytes | None]) -> Raw | None:
+        """The fields of the whole batch, or None if any record is not plainly good."""
+        raw = Raw(self._row)
         try:
-            text = b"\n".join(values)  # type: ignore[arg-type]
-            if not text.isascii():
-                text.decode()
             if max(map(len, values), default=0) > self._suspicious:  # type: ignore[arg-type]
                 return None
-            return list(map(self._row.decode, values))  # type: ignore[arg-type]
+            if not all(map(bytes.isascii, values)):  # type: ignore[arg-type]
+                b"\n".join(values).decode()  # type: ignore[arg-type]
+            for first in range(0, len(values), CHUNK):
+                raw.add(list(map(self._row.decode, values[first : first + CHUNK])))  # type: ignore[arg-type]
         except (TypeError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError):
             return None
+        return raw
 
     def _examine(self, value: bytes | None) -> Any:
         """A row, or the code and detail of what is wrong with the record."""

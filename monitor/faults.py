@@ -7,7 +7,7 @@ from typing import Any
 from contracts.codes import DeadLetterCode as Code
 from monitor.instants import parse_instant
 from monitor.mapping import Form
-from monitor.rows import ABSENT, RowType
+from monitor.rows import ABSENT, NAN, RowType
 
 MAX_TEXT = 512
 Fault = tuple[Code, str]
@@ -60,7 +60,7 @@ class Faults:
         """Return the first field whose type the contract does not allow (for rows that were not read strictly)."""
         for name, get in row_type.get.items():
             value = get(row)
-            if value is ABSENT:
+            if value is ABSENT or value is NAN:
                 continue
             if _ALLOWED[name](value):
                 if name in _FINITE and not _finite(value):

@@ -1,6 +1,6 @@
 """Row types made for one topic: structures that hold just the fields that are read, so the rest costs nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -43,6 +43,9 @@ _ONLY = {name for names in _BY_KIND.values() for name in names}
 class RowType:
     """A row's structure and how to reach each field and feature in it; ``numeric`` features default to NaN.
 
+    ``inner`` splits the way to a feature in two: to the object that holds it (one getter for all features of that
+    object) and from there; None for a feature of the row itself.
+
     ``decode`` reads one record strictly: it raises ``msgspec.MsgspecError`` (and ``RecursionError`` for JSON too deep)
     for anything but an object with the declared types. ``build`` makes a row of an object without checking the fields'
     types; it raises ``NotAnObject`` where a path runs through something else.
@@ -52,6 +55,7 @@ class RowType:
     build: Callable[[Mapping[str, Any]], Any]
     get: Mapping[str, Callable[[Any], Any]]
     feature: Mapping[str, Callable[[Any], Any]]
+    inner: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]] | None]
     numeric: frozenset[str]
 
 
@@ -82,7 +86,26 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
             _branch(tree, root)
     structure, build = _structure(tree, nullable=not form.own)
     decode = msgspec.json.Decoder(structure).decode
-    return RowType(decode, build, get, getters, frozenset(name for name in getters if features[name]))
+    inner = _inner(form, tree, getters)
+    return RowType(decode, build, get, getters, inner, frozenset(name for name in getters if features[name]))
+
+
+def _inner(
+    form: Form, tree: dict[str, Any], names: Collection[str]
+) -> dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]] | None]:
+    holders: dict[PathKeys, Callable[[Any], Any]] = {}
+    found: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]] | None] = {}
+    for name in names:
+        path = form.feature_path(name) or ()
+        if len(path) < 2:
+            found[name] = None
+            continue
+        holder = holders.setdefault(path[:-1], _getter(tree, path[:-1]))
+        branch: Any = tree
+        for key in path[:-1]:
+            branch = branch[key]
+        found[name] = (holder, attrgetter(f"f{list(branch).index(path[-1])}"))
+    return found
 
 
 def _branch(tree: dict[str, Any], path: PathKeys) -> dict[str, Any]:

@@ -137,17 +137,21 @@ class Tally:
             return
         state.at_end, state.end_since = False, None
         self._touched.add(batch.partition)
-        if self._learned != self.references.epoch:
-            for topic, form in self.forms.items():
-                self._decoders[topic].learn(self.references.features(form.models))
-            self._learned = self.references.epoch
-        decoded = self._decoders[batch.partition.topic].decode(batch.values)
+        decoded = self.decoder(batch.partition.topic).decode(batch.values)
         rejected = list(decoded.rejected)
         for events in decoded.events:
             rejected += self._take(state, batch, events)
         state.received += len(batch)
         state.outcomes[Outcome.REJECTED] += len(rejected)
         self._reject(state, batch, rejected)
+
+    def decoder(self, topic: str) -> Decoder:
+        """Return the decoder of an input topic, which knows the features of the references seen so far."""
+        if self._learned != self.references.epoch:
+            for name, form in self.forms.items():
+                self._decoders[name].learn(self.references.features(form.models))
+            self._learned = self.references.epoch
+        return self._decoders[topic]
 
     def _take(self, state: PartitionState, batch: Batch, events: Events) -> list[Rejection]:
         """Count the events of one kind; returns those whose time lies in the future."""

@@ -24,6 +24,7 @@ QUALITY = ("absent", "null", "wrong_type", "not_finite", "unseen", "below", "abo
 """The quality counters beside the cells of every subject, in the order of the layout."""
 
 _CACHE = 65_536
+_SORTED_FROM = 1_024
 _TRUE = {"true": 1, "1": 1, "True": 1, "false": 0, "0": 0, "False": 0}
 
 
@@ -67,6 +68,27 @@ class NumericCells:
         if isinstance(column, Categories):
             column = _as_numbers(column)
         out = np.zeros((groups, self.width), np.int64)
+        values = column.values
+        if column.status is None and len(values) >= _SORTED_FROM * groups:
+            return self._tally_sorted(values, group, groups, out)
+        return self._tally_by_search(column, group, groups, out)
+
+    def _tally_sorted(self, values: Floats, group: Integers, groups: int, out: Counts) -> Counts:
+        """Count large groups by sorting: sorting a value is cheaper than searching its cell."""
+        for g in range(groups):
+            mine = np.sort(values if groups == 1 else values[group == g])
+            if len(mine) and not (np.isfinite(mine[0]) and np.isfinite(mine[-1])):
+                return self._tally_by_search(Numbers(values), group, groups, np.zeros_like(out))
+            ends = np.searchsorted(mine, self.edges, side="right")
+            out[g, : self.count - 1] = np.diff(ends, prepend=0, append=len(mine))
+            below, above = np.searchsorted(mine, self.low, "left"), np.searchsorted(mine, self.high, "right")
+            out[g, self.count + 5], out[g, self.count + 6] = below, len(mine) - above
+            outside = np.concatenate([mine[:below], mine[above:]])
+            if len(outside):
+                out[g, self.count + len(QUALITY) :] = np.bincount(octave(outside), minlength=OCTAVES)
+        return out
+
+    def _tally_by_search(self, column: Numbers, group: Integers, groups: int, out: Counts) -> Counts:
         values = column.values
         usable = np.isfinite(values)
         flags: dict[int, npt.NDArray[np.bool_]] = {}

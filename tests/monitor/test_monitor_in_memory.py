@@ -133,7 +133,7 @@ def test_labels_meet_their_predictions_whatever_comes_first() -> None:
     rig.turn()
     outcomes = [r for r in rig.records(TOPICS.panes.name) if isinstance(r, OutcomeDelta)]
     assert sum(o.rows for o in outcomes) == 1_000
-    confusion = sum(np.frombuffer(o.confusion, "<i8") for o in outcomes)
+    confusion = np.sum([np.frombuffer(o.confusion, "<i8") for o in outcomes], axis=0)
     score = np.array([json.loads(value)["prediction"] for value in predictions(120, 50)[:1_000]])
     truth = np.arange(1_000) % 5 == 0
     said = score >= 0.5
