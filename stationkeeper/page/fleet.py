@@ -138,7 +138,20 @@ def _roles(fleet: FleetStatus) -> Html:
         )
         for role in fleet["roles"]
     ]
-    return table("Roles", ("Role", "State", "Records to read", "Last turn", "Why not"), rows)
+    more = [
+        tag("details", tag("summary", f"More about {role['role']}"), _detail(role["role"], role["detail"]))
+        for role in fleet["roles"]
+        if role.get("detail")
+    ]
+    return tag("div", table("Roles", ("Role", "State", "Records to read", "Last turn", "Why not"), rows), more)
+
+
+def _detail(role: str, detail: Mapping[str, object]) -> Html:
+    """Return a role's own counts as a table; names of programs become words."""
+    rows = [
+        (name.replace("_", " "), integer(value) if type(value) is int else str(value)) for name, value in detail.items()
+    ]
+    return table(f"What {role} counts", ("What", "Value"), rows, class_="numbers")
 
 
 def _role_words(live: bool, ready: bool) -> str:

@@ -31,7 +31,7 @@ _OF_STAGE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
     """Where a model is in the loop: the lit node, whether it is stuck or waits for data there, and a sentence."""
 
@@ -71,36 +71,34 @@ def position(model: ModelStatus, fleet: FleetStatus) -> Position:
     if rollout is not None and rollout["phase"] in {"canary", "hold", "awaiting_approval"}:
         weight = f"Version {rollout.get('canary', '?')} gets {percent(rollout['weight_bp'] / 10_000)} of the traffic"
         held = {"hold": "; held", "awaiting_approval": "; waiting for a person's approval"}.get(rollout["phase"], "")
-        return Position(
-            "canary", f"{weight}{held}. {sentence(rollout['reason'])}", stopped=bool(held), since=rollout["since"]
-        )
+        told = f"{weight}{held}. {sentence(rollout['reason'])}"
+        return Position(node="canary", sentence=told, stopped=bool(held), since=rollout["since"])
     if rollout is not None and rollout["phase"] == "probation":
         told = f"Version {rollout['champion']} was promoted; its cure is being checked. {sentence(rollout['reason'])}"
-        return Position("check", told, since=rollout["since"])
+        return Position(node="check", sentence=told, since=rollout["since"])
     if request is not None and request["stage"] != "done":
-        return Position(
-            _OF_STAGE[request["stage"]], sentence(request["reason"]), request["stage"] == "waiting", request["created"]
-        )
+        held_up = request["stage"] == "waiting"
+        told = sentence(request["reason"])
+        return Position(node=_OF_STAGE[request["stage"]], sentence=told, stopped=held_up, since=request["created"])
     if incidents:
         return _without_request(incidents[0], request)
     if model["state"] == "unknown":
-        return Position("watch", f"Not able to watch yet. {sentence(model['reason'])}", waiting=True)
-    return Position("watch", "Watching; nothing is being repaired.")
+        return Position(node="watch", sentence=f"Not able to watch yet. {sentence(model['reason'])}", waiting=True)
+    return Position(node="watch", sentence="Watching; nothing is being repaired.")
 
 
 def _without_request(incident: IncidentStatus, request: RequestStatus | None) -> Position:
     if request is not None and request["id"] == incident.get("request"):
         ended = OUTCOME_WORDS.get(request.get("outcome", ""), "ended")
         node = "gate" if "gate" in request else "request"
-        return Position(
-            node, sentence(f"The retrain request {ended}: {request['reason']}"), stopped=True, since=request["created"]
-        )
+        told = sentence(f"The retrain request {ended}: {request['reason']}")
+        return Position(node=node, sentence=told, stopped=True, since=request["created"])
     outcome = incident.get("request_outcome")
     if outcome is None:
         told = sentence(incident.get("request_reason", "No retrain was asked for"))
-        return Position("decide", told, stopped=True, since=incident["opened"])
+        return Position(node="decide", sentence=told, stopped=True, since=incident["opened"])
     told = f"The retrain request was {OUTCOME_WORDS[outcome]}. {why(incident.get('request_reason', ''), outcome)}"
-    return Position("request", told.strip(), stopped=outcome != "published", since=incident["opened"])
+    return Position(node="request", sentence=told.strip(), stopped=outcome != "published", since=incident["opened"])
 
 
 def _lit_state(where: Position) -> NodeState:

@@ -1,5 +1,6 @@
 """The plots of a subject and of a measure: course over time, distribution against reference, performance."""
 
+import math
 from collections.abc import Sequence
 
 from contracts.model_status import Cells, IncidentStatus, PerformanceStatus, SubjectStatus
@@ -86,7 +87,7 @@ def distribution_plot(cells: Cells, rows: int) -> Html:
     gaps = [w - r for r, w in zip(reference, window, strict=True)]
     most = max(range(len(gaps)), key=lambda i: abs(gaps[i]))
     said = (
-        f"{cells['labels'][most]}: {percent(reference[most])} in the reference, {percent(window[most])} now "
+        f"{_cell(cells, most)}: {percent(reference[most])} in the reference, {percent(window[most])} now "
         f"({plural(rows, 'row')})."
     )
     keys = legend(("ref", "reference"), ("now", "now"))
@@ -97,6 +98,14 @@ def distribution_plot(cells: Cells, rows: int) -> Html:
     height = TOP + _ROW * len(order) + 6
     drawing = _bars([cells["labels"][i] for i in order], [reference[i] for i in order], [window[i] for i in order])
     return figure("Distribution, most changed first", said, drawing, height=height, legend=keys)
+
+
+def _cell(cells: Cells, index: int) -> str:
+    """Return a cell's name; a numeric cell of one value only (an atom of the reference) is named by that value."""
+    edges = cells.get("edges", [])
+    if index + 1 < len(edges) and edges[index] == math.nextafter(edges[index + 1], -math.inf):
+        return f"exactly {number(edges[index + 1])}"
+    return cells["labels"][index]
 
 
 def _shares(counts: Sequence[int]) -> list[float]:

@@ -35,6 +35,8 @@ OUTCOME_WORDS = {
     "candidate": "gave a candidate",
 }
 DISTANCE_WORDS = {"psi": "PSI", "js": "Jensen-Shannon", "wasserstein": "Wasserstein", "ks": "Kolmogorov-Smirnov"}
+# Below this a number is the next float to zero, the lower edge of a cell that holds zero alone.
+TINY = 1e-300
 _UNITS = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"))
 
 
@@ -77,7 +79,9 @@ def number(value: float | None, digits: int = 3) -> str:
     """Return a number to ``digits`` significant digits, without exponents where they do not help."""
     if value is None:
         return "–"
-    if value != 0 and not 1e-4 <= abs(value) < 1e7:
+    if abs(value) < TINY:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e7:
         return f"{value:.{digits - 1}e}"
     if abs(value) >= 10 ** (digits - 1):
         return integer(value)

@@ -406,6 +406,7 @@ def canary_moment() -> list[Role]:
         Role(
             "retrain", retrain("done"), ready=False, reasons=["the registry at http://localhost:5000 does not answer"]
         ),
+        Role("join", {"role": "join", "detail": {"paired": 7_731, "waiting_labels": 12}}),
         Role("deploy", deploy()),
     ]
 

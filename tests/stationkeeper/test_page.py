@@ -12,7 +12,7 @@ from stationkeeper.fleet import own_status
 from stationkeeper.page.axes import ticks
 from stationkeeper.page.fleet import conservation_block, fleet_page, headline
 from stationkeeper.page.incident import history
-from stationkeeper.page.loop import position
+from stationkeeper.page.loop import loop_picture, position
 from stationkeeper.page.markup import Html, tag, text
 from stationkeeper.page.model import model_page
 from stationkeeper.page.plots import course_plot, distribution_plot, performance_plot
@@ -69,7 +69,9 @@ def test_the_lit_stage_follows_the_records(retrain: Any, deploy: Any, node: str,
         rollouts=deploy["rollouts"] if deploy else [],
     )
     where = position(model, fleet)
-    assert (where.node, where.stopped) == (node, stopped)
+    assert (where.node, where.stopped, where.waiting) == (node, stopped, False)
+    lit = "stopped" if stopped else "current"
+    assert f'class="node {lit} {node}"' in loop_picture(where)
 
 
 def test_a_steady_model_is_watched_an_unknown_one_waits_and_a_refused_request_stops() -> None:
@@ -114,6 +116,13 @@ def test_plots_stand_empty_and_single_points() -> None:
     assert "No closed window" in course_plot(subject, None)
     subject["series"]["ratio"] = [0.5]
     assert "<circle" in course_plot(subject, None)
+    atom: Any = {
+        "labels": ["-4.9e-324 to 0", "missing"],
+        "reference": [9, 1],
+        "window": [1, 1],
+        "edges": [-5e-324, 0.0],
+    }
+    assert "exactly 0: 90\u00a0%" in distribution_plot(atom, 2)
     assert "<svg" in distribution_plot({"labels": ["a"], "reference": [0], "window": [0]}, 0)
     measure: Any = story.performance(story.SEEN, fell=False)[0]
     measure["series"] = {"time": [story.START], "real": [None]}

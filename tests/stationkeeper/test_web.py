@@ -17,7 +17,7 @@ def served(roles: list[story.Role]) -> WebServer:
 
 def test_the_api_answers_what_the_roles_know(canary_url: str) -> None:
     status = httpx.get(f"{canary_url}/api/v1/status").json()
-    assert {r["role"] for r in status["roles"]} == {"tally", "judge", "retrain", "deploy"}
+    assert {r["role"] for r in status["roles"]} == {"tally", "join", "judge", "retrain", "deploy"}
     assert all("cells" not in s for m in status["models"] for s in m["subjects"])
     model = httpx.get(f"{canary_url}/api/v1/models/fraud").json()
     assert model["subjects"][0]["cells"]["window"]
