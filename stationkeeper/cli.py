@@ -5,8 +5,7 @@ configuration; 3 no evidence (gate); 4 a broker, registry or target could not be
 """
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import typer
 
@@ -26,28 +25,23 @@ deployments = typer.Typer(no_args_is_help=True, help="List rollouts; adopt, appr
 requests = typer.Typer(no_args_is_help=True, help="List retrain requests; approve or reject them.")
 dead_letters = typer.Typer(no_args_is_help=True, help="List rejected records by code, show one, replay them.")
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", "-c", help="Configuration file (YAML).", envvar="STATIONKEEPER_CONFIG", show_default=False
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+VERBS: tuple[Callable[..., Any], ...] = (
+    *(loop.demo, loop.up, loop.monitor, loop.retrain, loop.deploy, loop.serve, loop.broker),
+    *(data.init, data.profile, data.backtest, data.explain, data.report, data.verify, data.dump),
+    *(operate.check, operate.gate),
+)
+GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., Any]]]] = {
+    "deployments": (deployments, operate.DEPLOYMENT_VERBS),
+    "requests": (requests, operate.REQUEST_VERBS),
+    "dead-letters": (dead_letters, operate.DEAD_LETTER_VERBS),
+}
 
-for verb in (loop.demo, loop.up, loop.monitor, loop.retrain, loop.deploy, loop.serve, loop.broker):
+for verb in VERBS:
     app.command(verb.__name__)(verb)
-for verb in (data.init, data.profile, data.backtest, data.explain, data.report, data.verify, data.dump):
-    app.command(verb.__name__)(verb)
-for verb in (operate.check, operate.gate):
-    app.command(verb.__name__)(verb)
-for group, name, verbs in (
-    (deployments, "deployments", operate.DEPLOYMENT_VERBS),
-    (requests, "requests", operate.REQUEST_VERBS),
-    (dead_letters, "dead-letters", operate.DEAD_LETTER_VERBS),
-):
-    for verb_name, function in verbs.items():
+for group_name, (group, group_verbs) in GROUPS.items():
+    for verb_name, function in group_verbs.items():
         group.command(verb_name)(function)
-    app.add_typer(group, name=name)
+    app.add_typer(group, name=group_name)
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ class Mapped:
         if record is None:
             return None
         form = self._form
-        event = {name: _at(record, form.paths[name]) for name in _PLAIN if name in form.paths}
+        event = {name: value_at(record, form.paths[name]) for name in _PLAIN if name in form.paths}
         event = {name: found for name, found in event.items() if found is not None}
         if form.model is not None:
             event["model"] = form.model
@@ -45,9 +45,9 @@ class Mapped:
         if len(form.kinds) == 1:
             event["kind"] = form.kinds[0]
         if isinstance(form.features, Mapping):
-            event["features"] = {name: _at(record, path) for name, path in form.features.items()}
+            event["features"] = {name: value_at(record, path) for name, path in form.features.items()}
         else:
-            event["features"] = _at(record, form.features) or {}
+            event["features"] = value_at(record, form.features) or {}
         time = event.get("time")
         if isinstance(time, int | float) and form.time_unit in _TO_MS:
             event["time"] = round(time * _TO_MS[form.time_unit])
@@ -56,7 +56,8 @@ class Mapped:
         return event
 
 
-def _at(record: Any, path: tuple[str, ...]) -> Any:
+def value_at(record: Any, path: tuple[str, ...]) -> Any:
+    """Return what lies at a path of object keys, None where the path ends early."""
     for key in path:
         if not isinstance(record, Mapping):
             return None

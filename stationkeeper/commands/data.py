@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -103,7 +103,7 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
     from stationkeeper.power_card import show_power_card
 
     frame = pl.read_parquet(file) if file.suffix.lower() == ".parquet" else pl.read_csv(file, try_parse_dates=True)
-    options = {
+    options: dict[str, Any] = {
         "model": model,
         "version": version,
         "time": time,

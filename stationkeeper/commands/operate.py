@@ -1,5 +1,6 @@
 """Verbs for the person on call: what is asked, what is rolled out, what was rejected, and is the set-up sound."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -224,12 +225,16 @@ def rejected(config: ConfigOption = None, json: JsonOption = False) -> None:
         print_rows(rows, ("topic", "code", "count", "newest", "detail"), empty="no record was rejected")
 
 
-REQUEST_VERBS = {"list": list_requests, "approve": approve_request, "reject": reject_request}
-DEPLOYMENT_VERBS = {
+REQUEST_VERBS: dict[str, Callable[..., Any]] = {
+    "list": list_requests,
+    "approve": approve_request,
+    "reject": reject_request,
+}
+DEPLOYMENT_VERBS: dict[str, Callable[..., Any]] = {
     "list": list_deployments,
     "adopt": adopt,
     "approve": approve_deployment,
     "reject": reject_deployment,
     "roll-back": roll_back,
 }
-DEAD_LETTER_VERBS = {"list": rejected}
+DEAD_LETTER_VERBS: dict[str, Callable[..., Any]] = {"list": rejected}
