@@ -169,7 +169,7 @@ def _guessed(decoder: JsonDecoder, batch: Batch) -> dict[str, bool]:
 
 def _lines(events: Events) -> Iterator[str]:
     for row in range(len(events)):
-        features = {}
+        features: dict[str, Any] = {}
         for name, column in events.features.items():
             if isinstance(column, CategoryColumn):
                 code = int(column.codes[row])
