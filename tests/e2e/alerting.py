@@ -109,8 +109,12 @@ class Alerting:
             "--enable-feature=exemplar-storage",
             "--rules.alert.resend-delay=1s",
         )
-        wait_for("Alertmanager", lambda: _answers(f"http://127.0.0.1:{manager_port}/-/ready"))
-        wait_for("Prometheus", lambda: _answers(f"http://127.0.0.1:{self._port}/-/ready"))
+        try:
+            wait_for("Alertmanager", lambda: _answers(f"http://127.0.0.1:{manager_port}/-/ready"))
+            wait_for("Prometheus", lambda: _answers(f"http://127.0.0.1:{self._port}/-/ready"))
+        except AssertionError as error:
+            self.close()
+            raise AssertionError(f"{error}\n{self.logs()}") from None
 
     def _write(self, name: str, content: Any) -> None:
         (self._folder / name).write_text(yaml.safe_dump(content), encoding="utf-8")
