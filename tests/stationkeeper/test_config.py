@@ -1,0 +1,81 @@
+"""The configuration: nearest right names, the environment over the file, secrets never shown."""
+
+from pathlib import Path
+
+import pytest
+
+from stationkeeper.config import Config, ConfigError, load
+
+MODEL = {"predictions": "fraud.predictions"}
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "stationkeeper.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_misspelt_key_names_the_nearest_right_one() -> None:
+    with pytest.raises(
+        ConfigError, match=r"models\.fraud\.false_page: unknown key 'false_page'; did you mean 'false_pages'"
+    ):
+        Config.parse({"models": {"fraud": {**MODEL, "false_page": "1 per 30 days"}}})
+
+
+def test_a_misspelt_nested_key_is_found_too() -> None:
+    with pytest.raises(ConfigError, match=r"kafka\.bootstap: unknown key 'bootstap'; did you mean 'bootstrap'"):
+        Config.parse({"kafka": {"bootstap": "b:9092"}})
+
+
+def test_every_problem_is_listed_with_its_path_and_value() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.parse({"clock": "sun", "models": {"fraud": {**MODEL, "pane": "often"}}})
+    text = str(caught.value)
+    assert "2 problem(s)" in text
+    assert "clock: Input should be 'wall' or 'stream' (found 'sun')" in text
+    assert "models.fraud.pane" in text
+    assert "'often' is not a duration" in text
+
+
+def test_the_environment_overrides_one_key_and_leaves_its_neighbours(tmp_path: Path) -> None:
+    path = written(tmp_path, "kafka: {bootstrap: a:1, prefix: mine}\n")
+    config = load(path, {"STATIONKEEPER__KAFKA__BOOTSTRAP": "b:2"})
+    assert (config.kafka.bootstrap, config.kafka.prefix) == ("b:2", "mine")
+    assert load(path, {"STATIONKEEPER_KAFKA": "c:3"}).kafka.bootstrap == "c:3"
+
+
+def test_a_misspelt_variable_is_an_error_and_not_a_silence() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'bootstrap'"):
+        load(None, {"STATIONKEEPER__KAFKA__BOOTSTRP": "b:2"})
+
+
+def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="line 2: the key 'clock' is written twice"):
+        load(written(tmp_path, "clock: wall\nclock: stream\n"), {})
+
+
+def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"cannot read .*nowhere.yaml: No such file or directory; give --config FILE or run init"
+    ):
+        load(tmp_path / "nowhere.yaml", {})
+
+
+def test_broken_yaml_and_a_list_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not YAML"):
+        load(written(tmp_path, "a: [1"), {})
+    with pytest.raises(ConfigError, match="holds a list"):
+        load(written(tmp_path, "- a\n"), {})
+
+
+def test_a_password_is_never_part_of_an_error() -> None:
+    security = {"protocol": "SASL_SSL", "password": ["hunter2"], "mechanism": "PLAIN", "username": "u"}
+    with pytest.raises(ConfigError) as caught:
+        Config.parse({"kafka": {"security": security}})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_models_are_named_by_their_keys_and_have_defaults() -> None:
+    config = Config.parse({"models": {"fraud": MODEL}})
+    assert config.models["fraud"].name == "fraud"
+    assert config.models["fraud"].false_pages == "1 per 30 days"

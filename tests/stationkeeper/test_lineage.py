@@ -1,0 +1,148 @@
+"""From any id of the loop the whole chain is found, forwards and backwards (invariant 8)."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from contracts.messages import (
+    Candidate,
+    Deployment,
+    DeploymentAction,
+    GateOutcome,
+    Level,
+    Message,
+    Onset,
+    RetrainRequest,
+    State,
+    Subject,
+    SubjectType,
+    Verdict,
+    VerdictKind,
+)
+from contracts.topics import Topics
+from stationkeeper.explanation import tell
+from stationkeeper.log_reading import Lineage
+from streams.memory import MemoryReader
+from streams.memory_log import MemoryLog
+
+START = datetime(2026, 1, 5, 6, tzinfo=UTC)
+ONSET = Onset(time=START, low=START, high=START + timedelta(minutes=4))
+TOPICS = Topics("t")
+
+
+def verdict(name: str, incident: str | None, level: Level = Level.PAGE) -> Verdict:
+    return Verdict(
+        id=name,
+        time=START + timedelta(minutes=9),
+        model="fraud",
+        version="1",
+        subject=Subject(type=SubjectType.FEATURE, name="method"),
+        kind=VerdictKind.DATA_DRIFT,
+        level=level,
+        state=State.DRIFTING,
+        cause="new_category",
+        reason="values never seen before at 9.8 %",
+        statistic=17.25,
+        threshold=14.5,
+        effect=0.098,
+        rows=540,
+        onset=ONSET,
+        incident=incident,
+    )
+
+
+REQUEST = RetrainRequest(
+    id="req-1",
+    time=START,
+    model="fraud",
+    version="1",
+    incident="inc-1",
+    verdict="ver-1",
+    kind=VerdictKind.DATA_DRIFT,
+    cause="new_category",
+    onset=ONSET,
+    subjects=("method",),
+)
+CANDIDATE = Candidate(
+    id="cand-1",
+    time=START,
+    request="req-1",
+    model="fraud",
+    version="2",
+    champion="1",
+    run_id="run-1",
+    snapshot="5eaf00d",
+    reference="ref-2",
+    artifact="models:/fraud/2",
+    gate=GateOutcome.PASS,
+    gate_reason="F1 +0.54",
+)
+PROMOTED = Deployment(
+    id="dep-2",
+    time=START,
+    model="fraud",
+    action=DeploymentAction.PROMOTED,
+    champion="2",
+    candidate="cand-1",
+    reason="every step passed",
+)
+STRANGER = PROMOTED.model_copy(update={"id": "dep-9", "candidate": "cand-9", "action": DeploymentAction.REFUSED})
+
+
+@pytest.fixture
+def lineage() -> Lineage:
+    log = MemoryLog()
+    for topic in TOPICS.all():
+        log.create(topic)
+
+    def put(topic: str, *messages: Message) -> None:
+        log.produce(topic, [message.encode() for message in messages])
+
+    put(TOPICS.verdicts.name, verdict("ver-1", "inc-1"), verdict("ver-2", "inc-1"), verdict("ver-3", None))
+    put(TOPICS.requests.name, REQUEST)
+    put(TOPICS.candidates.name, CANDIDATE)
+    put(TOPICS.deployments.name, PROMOTED, STRANGER)
+    return Lineage(MemoryReader(log), TOPICS)
+
+
+@pytest.mark.parametrize(
+    "name", ["ver-1", "ver-2", "inc-1", "req-1", "cand-1", "run-1", "5eaf00d", "ref-2", "fraud/2", "dep-2"]
+)
+def test_every_name_leads_to_the_same_chain(lineage: Lineage, name: str) -> None:
+    chain = lineage.chain(name)
+    assert chain is not None
+    assert [v.id for v in chain.verdicts] == ["ver-1", "ver-2"]
+    assert chain.request == REQUEST
+    assert chain.candidate == CANDIDATE
+    assert [d.id for d in chain.deployments] == ["dep-2"]
+
+
+def test_a_verdict_without_incident_stands_alone(lineage: Lineage) -> None:
+    chain = lineage.chain("ver-3")
+    assert chain is not None
+    assert [v.id for v in chain.verdicts] == ["ver-3"]
+    assert chain.request is None
+    assert chain.candidate is None
+    assert chain.deployments == ()
+
+
+def test_an_unknown_name_is_none(lineage: Lineage) -> None:
+    assert lineage.chain("inc-7") is None
+
+
+def test_the_explanation_quotes_both_numbers(lineage: Lineage) -> None:
+    chain = lineage.chain("ver-1")
+    assert chain is not None
+    text = tell(chain)
+    assert "evidence (log e-value) 17.250 ≥ threshold 14.500" in text
+    assert "effect: 9.80% of 540 rows moved" in text
+    assert text.index("VERDICT ver-1") < text.index("REQUEST req-1") < text.index("CANDIDATE cand-1")
+    assert text.index("CANDIDATE cand-1") < text.index("DEPLOYMENT dep-2")
+
+
+def test_records_of_another_version_are_passed_over() -> None:
+    log = MemoryLog()
+    for topic in TOPICS.all():
+        log.create(topic)
+    log.produce(TOPICS.verdicts.name, [b'{"schema_version": 9}', verdict("ver-1", None).encode(), None])
+    assert [v.id for v in Lineage(MemoryReader(log), TOPICS).verdicts] == ["ver-1"]

@@ -1,0 +1,98 @@
+"""The last page judges the run by what the topics hold, and names the stage that failed."""
+
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+
+from contracts.messages import DeploymentAction, Level, VerdictKind
+from contracts.times import to_datetime
+from stationkeeper.demo.chronicle import Chronicle
+from stationkeeper.demo.scenario import Plot
+from stationkeeper.demo.served import stretch
+from stationkeeper.demo.summary import summarise
+from tests.stationkeeper.test_lineage import CANDIDATE, PROMOTED, REQUEST, verdict
+
+HOUR = 3_600_000
+START = round(datetime(2026, 1, 5, tzinfo=UTC).timestamp() * 1_000)
+PLOT = Plot("title", True, START + HOUR, "a new method", HOUR)
+QUIET = Plot("title", False, None, "", HOUR)
+
+
+def served() -> pl.DataFrame:
+    """Return six events: precision 1 before, 1/2 during, 1 after; one label is still unknown."""
+    return pl.DataFrame(
+        {
+            "time": [START, START + 1, START + HOUR, START + HOUR + 1, START + 3 * HOUR, START + 3 * HOUR + 1],
+            "prediction": [0.9, 0.1, 0.9, 0.9, 0.9, 0.9],
+            "flagged": [True, False, True, True, True, True],
+            "label": [True, False, True, False, True, None],
+        }
+    )
+
+
+def story(*stages: str) -> Chronicle:
+    chronicle = Chronicle()
+    page = verdict("ver-1", "inc-1").model_copy(update={"time": to_datetime(START + 2 * HOUR)})
+    started = PROMOTED.model_copy(update={"action": DeploymentAction.STARTED})
+    promoted = PROMOTED.model_copy(update={"time": to_datetime(START + 3 * HOUR)})
+    parts = {
+        "page": lambda: chronicle.verdicts.append(page),
+        "request": lambda: chronicle.requests.append(REQUEST),
+        "candidate": lambda: chronicle.candidates.append(CANDIDATE),
+        "canary": lambda: chronicle.deployments.append(started),
+        "promotion": lambda: chronicle.deployments.append(promoted),
+    }
+    for name in stages:
+        parts[name]()
+    return chronicle
+
+
+@pytest.mark.parametrize(
+    ("stages", "failed"),
+    [
+        ((), "detection"),
+        (("page",), "request"),
+        (("page", "request"), "retraining"),
+        (("page", "request", "candidate"), "canary"),
+        (("page", "request", "candidate", "canary"), "promotion"),
+    ],
+)
+def test_a_loop_that_stops_names_its_stage(stages: tuple[str, ...], failed: str) -> None:
+    summary = summarise("fraud", PLOT, story(*stages), served(), (START, START + 4 * HOUR), 1.0)
+    assert not summary.passed
+    assert summary.verdict.startswith(f"the loop did not close: {failed}")
+
+
+def test_a_closed_loop_shows_precision_before_during_and_after() -> None:
+    closed = story("page", "request", "candidate", "canary", "promotion")
+    summary = summarise("fraud", PLOT, closed, served(), (START, START + 4 * HOUR), 1.0)
+    assert summary.passed
+    assert [(p.name, p.precision) for p in summary.stretches] == [("before", 1.0), ("during", 0.5), ("after", 1.0)]
+    assert summary.seen_after == "1h"
+    assert summary.seen_after_events == 2
+    times = [row["time"] for row in summary.timeline]
+    assert times == sorted(times)
+
+
+def test_without_a_shift_a_single_page_fails_the_run() -> None:
+    span = (START, START + 4 * HOUR)
+    assert summarise("fraud", QUIET, story(), served(), span, 1.0).passed
+    noisy = summarise("fraud", QUIET, story("page"), served(), span, 1.0)
+    assert not noisy.passed
+    assert "1 page(s) and 0 request(s)" in noisy.verdict
+
+
+def test_warnings_and_recoveries_are_not_pages() -> None:
+    chronicle = Chronicle()
+    chronicle.verdicts.append(verdict("w", None, Level.WARN))
+    chronicle.verdicts.append(verdict("r", "i").model_copy(update={"kind": VerdictKind.RECOVERED}))
+    assert chronicle.pages == []
+
+
+def test_a_stretch_without_flags_has_no_precision_rather_than_zero() -> None:
+    part = stretch(served(), "x", START + 1, START + 2)
+    assert part.precision is None
+    assert part.recall is None
+    assert part.events == 1
+    assert part.confidence == pytest.approx(0.8)
