@@ -1,20 +1,9 @@
 """An incident as people see it: what moved, since when, how sure, and what was done about it."""
 
-from dataclasses import dataclass
 from typing import Any
 
+from monitor.asking import Asked
 from monitor.core.incident import Incident
-
-
-@dataclass(slots=True)
-class Asked:
-    """What became of an incident's wish to retrain."""
-
-    outcome: str
-    reason: str
-    request: str = ""
-    again: int = 0
-    verdict: str = ""
 
 
 def incident_status(incident: Incident, asked: Asked | None, *, pages: bool) -> dict[str, Any]:
@@ -26,7 +15,7 @@ def incident_status(incident: Incident, asked: Asked | None, *, pages: bool) -> 
         "segment": incident.segment,
         "kind": incident.kind.value,
         "cause": incident.cause.value,
-        "level": "page" if pages else "inform",
+        "level": "page" if pages and not (asked and asked.echo) else "inform",
         "reason": incident.reason,
         "onset": incident.onset.time,
         "onset_low": incident.onset.low,

@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from contracts.messages import Level, RetrainRequest, RolloutPhase, Verdict
+from contracts.messages import Level, RetrainRequest, Verdict
 from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Record
+from monitor.asking import Asking
+from monitor.cohorts import Cohorts
 from monitor.core.cells import Counts
-from monitor.core.decision import RequestDesk, recovered_verdict
-from monitor.core.decision import RequestSettings as DeskSettings
-from monitor.core.incident import Incident
+from monitor.core.decision import recovered_verdict
+from monitor.core.incident import CO_ONSET_PANES, Incident, merge
 from monitor.core.incident_desk import Outcome
 from monitor.core.pane import Pane
-from monitor.core.performance import OutcomePane
 from monitor.core.reference import Reference
 from monitor.core.watch import Watch, WatchSettings
-from monitor.incident_status import Asked, incident_status
+from monitor.incident_status import incident_status
 from monitor.pending import Closed, Pending, WatchKey, pane_records
 from monitor.references import References
+from monitor.segment_reference import Adoption, segment_reference
 from monitor.segments import planned_segments
 from monitor.settings import DAY_MS, ModelSettings
 from monitor.watermark import Progresses
@@ -63,18 +64,16 @@ class ModelJudge:
         self.seen: dict[WatchKey, int] = {}
         self.rows: dict[str, int] = {}
         self.first_seen: dict[str, int] = {}
-        desk = settings.requests
-        self.desk = RequestDesk(DeskSettings(cooldown=desk.cooldown, most=desk.most, period=desk.period))
-        self.asked: dict[str, Asked] = {}
+        self.asking = Asking(settings, references)
+        self.cohorts = Cohorts(settings)
         self.next: int | None = None
         self.watermark: int | None = None
         self.champion: str | None = None
         self.cure: Cure | None = None
-        self.outstanding: tuple[str, int] | None = None
         self.verdicts: dict[tuple[str, str], int] = {}
-        self.requests: dict[str, int] = {}
         self.healed: list[dict[str, Any]] = []
-        self.cohorts: dict[int, dict[tuple[str, str], Counts]] = {}
+        self.adoptions: dict[WatchKey, Adoption] = {}
+        self.adopted: dict[WatchKey, Counts] = {}
         self.dirty: set[WatchKey] = set()
         self.refused = 0
 
@@ -128,35 +127,32 @@ class ModelJudge:
             for source, (rows, counts) in sorted(sources.items()):
                 said.history += pane_records(self.name, key, source, closed.start, length, rows, counts, layout)
             merged[key] = _merge(sources, self.settings.source)
-            self._meet(key, closed.start, merged[key][0], reference)
+            self._meet(key, closed.start, *merged[key], reference)
         said.history += closed.arms
         said.history += closed.outcomes
+        traffic: dict[str, int] = {}
+        for key, (rows, _) in merged.items():
+            traffic[key.segment] = traffic.get(key.segment, 0) + rows
         for key in sorted(self.watches):
             watch = self.watches[key]
             rows, counts = merged.get(key, (0, watch.layout.zeros()))
-            outcome = watch.step(Pane(closed.start, length, rows, counts))
+            pane = Pane(closed.start, length, rows, counts, traffic=traffic.get(key.segment, 0))
+            outcome = watch.step(pane)
             self.dirty.add(key)
             self._tell(key, watch, outcome, said, end)
         self._learn(closed, said, end)
         self._cured(merged, said, end)
-        self._ask_again(said, end)
+        mine = [watch for key, watch in sorted(self.watches.items()) if key.version == self.champion]
+        said.requests += self.asking.ask_again((i for watch in mine for i in watch.incidents()), end)
 
     def _learn(self, closed: Closed, said: Said, now: int) -> None:
-        """Give the watches the labels of the cohort that is now mature: predictions of one pane, known in time."""
-        cohort = closed.start - self.settings.label_maturity
-        for one in closed.outcomes:
-            if one.start > cohort - self.settings.pane:
-                self.cohorts.setdefault(one.start, {}).setdefault((one.version, one.segment), np.zeros(68, np.int64))[
-                    :
-                ] += np.concatenate([np.frombuffer(one.confusion, "<i8"), np.frombuffer(one.scored, "<i8")])
-        for start in sorted(start for start in self.cohorts if start <= cohort):
-            for (version, segment), counts in sorted(self.cohorts.pop(start).items()):
-                for key in sorted(k for k in self.watches if (k.version, k.segment) == (version, segment)):
-                    pane = OutcomePane(closed.start, now, counts[4:].reshape(-1, 2), counts[:4])
-                    self.dirty.add(key)
-                    self._tell(key, self.watches[key], self.watches[key].learn(pane), said, now)
+        for version, segment, pane in self.cohorts.close(closed):
+            for key in sorted(k for k in self.watches if (k.version, k.segment) == (version, segment)):
+                watch = self.watches[key]
+                self.dirty.add(key)
+                self._tell(key, watch, watch.learn(pane), said, now)
 
-    def _meet(self, key: WatchKey, start: int, rows: int, reference: Reference | None) -> None:
+    def _meet(self, key: WatchKey, start: int, rows: int, counts: Counts, reference: Reference | None) -> None:
         if not key.segment:
             self.rows[key.version] = self.rows.get(key.version, 0) + rows
             self.first_seen.setdefault(key.version, start)
@@ -166,9 +162,16 @@ class ModelJudge:
         if len(self.watches) >= self.settings.limits.segments + self.settings.limits.versions:
             self.refused += 1
             return
+        if key.segment:
+            adoption = self.adoptions.setdefault(key, Adoption(reference.layout.zeros()))
+            if not adoption.add(rows, counts):
+                return
+            self.adopted[key] = self.adoptions.pop(key).counts
         self.watches[key] = self._watch(key, reference)
 
     def _watch(self, key: WatchKey, reference: Reference) -> Watch:
+        if key in self.adopted:
+            reference = segment_reference(reference, self.adopted[key])
         if (reference.model, reference.version) != (self.name, key.version):
             reference = replace(reference, model=self.name, version=key.version)
         settings = WatchSettings(
@@ -176,63 +179,47 @@ class ModelJudge:
             segments=planned_segments(self.settings, reference, key.segment),
             window=self.settings.window,
             adopt=self.settings.adoption is not None,
+            ignore=self.settings.quality.ignore,
         )
         return Watch(reference, key.segment, settings)
 
     def _tell(self, key: WatchKey, watch: Watch, outcome: Outcome, said: Said, now: int) -> None:
         pages = key.version == self.champion
+        echoes: dict[str, Incident] = {}
+        for incident in outcome.opened if pages else ():
+            cause = self._cause_of(key, incident)
+            if cause is not None:
+                echoes[incident.id] = cause
+                self.asking.echo(incident, cause)
         for verdict in outcome.verdicts:
-            self._say(verdict if pages else _quiet(verdict, self.champion), said)
+            echoed = echoes.get(verdict.incident or "")
+            if not pages:
+                verdict = _quiet(verdict, f"version {verdict.version} is not champion, {self.champion} is")  # noqa: PLW2901
+            elif echoed is not None:
+                verdict = _quiet(verdict, f"began with {echoed.id}, which has paged")  # noqa: PLW2901
+            self._say(verdict, said)
         if not pages:
             return
         for incident in outcome.opened:
-            if incident.id in watch.desk.book.open:
-                self._ask(incident, outcome.verdict_for(incident), said, now)
+            if incident.id in watch.desk.book.open and incident.id not in echoes:
+                request = self.asking.ask(incident, outcome.verdict_for(incident), now)
+                said.requests += [] if request is None else [request]
+
+    def _cause_of(self, key: WatchKey, incident: Incident) -> Incident | None:
+        """Return the open incident of another segment that began when this one did: one cause, one page."""
+        slack = CO_ONSET_PANES * self.settings.pane
+        for other_key in sorted(self.watches):
+            if other_key == key or other_key.version != key.version:
+                continue
+            for other in self.watches[other_key].incidents():
+                if len(merge([other, incident], slack)) == 1:
+                    return other
+        return None
 
     def _say(self, verdict: Verdict, said: Said) -> None:
         said.verdicts.append(verdict)
         key = (verdict.kind.value, verdict.level.value)
         self.verdicts[key] = self.verdicts.get(key, 0) + 1
-
-    def _ask(self, incident: Incident, verdict: Verdict, said: Said, now: int) -> None:
-        if not self.settings.requests.enabled:
-            self.asked[incident.id] = Asked("suppressed", "requests.enabled is false")
-            return
-        answer = self.desk.consider(incident, verdict, now=now, in_flight=self._in_flight(now))
-        outcome = "suppressed" if answer.request is None else "published"
-        known = self.asked.get(incident.id)
-        if known is None or known.outcome != outcome:
-            self.requests[outcome] = self.requests.get(outcome, 0) + 1
-        if answer.request is None:
-            again = 0 if incident.refusal else now + STEADY_PANES * self.settings.pane
-            self.asked[incident.id] = Asked(outcome, answer.reason, "", again, verdict.encode().decode())
-        else:
-            self.asked[incident.id] = Asked(outcome, answer.reason, answer.request.id)
-            self.outstanding = (answer.request.id, now)
-            said.requests.append(answer.request)
-
-    def _ask_again(self, said: Said, now: int) -> None:
-        """An open incident that was put off by cooldown or other work asks again from time to time."""
-        for key in sorted(self.watches):
-            if key.version != self.champion:
-                continue
-            for incident in self.watches[key].incidents():
-                asked = self.asked.get(incident.id)
-                if asked is None or asked.outcome != "suppressed" or not asked.again or now < asked.again:
-                    continue
-                self._ask(incident, Verdict.decode(asked.verdict.encode()), said, now)
-
-    def _in_flight(self, now: int) -> str | None:
-        rollout = self._references.rollout(self.name)
-        if rollout is not None and rollout.phase is not RolloutPhase.STEADY:
-            return f"the rollout of version {rollout.canary or rollout.champion} ({rollout.phase.value})"
-        if self.outstanding is None:
-            return None
-        request, asked = self.outstanding
-        if (rollout is not None and rollout.request == request) or now - asked > DAY_MS:
-            self.outstanding = None
-            return None
-        return f"request {request}"
 
     def _follow_champion(self, now: int) -> None:
         champion = self._references.champion(self.name)
@@ -277,7 +264,7 @@ class ModelJudge:
 
     def incident_status(self, incident: Incident, key: WatchKey) -> dict[str, Any]:
         """Return an incident as people see it, with what became of its wish to retrain."""
-        return incident_status(incident, self.asked.get(incident.id), pages=key.version == self.champion)
+        return incident_status(incident, self.asking.asked.get(incident.id), pages=key.version == self.champion)
 
     def state(self) -> dict[str, Any]:
         """Return everything but the watches, which are stored one by one."""
@@ -289,18 +276,13 @@ class ModelJudge:
             "seen": [[*key, at] for key, at in self.seen.items()],
             "rows": self.rows,
             "first_seen": self.first_seen,
-            "desk": self.desk.state(),
-            "asked": {
-                key: [getattr(a, name) for name in Asked.__slots__] for key, a in list(self.asked.items())[-100:]
-            },
+            "asking": self.asking.state(),
             "cure": None if self.cure is None else [getattr(self.cure, name) for name in Cure.__slots__],
-            "outstanding": self.outstanding,
             "verdicts": [[*key, count] for key, count in self.verdicts.items()],
-            "requests": self.requests,
             "healed": self.healed,
-            "cohorts": [
-                [start, *key, counts] for start, found in self.cohorts.items() for key, counts in found.items()
-            ],
+            "adoptions": [[*key, *adoption.state()] for key, adoption in self.adoptions.items()],
+            "adopted": [[*key, counts] for key, counts in self.adopted.items()],
+            "cohorts": self.cohorts.state(),
         }
 
     def restore(self, state: Mapping[str, Any], watches: Mapping[WatchKey, Mapping[str, Any]]) -> None:
@@ -309,15 +291,13 @@ class ModelJudge:
         self.next, self.watermark, self.champion = state["next"], state["watermark"], state["champion"]
         self.seen = {WatchKey(*key): at for *key, at in state["seen"]}
         self.rows, self.first_seen = dict(state["rows"]), dict(state["first_seen"])
-        self.desk.restore(state["desk"])
-        self.asked = {key: Asked(*fields) for key, fields in state["asked"].items()}
+        self.asking.restore(state["asking"])
+        self.cohorts.restore(state["cohorts"])
         self.cure = None if state["cure"] is None else Cure(*state["cure"])
-        self.outstanding = None if state["outstanding"] is None else tuple(state["outstanding"])
         self.verdicts = {(kind, level): count for kind, level, count in state["verdicts"]}
-        self.requests, self.healed = dict(state["requests"]), list(state["healed"])
-        self.cohorts = {}
-        for start, version, segment, counts in state["cohorts"]:
-            self.cohorts.setdefault(start, {})[version, segment] = np.array(counts, np.int64)
+        self.healed = list(state["healed"])
+        self.adopted = {WatchKey(*key): counts for *key, counts in state["adopted"]}
+        self.adoptions = {WatchKey(*fields[:3]): Adoption(*fields[3:]) for fields in state["adoptions"]}
         for key, saved in watches.items():
             reference = self._references.by_digest(key.digest)
             if reference is not None:
@@ -332,9 +312,8 @@ def _merge(sources: Mapping[str, tuple[int, Counts]], source: str) -> tuple[int,
     return rows, np.asarray(counts, np.int64)
 
 
-def _quiet(verdict: Verdict, champion: str | None) -> Verdict:
-    """A version that is not champion informs and never pages."""
+def _quiet(verdict: Verdict, why: str) -> Verdict:
+    """A verdict that informs instead of paging: of a version that is not champion, or of a cause that has paged."""
     if verdict.level is Level.INFORM:
         return verdict
-    reason = f"{verdict.reason} (version {verdict.version} is not champion{f', {champion} is' if champion else ''})"
-    return verdict.model_copy(update={"level": Level.INFORM, "reason": reason})
+    return verdict.model_copy(update={"level": Level.INFORM, "reason": f"{verdict.reason} ({why})"})

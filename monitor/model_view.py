@@ -13,6 +13,7 @@ from monitor.core.reasons import UNKNOWN_HELP, Unknown
 from monitor.core.watch import Watch
 from monitor.model_judge import ModelJudge
 from monitor.pending import WatchKey
+from monitor.performance_view import PerformanceView, label_status
 from monitor.references import References
 from monitor.subject_view import cells_of, subject_status
 
@@ -32,6 +33,7 @@ class ModelView:
         self._references = references
         self._clock = clock
         self._points: dict[tuple[WatchKey, str], deque[_Point]] = {}
+        self._performance = PerformanceView()
         self._ended: dict[WatchKey, int] = {}
         self.status: dict[str, Any] = {}
         self.samples: list[Sample] = []
@@ -64,6 +66,9 @@ class ModelView:
             "false_pages": judge.settings.false_pages,
             "clock": self._clock,
         }
+        if judge.settings.labels is not None:
+            self.status["labels"] = label_status(judge.cohorts, judge.settings)
+            self.status["performance"] = self._performance.statuses(judge, self._references)
         rollout = self._references.rollout(judge.name)
         if rollout is not None and rollout.canary:
             self.status["canary"] = rollout.canary
@@ -186,7 +191,7 @@ class ModelView:
             out.append(Sample("stationkeeper_incident_onset_timestamp_seconds", (name, one["id"]), stamp))
         for (kind, level), count in sorted(judge.verdicts.items()):
             out.append(Sample("stationkeeper_verdicts_total", (name, kind, level), count))
-        for outcome, count in sorted(judge.requests.items()):
+        for outcome, count in sorted(judge.asking.counts.items()):
             out.append(Sample("stationkeeper_retrain_requests_total", (name, outcome), count))
         return out
 

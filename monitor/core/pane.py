@@ -9,7 +9,9 @@ from monitor.core.cells import Counts
 class Pane:
     """Counts of [start, start + length) in clock units (ms, or rows): ``rows`` events and the layout's vector.
 
-    ``first_row`` and ``last_row`` are 0-based indices of its events where a file's row numbers are known.
+    ``first_row`` and ``last_row`` are 0-based indices of its events where a file's row numbers are known. ``traffic``
+    counts the events of all versions that share the requests (None: ``rows``): it is what volume and freshness judge,
+    so that a canary's share is no outage of the champion.
     """
 
     start: int
@@ -18,6 +20,12 @@ class Pane:
     counts: Counts
     last_row: int | None = None
     first_row: int | None = None
+    traffic: int | None = None
+
+    @property
+    def volume(self) -> int:
+        """The events of all versions."""
+        return self.rows if self.traffic is None else self.traffic
 
     @property
     def end(self) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from contracts.messages import SubjectType, VerdictKind
 from monitor.core.adoption import HOUR_MS
-from monitor.core.budget import log_thresholds
+from monitor.core.budget import level_of, log_thresholds
 from monitor.core.cause import name_cause
 from monitor.core.cells import QUALITY, Counts, NumericCells
 from monitor.core.dependence import HOURS_OF_WEEK, stratum_of
@@ -82,19 +82,20 @@ class Quality:
     def step(self, pane: Pane, elapsed: float) -> list[Finding]:
         """Take the next closed pane, also one without rows."""
         found = self._volume(pane, elapsed)
-        if not pane.rows:
+        if not pane.volume:
             return [*found, *self._freshness(pane)]
         self.silent_since, self.silent_nats = None, 0.0
+        if not pane.rows:
+            return found
         counted = np.concatenate([pane.counts[self._at], pane.counts[self._pane_at]])
         duplicates = int(pane.counts[self._pane_at[0]])
         late = int(pane.counts[self._pane_at[1]])
         trials = np.full(len(counted), pane.rows)
         trials[-2:] = (pane.rows + duplicates, pane.rows + late)
         scores = self.rates.step(np.minimum(counted, trials), trials, pane.start, elapsed)
-        for i in range(len(counted)):
-            level = level_of_score(float(scores.score[i]), float(scores.log_threshold[i]))
-            if level > NONE:
-                found.append(self._rate_finding(i, level, scores, pane, counted, trials))
+        levels = level_of(scores.score, scores.log_threshold)
+        for i in np.flatnonzero(levels).tolist():
+            found.append(self._rate_finding(i, int(levels[i]), scores, pane, counted, trials))
         return [f for f in [*found, *self.rules.step(pane)] if str(f.check) not in self._ignored]
 
     def reinterpret(self, finding: Finding, counts: Counts) -> Finding | None:
@@ -210,10 +211,10 @@ class Quality:
             return []
         strata = len(self._traffic.rows_per_hour)
         stratum = stratum_of(pane.start, HOURS_OF_WEEK) if strata == HOURS_OF_WEEK else 0
-        scores = self.volume.step(pane.rows, stratum, pane.start, elapsed)
+        scores = self.volume.step(pane.volume, stratum, pane.start, elapsed)
         level = level_of_score(float(scores.score[0]), float(scores.log_threshold[0]))
         usual = float(self.volume.model.mean[stratum])
-        self.came, self.expected = _FORGET * self.came + pane.rows, _FORGET * self.expected + usual
+        self.came, self.expected = _FORGET * self.came + pane.volume, _FORGET * self.expected + usual
         if level == NONE:
             return []
         return [
@@ -225,11 +226,11 @@ class Quality:
                 score=float(scores.score[0]),
                 threshold=float(scores.log_threshold[0]),
                 onset=int(scores.onset[0]),
-                rows=pane.rows,
+                rows=pane.volume,
                 cause=Cause.VOLUME,
-                reason=f"{pane.rows} events in a pane that usually brings {usual:.1f}",
+                reason=f"{pane.volume} events in a pane that usually brings {usual:.1f}",
                 check=Check.VOLUME,
-                effect=pane.rows / usual - 1,
+                effect=pane.volume / usual - 1,
             )
         ]
 

@@ -139,6 +139,25 @@ def test_labels_meet_their_predictions_whatever_comes_first() -> None:
     said = score >= 0.5
     expected = [said & truth, said & ~truth, ~said & truth, ~said & ~truth]
     assert confusion.tolist() == [int(cell.sum()) for cell in expected]
+    status = rig.stage("judge").status()
+    check(status)
+    assert status["models"][0]["labels"]["due"] >= status["models"][0]["labels"]["arrived"] > 0
+    assert {p["measure"] for p in status["models"][0]["performance"]} == {"precision", "recall", "accuracy"}
+
+
+def test_a_segment_is_compared_with_itself_and_one_cause_pages_once() -> None:
+    rig = Rig({"fraud": fraud(segments=["country"])})
+    rig.put_reference(reference())
+    rig.send("scores", predictions(240, 100))
+    rig.turn()
+    assert rig.verdicts() == []
+    rig.send("scores", predictions(60, 100, first=24_000, start=START + 240 * MINUTE, shift=0.6))
+    rig.turn()
+    said = rig.verdicts()
+    assert len([v for v in said if v.level is Level.PAGE]) == 1
+    assert {v.segment for v in said} >= {"", "country=de"}
+    assert len(rig.requests()) == 1
+    check(rig.stage("judge").status())
 
 
 def test_a_promotion_ends_the_old_incident_once_the_new_version_is_steady() -> None:
