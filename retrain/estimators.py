@@ -11,10 +11,13 @@ import polars as pl
 from contracts.artifact import InputMode, Task
 from retrain.encoding import Encoding
 from retrain.trainer import FittedModel, OnnxModel, Trainer, TrainingData
+from retrain.tree_ensemble import tree_nodes
 
 OPSET = {"": 18, "ai.onnx.ml": 3}
-MATRIX = "encoded"
-PREFIX = "encode."
+IR_VERSION = 9
+PREFIX = "stationkeeper."
+"""Inner names start with it, so that no feature's name meets one."""
+OUTPUTS = {Task.BINARY: "stationkeeper.probabilities", Task.REGRESSION: "stationkeeper.value"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,35 @@ class EncodedModel:
 
     def to_onnx(self) -> OnnxModel:
         """Return encoding and estimator as one graph with an input for each feature."""
-        from onnx import checker, helper
+        from onnx import TensorProto, checker, helper
+
+        regression = self.task is Task.REGRESSION
+        matrix, output = PREFIX + "matrix", OUTPUTS[self.task]
+        nodes, inputs, constants = self.encoding.onnx_nodes(matrix, PREFIX)
+        if hasattr(self.estimator, "_predictors"):
+            more, values = tree_nodes(self.estimator, matrix, output, classifier=not regression)
+        else:
+            more, values = self._converted(matrix, output)
+        width = 1 if regression else 2
+        graph = helper.make_graph(
+            [*nodes, *more],
+            "stationkeeper",
+            inputs,
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, [None, width])],
+            initializer=[*constants, *values],
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSET.items()],
+            producer_name="stationkeeper",
+            ir_version=IR_VERSION,
+        )
+        checker.check_model(model)
+        return OnnxModel(model.SerializeToString(deterministic=True), output, InputMode.COLUMNS)
+
+    def _converted(self, matrix: str, output: str) -> tuple[list[Any], list[Any]]:
+        """Return nodes and initializers of the estimator alone, converted by skl2onnx."""
+        from onnx import helper
         from onnx.compose import add_prefix
         from skl2onnx import convert_sklearn
         from skl2onnx.common.data_types import FloatTensorType
@@ -42,28 +73,14 @@ class EncodedModel:
         regression = self.task is Task.REGRESSION
         converted = convert_sklearn(
             self.estimator,
-            initial_types=[(MATRIX, FloatTensorType([None, self.encoding.width]))],
+            initial_types=[("x", FloatTensorType([None, self.encoding.width]))],
             target_opset=OPSET,
             options=None if regression else {id(self.estimator): {"zipmap": False}},
         )
-        prefixed = add_prefix(converted, "model.")
-        nodes, inputs, constants = self.encoding.onnx_nodes("model." + MATRIX, PREFIX)
-        wanted = prefixed.graph.output[0 if regression else 1]
-        graph = helper.make_graph(
-            [*nodes, *prefixed.graph.node],
-            "stationkeeper",
-            inputs,
-            [wanted],
-            initializer=[*constants, *prefixed.graph.initializer],
-        )
-        model = helper.make_model(
-            graph,
-            opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSET.items()],
-            producer_name="stationkeeper",
-            ir_version=converted.ir_version,
-        )
-        checker.check_model(model)
-        return OnnxModel(model.SerializeToString(deterministic=True), wanted.name, InputMode.COLUMNS)
+        graph = add_prefix(converted, PREFIX).graph
+        bridge_in = helper.make_node("Identity", [matrix], [PREFIX + "x"])
+        bridge_out = helper.make_node("Identity", [graph.output[0 if regression else 1].name], [output])
+        return [bridge_in, *graph.node, bridge_out], list(graph.initializer)
 
     def to_skops(self) -> bytes | None:
         """Return the estimator (without its encoding) as a skops file."""
@@ -74,24 +91,26 @@ class EncodedModel:
 
 @dataclass(frozen=True, slots=True)
 class GradientBoosting:
-    """Stochastic gradient boosting (Friedman 2002): half the rows a tree, the square root of the columns a split."""
+    """Histogram gradient boosting with a penalty on leaf values (Ke et al. 2017; Chen & Guestrin 2016, eq. 5)."""
 
-    trees: int = 120
-    depth: int = 4
+    trees: int = 100
+    leaves: int = 15
     rate: float = 0.1
+    penalty: float = 2.0
 
     def fit(self, data: TrainingData) -> FittedModel:
-        """Fit the trees; O(trees * rows * sqrt(columns) * depth)."""
-        from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+        """Fit the trees; O(trees * rows * columns / 2)."""
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-        kind = GradientBoostingRegressor if data.task is Task.REGRESSION else GradientBoostingClassifier
+        kind = HistGradientBoostingRegressor if data.task is Task.REGRESSION else HistGradientBoostingClassifier
         estimator = kind(
-            n_estimators=self.trees,
-            max_depth=self.depth,
+            max_iter=self.trees,
+            max_leaf_nodes=self.leaves,
             learning_rate=self.rate,
-            subsample=0.5,
-            max_features="sqrt",
-            min_samples_leaf=10,
+            l2_regularization=self.penalty,
+            min_samples_leaf=5,
+            max_features=0.5,
+            early_stopping=False,
             random_state=data.seed,
         )
         return _fit(estimator, data)

@@ -50,7 +50,7 @@ class DataSettings(_Settings):
     the rows of the look before.
     """
 
-    min_rows: Annotated[int, Field(ge=50)] = 4_000
+    min_rows: Annotated[int, Field(ge=50)] = 6_000
     min_positives: Annotated[int, Field(ge=5)] = 100
     max_wait: Duration = 14 * 86_400_000
     max_rows: Annotated[int, Field(ge=1_000)] = 1_000_000
@@ -64,7 +64,7 @@ class WindowSettings(_Settings):
 
     last_rows: Annotated[int, Field(ge=100)] = 20_000
     after_change_weight: Annotated[float, Field(gt=1.0, le=1_000.0)] = 10.0
-    holdout: Share = 0.4
+    holdout: Share = 0.3
     validation: Share = 0.2
 
     @model_validator(mode="after")

@@ -1,0 +1,77 @@
+"""Histogram gradient boosting as an ONNX tree ensemble; skl2onnx has no converter for it.
+
+scikit-learn's older gradient boosting, which skl2onnx does convert, has no penalty on leaf values: on classes that
+are nearly separable one leaf can throw its rows to the far end (measured on the fraud demo: average precision 0.52 to
+0.99 for the same rows under small changes of settings; 0.99 always with histograms and a penalty).
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def tree_nodes(estimator: Any, matrix: str, output: str, *, classifier: bool) -> tuple[list[Any], list[Any]]:
+    """Return (nodes, initializers) that compute ``output`` from a float32 matrix without missing values.
+
+    ``output`` is probabilities ``(n, 2)`` of a binary classifier, or values ``(n, 1)``. Raises ``ValueError`` for
+    what this form cannot hold: more than two classes, categorical splits.
+    """
+    from onnx import helper, numpy_helper
+
+    trees = [iteration[0] for iteration in estimator._predictors]  # noqa: SLF001 - the fitted trees have no public name
+    if any(len(iteration) != 1 for iteration in estimator._predictors):  # noqa: SLF001
+        raise ValueError("more than two classes; only binary classifiers and regressions have this form")
+    baseline = float(np.asarray(estimator._baseline_prediction).reshape(-1)[0])  # noqa: SLF001
+    raw = output if not classifier else f"{output}.raw"
+    nodes = [
+        helper.make_node(
+            "TreeEnsembleRegressor",
+            [matrix],
+            [raw],
+            domain="ai.onnx.ml",
+            n_targets=1,
+            aggregate_function="SUM",
+            base_values=[baseline],
+            **_attributes([tree.nodes for tree in trees]),
+        )
+    ]
+    if not classifier:
+        return nodes, []
+    one = f"{output}.one"
+    nodes += [
+        helper.make_node("Sigmoid", [raw], [f"{output}.positive"]),
+        helper.make_node("Sub", [one, f"{output}.positive"], [f"{output}.negative"]),
+        helper.make_node("Concat", [f"{output}.negative", f"{output}.positive"], [output], axis=1),
+    ]
+    return nodes, [numpy_helper.from_array(np.ones((1, 1), dtype=np.float32), one)]
+
+
+def _attributes(trees: list[npt.NDArray[Any]]) -> dict[str, Any]:
+    nodes = np.concatenate(trees)
+    if nodes["is_categorical"].any():
+        raise ValueError("categorical splits; encode categories as columns")
+    sizes = [len(tree) for tree in trees]
+    tree_ids = np.repeat(np.arange(len(trees)), sizes)
+    node_ids = np.concatenate([np.arange(size) for size in sizes])
+    leaf = nodes["is_leaf"].astype(bool)
+    return {
+        "nodes_treeids": tree_ids.tolist(),
+        "nodes_nodeids": node_ids.tolist(),
+        "nodes_featureids": np.where(leaf, 0, nodes["feature_idx"]).astype(np.int64).tolist(),
+        "nodes_modes": np.where(leaf, "LEAF", "BRANCH_LEQ").tolist(),
+        "nodes_values": np.where(leaf, 0.0, float32_below(nodes["num_threshold"])).astype(np.float32).tolist(),
+        "nodes_truenodeids": np.where(leaf, 0, nodes["left"]).astype(np.int64).tolist(),
+        "nodes_falsenodeids": np.where(leaf, 0, nodes["right"]).astype(np.int64).tolist(),
+        "target_treeids": tree_ids[leaf].tolist(),
+        "target_nodeids": node_ids[leaf].tolist(),
+        "target_ids": [0] * int(leaf.sum()),
+        "target_weights": nodes["value"][leaf].astype(np.float32).tolist(),
+    }
+
+
+def float32_below(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Return the largest float32 not above each threshold: for float32 x, ``x <= t`` is then the same question."""
+    near = thresholds.astype(np.float32)
+    below = np.nextafter(near, np.float32(-np.inf))
+    return np.where(near.astype(np.float64) > thresholds, below, near).astype(np.float32)
