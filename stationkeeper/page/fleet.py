@@ -84,8 +84,14 @@ def _loops(models: list[ModelStatus], fleet: FleetStatus) -> Html:
         tag("div", tag("h3", tag("a", model["model"], href=model_path(model["model"]))), loop_picture(where))
         for model, where in shown
     ]
-    resting = len(places) - len(shown)
-    rest = tag("p", f"{plural(resting, 'other model')} only watched.", class_="quiet") if resting else None
+    others = [where for model, where in places if (model, where) not in shown]
+    waiting = sum(where.waiting for where in others)
+    parts = []
+    if len(others) > waiting:
+        parts.append(f"{plural(len(others) - waiting, 'other model')} watched, with nothing to repair")
+    if waiting:
+        parts.append(f"{plural(waiting, 'other model')} not watched yet, for want of data")
+    rest = tag("p", f"{'; '.join(parts)}.", class_="quiet") if parts else None
     return section("The loop", blocks, rest)
 
 

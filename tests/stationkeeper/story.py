@@ -244,7 +244,7 @@ def broken_model(now: int, name: str = "credit") -> Any:
     broken = model(now, name=name)
     broken["state"], broken["reason"] = (
         "broken",
-        "income is null in 38 % of the rows; a retrain is refused until it is mended.",
+        "amount is null in 38 % of the rows; a retrain is refused until it is mended.",
     )
     one = next(s for s in broken["subjects"] if s["name"] == "amount")
     one |= {"state": "broken", "reason": "null in 38 % of the rows, 0.2 % in the reference.", "incident": "inc-77aa"}
