@@ -59,7 +59,7 @@ class Drift:
         ``rough`` is the detector's own estimate, kept where the stored panes do not reach back to it.
         """
         oldest = recent.oldest()
-        if self.scores is None or oldest is None or oldest > rough:
+        if self.scores is None or oldest is None or oldest > rough or rough >= now:
             return Dated(rough, rough, now, recent.first_row(rough))
         i = self._positions[finding.subject]
         # Far before the rough estimate only noise could move the date.

@@ -103,7 +103,7 @@ class IncidentBook:
         self.open: dict[str, Incident] = {}
         self.closed: list[Incident] = []
 
-    def holder(self, finding: Finding, now: int, pane: int) -> Incident | None:
+    def holder(self, finding: Finding, onset: Dated, pane: int) -> Incident | None:
         """Return the open incident a page belongs to: it holds the subject, or began when the finding did.
 
         Errors that rise while inputs or predictions drift belong to that drift, whenever labels show them.
@@ -114,7 +114,7 @@ class IncidentBook:
             ):
                 return incident
         for incident in self.open.values():
-            if finding.onset <= incident.opened + CO_ONSET_PANES * pane:
+            if onset.time <= incident.opened + CO_ONSET_PANES * pane:
                 return incident
             if finding.type is SubjectType.PERFORMANCE and incident.kinds & _CAUSES_ERRORS:
                 return incident

@@ -10,11 +10,11 @@ from contracts.messages import Level, SubjectType, Verdict, VerdictKind
 from monitor.core.cause import name_cause
 from monitor.core.cells import QUALITY, Counts
 from monitor.core.chart import measure
-from monitor.core.coarse import coarse_cells
 from monitor.core.decision import Named, recovered_verdict, refusal_of, verdict_of
 from monitor.core.drift import Drift
 from monitor.core.finding import NONE, PAGE, Finding
 from monitor.core.incident import Dated, Incident, IncidentBook, Member, choose_leader, co_onset
+from monitor.core.member_counts import member_counts, member_expected, member_phi, moved
 from monitor.core.outcomes import RecentOutcomes, explain_errors
 from monitor.core.pane import Pane
 from monitor.core.performance import OutcomePane
@@ -79,7 +79,11 @@ class IncidentDesk:
             self._since[incident] = (start, rows + pane.rows, counts + pane.counts)
 
     def fold(self, findings: Sequence[Finding], tick: Tick) -> Outcome:
-        """Turn the findings of a closed pane into incidents and verdicts; one page an incident."""
+        """Turn the findings of a closed pane into incidents and verdicts; one page an incident.
+
+        A subject that recovered at this very pane starts anew at the next: its evidence was for the drift that ended.
+        """
+        findings = [f for f in findings if self._released.get(f.subject) != tick.end]
         pages = [f for f in findings if f.level == PAGE]
         opened: dict[str, Incident] = {}
         changed: dict[str, Incident] = {}
@@ -87,15 +91,16 @@ class IncidentDesk:
         taken: set[str] = set()
         while remaining := [f for f in pages if f.key not in taken]:
             leader = choose_leader(remaining)
-            incident = self.book.holder(leader, tick.end, tick.length)
+            onset = self._date(leader, tick)
+            incident = self.book.holder(leader, onset, tick.length)
             if incident is not None:
                 taken.add(leader.key)
-                verdicts += self._join(incident, leader, tick)
+                verdicts += self._join(incident, leader, onset, tick)
                 changed[incident.id] = self.book.open[incident.id]
                 continue
             together = co_onset([f for f in findings if f.key not in taken], leader, tick.end, tick.length)
             taken |= {f.key for f in together}
-            incident, verdict = self._open(leader, together, tick)
+            incident, verdict = self._open(leader, together, onset, tick)
             opened[incident.id] = incident
             verdicts.append(verdict)
         verdicts += self._whispers([f for f in findings if f.level < PAGE and f.key not in taken], tick)
@@ -117,7 +122,7 @@ class IncidentDesk:
                 elif member.check is Check.VOLUME:
                     back = volume_usual
                 else:
-                    back = self.recoveries[incident.id, member.key].step(self._counts(member, pane))
+                    back = self.recoveries[incident.id, member.key].step(member_counts(self.reference, member, pane))
                 if back:
                     closed += self._come_back(incident.id, member, tick)
         return self._closing(closed, tick, pane.rows)
@@ -159,7 +164,9 @@ class IncidentDesk:
             for key, (start, rows, counts) in state["since"].items()
         }
         self.recoveries = {
-            (incident, key): Recovery.restore(self._expected(self.book.open[incident].members[key]), value)
+            (incident, key): Recovery.restore(
+                member_expected(self.reference, self.book.open[incident].members[key]), value
+            )
             for incident, key, value in state["recoveries"]
         }
 
@@ -175,8 +182,7 @@ class IncidentDesk:
         found = measure(self.reference.by_name[finding.subject], counts[self.layout[finding.subject].histogram])
         return found["tv"].value if found else 0.0
 
-    def _open(self, leader: Finding, together: Sequence[Finding], tick: Tick) -> tuple[Incident, Verdict]:
-        onset = self._date(leader, tick)
+    def _open(self, leader: Finding, together: Sequence[Finding], onset: Dated, tick: Tick) -> tuple[Incident, Verdict]:
         rows, counts = self.recent.total(onset.time)
         leader, effect, seen = self._explain(leader, counts, onset.time)
         incident = self.book.open_new(leader, onset, tick.end, refusal_of(leader))
@@ -202,7 +208,7 @@ class IncidentDesk:
         )
         return self.book.amend(incident, verdict=verdict.id), verdict
 
-    def _join(self, incident: Incident, finding: Finding, tick: Tick) -> Iterator[Verdict]:
+    def _join(self, incident: Incident, finding: Finding, onset: Dated, tick: Tick) -> Iterator[Verdict]:
         """A subject joins an open incident: it speaks once, and only a new kind is worth a warning."""
         known = incident.members.get(finding.key)
         if known is not None and not known.recovered:
@@ -211,7 +217,6 @@ class IncidentDesk:
         new_kind = finding.kind not in incident.kinds
         start, _, counts = self._since[incident.id]
         finding, effect, seen = self._explain(finding, counts, start)
-        onset = self._date(finding, tick)
         incident = self.book.join(incident, finding, tick.end, effect)
         self._hold(incident, [finding], max(start, finding.onset), counts)
         verdict = verdict_of(
@@ -284,43 +289,15 @@ class IncidentDesk:
             if finding.check in RULES or finding.check is Check.VOLUME:
                 continue
             member = incident.members[finding.key]
-            expected = self._expected(member)
+            expected = member_expected(self.reference, member)
             if finding.type is SubjectType.PERFORMANCE:
                 drifted = self.labelled.total(onset)[0].ravel()
             else:
-                drifted = self._counts(member, Pane(onset, 0, int(self._since[incident.id][1]), counts))
-            effect = 0.5 * float(np.abs(_shares(drifted) - _shares(expected)).sum())
-            self.recoveries[incident.id, finding.key] = Recovery(expected, drifted, self._phi(member), effect)
-
-    def _phi(self, member: Member) -> float:
-        if member.type is SubjectType.PERFORMANCE and self.reference.labels is not None:
-            return self.reference.labels.phi
-        subject = self.reference.by_name.get(member.subject)
-        return float(subject.phi.max(initial=1.0)) if subject is not None else 1.0
-
-    def _counts(self, member: Member, pane: Pane) -> Counts:
-        """What a member's recovery is judged on: coarse cells, or failing and sound rows of a check."""
-        counts = pane.counts
-        if member.subject not in self.layout:
-            bad = int(counts[self.layout.pane_counter(str(member.check))])
-            return np.array([bad, pane.rows])
-        place = self.layout[member.subject]
-        if member.check is not None and member.check in QUALITY:
-            bad = int(counts[place.counter(member.check)])
-            return np.array([bad, max(pane.rows - bad, 0)])
-        return coarse_cells(self.reference.by_name[member.subject], counts[place.histogram])
-
-    def _expected(self, member: Member) -> Counts:
-        """The reference's side of the same counts."""
-        if member.type is SubjectType.PERFORMANCE and self.reference.labels is not None:
-            return self.reference.labels.scored.ravel()
-        if member.subject not in self.layout:
-            return np.array([1, 999])
-        subject = self.reference.by_name[member.subject]
-        if member.check is not None and member.check in QUALITY:
-            bad = int(subject.quality[QUALITY.index(member.check)])
-            return np.array([bad, max(subject.rows - bad, 1)])
-        return coarse_cells(subject, subject.counts)
+                drifted = member_counts(
+                    self.reference, member, Pane(onset, 0, int(self._since[incident.id][1]), counts)
+                )
+            phi = member_phi(self.reference, member)
+            self.recoveries[incident.id, finding.key] = Recovery(expected, drifted, phi, moved(drifted, expected))
 
     def _explain(self, finding: Finding, counts: Counts, start: int) -> tuple[Finding, float, int]:
         """Name the cause from what came since ``start``; returns finding, effect and rows as the chart shows them."""
@@ -348,7 +325,3 @@ class IncidentDesk:
             if finding.check is None and drift.type is finding.type:
                 return drift.date(finding, self.recent, rough, tick.end)
         return Dated(rough, rough, tick.end, self.recent.first_row(rough))
-
-
-def _shares(counts: Counts) -> Any:
-    return counts / max(int(counts.sum()), 1)

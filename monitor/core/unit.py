@@ -30,9 +30,12 @@ FACTORS: Mapping[str, float] = {
 }
 """Factors that units differ by; each is tried both ways."""
 
-CLOSE = 0.15
+CLOSE = 0.1
 FAR = 0.3
 MIN_ROWS = 30
+PLAIN = 7.0
+MILD_ROWS = 300
+"""Factors between 1/7 and 7, and a changed sign, look like drift on few rows: they need this many."""
 
 
 class Unit(NamedTuple):
@@ -70,6 +73,9 @@ def unit_change(subject: Subject, counts: Counts, octaves: Counts) -> Unit | Non
     noise = 0.5 * np.sqrt(2 / np.pi) * float(np.sqrt(plain * (1 - plain) / rows).sum())
     found: list[Unit] = []
     for name, factor in FACTORS.items():
+        mild = factor < PLAIN
+        if mild and rows < MILD_ROWS:
+            continue
         for label, k in ((name, factor), (f"1/{name[1:]}", 1 / factor)):
             scaled = _expected(positions * k, share, grid, cells.low, cells.high, cells.edges)
             left = 0.5 * float(np.abs(window - scaled).sum())

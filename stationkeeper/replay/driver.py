@@ -121,7 +121,9 @@ class Replay:
 
         Rows that lean on each other need the first reference's length to show by how much.
         """
-        leaning = any(s.phi.max(initial=1.0) > INDEPENDENT or (s.day_floor or 0.0) > 0 for s in reference.subjects)
+        phi = [float(subject.phi.max(initial=1.0)) for subject in reference.subjects]
+        floors = [subject.day_floor or 0.0 for subject in reference.subjects]
+        leaning = np.median(phi) > INDEPENDENT or max(phi) > 2 * INDEPENDENT or max(floors) > 0
         if leaning or not reference.adopted:
             return (max(self.settings.renew, self.settings.reference_rows or 0),)
         return (self.settings.renew // FIRST_PART, self.settings.renew)

@@ -12,10 +12,10 @@ from monitor.core.reference import Reference
 
 Array = np.ndarray[Any, Any]
 
-FOLDS = 5
+FOLDS = 4
 MAX_CLASSES = 10
 RIDGE = 3.0
-STEPS = 150
+STEPS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class StandIn:
 def fit_stand_in(reference: Reference, columns: Mapping[str, Column], label: Array) -> tuple[StandIn, Array] | None:
     """Fit on the reference rows; returns the model and its cross-fitted answers for those rows.
 
-    Answers for each fifth of the rows come from a model of the other four (blocks in order), so the reference error is
+    Answers for each quarter of the rows come from a model of the others (blocks in order), so the reference error is
     not flattered. None where the label is not 2 to 10 classes. O(rows features steps).
     """
     target = categories(label)
