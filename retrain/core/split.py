@@ -42,7 +42,8 @@ def split_rows(times: Times, onset_ms: int, holdout: float, validation: float, g
     n = len(times)
     first = int(np.searchsorted(times, onset_ms, side="left"))
     after = n - first
-    held, validated = int(np.ceil(holdout * after)), int(np.ceil(validation * after))
+    held = int(np.ceil(holdout * after))
+    validated = min(int(np.ceil(validation * after)), after - held)
     guarded = min(held, int(guard * first))
     position = np.arange(n)
     masks = {

@@ -1,0 +1,130 @@
+"""The quality gate for a pipeline: a registered version against another on a stored snapshot's held-out rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import numpy as np
+
+from contracts.artifact import Task
+from contracts.messages import GateOutcome
+from contracts.times import to_ms
+from retrain.core.gate import GateVerdict, judge_binary, judge_regression
+from retrain.core.split import split_rows
+from retrain.registry import Registry, RegistryError
+from retrain.scoring import ServedModel
+from retrain.settings import RegistrySettings, RetrainSettings, SnapshotSettings
+from retrain.snapshot import SnapshotStore
+from retrain.table import TrainingTable
+
+EXIT_CODES = {GateOutcome.PASS: 0, GateOutcome.FAIL: 1, GateOutcome.NO_EVIDENCE: 3}
+
+
+class ModelSection(Protocol):
+    """What is read of a model's section of the configuration."""
+
+    @property
+    def retrain(self) -> RetrainSettings | None:
+        """The model's retrain settings."""
+
+
+class GateConfig(Protocol):
+    """What is read of the configuration."""
+
+    @property
+    def registry(self) -> RegistrySettings:
+        """Where the versions are."""
+
+    @property
+    def snapshots(self) -> SnapshotSettings:
+        """Where the snapshot is."""
+
+    @property
+    def models(self) -> Mapping[str, ModelSection]:
+        """The models by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """The gate's verdict with what was compared."""
+
+    model: str
+    candidate: str
+    champion: str
+    snapshot: str
+    rows: int
+    verdict: GateVerdict
+
+    @property
+    def exit_code(self) -> int:
+        """0 for PASS, 1 for FAIL, 3 for NO-EVIDENCE."""
+        return EXIT_CODES[self.verdict.outcome]
+
+    def text(self) -> str:
+        """Return one line for a person."""
+        name = self.verdict.outcome.value.upper().replace("_", "-")
+        against = f"{self.model} {self.candidate} against {self.champion} on {self.rows} held-out rows"
+        return f"{name}: {against} of {self.snapshot[:12]}: {self.verdict.reason}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every number."""
+        return {
+            "model": self.model,
+            "candidate": self.candidate,
+            "champion": self.champion,
+            "snapshot": self.snapshot,
+            "rows": self.rows,
+            "outcome": self.verdict.outcome.value,
+            "reason": self.verdict.reason,
+            "numbers": self.verdict.numbers,
+        }
+
+
+def gate_version(config: GateConfig, model: str, candidate: str, champion: str, snapshot: str) -> GateReport:
+    """Judge version ``candidate`` against ``champion`` (an alias or a version) on a snapshot.
+
+    On the snapshot that the candidate was trained on, the rows are those its training held out; on any other, the
+    rows after all that either model has learnt from. Raises ``RegistryError``, ``SnapshotError``, ``BadData``, and
+    ``Retryable`` while the registry is away.
+    """
+    section = config.models.get(model)
+    settings = (section.retrain if section is not None else None) or RetrainSettings()
+    registry, store = Registry(config.registry), SnapshotStore(config.snapshots.directory)
+    version = registry.alias(model, champion) or champion
+    frame = store.read(snapshot)
+    with TemporaryDirectory(prefix="stationkeeper-gate-") as scratch:
+        registry.fetch(model, candidate, Path(scratch) / "candidate")
+        registry.fetch(model, version, Path(scratch) / "champion")
+        new = ServedModel.load(Path(scratch) / "candidate")
+        old = ServedModel.load(Path(scratch) / "champion")
+    if new.card.task is not old.card.task:
+        raise RegistryError(f"version {candidate} is {new.card.task.value}, {version} is {old.card.task.value}")
+    table = TrainingTable.of(frame, new.card.task, settings.labels.positive)
+    rows = np.flatnonzero(table.known)
+    times = table.times[rows]
+    onset = _onset(registry, model, candidate, int(times[0]))
+    if snapshot == new.card.snapshot:
+        judged = split_rows(times, onset, settings.windows.holdout, settings.windows.validation).judged
+    else:
+        learnt = [store.find(card.snapshot) for card in (new.card, old.card) if card.snapshot]
+        last = max((int(found.manifest["last_labelled"]) for found in learnt if found is not None), default=None)
+        judged = np.ones(len(rows), bool) if last is None else times > last
+    chosen = rows[judged]
+    features, after = table.features[chosen], table.times[chosen] >= onset
+    scores_old, scores_new = old.score(features), new.score(features)
+    rules = settings.gate_rules()
+    if new.card.task is Task.REGRESSION:
+        verdict = judge_regression(table.labels[chosen], scores_old, scores_new, after, rules)
+    else:
+        pair = ((scores_old, old.card.threshold), (scores_new, new.card.threshold))
+        verdict = judge_binary(table.labels[chosen] == 1.0, *pair, after, rules)
+    return GateReport(model, candidate, version, snapshot, len(chosen), verdict)
+
+
+def _onset(registry: Registry, model: str, candidate: str, first: int) -> int:
+    """Return when the change began that the candidate was trained for; without one every row is after it."""
+    text = registry.tags(model, candidate).get("onset")
+    return to_ms(datetime.fromisoformat(text)) if text else first

@@ -1,0 +1,123 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.messages import GateOutcome
+from retrain.core.gate import (
+    GateRules,
+    blocks_of,
+    judge_binary,
+    judge_regression,
+    paired_interval,
+    sign_test,
+)
+from retrain.core.measures import average_precision, log_loss_rows, performance
+
+RULES = GateRules(replicates=800, looks=1, min_rows=100, min_positives=10)
+
+
+def scores(labels: np.ndarray, skill: float, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    logit = skill * (labels - 0.5) + rng.normal(0, 1, len(labels)) - 1.0
+    return 1 / (1 + np.exp(-logit))
+
+
+def drawn(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random(n) < 0.1
+
+
+def judge(labels: np.ndarray, old: np.ndarray, new: np.ndarray, rules: GateRules = RULES) -> GateOutcome:
+    after = np.arange(len(labels)) >= len(labels) // 3
+    return judge_binary(labels, (old, 0.5), (new, 0.5), after, rules).outcome
+
+
+def test_a_better_model_passes_and_a_worse_one_fails():
+    labels = drawn(4_000, 1)
+    good, bad = scores(labels, 6, 2), scores(labels, 1, 3)
+    assert judge(labels, bad, good) is GateOutcome.PASS
+    assert judge(labels, good, bad) is GateOutcome.FAIL
+
+
+def test_the_same_model_gives_no_evidence():
+    labels = drawn(4_000, 1)
+    same = scores(labels, 4, 2)
+    assert judge(labels, same, same) is GateOutcome.NO_EVIDENCE
+
+
+def test_too_few_rows_are_no_evidence_and_say_so():
+    labels = drawn(90, 1)
+    after = np.ones(90, bool)
+    found = judge_binary(labels, (scores(labels, 1, 2), 0.5), (scores(labels, 9, 3), 0.5), after, RULES)
+    assert found.outcome is GateOutcome.NO_EVIDENCE
+    assert "90 held-out rows" in found.reason
+
+
+def test_equal_models_pass_no_more_often_than_alpha():
+    rules = GateRules(replicates=300, looks=1, min_rows=100, min_positives=10, alpha=0.05)
+    passed = 0
+    for seed in range(150):
+        labels = drawn(1_500, seed)
+        old, new = scores(labels, 4, 1_000 + seed), scores(labels, 4, 9_000 + seed)
+        passed += judge(labels, old, new, rules) is GateOutcome.PASS
+    # Two tests at 2.5 % and a margin on top; a binomial with p = 0.05 exceeds 15 of 150 once in 500.
+    assert passed <= 15
+
+
+def test_better_after_the_change_but_much_worse_before_it_does_not_pass():
+    labels = drawn(6_000, 4)
+    after = np.arange(6_000) >= 4_500
+    good, bad = scores(labels, 7, 5), scores(labels, 0.5, 6)
+    old, new = np.where(after, bad, good), np.where(after, good, bad)
+    found = judge_binary(labels, (old, 0.5), (new, 0.5), after, RULES)
+    assert found.outcome is GateOutcome.FAIL
+    assert "overall" in found.reason
+
+
+def test_a_sign_test_by_hand():
+    # 3 of 3: (1/2)^3; 2 of 3 or more: (3 + 1) / 8.
+    assert sign_test(3, 0) == pytest.approx(0.125)
+    assert sign_test(2, 1) == pytest.approx(0.5)
+    assert sign_test(0, 0) == 1.0
+
+
+def test_the_interval_of_a_mean_has_the_width_theory_says():
+    rng = np.random.default_rng(0)
+    values = rng.normal(0.3, 1.0, 2_000)
+    cells = np.stack([values, np.ones(2_000)], axis=1)
+    found = paired_interval(cells, lambda sums: sums[:, 0] / sums[:, 1], 0.05, 4_000, 1)
+    assert found.difference == pytest.approx(values.mean())
+    half = 1.645 * values.std() / math.sqrt(2_000)
+    assert found.low == pytest.approx(values.mean() - half, abs=0.12 * half)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.12 * half)
+
+
+@given(n=st.integers(1, 300), blocks=st.integers(1, 60), seed=st.integers(0, 99))
+def test_blocks_add_up_to_the_rows(n: int, blocks: int, seed: int):
+    columns = np.random.default_rng(seed).normal(size=(n, 3))
+    rows = np.random.default_rng(seed + 1).random(n) < 0.7
+    rows[0] = True
+    sums = blocks_of(columns, rows, blocks)
+    assert len(sums) <= blocks
+    np.testing.assert_allclose(sums.sum(axis=0), columns[rows].sum(axis=0), atol=1e-9)
+
+
+def test_regression_compares_absolute_errors():
+    rng = np.random.default_rng(0)
+    labels = rng.normal(0, 5, 2_000)
+    old, new = labels + rng.normal(0, 2, 2_000), labels + rng.normal(0, 1, 2_000)
+    after = np.ones(2_000, bool)
+    assert judge_regression(labels, old, new, after, RULES).outcome is GateOutcome.PASS
+    assert judge_regression(labels, new, old, after, RULES).outcome is GateOutcome.FAIL
+    assert judge_regression(labels, new, new, after, RULES).outcome is GateOutcome.NO_EVIDENCE
+
+
+def test_measures_by_hand():
+    labels = np.array([True, True, False, False])
+    found = performance(labels, np.array([0.9, 0.2, 0.6, 0.1]), 0.5)
+    assert (found.alerts, found.precision, found.recall, found.f1) == (2, 0.5, 0.5, 0.5)
+    assert log_loss_rows(labels, np.array([0.9, 0.2, 0.6, 0.1]))[2] == pytest.approx(-math.log(0.4))
+    # Hits at ranks 1 and 3: 1/2 * 1/1 + 1/2 * 2/3.
+    assert average_precision(labels, np.array([0.9, 0.2, 0.6, 0.1])) == pytest.approx(0.5 + 0.5 * 2 / 3)

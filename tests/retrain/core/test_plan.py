@@ -1,0 +1,113 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.messages import Onset, RetrainRequest, VerdictKind
+from contracts.times import to_datetime
+from retrain.core.plan import (
+    DAY_MS,
+    LabelStatistics,
+    Past,
+    Plan,
+    PlanRules,
+    Refuse,
+    Wait,
+    WindowKind,
+    admit,
+    candidate_windows,
+    decide,
+    rows_needed,
+)
+from retrain.core.reasons import FINAL, REASON_HELP, Reason, Stage
+
+NOW = 1_767_571_200_000
+RULES = PlanRules(1_000, 50, 3_600_000, 600_000, 2, 2, False, 5_000, 10.0)
+
+
+def request(kind: VerdictKind = VerdictKind.DATA_DRIFT, **changes: object) -> RetrainRequest:
+    onset = Onset(time=to_datetime(NOW - 600_000), low=to_datetime(NOW - 700_000), high=to_datetime(NOW))
+    facts: dict[str, object] = {
+        "id": "r", "time": to_datetime(NOW), "model": "m", "version": "1", "incident": "i", "verdict": "v",
+        "kind": kind, "cause": "c", "onset": onset, "subjects": (),
+    }  # fmt: skip
+    return RetrainRequest.model_validate(facts | changes)
+
+
+def test_a_first_request_is_taken_up():
+    assert admit(request(), RULES, [], "1") is None
+    assert admit(request(), RULES, [], None) is None
+
+
+def test_what_retraining_does_not_cure_is_rejected():
+    found = admit(request(VerdictKind.DATA_QUALITY), RULES, [], "1")
+    assert found is not None
+    assert (found.stage, found.reason) == (Stage.REJECTED, Reason.DATA_QUALITY)
+
+
+def refusal(past: list[Past], *, manual: bool = False, champion: str = "1") -> Reason | None:
+    found = admit(request(manual=manual), RULES, past, champion)
+    return found.reason if found else None
+
+
+def test_every_brake_by_hand():
+    hour = 3_600_000
+    assert refusal([], champion="2") is Reason.SUPERSEDED
+    assert refusal([Past("a", NOW - DAY_MS, Stage.TRAINING)]) is Reason.IN_FLIGHT
+    assert refusal([Past("a", NOW - 599_999, Stage.CANDIDATE)]) is Reason.COOLDOWN
+    assert refusal([Past("a", NOW - 600_000, Stage.CANDIDATE)]) is None
+    assert refusal([Past("a", NOW - 599_999, Stage.CANDIDATE)], manual=True) is None
+    two = [Past("a", NOW - 5 * hour, Stage.CANDIDATE), Past("b", NOW - 4 * hour, Stage.CANDIDATE)]
+    assert refusal(two) is Reason.BUDGET
+    assert refusal(two, manual=True) is Reason.BUDGET
+    useless = [Past("a", NOW - 3 * DAY_MS, Stage.FAILED), Past("b", NOW - 2 * DAY_MS, Stage.NO_EVIDENCE)]
+    assert refusal(useless) is Reason.BREAKER
+    assert refusal(useless, manual=True) is None
+    assert refusal([*useless, Past("c", NOW - 2 * DAY_MS + 1, Stage.CANDIDATE)]) is None
+
+
+def test_a_suppressed_request_costs_nothing():
+    assert refusal([Past("a", NOW - 1, Stage.SUPPRESSED), Past("b", NOW - 1, Stage.REJECTED)]) is None
+
+
+def labels(after: int, positives: int, *, as_of: int = NOW, before: int = 9_000) -> LabelStatistics:
+    return LabelStatistics(as_of, 60_000, before, after, positives)
+
+
+def test_it_waits_for_what_is_missing_and_says_when():
+    found = decide(request(), RULES, labels(400, 30))
+    assert isinstance(found, Wait)
+    assert (found.reason, found.rows_missing, found.positives_missing) == (Reason.TOO_FEW_ROWS, 600, 20)
+    # 400 rows ripened in the 540 s from the onset to a minute ago, so 1000 need 1350 s and the minute.
+    assert found.ready_ms == NOW - 600_000 + 60_000 + 1_350_000
+
+
+def test_it_gives_up_after_max_wait():
+    found = decide(request(), RULES, labels(400, 30, as_of=NOW + RULES.max_wait_ms + 1))
+    assert isinstance(found, Refuse)
+    assert found.reason is Reason.LABELS_LATE
+
+
+def test_a_look_without_evidence_doubles_the_rows():
+    assert rows_needed(RULES, 0) == (1_000, 50)
+    assert rows_needed(RULES, 3) == (8_000, 400)
+    assert isinstance(decide(request(), RULES, labels(1_000, 60), look=0), Plan)
+    assert isinstance(decide(request(), RULES, labels(1_000, 60), look=1), Wait)
+
+
+def test_windows_differ_only_where_rows_do():
+    kinds = [window.kind for window in candidate_windows(RULES, labels(1_000, 60))]
+    assert kinds == [WindowKind.ALL, WindowKind.REWEIGHTED, WindowKind.SINCE_CHANGE, WindowKind.LAST]
+    assert [w.kind for w in candidate_windows(RULES, labels(1_000, 60, before=0))] == [WindowKind.ALL]
+
+
+@given(after=st.integers(0, 5_000), share=st.floats(0, 1), more=st.integers(0, 5_000), as_of=st.integers(0, 10**7))
+def test_more_labels_never_turn_a_plan_into_a_wait(after: int, share: float, more: int, as_of: int):
+    positives = round(after * share)
+    found = decide(request(), RULES, labels(after, positives, as_of=NOW + as_of))
+    if isinstance(found, Plan):
+        richer = labels(after + 2 * more, positives + more, as_of=NOW + as_of)
+        assert isinstance(decide(request(), RULES, richer), Plan)
+
+
+def test_every_reason_is_explained():
+    assert set(REASON_HELP) == set(Reason)
+    assert all(stage.final == (stage in FINAL) for stage in Stage)
