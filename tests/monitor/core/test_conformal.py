@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from monitor.core.conformal import PART_SHARE, RANK_CELLS, RankBag, pane_generator, rank_counts
+from monitor.core.conformal import PART_SHARE, RANK_CELLS, Part, RankBag, pane_generator, rank_counts
+from monitor.core.dictionary import ordered_rows
 
 
 def _rank_each_event(fine, bag, rng):
@@ -94,3 +95,25 @@ def test_the_same_pane_draws_the_same_numbers_and_another_pane_others():
     ]
     assert draw[0] == draw[1]
     assert len(set(draw)) == 3
+
+
+def test_the_correction_takes_back_what_events_of_one_part_share():
+    # Twenty events ranked against one bag of a hundred lean the same way: without the correction the mean of the
+    # product of their e-values is near exp(20 * 19 / 200 * s2), s2 the variance of one.
+    rng = np.random.default_rng(6)
+    streams, n, b = 40_000, 100, 20
+    p = np.full(32, 1 / 32)
+    part = Part(
+        rank_counts(
+            rng.multinomial(b, p, size=streams), rng.multinomial(n, p, size=streams).astype(np.uint32), rng, RANK_CELLS
+        ),
+        np.full(streams, float(b)),
+        np.full(streams, float(n)),
+    )
+    uniform = np.full(RANK_CELLS, 1 / RANK_CELLS)
+    rows, names = ordered_rows(uniform)
+    e = rows[[str(name) for name in names].index("shift +0.4 sd")] / uniform
+    s2 = (e**2).mean() - 1
+    log_product = part.cells @ np.log(e)
+    assert np.exp(log_product).mean() > 1.2
+    assert np.exp(log_product - part.excess() * s2).mean() < 1.06
