@@ -234,6 +234,23 @@ def test_promotion_and_rollback_follow_the_record_at_once(serve, eventually):
     served.registry.gate.set()
 
 
+def test_a_rollback_does_not_wait_for_a_loader_that_is_busy(serve, eventually):
+    served = serve()
+    served.rollouts.write(record(canary="2", weight_bp=5000))
+    eventually(lambda: served.applied() == ("1", "2", 5000))
+    served.registry.gate.clear()
+    served.rollouts.write(record(canary="3", weight_bp=5000, epoch=2))
+    eventually(lambda: served.applied() == ("1", None, 0))
+    served.registry.gate.set()
+    eventually(lambda: served.applied() == ("1", "3", 5000))
+    served.registry.gate.clear()
+    served.rollouts.write(record(canary="2", weight_bp=100, epoch=3))
+    served.rollouts.write(record(champion="4", epoch=3))
+    eventually(lambda: served.router.traffic.status("fraud")["wanted"]["champion"] == "4")
+    assert served.applied() == ("1", None, 0)
+    served.registry.gate.set()
+
+
 def test_a_canary_that_cannot_be_loaded_gets_no_traffic_and_is_shown(serve, eventually):
     served = serve()
     served.rollouts.write(record(canary="9", weight_bp=5000))

@@ -283,6 +283,10 @@ def test_labels_of_minutes_between_steps_are_left_out():
     rollout = close_minute(rollout, minute(1, {"1": (990, 0), "2": (10, 0)}), POLICY).rollout
     assert memory(rollout).step_at(MINUTE) is None
     assert memory(rollout).step_at(2 * MINUTE) == 0
+    between, settled = outcomes("2", MINUTE, tp=50, fp=10), outcomes("2", 2 * MINUTE, tp=30, fp=10)
+    arms = {"1": (990, 0), "2": (10, 0)}
+    after = close_minute(rollout, minute(2, arms, (between, settled)), POLICY).rollout
+    assert memory(after).labels_b == 40
 
 
 weights = st.sampled_from([0.0, 0.3, 1.0])

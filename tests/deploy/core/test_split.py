@@ -40,6 +40,8 @@ def test_the_split_is_the_same_in_every_process():
     salt, ids = rollout_salt("fraud", 1), ["card-1", "card-2", "ü"]
     digests = [hashlib.blake2b(one.encode(), digest_size=8, key=salt.encode()).digest() for one in ids]
     assert buckets(salt, ids).tolist() == [int.from_bytes(one, "big") % 10_000 for one in digests] == [7844, 57, 8609]
+    assert to_canary(salt, ids, 58).tolist() == [False, True, False]
+    assert not to_canary(salt, ids, 57).any()
 
 
 def test_weights_at_the_ends_take_nobody_and_everybody():
