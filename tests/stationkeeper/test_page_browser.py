@@ -2,13 +2,17 @@
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from stationkeeper.report import from_log, write
 from stationkeeper.web import WebServer, create_app
+from streams.memory import MemoryReader
 from tests.stationkeeper import story
+from tests.stationkeeper.test_report import TOPICS, log
 
 pytestmark = pytest.mark.browser
 
@@ -55,6 +59,18 @@ def test_no_accessibility_rule_of_level_a_or_aa_is_broken(
     found = Axe().run(page, options={"runOnly": LEVELS}).response
     assert found["passes"], "axe looked at nothing"
     assert [(v["id"], v["nodes"][0]["html"]) for v in found["violations"]] == []
+    page.context.close()
+
+
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_the_report_breaks_no_rule_either_and_fits_a_phone(
+    browser: Browser, tmp_path: Path, scheme: str, width: int
+) -> None:
+    path = tmp_path / "report.html"
+    write(from_log(MemoryReader(log()), TOPICS, "fraud"), path)
+    page = opened(browser, path.as_uri(), scheme, width, script=True)
+    assert [v["id"] for v in Axe().run(page, options={"runOnly": LEVELS}).response["violations"]] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.context.close()
 
 
