@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ import structlog
 
 from contracts.log_events import LogEvent
 from contracts.metrics import Sample
-from streams.errors import Fatal, Retryable
+from streams.clients import Fenced
+from streams.dead_letters import DeadLetterLimit
+from streams.errors import Fatal, Retryable, StreamError
 from streams.offsets import start_offset
 from streams.ports import Batch, Outgoing, Partition, Reader, Restored, Sink, Source, Stage
 from streams.settings import KafkaSettings
@@ -28,6 +30,12 @@ log = structlog.get_logger()
 def wall_ms() -> int:
     """Return the wall clock in UTC milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def _fatal_event(error: Fatal) -> LogEvent:
+    if isinstance(error, Fenced):
+        return LogEvent.PRODUCER_FENCED
+    return LogEvent.DEAD_LETTER_LIMIT if isinstance(error, DeadLetterLimit) else LogEvent.FATAL
 
 
 class Loop:
@@ -64,6 +72,7 @@ class Loop:
         self._flushed_ms = 0
         self._quiet_at = 0.0
         self._failures = 0
+        self._max_records = settings.max_poll_records
 
     def run(self, stop: threading.Event) -> None:
         """Turn until ``stop``, then write what is absorbed; raises ``Fatal`` uncommitted."""
@@ -77,7 +86,7 @@ class Loop:
                 self._attempt(self._flush)
         except Fatal as error:
             self.vitals.failed(str(error))
-            log.error(LogEvent.FATAL, role=self.stage.name, reason=str(error))
+            log.error(_fatal_event(error), role=self.stage.name, reason=str(error))
             raise
         finally:
             self.close()
@@ -111,15 +120,30 @@ class Loop:
         if not self._connected:
             self._connect()
         self._follow_tables()
-        batches = self._source.poll(self._settings.poll_timeout / 1_000, self._settings.max_poll_records)
+        batches = self._source.poll(self._settings.poll_timeout / 1_000, self._max_records)
         if self._source.take_rebalance() or self._stale:
             self._reset()
             return
+        began = time.monotonic()
         for batch in batches:
             self._absorb(batch)
+            self._flush_if_due()
+        self._pace(time.monotonic() - began)
         self._tell_quiet()
-        if self._now_ms() - self._flushed_ms >= self._settings.flush_interval:
+        self._flush_if_due()
+
+    def _flush_if_due(self) -> None:
+        # A wall clock that was set back must not stop the commits, so a negative time is due as well.
+        if not 0 <= self._now_ms() - self._flushed_ms < self._settings.flush_interval:
             self._flush()
+
+    def _pace(self, seconds: float) -> None:
+        """Take fewer records at once while a turn lasts so long that the group could take the member for dead."""
+        longest = self._settings.max_poll_interval / 1_000
+        if seconds > longest / 4:
+            self._max_records = max(self._max_records // 2, 1)
+        elif seconds < longest / 16 and self._max_records < self._settings.max_poll_records:
+            self._max_records = min(self._max_records * 2, self._settings.max_poll_records)
 
     def _connect(self) -> None:
         names = [topic for topic in self.stage.tables if topic not in self.stage.inputs]
@@ -153,16 +177,18 @@ class Loop:
         self.stage.revoked(self._assigned)
         self._dirty, self._positions = {}, {}
         self._assigned = self._source.assignment()
-        self._stale = not self._source.joined()
-        if self._stale:
+        joined = self._source.joined()
+        self._stale = True
+        if not joined:
+            self.vitals.waiting("waiting for the group to give this member its partitions")
             return
         began = time.monotonic()
         partitions = sorted(self._assigned)
         committed = self._source.committed(partitions)
         restored = self._read_back(self.stage.changelog(self._assigned))
         self.stage.assigned(self._assigned, restored)
-        known = {partition.topic for partition in committed}
         own = self.stage.start_offsets(self._assigned)
+        known = self._known_topics({p for p in partitions if p not in committed and p not in own})
         for partition, bounds in self._source.bounds(partitions).items():
             offset, lost = start_offset(
                 partition,
@@ -177,12 +203,23 @@ class Loop:
             if lost:
                 self.vitals.lost(partition, lost)
                 log.error(LogEvent.RECORDS_EXPIRED, topic=partition.topic, partition=partition.index, records=lost)
-        self.vitals.restored(time.monotonic() - began)
+        self._stale = False
+        seconds = time.monotonic() - began
+        self.vitals.restored(seconds)
         self._flushed_ms = self._now_ms()
         self._publish()
         log.info(
-            LogEvent.PARTITIONS_ASSIGNED, role=self.stage.name, partitions=len(partitions), keys=len(restored.values)
+            LogEvent.PARTITIONS_ASSIGNED,
+            role=self.stage.name,
+            partitions=[f"{partition.topic}/{partition.index}" for partition in partitions],
         )
+        log.info(LogEvent.STATE_RESTORED, role=self.stage.name, keys=len(restored.values), seconds=round(seconds, 3))
+
+    def _known_topics(self, new: Collection[Partition]) -> set[str]:
+        """Return which topics of the partitions without an offset the group has read in another partition."""
+        topics = {partition.topic for partition in new}
+        others = [p for topic in sorted(topics) for p in self._reader.partitions(topic) if p not in new]
+        return {partition.topic for partition in self._source.committed(others)}
 
     def _read_back(self, partitions: Sequence[Partition]) -> Restored:
         values: dict[bytes, bytes] = {}
@@ -220,11 +257,14 @@ class Loop:
             began = time.monotonic()
             self._sink.begin()
             self._sink.send(records)
-            self._sink.commit(self._dirty, self._source.group())
+            # Offsets go with every transaction, also when none moved: they carry the proof of ownership that a
+            # member without its partitions, stopped for a while and unaware of it, does not have.
+            self._sink.commit(self._dirty or self._positions, self._source.group())
             self._dirty = {}
             self.vitals.flushed(time.monotonic() - began)
             self.stage.committed()
-        self.vitals.ready_now()
+        if self.vitals.ready_now():
+            log.info(LogEvent.READY, role=self.stage.name)
         self._publish()
 
     def _publish(self) -> None:
@@ -235,7 +275,7 @@ class Loop:
         for close in (self.stage.close, self._sink.close, self._source.close, self._reader.close):
             try:
                 close()
-            except Retryable as error:
+            except StreamError as error:
                 log.warning(LogEvent.BROKER_UNREACHABLE, role=self.stage.name, reason=str(error))
 
     # The face that the HTTP side sees, read from other threads.

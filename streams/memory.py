@@ -7,6 +7,7 @@ from streams.clients import Fenced
 from streams.errors import Retryable
 from streams.memory_log import Group, GroupToken, MemoryLog, share
 from streams.offsets import resume_at
+from streams.oversize import Oversize
 from streams.ports import Batch, Outgoing, Partition
 from streams.settings import KafkaSettings
 
@@ -133,6 +134,7 @@ class MemorySink:
         self._name = settings.member(role)
         self._epoch: int | None = None
         self._records: list[Outgoing] | None = None
+        self._oversize = Oversize()
 
     def recover(self) -> None:
         """Fence earlier owners of this slot; does nothing while this one is alive."""
@@ -151,19 +153,27 @@ class MemorySink:
         """Write records in the open transaction."""
         if self._records is None:
             raise Retryable("no transaction is open")
-        self._records.extend(records)
+        self._records.extend(self._oversize.fitted(record) for record in records)
 
     def commit(self, offsets: Mapping[Partition, int], group: Any) -> None:
         """Commit records and input offsets together; raises ``Retryable`` or ``Fenced``."""
         if self._records is None or self._epoch is None:
             raise Retryable("no transaction is open")
         with self._log.changed:
+            self._check_sizes(self._records)
             if offsets:
                 self._log.check_group(group)
             self._log.commit(self._name, self._epoch, self._records, offsets)
             if offsets:
                 self._log.groups[group.group].committed.update(offsets)
         self._records = None
+
+    def _check_sizes(self, records: Sequence[Outgoing]) -> None:
+        for record in records:
+            limit = self._log.limit_of(record.topic)
+            if limit is not None and len(record.value or b"") > limit:
+                self._oversize.refuse(record, f"limit {limit}")
+                raise Retryable(f"{record.topic} refused a dead letter for its size")
 
     def abort(self) -> None:
         """Undo the open transaction."""

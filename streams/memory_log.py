@@ -11,7 +11,7 @@ from kafka.partitioner import murmur2
 
 from contracts.topics import Topic
 from streams.clients import Fenced
-from streams.errors import Fatal, Retryable
+from streams.errors import Retryable
 from streams.ports import Batch, Headers, Outgoing, Partition
 
 _COMPACT_SLACK = 1_000
@@ -130,6 +130,14 @@ class MemoryLog:
                 if any(topic in topics for topics in group.topics.values()):
                     group.generation += 1
 
+    def limit(self, topic: str, bytes_: int) -> None:
+        """Refuse records of a topic whose value is larger, as ``max.message.bytes`` does."""
+        self._limits[topic] = bytes_
+
+    def limit_of(self, topic: str) -> int | None:
+        """Return the largest value that a topic takes; None for any."""
+        return self._limits.get(topic)
+
     def partitions(self, topic: str) -> tuple[Partition, ...]:
         """Return the partitions of a topic; empty when it does not exist."""
         return tuple(Partition(topic, index) for index in range(len(self._topics.get(topic, ()))))
@@ -204,10 +212,6 @@ class MemoryLog:
             self.check()
             if self.epochs.get(name) != epoch:
                 raise Fenced(f"another process runs with transactional.id {name}")
-            for record in records:
-                limit = self._limits.get(record.topic)
-                if limit is not None and len(record.value or b"") > limit:
-                    raise Fatal(f"{record.topic} refused a record of {len(record.value or b'')} bytes (limit {limit})")
             now = self._clock_ms()
             for target, rows in self.route(records).items():
                 log = self.at(target)
@@ -220,7 +224,8 @@ class MemoryLog:
     def abort(self, records: Sequence[Outgoing]) -> None:
         """Use up the offsets of records that nobody will see, and of the abort marker."""
         with self.changed:
-            for target, rows in self.route(records).items():
+            known = [record for record in records if record.topic in self._topics]
+            for target, rows in self.route(known).items():
                 self.at(target).skip(len(rows) + 1)
 
 

@@ -1,6 +1,5 @@
 """A transactional producer over kafka-python: every result is checked, nothing waits without a limit."""
 
-import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,8 +8,8 @@ from kafka import KafkaProducer, errors
 from kafka.structs import OffsetAndMetadata
 
 from streams.clients import describe, theirs, translated
-from streams.dead_letters import is_dead_letter, without_value
-from streams.errors import Fatal, Retryable
+from streams.errors import Retryable
+from streams.oversize import Oversize
 from streams.ports import Outgoing, Partition
 from streams.settings import MIB, KafkaSettings
 
@@ -46,8 +45,9 @@ class KafkaSink:
         self._name = settings.member(role)
         self._client: KafkaProducer | None = None
         self._pending: list[tuple[Outgoing, Any]] = []
-        self._refused: set[bytes] = set()
+        self._oversize = Oversize()
         self._open = False
+        self._damaged = False
 
     def recover(self) -> None:
         """Fence earlier owners of this slot and end their open transaction; does nothing while the producer lives."""
@@ -79,11 +79,10 @@ class KafkaSink:
     def send(self, records: Sequence[Outgoing]) -> None:
         """Hand records to the open transaction; ``commit`` checks every result."""
         producer = self._producer
+        self._damaged = True
         with translated("send"):
             for record in records:
-                outgoing = record
-                if self._refused and is_dead_letter(record) and _fingerprint(record) in self._refused:
-                    outgoing = without_value(record)
+                outgoing = self._oversize.fitted(record)
                 try:
                     future = producer.send(
                         outgoing.topic,
@@ -93,7 +92,7 @@ class KafkaSink:
                         partition=outgoing.partition,
                     )
                 except _TOO_LARGE as error:
-                    self._refuse(outgoing, error)
+                    self._oversize.refuse(outgoing, describe(error))
                     raise
                 self._pending.append((outgoing, future))
 
@@ -104,6 +103,7 @@ class KafkaSink:
         process has this slot, ``Fatal`` for a record the broker will never take.
         """
         producer = self._producer
+        self._damaged = True
         limit = self._settings.transaction_timeout / 1_000
         with translated("write"):
             producer.flush(timeout=limit)
@@ -115,26 +115,22 @@ class KafkaSink:
                 _bounded(lambda: producer.send_offsets_to_transaction(positions, group), limit)
             _bounded(producer.commit_transaction, limit)
         self._pending = []
-        self._open = False
+        self._open = self._damaged = False
 
     def _check(self, record: Outgoing, future: Any) -> None:
         if not future.is_done:
             raise errors.KafkaTimeoutError(f"no answer for a record of {record.topic}")
         if future.failed():
             if isinstance(future.exception, _TOO_LARGE):
-                self._refuse(record, future.exception)
+                self._oversize.refuse(record, describe(future.exception))
             raise future.exception
 
-    def _refuse(self, record: Outgoing, error: BaseException) -> None:
-        if not is_dead_letter(record) or not record.value:
-            size = len(record.value or b"")
-            raise Fatal(
-                f"{record.topic} refused a record of {size} bytes ({describe(error)}); raise its max.message.bytes"
-            ) from error
-        self._refused.add(_fingerprint(record))
-
     def abort(self) -> None:
-        """Undo the open transaction; a producer that cannot even do that is thrown away."""
+        """Undo the open transaction and throw the producer away if anything of it was sent.
+
+        What failed leaves gaps in an idempotent producer's sequence numbers, which no later send would survive. The
+        next producer with this transactional.id ends on the broker what the abort did not.
+        """
         if self._client is None or not self._open:
             return
         self._open = False
@@ -142,7 +138,8 @@ class KafkaSink:
         try:
             _bounded(self._client.abort_transaction, _ABORT_S)
         except (errors.KafkaError, OSError):
-            # The next producer with this transactional.id ends the transaction on the broker.
+            self._damaged = True
+        if self._damaged:
             self._discard()
 
     def close(self) -> None:
@@ -152,7 +149,7 @@ class KafkaSink:
 
     def _discard(self) -> None:
         client, self._client = self._client, None
-        self._open = False
+        self._open = self._damaged = False
         if client is not None:
             threading.Thread(target=_close, args=(client,), daemon=True, name=f"close-{self._name}").start()
 
@@ -161,12 +158,6 @@ class KafkaSink:
         if self._client is None:
             raise Retryable("the producer is gone; start a new transaction")
         return self._client
-
-
-def _fingerprint(record: Outgoing) -> bytes:
-    digest = hashlib.sha256(record.value or b"")
-    digest.update(repr((record.topic, record.headers)).encode())
-    return digest.digest()
 
 
 def _close(client: KafkaProducer) -> None:

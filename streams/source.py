@@ -115,10 +115,14 @@ class KafkaSource:
                 **settings.connection(settings.member(self._role)),
             )
             self._client.subscribe(topics=list(topics), listener=_Assignments(self))
+            for topic in topics:
+                # Known before the first join, or the group would first share out nothing and then join again.
+                self._client.partitions_for_topic(topic)
 
     def unsettle(self) -> None:
         """Note that the assignment is being taken away; called by the client."""
         self._assigned = frozenset()
+        self._positions = {}
         self._joined = False
         self._changed = True
 
@@ -141,6 +145,8 @@ class KafkaSource:
             except errors.OffsetOutOfRangeError as error:
                 self._resume_after_expiry(error.args[0])
                 return []
+        if not self._joined:
+            self._rejoin_if_forgotten()
         if self._changed:
             return []
         batches = []
@@ -151,6 +157,17 @@ class KafkaSource:
                 self._positions[partition] = position
                 batches.append(to_batch(partition, records, position))
         return batches
+
+    def _rejoin_if_forgotten(self) -> None:
+        """Join again when the client has lost the answer to a join.
+
+        kafka-python 3.0.12 drops the answer that arrives as a poll's time runs out; a leader that had joined because
+        partitions were added then believes to be a member, without partitions and without heartbeats, for ever.
+        """
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - nothing public asks for a join
+        task = coordinator._join_task  # noqa: SLF001
+        if task is not None and task.is_done:
+            coordinator.request_rejoin()
 
     def _position(self, partition: Partition) -> int:
         with translated(f"find the position of {partition.topic}/{partition.index}"):

@@ -45,9 +45,14 @@ class Vitals:
         """Note how long reading the state back took."""
         self._restore_s = seconds
 
-    def ready_now(self) -> None:
-        """Note that a flush went through."""
-        self._ready, self._reason = True, ""
+    def waiting(self, reason: str) -> None:
+        """Note that the loop has nothing to do its work on yet."""
+        self._ready, self._reason = False, reason
+
+    def ready_now(self) -> bool:
+        """Note that a flush went through; returns whether the loop was not ready before."""
+        before, self._ready, self._reason = self._ready, True, ""
+        return not before
 
     def lost(self, partition: Partition, records: int) -> None:
         """Note records that retention took before they were read."""
