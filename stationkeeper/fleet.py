@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol, cast
 
 from contracts.messages import State
-from contracts.metrics import STATE_NUMBER, Sample
+from contracts.metrics import METRICS, STATE_NUMBER, Sample
 from contracts.model_status import ModelStatus
 from contracts.status import SCHEMA_VERSION, FleetStatus, RoleHealth
 
@@ -48,6 +48,44 @@ class RoleView(Protocol):
         """Return, in words, why the role is not live or not ready; empty when it is both."""
 
 
+MEASURED = frozenset(
+    {
+        "stationkeeper_model_state",
+        "stationkeeper_subjects",
+        "stationkeeper_performance_ratio",
+        "stationkeeper_performance_estimate_ratio",
+        "stationkeeper_label_completeness_ratio",
+        "stationkeeper_canary_evidence",
+        *(metric.name for metric in METRICS if "subject" in metric.labels),
+    }
+)
+"""What is only true while it is measured; facts (an open incident, a champion, a watermark) stay until they change."""
+
+
+def fresh_samples(view: RoleView) -> list[Sample]:
+    """Return a role's samples; those of a loop that stands still are withdrawn where they would be read as of now."""
+    if view.live():
+        return list(view.samples())
+    return [sample for sample in view.samples() if sample.metric not in MEASURED]
+
+
+def _as_of_before(model: ModelStatus, role: str) -> ModelStatus:
+    """Return a model that nobody measures any more: unknown, with its last numbers left out and the reason said."""
+    old = model.copy()
+    reason = f"{role} stands still, so nothing is known since the last closed minute"
+    old["state"], old["reason"] = "unknown", reason
+    subjects: list[Any] = []
+    for subject in model["subjects"]:
+        kept = {key: value for key, value in subject.items() if key not in _NUMBERS}
+        subjects.append({**kept, "state": "unknown", "reason": reason})
+    old["subjects"] = subjects
+    old.pop("performance", None)
+    return old
+
+
+_NUMBERS = frozenset({"statistic", "effect", "distances", "noise", "quality"})
+
+
 def _health(view: RoleView) -> RoleHealth:
     health = RoleHealth(role=view.role, live=view.live(), ready=view.ready(), reasons=[str(r) for r in view.reasons()])
     lag = [s.value for s in view.samples() if s.metric == "stationkeeper_consumer_lag_records"]
@@ -69,7 +107,8 @@ def own_status(views: Iterable[RoleView], now_ms: int) -> FleetStatus:
         part = view.status()
         fleet["roles"].append(_health(view))
         fleet["conservation"].extend(part.get("conservation", ()))
-        fleet["models"].extend(part.get("models", ()))
+        models = part.get("models", ())
+        fleet["models"].extend(models if view.live() else [_as_of_before(model, view.role) for model in models])
         fleet["requests"].extend(part.get("requests", ()))
         fleet["rollouts"].extend(part.get("rollouts", ()))
         _add_dead_letters(fleet, part.get("dead_letters", {}))
@@ -251,7 +290,7 @@ class Fleet:
 
     def samples(self) -> list[Sample]:
         """Return the gauges that this process can derive for its own roles."""
-        known = (sample for view in self.views for sample in view.samples())
+        known = (sample for view in self.views for sample in fresh_samples(view))
         return derived_samples(self.own(), known)
 
 

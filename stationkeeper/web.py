@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -13,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from contracts.metrics import METRICS
-from stationkeeper.fleet import Fleet, Peers, RoleView, brief
+from contracts.metrics import METRICS, Sample
+from stationkeeper.fleet import Fleet, Peers, RoleView, brief, fresh_samples
 from stationkeeper.page.fleet import fleet_page
 from stationkeeper.page.frame import not_found_page
 from stationkeeper.page.incident import find_incident, incident_page
@@ -169,7 +170,8 @@ def create_app(
     an error of the scrape (tests) instead of a count.
     """
     fleet = Fleet(views, peers)
-    sources = [*(view.samples for view in fleet.views), fleet.samples]
+    sources: list[Callable[[], Sequence[Sample]]] = [partial(fresh_samples, view) for view in fleet.views]
+    sources.append(fleet.samples)
     routes = _Routes(fleet, Telemetry(sources, max_series=max_series, strict=strict))
     app = Starlette(
         routes=[

@@ -3,7 +3,7 @@
 import pytest
 
 from contracts.status import check
-from stationkeeper.fleet import Fleet, Peers, brief, derived_samples, merge, own_status
+from stationkeeper.fleet import Fleet, Peers, brief, derived_samples, fresh_samples, merge, own_status
 from stationkeeper.web import WebServer, create_app
 from tests.stationkeeper import story
 
@@ -18,6 +18,23 @@ def test_a_model_known_twice_is_taken_with_the_later_watermark() -> None:
     old, new = story.model(story.SEEN), story.model(story.SEEN + story.MINUTE, drifting=True)
     fleets = [own_status([story.Role("judge", story.judge(m))], 0) for m in (new, old)]
     assert [m["state"] for m in merge(fleets, 0)["models"]] == ["drifting"]
+
+
+def test_a_judge_that_stands_still_leaves_its_models_unknown_and_its_gauges_withdrawn() -> None:
+    drifting = story.model(story.SEEN, drifting=True)
+    samples = story.subject_samples([drifting])
+    stuck = Fleet([story.Role("judge", story.judge(drifting), samples, live=False, reasons=["stands still"])])
+    (model,) = stuck.whole()["models"]
+    assert (model["state"], {s["state"] for s in model["subjects"]}) == ("unknown", {"unknown"})
+    assert "judge stands still" in model["reason"]
+    assert not any("statistic" in s for s in model["subjects"])
+    check(stuck.whole(), "fleet")
+    left = {s.metric for s in fresh_samples(stuck.views[0])}
+    # An incident is a fact until it is closed; a measurement is not.
+    assert left == {"stationkeeper_incident_info"}
+    states = {s.value for s in stuck.samples() if s.metric == "stationkeeper_model_state"}
+    assert states == {0}
+    assert fresh_samples(story.Role("judge", {}, samples)) == samples
 
 
 def test_brief_models_keep_numbers_and_lose_plots() -> None:
