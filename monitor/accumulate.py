@@ -8,7 +8,7 @@ import numpy as np
 
 from contracts.wire import SCORE_BINS, ArmDelta, PaneDelta, pack, score_bin
 from monitor.columns import Events, Integers
-from monitor.core.cells import Counts
+from monitor.core.cells import Counts, NumericCells
 from monitor.core.column import Column
 from monitor.core.layout import weight_octave
 from monitor.core.reference import Reference
@@ -80,9 +80,8 @@ class Accumulator:
         self._panes: dict[PaneKey, Partial] = {}
         self._arms: dict[ArmKey, Arm] = {}
 
-    def add(self, events: Events) -> dict[tuple[str, str], str]:
-        """Count tallied predictions or features; returns the digest in force by (model, version)."""
-        digests: dict[tuple[str, str], str] = {}
+    def add(self, events: Events) -> None:
+        """Count tallied predictions or features."""
         owners = events.owners
         for code, (model, version) in enumerate(owners):
             index = None if len(owners) == 1 else np.flatnonzero(events.owner == code)
@@ -90,9 +89,7 @@ class Accumulator:
             if not len(part):
                 continue
             reference = self._references.of(model, version)
-            digests[model, version] = "" if reference is None else reference.digest
             self._add(model, version, part, reference)
-        return digests
 
     def _add(self, model: str, version: str, events: Events, reference: Reference | None) -> None:
         settings = self._models[model]
@@ -120,13 +117,17 @@ class Accumulator:
         columns: dict[str, Column] = {}
         if settings.source == events.kind:
             columns = {
-                subject.name: events.features[subject.name].core(subject.json_type)
+                subject.name: events.features[subject.name].core(
+                    subject.json_type, numeric=isinstance(subject.cells, NumericCells)
+                )
                 for subject in reference.features
                 if subject.name in events.features
             }
         prediction = reference.prediction
         if prediction is not None and events.prediction is not None:
-            columns[prediction.name] = events.prediction.core(prediction.json_type)
+            columns[prediction.name] = events.prediction.core(
+                prediction.json_type, numeric=isinstance(prediction.cells, NumericCells)
+            )
         return columns
 
     def _vectors(
@@ -156,8 +157,11 @@ class Accumulator:
     def note(self, counter: str, events: Events, times: Integers) -> None:
         """Count events that are in no pane (late, duplicate, mistimed) in the pane of the clock when they came.
 
-        ``counter`` is one of ``PANE_COUNTERS``; ``times`` int64[n] is the partition's clock at each event.
+        ``counter`` is one of ``PANE_COUNTERS``; ``times`` int64[n] is the partition's clock at each event. Labels are
+        in no pane and are not noted.
         """
+        if events.kind == "label":
+            return
         for code, owner in enumerate(events.owners):
             mine = times[events.owner == code]
             reference = self._references.of(*owner)

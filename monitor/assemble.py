@@ -153,9 +153,9 @@ class _Assembly:
                 for v, owner in zip(values, events.owner.tolist(), strict=True)
             ]
             kinds = set(map(type, values))
-        if kinds <= {float, int, bool}:
+        if kinds <= {float, int}:
             return replace(events, prediction=NumberColumn(np.fromiter(values, np.float64, self._n)))
-        make = category_column if str in kinds else number_column
+        make = category_column if kinds & {str, bool} else number_column
         return replace(events, prediction=make(values, ABSENT))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.codes import DeadLetterCode
-from monitor.core.column import Categories, Column, Numbers, Status, canonical_key, json_type
+from monitor.core.column import Categories, Column, Numbers, Status, canonical_key, categories, json_type
 from monitor.settings import Kind
 
 Floats = npt.NDArray[np.float64]
@@ -29,9 +29,16 @@ class NumberColumn:
     def __len__(self) -> int:
         return len(self.values)
 
-    def core(self, expected: str) -> Column:
-        """Return the column as the core counts it."""
-        return Numbers(self.values, self.status)
+    def core(self, expected: str, *, numeric: bool) -> Column:
+        """Return the column as the core counts it; for categories a number is its canonical spelling."""
+        column = Numbers(self.values, self.status)
+        if numeric:
+            return column
+        status = np.zeros(len(self.values), np.int8) if self.status is None else self.status
+        nan = np.isnan(self.values) & (status == 0)
+        made = categories(np.where(status == 0, np.nan_to_num(self.values), 0.0))
+        codes = np.where(nan, Status.NULL, np.where(status != 0, status, made.codes))
+        return CategoryColumn(codes, made.keys, "number").core(expected, numeric=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +54,34 @@ class CategoryColumn:
     types: str = "string"
     each: npt.NDArray[np.int8] | None = None
 
-    def core(self, expected: str) -> Column:
+    def core(self, expected: str, *, numeric: bool) -> Column:
         """Return the column as the core counts it; values of another JSON type than ``expected`` are mistyped."""
+        if numeric:
+            return self.numbers()
         if not expected or (self.each is None and self.types == expected):
             return Categories(self.codes, self.keys)
         wrong = self.codes >= 0
         if self.each is not None and expected in _TYPES:
             wrong &= self.each != _TYPES.index(expected)
         return Categories(self.codes, self.keys, wrong)
+
+    def is_number(self) -> Flags:
+        """Return which rows held a JSON number, bool[n]."""
+        if self.each is None:
+            return np.full(len(self.codes), self.types == "number")
+        number: Flags = self.each == _TYPES.index("number")
+        return number
+
+    def numbers(self) -> Numbers:
+        """Return the values as numbers: a boolean is 0 or 1, text is a wrong type."""
+        each = self.each
+        if each is None:
+            each = np.full(len(self.codes), _TYPES.index(self.types), np.int8)
+        table = np.array([_number(key) for key in self.keys] or [np.nan])
+        text = (self.codes >= 0) & (each == _TYPES.index("string"))
+        status = np.where(self.codes < 0, self.codes, np.where(text, Status.WRONG_TYPE, 0)).astype(np.int8)
+        values = np.where(status == 0, table[np.maximum(self.codes, 0)], np.nan)
+        return Numbers(values, status if status.any() else None)
 
 
 FeatureColumn = NumberColumn | CategoryColumn
@@ -137,14 +164,11 @@ class Keys(dict[str, int]):
         return code
 
 
-def number_column(values: Sequence[object], absent: object) -> FeatureColumn:
-    """Return a feature that the reference counts as a number; ``absent`` is the marker of a missing key.
+def number_column(values: Sequence[object], absent: object) -> NumberColumn:
+    """Return a feature that every reference counts as a number; ``absent`` is the marker of a missing key.
 
-    Text stays a category column, which the core then counts as a wrong type. O(n), a Python loop for batches with
-    nulls or surprises only (``plain_numbers`` takes the others).
+    A boolean is 0 or 1, text is a wrong type. O(n), a Python loop for batches with surprises only.
     """
-    if any(isinstance(value, str) for value in values):
-        return category_column(values, absent)
     out = np.full(len(values), np.nan)
     status = np.zeros(len(values), np.int8)
     for i, value in enumerate(values):
@@ -185,6 +209,16 @@ def category_column(values: Sequence[object], absent: object) -> CategoryColumn:
     if len(present) == 1:
         return CategoryColumn(codes, tuple(keys), _TYPES[int(present[0])])
     return CategoryColumn(codes, tuple(keys), MIXED, each)
+
+
+def _number(key: str) -> float:
+    """The number that a canonical key spells, a boolean as 0 or 1, NaN for other text."""
+    if key in {"true", "false"}:
+        return float(key == "true")
+    try:
+        return _float(float(key))
+    except ValueError:
+        return float("nan")
 
 
 def _float(value: float) -> float:

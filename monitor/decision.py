@@ -15,8 +15,8 @@ def is_positive(key: str, positive: str) -> bool:
 def decide(events: Events, threshold: float, positive: str) -> tuple[Floats, Flags, Flags]:
     """Return (score float64[n] with NaN, positive decision bool[n], no prediction bool[n]) of predictions.
 
-    A number is positive from ``threshold`` on. A class is positive if it is the positive one, and its score is then 1,
-    else 0.
+    A number is positive from ``threshold`` on. A class (text, boolean) is positive if it is the positive one, and its
+    score is then 1, else 0.
     """
     column = events.prediction
     n = len(events)
@@ -26,7 +26,13 @@ def decide(events: Events, threshold: float, positive: str) -> tuple[Floats, Fla
         table = np.array([is_positive(key, positive) for key in column.keys] or [False])
         present = column.codes >= 0
         chosen = table[np.maximum(column.codes, 0)] & present
-        return np.where(present, chosen.astype(np.float64), np.nan), chosen, ~present
+        score = np.where(present, chosen.astype(np.float64), np.nan)
+        if column.each is not None:
+            number = column.is_number() & present
+            values = column.numbers().values
+            score = np.where(number, values, score)
+            chosen = np.where(number, values >= threshold, chosen)
+        return score, chosen, ~present
     return np.full(n, np.nan), np.zeros(n, np.bool_), np.ones(n, np.bool_)
 
 

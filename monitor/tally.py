@@ -155,39 +155,47 @@ class Tally:
 
     def _take(self, state: PartitionState, batch: Batch, events: Events) -> list[Rejection]:
         """Count the events of one kind; returns those whose time lies in the future."""
+        if events.kind != "label":
+            state.use(int(batch.offsets[0]), self._digests(events))
         refused: list[Rejection] = []
-        offsets = batch.offsets[events.rows]
+        n = len(events)
+        early = np.zeros(n, np.bool_)
         if self._clock == "wall":
-            skew = self._by_owner(events, "skew")
-            early = too_early(events.time, batch.timestamps[events.rows], skew)
-            if early.any():
-                refused = [Rejection(row, DeadLetterCode.FUTURE_TIME, "time") for row in events.rows[early].tolist()]
-                if state.clock.now != UNSET:
-                    mistimed = events.keep(np.flatnonzero(early))
-                    self._accumulator.note("mistimed", mistimed, np.full(len(mistimed), state.clock.now))
-                events, offsets = events.keep(np.flatnonzero(~early)), offsets[~early]
-        hashes = mix(events.ids ^ _KIND_SALTS[events.kind])
-        duplicate = state.seen.mark(hashes, offsets)
+            early = too_early(events.time, batch.timestamps[events.rows], self._by_owner(events, "skew"))
+            refused = [Rejection(row, DeadLetterCode.FUTURE_TIME, "time") for row in events.rows[early].tolist()]
+        timely = np.flatnonzero(~early)
+        offsets = batch.offsets[events.rows[timely]]
+        hashes = mix(events.ids[timely] ^ _KIND_SALTS[events.kind])
+        duplicate = np.zeros(n, np.bool_)
+        duplicate[timely] = state.seen.mark(hashes, offsets)
         state.remember(hashes, offsets)
-        if duplicate.any():
-            again = np.flatnonzero(duplicate)
-            if state.clock.now != UNSET:
-                self._accumulator.note("duplicates", events.keep(again), np.full(len(again), state.clock.now))
-            events = events.keep(np.flatnonzero(~duplicate))
+        state.outcomes[Outcome.DUPLICATE] += int(np.count_nonzero(duplicate))
+        left_out = early | duplicate
+        if left_out.any():
+            # The clock that a left-out event met, so that the pane it is noted in does not depend on the batch.
+            met = np.maximum(np.maximum.accumulate(np.where(left_out, UNSET, events.time)), state.clock.now)
+            for counter, mask in (("mistimed", early), ("duplicates", duplicate)):
+                which = np.flatnonzero(mask & (met != UNSET))
+                if len(which):
+                    self._accumulator.note(counter, events.keep(which), met[which])
+            events = events.keep(np.flatnonzero(~left_out))
         late, clock = state.clock.advance(events.time, self._by_owner(events, _BOUNDS[events.kind]))
         if late.any():
             old = np.flatnonzero(late)
             self._accumulator.note("late", events.keep(old), clock[old])
             events = events.keep(np.flatnonzero(~late))
-        state.outcomes[Outcome.DUPLICATE] += int(duplicate.sum())
         state.outcomes[Outcome.LATE] += int(late.sum())
         state.outcomes[Outcome.TALLIED] += len(events)
         if len(events):
             if events.kind != "label":
-                state.use(int(batch.offsets[0]), self._accumulator.add(events))
+                self._accumulator.add(events)
             if events.kind != "feature":
                 self._joins.add(events)
         return refused
+
+    def _digests(self, events: Events) -> dict[tuple[str, str], str]:
+        found = {owner: self.references.of(*owner) for owner in events.owners}
+        return {owner: "" if reference is None else reference.digest for owner, reference in found.items()}
 
     def _by_owner(self, events: Events, name: str) -> Integers:
         values = np.array([getattr(self._models[model], name) for model, _ in events.owners], np.int64)

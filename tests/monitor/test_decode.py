@@ -17,6 +17,7 @@ from contracts.times import to_ms
 from monitor.columns import CategoryColumn, Events, NumberColumn
 from monitor.core.column import Status
 from monitor.core.profile import profile
+from monitor.decision import decide
 from monitor.decode import Decoded, JsonDecoder
 from monitor.hashing import hash_ids, salt_of
 from monitor.mapping import forms
@@ -126,9 +127,11 @@ def test_odd_features_are_counted_and_not_rejected() -> None:
     assert found.rejected == ()
     (events,) = found.events
     amount, country = events.features["amount"], events.features["country"]
-    assert isinstance(amount, CategoryColumn)  # one text makes the column a mix; the core counts it as a wrong type
-    counted = amount.codes.tolist()
-    assert counted[2:4] == [Status.WRONG_TYPE] * 2
+    assert isinstance(amount, NumberColumn)
+    assert amount.status is not None
+    wrong = [Status.WRONG_TYPE] * 3
+    assert amount.status.tolist() == [0, *wrong, Status.NOT_FINITE]
+    assert amount.values[0] == 1.0
     assert isinstance(country, CategoryColumn)
     assert country.types == "mixed"
 
@@ -232,8 +235,10 @@ def _record(events: Events, i: int) -> Any:
     def number(values: Any) -> Any:
         return None if values is None or np.isnan(values[i]) else float(values[i])
 
+    score, chosen, missing = decide(events, 0.5, "1")
     return (
         events.kind,
+        (repr(float(score[i])), bool(chosen[i]), bool(missing[i])),
         int(events.time[i]),
         int(events.ids[i]),
         events.owners[int(events.owner[i])],
@@ -252,7 +257,10 @@ def test_both_ways_accept_and_reject_the_same(values: list[bytes | None]) -> Non
     assert together == [shape(made.decode([value]))[0] for value in values]
 
 
-@given(st.lists(anything(), max_size=8))
+featured = st.dictionaries(st.sampled_from(["amount", "country"]), scalars, min_size=1).map(lambda f: raw(features=f))
+
+
+@given(st.lists(st.one_of(featured, anything()), max_size=8))
 def test_features_count_the_same_in_any_company(values: list[bytes | None]) -> None:
     made = decoder()
     reference = REFERENCE
@@ -260,7 +268,10 @@ def test_features_count_the_same_in_any_company(values: list[bytes | None]) -> N
     def count(found: Decoded) -> Any:
         total = reference.layout.zeros()
         for events in found.events:
-            named = {s.name: events.features[s.name].core(s.json_type) for s in reference.subjects}
+            named = {
+                s.name: events.features[s.name].core(s.json_type, numeric=s.name == "amount")
+                for s in reference.subjects
+            }
             n = len(events)
             total += reference.layout.tally(named, np.zeros(n, np.int64), np.array([n]))[0]
         return total.tolist()
