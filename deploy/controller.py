@@ -22,6 +22,7 @@ from deploy.core.state import memory, remember
 from deploy.effects import Effects
 from deploy.settings import RolloutSettings
 from deploy.status import rollout_samples, rollout_status
+from streams.errors import Fatal
 from streams.ports import Batch, Outgoing, Partition, Restored
 
 _log = structlog.get_logger()
@@ -87,12 +88,19 @@ class Deploy:
         """Take over with the last record of every model."""
         self._forget()
         for key, value in restored.values.items():
-            rollout = Rollout.decode(value)
-            model = key.decode()
+            model = key.decode(errors="replace")
+            try:
+                rollout = Rollout.decode(value)
+                state = memory(rollout)
+            except ValidationError as error:
+                raise Fatal(
+                    f"the rollout record of {model} in {self._topics.rollouts.name} cannot be read: {error}; "
+                    "run the version of stationkeeper that wrote it, or write the record again"
+                ) from error
             self._rollouts[model] = rollout
             if rollout.phase is not Phase.STEADY:
-                self._books[model] = MinuteBook.resume(memory(rollout).open)
-                self._clocks[model] = memory(rollout).clock
+                self._books[model] = MinuteBook.resume(state.open)
+                self._clocks[model] = state.clock
             self._effects.follow(rollout)
         topics = {one.topic for one in partitions}
         self._missing = sorted(set(self.inputs) - topics) if partitions else []
@@ -187,9 +195,12 @@ class Deploy:
         if rollout is None or policy is None:
             self._pending.append(refuse_unknown(candidate, configured=policy is not None))
             return
-        clock = self._clock(candidate.model)
+        clock, offered = self._clock(candidate.model), to_ms(candidate.time)
+        if clock is not None and 0 < offered - clock <= policy.step_ms:
+            # Minutes close behind the stream: the canary does not start before its gate was passed.
+            clock = offered
         if clock is None and rollout.phase is Phase.STEADY:
-            self._apply(candidate.model, queue(rollout, candidate, to_ms(candidate.time)))
+            self._apply(candidate.model, queue(rollout, candidate, offered))
         else:
             self._apply(candidate.model, offer(rollout, candidate, policy, clock or memory(rollout).clock))
 

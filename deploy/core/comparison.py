@@ -7,7 +7,6 @@ from contracts.wire import SCORE_BINS
 from deploy.core.evidence import (
     CALM_RATIOS,
     HARM_RATIOS,
-    TILTS,
     Arms,
     Floats,
     Mixture,
@@ -15,17 +14,17 @@ from deploy.core.evidence import (
     score_bets,
     sign_bets,
 )
-from deploy.core.minutes import ArmCounts, Minute, OutcomeCounts, arm
+from deploy.core.minutes import Minute, OutcomeCounts, arm
 from deploy.core.policy import Guardrail, Policy
 from deploy.core.state import Controller, Pool
 
 CALM = "noninferior"
 """The e-process for "no worse than the margin", on wrong decisions among labelled rows."""
+UNBOUNDED = "unbounded_loss"
+"""The pool of losses without a bound (a regression's): the means of a stratum are compared like a coin."""
 SCORE_CUTS = tuple(range(3, SCORE_BINS, 3))
 MIN_POOL = 10
 MIN_TIMED = 10
-
-_SIZES = {Guardrail.SCORES: len(SCORE_CUTS) * TILTS.size}
 
 
 def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy: Policy) -> Controller:
@@ -34,22 +33,14 @@ def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy
     Errors, decisions, latency and scores compare the two arms of the minute; labelled rows are pooled by the step
     that predicted them, so that both arms' labels have matured alike, and bet once either arm has ``MIN_POOL``.
     """
-    wealth, sums, pools = dict(memory.wealth), dict(memory.sums), dict(memory.pools)
-
-    def bet(name: str, size: int, log_factors: Floats) -> None:
-        mixture = Mixture(size, wealth.get(name, ()), policy.design_effect)
-        mixture.bet(log_factors)
-        wealth[name] = tuple(mixture.wealth.tolist())
-
+    ledger = _Ledger(memory, policy)
     a, b = arm(minute, champion), arm(minute, canary)
-    for rail, arms in _minute_arms(a, b):
-        bet(rail, HARM_RATIOS.size, log_bets(arms, policy.guardrails[rail].margin, HARM_RATIOS))
-        sums[rail] = _add(sums.get(rail, Pool()), arms)
+    ledger.compare(Guardrail.ERRORS, Pool(rows_a=a.rows, loss_a=a.errors, rows_b=b.rows, loss_b=b.errors))
+    ledger.compare(Guardrail.DECISIONS, Pool(rows_a=a.rows, loss_a=a.positives, rows_b=b.rows, loss_b=b.positives))
     if a.timed >= MIN_TIMED and b.timed >= MIN_TIMED:
         worse = b.latency_us / b.timed > policy.guardrails[Guardrail.LATENCY].margin * a.latency_us / a.timed
-        bet(Guardrail.LATENCY, HARM_RATIOS.size, sign_bets(worse, HARM_RATIOS))
-    bet(Guardrail.SCORES, _SIZES[Guardrail.SCORES], score_bets(a.histogram(), b.histogram(), SCORE_CUTS))
-
+        ledger.bet(Guardrail.LATENCY, sign_bets(worse, HARM_RATIOS))
+    ledger.bet(Guardrail.SCORES, score_bets(a.histogram(), b.histogram(), SCORE_CUTS))
     labels_b = memory.labels_b
     for outcome in minute.outcomes:
         step = memory.step_at(outcome.start)
@@ -57,22 +48,59 @@ def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy
             continue
         labels_b += outcome.rows if outcome.version == canary else 0
         for name, rows, loss in _labelled(outcome):
-            loss_only = (rows, loss, 0, 0.0) if outcome.version == champion else (0, 0.0, rows, loss)
-            key = f"{name}/{step}"
-            pools[key] = _add(pools.get(key, Pool()), Arms(*loss_only))
-    for key in sorted(pools):
-        pool = pools[key]
-        if pool.rows_a < MIN_POOL or pool.rows_b < MIN_POOL:
-            continue
-        name = key.split("/", maxsplit=1)[0]
-        arms = Arms(pool.rows_a, pool.loss_a, pool.rows_b, pool.loss_b)
+            one = Pool(rows_a=rows, loss_a=loss) if outcome.version == champion else Pool(rows_b=rows, loss_b=loss)
+            ledger.pool(f"{name}/{step}", one)
+    ledger.drain()
+    return memory.model_copy(
+        update={"wealth": ledger.wealth, "sums": ledger.sums, "pools": ledger.pools, "labels_b": labels_b}
+    )
+
+
+class _Ledger:
+    """The e-processes, sums and pools of a rollout while one minute is weighed."""
+
+    def __init__(self, memory: Controller, policy: Policy) -> None:
+        self.wealth, self.sums, self.pools = dict(memory.wealth), dict(memory.sums), dict(memory.pools)
+        self._policy = policy
+
+    def bet(self, name: str, log_factors: Floats) -> None:
+        """Multiply one stratum in; evidence that another version of us kept differently begins again at one."""
+        held = self.wealth.get(name, ())
+        mixture = Mixture(log_factors.size, held if len(held) == log_factors.size else (), self._policy.design_effect)
+        mixture.bet(log_factors)
+        self.wealth[name] = tuple(mixture.wealth.tolist())
+
+    def compare(self, name: str, pool: Pool) -> None:
+        """Bet on the losses of one stratum and add it to what people see."""
+        arms = Arms(pool.rows_a, min(pool.loss_a, pool.rows_a), pool.rows_b, min(pool.loss_b, pool.rows_b))
         if name == CALM:
-            bet(CALM, CALM_RATIOS.size, log_bets(arms, policy.promote_margin, CALM_RATIOS))
+            self.bet(CALM, log_bets(arms, self._policy.promote_margin, CALM_RATIOS))
         else:
-            bet(name, HARM_RATIOS.size, log_bets(arms, policy.guardrails[Guardrail(name)].margin, HARM_RATIOS))
-        sums[name] = _add(sums.get(name, Pool()), arms)
-        del pools[key]
-    return memory.model_copy(update={"wealth": wealth, "sums": sums, "pools": pools, "labels_b": labels_b})
+            self.bet(name, log_bets(arms, self._policy.guardrails[Guardrail(name)].margin, HARM_RATIOS))
+        self._show(name, pool)
+
+    def pool(self, key: str, one: Pool) -> None:
+        """Let labelled rows wait for those of the other arm."""
+        self.pools[key] = _sum(self.pools.get(key, Pool()), one)
+
+    def drain(self) -> None:
+        """Bet every pool in which either arm has enough rows; that depends on counts only, never on outcomes."""
+        for key in sorted(self.pools):
+            pool = self.pools[key]
+            if pool.rows_a < MIN_POOL or pool.rows_b < MIN_POOL:
+                continue
+            name = key.split("/", maxsplit=1)[0]
+            if name == UNBOUNDED:
+                margin = self._policy.guardrails[Guardrail.LOSS].margin
+                worse = pool.loss_b / pool.rows_b > margin * pool.loss_a / pool.rows_a
+                self.bet(Guardrail.LOSS, sign_bets(worse, HARM_RATIOS))
+                self._show(Guardrail.LOSS, pool)
+            else:
+                self.compare(name, pool)
+            del self.pools[key]
+
+    def _show(self, name: str, pool: Pool) -> None:
+        self.sums[name] = _sum(self.sums.get(name, Pool()), pool)
 
 
 def log_e(memory: Controller, name: str, policy: Policy) -> float:
@@ -86,32 +114,31 @@ def harm_limit(policy: Policy) -> float:
     return -math.log(policy.rail_alpha())
 
 
-def _minute_arms(a: ArmCounts, b: ArmCounts) -> Iterator[tuple[Guardrail, Arms]]:
-    yield Guardrail.ERRORS, Arms(a.rows, min(a.errors, a.rows), b.rows, min(b.errors, b.rows))
-    yield Guardrail.DECISIONS, Arms(a.rows, min(a.positives, a.rows), b.rows, min(b.positives, b.rows))
-
-
 def _labelled(outcome: OutcomeCounts) -> Iterator[tuple[str, int, float]]:
-    """Yield (guardrail, rows, loss) of labelled rows; a loss above one a row is no bounded loss and is not tested."""
-    if outcome.loss <= outcome.rows:
-        yield Guardrail.LOSS, outcome.rows, outcome.loss
+    """Yield (guardrail, rows, loss) of labelled rows; only classes have losses in [0, 1], numbers compare by sign."""
     flagged = outcome.true_positives + outcome.false_positives
     positive = outcome.true_positives + outcome.false_negatives
+    if flagged + outcome.false_negatives + outcome.true_negatives < outcome.rows:
+        yield UNBOUNDED, outcome.rows, outcome.loss
+        return
+    yield Guardrail.LOSS, outcome.rows, outcome.loss
     yield Guardrail.PRECISION, flagged, float(outcome.false_positives)
     yield Guardrail.RECALL, positive, float(outcome.false_negatives)
     yield CALM, outcome.rows, float(outcome.false_positives + outcome.false_negatives)
 
 
-def _add(pool: Pool, arms: Arms) -> Pool:
+def _sum(one: Pool, other: Pool) -> Pool:
     return Pool(
-        rows_a=pool.rows_a + arms.rows_a,
-        loss_a=pool.loss_a + arms.loss_a,
-        rows_b=pool.rows_b + arms.rows_b,
-        loss_b=pool.loss_b + arms.loss_b,
+        rows_a=one.rows_a + other.rows_a,
+        loss_a=one.loss_a + other.loss_a,
+        rows_b=one.rows_b + other.rows_b,
+        loss_b=one.loss_b + other.loss_b,
     )
 
 
 def seen_ratio(memory: Controller, name: str) -> float | None:
     """Return the canary's rate over the champion's so far, None while it cannot be told."""
     pool = memory.sums.get(name)
-    return Arms(pool.rows_a, pool.loss_a, pool.rows_b, pool.loss_b).ratio() if pool else None
+    if pool is None or not (pool.rows_a and pool.rows_b and pool.loss_a):
+        return None
+    return (pool.loss_b / pool.rows_b) / (pool.loss_a / pool.rows_a)

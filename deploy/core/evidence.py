@@ -43,12 +43,6 @@ class Arms:
         if not 0.0 <= self.loss_a <= self.rows_a or not 0.0 <= self.loss_b <= self.rows_b:
             raise ValueError(f"loss must lie in [0, rows]: {self}")
 
-    def ratio(self) -> float | None:
-        """Return the canary's rate over the champion's, None while either is unknown or the champion's is zero."""
-        if not (self.rows_a and self.rows_b and self.loss_a):
-            return None
-        return (self.loss_b / self.rows_b) / (self.loss_a / self.rows_a)
-
 
 def log_bets(arms: Arms, tolerated: float, ratios: Floats) -> Floats:
     """Return the log factor of each alternative ``theta = tolerated * ratio`` on one stratum, shape of ``ratios``.

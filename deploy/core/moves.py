@@ -103,6 +103,7 @@ def promote(rollout: Rollout, policy: Policy, reason: Because) -> Transition:
         }
     )
     record = audit(new, DeploymentAction.PROMOTED, reason, state.clock, previous=rollout.champion, **shown(state))
+    record = record.model_copy(update={"weight_bp": BUCKETS})
     return Transition(remember(new, state if watched else state.for_next()), (record,))
 
 

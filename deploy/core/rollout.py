@@ -110,7 +110,7 @@ def _decide_probation(rollout: Rollout, policy: Policy) -> Transition:
     confirmed = because(Reason.CONFIRMED, rows=state.probation_rows, labels=state.labels_b)
     done = rollout.model_copy(update={"phase": Phase.STEADY, "reason": confirmed.text})
     record = audit(done, DeploymentAction.CONFIRMED, confirmed, state.clock, **shown(state))
-    return Transition(remember(done, state.for_next()), (record,))
+    return Transition(remember(done, state.for_next()), (record.model_copy(update={"weight_bp": BUCKETS}),))
 
 
 def _time_out(rollout: Rollout, policy: Policy) -> Transition:

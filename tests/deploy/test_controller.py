@@ -32,6 +32,7 @@ from deploy.adoption import adoption
 from deploy.controller import Deploy
 from deploy.effects import Effects
 from deploy.settings import RolloutSettings
+from streams.errors import Fatal
 from streams.ports import Batch, Outgoing, Partition, Restored
 
 TOPICS = Topics("t")
@@ -333,6 +334,24 @@ def test_unreadable_records_are_counted_and_stop_nothing():
     world.flush()
     assert world.stage.status()["detail"]["unreadable_records"] == 5
     assert world.last.canary == "2"
+
+
+def test_a_rollout_record_that_cannot_be_read_stops_the_controller_loudly():
+    world = World()
+    world.rollouts[b"fraud"] = b'{"model": "fraud"}'
+    with pytest.raises(Fatal, match=r"the rollout record of fraud in t\.rollouts cannot be read"):
+        world.start()
+
+
+def test_a_canary_does_not_start_before_its_gate_was_passed():
+    world = World()
+    world.minutes(2)
+    gate = candidate().model_copy(update={"time": to_datetime(START + 4 * MINUTE)})
+    world.send(TOPICS.candidates.name, gate)
+    world.flush()
+    assert world.deployments[-1].time == gate.time
+    world.minutes(60)
+    assert world.last.champion == "2"
 
 
 def test_an_approval_starts_a_rollout_and_a_rollback_ends_it():

@@ -243,6 +243,30 @@ def test_worse_precision_on_labels_rolls_back():
     assert audits[-1].evidence["guardrail"] in {"precision", "loss"}
 
 
+@pytest.mark.parametrize(("factor", "champion"), [(1.2, None), (3.0, "1")])
+def test_a_regression_is_judged_by_the_sign_of_its_losses(factor, champion):
+    rollout, rng = started(), np.random.default_rng(6)
+    for index in range(1, 30):
+        if rollout.canary is None:
+            break
+        known = tuple(
+            OutcomeCounts(
+                version=version,
+                start=(index - 1) * MINUTE,
+                rows=20,
+                true_positives=0,
+                false_positives=0,
+                false_negatives=0,
+                true_negatives=0,
+                loss=float(scale * rng.exponential(50.0, 20).sum()),
+            )
+            for version, scale in (("1", 1.0), ("2", factor))
+        )
+        b = rollout.weight_bp // 10
+        rollout = close_minute(rollout, minute(index, {"1": (1_000 - b, 0), "2": (b, 0)}, known), POLICY).rollout
+    assert (rollout.champion if rollout.phase is Phase.STEADY else None) == champion
+
+
 def test_labels_that_mature_on_probation_bring_the_old_champion_back():
     rng = np.random.default_rng(7)
     patient = replace(POLICY, probation_rows=10**9)
