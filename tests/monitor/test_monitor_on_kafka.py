@@ -1,0 +1,122 @@
+"""The monitor's three stages over a real broker: the same answers, and every count equal to a plain recount."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from contracts.messages import Level, Verdict
+from contracts.topics import Topics
+from monitor.core.reference_json import dump
+from monitor.join import Join
+from monitor.judge import Judge
+from monitor.settings import ModelSettings
+from monitor.tally import Tally
+from monitor.verify import verify
+from streams.broker import FoundBroker
+from streams.loop import Loop
+from streams.reader import KafkaReader
+from streams.settings import KafkaSettings
+from streams.sink import KafkaSink
+from streams.source import KafkaSource
+from streams.topics import ensure_inputs, ensure_internal
+from tests.monitor.rig import MINUTE, START, labels, predictions, reference, values_of
+
+pytestmark = pytest.mark.broker
+WAIT_S = 90.0
+
+
+class Running:
+    """Loops in threads, as the monitor role runs them."""
+
+    def __init__(self, settings: KafkaSettings, models: dict[str, ModelSettings], topics: Topics) -> None:
+        counter = KafkaReader(settings, "partitions")
+        self._counter = counter
+        stages: list[Any] = [
+            Tally(models, topics, clock="stream"),
+            Join(models, topics),
+            Judge(models, topics, clock="stream", partitions=lambda topic: len(counter.partitions(topic))),
+        ]
+        self.stop = threading.Event()
+        self.loops = {stage.name: _loop(stage, settings) for stage in stages}
+        self.threads = [threading.Thread(target=loop.run, args=(self.stop,)) for loop in self.loops.values()]
+        for thread in self.threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Drain and stop."""
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(60)
+        self._counter.close()
+
+
+def _loop(stage: Any, settings: KafkaSettings) -> Loop:
+    name = stage.name
+    return Loop(stage, KafkaSource(settings, name), KafkaSink(settings, name), KafkaReader(settings, name), settings)
+
+
+@pytest.fixture
+def settings(kafka: FoundBroker) -> KafkaSettings:
+    return KafkaSettings(bootstrap=kafka.bootstrap, prefix=f"mon{uuid.uuid4().hex[:8]}", flush_interval=300)
+
+
+@pytest.fixture
+def send(settings: KafkaSettings) -> Iterator[Callable[[str, list[bytes], bytes | None], None]]:
+    from kafka import KafkaProducer
+
+    producer = KafkaProducer(acks="all", **settings.connection("test"))
+
+    def produce(topic: str, values: list[bytes], key: bytes | None = None) -> None:
+        for sent in [producer.send(topic, value, key=key) for value in values]:
+            sent.get(30)
+
+    yield produce
+    producer.close()
+
+
+def wait(met: Callable[[], bool]) -> None:
+    """Wait for a condition; fails when it does not come."""
+    until = time.monotonic() + WAIT_S
+    while not met():
+        assert time.monotonic() < until, "the condition did not come about"
+        time.sleep(0.1)
+
+
+def test_the_loop_on_a_real_broker_survives_a_restart_and_counts_every_event_once(
+    settings: KafkaSettings, send: Callable[..., None]
+) -> None:
+    scores, outcomes = f"{settings.prefix}-scores", f"{settings.prefix}-outcomes"
+    model = ModelSettings.model_validate({"name": "fraud", "predictions": scores, "labels": outcomes})
+    topics = Topics(settings.prefix)
+    ensure_internal(settings, topics)
+    ensure_inputs(settings, [scores, outcomes], create_inputs=True)
+    send(topics.references.name, [dump(reference()).encode()], b"fraud/1")
+    running = Running(settings, {"fraud": model}, topics)
+    reader = KafkaReader(settings, "test")
+
+    def tallied(total: int) -> bool:
+        rows = running.loops["tally"].status().get("conservation", [])
+        return bool(sum(row["tallied"] for row in rows) >= total)
+
+    try:
+        send(scores, predictions(60, 40))
+        send(outcomes, labels(range(100)))
+        wait(lambda: tallied(2_500))
+        running.close()
+        running = Running(settings, {"fraud": model}, topics)
+        send(scores, [*predictions(40, 40, first=2_400, start=START + 60 * MINUTE, shift=0.7), b"{"])
+        wait(lambda: tallied(4_100))
+        wait(lambda: len(values_of(reader, topics.requests.name)) == 1)
+        pages = [v for v in map(Verdict.decode, values_of(reader, topics.verdicts.name)) if v.level is Level.PAGE]
+        assert [v.subject.name for v in pages] == ["amount"]
+        found = verify(reader, {"fraud": model}, topics, clock="stream")
+        assert found.summary().endswith("equal")
+        assert found.records == 4_101
+        assert found.unverifiable == []
+    finally:
+        running.close()
+        reader.close()
