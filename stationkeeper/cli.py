@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import typer
 
-from stationkeeper.commands import data, loop, operate
+from stationkeeper.commands import data, loop, operate, rejected
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -33,7 +33,7 @@ VERBS: tuple[Callable[..., Any], ...] = (
 GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., Any]]]] = {
     "deployments": (deployments, operate.DEPLOYMENT_VERBS),
     "requests": (requests, operate.REQUEST_VERBS),
-    "dead-letters": (dead_letters, operate.DEAD_LETTER_VERBS),
+    "dead-letters": (dead_letters, rejected.DEAD_LETTER_VERBS),
 }
 
 for verb in VERBS:

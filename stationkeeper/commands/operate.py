@@ -212,19 +212,6 @@ def gate(
     return outcome.exit_code
 
 
-def rejected(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """List rejected records by topic and code."""
-    from stationkeeper.wiring import input_topics, open_reader
-    from streams.dead_letter_box import summary
-
-    with open_reader(config) as (settings, reader, _):
-        rows = [row for topic in input_topics(settings) for row in summary(reader, topic)]
-    if json:
-        print_json(rows)
-    else:
-        print_rows(rows, ("topic", "code", "count", "newest", "detail"), empty="no record was rejected")
-
-
 REQUEST_VERBS: dict[str, Callable[..., Any]] = {
     "list": list_requests,
     "approve": approve_request,
@@ -237,4 +224,3 @@ DEPLOYMENT_VERBS: dict[str, Callable[..., Any]] = {
     "reject": reject_deployment,
     "roll-back": roll_back,
 }
-DEAD_LETTER_VERBS: dict[str, Callable[..., Any]] = {"list": rejected}

@@ -1,0 +1,86 @@
+"""Verbs for rejected records: count them by code, look at one, send them back."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from contracts.codes import DEAD_LETTER_HELP, DeadLetterCode
+from stationkeeper.commands.options import ConfigOption, JsonOption, print_json, print_rows
+
+Topic = Annotated[str, typer.Argument(help="The input topic, as list prints it.", show_default=False)]
+Address = Annotated[str, typer.Argument(help="topic/partition/offset, as list prints it.", show_default=False)]
+Codes = Annotated[list[DeadLetterCode] | None, typer.Option("--code", help="Only these codes.")]
+Addresses = Annotated[list[str] | None, typer.Option("--address", help="Only these records.")]
+
+
+def list_rejected(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """List rejected records by topic and code, with the newest one's address."""
+    from stationkeeper.wiring import input_topics, open_reader
+    from streams.dead_letter_box import summary
+
+    with open_reader(config) as (settings, reader, _):
+        rows = [row for topic in input_topics(settings) for row in summary(reader, topic)]
+    if json:
+        print_json(rows)
+    else:
+        columns = ("topic", "code", "count", "replayed", "newest", "detail", "address")
+        print_rows(rows, columns, empty="no record was rejected")
+
+
+def show_rejected(address: Address, config: ConfigOption = None) -> int:
+    """Show one rejected record whole, as JSON: code and what to do, key, value, headers."""
+    from stationkeeper.wiring import open_reader
+    from streams.dead_letter_box import show
+
+    with open_reader(config) as (_settings, reader, _):
+        try:
+            letter = show(reader, address)
+        except LookupError as error:
+            typer.secho(str(error), err=True, fg="red")
+            return 1
+    known = {code.value: text for code, text in DEAD_LETTER_HELP.items()}
+    print_json(letter.to_json() | {"help": known.get(letter.code, "")})
+    return 0
+
+
+def replay_rejected(
+    topic: Topic,
+    code: Codes = None,
+    address: Addresses = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Send rejected records back to their topic, byte-identical and each once, in one transaction."""
+    from stationkeeper.wiring import open_reader
+    from streams.dead_letter_box import replay
+    from streams.ports import Outgoing
+    from streams.sink import KafkaSink
+
+    with open_reader(config) as (settings, reader, _):
+        sink = KafkaSink(settings.kafka, f"dead-letters.{topic}")
+
+        def produce(records: Sequence[Outgoing]) -> None:
+            sink.begin()
+            sink.send(records)
+            sink.commit({}, None)
+
+        try:
+            # Whoever replays this topic at the same time is fenced before the letters are read, so none goes twice.
+            sink.recover()
+            done = replay(reader, topic, produce, codes=[c.value for c in code or ()], addresses=address or ())
+        finally:
+            sink.close()
+    if json:
+        print_json({"topic": topic, "sent": done.sent, "skipped": done.skipped})
+        return
+    typer.echo(f"{len(done.sent)} records went back to {topic}")
+    for reason in done.skipped:
+        typer.echo(f"not sent: {reason}", err=True)
+
+
+DEAD_LETTER_VERBS: dict[str, Callable[..., Any]] = {
+    "list": list_rejected,
+    "show": show_rejected,
+    "replay": replay_rejected,
+}
