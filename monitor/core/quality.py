@@ -17,7 +17,7 @@ from monitor.core.performance import level_of_score
 from monitor.core.quality_rules import Rules
 from monitor.core.rate import RateDetector
 from monitor.core.reasons import Cause, Check
-from monitor.core.reference import Reference
+from monitor.core.reference import Reference, Subject
 from monitor.core.unit import unit_change
 from monitor.core.volume import VolumeDetector, VolumeModel
 
@@ -29,6 +29,7 @@ DUPLICATES_AND_LATE = {Check.DUPLICATES: ("duplicates", 0.01), Check.LATE: ("lat
 STALE_NATS = 30.0
 USUAL = 1.25
 _FORGET = 0.95
+TRAINING = "training"
 
 
 class Quality:
@@ -40,14 +41,22 @@ class Quality:
         alphas: Mapping[str, float],
         segments: int = 1,
         ignore: Sequence[str] = (),
-        tolerance: float = TOLERANCE,
+        tolerance: float | None = None,
+        stale_after: int | None = None,
     ) -> None:
+        """``tolerance`` replaces how far a rate may rise, ``stale_after`` (clock units) the learned silence.
+
+        Traffic of a training set says nothing of production, so it teaches neither volume nor freshness.
+        """
         self.reference, self.layout = reference, reference.layout
         self.rules = Rules(reference)
         self._ignored = frozenset(ignore)
-        self._plan = [(i, check) for i, _ in enumerate(reference.subjects) for check in self._checks(i)]
+        self._plan = [(i, check) for i, subject in enumerate(reference.subjects) for check in rate_checks(subject)]
         self._at = np.array([self.layout.places[i].counter(check) for i, check in self._plan], np.int64)
-        hits, trials, slack = zip(*(self._baseline(i, check, tolerance) for i, check in self._plan), strict=True)
+        hits, trials, slack = zip(
+            *(self._baseline(i, check, TOLERANCE if tolerance is None else tolerance) for i, check in self._plan),
+            strict=True,
+        )
         pane_checks = list(DUPLICATES_AND_LATE.values())
         self._pane_at = np.array([self.layout.pane_counter(name) for name, _ in pane_checks])
         limits = log_thresholds(alphas["quality"], np.ones(len(self._plan) + len(pane_checks)))
@@ -65,7 +74,8 @@ class Quality:
             [*phi, *(1.0 for _ in pane_checks)],
         )
         self.volume: VolumeDetector | None = None
-        self._traffic = reference.traffic
+        self._traffic = None if reference.source == TRAINING else reference.traffic
+        self._stale_after = stale_after
         if self._traffic is not None and "volume" in alphas:
             per_pane = self._traffic.rows_per_hour * (self._traffic.pane_ms / HOUR_MS)
             model = VolumeModel(np.maximum(per_pane, 1e-6), max(self._traffic.size, 0.5))
@@ -158,14 +168,6 @@ class Quality:
         self.silent_nats = float(state["silent_nats"])
         self.came, self.expected = (float(value) for value in state["came"])
 
-    def _checks(self, i: int) -> tuple[str, ...]:
-        subject = self.reference.subjects[i]
-        checks = ("absent", "null", "wrong_type", "not_finite")
-        if isinstance(subject.cells, NumericCells):
-            return (*checks, "below", "above")
-        known = subject.distinct <= len(subject.cells.known) or subject.cells.boolean
-        return (*checks, "unseen") if known else checks
-
     def _baseline(self, i: int, check: str, tolerance: float) -> tuple[float, float, float]:
         """Successes, trials and tolerance of a rate. New values were counted on every other row of the reference."""
         subject = self.reference.subjects[i]
@@ -215,6 +217,8 @@ class Quality:
         level = level_of_score(float(scores.score[0]), float(scores.log_threshold[0]))
         usual = float(self.volume.model.mean[stratum])
         self.came, self.expected = _FORGET * self.came + pane.volume, _FORGET * self.expected + usual
+        if level == PAGE:
+            self.came, self.expected = float(pane.rows), usual
         if level == NONE:
             return []
         return [
@@ -235,16 +239,20 @@ class Quality:
         ]
 
     def _freshness(self, pane: Pane) -> list[Finding]:
-        if self._traffic is None:
-            return []
-        strata = len(self._traffic.rows_per_hour)
-        stratum = stratum_of(pane.start, HOURS_OF_WEEK) if strata == HOURS_OF_WEEK else 0
-        usual = float(self._traffic.rows_per_hour[stratum]) * pane.length / HOUR_MS
-        size = max(self._traffic.size, 0.5)
         self.silent_since = pane.start if self.silent_since is None else self.silent_since
-        # The chance that a negative binomial pane is empty is (r / (r + mu))**r.
-        self.silent_nats += size * float(np.log1p(usual / size))
-        if self.silent_nats < STALE_NATS:
+        silence = pane.end - self.silent_since
+        score, limit = 0.0, STALE_NATS
+        if self._stale_after is not None:
+            score, limit = float(silence), float(self._stale_after)
+        elif self._traffic is not None:
+            strata = len(self._traffic.rows_per_hour)
+            stratum = stratum_of(pane.start, HOURS_OF_WEEK) if strata == HOURS_OF_WEEK else 0
+            usual = float(self._traffic.rows_per_hour[stratum]) * pane.length / HOUR_MS
+            size = max(self._traffic.size, 0.5)
+            # The chance that a negative binomial pane is empty is (r / (r + mu))**r.
+            self.silent_nats += size * float(np.log1p(usual / size))
+            score = self.silent_nats
+        if score < limit or limit <= 0:
             return []
         return [
             Finding(
@@ -252,14 +260,28 @@ class Quality:
                 type=SubjectType.QUALITY,
                 kind=VerdictKind.DATA_QUALITY,
                 level=PAGE,
-                score=self.silent_nats,
-                threshold=STALE_NATS,
+                score=score,
+                threshold=limit,
                 onset=self.silent_since,
                 rows=0,
                 cause=Cause.QUALITY,
-                reason=f"no event for {(pane.end - self.silent_since) / 60_000:.0f} minutes",
+                reason=f"no event for {silence / 60_000:.0f} minutes",
                 check=Check.FRESHNESS,
                 effect=1.0,
                 budgeted=False,
             )
         ]
+
+
+def rate_checks(subject: Subject) -> tuple[str, ...]:
+    """Return the quality counters of a subject that are watched as rates."""
+    checks = ("absent", "null", "wrong_type", "not_finite")
+    if isinstance(subject.cells, NumericCells):
+        return (*checks, "below", "above")
+    known = subject.distinct <= len(subject.cells.known) or subject.cells.boolean
+    return (*checks, "unseen") if known else checks
+
+
+def rate_count(reference: Reference) -> int:
+    """Return how many rates share the quality budget."""
+    return sum(len(rate_checks(subject)) for subject in reference.subjects) + len(DUPLICATES_AND_LATE)

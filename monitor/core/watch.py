@@ -16,7 +16,7 @@ from monitor.core.incident_desk import IncidentDesk, Outcome, Tick
 from monitor.core.pane import Pane
 from monitor.core.performance import OutcomePane, Performance
 from monitor.core.plan import DetectorPlan
-from monitor.core.quality import Quality
+from monitor.core.quality import TRAINING, Quality
 from monitor.core.reasons import Unknown
 from monitor.core.reference import Reference
 from monitor.core.window import Window
@@ -32,7 +32,9 @@ class WatchSettings:
     """What a watch is told: the model's budget, its segments, the effect floor and the chart window (clock units).
 
     ``segments`` are all segments of the model, "" (all traffic) first. ``adopt`` holds back everything but quality
-    while the reference's dependence is unknown. ``ignore`` names data-quality checks that must stay silent.
+    while the reference's dependence is unknown. ``ignore`` names data-quality checks that must stay silent;
+    ``tolerance`` is how far a quality rate may rise, ``stale_after`` the silence after which data are stale; None keeps
+    what is learned.
     """
 
     budget: Budget = field(default_factory=lambda: Budget(1.0, 43_200.0, "minutes"))
@@ -41,6 +43,8 @@ class WatchSettings:
     window: int = 3_600_000
     adopt: bool = False
     ignore: tuple[str, ...] = ()
+    tolerance: float | None = None
+    stale_after: int | None = None
 
 
 class Watch:
@@ -60,7 +64,14 @@ class Watch:
         self.performance: Performance | None = None
         if reference.labels is not None and reference.labels.rows:
             self.performance = Performance(reference.labels, self.alphas["performance"], len(self.settings.segments))
-        self.quality = Quality(reference, self.alphas, len(self.settings.segments), self.settings.ignore)
+        self.quality = Quality(
+            reference,
+            self.alphas,
+            len(self.settings.segments),
+            self.settings.ignore,
+            self.settings.tolerance,
+            self.settings.stale_after,
+        )
         self.desk = IncidentDesk(reference, self.named, self.drifts)
         self.window = Window(self.layout.width, self.settings.window)
         self.end: int | None = None
@@ -216,7 +227,7 @@ class Watch:
         if self.reference.labels is not None and self.reference.labels.rows:
             groups.append("performance")
         groups.append("quality")
-        if self.reference.traffic is not None:
+        if self.reference.traffic is not None and self.reference.source != TRAINING:
             groups.append("volume")
         split = split_alpha(self.settings.budget.alpha, groups, self.settings.segments)
         return {group: split[group, self.named.segment] for group in groups}

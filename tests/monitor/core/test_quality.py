@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def test_duplicates_beyond_the_usual_are_a_fault():
 def timed_reference() -> Any:
     rng = np.random.default_rng(0)
     times = np.sort(rng.integers(0, 200 * HOUR_MS, 20_000))
-    return reference_of({**bank(20_000), "at": times}, time="at", pane="1h")
+    return reference_of({**bank(20_000), "at": times}, time="at", pane="1h", source="history")
 
 
 def test_silence_of_a_busy_source_is_stale_data():
@@ -139,6 +140,32 @@ def test_silence_of_a_busy_source_is_stale_data():
     for hour in range(200, 206):
         said += made.step(Pane(hour * HOUR_MS, HOUR_MS, 0, reference.layout.zeros())).verdicts
     assert Check.FRESHNESS in {verdict.subject.check for verdict in pages(said)}
+
+
+def test_an_outage_is_a_volume_fault_that_ends():
+    reference = timed_reference()
+    made = Watch(reference, settings=SETTINGS)
+    said: list[Verdict] = []
+    for hour in range(200, 320):
+        rows = 10 if 220 <= hour < 240 else 100
+        data = bank(rows, hour)
+        counts = reference.layout.tally(columns_for(reference, data), np.zeros(rows, np.int64), np.array([rows]))
+        said += made.step(Pane(hour * HOUR_MS, HOUR_MS, rows, counts[0])).verdicts
+    found = [verdict for verdict in said if verdict.subject.check == Check.VOLUME]
+    assert [verdict.kind for verdict in found if verdict.level == "page" or verdict.kind == "recovered"] == [
+        VerdictKind.DATA_QUALITY,
+        VerdictKind.RECOVERED,
+    ]
+
+
+def test_a_training_set_says_nothing_of_production_volume():
+    reference = replace(timed_reference(), source="training")
+    made = Watch(reference, settings=replace(SETTINGS, stale_after=3 * HOUR_MS))
+    nothing = reference.layout.zeros()
+    said = [v for h in range(200, 202) for v in made.step(Pane(h * HOUR_MS, HOUR_MS, 0, nothing)).verdicts]
+    assert said == []
+    found = made.step(Pane(202 * HOUR_MS, HOUR_MS, 0, nothing)).verdicts
+    assert [verdict.subject.check for verdict in found] == [Check.FRESHNESS]
 
 
 def test_state_of_the_checks_survives_a_restart():

@@ -1,0 +1,296 @@
+"""The power card: what a reference, a budget and a traffic can see, in closed form, before anything runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from contracts.messages import SubjectType
+from contracts.model_status import PowerLine
+from monitor.core.arm import ADAPTIVE_WEIGHT, place_bets
+from monitor.core.budget import Budget, log_thresholds, split_alpha
+from monitor.core.cells import QUALITY, CategoricalCells
+from monitor.core.column import Floats
+from monitor.core.conformal import PART_SHARE, RANK_CELLS
+from monitor.core.drift import plan_subject
+from monitor.core.plan import Subject as Planned
+from monitor.core.quality import TOLERANCE, UNSEEN_TOLERANCE, rate_count
+from monitor.core.quantile import normal_cdf, normal_ppf
+from monitor.core.rate import RateDetector
+from monitor.core.reference import Kind, Reference, Subject
+from monitor.core.rowtable import Reference as Cells
+from monitor.core.rowtable import RowTable
+from monitor.core.twin import Grouping
+
+HORIZONS = {"1 hour": 1.0, "1 day": 24.0}
+LARGEST_SHIFT = 4.0
+LARGEST_SCALE = 6.0
+LARGEST_SHARE = 0.9
+_ETA = 0.01
+_STEPS = 14
+_GRID = 12
+_MONTH_HOURS = 720.0
+_AXIS: Floats = np.linspace(-9.0, 9.0, 721)
+
+Law = Callable[[Floats], Floats]
+"""The distribution function of a changed feature on the normal-score scale of the reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectPower:
+    """What is found of one subject within each horizon, in half of the cases; None where not even the largest is.
+
+    ``shift`` in reference standard deviations, ``scale`` as a factor above 1, ``new_category`` and ``missing`` as
+    shares of the traffic; ``false_pages`` a month is this subject's part of the budget for drift.
+    """
+
+    subject: str
+    false_pages: float
+    shift: dict[str, float | None]
+    scale: dict[str, float | None]
+    new_category: dict[str, float | None]
+    missing: dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PowerCard:
+    """The power of every subject at one traffic and budget."""
+
+    subjects: tuple[SubjectPower, ...]
+    rows_per_hour: float
+    budget: str
+
+    def text(self) -> str:
+        """Return the card as lines for a terminal."""
+        lines = [
+            f"power card at {self.rows_per_hour:.0f} rows an hour, false pages at most {self.budget}",
+            f"{'subject':24} {'false/month':>11}  smallest found within 1 hour / 1 day",
+        ]
+        for power in self.subjects:
+            parts = []
+            if power.shift:
+                parts.append(f"shift {_pair(power.shift, '{:.2f} sd')}")
+                parts.append(f"scale {_pair(power.scale, 'x{:.2f}')}")
+            if power.new_category:
+                parts.append(f"new category {_pair(power.new_category, '{:.1%}')}")
+            parts.append(f"missing {_pair(power.missing, '{:.1%}')}")
+            lines.append(f"{power.subject[:24]:24} {power.false_pages:11.4f}  {', '.join(parts)}")
+        return "\n".join(lines)
+
+    def lines(self) -> list[PowerLine]:
+        """Return the shifts and new-category shares as the status page shows them."""
+        out: list[PowerLine] = []
+        for power in self.subjects:
+            kinds = ((power.shift, "standard deviations"), (power.new_category, "share of a new category"))
+            for found, unit in kinds:
+                for within, smallest in found.items():
+                    if smallest is not None:
+                        out.append(PowerLine(subject=power.subject, within=within, shift=smallest, unit=unit))
+        return out
+
+
+def power_card(
+    reference: Reference,
+    budget: Budget,
+    *,
+    rows_per_hour: float,
+    pane_ms: int = 60_000,
+    segments: tuple[str, ...] = ("",),
+    delta: float = 0.02,
+) -> PowerCard:
+    """Return the card of a reference at a constant traffic; raises ``ValueError`` unless ``rows_per_hour`` > 0.
+
+    The expected log e-value of a row of the clipped tables under the changed law is its growth g; evidence after n
+    rows is about log(w e (1 + 1/B sum exp(-g t))) + n g / phi for weight w, e budget units and B rows a pane; found
+    where it reaches the threshold. The conformal bag absorbs what it ranks: its growth is integrated along the way.
+    ``benchmarks/power`` compares with simulation. O(subjects steps rows cells).
+    """
+    if not rows_per_hour > 0:
+        raise ValueError(f"rows_per_hour must be above 0, got {rows_per_hour}")
+    rows = rows_per_hour * pane_ms / 3_600_000
+    clock = _Clock(rows, budget.elapsed(max(round(rows), 1), pane_ms) if budget.clock == "rows" else pane_ms / 60_000)
+    hours = _MONTH_HOURS * (rows_per_hour if budget.clock == "rows" else 60.0)
+    groups = ["features", "quality"]
+    if reference.prediction is not None:
+        groups.append("prediction")
+    if reference.labels is not None:
+        groups.append("performance")
+    alphas = split_alpha(budget.alpha, groups, segments)
+    out = []
+    for group, type_ in (("features", SubjectType.FEATURE), ("prediction", SubjectType.PREDICTION)):
+        subjects = [subject for subject in reference.subjects if subject.type is type_]
+        if not subjects:
+            continue
+        planned = [plan_subject(subject, delta) for subject in subjects]
+        importance = np.array([p.importance for p in planned])
+        limits = log_thresholds(alphas[group, ""], importance, [2 if p.kind == "numeric" else 1 for p in planned])
+        quality = float(log_thresholds(alphas["quality", ""], np.ones(rate_count(reference)))[0])
+        eta = _ETA / (len(subjects) * len(segments) * max(len(planned[0].reference), 1))
+        for subject, plan, limit in zip(subjects, planned, limits, strict=True):
+            share = plan.importance / importance.sum()
+            out.append(
+                SubjectPower(
+                    subject=subject.name,
+                    false_pages=alphas[group, ""] * share * hours,
+                    **_drift_power(subject, plan, float(limit), eta, clock, rows_per_hour),
+                    **_rate_power(subject, quality, _ETA / rate_count(reference), clock, rows_per_hour),
+                )
+            )
+    return PowerCard(tuple(out), rows_per_hour, str(budget))
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Rows a pane, and what a pane adds to the budget clock."""
+
+    rows: float
+    elapsed: float
+
+    def evidence(self, growth: Floats, weight: Floats, times: Floats) -> float:
+        """log e-SR after ``times[-1]`` rows, for growth [J, L] a row at ``times`` [J] and weights [L]."""
+        steps = np.diff(times, prepend=0.0)[:, None]
+        total = np.cumsum(growth * steps, axis=0)
+        middle = total - growth * steps / 2
+        starts = 1.0 + (np.exp(np.clip(-middle, -700, 50)) * steps).sum(0) / max(self.rows, 1e-9)
+        with np.errstate(divide="ignore"):
+            score = total[-1] + np.log(starts * self.elapsed) + np.log(weight)
+        top = float(score.max())
+        return top + float(np.log(np.exp(score - top).sum()))
+
+
+def _drift_power(
+    subject: Subject, plan: Planned, limit: float, eta: float, clock: _Clock, per_hour: float
+) -> dict[str, dict[str, float | None]]:
+    if subject.kind is not Kind.NUMERIC:
+        return {"shift": {}, "scale": {}}
+    tables = _Tables(plan, eta, clock)
+
+    shift: dict[str, float | None] = {}
+    scale: dict[str, float | None] = {}
+    for name, hours in HORIZONS.items():
+        found = partial(_found_law, tables, limit, hours * per_hour)
+        shift[name] = _smallest(lambda d, found=found: found(_shifted(d)), 0.0, LARGEST_SHIFT)  # type: ignore[misc]
+        wider = _smallest(lambda s, found=found: found(_scaled(1 + s)), 0.0, LARGEST_SCALE - 1)  # type: ignore[misc]
+        scale[name] = None if wider is None else 1 + wider
+    return {"shift": shift, "scale": scale}
+
+
+def _shifted(d: float) -> Law:
+    return lambda x: normal_cdf(x - d)
+
+
+def _scaled(factor: float) -> Law:
+    return lambda x: normal_cdf(x / factor)
+
+
+def _found_law(tables: "_Tables", limit: float, rows: float, law: Law) -> bool:
+    return tables.score(law, rows) >= limit
+
+
+class _Tables:
+    """Both arms of one numeric subject: growth of every fixed row under a changed law."""
+
+    def __init__(self, plan: Planned, eta: float, clock: _Clock) -> None:
+        self.clock = clock
+        phi, delta = plan.row_phi()[None, :], np.array([plan.delta])
+        pooled = plan.reference.sum(0)
+        self.rows = float(pooled[:-1].sum()) / len(plan.reference)
+        uniform = np.full((1, RANK_CELLS), 1 / RANK_CELLS)
+        every = np.ones(uniform.shape, bool)
+        exact = place_bets(Cells(uniform, np.array([np.inf]), every, every), "numeric", delta, phi, eta).table
+        grouping = Grouping(pooled[None, :-1], pooled[None, -1:].reshape(1))
+        twin = place_bets(grouping.reference, "numeric", delta, phi, eta)
+        self._exact, self._twin = _Rows(exact, phi), _Rows(twin.table, phi)
+        used = grouping.reference.used[0]
+        p = twin.probabilities[0]
+        self._missing = float(p[-1])
+        edges = np.clip(np.cumsum(p[:-1]) / max(1 - self._missing, 1e-12), 0, 1)
+        self._scores = normal_ppf(np.append(0.0, np.where(edges > 1 - 1e-12, 1.0, edges)))
+        self._used = used
+
+    def score(self, law: Law, rows: float) -> float:
+        """The larger log e-SR of the two arms after ``rows`` rows under the law."""
+        cells = np.diff(law(self._scores)) * (1 - self._missing)
+        growth = self._twin.growth(np.append(cells, self._missing))[None, :]
+        fixed = self.clock.evidence(growth, self._twin.weight, np.array([rows]))
+        times = rows * (np.arange(1, _GRID + 1) / _GRID) ** 2
+        middles = np.append(0.0, times[:-1]) / 2 + times / 2
+        part = min(self.clock.rows, max(self.rows * PART_SHARE, 1.0))
+        ranked = []
+        for seen in middles:
+            q = self._ranks(law, seen / (self.rows + seen))
+            excess = max(part - 1, 0.0) / (2 * (self.rows + seen))
+            ranked.append(self._exact.growth(q, excess))
+        return max(fixed, self.clock.evidence(np.array(ranked), self._exact.weight, times))
+
+    @staticmethod
+    def _ranks(law: Law, absorbed: float) -> Floats:
+        """Rank-cell probabilities when a share of the bag already follows the changed law."""
+        changed = law(_AXIS)
+        bag = (1 - absorbed) * normal_cdf(_AXIS) + absorbed * changed
+        cuts = np.interp(np.arange(1, RANK_CELLS) / RANK_CELLS, bag, _AXIS)
+        return np.diff(np.concatenate([[0.0], law(cuts), [1.0]]))
+
+
+class _Rows:
+    """Log e-values of the fixed rows of one subject as one matrix [L, K], tempered, with their weights."""
+
+    def __init__(self, table: RowTable, phi: Floats) -> None:
+        dense = table.dense[0]
+        inside, outside = table.inside[0], table.outside[0]
+        k = inside.shape[1]
+        cells = np.repeat(outside[:, :, None], k, axis=2)
+        cells[:, np.arange(k), np.arange(k)] = inside
+        self._log_e = np.concatenate([dense, cells.reshape(-1, k)])
+        self._phi = np.append(phi[0, : len(dense)], np.repeat(phi[0, -2], len(self._log_e) - len(dense)))
+        self._spread = table.spread[0]
+        self.weight = np.where(table.live[0], table.weight[0], 0.0) * (1 - ADAPTIVE_WEIGHT)
+
+    def growth(self, q: Floats, excess: float = 0.0) -> Floats:
+        """Expected log e of each row under cell probabilities q [K], less the conformal correction, over phi: [L]."""
+        return np.asarray((self._log_e @ q - excess * self._spread) / self._phi, np.float64)
+
+
+def _rate_power(
+    subject: Subject, limit: float, eta: float, clock: _Clock, per_hour: float
+) -> dict[str, dict[str, float | None]]:
+    rows = max(subject.rows, 1)
+    bad = int(subject.quality[QUALITY.index("null")])
+    missing = RateDetector([min(bad, rows)], [rows], [TOLERANCE], eta, [limit])
+    out: dict[str, dict[str, float | None]] = {"missing": {}, "new_category": {}}
+    unseen = None
+    if isinstance(subject.cells, CategoricalCells) and not subject.cells.boolean:
+        half = max(rows // 2, 1)
+        once = min(int(subject.quality[QUALITY.index("unseen")]), half)
+        unseen = RateDetector([once], [half], [UNSEEN_TOLERANCE], eta, [limit])
+    for name, hours in HORIZONS.items():
+        for key, detector in (("missing", missing), ("new_category", unseen)):
+            if detector is not None:
+                found = _found_rate(detector, limit, clock, hours * per_hour)
+                out[key][name] = _smallest(found, float(detector.null_rate[0]), LARGEST_SHARE)
+    return out
+
+
+def _found_rate(detector: RateDetector, limit: float, clock: _Clock, rows: float) -> Callable[[float], bool]:
+    weight = detector.live[0] / max(int(detector.live[0].sum()), 1)
+
+    def found(rate: float) -> bool:
+        growth = rate * detector.log_hit[0] + (1 - rate) * detector.log_miss[0]
+        return clock.evidence(growth[None, :], weight, np.array([rows])) >= limit
+
+    return found
+
+
+def _smallest(found: Callable[[float], bool], low: float, high: float) -> float | None:
+    """Smallest size that is found, by bisection; None where the largest is not."""
+    if not found(high):
+        return None
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if found(middle) else (middle, high)
+    return high
+
+
+def _pair(found: dict[str, float | None], form: str) -> str:
+    return " / ".join("none" if value is None else form.format(value) for value in found.values())
