@@ -75,9 +75,9 @@ def _peers(*, quick: bool) -> list[str]:
 
 def _days(*, quick: bool) -> list[str]:
     lines = ["| days | pane | budget | false pages | Poisson 95 % limit |", "|---|---|---|---|---|"]
-    lines.append(laws.quiet_days(10 if quick else 100, 5, 1.0))
+    lines.append(laws.quiet_days(20 if quick else 100, 15, 1.0))
     if not quick:
-        lines.append(laws.quiet_days(30, 1, 1 / 30))
+        lines.append(laws.quiet_days(30, 5, 1 / 30))
     return lines
 
 
