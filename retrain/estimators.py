@@ -77,8 +77,9 @@ class EncodedModel:
             target_opset=OPSET,
             options=None if regression else {id(self.estimator): {"zipmap": False}},
         )
-        graph = add_prefix(converted, PREFIX).graph
-        bridge_in = helper.make_node("Identity", [matrix], [PREFIX + "x"])
+        inner = PREFIX + "estimator."
+        graph = add_prefix(converted, inner).graph
+        bridge_in = helper.make_node("Identity", [matrix], [inner + "x"])
         bridge_out = helper.make_node("Identity", [graph.output[0 if regression else 1].name], [output])
         return [bridge_in, *graph.node, bridge_out], list(graph.initializer)
 

@@ -48,7 +48,7 @@ class TrainingProcess:
         env = os.environ | threads | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0"}
         with (directory / LOG_FILE).open("wb") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "retrain.train", str(directory / JOB_FILE)],
+                [sys.executable, "-m", "retrain.train", str(directory / JOB_FILE), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

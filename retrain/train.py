@@ -1,4 +1,4 @@
-"""The training subprocess: ``python -m retrain.train job.json`` writes ``result.json`` beside the job."""
+"""The training subprocess: ``python -m retrain.train job.json PARENT`` writes ``result.json`` beside the job."""
 
 import os
 import resource
@@ -15,13 +15,17 @@ EXIT_ORPHANED = 71
 
 
 def main(arguments: list[str]) -> int:
-    """Run one job; exit code 0 with a result, 1 for an error worth another try, 3 for one in the data or trainer."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m retrain.train job.json\n")
+    """Run one job; exit code 0 with a result, 1 for an error worth another try, 3 for one in the data or trainer.
+
+    ``PARENT`` is the process id of whoever started it; without it this program outlives its parent.
+    """
+    if len(arguments) not in (1, 2):
+        sys.stderr.write("usage: python -m retrain.train job.json [PARENT]\n")
         return 64
+    if len(arguments) == 2:
+        _end_with_parent(int(arguments[1]))
     path = Path(arguments[0])
     job = TrainingJob.model_validate_json(path.read_text())
-    _end_with_parent(os.getppid())
     resource.setrlimit(resource.RLIMIT_DATA, (job.memory_bytes, job.memory_bytes))
     from retrain.export import ExportError
     from retrain.scoring import ArtifactError

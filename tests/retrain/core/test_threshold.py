@@ -38,7 +38,7 @@ def test_without_a_target_it_is_f1():
 def test_a_target_out_of_reach_takes_the_highest_that_keeps_recall():
     rng = np.random.default_rng(0)
     labels = rng.random(2_000) < 0.2
-    scores = np.clip(0.3 * labels + rng.random(2_000) * 0.7, 0, 1)
+    scores = np.clip(0.15 * labels + rng.random(2_000) * 0.85, 0, 1)
     found = choose_threshold(labels, scores, ThresholdRule.KEEP_PRECISION, precision=0.9999)
     best = choose_threshold(labels, scores, ThresholdRule.F1)
     assert "out of reach" in found.detail

@@ -1,0 +1,38 @@
+import pytest
+from pydantic import ValidationError
+
+from retrain.estimators import DEFAULTS
+from retrain.settings import DEFAULT_TRAINERS, RegistrySettings, RetrainSettings
+
+
+def test_defaults_are_complete_and_reach_the_cores():
+    settings = RetrainSettings()
+    assert settings.plan_rules().min_rows == settings.data.min_rows
+    assert settings.gate_rules().alpha == settings.gate.alpha
+    assert set(DEFAULT_TRAINERS) == set(DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("data", "where", "said"),
+    [
+        ({"trainer": "forest"}, "trainer", "'forest' is no trainer; write gradient-boosting"),
+        ({"windows": {"holdout": 0.8, "validation": 0.15}}, "windows", "leave less than a tenth"),
+        ({"data": {"min_row": 5}}, "data.min_row", "Extra inputs"),
+        ({"cooldown": "soon"}, "cooldown", "'soon' is not a duration"),
+        ({"threshold": {"rule": "f2"}}, "threshold.rule", "'keep-precision', 'f1' or 'alert-rate'"),
+        ({"gate": {"alpha": 0}}, "gate.alpha", "greater than 0"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(data: dict[str, object], where: str, said: str):
+    with pytest.raises(ValidationError) as caught:
+        RetrainSettings.model_validate(data)
+    (error,) = caught.value.errors()
+    assert ".".join(str(part) for part in error["loc"]) == where
+    assert said in error["msg"]
+
+
+def test_durations_are_read():
+    settings = RetrainSettings.model_validate({"cooldown": "2h", "labels": {"maturity": "30d"}})
+    assert settings.cooldown == 7_200_000
+    assert settings.labels.maturity == 30 * 86_400_000
+    assert RegistrySettings.model_validate({"timeout": "5s"}).timeout == 5_000
