@@ -29,7 +29,10 @@ class ConfigError(ValueError):
 
 
 class HttpSettings(BaseModel):
-    """Where each role serves /metrics, probes, the API and the status page; port 0 takes a free one."""
+    """Where each role serves /metrics, probes, the API and the status page; port 0 takes a free one.
+
+    ``peers`` are the addresses at which the page of one role finds the others; left out, they are on this machine.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,6 +40,7 @@ class HttpSettings(BaseModel):
     monitor: Port = 9101
     retrain: Port = 9102
     deploy: Port = 9103
+    peers: dict[Literal["monitor", "retrain", "deploy"], Annotated[str, Field(pattern="^https?://")]] | None = None
 
 
 class ModelConfig(ModelSettings):

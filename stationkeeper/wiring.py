@@ -40,6 +40,19 @@ def prepare_topics(config: Config, *, create_inputs: bool = True) -> list[str]:
     return ensure_inputs(config.kafka, input_topics(config), create_inputs=create_inputs)
 
 
+def peer_addresses(config: Config, own: str) -> dict[str, str]:
+    """Return where the page of one role finds the others: as configured, else on this machine at their ports."""
+    if config.http.peers is not None:
+        return {name: address for name, address in config.http.peers.items() if name != own}
+    retrained = any(model.retrain is not None for model in config.models.values())
+    ports = {"monitor": config.http.monitor, "retrain": config.http.retrain if retrained else 0}
+    ports["deploy"] = config.http.deploy
+    everywhere = config.http.host in {"0.0.0.0", "::", ""}  # noqa: S104 - a comparison
+    host = "127.0.0.1" if everywhere else config.http.host
+    host = f"[{host}]" if ":" in host else host
+    return {name: f"http://{host}:{port}" for name, port in ports.items() if port and name != own}
+
+
 def loop_for(stage: Stage, settings: KafkaSettings) -> Loop:
     """Return the loop of a stage over a real broker."""
     from streams.reader import KafkaReader

@@ -74,39 +74,42 @@ def monitor(config: ConfigOption = None) -> int:
     """Watch: tally, join and judge, with the status page."""
     from stationkeeper.config import load
     from stationkeeper.process import configure_logging, run_loops
-    from stationkeeper.wiring import loop_for, monitor_stages, need_models
+    from stationkeeper.wiring import loop_for, monitor_stages, need_models, peer_addresses
 
     configure_logging()
     settings = load(config)
     need_models(settings)
     loops = [loop_for(stage, settings.kafka) for stage in monitor_stages(settings)]
     http = settings.http
-    peers = {name: f"http://{http.host}:{port}" for name, port in (("retrain", http.retrain), ("deploy", http.deploy))}
-    return run_loops(loops, http.host, http.monitor, peers=peers)
+    return run_loops(loops, http.host, http.monitor, peers=peer_addresses(settings, "monitor"))
 
 
 def retrain(config: ConfigOption = None) -> int:
     """Retrain: plan, snapshot, train, gate and register what is requested."""
     from stationkeeper.config import load
     from stationkeeper.process import configure_logging, run_loops
-    from stationkeeper.wiring import loop_for, need_models, retrain_stage
+    from stationkeeper.wiring import loop_for, need_models, peer_addresses, retrain_stage
 
     configure_logging()
     settings = load(config)
     need_models(settings)
-    return run_loops([loop_for(retrain_stage(settings), settings.kafka)], settings.http.host, settings.http.retrain)
+    loops = [loop_for(retrain_stage(settings), settings.kafka)]
+    http = settings.http
+    return run_loops(loops, http.host, http.retrain, peers=peer_addresses(settings, "retrain"))
 
 
 def deploy(config: ConfigOption = None) -> int:
     """Deploy: move traffic to candidates step by step, or back."""
     from stationkeeper.config import load
     from stationkeeper.process import configure_logging, run_loops
-    from stationkeeper.wiring import deploy_stage, loop_for, need_models
+    from stationkeeper.wiring import deploy_stage, loop_for, need_models, peer_addresses
 
     configure_logging()
     settings = load(config)
     need_models(settings)
-    return run_loops([loop_for(deploy_stage(settings), settings.kafka)], settings.http.host, settings.http.deploy)
+    loops = [loop_for(deploy_stage(settings), settings.kafka)]
+    http = settings.http
+    return run_loops(loops, http.host, http.deploy, peers=peer_addresses(settings, "deploy"))
 
 
 def serve(config: ConfigOption = None) -> None:
