@@ -13,10 +13,11 @@ from contracts.wire import SCORE_BINS, JoinBatch, OutcomeDelta, Progress, WireEr
 from monitor.clock import UNSET
 from monitor.hashing import mix, salt_of
 from monitor.joining import SEGMENT_SEPARATOR
+from monitor.packets import packed
 from monitor.packing import gather, parts
 from monitor.pending import merged_outcomes
 from monitor.settings import ModelSettings
-from monitor.tally import PROGRESS_MS, packed
+from monitor.tally import PROGRESS_MS
 from monitor.waiting import WAITING_ROW, Owner, Owners, Rows, Waiting, distinct
 from streams.errors import Fatal
 from streams.ports import Batch, Outgoing, Partition, Restored

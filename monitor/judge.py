@@ -9,11 +9,11 @@ from contracts.topics import PANES_PARTITIONS, Topics
 from contracts.wire import ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, Progress, WireError, decode
 from monitor.model_judge import ModelJudge, Said
 from monitor.model_view import ModelView
+from monitor.packets import packed
 from monitor.packing import gather, parts
 from monitor.pending import WatchKey
 from monitor.references import References
 from monitor.settings import ModelSettings
-from monitor.tally import packed
 from monitor.watermark import Progresses
 from streams.errors import Fatal
 from streams.ports import Batch, Outgoing, Partition, Restored

@@ -19,6 +19,7 @@ from monitor.core.reference import Reference
 from monitor.core.watch import Watch, WatchSettings
 from monitor.incident_status import incident_status
 from monitor.pending import Closed, Pending, WatchKey, pane_records
+from monitor.plugin_watch import PluginWatch
 from monitor.references import References
 from monitor.segment_reference import Adoption, segment_reference
 from monitor.segments import planned_segments
@@ -61,6 +62,7 @@ class ModelJudge:
         self._references = references
         self.pending = Pending(settings.name, settings.pane)
         self.watches: dict[WatchKey, Watch] = {}
+        self.plugins: dict[WatchKey, PluginWatch] = {}
         self.seen: dict[WatchKey, int] = {}
         self.rows: dict[str, int] = {}
         self.first_seen: dict[str, int] = {}
@@ -140,6 +142,10 @@ class ModelJudge:
             outcome = watch.step(pane)
             self.dirty.add(key)
             self._tell(key, watch, outcome, said, end)
+            plugins = self.plugins.get(key)
+            if plugins is not None and rows and key.version == self.champion:
+                for verdict in plugins.step(pane):
+                    self._say(verdict, said)
         self._learn(closed, said, end)
         self._cured(merged, said, end)
         mine = [watch for key, watch in sorted(self.watches.items()) if key.version == self.champion]
@@ -180,8 +186,13 @@ class ModelJudge:
             window=self.settings.window,
             adopt=self.settings.adoption is not None,
             ignore=self.settings.quality.ignore,
+            tolerance=self.settings.quality.tolerance,
+            stale_after=self.settings.quality.stale_after,
         )
-        return Watch(reference, key.segment, settings)
+        watch = Watch(reference, key.segment, settings)
+        if self.settings.detectors and not key.segment:
+            self.plugins[key] = PluginWatch(self.settings.detectors, reference, watch.named)
+        return watch
 
     def _tell(self, key: WatchKey, watch: Watch, outcome: Outcome, said: Said, now: int) -> None:
         pages = key.version == self.champion
@@ -276,6 +287,7 @@ class ModelJudge:
             "seen": [[*key, at] for key, at in self.seen.items()],
             "rows": self.rows,
             "first_seen": self.first_seen,
+            "plugins": [[*key, plugins.state()] for key, plugins in self.plugins.items()],
             "asking": self.asking.state(),
             "cure": None if self.cure is None else [getattr(self.cure, name) for name in Cure.__slots__],
             "verdicts": [[*key, count] for key, count in self.verdicts.items()],
@@ -303,6 +315,9 @@ class ModelJudge:
             if reference is not None:
                 self.watches[key] = self._watch(key, reference)
                 self.watches[key].restore(saved)
+        for *key_, saved in state["plugins"]:
+            if WatchKey(*key_) in self.plugins:
+                self.plugins[WatchKey(*key_)].restore(saved)
 
 
 def _merge(sources: Mapping[str, tuple[int, Counts]], source: str) -> tuple[int, Counts]:

@@ -1,6 +1,7 @@
 """The tally: batches of events in, pane deltas out, every record counted in exactly one way."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from contracts.codes import DeadLetterCode, Outcome
 from contracts.identity import partition_of
 from contracts.metrics import Sample
 from contracts.topics import PANES_PARTITIONS, Topics
-from contracts.wire import PART_BYTES, ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, Progress, Record, encode
+from contracts.wire import ArmDelta, JoinBatch, PaneDelta, Progress, encode
 from monitor.accumulate import Accumulator
 from monitor.clock import UNSET, too_early
 from monitor.columns import Events, Integers, Rejection
@@ -17,6 +18,7 @@ from monitor.decode import Decoder, JsonDecoder
 from monitor.hashing import mix, salt_of
 from monitor.joining import JoinBuffer
 from monitor.mapping import Form, forms
+from monitor.packets import packed, split_join
 from monitor.partition_state import PartitionState, clock_or_none
 from monitor.references import References
 from monitor.settings import KINDS, ModelSettings
@@ -26,8 +28,8 @@ from streams.settings import DeadLetterSettings
 
 PROGRESS_MS = 1_000
 IDLE_MS = 30_000
+OTHER_VERSION = "(other)"
 _ANSWERING_MS = 5_000
-_JOIN_BYTES = 448 * 1024
 _BOUNDS = {"prediction": "lateness", "feature": "lateness", "label": "label_horizon"}
 """How much older than the partition's clock an event may be: labels are in no pane, so only their horizon binds."""
 
@@ -71,6 +73,8 @@ class Tally:
         self._accumulator = Accumulator(self._models, self.references)
         self._joins = JoinBuffer(self._models, self.references)
         self._partitions: dict[Partition, PartitionState] = {}
+        self._versions: set[tuple[str, str]] = set()
+        self._refused = 0
         self._letters: list[Outgoing] = []
         self._touched: set[Partition] = set()
         self._progress_at: int | None = None
@@ -155,6 +159,7 @@ class Tally:
 
     def _take(self, state: PartitionState, batch: Batch, events: Events) -> list[Rejection]:
         """Count the events of one kind; returns those whose time lies in the future."""
+        events = self._within(events)
         if events.kind != "label":
             state.use(int(batch.offsets[0]), self._digests(events))
         refused: list[Rejection] = []
@@ -192,6 +197,23 @@ class Tally:
             if events.kind != "feature":
                 self._joins.add(events)
         return refused
+
+    def _within(self, events: Events) -> Events:
+        """Events of more versions than a model may have are counted together as ``(other)``."""
+        if events.kind == "label" or all(owner in self._versions for owner in events.owners):
+            return events
+        owners = []
+        for code, (model, version) in enumerate(events.owners):
+            known = (model, version) in self._versions or self.references.own(model, version) is not None
+            if not known:
+                mine = sum(1 for name, _ in self._versions if name == model)
+                known = mine < self._models[model].limits.versions
+            if known:
+                self._versions.add((model, version))
+            else:
+                self._refused += int(np.count_nonzero(events.owner == code))
+            owners.append((model, version if known else OTHER_VERSION))
+        return replace(events, owners=tuple(owners))
 
     def _digests(self, events: Events) -> dict[tuple[str, str], str]:
         found = {owner: self.references.of(*owner) for owner in events.owners}
@@ -235,7 +257,7 @@ class Tally:
                 out.append(Outgoing(self._topics.panes.name, part, model.encode(), target))
         joins: dict[int, list[JoinBatch]] = {}
         for target, batch in self._joins.drain():
-            joins.setdefault(target, []).extend(_split(batch))
+            joins.setdefault(target, []).extend(split_join(batch))
         for target, batches in sorted(joins.items()):
             out += [Outgoing(self._topics.joins.name, part, None, target) for part in packed(batches)]
         out += self._progress(now_ms)
@@ -297,6 +319,8 @@ class Tally:
                 Sample("stationkeeper_records_total", (*where, outcome.value), entry[outcome.value])
                 for outcome in Outcome
             ]
+        if self._refused:
+            out.append(Sample("stationkeeper_limits_refused_total", ("versions",), self._refused))
         out += [Sample("stationkeeper_dead_letters_total", key, count) for key, count in sorted(self._codes.items())]
         return out
 
@@ -309,44 +333,3 @@ class Tally:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def packed(records: Iterable[Record]) -> list[bytes]:
-    """Return records as values of at most about ``PART_BYTES`` before compression."""
-    out: list[bytes] = []
-    held: list[Record] = []
-    size = 0
-    for record in records:
-        mine = 128 + _bytes_of(record)
-        if held and size + mine > PART_BYTES:
-            out.append(encode(held))
-            held, size = [], 0
-        held.append(record)
-        size += mine
-    if held:
-        out.append(encode(held))
-    return out
-
-
-def _bytes_of(record: Record) -> int:
-    match record:
-        case PaneDelta():
-            return len(record.counts)
-        case JoinBatch():
-            return len(record.rows)
-        case ArmDelta():
-            return len(record.scores)
-        case OutcomeDelta():
-            return len(record.scored) + len(record.confusion)
-        case _:
-            return 0
-
-
-def _split(batch: JoinBatch) -> list[JoinBatch]:
-    if len(batch.rows) <= _JOIN_BYTES:
-        return [batch]
-    step = _JOIN_BYTES // 28 * 28
-    return [
-        JoinBatch(batch.side, batch.model, batch.version, batch.segments, batch.rows[first : first + step])
-        for first in range(0, len(batch.rows), step)
-    ]

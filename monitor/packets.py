@@ -1,0 +1,49 @@
+"""Binary records packed into values that fit a Kafka record."""
+
+from collections.abc import Iterable
+
+from contracts.wire import JOIN_ROW, PART_BYTES, ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, Record, encode
+
+JOIN_BYTES = 448 * 1024
+
+
+def packed(records: Iterable[Record]) -> list[bytes]:
+    """Return records as values of at most about ``PART_BYTES`` before compression."""
+    out: list[bytes] = []
+    held: list[Record] = []
+    size = 0
+    for record in records:
+        mine = 128 + _bytes_of(record)
+        if held and size + mine > PART_BYTES:
+            out.append(encode(held))
+            held, size = [], 0
+        held.append(record)
+        size += mine
+    if held:
+        out.append(encode(held))
+    return out
+
+
+def _bytes_of(record: Record) -> int:
+    match record:
+        case PaneDelta():
+            return len(record.counts)
+        case JoinBatch():
+            return len(record.rows)
+        case ArmDelta():
+            return len(record.scores)
+        case OutcomeDelta():
+            return len(record.scored) + len(record.confusion)
+        case _:
+            return 0
+
+
+def split_join(batch: JoinBatch) -> list[JoinBatch]:
+    """Return join rows in batches that fit one record."""
+    if len(batch.rows) <= JOIN_BYTES:
+        return [batch]
+    step = JOIN_BYTES // JOIN_ROW.itemsize * JOIN_ROW.itemsize
+    return [
+        JoinBatch(batch.side, batch.model, batch.version, batch.segments, batch.rows[first : first + step])
+        for first in range(0, len(batch.rows), step)
+    ]
