@@ -2,13 +2,15 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import uvicorn
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.compose import ColumnTransformer
@@ -18,7 +20,12 @@ from sklearn.preprocessing import OneHotEncoder
 
 from contracts.artifact import CARD_FILE, MODEL_FILE, FeatureKind, FeatureSpec, InputMode, ModelCard, Task
 from deploy.registry import ArtifactError
+from deploy.router import Router
+from deploy.server import Server, uvicorn_server
+from deploy.settings import ServeSettings
+from deploy.traffic import TrafficTable
 from streams.errors import Retryable
+from tests.deploy.serving import NOW, RolloutsLog, Served, record
 
 FEATURES = (
     FeatureSpec(name="amount", kind=FeatureKind.NUMERIC),
@@ -156,3 +163,37 @@ def eventually() -> Callable[[Callable[[], bool]], None]:
 @pytest.fixture
 def list_log() -> ListLog:
     return ListLog()
+
+
+@pytest.fixture
+def serve(
+    registry: DirectoryRegistry, eventually: Callable[[Callable[[], bool]], None], list_log: ListLog
+) -> Iterator[Callable[..., Served]]:
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def start(*, wait: bool = True, **settings: Any) -> Served:
+        log, rollouts, clock = list_log, RolloutsLog(), [NOW]
+        rollouts.write(record())
+        router = Router(
+            ServeSettings(**settings),
+            {"fraud": "fraud.predictions"},
+            "rollouts",
+            rollouts,
+            log,
+            TrafficTable(registry, lambda: clock[0]),
+        )
+        server = uvicorn_server(Server(router), "127.0.0.1", 0)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        running.append((server, thread))
+        eventually(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        served = Served(port, router, rollouts, log, registry, clock)
+        if wait:
+            eventually(lambda: not router.readiness())
+        return served
+
+    yield start
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(20)

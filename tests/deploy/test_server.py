@@ -1,156 +1,13 @@
-"""The router behind a real uvicorn: answers, splits, refusals, leases and the log of every answer."""
+"""The router behind a real uvicorn: answers, refusals, back-pressure, the log of every answer."""
 
-import http.client
-import json
 import socket
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import uvicorn
 
-from contracts.messages import PredictionEvent, Rollout, RolloutPhase
-from contracts.times import to_datetime
+from contracts.messages import PredictionEvent
 from contracts.wire import score_bin
-from deploy.core.split import rollout_salt, to_canary
-from deploy.router import Router
-from deploy.server import Server, uvicorn_server
-from deploy.settings import ServeSettings
-from deploy.traffic import TrafficTable
-from streams.errors import Retryable
-from streams.ports import Batch, Partition
-
-NOW = 1_000_000
-LEASE = 30_000
-
-
-class RolloutsLog:
-    """A rollouts topic in memory, as a ``Reader``."""
-
-    def __init__(self) -> None:
-        self.records: list[tuple[bytes, bytes | None]] = []
-        self.exists = True
-        self.up = True
-
-    def write(self, rollout: Rollout) -> None:
-        self.records.append((rollout.model.encode(), rollout.encode()))
-
-    def partitions(self, topic: str) -> tuple[Partition, ...]:
-        return (Partition(topic, 0),) if self.exists else ()
-
-    def bounds(self, partitions: Any) -> dict[Partition, tuple[int, int]]:
-        return {one: (0, len(self.records)) for one in partitions}
-
-    def follow(self, partitions: Any, positions: dict[Partition, int], timeout_s: float) -> list[Batch]:
-        if not self.up:
-            raise Retryable("the broker is switched off")
-        (partition,) = partitions
-        at, end = positions[partition], len(self.records)
-        if at == end:
-            threading.Event().wait(0.01)
-            return []
-        positions[partition] = end
-        keys, values = zip(*self.records[at:end], strict=True)
-        import numpy as np
-
-        return [Batch(partition, np.arange(at, end), np.zeros(end - at, np.int64), keys, values, end)]
-
-    def read(self, partitions: Any, start: Any = None) -> Iterator[Batch]:
-        return iter(())
-
-    def close(self) -> None:
-        pass
-
-
-@dataclass
-class Served:
-    """A running server and everything it touches."""
-
-    port: int
-    router: Router
-    rollouts: RolloutsLog
-    log: Any
-    registry: Any
-    clock: list[int]
-
-    def ask(self, path: str, body: Any = None, method: str = "POST") -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        connection.request(method, path, data)
-        answer = connection.getresponse()
-        content = json.loads(answer.read())
-        connection.close()
-        return answer.status, content
-
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(value) for _, _, value in self.log.records]
-
-    def applied(self) -> tuple[str | None, str | None, int]:
-        shown = self.router.traffic.status("fraud")
-        return shown["champion"], shown["canary"], shown["weight_bp"]
-
-
-def record(champion: str = "1", canary: str | None = None, weight_bp: int = 0, epoch: int = 1) -> Rollout:
-    return Rollout(
-        model="fraud",
-        epoch=epoch,
-        time=to_datetime(NOW),
-        phase=RolloutPhase.CANARY if canary else RolloutPhase.STEADY,
-        champion=champion,
-        canary=canary,
-        weight_bp=weight_bp,
-        salt=rollout_salt("fraud", epoch),
-        lease_until=to_datetime(NOW + LEASE) if canary else None,
-    )
-
-
-@pytest.fixture
-def serve(registry, eventually, list_log) -> Iterator[Callable[..., Served]]:
-    running: list[tuple[uvicorn.Server, threading.Thread]] = []
-
-    def start(*, wait: bool = True, **settings: Any) -> Served:
-        log, rollouts, clock = list_log, RolloutsLog(), [NOW]
-        rollouts.write(record())
-        router = Router(
-            ServeSettings(**settings),
-            {"fraud": "fraud.predictions"},
-            "rollouts",
-            rollouts,
-            log,
-            TrafficTable(registry, lambda: clock[0]),
-        )
-        server = uvicorn_server(Server(router), "127.0.0.1", 0)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        running.append((server, thread))
-        eventually(lambda: server.started)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        served = Served(port, router, rollouts, log, registry, clock)
-        if wait:
-            eventually(lambda: not router.readiness())
-        return served
-
-    yield start
-    for server, thread in running:
-        server.should_exit = True
-        thread.join(20)
-
-
-def instances(count: int, **more: Any) -> dict[str, Any]:
-    return {
-        "instances": [
-            {
-                "event_id": f"e{i}",
-                "entity_id": f"card-{i % 50}",
-                "time": NOW + i,
-                "features": {"amount": i / count - 0.5, "method": "wallet" if i % 3 else "card"},
-                **more,
-            }
-            for i in range(count)
-        ]
-    }
+from tests.deploy.serving import NOW, instances
 
 
 def test_one_object_gets_one_answer_and_every_answer_is_a_prediction_event(serve):
@@ -185,93 +42,6 @@ def test_a_caller_without_ids_gets_one_and_now_is_the_time(serve):
     assert served.events()[0]["time"] > NOW
 
 
-def test_a_canary_answers_its_entities_and_only_those(serve, eventually):
-    served = serve()
-    served.rollouts.write(record(canary="2", weight_bp=3000))
-    eventually(lambda: served.applied() == ("1", "2", 3000))
-    status, answer = served.ask("/predict/fraud", instances(200))
-    assert status == 200
-    cards = [f"card-{i % 50}" for i in range(200)]
-    expected = to_canary(rollout_salt("fraud", 1), cards, 3000)
-    assert [one["arm"] == "canary" for one in answer["predictions"]] == expected.tolist()
-    assert 0 < expected.sum() < 200
-    assert [one["event_id"] for one in answer["predictions"]] == [f"e{i}" for i in range(200)]
-    for event, one in zip(served.events(), answer["predictions"], strict=True):
-        assert event["version"] == {"champion": "1", "canary": "2"}[event["arm"]] == one["version"]
-        assert event["assignment_prob"] == pytest.approx(0.3 if event["arm"] == "canary" else 0.7)
-        assert (event["prediction"], event["event_id"]) == (one["prediction"], one["event_id"])
-    _, alone = served.ask("/predict/fraud", instances(200)["instances"][3])
-    assert alone["prediction"] == pytest.approx(answer["predictions"][3]["prediction"], abs=1e-6)
-
-
-def test_a_weight_is_not_applied_before_its_model_is_loaded_nor_after_its_lease(serve, eventually):
-    served = serve()
-    served.registry.gate.clear()
-    served.rollouts.write(record(canary="2", weight_bp=5000))
-    eventually(lambda: served.router.traffic.status("fraud")["wanted"]["weight_bp"] == 5000)
-    assert served.applied() == ("1", None, 0)
-    _, answer = served.ask("/predict/fraud", instances(50))
-    assert {one["version"] for one in answer["predictions"]} == {"1"}
-    served.registry.gate.set()
-    eventually(lambda: served.applied() == ("1", "2", 5000))
-    served.clock[0] = NOW + LEASE
-    assert served.applied() == ("1", "2", 0)
-    _, answer = served.ask("/predict/fraud", instances(50))
-    assert {one["version"] for one in answer["predictions"]} == {"1"}
-
-
-def test_promotion_and_rollback_follow_the_record_at_once(serve, eventually):
-    served = serve()
-    served.rollouts.write(record(canary="2", weight_bp=5000))
-    eventually(lambda: served.applied() == ("1", "2", 5000))
-    served.registry.gate.clear()  # nothing can be loaded from here on: neither move needs it
-    served.rollouts.write(record())
-    eventually(lambda: served.applied() == ("1", None, 0))
-    served.rollouts.write(record(canary="2", weight_bp=5000, epoch=2))
-    eventually(lambda: served.applied() == ("1", "2", 5000))
-    served.rollouts.write(record(champion="2", epoch=2))
-    eventually(lambda: served.applied() == ("2", None, 0))
-    served.registry.gate.set()
-
-
-def test_a_rollback_does_not_wait_for_a_loader_that_is_busy(serve, eventually):
-    served = serve()
-    served.rollouts.write(record(canary="2", weight_bp=5000))
-    eventually(lambda: served.applied() == ("1", "2", 5000))
-    served.registry.gate.clear()
-    served.rollouts.write(record(canary="3", weight_bp=5000, epoch=2))
-    eventually(lambda: served.applied() == ("1", None, 0))
-    served.registry.gate.set()
-    eventually(lambda: served.applied() == ("1", "3", 5000))
-    served.registry.gate.clear()
-    served.rollouts.write(record(canary="2", weight_bp=100, epoch=3))
-    served.rollouts.write(record(champion="4", epoch=3))
-    eventually(lambda: served.router.traffic.status("fraud")["wanted"]["champion"] == "4")
-    assert served.applied() == ("1", None, 0)
-    served.registry.gate.set()
-
-
-def test_a_canary_that_cannot_be_loaded_gets_no_traffic_and_is_shown(serve, eventually):
-    served = serve()
-    served.rollouts.write(record(canary="9", weight_bp=5000))
-    eventually(lambda: "9" in served.router.traffic.errors("fraud"))
-    status, answer = served.ask("/predict/fraud", instances(20))
-    assert status == 200
-    assert {one["version"] for one in answer["predictions"]} == {"1"}
-    _, shown = served.ask("/api/v1/status", method="GET")
-    assert "not registered" in shown["models"][0]["errors"]["9"]
-
-
-def test_a_registry_outage_is_waited_out(serve, eventually):
-    served = serve()
-    served.registry.reachable = False
-    served.rollouts.write(record(canary="2", weight_bp=100))
-    eventually(lambda: "2" in served.router.traffic.errors("fraud"))
-    assert served.ask("/predict/fraud", instances(5))[0] == 200
-    served.registry.reachable = True
-    eventually(lambda: served.applied() == ("1", "2", 100))
-
-
 def test_without_a_champion_the_server_is_live_but_not_ready(serve, registry, eventually):
     registry.reachable = False
     served = serve(wait=False)
@@ -284,18 +54,15 @@ def test_without_a_champion_the_server_is_live_but_not_ready(serve, registry, ev
     assert (status, refused["code"]) == (503, "not_ready")
 
 
-def test_a_feature_that_only_the_canary_knows_is_null_to_it(serve, eventually):
-    served = serve()
-    served.rollouts.write(record(canary="3", weight_bp=9999))
-    eventually(lambda: served.applied()[1] == "3")
-    status, answer = served.ask("/predict/fraud", instances(20))
-    assert status == 200
-    assert {one["version"] for one in answer["predictions"]} == {"3"}
-
-
 PREDICT, INFER = "/predict/fraud", "/v2/models/fraud/infer"
+
+
 SHORT = {"inputs": [{"name": "amount", "shape": [2], "datatype": "FP32", "data": [1]}]}
+
+
 BINARY = {"inputs": [{"name": "amount", "shape": [1], "datatype": "FP32"}]}
+
+
 AMOUNT, FIRST = "features.amount", "instances[0]"
 
 
@@ -382,37 +149,6 @@ def test_kserve_v2_answers_columns(serve):
     assert [one["name"] for one in meta["inputs"]] == ["amount", "method"]
     assert served.ask("/v2/models/fraud/ready", method="GET") == (200, {"name": "fraud", "ready": True})
     assert served.ask("/v2", method="GET")[1]["name"] == "stationkeeper"
-
-
-def test_counts_are_served_by_arm_and_the_status_shows_the_split(serve, eventually):
-    served = serve()
-    served.rollouts.write(record(canary="2", weight_bp=5000))
-    eventually(lambda: served.applied() == ("1", "2", 5000))
-    served.ask("/predict/fraud", instances(100))
-    samples = {(one.metric, one.labels): one.value for one in served.router.samples()}
-    counts = [value for (name, _), value in samples.items() if name == "stationkeeper_predictions_served_total"]
-    assert sum(counts) == 100
-    assert samples["stationkeeper_canary_weight_ratio", ("fraud", "2")] == 0.5
-    _, shown = served.ask("/api/v1/status", method="GET")
-    assert shown["models"][0]["weight_bp"] == 5000
-    assert shown["ready"]
-
-
-def test_an_unreadable_rollout_record_leaves_the_split_as_it_is(serve, eventually):
-    served = serve()
-    served.rollouts.records.append((b"fraud", b"not json"))
-    served.rollouts.write(record(canary="2", weight_bp=100))
-    eventually(lambda: served.applied() == ("1", "2", 100))
-
-
-def test_a_broker_outage_leaves_the_split_until_the_lease_lapses(serve, eventually):
-    served = serve()
-    served.rollouts.write(record(canary="2", weight_bp=100))
-    eventually(lambda: served.applied() == ("1", "2", 100))
-    served.rollouts.up = False
-    assert served.ask("/predict/fraud", instances(3))[0] == 200
-    served.clock[0] += LEASE
-    assert served.applied() == ("1", "2", 0)
 
 
 def test_a_dropped_connection_hurts_nobody(serve):

@@ -8,88 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.messages import (
-    Approval,
-    Candidate,
     Deployment,
     DeploymentAction,
-    GateOutcome,
-    Level,
     Rollout,
-    RolloutPhase,
-    State,
-    Subject,
-    SubjectType,
-    Verdict,
-    VerdictKind,
 )
-from contracts.times import to_datetime
-from contracts.wire import SCORE_BINS
-from deploy.core.admission import advance, decide, names, note_verdict, offer
-from deploy.core.minutes import ArmCounts, Minute, OutcomeCounts
-from deploy.core.moves import steady
+from deploy.core.admission import offer
+from deploy.core.minutes import ArmCounts, Minute
 from deploy.core.policy import Action, Guardrail, GuardrailPolicy, TimeoutAction
-from deploy.core.reasons import REASON_TEXT, Reason, because
-from deploy.core.rollout import close_minute, tick
+from deploy.core.rollout import close_minute
 from deploy.core.state import memory
 from deploy.settings import RolloutSettings
-
-MINUTE = 60_000
-POLICY = RolloutSettings(
-    step_duration=5 * MINUTE, min_rows=20, max_duration=240 * MINUTE, probation_rows=2_000, probation=5 * MINUTE
-).policy()
-Phase = RolloutPhase
-
-
-def first() -> Rollout:
-    return steady("fraud", "1", 0, because(Reason.ADOPTED, version="1", by="test")).rollout
-
-
-def candidate(version: str = "2", champion: str = "1", gate: GateOutcome = GateOutcome.PASS) -> Candidate:
-    return Candidate(
-        id=f"cand-{version}",
-        time=to_datetime(0),
-        request=f"req-{version}",
-        model="fraud",
-        version=version,
-        champion=champion,
-        run_id="run",
-        snapshot="snap",
-        reference="ref",
-        artifact="uri",
-        gate=gate,
-        gate_reason="because",
-    )
-
-
-def minute(index: int, arms: dict[str, tuple[int, int]], outcomes: tuple[OutcomeCounts, ...] = ()) -> Minute:
-    """Build a minute from rows and errors by version."""
-    counts = {
-        version: ArmCounts(rows=rows, errors=errors, scores=(rows, *(0,) * (SCORE_BINS - 1)))
-        for version, (rows, errors) in arms.items()
-        if rows
-    }
-    return Minute(start=index * MINUTE, length=MINUTE, arms=counts, outcomes=outcomes)
-
-
-def drive(rollout, policy, minutes, *, rng, rows=1_000, bad=0.0, base=0.0, applied=None):
-    """Play minutes in which traffic follows the record, ``applied`` overrides the share; returns records and audits."""
-    records: list[Rollout] = [rollout]
-    audits: list[Deployment] = []
-    for index in minutes:
-        share = (applied if applied is not None else rollout.weight_bp / 10_000) if rollout.canary else 0.0
-        b = int(rng.binomial(rows, share))
-        arms = {rollout.champion: (rows - b, int(rng.binomial(rows - b, base)))}
-        if rollout.canary:
-            arms[rollout.canary] = (b, int(rng.binomial(b, bad)))
-        step = advance(close_minute(rollout, minute(index, arms), policy), policy, (index + 1) * MINUTE)
-        rollout = step.rollout
-        records.append(rollout)
-        audits += step.deployments
-    return records, audits
-
-
-def started(policy=POLICY) -> Rollout:
-    return offer(first(), candidate(), policy, MINUTE).rollout
+from tests.deploy.core.ramp import MINUTE, POLICY, Phase, candidate, drive, first, minute, started
 
 
 def test_a_harmless_canary_climbs_every_step_and_is_confirmed():
@@ -150,41 +79,6 @@ def test_traffic_that_does_not_follow_the_weight_is_held_and_goes_on_when_it_doe
     assert audits[0].evidence["code"] == "resumed"
 
 
-def verdict(kind: VerdictKind, incident: str, level: Level = Level.PAGE) -> Verdict:
-    return Verdict(
-        id="ver",
-        time=to_datetime(0),
-        model="fraud",
-        version="1",
-        subject=Subject(type=SubjectType.FEATURE, name="amount"),
-        kind=kind,
-        level=level,
-        state=State.BROKEN,
-        cause="nulls",
-        reason="nulls",
-        rows=10,
-        incident=incident,
-    )
-
-
-def test_broken_data_holds_until_the_incident_recovers():
-    rollout = note_verdict(started(), verdict(VerdictKind.DATA_QUALITY, "inc-1"))
-    rng = np.random.default_rng(5)
-    records, audits = drive(rollout, POLICY, range(1, 30), rng=rng)
-    assert records[-1].phase is Phase.HOLD
-    assert {one.weight_bp for one in records} == {100}
-    assert [one.action.value for one in audits] == ["held"]
-    freed = note_verdict(records[-1], verdict(VerdictKind.RECOVERED, "inc-1"))
-    records, _ = drive(freed, POLICY, range(30, 40), rng=rng)
-    assert records[-1].weight_bp >= 500
-
-
-def test_drift_and_warnings_hold_nothing():
-    rollout = started()
-    assert note_verdict(rollout, verdict(VerdictKind.DATA_DRIFT, "inc-1")) is rollout
-    assert note_verdict(rollout, verdict(VerdictKind.DATA_QUALITY, "inc-1", Level.WARN)) is rollout
-
-
 def test_a_shifted_score_distribution_informs_and_rolls_back_only_where_asked():
     def shifted(index, rollout):
         b = rollout.weight_bp // 10
@@ -203,114 +97,6 @@ def test_a_shifted_score_distribution_informs_and_rolls_back_only_where_asked():
     for index in range(1, 12):
         rollout = close_minute(rollout, shifted(index, rollout), strict).rollout
     assert rollout.canary is None
-
-
-def outcomes(version: str, start: int, *, tp=0, fp=0, fn=0, tn=0, loss=0.0) -> OutcomeCounts:
-    return OutcomeCounts(
-        version=version,
-        start=start,
-        rows=tp + fp + fn + tn,
-        true_positives=tp,
-        false_positives=fp,
-        false_negatives=fn,
-        true_negatives=tn,
-        loss=loss,
-    )
-
-
-def with_labels(rollout, policy, minutes, rng, *, wrong_a, wrong_b, old="1", new="2"):
-    """Play minutes in which half of the positives of either arm turn out wrong at the given rates, a minute later."""
-    audits: list[Deployment] = []
-    for index in minutes:
-        share = rollout.weight_bp / 10_000 if rollout.canary else 0.0
-        b = int(rng.binomial(1_000, share))
-        before = (index - 1) * MINUTE
-        known = [
-            outcomes(version, before, tp=60 - bad, fp=bad, tn=40, loss=float(bad))
-            for version, rate in ((old, wrong_a), (new, wrong_b))
-            for bad in [int(rng.binomial(60, rate))]
-        ]
-        arms = {old: (1_000 - b, 0), new: (b, 0)} if rollout.canary else {rollout.champion: (1_000, 0)}
-        step = close_minute(rollout, minute(index, arms, tuple(known)), policy)
-        rollout = step.rollout
-        audits += step.deployments
-    return rollout, audits
-
-
-def test_worse_precision_on_labels_rolls_back():
-    _, audits = with_labels(started(), POLICY, range(1, 40), np.random.default_rng(6), wrong_a=0.2, wrong_b=0.7)
-    assert audits[-1].action is DeploymentAction.ROLLED_BACK
-    assert audits[-1].evidence["guardrail"] in {"precision", "loss"}
-
-
-@pytest.mark.parametrize(("factor", "champion"), [(1.2, None), (3.0, "1")])
-def test_a_regression_is_judged_by_the_sign_of_its_losses(factor, champion):
-    rollout, rng = started(), np.random.default_rng(6)
-    for index in range(1, 30):
-        if rollout.canary is None:
-            break
-        known = tuple(
-            OutcomeCounts(
-                version=version,
-                start=(index - 1) * MINUTE,
-                rows=20,
-                true_positives=0,
-                false_positives=0,
-                false_negatives=0,
-                true_negatives=0,
-                loss=float(scale * rng.exponential(50.0, 20).sum()),
-            )
-            for version, scale in (("1", 1.0), ("2", factor))
-        )
-        b = rollout.weight_bp // 10
-        rollout = close_minute(rollout, minute(index, {"1": (1_000 - b, 0), "2": (b, 0)}, known), POLICY).rollout
-    assert (rollout.champion if rollout.phase is Phase.STEADY else None) == champion
-
-
-def test_labels_that_mature_on_probation_bring_the_old_champion_back():
-    rng = np.random.default_rng(7)
-    patient = replace(POLICY, probation_rows=10**9)
-    records, _ = drive(started(patient), patient, range(1, 40), rng=rng)
-    rollout = records[-1]
-    assert rollout.phase is Phase.PROBATION
-    assert rollout.champion == "2"
-    step = memory(rollout).steps[-1]
-    assert step.settled is not None
-    audits: list[Deployment] = []
-    for index in range(40, 80):
-        known = (
-            outcomes("1", step.settled, tp=50, fp=10, tn=40),
-            outcomes("2", step.settled, tp=20, fp=40, tn=40),
-        )
-        move = close_minute(rollout, minute(index, {"2": (1_000, 0)}, known), patient)
-        rollout = move.rollout
-        audits += move.deployments
-    assert [one.action.value for one in audits] == ["rolled_back"]
-    assert (rollout.champion, rollout.phase) == ("1", Phase.STEADY)
-
-
-def test_promotion_on_labels_waits_for_noninferiority_and_says_so():
-    labelled = replace(POLICY, promote_on_labels=True)
-    _, audits = with_labels(
-        started(labelled), labelled, range(1, 60), np.random.default_rng(8), wrong_a=0.5, wrong_b=0.1
-    )
-    promoted = [one for one in audits if one.action is DeploymentAction.PROMOTED]
-    assert [one.evidence["code"] for one in promoted] == ["noninferior"]
-    records, audits = drive(started(labelled), labelled, range(1, 60), rng=np.random.default_rng(8))
-    assert records[-1].phase is Phase.CANARY
-    assert "E = " in records[-1].reason
-
-
-def test_labels_of_minutes_between_steps_are_left_out():
-    rollout = started()
-    assert memory(rollout).step_at(MINUTE) is None
-    rollout = close_minute(rollout, minute(1, {"1": (990, 0), "2": (10, 0)}), POLICY).rollout
-    assert memory(rollout).step_at(MINUTE) is None
-    assert memory(rollout).step_at(2 * MINUTE) == 0
-    between, settled = outcomes("2", MINUTE, tp=50, fp=10), outcomes("2", 2 * MINUTE, tp=30, fp=10)
-    arms = {"1": (990, 0), "2": (10, 0)}
-    after = close_minute(rollout, minute(2, arms, (between, settled)), POLICY).rollout
-    assert memory(after).labels_b == 40
 
 
 weights = st.sampled_from([0.0, 0.3, 1.0])
@@ -382,83 +168,3 @@ def test_few_entities_that_send_more_or_less_than_their_share_do_not_stop_the_ra
 def test_an_old_minute_changes_nothing():
     records, _ = drive(started(), POLICY, range(1, 8), rng=np.random.default_rng(1))
     assert close_minute(records[-1], minute(3, {"1": (10, 10)}), POLICY).rollout is records[-1]
-
-
-@pytest.mark.parametrize(
-    ("offered", "code"),
-    [
-        (candidate(gate=GateOutcome.FAIL), "gate_failed"),
-        (candidate(version="1"), "already_champion"),
-        (candidate(champion="0"), "stale_champion"),
-    ],
-)
-def test_candidates_that_cannot_go_out_are_refused_once(offered, code):
-    refused = offer(first(), offered, POLICY, MINUTE)
-    assert [(one.action.value, one.evidence["code"]) for one in refused.deployments] == [("refused", code)]
-    assert refused.rollout.phase is Phase.STEADY
-    again = offer(refused.rollout, offered, POLICY, MINUTE)
-    assert again.deployments == ()
-
-
-def test_a_candidate_without_evidence_and_one_that_needs_approval_wait_for_a_person():
-    for policy, offered in (
-        (POLICY, candidate(gate=GateOutcome.NO_EVIDENCE)),
-        (replace(POLICY, approval=True), candidate()),
-    ):
-        waiting = offer(first(), offered, policy, MINUTE).rollout
-        assert (waiting.phase, waiting.weight_bp) == (Phase.AWAITING_APPROVAL, 0)
-        going = decide(waiting, word("approve", waiting), policy, 2 * MINUTE)
-        assert (going.rollout.phase, going.rollout.weight_bp) == (Phase.CANARY, 100)
-        refused = decide(waiting, word("reject", waiting), policy, 2 * MINUTE)
-        assert (refused.rollout.phase, refused.deployments[0].action.value) == (Phase.STEADY, "refused")
-        assert memory(refused.rollout).rollbacks == 0
-
-
-def word(decision, rollout: Rollout, name: str | None = None) -> Approval:
-    return Approval(
-        time=to_datetime(0),
-        target="rollout",
-        id=name or min(names(rollout)),
-        model="fraud",
-        decision=decision,
-        by="ana",
-        note="looks wrong",
-    )
-
-
-def test_a_person_rolls_back_a_canary_and_a_confirmed_promotion():
-    rollout = started()
-    back = decide(rollout, word("roll_back", rollout), POLICY, MINUTE)
-    assert (back.rollout.champion, back.rollout.canary) == ("1", None)
-    records, _ = drive(rollout, POLICY, range(1, 80), rng=np.random.default_rng(1))
-    confirmed = records[-1]
-    back = decide(confirmed, word("roll_back", confirmed), POLICY, 90 * MINUTE)
-    assert back.rollout.champion == "1"
-    assert "ana" in back.deployments[0].reason
-
-
-def test_a_word_about_nothing_is_refused_in_the_log():
-    rollout = started()
-    unknown = decide(rollout, word("approve", rollout, "roll-x"), POLICY, MINUTE)
-    assert unknown.deployments[0].evidence["code"] == "unknown_rollout"
-    idle = decide(rollout, word("approve", rollout), POLICY, MINUTE)
-    assert idle.deployments[0].evidence["code"] == "not_waiting"
-
-
-def test_a_second_candidate_waits_and_the_newest_is_offered_when_the_rollout_ends():
-    rollout = offer(started(), candidate("3"), POLICY, MINUTE).rollout
-    queued = offer(rollout, candidate("4"), POLICY, MINUTE)
-    assert [one.evidence["code"] for one in queued.deployments] == ["queued", "superseded"]
-    records, audits = drive(queued.rollout, POLICY, range(1, 60), rng=np.random.default_rng(2), bad=0.3)
-    assert [one.action.value for one in audits][:2] == ["rolled_back", "started"]
-    assert next(one for one in records if one.epoch == 2).canary == "4"
-
-
-def test_the_wall_clock_ends_a_rollout_for_which_no_minute_closes():
-    rollout = started()
-    assert tick(rollout, POLICY, MINUTE + POLICY.max_ms - 1).rollout is rollout
-    assert tick(rollout, POLICY, MINUTE + POLICY.max_ms).rollout.canary is None
-
-
-def test_every_reason_has_its_sentence():
-    assert set(REASON_TEXT) == set(Reason)

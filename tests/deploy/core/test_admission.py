@@ -1,0 +1,103 @@
+"""What comes in from outside: candidates, words of people, data-quality verdicts, the wall clock."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from contracts.messages import (
+    GateOutcome,
+    Level,
+    VerdictKind,
+)
+from deploy.core.admission import decide, note_verdict, offer
+from deploy.core.reasons import REASON_TEXT, Reason
+from deploy.core.rollout import tick
+from deploy.core.state import memory
+from tests.deploy.core.ramp import MINUTE, POLICY, Phase, candidate, drive, first, started, verdict, word
+
+
+def test_broken_data_holds_until_the_incident_recovers():
+    rollout = note_verdict(started(), verdict(VerdictKind.DATA_QUALITY, "inc-1"))
+    rng = np.random.default_rng(5)
+    records, audits = drive(rollout, POLICY, range(1, 30), rng=rng)
+    assert records[-1].phase is Phase.HOLD
+    assert {one.weight_bp for one in records} == {100}
+    assert [one.action.value for one in audits] == ["held"]
+    freed = note_verdict(records[-1], verdict(VerdictKind.RECOVERED, "inc-1"))
+    records, _ = drive(freed, POLICY, range(30, 40), rng=rng)
+    assert records[-1].weight_bp >= 500
+
+
+def test_drift_and_warnings_hold_nothing():
+    rollout = started()
+    assert note_verdict(rollout, verdict(VerdictKind.DATA_DRIFT, "inc-1")) is rollout
+    assert note_verdict(rollout, verdict(VerdictKind.DATA_QUALITY, "inc-1", Level.WARN)) is rollout
+
+
+@pytest.mark.parametrize(
+    ("offered", "code"),
+    [
+        (candidate(gate=GateOutcome.FAIL), "gate_failed"),
+        (candidate(version="1"), "already_champion"),
+        (candidate(champion="0"), "stale_champion"),
+    ],
+)
+def test_candidates_that_cannot_go_out_are_refused_once(offered, code):
+    refused = offer(first(), offered, POLICY, MINUTE)
+    assert [(one.action.value, one.evidence["code"]) for one in refused.deployments] == [("refused", code)]
+    assert refused.rollout.phase is Phase.STEADY
+    again = offer(refused.rollout, offered, POLICY, MINUTE)
+    assert again.deployments == ()
+
+
+def test_a_candidate_without_evidence_and_one_that_needs_approval_wait_for_a_person():
+    for policy, offered in (
+        (POLICY, candidate(gate=GateOutcome.NO_EVIDENCE)),
+        (replace(POLICY, approval=True), candidate()),
+    ):
+        waiting = offer(first(), offered, policy, MINUTE).rollout
+        assert (waiting.phase, waiting.weight_bp) == (Phase.AWAITING_APPROVAL, 0)
+        going = decide(waiting, word("approve", waiting), policy, 2 * MINUTE)
+        assert (going.rollout.phase, going.rollout.weight_bp) == (Phase.CANARY, 100)
+        refused = decide(waiting, word("reject", waiting), policy, 2 * MINUTE)
+        assert (refused.rollout.phase, refused.deployments[0].action.value) == (Phase.STEADY, "refused")
+        assert memory(refused.rollout).rollbacks == 0
+
+
+def test_a_person_rolls_back_a_canary_and_a_confirmed_promotion():
+    rollout = started()
+    back = decide(rollout, word("roll_back", rollout), POLICY, MINUTE)
+    assert (back.rollout.champion, back.rollout.canary) == ("1", None)
+    records, _ = drive(rollout, POLICY, range(1, 80), rng=np.random.default_rng(1))
+    confirmed = records[-1]
+    back = decide(confirmed, word("roll_back", confirmed), POLICY, 90 * MINUTE)
+    assert back.rollout.champion == "1"
+    assert "ana" in back.deployments[0].reason
+
+
+def test_a_word_about_nothing_is_refused_in_the_log():
+    rollout = started()
+    unknown = decide(rollout, word("approve", rollout, "roll-x"), POLICY, MINUTE)
+    assert unknown.deployments[0].evidence["code"] == "unknown_rollout"
+    idle = decide(rollout, word("approve", rollout), POLICY, MINUTE)
+    assert idle.deployments[0].evidence["code"] == "not_waiting"
+
+
+def test_a_second_candidate_waits_and_the_newest_is_offered_when_the_rollout_ends():
+    rollout = offer(started(), candidate("3"), POLICY, MINUTE).rollout
+    queued = offer(rollout, candidate("4"), POLICY, MINUTE)
+    assert [one.evidence["code"] for one in queued.deployments] == ["queued", "superseded"]
+    records, audits = drive(queued.rollout, POLICY, range(1, 60), rng=np.random.default_rng(2), bad=0.3)
+    assert [one.action.value for one in audits][:2] == ["rolled_back", "started"]
+    assert next(one for one in records if one.epoch == 2).canary == "4"
+
+
+def test_the_wall_clock_ends_a_rollout_for_which_no_minute_closes():
+    rollout = started()
+    assert tick(rollout, POLICY, MINUTE + POLICY.max_ms - 1).rollout is rollout
+    assert tick(rollout, POLICY, MINUTE + POLICY.max_ms).rollout.canary is None
+
+
+def test_every_reason_has_its_sentence():
+    assert set(REASON_TEXT) == set(Reason)

@@ -1,0 +1,182 @@
+"""What the controller is told: strangers, unreadable records, people, verdicts, labels; and what it shows."""
+
+import numpy as np
+import pytest
+
+from contracts.messages import (
+    Approval,
+    Level,
+    RolloutPhase,
+    State,
+    Subject,
+    SubjectType,
+    Verdict,
+    VerdictKind,
+)
+from contracts.metrics import BY_NAME
+from contracts.status import check
+from contracts.times import to_datetime
+from contracts.wire import SCORE_BINS, OutcomeDelta, encode, pack
+from deploy.adoption import adoption
+from deploy.settings import RolloutSettings
+from streams.errors import Fatal
+from streams.ports import Partition, Restored
+from tests.deploy.world import MINUTE, SETTINGS, START, TOPICS, World, candidate
+
+
+def test_a_candidate_before_the_first_closed_minute_waits_in_the_log():
+    world = World()
+    world.send(TOPICS.candidates.name, candidate())
+    world.flush()
+    world.start()
+    assert world.last.phase is RolloutPhase.STEADY
+    world.minutes(3)
+    assert world.last.canary == "2"
+
+
+def test_strangers_are_refused_with_what_to_do():
+    world = World()
+    world.send(TOPICS.candidates.name, candidate(model="other"))
+    world.flush()
+    assert world.deployments[-1].evidence["code"] == "not_configured"
+    world.rollouts.clear()
+    world.start()
+    world.send(TOPICS.candidates.name, candidate())
+    world.flush()
+    assert "stationkeeper deployments adopt fraud" in world.deployments[-1].reason
+
+
+def test_a_model_adopted_while_running_is_learnt_from_the_topic():
+    world = World()
+    record = adoption(TOPICS, "fraud", "1", START, by="test")[0]
+    world.rollouts.clear()
+    world.start()
+    assert world.stage.status()["rollouts"] == []
+    world.stage.table(TOPICS.rollouts.name, b"fraud", record.value)
+    assert world.stage.status()["rollouts"][0]["champion"] == "1"
+    world.rollouts[b"fraud"] = record.value or b""
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, candidate())
+    world.flush()
+    # The echo of an older record of ours does not take anything back.
+    world.stage.table(TOPICS.rollouts.name, b"fraud", record.value)
+    assert world.stage.status()["rollouts"][0]["weight_bp"] == 100
+
+
+def test_unreadable_records_are_counted_and_stop_nothing():
+    world = World()
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, b"not json", b"{}")
+    world.send(TOPICS.history.name, b"\xff", b"")
+    world.send(TOPICS.verdicts.name, b"[]")
+    world.send(TOPICS.candidates.name, candidate())
+    world.flush()
+    assert world.stage.status()["detail"]["unreadable_records"] == 5
+    assert world.last.canary == "2"
+
+
+def test_a_rollout_record_that_cannot_be_read_stops_the_controller_loudly():
+    world = World()
+    world.rollouts[b"fraud"] = b'{"model": "fraud"}'
+    with pytest.raises(Fatal, match=r"the rollout record of fraud in t\.rollouts cannot be read"):
+        world.start()
+
+
+def test_an_approval_starts_a_rollout_and_a_rollback_ends_it():
+    world = World(settings=SETTINGS.model_copy(update={"approval": True}))
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, candidate())
+    world.flush()
+    assert world.last.phase is RolloutPhase.AWAITING_APPROVAL
+
+    def say(decision: str, target: str = "rollout") -> Approval:
+        return Approval.model_validate(
+            {
+                "time": to_datetime(0),
+                "target": target,
+                "id": "cand-2",
+                "model": "fraud",
+                "decision": decision,
+                "by": "ana",
+            }
+        )
+
+    world.send(TOPICS.approvals.name, say("approve", "request"))
+    assert world.last.phase is RolloutPhase.AWAITING_APPROVAL
+    world.send(TOPICS.approvals.name, say("approve"))
+    world.flush()
+    assert world.last.weight_bp == 100
+    world.send(TOPICS.approvals.name, say("roll_back"))
+    world.flush()
+    assert world.last.weight_bp == 0
+
+
+def test_a_data_quality_page_holds_the_rollout():
+    world = World()
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, candidate())
+    page = Verdict(
+        id="ver",
+        time=to_datetime(START),
+        model="fraud",
+        version="1",
+        subject=Subject(type=SubjectType.FEATURE, name="amount"),
+        kind=VerdictKind.DATA_QUALITY,
+        level=Level.PAGE,
+        state=State.BROKEN,
+        cause="nulls",
+        reason="nulls",
+        rows=10,
+        incident="inc-9",
+    )
+    world.send(TOPICS.verdicts.name, page)
+    world.minutes(30)
+    assert world.last.phase is RolloutPhase.HOLD
+    assert "inc-9" in world.last.reason
+
+
+def test_labels_reach_the_evidence_through_the_wire():
+    world = World()
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, candidate())
+    world.minutes(5)
+    settled = world.last.controller["steps"][0]["settled"]
+    empty = pack(np.zeros(2 * SCORE_BINS, np.int64))
+    confusion = {"1": pack(np.array([30, 0, 0, 30])), "2": pack(np.array([10, 20, 0, 30]))}
+    for _ in range(3):
+        known = START + world.index * MINUTE
+        labels = [
+            OutcomeDelta("fraud", version, "", settled, MINUTE, 60, known, confusion[version], empty, 0, 0)
+            for version in ("1", "2")
+        ]
+        world.send(TOPICS.history.name, encode(list(labels)))
+        world.minutes(1)
+    assert world.deployments[-1].evidence["guardrail"] == "precision"
+
+
+def test_status_and_samples_have_the_agreed_shape():
+    world = World()
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, candidate())
+    world.minutes(12)
+    check(world.stage.status())
+    steps = world.stage.status()["rollouts"][0]["steps"]
+    assert [one["state"] for one in steps] == ["done", "current", "planned", "planned"]
+    samples = world.stage.samples()
+    for sample in samples:
+        assert len(sample.labels) == len(BY_NAME[sample.metric].labels)
+    shown = {one.labels[-1]: one.value for one in samples if one.metric == "stationkeeper_canary_evidence"}
+    guardrails = {one["name"]: one["evidence"] for one in steps[1]["guardrails"]}
+    assert shown == guardrails
+
+
+def test_a_second_member_of_the_group_is_shown():
+    world = World()
+    world.stage.assigned(frozenset({Partition(TOPICS.history.name, 0)}), Restored())
+    assert "run one deploy" in world.stage.status()["detail"]["not_assigned"]
+
+
+@pytest.mark.parametrize("value", ["0s", "500ms", "x"])
+def test_a_lease_that_cannot_be_renewed_is_refused(value):
+    with pytest.raises(ValueError, match=r"lease|duration|greater"):
+        RolloutSettings.model_validate({"lease": value})

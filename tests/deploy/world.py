@@ -1,0 +1,148 @@
+"""A log with one controller on it, a router that follows the log, and a way to kill the controller."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from contracts.messages import (
+    Candidate,
+    Deployment,
+    GateOutcome,
+    Message,
+    Rollout,
+)
+from contracts.times import to_datetime
+from contracts.topics import Topics
+from contracts.wire import SCORE_BINS, ArmDelta, encode, pack
+from deploy.adoption import adoption
+from deploy.controller import Deploy
+from deploy.effects import Effects
+from deploy.settings import RolloutSettings
+from streams.ports import Batch, Outgoing, Partition, Restored
+
+TOPICS = Topics("t")
+
+
+MINUTE = 60_000
+
+
+START = 1_000 * MINUTE
+
+
+SETTINGS = RolloutSettings(
+    step_duration=5 * MINUTE,
+    min_rows=20,
+    max_duration=240 * MINUTE,
+    probation_rows=2_000,
+    probation=5 * MINUTE,
+    lease=30_000,
+)
+
+
+ASSIGNED = frozenset(
+    {Partition(TOPICS.candidates.name, 0), Partition(TOPICS.verdicts.name, 0), Partition(TOPICS.approvals.name, 0)}
+    | {Partition(TOPICS.history.name, i) for i in range(6)}
+)
+
+
+def batch(topic: str, values: Iterable[bytes]) -> Batch:
+    values = tuple(values)
+    n = len(values)
+    return Batch(Partition(topic, 0), np.arange(n), np.zeros(n, np.int64), (b"fraud",) * n, values, n)
+
+
+def arms(index: int, by_version: dict[str, tuple[int, int]]) -> bytes:
+    """Encode one closed minute: rows and errors by version."""
+    scores = pack(np.zeros(SCORE_BINS, np.int64))
+    return encode(
+        [
+            ArmDelta("fraud", version, "", START + index * MINUTE, MINUTE, rows, errors, 0, 0, 0, scores)
+            for version, (rows, errors) in by_version.items()
+        ]
+    )
+
+
+def candidate(version: str = "2", gate: GateOutcome = GateOutcome.PASS, model: str = "fraud") -> Candidate:
+    return Candidate(
+        id=f"cand-{version}",
+        time=to_datetime(START),
+        request="req-1",
+        model=model,
+        version=version,
+        champion="1",
+        run_id="run",
+        snapshot="snap",
+        reference="ref",
+        artifact="uri",
+        gate=gate,
+        gate_reason="because",
+    )
+
+
+class World:
+    """A log with one controller on it, a router that follows the log, and a way to kill the controller."""
+
+    def __init__(self, registry: Any = None, **more: Any) -> None:
+        self.rollouts: dict[bytes, bytes] = {}
+        self.written: list[Rollout] = []
+        self.deployments: list[Deployment] = []
+        self.now = 0
+        self.index = 0
+        self.rng = np.random.default_rng(0)
+        self.more = more
+        self.registry = registry
+        self.put(adoption(TOPICS, "fraud", "1", START, by="test"))
+        self.start()
+
+    def start(self) -> None:
+        self.stage = Deploy(
+            TOPICS,
+            {"fraud": self.more.get("settings", SETTINGS)},
+            Effects(self.registry, ()),
+            self.more.get("clock", "stream"),
+        )
+        self.stage.assigned(ASSIGNED, Restored(dict(self.rollouts)))
+
+    def put(self, records: list[Outgoing]) -> None:
+        for one in records:
+            assert one.value is not None
+            if one.topic == TOPICS.rollouts.name:
+                assert one.key is not None
+                self.rollouts[one.key] = one.value
+                self.written.append(Rollout.decode(one.value))
+            elif one.topic == TOPICS.deployments.name:
+                self.deployments.append(Deployment.decode(one.value))
+
+    def send(self, topic: str, *values: bytes | Message) -> None:
+        self.stage.absorb(batch(topic, [v.encode() if isinstance(v, Message) else v for v in values]))
+
+    def flush(self, *, commit: bool = True, seconds: int = 1) -> list[Outgoing]:
+        self.now += seconds * 1_000
+        records = self.stage.flush(self.now)
+        if commit:
+            self.put(records)
+            self.stage.committed()
+        return records
+
+    @property
+    def last(self) -> Rollout:
+        return Rollout.decode(self.rollouts[b"fraud"])
+
+    def traffic(self, *, bad: float = 0.0, rows: int = 1_000) -> dict[str, tuple[int, int]]:
+        """Return one minute of rows as a router would split them that only knows the log."""
+        rollout = self.last
+        b = int(self.rng.binomial(rows, rollout.weight_bp / 10_000))
+        split = {rollout.champion: (rows - b, 0)}
+        if rollout.canary and b:
+            split[rollout.canary] = (b, int(self.rng.binomial(b, bad)))
+        return split
+
+    def minutes(self, count: int, **traffic: Any) -> None:
+        for _ in range(count):
+            self.send(TOPICS.history.name, arms(self.index, self.traffic(**traffic)))
+            self.index += 1
+            self.flush()
+
+    def actions(self) -> list[str]:
+        return [one.action.value for one in self.deployments]
