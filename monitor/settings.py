@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from contracts.times import format_duration, parse_duration
 from monitor.core.budget import Budget, parse_budget
@@ -170,6 +170,18 @@ class ModelSettings(_Block):
         if DAY_MS % self.pane and self.pane % DAY_MS:
             raise ValueError(f"pane {format_duration(self.pane)} does not divide a day; write 1m, 5m, 15m or 1h")
         return self
+
+    @field_validator("detectors")
+    @classmethod
+    def _known_detectors(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if names:
+            # The registry knows river; nobody who does not ask for a plug-in pays for that.
+            from monitor.plugins.registry import names as known
+
+            for name in names:
+                if name not in known():
+                    raise ValueError(f"no detector plug-in {name!r}; allowed: {', '.join(known())}")
+        return names
 
     @property
     def budget(self) -> Budget:
