@@ -44,6 +44,10 @@ for group_name, (group, group_verbs) in GROUPS.items():
     app.add_typer(group, name=group_name)
 
 
+# Typer may carry a click of its own, whose errors the click that is installed beside it does not know.
+USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
 def main() -> None:
     """Run the command line; errors made for people are printed as one message, without a traceback."""
     raise SystemExit(guarded(app))
@@ -51,17 +55,15 @@ def main() -> None:
 
 def guarded(call: Callable[..., Any]) -> int:
     """Run a typer application and turn the project's own errors into a message and an exit code."""
-    import click
-
     from stationkeeper.config import ConfigError
     from streams.errors import Fatal, Retryable
 
     try:
         result = call(standalone_mode=False)
-    except click.ClickException as error:
+    except USAGE_ERROR as error:
         error.show()
         return EXIT_USAGE
-    except click.Abort:
+    except typer.Abort:
         typer.secho("stopped", err=True)
         return EXIT_FAILED
     except ConfigError as error:

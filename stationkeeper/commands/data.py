@@ -190,11 +190,12 @@ def report(
     backtest_file: Annotated[Path | None, typer.Option("--backtest", help="JSONL written by backtest.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="RFC 3339; default: all there is.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="RFC 3339.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o")] = Path("report.html"),
+    plot: Annotated[str | None, typer.Option(help="Only the plot of this subject, as an SVG file.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: report.html or SUBJECT.svg.")] = None,
     config: ConfigOption = None,
 ) -> None:
     """Write one self-contained HTML file about a model and a period."""
-    from stationkeeper.report import ReportError, from_backtest, from_log, write
+    from stationkeeper.report import ReportError, from_backtest, from_log, write, write_plot
     from stationkeeper.wiring import open_reader
 
     try:
@@ -205,10 +206,14 @@ def report(
         else:
             with open_reader(config) as (_, reader, topics):
                 made = from_log(reader, topics, model, _moment(start), _moment(end))
+        path = output or Path(f"{plot}.svg" if plot is not None else "report.html")
+        if plot is not None:
+            write_plot(made, plot, path)
+        else:
+            write(made, path)
     except ReportError as error:
         raise typer.BadParameter(str(error)) from error
-    write(made, output)
-    typer.echo(f"wrote {output} ({output.stat().st_size / 1024:.0f} kB)")
+    typer.echo(f"wrote {path} ({path.stat().st_size / 1024:.0f} kB)")
 
 
 def _moment(text: str | None) -> int | None:
@@ -216,7 +221,10 @@ def _moment(text: str | None) -> int | None:
 
     from contracts.times import to_ms
 
-    return None if text is None else to_ms(datetime.fromisoformat(text))
+    try:
+        return None if text is None else to_ms(datetime.fromisoformat(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a time: {error}; write 2026-01-31T12:00:00Z") from None
 
 
 def verify(config: ConfigOption = None, json: JsonOption = False) -> int:

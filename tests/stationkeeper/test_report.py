@@ -1,12 +1,14 @@
 """The report: from the log of a whole loop in memory, from a backtest's lines, with rows for time, and its errors."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from contracts.identity import partition_of
 from contracts.messages import (
@@ -28,6 +30,7 @@ from contracts.wire import OutcomeDelta, PaneDelta, Record, encode, pack
 from monitor import profile
 from monitor.core.reference_json import dump
 from monitor.profiling import subject_columns
+from stationkeeper.cli import app, guarded
 from stationkeeper.page.report import report_page
 from stationkeeper.report import ReportError, from_backtest, from_log, write, write_plot
 from stationkeeper.report_history import wilson
@@ -255,3 +258,23 @@ def test_one_plot_is_a_well_formed_svg_file(tmp_path: Path) -> None:
 def test_wilson_by_hand() -> None:
     low, high = wilson(8, 10)
     assert (round(low, 3), round(high, 3)) == (0.490, 0.943)
+
+
+def test_the_command_line_names_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = verdict().model_dump(mode="json", exclude_none=True)
+    (tmp_path / "verdicts.jsonl").write_text(json.dumps(line))
+    run = CliRunner().invoke
+    monkeypatch.setattr(sys, "argv", ["stationkeeper", "report"])
+    assert guarded(app) == 2
+    made = run(app, ["report", "--backtest", "verdicts.jsonl"])
+    assert (made.exit_code, (tmp_path / "report.html").exists()) == (0, True)
+    assert "wrote report.html" in made.output
+    for arguments, said in (
+        (["--backtest", "verdicts.jsonl", "--plot", "colour"], "nothing called 'colour' moved"),
+        (["--backtest", "verdicts.jsonl", "--model", "frod"], "it holds fraud"),
+        ([], "give --model NAME"),
+    ):
+        answer = run(app, ["report", *arguments], env={"COLUMNS": "200"})
+        assert answer.exit_code == 2
+        assert said in answer.output
