@@ -80,7 +80,9 @@ _PROCESS = (
         "From closing a minute to its verdicts.",
         "seconds",
     ),
-    Metric("stationkeeper_series_refused_total", "counter", (), "Series left out by a series cap, added up over scrapes."),
+    Metric(
+        "stationkeeper_series_refused_total", "counter", (), "Series left out by a series cap, added up over scrapes."
+    ),
     Metric("stationkeeper_limits_refused_total", "counter", ("limit",), "Things refused by a configured limit."),
 )
 

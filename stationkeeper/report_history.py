@@ -11,7 +11,7 @@ from contracts.identity import partition_of
 from contracts.model_status import Cells, PerformanceStatus, Series, SubjectStatus
 from contracts.topics import Topics
 from contracts.wire import Counts, OutcomeDelta, PaneDelta, WireError, decode
-from monitor.core.cells import CategoricalCells, NumericCells, rank_grid
+from monitor.core.cells import NumericCells, rank_grid
 from monitor.core.chart import FEW_ROWS, measure
 from monitor.core.reference import Reference, Subject
 from monitor.core.reference_json import InvalidReference, load
@@ -160,7 +160,7 @@ def coarse(subject: Subject, window: Counts) -> Cells:
             window=[*_grouped(grid, window[:-1], size), int(window[-1])],
             edges=edges,
         )
-    known = len(cells.values) if isinstance(cells, CategoricalCells) else cells.count - 1
+    known = len(cells.values)
     top = sorted(range(known), key=lambda i: -int(reference[i] + window[i]))[:TOP_CATEGORIES]
     rest = [i for i in range(cells.count - 1) if i not in set(top)]
     return Cells(
