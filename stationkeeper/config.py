@@ -141,7 +141,8 @@ def _explain(root: type[BaseModel], error: ValidationError, source: str) -> str:
             lines.append(f"  {where}: unknown key {wrong!r}; {hint}")
         else:
             secret = any(word in where.lower() for word in ("password", "secret", "token"))
-            found = "" if secret else f" (found {problem['input']!r})"
+            # A whole block is not shown: the path names it, and one of its values may be a password.
+            found = "" if secret or isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
             lines.append(f"  {where}: {problem['msg'].removeprefix('Value error, ')}{found}")
     return "\n".join(lines)
 

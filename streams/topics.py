@@ -11,6 +11,7 @@ from contracts.topics import Topic, Topics, dead_letter_topic
 from streams.clients import translated
 from streams.errors import Fatal
 from streams.settings import MIB, KafkaSettings
+from streams.topic_config import topic_config
 
 DEAD_LETTER_SLACK = 64 * 1024
 DEAD_LETTER_RETENTION_MS = 14 * 86_400_000
@@ -100,6 +101,10 @@ def dead_letter_for(source: str, source_max_bytes: int = _DEFAULT_MAX_BYTES) -> 
     )
 
 
+def _largest_record(admin: KafkaAdminClient, topic: str) -> int:
+    return int(topic_config(admin, topic).get("max.message.bytes", _DEFAULT_MAX_BYTES))
+
+
 def ensure_inputs(
     settings: KafkaSettings, inputs: Iterable[str], *, create_inputs: bool, partitions: int = 3
 ) -> list[str]:
@@ -109,5 +114,6 @@ def ensure_inputs(
         if create_inputs:
             create(admin, [input_topic(name, partitions=partitions) for name in names], settings.replication)
         existing = partition_counts(admin, names)
-        create(admin, [dead_letter_for(name) for name in names], settings.replication)
+        letters = [dead_letter_for(name, _largest_record(admin, name)) for name in names]
+        create(admin, letters, settings.replication)
     return [name for name in names if name not in existing]

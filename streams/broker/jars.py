@@ -1,4 +1,4 @@
-"""Kafka's jars: resolved by name, held to the SHA-256 sums committed beside this file, and a Java to run them."""
+"""Kafka's jars: fetched by name, held to the SHA-256 sums committed beside this file, and a Java to run them."""
 
 import fcntl
 import hashlib
@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,6 @@ from typing import Final
 from streams.errors import Fatal, Retryable
 
 KAFKA_VERSION: Final = "4.4.0"
-COORDINATES: Final = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-nop:1.7.36"
 OLDEST_JAVA: Final = 17
 
 
@@ -24,10 +24,10 @@ def cache_directory() -> Path:
 
 
 def pinned_sums() -> dict[str, str]:
-    """Return the committed SHA-256 by the jar's file name."""
+    """Return the committed SHA-256 by the jar's path in a Maven repository."""
     text = resources.files("streams.broker").joinpath("jars.sha256").read_text()
     pairs = (line.split() for line in text.splitlines() if line.strip())
-    return {Path(path).name: digest for digest, path in pairs}
+    return {path: digest for digest, path in pairs}
 
 
 def class_path() -> str:
@@ -38,36 +38,43 @@ def class_path() -> str:
     directory = cache_directory()
     directory.mkdir(parents=True, exist_ok=True)
     sums = pinned_sums()
+    jars = {directory / Path(path).name: path for path in sorted(sums)}
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if any(not (directory / name).exists() for name in sums):
-            _download(directory, sums)
-    for name, digest in sums.items():
-        found = hashlib.sha256((directory / name).read_bytes()).hexdigest()
-        if found != digest:
-            raise Fatal(
-                f"{directory / name} has SHA-256 {found}, pinned is {digest}; delete {directory} to download it again"
-            )
-    return os.pathsep.join(str(directory / name) for name in sorted(sums))
+        missing = {jar: path for jar, path in jars.items() if not jar.exists()}
+        if missing:
+            _download(missing, sums)
+    for jar, path in jars.items():
+        _hold(jar, sums[path], f"delete {directory} to download it again")
+    return os.pathsep.join(str(jar) for jar in sorted(jars))
 
 
-def _download(directory: Path, sums: dict[str, str]) -> None:
+def _hold(jar: Path, pinned: str, mend: str) -> None:
+    found = hashlib.sha256(jar.read_bytes()).hexdigest()
+    if found != pinned:
+        raise Fatal(f"{jar} has SHA-256 {found}, pinned is {pinned}; {mend}")
+
+
+def _download(jars: Mapping[Path, str], sums: Mapping[str, str]) -> None:
+    """Fetch the pinned files one by one: no version is resolved, so nothing but what is pinned is ever asked for."""
     try:
-        import jgo
+        from jgo.maven import MavenContext
     except ImportError as error:
         raise Fatal("the local broker needs the package jgo; install stationkeeper[broker]") from error
-    try:
-        environment = jgo.build(COORDINATES)
-    except Exception as error:
-        raise Retryable(f"cannot fetch Kafka's jars ({COORDINATES}): {error}; is the network there?") from error
-    found = {path.name: path for path in Path(environment.path).rglob("*.jar")}
-    missing = sorted(sums.keys() - found.keys())
-    if missing:
-        raise Fatal(f"Kafka's jars lack {', '.join(missing[:5])}; the pinned list and {COORDINATES} differ")
-    for name in sums:
-        part = directory / f".{name}.part"
-        shutil.copyfile(found[name], part)
-        part.rename(directory / name)
+    maven = MavenContext()
+    for jar, path in jars.items():
+        *group, artifact, version, name = path.split("/")
+        try:
+            fetched = maven.project(".".join(group), artifact).at_version(version).artifact().resolve()
+        # The resolver raises what its HTTP and XML libraries raise.
+        except Exception as error:
+            raise Retryable(
+                f"cannot fetch {name}, a jar of Kafka {KAFKA_VERSION}: {error}; is there a network?"
+            ) from error
+        part = jar.with_name(f".{name}.part")
+        shutil.copyfile(fetched, part)
+        _hold(part, sums[path], f"delete {fetched} to fetch it again")
+        part.rename(jar)
 
 
 def java() -> str:

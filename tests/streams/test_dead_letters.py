@@ -1,0 +1,110 @@
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.codes import DeadLetterCode
+from streams.dead_letters import DeadLetterLimit, Limit, dead_letter, is_dead_letter, without_value
+from streams.errors import Fatal
+from streams.oversize import Oversize
+from streams.ports import Batch, Outgoing, Partition
+from streams.settings import DeadLetterSettings
+
+HERE, THERE = Partition("fraud.predictions", 2), Partition("fraud.predictions", 3)
+maybe_bytes = st.none() | st.binary(max_size=30)
+
+
+def batch(key, value, headers=()):
+    at = np.array([1042], dtype=np.int64)
+    return Batch(HERE, at, np.array([1_700_000_000_123], dtype=np.int64), (key,), (value,), 1043, (headers,))
+
+
+@given(key=maybe_bytes, value=maybe_bytes, name=st.text(max_size=5), text=st.binary(max_size=5))
+def test_key_value_and_own_headers_stay_as_they_came(key, value, name, text):
+    letter = dead_letter(batch(key, value, ((name, text),)), 0, DeadLetterCode.NOT_JSON, "tally")
+    assert letter.topic == "fraud.predictions.dlq"
+    assert letter.value == value
+    assert letter.key == (b"" if key is None and value is None else key)
+    assert letter.headers[-1] == (name, text)
+    assert is_dead_letter(letter)
+
+
+def test_headers_say_where_when_why_and_who():
+    letter = dead_letter(batch(b"k", b"v"), 0, DeadLetterCode.BAD_TIME, "tally", detail="time")
+    assert dict(letter.headers) == {
+        "stationkeeper.topic": b"fraud.predictions",
+        "stationkeeper.partition": b"2",
+        "stationkeeper.offset": b"1042",
+        "stationkeeper.timestamp": b"2023-11-14T22:13:20.123Z",
+        "stationkeeper.error.code": b"bad_time",
+        "stationkeeper.error.detail": b"time",
+        "stationkeeper.stage": b"tally",
+    }
+
+
+def test_connects_names_are_written_on_request():
+    letter = dead_letter(batch(b"k", b"v"), 0, DeadLetterCode.BAD_TIME, "tally", connect_headers=True)
+    connect = {name: text for name, text in letter.headers if name.startswith("__connect.errors.")}
+    assert connect["__connect.errors.offset"] == b"1042"
+    assert connect["__connect.errors.exception.class.name"] == b"bad_time"
+    assert len(connect) == 9
+
+
+def test_what_is_too_large_keeps_its_address_and_its_hash():
+    letter = dead_letter(batch(b"k", b"v" * 99, (("trace", b"1"),)), 0, DeadLetterCode.NOT_JSON, "tally")
+    cut = without_value(letter)
+    headers = dict(cut.headers)
+    assert cut.value is None
+    assert cut.key == b"fraud.predictions/2/1042"
+    assert headers["stationkeeper.error.code"] == b"oversize"
+    assert headers["stationkeeper.error.detail"] == b"not_json"
+    assert headers["stationkeeper.value.sha256"] == hashlib.sha256(b"v" * 99).hexdigest().encode()
+    assert headers["stationkeeper.value.bytes"] == b"99"
+    assert "trace" not in headers
+
+
+def test_a_refused_letter_goes_cut_the_next_time_and_any_other_record_is_fatal():
+    oversize = Oversize()
+    letter = dead_letter(batch(b"k", b"v" * 99), 0, DeadLetterCode.NOT_JSON, "tally")
+    other = dead_letter(batch(b"k", b"w"), 0, DeadLetterCode.NOT_JSON, "tally")
+    oversize.refuse(letter, "limit 50")
+    assert oversize.fitted(letter) == without_value(letter)
+    assert oversize.fitted(other) == other
+    with pytest.raises(Fatal, match=r"panes refused a record of 3 bytes \(limit 2\); raise its max"):
+        oversize.refuse(Outgoing("panes", b"abc"), "limit 2")
+    with pytest.raises(Fatal, match="refused"):
+        oversize.refuse(without_value(letter), "limit 50")
+
+
+def test_a_run_over_several_batches_stops_and_a_good_record_ends_it():
+    limit = Limit(DeadLetterSettings(run=10, minimum=1_000))
+    limit.observe(HERE, 0, 9)
+    limit.observe(HERE, 1, 0)
+    limit.observe(HERE, 0, 9)
+    limit.observe(THERE, 0, 9)
+    with pytest.raises(DeadLetterLimit, match=r"10 records in a row of fraud\.predictions/2"):
+        limit.observe(HERE, 0, 1)
+
+
+def test_the_run_at_a_batchs_end_goes_on_in_the_next():
+    limit = Limit(DeadLetterSettings(run=10, minimum=1_000))
+    limit.observe(HERE, 1, 6, run=6)
+    with pytest.raises(DeadLetterLimit, match="10 records in a row"):
+        limit.observe(HERE, 0, 4)
+
+
+def test_the_share_is_of_the_present_and_needs_enough_records():
+    limit = Limit(DeadLetterSettings(share=0.5, minimum=100, run=1_000))
+    limit.observe(HERE, 100_000, 0)
+    limit.observe(HERE, 40, 59)
+    with pytest.raises(DeadLetterLimit, match=r"60 of the last 100 records .* share 0\.600, limit 0\.5"):
+        limit.observe(HERE, 0, 1)
+
+
+def test_what_was_given_back_is_not_counted_twice():
+    limit = Limit(DeadLetterSettings(run=10, minimum=1_000))
+    limit.observe(HERE, 0, 9)
+    limit.forget()
+    limit.observe(HERE, 0, 9)

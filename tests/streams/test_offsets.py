@@ -1,0 +1,41 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.errors import Fatal
+from streams.offsets import resume_at, start_offset
+from streams.ports import Partition
+
+HERE = Partition("t", 0)
+
+
+@given(wanted=st.integers(0, 100), first=st.integers(0, 100), length=st.integers(0, 100))
+def test_reading_goes_on_in_the_log_and_counts_what_is_gone(wanted, first, length):
+    end = first + length
+    if wanted > end:
+        with pytest.raises(Fatal, match=f"ends at {end} but this group has read to {wanted}"):
+            resume_at(HERE, wanted, (first, end))
+        return
+    at, lost = resume_at(HERE, wanted, (first, end))
+    assert first <= at <= end
+    assert at - lost == min(wanted, at)
+    assert lost == max(first - wanted, 0)
+
+
+@pytest.mark.parametrize(
+    ("restored", "committed", "known", "first_start", "expected"),
+    [
+        ({HERE: 7}, {HERE: 5}, {"t"}, "latest", (7, 0)),
+        ({}, {HERE: 5}, {"t"}, "latest", (5, 0)),
+        ({}, {HERE: 1}, {"t"}, "latest", (3, 2)),
+        ({}, {}, {"t"}, "latest", (3, 0)),
+        ({}, {}, set(), "latest", (9, 0)),
+        ({}, {}, set(), "earliest", (3, 0)),
+    ],
+    ids=["state first", "then the group", "retention took two", "an added partition", "latest", "earliest"],
+)
+def test_where_a_partition_starts(restored, committed, known, first_start, expected):
+    found = start_offset(
+        HERE, (3, 9), restored=restored, committed=committed, known_topics=known, first_start=first_start
+    )
+    assert found == expected

@@ -1,0 +1,77 @@
+import uuid
+from dataclasses import replace
+
+import pytest
+
+from contracts.topics import Topics
+from streams.errors import Fatal, Retryable
+from streams.settings import KafkaSettings
+from streams.topic_config import topic_config
+from streams.topics import (
+    admin_client,
+    create,
+    dead_letter_for,
+    ensure_inputs,
+    ensure_internal,
+    input_topic,
+    partition_counts,
+)
+
+
+@pytest.fixture
+def settings(kafka):
+    return KafkaSettings(bootstrap=kafka.bootstrap, prefix=f"t{uuid.uuid4().hex[:8]}")
+
+
+@pytest.mark.broker
+def test_our_topics_are_created_once_compacted_and_small_in_segments(settings):
+    topics = Topics(settings.prefix)
+    assert ensure_internal(settings, topics) == [topic.name for topic in topics.all()]
+    assert ensure_internal(settings, topics) == []
+    with admin_client(settings) as admin:
+        found = topic_config(admin, topics.judge_state.name)
+    assert found["cleanup.policy"] == "compact"
+    assert found["segment.bytes"] == str(8 * 1024 * 1024)
+    assert float(found["min.cleanable.dirty.ratio"]) == 0.1
+
+
+@pytest.mark.broker
+def test_a_topic_of_another_width_is_refused_by_name_and_numbers(settings):
+    topics = Topics(settings.prefix)
+    with admin_client(settings) as admin:
+        create(admin, [input_topic(topics.panes.name, partitions=2)])
+    with pytest.raises(Fatal, match=rf"{topics.panes.name} has 2 partitions, must have {topics.panes.partitions}"):
+        ensure_internal(settings, topics)
+
+
+@pytest.mark.broker
+def test_inputs_get_dead_letter_topics_that_take_their_largest_record(settings):
+    name = f"{settings.prefix}.in"
+    large = f"{settings.prefix}.large"
+    with admin_client(settings) as admin:
+        create(admin, [replace(input_topic(large), max_message_bytes=3_000_000)])
+    ensure_inputs(settings, [name, large], create_inputs=True, partitions=2)
+    assert ensure_inputs(settings, [name, large], create_inputs=False) == []
+    with admin_client(settings) as admin:
+        assert int(topic_config(admin, f"{large}.dlq")["max.message.bytes"]) == 3_000_000 + 64 * 1024
+        assert int(topic_config(admin, f"{name}.dlq")["max.message.bytes"]) >= (
+            int(topic_config(admin, name)["max.message.bytes"]) + 64 * 1024
+        )
+
+
+def test_the_dead_letter_topic_of_a_large_topic_is_larger():
+    assert dead_letter_for("t", 10_000_000).max_message_bytes == 10_000_000 + 65_536
+
+
+def test_an_unreachable_broker_is_retryable_and_named():
+    nowhere = KafkaSettings(bootstrap="127.0.0.1:1", connect_timeout=300)
+    with pytest.raises(Retryable, match=r"connect to Kafka at 127\.0\.0\.1:1"), admin_client(nowhere):
+        raise AssertionError("there is no broker")
+
+
+@pytest.mark.broker
+def test_inputs_that_are_absent_are_returned_and_have_their_dead_letter_topic_nevertheless(settings):
+    name = f"{settings.prefix}.absent"
+    assert ensure_inputs(settings, [name, name], create_inputs=False) == [name]
+    with admin_client(settings) as admin:
+        assert partition_counts(admin, [name, f"{name}.dlq"]) == {f"{name}.dlq": 1}
