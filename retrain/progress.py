@@ -61,7 +61,7 @@ def surveyed(state: RequestState, survey: Survey, rules: PlanRules) -> RequestSt
     """Return the state after labels were counted: planned, waiting with what is missing, or given up."""
     if survey.statistics is None:
         return state.enter(Stage.WAITING, Reason.TOO_FEW_ROWS, "no prediction has been read")
-    found = decide(state.request, rules, survey.statistics, state.look)
+    found = decide(state.request, rules, survey.statistics, state.look, state.judged)
     if isinstance(found, Refuse):
         return state.enter(found.stage, found.reason, found.detail, clock_ms=survey.clock_ms)
     if isinstance(found, Wait):
@@ -77,6 +77,7 @@ def surveyed(state: RequestState, survey: Survey, rules: PlanRules) -> RequestSt
             found.detail,
             clock_ms=survey.clock_ms,
             as_of_ms=statistics.as_of_ms,
+            rows_after=statistics.rows_after,
             maturity_ms=statistics.maturity_ms,
             ends=tuple(
                 OffsetEnd(topic=partition.topic, partition=partition.index, end=end)
@@ -123,7 +124,13 @@ def judged(state: RequestState, verdict: GateVerdict, settings: RetrainSettings)
         return state.enter(Stage.FAILED, Reason.GATE_FAILED, verdict.reason, gate=record)
     if state.look + 1 < settings.gate.looks:
         return state.enter(
-            Stage.WAITING, Reason.GATE_NO_EVIDENCE, verdict.reason, gate=record, look=state.look + 1, result=None
+            Stage.WAITING,
+            Reason.GATE_NO_EVIDENCE,
+            verdict.reason,
+            gate=record,
+            look=state.look + 1,
+            judged=state.rows_after,
+            result=None,
         )
     return state.enter(Stage.NO_EVIDENCE, Reason.GATE_NO_EVIDENCE, verdict.reason, gate=record)
 

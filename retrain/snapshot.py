@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,15 +65,19 @@ def describe_ranges(begin: Mapping[Partition, int], end: Mapping[Partition, int]
 
 @dataclass(frozen=True, slots=True)
 class SnapshotStore:
-    """A directory of ``<sha256>.parquet`` and ``<sha256>.json``; writing the same content again changes nothing."""
+    """A directory of ``<sha256>.parquet`` and ``<sha256>.json``; writing the same content again changes nothing.
+
+    ``retention_ms`` (wall) is how long a snapshot is kept that nothing names; None keeps all.
+    """
 
     directory: Path
+    retention_ms: int | None = None
 
     def write(self, frame: pl.DataFrame, facts: Mapping[str, Any]) -> Snapshot:
         """Store a frame; ``facts`` (model, offset ranges, as_of, maturity, base) go into the manifest."""
         data = canonical_bytes(frame)
         digest = hashlib.sha256(data).hexdigest()
-        time = frame[TIME]
+        times = frame[TIME]
         labelled = frame.filter(pl.col(LABEL).is_not_null())[TIME]
         manifest = {
             "schema": "snapshot",
@@ -81,8 +86,8 @@ class SnapshotStore:
             "bytes": len(data),
             "rows": len(frame),
             "labelled": int(frame[LABEL].is_not_null().sum()),
-            "first_time": int(str(time.min())) if len(frame) else None,
-            "last_time": int(str(time.max())) if len(frame) else None,
+            "first_time": int(str(times.min())) if len(frame) else None,
+            "last_time": int(str(times.max())) if len(frame) else None,
             "last_labelled": int(str(labelled.max())) if len(labelled) else None,
             "columns": {name: str(kind) for name, kind in sorted(frame.schema.items())},
             "writer": f"polars {pl.__version__}",
@@ -123,6 +128,12 @@ class SnapshotStore:
     def manifest_path(self, digest: str) -> Path:
         """Return where the manifest of a digest lies."""
         return self.directory / f"{digest}.json"
+
+    def expire(self, keep: Iterable[str | None]) -> list[str]:
+        """Remove what is past its retention unless in ``keep``; returns the digests."""
+        if self.retention_ms is None:
+            return []
+        return self.prune([digest for digest in keep if digest], time.time() - self.retention_ms / 1_000)
 
     def prune(self, keep: Iterable[str], older_than_s: float) -> list[str]:
         """Remove snapshots last written before ``older_than_s`` (Unix seconds) unless in ``keep``; returns digests."""

@@ -53,6 +53,8 @@ class RequestState(_Record):
     champion: str | None = None
     approved: bool = False
     look: int = 0
+    rows_after: int = 0
+    judged: int = 0
     attempts: int = 0
     clock_ms: int = 0
     as_of_ms: int | None = None

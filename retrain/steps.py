@@ -218,6 +218,9 @@ class Steps:
         if state.version is not None:
             self.registry.remove_orphans(state.model, state.id, keep=state.version)
             shutil.rmtree(self.directory(state), ignore_errors=True)
+        if state.snapshot is not None:
+            written = self.snapshots.find(state.snapshot)
+            self.snapshots.expire([state.snapshot, written.manifest.get("base") if written else None])
         self.forget(state.id)
 
     def forget(self, request: str | None = None) -> None:

@@ -107,7 +107,7 @@ def retrain_stage(
     steps = Steps(
         models=models,
         registry=Registry(config.registry),
-        snapshots=SnapshotStore(config.snapshots.directory),
+        snapshots=SnapshotStore(config.snapshots.directory, config.snapshots.retention),
         open_reader=open_reader or (lambda: reader_for(config, "snapshot")),
         build_reference=build_reference,
         work_dir=work_directory,

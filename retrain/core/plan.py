@@ -144,16 +144,20 @@ def _by_pace(request: RetrainRequest, rules: PlanRules, taken: Sequence[Past], n
     return None
 
 
-def rows_needed(rules: PlanRules, look: int) -> tuple[int, int]:
-    """Return rows and positives needed after the onset at look 0, 1, ...: each look doubles them."""
-    return rules.min_rows * 2**look, rules.min_positives * 2**look
+def rows_needed(rules: PlanRules, look: int, judged: int = 0) -> tuple[int, int]:
+    """Return rows and positives needed after the onset at look 0, 1, ...: each look doubles them.
+
+    ``judged`` are the rows after the onset that the last look had: the next one needs twice as many at least, because
+    the same rows would only give the same answer.
+    """
+    return max(rules.min_rows * 2**look, 2 * judged), rules.min_positives * 2**look
 
 
 def decide(
-    request: RetrainRequest, rules: PlanRules, statistics: LabelStatistics, look: int = 0
+    request: RetrainRequest, rules: PlanRules, statistics: LabelStatistics, look: int = 0, judged: int = 0
 ) -> Plan | Wait | Refuse:
-    """Return what to do with an admitted request, given the labels known so far."""
-    rows, positives = rows_needed(rules, look)
+    """Return what to do with an admitted request, given the labels known so far; see ``rows_needed``."""
+    rows, positives = rows_needed(rules, look, judged)
     missing = max(0, rows - statistics.rows_after)
     lacking = max(0, positives - statistics.positives_after, positives - statistics.negatives_after)
     have = f"{statistics.rows_after} matured labelled rows after the onset, {statistics.positives_after} positive"

@@ -28,6 +28,7 @@ SMALL: dict[str, object] = {
     "data": {"min_rows": 1_200, "min_positives": 30},
     "labels": {"maturity": "10m"},
     "gate": {"replicates": 500},
+    "threshold": {"rule": "f1"},
     "training": {"retry_after": "50ms", "max_rows": 20_000},
 }
 
@@ -38,7 +39,7 @@ def transactions(n: int, start: int, end: int, *, seed: int, shifted: bool) -> p
     time = np.sort(rng.integers(start, end, n))
     wallet = rng.random(n) < (0.3 if shifted else 0.0)
     fraud = rng.random(n) < 0.08
-    amount = rng.lognormal(3.0 + 1.2 * (fraud & ~wallet) + 1.2 * (wallet & ~fraud), 0.4, n)
+    amount = rng.lognormal(3.0 + 1.5 * (fraud & ~wallet) + 1.5 * (wallet & ~fraud), 0.4, n)
     age = rng.gamma(3.0, 100.0, n)
     age[wallet & fraud] = rng.gamma(1.0, 10.0, int((wallet & fraud).sum()))
     return pl.DataFrame(

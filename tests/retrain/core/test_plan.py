@@ -91,6 +91,9 @@ def test_a_look_without_evidence_doubles_the_rows():
     assert rows_needed(RULES, 3) == (8_000, 400)
     assert isinstance(decide(request(), RULES, labels(1_000, 60), look=0), Plan)
     assert isinstance(decide(request(), RULES, labels(1_000, 60), look=1), Wait)
+    again = decide(request(), RULES, labels(5_000, 500), look=1, judged=3_000)
+    assert isinstance(again, Wait), "rows that the last look has seen bring nothing new"
+    assert again.rows_missing == 1_000
 
 
 def test_windows_differ_only_where_rows_do():
