@@ -1,5 +1,6 @@
 """What callers send: the plain JSON route and KServe v2, both as rows with their identity."""
 
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from deploy.refusals import Refusal, Refused
 
 Value = float | int | bool | str | None
 Segment = dict[str, Value]
+_PLACE: Final = re.compile(r"at `\$\.?([^`]*)`")
+_KEY: Final = re.compile(r"field `([^`]*)`")
+_LAST_MS: Final = 253_402_300_799_999
+_LONGEST_ID: Final = 512
 IDENTITY: Final = ("event_id", "entity_id", "time")
 
 
@@ -86,7 +91,7 @@ def _decode(decoder: Any, body: bytes) -> Any:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         text = str(error)
-        field = _culprit(body) if "[...]" in text else text.rpartition("`")[0].rpartition("`")[2] or None
+        field = _culprit(body) if "[...]" in text else _field(text)
         raise Refused(Refusal.WRONG_TYPE, f"{text}; send the fields of the documented body", field) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         hint = (
@@ -97,9 +102,18 @@ def _decode(decoder: Any, body: bytes) -> Any:
         raise Refused(Refusal.BAD_JSON, f"the body is not JSON: {error}; {hint}") from None
 
 
+def _field(text: str) -> str | None:
+    """Return the path that msgspec's message names: where it looked, and the key that is unknown or missing there."""
+    place, key = _PLACE.search(text), _KEY.search(text)
+    return ".".join(part for part in (place and place[1], key and key[1]) if part) or None
+
+
 def _culprit(body: bytes) -> str | None:
     """Return the path of the first feature or segment value that is no scalar; msgspec leaves map keys out."""
-    whole = msgspec.json.decode(body)
+    try:
+        whole = msgspec.json.decode(body)
+    except msgspec.MsgspecError:
+        return None
     rows = whole.get("instances", [whole])
     for index, row in enumerate(rows):
         for part in ("features", "segment"):
@@ -127,7 +141,7 @@ def parse_plain(body: bytes, now_ms: int) -> Rows:
     else:
         batch = _decode(_batch_decoder, body).instances
     return Rows(
-        event_ids=[one.event_id or uuid.uuid4().hex for one in batch],
+        event_ids=[_event_id(one.event_id, index) for index, one in enumerate(batch)],
         entity_ids=[one.entity_id for one in batch],
         times=[_time(one.time, now_ms, index) for index, one in enumerate(batch)],
         features=[one.features for one in batch],
@@ -151,13 +165,23 @@ def parse_infer(body: bytes, now_ms: int) -> tuple[Rows, str | None]:
     names = list(columns)
     values = zip(*columns.values(), strict=True) if columns else ([()] * rows)
     parsed = Rows(
-        event_ids=[str(one) if one else uuid.uuid4().hex for one in ids],
+        event_ids=[_event_id(None if one is None else str(one), index) for index, one in enumerate(ids)],
         entity_ids=[None if one is None else str(one) for one in entities],
         times=[_time(one, now_ms, index) for index, one in enumerate(times)],
         features=[dict(zip(names, row, strict=True)) for row in values],
         segments=[None] * rows,
     )
     return parsed, request.id
+
+
+def _event_id(given: str | None, row: int) -> str:
+    """Return the caller's id, or a new one; the monitor would reject a longer one, and with it the answer's trace."""
+    if not given:
+        return uuid.uuid4().hex
+    if len(given) > _LONGEST_ID:
+        message = f"event_id has {len(given)} characters, at most {_LONGEST_ID}; send a shorter one"
+        raise Refused(Refusal.WRONG_TYPE, message, f"instances[{row}].event_id")
+    return given
 
 
 def _flat(tensor: _Tensor) -> list[Any]:
@@ -182,7 +206,10 @@ def _time(value: Any, now_ms: int, row: int) -> int:
     if value is None:
         return now_ms
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
+        if 0 <= value <= _LAST_MS:
+            return value
+        message = f"{value} is not epoch milliseconds between 1970 and 9999; send milliseconds, not another unit"
+        raise Refused(Refusal.BAD_TIME, message, f"instances[{row}].time")
     try:
         return to_ms(datetime.fromisoformat(value))
     except (TypeError, ValueError) as error:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -13,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from contracts.artifact import FeatureKind
+from contracts.log_events import LogEvent
 from deploy.answers import infer_body, plain_body
 from deploy.refusals import HTTP_STATUS, Refusal, Refused
 from deploy.requests import Rows, parse_infer, parse_plain
@@ -20,6 +22,7 @@ from deploy.router import Router, Served
 from deploy.traffic import wall_ms
 from streams.errors import Retryable
 
+_log = structlog.get_logger()
 _DATATYPES = {FeatureKind.NUMERIC: "FP32", FeatureKind.BOOLEAN: "BOOL", FeatureKind.CATEGORICAL: "BYTES"}
 _JSON = "application/json"
 
@@ -84,6 +87,11 @@ class Server:
                 await self._logged(served)
         except Refused as refused:
             return self._refuse(model, refused)
+        except Exception as error:  # noqa: BLE001 - a caller gets an answer whatever failed, people get the log
+            _log.exception(LogEvent.FATAL, model=model)
+            return self._refuse(
+                model, Refused(Refusal.FAILED, f"the server failed: {type(error).__name__}; see its log")
+            )
         return Response(answer, media_type=_JSON)
 
     async def _logged(self, served: Served) -> None:

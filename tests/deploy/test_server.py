@@ -84,6 +84,16 @@ def row(amount: Any = 1.0, **more: Any) -> dict[str, Any]:
         (PREDICT, row("much"), 400, "wrong_type", AMOUNT, "'much'"),
         (PREDICT, row(1e300), 400, "wrong_type", AMOUNT, "float32"),
         (PREDICT, row(time="soon"), 400, "bad_time", f"{FIRST}.time", "soon"),
+        (PREDICT, row(time=10**30), 400, "bad_time", f"{FIRST}.time", "milliseconds"),
+        (PREDICT, row(event_id="x" * 600), 400, "wrong_type", f"{FIRST}.event_id", "at most 512"),
+        (PREDICT, b'{"features": {"amount": 1e999, "method": "card"}}', 400, "wrong_type", None, "out of range"),
+        (PREDICT, b'{"event_id": "\\ud800", "features": {}}', 400, "bad_json", None, "surrogate"),
+        (PREDICT, b"null", 400, "wrong_type", None, "object"),
+        (PREDICT, {"instances": [row(), row(evnt_id="x")]}, 400, "wrong_type", "instances[1].evnt_id", "evnt_id"),
+        (PREDICT, {"instances": [{"time": 0}]}, 400, "wrong_type", "instances[0].features", "features"),
+        (PREDICT, row(time=1.5), 400, "wrong_type", "time", "float"),
+        (PREDICT, b"", 400, "bad_json", None, "not JSON"),
+        (INFER, {"inputs": []}, 400, "no_rows", "instances", "at least one"),
         (PREDICT, instances(101), 413, "too_many_rows", "instances", "at most 100"),
         (PREDICT, b" " * 70_000, 413, "too_large", None, "65536 bytes"),
         (INFER, SHORT, 400, "wrong_type", "amount", "1 values"),
@@ -166,3 +176,11 @@ def test_scores_are_in_the_range_of_the_shared_bins(serve):
     bins = score_bin(np.array([one["prediction"] for one in served.events()]))
     assert bins.min() >= 0
     assert bins.max() < 32
+
+
+def test_a_fault_of_the_server_is_an_answer_that_says_so(serve, monkeypatch):
+    served = serve()
+    monkeypatch.setattr(served.router, "predict", lambda _model, _rows: 1 / 0)
+    status, answer = served.ask("/predict/fraud", instances(1))
+    assert (status, answer["code"]) == (500, "failed")
+    assert "ZeroDivisionError" in answer["error"]
