@@ -18,6 +18,7 @@ from stationkeeper.page.words import (
     number,
     percent,
     plural,
+    sentence,
     when,
 )
 
@@ -33,7 +34,7 @@ def model_page(model: ModelStatus, fleet: FleetStatus) -> str:
     body = [
         tag("p", state_chip(model["state"]), class_="over-title"),
         tag("h1", model["model"], id="headline"),
-        tag("p", model["reason"], class_="lead"),
+        tag("p", sentence(model["reason"]), class_="lead"),
         _facts(model),
         section(
             "Needs attention",
@@ -107,7 +108,7 @@ def label_line(labels: LabelStatus) -> Html:
         known = f"{share} of the {plural(labels['due'], 'prediction')} whose label is due have it. "
     else:
         known = "Whether labels arrive is unknown. "
-    return tag("p", known, labels["reason"])
+    return tag("p", known, sentence(labels["reason"]))
 
 
 def _requests(model: ModelStatus, fleet: FleetStatus) -> Html | None:
