@@ -82,8 +82,9 @@ class Judge:
                 if partition_of(name, PANES_PARTITIONS) == partition.index:
                     judge = self.judges[name] = ModelJudge(settings, self.references)
                     self._views[name] = ModelView(judge, self.references, self._clock)
-                    head = found.get(f"{name}/head")
-                    if head is not None:
+                    if (open_ := found.get(f"{name}/open")) is not None:
+                        judge.restore_open(open_)
+                    if (head := found.get(f"{name}/head")) is not None:
                         judge.restore(head, self._watches(name, found))
         self._refresh(self.judges)
         self.committed()
@@ -185,19 +186,25 @@ class Judge:
             out += [Outgoing(topics.verdicts.name, verdict.encode(), key) for verdict in said.verdicts]
             out += [Outgoing(topics.requests.name, request.encode(), key) for request in said.requests]
         for name in sorted(self._touched):
-            out += self._state_of(self.judges[name])
+            out += self._state_of(self.judges[name], closed=name in self._said and self._said[name].closed > 0)
         for index in sorted(self._moved):
             value = {"generation": self._generation, "progress": self._progress[index].state()}
             out += self._records(f"progress/{index}", value, index)
-        self._refresh(self._touched)
+        closed = {name for name, said in self._said.items() if said.closed}
+        self._refresh(closed)
+        for name in self._touched - closed:
+            self._views[name].advance()
         self._said.clear()
         self._touched.clear()
         self._moved.clear()
         return out
 
-    def _state_of(self, judge: ModelJudge) -> list[Outgoing]:
+    def _state_of(self, judge: ModelJudge, *, closed: bool) -> list[Outgoing]:
+        """What a delta changes is small and written with each flush; the rest changes when a pane closes."""
         target = partition_of(judge.name, PANES_PARTITIONS)
-        out = self._records(f"{judge.name}/head", judge.state(), target)
+        out = self._records(f"{judge.name}/open", judge.open_state(), target)
+        if closed:
+            out += self._records(f"{judge.name}/head", judge.state(), target)
         for key in sorted(judge.dirty):
             watch = judge.watches.get(key)
             name = f"{judge.name}/watch/{key.version or _NONE}/{key.digest}/{key.segment or _NONE}"

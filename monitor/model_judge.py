@@ -277,12 +277,13 @@ class ModelJudge:
         """Return an incident as people see it, with what became of its wish to retrain."""
         return incident_status(incident, self.asking.asked.get(incident.id), pages=key.version == self.champion)
 
+    def open_state(self) -> dict[str, Any]:
+        """Return what changes with every delta: the open panes and where the model is."""
+        return {"pending": self.pending.state(), "next": self.next, "watermark": self.watermark}
+
     def state(self) -> dict[str, Any]:
-        """Return everything but the watches, which are stored one by one."""
+        """Return what changes only when a pane closes, but for the watches, which are stored one by one."""
         return {
-            "pending": self.pending.state(),
-            "next": self.next,
-            "watermark": self.watermark,
             "champion": self.champion,
             "seen": [[*key, at] for key, at in self.seen.items()],
             "rows": self.rows,
@@ -297,10 +298,14 @@ class ModelJudge:
             "cohorts": self.cohorts.state(),
         }
 
+    def restore_open(self, state: Mapping[str, Any]) -> None:
+        """Become what ``open_state`` was taken from."""
+        self.pending.restore(dict(state["pending"]))
+        self.next, self.watermark = state["next"], state["watermark"]
+
     def restore(self, state: Mapping[str, Any], watches: Mapping[WatchKey, Mapping[str, Any]]) -> None:
         """Become what ``state`` and the watches' states were taken from; a watch without its reference starts anew."""
-        self.pending.restore(state["pending"])
-        self.next, self.watermark, self.champion = state["next"], state["watermark"], state["champion"]
+        self.champion = state["champion"]
         self.seen = {WatchKey(*key): at for *key, at in state["seen"]}
         self.rows, self.first_seen = dict(state["rows"]), dict(state["first_seen"])
         self.asking.restore(state["asking"])

@@ -74,6 +74,15 @@ class ModelView:
             self.status["canary"] = rollout.canary
         self.samples = self._samples(charts, incidents, state)
 
+    def advance(self) -> None:
+        """Show how far the watermark is; nothing else moves while no pane closes."""
+        watermark = self._judge.watermark
+        self.status = {**self.status, "watermark": watermark}
+        if watermark is not None:
+            name = "stationkeeper_watermark_timestamp_seconds"
+            others = [sample for sample in self.samples if sample.metric != name]
+            self.samples = [*others, Sample(name, (self._judge.name,), watermark / 1_000)]
+
     def _note(self, key: WatchKey, watch: Watch, chart: Chart) -> None:
         if watch.end is None or self._ended.get(key) == watch.end:
             return
