@@ -32,6 +32,8 @@ from retrain.table import BadData, TrainingTable
 from retrain.trainer import FittedModel, Trainer, TrainingData, load_trainer
 
 FOLDS = 3
+BACKTEST_SHARE = 0.3
+"""Share of ``max_rows`` that each window's backtest learns from: enough to rank windows, not to serve."""
 MIN_PRECISION_ALERTS = 30
 """Alerts before the change below which the champion's precision there is no target."""
 
@@ -222,7 +224,9 @@ class _Fits:
             return {windows[0]: 0.0}
         validation = self.rows[self.split.validation]
         return {
-            window: self._loss(self._fit(window, self.split.learn, self.job.max_rows // 2), validation)
+            window: self._loss(
+                self._fit(window, self.split.learn, round(BACKTEST_SHARE * self.job.max_rows)), validation
+            )
             for window in windows
         }
 
