@@ -1,6 +1,8 @@
 """``demo``: a scenario from an empty machine to a closed loop, through a real broker, registry and router."""
 
 import json
+import signal
+import sys
 import tempfile
 import threading
 import time
@@ -58,6 +60,8 @@ def build(options: DemoOptions) -> tuple[Scenario, float]:
 def run(options: DemoOptions) -> int:
     """Run the demo; returns the exit code: 0 when the story ended as it must, else 1."""
     console = Console(stderr=options.json, highlight=False)
+    # A broker and four roles hang on this process: SIGTERM must unwind it as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     with ExitStack() as stack:
         if options.keep is not None:
             options.keep.mkdir(parents=True, exist_ok=True)
