@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from contracts.messages import State, SubjectType
 from monitor.core.cells import QUALITY, Counts, NumericCells
 from monitor.core.coarse import coarse_cells
-from monitor.core.distance import Distance, distances, positions_of
+from monitor.core.distance import Distance, distances, ordered_distances, positions_of
 from monitor.core.reasons import Unknown
 from monitor.core.reference import Subject
 
@@ -45,13 +45,12 @@ def measure(subject: Subject, counts: Counts) -> Mapping[str, Distance]:
     """
     cells = subject.cells
     if not isinstance(cells, NumericCells):
-        return distances(counts, subject.counts, ordered=False)
+        return distances(counts, subject.counts)
     coarse, reference = coarse_cells(subject, counts), coarse_cells(subject, subject.counts)
-    found = dict(distances(coarse, reference, ordered=False))
+    found = dict(distances(coarse, reference))
     if counts[:-1].any():
         positions = positions_of(cells.edges, cells.low, cells.high)
-        fine = distances(counts[:-1], subject.counts[:-1], ordered=True, positions=positions)
-        found |= {name: fine[name] for name in ("ks", "wasserstein") if name in fine}
+        found |= ordered_distances(counts[:-1], subject.counts[:-1], positions)
     return found
 
 

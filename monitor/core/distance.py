@@ -88,12 +88,10 @@ def chi2(window: Numeric, reference: Numeric) -> tuple[float, int]:
     return float(((both - expected) ** 2 / expected).sum()), both.shape[1] - 1
 
 
-def distances(
-    window: Numeric, reference: Numeric, *, ordered: bool, positions: Floats | None = None
-) -> Mapping[str, Distance]:
+def distances(window: Numeric, reference: Numeric, *, positions: Floats | None = None) -> Mapping[str, Distance]:
     """Return every distance between counts in the same cells; empty without rows on either side.
 
-    ``ordered`` cells also get ks and, given ``positions``, wasserstein (in units of the reference's standard
+    Ordered cells, given their ``positions``, also get ks and wasserstein (in units of the reference's standard
     deviation). Expected bias under no change, with n and m rows and K cells that the reference uses:
     psi (K - 1)(1/n + 1/m); squared js that over 8 ln 2; tv and linf from normal cells; squared hellinger psi / 8;
     ks .87 sqrt(1/n + 1/m) (mean of Kolmogorov's law). Squared distances are corrected by subtraction, the others as
@@ -120,12 +118,22 @@ def distances(
     }
     statistic, freedom = chi2(window, reference)
     found["chi2"] = _less(statistic, float(freedom), "chi2", squared=True)
-    if ordered:
-        full_p, full_q = window / n, reference / m
-        found["ks"] = _less(ks(full_p, full_q), 0.8687 * np.sqrt(inverse), "ks")
-        if positions is not None:
-            found["wasserstein"] = _wasserstein(full_p, full_q, positions, inverse)
+    if positions is not None:
+        found |= ordered_distances(window, reference, positions)
     return {name: found[name] for name in NAMES if name in found}
+
+
+def ordered_distances(window: Numeric, reference: Numeric, positions: Floats) -> Mapping[str, Distance]:
+    """Return ks and wasserstein alone, which look at every fine cell; empty without rows on either side."""
+    window, reference = np.asarray(window, np.float64), np.asarray(reference, np.float64)
+    n, m = float(window.sum()), float(reference.sum())
+    if n == 0 or m == 0:
+        return {}
+    p, q, inverse = window / n, reference / m, 1 / n + 1 / m
+    return {
+        "ks": _less(ks(p, q), 0.8687 * np.sqrt(inverse), "ks"),
+        "wasserstein": _wasserstein(p, q, positions, inverse),
+    }
 
 
 def positions_of(edges: Floats, low: float, high: float) -> Floats:

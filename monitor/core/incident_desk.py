@@ -11,10 +11,11 @@ from monitor.core.cause import name_cause
 from monitor.core.cells import QUALITY, Counts
 from monitor.core.chart import measure
 from monitor.core.decision import Named, recovered_verdict, refusal_of, verdict_of
+from monitor.core.dependence import stratum_of
 from monitor.core.drift import Drift
 from monitor.core.finding import NONE, PAGE, Finding
 from monitor.core.incident import Dated, Incident, IncidentBook, Member, choose_leader, co_onset
-from monitor.core.member_counts import member_counts, member_expected, member_phi, moved
+from monitor.core.member_counts import member_counts, member_expected, member_phi, strata_weights
 from monitor.core.outcomes import RecentOutcomes, explain_errors
 from monitor.core.pane import Pane
 from monitor.core.performance import OutcomePane
@@ -122,7 +123,9 @@ class IncidentDesk:
                 elif member.check is Check.VOLUME:
                     back = volume_usual
                 else:
-                    back = self.recoveries[incident.id, member.key].step(member_counts(self.reference, member, pane))
+                    test = self.recoveries[incident.id, member.key]
+                    stratum = stratum_of(pane.start, len(test.weights))
+                    back = test.step(member_counts(self.reference, member, pane), stratum)
                 if back:
                     closed += self._come_back(incident.id, member, tick)
         return self._closing(closed, tick, pane.rows)
@@ -296,8 +299,9 @@ class IncidentDesk:
                 drifted = member_counts(
                     self.reference, member, Pane(onset, 0, int(self._since[incident.id][1]), counts)
                 )
+            weights = strata_weights(self.recent.since(onset), len(expected))
             phi = member_phi(self.reference, member)
-            self.recoveries[incident.id, finding.key] = Recovery(expected, drifted, phi, moved(drifted, expected))
+            self.recoveries[incident.id, finding.key] = Recovery(expected, drifted, weights, phi)
 
     def _explain(self, finding: Finding, counts: Counts, start: int) -> tuple[Finding, float, int]:
         """Name the cause from what came since ``start``; returns finding, effect and rows as the chart shows them."""

@@ -63,10 +63,10 @@ def test_distances_of_equal_laws_are_near_zero_whatever_the_rows():
 def test_distances_do_not_depend_on_how_panes_were_cut():
     rng = np.random.default_rng(0)
     reference, parts = rng.integers(1, 40, 12), rng.integers(0, 9, (6, 12))
-    whole = distances(parts.sum(0), reference, ordered=True, positions=np.arange(12.0))
-    again = distances(parts[:2].sum(0) + parts[2:].sum(0), reference, ordered=True, positions=np.arange(12.0))
+    whole = distances(parts.sum(0), reference, positions=np.arange(12.0))
+    again = distances(parts[:2].sum(0) + parts[2:].sum(0), reference, positions=np.arange(12.0))
     assert whole == again
 
 
 def test_no_rows_have_no_distance():
-    assert distances(np.zeros(3, np.int64), np.ones(3, np.int64), ordered=True) == {}
+    assert distances(np.zeros(3, np.int64), np.ones(3, np.int64)) == {}

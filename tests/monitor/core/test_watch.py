@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contracts.messages import Level, State, VerdictKind
+from contracts.messages import Level, State, Verdict, VerdictKind
 from monitor.core.pane import Pane
 from monitor.core.reasons import Unknown
 from monitor.core.watch import Watch
-from tests.monitor.core.streams import SETTINGS, bank, judge, pages, panes, reference_of
+from tests.monitor.core.streams import SETTINGS, bank, columns_for, judge, pages, panes, reference_of
 
 REFERENCE = reference_of(bank(5_000))
 
@@ -133,6 +133,30 @@ def test_panes_out_of_order_are_refused():
     made.step(second)
     with pytest.raises(ValueError, match="panes go in order"):
         made.step(first)
+
+
+def test_a_daily_cycle_is_neither_drift_nor_recovery():
+    rng = np.random.default_rng(3)
+    hour, days = 3_600_000, 50
+    times = np.sort(rng.integers(0, days * 24 * hour, days * 24 * 25))
+    daily = rng.normal(size=len(times)) + 0.7 * np.sin(times / (24 * hour) * 2 * np.pi)
+    half = len(times) // 2
+    reference = reference_of({"x": daily[:half], "at": times[:half]}, time="at", pane="1h")
+    assert len(reference.by_name["x"].strata) == 24
+    made = Watch(reference, settings=SETTINGS)
+    late = times >= times[half] + 8 * 24 * hour
+    data = {"x": np.where(late, daily + 0.7, daily)[half:]}
+    start, group = np.unique(times[half:] // hour, return_inverse=True)
+    rows = np.bincount(group)
+    said: list[Verdict] = []
+    for at, vector, count in zip(
+        start, reference.layout.tally(columns_for(reference, data), group, rows), rows, strict=True
+    ):
+        said += made.step(Pane(int(at) * hour, hour, int(count), vector)).verdicts
+    assert [(verdict.kind, verdict.level) for verdict in said if verdict.level is Level.PAGE] == [
+        (VerdictKind.DATA_DRIFT, Level.PAGE)
+    ]
+    assert VerdictKind.RECOVERED not in {verdict.kind for verdict in said}
 
 
 def test_silence_is_unknown_and_not_steady():
