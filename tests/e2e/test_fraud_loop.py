@@ -75,8 +75,8 @@ def test_the_loop_closed_and_precision_came_back(played: Played) -> None:
     assert before > 0.9
     assert during < before - 0.2
     assert after > before - 0.1
-    confidence = [part.confidence for part in summary.stretches]
-    assert confidence[1] < min(confidence[0], confidence[2])
+    sure_before, sure_during, sure_after = (part.confidence or 0.0 for part in summary.stretches)
+    assert sure_during < min(sure_before, sure_after)
     assert summary.seen_after_events is not None
     assert summary.seen_after_events < 5_000
 

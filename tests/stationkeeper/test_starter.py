@@ -54,7 +54,12 @@ def test_a_number_that_is_no_time_is_not_taken_for_one() -> None:
 
 
 def test_a_table_gets_the_command_that_profiles_it() -> None:
-    table = {"ts": ["2026-01-05T00:00:00Z"] * 2, "score": [0.1, 0.2], "y": [0, 1], "age": [30, 40]}
+    table: dict[str, list[object]] = {
+        "ts": ["2026-01-05T00:00:00Z"] * 2,
+        "score": [0.1, 0.2],
+        "y": [0, 1],
+        "age": [30, 40],
+    }
     text = render(sketch_table(table, "past.csv"), model="credit", bootstrap="b", topic=None)
     assert "stationkeeper profile past.csv --model credit --time ts --prediction score --label y --features age" in text
     assert yaml.safe_load(text)["models"]["credit"]["predictions"] == "credit.predictions"
