@@ -1,6 +1,7 @@
 """Deduplication: exactly the ids of the last N offsets, however the log is cut into batches."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +38,16 @@ def test_duplicates_are_those_of_the_definition_in_any_batches(
         found += seen.mark(np.array(ids[part], np.uint64), np.array(offsets[part], np.int64)).tolist()
         at += size
     assert found == plainly(ids, offsets, horizon)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_horizon_is_counted_in_offsets_its_end_included(together: bool) -> None:
+    for gap, repeated in ((3, True), (4, False)):
+        seen = Seen(3)
+        ids, offsets = np.array([7, 7], np.uint64), np.array([10, 10 + gap], np.int64)
+        parts = [slice(0, 2)] if together else [slice(0, 1), slice(1, 2)]
+        flags = [flag for part in parts for flag in seen.mark(ids[part], offsets[part]).tolist()]
+        assert flags == [False, repeated]
 
 
 def test_a_rebuilt_table_still_knows_the_horizon_and_stays_small() -> None:
