@@ -1,5 +1,6 @@
 """Making sure that topics exist as they must: created when absent, refused when their shape would break the maths."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,12 +10,13 @@ from kafka.admin import NewTopic
 
 from contracts.topics import Topic, Topics, dead_letter_topic
 from streams.clients import translated
-from streams.errors import Fatal
+from streams.errors import Fatal, Retryable
 from streams.settings import MIB, KafkaSettings
 from streams.topic_config import topic_config
 
 DEAD_LETTER_SLACK = 64 * 1024
 DEAD_LETTER_RETENTION_MS = 14 * 86_400_000
+_KNOWN_S = 10.0
 _DEFAULT_MAX_BYTES = 1_048_588
 
 
@@ -47,8 +49,10 @@ def create(admin: KafkaAdminClient, topics: Iterable[Topic], replication: int | 
     """Create the topics that do not exist and return their names; one that appears meanwhile is fine."""
     wanted = list(topics)
     existing = partition_counts(admin, [topic.name for topic in wanted])
-    new = [topic for topic in wanted if topic.name not in existing]
-    for topic in new:
+    new: list[str] = []
+    for topic in wanted:
+        if topic.name in existing:
+            continue
         request = NewTopic(
             topic.name,
             num_partitions=topic.partitions,
@@ -60,7 +64,22 @@ def create(admin: KafkaAdminClient, topics: Iterable[Topic], replication: int | 
                 admin.create_topics([request])
             except errors.TopicAlreadyExistsError:
                 continue
-    return [topic.name for topic in new]
+        new.append(topic.name)
+    _wait_until_known(admin, new)
+    return new
+
+
+def _wait_until_known(admin: KafkaAdminClient, names: Iterable[str]) -> None:
+    """Wait until the broker that answers lists topics that the controller has made a moment ago."""
+    deadline = time.monotonic() + _KNOWN_S
+    while True:
+        with translated("list topics"):
+            missing = set(names) - set(admin.list_topics())
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            raise Retryable(f"{', '.join(sorted(missing))}: created, but not known to the broker after {_KNOWN_S:g} s")
+        time.sleep(0.02)
 
 
 def ensure_internal(settings: KafkaSettings, topics: Topics) -> list[str]:

