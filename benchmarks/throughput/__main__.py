@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.throughput.events import events, reference
+from benchmarks.throughput.events import CATEGORIES, NUMBERS, events, reference
 from contracts.topics import Topics
 from monitor.core.reference_json import dump
 from monitor.settings import ModelSettings
@@ -41,6 +41,24 @@ def batches(values: list[bytes], size: int) -> list[Batch]:
     return out
 
 
+def polars_decode(values: list[bytes], size: int) -> None:
+    """The same fields by ``polars.read_ndjson`` with a schema: no rule is checked and nothing is told apart."""
+    import polars as pl
+
+    features: dict[str, Any] = dict.fromkeys(NUMBERS, pl.Float64) | dict.fromkeys(CATEGORIES, pl.String)
+    schema: dict[str, Any] = {
+        "kind": pl.String,
+        "event_id": pl.String,
+        "time": pl.Int64,
+        "model": pl.String,
+        "version": pl.String,
+        "features": pl.Struct(features),
+        "prediction": pl.Float64,
+    }
+    for first in range(0, len(values), size):
+        pl.read_ndjson(b"\n".join(values[first : first + size]), schema=schema).unnest("features")
+
+
 def best_of(runs: int, work: Callable[[], Any]) -> float:
     """Return the least processor time of some runs in seconds: what else the machine does only ever adds."""
     times = []
@@ -57,8 +75,10 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--batch", type=int, default=10_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--polars", action="store_true", help="also decode with polars.read_ndjson, on one thread")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    os.environ["POLARS_MAX_THREADS"] = "1"
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     values = events(given.events)
@@ -79,6 +99,8 @@ def main() -> None:
                 stage.committed()
 
     seconds = {"decode only": best_of(given.runs, decode), "decode and tally": best_of(given.runs, whole)}
+    if given.polars:
+        seconds["polars instead"] = best_of(given.runs, lambda: polars_decode(values, given.batch))
     rates = {name: given.events / took for name, took in seconds.items()}
     ratio = rates["decode and tally"] / rates["decode only"]
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
