@@ -188,6 +188,10 @@ class Replay:
             self.summary.notes.append(f"not in the input, counted as absent: {', '.join(missing)}")
         if not reference.adopted:
             self.summary.notes.append("the reference has no order of time: rows are taken as independent")
+        if self.table.label is not None and (reference.labels is None or self.table.prediction is None):
+            self.summary.notes.append(
+                "labels are not judged: that needs --prediction and a reference profiled with both"
+            )
         return Judged(reference, 0, None, reference.task)
 
     def _build(self, first: int, last: int, version: int, before: Reference | None = None) -> Judged:
@@ -268,7 +272,8 @@ class _Labels:
         self._watch, self._done = watch, judged.first_row
         table, settings = replay.table, replay.settings
         self._table, self._judged, self._replay = table, judged, replay
-        self._on = watch.performance is not None and table.label is not None
+        answers = table.prediction is not None or judged.model is not None
+        self._on = watch.performance is not None and table.label is not None and answers
         rows = len(table)
         clock = np.arange(rows) if table.times is None else table.times
         known = clock + settings.delay if table.label_times is None else table.label_times

@@ -60,13 +60,16 @@ def read_table(
         raise BadInput(f"{path}: no such file")
     suffix = "".join(path.suffixes[-2:]) if path.suffix in {".gz", ".zst"} else path.suffix
     if suffix.startswith((".jsonl", ".ndjson", ".json")):
-        return read_events(path.read_text(encoding="utf-8").splitlines(), str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path}: not UTF-8 text ({error})") from error
+        return read_events(text.splitlines(), str(path))
     try:
         if suffix.startswith((".parquet", ".pq")):
             frame = pl.read_parquet(path)
         else:
-            separator = "\t" if suffix.startswith(".tsv") else ","
-            frame = pl.read_csv(path, infer_schema_length=10_000, null_values=NULLS, separator=separator)
+            frame = pl.read_csv(path, infer_schema_length=10_000, null_values=NULLS, separator=_separator(path))
     except (pl.exceptions.PolarsError, OSError) as error:
         frame = _lenient(path, suffix, error)
     if not frame.height:
@@ -140,9 +143,18 @@ def _lenient(path: Path, suffix: str, error: Exception) -> pl.DataFrame:
     if suffix.startswith((".parquet", ".pq")):
         raise BadInput(f"{path}: cannot be read ({error})") from error
     try:
-        return pl.read_csv(path, infer_schema_length=None, null_values=NULLS, truncate_ragged_lines=True)
+        return pl.read_csv(
+            path, infer_schema_length=None, null_values=NULLS, truncate_ragged_lines=True, separator=_separator(path)
+        )
     except (pl.exceptions.PolarsError, OSError) as second:
         raise BadInput(f"{path}: not a CSV table ({second})") from second
+
+
+def _separator(path: Path) -> str:
+    """The separator of a CSV file: whichever of comma, semicolon, tab and bar its first line has most of."""
+    with path.open("rb") as file:
+        first = file.readline(1_000_000)
+    return max((",", ";", "\t", "|"), key=lambda mark: first.count(mark.encode()))
 
 
 def _event(line: str, number: int, source: str) -> dict[str, Any]:

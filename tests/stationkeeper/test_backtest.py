@@ -203,6 +203,23 @@ def test_a_wrong_option_says_what_to_write(table: Path, options: list[str], mess
     assert message in err
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_other_separators_are_recognised(tmp_path: Path, separator: str):
+    path = tmp_path / "table.csv"
+    path.write_text(separator.join("ab") + "\n" + separator.join(["1.5", "x"]) + "\n")
+    made = read_table(path)
+    assert made.columns["a"].tolist() == [1.5]
+    assert made.columns["b"].tolist() == ["x"]
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", b""), ("a.csv", b"\xff\xfe\x00\n\x80"), ("a.jsonl", b"\xc8")])
+def test_a_file_that_is_no_text_is_refused_by_its_name(tmp_path: Path, name: str, content: bytes):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=name):
+        read_table(path)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
