@@ -68,24 +68,48 @@ class JsonDecoder:
         return self.one_by_one(values)
 
     def one_by_one(self, values: Sequence[bytes | None]) -> Decoded:
-        """Return the same as ``decode`` looking at each record apart."""
+        """Return the same as ``decode`` looking at each record apart.
+
+        Good records among refused ones still go to columns in one piece; only records with odd features, or one that
+        breaks a rule beyond its types, make each row be looked at.
+        """
         kept: list[Any] = []
         index: list[int] = []
         rejected: list[Rejection] = []
+        odd = False
         for i, value in enumerate(values):
             row = self._examine(value)
-            fault = row if isinstance(row, tuple) else self._faults.of(self._row, row)
-            if fault is None:
+            if row is None:
+                row = self._loose(value or b"")
+                odd = odd or not isinstance(row, tuple)
+            if isinstance(row, tuple):
+                rejected.append(Rejection(i, *row))
+            else:
                 kept.append(row)
                 index.append(i)
+        if not odd:
+            raw = Raw(self._row)
+            for first in range(0, len(kept), CHUNK):
+                raw.add(kept[first : first + CHUNK])
+            events = assemble(raw, self.form, np.array(index, np.int64), self._salt)
+            if events is not None:
+                return Decoded(events, tuple(rejected))
+        return self._row_by_row(kept, index, rejected)
+
+    def _row_by_row(self, rows: list[Any], index: list[int], rejected: list[Rejection]) -> Decoded:
+        kept: list[int] = []
+        for at, row in enumerate(rows):
+            fault = self._faults.of(self._row, row)
+            if fault is None:
+                kept.append(at)
             else:
-                rejected.append(Rejection(i, *fault))
+                rejected.append(Rejection(index[at], *fault))
         raw = Raw(self._row)
-        raw.add_odd(kept)
-        events = assemble(raw, self.form, np.array(index, np.int64), self._salt)
+        raw.add_odd([rows[at] for at in kept])
+        events = assemble(raw, self.form, np.array([index[at] for at in kept], np.int64), self._salt)
         if events is None:
             raise AssertionError("a record without a fault could not be put into columns")
-        return Decoded(events, tuple(rejected))
+        return Decoded(events, tuple(sorted(rejected, key=lambda one: one.row)))
 
     def _strict(self, values: Sequence[bytes | None]) -> Raw | None:
         """The fields of the whole batch, or None if any record is not plainly good."""
@@ -102,7 +126,7 @@ class JsonDecoder:
         return raw
 
     def _examine(self, value: bytes | None) -> Any:
-        """A row, or the code and detail of what is wrong with the record."""
+        """A row by the strict pass, None if that refuses it, or the code and detail of what is wrong at once."""
         if not value:
             return (Code.EMPTY_VALUE, "")
         if len(value) > self._max_bytes:
@@ -118,7 +142,7 @@ class JsonDecoder:
             return (Code.TOO_DEEP, "")
         except msgspec.MsgspecError:
             pass
-        return self._loose(value)
+        return None
 
     def _loose(self, value: bytes) -> Any:
         """A row of a record that the strict pass refused: odd features count as such, all else is a rejection."""
