@@ -8,6 +8,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 SCENARIO ?= fraud
+ROUNDS ?= 20
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -85,8 +86,8 @@ docs: $(STAMPS)/dev ## write the generated documents again
 bench: $(STAMPS)/dev ## run the benchmarks (ARGS=...)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-reliability: $(STAMPS)/dev ## run the fault tests, all of them
-	@$(BIN)/python -m pytest tests/reliability $(ARGS)
+reliability: $(STAMPS)/dev ## run each fault many times and write docs/reliability.md (ROUNDS=20)
+	@STATIONKEEPER_RELIABILITY_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/reliability -s $(ARGS)
 
 clean: ## remove .venv, caches and everything a run leaves behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
