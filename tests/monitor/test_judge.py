@@ -276,3 +276,15 @@ def test_pending_survives_its_state() -> None:
     assert one.arms[0].rows == 200
     ((key, sources),) = one.panes.items()
     assert (sources["prediction"][1] == two.panes[key]["prediction"][1]).all()
+
+
+def test_a_pane_in_two_blocks_counts_its_rows_once() -> None:
+    whole = pane(1)
+    counts, half = whole.vector(), whole.width // 2
+    pending = Pending("fraud", MINUTE)
+    for first, part in ((half, counts[half:]), (0, counts[:half])):
+        pending.add(msgspec.structs.replace(whole, first=first, counts=pack(part)))
+    ((_, sources),) = pending.close(START + MINUTE).panes.items()
+    rows, merged = sources["prediction"]
+    assert rows == 100
+    assert (merged == counts).all()
