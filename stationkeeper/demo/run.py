@@ -1,6 +1,7 @@
 """``demo``: a scenario from an empty machine to a closed loop, through a real broker, registry and router."""
 
 import json
+import logging
 import signal
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 from rich.console import Console
 
 from contracts.topics import Topics
@@ -60,6 +62,8 @@ def build(options: DemoOptions) -> tuple[Scenario, float]:
 def run(options: DemoOptions) -> int:
     """Run the demo; returns the exit code: 0 when the story ended as it must, else 1."""
     console = Console(stderr=options.json, highlight=False)
+    # The story is told by the teller; of the log only warnings belong on the same screen.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     # A broker and four roles hang on this process: SIGTERM must unwind it as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     with ExitStack() as stack:
