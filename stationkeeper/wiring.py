@@ -55,12 +55,10 @@ def peer_addresses(config: Config, own: str) -> dict[str, str]:
 
 def loop_for(stage: Stage, settings: KafkaSettings) -> Loop:
     """Return the loop of a stage over a real broker."""
-    from streams.reader import KafkaReader
-    from streams.sink import KafkaSink
-    from streams.source import KafkaSource
+    from streams.connect import reader_for, sink_for, source_for
 
     name = stage.name
-    return Loop(stage, KafkaSource(settings, name), KafkaSink(settings, name), KafkaReader(settings, name), settings)
+    return Loop(stage, source_for(settings, name), sink_for(settings, name), reader_for(settings, name), settings)
 
 
 def monitor_stages(config: Config, count_partitions: Callable[[str], int] | None = None) -> list[Stage]:

@@ -67,7 +67,7 @@ class KafkaReader:
         while ends:
             batches = self._poll(consumer, position, tuple(ends), _POLL_MS)
             for batch in batches:
-                yield _until(batch, ends[batch.partition])
+                yield until_end(batch, ends[batch.partition])
                 if batch.next_offset >= ends[batch.partition]:
                     del ends[batch.partition]
                     consumer.pause(theirs(batch.partition))
@@ -123,7 +123,7 @@ class KafkaReader:
                 client.close(autocommit=False, timeout_ms=_CLOSE_MS)
 
 
-def _until(batch: Batch, end: int) -> Batch:
+def until_end(batch: Batch, end: int) -> Batch:
     """Return the part of a batch below ``end``, so that a read ends where it promised."""
     if batch.next_offset <= end or not len(batch):
         return batch

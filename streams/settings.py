@@ -117,7 +117,8 @@ class KafkaSettings(_Block):
 
     bootstrap: Annotated[str, BeforeValidator(_one_line), Field(min_length=1)] = "localhost:9092"
     prefix: Name = "stationkeeper"
-    client: Literal["kafka-python"] = "kafka-python"
+    client: Literal["kafka-python", "librdkafka"] = "kafka-python"
+    """``librdkafka`` is confluent-kafka, from the extra of that name; both pass the same suite."""
     group_prefix: Name | None = None
     instance: Name = "0"
     security: SecuritySettings = SecuritySettings()

@@ -4,14 +4,26 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conformance.worlds import KafkaWorld, MemoryWorld, World
+from tests.conformance.worlds import ConfluentWorld, KafkaWorld, MemoryWorld, World
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka-python", marks=pytest.mark.broker)])
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("kafka-python", marks=pytest.mark.broker),
+        pytest.param("librdkafka", marks=pytest.mark.broker),
+    ]
+)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    found: World = (
-        MemoryWorld() if request.param == "memory" else KafkaWorld(request.getfixturevalue("kafka").bootstrap)
-    )
+    """Yield the in-memory log, or a real Kafka through one of the clients."""
+    if request.param == "librdkafka":
+        pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed: stationkeeper[librdkafka]")
+    found: World
+    if request.param == "memory":
+        found = MemoryWorld()
+    else:
+        made = KafkaWorld if request.param == "kafka-python" else ConfluentWorld
+        found = made(request.getfixturevalue("kafka").bootstrap)
     try:
         yield found
     finally:

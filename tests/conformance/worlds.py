@@ -194,6 +194,27 @@ class KafkaWorld(_Named):
         return self._kept(KafkaReader(settings or self.settings()))
 
 
+class ConfluentWorld(KafkaWorld):
+    """A real Kafka through confluent-kafka."""
+
+    client = "librdkafka"
+
+    def source(self, settings: KafkaSettings, role: str = "role") -> Source:
+        from streams.confluent import ConfluentSource
+
+        return self._kept(ConfluentSource(settings, role))
+
+    def sink(self, settings: KafkaSettings, role: str = "role") -> Sink:
+        from streams.confluent_sink import ConfluentSink
+
+        return self._kept(ConfluentSink(settings, role))
+
+    def reader(self, settings: KafkaSettings | None = None) -> Reader:
+        from streams.confluent import ConfluentReader
+
+        return self._kept(ConfluentReader(settings or self.settings()))
+
+
 def rows(batches: Sequence[Batch]) -> list[tuple[int, int, bytes | None, bytes | None]]:
     """Return (partition, offset, key, value) of batches."""
     return [

@@ -1,0 +1,183 @@
+"""The border to confluent-kafka (the extra ``librdkafka``): its options, its errors, and its messages as columns."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from streams.clients import Fenced
+from streams.errors import Fatal, Retryable
+from streams.ports import Batch, Partition
+from streams.settings import KafkaSettings
+
+_FENCED = {
+    KafkaError._FENCED,  # noqa: SLF001 - the library's public names for its own errors begin with an underscore
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+}
+_HOPELESS = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
+    KafkaError.UNSUPPORTED_VERSION,
+    KafkaError.INVALID_SESSION_TIMEOUT,
+    KafkaError.INVALID_TRANSACTION_TIMEOUT,
+    KafkaError._INVALID_ARG,  # noqa: SLF001
+    KafkaError._AUTHENTICATION,  # noqa: SLF001
+}
+ANSWER_S = 5.0
+_SASL = {
+    "sasl_mechanism": "sasl.mechanism",
+    "sasl_plain_username": "sasl.username",
+    "sasl_plain_password": "sasl.password",
+    "ssl_cafile": "ssl.ca.location",
+    "ssl_certfile": "ssl.certificate.location",
+    "ssl_keyfile": "ssl.key.location",
+    "ssl_password": "ssl.key.password",
+}
+
+
+def raised(doing: str, error: KafkaError) -> Exception:
+    """Return an error of the library as ours."""
+    said = f"{doing}: {error.name()}: {' '.join(error.str().split())}"
+    if error.code() in _FENCED or (error.fatal() and "fenced" in said.lower()):
+        return Fenced(f"{said}; another process runs with the same instance: give each replica its own kafka.instance")
+    if error.code() in _HOPELESS or error.fatal():
+        return Fatal(said)
+    return Retryable(said)
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn the library's errors raised inside into ``Retryable``, ``Fatal`` or ``Fenced``."""
+    try:
+        yield
+    except KafkaException as error:
+        raise raised(doing, error.args[0]) from error
+
+
+def connection(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    """Return the options that every client of the cluster shares, in this library's names."""
+    known = settings.connection(client_id)
+    options: dict[str, Any] = {
+        "bootstrap.servers": ",".join(known["bootstrap_servers"]),
+        "client.id": client_id,
+        "security.protocol": known["security_protocol"],
+        "socket.timeout.ms": settings.request_timeout,
+        "socket.connection.setup.timeout.ms": settings.connect_timeout,
+        "topic.metadata.refresh.interval.ms": settings.metadata_max_age,
+        "reconnect.backoff.max.ms": 1_000,
+        "log_level": 0,
+    }
+    options |= {name: known[ours] for ours, name in _SASL.items() if known.get(ours) is not None}
+    if known.get("ssl_check_hostname") is False:
+        options["ssl.endpoint.identification.algorithm"] = "none"
+    return options
+
+
+def reading(settings: KafkaSettings) -> dict[str, Any]:
+    """Return what every consumer of ours has in common: read committed, no own commits, no silent reset."""
+    return {
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "allow.auto.create.topics": False,
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 250,
+        "max.partition.fetch.bytes": settings.partition_fetch_bytes,
+        "fetch.max.bytes": max(settings.fetch_bytes, settings.max_message_bytes),
+        "message.max.bytes": settings.max_message_bytes,
+        "receive.message.max.bytes": max(settings.fetch_bytes, settings.max_message_bytes) + 1024 * 1024,
+        "queued.max.messages.kbytes": settings.fetch_bytes // 1024,
+        "queued.min.messages": 20_000,
+    }
+
+
+def theirs(partition: Partition, offset: int = 0) -> TopicPartition:
+    """Return our partition, at an offset, as the library's."""
+    return TopicPartition(partition.topic, partition.index, int(offset))
+
+
+def offset_bounds(
+    admin: AdminClient, partitions: Sequence[Partition], *, committed: bool = True
+) -> dict[Partition, tuple[int, int]]:
+    """Return first and end offsets, the end as of committed transactions or of all; raises ``Retryable``."""
+    if not partitions:
+        return {}
+    level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+    ends: list[dict[tuple[str, int], int]] = []
+    with translated("ask for the bounds of partitions"):
+        for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
+            asked = admin.list_offsets(
+                {theirs(partition): spec for partition in partitions}, isolation_level=level, request_timeout=ANSWER_S
+            )
+            ends.append({(tp.topic, tp.partition): future.result(ANSWER_S + 1).offset for tp, future in asked.items()})
+    return {p: (ends[0][p.topic, p.index], ends[1][p.topic, p.index]) for p in partitions}
+
+
+def to_batch(partition: Partition, messages: Sequence[Any], next_offset: int) -> Batch:
+    """Turn one partition's messages into columns."""
+    headers = tuple(tuple((name, value or b"") for name, value in message.headers() or ()) for message in messages)
+    return Batch(
+        partition=partition,
+        offsets=np.array([message.offset() for message in messages], dtype=np.int64),
+        timestamps=np.array([message.timestamp()[1] for message in messages], dtype=np.int64),
+        keys=tuple(message.key() for message in messages),
+        values=tuple(message.value() for message in messages),
+        next_offset=next_offset,
+        headers=headers if any(headers) else (),
+    )
+
+
+def consume(
+    consumer: Consumer, limit: int, timeout_s: float, positions: dict[Partition, int]
+) -> tuple[list[Batch], list[Partition]]:
+    """Return batches of the partitions in ``positions``, which move, and the partitions whose offset is out of range.
+
+    The library tells the end of a partition as a message of its own; its offset has passed the transaction markers.
+    """
+    rows: dict[Partition, list[Any]] = {}
+    moved: dict[Partition, int] = {}
+    lost: list[Partition] = []
+    with translated("read"):
+        messages: Any = consumer.consume(num_messages=limit, timeout=timeout_s)
+    for message in messages:
+        partition = Partition(message.topic() or "", message.partition())
+        error = message.error()
+        if error is None:
+            rows.setdefault(partition, []).append(message)
+            moved[partition] = message.offset() + 1
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+            moved[partition] = max(message.offset(), moved.get(partition, 0))
+        elif error.code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001
+            lost.append(partition)
+        elif not error.retriable() or error.fatal():
+            raise raised("read", error)
+    batches = []
+    for partition, position in moved.items():
+        if partition in positions and position != positions[partition]:
+            positions[partition] = position
+            batches.append(to_batch(partition, rows.get(partition, ()), position))
+    return batches, lost
+
+
+def topic_partitions(metadata: Mapping[str, Any], topic: str) -> tuple[Partition, ...]:
+    """Return the partitions of a topic in a metadata answer; empty when it does not exist."""
+    found = metadata.get(topic)
+    if found is None or found.error is not None:
+        return ()
+    return tuple(Partition(topic, index) for index in sorted(found.partitions))

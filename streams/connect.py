@@ -1,0 +1,46 @@
+"""Source, sink and reader of the client that the configuration names."""
+
+from streams.errors import Fatal
+from streams.ports import Reader, Sink, Source
+from streams.settings import KafkaSettings
+
+_MISSING = "kafka.client is librdkafka, and confluent-kafka is not installed; install stationkeeper[librdkafka]"
+
+
+def source_for(settings: KafkaSettings, role: str) -> Source:
+    """Return the consumer-group member of a role; raises ``Fatal`` when the client's package is missing."""
+    if settings.client == "librdkafka":
+        try:
+            from streams.confluent import ConfluentSource
+        except ImportError as error:
+            raise Fatal(_MISSING) from error
+        return ConfluentSource(settings, role)
+    from streams.source import KafkaSource
+
+    return KafkaSource(settings, role)
+
+
+def sink_for(settings: KafkaSettings, role: str) -> Sink:
+    """Return the transactional producer of a role; raises ``Fatal`` when the client's package is missing."""
+    if settings.client == "librdkafka":
+        try:
+            from streams.confluent_sink import ConfluentSink
+        except ImportError as error:
+            raise Fatal(_MISSING) from error
+        return ConfluentSink(settings, role)
+    from streams.sink import KafkaSink
+
+    return KafkaSink(settings, role)
+
+
+def reader_for(settings: KafkaSettings, name: str) -> Reader:
+    """Return a reader without a group; raises ``Fatal`` when the client's package is missing."""
+    if settings.client == "librdkafka":
+        try:
+            from streams.confluent import ConfluentReader
+        except ImportError as error:
+            raise Fatal(_MISSING) from error
+        return ConfluentReader(settings, name)
+    from streams.reader import KafkaReader
+
+    return KafkaReader(settings, name)
