@@ -1,6 +1,6 @@
 """Where findings become incidents and verdicts: opened, joined, measured since the onset, recovered, closed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +13,9 @@ from monitor.core.chart import measure
 from monitor.core.decision import Named, recovered_verdict, refusal_of, verdict_of
 from monitor.core.dependence import stratum_of
 from monitor.core.drift import Drift
-from monitor.core.finding import NONE, PAGE, Finding
+from monitor.core.finding import PAGE, Finding
 from monitor.core.incident import Dated, Incident, IncidentBook, Member, choose_leader, co_onset
+from monitor.core.latch import Latch, Spoken
 from monitor.core.member_counts import member_counts, member_expected, member_phi, strata_weights
 from monitor.core.outcomes import RecentOutcomes, explain_errors
 from monitor.core.pane import Pane
@@ -47,17 +48,25 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The closed pane a decision is made at: its end and length in clock units, and its last row if numbered."""
+    """The closed pane a decision is made at: its end and length in clock units, and its last row if numbered.
+
+    ``judged`` are the types of the subjects that were judged in it.
+    """
 
     end: int
     length: int
     last_row: int | None
+    judged: frozenset[SubjectType] = frozenset()
 
 
 class IncidentDesk:
     """The incidents of one watch with what they need: panes since the onset, recovery tests, latched whispers."""
 
-    def __init__(self, reference: Reference, named: Named, drifts: Sequence[Drift]) -> None:
+    def __init__(
+        self, reference: Reference, named: Named, drifts: Sequence[Drift], margin: Callable[[Spoken], float]
+    ) -> None:
+        """``margin`` tells how far the evidence of a subject lies above its page threshold, in nats."""
+        self._margin = margin
         self.reference, self.named, self.drifts = reference, named, tuple(drifts)
         self.layout = reference.layout
         self.book = IncidentBook(named.model, named.version, named.segment)
@@ -65,7 +74,7 @@ class IncidentDesk:
         self.labelled = RecentOutcomes()
         self.recoveries: dict[tuple[str, str], Recovery] = {}
         self._since: dict[str, tuple[int, int, Counts]] = {}
-        self._latched: dict[str, int] = {}
+        self._latch = Latch()
         self._released: dict[str, int] = {}
         self._held: set[str] = set()
 
@@ -147,7 +156,7 @@ class IncidentDesk:
             "book": self.book.state(),
             "recent": self.recent.state(),
             "labelled": self.labelled.state(),
-            "latched": dict(self._latched),
+            "latched": self._latch.state(),
             "released": dict(self._released),
             "held": sorted(self._held),
             "since": {key: [start, rows, counts.copy()] for key, (start, rows, counts) in self._since.items()},
@@ -159,7 +168,7 @@ class IncidentDesk:
         self.book.restore(state["book"])
         self.recent.restore(state["recent"])
         self.labelled.restore(state["labelled"])
-        self._latched = {str(key): int(level) for key, level in state["latched"].items()}
+        self._latch.restore(state["latched"])
         self._released = {str(key): int(time) for key, time in state["released"].items()}
         self._held = {str(name) for name in state["held"]}
         self._since = {
@@ -237,13 +246,12 @@ class IncidentDesk:
         yield verdict.model_copy(update={"level": Level.WARN if new_kind else Level.INFORM})
 
     def _whispers(self, findings: Sequence[Finding], tick: Tick) -> Iterator[Verdict]:
-        """Verdicts below a page: once when a subject reaches a level, again only after its evidence was gone."""
+        """Verdicts below a page: each level once an episode of its subject."""
         present = {f.key: f for f in findings}
-        self._latched = {key: level for key, level in self._latched.items() if key in present}
-        for key, finding in present.items():
-            if self.book.of_subject(finding.subject) is not None or finding.level <= self._latched.get(key, NONE):
+        self._latch.rest(present, tick.judged, self._margin)
+        for finding in present.values():
+            if self.book.of_subject(finding.subject) is not None or not self._latch.admit(finding):
                 continue
-            self._latched[key] = finding.level
             _, counts = self.recent.total(finding.onset)
             explained, effect, seen = self._explain(finding, counts, finding.onset)
             yield verdict_of(
@@ -267,6 +275,7 @@ class IncidentDesk:
             for drift in self.drifts:
                 drift.release([member.subject])
             self._released[member.subject] = tick.end
+            self._latch.release(member.subject)
             self._held.discard(member.subject)
         if incident.closed is None:
             return []

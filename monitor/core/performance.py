@@ -155,6 +155,11 @@ class Performance:
         named = self._findings(concept, self._names(), VerdictKind.CONCEPT_DRIFT, Cause.CONCEPT, pane)
         return out + sorted(named, key=lambda f: -f.strength)[:1]
 
+    def margin(self, subject: str) -> float:
+        """Return how far a subject's evidence lies above its page threshold, in nats; the loudest region speaks."""
+        detector = self.error if subject == ERROR_RATE else self.concept
+        return float((detector.evidence.score() - detector.log_threshold).max())
+
     def state(self) -> dict[str, Any]:
         """Return what ``restore`` needs."""
         return {"error": self.error.state(), "concept": self.concept.state()}

@@ -15,7 +15,7 @@ from monitor.core.finding import NONE, PAGE, WARN, Finding
 from monitor.core.pane import Pane
 from monitor.core.performance import level_of_score
 from monitor.core.quality_rules import Rules
-from monitor.core.rate import RateDetector
+from monitor.core.rate import OneSided, RateDetector
 from monitor.core.reasons import Cause, Check
 from monitor.core.reference import Reference, Subject
 from monitor.core.unit import unit_change
@@ -28,6 +28,7 @@ RANGE_TOLERANCE = 0.01
 DUPLICATES_AND_LATE = {Check.DUPLICATES: ("duplicates", 0.01), Check.LATE: ("late", 0.05)}
 STALE_NATS = 30.0
 USUAL = 1.25
+_NEVER_PAGE = frozenset({Check.BELOW, Check.ABOVE})
 _FORGET = 0.95
 TRAINING = "training"
 
@@ -72,7 +73,10 @@ class Quality:
             eta,
             limits,
             [*phi, *(1.0 for _ in pane_checks)],
+            [*(check in _NEVER_PAGE for _, check in self._plan), *(False for _ in pane_checks)],
         )
+        self._rate_of = {(reference.subjects[i].name, check): k for k, (i, check) in enumerate(self._plan)}
+        self._rate_of |= {("events", str(check)): len(self._plan) + k for k, check in enumerate(DUPLICATES_AND_LATE)}
         self.volume: VolumeDetector | None = None
         self._traffic = None if reference.source == TRAINING else reference.traffic
         self._stale_after = stale_after
@@ -88,6 +92,16 @@ class Quality:
     def volume_usual(self) -> bool:
         """Whether the last half hour or so of panes brought about what it should."""
         return self.expected > 0 and 1 / USUAL <= self.came / self.expected <= USUAL
+
+    def margin(self, subject: str, check: Check) -> float:
+        """Return how far a check's evidence lies above its page threshold, in nats; -inf for a rule without any."""
+        detector: OneSided | None = self.rates
+        at = self._rate_of.get((subject, str(check)), 0)
+        if check is Check.VOLUME:
+            detector = self.volume
+        elif (subject, str(check)) not in self._rate_of:
+            return -np.inf
+        return -np.inf if detector is None else float(detector.evidence.score()[at] - detector.log_threshold[at])
 
     def step(self, pane: Pane, elapsed: float) -> list[Finding]:
         """Take the next closed pane, also one without rows."""
@@ -189,7 +203,7 @@ class Quality:
                 drift = type_ is SubjectType.PREDICTION
                 kind = VerdictKind.PREDICTION_DRIFT if drift else VerdictKind.DATA_DRIFT
                 cause = Cause.NEW_CATEGORY
-            elif check in {Check.BELOW, Check.ABOVE}:
+            elif check in _NEVER_PAGE:
                 level = min(level, WARN)
         else:
             name, type_, check = "events", SubjectType.QUALITY, list(DUPLICATES_AND_LATE)[i - len(self._plan)]

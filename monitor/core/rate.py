@@ -39,12 +39,21 @@ class RateScores:
 class OneSided:
     """e-SR over fixed bets, for F subjects that page on their own and are then reset."""
 
-    def __init__(self, live: Flags, log_threshold: ArrayLike, phi: ArrayLike = 1.0, prior: ArrayLike = 1.0) -> None:
+    def __init__(
+        self,
+        live: Flags,
+        log_threshold: ArrayLike,
+        phi: ArrayLike = 1.0,
+        prior: ArrayLike = 1.0,
+        holds: ArrayLike = 0,
+    ) -> None:
         """live [F, bets] marks bets outside the null; the others take no part, else they would grow like t on nothing.
 
         prior [bets] weighs the bets; the live ones are scaled to sum to 1.  log_threshold [F] comes from
-        `budget.log_thresholds`; phi [F] >= 1 is the variance inflation.
+        `budget.log_thresholds`; phi [F] >= 1 is the variance inflation.  Subjects that never page (holds [F]) keep
+        the threshold as their evidence when they cross it, so that one lasting excess does not climb to it again.
         """
+        self.holds = np.broadcast_to(np.asarray(holds, np.bool_), (len(live),)).copy()
         subjects = len(live)
         self.live = live
         weight = np.where(live, np.asarray(prior, np.float64), 0.0)
@@ -60,8 +69,15 @@ class OneSided:
         paged = score >= self.log_threshold
         scores = RateScores(score, self.log_threshold, paged, self.evidence.onset(), self.evidence.winner())
         if paged.any():
-            self.evidence.reset(paged)
+            self.evidence.reset(paged & ~self.holds)
+            self._cap(paged & self.holds, score)
         return scores
+
+    def _cap(self, mask: Flags, score: Floats) -> None:
+        """Scale the evidence of these subjects down to their threshold: less evidence is valid evidence."""
+        limit = self.log_threshold[mask, None]
+        self.evidence.log_m[mask] -= score[mask, None] - limit
+        self.evidence.log_c[mask] = np.minimum(self.evidence.log_c[mask], limit)
 
     def state(self) -> State:
         """All that changes, as arrays."""
@@ -99,6 +115,7 @@ class RateDetector(OneSided):
         eta: float,
         log_threshold: ArrayLike,
         phi: ArrayLike = 1.0,
+        holds: ArrayLike = 0,
     ) -> None:
         """Reference successes [F] of trials [F]; eta is the error chance of one subject's bound."""
         x = np.atleast_1d(np.asarray(successes, np.float64))
@@ -112,7 +129,7 @@ class RateDetector(OneSided):
         bet = np.minimum(np.array(FACTORS) * edge, np.maximum(CEILING, edge))
         self.log_hit = np.log(bet / edge)
         self.log_miss = np.log1p(-bet) - np.log1p(-edge)
-        super().__init__(bet > edge, log_threshold, phi_f, _FACTOR_WEIGHTS)
+        super().__init__(bet > edge, log_threshold, phi_f, _FACTOR_WEIGHTS, holds)
 
     def step(self, successes: ArrayLike, trials: ArrayLike, start: int, elapsed: float) -> RateScores:
         """Take the counts [F] of one pane; subjects without trials keep their evidence and get no start."""

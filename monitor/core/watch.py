@@ -1,5 +1,6 @@
 """The watch of one (model version, reference digest, segment): closed panes in, verdicts and charts out."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +14,7 @@ from monitor.core.drift import Drift, plan_subject
 from monitor.core.finding import INFORM, PAGE, Finding
 from monitor.core.incident import Incident
 from monitor.core.incident_desk import IncidentDesk, Outcome, Tick
+from monitor.core.latch import Spoken
 from monitor.core.pane import Pane
 from monitor.core.performance import OutcomePane, Performance
 from monitor.core.plan import DetectorPlan
@@ -24,6 +26,8 @@ from monitor.core.window import Window
 __all__ = ["Outcome", "Watch", "WatchSettings"]
 
 _GROUP_KINDS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
+_JUDGED_EMPTY = frozenset({SubjectType.VOLUME})
+_JUDGED = frozenset(SubjectType) - {SubjectType.PERFORMANCE}
 _GROUPS = {SubjectType.FEATURE: "features", SubjectType.PREDICTION: "prediction"}
 
 
@@ -72,7 +76,7 @@ class Watch:
             self.settings.tolerance,
             self.settings.stale_after,
         )
-        self.desk = IncidentDesk(reference, self.named, self.drifts)
+        self.desk = IncidentDesk(reference, self.named, self.drifts, self._margin)
         self.window = Window(self.layout.width, self.settings.window)
         self.end: int | None = None
         self.rows = 0
@@ -100,8 +104,9 @@ class Watch:
         elif not findings and not self.desk.book.open:
             return Outcome()
         firing = frozenset(finding.key for finding in findings)
+        tick = Tick(pane.end, pane.length, pane.last_row, _JUDGED if pane.rows else _JUDGED_EMPTY)
         back = self.desk.recover(pane, firing, volume_usual=self.quality.volume_usual)
-        return _both(back, self.desk.fold(self._held(findings), Tick(pane.end, pane.length, pane.last_row)))
+        return _both(back, self.desk.fold(self._held(findings), tick))
 
     def learn(self, pane: OutcomePane) -> Outcome:
         """Take the labels that became known in a closed stretch of time: performance and concept."""
@@ -111,7 +116,7 @@ class Watch:
         self.desk.labelled.add(pane)
         findings = self.performance.step(pane, elapsed)
         back = self.desk.recover_performance(pane)
-        tick = Tick(pane.end, pane.end - pane.start, pane.last_row)
+        tick = Tick(pane.end, pane.end - pane.start, pane.last_row, frozenset({SubjectType.PERFORMANCE}))
         return _both(back, self.desk.fold(self._held(findings), tick))
 
     def charts(self) -> list[Chart]:
@@ -195,6 +200,15 @@ class Watch:
         if not self.adopting:
             return findings
         return [f if f.kind is VerdictKind.DATA_QUALITY else replace(f, level=min(f.level, INFORM)) for f in findings]
+
+    def _margin(self, spoken: Spoken) -> float:
+        """How far the evidence of what was said lies above its page threshold, in nats."""
+        if spoken.type is SubjectType.PERFORMANCE:
+            return -math.inf if self.performance is None else self.performance.margin(spoken.subject)
+        if spoken.check is not None:
+            return self.quality.margin(spoken.subject, spoken.check)
+        evidence, threshold = self._evidence(spoken.subject)
+        return evidence - threshold
 
     def _evidence(self, name: str) -> tuple[float, float]:
         wanted = self.reference.by_name[name].type
