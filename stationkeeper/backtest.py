@@ -1,70 +1,23 @@
-"""``stationkeeper backtest``: replay a file through the judge and print one JSON line a verdict."""
+"""A file replayed through the judge as the daemon would have seen it: one JSON line a verdict, and a summary."""
 
 import json
-import sys
 import time as clock
 from pathlib import Path
-from typing import Annotated, TextIO
-
-import typer
+from typing import TextIO
 
 from contracts.messages import Level, Verdict, VerdictKind
 from contracts.times import parse_duration
 from monitor.core.budget import Budget, parse_budget
 from monitor.core.reference import Reference
-from monitor.core.reference_json import InvalidReference, load
+from monitor.core.reference_json import load
 from stationkeeper.replay.driver import RENEW_MOST, Replay, ReplaySettings
 from stationkeeper.replay.line import json_line
-from stationkeeper.replay.table import BadInput, Table, read_table
+from stationkeeper.replay.table import BadInput, Table
 
 MINUTE_MS = 60_000
-EXIT_USAGE = 2
 DEFAULT_ROWS = "100000"
 DEFAULT_DURATION = "30d"
 _LEVELS = {Level.PAGE: 3, Level.WARN: 2, Level.INFORM: 1}
-
-
-def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
-    file: Annotated[Path, typer.Argument(help="Table (CSV, Parquet) or events (JSONL).")],
-    reference: Annotated[Path | None, typer.Option(help="Reference made by `stationkeeper profile`.")] = None,
-    reference_rows: Annotated[int | None, typer.Option(help="Or: the first N rows are the reference.")] = None,
-    time: Annotated[str | None, typer.Option(help="Column with the time; without it row number is time.")] = None,
-    time_unit: Annotated[str, typer.Option(help="What a number in --time counts: ms or s.")] = "ms",
-    prediction: Annotated[str | None, typer.Option(help="Column with the prediction (score or class).")] = None,
-    label: Annotated[str | None, typer.Option(help="Column with what turned out to be true.")] = None,
-    label_delay: Annotated[str | None, typer.Option(help="How much later a label is known: duration or rows.")] = None,
-    features: Annotated[str | None, typer.Option(help="Columns to watch, a,b,c; default every other column.")] = None,
-    categorical: Annotated[str | None, typer.Option(help="Number columns that are codes of categories, d,e.")] = None,
-    false_alarms_every: Annotated[
-        str | None, typer.Option(help="Budget: one false page every N rows or e.g. 30d.")
-    ] = None,
-    pane: Annotated[str | None, typer.Option(help="Length of a pane: rows or a duration.")] = None,
-    renew: Annotated[
-        str, typer.Option(help="After a page, build a new reference from this many rows (auto, N, never).")
-    ] = "auto",
-    level: Annotated[Level, typer.Option(help="Quietest verdicts to print.")] = Level.PAGE,
-    effect_floor: Annotated[float, typer.Option(help="Share of the traffic that may move without being drift.")] = 0.02,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and summary on stderr.")] = False,
-) -> None:
-    """Judge a file as the daemon would have: one JSON line a verdict on stdout, a summary on stderr."""
-    try:
-        table = read_table(file, time=time, time_unit=time_unit, prediction=prediction, label=label)
-        settings = _settings(
-            table,
-            reference_rows=None if reference else reference_rows,
-            label_delay=label_delay,
-            features=features,
-            categorical=categorical,
-            every=false_alarms_every,
-            pane=pane,
-            renew=renew,
-            effect_floor=effect_floor,
-        )
-        given = _load(reference) if reference else None
-        run(table, settings, reference=given, level=level, out=sys.stdout, err=None if quiet else sys.stderr)
-    except (BadInput, InvalidReference, ValueError) as error:
-        typer.echo(f"backtest: {error}", err=True)
-        raise typer.Exit(EXIT_USAGE) from error
 
 
 def run(
@@ -104,7 +57,7 @@ def _shown(verdict: Verdict, level: Level) -> bool:
     return joined or verdict.kind is VerdictKind.RECOVERED
 
 
-def _settings(
+def replay_settings(
     table: Table,
     *,
     reference_rows: int | None,
@@ -116,6 +69,7 @@ def _settings(
     renew: str,
     effect_floor: float,
 ) -> ReplaySettings:
+    """Return what the options of the verb mean for a table; raises ``BadInput`` that names the option."""
     timed = table.times is not None
     rows = reference_rows or 0
     length = _length(pane, "--pane", timed=timed) if pane else _default_pane(table, rows)
@@ -181,7 +135,8 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return tuple(name.strip() for name in text.split(",") if name.strip()) if text else None
 
 
-def _load(path: Path) -> Reference:
+def load_reference(path: Path) -> Reference:
+    """Return the reference in a file; raises ``BadInput`` or ``InvalidReference``."""
     if not path.exists():
         raise BadInput(f"--reference {path}: no such file; make one with `stationkeeper profile`")
     return load(path.read_bytes())

@@ -7,7 +7,6 @@ from typing import Any
 
 from contracts.topics import Topics
 from stationkeeper.config import Config, ConfigError, load
-from stationkeeper.references import build_reference
 from streams.loop import Loop
 from streams.ports import Reader, Stage
 from streams.settings import KafkaSettings
@@ -96,6 +95,7 @@ def retrain_stage(
     from retrain.snapshot import SnapshotStore
     from retrain.steps import ModelInputs, Steps
     from stationkeeper.mapped_events import retrain_inputs
+    from stationkeeper.references import build_reference
 
     models = {
         name: ModelInputs(name, retrain_inputs(model), model.retrain, model.skew if config.clock == "wall" else None)

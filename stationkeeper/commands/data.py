@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stationkeeper.backtest import backtest
+from stationkeeper.commands.backtest import backtest
 from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
 
 __all__ = ["backtest", "dump", "explain", "init", "profile", "report", "verify"]

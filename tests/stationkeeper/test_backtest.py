@@ -13,7 +13,8 @@ from contracts.messages import Level
 from monitor import profile
 from monitor.core.budget import Budget
 from monitor.core.reference_json import dump
-from stationkeeper.backtest import backtest, run
+from stationkeeper.backtest import run
+from stationkeeper.commands.backtest import backtest
 from stationkeeper.replay.driver import ReplaySettings
 from stationkeeper.replay.table import BadInput, Table, read_events, read_table
 from tests.monitor.core.streams import bank
