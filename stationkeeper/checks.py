@@ -1,24 +1,18 @@
 """``check``: finds what would fail later, before anything runs; each finding says what to do."""
 
-import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
-
-from contracts.times import format_duration, to_datetime
-from monitor.columns import CategoryColumn, Events
-from monitor.decode import JsonDecoder
+from contracts.times import format_duration
 from monitor.mapping import MappingError, forms
 from retrain.registry import Registry
 from stationkeeper.config import Config
-from stationkeeper.mapped_events import value_at
+from stationkeeper.input_sample import sample_input
 from stationkeeper.wiring import input_topics, reader_for, topics_of
 from streams.errors import Fatal, Retryable
-from streams.ports import Batch, Reader
+from streams.ports import Reader
 from streams.topic_config import topic_config
 from streams.topics import admin_client, ensure_inputs, ensure_internal
 
@@ -28,11 +22,15 @@ _MARKS: dict[Outcome, str] = {"ok": "✓", "warning": "△", "failed": "✗"}
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at, what was found, and what to do where it is not right."""
+    """One thing that was looked at, what was found, and what to do where it is not right.
+
+    ``lines`` are the records of a sample: the mapped events, then those that failed.
+    """
 
     what: str
     outcome: Outcome
     detail: str
+    lines: tuple[str, ...] = ()
 
     @property
     def mark(self) -> str:
@@ -127,58 +125,10 @@ def _inputs(config: Config, reader: Reader, sample: int) -> Iterator[Check]:
             continue
         each = max(sample // len(partitions), 1)
         start = {p: max(first, end - each) for p, (first, end) in bounds.items()}
-        decoder = JsonDecoder(form, salt=np.uint64(0))
-        good: list[str] = []
-        bad: Counter[str] = Counter()
-        for batch in reader.read(partitions, start):
-            mapped, codes = _mapped(decoder, batch)
-            good += mapped
-            bad.update(codes)
-        shown = "\n".join(f"    {line}" for line in good[:sample])
-        failures = ", ".join(f"{count} × {code}" for code, count in bad.most_common()) or "none"
-        outcome: Outcome = "ok" if not bad else ("failed" if not good else "warning")
-        yield Check(f"topic {topic}", outcome, f"{len(good)} mapped, failed: {failures}\n{shown}".rstrip())
-
-
-def _mapped(decoder: JsonDecoder, batch: Batch) -> tuple[list[str], list[str]]:
-    """Return the events of a batch as text lines, and the code of every record that is none."""
-    decoder.learn(_guessed(decoder, batch))
-    decoded = decoder.decode(batch.values)
-    lines = [line for events in decoded.events for line in _lines(events)]
-    return lines, [f"{r.code}{f' ({r.detail})' if r.detail else ''}" for r in decoded.rejected]
-
-
-def _guessed(decoder: JsonDecoder, batch: Batch) -> dict[str, bool]:
-    """Return the features of the records and whether each looks like a number, so that a sample shows values."""
-    kinds: dict[str, bool] = {}
-    form = decoder.form
-    for value in batch.values:
-        try:
-            record = json.loads(value or b"")
-        except ValueError:
-            continue
-        if isinstance(form.features, Mapping):
-            found: Any = {name: value_at(record, path) for name, path in form.features.items()}
-        else:
-            found = value_at(record, form.features)
-        for name, inner in found.items() if isinstance(found, dict) else ():
-            number = isinstance(inner, int | float | None) and not isinstance(inner, bool)
-            kinds[name] = kinds.get(name, True) and number
-    return kinds
-
-
-def _lines(events: Events) -> Iterator[str]:
-    for row in range(len(events)):
-        features: dict[str, Any] = {}
-        for name, column in events.features.items():
-            if isinstance(column, CategoryColumn):
-                code = int(column.codes[row])
-                features[name] = column.keys[code] if code >= 0 else None
-            else:
-                features[name] = float(column.values[row])
-        time = to_datetime(int(events.time[row])).isoformat()
-        model, version = events.owners[int(events.owner[row])]
-        yield f"{events.kind} at {time} of {model} {version}: {features}"
+        seen = sample_input(config, form, reader, start)
+        outcome: Outcome = "ok" if not seen.failures else ("warning" if seen.events else "failed")
+        lines = (*seen.events[:sample], *(f"{_MARKS['failed']} {line}" for line in seen.failures[:sample]))
+        yield Check(f"topic {topic}", outcome, seen.counts(), lines)
 
 
 def _registry(config: Config) -> Check:

@@ -188,6 +188,8 @@ def check(
     else:
         for finding in findings:
             typer.echo(f"{finding.mark} {finding.what}: {finding.detail}")
+            for line in finding.lines:
+                typer.echo(f"    {line}")
     return 1 if any(finding.failed for finding in findings) else 0
 
 
