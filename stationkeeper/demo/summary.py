@@ -10,6 +10,7 @@ from rich.table import Table
 from contracts.messages import DeploymentAction
 from contracts.times import format_duration, to_datetime, to_ms
 from stationkeeper.demo.chronicle import Chronicle
+from stationkeeper.demo.gain import Gain
 from stationkeeper.demo.scenario import Plot
 from stationkeeper.demo.served import Stretch, stretch
 
@@ -29,6 +30,7 @@ class Summary:
     seen_after: str | None
     stretches: tuple[Stretch, ...]
     wall_seconds: float
+    gain: Gain | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -137,6 +139,8 @@ def show(summary: Summary, console: Console) -> None:
     console.print()
     if summary.seen_after is not None:
         console.print(f"Seen {summary.seen_after_events:,} events and {summary.seen_after} after the planted moment.")
+    if summary.gain is not None:
+        console.print(summary.gain.sentence())
     word, style = ("PASSED", "bold green") if summary.passed else ("FAILED", "bold red")
     console.print(
         f"[{style}]{word}[/]: {summary.verdict}. "

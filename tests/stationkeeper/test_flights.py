@@ -29,4 +29,4 @@ def test_labels_come_at_landing_and_once() -> None:
         assert chunk.labels["time"].max() is None or chunk.labels["time"].max() < chunk.until_ms
         assert labelled <= asked
     assert asked - labelled < 400
-    assert scenario.training()["label"].mean() == pytest.approx(0.23, abs=0.02)
+    assert scenario.training()["label"].mean() == pytest.approx(0.20, abs=0.02)
