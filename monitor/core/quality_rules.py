@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from contracts.messages import SubjectType, VerdictKind
+from monitor.core.cardinality import Cardinality
 from monitor.core.cells import QUALITY, CategoricalCells, Counts
 from monitor.core.column import Integers
 from monitor.core.finding import PAGE, WARN, Finding
@@ -29,13 +30,14 @@ RULES = frozenset(
         Check.VANISHED,
         Check.WEIGHTS,
         Check.FRESHNESS,
+        Check.CARDINALITY,
     }
 )
 """Checks that end when their rule stops speaking."""
 
 
 class Rules:
-    """Absent fields, unknown fields, constant features, vanished categories and changed weights, pane by pane.
+    """Absent and unknown fields, constant features, vanished categories, cardinality and changed weights, by pane.
 
     Everything is one array pass over the pane's vector; state is a few numbers a subject.
     """
@@ -59,6 +61,7 @@ class Rules:
         self.absent_start = np.zeros(len(places), np.int64)
         self.known_weights: Counts = np.zeros(WEIGHT_OCTAVES, np.int64)
         self.recent_weights: Counts = np.zeros(WEIGHT_OCTAVES, np.int64)
+        self.cardinality = Cardinality(reference)
         self._watched = self._categories()
         self.silent = np.zeros(len(self._watched[0]), np.int64)
 
@@ -69,18 +72,23 @@ class Rules:
             *self._fields(pane, counts),
             *self._constant(pane, counts),
             *self._vanished(pane, counts),
+            *self._cardinality(pane),
             *self._weights(pane, counts),
         ]
 
     def state(self) -> dict[str, Any]:
         """Return what ``restore`` needs."""
         names = ("absent_rows", "absent_start", "run_cell", "run_rows", "run_start", "silent")
-        return {name: getattr(self, name).copy() for name in (*names, "known_weights", "recent_weights")}
+        kept = {name: getattr(self, name).copy() for name in (*names, "known_weights", "recent_weights")}
+        return {**kept, "cardinality": self.cardinality.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become the rules whose ``state`` this was."""
         for name, value in state.items():
-            setattr(self, name, np.asarray(value, np.int64).copy())
+            if name == "cardinality":
+                self.cardinality.restore(value)
+            else:
+                setattr(self, name, np.asarray(value, np.int64).copy())
 
     def _fields(self, pane: Pane, counts: Counts) -> list[Finding]:
         gone = counts[self._absent] >= pane.rows
@@ -150,6 +158,17 @@ class Rules:
                 continue
             text = f"{subject.name}: {name} in none of the last {rows} rows"
             found.append(_rule(subject, Check.VANISHED, WARN, pane.start, rows, text, None))
+        return found
+
+    def _cardinality(self, pane: Pane) -> list[Finding]:
+        found = []
+        for spread in self.cardinality.step(pane):
+            subject = self.reference.subjects[spread.subject]
+            way = "at most" if spread.cells > spread.expected else "at least"
+            text = f"{subject.name}: {spread.cells} distinct values or hash buckets in {spread.rows} rows"
+            text = f"{text}, {way} {spread.expected:.0f} were expected"
+            effect = spread.cells / spread.expected - 1
+            found.append(_rule(subject, Check.CARDINALITY, WARN, spread.start, spread.rows, text, effect))
         return found
 
     def _weights(self, pane: Pane, counts: Counts) -> list[Finding]:
