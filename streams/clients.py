@@ -35,15 +35,26 @@ def translated(doing: str) -> Iterator[None]:
     """Turn a client error raised inside into ``Retryable``, ``Fatal`` or ``Fenced``, saying what was being done."""
     try:
         yield
-    except _FENCED as error:
-        raise Fenced(
-            f"{doing}: another process runs with the same instance ({describe(error)}); give each replica its own "
-            "kafka.instance"
-        ) from error
-    except _HOPELESS as error:
-        raise Fatal(f"{doing}: {describe(error)}") from error
     except (errors.KafkaError, OSError) as error:
+        if _holds_fenced(error):
+            raise Fenced(
+                f"{doing}: another process runs with the same instance ({describe(error)}); give each replica its own "
+                "kafka.instance"
+            ) from error
+        if isinstance(error, _HOPELESS):
+            raise Fatal(f"{doing}: {describe(error)}") from error
         raise Retryable(f"{doing}: {describe(error)}") from error
+
+
+def _holds_fenced(error: BaseException) -> bool:
+    """Return whether an error is, or carries as its reason, that another process has this replica's place.
+
+    The producer tells a fencing that it learned in the background as a plain error around the real one. To take it
+    for retryable would be to start a new producer, and to fence the rightful owner in turn.
+    """
+    return isinstance(error, _FENCED) or any(
+        isinstance(reason, BaseException) and _holds_fenced(reason) for reason in error.args
+    )
 
 
 def describe(error: BaseException) -> str:

@@ -53,9 +53,10 @@ _SASL = {
 def raised(doing: str, error: KafkaError) -> Exception:
     """Return an error of the library as ours."""
     said = f"{doing}: {error.name()}: {' '.join(error.str().split())}"
-    if error.code() in _FENCED or (error.fatal() and "fenced" in said.lower()):
+    final = error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001
+    if error.code() in _FENCED or (final and "fenced" in said.lower()):
         return Fenced(f"{said}; another process runs with the same instance: give each replica its own kafka.instance")
-    if error.code() in _HOPELESS or error.fatal():
+    if error.code() in _HOPELESS or final:
         return Fatal(said)
     return Retryable(said)
 

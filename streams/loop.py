@@ -112,7 +112,10 @@ class Loop:
 
     def _backoff(self) -> float:
         longest = min(_FIRST_BACKOFF_S * 2.0 ** min(self._failures, 10), _LONGEST_BACKOFF_S)
-        return longest * (0.5 + random.random() / 2)  # noqa: S311 - spreads retries, keeps no secret
+        spread = longest * (0.5 + random.random() / 2)  # noqa: S311 - spreads retries, keeps no secret
+        # A process that was stopped must hear from a heartbeat that it was replaced before it starts a new producer,
+        # which would fence its successor.
+        return max(spread, self._settings.session_timeout / 8_000) if self._connected else spread
 
     def turn(self) -> None:
         """Take one step: tables, records, and a transaction when the flush interval has passed."""

@@ -9,7 +9,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import TopicPartition
 
-from streams.clients import ours, theirs, translated
+from streams.clients import Fenced, ours, theirs, translated
 from streams.errors import Retryable
 from streams.offsets import resume_at
 from streams.ports import Batch, Partition
@@ -145,7 +145,9 @@ class KafkaSource:
             except errors.OffsetOutOfRangeError as error:
                 self._resume_after_expiry(error.args[0])
                 return []
-        if not self._joined:
+        if self._joined:
+            self._check_not_replaced()
+        else:
             self._rejoin_if_forgotten()
         if self._changed:
             return []
@@ -157,6 +159,15 @@ class KafkaSource:
                 self._positions[partition] = position
                 batches.append(to_batch(partition, records, position))
         return batches
+
+    def _check_not_replaced(self) -> None:
+        """Raise ``Fenced`` when a heartbeat was told that another process has this member's name.
+
+        kafka-python 3.0.12 then stops its heartbeats and says nothing more.
+        """
+        if not self._consumer._coordinator._heartbeat_enabled:  # noqa: SLF001 - nothing public tells it
+            member = self._settings.member(self._role)
+            raise Fenced(f"another process runs as {member}; give each replica its own kafka.instance")
 
     def _rejoin_if_forgotten(self) -> None:
         """Join again when the client has lost the answer to a join.

@@ -58,7 +58,7 @@ def test_aborted_transactions_leave_no_trace(setting):
     commit = sink.commit
 
     def refusing(offsets, group):
-        if failures[0] < 5 and offsets and run.stage.durable < 1_000:
+        if failures[0] < 3 and offsets and run.stage.durable < 1_000:
             failures[0] += 1
             raise Retryable("the test says no")
         commit(offsets, group)
@@ -122,6 +122,30 @@ def test_a_zombie_of_the_same_slot_is_fenced_and_says_so(setting):
     assert LogEvent.PRODUCER_FENCED in [line["event"] for line in logs]
     assert not zombie.loop.ready()
     setting.settled()
+
+
+def test_a_zombie_that_failed_otherwise_does_not_fence_its_successor(setting):
+    setting.send(50, 0)
+    zombie = setting.start()
+    until(lambda: zombie.stage.durable == 50, "a first commit")
+    asleep, wake = threading.Event(), threading.Event()
+
+    def late(offsets, group):
+        asleep.set()
+        wake.wait()
+        raise Retryable("no answer for a record: the batch has expired")
+
+    zombie.loop._sink.commit = late
+    setting.send(40, 0)
+    assert asleep.wait(30)
+    owner = setting.start()
+    until(lambda: owner.stage.durable == 90, "the new owner counts")
+    wake.set()
+    zombie.thread.join(30)
+    assert isinstance(zombie.error, Fenced)
+    setting.send(30, 1)
+    setting.settled()
+    assert owner.error is None
 
 
 def test_two_members_share_and_one_takes_over_from_the_other(world):
