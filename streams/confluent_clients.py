@@ -78,7 +78,7 @@ def connection(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "client.id": client_id,
         "security.protocol": known["security_protocol"],
         "socket.timeout.ms": settings.request_timeout,
-        "socket.connection.setup.timeout.ms": settings.connect_timeout,
+        "socket.connection.setup.timeout.ms": max(settings.connect_timeout, 1_000),
         "topic.metadata.refresh.interval.ms": settings.metadata_max_age,
         "reconnect.backoff.max.ms": 1_000,
         "log_level": 0,
