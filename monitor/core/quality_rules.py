@@ -47,6 +47,8 @@ class Rules:
         places = self.layout.places
         self._first = np.array([place.first for place in places])
         self._missing = np.array([place.missing for place in places])
+        self._below = np.array([place.counter("below") for place in self.layout.places], np.int64)
+        self._above = np.array([place.counter("above") for place in self.layout.places], np.int64)
         self._absent = np.array([place.counter("absent") for place in places])
         usual = [s.quality[QUALITY.index("absent")] / max(s.rows, 1) for s in reference.subjects]
         self._usually_there = np.array(usual) < FIELD_SHARE
@@ -114,7 +116,9 @@ class Rules:
             cells[place.missing : place.last] = 0
         top = np.maximum.reduceat(cells[: int(last[-1])], self._first)
         usable = pane.rows - counts[self._missing]
-        same = (top == usable) & (usable > 0)
+        # Values outside the reference's range share the outer cells, however much they vary there.
+        outside = counts[self._below] + counts[self._above]
+        same = (top == usable) & (usable > 0) & (outside == 0)
         found = []
         for i in np.flatnonzero(~same & (self.run_rows > 0) & (usable > 0)):
             self.run_rows[i], self.run_cell[i] = 0, -1

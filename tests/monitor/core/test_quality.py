@@ -77,6 +77,13 @@ def test_a_constant_feature_is_a_fault():
     assert VerdictKind.RECOVERED in {verdict.kind for verdict in back}
 
 
+def test_values_that_vary_beyond_the_reference_are_not_one_constant_value():
+    data = bank(2_000, 6)
+    data["age"] = 400.0 + np.random.default_rng(5).normal(0.0, 20.0, 2_000)
+    _, said = after_change(data)
+    assert Check.CONSTANT not in {verdict.subject.check for verdict in said}
+
+
 def test_a_field_that_is_gone_is_a_schema_fault():
     data = bank(500, 8)
     del data["age"]
