@@ -184,7 +184,7 @@ class ModelJudge:
             budget=self.settings.budget,
             segments=planned_segments(self.settings, reference, key.segment),
             window=self.settings.window,
-            adopt=self.settings.adoption is not None,
+            adoption=self.settings.adoption,
             ignore=self.settings.quality.ignore,
             tolerance=self.settings.quality.tolerance,
             stale_after=self.settings.quality.stale_after,

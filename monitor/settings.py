@@ -131,7 +131,9 @@ class ModelSettings(_Block):
     ``lateness`` how much older than its partition's clock an event may be, ``skew`` how far ahead of the broker's
     timestamp. ``label_maturity`` is the age
     at which a prediction's label is taken for known or missing; labels that come later change charts only.
-    ``segments`` are dimensions whose values are watched apart, next to all traffic.
+    ``segments`` are dimensions whose values are watched apart, next to all traffic. ``adoption`` (14d is a good one) is
+    how long a reference without order of time learns from live panes before drift is judged; without it drift is
+    judged at once, as if rows were independent.
     """
 
     name: Name

@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from contracts.messages import State, SubjectType, VerdictKind
+from monitor.core.adoption_period import AdoptionPeriod
 from monitor.core.budget import Budget, split_alpha
 from monitor.core.cells import QUALITY
 from monitor.core.chart import FEW_ROWS, Chart, measure, quality_shares
 from monitor.core.decision import Named
 from monitor.core.drift import Drift, plan_subject
-from monitor.core.finding import INFORM, PAGE, Finding
+from monitor.core.finding import PAGE, Finding
 from monitor.core.incident import Incident
 from monitor.core.incident_desk import IncidentDesk, Outcome, Tick
 from monitor.core.latch import Spoken
@@ -21,6 +22,7 @@ from monitor.core.plan import DetectorPlan
 from monitor.core.quality import TRAINING, Quality
 from monitor.core.reasons import Unknown
 from monitor.core.reference import Reference
+from monitor.core.reference_json import dump, load
 from monitor.core.window import Window
 
 __all__ = ["Outcome", "Watch", "WatchSettings"]
@@ -35,8 +37,9 @@ _GROUPS = {SubjectType.FEATURE: "features", SubjectType.PREDICTION: "prediction"
 class WatchSettings:
     """What a watch is told: the model's budget, its segments, the effect floor and the chart window (clock units).
 
-    ``segments`` are all segments of the model, "" (all traffic) first. ``adopt`` holds back everything but quality
-    while the reference's dependence is unknown. ``ignore`` names data-quality checks that must stay silent;
+    ``segments`` are all segments of the model, "" (all traffic) first. ``adoption`` is how long
+    everything but quality is held back where the reference's dependence is unknown, until live panes taught it; None
+    judges at once. ``ignore`` names data-quality checks that must stay silent;
     ``tolerance`` is how far a quality rate may rise, ``stale_after`` the silence after which data are stale; None keeps
     what is learned.
     """
@@ -45,7 +48,7 @@ class WatchSettings:
     segments: tuple[str, ...] = ("",)
     delta: float = 0.02
     window: int = 3_600_000
-    adopt: bool = False
+    adoption: int | None = None
     ignore: tuple[str, ...] = ()
     tolerance: float | None = None
     stale_after: int | None = None
@@ -80,11 +83,15 @@ class Watch:
         self.window = Window(self.layout.width, self.settings.window)
         self.end: int | None = None
         self.rows = 0
+        self.period: AdoptionPeriod | None = None
+        if self.settings.adoption is not None and not reference.adopted:
+            self.period = AdoptionPeriod(reference, self.settings.adoption)
+        self._learned: str | None = None
 
     @property
     def adopting(self) -> bool:
         """Whether drift is held back because dependence between rows is not known."""
-        return self.settings.adopt and not self.reference.adopted
+        return self.period is not None
 
     def step(self, pane: Pane) -> Outcome:
         """Take the next closed pane; its vector is the reference's layout. Raises ``ValueError`` out of order."""
@@ -98,26 +105,29 @@ class Watch:
             self.rows += pane.rows
             self.window.add(pane)
             self.desk.add(pane)
-            for drift in self.drifts:
-                findings += drift.step(pane, elapsed)
-            findings += self._faults(findings)
+            if self.period is None:
+                for drift in self.drifts:
+                    findings += drift.step(pane, elapsed)
+                findings += self._faults(findings)
+            else:
+                findings = self._adopt(self.period, pane, findings)
         elif not findings and not self.desk.book.open:
             return Outcome()
         firing = frozenset(finding.key for finding in findings)
         tick = Tick(pane.end, pane.length, pane.last_row, _JUDGED if pane.rows else _JUDGED_EMPTY)
         back = self.desk.recover(pane, firing, volume_usual=self.quality.volume_usual)
-        return _both(back, self.desk.fold(self._held(findings), tick))
+        return _both(back, self.desk.fold(findings, tick))
 
     def learn(self, pane: OutcomePane) -> Outcome:
         """Take the labels that became known in a closed stretch of time: performance and concept."""
-        if self.performance is None or not pane.rows:
+        if self.performance is None or self.adopting or not pane.rows:
             return Outcome()
         elapsed = self.settings.budget.elapsed(pane.rows, pane.end - pane.start)
         self.desk.labelled.add(pane)
         findings = self.performance.step(pane, elapsed)
         back = self.desk.recover_performance(pane)
         tick = Tick(pane.end, pane.end - pane.start, pane.last_row, frozenset({SubjectType.PERFORMANCE}))
-        return _both(back, self.desk.fold(self._held(findings), tick))
+        return _both(back, self.desk.fold(findings, tick))
 
     def charts(self) -> list[Chart]:
         """Return every subject as of the last pane, in the order of the reference. O(width)."""
@@ -165,12 +175,18 @@ class Watch:
             "drifts": {drift.type.value: drift.state() for drift in self.drifts},
             "performance": self.performance.state() if self.performance else None,
             "quality": self.quality.state(),
+            "adoption": self.period.state() if self.period else None,
+            "learned": self._learned,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become the watch whose ``state`` this was; raises ``ValueError`` for another reference's state."""
         if state["digest"] != self.named.digest:
             raise ValueError(f"watch state belongs to {state['digest']}, this watch has {self.named.digest}")
+        if state.get("learned"):
+            self._rebase(state["learned"])
+        if self.period is not None and state.get("adoption"):
+            self.period.restore(state["adoption"])
         self.end = None if state["end"] is None else int(state["end"])
         self.rows = int(state["rows"])
         self.desk.restore(state["desk"])
@@ -195,11 +211,24 @@ class Watch:
                     found.append(fault)
         return found
 
-    def _held(self, findings: list[Finding]) -> list[Finding]:
-        """While adopting, nothing but quality may be louder than inform."""
-        if not self.adopting:
+    def _adopt(self, period: AdoptionPeriod, pane: Pane, findings: list[Finding]) -> list[Finding]:
+        """Learn from a pane; only quality speaks, and at the end how live differs from the reference, once."""
+        period.add(pane)
+        findings = [finding for finding in findings if finding.kind is VerdictKind.DATA_QUALITY]
+        if not period.over:
             return findings
-        return [f if f.kind is VerdictKind.DATA_QUALITY else replace(f, level=min(f.level, INFORM)) for f in findings]
+        skew = period.skew(self.settings.delta)
+        # Through JSON, so that a watch restored from its state has the very numbers of this one.
+        self._rebase(dump(period.learned()))
+        return findings if skew is None else [*findings, skew]
+
+    def _rebase(self, learned: str) -> None:
+        """Judge drift from here on against the reference that the adoption period taught; quality keeps its own."""
+        self.reference, self._learned, self.period = load(learned), learned, None
+        self.drifts = tuple(self._drift(type_) for type_ in _GROUPS if self._of(type_))
+        state = self.desk.state()
+        self.desk = IncidentDesk(self.reference, self.named, self.drifts, self._margin)
+        self.desk.restore(state)
 
     def _margin(self, spoken: Spoken) -> float:
         """How far the evidence of what was said lies above its page threshold, in nats."""
