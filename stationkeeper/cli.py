@@ -14,6 +14,7 @@ from stationkeeper.commands import data, loop, operate, rejected
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_UNREACHABLE: Final = 4
+ROOMS: Final = frozenset({"contracts", "streams", "monitor", "retrain", "deploy", "stationkeeper"})
 
 app = typer.Typer(
     name="stationkeeper",
@@ -75,4 +76,10 @@ def guarded(call: Callable[..., Any]) -> int:
     except (Fatal, OSError) as error:
         typer.secho(str(error), err=True, fg="red")
         return EXIT_FAILED
+    except (ValueError, RuntimeError) as error:
+        # A room's refusal is written for people; the same type from elsewhere is a bug and keeps its trace.
+        if type(error).__module__.partition(".")[0] not in ROOMS:
+            raise
+        typer.secho(str(error), err=True, fg="red")
+        return EXIT_USAGE
     return result if isinstance(result, int) else 0

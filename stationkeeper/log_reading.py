@@ -1,6 +1,6 @@
 """Messages of the loop read back from their topics, for people's questions: lists, chains, explanations."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from contracts.messages import Candidate, Deployment, Message, RetrainRequest, Rollout, Verdict
 from contracts.topics import Topics
-from streams.ports import Reader
+from streams.ports import Batch, Partition, Reader
 
 M = TypeVar("M", bound=Message)
 
@@ -23,6 +23,27 @@ def read_messages(reader: Reader, topic: str, kind: type[M]) -> Iterator[M]:
                 yield kind.decode(value)
             except ValidationError:
                 continue
+
+
+def newest(reader: Reader, partitions: Collection[Partition], last: int) -> Iterator[tuple[Batch, range]]:
+    """Yield batches with the rows that are the last ``last`` records of each partition, in offset order.
+
+    Offsets are not all records: each transaction ends in a marker. So the look back doubles until it holds enough.
+    """
+    for partition, (first, end) in sorted(reader.bounds(list(partitions)).items()):
+        back = 2 * last
+        while True:
+            start = max(first, end - back)
+            batches = [batch for batch in reader.read([partition], {partition: start}) if len(batch)]
+            spare = sum(map(len, batches)) - last
+            if spare >= 0 or start == first:
+                break
+            back *= 2
+        for batch in batches:
+            skipped = min(max(spare, 0), len(batch))
+            spare -= skipped
+            if skipped < len(batch):
+                yield batch, range(skipped, len(batch))
 
 
 def latest(messages: Iterator[M], key: str) -> dict[str, M]:

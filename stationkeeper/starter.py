@@ -107,7 +107,15 @@ def _sketch(
         if unique is not None and rows > 1:
             taken["event_id"] = Guess("event_id", unique, f"{rows} different texts in {rows} rows")
     used = {guess.path for guess in taken.values()}
-    left = tuple(path for path in columns if path not in used and path != "kind")
+    # A list is no feature, and neither is an object's path that one odd record filled with a plain value.
+    left = tuple(
+        path
+        for path, values in columns.items()
+        if path not in used
+        and path != "kind"
+        and not any(isinstance(value, list | dict) for value in values)
+        and not any(other.startswith(f"{path}.") for other in columns)
+    )
     time = taken.get("time")
     unit = _time_unit(columns[time.path]) if time else None
     return Sketch(source, own_form, models, kinds, tuple(taken.values()), left, unit, rows, unreadable)
@@ -129,7 +137,9 @@ def _fits(field: str, values: Sequence[Any]) -> bool:
     if field == "time":
         return _time_unit(known) is not None
     if field == "event_id":
-        return _is_key(known) or all(isinstance(value, int) for value in known)
+        # A topic may hold a record twice or thrice: an id need not be unique, only mostly.
+        texts = all(isinstance(value, str) for value in known) and 2 * len(set(known)) >= len(known)
+        return texts or all(isinstance(value, int) and not isinstance(value, bool) for value in known)
     return all(isinstance(value, str | int | float | bool) for value in known)
 
 

@@ -252,6 +252,7 @@ def dump(
     import msgspec
 
     from contracts.wire import WireError, decode
+    from stationkeeper.log_reading import newest
     from stationkeeper.wiring import open_reader
 
     with open_reader(config) as (_, reader, topics):
@@ -259,10 +260,10 @@ def dump(
         partitions = reader.partitions(name)
         if not partitions:
             raise typer.BadParameter(f"there is no topic {name!r}; topics: {', '.join(t.name for t in topics.all())}")
-        bounds = reader.bounds(partitions)
-        start = {p: max(first, end - last) for p, (first, end) in bounds.items()}
-        for batch in reader.read(partitions, start):
-            for offset, key, value in zip(batch.offsets, batch.keys, batch.values, strict=True):
+        shown = 0
+        for batch, rows in newest(reader, partitions, last):
+            for row in rows:
+                value = batch.values[row]
                 body: object = None
                 if value is not None:
                     try:
@@ -274,12 +275,15 @@ def dump(
                             body = {"bytes": len(value)}
                 line = {
                     "partition": batch.partition.index,
-                    "offset": int(offset),
-                    "key": (key or b"").decode(errors="replace"),
+                    "offset": int(batch.offsets[row]),
+                    "key": (batch.keys[row] or b"").decode(errors="replace"),
                     "value": body,
                 }
+                shown += 1
                 try:
                     print(json.dumps(line, default=str))  # noqa: T201 - the answer of the verb
                 except BrokenPipeError:
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                     return
+    if not shown:
+        typer.echo(f"{name} holds no records", err=True)

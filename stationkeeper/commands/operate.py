@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from contracts.messages import Approval
+from contracts.messages import Approval, Rollout, RolloutPhase
 from contracts.times import to_datetime
 from stationkeeper.commands.options import ConfigOption, JsonOption, print_json, print_rows
 
@@ -118,10 +118,32 @@ def _decide(
         model, full = found
         now = to_datetime(round(time.time() * 1_000))
         approval = Approval(time=now, target=target, id=full, model=model, decision=decision, by=by, note=note)
+        if target == "rollout" and name not in lineage.candidates:
+            refuse_idle(lineage.rollouts[model], approval)
         producer = plain_producer(settings)
         producer.send(topics.approvals.name, approval.encode(), key=full.encode()).get(timeout=30)
         producer.close()
     typer.echo(f"{decision.replace('_', ' ')}: {target} {full} of {model}, by {by}")
+
+
+def refuse_idle(rollout: Rollout, approval: Approval) -> None:
+    """Raise ``typer.BadParameter`` where a model's rollout is in a state in which the word would do nothing."""
+    from deploy.core.state import memory
+
+    champion, phase = rollout.champion, rollout.phase
+    wanted = approval.decision.replace("_", " ")
+    if rollout.candidate is None:
+        raise typer.BadParameter(
+            f"model {rollout.model!r} has had no rollout since version {champion} was adopted: "
+            f"there is nothing to {wanted}"
+        )
+    waits = phase is RolloutPhase.AWAITING_APPROVAL
+    movable = phase is not RolloutPhase.STEADY or memory(rollout).previous is not None
+    if not (waits if approval.decision == "approve" else movable):
+        raise typer.BadParameter(
+            f"model {rollout.model!r} is {phase.value.replace('_', ' ')} with champion {champion}: there is nothing to "
+            f"{wanted}; its last reason: {rollout.reason}"
+        )
 
 
 def _target(lineage: Any, target: str, name: str) -> tuple[str, str] | None:
