@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,9 @@ def epoch_ms(values: np.ndarray[Any, Any], name: str, unit: str = "ms") -> np.nd
             raise ValueError(f"time column {name!r}: some rows have no time; drop them first")
         return np.asarray((values.astype(np.float64) * _TO_MS[unit]).astype(np.int64))
     try:
-        return epoch_ms(np.array([str(value) for value in values], "datetime64[ms]"), name)
+        moments = [datetime.fromisoformat(str(value)) for value in values]
+        utc = [moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment for moment in moments]
+        return epoch_ms(np.array(utc, "datetime64[ms]"), name)
     except ValueError as error:
         raise ValueError(f"time column {name!r} holds text that is not ISO 8601 ({error})") from error
 
