@@ -33,6 +33,12 @@ class Chronicle:
         return [v for v in self.verdicts if v.level is Level.PAGE and v.kind is not VerdictKind.RECOVERED]
 
     @property
+    def canary(self) -> bool:
+        """Whether a canary is out."""
+        out = {DeploymentAction.STARTED, DeploymentAction.STEP, DeploymentAction.HELD}
+        return bool(self.deployments) and self.deployments[-1].action in out
+
+    @property
     def promoted(self) -> Deployment | None:
         """The first promotion, if there was one."""
         return next((d for d in self.deployments if d.action is DeploymentAction.PROMOTED), None)

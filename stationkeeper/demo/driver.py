@@ -33,7 +33,7 @@ class Progress:
 class Driver:
     """Replays chunks against a router and a labels topic.
 
-    ``speed`` is stream seconds a wall second; ``lead_ms`` is how far the stream may run ahead of ``watermark``
+    ``speed`` says how many stream seconds pass in a wall second now; ``lead_ms`` is how far the stream may run ahead of ``watermark``
     (the monitor's own), so that a slow machine is given time and the story stays the same.
     """
 
@@ -44,7 +44,7 @@ class Driver:
         producer: KafkaProducer,
         labels_topic: str,
         *,
-        speed: float,
+        speed: Callable[[], float],
         lead_ms: int,
         watermark: Callable[[], int | None],
         busy: Callable[[], bool],
@@ -68,7 +68,7 @@ class Driver:
             if stop.is_set():
                 break
             if before is not None:
-                due = max(due + (chunk.until_ms - before) / 1_000 / self._speed, time.monotonic() - 1.0)
+                due = max(due + (chunk.until_ms - before) / 1_000 / self._speed(), time.monotonic() - 1.0)
             before = chunk.until_ms
             self._pace(due, chunk.until_ms, stop)
             for start in range(0, len(chunk.asks), ASK_ROWS):

@@ -96,6 +96,7 @@ class FlightsScenario:
             "lateness": "1h",
             # Nine hundred flights a day: three weeks of them before the gate looks, and time for it to look twice.
             "retrain": {"data": {"min_rows": 20_000, "max_wait": "70d"}, "gate": {"looks": 2}},
+            "rollout": {"steps": [0.05, 0.25, 0.5], "step_duration": "2d", "max_duration": "60d"},
         }
     )
     start_ms: int = START_MS + TRAINING_DAYS * DAY_MS

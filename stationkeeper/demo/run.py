@@ -37,6 +37,8 @@ from streams.broker import find_broker
 from streams.ports import Reader
 
 LEAD_PANES: Final = 30
+CANARY_SPEED: Final = 100_000.0
+"""A weight reaches the router within a wall second: with a canary out, that second must not be days of the stream."""
 BUSY_STAGES: Final = frozenset({"snapshot", "training", "gate", "registering"})
 
 
@@ -146,7 +148,7 @@ def _replay(
         scenario.name,
         producer,
         model.labels.topic,
-        speed=speed,
+        speed=lambda: min(speed, CANARY_SPEED) if observer.chronicle.canary else speed,
         lead_ms=LEAD_PANES * model.pane + model.lateness,
         watermark=lambda: watermark.value,
         busy=lambda: bool(busy.value),
