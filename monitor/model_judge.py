@@ -188,6 +188,7 @@ class ModelJudge:
             ignore=self.settings.quality.ignore,
             tolerance=self.settings.quality.tolerance,
             stale_after=self.settings.quality.stale_after,
+            learn_traffic=self.settings.quality.learn_traffic,
         )
         watch = Watch(reference, key.segment, settings)
         if self.settings.detectors and not key.segment:

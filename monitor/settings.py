@@ -108,9 +108,14 @@ class Limits(_Block):
 
 
 class QualitySettings(_Block):
-    """Rules on broken data that replace the learned ones; None keeps the default of ``monitor.core``."""
+    """Rules on broken data that replace the learned ones; None keeps the default of ``monitor.core``.
+
+    ``learn_traffic`` (14d is a good one) is how long live panes teach volume and freshness by hour of the week where
+    the reference does not, as one of training samples does not; None leaves them unjudged.
+    """
 
     stale_after: Duration | None = None
+    learn_traffic: Annotated[Duration, Field(ge=2 * DAY_MS)] | None = None
     tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
     ignore: tuple[str, ...] = ()
 

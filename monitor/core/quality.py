@@ -18,6 +18,7 @@ from monitor.core.quality_rules import Rules
 from monitor.core.rate import OneSided, RateDetector
 from monitor.core.reasons import Cause, Check
 from monitor.core.reference import Reference, Subject
+from monitor.core.traffic_lesson import QUIET, TrafficLesson
 from monitor.core.unit import unit_change
 from monitor.core.volume import VolumeDetector, VolumeModel
 
@@ -44,10 +45,12 @@ class Quality:
         ignore: Sequence[str] = (),
         tolerance: float | None = None,
         stale_after: int | None = None,
+        learn_traffic: int | None = None,
     ) -> None:
         """``tolerance`` replaces how far a rate may rise, ``stale_after`` (clock units) the learned silence.
 
-        Traffic of a training set says nothing of production, so it teaches neither volume nor freshness.
+        Traffic of a training set says nothing of production, so it teaches neither volume nor freshness;
+        ``learn_traffic`` is then how long live panes teach them, None never.
         """
         self.reference, self.layout = reference, reference.layout
         self.rules = Rules(reference)
@@ -84,6 +87,10 @@ class Quality:
             per_pane = self._traffic.rows_per_hour * (self._traffic.pane_ms / HOUR_MS)
             model = VolumeModel(np.maximum(per_pane, 1e-6), max(self._traffic.size, 0.5))
             self.volume = VolumeDetector(model, float(log_thresholds(alphas["volume"], [1.0])[0]))
+        self.lesson: TrafficLesson | None = None
+        if self._traffic is None and learn_traffic is not None and "volume" in alphas:
+            self.lesson = TrafficLesson(learn_traffic)
+            self._volume_limit = float(log_thresholds(alphas["volume"], [1.0])[0])
         self.silent_since: int | None = None
         self.silent_nats = 0.0
         self.came = self.expected = 0.0
@@ -107,8 +114,14 @@ class Quality:
         """Take the next closed pane, also one without rows."""
         found = self._volume(pane, elapsed)
         if not pane.volume:
-            return [*found, *self._freshness(pane)]
-        self.silent_since, self.silent_nats = None, 0.0
+            found += self._freshness(pane)
+        else:
+            self.silent_since, self.silent_nats = None, 0.0
+        # What is odd is not learned as usual.
+        if self.lesson is not None and not found and self.lesson.add(pane):
+            self._teach(pane.length)
+        if not pane.volume:
+            return found
         if not pane.rows:
             return found
         counted = np.concatenate([pane.counts[self._at], pane.counts[self._pane_at]])
@@ -170,17 +183,33 @@ class Quality:
             "silent_since": self.silent_since,
             "silent_nats": self.silent_nats,
             "came": [self.came, self.expected],
+            "lesson": None if self.lesson is None else [self._traffic and self._traffic.pane_ms, self.lesson.state()],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become the checks whose ``state`` this was."""
         self.rates.restore(state["rates"])
         self.rules.restore(state["rules"])
+        if self.lesson is not None and state.get("lesson"):
+            length, lesson = state["lesson"]
+            self.lesson.restore(lesson)
+            if length:
+                self._teach(int(length))
         if self.volume is not None and state["volume"] is not None:
             self.volume.restore(state["volume"])
         self.silent_since = state["silent_since"]
         self.silent_nats = float(state["silent_nats"])
         self.came, self.expected = (float(value) for value in state["came"])
+
+    def _teach(self, pane: int) -> None:
+        """Judge volume and freshness by what the lesson learned; evidence so far is kept."""
+        self._traffic = None if self.lesson is None else self.lesson.traffic(pane)
+        if self.lesson is None or self._traffic is None:
+            return
+        before, model = self.volume, VolumeModel(np.maximum(self.lesson.mean, 1e-6), self.lesson.size)
+        self.volume = VolumeDetector(model, self._volume_limit, self.lesson.tolerance)
+        if before is not None:
+            self.volume.restore(before.state())
 
     def _baseline(self, i: int, check: str, tolerance: float) -> tuple[float, float, float]:
         """Successes, trials and tolerance of a rate. New values were counted on every other row of the reference."""
@@ -227,6 +256,8 @@ class Quality:
             return []
         strata = len(self._traffic.rows_per_hour)
         stratum = stratum_of(pane.start, HOURS_OF_WEEK) if strata == HOURS_OF_WEEK else 0
+        if self.lesson is not None and self.volume.model.mean[stratum] < QUIET:
+            return []
         scores = self.volume.step(pane.volume, stratum, pane.start, elapsed)
         level = level_of_score(float(scores.score[0]), float(scores.log_threshold[0]))
         usual = float(self.volume.model.mean[stratum])

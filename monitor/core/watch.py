@@ -41,7 +41,8 @@ class WatchSettings:
     everything but quality is held back where the reference's dependence is unknown, until live panes taught it; None
     judges at once. ``ignore`` names data-quality checks that must stay silent;
     ``tolerance`` is how far a quality rate may rise, ``stale_after`` the silence after which data are stale; None keeps
-    what is learned.
+    what is learned. ``learn_traffic`` is how long (ms) live panes of all traffic teach volume and freshness by hour of
+    the week where the reference does not; None leaves them unjudged.
     """
 
     budget: Budget = field(default_factory=lambda: Budget(1.0, 43_200.0, "minutes"))
@@ -52,6 +53,7 @@ class WatchSettings:
     ignore: tuple[str, ...] = ()
     tolerance: float | None = None
     stale_after: int | None = None
+    learn_traffic: int | None = None
 
 
 class Watch:
@@ -78,6 +80,7 @@ class Watch:
             self.settings.ignore,
             self.settings.tolerance,
             self.settings.stale_after,
+            self.settings.learn_traffic,
         )
         self.desk = IncidentDesk(reference, self.named, self.drifts, self._margin)
         self.window = Window(self.layout.width, self.settings.window)
@@ -270,7 +273,8 @@ class Watch:
         if self.reference.labels is not None and self.reference.labels.rows:
             groups.append("performance")
         groups.append("quality")
-        if self.reference.traffic is not None and self.reference.source != TRAINING:
+        taught = self.reference.traffic is not None and self.reference.source != TRAINING
+        if taught or (self.settings.learn_traffic is not None and not self.named.segment):
             groups.append("volume")
         split = split_alpha(self.settings.budget.alpha, groups, self.settings.segments)
         return {group: split[group, self.named.segment] for group in groups}
