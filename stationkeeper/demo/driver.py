@@ -33,8 +33,8 @@ class Progress:
 class Driver:
     """Replays chunks against a router and a labels topic.
 
-    ``speed`` says how many stream seconds pass in a wall second now; ``lead_ms`` is how far the stream may run ahead of ``watermark``
-    (the monitor's own), so that a slow machine is given time and the story stays the same.
+    ``speed`` says how many stream seconds pass in a wall second now; ``lead_ms`` is how far the stream may run ahead of
+    ``watermark`` (the monitor's own), so that a slow machine is given time and the story stays the same.
     """
 
     def __init__(
