@@ -17,17 +17,18 @@ _HEAD = ("fault", "took effect", "records", "numbers compared", "lost", "twice",
 
 _TEXT = """
 Real worker processes run the tally and the judge over a real Kafka while a dirty stream flows: 1 % poison, 5 %
-duplicates, events up to 30 s out of order, a shift in one feature. At the end of each row, once
-all its rounds are over (random kills: after every fifth round too), the input log is counted again from its first record by a plain program that shares no code with the tally, and by `stationkeeper verify`; an undisturbed
-judge reads the same panes. Compared are the outcomes of every partition, the rows of every minute, every cell of every
-pane, every dead letter byte by byte, and the ids of every verdict and request. *Lost* and *twice* sum the differences
-downwards and upwards; the bar for both, and for repeated ids of verdicts and requests, is 0. *Took effect* is the proof
-that the fault happened: a row without it would say nothing. *Fresh event after* is the worst time from sending events
-to all partitions to their commit once the fault was over.
+duplicates, events up to 30 s out of order, a shift in one feature. At the end of each row, once all its rounds are
+over (random kills: after every fifth round too), the input log is counted again from its first record by a plain
+program that shares no code with the tally, and by `stationkeeper verify`; an undisturbed judge reads the same panes.
+Compared are the outcomes of every partition, the rows of every minute, every cell of every pane, every dead letter
+byte by byte, and the ids of every verdict and request. *Lost* and *twice* sum the differences downwards and upwards;
+the bar for both, and for repeated ids of verdicts and requests, is 0. *Took effect* is the proof that the fault
+happened: a row without it would say nothing. *Fresh event after* is the worst time from sending events to all
+partitions to their commit once the fault was over.
 """
 _END = """
-*Lost*, *twice* and *fresh event after* are those of the worst count; `records` is the length of the log that was counted, which grows from row to row.
-What is not in this table has not been tested here.
+*Lost*, *twice* and *fresh event after* are those of the worst count; `records` is the length of the log that was
+counted, which grows from row to row. What is not in this table has not been tested here.
 """
 
 
