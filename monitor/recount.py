@@ -55,6 +55,8 @@ class Recount:
         self._seen: dict[tuple[str, str], int] = {}
         self._clock: int | None = None
         self._horizon = max(models[name].dedupe for name in form.models)
+        self._most_bytes = max(models[name].limits.message_bytes for name in form.models)
+        self._most_fields = max(models[name].limits.fields for name in form.models)
 
     def take(self, offset: int, stamp: int, value: bytes | None, references: Mapping[str, Reference]) -> None:
         """Count one record; ``references`` by ``model/version`` are those in force at its offset."""
@@ -116,11 +118,13 @@ class Recount:
             mine[reference.layout.weights.start + octave] += 1
 
     def _read(self, value: bytes | None) -> Found | None:
+        if value is not None and len(value) > self._most_bytes:
+            return None
         try:
             data = json.loads((value or b"").decode(), parse_constant=_refuse)
         except (ValueError, RecursionError):
             return None
-        if not isinstance(data, dict):
+        if not isinstance(data, dict) or _fields(data) > self._most_fields:
             return None
         form = self._form
         kind = self._field(data, "kind")
@@ -240,3 +244,16 @@ def _tally_category(
         fails("unseen", missing=False)
     if subject.json_type and json_type(value) != subject.json_type:
         fails("wrong_type", missing=False)
+
+
+def _fields(data: object) -> int:
+    """Return how many keys a JSON value has, at every depth."""
+    total, left = 0, [data]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            total += len(value)
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return total
