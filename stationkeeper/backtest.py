@@ -3,7 +3,7 @@
 import json
 import time as clock
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from contracts.messages import Level, Verdict, VerdictKind
 from contracts.times import parse_duration
@@ -12,6 +12,7 @@ from monitor.core.reference import Reference
 from monitor.core.reference_json import load
 from stationkeeper.replay.driver import RENEW_MOST, Replay, ReplaySettings
 from stationkeeper.replay.line import json_line
+from stationkeeper.replay.peers import Count, Peers
 from stationkeeper.replay.table import BadInput, Table
 
 MINUTE_MS = 60_000
@@ -28,25 +29,39 @@ def run(
     level: Level = Level.PAGE,
     out: TextIO,
     err: TextIO | None = None,
+    compare: bool = False,
 ) -> Replay:
     """Replay a table, print its verdicts to ``out`` as JSON lines and progress and a summary to ``err``.
 
     A line is printed for each page, for the first verdict of each further kind that joins its incident, and for each
-    recovery of an incident; a lower ``level`` prints the others too.
+    recovery of an incident; a lower ``level`` prints the others too. ``compare`` prints other tools' rules beside ours:
+    a line with ``rule`` for each of their alarms, and a table of all on ``err``.
     """
     began = clock.monotonic()
     replay = Replay(table, settings, reference)
+    peers = replay.peers = Peers(table) if compare else None
+    ours = Count()
+
+    def say(line: dict[str, Any]) -> None:
+        out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        out.flush()
+
+    replay.alarmed = say
     bar = _Progress(len(table), err)
     for verdict, _ in replay.run(bar.update):
         counted = f"{verdict.kind.value} {verdict.level.value}"
         replay.summary.verdicts[counted] = replay.summary.verdicts.get(counted, 0) + 1
         replay.summary.pages += verdict.level is Level.PAGE
+        line = json_line(verdict, table)
+        if verdict.level is Level.PAGE:
+            ours.add(line["row"])
         if _shown(verdict, level):
-            out.write(json.dumps(json_line(verdict, table), ensure_ascii=False) + "\n")
-            out.flush()
+            say(line)
     bar.done()
     if err is not None:
         _summarise(replay, settings, clock.monotonic() - began, err)
+        if peers is not None:
+            err.writelines(f"{line}\n" for line in peers.lines(ours))
     return replay
 
 

@@ -33,6 +33,10 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     ] = "auto",
     level: Annotated[Level, typer.Option(help="Quietest verdicts to print.")] = Level.PAGE,
     effect_floor: Annotated[float, typer.Option(help="Share of the traffic that may move without being drift.")] = 0.02,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Run other tools' fixed rules beside ours: lines with `rule`, and a table."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and summary on stderr.")] = False,
 ) -> None:
     """Judge a file as the daemon would have: one JSON line a verdict on stdout, a summary on stderr."""
@@ -54,7 +58,8 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
             effect_floor=effect_floor,
         )
         given = load_reference(reference) if reference else None
-        run(table, settings, reference=given, level=level, out=sys.stdout, err=None if quiet else sys.stderr)
+        err = None if quiet else sys.stderr
+        run(table, settings, reference=given, level=level, out=sys.stdout, err=err, compare=compare)
     except (BadInput, InvalidReference, ValueError) as error:
         typer.echo(f"backtest: {error}", err=True)
         raise typer.Exit(EXIT_USAGE) from error

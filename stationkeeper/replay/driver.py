@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from monitor.core.profile import infer_task, labels_of, outcomes, positive_class
 from monitor.core.reference import Reference, Task
 from monitor.core.watch import Outcome, Watch, WatchSettings
 from monitor.profiling import subject_columns
+from stationkeeper.replay.peers import Peers
 from stationkeeper.replay.stand_in import StandIn, fit_stand_in
 from stationkeeper.replay.table import Array, BadInput, Table
 
@@ -85,6 +87,8 @@ class Replay:
         rows = settings.reference_rows or 0
         if reference is None and not 1 < rows < len(table):
             raise BadInput(f"--reference-rows {rows}: the input has {len(table)} rows; leave some to judge")
+        self.peers: Peers | None = None
+        self.alarmed: Callable[[dict[str, Any]], None] = lambda _: None
         self._judged = self._build(0, rows, 1) if reference is None else self._given(reference)
 
     @property
@@ -100,6 +104,8 @@ class Replay:
             judged = self._judged
             watch = self._watch(judged.reference)
             self.summary.references += 1
+            if self.peers is not None:
+                self.peers.judge(judged.reference)
             paged = False
             for done, outcome in self._steps(judged, watch):
                 for verdict in outcome.verdicts:
@@ -137,6 +143,8 @@ class Replay:
                 self._silence(watch, last_end, pane)
             self.summary.panes += 1
             outcome = watch.step(pane)
+            for line in self.peers.step(pane) if self.peers is not None else ():
+                self.alarmed(line)
             last_end = pane.end
             late = queue.until(pane)
             done = (pane.last_row if pane.last_row is not None else -1) + 1

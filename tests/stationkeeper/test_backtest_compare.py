@@ -1,0 +1,39 @@
+"""``backtest --compare``: other tools' rules see the same panes, and our own lines stay what they were."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+
+from monitor.core.budget import Budget
+from stationkeeper.backtest import run
+from stationkeeper.replay.driver import ReplaySettings
+from stationkeeper.replay.table import Table
+
+ROWS, CHANGE = 9_000, 5_000
+
+
+def replayed(*, compare: bool) -> tuple[list[dict[str, Any]], str]:
+    rng = np.random.default_rng(0)
+    age = rng.normal(40, 10, ROWS) + np.where(np.arange(ROWS) >= CHANGE, 10, 0)
+    table = Table({"age": age}, np.arange(ROWS))
+    settings = ReplaySettings(Budget(1.0, 100_000.0, "rows"), pane=50, window=1_000, reference_rows=2_000)
+    out, err = io.StringIO(), io.StringIO()
+    run(table, settings, out=out, err=err, compare=compare)
+    return [json.loads(line) for line in out.getvalue().splitlines()], err.getvalue()
+
+
+def test_peers_are_printed_beside_our_unchanged_lines():
+    plain, silent = replayed(compare=False)
+    lines, table = replayed(compare=True)
+    assert [line for line in lines if "rule" not in line] == plain
+    assert "evidently" not in silent
+    psi = [line for line in lines if line.get("rule") == "psi"]
+    # Windows of 1000 rows from row 2000 on: the one of rows 5000 to 5999 is the first after the change.
+    assert [line["row"] for line in psi] == [5_999, 6_999, 7_999, 8_999]
+    assert all(line["statistic"] >= line["threshold"] == 0.2 for line in psi)
+    rows = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line}
+    assert rows["psi"] == ["4", "5999"]
+    assert rows["stationkeeper"][0] == "1"
+    assert CHANGE <= int(rows["stationkeeper"][1]) < 5_300
