@@ -127,6 +127,17 @@ def test_check_goes_on_to_the_registry_when_the_broker_is_away(
     assert "✓ registry" in text
 
 
+def test_a_registry_that_is_away_is_a_finding_without_a_trace(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    text = "kafka: {bootstrap: 'localhost:1'}\nregistry: {tracking_uri: 'http://127.0.0.1:1'}\n"
+    path = config(tmp_path, f"{text}models: {{fraud: {{predictions: scores, retrain: {{}}}}}}")
+    code, text = main(capsys, "check", "--config", path)
+    assert code == cli.EXIT_FAILED
+    assert "✗ registry: could not reach the registry at http://127.0.0.1:1" in text
+
+
 def test_one_topic_read_in_two_ways_is_refused_without_a_trace(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
