@@ -21,6 +21,9 @@ CALIBRATION = "calibration"
 MEASURES = ("precision", "recall", "accuracy", "f1", "error_rate", "positive_rate")
 REGIONS = 8
 TOLERANCE = 0.01
+CONCEPT_FLOOR = 0.005
+"""Share of all labelled traffic whose truth may change within one score region before the concept has: a region of a
+hundredth of the traffic would otherwise page for rows that nobody misses."""
 ETA = 0.01
 MIN_LABELS = 50
 _WILSON = 1.959963984540054
@@ -136,8 +139,9 @@ class Performance:
         usable = rows > 0
         limits = log_thresholds(alpha / 2, np.ones(len(hits)))
         edge = np.where(usable, hits, 1)
+        floor = np.minimum(CONCEPT_FLOOR * max(labels.rows, 1) / np.maximum(rows, 1), 0.5)
         self.concept = RateDetector(
-            edge, np.maximum(rows, 1), np.full(len(hits), tolerance), eta / len(hits), limits, labels.phi
+            edge, np.maximum(rows, 1), np.maximum(tolerance, floor), eta / len(hits), limits, labels.phi
         )
         self._known = usable
         self.total: Counts = np.zeros(4, np.int64)
