@@ -1,11 +1,16 @@
 """Verbs that run the loop: the demo, all roles, each role, the router and a broker."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from stationkeeper.commands.options import ConfigOption, JsonOption
+
+if TYPE_CHECKING:
+    from stationkeeper.config import Config
+    from streams.ports import Stage
 
 
 def demo(
@@ -72,44 +77,37 @@ def up(
 
 def monitor(config: ConfigOption = None) -> int:
     """Watch: tally, join and judge, with the status page."""
-    from stationkeeper.config import load
-    from stationkeeper.process import configure_logging, run_loops
-    from stationkeeper.wiring import loop_for, monitor_stages, need_models, peer_addresses
+    from stationkeeper.wiring import monitor_stages
 
-    configure_logging()
-    settings = load(config)
-    need_models(settings)
-    loops = [loop_for(stage, settings.kafka) for stage in monitor_stages(settings)]
-    http = settings.http
-    return run_loops(loops, http.host, http.monitor, peers=peer_addresses(settings, "monitor"))
+    return _run_role("monitor", config, monitor_stages)
 
 
 def retrain(config: ConfigOption = None) -> int:
     """Retrain: plan, snapshot, train, gate and register what is requested."""
-    from stationkeeper.config import load
-    from stationkeeper.process import configure_logging, run_loops
-    from stationkeeper.wiring import loop_for, need_models, peer_addresses, retrain_stage
+    from stationkeeper.wiring import retrain_stage
 
-    configure_logging()
-    settings = load(config)
-    need_models(settings)
-    loops = [loop_for(retrain_stage(settings), settings.kafka)]
-    http = settings.http
-    return run_loops(loops, http.host, http.retrain, peers=peer_addresses(settings, "retrain"))
+    return _run_role("retrain", config, lambda settings: [retrain_stage(settings)])
 
 
 def deploy(config: ConfigOption = None) -> int:
     """Deploy: move traffic to candidates step by step, or back."""
+    from stationkeeper.wiring import deploy_stage
+
+    return _run_role("deploy", config, lambda settings: [deploy_stage(settings)])
+
+
+def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[Stage]]") -> int:
+    """Run a role's stages in one process until a signal; returns the exit code."""
     from stationkeeper.config import load
     from stationkeeper.process import configure_logging, run_loops
-    from stationkeeper.wiring import deploy_stage, loop_for, need_models, peer_addresses
+    from stationkeeper.wiring import loop_for, need_models, peer_addresses
 
     configure_logging()
     settings = load(config)
     need_models(settings)
-    loops = [loop_for(deploy_stage(settings), settings.kafka)]
+    loops = [loop_for(stage, settings.kafka) for stage in stages(settings)]
     http = settings.http
-    return run_loops(loops, http.host, http.deploy, peers=peer_addresses(settings, "deploy"))
+    return run_loops(loops, http.host, getattr(http, role), peers=peer_addresses(settings, role))
 
 
 def serve(config: ConfigOption = None) -> None:

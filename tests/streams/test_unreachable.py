@@ -1,6 +1,5 @@
 """What a role does while no broker answers: it says so, is not ready, lives, tries again, and stops when asked."""
 
-import importlib.util
 import threading
 
 import pytest
@@ -16,18 +15,8 @@ from streams.settings import KafkaSettings
 from tests.conformance.counting import Counting
 from tests.conformance.worlds import until
 
-NO_LIBRDKAFKA = importlib.util.find_spec("confluent_kafka") is None
 
-
-@pytest.mark.parametrize(
-    "client",
-    [
-        "kafka-python",
-        pytest.param(
-            "librdkafka", marks=pytest.mark.skipif(NO_LIBRDKAFKA, reason="stationkeeper[librdkafka] is not installed")
-        ),
-    ],
-)
+@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
 def test_without_a_broker_at_the_start_the_loop_waits_and_names_the_address(client):
     address = f"127.0.0.1:{free_ports(1)[0]}"
     settings = KafkaSettings(bootstrap=address, client=client, connect_timeout=300, request_timeout=500)
