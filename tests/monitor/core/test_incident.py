@@ -166,6 +166,20 @@ def test_errors_that_rise_page_and_steady_ones_do_not():
     assert VerdictKind.CONCEPT_DRIFT in kinds
 
 
+@pytest.mark.parametrize(("share", "pages"), [(0.80, False), (0.15, True)])
+def test_a_small_region_pages_only_when_half_a_point_of_the_traffic_changed(share: float, pages: bool):
+    def labels(rows: int, positive: float) -> tuple[np.ndarray, np.ndarray]:
+        few = rows // 100
+        hits = round(few * positive)
+        scored = np.zeros((32, 2), np.int64)
+        scored[4], scored[28] = (rows - few, 0), (few - hits, hits)
+        return scored, np.array([hits, few - hits, 0, rows - few])
+
+    made = Performance(Labels(*labels(40_000, 0.99)), alpha=1 / 10_000)
+    found = [f for k in range(60) for f in made.step(OutcomePane(k, k + 1, *labels(2_000, share)), 1.0)]
+    assert any(f.level == PAGE and f.kind is VerdictKind.CONCEPT_DRIFT for f in found) is pages
+
+
 def test_confusion_without_labels_by_hand():
     scored = np.zeros((32, 2), np.int64)
     scored[31] = (5, 5)
