@@ -152,7 +152,8 @@ class LocalBroker:
 
     def _format(self, node: Node, cluster: str) -> None:
         command = [*self._command("-Xmx128m"), "kafka.tools.StorageTool", "format", "--ignore-formatted"]
-        command += ["--cluster-id", cluster, "--config", str(node.directory / "server.properties")]
+        # One id in 64 begins with a dash: joined by "=", the storage tool does not take it for an option.
+        command += [f"--cluster-id={cluster}", "--config", str(node.directory / "server.properties")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=START_S, check=False)
         if done.returncode != 0:
             raise Fatal(f"cannot format {node.directory}: {done.stdout}{done.stderr}")

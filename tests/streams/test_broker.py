@@ -68,3 +68,13 @@ def test_a_node_that_does_not_start_shows_the_end_of_its_log(tmp_path, monkeypat
     monkeypatch.setattr("streams.broker.local.class_path", lambda: "")
     with pytest.raises(Fatal, match="cannot format"):
         LocalBroker(tmp_path).start()
+
+
+def test_a_cluster_id_that_begins_with_a_dash_is_formatted(kafka, tmp_path):
+    """One random id in 64 does; ``kafka`` says whether this machine can run a broker at all."""
+    if kafka.local is None:
+        pytest.skip(f"no local broker here: {kafka.description}")
+    (tmp_path / "cluster.id").write_text("-3EfoMtbS3i6FqkmayAZpA")
+    with LocalBroker(tmp_path) as broker:
+        assert broker.bootstrap
+    assert "cluster.id=-3EfoMtbS3i6FqkmayAZpA" in (tmp_path / "node-1/data/meta.properties").read_text()
