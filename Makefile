@@ -52,6 +52,8 @@ lock: $(STAMPS)/uv ## resolve pyproject.toml into hashed requirements (UPGRADE=1
 	$(COMPILE) -c requirements/dev.txt -o requirements/base.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  $(if $(UPGRADE),--upgrade) --group build -o requirements/build.txt
+	printf 'evidently>=0.7.20,<0.8\npandas<3\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) - -o stationkeeper/evidently/requirements.txt
 	printf 'uv\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) - -o requirements/uv.txt
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import typer
 
-from stationkeeper.commands import data, loop, operate, rejected
+from stationkeeper.commands import data, evidently, loop, operate, rejected
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 deployments = typer.Typer(no_args_is_help=True, help="List rollouts; adopt, approve, reject, roll back.")
 requests = typer.Typer(no_args_is_help=True, help="List retrain requests; approve or reject them.")
+evidently_group = typer.Typer(no_args_is_help=True, help="Work with Evidently: write its report of our data.")
 dead_letters = typer.Typer(no_args_is_help=True, help="List rejected records by code, show one, replay them.")
 
 VERBS: tuple[Callable[..., Any], ...] = (
@@ -35,6 +36,7 @@ GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., Any]]]] = {
     "deployments": (deployments, operate.DEPLOYMENT_VERBS),
     "requests": (requests, operate.REQUEST_VERBS),
     "dead-letters": (dead_letters, rejected.DEAD_LETTER_VERBS),
+    "evidently": (evidently_group, evidently.EVIDENTLY_VERBS),
 }
 
 for verb in VERBS:

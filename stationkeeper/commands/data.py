@@ -2,13 +2,18 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stationkeeper.commands.backtest import backtest
 from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
+
+if TYPE_CHECKING:
+    from stationkeeper.config import Config
+    from stationkeeper.sketch import Told
 
 __all__ = ["backtest", "dump", "explain", "init", "profile", "report", "verify"]
 
@@ -17,46 +22,75 @@ _Features = Annotated[str | None, typer.Option("--features", help="Columns a,b,c
 
 def init(
     source: Annotated[str, typer.Argument(help="A topic name, or a file of past predictions (CSV, Parquet, JSONL).")],
+    topic: Annotated[str | None, typer.Option(help="With a table: the topic that the model's events are in.")] = None,
     model: Annotated[str, typer.Option(help="The model's name, where the sample does not say.")] = "model",
     bootstrap: Annotated[str | None, typer.Option(help="Broker, for a topic.", envvar="STATIONKEEPER_KAFKA")] = None,
     sample: Annotated[int, typer.Option(help="Records to look at.", min=1)] = 200,
+    field: Annotated[
+        list[str] | None, typer.Option(help="FIELD=COLUMN of a table, e.g. label=churned; repeat. Goes before guesses.")
+    ] = None,
+    evidently_mapping: Annotated[
+        Path | None, typer.Option(help="A DataDefinition or ColumnMapping of Evidently (JSON, YAML) for a table.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of stdout.")] = None,
 ) -> None:
-    """Write a commented configuration guessed from a sample of a topic or a file."""
-    from stationkeeper.starter import render, sketch_events, sketch_table
+    """Write a commented configuration guessed from a sample of a topic, of a file, or of both."""
+    from stationkeeper.past_table import read_past
+    from stationkeeper.sketch import Sketch, sketch_events, sketch_table
+    from stationkeeper.starter import profile_command, render
 
-    path = Path(source)
-    topic: str | None = None
-    if path.suffix.lower() in {".csv", ".parquet"} or path.exists():
-        if path.suffix.lower() in {".jsonl", ".ndjson", ".json"}:
-            with path.open("rb") as lines:
-                sketch = sketch_events([line for _, line in zip(range(sample), lines, strict=False)], source)
-        else:
-            sketch = sketch_table(_head(path, sample), source)
+    if output is not None and output.exists():
+        raise typer.BadParameter(f"{output} exists; choose another --output or move it away")
+    broker, path = bootstrap or "localhost:9092", Path(source)
+    past: Sketch | None = None
+    events: Sketch | None = None
+    if path.suffix.lower() in {".jsonl", ".ndjson", ".json"} and path.exists():
+        with path.open("rb") as lines:
+            events = sketch_events([line for _, line in zip(range(sample), lines, strict=False)], source)
+    elif _is_table(path):
+        told = _told(field, evidently_mapping)
+        past = sketch_table(read_past(path, sample).to_dict(as_series=False), source, told)
     else:
         topic = source
-        sketch = sketch_events(_sample(source, bootstrap or "localhost:9092", sample), f"topic {source}")
-        if not sketch.rows:
+    if topic is not None:
+        events = sketch_events(_sample(topic, broker, sample), f"topic {topic}")
+        if not events.rows:
             raise typer.BadParameter(
-                f"topic {source} holds no JSON objects to look at ({sketch.unreadable} records read)"
+                f"topic {topic} holds no JSON objects to look at ({events.unreadable} records read)"
             )
-    text = render(sketch, model=model, bootstrap=bootstrap or "localhost:9092", topic=topic)
+    name = events.models[0] if events is not None and events.models else model
+    looked = [one for one in (events, past) if one is not None]
+    text = render(looked[0], model=model, bootstrap=broker, topic=topic, past=past)
     if output is None:
         typer.echo(text, nl=False)
-    else:
-        if output.exists():
-            raise typer.BadParameter(f"{output} exists; choose another --output or move it away")
-        output.write_text(text)
-        typer.echo(f"wrote {output}; read it, then: stationkeeper check --config {output}", err=True)
+        return
+    output.write_text(text)
+    typer.echo(f"wrote {output}; read it, then:\n  stationkeeper check --config {output} --sample 5", err=True)
+    if past is not None:
+        command = profile_command(past, name, events)
+        typer.echo(f"  {command} --publish --config {output}", err=True)
 
 
-def _head(path: Path, rows: int) -> dict[str, list[object]]:
-    import polars as pl
+def _is_table(path: Path) -> bool:
+    from stationkeeper.past_table import TABLES
 
-    if not path.exists():
-        raise typer.BadParameter(f"there is no file {path}")
-    frame = pl.read_parquet(path, n_rows=rows) if path.suffix.lower() == ".parquet" else pl.read_csv(path, n_rows=rows)
-    return frame.to_dict(as_series=False)
+    return path.suffix.lower() in TABLES or path.exists()
+
+
+def _told(pairs: list[str] | None, evidently_mapping: Path | None) -> "Told":
+    """Return what --field and --evidently-mapping say; --field goes first."""
+    from stationkeeper.evidently.mapping import read_mapping
+    from stationkeeper.sketch import CONTRACT_FIELDS, Told
+
+    told = read_mapping(evidently_mapping) if evidently_mapping is not None else Told()
+    fields = dict(told.fields)
+    for pair in pairs or ():
+        name, _, column = pair.partition("=")
+        if name not in CONTRACT_FIELDS or not column:
+            raise typer.BadParameter(f"--field {pair!r}: write FIELD=COLUMN; fields are {', '.join(CONTRACT_FIELDS)}")
+        fields[name] = column
+    source = told.source if evidently_mapping is not None else "--field"
+    return replace(told, fields=fields, source=source)
 
 
 def _sample(topic: str, bootstrap: str, rows: int) -> list[bytes]:
@@ -92,28 +126,33 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: FILE with .reference.json")] = None,
     publish: Annotated[bool, typer.Option("--publish", help="Also write it to the references topic.")] = False,
     per_hour: Annotated[float | None, typer.Option(help="Rows an hour expected, for the power card.")] = None,
-    false_pages: Annotated[str, typer.Option(help="The budget, for the power card.")] = "1 per 30 days",
+    false_pages: Annotated[
+        str | None, typer.Option(help="The budget, for the power card; default: the configured one, or 1 per 30 days.")
+    ] = None,
+    evidently_mapping: Annotated[
+        Path | None, typer.Option(help="A DataDefinition or ColumnMapping of Evidently (JSON, YAML).")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Build a reference from training data: schema, cells and counts in a small versioned JSON."""
-    import polars as pl
-
     from monitor import profile as build
     from monitor.core.reference_json import dump as text_of
+    from stationkeeper.past_table import read_past
     from stationkeeper.power_card import show_power_card
 
-    frame = pl.read_parquet(file) if file.suffix.lower() == ".parquet" else pl.read_csv(file, try_parse_dates=True)
+    frame, told = read_past(file), _told(None, evidently_mapping)
+    configured = _configured(config, model)
     options: dict[str, Any] = {
         "model": model,
         "version": version,
-        "time": time,
+        "time": time or told.fields.get("time"),
         "time_unit": time_unit,
-        "prediction": prediction,
-        "label": label,
+        "prediction": prediction or told.fields.get("prediction"),
+        "label": label or told.fields.get("label"),
         "weight": weight,
         "prior": _priors(prior),
-        "features": _names(features) or None,
-        "categorical": _names(categorical),
+        "features": _names(features) or _all_but(told, frame.columns),
+        "categorical": _names(categorical) or told.categorical,
         "sensitive": _names(sensitive),
         "threshold": threshold,
     }
@@ -130,16 +169,40 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
     )
     for note in reference.notes:
         typer.echo(f"  note: {note}")
-    show_power_card(reference, false_pages=false_pages, rows_per_hour=per_hour)
+    budget = false_pages or (configured.models[model].false_pages if configured is not None else "1 per 30 days")
+    show_power_card(reference, false_pages=budget, rows_per_hour=per_hour)
     if publish:
         _publish(config, f"{model}/{version}", text)
 
 
+def _configured(config: ConfigOption, model: str) -> "Config | None":
+    """Return the configuration, if one is given; it must know the model."""
+    from stationkeeper.config import load
+
+    if config is None:
+        return None
+    settings = load(config)
+    if model not in settings.models:
+        raise typer.BadParameter(
+            f"--model {model}: {config} has no such model; models: {', '.join(settings.models) or 'none'}"
+        )
+    return settings
+
+
+def _all_but(told: "Told", columns: list[str]) -> tuple[str, ...] | None:
+    """Return the features that a mapping leaves: those it lists, else every column that it calls nothing else."""
+    if told.features is not None or not (told.fields or told.left_out):
+        return told.features
+    return tuple(name for name in columns if name not in {*told.fields.values(), *told.left_out})
+
+
 def _publish(config: ConfigOption, key: str, text: str) -> None:
     from stationkeeper.config import load
-    from stationkeeper.wiring import plain_producer, topics_of
+    from stationkeeper.wiring import plain_producer, prepare_topics, topics_of
 
     settings = load(config)
+    # The first command of a new installation may be this one: a topic that is not there yet is made, or named.
+    prepare_topics(settings, create_inputs=False)
     producer = plain_producer(settings)
     producer.send(topics_of(settings).references.name, text.encode(), key=key.encode(), partition=0).get(timeout=30)
     producer.close()

@@ -69,7 +69,7 @@ def read_table(
         if suffix.startswith((".parquet", ".pq")):
             frame = pl.read_parquet(path)
         else:
-            frame = pl.read_csv(path, infer_schema_length=10_000, null_values=NULLS, separator=_separator(path))
+            frame = pl.read_csv(path, infer_schema_length=10_000, null_values=NULLS, separator=separator_of(path))
     except (pl.exceptions.PolarsError, OSError) as error:
         frame = _lenient(path, suffix, error)
     if not frame.height:
@@ -144,13 +144,13 @@ def _lenient(path: Path, suffix: str, error: Exception) -> pl.DataFrame:
         raise BadInput(f"{path}: cannot be read ({error})") from error
     try:
         return pl.read_csv(
-            path, infer_schema_length=None, null_values=NULLS, truncate_ragged_lines=True, separator=_separator(path)
+            path, infer_schema_length=None, null_values=NULLS, truncate_ragged_lines=True, separator=separator_of(path)
         )
     except (pl.exceptions.PolarsError, OSError) as second:
         raise BadInput(f"{path}: not a CSV table ({second})") from second
 
 
-def _separator(path: Path) -> str:
+def separator_of(path: Path) -> str:
     """The separator of a CSV file: whichever of comma, semicolon, tab and bar its first line has most of."""
     with path.open("rb") as file:
         first = file.readline(1_000_000)

@@ -2,9 +2,11 @@
 
 import json
 
+import pytest
 import yaml
 
-from stationkeeper.starter import render, sketch_events, sketch_table
+from stationkeeper.sketch import WHY_BINARY, Told, sketch_events, sketch_table
+from stationkeeper.starter import profile_command, render
 
 
 def test_events_in_our_own_form_need_no_mapping() -> None:
@@ -70,3 +72,49 @@ def test_names_that_yaml_would_misread_are_quoted() -> None:
     config = yaml.safe_load(render(sketch, model="on", bootstrap="b", topic="t"))
     assert list(config["models"]) == ["on"]
     assert config["models"]["on"]["predictions"]["map"]["features"] == {"yes": "yes", "no: x": "no: x"}
+
+
+PAST: dict[str, list[object]] = {
+    "time": ["2026-01-05T00:00:00Z", "2026-01-05T00:01:00Z", "2026-01-05T00:02:00Z"],
+    "amount": [10.5, 20.5, 11.0],
+    "branch": [3, 4, 4],
+    "score": [0.1, 0.2, 0.4],
+    "churned": [0, 1, 0],
+}
+
+
+def test_the_one_column_of_0_and_1_beside_a_score_is_taken_for_the_label_and_no_column_twice() -> None:
+    sketch = sketch_table(PAST, "past.csv")
+    label = sketch.guess("label")
+    assert label is not None
+    assert (label.path, label.why) == ("churned", WHY_BINARY)
+    assert sketch.guess("event_id") is None  # the times differ in every row, and are the time
+    assert sketch.features == ("amount", "branch")
+    two = sketch_table({**PAST, "urgent": [True, False, False]}, "past.csv")
+    assert two.guess("label") is None
+
+
+def test_a_file_beside_a_topic_gives_the_reference_of_what_both_have_and_names_the_rest() -> None:
+    events = [{"request_id": f"r{i}", "ts": 1_767_571_200 + i, "in": {"amount": 1.5, "plan": "x"}} for i in range(3)]
+    topic = sketch_events([json.dumps(event).encode() for event in events], "topic churn.scores")
+    past = sketch_table(PAST, "past.csv")
+    text = render(topic, model="churn", bootstrap="b:1", topic="churn.scores", past=past)
+    command = "profile past.csv --model churn --time time --prediction score --label churned --features amount\n"
+    assert command in text
+    assert "Not in the topic, so not in the reference: branch." in text
+    assert "Not in past.csv, so not watched: plan" in text
+    assert yaml.safe_load(text)["models"]["churn"]["predictions"]["topic"] == "churn.scores"
+
+
+def test_what_is_told_goes_before_guesses_and_must_exist() -> None:
+    told = Told("map.yaml", {"label": "branch", "prediction": "amount"}, categorical=("churned",), left_out=("score",))
+    sketch = sketch_table(PAST, "past.csv", told)
+    assert {guess.field: guess.path for guess in sketch.guesses} == {
+        "label": "branch",
+        "prediction": "amount",
+        "time": "time",
+    }
+    assert sketch.features == ("churned",)
+    assert profile_command(sketch, "m").endswith("--features churned --categorical churned")
+    with pytest.raises(ValueError, match=r"map.yaml: past.csv has no column 'nope'; columns are time, amount"):
+        sketch_table(PAST, "past.csv", Told("map.yaml", {"label": "nope"}))
