@@ -13,12 +13,17 @@ from monitor.core.column import Column
 from monitor.core.layout import weight_octave
 from monitor.core.reference import Reference
 from monitor.decision import decide
+from monitor.packets import packed
 from monitor.references import References
-from monitor.segments import Segmenter
+from monitor.segments import Places, Segmenter
 from monitor.settings import ModelSettings
 
 MAX_LATENCY_MS = 86_400_000.0
 """Longer latencies count as this, so that one absurd value cannot overflow a sum."""
+
+
+MOST_CELLS = 8 * 1024 * 1024
+"""Counts held as plain vectors at once (64 MiB); beyond it panes are packed early and add up at the judge."""
 
 
 class PaneKey(NamedTuple):
@@ -71,33 +76,47 @@ class Arm:
 
 
 class Accumulator:
-    """Adds events to panes, groups at a time; one vector a touched pane, emptied by ``drain``."""
+    """Adds events to panes, groups at a time; one vector a touched pane, emptied by ``drain``.
 
-    def __init__(self, models: Mapping[str, ModelSettings], references: References) -> None:
+    Memory is bounded whatever the events say of their time: once ``most_cells`` counts are held, the panes are packed
+    (a hundredth of their size) and begun anew.
+    """
+
+    def __init__(
+        self, models: Mapping[str, ModelSettings], references: References, most_cells: int = MOST_CELLS
+    ) -> None:
         self._models = models
+        self._most_cells = most_cells
+        self._cells = 0
+        self._full: dict[str, list[bytes]] = {}
         self._references = references
         self._segmenter = Segmenter(models, references)
         self._panes: dict[PaneKey, Partial] = {}
         self._arms: dict[ArmKey, Arm] = {}
 
-    def add(self, events: Events) -> None:
-        """Count tallied predictions or features."""
+    def add(self, events: Events, places: Places) -> None:
+        """Count tallied predictions or features of a partition whose segments have these places."""
         owners = events.owners
         for code, (model, version) in enumerate(owners):
             index = None if len(owners) == 1 else np.flatnonzero(events.owner == code)
             part = events if index is None else events.keep(index)
             if not len(part):
                 continue
-            reference = self._references.of(model, version)
-            self._add(model, version, part, reference)
+            self._add(model, version, part, places)
 
-    def _add(self, model: str, version: str, events: Events, reference: Reference | None) -> None:
-        settings = self._models[model]
+    def _add(self, model: str, version: str, events: Events, places: Places) -> None:
+        settings, reference = self._models[model], self._references.of(model, version)
         starts, pane = _groups(events.time - events.time % settings.pane)
+        width = 0 if reference is None else len(reference.layout)
+        if len(starts) > 1 and len(starts) * width > self._most_cells:
+            half = len(starts) // 2
+            self._add(model, version, events.keep(np.flatnonzero(pane < half)), places)
+            self._add(model, version, events.keep(np.flatnonzero(pane >= half)), places)
+            return
         digest = "" if reference is None else reference.digest
         columns = self._columns(settings, events, reference)
         summary = _Summary(self._references, model, version, events) if events.kind == "prediction" else None
-        for names, code in self._segmenter.split(model, events, reference):
+        for names, code in self._segmenter.split(model, events, reference, places):
             groups, group = _groups(pane * len(names) + code) if len(names) > 1 else (np.arange(len(starts)), pane)
             rows = np.bincount(group, minlength=len(groups))
             vectors = self._vectors(settings, events, reference, columns, group, rows)
@@ -154,21 +173,25 @@ class Accumulator:
                 out[at, layout.weights] += weight_octave(mine[~np.isnan(mine)])
         return out
 
-    def note(self, counter: str, events: Events, times: Integers) -> None:
-        """Count events that are in no pane (late, duplicate, mistimed) in the pane of the clock when they came.
+    def note(self, counter: str, events: Events, times: Integers, amounts: Integers | None = None) -> None:
+        """Count what concerns a pane as a whole: events that are in none (late, duplicate, mistimed), unseen fields.
 
-        ``counter`` is one of ``PANE_COUNTERS``; ``times`` int64[n] is the partition's clock at each event. Labels are
-        in no pane and are not noted.
+        ``counter`` is one of ``PANE_COUNTERS``; ``times`` int64[n] tells the pane, for an event that is in none the
+        partition's clock when it came; ``amounts`` int64[n] is what each adds, 1 where left out. Labels are in no pane
+        and are not noted.
         """
         if events.kind == "label":
             return
         for code, owner in enumerate(events.owners):
-            mine = times[events.owner == code]
+            which = events.owner == code
+            mine = times[which]
             reference = self._references.of(*owner)
             if reference is None or not len(mine):
                 continue
             length = self._models[owner[0]].pane
-            starts, counts = np.unique(mine - mine % length, return_counts=True)
+            starts, pane = np.unique(mine - mine % length, return_inverse=True)
+            counts = np.zeros(len(starts), np.int64)
+            np.add.at(counts, pane.reshape(-1), 1 if amounts is None else amounts[which])
             position = reference.layout.pane_counter(counter)
             for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
                 self._partial(PaneKey(*owner, reference.digest, events.kind, "", start), reference).vector[
@@ -179,14 +202,32 @@ class Accumulator:
         partial = self._panes.get(key)
         if partial is None:
             width = 0 if reference is None else len(reference.layout)
+            if self._cells + width > self._most_cells:
+                self._pack()
+            self._cells += width
             partial = self._panes[key] = Partial(np.zeros(width, np.int64))
         return partial
+
+    def _pack(self) -> None:
+        by_model: dict[str, list[PaneDelta | ArmDelta]] = {}
+        for delta in self._deltas():
+            by_model.setdefault(delta.model, []).append(delta)
+        for model, deltas in by_model.items():
+            self._full.setdefault(model, []).extend(packed(deltas))
+        self._panes.clear()
+        self._arms.clear()
+        self._cells = 0
 
     def __len__(self) -> int:
         return len(self._panes)
 
-    def drain(self) -> Iterator[PaneDelta | ArmDelta]:
-        """Yield the deltas of everything counted since the last drain, in order of their keys."""
+    def drain(self) -> dict[str, list[bytes]]:
+        """Return by model the packed deltas of everything counted since the last drain."""
+        self._pack()
+        full, self._full = self._full, {}
+        return full
+
+    def _deltas(self) -> Iterator[PaneDelta | ArmDelta]:
         for pane, partial in sorted(self._panes.items()):
             model, version, digest, source, segment, start = pane
             length, width = self._models[model].pane, len(partial.vector)
@@ -218,12 +259,13 @@ class Accumulator:
                 arm.latency_us,
                 pack(arm.scores),
             )
-        self.clear()
 
     def clear(self) -> None:
         """Forget everything that was not drained."""
         self._panes.clear()
         self._arms.clear()
+        self._full.clear()
+        self._cells = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from contracts.wire import JOIN_ROW, JoinBatch, score_bin
 from monitor.columns import Events
 from monitor.decision import decide, outcomes
 from monitor.references import References
-from monitor.segments import Segmenter
+from monitor.segments import Places, Segmenter
 from monitor.settings import ModelSettings
 
 SEGMENT_SEPARATOR = "\x1f"
@@ -29,16 +29,16 @@ class JoinBuffer:
         self._segmenter = Segmenter(models, references)
         self._rows: dict[_Key, list[tuple[_Rows, tuple[str, ...]]]] = {}
 
-    def add(self, events: Events) -> None:
-        """Take in tallied predictions or labels of models that have labels."""
+    def add(self, events: Events, places: Places) -> None:
+        """Take in tallied predictions or labels of models that have labels; ``places`` are the partition's."""
         for code, (model, version) in enumerate(events.owners):
             if self._models[model].labels is None:
                 continue
             part = events if len(events.owners) == 1 else events.keep(np.flatnonzero(events.owner == code))
             if len(part):
-                self._add(model, version if events.kind == "prediction" else "", part)
+                self._add(model, version if events.kind == "prediction" else "", part, places)
 
-    def _add(self, model: str, version: str, part: Events) -> None:
+    def _add(self, model: str, version: str, part: Events, places: Places) -> None:
         rows = np.zeros(len(part), JOIN_ROW)
         rows["id"], rows["time"] = part.ids, part.time
         names: tuple[str, ...] = ("",)
@@ -49,7 +49,7 @@ class JoinBuffer:
             rows["score"], rows["label"] = score, np.nan
             rows["decision"] = decision
             rows["bin"] = score_bin(np.nan_to_num(score))
-            codes, names = self._segments(model, version, part)
+            codes, names = self._segments(model, version, part, places)
             rows["segment"] = codes
         else:
             champion = self._references.champion(model) or ""
@@ -60,12 +60,14 @@ class JoinBuffer:
             key = (target, part.kind, model, version)
             self._rows.setdefault(key, []).append((rows[where == target], names))
 
-    def _segments(self, model: str, version: str, part: Events) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    def _segments(
+        self, model: str, version: str, part: Events, places: Places
+    ) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
         codes = np.zeros(len(part), np.int64)
         names: list[str] = [""]
         reference = self._references.of(model, version)
         for dimension in self._models[model].segments:
-            mine, found = self._segmenter.codes(model, dimension, part, reference)
+            mine, found = self._segmenter.codes(model, dimension, part, reference, places)
             pairs, codes = np.unique(codes * len(found) + mine, return_inverse=True)
             names = [
                 SEGMENT_SEPARATOR.join(filter(None, (names[pair // len(found)], found[pair % len(found)])))

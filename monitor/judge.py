@@ -57,6 +57,7 @@ class Judge:
         self._counted_at: int | None = None
         self._status: list[dict[str, Any]] = []
         self._samples: list[Sample] = []
+        self._refused: dict[str, int] = {}
 
     def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
         """Return the state partitions of the same numbers."""
@@ -108,7 +109,7 @@ class Judge:
         self._said.clear()
         self._touched.clear()
         self._moved.clear()
-        self._status, self._samples = [], []
+        self._status, self._samples, self._refused = [], [], {}
 
     def _count_partitions(self) -> None:
         if self._count is None:
@@ -227,6 +228,10 @@ class Judge:
         """Show what is now durable."""
         self._status = [view.status for _, view in sorted(self._views.items())]
         self._samples = [sample for _, view in sorted(self._views.items()) for sample in view.samples]
+        self._refused = {name: judge.refused for name, judge in sorted(self.judges.items()) if judge.refused}
+        if self._refused:
+            total = sum(self._refused.values())
+            self._samples.append(Sample("stationkeeper_limits_refused_total", ("watches",), total))
 
     def samples(self) -> list[Sample]:
         """Return the committed metrics of the models owned now."""
@@ -234,7 +239,10 @@ class Judge:
 
     def status(self) -> dict[str, Any]:
         """Return ``contracts.status.JudgeStatus``."""
-        return {"role": "judge", "models": self._status}
+        found: dict[str, Any] = {"role": "judge", "models": self._status}
+        if self._refused:
+            found["detail"] = {f"panes of {name} without a watch": count for name, count in self._refused.items()}
+        return found
 
     def close(self) -> None:
         """Nothing is held."""

@@ -10,8 +10,10 @@ import zstandard
 from contracts.codes import Outcome
 from monitor.clock import UNSET, PartitionClock
 from monitor.dedupe import CHUNK, Hashes, Integers, Seen
+from monitor.segments import Places
 from streams.errors import Fatal
 from streams.ports import Partition
+from streams.rejection_limit import Rejections
 
 FORMAT: Final = 1
 MAX_DIGESTS = 256
@@ -21,7 +23,9 @@ _MAX_BYTES = 16 * 1024 * 1024
 class Head(msgspec.Struct, array_like=True):
     """The small part of the state: one record a partition, rewritten with every flush that read something.
 
-    ``digests`` lists (offset, {model/version: digest}) from which a reference counted the events, newest last.
+    ``digests`` lists (offset, {model/version: digest}) from which a reference counted the events, newest last; the
+    versions named in it are those that have a place. ``refused`` counts events by the limit that left no place for
+    them, ``rejections`` is what ``Rejections`` holds, ``expired`` the records that retention took unread.
     """
 
     next_offset: int
@@ -30,6 +34,15 @@ class Head(msgspec.Struct, array_like=True):
     outcomes: dict[str, int]
     codes: dict[str, int]
     digests: list[tuple[int, dict[str, str]]]
+    refused: dict[str, int] = {}
+    rejections: tuple[int, int, int] = (0, 0, 0)
+    expired: int = 0
+
+
+class PlacesRecord(msgspec.Struct, array_like=True):
+    """The segment values that have a place: (model, dimension, values in the order they came)."""
+
+    places: list[tuple[str, str, list[str]]]
 
 
 class Chunk(msgspec.Struct, array_like=True):
@@ -42,6 +55,7 @@ class Chunk(msgspec.Struct, array_like=True):
 
 _head = msgspec.msgpack.Decoder(Head)
 _chunk = msgspec.msgpack.Decoder(Chunk)
+_places = msgspec.msgpack.Decoder(PlacesRecord)
 
 
 def _packed(value: msgspec.Struct) -> bytes:
@@ -70,6 +84,11 @@ class PartitionState:
         self.outcomes = dict.fromkeys(Outcome, 0)
         self.codes: dict[str, int] = {}
         self.digests: list[tuple[int, dict[str, str]]] = []
+        self.versions: set[tuple[str, str]] = set()
+        self.places = Places()
+        self.refused: dict[str, int] = {}
+        self.rejections = Rejections()
+        self.expired = 0
         self.at_end = False
         self.end_since: int | None = None
         self.end_seen: int | None = None
@@ -80,6 +99,14 @@ class PartitionState:
     def key(self) -> bytes:
         """The key of the head record."""
         return f"{self.partition.topic}/{self.partition.index}".encode()
+
+    @property
+    def _places_key(self) -> bytes:
+        return self.key + b"/segments"
+
+    def refuse(self, limit: str, events: int) -> None:
+        """Count events that a limit left no place for."""
+        self.refused[limit] = self.refused.get(limit, 0) + events
 
     def _chunk_key(self, index: int) -> bytes:
         ring = self.horizon // CHUNK + 2
@@ -118,8 +145,15 @@ class PartitionState:
             {outcome.value: count for outcome, count in self.outcomes.items()},
             self.codes,
             self.digests,
+            self.refused,
+            (self.rejections.seen, self.rejections.rejected, self.rejections.run),
+            self.expired,
         )
         yield self.key, _packed(head)
+        if self.places.changed:
+            known = [(*owner, list(values)) for owner, values in self.places.known.items()]
+            yield self._places_key, _packed(PlacesRecord(known))
+            self.places.changed = False
         for index in sorted(self._dirty):
             parts = self._open[index]
             hashes = np.concatenate([part for part, _ in parts])
@@ -141,6 +175,13 @@ class PartitionState:
         self.outcomes |= {Outcome(name): count for name, count in head.outcomes.items()}
         self.codes = dict(head.codes)
         self.digests = [(offset, dict(known)) for offset, known in head.digests]
+        names = (name.partition("/") for _, known in self.digests for name in known)
+        self.versions = {(model, version) for model, _, version in names}
+        self.refused, self.rejections = dict(head.refused), Rejections(*head.rejections)
+        self.expired = head.expired
+        if (saved := values.get(self._places_key)) is not None:
+            for model, dimension, found in _places.decode(_unpacked(saved, self._places_key)).places:
+                self.places.known[model, dimension] = dict.fromkeys(found)
         prefix = self.key + b"/ids/"
         chunks = [_chunk.decode(_unpacked(v, k)) for k, v in values.items() if k.startswith(prefix)]
         chunks.sort(key=lambda chunk: chunk.index)

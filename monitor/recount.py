@@ -7,7 +7,7 @@ import json
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from contracts.codes import Outcome
@@ -47,8 +47,16 @@ class Found(NamedTuple):
 class Recount:
     """The outcomes and pane counts of one input partition, from its first record on."""
 
-    def __init__(self, form: Form, models: Mapping[str, ModelSettings], *, wall: bool) -> None:
-        self._form, self._models, self._wall = form, models, wall
+    def __init__(
+        self,
+        form: Form,
+        models: Mapping[str, ModelSettings],
+        *,
+        wall: bool,
+        left_out: Callable[[str], Collection[str]] = lambda _: (),
+    ) -> None:
+        self._form, self._models, self._wall, self._left_out = form, models, wall, left_out
+        self._versions: dict[str, set[str]] = {}
         self.outcomes: Counter[str] = Counter()
         self.rows: Counter[Key] = Counter()
         self.cells: dict[Key, Counter[int]] = {}
@@ -58,13 +66,15 @@ class Recount:
         self._most_bytes = max(models[name].limits.message_bytes for name in form.models)
         self._most_fields = max(models[name].limits.fields for name in form.models)
 
-    def take(self, offset: int, stamp: int, value: bytes | None, references: Mapping[str, Reference]) -> None:
+    def take(self, offset: int, stamp: int, value: bytes | None, references: Mapping[str, Reference | None]) -> None:
         """Count one record; ``references`` by ``model/version`` are those in force at its offset."""
         event = self._read(value)
         if event is None:
             self.outcomes[Outcome.REJECTED] += 1
             return
         settings = self._models[event.model]
+        if event.kind != "label":
+            event = event._replace(version=self._place(event, references))
         reference = references.get(f"{event.model}/{event.version}")
         if self._wall and stamp >= 0 and event.time > stamp + settings.skew:
             self.outcomes[Outcome.REJECTED] += 1
@@ -87,6 +97,38 @@ class Recount:
         self.outcomes[Outcome.TALLIED] += 1
         if event.kind != "label":
             self._count(event, reference)
+            self._look(offset, event, reference)
+
+    def _place(self, event: Found, references: Mapping[str, Reference | None]) -> str:
+        """The version as it is counted: first come, up to the limit.
+
+        One with a reference of its own always has a place; the record of references then names it.
+        """
+        mine = self._versions.setdefault(event.model, set())
+        if event.version not in mine:
+            limit = self._models[event.model].limits.versions
+            if len(mine) >= limit and f"{event.model}/{event.version}" not in references:
+                return "(other)"
+            mine.add(event.version)
+        return event.version
+
+    def _look(self, offset: int, event: Found, reference: Reference | None) -> None:
+        """Features that the reference does not know, in every eighth record, each counted eight times."""
+        features = self._form.features
+        settings = self._models[event.model]
+        if reference is None or settings.source != event.kind or not isinstance(features, tuple):
+            return
+        if (offset * 0x9E3779B1 >> 16) % 8:
+            return
+        held = _at(event.data, features)
+        unseen = [name for name in held if name not in self._known(reference)] if isinstance(held, dict) else []
+        if unseen:
+            pane = settings.pane
+            key = Key(event.model, event.version, reference.digest, event.kind, "", event.time // pane * pane)
+            self.cells[key][reference.layout.pane_counter("unseen_fields")] += 8 * len(unseen)
+
+    def _known(self, reference: Reference) -> set[str]:
+        return {*reference.by_name, *self._left_out(reference.digest)}
 
     def _note(self, counter: str, event: Found, reference: Reference | None) -> None:
         if reference is None or self._clock is None:

@@ -1,6 +1,7 @@
 """The table of references and champions: which frozen cells count an event of a model version."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from contracts.messages import Rollout
 from monitor.core.cells import NumericCells
@@ -24,6 +25,7 @@ class References:
         self._by_digest: dict[str, Reference] = {}
         self._rollouts: dict[str, Rollout] = {}
         self._latest: dict[str, str] = {}
+        self._left_out: dict[str, frozenset[str]] = {}
         self.epoch = 0
 
     def put_reference(self, key: bytes, value: bytes | None) -> Reference | None:
@@ -33,11 +35,40 @@ class References:
         if value is None:
             self._references.pop((model, version), None)
             return None
-        reference = load(value)
+        reference = self._within(load(value))
         self._references[model, version] = reference
         self._by_digest[reference.digest] = reference
         self._latest[model] = version
         return reference
+
+    def _within(self, reference: Reference) -> Reference:
+        """Leave out features beyond ``limits.features``, the least important and then the last first.
+
+        What is left has a digest of its own, so that panes counted under another limit never add to these.
+        """
+        settings = self._models.get(reference.model)
+        features = reference.features
+        if settings is None or len(features) <= settings.limits.features:
+            return reference
+        weight = {one.name: settings.importance.get(one.name, one.importance) for one in features}
+        ranked = sorted(features, key=lambda one: -weight[one.name])
+        gone = frozenset(one.name for one in ranked[settings.limits.features :])
+        made = replace(reference, subjects=tuple(one for one in reference.subjects if one.name not in gone))
+        self._left_out[made.digest] = gone
+        return made
+
+    def left_out(self, digest: str) -> frozenset[str]:
+        """Return the features that ``limits.features`` left out of a reference."""
+        return self._left_out.get(digest, frozenset())
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """The features, as ``model/feature``, that are not watched because of ``limits.features``."""
+        return frozenset(
+            f"{model}/{name}"
+            for (model, _), reference in self._references.items()
+            for name in self.left_out(reference.digest)
+        )
 
     def put_rollout(self, key: bytes, value: bytes | None) -> Rollout | None:
         """See a record of the rollouts topic (key model); raises ``pydantic.ValidationError``."""

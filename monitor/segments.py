@@ -12,11 +12,45 @@ from monitor.references import References
 from monitor.settings import ModelSettings
 
 OTHER = "(other)"
+LONGEST = 128
+"""Characters of the longest value that can have a segment."""
 
 
 def segment_name(dimension: str, value: str) -> str:
     """Return the name of a segment, e.g. ``country=DE``."""
     return f"{dimension}={value}"
+
+
+class Places:
+    """The values that have a segment of their own, by model and dimension, in the order they came."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, str], dict[str, None]] = {}
+        self.changed = False
+
+    @staticmethod
+    def fixed(reference: Reference | None, dimension: str) -> tuple[str, ...] | None:
+        """Return the values that the reference places itself: the top ones of a categorical feature; else None."""
+        subject = None if reference is None else reference.by_name.get(dimension)
+        if subject is not None and isinstance(subject.cells, CategoricalCells) and not subject.sensitive:
+            return tuple(subject.cells.values)
+        return None
+
+    def give(self, model: str, dimension: str, value: str, limit: int) -> bool:
+        """Give a value a place while there are any; returns whether it has one."""
+        known = self.known.setdefault((model, dimension), {})
+        if value in known:
+            return True
+        if len(known) >= limit or len(value) > LONGEST:
+            return False
+        known[value] = None
+        self.changed = True
+        return True
+
+    def has(self, model: str, dimension: str, value: str, reference: Reference | None) -> bool:
+        """Return whether a value is counted apart."""
+        fixed = self.fixed(reference, dimension)
+        return value in (self.known.get((model, dimension), ()) if fixed is None else fixed)
 
 
 class Segmenter:
@@ -30,53 +64,43 @@ class Segmenter:
     def __init__(self, models: Mapping[str, ModelSettings], references: References) -> None:
         self._models = models
         self._references = references
-        self._known: dict[tuple[str, str], dict[str, None]] = {}
-        self.refused = 0
 
     def split(
-        self, model: str, events: Events, reference: Reference | None
+        self, model: str, events: Events, reference: Reference | None, places: Places
     ) -> Iterator[tuple[tuple[str, ...], Integers]]:
         """Yield (segment names, each event's position among them): all traffic, then each dimension."""
         yield ("",), np.zeros(len(events), np.int64)
         for dimension in self._models[model].segments:
-            codes, names = self.codes(model, dimension, events, reference)
+            codes, names = self.codes(model, dimension, events, reference, places)
             yield names, codes
 
-    def codes(
-        self, model: str, dimension: str, events: Events, reference: Reference | None
-    ) -> tuple[Integers, tuple[str, ...]]:
-        """Return each event's segment of one dimension as codes int64[n] into segment names."""
+    @staticmethod
+    def column(dimension: str, events: Events) -> CategoryColumn | None:
+        """Return the values of a dimension as categories, None where no event carries it."""
         column = events.segments.get(dimension) or events.features.get(dimension)
-        n = len(events)
         if isinstance(column, NumberColumn):
             keys: dict[str, int] = {}
             values = [canonical_key(value) for value in column.values.tolist()]
             raw = np.array([-1 if v is None else keys.setdefault(v, len(keys)) for v in values], np.int64)
             column = CategoryColumn(raw, tuple(keys))
+        return column
+
+    def codes(
+        self, model: str, dimension: str, events: Events, reference: Reference | None, places: Places
+    ) -> tuple[Integers, tuple[str, ...]]:
+        """Return each event's segment of one dimension as codes int64[n] into segment names."""
+        column = self.column(dimension, events)
         names: list[str] = [segment_name(dimension, OTHER)]
         if column is None:
-            return np.zeros(n, np.int64), tuple(names)
+            return np.zeros(len(events), np.int64), tuple(names)
         present = column.codes >= 0
         used = np.bincount(column.codes[present], minlength=len(column.keys)) > 0
         table = np.zeros(len(column.keys) + 1, np.int64)
         for code in np.flatnonzero(used).tolist():
-            if self._has_place(model, dimension, column.keys[code], reference):
+            if places.has(model, dimension, column.keys[code], reference):
                 table[code] = len(names)
                 names.append(segment_name(dimension, column.keys[code]))
         return np.where(present, table[np.maximum(column.codes, 0)], 0), tuple(names)
-
-    def _has_place(self, model: str, dimension: str, value: str, reference: Reference | None) -> bool:
-        subject = None if reference is None else reference.by_name.get(dimension)
-        if subject is not None and isinstance(subject.cells, CategoricalCells) and not subject.sensitive:
-            return value in subject.cells.values
-        known = self._known.setdefault((model, dimension), {})
-        if value in known:
-            return True
-        if len(known) >= self._models[model].limits.segments or len(value) > 128:
-            self.refused += 1
-            return False
-        known[value] = None
-        return True
 
 
 def planned_segments(settings: ModelSettings, reference: Reference, segment: str) -> tuple[str, ...]:

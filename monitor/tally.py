@@ -1,7 +1,6 @@
 """The tally: batches of events in, pane deltas out, every record counted in exactly one way."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -10,30 +9,31 @@ from contracts.codes import DeadLetterCode, Outcome
 from contracts.identity import partition_of
 from contracts.metrics import Sample
 from contracts.topics import PANES_PARTITIONS, Topics
-from contracts.wire import ArmDelta, JoinBatch, PaneDelta, Progress, encode
+from contracts.wire import JoinBatch, Progress, encode
 from monitor.accumulate import Accumulator
-from monitor.clock import UNSET, too_early
-from monitor.columns import Events, Integers, Rejection
+from monitor.admission import Admission
+from monitor.clock import UNSET
+from monitor.columns import Events, Rejection
 from monitor.decode import Decoder, JsonDecoder
-from monitor.hashing import mix, salt_of
+from monitor.hashing import salt_of
 from monitor.joining import JoinBuffer
 from monitor.mapping import Form, forms
 from monitor.packets import packed, split_join
 from monitor.partition_state import PartitionState, clock_or_none
 from monitor.references import References
-from monitor.settings import KINDS, ModelSettings
-from streams.dead_letters import Limit, dead_letter
+from monitor.settings import ModelSettings
+from monitor.sifting import Sifted, sift
+from monitor.unseen import MOST_NAMES, SAMPLE, UnseenFields, sampled
+from streams.dead_letters import dead_letter
 from streams.ports import Batch, Outgoing, Partition, Restored
+from streams.rejection_limit import RejectionLimit
 from streams.settings import DeadLetterSettings
 
 PROGRESS_MS = 1_000
 IDLE_MS = 30_000
-OTHER_VERSION = "(other)"
 _ANSWERING_MS = 5_000
-_BOUNDS = {"prediction": "lateness", "feature": "lateness", "label": "label_horizon"}
-"""How much older than the partition's clock an event may be: labels are in no pane, so only their horizon binds."""
-
-_KIND_SALTS = {kind: salt_of(f"kind {kind}") for kind in KINDS}
+LIMITS = {DeadLetterCode.TOO_LARGE.value: "message_bytes", DeadLetterCode.TOO_MANY_FIELDS.value: "fields"}
+"""Dead-letter codes that are the refusal of a limit."""
 
 
 class Tally:
@@ -60,7 +60,7 @@ class Tally:
         self._clock = clock
         self._idle_after = idle_after
         self._dead_letters = dead_letters or DeadLetterSettings()
-        self._limit = Limit(self._dead_letters)
+        self._limit = RejectionLimit(self._dead_letters)
         self.forms: dict[str, Form] = forms(list(self._models.values()))
         self.inputs = tuple(sorted(self.forms))
         self.tables = (topics.references.name, topics.rollouts.name)
@@ -72,14 +72,15 @@ class Tally:
         self._learned = -1
         self._accumulator = Accumulator(self._models, self.references)
         self._joins = JoinBuffer(self._models, self.references)
+        self._admission = Admission(self._models, self.references)
+        self._unseen = {topic: UnseenFields(form) for topic, form in self.forms.items()}
         self._partitions: dict[Partition, PartitionState] = {}
-        self._versions: set[tuple[str, str]] = set()
-        self._refused = 0
         self._letters: list[Outgoing] = []
         self._touched: set[Partition] = set()
         self._progress_at: int | None = None
         self._committed: list[dict[str, Any]] = []
         self._codes: dict[tuple[str, str], int] = {}
+        self._refused: dict[str, int] = {}
 
     def _sizes(self, form: Form) -> dict[str, int]:
         limits = [self._models[model].limits for model in form.models]
@@ -108,6 +109,7 @@ class Tally:
             horizon = max(self._models[model].dedupe for model in form.models)
             state = PartitionState(partition, horizon)
             state.restore(restored.values)
+            self._limit.restore(partition, state.rejections)
             self._partitions[partition] = state
         self._publish()
 
@@ -142,9 +144,17 @@ class Tally:
         state.at_end, state.end_since = False, None
         self._touched.add(batch.partition)
         decoded = self.decoder(batch.partition.topic).decode(batch.values)
+        kinds = self._admission.versions(state, decoded.events)
+        owners = {owner for events in kinds if events.kind != "label" for owner in events.owners}
+        state.use(int(batch.offsets[0]), {owner: self._digest(*owner) for owner in owners})
         rejected = list(decoded.rejected)
-        for events in decoded.events:
-            rejected += self._take(state, batch, events)
+        counted: list[Events] = []
+        for sifted in sift(state, batch, kinds, self._models, wall=self._clock == "wall"):
+            rejected += self._sort_out(state, sifted)
+            counted.append(sifted.kept)
+        self._admission.segments(state, counted)
+        for events in counted:
+            self._count(state, batch, events)
         state.received += len(batch)
         state.outcomes[Outcome.REJECTED] += len(rejected)
         self._reject(state, batch, rejected)
@@ -157,71 +167,46 @@ class Tally:
             self._learned = self.references.epoch
         return self._decoders[topic]
 
-    def _take(self, state: PartitionState, batch: Batch, events: Events) -> list[Rejection]:
-        """Count the events of one kind; returns those whose time lies in the future."""
-        events = self._within(events)
-        if events.kind != "label":
-            state.use(int(batch.offsets[0]), self._digests(events))
-        refused: list[Rejection] = []
-        n = len(events)
-        early = np.zeros(n, np.bool_)
-        if self._clock == "wall":
-            early = too_early(events.time, batch.timestamps[events.rows], self._by_owner(events, "skew"))
-            refused = [Rejection(row, DeadLetterCode.FUTURE_TIME, "time") for row in events.rows[early].tolist()]
-        timely = np.flatnonzero(~early)
-        offsets = batch.offsets[events.rows[timely]]
-        hashes = mix(events.ids[timely] ^ _KIND_SALTS[events.kind])
-        duplicate = np.zeros(n, np.bool_)
-        duplicate[timely] = state.seen.mark(hashes, offsets)
-        state.remember(hashes, offsets)
-        state.outcomes[Outcome.DUPLICATE] += int(np.count_nonzero(duplicate))
-        left_out = early | duplicate
-        if left_out.any():
-            # The clock that a left-out event met, so that the pane it is noted in does not depend on the batch.
-            met = np.maximum(np.maximum.accumulate(np.where(left_out, UNSET, events.time)), state.clock.now)
-            for counter, mask in (("mistimed", early), ("duplicates", duplicate)):
-                which = np.flatnonzero(mask & (met != UNSET))
-                if len(which):
-                    self._accumulator.note(counter, events.keep(which), met[which])
-            events = events.keep(np.flatnonzero(~left_out))
-        late, clock = state.clock.advance(events.time, self._by_owner(events, _BOUNDS[events.kind]))
-        if late.any():
-            old = np.flatnonzero(late)
-            self._accumulator.note("late", events.keep(old), clock[old])
-            events = events.keep(np.flatnonzero(~late))
-        state.outcomes[Outcome.LATE] += int(late.sum())
+    def _sort_out(self, state: PartitionState, sifted: Sifted) -> list[Rejection]:
+        """Count what is not tallied; returns the events whose time lies in the future."""
+        events = sifted.events
+        left = {"mistimed": sifted.early, "duplicates": sifted.duplicate, "late": sifted.late}
+        for counter, mask in left.items():
+            which = np.flatnonzero(mask & (sifted.met != UNSET))
+            if len(which):
+                self._accumulator.note(counter, events.keep(which), sifted.met[which])
+        state.outcomes[Outcome.DUPLICATE] += int(np.count_nonzero(sifted.duplicate))
+        state.outcomes[Outcome.LATE] += int(np.count_nonzero(sifted.late))
+        early = events.rows[sifted.early].tolist()
+        return [Rejection(row, DeadLetterCode.FUTURE_TIME, "time") for row in early]
+
+    def _count(self, state: PartitionState, batch: Batch, events: Events) -> None:
+        if not len(events):
+            return
         state.outcomes[Outcome.TALLIED] += len(events)
-        if len(events):
-            if events.kind != "label":
-                self._accumulator.add(events)
-            if events.kind != "feature":
-                self._joins.add(events)
-        return refused
+        if events.kind != "label":
+            self._accumulator.add(events, state.places)
+            self._look_for_unseen(batch, events)
+        if events.kind != "feature":
+            self._joins.add(events, state.places)
 
-    def _within(self, events: Events) -> Events:
-        """Events of more versions than a model may have are counted together as ``(other)``."""
-        if events.kind == "label" or all(owner in self._versions for owner in events.owners):
-            return events
-        owners = []
-        for code, (model, version) in enumerate(events.owners):
-            known = (model, version) in self._versions or self.references.own(model, version) is not None
-            if not known:
-                mine = sum(1 for name, _ in self._versions if name == model)
-                known = mine < self._models[model].limits.versions
-            if known:
-                self._versions.add((model, version))
-            else:
-                self._refused += int(np.count_nonzero(events.owner == code))
-            owners.append((model, version if known else OTHER_VERSION))
-        return replace(events, owners=tuple(owners))
+    def _look_for_unseen(self, batch: Batch, events: Events) -> None:
+        index = np.flatnonzero(sampled(batch.offsets[events.rows]))
+        looked = events.keep(index) if len(index) else None
+        for code, (model, version) in enumerate(events.owners if looked is not None else ()):
+            reference = self.references.of(model, version)
+            if looked is None or reference is None or self._models[model].source != events.kind:
+                continue
+            mine = looked.keep(np.flatnonzero(looked.owner == code))
+            values = [batch.values[row] for row in mine.rows.tolist()]
+            known = reference.by_name.keys() | self.references.left_out(reference.digest)
+            counts = self._unseen[batch.partition.topic].count(values, known)
+            if counts.any():
+                self._accumulator.note("unseen_fields", mine, mine.time, counts * SAMPLE)
 
-    def _digests(self, events: Events) -> dict[tuple[str, str], str]:
-        found = {owner: self.references.of(*owner) for owner in events.owners}
-        return {owner: "" if reference is None else reference.digest for owner, reference in found.items()}
-
-    def _by_owner(self, events: Events, name: str) -> Integers:
-        values = np.array([getattr(self._models[model], name) for model, _ in events.owners], np.int64)
-        return values[events.owner]
+    def _digest(self, model: str, version: str) -> str:
+        reference = self.references.of(model, version)
+        return "" if reference is None else reference.digest
 
     def _reject(self, state: PartitionState, batch: Batch, rejected: list[Rejection]) -> None:
         rejected.sort(key=lambda one: one.row)
@@ -237,24 +222,15 @@ class Tally:
                     connect_headers=self._dead_letters.connect_headers,
                 )
             )
-        run, expected = 0, len(batch) - 1
-        for one in reversed(rejected):
-            if one.row != expected:
-                break
-            run, expected = run + 1, expected - 1
-        self._limit.observe(batch.partition, len(batch) - len(rejected), len(rejected), run)
+        self._limit.observe(batch.partition, len(batch), [one.row for one in rejected])
 
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Return dead letters, deltas, joins, progress and state of everything absorbed since the last flush."""
         out = self._letters
         self._letters = []
-        by_model: dict[str, list[PaneDelta | ArmDelta]] = {}
-        for delta in self._accumulator.drain():
-            by_model.setdefault(delta.model, []).append(delta)
-        for model, deltas in by_model.items():
+        for model, values in self._accumulator.drain().items():
             target = partition_of(model, PANES_PARTITIONS)
-            for part in packed(deltas):
-                out.append(Outgoing(self._topics.panes.name, part, model.encode(), target))
+            out += [Outgoing(self._topics.panes.name, value, model.encode(), target) for value in values]
         joins: dict[int, list[JoinBatch]] = {}
         for target, batch in self._joins.drain():
             joins.setdefault(target, []).extend(split_join(batch))
@@ -299,15 +275,18 @@ class Tally:
         self._publish()
 
     def _publish(self) -> None:
-        self._committed, self._codes = [], {}
+        self._committed, self._codes, self._refused = [], {}, dict.fromkeys(("message_bytes", "fields"), 0)
         for (topic, index), state in sorted(self._partitions.items()):
             entry: dict[str, Any] = {"topic": topic, "partition": index, **state.conservation()}
-            entry["clock"] = clock_or_none(state.clock.now)
+            entry["expired"], entry["clock"] = state.expired, clock_or_none(state.clock.now)
             if state.next_offset is not None:
                 entry["next_offset"] = state.next_offset
             self._committed.append(entry)
             for code, count in state.codes.items():
                 self._codes[topic, code] = self._codes.get((topic, code), 0) + count
+            refused = state.refused | {LIMITS[code]: n for code, n in state.codes.items() if code in LIMITS}
+            for limit, count in refused.items():
+                self._refused[limit] = self._refused.get(limit, 0) + count
 
     def samples(self) -> list[Sample]:
         """Return the committed totals of the partitions owned now."""
@@ -319,17 +298,25 @@ class Tally:
                 Sample("stationkeeper_records_total", (*where, outcome.value), entry[outcome.value])
                 for outcome in Outcome
             ]
-        if self._refused:
-            out.append(Sample("stationkeeper_limits_refused_total", ("versions",), self._refused))
+        refused = self._refused | {"features": len(self.references.refused)}
+        out += [Sample("stationkeeper_limits_refused_total", (name,), n) for name, n in sorted(refused.items()) if n]
         out += [Sample("stationkeeper_dead_letters_total", key, count) for key, count in sorted(self._codes.items())]
         return out
 
     def status(self) -> dict[str, Any]:
-        """Return the conservation equation of each partition and the dead letters by code."""
+        """Return ``contracts.status.TallyStatus``: conservation, dead letters by code and what limits refused."""
         letters: dict[str, int] = {}
         for (_, code), count in sorted(self._codes.items()):
             letters[code] = letters.get(code, 0) + count
-        return {"role": "tally", "conservation": [dict(entry) for entry in self._committed], "dead_letters": letters}
+        detail: dict[str, Any] = {f"refused by limits.{name}": n for name, n in sorted(self._refused.items()) if n}
+        if self.references.refused:
+            detail["features beyond limits.features"] = ", ".join(sorted(self.references.refused)[:MOST_NAMES])
+        names = sorted({name for unseen in self._unseen.values() for name in unseen.names})
+        if names:
+            detail["fields no reference knows"] = ", ".join(names[:MOST_NAMES])
+        conservation = [dict(entry) for entry in self._committed]
+        found = {"role": "tally", "conservation": conservation, "dead_letters": letters}
+        return found | {"detail": detail} if detail else found
 
     def close(self) -> None:
         """Nothing is held."""

@@ -87,7 +87,7 @@ def _verify(
             if first > 0:
                 found.unverifiable.append(f"{topic}/{partition.index}: records before {first} are gone")
                 continue
-            recount = Recount(form, models, wall=wall)
+            recount = Recount(form, models, wall=wall, left_out=references.left_out)
             found.records += _read(reader, partition, state, recount, references)
             _compare_outcomes(found, state, recount)
             for key, count in recount.rows.items():
@@ -115,7 +115,7 @@ def _latest(reader: Reader, topic: str) -> dict[bytes, bytes]:
 
 
 def _read(reader: Reader, partition: Partition, state: PartitionState, recount: Recount, references: References) -> int:
-    known: dict[str, Reference] = {}
+    known: dict[str, Reference | None] = {}
     changes = list(state.digests)
     records = 0
     for batch in reader.read([partition]):
@@ -124,11 +124,7 @@ def _read(reader: Reader, partition: Partition, state: PartitionState, recount: 
                 return records
             while changes and changes[0][0] <= offset:
                 for name, digest in changes.pop(0)[1].items():
-                    reference = references.by_digest(digest)
-                    if reference is None:
-                        known.pop(name, None)
-                    else:
-                        known[name] = reference
+                    known[name] = references.by_digest(digest)
             recount.take(offset, int(batch.timestamps[row]), batch.values[row], known)
             records += 1
     return records
