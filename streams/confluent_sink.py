@@ -7,12 +7,14 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.confluent_clients import connection, raised, theirs, translated
+from streams.dead_letters import refused
 from streams.errors import Retryable
 from streams.oversize import Oversize
 from streams.ports import Outgoing, Partition
 from streams.settings import KafkaSettings
 
 _TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
+_TAKEN_DOWN = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF001 - the library's public names
 _ABORT_S = 5.0
 
 
@@ -94,6 +96,9 @@ class ConfluentSink:
                 producer.poll(0.1)
             except KafkaException as error:
                 self._refuse(record, error.args[0])
+                # An earlier record that the broker refused meanwhile shows only as a producer that takes nothing more.
+                producer.poll(0)
+                self._raise_failed()
                 raise raised("send", error.args[0]) from error
 
     def _refuse(self, record: Outgoing, error: KafkaError) -> None:
@@ -106,12 +111,7 @@ class ConfluentSink:
         self._damaged = True
         with translated("write"):
             left = _flushed(producer, self._limit_s)
-        if self._failed:
-            # A refused record is told with what it takes down with it; the refusal is the reason.
-            self._failed.sort(key=lambda one: one[1].code() not in _TOO_LARGE)
-            record, error = self._failed[0]
-            self._refuse(record, error)
-            raise raised(f"write to {record.topic}", error)
+        self._raise_failed()
         if left:
             raise Retryable(f"write: no answer for {left} records within {self._limit_s:g} s")
         with translated("commit"):
@@ -120,6 +120,14 @@ class ConfluentSink:
                 producer.send_offsets_to_transaction(positions, group, self._limit_s)
             producer.commit_transaction(self._limit_s)
         self._open = self._damaged = False
+
+    def _raise_failed(self) -> None:
+        if self._failed:
+            # A refused record is told with what it takes down with it; the refusal is the reason.
+            self._failed.sort(key=lambda one: one[1].code() in _TAKEN_DOWN)
+            record, error = self._failed[0]
+            self._refuse(record, error)
+            raise refused(record, raised(f"write to {record.topic}", error))
 
     def abort(self) -> None:
         """Undo the open transaction and throw the producer away if anything of it was sent."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from contracts.codes import DEAD_LETTER_HELP, DeadLetterCode
 from contracts.topics import dead_letter_topic
-from streams.errors import Fatal
+from streams.errors import Fatal, StreamError
 from streams.ports import Batch, Headers, Outgoing, Partition
 from streams.settings import DeadLetterSettings
 
@@ -16,6 +16,18 @@ CONNECT = "__connect.errors."
 
 class DeadLetterLimit(Fatal):
     """So many records of a partition are rejected that the contract, not the record, is wrong."""
+
+
+class DeadLetterRefused(Fatal):
+    """The dead-letter topic will never take a record as it is configured; going on would lose that record."""
+
+
+def refused(record: Outgoing, error: StreamError) -> StreamError:
+    """Return the error of writing a record, as ``DeadLetterRefused`` where a dead letter met one that is ``Fatal``.
+
+    A fencing, which is ``Fatal`` by a class of its own, says nothing about the topic and is returned as it is.
+    """
+    return DeadLetterRefused(str(error)) if type(error) is Fatal and is_dead_letter(record) else error
 
 
 def is_dead_letter(record: Outgoing) -> bool:

@@ -12,7 +12,7 @@ import structlog
 from contracts.log_events import LogEvent
 from contracts.metrics import Sample
 from streams.clients import Fenced
-from streams.dead_letters import DeadLetterLimit
+from streams.dead_letters import DeadLetterLimit, DeadLetterRefused, is_dead_letter
 from streams.errors import Fatal, Retryable, StreamError
 from streams.offsets import start_offset
 from streams.ports import Batch, Outgoing, Partition, Reader, Restored, Sink, Source, Stage
@@ -32,9 +32,15 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _names(partitions: Collection[Partition]) -> list[str]:
+    return [f"{partition.topic}/{partition.index}" for partition in sorted(partitions)]
+
+
 def _fatal_event(error: Fatal) -> LogEvent:
     if isinstance(error, Fenced):
         return LogEvent.PRODUCER_FENCED
+    if isinstance(error, DeadLetterRefused):
+        return LogEvent.DEAD_LETTER_UNWRITABLE
     return LogEvent.DEAD_LETTER_LIMIT if isinstance(error, DeadLetterLimit) else LogEvent.FATAL
 
 
@@ -73,6 +79,8 @@ class Loop:
         self._quiet_at = 0.0
         self._failures = 0
         self._max_records = settings.max_poll_records
+        self._letters: set[str] = set()
+        self._stopping = False
 
     def run(self, stop: threading.Event) -> None:
         """Turn until ``stop``, then write what is absorbed; raises ``Fatal`` uncommitted."""
@@ -82,6 +90,8 @@ class Loop:
                 if not self._attempt(self.turn):
                     stop.wait(self._backoff())
             log.info(LogEvent.STOPPING, role=self.stage.name)
+            self._stopping = True
+            self.vitals.waiting("stopping")
             if self._connected and not self._stale:
                 self._attempt(self._flush)
         except Fatal as error:
@@ -99,9 +109,13 @@ class Loop:
         except Retryable as error:
             self._failures += 1
             self._stale = True
-            self.vitals.aborted(str(error))
             event = LogEvent.TRANSACTION_ABORTED if self._connected else LogEvent.BROKER_UNREACHABLE
-            log.warning(event, role=self.stage.name, reason=str(error), attempt=self._failures)
+            reason, missing = str(error), self._missing_letters()
+            if missing:
+                event = LogEvent.DEAD_LETTER_UNWRITABLE
+                reason = f"{', '.join(missing)} does not exist; create it (stationkeeper check does) and this goes on"
+            self.vitals.aborted(reason)
+            log.warning(event, role=self.stage.name, reason=reason, attempt=self._failures)
             self._sink.abort()
             return False
         except Fatal:
@@ -109,6 +123,14 @@ class Loop:
             raise
         self._failures = 0
         return True
+
+    def _missing_letters(self) -> list[str]:
+        """Return the dead-letter topics of the failed transaction that are gone, which no client says in its error."""
+        topics, self._letters = sorted(self._letters), set()
+        try:
+            return [topic for topic in topics if not self._reader.partitions(topic)]
+        except Retryable:
+            return []
 
     def _backoff(self) -> float:
         longest = min(_FIRST_BACKOFF_S * 2.0 ** min(self._failures, 10), _LONGEST_BACKOFF_S)
@@ -124,7 +146,10 @@ class Loop:
             self._connect()
         self._follow_tables()
         batches = self._source.poll(self._settings.poll_timeout / 1_000, self._max_records)
-        if self._source.take_rebalance() or self._stale:
+        changed = self._source.take_rebalance()
+        if changed or self._stale:
+            if changed and self._assigned:
+                log.info(LogEvent.PARTITIONS_REVOKED, role=self.stage.name, partitions=_names(self._assigned))
             self._reset()
             return
         began = time.monotonic()
@@ -211,11 +236,7 @@ class Loop:
         self.vitals.restored(seconds)
         self._flushed_ms = self._now_ms()
         self._publish()
-        log.info(
-            LogEvent.PARTITIONS_ASSIGNED,
-            role=self.stage.name,
-            partitions=[f"{partition.topic}/{partition.index}" for partition in partitions],
-        )
+        log.info(LogEvent.PARTITIONS_ASSIGNED, role=self.stage.name, partitions=_names(partitions))
         log.info(LogEvent.STATE_RESTORED, role=self.stage.name, keys=len(restored.values), seconds=round(seconds, 3))
 
     def _known_topics(self, new: Collection[Partition]) -> set[str]:
@@ -258,15 +279,16 @@ class Loop:
         records: list[Outgoing] = self.stage.flush(now)
         if records or self._dirty:
             began = time.monotonic()
+            self._letters = {record.topic for record in records if is_dead_letter(record)}
             self._sink.begin()
             self._sink.send(records)
             # Offsets go with every transaction, also when none moved: they carry the proof of ownership that a
             # member without its partitions, stopped for a while and unaware of it, does not have.
             self._sink.commit(self._dirty or self._positions, self._source.group())
-            self._dirty = {}
+            self._dirty, self._letters = {}, set()
             self.vitals.flushed(time.monotonic() - began)
             self.stage.committed()
-        if self.vitals.ready_now():
+        if not self._stopping and self.vitals.ready_now():
             log.info(LogEvent.READY, role=self.stage.name)
         self._publish()
 

@@ -171,7 +171,8 @@ class MemorySink:
     def _check_sizes(self, records: Sequence[Outgoing]) -> None:
         for record in records:
             limit = self._log.limit_of(record.topic)
-            if limit is not None and len(record.value or b"") > limit:
+            headers = sum(len(name) + len(text) for name, text in record.headers)
+            if limit is not None and len(record.value or b"") + headers > limit:
                 self._oversize.refuse(record, f"limit {limit}")
                 raise Retryable(f"{record.topic} refused a dead letter for its size")
 

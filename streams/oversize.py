@@ -2,7 +2,7 @@
 
 import hashlib
 
-from streams.dead_letters import is_dead_letter, without_value
+from streams.dead_letters import is_dead_letter, refused, without_value
 from streams.errors import Fatal
 from streams.ports import Outgoing
 
@@ -23,7 +23,8 @@ class Oversize:
         """Note a dead letter for its next coming; raises ``Fatal`` for any other record and for one already cut."""
         if not is_dead_letter(record) or not record.value:
             size = len(record.value or b"")
-            raise Fatal(f"{record.topic} refused a record of {size} bytes ({reason}); raise its max.message.bytes")
+            text = f"{record.topic} refused a record of {size} bytes ({reason}); raise its max.message.bytes"
+            raise refused(record, Fatal(text))
         self._refused.add(_fingerprint(record))
 
 

@@ -8,7 +8,8 @@ from kafka import KafkaProducer, errors
 from kafka.structs import OffsetAndMetadata
 
 from streams.clients import describe, theirs, translated
-from streams.errors import Retryable
+from streams.dead_letters import refused
+from streams.errors import Retryable, StreamError
 from streams.oversize import Oversize
 from streams.ports import Outgoing, Partition
 from streams.settings import MIB, KafkaSettings
@@ -78,23 +79,29 @@ class KafkaSink:
 
     def send(self, records: Sequence[Outgoing]) -> None:
         """Hand records to the open transaction; ``commit`` checks every result."""
-        producer = self._producer
         self._damaged = True
-        with translated("send"):
-            for record in records:
-                outgoing = self._oversize.fitted(record)
-                try:
-                    future = producer.send(
-                        outgoing.topic,
-                        value=outgoing.value,
-                        key=outgoing.key,
-                        headers=list(outgoing.headers),
-                        partition=outgoing.partition,
-                    )
-                except _TOO_LARGE as error:
-                    self._oversize.refuse(outgoing, describe(error))
-                    raise
-                self._pending.append((outgoing, future))
+        for record in records:
+            self._send(self._oversize.fitted(record))
+
+    def _send(self, record: Outgoing) -> None:
+        try:
+            with translated(f"send to {record.topic}"):
+                future = self._producer.send(
+                    record.topic,
+                    value=record.value,
+                    key=record.key,
+                    headers=list(record.headers),
+                    partition=record.partition,
+                )
+        except StreamError as error:
+            if isinstance(error.__cause__, _TOO_LARGE):
+                self._oversize.refuse(record, describe(error.__cause__))
+            # An earlier record that the broker refused meanwhile shows only as a producer that takes nothing more.
+            for earlier, answer in self._pending:
+                if answer.failed():
+                    self._check(earlier, answer)
+            raise refused(record, error) from error
+        self._pending.append((record, future))
 
     def commit(self, offsets: Mapping[Partition, int], group: Any) -> None:
         """Commit records and input offsets together.
@@ -107,8 +114,8 @@ class KafkaSink:
         limit = self._settings.transaction_timeout / 1_000
         with translated("write"):
             producer.flush(timeout=limit)
-            for record, future in self._pending:
-                self._check(record, future)
+        for record, future in self._pending:
+            self._check(record, future)
         with translated("commit"):
             if offsets:
                 positions = {theirs(p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()}
@@ -118,12 +125,17 @@ class KafkaSink:
         self._open = self._damaged = False
 
     def _check(self, record: Outgoing, future: Any) -> None:
-        if not future.is_done:
-            raise errors.KafkaTimeoutError(f"no answer for a record of {record.topic}")
-        if future.failed():
-            if isinstance(future.exception, _TOO_LARGE):
-                self._oversize.refuse(record, describe(future.exception))
-            raise future.exception
+        if future.is_done and not future.failed():
+            return
+        try:
+            with translated(f"write to {record.topic}"):
+                if not future.is_done:
+                    raise errors.KafkaTimeoutError("no answer for a record")
+                if isinstance(future.exception, _TOO_LARGE):
+                    self._oversize.refuse(record, describe(future.exception))
+                raise future.exception
+        except StreamError as error:
+            raise refused(record, error) from error
 
     def abort(self) -> None:
         """Undo the open transaction and throw the producer away if anything of it was sent.
