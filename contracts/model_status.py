@@ -158,6 +158,20 @@ class PowerLine(TypedDict):
     unit: str
 
 
+class AdoptionStatus(TypedDict):
+    """How far the champion's reference is in learning from live panes; absent where nothing is to be learned.
+
+    ``reason`` says it in words: ``adopting: 3.2 of 14 days``.
+    """
+
+    version: str
+    reason: str
+    passed_ms: int
+    length_ms: int
+    panes: int
+    rows: int
+
+
 class ModelStatus(TypedDict):
     """Everything the judge knows of one model."""
 
@@ -171,6 +185,7 @@ class ModelStatus(TypedDict):
     subjects: list[SubjectStatus]
     incidents: list[IncidentStatus]
     canary: NotRequired[str]
+    adoption: NotRequired[AdoptionStatus]
     false_pages: NotRequired[str]
     clock: NotRequired[Literal["wall", "stream"]]
     performance: NotRequired[list[PerformanceStatus]]

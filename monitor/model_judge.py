@@ -10,6 +10,7 @@ from contracts.messages import Level, RetrainRequest, Verdict
 from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Record
 from monitor.asking import Asking
 from monitor.cohorts import Cohorts
+from monitor.core.adoption import may_take_over
 from monitor.core.cells import Counts
 from monitor.core.decision import recovered_verdict
 from monitor.core.incident import CO_ONSET_PANES, Incident, merge
@@ -17,17 +18,17 @@ from monitor.core.incident_desk import Outcome
 from monitor.core.pane import Pane
 from monitor.core.reference import Reference
 from monitor.core.watch import Watch, WatchSettings
+from monitor.cure import Cure
 from monitor.incident_status import incident_status
 from monitor.pending import Closed, Pending, WatchKey, pane_records
 from monitor.plugin_watch import PluginWatch
 from monitor.references import References
+from monitor.replaced import replaced
 from monitor.segment_reference import Adoption, segment_reference
 from monitor.segments import planned_segments
 from monitor.settings import DAY_MS, ModelSettings
 from monitor.watermark import Progresses
 
-STEADY_PANES = 30
-STEADY_ROWS = 500
 MAX_GAP_PANES = 2_880
 FORGET_MS = 7 * DAY_MS
 
@@ -40,17 +41,6 @@ class Said:
     verdicts: list[Verdict] = field(default_factory=list)
     requests: list[RetrainRequest] = field(default_factory=list)
     closed: int = 0
-
-
-@dataclass(slots=True)
-class Cure:
-    """A version was promoted; incidents of the one before close when it has been steady."""
-
-    old: str
-    new: str
-    since: int
-    rows: int = 0
-    panes: int = 0
 
 
 class ModelJudge:
@@ -147,6 +137,7 @@ class ModelJudge:
                 for verdict in plugins.step(pane):
                     self._say(verdict, said)
         self._learn(closed, said, end)
+        self._swap(said, end)
         self._cured(merged, said, end)
         mine = [watch for key, watch in sorted(self.watches.items()) if key.version == self.champion]
         said.requests += self.asking.ask_again((i for watch in mine for i in watch.incidents()), end)
@@ -173,7 +164,16 @@ class ModelJudge:
             if not adoption.add(rows, counts):
                 return
             self.adopted[key] = self.adoptions.pop(key).counts
-        self.watches[key] = self._watch(key, reference)
+        watch = self.watches[key] = self._watch(key, reference)
+        if watch.adopting and (before := self._before(key)) is not None:
+            watch.take_over(before)
+
+    def _before(self, key: WatchKey) -> Reference | None:
+        """The reference of the latest other watch of the segment that knows dependence, the champion's first."""
+        mine = {k: w.reference for k, w in self.watches.items() if k != key and k.segment == key.segment}
+        known = [k for k in mine if may_take_over(mine[k])]
+        known.sort(key=lambda k: (k.version == self.champion, self.seen.get(k, 0), k))
+        return mine[known[-1]] if known else None
 
     def _watch(self, key: WatchKey, reference: Reference) -> Watch:
         if key in self.adopted:
@@ -184,11 +184,11 @@ class ModelJudge:
             budget=self.settings.budget,
             segments=planned_segments(self.settings, reference, key.segment),
             window=self.settings.window,
-            adoption=self.settings.adoption,
+            adoption=self.settings.adoption or None,
             ignore=self.settings.quality.ignore,
             tolerance=self.settings.quality.tolerance,
             stale_after=self.settings.quality.stale_after,
-            learn_traffic=self.settings.quality.learn_traffic,
+            learn_traffic=self.settings.quality.learn_traffic or None,
         )
         watch = Watch(reference, key.segment, settings)
         if self.settings.detectors and not key.segment:
@@ -246,33 +246,43 @@ class ModelJudge:
             self.watches.pop(key, None)
             self.seen.pop(key)
 
+    def _swap(self, said: Said, now: int) -> None:
+        """Let the watches of replaced references go; whoever still drifts, does so from the new one."""
+        for key, digest in list(replaced(self.seen, self._references, self.name, now, self.settings.pane)):
+            self.seen.pop(key)
+            self.plugins.pop(key, None)
+            why = f"the reference was replaced by {digest}; what still differs from it is a new incident"
+            self._end(key, why, {"replaced_by": digest}, 0, said, now)
+
     def _cured(self, merged: Mapping[WatchKey, tuple[int, Counts]], said: Said, now: int) -> None:
         """Close the incidents of the version before once the promoted one has been steady."""
         cure = self.cure
         if cure is None:
             return
-        cure.panes += 1
-        cure.rows += sum(rows for key, (rows, _) in merged.items() if key.version == cure.new and not key.segment)
+        rows = sum(rows for key, (rows, _) in merged.items() if key.version == cure.new and not key.segment)
         mine = [watch for key, watch in self.watches.items() if key.version == cure.new]
-        if not mine or any(watch.incidents() for watch in mine):
-            cure.panes = cure.rows = 0
+        if not cure.step(rows, steady=bool(mine) and not any(watch.incidents() for watch in mine)):
             return
-        if cure.panes < STEADY_PANES or cure.rows < STEADY_ROWS:
-            return
+        why = (
+            f"version {cure.new} took over from {cure.old} and was steady for {cure.panes} panes with {cure.rows} rows"
+        )
         for key in sorted(key for key in self.watches if key.version == cure.old):
-            watch = self.watches.pop(key)
-            self.dirty.add(key)
-            for incident in watch.incidents():
-                verdict = recovered_verdict(watch.named, incident, now=now, rows=cure.rows, last_row=None)
-                reason = (
-                    f"{', '.join(incident.subjects[:5])}: version {cure.new} took over from {cure.old} and was steady "
-                    f"for {cure.panes} panes with {cure.rows} rows"
-                )
-                evidence = {**verdict.evidence, "promoted": cure.new, "panes": cure.panes}
-                self._say(verdict.model_copy(update={"reason": reason, "evidence": evidence}), said)
-                closed = self.incident_status(replace(incident, closed=now), key)
-                self.healed = [*self.healed, {**closed, "recovered_reason": reason}][-20:]
+            self._end(key, why, {"promoted": cure.new, "panes": cure.panes}, cure.rows, said, now)
         self.cure = None
+
+    def _end(self, key: WatchKey, why: str, evidence: Mapping[str, Any], rows: int, said: Said, now: int) -> None:
+        """Let a watch go with a last word on each incident that it holds."""
+        watch = self.watches.pop(key, None)
+        self.dirty.add(key)
+        if watch is None:
+            return
+        for incident in watch.incidents():
+            verdict = recovered_verdict(watch.named, incident, now=now, rows=rows, last_row=None)
+            reason = f"{', '.join(incident.subjects[:5])}: {why}"
+            update = {"reason": reason, "evidence": {**verdict.evidence, **evidence}}
+            self._say(verdict.model_copy(update=update), said)
+            closed = self.incident_status(replace(incident, closed=now), key)
+            self.healed = [*self.healed, {**closed, "recovered_reason": reason}][-20:]
 
     def incident_status(self, incident: Incident, key: WatchKey) -> dict[str, Any]:
         """Return an incident as people see it, with what became of its wish to retrain."""

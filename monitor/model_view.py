@@ -8,6 +8,7 @@ import numpy as np
 from contracts.messages import State
 from contracts.metrics import STATE_NUMBER, Sample
 from contracts.model_status import MAX_POINTS
+from monitor.adoption_view import adoption_status
 from monitor.core.chart import Chart
 from monitor.core.reasons import UNKNOWN_HELP, Unknown
 from monitor.core.watch import Watch
@@ -69,6 +70,9 @@ class ModelView:
         if judge.settings.labels is not None:
             self.status["labels"] = label_status(judge.cohorts, judge.settings)
             self.status["performance"] = self._performance.statuses(judge, self._references)
+        adoption = adoption_status(judge, champion)
+        if adoption is not None:
+            self.status["adoption"] = adoption
         rollout = self._references.rollout(judge.name)
         if rollout is not None and rollout.canary:
             self.status["canary"] = rollout.canary
@@ -122,6 +126,9 @@ class ModelView:
         whole = [chart for key, chart in mine if not key.segment]
         if whole and all(chart.state is State.UNKNOWN for chart in whole):
             unknown = next((chart.unknown for chart in whole if chart.unknown is not None), Unknown.NO_ROWS)
+            adoption = adoption_status(self._judge, champion)
+            if unknown is Unknown.ADOPTING and adoption is not None:
+                return State.UNKNOWN, adoption["reason"]
             return State.UNKNOWN, UNKNOWN_HELP[unknown]
         old = next((i for i in incidents if "closed" not in i), None)
         if old is not None:

@@ -110,14 +110,22 @@ class Limits(_Block):
 class QualitySettings(_Block):
     """Rules on broken data that replace the learned ones; None keeps the default of ``monitor.core``.
 
-    ``learn_traffic`` (14d is a good one) is how long live panes teach volume and freshness by hour of the week where
-    the reference does not, as one of training samples does not; None leaves them unjudged.
+    ``learn_traffic`` is how long live panes teach volume and freshness by hour of the week where the reference does
+    not, as one of training samples does not. Silence may then page; volume so learned only warns, because a few weeks
+    know no holiday and no change of the clock. 0d leaves both unjudged.
     """
 
     stale_after: Duration | None = None
-    learn_traffic: Annotated[Duration, Field(ge=2 * DAY_MS)] | None = None
+    learn_traffic: Duration = 14 * DAY_MS
     tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
     ignore: tuple[str, ...] = ()
+
+    @field_validator("learn_traffic")
+    @classmethod
+    def _enough(cls, span: int) -> int:
+        if 0 < span < 2 * DAY_MS:
+            raise ValueError(f"{format_duration(span)} teaches no rhythm; write at least 2d, or 0d to judge none")
+        return span
 
 
 class RequestSettings(_Block):
@@ -136,9 +144,9 @@ class ModelSettings(_Block):
     ``lateness`` how much older than its partition's clock an event may be, ``skew`` how far ahead of the broker's
     timestamp. ``label_maturity`` is the age
     at which a prediction's label is taken for known or missing; labels that come later change charts only.
-    ``segments`` are dimensions whose values are watched apart, next to all traffic. ``adoption`` (14d is a good one) is
-    how long a reference without order of time learns from live panes before drift is judged; without it drift is
-    judged at once, as if rows were independent.
+    ``segments`` are dimensions whose values are watched apart, next to all traffic. ``adoption`` is how long a
+    reference without order of time learns from live panes before drift is judged: until then nothing pages but data
+    quality. With 0d drift is judged at once, as if rows were independent; a reference with order of time never waits.
     """
 
     name: Name
@@ -157,7 +165,7 @@ class ModelSettings(_Block):
     positive: str | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     false_pages: Annotated[str, BeforeValidator(_budget)] = "1 per 30 days"
-    adoption: Duration | None = None
+    adoption: Duration = 14 * DAY_MS
     quality: QualitySettings = QualitySettings()
     limits: Limits = Limits()
     requests: RequestSettings = RequestSettings()

@@ -23,7 +23,7 @@ def subject_status(key: WatchKey, watch: Watch, chart: Chart) -> dict[str, Any]:
         "version": key.version,
         "segment": key.segment,
         "state": chart.state.value,
-        "reason": _reason(chart),
+        "reason": _reason(chart, watch),
         "rows": chart.rows,
     }
     if np.isfinite(chart.threshold):
@@ -50,7 +50,9 @@ def subject_status(key: WatchKey, watch: Watch, chart: Chart) -> dict[str, Any]:
     return entry
 
 
-def _reason(chart: Chart) -> str:
+def _reason(chart: Chart, watch: Watch) -> str:
+    if chart.unknown is Unknown.ADOPTING and watch.period is not None:
+        return f"{watch.period.progress()}; {UNKNOWN_HELP[Unknown.ADOPTING]}"
     if chart.unknown is not None:
         return UNKNOWN_HELP[chart.unknown]
     moved = f"{chart.effect:.1%} of {chart.rows} rows moved"

@@ -83,6 +83,32 @@ def adopt(reference: Reference, columns: Mapping[str, Column], timeline: Timelin
     return replace(reference, subjects=tuple(subjects), traffic=traffic)
 
 
+def inherit(reference: Reference, before: Reference) -> Reference:
+    """Return a reference that takes from ``before`` how the stream itself behaves: dependence, daily movement, repeats.
+
+    Both are laws of the stream more than of a training set, so a version whose own rows had no order of time need not
+    learn them anew. Of each subject of one kind the larger phi and floor count; strata and counts stay the reference's
+    own. O(features).
+    """
+    subjects = []
+    for subject in reference.subjects:
+        old = before.by_name.get(subject.name)
+        if old is None or old.kind is not subject.kind:
+            subjects.append(subject)
+            continue
+        phi = subject.phi
+        if len(old.phi):
+            phi = np.maximum(phi, old.phi) if len(phi) else old.phi
+        floor = max(subject.day_floor or 0.0, old.day_floor or 0.0)
+        subjects.append(replace(subject, phi=phi, day_floor=floor, repeats=max(subject.repeats, old.repeats)))
+    return replace(reference, subjects=tuple(subjects))
+
+
+def may_take_over(before: Reference) -> bool:
+    """Whether ``inherit`` is enough to judge at once: dependence is known, and no season that cells must hold."""
+    return before.adopted and not any(len(subject.strata) for subject in before.subjects)
+
+
 def excess_floor(blocks: Counts) -> float:
     """Return the natural movement between blocks [D, K] in TV, 0 where sampling alone explains it.
 

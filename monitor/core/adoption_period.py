@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from contracts.messages import VerdictKind
-from monitor.core.adoption import DAY_MS, MIN_PANES, SEASON, excess_floor
+from monitor.core.adoption import DAY_MS, HOUR_MS, MIN_PANES, SEASON, excess_floor
 from monitor.core.cause import name_cause
 from monitor.core.cells import QUALITY, Counts
 from monitor.core.chart import measure
@@ -29,7 +30,8 @@ class AdoptionPeriod:
     """Counts panes until ``length`` clock units have passed since the first with rows, then says what they teach.
 
     It takes longer where there are fewer than ``MIN_PANES`` panes with rows or ``MIN_ROWS`` rows. Counts by hour of the
-    day are kept for layouts up to ``SEASONAL_WIDTH``, the latest ``KEPT_PANES`` panes for dependence.
+    day are kept for layouts up to ``SEASONAL_WIDTH``, the latest ``KEPT_PANES`` panes for dependence, and each day in
+    coarse cells: that is what its movement is measured in, and it keeps the state small.
     """
 
     def __init__(self, reference: Reference, length: int) -> None:
@@ -38,6 +40,7 @@ class AdoptionPeriod:
         self.begin: int | None = None
         self.end = 0
         self.rows = self.panes = 0
+        self.counts = reference.layout.zeros()
         self.days: dict[int, Counts] = {}
         seasonal = width <= SEASONAL_WIDTH
         self.hours: Counts = np.zeros((HOURS_OF_DAY if seasonal else 0, width), np.int64)
@@ -50,14 +53,31 @@ class AdoptionPeriod:
             return False
         return self.end - self.begin >= self.length and self.panes >= MIN_PANES and self.rows >= MIN_ROWS
 
+    @property
+    def passed(self) -> int:
+        """Clock units since the first pane with rows, at most the length."""
+        return 0 if self.begin is None else min(self.end - self.begin, self.length)
+
+    def progress(self) -> str:
+        """Return how far the period is, in words: ``adopting: 3.2 of 14 days``, and what is lacking beyond time."""
+        unit, word = (DAY_MS, "days") if self.length >= DAY_MS else (HOUR_MS, "hours")
+        passed, length = (f"{span / unit:.1f}".removesuffix(".0") for span in (self.passed, self.length))
+        text = f"adopting: {passed} of {length} {word}"
+        if self.begin is None:
+            return f"{text}, no rows yet"
+        if self.passed < self.length:
+            return text
+        return f"{text}, {self.panes} of {MIN_PANES} panes with {self.rows} of {MIN_ROWS} rows"
+
     def add(self, pane: Pane) -> None:
         """Take a closed pane with rows."""
         self.begin = pane.start if self.begin is None else self.begin
         self.end = pane.end
         self.rows += pane.rows
         self.panes += 1
-        day = pane.start // DAY_MS
-        self.days[day] = self.days[day] + pane.counts if day in self.days else pane.counts.copy()
+        self.counts += pane.counts
+        day, coarse = pane.start // DAY_MS, self._coarse(pane.counts)
+        self.days[day] = self.days[day] + coarse if day in self.days else coarse
         if len(self.hours):
             self.hours[stratum_of(pane.start, HOURS_OF_DAY)] += pane.counts
         self.recent.add(pane)
@@ -67,10 +87,12 @@ class AdoptionPeriod:
 
         Quality counters stay the reference's own shares: what is missing in live data is not made normal.
         """
-        counts = np.sum(list(self.days.values()), axis=0)
         days = np.stack([self.days[day] for day in sorted(self.days)])
-        seasonal = self._seasonal()
-        subjects = tuple(self._learn(subject, counts, days, seasonal=seasonal) for subject in self.reference.subjects)
+        seasonal, parts = self._seasonal(), self._parts()
+        subjects = tuple(
+            self._learn(subject, days[:, part], seasonal=seasonal)
+            for subject, part in zip(self.reference.subjects, parts, strict=True)
+        )
         rows = max(int(subject.counts.sum()) for subject in subjects)
         notes = (*self.reference.notes, f"adopted from {self.panes} panes with {self.rows} live rows")
         return replace(self.reference, subjects=subjects, rows=rows, source="adoption", notes=notes)
@@ -81,8 +103,7 @@ class AdoptionPeriod:
         One finding for the model, named after the subject that differs most, with the effect of each that does. The
         noise is that of sampling, times the root of the dependence that the period taught.
         """
-        counts = np.sum(list(self.days.values()), axis=0)
-        learned = self.learned().by_name
+        counts, learned = self.counts, self.learned().by_name
         effects: dict[str, float] = {}
         for subject in self.reference.subjects:
             found = measure(subject, counts[self.reference.layout[subject.name].histogram])
@@ -121,6 +142,7 @@ class AdoptionPeriod:
             "end": self.end,
             "rows": self.rows,
             "panes": self.panes,
+            "counts": self.counts.copy(),
             "days": [[day, counts.copy()] for day, counts in self.days.items()],
             "hours": self.hours.copy(),
             "recent": self.recent.state(),
@@ -130,13 +152,24 @@ class AdoptionPeriod:
         """Become the period whose ``state`` this was."""
         self.begin, self.end = state["begin"], int(state["end"])
         self.rows, self.panes = int(state["rows"]), int(state["panes"])
+        self.counts = np.asarray(state["counts"], np.int64).copy()
         self.days = {int(day): np.asarray(counts, np.int64).copy() for day, counts in state["days"]}
         self.hours = np.asarray(state["hours"], np.int64).reshape(self.hours.shape).copy()
         self.recent.restore(state["recent"])
 
-    def _learn(self, subject: Subject, counts: Counts, days: Counts, *, seasonal: bool) -> Subject:
+    def _coarse(self, counts: Counts) -> Counts:
+        """A pane's cells of all subjects on their coarse cells, one after the other."""
+        layout = self.reference.layout
+        return np.concatenate([coarse_cells(s, counts[layout[s.name].histogram]) for s in self.reference.subjects])
+
+    def _parts(self) -> list[slice]:
+        """Where each subject stands in a coarse vector."""
+        ends = np.cumsum([0, *(int(subject.grid.max()) + 1 for subject in self.reference.subjects)])
+        return [slice(int(first), int(last)) for first, last in pairwise(ends)]
+
+    def _learn(self, subject: Subject, days: Counts, *, seasonal: bool) -> Subject:
         part = self.reference.layout[subject.name].histogram
-        mine = counts[part]
+        mine = self.counts[part]
         if not mine.any():
             return subject
         made = replace(
@@ -146,7 +179,7 @@ class AdoptionPeriod:
         panes = np.stack([pane.counts[part] for pane in kept])
         by_pane = np.array([stratum_of(pane.start, HOURS_OF_DAY) for pane in kept]) if seasonal else None
         phi = row_phi(panes, "numeric" if subject.kind is Kind.NUMERIC else "categorical", by_pane)
-        floor = excess_floor(coarse_cells(made, days[:, part]))
+        floor = excess_floor(days)
         strata = self.hours[:, part].copy() if seasonal else np.empty((0, 0), np.int64)
         return replace(made, phi=phi, day_floor=floor, strata=strata)
 

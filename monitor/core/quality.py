@@ -46,11 +46,14 @@ class Quality:
         tolerance: float | None = None,
         stale_after: int | None = None,
         learn_traffic: int | None = None,
+        *,
+        whole: bool = True,
     ) -> None:
         """``tolerance`` replaces how far a rate may rise, ``stale_after`` (clock units) the learned silence.
 
         Traffic of a training set says nothing of production, so it teaches neither volume nor freshness;
-        ``learn_traffic`` is then how long live panes teach them, None never.
+        ``learn_traffic`` is then how long live panes teach them, None never. Volume learned so warns and never pages:
+        a few weeks know no holiday and no change of the clock. Silence pages only where ``whole``: of all traffic.
         """
         self.reference, self.layout = reference, reference.layout
         self.rules = Rules(reference)
@@ -83,14 +86,15 @@ class Quality:
         self.volume: VolumeDetector | None = None
         self._traffic = None if reference.source == TRAINING else reference.traffic
         self._stale_after = stale_after
+        self._whole = whole
         if self._traffic is not None and "volume" in alphas:
             per_pane = self._traffic.rows_per_hour * (self._traffic.pane_ms / HOUR_MS)
             model = VolumeModel(np.maximum(per_pane, 1e-6), max(self._traffic.size, 0.5))
             self.volume = VolumeDetector(model, float(log_thresholds(alphas["volume"], [1.0])[0]))
         self.lesson: TrafficLesson | None = None
-        if self._traffic is None and learn_traffic is not None and "volume" in alphas:
+        if self._traffic is None and learn_traffic is not None:
             self.lesson = TrafficLesson(learn_traffic)
-            self._volume_limit = float(log_thresholds(alphas["volume"], [1.0])[0])
+            self._volume_limit = float(log_thresholds(alphas["quality"], [1.0])[0])
         self.silent_since: int | None = None
         self.silent_nats = 0.0
         self.came = self.expected = 0.0
@@ -117,8 +121,7 @@ class Quality:
             found += self._freshness(pane)
         else:
             self.silent_since, self.silent_nats = None, 0.0
-        # What is odd is not learned as usual.
-        if self.lesson is not None and not found and self.lesson.add(pane):
+        if self.lesson is not None and self.lesson.add(pane, odd=bool(found)):
             self._teach(pane.length)
         if not pane.volume:
             return found
@@ -266,6 +269,7 @@ class Quality:
             self.came, self.expected = float(pane.rows), usual
         if level == NONE:
             return []
+        level = level if self.lesson is None else min(level, WARN)
         return [
             Finding(
                 subject="volume",
@@ -304,7 +308,7 @@ class Quality:
                 subject="events",
                 type=SubjectType.QUALITY,
                 kind=VerdictKind.DATA_QUALITY,
-                level=PAGE,
+                level=PAGE if self._whole else WARN,
                 score=score,
                 threshold=limit,
                 onset=self.silent_since,

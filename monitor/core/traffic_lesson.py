@@ -19,13 +19,15 @@ QUIET = 1.0
 """Hours with fewer events a pane are not judged by volume: their silence is usual, and so are a few events."""
 
 _QUANTILE = 0.9
+_NEVER = -2.0
 
 
 class TrafficLesson:
     """Sums of pane volumes by hour of the week; ``learned`` after ``length`` ms, then anew each week, old weeks fading.
 
-    Empty panes count: an hour that never brings anything is not expected to. State is 4 x 168 numbers and two weeks of
-    day totals.
+    Empty panes count: an hour that never brings anything is not expected to. What is odd is not learned as usual,
+    unless the same hour was odd the week before too: a new season or a change of the clock is learned in two weeks.
+    State is 6 x 168 numbers and two weeks of day totals.
     """
 
     def __init__(self, length: int) -> None:
@@ -34,17 +36,20 @@ class TrafficLesson:
         self.due = 0
         self.sums: Floats = np.zeros((3, HOURS_OF_WEEK))
         self.days: dict[int, float] = {}
+        self.odd: Floats = np.full((2, HOURS_OF_WEEK), _NEVER)
         self.mean: Floats = np.empty(0)
         self.size = 0.5
         self.tolerance = TOLERANCE
 
-    def add(self, pane: Pane) -> bool:
-        """Take a closed pane, empty ones too; returns whether the lesson changed with it."""
+    def add(self, pane: Pane, *, odd: bool = False) -> bool:
+        """Take a closed pane, empty ones too; returns whether the lesson changed with it. ``odd`` was not usual."""
         if self.begin is None:
             if not pane.volume:
                 return False
             self.begin, self.due = pane.start, pane.start + self.length
         hour, volume = stratum_of(pane.start, HOURS_OF_WEEK), float(pane.volume)
+        if odd and not self._again(hour, pane.start // WEEK_MS):
+            return False
         self.sums[:, hour] += (1.0, volume, volume * volume)
         day = pane.start // DAY_MS
         self.days[day] = self.days.get(day, 0.0) + volume
@@ -55,6 +60,12 @@ class TrafficLesson:
         self.sums *= 0.5
         self.days = {d: total for d, total in self.days.items() if d > day - 14}
         return True
+
+    def _again(self, hour: int, week: int) -> bool:
+        """Note that an hour was odd in a week; returns whether it was so in the week before."""
+        if week != self.odd[0, hour]:
+            self.odd[:, hour] = week, self.odd[0, hour]
+        return bool(self.odd[1, hour] == week - 1)
 
     def traffic(self, pane: int) -> Traffic | None:
         """Return what was learned for panes of this length in ms, None before it was."""
@@ -67,6 +78,7 @@ class TrafficLesson:
             "due": self.due,
             "sums": self.sums.copy(),
             "days": [[day, total] for day, total in self.days.items()],
+            "odd": self.odd.copy(),
             "mean": self.mean.copy(),
             "size": self.size,
             "tolerance": self.tolerance,
@@ -77,6 +89,7 @@ class TrafficLesson:
         self.begin, self.due = state["begin"], int(state["due"])
         self.sums = np.asarray(state["sums"], np.float64).reshape(3, HOURS_OF_WEEK).copy()
         self.days = {int(day): float(total) for day, total in state["days"]}
+        self.odd = np.asarray(state["odd"], np.float64).reshape(2, HOURS_OF_WEEK).copy()
         self.mean = np.asarray(state["mean"], np.float64).copy()
         self.size, self.tolerance = float(state["size"]), float(state["tolerance"])
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contracts.messages import State, SubjectType, VerdictKind
+from monitor.core.adoption import inherit
 from monitor.core.adoption_period import AdoptionPeriod
 from monitor.core.budget import Budget, split_alpha
 from monitor.core.cells import QUALITY
@@ -41,7 +42,7 @@ class WatchSettings:
     everything but quality is held back where the reference's dependence is unknown, until live panes taught it; None
     judges at once. ``ignore`` names data-quality checks that must stay silent;
     ``tolerance`` is how far a quality rate may rise, ``stale_after`` the silence after which data are stale; None keeps
-    what is learned. ``learn_traffic`` is how long (ms) live panes of all traffic teach volume and freshness by hour of
+    what is learned. ``learn_traffic`` is how long (ms) live panes teach volume and freshness by hour of
     the week where the reference does not; None leaves them unjudged.
     """
 
@@ -81,6 +82,7 @@ class Watch:
             self.settings.tolerance,
             self.settings.stale_after,
             self.settings.learn_traffic,
+            whole=not segment,
         )
         self.desk = IncidentDesk(reference, self.named, self.drifts, self._margin)
         self.window = Window(self.layout.width, self.settings.window)
@@ -166,6 +168,10 @@ class Watch:
     def incidents(self) -> list[Incident]:
         """Return the open incidents, oldest first."""
         return sorted(self.desk.book.open.values(), key=lambda incident: (incident.opened, incident.id))
+
+    def take_over(self, before: Reference) -> None:
+        """Judge at once with what the version before taught of dependence and daily movement, instead of adopting."""
+        self._rebase(dump(inherit(self.reference, before)))
 
     def state(self) -> dict[str, Any]:
         """Return all that changes: JSON values and numpy arrays, nested in dicts and lists."""
@@ -273,8 +279,8 @@ class Watch:
         if self.reference.labels is not None and self.reference.labels.rows:
             groups.append("performance")
         groups.append("quality")
-        taught = self.reference.traffic is not None and self.reference.source != TRAINING
-        if taught or (self.settings.learn_traffic is not None and not self.named.segment):
+        # What live panes teach of traffic warns and spends nothing; only a reference's own may page.
+        if self.reference.traffic is not None and self.reference.source != TRAINING:
             groups.append("volume")
         split = split_alpha(self.settings.budget.alpha, groups, self.settings.segments)
         return {group: split[group, self.named.segment] for group in groups}

@@ -67,6 +67,8 @@ def _facts(model: ModelStatus) -> Html:
     ]
     if "canary" in model:
         facts.insert(1, ("Canary", model["canary"]))
+    if "adoption" in model:
+        facts.append(("Reference", model["adoption"]["reason"].partition(";")[0]))
     if "false_pages" in model:
         facts.append(("False pages allowed", model["false_pages"]))
     return tag("dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts], class_="facts")

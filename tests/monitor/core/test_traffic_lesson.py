@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from contracts.messages import Verdict, VerdictKind
+from contracts.messages import Level, Verdict, VerdictKind
 from monitor.core.adoption import DAY_MS, HOUR_MS
 from monitor.core.pane import Pane
 from monitor.core.reasons import Check
@@ -80,6 +80,21 @@ def test_means_and_size_by_hand():
     ]
     assert changed == [False, True, False]
     assert (lesson.mean[72], lesson.size) == (10.0, 1e6)
+
+
+def test_a_change_of_the_clock_warns_pages_nobody_and_is_learned_in_two_weeks():
+    made = watch()
+    said: list[Verdict] = []
+    for start in range(0, 50 * DAY_MS, HOUR_MS):
+        hour = start // HOUR_MS % 24 - (start >= 20 * DAY_MS)
+        rows = 600 if 6 <= hour < 22 else 30
+        said += traffic(list(made.step(Pane(start, HOUR_MS, rows, ONE * rows)).verdicts))
+    assert said
+    assert {verdict.level for verdict in said} <= {Level.WARN, Level.INFORM}
+    days = [int(verdict.time.timestamp() * 1_000) // DAY_MS for verdict in said]
+    assert min(days) == 20
+    # Halved each week, what was learned before the change is forgotten in two more.
+    assert max(days) <= 41
 
 
 def test_a_watch_restored_in_the_middle_says_the_same():

@@ -1,0 +1,161 @@
+"""The life of a reference at the judge: adopted from live panes, taken over at a promotion, replaced at once."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contracts.messages import Level, Verdict, VerdictKind
+from contracts.status import check
+from contracts.wire import PaneDelta, pack
+from monitor.core.adoption import DAY_MS, Timeline, adopt, inherit, may_take_over
+from monitor.core.column import Column, categories, numbers
+from monitor.core.profile import profile
+from monitor.core.reference import Reference
+from monitor.core.reference_json import dump
+from monitor.settings import ModelSettings
+from streams.ports import Restored
+from tests.monitor.rig import MINUTE, START, TOPICS, reference, rollout, table
+from tests.monitor.test_judge import ALL, REFERENCE, Bench, arm, progress, run
+
+
+def pages(bench: Bench) -> list[Verdict]:
+    return [verdict for verdict in bench.verdicts() if verdict.level is Level.PAGE]
+
+
+def model(bench: Bench) -> dict[str, Any]:
+    status: dict[str, Any] = bench.judge.status()["models"][0]
+    return status
+
+
+def columns_of(rows: int, seed: int, shift: float) -> dict[str, Column]:
+    found = table(rows, seed=seed, shift=shift)
+    return {
+        "amount": numbers(found["amount"]),
+        "age": numbers(found["age"]),
+        "country": categories(found["country"]),
+        "prediction": numbers(found["score"]),
+    }
+
+
+def counted(made: Reference, minute: int, *, version: str, shift: float = 0.0, segment: str = "") -> PaneDelta:
+    """A pane of a hundred rows in the cells of a reference."""
+    counts = made.layout.tally(columns_of(100, minute + 1, shift), np.zeros(100, np.int64), np.array([100]))[0]
+    start = START + minute * MINUTE
+    return PaneDelta(
+        "fraud", version, made.digest, "prediction", segment, start, MINUTE, 100, 0, len(counts), pack(counts)
+    )
+
+
+def test_fourteen_days_are_the_default_and_none_is_said_with_0d():
+    plain = {"name": "fraud", "predictions": "scores"}
+    made = ModelSettings.model_validate(plain)
+    assert (made.adoption, made.quality.learn_traffic) == (14 * DAY_MS, 14 * DAY_MS)
+    none = ModelSettings.model_validate(plain | {"adoption": "0d", "quality": {"learn_traffic": "0d"}})
+    assert (none.adoption, none.quality.learn_traffic) == (0, 0)
+    with pytest.raises(ValueError, match="at least 2d, or 0d"):
+        ModelSettings.model_validate(plain | {"quality": {"learn_traffic": "1d"}})
+
+
+def test_a_reference_without_order_of_time_is_adopted_first_and_its_progress_is_shown():
+    bench = Bench(adoption="14d")
+    run(bench, range(30))
+    run(bench, range(30, 60), shift=0.8)
+    assert pages(bench) == []
+    shown = model(bench)
+    assert shown["reason"].startswith("adopting: 0 of 14 days; until then nothing pages but data quality")
+    assert shown["adoption"]["passed_ms"] == 60 * MINUTE
+    assert {subject["state"] for subject in shown["subjects"]} == {"unknown"}
+    assert shown["subjects"][0]["reason"].startswith("adopting: 0 of 14 days; ")
+    check(bench.judge.status())
+
+
+def test_a_reference_with_order_of_time_is_judged_at_once():
+    ordered = adopt(REFERENCE, columns_of(5_000, 99, 0.0), Timeline.of_rows(5_000, 50))
+    assert ordered.digest == REFERENCE.digest
+    bench = Bench(adoption="14d")
+    bench.judge.table(TOPICS.references.name, b"fraud/1", dump(ordered).encode())
+    run(bench, range(40))
+    assert "adoption" not in model(bench)
+    run(bench, range(40, 60), shift=0.8)
+    assert [verdict.kind for verdict in pages(bench)] == [VerdictKind.DATA_DRIFT]
+
+
+def test_after_adoption_skew_is_said_once_and_drift_from_live_pages():
+    bench = Bench(adoption="30m")
+    run(bench, range(60), shift=0.8)
+    assert [v.kind for v in bench.verdicts() if v.level is not Level.INFORM] == [VerdictKind.TRAIN_SERVE_SKEW]
+    run(bench, range(60, 90), shift=1.8)
+    assert [verdict.kind for verdict in pages(bench)] == [VerdictKind.DATA_DRIFT]
+    assert len([v for v in bench.verdicts() if v.kind is VerdictKind.TRAIN_SERVE_SKEW]) == 1
+
+
+def test_a_promoted_version_takes_over_what_the_champion_learned_and_is_judged_at_once():
+    bench = Bench(adoption="30m")
+    bench.judge.table(TOPICS.rollouts.name, b"fraud", rollout("1").encode())
+    run(bench, range(40))
+    assert "adoption" not in model(bench)
+    again = reference("2", shift=0.1)
+    bench.judge.table(TOPICS.references.name, b"fraud/2", dump(again).encode())
+    bench.judge.table(TOPICS.rollouts.name, b"fraud", rollout("2", epoch=2).encode())
+    for minute in range(40, 45):
+        bench.feed(counted(again, minute, version="2"), arm(minute, version="2"), progress(minute + 1, minute + 1))
+    # The champion's watch was there when the new version's began: nothing is learned anew.
+    assert "adoption" not in model(bench)
+    resumed = Bench(bench.state, adoption="30m")
+    resumed.judge.table(TOPICS.references.name, b"fraud/2", dump(again).encode())
+    resumed.judge.table(TOPICS.rollouts.name, b"fraud", rollout("2", epoch=2).encode())
+    resumed.judge.assigned(ALL, Restored(bench.state))
+    for minute in range(45, 70):
+        for one in (bench, resumed):
+            one.feed(
+                counted(again, minute, version="2", shift=0.9),
+                arm(minute, version="2"),
+                progress(minute + 1, minute + 1),
+            )
+    assert [verdict.version for verdict in pages(bench)] == ["2"]
+    assert [v.id for v in pages(resumed)] == [v.id for v in pages(bench)]
+
+
+def test_a_replaced_reference_ends_the_incidents_of_the_one_before():
+    bench = Bench()
+    run(bench, range(40))
+    run(bench, range(40, 60), shift=0.8)
+    assert len(pages(bench)) == 1
+    fitting = reference(shift=0.8)
+    bench.judge.table(TOPICS.references.name, b"fraud/1", dump(fitting).encode())
+    for minute in range(60, 70):
+        bench.feed(counted(fitting, minute, version="1", shift=0.8), arm(minute), progress(minute + 1, minute + 1))
+    (last,) = [v for v in bench.verdicts() if v.kind is VerdictKind.RECOVERED]
+    assert last.evidence["replaced_by"] == fitting.digest
+    assert last.incident == pages(bench)[0].incident
+    assert [key.digest for key in bench.judge.judges["fraud"].watches] == [fitting.digest]
+    assert len(pages(bench)) == 1
+
+
+def test_a_segment_learns_its_own_traffic_and_only_warns_of_silence():
+    bench = Bench(adoption="0d", segments=["country"], quality={"learn_traffic": "2d", "stale_after": "30m"})
+    for minute in range(130):
+        mine = [counted(REFERENCE, minute, version="1", segment="country=de")] if minute < 80 else []
+        bench.feed(counted(REFERENCE, minute, version="1"), *mine, arm(minute), progress(minute + 1, minute + 1))
+    said = [(v.segment, v.level, v.subject.check) for v in bench.verdicts() if v.kind is VerdictKind.DATA_QUALITY]
+    assert said == [("country=de", Level.WARN, "freshness")]
+    watches = bench.judge.judges["fraud"].watches
+    assert all(watch.quality.lesson is not None for watch in watches.values())
+    assert {watch.named.segment for watch in watches.values()} == {"", "country=de"}
+
+
+def test_dependence_is_inherited_by_name_and_kind_the_larger_counts():
+    rng = np.random.default_rng(0)
+    slow = np.repeat(rng.normal(0, 1, 100), 50)
+    before = profile({"a": slow, "b": rng.normal(0, 1, 5_000)}, ordered=True)
+    cells = {"a": numbers(slow), "b": numbers(rng.normal(0, 1, 5_000))}
+    before = adopt(before, cells, Timeline.of_rows(5_000, 50))
+    plain = profile({"a": rng.normal(0, 1, 900), "c": rng.normal(0, 1, 900)})
+    made = inherit(plain, before)
+    assert may_take_over(before)
+    assert not may_take_over(plain)
+    np.testing.assert_array_equal(made.by_name["a"].phi, before.by_name["a"].phi)
+    assert made.by_name["a"].phi.max() > 2.0
+    assert len(made.by_name["c"].phi) == 0
+    assert made.digest == plain.digest
