@@ -1,7 +1,7 @@
 """Making sure that topics exist as they must: created when absent, refused when their shape would break the maths."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,12 +33,15 @@ def admin_client(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
 
 
 def partition_counts(admin: KafkaAdminClient, names: Iterable[str]) -> dict[str, int]:
-    """Return the number of partitions of the topics that exist."""
+    """Return the number of partitions of the topics that the broker which answers knows.
+
+    In a cluster that can be another one each time: of a topic made a moment ago it may know the name and no partition.
+    """
     with translated("list topics"):
         existing = set(admin.list_topics())
         wanted = [name for name in names if name in existing]
         described = admin.describe_topics(wanted) if wanted else []
-    return {_name(entry): len(entry["partitions"]) for entry in described}
+    return {_name(entry): len(entry["partitions"]) for entry in described if entry["partitions"]}
 
 
 def _name(entry: Mapping[str, Any]) -> str:
@@ -69,12 +72,11 @@ def create(admin: KafkaAdminClient, topics: Iterable[Topic], replication: int | 
     return new
 
 
-def _wait_until_known(admin: KafkaAdminClient, names: Iterable[str]) -> None:
-    """Wait until the broker that answers lists topics that the controller has made a moment ago."""
+def _wait_until_known(admin: KafkaAdminClient, names: Collection[str]) -> None:
+    """Wait until the broker that answers knows topics that the controller has made a moment ago."""
     deadline = time.monotonic() + _KNOWN_S
     while True:
-        with translated("list topics"):
-            missing = set(names) - set(admin.list_topics())
+        missing = set(names) - set(partition_counts(admin, names))
         if not missing:
             return
         if time.monotonic() > deadline:

@@ -8,6 +8,7 @@ from streams.errors import Fatal, Retryable
 from streams.settings import KafkaSettings
 from streams.topic_config import topic_config
 from streams.topics import (
+    _wait_until_known,
     admin_client,
     create,
     dead_letter_for,
@@ -75,3 +76,25 @@ def test_inputs_that_are_absent_are_returned_and_have_their_dead_letter_topic_ne
     assert ensure_inputs(settings, [name, name], create_inputs=False) == [name]
     with admin_client(settings) as admin:
         assert partition_counts(admin, [name, f"{name}.dlq"]) == {f"{name}.dlq": 1}
+
+
+class LaggingAdmin:
+    """A cluster in which the broker that answers knows a new topic's name before its partitions."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def list_topics(self) -> list[str]:
+        return ["old", "new"]
+
+    def describe_topics(self, names: list[str]) -> list[dict[str, object]]:
+        self.asked += 1
+        known = {"old": [{}, {}], "new": [{}] if self.asked > 3 else []}
+        return [{"name": name, "partitions": known[name]} for name in names]
+
+
+def test_a_topic_whose_partitions_a_broker_does_not_know_yet_is_not_called_wrong():
+    admin = LaggingAdmin()
+    assert partition_counts(admin, ["old", "new"]) == {"old": 2}
+    _wait_until_known(admin, ["new"])
+    assert partition_counts(admin, ["new"]) == {"new": 1}
