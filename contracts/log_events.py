@@ -9,11 +9,13 @@ class LogEvent(StrEnum):
     STARTED = "started"
     READY = "ready"
     STOPPING = "stopping"
+    DRAIN_TIMEOUT = "drain_timeout"
     STOPPED = "stopped"
     BROKER_UNREACHABLE = "broker_unreachable"
     PARTITIONS_ASSIGNED = "partitions_assigned"
     PARTITIONS_REVOKED = "partitions_revoked"
     STATE_RESTORED = "state_restored"
+    CACHE_DROPPED = "cache_dropped"
     TRANSACTION_ABORTED = "transaction_aborted"
     PRODUCER_FENCED = "producer_fenced"
     DEAD_LETTER_LIMIT = "dead_letter_limit"
@@ -43,11 +45,13 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.STARTED: "A role's loop began.",
     LogEvent.READY: "A role has its partitions and its state, and the broker answers.",
     LogEvent.STOPPING: "A role was asked to stop and writes what it has absorbed.",
+    LogEvent.DRAIN_TIMEOUT: "A role could not write what it had absorbed in time; it is left uncommitted and read again.",
     LogEvent.STOPPED: "A role ended.",
     LogEvent.BROKER_UNREACHABLE: "No broker answers; the role waits and tries again.",
     LogEvent.PARTITIONS_ASSIGNED: "The group gave this process its partitions and their state was read back.",
     LogEvent.PARTITIONS_REVOKED: "The group took partitions away; their uncommitted work is given up.",
     LogEvent.STATE_RESTORED: "State was read back from a compacted topic.",
+    LogEvent.CACHE_DROPPED: "A local cache could not be used or written; it is rebuilt from the log.",
     LogEvent.TRANSACTION_ABORTED: "A transaction was given up; its records are read again from what is committed.",
     LogEvent.PRODUCER_FENCED: "Another process has this replica's name; this one stops.",
     LogEvent.DEAD_LETTER_LIMIT: "Too many records are rejected; the role stops with nothing of them committed.",

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from deploy.settings import RolloutSettings, ServeSettings
 from monitor.settings import ModelSettings
 from retrain.settings import RegistrySettings, RetrainSettings, SnapshotSettings
-from streams.settings import KafkaSettings
+from streams.settings import Duration, KafkaSettings
 
 ENV_PREFIX = "STATIONKEEPER__"
 ENV_KAFKA = "STATIONKEEPER_KAFKA"
@@ -51,7 +51,10 @@ class ModelConfig(ModelSettings):
 
 
 class Config(BaseModel):
-    """The whole configuration."""
+    """The whole configuration.
+
+    ``drain`` is how long a role may take, after SIGTERM, to write what it has absorbed; then it leaves without.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,6 +64,7 @@ class Config(BaseModel):
     snapshots: SnapshotSettings = SnapshotSettings()
     serve: ServeSettings = ServeSettings()
     http: HttpSettings = HttpSettings()
+    drain: Duration = 20_000
     models: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")], ModelConfig] = {}
 
     @model_validator(mode="before")

@@ -50,8 +50,14 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def run_loops(loops: Sequence[Loop], host: str, port: int, *, peers: Mapping[str, str] | None = None) -> int:
-    """Run loops until a signal; when one of them must stop, all stop. Returns the exit code."""
+def run_loops(
+    loops: Sequence[Loop], host: str, port: int, *, peers: Mapping[str, str] | None = None, drain_s: float = 20.0
+) -> int:
+    """Run loops until a signal; when one of them must stop, all stop. Returns the exit code.
+
+    A stopped loop writes what it has absorbed and leaves. One that has not done so after ``drain_s``, because no broker
+    answers, is left behind uncommitted and the exit code is 1: what it had absorbed is read again.
+    """
     stop = stop_on_signals()
     began = time.monotonic()
     web = WebServer(create_app(loops, peers=Peers(peers) if peers else None), host, port)
@@ -69,7 +75,8 @@ def run_loops(loops: Sequence[Loop], host: str, port: int, *, peers: Mapping[str
         finally:
             stop.set()
 
-    threads = [threading.Thread(target=run, args=(loop,), name=loop.role) for loop in loops]
+    # Daemons, so that neither a second signal nor the end of the drain waits for a broker.
+    threads = [threading.Thread(target=run, args=(loop,), name=loop.role, daemon=True) for loop in loops]
     for thread in threads:
         thread.start()
     announced = False
@@ -78,8 +85,13 @@ def run_loops(loops: Sequence[Loop], host: str, port: int, *, peers: Mapping[str
             announced = True
             seconds = round(time.monotonic() - began, 2)
             log.info(LogEvent.READY, roles=[loop.role for loop in loops], url=web.url, seconds=seconds)
+    deadline = time.monotonic() + drain_s
     for thread in threads:
-        thread.join()
+        thread.join(max(deadline - time.monotonic(), 0.0))
+    late = [thread.name for thread in threads if thread.is_alive()]
+    for role in late:
+        log.error(LogEvent.DRAIN_TIMEOUT, role=role, seconds=drain_s)
+        failed.append(f"{role}: not drained within {drain_s:g} s; nothing is lost, its open work is read again")
     web.stop()
     for message in failed:
         print(message, file=sys.stderr)  # noqa: T201 - the last word of a process that must stop

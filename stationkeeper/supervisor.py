@@ -18,7 +18,7 @@ from contracts.log_events import LogEvent
 FIRST_BACKOFF_S: Final = 0.5
 LONGEST_BACKOFF_S: Final = 30.0
 HEALTHY_AFTER_S: Final = 60.0
-DRAIN_S: Final = 20.0
+DRAIN_S: Final = 25.0
 
 log = structlog.get_logger()
 
@@ -43,15 +43,22 @@ class _Running:
 
 
 class Supervisor:
-    """Keeps children alive until told to stop; one that keeps dying waits longer each time, up to half a minute."""
+    """Keeps children alive until told to stop; one that keeps dying waits longer each time, up to half a minute.
 
-    def __init__(self, children: Sequence[Child], *, log_directory: Path | None = None) -> None:
+    ``drain_s`` is how long a child may take to leave after SIGTERM: longer than its own ``drain``, which it observes
+    by itself.
+    """
+
+    def __init__(
+        self, children: Sequence[Child], *, log_directory: Path | None = None, drain_s: float = DRAIN_S
+    ) -> None:
+        self._drain_s = drain_s
         self._running = [_Running(child) for child in children]
         self._log_directory = log_directory
         self._stop = threading.Event()
 
     def run(self, stop: threading.Event | None = None) -> None:
-        """Start all, watch them until ``stop`` (or ``stop()``), then drain: SIGTERM, and after 20 s SIGKILL."""
+        """Start all, watch them until ``stop`` (or ``stop()``), then drain: SIGTERM, and after ``drain_s`` SIGKILL."""
         stop = stop or self._stop
         try:
             while not stop.is_set():
@@ -97,7 +104,7 @@ class Supervisor:
         alive = [r.process for r in self._running if r.process is not None and r.process.poll() is None]
         for process in alive:
             process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + DRAIN_S
+        deadline = time.monotonic() + self._drain_s
         for process in alive:
             try:
                 process.wait(max(deadline - time.monotonic(), 0.1))

@@ -71,7 +71,7 @@ def up(
     children += [Child(role, (role, *base)) for role in ("deploy", "serve")]
     if any(model.retrain is not None for model in settings.models.values()):
         children.append(Child("retrain", ("retrain", *base)))
-    Supervisor(children).run(stop_on_signals())
+    Supervisor(children, drain_s=settings.drain / 1_000 + 5).run(stop_on_signals())
     return 0
 
 
@@ -107,7 +107,8 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     need_models(settings)
     loops = [loop_for(stage, settings.kafka) for stage in stages(settings)]
     http = settings.http
-    return run_loops(loops, http.host, getattr(http, role), peers=peer_addresses(settings, role))
+    peers = peer_addresses(settings, role)
+    return run_loops(loops, http.host, getattr(http, role), peers=peers, drain_s=settings.drain / 1_000)
 
 
 def serve(config: ConfigOption = None) -> None:
