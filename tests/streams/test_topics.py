@@ -89,7 +89,7 @@ class LaggingAdmin:
 
     def describe_topics(self, names: list[str]) -> list[dict[str, object]]:
         self.asked += 1
-        known = {"old": [{}, {}], "new": [{}] if self.asked > 3 else []}
+        known: dict[str, list[object]] = {"old": [{}, {}], "new": [{}] if self.asked > 3 else []}
         return [{"name": name, "partitions": known[name]} for name in names]
 
 
