@@ -50,13 +50,13 @@ class JsonDecoder:
         self._suspicious = min(max_bytes, 4 * max_fields)
         self._faults = Faults(form)
         self.features: dict[str, bool] = {}
-        self._row = row_type(form, self.features)
+        self.row_type = row_type(form, self.features)
 
     def learn(self, features: Mapping[str, bool]) -> None:
         """Read these features from now on."""
         if dict(features) != self.features:
             self.features = dict(features)
-            self._row = row_type(self.form, self.features)
+            self.row_type = row_type(self.form, self.features)
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Return the events and rejections of a batch. O(bytes)."""
@@ -88,7 +88,7 @@ class JsonDecoder:
                 kept.append(row)
                 index.append(i)
         if not odd:
-            raw = Raw(self._row)
+            raw = Raw(self.row_type)
             for first in range(0, len(kept), CHUNK):
                 raw.add(kept[first : first + CHUNK])
             events = assemble(raw, self.form, np.array(index, np.int64), self._salt)
@@ -99,12 +99,12 @@ class JsonDecoder:
     def _row_by_row(self, rows: list[Any], index: list[int], rejected: list[Rejection]) -> Decoded:
         kept: list[int] = []
         for at, row in enumerate(rows):
-            fault = self._faults.of(self._row, row)
+            fault = self._faults.of(self.row_type, row)
             if fault is None:
                 kept.append(at)
             else:
                 rejected.append(Rejection(index[at], *fault))
-        raw = Raw(self._row)
+        raw = Raw(self.row_type)
         raw.add_odd([rows[at] for at in kept])
         events = assemble(raw, self.form, np.array([index[at] for at in kept], np.int64), self._salt)
         if events is None:
@@ -113,14 +113,14 @@ class JsonDecoder:
 
     def _strict(self, values: Sequence[bytes | None]) -> Raw | None:
         """The fields of the whole batch, or None if any record is not plainly good."""
-        raw = Raw(self._row)
+        raw = Raw(self.row_type)
         try:
             if max(map(len, values), default=0) > self._suspicious:  # type: ignore[arg-type]
                 return None
             if not all(map(bytes.isascii, values)):  # type: ignore[arg-type]
                 b"\n".join(values).decode()  # type: ignore[arg-type]
             for first in range(0, len(values), CHUNK):
-                raw.add(list(map(self._row.decode, values[first : first + CHUNK])))  # type: ignore[arg-type]
+                raw.add(list(map(self.row_type.decode, values[first : first + CHUNK])))  # type: ignore[arg-type]
         except (TypeError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError):
             return None
         return raw
@@ -137,7 +137,7 @@ class JsonDecoder:
             return (Code.NOT_UTF8, "")
         try:
             if len(value) <= self._suspicious:
-                return self._row.decode(value)
+                return self.row_type.decode(value)
         except RecursionError:
             return (Code.TOO_DEEP, "")
         except msgspec.MsgspecError:
@@ -160,10 +160,10 @@ class JsonDecoder:
         if len(value) > self._suspicious and (fields := _count_fields(data)) > self._max_fields:
             return (Code.TOO_MANY_FIELDS, f"{fields} fields, limit {self._max_fields}")
         try:
-            row = self._row.build(data)
+            row = self.row_type.build(data)
         except NotAnObject as error:
             return (Code.WRONG_TYPE, str(error))
-        return self._faults.of_types(self._row, row) or row
+        return self._faults.of_types(self.row_type, row) or row
 
 
 def _has_constant(value: bytes) -> bool:

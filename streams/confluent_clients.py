@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -194,17 +195,14 @@ def consume(
 
 def _by_partition(messages: Sequence[Message]) -> dict[Partition, Sequence[Message]]:
     """Return the messages of each partition in order; messages of one partition mostly come in long runs."""
-    if not messages:
-        return {}
-    homes = list(zip(map(Message.topic, messages), map(Message.partition, messages), strict=True))
-    distinct = set(homes)
-    if len(distinct) == 1:
-        topic, index = homes[0]
-        return {Partition(topic or "", index): messages}
-    return {
-        Partition(topic or "", index): [m for m, home in zip(messages, homes, strict=True) if home == (topic, index)]
-        for topic, index in sorted(distinct)
-    }
+    topics, indexes = set(map(Message.topic, messages)), set(map(Message.partition, messages))
+    if len(topics) == len(indexes) == 1:
+        return {Partition(topics.pop() or "", indexes.pop()): messages}
+    rows: dict[Partition, Sequence[Message]] = {}
+    for (topic, index), mine in groupby(messages, lambda message: (message.topic(), message.partition())):
+        partition = Partition(topic or "", index)
+        rows[partition] = [*rows.get(partition, ()), *mine]
+    return rows
 
 
 def topic_partitions(metadata: Mapping[str, Any], topic: str) -> tuple[Partition, ...]:

@@ -1,117 +1,106 @@
-"""``python -m benchmarks.throughput``: decoding alone, and decoding with tally, in one process on one core."""
+"""Events a second of one core, decoding and tally with dedupe, beside decoding alone and every peer; same events."""
 
 import argparse
-import json
-import os
 import platform
 import resource
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import asdict
+from statistics import median
 from typing import Any
 
-import numpy as np
+from benchmarks.measure.results import save, table
+from benchmarks.measure.timing import in_turn, one_core, ratio
+from benchmarks.throughput import ours
+from benchmarks.throughput.events import events
+from benchmarks.throughput.peers import REQUIREMENTS, EventFiles, PeerRate, peer_rates
 
-from benchmarks.throughput.events import CATEGORIES, NUMBERS, events, reference
-from contracts.topics import Topics
-from monitor.core.reference_json import dump
-from monitor.settings import ModelSettings
-from monitor.tally import Tally
-from streams.ports import Batch, Partition, Restored
-
-TOPIC = "scores"
-
-
-def tally() -> Tally:
-    """A tally of one model that has its reference and one partition; dedupe is on, as in production."""
-    topics = Topics("benchmark")
-    model = ModelSettings.model_validate({"name": "fraud", "predictions": TOPIC})
-    stage = Tally({"fraud": model}, topics, clock="stream")
-    stage.table(topics.references.name, b"fraud/3", dump(reference()).encode())
-    stage.assigned(frozenset({Partition(TOPIC, 0)}), Restored())
-    return stage
-
-
-def batches(values: list[bytes], size: int) -> list[Batch]:
-    """The events as one partition's log, cut into batches."""
-    out = []
-    for first in range(0, len(values), size):
-        part = tuple(values[first : first + size])
-        offsets = np.arange(first, first + len(part), dtype=np.int64)
-        out.append(Batch(Partition(TOPIC, 0), offsets, offsets, (None,) * len(part), part, first + len(part)))
-    return out
-
-
-def polars_decode(values: list[bytes], size: int) -> None:
-    """The same fields by ``polars.read_ndjson`` with a schema: no rule is checked and nothing is told apart."""
-    import polars as pl
-
-    features: dict[str, Any] = dict.fromkeys(NUMBERS, pl.Float64) | dict.fromkeys(CATEGORIES, pl.String)
-    schema: dict[str, Any] = {
-        "kind": pl.String,
-        "event_id": pl.String,
-        "time": pl.Int64,
-        "model": pl.String,
-        "version": pl.String,
-        "features": pl.Struct(features),
-        "prediction": pl.Float64,
-    }
-    for first in range(0, len(values), size):
-        pl.read_ndjson(b"\n".join(values[first : first + size]), schema=schema).unnest("features")
-
-
-def best_of(runs: int, work: Callable[[], Any]) -> float:
-    """Return the least processor time of some runs in seconds: what else the machine does only ever adds."""
-    times = []
-    for _ in range(runs):
-        began = time.process_time()
-        work()
-        times.append(time.process_time() - began)
-    return min(times)
+WHOLE, COLUMNS, PARSER = "decode and tally", "decode to columns", "JSON parser alone"
+BARS = (("decode_only", 0.8), ("fastest_distance", 2.0), ("evidently", 40.0))
 
 
 def main() -> None:
-    """Print the table and, with ``--json``, the same as one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=200_000)
+    """Measure, print the table, and write the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks throughput", description=__doc__)
+    parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--batch", type=int, default=10_000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--polars", action="store_true", help="also decode with polars.read_ndjson, on one thread")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--peers", nargs="*", choices=list(REQUIREMENTS), default=list(REQUIREMENTS))
     given = parser.parse_args()
-    os.environ["POLARS_MAX_THREADS"] = "1"
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    one_core()
     values = events(given.events)
-    parts = batches(values, given.batch)
-
-    def decode() -> None:
-        stage = tally()
-        decoder = stage.decoder(TOPIC)
-        for part in parts:
-            decoder.decode(part.values)
-
-    def whole() -> None:
-        stage = tally()
-        for at, part in enumerate(parts):
-            stage.absorb(part)
-            if at % 20 == 19:
-                stage.flush(at)
-                stage.committed()
-
-    seconds = {"decode only": best_of(given.runs, decode), "decode and tally": best_of(given.runs, whole)}
-    if given.polars:
-        seconds["polars instead"] = best_of(given.runs, lambda: polars_decode(values, given.batch))
-    rates = {name: given.events / took for name, took in seconds.items()}
-    ratio = rates["decode and tally"] / rates["decode only"]
+    print(f"{platform.machine()}, one core; {given.events} events of {len(b''.join(values)) / len(values):.0f} bytes")
+    rates, ratios = own_rates(values, given.batch, given.rounds)
+    found: list[dict[str, Any]] = []
+    if given.peers:
+        with EventFiles(events(10_000, 0), events(30_000, 1)) as files:
+            for peer in given.peers:
+                for rate in beside(peer, files, values, given.batch):
+                    found.append(rate)
+                    print(f"  {rate['peer']} {rate['way']}: {rate['failed'] or round(rate['rate'])}", flush=True)
+    print("\n" + table(HEADER, rows_of(rates, ratios, found)))
+    bars = bars_of(ratios, found)
+    for name, bar in BARS:
+        print(f"{name}: {bars.get(name, float('nan')):.2f} (bar {bar})")
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if given.json:
-        print(json.dumps({"events": given.events, "rates": rates, "ratio": ratio, "rss_mib": rss}))
-        return
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one core")
-    print(f"{given.events} events of {np.mean([len(v) for v in values]):.0f} bytes in batches of {given.batch}")
-    for name, rate in rates.items():
-        print(f"{name:20s} {rate:12,.0f} events/s {1e9 / rate:8.0f} ns/event")
-    print(f"ratio {ratio:.2f}; peak memory with the events {rss:.0f} MiB")
+    save("throughput", {"rates": rates, "ratios": ratios, "peers": found, "bars": bars, "rss_mib": rss})
+
+
+def own_rates(values: list[bytes], batch: int, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Return our rates and polars', and of each the median of its ratio to the whole in the same round."""
+    parts = ours.batches(values, batch)
+    works = {
+        WHOLE: lambda: ours.absorb(ours.tally(), parts),
+        COLUMNS: lambda: ours.decoding(ours.tally(), parts),
+        PARSER: lambda: ours.parsing(ours.tally(), parts),
+        **ours.polars_ways(values, batch),
+    }
+    for work in works.values():
+        work()
+    seconds = in_turn(works, rounds)
+    rates = {name: len(values) / median(times) for name, times in seconds.items()}
+    return rates, {name: ratio(times, seconds[WHOLE]) for name, times in seconds.items()}
+
+
+def beside(peer: str, files: EventFiles, values: list[bytes], batch: int) -> Iterator[dict[str, Any]]:
+    """Yield a peer's rates with our own rate just before and just after, and the ratio to their mean."""
+    parts = ours.batches(values, batch)
+    work = {WHOLE: lambda: ours.absorb(ours.tally(), parts)}
+    before = in_turn(work, 2)[WHOLE]
+    found: list[PeerRate] = list(peer_rates(peer, files))
+    after = in_turn(work, 2)[WHOLE]
+    own = len(values) / median([*before, *after])
+    for rate in found:
+        yield asdict(rate) | {"ours": own, "ratio": None if rate.rate is None else own / rate.rate}
+
+
+HEADER = ("what", "way", "events/s of one core", "ours is faster by", "distance of every feature")
+
+
+def rows_of(rates: dict[str, float], ratios: dict[str, float], peers: list[dict[str, Any]]) -> list[list[object]]:
+    """Return the rows of the table, ours first, then peers from the fastest."""
+    own = {WHOLE: "yes", COLUMNS: "-", PARSER: "-", "polars": "-", "polars and histograms": "no (counts only)"}
+    rows: list[list[object]] = [
+        ["Stationkeeper" if not name.startswith("polars") else "polars", name, rate, ratios[name], own[name]]
+        for name, rate in rates.items()
+    ]
+    for one in sorted(peers, key=lambda one: -(one["rate"] or 0)):
+        if one["rate"] is None:
+            rows.append([one["peer"], f"failed: {one['failed']}", None, None, "-"])
+            continue
+        every = "yes" if one["features"] == 16 else f"of {one['features']} of 16"
+        rows.append([one["peer"], one["way"], one["rate"], one["ratio"], every if one["distance"] else "no"])
+    return rows
+
+
+def bars_of(ratios: dict[str, float], peers: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the ratios that are promised: to decoding alone, the fastest full comparison, and Evidently's fastest."""
+    found = {"decode_only": ratios[COLUMNS]}
+    full = [one["ratio"] for one in peers if one["ratio"] and one["distance"] and one["features"] == 16]
+    partial = [one["ratio"] for one in peers if one["ratio"] and one["distance"]]
+    evidently = [one["ratio"] for one in peers if one["ratio"] and one["peer"].startswith("evidently")]
+    found |= {"fastest_distance": min(full)} if full else {}
+    found |= {"fastest_partial": min(partial)} if partial else {}
+    return found | ({"evidently": min(evidently)} if evidently else {})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,107 @@
+"""One pass over a topic: the client alone, the client and the decoder in series, and the whole with exactly-once."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.measure.broker import prepare, settings_of
+from benchmarks.throughput.events import reference
+from benchmarks.throughput.ours import fraud
+from monitor.tally import Tally
+from stationkeeper.wiring import loop_for
+from streams.settings import KafkaSettings
+
+RECORDS = 20_000
+WAIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Wall and processor seconds of one pass over the topic."""
+
+    wall: float
+    processor: float
+
+
+def timed(work: Callable[[], Any]) -> Pass:
+    """Run a pass and time it."""
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    return Pass(time.perf_counter() - wall, time.process_time() - processor)
+
+
+def polled(settings: KafkaSettings, topic: str) -> Iterator[list[bytes]]:
+    """Yield what the plain client of the settings polls from the start of a topic, with our fetch sizes."""
+    if settings.client == "librdkafka":
+        from confluent_kafka import Consumer
+
+        from streams.confluent_clients import connection, reading
+        from streams.confluent_clients import theirs as their_offset
+        from streams.ports import Partition
+
+        client = Consumer({"group.id": "alone", **reading(settings), **connection(settings, "alone")})
+        client.assign([their_offset(Partition(topic, 0), 0)])
+        try:
+            while True:
+                messages: Any = client.consume(num_messages=RECORDS, timeout=0.2)
+                yield [message.value() for message in messages if message.error() is None]
+        finally:
+            client.close()
+    from kafka import KafkaConsumer, TopicPartition
+
+    from streams.source import reading_options
+
+    consumer = KafkaConsumer(**reading_options(settings), **settings.connection("alone"))
+    place = TopicPartition(topic, 0)
+    consumer.assign([place])
+    consumer.seek(place, 0)
+    try:
+        while True:
+            records = consumer.poll(timeout_ms=200, max_records=RECORDS).get(place, ())
+            yield [record.value for record in records]
+    finally:
+        consumer.close()
+
+
+def alone(settings: KafkaSettings, topic: str, events: int, use: Callable[[list[bytes]], Any]) -> Pass:
+    """Time the plain client over the topic; ``use`` gets what each poll returned."""
+
+    def work() -> None:
+        seen, deadline = 0, time.monotonic() + WAIT_S
+        for values in polled(settings, topic):
+            use(values)
+            seen += len(values)
+            if seen >= events:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{settings.client} read {seen} of {events} records in {WAIT_S:g} s")
+
+    return timed(work)
+
+
+def exactly_once(bootstrap: str, client: str, topic: str, events: int, prefix: str) -> Pass:
+    """Time the tally's loop from its assignment to the commit of the last record; checks that all were counted."""
+    settings = settings_of(bootstrap, prefix, client)
+    model = fraud(predictions=topic)
+    stage = Tally({model.name: model}, prepare(settings, [reference()]), clock="stream")
+    loop = loop_for(stage, settings)
+
+    def total(name: str) -> int:
+        return sum(entry[name] for entry in stage.status()["conservation"])
+
+    def until(done: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not done():
+            loop.turn()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{client}: {total('received')} of {events} records were committed")
+
+    try:
+        until(lambda: stage.status()["conservation"])
+        found = timed(lambda: until(lambda: total("received") >= events))
+    finally:
+        loop.close()
+    if total("tallied") != events:
+        raise AssertionError(f"{total('tallied')} of {events} events were tallied")
+    return found

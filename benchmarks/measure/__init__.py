@@ -1,0 +1,1 @@
+"""What the speed benchmarks share: timing side by side, peers' environments, a broker, results and plots."""
