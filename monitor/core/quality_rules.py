@@ -47,6 +47,7 @@ class Rules:
         places = self.layout.places
         self._first = np.array([place.first for place in places])
         self._missing = np.array([place.missing for place in places])
+        self._bounds = np.stack([self._first, self._missing], axis=1).ravel()
         self._below = np.array([place.counter("below") for place in self.layout.places], np.int64)
         self._above = np.array([place.counter("above") for place in self.layout.places], np.int64)
         self._absent = np.array([place.counter("absent") for place in places])
@@ -109,12 +110,8 @@ class Rules:
         return found
 
     def _constant(self, pane: Pane, counts: Counts) -> list[Finding]:
-        last = np.append(self._first[1:], self.layout.pane)
-        # Each slice of the reduction runs to the next subject's cells; counters lie behind the cells and are masked.
-        cells = counts.copy()
-        for place in self.layout.places:
-            cells[place.missing : place.last] = 0
-        top = np.maximum.reduceat(cells[: int(last[-1])], self._first)
+        # Pairs of bounds: the even slices are the subjects' cells, the odd ones the counters behind them.
+        top = np.maximum.reduceat(counts[: self.layout.pane], self._bounds)[::2]
         usable = pane.rows - counts[self._missing]
         # Values outside the reference's range share the outer cells, however much they vary there.
         outside = counts[self._below] + counts[self._above]

@@ -18,7 +18,8 @@ State = dict[str, NDArray[np.generic]]
 FACTORS = (1.1, 1.2, 1.35, 1.5, 2.0, 3.0, 8.0, 30.0)
 """Alternatives of a rate: its null edge times these, at most `CEILING`."""
 
-_FACTOR_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)
+_FACTOR_WEIGHTS = (2.0, 1.5, 1.0, 1.0, 0.8, 0.8, 0.1, 0.1)
+# The smallest rise brings the least evidence an event, so a nat of prior saves it the most events.
 
 CEILING = 0.95
 STAKES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)

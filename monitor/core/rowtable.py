@@ -17,8 +17,10 @@ Flags = NDArray[np.bool_]
 CELL_WEIGHT = 1.0
 # Share of a reference's error chance that goes to cells having been rarer than they look.
 UP_SHARE = 0.8
-SHIFT_WEIGHTS = {0.1: 2.0, 0.2: 2.0, 0.4: 1.0, 0.8: 1.0, 1.6: 0.25}
+SHIFT_WEIGHTS = {0.1: 5.0, 0.2: 2.0, 0.4: 1.0, 0.8: 1.0, 1.6: 0.25}
 SCALE_WEIGHTS = {0.6: 1.0, 0.8: 2.0, 1.25: 2.0, 1.67: 1.0}
+# One-cell rows by level: a nat is worth most where each event brings least of it.
+LEVEL_WEIGHTS = {0.01: 4.0, 0.02: 1.0, 0.03: 2.0, 0.1: 1.0, 0.3: 0.5, -0.25: 1.0}
 
 
 def row_weight(row: Alternative) -> float:
@@ -92,7 +94,8 @@ def build_rows(reference: Reference, kind: str, delta: Floats, phi: Floats, eta:
     cell_eta = eta / 2 if blocks else eta
     inside, outside, cell_live = _cells(reference, p, levels, delta, phi[:, -1], cell_eta)
     flat_live = cell_live.reshape(len(p), -1)
-    cell_weight = (cell_live * _cell_prior(reference)[:, None, :]).reshape(len(p), -1)
+    level_weight = np.array([LEVEL_WEIGHTS[level] for level in levels.tolist()])
+    cell_weight = (cell_live * _cell_prior(reference)[:, None, :] * level_weight[:, None]).reshape(len(p), -1)
     cell_weight *= CELL_WEIGHT / np.maximum(cell_weight.sum(-1, keepdims=True), 1e-300)
     mean = p[:, None, :] * np.exp(inside) + (1 - p[:, None, :]) * np.exp(outside)
     spread = p[:, None, :] * np.exp(2 * inside) + (1 - p[:, None, :]) * np.exp(2 * outside) - mean**2

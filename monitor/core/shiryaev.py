@@ -8,6 +8,8 @@ Flags = NDArray[np.bool_]
 Times = NDArray[np.int64]
 
 _NEVER = -np.inf
+# Stands for -inf in differences: far below any evidence, so that exp of a gap is 0 and not undefined.
+_LOW = -1e9
 
 
 class Shiryaev:
@@ -35,7 +37,7 @@ class Shiryaev:
         no evidence.  active [F] is False for features without events in the pane: nothing changes.
         """
         opened = np.where(live & (elapsed > 0), np.log(max(elapsed, 1e-300)), _NEVER)
-        grown = log_e + np.logaddexp(opened, self.log_m)
+        grown = log_e + _log_sum(opened, self.log_m)
         fresh = live & (self.log_c <= 0)
         running = log_e + np.maximum(self.log_c, 0.0)
         if not active.all():
@@ -52,8 +54,8 @@ class Shiryaev:
         x = self.log_m + self.log_weight
         top = x.max(axis=1)
         shown = np.where(np.isfinite(top), top, 0.0)
-        with np.errstate(divide="ignore"):
-            return np.asarray(shown + np.log(np.exp(x - shown[:, None]).sum(axis=1)), np.float64)
+        # The largest term is exp(0); without evidence the sum is 0 and the top, -inf, is the answer.
+        return np.asarray(top + np.log(np.maximum(np.exp(x - shown[:, None]).sum(axis=1), 1.0)), np.float64)
 
     def winner(self) -> NDArray[np.intp]:
         """The row with the largest weighted e-CUSUM, [F]: its restart is the change point."""
@@ -67,3 +69,16 @@ class Shiryaev:
         """Drop the evidence of the features in mask [F], after a page or with a new reference."""
         self.log_m[mask] = _NEVER
         self.log_c[mask] = 0.0
+
+
+def _log_sum(a: Floats, b: Floats) -> Floats:
+    """log(exp a + exp b), -inf where both are: numpy's own is scalar code, exp and log run several lanes at once."""
+    gap = np.maximum(a, _LOW)
+    gap -= np.maximum(b, _LOW)
+    np.abs(gap, out=gap)
+    np.negative(gap, out=gap)
+    np.exp(gap, out=gap)
+    gap += 1.0
+    np.log(gap, out=gap)
+    gap += np.maximum(a, b)
+    return gap

@@ -23,7 +23,10 @@ class Grouping:
         total = np.maximum(fine.sum(axis=1, keepdims=True), 1)
         middle = (np.cumsum(fine, axis=1) - fine / 2) / total
         group = np.clip((middle * TWIN_CELLS).astype(np.int64), 0, TWIN_CELLS - 1)
-        self._flat = (group + np.arange(f, dtype=np.int64)[:, None] * TWIN_CELLS).ravel()
+        flat = (group + np.arange(f, dtype=np.int64)[:, None] * TWIN_CELLS).ravel()
+        # Groups follow the axis, so each is one run of fine cells.
+        self._starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1]))
+        self._groups = flat[self._starts]
         self._features = f
         counts = self.counts(fine, missing)
         used = np.concatenate([counts[:, :-1] > 0, np.ones((f, 1), bool)], axis=1)
@@ -34,6 +37,9 @@ class Grouping:
 
     def counts(self, fine: Counts, missing: Counts) -> Floats:
         """Counts of a pane over the groups, missing last: [F, TWIN_CELLS + 1]."""
-        size = self._features * TWIN_CELLS
-        grouped = np.bincount(self._flat, weights=fine.ravel(), minlength=size)
-        return np.concatenate([grouped.reshape(self._features, TWIN_CELLS), missing[:, None]], axis=1)
+        out = np.zeros((self._features, TWIN_CELLS + 1))
+        grouped = np.zeros(self._features * TWIN_CELLS)
+        grouped[self._groups] = np.add.reduceat(fine.ravel(), self._starts)
+        out[:, :-1] = grouped.reshape(self._features, TWIN_CELLS)
+        out[:, -1] = missing
+        return out
