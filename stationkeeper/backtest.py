@@ -47,7 +47,7 @@ def run(
         out.flush()
 
     replay.alarmed = say
-    bar = _Progress(len(table), err)
+    bar = Progress(len(table), err)
     for verdict, _ in replay.run(bar.update):
         counted = f"{verdict.kind.value} {verdict.level.value}"
         replay.summary.verdicts[counted] = replay.summary.verdicts.get(counted, 0) + 1
@@ -55,7 +55,7 @@ def run(
         line = json_line(verdict, table)
         if verdict.level is Level.PAGE:
             ours.add(line["row"])
-        if _shown(verdict, level):
+        if shown(verdict, level):
             say(line)
     bar.done()
     if err is not None:
@@ -65,7 +65,8 @@ def run(
     return replay
 
 
-def _shown(verdict: Verdict, level: Level) -> bool:
+def shown(verdict: Verdict, level: Level) -> bool:
+    """Return whether a verdict is printed: loud enough, joining an incident as a new kind, or ending one."""
     if _LEVELS[verdict.level] >= _LEVELS[level]:
         return True
     joined = verdict.incident is not None and verdict.level is Level.WARN
@@ -157,21 +158,24 @@ def load_reference(path: Path) -> Reference:
     return load(path.read_bytes())
 
 
-class _Progress:
-    """A line that is rewritten on a terminal, and nothing elsewhere."""
+class Progress:
+    """A line that is rewritten on a terminal, and nothing elsewhere; ``of`` says what ``rows`` counts."""
 
-    def __init__(self, rows: int, err: TextIO | None) -> None:
+    def __init__(self, rows: int, err: TextIO | None, of: str | None = None) -> None:
         self._rows, self._err = max(rows, 1), err if err is not None and err.isatty() else None
+        self._of = of if of is not None else f"of {self._rows} rows"
         self._shown = -1
 
     def update(self, rows: int) -> None:
+        """Say how many rows are done."""
         percent = 100 * rows // self._rows
         if self._err is not None and percent != self._shown:
             self._shown = percent
-            self._err.write(f"\r{percent:3d} % of {self._rows} rows")
+            self._err.write(f"\r{percent:3d} % {self._of}")
             self._err.flush()
 
     def done(self) -> None:
+        """Take the line away."""
         if self._err is not None:
             self._err.write("\r" + " " * 40 + "\r")
 

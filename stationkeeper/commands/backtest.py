@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from contracts.messages import Level
+from contracts.messages import Level, Verdict
+from stationkeeper.commands.options import ConfigOption
 
 __all__ = ["backtest"]
 
@@ -14,7 +15,7 @@ EXIT_USAGE = 2
 
 
 def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
-    file: Annotated[Path, typer.Argument(help="Table (CSV, Parquet) or events (JSONL).")],
+    file: Annotated[Path | None, typer.Argument(help="Table (CSV, Parquet) or events (JSONL).")] = None,
     reference: Annotated[Path | None, typer.Option(help="Reference made by `stationkeeper profile`.")] = None,
     reference_rows: Annotated[int | None, typer.Option(help="Or: the first N rows are the reference.")] = None,
     time: Annotated[str | None, typer.Option(help="Column with the time; without it row number is time.")] = None,
@@ -37,9 +38,30 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
         bool,
         typer.Option("--compare", help="Run other tools' fixed rules beside ours: lines with `rule`, and a table."),
     ] = False,
+    topic: Annotated[
+        str | None, typer.Option(help="Instead of a file: a model whose past is judged anew from its topics.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="With --topic: 30d, or a time; default all there is.")] = None,
+    until: Annotated[str | None, typer.Option(help="With --topic: a time; default the end.")] = None,
+    changed: Annotated[
+        Path | None, typer.Option(help="With --topic: a changed configuration to compare with --config.")
+    ] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="With --topic: KEY=VALUE of the model to change; repeat.")
+    ] = None,
+    config: ConfigOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and summary on stderr.")] = False,
 ) -> None:
-    """Judge a file as the daemon would have: one JSON line a verdict on stdout, a summary on stderr."""
+    """Judge a file, or a model's past on its topics, as the daemon would have.
+
+    One JSON line a verdict goes to stdout, a summary to stderr. With --topic the summary compares what paged under
+    --config with what would have paged under --changed or --set.
+    """
+    if topic is not None:
+        _past(topic, since, until, changed, assign or [], level, config, quiet=quiet)
+        return
+    if file is None:
+        raise typer.BadParameter("give a FILE to judge, or --topic MODEL to judge a model's past again")
     from monitor.core.reference_json import InvalidReference
     from stationkeeper.backtest import load_reference, replay_settings, run
     from stationkeeper.replay.table import BadInput, read_table
@@ -63,3 +85,53 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     except (BadInput, InvalidReference, ValueError) as error:
         typer.echo(f"backtest: {error}", err=True)
         raise typer.Exit(EXIT_USAGE) from error
+
+
+def _past(
+    model: str,
+    since: str | None,
+    until: str | None,
+    changed: Path | None,
+    assignments: list[str],
+    level: Level,
+    config: Path | None,
+    *,
+    quiet: bool,
+) -> None:
+    import json
+
+    from stationkeeper.backtest import Progress, shown
+    from stationkeeper.comparison import json_line
+    from stationkeeper.config import load
+    from stationkeeper.topic_replay import ReplayError, changed_settings, model_of, replay_topic
+    from stationkeeper.wiring import open_reader
+
+    try:
+        with open_reader(config) as (settings, reader, topics):
+            running = model_of(settings, model)
+            other = None if changed is None else model_of(load(changed), model)
+            if assignments:
+                other = changed_settings(running if other is None else other, assignments)
+            bar = Progress(100, None if quiet else sys.stderr, "of the log")
+
+            def say(verdict: Verdict, name: str) -> None:
+                if shown(verdict, level):
+                    typer.echo(json.dumps(json_line(verdict, name), ensure_ascii=False))
+
+            found = replay_topic(
+                reader,
+                topics,
+                running,
+                other,
+                since=since,
+                until=until,
+                said=say,
+                progress=lambda share: bar.update(int(100 * share)),
+            )
+            bar.done()
+    except ReplayError as error:
+        typer.echo(f"backtest: {error}", err=True)
+        raise typer.Exit(EXIT_USAGE) from error
+    if not quiet:
+        for line in found.lines():
+            typer.echo(line, err=True)
