@@ -16,6 +16,7 @@ import polars as pl
 import structlog
 from rich.console import Console
 
+from contracts.times import to_ms
 from contracts.topics import Topics
 from deploy.inference import ServedModel
 from deploy.registry import MlflowRegistry
@@ -27,7 +28,7 @@ from stationkeeper.demo.flights import FlightsScenario
 from stationkeeper.demo.fraud import FraudStory
 from stationkeeper.demo.gain import Gain, measure_gain
 from stationkeeper.demo.scenario import Scenario
-from stationkeeper.demo.served import read_served
+from stationkeeper.demo.served import read_served, taken_over_ms
 from stationkeeper.demo.stage import Poll, Ports, StageError, demo_config, get, running_roles, write_config
 from stationkeeper.demo.summary import Summary, show, summarise
 from stationkeeper.demo.teller import Teller
@@ -126,12 +127,14 @@ def _gain(
     config: Config, scenario: Scenario, reader: Reader, served: pl.DataFrame, chronicle: Chronicle, first: str
 ) -> Gain | None:
     """Return what the first promotion was worth on the events after it, None without one."""
-    if chronicle.promoted_ms is None or not served.height:
+    promoted = chronicle.promoted
+    if promoted is None or not served.height:
         return None
     registry = MlflowRegistry(config.registry.tracking_uri, config.serve.cache_dir)
     old = ServedModel(scenario.name, first, registry.fetch(scenario.name, first))
     topic = config.models[scenario.name].predictions.topic
-    return measure_gain(reader, topic, served, old, chronicle.promoted_ms, int(served["time"].to_numpy().max()) + 1)
+    cured_ms = taken_over_ms(served, promoted.champion, to_ms(promoted.time))
+    return measure_gain(reader, topic, served, old, cured_ms, int(served["time"].to_numpy().max()) + 1)
 
 
 def _replay(

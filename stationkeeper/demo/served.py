@@ -66,6 +66,18 @@ def stretch(served: pl.DataFrame, name: str, start_ms: int, end_ms: int) -> Stre
     )
 
 
+def taken_over_ms(served: pl.DataFrame, version: str, promoted_ms: int) -> int:
+    """Return the first moment from which no version that ``version`` replaced answers any more (ms, stream clock).
+
+    The record of a promotion comes first and the router follows it within about a wall-clock second, which in a demo
+    is many stream minutes: what the old version answers in them is not yet the cure.
+    """
+    before = pl.col("time") < promoted_ms
+    replaced = served.filter(before & (pl.col("version") != version))["version"].unique().to_list()
+    late = served.filter(~before & pl.col("version").is_in(replaced))["time"].to_numpy()
+    return int(late.max()) + 1 if len(late) else promoted_ms
+
+
 def _table(reader: Reader, topic: str, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
     lines = [
         value for batch in reader.read(list(reader.partitions(topic))) for value in batch.values if value is not None

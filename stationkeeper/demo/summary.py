@@ -12,7 +12,7 @@ from contracts.times import format_duration, to_datetime, to_ms
 from stationkeeper.demo.chronicle import Chronicle
 from stationkeeper.demo.gain import Gain
 from stationkeeper.demo.scenario import Plot
-from stationkeeper.demo.served import Stretch, stretch
+from stationkeeper.demo.served import Stretch, stretch, taken_over_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ def summarise(
             if passed
             else f"{len(chronicle.pages)} page(s) and {len(chronicle.requests)} request(s) without any shift"
         )
+    promoted = chronicle.promoted
+    cured_ms = taken_over_ms(served, promoted.champion, to_ms(promoted.time)) if promoted else None
     seen = None
     if plot.onset_ms is not None and page_ms is not None:
         seen = served.filter((pl.col("time") >= plot.onset_ms) & (pl.col("time") < page_ms)).height
@@ -65,13 +67,13 @@ def summarise(
         scenario=scenario,
         passed=passed,
         verdict=verdict,
-        timeline=tuple(_timeline(plot, chronicle)),
+        timeline=tuple(_timeline(plot, chronicle, cured_ms)),
         pages=len(chronicle.pages),
         requests=len(chronicle.requests),
         events=served.height,
         seen_after_events=seen,
         seen_after=_span(plot.onset_ms, page_ms),
-        stretches=tuple(_stretches(served, start_ms, end_ms, onset, chronicle.promoted_ms)),
+        stretches=tuple(_stretches(served, start_ms, end_ms, onset, cured_ms)),
         wall_seconds=round(wall_seconds, 1),
     )
 
@@ -83,18 +85,18 @@ def _span(start_ms: int | None, end_ms: int | None) -> str | None:
 
 
 def _stretches(
-    served: pl.DataFrame, start_ms: int, end_ms: int, onset_ms: int | None, promoted_ms: int | None
+    served: pl.DataFrame, start_ms: int, end_ms: int, onset_ms: int | None, cured_ms: int | None
 ) -> list[Stretch]:
     if onset_ms is None:
         return [stretch(served, "whole run", start_ms, end_ms)]
-    during_end = promoted_ms if promoted_ms is not None else end_ms
+    during_end = cured_ms if cured_ms is not None else end_ms
     stretches = [stretch(served, "before", start_ms, onset_ms), stretch(served, "during", onset_ms, during_end)]
-    if promoted_ms is not None:
-        stretches.append(stretch(served, "after", promoted_ms, end_ms))
+    if cured_ms is not None:
+        stretches.append(stretch(served, "after", cured_ms, end_ms))
     return stretches
 
 
-def _timeline(plot: Plot, chronicle: Chronicle) -> list[dict[str, str]]:
+def _timeline(plot: Plot, chronicle: Chronicle, cured_ms: int | None) -> list[dict[str, str]]:
     rows: list[tuple[int, str, str]] = []
     if plot.onset_ms is not None:
         rows.append((plot.onset_ms, "shift began", plot.onset_text))
@@ -110,6 +112,8 @@ def _timeline(plot: Plot, chronicle: Chronicle) -> list[dict[str, str]]:
         if deployment.action is not DeploymentAction.ADOPTED:
             name = f"{deployment.action} {deployment.weight_bp / 100:g} %".replace("_", " ")
             rows.append((to_ms(deployment.time), name, deployment.reason))
+    if chronicle.promoted is not None and cured_ms is not None:
+        rows.append((cured_ms, "took over", f"version {chronicle.promoted.champion} answers every request"))
     ordered = sorted(enumerate(rows), key=lambda row: (row[1][0], row[0]))
     return [
         {"time": to_datetime(time).isoformat(), "what": what, "detail": detail} for _, (time, what, detail) in ordered

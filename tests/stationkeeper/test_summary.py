@@ -27,6 +27,7 @@ def served() -> pl.DataFrame:
             "prediction": [0.9, 0.1, 0.9, 0.9, 0.9, 0.9],
             "flagged": [True, False, True, True, True, True],
             "label": [True, False, True, False, True, None],
+            "version": ["1", "1", "1", "1", "2", "2"],
         }
     )
 
@@ -96,3 +97,16 @@ def test_a_stretch_without_flags_has_no_precision_rather_than_zero() -> None:
     assert part.recall is None
     assert part.events == 1
     assert part.confidence == pytest.approx(0.8)
+
+
+def test_the_cure_begins_when_the_old_version_has_answered_for_the_last_time() -> None:
+    """The router followed the record an hour later: the old version's error of that hour is no fault of the new one."""
+    late = {"time": [START + 4 * HOUR, START + 4 * HOUR + 1], "prediction": [0.9, 0.9], "flagged": [True, True]}
+    more = pl.DataFrame(late | {"label": [False, True], "version": ["1", "3"]})
+    closed = story("page", "request", "candidate", "canary", "promotion")
+    table = pl.concat([served(), more])
+    summary = summarise("fraud", PLOT, closed, table, (START, START + 5 * HOUR), 1.0)
+    assert [(p.name, p.events) for p in summary.stretches] == [("before", 2), ("during", 5), ("after", 1)]
+    assert summary.stretches[-1].precision == 1.0
+    row = next(row for row in summary.timeline if row["what"] == "took over")
+    assert row["time"] == to_datetime(START + 4 * HOUR + 1).isoformat()
