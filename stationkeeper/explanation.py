@@ -1,15 +1,17 @@
 """A chain of decisions in words, with the numbers by which each can be redone by hand."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from contracts.messages import Candidate, Deployment, RetrainRequest, Verdict
+from stationkeeper.bins import Bins
 from stationkeeper.log_reading import Chain
 
 
-def tell(chain: Chain) -> str:
-    """Return the chain as text, in the order in which it happened."""
-    parts = [_verdict(verdict) for verdict in chain.verdicts]
+def tell(chain: Chain, bins: Mapping[str, Bins] | None = None) -> str:
+    """Return the chain as text, in the order in which it happened; ``bins`` are tables by the verdict's id."""
+    parts = [_verdict(verdict, (bins or {}).get(verdict.id)) for verdict in chain.verdicts]
     if chain.request is not None:
         parts.append(_request(chain.request))
     if chain.candidate is not None:
@@ -18,7 +20,7 @@ def tell(chain: Chain) -> str:
     return "\n\n".join(parts)
 
 
-def _verdict(verdict: Verdict) -> str:
+def _verdict(verdict: Verdict, bins: Bins | None) -> str:
     where = f"{verdict.model} version {verdict.version}{_segment(verdict.segment)}"
     lines = [
         f"VERDICT {verdict.id}  {verdict.time.isoformat()}  {verdict.level}",
@@ -35,6 +37,11 @@ def _verdict(verdict: Verdict) -> str:
         span = f"{onset.low.isoformat()} … {onset.high.isoformat()}"
         lines.append(f"  onset: {onset.time.isoformat()} (between {span})")
     lines += _evidence(verdict.evidence)
+    if bins is not None:
+        lines += [
+            f"  by hand, from the onset to this verdict, against {bins.digest}:",
+            *(f"    {x}" for x in bins.lines()),
+        ]
     return "\n".join(lines)
 
 

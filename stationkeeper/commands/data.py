@@ -227,25 +227,36 @@ def _priors(pairs: list[str] | None) -> dict[str, float] | None:
 
 
 def explain(
-    name: Annotated[str, typer.Argument(metavar="ID", help="Verdict, incident, request, candidate, run, version …")],
+    name: Annotated[
+        str, typer.Argument(metavar="ID", help="Verdict, incident, request, candidate, run, version …, or a model.")
+    ],
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Say why: the counts and numbers of a decision, and everything that led to it and followed from it."""
+    from stationkeeper.bins import bins_of
     from stationkeeper.explanation import tell
     from stationkeeper.log_reading import Lineage
     from stationkeeper.wiring import open_reader
 
-    with open_reader(config) as (_, reader, topics):
-        chain = Lineage(reader, topics).chain(name)
-    if chain is None:
-        raise typer.BadParameter(
-            f"nothing in the log is called {name!r}; list what there is: stationkeeper requests list"
-        )
+    with open_reader(config) as (settings, reader, topics):
+        lineage = Lineage(reader, topics)
+        chain = lineage.chain(name)
+        if chain is None and name in settings.models:
+            latest = [verdict.incident for verdict in lineage.verdicts if verdict.model == name and verdict.incident]
+            if not latest:
+                raise typer.BadParameter(f"model {name!r} has had no incident: nothing was decided that has a reason")
+            chain = lineage.chain(latest[-1])
+        if chain is None:
+            raise typer.BadParameter(
+                f"nothing in the log is called {name!r}; a model's name explains its latest incident: "
+                f"{', '.join(settings.models) or 'none is configured'}"
+            )
+        bins = bins_of(reader, topics, chain.verdicts)
     if json:
-        print_json(chain.to_json())
+        print_json({**chain.to_json(), "bins": {verdict: table.to_json() for verdict, table in bins.items()}})
     else:
-        typer.echo(tell(chain))
+        typer.echo(tell(chain, bins))
 
 
 def report(
