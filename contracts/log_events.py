@@ -45,7 +45,7 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.STARTED: "A role's loop began.",
     LogEvent.READY: "A role has its partitions and its state, and the broker answers.",
     LogEvent.STOPPING: "A role was asked to stop and writes what it has absorbed.",
-    LogEvent.DRAIN_TIMEOUT: "A role could not write what it had absorbed in time; it is left uncommitted and read again.",
+    LogEvent.DRAIN_TIMEOUT: "A role could not write what it had absorbed in time; the open work is read again.",
     LogEvent.STOPPED: "A role ended.",
     LogEvent.BROKER_UNREACHABLE: "No broker answers; the role waits and tries again.",
     LogEvent.PARTITIONS_ASSIGNED: "The group gave this process its partitions and their state was read back.",

@@ -1,5 +1,6 @@
 """The judge: merges pane deltas, closes minutes at the watermark, and says what it decided."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -14,12 +15,16 @@ from monitor.packing import gather, parts
 from monitor.pending import WatchKey
 from monitor.references import References
 from monitor.settings import ModelSettings
+from monitor.watch_records import WatchRecords
 from monitor.watermark import Progresses
 from streams.errors import Fatal
 from streams.ports import Batch, Outgoing, Partition, Restored
 
 _NONE = "-"
+_PIECE = "\x1e"
 _COUNT_EVERY_MS = 60_000
+CHECKPOINT_MS = 15_000
+"""How often the open panes of a model are written whole; what came since is read again from the panes topic."""
 
 
 class Judge:
@@ -27,6 +32,11 @@ class Judge:
 
     What it says is a function of the panes log: batches, flushes and restarts change nothing. ``partitions`` tells how
     many partitions an input topic has (asked at an assignment and once a minute); without it those count that spoke.
+
+    Its state is written in proportion to what changes: a few bytes with each flush, the pieces of a watch that a closed
+    pane changed, and the open panes as a checkpoint. A restart reads the panes topic again from the oldest checkpoint;
+    records below ``absorbed`` then only fill the open panes. The tables of a model's detectors follow from its
+    reference; they are built when its first pane closes, or one model a flush before that.
     """
 
     name = "judge"
@@ -50,6 +60,11 @@ class Judge:
         self._progress: dict[int, Progresses] = {}
         self._said: dict[str, Said] = {}
         self._touched: set[str] = set()
+        self._records: dict[tuple[str, WatchKey], WatchRecords] = {}
+        self._cold: dict[str, tuple[Mapping[str, Any], dict[WatchKey, Mapping[str, Any]]]] = {}
+        self._absorbed: dict[int, int] = {}
+        self._since: dict[str, int] = {}
+        self._checkpoint_at: dict[str, int] = {}
         self._moved: set[int] = set()
         self._generation = 0
         self._count = partitions
@@ -64,8 +79,13 @@ class Judge:
         return tuple(Partition(self._topics.judge_state.name, partition.index) for partition in sorted(assigned))
 
     def start_offsets(self, assigned: frozenset[Partition]) -> Mapping[Partition, int]:
-        """The committed offsets are right: state and offsets share a transaction."""
-        return {}
+        """Return where the oldest checkpoint was taken; without one the committed offsets are right."""
+        return {p: self._base(p.index) for p in assigned if self._absorbed.get(p.index)}
+
+    def _base(self, index: int) -> int:
+        """The first offset whose record is in no checkpoint."""
+        mine = [at for name, at in self._since.items() if partition_of(name, PANES_PARTITIONS) == index]
+        return min([self._absorbed.get(index, 0), *mine])
 
     def assigned(self, partitions: frozenset[Partition], restored: Restored) -> None:
         """Take over models with their state; whatever was not committed is forgotten."""
@@ -79,23 +99,48 @@ class Judge:
             if saved is not None:
                 self._generation = max(self._generation, saved["generation"])
                 progress.restore(saved["progress"])
+                # State of format 1 holds every open pane, so that nothing is read again.
+                self._absorbed[partition.index] = saved.get("absorbed", 0)
             for name, settings in self._models.items():
                 if partition_of(name, PANES_PARTITIONS) == partition.index:
                     judge = self.judges[name] = ModelJudge(settings, self.references)
                     self._views[name] = ModelView(judge, self.references, self._clock)
-                    if (open_ := found.get(f"{name}/open")) is not None:
-                        judge.restore_open(open_)
+                    self._restore_open(judge, found)
                     if (head := found.get(f"{name}/head")) is not None:
-                        judge.restore(head, self._watches(name, found))
-        self._refresh(self.judges)
+                        self._cold[name] = (head, self._watches(name, found))
+        self._refresh(self.judges.keys() - self._cold.keys())
         self.committed()
 
-    @staticmethod
-    def _watches(model: str, found: Mapping[str, Any]) -> dict[WatchKey, Mapping[str, Any]]:
+    def _warm(self, name: str) -> None:
+        """Build what a model's restored state runs on: the tables of its detectors, a fraction of a second a model."""
+        head, watches = self._cold.pop(name)
+        self.judges[name].restore(head, watches)
+        self._refresh([name])
+
+    def _restore_open(self, judge: ModelJudge, found: Mapping[str, Any]) -> None:
+        open_ = found.get(f"{judge.name}/open")
+        if open_ is None:
+            return
+        at = found.get(f"{judge.name}/at") or open_
+        judge.restore_open({"pending": open_["pending"], "next": at["next"], "watermark": at["watermark"]})
+        if at["next"] is not None:
+            judge.pending.drop_before(at["next"])
+        if at.get("since") is not None:
+            self._since[judge.name] = at["since"]
+
+    def _watches(self, model: str, found: Mapping[str, Any]) -> dict[WatchKey, Mapping[str, Any]]:
         out: dict[WatchKey, Mapping[str, Any]] = {}
+        pieces: dict[str, dict[str, Any]] = {}
+        prefix = f"{model}/watch/"
         for name, state in found.items():
-            if name.startswith(f"{model}/watch/") and state is not None:
-                out[WatchKey(*state["key"])] = state["watch"]
+            base, mark, piece = name.partition(_PIECE)
+            if mark and state is not None and name.startswith(prefix):
+                pieces.setdefault(base, {})[piece] = state
+        for name, state in found.items():
+            if name.startswith(prefix) and _PIECE not in name and state is not None:
+                key = WatchKey(*state["key"])
+                records = self._records[model, key] = WatchRecords()
+                out[key] = records.joined(state, pieces.get(name, {}))
         return out
 
     def revoked(self, partitions: frozenset[Partition]) -> None:
@@ -108,6 +153,11 @@ class Judge:
         self._progress.clear()
         self._said.clear()
         self._touched.clear()
+        self._records.clear()
+        self._cold.clear()
+        self._absorbed.clear()
+        self._since.clear()
+        self._checkpoint_at.clear()
         self._moved.clear()
         self._status, self._samples, self._refused = [], [], {}
 
@@ -127,6 +177,7 @@ class Judge:
     def absorb(self, batch: Batch) -> None:
         """Merge deltas and close what the watermark passed; raises ``Fatal`` for a record it cannot read."""
         index = batch.partition.index
+        absorbed = self._absorbed.get(index, 0)
         for offset, value in zip(batch.offsets.tolist(), batch.values, strict=True):
             if value is None:
                 continue
@@ -137,28 +188,39 @@ class Judge:
             moved = False
             for record in records:
                 match record:
+                    case Progress() if offset < absorbed:
+                        continue
                     case Progress():
                         self._progress[index].put(record)
                         moved = True
                     case PaneDelta() | ArmDelta() | OutcomeDelta():
-                        self._add(record)
+                        self._add(record, offset, new=offset >= absorbed)
                     case JoinBatch():
                         raise Fatal(f"{batch.partition.topic}/{index} offset {offset}: join rows in the panes topic")
             if moved:
                 self._moved.add(index)
                 self._advance(index)
+        self._absorbed[index] = max(absorbed, batch.next_offset)
 
-    def _add(self, record: PaneDelta | ArmDelta | OutcomeDelta) -> None:
+    def _add(self, record: PaneDelta | ArmDelta | OutcomeDelta, offset: int, *, new: bool) -> None:
         judge = self.judges.get(record.model)
         if judge is None:
             return
+        if not new:
+            # Read again after a restart: what the checkpoint lacks; closed panes have it and history was told.
+            if record.model in self._since and offset >= self._since[record.model]:
+                deque(judge.add(record), maxlen=0)
+            return
         self._touched.add(record.model)
+        self._since.setdefault(record.model, offset)
         self._said.setdefault(record.model, Said()).history += judge.add(record)
 
     def _advance(self, index: int) -> None:
         for name, judge in self.judges.items():
             if partition_of(name, PANES_PARTITIONS) != index:
                 continue
+            if name in self._cold and self._closes(judge, index):
+                self._warm(name)
             before = judge.watermark
             said = judge.advance(self._progress[index])
             if said.closed or judge.watermark != before:
@@ -170,6 +232,10 @@ class Judge:
                 held.requests += said.requests
                 held.closed += said.closed
 
+    def _closes(self, judge: ModelJudge, index: int) -> bool:
+        watermark = self._progress[index].watermark(judge.inputs, judge.settings.lateness)
+        return watermark is not None and (judge.next is None or watermark >= judge.next + judge.settings.pane)
+
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Return history, verdicts, requests and state of everything decided since the last flush."""
         out: list[Outgoing] = []
@@ -177,6 +243,8 @@ class Judge:
             if self._counted_at is not None:
                 self._count_partitions()
             self._counted_at = now_ms
+        if self._cold:
+            self._warm(min(self._cold))
         if not self._touched and not self._moved:
             return out
         self._generation += 1
@@ -187,34 +255,48 @@ class Judge:
             out += [Outgoing(topics.verdicts.name, verdict.encode(), key) for verdict in said.verdicts]
             out += [Outgoing(topics.requests.name, request.encode(), key) for request in said.requests]
         for name in sorted(self._touched):
-            out += self._state_of(self.judges[name], closed=name in self._said and self._said[name].closed > 0)
-        for index in sorted(self._moved):
-            value = {"generation": self._generation, "progress": self._progress[index].state()}
-            out += self._records(f"progress/{index}", value, index)
-        closed = {name for name, said in self._said.items() if said.closed}
-        self._refresh(closed)
-        for name in self._touched - closed:
+            closed = name in self._said and self._said[name].closed > 0
+            out += self._state_of(self.judges[name], now_ms, closed=closed)
+        for index in sorted(self._moved | {partition_of(name, PANES_PARTITIONS) for name in self._touched}):
+            progress = self._progress[index].state()
+            value = {"generation": self._generation, "progress": progress, "absorbed": self._absorbed.get(index, 0)}
+            out += self._written(f"progress/{index}", value, index)
+        refreshed = {name for name, said in self._said.items() if said.closed}
+        self._refresh(refreshed)
+        for name in self._touched - refreshed - self._cold.keys():
             self._views[name].advance()
         self._said.clear()
         self._touched.clear()
         self._moved.clear()
         return out
 
-    def _state_of(self, judge: ModelJudge, *, closed: bool) -> list[Outgoing]:
-        """What a delta changes is small and written with each flush; the rest changes when a pane closes."""
-        target = partition_of(judge.name, PANES_PARTITIONS)
-        out = self._records(f"{judge.name}/open", judge.open_state(), target)
+    def _state_of(self, judge: ModelJudge, now_ms: int, *, closed: bool) -> list[Outgoing]:
+        """What a delta changes is a checkpoint and an offset; the rest changes when a pane closes, piece by piece."""
+        name, target = judge.name, partition_of(judge.name, PANES_PARTITIONS)
+        out: list[Outgoing] = []
+        at = self._checkpoint_at.get(name)
+        if at is None or not 0 <= now_ms - at < CHECKPOINT_MS:
+            self._checkpoint_at[name] = now_ms
+            self._since.pop(name, None)
+            out += self._written(f"{name}/open", {"pending": judge.pending.state()}, target)
+        where = {"next": judge.next, "watermark": judge.watermark, "since": self._since.get(name)}
+        out += self._written(f"{name}/at", where, target)
         if closed:
-            out += self._records(f"{judge.name}/head", judge.state(), target)
+            out += self._written(f"{name}/head", judge.state(), target)
         for key in sorted(judge.dirty):
             watch = judge.watches.get(key)
-            name = f"{judge.name}/watch/{key.version or _NONE}/{key.digest}/{key.segment or _NONE}"
-            value = None if watch is None else {"key": list(key), "watch": watch.state()}
-            out += self._records(name, value, target)
+            records = self._records.setdefault((name, key), WatchRecords())
+            base = f"{name}/watch/{key.version or _NONE}/{key.digest}/{key.segment or _NONE}"
+            changed = records.gone() if watch is None else records.changed(watch.state())
+            for piece, value in changed:
+                head = value if piece or value is None else {"key": list(key), **value}
+                out += self._written(f"{base}{_PIECE}{piece}" if piece else base, head, target)
+            if watch is None:
+                del self._records[name, key]
         judge.dirty.clear()
         return out
 
-    def _records(self, key: str, value: Any, target: int) -> list[Outgoing]:
+    def _written(self, key: str, value: Any, target: int) -> list[Outgoing]:
         return [
             Outgoing(self._topics.judge_state.name, data, name, target)
             for name, data in parts(key, value, self._generation)
@@ -226,7 +308,7 @@ class Judge:
 
     def committed(self) -> None:
         """Show what is now durable."""
-        self._status = [view.status for _, view in sorted(self._views.items())]
+        self._status = [view.status for _, view in sorted(self._views.items()) if view.status]
         self._samples = [sample for _, view in sorted(self._views.items()) for sample in view.samples]
         self._refused = {name: judge.refused for name, judge in sorted(self.judges.items()) if judge.refused}
         if self._refused:

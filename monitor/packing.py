@@ -9,10 +9,13 @@ import zstandard
 
 from streams.errors import Fatal
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""1: arrays as they are. 2: integers in the narrowest type that holds them; watches in pieces."""
+
 PART_BYTES: Final = 512 * 1024
 
-_ARRAY = 1
+_ARRAY, _NARROW = 1, 2
+_WIDTHS = (np.uint8, np.uint16, np.uint32)
 _MAX_BYTES = 1 << 30
 
 
@@ -27,6 +30,12 @@ class _Part(msgspec.Struct, array_like=True):
 
 def _enc_hook(value: Any) -> Any:
     if isinstance(value, np.ndarray):
+        if value.dtype == np.int64 and value.size:
+            low, high = int(value.min()), int(value.max())
+            kind = next((kind for kind in _WIDTHS if low >= 0 and high <= np.iinfo(kind).max), None)
+            if kind is not None:
+                narrow = (np.dtype(kind).newbyteorder("<").str, value.shape, value.astype(kind).tobytes())
+                return msgspec.msgpack.Ext(_NARROW, msgspec.msgpack.encode(narrow))
         fixed = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
         head = (fixed.dtype.str, value.shape, fixed.tobytes())
         return msgspec.msgpack.Ext(_ARRAY, msgspec.msgpack.encode(head))
@@ -36,15 +45,30 @@ def _enc_hook(value: Any) -> Any:
 
 
 def _ext_hook(code: int, data: memoryview) -> Any:
-    if code != _ARRAY:
+    if code not in {_ARRAY, _NARROW}:
         raise Fatal(f"state holds an extension {code} that this version does not know; upgrade this role")
     dtype, shape, raw = msgspec.msgpack.decode(data)
+    if code == _NARROW:
+        return np.frombuffer(raw, dtype=np.dtype(dtype)).astype(np.int64).reshape(shape)
     return np.frombuffer(raw, dtype=np.dtype(dtype)).astype(np.dtype(dtype).newbyteorder("=")).reshape(shape)
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_enc_hook)
 _decoder = msgspec.msgpack.Decoder(ext_hook=_ext_hook)
 _part = msgspec.msgpack.Decoder(_Part)
+
+
+def refuse_other(key: bytes, value: bytes, newest: int) -> None:
+    """Raise ``Fatal`` where the first byte of a state record is no format that this version reads (1 to ``newest``)."""
+    found = value[0] if value else 0
+    if 1 <= found <= newest:
+        return
+    what = "is damaged" if not found else f"has format {found}, this version reads 1 to {newest}"
+    raise Fatal(
+        f"state record {key.decode()} {what}: it was written by a newer version, or is not ours. Nothing was changed; "
+        "start the version that wrote it, or a later one. To start without this state instead, delete the state topic "
+        "and reset the group's offsets"
+    )
 
 
 def freeze(value: Any) -> bytes:
@@ -68,15 +92,14 @@ def parts(key: str, value: Any, generation: int) -> Iterator[tuple[bytes, bytes]
 
 
 def gather(values: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """Return the states by key among records of ``parts``; raises ``Fatal`` for another format or a missing part."""
+    """Return the states by key among records of ``parts``; raises ``Fatal`` for a newer format or a missing part.
+
+    Older formats are read; the next record of a key is written in the present one.
+    """
     found: dict[str, dict[int, _Part]] = {}
     for key, value in values.items():
         name, _, index = key.decode().rpartition("/")
-        if value[:1] != bytes((FORMAT,)):
-            raise Fatal(
-                f"state record {key.decode()} has format {value[0] if value else 'nothing'}, this version reads "
-                f"{FORMAT}; upgrade this role, or roll back to the version that wrote it"
-            )
+        refuse_other(key, value, FORMAT)
         found.setdefault(name, {})[int(index)] = _part.decode(value[1:])
     out: dict[str, Any] = {}
     for name, pieces in found.items():

@@ -10,8 +10,8 @@ import zstandard
 from contracts.codes import Outcome
 from monitor.clock import UNSET, PartitionClock
 from monitor.dedupe import CHUNK, Hashes, Integers, Seen
+from monitor.packing import refuse_other
 from monitor.segments import Places
-from streams.errors import Fatal
 from streams.ports import Partition
 from streams.rejection_limit import Rejections
 
@@ -63,11 +63,7 @@ def _packed(value: msgspec.Struct) -> bytes:
 
 
 def _unpacked(value: bytes, key: bytes) -> bytes:
-    if value[:1] != bytes((FORMAT,)):
-        raise Fatal(
-            f"tally state {key.decode()} has format {value[0] if value else 'nothing'}, this version reads {FORMAT}; "
-            "upgrade this role, or roll back to the version that wrote it"
-        )
+    refuse_other(key, value, FORMAT)
     return zstandard.ZstdDecompressor().decompress(value[1:], max_output_size=_MAX_BYTES)
 
 

@@ -94,6 +94,12 @@ class Pending:
         self._outcomes = [outcome for outcome in self._outcomes if outcome.known_at >= end]
         return Closed(start, panes, arms, merged_outcomes(known))
 
+    def drop_before(self, end: int) -> None:
+        """Let go of what belongs to panes that are closed: everything before ``end``."""
+        self._panes = {key: found for key, found in self._panes.items() if key.start >= end}
+        self._arms = {key: arm for key, arm in self._arms.items() if key[0] >= end}
+        self._outcomes = [outcome for outcome in self._outcomes if outcome.known_at >= end]
+
     def __len__(self) -> int:
         return len(self._panes)
 

@@ -28,30 +28,40 @@ REFERENCE = reference()
 class Bench:
     """A judge fed by hand with the records of its one model's partition."""
 
-    def __init__(self, state: dict[bytes, bytes] | None = None, **settings: Any) -> None:
+    def __init__(self, before: "Bench | None" = None, **settings: Any) -> None:
         self.partition = Partition(TOPICS.panes.name, partition_of("fraud", PANES_PARTITIONS))
         self.settings = settings
         self.judge = Judge({"fraud": fraud(**settings)}, TOPICS, clock="stream")
         self.judge.table(TOPICS.references.name, b"fraud/1", dump(REFERENCE).encode())
-        self.judge.assigned(ALL, Restored(state or {}))
-        self.state = dict(state or {})
+        self.state = dict(before.state) if before else {}
+        self.judge.assigned(ALL, Restored(self.state))
         self.out: list[Outgoing] = []
-        self.offset = 0
-        self.now = 0
+        self.log: list[bytes] = list(before.log[: before.committed]) if before else []
+        self.committed = len(self.log)
+        self.now = before.now if before else 0
+        if before:
+            first = self.judge.start_offsets(ALL).get(self.partition, before.committed)
+            self.replayed = before.committed - first
+            for offset in range(first, before.committed):
+                self._absorb(offset)
 
     def feed(self, *records: Record, flush: bool = True) -> None:
         """Give it one value with these records."""
-        at = np.array([self.offset], np.int64)
-        self.offset += 1
-        self.judge.absorb(Batch(self.partition, at, at, (None,), (encode(list(records)),), self.offset))
+        self.log.append(encode(list(records)))
+        self._absorb(len(self.log) - 1)
         if flush:
             self.flush()
+
+    def _absorb(self, offset: int) -> None:
+        at = np.array([offset], np.int64)
+        self.judge.absorb(Batch(self.partition, at, at, (None,), (self.log[offset],), offset + 1))
 
     def flush(self) -> None:
         """Flush and commit."""
         self.now += 1_000
         out = self.judge.flush(self.now)
         self.judge.committed()
+        self.committed = len(self.log)
         self.out += out
         self.state |= {o.key: o.value for o in out if o.topic == TOPICS.judge_state.name and o.key and o.value}
 
@@ -112,13 +122,59 @@ def test_a_restart_after_any_flush_says_the_same() -> None:
         first = Bench()
         run(first, range(min(stop, 40)))
         run(first, range(40, max(stop, 40)), shift=0.8)
-        second = Bench(first.state)
+        second = Bench(first)
         run(second, range(stop, 40))
         run(second, range(max(stop, 40), 60), shift=0.8)
         joined = [*first.said(TOPICS.verdicts.name), *second.said(TOPICS.verdicts.name)]
         assert joined == whole.said(TOPICS.verdicts.name)
         assert first.requests() + second.requests() == whole.requests()
         assert [*first.history(), *second.history()] == whole.history()
+
+
+def stir(bench: Bench, step: int) -> None:
+    """A minute in several values: parts of panes, of the next minute too, late ones, outcomes, sometimes a flush."""
+    minute, part = divmod(step, 3)
+    known = START + (minute + 2) * MINUTE
+    counts = pack(np.array([1, 0, 1, 1])), pack(np.arange(64))
+    outcome = OutcomeDelta("fraud", "1", "", START + minute * MINUTE, MINUTE, 3, known, *counts, 5, 6)
+    ahead = pane(minute + part, rows=30, seed=part, shift=0.9 if minute > 8 else 0.0)
+    late = [pane(minute - 5, rows=3, seed=9)] if minute > 6 and part == 1 else []
+    closing = [progress(minute + 1, minute + 1)] if part == 2 else []
+    bench.feed(ahead, arm(minute, 30), outcome, *late, *closing, flush=step % 4 != 1)
+
+
+@pytest.mark.parametrize("stop", [2, 13, 40, 41, 52, 60])
+def test_open_panes_come_from_a_checkpoint_and_the_log(stop: int) -> None:
+    whole, first = Bench(), Bench()
+    for step in range(66):
+        stir(whole, step)
+    for step in range(stop):
+        stir(first, step)
+    second = Bench(first)
+    # What was absorbed without a flush died with the process and comes again.
+    for value in first.log[first.committed :]:
+        second.feed(*decode(value), flush=False)
+    for step in range(stop, 66):
+        stir(second, step)
+    joined = [*first.said(TOPICS.verdicts.name), *second.said(TOPICS.verdicts.name)]
+    assert joined == whole.said(TOPICS.verdicts.name)
+    assert [*first.history(), *second.history()] == whole.history()
+    assert second.judge.judges["fraud"].pending.state().keys() == whole.judge.judges["fraud"].pending.state().keys()
+    assert 0 <= second.replayed <= 45
+
+
+def test_a_flush_writes_what_changed_and_not_the_open_panes() -> None:
+    bench = Bench()
+    run(bench, range(40))
+    before = len(bench.out)
+    bench.feed(pane(40), arm(40))
+    names = {one.key for one in bench.out[before:] if one.topic == TOPICS.judge_state.name and one.key}
+    assert {name for name in names if not name.startswith(b"progress/")} <= {b"fraud/at/0", b"fraud/open/0"}
+    before = len(bench.out)
+    bench.feed(progress(41, 41))
+    written = [one.key.decode() for one in bench.out[before:] if one.topic == TOPICS.judge_state.name and one.key]
+    pieces = [name.partition("\x1e")[2] for name in written if "\x1e" in name]
+    assert sorted(piece.split("/")[0] for piece in pieces) == ["bag", "bag", "recent", "window"]
 
 
 def test_flushes_do_not_change_what_is_said() -> None:

@@ -201,7 +201,7 @@ def test_too_many_rejections_stop_the_consumer() -> None:
 
 
 def test_state_of_another_format_is_refused_with_a_message() -> None:
-    with pytest.raises(Fatal, match=r"scores/0 has format 9, this version reads 1"):
+    with pytest.raises(Fatal, match=r"scores/0 has format 9, this version reads 1 to 1"):
         tally({b"scores/0": b"\x09rest"})
 
 
