@@ -10,6 +10,7 @@ import numpy as np
 from contracts.times import parse_duration
 from monitor.core.adoption import Timeline, adopt
 from monitor.core.column import Column, categories, numbers
+from monitor.core.label_order import labels_in_order
 from monitor.core.profile import PREDICTION
 from monitor.core.profile import profile as freeze
 from monitor.core.reference import Kind, Reference
@@ -57,7 +58,12 @@ def profile(
     if timeline is None:
         note = "dependence between rows unknown: name a time column, or let an adoption period learn it"
         return replace(reference, notes=(*reference.notes, note))
-    return adopt(reference, subject_columns(reference, columns, prediction), timeline)
+    reference = adopt(reference, subject_columns(reference, columns, prediction), timeline)
+    label = options.get("label")
+    if reference.labels is None or prediction is None or label is None:
+        return reference
+    labels = labels_in_order(reference.labels, reference, columns[prediction], columns[label], timeline)
+    return replace(reference, labels=labels)
 
 
 def columns_of(data: Frame) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:

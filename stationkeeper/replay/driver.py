@@ -8,9 +8,10 @@ import numpy as np
 
 from contracts.messages import Verdict, VerdictKind
 from contracts.wire import SCORE_BINS, score_bin
-from monitor.core.adoption import Timeline, adopt, error_phi
+from monitor.core.adoption import Timeline, adopt
 from monitor.core.budget import Budget
 from monitor.core.column import Column, categories
+from monitor.core.label_order import labels_in_order
 from monitor.core.pane import Pane
 from monitor.core.performance import OutcomePane
 from monitor.core.profile import infer_task, labels_of, outcomes, positive_class, profile
@@ -266,11 +267,10 @@ class Replay:
             self.summary.notes.append("labels of a regression are not judged; give classes or a 0/1 error column")
             return reference, None, task
         labels = labels_of(answers, label, task, reference.threshold, positive)
-        right, *_, usable = outcomes(answers, label, task, reference.threshold, positive)
-        phi = error_phi(np.where(usable & ~right, 1.0, 0.0), timeline.group, timeline.panes)
+        labels = labels_in_order(labels, reference, answers, label, timeline, task=task, positive=positive)
         if before is not None and before.labels is not None:
-            phi = max(phi, before.labels.phi)
-        return replace(reference, labels=replace(labels, phi=phi), positive=positive, task=task), model, task
+            labels = replace(labels, phi=max(labels.phi, before.labels.phi))
+        return replace(reference, labels=labels, positive=positive, task=task), model, task
 
 
 class _Labels:
