@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from benchmarks.detection import categories, engine, laws, peers
+from benchmarks.detection.document import machine, write_part
 from benchmarks.detection.external import external_rows
 from benchmarks.detection.world import header
 
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=None, help="folder with elec.csv and weather.csv, for part streams"
     )
+    parser.add_argument("--document", type=Path, default=None, help="page to write each part into, between its markers")
     arguments = parser.parse_args()
     quick = arguments.quick
     chosen = arguments.only or [p for p in PARTS if p != "streams" or arguments.data]
@@ -30,8 +32,12 @@ def main() -> None:
         if name not in chosen:
             return
         print(f"\n## {title}\n", flush=True)
+        said = []
         for line in lines():
             print(line, flush=True)
+            said.append(line)
+        if arguments.document is not None:
+            write_part(arguments.document, name, title, said)
         print(f"\n({time.monotonic() - begin:.0f} s so far)", flush=True)
 
     part(
@@ -61,7 +67,7 @@ def main() -> None:
         lambda: [*categories.category_rows(quick=quick), "", *categories.rate_rows(quick=quick)],
     )
     part("onset", "Change point at the production threshold", lambda: laws.change_points(quick=quick))
-    part("speed", "Time of a pane", lambda: [laws.pane_time(), laws.pane_time(50)])
+    part("speed", f"Time of a pane, {machine()}", laws.pane_times)
     part("days", "Days without drift, 300 features", lambda: _days(quick=quick))
     if arguments.data:
         from benchmarks.detection.streams import stream_rows

@@ -1,7 +1,7 @@
 """Does the guarantee hold: small references, correlated features, dependence, a daily cycle, days without drift."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -9,13 +9,19 @@ from scipy.special import ndtr
 from scipy.stats import poisson
 
 from benchmarks.detection.world import PRODUCTION_PANES, Counts, Floats, World, run_length
+from monitor import profile
+from monitor.core.column import Column, numbers
 from monitor.core.dependence import row_phi
 from monitor.core.detector import DriftDetector
 from monitor.core.onset import onset_log_ratios, refine_onset
+from monitor.core.pane import Pane
 from monitor.core.plan import DetectorPlan, Subject
+from monitor.core.watch import Watch, WatchSettings
 
 ASKED = 200.0
 PANE = 50
+TIMED = 60
+"""Panes whose time is taken."""
 
 
 def run_lengths(*, quick: bool) -> list[str]:
@@ -179,19 +185,32 @@ def change_points(*, quick: bool) -> list[str]:
     return lines
 
 
-def pane_time(events: int = 1000, panes: int = 60) -> str:
-    """Median milliseconds of one pane of 300 numeric features on one core, both arms, all decided."""
-    world = World(300, 10_000, seed=300, delta=0.02)
-    shares = world.shares()
-    drawn = [world.draw(shares, events) for _ in range(panes)]
+def pane_times() -> Iterator[str]:
+    """Processor time of a decided pane of 300 numeric features on one core: the detector alone, and the whole watch."""
+    yield "| what | events a pane | median ms | 90 % ms | first pane, ms |\n|---|---|---|---|---|"
+    for events in (1000, 50):
+        world = World(300, 10_000, seed=300, delta=0.02)
+        shares = world.shares()
+        drawn = [world.draw(shares, events) for _ in range(TIMED)]
+        yield _times("detector, both arms", events, [partial(world.step, pane, 1.0) for pane in drawn])
+    for events in (1000, 50):
+        rng = np.random.default_rng(300)
+        reference = profile({f"f{i}": rng.normal(size=10_000) for i in range(300)}, ordered=True)
+        watch = Watch(reference, settings=WatchSettings())
+        steps = []
+        for k in range(TIMED):
+            columns: dict[str, Column] = {f"f{i}": numbers(rng.normal(size=events)) for i in range(300)}
+            (vector,) = reference.layout.tally(columns, np.zeros(events, np.int64), np.array([events]))
+            steps.append(partial(watch.step, Pane(k * 60_000, 60_000, events, vector)))
+        yield _times("whole watch: detector, quality, incidents, charts", events, steps)
+
+
+def _times(name: str, events: int, steps: Sequence[Callable[[], object]]) -> str:
+    """One line; medians once the bag holds half of the panes, the first one is cut in parts."""
     took = []
-    for pane in drawn:
+    for step in steps:
         begin = time.process_time()
-        world.step(pane, 1.0)
+        step()
         took.append(time.process_time() - begin)
-    settled = np.array(took[panes // 2 :]) * 1e3
-    return (
-        f"300 features, panes of {events} events: median {np.median(settled):.2f} ms of processor "
-        f"time, 90 % {np.quantile(settled, 0.9):.2f} ms "
-        f"once the bag holds 20 panes; first pane (cut in parts) {took[0] * 1e3:.1f} ms"
-    )
+    settled = np.array(took[len(took) // 2 :]) * 1e3
+    return f"| {name} | {events} | {np.median(settled):.2f} | {np.quantile(settled, 0.9):.2f} | {took[0] * 1e3:.1f} |"
