@@ -3,13 +3,26 @@
 import typer
 
 from monitor.core.reference import Reference
+from monitor.settings import DAY_MS
+
+DEFAULT_ADOPTION = 14 * DAY_MS
 
 
-def show_power_card(reference: Reference, *, false_pages: str, rows_per_hour: float | None) -> None:
-    """Print per feature the smallest changes found within an hour and a day, at the budget."""
+def show_power_card(
+    reference: Reference, *, false_pages: str, rows_per_hour: float | None, adoption: int | None = None
+) -> None:
+    """Print per feature the smallest changes found within an hour and a day, at the budget; ``adoption`` in ms."""
     from monitor.core.budget import parse_budget
     from monitor.core.power import power_card
 
+    span = DEFAULT_ADOPTION if adoption is None else adoption
+    if not reference.adopted and span:
+        days = f"{span / DAY_MS:g} days"
+        typer.echo(
+            f"adopting: 0 of {days}: the reference has no order of time, so its first {days} of live panes teach "
+            "dependence, daily movement and hours; until then nothing pages but data quality. Profile with --time or "
+            "--history to spare that; adoption: 0d judges at once"
+        )
     known = reference.traffic.rows_per_hour.mean() if reference.traffic is not None else None
     rate = rows_per_hour or (float(known) if known is not None else None)
     if rate is None:

@@ -79,7 +79,8 @@ def adopt(reference: Reference, columns: Mapping[str, Column], timeline: Timelin
             continue
         panes = subject.cells.tally(column, timeline.group, timeline.panes)[:, : subject.cells.count]
         subjects.append(_learn(subject, column, panes, timeline, hours, strata))
-    traffic = _traffic(timeline, rows, hours)
+    starts = timeline.starts
+    traffic = None if starts is None else traffic_of(starts, timeline.length, rows)
     return replace(reference, subjects=tuple(subjects), traffic=traffic)
 
 
@@ -144,9 +145,13 @@ def error_phi(wrong: Floats, group: Integers, panes: int) -> float:
     The ratio of the variance of block sums to the binomial one counts from 2.5 standard errors above 1.
     """
     rows = np.bincount(group, minlength=panes).astype(np.float64)
-    hits = np.bincount(group, weights=wrong, minlength=panes)
+    return pane_phi(np.asarray(np.bincount(group, weights=wrong, minlength=panes), np.float64), rows)
+
+
+def pane_phi(hits: Floats, rows: Floats) -> float:
+    """``error_phi`` of errors that were counted already: hits and rows by pane, float64[panes]."""
+    inflation, panes = 1.0, len(rows)
     rate = float(hits.sum() / max(rows.sum(), 1.0))
-    inflation = 1.0
     for block in BLOCKS:
         count = panes // block
         if count < MIN_BLOCKS or not 0.0 < rate < 1.0:
@@ -230,17 +235,19 @@ def _strata(
     return 1
 
 
-def _traffic(timeline: Timeline, rows: Counts, hours: Integers | None) -> Traffic | None:
-    if timeline.starts is None or hours is None:
-        return None
+def traffic_of(starts: Integers, length: int, rows: Counts) -> Traffic | None:
+    """Return how many rows each hour of the week brings, from the starts (ms, in order) and rows of panes that had any.
+
+    Two weeks are needed to tell hours apart, else all have one mean. None where nearly all of the span is silent.
+    """
     # Silent panes count as zeros: an hour that never has traffic must not look as busy as the rest.
-    span = np.arange(timeline.starts[0], timeline.starts[-1] + timeline.length, timeline.length)
+    span = np.arange(starts[0], starts[-1] + length, length)
     if len(span) > 50 * len(rows):
         return None
     every = np.zeros(len(span), np.float64)
-    every[(timeline.starts - timeline.starts[0]) // timeline.length] = rows
+    every[(starts - starts[0]) // length] = rows
     of = np.array([stratum_of(int(start), HOURS_OF_WEEK) for start in span])
-    week = len(span) * timeline.length >= 14 * DAY_MS
+    week = len(span) * length >= 14 * DAY_MS
     model = fit_volume(every, of if week else np.zeros(len(of), np.int64), HOURS_OF_WEEK if week else 1)
-    per_hour: Floats = model.mean * (HOUR_MS / timeline.length)
-    return Traffic(per_hour, model.size, timeline.length)
+    per_hour: Floats = model.mean * (HOUR_MS / length)
+    return Traffic(per_hour, model.size, length)

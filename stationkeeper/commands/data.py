@@ -4,20 +4,18 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stationkeeper.commands.backtest import backtest
 from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
+from stationkeeper.commands.profile import moment, profile
 
 if TYPE_CHECKING:
-    from stationkeeper.config import Config
     from stationkeeper.sketch import Told
 
 __all__ = ["backtest", "dump", "explain", "init", "profile", "report", "verify"]
-
-_Features = Annotated[str | None, typer.Option("--features", help="Columns a,b,c; default every other column.")]
 
 
 def init(
@@ -109,123 +107,6 @@ def _sample(topic: str, bootstrap: str, rows: int) -> list[bytes]:
     return values[:rows]
 
 
-def profile(  # noqa: PLR0913, PLR0917 - the verb's options
-    file: Annotated[Path, typer.Argument(help="Training data: CSV or Parquet.", exists=True, dir_okay=False)],
-    model: Annotated[str, typer.Option(help="The model it belongs to.")] = "model",
-    version: Annotated[str, typer.Option(help="The model's version.")] = "1",
-    time: Annotated[str | None, typer.Option(help="Column with the time; teaches dependence and seasons.")] = None,
-    time_unit: Annotated[str, typer.Option(help="What a number in --time counts: ms or s.")] = "ms",
-    prediction: Annotated[str | None, typer.Option(help="Column with the score or class.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column with the truth.")] = None,
-    weight: Annotated[str | None, typer.Option(help="Column that undoes a rebalanced training set.")] = None,
-    prior: Annotated[list[str] | None, typer.Option(help="CLASS=P: the class's true share; repeat.")] = None,
-    features: _Features = None,
-    categorical: Annotated[str | None, typer.Option(help="Number columns that are codes of categories, d,e.")] = None,
-    sensitive: Annotated[str | None, typer.Option(help="Columns whose values are only kept salted and hashed.")] = None,
-    threshold: Annotated[float, typer.Option(help="Score from which a decision is positive.")] = 0.5,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: FILE with .reference.json")] = None,
-    publish: Annotated[bool, typer.Option("--publish", help="Also write it to the references topic.")] = False,
-    per_hour: Annotated[float | None, typer.Option(help="Rows an hour expected, for the power card.")] = None,
-    false_pages: Annotated[
-        str | None, typer.Option(help="The budget, for the power card; default: the configured one, or 1 per 30 days.")
-    ] = None,
-    evidently_mapping: Annotated[
-        Path | None, typer.Option(help="A DataDefinition or ColumnMapping of Evidently (JSON, YAML).")
-    ] = None,
-    config: ConfigOption = None,
-) -> None:
-    """Build a reference from training data: schema, cells and counts in a small versioned JSON."""
-    from monitor import profile as build
-    from monitor.core.reference_json import dump as text_of
-    from stationkeeper.past_table import read_past
-    from stationkeeper.power_card import show_power_card
-
-    frame, told = read_past(file), _told(None, evidently_mapping)
-    configured = _configured(config, model)
-    options: dict[str, Any] = {
-        "model": model,
-        "version": version,
-        "time": time or told.fields.get("time"),
-        "time_unit": time_unit,
-        "prediction": prediction or told.fields.get("prediction"),
-        "label": label or told.fields.get("label"),
-        "weight": weight,
-        "prior": _priors(prior),
-        "features": _names(features) or _all_but(told, frame.columns),
-        "categorical": _names(categorical) or told.categorical,
-        "sensitive": _names(sensitive),
-        "threshold": threshold,
-    }
-    try:
-        reference = build(frame, **options)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    target = output or file.with_suffix(".reference.json")
-    text = text_of(reference)
-    target.write_text(text)
-    typer.echo(
-        f"{target}: {len(reference.subjects)} subjects, {reference.rows:,} rows, {len(text) / 1024:.1f} kB, "
-        f"digest {reference.digest}"
-    )
-    for note in reference.notes:
-        typer.echo(f"  note: {note}")
-    budget = false_pages or (configured.models[model].false_pages if configured is not None else "1 per 30 days")
-    show_power_card(reference, false_pages=budget, rows_per_hour=per_hour)
-    if publish:
-        _publish(config, f"{model}/{version}", text)
-
-
-def _configured(config: ConfigOption, model: str) -> "Config | None":
-    """Return the configuration, if one is given; it must know the model."""
-    from stationkeeper.config import load
-
-    if config is None:
-        return None
-    settings = load(config)
-    if model not in settings.models:
-        raise typer.BadParameter(
-            f"--model {model}: {config} has no such model; models: {', '.join(settings.models) or 'none'}"
-        )
-    return settings
-
-
-def _all_but(told: "Told", columns: list[str]) -> tuple[str, ...] | None:
-    """Return the features that a mapping leaves: those it lists, else every column that it calls nothing else."""
-    if told.features is not None or not (told.fields or told.left_out):
-        return told.features
-    return tuple(name for name in columns if name not in {*told.fields.values(), *told.left_out})
-
-
-def _publish(config: ConfigOption, key: str, text: str) -> None:
-    from stationkeeper.config import load
-    from stationkeeper.wiring import plain_producer, prepare_topics, topics_of
-
-    settings = load(config)
-    # The first command of a new installation may be this one: a topic that is not there yet is made, or named.
-    prepare_topics(settings, create_inputs=False)
-    producer = plain_producer(settings)
-    producer.send(topics_of(settings).references.name, text.encode(), key=key.encode(), partition=0).get(timeout=30)
-    producer.close()
-    typer.echo(f"published as the reference of {key}; the monitor uses it from its next batch on")
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
-
-
-def _priors(pairs: list[str] | None) -> dict[str, float] | None:
-    if not pairs:
-        return None
-    found: dict[str, float] = {}
-    for pair in pairs:
-        name, _, share = pair.partition("=")
-        try:
-            found[name] = float(share)
-        except ValueError:
-            raise typer.BadParameter(f"--prior {pair!r}: write CLASS=SHARE, e.g. 1=0.003") from None
-    return found
-
-
 def explain(
     name: Annotated[
         str, typer.Argument(metavar="ID", help="Verdict, incident, request, candidate, run, version …, or a model.")
@@ -279,7 +160,7 @@ def report(
             raise typer.BadParameter("give --model NAME, or --backtest FILE")
         else:
             with open_reader(config) as (_, reader, topics):
-                made = from_log(reader, topics, model, _moment(start), _moment(end))
+                made = from_log(reader, topics, model, moment(start), moment(end))
         path = output or Path(f"{plot}.svg" if plot is not None else "report.html")
         if plot is not None:
             write_plot(made, plot, path)
@@ -288,17 +169,6 @@ def report(
     except ReportError as error:
         raise typer.BadParameter(str(error)) from error
     typer.echo(f"wrote {path} ({path.stat().st_size / 1024:.0f} kB)")
-
-
-def _moment(text: str | None) -> int | None:
-    from datetime import datetime
-
-    from contracts.times import to_ms
-
-    try:
-        return None if text is None else to_ms(datetime.fromisoformat(text))
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a time: {error}; write 2026-01-31T12:00:00Z") from None
 
 
 def verify(config: ConfigOption = None, json: JsonOption = False) -> int:
