@@ -9,6 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 SCENARIO ?= fraud
 ROUNDS ?= 20
+SOAK ?= 10
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -88,8 +89,8 @@ docs: $(STAMPS)/dev ## write the generated documents again
 bench: $(STAMPS)/dev ## run the benchmarks (ARGS=...)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-reliability: $(STAMPS)/dev ## run each fault many times and write docs/reliability.md (ROUNDS=20)
-	@STATIONKEEPER_RELIABILITY_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/reliability -s $(ARGS)
+reliability: $(STAMPS)/dev ## run each fault many times and write docs/reliability.md (ROUNDS=20, SOAK=10 minutes)
+	@STATIONKEEPER_RELIABILITY_ROUNDS=$(ROUNDS) STATIONKEEPER_RELIABILITY_SOAK=$(SOAK) $(BIN)/python -m pytest tests/reliability -s $(ARGS)
 
 clean: ## remove .venv, caches and everything a run leaves behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

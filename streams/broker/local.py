@@ -28,6 +28,7 @@ class Node:
     port: int
     controller_port: int
     directory: Path
+    second_port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
 
@@ -35,9 +36,11 @@ class LocalBroker:
     """A cluster of 1 or 3 combined KRaft nodes; a context manager that starts on entry and stops on exit.
 
     ``directory`` keeps the data (default: a temporary one, removed at the end). ``port`` is the first node's.
+    ``advertised`` gives the first node a second listener, at ``second_port``, that tells its clients to come back to
+    that port: a proxy's, for example, which then stands between them.
     """
 
-    def __init__(self, directory: Path | None = None, *, nodes: int = 1, port: int = 0) -> None:
+    def __init__(self, directory: Path | None = None, *, nodes: int = 1, port: int = 0, advertised: int = 0) -> None:
         if nodes not in {1, 3}:
             raise ValueError(f"nodes: {nodes} is not possible; a local cluster has 1 or 3 nodes")
         self._temporary = tempfile.TemporaryDirectory(prefix="stationkeeper-kafka-") if directory is None else None
@@ -46,6 +49,9 @@ class LocalBroker:
         self.nodes = [Node(i + 1, ports[2 * i], ports[2 * i + 1], self._root / f"node-{i + 1}") for i in range(nodes)]
         if port:
             self.nodes[0].port = port
+        self._advertised = advertised
+        if advertised:
+            self.nodes[0].second_port = free_ports(1)[0]
         self._java = ""
         self._class_path = ""
 
@@ -169,14 +175,19 @@ class LocalBroker:
         voters = ",".join(f"{n.id}@127.0.0.1:{n.controller_port}" for n in self.nodes)
         copies = str(len(self.nodes))
         quorum = "2" if len(self.nodes) == 3 else "1"
+        listeners, advertised = f"PLAINTEXT://127.0.0.1:{node.port}", f"PLAINTEXT://127.0.0.1:{node.port}"
+        if node.second_port:
+            listeners += f",SECOND://127.0.0.1:{node.second_port}"
+            advertised += f",SECOND://127.0.0.1:{self._advertised}"
         settings = {
             "process.roles": "broker,controller",
             "node.id": str(node.id),
             "controller.quorum.voters": voters,
-            "listeners": f"PLAINTEXT://127.0.0.1:{node.port},CONTROLLER://127.0.0.1:{node.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port}",
+            "listeners": f"{listeners},CONTROLLER://127.0.0.1:{node.controller_port}",
+            "advertised.listeners": advertised,
+            "inter.broker.listener.name": "PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SECOND:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": str(node.directory / "data"),
             "num.partitions": "3",
             "default.replication.factor": copies,

@@ -1,14 +1,12 @@
 """A bank under faults: its topics, its stream, its worker processes, and the means to hurt them."""
 
-import json
-import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,66 +18,43 @@ from contracts.topics import Topics
 from monitor.core.profile import profile
 from monitor.core.reference_json import dump
 from streams.broker import LocalBroker
+from streams.clients import translated
 from streams.reader import KafkaReader
 from streams.settings import KafkaSettings
-from streams.topics import ensure_inputs, ensure_internal
+from streams.topics import admin_client, ensure_inputs, ensure_internal
 from tests.conformance.worlds import until
-from tests.reliability.events import PARTITIONS, SHIFT_AT, START, Dirt, event, poison, stream
+from tests.reliability.events import PARTITIONS, SHIFT_AT, Stream
 from tests.reliability.worker import models
+from tests.reliability.workers import Setup, Worker
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CHUNK = 30
 
 
-class Worker:
-    """A role's process."""
-
-    def __init__(self, role: str, settings: KafkaSettings, log: Path, die: str = "") -> None:
-        self.role, self.log = role, log
-        command = [sys.executable, "-m", "tests.reliability.worker", role]
-        command.append(settings.model_dump_json(exclude={"security"}))
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [*command, *(["--die", die] if die else [])],
-                cwd=ROOT,
-                stderr=output,
-                stdout=output,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
-            )
-
-    def lines(self) -> list[dict[str, Any]]:
-        """Return what it has logged."""
-        found = []
-        for line in self.log.read_text(errors="replace").splitlines():
-            if line.startswith("{"):
-                found.append(json.loads(line))
-        return found
-
-    def logged(self, event_name: str) -> int:
-        """Return how often it has logged an event."""
-        return sum(line["event"] == event_name for line in self.lines())
-
-    def signal(self, number: int) -> None:
-        """Send a signal to this process alone."""
-        self.process.send_signal(number)
-
-    def end(self, limit_s: float = 40.0) -> int:
-        """Wait for the end and return the exit code."""
-        return self.process.wait(limit_s)
-
-
 class Bank:
-    """Topics of their own prefix on a broker, a stream that can be let flow, and workers by slot."""
+    """Topics of their own prefix on a broker, a stream that can be let flow, and workers by slot.
 
-    def __init__(self, broker: LocalBroker, directory: Path, *, seed: int = 0) -> None:
-        self.broker = broker
+    ``client`` is the client of the workers that are started next; the bank itself always uses kafka-python.
+    """
+
+    def __init__(
+        self,
+        broker: LocalBroker,
+        directory: Path,
+        *,
+        setup: Setup | None = None,
+        stream: Stream | None = None,
+        client: str = "kafka-python",
+    ) -> None:
+        self.broker, self.client = broker, client
+        self.setup, self.stream = setup or Setup(), stream or Stream()
         self.prefix = f"r{uuid.uuid4().hex[:8]}"
         self.topics = Topics(self.prefix)
         self.scores = f"{self.prefix}.scores"
-        self.models = models(self.prefix)
-        self.random = random.Random(seed)
+        self.models = models(self.prefix, self.setup.model)
+        self.random = random.Random(1)
         self.workers: dict[str, Worker] = {}
         self.sent = 0
+        self.ever: list[Worker] = []
         self._directory = directory
         self._flowing: threading.Thread | None = None
         self._stop = threading.Event()
@@ -93,6 +68,8 @@ class Bank:
             delivery_timeout_ms=180_000,
             request_timeout_ms=5_000,
             reconnect_backoff_max_ms=500,
+            metadata_max_age_ms=2_000,
+            max_request_size=16 * 1024 * 1024,
             linger_ms=5,
         )
         self._publish_reference()
@@ -103,6 +80,7 @@ class Bank:
             {
                 "bootstrap": self.broker.bootstrap,
                 "prefix": self.prefix,
+                "client": self.client,
                 "instance": instance,
                 "flush_interval": "200ms",
                 "session_timeout": "4s",
@@ -114,11 +92,13 @@ class Bank:
         )
 
     def _publish_reference(self) -> None:
-        rows = [json.loads(event(number)) for number in range(SHIFT_AT)]
+        calm = Stream(poison=0, duplicate=0)
+        rows = [calm.row(number) for number in range(SHIFT_AT)]
         columns = {name: [row["features"][name] for row in rows] for name in rows[0]["features"]}
         columns["score"] = [row["prediction"] for row in rows]
         made = profile(columns, model="fraud", version="1", prediction="score", salt="stationkeeper")
-        rollout = Rollout(model="fraud", epoch=1, time=to_datetime(START), phase=RolloutPhase.STEADY, champion="1")
+        began = to_datetime(self.stream.start)
+        rollout = Rollout(model="fraud", epoch=1, time=began, phase=RolloutPhase.STEADY, champion="1")
         self._producer.send(self.topics.references.name, value=dump(made).encode(), key=b"fraud/1")
         self._producer.send(self.topics.rollouts.name, value=rollout.encode(), key=b"fraud")
         self._producer.flush()
@@ -129,56 +109,93 @@ class Bank:
         """Start a role in a slot; a worker that runs there goes on, as a zombie would."""
         name = f"{role}-{instance}"
         log = self._directory / f"{name}-{uuid.uuid4().hex[:6]}.log"
-        worker = Worker(role, self.settings(instance, **more), log, die)
+        worker = Worker(role, self.settings(instance, **more), self.setup, log, die)
         self.workers[name] = worker
+        self.ever.append(worker)
         return worker
 
-    def ready(self, worker: Worker) -> None:
-        """Wait until a worker has its partitions and state."""
+    def running(self, role: str, instance: str = "0") -> Worker:
+        """Return the worker of a slot through the bank's client, started if none runs."""
+        worker = self.workers.get(f"{role}-{instance}")
+        if worker is not None and worker.alive and worker.client != self.client:
+            self.dismiss(role, instance)
+        if worker is None or not worker.alive:
+            worker = self.start(role, instance)
+        return worker
 
-        def has_started() -> bool:
-            assert worker.process.poll() is None, f"{worker.role} ended:\n{worker.log.read_text()[-3_000:]}"
-            return worker.logged("partitions_assigned") > 0
+    def dismiss(self, role: str, instance: str = "0") -> None:
+        """Let the worker of a slot leave in order, if one runs."""
+        worker = self.workers.get(f"{role}-{instance}")
+        if worker is not None and worker.alive:
+            self.ready(worker)
+            worker.leave()
 
-        until(has_started, f"{worker.role} has its partitions")
+    def ready(self, *workers: Worker) -> None:
+        """Wait until workers have their partitions and state."""
+        for worker in workers:
+
+            def has_started(worker: Worker = worker) -> bool:
+                assert worker.alive, f"{worker.role} ended:\n{worker.log.read_text()[-3_000:]}"
+                return worker.logged("partitions_assigned") > 0
+
+            until(has_started, f"{worker.role} has its partitions", 60)
+
+    def both(self) -> list[Worker]:
+        """Return tally and judge of slot 0, ready."""
+        workers = [self.running("tally"), self.running("judge")]
+        self.ready(*workers)
+        return workers
 
     # --- the stream ---
 
-    def send(self, count: int, dirt: Dirt | None = None) -> None:
+    def send(self, count: int) -> None:
         """Write the next events of the stream."""
-        for partition, value in stream(self.sent, count, dirt or Dirt()):
+        for partition, value in self.stream.records(self.sent, count):
             self._producer.send(self.scores, value=value, partition=partition)
         self.sent += count
 
-    def send_poison(self, count: int, partition: int = 0) -> None:
-        """Write nothing but poison to one partition."""
-        for number in range(count):
-            self._producer.send(self.scores, value=poison(self.sent + number), partition=partition)
+    def send_raw(self, values: list[bytes], partition: int = 0) -> None:
+        """Write records to one partition as they are."""
+        for value in values:
+            self._producer.send(self.scores, value=value, partition=partition)
         self._producer.flush()
+
+    def enlarge(self, partitions: int) -> None:
+        """Add partitions to the input; the stream uses them at once."""
+        with admin_client(self.settings("admin")) as admin, translated("add partitions"):
+            admin.create_partitions({self.scores: partitions})
+        until(lambda: len(self._producer.partitions_for(self.scores)) == partitions, "the producer knows")
+        self.stream = replace(self.stream, partitions=partitions)
 
     def settle(self) -> None:
         """Wait until everything is on the broker."""
-        self._producer.flush(timeout=120)
+        self._producer.flush(timeout=180)
 
     def flow(self, per_second: int = 400) -> None:
         """Let the stream flow in the background until ``still``."""
         self._stop.clear()
 
         def run() -> None:
+            due = time.monotonic()
             while not self._stop.is_set():
                 self.send(CHUNK)
-                self._stop.wait(CHUNK / per_second)
+                due = max(due + CHUNK / per_second, time.monotonic() - 1.0)
+                self._stop.wait(max(due - time.monotonic(), 0.0))
 
         self._flowing = threading.Thread(target=run, daemon=True)
         self._flowing.start()
 
     def still(self) -> None:
         """Stop the stream and wait until what was sent is on the broker."""
+        self.still_without_waiting()
+        self.settle()
+
+    def still_without_waiting(self) -> None:
+        """Stop the stream; what was sent may still be on its way."""
         self._stop.set()
         if self._flowing is not None:
             self._flowing.join()
             self._flowing = None
-        self.settle()
 
     def after(self, shortest_s: float, longest_s: float) -> None:
         """Let a random time pass, as a fault does that keeps no appointment."""
@@ -187,11 +204,11 @@ class Bank:
     def close(self) -> None:
         """End what this bank started."""
         self._stop.set()
-        for worker in self.workers.values():
-            if worker.process.poll() is None:
+        for worker in self.ever:
+            if worker.alive:
                 worker.signal(signal.SIGCONT)
                 worker.signal(signal.SIGTERM)
-        for worker in self.workers.values():
+        for worker in self.ever:
             try:
                 worker.end(20)
             except subprocess.TimeoutExpired:

@@ -1,22 +1,29 @@
-"""A broker of its own, which the tests may kill, and the ledger of the run."""
+"""Brokers of their own, which the tests may kill, banks on them, and the ledger of the run."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streams.broker import LocalBroker
 from streams.errors import Fatal, Retryable
 from tests.reliability.bank import Bank
-from tests.reliability.ledger import PAGE, ROUNDS_VARIABLE, Ledger
+from tests.reliability.ledger import PAGE, Ledger, long_form, rounds, soak_minutes
+from tests.reliability.proxy import Proxy
+
+LEDGER = Ledger()
+HERE = Path(__file__).parent
+
+MakeBank = Callable[..., Bank]
 
 
-@pytest.fixture(scope="package")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
-    """Yield a local broker that nobody else uses."""
-    local = LocalBroker(tmp_path_factory.mktemp("kafka"))
+@contextmanager
+def started(local: LocalBroker) -> Iterator[LocalBroker]:
+    """Start a broker; without the means to, the test is skipped, and in CI it fails."""
     try:
         local.__enter__()
     except (Fatal, Retryable) as error:
@@ -30,28 +37,74 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
 
 
 @pytest.fixture(scope="package")
-def ledger() -> Iterator[Ledger]:
-    """Yield the ledger and print it at the end."""
-    found = Ledger()
-    yield found
-    sys.stdout.write("\n" + found.table() + "\n")
+def proxy() -> Iterator[Proxy]:
+    """Yield the proxy before the broker's second listener."""
+    with Proxy() as found:
+        yield found
 
 
 @pytest.fixture(scope="package")
+def broker(tmp_path_factory: pytest.TempPathFactory, proxy: Proxy) -> Iterator[LocalBroker]:
+    """Yield a local broker that nobody else uses; its second listener is reached through the proxy."""
+    with started(LocalBroker(tmp_path_factory.mktemp("kafka"), advertised=proxy.port)) as local:
+        proxy.target = local.nodes[0].second_port
+        yield local
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """Yield three brokers."""
+    with started(LocalBroker(tmp_path_factory.mktemp("cluster"), nodes=3)) as local:
+        yield local
+        for node in local.nodes:
+            # Three controllers that are asked to stop at once wait for each other.
+            local.kill(node.id)
+
+
+@pytest.fixture(scope="package")
+def ledger() -> Iterator[Ledger]:
+    """Yield the ledger and print it at the end."""
+    yield LEDGER
+    sys.stdout.write("\n" + LEDGER.table() + "\n")
+
+
+@pytest.fixture(scope="module")
 def bank(broker: LocalBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
-    """Yield a bank whose log grows from fault to fault, so that the last audit covers them all."""
-    found = Bank(broker, tmp_path_factory.mktemp("bank"), seed=1)
+    """Yield a bank whose log grows from fault to fault, so that the last audit of a file covers them all."""
+    found = Bank(broker, tmp_path_factory.mktemp("bank"))
     try:
         yield found
     finally:
         found.close()
 
 
+@pytest.fixture
+def make_bank(broker: LocalBroker, tmp_path: Path) -> Iterator[MakeBank]:
+    """Yield a function that makes a bank of one test's own."""
+    with ExitStack() as closing:
+
+        def make(**options: Any) -> Bank:
+            found = Bank(broker, tmp_path, **options)
+            closing.callback(found.close)
+            return found
+
+        yield make
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Mark the row of a test that failed: the page shows it."""
+    report = yield
+    if report.failed:
+        LEDGER.failed(item.name.partition("[")[0])
+    return report
+
+
 @pytest.fixture(scope="package", autouse=True)
 def page(request: pytest.FixtureRequest, ledger: Ledger) -> Iterator[None]:
-    """Write docs/reliability.md after a run of many rounds without a failure."""
-    failed = request.session.testsfailed
+    """Write docs/reliability.md after a run of every row in many rounds; a part of the rows only prints its table."""
     yield
-    if ROUNDS_VARIABLE in os.environ and request.session.testsfailed == failed and len(ledger.rows) > 1:
-        rounds = os.environ[ROUNDS_VARIABLE]
-        Path(PAGE).write_text(ledger.page(f"make reliability ROUNDS={rounds}"))
+    chosen = request.config.option.keyword or any("::" in name or ".py" in name for name in request.config.args)
+    if long_form() and not chosen and ledger.rows:
+        soak = f" SOAK={soak_minutes():g}" if soak_minutes() >= 1 else ""
+        Path(PAGE).write_text(ledger.page(f"make reliability ROUNDS={rounds()}{soak}"))

@@ -1,7 +1,8 @@
-"""What the faults did: one row each, printed as a table, and written to docs/reliability.md when asked."""
+"""What the faults did: one row each, printed as a table, and written to docs/reliability.md after a full run."""
 
 import os
 import platform
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,24 +12,59 @@ from streams.broker.jars import KAFKA_VERSION
 from tests.reliability.oracle import Audit
 
 ROUNDS_VARIABLE = "STATIONKEEPER_RELIABILITY_ROUNDS"
+SOAK_VARIABLE = "STATIONKEEPER_RELIABILITY_SOAK"
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "reliability.md"
-_HEAD = ("fault", "took effect", "records", "numbers compared", "lost", "twice", "repeated ids", "fresh event after")
+_HEAD = (
+    "fault",
+    "client",
+    "test",
+    "took effect",
+    "figures (worst run) and bars",
+    "records",
+    "compared",
+    "lost",
+    "twice",
+    "repeated ids",
+    "fresh event after",
+)
 
+QUESTIONS = {
+    1: "kill -9 at a random time",
+    4: "rebalance storm (classic protocol)",
+    5: "brokers down or paused, one or all",
+    6: "slow and cut network",
+    7: "poison, 1 % and 100 %, every kind of it",
+    8: "dead-letter topic unwritable",
+    9: "clock skew of producers and host",
+    10: "disorder inside the bound and beyond",
+    11: "duplicates inside the horizon and beyond",
+    12: "disk full for the cache",
+    13: "schema change in flight",
+    14: "memory: many features, categories, keys",
+    15: "labels absent, late, contradictory",
+    18: "request storm",
+    21: "soak at half load",
+    22: "overload",
+    23: "upgrade of the state format",
+    24: "cold start",
+}
+"""What an operator asks of a stream processor, by the numbers of the list this suite was planned from."""
 
 _TEXT = """
-Real worker processes run the tally and the judge over a real Kafka while a dirty stream flows: 1 % poison, 5 %
-duplicates, events up to 30 s out of order, a shift in one feature. At the end of each row, once all its rounds are
+Real worker processes run the tally and the judge over a real Kafka while a dirty stream flows: 1 % poison of six kinds,
+5 % duplicates, events up to 30 s out of order, a shift in one feature. At the end of each row, once all its rounds are
 over (random kills: after every fifth round too), the input log is counted again from its first record by a plain
 program that shares no code with the tally, and by `stationkeeper verify`; an undisturbed judge reads the same panes.
 Compared are the outcomes of every partition, the rows of every minute, every cell of every pane, every dead letter
 byte by byte, and the ids of every verdict and request. *Lost* and *twice* sum the differences downwards and upwards;
 the bar for both, and for repeated ids of verdicts and requests, is 0. *Took effect* is the proof that the fault
 happened: a row without it would say nothing. *Fresh event after* is the worst time from sending events to all
-partitions to their commit once the fault was over.
+partitions to their commit once the fault was over. One row alone: the command above with `ARGS="-k TEST"`.
 """
 _END = """
-*Lost*, *twice* and *fresh event after* are those of the worst count; `records` is the length of the log that was
-counted, which grows from row to row. What is not in this table has not been tested here.
+*Lost*, *twice*, figures and *fresh event after* are those of the worst count; `records` is the length of the log that
+was counted, which grows from row to row where rows share a log. A row without `records` compares something else, which
+its figures name. What is not in this table has not been tested here.
 """
 
 
@@ -37,37 +73,77 @@ def rounds() -> int:
     return int(os.environ.get(ROUNDS_VARIABLE, "1"))
 
 
+def long_form() -> bool:
+    """Return whether this is ``make reliability``, not ``make test``."""
+    return ROUNDS_VARIABLE in os.environ
+
+
+def soak_minutes() -> float:
+    """Return how long the soak lasts: ``SOAK`` of ``make reliability``, half a minute else."""
+    return float(os.environ.get(SOAK_VARIABLE) or 0.5)
+
+
+@dataclass(slots=True)
+class Figure:
+    """The worst of one measure, and the bar it must stay under, if there is one."""
+
+    worst: float
+    unit: str
+    bar: float | None
+
+    def __str__(self) -> str:
+        value = f"{self.worst:,.0f}".replace(",", " ") if self.worst >= 100 else f"{self.worst:.3g}"
+        text = f"{value} {self.unit}".strip()
+        if self.bar is None:
+            return text
+        return f"{text} (bar: < {self.bar:g}{'' if self.worst < self.bar else ', **missed**'})"
+
+
 @dataclass(slots=True)
 class Row:
     """One fault: the sum of its proofs, and the worst of its figures."""
 
+    numbers: tuple[int, ...]
     fault: str
+    client: str
+    test: str
     effects: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
     records: int = 0
-    numbers: int = 0
+    compared: int = 0
     lost: int = 0
     twice: int = 0
     repeated: int = 0
     verdicts: int = 0
-    fresh_s: float = 0.0
+    fresh_s: float | None = None
+    failed: bool = False
 
     def effect(self, what: str, times: int = 1) -> None:
         """Note a proof that the fault took effect."""
         self.effects[what] = self.effects.get(what, 0) + times
 
+    def figure(self, what: str, value: float, unit: str = "s", *, bar: float | None = None) -> None:
+        """Note a measure; the largest is kept, for of all measures here the largest is the worst."""
+        known = self.figures.get(what)
+        self.figures[what] = Figure(max(value, known.worst) if known else value, unit, bar)
+
     def audited(self, found: Audit, fresh_s: float) -> None:
-        """Note what the oracle found after one round."""
-        self.records, self.numbers = found.records, self.numbers + found.numbers
+        """Note what the oracle found."""
+        self.records, self.compared = found.records, self.compared + found.numbers
         self.lost, self.twice = max(self.lost, found.lost), max(self.twice, found.twice)
         self.verdicts = found.verdicts
         self.repeated = max(self.repeated, found.repeated_ids)
-        self.fresh_s = max(self.fresh_s, fresh_s)
+        self.fresh_s = max(self.fresh_s or 0.0, fresh_s)
 
     def cells(self) -> tuple[str, ...]:
         """Return the row as text."""
-        effects = "; ".join(f"{what}: {times}" for what, times in self.effects.items())
-        counts = (self.records, self.numbers, self.lost, self.twice, self.repeated)
-        return (self.fault, effects, *(f"{count:,}".replace(",", " ") for count in counts), f"{self.fresh_s:.1f} s")
+        effects = "; ".join(f"{what}: {times:,}".replace(",", " ") for what, times in self.effects.items())
+        figures = "; ".join(f"{what}: {figure}" for what, figure in self.figures.items())
+        counts = (self.records, self.compared, self.lost, self.twice, self.repeated)
+        told = [f"{count:,}".replace(",", " ") if self.records else "" for count in counts]
+        fresh = "" if self.fresh_s is None else f"{self.fresh_s:.1f} s"
+        name = f"{self.fault}{' **FAILED**' if self.failed else ''}"
+        return (name, self.client, f"`{self.test}`", effects, figures, *told, fresh)
 
 
 @dataclass(slots=True)
@@ -76,19 +152,36 @@ class Ledger:
 
     rows: list[Row] = field(default_factory=list)
 
-    def row(self, fault: str) -> Row:
-        """Begin a row."""
-        self.rows.append(Row(fault))
+    def row(self, numbers: tuple[int, ...], fault: str, client: str = "kafka-python") -> Row:
+        """Begin a row of the test that runs now."""
+        test = re.sub(r"\[.*| \(.*", "", os.environ.get("PYTEST_CURRENT_TEST", "").rpartition("::")[2])
+        self.rows.append(Row(numbers, fault, client, test))
         return self.rows[-1]
+
+    def failed(self, test: str) -> None:
+        """Note that the test of a row failed: its last row, for the rows of its other parameters are over."""
+        for row in reversed(self.rows):
+            if row.test == test:
+                row.failed = True
+                return
 
     def table(self) -> str:
         """Return the rows as a Markdown table."""
         lines = ["| " + " | ".join(_HEAD) + " |", "|" + "---|" * len(_HEAD)]
         return "\n".join([*lines, *("| " + " | ".join(row.cells()) + " |" for row in self.rows)])
 
+    def questions(self) -> str:
+        """Return a line for each question with the tests that answer it."""
+        lines = ["| no. | question | answered by |", "|---|---|---|"]
+        for number, question in QUESTIONS.items():
+            tests = dict.fromkeys(row.test for row in self.rows if number in row.numbers)
+            lines.append(f"| {number} | {question} | {', '.join(f'`{t}`' for t in tests) or 'not tested here'} |")
+        return "\n".join(lines)
+
     def page(self, command: str) -> str:
         """Return docs/reliability.md."""
         machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, Apache Kafka {KAFKA_VERSION}"
+        kills = sum(times for row in self.rows for what, times in row.effects.items() if "kill -9" in what)
         return "\n".join(
             [
                 "# Reliability",
@@ -105,7 +198,15 @@ class Ledger:
                 "",
                 self.table(),
                 "",
-                *wrap(f"Each fault was repeated {rounds()} times. {' '.join(_END.split())}", 118),
+                *wrap(
+                    f"Each fault was repeated {rounds()} times; {kills} times in all a worker was killed with "
+                    f"`kill -9`. {' '.join(_END.split())}",
+                    118,
+                ),
+                "",
+                "## What an operator asks, and which row answers",
+                "",
+                self.questions(),
                 "",
             ]
         )

@@ -1,5 +1,6 @@
 """The oracle: counts the input log again in the plainest way, and says what was lost and what was counted twice."""
 
+import hashlib
 import json
 import time
 from collections import Counter
@@ -12,15 +13,17 @@ from contracts.wire import PaneDelta, decode
 from monitor.judge import Judge
 from monitor.partition_state import PartitionState
 from monitor.verify import verify
+from streams.clients import translated
+from streams.errors import Retryable
 from streams.loop import Loop
 from streams.memory import MemoryReader, MemorySink, MemorySource
 from streams.memory_log import MemoryLog
-from streams.ports import Reader
+from streams.ports import Partition, Reader
 from streams.settings import KafkaSettings
+from streams.topics import admin_client
 from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
 
-LATENESS_MS = 120_000
 PANE_MS = 60_000
 
 
@@ -34,6 +37,11 @@ class Audit:
     duplicates_seen: int = 0
     disorder_seen: int = 0
     poison_seen: int = 0
+    future_seen: int = 0
+    oversize_seen: int = 0
+    again_counted: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
     verdicts: int = 0
     repeated_ids: int = 0
     numbers: int = 0
@@ -49,17 +57,40 @@ class Audit:
 
 
 def caught_up(bank: Bank) -> bool:
-    """Return whether the tally has committed everything that is on the broker."""
-    ends = {p: end for p, (_, end) in bank.reader.bounds(bank.reader.partitions(bank.scores)).items()}
-    states = _states(bank)
-    return all(states[p.index].next_offset == end for p, end in ends.items() if end)
+    """Return whether the tally has committed everything that is on the broker; while that is away, it has not."""
+    try:
+        ends = {p: end for p, (_, end) in bank.reader.bounds(bank.reader.partitions(bank.scores)).items()}
+        states = states_of(bank)
+    except Retryable:
+        return False
+    return bool(ends) and all(states[p.index].next_offset == end for p, end in ends.items() if end)
 
 
-def wait_caught_up(bank: Bank) -> float:
+def records_behind(bank: Bank) -> int:
+    """Return how many records on the broker the tally has not committed."""
+    ends, states = bank.reader.bounds(bank.reader.partitions(bank.scores)), states_of(bank)
+    return sum(end - (states[p.index].next_offset or 0) for p, (_, end) in ends.items())
+
+
+def wait_caught_up(bank: Bank, limit_s: float = 120.0) -> float:
     """Wait for it and return how long it took."""
     began = time.monotonic()
-    until(lambda: caught_up(bank), "the tally has caught up", 90)
+    until(lambda: caught_up(bank), "the tally has caught up", limit_s)
     return time.monotonic() - began
+
+
+def wait_judged(bank: Bank, limit_s: float = 120.0) -> None:
+    """Wait until the judge has committed the panes that are there now."""
+    panes, group = bank.reader.partitions(bank.topics.panes.name), bank.settings().group("judge")
+    ends = {partition: end for partition, (_, end) in bank.reader.bounds(panes).items()}
+
+    def judged() -> bool:
+        with admin_client(bank.settings("admin")) as admin, translated("ask for the judge's offsets"):
+            told = admin.list_group_offsets({group: None})[group]
+        known = {(at.topic, at.partition): found.offset for at, found in told.items()}
+        return all(known.get(partition, 0) >= end for partition, end in ends.items())
+
+    until(judged, "the judge has caught up", limit_s)
 
 
 def fresh_event_passes(bank: Bank) -> float:
@@ -69,13 +100,19 @@ def fresh_event_passes(bank: Bank) -> float:
     return wait_caught_up(bank)
 
 
-def _states(bank: Bank) -> dict[int, PartitionState]:
+def latest_state(bank: Bank) -> dict[bytes, bytes]:
+    """Return the tally's committed state records by key."""
     values: dict[bytes, bytes] = {}
     for batch in bank.reader.read(bank.reader.partitions(bank.topics.tally_state.name)):
         values |= {k: v for k, v in zip(batch.keys, batch.values, strict=True) if k is not None and v is not None}
-    found = {}
+    return values
+
+
+def states_of(bank: Bank) -> dict[int, PartitionState]:
+    """Return the tally's committed state by partition."""
+    values, found = latest_state(bank), {}
     for partition in bank.reader.partitions(bank.scores):
-        found[partition.index] = PartitionState(partition, 1_000_000)
+        found[partition.index] = PartitionState(partition, bank.models["fraud"].dedupe)
         found[partition.index].restore(values)
     return found
 
@@ -85,9 +122,9 @@ def audit(bank: Bank) -> Audit:
     found = Audit()
     minutes: Counter[int] = Counter()
     poison: list[bytes] = []
-    states = _states(bank)
+    states = states_of(bank)
     for partition in bank.reader.partitions(bank.scores):
-        outcomes = _recount(bank.reader, partition, found, minutes, poison)
+        outcomes = _recount(bank, partition, found, minutes, poison)
         state = states[partition.index]
         found.records += sum(outcomes.values())
         found.compare(f"partition {partition.index} received", state.received, sum(outcomes.values()))
@@ -101,67 +138,91 @@ def audit(bank: Bank) -> Audit:
                     rows[record.start] += record.rows if record.source == "prediction" else 0
     for start in sorted({*rows, *minutes}):
         found.compare(f"pane {start}", rows[start], minutes[start])
+    found.duplicates_seen, found.poison_seen = found.outcomes[Outcome.DUPLICATE], found.outcomes[Outcome.REJECTED]
     _compare_letters(bank, found, poison)
-    checked = verify(bank.reader, bank.models, bank.topics, clock="stream")
+    checked = verify(bank.reader, bank.models, bank.topics, clock=bank.setup.clock)
     found.numbers += checked.counts
     found.differences += checked.differences + checked.unverifiable
     _compare_verdicts(bank, found)
     return found
 
 
-def _recount(reader, partition, found: Audit, minutes: Counter[int], poison: list[bytes]) -> Counter[Outcome]:
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _recount(
+    bank: Bank, partition: Partition, found: Audit, minutes: Counter[int], poison: list[bytes]
+) -> Counter[Outcome]:
+    """One partition in the plainest way: a dictionary, a clock, and the rules of the model's settings in words."""
+    model, wall = bank.models["fraud"], bank.setup.clock == "wall"
     outcomes: Counter[Outcome] = Counter()
-    seen: set[str] = set()
+    seen: dict[str, int] = {}
     clock = -1
-    for batch in reader.read([partition]):
-        for value in batch.values:
+    for batch in bank.reader.read([partition]):
+        values = [value or b"" for value in batch.values]
+        for offset, stamp, value in zip(batch.offsets.tolist(), batch.timestamps.tolist(), values, strict=True):
             try:
-                row = json.loads(value.decode())
+                row = json.loads(value.decode(), parse_constant=_refuse)
                 identity, at = row["event_id"], row["time"]
-            except (ValueError, TypeError, KeyError):
+                if wall and at > stamp + model.skew:
+                    found.future_seen += 1
+                    raise ValueError("in the future")  # noqa: TRY301 - it ends like any other poison
+            except (ValueError, TypeError, KeyError, RecursionError):
                 outcomes[Outcome.REJECTED] += 1
                 poison.append(value)
                 continue
-            if identity in seen:
+            before, seen[identity] = seen.get(identity), offset
+            if before is not None and offset - before <= model.dedupe:
                 outcomes[Outcome.DUPLICATE] += 1
-            elif at < clock - LATENESS_MS:
+            elif at < clock - model.lateness:
                 outcomes[Outcome.LATE] += 1
-                seen.add(identity)
             else:
+                found.again_counted += before is not None
                 outcomes[Outcome.TALLIED] += 1
-                seen.add(identity)
                 minutes[at // PANE_MS * PANE_MS] += 1
                 found.disorder_seen += at < clock
                 clock = max(clock, at)
-    found.duplicates_seen += outcomes[Outcome.DUPLICATE]
-    found.poison_seen += outcomes[Outcome.REJECTED]
+    found.outcomes += outcomes
     return outcomes
 
 
 def _compare_letters(bank: Bank, found: Audit, poison: list[bytes]) -> None:
+    """Value by value; of a letter that the broker found too large only the sum is left, and it must be the value's."""
     letters: Counter[bytes] = Counter()
     addresses: Counter[tuple[bytes, bytes]] = Counter()
     for batch in bank.reader.read(bank.reader.partitions(dead_letter_topic(bank.scores))):
         for value, headers in zip(batch.values, batch.headers, strict=True):
             own = dict(headers)
-            letters[value or b""] += 1
+            cut = own.get("stationkeeper.value.sha256")
+            found.oversize_seen += cut is not None
+            letters[cut or _sum(value or b"")] += 1
             addresses[own["stationkeeper.partition"], own["stationkeeper.offset"]] += 1
-    true = Counter(poison)
+    true = Counter(_sum(value) for value in poison)
     for value in {*letters, *true}:
-        found.compare(f"dead letter {value[:40]!r}", letters[value], true[value])
+        found.compare(f"dead letter {value!r}", letters[value], true[value])
     found.compare("different addresses of dead letters", len(addresses), len(poison))
 
 
-def _values(reader: Reader, topic: str) -> list[bytes]:
+def _sum(value: bytes) -> bytes:
+    return hashlib.sha256(value).hexdigest().encode()
+
+
+def values_of(reader: Reader, topic: str) -> list[bytes]:
+    """Return the values of a topic."""
     return [v for batch in reader.read(reader.partitions(topic)) for v in batch.values if v is not None]
 
 
 def _compare_verdicts(bank: Bank, found: Audit) -> None:
     """An undisturbed judge over the same panes must say the same; only what both have come to is compared."""
-    said = [Verdict.decode(value).id for value in _values(bank.reader, bank.topics.verdicts.name)]
-    asked = [RetrainRequest.decode(value).id for value in _values(bank.reader, bank.topics.requests.name)]
+    verdicts = [Verdict.decode(value) for value in values_of(bank.reader, bank.topics.verdicts.name)]
+    found.kinds.update(str(verdict.kind) for verdict in verdicts)
+    said = [verdict.id for verdict in verdicts]
+    asked = [RetrainRequest.decode(value).id for value in values_of(bank.reader, bank.topics.requests.name)]
     found.verdicts = len(said)
     found.repeated_ids += len(said) - len(set(said)) + len(asked) - len(set(asked))
+    if bank.setup.clock == "wall":
+        return  # what a judge says by the wall clock depends on when it is asked
     log = MemoryLog()
     for topic in bank.topics.all():
         log.create(topic)
@@ -169,7 +230,8 @@ def _compare_verdicts(bank: Bank, found: Audit) -> None:
         for batch in bank.reader.read(bank.reader.partitions(name)):
             log.produce(name, batch.values, keys=batch.keys, partition=batch.partition.index)
     settings = KafkaSettings(prefix=bank.prefix, flush_interval=0, poll_timeout=0)
-    stage = Judge(bank.models, bank.topics, clock="stream", partitions=lambda _topic: 3)
+    count = len(bank.reader.partitions(bank.scores))
+    stage = Judge(bank.models, bank.topics, clock=bank.setup.clock, partitions=lambda _topic: count)
     reader = MemoryReader(log)
     loop = Loop(stage, MemorySource(log, settings, "judge"), MemorySink(log, settings, "judge"), reader, settings)
     panes = reader.partitions(bank.topics.panes.name)
@@ -177,8 +239,8 @@ def _compare_verdicts(bank: Bank, found: Audit) -> None:
     while any(loop._positions.get(partition, -1) < end for partition, end in ends.items()):
         loop.turn()
     loop.turn()
-    again = [Verdict.decode(value).id for value in _values(reader, bank.topics.verdicts.name)]
-    requests = [RetrainRequest.decode(value).id for value in _values(reader, bank.topics.requests.name)]
+    again = [Verdict.decode(value).id for value in values_of(reader, bank.topics.verdicts.name)]
+    requests = [RetrainRequest.decode(value).id for value in values_of(reader, bank.topics.requests.name)]
     for what, live, calm in (("verdicts", said, again), ("requests", asked, requests)):
         found.compare(what, len(live), len(calm))
         if sorted(live) != sorted(calm):

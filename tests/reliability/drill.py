@@ -1,0 +1,71 @@
+"""What every fault does the same: let the stream end, see a fresh event pass, and hold what was counted to the log."""
+
+from itertools import pairwise
+
+import pytest
+
+from streams.errors import Retryable
+from tests.conformance.worlds import until
+from tests.reliability.bank import Bank
+from tests.reliability.ledger import Row, long_form
+from tests.reliability.oracle import Audit, audit, fresh_event_passes, wait_caught_up, wait_judged
+
+CLIENTS = ("kafka-python", "librdkafka") if long_form() else ("kafka-python",)
+
+only_long = pytest.mark.skipif(not long_form(), reason="runs in make reliability")
+
+
+def hold(bank: Bank, row: Row) -> Audit:
+    """Let the stream end, see a fresh event pass, and hold that nothing was lost, doubled or said twice."""
+    bank.still()
+    wait_caught_up(bank)
+    fresh = fresh_event_passes(bank)
+    wait_judged(bank)
+    found = audit(bank)
+    row.audited(found, fresh)
+    assert found.differences == [], found.differences[:20]
+    assert (found.lost, found.twice, found.repeated_ids) == (0, 0, 0)
+    # The stream was as dirty as it says.
+    assert found.duplicates_seen > 0 or not bank.stream.duplicate
+    assert found.poison_seen > 0 or not bank.stream.poison
+    assert found.disorder_seen > 0
+    return found
+
+
+def minutes_closed(bank: Bank) -> int:
+    """Return how far the judge's committed record of closed minutes goes, in offsets."""
+    partitions = bank.reader.partitions(bank.topics.history.name)
+    return sum(end for _, end in bank.reader.bounds(partitions).values())
+
+
+def a_minute_is_closed(bank: Bank, after: int, limit_s: float = 90.0) -> None:
+    """Wait until the judge has committed a closed minute past ``after`` (see ``minutes_closed``)."""
+
+    def further() -> bool:
+        try:
+            return minutes_closed(bank) > after
+        except Retryable:
+            return False
+
+    until(further, "a minute is closed", limit_s)
+
+
+def longest_pause_s(bank: Bank, since: int) -> float:
+    """Return the longest time between two commits of closed minutes after ``since`` (ms), by the broker's clock."""
+    partitions = bank.reader.partitions(bank.topics.history.name)
+    stamps = sorted(
+        int(stamp) for batch in bank.reader.read(partitions) for stamp in batch.timestamps if stamp >= since
+    )
+    return max((later - earlier for earlier, later in pairwise(stamps)), default=0) / 1_000
+
+
+def in_trouble(bank: Bank) -> int:
+    """Return how often the workers had to give up a transaction or found no broker."""
+    return sum(
+        worker.logged("transaction_aborted") + worker.logged("broker_unreachable") for worker in bank.workers.values()
+    )
+
+
+def a_worker_noticed(bank: Bank, before: int) -> None:
+    """Wait until a worker has had more trouble than before."""
+    until(lambda: in_trouble(bank) > before, "a worker noticed", 60)

@@ -1,0 +1,103 @@
+"""Faults of the dead-letter topic: gone, or too narrow for what is rejected."""
+
+import random
+
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+
+from contracts.topics import dead_letter_topic
+from streams.clients import translated
+from streams.topics import admin_client
+from tests.conformance.worlds import until
+from tests.reliability.bank import Bank
+from tests.reliability.conftest import MakeBank
+from tests.reliability.drill import CLIENTS, hold, only_long
+from tests.reliability.events import Stream
+from tests.reliability.ledger import Ledger, rounds
+from tests.reliability.oracle import caught_up, wait_caught_up
+from tests.reliability.worker import EXIT_FATAL
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+CLEAN = Stream(poison=0)
+
+
+def limit(bank: Bank, size: int) -> None:
+    """Set what the dead-letter topic takes."""
+    resource = ConfigResource(
+        ConfigResourceType.TOPIC, dead_letter_topic(bank.scores), configs={"max.message.bytes": str(size)}
+    )
+    with admin_client(bank.settings("admin")) as admin, translated("set max.message.bytes"):
+        admin.alter_configs([resource])
+
+
+def noise(bank: Bank, size: int) -> list[bytes]:
+    """Return poison that no compression makes smaller."""
+    return [bank.random.randbytes(size) for _ in range(5)]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_dead_letter_topic_is_gone(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
+    row = ledger.row((8,), "the dead-letter topic deleted: the tally says so, waits, and goes on", client)
+    bank = make_bank(stream=CLEAN, client=client)
+    letters = dead_letter_topic(bank.scores)
+    tally, _ = bank.both()
+    bank.send(600)
+    bank.settle()
+    wait_caught_up(bank)
+    with admin_client(bank.settings("admin")) as admin, translated("delete the dead-letter topic"):
+        admin.delete_topics([letters])
+    bank.send_raw([CLEAN.spoilt(number) for number in range(20)])
+    bank.send(600)
+    bank.settle()
+    until(lambda: tally.logged("dead_letter_unwritable") > 0, "the log says it", 60)
+    row.effect("dead_letter_unwritable logged", tally.logged("dead_letter_unwritable"))
+    assert not caught_up(bank)
+    assert tally.alive
+    with admin_client(bank.settings("admin")) as admin, translated("create the dead-letter topic"):
+        admin.create_topics([NewTopic(letters, 1, -1)])
+    wait_caught_up(bank)
+    found = hold(bank, row)
+    assert found.poison_seen == 20
+
+
+@only_long
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_dead_letter_topic_takes_not_even_an_address(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
+    row = ledger.row((8,), "the dead-letter topic takes 100 bytes: the tally stops uncommitted", client)
+    bank = make_bank(stream=CLEAN, client=client)
+    bank.both()
+    for _ in range(rounds()):
+        limit(bank, 100)
+        tally = bank.running("tally")
+        bank.ready(tally)
+        bank.send_raw([CLEAN.spoilt(bank.sent + number) for number in range(20)])
+        bank.send(300)
+        bank.settle()
+        assert tally.end(60) == EXIT_FATAL
+        assert tally.logged("dead_letter_unwritable") == 1
+        row.effect("stopped with dead_letter_unwritable")
+        assert not caught_up(bank)
+        limit(bank, 1_000_000)
+        bank.ready(bank.start("tally"))
+        wait_caught_up(bank)
+    hold(bank, row)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_letter_too_large_keeps_its_address_and_sum(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
+    row = ledger.row((7, 8), "poison of 50 kB for a topic of 10 kB: address and SHA-256 are kept", client)
+    bank = make_bank(stream=CLEAN, client=client)
+    bank.random = random.Random(3)
+    limit(bank, 10_000)
+    bank.both()
+    for _ in range(rounds()):
+        bank.send(100)
+        bank.send_raw(noise(bank, 50_000))
+        bank.send_raw(noise(bank, 500))
+        bank.send(100)
+        bank.settle()
+        wait_caught_up(bank)
+    found = hold(bank, row)
+    row.effect("letters without their value", found.oversize_seen)
+    assert found.oversize_seen == 5 * rounds()

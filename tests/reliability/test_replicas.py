@@ -1,0 +1,124 @@
+"""Replicas that come and go: a storm of joins and leaves, a rolling restart, and a backlog shared by two."""
+
+import random
+import time
+
+import pytest
+
+from streams.loop import wall_ms
+from tests.reliability.bank import Bank
+from tests.reliability.conftest import MakeBank
+from tests.reliability.drill import CLIENTS, hold, longest_pause_s, only_long
+from tests.reliability.ledger import Ledger, long_form, rounds
+from tests.reliability.oracle import wait_caught_up
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+SLOTS = ("0", "1", "2")
+PANE_S = 60
+
+
+def storm(bank: Bank, steps: int, seconds: float) -> int:
+    """Let a random slot of a role leave (or be killed), or join again, each time after some seconds."""
+    chance, moves = random.Random(5), 0
+    for _ in range(steps):
+        began = time.monotonic()
+        role, slot = chance.choice(("tally", "judge")), chance.choice(SLOTS)
+        worker = bank.workers.get(f"{role}-{slot}")
+        if worker is None or not worker.alive:
+            bank.start(role, slot)
+        elif chance.random() < 0.5:
+            worker.kill()
+        elif worker.logged("started"):
+            worker.leave()
+        moves += 1
+        time.sleep(max(seconds - (time.monotonic() - began), 0))
+    return moves
+
+
+def given(bank: Bank) -> int:
+    """Return how often partitions were given to a worker."""
+    return sum(worker.logged("partitions_assigned") for worker in bank.ever)
+
+
+@only_long
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_rebalance_storm(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
+    row = ledger.row((4,), "three tallies and three judges leave, are killed and join, one every 2 s", client)
+    bank = make_bank(client=client)
+    bank.both()
+    bank.flow(300)
+    since = wall_ms()
+    for _ in range(rounds()):
+        before = given(bank)
+        row.effect("joins and leaves", storm(bank, 15, 2.0))
+        row.effect("assignments", given(bank) - before)
+        assert given(bank) > before
+    bank.both()
+    bank.still()
+    wait_caught_up(bank, 180)
+    row.figure("longest pause of closed minutes", longest_pause_s(bank, since), bar=2 * PANE_S)
+    hold(bank, row)
+
+
+@only_long
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_rolling_restart_pauses_verdicts_for_less_than_two_panes(
+    make_bank: MakeBank, ledger: Ledger, client: str
+) -> None:
+    row = ledger.row((4,), "rolling restart of two tallies and two judges, one after the other, under load", client)
+    bank = make_bank(client=client)
+    workers = [bank.start(role, slot) for role in ("tally", "judge") for slot in SLOTS[:2]]
+    bank.ready(*workers)
+    bank.flow(300)
+    bank.after(2.0, 3.0)
+    since = wall_ms()
+    for _ in range(rounds()):
+        for role in ("tally", "judge"):
+            for slot in SLOTS[:2]:
+                bank.workers[f"{role}-{slot}"].leave()
+                bank.ready(bank.start(role, slot))
+                row.effect("replica restarted")
+    bank.after(3.0, 4.0)
+    bank.still()
+    wait_caught_up(bank)
+    row.figure("longest pause of closed minutes", longest_pause_s(bank, since), bar=2 * PANE_S)
+    hold(bank, row)
+
+
+def test_two_tallies_finish_a_backlog_with_the_panes_of_one(make_bank: MakeBank, ledger: Ledger) -> None:
+    row = ledger.row((4, 22), "a backlog, and two tallies that share its partitions; counted again by one program")
+    bank = make_bank()
+    bank.send(20_000 if long_form() else 4_000)
+    bank.settle()
+    began = time.monotonic()
+    pair = [bank.start("tally", slot) for slot in SLOTS[:2]]
+    bank.ready(*pair)
+    bank.start("judge")
+    wait_caught_up(bank)
+    row.figure(
+        "seconds for 1 000 records, with the start of the processes", (time.monotonic() - began) * 1_000 / bank.sent
+    )
+    shares = [set(worker.partitions()) for worker in pair]
+    assert all(shares), shares
+    assert not shares[0] & shares[1]
+    row.effect("partitions of the first", len(shares[0]))
+    row.effect("partitions of the second", len(shares[1]))
+    hold(bank, row)
+
+
+def test_partitions_are_added_while_records_flow(make_bank: MakeBank, ledger: Ledger) -> None:
+    row = ledger.row((4,), "the input topic grows from 3 to 4 partitions under load")
+    bank = make_bank()
+    workers = bank.both()
+    bank.flow()
+    bank.after(0.5, 1.0)
+    bank.still()
+    bank.enlarge(4)
+    bank.flow()
+    bank.after(1.0, 2.0)
+    bank.still()
+    wait_caught_up(bank)
+    assert f"{bank.scores}/3" in workers[0].partitions()
+    row.effect("partition given to the tally")
+    hold(bank, row)

@@ -1,0 +1,93 @@
+"""A role's process and what can be seen of it from outside: its log, its end, its memory."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from streams.settings import KafkaSettings
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How a role runs: its clock and what its one model's settings say beside the name and the topic."""
+
+    clock: Literal["wall", "stream"] = "stream"
+    model: dict[str, Any] = field(default_factory=dict)
+    idle_after: int = 30_000
+
+    def to_json(self) -> str:
+        """Return it as the worker reads it."""
+        return json.dumps({"clock": self.clock, "model": self.model, "idle_after": self.idle_after})
+
+
+class Worker:
+    """A role's process."""
+
+    def __init__(self, role: str, settings: KafkaSettings, setup: Setup, log: Path, die: str = "") -> None:
+        self.role, self.log, self.client = role, log, settings.client
+        self.began = time.monotonic()
+        command = [sys.executable, "-m", "tests.reliability.worker", role]
+        command += [settings.model_dump_json(exclude={"security"}), setup.to_json()]
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*command, *(["--die", die] if die else [])],
+                cwd=ROOT,
+                stderr=output,
+                stdout=output,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            )
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return what it has logged."""
+        found = []
+        for line in self.log.read_text(errors="replace").splitlines():
+            if line.startswith("{") and line.endswith("}"):
+                found.append(json.loads(line))
+        return found
+
+    def logged(self, event_name: str) -> int:
+        """Return how often it has logged an event."""
+        return sum(line["event"] == event_name for line in self.lines())
+
+    def partitions(self) -> list[str]:
+        """Return the partitions that it was given last."""
+        given = [line["partitions"] for line in self.lines() if line["event"] == "partitions_assigned"]
+        return list(given[-1]) if given else []
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs, stopped or not."""
+        return self.process.poll() is None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to this process alone."""
+        self.process.send_signal(number)
+
+    def end(self, limit_s: float = 40.0) -> int:
+        """Wait for the end and return the exit code."""
+        return self.process.wait(limit_s)
+
+    def leave(self) -> None:
+        """End it as a rollout does: SIGTERM, and it drains."""
+        self.signal(signal.SIGTERM)
+        assert self.end() == 0, self.log.read_text()[-3_000:]
+
+    def kill(self) -> None:
+        """Kill it as ``kill -9`` does, and prove it."""
+        self.signal(signal.SIGKILL)
+        assert self.end() == -signal.SIGKILL
+
+    def memory_mb(self, what: str = "VmRSS") -> float:
+        """Return its resident memory (``VmHWM``: the most it ever was) in MB."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(what + ":"):
+                return int(line.split()[1]) / 1_024
+        raise LookupError(f"{what} of a process that is gone")
