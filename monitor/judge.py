@@ -23,7 +23,7 @@ from streams.ports import Batch, Outgoing, Partition, Restored
 _NONE = "-"
 _PIECE = "\x1e"
 _COUNT_EVERY_MS = 60_000
-CHECKPOINT_MS = 15_000
+CHECKPOINT_MS = 30_000
 """How often the open panes of a model are written whole; what came since is read again from the panes topic."""
 
 

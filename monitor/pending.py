@@ -108,19 +108,24 @@ class Pending:
         panes = []
         for key, found in self._panes.items():
             at = np.flatnonzero(found.counts)
-            panes.append([*key, found.length, found.rows, len(found.counts), at, found.counts[at]])
+            # Steps between positions are small numbers, which are stored in a byte.
+            step = np.diff(at, prepend=0)
+            panes.append([*key, found.length, found.rows, len(found.counts), step, found.counts[at]])
         return {
-            "panes": panes,
+            "sums": panes,
             "arms": [_fields(arm) for arm in self._arms.values()],
             "outcomes": [_fields(outcome) for outcome in self._outcomes],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Become what ``state`` was taken from."""
+        """Become what ``state`` was taken from; in state of format 1 positions stand for steps."""
         self._panes = {}
-        for start, version, digest, source, segment, length, rows, width, at, values in state["panes"]:
+        stepped = "sums" in state
+        for start, version, digest, source, segment, length, rows, width, at, values in state[
+            "sums" if stepped else "panes"
+        ]:
             counts = np.zeros(width, np.int64)
-            counts[at] = values
+            counts[np.cumsum(at) if stepped else at] = values
             self._panes[_Key(start, version, digest, source, segment)] = _Sum(length, rows, counts)
         self._arms = {}
         for fields in state["arms"]:

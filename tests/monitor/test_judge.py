@@ -33,12 +33,12 @@ class Bench:
         self.settings = settings
         self.judge = Judge({"fraud": fraud(**settings)}, TOPICS, clock="stream")
         self.judge.table(TOPICS.references.name, b"fraud/1", dump(REFERENCE).encode())
-        self.state = dict(before.state) if before else {}
+        self.state: dict[bytes, bytes] = dict(before.state) if before else {}
         self.judge.assigned(ALL, Restored(self.state))
         self.out: list[Outgoing] = []
         self.log: list[bytes] = list(before.log[: before.committed]) if before else []
-        self.committed = len(self.log)
-        self.now = before.now if before else 0
+        self.committed: int = len(self.log)
+        self.now: int = before.now if before else 0
         if before:
             first = self.judge.start_offsets(ALL).get(self.partition, before.committed)
             self.replayed = before.committed - first
