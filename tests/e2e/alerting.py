@@ -35,6 +35,22 @@ def wait_for(what: str, ready: Callable[[], bool], limit_s: float = 60.0) -> Non
         time.sleep(0.1)
 
 
+def demo_ports(stage: Path, over: Callable[[], bool]) -> dict[str, int]:
+    """Wait for the configuration of a demo kept in ``stage`` and return its ports; nothing once it is ``over``."""
+    path = stage / "stationkeeper.yaml"
+    found: dict[str, int] = {}
+
+    def written() -> bool:
+        # The demo writes its file in place: half of it is no mapping, or one without models.
+        config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+        if isinstance(config, dict) and "models" in config:
+            found.update({name: config["http"][name] for name in ("monitor", "retrain", "deploy")})
+        return bool(found) or over()
+
+    wait_for("the demo's configuration", written, 300)
+    return found
+
+
 class Receiver:
     """A webhook that keeps what Alertmanager sends, by the path of its receiver."""
 

@@ -1,7 +1,13 @@
-"""The whole loop on a real Kafka, a real registry and the real router: it closes, and every part says the same."""
+"""The whole loop on a real Kafka, a real registry and the real router: it closes, and every part says the same.
+
+Prometheus and Alertmanager watch the same run: the person on call hears of it once, and once more when it is over.
+"""
 
 import json
+import re
+import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -23,6 +29,7 @@ from stationkeeper.demo.summary import Summary
 from stationkeeper.log_reading import Lineage
 from stationkeeper.wiring import reader_for
 from streams.broker import FoundBroker
+from tests.e2e.alerting import Alerting, demo_ports, wait_for
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -35,18 +42,47 @@ class Played:
     config: Config
     topics: Topics
     directory: Path
+    alerting: Alerting | None
+
+
+class Watching(threading.Thread):
+    """Starts Prometheus and Alertmanager as soon as the demo has written its ports, where they are installed."""
+
+    def __init__(self, stage: Path, folder: Path) -> None:
+        super().__init__(daemon=True)
+        self._stage = stage
+        self._folder = folder
+        self.over = threading.Event()
+        self.alerting: Alerting | None = None
+
+    def run(self) -> None:
+        programs = {name: shutil.which(name) for name in ("prometheus", "prometheus-alertmanager")}
+        found = {name: path for name, path in programs.items() if path is not None}
+        if len(found) == len(programs):
+            ports = demo_ports(self._stage, self.over.is_set)
+            if ports:
+                self.alerting = Alerting(found.__getitem__, self._folder, ports)
+
+    def close(self) -> None:
+        self.over.set()
+        self.join()
+        if self.alerting is not None:
+            self.alerting.close()
 
 
 @pytest.fixture(scope="module")
 def played(kafka: FoundBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    """Play the default story once; the roles stay up for the tests of this module."""
+    """Play the default story once; the roles and who watches them stay up for the tests of this module."""
     directory = tmp_path_factory.mktemp("fraud-loop")
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        watching = Watching(directory, tmp_path_factory.mktemp("watching"))
+        stack.callback(watching.close)
+        watching.start()
         patch.setenv("STATIONKEEPER_KAFKA", kafka.bootstrap)
         summary = play(DemoOptions(), directory, Console(quiet=True), stack)
         patch.delenv("STATIONKEEPER_KAFKA")
         config = load(directory / "stationkeeper.yaml", {})
-        yield Played(summary, config, Topics(config.kafka.prefix), directory)
+        yield Played(summary, config, Topics(config.kafka.prefix), directory, watching.alerting)
 
 
 def lineage(played: Played) -> Lineage:
@@ -147,3 +183,21 @@ def test_every_record_is_counted_in_exactly_one_way(played: Played) -> None:
         assert row["received"] == parts, row
     received = sum(row["received"] for row in rows if row["topic"].endswith(".predictions"))
     assert received == played.summary.events
+
+
+def test_the_person_on_call_is_paged_once_and_the_cure_ends_the_page(
+    played: Played, tool: Callable[[str], str]
+) -> None:
+    for program in ("prometheus", "prometheus-alertmanager"):
+        tool(program)
+    alerting = played.alerting
+    assert alerting is not None, "Prometheus and Alertmanager did not start"
+    # The roles still run: were they stopped, every alert about them would end too.
+    wait_for("the end of the page", lambda: bool(alerting.receiver.got("page", "resolved")))
+    (page,) = alerting.receiver.got("page", "firing")
+    assert len(alerting.receiver.got("page", "resolved")) == 1
+    (alert,) = page["alerts"]
+    assert alert["labels"]["model"] == "fraud"
+    told = re.match(r"Incident (inc-[0-9a-f]+): [a-z_]+, [a-z_]+ \(version 1\)", alert["annotations"]["description"])
+    assert told is not None, alert["annotations"]["description"]
+    assert told.group(1) in {request.incident for request in lineage(played).requests.values()}
