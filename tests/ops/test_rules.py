@@ -24,6 +24,7 @@ RECORDED: dict[str, str] = {
     for group in yaml.safe_load(RECORDING.read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
 }
+RUNBOOK = ["What it means", "What it costs", "How to see it", "What to do", "When to silence it"]
 NAME = re.compile(r"(?<![\w:])stationkeeper_[a-z0-9_]+")
 
 
@@ -89,10 +90,18 @@ def test_an_alert_has_a_severity_and_a_runbook(name: str):
     alert = ALERTS[name]
     assert alert["labels"]["severity"] in {"page", "warn", "none"}
     assert {"summary", "description", "runbook_url"} <= alert["annotations"].keys()
-    page, _, anchor = alert["annotations"]["runbook_url"].partition("#")
-    assert anchor == name.lower()
-    headings = re.findall(r"^## (.+)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
-    assert name in headings
+    assert alert["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
+    text = (ROOT / alert["annotations"]["runbook_url"]).read_text(encoding="utf-8")
+    assert re.findall(r"^#+ (.+)$", text, re.MULTILINE) == [name, *RUNBOOK]
+    sections = re.split(r"^## .+$", text, flags=re.MULTILINE)[1:]
+    assert all(len(section.split()) > 0 for section in sections)
+
+
+def test_every_runbook_has_its_alert_and_is_in_the_index():
+    pages = {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")}
+    assert pages == set(ALERTS)
+    index = (ROOT / "docs" / "runbooks.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\]\(runbooks/(\w+)\.md\) \| (?:page|warn|none) \| \S", index)) == set(ALERTS)
 
 
 def test_only_an_incident_pages():
