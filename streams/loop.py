@@ -267,7 +267,14 @@ class Loop:
         if time.monotonic() - self._quiet_at < _QUIET_S or not self._positions:
             return
         self._quiet_at = time.monotonic()
-        ends = {partition: end for partition, (_, end) in self._source.bounds(sorted(self._positions)).items()}
+        try:
+            ends = {partition: end for partition, (_, end) in self._source.bounds(sorted(self._positions)).items()}
+        except Retryable:
+            # On a narrow line the answer waits behind fetched records: to give up those that have come, for the want
+            # of news about the others, would be to read them again for ever.
+            if not self._dirty:
+                raise
+            return
         self.vitals.measured({p: max(ends[p] - at, 0) for p, at in self._positions.items()})
         for partition, position in self._positions.items():
             if position >= ends[partition]:

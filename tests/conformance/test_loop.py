@@ -9,7 +9,7 @@ from contracts.log_events import LogEvent
 from streams.clients import Fenced
 from streams.dead_letters import DeadLetterLimit, DeadLetterRefused, dead_letter
 from streams.errors import Retryable
-from streams.ports import Partition
+from streams.ports import Outgoing, Partition
 from streams.settings import DeadLetterSettings
 from tests.conformance.counting import Setting
 from tests.conformance.worlds import everything, until
@@ -348,7 +348,8 @@ def test_a_rebalance_tells_what_is_taken_away_and_an_abort_does_not(world):
 def letters_for(setting, topic):
     """Return a stage that writes each bad record to a dead-letter topic."""
     stage = setting.stage()
-    absorb, flush, out = stage.absorb, stage.flush, []
+    out: list[Outgoing] = []
+    absorb, flush = stage.absorb, stage.flush
 
     def absorbing(batch):
         absorb(batch)
@@ -396,3 +397,24 @@ def test_a_dead_letter_topic_that_takes_not_even_the_address_stops_the_loop(sett
     assert "max.message.bytes" in str(run.error)
     assert LogEvent.DEAD_LETTER_UNWRITABLE in [line["event"] for line in logs]
     assert len(setting.addresses()) == 5
+
+
+def test_records_that_came_are_committed_though_news_of_the_others_fails(setting):
+    run = setting.start(flush_interval="1500ms")
+    until(run.loop.ready, "ready")
+    bounds, refused = run.loop._source.bounds, []
+
+    def telling(partitions):
+        # As on a narrow line, where the answer waits behind the records that are being fetched.
+        if run.loop._dirty:
+            refused.append(1)
+            raise Retryable("no answer")
+        return bounds(partitions)
+
+    run.loop._source.bounds = telling
+    with capture_logs() as logs:
+        while not refused:
+            setting.send(10, 0)
+            until(lambda: refused or run.stage.durable == sum(setting.sent.values()), "asked, or committed")
+        setting.settled()
+    assert LogEvent.TRANSACTION_ABORTED not in [line["event"] for line in logs]
