@@ -1,5 +1,6 @@
 """The join: predictions meet their labels, whatever comes first, and become outcomes of the prediction's pane."""
 
+import uuid
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +13,12 @@ from contracts.topics import PANES_PARTITIONS, Topics
 from contracts.wire import SCORE_BINS, JoinBatch, OutcomeDelta, Progress, WireError, decode, encode, pack
 from monitor.clock import UNSET
 from monitor.hashing import mix, salt_of
+from monitor.join_cache import JoinCache, Snapshot
 from monitor.joining import SEGMENT_SEPARATOR
 from monitor.packets import packed
 from monitor.packing import gather, parts
 from monitor.pending import merged_outcomes
-from monitor.settings import ModelSettings
+from monitor.settings import JoinSettings, ModelSettings
 from monitor.tally import PROGRESS_MS
 from monitor.waiting import WAITING_ROW, Owner, Owners, Rows, Waiting, distinct
 from streams.errors import Fatal
@@ -25,6 +27,7 @@ from streams.ports import Batch, Outgoing, Partition, Restored
 _LOSS_SCALE = 1_000_000
 _MAX_LOSS = 1e6
 _EXPIRE_EVERY = 64
+_SAVE_ROWS = 100_000
 
 
 class _Side:
@@ -34,9 +37,11 @@ class _Side:
     store. ``marks`` are (offset, highest time so far), so that the oldest offset still needed is known.
     """
 
-    def __init__(self) -> None:
-        self.predictions, self.labels = Waiting(), Waiting()
+    def __init__(self, most: int) -> None:
+        self.predictions, self.labels = Waiting(most), Waiting(most)
         self.owners = Owners()
+        self.store = ""
+        self.unsaved = 0
         self.emitted = 0
         self.next_offset = 0
         self.clock = UNSET
@@ -45,18 +50,40 @@ class _Side:
         self.counts = {"paired": 0, "repeated": 0, "expired": 0, "unusable": 0}
         self.batches = 0
 
+    def become(self, snapshot: Snapshot) -> None:
+        """Take over a cached store: what came since is read from the topic."""
+        self.predictions.load(snapshot.predictions)
+        self.labels.load(snapshot.labels)
+        self.owners = Owners()
+        self.owners.codes(snapshot.owners)
+        self.next_offset, self.base, self.clock = snapshot.offset, snapshot.base, snapshot.clock
+        self.marks = deque(snapshot.marks)
+
+    def snapshot(self) -> Snapshot:
+        """Return the store as it is now, in arrays of its own."""
+        waiting = self.predictions.rows(), self.labels.rows()
+        owners = list(self.owners.names)
+        return Snapshot(self.store, self.next_offset, self.base, self.clock, list(self.marks), owners, *waiting)
+
 
 class Join:
     """The stage that pairs both sides of the joins topic; the order of a joins partition defines the result.
 
-    Its store is memory rebuilt from the topic at each start; the state topic holds only where it was.
+    Its store is memory. The state topic holds only where it was; at a start the store comes from the local cache, if
+    there is one, and from the topic. The cache is written after commits only, each time as many rows came as a quarter
+    of those that wait, so that a row is written a few times and a start reads a fifth of the store again.
     """
 
     name = "join"
 
-    def __init__(self, models: Mapping[str, ModelSettings], topics: Topics) -> None:
+    def __init__(
+        self, models: Mapping[str, ModelSettings], topics: Topics, settings: JoinSettings | None = None
+    ) -> None:
         self._models = dict(models)
         self._topics = topics
+        self._settings = settings or JoinSettings()
+        self._cache = JoinCache(self._settings.cache, topics.prefix, self._settings.cache_bytes)
+        self._durable = False
         self.inputs = (topics.joins.name,)
         self.tables: tuple[str, ...] = ()
         self._sides: dict[int, _Side] = {}
@@ -73,21 +100,27 @@ class Join:
         return tuple(Partition(self._topics.join_state.name, partition.index) for partition in sorted(assigned))
 
     def start_offsets(self, assigned: frozenset[Partition]) -> Mapping[Partition, int]:
-        """Return the oldest offsets whose rows may still meet their other side."""
-        return {p: self._sides[p.index].base for p in assigned if self._sides[p.index].emitted}
+        """Return where the cache ends, without one the oldest offsets whose rows may still meet their other side."""
+        return {p: self._sides[p.index].next_offset for p in assigned if self._sides[p.index].emitted}
 
     def assigned(self, partitions: frozenset[Partition], restored: Restored) -> None:
-        """Start with empty stores; the records before ``emitted`` fill them again."""
+        """Start with what is cached, or with nothing; the records before ``emitted`` do the rest."""
         self._forget()
+        self._cache.settle()
         found = gather(restored.values)
         for partition in partitions:
-            side = self._sides[partition.index] = _Side()
+            side = self._sides[partition.index] = _Side(self._settings.rows)
+            side.store = uuid.uuid4().hex
             saved = found.get(f"join/{partition.index}")
             if saved is not None:
                 self._generation = max(self._generation, saved["generation"])
                 side.emitted, side.base, side.counts = saved["emitted"], saved["base"], dict(saved["counts"])
                 side.next_offset = side.base
-        self.committed()
+                side.store = saved.get("store") or side.store
+                cached = self._cache.load(partition.index, side.store, side.emitted)
+                if cached is not None and cached.offset >= side.base:
+                    side.become(cached)
+        self._show()
 
     def revoked(self, partitions: frozenset[Partition]) -> None:
         """Forget everything; ``assigned`` rebuilds it."""
@@ -97,7 +130,7 @@ class Join:
         self._sides.clear()
         self._outcomes.clear()
         self._moved.clear()
-        self._progress_at = None
+        self._progress_at, self._durable = None, False
 
     def table(self, topic: str, key: bytes, value: bytes | None) -> None:
         """No tables are read."""
@@ -105,6 +138,7 @@ class Join:
     def absorb(self, batch: Batch) -> None:
         """Pair rows in the order of the log; raises ``Fatal`` for a record it cannot read."""
         side = self._sides[batch.partition.index]
+        self._durable = self._durable and not len(batch)
         for offset, value in zip(batch.offsets.tolist(), batch.values, strict=True):
             if value is None:
                 continue
@@ -133,6 +167,8 @@ class Join:
         for name in ("time", "score", "label", "decision", "bin"):
             rows[name] = table[name]
         side.clock = max(side.clock, int(table["time"].max()))
+        side.unsaved += len(table)
+        before = side.clock - self._horizon
         rows, repeated = distinct(rows)
         if record.side == "prediction":
             _, first = np.unique(table["id"], return_index=True)
@@ -142,16 +178,16 @@ class Join:
                 for name in record.segments
             ]
             rows["owner"] = side.owners.codes(owners)[segments]
-            hit, labels = side.labels.take(rows["key"])
-            repeated += side.predictions.put(rows[~hit])
+            hit, labels = side.labels.take(rows["key"], before)
+            repeated += side.predictions.put(rows[~hit], before)
             predictions = rows[hit]
         else:
             usable = ~np.isnan(rows["label"])
             if new:
                 side.counts["unusable"] += int(np.count_nonzero(~usable))
             rows = rows[usable]
-            hit, predictions = side.predictions.take(rows["key"])
-            repeated += side.labels.put(rows[~hit])
+            hit, predictions = side.predictions.take(rows["key"], before)
+            repeated += side.labels.put(rows[~hit], before)
             labels = rows[hit]
         if new:
             side.counts["repeated"] += repeated
@@ -188,6 +224,7 @@ class Join:
                 "emitted": side.emitted,
                 "base": side.base,
                 "counts": side.counts,
+                "store": side.store,
             }
             out += [
                 Outgoing(self._topics.join_state.name, data, key, index)
@@ -212,26 +249,47 @@ class Join:
         return [Outgoing(self._topics.panes.name, value, None, target) for target in range(PANES_PARTITIONS)]
 
     def committed(self) -> None:
-        """Show what is now durable."""
+        """Show what is now durable, and keep it on disk where enough of it is new."""
+        self._durable = True
+        for index, side in sorted(self._sides.items()):
+            if side.unsaved >= max(_SAVE_ROWS, (len(side.predictions) + len(side.labels)) // 4):
+                if self._cache.busy:
+                    break
+                self._save(index, side)
+        self._show()
+
+    def _save(self, index: int, side: _Side) -> None:
+        side.unsaved = 0
+        self._cache.save(index, side.snapshot())
+
+    def _show(self) -> None:
         detail: dict[str, Any] = {"paired": 0, "repeated": 0, "expired": 0, "unusable": 0}
         for side in self._sides.values():
             for name, count in side.counts.items():
                 detail[name] += count
         detail["waiting predictions"] = sum(len(side.predictions) for side in self._sides.values())
         detail["waiting labels"] = sum(len(side.labels) for side in self._sides.values())
+        crowded = sum(side.predictions.crowded + side.labels.crowded for side in self._sides.values())
+        if crowded:
+            detail["crowded out"] = crowded
         detail["rebuilding"] = any(side.next_offset < side.emitted for side in self._sides.values())
         self._shown = detail
 
     def samples(self) -> list[Sample]:
-        """The join has no metrics of its own; the judge's are about its outcomes."""
-        return []
+        """Return what limits refused; all else is told by the judge, about the outcomes."""
+        crowded = self._shown.get("crowded out", 0)
+        return [Sample("stationkeeper_limits_refused_total", ("waiting",), crowded)] if crowded else []
 
     def status(self) -> dict[str, Any]:
         """Return ``contracts.status.JoinStatus``."""
         return {"role": "join", "detail": dict(self._shown)}
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Keep the store on disk for the next start, if nothing in it is uncommitted."""
+        for index, side in sorted(self._sides.items()):
+            if self._durable and side.unsaved:
+                self._save(index, side)
+        self._cache.settle()
 
 
 def _outcomes(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> list[OutcomeDelta]:

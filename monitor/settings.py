@@ -1,5 +1,6 @@
 """What one model's configuration says to the monitor: its topics, its panes, its budget and its limits."""
 
+from pathlib import Path as FilePath
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -104,7 +105,6 @@ class Limits(_Block):
     segments: Positive = 200
     versions: Positive = 50
     series: Positive = 2_000
-    late_panes: Positive = 2_880
 
 
 class QualitySettings(_Block):
@@ -135,6 +135,19 @@ class RequestSettings(_Block):
     most: Positive = 4
     period: Duration = 7 * DAY_MS
     enabled: bool = True
+
+
+class JoinSettings(_Block):
+    """The label join of one process: its local cache and the rows that may wait.
+
+    ``cache`` is a directory that may be deleted at any time; null keeps none, and a start then reads the joins topic
+    back over the label horizon. ``cache_bytes`` bounds its files together. ``rows`` is how many predictions without
+    label, and labels without prediction, each of the joins partitions keeps; beyond it the first come go, counted.
+    """
+
+    cache: FilePath | None = FilePath(".stationkeeper") / "join"
+    cache_bytes: Positive = 8 * 1024**3
+    rows: Annotated[int, Field(ge=1_000)] = 5_000_000
 
 
 class ModelSettings(_Block):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from monitor.clock import UNSET
 from monitor.hashtable import HashTable
 
 Hashes = npt.NDArray[np.uint64]
@@ -27,6 +28,10 @@ WAITING_ROW = np.dtype(
 """One waiting row in 30 bytes: key (id and model), event time, score, label, decision, score bin, owner code."""
 
 _FIRST = 1 << 12
+_LOADED = 1 << 16
+
+MOST_ROWS = 5_000_000
+"""Rows that one side of one joins partition keeps at most, unless told otherwise."""
 
 
 class Owner(NamedTuple):
@@ -38,45 +43,70 @@ class Owner(NamedTuple):
 
 
 class Waiting:
-    """Rows by key, first come; taken out when their other side comes, let go when they are too old.
+    """Rows by key, first come; taken out when their other side comes, let go when they are too old or too many.
 
-    About 60 bytes a row, bounded by the rows of one horizon.
+    A row counts as gone from the record on whose clock passed its horizon, whenever it is swept out, so that sweeps,
+    batches and restarts change nothing. About 60 bytes a row, at most ``most`` rows: beyond it the first come go.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_ROWS) -> None:
+        self._most = most
         self._rows: Rows = np.zeros(_FIRST, WAITING_ROW)
         self._alive: Flags = np.zeros(_FIRST, np.bool_)
         self._used = 0
         self.alive = 0
+        self.crowded = 0
         self._table = HashTable()
 
     def __len__(self) -> int:
         return self.alive
 
-    def put(self, rows: Rows) -> int:
-        """Keep rows whose keys are not waiting yet; returns how many were there before (the first one stays)."""
+    def put(self, rows: Rows, before: int = UNSET) -> int:
+        """Keep rows whose keys are not waiting yet; returns how many were there before (the first one stays).
+
+        What is older than ``before`` waits no longer.
+        """
         rows = _first_of_each(rows)
         found = self._table.find(rows["key"])
-        known = (found >= 0) & self._alive[np.maximum(found, 0)]
+        known, at = self._waiting(found, before)
         fresh = rows[~known]
+        # What was too old and comes again takes the place of its key.
+        stale = at[~known & (found >= 0)]
+        self.alive -= int(np.count_nonzero(self._alive[stale]))
+        self._alive[stale] = False
         self._reserve(len(fresh))
         self._table.make_room(len(fresh), lambda stored: self._alive[stored])
-        at = np.arange(self._used, self._used + len(fresh))
-        self._rows[at] = fresh
-        self._alive[at] = True
+        place = np.arange(self._used, self._used + len(fresh))
+        self._rows[place] = fresh
+        self._alive[place] = True
         self._used += len(fresh)
         self.alive += len(fresh)
-        self._table.swap(fresh["key"], at)
+        self._table.swap(fresh["key"], place)
+        if self.alive > self._most:
+            self._make_way(before)
         return int(known.sum())
 
-    def take(self, keys: Hashes) -> tuple[Flags, Rows]:
+    def take(self, keys: Hashes, before: int = UNSET) -> tuple[Flags, Rows]:
         """Return which of the distinct ``keys`` were waiting, and their rows, which wait no longer."""
-        found = self._table.find(keys)
-        hit = (found >= 0) & self._alive[np.maximum(found, 0)]
-        at = found[hit]
+        hit, at = self._waiting(self._table.find(keys), before)
+        at = at[hit]
         self._alive[at] = False
         self.alive -= len(at)
         return hit, self._rows[at]
+
+    def _waiting(self, found: Integers, before: int) -> tuple[Flags, Integers]:
+        at = np.maximum(found, 0)
+        return (found >= 0) & self._alive[at] & (self._rows["time"][at] >= before), at
+
+    def _make_way(self, before: int) -> None:
+        """Let the first come go, a sixteenth of the room at once, so that it is not done with every record."""
+        self.expire(before)
+        excess = self.alive - (self._most - self._most // 16)
+        if self.alive <= self._most or excess <= 0:
+            return
+        self._alive[np.flatnonzero(self._alive[: self._used])[:excess]] = False
+        self.alive -= excess
+        self.crowded += excess
 
     def expire(self, before: int) -> int:
         """Let go of rows older than ``before``; returns how many."""
@@ -86,11 +116,19 @@ class Waiting:
         self.alive -= count
         return count
 
+    def rows(self) -> Rows:
+        """Return a copy of the waiting rows, first come first."""
+        return self._rows[: self._used][self._alive[: self._used]]
+
+    def load(self, rows: Rows) -> None:
+        """Begin with these rows, as ``rows`` gave them."""
+        self._become(rows, len(rows))
+
     def _reserve(self, coming: int) -> None:
-        if self._used + coming <= len(self._rows):
-            return
-        kept = np.flatnonzero(self._alive[: self._used])
-        rows = self._rows[kept]
+        if self._used + coming > len(self._rows):
+            self._become(self.rows(), coming)
+
+    def _become(self, rows: Rows, coming: int) -> None:
         size = _FIRST
         while size < 2 * (len(rows) + coming):
             size *= 2
@@ -101,7 +139,9 @@ class Waiting:
         self._used = self.alive = len(rows)
         self._table = HashTable()
         self._table.make_room(len(rows), lambda stored: stored >= 0)
-        self._table.swap(rows["key"], np.arange(len(rows)))
+        for first in range(0, len(rows), _LOADED):
+            part = slice(first, first + _LOADED)
+            self._table.swap(rows["key"][part], np.arange(len(rows))[part])
 
 
 def _first_of_each(rows: Rows) -> Rows:

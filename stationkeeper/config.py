@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from deploy.settings import RolloutSettings, ServeSettings
-from monitor.settings import ModelSettings
+from monitor.settings import JoinSettings, ModelSettings
 from retrain.settings import RegistrySettings, RetrainSettings, SnapshotSettings
 from streams.settings import Duration, KafkaSettings
 
@@ -64,6 +64,7 @@ class Config(BaseModel):
     snapshots: SnapshotSettings = SnapshotSettings()
     serve: ServeSettings = ServeSettings()
     http: HttpSettings = HttpSettings()
+    join: JoinSettings = JoinSettings()
     drain: Duration = 20_000
     models: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")], ModelConfig] = {}
 

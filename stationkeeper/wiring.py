@@ -69,7 +69,7 @@ def monitor_stages(config: Config, count_partitions: Callable[[str], int] | None
     topics = topics_of(config)
     return [
         Tally(config.models, topics, clock=config.clock, dead_letters=config.kafka.dead_letters),
-        Join(config.models, topics),
+        Join(config.models, topics, config.join),
         Judge(config.models, topics, clock=config.clock, partitions=count_partitions or partition_counter(config)),
     ]
 
