@@ -13,7 +13,7 @@ from monitor.assemble import assemble
 from monitor.columns import Events, Rejection
 from monitor.faults import Faults
 from monitor.mapping import Form
-from monitor.raw import CHUNK, Raw
+from monitor.raw import Raw, chunk_rows
 from monitor.rows import NotAnObject, row_type
 
 
@@ -89,8 +89,9 @@ class JsonDecoder:
                 index.append(i)
         if not odd:
             raw = Raw(self.row_type)
-            for first in range(0, len(kept), CHUNK):
-                raw.add(kept[first : first + CHUNK])
+            size = chunk_rows(len(self.features))
+            for first in range(0, len(kept), size):
+                raw.add(kept[first : first + size])
             events = assemble(raw, self.form, np.array(index, np.int64), self._salt)
             if events is not None:
                 return Decoded(events, tuple(rejected))
@@ -115,15 +116,22 @@ class JsonDecoder:
         """The fields of the whole batch, or None if any record is not plainly good."""
         raw = Raw(self.row_type)
         try:
-            if max(map(len, values), default=0) > self._suspicious:  # type: ignore[arg-type]
+            if max(map(len, values), default=0) > self._suspicious and any(map(self._too_much, values)):  # type: ignore[arg-type]
                 return None
             if not all(map(bytes.isascii, values)):  # type: ignore[arg-type]
                 b"\n".join(values).decode()  # type: ignore[arg-type]
-            for first in range(0, len(values), CHUNK):
-                raw.add(list(map(self.row_type.decode, values[first : first + CHUNK])))  # type: ignore[arg-type]
+            size = chunk_rows(len(self.features))
+            for first in range(0, len(values), size):
+                raw.add(list(map(self.row_type.decode, values[first : first + size])))  # type: ignore[arg-type]
         except (TypeError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError):
             return None
         return raw
+
+    def _too_much(self, value: bytes) -> bool:
+        """Whether a record is too long or may have too many fields, each of which takes a colon."""
+        if len(value) <= self._suspicious:
+            return False
+        return len(value) > self._max_bytes or value.count(b":") > self._max_fields
 
     def _examine(self, value: bytes | None) -> Any:
         """A row by the strict pass, None if that refuses it, or the code and detail of what is wrong at once."""
@@ -136,7 +144,7 @@ class JsonDecoder:
         except UnicodeDecodeError:
             return (Code.NOT_UTF8, "")
         try:
-            if len(value) <= self._suspicious:
+            if not self._too_much(value):
                 return self.row_type.decode(value)
         except RecursionError:
             return (Code.TOO_DEEP, "")
@@ -157,7 +165,7 @@ class JsonDecoder:
             return (Code.NOT_FINITE, "") if _has_constant(value) else (Code.NOT_JSON, "")
         if not isinstance(data, dict):
             return (Code.NOT_AN_OBJECT, type(data).__name__)
-        if len(value) > self._suspicious and (fields := _count_fields(data)) > self._max_fields:
+        if self._too_much(value) and (fields := _count_fields(data)) > self._max_fields:
             return (Code.TOO_MANY_FIELDS, f"{fields} fields, limit {self._max_fields}")
         try:
             row = self.row_type.build(data)

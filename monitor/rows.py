@@ -1,11 +1,14 @@
 """Row types made for one topic: structures that hold just the fields that are read, so the rest costs nothing."""
 
-from collections.abc import Callable, Collection, Mapping
+import struct
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
+from itertools import starmap
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from monitor.mapping import Form, PathKeys
 
@@ -40,6 +43,27 @@ _ONLY = {name for names in _BY_KIND.values() for name in names}
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """The numeric features of one object of a row (``holder`` None: of the row itself), taken out row by row.
+
+    So wide rows are read in the order in which they lie in memory, and no call is made for each column.
+    """
+
+    names: tuple[str, ...]
+    holder: Callable[[Any], Any] | None
+    values: Callable[[Any], Any]
+    pack: Callable[..., bytes]
+
+    def take(self, held: Iterable[Any]) -> bytes:
+        """Return the values of the objects as float64, row after row; raises ``struct.error`` for a null.
+
+        A whole object as a tuple costs a quarter of getting its fields by name.
+        """
+        values = map(self.values, map(astuple, held))
+        return b"".join(map(self.pack, values) if len(self.names) == 1 else starmap(self.pack, values))
+
+
+@dataclass(frozen=True, slots=True)
 class RowType:
     """A row's structure and how to reach each field and feature in it; ``numeric`` features default to NaN.
 
@@ -57,6 +81,7 @@ class RowType:
     feature: Mapping[str, Callable[[Any], Any]]
     inner: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]] | None]
     numeric: frozenset[str]
+    blocks: tuple[Block, ...]
 
 
 def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
@@ -87,7 +112,25 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
     structure, build = _structure(tree, nullable=not form.own)
     decode = msgspec.json.Decoder(structure).decode
     inner = _inner(form, tree, getters)
-    return RowType(decode, build, get, getters, inner, frozenset(name for name in getters if features[name]))
+    numbers = [name for name in getters if features[name]]
+    return RowType(decode, build, get, getters, inner, frozenset(numbers), _blocks(form, tree, numbers))
+
+
+def _blocks(form: Form, tree: dict[str, Any], names: Collection[str]) -> tuple[Block, ...]:
+    """Numeric features by the object that holds them."""
+    homes: dict[PathKeys, list[str]] = {}
+    for name in names:
+        homes.setdefault((form.feature_path(name) or ())[:-1], []).append(name)
+    found = []
+    for path, mine in homes.items():
+        branch: Any = tree
+        for key in path:
+            branch = branch[key]
+        places = {key: place for place, key in enumerate(branch)}
+        values = itemgetter(*[places[(form.feature_path(name) or ())[-1]] for name in mine])
+        holder = _getter(tree, path) if path else None
+        found.append(Block(tuple(mine), holder, values, struct.Struct(f"{len(mine)}d").pack))
+    return tuple(found)
 
 
 def _inner(
@@ -95,6 +138,7 @@ def _inner(
 ) -> dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]] | None]:
     holders: dict[PathKeys, Callable[[Any], Any]] = {}
     found: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]] | None] = {}
+    places: dict[int, dict[str, int]] = {}
     for name in names:
         path = form.feature_path(name) or ()
         if len(path) < 2:
@@ -104,7 +148,9 @@ def _inner(
         branch: Any = tree
         for key in path[:-1]:
             branch = branch[key]
-        found[name] = (holder, attrgetter(f"f{list(branch).index(path[-1])}"))
+        if id(branch) not in places:
+            places[id(branch)] = {key: place for place, key in enumerate(branch)}
+        found[name] = (holder, attrgetter(f"f{places[id(branch)][path[-1]]}"))
     return found
 
 

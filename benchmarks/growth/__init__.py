@@ -1,0 +1,1 @@
+"""How events a second and memory grow with columns, models, segments and categories."""
