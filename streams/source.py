@@ -163,9 +163,11 @@ class KafkaSource:
     def _check_not_replaced(self) -> None:
         """Raise ``Fenced`` when a heartbeat was told that another process has this member's name.
 
-        kafka-python 3.0.12 then stops its heartbeats and says nothing more.
+        kafka-python 3.0.12 then stops its heartbeats and says nothing more. It stops them as well when the group has
+        dropped the member, after a network that was away for longer than the session, but then it means to join again.
         """
-        if not self._consumer._coordinator._heartbeat_enabled:  # noqa: SLF001 - nothing public tells it
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - nothing public tells it
+        if coordinator.stable() and not coordinator._heartbeat_enabled:  # noqa: SLF001
             member = self._settings.member(self._role)
             raise Fenced(f"another process runs as {member}; give each replica its own kafka.instance")
 
