@@ -47,7 +47,7 @@ def _stairs(steps: list[Step]) -> Html:
                 "text",
                 percent(step["weight_bp"] / 10_000),
                 x=left + wide / 2,
-                y=max(top - 5, TOP),
+                y=top - 5 if top - 5 > TOP else top + 14,
                 class_="tick middle",
             )
         )

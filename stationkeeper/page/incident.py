@@ -9,6 +9,7 @@ from stationkeeper.page.plots import performance_plot
 from stationkeeper.page.subject import subject_block
 from stationkeeper.page.words import (
     OUTCOME_WORDS,
+    incident_cause,
     incident_headline,
     incident_numbers,
     incident_since,
@@ -149,7 +150,10 @@ def incident_page(incident: IncidentStatus, model: ModelStatus, fleet: FleetStat
         tag("p", sentence(incident["reason"]), class_="lead"),
         tag("p", incident_since(incident), " ", incident_numbers(incident)),
         tag(
-            "p", "Cause: ", tag("strong", incident["cause"]), f". Moved together: {listing(incident['subjects'], 12)}."
+            "p",
+            "Cause: ",
+            tag("strong", incident_cause(incident["cause"])),
+            f" Moved together: {listing(incident['subjects'], 12)}.",
         ),
         section(
             "What was done",
@@ -158,7 +162,7 @@ def incident_page(incident: IncidentStatus, model: ModelStatus, fleet: FleetStat
         ),
         section("What moved", subject_plots(incident, model)),
         section("Performance", [performance_plot(m, incident) for m in model.get("performance", []) if "series" in m]),
-        tag("p", "Incident ", tag("code", incident["id"]), request_line(incident), class_="quiet"),
+        tag("p", "Incident ", tag("code", incident["id"]), request_line(incident), class_="quiet ids"),
     ]
     crumbs = [("/", "All models"), (model_path(model["model"]), model["model"])]
     return page(f"{incident_headline(incident)} · {model['model']}", crumbs, body, fleet)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from contracts.model_status import IncidentStatus
+from monitor.core.reasons import CAUSE_HELP
 
 STATE_WORDS = {
     "unknown": "unknown",
@@ -26,6 +27,7 @@ KIND_WORDS = {
     "data_quality": "The data are broken",
     "recovered": "The model recovered",
 }
+CAUSE_WORDS = {cause.value: words for cause, words in CAUSE_HELP.items()}
 OUTCOME_WORDS = {
     "published": "published",
     "suppressed": "held back",
@@ -108,7 +110,8 @@ def sentence(words: str) -> str:
 
 def why(reason: str, outcome: str) -> str:
     """Return a reason as a sentence; one that only repeats the outcome says nothing."""
-    return "" if reason.strip().lower() == outcome else sentence(reason)
+    reason = "" if reason.strip().lower() == outcome else sentence(reason)
+    return f"{reason[:1].upper()}{reason[1:]}"
 
 
 def listing(names: Sequence[str], limit: int = 3) -> str:
@@ -124,6 +127,11 @@ def incident_headline(incident: IncidentStatus) -> str:
     others = len(incident["subjects"]) - 1
     with_others = f" with {plural(others, 'other')}" if others > 0 else ""
     return f"{what}: {incident['leader']}{with_others}"
+
+
+def incident_cause(cause: str) -> str:
+    """Return a cause of the closed list as a sentence; one that is told in other words stays as it is."""
+    return CAUSE_WORDS.get(cause, sentence(cause))
 
 
 def incident_since(incident: IncidentStatus) -> str:
