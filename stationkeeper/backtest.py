@@ -2,14 +2,17 @@
 
 import json
 import time as clock
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from contracts.messages import Level, Verdict, VerdictKind
-from contracts.times import parse_duration
+from contracts.times import parse_duration, to_ms
 from monitor.core.budget import Budget, parse_budget
 from monitor.core.reference import Reference
 from monitor.core.reference_json import load
+from monitor.core.watch import Watch
+from stationkeeper.course import Change, Course
 from stationkeeper.replay.driver import RENEW_MOST, Replay, ReplaySettings
 from stationkeeper.replay.line import json_line
 from stationkeeper.replay.peers import Count, Peers
@@ -21,6 +24,15 @@ DEFAULT_DURATION = "30d"
 _LEVELS = {Level.PAGE: 3, Level.WARN: 2, Level.INFORM: 1}
 
 
+@dataclass(frozen=True, slots=True)
+class ReportFile:
+    """Where a report goes, the changes that it marks as known, and the command that makes it again."""
+
+    path: Path
+    changes: tuple[Change, ...] = ()
+    command: str = "stationkeeper backtest"
+
+
 def run(
     table: Table,
     settings: ReplaySettings,
@@ -30,17 +42,20 @@ def run(
     out: TextIO,
     err: TextIO | None = None,
     compare: bool = False,
+    report: ReportFile | None = None,
 ) -> Replay:
     """Replay a table, print its verdicts to ``out`` as JSON lines and progress and a summary to ``err``.
 
     A line is printed for each page, for the first verdict of each further kind that joins its incident, and for each
     recovery of an incident; a lower ``level`` prints the others too. ``compare`` prints other tools' rules beside ours:
-    a line with ``rule`` for each of their alarms, and a table of all on ``err``.
+    a line with ``rule`` for each of their alarms, and a table of all on ``err``. ``report`` also writes
+    all of it as one HTML file with plots.
     """
     began = clock.monotonic()
-    replay = Replay(table, settings, reference)
-    peers = replay.peers = Peers(table) if compare else None
-    ours = Count()
+    replay = _Watched(table, settings, reference)
+    course = Course(table, settings.pane, lambda: replay.watch, compare=compare) if report is not None else None
+    peers = replay.peers = course if course is not None else Peers(table) if compare else None
+    ours, verdicts, lines = Count(), list[Verdict](), list[dict[str, Any]]()
 
     def say(line: dict[str, Any]) -> None:
         out.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -57,12 +72,33 @@ def run(
             ours.add(line["row"])
         if shown(verdict, level):
             say(line)
+            verdicts.append(verdict)
+            lines.append(line)
+        if course is not None and verdict.statistic is not None and verdict.threshold is not None:
+            course.note(verdict.subject.name, to_ms(verdict.time), verdict.statistic, verdict.threshold)
     bar.done()
     if err is not None:
         _summarise(replay, settings, clock.monotonic() - began, err)
-        if peers is not None:
+        if peers is not None and compare:
             err.writelines(f"{line}\n" for line in peers.lines(ours))
+    if course is not None and report is not None:
+        from stationkeeper.report import from_course, write
+
+        source = f"a backtest of {len(table):,} rows"
+        write(from_course(course, verdicts, lines, source, report.command, report.changes), report.path)
+        if err is not None:
+            err.write(f"wrote {report.path}\n")
     return replay
+
+
+class _Watched(Replay):
+    """A replay whose watch in force can be read."""
+
+    watch: Watch
+
+    def _watch(self, reference: Reference) -> Watch:
+        self.watch = super()._watch(reference)
+        return self.watch
 
 
 def shown(verdict: Verdict, level: Level) -> bool:

@@ -11,9 +11,13 @@ from contracts.messages import Candidate, Deployment, RetrainRequest, Verdict, V
 from contracts.model_status import PerformanceStatus, SubjectStatus
 from contracts.times import to_datetime, to_ms
 from contracts.topics import Topics
+from stationkeeper.course import Change, Comparison, Course, RuleCourse
 from stationkeeper.log_reading import Lineage
 from stationkeeper.report_history import read_history
 from streams.ports import Reader
+
+MOST_PLOTTED = 4
+"""Subjects of an incident that a backtest's report plots."""
 
 # Rows used as time (a file without a time column) stay far below any year that a model was served in.
 EARLIEST_REAL_MS = 100_000_000_000
@@ -98,6 +102,7 @@ class Report:
     deployments: tuple[Deployment, ...] = ()
     subjects: tuple[SubjectStatus, ...] = ()
     performance: tuple[PerformanceStatus, ...] = ()
+    comparison: Comparison | None = None
     reproduce: tuple[str, ...] = field(default=())
 
 
@@ -149,14 +154,22 @@ def cases_of(findings: Iterable[Finding]) -> tuple[Case, ...]:
     return tuple(Case(name, tuple(found), ended.get(name)) for name, found in opened.items())
 
 
-def read_lines(path: Path) -> Iterator[Finding]:
-    """Yield the findings of a file with one JSON object a line; raises ``ReportError`` naming the line."""
+def read_lines(path: Path, rules: dict[str, list[Mapping[str, Any]]] | None = None) -> Iterator[Finding]:
+    """Yield the findings of a file with one JSON object a line; raises ``ReportError`` naming the line.
+
+    Alarms of fixed rules (``backtest --compare``) are no findings: they go to ``rules``, by rule.
+    """
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                yield finding_of(json.loads(line))
+                read = json.loads(line)
+                if isinstance(read, dict) and "rule" in read:
+                    if rules is not None:
+                        rules.setdefault(str(read["rule"]), []).append(read)
+                    continue
+                yield finding_of(read)
             except (KeyError, TypeError, ValueError) as error:
                 what = f"has no field {error}" if isinstance(error, KeyError) else f"cannot be read: {error}"
                 raise ReportError(
@@ -164,9 +177,13 @@ def read_lines(path: Path) -> Iterator[Finding]:
                 ) from None
 
 
-def from_backtest(path: Path, model: str | None = None) -> Report:
-    """Return the report of a backtest's output; ``model`` is needed only where the file holds several."""
-    findings = list(read_lines(path))
+def from_backtest(path: Path, model: str | None = None, changes: Sequence[Change] = ()) -> Report:
+    """Return the report of a backtest's output; ``model`` is needed only where the file holds several.
+
+    With the lines of ``--compare`` or known ``changes`` it has a timeline of all alarms.
+    """
+    rules: dict[str, list[Mapping[str, Any]]] = {}
+    findings = list(read_lines(path, rules))
     models = sorted({finding.model for finding in findings})
     if model is None and len(models) > 1:
         raise ReportError(f"{path} holds the models {', '.join(models)}; choose one with --model")
@@ -182,8 +199,58 @@ def from_backtest(path: Path, model: str | None = None) -> Report:
         end=max(times, default=None),
         cases=cases_of(kept),
         findings=kept,
+        comparison=_compared(kept, rules, changes) if rules or changes else None,
         reproduce=(f"stationkeeper report --backtest {path.name}",),
     )
+
+
+def _compared(
+    findings: Sequence[Finding], rules: Mapping[str, Sequence[Mapping[str, Any]]], changes: Sequence[Change]
+) -> Comparison:
+    """The axis of a file that is known only by its lines: from its first to its last event."""
+    courses = []
+    for name, lines in rules.items():
+        marks = [at for line in lines if (at := _ms(line.get("time", line.get("row")))) is not None]
+        courses.append(RuleCourse(name, tuple(marks), lines[0].get("threshold")))
+    by_row = all(finding.by_row for finding in findings)
+    mine = [at for f in findings for at in (f.time, f.onset) if at is not None]
+    known = [*mine, *(mark for course in courses for mark in course.marks), *(change.at for change in changes)]
+    start = 0 if by_row else min(known, default=0)
+    return Comparison(start, max(known, default=1), by_row, tuple(courses), tuple(changes))
+
+
+def from_course(
+    course: Course,
+    verdicts: Sequence[Verdict],
+    lines: Sequence[Mapping[str, Any]],
+    source: str,
+    command: str,
+    changes: Sequence[Change] = (),
+) -> Report:
+    """Return the report of a backtest that has just run, with the course of what it moved; ``lines`` are as printed."""
+    findings = tuple(finding_of(line) for line in lines)
+    cases = cases_of(findings)
+    comparison = course.comparison(changes)
+    moved = {
+        case.id: list(dict.fromkeys([case.first.subject.split(" ")[0], *_named(lines, case.id)]))[:MOST_PLOTTED]
+        for case in cases
+    }
+    model = verdicts[0].model if verdicts else course.model
+    return Report(
+        model=model,
+        source=source,
+        start=None if comparison.by_row else comparison.start,
+        end=None if comparison.by_row else comparison.end,
+        cases=cases,
+        findings=findings,
+        subjects=tuple(course.subjects(cases, moved)),
+        comparison=comparison,
+        reproduce=(command,),
+    )
+
+
+def _named(lines: Sequence[Mapping[str, Any]], incident: str) -> list[str]:
+    return [str(name) for line in lines if line.get("incident") == incident for name in line.get("subjects", ())]
 
 
 def from_log(reader: Reader, topics: Topics, model: str, start: int | None = None, end: int | None = None) -> Report:
@@ -227,16 +294,30 @@ def from_log(reader: Reader, topics: Topics, model: str, start: int | None = Non
     )
 
 
-def write_plot(report: Report, subject: str, path: Path) -> None:
-    """Write the distance of one subject over the period as an SVG file; raises ``ReportError`` for an unknown one."""
-    from stationkeeper.page.plots import distance_plot
-    from stationkeeper.page.report import plot_svg
+TIMELINE = "timeline"
+"""The plot of all alarms, which is of no one subject."""
+
+
+def write_plot(report: Report, subject: str, path: Path, *, dark: bool = False) -> None:
+    """Write one plot as an SVG or PNG file: the distance of a subject over the period, or the ``timeline`` of alarms.
+
+    Raises ``ReportError`` for an unknown one, and where PNG cannot be drawn.
+    """
+    from stationkeeper.page.comparison import distance_figure, timeline
+    from stationkeeper.plot_file import NoDrawing, write_plot_file
 
     found = next((s for s in report.subjects if s["name"] == subject), None)
-    if found is None:
-        known = ", ".join(s["name"] for s in report.subjects) or "none"
-        raise ReportError(f"nothing called {subject!r} moved in this period; plots exist for: {known}")
-    path.write_text(plot_svg(distance_plot(found, None)), encoding="utf-8")
+    case = next((c for c in report.cases if found is not None and c.id == found.get("incident")), None)
+    drawn = timeline(report) if subject == TIMELINE else None if found is None else distance_figure(found, case, report)
+    if drawn is None:
+        known = [*(s["name"] for s in report.subjects), *([TIMELINE] if report.comparison is not None else [])]
+        raise ReportError(
+            f"nothing called {subject!r} moved in this period; plots exist for: {', '.join(known) or 'none'}"
+        )
+    try:
+        write_plot_file(drawn, path, dark=dark)
+    except NoDrawing as error:
+        raise ReportError(str(error)) from error
 
 
 def write(report: Report, path: Path) -> None:

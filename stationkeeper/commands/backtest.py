@@ -1,5 +1,6 @@
 """``stationkeeper backtest``: replay a file through the judge and print one JSON line a verdict."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +39,12 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
         bool,
         typer.Option("--compare", help="Run other tools' fixed rules beside ours: lines with `rule`, and a table."),
     ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML report with plots: courses, pages, rules with --compare.")
+    ] = None,
+    change: Annotated[
+        list[str] | None, typer.Option(help="ROW=WORDS or TIME=WORDS of a change you know of, for the report; repeat.")
+    ] = None,
     topic: Annotated[
         str | None, typer.Option(help="Instead of a file: a model whose past is judged anew from its topics.")
     ] = None,
@@ -63,7 +70,8 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     if file is None:
         raise typer.BadParameter("give a FILE to judge, or --topic MODEL to judge a model's past again")
     from monitor.core.reference_json import InvalidReference
-    from stationkeeper.backtest import load_reference, replay_settings, run
+    from stationkeeper.backtest import ReportFile, load_reference, replay_settings, run
+    from stationkeeper.course import change_of
     from stationkeeper.replay.table import BadInput, read_table
 
     try:
@@ -79,9 +87,21 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
             renew=renew,
             effect_floor=effect_floor,
         )
+        marks = tuple(change_of(one) for one in change or ())
+        command = shlex.join(["stationkeeper", *sys.argv[1:]])
+        page = ReportFile(report, marks, command) if report is not None else None
         given = load_reference(reference) if reference else None
         err = None if quiet else sys.stderr
-        run(table, settings, reference=given, level=level, out=sys.stdout, err=err, compare=compare)
+        run(
+            table,
+            settings,
+            reference=given,
+            level=level,
+            out=sys.stdout,
+            err=err,
+            compare=compare,
+            report=page,
+        )
     except (BadInput, InvalidReference, ValueError) as error:
         typer.echo(f"backtest: {error}", err=True)
         raise typer.Exit(EXIT_USAGE) from error

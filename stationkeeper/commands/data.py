@@ -145,17 +145,30 @@ def report(
     backtest_file: Annotated[Path | None, typer.Option("--backtest", help="JSONL written by backtest.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="RFC 3339; default: all there is.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="RFC 3339.")] = None,
-    plot: Annotated[str | None, typer.Option(help="Only the plot of this subject, as an SVG file.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: report.html or SUBJECT.svg.")] = None,
+    plot: Annotated[
+        str | None, typer.Option(help="Only one plot, as .svg or .png: a subject, or `timeline` of a backtest.")
+    ] = None,
+    dark: Annotated[bool, typer.Option("--dark", help="With --plot: on a dark ground.")] = False,
+    change: Annotated[
+        list[str] | None, typer.Option(help="With --backtest: ROW=WORDS or TIME=WORDS of a known change; repeat.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "--out", "-o", help="Default: report.html or SUBJECT.svg.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Write one self-contained HTML file about a model and a period."""
+    from stationkeeper.course import change_of
     from stationkeeper.report import ReportError, from_backtest, from_log, write, write_plot
     from stationkeeper.wiring import open_reader
 
     try:
+        known = [change_of(one) for one in change or ()]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    try:
         if backtest_file is not None:
-            made = from_backtest(backtest_file, model)
+            made = from_backtest(backtest_file, model, known)
         elif model is None:
             raise typer.BadParameter("give --model NAME, or --backtest FILE")
         else:
@@ -163,7 +176,7 @@ def report(
                 made = from_log(reader, topics, model, moment(start), moment(end))
         path = output or Path(f"{plot}.svg" if plot is not None else "report.html")
         if plot is not None:
-            write_plot(made, plot, path)
+            write_plot(made, plot, path, dark=dark)
         else:
             write(made, path)
     except ReportError as error:

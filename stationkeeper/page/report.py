@@ -7,9 +7,10 @@ from contracts.messages import Deployment, RetrainRequest
 from contracts.times import to_ms
 from stationkeeper.fleet import installed_version
 from stationkeeper.page.axes import LEFT, RIGHT, WIDTH, Axes, figure, legend
+from stationkeeper.page.comparison import distance_figure, evidence_figure, rules_table, timeline
 from stationkeeper.page.frame import section, time_tag
 from stationkeeper.page.markup import Child, Html, table, tag
-from stationkeeper.page.plots import distance_plot, distribution_plot, performance_plot
+from stationkeeper.page.plots import distribution_plot, performance_plot
 from stationkeeper.page.words import KIND_WORDS, duration, integer, listing, number, percent, plural, span, when
 from stationkeeper.report import Case, Finding, Report
 
@@ -31,7 +32,7 @@ def report_page(report: Report) -> str:
         tag("h1", f"{report.model}: drift report"),
         tag("p", _period(report), class_="lead"),
         tag("p", summary(report)),
-        section("Course", _course(report)),
+        section("Course", _course(report), timeline(report), rules_table(report)),
         section("Incidents", [_case(case, report) for case in report.cases] or tag("p", "No incident in this period.")),
         section(
             "Performance of matured labels",
@@ -158,7 +159,7 @@ def _case(case: Case, report: Report) -> Html:
     plots: list[Child] = []
     for subject in report.subjects:
         if subject.get("incident") == case.id:
-            drawn = [distance_plot(subject, None)]
+            drawn = [distance_figure(subject, case, report), evidence_figure(subject, case, report)]
             if "cells" in subject:
                 drawn.append(distribution_plot(subject["cells"], subject["rows"]))
             plots += [tag("h4", subject["name"]), tag("div", drawn, class_="plots")]
@@ -237,14 +238,3 @@ def _findings(findings: tuple[Finding, ...]) -> Html | None:
     rest = len(findings) - MAX_LISTED
     more = tag("p", f"And {plural(rest, 'further verdict')}, left out here.", class_="quiet") if rest > 0 else None
     return tag("div", table("Verdicts, oldest first", heads, rows, class_="numbers"), more)
-
-
-def plot_svg(plot: str) -> str:
-    """Return the first plot of a page or figure as an SVG file that carries its own style."""
-    first, last = plot.index("<svg"), plot.index("</svg>") + len("</svg>")
-    drawing = plot[first:last]
-    css = resources.files("stationkeeper.page").joinpath("static", "page.css").read_text(encoding="utf-8")
-    body = drawing.index(">") + 1
-    return (
-        f'{drawing[:body]}<style>{css}</style><rect width="100%" height="100%" fill="var(--paper)"/>{drawing[body:]}\n'
-    )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from contracts.times import to_datetime
 from monitor.core.cells import NumericCells
 from monitor.core.distance import positions_of
 from monitor.core.pane import Pane
@@ -64,6 +65,7 @@ class Peers:
                 "rule": alarm.rule,
                 "subject": subject.name,
                 "row": row,
+                "time": row if self._table.times is None else to_datetime(pane.end).isoformat(),
                 "statistic": alarm.statistic if np.isfinite(alarm.statistic) else None,
                 "threshold": alarm.threshold,
                 "rows": alarm.rows,

@@ -252,7 +252,7 @@ def test_one_plot_is_a_well_formed_svg_file(tmp_path: Path) -> None:
     drawing = (tmp_path / "amount.svg").read_text()
     root = ET.fromstring(drawing)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert "--now" in drawing
+    assert "#1f6fbf" in drawing
 
 
 def test_wilson_by_hand() -> None:

@@ -1,0 +1,77 @@
+"""One plot as a file of its own: SVG that carries its style, light and dark, or PNG drawn without a browser."""
+
+import re
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+FONTS = "'DejaVu Sans', 'Noto Sans', 'Segoe UI', Roboto, Arial, sans-serif"
+PNG_ZOOM = 2.0
+_ROOT = re.compile(r":root\s*\{([^}]*)\}")
+_VARIABLE = re.compile(r"(--[\w-]+):\s*([^;]+);")
+_RULE = re.compile(r"(\.plot[^{}]*)\{([^}]*)\}")
+_USE = re.compile(r"var\((--[\w-]+)\)")
+
+
+class NoDrawing(ValueError):
+    """A plot that cannot be written as asked; the message says what to do."""
+
+
+def svg_file(plot: str, *, dark: bool = False) -> str:
+    """Return the first plot of a figure as an SVG document whose colours are plain values, for every reader of SVG.
+
+    It follows the reader's light or dark setting, unless ``dark`` asks for dark alone.
+    """
+    first, last = plot.find("<svg"), plot.find("</svg>")
+    if first < 0:
+        raise NoDrawing("there is nothing to draw: no window of this subject had enough rows")
+    drawing = plot[first : last + len("</svg>")]
+    body = drawing.index(">") + 1
+    width, height = (float(x) for x in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawing)[0])
+    head = drawing[: body - 1] + f' width="{width:.0f}" height="{height:.0f}">'
+    style = _style(dark=dark)
+    if not dark:
+        style += f"@media (prefers-color-scheme: dark) {{{_style(dark=True)}}}"
+    paper = '<rect class="paper" x="0" y="0" width="100%" height="100%"/>'
+    return f"{head}<style>{style}</style>{paper}{drawing[body:]}\n"
+
+
+def write_plot_file(plot: str, path: Path, *, dark: bool = False) -> None:
+    """Write a plot as ``.svg`` or ``.png``, by the name's ending; raises ``NoDrawing`` where that cannot be."""
+    match path.suffix.lower():
+        case ".svg":
+            path.write_text(svg_file(plot, dark=dark), encoding="utf-8")
+        case ".png":
+            path.write_bytes(png_of(svg_file(plot, dark=dark)))
+        case other:
+            raise NoDrawing(f"{path}: a plot is written as .svg or .png, not {other or 'without an ending'}")
+
+
+def png_of(svg: str) -> bytes:
+    """Return an SVG document as PNG, twice its size in pixels; raises ``NoDrawing`` without a renderer or a font."""
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError:
+        raise NoDrawing("PNG needs the extra plots: pip install 'stationkeeper[plots]'; or write .svg") from None
+    # The renderer leaves the dark half of the style alone, and draws no letter, without a word, where there is no font.
+    plain = re.sub(r"@media[^{]*\{.*?\}\}", "", svg, flags=re.DOTALL)
+    letter = '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20"><text x="2" y="16">{}</text></svg>'
+    if svg_to_bytes(svg_string=letter.format("M")) == svg_to_bytes(svg_string=letter.format("")):
+        raise NoDrawing("this machine has no font (Debian: apt-get install fonts-dejavu-core); or write .svg")
+    return bytes(svg_to_bytes(svg_string=plain, zoom=PNG_ZOOM, sans_serif_family="DejaVu Sans"))
+
+
+@cache
+def _style(*, dark: bool) -> str:
+    """The page's rules for plots with every variable put in."""
+    css = resources.files("stationkeeper.page").joinpath("static", "page.css").read_text(encoding="utf-8")
+    light_root, dark_root = (dict(_VARIABLE.findall(block)) for block in _ROOT.findall(css)[:2])
+    values = {**light_root, **dark_root} if dark else light_root
+
+    def plain(text: str) -> str:
+        return _USE.sub(lambda use: values[use[1]].strip(), text)
+
+    rules = [f"{selector.strip()}{{{plain(body).strip()}}}" for selector, body in _RULE.findall(css)]
+    base = f".plot{{font-family:{FONTS};font-size:12px}}.paper{{fill:{values['--raised'].strip()}}}"
+    kept = [rule for rule in rules if not rule.startswith(".plot{")]
+    return "".join([base, *kept])
