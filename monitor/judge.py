@@ -8,6 +8,7 @@ from contracts.identity import partition_of
 from contracts.metrics import Sample
 from contracts.topics import PANES_PARTITIONS, Topics
 from contracts.wire import ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, Progress, WireError, decode
+from monitor.decision_delay import DecisionDelay
 from monitor.model_judge import ModelJudge, Said
 from monitor.model_view import ModelView
 from monitor.packets import packed
@@ -72,6 +73,7 @@ class Judge:
         self._counted_at: int | None = None
         self._status: list[dict[str, Any]] = []
         self._samples: list[Sample] = []
+        self._delay = DecisionDelay()
         self._refused: dict[str, int] = {}
 
     def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
@@ -159,6 +161,7 @@ class Judge:
         self._since.clear()
         self._checkpoint_at.clear()
         self._moved.clear()
+        self._delay.forget()
         self._status, self._samples, self._refused = [], [], {}
 
     def _count_partitions(self) -> None:
@@ -226,6 +229,7 @@ class Judge:
             if said.closed or judge.watermark != before:
                 self._touched.add(name)
             if said.closed:
+                self._delay.closed(said.closed)
                 held = self._said.setdefault(name, Said())
                 held.history += said.history
                 held.verdicts += said.verdicts
@@ -308,6 +312,7 @@ class Judge:
 
     def committed(self) -> None:
         """Show what is now durable."""
+        self._delay.committed()
         self._status = [view.status for _, view in sorted(self._views.items()) if view.status]
         self._samples = [sample for _, view in sorted(self._views.items()) for sample in view.samples]
         self._refused = {name: judge.refused for name, judge in sorted(self.judges.items()) if judge.refused}
@@ -317,7 +322,7 @@ class Judge:
 
     def samples(self) -> list[Sample]:
         """Return the committed metrics of the models owned now."""
-        return list(self._samples)
+        return [*self._samples, self._delay.sample(self.name)]
 
     def status(self) -> dict[str, Any]:
         """Return ``contracts.status.JudgeStatus``."""
