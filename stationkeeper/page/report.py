@@ -43,7 +43,7 @@ def report_page(report: Report) -> str:
         section("What was done to production", _deployments(report.deployments)),
         section("All verdicts", _findings(report.findings)),
         section("How it was decided", tag("p", _METHOD)),
-        section("Make it again", tag("pre", tag("code", "\n".join(report.reproduce))) if report.reproduce else None),
+        section("Make it again", _commands(report.reproduce) if report.reproduce else None),
     ]
     css = resources.files("stationkeeper.page").joinpath("static", "page.css").read_text(encoding="utf-8")
     head = tag(
@@ -55,6 +55,11 @@ def report_page(report: Report) -> str:
     )
     made = tag("footer", tag("span", f"Made by Stationkeeper {installed_version()} from {report.source}."))
     return "<!doctype html>\n" + tag("html", head, tag("body", tag("main", body), made), lang="en")
+
+
+def _commands(lines: tuple[str, ...]) -> Html:
+    """Commands in a box that the keyboard can scroll."""
+    return tag("pre", tag("code", "\n".join(lines)), tabindex=0, role="region", aria_label="Commands")
 
 
 def _period(report: Report) -> str:

@@ -48,7 +48,8 @@ def test_the_report_of_a_run_shows_courses_rules_and_the_known_change(made: Path
     assert "Evidence of change, as a share of the threshold" in html
     assert "Reached its threshold about row 4" in html or "Reached its threshold about row 5" in html
     assert "1970" not in html
-    assert "stationkeeper backtest rows.csv" in html
+    # What scrolls can be reached by the keyboard.
+    assert re.search(r'<pre tabindex="0"[^>]*><code>stationkeeper backtest rows.csv', html)
     # PSI before the change is noise and after it ten years of ten: two panels and a distribution for what moved.
     assert html.count("<svg") == 4
     for svg in re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL):
