@@ -21,6 +21,7 @@ from streams.settings import Duration, KafkaSettings
 ENV_PREFIX = "STATIONKEEPER__"
 ENV_KAFKA = "STATIONKEEPER_KAFKA"
 
+PeerName = Annotated[str, Field(pattern=r"^(monitor|retrain|deploy)(-[A-Za-z0-9._-]{1,64})?$")]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -32,6 +33,7 @@ class HttpSettings(BaseModel):
     """Where each role serves /metrics, probes, the API and the status page; port 0 takes a free one.
 
     ``peers`` are the addresses at which the page of one role finds the others; left out, they are on this machine.
+    Of several processes of one role each has a name of its own, such as ``monitor-1``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +42,7 @@ class HttpSettings(BaseModel):
     monitor: Port = 9101
     retrain: Port = 9102
     deploy: Port = 9103
-    peers: dict[Literal["monitor", "retrain", "deploy"], Annotated[str, Field(pattern="^https?://")]] | None = None
+    peers: dict[PeerName, Annotated[str, Field(pattern="^https?://")]] | None = None
 
 
 class ModelConfig(ModelSettings):

@@ -13,7 +13,7 @@ from retrain.snapshot import SnapshotStore
 from stationkeeper.config import Config
 from stationkeeper.references import build_reference
 from stationkeeper.wiring import reader_for, topics_of
-from streams.sink import KafkaSink
+from streams.connect import sink_for
 
 
 def train_first_champion(
@@ -38,7 +38,7 @@ def adopt_champion(config: Config, model: str, version: str, reference: bytes | 
     """Write to the log that ``version`` is champion; raises ``DeploymentError`` when another one is."""
     topics = topics_of(config)
     reader = reader_for(config, "adopt")
-    sink = KafkaSink(config.kafka, "adopt")
+    sink = sink_for(config.kafka, "adopt")
     try:
         adopt(sink, reader, topics, model, version, at_ms, by=by, reference=reference)
     finally:

@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 from contracts.messages import State
 from contracts.metrics import METRICS, STATE_NUMBER, Sample
 from contracts.model_status import ModelStatus
-from contracts.status import SCHEMA_VERSION, FleetStatus, RoleHealth
+from contracts.status import SCHEMA_VERSION, Conservation, FleetStatus, RoleHealth
 
 PEER_TIMEOUT_S = 1.0
 PEER_FRESH_S = 1.0
@@ -130,12 +130,19 @@ def _add_dead_letters(fleet: FleetStatus, more: Mapping[str, int]) -> None:
 
 
 def merge(fleets: Sequence[FleetStatus], now_ms: int) -> FleetStatus:
-    """Join fleets into one; a model known twice (while it moves between judges) is taken with the later watermark."""
+    """Join fleets into one; what is known twice, while it moves between processes, is taken from who is further.
+
+    That is a model's later watermark and a partition's larger count: its totals are the owner's alone.
+    """
     merged = empty_fleet(now_ms)
     models: dict[str, ModelStatus] = {}
+    partitions: dict[tuple[str, int], Conservation] = {}
     for fleet in fleets:
         merged["roles"].extend(fleet["roles"])
-        merged["conservation"].extend(fleet["conservation"])
+        for count in fleet["conservation"]:
+            at = (count["topic"], count["partition"])
+            if at not in partitions or count["received"] > partitions[at]["received"]:
+                partitions[at] = count
         merged["requests"].extend(fleet["requests"])
         merged["rollouts"].extend(fleet["rollouts"])
         _add_dead_letters(merged, fleet.get("dead_letters", {}))
@@ -144,7 +151,7 @@ def merge(fleets: Sequence[FleetStatus], now_ms: int) -> FleetStatus:
             if known is None or (model["watermark"] or 0) > (known["watermark"] or 0):
                 models[model["model"]] = model
     merged["models"] = [models[name] for name in sorted(models)]
-    merged["conservation"].sort(key=lambda c: (c["topic"], c["partition"]))
+    merged["conservation"] = [partitions[at] for at in sorted(partitions)]
     merged["requests"].sort(key=lambda r: -r["created"])
     merged["rollouts"].sort(key=lambda r: r["model"])
     return merged

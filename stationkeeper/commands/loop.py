@@ -48,30 +48,16 @@ def up(
 ) -> int:
     """Run every role on this machine as supervised child processes."""
     from stationkeeper.config import load
+    from stationkeeper.crew import children
     from stationkeeper.process import configure_logging, stop_on_signals
-    from stationkeeper.supervisor import Child, Supervisor
+    from stationkeeper.supervisor import Supervisor
     from stationkeeper.wiring import need_models, prepare_topics
 
     configure_logging()
     settings = load(config)
     need_models(settings)
     prepare_topics(settings, create_inputs=False)
-    base = ("--config", str(config)) if config is not None else ()
-    children = [
-        Child(
-            f"monitor-{slot}",
-            ("monitor", *base),
-            {
-                "STATIONKEEPER__KAFKA__INSTANCE": f'"{slot}"',
-                "STATIONKEEPER__HTTP__MONITOR": str(settings.http.monitor if slot == 0 else 0),
-            },
-        )
-        for slot in range(workers)
-    ]
-    children += [Child(role, (role, *base)) for role in ("deploy", "serve")]
-    if any(model.retrain is not None for model in settings.models.values()):
-        children.append(Child("retrain", ("retrain", *base)))
-    Supervisor(children, drain_s=settings.drain / 1_000 + 5).run(stop_on_signals())
+    Supervisor(children(settings, config, workers), drain_s=settings.drain / 1_000 + 5).run(stop_on_signals())
     return 0
 
 

@@ -107,7 +107,8 @@ def _decide(
     import time
 
     from stationkeeper.log_reading import Lineage
-    from stationkeeper.wiring import open_reader, plain_producer
+    from stationkeeper.wiring import open_reader, publish
+    from streams.ports import Outgoing
 
     with open_reader(config) as (settings, reader, topics):
         lineage = Lineage(reader, topics)
@@ -120,9 +121,7 @@ def _decide(
         approval = Approval(time=now, target=target, id=full, model=model, decision=decision, by=by, note=note)
         if target == "rollout" and name not in lineage.candidates:
             refuse_idle(lineage.rollouts[model], approval)
-        producer = plain_producer(settings)
-        producer.send(topics.approvals.name, approval.encode(), key=full.encode()).get(timeout=30)
-        producer.close()
+        publish(settings, Outgoing(topics.approvals.name, approval.encode(), full.encode()))
     typer.echo(f"{decision.replace('_', ' ')}: {target} {full} of {model}, by {by}")
 
 

@@ -159,14 +159,13 @@ def _all_but(told: "Told", columns: list[str]) -> tuple[str, ...] | None:
 def _publish(config: ConfigOption, reference: "Reference") -> None:
     from monitor.core.reference_json import dump as text_of
     from stationkeeper.config import load
-    from stationkeeper.wiring import plain_producer, prepare_topics, topics_of
+    from stationkeeper.wiring import prepare_topics, publish, topics_of
+    from streams.ports import Outgoing
 
     settings, key, text = load(config), f"{reference.model}/{reference.version}", text_of(reference)
     # The first command of a new installation may be this one: a topic that is not there yet is made, or named.
     prepare_topics(settings, create_inputs=False)
-    producer = plain_producer(settings)
-    producer.send(topics_of(settings).references.name, text.encode(), key=key.encode(), partition=0).get(timeout=30)
-    producer.close()
+    publish(settings, Outgoing(topics_of(settings).references.name, text.encode(), key.encode(), 0))
     typer.echo(f"published as the reference of {key}; the monitor uses it from its next batch on")
 
 

@@ -53,14 +53,14 @@ def replay_rejected(
 ) -> None:
     """Send rejected records back to their topic, byte-identical and each once, in one transaction."""
     from stationkeeper.wiring import input_topics, open_reader
+    from streams.connect import sink_for
     from streams.dead_letter_box import replay
     from streams.ports import Outgoing
-    from streams.sink import KafkaSink
 
     with open_reader(config) as (settings, reader, _):
         if topic not in (known := input_topics(settings)):
             raise typer.BadParameter(f"{topic!r} is no input topic of a model; topics: {', '.join(known) or 'none'}")
-        sink = KafkaSink(settings.kafka, f"dead-letters.{topic}")
+        sink = sink_for(settings.kafka, f"dead-letters.{topic}")
 
         def produce(records: Sequence[Outgoing]) -> None:
             sink.begin()
