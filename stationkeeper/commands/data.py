@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +31,7 @@ def init(
         Path | None, typer.Option(help="A DataDefinition or ColumnMapping of Evidently (JSON, YAML) for a table.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of stdout.")] = None,
+    json: JsonOption = False,
 ) -> None:
     """Write a commented configuration guessed from a sample of a topic, of a file, or of both."""
     from stationkeeper.past_table import read_past
@@ -59,13 +60,18 @@ def init(
     name = events.models[0] if events is not None and events.models else model
     looked = [one for one in (events, past) if one is not None]
     text = render(looked[0], model=model, bootstrap=broker, topic=topic, past=past)
+    command = profile_command(past, name, events) if past is not None else None
+    if output is not None:
+        output.write_text(text)
+    if json:
+        seen = {one.source: asdict(one) for one in looked}
+        print_json({"looked_at": seen, "profile": command, "configuration": text, "output": output})
+        return
     if output is None:
         typer.echo(text, nl=False)
         return
-    output.write_text(text)
     typer.echo(f"wrote {output}; read it, then:\n  stationkeeper check --config {output} --sample 5", err=True)
-    if past is not None:
-        command = profile_command(past, name, events)
+    if command is not None:
         typer.echo(f"  {command} --publish --config {output}", err=True)
 
 
@@ -140,7 +146,7 @@ def explain(
         typer.echo(tell(chain, bins))
 
 
-def report(
+def report(  # noqa: PLR0913, PLR0917 - the verb's options
     model: Annotated[str | None, typer.Option(help="The model; with --backtest the one in the file.")] = None,
     backtest_file: Annotated[Path | None, typer.Option("--backtest", help="JSONL written by backtest.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="RFC 3339; default: all there is.")] = None,
@@ -156,6 +162,7 @@ def report(
         Path | None, typer.Option("--output", "--out", "-o", help="Default: report.html or SUBJECT.svg.")
     ] = None,
     config: ConfigOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Write one self-contained HTML file about a model and a period."""
     from stationkeeper.course import change_of
@@ -181,6 +188,9 @@ def report(
             write(made, path)
     except ReportError as error:
         raise typer.BadParameter(str(error)) from error
+    if json:
+        print_json({"output": path, "bytes": path.stat().st_size})
+        return
     typer.echo(f"wrote {path} ({path.stat().st_size / 1024:.0f} kB)")
 
 

@@ -1,10 +1,13 @@
 """``init`` guesses from names and values, says why, and what it writes parses."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from stationkeeper.cli import USAGE_ERROR, app
 from stationkeeper.sketch import WHY_BINARY, Told, sketch_events, sketch_table
 from stationkeeper.starter import profile_command, render
 
@@ -118,3 +121,16 @@ def test_what_is_told_goes_before_guesses_and_must_exist() -> None:
     assert profile_command(sketch, "m").endswith("--features churned --categorical churned")
     with pytest.raises(ValueError, match=r"map.yaml: past.csv has no column 'nope'; columns are time, amount"):
         sketch_table(PAST, "past.csv", Told("map.yaml", {"label": "nope"}))
+
+
+def test_init_answers_in_json_too(tmp_path: Path) -> None:
+    table = tmp_path / "past.csv"
+    table.write_text("time;amount;score;churned\n2026-01-05T00:00:00Z;1,5;0.5;1\n2026-01-05T00:01:00Z;NA;0.25;0\n")
+    words = ["init", str(table), "--model", "churn", "--field", "event_id=amount", "--json"]
+    answer = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+    seen = answer["looked_at"][str(table)]
+    assert [guess["field"] for guess in seen["guesses"]] == ["event_id", "time", "prediction", "label"]
+    assert yaml.safe_load(answer["configuration"])["models"]["churn"]["predictions"] == "churn.predictions"
+    assert answer["profile"].startswith(f"stationkeeper profile {table} --model churn --time time")
+    with pytest.raises(USAGE_ERROR, match="write FIELD=COLUMN; fields are event_id, time"):
+        app([*words, "--field", "lable=churned"], standalone_mode=False)
