@@ -44,6 +44,11 @@ class Recovery:
         self._log_ratio: Floats = np.log(self._p) - np.log(0.5 * self._p + 0.5 * q)
         self.effect = 0.5 * float(np.abs(drifted / max(int(drifted.sum()), 1) - usual).sum())
 
+    @property
+    def likely(self) -> bool:
+        """Whether the evidence is half way to a recovery: above zero it is half of the time while the drift lasts."""
+        return self.evidence >= 0.5 * THRESHOLD
+
     def step(self, counts: Counts, stratum: int = 0) -> bool:
         """Take the cells of a closed pane of a stratum; returns whether the subject has recovered."""
         if not counts.any():

@@ -267,7 +267,7 @@ class Watch:
             tests = [
                 self.desk.recoveries.get((incident.id, m.key)) for m in incident.members.values() if m.subject == name
             ]
-            back = any(test is not None and test.evidence > 0.0 for test in tests)
+            back = any(test is not None and test.likely for test in tests)
             return State.RECOVERING if back else State.DRIFTING
         return State.UNKNOWN if unknown is not None else State.STEADY
 

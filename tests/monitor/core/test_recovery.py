@@ -60,3 +60,18 @@ def test_a_test_read_back_goes_on_alike():
         test.step(np.array([20, 20, 10]))
     assert first.evidence == second.evidence
     assert first.latest.tolist() == second.latest.tolist()
+
+
+def test_luck_while_a_small_drift_lasts_is_seldom_called_likely():
+    rng, drifted = np.random.default_rng(1), np.array([430, 400, 170])
+    test = Recovery(REFERENCE, drifted, np.array([1_000]), 1.0)
+    above, likely = 0, 0
+    for _ in range(2_000):
+        assert not test.step(rng.multinomial(5, drifted / 1_000))
+        above += test.evidence > 0.0
+        likely += test.likely
+    assert above > 500
+    assert likely < 20
+    while not test.step(rng.multinomial(50, REFERENCE[0] / 1_000)):
+        pass
+    assert test.likely
