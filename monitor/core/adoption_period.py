@@ -1,5 +1,6 @@
 """The adoption period: what live panes teach a reference whose rows had no order of time, and how live differs."""
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -16,12 +17,12 @@ from monitor.core.coarse import coarse_cells
 from monitor.core.dependence import HOURS_OF_DAY, MIN_STRATUM_ROWS, row_phi, stratum_of
 from monitor.core.finding import WARN, Finding
 from monitor.core.pane import Pane
-from monitor.core.recent import Recent
 from monitor.core.reference import Kind, Reference, Subject
 
 MIN_ROWS = 1_000
 KEPT_PANES = 480
-KEPT_ENTRIES = 200_000
+KEPT_LEAST = 64
+KEPT_ENTRIES = 100_000
 SEASONAL_WIDTH = 20_000
 _NOISES = 4.0
 
@@ -30,8 +31,8 @@ class AdoptionPeriod:
     """Counts panes until ``length`` clock units have passed since the first with rows, then says what they teach.
 
     It takes longer where there are fewer than ``MIN_PANES`` panes with rows or ``MIN_ROWS`` rows. Counts by hour of the
-    day are kept for layouts up to ``SEASONAL_WIDTH``, the latest ``KEPT_PANES`` panes for dependence, and each day in
-    coarse cells: that is what its movement is measured in, and it keeps the state small.
+    day are kept for layouts up to ``SEASONAL_WIDTH``. Each day, for its movement, and the latest panes, for dependence,
+    are kept in coarse cells: both are measured in them, and the state, written with every pane, stays small.
     """
 
     def __init__(self, reference: Reference, length: int) -> None:
@@ -44,7 +45,8 @@ class AdoptionPeriod:
         self.days: dict[int, Counts] = {}
         seasonal = width <= SEASONAL_WIDTH
         self.hours: Counts = np.zeros((HOURS_OF_DAY if seasonal else 0, width), np.int64)
-        self.recent = Recent(width, KEPT_PANES, KEPT_ENTRIES)
+        most = min(KEPT_PANES, max(KEPT_LEAST, KEPT_ENTRIES // self._parts()[-1].stop))
+        self.recent: deque[tuple[int, Counts]] = deque(maxlen=most)
 
     @property
     def over(self) -> bool:
@@ -77,10 +79,10 @@ class AdoptionPeriod:
         self.panes += 1
         self.counts += pane.counts
         day, coarse = pane.start // DAY_MS, self._coarse(pane.counts)
-        self.days[day] = self.days[day] + coarse if day in self.days else coarse
+        self.days[day] = self.days[day] + coarse if day in self.days else coarse.copy()
         if len(self.hours):
             self.hours[stratum_of(pane.start, HOURS_OF_DAY)] += pane.counts
-        self.recent.add(pane)
+        self.recent.append((pane.start, coarse))
 
     def learned(self) -> Reference:
         """Return the reference re-based on the period: live counts, dependence, daily movement, hours of the day.
@@ -90,7 +92,7 @@ class AdoptionPeriod:
         days = np.stack([self.days[day] for day in sorted(self.days)])
         seasonal, parts = self._seasonal(), self._parts()
         subjects = tuple(
-            self._learn(subject, days[:, part], seasonal=seasonal)
+            self._learn(subject, days[:, part], part, seasonal=seasonal)
             for subject, part in zip(self.reference.subjects, parts, strict=True)
         )
         rows = max(int(subject.counts.sum()) for subject in subjects)
@@ -145,7 +147,7 @@ class AdoptionPeriod:
             "counts": self.counts.copy(),
             "days": [[day, counts.copy()] for day, counts in self.days.items()],
             "hours": self.hours.copy(),
-            "recent": self.recent.state(),
+            "recent": [[start for start, _ in self.recent], np.array([kept for _, kept in self.recent], np.int32)],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -155,7 +157,9 @@ class AdoptionPeriod:
         self.counts = np.asarray(state["counts"], np.int64).copy()
         self.days = {int(day): np.asarray(counts, np.int64).copy() for day, counts in state["days"]}
         self.hours = np.asarray(state["hours"], np.int64).reshape(self.hours.shape).copy()
-        self.recent.restore(state["recent"])
+        starts, kept = state["recent"]
+        self.recent.clear()
+        self.recent.extend((int(start), row.astype(np.int64)) for start, row in zip(starts, kept, strict=True))
 
     def _coarse(self, counts: Counts) -> Counts:
         """A pane's cells of all subjects on their coarse cells, one after the other."""
@@ -167,7 +171,7 @@ class AdoptionPeriod:
         ends = np.cumsum([0, *(int(subject.grid.max()) + 1 for subject in self.reference.subjects)])
         return [slice(int(first), int(last)) for first, last in pairwise(ends)]
 
-    def _learn(self, subject: Subject, days: Counts, *, seasonal: bool) -> Subject:
+    def _learn(self, subject: Subject, days: Counts, coarse: slice, *, seasonal: bool) -> Subject:
         part = self.reference.layout[subject.name].histogram
         mine = self.counts[part]
         if not mine.any():
@@ -175,9 +179,8 @@ class AdoptionPeriod:
         made = replace(
             subject, counts=mine.copy(), quality=_scaled(subject.quality, int(mine.sum()), max(subject.rows, 1))
         )
-        kept = list(self.recent.since(0))
-        panes = np.stack([pane.counts[part] for pane in kept])
-        by_pane = np.array([stratum_of(pane.start, HOURS_OF_DAY) for pane in kept]) if seasonal else None
+        panes = np.stack([kept[coarse] for _, kept in self.recent])
+        by_pane = np.array([stratum_of(start, HOURS_OF_DAY) for start, _ in self.recent]) if seasonal else None
         phi = row_phi(panes, "numeric" if subject.kind is Kind.NUMERIC else "categorical", by_pane)
         floor = excess_floor(days)
         strata = self.hours[:, part].copy() if seasonal else np.empty((0, 0), np.int64)

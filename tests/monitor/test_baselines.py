@@ -102,10 +102,12 @@ def test_a_promoted_version_takes_over_what_the_champion_learned_and_is_judged_a
         bench.feed(counted(again, minute, version="2"), arm(minute, version="2"), progress(minute + 1, minute + 1))
     # The champion's watch was there when the new version's began: nothing is learned anew.
     assert "adoption" not in model(bench)
-    resumed = Bench(bench.state, adoption="30m")
+    resumed = Bench(bench, adoption="30m")
     resumed.judge.table(TOPICS.references.name, b"fraud/2", dump(again).encode())
     resumed.judge.table(TOPICS.rollouts.name, b"fraud", rollout("2", epoch=2).encode())
     resumed.judge.assigned(ALL, Restored(bench.state))
+    for offset in range(resumed.judge.start_offsets(ALL).get(bench.partition, bench.committed), bench.committed):
+        resumed.replay(offset)
     for minute in range(45, 70):
         for one in (bench, resumed):
             one.feed(

@@ -43,16 +43,17 @@ class Bench:
             first = self.judge.start_offsets(ALL).get(self.partition, before.committed)
             self.replayed = before.committed - first
             for offset in range(first, before.committed):
-                self._absorb(offset)
+                self.replay(offset)
 
     def feed(self, *records: Record, flush: bool = True) -> None:
         """Give it one value with these records."""
         self.log.append(encode(list(records)))
-        self._absorb(len(self.log) - 1)
+        self.replay(len(self.log) - 1)
         if flush:
             self.flush()
 
-    def _absorb(self, offset: int) -> None:
+    def replay(self, offset: int) -> None:
+        """Absorb a record of the log, again or for the first time."""
         at = np.array([offset], np.int64)
         self.judge.absorb(Batch(self.partition, at, at, (None,), (self.log[offset],), offset + 1))
 
