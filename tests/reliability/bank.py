@@ -49,7 +49,7 @@ class Bank:
         self.setup, self.stream = setup or Setup(), stream or Stream()
         self.prefix = f"r{uuid.uuid4().hex[:8]}"
         self.topics = Topics(self.prefix)
-        self.scores = f"{self.prefix}.scores"
+        self.scores, self.labels = f"{self.prefix}.scores", f"{self.prefix}.labels"
         self.models = models(self.prefix, self.setup.model)
         self.random = random.Random(1)
         self.workers: dict[str, Worker] = {}
@@ -59,7 +59,8 @@ class Bank:
         self._flowing: threading.Thread | None = None
         self._stop = threading.Event()
         ensure_internal(self.settings(), self.topics)
-        ensure_inputs(self.settings(), [self.scores], create_inputs=True, partitions=PARTITIONS)
+        inputs = [found.topic for found in self.models["fraud"].topics().values()]
+        ensure_inputs(self.settings(), inputs, create_inputs=True, partitions=PARTITIONS)
         self.reader = KafkaReader(self.settings("oracle"), "oracle")
         self._producer = KafkaProducer(
             bootstrap_servers=broker.bootstrap.split(","),
@@ -105,14 +106,29 @@ class Bank:
 
     # --- workers ---
 
-    def start(self, role: str, instance: str = "0", *, die: str = "", **more: Any) -> Worker:
+    def start(
+        self,
+        role: str,
+        instance: str = "0",
+        *,
+        die: str = "",
+        file_limit: int = 0,
+        build: Path | None = None,
+        **more: Any,
+    ) -> Worker:
         """Start a role in a slot; a worker that runs there goes on, as a zombie would."""
         name = f"{role}-{instance}"
         log = self._directory / f"{name}-{uuid.uuid4().hex[:6]}.log"
-        worker = Worker(role, self.settings(instance, **more), self.setup, log, die)
+        settings = self.settings(instance, **more)
+        worker = Worker(role, settings, self.setup, log, die=die, file_limit=file_limit, build=build)
         self.workers[name] = worker
         self.ever.append(worker)
         return worker
+
+    @property
+    def cache(self) -> Path:
+        """The directory of the join's cache, by default below where its process runs."""
+        return self._directory / ".stationkeeper" / "join"
 
     def running(self, role: str, instance: str = "0") -> Worker:
         """Return the worker of a slot through the bank's client, started if none runs."""
@@ -159,6 +175,11 @@ class Bank:
         for value in values:
             self._producer.send(self.scores, value=value, partition=partition)
         self._producer.flush()
+
+    def send_labels(self, told: list[tuple[int, bytes]]) -> None:
+        """Write labels, each to its partition."""
+        for partition, value in told:
+            self._producer.send(self.labels, value=value, partition=partition)
 
     def enlarge(self, partitions: int) -> None:
         """Add partitions to the input; the stream uses them at once."""

@@ -1,13 +1,18 @@
 """Faults of what is kept: records that retention took, state of another version, and the start from nothing."""
 
+import io
+import subprocess
+import tarfile
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from kafka import KafkaProducer
 from kafka.structs import TopicPartition
 
 from contracts.codes import Outcome
+from monitor.packing import FORMAT
 from streams.clients import translated
 from streams.topics import admin_client
 from tests.conformance.worlds import until
@@ -17,10 +22,13 @@ from tests.reliability.drill import CLIENTS, hold, only_long
 from tests.reliability.ledger import Ledger, rounds
 from tests.reliability.oracle import fresh_event_passes, latest_state, states_of, wait_caught_up
 from tests.reliability.worker import EXIT_FATAL
+from tests.reliability.workers import ROOT
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 NEWER = 250
+OLD_BUILD = "7717570bded343b2c32a1d3eb0ddba920d9ea424"
+"""The last version that wrote the judge's state in format 1."""
 
 
 def write_state(bank: Bank, key: bytes, value: bytes) -> None:
@@ -81,6 +89,54 @@ def test_state_of_a_newer_version_is_refused(make_bank: MakeBank, ledger: Ledger
         bank.settle()
         wait_caught_up(bank)
     hold(bank, row)
+
+
+@pytest.fixture
+def old_build(tmp_path: Path) -> Path:
+    """Return the source tree of the version before the state's present format, from the repository's history."""
+    tree = tmp_path / "old"
+    tree.mkdir()
+    packed = subprocess.run(["git", "archive", OLD_BUILD], cwd=ROOT, capture_output=True, check=False)
+    if packed.returncode != 0:
+        pytest.skip(f"the repository's history does not go back to {OLD_BUILD[:7]}")
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+        archive.extractall(tree, filter="data")
+    return tree
+
+
+@only_long
+def test_two_builds_one_after_the_other(make_bank: MakeBank, ledger: Ledger, old_build: Path) -> None:
+    row = ledger.row((23,), "an older build's state taken over by this one; this one's refused by the older")
+    bank = make_bank()
+    old = [bank.start(role, build=old_build) for role in ("tally", "judge")]
+    bank.ready(*old)
+    bank.flow()
+    bank.after(8.0, 9.0)
+    for role in ("tally", "judge"):
+        bank.dismiss(role)
+    assert format_of(bank) == {1}
+    for worker in bank.both():
+        row.effect("older state read back by this build")
+        (restored,) = [line["keys"] for line in worker.lines() if line["event"] == "state_restored"]
+        assert restored > 0
+    bank.after(4.0, 5.0)
+    # The detectors of two versions need not say the same; what they count must be.
+    hold(bank, row, verdicts=False)
+    assert FORMAT in format_of(bank)
+    bank.dismiss("judge")
+    back = bank.start("judge", build=old_build)
+    assert back.end() == EXIT_FATAL
+    assert back.logged("fatal") == 1
+    row.effect("newer state refused by the older build")
+    bank.ready(bank.start("judge"))
+
+
+def format_of(bank: Bank) -> set[int]:
+    """Return the formats in which the judge's state is written."""
+    latest: dict[bytes, bytes] = {}
+    for batch in bank.reader.read(bank.reader.partitions(bank.topics.judge_state.name)):
+        latest |= {key: value for key, value in zip(batch.keys, batch.values, strict=True) if key and value}
+    return {value[0] for value in latest.values()}
 
 
 @only_long

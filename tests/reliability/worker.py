@@ -7,6 +7,7 @@ are sent and the commit is not; ``after-commit:N`` when the broker has committed
 import argparse
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Mapping
@@ -28,8 +29,12 @@ EXIT_FATAL = 70
 
 def models(prefix: str, more: Mapping[str, Any]) -> dict[str, ModelSettings]:
     """Return the one model of the bank under faults."""
-    made = {"name": "fraud", "predictions": f"{prefix}.scores", "adoption": "0d"}
-    return {"fraud": ModelSettings.model_validate(made | dict(more))}
+    # The reference has no order of time: without adoption it is judged at once, for the rows need verdicts.
+    own = {"name": "fraud", "predictions": f"{prefix}.scores", "adoption": "0d", "quality": {"learn_traffic": "0d"}}
+    given = dict(more)
+    if given.get("labels"):
+        given["labels"] = f"{prefix}.labels"
+    return {"fraud": ModelSettings.model_validate(own | given)}
 
 
 def stage_of(role: str, settings: KafkaSettings, setup: Mapping[str, Any]) -> Any:
@@ -71,8 +76,11 @@ def main() -> int:
     parser.add_argument("settings", help="KafkaSettings as JSON")
     parser.add_argument("setup", help="clock and model settings as JSON")
     parser.add_argument("--die", default="")
+    parser.add_argument("--file-limit", type=int, default=0, help="no file that is written may grow larger (bytes)")
     arguments = parser.parse_args()
     configure_logging()
+    if arguments.file_limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.file_limit, arguments.file_limit))
     settings = KafkaSettings.model_validate(json.loads(arguments.settings))
     stage = stage_of(arguments.role, settings, json.loads(arguments.setup))
     sink: Any = sink_for(settings, stage.name)

@@ -29,20 +29,32 @@ class Setup:
 
 
 class Worker:
-    """A role's process."""
+    """A role's process; ``build`` is another version's source tree to run."""
 
-    def __init__(self, role: str, settings: KafkaSettings, setup: Setup, log: Path, die: str = "") -> None:
+    def __init__(
+        self,
+        role: str,
+        settings: KafkaSettings,
+        setup: Setup,
+        log: Path,
+        *,
+        die: str = "",
+        file_limit: int = 0,
+        build: Path | None = None,
+    ) -> None:
         self.role, self.log, self.client = role, log, settings.client
         self.began = time.monotonic()
-        command = [sys.executable, "-m", "tests.reliability.worker", role]
-        command += [settings.model_dump_json(exclude={"security"}), setup.to_json()]
+        command = [sys.executable, str(ROOT / "tests" / "reliability" / "worker.py"), role]
+        command += [settings.model_dump_json(exclude={"security"}, exclude_unset=True), setup.to_json()]
+        command += ["--die", die] if die else []
+        command += ["--file-limit", str(file_limit)] if file_limit else []
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*command, *(["--die", die] if die else [])],
-                cwd=ROOT,
+                command,
+                cwd=log.parent,
                 stderr=output,
                 stdout=output,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(build or ROOT)},
             )
 
     def lines(self) -> list[dict[str, Any]]:

@@ -1,0 +1,150 @@
+"""Faults of the label join: killed, its cache deleted or its disk full, labels absent, early, late or contradictory."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contracts.wire import OutcomeDelta, decode
+from tests.reliability.bank import Bank
+from tests.reliability.conftest import MakeBank
+from tests.reliability.drill import hold, only_long
+from tests.reliability.events import Stream, draw
+from tests.reliability.ledger import Ledger, Row, rounds
+from tests.reliability.oracle import PANE_MS, values_of, wait_caught_up, wait_read
+from tests.reliability.workers import Setup
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+STREAM = Stream(poison=0)
+COUNT = 3_000
+FILE_LIMIT = 16_384
+
+
+def label(number: int, *, contrary: bool = False) -> bytes:
+    """Return the label of an event: minutes later, or hours for one in ten; or one that says the contrary."""
+    row = STREAM.row(number)
+    delay = 3 * 3_600_000 if draw(number, "late") % 10 == 0 else 120_000
+    value = (draw(number, "y") + contrary) % 2
+    told = {"kind": "label", "event_id": row["event_id"], "time": row["time"] + delay, "model": "fraud", "label": value}
+    return json.dumps(told).encode()
+
+
+def labels(first: int, count: int) -> list[tuple[int, bytes]]:
+    """Return (partition, label) of half of the events; one in twenty gets a second label that contradicts the first."""
+    out = []
+    for number in range(first, first + count):
+        if draw(number, "known") % 2:
+            out.append((number % STREAM.partitions, label(number)))
+            if draw(number, "contrary") % 20 == 0:
+                out.append((number % STREAM.partitions, label(number, contrary=True)))
+    return out
+
+
+def send(bank: Bank, count: int) -> None:
+    """Send events, with the labels of every second hundred before them and of the others behind them."""
+    for _ in range(0, count, 100):
+        first = bank.sent
+        early = first // 100 % 2 == 0
+        if early:
+            bank.send_labels(labels(first, 100))
+        bank.send(100)
+        if not early:
+            bank.send_labels(labels(first, 100))
+    bank.settle()
+
+
+def hold_outcomes(bank: Bank, row: Row) -> None:
+    """Hold the join to a dictionary: the first label of each event that was counted, by the event's minute."""
+    wait_caught_up(bank)
+    wait_read(bank, "tally", bank.labels)
+    wait_read(bank, "join", bank.topics.joins.name)
+    seen: dict[str, int] = {}
+    first: dict[str, int] = {}
+    for topic, found in ((bank.scores, seen), (bank.labels, first)):
+        for value in values_of(bank.reader, topic):
+            event = json.loads(value)
+            found.setdefault(event["event_id"], event["time"] if found is seen else event["label"])
+    known: Counter[int] = Counter()
+    positive: Counter[int] = Counter()
+    for identity, answer in first.items():
+        if identity in seen:
+            known[seen[identity] // PANE_MS * PANE_MS] += 1
+            positive[seen[identity] // PANE_MS * PANE_MS] += answer
+    rows: Counter[int] = Counter()
+    told: Counter[int] = Counter()
+    for value in values_of(bank.reader, bank.topics.panes.name):
+        for record in decode(value):
+            if isinstance(record, OutcomeDelta) and not record.segment:
+                rows[record.start] += record.rows
+                told[record.start] += int(np.frombuffer(record.scored, "<i8").reshape(-1, 2)[:, 1].sum())
+    assert rows == known
+    assert +told == +positive
+    row.effect("predictions that met their first label", sum(rows.values()))
+    row.effect("predictions without one", len(seen) - sum(rows.values()))
+
+
+@pytest.fixture
+def labelled(make_bank: MakeBank) -> Bank:
+    """Return a bank whose events get labels."""
+    return make_bank(setup=Setup(model={"labels": True}), stream=STREAM)
+
+
+def all_three(bank: Bank) -> None:
+    """Let tally, join and judge run."""
+    bank.both()
+    bank.ready(bank.running("join"))
+
+
+@only_long
+@pytest.mark.parametrize("cache", ["kept", "deleted"])
+def test_the_join_is_killed(labelled: Bank, ledger: Ledger, cache: str) -> None:
+    row = ledger.row((1, 15), f"join killed under load, cache {cache}; half of the labels absent, some contradict")
+    all_three(labelled)
+    for _ in range(rounds()):
+        send(labelled, COUNT // 2)
+        labelled.after(0.1, 0.6)
+        labelled.workers["join-0"].kill()
+        row.effect("join ended by kill -9")
+        if cache == "deleted" and labelled.cache.exists():
+            shutil.rmtree(labelled.cache)
+            row.effect("cache deleted")
+        labelled.running("join")
+        send(labelled, COUNT // 2)
+    hold_outcomes(labelled, row)
+    hold(labelled, row)
+
+
+@only_long
+def test_the_disk_is_full_for_the_cache(labelled: Bank, ledger: Ledger) -> None:
+    row = ledger.row((12,), f"no file of the join may pass {FILE_LIMIT // 1024} kB (RLIMIT_FSIZE)")
+    labelled.both()
+    for _ in range(rounds()):
+        full = labelled.start("join", file_limit=FILE_LIMIT)
+        labelled.ready(full)
+        send(labelled, 4 * COUNT)
+        wait_caught_up(labelled)
+        wait_read(labelled, "tally", labelled.labels)
+        wait_read(labelled, "join", labelled.topics.joins.name)
+        full.leave()
+        row.effect("cache_dropped logged", full.logged("cache_dropped"))
+        assert full.logged("cache_dropped") > 0
+        assert all(path.stat().st_size <= FILE_LIMIT for path in files(labelled.cache))
+        labelled.ready(labelled.start("join"))
+        send(labelled, COUNT)
+        wait_read(labelled, "tally", labelled.labels)
+        wait_read(labelled, "join", labelled.topics.joins.name)
+        labelled.dismiss("join")
+        row.effect("cache written after it", len(files(labelled.cache)))
+        assert files(labelled.cache)
+    labelled.running("join")
+    hold_outcomes(labelled, row)
+    hold(labelled, row)
+
+
+def files(directory: Path) -> list[Path]:
+    """Return the files of a directory that may not be there."""
+    return [path for path in directory.glob("*") if path.is_file()]
