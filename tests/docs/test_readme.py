@@ -55,3 +55,13 @@ def test_make_targets_named_in_the_pages_exist():
 def test_the_configuration_of_the_stack_loads():
     config = load(ROOT / "ops" / "stationkeeper.yaml", env={})
     assert config.http.host == "0.0.0.0"
+
+
+def test_what_the_readme_quotes_is_on_the_page_that_it_names():
+    rows = re.findall(r"^\|.*\| `([^`]+)` \| (.*) \| \[\w+\]\((docs/\w+\.md)\) \|$", README, re.MULTILINE)
+    assert len(rows) >= 6
+    for command, printed, page in rows:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        quotes = [quote.replace("\\|", "|") for quote in re.findall(r'"([^"]+)"', printed)]
+        assert quotes, command
+        assert [quote for quote in quotes if quote not in text] == [], f"{page} no longer says so; mend the README"
