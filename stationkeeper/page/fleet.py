@@ -1,10 +1,11 @@
 """The first page: what needs a person, every model in one line, the health of the loop, the conservation of records."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from contracts.model_status import ModelStatus
-from contracts.status import Conservation, FleetStatus
+from contracts.status import Conservation, FleetStatus, RoleHealth
 from stationkeeper.page.frame import model_path, page, section, state_chip, time_tag
 from stationkeeper.page.incident import incident_card
 from stationkeeper.page.loop import loop_picture, open_incidents, position, rollout_of
@@ -49,6 +50,8 @@ def headline(models: list[ModelStatus]) -> str:
     return sentence
 
 
+# The number of a system's error helps nobody; its words stay.
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _STATE_PHRASES: Mapping[str, str] = {
     "unknown": "unknown",
     "steady": "steady",
@@ -58,17 +61,22 @@ _STATE_PHRASES: Mapping[str, str] = {
 }
 
 
+def _reasons(role: RoleHealth) -> str:
+    return _ERRNO.sub("", "; ".join(role["reasons"]))
+
+
 def _unwell(fleet: FleetStatus) -> Html | None:
     """Say which programs do not answer, because then what is shown may be old."""
     bad = [role for role in fleet["roles"] if not (role["live"] and role["ready"])]
     if not bad:
         return None
-    items = [
-        tag("li", tag("strong", role["role"]), ": ", "; ".join(role["reasons"]) or "not ready yet") for role in bad
-    ]
+    items = [tag("li", tag("strong", role["role"]), ": ", _reasons(role) or "not ready yet") for role in bad]
     return tag(
         "div",
-        tag("p", tag("strong", "Part of the loop does not work, so what it would say is missing here.")),
+        tag(
+            "p",
+            tag("strong", "Part of the loop does not run or answer; what it would say is missing here."),
+        ),
         tag("ul", items),
         class_="notice",
         role="note",
@@ -140,7 +148,7 @@ def _roles(fleet: FleetStatus) -> Html:
             ),
             integer(role["lag"]) if "lag" in role else "–",
             time_tag(role["heartbeat"]) if "heartbeat" in role else "–",
-            "; ".join(role["reasons"]) or "–",
+            _reasons(role) or "–",
         )
         for role in fleet["roles"]
     ]

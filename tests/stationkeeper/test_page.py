@@ -159,3 +159,15 @@ def test_fifty_models_of_two_hundred_features_stay_light() -> None:
     assert len(one.encode()) < 1_000_000
     # The bar is 0.3 s a page; processor time with room for a slow machine.
     assert spent < 2.0
+
+
+def test_a_role_that_does_not_run_is_named_in_words() -> None:
+    role = {
+        "role": "deploy",
+        "live": False,
+        "ready": False,
+        "reasons": ["did not answer: [Errno 111] Connection refused"],
+    }
+    shown = fleet_page({**fleet_of(story.model(story.SEEN, drifting=False)), "roles": [role]})
+    assert "did not answer: Connection refused" in shown
+    assert "Errno" not in shown
