@@ -167,6 +167,16 @@ class IncidentBook:
                 return incident
         return None
 
+    def drifting(self, type_: SubjectType) -> tuple[frozenset[str], int]:
+        """Return the subjects of a type that have not recovered, and the earliest onset of their incidents (else 0)."""
+        found = {
+            member.subject: incident.onset.time
+            for incident in self.open.values()
+            for member in incident.members.values()
+            if member.type is type_ and not member.recovered
+        }
+        return frozenset(found), min(found.values(), default=0)
+
     def _put(self, incident: Incident) -> Incident:
         if incident.id in self.open:
             self.open[incident.id] = incident

@@ -1,6 +1,6 @@
 """How right the model is, from predictions that met their label: rates with intervals, and detectors for harm."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,10 @@ from monitor.core.budget import LEVELS, log_thresholds
 from monitor.core.cells import Counts, rank_grid
 from monitor.core.finding import INFORM, NONE, PAGE, WARN, Finding
 from monitor.core.quantile import clopper_pearson
-from monitor.core.rate import RateDetector, RateScores
+from monitor.core.rate import Flags, RateDetector, RateScores
 from monitor.core.reasons import Cause
 from monitor.core.reference import Labels
+from monitor.core.running_rate import RunningRate
 
 ERROR_RATE = "error_rate"
 CALIBRATION = "calibration"
@@ -123,13 +124,18 @@ class Performance:
     """Bernoulli e-SR on the error rate, and on P(positive | score region) both ways, against the labelled reference.
 
     The error rate can rise from new inputs alone (kind ``performance``); a region's positive share cannot, as long as
-    P(y | score) holds, so it speaks for a changed concept (kind ``concept_drift``). Half of the budget each.
+    P(y | score) holds, so it speaks for a changed concept (kind ``concept_drift``). Half of the budget each; of that,
+    half to the reference as it was counted and half to all labels so far (`running_rate.RunningRate`), which finds more
+    where the reference had few.
     """
 
-    def __init__(self, labels: Labels, alpha: float, segments: int = 1, tolerance: float = TOLERANCE) -> None:
+    def __init__(
+        self, labels: Labels, alpha: float, segments: int = 1, tolerance: float = TOLERANCE, key: bytes = b""
+    ) -> None:
+        """``key`` names the draws: model, version and segment."""
         self.labels = labels
         eta = ETA / (2 * segments)
-        threshold = log_thresholds(alpha / 2, [1.0])
+        threshold = log_thresholds(alpha / 2, [1.0], 2)
         wrong = int(labels.confusion[1] + labels.confusion[2])
         self.error = RateDetector([wrong], [labels.rows], [tolerance], eta, threshold, labels.phi)
         totals = labels.scored.sum(1)
@@ -137,41 +143,77 @@ class Performance:
         self.regions = int(self._region.max()) + 1
         hits, rows = self._successes(labels.scored)
         usable = rows > 0
-        limits = log_thresholds(alpha / 2, np.ones(len(hits)))
+        limits = log_thresholds(alpha / 2, np.ones(len(hits)), 2)
         edge = np.where(usable, hits, 1)
         floor = np.minimum(CONCEPT_FLOOR * max(labels.rows, 1) / np.maximum(rows, 1), 0.5)
         self.concept = RateDetector(
             edge, np.maximum(rows, 1), np.maximum(tolerance, floor), eta / len(hits), limits, labels.phi
         )
         self._known = usable
+        self.running = RunningRate(
+            np.append(wrong, np.where(usable, hits, 0)),
+            np.append(labels.rows, rows),
+            np.append(tolerance, np.maximum(tolerance, floor)),
+            np.append(threshold, limits),
+            labels.phi,
+            key,
+        )
         self.total: Counts = np.zeros(4, np.int64)
 
     def step(self, pane: OutcomePane, elapsed: float) -> list[Finding]:
         """Take the labels that arrived in one closed pane."""
         if not pane.rows:
             return []
-        wrong = pane.confusion[1] + pane.confusion[2]
-        found = self.error.step([wrong], [pane.rows], pane.start, elapsed)
+        counted, of = self._counts(pane.scored, pane.confusion)
+        running = self.running.step(counted, of, pane.start, elapsed)
+        error = self.error.step(counted[:1], of[:1], pane.start, elapsed)
+        found = _louder(error, running, slice(0, 1))
         out = self._findings(found, (ERROR_RATE,), VerdictKind.PERFORMANCE, Cause.ERROR_RATE, pane)
-        hits, rows = self._successes(pane.scored)
-        concept = self.concept.step(hits, np.where(self._known, rows, 0), pane.start, elapsed)
+        concept = self.concept.step(counted[1:], of[1:], pane.start, elapsed)
+        concept = _louder(concept, running, slice(1, None))
         # All regions are one subject: the region that speaks loudest is what the verdict names.
         named = self._findings(concept, self._names(), VerdictKind.CONCEPT_DRIFT, Cause.CONCEPT, pane)
         return out + sorted(named, key=lambda f: -f.strength)[:1]
 
     def margin(self, subject: str) -> float:
         """Return how far a subject's evidence lies above its page threshold, in nats; the loudest region speaks."""
-        detector = self.error if subject == ERROR_RATE else self.concept
-        return float((detector.evidence.score() - detector.log_threshold).max())
+        detector, part = (self.error, slice(0, 1)) if subject == ERROR_RATE else (self.concept, slice(1, None))
+        score = np.maximum(detector.evidence.score(), self.running.evidence.score()[part])
+        return float((score - detector.log_threshold).max())
+
+    def hold(self, subjects: Collection[str], since: Callable[[], tuple[Counts, Counts]]) -> None:
+        """Keep what these subjects drifted to out of what is learned; ``since`` gives the labels since the onset."""
+        mask = self._mask(subjects)
+        new = mask & ~self.running.frozen
+        if new.any():
+            self.running.retract(*self._counts(*since()), new)
+        over = self.running.frozen & ~mask
+        if over.any():
+            self.running.evidence.reset(over)
+        self.running.frozen = mask
+
+    def _mask(self, subjects: Collection[str]) -> Flags:
+        mask = np.full(len(self.running.hits), CALIBRATION in subjects)
+        mask[0] = ERROR_RATE in subjects
+        return mask
+
+    def _counts(self, scored: Counts, confusion: Counts) -> tuple[Counts, Counts]:
+        """Errors, then positives and negatives of the known regions, and the rows behind each."""
+        hits, rows = self._successes(scored)
+        wrong, total = confusion[1] + confusion[2], confusion.sum()
+        return np.append(wrong, np.where(self._known, hits, 0)), np.append(total, np.where(self._known, rows, 0))
 
     def state(self) -> dict[str, Any]:
         """Return what ``restore`` needs."""
-        return {"error": self.error.state(), "concept": self.concept.state()}
+        return {"error": self.error.state(), "concept": self.concept.state(), "running": self.running.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become the detectors whose ``state`` this was."""
         self.error.restore(state["error"])
         self.concept.restore(state["concept"])
+        # A state of before this detector was: it starts from the reference.
+        if "running" in state:
+            self.running.restore(state["running"])
 
     def _findings(
         self, scores: RateScores, names: tuple[str, ...], kind: VerdictKind, cause: Cause, pane: OutcomePane
@@ -212,6 +254,18 @@ class Performance:
             bins = np.flatnonzero(self._region == region)
             names.append(f"scores {edges[bins[0]]:.3g} to {edges[bins[-1] + 1]:.3g}")
         return tuple([f"{name}: more positives" for name in names] + [f"{name}: fewer positives" for name in names])
+
+
+def _louder(fixed: RateScores, running: RateScores, part: slice) -> RateScores:
+    """The scores of whichever of two detectors with one threshold has more evidence, subject by subject."""
+    ahead = running.score[part] > fixed.score
+    return RateScores(
+        np.where(ahead, running.score[part], fixed.score),
+        fixed.log_threshold,
+        fixed.paged | running.paged[part],
+        np.where(ahead, running.onset[part], fixed.onset),
+        np.where(ahead, running.row[part], fixed.row),
+    )
 
 
 def level_of_score(score: float, threshold: float) -> int:

@@ -55,7 +55,9 @@ class Rules:
         self._usually_there = np.array(usual) < FIELD_SHARE
         top = [float(s.counts[:-1].max() / max(s.rows, 1)) if len(s.counts) > 1 else 1.0 for s in reference.subjects]
         with np.errstate(divide="ignore"):
-            self._nats = np.where(np.array(top) < 0.9, -np.log(np.maximum(top, 1e-6)), 0.0)
+            nats = np.where(np.array(top) < 0.9, -np.log(np.maximum(top, 1e-6)), 0.0)
+        # Rows that repeat each other, as the flights of an hour share its weather, say less each.
+        self._nats = nats / np.array([max(1.0, float(s.phi.max(initial=1.0))) for s in reference.subjects])
         self._patience = np.array([3 * s.repeats for s in reference.subjects])
         self.absent_rows = np.zeros(len(places), np.int64)
         self.run_cell: Integers = np.full(len(places), -1)

@@ -73,7 +73,10 @@ class Watch:
         self.drifts = tuple(self._drift(type_) for type_ in _GROUPS if self._of(type_))
         self.performance: Performance | None = None
         if reference.labels is not None and reference.labels.rows:
-            self.performance = Performance(reference.labels, self.alphas["performance"], len(self.settings.segments))
+            key = b"\0".join(part.encode() for part in (reference.model, reference.version, segment))
+            self.performance = Performance(
+                reference.labels, self.alphas["performance"], len(self.settings.segments), key=key
+            )
         self.quality = Quality(
             reference,
             self.alphas,
@@ -132,7 +135,10 @@ class Watch:
         findings = self.performance.step(pane, elapsed)
         back = self.desk.recover_performance(pane)
         tick = Tick(pane.end, pane.end - pane.start, pane.last_row, frozenset({SubjectType.PERFORMANCE}))
-        return _both(back, self.desk.fold(findings, tick))
+        outcome = _both(back, self.desk.fold(findings, tick))
+        drifting, onset = self.desk.book.drifting(SubjectType.PERFORMANCE)
+        self.performance.hold(drifting, lambda: self.desk.labelled.total(onset))
+        return outcome
 
     def charts(self) -> list[Chart]:
         """Return every subject as of the last pane, in the order of the reference. O(width)."""

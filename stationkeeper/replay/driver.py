@@ -133,7 +133,10 @@ class Replay:
         leaning = np.median(phi) > INDEPENDENT or max(phi) > 2 * INDEPENDENT or max(floors) > 0
         if leaning or not reference.adopted:
             return (max(self.settings.renew, self.settings.reference_rows or 0),)
-        return (self.settings.renew // FIRST_PART, self.settings.renew)
+        stages = (self.settings.renew // FIRST_PART, self.settings.renew)
+        # A stand-in model of few rows errs by itself; once more rows are there it sees smaller changes.
+        stand_in = self.table.label is not None and self.table.prediction is None
+        return (*stages, FIRST_PART * self.settings.renew) if stand_in else stages
 
     def _steps(self, judged: Judged, watch: Watch) -> Iterator[tuple[int, Outcome]]:
         """Step the watch through the rows from the reference's first row on: (rows done, outcome) by pane."""
