@@ -95,6 +95,7 @@ def make_bank(broker: LocalBroker, tmp_path: Path) -> Iterator[MakeBank]:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Mark the row of a test that failed: the page shows it."""
     report = yield
+    LEDGER.ended += report.when == "call" or (report.when == "setup" and not report.passed)
     if report.failed:
         LEDGER.failed(item.name.partition("[")[0])
     return report
@@ -107,4 +108,4 @@ def page(request: pytest.FixtureRequest, ledger: Ledger) -> Iterator[None]:
     chosen = request.config.option.keyword or any("::" in name or ".py" in name for name in request.config.args)
     if long_form() and not chosen and ledger.rows:
         soak = f" SOAK={soak_minutes():g}" if soak_minutes() >= 1 else ""
-        Path(PAGE).write_text(ledger.page(f"make reliability ROUNDS={rounds()}{soak}"))
+        Path(PAGE).write_text(ledger.page(f"make reliability ROUNDS={rounds()}{soak}", len(request.session.items)))

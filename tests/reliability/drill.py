@@ -7,10 +7,14 @@ import pytest
 from streams.errors import Retryable
 from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
-from tests.reliability.ledger import Row, long_form
+from tests.reliability.ledger import Row, long_form, rounds
 from tests.reliability.oracle import Audit, audit, fresh_event_passes, wait_caught_up, wait_read
 
 CLIENTS = ("kafka-python", "librdkafka") if long_form() else ("kafka-python",)
+"""The clients of the rows in which a process or the only broker is killed."""
+
+MORE_CLIENTS = CLIENTS if rounds() >= 5 else CLIENTS[:1]
+"""The clients of the other rows: both in a run that is long enough."""
 
 only_long = pytest.mark.skipif(not long_form(), reason="runs in make reliability")
 

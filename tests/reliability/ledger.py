@@ -148,9 +148,10 @@ class Row:
 
 @dataclass(slots=True)
 class Ledger:
-    """The rows of one run."""
+    """The rows of one run, and how many tests of those that were to run have ended."""
 
     rows: list[Row] = field(default_factory=list)
+    ended: int = 0
 
     def row(self, numbers: tuple[int, ...], fault: str, client: str = "kafka-python") -> Row:
         """Begin a row of the test that runs now."""
@@ -178,8 +179,9 @@ class Ledger:
             lines.append(f"| {number} | {question} | {', '.join(f'`{t}`' for t in tests) or 'not tested here'} |")
         return "\n".join(lines)
 
-    def page(self, command: str) -> str:
-        """Return docs/reliability.md."""
+    def page(self, command: str, tests: int) -> str:
+        """Return docs/reliability.md after a run of so many tests."""
+        early = f" **The run was ended early: {self.ended} of {tests} tests.**" if self.ended < tests else ""
         machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, Apache Kafka {KAFKA_VERSION}"
         kills = sum(times for row in self.rows for what, times in row.effects.items() if "kill -9" in what)
         return "\n".join(
@@ -199,8 +201,8 @@ class Ledger:
                 self.table(),
                 "",
                 *wrap(
-                    f"Each fault was repeated {rounds()} times; {kills} times in all a worker was killed with "
-                    f"`kill -9`. {' '.join(_END.split())}",
+                    f"Rounds of each fault: {rounds()}. Workers killed with `kill -9` in all: {kills}. "
+                    f"{' '.join(_END.split())}{early}",
                     118,
                 ),
                 "",

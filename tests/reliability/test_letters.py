@@ -11,7 +11,7 @@ from streams.topics import admin_client
 from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
-from tests.reliability.drill import CLIENTS, hold, only_long
+from tests.reliability.drill import MORE_CLIENTS, hold, only_long
 from tests.reliability.events import Stream
 from tests.reliability.ledger import Ledger, rounds
 from tests.reliability.oracle import caught_up, wait_caught_up
@@ -36,7 +36,7 @@ def noise(bank: Bank, size: int) -> list[bytes]:
     return [bank.random.randbytes(size) for _ in range(5)]
 
 
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", MORE_CLIENTS)
 def test_the_dead_letter_topic_is_gone(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
     row = ledger.row((8,), "the dead-letter topic deleted: the tally says so, waits, and goes on", client)
     bank = make_bank(stream=CLEAN, client=client)
@@ -62,7 +62,7 @@ def test_the_dead_letter_topic_is_gone(make_bank: MakeBank, ledger: Ledger, clie
 
 
 @only_long
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", MORE_CLIENTS)
 def test_the_dead_letter_topic_takes_not_even_an_address(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
     row = ledger.row((8,), "the dead-letter topic takes 100 bytes: the tally stops uncommitted", client)
     bank = make_bank(stream=CLEAN, client=client)
@@ -84,7 +84,7 @@ def test_the_dead_letter_topic_takes_not_even_an_address(make_bank: MakeBank, le
     hold(bank, row)
 
 
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", MORE_CLIENTS)
 def test_a_letter_too_large_keeps_its_address_and_sum(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
     row = ledger.row((7, 8), "poison of 50 kB for a topic of 10 kB: address and SHA-256 are kept", client)
     bank = make_bank(stream=CLEAN, client=client)

@@ -8,7 +8,7 @@ import pytest
 from streams.loop import wall_ms
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
-from tests.reliability.drill import CLIENTS, hold, longest_pause_s, only_long
+from tests.reliability.drill import MORE_CLIENTS, hold, longest_pause_s, only_long
 from tests.reliability.ledger import Ledger, long_form, rounds
 from tests.reliability.oracle import wait_caught_up
 
@@ -42,7 +42,7 @@ def given(bank: Bank) -> int:
 
 
 @only_long
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", MORE_CLIENTS)
 def test_a_rebalance_storm(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
     row = ledger.row((4,), "three tallies and three judges leave, are killed and join, one every 2 s", client)
     bank = make_bank(client=client)
@@ -62,7 +62,7 @@ def test_a_rebalance_storm(make_bank: MakeBank, ledger: Ledger, client: str) -> 
 
 
 @only_long
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", MORE_CLIENTS)
 def test_a_rolling_restart_pauses_verdicts_for_less_than_two_panes(
     make_bank: MakeBank, ledger: Ledger, client: str
 ) -> None:

@@ -18,7 +18,7 @@ from streams.topics import admin_client
 from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
-from tests.reliability.drill import CLIENTS, hold, only_long
+from tests.reliability.drill import MORE_CLIENTS, hold, only_long
 from tests.reliability.ledger import Ledger, rounds
 from tests.reliability.oracle import fresh_event_passes, latest_state, states_of, wait_caught_up
 from tests.reliability.worker import EXIT_FATAL
@@ -38,7 +38,7 @@ def write_state(bank: Bank, key: bytes, value: bytes) -> None:
     producer.close(timeout=5)
 
 
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", MORE_CLIENTS)
 def test_retention_takes_records_before_they_are_read(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
     row = ledger.row((5,), "retention takes 100 records of one partition while the tally is down", client)
     bank = make_bank(client=client)
@@ -140,7 +140,7 @@ def format_of(bank: Bank) -> set[int]:
 
 
 @only_long
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", MORE_CLIENTS)
 def test_a_cold_start(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
     row = ledger.row((24,), "a tally started from nothing: process, import, group, state, first transaction", client)
     bank = make_bank(client=client)
