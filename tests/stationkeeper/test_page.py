@@ -162,12 +162,8 @@ def test_fifty_models_of_two_hundred_features_stay_light() -> None:
 
 
 def test_a_role_that_does_not_run_is_named_in_words() -> None:
-    role = {
-        "role": "deploy",
-        "live": False,
-        "ready": False,
-        "reasons": ["did not answer: [Errno 111] Connection refused"],
-    }
-    shown = fleet_page({**fleet_of(story.model(story.SEEN, drifting=False)), "roles": [role]})
+    refused = "did not answer: [Errno 111] Connection refused"
+    role = {"role": "deploy", "live": False, "ready": False, "reasons": [refused]}
+    shown = fleet_page(fleet_of(story.model(story.SEEN, drifting=False), roles=[role]))
     assert "did not answer: Connection refused" in shown
     assert "Errno" not in shown
