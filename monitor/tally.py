@@ -159,6 +159,11 @@ class Tally:
         state.outcomes[Outcome.REJECTED] += len(rejected)
         self._reject(state, batch, rejected)
 
+    def lost(self, partition: Partition, records: int) -> None:
+        """Count records that retention removed before they were read, with the partition's state."""
+        self._partitions[partition].expired += records
+        self._touched.add(partition)
+
     def decoder(self, topic: str) -> Decoder:
         """Return the decoder of an input topic, which knows the features of the references seen so far."""
         if self._learned != self.references.epoch:
@@ -298,6 +303,8 @@ class Tally:
                 Sample("stationkeeper_records_total", (*where, outcome.value), entry[outcome.value])
                 for outcome in Outcome
             ]
+            if entry["expired"]:
+                out.append(Sample("stationkeeper_records_expired_total", where, entry["expired"]))
         refused = self._refused | {"features": len(self.references.refused)}
         out += [Sample("stationkeeper_limits_refused_total", (name,), n) for name, n in sorted(refused.items()) if n]
         out += [Sample("stationkeeper_dead_letters_total", key, count) for key, count in sorted(self._codes.items())]

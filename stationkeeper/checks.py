@@ -1,6 +1,6 @@
 """``check``: finds what would fail later, before anything runs; each finding says what to do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -8,6 +8,7 @@ from typing import Any, Literal
 from contracts.times import format_duration
 from monitor.mapping import MappingError, forms
 from retrain.registry import Registry
+from stationkeeper.baselines import baselines
 from stationkeeper.config import Config
 from stationkeeper.input_sample import sample_input
 from stationkeeper.wiring import input_topics, reader_for, topics_of
@@ -60,6 +61,7 @@ def run_checks(config: Config, *, sample: int = 0, create: bool = False) -> list
         found += _retention(config)
         with closing(reader_for(config, "check")) as reader:
             found += _inputs(config, reader, sample)
+            found += _baselines(config, reader)
     except (Retryable, Fatal) as error:
         found.append(Check("Kafka", "failed", str(error)))
     found.append(_registry(config))
@@ -90,23 +92,80 @@ def _topics(config: Config, *, create: bool) -> Iterator[Check]:
         yield Check("input topics", "ok", f"{len(input_topics(config))} exist{new}")
 
 
+def _baselines(config: Config, reader: Reader) -> Iterator[Check]:
+    """Say for each model which reference is in force, and how far one without order of time has been adopted."""
+    for baseline in baselines(reader, topics_of(config), config.models):
+        yield Check(f"reference of {baseline.model}", "ok" if baseline.known else "warning", baseline.words)
+
+
 def _retention(config: Config) -> Iterator[Check]:
-    """Compare how long inputs are kept with what is read back: the label horizon and the training history."""
+    """Compare how long topics are kept with what is read back: the label horizon and the training history."""
+    joins = topics_of(config).joins.name
+    names = [*input_topics(config), joins]
     with admin_client(config.kafka) as admin:
-        kept = {name: topic_config(admin, name).get("retention.ms") for name in input_topics(config)}
+        kept = {name: topic_config(admin, name) for name in names}
+    warned = False
+    for found in retention_warnings(config, kept, joins):
+        warned = True
+        yield found
+    if not warned:
+        yield Check("retention", "ok", "inputs are kept for the label horizon and the training history")
+
+
+def retention_warnings(config: Config, kept: Mapping[str, Mapping[str, str]], joins: str) -> Iterator[Check]:
+    """Yield what would be lost, given the configuration of each topic that exists."""
+    for name in sorted(set(input_topics(config)) & {topic for topic, found in kept.items() if found}):
+        if "compact" in kept[name].get("cleanup.policy", "delete"):
+            yield Check(
+                f"cleanup of {name}",
+                "warning",
+                "is compacted: of records with one key all but the last are lost before or after they are counted, and "
+                "verify cannot count them again. Set cleanup.policy=delete",
+            )
+        if int(kept[name].get("retention.bytes", -1)) >= 0:
+            yield Check(
+                f"retention of {name}",
+                "warning",
+                f"is also cut at {int(kept[name]['retention.bytes']):,} bytes a partition (retention.bytes): how long "
+                "that is depends on the traffic, and what is cut before it is read is lost. Set retention.bytes=-1",
+            )
     for name, model in config.models.items():
-        if model.retrain is None:
-            continue
-        wanted = model.retrain.data.history
         for kind, mapping in model.topics().items():
-            retention = int(kept.get(mapping.topic) or -1)
-            if 0 <= retention < wanted:
-                yield Check(
-                    f"retention of {mapping.topic}",
-                    "warning",
-                    f"keeps {format_duration(retention)} of {kind}s; {name} trains on up to {format_duration(wanted)} "
-                    "(retrain.data.history): older rows come from earlier snapshots or are lost. Raise retention.ms",
+            retention = _retention_ms(kept, mapping.topic)
+            if retention is None:
+                continue
+            lost = []
+            if model.labels is not None and kind != "label" and retention < model.label_horizon:
+                late = format_duration(model.label_horizon)
+                lost.append(
+                    f"labels of {name} count for up to {late} (label_horizon): performance keeps what it needs, but a "
+                    f"{kind} whose label comes later than its retention cannot be trained on"
                 )
+            if model.retrain is not None and retention < model.retrain.data.history:
+                history = format_duration(model.retrain.data.history)
+                lost.append(
+                    f"{name} trains on up to {history} (retrain.data.history): older rows come from earlier snapshots "
+                    "or are lost"
+                )
+            if lost:
+                text = f"keeps {format_duration(retention)} of {kind}s. {'; '.join(lost)}. Raise retention.ms"
+                yield Check(f"retention of {mapping.topic}", "warning", text)
+    horizon = max((model.label_horizon for model in config.models.values()), default=0)
+    retention = _retention_ms(kept, joins)
+    if retention is not None and retention < horizon:
+        yield Check(
+            f"retention of {joins}",
+            "warning",
+            f"keeps {format_duration(retention)}, labels count for up to {format_duration(horizon)} (label_horizon): "
+            "after a restart without its local cache the join has lost older predictions. Raise retention.ms to "
+            f"{horizon}",
+        )
+
+
+def _retention_ms(kept: Mapping[str, Mapping[str, str]], topic: str) -> int | None:
+    """How long a topic keeps records, None for ever or where it does not exist."""
+    retention = int(kept.get(topic, {}).get("retention.ms", -1))
+    return None if retention < 0 else retention
 
 
 def _inputs(config: Config, reader: Reader, sample: int) -> Iterator[Check]:

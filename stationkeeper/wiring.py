@@ -65,7 +65,10 @@ def loop_for(stage: Stage, settings: KafkaSettings) -> Loop:
     name = stage.name
     if name == "judge":
         settings = settings.model_copy(update={"flush_interval": min(settings.flush_interval, JUDGE_FLUSH_MS)})
-    return Loop(stage, source_for(settings, name), sink_for(settings, name), reader_for(settings, name), settings)
+    reader = reader_for(settings, name)
+    # Partition counts do not depend on the horizon, so any set of topics of this prefix tells them.
+    internal = {topic.name: topic.partitions for topic in Topics(settings.prefix).all()}
+    return Loop(stage, source_for(settings, name), sink_for(settings, name), reader, settings, internal=internal)
 
 
 def monitor_stages(config: Config, count_partitions: Callable[[str], int] | None = None) -> list[Stage]:

@@ -14,8 +14,10 @@ from contracts.metrics import Sample
 from streams.clients import Fenced
 from streams.dead_letters import DeadLetterLimit, DeadLetterRefused, is_dead_letter
 from streams.errors import Fatal, Retryable, StreamError
+from streams.losses import Losses
 from streams.offsets import start_offset
 from streams.ports import Batch, Outgoing, Partition, Reader, Restored, Sink, Source, Stage
+from streams.reshaped import refuse_reshaped
 from streams.settings import KafkaSettings
 from streams.vitals import Vitals
 
@@ -61,6 +63,7 @@ class Loop:
         settings: KafkaSettings,
         *,
         now_ms: Callable[[], int] = wall_ms,
+        internal: Mapping[str, int] | None = None,
     ) -> None:
         self.stage = stage
         self.vitals = Vitals(stage.name)
@@ -69,6 +72,8 @@ class Loop:
         self._reader = reader
         self._settings = settings
         self._now_ms = now_ms
+        self._internal = dict(internal or {})
+        self._losses = Losses(stage, self.vitals)
         self._tables: dict[Partition, int] = {}
         self._connected = False
         self._stale = True
@@ -152,6 +157,7 @@ class Loop:
                 log.info(LogEvent.PARTITIONS_REVOKED, role=self.stage.name, partitions=_names(self._assigned))
             self._reset()
             return
+        self._losses.tell_new(self._source.expired())
         began = time.monotonic()
         for batch in batches:
             self._absorb(batch)
@@ -174,6 +180,7 @@ class Loop:
             self._max_records = min(self._max_records * 2, self._settings.max_poll_records)
 
     def _connect(self) -> None:
+        refuse_reshaped(self._reader, self._internal)
         names = [topic for topic in self.stage.tables if topic not in self.stage.inputs]
         partitions = [partition for topic in names for partition in self._reader.partitions(topic)]
         missing = [topic for topic in names if not any(p.topic == topic for p in partitions)]
@@ -209,6 +216,8 @@ class Loop:
         self._stale = True
         if not joined:
             self.vitals.waiting("waiting for the group to give this member its partitions")
+            # What is no longer ours is its new owner's to show.
+            self._publish()
             return
         began = time.monotonic()
         partitions = sorted(self._assigned)
@@ -229,8 +238,7 @@ class Loop:
             self._source.seek(partition, offset)
             self._positions[partition] = offset
             if lost:
-                self.vitals.lost(partition, lost)
-                log.error(LogEvent.RECORDS_EXPIRED, topic=partition.topic, partition=partition.index, records=lost)
+                self._losses.tell(partition, lost)
         self._stale = False
         seconds = time.monotonic() - began
         self.vitals.restored(seconds)
@@ -300,7 +308,7 @@ class Loop:
         self._publish()
 
     def _publish(self) -> None:
-        self.vitals.publish(self.stage.samples(), self.stage.status(), self._source.expired())
+        self.vitals.publish(self.stage.samples(), self.stage.status())
 
     def close(self) -> None:
         """Let go of the stage's children and every connection."""

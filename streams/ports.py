@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +113,14 @@ class Stage(Protocol):
 
     def close(self) -> None:
         """Let go of children and files; called once, after the last commit."""
+
+
+@runtime_checkable
+class CountsLosses(Protocol):
+    """A stage that keeps, with its state, how many records retention removed before they were read."""
+
+    def lost(self, partition: Partition, records: int) -> None:
+        """Learn of such records, after ``assigned`` or between batches; again where an abort made it forget them."""
 
 
 class Source(Protocol):

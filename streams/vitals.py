@@ -67,12 +67,12 @@ class Vitals:
         self._flush_counts[bisect_left(_BUCKETS, seconds)] += 1
         self._flush_sum += seconds
 
-    def publish(self, samples: Sequence[Sample], status: Mapping[str, Any], expired: Mapping[Partition, int]) -> None:
+    def publish(self, samples: Sequence[Sample], status: Mapping[str, Any]) -> None:
         """Hand over the stage's numbers as of a commit."""
-        self._samples = (*samples, *self._own(expired))
+        self._samples = (*samples, *self._own())
         self._status = status
 
-    def _own(self, expired: Mapping[Partition, int]) -> list[Sample]:
+    def _own(self) -> list[Sample]:
         role = self._role
         own = [
             Sample("stationkeeper_stage_errors_total", (role, "aborted"), self._aborts),
@@ -84,8 +84,7 @@ class Vitals:
             own.append(
                 Sample("stationkeeper_consumer_lag_records", (role, partition.topic, str(partition.index)), records)
             )
-        for partition in {*expired, *self._lost}:
-            records = expired.get(partition, 0) + self._lost.get(partition, 0)
+        for partition, records in self._lost.items():
             own.append(Sample("stationkeeper_records_expired_total", (partition.topic, str(partition.index)), records))
         return own
 
