@@ -58,11 +58,10 @@ def a_minute_is_closed(bank: Bank, after: int, limit_s: float = 90.0) -> None:
 
 
 def longest_pause_s(bank: Bank, since: int) -> float:
-    """Return the longest time between two commits of closed minutes after ``since`` (ms), by the broker's clock."""
+    """Return the longest time from ``since`` (ms) on without a commit of closed minutes, by the broker's clock."""
     partitions = bank.reader.partitions(bank.topics.history.name)
-    stamps = sorted(
-        int(stamp) for batch in bank.reader.read(partitions) for stamp in batch.timestamps if stamp >= since
-    )
+    found = [int(stamp) for batch in bank.reader.read(partitions) for stamp in batch.timestamps if stamp >= since]
+    stamps = [since, *sorted(found)]
     return max((later - earlier for earlier, later in pairwise(stamps)), default=0) / 1_000
 
 

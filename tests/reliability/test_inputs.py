@@ -113,7 +113,7 @@ def test_the_schema_changes_in_flight(make_bank: MakeBank, ledger: Ledger) -> No
 @only_long
 def test_categories_and_keys_explode(make_bank: MakeBank, ledger: Ledger) -> None:
     keys = min(50_000 * rounds(), 1_000_000)
-    row = ledger.row((14,), f"{keys:,} keys, each with a category of its own".replace(",", " "))
+    row = ledger.row((14,), f"{keys} keys, each with a category of its own")
 
     def exploded(number: int, event: dict[str, Any]) -> None:
         event["features"]["country"] = f"k{number}"

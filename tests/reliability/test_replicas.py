@@ -19,17 +19,20 @@ PANE_S = 60
 
 
 def storm(bank: Bank, steps: int, seconds: float) -> int:
-    """Let a random slot of a role leave (or be killed), or join again, each time after some seconds."""
+    """Let a random slot leave (or be killed) or join again, each time after some seconds; one that starts is let be."""
     chance, moves = random.Random(5), 0
-    for _ in range(steps):
+    while moves < steps:
         began = time.monotonic()
         role, slot = chance.choice(("tally", "judge")), chance.choice(SLOTS)
         worker = bank.workers.get(f"{role}-{slot}")
         if worker is None or not worker.alive:
             bank.start(role, slot)
+        elif not worker.logged("partitions_assigned"):
+            time.sleep(0.1)
+            continue
         elif chance.random() < 0.5:
             worker.kill()
-        elif worker.logged("started"):
+        else:
             worker.leave()
         moves += 1
         time.sleep(max(seconds - (time.monotonic() - began), 0))
