@@ -31,7 +31,7 @@ def profile(
     time_unit: str = "ms",
     **options: Any,
 ) -> Reference:
-    """Build a reference from a polars or pandas frame or a mapping of arrays.
+    """Build a reference from a polars or pandas frame, a structured array or a mapping of arrays.
 
     ``time`` names a column of datetimes or epoch numbers (``time_unit``): rows are sorted by it and teach dependence,
     daily movement, seasons and traffic in panes of ``pane`` (a duration such as ``1m``; one that gives about a hundred
@@ -74,7 +74,16 @@ def columns_of(data: Frame) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
         return {column.name: _polars(column) for column in data.get_columns()}
     if hasattr(data, "columns") and hasattr(data, "to_dict"):
         return {str(name): np.asarray(data[name]) for name in data.columns}
-    raise ValueError(f"profile takes a polars or pandas frame or a mapping of arrays, not {type(data).__name__}")
+    if isinstance(data, np.ndarray) and data.dtype.names:
+        return {name: np.asarray(data[name]) for name in data.dtype.names}
+    if isinstance(data, np.ndarray) and data.ndim == 2:
+        raise ValueError(
+            f"an array of {data.shape[1]} columns without names; give a mapping such as "
+            "{'amount': x[:, 0], 'age': x[:, 1]}, with the names that events carry"
+        )
+    raise ValueError(
+        f"profile takes a polars or pandas frame, a structured array or a mapping of arrays, not {type(data).__name__}"
+    )
 
 
 def subject_columns(
