@@ -69,6 +69,7 @@ def drift(found: Audit) -> int:
     return sum(count for kind, count in found.kinds.items() if kind.endswith("drift"))
 
 
+@only_long
 def test_events_come_out_of_order(make_bank: MakeBank, ledger: Ledger) -> None:
     row = ledger.row((10,), "10 % of the events out of order up to the bound, 2 % beyond it; panes as of sorted events")
     bank = make_bank(stream=Stream(poison=0, change=disordered))
@@ -95,6 +96,7 @@ def test_duplicates_inside_and_beyond_the_horizon(make_bank: MakeBank, ledger: L
     assert found.again_counted > 0
 
 
+@only_long
 def test_the_schema_changes_in_flight(make_bank: MakeBank, ledger: Ledger) -> None:
     row = ledger.row((13,), "half of the events from one minute on: a new feature, one missing, one as text")
     bank = make_bank(stream=Stream(poison=0, shift_at=NEVER, change=drifted_schema))

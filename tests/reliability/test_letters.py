@@ -84,6 +84,7 @@ def test_the_dead_letter_topic_takes_not_even_an_address(make_bank: MakeBank, le
     hold(bank, row)
 
 
+@only_long
 @pytest.mark.parametrize("client", MORE_CLIENTS)
 def test_a_letter_too_large_keeps_its_address_and_sum(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
     row = ledger.row((7, 8), "poison of 50 kB for a topic of 10 kB: address and SHA-256 are kept", client)

@@ -42,6 +42,7 @@ def backlog(bank: Bank, row: Row, count: int) -> None:
     row.figure("seconds for 1 000 records", wait_caught_up(bank) * 1_000 / count)
 
 
+@only_long
 def test_a_slow_network_evicts_nobody(bank: Bank, ledger: Ledger, proxy: Proxy) -> None:
     row = ledger.row((6,), "every answer of the broker 300 ms late, 1 MB/s")
     workers = behind(bank, proxy)

@@ -110,6 +110,7 @@ def test_two_tallies_finish_a_backlog_with_the_panes_of_one(make_bank: MakeBank,
     hold(bank, row)
 
 
+@only_long
 def test_partitions_are_added_while_records_flow(make_bank: MakeBank, ledger: Ledger) -> None:
     row = ledger.row((4,), "the input topic grows from 3 to 4 partitions under load")
     bank = make_bank()

@@ -38,6 +38,7 @@ def write_state(bank: Bank, key: bytes, value: bytes) -> None:
     producer.close(timeout=5)
 
 
+@only_long
 @pytest.mark.parametrize("client", MORE_CLIENTS)
 def test_retention_takes_records_before_they_are_read(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
     row = ledger.row((5,), "retention takes 100 records of one partition while the tally is down", client)
@@ -66,6 +67,7 @@ def test_retention_takes_records_before_they_are_read(make_bank: MakeBank, ledge
     row.figure("fresh event after", fresh_event_passes(bank))
 
 
+@only_long
 def test_state_of_a_newer_version_is_refused(make_bank: MakeBank, ledger: Ledger) -> None:
     row = ledger.row((23,), "state of a newer version: refused with a message; the tally goes on when it is gone")
     bank = make_bank()
