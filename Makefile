@@ -86,8 +86,8 @@ format: $(STAMPS)/dev ## rewrite the code in the house style
 docs: $(STAMPS)/dev ## write the generated documents again
 	@$(BIN)/python scripts/generated_docs.py
 
-bench: $(STAMPS)/dev ## run the benchmarks (ARGS=...)
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: $(STAMPS)/dev ## measure the speed of everything, or run one benchmark (ARGS=NAME; ARGS=list names them)
+	@$(BIN)/python -m benchmarks $(or $(ARGS),speed)
 
 reliability: $(STAMPS)/dev ## run each fault many times and write docs/reliability.md (ROUNDS=20, SOAK=10 minutes)
 	@STATIONKEEPER_RELIABILITY_ROUNDS=$(ROUNDS) STATIONKEEPER_RELIABILITY_SOAK=$(SOAK) $(BIN)/python -m pytest tests/reliability -s $(ARGS)

@@ -1,4 +1,4 @@
-"""Run one benchmark by name, ``python -m benchmarks NAME ...``, or list them."""
+"""Run one benchmark by name, ``python -m benchmarks NAME ...``, or list them (no name, or ``list``)."""
 
 import ast
 import runpy
@@ -22,10 +22,10 @@ def programs() -> dict[str, str]:
 def main(arguments: list[str]) -> int:
     """Run the benchmark that the first argument names; without one, list what there is."""
     found = programs()
-    if not arguments:
+    if not arguments or arguments == ["list"]:
         for name, sentence in found.items():
             print(f"{name:20} {sentence}")
-        print('Run one with: make bench ARGS="NAME ..."')
+        print('Run one with: make bench ARGS="NAME ..."; without a name it is speed')
         return 0
     name = arguments[0]
     if name not in found:

@@ -175,9 +175,11 @@ def frouros(reference, events, numbers, categories):
 
         return compare
 
-    yield timed("PSI", events[: 3 * WINDOW], psi(coded), distance=True, features=16)
+    # It knows numbers only: codes of categories in bins of equal width are no distance of categories.
+    coded_too = timed("PSI, categories as numbers", events[: 3 * WINDOW], psi(coded), distance=True, features=13)
     only = psi(lambda lines: matrix(lines, numbers))
     yield timed("PSI, numbers only", events[: 3 * WINDOW], only, distance=True, features=13)
+    yield coded_too
     streams = [IncrementalKSTest(window_size=1_000) for _ in numbers]
     for j, detector in enumerate(streams):
         detector.fit(X=known[:1_000, j])
