@@ -1,14 +1,12 @@
 """Poison is data: rejected records go to the dead-letter topic as they came, and too many stop the consumer."""
 
 import hashlib
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from contracts.codes import DEAD_LETTER_HELP, DeadLetterCode
 from contracts.topics import dead_letter_topic
 from streams.errors import Fatal, StreamError
-from streams.ports import Batch, Headers, Outgoing, Partition
-from streams.settings import DeadLetterSettings
+from streams.ports import Batch, Headers, Outgoing
 
 PREFIX = "stationkeeper."
 CONNECT = "__connect.errors."
@@ -94,54 +92,3 @@ def without_value(letter: Outgoing) -> Outgoing:
     own[PREFIX + "value.bytes"] = str(len(value)).encode()
     address = b"/".join(own[PREFIX + part] for part in ("topic", "partition", "offset"))
     return letter._replace(value=None, key=address, headers=tuple(own.items()))
-
-
-@dataclass(slots=True)
-class _Tally:
-    seen: int = 0
-    rejected: int = 0
-    run: int = 0
-
-
-@dataclass(slots=True)
-class Limit:
-    """Watches the share and the run length of rejected records, partition by partition.
-
-    Call ``observe`` for each batch before its records are counted; it raises ``DeadLetterLimit`` and the loop
-    then stops with nothing of the batch committed. The share is taken over blocks of ``minimum`` records, so
-    that a long good history cannot hide a broken present.
-    """
-
-    settings: DeadLetterSettings = field(default_factory=DeadLetterSettings)
-    _tallies: dict[Partition, _Tally] = field(default_factory=dict)
-
-    def observe(self, partition: Partition, accepted: int, rejected: int, run: int | None = None) -> None:
-        """Count one batch's records; ``run`` is the length of its last unbroken run of rejected records.
-
-        Without ``run`` a batch with an accepted record ends the run. Raises ``DeadLetterLimit``.
-        """
-        tally = self._tallies.setdefault(partition, _Tally())
-        tally.seen += accepted + rejected
-        tally.rejected += rejected
-        if accepted == 0:
-            tally.run += rejected
-        else:
-            tally.run = run or 0
-        where = f"{partition.topic}/{partition.index}"
-        if tally.run >= self.settings.run:
-            raise DeadLetterLimit(
-                f"{tally.run} records in a row of {where} are rejected (limit {self.settings.run}); nothing of them "
-                f"is committed. Look at {dead_letter_topic(partition.topic)} or correct the mapping, then start again"
-            )
-        if tally.seen >= self.settings.minimum:
-            share = tally.rejected / tally.seen
-            if share > self.settings.share:
-                raise DeadLetterLimit(
-                    f"{tally.rejected} of the last {tally.seen} records of {where} are rejected: share {share:.3f}, "
-                    f"limit {self.settings.share:g}; nothing of them is committed. Correct the producer or the mapping"
-                )
-            tally.seen = tally.rejected = 0
-
-    def forget(self) -> None:
-        """Start counting again, after an abort or a rebalance gave the same records back."""
-        self._tallies.clear()

@@ -99,9 +99,9 @@ class DeadLetterSettings(_Block):
     """When rejected records stop being noise: past either limit the consumer stops uncommitted."""
 
     share: Share = 0.5
-    """Largest share of rejected records among the last ``minimum`` or more of one partition."""
+    """Largest share of rejected records in a block of ``minimum`` records of one partition."""
     minimum: Annotated[int, Field(ge=1)] = 1_000
-    """Records of a partition below which the share says nothing."""
+    """Records of such a block; the share counts of all of it, so fewer rejected ones say nothing yet."""
     run: Annotated[int, Field(ge=1)] = 1_000
     """Largest number of rejected records in a row on one partition."""
     connect_headers: bool = False

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from contracts.metrics import Sample
-from streams.dead_letters import Limit
 from streams.loop import Loop
 from streams.ports import Batch, Outgoing, Partition, Restored
+from streams.rejection_limit import RejectionLimit
 from streams.settings import DeadLetterSettings, KafkaSettings
 from tests.conformance.worlds import World, until
 
@@ -32,7 +32,7 @@ class Counting:
         self.inputs = (topic,)
         self.tables = (table,) if table else ()
         self.state, self.out, self.slow_s = state, out, slow_s
-        self.limit = Limit(limit) if limit else None
+        self.limit = RejectionLimit(limit) if limit else None
         self.counts: dict[Partition, int] = {}
         self.written: list[str] = []
         self.shown: dict[bytes, bytes] = {}
@@ -70,9 +70,9 @@ class Counting:
             self.quiet.add(batch.partition)
             return
         time.sleep(self.slow_s)
-        bad = sum(value == b"bad" for value in batch.values)
         if self.limit:
-            self.limit.observe(batch.partition, len(batch) - bad, bad)
+            bad = [at for at, value in enumerate(batch.values) if value == b"bad"]
+            self.limit.observe(batch.partition, len(batch), bad)
         self.counts[batch.partition] += len(batch)
         self.written += [f"{batch.partition.index}/{offset}" for offset in batch.offsets]
 

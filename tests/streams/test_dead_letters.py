@@ -6,11 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.codes import DeadLetterCode
-from streams.dead_letters import DeadLetterLimit, Limit, dead_letter, is_dead_letter, without_value
+from streams.dead_letters import dead_letter, is_dead_letter, without_value
 from streams.errors import Fatal
 from streams.oversize import Oversize
 from streams.ports import Batch, Outgoing, Partition
-from streams.settings import DeadLetterSettings
 
 HERE, THERE = Partition("fraud.predictions", 2), Partition("fraud.predictions", 3)
 maybe_bytes = st.none() | st.binary(max_size=30)
@@ -76,35 +75,3 @@ def test_a_refused_letter_goes_cut_the_next_time_and_any_other_record_is_fatal()
         oversize.refuse(Outgoing("panes", b"abc"), "limit 2")
     with pytest.raises(Fatal, match="refused"):
         oversize.refuse(without_value(letter), "limit 50")
-
-
-def test_a_run_over_several_batches_stops_and_a_good_record_ends_it():
-    limit = Limit(DeadLetterSettings(run=10, minimum=1_000))
-    limit.observe(HERE, 0, 9)
-    limit.observe(HERE, 1, 0)
-    limit.observe(HERE, 0, 9)
-    limit.observe(THERE, 0, 9)
-    with pytest.raises(DeadLetterLimit, match=r"10 records in a row of fraud\.predictions/2"):
-        limit.observe(HERE, 0, 1)
-
-
-def test_the_run_at_a_batchs_end_goes_on_in_the_next():
-    limit = Limit(DeadLetterSettings(run=10, minimum=1_000))
-    limit.observe(HERE, 1, 6, run=6)
-    with pytest.raises(DeadLetterLimit, match="10 records in a row"):
-        limit.observe(HERE, 0, 4)
-
-
-def test_the_share_is_of_the_present_and_needs_enough_records():
-    limit = Limit(DeadLetterSettings(share=0.5, minimum=100, run=1_000))
-    limit.observe(HERE, 100_000, 0)
-    limit.observe(HERE, 40, 59)
-    with pytest.raises(DeadLetterLimit, match=r"60 of the last 100 records .* share 0\.600, limit 0\.5"):
-        limit.observe(HERE, 0, 1)
-
-
-def test_what_was_given_back_is_not_counted_twice():
-    limit = Limit(DeadLetterSettings(run=10, minimum=1_000))
-    limit.observe(HERE, 0, 9)
-    limit.forget()
-    limit.observe(HERE, 0, 9)
