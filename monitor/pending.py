@@ -9,6 +9,7 @@ import numpy as np
 from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, pack
 from monitor.core.cells import Counts
 from monitor.core.layout import Layout
+from monitor.packing import freeze, thaw
 
 
 class WatchKey(NamedTuple):
@@ -27,11 +28,26 @@ class _Key(NamedTuple):
     segment: str
 
 
+MOST_CELLS = 8 * 1024 * 1024
+"""Counts of one model held as plain vectors (64 MiB); beyond it panes wait packed, the one touched longest ago first."""
+
+
 @dataclass(slots=True)
 class _Sum:
+    """One pane's sum: ``counts``, or the same packed while other panes are being added to."""
+
     length: int
     rows: int
-    counts: Counts
+    width: int
+    counts: Counts | None
+    packed: bytes = b""
+
+    def vector(self) -> Counts:
+        """Return the counts, which may then be changed only if they are not packed."""
+        if self.counts is not None:
+            return self.counts
+        found: Counts = thaw(self.packed)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +61,13 @@ class Closed:
 
 
 class Pending:
-    """The open panes of one model."""
+    """The open panes of one model, in bounded memory however many are open: most of them wait packed."""
 
-    def __init__(self, model: str, length: int) -> None:
+    def __init__(self, model: str, length: int, most_cells: int = MOST_CELLS) -> None:
         self.model, self.length = model, length
+        self._most_cells = most_cells
+        self._plain: dict[_Key, int] = {}
+        self._cells = 0
         self._panes: dict[_Key, _Sum] = {}
         self._arms: dict[tuple[int, str, str], ArmDelta] = {}
         self._outcomes: list[OutcomeDelta] = []
@@ -60,9 +79,9 @@ class Pending:
                 key = _Key(delta.start, delta.version, delta.digest, delta.source, delta.segment)
                 known = self._panes.get(key)
                 if known is None:
-                    known = self._panes[key] = _Sum(delta.length, 0, np.zeros(delta.width, np.int64))
+                    known = self._panes[key] = _Sum(delta.length, 0, delta.width, np.zeros(delta.width, np.int64))
                 counts = delta.vector()
-                known.counts[delta.first : delta.first + len(counts)] += counts
+                self._plainly(key, known)[delta.first : delta.first + len(counts)] += counts
                 if delta.first == 0:
                     known.rows += delta.rows
             case ArmDelta():
@@ -71,6 +90,21 @@ class Pending:
                 self._arms[at] = delta if other is None else add_arms(other, delta)
             case OutcomeDelta():
                 self._outcomes.append(delta)
+
+    def _plainly(self, key: _Key, found: _Sum) -> Counts:
+        """Return a pane's counts to add to, and pack others where too many are plain."""
+        if found.counts is None:
+            found.counts, found.packed = thaw(found.packed), b""
+        # Taken out and put back, a key is the last: the order is that of the latest touch.
+        self._cells -= self._plain.pop(key, 0)
+        self._plain[key] = found.width
+        self._cells += found.width
+        while self._cells > self._most_cells and len(self._plain) > 1:
+            oldest = next(iter(self._plain))
+            self._cells -= self._plain.pop(oldest)
+            other = self._panes[oldest]
+            other.packed, other.counts = freeze(other.counts), None
+        return found.counts
 
     def earliest(self) -> int | None:
         """Return the start of the first open pane with counts."""
@@ -84,9 +118,10 @@ class Pending:
         panes: dict[WatchKey, dict[str, tuple[int, Counts]]] = {}
         for key in sorted(key for key in self._panes if key.start == start):
             found = self._panes.pop(key)
+            self._cells -= self._plain.pop(key, 0)
             panes.setdefault(WatchKey(key.version, key.digest, key.segment), {})[key.source] = (
                 found.rows,
-                found.counts,
+                found.vector(),
             )
         arms = [self._arms.pop(key) for key in sorted(key for key in self._arms if key[0] == start)]
         end = start + self.length
@@ -96,7 +131,9 @@ class Pending:
 
     def drop_before(self, end: int) -> None:
         """Let go of what belongs to panes that are closed: everything before ``end``."""
-        self._panes = {key: found for key, found in self._panes.items() if key.start >= end}
+        for key in [key for key in self._panes if key.start < end]:
+            del self._panes[key]
+            self._cells -= self._plain.pop(key, 0)
         self._arms = {key: arm for key, arm in self._arms.items() if key[0] >= end}
         self._outcomes = [outcome for outcome in self._outcomes if outcome.known_at >= end]
 
@@ -107,10 +144,11 @@ class Pending:
         """Return what ``restore`` needs."""
         panes = []
         for key, found in self._panes.items():
-            at = np.flatnonzero(found.counts)
+            counts = found.vector()
+            at = np.flatnonzero(counts)
             # Steps between positions are small numbers, which are stored in a byte.
             step = np.diff(at, prepend=0)
-            panes.append([*key, found.length, found.rows, len(found.counts), step, found.counts[at]])
+            panes.append([*key, found.length, found.rows, found.width, step, counts[at]])
         return {
             "sums": panes,
             "arms": [_fields(arm) for arm in self._arms.values()],
@@ -119,14 +157,16 @@ class Pending:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Become what ``state`` was taken from; in state of format 1 positions stand for steps."""
-        self._panes = {}
+        self._panes, self._plain, self._cells = {}, {}, 0
         stepped = "sums" in state
         for start, version, digest, source, segment, length, rows, width, at, values in state[
             "sums" if stepped else "panes"
         ]:
             counts = np.zeros(width, np.int64)
             counts[np.cumsum(at) if stepped else at] = values
-            self._panes[_Key(start, version, digest, source, segment)] = _Sum(length, rows, counts)
+            key = _Key(start, version, digest, source, segment)
+            self._panes[key] = _Sum(length, rows, width, counts)
+            self._plainly(key, self._panes[key])
         self._arms = {}
         for fields in state["arms"]:
             arm = ArmDelta(*fields)

@@ -322,6 +322,25 @@ def test_state_goes_through_parts_and_back() -> None:
         gather(records)
 
 
+def test_open_panes_beyond_the_room_wait_packed_and_add_up_the_same() -> None:
+    width = len(REFERENCE.layout)
+    roomy, tight = Pending("fraud", MINUTE), Pending("fraud", MINUTE, most_cells=3 * width)
+    for seed in range(3):
+        for minute in range(12):
+            for pending in (roomy, tight):
+                pending.add(pane(minute, rows=5, seed=seed))
+    assert sum(found.counts is not None for found in tight._panes.values()) == 3
+    tight.restore(thaw(freeze(tight.state())))
+    assert sum(found.counts is not None for found in tight._panes.values()) == 3
+    tight.drop_before(START + MINUTE)
+    for minute in range(1, 12):
+        ((_, one),) = roomy.close(START + minute * MINUTE).panes.items()
+        ((_, other),) = tight.close(START + minute * MINUTE).panes.items()
+        assert one["prediction"][0] == other["prediction"][0] == 15
+        assert (one["prediction"][1] == other["prediction"][1]).all()
+    assert (len(tight), tight._cells) == (0, 0)
+
+
 def test_pending_survives_its_state() -> None:
     pending = Pending("fraud", MINUTE)
     for record in (pane(1), arm(1), arm(1)):
