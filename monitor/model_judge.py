@@ -160,8 +160,8 @@ class ModelJudge:
             self.refused += 1
             return
         if key.segment:
-            adoption = self.adoptions.setdefault(key, Adoption(reference.layout.zeros()))
-            if not adoption.add(rows, counts):
+            adoption = self.adoptions.setdefault(key, Adoption.of(reference))
+            if not adoption.add(start, rows, counts):
                 return
             self.adopted[key] = self.adoptions.pop(key).counts
         watch = self.watches[key] = self._watch(key, reference)
@@ -177,7 +177,7 @@ class ModelJudge:
 
     def _watch(self, key: WatchKey, reference: Reference) -> Watch:
         if key in self.adopted:
-            reference = segment_reference(reference, self.adopted[key])
+            reference = segment_reference(reference, np.atleast_2d(self.adopted[key]))
         if (reference.model, reference.version) != (self.name, key.version):
             reference = replace(reference, model=self.name, version=key.version)
         settings = WatchSettings(

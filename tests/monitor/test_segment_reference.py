@@ -1,0 +1,104 @@
+"""A segment of a model with seasons learns a whole day before it is judged, hour by hour."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contracts.messages import Level, Verdict
+from monitor import profile
+from monitor.core.adoption import DAY_MS, HOUR_MS
+from monitor.core.budget import parse_budget
+from monitor.core.pane import Pane
+from monitor.core.reference import Reference
+from monitor.core.watch import Watch, WatchSettings
+from monitor.profiling import subject_columns
+from monitor.segment_reference import Adoption, segment_reference
+
+LENGTH = HOUR_MS // 2
+PER_PANE = 100
+SETTINGS = WatchSettings(budget=parse_budget("1 per 30 days"), segments=("", "country=de"))
+
+
+def rows(times: Any, rng: np.random.Generator, level: float) -> dict[str, Any]:
+    """Amounts are larger by day than by night: .8 sd up and down."""
+    hour = times // HOUR_MS % 24
+    return {"amount": rng.normal(level + np.where((hour >= 8) & (hour < 20), 0.8, -0.8), 1.0, len(times)).round(6)}
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    rng = np.random.default_rng(0)
+    times = np.arange(0, 14 * DAY_MS, LENGTH // PER_PANE)
+    made = profile({"t": times, **rows(times, rng, 0.0)}, time="t", pane="30m")
+    assert len(made.by_name["amount"].strata) in {24, 168}
+    return made
+
+
+def panes(reference: Reference, first: int, days: float, *, seed: int, level: float = 2.0) -> Iterator[Pane]:
+    rng = np.random.default_rng(seed)
+    for start in range(first, first + int(days * DAY_MS), LENGTH):
+        times = np.full(PER_PANE, start)
+        columns = subject_columns(reference, rows(times, rng, level))
+        counts = reference.layout.tally(columns, np.zeros(PER_PANE, np.int64), np.array([PER_PANE]))[0]
+        yield Pane(start, LENGTH, PER_PANE, counts)
+
+
+def adopted(reference: Reference) -> tuple[Reference, int]:
+    adoption = Adoption.of(reference)
+    for pane in panes(reference, 20 * DAY_MS, 8, seed=1):
+        again = Adoption(*adoption.state())
+        assert again.state()[1:] == adoption.state()[1:]
+        adoption = again
+        if adoption.add(pane.start, pane.rows, pane.counts):
+            return segment_reference(reference, adoption.counts), pane.end
+    raise AssertionError("a week taught nothing")
+
+
+def judged(watch: Watch, stream: Iterator[Pane]) -> list[Verdict]:
+    said = [verdict for pane in stream for verdict in watch.step(pane).verdicts]
+    return [verdict for verdict in said if verdict.level is Level.PAGE]
+
+
+def test_a_segment_takes_a_day_and_its_nights_are_no_drift_afterwards(reference: Reference):
+    mine, end = adopted(reference)
+    # Sixty panes of half an hour, which is a whole day too.
+    assert end - 20 * DAY_MS == 60 * LENGTH
+    subject = mine.by_name["amount"]
+    assert subject.strata.shape == (24, subject.cells.count)
+    np.testing.assert_array_equal(subject.strata.sum(axis=0), subject.counts)
+    watch = Watch(mine, "country=de", SETTINGS)
+    assert judged(watch, panes(reference, end, 4, seed=2)) == []
+    found = judged(watch, panes(reference, end + 4 * DAY_MS, 1, seed=3, level=2.6))
+    assert [verdict.segment for verdict in found] == ["country=de"]
+
+
+def test_the_first_hours_alone_would_page_every_night(reference: Reference):
+    first = list(panes(reference, 20 * DAY_MS + 9 * HOUR_MS, 0.4, seed=1))
+    counts = np.sum([pane.counts for pane in first], axis=0)
+    watch = Watch(segment_reference(reference, np.atleast_2d(counts)), "country=de", SETTINGS)
+    assert judged(watch, panes(reference, first[-1].end, 1, seed=2))
+
+
+def test_a_model_without_seasons_takes_its_first_three_thousand_rows():
+    plain = profile({"amount": np.random.default_rng(0).normal(0, 1, 5_000)})
+    adoption = Adoption.of(plain)
+    enough = [adoption.add(at * 60_000, 60, plain.layout.zeros()) for at in range(60)]
+    assert enough.index(True) == 59
+    assert adoption.counts.shape == (1, plain.layout.width)
+    # A state written before hours were told apart.
+    old = Adoption(plain.layout.zeros(), 2_999, 70)
+    assert old.add(0, 1, plain.layout.zeros())
+
+
+def test_an_hour_that_never_brings_rows_is_waited_for_a_week(reference: Reference):
+    adoption = Adoption.of(reference)
+    ends = [
+        pane.end
+        for pane in panes(reference, 0, 8, seed=4)
+        if 8 <= pane.start // HOUR_MS % 24 < 20 and adoption.add(pane.start, pane.rows, pane.counts)
+    ]
+    assert 7 * DAY_MS < ends[0] < 8 * DAY_MS
+    strata = segment_reference(reference, adoption.counts).by_name["amount"].strata
+    assert strata.sum(axis=1).min() > 0
