@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -37,10 +38,18 @@ class LocalBroker:
 
     ``directory`` keeps the data (default: a temporary one, removed at the end). ``port`` is the first node's.
     ``advertised`` gives the first node a second listener, at ``second_port``, that tells its clients to come back to
-    that port: a proxy's, for example, which then stands between them.
+    that port: a proxy's, for example, which then stands between them. ``more`` are settings of ``server.properties``.
     """
 
-    def __init__(self, directory: Path | None = None, *, nodes: int = 1, port: int = 0, advertised: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        nodes: int = 1,
+        port: int = 0,
+        advertised: int = 0,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         if nodes not in {1, 3}:
             raise ValueError(f"nodes: {nodes} is not possible; a local cluster has 1 or 3 nodes")
         self._temporary = tempfile.TemporaryDirectory(prefix="stationkeeper-kafka-") if directory is None else None
@@ -49,7 +58,7 @@ class LocalBroker:
         self.nodes = [Node(i + 1, ports[2 * i], ports[2 * i + 1], self._root / f"node-{i + 1}") for i in range(nodes)]
         if port:
             self.nodes[0].port = port
-        self._advertised = advertised
+        self._advertised, self._more = advertised, dict(more or {})
         if advertised:
             self.nodes[0].second_port = free_ports(1)[0]
         self._java = ""
@@ -205,7 +214,7 @@ class LocalBroker:
             "num.network.threads": "2",
             "num.io.threads": "4",
         }
-        return "".join(f"{key}={value}\n" for key, value in settings.items())
+        return "".join(f"{key}={value}\n" for key, value in (settings | self._more).items())
 
 
 def free_ports(count: int) -> list[int]:

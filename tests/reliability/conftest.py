@@ -16,7 +16,11 @@ from tests.reliability.ledger import PAGE, Ledger, long_form, rounds, soak_minut
 from tests.reliability.proxy import Proxy
 
 LEDGER = Ledger()
-HERE = Path(__file__).parent
+ACCESS = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+}
+"""A broker that keeps to access lists, and lets everybody do what none forbids."""
 
 MakeBank = Callable[..., Bank]
 
@@ -46,7 +50,8 @@ def proxy() -> Iterator[Proxy]:
 @pytest.fixture(scope="package")
 def broker(tmp_path_factory: pytest.TempPathFactory, proxy: Proxy) -> Iterator[LocalBroker]:
     """Yield a local broker that nobody else uses; its second listener is reached through the proxy."""
-    with started(LocalBroker(tmp_path_factory.mktemp("kafka"), advertised=proxy.port)) as local:
+    directory = tmp_path_factory.mktemp("kafka")
+    with started(LocalBroker(directory, advertised=proxy.port, more=ACCESS)) as local:
         proxy.target = local.nodes[0].second_port
         yield local
 

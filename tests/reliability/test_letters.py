@@ -3,7 +3,16 @@
 import random
 
 import pytest
-from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ConfigResource,
+    ConfigResourceType,
+    NewTopic,
+    ResourcePattern,
+    ResourceType,
+)
 
 from contracts.topics import dead_letter_topic
 from streams.clients import translated
@@ -79,6 +88,33 @@ def test_the_dead_letter_topic_takes_not_even_an_address(make_bank: MakeBank, le
         row.effect("stopped with dead_letter_unwritable")
         assert not caught_up(bank)
         limit(bank, 1_000_000)
+        bank.ready(bank.start("tally"))
+        wait_caught_up(bank)
+    hold(bank, row)
+
+
+@only_long
+@pytest.mark.parametrize("client", MORE_CLIENTS)
+def test_the_dead_letter_topic_is_forbidden(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
+    row = ledger.row((8,), "an access list forbids writing dead letters: the tally stops uncommitted", client)
+    bank = make_bank(stream=CLEAN, client=client)
+    topic = ResourcePattern(ResourceType.TOPIC, dead_letter_topic(bank.scores))
+    ban = ACL("User:ANONYMOUS", "*", ACLOperation.WRITE, ACLPermissionType.DENY, topic)
+    bank.both()
+    for _ in range(rounds()):
+        with admin_client(bank.settings("admin")) as admin, translated("forbid"):
+            admin.create_acls([ban])
+        tally = bank.running("tally")
+        bank.ready(tally)
+        bank.send_raw([CLEAN.spoilt(bank.sent + number) for number in range(20)])
+        bank.send(300)
+        bank.settle()
+        assert tally.end(90) == EXIT_FATAL
+        assert tally.logged("dead_letter_unwritable") == 1
+        row.effect("stopped with dead_letter_unwritable")
+        assert not caught_up(bank)
+        with admin_client(bank.settings("admin")) as admin, translated("allow"):
+            admin.delete_acls([ban])
         bank.ready(bank.start("tally"))
         wait_caught_up(bank)
     hold(bank, row)

@@ -78,3 +78,13 @@ def test_a_cluster_id_that_begins_with_a_dash_is_formatted(kafka, tmp_path):
     with LocalBroker(tmp_path) as broker:
         assert broker.bootstrap
     assert "cluster.id=-3EfoMtbS3i6FqkmayAZpA" in (tmp_path / "node-1/data/meta.properties").read_text()
+
+
+def test_a_second_listener_sends_its_clients_to_the_port_that_it_is_told(tmp_path):
+    broker = LocalBroker(tmp_path, advertised=4_711, more={"num.io.threads": "2"})
+    lines = broker._properties(broker.nodes[0]).splitlines()
+    node = broker.nodes[0]
+    assert f"advertised.listeners=PLAINTEXT://127.0.0.1:{node.port},SECOND://127.0.0.1:4711" in lines
+    assert any(line.startswith("listeners=") and f"SECOND://127.0.0.1:{node.second_port}," in line for line in lines)
+    assert "num.io.threads=2" in lines
+    assert "SECOND://" not in LocalBroker(tmp_path)._properties(node.__class__(1, 1, 2, tmp_path))
