@@ -60,11 +60,18 @@ def matched(peaks: Floats, pane: int, asked: float = ASKED) -> float:
 
 
 def delays(
-    setting: Setting, thresholds: dict[Arm, list[float]], elapsed: float, warm: int, horizon: int
+    setting: Setting,
+    thresholds: dict[Arm, list[float]],
+    elapsed: float,
+    warm: int,
+    horizon: int,
+    only: tuple[str, ...] = (),
 ) -> dict[Arm, list[list[Floats]]]:
-    """Events from the change to the crossing: by arm, one list a threshold, one array [R] a column."""
+    """Events from the change to the crossing: by arm, one list a threshold, one array [R] a column (or those named)."""
     out: dict[Arm, list[list[Floats]]] = {arm: [[] for _ in values] for arm, values in thresholds.items()}
-    for _, mean, sd in CHANGES:
+    for name, mean, sd in CHANGES:
+        if only and name not in only:
+            continue
         world = World(setting.replicates, setting.n_ref, setting.seed, delta=setting.delta)
         quiet, changed = world.shares(), world.shares(mean, sd)
         for _ in range(warm // setting.pane):

@@ -55,12 +55,12 @@ def window_rows(*, quick: bool) -> list[str]:
             reference = np.sort(rng.standard_normal((replicates, N_REF)), axis=1)
             # Run length 10,000 events means one alarm in 10,000 / width windows.
             quiet = np.concatenate(
-                [statistic(_window(rng, replicates, width), reference) for _ in range(4000 // replicates + 40)]
+                [statistic(window(rng, replicates, width), reference) for _ in range(4000 // replicates + 40)]
             )
             level = float(np.quantile(quiet, 1 - width / ASKED))
-            again = np.concatenate([statistic(_window(rng, replicates, width), reference) for _ in range(40)])
+            again = np.concatenate([statistic(window(rng, replicates, width), reference) for _ in range(40)])
             length = width / max(float((again > level).mean()), 1e-9)
-            cells = [cell(_window_delay(rng, statistic, reference, width, level, mean, sd)) for _, mean, sd in CHANGES]
+            cells = [cell(window_delay(rng, statistic, reference, width, level, mean, sd)) for _, mean, sd in CHANGES]
             lines.append(row(f"{name}, window {width}, > {level:.3f}", f"{length:,.0f}", cells))
     return lines
 
@@ -137,13 +137,15 @@ def _ranks(window: Floats, reference: Floats, side: Literal["left", "right"]) ->
     return np.asarray(np.stack([np.searchsorted(r, w, side) for r, w in zip(reference, window, strict=True)]) / n)
 
 
-def _window(rng: np.random.Generator, replicates: int, width: int) -> Floats:
+def window(rng: np.random.Generator, replicates: int, width: int) -> Floats:
+    """Sorted windows [R, W] without a change."""
     return np.sort(rng.standard_normal((replicates, width)), axis=1)
 
 
-def _window_delay(
+def window_delay(
     rng: np.random.Generator, statistic: Statistic, reference: Floats, width: int, level: float, mean: float, sd: float
 ) -> Floats:
+    """Events from the change to the alarm, [R]; the change falls anywhere in a tumbling window."""
     replicates = len(reference)
     before = rng.integers(0, width, replicates)
     first = np.full(replicates, np.inf)
