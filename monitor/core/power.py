@@ -156,6 +156,8 @@ class _Clock:
         with np.errstate(divide="ignore"):
             score = total[-1] + np.log(starts * self.elapsed) + np.log(weight)
         top = float(score.max())
+        if top == -np.inf:
+            return top  # no row of the dictionary has any weight on this subject
         return top + float(np.log(np.exp(score - top).sum()))
 
 

@@ -70,29 +70,39 @@ def list_deployments(config: ConfigOption = None, json: JsonOption = False) -> N
         print_rows(rows, ("model", "champion", "phase", "canary", "weight", "reason"), empty="nothing is deployed yet")
 
 
-def approve_request(name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None) -> None:
+def approve_request(
+    name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None, json: JsonOption = False
+) -> None:
     """Approve a retrain request that waits for a person."""
-    _decide("request", name, "approve", by, note, config)
+    _decide("request", name, "approve", by, note, config, json=json)
 
 
-def reject_request(name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None) -> None:
+def reject_request(
+    name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None, json: JsonOption = False
+) -> None:
     """Reject a retrain request."""
-    _decide("request", name, "reject", by, note, config)
+    _decide("request", name, "reject", by, note, config, json=json)
 
 
-def approve_deployment(name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None) -> None:
+def approve_deployment(
+    name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None, json: JsonOption = False
+) -> None:
     """Approve the rollout of a candidate (its id) that waits for a person."""
-    _decide("rollout", name, "approve", by, note, config)
+    _decide("rollout", name, "approve", by, note, config, json=json)
 
 
-def reject_deployment(name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None) -> None:
+def reject_deployment(
+    name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None, json: JsonOption = False
+) -> None:
     """Reject the rollout of a candidate (its id)."""
-    _decide("rollout", name, "reject", by, note, config)
+    _decide("rollout", name, "reject", by, note, config, json=json)
 
 
-def roll_back(name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None) -> None:
+def roll_back(
+    name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None, json: JsonOption = False
+) -> None:
     """Send all traffic back to the champion: the candidate's id, or the model's name."""
-    _decide("rollout", name, "roll_back", by, note, config)
+    _decide("rollout", name, "roll_back", by, note, config, json=json)
 
 
 def _decide(
@@ -102,6 +112,8 @@ def _decide(
     by: str,
     note: str,
     config: ConfigOption,
+    *,
+    json: bool,
 ) -> None:
     """Write a person's word to the approvals topic, after checking that what it is about exists."""
     import time
@@ -122,6 +134,9 @@ def _decide(
         if target == "rollout" and name not in lineage.candidates:
             refuse_idle(lineage.rollouts[model], approval)
         publish(settings, Outgoing(topics.approvals.name, approval.encode(), full.encode()))
+    if json:
+        print_json(approval.model_dump(mode="json"))
+        return
     typer.echo(f"{decision.replace('_', ' ')}: {target} {full} of {model}, by {by}")
 
 
@@ -165,6 +180,7 @@ def adopt(
     label: Annotated[str, typer.Option(help="Label column of --train.")] = "label",
     by: Person = "unknown",
     config: ConfigOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Make a version the first champion: one the registry has, or one trained here."""
     import time as clock
@@ -186,10 +202,13 @@ def adopt(
         )
         first = train_first_champion(settings, model, frame, time_column=time, label_column=label)
         version, text = first.version, first.reference
-        typer.echo(f"trained version {version}: {first.result.performance}")
+        typer.echo(f"trained version {version}: {first.result.performance}", err=json)
     if version is None:
         raise typer.BadParameter("give a VERSION of the registry, or --train FILE")
     adopt_champion(settings, model, version, text, round(clock.time() * 1_000), by=by)
+    if json:
+        print_json({"model": model, "champion": version, "by": by})
+        return
     typer.echo(f"version {version} is champion of {model}")
 
 

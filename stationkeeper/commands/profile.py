@@ -1,11 +1,12 @@
 """``stationkeeper profile``: the baseline of a model, from training data or from a period of its own past."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stationkeeper.commands.options import ConfigOption
+from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
 
 if TYPE_CHECKING:
     from monitor.core.reference import Reference
@@ -50,10 +51,11 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
         Path | None, typer.Option(help="A DataDefinition or ColumnMapping of Evidently (JSON, YAML).")
     ] = None,
     config: ConfigOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Build a reference from training data, or from a model's past: cells and counts in a small versioned JSON."""
     if history is not None:
-        _from_history(history, version, start, end, output, per_hour, false_pages, config, publish=publish)
+        _from_history(history, version, start, end, output, per_hour, false_pages, config, publish=publish, json=json)
         return
     if file is None:
         raise typer.BadParameter("give a FILE with training data, or --history MODEL to take a period of its past")
@@ -84,12 +86,12 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     target = output or file.with_suffix(".reference.json")
-    _write(reference, target, per_hour, false_pages, configured)
+    _write(reference, target, per_hour, false_pages, configured, json=json)
     if publish:
         _publish(config, reference)
 
 
-def _from_history(
+def _from_history(  # noqa: PLR0913 - the options of the verb that ask for a period
     model: str,
     version: str | None,
     start: str | None,
@@ -100,6 +102,7 @@ def _from_history(
     config: ConfigOption,
     *,
     publish: bool,
+    json: bool,
 ) -> None:
     from stationkeeper.history_reference import history_reference
     from stationkeeper.wiring import open_reader
@@ -110,27 +113,39 @@ def _from_history(
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
     target = output or Path(f"{model}.reference.json")
-    _write(reference, target, per_hour, false_pages, _configured(config, model))
+    _write(reference, target, per_hour, false_pages, _configured(config, model), json=json)
     if publish:
         _publish(config, reference)
 
 
 def _write(
-    reference: "Reference", target: Path, per_hour: float | None, false_pages: str | None, configured: "Config | None"
+    reference: "Reference",
+    target: Path,
+    per_hour: float | None,
+    false_pages: str | None,
+    configured: "Config | None",
+    *,
+    json: bool,
 ) -> None:
     from monitor.core.reference_json import dump as text_of
-    from stationkeeper.power_card import show_power_card
+    from stationkeeper.power_card import card_of, show_power_card
 
     text = text_of(reference)
     target.write_text(text)
+    model = None if configured is None else configured.models[reference.model]
+    budget = false_pages or (model.false_pages if model is not None else "1 per 30 days")
+    if json:
+        card = card_of(reference, false_pages=budget, rows_per_hour=per_hour)
+        facts = {"subjects": [subject.name for subject in reference.subjects], "rows": reference.rows}
+        found = {"output": target, "digest": reference.digest, **facts, "notes": reference.notes}
+        print_json({**found, "power": None if card is None else asdict(card)})
+        return
     typer.echo(
         f"{target}: {len(reference.subjects)} subjects, {reference.rows:,} rows, {len(text) / 1024:.1f} kB, "
         f"digest {reference.digest}"
     )
     for note in reference.notes:
         typer.echo(f"  note: {note}")
-    model = None if configured is None else configured.models[reference.model]
-    budget = false_pages or (model.false_pages if model is not None else "1 per 30 days")
     adoption = None if model is None else model.adoption
     show_power_card(reference, false_pages=budget, rows_per_hour=per_hour, adoption=adoption)
 

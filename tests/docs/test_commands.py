@@ -1,6 +1,7 @@
 """Every command that a page shows is run here, parsed by the real command line, or listed with the reason why not."""
 
 import importlib.util
+import os
 import re
 import shlex
 import subprocess
@@ -155,8 +156,38 @@ def test_a_wrong_command_is_noticed() -> None:
         parse(["shout"])
 
 
+def leaves(command: Any, name: str = "") -> dict[str, Any]:
+    """Every verb by its whole name."""
+    if not hasattr(command, "commands"):
+        return {name.strip(): command}
+    found: dict[str, Any] = {}
+    for inner, one in command.commands.items():
+        found |= leaves(one, f"{name} {inner}")
+    return found
+
+
+def test_every_verb_that_answers_answers_in_json() -> None:
+    # These run until a signal, or print nothing but JSON.
+    silent = {"up", "monitor", "retrain", "deploy", "serve", "broker", "backtest", "dump", "dead-letters show"}
+    verbs = leaves(typer.main.get_command(app))
+    without = {name for name, verb in verbs.items() if not any("--json" in p.opts for p in verb.params)}
+    assert without == silent
+
+
+def test_completion_completes() -> None:
+    asked = {"_STATIONKEEPER_COMPLETE": "complete_bash", "COMP_WORDS": "stationkeeper dep", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("stationkeeper"))],
+        env={**os.environ, **asked},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["deploy", "deployments"], done.stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_offered_for_a_shell_and_completes(shell: str) -> None:
+def test_completion_is_offered_for_a_shell(shell: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "stationkeeper", "--show-completion", shell], check=False, capture_output=True, text=True
     )

@@ -134,3 +134,13 @@ def test_init_answers_in_json_too(tmp_path: Path) -> None:
     assert answer["profile"].startswith(f"stationkeeper profile {table} --model churn --time time")
     with pytest.raises(USAGE_ERROR, match="write FIELD=COLUMN; fields are event_id, time"):
         app([*words, "--field", "lable=churned"], standalone_mode=False)
+
+
+def test_profile_answers_in_json_too(tmp_path: Path) -> None:
+    table = tmp_path / "past.csv"
+    rows = [f"{i / 7:.3f},{'ab'[i % 2]}" for i in range(400)]
+    table.write_text("\n".join(["amount,plan", *rows]))
+    words = ["profile", str(table), "--per-hour", "60", "--json"]
+    found = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+    assert (found["rows"], found["subjects"], Path(found["output"]).exists()) == (400, ["amount", "plan"], True)
+    assert [subject["subject"] for subject in found["power"]["subjects"]] == ["amount", "plan"]
