@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conformance.counting import Setting
 from tests.conformance.worlds import ConfluentWorld, KafkaWorld, MemoryWorld, World
 
 
@@ -24,6 +25,16 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     else:
         made = KafkaWorld if request.param == "kafka-python" else ConfluentWorld
         found = made(request.getfixturevalue("kafka").bootstrap)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture
+def setting(world: World) -> Iterator[Setting]:
+    """Yield the topics of one counting stage, and end what runs on them."""
+    found = Setting(world)
     try:
         yield found
     finally:

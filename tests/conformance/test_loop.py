@@ -1,27 +1,16 @@
 import threading
-from collections.abc import Iterator
 
 import pytest
 from structlog.testing import capture_logs
 
-from contracts.codes import DeadLetterCode
 from contracts.log_events import LogEvent
 from streams.clients import Fenced
-from streams.dead_letters import DeadLetterLimit, DeadLetterRefused, dead_letter
+from streams.dead_letters import DeadLetterLimit
 from streams.errors import Retryable
-from streams.ports import Outgoing, Partition
+from streams.ports import Partition
 from streams.settings import DeadLetterSettings
 from tests.conformance.counting import Setting
-from tests.conformance.worlds import everything, until
-
-
-@pytest.fixture
-def setting(world) -> Iterator[Setting]:
-    found = Setting(world)
-    try:
-        yield found
-    finally:
-        found.close()
+from tests.conformance.worlds import until
 
 
 def test_every_record_is_counted_once_and_a_stop_leaves_nothing_behind(setting):
@@ -316,105 +305,3 @@ def test_a_member_without_partitions_is_ready_and_takes_over(world):
         setting.settled()
     finally:
         setting.close()
-
-
-def test_a_loop_that_stops_is_not_called_ready(setting):
-    setting.send(10, 0)
-    with capture_logs() as logs:
-        run = setting.start(flush_interval="1h")
-        until(lambda: sum(run.stage.counts.values()) == 10, "absorbed, and never flushed before the stop")
-        run.stop()
-    events = [line["event"] for line in logs]
-    assert len(setting.addresses()) == 10
-    assert LogEvent.READY not in events[events.index(LogEvent.STOPPING) :]
-    assert run.loop.reasons() == ("stopping",)
-
-
-def test_a_rebalance_tells_what_is_taken_away_and_an_abort_does_not(world):
-    setting = Setting(world)
-    try:
-        with capture_logs() as logs:
-            one = setting.start("a", poll_timeout="200ms")
-            until(one.loop.ready, "ready")
-            assert LogEvent.PARTITIONS_REVOKED not in [line["event"] for line in logs]
-            two = setting.start("b", poll_timeout="200ms")
-            until(lambda: len(one.stage.counts) == len(two.stage.counts) == 1, "one partition each")
-        told = [line["partitions"] for line in logs if line["event"] == LogEvent.PARTITIONS_REVOKED]
-        assert told[0] == [f"{setting.topic}/0", f"{setting.topic}/1"]
-    finally:
-        setting.close()
-
-
-def letters_for(setting, topic):
-    """Return a stage that writes each bad record to a dead-letter topic."""
-    stage = setting.stage()
-    out: list[Outgoing] = []
-    absorb, flush = stage.absorb, stage.flush
-
-    def absorbing(batch):
-        absorb(batch)
-        bad = [row for row, value in enumerate(batch.values) if value == b"bad"]
-        out.extend(dead_letter(batch, row, DeadLetterCode.NOT_JSON, "counting") for row in bad)
-
-    def flushing(now_ms):
-        found, out[:] = list(out), []
-        return [*(letter._replace(topic=topic) for letter in found), *flush(now_ms)]
-
-    def revoked(partitions):
-        out.clear()
-        stage.counts, stage.written = {}, []
-
-    stage.absorb, stage.flush, stage.revoked = absorbing, flushing, revoked
-    return stage
-
-
-def test_a_dead_letter_topic_that_is_gone_is_named_and_waited_for(setting):
-    gone = f"{setting.world.prefix}.in.dlq"
-    with capture_logs() as logs:
-        run = setting.start(stage=letters_for(setting, gone), transaction_timeout="1s", request_timeout="900ms")
-        setting.send(5, 0)
-        until(lambda: run.stage.durable == 5, "good records")
-        setting.send(1, 0, b"bad")
-        until(lambda: LogEvent.DEAD_LETTER_UNWRITABLE in [line["event"] for line in logs], "the log says it")
-        assert any(gone in reason for reason in run.loop.reasons())
-        assert len(setting.addresses()) == 5
-    setting.world.create("in.dlq", 1)
-    setting.settled()
-    assert [row[3] for row in everything(setting.world, gone)] == [b"bad"]
-
-
-def test_a_dead_letter_topic_that_takes_not_even_the_address_stops_the_loop(setting):
-    letters = setting.world.create("in.dlq", 1, max_message_bytes="100")
-    # The headers alone are larger than that.
-    stage = letters_for(setting, letters)
-    with capture_logs() as logs:
-        run = setting.start(stage=stage)
-        setting.send(5, 0)
-        until(lambda: run.stage.durable == 5, "good records")
-        setting.send(1, 0, b"bad")
-        run.thread.join(30)
-    assert isinstance(run.error, DeadLetterRefused)
-    assert "max.message.bytes" in str(run.error)
-    assert LogEvent.DEAD_LETTER_UNWRITABLE in [line["event"] for line in logs]
-    assert len(setting.addresses()) == 5
-
-
-def test_records_that_came_are_committed_though_news_of_the_others_fails(setting):
-    run = setting.start(flush_interval="1500ms")
-    until(run.loop.ready, "ready")
-    bounds, refused = run.loop._source.bounds, []
-
-    def telling(partitions):
-        # As on a narrow line, where the answer waits behind the records that are being fetched.
-        if run.loop._dirty:
-            refused.append(1)
-            raise Retryable("no answer")
-        return bounds(partitions)
-
-    run.loop._source.bounds = telling
-    with capture_logs() as logs:
-        while not refused:
-            setting.send(10, 0)
-            until(lambda: refused or run.stage.durable == sum(setting.sent.values()), "asked, or committed")
-        setting.settled()
-    assert LogEvent.TRANSACTION_ABORTED not in [line["event"] for line in logs]
