@@ -63,7 +63,7 @@ def _reason(chart: Chart, watch: Watch) -> str:
 
 def cells_of(watch: Watch, chart: Chart) -> dict[str, Any]:
     """Return ``contracts.model_status.Cells``: reference and window counts in at most 20 cells, missing last."""
-    subject, place = watch.reference.by_name[chart.subject], watch.layout[chart.subject]
+    subject, place = watch.compared(chart.subject), watch.layout[chart.subject]
     incident = watch.desk.book.of_subject(chart.subject)
     counts = watch.window.counts if incident is None else watch.desk.since(incident)[2]
     window = counts[place.histogram]

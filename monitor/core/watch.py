@@ -22,8 +22,9 @@ from monitor.core.performance import OutcomePane, Performance
 from monitor.core.plan import DetectorPlan
 from monitor.core.quality import TRAINING, Quality
 from monitor.core.reasons import Unknown
-from monitor.core.reference import Reference
+from monitor.core.reference import Reference, Subject
 from monitor.core.reference_json import dump, load
+from monitor.core.season import in_season
 from monitor.core.window import Window
 
 __all__ = ["Outcome", "Watch", "WatchSettings"]
@@ -146,7 +147,7 @@ class Watch:
 
     def chart(self, name: str) -> Chart:
         """Return one subject: rows since the onset while an incident holds it, else the chart window."""
-        place, subject = self.layout[name], self.reference.by_name[name]
+        place, subject = self.layout[name], self.compared(name)
         incident = self.desk.book.of_subject(name)
         start, rows, counts = self.window.end - self.window.length, self.window.rows, self.window.counts
         if incident is not None:
@@ -170,6 +171,16 @@ class Watch:
             incident=incident.id if incident else None,
             unknown=unknown,
         )
+
+    def compared(self, name: str) -> Subject:
+        """Return what the chart of a subject is compared with: a window with its own hours, an incident with them all.
+
+        An incident's rows come from ever more hours, and its numbers are those of its verdict.
+        """
+        subject = self.reference.by_name[name]
+        if not len(subject.strata) or self.desk.book.of_subject(name) is not None:
+            return subject
+        return in_season(subject, self.window.hours(len(subject.strata)))
 
     def incidents(self) -> list[Incident]:
         """Return the open incidents, oldest first."""

@@ -5,6 +5,7 @@ from collections import deque
 import numpy as np
 
 from monitor.core.cells import Counts
+from monitor.core.dependence import stratum_of
 from monitor.core.pane import Pane
 
 MAX_SLOTS = 64
@@ -49,6 +50,13 @@ class Window:
             _, rows, counts = self._slots.popleft()
             self.counts -= counts
             self.rows -= rows
+
+    def hours(self, strata: int) -> Counts:
+        """Return how many rows came from each stratum (hour of the week, or of the day), int64[strata]."""
+        found = np.zeros(strata, np.int64)
+        for slot, rows, _ in self._slots:
+            found[stratum_of(slot * self._step, strata)] += rows
+        return found
 
     def state(self) -> dict[str, object]:
         """Return what ``restore`` needs: plain numbers and int64 arrays."""

@@ -1,6 +1,7 @@
 """A segment of a model with seasons learns a whole day before it is judged, hour by hour."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,15 @@ from contracts.messages import Level, Verdict
 from monitor import profile
 from monitor.core.adoption import DAY_MS, HOUR_MS
 from monitor.core.budget import parse_budget
+from monitor.core.cells import rank_grid
+from monitor.core.chart import measure
 from monitor.core.pane import Pane
-from monitor.core.reference import Reference
+from monitor.core.reference import Reference, Subject
+from monitor.core.season import in_season
 from monitor.core.watch import Watch, WatchSettings
 from monitor.profiling import subject_columns
 from monitor.segment_reference import Adoption, segment_reference
+from monitor.subject_view import cells_of
 
 LENGTH = HOUR_MS // 2
 PER_PANE = 100
@@ -102,3 +107,32 @@ def test_an_hour_that_never_brings_rows_is_waited_for_a_week(reference: Referenc
     assert 7 * DAY_MS < ends[0] < 8 * DAY_MS
     strata = segment_reference(reference, adoption.counts).by_name["amount"].strata
     assert strata.sum(axis=1).min() > 0
+
+
+def test_a_chart_compares_a_night_with_nights(reference: Reference):
+    watch = Watch(reference, settings=WatchSettings(budget=parse_budget("1 per 30 days"), window=4 * HOUR_MS))
+    assert judged(watch, panes(reference, 20 * DAY_MS, 0.2, seed=5, level=0.0)) == []
+    chart = watch.chart("amount")
+    night = watch.compared("amount")
+    pooled = measure(reference.by_name["amount"], watch.window.counts[reference.layout["amount"].histogram])
+    # N(-.8, 1) against an even mixture with N(.8, 1): half of 2 Phi(.8) - 1 would seem to have moved, 28.8 %.
+    assert pooled["tv"].value == pytest.approx(0.288, abs=0.02)
+    assert chart.effect < 0.05
+    assert cells_of(watch, chart)["reference"] == coarse_of(night)
+
+
+def coarse_of(subject: Subject) -> list[int]:
+    grid = rank_grid(subject.counts[:-1], 18)
+    counts = np.bincount(grid, weights=subject.counts[:-1]).astype(np.int64)
+    return [*counts.tolist(), int(subject.counts[-1])]
+
+
+def test_strata_mix_by_hand():
+    made = profile({"kind": np.array(["a"] * 5 + ["b"] * 5, object)}).by_name["kind"]
+    strata = np.zeros((2, made.cells.count), np.int64)
+    strata[:, :2] = [[8, 2], [2, 8]]
+    two = replace(made, strata=strata)
+    assert in_season(two, np.array([1, 1])).counts[:2].tolist() == [10, 10]
+    assert in_season(two, np.array([5, 0])).counts[:2].tolist() == [8, 2]
+    assert in_season(two, np.zeros(2, np.int64)) is two
+    assert in_season(made, np.array([1])) is made
