@@ -19,15 +19,21 @@ def one_core() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-def in_turn(works: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Return the processor seconds of each work in each round; the order changes with every round."""
+def in_turn(
+    works: Mapping[str, Callable[[Any], Any]], rounds: int, prepare: Callable[[], Any] = lambda: None
+) -> dict[str, list[float]]:
+    """Return the processor seconds of each work in each round; the order changes with every round.
+
+    Each work is given what ``prepare`` makes for it, which is not timed.
+    """
     found: dict[str, list[float]] = {name: [] for name in works}
     names = list(works)
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            given = prepare()
             gc.collect()
             began = time.process_time()
-            works[name]()
+            works[name](given)
             found[name].append(time.process_time() - began)
     return found
 

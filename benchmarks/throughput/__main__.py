@@ -50,14 +50,13 @@ def own_rates(values: list[bytes], batch: int, rounds: int) -> tuple[dict[str, f
     """Return our rates and polars', and of each the median of its ratio to the whole in the same round."""
     parts = ours.batches(values, batch)
     works = {
-        WHOLE: lambda: ours.absorb(ours.tally(), parts),
-        COLUMNS: lambda: ours.decoding(ours.tally(), parts),
-        PARSER: lambda: ours.parsing(ours.tally(), parts),
+        WHOLE: lambda stage: ours.absorb(stage, parts),
+        COLUMNS: lambda stage: ours.decoding(stage, parts),
+        PARSER: lambda stage: ours.parsing(stage, parts),
         **ours.polars_ways(values, batch),
     }
-    for work in works.values():
-        work()
-    seconds = in_turn(works, rounds)
+    in_turn(works, 1, ours.tally)
+    seconds = in_turn(works, rounds, ours.tally)
     rates = {name: len(values) / median(times) for name, times in seconds.items()}
     return rates, {name: ratio(times, seconds[WHOLE]) for name, times in seconds.items()}
 
@@ -65,10 +64,10 @@ def own_rates(values: list[bytes], batch: int, rounds: int) -> tuple[dict[str, f
 def beside(peer: str, files: EventFiles, values: list[bytes], batch: int) -> Iterator[dict[str, Any]]:
     """Yield a peer's rates with our own rate just before and just after, and the ratio to their mean."""
     parts = ours.batches(values, batch)
-    work = {WHOLE: lambda: ours.absorb(ours.tally(), parts)}
-    before = in_turn(work, 2)[WHOLE]
+    work = {WHOLE: lambda stage: ours.absorb(stage, parts)}
+    before = in_turn(work, 2, ours.tally)[WHOLE]
     found: list[PeerRate] = list(peer_rates(peer, files))
-    after = in_turn(work, 2)[WHOLE]
+    after = in_turn(work, 2, ours.tally)[WHOLE]
     own = len(values) / median([*before, *after])
     for rate in found:
         yield asdict(rate) | {"ours": own, "ratio": None if rate.rate is None else own / rate.rate}

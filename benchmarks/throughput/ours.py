@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,18 @@ def fraud(**more: Any) -> ModelSettings:
     return ModelSettings.model_validate({"name": "fraud", "predictions": TOPIC} | more)
 
 
+@cache
+def _usual() -> Reference:
+    return reference()
+
+
 def tally(
     models: Sequence[ModelSettings] | None = None, references: Sequence[Reference] | None = None, topic: str = TOPIC
 ) -> Tally:
     """Return a tally of the models (default: one) that has their references and one partition."""
     topics = Topics("benchmark")
     stage = Tally({model.name: model for model in models or [fraud()]}, topics, clock="stream")
-    for made in references or [reference()]:
+    for made in references or [_usual()]:
         stage.table(topics.references.name, f"{made.model}/{made.version}".encode(), dump(made).encode())
     stage.assigned(frozenset({Partition(topic, 0)}), Restored())
     return stage
@@ -72,7 +78,7 @@ def parsing(stage: Tally, parts: Sequence[Batch]) -> None:
             parse(value)
 
 
-def polars_ways(values: Sequence[bytes], size: int) -> dict[str, Callable[[], None]]:
+def polars_ways(values: Sequence[bytes], size: int) -> dict[str, Callable[[Any], None]]:
     """Return polars alone, and polars with a numpy histogram of every column against the reference's quantiles."""
     os.environ["POLARS_MAX_THREADS"] = "1"
     import polars as pl
@@ -98,11 +104,11 @@ def polars_ways(values: Sequence[bytes], size: int) -> dict[str, Callable[[], No
     def frame(first: int) -> Any:
         return pl.read_ndjson(b"\n".join(values[first : first + size]), schema=schema).unnest("features")
 
-    def decode() -> None:
+    def decode(_: object) -> None:
         for first in range(0, len(values), size):
             frame(first)
 
-    def histograms() -> None:
+    def histograms(_: object) -> None:
         for first in range(0, len(values), size):
             data = frame(first)
             for name, cuts in edges.items():
