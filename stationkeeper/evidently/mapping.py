@@ -1,10 +1,11 @@
 """Evidently's column mapping as ours, and ours as Evidently's.
 
-Two forms are read, from JSON or YAML: ``DataDefinition`` (0.7: ``numerical_columns``, ``classification: [...]``) and
-the older ``ColumnMapping`` (to 0.6: ``numerical_features``, ``target``, ``prediction``). Their fields were read in
-evidently 0.7.23 and in its documentation of the two versions.
+Two forms are read, from JSON, YAML or a Python dict: ``DataDefinition`` (0.7: ``numerical_columns``,
+``classification: [...]``) and the older ``ColumnMapping`` (to 0.6: ``numerical_features``, ``target``). Their fields
+were read in evidently 0.7.23 and in its documentation of the two versions.
 """
 
+import ast
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -36,16 +37,24 @@ class MappingRefused(ValueError):
 
 
 def read_mapping(path: Path) -> Told:
-    """Read a DataDefinition or ColumnMapping from JSON or YAML; raises ``MappingRefused``."""
+    """Read a DataDefinition or ColumnMapping from JSON, YAML or a Python literal; raises ``MappingRefused``."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _content(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MappingRefused(f"cannot read {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MappingRefused(f"{path} is neither JSON nor YAML: {error}") from None
+        raise MappingRefused(f"{path} is neither JSON, YAML nor a Python dict: {error}") from None
     if not isinstance(content, dict):
         raise MappingRefused(f"{path} holds a {type(content).__name__}; write the fields of a DataDefinition")
     return told_by(content, str(path))
+
+
+def _content(text: str) -> Any:
+    """Return plain data; what ``print(dict)`` wrote is a Python literal, which as YAML would mean 'None' by None."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return yaml.safe_load(text)
 
 
 def told_by(content: Mapping[str, Any], source: str) -> Told:

@@ -36,7 +36,16 @@ OUTCOME_WORDS = {
     "no_evidence": "ended without evidence",
     "candidate": "gave a candidate",
 }
-DISTANCE_WORDS = {"psi": "PSI", "js": "Jensen-Shannon", "wasserstein": "Wasserstein", "ks": "Kolmogorov-Smirnov"}
+DISTANCE_WORDS = {
+    "psi": "PSI",
+    "js": "Jensen-Shannon",
+    "wasserstein": "Wasserstein",
+    "ks": "Kolmogorov-Smirnov",
+    "tv": "Total variation",
+    "hellinger": "Hellinger",
+    "linf": "Largest difference of a cell",
+    "chi2": "Chi-square",
+}
 # Below this a number is the next float to zero, the lower edge of a cell that holds zero alone.
 TINY = 1e-300
 _UNITS = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -49,6 +50,10 @@ def test_both_forms_say_the_same(mapping: dict[str, object], tmp_path: Path) -> 
     file = tmp_path / "mapping.json"
     file.write_text(json.dumps(mapping))
     told = read_mapping(file)
+    file.write_text(repr(mapping))
+    assert read_mapping(file) == told
+    file.write_text(yaml.safe_dump(mapping))
+    assert read_mapping(file) == told
     assert told.fields == {"event_id": "id", "time": "ts", "label": "churned", "prediction": "score"}
     assert (told.features, told.categorical, told.left_out) == (("age", "plan"), ("plan",), ("note",))
 
