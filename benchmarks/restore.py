@@ -221,19 +221,21 @@ def measure(world: Any, topics: Topics, reference: Reference, ran: Ran, models: 
         began = time.monotonic()
         loop._connect()  # noqa: SLF001 - the step that reads the references, timed apart
         tables = time.monotonic() - began
+        cpu = time.process_time()
         while len(stage.judges) < models:
             loop.turn()
         restored = next(s.value for s in loop.vitals.samples() if s.metric == "stationkeeper_restore_seconds")
-        began = time.monotonic()
+        restore_cpu = time.process_time() - cpu
+        began, cpu = time.monotonic(), time.process_time()
         while min(loop._positions.values()) < len(ran.log) or stage._cold:  # noqa: SLF001
             loop.turn()
-        built = time.monotonic() - began
+        built, build_cpu = time.monotonic() - began, time.process_time() - cpu
         rows = {watch.rows for judge in stage.judges.values() for watch in judge.watches.values()}
         loop.close()
     return (
         f"{world.__name__}: {size / 1e6:.1f} MB of state; references read in {tables:.2f} s; state restored in "
-        f"{restored:.2f} s; {len(tail)} records read again and every detector's tables built in {built:.2f} s more; "
-        f"each watch has {sorted(rows)} rows"
+        f"{restored:.2f} s ({restore_cpu:.2f} s of CPU); {len(tail)} records read again and every detector's tables "
+        f"built in {built:.2f} s more ({build_cpu:.2f} s of CPU); each watch has {sorted(rows)} rows"
     )
 
 

@@ -29,7 +29,7 @@ class _Key(NamedTuple):
 
 
 MOST_CELLS = 8 * 1024 * 1024
-"""Counts of one model held as plain vectors (64 MiB); beyond it panes wait packed, the one touched longest ago first."""
+"""Counts of one model held as plain vectors (64 MiB); beyond it those touched longest ago wait packed."""
 
 
 @dataclass(slots=True)

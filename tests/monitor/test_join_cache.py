@@ -138,6 +138,21 @@ def test_a_file_of_another_state_is_discarded(tmp_path: Path) -> None:
     assert again.start_offsets(frozenset({PARTITION})) == {PARTITION: 0}
 
 
+def test_a_file_ahead_of_the_committed_offset_is_discarded(tmp_path: Path) -> None:
+    state: dict[bytes, bytes] = {}
+    join = stage(tmp_path, state)
+    feed(join, [rows("prediction", [(1, 0)])], 0)
+    commit(join, [], state)
+    feed(join, [rows("prediction", [(2, 0)])], 1)
+    path = join._cache.path(0)
+    assert path is not None
+    path.write_bytes(b"".join(freeze(join._sides[0].snapshot())))
+    again = stage(tmp_path, state)
+    assert again._cache.dropped == 1
+    assert not path.exists()
+    assert again.start_offsets(frozenset({PARTITION})) == {PARTITION: 0}
+
+
 def test_what_was_absorbed_and_not_committed_is_never_kept(tmp_path: Path) -> None:
     state: dict[bytes, bytes] = {}
     join = stage(tmp_path, state)

@@ -11,6 +11,7 @@ from contracts.messages import Level, RetrainRequest, Verdict
 from contracts.status import check
 from contracts.topics import PANES_PARTITIONS
 from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Progress, Record, decode, encode, pack
+from monitor import judge as judge_module
 from monitor.core.column import Column, categories, numbers
 from monitor.core.reference_json import dump
 from monitor.judge import Judge
@@ -144,8 +145,10 @@ def stir(bench: Bench, step: int) -> None:
     bench.feed(ahead, arm(minute, 30), outcome, *late, *closing, flush=step % 4 != 1)
 
 
-@pytest.mark.parametrize("stop", [2, 13, 40, 41, 52, 60])
-def test_open_panes_come_from_a_checkpoint_and_the_log(stop: int) -> None:
+@pytest.mark.parametrize("stop", [2, 13, 40, 43, 52, 60])
+def test_open_panes_come_from_a_checkpoint_and_the_log(stop: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # So often that what came since is of panes that are still open.
+    monkeypatch.setattr(judge_module, "CHECKPOINT_MS", 3_000)
     whole, first = Bench(), Bench()
     for step in range(66):
         stir(whole, step)
@@ -161,7 +164,7 @@ def test_open_panes_come_from_a_checkpoint_and_the_log(stop: int) -> None:
     assert joined == whole.said(TOPICS.verdicts.name)
     assert [*first.history(), *second.history()] == whole.history()
     assert second.judge.judges["fraud"].pending.state().keys() == whole.judge.judges["fraud"].pending.state().keys()
-    assert 0 <= second.replayed <= 45
+    assert second.replayed <= 5
 
 
 def test_a_flush_writes_what_changed_and_not_the_open_panes() -> None:
