@@ -2,11 +2,13 @@
 
 import re
 from functools import cache
+from html import escape
 from importlib import resources
 from pathlib import Path
 
 FONTS = "'DejaVu Sans', 'Noto Sans', 'Segoe UI', Roboto, Arial, sans-serif"
 PNG_ZOOM = 2.0
+TITLE, MARGIN = 24.0, 10.0
 _ROOT = re.compile(r":root\s*\{([^}]*)\}")
 _VARIABLE = re.compile(r"(--[\w-]+):\s*([^;]+);")
 _RULE = re.compile(r"(\.plot[^{}]*)\{([^}]*)\}")
@@ -17,10 +19,11 @@ class NoDrawing(ValueError):
     """A plot that cannot be written as asked; the message says what to do."""
 
 
-def svg_file(plot: str, *, dark: bool = False) -> str:
+def svg_file(plot: str, heading: str = "", *, dark: bool = False) -> str:
     """Return the first plot of a figure as an SVG document whose colours are plain values, for every reader of SVG.
 
-    It follows the reader's light or dark setting, unless ``dark`` asks for dark alone.
+    It follows the reader's light or dark setting, unless ``dark`` asks for dark alone. A ``heading`` stands above the
+    plot, with the plot's own title.
     """
     first, last = plot.find("<svg"), plot.find("</svg>")
     if first < 0:
@@ -28,21 +31,30 @@ def svg_file(plot: str, *, dark: bool = False) -> str:
     drawing = plot[first : last + len("</svg>")]
     body = drawing.index(">") + 1
     width, height = (float(x) for x in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawing)[0])
-    head = drawing[: body - 1] + f' width="{width:.0f}" height="{height:.0f}">'
+    title = re.findall(r"<title>([^<]*?)[.] ", drawing)
+    words = (
+        f'<text class="heading" x="{MARGIN:.0f}" y="17">{" · ".join([escape(heading), *title])}</text>'
+        if heading
+        else ""
+    )
+    top = TITLE if heading else 0.0
+    size = f'viewBox="0 0 {width:.0f} {height + top:.0f}" width="{width:.0f}" height="{height + top:.0f}"'
+    head = re.sub(r'viewBox="[^"]*"', size, drawing[:body], count=1)
     style = _style(dark=dark)
     if not dark:
         style += f"@media (prefers-color-scheme: dark) {{{_style(dark=True)}}}"
     paper = '<rect class="paper" x="0" y="0" width="100%" height="100%"/>'
-    return f"{head}<style>{style}</style>{paper}{drawing[body:]}\n"
+    inner = drawing[body : -len("</svg>")]
+    return f'{head}<style>{style}</style>{paper}{words}<g transform="translate(0 {top:.0f})">{inner}</g></svg>\n'
 
 
-def write_plot_file(plot: str, path: Path, *, dark: bool = False) -> None:
+def write_plot_file(plot: str, path: Path, heading: str = "", *, dark: bool = False) -> None:
     """Write a plot as ``.svg`` or ``.png``, by the name's ending; raises ``NoDrawing`` where that cannot be."""
     match path.suffix.lower():
         case ".svg":
-            path.write_text(svg_file(plot, dark=dark), encoding="utf-8")
+            path.write_text(svg_file(plot, heading, dark=dark), encoding="utf-8")
         case ".png":
-            path.write_bytes(png_of(svg_file(plot, dark=dark)))
+            path.write_bytes(png_of(svg_file(plot, heading, dark=dark)))
         case other:
             raise NoDrawing(f"{path}: a plot is written as .svg or .png, not {other or 'without an ending'}")
 
@@ -73,5 +85,6 @@ def _style(*, dark: bool) -> str:
 
     rules = [f"{selector.strip()}{{{plain(body).strip()}}}" for selector, body in _RULE.findall(css)]
     base = f".plot{{font-family:{FONTS};font-size:12px}}.paper{{fill:{values['--raised'].strip()}}}"
+    base += f".heading{{font-size:12.5px;font-weight:bold;fill:{values['--ink'].strip()}}}"
     kept = [rule for rule in rules if not rule.startswith(".plot{")]
     return "".join([base, *kept])

@@ -315,7 +315,8 @@ def write_plot(report: Report, subject: str, path: Path, *, dark: bool = False) 
             f"nothing called {subject!r} moved in this period; plots exist for: {', '.join(known) or 'none'}"
         )
     try:
-        write_plot_file(drawn, path, dark=dark)
+        named = report.model if subject == TIMELINE else f"{report.model}: {subject}"
+        write_plot_file(drawn, path, named, dark=dark)
     except NoDrawing as error:
         raise ReportError(str(error)) from error
 

@@ -243,7 +243,8 @@ class Watch:
         findings = [finding for finding in findings if finding.kind is VerdictKind.DATA_QUALITY]
         if not period.over:
             return findings
-        skew = period.skew(self.settings.delta)
+        # A segment's reference is live already: what its first hours differ in from the rest is no skew of training.
+        skew = None if self.named.segment else period.skew(self.settings.delta)
         # Through JSON, so that a watch restored from its state has the very numbers of this one.
         self._rebase(dump(period.learned()))
         return findings if skew is None else [*findings, skew]

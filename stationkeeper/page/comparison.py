@@ -209,6 +209,8 @@ def distance_figure(subject: SubjectStatus, case: Case | None, report: Report) -
     at = series["time"][highest]
     where = f"row {integer(at)}" if axes.by_row else when(at)
     keys = [("now", "this stretch"), ("noise", "sampling alone")]
+    if case is not None:
+        keys.append(("page", "page"))
     if limits:
         keys.append(("reference", "where a fixed rule alarms"))
     keys += _known(axes, report)

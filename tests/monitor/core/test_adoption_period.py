@@ -54,6 +54,13 @@ def test_skew_is_said_once_and_not_as_drift():
     assert made.incidents() == []
 
 
+def test_a_segment_has_no_training_of_its_own_to_differ_from():
+    settings = replace(SETTINGS, adoption=ADOPTION, segments=("", "country=de"))
+    made = Watch(REFERENCE, "country=de", settings)
+    assert judge(made, older(ADOPTION + 1_000, 3)) == []
+    assert not made.adopting
+
+
 def test_what_changes_after_the_period_is_drift_from_live():
     made = watch()
     judge(made, older(ADOPTION, 5))
