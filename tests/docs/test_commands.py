@@ -30,7 +30,7 @@ ELSEWHERE = {
     "amtool": "run with these files by tests/ops/test_monitoring.py",
     "docker": "the stack needs Docker, which continuous integration has not; tests/ops/test_compose.py reads its files",
     "pip": "run by `python -m scripts.tutorial --install`",
-    "uv": "installs from the network, as tests/architecture does not",
+    "uv": "installs from the network; `python -m scripts.tutorial --install` runs the same with pip",
     "curl": "run by the tutorial",
     "helm": "its chart is rendered where Helm is installed",
     "kubectl": "needs a cluster",
