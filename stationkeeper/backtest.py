@@ -2,18 +2,22 @@
 
 import json
 import time as clock
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
+
+import numpy as np
 
 from contracts.messages import Level, Verdict, VerdictKind
 from contracts.times import parse_duration, to_ms
 from monitor.core.budget import Budget, parse_budget
+from monitor.core.pane import Pane
 from monitor.core.reference import Reference
 from monitor.core.reference_json import load
 from monitor.core.watch import Watch
 from stationkeeper.course import Change, Course
-from stationkeeper.replay.driver import RENEW_MOST, Replay, ReplaySettings
+from stationkeeper.replay.driver import RENEW_MOST, Judged, Replay, ReplaySettings
 from stationkeeper.replay.line import json_line
 from stationkeeper.replay.peers import Count, Peers
 from stationkeeper.replay.table import BadInput, Table
@@ -92,9 +96,25 @@ def run(
 
 
 class _Watched(Replay):
-    """A replay whose watch in force can be read."""
+    """A replay whose watch in force can be read, and whose cut panes are no loss of traffic."""
 
     watch: Watch
+
+    def _panes(self, judged: Judged) -> Iterator[Pane]:
+        """Give the first pane the rows that its reference took, and the last one what its elapsed part stands for.
+
+        Where time is a row number every pane is as long as it says.
+        """
+        times = self.table.times
+        for pane in super()._panes(judged):
+            if times is None or pane.first_row is None or pane.last_row is None:
+                yield pane
+                continue
+            rows = pane.last_row + 1 - int(np.searchsorted(times, pane.start))
+            if pane.last_row == len(times) - 1:
+                elapsed = min(int(times[-1]) - pane.start + pane.length // max(rows, 1), pane.length)
+                rows = round(rows * pane.length / max(elapsed, 1))
+            yield pane if rows == pane.rows else replace(pane, traffic=rows)
 
     def _watch(self, reference: Reference) -> Watch:
         self.watch = super()._watch(reference)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from contracts.messages import Level
 from monitor.core.budget import Budget
 from stationkeeper.backtest import run
 from stationkeeper.replay.driver import ReplaySettings
@@ -37,3 +38,24 @@ def test_peers_are_printed_beside_our_unchanged_lines():
     assert rows["psi"] == ["4", "5999"]
     assert rows["stationkeeper"][0] == "1"
     assert CHANGE <= int(rows["stationkeeper"][1]) < 5_300
+
+
+def test_a_pane_that_the_file_or_the_reference_cuts_is_no_loss_of_traffic():
+    rng = np.random.default_rng(4)
+    hour = 3_600_000
+    # A row a minute; the reference ends at minute 53 of an hour and the file at minute 13 of another.
+    times = np.arange(0, 400 * 60 + 13) * 60_000
+    data = {"amount": rng.normal(0, 1, len(times))}
+    settings = ReplaySettings(
+        Budget(1.0, 43_200.0, "minutes"), pane=hour, window=20 * hour, reference_rows=200 * 60 + 53
+    )
+
+    def volume(table: Table) -> list[dict[str, Any]]:
+        out = io.StringIO()
+        run(table, settings, level=Level.INFORM, out=out)
+        return [line for line in map(json.loads, out.getvalue().splitlines()) if line["check"] == "volume"]
+
+    assert volume(Table(data, np.arange(len(times)), times)) == []
+    kept = (times < 300 * hour) | (times >= 303 * hour) | (np.arange(len(times)) % 12 == 0)
+    part = Table({"amount": data["amount"][kept]}, np.arange(kept.sum()), times[kept])
+    assert [line["level"] for line in volume(part)][:1] == ["page"]
