@@ -83,7 +83,13 @@ _PROCESS = (
     Metric(
         "stationkeeper_series_refused_total", "counter", (), "Series left out by a series cap, added up over scrapes."
     ),
-    Metric("stationkeeper_limits_refused_total", "counter", ("limit",), "Things refused by a configured limit."),
+    Metric(
+        "stationkeeper_limits_refused_total",
+        "counter",
+        ("limit",),
+        "What a limit refused, by its name: events (message_bytes, fields, versions, segments), features of references "
+        "(features), rows waiting for their label (waiting), panes (watches), samples (bad_sample).",
+    ),
 )
 
 _RECORDS = (
