@@ -110,6 +110,8 @@ def _onset(finding: Finding) -> Child:
 
 def _course(report: Report) -> Html | None:
     """Draw incidents as bars from onset to end and deployments as marks, over the period."""
+    if report.comparison is not None and not report.deployments:
+        return None
     dated = [case for case in report.cases if not case.first.by_row]
     if report.start is None or report.end is None or report.end <= report.start or not (dated or report.deployments):
         return None
