@@ -11,12 +11,10 @@ from contracts.messages import Level, RetrainRequest, Verdict
 from contracts.status import check
 from contracts.topics import PANES_PARTITIONS
 from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Progress, Record, decode, encode, pack
-from monitor import judge as judge_module
 from monitor.core.column import Column, categories, numbers
 from monitor.core.reference_json import dump
 from monitor.judge import Judge
-from monitor.packing import freeze, gather, parts, thaw
-from monitor.pending import Pending, WatchKey
+from monitor.pending import WatchKey
 from monitor.plugins.rules import RULES
 from streams.errors import Fatal
 from streams.ports import Batch, Outgoing, Partition, Restored
@@ -131,54 +129,6 @@ def test_a_restart_after_any_flush_says_the_same() -> None:
         assert joined == whole.said(TOPICS.verdicts.name)
         assert first.requests() + second.requests() == whole.requests()
         assert [*first.history(), *second.history()] == whole.history()
-
-
-def stir(bench: Bench, step: int) -> None:
-    """A minute in several values: parts of panes, of the next minute too, late ones, outcomes, sometimes a flush."""
-    minute, part = divmod(step, 3)
-    known = START + (minute + 2) * MINUTE
-    counts = pack(np.array([1, 0, 1, 1])), pack(np.arange(64))
-    outcome = OutcomeDelta("fraud", "1", "", START + minute * MINUTE, MINUTE, 3, known, *counts, 5, 6)
-    ahead = pane(minute + part, rows=30, seed=part, shift=0.9 if minute > 8 else 0.0)
-    late = [pane(minute - 5, rows=3, seed=9)] if minute > 6 and part == 1 else []
-    closing = [progress(minute + 1, minute + 1)] if part == 2 else []
-    bench.feed(ahead, arm(minute, 30), outcome, *late, *closing, flush=step % 4 != 1)
-
-
-@pytest.mark.parametrize("stop", [2, 13, 40, 43, 52, 60])
-def test_open_panes_come_from_a_checkpoint_and_the_log(stop: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # So often that what came since is of panes that are still open.
-    monkeypatch.setattr(judge_module, "CHECKPOINT_MS", 3_000)
-    whole, first = Bench(), Bench()
-    for step in range(66):
-        stir(whole, step)
-    for step in range(stop):
-        stir(first, step)
-    second = Bench(first)
-    # What was absorbed without a flush died with the process and comes again.
-    for value in first.log[first.committed :]:
-        second.feed(*decode(value), flush=False)
-    for step in range(stop, 66):
-        stir(second, step)
-    joined = [*first.said(TOPICS.verdicts.name), *second.said(TOPICS.verdicts.name)]
-    assert joined == whole.said(TOPICS.verdicts.name)
-    assert [*first.history(), *second.history()] == whole.history()
-    assert second.judge.judges["fraud"].pending.state().keys() == whole.judge.judges["fraud"].pending.state().keys()
-    assert second.replayed <= 5
-
-
-def test_a_flush_writes_what_changed_and_not_the_open_panes() -> None:
-    bench = Bench()
-    run(bench, range(40))
-    before = len(bench.out)
-    bench.feed(pane(40), arm(40))
-    names = {one.key for one in bench.out[before:] if one.topic == TOPICS.judge_state.name and one.key}
-    assert {name for name in names if not name.startswith(b"progress/")} <= {b"fraud/at/0", b"fraud/open/0"}
-    before = len(bench.out)
-    bench.feed(progress(41, 41))
-    written = [one.key.decode() for one in bench.out[before:] if one.topic == TOPICS.judge_state.name and one.key]
-    pieces = [name.partition("\x1e")[2] for name in written if "\x1e" in name]
-    assert sorted(piece.split("/")[0] for piece in pieces) == ["bag", "bag", "recent", "window"]
 
 
 def test_flushes_do_not_change_what_is_said() -> None:
@@ -306,64 +256,3 @@ def test_a_record_of_another_format_stops_it_with_its_address() -> None:
     at = np.array([7], np.int64)
     with pytest.raises(Fatal, match=r"rig.panes/\d offset 7: binary record has format 9"):
         bench.judge.absorb(Batch(bench.partition, at, at, (None,), (b"\x09x",), 8))
-
-
-def test_state_goes_through_parts_and_back() -> None:
-    value = {"a": [1, None, "x"], "n": np.arange(5, dtype=np.int64), "f": np.array([[0.5, np.inf]])}
-    back = thaw(freeze(value))
-    assert back["a"] == value["a"]
-    assert back["n"].dtype == np.int64
-    assert (back["f"] == value["f"]).all()
-    noise = np.random.default_rng(0).integers(0, 2**60, 200_000)
-    records = dict(parts("m/head", {"noise": noise}, 1))
-    assert len(records) > 1
-    assert (gather(records)["m/head"]["noise"] == noise).all()
-    shorter = records | dict(parts("m/head", {"noise": noise[:5]}, 2))
-    assert gather(shorter)["m/head"]["noise"].tolist() == noise[:5].tolist()
-    del records[b"m/head/1"]
-    with pytest.raises(Fatal, match="lost records"):
-        gather(records)
-
-
-def test_open_panes_beyond_the_room_wait_packed_and_add_up_the_same() -> None:
-    width = len(REFERENCE.layout)
-    roomy, tight = Pending("fraud", MINUTE), Pending("fraud", MINUTE, most_cells=3 * width)
-    for seed in range(3):
-        for minute in range(12):
-            for pending in (roomy, tight):
-                pending.add(pane(minute, rows=5, seed=seed))
-    assert sum(found.counts is not None for found in tight._panes.values()) == 3
-    tight.restore(thaw(freeze(tight.state())))
-    assert sum(found.counts is not None for found in tight._panes.values()) == 3
-    tight.drop_before(START + MINUTE)
-    for minute in range(1, 12):
-        ((_, one),) = roomy.close(START + minute * MINUTE).panes.items()
-        ((_, other),) = tight.close(START + minute * MINUTE).panes.items()
-        assert one["prediction"][0] == other["prediction"][0] == 15
-        assert (one["prediction"][1] == other["prediction"][1]).all()
-    assert (len(tight), tight._cells) == (0, 0)
-
-
-def test_pending_survives_its_state() -> None:
-    pending = Pending("fraud", MINUTE)
-    for record in (pane(1), arm(1), arm(1)):
-        pending.add(record)
-    again = Pending("fraud", MINUTE)
-    again.restore(thaw(freeze(pending.state())))
-    one, two = pending.close(START + MINUTE), again.close(START + MINUTE)
-    assert one.arms == two.arms
-    assert one.arms[0].rows == 200
-    ((key, sources),) = one.panes.items()
-    assert (sources["prediction"][1] == two.panes[key]["prediction"][1]).all()
-
-
-def test_a_pane_in_two_blocks_counts_its_rows_once() -> None:
-    whole = pane(1)
-    counts, half = whole.vector(), whole.width // 2
-    pending = Pending("fraud", MINUTE)
-    for first, part in ((half, counts[half:]), (0, counts[:half])):
-        pending.add(msgspec.structs.replace(whole, first=first, counts=pack(part)))
-    ((_, sources),) = pending.close(START + MINUTE).panes.items()
-    rows, merged = sources["prediction"]
-    assert rows == 100
-    assert (merged == counts).all()
