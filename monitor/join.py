@@ -81,7 +81,7 @@ class Join:
     ) -> None:
         self._models = dict(models)
         self._topics = topics
-        self._settings = settings or JoinSettings()
+        self._settings = settings or JoinSettings(cache=None)
         self._cache = JoinCache(self._settings.cache, topics.prefix, self._settings.cache_bytes)
         self._durable = False
         self.inputs = (topics.joins.name,)
