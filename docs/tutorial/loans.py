@@ -2,7 +2,7 @@
 
 ``python loans.py past`` writes past.csv, two weeks of applications with their scores and, since those loans are old,
 whether they defaulted. ``python loans.py serve`` answers applications as JSON records in the topic loans.scores: first
-those of the last two days (a service that has run for a while has filled its topic), then new ones until Ctrl-C.
+those of the last day (a service that has run for a while has filled its topic), then new ones until Ctrl-C.
 Eight hours ago customers began to send other requests than before: more come by app, and they ask for more.
 """
 
@@ -57,7 +57,7 @@ def past(end: datetime) -> None:
 
 
 def serve(now: datetime) -> None:
-    """Answer the applications of the last two days at once, then one every ten seconds until Ctrl-C."""
+    """Answer the applications of the last day at once, then one every ten seconds until Ctrl-C."""
     admin = KafkaAdminClient(bootstrap_servers=BROKER)
     try:
         admin.create_topics([NewTopic(TOPIC, num_partitions=2, replication_factor=1)])
@@ -66,8 +66,8 @@ def serve(now: datetime) -> None:
     finally:
         admin.close()
     producer = KafkaProducer(bootstrap_servers=BROKER, acks="all", linger_ms=20)
-    dice, begin = random.Random(2), now - timedelta(days=2)
-    count = timedelta(days=2) // EVERY
+    dice, begin = random.Random(2), now - timedelta(days=1)
+    count = timedelta(days=1) // EVERY
     for number in range(count):
         when = begin + number * EVERY
         producer.send(TOPIC, record(dice, number, when, shifted=when >= now - SHIFT))
@@ -87,8 +87,8 @@ def record(dice: random.Random, number: int, when: datetime, *, shifted: bool) -
 
 
 if __name__ == "__main__":
-    midnight = datetime.now(UTC).replace(microsecond=0)
+    now = datetime.now(UTC).replace(microsecond=0)
     try:
-        past(midnight - timedelta(days=2)) if sys.argv[1] == "past" else serve(midnight)
+        past(now - timedelta(days=1)) if sys.argv[1] == "past" else serve(now)
     except KeyboardInterrupt:
         sys.exit(0)
