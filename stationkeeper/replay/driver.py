@@ -8,7 +8,7 @@ import numpy as np
 
 from contracts.messages import Verdict, VerdictKind
 from contracts.wire import SCORE_BINS, score_bin
-from monitor.core.adoption import Timeline, adopt
+from monitor.core.adoption import Timeline, adopt, inherit
 from monitor.core.budget import Budget
 from monitor.core.column import Column, categories
 from monitor.core.label_order import labels_in_order
@@ -52,6 +52,13 @@ class ReplaySettings:
     categorical: tuple[str, ...] = ()
     threshold: float | None = None
     delta: float = 0.02
+
+    def __post_init__(self) -> None:
+        """Refuse a pane or a budget of nothing."""
+        if self.pane < 1:
+            raise BadInput(f"--pane {self.pane}: must be at least one row, or one millisecond where rows have times")
+        if not self.budget.period > 0:
+            raise BadInput("--false-alarms-every 0: write the rows or the time in which one false page is allowed")
 
 
 @dataclass(slots=True)
@@ -234,7 +241,7 @@ class Replay:
         data = subject_columns(reference, columns, table.prediction)
         reference = adopt(reference, data, timeline)
         if before is not None:
-            reference = _inherit(reference, before)
+            reference = inherit(reference, before)
         model, task = None, reference.task
         if label is not None:
             reference, model, task = self._with_labels(reference, data, columns, label, timeline, before)
@@ -323,21 +330,6 @@ class _Labels:
         scored = np.bincount(bins, minlength=2 * SCORE_BINS).reshape(SCORE_BINS, 2)
         table4 = [np.count_nonzero(part) for part in (right & truth, up, down, right & ~truth)]
         return scored, np.array(table4, np.int64)
-
-
-def _inherit(reference: Reference, before: Reference) -> Reference:
-    subjects = []
-    for subject in reference.subjects:
-        old = before.by_name.get(subject.name)
-        if old is None or old.kind is not subject.kind:
-            subjects.append(subject)
-            continue
-        phi = subject.phi
-        if len(old.phi):
-            phi = np.maximum(phi, old.phi) if len(phi) else old.phi
-        floor = max(subject.day_floor or 0.0, old.day_floor or 0.0)
-        subjects.append(replace(subject, phi=phi, day_floor=floor, repeats=max(subject.repeats, old.repeats)))
-    return replace(reference, subjects=tuple(subjects))
 
 
 def _joined(first: Outcome, second: Outcome) -> Outcome:
