@@ -171,7 +171,7 @@ class JsonDecoder:
             row = self.row_type.build(data)
         except NotAnObject as error:
             return (Code.WRONG_TYPE, str(error))
-        return self._faults.of_types(self.row_type, row) or row
+        return self._faults.of_types(self.row_type, row) or self._faults.of(self.row_type, row) or row
 
 
 def _has_constant(value: bytes) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import starmap
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import astuple
@@ -93,7 +93,11 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
         if name in _ONLY and name not in wanted:
             continue
         kind, default = _TYPES[name]
-        if not form.own and name in {"event_id", "model"}:
+        if name == "kind":
+            kind = Literal[form.kinds] | msgspec.UnsetType
+        elif name == "model" and form.own:
+            kind = Literal[form.models] | msgspec.UnsetType
+        elif not form.own and name in {"event_id", "model"}:
             kind = _LOOSE_TEXT
         elif not form.own and name == "version":
             kind = str | int | None | msgspec.UnsetType

@@ -15,6 +15,7 @@ from streams.ports import Batch
 _BOUNDS = {"prediction": "lateness", "feature": "lateness", "label": "label_horizon"}
 """How much older than the partition's clock an event may be: labels are in no pane, so only their horizon binds."""
 
+_ALL = slice(None)
 _SALTS = {kind: salt_of(f"kind {kind}") for kind in KINDS}
 
 
@@ -46,7 +47,7 @@ def sift(
     if not kinds:
         return []
     rows = np.concatenate([events.rows for events in kinds])
-    order = np.argsort(rows, kind="stable") if len(kinds) > 1 else np.arange(len(rows))
+    order = np.argsort(rows, kind="stable") if len(kinds) > 1 else _ALL
     rows = rows[order]
     time = np.concatenate([events.time for events in kinds])[order]
     hashes = np.concatenate([mix(events.ids ^ _SALTS[events.kind]) for events in kinds])[order]
@@ -55,7 +56,7 @@ def sift(
     if wall:
         skew = np.concatenate([by_owner(models, events, "skew") for events in kinds])[order]
         early = too_early(time, batch.timestamps[rows], skew)
-    timely = np.flatnonzero(~early)
+    timely = np.flatnonzero(~early) if early.any() else _ALL
     offsets = batch.offsets[rows[timely]]
     duplicate = np.zeros(len(rows), np.bool_)
     duplicate[timely] = state.seen.mark(hashes[timely], offsets)
@@ -64,8 +65,10 @@ def sift(
     # The clock that a left-out event met, so that the pane it is noted in does not depend on the batch.
     met = np.maximum(np.maximum.accumulate(np.where(left_out, UNSET, time)), state.clock.now)
     late = np.zeros(len(rows), np.bool_)
-    taken = np.flatnonzero(~left_out)
+    taken = np.flatnonzero(~left_out) if left_out.any() else _ALL
     late[taken], met[taken] = state.clock.advance(time[taken], bound[taken])
+    if len(kinds) == 1:
+        return [Sifted(kinds[0], early, duplicate, late, met)]
     place = np.empty(len(rows), np.int64)
     place[order] = np.arange(len(rows))
     found, first = [], 0

@@ -197,16 +197,19 @@ class Tally:
 
     def _look_for_unseen(self, batch: Batch, events: Events) -> None:
         index = np.flatnonzero(sampled(batch.offsets[events.rows]))
-        looked = events.keep(index) if len(index) else None
-        for code, (model, version) in enumerate(events.owners if looked is not None else ()):
+        if not len(index):
+            return
+        owner = events.owner[index]
+        for code, (model, version) in enumerate(events.owners):
             reference = self.references.of(model, version)
-            if looked is None or reference is None or self._models[model].source != events.kind:
+            if reference is None or self._models[model].source != events.kind:
                 continue
-            mine = looked.keep(np.flatnonzero(looked.owner == code))
-            values = [batch.values[row] for row in mine.rows.tolist()]
+            which = index[owner == code]
+            values = [batch.values[row] for row in events.rows[which].tolist()]
             known = reference.by_name.keys() | self.references.left_out(reference.digest)
             counts = self._unseen[batch.partition.topic].count(values, known)
             if counts.any():
+                mine = events.keep(which)
                 self._accumulator.note("unseen_fields", mine, mine.time, counts * SAMPLE)
 
     def _digest(self, model: str, version: str) -> str:
