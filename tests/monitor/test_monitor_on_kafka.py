@@ -23,7 +23,7 @@ from streams.settings import KafkaSettings
 from streams.sink import KafkaSink
 from streams.source import KafkaSource
 from streams.topics import ensure_inputs, ensure_internal
-from tests.monitor.rig import MINUTE, START, labels, predictions, reference, values_of
+from tests.monitor.rig import MINUTE, START, fraud, labels, predictions, reference, values_of
 
 pytestmark = pytest.mark.broker
 WAIT_S = 90.0
@@ -90,7 +90,7 @@ def test_the_loop_on_a_real_broker_survives_a_restart_and_counts_every_event_onc
     settings: KafkaSettings, send: Callable[..., None]
 ) -> None:
     scores, outcomes = f"{settings.prefix}-scores", f"{settings.prefix}-outcomes"
-    model = ModelSettings.model_validate({"name": "fraud", "predictions": scores, "labels": outcomes})
+    model = fraud(predictions=scores, labels=outcomes)
     topics = Topics(settings.prefix)
     ensure_internal(settings, topics)
     ensure_inputs(settings, [scores, outcomes], create_inputs=True)
