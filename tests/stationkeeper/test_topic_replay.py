@@ -11,13 +11,16 @@ from typer.testing import CliRunner
 from contracts.messages import Deployment, DeploymentAction, Level, Verdict
 from contracts.times import to_datetime
 from contracts.wire import ArmDelta, PaneDelta
-from monitor.rejudge import Rejudge
+from monitor.core.reference_json import dump
+from monitor.core.reference_json import load as load_reference
+from monitor.rejudge import PastReferences, Rejudge
 from monitor.settings import ModelSettings
+from stationkeeper.baselines import baselines
 from stationkeeper.cli import app
 from stationkeeper.comparison import matched
 from stationkeeper.config import load
 from stationkeeper.topic_replay import ReplayError, changed_settings, differences, period, replay_topic
-from stationkeeper.wiring import topics_of
+from stationkeeper.wiring import open_reader, topics_of
 from streams.broker import FoundBroker
 from streams.memory import MemoryReader
 from streams.topics import ensure_internal
@@ -131,9 +134,6 @@ def test_what_came_late_changes_no_decision():
 
 
 def _references(settings: ModelSettings, rig: Rig):
-    from monitor.core.reference_json import dump
-    from monitor.rejudge import PastReferences
-
     found = PastReferences({"fraud": settings}, {})
     found.put_reference(b"fraud/1", dump(reference("1")).encode())
     return found
@@ -180,3 +180,13 @@ models:
         ("running", verdict.kind.value) for verdict in rig.verdicts() if verdict.level is Level.PAGE
     ]
     assert "fraud would have paged 0 times instead of 1 in" in result.stderr
+    target, end = tmp_path / "past.json", to_datetime(START + 40 * MINUTE).isoformat()
+    arguments = ["profile", "--history", "fraud", "--version", "1", "--to", end, "--config", str(path), "--publish"]
+    result = CliRunner().invoke(app, [*arguments, "-o", str(target)], catch_exceptions=False, standalone_mode=False)
+    assert "note: from 40 panes of production with 2400 rows" in result.stdout
+    assert "published as the reference of fraud/1" in result.stdout
+    made = load_reference(target.read_text())
+    assert made.source == "history"
+    with open_reader(path) as (settings, log, names):
+        (baseline,) = baselines(log, names, settings.models)
+    assert baseline.words == f"version 1, {made.rows:,} rows of history, in order of time: judged at once"
