@@ -19,6 +19,10 @@ Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]
 State = dict[str, NDArray[np.generic]]
 
+KEPT_TABLES = 2_000
+"""Subjects times strata up to which the tables of all strata are kept (about 20 kB each); above, they are built anew
+when the hour changes."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -70,6 +74,7 @@ class DriftDetector:
         sizes = np.diff(self._offsets)
         self._missing = self._offsets[1:] - 1
         self._placed = -1
+        self._tables: dict[int, tuple[Grouping | None, Bets | None, Bets | None]] = {}
         delta = np.array([s.delta for s in plan.subjects])
         if self._numeric.size:
             chosen = [plan.subjects[i] for i in self._numeric]
@@ -205,16 +210,29 @@ class DriftDetector:
 
     def _place(self, stratum: int | None) -> None:
         """Bets against one stratum of the reference, or against all strata together for None."""
+        kept = None if stratum is None else self._tables.get(stratum)
+        grouping, twin, cat = self._bets(stratum) if kept is None else kept
+        if stratum is not None and len(self.plan.subjects) * self.plan.strata <= KEPT_TABLES:
+            self._tables[stratum] = (grouping, twin, cat)
+        if grouping is not None and twin is not None:
+            self._grouping, self._twin_bets = grouping, twin
+        if cat is not None:
+            self._cat_bets = cat
+        self._placed = -1 if stratum is None and self.plan.strata > 1 else (stratum or 0)
+
+    def _bets(self, stratum: int | None) -> tuple[Grouping | None, Bets | None, Bets | None]:
+        """Groups and bets of the numeric subjects, bets of the categorical ones; None where there are none."""
         eta = self.plan.eta_subject
         pick = slice(None) if stratum is None else slice(stratum, stratum + 1)
+        grouping = twin = cat = None
         if self._numeric.size:
-            self._grouping = Grouping(self._fine[pick].sum(axis=0, dtype=np.int64), self._absent[pick].sum(axis=0))
-            self._twin_bets = place_bets(self._grouping.reference, "numeric", self._delta, self._phi, eta)
+            grouping = Grouping(self._fine[pick].sum(axis=0, dtype=np.int64), self._absent[pick].sum(axis=0))
+            twin = place_bets(grouping.reference, "numeric", self._delta, self._phi, eta)
         if self._categorical.size:
             counts = self._cells[pick].sum(axis=0).astype(np.float64)
             reference = Reference(counts, counts.sum(axis=1), self._real, np.zeros_like(self._real))
-            self._cat_bets: Bets = place_bets(reference, "categorical", self._cat_delta, self._cat_phi, eta)
-        self._placed = -1 if stratum is None and self.plan.strata > 1 else (stratum or 0)
+            cat = place_bets(reference, "categorical", self._cat_delta, self._cat_phi, eta)
+        return grouping, twin, cat
 
     def _gather_index(self, subjects: NDArray[np.intp], cells: Counts, width: int) -> Counts:
         """Positions of the subjects' cells in a flat pane with a zero appended, [F, width]; padding reads the zero."""
