@@ -26,6 +26,10 @@ MOST_CELLS = 8 * 1024 * 1024
 """Counts held as plain vectors at once (64 MiB); beyond it panes are packed early and add up at the judge."""
 
 
+_MANY = 32
+"""Groups of a batch from which counts are kept without their zeros: below, one array of all counts is quicker."""
+
+
 class PaneKey(NamedTuple):
     """What a pane is of: counts of one key add."""
 
@@ -73,6 +77,29 @@ class Arm:
         self.timed += int(arms.timed[at])
         self.latency_us += int(arms.latency_us[at])
         self.scores += arms.scores[at]
+
+
+class _Dense(NamedTuple):
+    """The counts of each group: int64[groups, width]."""
+
+    counts: Counts
+
+    def add_to(self, vector: Counts, at: int) -> None:
+        """Add the counts of group ``at`` to a pane's."""
+        vector += self.counts[at]
+
+
+class _Sparse(NamedTuple):
+    """The same of many small groups, without its zeros; see ``Layout.sparse``."""
+
+    positions: Integers
+    counts: Counts
+    first: Integers
+
+    def add_to(self, vector: Counts, at: int) -> None:
+        """Add the counts of group ``at`` to a pane's."""
+        mine = slice(self.first[at], self.first[at + 1])
+        vector[self.positions[mine]] += self.counts[mine]
 
 
 class Accumulator:
@@ -125,7 +152,7 @@ class Accumulator:
                 start, segment = int(starts[both // len(names)]), names[both % len(names)]
                 partial = self._partial(PaneKey(model, version, digest, events.kind, segment, start), reference)
                 partial.rows += int(rows[at])
-                partial.vector += vectors[at]
+                vectors.add_to(partial.vector, at)
                 if arms is not None:
                     self._arms.setdefault(ArmKey(model, version, segment, start), Arm()).add(int(rows[at]), arms, at)
 
@@ -157,21 +184,23 @@ class Accumulator:
         columns: Mapping[str, Column],
         group: Integers,
         rows: Counts,
-    ) -> Counts:
+    ) -> "_Dense | _Sparse":
         if reference is None:
-            return np.zeros((len(rows), 0), np.int64)
+            return _Dense(np.zeros((len(rows), 0), np.int64))
         layout = reference.layout
         skip: set[str] = set()
         if settings.source != events.kind:
             skip |= {subject.name for subject in reference.features}
         if reference.prediction is not None and events.kind != "prediction":
             skip.add(reference.prediction.name)
+        if len(rows) >= _MANY and events.weight is None:
+            return _Sparse(*layout.sparse(columns, group, rows, skip=frozenset(skip)))
         out = layout.tally(columns, group, rows, skip=frozenset(skip))
         if events.weight is not None:
             for at in range(len(rows)):
                 mine = events.weight[group == at]
                 out[at, layout.weights] += weight_octave(mine[~np.isnan(mine)])
-        return out
+        return _Dense(out)
 
     def note(self, counter: str, events: Events, times: Integers, amounts: Integers | None = None) -> None:
         """Count what concerns a pane as a whole: events that are in none (late, duplicate, mistimed), unseen fields.

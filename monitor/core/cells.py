@@ -2,8 +2,9 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from monitor.core.column import Categories, Column, Floats, Integers, Numbers, Status, categories
 
 Counts = npt.NDArray[np.int64]
+Marks = tuple[Integers, list[tuple[Integers, Any]]]
+"""The cell of each row, int64[n], and further counters: rows and their position, one for all or one each."""
 
 FINE_CELLS = 256
 RANK_CELLS = 20
@@ -61,16 +64,12 @@ class NumericCells:
         return np.where(np.isfinite(values), cell, self.count - 1)
 
     def tally(self, column: Column, group: Integers, groups: int) -> Counts:
-        """Return the counters of a column by group of rows, int64[groups, width]; cells sum to the group's rows.
-
-        ``group`` int64[n] says to which pane each row belongs. O(n log cells).
-        """
+        """Return the counters of a column by ``group`` int64[n] of its rows, int64[groups, width]. O(n log cells)."""
         if isinstance(column, Categories):
             column = _as_numbers(column)
         out = np.zeros((groups, self.width), np.int64)
-        values = column.values
-        if column.status is None and len(values) >= _SORTED_FROM * groups:
-            return self._tally_sorted(values, group, groups, out)
+        if column.status is None and len(column.values) >= _SORTED_FROM * groups:
+            return self._tally_sorted(column.values, group, groups, out)
         return self._tally_by_search(column, group, groups, out)
 
     def _tally_sorted(self, values: Floats, group: Integers, groups: int, out: Counts) -> Counts:
@@ -89,6 +88,20 @@ class NumericCells:
         return out
 
     def _tally_by_search(self, column: Numbers, group: Integers, groups: int, out: Counts) -> Counts:
+        cell, more = self.marks(column)
+        out[:, : self.count] = _histogram(group, cell, groups, self.count)
+        octaves = self.count + len(QUALITY)
+        for rows, position in more:
+            if isinstance(position, int):
+                out[:, position] = np.bincount(group[rows], minlength=groups)
+            else:
+                out[:, octaves:] = _histogram(group[rows], position - octaves, groups, OCTAVES)
+        return out
+
+    def marks(self, column: Column) -> Marks:
+        """Return the cell of each row, and for quality and octaves which rows count where among the counters."""
+        if isinstance(column, Categories):
+            column = _as_numbers(column)
         values = column.values
         usable = np.isfinite(values)
         flags: dict[int, npt.NDArray[np.bool_]] = {}
@@ -97,20 +110,15 @@ class NumericCells:
             if column.status.any():
                 flags = {-status - 1: column.status == status for status in Status}
         elif not usable.all():
-            nan = np.isnan(values)
-            flags = {1: nan, 3: ~usable & ~nan}
-        cell = np.searchsorted(self.edges, values, side="left")
-        if not usable.all():
-            cell = np.where(usable, cell, self.count - 1)
-        out[:, : self.count] = _histogram(group, cell, groups, self.count)
+            flags = {1: np.isnan(values), 3: np.isinf(values)}
+        cell = np.where(usable, np.searchsorted(self.edges, values, side="left"), self.count - 1)
         below, above = usable & (values < self.low), usable & (values > self.high)
         flags |= {5: below, 6: above}
-        for check, rows in flags.items():
-            out[:, self.count + check] = np.bincount(group[rows], minlength=groups)
-        outside = below | above
-        if outside.any():
-            out[:, self.count + len(QUALITY) :] = _histogram(group[outside], octave(values[outside]), groups, OCTAVES)
-        return out
+        more = _places(flags, self.count)
+        outside = np.flatnonzero(below | above)
+        if len(outside):
+            more.append((outside, self.count + len(QUALITY) + octave(values[outside])))
+        return cell, more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,19 +169,24 @@ class CategoricalCells:
 
         ``group`` int64[n] says to which pane each row belongs. O(n) and a dict look-up a distinct key.
         """
+        out = np.zeros((groups, self.width), np.int64)
+        cell, more = self.marks(column)
+        out[:, : self.count] = _histogram(group, cell, groups, self.count)
+        for rows, position in more:
+            out[:, position] += np.bincount(group[rows], minlength=groups)
+        return out
+
+    def marks(self, column: Column) -> Marks:
+        """Return the cell of each row, and for quality which rows count where among the counters."""
         if isinstance(column, Numbers):
             column = _as_categories(column)
-        out = np.zeros((groups, self.width), np.int64)
         cell, unseen = self.index(column)
-        out[:, : self.count] = _histogram(group, cell, groups, self.count)
         flags = {4: unseen}
         if len(column) and column.codes.min() < 0:
             flags |= {-status - 1: column.codes == status for status in Status}
         if column.mistyped is not None:
             flags[2] = flags.get(2, np.zeros(len(column), np.bool_)) | column.mistyped
-        for check, rows in flags.items():
-            out[:, self.count + check] = np.bincount(group[rows], minlength=groups)
-        return out
+        return cell, _places(flags, self.count)
 
     def index(self, column: Categories) -> tuple[Integers, npt.NDArray[np.bool_]]:
         """Return the cell of each row and whether its value was never seen before; statuses are missing."""
@@ -198,6 +211,12 @@ class CategoricalCells:
 Cells = NumericCells | CategoricalCells
 
 
+def _places(flags: Mapping[int, npt.NDArray[np.bool_]], first: int) -> list[tuple[Integers, Any]]:
+    """The rows of each quality check that holds for some, and its position after the cells."""
+    found = ((np.flatnonzero(rows), first + check) for check, rows in flags.items())
+    return [(rows, position) for rows, position in found if len(rows)]
+
+
 def _histogram(group: Integers, cell: Integers, groups: int, cells: int) -> Counts:
     flat = cell if groups == 1 else group * cells + cell
     counted: Counts = np.bincount(flat, minlength=groups * cells).reshape(groups, cells)
@@ -206,11 +225,7 @@ def _histogram(group: Integers, cell: Integers, groups: int, cells: int) -> Coun
 
 def cell_of(cells: Cells, column: Column) -> Integers:
     """Return the cell of each row of a column, int64[n], whatever kind the column has."""
-    if isinstance(cells, NumericCells):
-        numeric = _as_numbers(column) if isinstance(column, Categories) else column
-        cell = cells.index(numeric.values)
-        return cell if numeric.status is None else np.where(numeric.status == 0, cell, cells.count - 1)
-    return cells.index(_as_categories(column) if isinstance(column, Numbers) else column)[0]
+    return cells.marks(column)[0]
 
 
 def octave(values: Floats) -> Integers:
