@@ -9,12 +9,13 @@ from contracts.metrics import Sample
 from contracts.topics import PANES_PARTITIONS, Topics
 from contracts.wire import ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, Progress, WireError, decode
 from monitor.decision_delay import DecisionDelay
-from monitor.model_judge import ModelJudge, Said
+from monitor.model_judge import ModelJudge
 from monitor.model_view import ModelView
 from monitor.packets import packed
 from monitor.packing import gather, parts
 from monitor.pending import WatchKey
 from monitor.references import References
+from monitor.said import Said
 from monitor.settings import ModelSettings
 from monitor.watch_records import WatchRecords
 from monitor.watermark import Progresses

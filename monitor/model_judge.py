@@ -1,12 +1,12 @@
 """One model at the judge: closes its panes in order, steps its watches, and asks for retraining."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from contracts.messages import Level, RetrainRequest, Verdict
+from contracts.messages import Level, Verdict
 from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Record
 from monitor.asking import Asking
 from monitor.cohorts import Cohorts
@@ -24,6 +24,7 @@ from monitor.pending import Closed, Pending, WatchKey, pane_records
 from monitor.plugin_watch import PluginWatch
 from monitor.references import References
 from monitor.replaced import replaced
+from monitor.said import Said
 from monitor.segment_reference import Adoption, segment_reference
 from monitor.segments import planned_segments
 from monitor.settings import DAY_MS, ModelSettings
@@ -31,16 +32,6 @@ from monitor.watermark import Progresses
 
 MAX_GAP_PANES = 2_880
 FORGET_MS = 7 * DAY_MS
-
-
-@dataclass(slots=True)
-class Said:
-    """What closing panes produced, in order: records for history, verdicts, requests, and refusals by incident."""
-
-    history: list[Record] = field(default_factory=list)
-    verdicts: list[Verdict] = field(default_factory=list)
-    requests: list[RetrainRequest] = field(default_factory=list)
-    closed: int = 0
 
 
 class ModelJudge:
@@ -68,6 +59,8 @@ class ModelJudge:
         self.adopted: dict[WatchKey, Counts] = {}
         self.dirty: set[WatchKey] = set()
         self.refused = 0
+        self.glance: Callable[[int], None] | None = None
+        """Called after a pane has closed while more wait, with how many: what charts show of a catch-up."""
 
     @property
     def inputs(self) -> set[tuple[str, str]]:
@@ -96,6 +89,9 @@ class ModelJudge:
             self._close(self.pending.close(start), said)
             self.next = start + length
             said.closed += 1
+            left = (self.watermark - self.next) // length
+            if left and self.glance is not None:
+                self.glance(left)
         return said
 
     def _next_start(self) -> int | None:

@@ -19,6 +19,7 @@ from monitor.references import References
 from monitor.subject_view import cells_of, subject_status
 
 DETAILED = 40
+GLANCE = 5
 _WORST = (State.BROKEN, State.DRIFTING, State.RECOVERING)
 _Point = tuple[int, float | None, float | None, float | None]
 
@@ -38,6 +39,21 @@ class ModelView:
         self._ended: dict[WatchKey, int] = {}
         self.status: dict[str, Any] = {}
         self.samples: list[Sample] = []
+        judge.glance = self.glance
+
+    def glance(self, left: int) -> None:
+        """Note a point of each subject for a pane that closed with ``left`` more behind it.
+
+        After a catch-up the charts show the way here, not only its end. Older panes than a chart holds are left out,
+        of the others one in ``GLANCE``, because a point costs as much as a refresh.
+        """
+        if left > MAX_POINTS or left % GLANCE:
+            return
+        for key, watch in sorted(self._judge.watches.items()):
+            for chart in watch.charts():
+                self._note(key, watch, chart)
+            if watch.end is not None:
+                self._ended[key] = watch.end
 
     def refresh(self) -> None:
         """Read everything anew."""

@@ -4,8 +4,9 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta
-from monitor.model_judge import MAX_GAP_PANES, ModelJudge, Said
+from monitor.model_judge import MAX_GAP_PANES, ModelJudge
 from monitor.references import References
+from monitor.said import Said
 from monitor.settings import ModelSettings
 from monitor.watermark import Progresses
 

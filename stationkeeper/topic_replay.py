@@ -14,8 +14,8 @@ from contracts.times import format_duration, parse_duration, to_ms
 from contracts.topics import Topics
 from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, WireError, decode
 from monitor.core.reference_json import InvalidReference
-from monitor.model_judge import Said
 from monitor.rejudge import FROM_INPUTS, Kept, PastReferences, Rejudge
+from monitor.said import Said
 from monitor.settings import ModelSettings
 from stationkeeper.comparison import Comparison, Side
 from stationkeeper.config import Config

@@ -14,6 +14,7 @@ from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Progress, Record, 
 from monitor.core.column import Column, categories, numbers
 from monitor.core.reference_json import dump
 from monitor.judge import Judge
+from monitor.model_view import GLANCE
 from monitor.pending import WatchKey
 from monitor.plugins.rules import RULES
 from streams.errors import Fatal
@@ -256,3 +257,18 @@ def test_a_record_of_another_format_stops_it_with_its_address() -> None:
     at = np.array([7], np.int64)
     with pytest.raises(Fatal, match=r"rig.panes/\d offset 7: binary record has format 9"):
         bench.judge.absorb(Batch(bench.partition, at, at, (None,), (b"\x09x",), 8))
+
+
+def test_a_catch_up_leaves_a_course_behind_and_not_only_its_end() -> None:
+    bench = Bench()
+    for minute in range(60):
+        bench.feed(pane(minute, shift=0.8 if minute >= 40 else 0.0), flush=False)
+    bench.feed(progress(60))
+    (model,) = bench.judge.status()["models"]
+    (amount,) = (one for one in model["subjects"] if one["name"] == "amount")
+    series = amount["series"]
+    assert len(series["time"]) == 60 // GLANCE
+    assert series["time"] == sorted(series["time"])
+    assert series["time"][-1] == START + 60 * MINUTE
+    psi = [value for value in series["distance"] if value is not None]
+    assert max(psi) > 5 * psi[0]
