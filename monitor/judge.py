@@ -66,6 +66,7 @@ class Judge:
         self._cold: dict[str, tuple[Mapping[str, Any], dict[WatchKey, Mapping[str, Any]]]] = {}
         self._absorbed: dict[int, int] = {}
         self._since: dict[str, int] = {}
+        self._caught_up: set[int] = set()
         self._checkpoint_at: dict[str, int] = {}
         self._moved: set[int] = set()
         self._generation = 0
@@ -160,6 +161,7 @@ class Judge:
         self._cold.clear()
         self._absorbed.clear()
         self._since.clear()
+        self._caught_up.clear()
         self._checkpoint_at.clear()
         self._moved.clear()
         self._delay.forget()
@@ -205,6 +207,8 @@ class Judge:
                 self._moved.add(index)
                 self._advance(index)
         self._absorbed[index] = max(absorbed, batch.next_offset)
+        if batch.next_offset >= absorbed:
+            self._caught_up.add(index)
 
     def _add(self, record: PaneDelta | ArmDelta | OutcomeDelta, offset: int, *, new: bool) -> None:
         judge = self.judges.get(record.model)
@@ -250,6 +254,7 @@ class Judge:
             self._counted_at = now_ms
         if self._cold:
             self._warm(min(self._cold))
+        self._touched |= self._lagging(now_ms)
         if not self._touched and not self._moved:
             return out
         self._generation += 1
@@ -274,6 +279,15 @@ class Judge:
         self._touched.clear()
         self._moved.clear()
         return out
+
+    def _lagging(self, now_ms: int) -> set[str]:
+        """Models that fell silent after their last checkpoint: a start must not need records that retention takes."""
+        return {
+            name
+            for name in self._since
+            if partition_of(name, PANES_PARTITIONS) in self._caught_up
+            and not 0 <= now_ms - self._checkpoint_at.get(name, now_ms - CHECKPOINT_MS) < CHECKPOINT_MS
+        }
 
     def _state_of(self, judge: ModelJudge, now_ms: int, *, closed: bool) -> list[Outgoing]:
         """What a delta changes is a checkpoint and an offset; the rest changes when a pane closes, piece by piece."""

@@ -10,7 +10,7 @@ from monitor.packing import freeze, gather, parts, thaw
 from monitor.pending import Pending
 from streams.errors import Fatal
 from tests.monitor.rig import MINUTE, START, TOPICS
-from tests.monitor.test_judge import REFERENCE, Bench, arm, pane, progress, run
+from tests.monitor.test_judge import ALL, REFERENCE, Bench, arm, pane, progress, run
 
 
 def stir(bench: Bench, step: int) -> None:
@@ -45,6 +45,20 @@ def test_open_panes_come_from_a_checkpoint_and_the_log(stop: int, monkeypatch: p
     assert [*first.history(), *second.history()] == whole.history()
     assert second.judge.judges["fraud"].pending.state().keys() == whole.judge.judges["fraud"].pending.state().keys()
     assert second.replayed <= 5
+
+
+def test_a_model_that_falls_silent_is_soon_in_a_checkpoint_whole() -> None:
+    bench = Bench()
+    run(bench, range(3))
+    bench.feed(pane(3), arm(3))
+    assert bench.judge.start_offsets(ALL)[bench.partition] < bench.committed
+    # Nothing of the model comes any more, only the clocks of its inputs.
+    for offset in range(40):
+        bench.feed(progress(3, 3 + offset))
+    assert bench.judge.start_offsets(ALL) == {bench.partition: bench.committed}
+    again = Bench(bench)
+    assert again.replayed == 0
+    assert len(again.judge.judges["fraud"].pending) == 1
 
 
 def test_a_flush_writes_what_changed_and_not_the_open_panes() -> None:
