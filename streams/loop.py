@@ -242,10 +242,11 @@ class Loop:
         self._stale = False
         seconds = time.monotonic() - began
         self.vitals.restored(seconds)
-        self._flushed_ms = self._now_ms()
         self._publish()
         log.info(LogEvent.PARTITIONS_ASSIGNED, role=self.stage.name, partitions=_names(partitions))
         log.info(LogEvent.STATE_RESTORED, role=self.stage.name, keys=len(restored.values), seconds=round(seconds, 3))
+        # Readiness waits for a flush, and a start should not wait for the interval.
+        self._flush()
 
     def _known_topics(self, new: Collection[Partition]) -> set[str]:
         """Return which topics of the partitions without an offset the group has read in another partition."""
