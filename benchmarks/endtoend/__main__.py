@@ -21,7 +21,7 @@ TOPIC = "scores"
 CLIENTS = ("kafka-python", "librdkafka")
 READ, SERIES, WHOLE = "client reads", "client reads, then decodes", "exactly once, tallied"
 QUIX = ("quixstreams==3.28.1", "numpy==2.4.6")
-QUIX_EVENTS = {"histogram": 200_000, "window": 200_000, "histograms": 40_000}
+QUIX_EVENTS = {"histogram": 200_000, "window": 150_000, "histograms": 100_000}
 WAYS = {
     "histogram": "histograms without state",
     "window": "mean of its tumbling window",
@@ -36,7 +36,7 @@ BARS = (
 def main() -> None:
     """Measure, print the table, and write the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks endtoend", description=__doc__)
-    parser.add_argument("--events", type=int, default=300_000)
+    parser.add_argument("--events", type=int, default=500_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-peers", action="store_true")
     given = parser.parse_args()
@@ -44,7 +44,8 @@ def main() -> None:
     decoder = ours.tally().decoder(TOPIC)
     with broker_elsewhere() as bootstrap:
         create_topic(bootstrap, TOPIC)
-        produce(bootstrap, TOPIC, make_events(given.events))
+        # quixstreams leaves records without a key out of its windows.
+        produce(bootstrap, TOPIC, make_events(given.events), [b"fraud"] * given.events)
         found: dict[str, list[Pass]] = {}
         for turn in range(given.rounds):
             for client in CLIENTS if turn % 2 == 0 else CLIENTS[::-1]:
@@ -95,13 +96,13 @@ def report(events: int, found: dict[str, list[Pass]], quix: dict[str, Any]) -> N
             spent = median(one.processor for one in passes) / events * 1e6
             rows.append([client, name, rates[f"{client}: {name}"], spent])
     for way, one in quix.items():
-        rate = None if "failed" in one else one["events"] / one["wall"]
-        spent = None if "failed" in one else one["processor"] / one["events"] * 1e6
-        rows.append(
-            ["quixstreams 3.28.1", {"histogram": "histogram", "window": "its tumbling window"}[way], rate, spent]
-        )
-        if rate:
-            bars[f"quixstreams {way}"] = min(rates[f"{client}: {WHOLE}"] for client in CLIENTS) / rate
+        if "failed" in one:
+            rows.append(["quixstreams 3.28.1", f"{WAYS[way]}: {one['failed']}", None, None])
+            continue
+        quick = one["events"] / one["wall"]
+        rows.append(["quixstreams 3.28.1", WAYS[way], quick, one["processor"] / one["events"] * 1e6])
+        for client in CLIENTS:
+            bars[f"{client} against quixstreams {way}"] = rates[f"{client}: {WHOLE}"] / quick
     print("\n" + table(("client", "what", "events/s", "processor µs/event"), rows))
     for name, bar in BARS:
         print(f"{name}: {bars.get(name, float('nan')):.2f} (bar {bar})")
