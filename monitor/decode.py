@@ -1,7 +1,7 @@
 """Decoding: a batch of JSON records to columns of events, and every record that is none with its closed code."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,13 +16,20 @@ from monitor.mapping import Form
 from monitor.raw import Raw, chunk_rows
 from monitor.rows import NotAnObject, row_type
 
+_OPEN_BATCHES = 64
+"""After a batch that the closed form refused, this many are not tried by it: the next ones are probably alike."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What became of a batch: events by kind and the rejected records; together they are all its records."""
+    """What became of a batch: events by kind and the rejected records; together they are all its records.
+
+    ``known`` tells that no event holds a feature that the decoder has not learned; False leaves it open.
+    """
 
     events: tuple[Events, ...]
     rejected: tuple[Rejection, ...]
+    known: bool = False
 
 
 class Decoder(Protocol):
@@ -50,21 +57,28 @@ class JsonDecoder:
         self._suspicious = min(max_bytes, 4 * max_fields)
         self._faults = Faults(form)
         self.features: dict[str, bool] = {}
+        self._open_for = 0
         self.row_type = row_type(form, self.features)
 
     def learn(self, features: Mapping[str, bool]) -> None:
         """Read these features from now on."""
         if dict(features) != self.features:
-            self.features = dict(features)
+            self.features, self._open_for = dict(features), 0
             self.row_type = row_type(self.form, self.features)
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Return the events and rejections of a batch. O(bytes)."""
-        raw = self._strict(values)
+        closed = self.row_type.closed if self._open_for == 0 else None
+        self._open_for = max(self._open_for - 1, 0)
+        raw = None if closed is None else self._strict(values, closed)
+        known = raw is not None
+        if raw is None:
+            self._open_for = self._open_for if closed is None else _OPEN_BATCHES
+            raw = self._strict(values, self.row_type.decode)
         if raw is not None:
             events = assemble(raw, self.form, None, self._salt)
             if events is not None:
-                return Decoded(events, ())
+                return Decoded(events, (), known)
         return self.one_by_one(values)
 
     def one_by_one(self, values: Sequence[bytes | None]) -> Decoded:
@@ -112,7 +126,7 @@ class JsonDecoder:
             raise AssertionError("a record without a fault could not be put into columns")
         return Decoded(events, tuple(sorted(rejected, key=lambda one: one.row)))
 
-    def _strict(self, values: Sequence[bytes | None]) -> Raw | None:
+    def _strict(self, values: Sequence[bytes | None], decode: Callable[[bytes], Any]) -> Raw | None:
         """The fields of the whole batch, or None if any record is not plainly good."""
         raw = Raw(self.row_type)
         try:
@@ -122,7 +136,7 @@ class JsonDecoder:
                 b"\n".join(values).decode()  # type: ignore[arg-type]
             size = chunk_rows(len(self.features))
             for first in range(0, len(values), size):
-                raw.add(list(map(self.row_type.decode, values[first : first + size])))  # type: ignore[arg-type]
+                raw.add(list(map(decode, values[first : first + size])))  # type: ignore[arg-type]
         except (TypeError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError):
             return None
         return raw

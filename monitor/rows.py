@@ -70,12 +70,14 @@ class RowType:
     ``inner`` splits the way to a feature in two: to the object that holds it (one getter for all features of that
     object) and from there; None for a feature of the row itself.
 
+    ``closed`` is ``decode`` that also refuses a feature that is not known (None where features are mapped one by one).
     ``decode`` reads one record strictly: it raises ``msgspec.MsgspecError`` (and ``RecursionError`` for JSON too deep)
     for anything but an object with the declared types. ``build`` makes a row of an object without checking the fields'
     types; it raises ``NotAnObject`` where a path runs through something else.
     """
 
     decode: Callable[[bytes], Any]
+    closed: Callable[[bytes], Any] | None
     build: Callable[[Mapping[str, Any]], Any]
     get: Mapping[str, Callable[[Any], Any]]
     feature: Mapping[str, Callable[[Any], Any]]
@@ -115,9 +117,12 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
             _branch(tree, root)
     structure, build = _structure(tree, nullable=not form.own)
     decode = msgspec.json.Decoder(structure).decode
+    closed = None
+    if root is not None and getters:
+        closed = msgspec.json.Decoder(_structure(tree, nullable=not form.own, closed=root)[0]).decode
     inner = _inner(form, tree, getters)
     numbers = [name for name in getters if features[name]]
-    return RowType(decode, build, get, getters, inner, frozenset(numbers), _blocks(form, tree, numbers))
+    return RowType(decode, closed, build, get, getters, inner, frozenset(numbers), _blocks(form, tree, numbers))
 
 
 def _blocks(form: Form, tree: dict[str, Any], names: Collection[str]) -> tuple[Block, ...]:
@@ -188,7 +193,9 @@ def _getter(tree: dict[str, Any], path: PathKeys) -> Callable[[Any], Any]:
     return attrgetter(".".join(names))
 
 
-def _structure(tree: dict[str, Any], *, nullable: bool) -> tuple[type[msgspec.Struct], Callable[[Any], Any]]:
+def _structure(
+    tree: dict[str, Any], *, nullable: bool, closed: PathKeys | None = None
+) -> tuple[type[msgspec.Struct], Callable[[Any], Any]]:
     """Nested structures with plain attribute names f0, f1, … renamed to the JSON keys, and how to build one."""
     fields: list[Any] = []
     rename: dict[str, str] = {}
@@ -197,14 +204,15 @@ def _structure(tree: dict[str, Any], *, nullable: bool) -> tuple[type[msgspec.St
         name = f"f{position}"
         rename[name] = key
         if isinstance(node, dict):
-            inner, inner_build = _structure(node, nullable=nullable)
+            within = closed[1:] if closed and closed[0] == key else None
+            inner, inner_build = _structure(node, nullable=nullable, closed=within)
             fields.append((name, inner, msgspec.field(default_factory=inner)))
             parts.append((key, None, inner_build))
         else:
             kind, default = node
             fields.append((name, kind, default))
             parts.append((key, default, None))
-    made = msgspec.defstruct("Row", fields, rename=rename, gc=False)
+    made = msgspec.defstruct("Row", fields, rename=rename, gc=False, forbid_unknown_fields=closed == ())
 
     def build(data: Any) -> Any:
         values = []

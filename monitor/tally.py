@@ -70,6 +70,7 @@ class Tally:
             topic: JsonDecoder(form, salt=salt_value, **self._sizes(form)) for topic, form in self.forms.items()
         }
         self._learned = -1
+        self._names: dict[str, frozenset[str]] = {}
         self._accumulator = Accumulator(self._models, self.references)
         self._joins = JoinBuffer(self._models, self.references)
         self._admission = Admission(self._models, self.references)
@@ -154,7 +155,7 @@ class Tally:
             counted.append(sifted.kept)
         self._admission.segments(state, counted)
         for events in counted:
-            self._count(state, batch, events)
+            self._count(state, batch, events, closed=decoded.known)
         state.received += len(batch)
         state.outcomes[Outcome.REJECTED] += len(rejected)
         self._reject(state, batch, rejected)
@@ -168,7 +169,9 @@ class Tally:
         """Return the decoder of an input topic, which knows the features of the references seen so far."""
         if self._learned != self.references.epoch:
             for name, form in self.forms.items():
-                self._decoders[name].learn(self.references.features(form.models))
+                features = self.references.features(form.models)
+                self._decoders[name].learn(features)
+                self._names[name] = frozenset(features)
             self._learned = self.references.epoch
         return self._decoders[topic]
 
@@ -185,17 +188,18 @@ class Tally:
         early = events.rows[sifted.early].tolist()
         return [Rejection(row, DeadLetterCode.FUTURE_TIME, "time") for row in early]
 
-    def _count(self, state: PartitionState, batch: Batch, events: Events) -> None:
+    def _count(self, state: PartitionState, batch: Batch, events: Events, *, closed: bool) -> None:
         if not len(events):
             return
         state.outcomes[Outcome.TALLIED] += len(events)
         if events.kind != "label":
             self._accumulator.add(events, state.places)
-            self._look_for_unseen(batch, events)
+            self._look_for_unseen(batch, events, self._names.get(batch.partition.topic) if closed else None)
         if events.kind != "feature":
             self._joins.add(events, state.places)
 
-    def _look_for_unseen(self, batch: Batch, events: Events) -> None:
+    def _look_for_unseen(self, batch: Batch, events: Events, only: frozenset[str] | None) -> None:
+        """Count unseen fields; ``only`` are all the features that the batch can hold, if that is known."""
         index = np.flatnonzero(sampled(batch.offsets[events.rows]))
         if not len(index):
             return
@@ -204,9 +208,11 @@ class Tally:
             reference = self.references.of(model, version)
             if reference is None or self._models[model].source != events.kind:
                 continue
+            known = reference.by_name.keys() | self.references.left_out(reference.digest)
+            if only is not None and only <= known:
+                continue
             which = index[owner == code]
             values = [batch.values[row] for row in events.rows[which].tolist()]
-            known = reference.by_name.keys() | self.references.left_out(reference.digest)
             counts = self._unseen[batch.partition.topic].count(values, known)
             if counts.any():
                 mine = events.keep(which)

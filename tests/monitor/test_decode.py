@@ -336,6 +336,17 @@ def test_a_long_record_of_few_fields_goes_to_columns_with_the_others() -> None:
     assert events.rows.tolist() == [0, 1]
 
 
+def test_a_batch_says_whether_it_can_hold_a_feature_that_is_not_known() -> None:
+    made = decoder()
+    new = raw(features={"amount": 1.5, "novel": 2})
+    # A field beside the features is no feature; what is mutilated leaves it open.
+    assert [made.decode([raw(), raw(note="x")]).known, made.decode([raw(), new]).known] == [True, False]
+    assert made.decode([raw()]).known is False  # after such a batch the next ones are not tried
+    again = decoder()
+    assert again.decode([raw(), b"{"]).known is False
+    assert shape(again.decode([raw(), new])) == shape(decoder().one_by_one([raw(), new]))
+
+
 featured = st.dictionaries(st.sampled_from(["amount", "country"]), scalars, min_size=1).map(lambda f: raw(features=f))
 
 
