@@ -18,7 +18,7 @@ from benchmarks.measure.timing import one_core, resident_mib
 from benchmarks.throughput.events import reference
 
 HEAVY = ("scipy", "mlflow", "sklearn", "pandas", "polars", "pyarrow", "onnxruntime", "river", "confluent_kafka")
-POINTS = {"one pane of 300 features": (300, 1, 70), "1 000 (model, segment) pairs of 16": (15, 1_000, 16)}
+POINTS = {"one pane of 300 features": (300, 1, 70), "1 000 (model, segment) pairs of 16": (15, 1_000, 8)}
 BARS = {"rss_mib": 150.0, "ready_s": 3.0}
 IMPORTS = """
 import sys

@@ -23,7 +23,7 @@ class Traffic:
     def __init__(self, bootstrap: str, topic: str) -> None:
         self._topic = topic
         self._producer = Producer(
-            {"bootstrap.servers": bootstrap, "linger.ms": 5, "queue.buffering.max.messages": 10**6}
+            {"bootstrap.servers": bootstrap, "linger.ms": 5, "log_level": 0, "queue.buffering.max.messages": 10**6}
         )
         self._parts = [_halves(value) for value in events(PATTERNS)]
         self.sent = 0
