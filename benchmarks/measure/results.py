@@ -32,9 +32,10 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    fields = dict(line.split("\t: ", 1) for line in lines if "\t: " in line)
-    clock = float(fields.get("cpu MHz", "0").split()[0]) / 1_000
-    return f"{fields.get('model name', platform.machine())} at {clock:.1f} GHz"
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    fields = {key.strip(): value.strip() for key, value in pairs}
+    name, clock = fields.get("model name", platform.machine()), float(fields.get("cpu MHz", "0")) / 1_000
+    return f"{name} at {clock:.1f} GHz" if clock else name
 
 
 def save(name: str, figures: dict[str, Any]) -> None:
