@@ -58,7 +58,8 @@ class _Assembly:
         """Return the columns, or None where a rule is broken."""
         kind = self._kind
         ids = self._ids()
-        if ids is None:
+        lengths = np.fromiter(map(len, ids or ()), np.uint64)
+        if ids is None or not 1 <= lengths.min() <= lengths.max() <= MAX_TEXT:
             return None
         times = parse_instants(self._field("time"), self._form.time_unit)
         if (times == BAD).any():
@@ -68,7 +69,7 @@ class _Assembly:
         latency = self._measure("latency_ms", lowest=0.0) if kind == "prediction" else None
         if owners is None or weight is False or latency is False:
             return None
-        hashed = hash_ids(ids, salt)
+        hashed = hash_ids(ids, salt, lengths)
         events = Events(kind, rows, times, hashed, *owners, weight=weight, latency=latency, segments=self._segments())
         if kind == "label":
             labels = self._field("label")
@@ -91,7 +92,7 @@ class _Assembly:
             if self._form.own or not kinds <= {str, int}:
                 return None
             values = list(map(str, values))
-        return values if min(map(len, values)) >= 1 and max(map(len, values)) <= MAX_TEXT else None
+        return values
 
     def _owners(self) -> Owners | None:
         """(model, version) of each row as codes; labels and features may lack a version."""
