@@ -87,7 +87,7 @@ def body(figures: dict[str, Any]) -> str:
     """Return the sections of a run as Markdown."""
     promised = table(("ratio or figure", "found", "bar", "met"), bar_rows(figures))
     sections = [
-        _machine(figures["throughput"]["machine"]),
+        _machine({part: found["machine"] for part, found in figures.items()}),
         f"## What was promised, and what the run found\n\n{promised}",
         _in_process(figures["throughput"]),
         _from_a_broker(figures["endtoend"]),
@@ -100,10 +100,13 @@ def body(figures: dict[str, Any]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _machine(machine: dict[str, Any]) -> str:
+def _machine(machines: dict[str, dict[str, Any]]) -> str:
+    machine = machines["throughput"]
+    taken = ", ".join(f"{part} {one['taken']} (load {one['load']})" for part, one in machines.items())
     return (
-        f"Taken {machine['taken']} on {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
-        f"{machine['system']}, Python {machine['python']}; load average at the start {machine['load']}."
+        f"Taken on {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
+        f"Python {machine['python']}. Each part ended at, with the load average of the minute, its own work "
+        f"included: {taken}."
     )
 
 
