@@ -6,48 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.codes import DeadLetterCode as Code
 from contracts.messages import LabelEvent
-from monitor.columns import CategoryColumn, Events, NumberColumn
+from monitor.columns import CategoryColumn, NumberColumn
 from monitor.core.column import Status
 from monitor.core.profile import profile
-from monitor.decision import decide
 from monitor.decode import Decoded, JsonDecoder
-from monitor.hashing import hash_ids, salt_of
+from monitor.hashing import hash_ids
 from monitor.mapping import forms
 from monitor.settings import InputMapping, ModelSettings
+from tests.monitor.decoding import SALT, decoder, event, raw, scalars, shape
 from tests.monitor.rig import table
-
-SALT = salt_of("test")
-FEATURES = {"amount": True, "country": False}
-
-
-def decoder(**more: Any) -> JsonDecoder:
-    model = ModelSettings.model_validate({"name": "fraud", "predictions": "scores", "labels": "outcomes"} | more)
-    made = JsonDecoder(forms([model])["scores"], salt=SALT, max_bytes=4_096, max_fields=64)
-    made.learn(FEATURES)
-    return made
-
-
-def event(**changes: Any) -> dict[str, Any]:
-    base = {
-        "kind": "prediction",
-        "event_id": "e1",
-        "time": "2026-01-01T00:00:00Z",
-        "model": "fraud",
-        "version": "3",
-        "features": {"amount": 1.5, "country": "de"},
-        "prediction": 0.25,
-    }
-    return {key: value for key, value in (base | changes).items() if value is not ...}
-
-
-def raw(**changes: Any) -> bytes:
-    return json.dumps(event(**changes)).encode()
-
 
 _COLUMNS = table(200)
 REFERENCE = profile({"amount": _COLUMNS["amount"], "country": _COLUMNS["country"]}, salt="s")
@@ -180,9 +152,6 @@ def test_a_mapped_topic_is_read_where_its_fields_are() -> None:
     assert [(r.row, r.code, r.detail) for r in found.rejected] == [(1, Code.WRONG_TYPE, "meta")]
 
 
-scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=8), st.just([1]), st.just({})
-)
 times = st.one_of(
     st.datetimes().map(lambda t: t.isoformat() + "Z"), st.integers(0, 2**45), st.floats(), st.text(max_size=20)
 )
@@ -208,43 +177,6 @@ def anything(draw: st.DrawFn) -> bytes | None:
     return value
 
 
-def shape(found: Decoded) -> Any:
-    """What a decoding says, record by record, comparable across batches."""
-    out: dict[int, Any] = {r.row: (r.code, r.detail) for r in found.rejected}
-    for events in found.events:
-        for i, row in enumerate(events.rows.tolist()):
-            out[row] = _record(events, i)
-    return [out[row] for row in sorted(out)]
-
-
-def _record(events: Events, i: int) -> Any:
-    def cell(column: Any) -> Any:
-        if column is None:
-            return None
-        if isinstance(column, NumberColumn):
-            status = 0 if column.status is None else int(column.status[i])
-            if status == 0 and np.isnan(column.values[i]):
-                return ("status", Status.NULL)
-            return ("status", status) if status else ("value", repr(float(column.values[i])))
-        code = int(column.codes[i])
-        return ("status", code) if code < 0 else ("key", column.keys[code])
-
-    def number(values: Any) -> Any:
-        return None if values is None or np.isnan(values[i]) else float(values[i])
-
-    score, chosen, missing = decide(events, 0.5, "1")
-    return (
-        events.kind,
-        (repr(float(score[i])), bool(chosen[i]), bool(missing[i])),
-        int(events.time[i]),
-        int(events.ids[i]),
-        events.owners[int(events.owner[i])],
-        number(events.weight),
-        number(events.latency),
-        {name: cell(column) for name, column in events.segments.items() if cell(column) != ("status", Status.ABSENT)},
-    )
-
-
 @given(st.lists(anything(), max_size=12))
 def test_both_ways_accept_and_reject_the_same(values: list[bytes | None]) -> None:
     made = decoder()
@@ -252,99 +184,6 @@ def test_both_ways_accept_and_reject_the_same(values: list[bytes | None]) -> Non
     assert len(together) == len(values)
     assert together == shape(made.one_by_one(values))
     assert together == [shape(made.decode([value]))[0] for value in values]
-
-
-MAPPED = {
-    "topic": "scores",
-    "map": {
-        "event_id": "meta.id",
-        "time": "meta.at",
-        "version": "meta.version",
-        "prediction": "result.score",
-        "features": {
-            "amount": "payload.txn.amount",
-            "country": "payload.country",
-            "age": "age",
-            "sum": "payload.txn.sum",
-        },
-    },
-}
-holders = st.one_of(st.none(), scalars, st.dictionaries(st.sampled_from(["amount", "sum", "country", "x"]), scalars))
-
-
-@st.composite
-def mapped(draw: st.DrawFn) -> bytes:
-    """A record of a mapped topic: objects are missing, null or something else, values are of any type."""
-    meta = {"id": draw(st.text(min_size=1, max_size=4)), "at": draw(st.integers(0, 2**41)), "version": draw(scalars)}
-    payload = {"txn": draw(holders), "country": draw(scalars)}
-    record = {
-        "meta": draw(st.one_of(st.just(meta), st.just(meta), scalars)),
-        "result": draw(st.one_of(st.just({"score": 0.5}), st.fixed_dictionaries({"score": scalars}), scalars)),
-        "payload": draw(st.one_of(st.just(payload), st.just(payload), scalars)),
-        "age": draw(scalars),
-    }
-    kept = draw(st.sets(st.sampled_from(sorted(record)), min_size=3))
-    return json.dumps({name: value for name, value in record.items() if name in kept}).encode()
-
-
-@given(st.lists(mapped(), max_size=10))
-def test_both_ways_accept_and_reject_the_same_of_a_mapped_topic(values: list[bytes]) -> None:
-    made = decoder(predictions=MAPPED)
-    made.learn({"amount": True, "sum": True, "age": True, "country": False})
-    together = shape(made.decode(values))
-    assert len(together) == len(values)
-    assert together == shape(made.one_by_one(values))
-    assert together == [shape(made.decode([value]))[0] for value in values]
-
-
-@settings(max_examples=15)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
-def test_numbers_absent_and_null_stay_in_their_place_whatever_the_width(seed: int, rows: int) -> None:
-    """With 1 100 features a chunk is 32 rows, so that a batch is put together from several."""
-    rng = np.random.default_rng(seed)
-    names = [f"n{i}" for i in range(1_100)]
-    made = JsonDecoder(decoder().form, salt=SALT)
-    made.learn(dict.fromkeys(names, True))
-    cells = rng.random((rows, 4))
-    odd = rng.choice(1_100, 4, replace=False)
-    kinds = rng.integers(0, 3, (rows, 4))
-    plain = dict.fromkeys(names, 0.5)
-    values = []
-    for row in range(rows):
-        features: dict[str, Any] = dict(plain)
-        for at, place in enumerate(odd.tolist()):
-            if kinds[row, at] == 0:
-                del features[names[place]]
-            else:
-                features[names[place]] = None if kinds[row, at] == 1 else float(cells[row, at])
-        values.append(raw(features=features))
-    (events,) = made.decode(values).events
-    for at, place in enumerate(odd.tolist()):
-        column = events.features[names[place]]
-        assert isinstance(column, NumberColumn)
-        status = np.zeros(rows, np.int8) if column.status is None else column.status
-        assert status.tolist() == [(Status.ABSENT, Status.NULL, 0)[kind] for kind in kinds[:, at].tolist()]
-        assert column.values[kinds[:, at] == 2].tolist() == cells[kinds[:, at] == 2, at].tolist()
-
-
-def test_a_long_record_of_few_fields_goes_to_columns_with_the_others() -> None:
-    made = JsonDecoder(decoder().form, salt=SALT, max_bytes=100_000, max_fields=64)
-    made.learn(FEATURES)
-    long = raw(event_id="long", note="x" * 50_000)
-    made.one_by_one = None  # type: ignore[assignment] # the slow way is not to be taken
-    (events,) = made.decode([raw(), long]).events
-    assert events.rows.tolist() == [0, 1]
-
-
-def test_a_batch_says_whether_it_can_hold_a_feature_that_is_not_known() -> None:
-    made = decoder()
-    new = raw(features={"amount": 1.5, "novel": 2})
-    # A field beside the features is no feature; what is mutilated leaves it open.
-    assert [made.decode([raw(), raw(note="x")]).known, made.decode([raw(), new]).known] == [True, False]
-    assert made.decode([raw()]).known is False  # after such a batch the next ones are not tried
-    again = decoder()
-    assert again.decode([raw(), b"{"]).known is False
-    assert shape(again.decode([raw(), new])) == shape(decoder().one_by_one([raw(), new]))
 
 
 featured = st.dictionaries(st.sampled_from(["amount", "country"]), scalars, min_size=1).map(lambda f: raw(features=f))
