@@ -13,7 +13,6 @@ import pytest
 from benchmarks.measure.timing import in_turn, ratio
 from benchmarks.throughput import ours
 from benchmarks.throughput.events import events, reference, table
-from monitor.decode import JsonDecoder
 
 BOUNDS = json.loads((Path(__file__).parent / "bounds.json").read_text())
 ROUNDS = 5
@@ -27,14 +26,11 @@ def values():
 def test_the_tally_keeps_up_with_its_decoder_and_the_decoder_with_the_parser(values):
     parts = ours.batches(values, 4_000)
     stage = ours.tally()
-    decoder = stage.decoder(ours.TOPIC)
-    assert isinstance(decoder, JsonDecoder)
     seconds = in_turn(
         {
             "whole": lambda fresh: ours.absorb(fresh, parts),
             "decode": lambda _: ours.decoding(stage, parts),
             "parse": lambda _: ours.parsing(stage, parts),
-            "apart": lambda _: [decoder.one_by_one(part.values) for part in parts],
         },
         ROUNDS,
         lambda: ours.tally(references=[known]),
@@ -42,7 +38,6 @@ def test_the_tally_keeps_up_with_its_decoder_and_the_decoder_with_the_parser(val
     assert ratio(seconds["decode"], seconds["whole"]) > BOUNDS["decode and tally, share of the speed of decoding"]
     parser = "decoding to columns, share of the speed of the JSON parser"
     assert ratio(seconds["parse"], seconds["decode"]) > BOUNDS[parser]
-    assert ratio(seconds["apart"], seconds["decode"]) > BOUNDS["decoding by columns, times the speed of one by one"]
 
 
 def test_an_event_costs_little_more_with_many_segments(values):

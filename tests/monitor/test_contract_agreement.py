@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from contracts.messages import PredictionEvent
 from contracts.times import to_ms
 from monitor.hashing import hash_ids
-from tests.monitor.test_decode import SALT, decoder, event, raw
+from tests.monitor.decoding import SALT, decoder, event, raw
 
 good_features = st.dictionaries(
     st.sampled_from(["amount", "country"]),
