@@ -137,7 +137,7 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """Return the row as text."""
-        effects = "; ".join(f"{what}: {times:,}".replace(",", " ") for what, times in self.effects.items())
+        effects = "; ".join(f"{what}: {f'{times:,}'.replace(',', ' ')}" for what, times in self.effects.items())
         figures = "; ".join(f"{what}: {figure}" for what, figure in self.figures.items())
         counts = (self.records, self.compared, self.lost, self.twice, self.repeated)
         told = [f"{count:,}".replace(",", " ") if self.records else "" for count in counts]
