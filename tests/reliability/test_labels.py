@@ -4,11 +4,15 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from contracts.wire import OutcomeDelta, decode
+from monitor.join_cache import thaw
+from monitor.packing import gather
+from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.drill import hold, only_long
@@ -22,6 +26,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 STREAM = Stream(poison=0)
 COUNT = 3_000
 FILE_LIMIT = 16_384
+SAVE_ROWS = 50
 
 
 def label(number: int, *, contrary: bool = False) -> bytes:
@@ -90,7 +95,7 @@ def hold_outcomes(bank: Bank, row: Row) -> None:
 @pytest.fixture
 def labelled(make_bank: MakeBank) -> Bank:
     """Return a bank whose events get labels."""
-    return make_bank(setup=Setup(model={"labels": True}), stream=STREAM)
+    return make_bank(setup=Setup(model={"labels": True}, save_rows=SAVE_ROWS), stream=STREAM)
 
 
 def all_three(bank: Bank) -> None:
@@ -106,14 +111,18 @@ def test_the_join_is_killed(labelled: Bank, ledger: Ledger, cache: str) -> None:
     all_three(labelled)
     for _ in range(rounds()):
         send(labelled, COUNT // 2)
-        labelled.after(0.1, 0.6)
+        until(lambda: files(labelled.cache), "the join writes its cache", 60)
+        labelled.after(0.0, 0.5)
         labelled.workers["join-0"].kill()
         row.effect("join ended by kill -9")
-        if cache == "deleted" and labelled.cache.exists():
+        if cache == "deleted":
+            row.effect("cache files deleted", len(files(labelled.cache)))
             shutil.rmtree(labelled.cache)
-            row.effect("cache deleted")
+        else:
+            row.effect("cache files that the next one begins with", len(usable(labelled)))
         labelled.running("join")
         send(labelled, COUNT // 2)
+    assert all(row.effects.values()), row.effects
     hold_outcomes(labelled, row)
     hold(labelled, row)
 
@@ -123,6 +132,7 @@ def test_the_disk_is_full_for_the_cache(labelled: Bank, ledger: Ledger) -> None:
     row = ledger.row((12,), f"no file of the join may pass {FILE_LIMIT // 1024} kB (RLIMIT_FSIZE)")
     labelled.both()
     for _ in range(rounds()):
+        shutil.rmtree(labelled.cache, ignore_errors=True)
         full = labelled.start("join", file_limit=FILE_LIMIT)
         labelled.ready(full)
         send(labelled, 4 * COUNT)
@@ -143,6 +153,26 @@ def test_the_disk_is_full_for_the_cache(labelled: Bank, ledger: Ledger) -> None:
     labelled.running("join")
     hold_outcomes(labelled, row)
     hold(labelled, row)
+
+
+def usable(bank: Bank) -> list[Path]:
+    """Return the cache files that are whole, of this join's state, and not ahead of what is committed."""
+    found = []
+    for index, saved in join_state(bank).items():
+        path = bank.cache / f"{bank.prefix}.{index}.join"
+        if path.exists():
+            snapshot = thaw(path.read_bytes())
+            if snapshot.store == saved["store"] and saved["base"] <= snapshot.offset <= saved["emitted"]:
+                found.append(path)
+    return found
+
+
+def join_state(bank: Bank) -> dict[int, dict[str, Any]]:
+    """Return the join's committed state by partition."""
+    latest: dict[bytes, bytes] = {}
+    for batch in bank.reader.read(bank.reader.partitions(bank.topics.join_state.name)):
+        latest |= {key: value for key, value in zip(batch.keys, batch.values, strict=True) if key and value}
+    return {int(key.partition("/")[2]): value for key, value in gather(latest).items()}
 
 
 def files(directory: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,15 +17,21 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a role runs: its clock and what its one model's settings say beside the name and the topic."""
+    """How a role runs: its clock, what its one model's settings say beside the name and the topic, and the join's.
+
+    ``save_rows`` lets the join write its cache after so many rows of a partition, so that faults meet a cache that is
+    being written; 0 leaves it at what it is.
+    """
 
     clock: Literal["wall", "stream"] = "stream"
     model: dict[str, Any] = field(default_factory=dict)
     idle_after: int = 30_000
+    join: dict[str, Any] = field(default_factory=dict)
+    save_rows: int = 0
 
     def to_json(self) -> str:
         """Return it as the worker reads it."""
-        return json.dumps({"clock": self.clock, "model": self.model, "idle_after": self.idle_after})
+        return json.dumps(asdict(self))
 
 
 class Worker:
