@@ -10,6 +10,7 @@ PYTHON ?= python3
 SCENARIO ?= fraud
 ROUNDS ?= 20
 SOAK ?= 10
+RATE ?= 1000
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -89,8 +90,8 @@ docs: $(STAMPS)/dev ## write the generated documents again
 bench: $(STAMPS)/dev ## measure the speed of everything, or run one benchmark (ARGS=NAME; ARGS=list names them)
 	@$(BIN)/python -m benchmarks $(or $(ARGS),speed)
 
-reliability: $(STAMPS)/dev ## run each fault many times and write docs/reliability.md (ROUNDS=20, SOAK=10 minutes)
-	@STATIONKEEPER_RELIABILITY_ROUNDS=$(ROUNDS) STATIONKEEPER_RELIABILITY_SOAK=$(SOAK) $(BIN)/python -m pytest tests/reliability -s $(ARGS)
+reliability: $(STAMPS)/dev ## run each fault many times and write docs/reliability.md (ROUNDS=20, SOAK=10 minutes of RATE=1000 events/s)
+	@STATIONKEEPER_RELIABILITY_ROUNDS=$(ROUNDS) STATIONKEEPER_RELIABILITY_SOAK=$(SOAK) STATIONKEEPER_RELIABILITY_RATE=$(RATE) $(BIN)/python -m pytest tests/reliability -s $(ARGS)
 
 clean: ## remove .venv, caches and everything a run leaves behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -23,6 +23,7 @@ from streams.reader import KafkaReader
 from streams.settings import KafkaSettings
 from streams.topics import admin_client, ensure_inputs, ensure_internal
 from tests.conformance.worlds import until
+from tests.reliability.daemon import Daemon
 from tests.reliability.events import PARTITIONS, SHIFT_AT, Stream
 from tests.reliability.worker import models
 from tests.reliability.workers import Setup, Worker
@@ -33,7 +34,8 @@ CHUNK = 30
 class Bank:
     """Topics of their own prefix on a broker, a stream that can be let flow, and workers by slot.
 
-    ``client`` is the client of the workers that are started next; the bank itself always uses kafka-python.
+    ``client`` is the client of the workers that are started next; the bank itself always uses kafka-python. ``kafka``
+    are settings that take the place of the suite's.
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class Bank:
         setup: Setup | None = None,
         stream: Stream | None = None,
         client: str = "kafka-python",
+        kafka: dict[str, Any] | None = None,
     ) -> None:
-        self.broker, self.client = broker, client
+        self.broker, self.client, self._kafka = broker, client, kafka or {}
         self.setup, self.stream = setup or Setup(), stream or Stream()
         self.prefix = f"r{uuid.uuid4().hex[:8]}"
         self.topics = Topics(self.prefix)
@@ -55,6 +58,7 @@ class Bank:
         self.workers: dict[str, Worker] = {}
         self.sent = 0
         self.ever: list[Worker] = []
+        self.daemon: Daemon | None = None
         self._directory = directory
         self._flowing: threading.Thread | None = None
         self._stop = threading.Event()
@@ -89,6 +93,7 @@ class Bank:
                 "request_timeout": "6s",
                 "metadata_max_age": "5s",
             }
+            | self._kafka
             | more
         )
 
@@ -124,6 +129,11 @@ class Bank:
         self.workers[name] = worker
         self.ever.append(worker)
         return worker
+
+    def monitor(self, **more: Any) -> Daemon:
+        """Start the whole monitor as a person does, in the place of workers."""
+        self.daemon = Daemon(self.settings(), self.setup, self._directory, more)
+        return self.daemon
 
     @property
     def cache(self) -> Path:
@@ -235,5 +245,7 @@ class Bank:
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.end()
+        if self.daemon is not None:
+            self.daemon.close()
         self.reader.close()
         self._producer.close(timeout=5)

@@ -7,6 +7,7 @@ import pytest
 from streams.errors import Retryable
 from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
+from tests.reliability.following import Following
 from tests.reliability.ledger import Row, long_form, rounds
 from tests.reliability.oracle import Audit, audit, fresh_event_passes, wait_caught_up, wait_read
 
@@ -19,16 +20,22 @@ MORE_CLIENTS = CLIENTS if rounds() >= 5 else CLIENTS[:1]
 only_long = pytest.mark.skipif(not long_form(), reason="runs in make reliability")
 
 
-def hold(bank: Bank, row: Row, *, verdicts: bool = True) -> Audit:
+def hold(bank: Bank, row: Row, *, verdicts: bool = True, following: Following | None = None) -> Audit:
     """Let the stream end, see a fresh event pass, and hold that nothing was lost, doubled or said twice.
 
     Without ``verdicts`` they are not compared with an undisturbed judge's, only their ids among each other.
+    ``following`` has counted a log that is too long to be counted now.
     """
     bank.still()
-    wait_caught_up(bank)
-    fresh = fresh_event_passes(bank)
-    wait_read(bank, "judge", bank.topics.panes.name)
-    found = audit(bank, verdicts=verdicts)
+    if following is None:
+        wait_caught_up(bank)
+        fresh = fresh_event_passes(bank)
+    else:
+        wait_read(bank, "tally", bank.scores, 900)
+        fresh = fresh_event_passes(bank, lambda: wait_read(bank, "tally", bank.scores))
+        following.follow()
+    wait_read(bank, "judge", bank.topics.panes.name, 120 if following is None else 900)
+    found = audit(bank, verdicts=verdicts, following=following)
     row.audited(found, fresh)
     assert found.differences == [], found.differences[:20]
     assert (found.lost, found.twice, found.repeated_ids) == (0, 0, 0)

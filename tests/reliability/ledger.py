@@ -1,8 +1,10 @@
 """What the faults did: one row each, printed as a table, and written to docs/reliability.md after a full run."""
 
+import json
 import os
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +15,10 @@ from tests.reliability.oracle import Audit
 
 ROUNDS_VARIABLE = "STATIONKEEPER_RELIABILITY_ROUNDS"
 SOAK_VARIABLE = "STATIONKEEPER_RELIABILITY_SOAK"
+RATE_VARIABLE = "STATIONKEEPER_RELIABILITY_RATE"
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "reliability.md"
+SOAK = PAGE.parent / "figures" / "soak.json"
+"""The last soak of an hour or more: it is too long for each full run, and keeps its own date and command."""
 _HEAD = (
     "fault",
     "client",
@@ -68,6 +73,18 @@ its figures name. What is not in this table has not been tested here.
 """
 
 
+_SOAK = """
+The events shift for one hour of each day of the stream and come back; the log is counted by the plain program and pane
+by pane while it grows, because counting it afterwards would take longer than the run. The slope is that of the second
+half, when the tables of ids have long been full.
+"""
+
+
+def thinned(memory: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """Return a dozen of them."""
+    return memory[:: max(len(memory) // 12, 1)]
+
+
 def rounds() -> int:
     """Return how often each fault is repeated: 1 in ``make test``, more in ``make reliability``."""
     return int(os.environ.get(ROUNDS_VARIABLE, "1"))
@@ -81,6 +98,16 @@ def long_form() -> bool:
 def soak_minutes() -> float:
     """Return how long the soak lasts: ``SOAK`` of ``make reliability``, half a minute else."""
     return float(os.environ.get(SOAK_VARIABLE) or 0.5)
+
+
+def soak_rate() -> int:
+    """Return how many events a second the soak sends."""
+    return int(os.environ.get(RATE_VARIABLE) or 1_000)
+
+
+def machine() -> str:
+    """Return in words what a run runs on."""
+    return f"{os.cpu_count()} cores, Python {platform.python_version()}, Apache Kafka {KAFKA_VERSION}"
 
 
 @dataclass(slots=True)
@@ -179,10 +206,49 @@ class Ledger:
             lines.append(f"| {number} | {question} | {', '.join(f'`{t}`' for t in tests) or 'not tested here'} |")
         return "\n".join(lines)
 
+    def keep_soak(self, memory: Sequence[tuple[float, float]]) -> None:
+        """Keep the last row and (seconds, MB) of a soak of an hour or more, for every page until the next one."""
+        step = max(len(memory) // 100, 1)
+        kept = {
+            "command": f'make reliability ROUNDS={rounds()} SOAK={soak_minutes():g} RATE={soak_rate()} ARGS="-k soak"',
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "machine": machine(),
+            "row": self.rows[-1].cells(),
+            "memory_mb": [[round(seconds), round(mb, 1)] for seconds, mb in memory[::step]],
+        }
+        SOAK.write_text(json.dumps(kept, indent=1) + "\n")
+
+    def long_soak(self) -> list[str]:
+        """Return what was measured by the last soak of an hour or more, as lines of the page."""
+        if not SOAK.exists():
+            return []
+        kept = json.loads(SOAK.read_text())
+        cells = dict(zip(_HEAD, kept["row"], strict=True))
+        figures = [*cells["took effect"].split("; "), *cells["figures (worst run) and bars"].split("; ")]
+        counts = f"Of {cells['records']} records, with {cells['compared']} numbers compared: {cells['lost']} lost, "
+        counts += f"{cells['twice']} counted twice, {cells['repeated ids']} repeated ids."
+        text = f"{cells['fault']}, on {kept['date']} ({kept['machine']}); {_SOAK}"
+        table = [
+            "| after | " + " | ".join(f"{seconds / 60:.0f} min" for seconds, _ in thinned(kept["memory_mb"])) + " |"
+        ]
+        table += ["|" + "---|" * (1 + len(thinned(kept["memory_mb"])))]
+        table += ["| resident memory, MB | " + " | ".join(f"{mb:.0f}" for _, mb in thinned(kept["memory_mb"])) + " |"]
+        head = ["## The long soak", "", "```console", f"$ {kept['command']}", "```", ""]
+        return [
+            *head,
+            *wrap(" ".join(text.split()), 118),
+            "",
+            *(f"- {one}" for one in figures),
+            "",
+            counts,
+            "",
+            *table,
+            "",
+        ]
+
     def page(self, command: str, tests: int) -> str:
         """Return docs/reliability.md after a run of so many tests."""
         early = f" **The run was ended early: {self.ended} of {tests} tests.**" if self.ended < tests else ""
-        machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, Apache Kafka {KAFKA_VERSION}"
         kills = sum(times for row in self.rows for what, times in row.effects.items() if "kill -9" in what)
         return "\n".join(
             [
@@ -190,7 +256,7 @@ class Ledger:
                 "",
                 f"<!-- Written by `{command}`. -->",
                 "",
-                f"From the run of {datetime.now(UTC):%Y-%m-%d} ({machine}, brokers and workers on the one machine):",
+                f"From the run of {datetime.now(UTC):%Y-%m-%d} ({machine()}, brokers and workers on the one machine):",
                 "",
                 "```console",
                 f"$ {command}",
@@ -206,6 +272,7 @@ class Ledger:
                     118,
                 ),
                 "",
+                *self.long_soak(),
                 "## What an operator asks, and which row answers",
                 "",
                 self.questions(),

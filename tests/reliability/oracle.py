@@ -4,7 +4,9 @@ import hashlib
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from contracts.codes import Outcome
 from contracts.messages import RetrainRequest, Verdict
@@ -12,6 +14,7 @@ from contracts.topics import dead_letter_topic
 from contracts.wire import PaneDelta, decode
 from monitor.judge import Judge
 from monitor.partition_state import PartitionState
+from monitor.settings import ModelSettings
 from monitor.verify import verify
 from streams.clients import translated
 from streams.errors import Retryable
@@ -23,6 +26,9 @@ from streams.settings import KafkaSettings
 from streams.topics import admin_client
 from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
+
+if TYPE_CHECKING:
+    from tests.reliability.following import Following
 
 PANE_MS = 60_000
 
@@ -46,6 +52,13 @@ class Audit:
     repeated_ids: int = 0
     numbers: int = 0
     differences: list[str] = field(default_factory=list)
+
+    def add(self, plain: "Plain") -> None:
+        """Note how dirty a partition was."""
+        self.outcomes += plain.outcomes
+        self.future_seen += plain.future
+        self.again_counted += plain.again
+        self.disorder_seen += plain.disorder
 
     def compare(self, what: str, counted: int, true: int) -> None:
         """Compare one count."""
@@ -79,6 +92,16 @@ def wait_caught_up(bank: Bank, limit_s: float = 120.0) -> float:
     return time.monotonic() - began
 
 
+def committed_behind(bank: Bank) -> int:
+    """Return how many records the tally's group has not committed, without reading its state."""
+    partitions, group = bank.reader.partitions(bank.scores), bank.settings().group("tally")
+    ends = {partition: end for partition, (_, end) in bank.reader.bounds(partitions).items()}
+    with admin_client(bank.settings("admin")) as admin, translated(f"ask for the offsets of {group}"):
+        told = admin.list_group_offsets({group: None})[group]
+    known = {(at.topic, at.partition): found.offset for at, found in told.items()}
+    return sum(end - max(known.get((partition.topic, partition.index), 0), 0) for partition, end in ends.items())
+
+
 def wait_read(bank: Bank, role: str, topic: str, limit_s: float = 120.0) -> None:
     """Wait until a role has committed what is in a topic now."""
     partitions, group = bank.reader.partitions(topic), bank.settings().group(role)
@@ -93,11 +116,13 @@ def wait_read(bank: Bank, role: str, topic: str, limit_s: float = 120.0) -> None
     until(read, f"the {role} has caught up", limit_s)
 
 
-def fresh_event_passes(bank: Bank) -> float:
-    """Send events to every partition and return the seconds until they are committed."""
+def fresh_event_passes(bank: Bank, passed: Callable[[], object] | None = None) -> float:
+    """Send events to every partition and return the seconds until they are committed, by ``passed`` if given."""
     bank.send(6)
     bank.settle()
-    return wait_caught_up(bank)
+    began = time.monotonic()
+    (passed or (lambda: wait_caught_up(bank)))()
+    return time.monotonic() - began
 
 
 def latest_state(bank: Bank) -> dict[bytes, bytes]:
@@ -117,15 +142,21 @@ def states_of(bank: Bank) -> dict[int, PartitionState]:
     return found
 
 
-def audit(bank: Bank, *, verdicts: bool = True) -> Audit:
-    """Count everything again and compare; the tally must have caught up."""
+def audit(bank: Bank, *, verdicts: bool = True, following: "Following | None" = None) -> Audit:
+    """Count everything again and compare; the tally must have caught up.
+
+    ``following`` has counted the log already.
+    """
     found = Audit()
     minutes: Counter[int] = Counter()
-    poison: list[bytes] = []
+    poison: Counter[bytes] = Counter()
     states = states_of(bank)
     for partition in bank.reader.partitions(bank.scores):
-        outcomes = _recount(bank, partition, found, minutes, poison)
-        state = states[partition.index]
+        plain = _recount(bank, partition) if following is None else following.plain[partition.index]
+        minutes += plain.minutes
+        poison += plain.poison
+        found.add(plain)
+        state, outcomes = states[partition.index], plain.outcomes
         found.records += sum(outcomes.values())
         found.compare(f"partition {partition.index} received", state.received, sum(outcomes.values()))
         for outcome in Outcome:
@@ -140,9 +171,12 @@ def audit(bank: Bank, *, verdicts: bool = True) -> Audit:
         found.compare(f"pane {start}", rows[start], minutes[start])
     found.duplicates_seen, found.poison_seen = found.outcomes[Outcome.DUPLICATE], found.outcomes[Outcome.REJECTED]
     _compare_letters(bank, found, poison)
-    checked = verify(bank.reader, bank.models, bank.topics, clock=bank.setup.clock)
-    found.numbers += checked.counts
-    found.differences += checked.differences + checked.unverifiable
+    if following is None:
+        checked = verify(bank.reader, bank.models, bank.topics, clock=bank.setup.clock)
+        found.numbers += checked.counts
+        found.differences += checked.differences + checked.unverifiable
+    else:
+        following.compare_panes(found)
     _compare_verdicts(bank, found, replayed=verdicts and bank.setup.clock == "stream")
     return found
 
@@ -151,43 +185,56 @@ def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
-def _recount(
-    bank: Bank, partition: Partition, found: Audit, minutes: Counter[int], poison: list[bytes]
-) -> Counter[Outcome]:
+class Plain:
     """One partition in the plainest way: a dictionary, a clock, and the rules of the model's settings in words."""
-    model, wall = bank.models["fraud"], bank.setup.clock == "wall"
-    outcomes: Counter[Outcome] = Counter()
-    seen: dict[str, int] = {}
-    clock = -1
+
+    def __init__(self, model: ModelSettings, *, wall: bool) -> None:
+        self._model, self._wall = model, wall
+        self._seen: dict[str, int] = {}
+        self._clock = -1
+        self.outcomes: Counter[Outcome] = Counter()
+        self.minutes: Counter[int] = Counter()
+        self.poison: Counter[bytes] = Counter()
+        self.future, self.again, self.disorder = 0, 0, 0
+
+    def take(self, offset: int, stamp: int, value: bytes) -> None:
+        """Count the next record."""
+        model = self._model
+        try:
+            row = json.loads(value.decode(), parse_constant=_refuse)
+            identity, at = row["event_id"], row["time"]
+            if self._wall and at > stamp + model.skew:
+                self.future += 1
+                raise ValueError("in the future")  # noqa: TRY301 - it ends like any other poison
+        except (ValueError, TypeError, KeyError, RecursionError):
+            self.outcomes[Outcome.REJECTED] += 1
+            self.poison[_sum(value)] += 1
+            return
+        before, self._seen[identity] = self._seen.get(identity), offset
+        if before is not None and offset - before <= model.dedupe:
+            self.outcomes[Outcome.DUPLICATE] += 1
+        elif at < self._clock - model.lateness:
+            self.outcomes[Outcome.LATE] += 1
+        else:
+            self.again += before is not None
+            self.outcomes[Outcome.TALLIED] += 1
+            self.minutes[at // PANE_MS * PANE_MS] += 1
+            self.disorder += at < self._clock
+            self._clock = max(self._clock, at)
+        if len(self._seen) > 2 * max(model.dedupe, 500_000):
+            # What is past the horizon is no duplicate any more; ``again`` then counts too few, which only informs.
+            self._seen = {key: seen for key, seen in self._seen.items() if seen >= offset - model.dedupe}
+
+
+def _recount(bank: Bank, partition: Partition) -> Plain:
+    plain = Plain(bank.models["fraud"], wall=bank.setup.clock == "wall")
     for batch in bank.reader.read([partition]):
-        values = [value or b"" for value in batch.values]
-        for offset, stamp, value in zip(batch.offsets.tolist(), batch.timestamps.tolist(), values, strict=True):
-            try:
-                row = json.loads(value.decode(), parse_constant=_refuse)
-                identity, at = row["event_id"], row["time"]
-                if wall and at > stamp + model.skew:
-                    found.future_seen += 1
-                    raise ValueError("in the future")  # noqa: TRY301 - it ends like any other poison
-            except (ValueError, TypeError, KeyError, RecursionError):
-                outcomes[Outcome.REJECTED] += 1
-                poison.append(value)
-                continue
-            before, seen[identity] = seen.get(identity), offset
-            if before is not None and offset - before <= model.dedupe:
-                outcomes[Outcome.DUPLICATE] += 1
-            elif at < clock - model.lateness:
-                outcomes[Outcome.LATE] += 1
-            else:
-                found.again_counted += before is not None
-                outcomes[Outcome.TALLIED] += 1
-                minutes[at // PANE_MS * PANE_MS] += 1
-                found.disorder_seen += at < clock
-                clock = max(clock, at)
-    found.outcomes += outcomes
-    return outcomes
+        for offset, stamp, value in zip(batch.offsets.tolist(), batch.timestamps.tolist(), batch.values, strict=True):
+            plain.take(offset, stamp, value or b"")
+    return plain
 
 
-def _compare_letters(bank: Bank, found: Audit, poison: list[bytes]) -> None:
+def _compare_letters(bank: Bank, found: Audit, true: Counter[bytes]) -> None:
     """Value by value; of a letter that the broker found too large only the sum is left, and it must be the value's."""
     letters: Counter[bytes] = Counter()
     addresses: Counter[tuple[bytes, bytes]] = Counter()
@@ -198,10 +245,9 @@ def _compare_letters(bank: Bank, found: Audit, poison: list[bytes]) -> None:
             found.oversize_seen += cut is not None
             letters[cut or _sum(value or b"")] += 1
             addresses[own["stationkeeper.partition"], own["stationkeeper.offset"]] += 1
-    true = Counter(_sum(value) for value in poison)
     for value in {*letters, *true}:
         found.compare(f"dead letter {value!r}", letters[value], true[value])
-    found.compare("different addresses of dead letters", len(addresses), len(poison))
+    found.compare("different addresses of dead letters", len(addresses), true.total())
 
 
 def _sum(value: bytes) -> bytes:

@@ -1,49 +1,96 @@
 """Half the load for a while: nothing grows, nothing is lost."""
 
 import time
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.conformance.worlds import until
 from tests.reliability.conftest import MakeBank
 from tests.reliability.drill import hold, only_long
-from tests.reliability.ledger import Ledger, soak_minutes
+from tests.reliability.events import NEVER, PARTITIONS, Stream
+from tests.reliability.following import Following
+from tests.reliability.ledger import Ledger, soak_minutes, soak_rate
+from tests.reliability.oracle import committed_behind
+from tests.reliability.workers import Setup
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
-EVERY_S = 1.0
-PER_SECOND = 500
+EVERY_S = 5.0
+MOST_DEDUPE = 1_000_000
+"""What a partition remembers of ids unless told otherwise."""
+DAY = 864_000
+LONG = 60.0
+"""Minutes from which a soak is held to its slope."""
+
+
+def shifted_for_an_hour_a_day(number: int, row: dict[str, Any]) -> None:
+    """A feature moves away for the second hour of each day of the stream, and comes back."""
+    if number % DAY // 36_000 == 1:
+        row["features"]["amount"] += 1.5
 
 
 def slope(seconds: list[float], values: list[float]) -> float:
-    """Return the least-squares slope of values over their last half, per hour."""
-    half = len(values) // 2
-    return float(np.polyfit(np.array(seconds[half:]), np.array(values[half:]), 1)[0]) * 3_600
+    """Return the least-squares slope of values per hour."""
+    return float(np.polyfit(np.array(seconds), np.array(values), 1)[0]) * 3_600
 
 
 @only_long
 def test_a_soak_at_half_load(make_bank: MakeBank, ledger: Ledger) -> None:
-    minutes = soak_minutes()
-    row = ledger.row((21,), f"{minutes:g} minutes of {PER_SECOND} events/s")
-    bank = make_bank()
-    workers = bank.both()
-    bank.flow(PER_SECOND)
-    clock: list[float] = []
-    memory: dict[str, list[float]] = {worker.role: [] for worker in workers}
-    files: dict[str, list[int]] = {worker.role: [] for worker in workers}
-    end = time.monotonic() + 60 * minutes
-    while time.monotonic() < end:
-        time.sleep(EVERY_S)
-        clock.append(time.monotonic())
-        for worker in workers:
-            memory[worker.role].append(worker.memory_mb())
-            files[worker.role].append(len(list(Path(f"/proc/{worker.process.pid}/fd").iterdir())))
-    bank.still()
-    row.effect("events sent", bank.sent)
-    for role, used in memory.items():
-        row.figure(f"{role}: memory at the end", used[-1], "MB")
-        row.figure(f"{role}: slope over the last half", slope(clock, used), "MB/h")
-        row.figure(f"{role}: open files gained", files[role][-1] - files[role][len(files[role]) // 2], "")
-    hold(bank, row)
-    assert not any(worker.logged("transaction_aborted") for worker in workers)
+    minutes, rate = soak_minutes(), soak_rate()
+    # What grows until it is full must be full well before the half that is judged.
+    dedupe = min(MOST_DEDUPE, int(minutes * 60 * rate / PARTITIONS / 5))
+    row = ledger.row((21,), f"{minutes:g} minutes of {rate} events/s into `stationkeeper monitor`")
+    bank = make_bank(
+        setup=Setup(model={"dedupe": dedupe}),
+        stream=Stream(shift_at=NEVER, change=shifted_for_an_hour_a_day),
+        # The product's own times, not the hurried ones of the suite.
+        kafka={
+            "flush_interval": "1s",
+            "session_timeout": "10s",
+            "transaction_timeout": "15s",
+            "request_timeout": "12s",
+            "metadata_max_age": "30s",
+        },
+    )
+    daemon = bank.monitor()
+    until(daemon.ready, "the monitor is ready", 120)
+    following = Following(bank)
+    samples: list[tuple[float, float, int, float, int]] = []
+    full_s = 0.0
+    bank.flow(rate)
+    began = time.monotonic()
+    while (now := time.monotonic() - began) < 60 * minutes:
+        status, _, scrape_s = daemon.get("/metrics")
+        assert status == 200
+        samples.append((now, daemon.memory_mb(), daemon.open_files(), scrape_s, committed_behind(bank)))
+        if not full_s and bank.sent >= 1.5 * dedupe * PARTITIONS:
+            full_s = now
+        following.follow()
+        time.sleep(max(began + now + EVERY_S - time.monotonic(), 0))
+    sent, seconds = bank.sent, time.monotonic() - began
+    half = [sample for sample in samples if sample[0] >= max(30 * minutes, full_s)]
+    clock, memory = [sample[0] for sample in half], [sample[1] for sample in half]
+    scrapes = sorted(sample[3] for sample in samples)
+    row.effect("events sent", sent)
+    row.effect("samples", len(samples))
+    row.figure("events a second", sent / seconds, "")
+    row.figure(f"tables of {PARTITIONS} x {dedupe} ids full and rebuilt after", full_s / 60, "min")
+    row.figure("memory: plateau (median of the last half)", float(np.median(memory)), "MB")
+    row.figure("memory: most", daemon.memory_mb("VmHWM"), "MB", bar=1_024)
+    row.figure("memory: slope over the last half", slope(clock, memory), "MB/h", bar=5 if minutes >= LONG else None)
+    row.figure("open files gained", half[-1][2] - half[0][2], "", bar=5)
+    row.figure("scrape, 99th percentile", scrapes[int(0.99 * len(scrapes))] * 1_000, "ms")
+    row.figure("records behind, median", float(np.median([sample[4] for sample in samples])), "")
+    row.figure("records behind, most", max(sample[4] for sample in samples), "")
+    row.figure("transactions given up", daemon.logged("transaction_aborted"), "")
+    if minutes >= LONG:
+        ledger.keep_soak([(seconds, mb) for seconds, mb, *_ in samples])
+    assert full_s, f"the tables were not full: {sent} events"
+    hold(bank, row, verdicts=minutes < LONG, following=following)
+    following.close()
+    if minutes >= LONG:
+        ledger.keep_soak([(seconds, mb) for seconds, mb, *_ in samples])
+    # The last word: it leaves in order, with nothing open.
+    assert daemon.close() == 0

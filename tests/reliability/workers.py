@@ -65,11 +65,7 @@ class Worker:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return what it has logged."""
-        found = []
-        for line in self.log.read_text(errors="replace").splitlines():
-            if line.startswith("{") and line.endswith("}"):
-                found.append(json.loads(line))
-        return found
+        return lines_of(self.log)
 
     def logged(self, event_name: str) -> int:
         """Return how often it has logged an event."""
@@ -105,7 +101,18 @@ class Worker:
 
     def memory_mb(self, what: str = "VmRSS") -> float:
         """Return its resident memory (``VmHWM``: the most it ever was) in MB."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith(what + ":"):
-                return int(line.split()[1]) / 1_024
-        raise LookupError(f"{what} of a process that is gone")
+        return memory_of(self.process.pid, what)
+
+
+def lines_of(log: Path) -> list[dict[str, Any]]:
+    """Return the log lines of a process that writes JSON."""
+    lines = log.read_text(errors="replace").splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+
+def memory_of(pid: int, what: str) -> float:
+    """Return a process's resident memory (``VmHWM``: the most it ever was) in MB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(what + ":"):
+            return int(line.split()[1]) / 1_024
+    raise LookupError(f"{what} of a process that is gone")
