@@ -71,6 +71,7 @@ class Bank:
             enable_idempotence=True,
             acks="all",
             delivery_timeout_ms=180_000,
+            max_block_ms=600_000,
             request_timeout_ms=5_000,
             reconnect_backoff_max_ms=500,
             metadata_max_age_ms=2_000,

@@ -44,14 +44,14 @@ class Daemon:
             )
 
     def get(self, path: str) -> tuple[int, bytes, float]:
-        """Return status, body and seconds of a GET; status 0 while nobody listens."""
+        """Return status, body and seconds of a GET; status 0 where nothing answers."""
         began = time.monotonic()
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
                 return answer.status, answer.read(), time.monotonic() - began
         except urllib.error.HTTPError as error:
             return error.code, error.read(), time.monotonic() - began
-        except urllib.error.URLError:
+        except OSError:
             return 0, b"", time.monotonic() - began
 
     def ready(self) -> bool:

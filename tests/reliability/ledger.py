@@ -228,23 +228,15 @@ class Ledger:
         counts = f"Of {cells['records']} records, with {cells['compared']} numbers compared: {cells['lost']} lost, "
         counts += f"{cells['twice']} counted twice, {cells['repeated ids']} repeated ids."
         text = f"{cells['fault']}, on {kept['date']} ({kept['machine']}); {_SOAK}"
+        course = thinned(kept["memory_mb"])
         table = [
-            "| after | " + " | ".join(f"{seconds / 60:.0f} min" for seconds, _ in thinned(kept["memory_mb"])) + " |"
+            "| after | " + " | ".join(f"{seconds / 60:.0f} min" for seconds, _ in course) + " |",
+            "|" + "---|" * (1 + len(course)),
+            "| resident memory, MB | " + " | ".join(f"{mb:.0f}" for _, mb in course) + " |",
         ]
-        table += ["|" + "---|" * (1 + len(thinned(kept["memory_mb"])))]
-        table += ["| resident memory, MB | " + " | ".join(f"{mb:.0f}" for _, mb in thinned(kept["memory_mb"])) + " |"]
         head = ["## The long soak", "", "```console", f"$ {kept['command']}", "```", ""]
-        return [
-            *head,
-            *wrap(" ".join(text.split()), 118),
-            "",
-            *(f"- {one}" for one in figures),
-            "",
-            counts,
-            "",
-            *table,
-            "",
-        ]
+        told = [*wrap(" ".join(text.split()), 118), "", *(f"- {one}" for one in figures), "", counts]
+        return [*head, *told, "", *table, ""]
 
     def page(self, command: str, tests: int) -> str:
         """Return docs/reliability.md after a run of so many tests."""
