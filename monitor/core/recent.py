@@ -1,83 +1,159 @@
-"""The latest closed panes in sparse form, so that what happened since an onset can be summed, and taken back."""
+"""The latest closed panes, packed, so that what happened since an onset can be summed, and taken back."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from monitor.core.cells import Counts
+from monitor.core.packed import pack, unpack, unpack_sparse
 from monitor.core.pane import Pane
 
 MAX_PANES = 240
-MAX_ENTRIES = 1_000_000
+COUNTER_BYTES = 16
+LEAST_BYTES = 49_152
+COARSEST = 0.5
+"""A stretch is at most this share of its age: what began two hours ago is dated to the hour at worst."""
+
+_HOUR = 3_600_000
+_HEAD_BYTES = 120
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """One pane, or neighbours added up: clock units, rows, row numbers (-1: none), and the packed counts."""
+
+    start: int
+    length: int
+    rows: int
+    first: int
+    last: int
+    counts: bytes
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+    @property
+    def size(self) -> int:
+        return len(self.counts) + _HEAD_BYTES
 
 
 class Recent:
-    """Up to ``MAX_PANES`` panes with rows, at most ``MAX_ENTRIES`` non-zero counts in all (16 bytes each)."""
+    """Up to ``MAX_PANES`` panes with rows, in at most ``limit`` bytes.
 
-    def __init__(self, width: int, panes: int = MAX_PANES, entries: int = MAX_ENTRIES) -> None:
-        self.width, self._most, self._limit = width, panes, entries
-        self._panes: deque[tuple[tuple[int, int, int, int, int], Counts, Counts]] = deque()
-        self._entries = 0
+    Where they do not fit, old panes are added to their neighbours of the same hour, the oldest and shortest for their
+    age first: sums stay exact, and only how finely an old onset can be dated is lost. The limit is ``COUNTER_BYTES``
+    for each counter, ``LEAST_BYTES`` at least. What is kept depends on the panes alone, so replays agree.
+    """
+
+    def __init__(self, width: int, panes: int = MAX_PANES, limit: int | None = None) -> None:
+        self.width, self._most = width, panes
+        self._limit = max(LEAST_BYTES, COUNTER_BYTES * width) if limit is None else limit
+        self._panes: deque[_Stretch] = deque()
+        self._bytes = 0
+        self._read: dict[int, Counts] = {}
 
     def __len__(self) -> int:
         return len(self._panes)
 
+    @property
+    def size(self) -> int:
+        """Bytes in use."""
+        return self._bytes
+
     def add(self, pane: Pane) -> None:
-        """Remember a pane with rows and forget the oldest beyond the limits."""
-        at = np.flatnonzero(pane.counts)
-        head = (pane.start, pane.length, pane.rows, _or(pane.first_row), _or(pane.last_row))
-        self._panes.append((head, at, pane.counts[at]))
-        self._entries += len(at)
-        while len(self._panes) > 1 and (len(self._panes) > self._most or self._entries > self._limit):
-            self._entries -= len(self._panes.popleft()[1])
+        """Remember a pane with rows; what is too much is merged, and forgotten where it cannot be."""
+        self._read.clear()
+        made = _Stretch(pane.start, pane.length, pane.rows, _or(pane.first_row), _or(pane.last_row), pack(pane.counts))
+        self._panes.append(made)
+        self._bytes += made.size
+        while len(self._panes) > 1 and (len(self._panes) > self._most or self._bytes > self._limit):
+            at = None
+            if len(self._panes) <= self._most and self._panes[0].end > pane.end - self._most * pane.length:
+                at = self._mergeable(pane.end)
+            if at is None:
+                self._bytes -= self._panes.popleft().size
+            else:
+                self._merge(at)
 
     def since(self, start: int) -> Iterator[Pane]:
-        """Yield the panes that start at ``start`` or later, in order."""
-        for (begin, length, rows, first, last), at, values in self._panes:
-            if begin >= start:
-                counts = np.zeros(self.width, np.int64)
-                counts[at] = values
-                yield Pane(begin, length, rows, counts, _none(last), _none(first))
+        """Yield what starts at ``start`` or later, in order: panes, or stretches of several that were merged."""
+        for one in self._panes:
+            if one.start >= start:
+                yield Pane(one.start, one.length, one.rows, self._counts(one), _none(one.last), _none(one.first))
 
     def total(self, start: int) -> tuple[int, Counts]:
-        """Return rows and counts of the panes that start at ``start`` or later, int64[width]."""
+        """Return rows and counts of what starts at ``start`` or later, int64[width]."""
         counts, total = np.zeros(self.width, np.int64), 0
-        for (begin, _, rows, _, _), at, values in self._panes:
-            if begin >= start:
-                counts[at] += values
-                total += rows
+        for one in self._panes:
+            if one.start >= start:
+                counts += self._counts(one)
+                total += one.rows
         return total, counts
 
     def first_row(self, start: int) -> int | None:
         """Return the row number with which the first pane at ``start`` or later begins, where rows are numbered."""
-        return next((_none(head[3]) for head, *_ in self._panes if head[0] >= start), None)
+        return next((_none(one.first) for one in self._panes if one.start >= start), None)
 
     def oldest(self) -> int | None:
         """Return the start of the oldest pane kept."""
-        return self._panes[0][0][0] if self._panes else None
+        return self._panes[0].start if self._panes else None
 
     def state(self) -> dict[str, Any]:
-        """Return heads int64[T, 5] and the concatenated positions and values."""
+        """Return heads int64[T, 6] and the concatenated positions and values."""
         nothing = np.empty(0, np.int64)
+        found = [unpack_sparse(one.counts, self.width) for one in self._panes]
+        heads = [
+            (one.start, one.length, one.rows, one.first, one.last, len(at))
+            for one, (at, _) in zip(self._panes, found, strict=True)
+        ]
         return {
-            "heads": np.array([(*head, len(at)) for head, at, _ in self._panes], np.int64).reshape(-1, 6),
-            "at": np.concatenate([nothing, *(at for _, at, _ in self._panes)]),
-            "values": np.concatenate([nothing, *(values for *_, values in self._panes)]),
+            "heads": np.array(heads, np.int64).reshape(-1, 6),
+            "at": np.concatenate([nothing, *(at for at, _ in found)]),
+            "values": np.concatenate([nothing, *(values for _, values in found)]),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become what ``state`` was taken from."""
         self._panes.clear()
+        self._read.clear()
         heads = np.asarray(state["heads"], np.int64).reshape(-1, 6)
         cuts = np.cumsum(heads[:, 5])[:-1]
         positions = np.split(np.asarray(state["at"], np.int64), cuts)
         values = np.split(np.asarray(state["values"], np.int64), cuts)
-        for head, at, value in zip(heads.tolist(), positions, values, strict=False):
-            start, length, rows, first, last, _ = head
-            self._panes.append(((start, length, rows, first, last), at, value))
-        self._entries = int(heads[:, 5].sum())
+        for (start, length, rows, first, last, _), at, value in zip(heads.tolist(), positions, values, strict=False):
+            counts = np.zeros(self.width, np.int64)
+            counts[at] = value
+            self._panes.append(_Stretch(start, length, rows, first, last, pack(counts)))
+        self._bytes = sum(one.size for one in self._panes)
+
+    def _counts(self, one: _Stretch) -> Counts:
+        """What a stretch counted; kept until the next pane, for one decision asks many times."""
+        found = self._read.get(one.start)
+        if found is None:
+            found = self._read[one.start] = unpack(one.counts, self.width)
+        return found
+
+    def _mergeable(self, now: int) -> int | None:
+        """Position of the first of two neighbours of one hour whose union is the shortest for its age."""
+        best, at = COARSEST, None
+        for i, (one, other) in enumerate(pairwise(self._panes)):
+            share = (other.start + other.length - one.start) / max(now - one.start, 1)
+            if share < best and one.start // _HOUR == other.start // _HOUR:
+                best, at = share, i
+        return at
+
+    def _merge(self, at: int) -> None:
+        one, other = self._panes[at], self._panes[at + 1]
+        counts = pack(unpack(one.counts, self.width) + unpack(other.counts, self.width))
+        made = _Stretch(one.start, other.end - one.start, one.rows + other.rows, one.first, other.last, counts)
+        self._bytes += made.size - one.size - other.size
+        self._panes[at] = made
+        del self._panes[at + 1]
 
 
 def _or(row: int | None) -> int:

@@ -149,10 +149,14 @@ class Watch:
         """Return one subject: rows since the onset while an incident holds it, else the chart window."""
         place, subject = self.layout[name], self.compared(name)
         incident = self.desk.book.of_subject(name)
-        start, rows, counts = self.window.end - self.window.length, self.window.rows, self.window.counts
+        mine = slice(place.first, place.last)
         if incident is not None:
             start, rows, counts = self.desk.since(incident)
-        cells = counts[place.histogram]
+            counts = counts[mine]
+        else:
+            start, rows, counts = self.window.end - self.window.length, self.window.rows, self.window.part(mine)
+        size = place.quality - place.first
+        cells = counts[:size]
         found = measure(subject, cells)
         evidence, threshold = self._evidence(name)
         unknown = self._unknown(rows)
@@ -167,7 +171,7 @@ class Watch:
             evidence=evidence,
             threshold=threshold,
             distances=found,
-            quality=quality_shares(counts[place.quality : place.quality + len(QUALITY)], rows),
+            quality=quality_shares(counts[size : size + len(QUALITY)], rows),
             incident=incident.id if incident else None,
             unknown=unknown,
         )
