@@ -98,8 +98,9 @@ class GateSettings(_Settings):
 class ThresholdSettings(_Settings):
     """How the decision threshold is chosen on rows that the scored model has not seen.
 
-    ``keep-precision``: the lowest threshold whose precision is that of the champion before the change (a first
-    champion has none before it and takes ``f1``). ``f1``: the largest F1. ``alert-rate``: ``alert_rate`` of the rows.
+    ``keep-precision``: the lowest threshold whose precision is that of the champion before the change, but never below
+    that of ``f1``, which is also what a first champion takes. ``f1``: the largest F1. ``alert-rate``: ``alert_rate``
+    of the rows.
     """
 
     rule: ThresholdRule = ThresholdRule.KEEP_PRECISION

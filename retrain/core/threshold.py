@@ -52,7 +52,9 @@ def choose_threshold(
     """Return the threshold by ``rule`` for scores in [0, 1]; shapes ``(n,)``, O(n log n).
 
     ``keep-precision`` takes the most alerts whose precision is at least ``precision``, where the precision of a cut
-    is read from the best monotone fit of the labels on the scores, so that a lucky run of labels does not set it.
+    is read from the best monotone fit of the labels on the scores, so that a lucky run of labels does not set it. It
+    takes no more alerts than ``f1`` does: past that cut both precision and F1 fall, and a model that is better than
+    its target would spend the difference on alerts that are mostly wrong.
     Without a target it is ``f1``; where the target leaves less than ``LEAST_RECALL`` of the recall of ``f1`` it is the
     highest precision that leaves ``FALLBACK_RECALL``. Raises ``ValueError`` without rows or without positives.
     """
@@ -69,6 +71,8 @@ def choose_threshold(
         return cuts.at(best, ThresholdRule.F1, f"largest F1 {f1[best]:.4f}")
     smooth = np.cumsum(_monotone_rates(cuts)) / cuts.alerts
     reached = np.flatnonzero(smooth >= precision - 1e-12)
+    if len(reached) and reached[-1] >= best:
+        return cuts.at(best, rule, f"largest F1 {f1[best]:.4f}, precision not below the champion's {precision:.4f}")
     if len(reached) and cuts.hits[reached[-1]] >= LEAST_RECALL * cuts.hits[best]:
         return cuts.at(int(reached[-1]), rule, f"precision of the champion before the change {precision:.4f}")
     kept = np.flatnonzero(cuts.hits >= FALLBACK_RECALL * cuts.hits[best])

@@ -30,6 +30,13 @@ def test_keep_precision_takes_the_most_alerts_that_keep_it():
     assert exact.value == pytest.approx(0.75)
 
 
+def test_keep_precision_goes_no_further_than_the_largest_f1():
+    # The fifth cut would keep 0.6, but the fourth is both more precise and of larger F1.
+    found = choose_threshold(LABELS, SCORES, ThresholdRule.KEEP_PRECISION, precision=0.6)
+    assert found.value == pytest.approx(0.45)
+    assert (found.rule, found.precision) == (ThresholdRule.KEEP_PRECISION, 0.75)
+
+
 def test_without_a_target_it_is_f1():
     found = choose_threshold(LABELS, SCORES, ThresholdRule.KEEP_PRECISION)
     assert found.rule is ThresholdRule.F1
