@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,20 @@ from stationkeeper.wiring import prepare_topics, reader_for, topics_of
 from streams.broker import FoundBroker
 from streams.topics import ensure_inputs
 
+# Nothing tells from outside what is absorbed and not yet committed, so this monitor says it itself.
+TELLING = """
+import json, sys
+from monitor.tally import Tally
+from stationkeeper.cli import main
+absorb = Tally.absorb
+def telling(tally, batch):
+    absorb(tally, batch)
+    if len(batch):
+        sys.stderr.write(json.dumps({"event": "absorbed", "rows": len(batch)}) + "\\n")
+Tally.absorb = telling
+main()
+"""
+
 
 @contextmanager
 def monitor(tmp_path: Path, kafka: str, **more: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
@@ -30,7 +44,7 @@ def monitor(tmp_path: Path, kafka: str, **more: str) -> Iterator[tuple[subproces
     lines.append(f"models: {{fraud: {{predictions: {tmp_path.name}.scores}}}}")
     config.write_text("\n".join(lines))
     log = tmp_path / "log"
-    command = [sys.executable, "-m", "stationkeeper", "monitor", "--config", str(config)]
+    command = [sys.executable, "-c", TELLING, "monitor", "--config", str(config)]
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ})
     try:
@@ -46,18 +60,22 @@ def said(log: Path, event: str) -> list[dict[str, object]]:
     return [line for line in lines if line["event"] == event]
 
 
-def wait_for(log: Path, event: str, count: int = 1) -> None:
+def until(condition: Callable[[], bool], log: Path) -> None:
     deadline = time.monotonic() + 60
-    while len(said(log, event)) < count:
+    while not condition():
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
+
+
+def absorbed(log: Path) -> int:
+    return sum(int(str(line["rows"])) for line in said(log, "absorbed"))
 
 
 def test_without_an_answering_broker_it_leaves_after_the_drain_time_and_says_so(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = f"{{bootstrap: '127.0.0.1:{silent.getsockname()[1]}', connect_timeout: 60s}}"
         with monitor(tmp_path, settings, drain="500ms") as (process, log):
-            wait_for(log, "started", 3)
+            until(lambda: len(said(log, "started")) == 3, log)
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 1
             roles = {line["role"] for line in said(log, "drain_timeout")}
@@ -74,7 +92,7 @@ def test_what_was_absorbed_is_committed_before_it_leaves(kafka: FoundBroker, tmp
         config = load(tmp_path / "stationkeeper.yaml")
         prepare_topics(config)
         ensure_inputs(config.kafka, [f"{tmp_path.name}.scores"], create_inputs=True)
-        wait_for(log, "state_restored", 3)
+        until(lambda: len(said(log, "state_restored")) == 3, log)
         producer = KafkaProducer(acks="all", **config.kafka.connection("test"))
         event = {"kind": "prediction", "model": "fraud", "version": "1", "features": {}, "prediction": 0.5}
         for i in range(50):
@@ -82,7 +100,7 @@ def test_what_was_absorbed_is_committed_before_it_leaves(kafka: FoundBroker, tmp
             producer.send(f"{tmp_path.name}.scores", json.dumps(value).encode())
         producer.flush(30)
         producer.close()
-        time.sleep(3)
+        until(lambda: absorbed(log) == 50, log)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         assert len(said(log, "stopped")) == 3
