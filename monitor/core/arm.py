@@ -1,14 +1,18 @@
 """One detector arm: fixed and adaptive alternatives of a block of features, and their running evidence."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitor.core.adaptive import AdaptiveRows
+from monitor.core.conformal import RANK_CELLS
 from monitor.core.dictionary import Alternative, adaptive_rows
 from monitor.core.evalue import deviation
+from monitor.core.plan import DENSE_ROWS
 from monitor.core.quantile import chi2_isf
 from monitor.core.rowtable import Reference, RowTable, build_rows
 from monitor.core.shiryaev import Shiryaev
@@ -35,6 +39,11 @@ class Bets:
     muted: Flags
     margin: Floats
 
+    def lean(self) -> "Bets":
+        """Without what only the start of an arm and conformal corrections need."""
+        nothing = np.empty((0, 0))
+        return replace(self, table=replace(self.table, weight=nothing, spread=nothing, rows=()))
+
 
 def place_bets(reference: Reference, kind: str, delta: Floats, phi: Floats, eta: float) -> Bets:
     """Build the bets against a reference; phi [F, D + 2] as in `Arm`, eta the error share of one feature."""
@@ -55,6 +64,38 @@ def place_bets(reference: Reference, kind: str, delta: Floats, phi: Floats, eta:
     return Bets(table, p, rare & ~muted, muted, margin)
 
 
+def rank_bets(delta: Floats) -> Bets:
+    """Bets of numeric features on their conformal rank cells, whose law is known: they depend on delta [F] alone."""
+    values, index = np.unique(delta, return_inverse=True)
+    found = _rank_bets(tuple(values.tolist()))
+    if len(values) == 1:
+        return _each(found, lambda array: np.broadcast_to(array[0], (len(delta), *array.shape[1:])))
+    return _each(found, lambda array: array[index])
+
+
+@lru_cache(maxsize=64)
+def _rank_bets(delta: tuple[float, ...]) -> Bets:
+    uniform = np.full((len(delta), RANK_CELLS), 1 / RANK_CELLS)
+    everything = np.ones(uniform.shape, bool)
+    exact = Reference(uniform, np.full(len(delta), np.inf), everything, everything)
+    return place_bets(exact, "numeric", np.array(delta), np.ones((len(delta), DENSE_ROWS + 2)), 1.0)
+
+
+def _each(bets: Bets, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Bets:
+    """The bets with every array changed in the same way."""
+    table = bets.table
+    changed = RowTable(
+        change(table.dense),
+        change(table.inside),
+        change(table.outside),
+        change(table.live),
+        change(table.weight),
+        change(table.spread),
+        table.rows,
+    )
+    return Bets(changed, change(bets.probabilities), change(bets.pooled), change(bets.muted), change(bets.margin))
+
+
 class Arm:
     """The evidence of F features of one kind against one null, conformal or fixed-reference.
 
@@ -68,14 +109,10 @@ class Arm:
         f, dense = table.dense.shape[:2]
         self.adaptive = AdaptiveRows(f, bets.probabilities.shape[-1])
         half_lives = self.adaptive.half_lives.size
-        self.rows: tuple[Alternative, ...] = table.rows + adaptive_rows()
-        self.names = np.empty(len(self.rows), object)
-        self.names[:] = self.rows
-        fixed = len(table.rows) - dense
-        self.phi = np.concatenate(
-            [phi[:, :dense], np.repeat(phi[:, -2:-1], fixed, 1), np.repeat(phi[:, -1:], half_lives, 1)], axis=1
-        )
-        self.tempered = bool((self.phi != 1).any())
+        self.names = _names(table.rows)
+        self._phi = phi if (phi != 1).any() else None
+        # The group of phi that each row belongs to.
+        self._group = np.repeat(np.arange(dense + 2), [*[1] * dense, len(table.rows) - dense, half_lives])
         share = np.full((f, half_lives), ADAPTIVE_WEIGHT / half_lives)
         self.evidence = Shiryaev(np.concatenate([table.weight * (1 - ADAPTIVE_WEIGHT), share], axis=1))
         self.delta = delta
@@ -92,8 +129,8 @@ class Arm:
         if excess is not None and excess.any():
             wide = deviation(np.exp(adaptive), p[:, None, :]) ** 2
             log_e -= excess[:, None] * np.concatenate([bets.table.spread, wide], axis=1)
-        if self.tempered:
-            log_e /= self.phi
+        if self._phi is not None:
+            log_e /= self._phi[:, self._group]
         live = np.concatenate([bets.table.live, adaptive_live], axis=1)
         self.evidence.step(log_e, elapsed, live, counts.sum(-1) > 0, start)
         self.adaptive.learn(counts)
@@ -128,3 +165,12 @@ class Arm:
                     "it was written for another reference; start without it"
                 )
             target[...] = value
+
+
+@lru_cache(maxsize=64)
+def _names(rows: tuple[Alternative, ...]) -> NDArray[np.object_]:
+    """The rows of a table and the adaptive ones behind them, as an array: one for all arms of one kind."""
+    found = rows + adaptive_rows()
+    names = np.empty(len(found), object)
+    names[:] = found
+    return names

@@ -189,16 +189,15 @@ class RankBag:
                 return
 
     def retract(self, counts: Counts, stratum: int, mask: Flags) -> None:
-        """Take the fine-cell counts [F, m] of an earlier pane out of the bag of the features in mask [F].
+        """Take the fine-cell counts of an earlier pane, one row for each feature in mask [F], out of their bags.
 
         Raises ValueError if the bag does not hold them: the pane was never added, or was taken out before.
         """
-        bag = self.counts[stratum].astype(np.int64)
-        bag[mask] -= counts[mask]
+        bag = self.counts[stratum][mask] - counts
         if (bag < 0).any():
-            feature = int(np.nonzero((bag < 0).any(axis=1))[0][0])
+            feature = int(np.flatnonzero(mask)[np.nonzero((bag < 0).any(axis=1))[0][0]])
             raise ValueError(
                 f"cannot take the pane out of the bag of feature {feature}: it holds fewer rows than the pane has; "
                 "retract only panes that were added since the last restore, each once"
             )
-        self.counts[stratum] = bag.astype(np.uint32)
+        self.counts[stratum][mask] = bag.astype(np.uint32)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from monitor.core.arm import Arm, Bets, place_bets
+from monitor.core.arm import Arm, Bets, place_bets, rank_bets
 from monitor.core.budget import level_of
-from monitor.core.conformal import RANK_CELLS, RankBag, pane_generator
+from monitor.core.cell_rows import CellRows
+from monitor.core.conformal import RankBag, pane_generator
 from monitor.core.dictionary import Alternative
 from monitor.core.plan import DetectorPlan, padded
 from monitor.core.rowtable import Reference
@@ -20,8 +21,10 @@ Counts = NDArray[np.int64]
 State = dict[str, NDArray[np.generic]]
 
 KEPT_TABLES = 2_000
-"""Subjects times strata up to which the tables of all strata are kept (about 20 kB each); above, they are built anew
-when the hour changes."""
+"""Subjects times strata up to which tables are kept where the stratum changes with almost every pane; above, and where
+an hour has many panes, they are built anew when the hour changes: a few kB a subject and stratum."""
+
+_FEW_PANES = 4
 
 
 @dataclass(frozen=True)
@@ -71,39 +74,34 @@ class DriftDetector:
         self._numeric = np.flatnonzero(kinds == "numeric")
         self._categorical = np.flatnonzero(kinds == "categorical")
         self._offsets = plan.offsets()
-        sizes = np.diff(self._offsets)
-        self._missing = self._offsets[1:] - 1
-        self._placed = -1
+        self._missing = self._offsets[1:][self._numeric] - 1
+        self._placed, self._stepped = -1, 0
+        self._grouping: Grouping
+        self._twin_bets: Bets
+        self._cat_bets: Bets
         self._tables: dict[int, tuple[Grouping | None, Bets | None, Bets | None]] = {}
         delta = np.array([s.delta for s in plan.subjects])
         if self._numeric.size:
             chosen = [plan.subjects[i] for i in self._numeric]
-            width = int(sizes[self._numeric].max()) - 1
-            self._gather = self._gather_index(self._numeric, sizes[self._numeric] - 1, width)
-            self._fine = padded([s.reference[:, :-1] for s in chosen], width)
-            self._absent = np.stack([s.reference[:, -1] for s in chosen], axis=1)
+            self._fine = CellRows(self._offsets, self._numeric, left_out=1)
             self._phi = np.stack([s.row_phi() for s in chosen])
             self._delta = delta[self._numeric]
-            self.bag = RankBag(self._fine)
-            uniform = np.full((len(chosen), RANK_CELLS), 1 / RANK_CELLS)
-            everything = np.ones(uniform.shape, bool)
-            exact = Reference(uniform, np.full(len(chosen), np.inf), everything, everything)
-            self._rank_bets = place_bets(exact, "numeric", self._delta, self._phi, plan.eta_subject)
+            self.bag = RankBag(self._reference_bag())
+            self._rank_bets = rank_bets(self._delta)
             self._conformal = Arm(self._rank_bets, self._delta, self._phi)
         if self._categorical.size:
             chosen = [plan.subjects[i] for i in self._categorical]
-            width = int(sizes[self._categorical].max())
-            self._spread = self._gather_index(self._categorical, sizes[self._categorical], width)
-            self._cells = padded([s.reference for s in chosen], width)
-            self._real = np.arange(width)[None, :] < sizes[self._categorical][:, None]
+            self._cells = CellRows(self._offsets, self._categorical)
             self._cat_phi = np.stack([s.row_phi() for s in chosen])
             self._cat_delta = delta[self._categorical]
         # Rows that can find anything at all are known from all strata together, so weights do not depend on the hour.
         self._place(None)
         if self._numeric.size:
             self._twin = Arm(self._twin_bets, self._delta, self._phi)
+            self._twin_bets = self._twin_bets.lean()
         if self._categorical.size:
             self._cat = Arm(self._cat_bets, self._cat_delta, self._cat_phi)
+            self._cat_bets = self._cat_bets.lean()
 
     def step(self, counts: ArrayLike, start: int, stratum: int, elapsed: float) -> Scores:
         """Take one closed pane and say what it did.
@@ -119,24 +117,25 @@ class DriftDetector:
             raise ValueError(f"stratum {stratum} is not one of 0..{self.plan.strata - 1}")
         if stratum != self._placed:
             self._place(stratum)
+        self._stepped += 1
         f = len(self.plan.subjects)
-        flat = np.append(flat.astype(np.int64), 0)
+        flat = flat.astype(np.int64, copy=False)
         conformal, twin = np.full(f, -np.inf), np.full(f, -np.inf)
         if self._numeric.size:
-            fine = flat[self._gather]
+            fine = self._fine.read(flat)
             rng = pane_generator(self._key, stratum, start)
             opened = elapsed
             for part in self.bag.parts(fine, stratum, rng):
                 self._conformal.step(self._rank_bets, part.cells, opened, start, part.excess())
                 opened = 0.0
             conformal[self._numeric] = self._conformal.evidence.score()
-            grouped = self._grouping.counts(fine, flat[self._missing[self._numeric]])
+            grouped = self._grouping.counts(fine, flat[self._missing])
             self._twin.step(self._twin_bets, grouped, elapsed, start)
             twin[self._numeric] = self._twin.evidence.score()
         if self._categorical.size:
-            self._cat.step(self._cat_bets, flat[self._spread].astype(np.float64), elapsed, start)
+            self._cat.step(self._cat_bets, self._cells.read(flat).astype(np.float64), elapsed, start)
             twin[self._categorical] = self._cat.evidence.score()
-        return self._decide(conformal, twin, np.add.reduceat(flat[:-1], self._offsets[:-1]))
+        return self._decide(conformal, twin, np.add.reduceat(flat, self._offsets[:-1]))
 
     def freeze(self, names: Iterable[str], *, frozen: bool = True) -> None:
         """Stop (or with frozen=False resume) the growth of the bags of these subjects, while an incident is open."""
@@ -150,9 +149,9 @@ class DriftDetector:
         mask = self._numeric_mask(names)
         if not mask.any():
             return
+        rows = self._fine.only(mask)
         for counts, stratum in panes:
-            flat = np.append(np.asarray(counts).astype(np.int64), 0)
-            self.bag.retract(flat[self._gather], stratum, mask)
+            self.bag.retract(rows.read(np.asarray(counts, np.int64)), stratum, mask)
 
     def reset(self, names: Iterable[str]) -> None:
         """Drop the evidence of these subjects in both arms, for instance on recovery."""
@@ -167,7 +166,7 @@ class DriftDetector:
         for name, arm in self._named_arms():
             state |= {f"{name}.{key}": value for key, value in arm.state().items()}
         if self._numeric.size:
-            state["bag.growth"] = self.bag.counts.astype(np.int64) - self._fine.astype(np.int64)
+            state["bag.growth"] = self.bag.counts - self._reference_bag()
             state["bag.frozen"] = self.bag.frozen.copy()
         return state
 
@@ -183,12 +182,11 @@ class DriftDetector:
         for name, arm in self._named_arms():
             arm.restore({key.removeprefix(f"{name}."): v for key, v in state.items() if key.startswith(f"{name}.")})
         if self._numeric.size:
-            growth = state["bag.growth"]
-            if growth.shape != self._fine.shape:
-                raise ValueError(
-                    f"detector state bag.growth has shape {growth.shape}, the plan needs {self._fine.shape}"
-                )
-            self.bag.counts = (self._fine + growth.astype(np.int64)).astype(np.uint32)
+            growth, grown = state["bag.growth"], self._reference_bag()
+            if growth.shape != grown.shape:
+                raise ValueError(f"detector state bag.growth has shape {growth.shape}, the plan needs {grown.shape}")
+            grown += growth.astype(np.int64)
+            self.bag.counts = grown.astype(np.uint32)
             self.bag.frozen = state["bag.frozen"].astype(bool)
 
     def _decide(self, conformal: Floats, twin: Floats, rows: Counts) -> Scores:
@@ -212,8 +210,13 @@ class DriftDetector:
         """Bets against one stratum of the reference, or against all strata together for None."""
         kept = None if stratum is None else self._tables.get(stratum)
         grouping, twin, cat = self._bets(stratum) if kept is None else kept
-        if stratum is not None and len(self.plan.subjects) * self.plan.strata <= KEPT_TABLES:
-            self._tables[stratum] = (grouping, twin, cat)
+        if stratum is not None:
+            # An hour of many panes pays for its tables; they are kept where hours follow each other pane by pane.
+            if 0 < self._stepped < _FEW_PANES and len(self.plan.subjects) * self.plan.strata <= KEPT_TABLES:
+                self._tables[stratum] = (grouping, twin, cat)
+            elif self._stepped >= _FEW_PANES:
+                self._tables.clear()
+            self._stepped = 0
         if grouping is not None and twin is not None:
             self._grouping, self._twin_bets = grouping, twin
         if cat is not None:
@@ -226,19 +229,26 @@ class DriftDetector:
         pick = slice(None) if stratum is None else slice(stratum, stratum + 1)
         grouping = twin = cat = None
         if self._numeric.size:
-            grouping = Grouping(self._fine[pick].sum(axis=0, dtype=np.int64), self._absent[pick].sum(axis=0))
+            flat = self._reference(pick)
+            grouping = Grouping(self._fine.read(flat), flat[self._missing])
             twin = place_bets(grouping.reference, "numeric", self._delta, self._phi, eta)
+            twin = twin if stratum is None else twin.lean()
         if self._categorical.size:
-            counts = self._cells[pick].sum(axis=0).astype(np.float64)
-            reference = Reference(counts, counts.sum(axis=1), self._real, np.zeros_like(self._real))
+            counts = self._cells.read(self._reference(pick)).astype(np.float64)
+            real = self._cells.real()
+            reference = Reference(counts, counts.sum(axis=1), real, np.zeros_like(real))
             cat = place_bets(reference, "categorical", self._cat_delta, self._cat_phi, eta)
+            cat = cat if stratum is None else cat.lean()
         return grouping, twin, cat
 
-    def _gather_index(self, subjects: NDArray[np.intp], cells: Counts, width: int) -> Counts:
-        """Positions of the subjects' cells in a flat pane with a zero appended, [F, width]; padding reads the zero."""
-        column = np.arange(width)
-        inside = column[None, :] < cells[:, None]
-        return np.where(inside, self._offsets[subjects][:, None] + column[None, :], self._offsets[-1])
+    def _reference(self, strata: slice) -> Counts:
+        """The reference's counts of these strata together, laid out as a pane."""
+        return np.concatenate([s.reference[strata].sum(axis=0) for s in self.plan.subjects])
+
+    def _reference_bag(self) -> Counts:
+        """The reference's counts of the fine cells, [S, F, m]: read from the plan, which holds them anyway."""
+        chosen = [self.plan.subjects[i].reference for i in self._numeric]
+        return padded([counts[:, :-1] for counts in chosen], self._fine.width)
 
     def _numeric_mask(self, names: Iterable[str]) -> Flags:
         wanted = set(names)

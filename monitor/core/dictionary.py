@@ -1,6 +1,7 @@
 """The alternatives a detector bets on: what a drifted feature may look like, expressed on its own cells."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -61,11 +62,13 @@ def ordered_rows(p: Floats) -> tuple[Floats, tuple[Alternative, ...]]:
     return np.stack(q, axis=-2), tuple(rows)
 
 
+@lru_cache(maxsize=256)
 def cell_rows(kind: str, cells: int) -> tuple[Floats, tuple[Alternative, ...]]:
     """Levels and names of the one-cell alternatives, level by level and cell by cell within a level.
 
     numeric: a stuck or default value adds mass SPIKES to one cell.  categorical: a value gains mass
-    CONTAMINATIONS, or dries up to DRY of itself (level -DRY).  Returns levels [G] and G * cells rows.
+    CONTAMINATIONS, or dries up to DRY of itself (level -DRY).  Returns levels [G] and G * cells rows, the same ones
+    for every table of this size.
     """
     levels = SPIKES if kind == "numeric" else (*CONTAMINATIONS, -DRY)
     rows = tuple(Alternative("cell", level, j) for level in levels for j in range(cells))

@@ -7,7 +7,6 @@ import numpy as np
 
 from contracts.messages import SubjectType, VerdictKind
 from monitor.core.cells import Counts
-from monitor.core.column import Integers
 from monitor.core.dependence import stratum_of
 from monitor.core.detector import DriftDetector, Scores
 from monitor.core.finding import Finding
@@ -33,8 +32,7 @@ class Drift:
         self.detector = DriftDetector(plan)
         layout = reference.layout
         self.subjects = tuple(reference.by_name[planned.name] for planned in plan.subjects)
-        slices = [layout[subject.name].histogram for subject in self.subjects]
-        self._gather: Integers = np.concatenate([np.arange(s.start, s.stop) for s in slices])
+        self._slices = [layout[subject.name].histogram for subject in self.subjects]
         self._positions = {subject.name: i for i, subject in enumerate(self.subjects)}
         self.scores: Scores | None = None
 
@@ -42,7 +40,7 @@ class Drift:
         """Take a closed pane; a pane without rows changes nothing."""
         if not pane.rows:
             return []
-        scores = self.detector.step(pane.counts[self._gather], pane.start, self._stratum(pane), elapsed)
+        scores = self.detector.step(self._cells(pane), pane.start, self._stratum(pane), elapsed)
         self.scores = scores
         return [self._finding(scores, int(i)) for i in np.flatnonzero(scores.level)]
 
@@ -64,8 +62,7 @@ class Drift:
         i = self._positions[finding.subject]
         # Far before the rough estimate only noise could move the date.
         panes = list(recent.since(rough - (now - rough)))
-        first, size = int(self.plan.offsets()[i]), len(self.plan.subjects[i].reference[0])
-        cells = np.stack([pane.counts[self._gather[first : first + size]] for pane in panes])
+        cells = np.stack([pane.counts[self._slices[i]] for pane in panes])
         start = next((k for k, pane in enumerate(panes) if pane.start >= rough), len(panes) - 1)
         strata = [self._stratum(pane) for pane in panes]
         row = self.scores.row[i]
@@ -78,7 +75,7 @@ class Drift:
         """Take ``panes`` (those since the onset) out of the bags of these subjects and stop the bags growing."""
         chosen = [name for name in names if name in self._positions]
         if chosen and self._numeric(chosen):
-            self.detector.retract([(pane.counts[self._gather], self._stratum(pane)) for pane in panes], chosen)
+            self.detector.retract([(self._cells(pane), self._stratum(pane)) for pane in panes], chosen)
             self.detector.freeze(chosen)
 
     def release(self, names: Iterable[str]) -> None:
@@ -96,6 +93,10 @@ class Drift:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become what ``state`` was taken from; raises ``ValueError`` where it belongs to another reference."""
         self.detector.restore(state)
+
+    def _cells(self, pane: Pane) -> Counts:
+        """The cells of the subjects out of a pane, one behind the other as the plan lays them out."""
+        return np.concatenate([pane.counts[part] for part in self._slices])
 
     def _numeric(self, names: Iterable[str]) -> bool:
         return any(self.plan.subjects[self._positions[name]].kind == "numeric" for name in names)

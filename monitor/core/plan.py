@@ -118,9 +118,9 @@ class DetectorPlan:
         return log_thresholds(self.alpha, [s.importance for s in self.subjects], arms)
 
 
-def padded(arrays: Sequence[Counts], width: int) -> NDArray[np.uint32]:
+def padded(arrays: Sequence[Counts], width: int) -> Counts:
     """Stack arrays [S, C_f] of different C_f into [S, F, width], zeros to the right."""
-    out = np.zeros((arrays[0].shape[0], len(arrays), width), np.uint32)
+    out = np.zeros((arrays[0].shape[0], len(arrays), width), np.int64)
     for f, array in enumerate(arrays):
         out[:, f, : array.shape[1]] = array
     return out

@@ -24,7 +24,7 @@ class Shiryaev:
     def __init__(self, weight: Floats) -> None:
         """Begin without evidence; weight [F, L] holds the prior weights, summing to at most 1 over L."""
         with np.errstate(divide="ignore"):
-            self.log_weight = np.log(weight)
+            self.log_weight = _once(np.log(weight))
         self.log_m = np.full(weight.shape, _NEVER)
         self.log_c = np.zeros(weight.shape)
         self.restart: Times = np.zeros(weight.shape, np.int64)
@@ -69,6 +69,12 @@ class Shiryaev:
         """Drop the evidence of the features in mask [F], after a page or with a new reference."""
         self.log_m[mask] = _NEVER
         self.log_c[mask] = 0.0
+
+
+def _once(rows: Floats) -> Floats:
+    """The same array, held once where all rows are alike."""
+    alike = len(rows) > 1 and bool((rows == rows[0]).all())
+    return np.broadcast_to(rows[0].copy(), rows.shape) if alike else rows
 
 
 def _log_sum(a: Floats, b: Floats) -> Floats:

@@ -32,7 +32,6 @@ class Grouping:
         used = np.concatenate([counts[:, :-1] > 0, np.ones((f, 1), bool)], axis=1)
         ordered = used.copy()
         ordered[:, -1] = False
-        self.group = group
         self.reference = Reference(counts, counts.sum(axis=1), used, ordered)
 
     def counts(self, fine: Counts, missing: Counts) -> Floats:
