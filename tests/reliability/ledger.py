@@ -16,6 +16,8 @@ from tests.reliability.oracle import Audit
 ROUNDS_VARIABLE = "STATIONKEEPER_RELIABILITY_ROUNDS"
 SOAK_VARIABLE = "STATIONKEEPER_RELIABILITY_SOAK"
 RATE_VARIABLE = "STATIONKEEPER_RELIABILITY_RATE"
+KILLS = 100
+"""How many workers a run must have killed with ``kill -9``."""
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "reliability.md"
 SOAK = PAGE.parent / "figures" / "soak.json"
 """The last soak of an hour or more: it is too long for each full run, and keeps its own date and command."""
@@ -259,7 +261,8 @@ class Ledger:
                 self.table(),
                 "",
                 *wrap(
-                    f"Rounds of each fault: {rounds()}. Workers killed with `kill -9` in all: {kills}. "
+                    f"Rounds of each fault: {rounds()}. Workers killed with `kill -9` in all: {kills} (bar: >= {KILLS}"
+                    f"{'' if kills >= KILLS else ', **missed**'}). "
                     f"{' '.join(_END.split())}{early}",
                     118,
                 ),

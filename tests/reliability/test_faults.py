@@ -16,19 +16,27 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 COMMITS = [(when, client) for client in CLIENTS for when in ("before-commit", "after-commit")]
 if not long_form():
     COMMITS = [("before-commit", "librdkafka")]
+RANDOM_KILLS = ("tally", "judge") * 4 if long_form() else ("tally", "judge", "tally")
+COMMIT_KILLS = ("tally", "judge", "tally") if long_form() else ("tally",)
+"""Who is killed in a round, one after the other: three rounds of every row make a hundred kills."""
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_kill_9_at_random_times(bank: Bank, ledger: Ledger, client: str) -> None:
-    row = ledger.row((1, 7, 10, 11), "tally and judge killed at random times under load", client)
+    row = ledger.row((1, 7, 10, 11), "tally and judge killed at random times under load, and as they start", client)
     bank.client = client
     bank.both()
     bank.flow()
     for round_ in range(rounds()):
-        for role in ("tally", "judge", "tally") if rounds() == 1 else ("tally", "judge", "tally", "tally", "tally"):
+        for number, role in enumerate(RANDOM_KILLS):
             bank.after(0.2, 1.5)
             bank.workers[f"{role}-0"].kill()
             row.effect(f"{role} ended by kill -9")
+            if number % 4 == 3:
+                newborn = bank.start(role)
+                bank.after(0.1, 2.0)
+                newborn.kill()
+                row.effect(f"{role} ended by kill -9 as it started")
             bank.ready(bank.start(role))
         if round_ % 5 == 4:
             hold(bank, row)
@@ -41,10 +49,10 @@ def test_kill_9_inside_the_commit(bank: Bank, ledger: Ledger, when: str, client:
     row = ledger.row((1,), f"killed inside the transaction, {when.replace('-', ' the ')}", client)
     bank.client = client
     for round_ in range(rounds()):
-        for role in ("tally",) if round_ % 2 == 0 else ("judge", "tally"):
+        for number, role in enumerate(COMMIT_KILLS):
             bank.dismiss(role)
             bank.flow()
-            dying = bank.start(role, die=f"{when}:{3 + round_ % 7}")
+            dying = bank.start(role, die=f"{when}:{1 + (3 * round_ + 2 * number + 2) % 8}")
             assert dying.end() == -signal.SIGKILL
             row.effect(f"{role} ended by kill -9 in its commit")
             bank.ready(bank.start(role))

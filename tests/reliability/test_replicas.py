@@ -16,11 +16,15 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 SLOTS = ("0", "1", "2")
 PANE_S = 60
+STEPS = 15
 
 
 def storm(bank: Bank, steps: int, seconds: float) -> int:
-    """Let a random slot leave (or be killed) or join again, each time after some seconds; one that starts is let be."""
-    chance, moves = random.Random(5), 0
+    """Let a random slot leave (or be killed) or join again, each time after some seconds; one that starts is let be.
+
+    Returns how many were killed.
+    """
+    chance, moves, kills = random.Random(5), 0, 0
     while moves < steps:
         began = time.monotonic()
         role, slot = chance.choice(("tally", "judge")), chance.choice(SLOTS)
@@ -32,11 +36,12 @@ def storm(bank: Bank, steps: int, seconds: float) -> int:
             continue
         elif chance.random() < 0.5:
             worker.kill()
+            kills += 1
         else:
             worker.leave()
         moves += 1
         time.sleep(max(seconds - (time.monotonic() - began), 0))
-    return moves
+    return kills
 
 
 def given(bank: Bank) -> int:
@@ -54,7 +59,8 @@ def test_a_rebalance_storm(make_bank: MakeBank, ledger: Ledger, client: str) -> 
     since = wall_ms()
     for _ in range(rounds()):
         before = given(bank)
-        row.effect("joins and leaves", storm(bank, 15, 2.0))
+        row.effect("replica ended by kill -9", storm(bank, STEPS, 2.0))
+        row.effect("joins and leaves", STEPS)
         row.effect("assignments", given(bank) - before)
         assert given(bank) > before
     bank.both()
