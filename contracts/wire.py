@@ -7,12 +7,19 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+READ: Final = (1, 2)
+"""1: the counts of a pane's block are whole vectors. 2: or those that are not zero, with the steps between them."""
+
 PART_BYTES: Final = 512 * 1024
 SCORE_BINS: Final = 32
 
 Counts = npt.NDArray[np.int64]
 
+MOST_STEPS: Final = 1 << 16
+"""Positions that a block may have, so that every step between two of them fits its two bytes."""
+
+_WIDTHS = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<i8"}
 _LEVEL = 3
 _MAX_BYTES = 256 * 1024 * 1024
 _LOGIT_EDGES = np.linspace(-7.5, 7.5, SCORE_BINS - 1)
@@ -32,7 +39,10 @@ class PaneDelta(_Record, frozen=True, tag="pane"):
     """Additive counts of one (model, version, digest, source, segment, pane), a block of the layout's vector.
 
     ``start`` and ``length`` are event-time milliseconds; ``first`` is the block's first position in a vector of
-    ``width``; ``counts`` is int64 little-endian. ``rows`` counts events and is repeated in each block of a pane.
+    ``width``. ``rows`` counts events and is repeated in each block of a pane. With ``size`` 0 ``counts`` are the whole
+    block, int64 little-endian. Else the block has ``size`` counts, of which ``counts`` holds those that are not zero,
+    all in 1, 2, 4 (unsigned) or 8 bytes, and ``steps`` (uint16) how far each lies from the one before, the first from
+    the block's begin.
     """
 
     model: str
@@ -46,10 +56,24 @@ class PaneDelta(_Record, frozen=True, tag="pane"):
     first: int
     width: int
     counts: bytes
+    size: int = 0
+    steps: bytes = b""
 
     def vector(self) -> Counts:
         """Return the block's counts, shape ``(len,)``."""
-        return np.frombuffer(self.counts, dtype="<i8")
+        if not self.size:
+            return np.frombuffer(self.counts, dtype="<i8")
+        out = np.zeros(self.size, np.int64)
+        self.add_to(out)
+        return out
+
+    def add_to(self, block: Counts) -> None:
+        """Add the block's counts to a vector of its length."""
+        if not self.size:
+            block += np.frombuffer(self.counts, dtype="<i8")
+        elif self.steps:
+            at = np.cumsum(np.frombuffer(self.steps, "<u2"), dtype=np.int64)
+            block[at] += np.frombuffer(self.counts, _WIDTHS[len(self.counts) // len(at)])
 
 
 class Progress(_Record, frozen=True, tag="progress"):
@@ -146,9 +170,9 @@ def encode(records: list[Record]) -> bytes:
 
 def decode(value: bytes) -> list[Record]:
     """Unpack a value written by ``encode``; raises ``WireError`` on another format or damage."""
-    if not value or value[0] != FORMAT:
+    if not value or value[0] not in READ:
         found = value[0] if value else "nothing"
-        raise WireError(f"binary record has format {found}, this version reads {FORMAT}; upgrade this role")
+        raise WireError(f"binary record has format {found}, this version reads 1 to {FORMAT}; upgrade this role")
     try:
         packed = zstandard.ZstdDecompressor().decompress(value[1:], max_output_size=_MAX_BYTES)
         return _decoder.decode(packed)
@@ -159,6 +183,24 @@ def decode(value: bytes) -> list[Record]:
 def pack(counts: Counts) -> bytes:
     """Return a count vector as the bytes that a record carries."""
     return np.ascontiguousarray(counts, dtype="<i8").tobytes()
+
+
+def narrowest(counts: Counts) -> str:
+    """Return the type in which ``PaneDelta`` carries these counts."""
+    if not len(counts) or counts.min() >= 0:
+        most = int(counts.max(initial=0))
+        return next((_WIDTHS[bytes_] for bytes_ in (1, 2, 4) if most < 1 << 8 * bytes_), _WIDTHS[8])
+    return _WIDTHS[8]
+
+
+def sparse(counts: Counts) -> tuple[bytes, int, bytes]:
+    """Return a block of at most ``MOST_STEPS`` counts as the last three fields of a ``PaneDelta``."""
+    if len(counts) > MOST_STEPS:
+        raise ValueError(f"a block has at most {MOST_STEPS} counts, got {len(counts)}")
+    at = np.flatnonzero(counts)
+    steps = np.diff(at, prepend=0).astype("<u2")
+    found = counts[at]
+    return found.astype(narrowest(found)).tobytes(), len(counts), steps.tobytes()
 
 
 def score_bin(score: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

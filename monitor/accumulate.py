@@ -1,8 +1,6 @@
 """Between two flushes: additive counts by pane, summed from batches of events of any order."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -10,9 +8,10 @@ from contracts.wire import SCORE_BINS, ArmDelta, PaneDelta, pack, score_bin
 from monitor.columns import Events, Integers
 from monitor.core.cells import Counts, NumericCells
 from monitor.core.column import Column
-from monitor.core.layout import weight_octave
+from monitor.core.layout import Marked, weight_octave
 from monitor.core.reference import Reference
 from monitor.decision import decide
+from monitor.open_panes import OpenPanes, PaneOwner
 from monitor.packets import packed
 from monitor.references import References
 from monitor.segments import Places, Segmenter
@@ -27,83 +26,42 @@ MOST_CELLS = 8 * 1024 * 1024
 
 
 _MANY = 32
-"""Groups of a batch from which counts are kept without their zeros: below, one array of all counts is quicker."""
+"""Groups of a batch from which only touched positions are kept: below, one array of all counts is quicker."""
+
+_SUMS = 5
+"""Columns of an arm's sums before its scores: rows, errors, positives, timed, latency_us."""
 
 
-class PaneKey(NamedTuple):
-    """What a pane is of: counts of one key add."""
+class Arms:
+    """What one version did since the last flush, by pane, in bins that all versions share: a row of sums a pane."""
 
-    model: str
-    version: str
-    digest: str
-    source: str
-    segment: str
-    start: int
+    def __init__(self) -> None:
+        self._slots: dict[tuple[int, str], int] = {}
+        self._sums = np.zeros((16, _SUMS + SCORE_BINS), np.int64)
 
+    def __len__(self) -> int:
+        return len(self._slots)
 
-class ArmKey(NamedTuple):
-    """What an arm's counts are of."""
+    def add(self, panes: Sequence[tuple[int, str]], sums: Counts) -> None:
+        """Add the sums int64[panes, ...] of distinct (start, segment)."""
+        known = self._slots
+        slots = np.fromiter((known.setdefault(pane, len(known)) for pane in panes), np.int64, len(panes))
+        if len(known) > len(self._sums):
+            self._sums = np.concatenate([self._sums, np.zeros((len(known), self._sums.shape[1]), np.int64)])
+        self._sums[slots] += sums
 
-    model: str
-    version: str
-    segment: str
-    start: int
-
-
-@dataclass(slots=True)
-class Partial:
-    """The counts of one pane so far; without a reference the vector is empty and only rows are counted."""
-
-    vector: Counts
-    rows: int = 0
-
-
-@dataclass(slots=True)
-class Arm:
-    """What one version did in one pane so far, in bins that all versions share."""
-
-    rows: int = 0
-    errors: int = 0
-    positives: int = 0
-    timed: int = 0
-    latency_us: int = 0
-    scores: Counts = field(default_factory=lambda: np.zeros(SCORE_BINS, np.int64))
-
-    def add(self, rows: int, arms: "_Arms", at: int) -> None:
-        """Add group ``at`` of a batch."""
-        self.rows += rows
-        self.errors += int(arms.errors[at])
-        self.positives += int(arms.positives[at])
-        self.timed += int(arms.timed[at])
-        self.latency_us += int(arms.latency_us[at])
-        self.scores += arms.scores[at]
-
-
-class _Dense(NamedTuple):
-    """The counts of each group: int64[groups, width]."""
-
-    counts: Counts
-
-    def add_to(self, vector: Counts, at: int) -> None:
-        """Add the counts of group ``at`` to a pane's."""
-        vector += self.counts[at]
-
-
-class _Sparse(NamedTuple):
-    """The same of many small groups, without its zeros; see ``Layout.sparse``."""
-
-    positions: Integers
-    counts: Counts
-    first: Integers
-
-    def add_to(self, vector: Counts, at: int) -> None:
-        """Add the counts of group ``at`` to a pane's."""
-        mine = slice(self.first[at], self.first[at + 1])
-        vector[self.positions[mine]] += self.counts[mine]
+    def deltas(self, model: str, version: str, length: int) -> Iterator[ArmDelta]:
+        """Yield the sums as records, by segment and start."""
+        scores, each = pack(self._sums[:, _SUMS:]), 8 * SCORE_BINS
+        sums = self._sums[:, :_SUMS].tolist()
+        for segment, start, slot in sorted((segment, start, slot) for (start, segment), slot in self._slots.items()):
+            rows, errors, positives, timed, latency = sums[slot]
+            mine = scores[slot * each : (slot + 1) * each]
+            yield ArmDelta(model, version, segment, start, length, rows, errors, positives, timed, latency, mine)
 
 
 class Accumulator:
-    """Adds events to panes, groups at a time; one vector a touched pane, emptied by ``drain``.
+    """Adds events to panes, groups at a time; emptied by ``drain``.
 
     Memory is bounded whatever the events say of their time: once ``most_cells`` counts are held, the panes are packed
     (a hundredth of their size) and begun anew.
@@ -114,12 +72,11 @@ class Accumulator:
     ) -> None:
         self._models = models
         self._most_cells = most_cells
-        self._cells = 0
         self._full: dict[str, list[bytes]] = {}
         self._references = references
         self._segmenter = Segmenter(models, references)
-        self._panes: dict[PaneKey, Partial] = {}
-        self._arms: dict[ArmKey, Arm] = {}
+        self._panes: dict[PaneOwner, OpenPanes] = {}
+        self._arms: dict[tuple[str, str], Arms] = {}
 
     def add(self, events: Events, places: Places) -> None:
         """Count tallied predictions or features of a partition whose segments have these places."""
@@ -140,21 +97,27 @@ class Accumulator:
             self._add(model, version, events.keep(np.flatnonzero(pane < half)), places)
             self._add(model, version, events.keep(np.flatnonzero(pane >= half)), places)
             return
-        digest = "" if reference is None else reference.digest
-        columns = self._columns(settings, events, reference)
+        panes = self._open(model, version, events.kind, reference)
+        batch = _Batch(settings, events, reference, self._columns(settings, events, reference))
         summary = _Summary(self._references, model, version, events) if events.kind == "prediction" else None
         for names, code in self._segmenter.split(model, events, reference, places):
             groups, group = _groups(pane * len(names) + code) if len(names) > 1 else (np.arange(len(starts)), pane)
             rows = np.bincount(group, minlength=len(groups))
-            vectors = self._vectors(settings, events, reference, columns, group, rows)
-            arms = None if summary is None else summary.arms(group, len(groups))
-            for at, both in enumerate(groups.tolist()):
-                start, segment = int(starts[both // len(names)]), names[both % len(names)]
-                partial = self._partial(PaneKey(model, version, digest, events.kind, segment, start), reference)
-                partial.rows += int(rows[at])
-                vectors.add_to(partial.vector, at)
-                if arms is not None:
-                    self._arms.setdefault(ArmKey(model, version, segment, start), Arm()).add(int(rows[at]), arms, at)
+            which = [(int(starts[both // len(names)]), names[both % len(names)]) for both in groups.tolist()]
+            slots = panes.slots(which)
+            panes.add_rows(slots, rows)
+            batch.add_to(panes, slots, group, rows)
+            if summary is not None:
+                self._arms.setdefault((model, version), Arms()).add(which, summary.sums(group, rows))
+        if sum(held.cells for held in self._panes.values()) > self._most_cells:
+            self._pack()
+
+    def _open(self, model: str, version: str, kind: str, reference: Reference | None) -> OpenPanes:
+        owner = PaneOwner(model, version, "" if reference is None else reference.digest, kind)
+        found = self._panes.get(owner)
+        if found is None:
+            found = self._panes[owner] = OpenPanes(owner, 0 if reference is None else len(reference.layout))
+        return found
 
     def _columns(self, settings: ModelSettings, events: Events, reference: Reference | None) -> dict[str, Column]:
         """The columns that these events contribute, as the reference's subjects count them."""
@@ -176,32 +139,6 @@ class Accumulator:
             )
         return columns
 
-    def _vectors(
-        self,
-        settings: ModelSettings,
-        events: Events,
-        reference: Reference | None,
-        columns: Mapping[str, Column],
-        group: Integers,
-        rows: Counts,
-    ) -> "_Dense | _Sparse":
-        if reference is None:
-            return _Dense(np.zeros((len(rows), 0), np.int64))
-        layout = reference.layout
-        skip: set[str] = set()
-        if settings.source != events.kind:
-            skip |= {subject.name for subject in reference.features}
-        if reference.prediction is not None and events.kind != "prediction":
-            skip.add(reference.prediction.name)
-        if len(rows) >= _MANY and events.weight is None:
-            return _Sparse(*layout.sparse(columns, group, rows, skip=frozenset(skip)))
-        out = layout.tally(columns, group, rows, skip=frozenset(skip))
-        if events.weight is not None:
-            for at in range(len(rows)):
-                mine = events.weight[group == at]
-                out[at, layout.weights] += weight_octave(mine[~np.isnan(mine)])
-        return _Dense(out)
-
     def note(self, counter: str, events: Events, times: Integers, amounts: Integers | None = None) -> None:
         """Count what concerns a pane as a whole: events that are in none (late, duplicate, mistimed), unseen fields.
 
@@ -222,33 +159,24 @@ class Accumulator:
             counts = np.zeros(len(starts), np.int64)
             np.add.at(counts, pane.reshape(-1), 1 if amounts is None else amounts[which])
             position = reference.layout.pane_counter(counter)
-            for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
-                self._partial(PaneKey(*owner, reference.digest, events.kind, "", start), reference).vector[
-                    position
-                ] += count
-
-    def _partial(self, key: PaneKey, reference: Reference | None) -> Partial:
-        partial = self._panes.get(key)
-        if partial is None:
-            width = 0 if reference is None else len(reference.layout)
-            if self._cells + width > self._most_cells:
-                self._pack()
-            self._cells += width
-            partial = self._panes[key] = Partial(np.zeros(width, np.int64))
-        return partial
+            panes = self._open(*owner, events.kind, reference)
+            slots = panes.slots([(start, "") for start in starts.tolist()])
+            for slot, count in zip(slots.tolist(), counts.tolist(), strict=True):
+                panes.vector(slot)[position] += count
 
     def _pack(self) -> None:
         by_model: dict[str, list[PaneDelta | ArmDelta]] = {}
-        for delta in self._deltas():
-            by_model.setdefault(delta.model, []).append(delta)
+        for owner, panes in sorted(self._panes.items()):
+            by_model.setdefault(owner.model, []).extend(panes.deltas(self._models[owner.model].pane))
+        for (model, version), arms in sorted(self._arms.items()):
+            by_model.setdefault(model, []).extend(arms.deltas(model, version, self._models[model].pane))
         for model, deltas in by_model.items():
             self._full.setdefault(model, []).extend(packed(deltas))
         self._panes.clear()
         self._arms.clear()
-        self._cells = 0
 
     def __len__(self) -> int:
-        return len(self._panes)
+        return sum(map(len, self._panes.values()))
 
     def drain(self) -> dict[str, list[bytes]]:
         """Return by model the packed deltas of everything counted since the last drain."""
@@ -256,56 +184,48 @@ class Accumulator:
         full, self._full = self._full, {}
         return full
 
-    def _deltas(self) -> Iterator[PaneDelta | ArmDelta]:
-        for pane, partial in sorted(self._panes.items()):
-            model, version, digest, source, segment, start = pane
-            length, width = self._models[model].pane, len(partial.vector)
-            reference = self._references.by_digest(digest)
-            blocks = [slice(0, 0)] if reference is None else list(reference.layout.blocks())
-            for block in blocks:
-                yield PaneDelta(
-                    model,
-                    version,
-                    digest,
-                    source,
-                    segment,
-                    start,
-                    length,
-                    partial.rows,
-                    block.start,
-                    width,
-                    pack(partial.vector[block]),
-                )
-        for key, arm in sorted(self._arms.items()):
-            yield ArmDelta(
-                *key[:3],
-                key.start,
-                self._models[key.model].pane,
-                arm.rows,
-                arm.errors,
-                arm.positives,
-                arm.timed,
-                arm.latency_us,
-                pack(arm.scores),
-            )
-
     def clear(self) -> None:
         """Forget everything that was not drained."""
         self._panes.clear()
         self._arms.clear()
         self._full.clear()
-        self._cells = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Arms:
-    """Sums by group: int64[groups], and scores int64[groups, SCORE_BINS]."""
+class _Batch:
+    """One owner's events of a batch as its reference counts them, whichever way they are split."""
 
-    errors: Counts
-    positives: Counts
-    timed: Counts
-    latency_us: Counts
-    scores: Counts
+    def __init__(
+        self, settings: ModelSettings, events: Events, reference: Reference | None, columns: Mapping[str, Column]
+    ) -> None:
+        self._events, self._layout, self._columns = events, None if reference is None else reference.layout, columns
+        skip: set[str] = set()
+        if reference is not None:
+            if settings.source != events.kind:
+                skip |= {subject.name for subject in reference.features}
+            if reference.prediction is not None and events.kind != "prediction":
+                skip.add(reference.prediction.name)
+        self._skip = frozenset(skip)
+        self._marks: list[Marked] | None = None
+
+    def add_to(self, panes: OpenPanes, slots: Integers, group: Integers, rows: Counts) -> None:
+        """Count the events, split into groups: ``group`` int64[n], and the slot and rows of each."""
+        layout, weight = self._layout, self._events.weight
+        if layout is None:
+            return
+        if len(rows) >= _MANY and weight is None:
+            if self._marks is None:
+                self._marks = layout.marks(self._columns, skip=self._skip)
+            base = (slots * len(layout))[group]
+            panes.add(np.concatenate([base[which] + position for which, position in self._marks]))
+            return
+        counts = layout.tally(self._columns, group, rows, skip=self._skip)
+        if weight is not None:
+            for at in range(len(rows)):
+                mine = weight[group == at]
+                counts[at, layout.weights] += weight_octave(mine[~np.isnan(mine)])
+        for slot, mine in zip(slots.tolist(), counts, strict=True):
+            vector = panes.vector(slot)
+            vector += mine
 
 
 class _Summary:
@@ -324,18 +244,18 @@ class _Summary:
             capped = np.minimum(events.latency[self._timed], MAX_LATENCY_MS)
             self._latency = np.rint(capped * 1_000).astype(np.int64)
 
-    def arms(self, group: Integers, groups: int) -> _Arms:
-        """Return the sums by group. O(n)."""
-        latency = np.zeros(groups, np.int64)
-        np.add.at(latency, group[self._timed], self._latency)
+    def sums(self, group: Integers, rows: Counts) -> Counts:
+        """Return the sums by group, int64[groups, ...]: as ``ArmDelta`` has them, then the scores. O(n)."""
+        groups = len(rows)
+        out = np.zeros((groups, _SUMS + SCORE_BINS), np.int64)
+        out[:, 0] = rows
+        out[:, 1] = np.bincount(group[self._missing], minlength=groups)
+        out[:, 2] = np.bincount(group[self._positive], minlength=groups)
+        out[:, 3] = np.bincount(group[self._timed], minlength=groups)
+        np.add.at(out[:, 4], group[self._timed], self._latency)
         flat = group[self._scored] * SCORE_BINS + self._bin
-        return _Arms(
-            np.bincount(group[self._missing], minlength=groups),
-            np.bincount(group[self._positive], minlength=groups),
-            np.bincount(group[self._timed], minlength=groups),
-            latency,
-            np.bincount(flat, minlength=groups * SCORE_BINS).reshape(groups, SCORE_BINS),
-        )
+        out[:, _SUMS:] = np.bincount(flat, minlength=groups * SCORE_BINS).reshape(groups, SCORE_BINS)
+        return out
 
 
 def _groups(values: Integers) -> tuple[Integers, Integers]:

@@ -58,13 +58,13 @@ class Admission:
 
     def segments(self, state: PartitionState, kinds: Sequence[Events]) -> None:
         """Give the values of segment dimensions their places, in the order in which counted events bring them."""
-        wanted = [one for events in kinds for one in self._values(events)]
+        wanted = [one for events in kinds for one in self._values(state.places, events)]
         for _, model, dimension, value, count in sorted(wanted):
             if not state.places.give(model, dimension, value, self._models[model].limits.segments):
                 state.refuse("segments", count)
 
-    def _values(self, events: Events) -> Iterator[tuple[int, str, str, str, int]]:
-        """Yield (first row, model, dimension, value, events) of values that a reference does not place."""
+    def _values(self, places: Places, events: Events) -> Iterator[tuple[int, str, str, str, int]]:
+        """Yield (first row, model, dimension, value, events) of values that neither a reference nor a place has."""
         if events.kind == "label":
             return
         for code, (model, version) in enumerate(events.owners):
@@ -76,7 +76,11 @@ class Admission:
                 column = self._segmenter.column(dimension, part)
                 if column is None or Places.fixed(reference, dimension) is not None:
                     continue
+                known = places.known.get((model, dimension), {})
+                if known.keys() >= set(column.keys):
+                    continue
                 present = np.flatnonzero(column.codes >= 0)
                 codes, first, counts = np.unique(column.codes[present], return_index=True, return_counts=True)
                 for value, at, count in zip(codes.tolist(), first.tolist(), counts.tolist(), strict=True):
-                    yield int(part.rows[present[at]]), model, dimension, column.keys[value], count
+                    if column.keys[value] not in known:
+                        yield int(part.rows[present[at]]), model, dimension, column.keys[value], count

@@ -27,7 +27,7 @@ def packed(records: Iterable[Record]) -> list[bytes]:
 def _bytes_of(record: Record) -> int:
     match record:
         case PaneDelta():
-            return len(record.counts)
+            return len(record.counts) + len(record.steps)
         case JoinBatch():
             return len(record.rows)
         case ArmDelta():

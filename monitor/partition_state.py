@@ -177,7 +177,7 @@ class PartitionState:
         self.expired = head.expired
         if (saved := values.get(self._places_key)) is not None:
             for model, dimension, found in _places.decode(_unpacked(saved, self._places_key)).places:
-                self.places.known[model, dimension] = dict.fromkeys(found)
+                self.places.take_over(model, dimension, found)
         prefix = self.key + b"/ids/"
         chunks = [_chunk.decode(_unpacked(v, k)) for k, v in values.items() if k.startswith(prefix)]
         chunks.sort(key=lambda chunk: chunk.index)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, pack
+from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, pack, sparse
 from monitor.core.cells import Counts
 from monitor.core.layout import Layout
 from monitor.packing import freeze, thaw
@@ -80,8 +80,8 @@ class Pending:
                 known = self._panes.get(key)
                 if known is None:
                     known = self._panes[key] = _Sum(delta.length, 0, delta.width, np.zeros(delta.width, np.int64))
-                counts = delta.vector()
-                self._plainly(key, known)[delta.first : delta.first + len(counts)] += counts
+                end = delta.first + (delta.size or len(delta.counts) // 8)
+                delta.add_to(self._plainly(key, known)[delta.first : end])
                 if delta.first == 0:
                     known.rows += delta.rows
             case ArmDelta():
@@ -239,5 +239,5 @@ def pane_records(
             rows,
             block.start,
             len(counts),
-            pack(counts[block]),
+            *sparse(counts[block]),
         )

@@ -1,6 +1,6 @@
 """Segments: the values of configured dimensions that are watched apart, next to all traffic."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -25,7 +25,8 @@ class Places:
     """The values that have a segment of their own, by model and dimension, in the order they came."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple[str, str], dict[str, None]] = {}
+        self.known: dict[tuple[str, str], dict[str, str]] = {}
+        """The segment of each value that came, by (model, dimension)."""
         self.changed = False
 
     @staticmethod
@@ -43,14 +44,20 @@ class Places:
             return True
         if len(known) >= limit or len(value) > LONGEST:
             return False
-        known[value] = None
+        known[value] = segment_name(dimension, value)
         self.changed = True
         return True
 
-    def has(self, model: str, dimension: str, value: str, reference: Reference | None) -> bool:
-        """Return whether a value is counted apart."""
+    def take_over(self, model: str, dimension: str, values: Iterable[str]) -> None:
+        """Give places as they were given before."""
+        self.known[model, dimension] = {value: segment_name(dimension, value) for value in values}
+
+    def segments(self, model: str, dimension: str, reference: Reference | None) -> Mapping[str, str]:
+        """Return the segment of each value that is counted apart."""
         fixed = self.fixed(reference, dimension)
-        return value in (self.known.get((model, dimension), ()) if fixed is None else fixed)
+        if fixed is None:
+            return self.known.get((model, dimension), {})
+        return {value: segment_name(dimension, value) for value in fixed}
 
 
 class Segmenter:
@@ -96,10 +103,12 @@ class Segmenter:
         present = column.codes >= 0
         used = np.bincount(column.codes[present], minlength=len(column.keys)) > 0
         table = np.zeros(len(column.keys) + 1, np.int64)
+        apart = places.segments(model, dimension, reference)
         for code in np.flatnonzero(used).tolist():
-            if places.has(model, dimension, column.keys[code], reference):
+            name = apart.get(column.keys[code])
+            if name is not None:
                 table[code] = len(names)
-                names.append(segment_name(dimension, column.keys[code]))
+                names.append(name)
         return np.where(present, table[np.maximum(column.codes, 0)], 0), tuple(names)
 
 

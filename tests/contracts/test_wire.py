@@ -1,11 +1,14 @@
+import msgspec
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.wire import (
     FORMAT,
     JOIN_ROW,
+    MOST_STEPS,
     SCORE_BINS,
     SCORE_EDGES,
     ArmDelta,
@@ -18,6 +21,7 @@ from contracts.wire import (
     encode,
     pack,
     score_bin,
+    sparse,
 )
 
 I64 = st.integers(-(2**63), 2**63 - 1)
@@ -89,6 +93,31 @@ def test_counts_come_back_whole(counts):
     assert decode(encode([delta]))[0].vector().tolist() == counts  # type: ignore[union-attr]
 
 
+@given(st.lists(st.one_of(st.just(0), st.integers(0, 70_000), I64), max_size=50), st.integers(0, 1_000))
+def test_counts_without_their_zeros_come_back_whole(counts, gap):
+    block = np.array(counts + [0] * gap, np.int64)
+    delta = PaneDelta("m", "1", "d", "prediction", "", 0, 60_000, 3, 0, len(block), *sparse(block))
+    again = decode(encode([delta]))[0]
+    assert again.vector().tolist() == block.tolist()  # type: ignore[union-attr]
+
+
+def test_counts_travel_in_the_narrowest_type_and_steps_in_two_bytes():
+    block = np.zeros(MOST_STEPS, np.int64)
+    block[[0, 9, MOST_STEPS - 1]] = [1, 255, 3]
+    counts, size, steps = sparse(block)
+    assert (counts, size, len(steps)) == (b"\x01\xff\x03", MOST_STEPS, 6)
+    block[9] = 256
+    assert len(sparse(block)[0]) == 3 * 2
+    with pytest.raises(ValueError, match=r"at most 65536 counts, got 65537"):
+        sparse(np.zeros(MOST_STEPS + 1, np.int64))
+
+
+def test_records_of_format_1_are_read():
+    dense = ["pane", "m", "1", "d", "prediction", "", 0, 60_000, 3, 0, 2, pack(np.array([4, 5], np.int64))]
+    value = b"\x01" + zstandard.ZstdCompressor().compress(msgspec.msgpack.encode([dense]))
+    assert decode(value)[0].vector().tolist() == [4, 5]  # type: ignore[union-attr]
+
+
 def test_a_join_row_is_28_bytes_and_comes_back_by_column():
     rows = np.zeros(2, JOIN_ROW)
     rows["id"], rows["score"] = [2**64 - 1, 7], [0.5, np.nan]
@@ -98,7 +127,7 @@ def test_a_join_row_is_28_bytes_and_comes_back_by_column():
     assert np.isnan(again["score"][1])
 
 
-@pytest.mark.parametrize("value", [b"", b"\x02whatever", bytes((FORMAT,)) + b"not zstd", encode([])[:-1], b"\x01"])
+@pytest.mark.parametrize("value", [b"", b"\x03whatever", bytes((FORMAT,)) + b"not zstd", encode([])[:-1], b"\x01"])
 def test_what_this_version_cannot_read_is_refused_with_a_reason(value):
     with pytest.raises(WireError, match=r"format|damaged"):
         decode(value)

@@ -1,4 +1,4 @@
-"""The counts of many small groups without their zeros are the counts with them."""
+"""Every way to count a batch gives the same counts: sorted, searched, and row by row."""
 
 import numpy as np
 from hypothesis import given
@@ -21,8 +21,13 @@ REFERENCE = profile(
 STATUSES = [0, 0, 0, *(int(status) for status in Status)]
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.integers(1, 12), st.sets(st.sampled_from("abcde")))
-def test_sparse_counts_are_dense_counts(seed: int, n: int, groups: int, odd: set[str]) -> None:
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0, 1, 7, 60, 700]),
+    st.integers(1, 12),
+    st.sets(st.sampled_from("abcde")),
+)
+def test_marks_of_rows_sum_to_the_counts_of_their_groups(seed: int, n: int, groups: int, odd: set[str]) -> None:
     rng = np.random.default_rng(seed)
     layout = REFERENCE.layout
     group = rng.integers(0, groups, n)
@@ -40,10 +45,23 @@ def test_sparse_counts_are_dense_counts(seed: int, n: int, groups: int, odd: set
         columns["unheard"] = Numbers(values, status)
     skip = frozenset({"flag"}) if seed % 2 else frozenset()
     dense = layout.tally(columns, group, rows, skip=skip)
-    positions, counts, first = layout.sparse(columns, group, rows, skip=skip)
     found = np.zeros_like(dense)
-    for at in range(groups):
-        mine = slice(first[at], first[at + 1])
-        assert len(set(positions[mine].tolist())) == len(positions[mine])
-        found[at, positions[mine]] += counts[mine]
+    for which, position in layout.marks(columns, skip=skip):
+        np.add.at(found, (group[which], position), 1)
     np.testing.assert_array_equal(found, dense)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
+def test_sorted_numbers_count_as_searched_ones(seed: int, groups: int) -> None:
+    rng = np.random.default_rng(seed)
+    layout = REFERENCE.layout
+    edges = layout["amount"].cells.edges  # type: ignore[union-attr]
+    # Values on the edges, beside them, and far outside are where the two ways could part.
+    values = rng.choice(np.concatenate([edges, np.nextafter(edges, np.inf), [0.0, -1e9, 1e9, 5e-324]]), 40 * groups)
+    values = np.concatenate([values, rng.normal(size=60 * groups)])
+    group = rng.permutation(np.arange(len(values)) % groups)
+    rows = np.bincount(group, minlength=groups)
+    clean = layout.tally({"amount": Numbers(values)}, group, rows)
+    searched = layout.tally({"amount": Numbers(values, np.zeros(len(values), np.int8))}, group, rows)
+    np.testing.assert_array_equal(clean, searched)
+    assert clean[:, layout["amount"].histogram].sum() == len(values)
