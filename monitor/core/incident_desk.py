@@ -13,6 +13,7 @@ from monitor.core.chart import measure
 from monitor.core.decision import Named, recovered_verdict, refusal_of, verdict_of
 from monitor.core.dependence import stratum_of
 from monitor.core.drift import Drift
+from monitor.core.fault_share import explained_by_faults
 from monitor.core.finding import PAGE, Finding
 from monitor.core.incident import Dated, Incident, IncidentBook, Member, choose_leader, co_onset
 from monitor.core.latch import Latch, Spoken
@@ -221,7 +222,10 @@ class IncidentDesk:
         return self.book.amend(incident, verdict=verdict.id), verdict
 
     def _join(self, incident: Incident, finding: Finding, onset: Dated, tick: Tick) -> Iterator[Verdict]:
-        """A subject joins an open incident: it speaks once, and only a new kind is worth a warning."""
+        """A subject joins an open incident: it speaks once, and only a new kind is worth a warning.
+
+        Drift that is nothing but what is known to be broken in its subject says nothing new.
+        """
         known = incident.members.get(finding.key)
         if known is not None and not known.recovered:
             self.book.join(incident, finding, tick.end, known.effect)
@@ -231,6 +235,9 @@ class IncidentDesk:
         finding, effect, seen = self._explain(finding, counts, start)
         incident = self.book.join(incident, finding, tick.end, effect)
         self._hold(incident, [finding], max(start, finding.onset), counts)
+        broken = [member for member in incident.members.values() if not member.recovered]
+        if explained_by_faults(broken, self.reference, finding, effect, counts):
+            return
         verdict = verdict_of(
             self.named,
             finding,
@@ -254,6 +261,8 @@ class IncidentDesk:
                 continue
             _, counts = self.recent.total(finding.onset)
             explained, effect, seen = self._explain(finding, counts, finding.onset)
+            if explained_by_faults(present.values(), self.reference, finding, effect, counts):
+                continue
             yield verdict_of(
                 self.named,
                 explained,

@@ -109,6 +109,7 @@ def test_the_schema_changes_in_flight(make_bank: MakeBank, ledger: Ledger) -> No
     assert found.kinds["data_quality"] > 0
     row.figure("drift verdicts", drift(found), "", bar=1)
     row.figure("retrain requests", len(values_of(bank.reader, bank.topics.requests.name)), "", bar=1)
+    assert drift(found) == 0
     assert values_of(bank.reader, bank.topics.requests.name) == []
 
 

@@ -103,6 +103,18 @@ def test_text_in_a_number_is_a_type_fault():
     assert (pages(said)[0].kind, pages(said)[0].subject.check) == (VerdictKind.DATA_QUALITY, Check.WRONG_TYPE)
 
 
+def test_a_schema_that_changes_is_broken_data_and_no_drift_beside_it():
+    data = bank(2_000, 9)
+    amount, age = data["amount"].astype(object), data["age"].copy()
+    amount[::3], age[200::3] = "a lot", np.nan
+    made, said = after_change(data | {"amount": amount, "age": age})
+    assert {verdict.subject.name for verdict in said} >= {"amount", "age"}
+    assert {verdict.kind for verdict in said} == {VerdictKind.DATA_QUALITY}
+    # What is not said is still known: both come back only when the values do.
+    kinds = {(m.subject, m.kind) for incident in made.incidents() for m in incident.members.values()}
+    assert kinds >= {(name, VerdictKind.DATA_DRIFT) for name in ("amount", "age")}
+
+
 def test_a_new_category_is_drift_that_a_new_model_may_cure():
     data = bank(2_000, 10)
     data["method"][np.random.default_rng(1).random(2_000) < 0.06] = "crypto"
