@@ -75,7 +75,7 @@ class StageTime(TypedDict):
 
 
 class RequestStatus(TypedDict):
-    """One retrain request in work or lately ended."""
+    """One retrain request in work or lately ended; ``clock`` is the stream time of what it knows of labels."""
 
     id: str
     model: str
@@ -83,6 +83,7 @@ class RequestStatus(TypedDict):
     stage: RequestStage
     reason: str
     created: int
+    clock: NotRequired[int]
     outcome: NotRequired[RequestOutcome]
     stages: NotRequired[list[StageTime]]
     plan: NotRequired[str]

@@ -124,6 +124,7 @@ class RequestState(_Record):
             "stage": "done" if final else self.stage.value,  # type: ignore[typeddict-item]
             "reason": f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value,
             "created": to_ms(self.request.time),
+            "clock": self.clock_ms,
             "stages": self._stage_times(),
         }
         if final:

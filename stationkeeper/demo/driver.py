@@ -33,8 +33,8 @@ class Progress:
 class Driver:
     """Replays chunks against a router and a labels topic.
 
-    ``speed`` says how many stream seconds pass in a wall second now; ``lead_ms`` is how far the stream may run ahead of
-    ``watermark`` (the monitor's own), so that a slow machine is given time and the story stays the same.
+    ``speed`` says how many stream seconds pass in a wall second now; ``waits_for`` names whoever has to come nearer
+    before the stream goes on to a moment, so that a slow machine is given time and the story stays the same.
     """
 
     def __init__(
@@ -45,9 +45,7 @@ class Driver:
         labels_topic: str,
         *,
         speed: Callable[[], float],
-        lead_ms: int,
-        watermark: Callable[[], int | None],
-        busy: Callable[[], bool],
+        waits_for: Callable[[int], str],
     ) -> None:
         self._connection = http.client.HTTPConnection(*router, timeout=30)
         self._path = f"/predict/{model}"
@@ -55,9 +53,7 @@ class Driver:
         self._producer = producer
         self._labels_topic = labels_topic
         self._speed = speed
-        self._lead_ms = lead_ms
-        self._watermark = watermark
-        self._busy = busy
+        self._waits_for = waits_for
         self.progress = Progress()
 
     def run(self, chunks: Iterable[Chunk], stop: threading.Event) -> None:
@@ -79,12 +75,10 @@ class Driver:
         self._connection.close()
 
     def _pace(self, due: float, until_ms: int, stop: threading.Event) -> None:
-        """Wait for the wall clock, for a monitor that is behind, and while a model is being trained."""
+        """Wait for the wall clock and for whoever is behind."""
         while not stop.is_set():
             wait = due - time.monotonic()
-            watermark = self._watermark()
-            behind = watermark is not None and until_ms - watermark > self._lead_ms
-            if wait <= 0 and not behind and not self._busy():
+            if wait <= 0 and not self._waits_for(until_ms):
                 return
             stop.wait(min(max(wait, 0.02), 0.25))
 

@@ -1,15 +1,17 @@
 """What replacing the model was worth: the old version answers the same events again, and the difference is paired."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from contracts.messages import FeatureValue
 from deploy.inference import POSITIVE, ServedModel
+from retrain.core.gate import blocks_of, paired_interval
+from retrain.core.measures import Flags, Floats, f1_score
 from streams.ports import Reader
 
 BLOCKS: Final = 40
@@ -17,31 +19,42 @@ REPLICATES: Final = 4_000
 _SEED: Final = 20_130_101
 _ROWS: Final = 5_000
 
-Floats = npt.NDArray[np.float64]
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """One measure of the old version and of what was served, and their difference with a paired 95 % interval.
+
+    ``gained`` is positive where what was served is better.
+    """
+
+    old: float
+    new: float
+    gained: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """Wrong decisions per event, old version less served, with a paired 95 % interval: positive is better than before.
+    """What the replacement was worth: by F1, which the gate judges decisions by, and by wrong decisions per event.
 
-    Both answered the same ``events`` after the promotion whose labels are known; the interval resamples ``blocks``
+    Both answered the same ``events`` after the promotion whose labels are known; the intervals resample ``blocks``
     of consecutive events, because neighbours are alike.
     """
 
     events: int
     blocks: int
-    old_error: float
-    new_error: float
-    saved: float
-    low: float
-    high: float
+    f1: Paired
+    wrong: Paired
 
     def sentence(self) -> str:
         """Return the gain in words, whatever its sign."""
-        points = f"{self.saved * 100:+.2f} points ({self.low * 100:+.2f} to {self.high * 100:+.2f}, paired 95 %)"
+        f1, wrong = self.f1, self.wrong
+        points = f"{wrong.gained * 100:+.2f} points ({wrong.low * 100:+.2f} to {wrong.high * 100:+.2f})"
         return (
-            f"Against the unreplaced model on the {self.events:,} labelled events after the promotion: wrong in "
-            f"{self.new_error:.2%} instead of {self.old_error:.2%}, saved {points}."
+            f"Against the unreplaced model on the {self.events:,} labelled events after the promotion: F1 {f1.new:.3f} "
+            f"instead of {f1.old:.3f}, gained {f1.gained:+.4f} ({f1.low:+.4f} to {f1.high:+.4f}); wrong in "
+            f"{wrong.new:.2%} instead of {wrong.old:.2%}, saved {points}; paired 95 % intervals."
         )
 
 
@@ -61,29 +74,37 @@ def measure_gain(
         part = features[start : start + _ROWS]
         columns: dict[str, list[FeatureValue]] = {name: [one.get(name) for one in part] for name in old.card.names}
         flagged += [action == POSITIVE for action in old.answer(columns).actions]
-    truth = rows["label"].to_numpy()
-    old_wrong = (np.array(flagged) != truth).astype(np.float64)
-    new_wrong = (rows["flagged"].to_numpy() != truth).astype(np.float64)
-    low, high = paired_interval(old_wrong - new_wrong)
-    return Gain(
-        events=rows.height,
-        blocks=BLOCKS,
-        old_error=float(old_wrong.mean()),
-        new_error=float(new_wrong.mean()),
-        saved=float((old_wrong - new_wrong).mean()),
-        low=low,
-        high=high,
-    )
+    return compare(rows["label"].to_numpy(), np.array(flagged), rows["flagged"].to_numpy())
 
 
-def paired_interval(differences: Floats, blocks: int = BLOCKS) -> tuple[float, float]:
-    """Return the 95 % interval of a mean of n ordered differences by resampling ``blocks`` consecutive blocks."""
-    parts = np.array_split(differences, blocks)
-    sums, sizes = np.array([part.sum() for part in parts]), np.array([len(part) for part in parts])
-    drawn = np.random.default_rng(_SEED).integers(0, blocks, (REPLICATES, blocks))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
+def compare(truth: Flags, old: Flags, new: Flags) -> Gain:
+    """Return the gain of decisions ``new`` over ``old`` on n events in order of time, all bool[n]; n >= ``BLOCKS``."""
+    columns = np.stack([f(one) for one in (old, new) for f in _counts(truth)], axis=1).astype(np.float64)
+    cells = blocks_of(columns, np.ones(len(truth), bool), BLOCKS)
+    total = cells.sum(axis=0, keepdims=True)
+
+    def paired(measure: Callable[[Floats], Floats], sign: float) -> Paired:
+        def gained(sums: Floats) -> Floats:
+            return sign * (measure(sums[:, 4:]) - measure(sums[:, :4]))
+
+        found = paired_interval(cells, gained, 0.025, REPLICATES, _SEED)
+        before, after = float(measure(total[:, :4])[0]), float(measure(total[:, 4:])[0])
+        return Paired(before, after, found.difference, found.low, found.high)
+
+    return Gain(len(truth), BLOCKS, paired(_f1, 1.0), paired(_wrong, -1.0))
+
+
+def _counts(truth: Flags) -> tuple[Callable[[Flags], Flags], ...]:
+    return (lambda f: f & truth, lambda f: f & ~truth, lambda f: ~f & truth, lambda f: ~f & ~truth)
+
+
+def _f1(sums: Floats) -> Floats:
+    return f1_score(sums[:, 0], sums[:, 1], sums[:, 2])
+
+
+def _wrong(sums: Floats) -> Floats:
+    found: Floats = (sums[:, 1] + sums[:, 2]) / sums.sum(axis=1)
+    return found
 
 
 def _features(reader: Reader, topic: str, wanted: set[str]) -> dict[str, dict[str, FeatureValue]]:

@@ -27,9 +27,10 @@ from stationkeeper.demo.driver import Driver, DriverError
 from stationkeeper.demo.flights import FlightsScenario
 from stationkeeper.demo.fraud import FraudStory
 from stationkeeper.demo.gain import Gain, measure_gain
+from stationkeeper.demo.pace import Asking, Pace, watermark_of
 from stationkeeper.demo.scenario import Scenario
 from stationkeeper.demo.served import read_served, taken_over_ms
-from stationkeeper.demo.stage import Poll, Ports, StageError, demo_config, get, running_roles, write_config
+from stationkeeper.demo.stage import Ports, StageError, demo_config, running_roles, write_config
 from stationkeeper.demo.summary import Summary, show, summarise
 from stationkeeper.demo.teller import Teller
 from stationkeeper.first_champion import adopt_first_champion
@@ -40,7 +41,6 @@ from streams.ports import Reader
 LEAD_PANES: Final = 30
 CANARY_SPEED: Final = 100_000.0
 """A weight reaches the router within a wall second: with a canary out, that second must not be days of the stream."""
-BUSY_STAGES: Final = frozenset({"snapshot", "training", "gate", "registering"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +142,8 @@ def _replay(
 ) -> int:
     """Drive the world and follow the topics until the story is over; returns the last stream time."""
     model = config.models[scenario.name]
-    watermark = stack.enter_context(Poll(lambda: _watermark(ports.monitor, scenario.name), 0.2))
-    busy = stack.enter_context(Poll(lambda: _busy(ports.retrain), 0.3))
+    asking = stack.enter_context(Asking(ports))
+    pace = Pace(scenario.name, LEAD_PANES * model.pane + model.lateness, observer.chronicle, asking)
     producer = plain_producer(config)
     stack.callback(producer.close)
     driver = Driver(
@@ -152,9 +152,7 @@ def _replay(
         producer,
         model.labels.topic,
         speed=lambda: min(speed, CANARY_SPEED) if observer.chronicle.canary else speed,
-        lead_ms=LEAD_PANES * model.pane + model.lateness,
-        watermark=lambda: watermark.value,
-        busy=lambda: bool(busy.value),
+        waits_for=pace.waits_for,
     )
     stop = threading.Event()
     failure: list[Exception] = []
@@ -182,7 +180,7 @@ def _replay(
         thread.join()
     if failure:
         raise failure[0]
-    _settle(observer, scenario, driver.progress.time_ms, watermark)
+    _settle(observer, scenario, driver.progress.time_ms, asking)
     return driver.progress.time_ms
 
 
@@ -191,27 +189,12 @@ def _over(scenario: Scenario, chronicle: Chronicle, now_ms: int) -> bool:
     return promoted is not None and now_ms >= promoted + scenario.plot.after_ms
 
 
-def _settle(observer: Observer, scenario: Scenario, now_ms: int, watermark: Poll) -> None:
+def _settle(observer: Observer, scenario: Scenario, now_ms: int, asking: Asking) -> None:
     """Let the roles catch up with the end of the stream before anything is counted."""
     deadline = time.monotonic() + 20.0
     slack = 3 * 60_000 if scenario.name == "fraud" else 4 * 3_600_000
-    while time.monotonic() < deadline and (watermark.value is None or watermark.value < now_ms - slack):
+    while time.monotonic() < deadline and (watermark_of(asking().monitor, scenario.name) or 0) < now_ms - slack:
         observer.turn(0.25)
     quiet = 0
     while quiet < 4 and time.monotonic() < deadline:
         quiet = 0 if observer.turn(0.25) else quiet + 1
-
-
-def _watermark(port: int, model: str) -> int | None:
-    body = get(port, "/api/v1/status")
-    if body is None:
-        return None
-    found = [entry["watermark"] for entry in json.loads(body)["models"] if entry["model"] == model]
-    return found[0] if found and found[0] is not None else None
-
-
-def _busy(port: int) -> bool | None:
-    body = get(port, "/api/v1/status")
-    if body is None:
-        return None
-    return any(request["stage"] in BUSY_STAGES for request in json.loads(body)["requests"])

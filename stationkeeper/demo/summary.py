@@ -45,8 +45,8 @@ def summarise(
     onset = plot.onset_ms
     page = chronicle.pages[0] if chronicle.pages else None
     page_ms = to_ms(page.time) if page else None
-    if onset is None and page is not None and page.onset is not None:
-        onset = to_ms(page.onset.time)
+    if onset is None:
+        onset = _cured_onset(chronicle)
     stage = chronicle.stage()
     if plot.expects_cure:
         passed = stage == "closed"
@@ -76,6 +76,13 @@ def summarise(
         stretches=tuple(_stretches(served, start_ms, end_ms, onset, cured_ms)),
         wall_seconds=round(wall_seconds, 1),
     )
+
+
+def _cured_onset(chronicle: Chronicle) -> int | None:
+    """Return when the change began that the replacement was asked for, else the first that asked for one."""
+    wanted = chronicle.promoted.request if chronicle.promoted else None
+    found = [request for request in chronicle.requests if request.id == wanted] or chronicle.requests
+    return to_ms(found[0].onset.time) if found else None
 
 
 def _span(start_ms: int | None, end_ms: int | None) -> str | None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from contracts.messages import DeploymentAction, Level, VerdictKind
+from contracts.messages import DeploymentAction, Level, Onset, VerdictKind
 from contracts.times import to_datetime
 from stationkeeper.demo.chronicle import Chronicle
 from stationkeeper.demo.scenario import Plot
@@ -74,6 +74,19 @@ def test_a_closed_loop_shows_precision_before_during_and_after() -> None:
     assert summary.seen_after_events == 2
     times = [row["time"] for row in summary.timeline]
     assert times == sorted(times)
+
+
+def test_where_nothing_is_planted_the_change_is_the_one_that_was_cured() -> None:
+    """A page about bad data days before is not when the change began that the replacement was asked for."""
+    closed = story("page", "request", "candidate", "canary", "promotion")
+    closed.verdicts.insert(0, closed.verdicts[0].model_copy(update={"onset": None}))
+    request = REQUEST.model_copy(
+        update={"onset": Onset(time=to_datetime(START + HOUR), low=to_datetime(START), high=to_datetime(START + HOUR))}
+    )
+    closed.requests[0] = request
+    real = Plot("title", True, None, "", HOUR)
+    summary = summarise("flights", real, closed, served(), (START, START + 4 * HOUR), 1.0)
+    assert [(p.name, p.events) for p in summary.stretches] == [("before", 2), ("during", 2), ("after", 2)]
 
 
 def test_without_a_shift_a_single_page_fails_the_run() -> None:

@@ -1,0 +1,142 @@
+"""What the world waits for: work that in life is done while the stream moves on by seconds, and here by hours.
+
+A label is joined, a request taken up, a weight followed within about a wall second. A replay moves the stream by many
+minutes in that second, and by days on a machine that is slow or busy: its story would be told by the load of the
+machine. So the stream stays near those who follow it.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Self
+
+from contracts.messages import DeploymentAction
+from stationkeeper.demo.chronicle import Chronicle
+from stationkeeper.demo.stage import Poll, Ports, get
+
+PATIENCE_S: Final = 120.0
+"""How long one who follows is waited for; a model in training and an open pane are waited for as long as they take."""
+STILL_MS: Final = 2_000
+JOIN_LAG: Final = 60
+"""Unread join batches, of which a flush of the tally writes about a dozen."""
+COUNTING: Final = frozenset({"planned", "waiting"})
+WEIGHTED: Final = frozenset({DeploymentAction.STARTED, DeploymentAction.STEP, DeploymentAction.HELD})
+
+Status = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Followers:
+    """What the roles last said of themselves, as ``/api/v1/status`` has it; None before they have answered."""
+
+    monitor: Status | None = None
+    retrain: Status | None = None
+    serve: Status | None = None
+
+
+@dataclass(slots=True)
+class Pace:
+    """Says whom the stream waits for before it goes on to a moment; ``lead_ms`` is how far ahead it may be."""
+
+    model: str
+    lead_ms: int
+    chronicle: Chronicle
+    ask: Callable[[], Followers]
+    monotonic: Callable[[], float] = time.monotonic
+    wall_s: Callable[[], float] = time.time
+    _held: str = ""
+    _since: float = 0.0
+
+    def waits_for(self, until_ms: int) -> str:
+        """Return who is behind in a few words, empty when nobody is."""
+        told = self.ask()
+        found = self._panes(told.monitor, until_ms) or self._training(told.retrain)
+        if found:
+            return found
+        found = (
+            self._answering(told)
+            or self._joining(told.monitor)
+            or self._counting(told.retrain, until_ms)
+            or self._routing(told.serve)
+        )
+        if found != self._held:
+            self._held, self._since = found, self.monotonic()
+        return "" if self.monotonic() - self._since > PATIENCE_S else found
+
+    def _panes(self, status: Status | None, until_ms: int) -> str:
+        watermark = watermark_of(status, self.model)
+        behind = watermark is not None and until_ms - watermark > self.lead_ms
+        return "panes are closed" if behind else ""
+
+    def _answering(self, told: Followers) -> str:
+        """Old news of a role says nothing about whether it is busy."""
+        now_ms = self.wall_s() * 1_000
+        late = [s for s in (told.monitor, told.retrain) if s is not None and now_ms - s["generated"] > STILL_MS]
+        return "the roles answer" if late else ""
+
+    def _joining(self, status: Status | None) -> str:
+        """A label that is joined after its minute has closed is too late for a decision."""
+        if status is None:
+            return ""
+        for role in status["roles"]:
+            still = status["generated"] - role.get("heartbeat", 0) > STILL_MS
+            if role["role"] == "join" and (still or role.get("lag", 0) > JOIN_LAG):
+                return "labels are joined"
+        return ""
+
+    def _training(self, status: Status | None) -> str:
+        busy = status is not None and any(r["stage"] not in {*COUNTING, "done"} for r in status["requests"])
+        return "a model is trained" if busy else ""
+
+    def _counting(self, status: Status | None, until_ms: int) -> str:
+        if status is None or not self.chronicle.requests:
+            return ""
+        known = {request["id"]: request for request in status["requests"]}
+        request = known.get(self.chronicle.requests[-1].id)
+        if request is None:
+            return "the request is taken up"
+        behind = request["stage"] in COUNTING and until_ms - request.get("clock", until_ms) > self.lead_ms
+        return "labels are counted" if behind else ""
+
+    def _routing(self, status: Status | None) -> str:
+        moves = [d for d in self.chronicle.deployments if d.action is not DeploymentAction.REFUSED]
+        if status is None or not moves:
+            return ""
+        wanted = (moves[-1].champion, moves[-1].weight_bp if moves[-1].action in WEIGHTED else 0)
+        applied = [(one["champion"], one["weight_bp"]) for one in status["models"] if one["model"] == self.model]
+        return "the router follows" if any(one != wanted for one in applied) else ""
+
+
+def watermark_of(status: Status | None, model: str) -> int | None:
+    """Return the monitor's watermark of a model, None before its first pane."""
+    found = [one["watermark"] for one in status["models"] if one["model"] == model] if status else []
+    return found[0] if found else None
+
+
+class Asking:
+    """Asks monitor, retrain and router for their status, each in a thread of its own, while a ``with`` block runs."""
+
+    def __init__(self, ports: Ports) -> None:
+        roles = {"monitor": (ports.monitor, 0.2), "retrain": (ports.retrain, 0.3), "serve": (ports.serve, 0.2)}
+        self._polls = {name: Poll(partial(_status, port), every_s) for name, (port, every_s) in roles.items()}
+
+    def __enter__(self) -> Self:
+        for poll in self._polls.values():
+            poll.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for poll in self._polls.values():
+            poll.__exit__()
+
+    def __call__(self) -> Followers:
+        """Return the latest answers."""
+        return Followers(**{name: poll.value for name, poll in self._polls.items()})
+
+
+def _status(port: int) -> Status | None:
+    body = get(port, "/api/v1/status")
+    found: Status | None = None if body is None else json.loads(body)
+    return found
