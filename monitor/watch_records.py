@@ -1,15 +1,20 @@
 """A watch's state in pieces: what a pane does not change is not written again."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
+from monitor.core.packed import PackedRows, unpack_sparse
+
 RING: Final = 256
-"""Places for remembered panes; more than ``monitor.core.recent`` ever keeps, so a place is free when it comes round."""
+"""Places for remembered panes; more than ``monitor.core.recent`` ever keeps, so that one is always free."""
 
 _BAG = "bag.growth"
+_Piece = tuple[bytes, Callable[[], Any]]
+"""What tells a piece's content from another, and how to read it."""
 
 
 class WatchRecords:
@@ -27,11 +32,10 @@ class WatchRecords:
     def changed(self, state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Yield (name, value) of the head, named "", and of pieces that changed; None for one that is gone."""
         head, pieces = self._split(state)
-        for name, value in pieces.items():
-            mark = _mark(value)
+        for name, (mark, read) in pieces.items():
             if self._written.get(name) != mark:
                 self._written[name] = mark
-                yield name, value
+                yield name, read()
         for name in [name for name in self._written if name not in pieces]:
             del self._written[name]
             yield name, None
@@ -45,11 +49,11 @@ class WatchRecords:
 
     def joined(self, head: Mapping[str, Any], pieces: Mapping[str, Any]) -> dict[str, Any]:
         """Return the state of a head and its pieces, and go on from there; a state of format 1 has no pieces."""
-        self._written = {name: _mark(value) for name, value in pieces.items()}
+        self._written.clear()
         cut = head.get("pieces")
         if cut is None:
-            self._written.clear()
             return dict(head["watch"])
+        self._written = {name: _mark(value) for name, value in pieces.items() if name.startswith("bag/")}
         state: dict[str, Any] = dict(head["watch"])
         for drift, shape in cut["bags"].items():
             growth = np.zeros(shape, np.int64)
@@ -59,12 +63,16 @@ class WatchRecords:
                     growth[stratum] = part
             state["drifts"] = {**state["drifts"], drift: {**state["drifts"][drift], _BAG: growth}}
         window = state["window"]
-        rows = [pieces[f"window/{int(slot) % RING}"] for slot, _ in window["slots"]]
+        names = [f"window/{slot % RING}" for slot, _ in window["slots"].tolist()]
+        rows = [pieces[name] for name in names]
+        self._written |= {name: _headed(slot) for name, slot in zip(names, window["slots"].tolist(), strict=True)}
         counts = np.array(rows, np.int64).reshape(len(rows), cut["width"])
         state["window"] = {**window, "counts": counts}
         self._places = dict(cut["places"])
         self._next = cut["next"]
         found = [pieces[f"recent/{place}"] for _, place in cut["places"]]
+        for (_, place), one in zip(cut["places"], found, strict=True):
+            self._written[f"recent/{place}"] = _headed([int(value) for value in one["head"]][:5])
         empty = np.empty(0, np.int64)
         recent = {
             "heads": np.array([one["head"] for one in found], np.int64).reshape(-1, 6),
@@ -74,8 +82,8 @@ class WatchRecords:
         state["desk"] = {**state["desk"], "recent": recent}
         return state
 
-    def _split(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        pieces: dict[str, Any] = {}
+    def _split(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, _Piece]]:
+        pieces: dict[str, _Piece] = {}
         drifts, bags = {}, {}
         for drift, arrays in state["drifts"].items():
             growth = arrays.get(_BAG)
@@ -84,14 +92,15 @@ class WatchRecords:
                 continue
             bags[drift] = list(growth.shape)
             for stratum in np.flatnonzero(growth.reshape(len(growth), -1).any(axis=1)).tolist():
-                pieces[f"bag/{drift}/{stratum}"] = growth[stratum]
+                pieces[f"bag/{drift}/{stratum}"] = _mark(growth[stratum]), partial(growth.__getitem__, stratum)
         window = state["window"]
-        for (slot, _), counts in zip(window["slots"].tolist(), window["counts"], strict=True):
-            pieces[f"window/{slot % RING}"] = counts
+        for i, slot in enumerate(window["slots"].tolist()):
+            # Rows only ever come to a slot, so its number and rows tell whether it changed.
+            pieces[f"window/{slot[0] % RING}"] = _headed(slot), partial(window["counts"].__getitem__, i)
         pieces |= self._remembered(state["desk"]["recent"])
         cut = {
             "bags": bags,
-            "width": int(window["counts"].shape[1]),
+            "width": window["counts"].width,
             "places": [list(pair) for pair in self._places.items()],
             "next": self._next,
         }
@@ -103,27 +112,37 @@ class WatchRecords:
         }
         return {"watch": kept, "pieces": cut}, pieces
 
-    def _remembered(self, recent: Mapping[str, Any]) -> dict[str, Any]:
-        """One piece a pane, at the place it was given when it was new."""
-        heads, pieces, places = recent["heads"].tolist(), {}, {}
-        first = 0
-        for head in heads:
-            start, last = head[0], first + head[5]
-            place = self._places.get(start)
+    def _remembered(self, recent: Mapping[str, Any]) -> dict[str, _Piece]:
+        """One piece a pane, at the place it was given when it was new; what is merged takes the older one's."""
+        heads = recent["heads"].tolist()
+        pieces: dict[str, _Piece] = {}
+        places = {head[0]: self._places[head[0]] for head in heads if head[0] in self._places}
+        taken = set(places.values())
+        for i, head in enumerate(heads):
+            place = places.get(head[0])
             if place is None:
-                place, self._next = self._next, (self._next + 1) % RING
-            places[start] = place
-            at = recent["at"][first:last]
-            step = np.diff(at, prepend=0)
-            pieces[f"recent/{place}"] = {"head": head, "step": step, "values": recent["values"][first:last]}
-            first = last
+                while self._next in taken:
+                    self._next = (self._next + 1) % RING
+                place = places[head[0]] = self._next
+                taken.add(place)
+                self._next = (self._next + 1) % RING
+            # Closed panes do not change: a head names its counts.
+            pieces[f"recent/{place}"] = _headed(head), partial(_remembered, head, recent["counts"], i)
         self._places = places
         return pieces
 
 
+def _remembered(head: list[int], counts: PackedRows, i: int) -> dict[str, Any]:
+    """A remembered pane as it is stored: its head with the number of its entries, their distances and values."""
+    at, values = unpack_sparse(counts.rows[i], counts.width)
+    return {"head": [*head, len(at)], "step": np.diff(at, prepend=0), "values": values}
+
+
+def _headed(head: list[int]) -> bytes:
+    """The mark of a piece that its head tells from all others."""
+    return np.array(head, np.int64).tobytes()
+
+
 def _mark(value: Any) -> bytes:
     """A fingerprint of a piece, of its content alone."""
-    made = hashlib.blake2b(digest_size=8)
-    for array in (value["head"], value["step"], value["values"]) if isinstance(value, dict) else (value,):
-        made.update(np.ascontiguousarray(array, np.int64).tobytes())
-    return made.digest()
+    return hashlib.blake2b(np.ascontiguousarray(value, np.int64).tobytes(), digest_size=8).digest()

@@ -44,16 +44,16 @@ class AdaptiveRows:
         if muted.any():
             q = np.where(muted[:, None, :], base, q)
             q /= q.sum(-1, keepdims=True)
-        e, live = huber_clip(q, base, np.broadcast_to(delta[:, None], q.shape[:-1]))
+        e, live = huber_clip(q, base, delta[:, None])
         log_e = np.log(e)
-        if np.any(margin > 0):
-            log_e = log_e - np.log1p(margin * deviation(e, base))[..., None]
-        return np.where(live[..., None], log_e, 0.0), live
+        if margin.any():
+            log_e -= np.log1p(margin * deviation(e, base))[..., None]
+        return log_e if live.all() else np.where(live[..., None], log_e, 0.0), live
 
     def learn(self, counts: Floats) -> None:
         """Add a pane of counts [F, K]; an empty pane changes nothing."""
-        n = counts.sum(-1)[:, None, None]
-        self.average *= np.exp2(-n / self.half_lives[None, :, None])
+        n = counts.sum(axis=-1)[:, None]
+        self.average *= np.exp2(-n / self.half_lives)[:, :, None]
         self.average += counts[:, None, :]
 
     def forget(self, mask: Flags) -> None:

@@ -168,7 +168,7 @@ class RankBag:
         bag = self.counts[stratum]
         left = counts.astype(np.int64, copy=False)
         while True:
-            n = bag.astype(np.int64).sum(axis=1).astype(np.float64)
+            n = bag.sum(axis=1, dtype=np.uint64).astype(np.float64)
             remaining = left.sum(axis=1)
             quota = np.maximum(1.0, n * PART_SHARE)
             over = remaining > quota
@@ -181,7 +181,7 @@ class RankBag:
             events = remaining if taken is left else taken.sum(axis=1)
             yield Part(cells, events.astype(np.float64), n)
             growth = taken if not self.frozen.any() else np.where(self.frozen[:, None], 0, taken)
-            np.add(bag, growth, out=bag, casting="unsafe")
+            bag += growth.astype(np.uint32)
             if taken is left:
                 return
             left = left - taken

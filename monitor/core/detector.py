@@ -198,8 +198,9 @@ class DriftDetector:
             index = self._categorical if name == "categorical" else self._numeric
             score = conformal if name == "conformal" else twin
             leads = ahead[index] if name == "conformal" else ~ahead[index]
-            onset[index[leads]] = arm.evidence.onset()[leads]
-            names[index[leads]] = arm.names[arm.evidence.winner()[leads]]
+            winner = arm.evidence.winner()
+            onset[index[leads]] = arm.evidence.onset(winner)[leads]
+            names[index[leads]] = arm.names[winner[leads]]
             # Each arm is reset by its own page only: that is what makes twice the threshold enough for both.
             crossed = score[index] >= self.log_threshold[index]
             if crossed.any():

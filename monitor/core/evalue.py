@@ -26,34 +26,42 @@ def huber_clip(q: ArrayLike, p: ArrayLike, delta: ArrayLike) -> tuple[Floats, ND
     over upper sets and lo = min Q_S / (P_S - delta) over lower sets, so one sort gives them exactly:
     O(K log K).  By hand: p = (.5, .5), q = (.9, .1), delta = .1 gives hi = .9/.6 = 1.5, lo = .1/.4 = .25.
     """
-    q, p = np.broadcast_arrays(np.asarray(q, np.float64), np.asarray(p, np.float64))
+    q, p = np.asarray(q, np.float64), np.asarray(p, np.float64)
     radius = np.asarray(delta, np.float64)
     used = p > 0
-    ratio = np.divide(q, p, out=np.ones_like(q), where=used)
-    if not np.any(radius > 0):
+    whole = bool(used.all())
+    ratio = q / p if whole else np.divide(q, p, out=np.ones(np.broadcast_shapes(q.shape, p.shape)), where=used)
+    if not (radius > 0).any():
         live = np.any(np.abs(ratio - 1) > 1e-12, axis=-1)
         return ratio, live
-    cells = q.shape[-1]
-    if p.size and p.min() == p.max():
+    cells = ratio.shape[-1]
+    if whole and p.size and p.min() == p.max() and q.shape == ratio.shape:
         # Equal cells, as of conformal ranks: q alone need be sorted.
-        q_below = np.cumsum(np.sort(q, axis=-1), axis=-1)
-        p_below = np.broadcast_to(np.arange(1, cells + 1) * p.flat[0], q.shape)
+        q_below = np.sort(q, axis=-1).cumsum(axis=-1)
+        p_below = np.arange(1, cells + 1) * p.flat[0]
     else:
         # Flat positions: an order of magnitude faster than take_along_axis for many short rows.
-        order = np.argsort(ratio.reshape(-1, cells), axis=1)
-        order += np.arange(0, q.size, cells)[:, None]
-        q_below = np.cumsum(q.ravel()[order], axis=1).reshape(q.shape)
-        p_below = np.cumsum(p.ravel()[order], axis=1).reshape(q.shape)
-    room = p_below - radius[..., None]
-    low = np.where(room > 0, q_below / np.maximum(room, 1e-300), np.inf).min(-1)
+        order = ratio.reshape(-1, cells).argsort(axis=1)
+        order += np.arange(0, ratio.size, cells)[:, None]
+        q_below = _flat(q, ratio.shape)[order].cumsum(axis=1).reshape(ratio.shape)
+        p_below = _flat(p, ratio.shape)[order].cumsum(axis=1).reshape(ratio.shape)
+    radius = radius[..., None]
+    room = p_below - radius
+    low = np.where(room > 0, q_below / np.maximum(room, 1e-300), np.inf).min(axis=-1)
     # The upper set of all cells gives 1 / (1 + delta) < 1 and can be left out.
     q_above, p_above = 1.0 - q_below[..., :-1], 1.0 - p_below[..., :-1]
     # An upper set made of rounding error alone would read 0/0 as a huge ratio when delta = 0.
-    high = (q_above * (p_above > 1e-12) / np.maximum(p_above + radius[..., None], 1e-300)).max(-1)
+    high = (q_above * (p_above > 1e-12) / np.maximum(p_above + radius, 1e-300)).max(axis=-1)
     live = (high > 1 + 1e-12) & (low < 1 - 1e-12)
-    bounds = np.where(live, low, 1.0)[..., None], np.where(live, high, 1.0)[..., None]
-    e = np.minimum(np.maximum(ratio, bounds[0]), bounds[1])
-    return e if used.all() else np.where(used, e, 1.0), live
+    if not live.all():
+        low, high = np.where(live, low, 1.0), np.where(live, high, 1.0)
+    e = np.maximum(ratio, low[..., None])
+    np.minimum(e, high[..., None], out=e)
+    return e if whole else np.where(used, e, 1.0), live
+
+
+def _flat(values: Floats, shape: tuple[int, ...]) -> Floats:
+    return (values if values.shape == shape else np.broadcast_to(values, shape)).reshape(-1)
 
 
 def ball_supremum(e: ArrayLike, p: ArrayLike, delta: float) -> Floats:

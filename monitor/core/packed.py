@@ -1,5 +1,6 @@
 """Counts packed into few bytes, exactly: a mark or a gap for each that is not zero, and a short code for its value."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,35 +11,43 @@ from monitor.core.cells import Counts
 Unsigned = NDArray[np.unsignedinteger[Any]]
 
 _NIBBLE = 15
-_GAPS = 128
+_FORMS = 4
+_MARKS, _GAPS, _WHOLE = range(3)
 _LEVELS = ((np.uint8, 0xFF), (np.uint16, 0xFFFF))
 
 
 def pack(counts: Counts) -> bytes:
     """Return int64[width] as bytes; any value is kept exactly, small ones in half a byte. O(width).
 
-    Where a counter stands costs a bit of every counter, or about a byte of those that are not zero, whichever is less.
-    Its value less one costs half a byte, a byte or two, whichever is least for all; those that do not fit cost one,
-    two or eight bytes more. By hand: 256 counters of 1 to 15 take 1 + 32 + 128 bytes; three such
-    among 256 take 1 + 4 + 3 + 2.
+    Where half of the counters or more count something, all are spelled. Else only those are, less one, and where they
+    stand costs a bit of every counter, or about a byte of each of them, whichever is less. A value costs half a byte, a
+    byte or two, whichever is least for all; those that do not fit cost one, two or eight bytes more. By hand: 256
+    counters of 1 to 14 take 1 + 128 bytes; three such among 256 take 1 + 4 + 3 + 2.
     """
     small = _narrowed(counts)
+    many = int(np.count_nonzero(small))
+    if 2 * many >= len(counts):
+        form, codes = _spelled(small)
+        return bytes([_WHOLE * _FORMS + form]) + codes
     present = small != 0
     values = small[present]
     values -= values.dtype.type(1)
     marks = -(-len(counts) // 8)
     form, codes = _spelled(values)
-    if len(values) + 4 < marks:
+    if many + 4 < marks:
         gaps = np.diff(np.flatnonzero(present), prepend=-1).astype(np.uint64)
         gaps -= np.uint64(1)
-        where = len(values).to_bytes(4, "little") + _bytes(gaps, 0)
+        where = many.to_bytes(4, "little") + _bytes(gaps, 0)
         if len(where) < marks:
-            return bytes([_GAPS + form]) + where + codes
-    return bytes([form]) + np.packbits(present).tobytes() + codes
+            return bytes([_GAPS * _FORMS + form]) + where + codes
+    return bytes([_MARKS * _FORMS + form]) + np.packbits(present).tobytes() + codes
 
 
 def unpack(data: bytes, width: int) -> Counts:
     """Return what ``pack`` was given, int64[width]."""
+    where, form = divmod(data[0], _FORMS)
+    if where == _WHOLE:
+        return _from_codes(data, 1, width, form)
     at, values = unpack_sparse(data, width)
     out = np.zeros(width, np.int64)
     out[at] = values
@@ -47,17 +56,40 @@ def unpack(data: bytes, width: int) -> Counts:
 
 def unpack_sparse(data: bytes, width: int) -> tuple[Counts, Counts]:
     """Return the positions of the counts that are not zero, in order, and their values, int64 each."""
-    form = data[0]
-    if form >= _GAPS:
+    where, form = divmod(data[0], _FORMS)
+    if where == _WHOLE:
+        counts = _from_codes(data, 1, width, form)
+        at = np.flatnonzero(counts)
+        return at, counts[at]
+    if where == _GAPS:
         gaps, first = _from_bytes(data, 5, int.from_bytes(data[1:5], "little"), 0)
         gaps += 1
         at = np.cumsum(gaps) - 1
     else:
         first = 1 + -(-width // 8)
         at = np.flatnonzero(np.unpackbits(np.frombuffer(data, np.uint8, first - 1, 1), count=width).view(np.bool_))
-    values = _from_codes(data, first, len(at), form % _GAPS)
+    values = _from_codes(data, first, len(at), form)
     values += 1
     return at, values
+
+
+class PackedRows:
+    """Packed vectors of one width; an array to numpy, int64[rows, width], unpacked when it is asked for."""
+
+    def __init__(self, rows: tuple[bytes, ...], width: int) -> None:
+        self.rows, self.width = rows, width
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, at: int) -> Counts:
+        return unpack(self.rows[at], self.width)
+
+    def __iter__(self) -> Iterator[Counts]:
+        return (unpack(row, self.width) for row in self.rows)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
+        return np.array(list(self), dtype or np.int64).reshape(-1, self.width)
 
 
 def _narrowed(counts: Counts) -> Unsigned:

@@ -62,13 +62,15 @@ class OneSided:
         self.evidence = Shiryaev(weight / np.where(total > 0, total, 1.0))
         self.log_threshold = np.broadcast_to(np.asarray(log_threshold, np.float64), (subjects,)).copy()
         self.phi = np.broadcast_to(np.asarray(phi, np.float64), (subjects,)).copy()
+        self._plain = bool((self.phi == 1).all())
 
     def take(self, log_e: Floats, active: Flags, start: int, elapsed: float) -> RateScores:
         """Step with log e-values [F, bets] of one pane; inactive subjects keep their evidence."""
-        self.evidence.step(log_e / self.phi[:, None], elapsed, self.live, active, start)
+        self.evidence.step(log_e if self._plain else log_e / self.phi[:, None], elapsed, self.live, active, start)
         score = self.evidence.score()
         paged = score >= self.log_threshold
-        scores = RateScores(score, self.log_threshold, paged, self.evidence.onset(), self.evidence.winner())
+        winner = self.evidence.winner()
+        scores = RateScores(score, self.log_threshold, paged, self.evidence.onset(winner), winner)
         if paged.any():
             self.evidence.reset(paged & ~self.holds)
             self._cap(paged & self.holds, score)

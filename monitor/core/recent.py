@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from monitor.core.cells import Counts
-from monitor.core.packed import pack, unpack, unpack_sparse
+from monitor.core.packed import PackedRows, pack, unpack
 from monitor.core.pane import Pane
 
 MAX_PANES = 240
@@ -104,23 +104,24 @@ class Recent:
         return self._panes[0].start if self._panes else None
 
     def state(self) -> dict[str, Any]:
-        """Return heads int64[T, 6] and the concatenated positions and values."""
-        nothing = np.empty(0, np.int64)
-        found = [unpack_sparse(one.counts, self.width) for one in self._panes]
-        heads = [
-            (one.start, one.length, one.rows, one.first, one.last, len(at))
-            for one, (at, _) in zip(self._panes, found, strict=True)
-        ]
+        """Return heads int64[T, 5] and counts int64[T, width]."""
+        heads = [(one.start, one.length, one.rows, one.first, one.last) for one in self._panes]
         return {
-            "heads": np.array(heads, np.int64).reshape(-1, 6),
-            "at": np.concatenate([nothing, *(at for at, _ in found)]),
-            "values": np.concatenate([nothing, *(values for _, values in found)]),
+            "heads": np.array(heads, np.int64).reshape(-1, 5),
+            "counts": PackedRows(tuple(one.counts for one in self._panes), self.width),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Become what ``state`` was taken from."""
+        """Become what ``state`` was taken from, or the sparse form: positions and values, their number in the heads."""
         self._panes.clear()
         self._read.clear()
+        if "counts" in state:
+            for (start, length, rows, first, last), counts in zip(
+                state["heads"].tolist(), state["counts"], strict=True
+            ):
+                self._panes.append(_Stretch(start, length, rows, first, last, pack(counts)))
+            self._bytes = sum(one.size for one in self._panes)
+            return
         heads = np.asarray(state["heads"], np.int64).reshape(-1, 6)
         cuts = np.cumsum(heads[:, 5])[:-1]
         positions = np.split(np.asarray(state["at"], np.int64), cuts)

@@ -48,10 +48,13 @@ class RowTable:
 
     def log_ratios(self, counts: Floats) -> Floats:
         """Sum of log e over a pane of counts [F, K] for every row: [F, D + G K], O(F K (D + G))."""
-        dense = np.matmul(self.dense, counts[:, :, None])[:, :, 0]
-        total = counts.sum(-1)[:, None, None]
-        cells = total * self.outside + counts[:, None, :] * (self.inside - self.outside)
-        return np.concatenate([dense, cells.reshape(len(counts), -1)], axis=1)
+        total = counts.sum(axis=-1)[:, None, None]
+        cells = counts[:, None, :] * (self.inside - self.outside)
+        cells += total * self.outside
+        rows = cells.reshape(len(counts), -1)
+        if not self.dense.shape[1]:
+            return rows
+        return np.concatenate([np.matmul(self.dense, counts[:, :, None])[:, :, 0], rows], axis=1)
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ class Shiryaev:
         False where a row lies inside the null: it keeps its value and gets no start, else M would grow like t on
         no evidence.  active [F] is False for features without events in the pane: nothing changes.
         """
-        opened = np.where(live & (elapsed > 0), np.log(max(elapsed, 1e-300)), _NEVER)
-        grown = log_e + _log_sum(opened, self.log_m)
+        grown = self.log_m if elapsed <= 0 else _log_sum(np.where(live, np.log(elapsed), _NEVER), self.log_m)
+        grown = log_e + grown
         fresh = live & (self.log_c <= 0)
         running = log_e + np.maximum(self.log_c, 0.0)
         if not active.all():
@@ -61,9 +61,9 @@ class Shiryaev:
         """The row with the largest weighted e-CUSUM, [F]: its restart is the change point."""
         return np.asarray((np.maximum(self.log_c, 0.0) + self.log_weight).argmax(axis=1))
 
-    def onset(self) -> Times:
-        """Start of the pane with which the winning row's evidence began, [F]."""
-        return np.asarray(self.restart[np.arange(len(self.restart)), self.winner()], np.int64)
+    def onset(self, winner: NDArray[np.intp]) -> Times:
+        """Start of the pane with which the evidence of each feature's row ``winner`` [F] began, [F]."""
+        return np.asarray(self.restart[np.arange(len(self.restart)), winner], np.int64)
 
     def reset(self, mask: Flags) -> None:
         """Drop the evidence of the features in mask [F], after a page or with a new reference."""

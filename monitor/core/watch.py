@@ -195,7 +195,7 @@ class Watch:
         self._rebase(dump(inherit(self.reference, before)))
 
     def state(self) -> dict[str, Any]:
-        """Return all that changes: JSON values and numpy arrays, nested in dicts and lists."""
+        """Return all that changes: JSON values and numpy arrays (or what numpy reads as one), in dicts and lists."""
         return {
             "digest": self.named.digest,
             "end": self.end,

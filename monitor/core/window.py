@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from monitor.core.cells import Counts
 from monitor.core.dependence import stratum_of
-from monitor.core.packed import pack, unpack
+from monitor.core.packed import PackedRows, pack, unpack
 from monitor.core.pane import Pane
 
 MAX_SLOTS = 64
@@ -77,16 +77,16 @@ class Window:
         return found
 
     def state(self) -> dict[str, object]:
-        """Return what ``restore`` needs: plain numbers and int64 arrays."""
+        """Return what ``restore`` needs: plain numbers, heads int64[slots, 2] and int64[slots, width]."""
         heads = [(slot, rows) for slot, rows, _ in self._slots]
-        counts = [unpack(counts, self.width) for *_, counts in self._slots]
+        counts = [counts for *_, counts in self._slots]
         if self._open is not None:
             heads.append(self._open)
-            counts.append(self._growing.read(slice(None)))
+            counts.append(pack(self._growing.read(slice(None))))
         return {
             "end": self.end,
             "slots": np.array(heads, np.int64).reshape(-1, 2),
-            "counts": np.array(counts, np.int64).reshape(-1, self.width),
+            "counts": PackedRows(tuple(counts), self.width),
         }
 
     def restore(self, state: dict[str, object]) -> None:

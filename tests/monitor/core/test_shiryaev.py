@@ -57,6 +57,6 @@ def test_onset_is_the_last_restart_of_the_leading_row():
     for t, gain in enumerate([-1.0, 0.5, -2.0, 1.0, 1.0, 1.0]):
         detector.step(np.array([[gain, -0.1]]), 1.0, _all((1, 2)), _all(1), 60_000 * t)
     assert detector.winner()[0] == 0
-    assert detector.onset()[0] == 180_000
+    assert detector.onset(detector.winner())[0] == 180_000
     detector.reset(np.array([True]))
     assert detector.score()[0] == -np.inf

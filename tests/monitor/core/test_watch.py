@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from contracts.messages import Level, State, Verdict, VerdictKind
+from monitor.core.packed import PackedRows
 from monitor.core.pane import Pane
 from monitor.core.reasons import Unknown
 from monitor.core.watch import Watch
@@ -104,7 +105,10 @@ def test_a_watch_restored_in_the_middle_says_the_same(cut: int):
 def test_the_state_is_plain_values_and_arrays():
     made = watch()
     judge(made, shifted(1_000))
-    json.dumps(made.state(), default=lambda value: value.tolist() if isinstance(value, np.ndarray) else 1 / 0)
+    json.dumps(
+        made.state(),
+        default=lambda value: np.asarray(value).tolist() if isinstance(value, np.ndarray | PackedRows) else 1 / 0,
+    )
 
 
 def test_any_batching_of_the_arrivals_gives_the_same_panes():
