@@ -37,13 +37,15 @@ class PerformanceView:
         self._points: dict[tuple[str, str, str], deque[_Point]] = {}
 
     def statuses(self, judge: ModelJudge, references: References) -> list[dict[str, Any]]:
-        """Return one entry a version, segment and measure, over the chart window of the latest mature cohorts."""
+        """Return one entry a version, segment and measure, over the chart window that ends at the age of maturity."""
         out = []
         for (version, segment), ring in sorted(judge.cohorts.mature.items()):
             if not ring:
                 continue
             last = ring[-1][0]
-            since = last + judge.settings.pane - judge.settings.window
+            # The window ends at the age at which labels are known, so that it empties when they stop coming.
+            due = last if judge.next is None else judge.next - judge.settings.pane - judge.settings.label_maturity
+            since = max(last, due) + judge.settings.pane - judge.settings.window
             real = measures(judge.cohorts.confusion(version, segment, since))
             reference = references.of(judge.name, version)
             labels = None if reference is None else reference.labels
@@ -58,7 +60,7 @@ class PerformanceView:
             for name in SHOWN:
                 one = real[name]
                 entry: dict[str, Any] = {"version": version, "segment": segment, "measure": name, "rows": one.rows}
-                entry["state"], entry["reason"] = _state(watch, one.rows)
+                entry["state"], entry["reason"] = _state(watch, one.rows, stale=since > last)
                 if one.rows:
                     entry |= {"value": one.value, "low": one.low, "high": one.high}
                 if before is not None and before[name].rows:
@@ -80,7 +82,9 @@ class PerformanceView:
         return dict(zip(("time", "real", "low", "high", "estimated"), columns, strict=True))
 
 
-def _state(watch: Watch | None, rows: int) -> tuple[str, str]:
+def _state(watch: Watch | None, rows: int, *, stale: bool) -> tuple[str, str]:
+    if stale:
+        return State.UNKNOWN.value, UNKNOWN_HELP[Unknown.STALE]
     if rows == 0:
         return State.UNKNOWN.value, UNKNOWN_HELP[Unknown.NO_LABELS]
     if watch is not None:

@@ -145,6 +145,26 @@ def test_labels_meet_their_predictions_whatever_comes_first() -> None:
     assert {p["measure"] for p in status["models"][0]["performance"]} == {"precision", "recall", "accuracy"}
 
 
+def test_performance_is_unknown_again_once_labels_stop_coming() -> None:
+    rig = Rig({"fraud": fraud(label_maturity="30m")})
+    rig.put_reference(reference())
+    rig.send("outcomes", labels(list(range(3_000))))
+    rig.turn(4)
+
+    def states() -> set[tuple[str, bool]]:
+        return {(p["state"], "value" in p) for p in rig.stage("judge").status()["models"][0]["performance"]}
+
+    rig.send("scores", predictions(120, 50))
+    rig.turn()
+    assert states() == {("steady", True)}
+    rig.send("scores", predictions(120, 50, first=6_000, start=START + 120 * MINUTE))
+    rig.turn()
+    assert states() == {("unknown", False)}
+    assert {p["reason"] for p in rig.stage("judge").status()["models"][0]["performance"]} == {
+        UNKNOWN_HELP[Unknown.STALE]
+    }
+
+
 def test_a_segment_is_compared_with_itself_and_one_cause_pages_once() -> None:
     rig = Rig({"fraud": fraud(segments=["country"])})
     rig.put_reference(reference())
