@@ -8,6 +8,7 @@ from kafka import KafkaConsumer, errors
 from streams.clients import ours, theirs, translated
 from streams.errors import Retryable
 from streams.ports import Batch, Partition
+from streams.record_batches import by_columns
 from streams.settings import KafkaSettings
 from streams.source import offset_bounds, reading_options, to_batch
 
@@ -37,7 +38,8 @@ class KafkaReader:
             if use == "heads":
                 options["isolation_level"] = "read_uncommitted"
             with translated(f"connect to Kafka at {settings.bootstrap}"):
-                self._clients[use] = KafkaConsumer(**options, **settings.connection(f"{self._name}.{use}"))
+                client = KafkaConsumer(**options, **settings.connection(f"{self._name}.{use}"))
+                self._clients[use] = by_columns(client)
         return self._clients[use]
 
     def partitions(self, topic: str) -> tuple[Partition, ...]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from kafka import ConsumerRebalanceListener, KafkaConsumer, errors
-from kafka.consumer.fetcher import ConsumerRecord
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import TopicPartition
 
@@ -13,16 +12,11 @@ from streams.clients import Fenced, ours, theirs, translated
 from streams.errors import Retryable
 from streams.offsets import resume_at
 from streams.ports import Batch, Partition
+from streams.record_batches import Row, by_columns
 from streams.settings import KafkaSettings
 
 _ANSWER_MS = 5_000
 _CLOSE_MS = 3_000
-
-_OFFSET = ConsumerRecord._fields.index("offset")
-_TIMESTAMP = ConsumerRecord._fields.index("timestamp")
-_KEY = ConsumerRecord._fields.index("key")
-_VALUE = ConsumerRecord._fields.index("value")
-_HEADERS = ConsumerRecord._fields.index("headers")
 
 
 def reading_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -45,19 +39,18 @@ def reading_options(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
-def to_batch(partition: Partition, records: Sequence[Any], next_offset: int) -> Batch:
+def to_batch(partition: Partition, records: Sequence[Row], next_offset: int) -> Batch:
     """Turn one partition's records into columns; O(n), the rows are transposed in C."""
     if not records:
         empty = np.empty(0, dtype=np.int64)
         return Batch(partition, empty, empty, (), (), next_offset)
-    columns = tuple(zip(*records, strict=True))
-    headers = columns[_HEADERS]
+    offsets, timestamps, keys, values, headers = zip(*records, strict=True)
     return Batch(
         partition=partition,
-        offsets=np.array(columns[_OFFSET], dtype=np.int64),
-        timestamps=np.array(columns[_TIMESTAMP], dtype=np.int64),
-        keys=columns[_KEY],
-        values=columns[_VALUE],
+        offsets=np.array(offsets, dtype=np.int64),
+        timestamps=np.array(timestamps, dtype=np.int64),
+        keys=keys,
+        values=values,
         next_offset=next_offset,
         headers=tuple(tuple(h) for h in headers) if any(headers) else (),
     )
@@ -104,7 +97,7 @@ class KafkaSource:
         """Join the group for these topics; raises ``Retryable`` while no broker answers."""
         settings = self._settings
         with translated(f"connect to Kafka at {settings.bootstrap}"):
-            self._client = KafkaConsumer(
+            client = KafkaConsumer(
                 group_id=settings.group(self._role),
                 group_instance_id=settings.member(self._role),
                 partition_assignment_strategy=[RangePartitionAssignor],
@@ -114,6 +107,7 @@ class KafkaSource:
                 **reading_options(settings),
                 **settings.connection(settings.member(self._role)),
             )
+            self._client = by_columns(client)
             self._client.subscribe(topics=list(topics), listener=_Assignments(self))
             for topic in topics:
                 # Known before the first join, or the group would first share out nothing and then join again.

@@ -32,8 +32,11 @@ def timed(work: Callable[[], Any]) -> Pass:
     return Pass(time.perf_counter() - wall, time.process_time() - processor)
 
 
-def polled(settings: KafkaSettings, topic: str) -> Iterator[list[bytes]]:
-    """Yield what the plain client of the settings polls from the start of a topic, with our fetch sizes."""
+def polled(settings: KafkaSettings, topic: str, *, own: bool = False) -> Iterator[list[bytes]]:
+    """Yield what the client of the settings polls from the start of a topic, with our fetch sizes.
+
+    kafka-python's records are read by columns, as the monitor does, or with ``own`` by the library itself.
+    """
     if settings.client == "librdkafka":
         from confluent_kafka import Consumer
 
@@ -51,26 +54,32 @@ def polled(settings: KafkaSettings, topic: str) -> Iterator[list[bytes]]:
             client.close()
     from kafka import KafkaConsumer, TopicPartition
 
+    from streams.record_batches import Row, by_columns
     from streams.source import reading_options
 
     consumer = KafkaConsumer(**reading_options(settings), **settings.connection("alone"))
+    value = Row._fields.index("value")
+    if not own:
+        by_columns(consumer)
     place = TopicPartition(topic, 0)
     consumer.assign([place])
     consumer.seek(place, 0)
     try:
         while True:
             records = consumer.poll(timeout_ms=200, max_records=RECORDS).get(place, ())
-            yield [record.value for record in records]
+            yield [record.value for record in records] if own else [record[value] for record in records]
     finally:
         consumer.close()
 
 
-def alone(settings: KafkaSettings, topic: str, events: int, use: Callable[[list[bytes]], Any]) -> Pass:
-    """Time the plain client over the topic; ``use`` gets what each poll returned."""
+def alone(
+    settings: KafkaSettings, topic: str, events: int, use: Callable[[list[bytes]], Any], *, own: bool = False
+) -> Pass:
+    """Time the client over the topic; ``use`` gets what each poll returned, ``own`` is that of ``polled``."""
 
     def work() -> None:
         seen, deadline = 0, time.monotonic() + WAIT_S
-        for values in polled(settings, topic):
+        for values in polled(settings, topic, own=own):
             use(values)
             seen += len(values)
             if seen >= events:
