@@ -16,6 +16,7 @@ from kafka.errors import CorruptRecordError
 
 Integers = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+Headers = tuple[tuple[str, bytes | None], ...]
 
 _VARINT_BITS: Final = 63
 _LOG_APPEND_TIME: Final = 1
@@ -30,7 +31,7 @@ class Row(NamedTuple):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes | None]]
+    headers: Headers
 
 
 class Stretch(NamedTuple):
@@ -133,7 +134,7 @@ class Columns(NamedTuple):
     timestamps: Integers
     keys: list[bytes | None]
     values: list[bytes | None]
-    headers: list[list[tuple[str, bytes | None]]]
+    headers: list[Headers]
 
     def rows(self, first: int = 0) -> list[Any]:
         """Return the records from ``first`` on as ``Row`` tuples, without a Python step for each."""
@@ -147,17 +148,19 @@ def read(stretches: list[Stretch]) -> Columns:
     One Python step a record finds where it begins; fields are then read in all records at once. O(bytes).
     """
     data = b"".join([*(stretch.data for stretch in stretches), _SPARE])
-    begins, ends = _bounds(data, stretches)
     raw = np.frombuffer(data, np.uint8)
     per = [np.full(stretch.records, at) for at, stretch in enumerate(stretches)]
     which = np.concatenate([np.empty(0, np.int64), *per])
     try:
-        delta, at = varints(raw, begins + 1)
+        size, at = varints(raw, _begins(data, stretches))
+        ends = at + size
+        # A byte of attributes, of which none is in use.
+        delta, at = varints(raw, at + 1)
         step, at = varints(raw, at)
         keys, at = _values(data, raw, at)
         values, at = _values(data, raw, at)
         count, at = varints(raw, at)
-        headers: list[list[tuple[str, bytes | None]]] = [[] for _ in range(len(at))]
+        headers: list[Headers] = [()] * len(at)
         for row in np.flatnonzero(count).tolist():
             headers[row], at[row] = _headers(data, int(at[row]), int(count[row]))
     except (IndexError, UnicodeDecodeError) as error:
@@ -170,34 +173,31 @@ def read(stretches: list[Stretch]) -> Columns:
     return Columns(offsets, np.where(appended, base, base + delta), keys, values, headers)
 
 
-def _bounds(data: bytes, stretches: list[Stretch]) -> tuple[Integers, Integers]:
-    """Where each record begins, behind its length, and ends."""
+def _begins(data: bytes, stretches: list[Stretch]) -> Integers:
+    """Where each record begins, with its length."""
     begins: list[int] = []
-    ends: list[int] = []
+    begin = begins.append
     at = limit = 0
     for stretch in stretches:
         limit += len(stretch.data)
         for _ in range(stretch.records):
+            begin(at)
             size = data[at]
-            at += 1
-            shift = 7
             if size > 127:
-                size &= 127
-                more = True
-                while more:
+                # Two bytes hold lengths to 8191; what is longer is rarer and pays for the loop.
+                at += 1
+                byte, shift = data[at], 7
+                size = size & 127 | (byte & 127) << 7
+                while byte > 127:
+                    at, shift = at + 1, shift + 7
                     byte = data[at]
-                    at += 1
                     size |= (byte & 127) << shift
-                    shift += 7
-                    more = byte > 127
-            begins.append(at)
-            at += size >> 1
-            if size & 1 or at > limit:
+            at += 1 + (size >> 1)
+            if at > limit:
                 raise CorruptRecordError(f"a record at byte {begins[-1]} of a fetch runs past the end of its batch")
-            ends.append(at)
         if at != limit:
             raise CorruptRecordError(f"{limit - at} bytes are left behind the last record of a batch")
-    return np.array(begins, np.int64), np.array(ends, np.int64)
+    return np.array(begins, np.int64)
 
 
 def varints(raw: Bytes, at: Integers) -> tuple[Integers, Integers]:
@@ -233,7 +233,7 @@ def _values(data: bytes, raw: Bytes, at: Integers) -> tuple[list[bytes | None], 
     return found, last
 
 
-def _headers(data: bytes, at: int, count: int) -> tuple[list[tuple[str, bytes | None]], int]:
+def _headers(data: bytes, at: int, count: int) -> tuple[Headers, int]:
     """The headers of one record and where they end."""
     if count < 0:
         raise CorruptRecordError(f"a record says that it has {count} headers")
@@ -245,4 +245,4 @@ def _headers(data: bytes, at: int, count: int) -> tuple[list[tuple[str, bytes | 
             raise CorruptRecordError("a header has no name")
         found.append((name.decode(), value))
         at = int(after[0])
-    return found, at
+    return tuple(found), at

@@ -52,7 +52,7 @@ def to_batch(partition: Partition, records: Sequence[Row], next_offset: int) -> 
         keys=keys,
         values=values,
         next_offset=next_offset,
-        headers=tuple(tuple(h) for h in headers) if any(headers) else (),
+        headers=headers if any(headers) else (),
     )
 
 

@@ -49,7 +49,7 @@ def both(data: bytes, fetch_offset: int, **options: Any) -> tuple[Any, Any]:
 
 def plain(records: Any) -> list[Row]:
     """Return kafka-python's records as ours."""
-    return [Row(r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]
+    return [Row(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in records]
 
 
 @given(st.lists(BATCH, min_size=1, max_size=4), st.integers(0, 12), st.integers(1, 7))
@@ -94,7 +94,7 @@ def test_a_damaged_batch_fails_after_the_good_ones_and_is_never_passed() -> None
 )
 def test_lengths_that_do_not_agree_are_refused(data: bytes, told: str) -> None:
     fine = b"\x0e\x00\x00\x00\x01\x02a\x00"
-    assert read([Stretch(fine, 1, 5, 100, appended=False)]).rows() == [(5, 100, None, b"a", [])]
+    assert read([Stretch(fine, 1, 5, 100, appended=False)]).rows() == [(5, 100, None, b"a", ())]
     with pytest.raises(CorruptRecordError, match=told):
         read([Stretch(data, 1, 5, 100, appended=False)])
 
