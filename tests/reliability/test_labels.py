@@ -12,6 +12,7 @@ import pytest
 from contracts.wire import OutcomeDelta, decode
 from monitor.join_cache import thaw
 from monitor.packing import gather
+from monitor.settings import DAY_MS
 from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
@@ -29,10 +30,11 @@ FILE_LIMIT = 16_384
 SAVE_ROWS = 50
 
 
-def label(number: int, *, contrary: bool = False) -> bytes:
+def label(number: int, *, contrary: bool = False, delay: int | None = None) -> bytes:
     """Return the label of an event: minutes later, or hours for one in ten; or one that says the contrary."""
     row = STREAM.row(number)
-    delay = 3 * 3_600_000 if draw(number, "late") % 10 == 0 else 120_000
+    if delay is None:
+        delay = 3 * 3_600_000 if draw(number, "late") % 10 == 0 else 120_000
     value = (draw(number, "y") + contrary) % 2
     told = {"kind": "label", "event_id": row["event_id"], "time": row["time"] + delay, "model": "fraud", "label": value}
     return json.dumps(told).encode()
@@ -62,17 +64,21 @@ def send(bank: Bank, count: int) -> None:
     bank.settle()
 
 
-def hold_outcomes(bank: Bank, row: Row) -> None:
-    """Hold the join to a dictionary: the first label of each event that was counted, by the event's minute."""
-    wait_caught_up(bank)
-    wait_read(bank, "tally", bank.labels)
-    wait_read(bank, "join", bank.topics.joins.name)
+def hold_outcomes(bank: Bank, row: Row, *, horizon: int = 30 * DAY_MS) -> None:
+    """Hold the join to a dictionary: the first label of each event that was counted, by the event's minute.
+
+    A label that comes more than ``horizon`` after its event is none.
+    """
+    all_read(bank)
     seen: dict[str, int] = {}
     first: dict[str, int] = {}
-    for topic, found in ((bank.scores, seen), (bank.labels, first)):
-        for value in values_of(bank.reader, topic):
-            event = json.loads(value)
-            found.setdefault(event["event_id"], event["time"] if found is seen else event["label"])
+    for value in values_of(bank.reader, bank.scores):
+        event = json.loads(value)
+        seen.setdefault(event["event_id"], event["time"])
+    for value in values_of(bank.reader, bank.labels):
+        event = json.loads(value)
+        if event["time"] - seen.get(event["event_id"], event["time"]) <= horizon:
+            first.setdefault(event["event_id"], event["label"])
     known: Counter[int] = Counter()
     positive: Counter[int] = Counter()
     for identity, answer in first.items():
@@ -136,9 +142,7 @@ def test_the_disk_is_full_for_the_cache(labelled: Bank, ledger: Ledger) -> None:
         full = labelled.start("join", file_limit=FILE_LIMIT)
         labelled.ready(full)
         send(labelled, 4 * COUNT)
-        wait_caught_up(labelled)
-        wait_read(labelled, "tally", labelled.labels)
-        wait_read(labelled, "join", labelled.topics.joins.name)
+        all_read(labelled)
         full.leave()
         row.effect("cache_dropped logged", full.logged("cache_dropped"))
         assert full.logged("cache_dropped") > 0
@@ -153,6 +157,36 @@ def test_the_disk_is_full_for_the_cache(labelled: Bank, ledger: Ledger) -> None:
     labelled.running("join")
     hold_outcomes(labelled, row)
     hold(labelled, row)
+
+
+@only_long
+def test_the_cache_has_no_place(labelled: Bank, ledger: Ledger) -> None:
+    row = ledger.row((12,), "a file stands where the directory of the join's cache should be made, then goes")
+    labelled.both()
+    for _ in range(rounds()):
+        shutil.rmtree(labelled.cache.parent, ignore_errors=True)
+        labelled.cache.parent.write_text("not a directory")
+        blocked = labelled.start("join")
+        labelled.ready(blocked)
+        send(labelled, COUNT)
+        all_read(labelled)
+        assert blocked.logged("cache_dropped") > 0
+        row.effect("cache_dropped logged", blocked.logged("cache_dropped"))
+        labelled.cache.parent.unlink()
+        send(labelled, COUNT)
+        until(lambda: files(labelled.cache), "the cache is written again", 60)
+        row.effect("cache written again by the same process", len(files(labelled.cache)))
+        labelled.dismiss("join")
+    labelled.running("join")
+    hold_outcomes(labelled, row)
+    hold(labelled, row)
+
+
+def all_read(bank: Bank) -> None:
+    """Wait until tally and join have read all that was sent."""
+    wait_caught_up(bank)
+    wait_read(bank, "tally", bank.labels)
+    wait_read(bank, "join", bank.topics.joins.name)
 
 
 def usable(bank: Bank) -> list[Path]:
