@@ -18,7 +18,11 @@ from benchmarks.measure.timing import one_core, resident_mib
 from benchmarks.throughput.events import reference
 
 HEAVY = ("scipy", "mlflow", "sklearn", "pandas", "polars", "pyarrow", "onnxruntime", "river", "confluent_kafka")
-POINTS = {"one pane of 300 features": (300, 1, 70), "1 000 (model, segment) pairs of 16": (15, 1_000, 8)}
+POINTS = {
+    "one pane of 300 features": ("wide", 1, 70),
+    "the same, numbers of 15 values": ("plain", 1, 70),
+    "1 000 (model, segment) pairs of 16": ("pairs", 1_000, 8),
+}
 BARS = {"rss_mib": 150.0, "ready_s": 3.0}
 IMPORTS = """
 import sys
@@ -39,8 +43,18 @@ def main() -> None:
     judging = {name: point(*numbers) for name, numbers in POINTS.items()}
     rows = [[one["client"], one["models"], one["ready_s"], one["rss_mib"], one["idle_share"] * 100] for one in starts]
     print("\n" + table(("client", "models", "start to ready s", "RSS at rest MiB", "core at rest %"), rows))
-    rows = [[name, one["features"], one["watches"], one["pane_ms"], one["feature_kb"]] for name, one in judging.items()]
-    print("\n" + table(("judge", "subjects", "watches", "ms a pane and watch", "kB a subject"), rows))
+    fields = ("features", "watches", "cells", "pane_ms", "told_ms", "feature_kb")
+    rows = [[name, *(one[field] for field in fields)] for name, one in judging.items()]
+    header = (
+        "judge",
+        "subjects",
+        "watches",
+        "counters a subject",
+        "ms a pane and watch",
+        "and to tell",
+        "kB a subject",
+    )
+    print("\n" + table(header, rows))
     print(f"\nimported on the monitor's path among {', '.join(HEAVY)}: {', '.join(heavy) or 'none'}")
     ready = median(one["ready_s"] for one in starts[1:] or starts)
     bars = {"rss_mib": max(one["rss_mib"] for one in starts), "ready_s": ready}
@@ -98,10 +112,10 @@ def create_dead_letters(bootstrap: str, names: list[str]) -> None:
         create_topic(bootstrap, name)
 
 
-def point(features: int, watches: int, panes: int) -> dict[str, Any]:
+def point(shape: str, watches: int, panes: int) -> dict[str, Any]:
     """Run one point of the judge in a child process."""
-    command = [sys.executable, "-m", "benchmarks.footprint.point", *map(str, (features, watches, panes))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=child_environment(), timeout=240)
+    command = [sys.executable, "-m", "benchmarks.footprint.point", shape, str(watches), str(panes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=child_environment(), timeout=400)
     if done.returncode:
         raise RuntimeError(done.stderr[-600:])
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -2,28 +2,42 @@
 
 import gc
 import time
+import tracemalloc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 
-from benchmarks.measure.timing import resident_mib
 from benchmarks.throughput.events import CATEGORIES, reference, table
 from monitor.core.pane import Pane
 from monitor.core.reference import Reference
 from monitor.core.watch import Watch, WatchSettings
+from monitor.packing import parts
+from monitor.watch_records import WatchRecords
 
 PANE_MS = 60_000
 ROWS = 500
+FOUR_HOURS = 250
+"""Panes after which memory is read: more than a watch remembers, so that nothing grows any more."""
+
+FILLED = 4
+"""Watches that are filled so far, traced byte by byte; the others take the panes that are timed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What judging costs: seconds of processor a pane of one watch, and kB it keeps for a feature."""
+    """What judging costs a pane and watch, in milliseconds of processor, and the kB that a feature keeps.
+
+    ``pane_ms`` is the judging, ``told_ms`` what follows it: the state's changed pieces, packed, and all charts.
+    ``cells`` are the counters of a feature on average; memory is read after ``FOUR_HOURS`` panes.
+    """
 
     features: int
     watches: int
+    cells: float
     pane_ms: float
+    told_ms: float
     feature_kb: float
 
 
@@ -34,38 +48,75 @@ def wide(features: int) -> Reference:
     return reference(columns=table(5_000, 0, numbers, categories))
 
 
+def plain(features: int) -> Reference:
+    """Return a reference of as many numbers of fifteen values, and a score."""
+    rng = np.random.default_rng(0)
+    columns = {f"feature_{i:04d}": rng.integers(0, 15, 5_000).astype(np.float64) for i in range(features)}
+    return reference(columns={**columns, "score": np.round(rng.random(5_000), 6)})
+
+
 def judged(known: Reference, watches: int, panes: int) -> Judged:
     """Step so many watches of one reference through panes of its own distribution; the first few panes warm up."""
-    layout = known.layout
-    rng = np.random.default_rng(0)
-    names = [subject.name for subject in known.subjects]
-    share = {place.name: _shares(known, place.name) for place in layout.places}
+    width, names = known.layout.width, [subject.name for subject in known.subjects]
+    stream = _Panes(known)
     segments = ("", *(f"area={i}" for i in range(1, watches)))
     settings = WatchSettings(segments=segments)
-    Watch(known, "", settings)
+    # What all watches of a reference share is made before any is counted.
+    Watch(known, "", settings).step(stream.next())
     gc.collect()
-    before = resident_mib()
-    held = [Watch(known, segment, settings) for segment in segments]
+    tracemalloc.start()
+    held = [Watch(known, segment, settings) for segment in segments[:FILLED]]
+    for _ in range(FOUR_HOURS):
+        _step(held, stream.next())
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] / 1024 / (len(held) * len(names))
+    tracemalloc.stop()
+    told = _told(held[0], stream)
+    held += [Watch(known, segment, settings) for segment in segments[FILLED:]]
     seconds = []
-    for at in range(panes):
-        vector = layout.zeros()
-        for place in layout.places:
-            vector[place.histogram] = rng.multinomial(ROWS, share[place.name])
-        pane = Pane(at * PANE_MS, PANE_MS, ROWS, vector, traffic=ROWS)
+    for _ in range(panes):
+        pane = stream.next()
         began = time.process_time()
-        for watch in held:
-            watch.step(pane)
+        _step(held, pane)
         seconds.append((time.process_time() - began) / watches)
-    gc.collect()
-    grown = max(resident_mib() - before, 0.0) * 1024 / (watches * len(names))
-    return Judged(len(names), watches, median(seconds[min(3, panes - 1) :]) * 1e3, grown)
+    pane_ms = median(seconds[min(3, panes - 1) :]) * 1e3
+    return Judged(len(names), watches, width / len(names), pane_ms, told, grown)
 
 
-def _shares(known: Reference, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    subject = known.by_name[name]
-    counts = np.asarray(subject.counts, np.float64)
-    share: np.ndarray[tuple[int], np.dtype[np.float64]] = counts / counts.sum()
-    return share
+def _step(held: Sequence[Watch], pane: Pane) -> None:
+    for watch in held:
+        watch.step(pane)
+
+
+def _told(watch: Watch, stream: "_Panes") -> float:
+    """Milliseconds a pane that the judge spends on a watch's state and charts."""
+    records, seconds = WatchRecords(), []
+    for generation in range(20):
+        watch.step(stream.next())
+        began = time.process_time()
+        for name, value in records.changed(watch.state()):
+            for _ in parts(name, value, generation):
+                pass
+        watch.charts()
+        seconds.append(time.process_time() - began)
+    return median(seconds[3:]) * 1e3
+
+
+class _Panes:
+    """Panes of a reference's own distribution, minute by minute."""
+
+    def __init__(self, known: Reference) -> None:
+        self._layout, self._rng, self._at = known.layout, np.random.default_rng(0), 0
+        counts = {place.name: np.asarray(known.by_name[place.name].counts, np.float64) for place in known.layout.places}
+        self._shares = {name: count / count.sum() for name, count in counts.items()}
+
+    def next(self) -> Pane:
+        """Return the next minute."""
+        vector = self._layout.zeros()
+        for place in self._layout.places:
+            vector[place.histogram] = self._rng.multinomial(ROWS, self._shares[place.name])
+        self._at += 1
+        return Pane(self._at * PANE_MS, PANE_MS, ROWS, vector, traffic=ROWS)
 
 
 def segments_reference() -> Reference:

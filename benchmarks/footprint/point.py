@@ -4,16 +4,17 @@ import json
 import sys
 from dataclasses import asdict
 
-from benchmarks.footprint.judging import judged, segments_reference, wide
+from benchmarks.footprint.judging import judged, plain, segments_reference, wide
 from benchmarks.measure.timing import one_core
 
+REFERENCES = {"wide": lambda: wide(300), "plain": lambda: plain(300), "pairs": segments_reference}
 
-def main(features: int, watches: int, panes: int) -> None:
-    """Measure one point; 15 features are those of the benchmark's model."""
+
+def main(shape: str, watches: int, panes: int) -> None:
+    """Measure one point."""
     one_core()
-    known = segments_reference() if features == 15 else wide(features)
-    print(json.dumps(asdict(judged(known, watches, panes))))
+    print(json.dumps(asdict(judged(REFERENCES[shape](), watches, panes))))
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:4]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
