@@ -4,8 +4,9 @@ Format v2 of Kafka's record batches (KIP-98, https://kafka.apache.org/documentat
 layout of a record stays with the library: transport, sessions, checksums, compression, and which batches are aborted.
 """
 
-from collections.abc import Iterator
-from itertools import repeat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -24,14 +25,50 @@ _SPARE: Final = bytes(64)
 """Behind the last record, so that a damaged length is found by comparing and not by running out of bytes."""
 
 
-class Row(NamedTuple):
-    """One record, as ``poll`` of a consumer ``by_columns`` returns it."""
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Records by field: ``offsets`` and ``timestamps`` (ms) int64[n].
 
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
+    A consumer ``by_columns`` extends the list that its ``poll`` returns by these: its length counts records, and
+    going through it gives the whole as one item.
+    """
+
+    offsets: Integers
+    timestamps: Integers
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    headers: Sequence[Headers]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __iter__(self) -> Iterator["Columns"]:
+        yield self
+
+    def part(self, first: int, last: int | None = None) -> "Columns":
+        """Return the records in [first, last)."""
+        some = slice(first, last)
+        return Columns(
+            self.offsets[some], self.timestamps[some], self.keys[some], self.values[some], self.headers[some]
+        )
+
+
+NOTHING = Columns(np.empty(0, np.int64), np.empty(0, np.int64), (), (), ())
+
+
+def joined(parts: Sequence[Columns]) -> Columns:
+    """Return several parts as one."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return NOTHING
+    return Columns(
+        np.concatenate([part.offsets for part in parts]),
+        np.concatenate([part.timestamps for part in parts]),
+        tuple(chain.from_iterable(part.keys for part in parts)),
+        tuple(chain.from_iterable(part.values for part in parts)),
+        tuple(chain.from_iterable(part.headers for part in parts)),
+    )
 
 
 class Stretch(NamedTuple):
@@ -45,7 +82,7 @@ class Stretch(NamedTuple):
 
 
 def by_columns(consumer: KafkaConsumer) -> KafkaConsumer:
-    """Let a consumer's ``poll`` return ``Row`` tuples, read by columns; returns the consumer."""
+    """Let a consumer's ``poll`` return ``Columns`` in its lists, one for each part of a fetch; returns the consumer."""
     consumer._fetcher.PartitionRecords = ColumnarRecords  # noqa: SLF001 - nothing public chooses how records are read
     return consumer
 
@@ -57,26 +94,26 @@ class ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc] # kafka-p
         super().__init__(fetch_offset, tp, records, **options)
         self._fetched = records
         self._next_inline_exception: Exception | None = None
-        self._rows: list[Any] | None = None
+        self._columns: Columns | None = None
         self._taken = 0
         self._end = fetch_offset
 
-    def take(self, n: int | None = None) -> list[Any]:
+    def take(self, n: int | None = None) -> Columns:
         """Return the next ``n`` records (all that are left); an error comes after the records before it."""
-        rows = self._rows = self._read() if self._rows is None else self._rows
-        part = rows[self._taken : len(rows) if n is None else self._taken + n]
-        if not part:
+        columns = self._columns = self._read() if self._columns is None else self._columns
+        part = columns.part(self._taken, None if n is None else self._taken + n)
+        if not len(part):
             self._maybe_raise_next_inline_exception()
         self._taken += len(part)
-        if self._taken < len(rows):
-            self.next_fetch_offset = rows[self._taken - 1][0] + 1
+        if self._taken < len(columns):
+            self.next_fetch_offset = int(part.offsets[-1]) + 1
             return part
         self.next_fetch_offset = self._end
         if self._next_inline_exception is None:
             self.drain()
         return part
 
-    def _read(self) -> list[Any]:
+    def _read(self) -> Columns:
         stretches: list[Stretch] = []
         try:
             stretches.extend(self._stretches())
@@ -86,11 +123,11 @@ class ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc] # kafka-p
             columns = read(stretches)
         except CorruptRecordError as error:
             self._next_inline_exception, self._end = error, self.fetch_offset
-            return []
-        rows = columns.rows(int(np.searchsorted(columns.offsets, self.fetch_offset)))
-        self.records_read += len(rows)
+            return NOTHING
+        columns = columns.part(int(np.searchsorted(columns.offsets, self.fetch_offset)))
+        self.records_read += len(columns)
         self.bytes_read += sum(len(stretch.data) for stretch in stretches)
-        return rows
+        return columns
 
     def _stretches(self) -> Iterator[Stretch]:
         """The batches that are to be handed out, as the base class chooses them."""
@@ -125,21 +162,6 @@ def _stretch(batch: Any) -> Stretch:
     timestamp = batch.max_timestamp if appended else batch.first_timestamp
     data = memoryview(batch._buffer)[batch._pos :]  # noqa: SLF001
     return Stretch(data, batch.records_count, batch.base_offset, timestamp, appended)
-
-
-class Columns(NamedTuple):
-    """Records by field: ``offsets`` and ``timestamps`` int64[n]."""
-
-    offsets: Integers
-    timestamps: Integers
-    keys: list[bytes | None]
-    values: list[bytes | None]
-    headers: list[Headers]
-
-    def rows(self, first: int = 0) -> list[Any]:
-        """Return the records from ``first`` on as ``Row`` tuples, without a Python step for each."""
-        both = self.offsets[first:].tolist(), self.timestamps[first:].tolist()
-        return list(zip(*both, self.keys[first:], self.values[first:], self.headers[first:], strict=True))
 
 
 def read(stretches: list[Stretch]) -> Columns:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from kafka import ConsumerRebalanceListener, KafkaConsumer, errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import TopicPartition
@@ -12,7 +11,7 @@ from streams.clients import Fenced, ours, theirs, translated
 from streams.errors import Retryable
 from streams.offsets import resume_at
 from streams.ports import Batch, Partition
-from streams.record_batches import Row, by_columns
+from streams.record_batches import Columns, by_columns, joined
 from streams.settings import KafkaSettings
 
 _ANSWER_MS = 5_000
@@ -39,20 +38,19 @@ def reading_options(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
-def to_batch(partition: Partition, records: Sequence[Row], next_offset: int) -> Batch:
-    """Turn one partition's records into columns; O(n), the rows are transposed in C."""
-    if not records:
-        empty = np.empty(0, dtype=np.int64)
-        return Batch(partition, empty, empty, (), (), next_offset)
-    offsets, timestamps, keys, values, headers = zip(*records, strict=True)
+def to_batch(partition: Partition, parts: Sequence[Columns], next_offset: int) -> Batch:
+    """Turn what was polled of one partition into a batch."""
+    whole = joined(parts)
     return Batch(
         partition=partition,
-        offsets=np.array(offsets, dtype=np.int64),
-        timestamps=np.array(timestamps, dtype=np.int64),
-        keys=keys,
-        values=values,
+        offsets=whole.offsets,
+        timestamps=whole.timestamps,
+        keys=tuple(whole.keys),
+        values=tuple(whole.values),
         next_offset=next_offset,
-        headers=headers if any(headers) else (),
+        headers=tuple(tuple((name, value or b"") for name, value in one) for one in whole.headers)
+        if any(whole.headers)
+        else (),
     )
 
 

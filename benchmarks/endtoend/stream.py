@@ -32,7 +32,7 @@ def timed(work: Callable[[], Any]) -> Pass:
     return Pass(time.perf_counter() - wall, time.process_time() - processor)
 
 
-def polled(settings: KafkaSettings, topic: str, *, own: bool = False) -> Iterator[list[bytes]]:
+def polled(settings: KafkaSettings, topic: str, *, own: bool = False) -> Iterator[list[Any]]:
     """Yield what the client of the settings polls from the start of a topic, with our fetch sizes.
 
     kafka-python's records are read by columns, as the monitor does, or with ``own`` by the library itself.
@@ -54,11 +54,10 @@ def polled(settings: KafkaSettings, topic: str, *, own: bool = False) -> Iterato
             client.close()
     from kafka import KafkaConsumer, TopicPartition
 
-    from streams.record_batches import Row, by_columns
+    from streams.record_batches import by_columns, joined
     from streams.source import reading_options
 
     consumer = KafkaConsumer(**reading_options(settings), **settings.connection("alone"))
-    value = Row._fields.index("value")
     if not own:
         by_columns(consumer)
     place = TopicPartition(topic, 0)
@@ -67,13 +66,13 @@ def polled(settings: KafkaSettings, topic: str, *, own: bool = False) -> Iterato
     try:
         while True:
             records = consumer.poll(timeout_ms=200, max_records=RECORDS).get(place, ())
-            yield [record.value for record in records] if own else [record[value] for record in records]
+            yield [record.value for record in records] if own else list(joined(records).values)
     finally:
         consumer.close()
 
 
 def alone(
-    settings: KafkaSettings, topic: str, events: int, use: Callable[[list[bytes]], Any], *, own: bool = False
+    settings: KafkaSettings, topic: str, events: int, use: Callable[[list[Any]], Any], *, own: bool = False
 ) -> Pass:
     """Time the client over the topic; ``use`` gets what each poll returned, ``own`` is that of ``polled``."""
 

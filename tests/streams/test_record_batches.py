@@ -12,7 +12,7 @@ from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import TopicPartition
 
-from streams.record_batches import ColumnarRecords, Row, Stretch, read, varints
+from streams.record_batches import ColumnarRecords, Columns, Stretch, joined, read, varints
 
 PARTITION = TopicPartition("scores", 0)
 BYTES = st.one_of(st.none(), st.binary(max_size=200), st.integers(100, 20_000).map(lambda n: b"x" * n))
@@ -47,24 +47,25 @@ def both(data: bytes, fetch_offset: int, **options: Any) -> tuple[Any, Any]:
     )
 
 
-def plain(records: Any) -> list[Row]:
-    """Return kafka-python's records as ours."""
-    return [Row(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in records]
+def rows(columns: Columns) -> list[Any]:
+    """Return records as tuples."""
+    both = columns.offsets.tolist(), columns.timestamps.tolist()
+    return list(zip(*both, columns.keys, columns.values, columns.headers, strict=True))
 
 
 @given(st.lists(BATCH, min_size=1, max_size=4), st.integers(0, 12), st.integers(1, 7))
 def test_the_same_records_and_positions_as_the_librarys_reader(batches: Any, skipped: int, part: int) -> None:
     data, _ = fetch_of(batches)
     theirs, ours = both(data, 7 + skipped)
-    expected = plain(theirs.take())
-    found: list[Row] = []
+    expected = [(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in theirs.take()]
+    found: list[Columns] = []
     while ours:
-        before = len(found)
-        found += map(Row._make, ours.take(part))
-        assert len(found) - before <= part
+        taken = ours.take(part)
+        assert len(taken) <= part
+        found.extend(taken)
         if ours:
-            assert ours.next_fetch_offset == found[-1].offset + 1
-    assert found == expected
+            assert ours.next_fetch_offset == taken.offsets[-1] + 1
+    assert rows(joined(found)) == expected
     assert ours.next_fetch_offset == theirs.next_fetch_offset
 
 
@@ -76,11 +77,11 @@ def test_a_damaged_batch_fails_after_the_good_ones_and_is_never_passed() -> None
     bad = bytearray(builder.buffer())
     bad[-2] ^= 0xFF
     _, ours = both(good + bytes(bad), 7)
-    assert [row[3] for row in ours.take(10)] == [b"a", b"b"]
+    assert list(ours.take(10).values) == [b"a", b"b"]
     assert ours.next_fetch_offset == end
     with pytest.raises(CorruptRecordError, match="is damaged"):
         ours.take(10)
-    assert (ours.take(10), ours.next_fetch_offset) == ([], end)
+    assert (len(ours.take(10)), ours.next_fetch_offset) == (0, end)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_a_damaged_batch_fails_after_the_good_ones_and_is_never_passed() -> None
 )
 def test_lengths_that_do_not_agree_are_refused(data: bytes, told: str) -> None:
     fine = b"\x0e\x00\x00\x00\x01\x02a\x00"
-    assert read([Stretch(fine, 1, 5, 100, appended=False)]).rows() == [(5, 100, None, b"a", ())]
+    assert rows(read([Stretch(fine, 1, 5, 100, appended=False)])) == [(5, 100, None, b"a", ())]
     with pytest.raises(CorruptRecordError, match=told):
         read([Stretch(data, 1, 5, 100, appended=False)])
 
