@@ -72,6 +72,11 @@ class Daemon:
         """Return its resident memory in MB."""
         return memory_of(self.process.pid, what)
 
+    def processor_s(self) -> float:
+        """Return the processor time it has used, which other work on the machine does not lengthen."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def open_files(self) -> int:
         """Return how many files and sockets it holds open."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))

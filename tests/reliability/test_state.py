@@ -4,7 +4,6 @@ import io
 import subprocess
 import tarfile
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -144,13 +143,16 @@ def format_of(bank: Bank) -> set[int]:
 @only_long
 @pytest.mark.parametrize("client", MORE_CLIENTS)
 def test_a_cold_start(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
-    row = ledger.row((24,), "a tally started from nothing: process, import, group, state, first transaction", client)
+    row = ledger.row(
+        (24,), "`stationkeeper monitor` started: process, import, groups, state, first transactions, /readyz", client
+    )
     bank = make_bank(client=client)
     for _ in range(max(rounds(), 3)):
         began = time.monotonic()
-        tally = bank.start("tally")
-        until(partial(tally.logged, "ready"), "ready", 60)
+        daemon = bank.monitor()
+        until(daemon.ready, "ready", 60)
         row.figure("start to ready", time.monotonic() - began, bar=2)
-        row.figure("memory when ready", tally.memory_mb(), "MB")
+        row.figure("processor time until ready", daemon.processor_s())
+        row.figure("memory when ready", daemon.memory_mb(), "MB")
         row.effect("processes started")
-        bank.dismiss("tally")
+        assert daemon.close() == 0
