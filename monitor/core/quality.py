@@ -58,19 +58,19 @@ class Quality:
         self.reference, self.layout = reference, reference.layout
         self.rules = Rules(reference)
         self._ignored = frozenset(ignore)
-        self._plan = [(i, check) for i, subject in enumerate(reference.subjects) for check in rate_checks(subject)]
-        self._at = np.array([self.layout.places[i].counter(check) for i, check in self._plan], np.int64)
+        plan = [(i, check) for i, subject in enumerate(reference.subjects) for check in rate_checks(subject)]
+        # Where each subject's rates begin; those of the pane as a whole come last.
+        self._first = np.cumsum([0, *(len(rate_checks(subject)) for subject in reference.subjects)])
+        self._at = np.array([self.layout.places[i].counter(check) for i, check in plan], np.int64)
         hits, trials, slack = zip(
-            *(self._baseline(i, check, TOLERANCE if tolerance is None else tolerance) for i, check in self._plan),
+            *(self._baseline(i, check, TOLERANCE if tolerance is None else tolerance) for i, check in plan),
             strict=True,
         )
         pane_checks = list(DUPLICATES_AND_LATE.values())
         self._pane_at = np.array([self.layout.pane_counter(name) for name, _ in pane_checks])
-        limits = log_thresholds(alphas["quality"], np.ones(len(self._plan) + len(pane_checks)))
+        limits = log_thresholds(alphas["quality"], np.ones(len(plan) + len(pane_checks)))
         eta = ETA / (len(limits) * segments)
-        phi = [
-            float(reference.subjects[i].phi.max(initial=1.0)) if check == "unseen" else 1.0 for i, check in self._plan
-        ]
+        phi = [float(reference.subjects[i].phi.max(initial=1.0)) if check == "unseen" else 1.0 for i, check in plan]
         # Events without duplicates and late ones are what a sound source sends: the allowance is all there is.
         self.rates = RateDetector(
             [*hits, *(0.0 for _ in pane_checks)],
@@ -79,10 +79,8 @@ class Quality:
             eta,
             limits,
             [*phi, *(1.0 for _ in pane_checks)],
-            [*(check in _NEVER_PAGE for _, check in self._plan), *(False for _ in pane_checks)],
+            [*(check in _NEVER_PAGE for _, check in plan), *(False for _ in pane_checks)],
         )
-        self._rate_of = {(reference.subjects[i].name, check): k for k, (i, check) in enumerate(self._plan)}
-        self._rate_of |= {("events", str(check)): len(self._plan) + k for k, check in enumerate(DUPLICATES_AND_LATE)}
         self.volume: VolumeDetector | None = None
         self._traffic = None if reference.source == TRAINING else reference.traffic
         self._stale_after = stale_after
@@ -107,10 +105,10 @@ class Quality:
     def margin(self, subject: str, check: Check) -> float:
         """Return how far a check's evidence lies above its page threshold, in nats; -inf for a rule without any."""
         detector: OneSided | None = self.rates
-        at = self._rate_of.get((subject, str(check)), 0)
+        at = self._rate_at(subject, check)
         if check is Check.VOLUME:
-            detector = self.volume
-        elif (subject, str(check)) not in self._rate_of:
+            detector, at = self.volume, 0
+        elif at is None:
             return -np.inf
         return -np.inf if detector is None else float(detector.evidence.score()[at] - detector.log_threshold[at])
 
@@ -223,13 +221,24 @@ class Quality:
             return min(hits, float(max(rows // 2, 1))), float(max(rows // 2, 1)), UNSEEN_TOLERANCE
         return hits, float(rows), RANGE_TOLERANCE if check in {"below", "above"} else tolerance
 
+    def _rate_at(self, subject: str, check: Check) -> int | None:
+        """Position of a subject's rate, None where a check is not watched as one."""
+        if subject == "events" and check in DUPLICATES_AND_LATE:
+            return int(self._first[-1]) + list(DUPLICATES_AND_LATE).index(check)
+        if subject not in self.layout:
+            return None
+        owner = self.layout.names.index(subject)
+        checks = rate_checks(self.reference.subjects[owner])
+        return int(self._first[owner]) + checks.index(str(check)) if str(check) in checks else None
+
     def _rate_finding(self, i: int, level: int, scores: Any, pane: Pane, counted: Counts, trials: Counts) -> Finding:
         share = float(counted[i] / max(int(trials[i]), 1))
         limit = float(self.rates.null_rate[i])
         kind, cause = VerdictKind.DATA_QUALITY, Cause.QUALITY
-        if i < len(self._plan):
-            subject = self.reference.subjects[self._plan[i][0]]
-            name, type_, check = subject.name, subject.type, Check(self._plan[i][1])
+        if i < self._first[-1]:
+            owner = int(np.searchsorted(self._first, i, side="right")) - 1
+            subject = self.reference.subjects[owner]
+            name, type_, check = subject.name, subject.type, Check(rate_checks(subject)[i - int(self._first[owner])])
             if check is Check.UNSEEN:
                 # A value the model never saw is the world changing, and a new model may cure it.
                 drift = type_ is SubjectType.PREDICTION
@@ -238,7 +247,7 @@ class Quality:
             elif check in _NEVER_PAGE:
                 level = min(level, WARN)
         else:
-            name, type_, check = "events", SubjectType.QUALITY, list(DUPLICATES_AND_LATE)[i - len(self._plan)]
+            name, type_, check = "events", SubjectType.QUALITY, list(DUPLICATES_AND_LATE)[i - int(self._first[-1])]
         return Finding(
             subject=name,
             type=type_,

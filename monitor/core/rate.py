@@ -128,17 +128,31 @@ class RateDetector(OneSided):
             raise ValueError(f"a reference rate needs 0 <= successes <= trials and trials > 0, got {x} of {n}")
         _, upper = clopper_pearson(x / phi_f, n / phi_f, eta)
         self.null_rate = np.minimum(upper + np.asarray(tolerance, np.float64), CEILING)
-        edge = self.null_rate[:, None]
+        # Rates that start from one count share their bets, as most of hundreds of features do.
+        edges, self._bets = np.unique(self.null_rate, return_inverse=True)
+        edge = edges[:, None]
         bet = np.minimum(np.array(FACTORS) * edge, np.maximum(CEILING, edge))
-        self.log_hit = np.log(bet / edge)
-        self.log_miss = np.log1p(-bet) - np.log1p(-edge)
-        super().__init__(bet > edge, log_threshold, phi_f, _FACTOR_WEIGHTS, holds)
+        self._log_hit = np.log(bet / edge)
+        self._log_miss = np.log1p(-bet) - np.log1p(-edge)
+        super().__init__((bet > edge)[self._bets], log_threshold, phi_f, _FACTOR_WEIGHTS, holds)
+
+    @property
+    def log_hit(self) -> Floats:
+        """Log e-value of a success for every bet, [F, bets]."""
+        return np.asarray(self._log_hit[self._bets], np.float64)
+
+    @property
+    def log_miss(self) -> Floats:
+        """Log e-value of a failure for every bet, [F, bets]."""
+        return np.asarray(self._log_miss[self._bets], np.float64)
 
     def step(self, successes: ArrayLike, trials: ArrayLike, start: int, elapsed: float) -> RateScores:
         """Take the counts [F] of one pane; subjects without trials keep their evidence and get no start."""
         n = np.asarray(trials, np.float64)
         x = np.asarray(successes, np.float64)
-        log_e = x[:, None] * self.log_hit + (n - x)[:, None] * self.log_miss
+        log_e = self.log_miss
+        log_e *= (n - x)[:, None]
+        log_e += x[:, None] * self.log_hit
         return self.take(log_e, n > 0, start, elapsed)
 
 
