@@ -126,9 +126,8 @@ class Judge:
         if open_ is None:
             return
         at = found.get(f"{judge.name}/at") or open_
-        judge.restore_open({"pending": open_["pending"], "next": at["next"], "watermark": at["watermark"]})
-        if at["next"] is not None:
-            judge.pending.drop_before(at["next"])
+        absorbed = self._absorbed.get(partition_of(judge.name, PANES_PARTITIONS), 0)
+        judge.restore_open(open_["pending"], at, absorbed)
         if at.get("since") is not None:
             self._since[judge.name] = at["since"]
 
@@ -205,7 +204,7 @@ class Judge:
                         raise Fatal(f"{batch.partition.topic}/{index} offset {offset}: join rows in the panes topic")
             if moved:
                 self._moved.add(index)
-                self._advance(index)
+                self._advance(index, offset)
         self._absorbed[index] = max(absorbed, batch.next_offset)
         if batch.next_offset >= absorbed:
             self._caught_up.add(index)
@@ -215,22 +214,23 @@ class Judge:
         if judge is None:
             return
         if not new:
-            # Read again after a restart: what the checkpoint lacks; closed panes have it and history was told.
-            if record.model in self._since and offset >= self._since[record.model]:
+            # Read again after a restart: what the checkpoint lacks, but for late labels that a closed pane has.
+            lacks = offset >= self._since.get(record.model, offset + 1)
+            if lacks and not judge.late.counted(record, judge.next, offset):
                 deque(judge.add(record), maxlen=0)
             return
         self._touched.add(record.model)
         self._since.setdefault(record.model, offset)
         self._said.setdefault(record.model, Said()).history += judge.add(record)
 
-    def _advance(self, index: int) -> None:
+    def _advance(self, index: int, offset: int) -> None:
         for name, judge in self.judges.items():
             if partition_of(name, PANES_PARTITIONS) != index:
                 continue
             if name in self._cold and self._closes(judge, index):
                 self._warm(name)
             before = judge.watermark
-            said = judge.advance(self._progress[index])
+            said = judge.advance(self._progress[index], offset)
             if said.closed or judge.watermark != before:
                 self._touched.add(name)
             if said.closed:
@@ -298,7 +298,7 @@ class Judge:
             self._checkpoint_at[name] = now_ms
             self._since.pop(name, None)
             out += self._written(f"{name}/open", {"pending": judge.pending.state()}, target)
-        where = {"next": judge.next, "watermark": judge.watermark, "since": self._since.get(name)}
+        where = {**judge.where(), "since": self._since.get(name)}
         out += self._written(f"{name}/at", where, target)
         if closed:
             out += self._written(f"{name}/head", judge.state(), target)

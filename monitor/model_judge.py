@@ -20,6 +20,7 @@ from monitor.core.reference import Reference
 from monitor.core.watch import Watch, WatchSettings
 from monitor.cure import Cure
 from monitor.incident_status import incident_status
+from monitor.late_labels import LateLabels
 from monitor.pending import Closed, Pending, WatchKey, pane_records
 from monitor.plugin_watch import PluginWatch
 from monitor.references import References
@@ -49,6 +50,7 @@ class ModelJudge:
         self.first_seen: dict[str, int] = {}
         self.asking = Asking(settings, references)
         self.cohorts = Cohorts(settings)
+        self.late = LateLabels(settings.label_maturity, settings.pane)
         self.next: int | None = None
         self.watermark: int | None = None
         self.champion: str | None = None
@@ -71,14 +73,14 @@ class ModelJudge:
 
     def add(self, delta: PaneDelta | ArmDelta | OutcomeDelta) -> Iterator[Record]:
         """Take a delta in; what belongs to a closed pane changes charts only and is yielded for history."""
-        stamp = delta.known_at if isinstance(delta, OutcomeDelta) else delta.start
-        if self.next is not None and stamp + self.settings.pane <= self.next:
+        taken = self.late.taken(delta, self.next)
+        if taken is None:
             yield delta
         else:
-            self.pending.add(delta)
+            self.pending.add(taken)
 
-    def advance(self, progresses: Progresses) -> Said:
-        """Close every pane that the watermark has passed, in order."""
+    def advance(self, progresses: Progresses, offset: int = -1) -> Said:
+        """Close every pane that the watermark has passed, in order; ``offset`` is that of the record that moved it."""
         said = Said()
         watermark = progresses.watermark(self.inputs, self.settings.lateness)
         if watermark is None:
@@ -87,7 +89,7 @@ class ModelJudge:
         length = self.settings.pane
         while (start := self._next_start()) is not None and start + length <= self.watermark:
             self._close(self.pending.close(start), said)
-            self.next = start + length
+            self.next, self.late.closed_by = start + length, offset
             said.closed += 1
             left = (self.watermark - self.next) // length
             if left and self.glance is not None:
@@ -284,9 +286,9 @@ class ModelJudge:
         """Return an incident as people see it, with what became of its wish to retrain."""
         return incident_status(incident, self.asking.asked.get(incident.id), pages=key.version == self.champion)
 
-    def open_state(self) -> dict[str, Any]:
-        """Return what changes with every delta: the open panes and where the model is."""
-        return {"pending": self.pending.state(), "next": self.next, "watermark": self.watermark}
+    def where(self) -> dict[str, Any]:
+        """Return where the model is, which every pane moves on."""
+        return {"next": self.next, "watermark": self.watermark, "closed_by": self.late.closed_by}
 
     def state(self) -> dict[str, Any]:
         """Return what changes only when a pane closes, but for the watches, which are stored one by one."""
@@ -305,10 +307,12 @@ class ModelJudge:
             "cohorts": self.cohorts.state(),
         }
 
-    def restore_open(self, state: Mapping[str, Any]) -> None:
-        """Become what ``open_state`` was taken from."""
-        self.pending.restore(dict(state["pending"]))
-        self.next, self.watermark = state["next"], state["watermark"]
+    def restore_open(self, pending: Mapping[str, Any], where: Mapping[str, Any], absorbed: int) -> None:
+        """Become what open panes and ``where`` were taken from, at the offset ``absorbed``."""
+        self.pending.restore(dict(pending))
+        self.next, self.watermark = where["next"], where["watermark"]
+        self.late.restore(where, absorbed)
+        self.pending.drop_before(self.next or 0)
 
     def restore(self, state: Mapping[str, Any], watches: Mapping[WatchKey, Mapping[str, Any]]) -> None:
         """Become what ``state`` and the watches' states were taken from; a watch without its reference starts anew."""

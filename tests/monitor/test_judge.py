@@ -243,6 +243,20 @@ def test_outcomes_wait_for_the_minute_they_became_known_in() -> None:
     assert (told.rows, np.frombuffer(told.confusion, "<i8").tolist()) == (6, [2, 2, 2, 0])
 
 
+@pytest.mark.parametrize(("minutes", "counted"), [(4, 3), (8, 3), (14, 0)])
+def test_labels_joined_late_count_until_their_cohort_is_mature(minutes: int, counted: int) -> None:
+    """Their own minute has closed by then; at the age of ten minutes the cohort is judged without them."""
+    bench = Bench(label_maturity="10m")
+    run(bench, range(minutes))
+    counts = pack(np.array([1, 1, 1, 0])), pack(np.zeros(64, np.int64))
+    bench.feed(OutcomeDelta("fraud", "1", "", START, MINUTE, 3, START + MINUTE, *counts, 0, 0))
+    run(bench, range(minutes, 20))
+    judge = bench.judge.judges["fraud"]
+    assert judge.cohorts.confusion("1", "", START).sum() == counted
+    (told,) = [r for r in bench.history() if isinstance(r, OutcomeDelta)]
+    assert told.known_at == (START + minutes * MINUTE if counted else START + MINUTE)
+
+
 def test_a_model_without_a_reference_is_unknown_with_the_reason() -> None:
     judge = Judge({"fraud": fraud()}, TOPICS, clock="stream")
     judge.assigned(ALL, Restored())

@@ -3,8 +3,9 @@
 import msgspec
 import numpy as np
 import pytest
+from msgspec import structs
 
-from contracts.wire import OutcomeDelta, decode, pack
+from contracts.wire import OutcomeDelta, Record, decode, pack
 from monitor import judge as judge_module
 from monitor.packing import freeze, gather, parts, thaw
 from monitor.pending import Pending
@@ -20,7 +21,8 @@ def stir(bench: Bench, step: int) -> None:
     counts = pack(np.array([1, 0, 1, 1])), pack(np.arange(64))
     outcome = OutcomeDelta("fraud", "1", "", START + minute * MINUTE, MINUTE, 3, known, *counts, 5, 6)
     ahead = pane(minute + part, rows=30, seed=part, shift=0.9 if minute > 8 else 0.0)
-    late = [pane(minute - 5, rows=3, seed=9)] if minute > 6 and part == 1 else []
+    late: list[Record] = [pane(minute - 5, rows=3, seed=9)] if minute > 6 and part == 1 else []
+    late += [structs.replace(outcome, start=outcome.start - 4 * MINUTE, known_at=known - 4 * MINUTE)]
     closing = [progress(minute + 1, minute + 1)] if part == 2 else []
     bench.feed(ahead, arm(minute, 30), outcome, *late, *closing, flush=step % 4 != 1)
 
@@ -43,6 +45,8 @@ def test_open_panes_come_from_a_checkpoint_and_the_log(stop: int, monkeypatch: p
     joined = [*first.said(TOPICS.verdicts.name), *second.said(TOPICS.verdicts.name)]
     assert joined == whole.said(TOPICS.verdicts.name)
     assert [*first.history(), *second.history()] == whole.history()
+    one, two = (bench.judge.judges["fraud"].cohorts.state() for bench in (whole, second))
+    assert freeze(one) == freeze(two)
     assert second.judge.judges["fraud"].pending.state().keys() == whole.judge.judges["fraud"].pending.state().keys()
     assert second.replayed <= 5
 
