@@ -72,6 +72,7 @@ class Accumulator:
     ) -> None:
         self._models = models
         self._most_cells = most_cells
+        self._cells = 0
         self._full: dict[str, list[bytes]] = {}
         self._references = references
         self._segmenter = Segmenter(models, references)
@@ -98,6 +99,7 @@ class Accumulator:
             self._add(model, version, events.keep(np.flatnonzero(pane >= half)), places)
             return
         panes = self._open(model, version, events.kind, reference)
+        before = panes.cells
         batch = _Batch(settings, events, reference, self._columns(settings, events, reference))
         summary = _Summary(self._references, model, version, events) if events.kind == "prediction" else None
         for names, code in self._segmenter.split(model, events, reference, places):
@@ -109,7 +111,8 @@ class Accumulator:
             batch.add_to(panes, slots, group, rows)
             if summary is not None:
                 self._arms.setdefault((model, version), Arms()).add(which, summary.sums(group, rows))
-        if sum(held.cells for held in self._panes.values()) > self._most_cells:
+        self._cells += panes.cells - before
+        if self._cells > self._most_cells:
             self._pack()
 
     def _open(self, model: str, version: str, kind: str, reference: Reference | None) -> OpenPanes:
@@ -160,9 +163,13 @@ class Accumulator:
             np.add.at(counts, pane.reshape(-1), 1 if amounts is None else amounts[which])
             position = reference.layout.pane_counter(counter)
             panes = self._open(*owner, events.kind, reference)
+            before = panes.cells
             slots = panes.slots([(start, "") for start in starts.tolist()])
             for slot, count in zip(slots.tolist(), counts.tolist(), strict=True):
                 panes.vector(slot)[position] += count
+            self._cells += panes.cells - before
+            if self._cells > self._most_cells:
+                self._pack()
 
     def _pack(self) -> None:
         by_model: dict[str, list[PaneDelta | ArmDelta]] = {}
@@ -172,8 +179,12 @@ class Accumulator:
             by_model.setdefault(model, []).extend(arms.deltas(model, version, self._models[model].pane))
         for model, deltas in by_model.items():
             self._full.setdefault(model, []).extend(packed(deltas))
+        self._forget()
+
+    def _forget(self) -> None:
         self._panes.clear()
         self._arms.clear()
+        self._cells = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._panes.values()))
@@ -186,8 +197,7 @@ class Accumulator:
 
     def clear(self) -> None:
         """Forget everything that was not drained."""
-        self._panes.clear()
-        self._arms.clear()
+        self._forget()
         self._full.clear()
 
 
