@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 COMMITS = [(when, client) for client in CLIENTS for when in ("before-commit", "after-commit")]
 if not long_form():
     COMMITS = [("before-commit", "librdkafka")]
+LOAD = 250
 RANDOM_KILLS = ("tally", "judge") * 4 if long_form() else ("tally", "judge", "tally")
 COMMIT_KILLS = ("tally", "judge", "tally") if long_form() else ("tally",)
 """Who is killed in a round, one after the other: three rounds of every row make a hundred kills."""
@@ -26,7 +27,7 @@ def test_kill_9_at_random_times(bank: Bank, ledger: Ledger, client: str) -> None
     row = ledger.row((1, 7, 10, 11), "tally and judge killed at random times under load, and as they start", client)
     bank.client = client
     bank.both()
-    bank.flow()
+    bank.flow(LOAD)
     for round_ in range(rounds()):
         for number, role in enumerate(RANDOM_KILLS):
             bank.after(0.2, 1.5)
@@ -40,7 +41,7 @@ def test_kill_9_at_random_times(bank: Bank, ledger: Ledger, client: str) -> None
             bank.ready(bank.start(role))
         if round_ % 5 == 4:
             hold(bank, row)
-            bank.flow()
+            bank.flow(LOAD)
     hold(bank, row)
 
 
@@ -51,13 +52,13 @@ def test_kill_9_inside_the_commit(bank: Bank, ledger: Ledger, when: str, client:
     for round_ in range(rounds()):
         for number, role in enumerate(COMMIT_KILLS):
             bank.dismiss(role)
-            bank.flow()
+            bank.flow(LOAD)
             dying = bank.start(role, die=f"{when}:{1 + (3 * round_ + 2 * number + 2) % 8}")
             assert dying.end() == -signal.SIGKILL
             row.effect(f"{role} ended by kill -9 in its commit")
             bank.ready(bank.start(role))
             bank.still()
-    bank.flow()
+    bank.flow(LOAD)
     hold(bank, row)
 
 
