@@ -166,7 +166,7 @@ def _latency(found: dict[str, Any]) -> str:
 def _rest(found: dict[str, Any]) -> str:
     starts = [[one["models"], one["ready_s"], one["rss_mib"], one["idle_share"] * 100] for one in found["starts"]]
     judging = [
-        [name, one["features"], one["watches"], one["pane_ms"], one["feature_kb"]]
+        [name, *(one[field] for field in ("features", "watches", "pane_ms", "told_ms", "feature_kb"))]
         for name, one in found["judging"].items()
     ]
     heavy = ", ".join(found["heavy"]) or "none"
@@ -175,7 +175,9 @@ def _rest(found: dict[str, Any]) -> str:
         f"against a real broker. Heavy libraries imported on its path: {heavy}.\n\n"
         + table(("models", "start to ready s", "RSS at rest MiB", "core at rest %"), starts)
         + "\n\n"
-        + table(("judge", "subjects", "watches", "ms a pane and watch", "kB a subject"), judging)
+        + table(("judge", "subjects", "watches", "ms a pane and watch", "and to tell", "kB a subject"), judging)
+        + "\n\nTo tell is to write what changed of a watch's state, and to draw its charts. Memory is read after four "
+        "hours of panes, when nothing grows any more."
     )
 
 
