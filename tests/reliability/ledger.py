@@ -58,7 +58,8 @@ QUESTIONS = {
 """What an operator asks of a stream processor, by the numbers of the list this suite was planned from."""
 
 _TEXT = """
-Real worker processes run the tally and the judge over a real Kafka while a dirty stream flows: 1 % poison of six kinds,
+Real worker processes run the tally and the judge over a real Kafka (rows that name `stationkeeper monitor`: the whole
+of it, from its configuration file) while a dirty stream flows: 1 % poison of six kinds,
 5 % duplicates, events up to 30 s out of order, a shift in one feature. At the end of each row, once all its rounds are
 over (random kills: after every fifth round too), the input log is counted again from its first record by a plain
 program that shares no code with the tally, and by `stationkeeper verify`; an undisturbed judge reads the same panes.
@@ -229,7 +230,7 @@ class Ledger:
         figures = [*cells["took effect"].split("; "), *cells["figures (worst run) and bars"].split("; ")]
         counts = f"Of {cells['records']} records, with {cells['compared']} numbers compared: {cells['lost']} lost, "
         counts += f"{cells['twice']} counted twice, {cells['repeated ids']} repeated ids."
-        text = f"{cells['fault']}, on {kept['date']} ({kept['machine']}); {_SOAK}"
+        text = f"{cells['fault']}, on {kept['date']} ({kept['machine']}). {_SOAK}"
         course = thinned(kept["memory_mb"])
         table = [
             "| after | " + " | ".join(f"{seconds / 60:.0f} min" for seconds, _ in course) + " |",
