@@ -85,7 +85,8 @@ class Histograms:
         ends = np.zeros(self._slices[-1].stop, np.int64)
         for at, values in zip(which, ranked, strict=True):
             ends[self._slices[at]] = values.searchsorted(self._places[at].cells.keys, side="right")
-        steps = np.diff(ends, prepend=0)
+        steps = ends.copy()
+        steps[1:] -= ends[:-1]
         steps[self._first] = ends[self._first]
         out[self._at] += steps[self._of]
         below = ends[self._ranges]
