@@ -1,7 +1,5 @@
 """Cells: where a value of a feature is counted, frozen with the reference so that counts of any two panes add."""
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.core.column import Categories, Column, Floats, Integers, Numbers, Status, categories
+from monitor.core.value_names import hash_value, value_name
 
 Counts = npt.NDArray[np.int64]
 Marks = tuple[Integers, list[tuple[Integers, Any]]]
@@ -235,18 +234,6 @@ def octave(values: Floats) -> Integers:
     """Return the bucket of floor(log2 |x|) + 1, clipped to ``OCTAVES`` buckets from 2**-32; 1.0 is in bucket 33."""
     bucket: Integers = np.clip(np.frexp(values)[1] - LOWEST_OCTAVE, 0, OCTAVES - 1).astype(np.int64)
     return bucket
-
-
-def hash_value(key: str, salt: str) -> int:
-    """Return the 64-bit salted BLAKE2b hash of a canonical key."""
-    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, key=salt.encode()[:64]).digest()
-    return int.from_bytes(digest, "big")
-
-
-def value_name(key: str, salt: str) -> str:
-    """Return the name under which a sensitive value may be shown and stored: ``#`` and 8 letters of its hash."""
-    digest = hash_value(key, salt).to_bytes(8, "big")
-    return "#" + base64.b32encode(digest[:5]).decode().lower()
 
 
 def atom_edges(atoms: Floats) -> Floats:
