@@ -210,7 +210,12 @@ class KafkaSource:
         found = {}
         for partition in partitions:
             with translated(f"read the committed offset of {partition.topic}/{partition.index}"):
-                offset = self._consumer.committed(theirs(partition), timeout_ms=self._settings.transaction_timeout)
+                try:
+                    offset = self._consumer.committed(theirs(partition), timeout_ms=self._settings.transaction_timeout)
+                except errors.KafkaTimeoutError:
+                    # kafka-python 3.0.12 would wait for this very request again, and it may never be answered.
+                    self._consumer._coordinator._offset_fetch_futures.clear()  # noqa: SLF001 - nothing public does
+                    raise
             if offset is not None:
                 found[partition] = int(offset)
         return found
