@@ -225,8 +225,9 @@ class _Batch:
         if len(rows) >= _MANY and weight is None:
             if self._marks is None:
                 self._marks = layout.marks(self._columns, skip=self._skip)
-            base = (slots * len(layout))[group]
-            panes.add(np.concatenate([base[which] + position for which, position in self._marks]))
+            base = panes.begins(slots)[group]
+            marks = [(base[which] + position).astype(base.dtype, copy=False) for which, position in self._marks]
+            panes.add(np.concatenate(marks))
             return
         counts = layout.tally(self._columns, group, rows, skip=self._skip)
         if weight is not None:

@@ -11,8 +11,8 @@ from monitor.core.column import Categories, Column, Floats, Integers, Numbers, S
 from monitor.core.value_names import hash_value, value_name
 
 Counts = npt.NDArray[np.int64]
-Marks = tuple[Integers, list[tuple[Integers, Any]]]
-"""The cell of each row, int64[n], and further counters: rows and their position, one for all or one each."""
+Marks = tuple[npt.NDArray[np.integer], list[tuple[Integers, Any]]]
+"""Each row's cell, int32[n] or int64[n], and further counters: rows and their position, one for all or one each."""
 
 FINE_CELLS = 256
 RANK_CELLS = 20
@@ -114,8 +114,8 @@ class NumericCells:
     def _marks_sorted(self, values: Floats, order: Integers) -> Marks:
         """The marks of finite values: sorting many of them is cheaper than searching the cell of each."""
         ends = values[order].searchsorted(self.keys, side="right")
-        cell = np.empty(len(values), np.int64)
-        cell[order] = np.repeat(np.arange(self.count - 1), np.diff(ends[:-2], prepend=0))
+        cell = np.empty(len(values), np.int32)
+        cell[order] = np.repeat(np.arange(self.count - 1, dtype=np.int32), np.diff(ends[:-2], prepend=0))
         below, above = order[: ends[-2]], order[ends[-1] :]
         more: list[tuple[Integers, Any]] = [(below, self.count + 5), (above, self.count + 6)]
         outside = np.concatenate([below, above])
@@ -219,7 +219,7 @@ def _places(flags: Mapping[int, npt.NDArray[np.bool_]], first: int) -> list[tupl
     return [(rows, position) for rows, position in found if len(rows)]
 
 
-def _histogram(group: Integers, cell: Integers, groups: int, cells: int) -> Counts:
+def _histogram(group: Integers, cell: npt.NDArray[np.integer], groups: int, cells: int) -> Counts:
     flat = cell if groups == 1 else group * cells + cell
     counted: Counts = np.bincount(flat, minlength=groups * cells).reshape(groups, cells)
     return counted
@@ -227,7 +227,7 @@ def _histogram(group: Integers, cell: Integers, groups: int, cells: int) -> Coun
 
 def cell_of(cells: Cells, column: Column) -> Integers:
     """Return the cell of each row of a column, int64[n], whatever kind the column has."""
-    return cells.marks(column)[0]
+    return cells.marks(column)[0].astype(np.int64, copy=False)
 
 
 def octave(values: Floats) -> Integers:

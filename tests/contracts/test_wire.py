@@ -139,3 +139,9 @@ def test_score_bins_are_equal_steps_of_log_odds():
     np.testing.assert_allclose(np.diff(odds), 0.5)
     # 0.5 has log-odds 0, the sixteenth edge (from -7.5 in steps of 0.5), and an edge belongs to the bin above it.
     assert score_bin(np.array([-1.0, 0.0, 0.5, 1.0, 2.0])).tolist() == [0, 0, 16, 31, 31]
+
+
+@given(st.lists(st.one_of(st.sampled_from(SCORE_EDGES.tolist()), st.floats(-1e300, 1e300)), min_size=1))
+def test_score_bins_are_those_of_a_binary_search(scores):
+    values = np.concatenate([scores, np.nextafter(scores, np.inf), np.nextafter(scores, -np.inf), SCORE_EDGES])
+    assert score_bin(values).tolist() == np.searchsorted(SCORE_EDGES, values, side="right").tolist()
