@@ -102,10 +102,13 @@ class Accumulator:
         before = panes.cells
         batch = _Batch(settings, events, reference, self._columns(settings, events, reference))
         summary = _Summary(self._references, model, version, events) if events.kind == "prediction" else None
+        splits = []
         for names, code in self._segmenter.split(model, events, reference, places):
             groups, group = _groups(pane * len(names) + code) if len(names) > 1 else (np.arange(len(starts)), pane)
-            rows = np.bincount(group, minlength=len(groups))
             which = [(int(starts[both // len(names)]), names[both % len(names)]) for both in groups.tolist()]
+            splits.append((which, group, np.bincount(group, minlength=len(groups))))
+        batch.most_groups = max(len(which) for which, _, _ in splits)
+        for which, group, rows in splits:
             slots = panes.slots(which)
             panes.add_rows(slots, rows)
             batch.add_to(panes, slots, group, rows)
@@ -216,20 +219,28 @@ class _Batch:
                 skip.add(reference.prediction.name)
         self._skip = frozenset(skip)
         self._marks: list[Marked] | None = None
+        self.most_groups = 1
+        """Groups of the finest split that is to come."""
 
     def add_to(self, panes: OpenPanes, slots: Integers, group: Integers, rows: Counts) -> None:
         """Count the events, split into groups: ``group`` int64[n], and the slot and rows of each."""
         layout, weight = self._layout, self._events.weight
         if layout is None:
             return
-        if len(rows) >= _MANY and weight is None:
+        if self.most_groups < _MANY or weight is not None:
+            counts = layout.tally(self._columns, group, rows, skip=self._skip)
+        else:
+            # Where each row counts is found once, for the finest split and all others.
             if self._marks is None:
                 self._marks = layout.marks(self._columns, skip=self._skip)
-            base = panes.begins(slots)[group]
+            fine = len(rows) >= _MANY
+            base = (panes.begins(slots) if fine else np.arange(len(rows), dtype=np.int32) * len(layout))[group]
             marks = [(base[which] + position).astype(base.dtype, copy=False) for which, position in self._marks]
-            panes.add(np.concatenate(marks))
-            return
-        counts = layout.tally(self._columns, group, rows, skip=self._skip)
+            positions = np.concatenate(marks)
+            if fine:
+                panes.add(positions)
+                return
+            counts = np.bincount(positions, minlength=len(rows) * len(layout)).reshape(len(rows), -1)
         if weight is not None:
             for at in range(len(rows)):
                 mine = weight[group == at]

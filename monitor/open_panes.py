@@ -111,14 +111,14 @@ class OpenPanes:
         kind = np.dtype(narrowest(self._counts))
         # All panes at once: what is left for each is two slices.
         packed_steps, packed_counts = steps.astype("<u2").tobytes(), self._counts.astype(kind).tobytes()
-        short = self.width <= MOST_STEPS
+        short, bytes_, rows = self.width <= MOST_STEPS, kind.itemsize, self._rows.tolist()
+        model, version, digest, source = self.owner
         for (start, segment), slot in sorted(self._slots.items()):
-            rows, vector = int(self._rows[slot]), self._vectors.get(slot)
-            first, end = ends[slot], ends[slot + 1]
-            head = (*self.owner[:3], self.owner.source, segment, start, length, rows)
+            head = (model, version, digest, source, segment, start, length, rows[slot])
+            vector, first, end = self._vectors.get(slot), ends[slot], ends[slot + 1]
             if vector is None and short:
-                counts = packed_counts[first * kind.itemsize : end * kind.itemsize]
-                yield PaneDelta(*head, 0, self.width, counts, self.width, packed_steps[2 * first : 2 * end])
+                counts, steps_of = packed_counts[first * bytes_ : end * bytes_], packed_steps[2 * first : 2 * end]
+                yield PaneDelta(*head, 0, self.width, counts, self.width, steps_of)
                 continue
             whole = np.zeros(self.width, np.int64) if vector is None else vector.copy()
             whole[inside[first:end]] += self._counts[first:end]
