@@ -1,6 +1,6 @@
 """Records read by columns are those that kafka-python's own reader finds, whatever the batches hold."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from kafka.consumer.fetcher import Fetcher, IsolationLevel
 from kafka.errors import CorruptRecordError
 from kafka.record import MemoryRecords
+from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.memory_records import MemoryRecordsBuilder
+from kafka.record.util import calc_crc32c
 from kafka.structs import TopicPartition
 
 from streams.record_batches import ColumnarRecords, Columns, Stretch, joined, read, varints
@@ -47,6 +49,27 @@ def both(data: bytes, fetch_offset: int, **options: Any) -> tuple[Any, Any]:
     )
 
 
+class Aborted(NamedTuple):
+    """A transaction that the broker says was aborted."""
+
+    producer_id: int
+    first_offset: int
+
+
+def transactional(offset: int, producer: int, records: list[tuple[bytes | None, bytes]], *, control: bool) -> bytes:
+    """Return a batch of a transaction, or its marker, which the library's writer cannot write."""
+    builder = MemoryRecordsBuilder(2, 0, 1 << 20, offset, True, producer, 0, 0)
+    for key, value in records:
+        builder.append(offset, key, value, [])
+    builder.close()
+    data = bytearray(builder.buffer())
+    if control:
+        at, crc = DefaultRecordBatch.ATTRIBUTES_OFFSET, DefaultRecordBatch.CRC_OFFSET
+        data[at + 1] |= DefaultRecordBatch.CONTROL_MASK
+        data[crc : crc + 4] = calc_crc32c(memoryview(data)[at:]).to_bytes(4, "big")
+    return bytes(data)
+
+
 def rows(columns: Columns) -> list[Any]:
     """Return records as tuples."""
     both = columns.offsets.tolist(), columns.timestamps.tolist()
@@ -67,6 +90,31 @@ def test_the_same_records_and_positions_as_the_librarys_reader(batches: Any, ski
             assert ours.next_fetch_offset == taken.offsets[-1] + 1
     assert rows(joined(found)) == expected
     assert ours.next_fetch_offset == theirs.next_fetch_offset
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.booleans()), min_size=1, max_size=8), st.booleans())
+def test_aborted_transactions_and_markers_are_left_out_and_passed(
+    transactions: list[tuple[int, int, bool]], committed_only: bool
+) -> None:
+    data, offset, aborted, kept, every = b"", 7, [], [], []
+    for at, (producer, count, committed) in enumerate(transactions):
+        values = [f"{at}.{i}".encode() for i in range(count)]
+        every += values
+        kept += values if committed else []
+        aborted += [] if committed else [Aborted(producer, offset)]
+        data += transactional(offset, producer, [(None, value) for value in values], control=False)
+        offset += count
+        marker = (0).to_bytes(2, "big") + int(committed).to_bytes(2, "big")
+        data += transactional(offset, producer, [(marker, bytes(6))], control=True)
+        offset += 1
+    level = IsolationLevel.READ_COMMITTED if committed_only else IsolationLevel.READ_UNCOMMITTED
+    theirs, ours = both(data, 7, isolation_level=level, aborted_transactions=aborted)
+    found = ours.take()
+    assert list(found.values) == (kept if committed_only else every)
+    assert found.offsets.tolist() == [record.offset for record in theirs.take()]
+    # The last batch is a marker: the position lies behind it, so that an end that holds no more is reached.
+    assert ours.next_fetch_offset == theirs.next_fetch_offset == offset
+    assert not ours
 
 
 def test_a_damaged_batch_fails_after_the_good_ones_and_is_never_passed() -> None:
