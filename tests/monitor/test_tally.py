@@ -193,6 +193,26 @@ def test_progress_comes_once_a_second_and_says_when_a_partition_is_idle() -> Non
     assert told(stage.flush(61_000))["scores"].idle is False  # the broker no longer says that it is the end
 
 
+def test_many_segments_in_one_batch_count_as_few_do() -> None:
+    values: list[bytes | None] = []
+    for i, value in enumerate(predictions(3, 200)):
+        event = json.loads(value)
+        values.append(json.dumps(event | {"segment": {"shop": f"s{i % 60}"}}).encode())
+    more: dict[str, Any] = {"segments": ["shop", "country"], "limits": {"segments": 100}}
+    whole, parts = tally(**more), tally(**more)
+    whole.absorb(batch("scores", values))
+    for first in range(0, len(values), 20):
+        parts.absorb(batch("scores", values[first : first + 20], first=first))
+    found = totals(whole.flush(0))
+    assert found == totals(parts.flush(0))
+    panes = {key[4:]: counts for key, counts in found.items() if key[0] == "pane"}
+    assert len({segment for segment, _ in panes}) > 60
+    for start in {start for _, start in panes}:
+        shops = [counts for (segment, at), counts in panes.items() if at == start and segment.startswith("shop=")]
+        assert panes["", start][0] == 200 == sum(rows for rows, _ in shops)
+        np.testing.assert_array_equal(panes["", start][1], np.sum([counts for _, counts in shops], axis=0))
+
+
 def test_too_many_rejections_stop_the_consumer() -> None:
     stage = tally(dead_letters=DeadLetterSettings(run=5))
     stage.absorb(batch("scores", [*predictions(1, 10), b"{", b"{"]))
