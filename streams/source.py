@@ -16,6 +16,7 @@ from streams.settings import KafkaSettings
 
 _ANSWER_MS = 5_000
 _CLOSE_MS = 3_000
+_UNANSWERED = 2
 
 
 def reading_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -90,10 +91,12 @@ class KafkaSource:
         self._changed = False
         self._positions: dict[Partition, int] = {}
         self._expired: dict[Partition, int] = {}
+        self._topics: tuple[str, ...] = ()
+        self._unanswered = 0
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Join the group for these topics; raises ``Retryable`` while no broker answers."""
-        settings = self._settings
+        settings, self._topics = self._settings, tuple(topics)
         with translated(f"connect to Kafka at {settings.bootstrap}"):
             client = KafkaConsumer(
                 group_id=settings.group(self._role),
@@ -131,6 +134,8 @@ class KafkaSource:
 
     def poll(self, timeout_s: float, max_records: int) -> list[Batch]:
         """Return what has arrived; an empty batch tells that a position moved past markers only."""
+        if self._client is None and self._topics:
+            self.subscribe(self._topics)
         with translated("read"):
             try:
                 fetched = self._consumer.poll(timeout_ms=int(timeout_s * 1_000), max_records=max_records)
@@ -213,12 +218,26 @@ class KafkaSource:
                 try:
                     offset = self._consumer.committed(theirs(partition), timeout_ms=self._settings.transaction_timeout)
                 except errors.KafkaTimeoutError:
-                    # kafka-python 3.0.12 would wait for this very request again, and it may never be answered.
-                    self._consumer._coordinator._offset_fetch_futures.clear()  # noqa: SLF001 - nothing public does
+                    self._ask_anew()
                     raise
             if offset is not None:
                 found[partition] = int(offset)
+        self._unanswered = 0
         return found
+
+    def _ask_anew(self) -> None:
+        """Drop a question for offsets that was not answered; after the second one in a row, the client with it.
+
+        kafka-python 3.0.12 would wait for the very same request again. And after twenty seconds without a broker it
+        was seen to leave each new question unanswered as well, for as long as it was asked; a new client is answered.
+        """
+        self._unanswered += 1
+        if self._unanswered < _UNANSWERED:
+            self._consumer._coordinator._offset_fetch_futures.clear()  # noqa: SLF001 - nothing public does
+            return
+        self._unanswered = 0
+        self.close()
+        self.unsettle()
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Move the position of an assigned partition and let its records flow."""

@@ -17,7 +17,7 @@ from contracts.topics import Topics
 from monitor import join
 from monitor.join import Join
 from monitor.judge import Judge
-from monitor.settings import JoinSettings, ModelSettings
+from monitor.settings import ModelSettings
 from monitor.tally import Tally
 from stationkeeper.process import configure_logging, stop_on_signals
 from streams.connect import reader_for, sink_for, source_for
@@ -45,6 +45,9 @@ def stage_of(role: str, settings: KafkaSettings, setup: Mapping[str, Any]) -> An
         letters = settings.dead_letters
         return Tally(known, topics, clock=clock, dead_letters=letters, idle_after=setup["idle_after"])
     if role == "join":
+        # An older build, whose state this one must read, has no such settings, and runs tally and judge only.
+        from monitor.settings import JoinSettings
+
         if setup["save_rows"]:
             join._SAVE_ROWS = setup["save_rows"]
         return Join(known, topics, JoinSettings.model_validate(setup["join"]))

@@ -24,3 +24,30 @@ def test_an_unanswered_question_for_offsets_is_asked_anew() -> None:
     with pytest.raises(Retryable):
         source.committed([Partition("scores", 0)])
     assert source.committed([Partition("scores", 0)]) == {Partition("scores", 0): 7}
+
+
+def test_a_client_that_leaves_two_questions_unanswered_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[object] = []
+
+    def unanswered(*_: Any, **__: Any) -> int:
+        raise errors.KafkaTimeoutError
+
+    source = KafkaSource(KafkaSettings(), "tally")
+    coordinator = SimpleNamespace(_offset_fetch_futures={})
+    old = SimpleNamespace(committed=unanswered, _coordinator=coordinator, close=lambda **how: closed.append(how))
+    source._client, source._topics, source._joined = old, ("scores",), True
+    subscribed: list[tuple[str, ...]] = []
+
+    def subscribe(topics: tuple[str, ...]) -> None:
+        subscribed.append(topics)
+        source._client = SimpleNamespace(poll=lambda **_: {}, _coordinator=SimpleNamespace(_join_task=None))
+
+    monkeypatch.setattr(source, "subscribe", subscribe)
+    for _ in range(2):
+        assert not closed
+        with pytest.raises(Retryable):
+            source.committed([Partition("scores", 0)])
+    assert len(closed) == 1
+    # The next poll joins with a new client; that the old one's partitions are gone is told like any rebalance.
+    assert source.poll(0.1, 10) == []
+    assert (subscribed, source.joined(), source.take_rebalance()) == ([("scores",)], False, True)
