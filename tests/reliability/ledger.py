@@ -50,7 +50,7 @@ QUESTIONS = {
     14: "memory: many features, categories, keys",
     15: "labels absent, a month late, contradictory",
     18: "request storm",
-    21: "soak at half load",
+    21: "soak at a steady load",
     22: "overload",
     23: "upgrade of the state format",
     24: "cold start",
@@ -79,7 +79,8 @@ its figures name. What is not in this table has not been tested here.
 _SOAK = """
 The events shift for one hour of each day of the stream and come back; the log is counted by the plain program and pane
 by pane while it grows, because counting it afterwards would take longer than the run. The slope is that of the second
-half, when the tables of ids have long been full.
+half, when the tables of ids have long been full. The load is a hundredth of what a tally can take, for every record is
+counted again.
 """
 
 
