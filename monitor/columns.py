@@ -187,11 +187,9 @@ def number_column(values: Sequence[object], absent: object) -> NumberColumn:
 
 def category_column(values: Sequence[object], absent: object) -> CategoryColumn:
     """Return a feature as categories under the core's canonical spelling; O(n)."""
+    if values and type(values[0]) is str and (texts := _texts(values)) is not None:
+        return texts
     keys = Keys()
-    found = set(map(type, values))
-    if found == {str}:
-        codes = np.fromiter(map(keys.__getitem__, values), np.int64, len(values))  # type: ignore[arg-type]
-        return CategoryColumn(codes, tuple(keys))
     codes = np.empty(len(values), np.int64)
     each = np.zeros(len(values), np.int8)
     for i, value in enumerate(values):
@@ -209,6 +207,16 @@ def category_column(values: Sequence[object], absent: object) -> CategoryColumn:
     if len(present) == 1:
         return CategoryColumn(codes, tuple(keys), _TYPES[int(present[0])])
     return CategoryColumn(codes, tuple(keys), MIXED, each)
+
+
+def _texts(values: Sequence[object]) -> CategoryColumn | None:
+    """The column if all values are text: told by its keys, for no text equals anything else, which spares a pass."""
+    keys = Keys()
+    try:
+        codes = np.fromiter(map(keys.__getitem__, values), np.int64, len(values))  # type: ignore[arg-type]
+    except TypeError:  # an object or a list has no hash
+        return None
+    return CategoryColumn(codes, tuple(keys)) if set(map(type, keys)) == {str} else None
 
 
 def _number(key: str) -> float:

@@ -130,13 +130,14 @@ class JsonDecoder:
         """The fields of the whole batch, or None if any record is not plainly good."""
         raw = Raw(self.row_type)
         try:
-            if max(map(len, values), default=0) > self._suspicious and any(map(self._too_much, values)):  # type: ignore[arg-type]
-                return None
-            if not all(map(bytes.isascii, values)):  # type: ignore[arg-type]
-                b"\n".join(values).decode()  # type: ignore[arg-type]
             size = chunk_rows(len(self.features))
             for first in range(0, len(values), size):
-                raw.add(list(map(decode, values[first : first + size])))  # type: ignore[arg-type]
+                part: Sequence[bytes] = values[first : first + size]  # type: ignore[assignment]
+                if max(map(len, part)) > self._suspicious and any(map(self._too_much, part)):
+                    return None
+                if not all(map(bytes.isascii, part)):
+                    b"\n".join(part).decode()
+                raw.add(list(map(decode, part)))
         except (TypeError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError):
             return None
         return raw

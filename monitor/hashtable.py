@@ -5,8 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from monitor.hashing import mix
-
 Hashes = npt.NDArray[np.uint64]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -14,6 +12,9 @@ Flags = npt.NDArray[np.bool_]
 NOTHING = np.int64(-1)
 _SMALLEST = 1 << 12
 _FULL, _WIDE = 7, 10
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_INDEX_BITS = np.uint64(32)
+_INDEX = np.uint64(2**32 - 1)
 
 
 class HashTable:
@@ -28,6 +29,7 @@ class HashTable:
 
     def _allocate(self, slots: int) -> None:
         self._mask = np.int64(slots - 1)
+        self._shift = np.uint64(65 - slots.bit_length())
         # A slot's hash and value lie side by side: a slot of a large table then costs one cache miss and not two.
         cells = np.empty((slots, 2), np.int64)
         cells[:, 0], cells[:, 1] = 0, NOTHING
@@ -96,7 +98,24 @@ class HashTable:
         while wanted < (len(hashes) + coming) * 2:
             wanted *= 2
         self._allocate(wanted)
-        self.swap(hashes, values)
+        self._fill(hashes, values)
+
+    def _fill(self, hashes: Hashes, values: Integers) -> None:
+        """Store distinct hashes in the empty table. O(n log n), in the order of memory: a third less than by ``swap``.
+
+        Taken in the order of the slots that they want, each stands there or right behind the one before, whichever
+        comes later; so nothing between the slot it wants and its own is free.
+        """
+        order = np.sort(self._slots(hashes).astype(np.uint64) << _INDEX_BITS | np.arange(len(hashes), dtype=np.uint64))
+        at = (order & _INDEX).astype(np.int64)
+        steps = np.arange(len(at))
+        slot = np.maximum.accumulate((order >> _INDEX_BITS).astype(np.int64) - steps) + steps
+        inside = int(np.searchsorted(slot, self._mask, side="right"))
+        here, mine = slot[:inside], at[:inside]
+        self._hash[here], self._value[here] = hashes[mine], values[mine]
+        self._used = inside
+        self.swap(hashes[at[inside:]], values[at[inside:]])
 
     def _slots(self, hashes: Hashes) -> Integers:
-        return (mix(hashes) & self._mask.astype(np.uint64)).astype(np.int64)
+        """Where each hash wants to stand: the highest bits of its product with the golden ratio (Knuth 1973, 6.4)."""
+        return (hashes * _GOLDEN >> self._shift).astype(np.int64)

@@ -17,6 +17,9 @@ ABSENT = msgspec.UNSET
 
 NAN = float("nan")
 
+_MOSTLY = 2
+"""Up to so many times as many fields as are wanted, a row is taken as a whole and not field by field."""
+
 
 class NotAnObject(ValueError):
     """A path runs through a value that is no object; the message is the key."""
@@ -42,15 +45,26 @@ _BY_KIND = {"prediction": {"prediction", "latency_ms"}, "feature": set[str](), "
 _ONLY = {name for names in _BY_KIND.values() for name in names}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Holder:
+    """An object of a row that holds features: ``place`` among the row's own fields, None where it lies deeper.
+
+    ``get`` reaches it from the row; None for the row itself.
+    """
+
+    get: Callable[[Any], Any] | None
+    place: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """The numeric features of one object of a row (``holder`` None: of the row itself), taken out row by row.
+    """The numeric features of one object of a row, taken out row by row.
 
     So wide rows are read in the order in which they lie in memory, and no call is made for each column.
     """
 
     names: tuple[str, ...]
-    holder: Callable[[Any], Any] | None
+    holder: Holder
     values: Callable[[Any], Any]
     pack: Callable[..., bytes]
 
@@ -67,8 +81,8 @@ class Block:
 class RowType:
     """A row's structure and how to reach each field and feature in it; ``numeric`` features default to NaN.
 
-    ``inner`` splits the way to a feature in two: to the object that holds it (one getter for all features of that
-    object) and from there; None for a feature of the row itself.
+    ``places`` are the fields that stand in the row itself, among its ``width`` fields. ``inner`` splits the way to a
+    feature in two: to the object that holds it (one of ``holders``) and from there.
 
     ``closed`` is ``decode`` that also refuses a feature that is not known (None where features are mapped one by one).
     ``decode`` reads one record strictly: it raises ``msgspec.MsgspecError`` (and ``RecursionError`` for JSON too deep)
@@ -81,9 +95,12 @@ class RowType:
     build: Callable[[Mapping[str, Any]], Any]
     get: Mapping[str, Callable[[Any], Any]]
     feature: Mapping[str, Callable[[Any], Any]]
-    inner: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]] | None]
-    numeric: frozenset[str]
+    places: Mapping[str, int]
+    width: int
+    holders: tuple[Holder, ...]
+    inner: Mapping[str, tuple[Holder, Callable[[Any], Any]]]
     blocks: tuple[Block, ...]
+    numeric: frozenset[str]
 
 
 def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
@@ -120,47 +137,44 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
     closed = None
     if root is not None and getters:
         closed = msgspec.json.Decoder(_structure(tree, nullable=not form.own, closed=root)[0]).decode
-    inner = _inner(form, tree, getters)
-    numbers = [name for name in getters if features[name]]
-    return RowType(decode, closed, build, get, getters, inner, frozenset(numbers), _blocks(form, tree, numbers))
+    places = _places(form, tree, get)
+    numbers = frozenset(name for name in getters if features[name])
+    ways = _ways(form, tree, getters, numbers, whole=bool(places))
+    return RowType(decode, closed, build, get, getters, places, len(tree), *ways, numbers)
 
 
-def _blocks(form: Form, tree: dict[str, Any], names: Collection[str]) -> tuple[Block, ...]:
-    """Numeric features by the object that holds them."""
+def _ways(
+    form: Form, tree: dict[str, Any], names: Collection[str], numbers: frozenset[str], *, whole: bool
+) -> tuple[tuple[Holder, ...], dict[str, tuple[Holder, Callable[[Any], Any]]], tuple[Block, ...]]:
+    """How to reach features, by the object that holds them, and the numeric ones of each; ``whole`` as in _MOSTLY."""
     homes: dict[PathKeys, list[str]] = {}
     for name in names:
         homes.setdefault((form.feature_path(name) or ())[:-1], []).append(name)
-    found = []
+    root = {key: place for place, key in enumerate(tree)}
+    inner: dict[str, tuple[Holder, Callable[[Any], Any]]] = {}
+    blocks: list[Block] = []
+    holders: list[Holder] = []
     for path, mine in homes.items():
         branch: Any = tree
         for key in path:
             branch = branch[key]
         places = {key: place for place, key in enumerate(branch)}
-        values = itemgetter(*[places[(form.feature_path(name) or ())[-1]] for name in mine])
-        holder = _getter(tree, path) if path else None
-        found.append(Block(tuple(mine), holder, values, struct.Struct(f"{len(mine)}d").pack))
-    return tuple(found)
+        at = {name: places[(form.feature_path(name) or ())[-1]] for name in mine}
+        holder = Holder(_getter(tree, path) if path else None, root[path[0]] if whole and len(path) == 1 else None)
+        holders.append(holder)
+        inner |= {name: (holder, attrgetter(f"f{place}")) for name, place in at.items()}
+        found = tuple(name for name in mine if name in numbers)
+        if found:
+            pack = struct.Struct(f"{len(found)}d").pack
+            blocks.append(Block(found, holder, itemgetter(*[at[name] for name in found]), pack))
+    return tuple(holders), inner, tuple(blocks)
 
 
-def _inner(
-    form: Form, tree: dict[str, Any], names: Collection[str]
-) -> dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]] | None]:
-    holders: dict[PathKeys, Callable[[Any], Any]] = {}
-    found: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]] | None] = {}
-    places: dict[int, dict[str, int]] = {}
-    for name in names:
-        path = form.feature_path(name) or ()
-        if len(path) < 2:
-            found[name] = None
-            continue
-        holder = holders.setdefault(path[:-1], _getter(tree, path[:-1]))
-        branch: Any = tree
-        for key in path[:-1]:
-            branch = branch[key]
-        if id(branch) not in places:
-            places[id(branch)] = {key: place for place, key in enumerate(branch)}
-        found[name] = (holder, attrgetter(f"f{places[id(branch)][path[-1]]}"))
-    return found
+def _places(form: Form, tree: dict[str, Any], names: Collection[str]) -> dict[str, int]:
+    """Where fields stand in the row itself; none where most of the row is something else, as in flat forms."""
+    paths = {name: form.paths[name] for name in names if len(form.paths[name]) == 1}
+    places = {key: place for place, key in enumerate(tree)}
+    return {} if len(tree) > _MOSTLY * len(paths) else {name: places[path[0]] for name, path in paths.items()}
 
 
 def _branch(tree: dict[str, Any], path: PathKeys) -> dict[str, Any]:

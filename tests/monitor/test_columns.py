@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monitor.columns import category_column, number_column
+from monitor.columns import CategoryColumn, category_column, number_column
 from monitor.core.column import Categories, Numbers, Status
 from monitor.rows import ABSENT
 
@@ -36,3 +36,15 @@ def test_numbers_can_be_counted_as_categories() -> None:
     assert column.mistyped is None
     assert [column.keys[code] if code >= 0 else code for code in column.codes.tolist()] == ["1", "0.5", Status.NULL]
     assert np.array_equal(column.codes < 0, [False, False, True])
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_counts_the_same_before_and_after_a_text(value: Any) -> None:
+    before, after = category_column([value, "x"], ABSENT), category_column(["x", value], ABSENT)
+
+    def told(column: CategoryColumn, row: int) -> tuple[object, bool]:
+        code = int(column.codes[row])
+        return column.keys[code] if code >= 0 else code, bool(column.is_number()[row]) and code >= 0
+
+    assert told(before, 0) == told(after, 1)
+    assert told(before, 1) == told(after, 0) == ("x", False)

@@ -75,6 +75,21 @@ def test_the_table_finds_what_was_stored(keys: list[int], wanted: list[int]) -> 
     assert table.find(np.array(wanted, np.uint64)).tolist() == expected
 
 
+def test_a_rebuilt_table_finds_its_hashes_even_where_they_crowd_at_its_end() -> None:
+    table = HashTable()
+    many = np.random.default_rng(2).integers(0, 2**63, 3_000_000).astype(np.uint64)
+    # Those that want one of the last four slots of the table that is to come, and some for anywhere.
+    hashes = np.concatenate([many[table._slots(many) >= 4_092][:1_500], many[:1_000]])
+    hashes = np.unique(hashes)
+    table.make_room(len(hashes), lambda stored: stored >= 0)
+    table._fill(hashes, np.arange(len(hashes)))
+    assert table.find(hashes).tolist() == list(range(len(hashes)))
+    table.make_room(100_000, lambda stored: stored % 2 == 0)
+    kept = np.arange(len(hashes)) % 2 == 0
+    assert table.find(hashes).tolist() == np.where(kept, np.arange(len(hashes)), -1).tolist()
+    assert len(table) == np.count_nonzero(kept)
+
+
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=30))
 def test_a_hash_depends_on_the_id_alone(ids: list[str]) -> None:
     salt = salt_of("x")
