@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -137,9 +138,14 @@ def test_the_topics_tell_one_story_that_can_be_walked_both_ways(played: Played) 
 
 
 def test_weights_rise_in_the_log_and_never_skip_a_step(played: Played) -> None:
-    found = lineage(played)
-    raised = [d.weight_bp for d in found.deployments if d.action in {DeploymentAction.STARTED, DeploymentAction.STEP}]
-    assert raised == [round(step * 10_000) for step in RolloutSettings().steps]
+    told = [(d.action, d.weight_bp, d.reason) for d in lineage(played).deployments]
+    raising = {DeploymentAction.STARTED, DeploymentAction.STEP}
+    # A busy machine may let a lease lapse: traffic then shows another share, the step is held, and begun again after.
+    again = [
+        a[0] is DeploymentAction.HELD and b[0] is DeploymentAction.STEP and a[1] == b[1] for a, b in pairwise(told)
+    ]
+    raised = [one[1] for one, resumed in zip(told, [False, *again], strict=True) if one[0] in raising and not resumed]
+    assert raised == [round(step * 10_000) for step in RolloutSettings().steps], told
 
 
 def test_registry_log_and_router_name_the_same_champion(played: Played) -> None:
