@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from contracts.codes import Outcome
 from contracts.messages import RetrainRequest, Verdict
 from contracts.topics import dead_letter_topic
@@ -94,23 +96,25 @@ def wait_caught_up(bank: Bank, limit_s: float = 120.0) -> float:
 
 def committed_behind(bank: Bank) -> int:
     """Return how many records the tally's group has not committed, without reading its state."""
-    partitions, group = bank.reader.partitions(bank.scores), bank.settings().group("tally")
-    ends = {partition: end for partition, (_, end) in bank.reader.bounds(partitions).items()}
+    known = committed_offsets(bank, "tally")
+    ends = bank.reader.bounds(bank.reader.partitions(bank.scores))
+    return sum(end - known.get(partition, 0) for partition, (_, end) in ends.items())
+
+
+def committed_offsets(bank: Bank, role: str) -> dict[Partition, int]:
+    """Return how far a role's group has committed."""
+    group = bank.settings().group(role)
     with admin_client(bank.settings("admin")) as admin, translated(f"ask for the offsets of {group}"):
         told = admin.list_group_offsets({group: None})[group]
-    known = {(at.topic, at.partition): found.offset for at, found in told.items()}
-    return sum(end - max(known.get((partition.topic, partition.index), 0), 0) for partition, end in ends.items())
+    return {Partition(at.topic, at.partition): max(found.offset, 0) for at, found in told.items()}
 
 
 def wait_read(bank: Bank, role: str, topic: str, limit_s: float = 120.0) -> None:
     """Wait until a role has committed what is in a topic now."""
-    partitions, group = bank.reader.partitions(topic), bank.settings().group(role)
-    ends = {partition: end for partition, (_, end) in bank.reader.bounds(partitions).items() if end}
+    ends = {at: end for at, (_, end) in bank.reader.bounds(bank.reader.partitions(topic)).items() if end}
 
     def read() -> bool:
-        with admin_client(bank.settings("admin")) as admin, translated(f"ask for the offsets of {group}"):
-            told = admin.list_group_offsets({group: None})[group]
-        known = {(at.topic, at.partition): found.offset for at, found in told.items()}
+        known = committed_offsets(bank, role)
         return all(known.get(partition, 0) >= end for partition, end in ends.items())
 
     until(read, f"the {role} has caught up", limit_s)
@@ -259,12 +263,21 @@ def values_of(reader: Reader, topic: str) -> list[bytes]:
     return [v for batch in reader.read(reader.partitions(topic)) for v in batch.values if v is not None]
 
 
+def _said(bank: Bank) -> tuple[list[Verdict], list[str], dict[Partition, int]]:
+    """Every verdict and the id of every request, and the panes that they come from: offsets that commit with them."""
+    while True:
+        judged = committed_offsets(bank, "judge")
+        verdicts = [Verdict.decode(value) for value in values_of(bank.reader, bank.topics.verdicts.name)]
+        asked = [RetrainRequest.decode(value).id for value in values_of(bank.reader, bank.topics.requests.name)]
+        if committed_offsets(bank, "judge") == judged:
+            return verdicts, asked, judged
+
+
 def _compare_verdicts(bank: Bank, found: Audit, *, replayed: bool) -> None:
     """An undisturbed judge over the same panes must say the same; only what both have come to is compared."""
-    verdicts = [Verdict.decode(value) for value in values_of(bank.reader, bank.topics.verdicts.name)]
+    verdicts, asked, judged = _said(bank)
     found.kinds.update(str(verdict.kind) for verdict in verdicts)
     said = [verdict.id for verdict in verdicts]
-    asked = [RetrainRequest.decode(value).id for value in values_of(bank.reader, bank.topics.requests.name)]
     found.verdicts = len(said)
     found.repeated_ids += len(said) - len(set(said)) + len(asked) - len(set(asked))
     if not replayed:  # what a judge says by the wall clock depends on when it is asked
@@ -274,7 +287,10 @@ def _compare_verdicts(bank: Bank, found: Audit, *, replayed: bool) -> None:
         log.create(topic)
     for name in (bank.topics.references.name, bank.topics.rollouts.name, bank.topics.panes.name):
         for batch in bank.reader.read(bank.reader.partitions(name)):
-            log.produce(name, batch.values, keys=batch.keys, partition=batch.partition.index)
+            # The tally goes on telling its progress; a minute that this closes by now is not in what was said.
+            end = judged.get(batch.partition, 0) if name == bank.topics.panes.name else batch.next_offset
+            come = int(np.searchsorted(batch.offsets, end))
+            log.produce(name, batch.values[:come], keys=batch.keys[:come], partition=batch.partition.index)
     settings = KafkaSettings(prefix=bank.prefix, flush_interval=0, poll_timeout=0)
     count = len(bank.reader.partitions(bank.scores))
     stage = Judge(bank.models, bank.topics, clock=bank.setup.clock, partitions=lambda _topic: count)
