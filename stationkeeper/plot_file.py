@@ -7,6 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 FONTS = "'DejaVu Sans', 'Noto Sans', 'Segoe UI', Roboto, Arial, sans-serif"
+_SANS = "DejaVu Sans"
+"""What the renderer takes for ``sans-serif``; without it, only a font of that very name would do."""
 PNG_ZOOM = 2.0
 TITLE, MARGIN = 24.0, 10.0
 _ROOT = re.compile(r":root\s*\{([^}]*)\}")
@@ -67,10 +69,12 @@ def png_of(svg: str) -> bytes:
         raise NoDrawing("PNG needs the extra plots: pip install 'stationkeeper[plots]'; or write .svg") from None
     # The renderer leaves the dark half of the style alone, and draws no letter, without a word, where there is no font.
     plain = re.sub(r"@media[^{]*\{.*?\}\}", "", svg, flags=re.DOTALL)
-    letter = '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20"><text x="2" y="16">{}</text></svg>'
-    if svg_to_bytes(svg_string=letter.format("M")) == svg_to_bytes(svg_string=letter.format("")):
-        raise NoDrawing("this machine has no font (Debian: apt-get install fonts-dejavu-core); or write .svg")
-    return bytes(svg_to_bytes(svg_string=plain, zoom=PNG_ZOOM, sans_serif_family="DejaVu Sans"))
+    root = '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20">'
+    letters = (f'{root}<text x="2" y="16" font-family="{FONTS}">{letter}</text></svg>' for letter in ("M", ""))
+    seen, blank = (svg_to_bytes(svg_string=one, sans_serif_family=_SANS) for one in letters)
+    if seen == blank:
+        raise NoDrawing(f"this machine has none of {FONTS} (Debian: apt-get install fonts-dejavu-core); or write .svg")
+    return bytes(svg_to_bytes(svg_string=plain, zoom=PNG_ZOOM, sans_serif_family=_SANS))
 
 
 @cache
