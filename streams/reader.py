@@ -8,6 +8,7 @@ from kafka import KafkaConsumer, errors
 from streams.clients import ours, theirs, translated
 from streams.errors import Retryable
 from streams.ports import Batch, Partition
+from streams.receiving import in_place
 from streams.record_batches import by_columns
 from streams.settings import KafkaSettings
 from streams.source import offset_bounds, reading_options, to_batch
@@ -39,7 +40,7 @@ class KafkaReader:
                 options["isolation_level"] = "read_uncommitted"
             with translated(f"connect to Kafka at {settings.bootstrap}"):
                 client = KafkaConsumer(**options, **settings.connection(f"{self._name}.{use}"))
-                self._clients[use] = by_columns(client)
+                self._clients[use] = by_columns(in_place(client))
         return self._clients[use]
 
     def partitions(self, topic: str) -> tuple[Partition, ...]:

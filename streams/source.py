@@ -11,6 +11,7 @@ from streams.clients import Fenced, ours, theirs, translated
 from streams.errors import Retryable
 from streams.offsets import resume_at
 from streams.ports import Batch, Partition
+from streams.receiving import in_place
 from streams.record_batches import Columns, by_columns, joined
 from streams.settings import KafkaSettings
 
@@ -108,7 +109,7 @@ class KafkaSource:
                 **reading_options(settings),
                 **settings.connection(settings.member(self._role)),
             )
-            self._client = by_columns(client)
+            self._client = by_columns(in_place(client))
             self._client.subscribe(topics=list(topics), listener=_Assignments(self))
             for topic in topics:
                 # Known before the first join, or the group would first share out nothing and then join again.

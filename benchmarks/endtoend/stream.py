@@ -54,12 +54,13 @@ def polled(settings: KafkaSettings, topic: str, *, own: bool = False) -> Iterato
             client.close()
     from kafka import KafkaConsumer, TopicPartition
 
+    from streams.receiving import in_place
     from streams.record_batches import by_columns, joined
     from streams.source import reading_options
 
     consumer = KafkaConsumer(**reading_options(settings), **settings.connection("alone"))
     if not own:
-        by_columns(consumer)
+        by_columns(in_place(consumer))
     place = TopicPartition(topic, 0)
     consumer.assign([place])
     consumer.seek(place, 0)
