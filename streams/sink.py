@@ -25,6 +25,9 @@ def writing_options(settings: KafkaSettings) -> dict[str, Any]:
         "compression_type": "lz4",
         "batch_size": MIB // 4,
         "linger_ms": 0,
+        # kafka-python waits this long twice, asleep, in a producer's first transaction, before and after it asks who
+        # coordinates the group; for partitions that are being added it waits 20 ms itself instead of its 100.
+        "retry_backoff_ms": 20,
         "max_request_size": settings.max_message_bytes,
         "max_block_ms": settings.transaction_timeout,
         "delivery_timeout_ms": max(settings.transaction_timeout, settings.request_timeout + 1_000),
@@ -80,8 +83,18 @@ class KafkaSink:
     def send(self, records: Sequence[Outgoing]) -> None:
         """Hand records to the open transaction; ``commit`` checks every result."""
         self._damaged = True
+        self._ask_for({record.topic for record in records})
         for record in records:
             self._send(self._oversize.fitted(record))
+
+    def _ask_for(self, topics: set[str]) -> None:
+        """Ask for the partitions of all topics at once.
+
+        kafka-python asks for a topic when its first record comes, and not again within a tenth of a second.
+        """
+        metadata = self._producer._metadata  # noqa: SLF001 - nothing public asks without waiting for one topic
+        with translated("look up topics"):
+            metadata.set_topics(metadata._topics | topics)  # noqa: SLF001
 
     def _send(self, record: Outgoing) -> None:
         try:

@@ -53,6 +53,7 @@ def test_a_member_of_kafka_python_is_static_ranged_and_reads_committed(monkeypat
     sink = sink_for(SLOT, "tally")
     found = taken(monkeypatch, "streams.sink.KafkaProducer", sink.recover)
     assert (found["transactional_id"], found["enable_idempotence"]) == ("bank.tally.3", True)
+    assert found["retry_backoff_ms"] == 20
     reader = reader_for(SLOT, "tally")
     found = taken(monkeypatch, "streams.reader.KafkaConsumer", lambda: reader.partitions("scores"))
     assert (found["isolation_level"], found["auto_offset_reset"]) == ("read_committed", "none")
