@@ -6,7 +6,7 @@ layout of a record stays with the library: transport, sessions, checksums, compr
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ import numpy.typing as npt
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import Fetcher, IsolationLevel
 from kafka.errors import CorruptRecordError
+
+from streams.pieces import Pieces
 
 Integers = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -23,6 +25,8 @@ _VARINT_BITS: Final = 63
 _LOG_APPEND_TIME: Final = 1
 _SPARE: Final = bytes(64)
 """Behind the last record, so that a damaged length is found by comparing and not by running out of bytes."""
+_TWO_BYTES: Final = [2 + ((low & 127) >> 1) for low in range(256)]
+"""How far a record reaches by the first of its length's two bytes, which hold 64 to 8191; the second adds 64 a unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +183,10 @@ def read(stretches: list[Stretch]) -> Columns:
         # A byte of attributes, of which none is in use.
         delta, at = varints(raw, at + 1)
         step, at = varints(raw, at)
-        keys, at = _values(data, raw, at)
-        values, at = _values(data, raw, at)
+        *places, at = _places(raw, at)
+        keys = Pieces(data, *places)
+        *places, at = _places(raw, at)
+        values = list(Pieces(data, *places))
         count, at = varints(raw, at)
         headers: list[Headers] = [()] * len(at)
         for row in np.flatnonzero(count).tolist():
@@ -198,25 +204,23 @@ def read(stretches: list[Stretch]) -> Columns:
 def _begins(data: bytes, stretches: list[Stretch]) -> Integers:
     """Where each record begins, with its length."""
     begins: list[int] = []
-    begin = begins.append
+    begin, two = begins.append, _TWO_BYTES
     at = limit = 0
     for stretch in stretches:
         limit += len(stretch.data)
         for _ in range(stretch.records):
             begin(at)
-            size = data[at]
-            if size > 127:
-                # Two bytes hold lengths to 8191; what is longer is rarer and pays for the loop.
-                at += 1
-                byte, shift = data[at], 7
-                size = size & 127 | (byte & 127) << 7
-                while byte > 127:
-                    at, shift = at + 1, shift + 7
-                    byte = data[at]
-                    size |= (byte & 127) << shift
-            at += 1 + (size >> 1)
-            if at > limit:
-                raise CorruptRecordError(f"a record at byte {begins[-1]} of a fetch runs past the end of its batch")
+            low, high = data[at], data[at + 1]
+            if high < 128 <= low:
+                at += two[low] + (high << 6)
+            elif low < 128:
+                at += 1 + (low >> 1)
+            else:
+                size, after = varints(np.frombuffer(data, np.uint8), np.array([at]))
+                at = int(after[0]) + max(int(size[0]), 0)
+        # A record that is too long leads past the end of its batch, wherever the next one would be looked for.
+        if at > limit:
+            raise CorruptRecordError("a record of a fetch runs past the end of its batch")
         if at != limit:
             raise CorruptRecordError(f"{limit - at} bytes are left behind the last record of a batch")
     return np.array(begins, np.int64)
@@ -240,19 +244,14 @@ def varints(raw: Bytes, at: Integers) -> tuple[Integers, Integers]:
     return ((value >> 1) & np.iinfo(np.int64).max) ^ -(value & 1), after
 
 
-def _values(data: bytes, raw: Bytes, at: Integers) -> tuple[list[bytes | None], Integers]:
-    """The byte strings at these positions, None for a length below zero, and where each ends."""
+def _places(raw: Bytes, at: Integers) -> tuple[Integers, Integers, Integers]:
+    """Where the byte strings at these positions begin and end (before they begin: null), and where each is passed."""
     size, first = varints(raw, at)
-    null = size < 0
-    if null.all():
-        return list(repeat(None, len(at))), first
-    last = first + np.maximum(size, 0)
-    if (last > len(data)).any():
+    # Not by the sum, which a damaged length could make overflow.
+    if (size > len(raw) - first).any():
         raise IndexError("a value runs past the end")
-    found: list[bytes | None] = [data[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)]
-    for row in np.flatnonzero(null).tolist():
-        found[row] = None
-    return found, last
+    last = first + size
+    return first, np.where(size < 0, first - 1, last), np.where(size < 0, first, last)
 
 
 def _headers(data: bytes, at: int, count: int) -> tuple[Headers, int]:
@@ -261,8 +260,10 @@ def _headers(data: bytes, at: int, count: int) -> tuple[Headers, int]:
         raise CorruptRecordError(f"a record says that it has {count} headers")
     raw, found = np.frombuffer(data, np.uint8), []
     for _ in range(count):
-        [name], after = _values(data, raw, np.array([at]))
-        [value], after = _values(data, raw, after)
+        *places, after = _places(raw, np.array([at]))
+        [name] = Pieces(data, *places)
+        *places, after = _places(raw, after)
+        [value] = Pieces(data, *places)
         if name is None:
             raise CorruptRecordError("a header has no name")
         found.append((name.decode(), value))

@@ -47,7 +47,7 @@ def to_batch(partition: Partition, parts: Sequence[Columns], next_offset: int) -
         partition=partition,
         offsets=whole.offsets,
         timestamps=whole.timestamps,
-        keys=tuple(whole.keys),
+        keys=whole.keys,
         values=tuple(whole.values),
         next_offset=next_offset,
         headers=tuple(tuple((name, value or b"") for name, value in one) for one in whole.headers)

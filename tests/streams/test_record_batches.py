@@ -139,6 +139,8 @@ def test_a_damaged_batch_fails_after_the_good_ones_and_is_never_passed() -> None
         (b"\x10\x00\x00\x00\x01\x02a\x00\x00", "not as long as it says"),
         (b"\x0e\x00\x00\x00\x01\x02a\x00\x00", "1 bytes are left"),
         (b"\x0e\x00\x00\x00\x01\x7ea\x00", "not as long as it says"),
+        (b"\x1e\x00\x00\x00\x01\xfe" + b"\xff" * 8 + b"\x01\x00", "do not fit its length"),
+        (b"\xff" * 12, "do not fit its length"),
     ],
 )
 def test_lengths_that_do_not_agree_are_refused(data: bytes, told: str) -> None:
