@@ -25,16 +25,19 @@ class HashTable:
     """
 
     def __init__(self) -> None:
+        self._value: Integers = np.empty(0, np.int64)
         self._allocate(_SMALLEST)
 
     def _allocate(self, slots: int) -> None:
-        self._mask = np.int64(slots - 1)
-        self._shift = np.uint64(65 - slots.bit_length())
-        # A slot's hash and value lie side by side: a slot of a large table then costs one cache miss and not two.
-        cells = np.empty((slots, 2), np.int64)
-        cells[:, 0], cells[:, 1] = 0, NOTHING
-        self._hash: Hashes = cells[:, 0].view(np.uint64)
-        self._value: Integers = cells[:, 1]
+        """Begin empty; a rebuild in the same size keeps its memory, for new pages cost as much as filling them."""
+        if slots != len(self._value):
+            self._mask = np.int64(slots - 1)
+            self._shift = np.uint64(65 - slots.bit_length())
+            # A slot's hash and value lie side by side: a slot of a large table then costs one cache miss and not two.
+            cells = np.zeros((slots, 2), np.int64)
+            self._hash: Hashes = cells[:, 0].view(np.uint64)
+            self._value = cells[:, 1]
+        self._value[:] = NOTHING
         self._used = 0
 
     def __len__(self) -> int:

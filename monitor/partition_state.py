@@ -18,6 +18,8 @@ from streams.rejection_limit import Rejections
 FORMAT: Final = 1
 MAX_DIGESTS = 256
 _MAX_BYTES = 16 * 1024 * 1024
+_LEVEL: Final = -1
+"""Most of the state is hashes, of which zstd finds nothing at any level; this one looks for half as long."""
 
 
 class Head(msgspec.Struct, array_like=True):
@@ -59,7 +61,7 @@ _places = msgspec.msgpack.Decoder(PlacesRecord)
 
 
 def _packed(value: msgspec.Struct) -> bytes:
-    return bytes((FORMAT,)) + zstandard.ZstdCompressor(level=3).compress(msgspec.msgpack.encode(value))
+    return bytes((FORMAT,)) + zstandard.ZstdCompressor(level=_LEVEL).compress(msgspec.msgpack.encode(value))
 
 
 def _unpacked(value: bytes, key: bytes) -> bytes:
