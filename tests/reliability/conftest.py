@@ -12,7 +12,8 @@ import pytest
 from streams.broker import LocalBroker
 from streams.errors import Fatal, Retryable
 from tests.reliability.bank import Bank
-from tests.reliability.ledger import PAGE, Ledger, long_form, rounds, soak_minutes
+from tests.reliability.ledger import Ledger, long_form
+from tests.reliability.page import Kept, keep, table
 from tests.reliability.proxy import Proxy
 
 LEDGER = Ledger()
@@ -70,7 +71,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
 def ledger() -> Iterator[Ledger]:
     """Yield the ledger and print it at the end."""
     yield LEDGER
-    sys.stdout.write("\n" + LEDGER.table() + "\n")
+    sys.stdout.write("\n" + table(list(map(Kept.of, LEDGER.rows))) + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +109,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="package", autouse=True)
 def page(request: pytest.FixtureRequest, ledger: Ledger) -> Iterator[None]:
-    """Write docs/reliability.md after a run of every row in many rounds; a part of the rows only prints its table."""
+    """Keep the rows of ``make reliability`` and write docs/reliability.md: all of it, or the rows that were run."""
     yield
     chosen = request.config.option.keyword or any("::" in name or ".py" in name for name in request.config.args)
-    if long_form() and not chosen and ledger.rows:
-        soak = f" SOAK={soak_minutes():g}" if soak_minutes() >= 1 else ""
-        Path(PAGE).write_text(ledger.page(f"make reliability ROUNDS={rounds()}{soak}", len(request.session.items)))
+    if long_form() and ledger.rows:
+        keep(ledger.rows, whole=not chosen and ledger.ended == len(request.session.items))

@@ -16,6 +16,7 @@ from tests.reliability.events import NEVER, PARTITIONS, Stream
 from tests.reliability.following import Following
 from tests.reliability.ledger import Ledger, soak_minutes, soak_rate
 from tests.reliability.oracle import committed_behind
+from tests.reliability.page import keep_soak
 from tests.reliability.workers import Setup
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -94,11 +95,11 @@ def test_a_soak_at_half_load(make_bank: MakeBank, ledger: Ledger) -> None:
     row.figure("records behind, most", max(sample[4] for sample in samples), "")
     row.figure("transactions given up", daemon.logged("transaction_aborted"), "")
     if minutes >= LONG:
-        ledger.keep_soak([(seconds, mb) for seconds, mb, *_ in samples])
+        keep_soak(row, [(seconds, mb) for seconds, mb, *_ in samples])
     assert full_s, f"the tables were not full: {sent} events"
     hold(bank, row, verdicts=minutes < LONG, following=following)
     following.close()
     if minutes >= LONG:
-        ledger.keep_soak([(seconds, mb) for seconds, mb, *_ in samples])
+        keep_soak(row, [(seconds, mb) for seconds, mb, *_ in samples])
     # The last word: it leaves in order, with nothing open.
     assert daemon.close() == 0
