@@ -1,6 +1,6 @@
 """Restore a judge of many models from its topics, in memory and on a real broker, and count what it writes a pane.
 
-``python -m benchmarks restore [--models 50] [--features 200] [--strata 168] [--broker]``. One model runs through its
+``python -m benchmarks restore [--models 50] [--features 200] [--strata 1 168] [--broker]``. One model runs through its
 panes; its state stands for that of the others, under their names. Three times are told: reading back and decoding the
 state (before a record is processed), reading the panes since the checkpoints again, and building the tables of every
 detector, which follow from the references and are made when a model's first pane closes.
@@ -11,13 +11,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from benchmarks.measure.results import save
 from contracts.identity import partition_of
 from contracts.topics import PANES_PARTITIONS, Topics
 from contracts.wire import ArmDelta, PaneDelta, Progress, Record, decode, encode, pack
@@ -198,8 +199,31 @@ def broker(topics: Topics) -> Iterator[tuple[Produce, Callable[[Judge], Loop], C
         producer.close()
 
 
-def measure(world: Any, topics: Topics, reference: Reference, ran: Ran, models: int) -> str:
-    """Restore once and say how long each part took."""
+@dataclass(frozen=True)
+class Restore:
+    """Where from, how much, and the seconds of each part; ``state_mb`` is read back in ``restored_s``."""
+
+    world: str
+    strata: int
+    state_mb: float
+    references_s: float
+    restored_s: float
+    restored_cpu_s: float
+    records: int
+    built_s: float
+    built_cpu_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.world}, {self.strata} strata: {self.state_mb:.1f} MB of state; references read in "
+            f"{self.references_s:.2f} s; state restored in {self.restored_s:.2f} s ({self.restored_cpu_s:.2f} s of "
+            f"CPU); {self.records} records read again and every detector's tables built in {self.built_s:.2f} s more "
+            f"({self.built_cpu_s:.2f} s of CPU)"
+        )
+
+
+def measure(world: Any, topics: Topics, reference: Reference, ran: Ran, models: int, strata: int) -> Restore:
+    """Restore once and time each part; raises ``RuntimeError`` where a watch did not come back whole."""
     names = [f"model-{i}" for i in range(models)]
     first, tail = ran.tail()
     with world(topics) as (produce, make_loop, flush):
@@ -232,33 +256,35 @@ def measure(world: Any, topics: Topics, reference: Reference, ran: Ran, models: 
         built, build_cpu = time.monotonic() - began, time.process_time() - cpu
         rows = {watch.rows for judge in stage.judges.values() for watch in judge.watches.values()}
         loop.close()
-    return (
-        f"{world.__name__}: {size / 1e6:.1f} MB of state; references read in {tables:.2f} s; state restored in "
-        f"{restored:.2f} s ({restore_cpu:.2f} s of CPU); {len(tail)} records read again and every detector's tables "
-        f"built in {built:.2f} s more ({build_cpu:.2f} s of CPU); each watch has {sorted(rows)} rows"
-    )
+    if len(rows) != 1:
+        raise RuntimeError(f"{world.__name__}: models that are all alike came back with {sorted(rows)} rows")
+    return Restore(world.__name__, strata, size / 1e6, tables, restored, restore_cpu, len(tail), built, build_cpu)
 
 
 def main() -> None:
-    """Print what is written and how long a restore takes."""
+    """Print what is written and how long a restore takes, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=50)
     parser.add_argument("--features", type=int, default=200)
     parser.add_argument(
-        "--strata", type=int, default=1, help="hours by which the reference knows its cells: 1, 24, 168"
+        "--strata", type=int, nargs="*", default=[1, 168], help="hours by which the reference knows its cells"
     )
     parser.add_argument("--panes", type=int, default=60)
     parser.add_argument("--broker", action="store_true", help="also on a local Apache Kafka")
     given = parser.parse_args()
-    topics = Topics("restore")
-    reference = made_reference(given.features, given.strata)
-    ran = one_model(topics, reference, given.features, given.panes)
-    print(
-        f"{given.models} models x {given.features} features, {given.strata} strata, vector of {len(reference.layout)}"
-    )
-    print(f"judge-state, one model: {ran.a_pane / 1e3:.0f} kB a pane of {FLUSHES} flushes")
-    for world in (memory, broker) if given.broker else (memory,):
-        print(measure(world, topics, reference, ran, given.models), flush=True)
+    found = []
+    for strata in given.strata:
+        topics = Topics("restore")
+        reference = made_reference(given.features, strata)
+        ran = one_model(topics, reference, given.features, given.panes)
+        print(f"{given.models} models x {given.features} features, {strata} strata, vector of {len(reference.layout)}")
+        print(f"judge-state, one model: {ran.a_pane / 1e3:.0f} kB a pane of {FLUSHES} flushes")
+        for world in (memory, broker) if given.broker else (memory,):
+            found.append(measure(world, topics, reference, ran, given.models, strata))
+            print(found[-1], flush=True)
+    every = [asdict(one) for one in found]
+    longest = max(one.restored_s for one in found)
+    save("restore", {"models": given.models, "features": given.features, "restores": every, "restored_s": longest})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from benchmarks.throughput.__main__ import HEADER, rows_of
 PAGE = ROOT / "docs" / "performance.md"
 FIGURE = ROOT / "docs" / "figures" / "throughput.svg"
 BEGIN, END = "<!-- written by make bench: begin -->", "<!-- written by make bench: end -->"
-PARTS = ("throughput", "endtoend", "growth", "latency", "footprint", "scrape", "replay")
+PARTS = ("throughput", "endtoend", "growth", "latency", "footprint", "restore", "scrape", "replay")
 
 
 def write(figures: dict[str, Any]) -> None:
@@ -69,6 +69,7 @@ def bar_rows(figures: dict[str, Any]) -> list[list[object]]:
         ("event to verdict beyond the closing, p99 at 50 % load, s", late, "<", 2.0),
         ("RSS of the daemon at rest, MiB", rest["rss_mib"], "<", 150.0),
         ("start to ready, s", rest["ready_s"], "<", 3.0),
+        ("a judge's state restored, 50 models of 200 features, s", figures["restore"]["restored_s"], "<", 5.0),
     ]
     return [[name, _exact(value), f"{sign} {bar:g}", _met(value, sign, bar)] for name, value, sign, bar in rows]
 
@@ -94,6 +95,7 @@ def body(figures: dict[str, Any]) -> str:
         _growth(figures["growth"]),
         _latency(figures["latency"]),
         _rest(figures["footprint"]),
+        _restore(figures["restore"]),
         _scrape_and_backtest(figures["scrape"], figures["replay"]),
         _deployment(costs_of(figures)),
     ]
@@ -178,6 +180,18 @@ def _rest(found: dict[str, Any]) -> str:
         + table(("judge", "subjects", "watches", "ms a pane and watch", "and to tell", "kB a subject"), judging)
         + "\n\nTo tell is to write what changed of a watch's state, and to draw its charts. Memory is read after four "
         "hours of panes, when nothing grows any more."
+    )
+
+
+def _restore(found: dict[str, Any]) -> str:
+    fields = ("strata", "state_mb", "references_s", "restored_s", "records", "built_s")
+    rows = [[one[field] for field in fields] for one in found["restores"]]
+    header = ("hours", "state MB", "references s", "state s", "records read again", "and judged s")
+    return (
+        f"## A judge's restart\n\n`make bench ARGS=restore`: {found['models']} models of {found['features']} features "
+        "after an hour of panes, from a log in memory: the references are read, the state, and the panes since the "
+        "last checkpoint; what is judged first also builds every detector's tables. With 168 hours the reference "
+        f"knows its cells by hour of the week.\n\n{table(header, rows)}"
     )
 
 
