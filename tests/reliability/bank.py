@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,9 +132,9 @@ class Bank:
         self.ever.append(worker)
         return worker
 
-    def monitor(self, **more: Any) -> Daemon:
-        """Start the whole monitor as a person does, in the place of workers."""
-        self.daemon = Daemon(self.settings(), self.setup, self._directory, more)
+    def monitor(self, verb: Sequence[str] = ("monitor",), **more: Any) -> Daemon:
+        """Start the whole monitor, or what another verb starts, as a person does, in the place of workers."""
+        self.daemon = Daemon(self.settings(), self.setup, self._directory, more, verb)
         return self.daemon
 
     @property

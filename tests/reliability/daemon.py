@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +18,44 @@ from tests.reliability.workers import ROOT, Setup, lines_of, memory_of
 
 
 class Daemon:
-    """Tally, join and judge in one process with its HTTP side, over a bank's topics."""
+    """Tally, join and judge in one process with its HTTP side, over a bank's topics; ``verb`` may start more."""
 
-    def __init__(self, settings: KafkaSettings, setup: Setup, directory: Path, more: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        setup: Setup,
+        directory: Path,
+        more: dict[str, Any],
+        verb: Sequence[str] = ("monitor",),
+    ) -> None:
         self.log, self.port = directory / f"daemon-{settings.prefix}.log", free_ports(1)[0]
         model = {"predictions": f"{settings.prefix}.scores", "adoption": "0d", "quality": {"learn_traffic": "0d"}}
         given = dict(setup.model)
         if given.get("labels"):
             given["labels"] = f"{settings.prefix}.labels"
-        config = {
+        config: dict[str, Any] = {
             "clock": setup.clock,
             "kafka": settings.model_dump(mode="json", exclude={"security"}, exclude_unset=True),
-            "http": {"monitor": self.port, "peers": {}},
             "models": {"fraud": model | given},
         } | more
+        config["http"] = {"monitor": self.port, "peers": {}} | more.get("http", {})
         path = directory / f"daemon-{settings.prefix}.yaml"
         # JSON is YAML.
         path.write_text(json.dumps(config))
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stationkeeper", "monitor", "--config", str(path)],
+                [sys.executable, "-m", "stationkeeper", *verb, "--config", str(path)],
                 cwd=directory,
                 stdout=output,
                 stderr=output,
                 env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
             )
 
-    def get(self, path: str) -> tuple[int, bytes, float]:
-        """Return status, body and seconds of a GET; status 0 where nothing answers."""
+    def get(self, path: str, port: int = 0) -> tuple[int, bytes, float]:
+        """Return status, body and seconds of a GET (of its own port, or another); status 0 where nothing answers."""
         began = time.monotonic()
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=30) as answer:
                 return answer.status, answer.read(), time.monotonic() - began
         except urllib.error.HTTPError as error:
             return error.code, error.read(), time.monotonic() - began
@@ -71,6 +79,11 @@ class Daemon:
     def memory_mb(self, what: str = "VmRSS") -> float:
         """Return its resident memory in MB."""
         return memory_of(self.process.pid, what)
+
+    def children(self) -> dict[int, str]:
+        """Return the command line of each child process by its id."""
+        pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return {int(pid): Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in pids}
 
     def processor_s(self) -> float:
         """Return the processor time it has used, which other work on the machine does not lengthen."""

@@ -1,16 +1,24 @@
 """Replicas that come and go: a storm of joins and leaves, a rolling restart, and a backlog shared by two."""
 
+import json
+import os
 import random
+import signal
 import time
+from typing import Any
 
 import pytest
 
+from streams.broker.local import free_ports
 from streams.loop import wall_ms
+from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
+from tests.reliability.daemon import Daemon
 from tests.reliability.drill import MORE_CLIENTS, hold, longest_pause_s, only_long
+from tests.reliability.events import PARTITIONS
 from tests.reliability.ledger import Ledger, long_form, rounds
-from tests.reliability.oracle import wait_caught_up
+from tests.reliability.oracle import states_of, wait_caught_up
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -132,3 +140,35 @@ def test_partitions_are_added_while_records_flow(make_bank: MakeBank, ledger: Le
     assert f"{bank.scores}/3" in workers[0].partitions()
     row.effect("partition given to the tally")
     hold(bank, row)
+
+
+def shared_out(daemon: Daemon, port: int) -> dict[str, Any] | None:
+    """Return what a monitor's page says of all monitors, None until it says it of every input partition."""
+    status, body, _ = daemon.get("/api/v1/status", port)
+    told: dict[str, Any] = json.loads(body) if status == 200 else {}
+    return told if len(told.get("conservation", ())) == PARTITIONS else None
+
+
+def test_up_with_two_workers_outlives_one_of_them(make_bank: MakeBank, ledger: Ledger) -> None:
+    row = ledger.row((1, 4), "`stationkeeper up --workers 2`: a monitor killed with -9, and started again by `up`")
+    bank = make_bank()
+    retrain, deploy, serve = free_ports(3)
+    http = {"retrain": retrain, "deploy": deploy, "peers": None}
+    daemon = bank.monitor(("up", "--workers", "2"), http=http, serve={"port": serve})
+    ports = (daemon.port, daemon.port + 10)
+    until(lambda: all(daemon.get("/readyz", port)[0] == 200 for port in ports), "both monitors are ready", 60)
+    bank.flow(200)
+    for _ in range(rounds()):
+        bank.after(1.0, 2.0)
+        victim = min(pid for pid, command in daemon.children().items() if " monitor " in command)
+        os.kill(victim, signal.SIGKILL)
+        row.effect("monitor ended by kill -9")
+        until(lambda gone=victim: gone not in daemon.children(), "the killed one is gone", 30)  # type: ignore[misc]
+        until(lambda: all(daemon.get("/readyz", port)[0] == 200 for port in ports), "both are ready again", 60)
+    hold(bank, row)
+    for port in ports:
+        told = until(lambda at=port: shared_out(daemon, at), "the page shows every partition", 30)  # type: ignore[misc]
+        received = sum(one["received"] for one in told["conservation"])
+        assert received == sum(state.received for state in states_of(bank).values())
+    assert daemon.logged("child_died") >= rounds()
+    assert daemon.close() == 0
