@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 SLOTS = ("0", "1", "2")
 PANE_S = 60
-STEPS = 15
+STEPS = 50 if rounds() >= 3 else 15
+"""One every two seconds, so that three rounds are five minutes of storm."""
 
 
 def storm(bank: Bank, steps: int, seconds: float) -> int:

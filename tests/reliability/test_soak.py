@@ -1,5 +1,6 @@
 """Half the load for a while: nothing grows, nothing is lost."""
 
+import re
 import sys
 import time
 from contextlib import suppress
@@ -40,6 +41,13 @@ def slope(seconds: list[float], values: list[float]) -> float:
     return float(np.polyfit(np.array(seconds), np.array(values), 1)[0]) * 3_600
 
 
+def judged_within(page: str, share: float) -> float:
+    """Return the bound (s) of the first bucket that holds this share of all closed minutes, by their wait for it."""
+    found = re.findall(r'^stationkeeper_decision_delay_seconds_bucket\{(?:.*,)?le="([^"]+)".*\} (\S+)', page, re.MULTILINE)
+    counts = [(float(bound), float(count)) for bound, count in found]
+    return next(bound for bound, count in counts if count >= share * counts[-1][1])
+
+
 @only_long
 def test_a_soak_at_half_load(make_bank: MakeBank, ledger: Ledger) -> None:
     minutes, rate = soak_minutes(), soak_rate()
@@ -62,11 +70,11 @@ def test_a_soak_at_half_load(make_bank: MakeBank, ledger: Ledger) -> None:
     until(daemon.ready, "the monitor is ready", 120)
     following = Following(bank)
     samples: list[tuple[float, float, int, float, int]] = []
-    full_s, unanswered = 0.0, 0
+    full_s, unanswered, page = 0.0, 0, b""
     bank.flow(rate)
     began = time.monotonic()
     while (now := time.monotonic() - began) < 60 * minutes:
-        status, _, scrape_s = daemon.get("/metrics")
+        status, page, scrape_s = daemon.get("/metrics")
         assert daemon.alive, daemon.log.read_text()[-3_000:]
         unanswered += status != 200
         with suppress(Retryable):
@@ -90,6 +98,7 @@ def test_a_soak_at_half_load(make_bank: MakeBank, ledger: Ledger) -> None:
     row.figure("memory: slope over the last half", slope(clock, memory), "MB/h", bar=5 if minutes >= LONG else None)
     row.figure("open files gained", half[-1][2] - half[0][2], "", bar=5)
     row.figure("scrape, 99th percentile", scrapes[int(0.99 * len(scrapes))] * 1_000, "ms")
+    row.figure("a closed minute is judged within (bucket of the 99th percentile)", judged_within(page.decode(), 0.99))
     row.figure("scrapes without an answer", unanswered, "", bar=1)
     row.figure("records behind, median", float(np.median([sample[4] for sample in samples])), "")
     row.figure("records behind, most", max(sample[4] for sample in samples), "")
