@@ -56,4 +56,5 @@ def measure(subject: Subject, counts: Counts) -> Mapping[str, Distance]:
 
 def quality_shares(counters: Counts, rows: int) -> Mapping[str, float]:
     """Return the share of rows by quality counter, int64[7] over ``rows``."""
-    return {name: float(value) / max(rows, 1) for name, value in zip(QUALITY, counters, strict=True)}
+    most = max(rows, 1)
+    return {name: value / most for name, value in zip(QUALITY, counters.tolist(), strict=True)}

@@ -47,9 +47,8 @@ class Drift:
     def evidence(self, name: str) -> tuple[float, float]:
         """Return (log e-value, log threshold) of a subject at the last step; (-inf, threshold) before the first."""
         i = self._positions[name]
-        if self.scores is None:
-            return -np.inf, float(self.detector.log_threshold[i])
-        return float(self.scores.leading[i]), float(self.scores.log_threshold[i])
+        scores, threshold = self.scores, float(self.detector.log_threshold[i])
+        return (-np.inf if scores is None else max(float(scores.conformal[i]), float(scores.twin[i]))), threshold
 
     def date(self, finding: Finding, recent: Recent, rough: int, now: int) -> Dated:
         """Date a finding of the last step: the winning row's likelihood over the stored panes, with its interval.

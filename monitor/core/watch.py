@@ -9,14 +9,17 @@ from contracts.messages import State, SubjectType, VerdictKind
 from monitor.core.adoption import inherit
 from monitor.core.adoption_period import AdoptionPeriod
 from monitor.core.budget import Budget, split_alpha
-from monitor.core.cells import QUALITY
+from monitor.core.cells import QUALITY, Counts
 from monitor.core.chart import FEW_ROWS, Chart, measure, quality_shares
+from monitor.core.comparison import compare
 from monitor.core.decision import Named
+from monitor.core.distance import Distance
 from monitor.core.drift import Drift, plan_subject
 from monitor.core.finding import PAGE, Finding
 from monitor.core.incident import Incident
 from monitor.core.incident_desk import IncidentDesk, Outcome, Tick
 from monitor.core.latch import Spoken
+from monitor.core.layout import Place
 from monitor.core.pane import Pane
 from monitor.core.performance import OutcomePane, Performance
 from monitor.core.plan import DetectorPlan
@@ -142,39 +145,16 @@ class Watch:
         return outcome
 
     def charts(self) -> list[Chart]:
-        """Return every subject as of the last pane, in the order of the reference. O(width)."""
-        return [self.chart(name) for name in self.layout.names]
+        """Return every subject as of the last pane, in the order of the reference. O(width), in array passes."""
+        window, book = self.window.counts, self.desk.book
+        free = [place for place in self.layout.places if book.of_subject(place.name) is None]
+        found = compare([self.compared(place.name) for place in free], [window[place.histogram] for place in free])
+        known = {place.name: distances for place, distances in zip(free, found, strict=True)}
+        return [self._chart(place, window, known.get(place.name)) for place in self.layout.places]
 
     def chart(self, name: str) -> Chart:
         """Return one subject: rows since the onset while an incident holds it, else the chart window."""
-        place, subject = self.layout[name], self.compared(name)
-        incident = self.desk.book.of_subject(name)
-        mine = slice(place.first, place.last)
-        if incident is not None:
-            start, rows, counts = self.desk.since(incident)
-            counts = counts[mine]
-        else:
-            start, rows, counts = self.window.end - self.window.length, self.window.rows, self.window.part(mine)
-        size = place.quality - place.first
-        cells = counts[:size]
-        found = measure(subject, cells)
-        evidence, threshold = self._evidence(name)
-        unknown = self._unknown(rows)
-        return Chart(
-            subject=name,
-            type=subject.type,
-            state=self._state(name, incident, unknown),
-            rows=int(cells.sum()),
-            since=start,
-            effect=found["tv"].value if found else 0.0,
-            noise=found["tv"].noise if found else 0.0,
-            evidence=evidence,
-            threshold=threshold,
-            distances=found,
-            quality=quality_shares(counts[size : size + len(QUALITY)], rows),
-            incident=incident.id if incident else None,
-            unknown=unknown,
-        )
+        return self._chart(self.layout[name], self.window.counts, None)
 
     def compared(self, name: str) -> Subject:
         """Return what the chart of a subject is compared with: a window with its own hours, an incident with them all.
@@ -240,6 +220,34 @@ class Watch:
                 if fault is not None:
                     found.append(fault)
         return found
+
+    def _chart(self, place: Place, window: Counts, found: Mapping[str, Distance] | None) -> Chart:
+        """The chart of a subject whose distances over the ``window`` may be known already."""
+        name = place.name
+        incident = self.desk.book.of_subject(name)
+        start, rows, counts = self.window.end - self.window.length, self.window.rows, window
+        if incident is not None:
+            start, rows, counts = self.desk.since(incident)
+        cells = counts[place.histogram]
+        if found is None:
+            found = measure(self.compared(name), cells)
+        evidence, threshold = self._evidence(name)
+        unknown = self._unknown(rows)
+        return Chart(
+            subject=name,
+            type=self.reference.by_name[name].type,
+            state=self._state(name, incident, unknown),
+            rows=int(cells.sum()),
+            since=start,
+            effect=found["tv"].value if found else 0.0,
+            noise=found["tv"].noise if found else 0.0,
+            evidence=evidence,
+            threshold=threshold,
+            distances=found,
+            quality=quality_shares(counts[place.quality : place.quality + len(QUALITY)], rows),
+            incident=incident.id if incident else None,
+            unknown=unknown,
+        )
 
     def _adopt(self, period: AdoptionPeriod, pane: Pane, findings: list[Finding]) -> list[Finding]:
         """Learn from a pane; only quality speaks, and at the end how live differs from the reference, once."""
