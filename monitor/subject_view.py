@@ -65,16 +65,16 @@ def cells_of(watch: Watch, chart: Chart) -> dict[str, Any]:
     """Return ``contracts.model_status.Cells``: reference and window counts in at most 20 cells, missing last."""
     subject, place = watch.compared(chart.subject), watch.layout[chart.subject]
     incident = watch.desk.book.of_subject(chart.subject)
-    counts = watch.window.counts if incident is None else watch.desk.since(incident)[2]
-    window = counts[place.histogram]
+    where = place.histogram
+    window = watch.window.part(where) if incident is None else watch.desk.since(incident)[2][where]
     cells = subject.cells
     if isinstance(cells, NumericCells):
         grid = rank_grid(subject.counts[:-1], 18)
         size = int(grid.max()) + 1
         before = np.bincount(grid, weights=subject.counts[:-1], minlength=size).astype(np.int64)
         now = np.bincount(grid, weights=window[:-1], minlength=size).astype(np.int64)
-        upper = [float(cells.edges[np.flatnonzero(grid == i)[-1]]) for i in range(size - 1)]
-        edges = [cells.low, *upper, cells.high]
+        # Coarse cells follow the axis: each ends where the next number begins.
+        edges = [cells.low, *cells.edges[np.flatnonzero(np.diff(grid))].tolist(), cells.high]
         labels = [f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges)]
         return {
             "labels": [*labels, "missing"],
