@@ -1,12 +1,12 @@
 """A watch's state in pieces: what a pane does not change is not written again."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
+from monitor.core.growth import mark_of
 from monitor.core.packed import PackedRows, unpack_sparse
 
 RING: Final = 256
@@ -53,7 +53,7 @@ class WatchRecords:
         cut = head.get("pieces")
         if cut is None:
             return dict(head["watch"])
-        self._written = {name: _mark(value) for name, value in pieces.items() if name.startswith("bag/")}
+        self._written = {name: mark_of(value) for name, value in pieces.items() if name.startswith("bag/")}
         state: dict[str, Any] = dict(head["watch"])
         for drift, shape in cut["bags"].items():
             growth = np.zeros(shape, np.int64)
@@ -91,8 +91,8 @@ class WatchRecords:
             if growth is None:
                 continue
             bags[drift] = list(growth.shape)
-            for stratum in np.flatnonzero(growth.reshape(len(growth), -1).any(axis=1)).tolist():
-                pieces[f"bag/{drift}/{stratum}"] = _mark(growth[stratum]), partial(growth.__getitem__, stratum)
+            for stratum, mark in growth.grown():
+                pieces[f"bag/{drift}/{stratum}"] = mark, partial(growth.__getitem__, stratum)
         window = state["window"]
         for i, slot in enumerate(window["slots"].tolist()):
             # Rows only ever come to a slot, so its number and rows tell whether it changed.
@@ -141,8 +141,3 @@ def _remembered(head: list[int], counts: PackedRows, i: int) -> dict[str, Any]:
 def _headed(head: list[int]) -> bytes:
     """The mark of a piece that its head tells from all others."""
     return np.array(head, np.int64).tobytes()
-
-
-def _mark(value: Any) -> bytes:
-    """A fingerprint of a piece, of its content alone."""
-    return hashlib.blake2b(np.ascontiguousarray(value, np.int64).tobytes(), digest_size=8).digest()

@@ -146,16 +146,29 @@ class RankBag:
     """Everything seen before, per stratum and feature, as fine-cell counts [S, F, m] that grow with each pane.
 
     frozen [F] marks features whose bag no longer grows: while an incident is open the bag must not learn the drift.
+    strata holds the counts [F, m] of each stratum; what changes is replaced and never written to, so whoever kept a
+    stratum still has what it was. changed names the strata replaced since somebody emptied it.
     """
 
     def __init__(self, counts: NDArray[np.integer]) -> None:
         """Begin with the reference's fine-cell counts [S, F, m]."""
-        self.counts = counts.astype(np.uint32)
+        self.strata = [stratum.astype(np.uint32) for stratum in counts]
         self.frozen = np.zeros(counts.shape[1], bool)
+        self.changed: set[int] = set()
+
+    @property
+    def counts(self) -> NDArray[np.uint32]:
+        """All strata, [S, F, m]."""
+        return np.stack(self.strata)
 
     def rows(self, stratum: int) -> Floats:
         """Rows in the bag of each feature, [F]."""
-        return np.asarray(self.counts[stratum].sum(axis=1), np.float64)
+        return np.asarray(self.strata[stratum].sum(axis=1), np.float64)
+
+    def replace(self, stratum: int, counts: NDArray[np.integer]) -> None:
+        """Hold these counts [F, m] from now on."""
+        self.strata[stratum] = counts.astype(np.uint32)
+        self.changed.add(stratum)
 
     def parts(self, counts: Counts, stratum: int, rng: np.random.Generator) -> Iterator[Part]:
         """Rank a pane of fine-cell counts [F, m] against the bag, growing the bag part by part.
@@ -165,7 +178,7 @@ class RankBag:
         exchangeability is as good as taking the events in any order.  Without parts a pane six times the bag would be
         absorbed before it could be seen.
         """
-        bag = self.counts[stratum]
+        bag = self.strata[stratum]
         left = counts.astype(np.int64, copy=False)
         while True:
             n = bag.sum(axis=1, dtype=np.uint64).astype(np.float64)
@@ -181,7 +194,9 @@ class RankBag:
             events = remaining if taken is left else taken.sum(axis=1)
             yield Part(cells, events.astype(np.float64), n)
             growth = taken if not self.frozen.any() else np.where(self.frozen[:, None], 0, taken)
-            bag += growth.astype(np.uint32)
+            bag = bag + growth.astype(np.uint32)
+            self.strata[stratum] = bag
+            self.changed.add(stratum)
             if taken is left:
                 return
             left = left - taken
@@ -193,11 +208,12 @@ class RankBag:
 
         Raises ValueError if the bag does not hold them: the pane was never added, or was taken out before.
         """
-        bag = self.counts[stratum][mask] - counts
+        bag = self.strata[stratum].astype(np.int64)
+        bag[mask] -= counts
         if (bag < 0).any():
-            feature = int(np.flatnonzero(mask)[np.nonzero((bag < 0).any(axis=1))[0][0]])
+            feature = int(np.flatnonzero((bag < 0).any(axis=1))[0])
             raise ValueError(
                 f"cannot take the pane out of the bag of feature {feature}: it holds fewer rows than the pane has; "
                 "retract only panes that were added since the last restore, each once"
             )
-        self.counts[stratum][mask] = bag.astype(np.uint32)
+        self.replace(stratum, bag)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +12,7 @@ from monitor.core.budget import level_of
 from monitor.core.cell_rows import CellRows
 from monitor.core.conformal import RankBag, pane_generator
 from monitor.core.dictionary import Alternative
+from monitor.core.growth import NOTHING, Growth, mark_of
 from monitor.core.plan import DetectorPlan, padded
 from monitor.core.rowtable import Reference
 from monitor.core.twin import Grouping
@@ -18,7 +20,7 @@ from monitor.core.twin import Grouping
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]
-State = dict[str, NDArray[np.generic]]
+State = dict[str, Any]
 
 KEPT_TABLES = 2_000
 """Subjects times strata up to which tables are kept where the stratum changes with almost every pane; above, and where
@@ -86,7 +88,8 @@ class DriftDetector:
             self._fine = CellRows(self._offsets, self._numeric, left_out=1)
             self._phi = np.stack([s.row_phi() for s in chosen])
             self._delta = delta[self._numeric]
-            self.bag = RankBag(self._reference_bag())
+            self.bag = RankBag(padded([s.reference[:, :-1] for s in chosen], self._fine.width))
+            self._marks = [NOTHING] * plan.strata
             self._rank_bets = rank_bets(self._delta)
             self._conformal = Arm(self._rank_bets, self._delta, self._phi)
         if self._categorical.size:
@@ -161,16 +164,24 @@ class DriftDetector:
             arm.reset(mask[index])
 
     def state(self) -> State:
-        """All that changes, as named arrays; bags as growth over the reference, which compresses well."""
+        """All that changes, as named arrays (or what numpy reads as one); bags as growth over the reference.
+
+        O(evidence) and, for a stratum that has changed since it was last asked, its cells.
+        """
         state: State = {}
         for name, arm in self._named_arms():
             state |= {f"{name}.{key}": value for key, value in arm.state().items()}
         if self._numeric.size:
-            state["bag.growth"] = self.bag.counts - self._reference_bag()
+            for stratum in self.bag.changed:
+                self._marks[stratum] = mark_of(
+                    self.bag.strata[stratum] - self._reference_bag(stratum).astype(np.uint32)
+                )
+            self.bag.changed.clear()
+            state["bag.growth"] = Growth(tuple(self.bag.strata), self._reference_bag, self._marks)
             state["bag.frozen"] = self.bag.frozen.copy()
         return state
 
-    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Take over a `state` of the same plan; the next steps give the same scores bit for bit.
 
         Raises ValueError where the state belongs to another plan.
@@ -182,11 +193,11 @@ class DriftDetector:
         for name, arm in self._named_arms():
             arm.restore({key.removeprefix(f"{name}."): v for key, v in state.items() if key.startswith(f"{name}.")})
         if self._numeric.size:
-            growth, grown = state["bag.growth"], self._reference_bag()
-            if growth.shape != grown.shape:
-                raise ValueError(f"detector state bag.growth has shape {growth.shape}, the plan needs {grown.shape}")
-            grown += growth.astype(np.int64)
-            self.bag.counts = grown.astype(np.uint32)
+            growth, shape = state["bag.growth"], (self.plan.strata, len(self._numeric), self._fine.width)
+            if growth.shape != shape:
+                raise ValueError(f"detector state bag.growth has shape {growth.shape}, the plan needs {shape}")
+            for stratum in range(self.plan.strata):
+                self.bag.replace(stratum, self._reference_bag(stratum) + growth[stratum])
             self.bag.frozen = state["bag.frozen"].astype(bool)
 
     def _decide(self, conformal: Floats, twin: Floats, rows: Counts) -> Scores:
@@ -246,10 +257,11 @@ class DriftDetector:
         """The reference's counts of these strata together, laid out as a pane."""
         return np.concatenate([s.reference[strata].sum(axis=0) for s in self.plan.subjects])
 
-    def _reference_bag(self) -> Counts:
-        """The reference's counts of the fine cells, [S, F, m]: read from the plan, which holds them anyway."""
+    def _reference_bag(self, stratum: int) -> Counts:
+        """The reference's counts of the fine cells, [F, m]: read from the plan, which holds them anyway."""
         chosen = [self.plan.subjects[i].reference for i in self._numeric]
-        return padded([counts[:, :-1] for counts in chosen], self._fine.width)
+        found: Counts = padded([counts[stratum : stratum + 1, :-1] for counts in chosen], self._fine.width)[0]
+        return found
 
     def _numeric_mask(self, names: Iterable[str]) -> Flags:
         wanted = set(names)

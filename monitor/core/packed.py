@@ -59,7 +59,7 @@ def unpack_sparse(data: bytes, width: int) -> tuple[Counts, Counts]:
     where, form = divmod(data[0], _FORMS)
     if where == _WHOLE:
         counts = _from_codes(data, 1, width, form)
-        at = np.flatnonzero(counts)
+        at = np.flatnonzero(counts != 0)
         return at, counts[at]
     if where == _GAPS:
         gaps, first = _from_bytes(data, 5, int.from_bytes(data[1:5], "little"), 0)

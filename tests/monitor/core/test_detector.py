@@ -79,7 +79,7 @@ def test_a_restored_detector_goes_on_bit_for_bit(seed, cut):
     broken = DriftDetector(plan)
     _run(broken, panes[:cut])
     resumed = DriftDetector(plan)
-    resumed.restore({name: value.copy() for name, value in broken.state().items()})
+    resumed.restore({name: np.array(value) for name, value in broken.state().items()})
     for t in range(cut, len(panes)):
         _same(resumed.step(panes[t], 60_000 * t, 0, 1.0), scores[t])
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from contracts.messages import Level, State, Verdict, VerdictKind
+from monitor.core.growth import Growth
 from monitor.core.packed import PackedRows
 from monitor.core.pane import Pane
 from monitor.core.reasons import Unknown
@@ -107,7 +108,9 @@ def test_the_state_is_plain_values_and_arrays():
     judge(made, shifted(1_000))
     json.dumps(
         made.state(),
-        default=lambda value: np.asarray(value).tolist() if isinstance(value, np.ndarray | PackedRows) else 1 / 0,
+        default=lambda value: (
+            np.asarray(value).tolist() if isinstance(value, np.ndarray | PackedRows | Growth) else 1 / 0
+        ),
     )
 
 
