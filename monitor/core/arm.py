@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.core.adaptive import AdaptiveRows
+from monitor.core.adaptive import AdaptiveNull, AdaptiveRows
 from monitor.core.conformal import RANK_CELLS
 from monitor.core.dictionary import Alternative, adaptive_rows
 from monitor.core.evalue import deviation
@@ -34,10 +34,7 @@ class Bets:
     """The bets of an arm on one stratum: its row table and what the adaptive rows need."""
 
     table: RowTable
-    probabilities: Floats
-    pooled: Flags
-    muted: Flags
-    margin: Floats
+    null: AdaptiveNull
 
     def lean(self) -> "Bets":
         """Without what only the start of an arm and conformal corrections need."""
@@ -48,11 +45,8 @@ class Bets:
 def place_bets(reference: Reference, kind: str, delta: Floats, phi: Floats, eta: float) -> Bets:
     """Build the bets against a reference; phi [F, D + 2] as in `Arm`, eta the error share of one feature."""
     p = reference.probabilities
-    f = len(p)
     if reference.exact:
-        nothing = np.zeros(p.shape, bool)
-        table = build_rows(reference, kind, delta, phi[:, :-1], eta)
-        return Bets(table, p, nothing, nothing, np.zeros((f, 1)))
+        return Bets(build_rows(reference, kind, delta, phi[:, :-1], eta), AdaptiveNull(p))
     table = build_rows(reference, kind, delta, phi[:, :-1], (1 - ADAPTIVE_ETA) * eta)
     rare = reference.used & (p * reference.rows[:, None] < RARE_ROWS)
     together = np.where(rare, p, 0.0).sum(-1) * reference.rows
@@ -61,7 +55,11 @@ def place_bets(reference: Reference, kind: str, delta: Floats, phi: Floats, eta:
     quantile = {int(k): chi2_isf(ADAPTIVE_ETA * eta, int(k)) for k in np.unique(degrees)}
     radius = np.array([quantile[int(k)] for k in degrees])
     margin = np.sqrt(radius * phi[:, -1] / reference.rows)[:, None]
-    return Bets(table, p, rare & ~muted, muted, margin)
+    return Bets(table, AdaptiveNull(p, _any(rare & ~muted), _any(muted), margin))
+
+
+def _any(flags: Flags) -> Flags | None:
+    return flags if flags.any() else None
 
 
 def rank_bets(delta: Floats) -> Bets:
@@ -82,7 +80,7 @@ def _rank_bets(delta: tuple[float, ...]) -> Bets:
 
 
 def _each(bets: Bets, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Bets:
-    """The bets with every array changed in the same way."""
+    """The bets against exact probabilities with every array changed in the same way."""
     table = bets.table
     changed = RowTable(
         change(table.dense),
@@ -93,7 +91,7 @@ def _each(bets: Bets, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Bets:
         change(table.spread),
         table.rows,
     )
-    return Bets(changed, change(bets.probabilities), change(bets.pooled), change(bets.muted), change(bets.margin))
+    return Bets(changed, AdaptiveNull(change(bets.null.p)))
 
 
 class Arm:
@@ -107,7 +105,7 @@ class Arm:
         """Begin without evidence; weights come from these bets and stay."""
         table = bets.table
         f, dense = table.dense.shape[:2]
-        self.adaptive = AdaptiveRows(f, bets.probabilities.shape[-1])
+        self.adaptive = AdaptiveRows(f, bets.null.p.shape[-1])
         half_lives = self.adaptive.half_lives.size
         self.names = _names(table.rows)
         self._phi = phi if (phi != 1).any() else None
@@ -115,24 +113,27 @@ class Arm:
         self._group = np.repeat(np.arange(dense + 2), [*[1] * dense, len(table.rows) - dense, half_lives])
         share = np.full((f, half_lives), ADAPTIVE_WEIGHT / half_lives)
         self.evidence = Shiryaev(np.concatenate([table.weight * (1 - ADAPTIVE_WEIGHT), share], axis=1))
-        self.delta = delta
+        self.delta = delta[:1] if len(delta) and (delta == delta[0]).all() else delta
 
     def step(self, bets: Bets, counts: Floats, elapsed: float, start: int, excess: Floats | None = None) -> None:
         """Bet on a pane, or a part of one, of counts [F, K] that began at start, then learn from it.
 
         excess [F] is the conformal correction of `Part.excess`; None for independent cells.
         """
-        p = bets.probabilities
-        adaptive, adaptive_live = self.adaptive.table(p, bets.pooled, bets.muted, self.delta, bets.margin)
-        ratio = np.matmul(adaptive, counts[:, :, None])[:, :, 0]
-        log_e = np.concatenate([bets.table.log_ratios(counts), ratio], axis=1)
+        table = bets.table
+        adaptive, adaptive_live = self.adaptive.table(bets.null, self.delta)
+        fixed = table.live.shape[1]
+        log_e = np.empty(self.evidence.log_m.shape)
+        table.log_ratios(counts, log_e[:, :fixed])
+        log_e[:, fixed:] = np.matmul(adaptive, counts[:, :, None])[:, :, 0]
         if excess is not None and excess.any():
-            wide = deviation(np.exp(adaptive), p[:, None, :]) ** 2
-            log_e -= excess[:, None] * np.concatenate([bets.table.spread, wide], axis=1)
+            wide = deviation(np.exp(adaptive), bets.null.p[:, None, :]) ** 2
+            log_e -= excess[:, None] * np.concatenate([table.spread, wide], axis=1)
         if self._phi is not None:
             log_e /= self._phi[:, self._group]
-        live = np.concatenate([bets.table.live, adaptive_live], axis=1)
-        self.evidence.step(log_e, elapsed, live, counts.sum(-1) > 0, start)
+        live = np.empty(log_e.shape, np.bool_)
+        live[:, :fixed], live[:, fixed:] = table.live, adaptive_live
+        self.evidence.step(log_e, elapsed, live, counts.max(axis=-1) > 0, start)
         self.adaptive.learn(counts)
 
     def reset(self, mask: Flags) -> None:

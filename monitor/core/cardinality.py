@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from monitor.core.cells import CategoricalCells, Counts
-from monitor.core.column import Integers
+from monitor.core.column import Floats, Integers
 from monitor.core.pane import Pane
 from monitor.core.reference import Reference
 
@@ -15,6 +15,7 @@ CERTAIN_NATS = 30.0
 FAR = 2.0
 FEW_CELLS = 8
 _LOWER = 2.0
+_ROUNDING = 1e-9
 
 
 class Spread(NamedTuple):
@@ -47,6 +48,9 @@ class Cardinality:
         self._missing = np.array([place.missing for place in places], np.int64)
         self._counts = [reference.subjects[i].counts[:-1] for i in chosen]
         self._phi = [float(reference.subjects[i].phi.max(initial=1.0)) for i in chosen]
+        # Bounds that hold for every window, which has these rows or more: between them nothing is unusual.
+        self._many = [FAR * _generous(counts, WINDOW_ROWS) * (1 - _ROUNDING) for counts in self._counts]
+        self._few = [int(np.count_nonzero(_sure(counts))) / FAR for counts in self._counts]
         sizes = [place.missing - place.first for place in places]
         self._cuts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self.seen: Counts = np.zeros(int(self._cuts[-1]), np.int64)
@@ -65,7 +69,8 @@ class Cardinality:
         for k in np.flatnonzero(self.rows >= WINDOW_ROWS).tolist():
             mine = slice(int(self._cuts[k]), int(self._cuts[k + 1]))
             rows, cells = int(self.rows[k]), int(np.count_nonzero(self.seen[mine]))
-            expected = unusual(self._counts[k], cells, rows, self._phi[k])
+            usual = self._few[k] < cells < self._many[k]
+            expected = None if usual else unusual(self._counts[k], cells, rows, self._phi[k])
             self.found[k] = 0 if expected is None else (cells, round(1_000 * expected), rows, self.starts[k])
             self.seen[mine], self.rows[k] = 0, 0
         for k in np.flatnonzero(self.found[:, 2]).tolist():
@@ -90,16 +95,26 @@ def unusual(reference: Counts, cells: int, rows: int, phi: float = 1.0) -> float
     than the reference saw, downward two standard errors fewer and n / ``phi`` rows. By hand: 20 cells of 500 rows each
     give E = 20.0 in 1000 rows; 8 of them are far off (kl is infinite in practice), 11 are not.
     """
-    total = max(int(reference.sum()), 1)
-    upper = float(-np.expm1(rows * np.log1p(-np.minimum((reference + 1) / (total + 1), 0.999_999))).sum())
+    upper = _generous(reference, rows)
     if cells >= FAR * upper:
         return upper if len(reference) * _divergence(cells, upper, len(reference)) >= CERTAIN_NATS else None
-    sure = np.maximum(reference - _LOWER * np.sqrt(reference), 0.0) / total
+    sure = _sure(reference) / max(int(reference.sum()), 1)
     present = sure[sure > 0]
     lower = float(-np.expm1(rows / phi * np.log1p(-np.minimum(present, 0.999_999))).sum())
     if lower < FEW_CELLS or cells > lower / FAR:
         return None
     return lower if len(present) * _divergence(cells, lower, len(present)) >= CERTAIN_NATS else None
+
+
+def _generous(reference: Counts, rows: int) -> float:
+    """Cells expected in so many rows where each cell has one row more than the reference saw; it grows with rows."""
+    total = max(int(reference.sum()), 1)
+    return float(-np.expm1(rows * np.log1p(-np.minimum((reference + 1) / (total + 1), 0.999_999))).sum())
+
+
+def _sure(reference: Counts) -> Floats:
+    """Rows of each cell less two standard errors, at least 0."""
+    return np.asarray(np.maximum(reference - _LOWER * np.sqrt(reference), 0.0), np.float64)
 
 
 def _divergence(cells: float, expected: float, of: int) -> float:

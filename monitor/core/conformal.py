@@ -78,21 +78,32 @@ def _rank_block(counts: Counts, bag: NDArray[np.uint32], rng: np.random.Generato
     rows = above[:, -1:] + 1
     bound = np.arange(1, cells) * (rows / cells)
     shift = np.arange(f, dtype=np.int64)[:, None] * (int(rows.max()) + 1)
-    wanted = np.floor(bound - 1).astype(np.int64) + shift
+    wanted = np.floor(bound - 1).astype(np.int64)
+    wanted += shift
     at = np.searchsorted((above + shift).ravel(), wanted.ravel(), side="right")
     flat, many, held, bound = above.ravel(), counts.ravel(), bag.ravel(), bound.ravel()
-    after = np.minimum(at + 1, f * m - 1)
-    twice = flat[at] < bound
-    fine = twice & ((flat[after] < bound) | (after % m == 0))
+    ends = flat[at]
+    twice = ends < bound
     cut = (at + twice).reshape(f, cells - 1)
-    hard = fine.reshape(f, cells - 1).any(axis=1) | (at.reshape(cut.shape)[:, 1:] <= cut[:, :-1]).any(axis=1)
-    easy = np.flatnonzero(np.repeat(~hard, cells - 1))
-    below = before[at] - many[at]
-    cell = at[easy]
-    below[easy] += rng.binomial(many[cell], (bound[easy] - flat[cell] + held[cell]) / (held[cell] + 1.0))
-    second = easy[twice[easy]]
-    cell = after[second]
-    below[second] += rng.binomial(many[cell], (bound[second] - flat[cell] + held[cell]) / (held[cell] + 1.0))
+    hard: Flags = np.any(at.reshape(cut.shape)[:, 1:] <= cut[:, :-1], axis=1)
+    second = np.flatnonzero(twice)
+    after = np.minimum(at[second] + 1, f * m - 1)
+    finer = (flat[after] < bound[second]) | (after % m == 0)
+    hard[second.compress(finer) // (cells - 1)] = True
+    here = many[at]
+    below = before[at] - here
+    chance = bound - ends
+    width = held[at]
+    chance += width
+    chance /= width + 1.0
+    if hard.any():
+        easy = np.repeat(~hard, cells - 1)
+        below[easy] += rng.binomial(here.compress(easy), chance.compress(easy))
+        known = easy[second]
+        second, after = second.compress(known), after.compress(known)
+    else:
+        below += rng.binomial(here, chance)
+    below[second] += rng.binomial(many[after], (bound[second] - flat[after] + held[after]) / (held[after] + 1.0))
     table = below.reshape(f, cells - 1)
     out = np.empty((f, cells))
     out[:, 0] = table[:, 0]

@@ -8,16 +8,20 @@ from numpy.typing import NDArray
 
 from monitor.core.cells import Counts
 
+Integers = NDArray[np.integer[Any]]
 Unsigned = NDArray[np.unsignedinteger[Any]]
 
 _NIBBLE = 15
 _FORMS = 4
 _MARKS, _GAPS, _WHOLE = range(3)
+_HALF_FULL = 0x7FFF - 2 * _NIBBLE
+"""Two values of at most this and what goes before it fit two bytes together."""
+
 _LEVELS = ((np.uint8, 0xFF), (np.uint16, 0xFFFF))
 
 
-def pack(counts: Counts) -> bytes:
-    """Return int64[width] as bytes; any value is kept exactly, small ones in half a byte. O(width).
+def pack(counts: Integers) -> bytes:
+    """Return int64[width] (or narrower) as bytes; any value is kept exactly, small ones in half a byte. O(width).
 
     Where half of the counters or more count something, all are spelled. Else only those are, less one, and where they
     stand costs a bit of every counter, or about a byte of each of them, whichever is less. A value costs half a byte, a
@@ -30,7 +34,8 @@ def pack(counts: Counts) -> bytes:
         form, codes = _spelled(small)
         return bytes([_WHOLE * _FORMS + form]) + codes
     present = small != 0
-    values = small[present]
+    # `compress` takes a fifth of the time of a mask between brackets, which branches at each value.
+    values = small.compress(present)
     values -= values.dtype.type(1)
     marks = -(-len(counts) // 8)
     form, codes = _spelled(values)
@@ -45,13 +50,12 @@ def pack(counts: Counts) -> bytes:
 
 def unpack(data: bytes, width: int) -> Counts:
     """Return what ``pack`` was given, int64[width]."""
-    where, form = divmod(data[0], _FORMS)
-    if where == _WHOLE:
-        return _from_codes(data, 1, width, form)
-    at, values = unpack_sparse(data, width)
-    out = np.zeros(width, np.int64)
-    out[at] = values
-    return out
+    return _unpacked(data, width).astype(np.int64, copy=False)
+
+
+def merge(one: bytes, other: bytes, width: int) -> bytes:
+    """Return the sum of two packed vectors, packed. O(width)."""
+    return pack(_unpacked(one, width) + _unpacked(other, width))
 
 
 def unpack_sparse(data: bytes, width: int) -> tuple[Counts, Counts]:
@@ -60,7 +64,25 @@ def unpack_sparse(data: bytes, width: int) -> tuple[Counts, Counts]:
     if where == _WHOLE:
         counts = _from_codes(data, 1, width, form)
         at = np.flatnonzero(counts != 0)
-        return at, counts[at]
+        return at, counts[at].astype(np.int64, copy=False)
+    at, values = _listed(data, width)
+    return at, values.astype(np.int64, copy=False)
+
+
+def _unpacked(data: bytes, width: int) -> Integers:
+    """The counts in a type so wide that the sum of two of them fits it, too."""
+    where, form = divmod(data[0], _FORMS)
+    if where == _WHOLE:
+        return _from_codes(data, 1, width, form)
+    at, values = _listed(data, width)
+    out = np.zeros(width, values.dtype)
+    out[at] = values
+    return out
+
+
+def _listed(data: bytes, width: int) -> tuple[Counts, Integers]:
+    """Positions and values where only what counts something is spelled."""
+    where, form = divmod(data[0], _FORMS)
     if where == _GAPS:
         gaps, first = _from_bytes(data, 5, int.from_bytes(data[1:5], "little"), 0)
         gaps += 1
@@ -69,7 +91,7 @@ def unpack_sparse(data: bytes, width: int) -> tuple[Counts, Counts]:
         first = 1 + -(-width // 8)
         at = np.flatnonzero(np.unpackbits(np.frombuffer(data, np.uint8, first - 1, 1), count=width).view(np.bool_))
     values = _from_codes(data, first, len(at), form)
-    values += 1
+    values += values.dtype.type(1)
     return at, values
 
 
@@ -92,7 +114,7 @@ class PackedRows:
         return np.array(list(self), dtype or np.int64).reshape(-1, self.width)
 
 
-def _narrowed(counts: Counts) -> Unsigned:
+def _narrowed(counts: Integers) -> Unsigned:
     """The counts in the narrowest unsigned type that holds them; negative ones wrap, and come back so."""
     if len(counts) and counts.min() >= 0:
         largest = int(counts.max())
@@ -107,25 +129,30 @@ def _spelled(values: Unsigned) -> tuple[int, bytes]:
     many = len(values)
     beyond = np.count_nonzero(values >= _NIBBLE)
     if 2 * beyond <= many:
-        short = np.minimum(values, values.dtype.type(_NIBBLE)).astype(np.uint8)
-        pairs = np.append(short, np.uint8(0)) if many % 2 else short
-        large = values[short == _NIBBLE] - values.dtype.type(_NIBBLE) if beyond else values[:0]
-        return 0, (pairs[0::2] | pairs[1::2] << 4).tobytes() + _bytes(large, 0)
+        short = np.zeros(many + many % 2, np.uint8)
+        np.minimum(values, values.dtype.type(_NIBBLE), out=short[:many], casting="unsafe")
+        large = values.compress(short[:many] == _NIBBLE) - values.dtype.type(_NIBBLE) if beyond else values[:0]
+        # Two neighbours as one number of two bytes: the second moves down beside the first.
+        pairs = short.view("<u2")
+        return 0, (pairs | pairs >> 4).astype(np.uint8).tobytes() + _bytes(large, 0)
     return (1, _bytes(values, 0)) if 2 * np.count_nonzero(values >= _LEVELS[0][1]) <= many else (2, _bytes(values, 1))
 
 
-def _from_codes(data: bytes, first: int, many: int, form: int) -> Counts:
+def _from_codes(data: bytes, first: int, many: int, form: int) -> Integers:
+    """The values that `_spelled` spelled, in the narrowest type that `_unpacked` may use."""
     if form:
         return _from_bytes(data, first, many, form - 1)[0]
-    pairs = np.frombuffer(data, np.uint8, (many + 1) // 2, first)
-    short = np.empty(2 * len(pairs), np.uint8)
-    short[0::2] = pairs & _NIBBLE
-    short[1::2] = pairs >> 4
-    short = short[:many]
-    values = short.astype(np.int64)
+    pairs = np.frombuffer(data, np.uint8, (many + 1) // 2, first).astype("<u2")
+    pairs |= pairs << 4
+    pairs &= _NIBBLE << 8 | _NIBBLE
+    short = pairs.view(np.uint8)[:many]
     large = np.flatnonzero(short == _NIBBLE)
-    if len(large):
-        values[large] += _from_bytes(data, first + len(pairs), len(large), 0)[0]
+    if not len(large):
+        return short
+    more = _from_bytes(data, first + len(pairs), len(large), 0)[0]
+    narrow = int(more.min()) >= 0 and int(more.max()) <= _HALF_FULL
+    values: Integers = short.astype(np.uint16 if narrow else np.int64)
+    values[large] += more.astype(values.dtype, copy=False)
     return values
 
 
@@ -137,7 +164,7 @@ def _bytes(values: Unsigned, level: int) -> bytes:
             values = values.astype(dtype)
         short = np.minimum(values, values.dtype.type(largest)).astype(dtype)
         out.append(short.tobytes())
-        values = values[short == largest] - values.dtype.type(largest)
+        values = values.compress(short == largest) - values.dtype.type(largest)
     return b"".join([*out, values.astype(np.uint64).tobytes()])
 
 
@@ -152,7 +179,7 @@ def _from_bytes(data: bytes, first: int, many: int, level: int) -> tuple[Counts,
         short = np.frombuffer(data, dtype, len(open_), first)
         first += short.nbytes
         values[open_] += short
-        open_ = open_[short == largest]
+        open_ = open_.compress(short == largest)
     if len(open_):
         values[open_] += np.frombuffer(data, np.int64, len(open_), first)
     return values, first + 8 * len(open_)

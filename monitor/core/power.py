@@ -205,7 +205,7 @@ class _Tables:
         twin = place_bets(grouping.reference, "numeric", delta, phi, eta)
         self._exact, self._twin = _Rows(exact, phi), _Rows(twin.table, phi)
         used = grouping.reference.used[0]
-        p = twin.probabilities[0]
+        p = twin.null.p[0]
         self._missing = float(p[-1])
         edges = np.clip(np.cumsum(p[:-1]) / max(1 - self._missing, 1e-12), 0, 1)
         self._scores = normal_ppf(np.append(0.0, np.where(edges > 1 - 1e-12, 1.0, edges)))

@@ -152,7 +152,9 @@ class RateDetector(OneSided):
         x = np.asarray(successes, np.float64)
         log_e = self.log_miss
         log_e *= (n - x)[:, None]
-        log_e += x[:, None] * self.log_hit
+        # Of hundreds of rates few have a hit in a pane.
+        hits = np.flatnonzero(x)
+        log_e[hits] += x[hits, None] * self._log_hit[self._bets[hits]]
         return self.take(log_e, n > 0, start, elapsed)
 
 

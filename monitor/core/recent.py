@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from monitor.core.cells import Counts
-from monitor.core.packed import PackedRows, pack, unpack
+from monitor.core.packed import PackedRows, merge, pack, unpack
 from monitor.core.pane import Pane
 
 MAX_PANES = 240
@@ -150,7 +150,7 @@ class Recent:
 
     def _merge(self, at: int) -> None:
         one, other = self._panes[at], self._panes[at + 1]
-        counts = pack(unpack(one.counts, self.width) + unpack(other.counts, self.width))
+        counts = merge(one.counts, other.counts, self.width)
         made = _Stretch(one.start, other.end - one.start, one.rows + other.rows, one.first, other.last, counts)
         self._bytes += made.size - one.size - other.size
         self._panes[at] = made

@@ -46,15 +46,15 @@ class RowTable:
     spread: Floats
     rows: tuple[Alternative, ...]
 
-    def log_ratios(self, counts: Floats) -> Floats:
-        """Sum of log e over a pane of counts [F, K] for every row: [F, D + G K], O(F K (D + G))."""
-        total = counts.sum(axis=-1)[:, None, None]
-        cells = counts[:, None, :] * (self.inside - self.outside)
-        cells += total * self.outside
-        rows = cells.reshape(len(counts), -1)
-        if not self.dense.shape[1]:
-            return rows
-        return np.concatenate([np.matmul(self.dense, counts[:, :, None])[:, :, 0], rows], axis=1)
+    def log_ratios(self, counts: Floats, out: Floats) -> None:
+        """Put the sum of log e over a pane of counts [F, K] for every row into out [F, D + G K]; O(F K (D + G))."""
+        dense = self.dense.shape[1]
+        if dense:
+            out[:, :dense] = np.matmul(self.dense, counts[:, :, None])[:, :, 0]
+        cells = self.inside - self.outside
+        cells *= counts[:, None, :]
+        cells += counts.sum(axis=-1)[:, None, None] * self.outside
+        out[:, dense:] = cells.reshape(len(counts), -1)
 
 
 @dataclass(frozen=True)

@@ -121,11 +121,12 @@ class Tight:
         self._most += most
         if least < 0 or self._most > np.iinfo(self._sum.dtype).max:
             self._widen(least, most)
-        np.add(self._sum, counts, out=self._sum, casting="unsafe")
+        # Narrowed first: numpy would widen the sum to add, and both wrap alike.
+        self._sum += counts.astype(self._sum.dtype)
 
     def subtract(self, counts: Counts) -> None:
         """Take back what was added before."""
-        np.subtract(self._sum, counts, out=self._sum, casting="unsafe")
+        self._sum -= counts.astype(self._sum.dtype)
 
     def read(self, where: slice) -> Counts:
         """Return a part of the sum, int64."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from contracts.messages import Level, Verdict
-from monitor.core.cardinality import unusual
+from monitor.core.cardinality import WINDOW_ROWS, Cardinality, unusual
 from monitor.core.reasons import Check
 from monitor.core.watch import Watch
 from tests.monitor.core.streams import SETTINGS, bank, judge, panes, reference_of
@@ -28,6 +28,21 @@ def test_many_more_cells_than_the_reference_are_far_off():
     reference = np.concatenate([TWENTY, np.zeros(64, np.int64)])
     assert unusual(reference, 30, 1_000) is None
     assert unusual(reference, 80, 1_000) is not None
+
+
+@pytest.mark.parametrize("rows", [WINDOW_ROWS, 1_337, 60_000])
+def test_what_is_passed_over_without_a_look_is_never_unusual(rows: int):
+    rng = np.random.default_rng(rows)
+    skewed = np.array([f"v{k}" for k in np.minimum(rng.zipf(1.4, 4_000), 500)], object)
+    reference = reference_of({**open_set(4_000, 1), "shop": skewed, "plan": rng.choice(np.array(["a", "b"]), 4_000)})
+    made, passed = Cardinality(reference), 0
+    for k, subject in enumerate(made.subjects.tolist()):
+        counts = reference.subjects[subject].counts[:-1]
+        for cells in range(len(counts) + 1):
+            if made._few[k] < cells < made._many[k]:
+                passed += 1
+                assert unusual(counts, cells, rows) is None
+    assert passed > 60
 
 
 def open_set(rows: int, seed: int, values: int = 3_000) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.packed import pack, unpack, unpack_sparse
+from monitor.core.packed import merge, pack, unpack, unpack_sparse
 from monitor.core.pane import Pane
 from monitor.core.recent import COARSEST, Recent
 from monitor.core.window import Window
@@ -27,6 +27,14 @@ def test_every_vector_comes_back(values: list[int], zeros: int) -> None:
     at, found = unpack_sparse(packed, len(counts))
     np.testing.assert_array_equal(at, np.flatnonzero(counts))
     np.testing.assert_array_equal(found, counts[at])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(_ANY, _ANY), min_size=1, max_size=70), st.integers(0, 300))
+def test_merging_packed_vectors_packs_their_sum(values: list[tuple[int, int]], zeros: int) -> None:
+    pairs = np.array([*values, *([(0, 0)] * zeros)], np.int64)
+    one, other = pairs[:, 0].copy(), pairs[:, 1].copy()
+    assert merge(pack(one), pack(other), len(pairs)) == pack(one + other)
 
 
 def test_bytes_by_hand() -> None:
