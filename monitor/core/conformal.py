@@ -134,10 +134,13 @@ def _split_block(counts: Counts, bag: NDArray[np.uint32], rng: np.random.Generat
         target = at // counts.shape[1] * cells + begin
         pair = last.ravel()[at] == begin + 1
         if not pair.all():
-            wide = ~pair
+            wide, narrow = np.flatnonzero(~pair), np.flatnonzero(pair)
             drawn = _split_wide(a[wide], b[wide], many[wide], rng, cells)
-            np.add.at(out.reshape(f, cells), target[wide] // cells, drawn)
-            a, b, begin, many, target = a[pair], b[pair], begin[pair], many[pair], target[pair]
+            # Atoms of one feature are neighbours, so their sums are one run each.
+            owner = target[wide] // cells
+            runs = np.flatnonzero(np.diff(owner, prepend=-1))
+            out.reshape(f, cells)[owner[runs]] += np.add.reduceat(drawn, runs, axis=0)
+            a, b, begin, many, target = a[narrow], b[narrow], begin[narrow], many[narrow], target[narrow]
         lower = rng.binomial(many, np.clip((begin + 1 - a) / (b - a), 0.0, 1.0))
         out += np.bincount(target, weights=lower, minlength=f * cells)
         out += np.bincount(target + 1, weights=many - lower, minlength=f * cells)
