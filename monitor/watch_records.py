@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from monitor.core.growth import mark_of
-from monitor.core.packed import PackedRows, unpack_sparse
+from monitor.core.packed import PackedRows
 
 RING: Final = 256
 """Places for remembered panes; more than ``monitor.core.recent`` ever keeps, so that one is always free."""
@@ -134,7 +134,7 @@ class WatchRecords:
 
 def _remembered(head: list[int], counts: PackedRows, i: int) -> dict[str, Any]:
     """A remembered pane as it is stored: its head with the number of its entries, their distances and values."""
-    at, values = unpack_sparse(counts.rows[i], counts.width)
+    at, values = counts.sparse(i)
     return {"head": [*head, len(at)], "step": np.diff(at, prepend=0), "values": values}
 
 

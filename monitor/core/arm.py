@@ -15,7 +15,7 @@ from monitor.core.evalue import deviation
 from monitor.core.plan import DENSE_ROWS
 from monitor.core.quantile import chi2_isf
 from monitor.core.rowtable import Reference, RowTable, build_rows
-from monitor.core.shiryaev import Shiryaev
+from monitor.core.shiryaev import Shiryaev, refuse_other_shape
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -143,29 +143,13 @@ class Arm:
 
     def state(self) -> State:
         """Everything that changes, as arrays; `restore` gives back the same arm bit for bit."""
-        return {
-            "log_m": self.evidence.log_m.copy(),
-            "log_c": self.evidence.log_c.copy(),
-            "restart": self.evidence.restart.copy(),
-            "average": self.adaptive.average.copy(),
-        }
+        return {**self.evidence.state(), "average": self.adaptive.average.copy()}
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over a state; raises ValueError where its shape belongs to another plan."""
-        targets = {
-            "log_m": self.evidence.log_m,
-            "log_c": self.evidence.log_c,
-            "restart": self.evidence.restart,
-            "average": self.adaptive.average,
-        }
-        for name, target in targets.items():
-            value = state[name]
-            if value.shape != target.shape:
-                raise ValueError(
-                    f"detector state {name!r} has shape {value.shape}, the plan needs {target.shape}: "
-                    "it was written for another reference; start without it"
-                )
-            target[...] = value
+        refuse_other_shape("average", state["average"], self.adaptive.average)
+        self.evidence.restore(state)
+        self.adaptive.average[...] = state["average"]
 
 
 @lru_cache(maxsize=64)

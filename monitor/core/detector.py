@@ -245,6 +245,7 @@ class DriftDetector:
             grouping = Grouping(self._fine.read(flat), flat[self._missing])
             twin = place_bets(grouping.reference, "numeric", self._delta, self._phi, eta)
             twin = twin if stratum is None else twin.lean()
+            grouping.forget()
         if self._categorical.size:
             counts = self._cells.read(self._reference(pick)).astype(np.float64)
             real = self._cells.real()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.squeeze import expand
 from monitor.core.cells import Counts
 
 Integers = NDArray[np.integer[Any]]
@@ -96,19 +97,24 @@ def _listed(data: bytes, width: int) -> tuple[Counts, Integers]:
 
 
 class PackedRows:
-    """Packed vectors of one width; an array to numpy, int64[rows, width], unpacked when it is asked for."""
+    """Packed, squeezed vectors of one width; an array to numpy, int64[rows, width], unpacked when it is asked for."""
 
     def __init__(self, rows: tuple[bytes, ...], width: int) -> None:
+        """``rows`` as ``squeeze(pack(counts))``."""
         self.rows, self.width = rows, width
+
+    def sparse(self, at: int) -> tuple[Counts, Counts]:
+        """Return positions and values of a row as `unpack_sparse` does."""
+        return unpack_sparse(expand(self.rows[at]), self.width)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, at: int) -> Counts:
-        return unpack(self.rows[at], self.width)
+        return unpack(expand(self.rows[at]), self.width)
 
     def __iter__(self) -> Iterator[Counts]:
-        return (unpack(row, self.width) for row in self.rows)
+        return (self[at] for at in range(len(self)))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
         return np.array(list(self), dtype or np.int64).reshape(-1, self.width)

@@ -84,22 +84,11 @@ class OneSided:
 
     def state(self) -> State:
         """All that changes, as arrays."""
-        return {
-            "log_m": self.evidence.log_m.copy(),
-            "log_c": self.evidence.log_c.copy(),
-            "restart": self.evidence.restart.copy(),
-        }
+        return self.evidence.state()
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over a state bit for bit; raises ValueError where its shape belongs to other subjects."""
-        targets = {"log_m": self.evidence.log_m, "log_c": self.evidence.log_c, "restart": self.evidence.restart}
-        for name, target in targets.items():
-            if state[name].shape != target.shape:
-                raise ValueError(
-                    f"detector state {name!r} has shape {state[name].shape}, the subjects need {target.shape}: "
-                    "it was written for another reference; start without it"
-                )
-            target[...] = state[name]
+        self.evidence.restore(state)
 
 
 class RateDetector(OneSided):

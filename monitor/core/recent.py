@@ -4,10 +4,11 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from contracts.squeeze import expand, squeeze
 from monitor.core.cells import Counts
 from monitor.core.packed import PackedRows, merge, pack, unpack
 from monitor.core.pane import Pane
@@ -24,26 +25,35 @@ _HEAD_BYTES = 120
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """One pane, or neighbours added up: clock units, rows, row numbers (-1: none), and the packed counts."""
+    """One pane, or neighbours added up: clock units, rows, row numbers (-1: none), and the counts.
+
+    These are squeezed; ``size`` is what they take packed, which tells how much a stretch says whatever squeezes it.
+    """
 
     start: int
     length: int
     rows: int
     first: int
     last: int
+    size: int
     counts: bytes
+
+    @classmethod
+    def of(cls, head: tuple[int, int, int, int, int], packed: bytes) -> Self:
+        """Return the stretch of a head as the state has it and of packed counts."""
+        return cls(*head, len(packed) + _HEAD_BYTES, squeeze(packed))
 
     @property
     def end(self) -> int:
         return self.start + self.length
 
     @property
-    def size(self) -> int:
-        return len(self.counts) + _HEAD_BYTES
+    def head(self) -> tuple[int, int, int, int, int]:
+        return self.start, self.length, self.rows, self.first, self.last
 
 
 class Recent:
-    """Up to ``MAX_PANES`` panes with rows, in at most ``limit`` bytes.
+    """Up to ``MAX_PANES`` panes with rows, in at most ``limit`` bytes as they are packed, about half of it in memory.
 
     Where they do not fit, old panes are added to their neighbours of the same hour, the oldest and shortest for their
     age first: sums stay exact, and only how finely an old onset can be dated is lost. The limit is ``COUNTER_BYTES``
@@ -62,13 +72,14 @@ class Recent:
 
     @property
     def size(self) -> int:
-        """Bytes in use."""
+        """Bytes that what is kept takes packed."""
         return self._bytes
 
     def add(self, pane: Pane) -> None:
         """Remember a pane with rows; what is too much is merged, and forgotten where it cannot be."""
         self._read.clear()
-        made = _Stretch(pane.start, pane.length, pane.rows, _or(pane.first_row), _or(pane.last_row), pack(pane.counts))
+        head = pane.start, pane.length, pane.rows, _or(pane.first_row), _or(pane.last_row)
+        made = _Stretch.of(head, pack(pane.counts))
         self._panes.append(made)
         self._bytes += made.size
         while len(self._panes) > 1 and (len(self._panes) > self._most or self._bytes > self._limit):
@@ -105,9 +116,8 @@ class Recent:
 
     def state(self) -> dict[str, Any]:
         """Return heads int64[T, 5] and counts int64[T, width]."""
-        heads = [(one.start, one.length, one.rows, one.first, one.last) for one in self._panes]
         return {
-            "heads": np.array(heads, np.int64).reshape(-1, 5),
+            "heads": np.array([one.head for one in self._panes], np.int64).reshape(-1, 5),
             "counts": PackedRows(tuple(one.counts for one in self._panes), self.width),
         }
 
@@ -116,27 +126,25 @@ class Recent:
         self._panes.clear()
         self._read.clear()
         if "counts" in state:
-            for (start, length, rows, first, last), counts in zip(
-                state["heads"].tolist(), state["counts"], strict=True
-            ):
-                self._panes.append(_Stretch(start, length, rows, first, last, pack(counts)))
+            for head, counts in zip(state["heads"].tolist(), state["counts"], strict=True):
+                self._panes.append(_Stretch.of(tuple(head), pack(counts)))
             self._bytes = sum(one.size for one in self._panes)
             return
         heads = np.asarray(state["heads"], np.int64).reshape(-1, 6)
         cuts = np.cumsum(heads[:, 5])[:-1]
         positions = np.split(np.asarray(state["at"], np.int64), cuts)
         values = np.split(np.asarray(state["values"], np.int64), cuts)
-        for (start, length, rows, first, last, _), at, value in zip(heads.tolist(), positions, values, strict=False):
+        for head, at, value in zip(heads[:, :5].tolist(), positions, values, strict=False):
             counts = np.zeros(self.width, np.int64)
             counts[at] = value
-            self._panes.append(_Stretch(start, length, rows, first, last, pack(counts)))
+            self._panes.append(_Stretch.of(tuple(head), pack(counts)))
         self._bytes = sum(one.size for one in self._panes)
 
     def _counts(self, one: _Stretch) -> Counts:
         """What a stretch counted; kept until the next pane, for one decision asks many times."""
         found = self._read.get(one.start)
         if found is None:
-            found = self._read[one.start] = unpack(one.counts, self.width)
+            found = self._read[one.start] = unpack(expand(one.counts), self.width)
         return found
 
     def _mergeable(self, now: int) -> int | None:
@@ -150,8 +158,8 @@ class Recent:
 
     def _merge(self, at: int) -> None:
         one, other = self._panes[at], self._panes[at + 1]
-        counts = merge(one.counts, other.counts, self.width)
-        made = _Stretch(one.start, other.end - one.start, one.rows + other.rows, one.first, other.last, counts)
+        head = one.start, other.end - one.start, one.rows + other.rows, one.first, other.last
+        made = _Stretch.of(head, merge(expand(one.counts), expand(other.counts), self.width))
         self._bytes += made.size - one.size - other.size
         self._panes[at] = made
         del self._panes[at + 1]

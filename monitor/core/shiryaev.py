@@ -1,7 +1,11 @@
 """The e-Shiryaev-Roberts and e-CUSUM recursions over all rows of all features, in the log domain."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
+
+from monitor.core.restarts import Restarts
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -17,7 +21,7 @@ class Shiryaev:
 
     w is the budget clock elapsed since the last step, so M_t - t is a supermartingale in budget units while
     nothing changed, and a page at M >= threshold is false at most once per threshold units on average.
-    State: log_m and log_c [F, L], restart [F, L] (start of the pane with which the running C began),
+    State: log_m and log_c [F, L], restarts [F, L] (start of the pane with which the running C began),
     log_weight [F, L] (prior weights, fixed).
     """
 
@@ -27,7 +31,7 @@ class Shiryaev:
             self.log_weight = _once(np.log(weight))
         self.log_m = np.full(weight.shape, _NEVER)
         self.log_c = np.zeros(weight.shape)
-        self.restart: Times = np.zeros(weight.shape, np.int64)
+        self.restarts = Restarts(weight.shape)
 
     def step(self, log_e: Floats, elapsed: float, live: Flags, active: Flags, start: int) -> None:
         """Take the log e-values log_e [F, L] of one pane that began at start.
@@ -51,7 +55,7 @@ class Shiryaev:
             fresh &= active[:, None]
         self.log_m = grown
         self.log_c = running
-        self.restart[fresh] = start
+        self.restarts.put(fresh, start)
 
     def score(self) -> Floats:
         """log of the weighted sum of M over rows, [F]; -inf where no row has evidence."""
@@ -72,12 +76,32 @@ class Shiryaev:
 
     def onset(self, winner: NDArray[np.intp]) -> Times:
         """Start of the pane with which the evidence of each feature's row ``winner`` [F] began, [F]."""
-        return np.asarray(self.restart[np.arange(len(self.restart)), winner], np.int64)
+        return self.restarts.of(winner)
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """All that changes, as arrays [F, L]."""
+        return {"log_m": self.log_m.copy(), "log_c": self.log_c.copy(), "restart": self.restarts.times()}
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over a state bit for bit; raises ValueError where its shape belongs to other subjects."""
+        for name in ("log_m", "log_c", "restart"):
+            refuse_other_shape(name, state[name], self.log_m)
+        self.log_m[...], self.log_c[...] = state["log_m"], state["log_c"]
+        self.restarts.replace(np.asarray(state["restart"], np.int64))
 
     def reset(self, mask: Flags) -> None:
         """Drop the evidence of the features in mask [F], after a page or with a new reference."""
         self.log_m[mask] = _NEVER
         self.log_c[mask] = 0.0
+
+
+def refuse_other_shape(name: str, value: NDArray[np.generic], own: Floats) -> None:
+    """Raise ValueError where an array of a stored state has another shape than that which it is to replace."""
+    if value.shape != own.shape:
+        raise ValueError(
+            f"detector state {name!r} has shape {value.shape}, the subjects need {own.shape}: "
+            "it was written for another reference; start without it"
+        )
 
 
 def _once(rows: Floats) -> Floats:

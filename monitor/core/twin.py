@@ -25,8 +25,8 @@ class Grouping:
         group = np.clip((middle * TWIN_CELLS).astype(np.int64), 0, TWIN_CELLS - 1)
         flat = (group + np.arange(f, dtype=np.int64)[:, None] * TWIN_CELLS).ravel()
         # Groups follow the axis, so each is one run of fine cells.
-        self._starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1]))
-        self._groups = flat[self._starts]
+        starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1]))
+        self._starts, self._groups = starts.astype(np.uint32), flat[starts].astype(np.uint32)
         self._features = f
         counts = self.counts(fine, missing)
         used = np.concatenate([counts[:, :-1] > 0, np.ones((f, 1), bool)], axis=1)
@@ -34,11 +34,16 @@ class Grouping:
         ordered[:, -1] = False
         self.reference = Reference(counts, counts.sum(axis=1), used, ordered)
 
+    def forget(self) -> None:
+        """Let go of the reference, which only the placing of bets needs."""
+        nothing = np.empty((0, 0))
+        self.reference = Reference(nothing, nothing, nothing > 0, nothing > 0)
+
     def counts(self, fine: Counts, missing: Counts) -> Floats:
         """Counts of a pane over the groups, missing last: [F, TWIN_CELLS + 1]."""
         out = np.zeros((self._features, TWIN_CELLS + 1))
         grouped = np.zeros(self._features * TWIN_CELLS)
-        grouped[self._groups] = np.add.reduceat(fine.ravel(), self._starts)
+        grouped[self._groups] = np.add.reduceat(fine.ravel(), self._starts.astype(np.intp))
         out[:, :-1] = grouped.reshape(self._features, TWIN_CELLS)
         out[:, -1] = missing
         return out

@@ -5,6 +5,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.squeeze import expand, squeeze
 from monitor.core.cells import Counts
 from monitor.core.dependence import stratum_of
 from monitor.core.packed import PackedRows, pack, unpack
@@ -17,8 +18,9 @@ _TYPES = (np.uint16, np.uint32, np.int64)
 class Window:
     """The running sum over the last ``length`` clock units, kept as at most ``MAX_SLOTS`` partial sums.
 
-    Memory is ``slots`` packed vectors (`packed.pack`), whatever the pane length, the sum and the slot that still grows,
-    both in the narrowest type that holds them. The sum covers between ``length`` and ``length * (1 + 1 / slots)``.
+    Memory is ``slots`` packed and squeezed vectors (`packed.pack`), whatever the pane length, the sum and the slot that
+    still grows, both in the narrowest type that holds them. The sum covers between ``length`` and
+    ``length * (1 + 1 / slots)``.
     ``add`` is O(width); an empty pane only moves the clock.
     """
 
@@ -66,7 +68,7 @@ class Window:
             self._close(*self._open)
         while self._slots and (self._slots[0][0] + 1) * self._step <= oldest:
             _, rows, counts = self._slots.popleft()
-            self._total.subtract(unpack(counts, self.width))
+            self._total.subtract(unpack(expand(counts), self.width))
             self.rows -= rows
 
     def hours(self, strata: int) -> Counts:
@@ -82,7 +84,7 @@ class Window:
         counts = [counts for *_, counts in self._slots]
         if self._open is not None:
             heads.append(self._open)
-            counts.append(pack(self._growing.read(slice(None))))
+            counts.append(squeeze(pack(self._growing.read(slice(None)))))
         return {
             "end": self.end,
             "slots": np.array(heads, np.int64).reshape(-1, 2),
@@ -93,7 +95,9 @@ class Window:
         """Become the window whose ``state`` this was."""
         self.end = int(str(state["end"]))
         slots, counts = np.asarray(state["slots"], np.int64), np.asarray(state["counts"], np.int64)
-        self._slots = deque((slot, rows, pack(row)) for (slot, rows), row in zip(slots.tolist(), counts, strict=True))
+        self._slots = deque(
+            (slot, rows, squeeze(pack(row))) for (slot, rows), row in zip(slots.tolist(), counts, strict=True)
+        )
         self._growing, self._total = Tight(self.width), Tight(self.width)
         self._open = None
         if len(counts):
@@ -105,7 +109,7 @@ class Window:
 
     def _close(self, slot: int, rows: int) -> None:
         """Pack the slot that grew: nothing more falls into it."""
-        self._slots.append((slot, rows, pack(self._growing.read(slice(None)))))
+        self._slots.append((slot, rows, squeeze(pack(self._growing.read(slice(None))))))
         self._open, self._growing = None, Tight(self.width)
 
 

@@ -150,3 +150,15 @@ def test_a_place_of_a_stretch_is_never_given_away() -> None:
 
 def _state(recent: Recent) -> dict[str, Any]:
     return {"drifts": {}, "window": Window(50, 60).state(), "desk": {"recent": recent.state()}}
+
+
+def test_squeezing_saves_memory_and_changes_nothing_of_what_is_kept() -> None:
+    rng = np.random.default_rng(0)
+    recent, width = Recent(5_000), 5_000
+    seen = [Pane(minute * MINUTE, MINUTE, 500, rng.poisson(2.0, width)) for minute in range(60)]
+    for pane in seen:
+        recent.add(pane)
+    held = sum(len(one.counts) for one in recent._panes)
+    assert held < 0.75 * recent.size
+    assert recent.size == sum(len(pack(one.counts)) + 120 for one in recent.since(0))
+    np.testing.assert_array_equal(recent.total(0)[1], sum(pane.counts for pane in seen))
