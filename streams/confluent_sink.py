@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from streams.confluent_clients import connection, raised, theirs, translated
 from streams.dead_letters import refused
 from streams.errors import Retryable
-from streams.oversize import Oversize
+from streams.oversize import BATCH_BYTES, Oversize
 from streams.ports import Outgoing, Partition
 from streams.settings import KafkaSettings
 
@@ -46,6 +46,8 @@ class ConfluentSink:
                     "compression.type": "lz4",
                     "partitioner": "murmur2_random",
                     "linger.ms": 0,
+                    "batch.size": BATCH_BYTES,
+                    **({"batch.num.messages": 1} if self._oversize.alone else {}),
                     "message.max.bytes": settings.max_message_bytes,
                     "allow.auto.create.topics": False,
                     **connection(settings, self._name),

@@ -134,7 +134,7 @@ class MemorySink:
         self._name = settings.member(role)
         self._epoch: int | None = None
         self._records: list[Outgoing] | None = None
-        self._oversize = Oversize()
+        self._oversize = Oversize(alone=True)
 
     def recover(self) -> None:
         """Fence earlier owners of this slot; does nothing while this one is alive."""

@@ -1,6 +1,7 @@
 """A transactional producer over kafka-python: every result is checked, nothing waits without a limit."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,9 @@ from kafka.structs import OffsetAndMetadata
 from streams.clients import describe, theirs, translated
 from streams.dead_letters import refused
 from streams.errors import Retryable, StreamError
-from streams.oversize import Oversize
+from streams.oversize import BATCH_BYTES, Oversize
 from streams.ports import Outgoing, Partition
-from streams.settings import MIB, KafkaSettings
+from streams.settings import KafkaSettings
 
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 _ABORT_S = 5.0
@@ -23,7 +24,7 @@ def writing_options(settings: KafkaSettings) -> dict[str, Any]:
     return {
         "enable_idempotence": True,
         "compression_type": "lz4",
-        "batch_size": MIB // 4,
+        "batch_size": BATCH_BYTES,
         "linger_ms": 0,
         # kafka-python waits this long twice, asleep, in a producer's first transaction, before and after it asks who
         # coordinates the group; for partitions that are being added it waits 20 ms itself instead of its 100.
@@ -49,7 +50,8 @@ class KafkaSink:
         self._name = settings.member(role)
         self._client: KafkaProducer | None = None
         self._pending: list[tuple[Outgoing, Any]] = []
-        self._oversize = Oversize()
+        # The library splits a batch that is too large until each record went or was refused alone.
+        self._oversize = Oversize(alone=True)
         self._open = False
         self._damaged = False
 
@@ -126,7 +128,7 @@ class KafkaSink:
         self._damaged = True
         limit = self._settings.transaction_timeout / 1_000
         with translated("write"):
-            producer.flush(timeout=limit)
+            _flush(producer, limit)
         for record, future in self._pending:
             self._check(record, future)
         with translated("commit"):
@@ -183,6 +185,20 @@ class KafkaSink:
         if self._client is None:
             raise Retryable("the producer is gone; start a new transaction")
         return self._client
+
+
+def _flush(producer: KafkaProducer, seconds: float) -> None:
+    """Wait until every record is answered; raises ``KafkaTimeoutError`` past ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            producer.flush(timeout=max(deadline - time.monotonic(), 0))
+            return
+        except errors.UnknownError:
+            # The library calls a flush failed when it split one of the batches, whose parts are on their way.
+            if time.monotonic() > deadline:
+                raise errors.KafkaTimeoutError(f"no answer within {seconds:g} s") from None
+            time.sleep(0.005)
 
 
 def _close(client: KafkaProducer) -> None:

@@ -1,12 +1,14 @@
 import hashlib
 
+import numpy as np
 import pytest
 
 from contracts.codes import DeadLetterCode
 from streams.clients import Fenced
 from streams.dead_letters import dead_letter
 from streams.errors import Fatal, Retryable, StreamError
-from streams.ports import Outgoing, Partition
+from streams.ports import Batch, Outgoing, Partition
+from streams.topics import DEAD_LETTER_SLACK
 from tests.conformance.worlds import everything, take_over, until
 
 
@@ -137,3 +139,28 @@ def test_any_other_record_too_large_for_its_topic_is_fatal_and_names_it(world):
         write(sink, [Outgoing(out, hashlib.shake_256(b"").digest(50_000))])
     sink.abort()
     assert everything(world, out) == []
+
+
+@pytest.mark.parametrize(
+    ("source_limit", "size", "count"),
+    # As `check` makes a dead-letter topic, and one whose limit is below that of a producer's batch.
+    [(50_000, 20_000, 40), (10_000 - DEAD_LETTER_SLACK, 4_000, 12)],
+)
+def test_dead_letters_that_each_fit_are_written_whole_whatever_they_come_to_together(world, source_limit, size, count):
+    topic = world.create("in", 1)
+    letters = world.create("in.dlq", 1, max_message_bytes=str(source_limit + DEAD_LETTER_SLACK))
+    values = tuple(hashlib.shake_256(bytes([n])).digest(size) for n in range(count))
+    at = np.arange(count)
+    batch = Batch(Partition(topic, 0), at, at + 1_700_000_000_000, (None,) * count, values, count)
+    poison = [dead_letter(batch, row, DeadLetterCode.NOT_JSON, "tally") for row in range(count)]
+    sink = world.sink(world.settings())
+    sink.recover()
+    for _ in range(2):
+        try:
+            write(sink, poison)
+        except Retryable:
+            # Once, by a client that cannot say which record of a batch the broker refused.
+            sink.abort()
+        else:
+            break
+    assert [row[3] for row in everything(world, letters)] == list(values)

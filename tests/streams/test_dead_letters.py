@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from contracts.codes import DeadLetterCode
 from streams.dead_letters import dead_letter, is_dead_letter, without_value
 from streams.errors import Fatal
-from streams.oversize import Oversize
+from streams.oversize import BATCH_BYTES, Oversize
 from streams.ports import Batch, Outgoing, Partition
 
 HERE, THERE = Partition("fraud.predictions", 2), Partition("fraud.predictions", 3)
@@ -65,7 +65,7 @@ def test_what_is_too_large_keeps_its_address_and_its_hash():
 
 
 def test_a_refused_letter_goes_cut_the_next_time_and_any_other_record_is_fatal():
-    oversize = Oversize()
+    oversize = Oversize(alone=True)
     letter = dead_letter(batch(b"k", b"v" * 99), 0, DeadLetterCode.NOT_JSON, "tally")
     other = dead_letter(batch(b"k", b"w"), 0, DeadLetterCode.NOT_JSON, "tally")
     oversize.refuse(letter, "limit 50")
@@ -75,3 +75,15 @@ def test_a_refused_letter_goes_cut_the_next_time_and_any_other_record_is_fatal()
         oversize.refuse(Outgoing("panes", b"abc"), "limit 2")
     with pytest.raises(Fatal, match="refused"):
         oversize.refuse(without_value(letter), "limit 50")
+
+
+def test_what_may_have_shared_its_batch_is_neither_cut_nor_fatal_before_it_came_alone():
+    letter = dead_letter(batch(b"k", b"v" * 99), 0, DeadLetterCode.NOT_JSON, "tally")
+    for record in (letter, without_value(letter), Outgoing("panes", b"abc")):
+        oversize = Oversize()
+        oversize.refuse(record, "limit 50")
+        assert oversize.alone
+        assert oversize.fitted(letter) == letter
+    large = Oversize()
+    large.refuse(letter._replace(value=bytes(BATCH_BYTES)), "limit 50")
+    assert not large.alone
