@@ -144,7 +144,7 @@ def offset_bounds(
 def to_batch(partition: Partition, messages: Sequence[Message], next_offset: int) -> Batch:
     """Turn one partition's messages into columns; each method is mapped over all of them, with no Python step each."""
     n = len(messages)
-    headers = tuple(map(Message.headers, messages))
+    headers = _headers(messages)
     return Batch(
         partition=partition,
         offsets=np.fromiter(map(Message.offset, messages), np.int64, n),
@@ -156,6 +156,22 @@ def to_batch(partition: Partition, messages: Sequence[Message], next_offset: int
         if any(headers)
         else (),
     )
+
+
+def _headers(messages: Sequence[Message]) -> list[Any]:
+    """Return the headers of each record, none where a name is not UTF-8: the library then gives none of them.
+
+    Each record is asked once: the library keeps what it could not decode, and crashes when that is used.
+    """
+    found: list[Any] = []
+    each = map(Message.headers, messages)
+    while len(found) < len(messages):
+        try:
+            # What came before the record that fails stays in the list, and the iterator stands behind that record.
+            found.extend(each)
+        except (SystemError, UnicodeDecodeError):
+            found.append(None)
+    return found
 
 
 def consume(

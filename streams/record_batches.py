@@ -191,7 +191,7 @@ def read(stretches: list[Stretch]) -> Columns:
         headers: list[Headers] = [()] * len(at)
         for row in np.flatnonzero(count).tolist():
             headers[row], at[row] = _headers(data, int(at[row]), int(count[row]))
-    except (IndexError, UnicodeDecodeError) as error:
+    except IndexError as error:
         raise CorruptRecordError(f"a record's fields do not fit its length: {error}") from error
     if (at != ends).any():
         raise CorruptRecordError(f"record {int(np.flatnonzero(at != ends)[0])} of a fetch is not as long as it says")
@@ -266,6 +266,7 @@ def _headers(data: bytes, at: int, count: int) -> tuple[Headers, int]:
         [value] = Pieces(data, *places)
         if name is None:
             raise CorruptRecordError("a header has no name")
-        found.append((name.decode(), value))
+        # By the protocol a name is UTF-8; one that is not shows its bytes, and stops no record behind it.
+        found.append((name.decode(errors="backslashreplace"), value))
         at = int(after[0])
     return tuple(found), at
