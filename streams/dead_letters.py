@@ -43,12 +43,11 @@ def dead_letter(
     headers follow. A record without value and key gets an empty key, because Kafka wants one of the two.
     """
     partition, offset = batch.partition, int(batch.offsets[row])
-    stamp = datetime.fromtimestamp(int(batch.timestamps[row]) / 1_000, tz=UTC)
     facts = {
         "topic": partition.topic,
         "partition": str(partition.index),
         "offset": str(offset),
-        "timestamp": stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "timestamp": _stamp(int(batch.timestamps[row])),
         "error.code": code.value,
         "error.detail": detail,
         "stage": stage,
@@ -76,6 +75,15 @@ def dead_letter(
         key=b"" if key is None and value is None else key,
         headers=headers,
     )
+
+
+def _stamp(ms: int) -> str:
+    """A time as RFC 3339, as the bare number where no calendar has it: producers stamp records as they like."""
+    try:
+        stamp = datetime.fromtimestamp(ms / 1_000, tz=UTC)
+    except (ValueError, OverflowError, OSError):
+        return str(ms)
+    return stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def without_value(letter: Outgoing) -> Outgoing:

@@ -87,3 +87,14 @@ def test_what_may_have_shared_its_batch_is_neither_cut_nor_fatal_before_it_came_
     large = Oversize()
     large.refuse(letter._replace(value=bytes(BATCH_BYTES)), "limit 50")
     assert not large.alone
+
+
+@pytest.mark.parametrize(
+    ("stamp", "shown"),
+    [(-1, "1969-12-31T23:59:59.999Z"), (1_767_225_600_000_000, "1767225600000000"), (-(2**62), str(-(2**62)))],
+)
+def test_a_time_that_no_calendar_has_is_written_as_its_number(stamp, shown):
+    record = batch(None, b"v")
+    record.timestamps[0] = stamp
+    headers = dict(dead_letter(record, 0, DeadLetterCode.NOT_JSON, "tally").headers)
+    assert headers["stationkeeper.timestamp"].decode() == shown
