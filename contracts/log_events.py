@@ -20,6 +20,7 @@ class LogEvent(StrEnum):
     PRODUCER_FENCED = "producer_fenced"
     DEAD_LETTER_LIMIT = "dead_letter_limit"
     DEAD_LETTER_UNWRITABLE = "dead_letter_unwritable"
+    TABLE_RECORD_REFUSED = "table_record_refused"
     RECORDS_EXPIRED = "records_expired"
     REFERENCE_LOADED = "reference_loaded"
     VERDICT = "verdict"
@@ -56,6 +57,7 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.PRODUCER_FENCED: "Another process has this replica's name; this one stops.",
     LogEvent.DEAD_LETTER_LIMIT: "Too many records are rejected; the role stops with nothing of them committed.",
     LogEvent.DEAD_LETTER_UNWRITABLE: "The dead-letter topic takes no records; nothing past them is committed.",
+    LogEvent.TABLE_RECORD_REFUSED: "A reference or rollout cannot be used; what its key said before stays in force.",
     LogEvent.RECORDS_EXPIRED: "Retention removed records before they were read.",
     LogEvent.REFERENCE_LOADED: "A reference was taken into use.",
     LogEvent.VERDICT: "A verdict was written.",

@@ -56,7 +56,12 @@ _PROCESS = (
         "When the loop last turned.",
         "seconds",
     ),
-    Metric("stationkeeper_stage_errors_total", "counter", ("role", "reason"), "Transactions aborted and retried."),
+    Metric(
+        "stationkeeper_stage_errors_total",
+        "counter",
+        ("role", "reason"),
+        "Transactions aborted and retried, and records of a table refused.",
+    ),
     Metric(
         "stationkeeper_breaker_open",
         "gauge",

@@ -19,6 +19,7 @@ from streams.offsets import start_offset
 from streams.ports import Batch, Outgoing, Partition, Reader, Restored, Sink, Source, Stage
 from streams.reshaped import refuse_reshaped
 from streams.settings import KafkaSettings
+from streams.tables import Tables
 from streams.vitals import Vitals
 
 _QUIET_S = 1.0
@@ -74,7 +75,7 @@ class Loop:
         self._now_ms = now_ms
         self._internal = dict(internal or {})
         self._losses = Losses(stage, self.vitals)
-        self._tables: dict[Partition, int] = {}
+        self._tables = Tables(stage, reader, self.vitals)
         self._connected = False
         self._stale = True
         self._assigned: frozenset[Partition] = frozenset()
@@ -149,7 +150,7 @@ class Loop:
         self.vitals.beat(self._now_ms())
         if not self._connected:
             self._connect()
-        self._follow_tables()
+        self._tables.follow()
         batches = self._source.poll(self._settings.poll_timeout / 1_000, self._max_records)
         changed = self._source.take_rebalance()
         if changed or self._stale:
@@ -181,29 +182,10 @@ class Loop:
 
     def _connect(self) -> None:
         refuse_reshaped(self._reader, self._internal)
-        names = [topic for topic in self.stage.tables if topic not in self.stage.inputs]
-        partitions = [partition for topic in names for partition in self._reader.partitions(topic)]
-        missing = [topic for topic in names if not any(p.topic == topic for p in partitions)]
-        if missing:
-            raise Retryable(f"topics {', '.join(missing)} do not exist yet; stationkeeper check creates and lists them")
-        for batch in self._reader.read(partitions):
-            self._show(batch)
-            self._tables[batch.partition] = batch.next_offset
-        for partition in partitions:
-            self._tables.setdefault(partition, self._reader.bounds([partition])[partition][0])
+        self._tables.read()
         self._sink.recover()
         self._source.subscribe(self.stage.inputs)
         self._connected = True
-
-    def _follow_tables(self) -> None:
-        if self._tables:
-            for batch in self._reader.follow(tuple(self._tables), self._tables, 0.0):
-                self._show(batch)
-
-    def _show(self, batch: Batch) -> None:
-        for key, value in zip(batch.keys, batch.values, strict=True):
-            if key is not None:
-                self.stage.table(batch.partition.topic, key, value)
 
     def _reset(self) -> None:
         """Go back to what is committed: state first read to its end, then the offsets that belong to it."""

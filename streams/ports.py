@@ -94,7 +94,7 @@ class Stage(Protocol):
         """Forget partitions and everything not yet flushed of them."""
 
     def table(self, topic: str, key: bytes, value: bytes | None) -> None:
-        """See a record of a table topic; None removes the key."""
+        """See a record of a table topic; None removes the key. A ``ValueError`` leaves what the key said before."""
 
     def absorb(self, batch: Batch) -> None:
         """Take in a batch without blocking; raises ``Fatal`` to stop uncommitted."""

@@ -19,7 +19,7 @@ class Vitals:
         self._ready = False
         self._reason = "starting"
         self._fatal: str | None = None
-        self._aborts = 0
+        self._aborts = self._tables_refused = 0
         self._restore_s: float | None = None
         self._flush_counts = [0] * (len(_BUCKETS) + 1)
         self._flush_sum = 0.0
@@ -36,6 +36,10 @@ class Vitals:
         """Note a transaction given up or a broker away."""
         self._aborts += 1
         self._ready, self._reason = False, reason
+
+    def table_refused(self) -> None:
+        """Note a record of a table that the stage could not use."""
+        self._tables_refused += 1
 
     def failed(self, reason: str) -> None:
         """Note that the loop ended for good."""
@@ -76,6 +80,7 @@ class Vitals:
         role = self._role
         own = [
             Sample("stationkeeper_stage_errors_total", (role, "aborted"), self._aborts),
+            Sample("stationkeeper_stage_errors_total", (role, "table"), self._tables_refused),
             Sample("stationkeeper_flush_seconds", (role,), 0, buckets=self._histogram(), sum=self._flush_sum),
         ]
         if self._restore_s is not None:
