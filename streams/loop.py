@@ -158,12 +158,13 @@ class Loop:
                 log.info(LogEvent.PARTITIONS_REVOKED, role=self.stage.name, partitions=_names(self._assigned))
             self._reset()
             return
-        self._losses.tell_new(self._source.expired())
         began = time.monotonic()
         for batch in batches:
             self._absorb(batch)
             self._flush_if_due()
         self._pace(time.monotonic() - began)
+        for partition, records in self._losses.new(self._source.expired()):
+            self._pass_lost(partition, self._positions[partition] + records, records)
         self._tell_quiet()
         self._flush_if_due()
 
@@ -192,6 +193,7 @@ class Loop:
         self._sink.abort()
         self._sink.recover()
         self.stage.revoked(self._assigned)
+        self._losses.begin_anew(self._source.expired())
         self._dirty, self._positions = {}, {}
         self._assigned = self._source.assignment()
         joined = self._source.joined()
@@ -219,8 +221,12 @@ class Loop:
             )
             self._source.seek(partition, offset)
             self._positions[partition] = offset
+            if partition not in committed:
+                # Where reading began is known from the first transaction on, also of a partition that stays quiet:
+                # at the next start it would be taken for one that was added, and read from its beginning.
+                self._dirty[partition] = offset
             if lost:
-                self._losses.tell(partition, lost)
+                self._pass_lost(partition, offset, lost, committed.get(partition, 0))
         self._stale = False
         seconds = time.monotonic() - began
         self.vitals.restored(seconds)
@@ -229,6 +235,13 @@ class Loop:
         log.info(LogEvent.STATE_RESTORED, role=self.stage.name, keys=len(restored.values), seconds=round(seconds, 3))
         # Readiness waits for a flush, and a start should not wait for the interval.
         self._flush()
+
+    def _pass_lost(self, partition: Partition, offset: int, records: int, committed: int = 0) -> None:
+        """Tell of the records before ``offset`` that are gone, and commit with the next transaction that they are."""
+        self._losses.tell(partition, offset, records)
+        self._positions[partition] = offset
+        if offset > committed:
+            self._dirty[partition] = offset
 
     def _known_topics(self, new: Collection[Partition]) -> set[str]:
         """Return which topics of the partitions without an offset the group has read in another partition."""
@@ -285,6 +298,7 @@ class Loop:
             self._sink.commit(self._dirty or self._positions, self._source.group())
             self._dirty, self._letters = {}, set()
             self.vitals.flushed(time.monotonic() - began)
+            self._losses.settled()
             self.stage.committed()
         if not self._stopping and self.vitals.ready_now():
             log.info(LogEvent.READY, role=self.stage.name)

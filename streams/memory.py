@@ -74,6 +74,8 @@ class MemorySource:
             position, lost = resume_at(partition, wanted, (log.first, log.end))
             if lost:
                 self._expired[partition] = self._expired.get(partition, 0) + lost
+                self._positions[partition] = position
+                continue
             if left <= 0 or position >= log.end:
                 continue
             batch = log.take(partition, position, log.end, left)

@@ -142,7 +142,10 @@ class Source(Protocol):
         """Return whether the group has given this member its share, which may be nothing."""
 
     def expired(self) -> Mapping[Partition, int]:
-        """Return how many offsets retention removed before they were read, since the source began."""
+        """Return how many offsets retention removed before they were read, since the source began.
+
+        A poll that finds some gone gives no record behind them: those come with a later one.
+        """
 
     def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Return committed offsets, once transactions that carry some have ended; those without are left out."""
