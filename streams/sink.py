@@ -78,9 +78,11 @@ class KafkaSink:
         """Start a transaction."""
         self.recover()
         self._pending = []
+        # Also a producer that fails here is thrown away by the abort that follows.
+        self._open = self._damaged = True
         with translated("begin a transaction"):
             self._producer.begin_transaction()
-        self._open = True
+        self._damaged = False
 
     def send(self, records: Sequence[Outgoing]) -> None:
         """Hand records to the open transaction; ``commit`` checks every result."""
