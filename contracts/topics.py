@@ -14,7 +14,10 @@ COMPACTED_DIRTY_RATIO = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic as it must exist: ``retention_ms`` of -1 keeps records until compaction replaces them."""
+    """One topic as it must exist: ``retention_ms`` of -1 keeps records until compaction replaces them.
+
+    ``broker_time`` has the broker stamp the records, where the default leaves that to their producers.
+    """
 
     name: str
     partitions: int
@@ -23,6 +26,7 @@ class Topic:
     key: str
     carries: str
     max_message_bytes: int = 1_048_576
+    broker_time: bool = False
 
     def config(self) -> dict[str, str]:
         """Return the broker's topic configuration for this topic."""
@@ -31,6 +35,8 @@ class Topic:
             "retention.ms": str(self.retention_ms),
             "max.message.bytes": str(self.max_message_bytes),
         }
+        if self.broker_time:
+            config["message.timestamp.type"] = "LogAppendTime"
         if "compact" in self.cleanup:
             config["segment.bytes"] = str(COMPACTED_SEGMENT_BYTES)
             config["min.cleanable.dirty.ratio"] = str(COMPACTED_DIRTY_RATIO)

@@ -108,6 +108,7 @@ def _retention(config: Config) -> Iterator[Check]:
     for found in retention_warnings(config, kept, joins):
         warned = True
         yield found
+    yield from clock_warnings(config, kept)
     if not warned:
         yield Check("retention", "ok", "inputs are kept for the label horizon and the training history")
 
@@ -160,6 +161,20 @@ def retention_warnings(config: Config, kept: Mapping[str, Mapping[str, str]], jo
             "after a restart without its local cache the join has lost older predictions. Raise retention.ms to "
             f"{horizon}",
         )
+
+
+def clock_warnings(config: Config, kept: Mapping[str, Mapping[str, str]]) -> Iterator[Check]:
+    """Yield the inputs whose records carry their producers' clocks, by which events ahead of time are told."""
+    if config.clock != "wall":
+        return
+    for name in sorted(input_topics(config)):
+        if kept.get(name, {}).get("message.timestamp.type") == "CreateTime":
+            yield Check(
+                f"clock of {name}",
+                "warning",
+                "records are stamped by their producers: where a producer's clock is ahead, its events of the future "
+                "are counted and those of all others become late. Set message.timestamp.type=LogAppendTime",
+            )
 
 
 def _retention_ms(kept: Mapping[str, Mapping[str, str]], topic: str) -> int | None:

@@ -105,8 +105,11 @@ def ensure_internal(settings: KafkaSettings, topics: Topics) -> list[str]:
 
 
 def input_topic(name: str, *, partitions: int = 3, retention_ms: int = -1) -> Topic:
-    """Return an input topic as the demo and ``check --create`` make it."""
-    return Topic(name, partitions, "delete", retention_ms, "event_id", "events")
+    """Return an input topic as the demo and ``check --create`` make it.
+
+    The broker stamps its records: a clock that a producer has wrong would call events of the future good.
+    """
+    return Topic(name, partitions, "delete", retention_ms, "event_id", "events", broker_time=True)
 
 
 def dead_letter_for(source: str, source_max_bytes: int = _DEFAULT_MAX_BYTES) -> Topic:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from contracts.topics import DAY_MS, Topic
-from stationkeeper.checks import retention_warnings, run_checks
+from stationkeeper.checks import clock_warnings, retention_warnings, run_checks
 from stationkeeper.config import Config
 from stationkeeper.wiring import topics_of
 from streams.broker import FoundBroker
@@ -55,6 +55,16 @@ def test_a_cut_by_size_or_key_is_named() -> None:
     assert "1,000,000 bytes" in said["retention of p"]
 
 
+def test_stamps_of_producers_are_named_where_the_clock_is_the_wall() -> None:
+    kept = {"p": LONG | {"message.timestamp.type": "CreateTime"}, "l": {"message.timestamp.type": "LogAppendTime"}}
+    (said,) = clock_warnings(config(), kept)
+    assert (said.what, said.outcome) == ("clock of p", "warning")
+    assert said.detail.endswith("Set message.timestamp.type=LogAppendTime")
+    replayed = Config.parse({"clock": "stream", "models": {"fraud": {"predictions": "p", "labels": "l"}}})
+    assert list(clock_warnings(replayed, kept)) == []
+    assert list(clock_warnings(config(), {})) == []
+
+
 @pytest.mark.broker
 def test_the_brokers_own_configuration_is_what_is_compared(kafka: FoundBroker) -> None:
     prefix = f"r{uuid.uuid4().hex[:8]}"
@@ -68,3 +78,4 @@ def test_the_brokers_own_configuration_is_what_is_compared(kafka: FoundBroker) -
     assert found[f"retention of {prefix}.p"].detail.startswith("keeps 2d of predictions")
     assert found[f"retention of {joins.name}"].detail.startswith("keeps 5d, labels count for up to 30d")
     assert f"retention of {prefix}.l" not in found
+    assert not any(what.startswith("clock of") for what in found)

@@ -54,6 +54,8 @@ def test_inputs_get_dead_letter_topics_that_take_their_largest_record(settings):
     ensure_inputs(settings, [name, large], create_inputs=True, partitions=2)
     assert ensure_inputs(settings, [name, large], create_inputs=False) == []
     with admin_client(settings) as admin:
+        # A clock that a producer has wrong must not decide which events lie in the future.
+        assert topic_config(admin, name)["message.timestamp.type"] == "LogAppendTime"
         assert int(topic_config(admin, f"{large}.dlq")["max.message.bytes"]) == 3_000_000 + 64 * 1024
         assert int(topic_config(admin, f"{name}.dlq")["max.message.bytes"]) >= (
             int(topic_config(admin, name)["max.message.bytes"]) + 64 * 1024
