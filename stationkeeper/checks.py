@@ -14,7 +14,7 @@ from stationkeeper.input_sample import sample_input
 from stationkeeper.wiring import input_topics, reader_for, topics_of
 from streams.errors import Fatal, Retryable
 from streams.ports import Reader
-from streams.topic_config import topic_config
+from streams.topic_config import differences, topic_config
 from streams.topics import admin_client, ensure_inputs, ensure_internal
 
 Outcome = Literal["ok", "warning", "failed"]
@@ -58,6 +58,7 @@ def run_checks(config: Config, *, sample: int = 0, create: bool = False) -> list
         return [*found, Check("input mappings", "failed", str(error))]
     try:
         found += _topics(config, create=create)
+        found += _settings(config)
         found += _retention(config)
         with closing(reader_for(config, "check")) as reader:
             found += _inputs(config, reader, sample)
@@ -90,6 +91,21 @@ def _topics(config: Config, *, create: bool) -> Iterator[Check]:
     else:
         new = f", {len(missing)} of them new" if missing else ""
         yield Check("input topics", "ok", f"{len(input_topics(config))} exist{new}")
+
+
+def _settings(config: Config) -> Iterator[Check]:
+    """Compare our own topics, which someone else may have made, with how we would have made them."""
+    topics = topics_of(config).all()
+    with admin_client(config.kafka) as admin:
+        kept = {topic.name: topic_config(admin, topic.name) for topic in topics}
+    for topic in topics:
+        wrong = list(differences(topic, kept[topic.name]))
+        if wrong:
+            has = ", ".join(f"{name}={value}" for name, value, _ in wrong)
+            needs = ", ".join(f"{name}={value}" for name, _, value in wrong)
+            lost = "state is lost after its retention" if "compact" in topic.cleanup else "records are lost"
+            harm = lost if any(name == "cleanup.policy" for name, _, _ in wrong) else "it costs time or refuses records"
+            yield Check(f"settings of {topic.name}", "warning", f"has {has}: {harm}. Set {needs}")
 
 
 def _baselines(config: Config, reader: Reader) -> Iterator[Check]:

@@ -1,8 +1,11 @@
-"""What a broker keeps of a topic: its effective configuration."""
+"""What a broker keeps of a topic: its effective configuration, and how that differs from what we would make."""
+
+from collections.abc import Iterator, Mapping
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from contracts.topics import Topic
 from streams.clients import translated
 
 
@@ -13,3 +16,32 @@ def topic_config(admin: KafkaAdminClient, topic: str) -> dict[str, str]:
         answer = admin.describe_configs([resource], config_filter="all")
     found = answer.get("topic", {}).get(topic, {})
     return {name: str(entry.get("value")) for name, entry in found.items()}
+
+
+def set_config(admin: KafkaAdminClient, topic: str, name: str, value: str) -> None:
+    """Set one value of a topic's configuration; raises ``Fatal`` where that is not allowed."""
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs={name: value})
+    with translated(f"set {name} of {topic}"):
+        admin.alter_configs([resource])
+
+
+def differences(topic: Topic, kept: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield what of an existing topic's configuration does harm: the name, the value it has, and the one it needs.
+
+    How long records are kept is left to whoever changed it; ``check`` compares that with what is read back.
+    """
+    for name, wanted in topic.config().items():
+        has = kept.get(name)
+        if has is None:
+            continue
+        match name:
+            case "cleanup.policy":
+                wrong = set(has.split(",")) != set(wanted.split(","))
+            case "max.message.bytes":
+                wrong = int(has) < int(wanted)
+            case "segment.bytes" | "min.cleanable.dirty.ratio":
+                wrong = float(has) > float(wanted)
+            case _:
+                wrong = False
+        if wrong:
+            yield name, has, wanted

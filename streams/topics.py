@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from kafka import KafkaAdminClient, errors
@@ -12,7 +12,7 @@ from contracts.topics import Topic, Topics, dead_letter_topic
 from streams.clients import translated
 from streams.errors import Fatal, Retryable
 from streams.settings import MIB, KafkaSettings
-from streams.topic_config import topic_config
+from streams.topic_config import set_config, topic_config
 
 DEAD_LETTER_SLACK = 64 * 1024
 DEAD_LETTER_RETENTION_MS = 14 * 86_400_000
@@ -129,6 +129,15 @@ def _largest_record(admin: KafkaAdminClient, topic: str) -> int:
     return int(topic_config(admin, topic).get("max.message.bytes", _DEFAULT_MAX_BYTES))
 
 
+def _enlarge(admin: KafkaAdminClient, letters: Topic) -> None:
+    """Let an older dead-letter topic take what its source takes by now."""
+    name, wanted = "max.message.bytes", letters.max_message_bytes
+    # Where that is not ours to see or set, a letter that is too large goes without its value, as it did before.
+    with suppress(Fatal):
+        if int(topic_config(admin, letters.name).get(name, wanted)) < wanted:
+            set_config(admin, letters.name, name, str(wanted))
+
+
 def ensure_inputs(
     settings: KafkaSettings, inputs: Iterable[str], *, create_inputs: bool, partitions: int = 3
 ) -> list[str]:
@@ -139,5 +148,8 @@ def ensure_inputs(
             create(admin, [input_topic(name, partitions=partitions) for name in names], settings.replication)
         existing = partition_counts(admin, names)
         letters = [dead_letter_for(name, _largest_record(admin, name)) for name in names]
-        create(admin, letters, settings.replication)
+        new = create(admin, letters, settings.replication)
+        for letter in letters:
+            if letter.name not in new:
+                _enlarge(admin, letter)
     return [name for name in names if name not in existing]

@@ -59,8 +59,9 @@ def past(end: datetime) -> None:
 def serve(now: datetime) -> None:
     """Answer the applications of the last day at once, then one every ten seconds until Ctrl-C."""
     admin = KafkaAdminClient(bootstrap_servers=BROKER)
+    stamped = {"message.timestamp.type": "LogAppendTime"}
     try:
-        admin.create_topics([NewTopic(TOPIC, num_partitions=2, replication_factor=1)])
+        admin.create_topics([NewTopic(TOPIC, num_partitions=2, replication_factor=1, topic_configs=stamped)])
     except TopicAlreadyExistsError:
         pass
     finally:

@@ -71,11 +71,17 @@ def test_the_brokers_own_configuration_is_what_is_compared(kafka: FoundBroker) -
     model = {"predictions": f"{prefix}.p", "labels": f"{prefix}.l", "label_horizon": "30d"}
     settings = Config.parse({"kafka": {"bootstrap": kafka.bootstrap, "prefix": prefix}, "models": {"fraud": model}})
     joins: Topic = replace(topics_of(settings).joins, retention_ms=5 * DAY_MS)
+    state = replace(topics_of(settings).judge_state, cleanup="delete")
     short = input_topic(f"{prefix}.p", partitions=1, retention_ms=2 * DAY_MS)
     with admin_client(settings.kafka) as admin:
-        create(admin, [joins, short, input_topic(f"{prefix}.l", partitions=1)])
+        create(admin, [joins, state, short, input_topic(f"{prefix}.l", partitions=1)])
     found = {check.what: check for check in run_checks(settings)}
     assert found[f"retention of {prefix}.p"].detail.startswith("keeps 2d of predictions")
     assert found[f"retention of {joins.name}"].detail.startswith("keeps 5d, labels count for up to 30d")
     assert f"retention of {prefix}.l" not in found
+    assert found[f"settings of {state.name}"].detail.startswith("has cleanup.policy=delete, segment.bytes=")
+    assert found[f"settings of {state.name}"].detail.endswith(
+        "Set cleanup.policy=compact, segment.bytes=8388608, min.cleanable.dirty.ratio=0.1"
+    )
+    assert [what for what in found if what.startswith("settings of")] == [f"settings of {state.name}"]
     assert not any(what.startswith("clock of") for what in found)

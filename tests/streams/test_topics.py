@@ -6,7 +6,7 @@ import pytest
 from contracts.topics import Topics
 from streams.errors import Fatal, Retryable
 from streams.settings import KafkaSettings
-from streams.topic_config import topic_config
+from streams.topic_config import differences, set_config, topic_config
 from streams.topics import (
     _wait_until_known,
     admin_client,
@@ -100,3 +100,32 @@ def test_a_topic_whose_partitions_a_broker_does_not_know_yet_is_not_called_wrong
     assert partition_counts(admin, ["old", "new"]) == {"old": 2}
     _wait_until_known(admin, ["new"])
     assert partition_counts(admin, ["new"]) == {"new": 1}
+
+
+def test_what_does_harm_in_a_topic_that_someone_else_made_is_told():
+    state, panes = Topics("t").tally_state, Topics("t").panes
+    assert list(differences(state, state.config())) == []
+    assert list(differences(state, {})) == []
+    made = {"cleanup.policy": "delete", "segment.bytes": "1073741824", "retention.ms": "1", "max.message.bytes": "9"}
+    assert list(differences(state, made)) == [
+        ("cleanup.policy", "delete", "compact"),
+        ("max.message.bytes", "9", "1048576"),
+        ("segment.bytes", "1073741824", "8388608"),
+    ]
+    better = {"max.message.bytes": "2000000", "retention.ms": "-1", "cleanup.policy": "delete", "segment.bytes": "9"}
+    assert list(differences(panes, better)) == []
+
+
+@pytest.mark.broker
+def test_a_dead_letter_topic_grows_with_its_source_and_never_shrinks(settings):
+    name = f"{settings.prefix}.in"
+    ensure_inputs(settings, [name], create_inputs=True, partitions=1)
+    for largest, expected in (("3000000", 3_065_536), ("2000000", 3_065_536)):
+        with admin_client(settings) as admin:
+            set_config(admin, name, "max.message.bytes", largest)
+        ensure_inputs(settings, [name], create_inputs=False)
+        with admin_client(settings) as admin:
+            found = topic_config(admin, f"{name}.dlq")
+        assert int(found["max.message.bytes"]) == expected
+        # Of the rest nothing was set back to the broker's default.
+        assert found["retention.ms"] == str(14 * 86_400_000)
