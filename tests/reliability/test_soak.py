@@ -43,8 +43,8 @@ def slope(seconds: list[float], values: list[float]) -> float:
 
 def judged_within(page: str, share: float) -> float:
     """Return the bound (s) of the first bucket that holds this share of all closed minutes, by their wait for it."""
-    found = re.findall(r'^stationkeeper_decision_delay_seconds_bucket\{(?:.*,)?le="([^"]+)".*\} (\S+)', page, re.MULTILINE)
-    counts = [(float(bound), float(count)) for bound, count in found]
+    bucket = r'^stationkeeper_decision_delay_seconds_bucket\{(?:.*,)?le="([^"]+)".*\} (\S+)'
+    counts = [(float(bound), float(count)) for bound, count in re.findall(bucket, page, re.MULTILINE)]
     return next(bound for bound, count in counts if count >= share * counts[-1][1])
 
 
