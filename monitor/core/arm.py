@@ -38,8 +38,7 @@ class Bets:
 
     def lean(self) -> "Bets":
         """Without what only the start of an arm and conformal corrections need."""
-        nothing = np.empty((0, 0))
-        return replace(self, table=replace(self.table, weight=nothing, spread=nothing, rows=()))
+        return replace(self, table=self.table.lean())
 
 
 def place_bets(reference: Reference, kind: str, delta: Floats, phi: Floats, eta: float) -> Bets:

@@ -98,9 +98,12 @@ class Drift:
     def _cells(self, pane: Pane) -> Counts:
         """The cells of the subjects out of a pane, one behind the other as the plan lays them out."""
         # Neighbours alike are read in one piece: hundreds of slices cost more than what is in them.
-        read = [pane.counts[first : first + many * width] for first, many, width, _ in self._runs]
-        rows = [part.reshape(-1, width)[:, :size] for part, (_, _, width, size) in zip(read, self._runs, strict=True)]
-        return np.concatenate([part.ravel() for part in rows])
+        counts, parts = pane.counts, []
+        for first, many, width, size in self._runs:
+            alone = many == 1
+            part = counts[first : first + (size if alone else many * width)]
+            parts.append(part if alone else part.reshape(-1, width)[:, :size].ravel())
+        return np.concatenate(parts)
 
     def _numeric(self, names: Iterable[str]) -> bool:
         return any(self.plan.subjects[self._positions[name]].kind == "numeric" for name in names)

@@ -1,6 +1,6 @@
 """Log e-values of every fixed alternative of many features, and their sums over a pane in one array pass."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,41 @@ def row_weight(row: Alternative) -> float:
 
 
 @dataclass(frozen=True)
+class CellColumns:
+    """The two values of G levels of one-cell rows, once for all cells that have the same ones.
+
+    outside [U, G] elsewhere, apart [U, G] what its own cell adds to that, and which [F, K] of them each cell has: cells
+    without a reference row, as most hash buckets of a category are, differ in nothing.
+    """
+
+    apart: Floats
+    outside: Floats
+    which: NDArray[np.unsignedinteger]
+
+    @classmethod
+    def of(cls, inside: Floats, outside: Floats) -> "CellColumns | None":
+        """Return the columns of inside and outside [F, G, K]; None where fewer than half of the cells are alike."""
+        levels = inside.shape[1]
+        values = np.concatenate([inside - outside, outside], axis=1)
+        rows = np.moveaxis(values, 1, 2).reshape(-1, 2 * levels)
+        # As bytes, so that only the same values are one.
+        names = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.itemsize * 2 * levels))).ravel()
+        _, first, which = np.unique(names, return_index=True, return_inverse=True)
+        if 2 * len(first) > len(rows):
+            return None
+        short = np.uint16 if len(first) <= 1 << 16 else np.uint32
+        columns: NDArray[np.unsignedinteger] = which.reshape(inside.shape[0], -1).astype(short)
+        return cls(rows[first, :levels].copy(), rows[first, levels:].copy(), columns)
+
+    def log_ratios(self, counts: Floats) -> Floats:
+        """Sum of log e over a pane of counts [F, K] for every row, level by level: [F, G K]."""
+        cells = self.apart[self.which]
+        cells *= counts[:, :, None]
+        cells += counts.sum(axis=-1)[:, None, None] * self.outside[self.which]
+        return np.asarray(np.moveaxis(cells, 2, 1).reshape(len(counts), -1), np.float64)
+
+
+@dataclass(frozen=True)
 class RowTable:
     """Log e-values of F features: D dense rows over K cells, and G levels of one-cell rows.
 
@@ -45,12 +80,22 @@ class RowTable:
     weight: Floats
     spread: Floats
     rows: tuple[Alternative, ...]
+    columns: CellColumns | None = None
+
+    def lean(self) -> "RowTable":
+        """Without what only the start of an arm and conformal corrections need; alike cells are held once."""
+        nothing, columns = np.empty((0, 0)), CellColumns.of(self.inside, self.outside)
+        made = replace(self, weight=nothing, spread=nothing, rows=(), columns=columns)
+        return made if columns is None else replace(made, inside=nothing, outside=nothing)
 
     def log_ratios(self, counts: Floats, out: Floats) -> None:
         """Put the sum of log e over a pane of counts [F, K] for every row into out [F, D + G K]; O(F K (D + G))."""
         dense = self.dense.shape[1]
         if dense:
             out[:, :dense] = np.matmul(self.dense, counts[:, :, None])[:, :, 0]
+        if self.columns is not None:
+            out[:, dense:] = self.columns.log_ratios(counts)
+            return
         cells = self.inside - self.outside
         cells *= counts[:, None, :]
         cells += counts.sum(axis=-1)[:, None, None] * self.outside

@@ -14,6 +14,7 @@ Times = NDArray[np.int64]
 _NEVER = -np.inf
 # Stands for -inf in differences: far below any evidence, so that exp of a gap is 0 and not undefined.
 _LOW = -1e9
+_FEW_WEIGHTS = 256
 
 
 class Shiryaev:
@@ -28,7 +29,7 @@ class Shiryaev:
     def __init__(self, weight: Floats) -> None:
         """Begin without evidence; weight [F, L] holds the prior weights, summing to at most 1 over L."""
         with np.errstate(divide="ignore"):
-            self.log_weight = _once(np.log(weight))
+            self._weights = _Weights(np.log(weight))
         self.log_m = np.full(weight.shape, _NEVER)
         self.log_c = np.zeros(weight.shape)
         self.restarts = Restarts(weight.shape)
@@ -56,6 +57,11 @@ class Shiryaev:
         self.log_m = grown
         self.log_c = running
         self.restarts.put(fresh, start)
+
+    @property
+    def log_weight(self) -> Floats:
+        """Prior weights, [F, L]."""
+        return self._weights.read()
 
     def score(self) -> Floats:
         """log of the weighted sum of M over rows, [F]; -inf where no row has evidence."""
@@ -104,10 +110,21 @@ def refuse_other_shape(name: str, value: NDArray[np.generic], own: Floats) -> No
         )
 
 
-def _once(rows: Floats) -> Floats:
-    """The same array, held once where all rows are alike."""
-    alike = len(rows) > 1 and bool((rows == rows[0]).all())
-    return np.broadcast_to(rows[0].copy(), rows.shape) if alike else rows
+class _Weights:
+    """Log weights [F, L], held once where all rows are alike, else by number where few values differ."""
+
+    def __init__(self, rows: Floats) -> None:
+        self._rows: Floats | None = rows
+        if len(rows) > 1 and bool((rows == rows[0]).all()):
+            self._rows = np.broadcast_to(rows[0].copy(), rows.shape)
+            return
+        values, which = np.unique(rows, return_inverse=True)
+        if len(values) <= _FEW_WEIGHTS and rows.size > 2 * len(values):
+            self._rows, self._values = None, values
+            self._which = which.reshape(rows.shape).astype(np.uint8)
+
+    def read(self) -> Floats:
+        return self._values[self._which] if self._rows is None else self._rows
 
 
 def _log_sum(a: Floats, b: Floats) -> Floats:
