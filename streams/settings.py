@@ -124,6 +124,9 @@ class KafkaSettings(_Block):
     security: SecuritySettings = SecuritySettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
     first_start: Literal["earliest", "latest"] = "earliest"
+    """Where a group without offsets begins. For ``latest`` start one replica and the others once it is ready: a member
+    that comes when the group has read some of a topic takes its own for added ones and reads them whole.
+    """
 
     session_timeout: Duration = 10_000
     transaction_timeout: Duration = 15_000
