@@ -1,7 +1,6 @@
 """The join: predictions meet their labels, whatever comes first, and become outcomes of the prediction's pane."""
 
 import uuid
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,22 +9,22 @@ import numpy as np
 from contracts.identity import partition_of
 from contracts.metrics import Sample
 from contracts.topics import PANES_PARTITIONS, Topics
-from contracts.wire import SCORE_BINS, JoinBatch, OutcomeDelta, Progress, WireError, decode, encode, pack
+from contracts.wire import JoinBatch, OutcomeDelta, Progress, WireError, decode, encode
 from monitor.clock import UNSET
 from monitor.hashing import mix, salt_of
 from monitor.join_cache import JoinCache, Snapshot
+from monitor.join_marks import Marks
+from monitor.join_outcomes import outcomes_of
 from monitor.joining import SEGMENT_SEPARATOR
 from monitor.packets import packed
 from monitor.packing import gather, parts
 from monitor.pending import merged_outcomes
 from monitor.settings import JoinSettings, ModelSettings
 from monitor.tally import PROGRESS_MS
-from monitor.waiting import WAITING_ROW, Owner, Owners, Rows, Waiting, distinct
+from monitor.waiting import WAITING_ROW, Owner, Owners, Waiting, distinct
 from streams.errors import Fatal
 from streams.ports import Batch, Outgoing, Partition, Restored
 
-_LOSS_SCALE = 1_000_000
-_MAX_LOSS = 1e6
 _EXPIRE_EVERY = 64
 _SAVE_ROWS = 100_000
 
@@ -34,10 +33,10 @@ class _Side:
     """One joins partition: both waiting sides, how far it has spoken, and from where it must be read again.
 
     ``emitted`` is the offset below which outcomes are already in the panes topic: records below it only rebuild the
-    store. ``marks`` are (offset, highest time so far), so that the oldest offset still needed is known.
+    store. ``marks`` tell the oldest offset that is still needed.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, horizon: int) -> None:
         self.predictions, self.labels = Waiting(most), Waiting(most)
         self.owners = Owners()
         self.store = ""
@@ -46,7 +45,7 @@ class _Side:
         self.next_offset = 0
         self.clock = UNSET
         self.base = 0
-        self.marks: deque[tuple[int, int]] = deque()
+        self.marks = Marks(horizon)
         self.counts = {"paired": 0, "repeated": 0, "expired": 0, "unusable": 0}
         self.batches = 0
 
@@ -57,13 +56,13 @@ class _Side:
         self.owners = Owners()
         self.owners.codes(snapshot.owners)
         self.next_offset, self.base, self.clock = snapshot.offset, snapshot.base, snapshot.clock
-        self.marks = deque(snapshot.marks)
+        self.marks.load(snapshot.marks)
 
     def snapshot(self) -> Snapshot:
         """Return the store as it is now, in arrays of its own."""
         waiting = self.predictions.rows(), self.labels.rows()
         owners = list(self.owners.names)
-        return Snapshot(self.store, self.next_offset, self.base, self.clock, list(self.marks), owners, *waiting)
+        return Snapshot(self.store, self.next_offset, self.base, self.clock, self.marks.state(), owners, *waiting)
 
 
 class Join:
@@ -109,7 +108,7 @@ class Join:
         self._cache.settle()
         found = gather(restored.values)
         for partition in partitions:
-            side = self._sides[partition.index] = _Side(self._settings.rows)
+            side = self._sides[partition.index] = _Side(self._settings.rows, self._horizon)
             side.store = uuid.uuid4().hex
             saved = found.get(f"join/{partition.index}")
             if saved is not None:
@@ -149,7 +148,7 @@ class Join:
             for record in records:
                 if isinstance(record, JoinBatch):
                     self._pair(side, record, new=offset >= side.emitted)
-            side.marks.append((offset, side.clock))
+            side.marks.put(offset, side.clock)
         side.next_offset = batch.next_offset
         side.batches += 1
         if len(batch):
@@ -192,7 +191,7 @@ class Join:
         if new:
             side.counts["repeated"] += repeated
             side.counts["paired"] += len(labels)
-            self._outcomes += _outcomes(side.owners, predictions, labels, settings.pane)
+            self._outcomes += outcomes_of(side.owners, predictions, labels, settings.pane)
 
     def _expire(self, side: _Side) -> None:
         if side.clock == UNSET:
@@ -201,8 +200,7 @@ class Join:
         gone = side.predictions.expire(before) + side.labels.expire(before)
         if side.next_offset > side.emitted:
             side.counts["expired"] += gone
-        while side.marks and side.marks[0][1] < before:
-            side.base = side.marks.popleft()[0] + 1
+        side.base = side.marks.passed(before) or side.base
 
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Return the outcomes since the last flush, progress once a second, and how far the join is."""
@@ -290,48 +288,3 @@ class Join:
             if self._durable and side.unsaved:
                 self._save(index, side)
         self._cache.settle()
-
-
-def _outcomes(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> list[OutcomeDelta]:
-    """Sums of paired rows (equal order) by owner, prediction pane and the pane in which both were known."""
-    if not len(predictions):
-        return []
-    known = np.maximum(predictions["time"], labels["time"])
-    start = predictions["time"] - predictions["time"] % pane
-    keys = np.stack([predictions["owner"].astype(np.int64), start, known - known % pane])
-    groups, group = np.unique(keys, axis=1, return_inverse=True)
-    group, n = group.reshape(-1), groups.shape[1]
-    label = labels["label"].astype(np.float64)
-    binary = (label == 0.0) | (label == 1.0)
-    positive, decided = label == 1.0, predictions["decision"] > 0
-    cell = np.where(decided, np.where(positive, 0, 1), np.where(positive, 2, 3))
-    confusion = np.bincount((group * 4 + cell)[binary], minlength=4 * n).reshape(n, 4)
-    width = 2 * SCORE_BINS
-    place = predictions["bin"].astype(np.int64) * 2 + positive
-    scored = np.bincount((group * width + place)[binary], minlength=width * n).reshape(n, width)
-    error = np.nan_to_num(predictions["score"].astype(np.float64) - label)
-    loss = np.zeros(n, np.int64)
-    np.add.at(loss, group, np.rint(np.minimum(error**2, _MAX_LOSS) * _LOSS_SCALE).astype(np.int64))
-    age = np.zeros(n, np.int64)
-    np.add.at(age, group, known - predictions["time"])
-    rows = np.bincount(group, minlength=n)
-    out: list[OutcomeDelta] = []
-    for at in range(n):
-        owner = owners.names[int(groups[0, at])]
-        out += [
-            OutcomeDelta(
-                owner.model,
-                owner.version,
-                segment,
-                int(groups[1, at]),
-                pane,
-                int(rows[at]),
-                int(groups[2, at]),
-                pack(confusion[at]),
-                pack(scored[at]),
-                int(loss[at]),
-                int(age[at]),
-            )
-            for segment in ("", *owner.segments)
-        ]
-    return out

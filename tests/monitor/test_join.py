@@ -150,3 +150,11 @@ def test_waiting_rows_stay_in_bounded_memory() -> None:
         waiting.expire(turn - 10)
     assert len(waiting) == 11 * 50
     assert len(waiting._rows) <= 8_192
+
+
+def test_what_a_restart_has_to_know_does_not_grow_with_the_records() -> None:
+    join = stage(label_horizon="1h")
+    for at in range(20_000):
+        join._sides[0].clock = START + at * 10
+        feed(join, [rows("label", [])], at)
+    assert len(join._sides[0].marks) <= 60
