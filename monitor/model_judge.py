@@ -21,7 +21,7 @@ from monitor.core.watch import Watch, WatchSettings
 from monitor.cure import Cure
 from monitor.incident_status import incident_status
 from monitor.late_labels import LateLabels
-from monitor.pending import Closed, Pending, WatchKey, pane_records
+from monitor.pending import Closed, Pending, WatchKey, merged_sources, pane_records
 from monitor.plugin_watch import PluginWatch
 from monitor.references import References
 from monitor.replaced import replaced
@@ -113,10 +113,9 @@ class ModelJudge:
         merged: dict[WatchKey, tuple[int, Counts]] = {}
         for key, sources in closed.panes.items():
             reference = self._references.by_digest(key.digest)
-            layout = None if reference is None else reference.layout
             for source, (rows, counts) in sorted(sources.items()):
-                said.history += pane_records(self.name, key, source, closed.start, length, rows, counts, layout)
-            merged[key] = _merge(sources, self.settings.source)
+                said.history += pane_records(self.name, key, source, closed.start, length, rows, counts)
+            merged[key] = merged_sources(sources, self.settings.source)
             self._meet(key, closed.start, *merged[key], reference)
         said.history += closed.arms
         said.history += closed.outcomes
@@ -334,13 +333,6 @@ class ModelJudge:
         for *key_, saved in state["plugins"]:
             if WatchKey(*key_) in self.plugins:
                 self.plugins[WatchKey(*key_)].restore(saved)
-
-
-def _merge(sources: Mapping[str, tuple[int, Counts]], source: str) -> tuple[int, Counts]:
-    """One vector of all sources; the rows are those of the source of the input statistics, else the most of any."""
-    counts = sum((found for _, found in sources.values()), np.int64(0))
-    rows = sources[source][0] if source in sources else max(rows for rows, _ in sources.values())
-    return rows, np.asarray(counts, np.int64)
 
 
 def _quiet(verdict: Verdict, why: str) -> Verdict:

@@ -1,14 +1,13 @@
 """Panes that are still open at the judge: deltas add up until the watermark passes their end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, pack, sparse
+from contracts.wire import PART_BYTES, ArmDelta, OutcomeDelta, PaneDelta, pack, sparse
 from monitor.core.cells import Counts
-from monitor.core.layout import Layout
 from monitor.packing import freeze, thaw
 
 
@@ -27,6 +26,8 @@ class _Key(NamedTuple):
     source: str
     segment: str
 
+
+_BLOCK = PART_BYTES // 8
 
 MOST_CELLS = 8 * 1024 * 1024
 """Counts of one model held as plain vectors (64 MiB); beyond it those touched longest ago wait packed."""
@@ -222,22 +223,19 @@ def _add_outcomes(one: OutcomeDelta, other: OutcomeDelta) -> OutcomeDelta:
     )
 
 
+def merged_sources(sources: Mapping[str, tuple[int, Counts]], source: str) -> tuple[int, Counts]:
+    """Return the rows and counts of all sources: the rows are those of ``source``, without it the most of any."""
+    counts = sum((found for _, found in sources.values()), np.int64(0))
+    rows = sources[source][0] if source in sources else max(rows for rows, _ in sources.values())
+    return rows, np.asarray(counts, np.int64)
+
+
 def pane_records(
-    model: str, key: WatchKey, source: str, start: int, length: int, rows: int, counts: Counts, layout: Layout | None
+    model: str, key: WatchKey, source: str, start: int, length: int, rows: int, counts: Counts
 ) -> Iterator[PaneDelta]:
-    """Yield a merged pane as records of at most one block each."""
-    blocks = [slice(0, 0)] if layout is None or not len(counts) else list(layout.blocks())
-    for block in blocks:
+    """Yield a merged pane as records of at most one block each, whether its reference is still known or not."""
+    for first in range(0, max(len(counts), 1), _BLOCK):
+        block = sparse(counts[first : first + _BLOCK])
         yield PaneDelta(
-            model,
-            key.version,
-            key.digest,
-            source,
-            key.segment,
-            start,
-            length,
-            rows,
-            block.start,
-            len(counts),
-            *sparse(counts[block]),
+            model, key.version, key.digest, source, key.segment, start, length, rows, first, len(counts), *block
         )

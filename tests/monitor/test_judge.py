@@ -12,6 +12,7 @@ from contracts.status import check
 from contracts.topics import PANES_PARTITIONS
 from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Progress, Record, decode, encode, pack
 from monitor.core.column import Column, categories, numbers
+from monitor.core.reference import Reference
 from monitor.core.reference_json import dump
 from monitor.judge import Judge
 from monitor.model_view import GLANCE
@@ -28,11 +29,14 @@ REFERENCE = reference()
 class Bench:
     """A judge fed by hand with the records of its one model's partition."""
 
-    def __init__(self, before: "Bench | None" = None, **settings: Any) -> None:
+    def __init__(
+        self, before: "Bench | None" = None, references: tuple[Reference, ...] = (REFERENCE,), **settings: Any
+    ) -> None:
         self.partition = Partition(TOPICS.panes.name, partition_of("fraud", PANES_PARTITIONS))
         self.settings = settings
         self.judge = Judge({"fraud": fraud(**settings)}, TOPICS, clock="stream")
-        self.judge.table(TOPICS.references.name, b"fraud/1", dump(REFERENCE).encode())
+        for one in references:
+            self.judge.table(TOPICS.references.name, b"fraud/1", dump(one).encode())
         self.state: dict[bytes, bytes] = dict(before.state) if before else {}
         self.judge.assigned(ALL, Restored(self.state))
         self.out: list[Outgoing] = []

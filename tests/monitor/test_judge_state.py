@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from contracts.wire import OutcomeDelta, Record, decode, pack
+from contracts.wire import OutcomeDelta, PaneDelta, Record, decode, pack
 from monitor import judge as judge_module
 from monitor.packing import freeze, gather, parts, thaw
 from monitor.pending import Pending
 from streams.errors import Fatal
-from tests.monitor.rig import MINUTE, START, TOPICS
+from tests.monitor.rig import MINUTE, START, TOPICS, reference
 from tests.monitor.test_judge import ALL, REFERENCE, Bench, arm, pane, progress, run
 
 
@@ -138,3 +138,19 @@ def test_a_pane_in_two_blocks_counts_its_rows_once() -> None:
     rows, merged = sources["prediction"]
     assert rows == 100
     assert (merged == counts).all()
+
+
+def test_a_pane_of_a_reference_that_a_restart_forgot_keeps_its_cells_in_history() -> None:
+    bench = Bench()
+    run(bench, range(3))
+    bench.feed(pane(3), pane(4))
+    # The reference was replaced and its topic compacted: a restart knows the new one only.
+    again = Bench(bench, references=(reference(shift=0.5),))
+    again.feed(arm(3), progress(5, 5))
+    told = [one for one in again.history() if isinstance(one, PaneDelta)]
+    assert [(one.start, one.rows, one.digest) for one in told] == [
+        (START + minute * MINUTE, 100, REFERENCE.digest) for minute in (3, 4)
+    ]
+    for one in told:
+        minute = (one.start - START) // MINUTE
+        assert one.vector().tolist() == pane(minute).vector().tolist()
