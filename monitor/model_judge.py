@@ -241,6 +241,9 @@ class ModelJudge:
         stale = [key for key, at in self.seen.items() if key.version != champion and now - at > FORGET_MS]
         for key in stale:
             self.watches.pop(key, None)
+            self.plugins.pop(key, None)
+            # What was stored of it goes too: it would come back with the next restart.
+            self.dirty.add(key)
             self.seen.pop(key)
 
     def _swap(self, said: Said, now: int) -> None:

@@ -7,10 +7,11 @@ from msgspec import structs
 
 from contracts.wire import OutcomeDelta, PaneDelta, Record, decode, pack
 from monitor import judge as judge_module
+from monitor.model_judge import FORGET_MS
 from monitor.packing import freeze, gather, parts, thaw
 from monitor.pending import Pending
 from streams.errors import Fatal
-from tests.monitor.rig import MINUTE, START, TOPICS, reference
+from tests.monitor.rig import MINUTE, START, TOPICS, reference, rollout
 from tests.monitor.test_judge import ALL, REFERENCE, Bench, arm, pane, progress, run
 
 
@@ -154,3 +155,21 @@ def test_a_pane_of_a_reference_that_a_restart_forgot_keeps_its_cells_in_history(
     for one in told:
         minute = (one.start - START) // MINUTE
         assert one.vector().tolist() == pane(minute).vector().tolist()
+
+
+def test_a_watch_that_was_forgotten_stays_forgotten_through_a_restart() -> None:
+    days = range(0, FORGET_MS // MINUTE + 2 * 1_440, 1_440)
+    bench = Bench()
+    bench.judge.table(TOPICS.rollouts.name, b"fraud", rollout("1").encode())
+    bench.feed(pane(0), pane(0, version="0"), arm(0), progress(1, 1))
+    for minute in days[1:]:
+        bench.feed(pane(minute), arm(minute), progress(minute + 1, minute + 1))
+    bench.judge.table(TOPICS.rollouts.name, b"fraud", rollout("2", epoch=2).encode())
+    for minute in (days[-1] + 1, days[-1] + 2):
+        bench.feed(pane(minute, version="2"), arm(minute), progress(minute + 1, minute + 1))
+    again = Bench(bench)
+    again.judge.table(TOPICS.rollouts.name, b"fraud", rollout("2", epoch=2).encode())
+    again.flush()
+    live, restarted = (set(one.judge.judges["fraud"].watches) for one in (bench, again))
+    assert {key.version for key in live} == {"1", "2"}
+    assert restarted == live
