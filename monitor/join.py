@@ -25,6 +25,7 @@ from monitor.waiting import WAITING_ROW, Owner, Owners, Waiting, distinct
 from streams.errors import Fatal
 from streams.ports import Batch, Outgoing, Partition, Restored
 
+_COUNTS = ("paired", "repeated", "expired", "unusable", "crowded out")
 _EXPIRE_EVERY = 64
 _SAVE_ROWS = 100_000
 
@@ -46,8 +47,13 @@ class _Side:
         self.clock = UNSET
         self.base = 0
         self.marks = Marks(horizon)
-        self.counts = {"paired": 0, "repeated": 0, "expired": 0, "unusable": 0}
+        self.counts = dict.fromkeys(_COUNTS, 0)
         self.batches = 0
+
+    @property
+    def crowded(self) -> int:
+        """Rows that made way since the store was built, be it anew from the topic."""
+        return self.predictions.crowded + self.labels.crowded
 
     def become(self, snapshot: Snapshot) -> None:
         """Take over a cached store: what came since is read from the topic."""
@@ -113,7 +119,8 @@ class Join:
             saved = found.get(f"join/{partition.index}")
             if saved is not None:
                 self._generation = max(self._generation, saved["generation"])
-                side.emitted, side.base, side.counts = saved["emitted"], saved["base"], dict(saved["counts"])
+                side.emitted, side.base = saved["emitted"], saved["base"]
+                side.counts |= saved["counts"]
                 side.next_offset = side.base
                 side.store = saved.get("store") or side.store
                 cached = self._cache.load(partition.index, side.store, side.emitted)
@@ -167,7 +174,7 @@ class Join:
             rows[name] = table[name]
         side.clock = max(side.clock, int(table["time"].max()))
         side.unsaved += len(table)
-        before = side.clock - self._horizon
+        before, crowded = side.clock - self._horizon, side.crowded
         rows, repeated = distinct(rows)
         if record.side == "prediction":
             _, first = np.unique(table["id"], return_index=True)
@@ -191,6 +198,7 @@ class Join:
         if new:
             side.counts["repeated"] += repeated
             side.counts["paired"] += len(labels)
+            side.counts["crowded out"] += side.crowded - crowded
             self._outcomes += outcomes_of(side.owners, predictions, labels, settings.pane)
 
     def _expire(self, side: _Side) -> None:
@@ -261,15 +269,14 @@ class Join:
         self._cache.save(index, side.snapshot())
 
     def _show(self) -> None:
-        detail: dict[str, Any] = {"paired": 0, "repeated": 0, "expired": 0, "unusable": 0}
+        detail: dict[str, Any] = dict.fromkeys(_COUNTS, 0)
         for side in self._sides.values():
             for name, count in side.counts.items():
                 detail[name] += count
         detail["waiting predictions"] = sum(len(side.predictions) for side in self._sides.values())
         detail["waiting labels"] = sum(len(side.labels) for side in self._sides.values())
-        crowded = sum(side.predictions.crowded + side.labels.crowded for side in self._sides.values())
-        if crowded:
-            detail["crowded out"] = crowded
+        if not detail["crowded out"]:
+            del detail["crowded out"]
         detail["rebuilding"] = any(side.next_offset < side.emitted for side in self._sides.values())
         self._shown = detail
 

@@ -290,7 +290,8 @@ class ModelJudge:
 
     def where(self) -> dict[str, Any]:
         """Return where the model is, which every pane moves on."""
-        return {"next": self.next, "watermark": self.watermark, "closed_by": self.late.closed_by}
+        where = {"next": self.next, "watermark": self.watermark, "closed_by": self.late.closed_by}
+        return where | {"refused": self.refused}
 
     def state(self) -> dict[str, Any]:
         """Return what changes only when a pane closes, but for the watches, which are stored one by one."""
@@ -313,6 +314,7 @@ class ModelJudge:
         """Become what open panes and ``where`` were taken from, at the offset ``absorbed``."""
         self.pending.restore(dict(pending))
         self.next, self.watermark = where["next"], where["watermark"]
+        self.refused = where.get("refused", 0)
         self.late.restore(where, absorbed)
         self.pending.drop_before(self.next or 0)
 

@@ -240,3 +240,26 @@ def test_rows_beyond_the_limit_make_way_first_come_first_gone() -> None:
     assert waiting.crowded == 1_600 - len(waiting)
     hit, _ = waiting.take(made["key"])
     assert hit.tolist() == [False] * waiting.crowded + [True] * (1_600 - waiting.crowded)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_what_made_way_is_a_total_through_restarts(tmp_path: Path, cached: bool) -> None:
+    def made(state: dict[bytes, bytes]) -> Join:
+        join = Join({"fraud": fraud()}, TOPICS, JoinSettings(cache=tmp_path if cached else None, rows=1_000))
+        join.assigned(frozenset({PARTITION}), Restored(state))
+        return join
+
+    state: dict[bytes, bytes] = {}
+    join, values = made(state), [rows("prediction", [(at * 100 + i, at) for i in range(100)]) for at in range(20)]
+    feed(join, values, 0)
+    commit(join, [], state)
+    before = join.status()["detail"]["crowded out"]
+    assert before >= 1_000
+    again = made(state)
+    assert again.status()["detail"]["crowded out"] == before
+    first = again.start_offsets(frozenset({PARTITION}))[PARTITION]
+    feed(again, values[first:], first)
+    commit(again, [], state)
+    assert again.status()["detail"]["crowded out"] == before
+    (sample,) = again.samples()
+    assert (sample.labels, sample.value) == (("waiting",), before)

@@ -173,3 +173,19 @@ def test_a_watch_that_was_forgotten_stays_forgotten_through_a_restart() -> None:
     live, restarted = (set(one.judge.judges["fraud"].watches) for one in (bench, again))
     assert {key.version for key in live} == {"1", "2"}
     assert restarted == live
+
+
+def test_what_limits_refused_is_a_total_through_restarts() -> None:
+    limits = {"segments": 1, "versions": 1}
+    bench = Bench(limits=limits)
+    for minute in range(5):
+        bench.feed(*[pane(minute, version=str(v)) for v in range(1, 6)], arm(minute), progress(minute + 1, minute + 1))
+
+    def told(one: Bench) -> list[float]:
+        return [s.value for s in one.judge.samples() if s.metric == "stationkeeper_limits_refused_total"]
+
+    again = Bench(bench, limits=limits)
+    assert told(bench) == told(again) == [15]
+    assert again.judge.status()["detail"] == bench.judge.status()["detail"]
+    again.feed(pane(5), pane(5, version="5"), arm(5), progress(6, 6))
+    assert told(again) == told(Bench(again, limits=limits)) == [16]
