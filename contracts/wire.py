@@ -16,6 +16,7 @@ SCORE_BINS: Final = 32
 
 Counts = npt.NDArray[np.int64]
 
+JOIN: Final = "join"
 MOST_STEPS: Final = 1 << 16
 """Positions that a block may have, so that every step between two of them fits its two bytes."""
 
@@ -82,7 +83,11 @@ class PaneDelta(_Record, frozen=True, tag="pane"):
 
 
 class Progress(_Record, frozen=True, tag="progress"):
-    """How far one input partition has been tallied: next offset, event clock (ms) and whether it is at its end."""
+    """How far one input partition has been tallied: next offset, event clock (ms) and whether it is at its end.
+
+    Of the source ``JOIN`` the partition is one of the joins topic, ``idle`` while the join reads it again to rebuild
+    its store: no label is joined meanwhile.
+    """
 
     topic: str
     partition: int

@@ -9,7 +9,7 @@ import numpy as np
 from contracts.identity import partition_of
 from contracts.metrics import Sample
 from contracts.topics import PANES_PARTITIONS, Topics
-from contracts.wire import JoinBatch, OutcomeDelta, Progress, WireError, decode, encode
+from contracts.wire import JOIN, JoinBatch, OutcomeDelta, Progress, WireError, decode, encode
 from monitor.clock import UNSET
 from monitor.hashing import mix, salt_of
 from monitor.join_cache import JoinCache, Snapshot
@@ -49,6 +49,11 @@ class _Side:
         self.marks = Marks(horizon)
         self.counts = dict.fromkeys(_COUNTS, 0)
         self.batches = 0
+
+    @property
+    def rebuilding(self) -> bool:
+        """Whether records come that were joined before this start."""
+        return self.next_offset < self.emitted
 
     @property
     def crowded(self) -> int:
@@ -245,9 +250,10 @@ class Join:
         self._progress_at = now_ms
         topic = self._topics.joins.name
         records = [
-            Progress(topic, index, self.name, side.next_offset, side.clock, idle=False)
+            # A rebuild says where it will be, so that the judge takes it for news.
+            Progress(topic, index, JOIN, max(side.next_offset, side.emitted), side.clock, idle=side.rebuilding)
             for index, side in sorted(self._sides.items())
-            if side.next_offset >= side.emitted and side.clock != UNSET
+            if side.rebuilding or side.clock != UNSET
         ]
         if not records:
             return []
@@ -277,7 +283,7 @@ class Join:
         detail["waiting labels"] = sum(len(side.labels) for side in self._sides.values())
         if not detail["crowded out"]:
             del detail["crowded out"]
-        detail["rebuilding"] = any(side.next_offset < side.emitted for side in self._sides.values())
+        detail["rebuilding"] = any(side.rebuilding for side in self._sides.values())
         self._shown = detail
 
     def samples(self) -> list[Sample]:

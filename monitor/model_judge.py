@@ -61,6 +61,7 @@ class ModelJudge:
         self.adopted: dict[WatchKey, Counts] = {}
         self.dirty: set[WatchKey] = set()
         self.refused = 0
+        self.rebuilding = False
         self.glance: Callable[[int], None] | None = None
         """Called after a pane has closed while more wait, with how many: what charts show of a catch-up."""
 
@@ -82,6 +83,7 @@ class ModelJudge:
     def advance(self, progresses: Progresses, offset: int = -1) -> Said:
         """Close every pane that the watermark has passed, in order; ``offset`` is that of the record that moved it."""
         said = Said()
+        self.rebuilding = progresses.rebuilding()
         watermark = progresses.watermark(self.inputs, self.settings.lateness)
         if watermark is None:
             return said

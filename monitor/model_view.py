@@ -84,7 +84,7 @@ class ModelView:
             "clock": self._clock,
         }
         if judge.settings.labels is not None:
-            self.status["labels"] = label_status(judge.cohorts, judge.settings)
+            self.status["labels"] = label_status(judge.cohorts, judge.settings, rebuilding=judge.rebuilding)
             self.status["performance"] = self._performance.statuses(judge, self._references)
         adoption = adoption_status(judge, champion)
         if adoption is not None:

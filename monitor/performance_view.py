@@ -19,12 +19,14 @@ _EVERY_PANES = 10
 _Point = tuple[int, float | None, float | None, float | None, float | None]
 
 
-def label_status(cohorts: Cohorts, settings: ModelSettings) -> dict[str, Any]:
+def label_status(cohorts: Cohorts, settings: ModelSettings, *, rebuilding: bool) -> dict[str, Any]:
     """Return ``contracts.model_status.LabelStatus``: of the predictions old enough, how many have a label."""
     due, arrived = cohorts.completeness()
     age = format_duration(settings.label_maturity)
     out: dict[str, Any] = {"due": due, "arrived": arrived, "horizon_ms": settings.label_horizon}
     out["reason"] = f"{arrived} of {due} predictions older than {age} have their label" if due else f"none is {age} old"
+    if rebuilding:
+        out["reason"] = f"{UNKNOWN_HELP[Unknown.REBUILDING]} So far {out['reason']}"
     if due:
         out["completeness"] = min(arrived / due, 1.0)
     return out
@@ -61,6 +63,8 @@ class PerformanceView:
                 one = real[name]
                 entry: dict[str, Any] = {"version": version, "segment": segment, "measure": name, "rows": one.rows}
                 entry["state"], entry["reason"] = _state(watch, one.rows, stale=since > last)
+                if judge.rebuilding:
+                    entry["state"], entry["reason"] = State.UNKNOWN.value, UNKNOWN_HELP[Unknown.REBUILDING]
                 if one.rows:
                     entry |= {"value": one.value, "low": one.low, "high": one.high}
                 if before is not None and before[name].rows:

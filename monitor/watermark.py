@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from contracts.wire import Progress
+from contracts.wire import JOIN, Progress
 from monitor.clock import UNSET
 
 
@@ -40,6 +40,10 @@ class Progresses:
             return None
         clock = min(awake) if awake else max(clocks)
         return None if clock == UNSET else clock - lateness
+
+    def rebuilding(self) -> bool:
+        """Return whether the label join reads one of its partitions again, so that labels are missing."""
+        return any(p.idle for p in self._known.values() if p.source == JOIN)
 
     def clock(self, inputs: Collection[tuple[str, str]]) -> int | None:
         """Return the highest event time seen on these inputs."""

@@ -105,6 +105,7 @@ class Unknown(StrEnum):
     FEW_LABELS = "few_labels"
     STALE = "stale"
     ADOPTING = "adopting"
+    REBUILDING = "rebuilding"
 
 
 UNKNOWN_HELP: dict[Unknown, str] = {
@@ -115,4 +116,5 @@ UNKNOWN_HELP: dict[Unknown, str] = {
     Unknown.FEW_LABELS: "Fewer matured labels than a verdict on performance needs.",
     Unknown.STALE: "The source is silent; what was known is out of date.",
     Unknown.ADOPTING: "The reference has no order of time; dependence and daily movement are being learned.",
+    Unknown.REBUILDING: "The label join reads its topic again after a start; until it is done no label is joined.",
 }

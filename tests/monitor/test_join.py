@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.status import check
-from contracts.wire import JOIN_ROW, JoinBatch, OutcomeDelta, decode, encode
+from contracts.wire import JOIN_ROW, JoinBatch, OutcomeDelta, Progress, decode, encode
 from monitor.join import Join
 from monitor.waiting import WAITING_ROW, Waiting
 from streams.ports import Batch, Outgoing, Partition, Restored
@@ -158,3 +158,20 @@ def test_what_a_restart_has_to_know_does_not_grow_with_the_records() -> None:
         join._sides[0].clock = START + at * 10
         feed(join, [rows("label", [])], at)
     assert len(join._sides[0].marks) <= 60
+
+
+def test_a_join_that_rebuilds_tells_the_judge_so_until_it_is_done() -> None:
+    def idle(out: list[Outgoing]) -> set[tuple[int, bool]]:
+        records = [record for one in out if one.topic == TOPICS.panes.name for record in decode(one.value or b"")]
+        return {(one.next_offset, one.idle) for one in records if isinstance(one, Progress)}
+
+    join, values = stage(), [rows("prediction", [(at, at)]) for at in range(4)]
+    feed(join, values, 0)
+    out = join.flush(0)
+    assert idle(out) == {(4, False)}
+    again = stage({one.key: one.value for one in out if one.topic == TOPICS.join_state.name and one.key and one.value})
+    assert idle(again.flush(0)) == {(4, True)}
+    feed(again, values[:3], 0)
+    assert idle(again.flush(2_000)) == {(4, True)}
+    feed(again, values[3:], 3)
+    assert idle(again.flush(4_000)) == {(4, False)}

@@ -12,6 +12,7 @@ from contracts.status import check
 from contracts.topics import PANES_PARTITIONS
 from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Progress, Record, decode, encode, pack
 from monitor.core.column import Column, categories, numbers
+from monitor.core.reasons import UNKNOWN_HELP, Unknown
 from monitor.core.reference import Reference
 from monitor.core.reference_json import dump
 from monitor.judge import Judge
@@ -290,3 +291,27 @@ def test_a_catch_up_leaves_a_course_behind_and_not_only_its_end() -> None:
     assert series["time"][-1] == START + 60 * MINUTE
     psi = [value for value in series["distance"] if value is not None]
     assert max(psi) > 5 * psi[0]
+
+
+def test_performance_is_unknown_while_the_join_rebuilds_and_drift_goes_on() -> None:
+    bench = Bench(label_maturity="10m")
+    counts = pack(np.array([600, 0, 0, 600])), pack(np.zeros(64, np.int64))
+
+    def minute(at: int, *, rebuilding: bool, shift: float = 0.0) -> dict[str, Any]:
+        known = START + (at + 2) * MINUTE
+        labels = OutcomeDelta("fraud", "1", "", START + at * MINUTE, MINUTE, 1_200, known, *counts, 0, 0)
+        join = Progress("joins", 0, "join", at, START, idle=rebuilding)
+        bench.feed(pane(at, shift=shift), arm(at), *([] if rebuilding else [labels]), join, progress(at + 1, at + 1))
+        (model,) = bench.judge.status()["models"]
+        check(bench.judge.status())
+        return dict(model)
+
+    model = [minute(at, rebuilding=False) for at in range(30)][-1]
+    assert {one["state"] for one in model["performance"]} == {"steady"}
+    model = [minute(at, rebuilding=True, shift=0.8) for at in range(30, 40)][-1]
+    why = UNKNOWN_HELP[Unknown.REBUILDING]
+    assert {(one["state"], one["reason"]) for one in model["performance"]} == {("unknown", why)}
+    assert model["labels"]["reason"].startswith(why)
+    assert model["state"] == "drifting"
+    model = minute(40, rebuilding=False)
+    assert {one["state"] for one in model["performance"]} == {"steady"}
