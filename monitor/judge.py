@@ -10,6 +10,7 @@ from contracts.topics import PANES_PARTITIONS, Topics
 from contracts.wire import ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, Progress, WireError, decode
 from monitor.decision_delay import DecisionDelay
 from monitor.model_judge import ModelJudge
+from monitor.model_records import ModelRecords
 from monitor.model_view import ModelView
 from monitor.packets import packed
 from monitor.packing import gather, parts
@@ -17,13 +18,10 @@ from monitor.pending import WatchKey
 from monitor.references import References
 from monitor.said import Said
 from monitor.settings import ModelSettings
-from monitor.watch_records import WatchRecords
 from monitor.watermark import Progresses
 from streams.errors import Fatal
 from streams.ports import Batch, Outgoing, Partition, Restored
 
-_NONE = "-"
-_PIECE = "\x1e"
 _COUNT_EVERY_MS = 60_000
 CHECKPOINT_MS = 30_000
 """How often the open panes of a model are written whole; what came since is read again from the panes topic."""
@@ -62,7 +60,7 @@ class Judge:
         self._progress: dict[int, Progresses] = {}
         self._said: dict[str, Said] = {}
         self._touched: set[str] = set()
-        self._records: dict[tuple[str, WatchKey], WatchRecords] = {}
+        self._records: dict[str, ModelRecords] = {}
         self._cold: dict[str, tuple[Mapping[str, Any], dict[WatchKey, Mapping[str, Any]]]] = {}
         self._absorbed: dict[int, int] = {}
         self._since: dict[str, int] = {}
@@ -110,8 +108,9 @@ class Judge:
                     judge = self.judges[name] = ModelJudge(settings, self.references)
                     self._views[name] = ModelView(judge, self.references, self._clock)
                     self._restore_open(judge, found)
-                    if (head := found.get(f"{name}/head")) is not None:
-                        self._cold[name] = (head, self._watches(name, found))
+                    self._records[name] = ModelRecords(name)
+                    if (taken := self._records[name].taken(found)) is not None:
+                        self._cold[name] = taken
         self._refresh(self.judges.keys() - self._cold.keys())
         self.committed()
 
@@ -130,21 +129,6 @@ class Judge:
         judge.restore_open(open_["pending"], at, absorbed)
         if at.get("since") is not None:
             self._since[judge.name] = at["since"]
-
-    def _watches(self, model: str, found: Mapping[str, Any]) -> dict[WatchKey, Mapping[str, Any]]:
-        out: dict[WatchKey, Mapping[str, Any]] = {}
-        pieces: dict[str, dict[str, Any]] = {}
-        prefix = f"{model}/watch/"
-        for name, state in found.items():
-            base, mark, piece = name.partition(_PIECE)
-            if mark and state is not None and name.startswith(prefix):
-                pieces.setdefault(base, {})[piece] = state
-        for name, state in found.items():
-            if name.startswith(prefix) and _PIECE not in name and state is not None:
-                key = WatchKey(*state["key"])
-                records = self._records[model, key] = WatchRecords()
-                out[key] = records.joined(state, pieces.get(name, {}))
-        return out
 
     def revoked(self, partitions: frozenset[Partition]) -> None:
         """Forget everything that was not committed; ``assigned`` follows with what is."""
@@ -300,19 +284,8 @@ class Judge:
             out += self._written(f"{name}/open", {"pending": judge.pending.state()}, target)
         where = {**judge.where(), "since": self._since.get(name)}
         out += self._written(f"{name}/at", where, target)
-        if closed:
-            out += self._written(f"{name}/head", judge.state(), target)
-        for key in sorted(judge.dirty):
-            watch = judge.watches.get(key)
-            records = self._records.setdefault((name, key), WatchRecords())
-            base = f"{name}/watch/{key.version or _NONE}/{key.digest}/{key.segment or _NONE}"
-            changed = records.gone() if watch is None else records.changed(watch.state())
-            for piece, value in changed:
-                head = value if piece or value is None else {"key": list(key), **value}
-                out += self._written(f"{base}{_PIECE}{piece}" if piece else base, head, target)
-            if watch is None:
-                del self._records[name, key]
-        judge.dirty.clear()
+        for key, value in self._records[name].changed(judge, closed=closed):
+            out += self._written(key, value, target)
         return out
 
     def _written(self, key: str, value: Any, target: int) -> list[Outgoing]:

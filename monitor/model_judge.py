@@ -142,6 +142,7 @@ class ModelJudge:
         said.requests += self.asking.ask_again((i for watch in mine for i in watch.incidents()), end)
 
     def _learn(self, closed: Closed, said: Said, now: int) -> None:
+        self.cohorts.forget({key.version for key in self.watches}, closed.start)
         for version, segment, pane in self.cohorts.close(closed):
             for key in sorted(k for k in self.watches if (k.version, k.segment) == (version, segment)):
                 watch = self.watches[key]
@@ -326,7 +327,7 @@ class ModelJudge:
         self.seen = {WatchKey(*key): at for *key, at in state["seen"]}
         self.rows, self.first_seen = dict(state["rows"]), dict(state["first_seen"])
         self.asking.restore(state["asking"])
-        self.cohorts.restore(state["cohorts"])
+        self.cohorts.restore(state["cohorts"], state["slots"])
         self.cure = None if state["cure"] is None else Cure(*state["cure"])
         self.verdicts = {(kind, level): count for kind, level, count in state["verdicts"]}
         self.healed = list(state["healed"])

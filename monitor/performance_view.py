@@ -41,6 +41,7 @@ class PerformanceView:
     def statuses(self, judge: ModelJudge, references: References) -> list[dict[str, Any]]:
         """Return one entry a version, segment and measure, over the chart window that ends at the age of maturity."""
         out = []
+        self._points = {key: points for key, points in self._points.items() if key[:2] in judge.cohorts.mature}
         for (version, segment), ring in sorted(judge.cohorts.mature.items()):
             if not ring:
                 continue

@@ -12,6 +12,7 @@ from monitor.packing import freeze, gather, parts, thaw
 from monitor.pending import Pending
 from streams.errors import Fatal
 from tests.monitor.rig import MINUTE, START, TOPICS, reference, rollout
+from tests.monitor.test_cohorts import inside
 from tests.monitor.test_judge import ALL, REFERENCE, Bench, arm, pane, progress, run
 
 
@@ -46,8 +47,8 @@ def test_open_panes_come_from_a_checkpoint_and_the_log(stop: int, monkeypatch: p
     joined = [*first.said(TOPICS.verdicts.name), *second.said(TOPICS.verdicts.name)]
     assert joined == whole.said(TOPICS.verdicts.name)
     assert [*first.history(), *second.history()] == whole.history()
-    one, two = (bench.judge.judges["fraud"].cohorts.state() for bench in (whole, second))
-    assert freeze(one) == freeze(two)
+    one, two = (bench.judge.judges["fraud"].cohorts for bench in (whole, second))
+    assert inside(one) == inside(two)
     assert second.judge.judges["fraud"].pending.state().keys() == whole.judge.judges["fraud"].pending.state().keys()
     assert second.replayed <= 5
 
