@@ -12,68 +12,21 @@ from contracts.topics import PANES_PARTITIONS, Topics
 from contracts.wire import JOIN, JoinBatch, OutcomeDelta, Progress, WireError, decode, encode
 from monitor.clock import UNSET
 from monitor.hashing import mix, salt_of
-from monitor.join_cache import JoinCache, Snapshot
-from monitor.join_marks import Marks
+from monitor.join_cache import JoinCache
 from monitor.join_outcomes import outcomes_of
+from monitor.join_side import COUNTS, Side
 from monitor.joining import SEGMENT_SEPARATOR
 from monitor.packets import packed
 from monitor.packing import gather, parts
 from monitor.pending import merged_outcomes
 from monitor.settings import JoinSettings, ModelSettings
 from monitor.tally import PROGRESS_MS
-from monitor.waiting import WAITING_ROW, Owner, Owners, Waiting, distinct
+from monitor.waiting import WAITING_ROW, Owner, distinct
 from streams.errors import Fatal
 from streams.ports import Batch, Outgoing, Partition, Restored
 
-_COUNTS = ("paired", "repeated", "expired", "unusable", "crowded out")
 _EXPIRE_EVERY = 64
 _SAVE_ROWS = 100_000
-
-
-class _Side:
-    """One joins partition: both waiting sides, how far it has spoken, and from where it must be read again.
-
-    ``emitted`` is the offset below which outcomes are already in the panes topic: records below it only rebuild the
-    store. ``marks`` tell the oldest offset that is still needed.
-    """
-
-    def __init__(self, most: int, horizon: int) -> None:
-        self.predictions, self.labels = Waiting(most), Waiting(most)
-        self.owners = Owners()
-        self.store = ""
-        self.unsaved = 0
-        self.emitted = 0
-        self.next_offset = 0
-        self.clock = UNSET
-        self.base = 0
-        self.marks = Marks(horizon)
-        self.counts = dict.fromkeys(_COUNTS, 0)
-        self.batches = 0
-
-    @property
-    def rebuilding(self) -> bool:
-        """Whether records come that were joined before this start."""
-        return self.next_offset < self.emitted
-
-    @property
-    def crowded(self) -> int:
-        """Rows that made way since the store was built, be it anew from the topic."""
-        return self.predictions.crowded + self.labels.crowded
-
-    def become(self, snapshot: Snapshot) -> None:
-        """Take over a cached store: what came since is read from the topic."""
-        self.predictions.load(snapshot.predictions)
-        self.labels.load(snapshot.labels)
-        self.owners = Owners()
-        self.owners.codes(snapshot.owners)
-        self.next_offset, self.base, self.clock = snapshot.offset, snapshot.base, snapshot.clock
-        self.marks.load(snapshot.marks)
-
-    def snapshot(self) -> Snapshot:
-        """Return the store as it is now, in arrays of its own."""
-        waiting = self.predictions.rows(), self.labels.rows()
-        owners = list(self.owners.names)
-        return Snapshot(self.store, self.next_offset, self.base, self.clock, self.marks.state(), owners, *waiting)
 
 
 class Join:
@@ -96,7 +49,7 @@ class Join:
         self._durable = False
         self.inputs = (topics.joins.name,)
         self.tables: tuple[str, ...] = ()
-        self._sides: dict[int, _Side] = {}
+        self._sides: dict[int, Side] = {}
         self._outcomes: list[OutcomeDelta] = []
         self._moved: set[int] = set()
         self._progress_at: int | None = None
@@ -119,15 +72,13 @@ class Join:
         self._cache.settle()
         found = gather(restored.values)
         for partition in partitions:
-            side = self._sides[partition.index] = _Side(self._settings.rows, self._horizon)
+            side = self._sides[partition.index] = Side(self._settings.rows, self._horizon)
             side.store = uuid.uuid4().hex
             saved = found.get(f"join/{partition.index}")
             if saved is not None:
                 self._generation = max(self._generation, saved["generation"])
-                side.emitted, side.base = saved["emitted"], saved["base"]
-                side.counts |= saved["counts"]
-                side.next_offset = side.base
-                side.store = saved.get("store") or side.store
+                prefix = f"join/{partition.index}/spent/"
+                side.begin(saved, {int(name[len(prefix) :]): v for name, v in found.items() if name.startswith(prefix)})
                 cached = self._cache.load(partition.index, side.store, side.emitted)
                 if cached is not None and cached.offset >= side.base:
                     side.become(cached)
@@ -157,10 +108,11 @@ class Join:
                 records = decode(value)
             except WireError as error:
                 raise Fatal(f"{batch.partition.topic}/{batch.partition.index} offset {offset}: {error}") from error
-            for record in records:
-                if isinstance(record, JoinBatch):
-                    self._pair(side, record, new=offset >= side.emitted)
-            side.marks.put(offset, side.clock)
+            batches = [record for record in records if isinstance(record, JoinBatch)]
+            side.marks.put(offset, side.clock, max([side.clock, *map(self._latest, batches)]))
+            for number, record in enumerate(batches):
+                self._pair(side, record, offset, number)
+            side.make_way(offset, side.clock - self._horizon)
         side.next_offset = batch.next_offset
         side.batches += 1
         if len(batch):
@@ -168,18 +120,24 @@ class Join:
         if side.batches % _EXPIRE_EVERY == 0:
             self._expire(side)
 
-    def _pair(self, side: _Side, record: JoinBatch, *, new: bool) -> None:
+    def _latest(self, record: JoinBatch) -> int:
+        times = record.table()["time"] if record.model in self._models else ()
+        return int(np.max(times)) if len(times) else UNSET
+
+    def _pair(self, side: Side, record: JoinBatch, offset: int, number: int) -> None:
+        new = offset >= side.emitted
         settings = self._models.get(record.model)
         table = record.table()
         if settings is None or not len(table):
             return
         rows = np.zeros(len(table), WAITING_ROW)
+        rows["offset"] = offset
         rows["key"] = mix(table["id"] ^ self._salts[record.model])
         for name in ("time", "score", "label", "decision", "bin"):
             rows[name] = table[name]
         side.clock = max(side.clock, int(table["time"].max()))
         side.unsaved += len(table)
-        before, crowded = side.clock - self._horizon, side.crowded
+        before = side.clock - self._horizon
         rows, repeated = distinct(rows)
         if record.side == "prediction":
             _, first = np.unique(table["id"], return_index=True)
@@ -189,31 +147,33 @@ class Join:
                 for name in record.segments
             ]
             rows["owner"] = side.owners.codes(owners)[segments]
-            hit, labels = side.labels.take(rows["key"], before)
-            repeated += side.predictions.put(rows[~hit], before)
-            predictions = rows[hit]
+            mine, others = side.predictions, side.labels
         else:
             usable = ~np.isnan(rows["label"])
             if new:
                 side.counts["unusable"] += int(np.count_nonzero(~usable))
             rows = rows[usable]
-            hit, predictions = side.predictions.take(rows["key"], before)
-            repeated += side.labels.put(rows[~hit], before)
-            labels = rows[hit]
+            mine, others = side.labels, side.predictions
+        if not new and side.replay is not None:
+            rows = side.replay.waiting(rows, offset, number)
+        hit, met = others.take(rows["key"], before)
+        known, there = mine.put(rows[~hit], before)
+        side.took(offset, number, rows[hit], met)
+        side.took(offset, number, rows[~hit][known], there)
+        repeated += len(there)
+        predictions, labels = (rows[hit], met) if record.side == "prediction" else (met, rows[hit])
         if new:
             side.counts["repeated"] += repeated
             side.counts["paired"] += len(labels)
-            side.counts["crowded out"] += side.crowded - crowded
             self._outcomes += outcomes_of(side.owners, predictions, labels, settings.pane)
 
-    def _expire(self, side: _Side) -> None:
+    def _expire(self, side: Side) -> None:
         if side.clock == UNSET:
             return
         before = side.clock - self._horizon
-        gone = side.predictions.expire(before) + side.labels.expire(before)
+        gone = side.expire(before)
         if side.next_offset > side.emitted:
             side.counts["expired"] += gone
-        side.base = side.marks.passed(before) or side.base
 
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Return the outcomes since the last flush, progress once a second, and how far the join is."""
@@ -230,16 +190,12 @@ class Join:
         for index in sorted(self._moved):
             side = self._sides[index]
             side.emitted = max(side.emitted, side.next_offset)
-            value = {
-                "generation": self._generation,
-                "emitted": side.emitted,
-                "base": side.base,
-                "counts": side.counts,
-                "store": side.store,
-            }
+            states: dict[str, Any] = {f"join/{index}": {"generation": self._generation, **side.state()}}
+            states |= {f"join/{index}/spent/{place}": value for place, value in side.spent.changed(side.base)}
             out += [
                 Outgoing(self._topics.join_state.name, data, key, index)
-                for key, data in parts(f"join/{index}", value, self._generation)
+                for name, value in states.items()
+                for key, data in parts(name, value, self._generation)
             ]
         self._moved.clear()
         return out
@@ -270,12 +226,12 @@ class Join:
                 self._save(index, side)
         self._show()
 
-    def _save(self, index: int, side: _Side) -> None:
+    def _save(self, index: int, side: Side) -> None:
         side.unsaved = 0
         self._cache.save(index, side.snapshot())
 
     def _show(self) -> None:
-        detail: dict[str, Any] = dict.fromkeys(_COUNTS, 0)
+        detail: dict[str, Any] = dict.fromkeys(COUNTS, 0)
         for side in self._sides.values():
             for name, count in side.counts.items():
                 detail[name] += count

@@ -15,7 +15,7 @@ import structlog
 from contracts.log_events import LogEvent
 from monitor.waiting import WAITING_ROW, Owner, Rows
 
-_MAGIC: Final = b"SKJOIN1\n"
+_MAGIC: Final = b"SKJOIN2\n"
 _LENGTHS: Final = 12
 _CHUNK: Final = 64 * 1024 * 1024
 

@@ -23,9 +23,10 @@ WAITING_ROW = np.dtype(
         ("decision", "u1"),
         ("bin", "u1"),
         ("owner", "<i4"),
+        ("offset", "<i8"),
     ]
 )
-"""One waiting row in 30 bytes: key (id and model), event time, score, label, decision, score bin, owner code."""
+"""One waiting row in 38 bytes: key (id and model), event time, score, label, decision, bin, owner code, its record."""
 
 _FIRST = 1 << 12
 _LOADED = 1 << 16
@@ -46,7 +47,7 @@ class Waiting:
     """Rows by key, first come; taken out when their other side comes, let go when they are too old or too many.
 
     A row counts as gone from the record on whose clock passed its horizon, whenever it is swept out, so that sweeps,
-    batches and restarts change nothing. About 60 bytes a row, at most ``most`` rows: beyond it the first come go.
+    batches and restarts change nothing. About 70 bytes a row, at most ``most`` rows after ``make_way``.
     """
 
     def __init__(self, most: int = MOST_ROWS) -> None:
@@ -61,15 +62,14 @@ class Waiting:
     def __len__(self) -> int:
         return self.alive
 
-    def put(self, rows: Rows, before: int = UNSET) -> int:
-        """Keep rows whose keys are not waiting yet; returns how many were there before (the first one stays).
+    def put(self, rows: Rows, before: int = UNSET) -> tuple[Flags, Rows]:
+        """Keep rows of distinct keys that are not waiting yet; returns which are, and the rows that wait, which stay.
 
         What is older than ``before`` waits no longer.
         """
-        rows = _first_of_each(rows)
         found = self._table.find(rows["key"])
         known, at = self._waiting(found, before)
-        fresh = rows[~known]
+        fresh, there = rows[~known], self._rows[at[known]]
         # What was too old and comes again takes the place of its key.
         stale = at[~known & (found >= 0)]
         self.alive -= int(np.count_nonzero(self._alive[stale]))
@@ -82,9 +82,7 @@ class Waiting:
         self._used += len(fresh)
         self.alive += len(fresh)
         self._table.swap(fresh["key"], place)
-        if self.alive > self._most:
-            self._make_way(before)
-        return int(known.sum())
+        return known, there
 
     def take(self, keys: Hashes, before: int = UNSET) -> tuple[Flags, Rows]:
         """Return which of the distinct ``keys`` were waiting, and their rows, which wait no longer."""
@@ -98,15 +96,33 @@ class Waiting:
         at = np.maximum(found, 0)
         return (found >= 0) & self._alive[at] & (self._rows["time"][at] >= before), at
 
-    def _make_way(self, before: int) -> None:
-        """Let the first come go, a sixteenth of the room at once, so that it is not done with every record."""
+    def make_way(self, before: int = UNSET) -> tuple[int, int] | None:
+        """Let the first come go where too many wait; returns (key, offset) of the last of them, None where none goes.
+
+        A sixteenth of the room at once, so that it is not done with every record.
+        """
+        if self.alive <= self._most:
+            return None
         self.expire(before)
+        if self.alive <= self._most:
+            return None
         excess = self.alive - (self._most - self._most // 16)
-        if self.alive <= self._most or excess <= 0:
-            return
-        self._alive[np.flatnonzero(self._alive[: self._used])[:excess]] = False
-        self.alive -= excess
-        self.crowded += excess
+        last = int(np.flatnonzero(self._alive[: self._used])[excess - 1])
+        self._leave(last + 1)
+        return int(self._rows["key"][last]), int(self._rows["offset"][last])
+
+    def leave(self, key: int, offset: int) -> None:
+        """Let go of what came before the waiting row with ``key`` of the record at ``offset``, and of that row."""
+        rows = self._rows[: self._used]
+        found = np.flatnonzero(self._alive[: self._used] & (rows["key"] == key) & (rows["offset"] == offset))
+        if len(found):
+            self._leave(int(found[-1]) + 1)
+
+    def _leave(self, end: int) -> None:
+        count = int(np.count_nonzero(self._alive[:end]))
+        self._alive[:end] = False
+        self.alive -= count
+        self.crowded += count
 
     def expire(self, before: int) -> int:
         """Let go of rows older than ``before``; returns how many."""

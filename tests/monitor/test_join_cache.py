@@ -236,6 +236,7 @@ def test_rows_beyond_the_limit_make_way_first_come_first_gone() -> None:
     made["key"] = np.arange(1_600)
     for first in range(0, 1_600, 100):
         waiting.put(made[first : first + 100])
+        waiting.make_way()
     assert len(waiting) <= 1_000
     assert waiting.crowded == 1_600 - len(waiting)
     hit, _ = waiting.take(made["key"])

@@ -1,0 +1,121 @@
+"""A store that is rebuilt from the topic alone is the store, whatever lies before where the rebuild begins."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitor import join as join_module
+from monitor import join_spent as spent_module
+from monitor.join import Join
+from monitor.join_side import Side
+from monitor.settings import JoinSettings
+from streams.ports import Outgoing, Restored
+from tests.monitor.rig import TOPICS, fraud
+from tests.monitor.test_join import PARTITION, feed, rows, told
+
+Log = list[tuple[str, list[tuple[int, int]]]]
+
+
+def fresh(state: dict[bytes, bytes], most: int) -> Join:
+    join = Join({"fraud": fraud(label_horizon="1h")}, TOPICS, JoinSettings(cache=None))
+    join._settings = JoinSettings.model_construct(**{**dict(join._settings), "rows": most})
+    join.assigned(frozenset({PARTITION}), Restored(state))
+    return join
+
+
+def waiting(join: Join) -> Any:
+    """What can still meet its other side, in order."""
+    side = join._sides[0]
+    before = side.clock - join._horizon
+    return [
+        [(row[0], row[1]) for row in store.rows().tolist() if row[1] >= before]
+        for store in (side.predictions, side.labels)
+    ]
+
+
+def run(values: list[bytes], restarts: set[int], most: int) -> tuple[Any, list[Any], list[int], dict[str, Any]]:
+    """All outcomes, the stores after each record, where rebuilds began, and the join's own counts."""
+    state: dict[bytes, bytes] = {}
+    join, out, stores, bases = fresh(state, most), list[Outgoing](), [], []
+    for at, value in enumerate(values):
+        feed(join, [value], at)
+        if at in restarts or at % 5 == 0:
+            mine = join.flush(at)
+            join.committed()
+            out += mine
+            state |= {o.key: o.value for o in mine if o.topic == TOPICS.join_state.name and o.key and o.value}
+        if at in restarts:
+            join = fresh(state, most)
+            first = join.start_offsets(frozenset({PARTITION})).get(PARTITION, 0)
+            bases.append(first)
+            feed(join, values[first : at + 1], first)
+        stores.append(waiting(join))
+    out += join.flush(9_999)
+    join.committed()
+    detail = join.status()["detail"]
+    return told(out), stores, bases, {name: detail.get(name, 0) for name in ("paired", "repeated", "crowded out")}
+
+
+moves = st.lists(
+    st.tuples(
+        st.sampled_from(["prediction", "label"]),
+        st.lists(st.tuples(st.integers(1, 12), st.integers(-9, 9)), min_size=1, max_size=8),
+        st.integers(0, 25),
+    ),
+    min_size=10,
+    max_size=60,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(moves, st.sets(st.integers(0, 60), max_size=6), st.sampled_from([4, 1_000]))
+def test_a_rebuild_at_any_record_is_the_store(made: Any, restarts: set[int], most: int) -> None:
+    values, minute = [], 20
+    for side, events, step in made:
+        minute += step
+        values.append(rows(side, [(one, minute + off) for one, off in events]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(join_module, "_EXPIRE_EVERY", 1)
+        patch.setattr(spent_module, "_MOST", 3)
+        whole, stores, _, counts = run(values, set(), most)
+        again, others, _, told_again = run(values, restarts, most)
+    assert others == stores
+    assert again == whole
+    assert told_again == counts
+
+
+def test_a_label_that_met_a_prediction_from_before_the_rebuild_does_not_wait_again() -> None:
+    log = [rows("prediction", [(7, 0)])]
+    log += [rows("prediction", [(1_000 + at, 1 + at // 4)]) for at in range(100)]
+    log += [rows("label", [(7, 50)])]
+    log += [rows("prediction", [(2_000 + at, 51 + at // 4)]) for at in range(100)]
+    log += [rows("prediction", [(7, 76)]), rows("prediction", [(9_999, 77)])]
+    whole, _, _, counts = run(log, set(), 100_000)
+    again, _, bases, _ = run(log, {len(log) - 3}, 100_000)
+    assert bases[0] > 0
+    assert counts["paired"] == 1
+    assert again == whole
+
+
+def test_a_crowded_store_is_rebuilt_as_crowded_as_it_was() -> None:
+    log = [rows("prediction", [(at * 17 + i + 1, at // 3) for i in range(17)]) for at in range(400)]
+    log += [rows("label", [(x + 1, 130) for x in range(400 * 17 - 1_020, 400 * 17)])]
+    whole, _, _, counts = run(log, set(), 1_000)
+    for stop in (395, 397, 399):
+        again, _, bases, told_again = run(log, {stop}, 1_000)
+        assert bases[0] > 0
+        assert (again, told_again) == (whole, counts)
+
+
+def test_notes_in_the_state_topic_come_and_go_with_the_horizon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spent_module, "_MOST", 10)
+    join, names = fresh({}, 100_000), set[bytes]()
+    side: Side = join._sides[0]
+    for at in range(1_200):
+        feed(join, [rows("prediction", [(at + 1, at)]), rows("label", [(abs(at - 29), at)])], 2 * at)
+        names |= {one.key for one in join.flush(at) if one.topic == TOPICS.join_state.name and one.key}
+    # An hour of notes, a step more, and the minutes until rows are swept out (64 batches).
+    assert 5 < len(side.spent._last) <= (60 + 64 + 2) // 10 + 2
+    assert len(names) <= (60 + 64 + 2) // 10 + 4
