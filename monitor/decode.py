@@ -12,9 +12,13 @@ from contracts.codes import DeadLetterCode as Code
 from monitor.assemble import assemble
 from monitor.columns import Events, Rejection
 from monitor.faults import Faults
+from monitor.half_pairs import mended
 from monitor.mapping import Form
 from monitor.raw import Raw, chunk_rows
 from monitor.rows import NotAnObject, row_type
+
+_MOST_DIGITS = 4_300
+"""Python reads and writes no integer of more digits; float64 ends at 309."""
 
 _OPEN_BATCHES = 64
 """After a batch that the closed form refused, this many are not tried by it: the next ones are probably alike."""
@@ -171,14 +175,16 @@ class JsonDecoder:
     def _loose(self, value: bytes) -> Any:
         """A row of a record that the strict pass refused: odd features count as such, all else is a rejection."""
         try:
-            data = msgspec.json.decode(value)
+            try:
+                data = msgspec.json.decode(value)
+            except msgspec.MsgspecError:
+                data = _by_grammar(value)
         except RecursionError:
             return (Code.TOO_DEEP, "")
-        except msgspec.ValidationError:
-            # A number beyond float64 is valid JSON; the standard library reads it as an infinity.
-            data = json.loads(value)
-        except msgspec.DecodeError:
-            return (Code.NOT_FINITE, "") if _has_constant(value) else (Code.NOT_JSON, "")
+        except _NotFiniteError:
+            return (Code.NOT_FINITE, "")
+        except ValueError:
+            return (Code.NOT_JSON, "")
         if not isinstance(data, dict):
             return (Code.NOT_AN_OBJECT, type(data).__name__)
         if self._too_much(value) and (fields := _count_fields(data)) > self._max_fields:
@@ -194,19 +200,25 @@ def _colons(value: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(value, np.uint8) == ord(":")))
 
 
-def _has_constant(value: bytes) -> bool:
-    """Whether the only thing wrong is NaN or an infinity, which JSON does not have."""
-    found = False
+class _NotFiniteError(Exception):
+    """The only thing wrong is NaN or an infinity, which JSON does not have."""
 
-    def constant(_: str) -> None:
-        nonlocal found
-        found = True
 
-    try:
-        json.loads(value, parse_constant=constant)
-    except (ValueError, RecursionError):
-        return False
-    return found
+def _by_grammar(value: bytes) -> Any:
+    """What the standard library reads where msgspec refuses; raises ``_NotFiniteError`` or ``ValueError`` for no JSON.
+
+    Two things are valid JSON all the same: a number beyond float64, read as an infinity, and half a surrogate pair,
+    read as U+FFFD.
+    """
+    constants: list[str] = []
+    data = json.loads(mended(value).decode(), parse_int=_integer, parse_constant=constants.append)
+    if constants:
+        raise _NotFiniteError
+    return data
+
+
+def _integer(text: str) -> int | float:
+    return int(text) if len(text.lstrip("-")) <= _MOST_DIGITS else float(text)
 
 
 def _count_fields(data: Any) -> int:

@@ -5,6 +5,8 @@ Nothing of the tally's decoding, columns, hashing or grouping is used: only the 
 
 import json
 import math
+import re
+import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -20,6 +22,7 @@ from monitor.mapping import Form, PathKeys
 from monitor.settings import ModelSettings
 
 _MISSING = object()
+_SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 
 
 class Key(NamedTuple):
@@ -163,7 +166,7 @@ class Recount:
         if value is not None and len(value) > self._most_bytes:
             return None
         try:
-            data = json.loads((value or b"").decode(), parse_constant=_refuse)
+            data = _plain((value or b"").decode())
         except (ValueError, RecursionError):
             return None
         if not isinstance(data, dict) or _fields(data) > self._most_fields:
@@ -187,7 +190,7 @@ class Recount:
         if weight not in (_MISSING, None) and not (_number(weight) and weight > 0):
             return False
         segment = self._field(data, "segment")
-        if segment not in (_MISSING, None) and not isinstance(segment, dict):
+        if segment not in (_MISSING, None) and not (isinstance(segment, dict) and all(map(_scalar, segment.values()))):
             return False
         if kind == "label":
             label = self._field(data, "label")
@@ -221,8 +224,22 @@ def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _plain(text: str) -> Any:
+    """Any JSON value: an integer of more than 4 300 digits is an infinity, half a surrogate pair U+FFFD."""
+    data = json.loads(
+        text, parse_constant=_refuse, parse_int=lambda t: float(t) if len(t.lstrip("-")) > 4_300 else int(t)
+    )
+    if _SURROGATE.search(text):
+        data = json.loads(re.sub("[\ud800-\udfff]", "\ufffd", json.dumps(data, ensure_ascii=False)))
+    return data
+
+
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _scalar(value: Any) -> bool:
+    return value is None or isinstance(value, str | bool | int | float)
 
 
 def _at(data: Any, path: PathKeys) -> Any:

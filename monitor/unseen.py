@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from monitor.columns import Flags, Integers
+from monitor.half_pairs import mended
 from monitor.mapping import Form, PathKeys
 
 SAMPLE: Final = 8
@@ -93,7 +94,11 @@ def _decoder(path: PathKeys) -> Any:
     def features(value: bytes) -> Any:
         try:
             held: Any = decode(value)
-        except (msgspec.MsgspecError, RecursionError):
+        except msgspec.DecodeError:
+            if (whole := mended(value)) == value:
+                return None
+            return features(whole)
+        except RecursionError:
             return None
         for _ in path:
             held = getattr(held, "inner", None)

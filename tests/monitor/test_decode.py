@@ -18,7 +18,7 @@ from monitor.decode import Decoded, JsonDecoder
 from monitor.hashing import hash_ids
 from monitor.mapping import forms
 from monitor.settings import InputMapping, ModelSettings
-from tests.monitor.decoding import SALT, decoder, event, raw, scalars, shape
+from tests.monitor.decoding import FEATURES, SALT, decoder, event, raw, scalars, shape
 from tests.monitor.rig import table
 
 _COLUMNS = table(200)
@@ -38,6 +38,10 @@ BAD: list[tuple[bytes | None, Code, str]] = [
     (raw(features={"amount": float("-inf")}), Code.NOT_FINITE, ""),
     (raw().replace(b"0.25", b"1e999"), Code.NOT_FINITE, "prediction"),
     (b'{"x":' + b"[" * 2_000 + b"]" * 2_000 + b"}", Code.TOO_DEEP, ""),
+    (b'{"x": 1e999, "y": }', Code.NOT_JSON, ""),
+    (b'{"x": 1e999, "y": NaN}', Code.NOT_FINITE, ""),
+    (b'{"x": 1e999, "y":' + b"[" * 2_000 + b"]" * 2_000 + b"}", Code.TOO_DEEP, ""),
+    (b'{"x": "\\ud8zz"}', Code.NOT_JSON, ""),
     (raw(event_id=...), Code.MISSING_FIELD, "event_id"),
     (raw(event_id=7), Code.WRONG_TYPE, "event_id"),
     (raw(event_id=""), Code.WRONG_TYPE, "event_id"),
@@ -113,6 +117,37 @@ def test_numbers_beyond_float_are_not_finite_features() -> None:
     assert amount.status.tolist() == [Status.NOT_FINITE]
 
 
+@pytest.mark.parametrize("digits", [4_300, 4_301, 20_000])
+def test_an_integer_of_any_length_is_a_feature_that_is_not_finite(digits: int) -> None:
+    made = JsonDecoder(decoder().form, salt=SALT)
+    made.learn(FEATURES)
+    good = raw(features={"amount": 7, "country": "de"}, extra=8)
+    read = [good.replace(b'"amount": 7', b'"amount": -' + b"1" * digits), good.replace(b": 8", b": " + b"1" * digits)]
+    spoilt = good.replace(b"0.25", b"1" * digits)
+    found = made.decode([*read, spoilt])
+    assert [(r.row, r.code, r.detail) for r in found.rejected] == [(2, Code.NOT_FINITE, "prediction")]
+    amount = found.events[0].features["amount"]
+    assert isinstance(amount, NumberColumn)
+    assert amount.status is not None
+    assert amount.status.tolist() == [Status.NOT_FINITE, 0]
+
+
+def test_half_a_surrogate_pair_is_the_replacement_character_wherever_it_stands() -> None:
+    values = [
+        raw(event_id="\ud83d", x="\udc00"),
+        raw(features={"country": "a\ud83d"}),
+        raw(segment={"s": "\udc00\ud83d"}),
+    ]
+    (events,) = decoder().decode(values).events
+    assert events.ids.tolist() == hash_ids(["\ufffd", "e1", "e1"], SALT).tolist()
+    country = events.features["country"]
+    assert isinstance(country, CategoryColumn)
+    assert country.keys[country.codes[1]] == "a\ufffd"
+    assert events.segments["s"].keys == ("\ufffd\ufffd",)
+    whole = decoder().decode([raw(event_id="\U0001f600 \\ud83d", features={"amount": "odd"})])
+    assert whole.events[0].ids.tolist() == hash_ids(["\U0001f600 \\ud83d"], SALT).tolist()
+
+
 def test_a_class_share_is_the_positive_class_or_the_likeliest() -> None:
     values = [raw(prediction={"1": 0.7, "0": 0.3}), raw(prediction={"0": 1, "1": 0})]
     (events,) = decoder().decode(values).events
@@ -157,6 +192,9 @@ times = st.one_of(
 )
 
 
+hard = st.sampled_from([b"1e999", b"1" * 310, b"1" * 5_000, b'"\\ud83d"', b'"\\ud83d\\ude00"', b"NaN", b"[[]", b"01"])
+
+
 @st.composite
 def anything(draw: st.DrawFn) -> bytes | None:
     """Mostly events with one or two odd fields; sometimes mutilated, sometimes junk."""
@@ -172,6 +210,8 @@ def anything(draw: st.DrawFn) -> bytes | None:
     if way == 0:
         cut = draw(st.integers(0, len(value)))
         value = value[:cut] + draw(st.binary(max_size=3)) + value[cut:]
+    if way == 2:
+        value = value.replace(b"1.5", draw(hard)).replace(b"0.25", draw(hard))
     if way == 1:
         return draw(st.one_of(st.none(), st.binary(max_size=12)))
     return value

@@ -15,13 +15,14 @@ def messy(rig: Rig) -> None:
     """Good events, duplicates, disorder, late ones, odd features and junk, from a fixed seed."""
     shuffled = random.Random(4)
     values: list[bytes | None] = list(predictions(30, 20))
-    odd: list[Any] = [None, True, "text", [1], 1e9, -1e9, 10**400]
+    odd: list[Any] = [None, True, "text", [1], 1e9, -1e9, 10**400, "cut\ud83d", {"a": "\ud83d"}, 12345678]
     for i, value in enumerate(odd):
         event = json.loads(values[i * 7] or b"{}")
         event["event_id"] = f"odd{i}"
         event["features"] = {"amount": value, "country": value} if i % 2 else {"country": value}
         event["weight"] = 2.0**i
-        values.insert(100 + i, json.dumps(event).encode())
+        values.insert(100 + i, json.dumps(event).encode().replace(b"12345678", b"1" * 5_000))
+    values += [json.dumps(json.loads(values[2] or b"{}") | {"event_id": "o", "segment": {"a": []}}).encode()]
     values += [values[0], values[1], None, b"", b"{", b"[]", b'{"event_id": "x"}', b"\xff"]
     for first in range(0, len(values), 40):
         part = values[first : first + 40]

@@ -71,8 +71,9 @@ class Stream:
             b"[%d]" % number,
             good.replace(b"event_id", b"id"),
             good.replace(b'"amount": ', b'"amount": NaN, "was": '),
+            good.replace(b'"prediction": ', b'"prediction": ' + b"1" * 5_000 + b', "was": '),
             b'{"deep": ' + b"[" * 2_000 + b"%d" % number + b"]" * 2_000 + b"}",
-        )[draw(number, "p") % 6]
+        )[draw(number, "p") % 7]
 
     def records(self, first: int, count: int) -> Iterator[tuple[int, bytes]]:
         """Yield (partition, value) of the events ``first`` up to ``first + count``, with their dirt between them."""
