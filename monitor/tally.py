@@ -142,7 +142,7 @@ class Tally:
         if not len(batch):
             state.at_end = True
             return
-        state.at_end, state.end_since = False, None
+        state.at_end, state.end_seen = False, None
         self._touched.add(batch.partition)
         decoded = self.decoder(batch.partition.topic).decode(batch.values)
         kinds = self._admission.versions(state, decoded.events)
@@ -153,6 +153,10 @@ class Tally:
         for sifted in sift(state, batch, kinds, self._models, wall=self._clock == "wall"):
             rejected += self._sort_out(state, sifted)
             counted.append(sifted.kept)
+        if any(map(len, counted)):
+            # Only these move the clock: a partition of nothing but rejected, late or repeated records holds the
+            # watermark back for nothing, and is idle again as soon as its end is seen.
+            state.end_since = None
         self._admission.segments(state, counted)
         for events in counted:
             self._count(state, batch, events, closed=decoded.known)

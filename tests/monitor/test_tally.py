@@ -193,6 +193,36 @@ def test_progress_comes_once_a_second_and_says_when_a_partition_is_idle() -> Non
     assert told(stage.flush(61_000))["scores"].idle is False  # the broker no longer says that it is the end
 
 
+def test_records_that_cannot_move_the_clock_leave_a_partition_idle_and_an_event_does_not() -> None:
+    stage = tally()
+    stage.absorb(batch("scores", predictions(1, 5)))
+    late, offset, told = predictions(1, 1, first=900, start=START - 60 * MINUTE), 5, {}
+
+    def turn(now: int, values: list[bytes]) -> bool | None:
+        nonlocal offset
+        for part in (values, []):
+            stage.absorb(batch("scores", part, first=offset))
+            offset += len(part)
+        mine = [r for r in records(stage.flush(now), TOPICS.panes.name) if isinstance(r, Progress)]
+        return next((r.idle for r in mine if r.topic == "scores"), None)
+
+    for second in range(100):
+        trickle = {0: b"not json", 1: predictions(1, 1)[0], 2: late[0]}.get(second // 10 % 3, b"")
+        told[second] = turn(10_000 + second * 1_000, [trickle] if second % 10 == 5 else [])
+    assert [second for second, idle in told.items() if idle] == list(range(30, 100))
+    assert turn(120_000, predictions(1, 1, first=901, start=START + MINUTE)) is False
+
+
+def test_a_backlog_of_rejected_records_is_not_idle_before_its_end_is_seen() -> None:
+    stage = tally()
+    for now in range(10_000, 50_000, 1_000):
+        stage.absorb(batch("scores", []))
+        stage.flush(now)
+    stage.absorb(batch("scores", [b"not json"] * 10))
+    mine = [r for r in records(stage.flush(50_000), TOPICS.panes.name) if isinstance(r, Progress)]
+    assert not any(r.idle for r in mine if r.topic == "scores")
+
+
 def test_many_segments_in_one_batch_count_as_few_do() -> None:
     values: list[bytes | None] = []
     for i, value in enumerate(predictions(3, 200)):
