@@ -92,6 +92,7 @@ class PartitionState:
         self.end_seen: int | None = None
         self._open: dict[int, list[tuple[Hashes, Integers]]] = {}
         self._dirty: set[int] = set()
+        self._foreign: dict[bytes, int] = {}
 
     @property
     def key(self) -> bytes:
@@ -107,8 +108,9 @@ class PartitionState:
         self.refused[limit] = self.refused.get(limit, 0) + events
 
     def _chunk_key(self, index: int) -> bytes:
+        """One of a ring of keys; its size is in them, so that no ring of another horizon loses a chunk to this one."""
         ring = self.horizon // CHUNK + 2
-        return self.key + f"/ids/{index % ring}".encode()
+        return self.key + f"/ids/{ring}/{index % ring}".encode()
 
     def remember(self, hashes: Hashes, offsets: Integers) -> None:
         """Note records whose ids must be known again after a restart."""
@@ -134,8 +136,8 @@ class PartitionState:
                 merged = self.digests[0][1] | self.digests[1][1]
                 self.digests[:2] = [(self.digests[1][0], merged)]
 
-    def records(self) -> Iterable[tuple[bytes, bytes]]:
-        """Yield the key and value of each state record that changed since the last call."""
+    def records(self) -> Iterable[tuple[bytes, bytes | None]]:
+        """Yield the key and value (None: a tombstone) of each state record that changed since the last call."""
         head = Head(
             self.next_offset or 0,
             self.clock.now,
@@ -162,8 +164,15 @@ class PartitionState:
         latest = max(self._open, default=0)
         self._open = {index: parts for index, parts in self._open.items() if index >= latest}
         self._dirty.clear()
+        for key in [key for key, last in self._foreign.items() if last < self._oldest()]:
+            del self._foreign[key]
+            yield key, None
 
-    def restore(self, values: Mapping[bytes, bytes]) -> None:
+    def _oldest(self) -> int:
+        """The lowest offset whose id may still be repeated."""
+        return (self.next_offset or 0) - self.horizon - 1
+
+    def restore(self, values: Mapping[bytes, bytes | None]) -> None:
         """Take over what ``records`` wrote; raises ``Fatal`` for a format that this version does not read."""
         value = values.get(self.key)
         if value is None:
@@ -180,22 +189,32 @@ class PartitionState:
         if (saved := values.get(self._places_key)) is not None:
             for model, dimension, found in _places.decode(_unpacked(saved, self._places_key)).places:
                 self.places.take_over(model, dimension, found)
+        self._restore_ids(values)
+
+    def _restore_ids(self, values: Mapping[bytes, bytes | None]) -> None:
+        """Take over the chunks of this horizon's ring, of another horizon's, and of the format that did not name it.
+
+        Those of other rings are nobody's to overwrite: each gets its tombstone once all of its ids are too old.
+        """
         prefix = self.key + b"/ids/"
-        chunks = [_chunk.decode(_unpacked(v, k)) for k, v in values.items() if k.startswith(prefix)]
-        chunks.sort(key=lambda chunk: chunk.index)
-        for chunk in chunks:
+        latest: dict[int, tuple[Hashes, Integers]] = {}
+        for key, value in values.items():
+            if value is None or not key.startswith(prefix):
+                continue
+            chunk = _chunk.decode(_unpacked(value, key))
             hashes = np.frombuffer(chunk.hashes, "<u8").astype(np.uint64)
             offsets = np.frombuffer(chunk.offsets, "<i8").astype(np.int64)
-            fresh = offsets >= head.next_offset - self.horizon - 1
+            if key != self._chunk_key(chunk.index):
+                self._foreign[key] = int(offsets[-1])
+            # A chunk that was begun under one horizon and filled under the next is there twice.
+            if chunk.index not in latest or latest[chunk.index][1][-1] < offsets[-1]:
+                latest[chunk.index] = hashes, offsets
+        for _, (hashes, offsets) in sorted(latest.items()):
+            fresh = offsets >= self._oldest()
             self.seen.restore(hashes[fresh], offsets[fresh])
-        if chunks:
-            last = chunks[-1]
-            self._open[last.index] = [
-                (
-                    np.frombuffer(last.hashes, "<u8").astype(np.uint64),
-                    np.frombuffer(last.offsets, "<i8").astype(np.int64),
-                )
-            ]
+        if latest:
+            last = max(latest)
+            self._open[last] = [latest[last]]
 
     def conservation(self) -> dict[str, int]:
         """Return received and the five outcomes."""
