@@ -15,7 +15,7 @@ from monitor.hashing import mix, salt_of
 from monitor.join_cache import JoinCache
 from monitor.join_outcomes import outcomes_of
 from monitor.join_side import COUNTS, Side
-from monitor.joining import SEGMENT_SEPARATOR
+from monitor.joining import apart
 from monitor.packets import packed
 from monitor.packing import gather, parts
 from monitor.pending import merged_outcomes
@@ -142,10 +142,7 @@ class Join:
         if record.side == "prediction":
             _, first = np.unique(table["id"], return_index=True)
             segments = table["segment"] if not repeated else table["segment"][np.sort(first)]
-            owners = [
-                Owner(record.model, record.version, tuple(filter(None, name.split(SEGMENT_SEPARATOR))))
-                for name in record.segments
-            ]
+            owners = [Owner(record.model, record.version, apart(name)) for name in record.segments]
             rows["owner"] = side.owners.codes(owners)[segments]
             mine, others = side.predictions, side.labels
         else:

@@ -13,8 +13,7 @@ from monitor.references import References
 from monitor.segments import Places, Segmenter
 from monitor.settings import ModelSettings
 
-SEGMENT_SEPARATOR = "\x1f"
-"""Joins the names of the segments that one event is in, beside all traffic."""
+_SEPARATOR, _ESCAPE = "\x1f", "\x1e"
 
 _Rows = npt.NDArray[np.void]
 _Key = tuple[int, str, str, str]
@@ -69,10 +68,7 @@ class JoinBuffer:
         for dimension in self._models[model].segments:
             mine, found = self._segmenter.codes(model, dimension, part, reference, places)
             pairs, codes = np.unique(codes * len(found) + mine, return_inverse=True)
-            names = [
-                SEGMENT_SEPARATOR.join(filter(None, (names[pair // len(found)], found[pair % len(found)])))
-                for pair in pairs.tolist()
-            ]
+            names = [together(names[pair // len(found)], found[pair % len(found)]) for pair in pairs.tolist()]
             codes = codes.reshape(-1)
         return codes, tuple(names)
 
@@ -86,6 +82,19 @@ class JoinBuffer:
     def clear(self) -> None:
         """Forget everything that was not drained."""
         self._rows.clear()
+
+
+def together(joined: str, segment: str) -> str:
+    """Return the name for an event's segments so far (beside all traffic, "" for none) and one more."""
+    # Producers choose the values: one that held a bare separator would count in another segment.
+    escaped = segment.replace(_ESCAPE, _ESCAPE + "0").replace(_SEPARATOR, _ESCAPE + "1")
+    return _SEPARATOR.join(filter(None, (joined, escaped)))
+
+
+def apart(joined: str) -> tuple[str, ...]:
+    """Return the segments that ``together`` joined."""
+    names = filter(None, joined.split(_SEPARATOR))
+    return tuple(name.replace(_ESCAPE + "1", _SEPARATOR).replace(_ESCAPE + "0", _ESCAPE) for name in names)
 
 
 def _merged(parts: list[tuple[_Rows, tuple[str, ...]]]) -> Iterator[tuple[_Rows, tuple[str, ...]]]:
