@@ -6,7 +6,7 @@ import numpy as np
 
 from monitor.columns import CategoryColumn, Events, Integers, NumberColumn
 from monitor.core.cells import CategoricalCells
-from monitor.core.column import canonical_key
+from monitor.core.column import Status, canonical_key
 from monitor.core.reference import Reference
 from monitor.references import References
 from monitor.settings import ModelSettings
@@ -84,13 +84,22 @@ class Segmenter:
     @staticmethod
     def column(dimension: str, events: Events) -> CategoryColumn | None:
         """Return the values of a dimension as categories, None where no event carries it."""
-        column = events.segments.get(dimension) or events.features.get(dimension)
-        if isinstance(column, NumberColumn):
+        own, feature = events.segments.get(dimension), events.features.get(dimension)
+        if isinstance(feature, NumberColumn):
             keys: dict[str, int] = {}
-            values = [canonical_key(value) for value in column.values.tolist()]
+            values = [canonical_key(value) for value in feature.values.tolist()]
             raw = np.array([-1 if v is None else keys.setdefault(v, len(keys)) for v in values], np.int64)
-            column = CategoryColumn(raw, tuple(keys))
-        return column
+            feature = CategoryColumn(raw, tuple(keys))
+        if own is None or feature is None:
+            return own or feature
+        unsaid = own.codes == Status.ABSENT
+        if not unsaid.any():
+            return own
+        # Each event for itself: where its neighbours name their segment, it may still have only the feature.
+        place = {key: code for code, key in enumerate(own.keys)}
+        table = np.array([*(place.setdefault(key, len(place)) for key in feature.keys), Status.ABSENT], np.int64)
+        said = table[np.where(feature.codes >= 0, feature.codes, len(table) - 1)]
+        return CategoryColumn(np.where(unsaid, said, own.codes), tuple(place))
 
     def codes(
         self, model: str, dimension: str, events: Events, reference: Reference | None, places: Places

@@ -223,6 +223,24 @@ def test_a_backlog_of_rejected_records_is_not_idle_before_its_end_is_seen() -> N
     assert not any(r.idle for r in mine if r.topic == "scores")
 
 
+def test_the_segment_of_an_event_does_not_depend_on_what_its_neighbours_say() -> None:
+    values = predictions(1, 40)
+    values[3] = json.dumps(json.loads(values[3]) | {"segment": {"country": None}}).encode()
+    values[4] = json.dumps(json.loads(values[4]) | {"segment": {"country": "de"}}).encode()
+
+    def rows(size: int) -> dict[str, int]:
+        stage, found = tally(segments=["country"]), dict[str, int]()
+        for first in range(0, 40, size):
+            stage.absorb(batch("scores", values[first : first + size], first=first))
+        for pane in records(stage.flush(0), TOPICS.panes.name):
+            if isinstance(pane, PaneDelta) and pane.first == 0:
+                found[pane.segment] = found.get(pane.segment, 0) + pane.rows
+        return found
+
+    assert rows(1) == rows(40)
+    assert rows(1)["country=(other)"] == 1
+
+
 def test_many_segments_in_one_batch_count_as_few_do() -> None:
     values: list[bytes | None] = []
     for i, value in enumerate(predictions(3, 200)):
