@@ -27,7 +27,8 @@ class Head(msgspec.Struct, array_like=True):
 
     ``digests`` lists (offset, {model/version: digest}) from which a reference counted the events, newest last; the
     versions named in it are those that have a place. ``refused`` counts events by the limit that left no place for
-    them, ``rejections`` is what ``Rejections`` holds, ``expired`` the records that retention took unread.
+    them, ``rejections`` is what ``Rejections`` holds, ``expired`` the records that retention took unread. ``began`` is
+    the offset from which the log was counted, None where an older version did not note it.
     """
 
     next_offset: int
@@ -39,6 +40,7 @@ class Head(msgspec.Struct, array_like=True):
     refused: dict[str, int] = {}
     rejections: tuple[int, int, int] = (0, 0, 0)
     expired: int = 0
+    began: int | None = None
 
 
 class PlacesRecord(msgspec.Struct, array_like=True):
@@ -78,6 +80,7 @@ class PartitionState:
         self.seen = Seen(horizon)
         self.horizon = horizon
         self.next_offset: int | None = None
+        self.began: int | None = None
         self.received = 0
         self.outcomes = dict.fromkeys(Outcome, 0)
         self.codes: dict[str, int] = {}
@@ -148,6 +151,7 @@ class PartitionState:
             self.refused,
             (self.rejections.seen, self.rejections.rejected, self.rejections.run),
             self.expired,
+            self.began,
         )
         yield self.key, _packed(head)
         if self.places.changed:
@@ -185,7 +189,7 @@ class PartitionState:
         names = (name.partition("/") for _, known in self.digests for name in known)
         self.versions = {(model, version) for model, _, version in names}
         self.refused, self.rejections = dict(head.refused), Rejections(*head.rejections)
-        self.expired = head.expired
+        self.expired, self.began = head.expired, head.began
         if (saved := values.get(self._places_key)) is not None:
             for model, dimension, found in _places.decode(_unpacked(saved, self._places_key)).places:
                 self.places.take_over(model, dimension, found)

@@ -138,6 +138,8 @@ class Tally:
     def absorb(self, batch: Batch) -> None:
         """Count a batch; raises ``DeadLetterLimit`` (``Fatal``) when too much of a partition is rejected."""
         state = self._partitions[batch.partition]
+        if state.next_offset is None:
+            state.began = int(batch.offsets[0]) if len(batch) else batch.next_offset
         state.next_offset = batch.next_offset
         if not len(batch):
             state.at_end = True

@@ -1,108 +1,46 @@
 """``verify``: counts the input topics again in the plain way, up to what is committed, and compares every number."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Literal
 
 import numpy as np
 
 from contracts.codes import Outcome
-from contracts.topics import Topics
-from contracts.wire import PaneDelta, decode
-from monitor.core.cells import Counts
+from contracts.identity import partition_of
+from contracts.topics import PANES_PARTITIONS, Topics
 from monitor.core.reference import Reference
-from monitor.mapping import forms
-from monitor.partition_state import PartitionState
-from monitor.recount import Key, Recount
+from monitor.mapping import Form, forms
+from monitor.partition_state import MAX_DIGESTS, PartitionState
+from monitor.recount import Gone, JoinKey, Key, Recount
+from monitor.recount_arms import Arm
 from monitor.references import References
 from monitor.settings import ModelSettings
+from monitor.told import Told
+from monitor.verification import Verification
 from streams.ports import Partition, Reader
 
 _SHOWN = 20
 _TRIES = 5
 
 
-@dataclass(slots=True)
-class Verification:
-    """What was compared and where it differed; ``differences`` are sentences with the numbers of both sides."""
-
-    records: int = 0
-    panes: int = 0
-    counts: int = 0
-    differences: list[str] = field(default_factory=list)
-    unverifiable: list[str] = field(default_factory=list)
-
-    @property
-    def equal(self) -> bool:
-        """Whether every number that could be compared is equal."""
-        return not self.differences
-
-    def summary(self) -> str:
-        """Return the result in words, the first differences with it."""
-        lines = [f"{self.records} records counted again: {self.panes} panes, {self.counts} numbers compared"]
-        lines += [f"not comparable: {line}" for line in self.unverifiable]
-        lines += [f"differs: {line}" for line in self.differences[:_SHOWN]]
-        if len(self.differences) > _SHOWN:
-            lines.append(f"and {len(self.differences) - _SHOWN} more")
-        return "\n".join([*lines, "equal" if self.equal else f"{len(self.differences)} differences"])
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as JSON values."""
-        return {"equal": self.equal, **asdict(self)}
-
-
 def verify(
     reader: Reader, models: Mapping[str, ModelSettings], topics: Topics, *, clock: Literal["wall", "stream"] = "wall"
 ) -> Verification:
-    """Recompute outcomes and panes from the input topics up to the committed offsets and compare every count.
+    """Recompute outcomes, panes, arms and join rows from the input topics up to the committed offsets and compare all.
 
-    Needs the inputs and panes from their first record on: partitions whose beginning retention has removed are named
-    in ``unverifiable``. Segments are sums of the same rows and are not recomputed. Slow on purpose: about 20 000
-    events a second.
+    Needs the inputs from where the tally began, and what it wrote from its first record on: what retention has removed
+    of either is named in ``unverifiable``. Of a join row its id and a label's value are not compared. Slow on purpose:
+    about 20 000 events a second.
     """
     found = Verification()
     for _ in range(_TRIES):
         before = _latest(reader, topics.tally_state.name)
-        found = _verify(reader, models, topics, before, wall=clock == "wall")
+        found = _Run(reader, models, topics, before, wall=clock == "wall").result()
         if found.equal or _latest(reader, topics.tally_state.name) == before:
             return found
     found.unverifiable.append("the tally was writing all the time; stop it, or verify when it has caught up")
     return found
-
-
-def _verify(
-    reader: Reader, models: Mapping[str, ModelSettings], topics: Topics, states: Mapping[bytes, bytes], *, wall: bool
-) -> Verification:
-    found = Verification()
-    references = _references(reader, models, topics)
-    rows: dict[Key, int] = {}
-    cells: dict[Key, Mapping[int, int]] = {}
-    for topic, form in sorted(forms(list(models.values())).items()):
-        for partition in reader.partitions(topic):
-            state = PartitionState(partition, max(models[name].dedupe for name in form.models))
-            state.restore(states)
-            first = reader.bounds([partition])[partition][0]
-            if state.next_offset is None:
-                continue
-            if first > 0:
-                found.unverifiable.append(f"{topic}/{partition.index}: records before {first} are gone")
-                continue
-            recount = Recount(form, models, wall=wall, left_out=references.left_out)
-            found.records += _read(reader, partition, state, recount, references)
-            _compare_outcomes(found, state, recount)
-            for key, count in recount.rows.items():
-                rows[key] = rows.get(key, 0) + count
-            for key, mine in recount.cells.items():
-                cells[key] = dict(mine) if key not in cells else _sum(cells[key], mine)
-    _compare_panes(found, reader, topics, rows, cells)
-    return found
-
-
-def _references(reader: Reader, models: Mapping[str, ModelSettings], topics: Topics) -> References:
-    references = References(models)
-    for key, value in _latest(reader, topics.references.name).items():
-        references.put_reference(key, value)
-    return references
 
 
 def _latest(reader: Reader, topic: str) -> dict[bytes, bytes]:
@@ -110,80 +48,163 @@ def _latest(reader: Reader, topic: str) -> dict[bytes, bytes]:
     for batch in reader.read(reader.partitions(topic)):
         for key, value in zip(batch.keys, batch.values, strict=True):
             if key is not None and value is not None:
-                found |= {key: value}
+                found[key] = value
+            elif key is not None:
+                found.pop(key, None)
     return found
 
 
-def _read(reader: Reader, partition: Partition, state: PartitionState, recount: Recount, references: References) -> int:
-    known: dict[str, Reference | None] = {}
-    changes = list(state.digests)
-    records = 0
-    for batch in reader.read([partition]):
-        for row, offset in enumerate(batch.offsets.tolist()):
-            if offset >= (state.next_offset or 0):
-                return records
-            while changes and changes[0][0] <= offset:
-                for name, digest in changes.pop(0)[1].items():
-                    known[name] = references.by_digest(digest)
-            recount.take(offset, int(batch.timestamps[row]), batch.values[row], known)
-            records += 1
-    return records
+class _Run:
+    """One comparison at one committed state."""
 
+    def __init__(
+        self,
+        reader: Reader,
+        models: Mapping[str, ModelSettings],
+        topics: Topics,
+        states: Mapping[bytes, bytes],
+        *,
+        wall: bool,
+    ) -> None:
+        self._reader, self._models, self._topics, self._states, self._wall = reader, models, topics, states, wall
+        self._found = Verification()
+        self._references = self._all_references()
+        self._left_out: set[str] = set()
+        """Models of which nothing is compared but outcomes."""
+        self._blind: set[str] = set()
+        self._rows: Counter[Key] = Counter()
+        self._cells: dict[Key, Counter[int]] = {}
+        self._arms: dict[Arm, Counter[str]] = {}
+        self._joins: Counter[JoinKey] = Counter()
 
-def _compare_outcomes(found: Verification, state: PartitionState, recount: Recount) -> None:
-    where = f"{state.partition.topic}/{state.partition.index}"
-    total = sum(recount.outcomes.values())
-    found.counts += 1 + len(Outcome)
-    if state.received != total:
-        found.differences.append(f"{where}: {state.received} records received, the log holds {total}")
-    for outcome in Outcome:
-        mine, plain = state.outcomes[outcome], recount.outcomes[outcome]
-        if mine != plain:
-            found.differences.append(f"{where}: {mine} {outcome.value}, counted again {plain}")
+    def result(self) -> Verification:
+        """Count, then compare."""
+        for topic, form in sorted(forms(list(self._models.values())).items()):
+            for partition in self._reader.partitions(topic):
+                self._count(partition, form)
+        told = Told({name: settings.pane for name, settings in self._models.items()})
+        told.read(self._reader, self._whole(self._topics.panes.name))
+        self._compare_panes(told)
+        self._compare_arms(told)
+        if self._trimmed(self._topics.joins.name):
+            self._found.unverifiable.append(f"{self._topics.joins.name}: the first rows are gone")
+        else:
+            told.read(self._reader, self._reader.partitions(self._topics.joins.name))
+            self._compare_joins(told)
+        return self._found
 
+    def _all_references(self) -> References:
+        """Every reference that the log holds: panes stay those of the one that was in force when they were counted."""
+        references = References(self._models)
+        for batch in self._reader.read(self._reader.partitions(self._topics.references.name)):
+            for key, value in zip(batch.keys, batch.values, strict=True):
+                if key is not None:
+                    references.put_reference(key, value)
+        return references
 
-def _compare_panes(
-    found: Verification,
-    reader: Reader,
-    topics: Topics,
-    rows: Mapping[Key, int],
-    cells: Mapping[Key, Mapping[int, int]],
-) -> None:
-    partitions = reader.partitions(topics.panes.name)
-    trimmed = [p.index for p, (first, _) in reader.bounds(partitions).items() if first > 0]
-    if trimmed:
-        found.unverifiable.append(f"{topics.panes.name}: partitions {trimmed} have lost their first records")
-        return
-    told_rows: dict[Key, int] = {}
-    told: dict[Key, Counts] = {}
-    for batch in reader.read(partitions):
-        for value in batch.values:
-            for record in decode(value) if value is not None else ():
-                if not isinstance(record, PaneDelta) or record.segment:
-                    continue
-                key = Key(record.model, record.version, record.digest, record.source, "", record.start)
-                counts = told.setdefault(key, np.zeros(record.width, np.int64))
-                part = record.vector()
-                counts[record.first : record.first + len(part)] += part
-                if record.first == 0:
-                    told_rows[key] = told_rows.get(key, 0) + record.rows
-    for key in sorted({*told, *cells}):
-        found.panes += 1
-        counts = told.get(key, np.zeros(0, np.int64))
-        plain = np.zeros(max(len(counts), 1 + max(cells.get(key, {}), default=-1)), np.int64)
-        for position, count in cells.get(key, {}).items():
-            plain[position] = count
-        found.counts += 1 + len(counts)
-        if told_rows.get(key, 0) != rows.get(key, 0):
-            found.differences.append(f"{key}: {told_rows.get(key, 0)} rows, counted again {rows.get(key, 0)}")
-        if len(plain) != len(counts) or (plain != counts).any():
-            wrong = np.flatnonzero(plain[: len(counts)] != counts)[:_SHOWN].tolist()
-            pairs = ", ".join(f"{at}: {counts[at]} for {plain[at]}" for at in wrong)
-            found.differences.append(f"{key}: counts differ ({pairs or f'{len(counts)} for {len(plain)} positions'})")
+    def _trimmed(self, topic: str) -> list[int]:
+        return [p.index for p, (first, _) in self._reader.bounds(self._reader.partitions(topic)).items() if first > 0]
 
+    def _whole(self, topic: str) -> list[Partition]:
+        """The partitions that hold all that was ever written to them; models in the others are left out."""
+        trimmed = self._trimmed(topic)
+        if trimmed:
+            self._found.unverifiable.append(f"{topic}: partitions {trimmed} have lost their first records")
+            self._left_out |= {model for model in self._models if partition_of(model, PANES_PARTITIONS) in trimmed}
+        return [partition for partition in self._reader.partitions(topic) if partition.index not in trimmed]
 
-def _sum(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
-    out = dict(one)
-    for position, count in other.items():
-        out[position] = out.get(position, 0) + count
-    return out
+    def _leave_out(self, models: Collection[str], why: str) -> None:
+        self._found.unverifiable.append(why)
+        self._left_out |= set(models)
+
+    def _count(self, partition: Partition, form: Form) -> None:
+        state = PartitionState(partition, max(self._models[name].dedupe for name in form.models))
+        state.restore(self._states)
+        where = f"{partition.topic}/{partition.index}"
+        first = self._reader.bounds([partition])[partition][0]
+        if state.next_offset is None:
+            return
+        began = first if state.began is None and state.received else state.began or 0
+        if first > (state.began or 0):
+            self._leave_out(form.models, f"{where}: records before {first} are gone")
+            return
+        if len(state.digests) >= MAX_DIGESTS:
+            self._leave_out(form.models, f"{where}: references changed so often that the first are not known")
+            return
+        recount = Recount(form, self._models, wall=self._wall, left_out=self._references.left_out)
+        records = self._read(partition, state, began, recount)
+        if state.began is None and records > state.received:
+            self._leave_out(form.models, f"{where}: an older version did not note where in the log counting began")
+            return
+        self._found.records += records
+        self._blind |= recount.blind
+        self._found.compare(f"{where}: records received", state.received, records)
+        for outcome in Outcome:
+            self._found.compare(f"{where}: {outcome.value}", state.outcomes[outcome], recount.outcomes[outcome])
+        self._rows.update(recount.rows)
+        self._joins.update(recount.joins)
+        for key, cells in recount.cells.items():
+            self._cells.setdefault(key, Counter()).update(cells)
+        for arm, sums in recount.arms.items():
+            self._arms.setdefault(arm, Counter()).update(sums)
+
+    def _read(self, partition: Partition, state: PartitionState, began: int, recount: Recount) -> int:
+        known: dict[str, Reference | Gone | None] = {}
+        changes, records = list(state.digests), 0
+        for batch in self._reader.read([partition], {partition: began}):
+            for row, offset in enumerate(batch.offsets.tolist()):
+                if offset >= (state.next_offset or 0):
+                    return records
+                while changes and changes[0][0] <= offset:
+                    for name, digest in changes.pop(0)[1].items():
+                        known[name] = self._by_digest(name, digest)
+                recount.take(offset, int(batch.timestamps[row]), batch.values[row], known)
+                records += 1
+        return records
+
+    def _by_digest(self, name: str, digest: str) -> Reference | Gone | None:
+        found = self._references.by_digest(digest)
+        if found is None and digest:
+            why = f"reference {digest[:12]} of {name} is gone from {self._topics.references.name}"
+            if why not in self._found.unverifiable:
+                self._found.unverifiable.append(why)
+            return Gone(digest)
+        return found
+
+    def _comparable(self, model: str, segment: str = "") -> bool:
+        return model in self._models and model not in self._left_out and not (segment and model in self._blind)
+
+    def _compare_panes(self, told: Told) -> None:
+        found = self._found
+        foreign = sorted({key.model for key in told.cells} - set(self._models))
+        if foreign:
+            found.unverifiable.append(f"{self._topics.panes.name}: models {foreign} are not configured")
+        for key in sorted({*told.cells, *self._cells}):
+            if not self._comparable(key.model, key.segment):
+                continue
+            found.panes += 1
+            found.compare(f"{key}: rows", told.rows[key], self._rows[key])
+            if key.digest and self._references.by_digest(key.digest) is None:
+                continue
+            counts, mine = told.cells.get(key, np.zeros(0, np.int64)), self._cells.get(key, Counter())
+            plain = np.zeros(max(len(counts), 1 + max(mine, default=-1)), np.int64)
+            plain[list(mine.keys())] = list(mine.values())
+            found.counts += len(counts)
+            if len(plain) != len(counts) or (plain != counts).any():
+                wrong = np.flatnonzero(plain[: len(counts)] != counts)[:_SHOWN].tolist()
+                pairs = ", ".join(f"{at}: {counts[at]} for {plain[at]}" for at in wrong)
+                found.differences.append(
+                    f"{key}: counts differ ({pairs or f'{len(counts)} for {len(plain)} positions'})"
+                )
+
+    def _compare_arms(self, told: Told) -> None:
+        for arm in sorted({*told.arms, *self._arms}):
+            if self._comparable(arm.model) and arm.model not in self._blind:
+                counted, plain = told.arms.get(arm, Counter()), self._arms.get(arm, Counter())
+                for name in sorted({*counted, *plain}):
+                    self._found.compare(f"{arm}: {name}", counted[name], plain[name])
+
+    def _compare_joins(self, told: Told) -> None:
+        for key in sorted({*told.joins, *self._joins}):
+            if self._comparable(key.model) and key.model not in self._blind:
+                self._found.compare(f"{key}: rows", told.joins[key], self._joins[key])

@@ -4,10 +4,14 @@ import json
 import random
 from typing import Any
 
-from contracts.wire import PaneDelta, decode, encode
+from contracts.wire import ArmDelta, JoinBatch, PaneDelta, Record, decode, encode
+from monitor.tally import Tally
+from monitor.verification import Verification
 from monitor.verify import verify
-from streams.memory import MemoryReader
+from streams.loop import Loop
+from streams.memory import MemoryReader, MemorySink, MemorySource
 from streams.ports import Outgoing
+from streams.settings import KafkaSettings
 from tests.monitor.rig import MINUTE, START, TOPICS, Rig, fraud, labels, predictions, reference
 
 
@@ -24,6 +28,11 @@ def messy(rig: Rig) -> None:
         values.insert(100 + i, json.dumps(event).encode().replace(b"12345678", b"1" * 5_000))
     values += [json.dumps(json.loads(values[2] or b"{}") | {"event_id": "o", "segment": {"a": []}}).encode()]
     values += [values[0], values[1], None, b"", b"{", b"[]", b'{"event_id": "x"}', b"\xff"]
+    for i in range(0, 90, 2):
+        event = json.loads(values[i] or b"{}") | {"event_id": f"shop{i}", "latency_ms": i * 1.5}
+        event["segment"] = {"shop": f"s{i % 5}"} if i % 4 else {"shop": i % 7, "country": None}
+        event["prediction"] = [0.7, True, "yes", None, {"1": 0.4, "0": 0.6}, 10**20][i % 6]
+        values.append(json.dumps(event).encode())
     for first in range(0, len(values), 40):
         part = values[first : first + 40]
         shuffled.shuffle(part)
@@ -33,8 +42,12 @@ def messy(rig: Rig) -> None:
     rig.send("outcomes", [*labels(range(50)), *labels(range(10))])
 
 
+def check(rig: Rig) -> Verification:
+    return verify(MemoryReader(rig.log), rig.models, TOPICS, clock="stream")
+
+
 def test_a_messy_log_counts_the_same_twice() -> None:
-    rig = Rig({"fraud": fraud()})
+    rig = Rig({"fraud": fraud(segments=["country", "amount", "shop"], limits={"segments": 3})})
     rig.send("scores", predictions(5, 10, first=20_000))
     rig.turn(3)
     rig.put_reference(reference())
@@ -92,5 +105,83 @@ def test_records_that_retention_removed_are_named_and_not_guessed() -> None:
     rig.send("scores", predictions(5, 20))
     rig.turn(4)
     rig.log.trim("scores", 0, 10)
+    rig.send("outcomes", labels(range(5)))
+    rig.turn(2)
     found = verify(MemoryReader(rig.log), rig.models, TOPICS, clock="stream")
     assert any("scores/0" in line for line in found.unverifiable)
+    assert "equal as far" in found.summary()
+    assert not found.complete
+    assert found.panes == 0
+
+
+def test_comparing_nothing_is_no_success() -> None:
+    rig = Rig({"fraud": fraud()}, partitions=1)
+    rig.send("scores", predictions(5, 20))
+    rig.turn(4)
+    rig.log.trim("scores", 0, 10)
+    found = check(rig)
+    assert (found.counts, found.equal, found.complete) == (0, True, False)
+    assert found.summary().endswith("nothing could be compared")
+
+
+def test_panes_of_a_reference_that_was_published_again_are_those_of_the_one_before() -> None:
+    rig = Rig({"fraud": fraud(segments=["country"])}, partitions=1)
+    rig.put_reference(reference())
+    rig.send("scores", predictions(3, 50))
+    rig.turn(4)
+    rig.put_reference(reference(shift=0.5))
+    rig.send("scores", predictions(3, 50, first=1_000, start=START + 3 * MINUTE))
+    rig.turn(4)
+    found = check(rig)
+    assert found.differences == []
+    assert found.complete
+    rig.log.trim(TOPICS.references.name, 0, 1)
+    found = check(rig)
+    assert found.differences == []
+    assert found.panes >= 6
+    assert [line for line in found.unverifiable if reference().digest[:12] in line and "fraud/1" in line]
+
+
+def test_counting_begins_where_the_tally_began() -> None:
+    rig = Rig({"fraud": fraud()}, partitions=1)
+    rig.put_reference(reference())
+    rig.send("scores", predictions(3, 100))
+    rig.loops.clear()
+    settings = KafkaSettings(prefix=TOPICS.prefix, flush_interval=0, poll_timeout=0, first_start="latest")
+    source, sink = MemorySource(rig.log, settings, "tally"), MemorySink(rig.log, settings, "tally")
+    stage = Tally(rig.models, TOPICS, clock="stream")
+    rig.loops["tally"] = Loop(stage, source, sink, MemoryReader(rig.log), settings, now_ms=lambda: rig.now)
+    rig.turn(3)
+    rig.send("scores", predictions(3, 100, first=1_000, start=START + 5 * MINUTE))
+    rig.turn(3)
+    found = check(rig)
+    assert (found.differences, found.records, found.complete) == ([], 300, True)
+    rig.log.trim("scores", 0, 200)
+    assert check(rig).complete
+    rig.log.trim("scores", 0, 301)
+    assert not check(rig).complete
+
+
+def again(topic: str, which: Any) -> list[str]:
+    """What ``verify`` says of a log in which some records of a topic came twice."""
+    rig = Rig({"fraud": fraud(segments=["country"])}, partitions=1)
+    rig.put_reference(reference())
+    rig.send("scores", predictions(3, 100))
+    rig.send("outcomes", labels(range(50)))
+    rig.turn(4)
+    assert check(rig).complete
+    log = rig.log
+    for partition in MemoryReader(log).partitions(topic):
+        values = [v for batch in MemoryReader(log).read([partition]) for v in batch.values if v is not None]
+        for value in values:
+            twice: list[Record] = [one for one in decode(value) if which(one)]
+            if twice:
+                log.produce(topic, [encode(twice)], partition=partition.index)
+    return check(rig).differences
+
+
+def test_segments_arms_and_join_rows_are_compared() -> None:
+    panes, joins = TOPICS.panes.name, TOPICS.joins.name
+    assert any("country=de" in line for line in again(panes, lambda r: isinstance(r, PaneDelta) and r.segment))
+    assert any("Arm(" in line for line in again(panes, lambda r: isinstance(r, ArmDelta)))
+    assert any("JoinKey(" in line for line in again(joins, lambda r: isinstance(r, JoinBatch)))

@@ -68,6 +68,8 @@ class Following:
             cells[list(counts.keys())] += np.fromiter(counts.values(), np.int64)
         recount.rows.clear()
         recount.cells.clear()
+        recount.arms.clear()
+        recount.joins.clear()
         horizon = self._bank.models["fraud"].dedupe
         if len(recount._seen) > 2 * horizon:
             recount._seen = {key: seen for key, seen in recount._seen.items() if seen >= offset - horizon}
