@@ -166,9 +166,14 @@ class Tally:
         state.outcomes[Outcome.REJECTED] += len(rejected)
         self._reject(state, batch, rejected)
 
-    def lost(self, partition: Partition, records: int) -> None:
-        """Count records that retention removed before they were read, with the partition's state."""
-        self._partitions[partition].expired += records
+    def lost(self, partition: Partition, offset: int, records: int) -> None:
+        """Count records before ``offset`` that retention removed unread, with the partition's state.
+
+        The state passes them: with nothing to read behind them, they would be lost again at every start.
+        """
+        state = self._partitions[partition]
+        state.expired += records
+        state.next_offset = max(state.next_offset or 0, offset)
         self._touched.add(partition)
 
     def decoder(self, topic: str) -> Decoder:

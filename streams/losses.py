@@ -28,7 +28,7 @@ class Losses:
         """Tell of the records before ``offset`` that were gone when reading began, began again or came to them."""
         log.error(LogEvent.RECORDS_EXPIRED, topic=partition.topic, partition=partition.index, records=records)
         if isinstance(self._stage, CountsLosses):
-            self._stage.lost(partition, records)
+            self._stage.lost(partition, offset, records)
             return
         # A stage that always begins before its committed offset would be told of the same records at each beginning.
         new = min(records, offset - self._shown.get(partition, 0))

@@ -119,8 +119,11 @@ class Stage(Protocol):
 class CountsLosses(Protocol):
     """A stage that keeps, with its state, how many records retention removed before they were read."""
 
-    def lost(self, partition: Partition, records: int) -> None:
-        """Learn of such records, after ``assigned`` or between batches; again where an abort made it forget them."""
+    def lost(self, partition: Partition, offset: int, records: int) -> None:
+        """Learn of such records before ``offset``, after ``assigned`` or between batches.
+
+        It is told again where an abort made it forget them, and never of what lies before where its state ends.
+        """
 
 
 class Source(Protocol):

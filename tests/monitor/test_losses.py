@@ -45,6 +45,20 @@ def test_what_retention_took_is_counted_with_the_partition_through_restarts_and_
     assert expired(rig, "tally-1") == ([70, 0], [70])
 
 
+def test_what_is_gone_with_nothing_behind_it_is_counted_once_however_often_it_starts() -> None:
+    rig = Rig({"fraud": fraud()})
+    rig.send("scores", predictions(2, 50), partition=0)
+    rig.turn(3)
+    rig.loops.pop("tally").close()
+    rig.send("scores", predictions(2, 50, first=500), partition=0)
+    rig.log.trim("scores", 0, 200)
+    for _ in range(3):
+        rig.start("tally")
+        rig.turn(3)
+        assert expired(rig) == ([100, 0], [100])
+        rig.loops.pop("tally").close()
+
+
 def test_an_internal_topic_of_another_shape_stops_the_role_before_it_reads() -> None:
     log = MemoryLog()
     for topic in TOPICS.all():

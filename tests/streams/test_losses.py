@@ -16,7 +16,7 @@ class Keeping(Counting):
 
     expired = 0
 
-    def lost(self, partition, records):
+    def lost(self, partition, offset, records):
         self.expired += records
 
     def revoked(self, partitions):
