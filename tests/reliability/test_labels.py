@@ -206,7 +206,8 @@ def join_state(bank: Bank) -> dict[int, dict[str, Any]]:
     latest: dict[bytes, bytes] = {}
     for batch in bank.reader.read(bank.reader.partitions(bank.topics.join_state.name)):
         latest |= {key: value for key, value in zip(batch.keys, batch.values, strict=True) if key and value}
-    return {int(key.partition("/")[2]): value for key, value in gather(latest).items()}
+    states = gather(latest).items()
+    return {int(key.partition("/")[2]): value for key, value in states if key.count("/") == 1}
 
 
 def files(directory: Path) -> list[Path]:
