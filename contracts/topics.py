@@ -51,9 +51,11 @@ class Topics:
             return Topic(f"{prefix}.{name}", partitions, cleanup, retention, key, carries)
 
         month, quarter = 30 * DAY_MS, 90 * DAY_MS
+        # A store is rebuilt in steps of the horizon, so that reading begins somewhat before it.
+        rebuilt = label_horizon_ms + label_horizon_ms // 16
         self.prefix = prefix
         self.panes = topic("panes", PANES_PARTITIONS, "delete", 3 * DAY_MS, "model", "pane deltas and progress")
-        self.joins = topic("joins", JOINS_PARTITIONS, "delete", label_horizon_ms, "event_id hash", "join batches")
+        self.joins = topic("joins", JOINS_PARTITIONS, "delete", rebuilt, "event_id hash", "join batches")
         self.references = topic("references", 1, "compact", -1, "model/version", "references (JSON)")
         self.tally_state = topic("tally-state", 1, "compact", -1, "topic/partition", "tally state")
         self.join_state = topic("join-state", JOINS_PARTITIONS, "compact", -1, "partition", "join progress")

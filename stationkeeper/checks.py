@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from contracts.times import format_duration
+from contracts.topics import Topic
 from monitor.mapping import MappingError, forms
 from retrain.registry import Registry
 from stationkeeper.baselines import baselines
@@ -116,8 +117,8 @@ def _baselines(config: Config, reader: Reader) -> Iterator[Check]:
 
 def _retention(config: Config) -> Iterator[Check]:
     """Compare how long topics are kept with what is read back: the label horizon and the training history."""
-    joins = topics_of(config).joins.name
-    names = [*input_topics(config), joins]
+    joins = topics_of(config).joins
+    names = [*input_topics(config), joins.name]
     with admin_client(config.kafka) as admin:
         kept = {name: topic_config(admin, name) for name in names}
     warned = False
@@ -129,7 +130,7 @@ def _retention(config: Config) -> Iterator[Check]:
         yield Check("retention", "ok", "inputs are kept for the label horizon and the training history")
 
 
-def retention_warnings(config: Config, kept: Mapping[str, Mapping[str, str]], joins: str) -> Iterator[Check]:
+def retention_warnings(config: Config, kept: Mapping[str, Mapping[str, str]], joins: Topic) -> Iterator[Check]:
     """Yield what would be lost, given the configuration of each topic that exists."""
     for name in sorted(set(input_topics(config)) & {topic for topic, found in kept.items() if found}):
         if "compact" in kept[name].get("cleanup.policy", "delete"):
@@ -168,14 +169,14 @@ def retention_warnings(config: Config, kept: Mapping[str, Mapping[str, str]], jo
                 text = f"keeps {format_duration(retention)} of {kind}s. {'; '.join(lost)}. Raise retention.ms"
                 yield Check(f"retention of {mapping.topic}", "warning", text)
     horizon = max((model.label_horizon for model in config.models.values()), default=0)
-    retention = _retention_ms(kept, joins)
-    if retention is not None and retention < horizon:
+    retention = _retention_ms(kept, joins.name)
+    if retention is not None and retention < joins.retention_ms:
         yield Check(
-            f"retention of {joins}",
+            f"retention of {joins.name}",
             "warning",
             f"keeps {format_duration(retention)}, labels count for up to {format_duration(horizon)} (label_horizon): "
             "after a restart without its local cache the join has lost older predictions. Raise retention.ms to "
-            f"{horizon}",
+            f"{joins.retention_ms}, which is somewhat more: a store is rebuilt from a step of the horizon on",
         )
 
 
