@@ -16,7 +16,8 @@ TIMEOUT_S = 240
 REQUIREMENTS = {
     "evidently": ("evidently==0.7.23", "numpy==2.4.6", "pandas==2.3.3", "scipy==1.17.1", DECODER),
     "whylogs": ("whylogs==1.6.4", "numpy==2.4.6", "pandas==2.3.3", DECODER),
-    "nannyml": ("nannyml==0.13.1", "numpy==2.4.6", "pandas==3.1.1", "scipy==1.17.1", DECODER),
+    # nannyml imports statsmodels and leaves it to a dependency that no longer brings it.
+    "nannyml": ("nannyml==0.13.1", "numpy==2.4.6", "pandas==3.1.1", "scipy==1.17.1", "statsmodels==0.15.0", DECODER),
     "alibi-detect": ("alibi-detect==0.13.0", "numpy==1.26.4", "scipy==1.17.1", DECODER),
     "river": ("river==0.26.1", "numpy==2.4.6", "scipy==1.17.1", DECODER),
     "frouros": ("frouros==0.9.0", "numpy==2.1.3", "scipy==1.14.1", DECODER),
