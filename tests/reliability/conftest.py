@@ -101,7 +101,8 @@ def make_bank(broker: LocalBroker, tmp_path: Path) -> Iterator[MakeBank]:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Mark the row of a test that failed: the page shows it."""
     report = yield
-    LEDGER.ended += report.when == "call" or (report.when == "setup" and not report.passed)
+    if report.when == "call" or (report.when == "setup" and not report.passed):
+        LEDGER.end()
     if report.failed:
         LEDGER.failed(item.name.partition("[")[0])
     return report
@@ -112,5 +113,6 @@ def page(request: pytest.FixtureRequest, ledger: Ledger) -> Iterator[None]:
     """Keep the rows of ``make reliability`` and write docs/reliability.md: all of it, or the rows that were run."""
     yield
     chosen = request.config.option.keyword or any("::" in name or ".py" in name for name in request.config.args)
-    if long_form() and ledger.rows:
-        keep(ledger.rows, whole=not chosen and ledger.ended == len(request.session.items))
+    rows = ledger.rows[: ledger.whole]
+    if long_form() and rows:
+        keep(rows, whole=not chosen and ledger.ended == len(request.session.items))

@@ -17,7 +17,8 @@ CLIENTS = ("kafka-python", "librdkafka") if long_form() else ("kafka-python",)
 MORE_CLIENTS = CLIENTS if rounds() >= 5 else CLIENTS[:1]
 """The clients of the other rows: both in a run that is long enough."""
 
-only_long = pytest.mark.skipif(not long_form(), reason="runs in make reliability")
+only_long = pytest.mark.skipif(not long_form(), reason="takes a minute or more: runs in make reliability")
+"""All rows take a quarter of an hour, on top of a suite that must end in 25 minutes; it runs one row of each kind."""
 
 
 def hold(bank: Bank, row: Row, *, verdicts: bool = True, following: Following | None = None) -> Audit:

@@ -98,16 +98,22 @@ class Row:
 
 @dataclass(slots=True)
 class Ledger:
-    """The rows of one run, and how many tests of those that were to run have ended."""
+    """The rows of one run, how many tests of those that were to run have ended, and how many rows are theirs."""
 
     rows: list[Row] = field(default_factory=list)
     ended: int = 0
+    whole: int = 0
 
     def row(self, numbers: tuple[int, ...], fault: str, client: str = "kafka-python") -> Row:
         """Begin a row of the test that runs now."""
         test = re.sub(r"\[.*| \(.*", "", os.environ.get("PYTEST_CURRENT_TEST", "").rpartition("::")[2])
         self.rows.append(Row(numbers, fault, client, test))
         return self.rows[-1]
+
+    def end(self) -> None:
+        """Note that a test has ended: its rows are whole, those of one that is interrupted are not."""
+        self.ended += 1
+        self.whole = len(self.rows)
 
     def failed(self, test: str) -> None:
         """Note that the test of a row failed: its last row, for the rows of its other parameters are over."""
