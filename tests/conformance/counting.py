@@ -11,7 +11,8 @@ from streams.loop import Loop
 from streams.ports import Batch, Outgoing, Partition, Restored
 from streams.rejection_limit import RejectionLimit
 from streams.settings import DeadLetterSettings, KafkaSettings
-from tests.conformance.worlds import World, until
+from tests.conformance.worlds import World
+from tests.waiting import until
 
 
 class Counting:

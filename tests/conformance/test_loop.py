@@ -10,7 +10,7 @@ from streams.errors import Retryable
 from streams.ports import Partition
 from streams.settings import DeadLetterSettings
 from tests.conformance.counting import Setting
-from tests.conformance.worlds import until
+from tests.waiting import until
 
 
 def test_every_record_is_counted_once_and_a_stop_leaves_nothing_behind(setting):

@@ -8,7 +8,8 @@ from streams.dead_letters import DeadLetterRefused, dead_letter
 from streams.errors import Retryable
 from streams.ports import Outgoing
 from tests.conformance.counting import Setting
-from tests.conformance.worlds import everything, until
+from tests.conformance.worlds import everything
+from tests.waiting import until
 
 
 def test_a_loop_that_stops_is_not_called_ready(setting):

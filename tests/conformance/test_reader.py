@@ -1,7 +1,8 @@
 import threading
 
 from streams.ports import Outgoing, Partition
-from tests.conformance.worlds import rows, until
+from tests.conformance.worlds import rows
+from tests.waiting import until
 
 
 def test_a_topic_that_does_not_exist_has_no_partitions(world):

@@ -9,7 +9,8 @@ from streams.dead_letters import dead_letter
 from streams.errors import Fatal, Retryable, StreamError
 from streams.ports import Batch, Outgoing, Partition
 from streams.topics import DEAD_LETTER_SLACK
-from tests.conformance.worlds import everything, take_over, until
+from tests.conformance.worlds import everything, take_over
+from tests.waiting import until
 
 
 def write(sink, records, offsets=None, group=None):

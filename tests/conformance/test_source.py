@@ -1,5 +1,6 @@
 from streams.ports import Partition
-from tests.conformance.worlds import KafkaWorld, poll_rows, rows, take_over, until
+from tests.conformance.worlds import KafkaWorld, poll_rows, rows, take_over
+from tests.waiting import until
 
 
 def test_records_come_as_columns_with_everything_they_carry(world):

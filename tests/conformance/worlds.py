@@ -1,8 +1,7 @@
 """The worlds that one suite runs in: the in-memory log, and a real Kafka through each client."""
 
-import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol, TypeVar
 
@@ -14,19 +13,11 @@ from streams.memory import MemoryReader, MemorySink, MemorySource
 from streams.memory_log import MemoryLog
 from streams.ports import Batch, Headers, Partition, Reader, Sink, Source
 from streams.settings import KafkaSettings
+from tests.waiting import until
 
 LIMIT_S = 30.0
 
 Port = TypeVar("Port", Source, Sink, Reader)
-
-
-def until(condition: Callable[[], Any], what: str, limit_s: float = LIMIT_S) -> Any:
-    """Wait for a condition and return its value; fails after a limit that only a broken program reaches."""
-    deadline = time.monotonic() + limit_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {limit_s:g} s"
-        time.sleep(0.01)
-    return value
 
 
 class World(Protocol):

@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from tests.waiting import until
+
 OPS = Path(__file__).resolve().parents[2] / "ops"
 # Waits of the rules count seconds instead of minutes, so that five minutes of silence are five seconds.
 _MINUTES = re.compile(r"^(\s*(?:for|keep_firing_for): \d+)m$", re.MULTILINE)
@@ -25,14 +27,6 @@ def free_port() -> int:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         return int(bound.getsockname()[1])
-
-
-def wait_for(what: str, ready: Callable[[], bool], limit_s: float = 60.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not ready():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {limit_s:.0f} s in vain for {what}")
-        time.sleep(0.1)
 
 
 def demo_ports(stage: Path, over: Callable[[], bool]) -> dict[str, int]:
@@ -47,7 +41,7 @@ def demo_ports(stage: Path, over: Callable[[], bool]) -> dict[str, int]:
             found.update({name: config["http"][name] for name in ("monitor", "retrain", "deploy")})
         return bool(found) or over()
 
-    wait_for("the demo's configuration", written, 300)
+    until(written, "the demo's configuration", 300)
     return found
 
 
@@ -126,8 +120,8 @@ class Alerting:
             "--rules.alert.resend-delay=1s",
         )
         try:
-            wait_for("Alertmanager", lambda: _answers(f"http://127.0.0.1:{manager_port}/-/ready"))
-            wait_for("Prometheus", lambda: _answers(f"http://127.0.0.1:{self._port}/-/ready"))
+            until(lambda: _answers(f"http://127.0.0.1:{manager_port}/-/ready"), "Alertmanager", 60)
+            until(lambda: _answers(f"http://127.0.0.1:{self._port}/-/ready"), "Prometheus", 60)
         except AssertionError as error:
             self.close()
             raise AssertionError(f"{error}\n{self.logs()}") from None
@@ -166,7 +160,7 @@ class Alerting:
             seen.add(next(g["lastEvaluation"] for g in groups if g["name"] == "stationkeeper-models"))
             return len(seen) > more
 
-        wait_for(f"{more} evaluations", enough)
+        until(enough, f"{more} evaluations", 60)
 
     def logs(self) -> str:
         """Return what the programs said, for a failing test."""

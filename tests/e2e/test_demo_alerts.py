@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.alerting import Alerting, demo_ports, wait_for
+from tests.e2e.alerting import Alerting, demo_ports
+from tests.waiting import until
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.broker, pytest.mark.slow]
 
@@ -32,7 +33,7 @@ def test_without_a_shift_nobody_is_paged(tool: Callable[[str], str], tmp_path: P
             looked.append(len(watching.query('up{job="stationkeeper"} == 1')))
             return demo.poll() is not None
 
-        wait_for("the end of the demo", ended, 1_800)
+        until(ended, "the end of the demo", 1_800)
         assert demo.returncode == 0, errors.read_text()[-3_000:]
         assert max(looked) == len(ports)
         assert watching.receiver.got("page") == []

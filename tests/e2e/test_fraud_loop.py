@@ -30,7 +30,8 @@ from stationkeeper.demo.summary import Summary
 from stationkeeper.log_reading import Lineage
 from stationkeeper.wiring import reader_for
 from streams.broker import FoundBroker
-from tests.e2e.alerting import Alerting, demo_ports, wait_for
+from tests.e2e.alerting import Alerting, demo_ports
+from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -199,7 +200,7 @@ def test_the_person_on_call_is_paged_once_and_the_cure_ends_the_page(
     alerting = played.alerting
     assert alerting is not None, "Prometheus and Alertmanager did not start"
     # The roles still run: were they stopped, every alert about them would end too.
-    wait_for("the end of the page", lambda: bool(alerting.receiver.got("page", "resolved")))
+    until(lambda: bool(alerting.receiver.got("page", "resolved")), "the end of the page", 60)
     (page,) = alerting.receiver.got("page", "firing")
     assert len(alerting.receiver.got("page", "resolved")) == 1
     (alert,) = page["alerts"]

@@ -1,7 +1,6 @@
 """The monitor's three stages over a real broker: the same answers, and every count equal to a plain recount."""
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,6 +23,7 @@ from streams.sink import KafkaSink
 from streams.source import KafkaSource
 from streams.topics import ensure_inputs, ensure_internal
 from tests.monitor.rig import MINUTE, START, fraud, labels, predictions, reference, values_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.broker
 WAIT_S = 90.0
@@ -78,14 +78,6 @@ def send(settings: KafkaSettings) -> Iterator[Callable[[str, list[bytes], bytes 
     producer.close()
 
 
-def wait(met: Callable[[], bool]) -> None:
-    """Wait for a condition; fails when it does not come."""
-    until = time.monotonic() + WAIT_S
-    while not met():
-        assert time.monotonic() < until, "the condition did not come about"
-        time.sleep(0.1)
-
-
 def test_the_loop_on_a_real_broker_survives_a_restart_and_counts_every_event_once(
     settings: KafkaSettings, send: Callable[..., None]
 ) -> None:
@@ -105,12 +97,12 @@ def test_the_loop_on_a_real_broker_survives_a_restart_and_counts_every_event_onc
     try:
         send(scores, predictions(60, 40))
         send(outcomes, labels(range(100)))
-        wait(lambda: tallied(2_500))
+        until(lambda: tallied(2_500), "the loop has come so far", WAIT_S)
         running.close()
         running = Running(settings, {"fraud": model}, topics)
         send(scores, [*predictions(40, 40, first=2_400, start=START + 60 * MINUTE, shift=0.7), b"{"])
-        wait(lambda: tallied(4_100))
-        wait(lambda: len(values_of(reader, topics.requests.name)) == 1)
+        until(lambda: tallied(4_100), "the loop has come so far", WAIT_S)
+        until(lambda: len(values_of(reader, topics.requests.name)) == 1, "the loop has come so far", WAIT_S)
         pages = [v for v in map(Verdict.decode, values_of(reader, topics.verdicts.name)) if v.level is Level.PAGE]
         assert [v.subject.name for v in pages] == ["amount"]
         found = verify(reader, {"fraud": model}, topics, clock="stream")

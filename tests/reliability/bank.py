@@ -23,11 +23,11 @@ from streams.clients import translated
 from streams.reader import KafkaReader
 from streams.settings import KafkaSettings
 from streams.topics import admin_client, ensure_inputs, ensure_internal
-from tests.conformance.worlds import until
 from tests.reliability.daemon import Daemon
 from tests.reliability.events import PARTITIONS, SHIFT_AT, Stream
 from tests.reliability.worker import models
 from tests.reliability.workers import Setup, Worker
+from tests.waiting import until
 
 CHUNK = 30
 

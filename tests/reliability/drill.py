@@ -5,11 +5,11 @@ from itertools import pairwise
 import pytest
 
 from streams.errors import Retryable
-from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
 from tests.reliability.following import Following
 from tests.reliability.ledger import Row, long_form, rounds
 from tests.reliability.oracle import Audit, audit, fresh_event_passes, wait_caught_up, wait_read
+from tests.waiting import until
 
 CLIENTS = ("kafka-python", "librdkafka") if long_form() else ("kafka-python",)
 """The clients of the rows in which a process or the only broker is killed."""

@@ -26,8 +26,8 @@ from streams.memory_log import MemoryLog
 from streams.ports import Partition, Reader
 from streams.settings import KafkaSettings
 from streams.topics import admin_client
-from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.reliability.following import Following

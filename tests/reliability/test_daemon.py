@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from monitor.settings import DAY_MS
-from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.daemon import Daemon
@@ -19,6 +18,7 @@ from tests.reliability.ledger import Ledger, Row, rounds
 from tests.reliability.oracle import wait_caught_up, wait_read
 from tests.reliability.test_labels import hold_outcomes, label
 from tests.reliability.workers import Setup
+from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 

@@ -13,7 +13,6 @@ from contracts.wire import OutcomeDelta, decode
 from monitor.join_cache import thaw
 from monitor.packing import gather
 from monitor.settings import DAY_MS
-from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.drill import hold, only_long
@@ -21,6 +20,7 @@ from tests.reliability.events import Stream, draw
 from tests.reliability.ledger import Ledger, Row, rounds
 from tests.reliability.oracle import PANE_MS, values_of, wait_caught_up, wait_read
 from tests.reliability.workers import Setup
+from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 

@@ -17,7 +17,6 @@ from kafka.admin import (
 from contracts.topics import dead_letter_topic
 from streams.clients import translated
 from streams.topics import admin_client
-from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.drill import MORE_CLIENTS, hold, only_long
@@ -25,6 +24,7 @@ from tests.reliability.events import Stream
 from tests.reliability.ledger import Ledger, rounds
 from tests.reliability.oracle import caught_up, wait_caught_up
 from tests.reliability.worker import EXIT_FATAL
+from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 

@@ -11,7 +11,6 @@ import pytest
 
 from streams.broker.local import free_ports
 from streams.loop import wall_ms
-from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.daemon import Daemon
@@ -19,6 +18,7 @@ from tests.reliability.drill import MORE_CLIENTS, hold, longest_pause_s, only_lo
 from tests.reliability.events import PARTITIONS
 from tests.reliability.ledger import Ledger, long_form, rounds
 from tests.reliability.oracle import states_of, wait_caught_up
+from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -169,6 +169,7 @@ def test_up_with_two_workers_outlives_one_of_them(make_bank: MakeBank, ledger: L
     hold(bank, row)
     for port in ports:
         told = until(lambda at=port: shared_out(daemon, at), "the page shows every partition", 30)  # type: ignore[misc]
+        assert told is not None
         received = sum(one["received"] for one in told["conservation"])
         assert received == sum(state.received for state in states_of(bank).values())
     assert daemon.logged("child_died") >= rounds()

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from streams.errors import Retryable
-from tests.conformance.worlds import until
 from tests.reliability.conftest import MakeBank
 from tests.reliability.drill import hold, only_long
 from tests.reliability.events import NEVER, PARTITIONS, Stream
@@ -19,6 +18,7 @@ from tests.reliability.ledger import Ledger, soak_minutes, soak_rate
 from tests.reliability.oracle import committed_behind
 from tests.reliability.page import keep_soak
 from tests.reliability.workers import Setup
+from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 

@@ -14,7 +14,6 @@ from contracts.codes import Outcome
 from monitor.packing import FORMAT
 from streams.clients import translated
 from streams.topics import admin_client
-from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.drill import MORE_CLIENTS, hold, only_long
@@ -23,6 +22,7 @@ from tests.reliability.ledger import Ledger, rounds
 from tests.reliability.oracle import fresh_event_passes, latest_state, states_of, wait_caught_up
 from tests.reliability.worker import EXIT_FATAL
 from tests.reliability.workers import ROOT
+from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 

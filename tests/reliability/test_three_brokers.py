@@ -9,7 +9,6 @@ from streams.broker import LocalBroker
 from streams.clients import translated
 from streams.errors import Retryable
 from streams.topics import admin_client
-from tests.conformance.worlds import until
 from tests.reliability.bank import Bank
 from tests.reliability.drill import (
     a_minute_is_closed,
@@ -21,6 +20,7 @@ from tests.reliability.drill import (
 )
 from tests.reliability.ledger import Ledger, long_form, rounds
 from tests.reliability.oracle import wait_caught_up
+from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 

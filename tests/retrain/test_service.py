@@ -35,6 +35,7 @@ from tests.retrain.bank import (
     reference_builder,
     transactions,
 )
+from tests.waiting import until
 
 KAFKA = KafkaSettings(flush_interval=0, poll_timeout=1)
 T = Topics()
@@ -188,11 +189,7 @@ def test_a_version_registered_by_a_dead_process_is_removed(world: World, monkeyp
     # The step ends, but the process dies before its flush.
     stage = loop.stage
     assert isinstance(stage, Retrain)
-    deadline = time.monotonic() + 300
-    while not _versions(world):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    orphan = _versions(world)
+    orphan = until(lambda: _versions(world), "a version is registered", 300)
     loop = world.restart()
     world.run(loop, world.finished)
     (candidate,) = world.candidates()

@@ -17,6 +17,7 @@ from retrain.process import Finished, TimedOut, TrainingProcess
 from retrain.settings import RetrainSettings
 from retrain.snapshot import SnapshotStore
 from tests.retrain.bank import HOUR, ONSET, SMALL, START, Bank, reference_builder, transactions
+from tests.waiting import until
 
 
 class Sleeper:
@@ -61,10 +62,9 @@ def job_of(
 
 
 def wait(process: TrainingProcess, limit_s: float = 60.0) -> Finished:
-    end = time.monotonic() + limit_s
-    while (finished := process.poll()) is None:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    # Any outcome is an object, and true.
+    finished = until(process.poll, "the training has ended", limit_s)
+    assert finished is not None
     return finished
 
 
@@ -154,10 +154,7 @@ def test_a_training_ends_with_its_parent(tmp_path: Path):
     parent.wait()
     parent.stdout.close()
     parent.stdin.close()
-    end = time.monotonic() + 30
-    while _alive(child):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(lambda: not _alive(child), "the child has ended too")
 
 
 def _alive(pid: int) -> bool:

@@ -1,16 +1,7 @@
 """Roles come back when they die, and leave together."""
 
-import time
-from collections.abc import Callable
-
 from stationkeeper.supervisor import Child, Supervisor
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "condition not met in time"
-        time.sleep(0.02)
+from tests.waiting import until
 
 
 def all_ended(supervisor: Supervisor, clock: float) -> bool:
@@ -23,7 +14,7 @@ def test_a_child_that_dies_is_started_again_with_growing_patience() -> None:
     clock = 0.0
     supervisor.turn(clock)
     first = supervisor.pids()["broken"]
-    wait_for(lambda: all_ended(supervisor, clock))
+    until(lambda: all_ended(supervisor, clock), "all have ended")
     assert supervisor.restarts() == {"broken": 1}
     supervisor.turn(clock + 0.9)
     assert not supervisor.pids(), "the second start waits one second"
@@ -37,4 +28,4 @@ def test_drain_ends_every_child() -> None:
     supervisor.turn(0.0)
     assert set(supervisor.pids()) == {"a", "b"}
     supervisor.drain()
-    wait_for(lambda: all_ended(supervisor, 0.0))
+    until(lambda: all_ended(supervisor, 0.0), "all have ended")

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from streams.ports import Headers
-from tests.conformance.worlds import ConfluentWorld, KafkaWorld, take_over, until
+from tests.conformance.worlds import ConfluentWorld, KafkaWorld, take_over
+from tests.waiting import until
 
 pytestmark = pytest.mark.broker
 

@@ -22,7 +22,8 @@ from kafka.protocol.consumer import FetchRequest, FetchResponse
 from kafka.protocol.parser import KafkaProtocol
 
 from streams.receiving import Frame, Receiving
-from tests.conformance.worlds import KafkaWorld, everything, poll_rows, take_over, until
+from tests.conformance.worlds import KafkaWorld, everything, poll_rows, take_over
+from tests.waiting import until
 
 VERSION = 12
 Answer = FetchResponse[VERSION]

@@ -6,7 +6,8 @@ import pytest
 
 from streams.clients import Fenced
 from streams.source import KafkaSource
-from tests.conformance.worlds import KafkaWorld, take_over, until
+from tests.conformance.worlds import KafkaWorld, take_over
+from tests.waiting import until
 
 pytestmark = pytest.mark.broker
 

@@ -13,7 +13,7 @@ from streams.memory import MemoryReader, MemorySink, MemorySource
 from streams.memory_log import MemoryLog
 from streams.settings import KafkaSettings
 from tests.conformance.counting import Counting
-from tests.conformance.worlds import until
+from tests.waiting import until
 
 
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])

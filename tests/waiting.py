@@ -1,0 +1,19 @@
+"""Waiting for a condition: the one way in which tests wait for what another thread or process does."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+LIMIT_S = 30.0
+EVERY_S = 0.02
+
+
+def until(condition: Callable[[], Value], what: str, limit_s: float = LIMIT_S) -> Value:
+    """Wait for a condition and return its value; fails after a limit that only a broken program reaches."""
+    deadline = time.monotonic() + limit_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {limit_s:g} s"
+        time.sleep(EVERY_S)
+    return value
