@@ -14,6 +14,8 @@ RUN --mount=type=cache,target=/root/.cache \
 COPY pyproject.toml README.md LICENSE ./
 COPY contracts contracts
 COPY streams streams
+COPY events events
+COPY registry registry
 COPY monitor monitor
 COPY retrain retrain
 COPY deploy deploy

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from deploy.core.evidence import HARM_RATIOS, Arms, Mixture, log_bets
+from stationkeeper.deploy.core.evidence import HARM_RATIOS, Arms, Mixture, log_bets
 
 STEPS, MINUTES, ROWS, ALPHA = (0.01, 0.05, 0.25, 0.5), 30, 1_000, 0.05
 CASES = ((0.002, 1.0), (0.008, 1.0), (0.012, 1.0), (0.1, 1.0), (0.002, 3.0), (0.008, 2.0), (0.1, 1.5))

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from monitor import profile
 from stationkeeper.evidently.environment import prepare, ready
 from stationkeeper.evidently.report import job_of, run
+from stationkeeper.monitor import profile
 
 
 def table(rows: int, shift: float, seed: int) -> pl.DataFrame:

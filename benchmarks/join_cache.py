@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from contracts.topics import JOINS_PARTITIONS, Topics
-from contracts.wire import JOIN_ROW, JoinBatch, encode
-from monitor.join import Join
-from monitor.join_cache import freeze, thaw
-from monitor.settings import JoinSettings, ModelSettings
-from streams.ports import Batch, Partition, Restored
+from stationkeeper.contracts.topics import JOINS_PARTITIONS, Topics
+from stationkeeper.contracts.wire import JOIN_ROW, JoinBatch, encode
+from stationkeeper.monitor.join.disk_cache import freeze, thaw
+from stationkeeper.monitor.join.stage import Join
+from stationkeeper.monitor.settings import JoinSettings, ModelSettings
+from stationkeeper.streams.ports import Batch, Partition, Restored
 
 A_VALUE = 16_000
 

@@ -11,7 +11,7 @@ from typing import Any
 from stationkeeper.page.fleet import fleet_page
 from stationkeeper.page.incident import incident_page
 from stationkeeper.page.model import model_page
-from stationkeeper.web import WebServer, create_app
+from stationkeeper.process.web import WebServer, create_app
 from tests.stationkeeper import story
 
 

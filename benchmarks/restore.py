@@ -19,22 +19,22 @@ import msgspec
 import numpy as np
 
 from benchmarks.measure.results import save
-from contracts.identity import partition_of
-from contracts.topics import PANES_PARTITIONS, Topics
-from contracts.wire import ArmDelta, PaneDelta, Progress, Record, decode, encode, pack
-from monitor.core.column import Column, categories, numbers
-from monitor.core.profile import profile
-from monitor.core.reference import Reference
-from monitor.core.reference_json import dump
-from monitor.judge import Judge
-from monitor.packets import packed
-from monitor.packing import gather
-from monitor.settings import ModelSettings
-from streams.loop import Loop
-from streams.memory import MemoryReader, MemorySink, MemorySource
-from streams.memory_log import MemoryLog
-from streams.ports import Batch, Outgoing, Partition, Restored
-from streams.settings import KafkaSettings
+from stationkeeper.contracts.column import Column, categories, numbers
+from stationkeeper.contracts.identity import partition_of
+from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
+from stationkeeper.contracts.wire import ArmDelta, PaneDelta, Progress, Record, decode, encode, pack
+from stationkeeper.monitor.core.reference.profile import profile
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.judge.stage import Judge
+from stationkeeper.monitor.packets import packed
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.state_codec import gather
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
+from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
+from stationkeeper.streams.settings import KafkaSettings
 
 START, MINUTE = 1_767_225_600_000, 60_000
 ROWS, FLUSHES = 200, 6
@@ -174,9 +174,9 @@ def broker(topics: Topics) -> Iterator[tuple[Produce, Callable[[Judge], Loop], C
     """A local Apache Kafka."""
     from kafka import KafkaProducer
 
-    from streams.broker import LocalBroker
-    from streams.connect import reader_for, sink_for, source_for
-    from streams.topics import ensure_internal
+    from stationkeeper.streams.broker import LocalBroker
+    from stationkeeper.streams.connect import reader_for, sink_for, source_for
+    from stationkeeper.streams.kafka.topics import ensure_internal
 
     with tempfile.TemporaryDirectory() as directory, LocalBroker(Path(directory)) as cluster:
         settings = KafkaSettings(bootstrap=cluster.bootstrap, prefix=topics.prefix, flush_interval=0)

@@ -8,8 +8,8 @@ from statistics import median, quantiles
 from typing import Any
 
 from benchmarks.measure.results import save, table
-from contracts.metrics import Sample
-from stationkeeper.web import WebServer, create_app
+from stationkeeper.contracts.metrics import Sample
+from stationkeeper.process.web import WebServer, create_app
 
 MODELS = 5
 SERIES = 10_000

@@ -7,13 +7,13 @@ a page.
 
 import numpy as np
 
-from contracts.messages import Level, Verdict
-from monitor.core.adoption import DAY_MS
-from monitor.core.pane import Pane
-from monitor.core.profile import profile
-from monitor.core.reasons import Check
-from monitor.core.watch import Watch, WatchSettings
+from stationkeeper.contracts.messages import Level, Verdict
 from stationkeeper.demo.flights import read_flights
+from stationkeeper.monitor.core.adoption.adopt import DAY_MS
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.reasons import Check
+from stationkeeper.monitor.core.reference.profile import profile
+from stationkeeper.monitor.core.watch import Watch, WatchSettings
 
 LENGTHS = {"10m": 600_000, "1h": 3_600_000}
 CHECKS = {Check.VOLUME, Check.FRESHNESS}

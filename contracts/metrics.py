@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from contracts.messages import State
+from stationkeeper.contracts.messages import State
 
 Kind = Literal["counter", "gauge", "histogram"]
 Unit = Literal["", "records", "rows", "seconds", "ratio", "nats", "partitions"]

@@ -7,6 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
+PROGRESS_MS = 1_000
+
+
 FORMAT: Final = 2
 READ: Final = (1, 2)
 """1: the counts of a pane's block are whole vectors. 2: or those that are not zero, with the steps between them."""

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from contracts.messages import Approval, Deployment, Rollout
-from contracts.times import to_datetime
-from contracts.topics import Topics
-from deploy.core.admission import names
-from deploy.core.moves import steady
-from deploy.core.reasons import Reason, because
-from streams.ports import Outgoing, Reader, Sink
+from stationkeeper.contracts.messages import Approval, Deployment, Rollout
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.deploy.core.admission import names
+from stationkeeper.deploy.core.moves import steady
+from stationkeeper.deploy.core.reasons import Reason, because
+from stationkeeper.streams.ports import Outgoing, Reader, Sink
 
 Decision = Literal["approve", "reject", "roll_back"]
 

@@ -3,25 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from contracts.times import parse_duration
-from deploy.core.policy import Action, Guardrail, GuardrailPolicy, Policy, TimeoutAction
-
-
-def _milliseconds(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
+from stationkeeper.contracts.settings import Duration, Settings
+from stationkeeper.deploy.core.policy import Action, Guardrail, GuardrailPolicy, Policy, TimeoutAction
 
 
-Duration = Annotated[int, BeforeValidator(_milliseconds), Field(gt=0)]
-"""Milliseconds, written as ``30m`` or ``12h``."""
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class GuardrailSettings(_Settings):
+class GuardrailSettings(Settings):
     """One comparison of canary and champion: how much worse is tolerated and what harm does.
 
     ``margin`` is the ratio of the bad rate (canary over champion) that is still acceptable; harm means evidence
@@ -43,7 +31,7 @@ _DEFAULTS: dict[Guardrail, GuardrailSettings] = {
 }
 
 
-class RolloutSettings(_Settings):
+class RolloutSettings(Settings):
     """How a candidate of one model goes to production; times read the declared clock, the lease is wall.
 
     A step lasts ``step_duration`` and until the canary had ``min_rows``; where traffic is so small that the next
@@ -110,7 +98,7 @@ class RolloutSettings(_Settings):
         )
 
 
-class ServeSettings(_Settings):
+class ServeSettings(Settings):
     """The reference model server: where it listens, what it keeps and what it refuses."""
 
     host: str = "127.0.0.1"

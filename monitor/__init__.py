@@ -1,5 +1,5 @@
 """Watches a model in production: tallies events into panes, judges the panes, publishes verdicts and requests."""
 
-from monitor.profiling import profile
+from stationkeeper.monitor.profiling import profile
 
 __all__ = ["profile"]

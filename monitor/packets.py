@@ -2,7 +2,16 @@
 
 from collections.abc import Iterable
 
-from contracts.wire import JOIN_ROW, PART_BYTES, ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, Record, encode
+from stationkeeper.contracts.wire import (
+    JOIN_ROW,
+    PART_BYTES,
+    ArmDelta,
+    JoinBatch,
+    OutcomeDelta,
+    PaneDelta,
+    Record,
+    encode,
+)
 
 JOIN_BYTES = 448 * 1024
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from contracts.times import parse_duration
-from monitor.core.adoption import Timeline, adopt
-from monitor.core.column import Column, categories, numbers
-from monitor.core.label_order import labels_in_order
-from monitor.core.profile import PREDICTION
-from monitor.core.profile import profile as freeze
-from monitor.core.reference import Kind, Reference
+from stationkeeper.contracts.column import Column, categories, numbers
+from stationkeeper.contracts.times import parse_duration
+from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt
+from stationkeeper.monitor.core.performance.label_order import labels_in_order
+from stationkeeper.monitor.core.reference.profile import PREDICTION
+from stationkeeper.monitor.core.reference.profile import profile as freeze
+from stationkeeper.monitor.core.reference.reference import Kind, Reference
 
 Frame = Any
 PANE_ROWS = 50
@@ -36,7 +36,7 @@ def profile(
     ``time`` names a column of datetimes or epoch numbers (``time_unit``): rows are sorted by it and teach dependence,
     daily movement, seasons and traffic in panes of ``pane`` (a duration such as ``1m``; one that gives about a hundred
     panes or more if left out). Without it, ``ordered`` says that rows are in order of time and a pane is a number of
-    rows. The other options are those of ``monitor.core.profile.profile``. Raises ``ValueError`` naming the column.
+    rows. The other options are those of ``monitor.core.reference.profile``. Raises ``ValueError`` naming the column.
     """
     columns = columns_of(data)
     timeline: Timeline | None = None

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from contracts.messages import Rollout
-from monitor.core.cells import NumericCells
-from monitor.core.reference import Reference
-from monitor.core.reference_json import load
-from monitor.settings import ModelSettings
+from stationkeeper.contracts.messages import Rollout
+from stationkeeper.monitor.core.reference.cells import NumericCells
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference.reference_json import load
+from stationkeeper.monitor.settings import ModelSettings
 
 Key = tuple[str, str]
 

@@ -1,37 +1,18 @@
 """What one model's configuration says to the monitor: its topics, its panes, its budget and its limits."""
 
 from pathlib import Path as FilePath
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from contracts.times import format_duration, parse_duration
-from monitor.core.budget import Budget, parse_budget
-
-Kind = Literal["prediction", "feature", "label"]
-FieldName = Literal[
-    "kind",
-    "event_id",
-    "time",
-    "model",
-    "version",
-    "features",
-    "prediction",
-    "label",
-    "segment",
-    "weight",
-    "latency_ms",
-]
-TimeUnit = Literal["rfc3339", "s", "ms", "us", "ns"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+from stationkeeper.contracts.settings import Duration, Name, Positive, Settings
+from stationkeeper.contracts.times import format_duration
+from stationkeeper.events.settings import Input, InputMapping, Kind
+from stationkeeper.monitor.core.budget import Budget, parse_budget
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
-
-
-def _milliseconds(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
 
 
 def _budget(value: object) -> object:
@@ -41,62 +22,7 @@ def _budget(value: object) -> object:
     return value
 
 
-Duration = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0)]
-"""A span in milliseconds, written as ``90s``, ``5m`` or ``30d``."""
-
-Positive = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
-Path = Annotated[str, Field(min_length=1, max_length=512)]
-
-
-class _Block(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class InputMapping(_Block):
-    """A topic that is not in our own form: where in its JSON each field of the contract is.
-
-    ``map`` gives a path of object keys joined by dots for a field (``"a.b"``; quote a key that holds a dot:
-    ``'a."b.c"'``); a field that is not mapped is looked for under its own name. ``features`` is the path of an object
-    that holds them all, or a path for each feature. ``constants`` hold what the records do not say. ``time_unit``
-    says what a number in ``time`` counts; with ``rfc3339`` only text is a time.
-    """
-
-    topic: Name
-    map: dict[FieldName, Path | dict[str, Path]] = {}
-    constants: dict[Literal["model", "version", "segment"], str | dict[str, str]] = {}
-    time_unit: TimeUnit = "ms"
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        for field, path in self.map.items():
-            if isinstance(path, dict) and field != "features":
-                raise ValueError(
-                    f"map.{field}: only features takes a path for each name; write one path, e.g. payload.id"
-                )
-        for field, value in self.constants.items():
-            if isinstance(value, dict) != (field == "segment"):
-                form = "{dimension: value}" if field == "segment" else "text"
-                raise ValueError(f"constants.{field}: found {value!r}; write {form}")
-            if field in self.map:
-                raise ValueError(f"{field} is both mapped and constant; keep one of map.{field} and constants.{field}")
-        return self
-
-    @property
-    def own_form(self) -> bool:
-        """Whether the topic carries the contract's own events."""
-        return not self.map and not self.constants and self.time_unit == "ms"
-
-
-def _input(value: object) -> object:
-    return {"topic": value} if isinstance(value, str) else value
-
-
-Input = Annotated[InputMapping, BeforeValidator(_input)]
-"""A topic name (events in our own form) or an ``InputMapping``."""
-
-
-class Limits(_Block):
+class Limits(Settings):
     """What a model may cost at most; whatever goes beyond is refused, counted and named, and nothing else suffers."""
 
     features: Positive = 1_000
@@ -107,7 +33,7 @@ class Limits(_Block):
     series: Positive = 2_000
 
 
-class QualitySettings(_Block):
+class QualitySettings(Settings):
     """Rules on broken data that replace the learned ones; None keeps the default of ``monitor.core``.
 
     ``learn_traffic`` is how long live panes teach volume and freshness by hour of the week where the reference does
@@ -128,7 +54,7 @@ class QualitySettings(_Block):
         return span
 
 
-class RequestSettings(_Block):
+class RequestSettings(Settings):
     """How often a model may ask for retraining: ``most`` times in ``period``, ``cooldown`` apart."""
 
     cooldown: Duration = 6 * HOUR_MS
@@ -137,7 +63,7 @@ class RequestSettings(_Block):
     enabled: bool = True
 
 
-class JoinSettings(_Block):
+class JoinSettings(Settings):
     """The label join of one process: its local cache and the rows that may wait.
 
     ``cache`` is a directory that may be deleted at any time; null keeps none, and a start then reads the joins topic
@@ -150,7 +76,7 @@ class JoinSettings(_Block):
     rows: Annotated[int, Field(ge=1_000)] = 5_000_000
 
 
-class ModelSettings(_Block):
+class ModelSettings(Settings):
     """One model as the monitor sees it; ``name`` is its key in the configuration.
 
     ``inputs`` names the kind of event that carries the input statistics. ``pane`` is the length of a pane,
@@ -204,7 +130,7 @@ class ModelSettings(_Block):
     def _known_detectors(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if names:
             # The registry knows river; nobody who does not ask for a plug-in pays for that.
-            from monitor.plugins.registry import names as known
+            from stationkeeper.monitor.plugins.registry import names as known
 
             for name in names:
                 if name not in known():

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import polars as pl
 
-from contracts.artifact import CHAMPION_ALIAS, category_text
-from contracts.identity import content_id
-from contracts.times import format_duration
-from retrain.core.plan import WindowKind
-from retrain.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION
-from retrain.job import (
+from stationkeeper.contracts.identity import content_id
+from stationkeeper.contracts.times import format_duration
+from stationkeeper.registry.artifact import CHAMPION_ALIAS, category_text
+from stationkeeper.registry.mlflow import Registration, Registry
+from stationkeeper.retrain.core.plan import WindowKind
+from stationkeeper.retrain.service.lineage import environment, metrics
+from stationkeeper.retrain.service.steps import ReferenceBuilder, reference_of
+from stationkeeper.retrain.settings import RetrainSettings
+from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION
+from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
+from stationkeeper.retrain.training.job import (
     ARTIFACT_DIRECTORY,
     JOB_FILE,
     LOG_FILE,
@@ -23,12 +28,7 @@ from retrain.job import (
     TrainingResult,
     WindowRecord,
 )
-from retrain.lineage import environment, metrics
-from retrain.process import TimedOut, TrainingProcess, log_tail
-from retrain.registry import Registration, Registry
-from retrain.settings import RetrainSettings
-from retrain.snapshot import SnapshotStore
-from retrain.steps import ReferenceBuilder, reference_of
+from stationkeeper.retrain.training.process import TimedOut, TrainingProcess, log_tail
 
 POLL_S = 0.05
 HOLDOUT = 0.2

@@ -9,16 +9,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from contracts.artifact import Task
-from contracts.messages import GateOutcome
-from contracts.times import to_ms
-from retrain.core.gate import GateVerdict, judge_binary, judge_regression
-from retrain.core.split import split_rows
-from retrain.registry import Registry, RegistryError
-from retrain.scoring import ServedModel
-from retrain.settings import RegistrySettings, RetrainSettings, SnapshotSettings
-from retrain.snapshot import SnapshotStore
-from retrain.table import TrainingTable
+from stationkeeper.contracts.messages import GateOutcome
+from stationkeeper.contracts.times import to_ms
+from stationkeeper.registry.artifact import Task
+from stationkeeper.registry.mlflow import Registry, RegistryError
+from stationkeeper.registry.onnx import ServedModel
+from stationkeeper.registry.settings import RegistrySettings
+from stationkeeper.retrain.core.gate import GateVerdict, judge_binary, judge_regression
+from stationkeeper.retrain.core.split import split_rows
+from stationkeeper.retrain.settings import RetrainSettings, SnapshotSettings
+from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
+from stationkeeper.retrain.snapshot.table import TrainingTable
 
 EXIT_CODES = {GateOutcome.PASS: 0, GateOutcome.FAIL: 1, GateOutcome.NO_EVIDENCE: 3}
 

@@ -4,33 +4,22 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from contracts.times import parse_duration
-from retrain.core.gate import GateRules
-from retrain.core.plan import PlanRules
-from retrain.core.threshold import ThresholdRule
+from stationkeeper.contracts.settings import Duration, Settings
+from stationkeeper.retrain.core.gate import GateRules
+from stationkeeper.retrain.core.plan import PlanRules
+from stationkeeper.retrain.core.threshold import ThresholdRule
 
 DEFAULT_TRAINERS = ("gradient-boosting", "logistic-regression")
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _GIB = 1024**3
 
 
-def _milliseconds(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
-
-
-Duration = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0)]
-"""Milliseconds, written as ``30m`` or ``12h``."""
-
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class LabelSettings(_Settings):
+class LabelSettings(Settings):
     """What a label means and when it may be used.
 
     ``maturity`` is the age from which a prediction's label counts as final: younger rows are left out, because the
@@ -42,7 +31,7 @@ class LabelSettings(_Settings):
     positive: str = "true"
 
 
-class DataSettings(_Settings):
+class DataSettings(Settings):
     """How many labelled rows a retrain needs and which features it may use.
 
     ``min_rows`` and ``min_positives`` count matured labelled rows after the onset; ``max_wait`` is how long (declared
@@ -59,7 +48,7 @@ class DataSettings(_Settings):
     exclude: tuple[str, ...] = ()
 
 
-class WindowSettings(_Settings):
+class WindowSettings(Settings):
     """The training windows that compete, and the shares of the rows after the change that models do not learn from."""
 
     last_rows: Annotated[int, Field(ge=100)] = 20_000
@@ -77,7 +66,7 @@ class WindowSettings(_Settings):
         return self
 
 
-class GateSettings(_Settings):
+class GateSettings(Settings):
     """When a challenger is better: error rates of both sides, the margin, and how many looks share them.
 
     ``margin`` is how much worse the decisions may be overall (F1 points of a classifier, share of the champion's loss
@@ -95,7 +84,7 @@ class GateSettings(_Settings):
     min_rows: Annotated[int, Field(ge=20)] = 200
 
 
-class ThresholdSettings(_Settings):
+class ThresholdSettings(Settings):
     """How the decision threshold is chosen on rows that the scored model has not seen.
 
     ``keep-precision``: the lowest threshold whose precision is that of the champion before the change, but never below
@@ -107,7 +96,7 @@ class ThresholdSettings(_Settings):
     alert_rate: Share = 0.01
 
 
-class TrainingSettings(_Settings):
+class TrainingSettings(Settings):
     """The limits of the training subprocess; ``timeout`` and ``retry_after`` are wall time."""
 
     timeout: Annotated[Duration, Field(ge=1_000)] = 3_600_000
@@ -119,11 +108,11 @@ class TrainingSettings(_Settings):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 20_260_105
 
 
-class RetrainSettings(_Settings):
+class RetrainSettings(Settings):
     """How one model is retrained; every default suits a binary classifier with delayed labels.
 
     ``trainer`` is ``gradient-boosting``, ``logistic-regression`` or the import path ``package.module:Class`` of a
-    class that satisfies ``retrain.trainer.Trainer``. ``cooldown`` counts from the last request that was taken up;
+    class that satisfies ``retrain.training.Trainer``. ``cooldown`` counts from the last request that was taken up;
     ``daily_budget`` is the number taken up in any 24 hours; ``breaker`` is how many retrains in a row may end without
     a better model before a person must ask.
     """
@@ -180,21 +169,7 @@ class RetrainSettings(_Settings):
         )
 
 
-class RegistrySettings(_Settings):
-    """The MLflow tracking and registry server, or a database URI such as ``sqlite:///mlflow.db``.
-
-    ``artifact_root`` (a directory or URI) is where a database-backed registry keeps its files; a server decides for
-    itself. ``timeout`` bounds one HTTP request, ``retries`` its repetition.
-    """
-
-    tracking_uri: Annotated[str, Field(min_length=1)] = "sqlite:///mlflow.db"
-    experiment: Annotated[str, Field(min_length=1)] = "stationkeeper"
-    artifact_root: str | None = None
-    timeout: Annotated[Duration, Field(ge=1_000)] = 10_000
-    retries: Annotated[int, Field(ge=0, le=10)] = 1
-
-
-class SnapshotSettings(_Settings):
+class SnapshotSettings(Settings):
     """Where snapshots of training data lie and how long one that no live model names is kept."""
 
     directory: Path = Path("snapshots")

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-CEILING = 350
+CEILING = 500
 VAGUE = frozenset({"base", "common", "helper", "helpers", "manager", "misc", "shared", "stuff", "util", "utils"})
 
 

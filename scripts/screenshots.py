@@ -12,7 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from stationkeeper.web import WebServer, create_app
+from stationkeeper.process.web import WebServer, create_app
 from tests.stationkeeper import story
 
 PATHS = {

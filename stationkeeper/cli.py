@@ -59,7 +59,7 @@ def main() -> None:
 def guarded(call: Callable[..., Any]) -> int:
     """Run a typer application and turn the project's own errors into a message and an exit code."""
     from stationkeeper.config import ConfigError
-    from streams.errors import Fatal, Retryable
+    from stationkeeper.streams.errors import Fatal, Retryable
 
     try:
         result = call(standalone_mode=False)

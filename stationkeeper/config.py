@@ -13,10 +13,12 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from deploy.settings import RolloutSettings, ServeSettings
-from monitor.settings import JoinSettings, ModelSettings
-from retrain.settings import RegistrySettings, RetrainSettings, SnapshotSettings
-from streams.settings import Duration, KafkaSettings
+from stationkeeper.contracts.settings import Duration
+from stationkeeper.deploy.settings import RolloutSettings, ServeSettings
+from stationkeeper.monitor.settings import JoinSettings, ModelSettings
+from stationkeeper.registry.settings import RegistrySettings
+from stationkeeper.retrain.settings import RetrainSettings, SnapshotSettings
+from stationkeeper.streams.settings import KafkaSettings
 
 ENV_PREFIX = "STATIONKEEPER__"
 ENV_KAFKA = "STATIONKEEPER_KAFKA"

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from contracts.times import to_ms
-from monitor.mapping import Form, forms
-from monitor.settings import ModelSettings
-from retrain.events import InputTopic, own_form
+from stationkeeper.contracts.times import to_ms
+from stationkeeper.events.mapping import Form, forms
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.retrain.snapshot.events import InputTopic, own_form
 
 _PLAIN = ("event_id", "time", "model", "version", "prediction", "label", "kind")
 _TO_MS = {"s": 1_000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}

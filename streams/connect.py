@@ -1,8 +1,8 @@
 """Source, sink and reader of the client that the configuration names."""
 
-from streams.errors import Fatal
-from streams.ports import Reader, Sink, Source
-from streams.settings import KafkaSettings
+from stationkeeper.streams.errors import Fatal
+from stationkeeper.streams.ports import Reader, Sink, Source
+from stationkeeper.streams.settings import KafkaSettings
 
 _MISSING = "kafka.client is librdkafka, and confluent-kafka is not installed; install stationkeeper[librdkafka]"
 
@@ -11,11 +11,11 @@ def source_for(settings: KafkaSettings, role: str) -> Source:
     """Return the consumer-group member of a role; raises ``Fatal`` when the client's package is missing."""
     if settings.client == "librdkafka":
         try:
-            from streams.confluent import ConfluentSource
+            from stationkeeper.streams.librdkafka.source import ConfluentSource
         except ImportError as error:
             raise Fatal(_MISSING) from error
         return ConfluentSource(settings, role)
-    from streams.source import KafkaSource
+    from stationkeeper.streams.kafka.source import KafkaSource
 
     return KafkaSource(settings, role)
 
@@ -24,11 +24,11 @@ def sink_for(settings: KafkaSettings, role: str) -> Sink:
     """Return the transactional producer of a role; raises ``Fatal`` when the client's package is missing."""
     if settings.client == "librdkafka":
         try:
-            from streams.confluent_sink import ConfluentSink
+            from stationkeeper.streams.librdkafka.sink import ConfluentSink
         except ImportError as error:
             raise Fatal(_MISSING) from error
         return ConfluentSink(settings, role)
-    from streams.sink import KafkaSink
+    from stationkeeper.streams.kafka.sink import KafkaSink
 
     return KafkaSink(settings, role)
 
@@ -37,10 +37,10 @@ def reader_for(settings: KafkaSettings, name: str) -> Reader:
     """Return a reader without a group; raises ``Fatal`` when the client's package is missing."""
     if settings.client == "librdkafka":
         try:
-            from streams.confluent import ConfluentReader
+            from stationkeeper.streams.librdkafka.source import ConfluentReader
         except ImportError as error:
             raise Fatal(_MISSING) from error
         return ConfluentReader(settings, name)
-    from streams.reader import KafkaReader
+    from stationkeeper.streams.kafka.reader import KafkaReader
 
     return KafkaReader(settings, name)

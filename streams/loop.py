@@ -9,18 +9,68 @@ from typing import Any
 import numpy as np
 import structlog
 
-from contracts.log_events import LogEvent
-from contracts.metrics import Sample
-from streams.clients import Fenced
-from streams.dead_letters import DeadLetterLimit, DeadLetterRefused, is_dead_letter
-from streams.errors import Fatal, Retryable, StreamError
-from streams.losses import Losses
-from streams.offsets import start_offset
-from streams.ports import Batch, Outgoing, Partition, Reader, Restored, Sink, Source, Stage
-from streams.reshaped import refuse_reshaped
-from streams.settings import KafkaSettings
-from streams.tables import Tables
-from streams.vitals import Vitals
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.contracts.metrics import Sample
+from stationkeeper.streams.dead_letters.letters import DeadLetterLimit, DeadLetterRefused, is_dead_letter
+from stationkeeper.streams.errors import Fatal, Retryable, StreamError
+from stationkeeper.streams.kafka.clients import Fenced
+from stationkeeper.streams.kafka.topic_config import refuse_reshaped
+from stationkeeper.streams.offsets import Losses, start_offset
+from stationkeeper.streams.ports import Batch, Outgoing, Partition, Reader, Restored, Sink, Source, Stage
+from stationkeeper.streams.settings import KafkaSettings
+from stationkeeper.streams.vitals import Vitals
+
+log = structlog.get_logger()
+
+_CUT = 300
+
+
+class Tables:
+    """Shows a stage its tables; a record that the stage cannot use is told and passed, so the value before it stays."""
+
+    def __init__(self, stage: Stage, reader: Reader, vitals: Vitals) -> None:
+        self._stage, self._reader, self._vitals = stage, reader, vitals
+        self._positions: dict[Partition, int] = {}
+
+    def read(self) -> None:
+        """Show every table from its first record to its end; raises ``Retryable`` where one does not exist."""
+        names = [topic for topic in self._stage.tables if topic not in self._stage.inputs]
+        partitions = [partition for topic in names for partition in self._reader.partitions(topic)]
+        missing = [topic for topic in names if not any(p.topic == topic for p in partitions)]
+        if missing:
+            raise Retryable(f"topics {', '.join(missing)} do not exist yet; stationkeeper check creates and lists them")
+        for batch in self._reader.read(partitions):
+            self._show(batch)
+            self._positions[batch.partition] = batch.next_offset
+        for partition in partitions:
+            self._positions.setdefault(partition, self._reader.bounds([partition])[partition][0])
+
+    def follow(self) -> None:
+        """Show what came since."""
+        if self._positions:
+            for batch in self._reader.follow(tuple(self._positions), self._positions, 0.0):
+                self._show(batch)
+
+    def _show(self, batch: Batch) -> None:
+        for row, (key, value) in enumerate(zip(batch.keys, batch.values, strict=True)):
+            if key is None:
+                continue
+            try:
+                self._stage.table(batch.partition.topic, key, value)
+            except (ValueError, ArithmeticError) as error:
+                # A table belongs to everyone who may write to it; what one of them got wrong must not end a process
+                # that would meet the same record at its next start.
+                self._vitals.table_refused()
+                log.error(
+                    LogEvent.TABLE_RECORD_REFUSED,
+                    role=self._stage.name,
+                    topic=batch.partition.topic,
+                    partition=batch.partition.index,
+                    offset=int(batch.offsets[row]),
+                    key=key.decode(errors="backslashreplace"),
+                    reason=f"{type(error).__name__}: {' '.join(str(error).split())[:_CUT]}",
+                )
+
 
 _QUIET_S = 1.0
 _FIRST_BACKOFF_S = 0.2

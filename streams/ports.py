@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from contracts.metrics import Sample
+from stationkeeper.contracts.metrics import Sample
 
 Headers = tuple[tuple[str, bytes], ...]
 

@@ -5,32 +5,25 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from contracts.times import parse_duration
+from stationkeeper.contracts.settings import Duration, Settings
 
 MIB = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
-
-
-def _milliseconds(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
 
 
 def _one_line(value: object) -> object:
     return ",".join(str(part) for part in value) if isinstance(value, list | tuple) else value
 
 
-Duration = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0)]
-"""A time span in milliseconds, written as ``10s``, ``5m`` or ``30d``."""
-
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=f"^{_NAME.pattern}$")]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
-class _Block(BaseModel):
+class _Block(Settings):
     # Inputs are hidden in errors because one of them may be a password.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
 
 class SecuritySettings(_Block):

@@ -4,8 +4,8 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from contracts.metrics import Sample
-from streams.ports import Partition
+from stationkeeper.contracts.metrics import Sample
+from stationkeeper.streams.ports import Partition
 
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from streams.broker import FoundBroker, find_broker
-from streams.errors import Fatal
+from stationkeeper.streams.broker import FoundBroker, find_broker
+from stationkeeper.streams.errors import Fatal
 
 # A deadline would test the machine. People search with new examples each time, CI repeats its own.
 settings.register_profile("person", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)

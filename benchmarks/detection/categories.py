@@ -4,9 +4,9 @@ import numpy as np
 
 from benchmarks.detection.engine import matched
 from benchmarks.detection.world import PRODUCTION_PANES, Counts, Floats, cell, run_length
-from monitor.core.detector import DriftDetector
-from monitor.core.plan import DetectorPlan, Subject
-from monitor.core.rate import RateDetector
+from stationkeeper.monitor.core.detect.detector import DriftDetector
+from stationkeeper.monitor.core.detect.plan import DetectorPlan, Subject
+from stationkeeper.monitor.core.detect.rate import RateDetector
 
 PANE = 50
 N_REF = 10_000

@@ -9,14 +9,14 @@ from scipy.special import ndtr
 from scipy.stats import poisson
 
 from benchmarks.detection.world import PRODUCTION_PANES, Counts, Floats, World, run_length
-from monitor import profile
-from monitor.core.column import Column, numbers
-from monitor.core.dependence import row_phi
-from monitor.core.detector import DriftDetector
-from monitor.core.onset import onset_log_ratios, refine_onset
-from monitor.core.pane import Pane
-from monitor.core.plan import DetectorPlan, Subject
-from monitor.core.watch import Watch, WatchSettings
+from stationkeeper.contracts.column import Column, numbers
+from stationkeeper.monitor import profile
+from stationkeeper.monitor.core.adoption.dependence import row_phi
+from stationkeeper.monitor.core.detect.change_point import onset_log_ratios, refine_onset
+from stationkeeper.monitor.core.detect.detector import DriftDetector
+from stationkeeper.monitor.core.detect.plan import DetectorPlan, Subject
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.watch import Watch, WatchSettings
 
 ASKED = 200.0
 PANE = 50

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 
 from benchmarks.detection.world import Counts, Floats
-from monitor.core.dependence import learned_delta, row_phi
-from monitor.core.detector import DriftDetector
-from monitor.core.onset import onset_log_ratios, refine_onset
-from monitor.core.plan import DetectorPlan, Subject
+from stationkeeper.monitor.core.adoption.dependence import learned_delta, row_phi
+from stationkeeper.monitor.core.detect.change_point import onset_log_ratios, refine_onset
+from stationkeeper.monitor.core.detect.detector import DriftDetector
+from stationkeeper.monitor.core.detect.plan import DetectorPlan, Subject
 
 PANE = 48
 REFERENCE_PANES = 100

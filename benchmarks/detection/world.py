@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from monitor.core.detector import DriftDetector, Scores
-from monitor.core.plan import DetectorPlan, Subject
+from stationkeeper.monitor.core.detect.detector import DriftDetector, Scores
+from stationkeeper.monitor.core.detect.plan import DetectorPlan, Subject
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

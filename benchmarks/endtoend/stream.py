@@ -8,10 +8,10 @@ from typing import Any
 from benchmarks.measure.broker import prepare, settings_of
 from benchmarks.throughput.events import reference
 from benchmarks.throughput.ours import fraud
-from monitor.tally import Tally
-from stationkeeper.wiring import loop_for
-from streams.loop import Loop
-from streams.settings import KafkaSettings
+from stationkeeper.monitor.tally.stage import Tally
+from stationkeeper.process.wiring import loop_for
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.settings import KafkaSettings
 
 RECORDS = 20_000
 WAIT_S = 60.0
@@ -40,9 +40,9 @@ def polled(settings: KafkaSettings, topic: str, *, own: bool = False) -> Iterato
     if settings.client == "librdkafka":
         from confluent_kafka import Consumer
 
-        from streams.confluent_clients import connection, reading
-        from streams.confluent_clients import theirs as their_offset
-        from streams.ports import Partition
+        from stationkeeper.streams.librdkafka.clients import connection, reading
+        from stationkeeper.streams.librdkafka.clients import theirs as their_offset
+        from stationkeeper.streams.ports import Partition
 
         client = Consumer({"group.id": "alone", **reading(settings), **connection(settings, "alone")})
         client.assign([their_offset(Partition(topic, 0), 0)])
@@ -54,9 +54,9 @@ def polled(settings: KafkaSettings, topic: str, *, own: bool = False) -> Iterato
             client.close()
     from kafka import KafkaConsumer, TopicPartition
 
-    from streams.receiving import in_place
-    from streams.record_batches import by_columns, joined
-    from streams.source import reading_options
+    from stationkeeper.streams.kafka.receiving import in_place
+    from stationkeeper.streams.kafka.record_batches import by_columns, joined
+    from stationkeeper.streams.kafka.source import reading_options
 
     consumer = KafkaConsumer(**reading_options(settings), **settings.connection("alone"))
     if not own:

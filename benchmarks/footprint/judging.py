@@ -10,11 +10,11 @@ from statistics import median
 import numpy as np
 
 from benchmarks.throughput.events import CATEGORIES, reference, table
-from monitor.core.pane import Pane
-from monitor.core.reference import Reference
-from monitor.core.watch import Watch, WatchSettings
-from monitor.packing import parts
-from monitor.watch_records import WatchRecords
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.watch import Watch, WatchSettings
+from stationkeeper.monitor.judge.state import WatchRecords
+from stationkeeper.monitor.state_codec import parts
 
 PANE_MS = 60_000
 ROWS = 500

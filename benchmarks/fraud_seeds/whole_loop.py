@@ -1,6 +1,6 @@
 """The whole loop in one process, over the in-memory log: the same stages, loop, router and registry as the demo.
 
-Only two things differ from ``make demo``: the log is ``streams.memory`` (held to the same conformance suite as Kafka)
+Only two things differ from ``make demo``: the log is ``streams.memory.ports`` (held to the conformance suite of Kafka)
 instead of a broker, and the router is called as a function instead of over HTTP. Stages still meet through topics only.
 """
 
@@ -12,23 +12,23 @@ from pathlib import Path
 
 import polars as pl
 
-from deploy.adoption import adopt
-from deploy.registry import MlflowRegistry
-from deploy.requests import Rows
-from deploy.router import Router
-from deploy.traffic import TrafficTable
 from stationkeeper.config import Config
 from stationkeeper.demo.chronicle import Chronicle, Observer
 from stationkeeper.demo.scenario import Chunk, Scenario
 from stationkeeper.demo.served import read_served
 from stationkeeper.demo.stage import Ports, demo_config, write_config
-from stationkeeper.first_champion import train_first_champion
-from stationkeeper.wiring import input_topics, monitor_stages, retrain_stage, topics_of
-from streams.loop import Loop
-from streams.memory import MemoryReader, MemorySink, MemorySource
-from streams.memory_log import MemoryLog
-from streams.ports import Stage
-from streams.topics import dead_letter_for, input_topic
+from stationkeeper.deploy.adoption import adopt
+from stationkeeper.deploy.router.requests import Rows
+from stationkeeper.deploy.router.router import Router
+from stationkeeper.deploy.router.traffic import TrafficTable
+from stationkeeper.process.first_champion import train_first_champion
+from stationkeeper.process.wiring import input_topics, monitor_stages, retrain_stage, topics_of
+from stationkeeper.registry.served import MlflowRegistry
+from stationkeeper.streams.kafka.topics import dead_letter_for, input_topic
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
+from stationkeeper.streams.ports import Stage
 
 BUSY = frozenset({"snapshot", "training", "gate", "registering"})
 PATIENCE_S = 300.0
@@ -214,8 +214,8 @@ class WholeLoop:
 
 def deploy_over(config: Config, registry: MlflowRegistry) -> Stage:
     """Return the canary controller without an HTTP target to look at."""
-    from deploy.controller import Deploy
-    from deploy.effects import Effects
+    from stationkeeper.deploy.controller.effects import Effects
+    from stationkeeper.deploy.controller.stage import Deploy
 
     rollouts = {name: model.rollout for name, model in config.models.items()}
     return Deploy(topics_of(config), rollouts, Effects(registry, ()), clock=config.clock)

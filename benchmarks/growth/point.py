@@ -13,10 +13,10 @@ import numpy as np
 from benchmarks.measure.timing import one_core, resident_mib
 from benchmarks.throughput import ours
 from benchmarks.throughput.events import CATEGORIES, events, reference, table
-from monitor.core.reference import Reference
-from monitor.settings import ModelSettings
-from monitor.tally import Tally
-from streams.ports import Batch
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.tally.stage import Tally
+from stationkeeper.streams.ports import Batch
 
 FETCH = 4 * 2**20
 MOST = 10_000

@@ -9,9 +9,9 @@ from kafka import KafkaConsumer, TopicPartition
 
 from benchmarks.measure.broker import settings_of
 from benchmarks.throughput.events import events
-from contracts.topics import PANES_PARTITIONS, Topics
-from contracts.wire import PaneDelta, decode
-from streams.source import reading_options
+from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
+from stationkeeper.contracts.wire import PaneDelta, decode
+from stationkeeper.streams.kafka.source import reading_options
 
 TICK_S = 0.02
 PATTERNS = 5_000

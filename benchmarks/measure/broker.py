@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from kafka import KafkaProducer
 from kafka.admin import NewTopic
 
-from contracts.topics import Topics
-from monitor.core.reference import Reference
-from monitor.core.reference_json import dump
-from streams.broker import LocalBroker
-from streams.settings import KafkaSettings
-from streams.topics import admin_client, ensure_internal
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.streams.broker import LocalBroker
+from stationkeeper.streams.kafka.topics import admin_client, ensure_internal
+from stationkeeper.streams.settings import KafkaSettings
 
 
 @contextmanager

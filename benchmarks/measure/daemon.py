@@ -16,7 +16,7 @@ from typing import Any, Self
 import yaml
 
 from benchmarks.measure.environment import child_environment
-from streams.broker.local import free_ports
+from stationkeeper.streams.broker.local import free_ports
 
 READY_S = 90.0
 STOP_S = 30.0

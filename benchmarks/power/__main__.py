@@ -11,14 +11,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from contracts.messages import Level
-from monitor import profile
-from monitor.core.budget import parse_budget
-from monitor.core.column import Column, categories, numbers
-from monitor.core.pane import Pane
-from monitor.core.power import power_card
-from monitor.core.reference import Reference
-from monitor.core.watch import Watch, WatchSettings
+from stationkeeper.contracts.column import Column, categories, numbers
+from stationkeeper.contracts.messages import Level
+from stationkeeper.monitor import profile
+from stationkeeper.monitor.core.budget import parse_budget
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.power import power_card
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.watch import Watch, WatchSettings
 
 PANE_MS = 60_000
 BUDGET = "1 per 30 days"

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from monitor.core.profile import profile
-from monitor.core.reference import Reference
+from stationkeeper.monitor.core.reference.profile import profile
+from stationkeeper.monitor.core.reference.reference import Reference
 
 NUMBERS = tuple(f"feature_{i:02d}" for i in range(12))
 CATEGORIES: dict[str, tuple[str, ...]] = {

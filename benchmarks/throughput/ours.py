@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.throughput.events import CATEGORIES, NUMBERS, SCORE, reference
-from contracts.topics import Topics
-from monitor.core.reference import Reference
-from monitor.core.reference_json import dump
-from monitor.settings import ModelSettings
-from monitor.tally import Tally
-from streams.ports import Batch, Partition, Restored
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.tally.stage import Tally
+from stationkeeper.streams.ports import Batch, Partition, Restored
 
 TOPIC = "scores"
 FLUSH_EVERY = 20

@@ -1,7 +1,7 @@
 """What comes in from outside a rollout: candidates, the words of people, data-quality verdicts."""
 
-from contracts.identity import content_id, rollout_id
-from contracts.messages import (
+from stationkeeper.contracts.identity import content_id, rollout_id
+from stationkeeper.contracts.messages import (
     Approval,
     Candidate,
     Deployment,
@@ -13,12 +13,12 @@ from contracts.messages import (
     Verdict,
     VerdictKind,
 )
-from contracts.times import to_datetime, to_ms
-from deploy.core.moves import Phase, Transition, audit, begin, roll_back
-from deploy.core.policy import Policy
-from deploy.core.reasons import Because, Reason, because
-from deploy.core.split import BUCKETS, rollout_salt
-from deploy.core.state import memory, remember
+from stationkeeper.contracts.times import to_datetime, to_ms
+from stationkeeper.deploy.core.moves import Phase, Transition, audit, begin, roll_back
+from stationkeeper.deploy.core.policy import Policy
+from stationkeeper.deploy.core.reasons import Because, Reason, because
+from stationkeeper.deploy.core.split import BUCKETS, rollout_salt
+from stationkeeper.deploy.core.state import memory, remember
 
 
 def offer(rollout: Rollout, candidate: Candidate, policy: Policy, clock_ms: int) -> Transition:

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator
 
-from contracts.wire import SCORE_BINS
-from deploy.core.evidence import (
+from stationkeeper.contracts.wire import SCORE_BINS
+from stationkeeper.deploy.core.evidence import (
     CALM_RATIOS,
     HARM_RATIOS,
     Arms,
@@ -14,9 +14,9 @@ from deploy.core.evidence import (
     score_bets,
     sign_bets,
 )
-from deploy.core.minutes import Minute, OutcomeCounts, arm
-from deploy.core.policy import Guardrail, Policy
-from deploy.core.state import Controller, Pool
+from stationkeeper.deploy.core.minutes import Minute, OutcomeCounts, arm
+from stationkeeper.deploy.core.policy import Guardrail, Policy
+from stationkeeper.deploy.core.state import Controller, Pool
 
 CALM = "noninferior"
 """The e-process for "no worse than the margin", on wrong decisions among labelled rows."""

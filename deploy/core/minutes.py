@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from contracts.messages import Message
-from contracts.wire import SCORE_BINS, ArmDelta, OutcomeDelta, PaneDelta
+from stationkeeper.contracts.messages import Message
+from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, OutcomeDelta, PaneDelta
 
 LOSS_UNIT = 1e-6
 

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 
-from contracts.identity import content_id
-from contracts.messages import Deployment, DeploymentAction, Rollout, RolloutPhase
-from contracts.times import to_datetime
-from deploy.core.comparison import log_e, seen_ratio
-from deploy.core.policy import Policy
-from deploy.core.reasons import Because, Reason, because
-from deploy.core.split import BUCKETS
-from deploy.core.state import Controller, StepLog, memory, remember
+from stationkeeper.contracts.identity import content_id
+from stationkeeper.contracts.messages import Deployment, DeploymentAction, Rollout, RolloutPhase
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.deploy.core.comparison import log_e, seen_ratio
+from stationkeeper.deploy.core.policy import Policy
+from stationkeeper.deploy.core.reasons import Because, Reason, because
+from stationkeeper.deploy.core.split import BUCKETS
+from stationkeeper.deploy.core.state import Controller, StepLog, memory, remember
 
 MINUTE = 60_000
 Phase = RolloutPhase

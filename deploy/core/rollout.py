@@ -2,12 +2,12 @@
 
 import math
 
-from contracts.messages import DeploymentAction, Rollout
-from contracts.times import to_datetime
-from deploy.core.comparison import CALM, harm_limit, log_e, seen_ratio, weigh
-from deploy.core.evidence import changeover, share_log_e
-from deploy.core.minutes import Minute, arm
-from deploy.core.moves import (
+from stationkeeper.contracts.messages import DeploymentAction, Rollout
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.deploy.core.comparison import CALM, harm_limit, log_e, seen_ratio, weigh
+from stationkeeper.deploy.core.evidence import changeover, share_log_e
+from stationkeeper.deploy.core.minutes import Minute, arm
+from stationkeeper.deploy.core.moves import (
     MINUTE,
     Phase,
     Transition,
@@ -21,10 +21,10 @@ from deploy.core.moves import (
     roll_back,
     shown,
 )
-from deploy.core.policy import LABELLED, Action, Policy, TimeoutAction
-from deploy.core.reasons import Because, Reason, because
-from deploy.core.split import BUCKETS
-from deploy.core.state import Controller, StepLog, memory, remember
+from stationkeeper.deploy.core.policy import LABELLED, Action, Policy, TimeoutAction
+from stationkeeper.deploy.core.reasons import Because, Reason, because
+from stationkeeper.deploy.core.split import BUCKETS
+from stationkeeper.deploy.core.state import Controller, StepLog, memory, remember
 
 _SETTLED_AT = math.log(20.0)
 _RUNNING = frozenset({Phase.CANARY, Phase.HOLD})

@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
-from contracts.messages import Candidate, Message, Rollout
-from deploy.core.minutes import Minute
+from stationkeeper.contracts.messages import Candidate, Message, Rollout
+from stationkeeper.deploy.core.minutes import Minute
 
 HANDLED_KEPT = 50
 

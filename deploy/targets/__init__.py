@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from contracts.messages import Rollout
+from stationkeeper.contracts.messages import Rollout
 
 
 @dataclass(frozen=True, slots=True)

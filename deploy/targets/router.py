@@ -4,9 +4,9 @@ import http.client
 import json
 from urllib.parse import urlsplit
 
-from contracts.messages import Rollout
-from deploy.targets import Observation
-from streams.errors import Retryable
+from stationkeeper.contracts.messages import Rollout
+from stationkeeper.deploy.targets import Observation
+from stationkeeper.streams.errors import Retryable
 
 
 class RouterTarget:

@@ -3,8 +3,19 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from contracts.messages import SubjectType, VerdictKind
-from monitor.core.reasons import Cause, Check
+from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.monitor.core.reasons import Cause, Check
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """An onset with the interval it lies in, clock units; ``row`` is the first row after it where rows are known."""
+
+    time: int
+    low: int
+    high: int
+    row: int | None = None
+
 
 NONE, INFORM, WARN, PAGE = 0, 1, 2, 3
 

@@ -6,22 +6,22 @@ from functools import partial
 
 import numpy as np
 
-from contracts.messages import SubjectType
-from contracts.model_status import PowerLine
-from monitor.core.arm import ADAPTIVE_WEIGHT, place_bets
-from monitor.core.budget import Budget, log_thresholds, split_alpha
-from monitor.core.cells import QUALITY, CategoricalCells
-from monitor.core.column import Floats
-from monitor.core.conformal import PART_SHARE, RANK_CELLS
-from monitor.core.drift import plan_subject
-from monitor.core.plan import Subject as Planned
-from monitor.core.quality import TOLERANCE, UNSEEN_TOLERANCE, rate_count
-from monitor.core.quantile import normal_cdf, normal_ppf
-from monitor.core.rate import RateDetector
-from monitor.core.reference import Kind, Reference, Subject
-from monitor.core.rowtable import Reference as Cells
-from monitor.core.rowtable import RowTable
-from monitor.core.twin import Grouping
+from stationkeeper.contracts.column import Floats
+from stationkeeper.contracts.messages import SubjectType
+from stationkeeper.contracts.model_status import PowerLine
+from stationkeeper.monitor.core.budget import Budget, log_thresholds, split_alpha
+from stationkeeper.monitor.core.detect.alternatives import Reference as Cells
+from stationkeeper.monitor.core.detect.alternatives import RowTable
+from stationkeeper.monitor.core.detect.conformal import PART_SHARE, RANK_CELLS
+from stationkeeper.monitor.core.detect.drift import plan_subject
+from stationkeeper.monitor.core.detect.evidence import ADAPTIVE_WEIGHT, place_bets
+from stationkeeper.monitor.core.detect.fixed_reference import Grouping
+from stationkeeper.monitor.core.detect.plan import Subject as Planned
+from stationkeeper.monitor.core.detect.quantile import normal_cdf, normal_ppf
+from stationkeeper.monitor.core.detect.rate import RateDetector
+from stationkeeper.monitor.core.quality.quality import TOLERANCE, UNSEEN_TOLERANCE, rate_count
+from stationkeeper.monitor.core.reference.cells import QUALITY, CategoricalCells
+from stationkeeper.monitor.core.reference.reference import Kind, Reference, Subject
 
 HORIZONS = {"1 hour": 1.0, "1 day": 24.0}
 LARGEST_SHIFT = 4.0

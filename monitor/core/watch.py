@@ -5,30 +5,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from contracts.messages import State, SubjectType, VerdictKind
-from monitor.core.adoption import inherit
-from monitor.core.adoption_period import AdoptionPeriod
-from monitor.core.budget import Budget, split_alpha
-from monitor.core.cells import QUALITY, Counts
-from monitor.core.chart import FEW_ROWS, Chart, measure, quality_shares
-from monitor.core.comparison import compare
-from monitor.core.decision import Named
-from monitor.core.distance import Distance
-from monitor.core.drift import Drift, plan_subject
-from monitor.core.finding import PAGE, Finding
-from monitor.core.incident import Incident
-from monitor.core.incident_desk import IncidentDesk, Outcome, Tick
-from monitor.core.latch import Spoken
-from monitor.core.layout import Place
-from monitor.core.pane import Pane
-from monitor.core.performance import OutcomePane, Performance
-from monitor.core.plan import DetectorPlan
-from monitor.core.quality import TRAINING, Quality
-from monitor.core.reasons import Unknown
-from monitor.core.reference import Reference, Subject
-from monitor.core.reference_json import dump, load
-from monitor.core.season import in_season
-from monitor.core.window import Window
+from stationkeeper.contracts.messages import State, SubjectType, VerdictKind
+from stationkeeper.monitor.core.adoption.adopt import inherit
+from stationkeeper.monitor.core.adoption.period import AdoptionPeriod
+from stationkeeper.monitor.core.budget import Budget, split_alpha
+from stationkeeper.monitor.core.charts.chart import FEW_ROWS, Chart, measure, quality_shares
+from stationkeeper.monitor.core.charts.comparison import compare
+from stationkeeper.monitor.core.charts.distance import Distance
+from stationkeeper.monitor.core.detect.drift import Drift, plan_subject
+from stationkeeper.monitor.core.detect.plan import DetectorPlan
+from stationkeeper.monitor.core.finding import PAGE, Finding
+from stationkeeper.monitor.core.incidents.desk import IncidentDesk, Outcome, Tick
+from stationkeeper.monitor.core.incidents.hysteresis import Spoken
+from stationkeeper.monitor.core.incidents.incident import Incident
+from stationkeeper.monitor.core.incidents.verdict import Named
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes.window import Window
+from stationkeeper.monitor.core.performance.performance import OutcomePane, Performance
+from stationkeeper.monitor.core.quality.quality import TRAINING, Quality
+from stationkeeper.monitor.core.reasons import Unknown
+from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
+from stationkeeper.monitor.core.reference.layout import Place
+from stationkeeper.monitor.core.reference.reference import Reference, Subject, in_season
+from stationkeeper.monitor.core.reference.reference_json import dump, load
 
 __all__ = ["Outcome", "Watch", "WatchSettings"]
 

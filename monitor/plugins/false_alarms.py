@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from monitor.core.quantile import clopper_pearson
-from monitor.plugins.port import Watched
-from monitor.plugins.registry import load
-from monitor.plugins.rules import FixedRule
+from stationkeeper.monitor.core.detect.quantile import clopper_pearson
+from stationkeeper.monitor.plugins.port import Watched
+from stationkeeper.monitor.plugins.registry import load
+from stationkeeper.monitor.plugins.rules import FixedRule
 
 DAYS = 30
 WINDOWS = 400

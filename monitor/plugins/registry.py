@@ -5,9 +5,9 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Any
 
-from monitor.plugins.port import ENTRY_POINTS, Detector, Watched
-from monitor.plugins.river_detectors import NAMES, RiverDetector
-from monitor.plugins.rules import RULES, FixedRule
+from stationkeeper.monitor.plugins.port import ENTRY_POINTS, Detector, Watched
+from stationkeeper.monitor.plugins.river_detectors import NAMES, RiverDetector
+from stationkeeper.monitor.plugins.rules import RULES, FixedRule
 
 
 def names() -> list[str]:

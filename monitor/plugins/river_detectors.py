@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from monitor.plugins.port import Alarm, Counts, Watched
+from stationkeeper.monitor.plugins.port import Alarm, Counts, Watched
 
 NAMES = ("ADWIN", "PageHinkley", "KSWIN")
 KEPT_PANES = 500

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from monitor.plugins import statistics as st
-from monitor.plugins.port import Alarm, Counts, Watched
-from monitor.plugins.statistics import Sample, Statistic
+from stationkeeper.monitor.plugins import statistics as st
+from stationkeeper.monitor.plugins.port import Alarm, Counts, Watched
+from stationkeeper.monitor.plugins.statistics import Sample, Statistic
 
 CHUNKS = 10
 """Chunks of the reference from which NannyML takes its threshold."""

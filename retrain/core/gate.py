@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from contracts.messages import GateOutcome
-from retrain.core.measures import Flags, Floats, f1_score, log_loss_rows, performance
+from stationkeeper.contracts.messages import GateOutcome
+from stationkeeper.retrain.core.measures import Flags, Floats, f1_score, log_loss_rows, performance
 
 Statistic = Callable[[Floats], Floats]
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from contracts.messages import RetrainRequest, VerdictKind
-from contracts.times import format_duration, to_ms
-from retrain.core.reasons import Reason, Stage
+from stationkeeper.contracts.messages import RetrainRequest, VerdictKind
+from stationkeeper.contracts.times import format_duration, to_ms
+from stationkeeper.retrain.core.reasons import Reason, Stage
 
 DAY_MS = 86_400_000
 _NOT_CURED_BY_TRAINING = frozenset({VerdictKind.DATA_QUALITY, VerdictKind.TRAIN_SERVE_SKEW, VerdictKind.RECOVERED})

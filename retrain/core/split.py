@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from retrain.core.plan import Window, WindowKind
+from stationkeeper.retrain.core.plan import Window, WindowKind
 
 Mask = npt.NDArray[np.bool_]
 Times = npt.NDArray[np.int64]

@@ -6,7 +6,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from retrain.core.measures import Flags, Floats
+from stationkeeper.retrain.core.measures import Flags, Floats
 
 LEAST_RECALL = 0.5
 FALLBACK_RECALL = 0.75

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from contracts.messages import Level, Verdict
 from stationkeeper.commands.options import ConfigOption
+from stationkeeper.contracts.messages import Level, Verdict
 
 __all__ = ["backtest"]
 
@@ -69,10 +69,10 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
         return
     if file is None:
         raise typer.BadParameter("give a FILE to judge, or --topic MODEL to judge a model's past again")
-    from monitor.core.reference_json import InvalidReference
-    from stationkeeper.backtest import ReportFile, load_reference, replay_settings, run
-    from stationkeeper.course import change_of
-    from stationkeeper.replay.table import BadInput, read_table
+    from stationkeeper.backtesting.course import change_of
+    from stationkeeper.backtesting.run import ReportFile, load_reference, replay_settings, run
+    from stationkeeper.backtesting.table import BadInput, read_table
+    from stationkeeper.monitor.core.reference.reference_json import InvalidReference
 
     try:
         table = read_table(file, time=time, time_unit=time_unit, prediction=prediction, label=label)
@@ -120,11 +120,11 @@ def _past(
 ) -> None:
     import json
 
-    from stationkeeper.backtest import Progress, shown
-    from stationkeeper.comparison import json_line
+    from stationkeeper.backtesting.comparison import json_line
+    from stationkeeper.backtesting.run import Progress, shown
+    from stationkeeper.backtesting.topics import ReplayError, changed_settings, model_of, replay_topic
     from stationkeeper.config import load
-    from stationkeeper.topic_replay import ReplayError, changed_settings, model_of, replay_topic
-    from stationkeeper.wiring import open_reader
+    from stationkeeper.process.wiring import open_reader
 
     try:
         with open_reader(config) as (settings, reader, topics):

@@ -13,7 +13,7 @@ from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
 from stationkeeper.commands.profile import moment, profile
 
 if TYPE_CHECKING:
-    from stationkeeper.sketch import Told
+    from stationkeeper.init.infer import Told
 
 __all__ = ["backtest", "dump", "explain", "init", "profile", "report", "verify"]
 
@@ -34,9 +34,9 @@ def init(
     json: JsonOption = False,
 ) -> None:
     """Write a commented configuration guessed from a sample of a topic, of a file, or of both."""
-    from stationkeeper.past_table import read_past
-    from stationkeeper.sketch import Sketch, sketch_events, sketch_table
-    from stationkeeper.starter import profile_command, render
+    from stationkeeper.backtesting.past_table import read_past
+    from stationkeeper.init.infer import Sketch, sketch_events, sketch_table
+    from stationkeeper.init.write import profile_command, render
 
     if output is not None and output.exists():
         raise typer.BadParameter(f"{output} exists; choose another --output or move it away")
@@ -76,7 +76,7 @@ def init(
 
 
 def _is_table(path: Path) -> bool:
-    from stationkeeper.past_table import TABLES
+    from stationkeeper.backtesting.past_table import TABLES
 
     return path.suffix.lower() in TABLES or path.exists()
 
@@ -84,7 +84,7 @@ def _is_table(path: Path) -> bool:
 def _told(pairs: list[str] | None, evidently_mapping: Path | None) -> "Told":
     """Return what --field and --evidently-mapping say; --field goes first."""
     from stationkeeper.evidently.mapping import read_mapping
-    from stationkeeper.sketch import CONTRACT_FIELDS, Told
+    from stationkeeper.init.infer import CONTRACT_FIELDS, Told
 
     told = read_mapping(evidently_mapping) if evidently_mapping is not None else Told()
     fields = dict(told.fields)
@@ -100,8 +100,8 @@ def _told(pairs: list[str] | None, evidently_mapping: Path | None) -> "Told":
 def _sample(topic: str, bootstrap: str, rows: int) -> list[bytes]:
     from contextlib import closing
 
-    from streams.reader import KafkaReader
-    from streams.settings import KafkaSettings
+    from stationkeeper.streams.kafka.reader import KafkaReader
+    from stationkeeper.streams.settings import KafkaSettings
 
     with closing(KafkaReader(KafkaSettings(bootstrap=bootstrap), "init")) as reader:
         partitions = reader.partitions(topic)
@@ -121,10 +121,10 @@ def explain(
     json: JsonOption = False,
 ) -> None:
     """Say why: the counts and numbers of a decision, and everything that led to it and followed from it."""
-    from stationkeeper.bins import bins_of
-    from stationkeeper.explanation import tell
-    from stationkeeper.log_reading import Lineage
-    from stationkeeper.wiring import open_reader
+    from stationkeeper.explain.bins import bins_of
+    from stationkeeper.explain.explain import tell
+    from stationkeeper.explain.lineage import Lineage
+    from stationkeeper.process.wiring import open_reader
 
     with open_reader(config) as (settings, reader, topics):
         lineage = Lineage(reader, topics)
@@ -165,9 +165,9 @@ def report(  # noqa: PLR0913, PLR0917 - the verb's options
     json: JsonOption = False,
 ) -> None:
     """Write one self-contained HTML file about a model and a period."""
-    from stationkeeper.course import change_of
-    from stationkeeper.report import ReportError, from_backtest, from_log, write, write_plot
-    from stationkeeper.wiring import open_reader
+    from stationkeeper.backtesting.course import change_of
+    from stationkeeper.process.wiring import open_reader
+    from stationkeeper.report.gather import ReportError, from_backtest, from_log, write, write_plot
 
     try:
         known = [change_of(one) for one in change or ()]
@@ -196,8 +196,8 @@ def report(  # noqa: PLR0913, PLR0917 - the verb's options
 
 def verify(config: ConfigOption = None, json: JsonOption = False) -> int:
     """Count the input topics again in a plain way: exit 0 all equal, 1 differences, 3 not all comparable."""
-    from monitor.verify import verify as compare
-    from stationkeeper.wiring import open_reader
+    from stationkeeper.monitor.verify.verify import verify as compare
+    from stationkeeper.process.wiring import open_reader
 
     with open_reader(config) as (settings, reader, topics):
         result = compare(reader, settings.models, topics, clock=settings.clock)
@@ -220,9 +220,9 @@ def dump(
 
     import msgspec
 
-    from contracts.wire import WireError, decode
-    from stationkeeper.log_reading import newest
-    from stationkeeper.wiring import open_reader
+    from stationkeeper.contracts.wire import WireError, decode
+    from stationkeeper.explain.lineage import newest
+    from stationkeeper.process.wiring import open_reader
 
     with open_reader(config) as (_, reader, topics):
         name = topic if topic.startswith(f"{topics.prefix}.") else f"{topics.prefix}.{topic}"

@@ -10,7 +10,7 @@ from stationkeeper.commands.options import ConfigOption, JsonOption
 
 if TYPE_CHECKING:
     from stationkeeper.config import Config
-    from streams.ports import Stage
+    from stationkeeper.streams.ports import Stage
 
 
 def demo(
@@ -25,7 +25,7 @@ def demo(
 ) -> int:
     """Watch a model go bad and be cured: a real Kafka, registry and router on this machine."""
     from stationkeeper.demo.run import DemoOptions, run
-    from stationkeeper.process import configure_logging
+    from stationkeeper.process.run import configure_logging
 
     configure_logging()
     return run(
@@ -48,10 +48,10 @@ def up(
 ) -> int:
     """Run every role on this machine as supervised child processes."""
     from stationkeeper.config import load
-    from stationkeeper.crew import children
-    from stationkeeper.process import configure_logging, stop_on_signals
-    from stationkeeper.supervisor import Supervisor
-    from stationkeeper.wiring import need_models, prepare_topics
+    from stationkeeper.process.children import children
+    from stationkeeper.process.run import configure_logging, stop_on_signals
+    from stationkeeper.process.supervisor import Supervisor
+    from stationkeeper.process.wiring import need_models, prepare_topics
 
     configure_logging()
     settings = load(config)
@@ -63,21 +63,21 @@ def up(
 
 def monitor(config: ConfigOption = None) -> int:
     """Watch: tally, join and judge, with the status page."""
-    from stationkeeper.wiring import monitor_stages
+    from stationkeeper.process.wiring import monitor_stages
 
     return _run_role("monitor", config, monitor_stages)
 
 
 def retrain(config: ConfigOption = None) -> int:
     """Retrain: plan, snapshot, train, gate and register what is requested."""
-    from stationkeeper.wiring import retrain_stage
+    from stationkeeper.process.wiring import retrain_stage
 
     return _run_role("retrain", config, lambda settings: [retrain_stage(settings)])
 
 
 def deploy(config: ConfigOption = None) -> int:
     """Deploy: move traffic to candidates step by step, or back."""
-    from stationkeeper.wiring import deploy_stage
+    from stationkeeper.process.wiring import deploy_stage
 
     return _run_role("deploy", config, lambda settings: [deploy_stage(settings)])
 
@@ -85,8 +85,8 @@ def deploy(config: ConfigOption = None) -> int:
 def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[Stage]]") -> int:
     """Run a role's stages in one process until a signal; returns the exit code."""
     from stationkeeper.config import load
-    from stationkeeper.process import configure_logging, run_loops
-    from stationkeeper.wiring import loop_for, need_models, peer_addresses
+    from stationkeeper.process.run import configure_logging, run_loops
+    from stationkeeper.process.wiring import loop_for, need_models, peer_addresses
 
     configure_logging()
     settings = load(config)
@@ -99,11 +99,11 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
 
 def serve(config: ConfigOption = None) -> None:
     """Serve: the reference model server with the canary split."""
-    from deploy.server import Server, uvicorn_server
     from stationkeeper.config import load
-    from stationkeeper.process import configure_logging
-    from stationkeeper.serving import metrics_route
-    from stationkeeper.wiring import need_models, router_for
+    from stationkeeper.deploy.router.server import Server, uvicorn_server
+    from stationkeeper.process.run import configure_logging
+    from stationkeeper.process.telemetry import metrics_route
+    from stationkeeper.process.wiring import need_models, router_for
 
     configure_logging()
     settings = load(config)
@@ -119,8 +119,8 @@ def broker(
     nodes: Annotated[int, typer.Option(help="1 or 3.")] = 1,
 ) -> None:
     """Run a local Apache Kafka for development until Ctrl-C; needs neither Java nor Docker."""
-    from stationkeeper.process import configure_logging, stop_on_signals
-    from streams.broker import LocalBroker
+    from stationkeeper.process.run import configure_logging, stop_on_signals
+    from stationkeeper.streams.broker import LocalBroker
 
     configure_logging()
     stop = stop_on_signals()

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from contracts.messages import Approval, Rollout, RolloutPhase
-from contracts.times import to_datetime
 from stationkeeper.commands.options import ConfigOption, JsonOption, print_json, print_rows
+from stationkeeper.contracts.messages import Approval, Rollout, RolloutPhase
+from stationkeeper.contracts.times import to_datetime
 
 Person = Annotated[str, typer.Option("--by", help="Who decides; kept in the log.", envvar="USER")]
 Name = Annotated[str, typer.Argument(metavar="ID", help="The id that list prints.", show_default=False)]
@@ -17,8 +17,8 @@ Note = Annotated[str, typer.Option("--note", help="Why; kept in the log.")]
 
 def list_requests(config: ConfigOption = None, json: JsonOption = False) -> None:
     """List retrain requests with what became of them."""
-    from stationkeeper.log_reading import Lineage
-    from stationkeeper.wiring import open_reader
+    from stationkeeper.explain.lineage import Lineage
+    from stationkeeper.process.wiring import open_reader
 
     with open_reader(config) as (settings, reader, topics):
         del settings
@@ -43,8 +43,8 @@ def list_requests(config: ConfigOption = None, json: JsonOption = False) -> None
 
 def list_deployments(config: ConfigOption = None, json: JsonOption = False) -> None:
     """List each model's champion and canary, and what was done last."""
-    from stationkeeper.log_reading import Lineage
-    from stationkeeper.wiring import open_reader
+    from stationkeeper.explain.lineage import Lineage
+    from stationkeeper.process.wiring import open_reader
 
     with open_reader(config) as (settings, reader, topics):
         del settings
@@ -118,9 +118,9 @@ def _decide(
     """Write a person's word to the approvals topic, after checking that what it is about exists."""
     import time
 
-    from stationkeeper.log_reading import Lineage
-    from stationkeeper.wiring import open_reader, publish
-    from streams.ports import Outgoing
+    from stationkeeper.explain.lineage import Lineage
+    from stationkeeper.process.wiring import open_reader, publish
+    from stationkeeper.streams.ports import Outgoing
 
     with open_reader(config) as (settings, reader, topics):
         lineage = Lineage(reader, topics)
@@ -142,7 +142,7 @@ def _decide(
 
 def refuse_idle(rollout: Rollout, approval: Approval) -> None:
     """Raise ``typer.BadParameter`` where a model's rollout is in a state in which the word would do nothing."""
-    from deploy.core.state import memory
+    from stationkeeper.deploy.core.state import memory
 
     champion, phase = rollout.champion, rollout.phase
     wanted = approval.decision.replace("_", " ")
@@ -188,8 +188,8 @@ def adopt(
     import polars as pl
 
     from stationkeeper.config import load
-    from stationkeeper.first_champion import adopt_champion, train_first_champion
-    from stationkeeper.wiring import prepare_topics
+    from stationkeeper.process.first_champion import adopt_champion, train_first_champion
+    from stationkeeper.process.wiring import prepare_topics
 
     settings = load(config)
     if model not in settings.models:
@@ -219,7 +219,7 @@ def check(
     json: JsonOption = False,
 ) -> int:
     """Find what would fail later: configuration, topics, retention, registry, router, mapping."""
-    from stationkeeper.checks import run_checks
+    from stationkeeper.check.checks import run_checks
     from stationkeeper.config import load
 
     findings = run_checks(load(config), sample=sample, create=create)
@@ -242,8 +242,8 @@ def gate(
     json: JsonOption = False,
 ) -> int:
     """Judge a version against the champion on a snapshot's held-out rows: exit 0 PASS, 1 FAIL, 3 NO-EVIDENCE."""
-    from retrain.gate_command import gate_version
     from stationkeeper.config import load
+    from stationkeeper.retrain.gate_command import gate_version
 
     settings = load(config)
     outcome = gate_version(settings, model, candidate, champion, snapshot)

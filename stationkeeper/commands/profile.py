@@ -7,11 +7,42 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.settings import DAY_MS
 
 if TYPE_CHECKING:
-    from monitor.core.reference import Reference
     from stationkeeper.config import Config
-    from stationkeeper.sketch import Told
+    from stationkeeper.init.infer import Told
+    from stationkeeper.monitor.core.power import PowerCard
+
+DEFAULT_ADOPTION = 14 * DAY_MS
+
+
+def card_of(reference: Reference, *, false_pages: str, rows_per_hour: float | None) -> "PowerCard | None":
+    """Return the card at the expected traffic, by default the reference's own; None where nobody knows the traffic."""
+    from stationkeeper.monitor.core.budget import parse_budget
+    from stationkeeper.monitor.core.power import power_card
+
+    known = reference.traffic.rows_per_hour.mean() if reference.traffic is not None else None
+    rate = rows_per_hour or (float(known) if known is not None else None)
+    return None if rate is None else power_card(reference, parse_budget(false_pages), rows_per_hour=rate)
+
+
+def show_power_card(
+    reference: Reference, *, false_pages: str, rows_per_hour: float | None, adoption: int | None = None
+) -> None:
+    """Print per feature the smallest changes found within an hour and a day, at the budget; ``adoption`` in ms."""
+    span = DEFAULT_ADOPTION if adoption is None else adoption
+    if not reference.adopted and span:
+        days = f"{span / DAY_MS:g} days"
+        typer.echo(
+            f"adopting: 0 of {days}: the reference has no order of time, so its first {days} of live panes teach "
+            "dependence, daily movement and hours; until then nothing pages but data quality. Profile with --time or "
+            "--history to spare that; adoption: 0d judges at once"
+        )
+    card = card_of(reference, false_pages=false_pages, rows_per_hour=rows_per_hour)
+    typer.echo("power card: the traffic is unknown; say --per-hour ROWS" if card is None else card.text())
+
 
 __all__ = ["moment", "profile"]
 
@@ -59,10 +90,10 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
         return
     if file is None:
         raise typer.BadParameter("give a FILE with training data, or --history MODEL to take a period of its past")
-    from monitor import profile as build
+    from stationkeeper.backtesting.past_table import read_past
     from stationkeeper.evidently.mapping import read_mapping
-    from stationkeeper.past_table import read_past
-    from stationkeeper.sketch import Told
+    from stationkeeper.init.infer import Told
+    from stationkeeper.monitor import profile as build
 
     version = version or "1"
     frame, told = read_past(file), read_mapping(evidently_mapping) if evidently_mapping is not None else Told()
@@ -104,8 +135,8 @@ def _from_history(  # noqa: PLR0913 - the options of the verb that ask for a per
     publish: bool,
     json: bool,
 ) -> None:
-    from stationkeeper.history_reference import history_reference
-    from stationkeeper.wiring import open_reader
+    from stationkeeper.process.wiring import open_reader
+    from stationkeeper.profiling.from_history import history_reference
 
     with open_reader(config) as (_, reader, topics):
         try:
@@ -127,8 +158,7 @@ def _write(
     *,
     json: bool,
 ) -> None:
-    from monitor.core.reference_json import dump as text_of
-    from stationkeeper.power_card import card_of, show_power_card
+    from stationkeeper.monitor.core.reference.reference_json import dump as text_of
 
     text = text_of(reference)
     target.write_text(text)
@@ -172,10 +202,10 @@ def _all_but(told: "Told", columns: list[str]) -> tuple[str, ...] | None:
 
 
 def _publish(config: ConfigOption, reference: "Reference") -> None:
-    from monitor.core.reference_json import dump as text_of
     from stationkeeper.config import load
-    from stationkeeper.wiring import prepare_topics, publish, topics_of
-    from streams.ports import Outgoing
+    from stationkeeper.monitor.core.reference.reference_json import dump as text_of
+    from stationkeeper.process.wiring import prepare_topics, publish, topics_of
+    from stationkeeper.streams.ports import Outgoing
 
     settings, key, text = load(config), f"{reference.model}/{reference.version}", text_of(reference)
     # The first command of a new installation may be this one: a topic that is not there yet is made, or named.
@@ -205,7 +235,7 @@ def moment(text: str | None) -> int | None:
     """Return an RFC 3339 time of an option as epoch ms; raises ``typer.BadParameter`` that shows one."""
     from datetime import datetime
 
-    from contracts.times import to_ms
+    from stationkeeper.contracts.times import to_ms
 
     try:
         return None if text is None else to_ms(datetime.fromisoformat(text))

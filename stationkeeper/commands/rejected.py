@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from contracts.codes import DEAD_LETTER_HELP, DeadLetterCode
 from stationkeeper.commands.options import ConfigOption, JsonOption, print_json, print_rows
+from stationkeeper.contracts.codes import DEAD_LETTER_HELP, DeadLetterCode
 
 Topic = Annotated[str, typer.Argument(help="The input topic, as list prints it.", show_default=False)]
 Address = Annotated[str, typer.Argument(help="topic/partition/offset, as list prints it.", show_default=False)]
@@ -16,8 +16,8 @@ Addresses = Annotated[list[str] | None, typer.Option("--address", help="Only the
 
 def list_rejected(config: ConfigOption = None, json: JsonOption = False) -> None:
     """List rejected records by topic and code, with the newest one's address."""
-    from stationkeeper.wiring import input_topics, open_reader
-    from streams.dead_letter_box import summary
+    from stationkeeper.process.wiring import input_topics, open_reader
+    from stationkeeper.streams.dead_letters.box import summary
 
     with open_reader(config) as (settings, reader, _):
         rows = [row for topic in input_topics(settings) for row in summary(reader, topic)]
@@ -30,8 +30,8 @@ def list_rejected(config: ConfigOption = None, json: JsonOption = False) -> None
 
 def show_rejected(address: Address, config: ConfigOption = None) -> int:
     """Show one rejected record whole, as JSON: code and what to do, key, value, headers."""
-    from stationkeeper.wiring import open_reader
-    from streams.dead_letter_box import show
+    from stationkeeper.process.wiring import open_reader
+    from stationkeeper.streams.dead_letters.box import show
 
     with open_reader(config) as (_settings, reader, _):
         try:
@@ -52,10 +52,10 @@ def replay_rejected(
     json: JsonOption = False,
 ) -> None:
     """Send rejected records back to their topic, byte-identical and each once, in one transaction."""
-    from stationkeeper.wiring import input_topics, open_reader
-    from streams.connect import sink_for
-    from streams.dead_letter_box import replay
-    from streams.ports import Outgoing
+    from stationkeeper.process.wiring import input_topics, open_reader
+    from stationkeeper.streams.connect import sink_for
+    from stationkeeper.streams.dead_letters.box import replay
+    from stationkeeper.streams.ports import Outgoing
 
     with open_reader(config) as (settings, reader, _):
         if topic not in (known := input_topics(settings)):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from contracts.messages import (
+from stationkeeper.contracts.messages import (
     Candidate,
     Deployment,
     DeploymentAction,
@@ -13,9 +13,9 @@ from contracts.messages import (
     Verdict,
     VerdictKind,
 )
-from contracts.times import to_ms
-from contracts.topics import Topics
-from streams.ports import Partition, Reader
+from stationkeeper.contracts.times import to_ms
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.streams.ports import Partition, Reader
 
 
 @dataclass(slots=True)

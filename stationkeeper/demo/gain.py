@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from contracts.messages import FeatureValue
-from deploy.inference import POSITIVE, ServedModel
-from retrain.core.gate import blocks_of, paired_interval
-from retrain.core.measures import Flags, Floats, f1_score
-from streams.ports import Reader
+from stationkeeper.contracts.messages import FeatureValue
+from stationkeeper.registry.session import POSITIVE, ServedModel
+from stationkeeper.retrain.core.gate import blocks_of, paired_interval
+from stationkeeper.retrain.core.measures import Flags, Floats, f1_score
+from stationkeeper.streams.ports import Reader
 
 BLOCKS: Final = 40
 REPLICATES: Final = 4_000

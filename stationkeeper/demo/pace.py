@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Self
 
-from contracts.messages import DeploymentAction
+from stationkeeper.contracts.messages import DeploymentAction
 from stationkeeper.demo.chronicle import Chronicle
 from stationkeeper.demo.stage import Poll, Ports, get
 

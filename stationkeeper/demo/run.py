@@ -16,11 +16,9 @@ import polars as pl
 import structlog
 from rich.console import Console
 
-from contracts.times import to_ms
-from contracts.topics import Topics
-from deploy.inference import ServedModel
-from deploy.registry import MlflowRegistry
 from stationkeeper.config import Config
+from stationkeeper.contracts.times import to_ms
+from stationkeeper.contracts.topics import Topics
 from stationkeeper.demo.card_fraud import FraudScenario
 from stationkeeper.demo.chronicle import Chronicle, Observer
 from stationkeeper.demo.driver import Driver, DriverError
@@ -33,10 +31,12 @@ from stationkeeper.demo.served import read_served, taken_over_ms
 from stationkeeper.demo.stage import Ports, StageError, demo_config, running_roles, write_config
 from stationkeeper.demo.summary import Summary, show, summarise
 from stationkeeper.demo.teller import Teller
-from stationkeeper.first_champion import adopt_first_champion
-from stationkeeper.wiring import plain_producer, prepare_topics, reader_for
-from streams.broker import find_broker
-from streams.ports import Reader
+from stationkeeper.process.first_champion import adopt_first_champion
+from stationkeeper.process.wiring import plain_producer, prepare_topics, reader_for
+from stationkeeper.registry.served import MlflowRegistry
+from stationkeeper.registry.session import ServedModel
+from stationkeeper.streams.broker import find_broker
+from stationkeeper.streams.ports import Reader
 
 LEAD_PANES: Final = 30
 CANARY_SPEED: Final = 100_000.0

@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from streams.ports import Reader
+from stationkeeper.streams.ports import Reader
 
 _PREDICTION: Final = {
     "event_id": pl.String,

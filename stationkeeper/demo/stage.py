@@ -14,7 +14,7 @@ import yaml
 
 from stationkeeper.config import Config, load
 from stationkeeper.demo.scenario import Scenario
-from stationkeeper.supervisor import Child, Supervisor
+from stationkeeper.process.supervisor import Child, Supervisor
 
 READY_S: Final = 120.0
 INPUT_PARTITIONS: Final = 3

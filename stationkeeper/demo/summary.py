@@ -7,8 +7,8 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from contracts.messages import DeploymentAction
-from contracts.times import format_duration, to_datetime, to_ms
+from stationkeeper.contracts.messages import DeploymentAction
+from stationkeeper.contracts.times import format_duration, to_datetime, to_ms
 from stationkeeper.demo.chronicle import Chronicle
 from stationkeeper.demo.gain import Gain
 from stationkeeper.demo.scenario import Plot

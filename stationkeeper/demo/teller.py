@@ -6,7 +6,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from contracts.messages import (
+from stationkeeper.contracts.messages import (
     Candidate,
     Deployment,
     DeploymentAction,
@@ -16,7 +16,7 @@ from contracts.messages import (
     Verdict,
     VerdictKind,
 )
-from contracts.times import format_duration, to_ms
+from stationkeeper.contracts.times import format_duration, to_ms
 
 _STYLE: Final = {
     Level.PAGE: "bold red",

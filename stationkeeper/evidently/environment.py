@@ -9,7 +9,7 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from streams.errors import Retryable
+from stationkeeper.streams.errors import Retryable
 
 
 def pins() -> str:

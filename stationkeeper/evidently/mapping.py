@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import yaml
 
-from monitor.core.reference import Kind, Reference
-from stationkeeper.sketch import Told
+from stationkeeper.init.infer import Told
+from stationkeeper.monitor.core.reference.reference import Kind, Reference
 
 DEFINITION: Final = frozenset(
     {

@@ -10,13 +10,13 @@ from typing import Any
 
 import polars as pl
 
-from monitor.core.reference import Kind, Reference
-from monitor.core.reference_json import InvalidReference, load
-from retrain.snapshot import SnapshotError, SnapshotStore
+from stationkeeper.backtesting.past_table import read_past
 from stationkeeper.evidently.mapping import definition_of
 from stationkeeper.evidently.rows import rows_of
-from stationkeeper.past_table import read_past
-from streams.errors import Fatal
+from stationkeeper.monitor.core.reference.reference import Kind, Reference
+from stationkeeper.monitor.core.reference.reference_json import InvalidReference, load
+from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore
+from stationkeeper.streams.errors import Fatal
 
 
 class ReportRefused(ValueError):

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from monitor.core.cells import CategoricalCells, Cells, NumericCells
-from monitor.core.column import Floats, Integers
-from monitor.core.reference import Kind, Reference, Subject
+from stationkeeper.contracts.column import Floats, Integers
+from stationkeeper.monitor.core.reference.cells import CategoricalCells, Cells, NumericCells
+from stationkeeper.monitor.core.reference.reference import Kind, Reference, Subject
 
 MOST_ROWS = 20_000
 

@@ -1,6 +1,6 @@
 """The rollout of a model: steps as stairs, guardrails with their e-values, the audit log."""
 
-from contracts.status import Guardrail, RolloutStatus, Step
+from stationkeeper.contracts.status import Guardrail, RolloutStatus, Step
 from stationkeeper.page.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axes, figure
 from stationkeeper.page.frame import time_tag
 from stationkeeper.page.markup import Html, table, tag

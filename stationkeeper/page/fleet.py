@@ -4,8 +4,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from contracts.model_status import ModelStatus
-from contracts.status import Conservation, FleetStatus, RoleHealth
+from stationkeeper.contracts.model_status import ModelStatus
+from stationkeeper.contracts.status import Conservation, FleetStatus, RoleHealth
 from stationkeeper.page.frame import model_path, page, section, state_chip, time_tag
 from stationkeeper.page.incident import incident_card
 from stationkeeper.page.loop import loop_picture, open_incidents, position, rollout_of

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from contracts.model_status import StateName
-from contracts.status import FleetStatus
+from stationkeeper.contracts.model_status import StateName
+from stationkeeper.contracts.status import FleetStatus
 from stationkeeper.page.markup import Child, Html, tag
 from stationkeeper.page.words import STATE_SIGNS, STATE_WORDS, iso, when
 

@@ -1,7 +1,7 @@
 """An incident: what is wrong, since when, why, what was done about it, in words; then the plots of what moved."""
 
-from contracts.model_status import IncidentStatus, ModelStatus, SubjectStatus
-from contracts.status import FleetStatus, RequestStatus, RolloutStatus
+from stationkeeper.contracts.model_status import IncidentStatus, ModelStatus, SubjectStatus
+from stationkeeper.contracts.status import FleetStatus, RequestStatus, RolloutStatus
 from stationkeeper.page.frame import model_path, page, section, state_chip, time_tag
 from stationkeeper.page.loop import loop_picture, position
 from stationkeeper.page.markup import Child, Html, tag

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from contracts.model_status import IncidentStatus, ModelStatus
-from contracts.status import FleetStatus, RequestStatus, RolloutStatus
+from stationkeeper.contracts.model_status import IncidentStatus, ModelStatus
+from stationkeeper.contracts.status import FleetStatus, RequestStatus, RolloutStatus
 from stationkeeper.page.frame import time_tag
 from stationkeeper.page.markup import Html, tag
 from stationkeeper.page.words import OUTCOME_WORDS, percent, sentence, why

@@ -1,7 +1,7 @@
 """The page of one model, and the page of one of its subjects."""
 
-from contracts.model_status import IncidentStatus, LabelStatus, ModelStatus, SubjectStatus
-from contracts.status import FleetStatus
+from stationkeeper.contracts.model_status import IncidentStatus, LabelStatus, ModelStatus, SubjectStatus
+from stationkeeper.contracts.status import FleetStatus
 from stationkeeper.page.canary import rollout_block
 from stationkeeper.page.frame import model_path, page, section, state_chip, time_tag
 from stationkeeper.page.incident import incident_card, incident_path

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from contracts.model_status import Cells, IncidentStatus, PerformanceStatus, SubjectStatus
+from stationkeeper.contracts.model_status import Cells, IncidentStatus, PerformanceStatus, SubjectStatus
 from stationkeeper.page.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axes, figure, legend, ticks
 from stationkeeper.page.markup import Html, tag
 from stationkeeper.page.words import DISTANCE_WORDS, number, percent, plural, when

@@ -2,7 +2,7 @@
 
 from urllib.parse import quote
 
-from contracts.model_status import IncidentStatus, ModelStatus, SubjectStatus
+from stationkeeper.contracts.model_status import IncidentStatus, ModelStatus, SubjectStatus
 from stationkeeper.page.frame import model_path, state_chip
 from stationkeeper.page.markup import Html, table, tag
 from stationkeeper.page.plots import course_plot, distance_plot, distribution_plot

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from contracts.model_status import IncidentStatus
-from monitor.core.reasons import CAUSE_HELP
+from stationkeeper.contracts.model_status import IncidentStatus
+from stationkeeper.monitor.core.reasons import CAUSE_HELP
 
 STATE_WORDS = {
     "unknown": "unknown",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from streams.broker.local import LocalBroker
-from streams.errors import Fatal, Retryable
+from stationkeeper.streams.broker.local import LocalBroker
+from stationkeeper.streams.errors import Fatal, Retryable
 
 ENVIRONMENT: Final = "STATIONKEEPER_KAFKA"
 THREE_WAYS: Final = (

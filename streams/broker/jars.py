@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from streams.errors import Fatal, Retryable
+from stationkeeper.streams.errors import Fatal, Retryable
 
 KAFKA_VERSION: Final = "4.4.0"
 OLDEST_JAVA: Final = 17
@@ -25,7 +25,7 @@ def cache_directory() -> Path:
 
 def pinned_sums() -> dict[str, str]:
     """Return the committed SHA-256 by the jar's path in a Maven repository."""
-    text = resources.files("streams.broker").joinpath("jars.sha256").read_text()
+    text = resources.files("stationkeeper.streams.broker").joinpath("jars.sha256").read_text()
     pairs = (line.split() for line in text.splitlines() if line.strip())
     return {path: digest for digest, path in pairs}
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from streams.broker.jars import KAFKA_VERSION, class_path, java
-from streams.errors import Fatal, Retryable
+from stationkeeper.streams.broker.jars import KAFKA_VERSION, class_path, java
+from stationkeeper.streams.errors import Fatal, Retryable
 
 START_S: Final = 60.0
 STOP_S: Final = 20.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("contracts", "streams", "monitor", "retrain", "deploy", "stationkeeper")
+ROOMS = ("contracts", "streams", "events", "registry", "monitor", "retrain", "deploy", "stationkeeper")
 LEVELS = frozenset({"debug", "info", "warning", "error", "exception", "critical", "fatal"})
 SECRETS = ("password", "secret", "token", "credential")
 

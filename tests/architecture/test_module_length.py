@@ -17,15 +17,15 @@ def run(tree: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_long_file_and_a_vague_name_are_refused(tmp_path: Path):
-    (tmp_path / "long.py").write_text("x = 1\n" * 351, encoding="utf-8")
+    (tmp_path / "long.py").write_text("x = 1\n" * 501, encoding="utf-8")
     (tmp_path / "utils.py").write_text("x = 1\n", encoding="utf-8")
     result = run(tmp_path)
     assert result.returncode == 1
-    assert "long.py: 351 lines" in result.stderr
+    assert "long.py: 501 lines" in result.stderr
     assert "utils.py: the name says nothing" in result.stderr
 
 
 def test_a_file_at_the_ceiling_passes(tmp_path: Path):
-    (tmp_path / "window.py").write_text("x = 1\n" * 350, encoding="utf-8")
+    (tmp_path / "window.py").write_text("x = 1\n" * 500, encoding="utf-8")
     result = run(tmp_path)
     assert (result.returncode, result.stderr) == (0, "")

@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from contracts.metrics import Sample
-from streams.loop import Loop
-from streams.ports import Batch, Outgoing, Partition, Restored
-from streams.rejection_limit import RejectionLimit
-from streams.settings import DeadLetterSettings, KafkaSettings
+from stationkeeper.contracts.metrics import Sample
+from stationkeeper.streams.dead_letters.limit import RejectionLimit
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
+from stationkeeper.streams.settings import DeadLetterSettings, KafkaSettings
 from tests.conformance.worlds import World
 from tests.waiting import until
 

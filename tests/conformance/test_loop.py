@@ -3,12 +3,12 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
-from contracts.log_events import LogEvent
-from streams.clients import Fenced
-from streams.dead_letters import DeadLetterLimit
-from streams.errors import Retryable
-from streams.ports import Partition
-from streams.settings import DeadLetterSettings
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.streams.dead_letters.letters import DeadLetterLimit
+from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.kafka.clients import Fenced
+from stationkeeper.streams.ports import Partition
+from stationkeeper.streams.settings import DeadLetterSettings
 from tests.conformance.counting import Setting
 from tests.waiting import until
 

@@ -2,11 +2,11 @@
 
 from structlog.testing import capture_logs
 
-from contracts.codes import DeadLetterCode
-from contracts.log_events import LogEvent
-from streams.dead_letters import DeadLetterRefused, dead_letter
-from streams.errors import Retryable
-from streams.ports import Outgoing
+from stationkeeper.contracts.codes import DeadLetterCode
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.streams.dead_letters.letters import DeadLetterRefused, dead_letter
+from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.ports import Outgoing
 from tests.conformance.counting import Setting
 from tests.conformance.worlds import everything
 from tests.waiting import until

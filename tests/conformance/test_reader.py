@@ -1,6 +1,6 @@
 import threading
 
-from streams.ports import Outgoing, Partition
+from stationkeeper.streams.ports import Outgoing, Partition
 from tests.conformance.worlds import rows
 from tests.waiting import until
 

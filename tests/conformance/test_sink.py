@@ -3,12 +3,12 @@ import hashlib
 import numpy as np
 import pytest
 
-from contracts.codes import DeadLetterCode
-from streams.clients import Fenced
-from streams.dead_letters import dead_letter
-from streams.errors import Fatal, Retryable, StreamError
-from streams.ports import Batch, Outgoing, Partition
-from streams.topics import DEAD_LETTER_SLACK
+from stationkeeper.contracts.codes import DeadLetterCode
+from stationkeeper.streams.dead_letters.letters import dead_letter
+from stationkeeper.streams.errors import Fatal, Retryable, StreamError
+from stationkeeper.streams.kafka.clients import Fenced
+from stationkeeper.streams.kafka.topics import DEAD_LETTER_SLACK
+from stationkeeper.streams.ports import Batch, Outgoing, Partition
 from tests.conformance.worlds import everything, take_over
 from tests.waiting import until
 

@@ -1,4 +1,4 @@
-from streams.ports import Partition
+from stationkeeper.streams.ports import Partition
 from tests.conformance.worlds import KafkaWorld, poll_rows, rows, take_over
 from tests.waiting import until
 
@@ -53,7 +53,7 @@ def test_seek_goes_anywhere_and_a_poll_takes_no_more_than_asked(world):
 def test_aborted_records_are_never_seen_and_positions_pass_the_markers(world):
     topic = world.create("in", 1)
     sink = world.sink(world.settings(), "writer")
-    from streams.ports import Outgoing
+    from stationkeeper.streams.ports import Outgoing
 
     sink.recover()
     for value, keep in ((b"a", True), (b"lost", False), (b"b", True), (b"lost too", False)):

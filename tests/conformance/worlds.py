@@ -9,10 +9,10 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 from kafka.structs import TopicPartition
 
-from streams.memory import MemoryReader, MemorySink, MemorySource
-from streams.memory_log import MemoryLog
-from streams.ports import Batch, Headers, Partition, Reader, Sink, Source
-from streams.settings import KafkaSettings
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
+from stationkeeper.streams.ports import Batch, Headers, Partition, Reader, Sink, Source
+from stationkeeper.streams.settings import KafkaSettings
 from tests.waiting import until
 
 LIMIT_S = 30.0
@@ -170,17 +170,17 @@ class KafkaWorld(_Named):
             future.get(timeout=10)
 
     def source(self, settings: KafkaSettings, role: str = "role") -> Source:
-        from streams.source import KafkaSource
+        from stationkeeper.streams.kafka.source import KafkaSource
 
         return self._kept(KafkaSource(settings, role))
 
     def sink(self, settings: KafkaSettings, role: str = "role") -> Sink:
-        from streams.sink import KafkaSink
+        from stationkeeper.streams.kafka.sink import KafkaSink
 
         return self._kept(KafkaSink(settings, role))
 
     def reader(self, settings: KafkaSettings | None = None) -> Reader:
-        from streams.reader import KafkaReader
+        from stationkeeper.streams.kafka.reader import KafkaReader
 
         return self._kept(KafkaReader(settings or self.settings()))
 
@@ -191,17 +191,17 @@ class ConfluentWorld(KafkaWorld):
     client = "librdkafka"
 
     def source(self, settings: KafkaSettings, role: str = "role") -> Source:
-        from streams.confluent import ConfluentSource
+        from stationkeeper.streams.librdkafka.source import ConfluentSource
 
         return self._kept(ConfluentSource(settings, role))
 
     def sink(self, settings: KafkaSettings, role: str = "role") -> Sink:
-        from streams.confluent_sink import ConfluentSink
+        from stationkeeper.streams.librdkafka.sink import ConfluentSink
 
         return self._kept(ConfluentSink(settings, role))
 
     def reader(self, settings: KafkaSettings | None = None) -> Reader:
-        from streams.confluent import ConfluentReader
+        from stationkeeper.streams.librdkafka.source import ConfluentReader
 
         return self._kept(ConfluentReader(settings or self.settings()))
 

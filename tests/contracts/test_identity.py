@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.identity import content_id, hash_ids, incident_id, partition_of, request_id
+from stationkeeper.contracts.identity import content_id, hash_ids, incident_id, partition_of, request_id
 
 
 def test_an_id_is_the_hash_of_its_parts_by_hand():

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from contracts.examples import EXAMPLES
-from contracts.messages import MESSAGES, LabelEvent, Message, PredictionEvent, Rollout, Verdict
+from scripts.docs.examples import EXAMPLES
+from stationkeeper.contracts.messages import MESSAGES, LabelEvent, Message, PredictionEvent, Rollout, Verdict
 
 TEXT = st.text(min_size=1, max_size=40)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from contracts.status import BY_ROLE, check
+from stationkeeper.contracts.status import BY_ROLE, check
 
 
 def judge(**subject: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.times import format_duration, parse_duration, to_datetime, to_ms
+from stationkeeper.contracts.times import format_duration, parse_duration, to_datetime, to_ms
 
 
 @given(st.integers(0, 4_102_444_800_000))

@@ -1,10 +1,10 @@
 import re
 
-from contracts.codes import DEAD_LETTER_HELP, DeadLetterCode
-from contracts.log_events import LOG_EVENT_HELP, LogEvent
-from contracts.messages import State
-from contracts.metrics import BY_NAME, METRICS, STATE_NUMBER
-from contracts.topics import Topics, dead_letter_topic
+from stationkeeper.contracts.codes import DEAD_LETTER_HELP, DeadLetterCode
+from stationkeeper.contracts.log_events import LOG_EVENT_HELP, LogEvent
+from stationkeeper.contracts.messages import State
+from stationkeeper.contracts.metrics import BY_NAME, METRICS, STATE_NUMBER
+from stationkeeper.contracts.topics import Topics, dead_letter_topic
 
 
 def test_every_topic_has_its_own_legal_name_under_the_prefix():

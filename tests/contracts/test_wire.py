@@ -5,7 +5,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.wire import (
+from stationkeeper.contracts.wire import (
     FORMAT,
     JOIN_ROW,
     MOST_STEPS,

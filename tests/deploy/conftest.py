@@ -18,13 +18,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from contracts.artifact import CARD_FILE, MODEL_FILE, FeatureKind, FeatureSpec, InputMode, ModelCard, Task
-from deploy.registry import ArtifactError
-from deploy.router import Router
-from deploy.server import Server, uvicorn_server
-from deploy.settings import ServeSettings
-from deploy.traffic import TrafficTable
-from streams.errors import Retryable
+from stationkeeper.deploy.router.router import Router
+from stationkeeper.deploy.router.server import Server, uvicorn_server
+from stationkeeper.deploy.router.traffic import TrafficTable
+from stationkeeper.deploy.settings import ServeSettings
+from stationkeeper.registry.artifact import CARD_FILE, MODEL_FILE, FeatureKind, FeatureSpec, InputMode, ModelCard, Task
+from stationkeeper.registry.served import ArtifactError
+from stationkeeper.streams.errors import Retryable
 from tests.deploy.serving import NOW, RolloutsLog, Served, record
 
 FEATURES = (

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.messages import Rollout, RolloutPhase
-from contracts.times import to_datetime
-from deploy.core.split import rollout_salt
-from deploy.router import Router
-from streams.errors import Retryable
-from streams.ports import Batch, Partition
+from stationkeeper.contracts.messages import Rollout, RolloutPhase
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.deploy.core.split import rollout_salt
+from stationkeeper.deploy.router.router import Router
+from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.ports import Batch, Partition
 
 NOW = 1_000_000
 

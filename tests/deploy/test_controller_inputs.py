@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from contracts.messages import (
+from stationkeeper.contracts.messages import (
     Approval,
     Level,
     RolloutPhase,
@@ -13,14 +13,14 @@ from contracts.messages import (
     Verdict,
     VerdictKind,
 )
-from contracts.metrics import BY_NAME
-from contracts.status import check
-from contracts.times import to_datetime
-from contracts.wire import SCORE_BINS, OutcomeDelta, encode, pack
-from deploy.adoption import adoption
-from deploy.settings import RolloutSettings
-from streams.errors import Fatal
-from streams.ports import Partition, Restored
+from stationkeeper.contracts.metrics import BY_NAME
+from stationkeeper.contracts.status import check
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.wire import SCORE_BINS, OutcomeDelta, encode, pack
+from stationkeeper.deploy.adoption import adoption
+from stationkeeper.deploy.settings import RolloutSettings
+from stationkeeper.streams.errors import Fatal
+from stationkeeper.streams.ports import Partition, Restored
 from tests.deploy.world import MINUTE, SETTINGS, START, TOPICS, World, candidate
 
 

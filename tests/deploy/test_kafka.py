@@ -9,20 +9,20 @@ import pytest
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from contracts.messages import PredictionEvent, Rollout, RolloutPhase
-from contracts.times import to_datetime
-from contracts.topics import Topics
-from deploy.core.split import rollout_salt
-from deploy.prediction_log import KafkaPredictionLog
-from deploy.refusals import Refused
-from deploy.requests import parse_plain
-from deploy.router import Router
-from deploy.settings import ServeSettings
-from deploy.traffic import TrafficTable, wall_ms
-from streams.broker import FoundBroker
-from streams.errors import Retryable
-from streams.reader import KafkaReader
-from streams.settings import KafkaSettings
+from stationkeeper.contracts.messages import PredictionEvent, Rollout, RolloutPhase
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.deploy.core.split import rollout_salt
+from stationkeeper.deploy.router.prediction_log import KafkaPredictionLog
+from stationkeeper.deploy.router.refusals import Refused
+from stationkeeper.deploy.router.requests import parse_plain
+from stationkeeper.deploy.router.router import Router
+from stationkeeper.deploy.router.traffic import TrafficTable, wall_ms
+from stationkeeper.deploy.settings import ServeSettings
+from stationkeeper.streams.broker import FoundBroker
+from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.kafka.reader import KafkaReader
+from stationkeeper.streams.settings import KafkaSettings
 
 pytestmark = pytest.mark.broker
 PREDICTIONS = "deploy-test.predictions"

@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 
-from contracts.identity import partition_of
-from contracts.messages import Deployment, RolloutPhase
-from contracts.times import to_datetime
-from contracts.topics import PANES_PARTITIONS, Topics
-from contracts.wire import SCORE_BINS, ArmDelta, encode, pack
-from deploy.adoption import DeploymentError, adopt, approval, approval_record, commit, read_deployments
-from deploy.controller import Deploy
-from deploy.effects import Effects
-from deploy.settings import RolloutSettings
-from streams.loop import Loop
-from streams.memory import MemoryReader, MemorySink, MemorySource
-from streams.memory_log import MemoryLog
-from streams.settings import KafkaSettings
+from stationkeeper.contracts.identity import partition_of
+from stationkeeper.contracts.messages import Deployment, RolloutPhase
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
+from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, encode, pack
+from stationkeeper.deploy.adoption import DeploymentError, adopt, approval, approval_record, commit, read_deployments
+from stationkeeper.deploy.controller.effects import Effects
+from stationkeeper.deploy.controller.stage import Deploy
+from stationkeeper.deploy.settings import RolloutSettings
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
+from stationkeeper.streams.settings import KafkaSettings
 
 TOPICS = Topics("stationkeeper")
 KAFKA = KafkaSettings(flush_interval=0, poll_timeout=0)
@@ -136,7 +136,7 @@ def test_words_about_models_without_a_rollout_are_refused(running):
 
 
 def _candidate() -> bytes:
-    from contracts.messages import Candidate, GateOutcome
+    from stationkeeper.contracts.messages import Candidate, GateOutcome
 
     return Candidate(
         id="cand-2",

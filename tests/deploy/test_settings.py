@@ -7,8 +7,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from deploy.core.policy import Action, Guardrail
-from deploy.settings import RolloutSettings, ServeSettings
+from stationkeeper.deploy.core.policy import Action, Guardrail
+from stationkeeper.deploy.settings import RolloutSettings, ServeSettings
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "canary.md"
 

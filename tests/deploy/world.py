@@ -5,21 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from contracts.messages import (
-    Candidate,
-    Deployment,
-    GateOutcome,
-    Message,
-    Rollout,
-)
-from contracts.times import to_datetime
-from contracts.topics import Topics
-from contracts.wire import SCORE_BINS, ArmDelta, encode, pack
-from deploy.adoption import adoption
-from deploy.controller import Deploy
-from deploy.effects import Effects
-from deploy.settings import RolloutSettings
-from streams.ports import Batch, Outgoing, Partition, Restored
+from stationkeeper.contracts.messages import Candidate, Deployment, GateOutcome, Message, Rollout
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, encode, pack
+from stationkeeper.deploy.adoption import adoption
+from stationkeeper.deploy.controller.effects import Effects
+from stationkeeper.deploy.controller.stage import Deploy
+from stationkeeper.deploy.settings import RolloutSettings
+from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 
 TOPICS = Topics("t")
 

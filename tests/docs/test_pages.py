@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.metrics import BY_NAME
+from stationkeeper.contracts.metrics import BY_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

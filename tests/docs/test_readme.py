@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contracts.messages import LabelEvent, PredictionEvent
 from stationkeeper.config import Config, load
+from stationkeeper.contracts.messages import LabelEvent, PredictionEvent
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from deploy.settings import RolloutSettings
-from retrain.settings import RetrainSettings
 from stationkeeper.config import Config
+from stationkeeper.deploy.settings import RolloutSettings
+from stationkeeper.retrain.settings import RetrainSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.tutorial import PAGE, commands, like, run, seen
-from streams.broker import FoundBroker
+from stationkeeper.streams.broker import FoundBroker
 
 
 @pytest.mark.broker

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from contracts.metrics import Sample
-from stationkeeper.web import WebServer, create_app
+from stationkeeper.contracts.metrics import Sample
+from stationkeeper.process.web import WebServer, create_app
 from tests.e2e.alerting import Alerting
 from tests.stationkeeper import story
 from tests.waiting import until

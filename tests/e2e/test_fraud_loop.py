@@ -17,19 +17,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from contracts.artifact import CHAMPION_ALIAS
-from contracts.messages import DeploymentAction, GateOutcome, RolloutPhase
-from contracts.topics import Topics
-from deploy.settings import RolloutSettings
-from monitor.settings import ModelSettings
-from retrain.settings import RetrainSettings
 from stationkeeper.config import Config, load
+from stationkeeper.contracts.messages import DeploymentAction, GateOutcome, RolloutPhase
+from stationkeeper.contracts.topics import Topics
 from stationkeeper.demo.run import DemoOptions, play
 from stationkeeper.demo.stage import get
 from stationkeeper.demo.summary import Summary
-from stationkeeper.log_reading import Lineage
-from stationkeeper.wiring import reader_for
-from streams.broker import FoundBroker
+from stationkeeper.deploy.settings import RolloutSettings
+from stationkeeper.explain.lineage import Lineage
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.process.wiring import reader_for
+from stationkeeper.registry.artifact import CHAMPION_ALIAS
+from stationkeeper.retrain.settings import RetrainSettings
+from stationkeeper.streams.broker import FoundBroker
 from tests.e2e.alerting import Alerting, demo_ports
 from tests.waiting import until
 

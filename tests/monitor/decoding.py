@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from monitor.columns import Events, NumberColumn
-from monitor.core.column import Status
-from monitor.decision import decide
-from monitor.decode import Decoded, JsonDecoder
-from monitor.hashing import salt_of
-from monitor.mapping import forms
-from monitor.settings import ModelSettings
+from stationkeeper.contracts.column import Status
+from stationkeeper.events.columns import Events, NumberColumn
+from stationkeeper.events.decode import Decoded, JsonDecoder
+from stationkeeper.events.ids import salt_of
+from stationkeeper.events.mapping import forms
+from stationkeeper.events.score import decide
+from stationkeeper.monitor.settings import ModelSettings
 
 SALT = salt_of("test")
 FEATURES = {"amount": True, "country": False}

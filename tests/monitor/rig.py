@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from contracts.messages import RetrainRequest, Rollout, RolloutPhase, Verdict
-from contracts.times import to_datetime
-from contracts.topics import Topics
-from contracts.wire import Record, decode
-from monitor.core.profile import profile
-from monitor.core.reference import Reference
-from monitor.core.reference_json import dump
-from monitor.join import Join
-from monitor.judge import Judge
-from monitor.settings import ModelSettings
-from monitor.tally import Tally
-from streams.loop import Loop
-from streams.memory import MemoryReader, MemorySink, MemorySource
-from streams.memory_log import MemoryLog
-from streams.ports import Batch, Partition, Reader
-from streams.settings import KafkaSettings
+from stationkeeper.contracts.messages import RetrainRequest, Rollout, RolloutPhase, Verdict
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.contracts.wire import Record, decode
+from stationkeeper.monitor.core.reference.profile import profile
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.join.stage import Join
+from stationkeeper.monitor.judge.stage import Judge
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.tally.stage import Tally
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
+from stationkeeper.streams.ports import Batch, Partition, Reader
+from stationkeeper.streams.settings import KafkaSettings
 
 START = 1_767_225_600_000
 MINUTE = 60_000

@@ -5,18 +5,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contracts.messages import Level, Verdict, VerdictKind
-from contracts.status import check
-from contracts.wire import PaneDelta, pack
-from monitor.core.adoption import DAY_MS, Timeline, adopt, inherit, may_take_over
-from monitor.core.column import Column, categories, numbers
-from monitor.core.profile import profile
-from monitor.core.reference import Reference
-from monitor.core.reference_json import dump
-from monitor.settings import ModelSettings
-from streams.ports import Restored
+from stationkeeper.contracts.column import Column, categories, numbers
+from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
+from stationkeeper.contracts.status import check
+from stationkeeper.contracts.wire import PaneDelta, pack
+from stationkeeper.monitor.core.adoption.adopt import DAY_MS, Timeline, adopt, inherit, may_take_over
+from stationkeeper.monitor.core.reference.profile import profile
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.streams.ports import Restored
+from tests.monitor.judge.test_stage import ALL, REFERENCE, Bench, arm, progress, run
 from tests.monitor.rig import MINUTE, START, TOPICS, reference, rollout, table
-from tests.monitor.test_judge import ALL, REFERENCE, Bench, arm, progress, run
 
 
 def pages(bench: Bench) -> list[Verdict]:

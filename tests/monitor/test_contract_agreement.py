@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from contracts.messages import PredictionEvent
-from contracts.times import to_ms
-from monitor.hashing import hash_ids
+from stationkeeper.contracts.messages import PredictionEvent
+from stationkeeper.contracts.times import to_ms
+from stationkeeper.events.ids import hash_ids
 from tests.monitor.decoding import SALT, decoder, event, raw
 
 good_features = st.dictionaries(

@@ -7,9 +7,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.columns import NumberColumn
-from monitor.core.column import Status
-from monitor.decode import JsonDecoder
+from stationkeeper.contracts.column import Status
+from stationkeeper.events.columns import NumberColumn
+from stationkeeper.events.decode import JsonDecoder
 from tests.monitor.decoding import FEATURES, SALT, decoder, raw, scalars, shape
 
 MAPPED = {

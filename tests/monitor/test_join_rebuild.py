@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor import join as join_module
-from monitor import join_spent as spent_module
-from monitor.join import Join
-from monitor.join_side import Side
-from monitor.settings import JoinSettings
-from streams.ports import Outgoing, Restored
+from stationkeeper.monitor.join import rebuild as spent_module
+from stationkeeper.monitor.join import stage as join_module
+from stationkeeper.monitor.join.partition import Side
+from stationkeeper.monitor.join.stage import Join
+from stationkeeper.monitor.settings import JoinSettings
+from stationkeeper.streams.ports import Outgoing, Restored
+from tests.monitor.join.test_stage import PARTITION, feed, rows, told
 from tests.monitor.rig import TOPICS, fraud
-from tests.monitor.test_join import PARTITION, feed, rows, told
 
 Log = list[tuple[str, list[tuple[int, int]]]]
 

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from contracts.wire import OutcomeDelta, PaneDelta, Record, decode, pack
-from monitor import judge as judge_module
-from monitor.model_judge import FORGET_MS
-from monitor.packing import freeze, gather, parts, thaw
-from monitor.pending import Pending
-from streams.errors import Fatal
+from stationkeeper.contracts.wire import OutcomeDelta, PaneDelta, Record, decode, pack
+from stationkeeper.monitor.judge import stage as judge_module
+from stationkeeper.monitor.judge.model import FORGET_MS
+from stationkeeper.monitor.judge.pending import Pending
+from stationkeeper.monitor.state_codec import freeze, gather, parts, thaw
+from stationkeeper.streams.errors import Fatal
+from tests.monitor.judge.test_cohorts import inside
+from tests.monitor.judge.test_stage import ALL, REFERENCE, Bench, arm, pane, progress, run
 from tests.monitor.rig import MINUTE, START, TOPICS, reference, rollout
-from tests.monitor.test_cohorts import inside
-from tests.monitor.test_judge import ALL, REFERENCE, Bench, arm, pane, progress, run
 
 
 def stir(bench: Bench, step: int) -> None:

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.status import check
-from contracts.wire import JoinBatch, PaneDelta, decode
-from monitor.accumulate import Accumulator
-from monitor.core.reference_json import dump
-from monitor.tally import Tally
-from monitor.verify import verify
-from streams.memory import MemoryReader
-from streams.ports import Outgoing, Partition, Restored
+from stationkeeper.contracts.status import check
+from stationkeeper.contracts.wire import JoinBatch, PaneDelta, decode
+from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.tally.accumulator import Accumulator
+from stationkeeper.monitor.tally.stage import Tally
+from stationkeeper.monitor.verify.verify import verify
+from stationkeeper.streams.memory.ports import MemoryReader
+from stationkeeper.streams.ports import Outgoing, Partition, Restored
 from tests.monitor.rig import MINUTE, START, TOPICS, Rig, batch, fraud, predictions, reference
 
 HERE = Partition("events", 0)

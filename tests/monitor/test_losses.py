@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from contracts.status import check
-from monitor.tally import Tally
-from streams.errors import Fatal
-from streams.loop import Loop
-from streams.memory import MemoryReader, MemorySink, MemorySource
-from streams.memory_log import MemoryLog
-from streams.settings import KafkaSettings
+from stationkeeper.contracts.status import check
+from stationkeeper.monitor.tally.stage import Tally
+from stationkeeper.streams.errors import Fatal
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
+from stationkeeper.streams.settings import KafkaSettings
 from tests.monitor.rig import TOPICS, Rig, fraud, predictions
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from contracts.messages import Level, VerdictKind
-from contracts.status import check
-from contracts.wire import ArmDelta, OutcomeDelta, PaneDelta
-from monitor.core.reasons import UNKNOWN_HELP, Unknown
+from stationkeeper.contracts.messages import Level, VerdictKind
+from stationkeeper.contracts.status import check
+from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta
+from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from tests.monitor.rig import MINUTE, START, TOPICS, Rig, fraud, labels, predictions, reference, rollout
 
 

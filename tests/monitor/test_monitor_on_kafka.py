@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 
-from contracts.messages import Level, Verdict
-from contracts.topics import Topics
-from monitor.core.reference_json import dump
-from monitor.join import Join
-from monitor.judge import Judge
-from monitor.settings import ModelSettings
-from monitor.tally import Tally
-from monitor.verify import verify
-from streams.broker import FoundBroker
-from streams.loop import Loop
-from streams.reader import KafkaReader
-from streams.settings import KafkaSettings
-from streams.sink import KafkaSink
-from streams.source import KafkaSource
-from streams.topics import ensure_inputs, ensure_internal
+from stationkeeper.contracts.messages import Level, Verdict
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.join.stage import Join
+from stationkeeper.monitor.judge.stage import Judge
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.tally.stage import Tally
+from stationkeeper.monitor.verify.verify import verify
+from stationkeeper.streams.broker import FoundBroker
+from stationkeeper.streams.kafka.reader import KafkaReader
+from stationkeeper.streams.kafka.sink import KafkaSink
+from stationkeeper.streams.kafka.source import KafkaSource
+from stationkeeper.streams.kafka.topics import ensure_inputs, ensure_internal
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.settings import KafkaSettings
 from tests.monitor.rig import MINUTE, START, fraud, labels, predictions, reference, values_of
 from tests.waiting import until
 

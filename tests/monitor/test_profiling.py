@@ -7,7 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from monitor import profile
+from stationkeeper.monitor import profile
 
 ROWS = 2_000
 START = np.datetime64("2026-01-01T00:00:00", "ms")

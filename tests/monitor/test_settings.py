@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from monitor.mapping import MappingError, forms, parse_path
-from monitor.settings import InputMapping, ModelSettings
+from stationkeeper.events.mapping import MappingError, forms, parse_path
+from stationkeeper.events.settings import InputMapping
+from stationkeeper.monitor.settings import ModelSettings
 from tests.monitor.rig import fraud
 
 

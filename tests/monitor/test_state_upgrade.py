@@ -6,14 +6,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from contracts.topics import JOINS_PARTITIONS, PANES_PARTITIONS
-from monitor.join import Join
-from monitor.judge import Judge
-from monitor.packing import FORMAT, gather
-from monitor.pending import WatchKey
-from monitor.tally import Tally
-from streams.errors import Fatal
-from streams.ports import Outgoing, Partition, Restored
+from stationkeeper.contracts.topics import JOINS_PARTITIONS, PANES_PARTITIONS
+from stationkeeper.monitor.join.stage import Join
+from stationkeeper.monitor.judge.pending import WatchKey
+from stationkeeper.monitor.judge.stage import Judge
+from stationkeeper.monitor.state_codec import FORMAT, gather
+from stationkeeper.monitor.tally.stage import Tally
+from stationkeeper.streams.errors import Fatal
+from stationkeeper.streams.ports import Outgoing, Partition, Restored
 from tests.monitor.rig import MINUTE, START, TOPICS, batch, fraud, predictions
 
 # Written by the version before format 2: a small bank in the middle of a drift (reference, state by role, what held).

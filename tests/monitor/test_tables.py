@@ -3,8 +3,8 @@
 import pytest
 from structlog.testing import capture_logs
 
-from contracts.log_events import LogEvent
-from monitor.core.reference_json import dump
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.monitor.core.reference.reference_json import dump
 from tests.monitor.rig import TOPICS, Rig, fraud, predictions, reference
 
 REFERENCES, ROLLOUTS = TOPICS.references.name, TOPICS.rollouts.name

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contracts.metrics import BY_NAME, STATE_NUMBER
 from scripts.panels import STATES
+from stationkeeper.contracts.metrics import BY_NAME, STATE_NUMBER
 
 DASHBOARDS = {
     path.stem: json.loads(path.read_text(encoding="utf-8"))

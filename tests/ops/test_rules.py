@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from contracts.metrics import BY_NAME
+from stationkeeper.contracts.metrics import BY_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "ops" / "prometheus" / "rules" / "stationkeeper.yml"

@@ -13,16 +13,16 @@ from typing import Any
 
 from kafka import KafkaProducer
 
-from contracts.messages import Rollout, RolloutPhase
-from contracts.times import to_datetime
-from contracts.topics import Topics
-from monitor.core.profile import profile
-from monitor.core.reference_json import dump
-from streams.broker import LocalBroker
-from streams.clients import translated
-from streams.reader import KafkaReader
-from streams.settings import KafkaSettings
-from streams.topics import admin_client, ensure_inputs, ensure_internal
+from stationkeeper.contracts.messages import Rollout, RolloutPhase
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.monitor.core.reference.profile import profile
+from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.streams.broker import LocalBroker
+from stationkeeper.streams.kafka.clients import translated
+from stationkeeper.streams.kafka.reader import KafkaReader
+from stationkeeper.streams.kafka.topics import admin_client, ensure_inputs, ensure_internal
+from stationkeeper.streams.settings import KafkaSettings
 from tests.reliability.daemon import Daemon
 from tests.reliability.events import PARTITIONS, SHIFT_AT, Stream
 from tests.reliability.worker import models

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from streams.broker import LocalBroker
-from streams.errors import Fatal, Retryable
+from stationkeeper.streams.broker import LocalBroker
+from stationkeeper.streams.errors import Fatal, Retryable
 from tests.reliability.bank import Bank
 from tests.reliability.ledger import Ledger, long_form
 from tests.reliability.page import Kept, keep, table

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from streams.broker.local import free_ports
-from streams.settings import KafkaSettings
+from stationkeeper.streams.broker.local import free_ports
+from stationkeeper.streams.settings import KafkaSettings
 from tests.reliability.workers import ROOT, Setup, lines_of, memory_of
 
 

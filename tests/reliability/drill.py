@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from streams.errors import Retryable
+from stationkeeper.streams.errors import Retryable
 from tests.reliability.bank import Bank
 from tests.reliability.following import Following
 from tests.reliability.ledger import Row, long_form, rounds

@@ -3,12 +3,12 @@
 import numpy as np
 import numpy.typing as npt
 
-from contracts.wire import PaneDelta, decode
-from monitor.mapping import forms
-from monitor.recount import Key, Recount
-from monitor.references import References
-from streams.ports import Partition
-from streams.reader import KafkaReader
+from stationkeeper.contracts.wire import PaneDelta, decode
+from stationkeeper.events.mapping import forms
+from stationkeeper.monitor.references import References
+from stationkeeper.monitor.verify.recount import Key, Recount
+from stationkeeper.streams.kafka.reader import KafkaReader
+from stationkeeper.streams.ports import Partition
 from tests.reliability.bank import Bank
 from tests.reliability.oracle import Audit, Plain
 

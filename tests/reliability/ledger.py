@@ -5,7 +5,7 @@ import platform
 import re
 from dataclasses import dataclass, field
 
-from streams.broker.jars import KAFKA_VERSION
+from stationkeeper.streams.broker.jars import KAFKA_VERSION
 from tests.reliability.oracle import Audit
 
 ROUNDS_VARIABLE = "STATIONKEEPER_RELIABILITY_ROUNDS"

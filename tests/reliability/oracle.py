@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from contracts.codes import Outcome
-from contracts.messages import RetrainRequest, Verdict
-from contracts.topics import dead_letter_topic
-from contracts.wire import PaneDelta, decode
-from monitor.judge import Judge
-from monitor.partition_state import PartitionState
-from monitor.settings import ModelSettings
-from monitor.verify import verify
-from streams.clients import translated
-from streams.errors import Retryable
-from streams.loop import Loop
-from streams.memory import MemoryReader, MemorySink, MemorySource
-from streams.memory_log import MemoryLog
-from streams.ports import Partition, Reader
-from streams.settings import KafkaSettings
-from streams.topics import admin_client
+from stationkeeper.contracts.codes import Outcome
+from stationkeeper.contracts.messages import RetrainRequest, Verdict
+from stationkeeper.contracts.topics import dead_letter_topic
+from stationkeeper.contracts.wire import PaneDelta, decode
+from stationkeeper.monitor.judge.stage import Judge
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.tally.partition import PartitionState
+from stationkeeper.monitor.verify.verify import verify
+from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.kafka.clients import translated
+from stationkeeper.streams.kafka.topics import admin_client
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
+from stationkeeper.streams.ports import Partition, Reader
+from stationkeeper.streams.settings import KafkaSettings
 from tests.reliability.bank import Bank
 from tests.waiting import until
 

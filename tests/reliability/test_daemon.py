@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from monitor.settings import DAY_MS
+from stationkeeper.monitor.settings import DAY_MS
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.daemon import Daemon

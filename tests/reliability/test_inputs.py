@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from contracts.codes import DeadLetterCode, Outcome
-from streams.loop import wall_ms
+from stationkeeper.contracts.codes import DeadLetterCode, Outcome
+from stationkeeper.streams.loop import wall_ms
 from tests.reliability.conftest import MakeBank
 from tests.reliability.drill import hold, only_long
 from tests.reliability.events import NEVER, Stream, draw

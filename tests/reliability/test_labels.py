@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contracts.wire import OutcomeDelta, decode
-from monitor.join_cache import thaw
-from monitor.packing import gather
-from monitor.settings import DAY_MS
+from stationkeeper.contracts.wire import OutcomeDelta, decode
+from stationkeeper.monitor.join.disk_cache import thaw
+from stationkeeper.monitor.settings import DAY_MS
+from stationkeeper.monitor.state_codec import gather
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.drill import hold, only_long

@@ -14,9 +14,9 @@ from kafka.admin import (
     ResourceType,
 )
 
-from contracts.topics import dead_letter_topic
-from streams.clients import translated
-from streams.topics import admin_client
+from stationkeeper.contracts.topics import dead_letter_topic
+from stationkeeper.streams.kafka.clients import translated
+from stationkeeper.streams.kafka.topics import admin_client
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.drill import MORE_CLIENTS, hold, only_long

@@ -5,14 +5,7 @@ import time
 import pytest
 
 from tests.reliability.bank import Bank
-from tests.reliability.drill import (
-    a_minute_is_closed,
-    a_worker_noticed,
-    hold,
-    in_trouble,
-    minutes_closed,
-    only_long,
-)
+from tests.reliability.drill import a_minute_is_closed, a_worker_noticed, hold, in_trouble, minutes_closed, only_long
 from tests.reliability.ledger import Ledger, Row, rounds
 from tests.reliability.oracle import wait_caught_up
 from tests.reliability.proxy import Proxy

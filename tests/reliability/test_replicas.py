@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from streams.broker.local import free_ports
-from streams.loop import wall_ms
+from stationkeeper.streams.broker.local import free_ports
+from stationkeeper.streams.loop import wall_ms
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.daemon import Daemon

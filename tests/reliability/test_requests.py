@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from contracts.messages import RetrainRequest
+from stationkeeper.contracts.messages import RetrainRequest
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.drill import hold, only_long

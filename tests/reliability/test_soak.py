@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.errors import Retryable
+from stationkeeper.streams.errors import Retryable
 from tests.reliability.conftest import MakeBank
 from tests.reliability.drill import hold, only_long
 from tests.reliability.events import NEVER, PARTITIONS, Stream

@@ -10,10 +10,10 @@ import pytest
 from kafka import KafkaProducer
 from kafka.structs import TopicPartition
 
-from contracts.codes import Outcome
-from monitor.packing import FORMAT
-from streams.clients import translated
-from streams.topics import admin_client
+from stationkeeper.contracts.codes import Outcome
+from stationkeeper.monitor.state_codec import FORMAT
+from stationkeeper.streams.kafka.clients import translated
+from stationkeeper.streams.kafka.topics import admin_client
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.drill import MORE_CLIENTS, hold, only_long

@@ -5,19 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.broker import LocalBroker
-from streams.clients import translated
-from streams.errors import Retryable
-from streams.topics import admin_client
+from stationkeeper.streams.broker import LocalBroker
+from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.kafka.clients import translated
+from stationkeeper.streams.kafka.topics import admin_client
 from tests.reliability.bank import Bank
-from tests.reliability.drill import (
-    a_minute_is_closed,
-    a_worker_noticed,
-    hold,
-    in_trouble,
-    minutes_closed,
-    only_long,
-)
+from tests.reliability.drill import a_minute_is_closed, a_worker_noticed, hold, in_trouble, minutes_closed, only_long
 from tests.reliability.ledger import Ledger, long_form, rounds
 from tests.reliability.oracle import wait_caught_up
 from tests.waiting import until

@@ -13,17 +13,17 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from contracts.topics import Topics
-from monitor import join
-from monitor.join import Join
-from monitor.judge import Judge
-from monitor.settings import ModelSettings
-from monitor.tally import Tally
-from stationkeeper.process import configure_logging, stop_on_signals
-from streams.connect import reader_for, sink_for, source_for
-from streams.errors import Fatal
-from streams.loop import Loop
-from streams.settings import KafkaSettings
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.monitor.join import stage as join
+from stationkeeper.monitor.join.stage import Join
+from stationkeeper.monitor.judge.stage import Judge
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.tally.stage import Tally
+from stationkeeper.process.run import configure_logging, stop_on_signals
+from stationkeeper.streams.connect import reader_for, sink_for, source_for
+from stationkeeper.streams.errors import Fatal
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.settings import KafkaSettings
 
 EXIT_FATAL = 70
 
@@ -46,7 +46,7 @@ def stage_of(role: str, settings: KafkaSettings, setup: Mapping[str, Any]) -> An
         return Tally(known, topics, clock=clock, dead_letters=letters, idle_after=setup["idle_after"])
     if role == "join":
         # An older build, whose state this one must read, has no such settings, and runs tally and judge only.
-        from monitor.settings import JoinSettings
+        from stationkeeper.monitor.settings import JoinSettings
 
         if setup["save_rows"]:
             join._SAVE_ROWS = setup["save_rows"]

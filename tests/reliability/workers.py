@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from streams.settings import KafkaSettings
+from stationkeeper.streams.settings import KafkaSettings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from contracts.messages import Onset, RetrainRequest, VerdictKind
-from contracts.times import to_datetime
-from retrain.bootstrap import FirstChampion
-from retrain.events import InputTopic
-from retrain.registry import Registry
-from retrain.settings import RetrainSettings
-from retrain.snapshot import SnapshotStore
-from retrain.steps import ReferenceRows
-from streams.ports import Batch, Partition
+from stationkeeper.contracts.messages import Onset, RetrainRequest, VerdictKind
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.registry.mlflow import Registry
+from stationkeeper.retrain.bootstrap import FirstChampion
+from stationkeeper.retrain.service.steps import ReferenceRows
+from stationkeeper.retrain.settings import RetrainSettings
+from stationkeeper.retrain.snapshot.events import InputTopic
+from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
+from stationkeeper.streams.ports import Batch, Partition
 
 START = 1_767_571_200_000
 HOUR = 3_600_000

@@ -5,10 +5,11 @@ import socket
 
 import pytest
 
-from retrain.bootstrap import bootstrap, training_rows
-from retrain.registry import Registry
-from retrain.settings import RegistrySettings, RetrainSettings
-from retrain.snapshot import SnapshotStore
+from stationkeeper.registry.mlflow import Registry
+from stationkeeper.registry.settings import RegistrySettings
+from stationkeeper.retrain.bootstrap import bootstrap, training_rows
+from stationkeeper.retrain.settings import RetrainSettings
+from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
 from tests.retrain.bank import HOUR, SMALL, START, Bank, reference_builder, transactions
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from contracts.messages import GateOutcome
-from retrain.bootstrap import bootstrap, training_rows
-from retrain.gate_command import gate_version
-from retrain.registry import Registry, RegistryError
-from retrain.settings import RegistrySettings, RetrainSettings, SnapshotSettings
-from retrain.snapshot import SnapshotError, SnapshotStore
+from stationkeeper.contracts.messages import GateOutcome
+from stationkeeper.registry.mlflow import Registry, RegistryError
+from stationkeeper.registry.settings import RegistrySettings
+from stationkeeper.retrain.bootstrap import bootstrap, training_rows
+from stationkeeper.retrain.gate_command import gate_version
+from stationkeeper.retrain.settings import RetrainSettings, SnapshotSettings
+from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore
 from tests.retrain.bank import HOUR, ONSET, START, Bank, reference_builder, transactions
 
 

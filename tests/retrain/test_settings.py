@@ -1,8 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
-from retrain.estimators import DEFAULTS
-from retrain.settings import DEFAULT_TRAINERS, RegistrySettings, RetrainSettings
+from stationkeeper.registry.settings import RegistrySettings
+from stationkeeper.retrain.settings import DEFAULT_TRAINERS, RetrainSettings
+from stationkeeper.retrain.training.estimators import DEFAULTS
 
 
 def test_defaults_are_complete_and_reach_the_cores():

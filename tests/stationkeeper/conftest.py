@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stationkeeper.web import WebServer, create_app
+from stationkeeper.process.web import WebServer, create_app
 from tests.stationkeeper import story
 
 

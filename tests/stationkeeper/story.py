@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contracts.messages import State
-from contracts.metrics import STATE_NUMBER, Sample
+from stationkeeper.contracts.messages import State
+from stationkeeper.contracts.metrics import STATE_NUMBER, Sample
 from tests.stationkeeper.story_model import (
     FEATURES,
     INCIDENT,

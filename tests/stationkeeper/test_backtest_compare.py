@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from contracts.messages import Level
-from monitor.core.budget import Budget
-from stationkeeper.backtest import run
-from stationkeeper.replay.driver import ReplaySettings
-from stationkeeper.replay.table import Table
+from stationkeeper.backtesting.replay import ReplaySettings
+from stationkeeper.backtesting.run import run
+from stationkeeper.backtesting.table import Table
+from stationkeeper.contracts.messages import Level
+from stationkeeper.monitor.core.budget import Budget
 
 ROWS, CHANGE = 9_000, 5_000
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
-from contracts.wire import PaneDelta, decode
 from stationkeeper.config import load
-from stationkeeper.wiring import prepare_topics, reader_for, topics_of
-from streams.broker import FoundBroker
-from streams.topics import ensure_inputs
+from stationkeeper.contracts.wire import PaneDelta, decode
+from stationkeeper.process.wiring import prepare_topics, reader_for, topics_of
+from stationkeeper.streams.broker import FoundBroker
+from stationkeeper.streams.kafka.topics import ensure_inputs
 
 # Nothing tells from outside what is absorbed and not yet committed, so this monitor says it itself.
 TELLING = """

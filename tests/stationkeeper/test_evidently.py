@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from monitor import profile
-from monitor.core.cells import NumericCells
-from monitor.core.reference import Reference
 from stationkeeper.cli import app
 from stationkeeper.evidently import environment
 from stationkeeper.evidently.mapping import MappingRefused, definition_of, read_mapping, told_by
 from stationkeeper.evidently.report import Job, ReportRefused, job_of, read_current
 from stationkeeper.evidently.rows import apportion, rows_of
-from streams.errors import Retryable
+from stationkeeper.monitor import profile
+from stationkeeper.monitor.core.reference.cells import NumericCells
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.streams.errors import Retryable
 
 DEFINITION = {
     "id_column": "id",
@@ -133,8 +133,8 @@ def test_rows_are_a_file_or_a_snapshot(tmp_path: Path) -> None:
 def test_the_verb_says_what_evidently_said(
     reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from monitor.core.reference_json import dump
     from stationkeeper.evidently import report
+    from stationkeeper.monitor.core.reference.reference_json import dump
 
     (tmp_path / "churn.json").write_text(dump(reference))
     (tmp_path / "now.csv").write_text("age,plan\n30,gold\n41,basic\n")

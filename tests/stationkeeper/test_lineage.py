@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from contracts.messages import (
+from stationkeeper.contracts.messages import (
     Candidate,
     Deployment,
     DeploymentAction,
@@ -19,11 +19,11 @@ from contracts.messages import (
     Verdict,
     VerdictKind,
 )
-from contracts.topics import Topics
-from stationkeeper.explanation import tell
-from stationkeeper.log_reading import Lineage
-from streams.memory import MemoryReader
-from streams.memory_log import MemoryLog
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.explain.explain import tell
+from stationkeeper.explain.lineage import Lineage
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader
 
 START = datetime(2026, 1, 5, 6, tzinfo=UTC)
 ONSET = Onset(time=START, low=START, high=START + timedelta(minutes=4))

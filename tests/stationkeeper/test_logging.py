@@ -6,8 +6,8 @@ import sys
 import pytest
 import structlog
 
-from contracts.log_events import LogEvent
-from stationkeeper.process import configure_logging
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.process.run import configure_logging
 
 
 class Pieces:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from contracts.messages import DeploymentAction
+from stationkeeper.contracts.messages import DeploymentAction
 from stationkeeper.demo.chronicle import Chronicle
 from stationkeeper.demo.pace import PATIENCE_S, Followers, Pace
 from tests.stationkeeper.test_lineage import PROMOTED, REQUEST

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stationkeeper.fleet import own_status
 from stationkeeper.page.axes import ticks
 from stationkeeper.page.fleet import conservation_block, fleet_page, headline
+from stationkeeper.page.fleet_status import own_status
 from stationkeeper.page.incident import history
 from stationkeeper.page.loop import loop_picture, position
 from stationkeeper.page.markup import Html, tag, text

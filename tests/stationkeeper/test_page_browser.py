@@ -8,11 +8,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from stationkeeper.report import from_log, write
-from stationkeeper.web import WebServer, create_app
-from streams.memory import MemoryReader
+from stationkeeper.process.web import WebServer, create_app
+from stationkeeper.report.gather import from_log, write
+from stationkeeper.streams.memory.ports import MemoryReader
 from tests.stationkeeper import story
-from tests.stationkeeper.test_report import TOPICS, log
+from tests.stationkeeper.report.test_gather import TOPICS, log
 
 pytestmark = pytest.mark.browser
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from contracts.status import Conservation, FleetStatus
 from stationkeeper.config import Config, ConfigError, load
-from stationkeeper.crew import children
-from stationkeeper.fleet import empty_fleet, merge
-from stationkeeper.wiring import peer_addresses
+from stationkeeper.contracts.status import Conservation, FleetStatus
+from stationkeeper.page.fleet_status import empty_fleet, merge
+from stationkeeper.process.children import children
+from stationkeeper.process.wiring import peer_addresses
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = {"predictions": "scores", "labels": "outcomes"}

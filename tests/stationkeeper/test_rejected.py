@@ -4,14 +4,14 @@ import uuid
 import pytest
 from typer.testing import CliRunner
 
-from contracts.codes import DeadLetterCode
 from stationkeeper.cli import app
-from streams.dead_letters import dead_letter
-from streams.ports import Outgoing
-from streams.reader import KafkaReader
-from streams.settings import KafkaSettings
-from streams.sink import KafkaSink
-from streams.topics import ensure_inputs
+from stationkeeper.contracts.codes import DeadLetterCode
+from stationkeeper.streams.dead_letters.letters import dead_letter
+from stationkeeper.streams.kafka.reader import KafkaReader
+from stationkeeper.streams.kafka.sink import KafkaSink
+from stationkeeper.streams.kafka.topics import ensure_inputs
+from stationkeeper.streams.ports import Outgoing
+from stationkeeper.streams.settings import KafkaSettings
 
 pytestmark = pytest.mark.broker
 

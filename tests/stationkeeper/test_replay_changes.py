@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from contracts.messages import Level, VerdictKind
-from monitor.core.budget import Budget
-from stationkeeper.replay.driver import Replay, ReplaySettings
-from stationkeeper.replay.table import BadInput, Table
+from stationkeeper.backtesting.replay import Replay, ReplaySettings
+from stationkeeper.backtesting.table import BadInput, Table
+from stationkeeper.contracts.messages import Level, VerdictKind
+from stationkeeper.monitor.core.budget import Budget
 
 ROWS = Budget(1.0, 50_000.0, "rows")
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from monitor.core.budget import Budget
-from stationkeeper.backtest import ReportFile, run
+from stationkeeper.backtesting.course import Change, change_of
+from stationkeeper.backtesting.replay import ReplaySettings
+from stationkeeper.backtesting.run import ReportFile, run
+from stationkeeper.backtesting.table import Table
 from stationkeeper.cli import app
-from stationkeeper.course import Change, change_of
-from stationkeeper.page.comparison import rules_table, timeline
-from stationkeeper.plot_file import png_of, svg_file
-from stationkeeper.replay.driver import ReplaySettings
-from stationkeeper.replay.table import Table
-from stationkeeper.report import from_backtest
+from stationkeeper.monitor.core.budget import Budget
+from stationkeeper.report.figures import rules_table, timeline
+from stationkeeper.report.gather import from_backtest
+from stationkeeper.report.plot_file import png_of, svg_file
 
 ROWS, CHANGE = 9_000, 5_000
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from contracts.topics import DAY_MS, Topic
-from stationkeeper.checks import clock_warnings, retention_warnings, run_checks
+from stationkeeper.check.checks import clock_warnings, retention_warnings, run_checks
 from stationkeeper.config import Config
-from stationkeeper.wiring import topics_of
-from streams.broker import FoundBroker
-from streams.topics import admin_client, create, input_topic
+from stationkeeper.contracts.topics import DAY_MS, Topic
+from stationkeeper.process.wiring import topics_of
+from stationkeeper.streams.broker import FoundBroker
+from stationkeeper.streams.kafka.topics import admin_client, create, input_topic
 
 LONG = {"retention.ms": str(400 * DAY_MS), "retention.bytes": "-1", "cleanup.policy": "delete"}
 

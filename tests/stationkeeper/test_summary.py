@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from contracts.messages import DeploymentAction, Level, Onset, VerdictKind
-from contracts.times import to_datetime
+from stationkeeper.contracts.messages import DeploymentAction, Level, Onset, VerdictKind
+from stationkeeper.contracts.times import to_datetime
 from stationkeeper.demo.chronicle import Chronicle
 from stationkeeper.demo.scenario import Plot
 from stationkeeper.demo.served import stretch

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from contracts.messages import Approval, Rollout
 from stationkeeper import cli
 from stationkeeper.commands.operate import refuse_idle
+from stationkeeper.contracts.messages import Approval, Rollout
 
 WRONG_USE = 2
 UNREACHABLE = 4

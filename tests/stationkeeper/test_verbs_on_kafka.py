@@ -10,12 +10,12 @@ import pytest
 from kafka import KafkaProducer
 from typer.testing import CliRunner, Result
 
-from contracts.codes import DeadLetterCode
 from stationkeeper.cli import app
 from stationkeeper.config import load
-from stationkeeper.wiring import loop_for, monitor_stages, prepare_topics
-from streams.broker import FoundBroker
-from streams.topics import ensure_inputs
+from stationkeeper.contracts.codes import DeadLetterCode
+from stationkeeper.process.wiring import loop_for, monitor_stages, prepare_topics
+from stationkeeper.streams.broker import FoundBroker
+from stationkeeper.streams.kafka.topics import ensure_inputs
 
 pytestmark = pytest.mark.broker
 

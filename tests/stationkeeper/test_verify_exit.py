@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from contracts.topics import Topics
-from monitor import verify as verifying
-from monitor.verification import Verification
-from stationkeeper import cli, wiring
+from stationkeeper import cli
 from stationkeeper.config import Config
-from streams.memory import MemoryReader
-from streams.memory_log import MemoryLog
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.monitor.verify import verify as verifying
+from stationkeeper.monitor.verify.verify import Verification
+from stationkeeper.process import wiring
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader
 
 FOUND = {
     0: Verification(records=2, panes=1, counts=3),

@@ -2,10 +2,10 @@ import socket
 
 import pytest
 
-from streams.broker import find, jars
-from streams.broker.find import ENVIRONMENT, find_broker
-from streams.broker.local import LocalBroker, free_ports
-from streams.errors import Fatal, Retryable
+from stationkeeper.streams.broker import find, jars
+from stationkeeper.streams.broker.find import ENVIRONMENT, find_broker
+from stationkeeper.streams.broker.local import LocalBroker, free_ports
+from stationkeeper.streams.errors import Fatal, Retryable
 
 
 def test_the_environment_goes_first(monkeypatch):
@@ -64,8 +64,8 @@ def test_free_ports_are_free_and_different():
 
 
 def test_a_node_that_does_not_start_shows_the_end_of_its_log(tmp_path, monkeypatch):
-    monkeypatch.setattr("streams.broker.local.java", lambda: "/bin/false")
-    monkeypatch.setattr("streams.broker.local.class_path", lambda: "")
+    monkeypatch.setattr("stationkeeper.streams.broker.local.java", lambda: "/bin/false")
+    monkeypatch.setattr("stationkeeper.streams.broker.local.class_path", lambda: "")
     with pytest.raises(Fatal, match="cannot format"):
         LocalBroker(tmp_path).start()
 

@@ -2,12 +2,12 @@ import sys
 
 import pytest
 
-from streams.connect import reader_for, sink_for, source_for
-from streams.errors import Fatal
-from streams.reader import KafkaReader
-from streams.settings import KafkaSettings
-from streams.sink import KafkaSink
-from streams.source import KafkaSource
+from stationkeeper.streams.connect import reader_for, sink_for, source_for
+from stationkeeper.streams.errors import Fatal
+from stationkeeper.streams.kafka.reader import KafkaReader
+from stationkeeper.streams.kafka.sink import KafkaSink
+from stationkeeper.streams.kafka.source import KafkaSource
+from stationkeeper.streams.settings import KafkaSettings
 
 MAKE = (source_for, sink_for, reader_for)
 
@@ -30,7 +30,12 @@ def test_librdkafka_gives_its_own_ports():
 
 @pytest.mark.parametrize("make", MAKE)
 def test_a_missing_package_is_named_with_its_extra(make, monkeypatch):
-    for module in ("confluent_kafka", "streams.confluent", "streams.confluent_sink", "streams.confluent_clients"):
+    for module in (
+        "confluent_kafka",
+        "stationkeeper.streams.librdkafka.source",
+        "stationkeeper.streams.librdkafka.sink",
+        "stationkeeper.streams.librdkafka.clients",
+    ):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
     with pytest.raises(Fatal, match=r"stationkeeper\[librdkafka\]"):

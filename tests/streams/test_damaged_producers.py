@@ -3,9 +3,9 @@
 import pytest
 from kafka import errors
 
-from streams.errors import Retryable
-from streams.settings import KafkaSettings
-from streams.sink import KafkaSink
+from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.kafka.sink import KafkaSink
+from stationkeeper.streams.settings import KafkaSettings
 
 
 class Broken:
@@ -38,7 +38,7 @@ def test_kafka_pythons():
 
 def test_librdkafkas():
     confluent_kafka = pytest.importorskip("confluent_kafka", reason="needs stationkeeper[librdkafka]")
-    from streams.confluent_sink import ConfluentSink
+    from stationkeeper.streams.librdkafka.sink import ConfluentSink
 
     error = confluent_kafka.KafkaException(confluent_kafka.KafkaError(confluent_kafka.KafkaError._STATE))
     assert replaced(ConfluentSink(KafkaSettings(), "tally"), error)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from streams.ports import Headers
+from stationkeeper.streams.ports import Headers
 from tests.conformance.worlds import ConfluentWorld, KafkaWorld, take_over
 from tests.waiting import until
 

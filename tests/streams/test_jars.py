@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from streams.broker import jars
-from streams.errors import Fatal
+from stationkeeper.streams.broker import jars
+from stationkeeper.streams.errors import Fatal
 
 
 @pytest.fixture

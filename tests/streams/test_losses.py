@@ -2,12 +2,12 @@
 
 import pytest
 
-from streams.errors import Retryable
-from streams.loop import Loop
-from streams.memory import MemoryReader, MemorySink, MemorySource
-from streams.memory_log import MemoryLog
-from streams.ports import Partition
-from streams.settings import KafkaSettings
+from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
+from stationkeeper.streams.ports import Partition
+from stationkeeper.streams.settings import KafkaSettings
 from tests.conformance.counting import Counting
 
 

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.errors import Fatal
-from streams.offsets import resume_at, start_offset
-from streams.ports import Partition
+from stationkeeper.streams.errors import Fatal
+from stationkeeper.streams.offsets import resume_at, start_offset
+from stationkeeper.streams.ports import Partition
 
 HERE = Partition("t", 0)
 

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 
-from contracts.topics import DAY_MS, Topics
-from streams.connect import reader_for, sink_for, source_for
-from streams.errors import Retryable
-from streams.loop import Loop
-from streams.memory import MemoryReader, MemorySink, MemorySource
-from streams.memory_log import MemoryLog
-from streams.ports import Outgoing
-from streams.settings import KafkaSettings
+from stationkeeper.contracts.topics import DAY_MS, Topics
+from stationkeeper.streams.connect import reader_for, sink_for, source_for
+from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
+from stationkeeper.streams.ports import Outgoing
+from stationkeeper.streams.settings import KafkaSettings
 from tests.conformance.counting import Counting
 
 SLOT = KafkaSettings(prefix="bank", instance="3")
@@ -41,7 +41,7 @@ def test_the_defaults_are_the_pinned_ones() -> None:
 
 def test_a_member_of_kafka_python_is_static_ranged_and_reads_committed(monkeypatch: pytest.MonkeyPatch) -> None:
     source = source_for(SLOT, "tally")
-    found = taken(monkeypatch, "streams.source.KafkaConsumer", lambda: source.subscribe(["scores"]))
+    found = taken(monkeypatch, "stationkeeper.streams.kafka.source.KafkaConsumer", lambda: source.subscribe(["scores"]))
     assert found["group_id"] == "bank.tally"
     assert found["group_instance_id"] == "bank.tally.3"
     assert found["partition_assignment_strategy"] == [RangePartitionAssignor]
@@ -51,11 +51,11 @@ def test_a_member_of_kafka_python_is_static_ranged_and_reads_committed(monkeypat
     assert found["auto_offset_reset"] == "none"
     assert found["enable_auto_commit"] is False
     sink = sink_for(SLOT, "tally")
-    found = taken(monkeypatch, "streams.sink.KafkaProducer", sink.recover)
+    found = taken(monkeypatch, "stationkeeper.streams.kafka.sink.KafkaProducer", sink.recover)
     assert (found["transactional_id"], found["enable_idempotence"]) == ("bank.tally.3", True)
     assert found["retry_backoff_ms"] == 20
     reader = reader_for(SLOT, "tally")
-    found = taken(monkeypatch, "streams.reader.KafkaConsumer", lambda: reader.partitions("scores"))
+    found = taken(monkeypatch, "stationkeeper.streams.kafka.reader.KafkaConsumer", lambda: reader.partitions("scores"))
     assert (found["isolation_level"], found["auto_offset_reset"]) == ("read_committed", "none")
 
 
@@ -63,14 +63,17 @@ def test_a_member_of_librdkafka_has_the_same(monkeypatch: pytest.MonkeyPatch) ->
     pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed: stationkeeper[librdkafka]")
     slot = SLOT.model_copy(update={"client": "librdkafka"})
     source = source_for(slot, "tally")
-    found = taken(monkeypatch, "streams.confluent.Consumer", lambda: source.subscribe(["scores"]))
+    found = taken(monkeypatch, "stationkeeper.streams.librdkafka.source.Consumer", lambda: source.subscribe(["scores"]))
     assert (found["group.id"], found["group.instance.id"]) == ("bank.tally", "bank.tally.3")
     assert (found["partition.assignment.strategy"], found["session.timeout.ms"]) == ("range", 10_000)
     assert found["topic.metadata.refresh.interval.ms"] == 30_000
     assert (found["isolation.level"], found["auto.offset.reset"]) == ("read_committed", "error")
     assert found["enable.auto.commit"] is False
     sink = sink_for(slot, "tally")
-    assert taken(monkeypatch, "streams.confluent_sink.Producer", sink.recover)["transactional.id"] == "bank.tally.3"
+    assert (
+        taken(monkeypatch, "stationkeeper.streams.librdkafka.sink.Producer", sink.recover)["transactional.id"]
+        == "bank.tally.3"
+    )
 
 
 def test_internal_topics_have_the_pinned_partitions() -> None:

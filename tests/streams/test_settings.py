@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from streams.settings import KafkaSettings, SecuritySettings
+from stationkeeper.streams.settings import KafkaSettings, SecuritySettings
 
 SASL = {"protocol": "SASL_SSL", "mechanism": "PLAIN", "username": "reader"}
 

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 from kafka import errors
 
-from streams.errors import Retryable
-from streams.ports import Partition
-from streams.settings import KafkaSettings
-from streams.source import KafkaSource
+from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.kafka.source import KafkaSource
+from stationkeeper.streams.ports import Partition
+from stationkeeper.streams.settings import KafkaSettings
 
 
 def test_an_unanswered_question_for_offsets_is_asked_anew() -> None:

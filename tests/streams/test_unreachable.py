@@ -5,13 +5,13 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
-from contracts.log_events import LogEvent
-from streams.broker.local import free_ports
-from streams.connect import reader_for, sink_for, source_for
-from streams.loop import Loop
-from streams.memory import MemoryReader, MemorySink, MemorySource
-from streams.memory_log import MemoryLog
-from streams.settings import KafkaSettings
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.streams.broker.local import free_ports
+from stationkeeper.streams.connect import reader_for, sink_for, source_for
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
+from stationkeeper.streams.settings import KafkaSettings
 from tests.conformance.counting import Counting
 from tests.waiting import until
 

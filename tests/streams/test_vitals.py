@@ -1,6 +1,6 @@
-from contracts.metrics import BY_NAME, Sample
-from streams.ports import Partition
-from streams.vitals import Vitals
+from stationkeeper.contracts.metrics import BY_NAME, Sample
+from stationkeeper.streams.ports import Partition
+from stationkeeper.streams.vitals import Vitals
 
 
 def by_name(vitals):

@@ -1,6 +1,6 @@
 """Builders of rollouts, candidates and minutes, and traffic that follows the record."""
 
-from contracts.messages import (
+from stationkeeper.contracts.messages import (
     Approval,
     Candidate,
     Deployment,
@@ -14,14 +14,14 @@ from contracts.messages import (
     Verdict,
     VerdictKind,
 )
-from contracts.times import to_datetime
-from contracts.wire import SCORE_BINS
-from deploy.core.admission import advance, names, offer
-from deploy.core.minutes import ArmCounts, Minute, OutcomeCounts
-from deploy.core.moves import steady
-from deploy.core.reasons import Reason, because
-from deploy.core.rollout import close_minute
-from deploy.settings import RolloutSettings
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.wire import SCORE_BINS
+from stationkeeper.deploy.core.admission import advance, names, offer
+from stationkeeper.deploy.core.minutes import ArmCounts, Minute, OutcomeCounts
+from stationkeeper.deploy.core.moves import steady
+from stationkeeper.deploy.core.reasons import Reason, because
+from stationkeeper.deploy.core.rollout import close_minute
+from stationkeeper.deploy.settings import RolloutSettings
 
 MINUTE = 60_000
 

@@ -5,15 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from contracts.messages import (
-    GateOutcome,
-    Level,
-    VerdictKind,
-)
-from deploy.core.admission import decide, note_verdict, offer
-from deploy.core.reasons import REASON_TEXT, Reason
-from deploy.core.rollout import tick
-from deploy.core.state import memory
+from stationkeeper.contracts.messages import GateOutcome, Level, VerdictKind
+from stationkeeper.deploy.core.admission import decide, note_verdict, offer
+from stationkeeper.deploy.core.reasons import REASON_TEXT, Reason
+from stationkeeper.deploy.core.rollout import tick
+from stationkeeper.deploy.core.state import memory
 from tests.deploy.core.ramp import MINUTE, POLICY, Phase, candidate, drive, first, started, verdict, word
 
 

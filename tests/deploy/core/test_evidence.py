@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.core.evidence import (
+from stationkeeper.deploy.core.evidence import (
     CALM_RATIOS,
     HARM_RATIOS,
     TILTS,

@@ -5,13 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from contracts.messages import (
-    Deployment,
-    DeploymentAction,
-)
-from deploy.core.minutes import OutcomeCounts
-from deploy.core.rollout import close_minute
-from deploy.core.state import memory
+from stationkeeper.contracts.messages import Deployment, DeploymentAction
+from stationkeeper.deploy.core.minutes import OutcomeCounts
+from stationkeeper.deploy.core.rollout import close_minute
+from stationkeeper.deploy.core.state import memory
 from tests.deploy.core.ramp import MINUTE, POLICY, Phase, drive, minute, outcomes, started, with_labels
 
 

@@ -7,17 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.messages import (
-    Deployment,
-    DeploymentAction,
-    Rollout,
-)
-from deploy.core.admission import offer
-from deploy.core.minutes import ArmCounts, Minute
-from deploy.core.policy import Action, Guardrail, GuardrailPolicy, TimeoutAction
-from deploy.core.rollout import close_minute
-from deploy.core.state import memory
-from deploy.settings import RolloutSettings
+from stationkeeper.contracts.messages import Deployment, DeploymentAction, Rollout
+from stationkeeper.deploy.core.admission import offer
+from stationkeeper.deploy.core.minutes import ArmCounts, Minute
+from stationkeeper.deploy.core.policy import Action, Guardrail, GuardrailPolicy, TimeoutAction
+from stationkeeper.deploy.core.rollout import close_minute
+from stationkeeper.deploy.core.state import memory
+from stationkeeper.deploy.settings import RolloutSettings
 from tests.deploy.core.ramp import MINUTE, POLICY, Phase, candidate, drive, first, minute, started
 
 

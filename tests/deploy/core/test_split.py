@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.core.split import BUCKETS, buckets, rollout_salt, to_canary
+from stationkeeper.deploy.core.split import BUCKETS, buckets, rollout_salt, to_canary
 
 entities = st.lists(st.text(max_size=20), max_size=30)
 

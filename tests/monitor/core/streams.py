@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from contracts.messages import Level, Verdict
-from monitor.core.budget import Budget
-from monitor.core.column import Column, categories, numbers
-from monitor.core.pane import Pane
-from monitor.core.reference import Kind, Reference
-from monitor.core.watch import Watch, WatchSettings
-from monitor.profiling import profile
+from stationkeeper.contracts.column import Column, categories, numbers
+from stationkeeper.contracts.messages import Level, Verdict
+from stationkeeper.monitor.core.budget import Budget
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.reference.reference import Kind, Reference
+from stationkeeper.monitor.core.watch import Watch, WatchSettings
+from stationkeeper.monitor.profiling import profile
 
 Columns = dict[str, np.ndarray[Any, Any]]
 SETTINGS = WatchSettings(budget=Budget(1.0, 50_000.0, "rows"), window=1_000)

@@ -3,7 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.budget import SHARES, Budget, level_of, log_thresholds, parse_budget, rank_discoveries, split_alpha
+from stationkeeper.monitor.core.budget import (
+    SHARES,
+    Budget,
+    level_of,
+    log_thresholds,
+    parse_budget,
+    rank_discoveries,
+    split_alpha,
+)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from monitor.core.dependence import row_phi
-from monitor.core.detector import DriftDetector
-from monitor.core.onset import onset_log_ratios, refine_onset
-from monitor.core.plan import DetectorPlan, Subject
+from stationkeeper.monitor.core.adoption.dependence import row_phi
+from stationkeeper.monitor.core.detect.change_point import onset_log_ratios, refine_onset
+from stationkeeper.monitor.core.detect.detector import DriftDetector
+from stationkeeper.monitor.core.detect.plan import DetectorPlan, Subject
 
 PRODUCTION = np.log(1.3e7)
 """300 features, one false page in 30 days of one-minute panes."""

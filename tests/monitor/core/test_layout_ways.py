@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.core.column import Categories, Column, Numbers, Status
-from monitor.core.profile import profile
+from stationkeeper.contracts.column import Categories, Column, Numbers, Status
+from stationkeeper.monitor.core.reference.profile import profile
 
 RNG = np.random.default_rng(5)
 REFERENCE = profile(

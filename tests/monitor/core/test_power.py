@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from contracts.messages import Level
-from monitor.core.budget import parse_budget
-from monitor.core.power import power_card
-from monitor.core.watch import Watch, WatchSettings
+from stationkeeper.contracts.messages import Level
+from stationkeeper.monitor.core.budget import parse_budget
+from stationkeeper.monitor.core.power import power_card
+from stationkeeper.monitor.core.watch import Watch, WatchSettings
 from tests.monitor.core.streams import bank, panes, reference_of
 
 REFERENCE = reference_of(bank(5_000))

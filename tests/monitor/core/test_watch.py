@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contracts.messages import Level, State, Verdict, VerdictKind
-from monitor.core.growth import Growth
-from monitor.core.packed import PackedRows
-from monitor.core.pane import Pane
-from monitor.core.reasons import Unknown
-from monitor.core.watch import Watch
+from stationkeeper.contracts.messages import Level, State, Verdict, VerdictKind
+from stationkeeper.monitor.core.detect.bag_growth import Growth
+from stationkeeper.monitor.core.panes.packed import PackedRows
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.reasons import Unknown
+from stationkeeper.monitor.core.watch import Watch
 from tests.monitor.core.streams import SETTINGS, bank, columns_for, judge, pages, panes, reference_of
 
 REFERENCE = reference_of(bank(5_000))
@@ -178,7 +178,7 @@ def test_silence_is_unknown_and_not_steady():
 
 
 def test_a_reference_without_time_order_holds_drift_back_while_adopting():
-    from monitor.core.profile import profile
+    from stationkeeper.monitor.core.reference.profile import profile
 
     reference = profile(bank(5_000))
     made = Watch(reference, settings=replace(SETTINGS, adoption=10_000))

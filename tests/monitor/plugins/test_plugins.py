@@ -5,12 +5,12 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from monitor.plugins import registry
-from monitor.plugins import statistics as st
-from monitor.plugins.false_alarms import false_alarms
-from monitor.plugins.port import Alarm, Detector, Watched
-from monitor.plugins.registry import load, names
-from monitor.plugins.rules import RULES, FixedRule
+from stationkeeper.monitor.plugins import registry
+from stationkeeper.monitor.plugins import statistics as st
+from stationkeeper.monitor.plugins.false_alarms import false_alarms
+from stationkeeper.monitor.plugins.port import Alarm, Detector, Watched
+from stationkeeper.monitor.plugins.registry import load, names
+from stationkeeper.monitor.plugins.rules import RULES, FixedRule
 
 CELLS = 100
 VALUES = stats.norm.ppf((np.arange(CELLS) + 0.5) / CELLS)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.messages import GateOutcome
-from retrain.core.gate import (
+from stationkeeper.contracts.messages import GateOutcome
+from stationkeeper.retrain.core.gate import (
     GateRules,
     blocks_of,
     judge_binary,
@@ -14,7 +14,7 @@ from retrain.core.gate import (
     paired_interval,
     sign_test,
 )
-from retrain.core.measures import average_precision, log_loss_rows, performance
+from stationkeeper.retrain.core.measures import average_precision, log_loss_rows, performance
 
 RULES = GateRules(replicates=800, looks=1, min_rows=100, min_positives=10)
 

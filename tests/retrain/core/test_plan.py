@@ -1,9 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.messages import Onset, RetrainRequest, VerdictKind
-from contracts.times import to_datetime
-from retrain.core.plan import (
+from stationkeeper.contracts.messages import Onset, RetrainRequest, VerdictKind
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.retrain.core.plan import (
     DAY_MS,
     LabelStatistics,
     Past,
@@ -17,7 +17,7 @@ from retrain.core.plan import (
     decide,
     rows_needed,
 )
-from retrain.core.reasons import FINAL, REASON_HELP, Reason, Stage
+from stationkeeper.retrain.core.reasons import FINAL, REASON_HELP, Reason, Stage
 
 NOW = 1_767_571_200_000
 RULES = PlanRules(1_000, 50, 3_600_000, 600_000, 2, 2, False, 5_000, 10.0)

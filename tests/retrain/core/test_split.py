@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrain.core.plan import Window, WindowKind
-from retrain.core.split import blocked_folds, split_rows, window_rows
+from stationkeeper.retrain.core.plan import Window, WindowKind
+from stationkeeper.retrain.core.split import blocked_folds, split_rows, window_rows
 
 TIMES = np.arange(100, dtype=np.int64)
 

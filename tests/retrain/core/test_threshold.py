@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrain.core.threshold import ThresholdRule, choose_threshold
+from stationkeeper.retrain.core.threshold import ThresholdRule, choose_threshold
 
 LABELS = np.array([True, True, False, True, False, False])
 SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.3, 0.1])

@@ -1,0 +1,158 @@
+"""What follows a committed record outside the log: serving targets and the registry's alias, in their own thread."""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.contracts.messages import Rollout, RolloutPhase
+from stationkeeper.deploy.core.state import memory
+from stationkeeper.deploy.targets import Target
+from stationkeeper.registry.served import ArtifactError, Registry
+from stationkeeper.streams.errors import Retryable
+
+_log = structlog.get_logger()
+_RETRY_S = 2.0
+_CHECK_S = 60.0
+_WATCH_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class AliasReport:
+    """What the champion alias says beside the log: ``moved`` when a third party moved it."""
+
+    alias: str | None
+    champion: str
+    moved: bool
+
+
+class Effects:
+    """Makes the world follow the last committed record of each model; a lost effect is repeated at the next start.
+
+    The alias is moved when it names what we last made champion, or nothing. A hand that moved it elsewhere is
+    reported and left alone until the next promotion: the router reads the log and never the alias.
+    """
+
+    def __init__(self, registry: Registry | None, targets: Sequence[Target], check_s: float = _CHECK_S) -> None:
+        self._registry = registry
+        self._targets = tuple(targets)
+        self._check_s = check_s
+        self._wanted: dict[str, Rollout] = {}
+        self._promoted: set[str] = set()
+        self._queue: dict[str, None] = {}
+        self._reports: dict[str, AliasReport] = {}
+        self._problems: dict[str, str] = {}
+        self._unfit: dict[str, dict[str, str]] = {}
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._due = time.monotonic() + check_s
+        self._thread: threading.Thread | None = None
+
+    def follow(self, rollout: Rollout) -> None:
+        """Let the world follow a committed record; returns at once."""
+        with self._wake:
+            before = self._wanted.get(rollout.model)
+            self._wanted[rollout.model] = rollout
+            if before is not None and _shape(before) == _shape(rollout):
+                return
+            if before is not None and before.champion != rollout.champion:
+                self._promoted.add(rollout.model)
+            self._queue[rollout.model] = None
+            self._due = min(self._due, time.monotonic() + self._pace())
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="deploy-effects", daemon=True)
+                self._thread.start()
+            self._wake.notify_all()
+
+    def reports(self) -> dict[str, AliasReport]:
+        """Return what the alias of each model was at the last look."""
+        return dict(self._reports)
+
+    def problems(self) -> dict[str, str]:
+        """Return by model what could not be done yet."""
+        return dict(self._problems)
+
+    def unfit(self, model: str, version: str) -> str | None:
+        """Return why a target can never serve a version, as last observed."""
+        return self._unfit.get(model, {}).get(version)
+
+    def close(self) -> None:
+        """Stop; what was not done is done at the next start."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                if not self._queue and not self._stopping:
+                    self._wake.wait(max(self._due - time.monotonic(), 0.0))
+                if self._stopping:
+                    return
+                if time.monotonic() >= self._due:
+                    self._queue.update(dict.fromkeys(self._wanted))
+                    self._due = time.monotonic() + self._pace()
+                if not self._queue:
+                    continue
+                model = next(iter(self._queue))
+                del self._queue[model]
+                rollout, promoted = self._wanted[model], model in self._promoted
+            if self._one(rollout, promoted=promoted):
+                continue
+            with self._wake:
+                self._queue.setdefault(model, None)
+                self._wake.wait(_RETRY_S)
+
+    def _pace(self) -> float:
+        """Return how long until the next look: targets are watched closely while there is a canary to watch."""
+        canary = self._targets and any(rollout.canary for rollout in self._wanted.values())
+        return min(_WATCH_S, self._check_s) if canary else self._check_s
+
+    def _one(self, rollout: Rollout, *, promoted: bool) -> bool:
+        try:
+            for target in self._targets:
+                target.apply(rollout)
+            self._alias(rollout, promoted=promoted)
+            self._observe(rollout)
+        except (Retryable, ArtifactError) as error:
+            self._problems[rollout.model] = str(error)
+            _log.warning(LogEvent.REGISTRY_UNREACHABLE, model=rollout.model, error=str(error))
+            return isinstance(error, ArtifactError)
+        self._problems.pop(rollout.model, None)
+        return True
+
+    def _observe(self, rollout: Rollout) -> None:
+        seen = [target.observe(rollout.model) for target in self._targets] if rollout.canary else []
+        self._unfit[rollout.model] = {
+            version: f"{target.name}: {why}"
+            for target, one in zip(self._targets, seen, strict=False)
+            if one is not None
+            for version, why in one.unfit.items()
+        }
+
+    def _alias(self, rollout: Rollout, *, promoted: bool) -> None:
+        if self._registry is None:
+            return
+        alias = self._registry.champion(rollout.model)
+        state = memory(rollout)
+        ours = alias in {None, rollout.champion, state.previous, state.dropped}
+        if alias != rollout.champion and (ours or promoted):
+            self._registry.set_champion(rollout.model, rollout.champion)
+            alias, ours = rollout.champion, True
+        with self._wake:
+            if self._wanted[rollout.model].champion == rollout.champion:
+                self._promoted.discard(rollout.model)
+        seen = self._reports.get(rollout.model)
+        report = AliasReport(alias, rollout.champion, not ours)
+        if report.moved and report != seen:
+            _log.warning(LogEvent.ALIAS_MOVED, model=rollout.model, alias=alias, champion=rollout.champion)
+        self._reports[rollout.model] = report
+
+
+def _shape(rollout: Rollout) -> tuple[str, str | None, int, int, RolloutPhase]:
+    return rollout.champion, rollout.canary, rollout.weight_bp, rollout.epoch, rollout.phase

@@ -1,0 +1,252 @@
+"""The serving router: splits requests between champion and canary, answers them and logs every answer."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.contracts.messages import Rollout
+from stationkeeper.contracts.metrics import Sample
+from stationkeeper.deploy.core.split import BUCKETS, to_canary
+from stationkeeper.deploy.router.answers import Answer, Arm, event_values
+from stationkeeper.deploy.router.prediction_log import PredictionLog
+from stationkeeper.deploy.router.refusals import Refusal, Refused
+from stationkeeper.deploy.router.requests import Rows
+from stationkeeper.deploy.router.traffic import Traffic, TrafficTable
+from stationkeeper.deploy.settings import ServeSettings
+from stationkeeper.registry.session import Answers, CardError, ServedModel
+from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.ports import Partition, Reader
+
+_log = structlog.get_logger()
+_FOLLOW_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A request's answers in the order of its rows, and the future that says they are in the log."""
+
+    answers: list[Answer]
+    logged: Future[None]
+
+
+class Router:
+    """Everything of ``serve`` but HTTP: follow the rollouts, split, score, log.
+
+    ``topics`` names each model's predictions topic; ``rollouts`` is the compacted topic that decides. Thread-safe:
+    ``predict`` runs in the server's workers.
+    """
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        topics: Mapping[str, str],
+        rollouts: str,
+        reader: Reader,
+        log: PredictionLog,
+        traffic: TrafficTable,
+    ) -> None:
+        self.settings = settings
+        self.traffic = traffic
+        self._topics = dict(topics)
+        self._rollouts = rollouts
+        self._reader = reader
+        self._sink = log
+        self._served: Counter[tuple[str, str, str]] = Counter()
+        self._refused: Counter[tuple[str, str]] = Counter()
+        self._counts = threading.Lock()
+        self._followed = False
+        self._problem = "the rollouts topic is not read yet"
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow_forever, name="rollouts", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow the rollouts and to load models."""
+        self.traffic.start()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop following, write what waits to be logged, let go."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+        self.traffic.close()
+        self._sink.close()
+        self._reader.close()
+
+    def readiness(self) -> list[str]:
+        """Return why requests cannot be answered; empty when every configured model has its champion in memory."""
+        problems = [] if self._followed else [self._problem]
+        for model in sorted(self._topics):
+            if self.traffic.get(model) is None:
+                why = "; ".join(self.traffic.errors(model).values()) or "no champion in the rollouts topic: adopt one"
+                problems.append(f"model {model}: {why}")
+        return problems
+
+    def card(self, model: str) -> ServedModel:
+        """Return the champion of a model; raises ``Refused``."""
+        return self._traffic(model).champion
+
+    def predict(self, model: str, rows: Rows) -> Served:
+        """Answer rows and hand them to the log; raises ``Refused``.
+
+        Rows of the canary's entities go to the canary; a feature that only the canary knows is null to it, because
+        the champion's card is what callers were told.
+        """
+        start = time.perf_counter()
+        traffic = self._traffic(model)
+        if not len(rows):
+            raise Refused(Refusal.NO_ROWS, "the request has no rows; send at least one", "instances")
+        if len(rows) > self.settings.max_rows:
+            limit = self.settings.max_rows
+            raise Refused(
+                Refusal.TOO_MANY_ROWS, f"{len(rows)} rows, at most {limit}; send smaller batches", "instances"
+            )
+        if self._sink.pending() + len(rows) > self.settings.max_pending_rows:
+            raise Refused(Refusal.OVERLOADED, "too many answers wait for the log; send again in a second")
+        weight = traffic.weight_bp(self.traffic.now_ms())
+        canary_rows = self._canary_rows(rows, traffic, weight)
+        answers: list[Answer | None] = [None] * len(rows)
+        latency: dict[Arm, float] = {}
+        for arm, served, picked in self._arms(traffic, canary_rows, len(rows)):
+            got = self._score(model, served, rows, picked, arm)
+            latency[arm] = round((time.perf_counter() - start) * 1_000, 3)
+            start = time.perf_counter()
+            order: Sequence[int] = range(len(rows)) if picked is None else picked
+            for row, prediction, action in zip(order, got.predictions, got.actions, strict=True):
+                answers[row] = Answer(rows.event_ids[row], prediction, served.version, arm, action)
+        done = [one for one in answers if one is not None]
+        share = weight / BUCKETS
+        probability: dict[Arm, float] | None = {"champion": 1 - share, "canary": share} if weight else None
+        values = event_values(model, rows, done, latency, probability)
+        try:
+            logged = self._sink.send(self._topics[model], [one.encode() for one in rows.event_ids], values)
+        except Retryable as error:
+            raise Refused(Refusal.NOT_LOGGED, f"{error}; send the same event_id again") from error
+        with self._counts:
+            self._served.update((model, one.version, one.arm) for one in done)
+        return Served(done, logged)
+
+    def refused(self, model: str, reason: Refusal) -> None:
+        """Count a refusal; unconfigured names share one series, so that a caller cannot make series."""
+        with self._counts:
+            self._refused[model if model in self._topics else "", reason.value] += 1
+
+    def samples(self) -> list[Sample]:
+        """Return served and refused counts, weights and champions."""
+        with self._counts:
+            served, refused = dict(self._served), dict(self._refused)
+        found = [Sample("stationkeeper_predictions_served_total", key, count) for key, count in sorted(served.items())]
+        found += [Sample("stationkeeper_serving_errors_total", key, count) for key, count in sorted(refused.items())]
+        for model in self.traffic.known():
+            applied = self.traffic.get(model)
+            if applied is None:
+                continue
+            found.append(Sample("stationkeeper_champion_info", (model, applied.champion.version), 1))
+            if applied.canary is not None:
+                ratio = applied.weight_bp(self.traffic.now_ms()) / BUCKETS
+                found.append(Sample("stationkeeper_canary_weight_ratio", (model, applied.canary.version), ratio))
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """Return the splits, the counts and what is wrong, as JSON."""
+        with self._counts:
+            served = [
+                {"model": m, "version": v, "arm": a, "answers": n} for (m, v, a), n in sorted(self._served.items())
+            ]
+        return {
+            "role": "serve",
+            "ready": not self.readiness(),
+            "reasons": self.readiness(),
+            "models": [self.traffic.status(model) for model in self.traffic.known()],
+            "served": served,
+            "pending": self._sink.pending(),
+        }
+
+    def _traffic(self, model: str) -> Traffic:
+        if model not in self._topics:
+            known = ", ".join(sorted(self._topics)) or "none"
+            raise Refused(Refusal.UNKNOWN_MODEL, f"model {model!r} is not configured; known: {known}", "model")
+        traffic = self.traffic.get(model)
+        if traffic is None:
+            raise Refused(Refusal.NOT_READY, "; ".join(self.readiness()) or f"model {model} is loading")
+        return traffic
+
+    def _canary_rows(self, rows: Rows, traffic: Traffic, weight: int) -> list[int]:
+        if weight == 0:
+            return []
+        keys = rows.event_ids
+        if self.settings.sticky == "entity_id":
+            keys = [entity or event for entity, event in zip(rows.entity_ids, rows.event_ids, strict=True)]
+        picked: list[int] = to_canary(traffic.rollout.salt, keys, weight).nonzero()[0].tolist()
+        return picked
+
+    def _arms(
+        self, traffic: Traffic, canary_rows: list[int], count: int
+    ) -> list[tuple[Arm, ServedModel, list[int] | None]]:
+        if not canary_rows or traffic.canary is None:
+            return [("champion", traffic.champion, None)]
+        if len(canary_rows) == count:
+            return [("canary", traffic.canary, None)]
+        taken = set(canary_rows)
+        rest = [row for row in range(count) if row not in taken]
+        return [("champion", traffic.champion, rest), ("canary", traffic.canary, canary_rows)]
+
+    def _score(self, model: str, served: ServedModel, rows: Rows, picked: list[int] | None, arm: Arm) -> Answers:
+        columns = {}
+        for name in served.card.names:
+            column = rows.column(name, picked)
+            if column is None:
+                if arm == "champion" and self.settings.missing == "refuse":
+                    where = f"instances[{rows.without(name)}].features.{name}"
+                    raise Refused(
+                        Refusal.MISSING_FEATURE, f"feature {name!r} is absent; send it, or null if unknown", where
+                    )
+                column = rows.padded(name, picked)
+            columns[name] = column
+        try:
+            return served.answer(columns)
+        except CardError as error:
+            raise Refused(Refusal.WRONG_TYPE, str(error), f"features.{error.feature}") from None
+        except Exception as error:  # noqa: BLE001 - whatever a model does wrong is a null prediction that is counted
+            _log.error(LogEvent.FATAL, model=model, version=served.version, error=str(error))
+            count = len(rows) if picked is None else len(picked)
+            return Answers([None] * count, [None] * count)
+
+    def _follow_forever(self) -> None:
+        positions: dict[Partition, int] = {}
+        ends: dict[Partition, int] = {}
+        while not self._stop.is_set():
+            try:
+                if not ends:
+                    positions, ends = self._span()
+                for batch in self._reader.follow(tuple(ends), positions, _FOLLOW_S):
+                    for key, value in zip(batch.keys, batch.values, strict=True):
+                        self._see(key, value)
+                self._followed = self._followed or all(positions[one] >= end for one, end in ends.items())
+            except Retryable as error:
+                self._problem = str(error)
+                _log.warning(LogEvent.BROKER_UNREACHABLE, role="serve", error=str(error))
+                self._stop.wait(1.0)
+
+    def _span(self) -> tuple[dict[Partition, int], dict[Partition, int]]:
+        bounds = self._reader.bounds(self._reader.partitions(self._rollouts))
+        if not bounds:
+            raise Retryable(f"topic {self._rollouts} does not exist yet; stationkeeper creates it when a role starts")
+        return {one: low for one, (low, _) in bounds.items()}, {one: high for one, (_, high) in bounds.items()}
+
+    def _see(self, key: bytes | None, value: bytes | None) -> None:
+        model = (key or b"").decode(errors="replace")
+        if model not in self._topics:
+            return
+        try:
+            self.traffic.see(model, Rollout.decode(value) if value else None)
+        except ValidationError as error:
+            _log.error(LogEvent.FATAL, model=model, error=f"rollout record is not readable: {error}")

@@ -1,0 +1,186 @@
+"""HTTP around the router: the plain JSON route, KServe v2, probes and status, on one uvicorn."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.deploy.router.answers import infer_body, plain_body
+from stationkeeper.deploy.router.refusals import HTTP_STATUS, Refusal, Refused
+from stationkeeper.deploy.router.requests import Rows, parse_infer, parse_plain
+from stationkeeper.deploy.router.router import Router, Served
+from stationkeeper.deploy.router.traffic import wall_ms
+from stationkeeper.registry.artifact import FeatureKind
+from stationkeeper.streams.errors import Retryable
+
+_log = structlog.get_logger()
+_DATATYPES = {FeatureKind.NUMERIC: "FP32", FeatureKind.BOOLEAN: "BOOL", FeatureKind.CATEGORICAL: "BYTES"}
+_JSON = "application/json"
+
+
+class Server:
+    """The routes of one router; ``extra`` routes (metrics, a status page) are the composition root's."""
+
+    def __init__(self, router: Router, extra: Sequence[BaseRoute] = ()) -> None:
+        self._router = router
+        self._workers = ThreadPoolExecutor(router.settings.workers, thread_name_prefix="predict")
+        self.app = Starlette(
+            routes=[
+                Route("/predict/{model}", self._plain, methods=["POST"]),
+                Route("/v2/models/{model}/infer", self._infer, methods=["POST"]),
+                Route("/v2/models/{model}", self._metadata),
+                Route("/v2/models/{model}/ready", self._model_ready),
+                Route("/v2", self._about),
+                Route("/v2/health/live", self._live),
+                Route("/v2/health/ready", self._ready),
+                Route("/livez", self._live),
+                Route("/readyz", self._ready),
+                Route("/api/v1/status", self._status),
+                *extra,
+            ],
+            exception_handlers={404: self._no_route, 405: self._no_route},
+            lifespan=self._lifespan,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        self._router.start()
+        yield
+        self._workers.shutdown(wait=True)
+        await asyncio.to_thread(self._router.close)
+
+    async def _plain(self, request: Request) -> Response:
+        def work(body: bytes) -> tuple[Rows, str | None]:
+            return parse_plain(body, wall_ms()), None
+
+        return await self._answer(request, work, plain=True)
+
+    async def _infer(self, request: Request) -> Response:
+        def work(body: bytes) -> tuple[Rows, str | None]:
+            return parse_infer(body, wall_ms())
+
+        return await self._answer(request, work, plain=False)
+
+    async def _answer(self, request: Request, parse: Any, *, plain: bool) -> Response:
+        model = request.path_params["model"]
+        try:
+            body = await self._body(request)
+
+            def work() -> tuple[Served, bytes]:
+                rows, request_id = parse(body)
+                served = self._router.predict(model, rows)
+                if plain:
+                    return served, plain_body(model, served.answers, single=rows.single)
+                return served, infer_body(model, served.answers, request_id)
+
+            served, answer = await asyncio.get_running_loop().run_in_executor(self._workers, work)
+            if self._router.settings.ack == "produced":
+                await self._logged(served)
+        except Refused as refused:
+            return self._refuse(model, refused)
+        except Exception as error:  # noqa: BLE001 - a caller gets an answer whatever failed, people get the log
+            _log.exception(LogEvent.FATAL, model=model)
+            return self._refuse(
+                model, Refused(Refusal.FAILED, f"the server failed: {type(error).__name__}; see its log")
+            )
+        return Response(answer, media_type=_JSON)
+
+    async def _logged(self, served: Served) -> None:
+        """Wait until the answers are in the log: what was answered and is not there would be lost to everybody."""
+        try:
+            limit = self._router.settings.produce_timeout / 1_000
+            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(served.logged)), limit)
+        except TimeoutError:
+            raise Refused(
+                Refusal.NOT_LOGGED, "the log did not acknowledge in time; send the same event_id again"
+            ) from None
+        except Retryable as error:
+            raise Refused(Refusal.NOT_LOGGED, f"{error}; send the same event_id again") from error
+
+    async def _body(self, request: Request) -> bytes:
+        limit = self._router.settings.max_body_bytes
+        message = f"the body is larger than {limit} bytes; send smaller batches or raise serve.max_body_bytes"
+        stated = request.headers.get("content-length", "")
+        if stated.isdigit() and int(stated) > limit:
+            raise Refused(Refusal.TOO_LARGE, message)
+        body = bytearray()
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise Refused(Refusal.TOO_LARGE, message)
+        except ClientDisconnect:
+            raise Refused(Refusal.BAD_JSON, "the caller went away before the body ended") from None
+        return bytes(body)
+
+    def _refuse(self, model: str, refused: Refused) -> Response:
+        self._router.refused(model, refused.reason)
+        body = {"error": str(refused), "code": refused.reason.value}
+        if refused.field:
+            body["field"] = refused.field
+        headers = {"retry-after": "1"} if refused.status == HTTP_STATUS[Refusal.OVERLOADED] else {}
+        return JSONResponse(body, refused.status, headers=headers)
+
+    async def _metadata(self, request: Request) -> Response:
+        model = request.path_params["model"]
+        try:
+            card = self._router.card(model).card
+        except Refused as refused:
+            return self._refuse(model, refused)
+        return JSONResponse(
+            {
+                "name": model,
+                "versions": self._router.traffic.status(model)["loaded"],
+                "platform": "onnx",
+                "inputs": [{"name": f.name, "datatype": _DATATYPES[f.kind], "shape": [-1]} for f in card.features],
+                "outputs": [
+                    {"name": "prediction", "datatype": "FP64", "shape": [-1]},
+                    *(
+                        {"name": n, "datatype": "BYTES", "shape": [-1]}
+                        for n in ("action", "version", "arm", "event_id")
+                    ),
+                ],
+            }
+        )
+
+    async def _model_ready(self, request: Request) -> Response:
+        model = request.path_params["model"]
+        try:
+            self._router.card(model)
+        except Refused as refused:
+            return self._refuse(model, refused)
+        return JSONResponse({"name": model, "ready": True})
+
+    async def _about(self, _request: Request) -> Response:
+        return JSONResponse({"name": "stationkeeper", "version": "2", "extensions": []})
+
+    async def _live(self, _request: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    async def _ready(self, _request: Request) -> Response:
+        reasons = self._router.readiness()
+        return JSONResponse({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+    async def _status(self, _request: Request) -> Response:
+        return JSONResponse(self._router.status())
+
+    async def _no_route(self, request: Request, _error: Exception) -> Response:
+        what = f"{request.method} {request.url.path} is not offered; POST /predict/MODEL or /v2/models/MODEL/infer"
+        return self._refuse("", Refused(Refusal.NO_SUCH_ROUTE, what))
+
+
+def uvicorn_server(server: Server, host: str, port: int) -> uvicorn.Server:
+    """Return a uvicorn server for the routes; ``run()`` blocks until it is told to stop."""
+    config = uvicorn.Config(
+        server.app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=5
+    )
+    return uvicorn.Server(config)

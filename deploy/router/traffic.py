@@ -1,0 +1,191 @@
+"""Which version answers whom, as the rollouts log says: weights fall at once, they rise only after loading."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.contracts.messages import Rollout
+from stationkeeper.contracts.times import to_ms
+from stationkeeper.registry.served import ArtifactError, Registry
+from stationkeeper.registry.session import ServedModel
+from stationkeeper.streams.errors import Retryable
+
+_log = structlog.get_logger()
+_KEPT = 4
+_RETRY_S = (0.5, 1.0, 2.0, 5.0)
+
+
+def wall_ms() -> int:
+    """Return the wall clock in UTC milliseconds: what leases are read on."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The split of one model as it is applied now; replaced as a whole, so a request sees one consistent split."""
+
+    rollout: Rollout
+    champion: ServedModel
+    canary: ServedModel | None = None
+
+    def weight_bp(self, now_ms: int) -> int:
+        """Return the canary's weight now: zero without a loaded canary and once the lease has lapsed."""
+        lease = self.rollout.lease_until
+        if self.canary is None or lease is None or now_ms >= to_ms(lease):
+            return 0
+        return self.rollout.weight_bp
+
+
+class TrafficTable:
+    """Every model's split: ``see`` takes records in log order, a loader thread brings the versions they name.
+
+    A record that lowers the canary's share or takes it away applies within ``see``; one that raises it or brings a
+    version applies when that version is in memory. What cannot be loaded is tried again and shown in ``status``.
+    """
+
+    def __init__(self, registry: Registry, now_ms: Callable[[], int] = wall_ms) -> None:
+        self._registry = registry
+        self.now_ms = now_ms
+        self._wanted: dict[str, Rollout] = {}
+        self._applied: dict[str, Traffic] = {}
+        self._loaded: dict[str, dict[str, ServedModel]] = {}
+        self._errors: dict[str, dict[str, str]] = {}
+        self._unfit: dict[str, dict[str, str]] = {}
+        self._dirty = threading.Condition()
+        self._queue: dict[str, None] = {}
+        self._stopping = False
+        self._thread = threading.Thread(target=self._load_forever, name="model-loader", daemon=True)
+
+    def start(self) -> None:
+        """Start the loader."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the loader; a download under way is left behind."""
+        with self._dirty:
+            self._stopping = True
+            self._dirty.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def see(self, model: str, rollout: Rollout | None) -> None:
+        """Take in a model's newest record; None takes the model away."""
+        with self._dirty:
+            if rollout is None:
+                self._wanted.pop(model, None)
+                self._applied.pop(model, None)
+                return
+            self._wanted[model] = rollout
+            now = self._applied.get(model)
+            if now is not None:
+                self._applied[model] = _restricted(now, rollout)
+            self._queue[model] = None
+            self._dirty.notify_all()
+
+    def get(self, model: str) -> Traffic | None:
+        """Return the split that is applied now, None while the model's champion is not loaded."""
+        return self._applied.get(model)
+
+    def known(self) -> tuple[str, ...]:
+        """Return the models that the log names."""
+        return tuple(sorted(self._wanted))
+
+    def errors(self, model: str) -> dict[str, str]:
+        """Return why versions of a model are not loaded, by version."""
+        return dict(self._errors.get(model, {}))
+
+    def status(self, model: str) -> dict[str, Any]:
+        """Return one model's wanted and applied split as JSON."""
+        wanted, applied, now = self._wanted[model], self._applied.get(model), self.now_ms()
+        return {
+            "model": model,
+            "epoch": wanted.epoch,
+            "phase": wanted.phase.value,
+            "champion": applied.champion.version if applied else None,
+            "canary": applied.canary.version if applied and applied.canary else None,
+            "weight_bp": applied.weight_bp(now) if applied else 0,
+            "wanted": {"champion": wanted.champion, "canary": wanted.canary, "weight_bp": wanted.weight_bp},
+            "lease_until": to_ms(wanted.lease_until) if wanted.lease_until else None,
+            "loaded": sorted(self._loaded.get(model, {})),
+            "errors": self.errors(model),
+            "unfit": dict(self._unfit.get(model, {})),
+        }
+
+    def _load_forever(self) -> None:
+        failures = 0
+        while True:
+            with self._dirty:
+                if not self._queue and not self._stopping:
+                    self._dirty.wait()
+                if self._stopping:
+                    return
+                model = next(iter(self._queue))
+                del self._queue[model]
+                rollout = self._wanted.get(model)
+            if rollout is None or self._apply(model, rollout):
+                failures = 0
+                continue
+            with self._dirty:
+                self._queue.setdefault(model, None)
+                self._dirty.wait(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
+            failures += 1
+
+    def _apply(self, model: str, rollout: Rollout) -> bool:
+        """Load what a record names and apply it unless a newer one has come; returns whether all was loaded."""
+        champion = self._version(model, rollout.champion)
+        canary = self._version(model, rollout.canary) if rollout.canary else None
+        with self._dirty:
+            newest = self._wanted.get(model)
+            if newest is None or (newest.epoch, newest.champion, newest.canary) != (
+                rollout.epoch,
+                rollout.champion,
+                rollout.canary,
+            ):
+                return True
+            if champion is not None:
+                self._applied[model] = Traffic(newest, champion, canary)
+            self._forget(model, newest)
+        return champion is not None and (canary is not None or rollout.canary is None)
+
+    def _version(self, model: str, version: str) -> ServedModel | None:
+        held = self._loaded.setdefault(model, {})
+        if version in held:
+            held[version] = held.pop(version)
+            return held[version]
+        errors = self._errors.setdefault(model, {})
+        try:
+            loaded = ServedModel(model, version, self._registry.fetch(model, version))
+        except Retryable as error:
+            errors[version] = str(error)
+            _log.warning(LogEvent.REGISTRY_UNREACHABLE, model=model, version=version, error=str(error))
+            return None
+        except ArtifactError as error:
+            errors[version] = self._unfit.setdefault(model, {})[version] = str(error)
+            _log.error(LogEvent.MODEL_LOADED, model=model, version=version, error=str(error))
+            return None
+        errors.pop(version, None)
+        self._unfit.get(model, {}).pop(version, None)
+        held[version] = loaded
+        _log.info(LogEvent.MODEL_LOADED, model=model, version=version)
+        return loaded
+
+    def _forget(self, model: str, rollout: Rollout) -> None:
+        held = self._loaded[model]
+        for version in list(held)[: max(len(held) - _KEPT, 0)]:
+            if version not in {rollout.champion, rollout.canary}:
+                del held[version]
+
+
+def _restricted(now: Traffic, rollout: Rollout) -> Traffic:
+    """Return what of a new record applies before anything is loaded: never more canary than both records allow."""
+    if now.canary is not None and rollout.champion == now.canary.version:
+        return replace(now, rollout=rollout, champion=now.canary, canary=None)
+    same = rollout.champion == now.champion.version
+    if now.canary is None or rollout.canary != now.canary.version or rollout.epoch != now.rollout.epoch or not same:
+        return replace(now, canary=None)
+    return replace(now, rollout=rollout)

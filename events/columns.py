@@ -1,0 +1,244 @@
+"""A batch of events as columns: what the decoder makes and the tally counts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from stationkeeper.contracts.codes import DeadLetterCode
+from stationkeeper.contracts.column import (
+    Categories,
+    Column,
+    Numbers,
+    Status,
+    canonical_key,
+    categories,
+    json_type,
+)
+from stationkeeper.events.settings import Kind
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+Flags = npt.NDArray[np.bool_]
+
+MIXED = "mixed"
+_TYPES = ("string", "number", "boolean")
+
+
+@dataclass(frozen=True, slots=True)
+class NumberColumn:
+    """A feature whose usable values are numbers: ``values`` float64[n]; ``status`` int8[n], None if all are usable."""
+
+    values: Floats
+    status: npt.NDArray[np.int8] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def core(self, expected: str, *, numeric: bool) -> Column:
+        """Return the column as the core counts it; for categories a number is its canonical spelling."""
+        column = Numbers(self.values, self.status)
+        if numeric:
+            return column
+        status = np.zeros(len(self.values), np.int8) if self.status is None else self.status
+        nan = np.isnan(self.values) & (status == 0)
+        made = categories(np.where(status == 0, np.nan_to_num(self.values), 0.0))
+        codes = np.where(nan, Status.NULL, np.where(status != 0, status, made.codes))
+        return CategoryColumn(codes, made.keys, "number").core(expected, numeric=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryColumn:
+    """A feature as categories: ``codes`` int64[n] index ``keys`` or are a ``Status``.
+
+    ``types`` is the JSON type of all usable values, or ``mixed`` with ``each`` int8[n] (index into string, number,
+    boolean).
+    """
+
+    codes: Integers
+    keys: Sequence[str]
+    types: str = "string"
+    each: npt.NDArray[np.int8] | None = None
+
+    def core(self, expected: str, *, numeric: bool) -> Column:
+        """Return the column as the core counts it; values of another JSON type than ``expected`` are mistyped."""
+        if numeric:
+            return self.numbers()
+        if not expected or (self.each is None and self.types == expected):
+            return Categories(self.codes, self.keys)
+        wrong = self.codes >= 0
+        if self.each is not None and expected in _TYPES:
+            wrong &= self.each != _TYPES.index(expected)
+        return Categories(self.codes, self.keys, wrong)
+
+    def is_number(self) -> Flags:
+        """Return which rows held a JSON number, bool[n]."""
+        if self.each is None:
+            return np.full(len(self.codes), self.types == "number")
+        number: Flags = self.each == _TYPES.index("number")
+        return number
+
+    def numbers(self) -> Numbers:
+        """Return the values as numbers: a boolean is 0 or 1, text is a wrong type."""
+        each = self.each
+        if each is None:
+            each = np.full(len(self.codes), _TYPES.index(self.types), np.int8)
+        table = np.array([_number(key) for key in self.keys] or [np.nan])
+        text = (self.codes >= 0) & (each == _TYPES.index("string"))
+        status = np.where(self.codes < 0, self.codes, np.where(text, Status.WRONG_TYPE, 0)).astype(np.int8)
+        values = np.where(status == 0, table[np.maximum(self.codes, 0)], np.nan)
+        return Numbers(values, status if status.any() else None)
+
+
+FeatureColumn = NumberColumn | CategoryColumn
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A record that is no event: its row in the batch, the closed code and the field or limit that it broke."""
+
+    row: int
+    code: DeadLetterCode
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Accepted events of one kind, in offset order.
+
+    ``rows`` int64[n] are positions in the batch, ``time`` int64[n] event time (ms), ``ids`` uint64[n] id hashes.
+    ``owner`` int64[n] indexes ``owners`` (model, version); a version that is not known is "".
+    ``latency`` (ms) and ``weight`` are NaN where not given, or None if no record has one. ``segments`` holds a category
+    column for each dimension that records carry. ``label`` is a category column.
+    """
+
+    kind: Kind
+    rows: Integers
+    time: Integers
+    ids: Hashes
+    owner: Integers
+    owners: Sequence[tuple[str, str]]
+    features: Mapping[str, FeatureColumn] = field(default_factory=dict)
+    prediction: FeatureColumn | None = None
+    label: CategoryColumn | None = None
+    latency: Floats | None = None
+    weight: Floats | None = None
+    segments: Mapping[str, CategoryColumn] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def keep(self, index: Integers) -> "Events":
+        """Return the events at ``index``."""
+
+        def some(column: FeatureColumn | None) -> FeatureColumn | None:
+            if column is None:
+                return None
+            if isinstance(column, NumberColumn):
+                return NumberColumn(column.values[index], None if column.status is None else column.status[index])
+            each = None if column.each is None else column.each[index]
+            return replace(column, codes=column.codes[index], each=each)
+
+        def part(values: Floats | None) -> Floats | None:
+            return None if values is None else values[index]
+
+        features = {name: some(column) for name, column in self.features.items()}
+        segments = {name: some(column) for name, column in self.segments.items()}
+        label = some(self.label)
+        return replace(
+            self,
+            rows=self.rows[index],
+            time=self.time[index],
+            ids=self.ids[index],
+            owner=self.owner[index],
+            features={name: column for name, column in features.items() if column is not None},
+            prediction=some(self.prediction),
+            label=label if isinstance(label, CategoryColumn) else None,
+            latency=part(self.latency),
+            weight=part(self.weight),
+            segments={name: column for name, column in segments.items() if isinstance(column, CategoryColumn)},
+        )
+
+
+class Keys(dict[str, int]):
+    """Codes of text values in the order they were first seen; looking up a new one gives it the next code."""
+
+    __slots__ = ()
+
+    def __missing__(self, key: str) -> int:
+        self[key] = code = len(self)
+        return code
+
+
+def number_column(values: Sequence[object], absent: object) -> NumberColumn:
+    """Return a feature that every reference counts as a number; ``absent`` is the marker of a missing key.
+
+    A boolean is 0 or 1, text is a wrong type. O(n), a Python loop for batches with surprises only.
+    """
+    out = np.full(len(values), np.nan)
+    status = np.zeros(len(values), np.int8)
+    for i, value in enumerate(values):
+        if value is absent:
+            status[i] = Status.ABSENT
+        elif value is None:
+            status[i] = Status.NULL
+        elif isinstance(value, int | float):
+            out[i] = _float(value)
+            if not np.isfinite(out[i]):
+                status[i] = Status.NOT_FINITE
+        else:
+            status[i] = Status.WRONG_TYPE
+    return NumberColumn(out, status if status.any() else None)
+
+
+def category_column(values: Sequence[object], absent: object) -> CategoryColumn:
+    """Return a feature as categories under the core's canonical spelling; O(n)."""
+    if values and type(values[0]) is str and (texts := _texts(values)) is not None:
+        return texts
+    keys = Keys()
+    codes = np.empty(len(values), np.int64)
+    each = np.zeros(len(values), np.int8)
+    for i, value in enumerate(values):
+        key = canonical_key(value)
+        kind = json_type(value)
+        if value is absent:
+            codes[i] = Status.ABSENT
+        elif key is not None:
+            codes[i], each[i] = keys[key], _TYPES.index(kind)
+        elif kind == "null":
+            codes[i] = Status.NULL
+        else:
+            codes[i] = Status.NOT_FINITE if kind == "number" else Status.WRONG_TYPE
+    present = np.unique(each[codes >= 0])
+    if len(present) == 1:
+        return CategoryColumn(codes, tuple(keys), _TYPES[int(present[0])])
+    return CategoryColumn(codes, tuple(keys), MIXED, each)
+
+
+def _texts(values: Sequence[object]) -> CategoryColumn | None:
+    """The column if all values are text: told by its keys, for no text equals anything else, which spares a pass."""
+    keys = Keys()
+    try:
+        codes = np.fromiter(map(keys.__getitem__, values), np.int64, len(values))  # type: ignore[arg-type]
+    except TypeError:  # an object or a list has no hash
+        return None
+    return CategoryColumn(codes, tuple(keys)) if set(map(type, keys)) == {str} else None
+
+
+def _number(key: str) -> float:
+    """The number that a canonical key spells, a boolean as 0 or 1, NaN for other text."""
+    if key in {"true", "false"}:
+        return float(key == "true")
+    try:
+        return _float(float(key))
+    except ValueError:
+        return float("nan")
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")

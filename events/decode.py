@@ -1,0 +1,245 @@
+"""Decoding: a batch of JSON records to columns of events, and every record that is none with its closed code."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from stationkeeper.contracts.codes import DeadLetterCode as Code
+from stationkeeper.events.assemble import assemble
+from stationkeeper.events.columns import Events, Rejection
+from stationkeeper.events.faults import Faults
+from stationkeeper.events.mapping import Form
+from stationkeeper.events.raw import Raw, chunk_rows
+from stationkeeper.events.row_types import NotAnObject, row_type
+
+_ESCAPE = re.compile(
+    rb"\\(?:ud[89ab][\da-f]{2}\\ud[c-f][\da-f]{2}|(ud[89a-f][\da-f]{2})|.)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""An escape within a string: both halves of a pair, one half alone (the group), or any other."""
+
+
+def mended(value: bytes) -> bytes:
+    """Return JSON text with U+FFFD in place of each half that stands alone, of the same length. O(bytes)."""
+    return _ESCAPE.sub(lambda found: found[0] if found[1] is None else rb"\ufffd", value)
+
+
+_MOST_DIGITS = 4_300
+"""Python reads and writes no integer of more digits; float64 ends at 309."""
+
+_OPEN_BATCHES = 64
+"""After a batch that the closed form refused, this many are not tried by it: the next ones are probably alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of a batch: events by kind and the rejected records; together they are all its records.
+
+    ``known`` tells that no event holds a feature that the decoder has not learned; False leaves it open.
+    """
+
+    events: tuple[Events, ...]
+    rejected: tuple[Rejection, ...]
+    known: bool = False
+
+
+class Decoder(Protocol):
+    """What turns the values of one topic into events; other wire formats are other implementations."""
+
+    def learn(self, features: Mapping[str, bool]) -> None:
+        """Take the features that references know: whether each counts as a number. Others are skipped unread."""
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        """Return the events and rejections of a batch; the result for a record does not depend on its neighbours."""
+
+
+class JsonDecoder:
+    """JSON objects in the form that a mapping describes, by msgspec structures made for the known features.
+
+    The fate of a record is a function of that record alone: the whole batch takes one strict pass, and only records
+    that it refuses are looked at one by one, with the strict pass first again. So both ways accept the same records.
+    """
+
+    def __init__(self, form: Form, *, salt: np.uint64, max_bytes: int = 1_048_576, max_fields: int = 4_096) -> None:
+        self.form = form
+        self._salt = salt
+        self._max_bytes, self._max_fields = max_bytes, max_fields
+        # A field takes at least four bytes ("":0 and a comma), so that short records cannot have too many.
+        self._suspicious = min(max_bytes, 4 * max_fields)
+        self._faults = Faults(form)
+        self.features: dict[str, bool] = {}
+        self._open_for = 0
+        self.row_type = row_type(form, self.features)
+
+    def learn(self, features: Mapping[str, bool]) -> None:
+        """Read these features from now on."""
+        if dict(features) != self.features:
+            self.features, self._open_for = dict(features), 0
+            self.row_type = row_type(self.form, self.features)
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        """Return the events and rejections of a batch. O(bytes)."""
+        closed = self.row_type.closed if self._open_for == 0 else None
+        self._open_for = max(self._open_for - 1, 0)
+        raw = None if closed is None else self._strict(values, closed)
+        known = raw is not None
+        if raw is None:
+            self._open_for = self._open_for if closed is None else _OPEN_BATCHES
+            raw = self._strict(values, self.row_type.decode)
+        if raw is not None:
+            events = assemble(raw, self.form, None, self._salt)
+            if events is not None:
+                return Decoded(events, (), known)
+        return self.one_by_one(values)
+
+    def one_by_one(self, values: Sequence[bytes | None]) -> Decoded:
+        """Return the same as ``decode`` looking at each record apart.
+
+        Good records among refused ones still go to columns in one piece; only records with odd features, or one that
+        breaks a rule beyond its types, make each row be looked at.
+        """
+        kept: list[Any] = []
+        index: list[int] = []
+        rejected: list[Rejection] = []
+        odd = False
+        for i, value in enumerate(values):
+            row = self._examine(value)
+            if row is None:
+                row = self._loose(value or b"")
+                odd = odd or not isinstance(row, tuple)
+            if isinstance(row, tuple):
+                rejected.append(Rejection(i, *row))
+            else:
+                kept.append(row)
+                index.append(i)
+        if not odd:
+            raw = Raw(self.row_type)
+            size = chunk_rows(len(self.features))
+            for first in range(0, len(kept), size):
+                raw.add(kept[first : first + size])
+            events = assemble(raw, self.form, np.array(index, np.int64), self._salt)
+            if events is not None:
+                return Decoded(events, tuple(rejected))
+        return self._row_by_row(kept, index, rejected)
+
+    def _row_by_row(self, rows: list[Any], index: list[int], rejected: list[Rejection]) -> Decoded:
+        kept: list[int] = []
+        for at, row in enumerate(rows):
+            fault = self._faults.of(self.row_type, row)
+            if fault is None:
+                kept.append(at)
+            else:
+                rejected.append(Rejection(index[at], *fault))
+        raw = Raw(self.row_type)
+        raw.add_odd([rows[at] for at in kept])
+        events = assemble(raw, self.form, np.array([index[at] for at in kept], np.int64), self._salt)
+        if events is None:
+            raise AssertionError("a record without a fault could not be put into columns")
+        return Decoded(events, tuple(sorted(rejected, key=lambda one: one.row)))
+
+    def _strict(self, values: Sequence[bytes | None], decode: Callable[[bytes], Any]) -> Raw | None:
+        """The fields of the whole batch, or None if any record is not plainly good."""
+        raw = Raw(self.row_type)
+        try:
+            size = chunk_rows(len(self.features))
+            for first in range(0, len(values), size):
+                part: Sequence[bytes] = values[first : first + size]  # type: ignore[assignment]
+                if max(map(len, part)) > self._suspicious and any(map(self._too_much, part)):
+                    return None
+                if not all(map(bytes.isascii, part)):
+                    b"\n".join(part).decode()
+                raw.add(list(map(decode, part)))
+        except (TypeError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError):
+            return None
+        return raw
+
+    def _too_much(self, value: bytes) -> bool:
+        """Whether a record is too long or may have too many fields, each of which takes a colon."""
+        if len(value) <= self._suspicious:
+            return False
+        # Five times as quick as bytes.count, which begins anew at every colon.
+        return len(value) > self._max_bytes or _colons(value) > self._max_fields
+
+    def _examine(self, value: bytes | None) -> Any:
+        """A row by the strict pass, None if that refuses it, or the code and detail of what is wrong at once."""
+        if not value:
+            return (Code.EMPTY_VALUE, "")
+        if len(value) > self._max_bytes:
+            return (Code.TOO_LARGE, f"{len(value)} bytes, limit {self._max_bytes}")
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            return (Code.NOT_UTF8, "")
+        try:
+            if not self._too_much(value):
+                return self.row_type.decode(value)
+        except RecursionError:
+            return (Code.TOO_DEEP, "")
+        except msgspec.MsgspecError:
+            pass
+        return None
+
+    def _loose(self, value: bytes) -> Any:
+        """A row of a record that the strict pass refused: odd features count as such, all else is a rejection."""
+        try:
+            try:
+                data = msgspec.json.decode(value)
+            except msgspec.MsgspecError:
+                data = _by_grammar(value)
+        except RecursionError:
+            return (Code.TOO_DEEP, "")
+        except _NotFiniteError:
+            return (Code.NOT_FINITE, "")
+        except ValueError:
+            return (Code.NOT_JSON, "")
+        if not isinstance(data, dict):
+            return (Code.NOT_AN_OBJECT, type(data).__name__)
+        if self._too_much(value) and (fields := _count_fields(data)) > self._max_fields:
+            return (Code.TOO_MANY_FIELDS, f"{fields} fields, limit {self._max_fields}")
+        try:
+            row = self.row_type.build(data)
+        except NotAnObject as error:
+            return (Code.WRONG_TYPE, str(error))
+        return self._faults.of_types(self.row_type, row) or self._faults.of(self.row_type, row) or row
+
+
+def _colons(value: bytes) -> int:
+    return int(np.count_nonzero(np.frombuffer(value, np.uint8) == ord(":")))
+
+
+class _NotFiniteError(Exception):
+    """The only thing wrong is NaN or an infinity, which JSON does not have."""
+
+
+def _by_grammar(value: bytes) -> Any:
+    """What the standard library reads where msgspec refuses; raises ``_NotFiniteError`` or ``ValueError`` for no JSON.
+
+    Two things are valid JSON all the same: a number beyond float64, read as an infinity, and half a surrogate pair,
+    read as U+FFFD.
+    """
+    constants: list[str] = []
+    data = json.loads(mended(value).decode(), parse_int=_integer, parse_constant=constants.append)
+    if constants:
+        raise _NotFiniteError
+    return data
+
+
+def _integer(text: str) -> int | float:
+    return int(text) if len(text.lstrip("-")) <= _MOST_DIGITS else float(text)
+
+
+def _count_fields(data: Any) -> int:
+    total, open_ = 0, [data]
+    while open_:
+        node = open_.pop()
+        if isinstance(node, dict):
+            total += len(node)
+            open_.extend(node.values())
+        elif isinstance(node, list):
+            open_.extend(node)
+    return total

@@ -1,0 +1,142 @@
+"""Input forms: which fields of a topic's JSON are read, as a path for each field of the contract."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from stationkeeper.events.settings import InputMapping, Kind, TimeUnit
+
+PathKeys = tuple[str, ...]
+
+DEFAULT_POSITIVE = "1"
+"""The class whose probability is the score, unless the model's settings name another."""
+
+_KEY = re.compile(r'"((?:[^"\\]|\\.)+)"|([^."\[\]]+)')
+
+
+class InputModel(Protocol):
+    """What the reading of events needs to know of a model's configuration."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, as events carry it."""
+
+    @property
+    def positive(self) -> str | None:
+        """The class whose probability is the score; None for the default."""
+
+    def topics(self) -> Mapping[Kind, InputMapping]:
+        """Return the configured input of each kind."""
+
+
+class MappingError(ValueError):
+    """A configuration of inputs that cannot be read as meant; the message names the key and what to write."""
+
+
+def parse_path(text: str) -> PathKeys:
+    """Return the object keys of a dotted path: ``a.b`` -> (a, b), ``a."b.c"`` -> (a, b.c); raises ``MappingError``."""
+    keys: list[str] = []
+    at = 0
+    while True:
+        match = _KEY.match(text, at)
+        if match is None:
+            raise MappingError(
+                f"path {text!r} cannot be read at character {at}; write object keys joined by dots, "
+                'a key that holds a dot in double quotes, e.g. payload."card.country"; arrays cannot be indexed'
+            )
+        keys.append(match[1].replace('\\"', '"') if match[1] is not None else match[2])
+        at = match.end()
+        if at == len(text):
+            return tuple(keys)
+        if text[at] != ".":
+            raise MappingError(f"path {text!r}: found {text[at]!r} at character {at} where a dot belongs")
+        at += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How one topic is read: the kinds and models it carries and the path of each field.
+
+    ``features`` is the path of the object that holds them, or a path by name. ``model`` is given where the records
+    do not name it. ``own`` is true for the contract's own events, whose ids and versions must be text.
+    """
+
+    topic: str
+    kinds: tuple[Kind, ...]
+    models: tuple[str, ...]
+    paths: Mapping[str, PathKeys]
+    features: PathKeys | Mapping[str, PathKeys]
+    time_unit: TimeUnit = "ms"
+    own: bool = True
+    model: str | None = None
+    version: str | None = None
+    segment: Mapping[str, str] = field(default_factory=dict)
+    positive: Mapping[str, str] = field(default_factory=dict)
+
+    def feature_path(self, name: str) -> PathKeys | None:
+        """Return where a feature is, None if a mapping that names each feature leaves it out."""
+        return (*self.features, name) if isinstance(self.features, tuple) else self.features.get(name)
+
+
+_OWN = ("kind", "event_id", "time", "model", "version", "prediction", "label", "segment", "weight", "latency_ms")
+
+
+def forms(models: Collection[InputModel]) -> dict[str, Form]:
+    """Return the form of every input topic; raises ``MappingError`` where two inputs read one topic differently.
+
+    A topic can carry several models and kinds as long as all of them read it in the same way.
+    """
+    found: dict[str, tuple[InputMapping, list[Kind], list[str]]] = {}
+    for model in models:
+        for kind, mapping in model.topics().items():
+            known, kinds, names = found.setdefault(mapping.topic, (mapping, [], []))
+            if known != mapping:
+                raise MappingError(
+                    f"topic {mapping.topic!r} is read in two ways, by model {names[0]!r} and by model {model.name!r} "
+                    f"({kind}); give both the same map, constants and time_unit"
+                )
+            if kind not in kinds:
+                kinds.append(kind)
+            if model.name not in names:
+                names.append(model.name)
+    positive = {model.name: model.positive for model in models if model.positive is not None}
+    return {
+        topic: _form(mapping, tuple(kinds), tuple(names), positive) for topic, (mapping, kinds, names) in found.items()
+    }
+
+
+def _form(mapping: InputMapping, kinds: tuple[Kind, ...], models: tuple[str, ...], positive: Mapping[str, str]) -> Form:
+    own = mapping.own_form
+    paths: dict[str, PathKeys] = {name: (name,) for name in _OWN}
+    features: PathKeys | dict[str, PathKeys] = ("features",)
+    for name, path in mapping.map.items():
+        if isinstance(path, dict):
+            features = {feature: parse_path(text) for feature, text in path.items()}
+        elif name == "features":
+            features = parse_path(path)
+        else:
+            paths[name] = parse_path(path)
+    constants = mapping.constants
+    model = constants.get("model")
+    if model is None and not own and "model" not in mapping.map and len(models) == 1:
+        model = models[0]
+    for constant in constants:
+        paths.pop(constant, None)
+    if model is not None:
+        paths.pop("model", None)
+    segment = constants.get("segment", {})
+    version = constants.get("version")
+    return Form(
+        mapping.topic,
+        kinds,
+        models,
+        paths,
+        features,
+        mapping.time_unit,
+        own,
+        model if isinstance(model, str) else None,
+        version if isinstance(version, str) else None,
+        segment if isinstance(segment, dict) else {},
+        positive,
+    )

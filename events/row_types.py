@@ -1,0 +1,245 @@
+"""Row types made for one topic: structures that hold just the fields that are read, so the rest costs nothing."""
+
+import struct
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import starmap
+from operator import attrgetter, itemgetter
+from typing import Any, Literal
+
+import msgspec
+from msgspec.structs import astuple
+
+from stationkeeper.events.mapping import Form, PathKeys
+
+ABSENT = msgspec.UNSET
+"""Marks a key that the record does not have, where null is something else."""
+
+NAN = float("nan")
+
+_MOSTLY = 2
+"""Up to so many times as many fields as are wanted, a row is taken as a whole and not field by field."""
+
+
+class NotAnObject(ValueError):
+    """A path runs through a value that is no object; the message is the key."""
+
+
+_TEXT = str | msgspec.UnsetType
+_LOOSE_TEXT = str | int | msgspec.UnsetType
+_NUMBER = float | None
+_SCALAR = str | bool | int | float | None | msgspec.UnsetType
+_TYPES: dict[str, tuple[Any, Any]] = {
+    "kind": (_TEXT, ABSENT),
+    "event_id": (_TEXT, ABSENT),
+    "time": (str | int | float | msgspec.UnsetType, ABSENT),
+    "model": (_TEXT, ABSENT),
+    "version": (str | None | msgspec.UnsetType, ABSENT),
+    "prediction": (float | str | bool | dict[str, float] | None, None),
+    "label": (float | str | bool | msgspec.UnsetType, ABSENT),
+    "segment": (dict[str, str | bool | int | float | None] | None, None),
+    "weight": (_NUMBER, NAN),
+    "latency_ms": (_NUMBER, NAN),
+}
+_BY_KIND = {"prediction": {"prediction", "latency_ms"}, "feature": set[str](), "label": {"label"}}
+_ONLY = {name for names in _BY_KIND.values() for name in names}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Holder:
+    """An object of a row that holds features: ``place`` among the row's own fields, None where it lies deeper.
+
+    ``get`` reaches it from the row; None for the row itself.
+    """
+
+    get: Callable[[Any], Any] | None
+    place: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """The numeric features of one object of a row, taken out row by row.
+
+    So wide rows are read in the order in which they lie in memory, and no call is made for each column.
+    """
+
+    names: tuple[str, ...]
+    holder: Holder
+    values: Callable[[Any], Any]
+    pack: Callable[..., bytes]
+
+    def take(self, held: Iterable[Any]) -> bytes:
+        """Return the values of the objects as float64, row after row; raises ``struct.error`` for a null.
+
+        A whole object as a tuple costs a quarter of getting its fields by name.
+        """
+        values = map(self.values, map(astuple, held))
+        return b"".join(map(self.pack, values) if len(self.names) == 1 else starmap(self.pack, values))
+
+
+@dataclass(frozen=True, slots=True)
+class RowType:
+    """A row's structure and how to reach each field and feature in it; ``numeric`` features default to NaN.
+
+    ``places`` are the fields that stand in the row itself, among its ``width`` fields. ``inner`` splits the way to a
+    feature in two: to the object that holds it (one of ``holders``) and from there.
+
+    ``closed`` is ``decode`` that also refuses a feature that is not known (None where features are mapped one by one).
+    ``decode`` reads one record strictly: it raises ``msgspec.MsgspecError`` (and ``RecursionError`` for JSON too deep)
+    for anything but an object with the declared types. ``build`` makes a row of an object without checking the fields'
+    types; it raises ``NotAnObject`` where a path runs through something else.
+    """
+
+    decode: Callable[[bytes], Any]
+    closed: Callable[[bytes], Any] | None
+    build: Callable[[Mapping[str, Any]], Any]
+    get: Mapping[str, Callable[[Any], Any]]
+    feature: Mapping[str, Callable[[Any], Any]]
+    places: Mapping[str, int]
+    width: int
+    holders: tuple[Holder, ...]
+    inner: Mapping[str, tuple[Holder, Callable[[Any], Any]]]
+    blocks: tuple[Block, ...]
+    numeric: frozenset[str]
+
+
+def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
+    """Build the row type of a topic; ``features`` says for each known feature whether it counts as a number."""
+    tree: dict[str, Any] = {}
+    get: dict[str, Callable[[Any], Any]] = {}
+    wanted = set().union(*(_BY_KIND[kind] for kind in form.kinds))
+    for name, path in form.paths.items():
+        if name in _ONLY and name not in wanted:
+            continue
+        kind, default = _TYPES[name]
+        if name == "kind":
+            kind = Literal[form.kinds] | msgspec.UnsetType
+        elif name == "model" and form.own:
+            kind = Literal[form.models] | msgspec.UnsetType
+        elif not form.own and name in {"event_id", "model"}:
+            kind = _LOOSE_TEXT
+        elif not form.own and name == "version":
+            kind = str | int | None | msgspec.UnsetType
+        get[name] = _place(tree, path, kind, default)
+    getters: dict[str, Callable[[Any], Any]] = {}
+    carries = set(form.kinds) != {"label"}
+    root = form.features if isinstance(form.features, tuple) else None
+    if carries:
+        for name, numeric in features.items():
+            where = form.feature_path(name)
+            if where is None:
+                continue
+            getters[name] = _place(tree, where, _NUMBER if numeric else _SCALAR, NAN if numeric else ABSENT)
+        if root is not None and not getters:
+            _branch(tree, root)
+    structure, build = _structure(tree, nullable=not form.own)
+    decode = msgspec.json.Decoder(structure).decode
+    closed = None
+    if root is not None and getters:
+        closed = msgspec.json.Decoder(_structure(tree, nullable=not form.own, closed=root)[0]).decode
+    places = _places(form, tree, get)
+    numbers = frozenset(name for name in getters if features[name])
+    ways = _ways(form, tree, getters, numbers, whole=bool(places))
+    return RowType(decode, closed, build, get, getters, places, len(tree), *ways, numbers)
+
+
+def _ways(
+    form: Form, tree: dict[str, Any], names: Collection[str], numbers: frozenset[str], *, whole: bool
+) -> tuple[tuple[Holder, ...], dict[str, tuple[Holder, Callable[[Any], Any]]], tuple[Block, ...]]:
+    """How to reach features, by the object that holds them, and the numeric ones of each; ``whole`` as in _MOSTLY."""
+    homes: dict[PathKeys, list[str]] = {}
+    for name in names:
+        homes.setdefault((form.feature_path(name) or ())[:-1], []).append(name)
+    root = {key: place for place, key in enumerate(tree)}
+    inner: dict[str, tuple[Holder, Callable[[Any], Any]]] = {}
+    blocks: list[Block] = []
+    holders: list[Holder] = []
+    for path, mine in homes.items():
+        branch: Any = tree
+        for key in path:
+            branch = branch[key]
+        places = {key: place for place, key in enumerate(branch)}
+        at = {name: places[(form.feature_path(name) or ())[-1]] for name in mine}
+        holder = Holder(_getter(tree, path) if path else None, root[path[0]] if whole and len(path) == 1 else None)
+        holders.append(holder)
+        inner |= {name: (holder, attrgetter(f"f{place}")) for name, place in at.items()}
+        found = tuple(name for name in mine if name in numbers)
+        if found:
+            pack = struct.Struct(f"{len(found)}d").pack
+            blocks.append(Block(found, holder, itemgetter(*[at[name] for name in found]), pack))
+    return tuple(holders), inner, tuple(blocks)
+
+
+def _places(form: Form, tree: dict[str, Any], names: Collection[str]) -> dict[str, int]:
+    """Where fields stand in the row itself; none where most of the row is something else, as in flat forms."""
+    paths = {name: form.paths[name] for name in names if len(form.paths[name]) == 1}
+    places = {key: place for place, key in enumerate(tree)}
+    return {} if len(tree) > _MOSTLY * len(paths) else {name: places[path[0]] for name, path in paths.items()}
+
+
+def _branch(tree: dict[str, Any], path: PathKeys) -> dict[str, Any]:
+    branch: Any = tree
+    for key in path:
+        branch = branch.setdefault(key, {})
+        if not isinstance(branch, dict):
+            raise TypeError(f"path {'.'.join(path)} runs through a field that is itself read")
+    found: dict[str, Any] = branch
+    return found
+
+
+def _place(tree: dict[str, Any], path: PathKeys, kind: Any, default: Any) -> Callable[[Any], Any]:
+    branch = _branch(tree, path[:-1])
+    if path[-1] in branch:
+        found = branch[path[-1]]
+        if isinstance(found, dict):
+            raise TypeError(f"path {'.'.join(path)} is both a field and an object of fields")
+        branch[path[-1]] = (found[0] | kind, found[1])
+    else:
+        branch[path[-1]] = (kind, default)
+    return _getter(tree, path)
+
+
+def _getter(tree: dict[str, Any], path: PathKeys) -> Callable[[Any], Any]:
+    names, branch = [], tree
+    for key in path:
+        names.append(f"f{list(branch).index(key)}")
+        branch = branch[key] if isinstance(branch[key], dict) else {}
+    return attrgetter(".".join(names))
+
+
+def _structure(
+    tree: dict[str, Any], *, nullable: bool, closed: PathKeys | None = None
+) -> tuple[type[msgspec.Struct], Callable[[Any], Any]]:
+    """Nested structures with plain attribute names f0, f1, … renamed to the JSON keys, and how to build one."""
+    fields: list[Any] = []
+    rename: dict[str, str] = {}
+    parts: list[tuple[str, Any, Callable[[Any], Any] | None]] = []
+    for position, (key, node) in enumerate(tree.items()):
+        name = f"f{position}"
+        rename[name] = key
+        if isinstance(node, dict):
+            within = closed[1:] if closed and closed[0] == key else None
+            inner, inner_build = _structure(node, nullable=nullable, closed=within)
+            fields.append((name, inner, msgspec.field(default_factory=inner)))
+            parts.append((key, None, inner_build))
+        else:
+            kind, default = node
+            fields.append((name, kind, default))
+            parts.append((key, default, None))
+    made = msgspec.defstruct("Row", fields, rename=rename, gc=False, forbid_unknown_fields=closed == ())
+
+    def build(data: Any) -> Any:
+        values = []
+        for key, default, inner_build in parts:
+            if inner_build is None:
+                values.append(data.get(key, default))
+                continue
+            branch = data.get(key, {})
+            if branch is None and nullable:
+                branch = {}
+            if not isinstance(branch, dict):
+                raise NotAnObject(key)
+            values.append(inner_build(branch))
+        return made(*values)
+
+    return made, build

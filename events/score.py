@@ -1,0 +1,59 @@
+"""What a version decided for each event: its score, whether it said positive, and whether it said nothing."""
+
+import numpy as np
+
+from stationkeeper.events.columns import CategoryColumn, Events, Flags, Floats, NumberColumn
+
+_YES = frozenset({"1", "true", "True"})
+
+
+def is_positive(key: str, positive: str) -> bool:
+    """Return whether a class is the positive one; 1 and true are the same class."""
+    return key == positive or (positive in _YES and key in _YES)
+
+
+def decide(events: Events, threshold: float, positive: str) -> tuple[Floats, Flags, Flags]:
+    """Return (score float64[n] with NaN, positive decision bool[n], no prediction bool[n]) of predictions.
+
+    A number is positive from ``threshold`` on. A class (text, boolean) is positive if it is the positive one, and its
+    score is then 1, else 0.
+    """
+    column = events.prediction
+    n = len(events)
+    if isinstance(column, NumberColumn):
+        return column.values, column.values >= threshold, np.isnan(column.values)
+    if isinstance(column, CategoryColumn):
+        table = np.array([is_positive(key, positive) for key in column.keys] or [False])
+        present = column.codes >= 0
+        chosen = table[np.maximum(column.codes, 0)] & present
+        score = np.where(present, chosen.astype(np.float64), np.nan)
+        if column.each is not None:
+            number = column.is_number() & present
+            values = column.numbers().values
+            score = np.where(number, values, score)
+            chosen = np.where(number, values >= threshold, chosen)
+        return score, chosen, ~present
+    return np.full(n, np.nan), np.zeros(n, np.bool_), np.ones(n, np.bool_)
+
+
+def outcomes(events: Events, positive: str) -> Floats:
+    """Return labels as numbers, float64[n]: 1 for the positive class, 0 for another, a number as it is.
+
+    A label that is a number other than 0 or 1 is a measured value (regression) and stays as it is; NaN is unusable.
+    """
+    column = events.label
+    if column is None:
+        return np.full(len(events), np.nan)
+    table = np.array([_outcome(key, positive) for key in column.keys] or [np.nan])
+    return np.where(column.codes >= 0, table[np.maximum(column.codes, 0)], np.nan)
+
+
+def _outcome(key: str, positive: str) -> float:
+    if is_positive(key, positive):
+        return 1.0
+    if positive in _YES:
+        try:
+            return float(key)
+        except ValueError:
+            return 0.0
+    return 0.0

@@ -1,0 +1,70 @@
+"""What the configuration says of an input topic: its name, and where in its JSON each field of the contract is."""
+
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from stationkeeper.contracts.settings import Name, Settings
+
+Kind = Literal["prediction", "feature", "label"]
+FieldName = Literal[
+    "kind",
+    "event_id",
+    "time",
+    "model",
+    "version",
+    "features",
+    "prediction",
+    "label",
+    "segment",
+    "weight",
+    "latency_ms",
+]
+TimeUnit = Literal["rfc3339", "s", "ms", "us", "ns"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+Path = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class InputMapping(Settings):
+    """A topic that is not in our own form: where in its JSON each field of the contract is.
+
+    ``map`` gives a path of object keys joined by dots for a field (``"a.b"``; quote a key that holds a dot:
+    ``'a."b.c"'``); a field that is not mapped is looked for under its own name. ``features`` is the path of an object
+    that holds them all, or a path for each feature. ``constants`` hold what the records do not say. ``time_unit``
+    says what a number in ``time`` counts; with ``rfc3339`` only text is a time.
+    """
+
+    topic: Name
+    map: dict[FieldName, Path | dict[str, Path]] = {}
+    constants: dict[Literal["model", "version", "segment"], str | dict[str, str]] = {}
+    time_unit: TimeUnit = "ms"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for field, path in self.map.items():
+            if isinstance(path, dict) and field != "features":
+                raise ValueError(
+                    f"map.{field}: only features takes a path for each name; write one path, e.g. payload.id"
+                )
+        for field, value in self.constants.items():
+            if isinstance(value, dict) != (field == "segment"):
+                form = "{dimension: value}" if field == "segment" else "text"
+                raise ValueError(f"constants.{field}: found {value!r}; write {form}")
+            if field in self.map:
+                raise ValueError(f"{field} is both mapped and constant; keep one of map.{field} and constants.{field}")
+        return self
+
+    @property
+    def own_form(self) -> bool:
+        """Whether the topic carries the contract's own events."""
+        return not self.map and not self.constants and self.time_unit == "ms"
+
+
+def _input(value: object) -> object:
+    return {"topic": value} if isinstance(value, str) else value
+
+
+Input = Annotated[InputMapping, BeforeValidator(_input)]
+"""A topic name (events in our own form) or an ``InputMapping``."""

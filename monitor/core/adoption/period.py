@@ -1,0 +1,206 @@
+"""The adoption period: what live panes teach a reference whose rows had no order of time, and how live differs."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from stationkeeper.contracts.messages import VerdictKind
+from stationkeeper.monitor.core.adoption.adopt import DAY_MS, HOUR_MS, MIN_PANES, SEASON, excess_floor
+from stationkeeper.monitor.core.adoption.dependence import HOURS_OF_DAY, MIN_STRATUM_ROWS, row_phi
+from stationkeeper.monitor.core.charts.chart import measure
+from stationkeeper.monitor.core.charts.distance import coarse_cells
+from stationkeeper.monitor.core.finding import WARN, Finding
+from stationkeeper.monitor.core.incidents.cause import name_cause
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes.strata import stratum_of
+from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
+from stationkeeper.monitor.core.reference.reference import Kind, Reference, Subject
+
+MIN_ROWS = 1_000
+KEPT_PANES = 480
+KEPT_LEAST = 64
+KEPT_ENTRIES = 100_000
+SEASONAL_WIDTH = 20_000
+_NOISES = 4.0
+
+
+class AdoptionPeriod:
+    """Counts panes until ``length`` clock units have passed since the first with rows, then says what they teach.
+
+    It takes longer where there are fewer than ``MIN_PANES`` panes with rows or ``MIN_ROWS`` rows. Counts by hour of the
+    day are kept for layouts up to ``SEASONAL_WIDTH``. Each day, for its movement, and the latest panes, for dependence,
+    are kept in coarse cells: both are measured in them, and the state, written with every pane, stays small.
+    """
+
+    def __init__(self, reference: Reference, length: int) -> None:
+        self.reference, self.length = reference, length
+        width = reference.layout.width
+        self.begin: int | None = None
+        self.end = 0
+        self.rows = self.panes = 0
+        self.counts = reference.layout.zeros()
+        self.days: dict[int, Counts] = {}
+        seasonal = width <= SEASONAL_WIDTH
+        self.hours: Counts = np.zeros((HOURS_OF_DAY if seasonal else 0, width), np.int64)
+        most = min(KEPT_PANES, max(KEPT_LEAST, KEPT_ENTRIES // self._parts()[-1].stop))
+        self.recent: deque[tuple[int, Counts]] = deque(maxlen=most)
+
+    @property
+    def over(self) -> bool:
+        """Whether the period has passed and taught enough."""
+        if self.begin is None:
+            return False
+        return self.end - self.begin >= self.length and self.panes >= MIN_PANES and self.rows >= MIN_ROWS
+
+    @property
+    def passed(self) -> int:
+        """Clock units since the first pane with rows, at most the length."""
+        return 0 if self.begin is None else min(self.end - self.begin, self.length)
+
+    def progress(self) -> str:
+        """Return how far the period is, in words: ``adopting: 3.2 of 14 days``, and what is lacking beyond time."""
+        unit, word = (DAY_MS, "days") if self.length >= DAY_MS else (HOUR_MS, "hours")
+        passed, length = (f"{span / unit:.1f}".removesuffix(".0") for span in (self.passed, self.length))
+        text = f"adopting: {passed} of {length} {word}"
+        if self.begin is None:
+            return f"{text}, no rows yet"
+        if self.passed < self.length:
+            return text
+        return f"{text}, {self.panes} of {MIN_PANES} panes with {self.rows} of {MIN_ROWS} rows"
+
+    def add(self, pane: Pane) -> None:
+        """Take a closed pane with rows."""
+        self.begin = pane.start if self.begin is None else self.begin
+        self.end = pane.end
+        self.rows += pane.rows
+        self.panes += 1
+        self.counts += pane.counts
+        day, coarse = pane.start // DAY_MS, self._coarse(pane.counts)
+        self.days[day] = self.days[day] + coarse if day in self.days else coarse.copy()
+        if len(self.hours):
+            self.hours[stratum_of(pane.start, HOURS_OF_DAY)] += pane.counts
+        self.recent.append((pane.start, coarse))
+
+    def learned(self) -> Reference:
+        """Return the reference re-based on the period: live counts, dependence, daily movement, hours of the day.
+
+        Quality counters stay the reference's own shares: what is missing in live data is not made normal.
+        """
+        days = np.stack([self.days[day] for day in sorted(self.days)])
+        seasonal, parts = self._seasonal(), self._parts()
+        subjects = tuple(
+            self._learn(subject, days[:, part], part, seasonal=seasonal)
+            for subject, part in zip(self.reference.subjects, parts, strict=True)
+        )
+        rows = max(int(subject.counts.sum()) for subject in subjects)
+        notes = (*self.reference.notes, f"adopted from {self.panes} panes with {self.rows} live rows")
+        return replace(self.reference, subjects=subjects, rows=rows, source="adoption", notes=notes)
+
+    def skew(self, delta: float) -> Finding | None:
+        """Return how live differs from the reference beyond ``delta`` of the rows and four times the noise, or None.
+
+        One finding for the model, named after the subject that differs most, with the effect of each that does. The
+        noise is that of sampling, times the root of the dependence that the period taught.
+        """
+        counts, learned = self.counts, self.learned().by_name
+        effects: dict[str, float] = {}
+        for subject in self.reference.subjects:
+            found = measure(subject, counts[self.reference.layout[subject.name].histogram])
+            if not found:
+                continue
+            effect, noise = found["tv"].value, found["tv"].noise
+            phi = float(learned[subject.name].phi.max(initial=1.0))
+            if effect > max(delta, _NOISES * noise * float(np.sqrt(phi))):
+                effects[subject.name] = round(effect, 6)
+        if not effects or self.begin is None:
+            return None
+        first = self.reference.by_name[max(effects, key=lambda name: (effects[name], name))]
+        place = self.reference.layout[first.name]
+        quality = counts[place.quality : place.quality + len(QUALITY)]
+        named = name_cause(first, counts[place.histogram], quality)
+        return Finding(
+            subject=first.name,
+            type=first.type,
+            kind=VerdictKind.TRAIN_SERVE_SKEW,
+            level=WARN,
+            score=effects[first.name],
+            threshold=delta,
+            onset=self.begin,
+            rows=self.rows,
+            cause=named.cause,
+            reason=f"serving differs from the reference: {named.reason}",
+            effect=effects[first.name],
+            budgeted=False,
+            evidence={**named.evidence, "subjects": list(effects), "effects": effects, "panes": self.panes},
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return what ``restore`` needs: JSON values and arrays."""
+        return {
+            "begin": self.begin,
+            "end": self.end,
+            "rows": self.rows,
+            "panes": self.panes,
+            "counts": self.counts.copy(),
+            "days": [[day, counts.copy()] for day, counts in self.days.items()],
+            "hours": self.hours.copy(),
+            "recent": [[start for start, _ in self.recent], np.array([kept for _, kept in self.recent], np.int32)],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become the period whose ``state`` this was."""
+        self.begin, self.end = state["begin"], int(state["end"])
+        self.rows, self.panes = int(state["rows"]), int(state["panes"])
+        self.counts = np.asarray(state["counts"], np.int64).copy()
+        self.days = {int(day): np.asarray(counts, np.int64).copy() for day, counts in state["days"]}
+        self.hours = np.asarray(state["hours"], np.int64).reshape(self.hours.shape).copy()
+        starts, kept = state["recent"]
+        self.recent.clear()
+        self.recent.extend((int(start), row.astype(np.int64)) for start, row in zip(starts, kept, strict=True))
+
+    def _coarse(self, counts: Counts) -> Counts:
+        """A pane's cells of all subjects on their coarse cells, one after the other."""
+        layout = self.reference.layout
+        return np.concatenate([coarse_cells(s, counts[layout[s.name].histogram]) for s in self.reference.subjects])
+
+    def _parts(self) -> list[slice]:
+        """Where each subject stands in a coarse vector."""
+        ends = np.cumsum([0, *(int(subject.grid.max()) + 1 for subject in self.reference.subjects)])
+        return [slice(int(first), int(last)) for first, last in pairwise(ends)]
+
+    def _learn(self, subject: Subject, days: Counts, coarse: slice, *, seasonal: bool) -> Subject:
+        part = self.reference.layout[subject.name].histogram
+        mine = self.counts[part]
+        if not mine.any():
+            return subject
+        made = replace(
+            subject, counts=mine.copy(), quality=_scaled(subject.quality, int(mine.sum()), max(subject.rows, 1))
+        )
+        panes = np.stack([kept[coarse] for _, kept in self.recent])
+        by_pane = np.array([stratum_of(start, HOURS_OF_DAY) for start, _ in self.recent]) if seasonal else None
+        phi = row_phi(panes, "numeric" if subject.kind is Kind.NUMERIC else "categorical", by_pane)
+        floor = excess_floor(days)
+        strata = self.hours[:, part].copy() if seasonal else np.empty((0, 0), np.int64)
+        return replace(made, phi=phi, day_floor=floor, strata=strata)
+
+    def _seasonal(self) -> bool:
+        """Whether hours carry enough rows and some subject differs between them by more than sampling explains."""
+        if not len(self.hours) or len(self.days) < 2:
+            return False
+        for subject in self.reference.subjects:
+            cells = self.hours[:, self.reference.layout[subject.name].histogram]
+            if cells.any() and cells.sum(1).min() < MIN_STRATUM_ROWS:
+                return False
+        return any(
+            excess_floor(coarse_cells(subject, self.hours[:, self.reference.layout[subject.name].histogram])) > SEASON
+            for subject in self.reference.subjects
+        )
+
+
+def _scaled(quality: Counts, rows: int, before: int) -> Counts:
+    """Quality counters of ``before`` rows as they would be of ``rows``."""
+    return np.asarray(np.round(quality * (rows / before)), np.int64)

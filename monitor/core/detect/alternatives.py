@@ -1,0 +1,284 @@
+"""Log e-values of every fixed alternative of many features, and their sums over a pane in one array pass."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stationkeeper.monitor.core.detect.evalue import finite_reference, huber_clip, share_bounds
+from stationkeeper.monitor.core.detect.quantile import normal_cdf, normal_isf, normal_ppf
+
+Floats = NDArray[np.float64]
+
+SHIFTS = (0.1, 0.2, 0.4, 0.8, 1.6)
+SCALES = (0.6, 0.8, 1.25, 1.67)
+SPIKES = (0.02, 0.1)
+CONTAMINATIONS = (0.01, 0.03, 0.1, 0.3)
+DRY = 0.25
+HALF_LIVES = (300.0, 3000.0)
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One row of a dictionary.
+
+    kind is one of shift, scale, cell, adaptive; size is the shift in reference standard deviations, the
+    factor of the scale, the mass added to a cell (negative: the share of its own mass that is left), or
+    the half-life in events.  cell is -1 unless kind is cell.
+    """
+
+    kind: str
+    size: float
+    cell: int = -1
+
+    def __str__(self) -> str:
+        if self.kind == "shift":
+            return f"shift {self.size:+g} sd"
+        if self.kind == "scale":
+            return f"scale x{self.size:g}"
+        if self.kind == "cell":
+            change = f"+{self.size:.0%}" if self.size > 0 else f"x{-self.size:g}"
+            return f"cell {self.cell} {change}"
+        return f"adaptive {self.size:g}"
+
+
+def ordered_rows(p: Floats) -> tuple[Floats, tuple[Alternative, ...]]:
+    """Shift and scale alternatives of ordered cells on the normal-score scale of p, so they need no units.
+
+    p has shape [..., K] and may hold zeros (padding).  Returns q [..., D, K] and the D rows: for a cell between
+    normal scores a < b, q = Phi(b - d) - Phi(a - d) for a shift d and Phi(b/s) - Phi(a/s) for a scale s.
+    By hand: two cells of mass .5 and d = .5 give q = (Phi(-.5), 1 - Phi(-.5)) = (.3085, .6915).
+    """
+    edges = np.clip(np.cumsum(p, axis=-1), 0, 1)
+    edges[..., -1:] = 1.0
+    # Padding after the last real cell must stay empty whatever the rounding of the sum.
+    edges = np.where(edges > 1 - 1e-12, 1.0, edges)
+    scores = normal_ppf(np.concatenate([np.zeros_like(edges[..., :1]), edges], axis=-1))
+    rows = [Alternative("shift", sign * d) for d, sign in product(SHIFTS, (1.0, -1.0))]
+    q = [np.diff(normal_cdf(scores - row.size), axis=-1) for row in rows]
+    rows += [Alternative("scale", s) for s in SCALES]
+    q += [np.diff(normal_cdf(scores / s), axis=-1) for s in SCALES]
+    return np.stack(q, axis=-2), tuple(rows)
+
+
+@lru_cache(maxsize=256)
+def cell_rows(kind: str, cells: int) -> tuple[Floats, tuple[Alternative, ...]]:
+    """Levels and names of the one-cell alternatives, level by level and cell by cell within a level.
+
+    numeric: a stuck or default value adds mass SPIKES to one cell.  categorical: a value gains mass
+    CONTAMINATIONS, or dries up to DRY of itself (level -DRY).  Returns levels [G] and G * cells rows, the same ones
+    for every table of this size.
+    """
+    levels = SPIKES if kind == "numeric" else (*CONTAMINATIONS, -DRY)
+    rows = tuple(Alternative("cell", level, j) for level in levels for j in range(cells))
+    return np.array(levels), rows
+
+
+def adaptive_rows() -> tuple[Alternative, ...]:
+    """The adaptive rows: moving averages of the past with these half-lives in events."""
+    return tuple(Alternative("adaptive", half_life) for half_life in HALF_LIVES)
+
+
+Flags = NDArray[np.bool_]
+
+# Prior weights of the dictionary, from the table of benchmarks/detection: large changes are found within a pane
+# whatever their weight, so the weight goes to small ones; all one-cell rows together weigh as much as one row.
+CELL_WEIGHT = 1.0
+# Share of a reference's error chance that goes to cells having been rarer than they look.
+UP_SHARE = 0.8
+SHIFT_WEIGHTS = {0.1: 5.0, 0.2: 2.0, 0.4: 1.0, 0.8: 1.0, 1.6: 0.25}
+SCALE_WEIGHTS = {0.6: 1.0, 0.8: 2.0, 1.25: 2.0, 1.67: 1.0}
+# One-cell rows by level: a nat is worth most where each event brings least of it.
+LEVEL_WEIGHTS = {0.01: 4.0, 0.02: 1.0, 0.03: 2.0, 0.1: 1.0, 0.3: 0.5, -0.25: 1.0}
+
+
+def row_weight(row: Alternative) -> float:
+    """Prior weight of a dense row."""
+    return SHIFT_WEIGHTS[abs(row.size)] if row.kind == "shift" else SCALE_WEIGHTS[row.size]
+
+
+@dataclass(frozen=True)
+class CellColumns:
+    """The two values of G levels of one-cell rows, once for all cells that have the same ones.
+
+    outside [U, G] elsewhere, apart [U, G] what its own cell adds to that, and which [F, K] of them each cell has: cells
+    without a reference row, as most hash buckets of a category are, differ in nothing.
+    """
+
+    apart: Floats
+    outside: Floats
+    which: NDArray[np.unsignedinteger]
+
+    @classmethod
+    def of(cls, inside: Floats, outside: Floats) -> "CellColumns | None":
+        """Return the columns of inside and outside [F, G, K]; None where fewer than half of the cells are alike."""
+        levels = inside.shape[1]
+        values = np.concatenate([inside - outside, outside], axis=1)
+        rows = np.moveaxis(values, 1, 2).reshape(-1, 2 * levels)
+        # As bytes, so that only the same values are one.
+        names = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.itemsize * 2 * levels))).ravel()
+        _, first, which = np.unique(names, return_index=True, return_inverse=True)
+        if 2 * len(first) > len(rows):
+            return None
+        short = np.uint16 if len(first) <= 1 << 16 else np.uint32
+        columns: NDArray[np.unsignedinteger] = which.reshape(inside.shape[0], -1).astype(short)
+        return cls(rows[first, :levels].copy(), rows[first, levels:].copy(), columns)
+
+    def log_ratios(self, counts: Floats) -> Floats:
+        """Sum of log e over a pane of counts [F, K] for every row, level by level: [F, G K]."""
+        cells = self.apart[self.which]
+        cells *= counts[:, :, None]
+        cells += counts.sum(axis=-1)[:, None, None] * self.outside[self.which]
+        return np.asarray(np.moveaxis(cells, 2, 1).reshape(len(counts), -1), np.float64)
+
+
+@dataclass(frozen=True)
+class RowTable:
+    """Log e-values of F features: D dense rows over K cells, and G levels of one-cell rows.
+
+    dense [F, D, K]; inside and outside [F, G, K] hold the two values a one-cell row takes on its own cell and
+    elsewhere.  live [F, D + G K] is False where the row lies inside the null.  weight [F, D + G K] sums to 1
+    over the live rows of a feature (0 everywhere where none is live).  spread [F, D + G K] is the variance of
+    each row's e-value under the cell probabilities, which the conformal correction needs.
+    """
+
+    dense: Floats
+    inside: Floats
+    outside: Floats
+    live: Flags
+    weight: Floats
+    spread: Floats
+    rows: tuple[Alternative, ...]
+    columns: CellColumns | None = None
+
+    def lean(self) -> "RowTable":
+        """Without what only the start of an arm and conformal corrections need; alike cells are held once."""
+        nothing, columns = np.empty((0, 0)), CellColumns.of(self.inside, self.outside)
+        made = replace(self, weight=nothing, spread=nothing, rows=(), columns=columns)
+        return made if columns is None else replace(made, inside=nothing, outside=nothing)
+
+    def log_ratios(self, counts: Floats, out: Floats) -> None:
+        """Put the sum of log e over a pane of counts [F, K] for every row into out [F, D + G K]; O(F K (D + G))."""
+        dense = self.dense.shape[1]
+        if dense:
+            out[:, :dense] = np.matmul(self.dense, counts[:, :, None])[:, :, 0]
+        if self.columns is not None:
+            out[:, dense:] = self.columns.log_ratios(counts)
+            return
+        cells = self.inside - self.outside
+        cells *= counts[:, None, :]
+        cells += counts.sum(axis=-1)[:, None, None] * self.outside
+        out[:, dense:] = cells.reshape(len(counts), -1)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is known of the cells of F features: counts [F, K] and rows [F]; exact when rows is infinite.
+
+    counts are then probabilities.  used [F, K] marks real cells (False: padding).  ordered [F, K] marks the
+    cells that lie on the feature's axis (False: missing, or any cell of a categorical feature).
+    """
+
+    counts: Floats
+    rows: Floats
+    used: Flags
+    ordered: Flags
+
+    @property
+    def exact(self) -> bool:
+        """True where the cell probabilities are known, as for conformal ranks."""
+        return bool(np.all(np.isinf(self.rows)))
+
+    @property
+    def probabilities(self) -> Floats:
+        """Smoothed cell probabilities [F, K]: half a row added to every real cell (Jeffreys), 0 in padding."""
+        if self.exact:
+            return self.counts
+        smooth = np.where(self.used, self.counts + 0.5, 0.0)
+        return np.asarray(smooth / smooth.sum(-1, keepdims=True), np.float64)
+
+
+def build_rows(reference: Reference, kind: str, delta: Floats, phi: Floats, eta: float) -> RowTable:
+    """The table of a block of features of one kind, valid for TV(p, p_ref) <= delta.
+
+    delta [F]; phi [F, D + 1] holds the variance inflation of each dense row and, last, of the one-cell rows;
+    eta is the chance that the reference of one feature misleads any of its rows, split evenly between dense
+    and one-cell rows.  O(F D K log K).
+    """
+    p = reference.probabilities
+    blocks = [_dense(reference, p, delta, phi[:, :-1], eta / 2)] if kind == "numeric" else []
+    levels, names = cell_rows(kind, p.shape[-1])
+    cell_eta = eta / 2 if blocks else eta
+    inside, outside, cell_live = _cells(reference, p, levels, delta, phi[:, -1], cell_eta)
+    flat_live = cell_live.reshape(len(p), -1)
+    level_weight = np.array([LEVEL_WEIGHTS[level] for level in levels.tolist()])
+    cell_weight = (cell_live * _cell_prior(reference)[:, None, :] * level_weight[:, None]).reshape(len(p), -1)
+    cell_weight *= CELL_WEIGHT / np.maximum(cell_weight.sum(-1, keepdims=True), 1e-300)
+    mean = p[:, None, :] * np.exp(inside) + (1 - p[:, None, :]) * np.exp(outside)
+    spread = p[:, None, :] * np.exp(2 * inside) + (1 - p[:, None, :]) * np.exp(2 * outside) - mean**2
+    if blocks:
+        dense, live, dense_names = blocks[0]
+        e = np.exp(dense)
+        dense_mean = (e * p[:, None, :]).sum(-1)
+        dense_spread = (e * e * p[:, None, :]).sum(-1) - dense_mean**2
+        base = np.array([row_weight(row) for row in dense_names])
+        weight = np.concatenate([live * base, cell_weight], axis=1)
+        live = np.concatenate([live, flat_live], axis=1)
+        spread_all = np.concatenate([dense_spread, spread.reshape(len(p), -1)], axis=1)
+        names = dense_names + names
+    else:
+        dense = np.zeros((len(p), 0, p.shape[-1]))
+        weight, live, spread_all = cell_weight, flat_live, spread.reshape(len(p), -1)
+    total = weight.sum(-1, keepdims=True)
+    weight = weight / np.where(total > 0, total, 1.0)
+    return RowTable(dense, inside, outside, live, weight, np.maximum(spread_all, 0), names)
+
+
+def _cell_prior(reference: Reference) -> Floats:
+    """Prior weight of each cell [F, K]: cells without a reference row, where new values land, share half of it."""
+    if reference.exact:
+        return np.ones(reference.counts.shape)
+    empty = reference.used & (reference.counts == 0)
+    number = empty.sum(-1, keepdims=True)
+    return np.where(empty, 1 + reference.used.sum(-1, keepdims=True) / np.maximum(number, 1), 1.0)
+
+
+def _dense(
+    reference: Reference, p: Floats, delta: Floats, phi: Floats, eta: float
+) -> tuple[Floats, Flags, tuple[Alternative, ...]]:
+    on_axis = np.where(reference.ordered, p, 0.0)
+    mass = on_axis.sum(-1, keepdims=True)
+    q, names = ordered_rows(on_axis / np.where(mass > 0, mass, 1.0))
+    # Cells off the axis keep their mass: a shift says nothing about missing values.
+    q = q * mass[:, None, :] + np.where(reference.ordered, 0.0, p)[:, None, :]
+    q = np.where(p[:, None, :] > 0, q, 0.0)
+    q /= q.sum(-1, keepdims=True)
+    e, live = huber_clip(q, p[:, None, :], np.broadcast_to(delta[:, None], q.shape[:-1]))
+    z = normal_isf(eta / len(names)) if not reference.exact else 0.0
+    log_e = finite_reference(e, p[:, None, :], reference.rows[:, None], z, phi)
+    return np.where(live[..., None], log_e, 0.0), live, names
+
+
+def _cells(
+    reference: Reference, p: Floats, levels: Floats, delta: Floats, phi: Floats, eta: float
+) -> tuple[Floats, Floats, Flags]:
+    """One-cell rows as Bernoulli likelihood ratios against the edge of the null: exact for any count, also 0."""
+    f, k = p.shape
+    if reference.exact:
+        lower = upper = p
+    else:
+        inflation = np.maximum(phi, 1.0)[:, None]
+        # One bound a side and cell serves all its levels; rising cells matter more, and get most of eta.
+        counts, rows = reference.counts / inflation, reference.rows[:, None] / inflation
+        _, upper = share_bounds(counts, rows, UP_SHARE * eta / k)
+        lower, _ = share_bounds(counts, rows, (1 - UP_SHARE) * eta / k)
+    level = levels[None, :, None]
+    up = level > 0
+    q = np.where(up, (1 - level) * p[:, None, :] + level, -level * p[:, None, :])
+    edge = np.where(up, (upper + delta[:, None])[:, None, :], (lower - delta[:, None])[:, None, :])
+    live = np.where(up, q > edge * 1.0001, q < edge * 0.9999) & (edge > 0) & (edge < 1) & (q < 1)
+    live = live & reference.used[:, None, :] & np.ones((f, 1, 1), bool)
+    safe_q, safe_edge = np.where(live, q, 0.5), np.where(live, edge, 0.5)
+    return np.log(safe_q / safe_edge), np.log((1 - safe_q) / (1 - safe_edge)), live

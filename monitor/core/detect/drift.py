@@ -1,0 +1,153 @@
+"""One drift detector over one group of a reference's subjects, fed from the layout's vectors."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.monitor.core.detect.change_point import onset_log_ratios, refine_onset
+from stationkeeper.monitor.core.detect.detector import DriftDetector, Scores
+from stationkeeper.monitor.core.detect.plan import DENSE_ROWS, DetectorPlan
+from stationkeeper.monitor.core.detect.plan import Subject as Planned
+from stationkeeper.monitor.core.finding import Dated, Finding
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes.recent import Recent
+from stationkeeper.monitor.core.panes.strata import stratum_of
+from stationkeeper.monitor.core.reasons import Cause
+from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.core.reference.layout import Place
+from stationkeeper.monitor.core.reference.reference import Kind, Reference, Subject
+
+_KINDS = {SubjectType.FEATURE: VerdictKind.DATA_DRIFT, SubjectType.PREDICTION: VerdictKind.PREDICTION_DRIFT}
+_CAUSES = {"shift": Cause.SHIFT, "scale": Cause.SCALE, "cell": Cause.SPIKE, "adaptive": Cause.SHAPE}
+
+
+class Drift:
+    """Watches all subjects of one type: cells in, findings out; costs one detector step a pane with rows."""
+
+    def __init__(self, reference: Reference, type_: SubjectType, plan: DetectorPlan) -> None:
+        self.type = type_
+        self.plan = plan
+        self.detector = DriftDetector(plan)
+        layout = reference.layout
+        self.subjects = tuple(reference.by_name[planned.name] for planned in plan.subjects)
+        self._slices = [layout[subject.name].histogram for subject in self.subjects]
+        self._runs = list(_runs([layout[subject.name] for subject in self.subjects]))
+        self._positions = {subject.name: i for i, subject in enumerate(self.subjects)}
+        self.scores: Scores | None = None
+
+    def step(self, pane: Pane, elapsed: float) -> list[Finding]:
+        """Take a closed pane; a pane without rows changes nothing."""
+        if not pane.rows:
+            return []
+        scores = self.detector.step(self._cells(pane), pane.start, self._stratum(pane), elapsed)
+        self.scores = scores
+        return [self._finding(scores, int(i)) for i in np.flatnonzero(scores.level)]
+
+    def evidence(self, name: str) -> tuple[float, float]:
+        """Return (log e-value, log threshold) of a subject at the last step; (-inf, threshold) before the first."""
+        i = self._positions[name]
+        scores, threshold = self.scores, float(self.detector.log_threshold[i])
+        return (-np.inf if scores is None else max(float(scores.conformal[i]), float(scores.twin[i]))), threshold
+
+    def date(self, finding: Finding, recent: Recent, rough: int, now: int) -> Dated:
+        """Date a finding of the last step: the winning row's likelihood over the stored panes, with its interval.
+
+        ``rough`` is the detector's own estimate, kept where the stored panes do not reach back to it.
+        """
+        oldest = recent.oldest()
+        if self.scores is None or oldest is None or oldest > rough or rough >= now:
+            return Dated(rough, rough, now, recent.first_row(rough))
+        i = self._positions[finding.subject]
+        # Far before the rough estimate only noise could move the date.
+        panes = list(recent.since(rough - (now - rough)))
+        cells = np.stack([pane.counts[self._slices[i]] for pane in panes])
+        start = next((k for k, pane in enumerate(panes) if pane.start >= rough), len(panes) - 1)
+        strata = [self._stratum(pane) for pane in panes]
+        row = self.scores.row[i]
+        ratios = onset_log_ratios(self.plan.subjects[i], row, cells, strata, start)
+        found = refine_onset(ratios)
+        dated = panes[found.index]
+        return Dated(dated.start, panes[found.first].start, panes[found.last].start, dated.first_row)
+
+    def hold(self, names: Iterable[str], panes: Iterable[Pane]) -> None:
+        """Take ``panes`` (those since the onset) out of the bags of these subjects and stop the bags growing."""
+        chosen = [name for name in names if name in self._positions]
+        if chosen and self._numeric(chosen):
+            self.detector.retract([(self._cells(pane), self._stratum(pane)) for pane in panes], chosen)
+            self.detector.freeze(chosen)
+
+    def release(self, names: Iterable[str]) -> None:
+        """Let the bags of these subjects grow again and drop their evidence: the incident is over."""
+        chosen = [name for name in names if name in self._positions]
+        if chosen:
+            self.detector.reset(chosen)
+            if self._numeric(chosen):
+                self.detector.freeze(chosen, frozen=False)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that changes, as named arrays."""
+        return dict(self.detector.state())
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what ``state`` was taken from; raises ``ValueError`` where it belongs to another reference."""
+        self.detector.restore(state)
+
+    def _cells(self, pane: Pane) -> Counts:
+        """The cells of the subjects out of a pane, one behind the other as the plan lays them out."""
+        # Neighbours alike are read in one piece: hundreds of slices cost more than what is in them.
+        counts, parts = pane.counts, []
+        for first, many, width, size in self._runs:
+            alone = many == 1
+            part = counts[first : first + (size if alone else many * width)]
+            parts.append(part if alone else part.reshape(-1, width)[:, :size].ravel())
+        return np.concatenate(parts)
+
+    def _numeric(self, names: Iterable[str]) -> bool:
+        return any(self.plan.subjects[self._positions[name]].kind == "numeric" for name in names)
+
+    def _stratum(self, pane: Pane) -> int:
+        return stratum_of(pane.start, self.plan.strata)
+
+    def _finding(self, scores: Scores, i: int) -> Finding:
+        subject, row = self.subjects[i], scores.row[i]
+        return Finding(
+            subject=subject.name,
+            type=self.type,
+            kind=_KINDS[self.type],
+            level=int(scores.level[i]),
+            score=float(scores.leading[i]),
+            threshold=float(scores.log_threshold[i]),
+            onset=int(scores.onset[i]),
+            rows=int(scores.rows[i]),
+            cause=_CAUSES[row.kind],
+            evidence={"alternative": str(row), "alternative_kind": row.kind},
+        )
+
+
+def _runs(places: Iterable[Place]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (first position, number, width, cells) of neighbours in the layout that are alike."""
+    held: tuple[int, int, int, int] | None = None
+    for place in places:
+        width, size = place.last - place.first, place.quality - place.first
+        if held is not None and held[2:] == (width, size) and place.first == held[0] + held[1] * width:
+            held = (held[0], held[1] + 1, width, size)
+            continue
+        if held is not None:
+            yield held
+        held = (place.first, 1, width, size)
+    if held is not None:
+        yield held
+
+
+def plan_subject(subject: Subject, delta: float) -> Planned:
+    """Return a subject as the detector wants it: counts by stratum, effect floor, dependence, importance."""
+    numeric = subject.kind is Kind.NUMERIC
+    counts: Counts = subject.strata if len(subject.strata) else subject.counts[None, :]
+    groups = DENSE_ROWS + 2 if numeric else 2
+    phi = np.maximum(subject.phi, 1.0) if len(subject.phi) == groups else 1.0
+    floor = max(delta, 1.5 * (subject.day_floor or 0.0))
+    return Planned(
+        subject.name, "numeric" if numeric else "categorical", counts, min(floor, 0.9), phi, subject.importance
+    )

@@ -1,0 +1,159 @@
+"""One detector arm: fixed and adaptive alternatives of a block of features, and their running evidence."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stationkeeper.monitor.core.detect.adaptive import AdaptiveNull, AdaptiveRows
+from stationkeeper.monitor.core.detect.alternatives import Alternative, Reference, RowTable, adaptive_rows, build_rows
+from stationkeeper.monitor.core.detect.conformal import RANK_CELLS
+from stationkeeper.monitor.core.detect.evalue import deviation
+from stationkeeper.monitor.core.detect.plan import DENSE_ROWS
+from stationkeeper.monitor.core.detect.quantile import chi2_isf
+from stationkeeper.monitor.core.detect.shiryaev_roberts import Shiryaev, refuse_other_shape
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+State = dict[str, NDArray[np.generic]]
+
+# Prior weight of the adaptive rows together; the fixed rows share the rest.
+ADAPTIVE_WEIGHT = 0.1
+# Share of a reference's error chance that goes to the adaptive rows.
+ADAPTIVE_ETA = 0.25
+# A cell joins the adaptive rows on its own from this many expected reference rows, below it only pooled.
+RARE_ROWS = 10.0
+
+
+@dataclass(frozen=True)
+class Bets:
+    """The bets of an arm on one stratum: its row table and what the adaptive rows need."""
+
+    table: RowTable
+    null: AdaptiveNull
+
+    def lean(self) -> "Bets":
+        """Without what only the start of an arm and conformal corrections need."""
+        return replace(self, table=self.table.lean())
+
+
+def place_bets(reference: Reference, kind: str, delta: Floats, phi: Floats, eta: float) -> Bets:
+    """Build the bets against a reference; phi [F, D + 2] as in `Arm`, eta the error share of one feature."""
+    p = reference.probabilities
+    if reference.exact:
+        return Bets(build_rows(reference, kind, delta, phi[:, :-1], eta), AdaptiveNull(p))
+    table = build_rows(reference, kind, delta, phi[:, :-1], (1 - ADAPTIVE_ETA) * eta)
+    rare = reference.used & (p * reference.rows[:, None] < RARE_ROWS)
+    together = np.where(rare, p, 0.0).sum(-1) * reference.rows
+    muted = rare & (together < RARE_ROWS)[:, None]
+    degrees = np.maximum(reference.used.sum(-1) - 1, 1)
+    quantile = {int(k): chi2_isf(ADAPTIVE_ETA * eta, int(k)) for k in np.unique(degrees)}
+    radius = np.array([quantile[int(k)] for k in degrees])
+    margin = np.sqrt(radius * phi[:, -1] / reference.rows)[:, None]
+    return Bets(table, AdaptiveNull(p, _any(rare & ~muted), _any(muted), margin))
+
+
+def _any(flags: Flags) -> Flags | None:
+    return flags if flags.any() else None
+
+
+def rank_bets(delta: Floats) -> Bets:
+    """Bets of numeric features on their conformal rank cells, whose law is known: they depend on delta [F] alone."""
+    values, index = np.unique(delta, return_inverse=True)
+    found = _rank_bets(tuple(values.tolist()))
+    if len(values) == 1:
+        return _each(found, lambda array: np.broadcast_to(array[0], (len(delta), *array.shape[1:])))
+    return _each(found, lambda array: array[index])
+
+
+@lru_cache(maxsize=64)
+def _rank_bets(delta: tuple[float, ...]) -> Bets:
+    uniform = np.full((len(delta), RANK_CELLS), 1 / RANK_CELLS)
+    everything = np.ones(uniform.shape, bool)
+    exact = Reference(uniform, np.full(len(delta), np.inf), everything, everything)
+    return place_bets(exact, "numeric", np.array(delta), np.ones((len(delta), DENSE_ROWS + 2)), 1.0)
+
+
+def _each(bets: Bets, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Bets:
+    """The bets against exact probabilities with every array changed in the same way."""
+    table = bets.table
+    changed = RowTable(
+        change(table.dense),
+        change(table.inside),
+        change(table.outside),
+        change(table.live),
+        change(table.weight),
+        change(table.spread),
+        table.rows,
+    )
+    return Bets(changed, AdaptiveNull(change(bets.null.p)))
+
+
+class Arm:
+    """The evidence of F features of one kind against one null, conformal or fixed-reference.
+
+    phi [F, D + 2] >= 1 is the variance inflation of the D dense rows, the one-cell rows and the adaptive rows
+    (D = 0 for categorical features); evidence is taken to the power 1/phi, which never hurts validity.
+    """
+
+    def __init__(self, bets: Bets, delta: Floats, phi: Floats) -> None:
+        """Begin without evidence; weights come from these bets and stay."""
+        table = bets.table
+        f, dense = table.dense.shape[:2]
+        self.adaptive = AdaptiveRows(f, bets.null.p.shape[-1])
+        half_lives = self.adaptive.half_lives.size
+        self.names = _names(table.rows)
+        self._phi = phi if (phi != 1).any() else None
+        # The group of phi that each row belongs to.
+        self._group = np.repeat(np.arange(dense + 2), [*[1] * dense, len(table.rows) - dense, half_lives])
+        share = np.full((f, half_lives), ADAPTIVE_WEIGHT / half_lives)
+        self.evidence = Shiryaev(np.concatenate([table.weight * (1 - ADAPTIVE_WEIGHT), share], axis=1))
+        self.delta = delta[:1] if len(delta) and (delta == delta[0]).all() else delta
+
+    def step(self, bets: Bets, counts: Floats, elapsed: float, start: int, excess: Floats | None = None) -> None:
+        """Bet on a pane, or a part of one, of counts [F, K] that began at start, then learn from it.
+
+        excess [F] is the conformal correction of `Part.excess`; None for independent cells.
+        """
+        table = bets.table
+        adaptive, adaptive_live = self.adaptive.table(bets.null, self.delta)
+        fixed = table.live.shape[1]
+        log_e = np.empty(self.evidence.log_m.shape)
+        table.log_ratios(counts, log_e[:, :fixed])
+        log_e[:, fixed:] = np.matmul(adaptive, counts[:, :, None])[:, :, 0]
+        if excess is not None and excess.any():
+            wide = deviation(np.exp(adaptive), bets.null.p[:, None, :]) ** 2
+            log_e -= excess[:, None] * np.concatenate([table.spread, wide], axis=1)
+        if self._phi is not None:
+            log_e /= self._phi[:, self._group]
+        live = np.empty(log_e.shape, np.bool_)
+        live[:, :fixed], live[:, fixed:] = table.live, adaptive_live
+        self.evidence.step(log_e, elapsed, live, counts.max(axis=-1) > 0, start)
+        self.adaptive.learn(counts)
+
+    def reset(self, mask: Flags) -> None:
+        """Forget the evidence and the recent past of the features in mask [F]."""
+        self.evidence.reset(mask)
+        self.adaptive.forget(mask)
+
+    def state(self) -> State:
+        """Everything that changes, as arrays; `restore` gives back the same arm bit for bit."""
+        return {**self.evidence.state(), "average": self.adaptive.average.copy()}
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over a state; raises ValueError where its shape belongs to another plan."""
+        refuse_other_shape("average", state["average"], self.adaptive.average)
+        self.evidence.restore(state)
+        self.adaptive.average[...] = state["average"]
+
+
+@lru_cache(maxsize=64)
+def _names(rows: tuple[Alternative, ...]) -> NDArray[np.object_]:
+    """The rows of a table and the adaptive ones behind them, as an array: one for all arms of one kind."""
+    found = rows + adaptive_rows()
+    names = np.empty(len(found), object)
+    names[:] = found
+    return names

@@ -1,0 +1,212 @@
+"""Rates that must not rise: missing, unseen, out of range, invalid, wrong (0/1 loss), and bounded losses."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stationkeeper.monitor.core.budget import LEVELS
+from stationkeeper.monitor.core.detect.quantile import clopper_pearson
+from stationkeeper.monitor.core.detect.shiryaev_roberts import Shiryaev
+from stationkeeper.monitor.core.finding import INFORM, NONE, PAGE, WARN
+
+
+def level_of_score(score: float, threshold: float) -> int:
+    """Return the level a log e-value reaches: page, warn (a tenth), inform (a hundredth) or none."""
+    for level, factor in ((PAGE, LEVELS["page"]), (WARN, LEVELS["warn"]), (INFORM, LEVELS["inform"])):
+        if score >= threshold - np.log(factor):
+            return level
+    return NONE
+
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Times = NDArray[np.int64]
+State = dict[str, NDArray[np.generic]]
+
+FACTORS = (1.1, 1.2, 1.35, 1.5, 2.0, 3.0, 8.0, 30.0)
+"""Alternatives of a rate: its null edge times these, at most `CEILING`."""
+
+_FACTOR_WEIGHTS = (2.0, 1.5, 1.0, 1.0, 0.8, 0.8, 0.1, 0.1)
+# The smallest rise brings the least evidence an event, so a nat of prior saves it the most events.
+
+CEILING = 0.95
+STAKES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
+"""Bets on a bounded loss, as shares of the largest safe bet 1 / null mean."""
+
+
+@dataclass(frozen=True)
+class RateScores:
+    """What a pane did to F one-sided detectors: log e-SR before any reset, pages, onset and the leading row."""
+
+    score: Floats
+    log_threshold: Floats
+    paged: Flags
+    onset: Times
+    row: NDArray[np.intp]
+
+
+class OneSided:
+    """e-SR over fixed bets, for F subjects that page on their own and are then reset."""
+
+    def __init__(
+        self,
+        live: Flags,
+        log_threshold: ArrayLike,
+        phi: ArrayLike = 1.0,
+        prior: ArrayLike = 1.0,
+        holds: ArrayLike = 0,
+    ) -> None:
+        """live [F, bets] marks bets outside the null; the others take no part, else they would grow like t on nothing.
+
+        prior [bets] weighs the bets; the live ones are scaled to sum to 1.  log_threshold [F] comes from
+        `budget.log_thresholds`; phi [F] >= 1 is the variance inflation.  Subjects that never page (holds [F]) keep
+        the threshold as their evidence when they cross it, so that one lasting excess does not climb to it again.
+        """
+        self.holds = np.broadcast_to(np.asarray(holds, np.bool_), (len(live),)).copy()
+        subjects = len(live)
+        self.live = live
+        weight = np.where(live, np.asarray(prior, np.float64), 0.0)
+        total = weight.sum(axis=1, keepdims=True)
+        self.evidence = Shiryaev(weight / np.where(total > 0, total, 1.0))
+        self.log_threshold = np.broadcast_to(np.asarray(log_threshold, np.float64), (subjects,)).copy()
+        self.phi = np.broadcast_to(np.asarray(phi, np.float64), (subjects,)).copy()
+        self._plain = bool((self.phi == 1).all())
+
+    def take(self, log_e: Floats, active: Flags, start: int, elapsed: float) -> RateScores:
+        """Step with log e-values [F, bets] of one pane; inactive subjects keep their evidence."""
+        self.evidence.step(log_e if self._plain else log_e / self.phi[:, None], elapsed, self.live, active, start)
+        score = self.evidence.score()
+        paged = score >= self.log_threshold
+        winner = self.evidence.winner()
+        scores = RateScores(score, self.log_threshold, paged, self.evidence.onset(winner), winner)
+        if paged.any():
+            self.evidence.reset(paged & ~self.holds)
+            self._cap(paged & self.holds, score)
+        return scores
+
+    def _cap(self, mask: Flags, score: Floats) -> None:
+        """Scale the evidence of these subjects down to their threshold: less evidence is valid evidence."""
+        limit = self.log_threshold[mask, None]
+        self.evidence.log_m[mask] -= score[mask, None] - limit
+        self.evidence.log_c[mask] = np.minimum(self.evidence.log_c[mask], limit)
+
+    def state(self) -> State:
+        """All that changes, as arrays."""
+        return self.evidence.state()
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over a state bit for bit; raises ValueError where its shape belongs to other subjects."""
+        self.evidence.restore(state)
+
+
+class RateDetector(OneSided):
+    """Bernoulli e-SR for F rates against "the rate is at most its reference plus a tolerance".
+
+    The null edge is the Clopper-Pearson upper bound of the reference rate plus the tolerance: the normal bound is 0
+    at 0 of n.  For counts x of n the bet on q costs log e = x log(q/p) + (n - x) log((1-q)/(1-p)).  By hand: p = .1,
+    q = .2, x = 3, n = 10 gives 3 log 2 + 7 log(8/9) = 1.255.
+    """
+
+    def __init__(
+        self,
+        successes: ArrayLike,
+        trials: ArrayLike,
+        tolerance: ArrayLike,
+        eta: float,
+        log_threshold: ArrayLike,
+        phi: ArrayLike = 1.0,
+        holds: ArrayLike = 0,
+    ) -> None:
+        """Reference successes [F] of trials [F]; eta is the error chance of one subject's bound."""
+        x = np.atleast_1d(np.asarray(successes, np.float64))
+        phi_f = np.broadcast_to(np.asarray(phi, np.float64), x.shape)
+        n = np.broadcast_to(np.asarray(trials, np.float64), x.shape)
+        if (x < 0).any() or (x > n).any() or (n <= 0).any():
+            raise ValueError(f"a reference rate needs 0 <= successes <= trials and trials > 0, got {x} of {n}")
+        _, upper = clopper_pearson(x / phi_f, n / phi_f, eta)
+        self.null_rate = np.minimum(upper + np.asarray(tolerance, np.float64), CEILING)
+        # Rates that start from one count share their bets, as most of hundreds of features do.
+        edges, self._bets = np.unique(self.null_rate, return_inverse=True)
+        edge = edges[:, None]
+        bet = np.minimum(np.array(FACTORS) * edge, np.maximum(CEILING, edge))
+        self._log_hit = np.log(bet / edge)
+        self._log_miss = np.log1p(-bet) - np.log1p(-edge)
+        super().__init__((bet > edge)[self._bets], log_threshold, phi_f, _FACTOR_WEIGHTS, holds)
+
+    @property
+    def log_hit(self) -> Floats:
+        """Log e-value of a success for every bet, [F, bets]."""
+        return np.asarray(self._log_hit[self._bets], np.float64)
+
+    @property
+    def log_miss(self) -> Floats:
+        """Log e-value of a failure for every bet, [F, bets]."""
+        return np.asarray(self._log_miss[self._bets], np.float64)
+
+    def step(self, successes: ArrayLike, trials: ArrayLike, start: int, elapsed: float) -> RateScores:
+        """Take the counts [F] of one pane; subjects without trials keep their evidence and get no start."""
+        n = np.asarray(trials, np.float64)
+        x = np.asarray(successes, np.float64)
+        log_e = self.log_miss
+        log_e *= (n - x)[:, None]
+        # Of hundreds of rates few have a hit in a pane.
+        hits = np.flatnonzero(x)
+        log_e[hits] += x[hits, None] * self._log_hit[self._bets[hits]]
+        return self.take(log_e, n > 0, start, elapsed)
+
+
+class LossDetector(OneSided):
+    """Betting e-SR for the mean of a loss in [0, 1], counted in cells, against "at most its reference plus tolerance".
+
+    A loss x stakes e = 1 + lam (x - mu0), lam in (0, 1/mu0): the mean of e is at most 1 whenever the mean loss is at
+    most mu0, whatever the law.  A cell bets with its lower edge, so binning can only lose evidence.  By hand: mu0 = .1,
+    lam = 5, x = .3 gives e = 2.
+    """
+
+    def __init__(
+        self,
+        reference: ArrayLike,
+        lower_edges: ArrayLike,
+        upper_edges: ArrayLike,
+        tolerance: ArrayLike,
+        eta: float,
+        log_threshold: ArrayLike,
+    ) -> None:
+        """Reference counts [F, K] over loss cells [lower, upper); mu0 is an empirical Bernstein bound of the mean.
+
+        The bound is Maurer and Pontil's (2009): mean + sqrt(2 v log(2/eta) / n) + 7 log(2/eta) / (3 (n - 1)), with
+        every loss at the upper edge of its cell.
+        """
+        counts = np.atleast_2d(np.asarray(reference, np.float64))
+        low, high = np.asarray(lower_edges, np.float64), np.asarray(upper_edges, np.float64)
+        n = counts.sum(-1)
+        if (n < 2).any():
+            raise ValueError("a reference loss needs at least 2 rows")
+        mean = counts @ high / n
+        # The loss may lie anywhere in its cell: its spread is at most that of the edges, plus the width of a cell.
+        spread = counts @ high**2 / n - mean**2 + (high - low).max()
+        budget = np.log(2 / eta)
+        bound = mean + np.sqrt(2 * spread * budget / n) + 7 * budget / (3 * (n - 1))
+        self.null_mean = np.minimum(bound + np.asarray(tolerance, np.float64), CEILING)
+        stake = np.array(STAKES)[None, :, None] / self.null_mean[:, None, None]
+        self.log_e = np.log1p(stake * (low[None, None, :] - self.null_mean[:, None, None]))
+        super().__init__(np.repeat(self.null_mean[:, None] < 1, len(STAKES), axis=1), log_threshold)
+
+    def step(self, counts: ArrayLike, start: int, elapsed: float) -> RateScores:
+        """Take the loss-cell counts [F, K] of one pane."""
+        pane = np.asarray(counts, np.float64)
+        log_e = np.einsum("fgk,fk->fg", self.log_e, pane)
+        return self.take(log_e, pane.sum(-1) > 0, start, elapsed)
+
+
+def unseen_upper_bound(once: int, rows: int, eta: float) -> float:
+    """Upper bound of the chance that the next value was never seen, from the values seen exactly once.
+
+    Good-Turing once / rows plus the deviation (1 + sqrt 2) sqrt(log(1/eta) / rows) of McAllester and Schapire (2000),
+    wrong with chance at most eta.  Only unseen mass is discounted: discounting the seen cells as well makes each of
+    them look risen.
+    """
+    return min(1.0, once / rows + (1 + math.sqrt(2)) * math.sqrt(math.log(1 / eta) / rows))

@@ -1,0 +1,148 @@
+"""Whether a drifted subject came back: a sequential test of the reference against what it had drifted to."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from stationkeeper.contracts.column import Floats
+from stationkeeper.contracts.messages import SubjectType
+from stationkeeper.monitor.core.charts.distance import coarse_cells, distances
+from stationkeeper.monitor.core.incidents.incident import Member
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes.strata import stratum_of
+from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
+from stationkeeper.monitor.core.reference.reference import Reference
+
+# What a sound source sends of duplicates and late events, as failing and sound rows.
+_SOUND = (1, 999)
+
+
+def member_counts(reference: Reference, member: Member, pane: Pane) -> Counts:
+    """Return a member's counts in a pane (or the sum of several), int64[K]; not for performance, which has labels."""
+    layout, counts = reference.layout, pane.counts
+    if member.subject not in layout:
+        bad = int(counts[layout.pane_counter(str(member.check))])
+        return np.array([bad, pane.rows])
+    place = layout[member.subject]
+    if member.check is not None and member.check in QUALITY:
+        bad = int(counts[place.counter(member.check)])
+        return np.array([bad, max(pane.rows - bad, 0)])
+    return coarse_cells(reference.by_name[member.subject], counts[place.histogram])
+
+
+def member_expected(reference: Reference, member: Member) -> Counts:
+    """Return the reference's side of the same counts by stratum, int64[S, K]."""
+    if member.type is SubjectType.PERFORMANCE and reference.labels is not None:
+        return reference.labels.scored.reshape(1, -1)
+    if member.subject not in reference.layout:
+        return np.array([_SOUND])
+    subject = reference.by_name[member.subject]
+    if member.check is not None and member.check in QUALITY:
+        bad = int(subject.quality[QUALITY.index(member.check)])
+        return np.array([[bad, max(subject.rows - bad, 1)]])
+    return coarse_cells(subject, subject.strata if len(subject.strata) else subject.counts[None, :])
+
+
+def strata_weights(panes: Iterable[Pane], strata: int) -> Counts:
+    """Return the rows of these panes by stratum, int64[S]."""
+    weights = np.zeros(strata, np.int64)
+    for pane in panes:
+        weights[stratum_of(pane.start, strata)] += pane.rows
+    return weights
+
+
+def member_phi(reference: Reference, member: Member) -> float:
+    """Return the variance inflation of a member's counts, 1 where unknown."""
+    if member.type is SubjectType.PERFORMANCE and reference.labels is not None:
+        return reference.labels.phi
+    subject = reference.by_name.get(member.subject)
+    return float(subject.phi.max(initial=1.0)) if subject is not None else 1.0
+
+
+THRESHOLD = math.log(1_000.0)
+MIN_ROWS = 200
+_PRIOR_ROWS = 20.0
+_FORGET = 2_000
+
+
+class Recovery:
+    """A CUSUM of log p / q over cells, R <- max(0, R + sum N log(p/q) / phi): p the reference, q halfway to the drift.
+
+    While at least half of the drift seen at the page lasts, it crosses ``THRESHOLD`` falsely about once in a thousand
+    tries; halfway, because what paged was seen at its worst. The latest ``MIN_ROWS`` or more must also lie nearer to
+    the reference than half of the drift: a third law is no recovery. With strata, p is that of the pane's hour and q is
+    p tilted by what the drift did to the hours it was seen in: the cells' ratio of drifted to expected.
+    """
+
+    def __init__(self, reference: Counts, drifted: Counts, weights: Counts, phi: float) -> None:
+        """Test against the reference's counts int64[S, K] by stratum.
+
+        ``drifted`` int64[K] came since the onset, ``weights`` int64[S] rows of it from each stratum.
+        """
+        self.drifted, self.weights, self.phi = drifted, weights, phi
+        self.evidence = 0.0
+        self.latest: Counts = np.zeros(reference.shape[1], np.int64)
+        self.latest_weights: Counts = np.zeros(len(reference), np.int64)
+        self._rows = int(reference.sum())
+        rows = reference.sum(1, keepdims=True)
+        self._p: Floats = (reference + 0.5) / (rows + 0.5 * reference.shape[1])
+        usual = self._mixture(weights)
+        tilt = (drifted + _PRIOR_ROWS * usual) / (drifted.sum() + _PRIOR_ROWS) / usual
+        q = self._p * tilt
+        q /= q.sum(1, keepdims=True)
+        self._log_ratio: Floats = np.log(self._p) - np.log(0.5 * self._p + 0.5 * q)
+        self.effect = 0.5 * float(np.abs(drifted / max(int(drifted.sum()), 1) - usual).sum())
+
+    @property
+    def likely(self) -> bool:
+        """Whether the evidence is half way to a recovery: above zero it is half of the time while the drift lasts."""
+        return self.evidence >= 0.5 * THRESHOLD
+
+    def step(self, counts: Counts, stratum: int = 0) -> bool:
+        """Take the cells of a closed pane of a stratum; returns whether the subject has recovered."""
+        if not counts.any():
+            return False
+        self.evidence = max(0.0, self.evidence + float(counts @ self._log_ratio[stratum]) / self.phi)
+        if self.evidence == 0.0:
+            self.latest[:] = 0
+            self.latest_weights[:] = 0
+            return False
+        self.latest += counts
+        self.latest_weights[stratum] += int(counts.sum())
+        if self.latest.sum() > _FORGET:
+            self.latest //= 2
+            self.latest_weights //= 2
+        return self.evidence >= THRESHOLD and int(self.latest.sum()) >= MIN_ROWS and self._near()
+
+    def state(self) -> dict[str, Any]:
+        """Return what ``restore`` needs."""
+        return {
+            "drifted": self.drifted.copy(),
+            "weights": self.weights.copy(),
+            "phi": self.phi,
+            "evidence": self.evidence,
+            "latest": self.latest.copy(),
+            "latest_weights": self.latest_weights.copy(),
+        }
+
+    @classmethod
+    def restore(cls, reference: Counts, state: Mapping[str, Any]) -> "Recovery":
+        """Build the test whose ``state`` this was."""
+        drifted, weights = np.asarray(state["drifted"], np.int64), np.asarray(state["weights"], np.int64)
+        made = cls(reference, drifted, weights, float(state["phi"]))
+        made.evidence = float(state["evidence"])
+        made.latest = np.asarray(state["latest"], np.int64).copy()
+        made.latest_weights = np.asarray(state["latest_weights"], np.int64).copy()
+        return made
+
+    def _mixture(self, weights: Counts) -> Floats:
+        """Cell probabilities of rows that came from the strata in these proportions."""
+        if not weights.any():
+            return np.asarray(self._p.mean(0), np.float64)
+        return np.asarray(weights @ self._p / weights.sum(), np.float64)
+
+    def _near(self) -> bool:
+        found = distances(self.latest, self._mixture(self.latest_weights) * self._rows)
+        return bool(found) and found["tv"].value <= 0.5 * self.effect

@@ -1,0 +1,47 @@
+"""A pane: the additive counts of a stretch of event time, all that is kept of the events in it."""
+
+from dataclasses import dataclass
+
+from stationkeeper.monitor.core.reference.cells import Counts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pane:
+    """Counts of [start, start + length) in clock units (ms, or rows): ``rows`` events and the layout's vector.
+
+    ``first_row`` and ``last_row`` are 0-based indices of its events where a file's row numbers are known. ``traffic``
+    counts the events of all versions that share the requests (None: ``rows``): it is what volume and freshness judge,
+    so that a canary's share is no outage of the champion.
+    """
+
+    start: int
+    length: int
+    rows: int
+    counts: Counts
+    last_row: int | None = None
+    first_row: int | None = None
+    traffic: int | None = None
+
+    @property
+    def volume(self) -> int:
+        """The events of all versions."""
+        return self.rows if self.traffic is None else self.traffic
+
+    @property
+    def end(self) -> int:
+        """The first instant after the pane."""
+        return self.start + self.length
+
+    def __add__(self, other: "Pane") -> "Pane":
+        """Merge two partial or neighbouring panes: counts add, the stretch is their union."""
+        start = min(self.start, other.start)
+        rows = [row for row in (self.last_row, other.last_row) if row is not None]
+        firsts = [row for row in (self.first_row, other.first_row) if row is not None]
+        return Pane(
+            start,
+            max(self.end, other.end) - start,
+            self.rows + other.rows,
+            self.counts + other.counts,
+            max(rows) if rows else None,
+            min(firsts) if firsts else None,
+        )

@@ -1,0 +1,173 @@
+"""The latest closed panes, packed, so that what happened since an onset can be summed, and taken back."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+
+from stationkeeper.contracts.squeeze import expand, squeeze
+from stationkeeper.monitor.core.panes.packed import PackedRows, merge, pack, unpack
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.reference.cells import Counts
+
+MAX_PANES = 240
+COUNTER_BYTES = 16
+LEAST_BYTES = 49_152
+COARSEST = 0.5
+"""A stretch is at most this share of its age: what began two hours ago is dated to the hour at worst."""
+
+_HOUR = 3_600_000
+_HEAD_BYTES = 120
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """One pane, or neighbours added up: clock units, rows, row numbers (-1: none), and the counts.
+
+    These are squeezed; ``size`` is what they take packed, which tells how much a stretch says whatever squeezes it.
+    """
+
+    start: int
+    length: int
+    rows: int
+    first: int
+    last: int
+    size: int
+    counts: bytes
+
+    @classmethod
+    def of(cls, head: tuple[int, int, int, int, int], packed: bytes) -> Self:
+        """Return the stretch of a head as the state has it and of packed counts."""
+        return cls(*head, len(packed) + _HEAD_BYTES, squeeze(packed))
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+    @property
+    def head(self) -> tuple[int, int, int, int, int]:
+        return self.start, self.length, self.rows, self.first, self.last
+
+
+class Recent:
+    """Up to ``MAX_PANES`` panes with rows, in at most ``limit`` bytes as they are packed, about half of it in memory.
+
+    Where they do not fit, old panes are added to their neighbours of the same hour, the oldest and shortest for their
+    age first: sums stay exact, and only how finely an old onset can be dated is lost. The limit is ``COUNTER_BYTES``
+    for each counter, ``LEAST_BYTES`` at least. What is kept depends on the panes alone, so replays agree.
+    """
+
+    def __init__(self, width: int, panes: int = MAX_PANES, limit: int | None = None) -> None:
+        self.width, self._most = width, panes
+        self._limit = max(LEAST_BYTES, COUNTER_BYTES * width) if limit is None else limit
+        self._panes: deque[_Stretch] = deque()
+        self._bytes = 0
+        self._read: dict[int, Counts] = {}
+
+    def __len__(self) -> int:
+        return len(self._panes)
+
+    @property
+    def size(self) -> int:
+        """Bytes that what is kept takes packed."""
+        return self._bytes
+
+    def add(self, pane: Pane) -> None:
+        """Remember a pane with rows; what is too much is merged, and forgotten where it cannot be."""
+        self._read.clear()
+        head = pane.start, pane.length, pane.rows, _or(pane.first_row), _or(pane.last_row)
+        made = _Stretch.of(head, pack(pane.counts))
+        self._panes.append(made)
+        self._bytes += made.size
+        while len(self._panes) > 1 and (len(self._panes) > self._most or self._bytes > self._limit):
+            at = None
+            if len(self._panes) <= self._most and self._panes[0].end > pane.end - self._most * pane.length:
+                at = self._mergeable(pane.end)
+            if at is None:
+                self._bytes -= self._panes.popleft().size
+            else:
+                self._merge(at)
+
+    def since(self, start: int) -> Iterator[Pane]:
+        """Yield what starts at ``start`` or later, in order: panes, or stretches of several that were merged."""
+        for one in self._panes:
+            if one.start >= start:
+                yield Pane(one.start, one.length, one.rows, self._counts(one), _none(one.last), _none(one.first))
+
+    def total(self, start: int) -> tuple[int, Counts]:
+        """Return rows and counts of what starts at ``start`` or later, int64[width]."""
+        counts, total = np.zeros(self.width, np.int64), 0
+        for one in self._panes:
+            if one.start >= start:
+                counts += self._counts(one)
+                total += one.rows
+        return total, counts
+
+    def first_row(self, start: int) -> int | None:
+        """Return the row number with which the first pane at ``start`` or later begins, where rows are numbered."""
+        return next((_none(one.first) for one in self._panes if one.start >= start), None)
+
+    def oldest(self) -> int | None:
+        """Return the start of the oldest pane kept."""
+        return self._panes[0].start if self._panes else None
+
+    def state(self) -> dict[str, Any]:
+        """Return heads int64[T, 5] and counts int64[T, width]."""
+        return {
+            "heads": np.array([one.head for one in self._panes], np.int64).reshape(-1, 5),
+            "counts": PackedRows(tuple(one.counts for one in self._panes), self.width),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what ``state`` was taken from, or the sparse form: positions and values, their number in the heads."""
+        self._panes.clear()
+        self._read.clear()
+        if "counts" in state:
+            for head, counts in zip(state["heads"].tolist(), state["counts"], strict=True):
+                self._panes.append(_Stretch.of(tuple(head), pack(counts)))
+            self._bytes = sum(one.size for one in self._panes)
+            return
+        heads = np.asarray(state["heads"], np.int64).reshape(-1, 6)
+        cuts = np.cumsum(heads[:, 5])[:-1]
+        positions = np.split(np.asarray(state["at"], np.int64), cuts)
+        values = np.split(np.asarray(state["values"], np.int64), cuts)
+        for head, at, value in zip(heads[:, :5].tolist(), positions, values, strict=False):
+            counts = np.zeros(self.width, np.int64)
+            counts[at] = value
+            self._panes.append(_Stretch.of(tuple(head), pack(counts)))
+        self._bytes = sum(one.size for one in self._panes)
+
+    def _counts(self, one: _Stretch) -> Counts:
+        """What a stretch counted; kept until the next pane, for one decision asks many times."""
+        found = self._read.get(one.start)
+        if found is None:
+            found = self._read[one.start] = unpack(expand(one.counts), self.width)
+        return found
+
+    def _mergeable(self, now: int) -> int | None:
+        """Position of the first of two neighbours of one hour whose union is the shortest for its age."""
+        best, at = COARSEST, None
+        for i, (one, other) in enumerate(pairwise(self._panes)):
+            share = (other.start + other.length - one.start) / max(now - one.start, 1)
+            if share < best and one.start // _HOUR == other.start // _HOUR:
+                best, at = share, i
+        return at
+
+    def _merge(self, at: int) -> None:
+        one, other = self._panes[at], self._panes[at + 1]
+        head = one.start, other.end - one.start, one.rows + other.rows, one.first, other.last
+        made = _Stretch.of(head, merge(expand(one.counts), expand(other.counts), self.width))
+        self._bytes += made.size - one.size - other.size
+        self._panes[at] = made
+        del self._panes[at + 1]
+
+
+def _or(row: int | None) -> int:
+    return -1 if row is None else row
+
+
+def _none(row: int) -> int | None:
+    return None if row < 0 else row

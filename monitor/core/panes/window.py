@@ -1,0 +1,144 @@
+"""Chart windows: the sum of the latest panes of a rolling stretch, in bounded memory."""
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stationkeeper.contracts.squeeze import expand, squeeze
+from stationkeeper.monitor.core.panes.packed import PackedRows, pack, unpack
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes.strata import stratum_of
+from stationkeeper.monitor.core.reference.cells import Counts
+
+MAX_SLOTS = 64
+_TYPES = (np.uint16, np.uint32, np.int64)
+
+
+class Window:
+    """The running sum over the last ``length`` clock units, kept as at most ``MAX_SLOTS`` partial sums.
+
+    Memory is ``slots`` packed and squeezed vectors (`packed.pack`), whatever the pane length, the sum and the slot that
+    still grows, both in the narrowest type that holds them. The sum covers between ``length`` and
+    ``length * (1 + 1 / slots)``.
+    ``add`` is O(width); an empty pane only moves the clock.
+    """
+
+    def __init__(self, width: int, length: int, slots: int = 12) -> None:
+        if length < 1 or not 1 <= slots <= MAX_SLOTS:
+            raise ValueError(f"a window needs length >= 1 and 1..{MAX_SLOTS} slots, got {length} and {slots}")
+        self.width, self.length = width, length
+        self._step = max(1, -(-length // slots))
+        self._slots: deque[tuple[int, int, bytes]] = deque()
+        self._open: tuple[int, int] | None = None
+        self._growing = Tight(width)
+        self._total = Tight(width)
+        self.rows = 0
+        self.end = 0
+
+    @property
+    def counts(self) -> Counts:
+        """The sum over the window, int64[width]."""
+        return self._total.read(slice(None))
+
+    def part(self, where: slice) -> Counts:
+        """Return a stretch of the sum, int64."""
+        return self._total.read(where)
+
+    def add(self, pane: Pane) -> None:
+        """Take in a closed pane; panes come in order of time."""
+        self.advance(pane.end)
+        if not pane.rows and not pane.counts.any():
+            return
+        slot = pane.start // self._step
+        if self._open is not None and self._open[0] != slot:
+            self._close(*self._open)
+        rows = 0 if self._open is None else self._open[1]
+        self._open = slot, rows + pane.rows
+        bounds = int(pane.counts.min()), int(pane.counts.max())
+        self._growing.add(pane.counts, *bounds)
+        self._total.add(pane.counts, *bounds)
+        self.rows += pane.rows
+
+    def advance(self, end: int) -> None:
+        """Move the clock to ``end`` and let go of what is older than the window."""
+        self.end = max(self.end, end)
+        oldest = self.end - self.length
+        if self._open is not None and (self._open[0] + 1) * self._step <= oldest:
+            self._close(*self._open)
+        while self._slots and (self._slots[0][0] + 1) * self._step <= oldest:
+            _, rows, counts = self._slots.popleft()
+            self._total.subtract(unpack(expand(counts), self.width))
+            self.rows -= rows
+
+    def hours(self, strata: int) -> Counts:
+        """Return how many rows came from each stratum (hour of the week, or of the day), int64[strata]."""
+        found = np.zeros(strata, np.int64)
+        for slot, rows in [*((slot, rows) for slot, rows, _ in self._slots), *([self._open] if self._open else [])]:
+            found[stratum_of(slot * self._step, strata)] += rows
+        return found
+
+    def state(self) -> dict[str, object]:
+        """Return what ``restore`` needs: plain numbers, heads int64[slots, 2] and int64[slots, width]."""
+        heads = [(slot, rows) for slot, rows, _ in self._slots]
+        counts = [counts for *_, counts in self._slots]
+        if self._open is not None:
+            heads.append(self._open)
+            counts.append(squeeze(pack(self._growing.read(slice(None)))))
+        return {
+            "end": self.end,
+            "slots": np.array(heads, np.int64).reshape(-1, 2),
+            "counts": PackedRows(tuple(counts), self.width),
+        }
+
+    def restore(self, state: dict[str, object]) -> None:
+        """Become the window whose ``state`` this was."""
+        self.end = int(str(state["end"]))
+        slots, counts = np.asarray(state["slots"], np.int64), np.asarray(state["counts"], np.int64)
+        self._slots = deque(
+            (slot, rows, squeeze(pack(row))) for (slot, rows), row in zip(slots.tolist(), counts, strict=True)
+        )
+        self._growing, self._total = Tight(self.width), Tight(self.width)
+        self._open = None
+        if len(counts):
+            slot, rows, _ = self._slots.pop()
+            self._open = slot, rows
+            for total, row in ((self._growing, counts[-1]), (self._total, counts.sum(axis=0))):
+                total.add(row, int(row.min(initial=0)), int(row.max(initial=0)))
+        self.rows = int(slots[:, 1].sum())
+
+    def _close(self, slot: int, rows: int) -> None:
+        """Pack the slot that grew: nothing more falls into it."""
+        self._slots.append((slot, rows, squeeze(pack(self._growing.read(slice(None))))))
+        self._open, self._growing = None, Tight(self.width)
+
+
+class Tight:
+    """A sum of vectors in the narrowest type that surely holds it: two bytes a counter, then four, then eight."""
+
+    def __init__(self, width: int) -> None:
+        self._sum: NDArray[np.integer] = np.zeros(width, _TYPES[0])
+        self._most = 0
+
+    def add(self, counts: Counts, least: int, most: int) -> None:
+        """Add int64[width] whose smallest and largest values are ``least`` and ``most``."""
+        self._most += most
+        if least < 0 or self._most > np.iinfo(self._sum.dtype).max:
+            self._widen(least, most)
+        # Narrowed first: numpy would widen the sum to add, and both wrap alike.
+        self._sum += counts.astype(self._sum.dtype)
+
+    def subtract(self, counts: Counts) -> None:
+        """Take back what was added before."""
+        self._sum -= counts.astype(self._sum.dtype)
+
+    def read(self, where: slice) -> Counts:
+        """Return a part of the sum, int64."""
+        return self._sum[where].astype(np.int64)
+
+    def _widen(self, least: int, most: int) -> None:
+        """Look how large the sum is in truth, and take the type that holds it with what comes."""
+        self._most = int(self._sum.max(initial=0)) + most
+        holds = [dtype for dtype in _TYPES if least >= 0 and self._most <= np.iinfo(dtype).max]
+        needed = holds[0] if holds else np.int64
+        self._sum = self._sum.astype(np.promote_types(needed, self._sum.dtype))

@@ -1,0 +1,78 @@
+"""What the order of labelled rows teaches: by how much errors come in clusters."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from stationkeeper.contracts.column import Floats, Integers
+from stationkeeper.contracts.wire import SCORE_BINS, score_bin
+from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, Timeline, error_phi
+from stationkeeper.monitor.core.adoption.dependence import BLOCKS, MIN_BLOCKS
+from stationkeeper.monitor.core.performance.performance import REGIONS
+from stationkeeper.monitor.core.reference.cells import rank_grid
+from stationkeeper.monitor.core.reference.profile import outcomes
+from stationkeeper.monitor.core.reference.reference import Labels, Reference, Task
+from stationkeeper.monitor.core.reference.schema import Array
+
+
+def labels_in_order(
+    labels: Labels,
+    reference: Reference,
+    prediction: Array,
+    label: Array,
+    timeline: Timeline,
+    *,
+    task: Task | None = None,
+    positive: str | None = None,
+) -> Labels:
+    """Return the labels with phi learned from the reference's rows in order of time: prediction and label [n].
+
+    phi is the larger of two variance inflations: of the errors, and of the positives about the share their score region
+    has. A day of bad weather makes many errors at once; taken for independent rows, a few such days would page. With
+    fewer than ``MIN_PANES`` panes nothing is learned. O(n).
+    """
+    known = task or reference.task
+    if timeline.panes < MIN_PANES or known is None or known is Task.REGRESSION:
+        return labels
+    right, *_, score, truth, usable = outcomes(
+        prediction, label, known, reference.threshold, reference.positive if positive is None else positive
+    )
+    group = timeline.group[usable]
+    if not len(group):
+        return labels
+    wrong = np.where(right[usable], 0.0, 1.0)
+    bins = score_bin(np.nan_to_num(score[usable]))
+    region = rank_grid(np.bincount(bins, minlength=SCORE_BINS), REGIONS)[bins]
+    phi = max(
+        error_phi(wrong, group, timeline.panes), region_phi(truth[usable].astype(float), region, group, timeline.panes)
+    )
+    return replace(labels, phi=max(phi, labels.phi))
+
+
+def region_phi(truth: Floats, region: Integers, group: Integers, panes: int) -> float:
+    """Return the variance inflation of positives about their region's share, over blocks of 1 to 16 panes; at least 1.
+
+    truth [n] is 0 or 1, region [n] its score region, group [n] its pane. Squares of block sums are added over regions
+    before they are divided by the binomial variance, so that a region of few rows does not decide; the ratio counts
+    from 2.5 standard errors above 1. By hand: one region whose panes are all positive or all negative, 50 rows each
+    and half of them positive, gives 50.
+    """
+    regions = int(region.max(initial=0)) + 1
+    at = region * panes + group
+    rows = np.bincount(at, minlength=regions * panes).reshape(regions, panes).astype(np.float64)
+    hits = np.bincount(at, weights=truth, minlength=regions * panes).reshape(regions, panes)
+    rate = hits.sum(1, keepdims=True) / np.maximum(rows.sum(1, keepdims=True), 1.0)
+    excess, expected = hits - rows * rate, rows * rate * (1 - rate)
+    inflation = 1.0
+    for block in BLOCKS:
+        count = panes // block
+        if count < MIN_BLOCKS:
+            break
+        sums = excess[:, : count * block].reshape(regions, count, block).sum(2)
+        usual = float(expected[:, : count * block].sum())
+        if usual <= 0:
+            break
+        ratio = float((sums**2).sum() / usual)
+        if ratio > 1 + 2.5 * np.sqrt(2 / count):
+            inflation = max(inflation, ratio)
+    return inflation

@@ -1,0 +1,273 @@
+"""How right the model is, from predictions that met their label: rates with intervals, and detectors for harm."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.contracts.wire import SCORE_BINS, SCORE_EDGES
+from stationkeeper.monitor.core.budget import log_thresholds
+from stationkeeper.monitor.core.detect.quantile import clopper_pearson
+from stationkeeper.monitor.core.detect.rate import Flags, RateDetector, RateScores, level_of_score
+from stationkeeper.monitor.core.detect.running_rate import RunningRate
+from stationkeeper.monitor.core.finding import NONE, Finding
+from stationkeeper.monitor.core.reasons import Cause
+from stationkeeper.monitor.core.reference.cells import Counts, rank_grid
+from stationkeeper.monitor.core.reference.reference import Labels
+
+ERROR_RATE = "error_rate"
+CALIBRATION = "calibration"
+MEASURES = ("precision", "recall", "accuracy", "f1", "error_rate", "positive_rate")
+REGIONS = 8
+TOLERANCE = 0.01
+CONCEPT_FLOOR = 0.005
+"""Share of all labelled traffic whose truth may change within one score region before the concept has: a region of a
+hundredth of the traffic would otherwise page for rows that nobody misses."""
+ETA = 0.01
+MIN_LABELS = 50
+_WILSON = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutcomePane:
+    """Predictions of one cohort that met their label: counts add.
+
+    ``start`` and ``end`` are the clock units of the labels' arrival; ``scored`` int64[32, 2] by shared score bin and
+    label; ``confusion`` int64[4] true positive, false positive, false negative, true negative.
+    """
+
+    start: int
+    end: int
+    scored: Counts
+    confusion: Counts
+    last_row: int | None = None
+    first_row: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """Labelled predictions."""
+        return int(self.confusion.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A rate with its 95 % interval: ``value`` is NaN where it is not defined."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    rows: int
+
+
+def wilson(hits: float, rows: float) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a rate; (0, 1) without rows. By hand: 0 of 10 gives (0, .2775)."""
+    if rows <= 0:
+        return 0.0, 1.0
+    share, square = hits / rows, _WILSON**2
+    middle = (share + square / (2 * rows)) / (1 + square / rows)
+    half = _WILSON * float(np.sqrt(share * (1 - share) / rows + square / (4 * rows * rows))) / (1 + square / rows)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def measures(confusion: Counts) -> Mapping[str, Measure]:
+    """Return precision, recall, accuracy, F1, error rate and positive rate of int64[4] with their intervals.
+
+    By hand: tp 8, fp 2, fn 4, tn 86: precision .8, recall .667, accuracy .94, F1 .727. F1 has no simple interval; its
+    bounds are those of precision and recall combined, which is wider than 95 %.
+    """
+    tp, fp, fn, tn = (float(count) for count in confusion)
+    rows = tp + fp + fn + tn
+    parts = {
+        "precision": (tp, tp + fp),
+        "recall": (tp, tp + fn),
+        "accuracy": (tp + tn, rows),
+        "error_rate": (fp + fn, rows),
+        "positive_rate": (tp + fn, rows),
+    }
+    found = {
+        name: Measure(name, hits / of if of else float("nan"), *wilson(hits, of), int(of))
+        for name, (hits, of) in parts.items()
+    }
+    p, r = found["precision"], found["recall"]
+    found["f1"] = Measure("f1", _f1(p.value, r.value), _f1(p.low, r.low), _f1(p.high, r.high), int(rows))
+    return {name: found[name] for name in MEASURES}
+
+
+def calibration(scored: Counts, eta: float = 0.05) -> tuple[Counts, Counts, Counts]:
+    """Return by score bin: rows, and the Clopper-Pearson bounds of P(positive | bin), float64[32] each."""
+    rows = scored.sum(1)
+    low, high = clopper_pearson(scored[:, 1], np.maximum(rows, 1), eta / 2)
+    return rows, np.where(rows > 0, low, 0.0), np.where(rows > 0, high, 1.0)
+
+
+def estimated_confusion(scores: Counts, reference: Counts, threshold: float) -> Counts:
+    """Return the confusion expected without labels: score counts int64[32] times the reference's P(positive | bin).
+
+    Valid only while P(y | score) is what it was on the reference. Bins without reference rows take the bin's middle.
+    O(32). By hand: one bin at or above the threshold with 10 rows and half positive: (5, 5, 0, 0).
+    """
+    rows = reference.sum(1)
+    middle = np.concatenate(
+        [[SCORE_EDGES[0] / 2], (SCORE_EDGES[1:] + SCORE_EDGES[:-1]) / 2, [(SCORE_EDGES[-1] + 1) / 2]]
+    )
+    positive = np.where(rows > 0, reference[:, 1] / np.maximum(rows, 1), middle)
+    said = np.arange(SCORE_BINS) >= np.searchsorted(SCORE_EDGES, threshold, side="right")
+    hits, misses = scores * positive, scores * (1 - positive)
+    table = [hits[said].sum(), misses[said].sum(), hits[~said].sum(), misses[~said].sum()]
+    return np.round(table).astype(np.int64)
+
+
+class Performance:
+    """Bernoulli e-SR on the error rate, and on P(positive | score region) both ways, against the labelled reference.
+
+    The error rate can rise from new inputs alone (kind ``performance``); a region's positive share cannot, as long as
+    P(y | score) holds, so it speaks for a changed concept (kind ``concept_drift``). Half of the budget each; of that,
+    half to the reference as it was counted and half to all labels so far (`running_rate.RunningRate`), which finds more
+    where the reference had few.
+    """
+
+    def __init__(
+        self, labels: Labels, alpha: float, segments: int = 1, tolerance: float = TOLERANCE, key: bytes = b""
+    ) -> None:
+        """``key`` names the draws: model, version and segment."""
+        self.labels = labels
+        eta = ETA / (2 * segments)
+        threshold = log_thresholds(alpha / 2, [1.0], 2)
+        wrong = int(labels.confusion[1] + labels.confusion[2])
+        self.error = RateDetector([wrong], [labels.rows], [tolerance], eta, threshold, labels.phi)
+        totals = labels.scored.sum(1)
+        self._region = rank_grid(totals, REGIONS)
+        self.regions = int(self._region.max()) + 1
+        hits, rows = self._successes(labels.scored)
+        usable = rows > 0
+        limits = log_thresholds(alpha / 2, np.ones(len(hits)), 2)
+        edge = np.where(usable, hits, 1)
+        floor = np.minimum(CONCEPT_FLOOR * max(labels.rows, 1) / np.maximum(rows, 1), 0.5)
+        self.concept = RateDetector(
+            edge, np.maximum(rows, 1), np.maximum(tolerance, floor), eta / len(hits), limits, labels.phi
+        )
+        self._known = usable
+        self.running = RunningRate(
+            np.append(wrong, np.where(usable, hits, 0)),
+            np.append(labels.rows, rows),
+            np.append(tolerance, np.maximum(tolerance, floor)),
+            np.append(threshold, limits),
+            labels.phi,
+            key,
+        )
+        self.total: Counts = np.zeros(4, np.int64)
+
+    def step(self, pane: OutcomePane, elapsed: float) -> list[Finding]:
+        """Take the labels that arrived in one closed pane."""
+        if not pane.rows:
+            return []
+        counted, of = self._counts(pane.scored, pane.confusion)
+        running = self.running.step(counted, of, pane.start, elapsed)
+        error = self.error.step(counted[:1], of[:1], pane.start, elapsed)
+        found = _louder(error, running, slice(0, 1))
+        out = self._findings(found, (ERROR_RATE,), VerdictKind.PERFORMANCE, Cause.ERROR_RATE, pane)
+        concept = self.concept.step(counted[1:], of[1:], pane.start, elapsed)
+        concept = _louder(concept, running, slice(1, None))
+        # All regions are one subject: the region that speaks loudest is what the verdict names.
+        named = self._findings(concept, self._names(), VerdictKind.CONCEPT_DRIFT, Cause.CONCEPT, pane)
+        return out + sorted(named, key=lambda f: -f.strength)[:1]
+
+    def margin(self, subject: str) -> float:
+        """Return how far a subject's evidence lies above its page threshold, in nats; the loudest region speaks."""
+        detector, part = (self.error, slice(0, 1)) if subject == ERROR_RATE else (self.concept, slice(1, None))
+        score = np.maximum(detector.evidence.score(), self.running.evidence.score()[part])
+        return float((score - detector.log_threshold).max())
+
+    def hold(self, subjects: Collection[str], since: Callable[[], tuple[Counts, Counts]]) -> None:
+        """Keep what these subjects drifted to out of what is learned; ``since`` gives the labels since the onset."""
+        mask = self._mask(subjects)
+        new = mask & ~self.running.frozen
+        if new.any():
+            self.running.retract(*self._counts(*since()), new)
+        over = self.running.frozen & ~mask
+        if over.any():
+            self.running.evidence.reset(over)
+        self.running.frozen = mask
+
+    def _mask(self, subjects: Collection[str]) -> Flags:
+        mask = np.full(len(self.running.hits), CALIBRATION in subjects)
+        mask[0] = ERROR_RATE in subjects
+        return mask
+
+    def _counts(self, scored: Counts, confusion: Counts) -> tuple[Counts, Counts]:
+        """Errors, then positives and negatives of the known regions, and the rows behind each."""
+        hits, rows = self._successes(scored)
+        wrong, total = confusion[1] + confusion[2], confusion.sum()
+        return np.append(wrong, np.where(self._known, hits, 0)), np.append(total, np.where(self._known, rows, 0))
+
+    def state(self) -> dict[str, Any]:
+        """Return what ``restore`` needs."""
+        return {"error": self.error.state(), "concept": self.concept.state(), "running": self.running.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become the detectors whose ``state`` this was."""
+        self.error.restore(state["error"])
+        self.concept.restore(state["concept"])
+        # A state of before this detector was: it starts from the reference.
+        if "running" in state:
+            self.running.restore(state["running"])
+
+    def _findings(
+        self, scores: RateScores, names: tuple[str, ...], kind: VerdictKind, cause: Cause, pane: OutcomePane
+    ) -> list[Finding]:
+        out = []
+        for i, name in enumerate(names):
+            level = level_of_score(float(scores.score[i]), float(scores.log_threshold[i]))
+            if level == NONE:
+                continue
+            subject = ERROR_RATE if kind is VerdictKind.PERFORMANCE else CALIBRATION
+            out.append(
+                Finding(
+                    subject=subject,
+                    type=SubjectType.PERFORMANCE,
+                    kind=kind,
+                    level=level,
+                    score=float(scores.score[i]),
+                    threshold=float(scores.log_threshold[i]),
+                    onset=int(scores.onset[i]),
+                    rows=pane.rows,
+                    cause=cause,
+                    evidence={"region": name} if subject == CALIBRATION else {},
+                )
+            )
+        return out
+
+    def _successes(self, scored: Counts) -> tuple[Counts, Counts]:
+        """Positives, then negatives, of each score region: int64[2 R], and the rows behind them."""
+        table = np.zeros((self.regions, 2), np.int64)
+        np.add.at(table, self._region, scored)
+        rows = table.sum(1)
+        return np.concatenate([table[:, 1], table[:, 0]]), np.concatenate([rows, rows])
+
+    def _names(self) -> tuple[str, ...]:
+        edges = [0.0, *SCORE_EDGES.tolist(), 1.0]
+        names = []
+        for region in range(self.regions):
+            bins = np.flatnonzero(self._region == region)
+            names.append(f"scores {edges[bins[0]]:.3g} to {edges[bins[-1] + 1]:.3g}")
+        return tuple([f"{name}: more positives" for name in names] + [f"{name}: fewer positives" for name in names])
+
+
+def _louder(fixed: RateScores, running: RateScores, part: slice) -> RateScores:
+    """The scores of whichever of two detectors with one threshold has more evidence, subject by subject."""
+    ahead = running.score[part] > fixed.score
+    return RateScores(
+        np.where(ahead, running.score[part], fixed.score),
+        fixed.log_threshold,
+        fixed.paged | running.paged[part],
+        np.where(ahead, running.onset[part], fixed.onset),
+        np.where(ahead, running.row[part], fixed.row),
+    )
+
+
+def _f1(precision: float, recall: float) -> float:
+    total = precision + recall
+    return 2 * precision * recall / total if total else float("nan")

@@ -1,0 +1,59 @@
+"""The latest labelled panes, so that what happened to the model's errors since an onset can be summed."""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from stationkeeper.monitor.core.performance.performance import OutcomePane
+from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.core.reference.reference import Labels
+
+MAX_PANES = 1_000
+
+
+class RecentOutcomes:
+    """Up to ``MAX_PANES`` panes of labelled predictions."""
+
+    def __init__(self) -> None:
+        self._panes: deque[OutcomePane] = deque(maxlen=MAX_PANES)
+
+    def add(self, pane: OutcomePane) -> None:
+        """Remember a pane that holds labels."""
+        self._panes.append(pane)
+
+    def total(self, start: int) -> tuple[Counts, Counts]:
+        """Return scored int64[32, 2] and confusion int64[4] of the panes that start at ``start`` or later."""
+        chosen = [pane for pane in self._panes if pane.start >= start]
+        scored = sum((pane.scored for pane in chosen), np.zeros((32, 2), np.int64))
+        return scored, sum((pane.confusion for pane in chosen), np.zeros(4, np.int64))
+
+    def first_row(self, start: int) -> int | None:
+        """Return the row number with which the first such pane begins, where rows are numbered."""
+        return next((pane.first_row for pane in self._panes if pane.start >= start), None)
+
+    def state(self) -> list[Any]:
+        """Return the panes as plain values."""
+        return [
+            [p.start, p.end, p.scored.ravel().tolist(), p.confusion.tolist(), p.last_row, p.first_row]
+            for p in self._panes
+        ]
+
+    def restore(self, state: list[Any]) -> None:
+        """Become what ``state`` was taken from."""
+        self._panes.clear()
+        for start, end, scored, confusion, last, first in state:
+            table = np.array(scored, np.int64).reshape(32, 2)
+            self._panes.append(OutcomePane(start, end, table, np.array(confusion, np.int64), last, first))
+
+
+def explain_errors(labels: Labels, confusion: Counts) -> tuple[str, float, Mapping[str, Any]]:
+    """Return the sentence, the change of the error rate, and the numbers, against the labelled reference."""
+    rows = max(int(confusion.sum()), 1)
+    now = float(confusion[1] + confusion[2]) / rows
+    before = labels.error_rate
+    tp, fp, fn, _ = (float(count) for count in confusion)
+    numbers: dict[str, Any] = {"error_before": before, "error_now": now, "labels": rows}
+    numbers |= {"precision": tp / (tp + fp) if tp + fp else None, "recall": tp / (tp + fn) if tp + fn else None}
+    return f"wrong in {now:.1%} of labelled rows, {before:.1%} on the reference", now - before, numbers

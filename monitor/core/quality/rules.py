@@ -1,0 +1,231 @@
+"""Deterministic data-quality rules: certain enough to need no budget, each with the numbers it rests on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from stationkeeper.contracts.column import Integers
+from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.monitor.core.finding import PAGE, WARN, Finding
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.quality.cardinality import Cardinality
+from stationkeeper.monitor.core.reasons import Cause, Check
+from stationkeeper.monitor.core.reference.cells import QUALITY, CategoricalCells, Counts
+from stationkeeper.monitor.core.reference.layout import WEIGHT_OCTAVES
+from stationkeeper.monitor.core.reference.reference import Reference, Subject
+
+CERTAIN_NATS = 30.0
+"""A rule speaks when chance would produce what it saw with probability below exp(-30)."""
+
+MIN_ROWS = 50
+FIELD_SHARE = 0.5
+WEIGHT_ROWS = 1_000
+WEIGHT_MOVED = 0.2
+RULES = frozenset(
+    {
+        Check.SCHEMA_MISSING,
+        Check.SCHEMA_UNSEEN,
+        Check.CONSTANT,
+        Check.VANISHED,
+        Check.WEIGHTS,
+        Check.FRESHNESS,
+        Check.CARDINALITY,
+    }
+)
+"""Checks that end when their rule stops speaking."""
+
+
+class Rules:
+    """Absent and unknown fields, constant features, vanished categories, cardinality and changed weights, by pane.
+
+    Everything is one array pass over the pane's vector; state is a few numbers a subject.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self.reference, self.layout = reference, reference.layout
+        places = self.layout.places
+        self._first = np.array([place.first for place in places])
+        self._missing = np.array([place.missing for place in places])
+        self._bounds = np.stack([self._first, self._missing], axis=1).ravel()
+        self._below = np.array([place.counter("below") for place in self.layout.places], np.int64)
+        self._above = np.array([place.counter("above") for place in self.layout.places], np.int64)
+        self._absent = np.array([place.counter("absent") for place in places])
+        usual = [s.quality[QUALITY.index("absent")] / max(s.rows, 1) for s in reference.subjects]
+        self._usually_there = np.array(usual) < FIELD_SHARE
+        top = [float(s.counts[:-1].max() / max(s.rows, 1)) if len(s.counts) > 1 else 1.0 for s in reference.subjects]
+        with np.errstate(divide="ignore"):
+            nats = np.where(np.array(top) < 0.9, -np.log(np.maximum(top, 1e-6)), 0.0)
+        # Rows that repeat each other, as the flights of an hour share its weather, say less each.
+        self._nats = nats / np.array([max(1.0, float(s.phi.max(initial=1.0))) for s in reference.subjects])
+        self._patience = np.array([3 * s.repeats for s in reference.subjects])
+        self.absent_rows = np.zeros(len(places), np.int64)
+        self.run_cell: Integers = np.full(len(places), -1)
+        self.run_rows = np.zeros(len(places), np.int64)
+        self.run_start = np.zeros(len(places), np.int64)
+        self.absent_start = np.zeros(len(places), np.int64)
+        self.known_weights: Counts = np.zeros(WEIGHT_OCTAVES, np.int64)
+        self.recent_weights: Counts = np.zeros(WEIGHT_OCTAVES, np.int64)
+        self.cardinality = Cardinality(reference)
+        self._watched = self._categories()
+        self.silent = np.zeros(len(self._watched[0]), np.int64)
+
+    def step(self, pane: Pane) -> list[Finding]:
+        """Take a closed pane with rows; a rule that holds speaks at every pane while it does."""
+        counts = pane.counts
+        return [
+            *self._fields(pane, counts),
+            *self._constant(pane, counts),
+            *self._vanished(pane, counts),
+            *self._cardinality(pane),
+            *self._weights(pane, counts),
+        ]
+
+    def state(self) -> dict[str, Any]:
+        """Return what ``restore`` needs."""
+        names = ("absent_rows", "absent_start", "run_cell", "run_rows", "run_start", "silent")
+        kept = {name: getattr(self, name).copy() for name in (*names, "known_weights", "recent_weights")}
+        return {**kept, "cardinality": self.cardinality.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become the rules whose ``state`` this was."""
+        for name, value in state.items():
+            if name == "cardinality":
+                self.cardinality.restore(value)
+            else:
+                setattr(self, name, np.asarray(value, np.int64).copy())
+
+    def _fields(self, pane: Pane, counts: Counts) -> list[Finding]:
+        gone = counts[self._absent] >= pane.rows
+        self.absent_start = np.where(gone & (self.absent_rows == 0), pane.start, self.absent_start)
+        self.absent_rows = np.where(gone, self.absent_rows + pane.rows, 0)
+        found = []
+        for i in np.flatnonzero((self.absent_rows >= MIN_ROWS) & self._usually_there):
+            subject, rows = self.reference.subjects[i], int(self.absent_rows[i])
+            text = f"{subject.name}: in none of the last {rows} events"
+            found.append(_rule(subject, Check.SCHEMA_MISSING, PAGE, int(self.absent_start[i]), rows, text, 1.0))
+        unseen = int(counts[self.layout.pane_counter("unseen_fields")])
+        if unseen >= FIELD_SHARE * pane.rows and pane.rows >= MIN_ROWS:
+            share = unseen / pane.rows
+            text = f"{share:.2f} fields an event that the reference does not know"
+            found.append(_pane_rule(Check.SCHEMA_UNSEEN, WARN, pane, text, share))
+        return found
+
+    def _constant(self, pane: Pane, counts: Counts) -> list[Finding]:
+        # Pairs of bounds: the even slices are the subjects' cells, the odd ones the counters behind them.
+        top = np.maximum.reduceat(counts[: self.layout.pane], self._bounds)[::2]
+        usable = pane.rows - counts[self._missing]
+        # Values outside the reference's range share the outer cells, however much they vary there.
+        outside = counts[self._below] + counts[self._above]
+        same = (top == usable) & (usable > 0) & (outside == 0)
+        found = []
+        for i in np.flatnonzero(~same & (self.run_rows > 0) & (usable > 0)):
+            self.run_rows[i], self.run_cell[i] = 0, -1
+        for i in np.flatnonzero(same):
+            place, subject = self.layout.places[i], self.reference.subjects[i]
+            cell = int(np.argmax(counts[place.first : place.missing]))
+            if cell != self.run_cell[i]:
+                self.run_cell[i], self.run_rows[i], self.run_start[i] = cell, 0, pane.start
+            self.run_rows[i] += usable[i]
+            rows = int(self.run_rows[i])
+            if rows * self._nats[i] >= CERTAIN_NATS and rows >= max(MIN_ROWS, self._patience[i]):
+                text = f"{subject.name}: {subject.cell_name(cell)} in all of the last {rows} rows"
+                found.append(_rule(subject, Check.CONSTANT, PAGE, int(self.run_start[i]), rows, text, 1.0))
+        return found
+
+    def _categories(self) -> tuple[Integers, Integers, np.ndarray[Any, np.dtype[np.float64]]]:
+        """Positions of top categories in the vector, their subjects, and nats a row of silence is worth."""
+        at, owner, nats = [], [], []
+        for i, (place, subject) in enumerate(zip(self.layout.places, self.reference.subjects, strict=True)):
+            if not isinstance(subject.cells, CategoricalCells):
+                continue
+            for cell in range(len(subject.cells.values)):
+                share = float(subject.counts[cell] / max(subject.rows, 1))
+                if share >= 0.01:
+                    at.append(place.first + cell)
+                    owner.append(i)
+                    nats.append(-np.log1p(-min(share, 0.999)))
+        return np.array(at, np.int64), np.array(owner, np.int64), np.array(nats, np.float64)
+
+    def _vanished(self, pane: Pane, counts: Counts) -> list[Finding]:
+        at, owner, nats = self._watched
+        if not len(at):
+            return []
+        usable = pane.rows - counts[self._missing][owner]
+        self.silent = np.where(counts[at] > 0, 0, self.silent + usable)
+        found = []
+        for k in np.flatnonzero(self.silent * nats >= CERTAIN_NATS):
+            subject, place = self.reference.subjects[owner[k]], self.layout.places[owner[k]]
+            name, rows = subject.cell_name(int(at[k]) - place.first), int(self.silent[k])
+            if rows < 3 * subject.repeats:
+                continue
+            text = f"{subject.name}: {name} in none of the last {rows} rows"
+            found.append(_rule(subject, Check.VANISHED, WARN, pane.start, rows, text, None))
+        return found
+
+    def _cardinality(self, pane: Pane) -> list[Finding]:
+        found = []
+        for spread in self.cardinality.step(pane):
+            subject = self.reference.subjects[spread.subject]
+            way = "at most" if spread.cells > spread.expected else "at least"
+            text = f"{subject.name}: {spread.cells} distinct values or hash buckets in {spread.rows} rows"
+            text = f"{text}, {way} {spread.expected:.0f} were expected"
+            effect = spread.cells / spread.expected - 1
+            found.append(_rule(subject, Check.CARDINALITY, WARN, spread.start, spread.rows, text, effect))
+        return found
+
+    def _weights(self, pane: Pane, counts: Counts) -> list[Finding]:
+        weights = counts[self.layout.weights]
+        if not weights.any():
+            return []
+        if self.known_weights.sum() < WEIGHT_ROWS:
+            self.known_weights += weights
+            return []
+        self.recent_weights += weights
+        rows = int(self.recent_weights.sum())
+        if rows < WEIGHT_ROWS:
+            return []
+        usual = self.known_weights / self.known_weights.sum()
+        moved = 0.5 * float(np.abs(self.recent_weights / rows - usual).sum())
+        self.recent_weights //= 2
+        if moved < WEIGHT_MOVED:
+            return []
+        return [_pane_rule(Check.WEIGHTS, WARN, pane, f"{moved:.0%} of the sampling weights moved", moved)]
+
+
+def _rule(
+    subject: Subject, check: Check, level: int, onset: int, rows: int, text: str, effect: float | None
+) -> Finding:
+    return Finding(
+        subject=subject.name,
+        type=subject.type,
+        kind=VerdictKind.DATA_QUALITY,
+        level=level,
+        score=float(rows),
+        threshold=float(MIN_ROWS),
+        onset=onset,
+        rows=rows,
+        cause=Cause.QUALITY,
+        reason=text,
+        check=check,
+        effect=effect,
+        budgeted=False,
+    )
+
+
+def _pane_rule(check: Check, level: int, pane: Pane, text: str, effect: float) -> Finding:
+    return Finding(
+        subject="events",
+        type=SubjectType.QUALITY,
+        kind=VerdictKind.DATA_QUALITY,
+        level=level,
+        score=effect,
+        threshold=FIELD_SHARE,
+        onset=pane.start,
+        rows=pane.rows,
+        cause=Cause.QUALITY,
+        reason=text,
+        check=check,
+        effect=effect,
+        budgeted=False,
+    )

@@ -1,0 +1,360 @@
+"""Cells: where a value of a feature is counted, frozen with the reference so that counts of any two panes add."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stationkeeper.contracts.column import (
+    Categories,
+    Column,
+    Floats,
+    Integers,
+    Numbers,
+    Status,
+    categories,
+)
+
+
+def hash_value(key: str, salt: str) -> int:
+    """Return the 64-bit salted BLAKE2b hash of a canonical key."""
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, key=salt.encode()[:64]).digest()
+    return int.from_bytes(digest, "big")
+
+
+def value_name(key: str, salt: str) -> str:
+    """Return the name under which a sensitive value may be shown and stored: ``#`` and 8 letters of its hash."""
+    digest = hash_value(key, salt).to_bytes(8, "big")
+    return "#" + base64.b32encode(digest[:5]).decode().lower()
+
+
+Counts = npt.NDArray[np.int64]
+Marks = tuple[npt.NDArray[np.integer], list[tuple[Integers, Any]]]
+"""Each row's cell, int32[n] or int64[n], and further counters: rows and their position, one for all or one each."""
+
+FINE_CELLS = 256
+RANK_CELLS = 20
+TOP_VALUES = 30
+HASH_BUCKETS = 64
+KNOWN_VALUES = 4096
+OCTAVES = 64
+LOWEST_OCTAVE = -32
+
+QUALITY = ("absent", "null", "wrong_type", "not_finite", "unseen", "below", "above")
+"""The quality counters beside the cells of every subject, in the order of the layout."""
+
+_CACHE = 65_536
+_SORTED_FROM = 512
+"""Rows from which on sorting beats a binary search for each: that misses the branch predictor at every step."""
+
+_TRUE = {"true": 1, "1": 1, "True": 1, "false": 0, "0": 0, "False": 0}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NumericCells:
+    """Fine cells of a number: cell i holds (edge[i-1], edge[i]], then one cell for missing.
+
+    An atom (a value with its own mass) has its own cell, whose lower edge is the next float below it. Values
+    outside [low, high] of the reference are also counted by octave, floor(log2 |x|) + 1, which names a change of unit.
+    """
+
+    cuts: Floats
+    atoms: Floats
+    low: float
+    high: float
+    edges: Floats = field(init=False, repr=False)
+    keys: Floats = field(init=False, repr=False)
+    """What is looked up in sorted values, how many are at most: the edges, infinity, just below ``low``, ``high``."""
+
+    def __post_init__(self) -> None:
+        edges = np.union1d(self.cuts, atom_edges(self.atoms))
+        with np.errstate(over="ignore", under="ignore"):
+            ends = [np.inf, np.nextafter(self.low, -np.inf), self.high]
+        object.__setattr__(self, "edges", edges)
+        object.__setattr__(self, "keys", np.concatenate([edges, ends]))
+
+    @property
+    def count(self) -> int:
+        """Number of cells, missing included."""
+        return len(self.edges) + 2
+
+    @property
+    def width(self) -> int:
+        """Number of counters: cells, quality, octaves."""
+        return self.count + len(QUALITY) + OCTAVES
+
+    def index(self, values: Floats) -> Integers:
+        """Return the cell of each value, shape kept; what is not finite is missing. O(n log cells)."""
+        cell = np.searchsorted(self.edges, values, side="left")
+        return np.where(np.isfinite(values), cell, self.count - 1)
+
+    def tally(self, column: Column, group: Integers, groups: int) -> Counts:
+        """Return the counters of a column by ``group`` int64[n] of its rows, int64[groups, width]. O(n log cells)."""
+        if isinstance(column, Categories):
+            column = _as_numbers(column)
+        out = np.zeros((groups, self.width), np.int64)
+        cell, more = self.marks(column)
+        out[:, : self.count] = _histogram(group, cell, groups, self.count)
+        octaves = self.count + len(QUALITY)
+        for rows, position in more:
+            if isinstance(position, int):
+                out[:, position] = np.bincount(group[rows], minlength=groups)
+            else:
+                out[:, octaves:] = _histogram(group[rows], position - octaves, groups, OCTAVES)
+        return out
+
+    def marks(self, column: Column) -> Marks:
+        """Return the cell of each row, and for quality and octaves which rows count where among the counters."""
+        if isinstance(column, Categories):
+            column = _as_numbers(column)
+        values = column.values
+        if column.status is None and len(values) >= _SORTED_FROM:
+            order = np.argsort(values)
+            if np.isfinite(values[order[0]]) and np.isfinite(values[order[-1]]):
+                return self._marks_sorted(values, order)
+        usable = np.isfinite(values)
+        flags: dict[int, npt.NDArray[np.bool_]] = {}
+        if column.status is not None:
+            usable &= column.status == 0
+            if column.status.any():
+                flags = {-status - 1: column.status == status for status in Status}
+        elif not usable.all():
+            flags = {1: np.isnan(values), 3: np.isinf(values)}
+        cell = np.where(usable, np.searchsorted(self.edges, values, side="left"), self.count - 1)
+        below, above = usable & (values < self.low), usable & (values > self.high)
+        flags |= {5: below, 6: above}
+        more = _places(flags, self.count)
+        outside = np.flatnonzero(below | above)
+        if len(outside):
+            more.append((outside, self.count + len(QUALITY) + octave(values[outside])))
+        return cell, more
+
+    def _marks_sorted(self, values: Floats, order: Integers) -> Marks:
+        """The marks of finite values: sorting many of them is cheaper than searching the cell of each."""
+        ends = values[order].searchsorted(self.keys, side="right")
+        cell = np.empty(len(values), np.int32)
+        cell[order] = np.repeat(np.arange(self.count - 1, dtype=np.int32), np.diff(ends[:-2], prepend=0))
+        below, above = order[: ends[-2]], order[ends[-1] :]
+        more: list[tuple[Integers, Any]] = [(below, self.count + 5), (above, self.count + 6)]
+        outside = np.concatenate([below, above])
+        more.append((outside, self.count + len(QUALITY) + octave(values[outside])))
+        return cell, [(rows, position) for rows, position in more if len(rows)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CategoricalCells:
+    """Cells of a category: its top values, salted hash buckets for the rest, then missing; a boolean is one too.
+
+    ``values`` are names as they are shown: of a sensitive feature the salted hash only. ``known`` holds 32-bit
+    hashes of every value the reference saw (the most frequent ``KNOWN_VALUES`` of them), sorted.
+    """
+
+    values: tuple[str, ...]
+    buckets: int
+    known: npt.NDArray[np.uint32]
+    salt: str
+    sensitive: bool = False
+    boolean: bool = False
+    _cache: dict[str, tuple[int, bool]] = field(default_factory=dict, init=False, repr=False)
+    _top: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_top", {value: i for i, value in enumerate(self.values)})
+
+    @property
+    def count(self) -> int:
+        """Number of cells, missing included."""
+        return len(self.values) + self.buckets + 1
+
+    @property
+    def width(self) -> int:
+        """Number of counters: cells and quality."""
+        return self.count + len(QUALITY)
+
+    def lookup(self, keys: Sequence[str]) -> tuple[Integers, npt.NDArray[np.bool_]]:
+        """Return the cell of each canonical key and whether the reference never saw it; hashes each new key once."""
+        cells, unseen = np.empty(len(keys), np.int64), np.empty(len(keys), np.bool_)
+        cache = self._cache
+        for i, key in enumerate(keys):
+            found = cache.get(key)
+            if found is None:
+                if len(cache) >= _CACHE:
+                    cache.clear()
+                found = cache[key] = self._place(key)
+            cells[i], unseen[i] = found
+        return cells, unseen
+
+    def tally(self, column: Column, group: Integers, groups: int) -> Counts:
+        """Return the counters of a column by group of rows, int64[groups, width]; cells sum to the group's rows.
+
+        ``group`` int64[n] says to which pane each row belongs. O(n) and a dict look-up a distinct key.
+        """
+        out = np.zeros((groups, self.width), np.int64)
+        cell, more = self.marks(column)
+        out[:, : self.count] = _histogram(group, cell, groups, self.count)
+        for rows, position in more:
+            out[:, position] += np.bincount(group[rows], minlength=groups)
+        return out
+
+    def marks(self, column: Column) -> Marks:
+        """Return the cell of each row, and for quality which rows count where among the counters."""
+        if isinstance(column, Numbers):
+            column = _as_categories(column)
+        cell, unseen = self.index(column)
+        flags = {4: unseen}
+        if len(column) and column.codes.min() < 0:
+            flags |= {-status - 1: column.codes == status for status in Status}
+        if column.mistyped is not None:
+            flags[2] = flags.get(2, np.zeros(len(column), np.bool_)) | column.mistyped
+        return cell, _places(flags, self.count)
+
+    def index(self, column: Categories) -> tuple[Integers, npt.NDArray[np.bool_]]:
+        """Return the cell of each row and whether its value was never seen before; statuses are missing."""
+        cells, unseen = self.lookup(column.keys)
+        # A status is a negative code, so it indexes these last four from the end.
+        table = np.concatenate([cells, np.full(len(Status), self.count - 1)])
+        return table[column.codes], np.concatenate([unseen, np.zeros(len(Status), np.bool_)])[column.codes]
+
+    def _place(self, key: str) -> tuple[int, bool]:
+        if self.boolean:
+            code = _TRUE.get(key)
+            return (len(self.values), True) if code is None else (code, False)
+        digest = hash_value(key, self.salt)
+        cell = self._top.get(value_name(key, self.salt) if self.sensitive else key)
+        if cell is None:
+            cell = len(self.values) + (digest >> 32) % self.buckets
+        short = np.uint32(digest & 0xFFFFFFFF)
+        at = int(np.searchsorted(self.known, short))
+        return cell, at >= len(self.known) or bool(self.known[at] != short)
+
+
+Cells = NumericCells | CategoricalCells
+
+
+def _places(flags: Mapping[int, npt.NDArray[np.bool_]], first: int) -> list[tuple[Integers, Any]]:
+    """The rows of each quality check that holds for some, and its position after the cells."""
+    found = ((np.flatnonzero(rows), first + check) for check, rows in flags.items())
+    return [(rows, position) for rows, position in found if len(rows)]
+
+
+def _histogram(group: Integers, cell: npt.NDArray[np.integer], groups: int, cells: int) -> Counts:
+    flat = cell if groups == 1 else group * cells + cell
+    counted: Counts = np.bincount(flat, minlength=groups * cells).reshape(groups, cells)
+    return counted
+
+
+def cell_of(cells: Cells, column: Column) -> Integers:
+    """Return the cell of each row of a column, int64[n], whatever kind the column has."""
+    return cells.marks(column)[0].astype(np.int64, copy=False)
+
+
+def octave(values: Floats) -> Integers:
+    """Return the bucket of floor(log2 |x|) + 1, clipped to ``OCTAVES`` buckets from 2**-32; 1.0 is in bucket 33."""
+    bucket: Integers = np.clip(np.frexp(values)[1] - LOWEST_OCTAVE, 0, OCTAVES - 1).astype(np.int64)
+    return bucket
+
+
+def atom_edges(atoms: Floats) -> Floats:
+    """Return the edges that give each atom a cell of its own: the atom and the next float below it."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.concatenate([np.nextafter(atoms, -np.inf), atoms])
+
+
+def numeric_cells(values: Floats, weights: Floats | None = None, cells: int = FINE_CELLS) -> NumericCells:
+    """Cut the finite ``values`` float64[n] at their quantiles into at most ``cells`` cells; atoms keep their own.
+
+    An atom is a value with at least 2 / cells of the mass. Fewer quantiles are taken where atoms use up cells.
+    Raises ``ValueError`` without a finite value. O(n log n).
+    """
+    order = np.argsort(values, kind="stable")
+    ranked = values[order]
+    mass = np.ones(len(ranked)) if weights is None else weights[order]
+    keep = np.isfinite(ranked) & (mass > 0)
+    ranked, mass = ranked[keep], mass[keep]
+    if not len(ranked):
+        raise ValueError("a numeric feature needs at least one finite value")
+    distinct, start = np.unique(ranked, return_index=True)
+    share = np.add.reduceat(mass, start) / mass.sum()
+    atoms = distinct[share >= 2.0 / cells]
+    if len(distinct) < cells // 2:
+        atoms = distinct
+    cumulated = np.cumsum(share)
+    cuts = np.empty(0)
+    for quantiles in (cells - 2, 3 * cells // 4, cells // 2, cells // 4):
+        levels = np.arange(1, quantiles) / quantiles
+        at = np.minimum(np.searchsorted(cumulated, levels - 1e-12), len(distinct) - 1)
+        cuts = _rounded(np.setdiff1d(np.unique(distinct[at]), atoms))
+        if len(np.union1d(cuts, atom_edges(atoms))) < cells:
+            break
+    inner = cuts[(cuts >= distinct[0]) & (cuts < distinct[-1])]
+    return NumericCells(inner, atoms, float(distinct[0]), float(distinct[-1]))
+
+
+def categorical_cells(
+    keys: Sequence[str],
+    weights: Floats,
+    *,
+    salt: str,
+    sensitive: bool = False,
+    top: int = TOP_VALUES,
+    buckets: int = HASH_BUCKETS,
+) -> CategoricalCells:
+    """Freeze the cells of a category from its distinct ``keys`` and their ``weights`` float64[len(keys)]."""
+    order = sorted(range(len(keys)), key=lambda i: (-weights[i], keys[i]))
+    names = tuple(value_name(keys[i], salt) if sensitive else keys[i] for i in order[:top])
+    hashes = [hash_value(keys[i], salt) & 0xFFFFFFFF for i in order[:KNOWN_VALUES]]
+    return CategoricalCells(names, buckets, np.unique(np.array(hashes, np.uint32)), salt, sensitive)
+
+
+def boolean_cells() -> CategoricalCells:
+    """Return the cells of a boolean: false, true, anything else, missing."""
+    return CategoricalCells(("false", "true"), 1, np.empty(0, np.uint32), "", boolean=True)
+
+
+def rank_grid(counts: npt.NDArray[np.integer | np.floating], cells: int = RANK_CELLS) -> Integers:
+    """Return for each ordered fine cell its coarse cell: at most ``cells`` runs of near equal mass, heavy atoms alone.
+
+    ``counts`` are the reference's counts of the fine cells without missing. By hand: [1,1,1,1] in 2 -> [0,0,1,1];
+    [8,1,1] in 2 -> [0,1,1].
+    """
+    mass = np.asarray(counts, np.float64)
+    total = mass.sum()
+    if total <= 0:
+        return np.zeros(len(mass), np.int64)
+    middle = (np.cumsum(mass) - mass / 2) / total
+    level = np.minimum((middle * cells).astype(np.int64), cells - 1)
+    return np.unique(level, return_inverse=True)[1].astype(np.int64)
+
+
+def _rounded(cuts: Floats) -> Floats:
+    """Cuts in the fewest digits that keep them apart, which keeps a reference at kilobytes."""
+    for digits in (5, 7, 10):
+        short = np.array([float(f"{cut:.{digits}g}") for cut in cuts])
+        if len(np.unique(short)) == len(cuts):
+            return short
+    return cuts
+
+
+def _as_numbers(column: Categories) -> Numbers:
+    """Text in a numeric feature is a wrong type, except the booleans, which JSON producers send for 0 and 1."""
+    table = np.array([float(_TRUE[key]) if key in {"true", "false"} else np.nan for key in column.keys] or [np.nan])
+    values = np.where(column.codes >= 0, table[np.maximum(column.codes, 0)], np.nan)
+    status = np.where(np.isfinite(values), 0, np.minimum(column.codes, 0))
+    status = np.where((column.codes >= 0) & ~np.isfinite(values), Status.WRONG_TYPE, status)
+    return Numbers(values, status.astype(np.int8))
+
+
+def _as_categories(column: Numbers) -> Categories:
+    """Numbers in a category feature keep their canonical spelling and count as mistyped."""
+    made = categories(np.where(np.isfinite(column.values), column.values, 0.0))
+    codes = made.codes.copy()
+    status = column.status
+    if status is None:
+        nan = np.isnan(column.values)
+        status = np.where(nan, Status.NULL, np.where(np.isfinite(column.values), 0, Status.NOT_FINITE)).astype(np.int8)
+    codes[status != 0] = status[status != 0]
+    return Categories(codes, made.keys, status == 0)

@@ -1,0 +1,189 @@
+"""Where everything a pane counts stands in one flat vector, as a reference's cells prescribe it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from stationkeeper.contracts.column import Categories, Column, Floats, Integers, Numbers, Status
+from stationkeeper.contracts.wire import PART_BYTES
+from stationkeeper.monitor.core.reference.cells import OCTAVES, QUALITY, Cells, Counts, NumericCells
+from stationkeeper.monitor.core.reference.histograms import Histograms
+
+PANE_COUNTERS = ("duplicates", "late", "unseen_fields", "mistimed")
+"""Counters of the pane as a whole, at the end of the vector, before the weight octaves."""
+
+WEIGHT_OCTAVES = 32
+_BLOCK = PART_BYTES // 8
+_SIDE_BY_SIDE = 64
+"""Rows a group from which on numeric columns are sorted group by group; below, each row's cell is looked up."""
+
+_TOGETHER = 32
+"""Numeric columns counted in one pass: what that touches then stays in the second-level cache."""
+
+
+Marked = tuple[Any, Any]
+"""Rows (their numbers, or a slice of all) and the position where they count: one for all of them, or one each."""
+
+_ALL = slice(None)
+
+
+class Binned(Protocol):
+    """What the layout needs of a reference's subject."""
+
+    @property
+    def name(self) -> str:
+        """Name that is unique among the subjects."""
+
+    @property
+    def cells(self) -> Cells:
+        """The frozen cells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one subject stands: cells at [first, quality), then quality counters, then octaves up to ``last``."""
+
+    name: str
+    first: int
+    quality: int
+    last: int
+    cells: Cells
+
+    @property
+    def missing(self) -> int:
+        """Position of the missing cell."""
+        return self.quality - 1
+
+    @property
+    def histogram(self) -> slice:
+        """The cells, missing last."""
+        return slice(self.first, self.quality)
+
+    @property
+    def octaves(self) -> slice:
+        """Out-of-range values by octave; empty for categories."""
+        return slice(self.quality + len(QUALITY), self.last)
+
+    def counter(self, check: str) -> int:
+        """Return the position of a quality counter; raises ``ValueError`` for a name not in ``QUALITY``."""
+        return self.quality + QUALITY.index(check)
+
+
+class Layout:
+    """The flat int64 vector of one reference: every subject's cells and quality counters, then the pane's own.
+
+    ``places`` follow the reference's order. Two vectors of one layout add; nothing else merges panes.
+    """
+
+    def __init__(self, subjects: tuple[Binned, ...]) -> None:
+        places, at = [], 0
+        for subject in subjects:
+            cells = subject.cells
+            quality = at + cells.count
+            last = quality + len(QUALITY) + (OCTAVES if isinstance(cells, NumericCells) else 0)
+            places.append(Place(subject.name, at, quality, last, cells))
+            at = last
+        self.places = tuple(places)
+        self.pane = at
+        self.weights = slice(at + len(PANE_COUNTERS), at + len(PANE_COUNTERS) + WEIGHT_OCTAVES)
+        self.width = self.weights.stop
+        self._by_name = {place.name: place for place in places}
+        numeric = [place for place in places if isinstance(place.cells, NumericCells)]
+        parts = [numeric[first : first + _TOGETHER] for first in range(0, len(numeric), _TOGETHER)]
+        self._histograms = tuple(map(Histograms, parts))
+
+    def __len__(self) -> int:
+        return self.width
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def __getitem__(self, name: str) -> Place:
+        return self._by_name[name]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Subject names in order."""
+        return tuple(place.name for place in self.places)
+
+    def zeros(self) -> Counts:
+        """Return an empty vector, int64[width]."""
+        return np.zeros(self.width, np.int64)
+
+    def pane_counter(self, name: str) -> int:
+        """Return the position of one of ``PANE_COUNTERS``."""
+        return self.pane + PANE_COUNTERS.index(name)
+
+    def tally(
+        self, columns: Mapping[str, Column], group: Integers, rows: Counts, *, skip: frozenset[str] = frozenset()
+    ) -> Counts:
+        """Return the vectors of a batch by group of rows, int64[groups, width].
+
+        ``columns`` hold one column of n values a subject; ``group`` int64[n] says to which pane (and version and
+        segment) a row belongs and ``rows`` int64[groups] how many each has. A subject without a column is absent,
+        unless its name is in ``skip``: these events do not carry it (the prediction, in feature events). Columns
+        that the reference does not know are unseen fields. O(values).
+        """
+        groups = len(rows)
+        out = np.zeros((groups, self.width), np.int64)
+        counted: set[str] = set()
+        if groups == 1 or len(group) >= _SIDE_BY_SIDE * groups:
+            for histograms in self._histograms:
+                counted |= histograms.tally(columns, group, groups, out)
+        for place in self.places:
+            column = columns.get(place.name)
+            if place.name in counted:
+                continue
+            if column is not None:
+                out[:, place.first : place.last] = place.cells.tally(column, group, groups)
+            elif place.name not in skip:
+                out[:, place.missing] = rows
+                out[:, place.counter("absent")] = rows
+        unseen = self.pane_counter("unseen_fields")
+        for name, column in columns.items():
+            if name not in self._by_name:
+                present = column.codes != Status.ABSENT if isinstance(column, Categories) else _present(column)
+                out[:, unseen] += np.bincount(group[present], minlength=groups)
+        return out
+
+    def marks(self, columns: Mapping[str, Column], *, skip: frozenset[str] = frozenset()) -> list[Marked]:
+        """Return where each row counts, as ``tally`` does but for each row: for many groups of few rows.
+
+        A row counts once at each of the positions it is given. O(n) look-ups a column.
+        """
+        found: list[Marked] = []
+        for place in self.places:
+            column = columns.get(place.name)
+            if column is not None:
+                cell, more = place.cells.marks(column)
+                found.append((_ALL, place.first + cell))
+                found += [(rows, place.first + position) for rows, position in more]
+            elif place.name not in skip:
+                found += [(_ALL, place.missing), (_ALL, place.counter("absent"))]
+        unseen = self.pane_counter("unseen_fields")
+        for name, column in columns.items():
+            if name not in self._by_name:
+                present = column.codes != Status.ABSENT if isinstance(column, Categories) else _present(column)
+                found.append((np.flatnonzero(present), unseen))
+        return found
+
+    def blocks(self) -> Iterator[slice]:
+        """Yield the parts a vector is sent in: at most ``PART_BYTES`` each."""
+        for first in range(0, self.width, _BLOCK):
+            yield slice(first, min(first + _BLOCK, self.width))
+
+
+def _present(column: Numbers) -> npt.NDArray[np.bool_]:
+    if column.status is None:
+        return np.ones(len(column), np.bool_)
+    present: npt.NDArray[np.bool_] = column.status != Status.ABSENT
+    return present
+
+
+def weight_octave(weights: Floats) -> Counts:
+    """Return counts of positive sampling weights by octave, int64[WEIGHT_OCTAVES]: 1.0 falls in bucket 17."""
+    bucket = np.clip(np.frexp(weights)[1] + WEIGHT_OCTAVES // 2, 0, WEIGHT_OCTAVES - 1)
+    return np.bincount(bucket, minlength=WEIGHT_OCTAVES).astype(np.int64)

@@ -1,0 +1,211 @@
+"""The reference: what a model version was trained on, as frozen cells and counts, in kilobytes and without rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+
+from stationkeeper.contracts.column import Floats, Integers
+from stationkeeper.contracts.messages import SubjectType
+from stationkeeper.monitor.core.reference.cells import CategoricalCells, Cells, Counts, NumericCells, rank_grid
+from stationkeeper.monitor.core.reference.layout import Layout
+
+SCHEMA_VERSION = 1
+HOURS_OF_WEEK = 168
+
+
+class Kind(StrEnum):
+    """How a subject's values are counted."""
+
+    NUMERIC = "numeric"
+    CATEGORICAL = "categorical"
+    BOOLEAN = "boolean"
+
+
+class Task(StrEnum):
+    """What the model predicts, which decides what a label means."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """One feature, or the prediction: its cells and the reference's counts in them.
+
+    ``counts`` is int64[cells.count], missing last; of a weighted reference it is scaled to the effective number of
+    rows. ``quality`` is int64[7] as ``cells.QUALITY``; its ``unseen`` counts the odd rows whose value no even row has,
+    an honest rate of new values on half of the rows. ``json_type`` is the type most values had. ``phi`` float64[L] is
+    the variance inflation by direction and ``day_floor`` the natural day-to-day movement (TV): empty and None are
+    unknown. ``strata`` int64[S, cells] are counts by hour of the week (S = 168) or of the day (24), S = 0 where
+    unknown. ``repeats`` is the longest run of one value in time order, 0 where unknown. ``grid`` int64[cells] is the
+    coarse cell of each cell, missing alone in the last.
+    """
+
+    name: str
+    type: SubjectType
+    kind: Kind
+    cells: Cells
+    counts: Counts
+    quality: Counts
+    json_type: str = ""
+    importance: float = 1.0
+    sensitive: bool = False
+    high_cardinality: bool = False
+    distinct: int = 0
+    phi: Floats = field(default_factory=lambda: np.empty(0))
+    day_floor: float | None = None
+    strata: Counts = field(default_factory=lambda: np.empty((0, 0), np.int64))
+    repeats: int = 0
+    grid: Integers = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Freeze the coarse cells: about twenty of near equal mass for a number, the cells themselves otherwise."""
+        grid = np.arange(self.cells.count)
+        if isinstance(self.cells, NumericCells):
+            ordered = rank_grid(self.counts[:-1])
+            grid = np.append(ordered, ordered.max() + 1)
+        object.__setattr__(self, "grid", grid)
+
+    @property
+    def rows(self) -> int:
+        """Effective rows behind the counts."""
+        return int(self.counts.sum())
+
+    @property
+    def missing_share(self) -> float:
+        """Share of the reference without a usable value."""
+        return float(self.counts[-1] / max(self.rows, 1))
+
+    def cell_name(self, cell: int) -> str:
+        """Return a cell as a person reads it: a range, a value, a hash bucket, or ``missing``."""
+        if cell == self.cells.count - 1:
+            return "missing"
+        if isinstance(self.cells, CategoricalCells):
+            values = self.cells.values
+            if cell < len(values):
+                return repr(values[cell])
+            return f"other values (bucket {cell - len(values)})"
+        return self._range_name(self.cells, cell)
+
+    def _range_name(self, cells: NumericCells, cell: int) -> str:
+        edges = cells.edges
+        low = edges[cell - 1] if cell > 0 else -np.inf
+        high = edges[cell] if cell < len(edges) else np.inf
+        if high == np.nextafter(low, np.inf):
+            return f"= {high:.6g}"
+        return f"in ({low:.6g}, {high:.6g}]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Traffic:
+    """How many rows came: ``rows`` per hour of the week float64[168] (one value for all where unknown).
+
+    ``size`` is the negative-binomial size of the rows of one pane, ``pane_ms`` the pane it was fitted on.
+    """
+
+    rows_per_hour: Floats
+    size: float
+    pane_ms: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """What is known with labels: by shared score bin int64[32, 2] (negative, positive) and int64[4] confusion.
+
+    ``phi`` is the variance inflation of errors that come in clusters, 1 where unknown.
+    """
+
+    scored: Counts
+    confusion: Counts
+    phi: float = 1.0
+
+    @property
+    def rows(self) -> int:
+        """Labelled rows."""
+        return int(self.confusion.sum())
+
+    @property
+    def positives(self) -> float:
+        """Share of positive labels."""
+        return float((self.confusion[0] + self.confusion[2]) / max(self.rows, 1))
+
+    @property
+    def error_rate(self) -> float:
+        """Share of rows whose decision was wrong."""
+        return float((self.confusion[1] + self.confusion[2]) / max(self.rows, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A frozen reference of one model version; ``digest`` names its content, whatever model carries it.
+
+    ``threshold`` turns a score into a decision; ``first`` and ``last`` are the time range (clock units) of the rows
+    or None; ``source`` says where they came from (training, adoption, history).
+    """
+
+    model: str
+    version: str
+    subjects: tuple[Subject, ...]
+    salt: str
+    rows: int
+    task: Task | None = None
+    threshold: float = 0.5
+    positive: str = "1"
+    first: int | None = None
+    last: int | None = None
+    source: str = "training"
+    traffic: Traffic | None = None
+    labels: Labels | None = None
+    notes: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Subject]:
+        """Subjects by name."""
+        return {subject.name: subject for subject in self.subjects}
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where each subject stands in a pane's vector."""
+        return Layout(self.subjects)
+
+    @property
+    def features(self) -> tuple[Subject, ...]:
+        """The input subjects."""
+        return tuple(subject for subject in self.subjects if subject.type is SubjectType.FEATURE)
+
+    @property
+    def prediction(self) -> Subject | None:
+        """The prediction's subject, if predictions were profiled."""
+        return next((s for s in self.subjects if s.type is SubjectType.PREDICTION), None)
+
+    @property
+    def adopted(self) -> bool:
+        """Whether dependence between rows is known: without it nothing but quality may page."""
+        return any(len(subject.phi) for subject in self.subjects)
+
+    @cached_property
+    def digest(self) -> str:
+        """Return ``ref-`` and 20 hex digits of the content without model, version and notes."""
+        from stationkeeper.monitor.core.reference.reference_json import digest
+
+        return digest(self)
+
+
+def in_season(subject: Subject, rows: Counts) -> Subject:
+    """Return the subject with the counts of its strata mixed as ``rows`` int64[strata] came from them.
+
+    The counts sum to the effective rows of the mixture, 1 / sum(w^2 / n) for shares w of strata of n rows. Without
+    strata, or rows, the subject as it is. By hand: strata of 8 + 2 and 2 + 8 mixed one to one give 10 + 10.
+    """
+    if not len(subject.strata) or not rows.any():
+        return subject
+    sizes = np.maximum(subject.strata.sum(axis=1), 1)
+    share = rows / rows.sum()
+    effective = 1.0 / float((share**2 / sizes).sum())
+    mixed = (share / sizes) @ subject.strata * effective
+    return replace(subject, counts=np.round(mixed).astype(np.int64))

@@ -1,0 +1,319 @@
+"""The reference as versioned JSON, read with an error that names the field, its value and the cure."""
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import numpy as np
+
+from stationkeeper.contracts.column import Floats
+from stationkeeper.contracts.identity import content_id
+from stationkeeper.contracts.messages import SubjectType
+from stationkeeper.contracts.wire import SCORE_BINS
+from stationkeeper.monitor.core.reference.cells import (
+    FINE_CELLS,
+    HASH_BUCKETS,
+    KNOWN_VALUES,
+    QUALITY,
+    CategoricalCells,
+    Cells,
+    Counts,
+    NumericCells,
+)
+from stationkeeper.monitor.core.reference.reference import (
+    HOURS_OF_WEEK,
+    SCHEMA_VERSION,
+    Kind,
+    Labels,
+    Reference,
+    Subject,
+    Task,
+    Traffic,
+)
+
+MAX_BYTES = 64 * 1024 * 1024
+MAX_SUBJECTS = 5_000
+MAX_NAME = 512
+MAX_VALUES = 1_000
+MAX_COUNT = 2**53
+_E = TypeVar("_E", bound=StrEnum)
+_IDENTITY = ("model", "version", "notes", "source", "traffic", "labels", "threshold", "positive", "task")
+_LEARNED = ("phi", "day_floor", "strata", "importance", "repeats")
+
+
+class InvalidReference(ValueError):
+    """A reference file that cannot be used; the message names the field and what is allowed."""
+
+
+def dump(reference: Reference) -> str:
+    """Return the reference as one line of JSON; ``load(dump(r))`` has the digest of r."""
+    return json.dumps({"digest": reference.digest, **_document(reference)}, separators=(",", ":"), allow_nan=False)
+
+
+def digest(reference: Reference) -> str:
+    """Return the hash of cells and counts: panes counted under one digest add, whoever serves the model.
+
+    What an adoption period learns later (dependence, day floor, strata, traffic) leaves the digest as it is.
+    """
+    document = {key: value for key, value in _document(reference).items() if key not in _IDENTITY}
+    for subject in document["subjects"]:
+        for key in _LEARNED:
+            subject.pop(key, None)
+    return content_id("ref", document)
+
+
+def load(text: str | bytes) -> Reference:
+    """Read a reference; raises ``InvalidReference`` naming the bad field. Sizes are bounded before they are used."""
+    if len(text) > MAX_BYTES:
+        raise InvalidReference(f"reference: {len(text)} bytes, at most {MAX_BYTES} are read; profile fewer features")
+    try:
+        raw = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidReference(f"reference: not JSON ({error}); write it with `stationkeeper profile`") from error
+    top = _Fields(raw, "reference")
+    version = top.whole("schema_version", 1, 1_000_000)
+    if version != SCHEMA_VERSION:
+        raise InvalidReference(
+            f"reference.schema_version: {version}, this release reads {SCHEMA_VERSION}; "
+            "upgrade Stationkeeper or profile again"
+        )
+    rows = top.items("subjects", MAX_SUBJECTS)
+    salt = top.text("salt", empty=True)
+    subjects = tuple(_subject(_Fields(item, f"reference.subjects[{i}]"), salt) for i, item in enumerate(rows))
+    names = [subject.name for subject in subjects]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidReference(f"reference.subjects: {name!r} appears twice; names are unique")
+    reference = Reference(
+        model=top.text("model"),
+        version=top.text("version"),
+        subjects=subjects,
+        salt=salt,
+        rows=top.whole("rows", 0, MAX_COUNT),
+        task=top.choice("task", Task) if top.has("task") else None,
+        threshold=top.number("threshold"),
+        positive=top.text("positive", empty=True),
+        first=top.whole("first", -MAX_COUNT, MAX_COUNT) if top.has("first") else None,
+        last=top.whole("last", -MAX_COUNT, MAX_COUNT) if top.has("last") else None,
+        source=top.text("source"),
+        traffic=_traffic(top.inner("traffic")) if top.has("traffic") else None,
+        labels=_labels(top.inner("labels")) if top.has("labels") else None,
+        notes=tuple(str(note)[:MAX_NAME] for note in top.items("notes", MAX_SUBJECTS)),
+    )
+    stated = top.text("digest") if top.has("digest") else reference.digest
+    if stated != reference.digest:
+        raise InvalidReference(
+            f"reference.digest: {stated} but the content is {reference.digest}; the file was edited or damaged, "
+            "profile again or remove the digest to accept it"
+        )
+    return reference
+
+
+def _document(reference: Reference) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "schema_version": reference.schema_version,
+        "model": reference.model,
+        "version": reference.version,
+        "source": reference.source,
+        "rows": reference.rows,
+        "salt": reference.salt,
+        "threshold": reference.threshold,
+        "positive": reference.positive,
+        "notes": list(reference.notes),
+    }
+    for key in ("task", "first", "last"):
+        if getattr(reference, key) is not None:
+            document[key] = getattr(reference, key)
+    if reference.traffic is not None:
+        document["traffic"] = {
+            "rows_per_hour": [float(f"{rows:.6g}") for rows in reference.traffic.rows_per_hour],
+            "size": float(f"{reference.traffic.size:.6g}"),
+            "pane_ms": reference.traffic.pane_ms,
+        }
+    if reference.labels is not None:
+        document["labels"] = {
+            "scored": reference.labels.scored.ravel().tolist(),
+            "confusion": reference.labels.confusion.tolist(),
+            "phi": float(f"{reference.labels.phi:.4g}"),
+        }
+    document["subjects"] = [_subject_document(subject) for subject in reference.subjects]
+    return document
+
+
+def _subject_document(subject: Subject) -> dict[str, Any]:
+    document: dict[str, Any] = {"name": subject.name, "type": subject.type, "kind": subject.kind}
+    cells = subject.cells
+    if isinstance(cells, NumericCells):
+        document |= {"cuts": cells.cuts.tolist(), "atoms": cells.atoms.tolist(), "low": cells.low, "high": cells.high}
+    elif not cells.boolean:
+        known = base64.b64encode(cells.known.astype("<u4").tobytes()).decode()
+        document |= {"values": list(cells.values), "buckets": cells.buckets, "known": known}
+    document |= {"counts": subject.counts.tolist(), "quality": subject.quality.tolist()}
+    document |= {
+        "json_type": subject.json_type,
+        "importance": subject.importance,
+        "sensitive": subject.sensitive,
+        "high_cardinality": subject.high_cardinality,
+        "distinct": subject.distinct,
+        "phi": [float(f"{value:.4g}") for value in subject.phi],
+        "repeats": subject.repeats,
+    }
+    if subject.day_floor is not None:
+        document["day_floor"] = float(f"{subject.day_floor:.6g}")
+    if len(subject.strata):
+        packed = zlib.compress(subject.strata.astype("<i4").tobytes(), 6)
+        document["strata"] = {"hours": len(subject.strata), "counts": base64.b64encode(packed).decode()}
+    return document
+
+
+def _subject(fields: "_Fields", salt: str) -> Subject:
+    kind = fields.choice("kind", Kind)
+    sensitive = fields.flag("sensitive")
+    cells = _cells(fields, kind, salt, sensitive=sensitive)
+    counts = fields.counts("counts", cells.count)
+    if isinstance(cells, NumericCells) and not counts.sum():
+        raise InvalidReference(f"{fields.path}.counts: all zero; profile rows in which {fields.path} has values")
+    strata = np.empty((0, 0), np.int64)
+    if fields.has("strata"):
+        strata = _strata(fields.inner("strata"), cells.count)
+    return Subject(
+        name=fields.text("name"),
+        type=fields.choice("type", SubjectType),
+        kind=kind,
+        cells=cells,
+        counts=counts,
+        quality=fields.counts("quality", len(QUALITY)),
+        json_type=fields.text("json_type", empty=True),
+        importance=fields.number("importance", 0.0),
+        sensitive=sensitive,
+        high_cardinality=fields.flag("high_cardinality"),
+        distinct=fields.whole("distinct", 0, MAX_COUNT),
+        phi=fields.floats("phi", 4 * FINE_CELLS * 8),
+        day_floor=fields.number("day_floor", 0.0) if fields.has("day_floor") else None,
+        strata=strata,
+        repeats=fields.whole("repeats", 0, MAX_COUNT),
+    )
+
+
+def _cells(fields: "_Fields", kind: Kind, salt: str, *, sensitive: bool) -> Cells:
+    if kind is Kind.NUMERIC:
+        cuts, atoms = fields.floats("cuts", FINE_CELLS), fields.floats("atoms", FINE_CELLS)
+        for name, values in (("cuts", cuts), ("atoms", atoms)):
+            if np.any(np.diff(values) <= 0):
+                raise InvalidReference(f"{fields.path}.{name}: not strictly increasing; profile again")
+        return NumericCells(cuts, atoms, fields.number("low"), fields.number("high"))
+    if kind is Kind.BOOLEAN:
+        return CategoricalCells(("false", "true"), 1, np.empty(0, np.uint32), "", boolean=True)
+    names = fields.items("values", MAX_VALUES)
+    if not all(isinstance(name, str) and len(name) <= MAX_NAME for name in names):
+        raise InvalidReference(f"{fields.path}.values: every value must be text of at most {MAX_NAME} characters")
+    try:
+        known = base64.b64decode(fields.text("known", empty=True, longest=8 * KNOWN_VALUES), validate=True)
+        hashes = np.frombuffer(known, "<u4")
+    except (binascii.Error, ValueError) as error:
+        raise InvalidReference(f"{fields.path}.known: not base64 of 32-bit hashes ({error})") from error
+    buckets = fields.whole("buckets", 1, 16 * HASH_BUCKETS)
+    return CategoricalCells(tuple(names), buckets, np.unique(hashes).astype(np.uint32), salt, sensitive=sensitive)
+
+
+def _strata(fields: "_Fields", cells: int) -> Counts:
+    hours = fields.whole("hours", 1, HOURS_OF_WEEK)
+    size = hours * cells * 4
+    try:
+        packed = base64.b64decode(fields.text("counts", longest=2 * size + 1_024), validate=True)
+        raw = zlib.decompressobj().decompress(packed, size + 1)
+    except (binascii.Error, ValueError, zlib.error) as error:
+        raise InvalidReference(f"{fields.path}.counts: not compressed base64 ({error}); profile again") from error
+    if len(raw) != size:
+        raise InvalidReference(
+            f"{fields.path}.counts: holds {len(raw)} bytes, {hours} hours x {cells} cells need {size}"
+        )
+    return np.frombuffer(raw, "<i4").reshape(hours, cells).astype(np.int64)
+
+
+def _traffic(fields: "_Fields") -> Traffic:
+    rows = fields.floats("rows_per_hour", HOURS_OF_WEEK)
+    if len(rows) not in {1, HOURS_OF_WEEK} or np.any(rows < 0):
+        raise InvalidReference(f"{fields.path}.rows_per_hour: needs 1 or {HOURS_OF_WEEK} numbers, none negative")
+    return Traffic(rows, fields.number("size", 0.0), fields.whole("pane_ms", 1, MAX_COUNT))
+
+
+def _labels(fields: "_Fields") -> Labels:
+    scored = fields.counts("scored", 2 * SCORE_BINS).reshape(SCORE_BINS, 2)
+    return Labels(scored, fields.counts("confusion", 4), fields.number("phi", 1.0))
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+class _Fields:
+    """A JSON object whose every read is checked and, if wrong, reported under its path."""
+
+    def __init__(self, raw: object, path: str) -> None:
+        if not isinstance(raw, Mapping):
+            raise InvalidReference(f"{path}: {type(raw).__name__}, must be an object")
+        self._raw, self.path = raw, path
+
+    def has(self, key: str) -> bool:
+        return key in self._raw
+
+    def _get(self, key: str, wanted: str, accept: Callable[[Any], bool]) -> Any:
+        if key not in self._raw:
+            raise InvalidReference(f"{self.path}.{key}: missing, must be {wanted}")
+        value = self._raw[key]
+        if not accept(value):
+            shown = repr(value)
+            raise InvalidReference(f"{self.path}.{key}: {shown[:80]}, must be {wanted}")
+        return value
+
+    def inner(self, key: str) -> "_Fields":
+        return _Fields(self._raw[key], f"{self.path}.{key}")
+
+    def text(self, key: str, *, empty: bool = False, longest: int = MAX_NAME) -> str:
+        wanted = f"text of at most {longest} characters" + ("" if empty else ", not empty")
+        return str(self._get(key, wanted, lambda v: isinstance(v, str) and len(v) <= longest and (empty or bool(v))))
+
+    def flag(self, key: str) -> bool:
+        return bool(self._get(key, "true or false", lambda v: isinstance(v, bool)))
+
+    def whole(self, key: str, low: int, high: int) -> int:
+        def accept(value: object) -> bool:
+            return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+        return int(self._get(key, f"a whole number in [{low}, {high}]", accept))
+
+    def number(self, key: str, low: float = -np.inf) -> float:
+        def accept(value: object) -> bool:
+            return isinstance(value, int | float) and not isinstance(value, bool) and low <= value
+
+        return float(self._get(key, "a number" if low == -np.inf else f"a number of at least {low}", accept))
+
+    def choice(self, key: str, options: type[_E]) -> _E:
+        allowed = [str(option.value) for option in options]
+        return options(self._get(key, f"one of {', '.join(allowed)}", lambda v: v in allowed))
+
+    def items(self, key: str, most: int) -> Sequence[Any]:
+        found: Sequence[Any] = self._get(
+            key, f"a list of at most {most} items", lambda v: isinstance(v, list) and len(v) <= most
+        )
+        return found
+
+    def floats(self, key: str, most: int) -> Floats:
+        items = self.items(key, most)
+        if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in items):
+            raise InvalidReference(f"{self.path}.{key}: every item must be a number")
+        return np.array(items, np.float64)
+
+    def counts(self, key: str, size: int) -> Counts:
+        items = self.items(key, size)
+        whole = all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= MAX_COUNT for v in items)
+        if len(items) != size or not whole:
+            raise InvalidReference(
+                f"{self.path}.{key}: {len(items)} items, must be {size} whole numbers, none negative"
+            )
+        return np.array(items, np.int64)

@@ -1,0 +1,54 @@
+"""Pairs of the label join as sums: by owner, by the prediction's pane, and by the pane in which both were known."""
+
+import numpy as np
+
+from stationkeeper.contracts.wire import SCORE_BINS, OutcomeDelta, pack
+from stationkeeper.monitor.join.store import Owners, Rows
+
+_LOSS_SCALE = 1_000_000
+_MAX_LOSS = 1e6
+
+
+def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> list[OutcomeDelta]:
+    """Sums of paired rows (equal order) by owner, prediction pane and the pane in which both were known."""
+    if not len(predictions):
+        return []
+    known = np.maximum(predictions["time"], labels["time"])
+    start = predictions["time"] - predictions["time"] % pane
+    keys = np.stack([predictions["owner"].astype(np.int64), start, known - known % pane])
+    groups, group = np.unique(keys, axis=1, return_inverse=True)
+    group, n = group.reshape(-1), groups.shape[1]
+    label = labels["label"].astype(np.float64)
+    binary = (label == 0.0) | (label == 1.0)
+    positive, decided = label == 1.0, predictions["decision"] > 0
+    cell = np.where(decided, np.where(positive, 0, 1), np.where(positive, 2, 3))
+    confusion = np.bincount((group * 4 + cell)[binary], minlength=4 * n).reshape(n, 4)
+    width = 2 * SCORE_BINS
+    place = predictions["bin"].astype(np.int64) * 2 + positive
+    scored = np.bincount((group * width + place)[binary], minlength=width * n).reshape(n, width)
+    error = np.nan_to_num(predictions["score"].astype(np.float64) - label)
+    loss = np.zeros(n, np.int64)
+    np.add.at(loss, group, np.rint(np.minimum(error**2, _MAX_LOSS) * _LOSS_SCALE).astype(np.int64))
+    age = np.zeros(n, np.int64)
+    np.add.at(age, group, known - predictions["time"])
+    rows = np.bincount(group, minlength=n)
+    out: list[OutcomeDelta] = []
+    for at in range(n):
+        owner = owners.names[int(groups[0, at])]
+        out += [
+            OutcomeDelta(
+                owner.model,
+                owner.version,
+                segment,
+                int(groups[1, at]),
+                pane,
+                int(rows[at]),
+                int(groups[2, at]),
+                pack(confusion[at]),
+                pack(scored[at]),
+                int(loss[at]),
+                int(age[at]),
+            )
+            for segment in ("", *owner.segments)
+        ]
+    return out

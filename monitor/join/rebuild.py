@@ -1,0 +1,160 @@
+"""What a rebuild of the label join's store could not know, because it lies before where the rebuild begins to read."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stationkeeper.monitor.join.store import Hashes, Integers, Rows
+from stationkeeper.monitor.tally.clock import UNSET
+
+STEPS = 64
+"""Steps of one horizon: a rebuild reads up to a sixty-fourth of the horizon more than it needs."""
+
+
+class Marks:
+    """Where each step of a joins partition's clock began: (offset, highest time before it), ``STEPS`` a horizon (ms).
+
+    A mark says that no record before its offset is younger than its time. ``start`` is where the present step began.
+    Whoever begins to read at a mark with its time for a clock makes the same marks from there on.
+    """
+
+    def __init__(self, horizon: int) -> None:
+        self._step = max(horizon // STEPS, 1)
+        self._marks: deque[tuple[int, int]] = deque()
+        self.start = 0
+
+    def __len__(self) -> int:
+        return len(self._marks)
+
+    def put(self, offset: int, before: int, clock: int) -> None:
+        """See the record at ``offset``, which moves the clock from ``before`` to ``clock``, before it is worked on."""
+        if before != UNSET and before // self._step != clock // self._step:
+            self._marks.append((offset, before))
+            self.start = offset
+
+    def passed(self, before: int) -> tuple[int, int] | None:
+        """Let go of marks older than ``before``; returns the last of them, None without one."""
+        last = None
+        while self._marks and self._marks[0][1] < before:
+            last = self._marks.popleft()
+        return last
+
+    def state(self) -> list[tuple[int, int]]:
+        """Return what ``load`` needs."""
+        return list(self._marks)
+
+    def load(self, state: Sequence[tuple[int, int]], base: int) -> None:
+        """Become what ``state`` was taken from, or the begin of a rebuild from ``base``."""
+        self._marks = deque(state)
+        self.start = state[-1][0] if state else base
+
+
+_NOTE = np.dtype([("offset", "<i8"), ("batch", "<i8"), ("what", "<i8"), ("key", "<u8"), ("other", "<i8")])
+_MOST = 2_048
+"""Notes of one record of the state topic; the last one is written again until it is full."""
+
+Notes = npt.NDArray[np.void]
+
+
+class Note(IntEnum):
+    """A row that did not wait (``SPENT``), or the last of those that made way on one side."""
+
+    SPENT = 0
+    PREDICTIONS = 1
+    LABELS = 2
+
+
+class Spent:
+    """Notes of one joins partition, in the order of their offsets.
+
+    A row that was paired with, or repeated, a row of an earlier step of ``Marks`` is noted: a rebuild that begins
+    between the two would let it wait. So is each time that rows made way, up to which row. Every other row meets rows
+    of its own step only, so that a rebuild with these notes is the store, from whichever step it begins. Kept in memory
+    are at most ``_MOST`` notes; the rest is in the state topic.
+    """
+
+    def __init__(self) -> None:
+        self._new: list[Notes] = []
+        self._open: Notes = np.zeros(0, _NOTE)
+        self._place = 0
+        self._last: dict[int, int] = {}
+
+    def spent(self, offset: int, batch: int, keys: Hashes, others: Integers, since: int) -> None:
+        """Note the rows of a batch whose other row came before ``since``, the begin of the step."""
+        old = others < since
+        if old.any():
+            made = np.zeros(int(np.count_nonzero(old)), _NOTE)
+            made["offset"], made["batch"] = offset, batch
+            made["key"], made["other"] = keys[old], others[old]
+            self._new.append(made)
+
+    def made_way(self, offset: int, side: Note, key: int, other: int) -> None:
+        """Note that with the record at ``offset`` rows made way, up to the one with ``key`` of the record ``other``."""
+        made = np.zeros(1, _NOTE)
+        made["offset"], made["what"], made["key"], made["other"] = offset, side, key, other
+        self._new.append(made)
+
+    def changed(self, base: int) -> Iterator[tuple[int, Any]]:
+        """Yield (place, value) of what is to be stored; None where no rebuild from ``base`` on needs it any more."""
+        if self._new:
+            rows = np.concatenate([self._open, *self._new])
+            self._new.clear()
+            for first in range(0, len(rows), _MOST):
+                self._open = rows[first : first + _MOST]
+                self._last[self._place] = int(self._open["offset"][-1])
+                yield self._place, {name: self._open[name] for name in _NOTE.names or ()}
+                if len(self._open) == _MOST:
+                    self._begin()
+        for place in [place for place, last in self._last.items() if last < base]:
+            del self._last[place]
+            yield place, None
+            if place == self._place:
+                self._begin()
+
+    def _begin(self) -> None:
+        """Take a place that is free for the notes to come: those of what is gone come again."""
+        self._open = np.zeros(0, _NOTE)
+        self._place = next(place for place in range(len(self._last) + 1) if place not in self._last)
+
+    def restore(self, found: Mapping[int, Any]) -> Notes:
+        """Go on after what was stored; returns all of it by offset."""
+        pieces = [np.zeros(0, _NOTE)]
+        for place, value in found.items():
+            if value is not None:
+                made = np.zeros(len(value["key"]), _NOTE)
+                for name in _NOTE.names or ():
+                    made[name] = value[name]
+                self._last[place] = int(made["offset"][-1])
+                pieces.append(made)
+        self._begin()
+        rows = np.concatenate(pieces)
+        return rows[np.argsort(rows["offset"], kind="stable")]
+
+
+class Replay:
+    """The notes as a rebuild from ``base`` needs them, record by record."""
+
+    def __init__(self, notes: Notes, base: int) -> None:
+        waits = (notes["what"] == Note.SPENT) & (notes["other"] >= base)
+        self._notes = notes[(notes["offset"] >= base) & ~waits]
+
+    def waiting(self, rows: Rows, offset: int, batch: int) -> Rows:
+        """Return the rows of a batch without those that met a row from before the rebuild."""
+        mine = self._of(offset)
+        spent = mine["key"][(mine["what"] == Note.SPENT) & (mine["batch"] == batch)]
+        return rows[~np.isin(rows["key"], spent)] if len(spent) else rows
+
+    def made_way(self, offset: int) -> Iterator[tuple[Note, int, int]]:
+        """Yield (side, key, offset of its record) of the last row that made way with the record at ``offset``."""
+        mine = self._of(offset)
+        for note in mine[mine["what"] != Note.SPENT]:
+            yield Note(int(note["what"])), int(note["key"]), int(note["other"])
+
+    def _of(self, offset: int) -> Notes:
+        first, last = np.searchsorted(self._notes["offset"], [offset, offset + 1])
+        found: Notes = self._notes[first:last]
+        return found

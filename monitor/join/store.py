@@ -1,0 +1,190 @@
+"""Rows that wait for their other side: predictions without label, labels without prediction."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from stationkeeper.monitor.hashtable import HashTable
+from stationkeeper.monitor.tally.clock import UNSET
+
+Hashes = npt.NDArray[np.uint64]
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.void]
+
+WAITING_ROW = np.dtype(
+    [
+        ("key", "<u8"),
+        ("time", "<i8"),
+        ("score", "<f4"),
+        ("label", "<f4"),
+        ("decision", "u1"),
+        ("bin", "u1"),
+        ("owner", "<i4"),
+        ("offset", "<i8"),
+    ]
+)
+"""One waiting row in 38 bytes: key (id and model), event time, score, label, decision, bin, owner code, its record."""
+
+_FIRST = 1 << 12
+_LOADED = 1 << 16
+
+MOST_ROWS = 5_000_000
+"""Rows that one side of one joins partition keeps at most, unless told otherwise."""
+
+
+class Owner(NamedTuple):
+    """Whose prediction a row is: ``segments`` beside all traffic."""
+
+    model: str
+    version: str
+    segments: tuple[str, ...]
+
+
+class Waiting:
+    """Rows by key, first come; taken out when their other side comes, let go when they are too old or too many.
+
+    A row counts as gone from the record on whose clock passed its horizon, whenever it is swept out, so that sweeps,
+    batches and restarts change nothing. About 70 bytes a row, at most ``most`` rows after ``make_way``.
+    """
+
+    def __init__(self, most: int = MOST_ROWS) -> None:
+        self._most = most
+        self._rows: Rows = np.zeros(_FIRST, WAITING_ROW)
+        self._alive: Flags = np.zeros(_FIRST, np.bool_)
+        self._used = 0
+        self.alive = 0
+        self.crowded = 0
+        self._table = HashTable()
+
+    def __len__(self) -> int:
+        return self.alive
+
+    def put(self, rows: Rows, before: int = UNSET) -> tuple[Flags, Rows]:
+        """Keep rows of distinct keys that are not waiting yet; returns which are, and the rows that wait, which stay.
+
+        What is older than ``before`` waits no longer.
+        """
+        found = self._table.find(rows["key"])
+        known, at = self._waiting(found, before)
+        fresh, there = rows[~known], self._rows[at[known]]
+        # What was too old and comes again takes the place of its key.
+        stale = at[~known & (found >= 0)]
+        self.alive -= int(np.count_nonzero(self._alive[stale]))
+        self._alive[stale] = False
+        self._reserve(len(fresh))
+        self._table.make_room(len(fresh), lambda stored: self._alive[stored])
+        place = np.arange(self._used, self._used + len(fresh))
+        self._rows[place] = fresh
+        self._alive[place] = True
+        self._used += len(fresh)
+        self.alive += len(fresh)
+        self._table.swap(fresh["key"], place)
+        return known, there
+
+    def take(self, keys: Hashes, before: int = UNSET) -> tuple[Flags, Rows]:
+        """Return which of the distinct ``keys`` were waiting, and their rows, which wait no longer."""
+        hit, at = self._waiting(self._table.find(keys), before)
+        at = at[hit]
+        self._alive[at] = False
+        self.alive -= len(at)
+        return hit, self._rows[at]
+
+    def _waiting(self, found: Integers, before: int) -> tuple[Flags, Integers]:
+        at = np.maximum(found, 0)
+        return (found >= 0) & self._alive[at] & (self._rows["time"][at] >= before), at
+
+    def make_way(self, before: int = UNSET) -> tuple[int, int] | None:
+        """Let the first come go where too many wait; returns (key, offset) of the last of them, None where none goes.
+
+        A sixteenth of the room at once, so that it is not done with every record.
+        """
+        if self.alive <= self._most:
+            return None
+        self.expire(before)
+        if self.alive <= self._most:
+            return None
+        excess = self.alive - (self._most - self._most // 16)
+        last = int(np.flatnonzero(self._alive[: self._used])[excess - 1])
+        self._leave(last + 1)
+        return int(self._rows["key"][last]), int(self._rows["offset"][last])
+
+    def leave(self, key: int, offset: int) -> None:
+        """Let go of what came before the waiting row with ``key`` of the record at ``offset``, and of that row."""
+        rows = self._rows[: self._used]
+        found = np.flatnonzero(self._alive[: self._used] & (rows["key"] == key) & (rows["offset"] == offset))
+        if len(found):
+            self._leave(int(found[-1]) + 1)
+
+    def _leave(self, end: int) -> None:
+        count = int(np.count_nonzero(self._alive[:end]))
+        self._alive[:end] = False
+        self.alive -= count
+        self.crowded += count
+
+    def expire(self, before: int) -> int:
+        """Let go of rows older than ``before``; returns how many."""
+        old = self._alive[: self._used] & (self._rows["time"][: self._used] < before)
+        count = int(np.count_nonzero(old))
+        self._alive[: self._used][old] = False
+        self.alive -= count
+        return count
+
+    def rows(self) -> Rows:
+        """Return a copy of the waiting rows, first come first."""
+        return self._rows[: self._used][self._alive[: self._used]]
+
+    def load(self, rows: Rows) -> None:
+        """Begin with these rows, as ``rows`` gave them."""
+        self._become(rows, len(rows))
+
+    def _reserve(self, coming: int) -> None:
+        if self._used + coming > len(self._rows):
+            self._become(self.rows(), coming)
+
+    def _become(self, rows: Rows, coming: int) -> None:
+        size = _FIRST
+        while size < 2 * (len(rows) + coming):
+            size *= 2
+        self._rows = np.zeros(size, WAITING_ROW)
+        self._alive = np.zeros(size, np.bool_)
+        self._rows[: len(rows)] = rows
+        self._alive[: len(rows)] = True
+        self._used = self.alive = len(rows)
+        self._table = HashTable()
+        self._table.make_room(len(rows), lambda stored: stored >= 0)
+        for first in range(0, len(rows), _LOADED):
+            part = slice(first, first + _LOADED)
+            self._table.swap(rows["key"][part], np.arange(len(rows))[part])
+
+
+def _first_of_each(rows: Rows) -> Rows:
+    _, first = np.unique(rows["key"], return_index=True)
+    return rows if len(first) == len(rows) else rows[np.sort(first)]
+
+
+def distinct(rows: Rows) -> tuple[Rows, int]:
+    """Return the first row of each key and how many were left out."""
+    kept = _first_of_each(rows)
+    return kept, len(rows) - len(kept)
+
+
+class Owners:
+    """Codes of owners in the order they were first seen."""
+
+    def __init__(self) -> None:
+        self._codes: dict[Owner, int] = {}
+        self.names: list[Owner] = []
+
+    def codes(self, owners: Sequence[Owner]) -> Integers:
+        """Return the code of each owner."""
+        out = []
+        for owner in owners:
+            code = self._codes.get(owner)
+            if code is None:
+                code = self._codes[owner] = len(self.names)
+                self.names.append(owner)
+            out.append(code)
+        return np.array(out, np.int64)

@@ -1,0 +1,241 @@
+"""Panes that are still open at the judge: deltas add up until the watermark passes their end."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stationkeeper.contracts.wire import PART_BYTES, ArmDelta, OutcomeDelta, PaneDelta, pack, sparse
+from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.state_codec import freeze, thaw
+
+
+class WatchKey(NamedTuple):
+    """Which watch a pane belongs to."""
+
+    version: str
+    digest: str
+    segment: str
+
+
+class _Key(NamedTuple):
+    start: int
+    version: str
+    digest: str
+    source: str
+    segment: str
+
+
+_BLOCK = PART_BYTES // 8
+
+MOST_CELLS = 8 * 1024 * 1024
+"""Counts of one model held as plain vectors (64 MiB); beyond it those touched longest ago wait packed."""
+
+
+@dataclass(slots=True)
+class _Sum:
+    """One pane's sum: ``counts``, or the same packed while other panes are being added to."""
+
+    length: int
+    rows: int
+    width: int
+    counts: Counts | None
+    packed: bytes = b""
+
+    def vector(self) -> Counts:
+        """Return the counts, which may then be changed only if they are not packed."""
+        if self.counts is not None:
+            return self.counts
+        found: Counts = thaw(self.packed)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """All that was counted in one pane: by watch and source, by arm, and the outcomes that became known in it."""
+
+    start: int
+    panes: dict[WatchKey, dict[str, tuple[int, Counts]]]
+    arms: list[ArmDelta]
+    outcomes: list[OutcomeDelta]
+
+
+class Pending:
+    """The open panes of one model, in bounded memory however many are open: most of them wait packed."""
+
+    def __init__(self, model: str, length: int, most_cells: int = MOST_CELLS) -> None:
+        self.model, self.length = model, length
+        self._most_cells = most_cells
+        self._plain: dict[_Key, int] = {}
+        self._cells = 0
+        self._panes: dict[_Key, _Sum] = {}
+        self._arms: dict[tuple[int, str, str], ArmDelta] = {}
+        self._outcomes: list[OutcomeDelta] = []
+
+    def add(self, delta: PaneDelta | ArmDelta | OutcomeDelta) -> None:
+        """Add a delta; the rows of a pane come with each of its blocks and count with the first."""
+        match delta:
+            case PaneDelta():
+                key = _Key(delta.start, delta.version, delta.digest, delta.source, delta.segment)
+                known = self._panes.get(key)
+                if known is None:
+                    known = self._panes[key] = _Sum(delta.length, 0, delta.width, np.zeros(delta.width, np.int64))
+                end = delta.first + (delta.size or len(delta.counts) // 8)
+                delta.add_to(self._plainly(key, known)[delta.first : end])
+                if delta.first == 0:
+                    known.rows += delta.rows
+            case ArmDelta():
+                at = (delta.start, delta.version, delta.segment)
+                other = self._arms.get(at)
+                self._arms[at] = delta if other is None else add_arms(other, delta)
+            case OutcomeDelta():
+                self._outcomes.append(delta)
+
+    def _plainly(self, key: _Key, found: _Sum) -> Counts:
+        """Return a pane's counts to add to, and pack others where too many are plain."""
+        if found.counts is None:
+            found.counts, found.packed = thaw(found.packed), b""
+        # Taken out and put back, a key is the last: the order is that of the latest touch.
+        self._cells -= self._plain.pop(key, 0)
+        self._plain[key] = found.width
+        self._cells += found.width
+        while self._cells > self._most_cells and len(self._plain) > 1:
+            oldest = next(iter(self._plain))
+            self._cells -= self._plain.pop(oldest)
+            other = self._panes[oldest]
+            other.packed, other.counts = freeze(other.counts), None
+        return found.counts
+
+    def earliest(self) -> int | None:
+        """Return the start of the first open pane with counts."""
+        return min(
+            [*(key.start for key in self._panes), *(key[0] for key in self._arms)],
+            default=None,
+        )
+
+    def close(self, start: int) -> Closed:
+        """Take out the pane that starts at ``start``."""
+        panes: dict[WatchKey, dict[str, tuple[int, Counts]]] = {}
+        for key in sorted(key for key in self._panes if key.start == start):
+            found = self._panes.pop(key)
+            self._cells -= self._plain.pop(key, 0)
+            panes.setdefault(WatchKey(key.version, key.digest, key.segment), {})[key.source] = (
+                found.rows,
+                found.vector(),
+            )
+        arms = [self._arms.pop(key) for key in sorted(key for key in self._arms if key[0] == start)]
+        end = start + self.length
+        known = [outcome for outcome in self._outcomes if outcome.known_at < end]
+        self._outcomes = [outcome for outcome in self._outcomes if outcome.known_at >= end]
+        return Closed(start, panes, arms, merged_outcomes(known))
+
+    def drop_before(self, end: int) -> None:
+        """Let go of what belongs to panes that are closed: everything before ``end``."""
+        for key in [key for key in self._panes if key.start < end]:
+            del self._panes[key]
+            self._cells -= self._plain.pop(key, 0)
+        self._arms = {key: arm for key, arm in self._arms.items() if key[0] >= end}
+        self._outcomes = [outcome for outcome in self._outcomes if outcome.known_at >= end]
+
+    def __len__(self) -> int:
+        return len(self._panes)
+
+    def state(self) -> dict[str, Any]:
+        """Return what ``restore`` needs."""
+        panes = []
+        for key, found in self._panes.items():
+            counts = found.vector()
+            at = np.flatnonzero(counts)
+            # Steps between positions are small numbers, which are stored in a byte.
+            step = np.diff(at, prepend=0)
+            panes.append([*key, found.length, found.rows, found.width, step, counts[at]])
+        return {
+            "sums": panes,
+            "arms": [_fields(arm) for arm in self._arms.values()],
+            "outcomes": [_fields(outcome) for outcome in self._outcomes],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Become what ``state`` was taken from; in state of format 1 positions stand for steps."""
+        self._panes, self._plain, self._cells = {}, {}, 0
+        stepped = "sums" in state
+        for start, version, digest, source, segment, length, rows, width, at, values in state[
+            "sums" if stepped else "panes"
+        ]:
+            counts = np.zeros(width, np.int64)
+            counts[np.cumsum(at) if stepped else at] = values
+            key = _Key(start, version, digest, source, segment)
+            self._panes[key] = _Sum(length, rows, width, counts)
+            self._plainly(key, self._panes[key])
+        self._arms = {}
+        for fields in state["arms"]:
+            arm = ArmDelta(*fields)
+            self._arms[arm.start, arm.version, arm.segment] = arm
+        self._outcomes = [OutcomeDelta(*fields) for fields in state["outcomes"]]
+
+
+def _fields(record: ArmDelta | OutcomeDelta) -> list[Any]:
+    return [getattr(record, name) for name in record.__struct_fields__]
+
+
+def add_arms(one: ArmDelta, other: ArmDelta) -> ArmDelta:
+    """Return the sum of two deltas of the same arm and pane."""
+    scores = np.frombuffer(one.scores, "<i8") + np.frombuffer(other.scores, "<i8")
+    return ArmDelta(
+        one.model,
+        one.version,
+        one.segment,
+        one.start,
+        one.length,
+        one.rows + other.rows,
+        one.errors + other.errors,
+        one.positives + other.positives,
+        one.timed + other.timed,
+        one.latency_us + other.latency_us,
+        pack(scores),
+    )
+
+
+def merged_outcomes(outcomes: list[OutcomeDelta]) -> list[OutcomeDelta]:
+    """Return the sums by version, segment, pane and the pane they became known in, in order of these."""
+    found: dict[tuple[int, int, str, str], OutcomeDelta] = {}
+    for one in outcomes:
+        key = (one.known_at, one.start, one.version, one.segment)
+        other = found.get(key)
+        found[key] = one if other is None else _add_outcomes(other, one)
+    return [found[key] for key in sorted(found)]
+
+
+def _add_outcomes(one: OutcomeDelta, other: OutcomeDelta) -> OutcomeDelta:
+    return OutcomeDelta(
+        one.model,
+        one.version,
+        one.segment,
+        one.start,
+        one.length,
+        one.rows + other.rows,
+        one.known_at,
+        pack(np.frombuffer(one.confusion, "<i8") + np.frombuffer(other.confusion, "<i8")),
+        pack(np.frombuffer(one.scored, "<i8") + np.frombuffer(other.scored, "<i8")),
+        one.loss + other.loss,
+        one.age_ms + other.age_ms,
+    )
+
+
+def merged_sources(sources: Mapping[str, tuple[int, Counts]], source: str) -> tuple[int, Counts]:
+    """Return the rows and counts of all sources: the rows are those of ``source``, without it the most of any."""
+    counts = sum((found for _, found in sources.values()), np.int64(0))
+    rows = sources[source][0] if source in sources else max(rows for rows, _ in sources.values())
+    return rows, np.asarray(counts, np.int64)
+
+
+def pane_records(
+    model: str, key: WatchKey, source: str, start: int, length: int, rows: int, counts: Counts
+) -> Iterator[PaneDelta]:
+    """Yield a merged pane as records of at most one block each, whether its reference is still known or not."""
+    for first in range(0, max(len(counts), 1), _BLOCK):
+        block = sparse(counts[first : first + _BLOCK])
+        yield PaneDelta(
+            model, key.version, key.digest, source, key.segment, start, length, rows, first, len(counts), *block
+        )

@@ -1,0 +1,95 @@
+"""Foreign detectors beside our own: they see the same closed panes, warn, and spend no false-page budget."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stationkeeper.contracts.messages import SubjectType, Verdict, VerdictKind
+from stationkeeper.monitor.core.charts.distance import positions_of
+from stationkeeper.monitor.core.finding import WARN, Dated, Finding
+from stationkeeper.monitor.core.incidents.verdict import Named, verdict_of
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.reasons import Cause
+from stationkeeper.monitor.core.reference.cells import NumericCells
+from stationkeeper.monitor.core.reference.reference import Reference, Subject
+
+_KINDS = {SubjectType.FEATURE: VerdictKind.DATA_DRIFT, SubjectType.PREDICTION: VerdictKind.PREDICTION_DRIFT}
+
+
+class PluginWatch:
+    """The configured plug-ins of one watch, one instance a subject; each warns once until it is quiet again."""
+
+    def __init__(self, names: Sequence[str], reference: Reference, named: Named) -> None:
+        # The registry knows river; nobody who does not ask for a plug-in pays for that.
+        from stationkeeper.monitor.plugins.port import Watched
+        from stationkeeper.monitor.plugins.registry import load
+
+        self._reference, self._named = reference, named
+        self._detectors = {
+            f"{name}/{subject.name}": (subject, load(name, Watched(subject.name, subject.counts, _values(subject))))
+            for name in names
+            for subject in reference.subjects
+            if subject.rows
+        }
+        self._loud: set[str] = set()
+
+    def step(self, pane: Pane) -> list[Verdict]:
+        """Take a closed pane with rows; returns the new warnings."""
+        out = []
+        for key, (subject, detector) in self._detectors.items():
+            place = self._reference.layout[subject.name]
+            alarm = detector.step(pane.counts[place.histogram], pane.start)
+            if alarm is None:
+                self._loud.discard(key)
+                continue
+            if key in self._loud:
+                continue
+            self._loud.add(key)
+            finding = Finding(
+                subject=subject.name,
+                type=subject.type,
+                kind=_KINDS[subject.type],
+                level=WARN,
+                score=alarm.statistic,
+                threshold=alarm.threshold,
+                onset=pane.start,
+                rows=alarm.rows,
+                cause=Cause.SHAPE,
+                reason=f"{alarm.rule} on {subject.name}: {alarm.reason}",
+                budgeted=False,
+                evidence={"detector": alarm.rule},
+            )
+            verdict = verdict_of(
+                self._named,
+                finding,
+                now=pane.end,
+                level=WARN,
+                effect=float("nan"),
+                rows=alarm.rows,
+                onset=Dated(pane.start, pane.start, pane.end),
+                incident=None,
+                last_row=None,
+                evidence={},
+            )
+            # Its own name, so that it is not taken for the verdict of our detector at the same pane.
+            out.append(verdict.model_copy(update={"id": f"{verdict.id}-{alarm.rule}"}))
+        return out
+
+    def state(self) -> dict[str, Any]:
+        """Return what ``restore`` needs."""
+        return {"loud": sorted(self._loud), "detectors": {key: d.state() for key, (_, d) in self._detectors.items()}}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what ``state`` was taken from; a plug-in that was added since starts anew."""
+        self._loud = set(state["loud"])
+        for key, saved in state["detectors"].items():
+            if key in self._detectors:
+                self._detectors[key][1].restore(saved)
+
+
+def _values(subject: Subject) -> Any:
+    cells = subject.cells
+    if not isinstance(cells, NumericCells):
+        return None
+    return np.asarray(positions_of(cells.edges, cells.low, cells.high), np.float64)

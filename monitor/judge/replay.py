@@ -1,0 +1,146 @@
+"""The judge once more over a past that history kept: the very same core, with other settings if they are changed."""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+
+from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta
+from stationkeeper.monitor.judge.model import MAX_GAP_PANES, ModelJudge, Said
+from stationkeeper.monitor.judge.watermark import Progresses
+from stationkeeper.monitor.references import References
+from stationkeeper.monitor.settings import ModelSettings
+
+Kept = PaneDelta | ArmDelta | OutcomeDelta
+
+FROM_INPUTS = (
+    "predictions",
+    "features",
+    "labels",
+    "inputs",
+    "lateness",
+    "skew",
+    "dedupe",
+    "label_horizon",
+    "positive",
+    "threshold",
+    "sensitive",
+)
+"""Settings that decide what is counted: panes of the past were counted with those of their time."""
+
+
+class PastReferences(References):
+    """References with the champion as of a time: ``champions`` are (since ms, version) by model, in order of time."""
+
+    def __init__(self, models: Mapping[str, ModelSettings], champions: Mapping[str, Sequence[tuple[int, str]]]) -> None:
+        super().__init__(models)
+        self._champions = champions
+        self.now = 0
+
+    def champion(self, model: str) -> str | None:
+        """Return who was champion at ``now``; before the first record, the version of that record."""
+        known = self._champions.get(model)
+        if not known:
+            return super().champion(model)
+        at = bisect_right([since for since, _ in known], self.now)
+        return known[max(at - 1, 0)][1]
+
+
+class _Clock(Progresses):
+    """A watermark that is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now: int | None = None
+
+    def watermark(self, inputs: object, lateness: int) -> int | None:
+        """Return it, whatever the inputs."""
+        return self.now
+
+
+class Rejudge:
+    """Feeds a ``ModelJudge`` with the records of history, in the order in which they were written.
+
+    A record that came after its pane had closed changed charts and no decision, and does so again: within a pane,
+    history holds panes, then arms, then outcomes, each once, so what comes twice or out of this order came late. A pane
+    of which nothing came in time counts as if it had. Panes may be made longer, by whole multiples, and segments fewer.
+    """
+
+    def __init__(self, settings: ModelSettings, references: PastReferences) -> None:
+        self.settings = settings
+        self.judge = ModelJudge(settings, references)
+        self.panes = self.rows = 0
+        self.unfit = 0
+        self._references = references
+        self._clock = _Clock()
+        self._open: int | None = None
+        self._phase = 0
+        self._seen: set[tuple[object, ...]] = set()
+
+    def take(self, record: Kept) -> Said | None:
+        """Take the next record; returns what was said if panes closed before it."""
+        length = self.settings.pane
+        if length % record.length:
+            self.unfit += 1
+            return None
+        if record.segment and record.segment.partition("=")[0] not in self.settings.segments:
+            return None
+        stamp = record.known_at if isinstance(record, OutcomeDelta) else record.start
+        start = stamp - stamp % record.length
+        said = None
+        if self._open is None or start > self._open:
+            said = self._close(start - start % length) if self._open is not None else None
+            self._open, self._phase = start, 0
+            self._seen.clear()
+        phase, name = _named(record)
+        if start < self._open or phase < self._phase or name in self._seen:
+            return said
+        self._phase = phase
+        self._seen.add(name)
+        if isinstance(record, PaneDelta) and record.first == 0 and not record.segment:
+            self.rows += record.rows
+        for _ in self.judge.add(_longer(record, length)):
+            pass
+        return said
+
+    def finish(self) -> Said:
+        """Close what is still open."""
+        pane = self.settings.pane
+        return Said() if self._open is None else self._close(self._open - self._open % pane + pane)
+
+    def _following(self) -> int | None:
+        return self.judge.pending.earliest() if self.judge.next is None else self.judge.next
+
+    def _close(self, until: int) -> Said:
+        """Close every pane that ends at ``until`` or before, each with the champion of its time."""
+        said, pane = Said(), self.settings.pane
+        while (following := self._following()) is not None and following + pane <= until:
+            # A long silence is passed over in one step, as on a live stream: the clock comes to its end at once.
+            far = until - following > MAX_GAP_PANES * pane
+            self._references.now = self._clock.now = until if far else following + pane
+            _add(said, self.judge.advance(self._clock))
+        self.panes += said.closed
+        return said
+
+
+def _named(record: Kept) -> tuple[int, tuple[object, ...]]:
+    """Where a record stands within its pane, and what it is the only one of."""
+    match record:
+        case PaneDelta():
+            return 0, ("pane", record.version, record.digest, record.source, record.segment, record.first)
+        case ArmDelta():
+            return 1, ("arm", record.version, record.segment)
+        case OutcomeDelta():
+            return 2, ("outcome", record.known_at, record.start, record.version, record.segment)
+
+
+def _longer(record: Kept, length: int) -> Kept:
+    """The record as one of a pane of ``length``."""
+    if record.length == length:
+        return record
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    return type(record)(**{**fields, "start": record.start - record.start % length, "length": length})
+
+
+def _add(said: Said, part: Said) -> None:
+    said.verdicts += part.verdicts
+    said.requests += part.requests
+    said.closed += part.closed

@@ -1,0 +1,93 @@
+"""A segment's own reference: what it looked like in its first panes, in the cells of the model's reference.
+
+A segment differs from all traffic by nature, so comparing it with the training data of the whole model would find
+every segment drifted for ever. Its first rows are taken for its normal state, and until there are enough it is unknown.
+Where the model has seasons, so has the segment: its first day, or week, is taken, hour by hour.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from stationkeeper.monitor.core.adoption.adopt import HOUR_MS
+from stationkeeper.monitor.core.adoption.dependence import HOURS_OF_DAY
+from stationkeeper.monitor.core.panes.strata import stratum_of
+from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
+from stationkeeper.monitor.core.reference.reference import Reference, Subject
+
+ADOPT_ROWS = 3_000
+ADOPT_PANES = 60
+HOUR_ROWS = 50
+"""Rows of each hour of the day that a segment with seasons waits for, a week at most."""
+
+DAY, WEEK = 24 * HOUR_MS, 168 * HOUR_MS
+
+
+@dataclass(slots=True)
+class Adoption:
+    """The counts of a segment's first panes by hour of the day, int64[24 or 1, width], until they are enough."""
+
+    counts: Counts
+    rows: int = 0
+    panes: int = 0
+    begin: int | None = None
+    by_hour: list[int] = field(default_factory=lambda: [0] * HOURS_OF_DAY)
+
+    def __post_init__(self) -> None:
+        """Take the counts of a state that was written before hours were told apart."""
+        self.counts = np.atleast_2d(self.counts)
+
+    @classmethod
+    def of(cls, reference: Reference) -> "Adoption":
+        """Begin with nothing: one row of counts, or one an hour of the day where the model has seasons."""
+        seasonal = any(len(subject.strata) for subject in reference.subjects)
+        return cls(np.zeros((HOURS_OF_DAY if seasonal else 1, reference.layout.width), np.int64))
+
+    def add(self, start: int, rows: int, counts: Counts) -> bool:
+        """Add a pane that begins at ``start`` ms; returns whether there is now enough."""
+        self.begin = start if self.begin is None else self.begin
+        self.rows += rows
+        self.panes += bool(rows)
+        hour = stratum_of(start, HOURS_OF_DAY)
+        self.by_hour[hour] += rows
+        self.counts[hour % len(self.counts)] += counts
+        if self.rows < ADOPT_ROWS or self.panes < ADOPT_PANES:
+            return False
+        span = start - self.begin
+        return len(self.counts) == 1 or (span >= DAY and min(self.by_hour) >= HOUR_ROWS) or span >= WEEK
+
+    def state(self) -> list[Any]:
+        """Return what the constructor takes."""
+        return [self.counts.copy(), self.rows, self.panes, self.begin, list(self.by_hour)]
+
+
+def segment_reference(reference: Reference, counts: Counts) -> Reference:
+    """Return the reference whose counts are the segment's, int64[24 or 1, width] of the same layout.
+
+    What was learned of the order of rows (dependence, day-to-day movement) stays that of the whole model; traffic and
+    labels are left out, as they are the whole model's. An hour without rows is taken for an average one.
+    """
+    total = counts.sum(axis=0)
+    subjects = tuple(_subject(subject, reference, counts, total) for subject in reference.subjects)
+    rows = max(int(subject.counts.sum()) for subject in subjects)
+    return replace(reference, subjects=subjects, rows=rows, traffic=None, labels=None, source="adoption")
+
+
+def _subject(subject: Subject, reference: Reference, counts: Counts, total: Counts) -> Subject:
+    place = reference.layout[subject.name]
+    mine = total[place.histogram]
+    if not mine.any():
+        by_hour = np.broadcast_to(subject.counts, (len(counts), len(subject.counts)))
+        return replace(subject, strata=_strata(by_hour, subject.counts))
+    quality = total[place.quality : place.quality + len(QUALITY)]
+    strata = _strata(counts[:, place.histogram], mine)
+    return replace(subject, counts=mine.copy(), quality=quality.copy(), strata=strata)
+
+
+def _strata(by_hour: Counts, pooled: Counts) -> Counts:
+    """The counts by hour, int64[24, cells]; none where there is one stratum only."""
+    if len(by_hour) == 1:
+        return np.empty((0, 0), np.int64)
+    seen = by_hour.sum(axis=1, keepdims=True) > 0
+    return np.where(seen, by_hour, pooled).astype(np.int64)

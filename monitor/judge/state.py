@@ -1,0 +1,210 @@
+"""A watch's state in pieces: what a pane does not change is not written again."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import count
+from typing import Any, Final
+
+import numpy as np
+
+from stationkeeper.monitor.core.detect.bag_growth import mark_of
+from stationkeeper.monitor.core.panes.packed import PackedRows
+from stationkeeper.monitor.judge.model import ModelJudge
+from stationkeeper.monitor.judge.pending import WatchKey
+
+RING: Final = 256
+"""Places for remembered panes; more than ``monitor.core.panes.recent`` ever keeps, so that one is always free."""
+
+_BAG = "bag.growth"
+_Piece = tuple[bytes, Callable[[], Any]]
+"""What tells a piece's content from another, and how to read it."""
+
+
+class WatchRecords:
+    """Splits the states of one watch into a head and pieces, and yields those that differ from what was written.
+
+    Pieces are the bags by stratum (hour of the week), the slots of the chart window and the remembered panes: of each
+    a pane changes one. ``joined`` is the inverse. O(state).
+    """
+
+    def __init__(self) -> None:
+        self._written: dict[str, bytes] = {}
+        self._places: dict[int, int] = {}
+        self._next = 0
+
+    def changed(self, state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield (name, value) of the head, named "", and of pieces that changed; None for one that is gone."""
+        head, pieces = self._split(state)
+        for name, (mark, read) in pieces.items():
+            if self._written.get(name) != mark:
+                self._written[name] = mark
+                yield name, read()
+        for name in [name for name in self._written if name not in pieces]:
+            del self._written[name]
+            yield name, None
+        yield "", head
+
+    def gone(self) -> Iterator[tuple[str, None]]:
+        """Yield every name that was written, for a watch that ends."""
+        yield from ((name, None) for name in self._written)
+        yield "", None
+        self._written.clear()
+
+    def joined(self, head: Mapping[str, Any], pieces: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the state of a head and its pieces, and go on from there; a state of format 1 has no pieces."""
+        self._written.clear()
+        cut = head.get("pieces")
+        if cut is None:
+            return dict(head["watch"])
+        self._written = {name: mark_of(value) for name, value in pieces.items() if name.startswith("bag/")}
+        state: dict[str, Any] = dict(head["watch"])
+        for drift, shape in cut["bags"].items():
+            growth = np.zeros(shape, np.int64)
+            for stratum in range(shape[0]):
+                part = pieces.get(f"bag/{drift}/{stratum}")
+                if part is not None:
+                    growth[stratum] = part
+            state["drifts"] = {**state["drifts"], drift: {**state["drifts"][drift], _BAG: growth}}
+        window = state["window"]
+        names = [f"window/{slot % RING}" for slot, _ in window["slots"].tolist()]
+        rows = [pieces[name] for name in names]
+        self._written |= {name: _headed(slot) for name, slot in zip(names, window["slots"].tolist(), strict=True)}
+        counts = np.array(rows, np.int64).reshape(len(rows), cut["width"])
+        state["window"] = {**window, "counts": counts}
+        self._places = dict(cut["places"])
+        self._next = cut["next"]
+        found = [pieces[f"recent/{place}"] for _, place in cut["places"]]
+        for (_, place), one in zip(cut["places"], found, strict=True):
+            self._written[f"recent/{place}"] = _headed([int(value) for value in one["head"]][:5])
+        empty = np.empty(0, np.int64)
+        recent = {
+            "heads": np.array([one["head"] for one in found], np.int64).reshape(-1, 6),
+            "at": np.concatenate([empty, *(np.cumsum(one["step"]) for one in found)]),
+            "values": np.concatenate([empty, *(one["values"] for one in found)]),
+        }
+        state["desk"] = {**state["desk"], "recent": recent}
+        return state
+
+    def _split(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, _Piece]]:
+        pieces: dict[str, _Piece] = {}
+        drifts, bags = {}, {}
+        for drift, arrays in state["drifts"].items():
+            growth = arrays.get(_BAG)
+            drifts[drift] = {name: value for name, value in arrays.items() if name != _BAG}
+            if growth is None:
+                continue
+            bags[drift] = list(growth.shape)
+            for stratum, mark in growth.grown():
+                pieces[f"bag/{drift}/{stratum}"] = mark, partial(growth.__getitem__, stratum)
+        window = state["window"]
+        for i, slot in enumerate(window["slots"].tolist()):
+            # Rows only ever come to a slot, so its number and rows tell whether it changed.
+            pieces[f"window/{slot[0] % RING}"] = _headed(slot), partial(window["counts"].__getitem__, i)
+        pieces |= self._remembered(state["desk"]["recent"])
+        cut = {
+            "bags": bags,
+            "width": window["counts"].width,
+            "places": [list(pair) for pair in self._places.items()],
+            "next": self._next,
+        }
+        kept = {
+            **state,
+            "drifts": drifts,
+            "window": {name: value for name, value in window.items() if name != "counts"},
+            "desk": {name: value for name, value in state["desk"].items() if name != "recent"},
+        }
+        return {"watch": kept, "pieces": cut}, pieces
+
+    def _remembered(self, recent: Mapping[str, Any]) -> dict[str, _Piece]:
+        """One piece a pane, at the place it was given when it was new; what is merged takes the older one's."""
+        heads = recent["heads"].tolist()
+        pieces: dict[str, _Piece] = {}
+        places = {head[0]: self._places[head[0]] for head in heads if head[0] in self._places}
+        taken = set(places.values())
+        for i, head in enumerate(heads):
+            place = places.get(head[0])
+            if place is None:
+                while self._next in taken:
+                    self._next = (self._next + 1) % RING
+                place = places[head[0]] = self._next
+                taken.add(place)
+                self._next = (self._next + 1) % RING
+            # Closed panes do not change: a head names its counts.
+            pieces[f"recent/{place}"] = _headed(head), partial(_remembered, head, recent["counts"], i)
+        self._places = places
+        return pieces
+
+
+def _remembered(head: list[int], counts: PackedRows, i: int) -> dict[str, Any]:
+    """A remembered pane as it is stored: its head with the number of its entries, their distances and values."""
+    at, values = counts.sparse(i)
+    return {"head": [*head, len(at)], "step": np.diff(at, prepend=0), "values": values}
+
+
+def _headed(head: list[int]) -> bytes:
+    """The mark of a piece that its head tells from all others."""
+    return np.array(head, np.int64).tobytes()
+
+
+_NONE: Final = "-"
+_PIECE: Final = "\x1e"
+
+
+class ModelRecords:
+    """Names and values of what belongs to a model: ``head``, the slots of its cohorts, and its watches in pieces."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._watches: dict[WatchKey, WatchRecords] = {}
+        self._places: dict[int, int] = {}
+
+    def taken(self, found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[WatchKey, Mapping[str, Any]]] | None:
+        """Return what ``ModelJudge.restore`` takes, among all states ``found``; None for a model without any."""
+        head = found.get(f"{self._model}/head")
+        if head is None:
+            return None
+        prefix = f"{self._model}/cohorts/"
+        mine = {int(name[len(prefix) :]): slot for name, slot in found.items() if name.startswith(prefix)}
+        self._places = {slot["slot"]: place for place, slot in mine.items() if slot is not None}
+        slots = {number: mine[place] for number, place in self._places.items()}
+        return {**head, "slots": slots}, self._joined(found)
+
+    def _joined(self, found: Mapping[str, Any]) -> dict[WatchKey, Mapping[str, Any]]:
+        out: dict[WatchKey, Mapping[str, Any]] = {}
+        pieces: dict[str, dict[str, Any]] = {}
+        prefix = f"{self._model}/watch/"
+        for name, state in found.items():
+            base, mark, piece = name.partition(_PIECE)
+            if mark and state is not None and name.startswith(prefix):
+                pieces.setdefault(base, {})[piece] = state
+        for name, state in found.items():
+            if name.startswith(prefix) and _PIECE not in name and state is not None:
+                key = WatchKey(*state["key"])
+                records = self._watches[key] = WatchRecords()
+                out[key] = records.joined(state, pieces.get(name, {}))
+        return out
+
+    def changed(self, judge: ModelJudge, *, closed: bool) -> Iterator[tuple[str, Any]]:
+        """Yield (name, value) of what a closed pane changed, and of watches that changed; None for what is gone."""
+        if closed:
+            yield f"{self._model}/head", judge.state()
+            for slot, value in judge.cohorts.changed():
+                yield f"{self._model}/cohorts/{self._place(slot)}", None if value is None else {"slot": slot, **value}
+                if value is None:
+                    del self._places[slot]
+        for key in sorted(judge.dirty):
+            watch = judge.watches.get(key)
+            records = self._watches.setdefault(key, WatchRecords())
+            base = f"{self._model}/watch/{key.version or _NONE}/{key.digest}/{key.segment or _NONE}"
+            for piece, value in records.gone() if watch is None else records.changed(watch.state()):
+                head = value if piece or value is None else {"key": list(key), **value}
+                yield f"{base}{_PIECE}{piece}" if piece else base, head
+            if watch is None:
+                del self._watches[key]
+        judge.dirty.clear()
+
+    def _place(self, slot: int) -> int:
+        """The number that a slot is stored under: those of slots that are gone come again, so that names stay few."""
+        if slot not in self._places:
+            self._places[slot] = next(place for place in count() if place not in self._places.values())
+        return self._places[slot]

@@ -1,0 +1,105 @@
+"""The watermark: the event time up to which every input partition of a model has been tallied."""
+
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+from stationkeeper.contracts.metrics import Sample
+from stationkeeper.contracts.wire import JOIN, Progress
+from stationkeeper.monitor.tally.clock import UNSET
+
+_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class DecisionDelay:
+    """Seconds from closing a pane to the commit of its verdicts, counted once a pane.
+
+    It is measured beside the decisions, which know no clock; panes whose transaction was given up are forgotten and
+    count when they are closed again.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._open: list[tuple[float, int]] = []
+        self._counts = [0] * (len(_BUCKETS) + 1)
+        self._sum = 0.0
+
+    def closed(self, panes: int) -> None:
+        """Note panes that were closed now."""
+        self._open.append((self._clock(), panes))
+
+    def committed(self) -> None:
+        """Note that what was decided on them is durable."""
+        now = self._clock()
+        for since, panes in self._open:
+            self._counts[bisect_left(_BUCKETS, now - since)] += panes
+            self._sum += (now - since) * panes
+        self._open.clear()
+
+    def forget(self) -> None:
+        """Forget panes whose decisions were not committed."""
+        self._open.clear()
+
+    def sample(self, role: str) -> Sample:
+        """Return the histogram."""
+        total, buckets = 0, []
+        for bound, count in zip((*_BUCKETS, float("inf")), self._counts, strict=True):
+            total += count
+            buckets.append((bound, total))
+        return Sample("stationkeeper_decision_delay_seconds", (role,), 0, buckets=tuple(buckets), sum=self._sum)
+
+
+class Progresses:
+    """The latest progress of every input partition, as one panes partition told it.
+
+    ``partitions`` says how many each input topic has, so that no pane closes before all of them have spoken.
+    """
+
+    def __init__(self) -> None:
+        self.partitions: Mapping[str, int] = {}
+        self._known: dict[tuple[str, int, str], Progress] = {}
+
+    def put(self, progress: Progress) -> None:
+        """See a progress record; an older one (a zombie's) changes nothing."""
+        key = (progress.topic, progress.partition, progress.source)
+        known = self._known.get(key)
+        if known is None or progress.next_offset >= known.next_offset:
+            self._known[key] = progress
+
+    def watermark(self, inputs: Collection[tuple[str, str]], lateness: int) -> int | None:
+        """Return the minimum clock of the partitions that are not idle, less ``lateness``; None while one is silent.
+
+        ``inputs`` are (topic, source). When all are idle the furthest clock counts: nothing is on its way.
+        """
+        mine = [p for (topic, _, source), p in self._known.items() if (topic, source) in inputs]
+        told = Counter((p.topic, p.source) for p in mine)
+        if any(told[one] < self.partitions.get(one[0], 1) for one in inputs):
+            return None
+        awake = [p.clock for p in mine if not p.idle]
+        clocks = [p.clock for p in mine if p.clock != UNSET]
+        if not clocks:
+            return None
+        clock = min(awake) if awake else max(clocks)
+        return None if clock == UNSET else clock - lateness
+
+    def rebuilding(self) -> bool:
+        """Return whether the label join reads one of its partitions again, so that labels are missing."""
+        return any(p.idle for p in self._known.values() if p.source == JOIN)
+
+    def clock(self, inputs: Collection[tuple[str, str]]) -> int | None:
+        """Return the highest event time seen on these inputs."""
+        clocks = [p.clock for (topic, _, source), p in self._known.items() if (topic, source) in inputs]
+        highest = max(clocks, default=UNSET)
+        return None if highest == UNSET else highest
+
+    def state(self) -> list[list[Any]]:
+        """Return what ``restore`` needs."""
+        return [[p.topic, p.partition, p.source, p.next_offset, p.clock, p.idle] for p in self._known.values()]
+
+    def restore(self, state: list[list[Any]]) -> None:
+        """Become what ``state`` was taken from."""
+        self._known.clear()
+        for fields in state:
+            self.put(Progress(*fields))

@@ -1,0 +1,115 @@
+"""State of any size as records of a compacted topic: nested values and arrays in numbered, compressed parts."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import zstandard
+
+from stationkeeper.streams.errors import Fatal
+
+FORMAT: Final = 2
+"""1: arrays as they are. 2: integers in the narrowest type that holds them; watches in pieces."""
+
+PART_BYTES: Final = 512 * 1024
+
+_ARRAY, _NARROW = 1, 2
+_WIDTHS = (np.uint8, np.uint16, np.uint32)
+_MAX_BYTES = 1 << 30
+
+
+class _Part(msgspec.Struct, array_like=True):
+    """Part ``index`` of ``total`` of the state written by flush ``generation``."""
+
+    generation: int
+    index: int
+    total: int
+    data: bytes
+
+
+def _enc_hook(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        if value.dtype == np.int64 and value.size:
+            low, high = int(value.min()), int(value.max())
+            kind = next((kind for kind in _WIDTHS if low >= 0 and high <= np.iinfo(kind).max), None)
+            if kind is not None:
+                narrow = (np.dtype(kind).newbyteorder("<").str, value.shape, value.astype(kind).tobytes())
+                return msgspec.msgpack.Ext(_NARROW, msgspec.msgpack.encode(narrow))
+        fixed = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
+        head = (fixed.dtype.str, value.shape, fixed.tobytes())
+        return msgspec.msgpack.Ext(_ARRAY, msgspec.msgpack.encode(head))
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"state holds a {type(value).__name__}, which has no stored form")
+
+
+def _ext_hook(code: int, data: memoryview) -> Any:
+    if code not in {_ARRAY, _NARROW}:
+        raise Fatal(f"state holds an extension {code} that this version does not know; upgrade this role")
+    dtype, shape, raw = msgspec.msgpack.decode(data)
+    if code == _NARROW:
+        return np.frombuffer(raw, dtype=np.dtype(dtype)).astype(np.int64).reshape(shape)
+    return np.frombuffer(raw, dtype=np.dtype(dtype)).astype(np.dtype(dtype).newbyteorder("=")).reshape(shape)
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_enc_hook)
+_decoder = msgspec.msgpack.Decoder(ext_hook=_ext_hook)
+_part = msgspec.msgpack.Decoder(_Part)
+
+
+def refuse_other(key: bytes, value: bytes, newest: int) -> None:
+    """Raise ``Fatal`` where the first byte of a state record is no format that this version reads (1 to ``newest``)."""
+    found = value[0] if value else 0
+    if 1 <= found <= newest:
+        return
+    what = "is damaged" if not found else f"has format {found}, this version reads 1 to {newest}"
+    raise Fatal(
+        f"state record {key.decode()} {what}: it was written by a newer version, or is not ours. Nothing was changed; "
+        "start the version that wrote it, or a later one. To start without this state instead, delete the state topic "
+        "and reset the group's offsets"
+    )
+
+
+def freeze(value: Any) -> bytes:
+    """Return plain nested values and numpy arrays as compressed bytes."""
+    return zstandard.ZstdCompressor(level=1).compress(_encoder.encode(value))
+
+
+def thaw(data: bytes) -> Any:
+    """Return what ``freeze`` was given; tuples come back as lists."""
+    return _decoder.decode(zstandard.ZstdDecompressor().decompress(data, max_output_size=_MAX_BYTES))
+
+
+def parts(key: str, value: Any, generation: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the records (key, value) of one state: ``key/0``, ``key/1``, …; a shorter state leaves old parts unused."""
+    data = freeze(value)
+    total = max(1, -(-len(data) // PART_BYTES))
+    for index in range(total):
+        piece = data[index * PART_BYTES : (index + 1) * PART_BYTES]
+        record = bytes((FORMAT,)) + msgspec.msgpack.encode(_Part(generation, index, total, piece))
+        yield f"{key}/{index}".encode(), record
+
+
+def gather(values: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """Return the states by key among records of ``parts``; raises ``Fatal`` for a newer format or a missing part.
+
+    Older formats are read; the next record of a key is written in the present one.
+    """
+    found: dict[str, dict[int, _Part]] = {}
+    for key, value in values.items():
+        name, _, index = key.decode().rpartition("/")
+        refuse_other(key, value, FORMAT)
+        found.setdefault(name, {})[int(index)] = _part.decode(value[1:])
+    out: dict[str, Any] = {}
+    for name, pieces in found.items():
+        head = pieces.get(0)
+        if head is None:
+            raise Fatal(
+                f"state {name!r} lacks its first part; the state topic lost records, remove its key to start anew"
+            )
+        wanted = [pieces.get(index) for index in range(head.total)]
+        if any(piece is None or piece.generation != head.generation for piece in wanted):
+            raise Fatal(f"state {name!r} has parts of different flushes; the state topic lost records")
+        out[name] = thaw(b"".join(piece.data for piece in wanted if piece is not None))
+    return out

@@ -1,0 +1,258 @@
+"""A model as people and Prometheus see it: the numbers of its charts and incidents at its last closed pane."""
+
+from collections import deque
+from typing import Any, Literal
+
+import numpy as np
+
+from stationkeeper.contracts.messages import State
+from stationkeeper.contracts.metrics import STATE_NUMBER, Sample
+from stationkeeper.contracts.model_status import MAX_POINTS
+from stationkeeper.monitor.core.charts.chart import Chart
+from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
+from stationkeeper.monitor.core.watch import Watch
+from stationkeeper.monitor.judge.model import ModelJudge
+from stationkeeper.monitor.judge.pending import WatchKey
+from stationkeeper.monitor.references import References
+from stationkeeper.monitor.status.performance import PerformanceView, adoption_status, label_status
+from stationkeeper.monitor.status.subject import cells_of, subject_status
+
+DETAILED = 40
+GLANCE = 5
+_WORST = (State.BROKEN, State.DRIFTING, State.RECOVERING)
+_Point = tuple[int, float | None, float | None, float | None]
+
+
+class ModelView:
+    """Builds ``contracts.model_status.ModelStatus`` and the samples of one model; both hold the same numbers.
+
+    ``refresh`` costs one chart a subject and is called once a flush in which a pane closed.
+    """
+
+    def __init__(self, judge: ModelJudge, references: References, clock: Literal["wall", "stream"]) -> None:
+        self._judge = judge
+        self._references = references
+        self._clock = clock
+        self._points: dict[tuple[WatchKey, str], deque[_Point]] = {}
+        self._performance = PerformanceView()
+        self._ended: dict[WatchKey, int] = {}
+        self.status: dict[str, Any] = {}
+        self.samples: list[Sample] = []
+        judge.glance = self.glance
+
+    def glance(self, left: int) -> None:
+        """Note a point of each subject for a pane that closed with ``left`` more behind it.
+
+        After a catch-up the charts show the way here, not only its end. Older panes than a chart holds are left out,
+        of the others one in ``GLANCE``, because a point costs as much as a refresh.
+        """
+        if left > MAX_POINTS or left % GLANCE:
+            return
+        for key, watch in sorted(self._judge.watches.items()):
+            for chart in watch.charts():
+                self._note(key, watch, chart)
+            if watch.end is not None:
+                self._ended[key] = watch.end
+
+    def refresh(self) -> None:
+        """Read everything anew."""
+        judge = self._judge
+        champion = self._references.champion(judge.name)
+        charts: list[tuple[WatchKey, Watch, Chart]] = []
+        for key, watch in sorted(judge.watches.items()):
+            for chart in watch.charts():
+                charts.append((key, watch, chart))
+                self._note(key, watch, chart)
+            if watch.end is not None:
+                self._ended[key] = watch.end
+        self._points = {at: points for at, points in self._points.items() if at[0] in judge.watches}
+        charts.sort(key=lambda item: -_severity(item[2]))
+        incidents = self._incidents()
+        state, reason = self._state(champion, charts, incidents)
+        self.status = {
+            "model": judge.name,
+            "state": state.value,
+            "reason": reason,
+            "champion": champion,
+            "watermark": judge.watermark,
+            "pane_ms": judge.settings.pane,
+            "versions": self._versions(champion),
+            "subjects": self._subjects(charts),
+            "incidents": incidents,
+            "false_pages": judge.settings.false_pages,
+            "clock": self._clock,
+        }
+        if judge.settings.labels is not None:
+            self.status["labels"] = label_status(judge.cohorts, judge.settings, rebuilding=judge.rebuilding)
+            self.status["performance"] = self._performance.statuses(judge, self._references)
+        adoption = adoption_status(judge, champion)
+        if adoption is not None:
+            self.status["adoption"] = adoption
+        rollout = self._references.rollout(judge.name)
+        if rollout is not None and rollout.canary:
+            self.status["canary"] = rollout.canary
+        self.samples = self._samples(charts, incidents, state)
+
+    def advance(self) -> None:
+        """Show how far the watermark is; nothing else moves while no pane closes."""
+        watermark = self._judge.watermark
+        self.status = {**self.status, "watermark": watermark}
+        if watermark is not None:
+            name = "stationkeeper_watermark_timestamp_seconds"
+            others = [sample for sample in self.samples if sample.metric != name]
+            self.samples = [*others, Sample(name, (self._judge.name,), watermark / 1_000)]
+
+    def _note(self, key: WatchKey, watch: Watch, chart: Chart) -> None:
+        if watch.end is None or self._ended.get(key) == watch.end:
+            return
+        points = self._points.setdefault((key, chart.subject), deque(maxlen=MAX_POINTS))
+        ratio = chart.evidence / chart.threshold if np.isfinite(chart.evidence) and chart.threshold > 0 else None
+        psi = chart.distances.get("psi")
+        known = psi is not None and chart.unknown is None
+        points.append((watch.end, ratio, psi.value if known and psi else None, psi.noise if known and psi else None))
+
+    def _incidents(self) -> list[dict[str, Any]]:
+        judge = self._judge
+        found = [dict(status) for status in judge.healed]
+        for key, watch in judge.watches.items():
+            for incident in (*watch.incidents(), *watch.desk.book.closed):
+                found.append(judge.incident_status(incident, key))
+        found.sort(key=lambda status: ("closed" in status, -status.get("closed", status["opened"]), status["id"]))
+        keep = [status for status in found if "closed" not in status]
+        keep += [status for status in found if "closed" in status][: max(0, 20 - len(keep))]
+        return sorted(keep, key=lambda status: (-status["opened"], status["id"]))
+
+    def _state(
+        self, champion: str | None, charts: list[tuple[WatchKey, Watch, Chart]], incidents: list[dict[str, Any]]
+    ) -> tuple[State, str]:
+        if champion is None:
+            return State.UNKNOWN, f"no champion: {UNKNOWN_HELP[Unknown.NO_REFERENCE]}"
+        if self._references.of(self._judge.name, champion) is None:
+            return State.UNKNOWN, f"version {champion} has no reference: {UNKNOWN_HELP[Unknown.NO_REFERENCE]}"
+        mine = [(key, chart) for key, _, chart in charts if key.version == champion]
+        present = {chart.state for _, chart in mine}
+        for state in _WORST:
+            if state in present:
+                open_ = next((i for i in incidents if "closed" not in i and i["version"] == champion), None)
+                key, chart = next((k, c) for k, c in mine if c.state is state)
+                return state, open_["reason"] if open_ else f"{chart.subject} in {key.segment or 'all traffic'}"
+        if not mine:
+            return State.UNKNOWN, UNKNOWN_HELP[Unknown.NO_ROWS]
+        whole = [chart for key, chart in mine if not key.segment]
+        if whole and all(chart.state is State.UNKNOWN for chart in whole):
+            unknown = next((chart.unknown for chart in whole if chart.unknown is not None), Unknown.NO_ROWS)
+            adoption = adoption_status(self._judge, champion)
+            if unknown is Unknown.ADOPTING and adoption is not None:
+                return State.UNKNOWN, adoption["reason"]
+            return State.UNKNOWN, UNKNOWN_HELP[unknown]
+        old = next((i for i in incidents if "closed" not in i), None)
+        if old is not None:
+            return (
+                State.RECOVERING,
+                f"version {champion} is steady so far; the incident of {old['version']} is still open",
+            )
+        return State.STEADY, f"{len(whole)} subjects of version {champion} are steady"
+
+    def _versions(self, champion: str | None) -> list[dict[str, Any]]:
+        rollout = self._references.rollout(self._judge.name)
+        canary = rollout.canary if rollout is not None else None
+        out = []
+        for version, rows in sorted(self._judge.rows.items()):
+            role = "champion" if version == champion else "canary" if version == canary else "retired"
+            entry: dict[str, Any] = {"version": version, "role": role, "rows": rows}
+            reference = self._references.of(self._judge.name, version)
+            if reference is not None:
+                entry["reference"] = reference.digest
+            entry["first_seen"] = self._judge.first_seen[version]
+            out.append(entry)
+        return out
+
+    def _subjects(self, charts: list[tuple[WatchKey, Watch, Chart]]) -> list[dict[str, Any]]:
+        out = []
+        for place, (key, watch, chart) in enumerate(charts):
+            entry = subject_status(key, watch, chart)
+            if place < DETAILED or chart.state not in (State.STEADY, State.UNKNOWN):
+                subject = watch.reference.by_name[chart.subject]
+                if not subject.sensitive:
+                    entry["cells"] = cells_of(watch, chart)
+                points = self._points.get((key, chart.subject))
+                if points:
+                    time, ratio, distance, noise = (list(column) for column in zip(*points, strict=True))
+                    entry["series"] = {
+                        "time": time,
+                        "ratio": ratio,
+                        "distance": distance,
+                        "distance_name": "psi",
+                        "noise": noise,
+                    }
+            out.append(entry)
+        return out
+
+    def _samples(
+        self, charts: list[tuple[WatchKey, Watch, Chart]], incidents: list[dict[str, Any]], state: State
+    ) -> list[Sample]:
+        judge, name = self._judge, self._judge.name
+        out = [Sample("stationkeeper_model_state", (name,), STATE_NUMBER[state])]
+        if judge.watermark is not None:
+            out.append(Sample("stationkeeper_watermark_timestamp_seconds", (name,), judge.watermark / 1_000))
+        for key, end in sorted(self._ended.items()):
+            if key in judge.watches:
+                where = (name, key.version, key.segment)
+                out.append(Sample("stationkeeper_window_end_timestamp_seconds", where, end / 1_000))
+        counts = dict.fromkeys(State, 0)
+        for _, _, chart in charts:
+            counts[chart.state] += 1
+        out += [Sample("stationkeeper_subjects", (name, one.value), count) for one, count in counts.items()]
+        shown, refused = 0, 0
+        for key, _, chart in charts:
+            mine = _chart_samples(name, key, chart)
+            if shown + len(mine) > judge.settings.limits.series:
+                refused += len(mine)
+                continue
+            shown += len(mine)
+            out += mine
+        if refused:
+            out.append(Sample("stationkeeper_series_refused_total", (), refused))
+        for one in incidents:
+            if "closed" in one:
+                continue
+            facts = (name, one["version"], one["id"], one["kind"], one["cause"], one["level"])
+            out.append(Sample("stationkeeper_incident_info", facts, 1))
+            stamp = one["onset"] / 1_000
+            out.append(Sample("stationkeeper_incident_onset_timestamp_seconds", (name, one["id"]), stamp))
+        for (kind, level), count in sorted(judge.verdicts.items()):
+            out.append(Sample("stationkeeper_verdicts_total", (name, kind, level), count))
+        for outcome, count in sorted(judge.asking.counts.items()):
+            out.append(Sample("stationkeeper_retrain_requests_total", (name, outcome), count))
+        return out
+
+
+def _severity(chart: Chart) -> float:
+    """What is worst comes first: states before evidence, evidence by its share of the threshold."""
+    rank = {State.BROKEN: 4, State.DRIFTING: 3, State.RECOVERING: 2}.get(chart.state, 0)
+    ratio = chart.evidence / chart.threshold if np.isfinite(chart.evidence) and chart.threshold > 0 else -1.0
+    return rank * 1_000.0 + min(ratio, 999.0)
+
+
+def _chart_samples(model: str, key: WatchKey, chart: Chart) -> list[Sample]:
+    where = (model, key.version, key.segment, chart.subject)
+    out = [
+        Sample("stationkeeper_subject_state", where, STATE_NUMBER[chart.state]),
+        Sample("stationkeeper_window_rows", where, chart.rows),
+    ]
+    if np.isfinite(chart.threshold):
+        out.append(Sample("stationkeeper_drift_evidence_threshold", where, chart.threshold))
+    if chart.unknown in (Unknown.NO_ROWS, Unknown.STALE):
+        return out
+    if np.isfinite(chart.evidence):
+        out.append(Sample("stationkeeper_drift_evidence", where, chart.evidence))
+    if chart.unknown is Unknown.FEW_ROWS:
+        return out
+    out.append(Sample("stationkeeper_drift_effect_ratio", where, chart.effect))
+    for name, distance in chart.distances.items():
+        out.append(Sample("stationkeeper_drift_distance", (*where, name), distance.value))
+        out.append(Sample("stationkeeper_drift_distance_noise", (*where, name), distance.noise))
+    out += [
+        Sample("stationkeeper_quality_ratio", (*where, check), share) for check, share in chart.quality.items() if share
+    ]
+    return out

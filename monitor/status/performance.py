@@ -1,0 +1,120 @@
+"""How right a model is, as people see it: measures of mature labels beside what is expected without labels."""
+
+from collections import deque
+from typing import Any
+
+from stationkeeper.contracts.messages import State, SubjectType
+from stationkeeper.contracts.model_status import MAX_POINTS
+from stationkeeper.contracts.times import format_duration
+from stationkeeper.monitor.core.performance.performance import MIN_LABELS, estimated_confusion, measures
+from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
+from stationkeeper.monitor.core.watch import Watch
+from stationkeeper.monitor.judge.cohorts import Cohorts
+from stationkeeper.monitor.judge.model import ModelJudge
+from stationkeeper.monitor.references import References
+from stationkeeper.monitor.settings import ModelSettings
+
+MEANWHILE = "until then nothing pages but data quality, and what differs from training is said once at the end"
+
+
+def adoption_status(judge: ModelJudge, champion: str | None) -> dict[str, Any] | None:
+    """Return ``contracts.model_status.AdoptionStatus`` of the champion, None when it has nothing to learn."""
+    for key, watch in sorted(judge.watches.items()):
+        if key.version == champion and not key.segment and watch.period is not None:
+            period = watch.period
+            return {
+                "version": key.version,
+                "reason": f"{period.progress()}; {MEANWHILE}",
+                "passed_ms": period.passed,
+                "length_ms": period.length,
+                "panes": period.panes,
+                "rows": period.rows,
+            }
+    return None
+
+
+SHOWN = ("precision", "recall", "accuracy")
+_EVERY_PANES = 10
+_Point = tuple[int, float | None, float | None, float | None, float | None]
+
+
+def label_status(cohorts: Cohorts, settings: ModelSettings, *, rebuilding: bool) -> dict[str, Any]:
+    """Return ``contracts.model_status.LabelStatus``: of the predictions old enough, how many have a label."""
+    due, arrived = cohorts.completeness()
+    age = format_duration(settings.label_maturity)
+    out: dict[str, Any] = {"due": due, "arrived": arrived, "horizon_ms": settings.label_horizon}
+    out["reason"] = f"{arrived} of {due} predictions older than {age} have their label" if due else f"none is {age} old"
+    if rebuilding:
+        out["reason"] = f"{UNKNOWN_HELP[Unknown.REBUILDING]} So far {out['reason']}"
+    if due:
+        out["completeness"] = min(arrived / due, 1.0)
+    return out
+
+
+class PerformanceView:
+    """Builds ``contracts.model_status.PerformanceStatus`` for every version and segment with mature labels."""
+
+    def __init__(self) -> None:
+        self._points: dict[tuple[str, str, str], deque[_Point]] = {}
+
+    def statuses(self, judge: ModelJudge, references: References) -> list[dict[str, Any]]:
+        """Return one entry a version, segment and measure, over the chart window that ends at the age of maturity."""
+        out = []
+        self._points = {key: points for key, points in self._points.items() if key[:2] in judge.cohorts.mature}
+        for (version, segment), ring in sorted(judge.cohorts.mature.items()):
+            if not ring:
+                continue
+            last = ring[-1][0]
+            # The window ends at the age at which labels are known, so that it empties when they stop coming.
+            due = last if judge.next is None else judge.next - judge.settings.pane - judge.settings.label_maturity
+            since = max(last, due) + judge.settings.pane - judge.settings.window
+            real = measures(judge.cohorts.confusion(version, segment, since))
+            reference = references.of(judge.name, version)
+            labels = None if reference is None else reference.labels
+            before = None if labels is None else measures(labels.confusion)
+            guess = None
+            if labels is not None:
+                now = (judge.next or last) - judge.settings.window
+                scores = judge.cohorts.scored(version, segment, now)
+                threshold = references.threshold(judge.name, version)
+                guess = measures(estimated_confusion(scores, labels.scored, threshold))
+            watch = next((w for k, w in judge.watches.items() if (k.version, k.segment) == (version, segment)), None)
+            for name in SHOWN:
+                one = real[name]
+                entry: dict[str, Any] = {"version": version, "segment": segment, "measure": name, "rows": one.rows}
+                entry["state"], entry["reason"] = _state(watch, one.rows, stale=since > last)
+                if judge.rebuilding:
+                    entry["state"], entry["reason"] = State.UNKNOWN.value, UNKNOWN_HELP[Unknown.REBUILDING]
+                if one.rows:
+                    entry |= {"value": one.value, "low": one.low, "high": one.high}
+                if before is not None and before[name].rows:
+                    entry["reference"] = before[name].value
+                if guess is not None and guess[name].rows:
+                    entry["estimated"] = guess[name].value
+                self._note((version, segment, name), last, entry, judge.settings.pane)
+                entry["series"] = self._series((version, segment, name))
+                out.append(entry)
+        return out
+
+    def _note(self, key: tuple[str, str, str], time: int, entry: dict[str, Any], pane: int) -> None:
+        points = self._points.setdefault(key, deque(maxlen=MAX_POINTS))
+        if not points or time >= points[-1][0] + _EVERY_PANES * pane:
+            points.append((time, *(entry.get(name) for name in ("value", "low", "high", "estimated"))))  # type: ignore[arg-type]
+
+    def _series(self, key: tuple[str, str, str]) -> dict[str, Any]:
+        columns = [list(column) for column in zip(*self._points[key], strict=True)]
+        return dict(zip(("time", "real", "low", "high", "estimated"), columns, strict=True))
+
+
+def _state(watch: Watch | None, rows: int, *, stale: bool) -> tuple[str, str]:
+    if stale:
+        return State.UNKNOWN.value, UNKNOWN_HELP[Unknown.STALE]
+    if rows == 0:
+        return State.UNKNOWN.value, UNKNOWN_HELP[Unknown.NO_LABELS]
+    if watch is not None:
+        for incident in watch.incidents():
+            if any(m.type is SubjectType.PERFORMANCE and not m.recovered for m in incident.members.values()):
+                return State.DRIFTING.value, incident.reason
+    if rows < MIN_LABELS:
+        return State.UNKNOWN.value, UNKNOWN_HELP[Unknown.FEW_LABELS]
+    return State.STEADY.value, f"{rows} rows of mature labels"

@@ -1,0 +1,93 @@
+"""One watched subject as people see it: its numbers, and its cells coarse enough for a plot."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from stationkeeper.monitor.core.charts.chart import Chart
+from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
+from stationkeeper.monitor.core.reference.cells import NumericCells, rank_grid
+from stationkeeper.monitor.core.watch import Watch
+from stationkeeper.monitor.judge.pending import WatchKey
+
+MAX_CATEGORIES = 18
+
+
+def subject_status(key: WatchKey, watch: Watch, chart: Chart) -> dict[str, Any]:
+    """Return ``contracts.model_status.SubjectStatus`` without cells and series."""
+    subject = watch.reference.by_name[chart.subject]
+    entry: dict[str, Any] = {
+        "name": chart.subject,
+        "type": chart.type.value,
+        "version": key.version,
+        "segment": key.segment,
+        "state": chart.state.value,
+        "reason": _reason(chart, watch),
+        "rows": chart.rows,
+    }
+    if np.isfinite(chart.threshold):
+        entry["threshold"] = chart.threshold
+    entry["floor"] = max(watch.settings.delta, 1.5 * (subject.day_floor or 0.0))
+    if chart.incident:
+        entry["incident"] = chart.incident
+        incident = watch.desk.book.open.get(chart.incident)
+        if incident is not None:
+            entry["onset"] = incident.onset.time
+    if subject.sensitive:
+        entry["sensitive"] = True
+    if watch.end is not None:
+        entry["window_start"], entry["window_end"] = chart.since, watch.end
+    if chart.unknown in (Unknown.NO_ROWS, Unknown.STALE):
+        return entry
+    if np.isfinite(chart.evidence):
+        entry["statistic"] = chart.evidence
+    if chart.unknown is not Unknown.FEW_ROWS:
+        entry["effect"] = chart.effect
+        entry["distances"] = {name: distance.value for name, distance in chart.distances.items()}
+        entry["noise"] = {name: distance.noise for name, distance in chart.distances.items()}
+    entry["quality"] = dict(chart.quality)
+    return entry
+
+
+def _reason(chart: Chart, watch: Watch) -> str:
+    if chart.unknown is Unknown.ADOPTING and watch.period is not None:
+        return f"{watch.period.progress()}; {UNKNOWN_HELP[Unknown.ADOPTING]}"
+    if chart.unknown is not None:
+        return UNKNOWN_HELP[chart.unknown]
+    moved = f"{chart.effect:.1%} of {chart.rows} rows moved"
+    known = np.isfinite(chart.evidence)
+    numbers = f"{moved}, evidence {chart.evidence:.1f} of {chart.threshold:.1f} nats" if known else moved
+    return numbers if chart.incident is None else f"{numbers}; part of {chart.incident}"
+
+
+def cells_of(watch: Watch, chart: Chart) -> dict[str, Any]:
+    """Return ``contracts.model_status.Cells``: reference and window counts in at most 20 cells, missing last."""
+    subject, place = watch.compared(chart.subject), watch.layout[chart.subject]
+    incident = watch.desk.book.of_subject(chart.subject)
+    where = place.histogram
+    window = watch.window.part(where) if incident is None else watch.desk.since(incident)[2][where]
+    cells = subject.cells
+    if isinstance(cells, NumericCells):
+        grid = rank_grid(subject.counts[:-1], 18)
+        size = int(grid.max()) + 1
+        before = np.bincount(grid, weights=subject.counts[:-1], minlength=size).astype(np.int64)
+        now = np.bincount(grid, weights=window[:-1], minlength=size).astype(np.int64)
+        # Coarse cells follow the axis: each ends where the next number begins.
+        edges = [cells.low, *cells.edges[np.flatnonzero(np.diff(grid))].tolist(), cells.high]
+        labels = [f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges)]
+        return {
+            "labels": [*labels, "missing"],
+            "reference": [*before.tolist(), int(subject.counts[-1])],
+            "window": [*now.tolist(), int(window[-1])],
+            "edges": [float(edge) for edge in edges],
+        }
+    order = np.argsort(-(subject.counts[:-1] + window[:-1]), kind="stable")[:MAX_CATEGORIES]
+    chosen = np.sort(order)
+    rest = np.setdiff1d(np.arange(len(subject.counts) - 1), chosen)
+    before, now = subject.counts, window
+    return {
+        "labels": [*(subject.cell_name(int(i)) for i in chosen), "other", "missing"],
+        "reference": [*before[chosen].tolist(), int(before[rest].sum()), int(before[-1])],
+        "window": [*now[chosen].tolist(), int(now[rest].sum()), int(now[-1])],
+    }

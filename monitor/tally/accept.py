@@ -1,0 +1,86 @@
+"""What becomes of each decoded event of a batch: in time, too early, duplicate or late, in the order of the log."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stationkeeper.events.columns import Events, Flags, Integers
+from stationkeeper.events.ids import mix, salt_of
+from stationkeeper.events.settings import KINDS
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.tally.clock import UNSET, too_early
+from stationkeeper.monitor.tally.partition import PartitionState
+from stationkeeper.streams.ports import Batch
+
+_BOUNDS = {"prediction": "lateness", "feature": "lateness", "label": "label_horizon"}
+"""How much older than the partition's clock an event may be: labels are in no pane, so only their horizon binds."""
+
+_ALL = slice(None)
+_SALTS = {kind: salt_of(f"kind {kind}") for kind in KINDS}
+
+
+@dataclass(frozen=True, slots=True)
+class Sifted:
+    """The events of one kind: masks bool[n] that exclude each other, and the partition's clock at each, int64[n]."""
+
+    events: Events
+    early: Flags
+    duplicate: Flags
+    late: Flags
+    met: Integers
+
+    @property
+    def kept(self) -> Events:
+        """The events that are counted in panes."""
+        out = self.early | self.duplicate | self.late
+        return self.events.keep(np.flatnonzero(~out)) if out.any() else self.events
+
+
+def sift(
+    state: PartitionState, batch: Batch, kinds: Sequence[Events], models: Mapping[str, ModelSettings], *, wall: bool
+) -> list[Sifted]:
+    """Tell the events of a batch apart and move the partition's clock and memory past them.
+
+    A topic may carry several kinds: one clock judges all of them, so they pass in offset order, whatever the batches.
+    O(n), with one sort where there is more than one kind.
+    """
+    if not kinds:
+        return []
+    rows = np.concatenate([events.rows for events in kinds])
+    order = np.argsort(rows, kind="stable") if len(kinds) > 1 else _ALL
+    rows = rows[order]
+    time = np.concatenate([events.time for events in kinds])[order]
+    hashes = np.concatenate([mix(events.ids ^ _SALTS[events.kind]) for events in kinds])[order]
+    bound = np.concatenate([by_owner(models, events, _BOUNDS[events.kind]) for events in kinds])[order]
+    early = np.zeros(len(rows), np.bool_)
+    if wall:
+        skew = np.concatenate([by_owner(models, events, "skew") for events in kinds])[order]
+        early = too_early(time, batch.timestamps[rows], skew)
+    timely = np.flatnonzero(~early) if early.any() else _ALL
+    offsets = batch.offsets[rows[timely]]
+    duplicate = np.zeros(len(rows), np.bool_)
+    duplicate[timely] = state.seen.mark(hashes[timely], offsets)
+    state.remember(hashes[timely], offsets)
+    left_out = early | duplicate
+    # The clock that a left-out event met, so that the pane it is noted in does not depend on the batch.
+    met = np.maximum(np.maximum.accumulate(np.where(left_out, UNSET, time)), state.clock.now)
+    late = np.zeros(len(rows), np.bool_)
+    taken = np.flatnonzero(~left_out) if left_out.any() else _ALL
+    late[taken], met[taken] = state.clock.advance(time[taken], bound[taken])
+    if len(kinds) == 1:
+        return [Sifted(kinds[0], early, duplicate, late, met)]
+    place = np.empty(len(rows), np.int64)
+    place[order] = np.arange(len(rows))
+    found, first = [], 0
+    for events in kinds:
+        mine = place[first : first + len(events)]
+        found.append(Sifted(events, early[mine], duplicate[mine], late[mine], met[mine]))
+        first += len(events)
+    return found
+
+
+def by_owner(models: Mapping[str, ModelSettings], events: Events, name: str) -> Integers:
+    """Return a setting of each event's model, int64[n]."""
+    values = np.array([getattr(models[model], name) for model, _ in events.owners], np.int64)
+    return values[events.owner]

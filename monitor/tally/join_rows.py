@@ -1,0 +1,111 @@
+"""What the tally sends to the label join: both sides of each event in 28 bytes, by hash partition."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from stationkeeper.contracts.topics import JOINS_PARTITIONS
+from stationkeeper.contracts.wire import JOIN_ROW, JoinBatch, score_bin
+from stationkeeper.events.columns import Events
+from stationkeeper.events.score import decide, outcomes
+from stationkeeper.monitor.references import References
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.tally.segments import Places, Segmenter
+
+_SEPARATOR, _ESCAPE = "\x1f", "\x1e"
+
+_Rows = npt.NDArray[np.void]
+_Key = tuple[int, str, str, str]
+
+
+class JoinBuffer:
+    """Collects rows for the joins topic between two flushes."""
+
+    def __init__(self, models: Mapping[str, ModelSettings], references: References) -> None:
+        self._models = models
+        self._references = references
+        self._segmenter = Segmenter(models, references)
+        self._rows: dict[_Key, list[tuple[_Rows, tuple[str, ...]]]] = {}
+
+    def add(self, events: Events, places: Places) -> None:
+        """Take in tallied predictions or labels of models that have labels; ``places`` are the partition's."""
+        for code, (model, version) in enumerate(events.owners):
+            if self._models[model].labels is None:
+                continue
+            part = events if len(events.owners) == 1 else events.keep(np.flatnonzero(events.owner == code))
+            if len(part):
+                self._add(model, version if events.kind == "prediction" else "", part, places)
+
+    def _add(self, model: str, version: str, part: Events, places: Places) -> None:
+        rows = np.zeros(len(part), JOIN_ROW)
+        rows["id"], rows["time"] = part.ids, part.time
+        names: tuple[str, ...] = ("",)
+        if part.kind == "prediction":
+            score, decision, _ = decide(
+                part, self._references.threshold(model, version), self._references.positive(model, version)
+            )
+            rows["score"], rows["label"] = score, np.nan
+            rows["decision"] = decision
+            rows["bin"] = score_bin(np.nan_to_num(score))
+            codes, names = self._segments(model, version, part, places)
+            rows["segment"] = codes
+        else:
+            champion = self._references.champion(model) or ""
+            rows["score"] = np.nan
+            rows["label"] = outcomes(part, self._references.positive(model, champion))
+        where = (part.ids % np.uint64(JOINS_PARTITIONS)).astype(np.int64)
+        for target in np.unique(where).tolist():
+            key = (target, part.kind, model, version)
+            self._rows.setdefault(key, []).append((rows[where == target], names))
+
+    def _segments(
+        self, model: str, version: str, part: Events, places: Places
+    ) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+        codes = np.zeros(len(part), np.int64)
+        names: list[str] = [""]
+        reference = self._references.of(model, version)
+        for dimension in self._models[model].segments:
+            mine, found = self._segmenter.codes(model, dimension, part, reference, places)
+            pairs, codes = np.unique(codes * len(found) + mine, return_inverse=True)
+            names = [together(names[pair // len(found)], found[pair % len(found)]) for pair in pairs.tolist()]
+            codes = codes.reshape(-1)
+        return codes, tuple(names)
+
+    def drain(self) -> Iterator[tuple[int, JoinBatch]]:
+        """Yield (joins partition, batch) of everything since the last drain, in the order it was added per key."""
+        for (target, side, model, version), parts in self._rows.items():
+            for rows, names in _merged(parts):
+                yield target, JoinBatch(side, model, version, names, rows.tobytes())
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything that was not drained."""
+        self._rows.clear()
+
+
+def together(joined: str, segment: str) -> str:
+    """Return the name for an event's segments so far (beside all traffic, "" for none) and one more."""
+    # Producers choose the values: one that held a bare separator would count in another segment.
+    escaped = segment.replace(_ESCAPE, _ESCAPE + "0").replace(_SEPARATOR, _ESCAPE + "1")
+    return _SEPARATOR.join(filter(None, (joined, escaped)))
+
+
+def apart(joined: str) -> tuple[str, ...]:
+    """Return the segments that ``together`` joined."""
+    names = filter(None, joined.split(_SEPARATOR))
+    return tuple(name.replace(_ESCAPE + "1", _SEPARATOR).replace(_ESCAPE + "0", _ESCAPE) for name in names)
+
+
+def _merged(parts: list[tuple[_Rows, tuple[str, ...]]]) -> Iterator[tuple[_Rows, tuple[str, ...]]]:
+    """Neighbouring parts with the same segment names become one."""
+    held: list[_Rows] = []
+    names: tuple[str, ...] = ()
+    for rows, mine in parts:
+        if held and mine != names:
+            yield np.concatenate(held), names
+            held = []
+        held.append(rows)
+        names = mine
+    if held:
+        yield np.concatenate(held), names

@@ -1,0 +1,86 @@
+"""Which versions and segment values have a place of their own: first come in the order of the log, up to the limit."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from stationkeeper.events.columns import Events
+from stationkeeper.monitor.references import References
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.tally.partition import PartitionState
+from stationkeeper.monitor.tally.segments import Places, Segmenter
+
+OTHER_VERSION: Final = "(other)"
+
+
+class Admission:
+    """Gives out the places of one tally: a function of one partition's log prefix (and of the references in force).
+
+    What has no place is counted together as ``(other)`` and by the name of the limit in ``PartitionState.refused``.
+    """
+
+    def __init__(self, models: Mapping[str, ModelSettings], references: References) -> None:
+        self._models, self._references = models, references
+        self._segmenter = Segmenter(models, references)
+
+    def versions(self, state: PartitionState, kinds: Sequence[Events]) -> list[Events]:
+        """Return the events with their owners as they are counted; a version keeps the place it once had.
+
+        A version that has a reference of its own is always admitted; the others share ``limits.versions`` places.
+        """
+        known = state.versions
+        fresh: dict[tuple[str, str], int] = {}
+        for events in kinds:
+            for code, owner in enumerate(events.owners):
+                if events.kind != "label" and owner not in known:
+                    rows = events.rows[events.owner == code]
+                    if len(rows):
+                        fresh[owner] = min(int(rows[0]), fresh.get(owner, int(rows[0])))
+        for owner in sorted(fresh, key=fresh.__getitem__):
+            mine = sum(model == owner[0] and version != OTHER_VERSION for model, version in known)
+            if self._references.own(*owner) is not None or mine < self._models[owner[0]].limits.versions:
+                known.add(owner)
+        return [self._renamed(state, events) for events in kinds]
+
+    @staticmethod
+    def _renamed(state: PartitionState, events: Events) -> Events:
+        if events.kind == "label" or all(owner in state.versions for owner in events.owners):
+            return events
+        owners = []
+        for code, (model, version) in enumerate(events.owners):
+            if (model, version) not in state.versions:
+                state.refuse("versions", int(np.count_nonzero(events.owner == code)))
+                version = OTHER_VERSION  # noqa: PLW2901 - the version as it is counted
+            owners.append((model, version))
+        return replace(events, owners=tuple(owners))
+
+    def segments(self, state: PartitionState, kinds: Sequence[Events]) -> None:
+        """Give the values of segment dimensions their places, in the order in which counted events bring them."""
+        wanted = [one for events in kinds for one in self._values(state.places, events)]
+        for _, model, dimension, value, count in sorted(wanted):
+            if not state.places.give(model, dimension, value, self._models[model].limits.segments):
+                state.refuse("segments", count)
+
+    def _values(self, places: Places, events: Events) -> Iterator[tuple[int, str, str, str, int]]:
+        """Yield (first row, model, dimension, value, events) of values that neither a reference nor a place has."""
+        if events.kind == "label":
+            return
+        for code, (model, version) in enumerate(events.owners):
+            if not self._models[model].segments:
+                continue
+            part = events if len(events.owners) == 1 else events.keep(np.flatnonzero(events.owner == code))
+            reference = self._references.of(model, version)
+            for dimension in self._models[model].segments:
+                column = self._segmenter.column(dimension, part)
+                if column is None or Places.fixed(reference, dimension) is not None:
+                    continue
+                known = places.known.get((model, dimension), {})
+                if known.keys() >= set(column.keys):
+                    continue
+                present = np.flatnonzero(column.codes >= 0)
+                codes, first, counts = np.unique(column.codes[present], return_index=True, return_counts=True)
+                for value, at, count in zip(codes.tolist(), first.tolist(), counts.tolist(), strict=True):
+                    if column.keys[value] not in known:
+                        yield int(part.rows[present[at]]), model, dimension, column.keys[value], count

@@ -1,0 +1,230 @@
+"""What the tally keeps of one input partition, and its records on the state topic."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+import numpy as np
+import zstandard
+
+from stationkeeper.contracts.codes import Outcome
+from stationkeeper.monitor.state_codec import refuse_other
+from stationkeeper.monitor.tally.clock import UNSET, PartitionClock
+from stationkeeper.monitor.tally.dedupe import CHUNK, Hashes, Integers, Seen
+from stationkeeper.monitor.tally.segments import Places
+from stationkeeper.streams.dead_letters.limit import Rejections
+from stationkeeper.streams.ports import Partition
+
+FORMAT: Final = 1
+MAX_DIGESTS = 256
+_MAX_BYTES = 16 * 1024 * 1024
+_LEVEL: Final = -1
+"""Most of the state is hashes, of which zstd finds nothing at any level; this one looks for half as long."""
+
+
+class Head(msgspec.Struct, array_like=True):
+    """The small part of the state: one record a partition, rewritten with every flush that read something.
+
+    ``digests`` lists (offset, {model/version: digest}) from which a reference counted the events, newest last; the
+    versions named in it are those that have a place. ``refused`` counts events by the limit that left no place for
+    them, ``rejections`` is what ``Rejections`` holds, ``expired`` the records that retention took unread. ``began`` is
+    the offset from which the log was counted, None where an older version did not note it.
+    """
+
+    next_offset: int
+    clock: int
+    received: int
+    outcomes: dict[str, int]
+    codes: dict[str, int]
+    digests: list[tuple[int, dict[str, str]]]
+    refused: dict[str, int] = {}
+    rejections: tuple[int, int, int] = (0, 0, 0)
+    expired: int = 0
+    began: int | None = None
+
+
+class PlacesRecord(msgspec.Struct, array_like=True):
+    """The segment values that have a place: (model, dimension, values in the order they came)."""
+
+    places: list[tuple[str, str, list[str]]]
+
+
+class Chunk(msgspec.Struct, array_like=True):
+    """Id hashes of one stretch of ``CHUNK`` offsets: uint64 and int64, little-endian."""
+
+    index: int
+    hashes: bytes
+    offsets: bytes
+
+
+_head = msgspec.msgpack.Decoder(Head)
+_chunk = msgspec.msgpack.Decoder(Chunk)
+_places = msgspec.msgpack.Decoder(PlacesRecord)
+
+
+def _packed(value: msgspec.Struct) -> bytes:
+    return bytes((FORMAT,)) + zstandard.ZstdCompressor(level=_LEVEL).compress(msgspec.msgpack.encode(value))
+
+
+def _unpacked(value: bytes, key: bytes) -> bytes:
+    refuse_other(key, value, FORMAT)
+    return zstandard.ZstdDecompressor().decompress(value[1:], max_output_size=_MAX_BYTES)
+
+
+class PartitionState:
+    """Clock, seen ids and cumulative outcomes of one input partition: a function of its log prefix alone."""
+
+    def __init__(self, partition: Partition, horizon: int) -> None:
+        self.partition = partition
+        self.clock = PartitionClock()
+        self.seen = Seen(horizon)
+        self.horizon = horizon
+        self.next_offset: int | None = None
+        self.began: int | None = None
+        self.received = 0
+        self.outcomes = dict.fromkeys(Outcome, 0)
+        self.codes: dict[str, int] = {}
+        self.digests: list[tuple[int, dict[str, str]]] = []
+        self.versions: set[tuple[str, str]] = set()
+        self.places = Places()
+        self.refused: dict[str, int] = {}
+        self.rejections = Rejections()
+        self.expired = 0
+        self.at_end = False
+        self.end_since: int | None = None
+        self.end_seen: int | None = None
+        self._open: dict[int, list[tuple[Hashes, Integers]]] = {}
+        self._dirty: set[int] = set()
+        self._foreign: dict[bytes, int] = {}
+
+    @property
+    def key(self) -> bytes:
+        """The key of the head record."""
+        return f"{self.partition.topic}/{self.partition.index}".encode()
+
+    @property
+    def _places_key(self) -> bytes:
+        return self.key + b"/segments"
+
+    def refuse(self, limit: str, events: int) -> None:
+        """Count events that a limit left no place for."""
+        self.refused[limit] = self.refused.get(limit, 0) + events
+
+    def _chunk_key(self, index: int) -> bytes:
+        """One of a ring of keys; its size is in them, so that no ring of another horizon loses a chunk to this one."""
+        ring = self.horizon // CHUNK + 2
+        return self.key + f"/ids/{ring}/{index % ring}".encode()
+
+    def remember(self, hashes: Hashes, offsets: Integers) -> None:
+        """Note records whose ids must be known again after a restart."""
+        if not len(hashes) or not self.horizon:
+            return
+        index = offsets // CHUNK
+        for one in range(int(index[0]), int(index[-1]) + 1):
+            low, high = np.searchsorted(index, [one, one + 1])
+            if low < high:
+                self._open.setdefault(one, []).append((hashes[low:high], offsets[low:high]))
+                self._dirty.add(one)
+
+    def use(self, offset: int, digests: Mapping[tuple[str, str], str]) -> None:
+        """Note from which offset on references count the events, where that changed."""
+        latest: dict[str, str] = {}
+        for _, known in self.digests:
+            latest |= known
+        new = {f"{model}/{version}": digest for (model, version), digest in digests.items()}
+        changed = {name: digest for name, digest in new.items() if latest.get(name) != digest}
+        if changed:
+            self.digests.append((offset, changed))
+            if len(self.digests) > MAX_DIGESTS:
+                merged = self.digests[0][1] | self.digests[1][1]
+                self.digests[:2] = [(self.digests[1][0], merged)]
+
+    def records(self) -> Iterable[tuple[bytes, bytes | None]]:
+        """Yield the key and value (None: a tombstone) of each state record that changed since the last call."""
+        head = Head(
+            self.next_offset or 0,
+            self.clock.now,
+            self.received,
+            {outcome.value: count for outcome, count in self.outcomes.items()},
+            self.codes,
+            self.digests,
+            self.refused,
+            (self.rejections.seen, self.rejections.rejected, self.rejections.run),
+            self.expired,
+            self.began,
+        )
+        yield self.key, _packed(head)
+        if self.places.changed:
+            known = [(*owner, list(values)) for owner, values in self.places.known.items()]
+            yield self._places_key, _packed(PlacesRecord(known))
+            self.places.changed = False
+        for index in sorted(self._dirty):
+            parts = self._open[index]
+            hashes = np.concatenate([part for part, _ in parts])
+            offsets = np.concatenate([part for _, part in parts])
+            self._open[index] = [(hashes, offsets)]
+            value = _packed(Chunk(index, hashes.astype("<u8").tobytes(), offsets.astype("<i8").tobytes()))
+            yield self._chunk_key(index), value
+        latest = max(self._open, default=0)
+        self._open = {index: parts for index, parts in self._open.items() if index >= latest}
+        self._dirty.clear()
+        for key in [key for key, last in self._foreign.items() if last < self._oldest()]:
+            del self._foreign[key]
+            yield key, None
+
+    def _oldest(self) -> int:
+        """The lowest offset whose id may still be repeated."""
+        return (self.next_offset or 0) - self.horizon - 1
+
+    def restore(self, values: Mapping[bytes, bytes | None]) -> None:
+        """Take over what ``records`` wrote; raises ``Fatal`` for a format that this version does not read."""
+        value = values.get(self.key)
+        if value is None:
+            return
+        head = _head.decode(_unpacked(value, self.key))
+        self.next_offset, self.clock.now, self.received = head.next_offset, head.clock, head.received
+        self.outcomes |= {Outcome(name): count for name, count in head.outcomes.items()}
+        self.codes = dict(head.codes)
+        self.digests = [(offset, dict(known)) for offset, known in head.digests]
+        names = (name.partition("/") for _, known in self.digests for name in known)
+        self.versions = {(model, version) for model, _, version in names}
+        self.refused, self.rejections = dict(head.refused), Rejections(*head.rejections)
+        self.expired, self.began = head.expired, head.began
+        if (saved := values.get(self._places_key)) is not None:
+            for model, dimension, found in _places.decode(_unpacked(saved, self._places_key)).places:
+                self.places.take_over(model, dimension, found)
+        self._restore_ids(values)
+
+    def _restore_ids(self, values: Mapping[bytes, bytes | None]) -> None:
+        """Take over the chunks of this horizon's ring, of another horizon's, and of the format that did not name it.
+
+        Those of other rings are nobody's to overwrite: each gets its tombstone once all of its ids are too old.
+        """
+        prefix = self.key + b"/ids/"
+        latest: dict[int, tuple[Hashes, Integers]] = {}
+        for key, value in values.items():
+            if value is None or not key.startswith(prefix):
+                continue
+            chunk = _chunk.decode(_unpacked(value, key))
+            hashes = np.frombuffer(chunk.hashes, "<u8").astype(np.uint64)
+            offsets = np.frombuffer(chunk.offsets, "<i8").astype(np.int64)
+            if key != self._chunk_key(chunk.index):
+                self._foreign[key] = int(offsets[-1])
+            # A chunk that was begun under one horizon and filled under the next is there twice.
+            if chunk.index not in latest or latest[chunk.index][1][-1] < offsets[-1]:
+                latest[chunk.index] = hashes, offsets
+        for _, (hashes, offsets) in sorted(latest.items()):
+            fresh = offsets >= self._oldest()
+            self.seen.restore(hashes[fresh], offsets[fresh])
+        if latest:
+            last = max(latest)
+            self._open[last] = [latest[last]]
+
+    def conservation(self) -> dict[str, int]:
+        """Return received and the five outcomes."""
+        return {"received": self.received, **{outcome.value: count for outcome, count in self.outcomes.items()}}
+
+
+def clock_or_none(clock: int) -> int | None:
+    """Return a clock for people: None before the first event."""
+    return None if clock == UNSET else clock

@@ -1,0 +1,59 @@
+"""What a version decided for an event, the plain way, and what a pane's sums of that are."""
+
+from bisect import bisect_right
+from collections import Counter
+from typing import Any, Final, NamedTuple
+
+from stationkeeper.contracts.column import canonical_key
+from stationkeeper.contracts.wire import SCORE_EDGES
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.settings import ModelSettings
+
+_EDGES: Final = SCORE_EDGES.tolist()
+_YES = ("1", "true", "True")
+_LONGEST_MS = 86_400_000.0
+
+
+class Arm(NamedTuple):
+    """Whose sums they are: those of all references that counted in the pane."""
+
+    model: str
+    version: str
+    segment: str
+    start: int
+
+
+class Decision(NamedTuple):
+    """A score (None: the prediction is null), its bin among those that all versions share, and which way it went."""
+
+    score: float | None
+    bin: int
+    positive: bool
+
+
+def decide_plainly(answer: Any, settings: ModelSettings, reference: Reference | None) -> Decision:
+    """Return the decision of one answer at the threshold in force."""
+    if answer is None:
+        return Decision(None, 0, positive=False)
+    if isinstance(answer, str | bool):
+        key = canonical_key(answer)
+        wanted = settings.positive or ("1" if reference is None else reference.positive)
+        chosen = key == wanted or (key in _YES and wanted in _YES)
+        return Decision(float(chosen), bisect_right(_EDGES, float(chosen)), chosen)
+    threshold = settings.threshold
+    if threshold is None:
+        threshold = 0.5 if reference is None else reference.threshold
+    return Decision(float(answer), bisect_right(_EDGES, float(answer)), float(answer) >= threshold)
+
+
+def add_decision(sums: Counter[str], decision: Decision, latency: float | None) -> None:
+    """Add one prediction to the sums of its pane; ``latency`` in ms."""
+    sums["rows"] += 1
+    sums["positives"] += decision.positive
+    if decision.score is None:
+        sums["errors"] += 1
+    else:
+        sums[f"score bin {decision.bin}"] += 1
+    if latency is not None:
+        sums["timed"] += 1
+        sums["latency_us"] += round(min(latency, _LONGEST_MS) * 1_000)

@@ -1,0 +1,150 @@
+"""Reading one record the plain way: what the contract says of its fields, with nothing of the tally's decoder."""
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from stationkeeper.events.faults import MAX_TEXT
+from stationkeeper.events.mapping import Form, PathKeys
+from stationkeeper.events.timestamps import parse_instant
+
+MISSING: Final = object()
+"""Stands for a field that is not there."""
+
+_SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
+
+
+class Found(NamedTuple):
+    """A decoded event of a plain kind."""
+
+    kind: str
+    id: str
+    time: int
+    model: str
+    version: str
+    data: Mapping[str, Any]
+
+
+class PlainReader:
+    """Reads the records of one topic, each on its own."""
+
+    def __init__(self, form: Form, most_bytes: int, most_fields: int) -> None:
+        self._form, self._most_bytes, self._most_fields = form, most_bytes, most_fields
+
+    def read(self, value: bytes | None) -> Found | None:
+        """Return the event, None for a record that is rejected."""
+        if value is not None and len(value) > self._most_bytes:
+            return None
+        try:
+            data = _plain((value or b"").decode())
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(data, dict) or _fields(data) > self._most_fields:
+            return None
+        form = self._form
+        kind = self.field(data, "kind")
+        kind = form.kinds[0] if kind is MISSING and len(form.kinds) == 1 else kind
+        identity, model = self._text(data, "event_id"), form.model or self._text(data, "model")
+        version = form.version or self._text(data, "version")
+        time = parse_instant(self.field(data, "time"), form.time_unit)
+        if kind not in form.kinds or identity is None or time is None or model not in form.models:
+            return None
+        if version is None and (kind == "prediction" or self.field(data, "version") not in (MISSING, None)):
+            return None
+        if not self._sound(data, kind):
+            return None
+        return Found(kind, identity, time, model, "" if kind == "label" else version or "", data)
+
+    def _sound(self, data: Mapping[str, Any], kind: str) -> bool:
+        weight, latency = self.field(data, "weight"), self.field(data, "latency_ms")
+        if weight not in (MISSING, None) and not (_number(weight) and weight > 0):
+            return False
+        segment = self.field(data, "segment")
+        if segment not in (MISSING, None) and not (isinstance(segment, dict) and all(map(_scalar, segment.values()))):
+            return False
+        if kind == "label":
+            label = self.field(data, "label")
+            return isinstance(label, str | bool) or _number(label)
+        features = self._form.features
+        if isinstance(features, tuple):
+            held = at_path(data, features)
+            if held is not MISSING and not isinstance(held, dict) and not (held is None and not self._form.own):
+                return False
+        if kind == "feature":
+            return True
+        if latency not in (MISSING, None) and not (_number(latency) and latency >= 0):
+            return False
+        answer = self.field(data, "prediction")
+        if isinstance(answer, dict):
+            return all(_number(share) and 0 <= share <= 1 for share in answer.values())
+        return answer is MISSING or answer is None or isinstance(answer, str | bool) or _number(answer)
+
+    def field(self, data: Mapping[str, Any], name: str) -> Any:
+        """Return an event's field, ``MISSING`` where it has none."""
+        path = self._form.paths.get(name)
+        return MISSING if path is None else at_path(data, path)
+
+    def _text(self, data: Mapping[str, Any], name: str) -> str | None:
+        value = self.field(data, name)
+        if not self._form.own and isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        return value if isinstance(value, str) and 1 <= len(value) <= MAX_TEXT else None
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _plain(text: str) -> Any:
+    """Any JSON value: an integer of more than 4 300 digits is an infinity, half a surrogate pair U+FFFD."""
+    data = json.loads(
+        text, parse_constant=_refuse, parse_int=lambda t: float(t) if len(t.lstrip("-")) > 4_300 else int(t)
+    )
+    if _SURROGATE.search(text):
+        data = json.loads(re.sub("[\ud800-\udfff]", "\ufffd", json.dumps(data, ensure_ascii=False)))
+    return data
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _scalar(value: Any) -> bool:
+    return value is None or isinstance(value, str | bool | int | float)
+
+
+def at_path(data: Any, path: PathKeys) -> Any:
+    """Return what lies at a path, ``MISSING`` if nothing does."""
+    for key in path:
+        if not isinstance(data, dict) or key not in data:
+            return MISSING
+        data = data[key]
+    return data
+
+
+def answer_of(form: Form, event: Found) -> Any:
+    """Return the prediction as it is counted: of class shares the positive one's, else the likeliest class."""
+    answer = at_path(event.data, form.paths["prediction"])
+    if answer is MISSING:
+        return None
+    if not isinstance(answer, dict):
+        return answer
+    positive = form.positive.get(event.model, "1")
+    if positive in answer:
+        return answer[positive]
+    return min(answer, key=lambda name: (-answer[name], name)) if answer else None
+
+
+def _fields(data: object) -> int:
+    """Return how many keys a JSON value has, at every depth."""
+    total, left = 0, [data]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            total += len(value)
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return total

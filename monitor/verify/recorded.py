@@ -1,0 +1,64 @@
+"""What the tally wrote of its counts, summed again from its records: panes, arms and the rows for the label join."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from stationkeeper.contracts.wire import ArmDelta, JoinBatch, PaneDelta, decode
+from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.tally.join_rows import apart
+from stationkeeper.monitor.verify.arms import Arm
+from stationkeeper.monitor.verify.recount import JoinKey, Key
+from stationkeeper.streams.ports import Partition, Reader
+
+_SUMS: Final = ("rows", "errors", "positives", "timed", "latency_us")
+
+
+class Told:
+    """The sums of every record in the panes and joins topics; ``lengths`` are panes (ms) by configured model."""
+
+    def __init__(self, lengths: dict[str, int]) -> None:
+        self._lengths = lengths
+        self.rows: Counter[Key] = Counter()
+        self.cells: dict[Key, Counts] = {}
+        self.arms: dict[Arm, Counter[str]] = {}
+        self.joins: Counter[JoinKey] = Counter()
+
+    def read(self, reader: Reader, partitions: Iterable[Partition]) -> None:
+        """Add up the records of these partitions."""
+        for batch in reader.read(tuple(partitions)):
+            for value in batch.values:
+                for record in decode(value) if value is not None else ():
+                    if isinstance(record, PaneDelta):
+                        self._add_pane(record)
+                    elif isinstance(record, ArmDelta):
+                        self._add_arm(record)
+                    elif isinstance(record, JoinBatch) and record.model in self._lengths:
+                        self._add_rows(record, self._lengths[record.model])
+
+    def _add_pane(self, record: PaneDelta) -> None:
+        key = Key(record.model, record.version, record.digest, record.source, record.segment, record.start)
+        counts = self.cells.setdefault(key, np.zeros(record.width, np.int64))
+        part = record.vector()
+        counts[record.first : record.first + len(part)] += part
+        if record.first == 0:
+            self.rows[key] += record.rows
+
+    def _add_arm(self, record: ArmDelta) -> None:
+        sums = self.arms.setdefault(Arm(record.model, record.version, record.segment, record.start), Counter())
+        for name in _SUMS:
+            sums[name] += getattr(record, name)
+        for place, count in enumerate(np.frombuffer(record.scores, "<i8").tolist()):
+            sums[f"score bin {place}"] += count
+
+    def _add_rows(self, record: JoinBatch, length: int) -> None:
+        table, side = record.table(), record.side
+        names = [apart(name) for name in record.segments]
+        columns = (table[name].tolist() for name in ("segment", "time", "bin", "decision"))
+        for segment, time, place, decision in zip(*columns, strict=True):
+            start = time // length * length
+            self.joins[
+                JoinKey(side, record.model, record.version, names[segment], start, place, positive=bool(decision))
+            ] += 1

@@ -1,0 +1,207 @@
+"""The plain way to count: one event at a time, with dictionaries, in no hurry; what ``verify`` holds the tally against.
+
+Nothing of the tally's decoding, columns, hashing or grouping is used: only the frozen cells and the rules in words.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+from stationkeeper.contracts.codes import Outcome
+from stationkeeper.events.mapping import Form
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.verify.arms import Arm, add_decision, decide_plainly
+from stationkeeper.monitor.verify.cells import tally_value
+from stationkeeper.monitor.verify.reading import MISSING, Found, PlainReader, answer_of, at_path
+from stationkeeper.monitor.verify.segments import PlainSegments
+
+
+class Key(NamedTuple):
+    """What a pane is of."""
+
+    model: str
+    version: str
+    digest: str
+    source: str
+    segment: str
+    start: int
+
+
+class Gone(NamedTuple):
+    """A reference that counted and is no longer to be had: which rows it counted is known, not in which cells."""
+
+    digest: str
+
+
+class JoinKey(NamedTuple):
+    """What a row for the label join says beside its id: everything by which outcomes are counted later."""
+
+    side: str
+    model: str
+    version: str
+    segments: tuple[str, ...]
+    start: int
+    bin: int
+    positive: bool
+
+
+InForce = Mapping[str, Reference | Gone | None]
+"""By ``model/version``."""
+
+
+class Recount:
+    """The outcomes, pane counts and join rows of one input partition, from its first counted record on.
+
+    ``blind`` holds models whose reference was gone at some record: their segments, arms and join rows are not known.
+    """
+
+    def __init__(
+        self,
+        form: Form,
+        models: Mapping[str, ModelSettings],
+        *,
+        wall: bool,
+        left_out: Callable[[str], Collection[str]] = lambda _: (),
+    ) -> None:
+        self._form, self._models, self._wall, self._left_out = form, models, wall, left_out
+        self._versions: dict[str, set[str]] = {}
+        self.outcomes: Counter[str] = Counter()
+        self.rows: Counter[Key] = Counter()
+        self.cells: dict[Key, Counter[int]] = {}
+        self._seen: dict[tuple[str, str], int] = {}
+        self._clock: int | None = None
+        self.arms: dict[Arm, Counter[str]] = {}
+        self.joins: Counter[JoinKey] = Counter()
+        self.blind: set[str] = set()
+        limits = [models[name].limits for name in form.models]
+        most_bytes, most_fields = max(one.message_bytes for one in limits), max(one.fields for one in limits)
+        self._reader = PlainReader(form, most_bytes, most_fields)
+        self._segments = PlainSegments(form, models)
+        self._horizon = max(models[name].dedupe for name in form.models)
+
+    def take(self, offset: int, stamp: int, value: bytes | None, references: InForce) -> None:
+        """Count one record; ``references`` by ``model/version`` are those in force at its offset."""
+        event = self._reader.read(value)
+        if event is None:
+            self.outcomes[Outcome.REJECTED] += 1
+            return
+        settings = self._models[event.model]
+        if event.kind != "label":
+            event = event._replace(version=self._place(event, references))
+        reference = references.get(f"{event.model}/{event.version}")
+        if self._wall and stamp >= 0 and event.time > stamp + settings.skew:
+            self.outcomes[Outcome.REJECTED] += 1
+            self._note("mistimed", event, reference)
+            return
+        key = (event.kind, event.id)
+        before = self._seen.get(key)
+        self._seen[key] = offset
+        if before is not None and offset - before <= self._horizon and self._horizon:
+            self.outcomes[Outcome.DUPLICATE] += 1
+            self._note("duplicates", event, reference)
+            return
+        bound = settings.label_horizon if event.kind == "label" else settings.lateness
+        late = self._clock is not None and event.time < self._clock - bound
+        self._clock = event.time if self._clock is None else max(self._clock, event.time)
+        if late:
+            self.outcomes[Outcome.LATE] += 1
+            self._note("late", event, reference)
+            return
+        self.outcomes[Outcome.TALLIED] += 1
+        if event.kind == "label":
+            self._hand_over(event, (), 0, positive=False)
+            return
+        if isinstance(reference, Gone):
+            self.blind.add(event.model)
+            self._count(event, reference, ())
+            return
+        others = [one for one in references.values() if isinstance(one, Reference)]
+        segments = self._segments.of(event, reference, others)
+        self._count(event, reference, segments)
+        self._look(offset, event, reference)
+        if event.kind == "prediction":
+            self._decide(event, reference, segments)
+
+    def _decide(self, event: Found, reference: Reference | None, segments: tuple[str, ...]) -> None:
+        settings = self._models[event.model]
+        decision = decide_plainly(answer_of(self._form, event), settings, reference)
+        latency = self._reader.field(event.data, "latency_ms")
+        for segment in ("", *segments):
+            arm = Arm(event.model, event.version, segment, event.time // settings.pane * settings.pane)
+            add_decision(
+                self.arms.setdefault(arm, Counter()), decision, None if latency in (MISSING, None) else latency
+            )
+        self._hand_over(event, segments, decision.bin, positive=decision.positive)
+
+    def _hand_over(self, event: Found, segments: tuple[str, ...], score_bin: int, *, positive: bool) -> None:
+        settings = self._models[event.model]
+        if settings.labels is not None:
+            start = event.time // settings.pane * settings.pane
+            self.joins[JoinKey(event.kind, event.model, event.version, segments, start, score_bin, positive)] += 1
+
+    def _place(self, event: Found, references: InForce) -> str:
+        """The version as it is counted: first come, up to the limit.
+
+        One with a reference of its own always has a place; the record of references then names it.
+        """
+        mine = self._versions.setdefault(event.model, set())
+        if event.version not in mine:
+            limit = self._models[event.model].limits.versions
+            if len(mine) >= limit and f"{event.model}/{event.version}" not in references:
+                return "(other)"
+            mine.add(event.version)
+        return event.version
+
+    def _look(self, offset: int, event: Found, reference: Reference | None) -> None:
+        """Features that the reference does not know, in every eighth record, each counted eight times."""
+        features = self._form.features
+        settings = self._models[event.model]
+        if reference is None or settings.source != event.kind or not isinstance(features, tuple):
+            return
+        if (offset * 0x9E3779B1 >> 16) % 8:
+            return
+        held = at_path(event.data, features)
+        unseen = [name for name in held if name not in self._known(reference)] if isinstance(held, dict) else []
+        if unseen:
+            pane = settings.pane
+            key = Key(event.model, event.version, reference.digest, event.kind, "", event.time // pane * pane)
+            self.cells[key][reference.layout.pane_counter("unseen_fields")] += 8 * len(unseen)
+
+    def _known(self, reference: Reference) -> set[str]:
+        return {*reference.by_name, *self._left_out(reference.digest)}
+
+    def _note(self, counter: str, event: Found, reference: Reference | Gone | None) -> None:
+        if not isinstance(reference, Reference) or self._clock is None or event.kind == "label":
+            return
+        pane = self._models[event.model].pane
+        key = Key(event.model, event.version, reference.digest, event.kind, "", self._clock // pane * pane)
+        self.cells.setdefault(key, Counter())[reference.layout.pane_counter(counter)] += 1
+
+    def _count(self, event: Found, reference: Reference | Gone | None, segments: tuple[str, ...]) -> None:
+        settings = self._models[event.model]
+        digest = "" if reference is None else reference.digest
+        start = event.time // settings.pane * settings.pane
+        mine = self._cells(event, reference) if isinstance(reference, Reference) else Counter()
+        for segment in ("", *segments):
+            key = Key(event.model, event.version, digest, event.kind, segment, start)
+            self.rows[key] += 1
+            self.cells.setdefault(key, Counter()).update(mine)
+
+    def _cells(self, event: Found, reference: Reference) -> Counter[int]:
+        """Return what the event adds to the counts of each pane that it is in, by position."""
+        mine: Counter[int] = Counter()
+        inputs = self._models[event.model].source == event.kind
+        for subject in reference.subjects:
+            if subject is reference.prediction:
+                if event.kind == "prediction":
+                    tally_value(mine, reference, subject, answer_of(self._form, event))
+            elif inputs:
+                path = self._form.feature_path(subject.name)
+                tally_value(mine, reference, subject, MISSING if path is None else at_path(event.data, path))
+        weight = self._reader.field(event.data, "weight")
+        if weight is not MISSING and weight is not None:
+            octave = min(max(math.frexp(weight)[1] + 16, 0), 31)
+            mine[reference.layout.weights.start + octave] += 1
+        return mine

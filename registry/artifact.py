@@ -1,0 +1,179 @@
+"""The model artifact: an ONNX file and a JSON card beside it, agreed between who trains and who serves.
+
+In the registry the registered model's name is the model and its version number (as text) is the version; the
+version's source is an artifact directory that holds ``MODEL_FILE`` and ``CARD_FILE``. Aliases: ``champion``,
+``challenger``.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from stationkeeper.contracts.messages import FeatureValue, Message, Text
+
+MODEL_FILE: Final = "model.onnx"
+CARD_FILE: Final = "card.json"
+CHAMPION_ALIAS: Final = "champion"
+CHALLENGER_ALIAS: Final = "challenger"
+MISSING_CATEGORY: Final = "__missing__"
+"""The text that stands for null (and NaN) in a categorical input, in training and in serving."""
+
+TENSOR_INPUT: Final = "features"
+
+Column = Sequence[FeatureValue]
+
+
+class CardError(ValueError):
+    """A value that cannot become a model's input: names the feature, the value and what is allowed."""
+
+    def __init__(self, feature: str, message: str) -> None:
+        super().__init__(f"feature {feature!r}: {message}")
+        self.feature = feature
+
+
+class FeatureKind(StrEnum):
+    """How a feature enters the model: numeric and boolean as float32 (null is NaN), categorical as text."""
+
+    NUMERIC = "numeric"
+    CATEGORICAL = "categorical"
+    BOOLEAN = "boolean"
+
+
+class FeatureSpec(Message):
+    """One feature, in the order of the card."""
+
+    schema_name: ClassVar[str] = "feature-spec"
+    name: Text
+    kind: FeatureKind
+
+
+class Task(StrEnum):
+    """What the model answers."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+
+
+class InputMode(StrEnum):
+    """How the ONNX graph takes its input.
+
+    ``columns``: one input per feature, named like it, shape ``(n, 1)``, float32 or string. ``tensor``: one input
+    ``features`` of float32, shape ``(n, features)``, card order, for models without categorical features.
+    """
+
+    COLUMNS = "columns"
+    TENSOR = "tensor"
+
+
+class ModelCard(Message):
+    """What the server must know to call ``model.onnx``; stored as ``card.json`` in the same directory.
+
+    ``output`` names the ONNX output: float32 probabilities of shape ``(n, len(classes))`` in the order of
+    ``classes`` (skl2onnx with ``zipmap=False``), or for a regression the value, ``(n,)`` or ``(n, 1)``. Classes are
+    texts as they appear in label events after ``str``-ing booleans to ``true``/``false``. ``positive`` is the class
+    whose probability is a binary model's score; the decision is positive when score >= ``threshold``.
+    """
+
+    schema_name: ClassVar[str] = "model-card"
+    schema_version: Literal[1] = 1
+    model: Text
+    task: Task
+    features: Annotated[tuple[FeatureSpec, ...], Field(min_length=1, max_length=10_000)]
+    classes: tuple[str, ...] = ()
+    positive: str | None = None
+    threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    input_mode: InputMode = InputMode.COLUMNS
+    output: Text = "probabilities"
+    onnx_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    request: str | None = None
+    snapshot: str | None = None
+    trainer: str = ""
+    notes: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [feature.name for feature in self.features]
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"features: {twice} appear twice; name each feature once")
+        if self.task is Task.REGRESSION and self.classes:
+            raise ValueError("classes: a regression has none; remove them or change task")
+        if self.task is not Task.REGRESSION and len(set(self.classes)) < 2:
+            raise ValueError(f"classes: {list(self.classes)} must be two or more different texts")
+        if self.task is Task.BINARY and (len(self.classes) != 2 or self.positive not in self.classes):
+            raise ValueError(f"positive: {self.positive!r} must be one of exactly two classes, got {self.classes}")
+        if self.input_mode is InputMode.TENSOR and any(f.kind is FeatureKind.CATEGORICAL for f in self.features):
+            raise ValueError("input_mode: a tensor holds no text; use columns when a feature is categorical")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The feature names in the model's order."""
+        return tuple(feature.name for feature in self.features)
+
+
+def category_text(value: FeatureValue) -> str:
+    """Return the text of a categorical value: null and NaN as ``MISSING_CATEGORY``, whole numbers without a point.
+
+    >>> category_text(7.0), category_text(True), category_text(None)
+    ('7', 'true', '__missing__')
+    """
+    if isinstance(value, str):
+        return value
+    if value is None or value != value:  # noqa: PLR0124 - only NaN differs from itself
+        return MISSING_CATEGORY
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(int(value)) if value == int(value) else repr(float(value))
+
+
+def column_input(feature: FeatureSpec, column: Column) -> npt.NDArray[Any]:
+    """Return one feature's values as the model takes them, shape ``(n, 1)``: float32, or object of str.
+
+    Raises ``CardError`` naming the feature where a text stands in a numeric column or a number is infinite.
+    """
+    if feature.kind is FeatureKind.CATEGORICAL:
+        texts = [value if type(value) is str else category_text(value) for value in column]
+        return np.array(texts, dtype=object).reshape(-1, 1)
+    numbers = np.empty(0, dtype=np.float32)
+    try:
+        with np.errstate(over="ignore"):
+            numbers = np.array(column, dtype=np.float64).astype(np.float32)
+        numeric = not any(type(value) is str for value in column)
+    except (TypeError, ValueError):
+        numeric = False
+    if not numeric:
+        bad = next(
+            (value for value in column if not isinstance(value, bool | int | float | None)),
+            None,
+        )
+        allowed = "true, false or null" if feature.kind is FeatureKind.BOOLEAN else "a number or null"
+        raise CardError(feature.name, f"{bad!r} is not {feature.kind}; send {allowed}")
+    if np.isinf(numbers).any():
+        infinite = column[int(np.flatnonzero(np.isinf(numbers))[0])]
+        raise CardError(
+            feature.name,
+            f"{infinite!r} is infinite or beyond float32; send a finite number or null",
+        )
+    return numbers.reshape(-1, 1)
+
+
+def model_inputs(card: ModelCard, columns: Mapping[str, Column]) -> dict[str, npt.NDArray[Any]]:
+    """Return what ``InferenceSession.run`` takes, from a column of raw values for every feature of the card.
+
+    Training and serving both call this, so a value means the same to both. Columns have one length n; a missing
+    column raises ``CardError``. O(n * features).
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for feature in card.features:
+        if feature.name not in columns:
+            raise CardError(feature.name, f"missing; the model takes {', '.join(card.names)}")
+        arrays[feature.name] = column_input(feature, columns[feature.name])
+    if card.input_mode is InputMode.TENSOR:
+        return {TENSOR_INPUT: np.concatenate([arrays[name] for name in card.names], axis=1)}
+    return arrays

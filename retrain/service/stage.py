@@ -1,0 +1,362 @@
+"""The retrain stage: from a retrain request to a gated, registered candidate, resumable wherever it is killed."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from stationkeeper.contracts.codes import DeadLetterCode
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.contracts.messages import Approval, RetrainRequest, Rollout
+from stationkeeper.contracts.metrics import Sample
+from stationkeeper.contracts.status import RetrainStatus
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.retrain.core.reasons import Reason, Stage
+from stationkeeper.retrain.service import progress
+from stationkeeper.retrain.service.state import RequestState
+from stationkeeper.retrain.service.steps import ModelInputs, RegisteredCandidate, Steps
+from stationkeeper.retrain.service.worker import Done, Worker
+from stationkeeper.streams.dead_letters.letters import dead_letter
+from stationkeeper.streams.errors import Fatal, Retryable
+from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
+
+_log = structlog.get_logger()
+
+_CODES = {
+    "json_invalid": DeadLetterCode.NOT_JSON,
+    "missing": DeadLetterCode.MISSING_FIELD,
+    "model_type": DeadLetterCode.NOT_AN_OBJECT,
+    "model_attributes_type": DeadLetterCode.NOT_AN_OBJECT,
+    "finite_number": DeadLetterCode.NOT_FINITE,
+    "timezone_aware": DeadLetterCode.BAD_TIME,
+    "datetime_parsing": DeadLetterCode.BAD_TIME,
+    "datetime_from_date_parsing": DeadLetterCode.BAD_TIME,
+}
+
+
+@dataclass(slots=True)
+class Intake:
+    """Requests and dead letters that were absorbed and not yet flushed, in order."""
+
+    requests: list[RetrainRequest] = field(default_factory=list)
+    letters: list[Outgoing] = field(default_factory=list)
+
+    def absorb(self, batch: Batch) -> None:
+        """Sort a batch of the request topic into requests and dead letters; nothing is lost."""
+        for row, value in enumerate(batch.values):
+            if not value:
+                self._reject(batch, row, DeadLetterCode.EMPTY_VALUE, "")
+                continue
+            try:
+                value.decode()
+            except UnicodeDecodeError as error:
+                self._reject(batch, row, DeadLetterCode.NOT_UTF8, f"byte {error.start}")
+                continue
+            try:
+                self.requests.append(RetrainRequest.decode(value))
+            except ValidationError as error:
+                first = error.errors(include_input=False, include_url=False)[0]
+                code = _CODES.get(str(first["type"]), DeadLetterCode.WRONG_TYPE)
+                self._reject(batch, row, code, ".".join(str(part) for part in first["loc"]))
+
+    def _reject(self, batch: Batch, row: int, code: DeadLetterCode, detail: str) -> None:
+        self.letters.append(dead_letter(batch, row, code, "retrain", detail=detail))
+
+    def take(self) -> tuple[list[RetrainRequest], list[Outgoing]]:
+        """Hand over what was absorbed."""
+        taken = self.requests, self.letters
+        self.requests, self.letters = [], []
+        return taken
+
+
+@dataclass(slots=True)
+class Tables:
+    """The last word of people on each request, and the champion of each model."""
+
+    rollouts_topic: str
+    approvals_topic: str
+    champions: dict[str, str] = field(default_factory=dict)
+    approvals: dict[str, Approval] = field(default_factory=dict)
+
+    def see(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """Take in one record of a table topic; one that cannot be read changes nothing and is logged."""
+        try:
+            if topic == self.rollouts_topic:
+                if value is None:
+                    self.champions.pop(key.decode(errors="replace"), None)
+                    return
+                rollout = Rollout.decode(value)
+                self.champions[rollout.model] = rollout.champion
+            elif topic == self.approvals_topic and value is not None:
+                approval = Approval.decode(value)
+                if approval.target == "request":
+                    self.approvals[approval.id] = approval
+        except ValidationError as error:
+            _log.warning(LogEvent.RETRAIN_STAGE.value, topic=topic, unreadable=str(error))
+
+
+SURVEY_S = 1.0
+"""Pause between two countings of labels; longer where counting itself takes long."""
+SURVEY_SHARE = 5.0
+SHOWN = 50
+STAGES = (Stage.PLANNED, Stage.WAITING, Stage.SNAPSHOT, Stage.TRAINING, Stage.GATE, Stage.REGISTERING)
+OUTCOMES = (Stage.SUPPRESSED, Stage.REJECTED, Stage.FAILED, Stage.NO_EVIDENCE, Stage.CANDIDATE)
+
+_log = structlog.get_logger()
+
+
+class Retrain:
+    """A ``streams.ports.Stage``. State moves only in ``flush``; a step starts only from a state that is committed.
+
+    Requests are read as input, approvals and rollouts as tables, so that a person's word reaches whichever process
+    owns the request. A step that was under way when the process died is repeated: snapshots are named by content,
+    trainings are seeded, and versions that no candidate names are found by their request tag and removed.
+    """
+
+    name = "retrain"
+
+    def __init__(
+        self,
+        models: Mapping[str, ModelInputs],
+        topics: Topics,
+        steps: Steps,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.models = models
+        self.topics = topics
+        self.steps = steps
+        self.inputs = (topics.requests.name,)
+        self.tables = (topics.rollouts.name, topics.approvals.name)
+        self._tables = Tables(topics.rollouts.name, topics.approvals.name)
+        self._intake = Intake()
+        self._worker = Worker()
+        self._monotonic = monotonic
+        self._states: dict[str, RequestState] = {}
+        self._pending: dict[str, RequestState] = {}
+        self._not_before: dict[str, float] = {}
+        self._started: dict[str, float] = {}
+        self._to_clean: list[str] = []
+
+    def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
+        """Return the state partition when requests are assigned."""
+        if not any(partition.topic == self.topics.requests.name for partition in assigned):
+            return ()
+        return (Partition(self.topics.retrain_state.name, 0),)
+
+    def start_offsets(self, assigned: frozenset[Partition]) -> Mapping[Partition, int]:
+        """Return nothing: committed offsets are right."""
+        return {}
+
+    def assigned(self, partitions: frozenset[Partition], restored: Restored) -> None:
+        """Take over the requests in work; raises ``Fatal`` when a record of the state cannot be read."""
+        self._reset()
+        for key, value in restored.values.items():
+            try:
+                state = RequestState.decode(value)
+            except ValueError as error:
+                raise Fatal(
+                    f"the state of request {key.decode(errors='replace')} in {self.topics.retrain_state.name} cannot "
+                    f"be read ({error}); upgrade this role, or write a tombstone for the key to drop the request"
+                ) from error
+            self._states[state.id] = state
+        # A process that was fenced may still have registered a version: look once more.
+        self._to_clean = [s.id for s in self._states.values() if s.stage is Stage.CANDIDATE and s.model in self.models]
+
+    def revoked(self, partitions: frozenset[Partition]) -> None:
+        """Forget everything not committed and end what is under way."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._worker.abandon()
+        self.steps.forget()
+        self._intake = Intake()
+        self._states, self._pending = {}, {}
+        self._not_before, self._started, self._to_clean = {}, {}, []
+
+    def table(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """See a rollout or an approval."""
+        self._tables.see(topic, key, value)
+
+    def absorb(self, batch: Batch) -> None:
+        """Take in requests."""
+        self._intake.absorb(batch)
+
+    def flush(self, now_ms: int) -> list[Outgoing]:
+        """Move every request as far as what has finished allows; returns the records of all moves."""
+        requests, out = self._intake.take()
+        for request in requests:
+            if request.id in self._view():
+                continue
+            inputs = self.models.get(request.model)
+            others = [state for state in self._view().values() if state.model == request.model]
+            rules = inputs.settings.plan_rules() if inputs else None
+            champion = self._tables.champions.get(request.model)
+            self._move(progress.received(request, rules, others, champion), out)
+        for done in self._worker.collect():
+            self._finish(done, out)
+        for approval in self._tables.approvals.values():
+            state = self._view().get(approval.id)
+            moved = progress.heard(state, approval) if state and state.model in self.models else None
+            if moved is not None:
+                self._move(moved, out)
+        self._start()
+        return out
+
+    def committed(self) -> None:
+        """Make the flushed moves the state of record and start what follows from them."""
+        for state in self._pending.values():
+            self._states[state.id] = state
+            if state.stage.final and state.model in self.models:
+                self._to_clean.append(state.id)
+        self._pending = {}
+        self._start()
+
+    def samples(self) -> list[Sample]:
+        """Return requests by outcome, the stage of each model's request, and open breakers."""
+        found = []
+        for model, inputs in sorted(self.models.items()):
+            stages = [state.stage for state in self._states.values() if state.model == model]
+            for outcome in OUTCOMES:
+                value = float(stages.count(outcome))
+                found.append(Sample("stationkeeper_retrain_requests_total", (model, outcome.value), value))
+            found += [
+                Sample("stationkeeper_retrain_stage", (model, stage.value), float(stage in stages)) for stage in STAGES
+            ]
+            opened = progress.breaker(self._states, model, inputs.settings.breaker).open
+            found.append(Sample("stationkeeper_breaker_open", (self.name, model), float(opened)))
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """Return ``contracts.status.RetrainStatus``, newest request first."""
+        newest = sorted(self._states.values(), key=lambda s: (s.request.time, s.id), reverse=True)
+        status: RetrainStatus = {"role": "retrain", "requests": [state.status() for state in newest[:SHOWN]]}
+        return dict(status)
+
+    def close(self) -> None:
+        """End the training and the worker thread."""
+        self._worker.close()
+
+    def _view(self) -> dict[str, RequestState]:
+        return {**self._states, **self._pending}
+
+    def _move(self, state: RequestState, out: list[Outgoing]) -> None:
+        self._pending[state.id] = state
+        out.append(Outgoing(self.topics.retrain_state.name, state.encode(), state.id.encode(), partition=0))
+        event = LogEvent.RETRAIN_SUPPRESSED if state.stage is Stage.SUPPRESSED else LogEvent.RETRAIN_STAGE
+        _log.info(
+            event.value,
+            request=state.id,
+            model=state.model,
+            stage=state.stage.value,
+            reason=state.reason.value,
+            detail=state.detail,
+        )
+
+    def _finish(self, done: Done, out: list[Outgoing]) -> None:
+        state = self._states.get(done.request)
+        if state is None or state.stage is not done.stage:
+            return
+        if state.stage.final:
+            if done.error is not None:
+                _log.warning(LogEvent.RETRAIN_STAGE.value, request=state.id, stage="clean", exc_info=done.error)
+            return
+        if done.error is not None:
+            self._stumble(state, done.error, out)
+            return
+        self._advance(state, done.result, out)
+
+    def _advance(self, state: RequestState, result: Any, out: list[Outgoing]) -> None:
+        settings = self.models[state.model].settings
+        match state.stage:
+            case Stage.PLANNED | Stage.WAITING:
+                self._count(state, progress.surveyed(state, result, settings.plan_rules()), out)
+            case Stage.SNAPSHOT:
+                self._move(progress.snapshotted(state, result), out)
+            case Stage.TRAINING if result is None:
+                # Snapshot or champion are not on this disk, as after a move to another machine.
+                self._move(state.enter(Stage.SNAPSHOT, state.reason, "made again"), out)
+            case Stage.TRAINING:
+                moved = progress.trained(state, result, settings)
+                if moved.stage is Stage.TRAINING:
+                    self._not_before[state.id] = self._monotonic() + settings.training.retry_after / 1_000
+                self._move(moved, out)
+            case Stage.GATE:
+                self._move(progress.judged(state, result, settings), out)
+            case Stage.REGISTERING:
+                self._announce(state, result, out)
+
+    def _count(self, state: RequestState, counted: RequestState, out: list[Outgoing]) -> None:
+        took = self._monotonic() - self._started.get(state.id, self._monotonic())
+        self._not_before[state.id] = self._monotonic() + max(SURVEY_S, SURVEY_SHARE * took)
+        if (counted.stage, counted.reason) == (state.stage, state.reason):
+            self._states[state.id] = counted
+        else:
+            self._move(counted, out)
+
+    def _announce(self, state: RequestState, found: RegisteredCandidate, out: list[Outgoing]) -> None:
+        candidate = found.candidate
+        key = f"{candidate.model}/{candidate.version}".encode()
+        out.append(Outgoing(self.topics.references.name, found.reference, key))
+        out.append(Outgoing(self.topics.candidates.name, candidate.encode(), candidate.model.encode()))
+        self._move(progress.registered(state, found), out)
+
+    def _stumble(self, state: RequestState, error: BaseException, out: list[Outgoing]) -> None:
+        retry_after = self.models[state.model].settings.training.retry_after / 1_000
+        self._not_before[state.id] = self._monotonic() + retry_after
+        if isinstance(error, Retryable):
+            _log.warning(LogEvent.REGISTRY_UNREACHABLE.value, request=state.id, stage=state.stage.value, why=str(error))
+            self._states[state.id] = state.model_copy(update={"detail": str(error)})
+            return
+        if state.stage in (Stage.GATE, Stage.REGISTERING) and isinstance(error, FileNotFoundError):
+            self._move(state.enter(Stage.TRAINING, state.reason, "its files are gone, trained again"), out)
+            return
+        _log.error(LogEvent.RETRAIN_STAGE.value, request=state.id, stage=state.stage.value, exc_info=error)
+        self._move(progress.stumbled(state, error), out)
+
+    def _start(self) -> None:
+        """Start the next step of each committed request that has none under way."""
+        for state in sorted(self._states.values(), key=lambda s: (s.request.time, s.id)):
+            if state.stage.final or state.id in self._pending or state.model not in self.models:
+                continue
+            if self._worker.busy_with(state.id) or self._monotonic() < self._not_before.get(state.id, 0.0):
+                continue
+            self._start_one(state)
+        while self._to_clean and self._worker.idle:
+            state = self._states[self._to_clean.pop()]
+            self._worker.run(state.id, state.stage, lambda state=state: self._clean(state))  # type: ignore[misc]
+
+    def _start_one(self, state: RequestState) -> None:
+        calls: dict[Stage, Callable[[RequestState], Any]] = {
+            Stage.PLANNED: self.steps.survey,
+            Stage.WAITING: self.steps.survey,
+            Stage.SNAPSHOT: self.steps.snapshot,
+            Stage.GATE: self.steps.gate,
+            Stage.REGISTERING: self.steps.register,
+        }
+        if state.stage is Stage.TRAINING:
+            self._train(state)
+            return
+        if self._worker.idle and state.reason is not Reason.APPROVAL_PENDING:
+            self._started[state.id] = self._monotonic()
+            self._worker.run(state.id, state.stage, lambda: calls[state.stage](state))
+
+    def _train(self, state: RequestState) -> None:
+        if not self._worker.can_train:
+            return
+        job = self.steps.job(state)
+        if job is None:
+            if self._worker.idle:
+                self._worker.run(state.id, state.stage, lambda: None)
+            return
+        timeout = self.models[state.model].settings.training.timeout / 1_000
+        self._worker.train(state.id, job, self.steps.training_directory(state), timeout)
+
+    def _clean(self, state: RequestState) -> None:
+        try:
+            self.steps.clean(state)
+        except Retryable as error:
+            _log.warning(LogEvent.REGISTRY_UNREACHABLE.value, request=state.id, stage="clean", why=str(error))

@@ -1,0 +1,159 @@
+"""The durable state of a retrain request: one record of the compacted topic, enough to resume at any step."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from stationkeeper.contracts.messages import GateOutcome, RetrainRequest
+from stationkeeper.contracts.status import RequestStatus, StageTime
+from stationkeeper.contracts.times import to_ms
+from stationkeeper.retrain.core.plan import Past
+from stationkeeper.retrain.core.reasons import Reason, Stage
+from stationkeeper.retrain.training.job import TrainingResult, WindowRecord
+from stationkeeper.streams.ports import Partition
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class OffsetEnd(_Record):
+    """How far a partition is read for a snapshot."""
+
+    topic: str
+    partition: int
+    end: int
+
+
+class StageEntry(_Record):
+    """When a stage was entered (event time) and why."""
+
+    stage: Stage
+    entered: int
+    note: str = ""
+
+
+class GateRecord(_Record):
+    """The gate's verdict on the last look."""
+
+    outcome: GateOutcome
+    reason: str
+    numbers: dict[str, Any]
+
+
+class RequestState(_Record):
+    """Where one request stands. Every field is what a restart needs to repeat the step it is in, alike."""
+
+    schema_version: int = 1
+    request: RetrainRequest
+    stage: Stage
+    reason: Reason
+    detail: str = ""
+    champion: str | None = None
+    approved: bool = False
+    look: int = 0
+    rows_after: int = 0
+    judged: int = 0
+    attempts: int = 0
+    clock_ms: int = 0
+    as_of_ms: int | None = None
+    maturity_ms: int | None = None
+    ends: tuple[OffsetEnd, ...] = ()
+    windows: tuple[WindowRecord, ...] = ()
+    snapshot: str | None = None
+    snapshot_rows: int | None = None
+    result: TrainingResult | None = None
+    gate: GateRecord | None = None
+    run_id: str | None = None
+    version: str | None = None
+    candidate: str | None = None
+    history: tuple[StageEntry, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The request's id."""
+        return self.request.id
+
+    @property
+    def model(self) -> str:
+        """The model it is about."""
+        return self.request.model
+
+    def encode(self) -> bytes:
+        """Return the record as UTF-8 JSON."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> Self:
+        """Read a record; raises ``pydantic.ValidationError``."""
+        return cls.model_validate_json(value)
+
+    def enter(self, stage: Stage, reason: Reason, detail: str = "", **changes: Any) -> Self:
+        """Return the state after a step: stage, reason and history move together."""
+        clock = max(self.clock_ms, changes.pop("clock_ms", None) or 0)
+        history = self.history
+        if not history or history[-1].stage is not stage:
+            history = (*history, StageEntry(stage=stage, entered=clock, note=detail))
+        facts: Mapping[str, Any] = {
+            "stage": stage,
+            "reason": reason,
+            "detail": detail,
+            "clock_ms": clock,
+            "history": history,
+            "attempts": 0,
+            **changes,
+        }
+        return self.model_copy(update=dict(facts))
+
+    def past(self) -> Past:
+        """Return what later requests' admission needs of this one."""
+        return Past(self.id, to_ms(self.request.time), self.stage)
+
+    def end_offsets(self) -> dict[Partition, int]:
+        """Return the recorded end of each partition of the snapshot."""
+        return {Partition(one.topic, one.partition): one.end for one in self.ends}
+
+    def status(self) -> RequestStatus:
+        """Return the request as people see it (contracts.status)."""
+        final = self.stage.final
+        found: RequestStatus = {
+            "id": self.id,
+            "model": self.model,
+            "incident": self.request.incident,
+            "stage": "done" if final else self.stage.value,  # type: ignore[typeddict-item]
+            "reason": f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value,
+            "created": to_ms(self.request.time),
+            "clock": self.clock_ms,
+            "stages": self._stage_times(),
+        }
+        if final:
+            found["outcome"] = self.stage.value  # type: ignore[typeddict-item]
+        if self.windows:
+            found["plan"] = "train on the best of: " + ", ".join(window.kind.value for window in self.windows)
+        if self.snapshot is not None:
+            found["snapshot"] = self.snapshot
+        if self.snapshot_rows is not None:
+            found["snapshot_rows"] = self.snapshot_rows
+        if self.run_id is not None:
+            found["run_id"] = self.run_id
+        if self.version is not None:
+            found["version"] = self.version
+        if self.gate is not None:
+            found["gate"] = self.gate.outcome.value
+            found["gate_reason"] = self.gate.reason
+        if self.candidate is not None:
+            found["candidate"] = self.candidate
+        return found
+
+    def _stage_times(self) -> list[StageTime]:
+        times: list[StageTime] = []
+        for place, entry in enumerate(self.history):
+            stage = "done" if entry.stage.final else entry.stage.value
+            one: StageTime = {"stage": stage, "entered": entry.entered}  # type: ignore[typeddict-item]
+            if place + 1 < len(self.history):
+                one["left"] = self.history[place + 1].entered
+            if entry.note:
+                one["note"] = entry.note
+            times.append(one)
+        return times

@@ -1,0 +1,290 @@
+"""The steps of a retrain that touch the world; each can be repeated after a crash and then gives the same."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from stationkeeper.contracts.messages import Candidate
+from stationkeeper.contracts.times import to_ms
+from stationkeeper.registry.artifact import CARD_FILE, FeatureSpec, ModelCard
+from stationkeeper.registry.mlflow import Registration, Registry
+from stationkeeper.retrain.core.gate import GateVerdict, judge_binary, judge_regression
+from stationkeeper.retrain.core.plan import LabelStatistics
+from stationkeeper.retrain.service.lineage import candidate_of, environment, metrics, version_tags
+from stationkeeper.retrain.service.state import RequestState
+from stationkeeper.retrain.settings import RetrainSettings
+from stationkeeper.retrain.snapshot.events import EVENT_ID, TIME, Decode, EventColumns, InputTopic, own_form
+from stationkeeper.retrain.snapshot.rows import LabelledRows
+from stationkeeper.retrain.snapshot.snapshot import Snapshot, SnapshotError, SnapshotStore, describe_ranges, merge_base
+from stationkeeper.retrain.training.job import (
+    ARTIFACT_DIRECTORY,
+    CHAMPION_DIRECTORY,
+    HELD_OUT_FILE,
+    JOB_FILE,
+    LOG_FILE,
+    SCORED_FILE,
+    TrainingJob,
+)
+from stationkeeper.streams.ports import Partition, Reader
+
+__all__ = ["Decode", "InputTopic", "ModelInputs", "ReferenceBuilder", "Steps", "own_form"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceRows:
+    """What a new version's reference is built from: rows like those it will see, with its own scores on them.
+
+    ``features`` has a column for each of ``specs``; ``scores`` are out of sample where the model has seen the row;
+    ``labels`` is NaN where unknown, 1.0 for the positive class.
+    """
+
+    model: str
+    version: str
+    card: ModelCard
+    specs: tuple[FeatureSpec, ...]
+    times: npt.NDArray[np.int64]
+    features: pl.DataFrame
+    scores: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.float64]
+    snapshot: str
+
+
+class ReferenceBuilder(Protocol):
+    """Builds a version's reference; the composition root gives one, because references belong to the monitor."""
+
+    def __call__(self, rows: ReferenceRows) -> tuple[str, bytes]:
+        """Return the reference's digest and its JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInputs:
+    """What retraining needs to know of one model: its topics and settings."""
+
+    model: str
+    topics: tuple[InputTopic, ...]
+    settings: RetrainSettings
+    future_skew_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The labels known now: how many, the stream's clock and the offsets read to."""
+
+    statistics: LabelStatistics | None
+    clock_ms: int | None
+    ends: dict[Partition, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredCandidate:
+    """A registered challenger with the two records that announce it."""
+
+    candidate: Candidate
+    reference: bytes
+    run_id: str
+
+
+@dataclass(slots=True)
+class Steps:
+    """Runs steps in a worker thread, one at a time; holds the rows read so far of the models in work."""
+
+    models: Mapping[str, ModelInputs]
+    registry: Registry
+    snapshots: SnapshotStore
+    open_reader: Callable[[], Reader]
+    build_reference: ReferenceBuilder
+    work_dir: Path
+    _rows: dict[str, LabelledRows] = field(default_factory=dict)
+
+    def survey(self, state: RequestState) -> Survey:
+        """Read what came since the last survey and count matured labels after the onset."""
+        settings = self.models[state.model].settings
+        rows = self._read(state, None)
+        if rows.clock_ms is None:
+            return Survey(None, None, dict(rows.end))
+        clock = max(rows.clock_ms, to_ms(state.request.time))
+        maturity = None if settings.labels.maturity == "auto" else settings.labels.maturity
+        onset = to_ms(state.request.onset.time)
+        positive = settings.labels.positive
+        return Survey(rows.statistics(onset, clock, maturity, positive), clock, dict(rows.end))
+
+    def snapshot(self, state: RequestState) -> Snapshot:
+        """Write the snapshot of the recorded offsets, time and maturity, and fetch the champion beside the job.
+
+        Raises ``RegistryError`` when the champion cannot be had.
+        """
+        if state.as_of_ms is None or state.maturity_ms is None:
+            raise ValueError(f"request {state.id} has no plan to snapshot")
+        champion = self._fetch_champion(state)
+        rows = self._read(state, state.end_offsets())
+        frame = rows.frame(state.as_of_ms, state.maturity_ms)
+        base = self._base(champion)
+        if base is not None:
+            frame = merge_base(frame, base[1])
+        return self.snapshots.write(
+            frame,
+            {
+                "model": state.model,
+                "ranges": describe_ranges(rows.begin, rows.end),
+                "as_of": state.as_of_ms,
+                "maturity": state.maturity_ms,
+                "since": rows.since_ms,
+                "base": base[0] if base else None,
+                "unusable": rows.columns.unusable,
+            },
+        )
+
+    def job(self, state: RequestState) -> TrainingJob | None:
+        """Return the training job of a state with a snapshot, None when snapshot or champion are not on this disk."""
+        snapshot = self.snapshots.find(state.snapshot or "")
+        champion = self.directory(state) / CHAMPION_DIRECTORY
+        if snapshot is None or not (champion / CARD_FILE).exists():
+            return None
+        card = ModelCard.decode((champion / CARD_FILE).read_bytes())
+        return TrainingJob.of(
+            self.models[state.model].settings,
+            model=state.model,
+            snapshot=snapshot.path.resolve(),
+            digest=snapshot.digest,
+            windows=state.windows,
+            onset_ms=to_ms(state.request.onset.time),
+            champion=champion.resolve(),
+            champion_until_ms=self._last_time(card.snapshot),
+            request=state.id,
+        )
+
+    def directory(self, state: RequestState) -> Path:
+        """Return the directory of a request's files."""
+        return self.work_dir / state.id
+
+    def training_directory(self, state: RequestState) -> Path:
+        """Return the directory of the training of the current look."""
+        return self.directory(state) / f"look-{state.look}"
+
+    def gate(self, state: RequestState) -> GateVerdict:
+        """Judge the held-out scores that the training wrote; raises ``FileNotFoundError`` when they are gone."""
+        if state.result is None:
+            raise ValueError(f"request {state.id} has no training result to judge")
+        settings = self.models[state.model].settings
+        rows = pl.read_parquet(self.training_directory(state) / HELD_OUT_FILE)
+        labels = rows["label"].to_numpy()
+        after = rows["after"].to_numpy()
+        champion, challenger = rows["champion"].to_numpy(), rows["challenger"].to_numpy()
+        rules = settings.gate_rules()
+        if settings.task == "regression":
+            return judge_regression(labels, champion, challenger, after, rules)
+        old, new = state.result.champion_threshold, state.result.threshold
+        if old is None or new is None:
+            raise ValueError(f"request {state.id}: a classifier without a threshold cannot be judged")
+        return judge_binary(labels == 1.0, (champion, old), (challenger, new.value), after, rules)
+
+    def register(self, state: RequestState) -> RegisteredCandidate:
+        """Register the challenger after removing what an earlier try left behind, and build its reference."""
+        result = state.result
+        if result is None:
+            raise ValueError(f"request {state.id} has no training result to register")
+        directory = self.training_directory(state)
+        job = TrainingJob.model_validate_json((directory / JOB_FILE).read_text())
+        (directory / "environment.txt").write_text(environment())
+        gate_file = directory / "gate.json"
+        gate_file.write_text(state.gate.model_dump_json(indent=1) if state.gate else "{}")
+        self.registry.remove_orphans(state.model, state.id)
+        files = (JOB_FILE, "result.json", LOG_FILE, "environment.txt", "gate.json")
+        registered = self.registry.register(
+            Registration(
+                model=state.model,
+                artifact=directory / ARTIFACT_DIRECTORY,
+                params=job.params() | {"window": result.window.value, "snapshot": job.digest},
+                metrics=metrics(result, state.gate.numbers if state.gate else None),
+                tags=version_tags(state, job, result),
+                files=(*(directory / name for name in files), self.snapshots.manifest_path(job.digest)),
+                request=state.id,
+                run_name=state.id,
+            )
+        )
+        reference = reference_of(job, directory, registered.version, self.snapshots, self.build_reference)
+        now = state.model_copy(update={"clock_ms": self._latest(state)})
+        candidate = candidate_of(now, registered, reference[0], state.champion or state.request.version)
+        return RegisteredCandidate(candidate, reference[1], registered.run_id)
+
+    def clean(self, state: RequestState) -> None:
+        """Remove what a finished request left: orphaned versions, and the files of its trainings unless it failed."""
+        if state.version is not None:
+            self.registry.remove_orphans(state.model, state.id, keep=state.version)
+            shutil.rmtree(self.directory(state), ignore_errors=True)
+        if state.snapshot is not None:
+            written = self.snapshots.find(state.snapshot)
+            self.snapshots.expire([state.snapshot, written.manifest.get("base") if written else None])
+        self.forget(state.id)
+
+    def forget(self, request: str | None = None) -> None:
+        """Let go of the rows read for a request, or for all."""
+        for one in [request] if request is not None else list(self._rows):
+            self._rows.pop(one, None)
+
+    def _latest(self, state: RequestState) -> int:
+        """Return the stream's clock, read on where rows of the request are at hand."""
+        clock = self._read(state, None).clock_ms if state.id in self._rows else None
+        return max(state.clock_ms, clock or 0)
+
+    def _read(self, state: RequestState, ends: Mapping[Partition, int] | None) -> LabelledRows:
+        inputs = self.models[state.model]
+        rows = self._rows.get(state.id)
+        if rows is None:
+            since = to_ms(state.request.onset.time) - inputs.settings.data.history
+            columns = EventColumns(state.model, inputs.future_skew_ms)
+            rows = LabelledRows(inputs.topics, columns, since, inputs.settings.data.max_rows)
+            self._rows[state.id] = rows
+        reader = self.open_reader()
+        try:
+            rows.advance(reader, ends)
+        finally:
+            reader.close()
+        return rows
+
+    def _fetch_champion(self, state: RequestState) -> ModelCard:
+        version = state.champion or state.request.version
+        return self.registry.fetch(state.model, version, self.directory(state) / CHAMPION_DIRECTORY)
+
+    def _base(self, champion: ModelCard) -> tuple[str, pl.DataFrame] | None:
+        if champion.snapshot is None or self.snapshots.find(champion.snapshot) is None:
+            return None
+        return champion.snapshot, self.snapshots.read(champion.snapshot)
+
+    def _last_time(self, digest: str | None) -> int | None:
+        try:
+            found = self.snapshots.find(digest) if digest else None
+        except SnapshotError:
+            return None
+        last = found.manifest.get("last_labelled") if found else None
+        return int(last) if last is not None else None
+
+
+def reference_of(
+    job: TrainingJob, directory: Path, version: str, snapshots: SnapshotStore, build: ReferenceBuilder
+) -> tuple[str, bytes]:
+    """Build the reference of a trained version from the rows since the change, labelled or not."""
+    card = ModelCard.decode((directory / ARTIFACT_DIRECTORY / CARD_FILE).read_bytes())
+    scored = pl.read_parquet(directory / SCORED_FILE)
+    frame = snapshots.read(job.digest).join(scored.select(EVENT_ID, "score", "known"), on=EVENT_ID)
+    recent = frame if job.onset_ms is None else frame.filter(pl.col(TIME) >= job.onset_ms)
+    rows = recent.sort(TIME, EVENT_ID)
+    return build(
+        ReferenceRows(
+            model=job.model,
+            version=version,
+            card=card,
+            specs=card.features,
+            times=rows[TIME].to_numpy(),
+            features=rows.select(card.names),
+            scores=rows["score"].to_numpy(),
+            labels=rows["known"].to_numpy(),
+            snapshot=job.digest,
+        )
+    )

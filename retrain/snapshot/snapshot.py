@@ -1,0 +1,175 @@
+"""Snapshots of training data: canonical Parquet named by its SHA-256, with a manifest that says where it came from."""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION
+from stationkeeper.streams.ports import Partition
+
+RESERVED = (EVENT_ID, TIME, VERSION, LABEL, LABEL_TIME)
+ROW_GROUP = 65_536
+MANIFEST_VERSION = 1
+
+
+class SnapshotError(ValueError):
+    """A snapshot that is missing, damaged or not of this version; the message says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A stored snapshot: its digest (sha256 of the file), the file and its manifest."""
+
+    digest: str
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def rows(self) -> int:
+        """Rows in the file, labelled or not."""
+        return int(self.manifest["rows"])
+
+
+def canonical_bytes(frame: pl.DataFrame) -> bytes:
+    """Return the Parquet bytes of a snapshot frame: the same content gives the same bytes.
+
+    Columns are ordered reserved first, then by name; rows by time and event id. Deterministic for one version of
+    polars, which the manifest records.
+    """
+    missing = [name for name in RESERVED if name not in frame.columns]
+    if missing:
+        raise SnapshotError(f"the snapshot lacks the columns {missing}")
+    features = sorted(name for name in frame.columns if name not in RESERVED)
+    ordered = frame.select(*RESERVED, *features).sort(TIME, EVENT_ID)
+    buffer = io.BytesIO()
+    ordered.write_parquet(buffer, compression="zstd", compression_level=3, statistics=False, row_group_size=ROW_GROUP)
+    return buffer.getvalue()
+
+
+def describe_ranges(begin: Mapping[Partition, int], end: Mapping[Partition, int]) -> list[dict[str, Any]]:
+    """Return offset ranges as JSON: topic, partition, first offset and the offset after the last."""
+    return [
+        {"topic": partition.topic, "partition": partition.index, "begin": begin[partition], "end": end[partition]}
+        for partition in sorted(end)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotStore:
+    """A directory of ``<sha256>.parquet`` and ``<sha256>.json``; writing the same content again changes nothing.
+
+    ``retention_ms`` (wall) is how long a snapshot is kept that nothing names; None keeps all.
+    """
+
+    directory: Path
+    retention_ms: int | None = None
+
+    def write(self, frame: pl.DataFrame, facts: Mapping[str, Any]) -> Snapshot:
+        """Store a frame; ``facts`` (model, offset ranges, as_of, maturity, base) go into the manifest."""
+        data = canonical_bytes(frame)
+        digest = hashlib.sha256(data).hexdigest()
+        times = frame[TIME]
+        labelled = frame.filter(pl.col(LABEL).is_not_null())[TIME]
+        manifest = {
+            "schema": "snapshot",
+            "schema_version": MANIFEST_VERSION,
+            "digest": digest,
+            "bytes": len(data),
+            "rows": len(frame),
+            "labelled": int(frame[LABEL].is_not_null().sum()),
+            "first_time": int(str(times.min())) if len(frame) else None,
+            "last_time": int(str(times.max())) if len(frame) else None,
+            "last_labelled": int(str(labelled.max())) if len(labelled) else None,
+            "columns": {name: str(kind) for name, kind in sorted(frame.schema.items())},
+            "writer": f"polars {pl.__version__}",
+            **facts,
+        }
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"{digest}.parquet"
+        if not path.exists():
+            _publish(path, data)
+        beside = self.manifest_path(digest)
+        if not beside.exists():
+            _publish(beside, json.dumps(manifest, indent=1, sort_keys=True).encode())
+        return Snapshot(digest, path, json.loads(beside.read_bytes()))
+
+    def find(self, digest: str) -> Snapshot | None:
+        """Return a stored snapshot by its digest, or None; raises ``SnapshotError`` when it is damaged."""
+        path = self.directory / f"{digest}.parquet"
+        if not path.exists() or not self.manifest_path(digest).exists():
+            return None
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != digest:
+            raise SnapshotError(f"snapshot {digest} is damaged: its bytes hash to {found}; remove {path}")
+        manifest = json.loads(self.manifest_path(digest).read_bytes())
+        if manifest.get("schema_version") != MANIFEST_VERSION:
+            raise SnapshotError(
+                f"snapshot {digest} has schema_version {manifest.get('schema_version')}, this version reads "
+                f"{MANIFEST_VERSION}"
+            )
+        return Snapshot(digest, path, manifest)
+
+    def read(self, digest: str) -> pl.DataFrame:
+        """Return the rows of a snapshot after checking its bytes; raises ``SnapshotError``."""
+        snapshot = self.find(digest)
+        if snapshot is None:
+            raise SnapshotError(f"no snapshot {digest} in {self.directory}; give --snapshot one of: {self._some()}")
+        return pl.read_parquet(snapshot.path)
+
+    def manifest_path(self, digest: str) -> Path:
+        """Return where the manifest of a digest lies."""
+        return self.directory / f"{digest}.json"
+
+    def expire(self, keep: Iterable[str | None]) -> list[str]:
+        """Remove what is past its retention unless in ``keep``; returns the digests."""
+        if self.retention_ms is None:
+            return []
+        return self.prune([digest for digest in keep if digest], time.time() - self.retention_ms / 1_000)
+
+    def prune(self, keep: Iterable[str], older_than_s: float) -> list[str]:
+        """Remove snapshots last written before ``older_than_s`` (Unix seconds) unless in ``keep``; returns digests."""
+        kept, removed = set(keep), []
+        for path in sorted(self.directory.glob("*.parquet")):
+            if path.stem not in kept and path.stat().st_mtime < older_than_s:
+                path.unlink()
+                self.manifest_path(path.stem).unlink(missing_ok=True)
+                removed.append(path.stem)
+        return removed
+
+    def _some(self) -> str:
+        newest = sorted(self.directory.glob("*.parquet"), key=lambda path: path.stat().st_mtime, reverse=True)
+        return ", ".join(path.stem for path in newest[:5]) or "none is stored"
+
+
+def merge_base(rows: pl.DataFrame, base: pl.DataFrame) -> pl.DataFrame:
+    """Put labelled rows of an earlier snapshot before the rows of this one.
+
+    What the topics no longer hold, the champion's own training data still do. Rows of the base that are younger than
+    the first row of ``rows``, or known there by event id, are left out; columns take the types of ``rows``.
+    """
+    first = rows[TIME].min()
+    older = base.filter(pl.col(LABEL).is_not_null())
+    if first is not None:
+        older = older.filter(pl.col(TIME) < first).join(rows, on=EVENT_ID, how="anti")
+    shared = [name for name in rows.columns if name in older.columns]
+    older = older.select(shared).cast({name: rows.schema[name] for name in shared}, strict=False)
+    return pl.concat([older, rows], how="diagonal")
+
+
+def _publish(path: Path, data: bytes) -> None:
+    """Write a file so that it is whole or absent, whenever the process dies."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).chmod(0o640)
+    Path(file.name).replace(path)

@@ -1,0 +1,109 @@
+"""The training table: a snapshot's rows as features with kinds, labels as numbers, and what makes them unusable."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from stationkeeper.registry.artifact import FeatureKind, FeatureSpec, Task
+from stationkeeper.retrain.core.measures import Flags
+from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, TIME
+from stationkeeper.retrain.snapshot.rows import is_positive
+from stationkeeper.retrain.snapshot.snapshot import RESERVED
+
+MIN_ROWS = 50
+
+
+class BadData(ValueError):
+    """Rows that cannot be trained on; the message names the column or label and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTable:
+    """All rows of a snapshot in time order: n rows, of which those with ``known`` have a label.
+
+    ``labels`` is float64[n] (NaN where unknown; 1.0 for the positive class); ``classes`` are the texts of the
+    negative and the positive class.
+    """
+
+    ids: pl.Series
+    times: npt.NDArray[np.int64]
+    features: pl.DataFrame
+    specs: tuple[FeatureSpec, ...]
+    labels: npt.NDArray[np.float64]
+    known: Flags
+    classes: tuple[str, ...]
+    positive: str | None
+
+    @classmethod
+    def of(
+        cls,
+        frame: pl.DataFrame,
+        task: Task,
+        positive: str,
+        include: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
+    ) -> Self:
+        """Read a snapshot frame; raises ``BadData``."""
+        rows = frame.sort(TIME, EVENT_ID)
+        specs = _specs(rows, include, exclude)
+        known = rows[LABEL].is_not_null().to_numpy()
+        if int(known.sum()) < MIN_ROWS:
+            raise BadData(f"{int(known.sum())} labelled rows; a model needs at least {MIN_ROWS}")
+        classes: tuple[str, ...] = ()
+        chosen: str | None = None
+        if task is Task.REGRESSION:
+            labels = _numbers(rows[LABEL])
+        else:
+            labels, classes, chosen = _classes(rows, positive)
+        return cls(
+            ids=rows[EVENT_ID],
+            times=rows[TIME].to_numpy(),
+            features=rows.select([spec.name for spec in specs]),
+            specs=specs,
+            labels=labels,
+            known=known,
+            classes=classes,
+            positive=chosen,
+        )
+
+
+def _specs(rows: pl.DataFrame, include: tuple[str, ...], exclude: tuple[str, ...]) -> tuple[FeatureSpec, ...]:
+    present = [name for name in rows.columns if name not in RESERVED]
+    unknown = sorted(set(include) - set(present))
+    if unknown:
+        raise BadData(f"retrain.data.features names {unknown}, which no event carries; present: {', '.join(present)}")
+    wanted = [name for name in (include or present) if name not in exclude and rows[name].null_count() < len(rows)]
+    if not wanted:
+        raise BadData("no feature is left: the events carry none, or exclude names them all")
+    return tuple(FeatureSpec(name=name, kind=_kind(rows.schema[name])) for name in wanted)
+
+
+def _kind(dtype: pl.DataType) -> FeatureKind:
+    if dtype == pl.Boolean:
+        return FeatureKind.BOOLEAN
+    return FeatureKind.CATEGORICAL if dtype == pl.String else FeatureKind.NUMERIC
+
+
+def _classes(rows: pl.DataFrame, positive: str) -> tuple[npt.NDArray[np.float64], tuple[str, ...], str]:
+    found = rows.select(LABEL, is_positive(LABEL, positive).alias("positive")).drop_nulls()
+    texts = sorted(found[LABEL].unique().to_list())
+    yes = found.filter(pl.col("positive"))[LABEL].unique().to_list()
+    no = [text for text in texts if text not in yes]
+    if len(yes) != 1 or len(no) != 1:
+        shown = ", ".join(repr(text) for text in texts[:10])
+        raise BadData(
+            f"a binary model needs two label texts, {positive!r} (retrain.labels.positive) and another; found {shown}"
+        )
+    labels = rows.select(pl.when(pl.col(LABEL).is_not_null()).then(is_positive(LABEL, positive)).cast(pl.Float64))
+    return labels.to_series().fill_null(float("nan")).to_numpy(), (no[0], yes[0]), yes[0]
+
+
+def _numbers(labels: pl.Series) -> npt.NDArray[np.float64]:
+    numbers = labels.cast(pl.Float64, strict=False)
+    bad = labels.filter(numbers.is_null() & labels.is_not_null())
+    if len(bad):
+        raise BadData(f"a regression needs numeric labels; {len(bad)} are not, the first is {bad[0]!r}")
+    return numbers.fill_null(float("nan")).to_numpy()

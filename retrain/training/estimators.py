@@ -1,0 +1,154 @@
+"""The default trainers: scikit-learn gradient boosting and logistic (or ridge) regression on encoded features."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from stationkeeper.registry.artifact import InputMode, Task
+from stationkeeper.retrain.training.encoding import Encoding
+from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel, Trainer, TrainingData
+from stationkeeper.retrain.training.tree_ensemble import tree_nodes
+
+OPSET = {"": 18, "ai.onnx.ml": 3}
+IR_VERSION = 9
+PREFIX = "stationkeeper."
+"""Inner names start with it, so that no feature's name meets one."""
+OUTPUTS = {Task.BINARY: "stationkeeper.probabilities", Task.REGRESSION: "stationkeeper.value"}
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedModel:
+    """A scikit-learn estimator behind an encoding; a user's own trainer may return one too."""
+
+    encoding: Encoding
+    estimator: Any
+    task: Task
+
+    def score(self, features: pl.DataFrame) -> npt.NDArray[np.float64]:
+        """Return the positive probability or the value of each row."""
+        matrix = self.encoding.transform(features)
+        if self.task is Task.REGRESSION:
+            return np.asarray(self.estimator.predict(matrix), dtype=np.float64)
+        return np.asarray(self.estimator.predict_proba(matrix)[:, 1], dtype=np.float64)
+
+    def to_onnx(self) -> OnnxModel:
+        """Return encoding and estimator as one graph with an input for each feature."""
+        from onnx import TensorProto, checker, helper
+
+        regression = self.task is Task.REGRESSION
+        matrix, output = PREFIX + "matrix", OUTPUTS[self.task]
+        nodes, inputs, constants = self.encoding.onnx_nodes(matrix, PREFIX)
+        if hasattr(self.estimator, "_predictors"):
+            more, values = tree_nodes(self.estimator, matrix, output, classifier=not regression)
+        else:
+            more, values = self._converted(matrix, output)
+        width = 1 if regression else 2
+        graph = helper.make_graph(
+            [*nodes, *more],
+            "stationkeeper",
+            inputs,
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, [None, width])],
+            initializer=[*constants, *values],
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSET.items()],
+            producer_name="stationkeeper",
+            ir_version=IR_VERSION,
+        )
+        checker.check_model(model)
+        return OnnxModel(model.SerializeToString(deterministic=True), output, InputMode.COLUMNS)
+
+    def _converted(self, matrix: str, output: str) -> tuple[list[Any], list[Any]]:
+        """Return nodes and initializers of the estimator alone, converted by skl2onnx."""
+        from onnx import helper
+        from onnx.compose import add_prefix
+        from skl2onnx import convert_sklearn
+        from skl2onnx.common.data_types import FloatTensorType
+
+        regression = self.task is Task.REGRESSION
+        converted = convert_sklearn(
+            self.estimator,
+            initial_types=[("x", FloatTensorType([None, self.encoding.width]))],
+            target_opset=OPSET,
+            options=None if regression else {id(self.estimator): {"zipmap": False}},
+        )
+        inner = PREFIX + "estimator."
+        graph = add_prefix(converted, inner).graph
+        bridge_in = helper.make_node("Identity", [matrix], [inner + "x"])
+        bridge_out = helper.make_node("Identity", [graph.output[0 if regression else 1].name], [output])
+        return [bridge_in, *graph.node, bridge_out], list(graph.initializer)
+
+    def to_skops(self) -> bytes | None:
+        """Return the estimator (without its encoding) as a skops file."""
+        from skops import io
+
+        return bytes(io.dumps(self.estimator))
+
+
+@dataclass(frozen=True, slots=True)
+class GradientBoosting:
+    """Histogram gradient boosting with a penalty on leaf values (Ke et al. 2017; Chen & Guestrin 2016, eq. 5)."""
+
+    trees: int = 100
+    leaves: int = 15
+    rate: float = 0.1
+    penalty: float = 2.0
+
+    def fit(self, data: TrainingData) -> FittedModel:
+        """Fit the trees; O(trees * rows * columns / 2)."""
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+        kind = HistGradientBoostingRegressor if data.task is Task.REGRESSION else HistGradientBoostingClassifier
+        estimator = kind(
+            max_iter=self.trees,
+            max_leaf_nodes=self.leaves,
+            learning_rate=self.rate,
+            l2_regularization=self.penalty,
+            min_samples_leaf=5,
+            max_features=0.5,
+            early_stopping=False,
+            random_state=data.seed,
+        )
+        return _fit(estimator, data)
+
+
+@dataclass(frozen=True, slots=True)
+class LogisticRegression:
+    """Logistic regression with an L2 penalty on standardised columns; ridge regression for a regression task."""
+
+    inverse_penalty: float = 1.0
+
+    def fit(self, data: TrainingData) -> FittedModel:
+        """Fit the coefficients."""
+        from sklearn.linear_model import LogisticRegression as Logistic
+        from sklearn.linear_model import Ridge
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        if data.task is Task.REGRESSION:
+            last = Ridge(alpha=1.0 / self.inverse_penalty, random_state=data.seed)
+        else:
+            last = Logistic(C=self.inverse_penalty, max_iter=500, random_state=data.seed)
+        return _fit(make_pipeline(StandardScaler(), last), data)
+
+
+def _fit(estimator: Any, data: TrainingData) -> FittedModel:
+    encoding = Encoding.fit(data.features, data.specs)
+    matrix = encoding.transform(data.features)
+    labels = data.labels if data.task is Task.REGRESSION else data.labels.astype(np.int64)
+    # A pipeline passes weights on by the name of its last step.
+    steps = getattr(estimator, "steps", None)
+    name = "sample_weight" if steps is None else f"{steps[-1][0]}__sample_weight"
+    estimator.fit(matrix, labels, **{name: data.weights})
+    return EncodedModel(encoding, estimator, data.task)
+
+
+DEFAULTS: dict[str, Callable[[], Trainer]] = {
+    "gradient-boosting": GradientBoosting,
+    "logistic-regression": LogisticRegression,
+}

@@ -1,0 +1,91 @@
+"""The export of a trained model to ONNX, proven by parity with the trained one, and its card."""
+
+import hashlib
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from stationkeeper.registry.artifact import CARD_FILE, MODEL_FILE, ModelCard, Task
+from stationkeeper.registry.onnx import ArtifactError, ServedModel
+from stationkeeper.retrain.training.job import SKOPS_FILE
+from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel
+
+GOLDEN_ROWS = 2_000
+TOLERANCE = 1e-4
+"""Largest difference between trained and exported score; float32 arithmetic stays below 1e-5."""
+
+_PACKAGES = ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy", "polars")
+
+
+class ExportError(ValueError):
+    """A model that cannot be served: its export fails or gives other scores than the trained model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An artifact directory with the largest difference found between trained and exported scores."""
+
+    model: ServedModel
+    parity: float
+
+
+def export(fitted: FittedModel, card: ModelCard, golden: pl.DataFrame, directory: Path) -> Exported:
+    """Write ``model.onnx`` and ``card.json`` after comparing both on golden rows; raises ``ExportError``.
+
+    ``card`` is complete but for ``output``, ``input_mode`` and ``onnx_sha256``. Where export fails the model is kept
+    as skops beside the directory, never as a pickle; it is not served.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        found = fitted.to_onnx()
+        served = _load(found, card)
+        difference = _parity(fitted, served, golden.head(GOLDEN_ROWS))
+    except Exception as error:  # every converter raises classes of its own
+        kept = _keep(fitted, directory.parent / SKOPS_FILE)
+        raise ExportError(f"the trained model cannot be served as ONNX: {error}; {kept}") from error
+    (directory / MODEL_FILE).write_bytes(found.content)
+    (directory / CARD_FILE).write_bytes(served.card.encode())
+    return Exported(served, difference)
+
+
+def packages() -> dict[str, str]:
+    """Return the versions of the packages that shape a model."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _load(found: OnnxModel, card: ModelCard) -> ServedModel:
+    complete = card.model_copy(
+        update={
+            "output": found.output,
+            "input_mode": found.input_mode,
+            "onnx_sha256": hashlib.sha256(found.content).hexdigest(),
+        }
+    )
+    return ServedModel.from_bytes(ModelCard.decode(complete.encode()), found.content)
+
+
+def _parity(fitted: FittedModel, served: ServedModel, golden: pl.DataFrame) -> float:
+    trained, exported = fitted.score(golden), served.score(golden)
+    scale = max(1.0, float(np.abs(trained).max())) if served.card.task is Task.REGRESSION else 1.0
+    difference = float(np.abs(trained - exported).max()) / scale
+    # Written so that NaN fails.
+    if not difference <= TOLERANCE:
+        worst = int(np.argmax(np.nan_to_num(np.abs(trained - exported), nan=np.inf)))
+        raise ArtifactError(
+            f"row {worst} of the golden rows scores {trained[worst]:.6g} trained and {exported[worst]:.6g} exported"
+        )
+    return difference
+
+
+def _keep(fitted: FittedModel, path: Path) -> str:
+    try:
+        content = fitted.to_skops()
+    except Exception as error:  # noqa: BLE001 - the first error is the one to report, this is a detail of it
+        return f"nor as skops: {error}"
+    if content is None:
+        return "its trainer has no skops form"
+    path.write_bytes(content)
+    return f"it is kept as {path.name}"

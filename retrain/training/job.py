@@ -1,0 +1,130 @@
+"""A training job and its result, as they cross to the training subprocess and back."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from stationkeeper.registry.artifact import Task
+from stationkeeper.retrain.core.plan import Window, WindowKind
+from stationkeeper.retrain.core.threshold import ThresholdRule
+from stationkeeper.retrain.settings import RetrainSettings
+
+JOB_FILE = "job.json"
+RESULT_FILE = "result.json"
+LOG_FILE = "training.log"
+HELD_OUT_FILE = "held_out.parquet"
+SCORED_FILE = "scored.parquet"
+SKOPS_FILE = "model.skops"
+ARTIFACT_DIRECTORY = "artifact"
+CHAMPION_DIRECTORY = "champion"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class WindowRecord(_Record):
+    """A candidate training window."""
+
+    kind: WindowKind
+    rows: int = 0
+    weight: float = 1.0
+
+    def window(self) -> Window:
+        """Return it as the core takes it."""
+        return Window(self.kind, self.rows, self.weight)
+
+
+class TrainingJob(_Record):
+    """Everything a training depends on: equal jobs on equal snapshots give equal models.
+
+    ``onset_ms`` None means that nothing changed: every row counts as after the change. ``champion`` is the directory
+    of the artifact to compare with; ``champion_until_ms`` is the last event time it learnt from.
+    """
+
+    model: str
+    snapshot: Path
+    digest: str
+    task: Task
+    trainer: str
+    positive: str
+    windows: tuple[WindowRecord, ...]
+    holdout: float
+    validation: float
+    threshold_rule: ThresholdRule
+    alert_rate: float
+    seed: int
+    threads: int
+    memory_bytes: int
+    max_rows: int
+    onset_ms: int | None = None
+    champion: Path | None = None
+    champion_until_ms: int | None = None
+    request: str | None = None
+    features: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: RetrainSettings, **facts: Any) -> "TrainingJob":
+        """Return the job of a model's settings with the facts of one training."""
+        return cls(
+            task=Task(settings.task),
+            trainer=settings.trainer,
+            positive=settings.labels.positive,
+            holdout=settings.windows.holdout,
+            validation=settings.windows.validation,
+            threshold_rule=settings.threshold.rule,
+            alert_rate=settings.threshold.alert_rate,
+            seed=settings.training.seed,
+            threads=settings.training.threads,
+            memory_bytes=settings.training.memory_bytes,
+            max_rows=settings.training.max_rows,
+            features=settings.data.features,
+            exclude=settings.data.exclude,
+            **facts,
+        )
+
+    def params(self) -> dict[str, str]:
+        """Return what a tracking server should know of the job, without paths."""
+        hidden = {"snapshot", "champion", "champion_until_ms", "windows", "digest", "request", "model"}
+        values = self.model_dump(mode="json", exclude=hidden)
+        return {name: str(value) for name, value in values.items() if value not in (None, [], ())}
+
+
+class ThresholdRecord(_Record):
+    """The chosen threshold and what it did on the rows it was chosen on."""
+
+    value: float
+    rule: ThresholdRule
+    precision: float
+    recall: float
+    detail: str
+
+
+class TrainingResult(_Record):
+    """What a training gave: the artifact lies in ``ARTIFACT_DIRECTORY``, scores in the two Parquet files."""
+
+    window: WindowKind
+    backtest: dict[str, float]
+    threshold: ThresholdRecord | None
+    champion_threshold: float | None
+    performance: dict[str, float]
+    rows: int
+    rows_after: int
+    rows_held_out: int
+    features: int
+    parity: float
+    onnx_sha256: str
+    onnx_bytes: int
+    trainer: str
+    code: str
+    seconds: dict[str, float]
+    packages: dict[str, str]
+
+
+class TrainingError(_Record):
+    """Why a training gave nothing; ``final`` errors come from the data and are not tried again."""
+
+    detail: str
+    final: bool

@@ -1,0 +1,65 @@
+"""The training subprocess: reads ``job.json``, writes ``result.json`` beside it; usage: ``train job.json PARENT``."""
+
+import os
+import resource
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from stationkeeper.retrain.training.job import RESULT_FILE, TrainingError, TrainingJob
+
+PARENT_CHECK_S = 0.5
+EXIT_ORPHANED = 71
+
+
+def main(arguments: list[str]) -> int:
+    """Run one job; exit code 0 with a result, 1 for an error worth another try, 3 for one in the data or trainer.
+
+    ``PARENT`` is the process id of whoever started it; without it this program outlives its parent.
+    """
+    if len(arguments) not in (1, 2):
+        sys.stderr.write("usage: python -m stationkeeper.retrain.training.train job.json [PARENT]\n")
+        return 64
+    if len(arguments) == 2:
+        _end_with_parent(int(arguments[1]))
+    path = Path(arguments[0])
+    job = TrainingJob.model_validate_json(path.read_text())
+    resource.setrlimit(resource.RLIMIT_DATA, (job.memory_bytes, job.memory_bytes))
+    from stationkeeper.registry.onnx import ArtifactError
+    from stationkeeper.retrain.snapshot.table import BadData
+    from stationkeeper.retrain.training.export import ExportError
+    from stationkeeper.retrain.training.trainer import TrainerError
+    from stationkeeper.retrain.training.training import Training
+
+    try:
+        written, code = Training(job, path.parent).run().model_dump_json(indent=1), 0
+    except (BadData, ExportError, TrainerError, ArtifactError) as error:
+        traceback.print_exc()
+        written, code = TrainingError(detail=str(error), final=True).model_dump_json(), 3
+    except MemoryError:
+        text = f"out of memory: training.memory_bytes is {job.memory_bytes}; raise it or lower training.max_rows"
+        written, code = TrainingError(detail=text, final=True).model_dump_json(), 3
+    except Exception as error:  # noqa: BLE001 - a trainer is foreign code; its error becomes the result
+        traceback.print_exc()
+        written, code = TrainingError(detail=f"{type(error).__name__}: {error}", final=False).model_dump_json(), 1
+    part = path.parent / (RESULT_FILE + ".part")
+    part.write_text(written)
+    part.replace(path.parent / RESULT_FILE)
+    return code
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process when its parent dies, so that a killed stage leaves no training behind."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_S)
+        os._exit(EXIT_ORPHANED)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,85 @@
+"""What a trainer is: the port that the default trainers and a user's own class satisfy."""
+
+import importlib
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from stationkeeper.registry.artifact import FeatureSpec, InputMode, Task
+
+
+class TrainerError(ValueError):
+    """A trainer that cannot be loaded or that does not keep its promise; the message says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What a model learns from: n rows in time order.
+
+    ``features`` has a column for each of ``specs``: Float64 for numeric, Boolean for boolean, String for categorical,
+    null where missing. ``labels`` is float64[n] (1.0 for the positive class of a binary task), ``weights`` float64[n].
+    """
+
+    features: pl.DataFrame
+    specs: tuple[FeatureSpec, ...]
+    labels: npt.NDArray[np.float64]
+    weights: npt.NDArray[np.float64]
+    task: Task
+    seed: int
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxModel:
+    """An exported model: its bytes, the output to read and how it takes its input (contracts.artifact).
+
+    A binary model's output is float32 probabilities ``(n, 2)``, negative class first; a regression's is ``(n, 1)``.
+    """
+
+    content: bytes
+    output: str
+    input_mode: InputMode
+
+
+@runtime_checkable
+class FittedModel(Protocol):
+    """A trained model."""
+
+    def score(self, features: pl.DataFrame) -> npt.NDArray[np.float64]:
+        """Return the probability of the positive class, or the value of a regression, shape ``(n,)``."""
+
+    def to_onnx(self) -> OnnxModel:
+        """Return the model as ONNX; the trained and the exported model are compared row by row afterwards."""
+
+    def to_skops(self) -> bytes | None:
+        """Return the model as a skops file, kept where ONNX export fails; None when there is none. Never a pickle."""
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """Trains a model; constructed without arguments, called several times in one training process."""
+
+    def fit(self, data: TrainingData) -> FittedModel:
+        """Return a model fitted to the weighted rows; equal data and seed give an equal model."""
+
+
+def load_trainer(name: str) -> Trainer:
+    """Return the trainer of a settings value: a default's name or ``package.module:Class``; raises ``TrainerError``."""
+    from stationkeeper.retrain.training.estimators import DEFAULTS
+
+    if name in DEFAULTS:
+        return DEFAULTS[name]()
+    module_name, _, class_name = name.partition(":")
+    if not class_name:
+        raise TrainerError(f"trainer {name!r} is none of {', '.join(DEFAULTS)} and no path package.module:Class")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise TrainerError(f"trainer {name!r} cannot be imported: {error}; is its package installed here?") from error
+    trainer = found()
+    if not isinstance(trainer, Trainer):
+        raise TrainerError(f"trainer {name!r} has no method fit(data); see retrain.trainer.Trainer")
+    return trainer

@@ -1,0 +1,288 @@
+"""One training: the backtest chooses the window, the threshold is chosen out of fold, the final model is exported."""
+
+import hashlib
+import inspect
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from stationkeeper.registry.artifact import ModelCard, Task
+from stationkeeper.registry.onnx import ServedModel
+from stationkeeper.retrain.core.measures import Flags, Floats, log_loss_rows, performance
+from stationkeeper.retrain.core.plan import Window
+from stationkeeper.retrain.core.split import Split, blocked_folds, split_rows, window_rows
+from stationkeeper.retrain.core.threshold import choose_threshold
+from stationkeeper.retrain.snapshot.events import EVENT_ID, TIME
+from stationkeeper.retrain.snapshot.table import BadData, TrainingTable
+from stationkeeper.retrain.training.export import Exported, export, packages
+from stationkeeper.retrain.training.job import (
+    ARTIFACT_DIRECTORY,
+    HELD_OUT_FILE,
+    SCORED_FILE,
+    ThresholdRecord,
+    TrainingJob,
+    TrainingResult,
+)
+from stationkeeper.retrain.training.trainer import FittedModel, Trainer, TrainingData, load_trainer
+
+FOLDS = 3
+BACKTEST_SHARE = 0.3
+"""Share of ``max_rows`` that each window's backtest learns from: enough to rank windows, not to serve."""
+MIN_PRECISION_ALERTS = 30
+"""Alerts before the change below which the champion's precision there is no target."""
+
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Training:
+    """The steps of one job; ``run`` does them in order and writes the artifact into ``directory``."""
+
+    job: TrainingJob
+    directory: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> TrainingResult:
+        """Train, export and score; raises ``BadData``, ``ExportError``, ``TrainerError``."""
+        with self._timed("read"):
+            table = self._read()
+            rows = np.flatnonzero(table.known)
+            split = self._split(table, rows)
+            champion = ServedModel.load(self.job.champion) if self.job.champion else None
+            champion_scores = champion.score(table.features) if champion else None
+        trainer = load_trainer(self.job.trainer)
+        fits = _Fits(self.job, trainer, table, rows, split)
+        with self._timed("backtest"):
+            backtest = fits.backtest([record.window() for record in self.job.windows])
+            window = min(backtest, key=lambda one: backtest[one])
+        with self._timed("threshold"):
+            out_of_fold = fits.out_of_fold(window)
+            threshold = self._threshold(table, rows, split, out_of_fold, champion, champion_scores)
+        with self._timed("fit"):
+            fitted = fits.final(window)
+        with self._timed("export"):
+            exported = self._export(fitted, table, threshold, trainer)
+        with self._timed("score"):
+            scores = exported.model.score(table.features)
+            held_out = self._write_scores(table, rows, split, scores, champion_scores, out_of_fold)
+        return self._result(fits, backtest, window, threshold, exported, held_out, champion)
+
+    def _read(self) -> TrainingTable:
+        job = self.job
+        found = hashlib.sha256(job.snapshot.read_bytes()).hexdigest()
+        if found != job.digest:
+            raise BadData(f"the snapshot hashes to {found}, the job names {job.digest}")
+        frame = pl.read_parquet(job.snapshot)
+        return TrainingTable.of(frame, job.task, job.positive, job.features, job.exclude)
+
+    def _split(self, table: TrainingTable, rows: Positions) -> Split:
+        times = table.times[rows]
+        onset = int(times[0]) if self.job.onset_ms is None else self.job.onset_ms
+        split = split_rows(times, onset, self.job.holdout, self.job.validation)
+        for name, mask in (("training", split.learn), ("validation", split.validation), ("held-out", split.holdout)):
+            labels = table.labels[rows][mask]
+            if name == "validation" and len(self.job.windows) == 1:
+                continue
+            if len(labels) == 0 or (self.job.task is Task.BINARY and len(np.unique(labels)) < 2):
+                raise BadData(f"the {len(labels)} {name} rows hold one label only; wait for more labels")
+        return split
+
+    def _threshold(
+        self,
+        table: TrainingTable,
+        rows: Positions,
+        split: Split,
+        out_of_fold: Floats,
+        champion: ServedModel | None,
+        champion_scores: Floats | None,
+    ) -> ThresholdRecord | None:
+        if self.job.task is not Task.BINARY:
+            return None
+        labels = table.labels[rows] == 1.0
+        target = None
+        # The champion's precision at work: what it says of rows that it learnt from would flatter it.
+        learnt_until = self.job.champion_until_ms
+        before = ~split.after & (table.times[rows] > learnt_until if learnt_until is not None else True)
+        if champion is not None and champion_scores is not None and before.any():
+            found = performance(labels[before], champion_scores[rows][before], champion.card.threshold)
+            target = found.precision if found.alerts >= MIN_PRECISION_ALERTS else None
+        usable = ~np.isnan(out_of_fold)
+        chosen = choose_threshold(
+            labels[usable],
+            out_of_fold[usable],
+            self.job.threshold_rule,
+            precision=target,
+            alert_rate=self.job.alert_rate,
+        )
+        return ThresholdRecord(**asdict(chosen))
+
+    def _export(
+        self, fitted: FittedModel, table: TrainingTable, threshold: ThresholdRecord | None, trainer: Trainer
+    ) -> Exported:
+        card = ModelCard(
+            model=self.job.model,
+            task=self.job.task,
+            features=table.specs,
+            classes=table.classes,
+            positive=table.positive,
+            threshold=threshold.value if threshold else 0.5,
+            onnx_sha256="0" * 64,
+            request=self.job.request,
+            snapshot=self.job.digest,
+            trainer=self.job.trainer,
+            notes={"code": code_digest(trainer), "seed": self.job.seed},
+        )
+        golden = table.features.sample(min(2_000, len(table.features)), seed=self.job.seed)
+        return export(fitted, card, golden, self.directory / ARTIFACT_DIRECTORY)
+
+    def _write_scores(
+        self,
+        table: TrainingTable,
+        rows: Positions,
+        split: Split,
+        scores: Floats,
+        champion_scores: Floats | None,
+        out_of_fold: Floats,
+    ) -> pl.DataFrame:
+        judged = rows[split.judged]
+        held_out = pl.DataFrame(
+            {
+                EVENT_ID: table.ids[judged],
+                TIME: table.times[judged],
+                "label": table.labels[judged],
+                "challenger": scores[judged],
+                "champion": champion_scores[judged] if champion_scores is not None else np.full(len(judged), np.nan),
+                "after": split.after[split.judged],
+            }
+        )
+        held_out.write_parquet(self.directory / HELD_OUT_FILE)
+        # Scores as they will be on rows not learnt from: out of fold where the final model has seen the row.
+        honest = scores.copy()
+        seen = ~np.isnan(out_of_fold)
+        honest[rows[seen]] = out_of_fold[seen]
+        pl.DataFrame({EVENT_ID: table.ids, TIME: table.times, "score": honest, "known": table.labels}).write_parquet(
+            self.directory / SCORED_FILE
+        )
+        return held_out
+
+    def _result(
+        self,
+        fits: "_Fits",
+        backtest: dict[Window, float],
+        window: Window,
+        threshold: ThresholdRecord | None,
+        exported: Exported,
+        held_out: pl.DataFrame,
+        champion: ServedModel | None,
+    ) -> TrainingResult:
+        after = held_out.filter(pl.col("after"))
+        return TrainingResult(
+            window=window.kind,
+            backtest={one.kind.value: round(loss, 6) for one, loss in backtest.items()},
+            threshold=threshold,
+            champion_threshold=champion.card.threshold if champion else None,
+            performance=_measures(after, threshold.value if threshold else None),
+            rows=len(fits.rows),
+            rows_after=int(fits.split.after.sum()),
+            rows_held_out=len(held_out),
+            features=len(fits.table.specs),
+            parity=exported.parity,
+            onnx_sha256=exported.model.card.onnx_sha256,
+            onnx_bytes=(self.directory / ARTIFACT_DIRECTORY / "model.onnx").stat().st_size,
+            trainer=self.job.trainer,
+            code=code_digest(fits.trainer),
+            seconds={name: round(value, 3) for name, value in self.seconds.items()},
+            packages=packages(),
+        )
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[step] = time.perf_counter() - start
+
+
+@dataclass(slots=True)
+class _Fits:
+    """The fits of one training, each on the rows of a window that it may see."""
+
+    job: TrainingJob
+    trainer: Trainer
+    table: TrainingTable
+    rows: Positions
+    split: Split
+
+    def backtest(self, windows: list[Window]) -> dict[Window, float]:
+        """Return the loss of each window on the validation rows, which come after all it learnt from."""
+        if len(windows) == 1:
+            return {windows[0]: 0.0}
+        validation = self.rows[self.split.validation]
+        return {
+            window: self._loss(
+                self._fit(window, self.split.learn, round(BACKTEST_SHARE * self.job.max_rows)), validation
+            )
+            for window in windows
+        }
+
+    def out_of_fold(self, window: Window) -> Floats:
+        """Return scores of rows after the change, each by a model that has not seen its run of rows; NaN elsewhere."""
+        allowed = self.split.learn | self.split.validation
+        scores = np.full(len(self.rows), np.nan)
+        candidates = np.flatnonzero(allowed & self.split.after)
+        for part in blocked_folds(candidates, FOLDS):
+            usable = allowed.copy()
+            usable[part] = False
+            fitted = self._fit(window, usable, self.job.max_rows // 2)
+            scores[part] = fitted.score(self.table.features[self.rows[part]])
+        return scores
+
+    def final(self, window: Window) -> FittedModel:
+        """Return the model of everything that is not held out."""
+        return self._fit(window, self.split.learn | self.split.validation, self.job.max_rows)
+
+    def _fit(self, window: Window, usable: Flags, limit: int) -> FittedModel:
+        rng = np.random.default_rng(self.job.seed)
+        chosen, weights = window_rows(window, usable, self.split.after, limit, rng)
+        positions = self.rows[chosen]
+        labels = self.table.labels[positions]
+        if self.job.task is Task.BINARY and len(np.unique(labels)) < 2:
+            raise BadData(f"the {len(labels)} rows of window {window.kind.value} hold one label only")
+        data = TrainingData(
+            features=self.table.features[positions],
+            specs=self.table.specs,
+            labels=labels,
+            weights=weights,
+            task=self.job.task,
+            seed=self.job.seed,
+            threads=self.job.threads,
+        )
+        return self.trainer.fit(data)
+
+    def _loss(self, fitted: FittedModel, positions: Positions) -> float:
+        scores, labels = fitted.score(self.table.features[positions]), self.table.labels[positions]
+        if self.job.task is Task.BINARY:
+            return float(log_loss_rows(labels == 1.0, scores).mean())
+        return float(np.abs(scores - labels).mean())
+
+
+def code_digest(trainer: Trainer) -> str:
+    """Return the SHA-256 of the source of the module that holds the trainer, so that a run names its code."""
+    module = inspect.getmodule(type(trainer))
+    try:
+        source = inspect.getsource(module) if module else ""
+    except OSError:
+        source = ""
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+def _measures(held_out: pl.DataFrame, threshold: float | None) -> dict[str, float]:
+    labels, scores = held_out["label"].to_numpy(), held_out["challenger"].to_numpy()
+    if threshold is None:
+        return {"mean_absolute_error": float(np.abs(labels - scores).mean())}
+    return {name: float(value) for name, value in performance(labels == 1.0, scores, threshold).numbers().items()}

@@ -1,0 +1,164 @@
+"""The course of a backtest as plots' data: distances and evidence over the file, and what each fixed rule raised."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from stationkeeper.backtesting.peers import Peers
+from stationkeeper.backtesting.table import Table
+from stationkeeper.contracts.model_status import SubjectStatus
+from stationkeeper.contracts.times import to_ms
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.watch import Watch
+from stationkeeper.monitor.plugins.rules import RULES
+from stationkeeper.report.history import History
+
+STEPS = 160
+
+
+@dataclass(frozen=True, slots=True)
+class RuleCourse:
+    """What one rule raised: ``marks`` are rows (or ms), ``statistic`` and ``threshold`` its own words and number."""
+
+    name: str
+    marks: tuple[int, ...]
+    threshold: float | None = None
+
+    @property
+    def below(self) -> bool:
+        """Whether it alarms below its threshold, as p-values do."""
+        return self.name in RULES and RULES[self.name].p_value
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change that is known to be there: where (row, or ms) and what."""
+
+    at: int
+    name: str = "change"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Rules beside ours on one axis from ``start`` to ``end``: rows where ``by_row``, else epoch ms."""
+
+    start: int
+    end: int
+    by_row: bool
+    rules: tuple[RuleCourse, ...] = ()
+    changes: tuple[Change, ...] = ()
+    window: int = 1_000
+
+
+@dataclass(slots=True)
+class _Epoch:
+    """One reference in force: what was counted, and the highest evidence over its threshold, by step."""
+
+    history: History
+    ratios: dict[int, dict[str, float]] = field(default_factory=dict)
+
+
+class Course(Peers):
+    """Listens to every pane of a replay; with ``compare`` the fixed rules judge them too.
+
+    ``watch`` returns the watch in force. Counts are kept in ``STEPS`` steps, so memory is that of a few hundred panes.
+    """
+
+    def __init__(self, table: Table, pane: int, watch: Callable[[], Watch], *, compare: bool) -> None:
+        super().__init__(table)
+        self.model = table.model
+        self._compare = compare
+        self._watch = watch
+        self._timed = table.times is not None
+        clock = table.times if table.times is not None else np.arange(len(table))
+        self.start, self.end = int(clock[0]), int(clock[-1]) + 1
+        panes = max(1, -(-(self.end - self.start) // (STEPS * pane)))
+        self.step_length = panes * pane
+        self._epochs: list[_Epoch] = []
+        self._marks: dict[str, list[int]] = {}
+        self._thresholds: dict[str, float] = {}
+
+    def judge(self, reference: Reference) -> None:
+        """Compare with this reference from the next pane on."""
+        history = History(length=self.step_length, references={reference.digest: reference}, step=self.step_length)
+        self._epochs.append(_Epoch(history))
+        if self._compare:
+            super().judge(reference)
+            self._marks = {name: self._marks.get(name, []) for name in RULES}
+
+    def step(self, pane: Pane) -> Iterator[dict[str, Any]]:
+        """Take a closed pane that was judged; yields the lines of the rules that alarm."""
+        epoch, at = self._epochs[-1], pane.start - pane.start % self.step_length
+        (digest,) = epoch.history.references
+        vectors: dict[tuple[str, int], Counts] = epoch.history.vectors
+        vectors[digest, at] = vectors.get((digest, at), 0) + pane.counts
+        ratios = epoch.ratios.setdefault(at, {})
+        for drift in self._watch().drifts:
+            for subject in drift.subjects:
+                evidence, threshold = drift.evidence(subject.name)
+                ratio = evidence / threshold if math.isfinite(evidence) else 0.0
+                ratios[subject.name] = max(ratios.get(subject.name, 0.0), ratio)
+        if not self._compare:
+            return
+        for line in super().step(pane):
+            self._marks[line["rule"]].append(pane.end if self._timed else int(line["row"]))
+            self._thresholds.setdefault(line["rule"], line["threshold"])
+            yield line
+
+    def note(self, subject: str, at: int, statistic: float, threshold: float) -> None:
+        """See a page of a subject: its evidence starts anew with it, so its height is kept here."""
+        if threshold > 0:
+            ratios = self._epochs[-1].ratios.setdefault(at - at % self.step_length, {})
+            ratios[subject] = max(ratios.get(subject, 0.0), statistic / threshold)
+
+    def comparison(self, changes: Sequence[Change]) -> Comparison:
+        """Return the rules' alarms on the axis of the file."""
+        rules = tuple(RuleCourse(name, tuple(marks), self._threshold(name)) for name, marks in self._marks.items())
+        return Comparison(self.start, self.end, not self._timed, rules, tuple(changes))
+
+    def _threshold(self, name: str) -> float | None:
+        """The tool's own number; where it learns one for each subject, the first that alarmed."""
+        return self._thresholds.get(name) if RULES[name].learned else RULES[name].threshold
+
+    def subjects(self, cases: Iterable[Any], names: Mapping[str, Sequence[str]]) -> Iterator[SubjectStatus]:
+        """Yield each case's subjects with their course under the reference that was in force; ``names`` by case id."""
+        for case in cases:
+            since, until = case.since, case.until
+            for epoch in self._epochs:
+                starts = [at for _, at in epoch.history.vectors]
+                first = case.first.time if case.first.time is not None else since
+                if not starts or first is None or not min(starts) <= first <= max(starts) + self.step_length:
+                    continue
+                # An onset may lie in the middle of a step, which then belongs to the incident.
+                span = _Span(case.id, list(names[case.id]), None if since is None else since - self.step_length, until)
+                for status in epoch.history.subjects([span]):
+                    series = status.get("series")
+                    if series is not None:
+                        series["ratio"] = [epoch.ratios.get(at, {}).get(status["name"]) for at in series["time"]]
+                    yield status
+                break
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    id: str
+    subjects: list[str]
+    since: int | None
+    until: int | None
+
+
+def change_of(text: str) -> Change:
+    """Read ``5000``, ``5000=new method`` or ``2026-01-31T12:00:00Z=…``; raises ``ValueError``."""
+    from datetime import datetime
+
+    where, sign, name = text.partition("=")
+    try:
+        at = int(where) if where.strip().isdigit() else to_ms(datetime.fromisoformat(where.strip()))
+    except ValueError as error:
+        raise ValueError(f"--change {text!r}: write ROW=WORDS or 2026-01-31T12:00:00Z=WORDS ({error})") from None
+    return Change(at, name.strip() if sign and name.strip() else "change")

@@ -1,0 +1,341 @@
+"""Replay a table through the judge's core, pane by pane: the same watch, decisions and draws as on a live stream."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from stationkeeper.backtesting.peers import Peers
+from stationkeeper.backtesting.surrogate_model import StandIn, fit_stand_in
+from stationkeeper.backtesting.table import Array, BadInput, Table
+from stationkeeper.contracts.column import Column, categories
+from stationkeeper.contracts.messages import Verdict, VerdictKind
+from stationkeeper.contracts.wire import SCORE_BINS, score_bin
+from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt, inherit
+from stationkeeper.monitor.core.budget import Budget
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.performance.label_order import labels_in_order
+from stationkeeper.monitor.core.performance.performance import OutcomePane
+from stationkeeper.monitor.core.reference.profile import infer_task, labels_of, outcomes, positive_class, profile
+from stationkeeper.monitor.core.reference.reference import Reference, Task
+from stationkeeper.monitor.core.watch import Outcome, Watch, WatchSettings
+from stationkeeper.monitor.profiling import subject_columns
+
+CHUNK = 256
+MAX_GAP = 100_000
+RENEW_MOST = 2_000
+FIRST_PART = 4
+INDEPENDENT = 2.0
+_NEVER = np.iinfo(np.int64).max
+_DRIFT = frozenset(
+    {VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT, VerdictKind.PERFORMANCE, VerdictKind.CONCEPT_DRIFT}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySettings:
+    """What a replay is told. Lengths are ms where the table has times, else rows.
+
+    ``delay`` is how long after its row a label is known. ``renew`` is the number of rows after a page from which a new
+    reference is built, as a retrained model would bring one: first from a quarter of them, so that the next change is
+    not slept through, then from all; 0 keeps the reference, so only the first change shows.
+    """
+
+    budget: Budget
+    pane: int
+    window: int
+    reference_rows: int | None = None
+    delay: int = 0
+    renew: int = 0
+    features: tuple[str, ...] | None = None
+    categorical: tuple[str, ...] = ()
+    threshold: float | None = None
+    delta: float = 0.02
+
+    def __post_init__(self) -> None:
+        """Refuse a pane or a budget of nothing."""
+        if self.pane < 1:
+            raise BadInput(f"--pane {self.pane}: must be at least one row, or one millisecond where rows have times")
+        if not self.budget.period > 0:
+            raise BadInput("--false-alarms-every 0: write the rows or the time in which one false page is allowed")
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a replay did, for the last lines on stderr."""
+
+    rows: int = 0
+    panes: int = 0
+    references: int = 0
+    pages: int = 0
+    verdicts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    thresholds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A reference in force from a row on, with the model that answers where the table has no predictions."""
+
+    reference: Reference
+    first_row: int
+    model: StandIn | None
+    task: Task | None
+
+
+class Replay:
+    """One pass over a table; ``run`` yields each verdict as it falls, with the watch that gave it."""
+
+    def __init__(self, table: Table, settings: ReplaySettings, reference: Reference | None = None) -> None:
+        self.table, self.settings = table, settings
+        self.summary = Summary(rows=len(table))
+        if reference is None and not settings.reference_rows:
+            raise BadInput("a backtest needs --reference FILE or --reference-rows N")
+        rows = settings.reference_rows or 0
+        if reference is None and not 1 < rows < len(table):
+            raise BadInput(f"--reference-rows {rows}: the input has {len(table)} rows; leave some to judge")
+        self.peers: Peers | None = None
+        self.alarmed: Callable[[dict[str, Any]], None] = lambda _: None
+        self._judged = self._build(0, rows, 1) if reference is None else self._given(reference)
+
+    @property
+    def reference(self) -> Reference:
+        """The reference in force."""
+        return self._judged.reference
+
+    def run(self, progress: Callable[[int], None] | None = None) -> Iterator[tuple[Verdict, Watch]]:
+        """Yield verdicts in the order of the closed panes that decided them; ``progress`` gets rows done."""
+        stages: list[int] = []
+        origin, version = 0, 1
+        while True:
+            judged = self._judged
+            watch = self._watch(judged.reference)
+            self.summary.references += 1
+            if self.peers is not None:
+                self.peers.judge(judged.reference)
+            paged = False
+            for done, outcome in self._steps(judged, watch):
+                for verdict in outcome.verdicts:
+                    yield verdict, watch
+                if progress is not None:
+                    progress(done)
+                if not paged and self.settings.renew and any(i.kind in _DRIFT for i in outcome.opened):
+                    paged, origin, version = True, done, version + 1
+                    stages = [origin + rows for rows in self._renewals(judged.reference)]
+                if stages and done >= stages[0] and done < len(self.table):
+                    stages = [stage for stage in stages if stage > done]
+                    self._judged = self._build(origin, done, version, before=judged.reference)
+                    break
+            else:
+                return
+
+    def _renewals(self, reference: Reference) -> tuple[int, ...]:
+        """After how many rows of a page references are built anew: early only where rows are known as independent.
+
+        Rows that lean on each other need the first reference's length to show by how much.
+        """
+        phi = [float(subject.phi.max(initial=1.0)) for subject in reference.subjects]
+        floors = [subject.day_floor or 0.0 for subject in reference.subjects]
+        leaning = np.median(phi) > INDEPENDENT or max(phi) > 2 * INDEPENDENT or max(floors) > 0
+        if leaning or not reference.adopted:
+            return (max(self.settings.renew, self.settings.reference_rows or 0),)
+        stages = (self.settings.renew // FIRST_PART, self.settings.renew)
+        # A stand-in model of few rows errs by itself; once more rows are there it sees smaller changes.
+        stand_in = self.table.label is not None and self.table.prediction is None
+        return (*stages, FIRST_PART * self.settings.renew) if stand_in else stages
+
+    def _steps(self, judged: Judged, watch: Watch) -> Iterator[tuple[int, Outcome]]:
+        """Step the watch through the rows from the reference's first row on: (rows done, outcome) by pane."""
+        queue = _Labels(self, judged, watch)
+        last_end: int | None = None
+        for pane in self._panes(judged):
+            if last_end is not None and pane.start > last_end:
+                self._silence(watch, last_end, pane)
+            self.summary.panes += 1
+            outcome = watch.step(pane)
+            for line in self.peers.step(pane) if self.peers is not None else ():
+                self.alarmed(line)
+            last_end = pane.end
+            late = queue.until(pane)
+            done = (pane.last_row if pane.last_row is not None else -1) + 1
+            yield done, _joined(outcome, late)
+
+    def _panes(self, judged: Judged) -> Iterator[Pane]:
+        """Closed panes with rows, tallied a chunk at a time; their rows are numbered by position in the table."""
+        first, layout = judged.first_row, judged.reference.layout
+        rows = len(self.table)
+        length = self.settings.pane
+        keys = np.arange(rows) // length if self.table.times is None else self.table.times // length
+        starts = np.flatnonzero(np.append(True, keys[first + 1 :] != keys[first:-1])) + first
+        ends = np.append(starts[1:], rows)
+        for at in range(0, len(starts), CHUNK):
+            begin, stop = starts[at : at + CHUNK], ends[at : at + CHUNK]
+            low, high = int(begin[0]), int(stop[-1])
+            group = np.repeat(np.arange(len(begin)), stop - begin)
+            columns = self._columns(judged, low, high)
+            vectors = layout.tally(columns, group, stop - begin)
+            for k in range(len(begin)):
+                start = int(keys[begin[k]]) * length
+                yield Pane(start, length, int(stop[k] - begin[k]), vectors[k], int(stop[k]) - 1, int(begin[k]))
+
+    def _columns(self, judged: Judged, low: int, high: int) -> dict[str, Column]:
+        return subject_columns(judged.reference, self.table.rows(low, high), self.table.prediction)
+
+    def _silence(self, watch: Watch, end: int, pane: Pane) -> None:
+        """Empty panes between two that hold rows: time passes for windows and volume, and costs almost nothing."""
+        gap = min((pane.start - end) // pane.length, MAX_GAP)
+        nothing = np.zeros_like(pane.counts)
+        for k in range(gap):
+            watch.step(Pane(end + k * pane.length, pane.length, 0, nothing))
+
+    def _watch(self, reference: Reference) -> Watch:
+        settings = self.settings
+        watch = Watch(
+            reference, settings=WatchSettings(budget=settings.budget, window=settings.window, delta=settings.delta)
+        )
+        for drift in watch.drifts:
+            for planned, limit in zip(drift.plan.subjects, drift.detector.log_threshold, strict=True):
+                self.summary.thresholds[planned.name] = float(limit)
+        return watch
+
+    def _given(self, reference: Reference) -> Judged:
+        missing = [s.name for s in reference.features if s.name not in self.table.columns]
+        if len(missing) == len(reference.features):
+            raise BadInput(f"the input has none of the reference's features ({', '.join(missing[:10])})")
+        if missing:
+            self.summary.notes.append(f"not in the input, counted as absent: {', '.join(missing)}")
+        if not reference.adopted:
+            self.summary.notes.append("the reference has no order of time: rows are taken as independent")
+        if self.table.label is not None and (reference.labels is None or self.table.prediction is None):
+            self.summary.notes.append(
+                "labels are not judged: that needs --prediction and a reference profiled with both"
+            )
+        return Judged(reference, 0, None, reference.task)
+
+    def _build(self, first: int, last: int, version: int, before: Reference | None = None) -> Judged:
+        """Profile rows [first, last) as the reference in force from ``last`` on.
+
+        What ``before`` knew of dependence and daily movement stays known: it was learned from more rows.
+        """
+        table, settings = self.table, self.settings
+        columns = table.rows(first, last)
+        label = columns.pop(table.label) if table.label else None
+        name = table.version if version == 1 else f"{table.version}+{version - 1}"
+        reference = profile(
+            columns,
+            model=table.model,
+            version=name,
+            features=settings.features,
+            prediction=table.prediction,
+            categorical=[c for c in settings.categorical if c in columns],
+            ordered=True,
+            threshold=0.5 if settings.threshold is None else settings.threshold,
+            source="backtest",
+        )
+        timeline = (
+            Timeline.of_rows(last - first, settings.pane)
+            if table.times is None
+            else Timeline.of_times(table.times[first:last], settings.pane)
+        )
+        data = subject_columns(reference, columns, table.prediction)
+        reference = adopt(reference, data, timeline)
+        if before is not None:
+            reference = inherit(reference, before)
+        model, task = None, reference.task
+        if label is not None:
+            reference, model, task = self._with_labels(reference, data, columns, label, timeline, before)
+        for note in reference.notes:
+            if note not in self.summary.notes:
+                self.summary.notes.append(note)
+        return Judged(reference, last, model, task)
+
+    def _with_labels(
+        self,
+        reference: Reference,
+        data: Mapping[str, Column],
+        columns: Mapping[str, Array],
+        label: Array,
+        timeline: Timeline,
+        before: Reference | None,
+    ) -> tuple[Reference, StandIn | None, Task | None]:
+        """Add what the labels of the reference rows teach; fit a stand-in where there are no predictions."""
+        model: StandIn | None = None
+        positive = positive_class(categories(label))
+        if self.table.prediction is not None:
+            answers, task = columns[self.table.prediction], reference.task
+        else:
+            fitted = fit_stand_in(reference, data, label)
+            if fitted is None:
+                self.summary.notes.append("labels are not 2 to 10 classes and there is no --prediction: not judged")
+                return reference, None, None
+            model, answers = fitted
+            task = Task.BINARY if model.binary else Task.MULTICLASS
+            positive = model.classes[1] if model.binary else positive
+            self.summary.notes.append("no --prediction: a stand-in model of the reference rows is judged by the labels")
+        if task is None or task is Task.REGRESSION:
+            self.summary.notes.append("labels of a regression are not judged; give classes or a 0/1 error column")
+            return reference, None, task
+        labels = labels_of(answers, label, task, reference.threshold, positive)
+        labels = labels_in_order(labels, reference, answers, label, timeline, task=task, positive=positive)
+        if before is not None and before.labels is not None:
+            labels = replace(labels, phi=max(labels.phi, before.labels.phi))
+        return replace(reference, labels=labels, positive=positive, task=task), model, task
+
+
+class _Labels:
+    """Labels waiting for their time: those known by a pane's end are scored with the model in force."""
+
+    def __init__(self, replay: Replay, judged: Judged, watch: Watch) -> None:
+        self._watch, self._done = watch, judged.first_row
+        table, settings = replay.table, replay.settings
+        self._table, self._judged, self._replay = table, judged, replay
+        answers = table.prediction is not None or judged.model is not None
+        self._on = watch.performance is not None and table.label is not None and answers
+        rows = len(table)
+        clock = np.arange(rows) if table.times is None else table.times
+        known = clock + settings.delay if table.label_times is None else table.label_times
+        waiting = np.arange(judged.first_row, rows)
+        self._order = waiting[np.argsort(known[waiting], kind="stable")]
+        self._known = known[self._order]
+        self._at = 0
+
+    def until(self, pane: Pane) -> Outcome:
+        """Feed the labels known before the pane's end and return what they showed."""
+        if not self._on:
+            return Outcome()
+        stop = int(np.searchsorted(self._known, pane.end, side="left"))
+        chosen = self._order[self._at : stop]
+        self._at = max(stop, self._at)
+        if not len(chosen):
+            return Outcome()
+        chosen = np.sort(chosen)
+        scored, confusion = self._score(chosen)
+        return self._watch.learn(OutcomePane(pane.start, pane.end, scored, confusion, pane.last_row, int(chosen[0])))
+
+    def _score(self, rows: Array) -> tuple[Array, Array]:
+        table, judged = self._table, self._judged
+        columns = {name: values[rows] for name, values in table.columns.items()}
+        label = columns[str(table.label)]
+        if table.prediction is not None:
+            answers = columns[table.prediction]
+        elif judged.model is not None:
+            answers = judged.model.predict(subject_columns(judged.reference, columns))
+        else:
+            raise BadInput("labels need predictions or a stand-in model")
+        reference = judged.reference
+        task = judged.task or infer_task(answers)
+        right, up, down, score, truth, usable = outcomes(answers, label, task, reference.threshold, reference.positive)
+        bins = score_bin(np.nan_to_num(score[usable])) * 2 + truth[usable]
+        scored = np.bincount(bins, minlength=2 * SCORE_BINS).reshape(SCORE_BINS, 2)
+        table4 = [np.count_nonzero(part) for part in (right & truth, up, down, right & ~truth)]
+        return scored, np.array(table4, np.int64)
+
+
+def _joined(first: Outcome, second: Outcome) -> Outcome:
+    return Outcome(
+        first.verdicts + second.verdicts,
+        first.opened + second.opened,
+        first.changed + second.changed,
+        first.closed + second.closed,
+    )

@@ -1,0 +1,279 @@
+"""A file replayed through the judge as the daemon would have seen it: one JSON line a verdict, and a summary."""
+
+import json
+import time as clock
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from stationkeeper.backtesting.course import Change, Course
+from stationkeeper.backtesting.peers import Count, Peers
+from stationkeeper.backtesting.replay import RENEW_MOST, Judged, Replay, ReplaySettings
+from stationkeeper.backtesting.table import BadInput, Table
+from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
+from stationkeeper.contracts.times import parse_duration, to_ms
+from stationkeeper.monitor.core.budget import Budget, parse_budget
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference.reference_json import load
+from stationkeeper.monitor.core.watch import Watch
+
+
+def json_line(verdict: Verdict, table: Table) -> dict[str, Any]:
+    """Return a verdict as a backtest prints it: rows are positions in the input, time is row number without a clock."""
+    timed = table.times is not None
+    row = None if verdict.row is None else int(table.index[verdict.row])
+    onset = verdict.onset
+    onset_row = None if onset is None or onset.row is None else int(table.index[onset.row])
+    return {
+        "kind": verdict.kind.value,
+        "subject": verdict.subject.name,
+        "model": verdict.model,
+        "version": verdict.version,
+        "segment": verdict.segment,
+        "time": verdict.time.isoformat() if timed else row,
+        "row": row,
+        "onset_row": onset_row,
+        "onset_time": (onset.time.isoformat() if timed else onset_row) if onset else None,
+        "effect": verdict.effect,
+        "rows": verdict.rows,
+        "incident": verdict.incident,
+        "level": verdict.level.value,
+        "cause": verdict.cause,
+        "check": verdict.subject.check,
+        "reason": verdict.reason,
+        "statistic": verdict.statistic,
+        "threshold": verdict.threshold,
+        "subjects": verdict.evidence.get("subjects", []),
+    }
+
+
+MINUTE_MS = 60_000
+DEFAULT_ROWS = "100000"
+DEFAULT_DURATION = "30d"
+_LEVELS = {Level.PAGE: 3, Level.WARN: 2, Level.INFORM: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFile:
+    """Where a report goes, the changes that it marks as known, and the command that makes it again."""
+
+    path: Path
+    changes: tuple[Change, ...] = ()
+    command: str = "stationkeeper backtest"
+
+
+def run(
+    table: Table,
+    settings: ReplaySettings,
+    *,
+    reference: Reference | None = None,
+    level: Level = Level.PAGE,
+    out: TextIO,
+    err: TextIO | None = None,
+    compare: bool = False,
+    report: ReportFile | None = None,
+) -> Replay:
+    """Replay a table, print its verdicts to ``out`` as JSON lines and progress and a summary to ``err``.
+
+    A line is printed for each page, for the first verdict of each further kind that joins its incident, and for each
+    recovery of an incident; a lower ``level`` prints the others too. ``compare`` prints other tools' rules beside ours:
+    a line with ``rule`` for each of their alarms, and a table of all on ``err``. ``report`` also writes
+    all of it as one HTML file with plots.
+    """
+    began = clock.monotonic()
+    replay = _Watched(table, settings, reference)
+    course = Course(table, settings.pane, lambda: replay.watch, compare=compare) if report is not None else None
+    peers = replay.peers = course if course is not None else Peers(table) if compare else None
+    ours, verdicts, lines = Count(), list[Verdict](), list[dict[str, Any]]()
+
+    def say(line: dict[str, Any]) -> None:
+        out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        out.flush()
+
+    replay.alarmed = say
+    bar = Progress(len(table), err)
+    for verdict, _ in replay.run(bar.update):
+        counted = f"{verdict.kind.value} {verdict.level.value}"
+        replay.summary.verdicts[counted] = replay.summary.verdicts.get(counted, 0) + 1
+        replay.summary.pages += verdict.level is Level.PAGE
+        line = json_line(verdict, table)
+        if verdict.level is Level.PAGE:
+            ours.add(line["row"])
+        if shown(verdict, level):
+            say(line)
+            verdicts.append(verdict)
+            lines.append(line)
+        if course is not None and verdict.statistic is not None and verdict.threshold is not None:
+            course.note(verdict.subject.name, to_ms(verdict.time), verdict.statistic, verdict.threshold)
+    bar.done()
+    if err is not None:
+        _summarise(replay, settings, clock.monotonic() - began, err)
+        if peers is not None and compare:
+            err.writelines(f"{line}\n" for line in peers.lines(ours))
+    if course is not None and report is not None:
+        from stationkeeper.report.gather import from_course, write
+
+        source = f"a backtest of {len(table):,} rows"
+        write(from_course(course, verdicts, lines, source, report.command, report.changes), report.path)
+        if err is not None:
+            err.write(f"wrote {report.path}\n")
+    return replay
+
+
+class _Watched(Replay):
+    """A replay whose watch in force can be read, and whose cut panes are no loss of traffic."""
+
+    watch: Watch
+
+    def _panes(self, judged: Judged) -> Iterator[Pane]:
+        """Give the first pane the rows that its reference took, and the last one what its elapsed part stands for.
+
+        Where time is a row number every pane is as long as it says.
+        """
+        times = self.table.times
+        for pane in super()._panes(judged):
+            if times is None or pane.first_row is None or pane.last_row is None:
+                yield pane
+                continue
+            rows = pane.last_row + 1 - int(np.searchsorted(times, pane.start))
+            if pane.last_row == len(times) - 1:
+                elapsed = min(int(times[-1]) - pane.start + pane.length // max(rows, 1), pane.length)
+                rows = round(rows * pane.length / max(elapsed, 1))
+            yield pane if rows == pane.rows else replace(pane, traffic=rows)
+
+    def _watch(self, reference: Reference) -> Watch:
+        self.watch = super()._watch(reference)
+        return self.watch
+
+
+def shown(verdict: Verdict, level: Level) -> bool:
+    """Return whether a verdict is printed: loud enough, joining an incident as a new kind, or ending one."""
+    if _LEVELS[verdict.level] >= _LEVELS[level]:
+        return True
+    joined = verdict.incident is not None and verdict.level is Level.WARN
+    return joined or verdict.kind is VerdictKind.RECOVERED
+
+
+def replay_settings(
+    table: Table,
+    *,
+    reference_rows: int | None,
+    label_delay: str | None,
+    features: str | None,
+    categorical: str | None,
+    every: str | None,
+    pane: str | None,
+    renew: str,
+    effect_floor: float,
+) -> ReplaySettings:
+    """Return what the options of the verb mean for a table; raises ``BadInput`` that names the option."""
+    timed = table.times is not None
+    rows = reference_rows or 0
+    length = _length(pane, "--pane", timed=timed) if pane else _default_pane(table, rows)
+    return ReplaySettings(
+        budget=_budget(every, timed=timed),
+        pane=length,
+        window=20 * length,
+        reference_rows=reference_rows,
+        delay=_length(label_delay, "--label-delay", timed=timed) if label_delay else 0,
+        renew=_renew(renew, rows),
+        features=_names(features),
+        categorical=_names(categorical) or (),
+        delta=effect_floor,
+    )
+
+
+def _budget(every: str | None, *, timed: bool) -> Budget:
+    text = every or (DEFAULT_DURATION if timed else DEFAULT_ROWS)
+    if text.replace("_", "").isdigit():
+        return Budget(1.0, float(text), "rows")
+    try:
+        span = parse_duration(text)
+    except ValueError:
+        return parse_budget(text)
+    if not timed:
+        raise BadInput(f"--false-alarms-every {text}: without --time the clock is rows; write a number of rows")
+    return Budget(1.0, span / MINUTE_MS, "minutes")
+
+
+def _length(text: str, option: str, *, timed: bool) -> int:
+    if text.replace("_", "").isdigit():
+        if timed and int(text):
+            raise BadInput(f"{option} {text}: rows, but the table has times; write a duration such as 1h")
+        return int(text)
+    if not timed:
+        raise BadInput(f"{option} {text}: without --time the clock is rows; write a number of rows")
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise BadInput(f"{option}: {error}") from error
+
+
+def _default_pane(table: Table, reference_rows: int) -> int:
+    """A hundred panes in the reference: 10 to 100 rows, or the duration from a list that comes nearest to 50 rows."""
+    if table.times is None:
+        return max(10, min(100, reference_rows // 100)) if reference_rows else 50
+    span = max(int(table.times[-1] - table.times[0]), 1)
+    wanted = 50 * span / len(table)
+    return min((60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 604_800_000), key=lambda ms: abs(ms / wanted - 1))
+
+
+def _renew(text: str, reference_rows: int) -> int:
+    if text == "never":
+        return 0
+    if text == "auto":
+        return min(reference_rows, RENEW_MOST)
+    if text.isdigit():
+        return int(text)
+    raise BadInput(f"--renew {text}: must be auto, never or a number of rows")
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else None
+
+
+def load_reference(path: Path) -> Reference:
+    """Return the reference in a file; raises ``BadInput`` or ``InvalidReference``."""
+    if not path.exists():
+        raise BadInput(f"--reference {path}: no such file; make one with `stationkeeper profile`")
+    return load(path.read_bytes())
+
+
+class Progress:
+    """A line that is rewritten on a terminal, and nothing elsewhere; ``of`` says what ``rows`` counts."""
+
+    def __init__(self, rows: int, err: TextIO | None, of: str | None = None) -> None:
+        self._rows, self._err = max(rows, 1), err if err is not None and err.isatty() else None
+        self._of = of if of is not None else f"of {self._rows} rows"
+        self._shown = -1
+
+    def update(self, rows: int) -> None:
+        """Say how many rows are done."""
+        percent = 100 * rows // self._rows
+        if self._err is not None and percent != self._shown:
+            self._shown = percent
+            self._err.write(f"\r{percent:3d} % {self._of}")
+            self._err.flush()
+
+    def done(self) -> None:
+        """Take the line away."""
+        if self._err is not None:
+            self._err.write("\r" + " " * 40 + "\r")
+
+
+def _summarise(replay: Replay, settings: ReplaySettings, seconds: float, err: TextIO) -> None:
+    summary, table = replay.summary, replay.table
+    unit = "ms" if table.times is not None else "rows"
+    err.write(
+        f"{summary.rows} rows, {summary.panes} panes of {settings.pane} {unit} judged in {seconds:.1f} s "
+        f"({summary.rows / max(seconds, 1e-9):.0f} rows/s); {summary.references} reference(s)\n"
+    )
+    err.write(f"budget: false pages at most {settings.budget}\n")
+    err.writelines(f"note: {note}\n" for note in summary.notes)
+    err.writelines(f"{count:6d} {kind}\n" for kind, count in sorted(summary.verdicts.items()))
+    if not summary.verdicts:
+        err.write("no verdict\n")

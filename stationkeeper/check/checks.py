@@ -1,0 +1,232 @@
+"""``check``: finds what would fail later, before anything runs; each finding says what to do."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from stationkeeper.check.baselines import baselines
+from stationkeeper.config import Config
+from stationkeeper.contracts.times import format_duration
+from stationkeeper.contracts.topics import Topic
+from stationkeeper.events.mapping import MappingError, forms
+from stationkeeper.init.sample import sample_input
+from stationkeeper.process.wiring import input_topics, reader_for, topics_of
+from stationkeeper.registry.mlflow import Registry
+from stationkeeper.streams.errors import Fatal, Retryable
+from stationkeeper.streams.kafka.topic_config import differences, topic_config
+from stationkeeper.streams.kafka.topics import admin_client, ensure_inputs, ensure_internal
+from stationkeeper.streams.ports import Reader
+
+Outcome = Literal["ok", "warning", "failed"]
+_MARKS: dict[Outcome, str] = {"ok": "✓", "warning": "△", "failed": "✗"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at, what was found, and what to do where it is not right.
+
+    ``lines`` are the records of a sample: the mapped events, then those that failed.
+    """
+
+    what: str
+    outcome: Outcome
+    detail: str
+    lines: tuple[str, ...] = ()
+
+    @property
+    def mark(self) -> str:
+        """Return the mark of the outcome."""
+        return _MARKS[self.outcome]
+
+    @property
+    def failed(self) -> bool:
+        """Return whether something would fail."""
+        return self.outcome == "failed"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+
+def run_checks(config: Config, *, sample: int = 0, create: bool = False) -> list[Check]:
+    """Look at everything a role would need; a broker that is away ends the look, all else is looked at."""
+    found = [_models(config)]
+    try:
+        form_count = len(forms(list(config.models.values())))
+        found.append(Check("input mappings", "ok", f"{form_count} topic(s) read in one way each"))
+    except MappingError as error:
+        return [*found, Check("input mappings", "failed", str(error))]
+    try:
+        found += _topics(config, create=create)
+        found += _settings(config)
+        found += _retention(config)
+        with closing(reader_for(config, "check")) as reader:
+            found += _inputs(config, reader, sample)
+            found += _baselines(config, reader)
+    except (Retryable, Fatal) as error:
+        found.append(Check("Kafka", "failed", str(error)))
+    found.append(_registry(config))
+    return found
+
+
+def _models(config: Config) -> Check:
+    if not config.models:
+        return Check("configuration", "failed", "models: is empty; let stationkeeper init write one from a sample")
+    parts = [
+        f"{name}: {model.false_pages}, pane {format_duration(model.pane)}"
+        + ("" if model.labels else ", no labels: performance stays unknown")
+        + ("" if model.retrain else ", no retrain: section: requests have no taker")
+        for name, model in config.models.items()
+    ]
+    return Check("configuration", "ok", "; ".join(parts))
+
+
+def _topics(config: Config, *, create: bool) -> Iterator[Check]:
+    created = ensure_internal(config.kafka, topics_of(config))
+    yield Check("internal topics", "ok", f"{len(created)} created, all have their partitions")
+    missing = ensure_inputs(config.kafka, input_topics(config), create_inputs=create)
+    if missing and not create:
+        text = f"{', '.join(missing)} do not exist; create them, or run check --create"
+        yield Check("input topics", "failed", text)
+    else:
+        new = f", {len(missing)} of them new" if missing else ""
+        yield Check("input topics", "ok", f"{len(input_topics(config))} exist{new}")
+
+
+def _settings(config: Config) -> Iterator[Check]:
+    """Compare our own topics, which someone else may have made, with how we would have made them."""
+    topics = topics_of(config).all()
+    with admin_client(config.kafka) as admin:
+        kept = {topic.name: topic_config(admin, topic.name) for topic in topics}
+    for topic in topics:
+        wrong = list(differences(topic, kept[topic.name]))
+        if wrong:
+            has = ", ".join(f"{name}={value}" for name, value, _ in wrong)
+            needs = ", ".join(f"{name}={value}" for name, _, value in wrong)
+            lost = "state is lost after its retention" if "compact" in topic.cleanup else "records are lost"
+            harm = lost if any(name == "cleanup.policy" for name, _, _ in wrong) else "it costs time or refuses records"
+            yield Check(f"settings of {topic.name}", "warning", f"has {has}: {harm}. Set {needs}")
+
+
+def _baselines(config: Config, reader: Reader) -> Iterator[Check]:
+    """Say for each model which reference is in force, and how far one without order of time has been adopted."""
+    for baseline in baselines(reader, topics_of(config), config.models):
+        yield Check(f"reference of {baseline.model}", "ok" if baseline.known else "warning", baseline.words)
+
+
+def _retention(config: Config) -> Iterator[Check]:
+    """Compare how long topics are kept with what is read back: the label horizon and the training history."""
+    joins = topics_of(config).joins
+    names = [*input_topics(config), joins.name]
+    with admin_client(config.kafka) as admin:
+        kept = {name: topic_config(admin, name) for name in names}
+    warned = False
+    for found in retention_warnings(config, kept, joins):
+        warned = True
+        yield found
+    yield from clock_warnings(config, kept)
+    if not warned:
+        yield Check("retention", "ok", "inputs are kept for the label horizon and the training history")
+
+
+def retention_warnings(config: Config, kept: Mapping[str, Mapping[str, str]], joins: Topic) -> Iterator[Check]:
+    """Yield what would be lost, given the configuration of each topic that exists."""
+    for name in sorted(set(input_topics(config)) & {topic for topic, found in kept.items() if found}):
+        if "compact" in kept[name].get("cleanup.policy", "delete"):
+            yield Check(
+                f"cleanup of {name}",
+                "warning",
+                "is compacted: of records with one key all but the last are lost before or after they are counted, and "
+                "verify cannot count them again. Set cleanup.policy=delete",
+            )
+        if int(kept[name].get("retention.bytes", -1)) >= 0:
+            yield Check(
+                f"retention of {name}",
+                "warning",
+                f"is also cut at {int(kept[name]['retention.bytes']):,} bytes a partition (retention.bytes): how long "
+                "that is depends on the traffic, and what is cut before it is read is lost. Set retention.bytes=-1",
+            )
+    for name, model in config.models.items():
+        for kind, mapping in model.topics().items():
+            retention = _retention_ms(kept, mapping.topic)
+            if retention is None:
+                continue
+            lost = []
+            if model.labels is not None and kind != "label" and retention < model.label_horizon:
+                late = format_duration(model.label_horizon)
+                lost.append(
+                    f"labels of {name} count for up to {late} (label_horizon): performance keeps what it needs, but a "
+                    f"{kind} whose label comes later than its retention cannot be trained on"
+                )
+            if model.retrain is not None and retention < model.retrain.data.history:
+                history = format_duration(model.retrain.data.history)
+                lost.append(
+                    f"{name} trains on up to {history} (retrain.data.history): older rows come from earlier snapshots "
+                    "or are lost"
+                )
+            if lost:
+                text = f"keeps {format_duration(retention)} of {kind}s. {'; '.join(lost)}. Raise retention.ms"
+                yield Check(f"retention of {mapping.topic}", "warning", text)
+    horizon = max((model.label_horizon for model in config.models.values()), default=0)
+    retention = _retention_ms(kept, joins.name)
+    if retention is not None and retention < joins.retention_ms:
+        yield Check(
+            f"retention of {joins.name}",
+            "warning",
+            f"keeps {format_duration(retention)}, labels count for up to {format_duration(horizon)} (label_horizon): "
+            "after a restart without its local cache the join has lost older predictions. Raise retention.ms to "
+            f"{joins.retention_ms}, which is somewhat more: a store is rebuilt from a step of the horizon on",
+        )
+
+
+def clock_warnings(config: Config, kept: Mapping[str, Mapping[str, str]]) -> Iterator[Check]:
+    """Yield the inputs whose records carry their producers' clocks, by which events ahead of time are told."""
+    if config.clock != "wall":
+        return
+    for name in sorted(input_topics(config)):
+        if kept.get(name, {}).get("message.timestamp.type") == "CreateTime":
+            yield Check(
+                f"clock of {name}",
+                "warning",
+                "records are stamped by their producers: where a producer's clock is ahead, its events of the future "
+                "are counted and those of all others become late. Set message.timestamp.type=LogAppendTime",
+            )
+
+
+def _retention_ms(kept: Mapping[str, Mapping[str, str]], topic: str) -> int | None:
+    """How long a topic keeps records, None for ever or where it does not exist."""
+    retention = int(kept.get(topic, {}).get("retention.ms", -1))
+    return None if retention < 0 else retention
+
+
+def _inputs(config: Config, reader: Reader, sample: int) -> Iterator[Check]:
+    known = forms(list(config.models.values()))
+    for topic, form in known.items():
+        partitions = reader.partitions(topic)
+        if not partitions:
+            continue
+        bounds = reader.bounds(partitions)
+        total = sum(end - first for first, end in bounds.values())
+        if not total:
+            yield Check(f"topic {topic}", "warning", "is empty: nothing can be said about its records yet")
+            continue
+        if not sample:
+            yield Check(f"topic {topic}", "ok", f"{total:,} records in {len(partitions)} partition(s)")
+            continue
+        each = max(sample // len(partitions), 1)
+        start = {p: max(first, end - each) for p, (first, end) in bounds.items()}
+        seen = sample_input(config, form, reader, start)
+        outcome: Outcome = "ok" if not seen.failures else ("warning" if seen.events else "failed")
+        lines = (*seen.events[:sample], *(f"{_MARKS['failed']} {line}" for line in seen.failures[:sample]))
+        yield Check(f"topic {topic}", outcome, seen.counts(), lines)
+
+
+def _registry(config: Config) -> Check:
+    if not any(model.retrain for model in config.models.values()):
+        return Check("registry", "ok", "not needed: no model has a retrain: section")
+    try:
+        Registry(config.registry).ping()
+    except Retryable as error:
+        return Check("registry", "failed", str(error))
+    return Check("registry", "ok", config.registry.tracking_uri.split("@")[-1])

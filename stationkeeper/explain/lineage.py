@@ -1,0 +1,122 @@
+"""Messages of the loop read back from their topics, for people's questions: lists, chains, explanations."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from stationkeeper.contracts.messages import Candidate, Deployment, Message, RetrainRequest, Rollout, Verdict
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.streams.ports import Batch, Partition, Reader
+
+M = TypeVar("M", bound=Message)
+
+
+def read_messages(reader: Reader, topic: str, kind: type[M]) -> Iterator[M]:
+    """Yield the committed messages of a topic in order; what another version wrote is passed over."""
+    for batch in reader.read(list(reader.partitions(topic))):
+        for value in batch.values:
+            if value is None:
+                continue
+            try:
+                yield kind.decode(value)
+            except ValidationError:
+                continue
+
+
+def newest(reader: Reader, partitions: Collection[Partition], last: int) -> Iterator[tuple[Batch, range]]:
+    """Yield batches with the rows that are the last ``last`` records of each partition, in offset order.
+
+    Offsets are not all records: each transaction ends in a marker. So the look back doubles until it holds enough.
+    """
+    for partition, (first, end) in sorted(reader.bounds(list(partitions)).items()):
+        back = 2 * last
+        while True:
+            start = max(first, end - back)
+            batches = [batch for batch in reader.read([partition], {partition: start}) if len(batch)]
+            spare = sum(map(len, batches)) - last
+            if spare >= 0 or start == first:
+                break
+            back *= 2
+        for batch in batches:
+            skipped = min(max(spare, 0), len(batch))
+            spare -= skipped
+            if skipped < len(batch):
+                yield batch, range(skipped, len(batch))
+
+
+def latest(messages: Iterator[M], key: str) -> dict[str, M]:
+    """Return the last message by one of its fields."""
+    return {getattr(message, key): message for message in messages}
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """verdict → request → candidate (snapshot, run, version) → deployments, as far as it got."""
+
+    verdicts: tuple[Verdict, ...]
+    request: RetrainRequest | None
+    candidate: Candidate | None
+    deployments: tuple[Deployment, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "verdicts": [v.model_dump(mode="json", exclude_none=True) for v in self.verdicts],
+            "request": self.request.model_dump(mode="json", exclude_none=True) if self.request else None,
+            "candidate": self.candidate.model_dump(mode="json", exclude_none=True) if self.candidate else None,
+            "deployments": [d.model_dump(mode="json", exclude_none=True) for d in self.deployments],
+        }
+
+
+class Lineage:
+    """Every message of the loop, walked in either direction from any id (invariant 8)."""
+
+    def __init__(self, reader: Reader, topics: Topics) -> None:
+        self.verdicts = list(read_messages(reader, topics.verdicts.name, Verdict))
+        self.requests = latest(read_messages(reader, topics.requests.name, RetrainRequest), "id")
+        self.candidates = latest(read_messages(reader, topics.candidates.name, Candidate), "id")
+        self.deployments = list(read_messages(reader, topics.deployments.name, Deployment))
+        self.rollouts = latest(read_messages(reader, topics.rollouts.name, Rollout), "model")
+
+    def chain(self, name: str) -> Chain | None:
+        """Return the chain that holds ``name``, None when nothing has that name.
+
+        A name is the id of a verdict, incident, request, candidate, run, snapshot, reference or deployment, or
+        ``model/version``.
+        """
+        requests = list(self.requests.values())
+        candidate = next((c for c in self.candidates.values() if self._names(c, name)), None)
+        deployment = next((d for d in self.deployments if name == d.id), None)
+        verdict = next((v for v in self.verdicts if name in {v.id, v.incident}), None)
+        request = next((r for r in requests if name in {r.id, r.incident, r.verdict}), None)
+        if deployment is not None:
+            candidate = candidate or self.candidates.get(deployment.candidate or "")
+        if candidate is not None:
+            request = request or self.requests.get(candidate.request)
+        if request is None and verdict is not None and verdict.incident is not None:
+            request = next((r for r in requests if r.incident == verdict.incident), None)
+        if request is None and candidate is None and verdict is None and deployment is None:
+            return None
+        candidate = candidate or next(
+            (c for c in self.candidates.values() if request is not None and c.request == request.id), None
+        )
+        incident = request.incident if request else (verdict.incident if verdict else None)
+        verdicts = tuple(v for v in self.verdicts if incident is not None and v.incident == incident)
+        if verdict is not None and verdict not in verdicts:
+            verdicts = (*verdicts, verdict)
+        done = tuple(d for d in self.deployments if candidate is not None and d.candidate == candidate.id)
+        if deployment is not None and deployment not in done:
+            done = (*done, deployment)
+        return Chain(verdicts, request, candidate, done)
+
+    @staticmethod
+    def _names(candidate: Candidate, name: str) -> bool:
+        return name in {
+            candidate.id,
+            candidate.run_id,
+            candidate.snapshot,
+            candidate.reference,
+            f"{candidate.model}/{candidate.version}",
+        }

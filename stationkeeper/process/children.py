@@ -1,0 +1,62 @@
+"""The processes that ``up`` keeps alive: which roles, how many monitors, and where each finds the others."""
+
+import json
+from pathlib import Path
+from typing import Final
+
+from stationkeeper.config import Config, ConfigError
+from stationkeeper.process.supervisor import Child
+from stationkeeper.process.wiring import peer_addresses
+
+PORT_STEP: Final = 10
+"""A further monitor listens this much higher than the one before it."""
+
+
+def monitor_names(config: Config, workers: int) -> dict[str, int]:
+    """Return the port of each monitor; port 0 (any free one) leaves them without addresses that others could know."""
+    first = config.http.monitor
+    ports = {f"monitor-{slot}": first + PORT_STEP * slot if first else 0 for slot in range(workers)}
+    taken = {config.http.retrain, config.http.deploy, config.serve.port}
+    wrong = [f"{name} at {port}" for name, port in ports.items() if port > 65_535 or (port and port in taken)]
+    if wrong:
+        raise ConfigError(
+            f"no port for {', '.join(wrong)}: monitors listen at http.monitor and every {PORT_STEP} above; move "
+            "http.monitor, http.retrain, http.deploy or serve.port"
+        )
+    return ports
+
+
+def children(config: Config, path: Path | None, workers: int) -> list[Child]:
+    """Return the roles to run: monitors that share partitions and models, deploy, serve, and retrain where asked for.
+
+    With several monitors each page asks all of them, so that any page shows every partition and model.
+    """
+    base = ("--config", str(path)) if path is not None else ()
+    ports = monitor_names(config, workers)
+    addresses: dict[str, str] = {}
+    if workers > 1 and config.http.peers is None and config.http.monitor:
+        alone = peer_addresses(config, "")
+        host = alone["monitor"].rpartition(":")[0]
+        addresses = {name: url for name, url in alone.items() if name != "monitor"}
+        addresses |= {name: f"{host}:{port}" for name, port in ports.items()}
+
+    def peers(own: str) -> dict[str, str]:
+        others = {name: url for name, url in addresses.items() if name != own}
+        return {"STATIONKEEPER__HTTP__PEERS": json.dumps(others)} if others else {}
+
+    made = [
+        Child(
+            name,
+            ("monitor", *base),
+            {
+                "STATIONKEEPER__KAFKA__INSTANCE": f'"{slot}"',
+                "STATIONKEEPER__HTTP__MONITOR": str(port),
+                **peers(name),
+            },
+        )
+        for slot, (name, port) in enumerate(ports.items())
+    ]
+    roles = ["deploy", "serve"]
+    if any(model.retrain is not None for model in config.models.values()):
+        roles.append("retrain")
+    return [*made, *(Child(role, (role, *base), peers(role)) for role in roles)]

@@ -1,0 +1,53 @@
+"""The first champion: trained from a file (or taken as registered), with its reference, written to the log."""
+
+import tempfile
+from pathlib import Path
+
+import polars as pl
+
+from stationkeeper.config import Config
+from stationkeeper.deploy.adoption import adopt
+from stationkeeper.process.wiring import reader_for, topics_of
+from stationkeeper.profiling.fresh_version import build_reference
+from stationkeeper.registry.mlflow import Registry
+from stationkeeper.retrain.bootstrap import FirstChampion, bootstrap, training_rows
+from stationkeeper.retrain.settings import RetrainSettings
+from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
+from stationkeeper.streams.connect import sink_for
+
+
+def train_first_champion(
+    config: Config, model: str, table: pl.DataFrame, *, time_column: str | None = "time", label_column: str = "label"
+) -> FirstChampion:
+    """Train on a table, register the version and set the alias; blocks until the training ends."""
+    settings = config.models[model].retrain or RetrainSettings()
+    rows = training_rows(table, time_column=time_column, label_column=label_column)
+    with tempfile.TemporaryDirectory(prefix="stationkeeper-first-") as work:
+        return bootstrap(
+            model,
+            rows,
+            settings,
+            registry=Registry(config.registry),
+            snapshots=SnapshotStore(config.snapshots.directory),
+            build_reference=build_reference,
+            work_dir=Path(work),
+        )
+
+
+def adopt_champion(config: Config, model: str, version: str, reference: bytes | None, at_ms: int, by: str) -> None:
+    """Write to the log that ``version`` is champion; raises ``DeploymentError`` when another one is."""
+    topics = topics_of(config)
+    reader = reader_for(config, "adopt")
+    sink = sink_for(config.kafka, "adopt")
+    try:
+        adopt(sink, reader, topics, model, version, at_ms, by=by, reference=reference)
+    finally:
+        sink.close()
+        reader.close()
+
+
+def adopt_first_champion(config: Config, model: str, table: pl.DataFrame, *, at_ms: int) -> str:
+    """Train and adopt in one go; returns the version."""
+    first = train_first_champion(config, model, table)
+    adopt_champion(config, model, first.version, first.reference, at_ms, by="first champion")
+    return first.version

@@ -1,0 +1,99 @@
+"""A role process: its loops in threads, its HTTP side, and an orderly end on SIGTERM."""
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.page.fleet_status import Peers
+from stationkeeper.process.web import WebServer, create_app
+from stationkeeper.streams.errors import Fatal
+from stationkeeper.streams.loop import Loop
+
+log = structlog.get_logger()
+
+
+def configure_logging() -> None:
+    """Send structured logs to standard error: JSON when piped, colours on a terminal."""
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        # A line in one piece: several roles may share one standard error, unbuffered in a container.
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set; a second signal ends the process at once."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise SystemExit(128 + number)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return stop
+
+
+def run_loops(
+    loops: Sequence[Loop], host: str, port: int, *, peers: Mapping[str, str] | None = None, drain_s: float = 20.0
+) -> int:
+    """Run loops until a signal; when one of them must stop, all stop. Returns the exit code.
+
+    A stopped loop writes what it has absorbed and leaves. One that has not done so after ``drain_s``, because no broker
+    answers, is left behind uncommitted and the exit code is 1: what it had absorbed is read again.
+    """
+    stop = stop_on_signals()
+    began = time.monotonic()
+    web = WebServer(create_app(loops, peers=Peers(peers) if peers else None), host, port)
+    web.start()
+    failed: list[str] = []
+
+    def run(loop: Loop) -> None:
+        try:
+            loop.run(stop)
+        except Fatal as error:
+            failed.append(f"{loop.role}: {error}")
+        except Exception as error:
+            log.exception(LogEvent.FATAL, role=loop.role)
+            failed.append(f"{loop.role}: {error!r}")
+        finally:
+            stop.set()
+
+    # Daemons, so that neither a second signal nor the end of the drain waits for a broker.
+    threads = [threading.Thread(target=run, args=(loop,), name=loop.role, daemon=True) for loop in loops]
+    for thread in threads:
+        thread.start()
+    announced = False
+    while not stop.wait(0.05):
+        if not announced and all(loop.ready() for loop in loops):
+            announced = True
+            seconds = round(time.monotonic() - began, 2)
+            log.info(LogEvent.READY, roles=[loop.role for loop in loops], url=web.url, seconds=seconds)
+    deadline = time.monotonic() + drain_s
+    for thread in threads:
+        thread.join(max(deadline - time.monotonic(), 0.0))
+    late = [thread.name for thread in threads if thread.is_alive()]
+    for role in late:
+        log.error(LogEvent.DRAIN_TIMEOUT, role=role, seconds=drain_s)
+        failed.append(f"{role}: not drained within {drain_s:g} s; nothing is lost, its open work is read again")
+    web.stop()
+    for message in failed:
+        print(message, file=sys.stderr)  # noqa: T201 - the last word of a process that must stop
+    return 1 if failed else 0

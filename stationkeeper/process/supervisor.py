@@ -1,0 +1,130 @@
+"""``up``: every role as a supervised child process; one that dies comes back, and all leave together."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from stationkeeper.contracts.log_events import LogEvent
+
+FIRST_BACKOFF_S: Final = 0.5
+LONGEST_BACKOFF_S: Final = 30.0
+HEALTHY_AFTER_S: Final = 60.0
+DRAIN_S: Final = 25.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One role to keep alive: its name in logs, its arguments after ``stationkeeper`` and its extra environment."""
+
+    name: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Running:
+    child: Child
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    backoff: float = FIRST_BACKOFF_S
+    next_start: float = 0.0
+    restarts: int = 0
+
+
+class Supervisor:
+    """Keeps children alive until told to stop; one that keeps dying waits longer each time, up to half a minute.
+
+    ``drain_s`` is how long a child may take to leave after SIGTERM: longer than its own ``drain``, which it observes
+    by itself.
+    """
+
+    def __init__(
+        self, children: Sequence[Child], *, log_directory: Path | None = None, drain_s: float = DRAIN_S
+    ) -> None:
+        self._drain_s = drain_s
+        self._running = [_Running(child) for child in children]
+        self._log_directory = log_directory
+        self._stop = threading.Event()
+
+    def run(self, stop: threading.Event | None = None) -> None:
+        """Start all, watch them until ``stop`` (or ``stop()``), then drain: SIGTERM, and after ``drain_s`` SIGKILL."""
+        stop = stop or self._stop
+        try:
+            while not stop.is_set():
+                self.turn(time.monotonic())
+                stop.wait(0.2)
+        finally:
+            self.drain()
+
+    def turn(self, now: float) -> None:
+        """Start what is not running and due; notice what died."""
+        for running in self._running:
+            process = running.process
+            if process is not None and process.poll() is not None:
+                lived = now - running.started
+                running.backoff = FIRST_BACKOFF_S if lived > HEALTHY_AFTER_S else running.backoff * 2
+                running.backoff = min(running.backoff, LONGEST_BACKOFF_S)
+                running.next_start, running.process = now + running.backoff, None
+                running.restarts += 1
+                log.error(
+                    LogEvent.CHILD_DIED,
+                    role=running.child.name,
+                    code=process.returncode,
+                    lived_s=round(lived, 1),
+                    again_in_s=running.backoff,
+                )
+            if running.process is None and now >= running.next_start:
+                self._start(running, now)
+
+    def pids(self) -> dict[str, int]:
+        """Return the process id of each running child."""
+        return {r.child.name: r.process.pid for r in self._running if r.process is not None}
+
+    def restarts(self) -> dict[str, int]:
+        """Return how often each child came back."""
+        return {running.child.name: running.restarts for running in self._running}
+
+    def stop(self) -> None:
+        """Ask ``run`` to end."""
+        self._stop.set()
+
+    def drain(self) -> None:
+        """End every child: SIGTERM in parallel, wait, then SIGKILL what is left."""
+        alive = [r.process for r in self._running if r.process is not None and r.process.poll() is None]
+        for process in alive:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + self._drain_s
+        for process in alive:
+            try:
+                process.wait(max(deadline - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _start(self, running: _Running, now: float) -> None:
+        command = [sys.executable, "-P", "-m", "stationkeeper", *running.child.arguments]
+        environment = {**os.environ, **running.child.environment}
+        output = None
+        if self._log_directory is not None:
+            self._log_directory.mkdir(parents=True, exist_ok=True)
+            output = (self._log_directory / f"{running.child.name}.log").open("ab")
+        try:
+            running.process = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=subprocess.STDOUT if output else None
+            )
+        finally:
+            if output is not None:
+                output.close()
+        running.started = now
+        log.info(LogEvent.CHILD_STARTED, role=running.child.name, pid=running.process.pid)

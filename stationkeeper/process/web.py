@@ -1,0 +1,243 @@
+"""The HTTP side of a role process: metrics, probes, the JSON API and the status page, on one port."""
+
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from importlib import resources
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from stationkeeper.contracts.metrics import METRICS, Sample
+from stationkeeper.page.fleet import fleet_page
+from stationkeeper.page.fleet_status import Fleet, Peers, RoleView, brief, fresh_samples
+from stationkeeper.page.frame import not_found_page
+from stationkeeper.page.incident import find_incident, incident_page
+from stationkeeper.page.model import model_page, subject_page
+from stationkeeper.process.telemetry import MAX_SERIES, Telemetry
+
+START_TIMEOUT_S = 10.0
+# The page draws with one style sheet and one script of its own and asks for nothing else, from nowhere else.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+STATIC = {"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}
+
+
+class _Routes:
+    """The handlers; plain functions, which starlette runs in its thread pool."""
+
+    def __init__(self, fleet: Fleet, telemetry: Telemetry) -> None:
+        self._fleet = fleet
+        self._telemetry = telemetry
+
+    def metrics(self, request: Request) -> Response:
+        body, content_type = self._telemetry.render(request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": content_type})
+
+    def livez(self, _: Request) -> Response:
+        return _probe([(view.role, view.live(), view.reasons()) for view in self._fleet.views])
+
+    def readyz(self, _: Request) -> Response:
+        return _probe([(view.role, view.live() and view.ready(), view.reasons()) for view in self._fleet.views])
+
+    def status(self, request: Request) -> Response:
+        fleet = self._fleet.own() if _own(request) else self._fleet.whole()
+        return JSONResponse({**fleet, "models": [brief(model) for model in fleet["models"]]})
+
+    def model(self, request: Request) -> Response:
+        name = request.path_params["model"]
+        model = self._fleet.model(name, own=_own(request))
+        if model is None:
+            known = [m["model"] for m in self._fleet.own()["models"]]
+            return JSONResponse({"error": f"no model {name!r} here", "known": known}, status_code=404)
+        return JSONResponse(model)
+
+    def incident(self, request: Request) -> Response:
+        fleet, name = self._fleet.whole(), request.path_params["incident"]
+        found = find_incident(fleet, name)
+        if found is None:
+            known = [i["id"] for m in fleet["models"] for i in m["incidents"]]
+            return JSONResponse({"error": f"no incident {name!r} is known", "known": known}, status_code=404)
+        incident, model = found
+        full = self._fleet.model(model["model"]) or model
+        answer: dict[str, Any] = {
+            **incident,
+            "subject_status": [s for s in full["subjects"] if s.get("incident") == incident["id"]],
+        }
+        for request_status in fleet["requests"]:
+            if request_status["id"] == incident.get("request"):
+                answer["retrain"] = request_status
+        for rollout in fleet["rollouts"]:
+            if rollout.get("request") is not None and rollout["request"] == incident.get("request"):
+                answer["rollout"] = rollout
+        return JSONResponse(answer)
+
+    def metrics_list(self, _: Request) -> Response:
+        return JSONResponse(
+            [{"name": m.name, "kind": m.kind, "unit": m.unit, "labels": m.labels, "help": m.help} for m in METRICS]
+        )
+
+    def fleet_page(self, _: Request) -> Response:
+        return HTMLResponse(fleet_page(self._fleet.whole()))
+
+    def model_page(self, request: Request) -> Response:
+        fleet, name = self._fleet.whole(), request.path_params["model"]
+        model = self._fleet.model(name)
+        if model is None:
+            return _missing(f"No model is called {name}.", fleet)
+        return HTMLResponse(model_page(model, fleet))
+
+    def subject_page(self, request: Request) -> Response:
+        fleet, name, subject = self._fleet.whole(), request.path_params["model"], request.path_params["subject"]
+        model = self._fleet.model(name)
+        found = [s for s in model["subjects"] if s["name"] == subject] if model else []
+        if model is None or not found:
+            return _missing(f"Nothing called {subject} is watched for {name}.", fleet)
+        return HTMLResponse(subject_page(model, found, fleet))
+
+    def incident_page(self, request: Request) -> Response:
+        fleet, name = self._fleet.whole(), request.path_params["incident"]
+        found = find_incident(fleet, name)
+        if found is None:
+            return _missing(f"No incident {name} is known; closed ones are kept for a while only.", fleet)
+        incident, model = found
+        return HTMLResponse(incident_page(incident, self._fleet.model(model["model"]) or model, fleet))
+
+    def static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in STATIC:
+            return PlainTextResponse("not found", status_code=404)
+        text = resources.files("stationkeeper.page").joinpath("static", name).read_bytes()
+        return Response(text, headers={"Content-Type": STATIC[name]})
+
+
+def _own(request: Request) -> bool:
+    return request.query_params.get("scope") == "own"
+
+
+def _missing(sentence: str, fleet: Any) -> Response:
+    return HTMLResponse(not_found_page(sentence, fleet), status_code=404)
+
+
+def _probe(states: Sequence[tuple[str, bool, Sequence[str]]]) -> Response:
+    """Answer 200 when every role is well and 503 with the reasons otherwise; no role at all is not well."""
+    bad = [f"{role}: {', '.join(reasons) or 'not yet'}" for role, well, reasons in states if not well]
+    if not states:
+        bad = ["no role runs in this process yet"]
+    return PlainTextResponse("\n".join(bad or ["ok"]) + "\n", status_code=503 if bad else 200)
+
+
+class _Headers:
+    """Adds the security headers to every answer, as plain ASGI."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self._app = app
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *self._headers]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def create_app(
+    views: Sequence[RoleView],
+    *,
+    peers: Peers | None = None,
+    max_series: int = MAX_SERIES,
+    strict: bool = False,
+) -> Callable[..., Awaitable[None]]:
+    """Return the ASGI application of a role process.
+
+    ``peers`` are the other processes of the loop, shown on the page; ``strict`` makes a sample outside the closed list
+    an error of the scrape (tests) instead of a count.
+    """
+    fleet = Fleet(views, peers)
+    sources: list[Callable[[], Sequence[Sample]]] = [partial(fresh_samples, view) for view in fleet.views]
+    sources.append(fleet.samples)
+    routes = _Routes(fleet, Telemetry(sources, max_series=max_series, strict=strict))
+    app = Starlette(
+        routes=[
+            Route("/metrics", routes.metrics),
+            Route("/livez", routes.livez),
+            Route("/readyz", routes.readyz),
+            Route("/api/v1/status", routes.status),
+            Route("/api/v1/models/{model}", routes.model),
+            Route("/api/v1/incidents/{incident}", routes.incident),
+            Route("/api/v1/metrics-list", routes.metrics_list),
+            Route("/static/{name}", routes.static),
+            Route("/", routes.fleet_page),
+            Route("/models/{model}", routes.model_page),
+            Route("/models/{model}/subjects/{subject:path}", routes.subject_page),
+            Route("/incidents/{incident}", routes.incident_page),
+        ]
+    )
+    return _Headers(app)
+
+
+class WebServer:
+    """Uvicorn in a thread of its own; the loop of the role never waits for a reader."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], host: str = "127.0.0.1", port: int = 0) -> None:
+        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+        self._socket = _bind(host, port)
+        self.host = host
+        self.port = int(self._socket.getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """Return the address to open; with port 0 asked for, the port that was taken."""
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host  # noqa: S104 - a comparison
+        return f"http://{host}:{self.port}"
+
+    def start(self) -> None:
+        """Begin to serve and return when requests are answered; raises ``RuntimeError`` if that does not happen."""
+        self._thread.start()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise RuntimeError(f"the web server did not start on {self.host}:{self.port}")
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        """End serving; open requests get a second."""
+        self._server.should_exit = True
+        self._thread.join(timeout=5.0)
+        self._socket.close()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Bind before the thread starts, so that a port in use is an error of the caller with the port in it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise OSError(
+            error.errno, f"cannot serve on {host}:{port}: {error.strerror}; set http: to a free port"
+        ) from None
+    return bound

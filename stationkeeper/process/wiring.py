@@ -1,0 +1,195 @@
+"""Puts rooms together: a configuration in, the loops of each role out."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stationkeeper.config import Config, ConfigError, load
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.ports import Outgoing, Reader, Stage
+from stationkeeper.streams.settings import KafkaSettings
+
+JUDGE_FLUSH_MS = 200
+WORK_DIRECTORY = Path(".stationkeeper") / "work"
+
+
+def topics_of(config: Config) -> Topics:
+    """Return the internal topics; joins are kept as long as the longest label horizon."""
+    horizons = [model.label_horizon for model in config.models.values()]
+    return Topics(config.kafka.prefix, label_horizon_ms=max(horizons)) if horizons else Topics(config.kafka.prefix)
+
+
+def input_topics(config: Config) -> list[str]:
+    """Return every input topic of every model."""
+    return sorted({mapping.topic for model in config.models.values() for mapping in model.topics().values()})
+
+
+def need_models(config: Config) -> None:
+    """Raise ``ConfigError`` when there is nothing to watch."""
+    if not config.models:
+        raise ConfigError("models: is empty; add a model, or let stationkeeper init write one from a sample")
+
+
+def prepare_topics(config: Config, *, create_inputs: bool = True) -> list[str]:
+    """Create our own topics and the dead-letter topics; returns the input topics that did not exist before."""
+    from stationkeeper.streams.kafka.topics import ensure_inputs, ensure_internal
+
+    ensure_internal(config.kafka, topics_of(config))
+    return ensure_inputs(config.kafka, input_topics(config), create_inputs=create_inputs)
+
+
+def peer_addresses(config: Config, own: str) -> dict[str, str]:
+    """Return where the page of one role finds the others: as configured, else on this machine at their ports."""
+    if config.http.peers is not None:
+        return {name: address for name, address in config.http.peers.items() if name != own}
+    retrained = any(model.retrain is not None for model in config.models.values())
+    ports = {"monitor": config.http.monitor, "retrain": config.http.retrain if retrained else 0}
+    ports["deploy"] = config.http.deploy
+    everywhere = config.http.host in {"0.0.0.0", "::", ""}  # noqa: S104 - a comparison
+    host = "127.0.0.1" if everywhere else config.http.host
+    host = f"[{host}]" if ":" in host else host
+    return {name: f"http://{host}:{port}" for name, port in ports.items() if port and name != own}
+
+
+def loop_for(stage: Stage, settings: KafkaSettings) -> Loop:
+    """Return the loop of a stage over a real broker.
+
+    The judge looks five times a second whether it has something to write, so that a closed minute's verdicts do not
+    wait for a whole flush interval after the tally's; while nothing came in it writes nothing.
+    """
+    from stationkeeper.streams.connect import reader_for, sink_for, source_for
+
+    name = stage.name
+    if name == "judge":
+        settings = settings.model_copy(update={"flush_interval": min(settings.flush_interval, JUDGE_FLUSH_MS)})
+    reader = reader_for(settings, name)
+    # Partition counts do not depend on the horizon, so any set of topics of this prefix tells them.
+    internal = {topic.name: topic.partitions for topic in Topics(settings.prefix).all()}
+    return Loop(stage, source_for(settings, name), sink_for(settings, name), reader, settings, internal=internal)
+
+
+def monitor_stages(config: Config, count_partitions: Callable[[str], int] | None = None) -> list[Stage]:
+    """Return tally, join and judge; ``count_partitions`` replaces asking the broker (benchmarks)."""
+    from stationkeeper.monitor.join.stage import Join
+    from stationkeeper.monitor.judge.stage import Judge
+    from stationkeeper.monitor.tally.stage import Tally
+
+    topics = topics_of(config)
+    return [
+        Tally(config.models, topics, clock=config.clock, dead_letters=config.kafka.dead_letters),
+        Join(config.models, topics, config.join),
+        Judge(config.models, topics, clock=config.clock, partitions=count_partitions or partition_counter(config)),
+    ]
+
+
+def partition_counter(config: Config) -> Callable[[str], int]:
+    """Return what counts a topic's partitions, over a reader of its own that is opened when first asked."""
+    readers: list[Reader] = []
+
+    def count(topic: str) -> int:
+        if not readers:
+            readers.append(reader_for(config, "partitions"))
+        return len(readers[0].partitions(topic))
+
+    return count
+
+
+def retrain_stage(
+    config: Config, work_directory: Path = WORK_DIRECTORY, open_reader: Callable[[], Reader] | None = None
+) -> Stage:
+    """Return the retrain stage for the models that have a ``retrain:`` section."""
+    from stationkeeper.mapped_events import retrain_inputs
+    from stationkeeper.profiling.fresh_version import build_reference
+    from stationkeeper.registry.mlflow import Registry
+    from stationkeeper.retrain.service.stage import Retrain
+    from stationkeeper.retrain.service.steps import ModelInputs, Steps
+    from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
+
+    models = {
+        name: ModelInputs(name, retrain_inputs(model), model.retrain, model.skew if config.clock == "wall" else None)
+        for name, model in config.models.items()
+        if model.retrain is not None
+    }
+    steps = Steps(
+        models=models,
+        registry=Registry(config.registry),
+        snapshots=SnapshotStore(config.snapshots.directory, config.snapshots.retention),
+        open_reader=open_reader or (lambda: reader_for(config, "snapshot")),
+        build_reference=build_reference,
+        work_dir=work_directory,
+    )
+    return Retrain(models, topics_of(config), steps)
+
+
+def deploy_stage(config: Config) -> Stage:
+    """Return the canary controller."""
+    from stationkeeper.deploy.controller.effects import Effects
+    from stationkeeper.deploy.controller.stage import Deploy
+    from stationkeeper.deploy.targets.router import RouterTarget
+    from stationkeeper.registry.served import MlflowRegistry
+
+    registry = MlflowRegistry(config.registry.tracking_uri, config.serve.cache_dir)
+    router = RouterTarget(f"http://{config.serve.host}:{config.serve.port}")
+    rollouts = {name: model.rollout for name, model in config.models.items()}
+    return Deploy(topics_of(config), rollouts, Effects(registry, (router,)), clock=config.clock)
+
+
+def router_for(config: Config) -> Any:
+    """Return the router of ``serve``."""
+    from stationkeeper.deploy.router.prediction_log import KafkaPredictionLog
+    from stationkeeper.deploy.router.router import Router
+    from stationkeeper.deploy.router.traffic import TrafficTable
+    from stationkeeper.registry.served import MlflowRegistry
+
+    registry = MlflowRegistry(config.registry.tracking_uri, config.serve.cache_dir)
+    return Router(
+        config.serve,
+        {name: model.predictions.topic for name, model in config.models.items()},
+        topics_of(config).rollouts.name,
+        reader_for(config, "serve"),
+        KafkaPredictionLog(config.kafka, config.serve),
+        TrafficTable(registry),
+    )
+
+
+def reader_for(config: Config, name: str = "cli") -> Reader:
+    """Return a reader of the configured broker, over the configured client."""
+    from stationkeeper.streams.connect import reader_for as reader_over
+
+    return reader_over(config.kafka, name)
+
+
+def publish(config: Config, record: Outgoing) -> None:
+    """Write one record of a person or a tool in a transaction of its own; raises ``Retryable`` or ``Fatal``."""
+    from stationkeeper.streams.connect import sink_for
+
+    sink = sink_for(config.kafka, f"cli-{uuid.uuid4().hex[:12]}")
+    try:
+        sink.begin()
+        sink.send([record])
+        sink.commit({}, None)
+    finally:
+        sink.close()
+
+
+def plain_producer(config: Config) -> Any:
+    """Return a plain producer, as the applications around us use one; the demo plays them."""
+    from kafka import KafkaProducer
+
+    return KafkaProducer(
+        acks="all", linger_ms=5, compression_type="lz4", **config.kafka.connection("stationkeeper.edge")
+    )
+
+
+@contextmanager
+def open_reader(path: Path | None) -> Iterator[tuple[Config, Reader, Topics]]:
+    """Yield the configuration, a reader and the topics for a verb that only reads."""
+    config = load(path)
+    reader = reader_for(config)
+    try:
+        yield config, reader, topics_of(config)
+    finally:
+        reader.close()

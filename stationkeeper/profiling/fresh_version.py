@@ -1,0 +1,32 @@
+"""Builds the reference of a freshly trained version: retrain has the rows, the monitor knows what a reference is."""
+
+import numpy as np
+import polars as pl
+
+from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.profiling import profile
+from stationkeeper.registry.artifact import FeatureKind
+from stationkeeper.retrain.service.steps import ReferenceRows
+
+_SCORE = "@score"
+_LABEL = "@label"
+_TIME = "@time"
+
+
+def build_reference(rows: ReferenceRows) -> tuple[str, bytes]:
+    """Return digest and JSON of the reference of a new version, from rows like those it will see."""
+    columns = [*rows.features.get_columns(), pl.Series(_TIME, rows.times), pl.Series(_SCORE, rows.scores)]
+    labelled = bool(np.isfinite(rows.labels).any())
+    if labelled:
+        columns.append(pl.Series(_LABEL, rows.labels))
+    reference = profile(
+        pl.DataFrame(columns),
+        model=rows.model,
+        version=rows.version,
+        time=_TIME,
+        prediction=_SCORE,
+        label=_LABEL if labelled else None,
+        categorical=[spec.name for spec in rows.specs if spec.kind is FeatureKind.CATEGORICAL],
+        threshold=rows.card.threshold,
+    )
+    return reference.digest, dump(reference).encode()

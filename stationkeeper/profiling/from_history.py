@@ -1,0 +1,131 @@
+"""A reference from a model's own past: the panes of a period in the history topic, as the new normal state."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from stationkeeper.contracts.identity import partition_of
+from stationkeeper.contracts.messages import Rollout
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.contracts.wire import SCORE_BINS, OutcomeDelta, PaneDelta, WireError, decode
+from stationkeeper.explain.lineage import read_messages
+from stationkeeper.monitor.core.adoption.rebase import PaneLabels, rebase
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference.reference_json import InvalidReference, load
+from stationkeeper.streams.ports import Partition, Reader
+
+
+def history_reference(
+    reader: Reader,
+    topics: Topics,
+    model: str,
+    version: str | None = None,
+    start: int | None = None,
+    end: int | None = None,
+) -> Reference:
+    """Return the reference of a version (default: the champion) rebuilt from its panes in [start, end) ms.
+
+    Raises ``ValueError`` where the version, its reference or enough of its panes are not in the log.
+    """
+    references, by_digest = _references(reader, topics, model)
+    if version is None:
+        rollouts = {r.model: r.champion for r in read_messages(reader, topics.rollouts.name, Rollout)}
+        version = rollouts.get(model, next(reversed(references), None))
+    if version not in references:
+        known = ", ".join(references) or "none"
+        raise ValueError(f"model {model!r} has no reference of version {version!r} in the log; versions: {known}")
+    counted: dict[str, _Counted] = {}
+    labels: dict[int, PaneLabels] = {}
+    for record in _records(reader, topics, model):
+        inside = (start is None or record.start >= start) and (end is None or record.start < end)
+        if not inside or record.segment or record.version != version:
+            continue
+        if isinstance(record, OutcomeDelta):
+            _add_labels(labels, record)
+        elif record.digest in by_digest:
+            counted.setdefault(record.digest, _Counted()).add(record)
+    # Cells of two references do not add: the one that counted most of the period is taken.
+    digest = max(counted, key=lambda name: counted[name].rows(), default=None)
+    if digest is None:
+        raise ValueError(
+            f"history holds no pane of {model}/{version} with a reference of the log in this period; "
+            f"stationkeeper report --model {model} shows what it holds"
+        )
+    panes = counted[digest].panes()
+    made = rebase(by_digest[digest], panes, [labels[at] for at in sorted(labels)])
+    period = f"{to_datetime(panes[0].start):%Y-%m-%d %H:%M} to {to_datetime(panes[-1].end):%Y-%m-%d %H:%M} UTC"
+    notes = (*made.notes, period, f"in the cells of {digest}")
+    return replace(made, model=model, version=version, notes=notes)
+
+
+class _Counted:
+    """What one reference counted, by pane."""
+
+    def __init__(self) -> None:
+        self._lengths: dict[int, int] = {}
+        self._rows: dict[int, dict[str, int]] = {}
+        self._vectors: dict[int, Counts] = {}
+
+    def add(self, record: PaneDelta) -> None:
+        block = record.vector()
+        vector = self._vectors.setdefault(record.start, np.zeros(record.width, np.int64))
+        vector[record.first : record.first + len(block)] += block
+        self._lengths[record.start] = record.length
+        rows = self._rows.setdefault(record.start, {})
+        rows[record.source] = rows.get(record.source, 0) + (record.rows if record.first == 0 else 0)
+
+    def panes(self) -> list[Pane]:
+        """Where two topics carry a model, both count the same events: the rows are those of the fuller one."""
+        return [
+            Pane(at, self._lengths[at], max(self._rows[at].values()), self._vectors[at]) for at in sorted(self._vectors)
+        ]
+
+    def rows(self) -> int:
+        return sum(max(rows.values()) for rows in self._rows.values())
+
+
+def _add_labels(labels: dict[int, PaneLabels], record: OutcomeDelta) -> None:
+    scored = np.frombuffer(record.scored, "<i8").astype(np.int64).reshape(SCORE_BINS, 2)
+    confusion = np.frombuffer(record.confusion, "<i8").astype(np.int64)
+    known = labels.get(record.start)
+    if known is not None:
+        scored, confusion = scored + known.scored, confusion + known.confusion
+    labels[record.start] = PaneLabels(record.start, scored, confusion)
+
+
+def _records(reader: Reader, topics: Topics, model: str) -> Iterator[PaneDelta | OutcomeDelta]:
+    partition = Partition(topics.history.name, partition_of(model, topics.history.partitions))
+    if partition not in reader.partitions(topics.history.name):
+        raise ValueError(f"there is no topic {topics.history.name}; has `stationkeeper monitor` run with this prefix?")
+    for batch in reader.read([partition]):
+        for value in batch.values:
+            try:
+                found = decode(value) if value is not None else []
+            except WireError as error:
+                raise ValueError(f"{partition.topic}: {error}") from error
+            for record in found:
+                if isinstance(record, PaneDelta | OutcomeDelta) and record.model == model:
+                    yield record
+
+
+def _references(reader: Reader, topics: Topics, model: str) -> tuple[dict[str, Reference], dict[str, Reference]]:
+    """The references of a model by version, the one written last at the end, and all that are still there by digest."""
+    found: dict[str, Reference] = {}
+    by_digest: dict[str, Reference] = {}
+    for batch in reader.read(list(reader.partitions(topics.references.name))):
+        for key, value in zip(batch.keys, batch.values, strict=True):
+            name, _, version = (key or b"").decode().partition("/")
+            if name != model:
+                continue
+            found.pop(version, None)
+            if value is not None:
+                try:
+                    made = found[version] = load(value)
+                except InvalidReference as error:
+                    raise ValueError(f"the reference {name}/{version} cannot be read: {error}") from error
+                by_digest[made.digest] = made
+    return found, by_digest

@@ -1,0 +1,247 @@
+"""The history topic as plots' data: distances of what moved, and performance, in a few hundred steps of a period."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from stationkeeper.contracts.identity import partition_of
+from stationkeeper.contracts.model_status import Cells, PerformanceStatus, Series, SubjectStatus
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.contracts.wire import Counts, OutcomeDelta, PaneDelta, WireError, decode
+from stationkeeper.monitor.core.charts.chart import FEW_ROWS, measure
+from stationkeeper.monitor.core.reference.cells import NumericCells, rank_grid
+from stationkeeper.monitor.core.reference.reference import Reference, Subject
+from stationkeeper.monitor.core.reference.reference_json import InvalidReference, load
+from stationkeeper.streams.ports import Partition, Reader
+
+STEPS = 120
+TOP_CATEGORIES = 18
+Z_95 = 1.959963984540054
+
+
+class _Case(Protocol):
+    @property
+    def id(self) -> str: ...
+    @property
+    def subjects(self) -> list[str]: ...
+    @property
+    def since(self) -> int | None: ...
+    @property
+    def until(self) -> int | None: ...
+
+
+@dataclass(slots=True)
+class History:
+    """Panes of one model added up by step, and label outcomes by step."""
+
+    length: int = 60_000
+    references: dict[str, Reference] = field(default_factory=dict)
+    vectors: dict[tuple[str, int], Counts] = field(default_factory=dict)
+    confusions: dict[tuple[str, int], Counts] = field(default_factory=dict)
+    rows: int = 0
+    step: int = 60_000
+
+    def times(self) -> list[int]:
+        """Return the starts of the steps that hold anything."""
+        return sorted({at for _, at in (*self.vectors, *self.confusions)})
+
+    def subjects(self, cases: Iterable[_Case]) -> Iterator[SubjectStatus]:
+        """Yield what each incident moved, with its distance over time and its distribution while it lasted."""
+        done: set[str] = set()
+        for case in cases:
+            for name in case.subjects:
+                if name not in done:
+                    done.add(name)
+                    yield from self._subject(name, case)
+
+    def _subject(self, name: str, case: _Case) -> Iterator[SubjectStatus]:
+        for digest, reference in self.references.items():
+            subject = reference.by_name.get(name)
+            steps = {at: vector for (d, at), vector in self.vectors.items() if d == digest}
+            if subject is None or not steps:
+                continue
+            place = reference.layout[name]
+            counts = {at: steps[at][place.histogram] for at in sorted(steps)}
+            window = _during(case, counts)
+            if window is None:
+                continue
+            found = measure(subject, window)
+            status = SubjectStatus(
+                name=name,
+                type="prediction" if subject.type.value == "prediction" else "feature",
+                version=digest[:8],
+                segment="",
+                state="drifting",
+                reason=f"Compared with the reference {digest[:8]}; the distribution is that of the whole incident.",
+                rows=int(window.sum()),
+                incident=case.id,
+                distances={key: distance.value for key, distance in found.items()},
+                noise={key: distance.noise for key, distance in found.items()},
+                sensitive=subject.sensitive,
+                series=_series(subject, counts),
+            )
+            if not subject.sensitive:
+                status["cells"] = coarse(subject, window)
+            yield status
+
+    def performance(self) -> Iterator[PerformanceStatus]:
+        """Yield precision and recall of matured labels with 95 % Wilson intervals, one entry a version and measure."""
+        for version in sorted({version for version, _ in self.confusions}):
+            steps = {at: counts for (v, at), counts in self.confusions.items() if v == version}
+            for measure_name, hit, of in (("precision", 0, (0, 1)), ("recall", 0, (0, 2))):
+                points = [(at, int(steps[at][hit]), int(steps[at][list(of)].sum())) for at in sorted(steps)]
+                total_hit, total = sum(p[1] for p in points), sum(p[2] for p in points)
+                if not total:
+                    continue
+                low, high = wilson(total_hit, total)
+                intervals = [wilson(hits, n) if n else None for _, hits, n in points]
+                yield PerformanceStatus(
+                    version=version,
+                    segment="",
+                    measure=f"{measure_name} of version {version}",
+                    state="steady",
+                    reason=f"{total_hit} of {total} in the period.",
+                    rows=total,
+                    value=total_hit / total,
+                    low=low,
+                    high=high,
+                    series={
+                        "time": [at for at, _, _ in points],
+                        "real": [hits / n if n else None for _, hits, n in points],
+                        "low": [interval[0] if interval else None for interval in intervals],
+                        "high": [interval[1] if interval else None for interval in intervals],
+                    },
+                )
+
+
+def _during(case: _Case, counts: dict[int, Counts]) -> Counts | None:
+    """Return the counts while the incident lasted, None when no step of this reference falls into it."""
+    inside = [
+        vector
+        for at, vector in counts.items()
+        if (case.since is None or at >= case.since) and (case.until is None or at < case.until)
+    ]
+    return np.sum(inside, axis=0, dtype=np.int64) if inside else None
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a rate (Wilson 1927). 8 of 10 -> about (0.490, 0.943)."""
+    rate, z2 = hits / n, Z_95**2
+    middle = (rate + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 * float(np.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _series(subject: Subject, counts: dict[int, Counts]) -> Series:
+    distances: list[float | None] = []
+    noises: list[float | None] = []
+    for window in counts.values():
+        found = measure(subject, window) if window.sum() >= FEW_ROWS else {}
+        distances.append(found["psi"].value if "psi" in found else None)
+        noises.append(found["psi"].noise if "psi" in found else None)
+    return Series(time=list(counts), ratio=[None] * len(counts), distance=distances, distance_name="psi", noise=noises)
+
+
+def coarse(subject: Subject, window: Counts) -> Cells:
+    """Return reference and window in about twenty cells: of equal reference mass for numbers, the top ones else."""
+    reference, cells = subject.counts, subject.cells
+    if isinstance(cells, NumericCells):
+        grid = rank_grid(reference[:-1])
+        size = int(grid.max()) + 1
+        last = [int(np.flatnonzero(grid == group)[-1]) for group in range(size)]
+        edges = [cells.low, *(float(cells.edges[i]) for i in last[:-1]), cells.high]
+        labels = [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(edges)]
+        return Cells(
+            labels=[*labels, "missing"],
+            reference=[*_grouped(grid, reference[:-1], size), int(reference[-1])],
+            window=[*_grouped(grid, window[:-1], size), int(window[-1])],
+            edges=edges,
+        )
+    known = len(cells.values)
+    top = sorted(range(known), key=lambda i: -int(reference[i] + window[i]))[:TOP_CATEGORIES]
+    rest = [i for i in range(cells.count - 1) if i not in set(top)]
+    return Cells(
+        labels=[*(subject.cell_name(i).strip("'") for i in top), "other values", "missing"],
+        reference=[*(int(reference[i]) for i in top), int(reference[rest].sum()), int(reference[-1])],
+        window=[*(int(window[i]) for i in top), int(window[rest].sum()), int(window[-1])],
+    )
+
+
+def _grouped(grid: Any, counts: Counts, size: int) -> list[int]:
+    return [int(value) for value in np.bincount(grid, weights=counts, minlength=size)]
+
+
+def read_history(reader: Reader, topics: Topics, model: str, start: int | None, end: int | None) -> History:
+    """Add up the history of one model by step; only panes of the finest length, as hours repeat their minutes."""
+    partition = Partition(topics.history.name, partition_of(model, topics.history.partitions))
+    panes, outcomes = list[PaneDelta](), list[OutcomeDelta]()
+    if partition in reader.partitions(topics.history.name):
+        for record in _records(reader, [partition]):
+            if not isinstance(record, PaneDelta | OutcomeDelta) or record.model != model or record.segment:
+                continue
+            if (start is not None and record.start < start) or (end is not None and record.start >= end):
+                continue
+            if isinstance(record, PaneDelta):
+                panes.append(record)
+            else:
+                outcomes.append(record)
+    history = History(references=_references(reader, topics, model))
+    records: Sequence[PaneDelta | OutcomeDelta] = [*panes, *outcomes]
+    if not records:
+        return history
+    history.length = min(record.length for record in records)
+    first, last = min(r.start for r in records), max(r.start for r in records)
+    length = history.length
+    history.step = max(1, -(-(last - first + length) // (STEPS * length))) * length
+    _add_panes(history, panes)
+    for outcome in outcomes:
+        if outcome.length == length:
+            key = outcome.version, outcome.start - outcome.start % history.step
+            counts = np.frombuffer(outcome.confusion, dtype="<i8")
+            history.confusions[key] = history.confusions.get(key, np.zeros(4, np.int64)) + counts
+    return history
+
+
+def _add_panes(history: History, panes: Iterable[PaneDelta]) -> None:
+    counted: set[tuple[str, str, str, int]] = set()
+    for pane in panes:
+        if pane.length != history.length:
+            continue
+        named = (pane.version, pane.digest, pane.source, pane.start)
+        if named not in counted:
+            counted.add(named)
+            history.rows += pane.rows
+        if pane.digest not in history.references:
+            continue
+        key = pane.digest, pane.start - pane.start % history.step
+        vector = history.vectors.setdefault(key, np.zeros(pane.width, np.int64))
+        block = pane.vector()
+        vector[pane.first : pane.first + len(block)] += block
+
+
+def _records(reader: Reader, partitions: Sequence[Partition]) -> Iterator[Any]:
+    for batch in reader.read(partitions):
+        for value in batch.values:
+            if value is None:
+                continue
+            try:
+                yield from decode(value)
+            except WireError:
+                continue
+
+
+def _references(reader: Reader, topics: Topics, model: str) -> dict[str, Reference]:
+    found: dict[str, Reference] = {}
+    for batch in reader.read(list(reader.partitions(topics.references.name))):
+        for key, value in zip(batch.keys, batch.values, strict=True):
+            if key is None or value is None or not key.decode().startswith(f"{model}/"):
+                continue
+            try:
+                reference = load(value)
+            except InvalidReference:
+                continue
+            found[reference.digest] = reference
+    return found

@@ -1,0 +1,247 @@
+"""A report as one HTML file that needs nothing else: for an auditor, a ticket, or the archive."""
+
+from collections import Counter
+from importlib import resources
+
+from stationkeeper.contracts.messages import Deployment, RetrainRequest
+from stationkeeper.contracts.times import to_ms
+from stationkeeper.page.axes import LEFT, RIGHT, WIDTH, Axes, figure, legend
+from stationkeeper.page.fleet_status import installed_version
+from stationkeeper.page.frame import section, time_tag
+from stationkeeper.page.markup import Child, Html, table, tag
+from stationkeeper.page.plots import distribution_plot, performance_plot
+from stationkeeper.page.words import KIND_WORDS, duration, integer, listing, number, percent, plural, span, when
+from stationkeeper.report.figures import distance_figure, evidence_figure, rules_table, timeline
+from stationkeeper.report.gather import Case, Finding, Report
+
+MAX_LISTED = 500
+_LANE = 18.0
+_METHOD = (
+    "Every decision rests on counts in cells that were frozen with the model version's reference. A detector turns "
+    "the counts of each closed pane into an e-value; its natural logarithm is the evidence. Evidence reaches the "
+    "threshold by chance at most as often as the budget of false pages of the whole model allows, whatever the "
+    "dependence between features. Distances (PSI and others) are corrected for the number of rows; they inform and "
+    "never decide. What moved together at one onset is one incident; a retrain request is named by model, version and "
+    "incident, so that repeating it changes nothing."
+)
+
+
+def report_page(report: Report) -> str:
+    """Return the whole file: words first, then every incident with its chain and plots, then all verdicts."""
+    body = [
+        tag("h1", f"{report.model}: drift report"),
+        tag("p", _period(report), class_="lead"),
+        tag("p", summary(report)),
+        section("Course", _course(report), timeline(report), rules_table(report)),
+        section("Incidents", [_case(case, report) for case in report.cases] or tag("p", "No incident in this period.")),
+        section(
+            "Performance of matured labels",
+            tag("div", [performance_plot(m, None) for m in report.performance], class_="plots")
+            if report.performance
+            else None,
+        ),
+        section("What was done to production", _deployments(report.deployments)),
+        section("All verdicts", _findings(report.findings)),
+        section("How it was decided", tag("p", _METHOD)),
+        section("Make it again", _commands(report.reproduce) if report.reproduce else None),
+    ]
+    css = resources.files("stationkeeper.page").joinpath("static", "page.css").read_text(encoding="utf-8")
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", f"{report.model}: drift report"),
+        tag("style", Html(css)),
+    )
+    made = tag("footer", tag("span", f"Made by Stationkeeper {installed_version()} from {report.source}."))
+    return "<!doctype html>\n" + tag("html", head, tag("body", tag("main", body), made), lang="en")
+
+
+def _commands(lines: tuple[str, ...]) -> Html:
+    """Commands in a box that the keyboard can scroll."""
+    return tag("pre", tag("code", "\n".join(lines)), tabindex=0, role="region", aria_label="Commands")
+
+
+def _period(report: Report) -> str:
+    if report.start is None or report.end is None:
+        rows = [finding.row for finding in report.findings if finding.row is not None]
+        return (
+            f"Rows up to {integer(max(rows))}, in the order of the file."
+            if rows
+            else "Nothing happened in this period."
+        )
+    return f"{when(report.start)} to {when(report.end)} ({duration(report.end - report.start)})."
+
+
+def summary(report: Report) -> str:
+    """Return what happened in two or three sentences, with counts that the tables below repeat."""
+    if not report.cases:
+        return "No incident was opened and nothing was asked for."
+    kinds = Counter(case.first.kind for case in report.cases)
+    named = listing([f"{count} × {KIND_WORDS.get(kind, kind).lower()}" for kind, count in kinds.most_common()], 4)
+    pages = sum(any(f.level == "page" for f in case.findings) for case in report.cases)
+    ended = sum(case.recovered is not None for case in report.cases)
+    sentence = f"{plural(len(report.cases), 'incident')} ({named}); {integer(pages)} paged, {integer(ended)} ended. "
+    actions = Counter(deployment.action.value for deployment in report.deployments)
+    sentence += f"{plural(len(report.requests), 'retrain request')}, {plural(len(report.candidates), 'candidate')}"
+    done = [
+        f"{integer(actions[name])} {name.replace('_', ' ')}" for name in ("promoted", "rolled_back") if actions[name]
+    ]
+    return f"{sentence}{', ' + ', '.join(done) if done else ''}."
+
+
+def moment(finding: Finding) -> Child:
+    """Return when a finding was made: its time, or its row where a file has no times."""
+    if finding.by_row:
+        return f"row {integer(finding.row if finding.row is not None else finding.time or 0)}"
+    return time_tag(finding.time)
+
+
+def _onset(finding: Finding) -> Child:
+    if finding.by_row:
+        return f"row {integer(finding.onset_row)}" if finding.onset_row is not None else "not dated"
+    if finding.onset is None:
+        return "not dated"
+    interval = ""
+    if finding.onset_low is not None and finding.onset_high is not None:
+        interval = f" (surely within {span(finding.onset_low, finding.onset_high)})"
+    return [time_tag(finding.onset), interval]
+
+
+def _course(report: Report) -> Html | None:
+    """Draw incidents as bars from onset to end and deployments as marks, over the period."""
+    if report.comparison is not None and not report.deployments:
+        return None
+    dated = [case for case in report.cases if not case.first.by_row]
+    if report.start is None or report.end is None or report.end <= report.start or not (dated or report.deployments):
+        return None
+    lanes = min(len(dated), 12)
+    height = 34.0 + _LANE * (lanes + 1)
+    axes = Axes(report.start, report.end, 0.0, 1.0, height)
+    parts: list[Child] = []
+    for lane, case in enumerate(dated[:lanes]):
+        began = axes.x(case.first.onset if case.first.onset is not None else case.first.time or report.start)
+        ended = axes.x(case.recovered.time) if case.recovered and case.recovered.time else WIDTH - RIGHT
+        y = 8 + lane * _LANE
+        parts.append(
+            tag("rect", x=began, y=y, width=max(2.0, ended - began), height=_LANE - 6, class_="onset-band bold")
+        )
+        side = "end" if began > WIDTH * 0.6 else "start"
+        parts.append(
+            tag(
+                "text", case.first.subject, x=began - 4 if side == "end" else began + 4, y=y + 10, class_=f"tick {side}"
+            )
+        )
+    base = 8 + lanes * _LANE + 6
+    parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=base, y2=base, class_="grid"))
+    marks = {"promoted": "now", "rolled_back": "bad", "started": "ref", "adopted": "ref"}
+    for deployment in report.deployments:
+        if deployment.action.value in marks:
+            at = axes.x(to_ms(deployment.time))
+            parts.append(tag("circle", cx=at, cy=base, r=4.5, class_=f"mark {marks[deployment.action.value]}"))
+    parts.append(axes.times(4))
+    keys = legend(("incident", "incident, from onset to end"), ("now", "promoted"), ("ref", "canary or adoption"))
+    said = f"{plural(len(dated), 'incident')} and {plural(len(report.deployments), 'deployment record')}."
+    return tag("div", figure("The period", said, parts, height=height, legend=keys), class_="wide")
+
+
+def _case(case: Case, report: Report) -> Html:
+    first = case.first
+    others = len(case.subjects) - 1
+    headline = f"{KIND_WORDS.get(first.kind, first.kind)}: {first.subject}"
+    if others:
+        headline += f" with {plural(others, 'other')}"
+    numbers: list[tuple[Child, ...]] = [
+        ("Began", _onset(first)),
+        ("Seen", moment(first)),
+        ("Ended", moment(case.recovered) if case.recovered else "not in this period"),
+        ("Level", first.level),
+        ("Moved", listing(case.subjects, 12)),
+    ]
+    if first.effect is not None:
+        numbers.append(("Share of the traffic that moved", percent(first.effect)))
+    if first.statistic is not None and first.threshold is not None:
+        numbers.append(("Evidence / threshold", f"{number(first.statistic, 4)} / {number(first.threshold, 4)}"))
+    numbers.append(("Rows looked at", integer(first.rows)))
+    plots: list[Child] = []
+    for subject in report.subjects:
+        if subject.get("incident") == case.id:
+            drawn = [distance_figure(subject, case, report), evidence_figure(subject, case, report)]
+            if "cells" in subject:
+                drawn.append(distribution_plot(subject["cells"], subject["rows"]))
+            plots += [tag("h4", subject["name"]), tag("div", drawn, class_="plots")]
+    return tag(
+        "article",
+        tag("h3", headline),
+        tag("p", first.reason) if first.reason else None,
+        tag("p", tag("strong", "Cause: "), first.cause, ".") if first.cause else None,
+        table(f"Incident {case.id}", ("What", "Value"), numbers, class_="numbers"),
+        _chain(case, report),
+        plots,
+        class_="subject",
+    )
+
+
+def _chain(case: Case, report: Report) -> Html | None:
+    """Return the chain of ids from verdict to deployment, as far as it got."""
+    request = next((r for r in report.requests if r.incident == case.id), None)
+    if request is None:
+        return tag("p", "No retrain was asked for.", class_="quiet") if report.requests or report.deployments else None
+    candidate = next((c for c in report.candidates if c.request == request.id), None)
+    deployments = [d for d in report.deployments if candidate is not None and d.candidate == candidate.id]
+    steps: list[Child] = [_step("verdict", request.verdict, case.first.reason), _request_step(request)]
+    if candidate is not None:
+        steps += [
+            _step("snapshot", candidate.snapshot, "the rows it was trained on"),
+            _step("run", candidate.run_id, f"gate {candidate.gate.value}: {candidate.gate_reason}"),
+            _step("version", f"{candidate.model}/{candidate.version}", f"against champion {candidate.champion}"),
+        ]
+    steps += [_step(d.action.value.replace("_", " "), d.id, d.reason) for d in deployments]
+    return tag("ol", [tag("li", step) for step in steps], class_="timeline")
+
+
+def _step(what: str, name: str, why: str) -> list[Child]:
+    return [tag("strong", what), " ", tag("code", name), f": {why}" if why else ""]
+
+
+def _request_step(request: RetrainRequest) -> list[Child]:
+    return [tag("strong", "request"), " ", tag("code", request.id), ", ", time_tag(to_ms(request.time))]
+
+
+def _deployments(deployments: tuple[Deployment, ...]) -> Html | None:
+    if not deployments:
+        return None
+    rows = [
+        (
+            time_tag(to_ms(d.time)),
+            d.action.value.replace("_", " "),
+            d.canary or d.champion,
+            percent(d.weight_bp / 10_000),
+            d.reason,
+        )
+        for d in deployments[-MAX_LISTED:]
+    ]
+    return table("Deployments, oldest first", ("When", "What", "Version", "Weight", "Why"), rows)
+
+
+def _findings(findings: tuple[Finding, ...]) -> Html | None:
+    if not findings:
+        return None
+    rows = [
+        (
+            moment(f),
+            f.kind.replace("_", " "),
+            f.level,
+            f.subject + (f" in {f.segment}" if f.segment else ""),
+            f.version,
+            percent(f.effect),
+            f"{number(f.statistic)} / {number(f.threshold)}" if f.statistic is not None else "–",
+            integer(f.rows),
+            tag("code", f.id or "–"),
+        )
+        for f in findings[:MAX_LISTED]
+    ]
+    heads = ("When", "Kind", "Level", "Subject", "Version", "Moved", "Evidence / threshold", "Rows", "Verdict")
+    rest = len(findings) - MAX_LISTED
+    more = tag("p", f"And {plural(rest, 'further verdict')}, left out here.", class_="quiet") if rest > 0 else None
+    return tag("div", table("Verdicts, oldest first", heads, rows, class_="numbers"), more)

@@ -1,0 +1,74 @@
+"""The border to kafka-python: how clients are built and how its errors become ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kafka import errors
+from kafka.structs import TopicPartition
+
+from stationkeeper.streams.errors import Fatal, Retryable
+from stationkeeper.streams.ports import Partition
+
+_FENCED = (errors.ProducerFencedError, errors.FencedInstanceIdError, errors.InvalidProducerEpochError)
+
+# What another attempt with the same settings cannot cure.
+_HOPELESS = (
+    errors.AuthorizationError,
+    errors.SaslAuthenticationFailedError,
+    errors.UnsupportedSaslMechanismError,
+    errors.IllegalSaslStateError,
+    errors.KafkaConfigurationError,
+    errors.UnsupportedVersionError,
+    errors.UnsupportedCodecError,
+    errors.InvalidTopicError,
+    errors.InvalidSessionTimeoutError,
+    errors.InvalidTransactionTimeoutError,
+)
+
+
+class Fenced(Fatal):
+    """Another process has taken this replica's place; this one must stop."""
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn a client error raised inside into ``Retryable``, ``Fatal`` or ``Fenced``, saying what was being done."""
+    try:
+        yield
+    except (errors.KafkaError, OSError) as error:
+        if _holds_fenced(error):
+            raise Fenced(
+                f"{doing}: another process runs with the same instance ({describe(error)}); give each replica its own "
+                "kafka.instance"
+            ) from error
+        if isinstance(error, _HOPELESS):
+            raise Fatal(f"{doing}: {describe(error)}") from error
+        raise Retryable(f"{doing}: {describe(error)}") from error
+
+
+def _holds_fenced(error: BaseException) -> bool:
+    """Return whether an error is, or carries as its reason, that another process has this replica's place.
+
+    The producer tells a fencing that it learned in the background as a plain error around the real one. To take it
+    for retryable would be to start a new producer, and to fence the rightful owner in turn.
+    """
+    return isinstance(error, _FENCED) or any(
+        isinstance(reason, BaseException) and _holds_fenced(reason) for reason in error.args
+    )
+
+
+def describe(error: BaseException) -> str:
+    """Return an error's name and text on one line; broker errors carry no credentials."""
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    return text if text.startswith(name) or not text else f"{name}: {text}"
+
+
+def theirs(partition: Partition) -> TopicPartition:
+    """Return our partition as the client's."""
+    return TopicPartition(partition.topic, partition.index)
+
+
+def ours(partition: TopicPartition) -> Partition:
+    """Return the client's partition as ours."""
+    return Partition(partition.topic, partition.partition)

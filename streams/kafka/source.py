@@ -1,0 +1,280 @@
+"""A consumer-group member over kafka-python that hands out columns and never loses its place silently."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, errors
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.structs import TopicPartition
+
+from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.kafka.clients import Fenced, ours, theirs, translated
+from stationkeeper.streams.kafka.receiving import in_place
+from stationkeeper.streams.kafka.record_batches import Columns, by_columns, joined
+from stationkeeper.streams.offsets import resume_at
+from stationkeeper.streams.ports import Batch, Partition
+from stationkeeper.streams.settings import KafkaSettings
+
+_ANSWER_MS = 5_000
+_CLOSE_MS = 3_000
+_UNANSWERED = 2
+
+
+def reading_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Return what every consumer of ours has in common: read committed, no own commits, no silent reset.
+
+    A fetch waits for one byte, so a quiet topic is answered at once, and takes up to 4 MiB a partition: the
+    fixed cost of a request then spreads over thousands of events, while ``fetch_bytes`` bounds the memory.
+    """
+    return {
+        "isolation_level": "read_committed",
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+        "allow_auto_create_topics": False,
+        "fetch_min_bytes": 1,
+        "fetch_max_wait_ms": 250,
+        "max_partition_fetch_bytes": settings.partition_fetch_bytes,
+        "fetch_max_bytes": settings.fetch_bytes,
+        "receive_message_max_bytes": settings.fetch_bytes + settings.max_message_bytes,
+        "metrics_enabled": False,
+    }
+
+
+def to_batch(partition: Partition, parts: Sequence[Columns], next_offset: int) -> Batch:
+    """Turn what was polled of one partition into a batch."""
+    whole = joined(parts)
+    return Batch(
+        partition=partition,
+        offsets=whole.offsets,
+        timestamps=whole.timestamps,
+        keys=whole.keys,
+        values=tuple(whole.values),
+        next_offset=next_offset,
+        headers=tuple(tuple((name, value or b"") for name, value in one) for one in whole.headers)
+        if any(whole.headers)
+        else (),
+    )
+
+
+class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python has no types
+    """Holds back every newly assigned partition until the loop has restored its state and seeks.
+
+    The client calls it from its network thread, inside ``poll``.
+    """
+
+    def __init__(self, source: "KafkaSource") -> None:
+        self._source = source
+
+    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        del revoked
+        self._source.unsettle()
+
+    def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
+        del lost
+        self._source.unsettle()
+
+    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._source.settle(assigned)
+
+
+class KafkaSource:
+    """The ``Source`` of one replica of a role: static member, range assignor, read committed.
+
+    Nothing is connected before ``subscribe``. A partition gives no records until ``seek``.
+    """
+
+    def __init__(self, settings: KafkaSettings, role: str) -> None:
+        self._settings = settings
+        self._role = role
+        self._client: KafkaConsumer | None = None
+        self._assigned: frozenset[Partition] = frozenset()
+        self._joined = False
+        self._changed = False
+        self._positions: dict[Partition, int] = {}
+        self._expired: dict[Partition, int] = {}
+        self._topics: tuple[str, ...] = ()
+        self._unanswered = 0
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Join the group for these topics; raises ``Retryable`` while no broker answers."""
+        settings, self._topics = self._settings, tuple(topics)
+        with translated(f"connect to Kafka at {settings.bootstrap}"):
+            client = KafkaConsumer(
+                group_id=settings.group(self._role),
+                group_instance_id=settings.member(self._role),
+                partition_assignment_strategy=[RangePartitionAssignor],
+                session_timeout_ms=settings.session_timeout,
+                heartbeat_interval_ms=max(settings.session_timeout // 10, 100),
+                max_poll_interval_ms=settings.max_poll_interval,
+                **reading_options(settings),
+                **settings.connection(settings.member(self._role)),
+            )
+            self._client = by_columns(in_place(client))
+            self._client.subscribe(topics=list(topics), listener=_Assignments(self))
+            for topic in topics:
+                # Known before the first join, or the group would first share out nothing and then join again.
+                self._client.partitions_for_topic(topic)
+
+    def unsettle(self) -> None:
+        """Note that the assignment is being taken away; called by the client."""
+        self._assigned = frozenset()
+        self._positions = {}
+        self._joined = False
+        self._changed = True
+
+    def settle(self, assigned: set[TopicPartition]) -> None:
+        """Note a new assignment and hold its partitions back; called by the client."""
+        for partition in assigned:
+            self._consumer.pause(partition)
+            # A position must exist, or the client would look for a committed one and refuse to go on without.
+            self._consumer.seek(partition, 0)
+        self._assigned = frozenset(ours(partition) for partition in assigned)
+        self._positions = {}
+        self._joined = True
+        self._changed = True
+
+    def poll(self, timeout_s: float, max_records: int) -> list[Batch]:
+        """Return what has arrived; an empty batch tells that a position moved past markers only."""
+        if self._client is None and self._topics:
+            self.subscribe(self._topics)
+        with translated("read"):
+            try:
+                fetched = self._consumer.poll(timeout_ms=int(timeout_s * 1_000), max_records=max_records)
+            except errors.OffsetOutOfRangeError as error:
+                self._resume_after_expiry(error.args[0])
+                return []
+        if self._joined:
+            self._check_not_replaced()
+        else:
+            self._rejoin_if_forgotten()
+        if self._changed:
+            return []
+        batches = []
+        for partition in tuple(self._positions):
+            records = fetched.get(theirs(partition), ())
+            position = self._position(partition)
+            if records or position != self._positions[partition]:
+                self._positions[partition] = position
+                batches.append(to_batch(partition, records, position))
+        return batches
+
+    def _check_not_replaced(self) -> None:
+        """Raise ``Fenced`` when a heartbeat was told that another process has this member's name.
+
+        kafka-python 3.0.12 then stops its heartbeats and says nothing more. It stops them as well when the group has
+        dropped the member, after a network that was away for longer than the session, but then it means to join again.
+        """
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - nothing public tells it
+        if coordinator.stable() and not coordinator._heartbeat_enabled:  # noqa: SLF001
+            member = self._settings.member(self._role)
+            raise Fenced(f"another process runs as {member}; give each replica its own kafka.instance")
+
+    def _rejoin_if_forgotten(self) -> None:
+        """Join again when the client has lost the answer to a join.
+
+        kafka-python 3.0.12 drops the answer that arrives as a poll's time runs out; a leader that had joined because
+        partitions were added then believes to be a member, without partitions and without heartbeats, for ever.
+        """
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - nothing public asks for a join
+        task = coordinator._join_task  # noqa: SLF001
+        if task is not None and task.is_done:
+            coordinator.request_rejoin()
+
+    def _position(self, partition: Partition) -> int:
+        with translated(f"find the position of {partition.topic}/{partition.index}"):
+            position = self._consumer.position(theirs(partition), timeout_ms=_ANSWER_MS)
+        if position is None:
+            raise Retryable(f"the position of {partition.topic}/{partition.index} is being checked by the broker")
+        return int(position)
+
+    def _resume_after_expiry(self, out_of_range: Mapping[TopicPartition, int]) -> None:
+        bounds = self.bounds([ours(partition) for partition in out_of_range])
+        for partition, (first, end) in bounds.items():
+            offset, lost = resume_at(partition, out_of_range[theirs(partition)], (first, end))
+            self._expired[partition] = self._expired.get(partition, 0) + lost
+            self.seek(partition, offset)
+
+    def expired(self) -> Mapping[Partition, int]:
+        """Return how many offsets retention removed before they were read, since this process began."""
+        return dict(self._expired)
+
+    def assignment(self) -> frozenset[Partition]:
+        """Return what is assigned now."""
+        return self._assigned
+
+    def joined(self) -> bool:
+        """Return whether the group has given this member its share, which may be nothing."""
+        return self._joined
+
+    def take_rebalance(self) -> bool:
+        """Return whether the assignment changed since the last call."""
+        changed, self._changed = self._changed, False
+        return changed
+
+    def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Return committed offsets, after open transactions that carry offsets have ended."""
+        found = {}
+        for partition in partitions:
+            with translated(f"read the committed offset of {partition.topic}/{partition.index}"):
+                try:
+                    offset = self._consumer.committed(theirs(partition), timeout_ms=self._settings.transaction_timeout)
+                except errors.KafkaTimeoutError:
+                    self._ask_anew()
+                    raise
+            if offset is not None:
+                found[partition] = int(offset)
+        self._unanswered = 0
+        return found
+
+    def _ask_anew(self) -> None:
+        """Drop a question for offsets that was not answered; after the second one in a row, the client with it.
+
+        kafka-python 3.0.12 would wait for the very same request again. And after twenty seconds without a broker it
+        was seen to leave each new question unanswered as well, for as long as it was asked; a new client is answered.
+        """
+        self._unanswered += 1
+        if self._unanswered < _UNANSWERED:
+            self._consumer._coordinator._offset_fetch_futures.clear()  # noqa: SLF001 - nothing public does
+            return
+        self._unanswered = 0
+        self.close()
+        self.unsettle()
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """Move the position of an assigned partition and let its records flow."""
+        with translated(f"seek {partition.topic}/{partition.index}"):
+            self._consumer.seek(theirs(partition), int(offset))
+            self._consumer.resume(theirs(partition))
+        self._positions[partition] = int(offset)
+
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, tuple[int, int]]:
+        """Return the first and the end offset (read committed) of partitions."""
+        return offset_bounds(self._consumer, partitions)
+
+    def group(self) -> Any:
+        """Return the group metadata that fences a zombie's transaction."""
+        return self._consumer.group_metadata()
+
+    def close(self) -> None:
+        """Let go of the connection; a static member stays in the group until its session ends."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            with translated("close the consumer"):
+                client.close(autocommit=False, timeout_ms=_CLOSE_MS)
+
+    @property
+    def _consumer(self) -> KafkaConsumer:
+        if self._client is None:
+            raise Retryable("not connected to Kafka")
+        return self._client
+
+
+def offset_bounds(consumer: KafkaConsumer, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+    """Return first and end offsets as the consumer's isolation level sees them; raises ``Retryable``."""
+    wanted = [theirs(partition) for partition in partitions]
+    if not wanted:
+        return {}
+    with translated("ask for the bounds of partitions"):
+        first = consumer.beginning_offsets(wanted, timeout_ms=_ANSWER_MS)
+        end = consumer.end_offsets(wanted, timeout_ms=_ANSWER_MS)
+    return {ours(p): (int(first[p]), int(end[p])) for p in wanted}

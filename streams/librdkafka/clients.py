@@ -1,0 +1,229 @@
+"""The border to confluent-kafka (the extra ``librdkafka``): its options, its errors, and its messages as columns."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from stationkeeper.streams.errors import Fatal, Retryable, StreamError
+from stationkeeper.streams.kafka.clients import Fenced
+from stationkeeper.streams.ports import Batch, Partition
+from stationkeeper.streams.settings import KafkaSettings
+
+_FENCED = {
+    KafkaError._FENCED,  # noqa: SLF001 - the library's public names for its own errors begin with an underscore
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+}
+_HOPELESS = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
+    KafkaError.UNSUPPORTED_VERSION,
+    KafkaError.INVALID_SESSION_TIMEOUT,
+    KafkaError.INVALID_TRANSACTION_TIMEOUT,
+    KafkaError._INVALID_ARG,  # noqa: SLF001
+    KafkaError._AUTHENTICATION,  # noqa: SLF001
+}
+ANSWER_S = 5.0
+_AHEAD = 100_000
+"""Records to have queued before the library rests: some polls of the loop, so that a poll never waits for a fetch."""
+_MILLISECONDS = itemgetter(1)
+_SASL = {
+    "sasl_mechanism": "sasl.mechanism",
+    "sasl_plain_username": "sasl.username",
+    "sasl_plain_password": "sasl.password",
+    "ssl_cafile": "ssl.ca.location",
+    "ssl_certfile": "ssl.certificate.location",
+    "ssl_keyfile": "ssl.key.location",
+    "ssl_password": "ssl.key.password",
+}
+
+
+def raised(doing: str, error: KafkaError) -> StreamError:
+    """Return an error of the library as ours."""
+    said = f"{doing}: {error.name()}: {' '.join(error.str().split())}"
+    final = error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001
+    if error.code() in _FENCED or (final and "fenced" in said.lower()):
+        return Fenced(f"{said}; another process runs with the same instance: give each replica its own kafka.instance")
+    if error.code() in _HOPELESS or final:
+        return Fatal(said)
+    return Retryable(said)
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn the library's errors raised inside into ``Retryable``, ``Fatal`` or ``Fenced``."""
+    try:
+        yield
+    except KafkaException as error:
+        raise raised(doing, error.args[0]) from error
+
+
+def connection(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    """Return the options that every client of the cluster shares, in this library's names."""
+    known = settings.connection(client_id)
+    options: dict[str, Any] = {
+        "bootstrap.servers": ",".join(known["bootstrap_servers"]),
+        "client.id": client_id,
+        "security.protocol": known["security_protocol"],
+        "socket.timeout.ms": settings.request_timeout,
+        "socket.connection.setup.timeout.ms": max(settings.connect_timeout, 1_000),
+        "topic.metadata.refresh.interval.ms": settings.metadata_max_age,
+        "reconnect.backoff.max.ms": 1_000,
+        "log_level": 0,
+    }
+    options |= {name: known[ours] for ours, name in _SASL.items() if known.get(ours) is not None}
+    if known.get("ssl_check_hostname") is False:
+        options["ssl.endpoint.identification.algorithm"] = "none"
+    return options
+
+
+def reading(settings: KafkaSettings) -> dict[str, Any]:
+    """Return what every consumer of ours has in common: read committed, no own commits, no silent reset.
+
+    The library fetches ahead in a thread of its own until ``fetch_bytes`` are queued. When that is reached it rests for
+    ``fetch.queue.backoff.ms``, whose default of a second would leave a fast reader waiting with an empty queue.
+    """
+    return {
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "allow.auto.create.topics": False,
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 250,
+        "max.partition.fetch.bytes": settings.partition_fetch_bytes,
+        "fetch.max.bytes": max(settings.fetch_bytes, settings.max_message_bytes),
+        "message.max.bytes": settings.max_message_bytes,
+        "receive.message.max.bytes": max(settings.fetch_bytes, settings.max_message_bytes) + 1024 * 1024,
+        "queued.max.messages.kbytes": settings.fetch_bytes // 1024,
+        "queued.min.messages": _AHEAD,
+        "fetch.queue.backoff.ms": 5,
+    }
+
+
+def theirs(partition: Partition, offset: int = 0) -> TopicPartition:
+    """Return our partition, at an offset, as the library's."""
+    return TopicPartition(partition.topic, partition.index, int(offset))
+
+
+def offset_bounds(
+    admin: AdminClient, partitions: Sequence[Partition], *, committed: bool = True
+) -> dict[Partition, tuple[int, int]]:
+    """Return first and end offsets, the end as of committed transactions or of all; raises ``Retryable``."""
+    if not partitions:
+        return {}
+    level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+    ends: list[dict[tuple[str, int], int]] = []
+    with translated("ask for the bounds of partitions"):
+        for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
+            asked = admin.list_offsets(
+                {theirs(partition): spec for partition in partitions}, isolation_level=level, request_timeout=ANSWER_S
+            )
+            ends.append({(tp.topic, tp.partition): future.result(ANSWER_S + 1).offset for tp, future in asked.items()})
+    return {p: (ends[0][p.topic, p.index], ends[1][p.topic, p.index]) for p in partitions}
+
+
+def to_batch(partition: Partition, messages: Sequence[Message], next_offset: int) -> Batch:
+    """Turn one partition's messages into columns; each method is mapped over all of them, with no Python step each."""
+    n = len(messages)
+    headers = _headers(messages)
+    return Batch(
+        partition=partition,
+        offsets=np.fromiter(map(Message.offset, messages), np.int64, n),
+        timestamps=np.fromiter(map(_MILLISECONDS, map(Message.timestamp, messages)), np.int64, n),
+        keys=tuple(map(Message.key, messages)),
+        values=tuple(map(Message.value, messages)),
+        next_offset=next_offset,
+        headers=tuple(tuple((name, value or b"") for name, value in one or ()) for one in headers)
+        if any(headers)
+        else (),
+    )
+
+
+def _headers(messages: Sequence[Message]) -> list[Any]:
+    """Return the headers of each record, none where a name is not UTF-8: the library then gives none of them.
+
+    Each record is asked once: the library keeps what it could not decode, and crashes when that is used.
+    """
+    found: list[Any] = []
+    each = map(Message.headers, messages)
+    while len(found) < len(messages):
+        try:
+            # What came before the record that fails stays in the list, and the iterator stands behind that record.
+            found.extend(each)
+        except (SystemError, UnicodeDecodeError):
+            found.append(None)
+    return found
+
+
+def consume(
+    consumer: Consumer, limit: int, timeout_s: float, positions: dict[Partition, int]
+) -> tuple[list[Batch], list[Partition]]:
+    """Return batches of the partitions in ``positions``, which move, and the partitions whose offset is out of range.
+
+    The library tells the end of a partition as a message of its own; its offset has passed the transaction markers.
+    """
+    moved: dict[Partition, int] = {}
+    lost: list[Partition] = []
+    with translated("read"):
+        messages: Any = consumer.consume(num_messages=limit, timeout=timeout_s)
+    errors = list(map(Message.error, messages))
+    if any(error is not None for error in errors):
+        for message, error in zip(messages, errors, strict=True):
+            if error is None:
+                continue
+            partition = Partition(message.topic() or "", message.partition())
+            if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                moved[partition] = max(message.offset(), moved.get(partition, 0))
+            elif error.code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001
+                lost.append(partition)
+            elif not error.retriable() or error.fatal():
+                raise raised("read", error)
+        messages = [message for message, error in zip(messages, errors, strict=True) if error is None]
+    rows = _by_partition(messages)
+    for partition, mine in rows.items():
+        moved[partition] = max(mine[-1].offset() + 1, moved.get(partition, 0))
+    batches = []
+    for partition, position in moved.items():
+        if partition in positions and position != positions[partition]:
+            positions[partition] = position
+            batches.append(to_batch(partition, rows.get(partition, ()), position))
+    return batches, lost
+
+
+def _by_partition(messages: Sequence[Message]) -> dict[Partition, Sequence[Message]]:
+    """Return the messages of each partition in order; messages of one partition mostly come in long runs."""
+    topics, indexes = set(map(Message.topic, messages)), set(map(Message.partition, messages))
+    if len(topics) == len(indexes) == 1:
+        return {Partition(topics.pop() or "", indexes.pop()): messages}
+    rows: dict[Partition, Sequence[Message]] = {}
+    for (topic, index), mine in groupby(messages, lambda message: (message.topic(), message.partition())):
+        partition = Partition(topic or "", index)
+        rows[partition] = [*rows.get(partition, ()), *mine]
+    return rows
+
+
+def topic_partitions(metadata: Mapping[str, Any], topic: str) -> tuple[Partition, ...]:
+    """Return the partitions of a topic in a metadata answer; empty when it does not exist."""
+    found = metadata.get(topic)
+    if found is None or found.error is not None:
+        return ()
+    return tuple(Partition(topic, index) for index in sorted(found.partitions))

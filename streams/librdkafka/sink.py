@@ -1,0 +1,166 @@
+"""The ``Sink`` over confluent-kafka: a transactional producer whose every result is checked."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from stationkeeper.streams.dead_letters.letters import refused
+from stationkeeper.streams.dead_letters.oversize import BATCH_BYTES, Oversize
+from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.librdkafka.clients import connection, raised, theirs, translated
+from stationkeeper.streams.ports import Outgoing, Partition
+from stationkeeper.streams.settings import KafkaSettings
+
+_TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
+_TAKEN_DOWN = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF001 - the library's public names
+_ABORT_S = 5.0
+
+
+class ConfluentSink:
+    """The ``Sink`` of one replica of a role; its transactional.id is the replica's stable name."""
+
+    def __init__(self, settings: KafkaSettings, role: str) -> None:
+        self._settings = settings
+        self._name = settings.member(role)
+        self._client: Producer | None = None
+        self._oversize = Oversize()
+        self._failed: list[tuple[Outgoing, KafkaError]] = []
+        self._open = self._damaged = False
+
+    @property
+    def _limit_s(self) -> float:
+        return self._settings.transaction_timeout / 1_000
+
+    def recover(self) -> None:
+        """Fence earlier owners of this slot and end their open transaction; does nothing while the producer lives."""
+        if self._client is not None:
+            return
+        settings = self._settings
+        with translated(f"start the producer {self._name} at {settings.bootstrap}"):
+            client = Producer(
+                {
+                    "transactional.id": self._name,
+                    "transaction.timeout.ms": settings.transaction_timeout,
+                    "compression.type": "lz4",
+                    "partitioner": "murmur2_random",
+                    "linger.ms": 0,
+                    "batch.size": BATCH_BYTES,
+                    **({"batch.num.messages": 1} if self._oversize.alone else {}),
+                    "message.max.bytes": settings.max_message_bytes,
+                    "allow.auto.create.topics": False,
+                    **connection(settings, self._name),
+                    # The library refuses an answer that may take longer than the transaction.
+                    "socket.timeout.ms": min(settings.request_timeout, settings.transaction_timeout),
+                }
+            )
+            client.init_transactions(self._limit_s)
+        self._client = client
+
+    def begin(self) -> None:
+        """Start a transaction."""
+        self.recover()
+        self._failed = []
+        # Also a producer that fails here is thrown away by the abort that follows.
+        self._open = self._damaged = True
+        with translated("begin a transaction"):
+            self._producer.begin_transaction()
+        self._damaged = False
+
+    def send(self, records: Sequence[Outgoing]) -> None:
+        """Hand records to the open transaction; ``commit`` checks every result."""
+        self._damaged = True
+        for record in records:
+            self._send(self._oversize.fitted(record))
+
+    def _send(self, record: Outgoing) -> None:
+        producer = self._producer
+
+        def told(error: KafkaError | None, _message: object) -> None:
+            if error is not None:
+                self._failed.append((record, error))
+
+        more: dict[str, Any] = {} if record.partition is None else {"partition": record.partition}
+        deadline = time.monotonic() + self._limit_s
+        while True:
+            try:
+                producer.produce(
+                    record.topic,
+                    value=record.value,
+                    key=record.key,
+                    headers=list(record.headers),
+                    on_delivery=told,
+                    **more,
+                )
+                return
+            except BufferError as error:
+                if time.monotonic() > deadline:
+                    raise Retryable(f"no room to send to {record.topic}: the broker takes nothing") from error
+                producer.poll(0.1)
+            except KafkaException as error:
+                self._refuse(record, error.args[0])
+                # An earlier record that the broker refused meanwhile shows only as a producer that takes nothing more.
+                producer.poll(0)
+                self._raise_failed()
+                raise raised("send", error.args[0]) from error
+
+    def _refuse(self, record: Outgoing, error: KafkaError) -> None:
+        if error.code() in _TOO_LARGE:
+            self._oversize.refuse(record, error.name())
+
+    def commit(self, offsets: Mapping[Partition, int], group: Any) -> None:
+        """Commit records and input offsets together; raises ``Retryable``, ``Fenced`` or ``Fatal``."""
+        producer = self._producer
+        self._damaged = True
+        with translated("write"):
+            left = _flushed(producer, self._limit_s)
+        self._raise_failed()
+        if left:
+            raise Retryable(f"write: no answer for {left} records within {self._limit_s:g} s")
+        with translated("commit"):
+            if offsets:
+                positions = [theirs(partition, offset) for partition, offset in offsets.items()]
+                producer.send_offsets_to_transaction(positions, group, self._limit_s)
+            producer.commit_transaction(self._limit_s)
+        self._open = self._damaged = False
+
+    def _raise_failed(self) -> None:
+        if self._failed:
+            # A refused record is told with what it takes down with it; the refusal is the reason.
+            self._failed.sort(key=lambda one: one[1].code() in _TAKEN_DOWN)
+            record, error = self._failed[0]
+            self._refuse(record, error)
+            raise refused(record, raised(f"write to {record.topic}", error))
+
+    def abort(self) -> None:
+        """Undo the open transaction and throw the producer away if anything of it was sent."""
+        if self._client is None or not self._open:
+            return
+        self._open = False
+        try:
+            self._client.abort_transaction(_ABORT_S)
+        except KafkaException:
+            self._damaged = True
+        if self._damaged:
+            self._client, self._damaged = None, False
+
+    def close(self) -> None:
+        """Let go of the producer."""
+        self.abort()
+        self._client = None
+
+    @property
+    def _producer(self) -> Producer:
+        if self._client is None:
+            raise Retryable("the producer is gone; start a new transaction")
+        return self._client
+
+
+def _flushed(producer: Producer, seconds: float) -> int:
+    """Wait for every record's answer and return how many are missing."""
+    try:
+        return int(producer.flush(seconds))
+    except SystemError:
+        # confluent-kafka 2.16.1 forgets to say what went wrong when a producer is fenced; the commit will say it.
+        return 0

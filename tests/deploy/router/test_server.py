@@ -1,0 +1,186 @@
+"""The router behind a real uvicorn: answers, refusals, back-pressure, the log of every answer."""
+
+import socket
+from typing import Any
+
+import pytest
+
+from stationkeeper.contracts.messages import PredictionEvent
+from stationkeeper.contracts.wire import score_bin
+from tests.deploy.serving import NOW, instances
+
+
+def test_one_object_gets_one_answer_and_every_answer_is_a_prediction_event(serve):
+    served = serve()
+    body = {
+        "event_id": "e1",
+        "entity_id": "c1",
+        "features": {"amount": 2.0, "method": "card"},
+        "time": "2026-01-01T00:00:00Z",
+    }
+    status, answer = served.ask("/predict/fraud", body)
+    assert status == 200
+    assert answer["action"] == "positive"
+    assert answer["prediction"] > 0.5
+    (topic, key, value) = served.log.records[0]
+    event = PredictionEvent.decode(value)
+    assert (topic, key) == ("fraud.predictions", b"e1")
+    assert event.prediction == answer["prediction"]
+    assert (event.version, event.arm, event.action, event.entity_id) == ("1", "champion", "positive", "c1")
+    assert event.features == {"amount": 2.0, "method": "card"}
+    assert event.time == 1_767_225_600_000
+    assert event.assignment_prob is None
+    assert event.latency_ms is not None
+    assert event.encode() == PredictionEvent.model_validate_json(value).encode()
+
+
+def test_a_caller_without_ids_gets_one_and_now_is_the_time(serve):
+    served = serve()
+    status, answer = served.ask("/predict/fraud", {"features": {"amount": 0, "method": None}})
+    assert status == 200
+    assert len(answer["event_id"]) == 32
+    assert served.events()[0]["time"] > NOW
+
+
+def test_without_a_champion_the_server_is_live_but_not_ready(serve, registry, eventually):
+    registry.reachable = False
+    served = serve(wait=False)
+    eventually(lambda: bool(served.router.traffic.errors("fraud")))
+    assert served.ask("/v2/health/live", method="GET") == (200, {"live": True})
+    status, shown = served.ask("/v2/health/ready", method="GET")
+    assert status == 503
+    assert "switched off" in shown["reasons"][0]
+    status, refused = served.ask("/predict/fraud", instances(1))
+    assert (status, refused["code"]) == (503, "not_ready")
+
+
+PREDICT, INFER = "/predict/fraud", "/v2/models/fraud/infer"
+
+
+SHORT = {"inputs": [{"name": "amount", "shape": [2], "datatype": "FP32", "data": [1]}]}
+
+
+BINARY = {"inputs": [{"name": "amount", "shape": [1], "datatype": "FP32"}]}
+
+
+AMOUNT, FIRST = "features.amount", "instances[0]"
+
+
+def row(amount: Any = 1.0, **more: Any) -> dict[str, Any]:
+    return {"features": {"amount": amount, "method": "card"}, **more}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code", "field", "says"),
+    [
+        ("/predict/nope", instances(1), 404, "unknown_model", "model", "known: fraud"),
+        (PREDICT, b"{", 400, "bad_json", None, "not JSON"),
+        (PREDICT, b'{"features": {"amount": NaN}}', 400, "bad_json", None, "send null"),
+        (PREDICT, b"\xff\xfe", 400, "bad_json", None, "not JSON"),
+        (PREDICT, row([1]), 400, "wrong_type", f"{FIRST}.{AMOUNT}", "array"),
+        (PREDICT, row(evnt_id="x"), 400, "wrong_type", "evnt_id", "evnt_id"),
+        (PREDICT, {"instances": []}, 400, "no_rows", "instances", "at least one"),
+        (PREDICT, {"features": {"amount": 1.0}}, 400, "missing_feature", f"{FIRST}.features.method", "'method'"),
+        (PREDICT, row("much"), 400, "wrong_type", AMOUNT, "'much'"),
+        (PREDICT, row(1e300), 400, "wrong_type", AMOUNT, "float32"),
+        (PREDICT, row(time="soon"), 400, "bad_time", f"{FIRST}.time", "soon"),
+        (PREDICT, row(time=10**30), 400, "bad_time", f"{FIRST}.time", "milliseconds"),
+        (PREDICT, row(event_id="x" * 600), 400, "wrong_type", f"{FIRST}.event_id", "at most 512"),
+        (PREDICT, b'{"features": {"amount": 1e999, "method": "card"}}', 400, "wrong_type", None, "out of range"),
+        (PREDICT, b'{"event_id": "\\ud800", "features": {}}', 400, "bad_json", None, "surrogate"),
+        (PREDICT, b"null", 400, "wrong_type", None, "object"),
+        (PREDICT, {"instances": [row(), row(evnt_id="x")]}, 400, "wrong_type", "instances[1].evnt_id", "evnt_id"),
+        (PREDICT, {"instances": [{"time": 0}]}, 400, "wrong_type", "instances[0].features", "features"),
+        (PREDICT, row(time=1.5), 400, "wrong_type", "time", "float"),
+        (PREDICT, b"", 400, "bad_json", None, "not JSON"),
+        (INFER, {"inputs": []}, 400, "no_rows", "instances", "at least one"),
+        (PREDICT, instances(101), 413, "too_many_rows", "instances", "at most 100"),
+        (PREDICT, b" " * 70_000, 413, "too_large", None, "65536 bytes"),
+        (INFER, SHORT, 400, "wrong_type", "amount", "1 values"),
+        (INFER, BINARY, 400, "wrong_type", "amount", "binary"),
+        ("/nowhere", {}, 404, "no_such_route", None, "/predict/MODEL"),
+    ],
+)
+def test_bad_input_is_refused_with_its_field_and_its_mend(serve, path, body, status, code, field, says):
+    served = serve(max_rows=100, max_body_bytes=65_536)
+    got, answer = served.ask(path, body)
+    assert (got, answer["code"], answer.get("field")) == (status, code, field)
+    assert says in answer["error"]
+    assert served.log.records == []
+    reasons = {sample.labels[1]: sample.value for sample in served.router.samples() if "errors" in sample.metric}
+    assert reasons == {code: 1}
+
+
+def test_missing_features_are_null_where_that_is_configured(serve):
+    served = serve(missing="null")
+    assert served.ask("/predict/fraud", {"features": {"amount": 1.0}})[0] == 200
+    assert served.events()[0]["features"] == {"amount": 1.0}
+
+
+def test_what_is_not_in_the_log_is_not_answered(serve):
+    served = serve(produce_timeout="200ms")
+    served.log.up = False
+    status, answer = served.ask("/predict/fraud", instances(1))
+    assert (status, answer["code"]) == (503, "not_logged")
+    served.log.up, served.log.durable = True, False
+    status, answer = served.ask("/predict/fraud", instances(1))
+    assert (status, answer["code"]) == (503, "not_logged")
+    assert "same event_id" in answer["error"]
+
+
+def test_a_full_queue_pushes_back(serve):
+    served = serve(ack="queued", max_pending_rows=10)
+    served.log.durable = False
+    assert served.ask("/predict/fraud", instances(8))[0] == 200
+    status, answer = served.ask("/predict/fraud", instances(8))
+    assert (status, answer["code"]) == (503, "overloaded")
+
+
+def test_kserve_v2_answers_columns(serve):
+    served = serve()
+    body = {
+        "id": "r1",
+        "inputs": [
+            {"name": "amount", "shape": [3, 1], "datatype": "FP32", "data": [[-2.0], [0.1], [None]]},
+            {"name": "method", "shape": [3], "datatype": "BYTES", "data": ["card", "wallet", "card"]},
+            {"name": "event_id", "shape": [3], "datatype": "BYTES", "data": ["a", "b", "c"]},
+        ],
+    }
+    status, answer = served.ask("/v2/models/fraud/infer", body)
+    assert status == 200
+    outputs = {one["name"]: one for one in answer["outputs"]}
+    assert outputs["event_id"]["data"] == ["a", "b", "c"]
+    assert outputs["action"]["data"] == ["negative", "positive", None]
+    assert outputs["prediction"]["data"][2] is None
+    assert (answer["id"], answer["model_version"]) == ("r1", "1")
+    _, plain = served.ask("/predict/fraud", {"features": {"amount": -2.0, "method": "card"}})
+    assert outputs["prediction"]["data"][0] == pytest.approx(plain["prediction"])
+    _, meta = served.ask("/v2/models/fraud", method="GET")
+    assert [one["name"] for one in meta["inputs"]] == ["amount", "method"]
+    assert served.ask("/v2/models/fraud/ready", method="GET") == (200, {"name": "fraud", "ready": True})
+    assert served.ask("/v2", method="GET")[1]["name"] == "stationkeeper"
+
+
+def test_a_dropped_connection_hurts_nobody(serve):
+    served = serve()
+    with socket.create_connection(("127.0.0.1", served.port)) as half:
+        half.sendall(b"POST /predict/fraud HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
+    assert served.ask("/predict/fraud", instances(1))[0] == 200
+
+
+def test_scores_are_in_the_range_of_the_shared_bins(serve):
+    served = serve()
+    served.ask("/predict/fraud", instances(30))
+    import numpy as np
+
+    bins = score_bin(np.array([one["prediction"] for one in served.events()]))
+    assert bins.min() >= 0
+    assert bins.max() < 32
+
+
+def test_a_fault_of_the_server_is_an_answer_that_says_so(serve, monkeypatch):
+    served = serve()
+    monkeypatch.setattr(served.router, "predict", lambda _model, _rows: 1 / 0)
+    status, answer = served.ask("/predict/fraud", instances(1))
+    assert (status, answer["code"]) == (500, "failed")
+    assert "ZeroDivisionError" in answer["error"]

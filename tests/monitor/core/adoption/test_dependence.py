@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from stationkeeper.monitor.core.adoption.dependence import (
+    choose_strata,
+    fold_strata,
+    learned_delta,
+    natural_floor,
+    row_phi,
+)
+from stationkeeper.monitor.core.detect.plan import DENSE_ROWS
+from stationkeeper.monitor.core.panes.strata import stratum_of
+
+UNIFORM = np.append(np.full(40, 1 / 40), 0)
+
+
+def test_independent_panes_keep_phi_at_one():
+    rng = np.random.default_rng(1)
+    phi = row_phi(rng.multinomial(50, UNIFORM, size=600), "numeric")
+    assert phi.shape == (DENSE_ROWS + 2,)
+    assert np.median(phi) == 1.0
+    assert phi.max() < 1.6
+
+
+@pytest.mark.parametrize("kind", ["numeric", "categorical"])
+def test_panes_seen_twice_double_the_variance(kind):
+    rng = np.random.default_rng(2)
+    panes = np.repeat(rng.multinomial(50, UNIFORM, size=500), 2, axis=0)
+    phi = row_phi(panes, kind)
+    assert phi.shape == ((DENSE_ROWS + 2) if kind == "numeric" else 2,)
+    # The largest of many noisy ratios lies above the truth, never far below it.
+    assert 1.6 < np.median(phi) < 3.2
+
+
+def test_a_cycle_between_strata_is_not_dependence():
+    rng = np.random.default_rng(3)
+    tilt = np.append(np.linspace(1, 3, 40), 0)
+    laws = [tilt / tilt.sum(), tilt[::-1][1:].tolist()]
+    laws[1] = np.append(np.array(laws[1]), 0)
+    laws[1] /= laws[1].sum()
+    strata = np.arange(400) % 2
+    panes = np.array([rng.multinomial(50, laws[s]) for s in strata])
+    assert row_phi(panes, "numeric").max() > 2
+    assert row_phi(panes, "numeric", strata).max() < 2
+
+
+def test_few_panes_say_nothing():
+    rng = np.random.default_rng(4)
+    np.testing.assert_array_equal(row_phi(rng.multinomial(50, UNIFORM, size=15), "numeric"), 1.0)
+
+
+def test_identical_days_have_no_floor_and_noisy_days_little():
+    assert natural_floor(np.tile([300, 500, 200], (10, 1))) == 0
+    assert natural_floor([[3, 4, 5]]) == 0
+    rng = np.random.default_rng(5)
+    for rows, floor in ((500, 0.04), (20_000, 0.01)):
+        assert natural_floor(rng.multinomial(rows, np.full(20, 0.05), size=60)) < floor
+
+
+def test_a_day_effect_is_learned_as_its_natural_distance():
+    rng = np.random.default_rng(6)
+    # Every day moves .1 of a standard deviation up or down: TV = 2 Phi(.05) - 1 = .04.
+    edges = np.quantile(rng.standard_normal(200_000), np.arange(1, 20) / 20)
+    days = [
+        np.bincount(np.searchsorted(edges, sign * 0.1 + rng.standard_normal(20_000)), minlength=20)
+        for sign in rng.choice([-1, 1], 40)
+    ]
+    assert natural_floor(days) == pytest.approx(0.04, abs=0.008)
+    assert learned_delta(days, 0.02) == pytest.approx(1.5 * natural_floor(days))
+    assert learned_delta(np.tile([300, 700], (5, 1)), 0.02) == 0.02
+
+
+def test_strata_fall_back_where_hours_are_thin():
+    assert choose_strata(np.full(168, 500)) == 168
+    thin = np.full(168, 500)
+    thin[3] = 499
+    assert choose_strata(thin) == 24
+    assert choose_strata(np.full(168, 10)) == 1
+    counts = np.arange(168 * 2).reshape(168, 2)
+    for strata in (168, 24, 1):
+        folded = fold_strata(counts, strata)
+        assert folded.shape == (strata, 2)
+        assert folded.sum() == counts.sum()
+    assert fold_strata(counts, 24)[5, 0] == counts[5::24, 0].sum()
+    with pytest.raises(ValueError, match="got 7"):
+        fold_strata(counts, 7)
+
+
+def test_hour_of_the_week_by_hand():
+    # 2024-01-01 00:00 UTC was a Monday.
+    monday = 1_704_067_200_000
+    assert stratum_of(monday, 168) == 0
+    assert stratum_of(monday + 25 * 3_600_000, 168) == 25
+    assert stratum_of(monday + 25 * 3_600_000, 24) == 1
+    assert stratum_of(0, 168) == 72
+    assert stratum_of(monday, 1) == 0

@@ -1,0 +1,99 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stationkeeper.monitor.core.detect.bag_growth import NOTHING, Growth, mark_of
+from stationkeeper.monitor.core.detect.detector import DriftDetector
+from stationkeeper.monitor.core.detect.plan import DetectorPlan, Subject
+from stationkeeper.monitor.judge.state import WatchRecords
+
+STRATA = 24
+RNG = np.random.default_rng(0)
+SUBJECTS = tuple(
+    Subject(name, "numeric", RNG.multinomial(400, np.full(cells, 1 / cells), size=STRATA))
+    for name, cells in (("amount", 40), ("age", 12))
+)
+
+
+def detector() -> DriftDetector:
+    return DriftDetector(DetectorPlan("fraud", "3", "", SUBJECTS, 1e-4))
+
+
+def pane(seed: int) -> np.ndarray[Any, Any]:
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.multinomial(30, s.reference[0] / s.reference[0].sum()) for s in SUBJECTS])
+
+
+def growth_of(made: DriftDetector) -> Growth:
+    growth = made.state()["bag.growth"]
+    assert isinstance(growth, Growth)
+    return growth
+
+
+def written(records: WatchRecords, made: DriftDetector) -> dict[str, Any]:
+    window = {"slots": np.empty((0, 2), np.int64), "counts": np.empty((0, 9), np.int64).view(Rows)}
+    recent = {"heads": np.empty((0, 5), np.int64), "counts": None}
+    return dict(records.changed({"drifts": {"feature": made.state()}, "window": window, "desk": {"recent": recent}}))
+
+
+class Rows(np.ndarray[Any, Any]):
+    width = 9
+
+
+def test_growth_is_what_the_bags_hold_beyond_the_reference():
+    made = detector()
+    assert list(growth_of(made).grown()) == []
+    made.step(pane(1), 0, 5, 1.0)
+    growth = growth_of(made)
+    assert [stratum for stratum, _ in growth.grown()] == [5]
+    assert growth.shape == np.asarray(growth).shape == (STRATA, 2, 39)
+    assert np.asarray(growth)[5].sum() == growth[5].sum() == pane(1).sum() - pane(1)[[39, 51]].sum()
+    assert not np.asarray(growth)[[*range(5), *range(6, STRATA)]].any()
+
+
+def test_growth_stays_what_it_was_while_the_bags_go_on():
+    made = detector()
+    made.step(pane(1), 0, 5, 1.0)
+    growth, before = growth_of(made), growth_of(made)[5]
+    made.step(pane(2), 60_000, 5, 1.0)
+    np.testing.assert_array_equal(growth[5], before)
+    assert growth_of(made).marks[5] != growth.marks[5]
+
+
+def test_what_is_taken_back_leaves_no_mark():
+    made = detector()
+    made.step(pane(1), 0, 5, 1.0)
+    assert growth_of(made).marks[5] != NOTHING
+    made.retract([(pane(1), 5)], ["amount", "age"])
+    assert set(growth_of(made).marks) == {NOTHING}
+
+
+def test_a_restored_detector_has_the_same_growth_and_marks():
+    made, again = detector(), detector()
+    for i in range(6):
+        made.step(pane(i), 60_000 * i, i % 3, 1.0)
+    again.restore(made.state())
+    np.testing.assert_array_equal(np.asarray(growth_of(again)), np.asarray(growth_of(made)))
+    assert growth_of(again).marks == growth_of(made).marks
+
+
+def test_a_pane_writes_the_bag_of_its_hour_alone():
+    made, records = detector(), WatchRecords()
+    for i in range(6):
+        made.step(pane(i), 60_000 * i, i % 3, 1.0)
+    assert {name for name in written(records, made) if name.startswith("bag/")} == {
+        f"bag/feature/{i}" for i in (0, 1, 2)
+    }
+    made.step(pane(7), 7 * 60_000, 2, 1.0)
+    found = written(records, made)
+    assert {name for name in found if name.startswith("bag/")} == {"bag/feature/2"}
+    np.testing.assert_array_equal(found["bag/feature/2"], growth_of(made)[2])
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint32])
+def test_a_mark_tells_growth_by_its_content(dtype: type):
+    one: np.ndarray[Any, Any] = np.arange(12, dtype=dtype).reshape(3, 4)
+    assert mark_of(one) == mark_of(one.astype(np.int64))
+    assert mark_of(one) != mark_of(one[::-1])
+    assert mark_of(np.zeros((3, 4), dtype)) == NOTHING

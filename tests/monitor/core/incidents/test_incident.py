@@ -1,0 +1,194 @@
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.monitor.core.finding import PAGE, WARN, Dated, Finding
+from stationkeeper.monitor.core.incidents.incident import Incident, IncidentBook, choose_leader, co_onset, merge
+from stationkeeper.monitor.core.incidents.verdict import RequestDesk, RequestSettings, refusal_of
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes.window import Window
+from stationkeeper.monitor.core.performance.performance import (
+    OutcomePane,
+    Performance,
+    estimated_confusion,
+    measures,
+    wilson,
+)
+from stationkeeper.monitor.core.reasons import CAUSE_HELP, CHECK_HELP, UNKNOWN_HELP, Cause, Check, Unknown
+from stationkeeper.monitor.core.reference.reference import Labels
+
+
+def finding(name: str, strength: float = 1.0, onset: int = 0, **changes: Any) -> Finding:
+    made = Finding(
+        name,
+        SubjectType.FEATURE,
+        VerdictKind.DATA_DRIFT,
+        PAGE,
+        10 + strength,
+        10.0,
+        onset,
+        100,
+        Cause.SHIFT,
+        f"{name} moved",
+    )
+    return replace(made, **changes)
+
+
+def incident(name: str, low: int, high: int) -> Incident:
+    return Incident(name, "m", "1", "", high, Dated(low, low, high), name, VerdictKind.DATA_DRIFT, Cause.SHIFT, "moved")
+
+
+def test_broken_data_lead_the_incident_they_explain():
+    fault = finding("b", 0.1, kind=VerdictKind.DATA_QUALITY, check=Check.NULL)
+    assert choose_leader([finding("a", 50.0), fault]) is fault
+
+
+def test_subjects_below_the_threshold_are_named_with_a_page_as_e_d_bh_does():
+    leader = finding("a", 2.0)
+    second = finding("b", -0.6, level=WARN)
+    third = finding("c", -1.2, level=WARN)
+    late = finding("d", -0.5, onset=10_000, level=WARN)
+    named = co_onset([third, second, leader, late], leader, now=500, pane=10)
+    # -log 2 = -.69 and -log 3 = -1.10: the second qualifies, the third does not.
+    assert [f.subject for f in named] == ["a", "b"]
+
+
+def test_a_book_read_back_is_the_same():
+    book = IncidentBook("m", "1", "")
+    made = book.open_new(finding("a"), Dated(1, 0, 2, 7), 10, "")
+    book.join(made, finding("a"), 10, 0.3)
+    again = IncidentBook("m", "1", "")
+    again.restore(book.state())
+    assert again.open == book.open
+
+
+def test_incidents_of_segments_that_began_together_are_merged_by_hand():
+    groups = merge([incident("c", 50, 60), incident("a", 10, 20), incident("b", 18, 30)], slack=0)
+    assert [[i.id for i in group] for group in groups] == [["a", "b"], ["c"]]
+
+
+def verdict_for(made: Incident) -> Any:
+    from stationkeeper.monitor.core.incidents.verdict import Named, verdict_of
+
+    return verdict_of(
+        Named("m", "1", "", "ref-1"),
+        finding("a"),
+        now=20,
+        level=PAGE,
+        effect=0.2,
+        rows=100,
+        onset=made.onset,
+        incident=made,
+        last_row=None,
+        evidence={},
+    )
+
+
+def test_an_incident_asks_once_and_the_model_waits_for_its_cooldown():
+    desk = RequestDesk(RequestSettings(cooldown=1_000, most=2, period=10_000))
+    first, second = incident("a", 1, 2), incident("b", 1, 2)
+    answer = desk.consider(first, verdict_for(first), now=0)
+    assert answer.request is not None
+    assert desk.consider(first, verdict_for(first), now=5_000).reason == "this incident has its request"
+    assert "cooldown" in desk.consider(second, verdict_for(second), now=999).reason
+    assert "in work" in desk.consider(second, verdict_for(second), now=2_000, in_flight="cand-1").reason
+    again = RequestDesk(desk.settings)
+    again.restore(desk.state())
+    assert again.consider(second, verdict_for(second), now=2_000).request is not None
+    third = incident("c", 1, 2)
+    assert "budget" in again.consider(third, verdict_for(third), now=4_000).reason
+    assert again.consider(third, verdict_for(third), now=12_000).request is not None
+
+
+def test_the_request_of_an_incident_has_one_name():
+    made = incident("a", 1, 2)
+    ids = {
+        answer.request.id
+        for now in (0, 77)
+        if (answer := RequestDesk().consider(made, verdict_for(made), now=now)).request is not None
+    }
+    assert len(ids) == 1
+
+
+@pytest.mark.parametrize("check", [Check.NULL, Check.UNIT, Check.CONSTANT, Check.SCHEMA_MISSING])
+def test_broken_data_refuse_retraining(check: Check):
+    assert refusal_of(finding("a", kind=VerdictKind.DATA_QUALITY, check=check))
+    assert refusal_of(finding("a")) == ""
+
+
+def test_every_closed_list_has_its_help():
+    assert set(CAUSE_HELP) == set(Cause)
+    assert set(CHECK_HELP) == set(Check)
+    assert set(UNKNOWN_HELP) == set(Unknown)
+
+
+def test_a_window_is_the_sum_of_its_latest_panes():
+    window = Window(2, 100, slots=10)
+    for start in range(0, 500, 10):
+        window.add(Pane(start, 10, 3, np.array([1, 2])))
+    assert 10 <= window.counts[0] <= 11
+    assert (window.counts[1], window.rows) == (2 * window.counts[0], 3 * window.counts[0])
+    again = Window(2, 100, slots=10)
+    again.restore(window.state())
+    window.advance(10_000)
+    again.advance(10_000)
+    assert window.rows == again.rows == 0
+    assert not window.counts.any()
+
+
+def test_measures_by_hand():
+    found = measures(np.array([8, 2, 4, 86]))
+    assert found["precision"].value == 0.8
+    assert found["recall"].value == pytest.approx(8 / 12)
+    assert found["accuracy"].value == 0.94
+    assert found["f1"].value == pytest.approx(16 / 22)
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert np.isnan(measures(np.zeros(4, np.int64))["precision"].value)
+
+
+def labels_of(rate: float, flip: float = 0.0, rows: int = 5_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    bins = np.where(rng.random(rows) < 0.5, 4, 28)
+    truth = (rng.random(rows) < np.where(bins == 28, 1 - rate, rate)) ^ (rng.random(rows) < flip)
+    scored = np.bincount(bins * 2 + truth, minlength=64).reshape(32, 2)
+    said = bins == 28
+    parts = [said & truth, said & ~truth, ~said & truth, ~said & ~truth]
+    return scored, np.array([np.count_nonzero(part) for part in parts])
+
+
+def test_errors_that_rise_page_and_steady_ones_do_not():
+    reference = Labels(*labels_of(0.1))
+    kinds: set[VerdictKind] = set()
+    for flip, wanted in ((0.0, False), (0.15, True)):
+        made = Performance(reference, alpha=1 / 10_000)
+        kinds = set()
+        for k in range(60):
+            pane = OutcomePane(k * 50, k * 50 + 50, *labels_of(0.1, flip, 50, seed=k + 1))
+            kinds |= {f.kind for f in made.step(pane, 50.0) if f.level == PAGE}
+        assert bool(kinds) is wanted
+    assert VerdictKind.CONCEPT_DRIFT in kinds
+
+
+@pytest.mark.parametrize(("share", "pages"), [(0.80, False), (0.15, True)])
+def test_a_small_region_pages_only_when_half_a_point_of_the_traffic_changed(share: float, pages: bool):
+    def labels(rows: int, positive: float) -> tuple[np.ndarray, np.ndarray]:
+        few = rows // 100
+        hits = round(few * positive)
+        scored = np.zeros((32, 2), np.int64)
+        scored[4], scored[28] = (rows - few, 0), (few - hits, hits)
+        return scored, np.array([hits, few - hits, 0, rows - few])
+
+    made = Performance(Labels(*labels(40_000, 0.99)), alpha=1 / 10_000)
+    found = [f for k in range(60) for f in made.step(OutcomePane(k, k + 1, *labels(2_000, share)), 1.0)]
+    assert any(f.level == PAGE and f.kind is VerdictKind.CONCEPT_DRIFT for f in found) is pages
+
+
+def test_confusion_without_labels_by_hand():
+    scored = np.zeros((32, 2), np.int64)
+    scored[31] = (5, 5)
+    scores = np.zeros(32, np.int64)
+    scores[31] = 10
+    assert estimated_confusion(scores, scored, 0.5).tolist() == [5, 5, 0, 0]

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from stationkeeper.monitor.core.incidents.recovery import Recovery
+
+REFERENCE = np.array([[500, 400, 100]])
+DRIFTED = np.array([100, 400, 500])
+
+
+def made(reference: np.ndarray = REFERENCE) -> Recovery:
+    return Recovery(reference, DRIFTED, np.array([1_000] * len(reference)), 1.0)
+
+
+def steps_to_recovery(law: list[float], rows: int = 50, most: int = 200) -> int | None:
+    rng, test = np.random.default_rng(0), made()
+    for step in range(most):
+        if test.step(rng.multinomial(rows, law)):
+            return step + 1
+    return None
+
+
+def test_the_effect_is_the_share_that_moved_by_hand():
+    assert made().effect == pytest.approx(0.4, abs=1e-3)
+
+
+def test_the_reference_recovers_soon_and_the_drift_never():
+    found = steps_to_recovery([0.5, 0.4, 0.1])
+    assert found is not None
+    assert 4 <= found <= 10
+    assert steps_to_recovery([0.1, 0.4, 0.5]) is None
+    assert steps_to_recovery([0.3, 0.4, 0.3]) is None
+
+
+def test_a_third_law_is_no_recovery():
+    assert steps_to_recovery([0.95, 0.02, 0.03]) is None
+
+
+def test_dependent_rows_take_longer():
+    quick, slow = made(), Recovery(REFERENCE, DRIFTED, np.array([1_000]), 5.0)
+    for test in (quick, slow):
+        test.step(np.array([25, 20, 5]))
+    assert quick.evidence == pytest.approx(5 * slow.evidence)
+
+
+def test_each_stratum_is_judged_by_its_own_law():
+    two = np.array([[900, 50, 50], [50, 50, 900]])
+    drifted, weights = np.array([300, 400, 300]), np.array([500, 500])
+    for stratum, usual in ((0, [90, 5, 5]), (1, [5, 5, 90])):
+        test = Recovery(two, drifted, weights, 1.0)
+        assert [test.step(np.array(usual), stratum) for _ in range(3)][-1]
+        moved = Recovery(two, drifted, weights, 1.0)
+        assert not any(moved.step(np.array([45, 50, 5] if stratum == 0 else [5, 50, 45]), stratum) for _ in range(20))
+
+
+def test_a_test_read_back_goes_on_alike():
+    first = made()
+    first.step(np.array([25, 20, 5]))
+    second = Recovery.restore(REFERENCE, first.state())
+    for test in (first, second):
+        test.step(np.array([20, 20, 10]))
+    assert first.evidence == second.evidence
+    assert first.latest.tolist() == second.latest.tolist()
+
+
+def test_luck_while_a_small_drift_lasts_is_seldom_called_likely():
+    rng, drifted = np.random.default_rng(1), np.array([430, 400, 170])
+    test = Recovery(REFERENCE, drifted, np.array([1_000]), 1.0)
+    above, likely = 0, 0
+    for _ in range(2_000):
+        assert not test.step(rng.multinomial(5, drifted / 1_000))
+        above += test.evidence > 0.0
+        likely += test.likely
+    assert above > 500
+    assert likely < 20
+    while not test.step(rng.multinomial(50, REFERENCE[0] / 1_000)):
+        pass
+    assert test.likely

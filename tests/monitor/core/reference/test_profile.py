@@ -1,0 +1,164 @@
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from stationkeeper.contracts.column import categories, numbers
+from stationkeeper.monitor import profile
+from stationkeeper.monitor.core.adoption.adopt import error_phi, excess_floor, longest_run
+from stationkeeper.monitor.core.reference.profile import infer_task, outcomes
+from stationkeeper.monitor.core.reference.reference import Kind, Task
+from stationkeeper.monitor.core.reference.weighting import effective_rows, prior_weights, weighted_counts
+from tests.monitor.core.streams import bank
+
+
+def test_kinds_are_inferred_and_odd_columns_left_out_with_a_note():
+    rows = 200
+    made = profile(
+        {
+            "age": np.arange(rows) % 7.0,
+            "flag": np.arange(rows) % 2 == 0,
+            "city": np.array(["x", "y"] * 100, object),
+            "mixed": np.array([1, "1", None, 2.0] * 50, object),
+            "id": np.array([f"u{i}" for i in range(rows)], object),
+            "counter": np.arange(rows),
+            "empty": np.full(rows, np.nan),
+            "when": np.arange(rows).astype("datetime64[s]"),
+        },
+        ordered=True,
+    )
+    assert {s.name: s.kind for s in made.subjects} == {
+        "age": Kind.NUMERIC,
+        "flag": Kind.BOOLEAN,
+        "city": Kind.CATEGORICAL,
+        "mixed": Kind.CATEGORICAL,
+    }
+    for name in ("id", "counter", "empty", "when"):
+        assert any(note.startswith(f"{name}: ") for note in made.notes)
+
+
+def test_a_named_column_is_watched_even_if_it_looks_like_a_counter():
+    made = profile({"counter": np.arange(200)}, features=["counter"], ordered=True)
+    assert [s.name for s in made.subjects] == ["counter"]
+
+
+def test_frames_of_polars_and_arrays_give_the_same_reference():
+    data = bank(1_000)
+    data["method"][::10] = None
+    made = profile(pl.DataFrame({name: values.tolist() for name, values in data.items()}), ordered=True)
+    assert made.digest == profile(data, ordered=True).digest
+
+
+def test_a_prior_undoes_rebalancing_by_hand():
+    weights = prior_weights(categories([1, 0] * 5), {"1": 0.1})
+    assert weights.tolist() == pytest.approx([0.2, 1.8] * 5)
+    with pytest.raises(ValueError, match="no row has the label 'yes'"):
+        prior_weights(categories([1, 0]), {"yes": 0.1})
+    with pytest.raises(ValueError, match="sum to"):
+        prior_weights(categories([1, 0]), {"1": 0.1, "0": 0.2})
+
+
+def test_weighted_counts_sum_to_the_effective_rows():
+    weights = np.array([1.0, 1.0, 4.0])
+    assert effective_rows(weights) == 2
+    assert weighted_counts(np.array([0, 1, 1]), weights, 3).tolist() == [0, 2, 0]
+
+
+def test_a_rebalanced_training_set_is_profiled_as_production_looks():
+    rng = np.random.default_rng(0)
+    fraud = np.repeat([1, 0], 2_000)
+    amount = np.where(fraud == 1, rng.normal(10, 1, 4_000), rng.normal(0, 1, 4_000))
+    made = profile({"amount": amount, "fraud": fraud}, label="fraud", prior={"1": 0.02}).by_name["amount"]
+    high = made.counts[:-1][np.searchsorted(made.cells.edges, 5.0) + 1 :].sum() / made.rows  # type: ignore[union-attr]
+    assert high == pytest.approx(0.02, abs=0.005)
+
+
+def test_order_teaches_dependence_and_daily_movement():
+    rng = np.random.default_rng(0)
+    walk = np.zeros(10_000)
+    for i in range(1, 10_000):
+        walk[i] = 0.9 * walk[i - 1] + rng.normal()
+    made = profile({"walk": walk, "noise": rng.normal(size=10_000)}, ordered=True, pane=50)
+    assert made.by_name["walk"].phi.max() > 5
+    assert made.by_name["noise"].phi.max() < 2
+    assert made.by_name["noise"].day_floor == 0.0
+    assert made.adopted
+
+
+def test_hours_that_differ_get_their_own_bags():
+    rng = np.random.default_rng(0)
+    hours = 24 * 60
+    times = np.repeat(np.arange(hours) * 3_600_000, 20) + rng.integers(0, 3_600_000, hours * 20)
+    daily = rng.normal(size=len(times)) + 2 * np.sin(times / 86_400_000 * 2 * np.pi)
+    made = profile({"daily": daily, "at": times}, time="at", pane="1h")
+    assert made.by_name["daily"].strata.shape[0] == 24
+    flat = profile({"flat": rng.normal(size=len(times)), "at": times}, time="at", pane="1h")
+    assert flat.by_name["flat"].strata.shape[0] == 0
+
+
+def test_sampling_noise_is_no_daily_movement():
+    rng = np.random.default_rng(0)
+    equal = rng.multinomial(500, np.full(20, 0.05), size=12)
+    assert excess_floor(equal) == 0.0
+    moved = np.concatenate([equal[:6], rng.multinomial(500, np.repeat([0.03, 0.07], 10), size=6)])
+    # Each half lies .1 (TV) from the middle of both.
+    assert 0.07 < excess_floor(moved) < 0.13
+
+
+def test_errors_in_clusters_inflate_their_variance():
+    group = np.arange(10_000) // 50
+    rng = np.random.default_rng(0)
+    assert error_phi((rng.random(10_000) < 0.2).astype(float), group, 200) == 1.0
+    assert error_phi(np.repeat((rng.random(200) < 0.2).astype(float), 50), group, 200) > 20
+
+
+@pytest.mark.parametrize(("values", "run"), [([1, 1, 2, 2, 2, 1], 3), ([1], 1), ([np.nan, np.nan], 1), ([], 0)])
+def test_the_longest_run_by_hand(values: list[float], run: int):
+    assert longest_run(numbers(np.array(values, np.float64))) == run
+
+
+@pytest.mark.parametrize(
+    ("prediction", "task"),
+    [
+        ([0.1, 0.9], Task.BINARY),
+        ([0, 1], Task.BINARY),
+        ([0, 1, 2], Task.MULTICLASS),
+        ([1.5, -3.2], Task.REGRESSION),
+        (["a", "b", "c"], Task.MULTICLASS),
+        ([True, False], Task.BINARY),
+    ],
+)
+def test_the_task_follows_from_the_predictions(prediction: list[Any], task: Task):
+    assert infer_task(np.array(prediction)) is task
+
+
+def test_outcomes_by_hand():
+    right, up, down, *_, usable = outcomes(
+        np.array([0.9, 0.8, 0.1, 0.2, 0.7]), np.array([1, 0, 1, 0, None], object), Task.BINARY, 0.5, "1"
+    )
+    assert right.tolist() == [True, False, False, True, False]
+    assert up.tolist() == [False, True, False, False, False]
+    assert down.tolist() == [False, False, True, False, False]
+    assert usable.tolist() == [True] * 4 + [False]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prediction": "score"}, "'score' is not in the data"),
+        ({"features": ["nope"]}, "'nope' is not in the data"),
+        ({"sensitive": ["nope"]}, "'nope' is not in the data"),
+        ({"time": "at"}, "'at' is not in the data"),
+        ({"prior": {"1": 0.5}}, "prior needs the label"),
+        ({"weight": "age", "prior": {"1": 0.5}}, "either a weight column or a prior"),
+    ],
+)
+def test_bad_options_name_the_column(options: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        profile(bank(50), **options)
+
+
+def test_columns_of_unequal_length_are_refused():
+    with pytest.raises(ValueError, match="same number of rows"):
+        profile({"a": [1.0, 2.0], "b": [1.0]})

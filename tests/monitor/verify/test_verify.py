@@ -1,0 +1,186 @@
+"""``verify`` counts again what the tally counted, and says so when a number is wrong."""
+
+import json
+import random
+from typing import Any
+
+from stationkeeper.contracts.wire import ArmDelta, JoinBatch, PaneDelta, Record, decode, encode
+from stationkeeper.monitor.tally.stage import Tally
+from stationkeeper.monitor.verify.verify import Verification, verify
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
+from stationkeeper.streams.ports import Outgoing
+from stationkeeper.streams.settings import KafkaSettings
+from tests.monitor.rig import MINUTE, START, TOPICS, Rig, fraud, labels, predictions, reference
+
+
+def messy(rig: Rig) -> None:
+    """Good events, duplicates, disorder, late ones, odd features and junk, from a fixed seed."""
+    shuffled = random.Random(4)
+    values: list[bytes | None] = list(predictions(30, 20))
+    odd: list[Any] = [None, True, "text", [1], 1e9, -1e9, 10**400, "cut\ud83d", {"a": "\ud83d"}, 12345678]
+    for i, value in enumerate(odd):
+        event = json.loads(values[i * 7] or b"{}")
+        event["event_id"] = f"odd{i}"
+        event["features"] = {"amount": value, "country": value} if i % 2 else {"country": value}
+        event["weight"] = 2.0**i
+        values.insert(100 + i, json.dumps(event).encode().replace(b"12345678", b"1" * 5_000))
+    values += [json.dumps(json.loads(values[2] or b"{}") | {"event_id": "o", "segment": {"a": []}}).encode()]
+    values += [values[0], values[1], None, b"", b"{", b"[]", b'{"event_id": "x"}', b"\xff"]
+    for i in range(0, 90, 2):
+        event = json.loads(values[i] or b"{}") | {"event_id": f"shop{i}", "latency_ms": i * 1.5}
+        event["segment"] = {"shop": f"s{i % 5}"} if i % 4 else {"shop": i % 7, "country": None}
+        event["prediction"] = [0.7, True, "yes", None, {"1": 0.4, "0": 0.6}, 10**20][i % 6]
+        values.append(json.dumps(event).encode())
+    for first in range(0, len(values), 40):
+        part = values[first : first + 40]
+        shuffled.shuffle(part)
+        values[first : first + 40] = part
+    values += predictions(1, 5, first=9_000, start=START - 60 * MINUTE)
+    rig.send("scores", values)
+    rig.send("outcomes", [*labels(range(50)), *labels(range(10))])
+
+
+def check(rig: Rig) -> Verification:
+    return verify(MemoryReader(rig.log), rig.models, TOPICS, clock="stream")
+
+
+def test_a_messy_log_counts_the_same_twice() -> None:
+    rig = Rig({"fraud": fraud(segments=["country", "amount", "shop"], limits={"segments": 3})})
+    rig.send("scores", predictions(5, 10, first=20_000))
+    rig.turn(3)
+    rig.put_reference(reference())
+    rig.turn(2)
+    messy(rig)
+    rig.turn(4)
+    rig.put_reference(reference("2", shift=1.0))
+    rig.turn(1)
+    rig.send("scores", predictions(10, 20, first=30_000, start=START + 30 * MINUTE, version="2"))
+    rig.turn(4)
+    found = verify(MemoryReader(rig.log), rig.models, TOPICS, clock="stream")
+    assert found.differences == []
+    assert found.unverifiable == []
+    assert found.panes >= 40
+    conservation = rig.stage("tally").status()["conservation"]
+    assert found.records == sum(row["received"] for row in conservation)
+    for outcome in ("tallied", "late", "duplicate", "rejected"):
+        assert sum(row[outcome] for row in conservation) > 0
+
+
+def test_a_count_that_is_off_by_one_is_found() -> None:
+    rig = Rig({"fraud": fraud()})
+    rig.put_reference(reference())
+    rig.send("scores", predictions(5, 20))
+    rig.turn(4)
+    assert verify(MemoryReader(rig.log), rig.models, TOPICS, clock="stream").equal
+    value = next(v for v in rig.read(TOPICS.panes.name) if isinstance(decode(v)[0], PaneDelta))
+    first = decode(value)[0]
+    assert isinstance(first, PaneDelta)
+    counts = first.vector().copy()
+    counts[:] = 0
+    counts[3] = 1
+    again = PaneDelta(
+        first.model,
+        first.version,
+        first.digest,
+        first.source,
+        "",
+        first.start,
+        first.length,
+        0,
+        first.first,
+        first.width,
+        counts.tobytes(),
+    )
+    record = Outgoing(TOPICS.panes.name, encode([again]), b"fraud")
+    rig.log.produce(record.topic, [record.value], keys=[record.key])
+    found = verify(MemoryReader(rig.log), rig.models, TOPICS, clock="stream")
+    assert len(found.differences) == 1
+    assert "3: " in found.differences[0]
+
+
+def test_records_that_retention_removed_are_named_and_not_guessed() -> None:
+    rig = Rig({"fraud": fraud()}, partitions=1)
+    rig.send("scores", predictions(5, 20))
+    rig.turn(4)
+    rig.log.trim("scores", 0, 10)
+    rig.send("outcomes", labels(range(5)))
+    rig.turn(2)
+    found = verify(MemoryReader(rig.log), rig.models, TOPICS, clock="stream")
+    assert any("scores/0" in line for line in found.unverifiable)
+    assert "equal as far" in found.summary()
+    assert not found.complete
+    assert found.panes == 0
+
+
+def test_comparing_nothing_is_no_success() -> None:
+    rig = Rig({"fraud": fraud()}, partitions=1)
+    rig.send("scores", predictions(5, 20))
+    rig.turn(4)
+    rig.log.trim("scores", 0, 10)
+    found = check(rig)
+    assert (found.counts, found.equal, found.complete) == (0, True, False)
+    assert found.summary().endswith("nothing could be compared")
+
+
+def test_panes_of_a_reference_that_was_published_again_are_those_of_the_one_before() -> None:
+    rig = Rig({"fraud": fraud(segments=["country"])}, partitions=1)
+    rig.put_reference(reference())
+    rig.send("scores", predictions(3, 50))
+    rig.turn(4)
+    rig.put_reference(reference(shift=0.5))
+    rig.send("scores", predictions(3, 50, first=1_000, start=START + 3 * MINUTE))
+    rig.turn(4)
+    found = check(rig)
+    assert found.differences == []
+    assert found.complete
+    rig.log.trim(TOPICS.references.name, 0, 1)
+    found = check(rig)
+    assert found.differences == []
+    assert found.panes >= 6
+    assert [line for line in found.unverifiable if reference().digest[:12] in line and "fraud/1" in line]
+
+
+def test_counting_begins_where_the_tally_began() -> None:
+    rig = Rig({"fraud": fraud()}, partitions=1)
+    rig.put_reference(reference())
+    rig.send("scores", predictions(3, 100))
+    rig.loops.clear()
+    settings = KafkaSettings(prefix=TOPICS.prefix, flush_interval=0, poll_timeout=0, first_start="latest")
+    source, sink = MemorySource(rig.log, settings, "tally"), MemorySink(rig.log, settings, "tally")
+    stage = Tally(rig.models, TOPICS, clock="stream")
+    rig.loops["tally"] = Loop(stage, source, sink, MemoryReader(rig.log), settings, now_ms=lambda: rig.now)
+    rig.turn(3)
+    rig.send("scores", predictions(3, 100, first=1_000, start=START + 5 * MINUTE))
+    rig.turn(3)
+    found = check(rig)
+    assert (found.differences, found.records, found.complete) == ([], 300, True)
+    rig.log.trim("scores", 0, 200)
+    assert check(rig).complete
+    rig.log.trim("scores", 0, 301)
+    assert not check(rig).complete
+
+
+def again(topic: str, which: Any) -> list[str]:
+    """What ``verify`` says of a log in which some records of a topic came twice."""
+    rig = Rig({"fraud": fraud(segments=["country"])}, partitions=1)
+    rig.put_reference(reference())
+    rig.send("scores", predictions(3, 100))
+    rig.send("outcomes", labels(range(50)))
+    rig.turn(4)
+    assert check(rig).complete
+    log = rig.log
+    for partition in MemoryReader(log).partitions(topic):
+        values = [v for batch in MemoryReader(log).read([partition]) for v in batch.values if v is not None]
+        for value in values:
+            twice: list[Record] = [one for one in decode(value) if which(one)]
+            if twice:
+                log.produce(topic, [encode(twice)], partition=partition.index)
+    return check(rig).differences
+
+
+def test_segments_arms_and_join_rows_are_compared() -> None:
+    panes, joins = TOPICS.panes.name, TOPICS.joins.name
+    assert any("country=de" in line for line in again(panes, lambda r: isinstance(r, PaneDelta) and r.segment))
+    assert any("Arm(" in line for line in again(panes, lambda r: isinstance(r, ArmDelta)))
+    assert any("JoinKey(" in line for line in again(joins, lambda r: isinstance(r, JoinBatch)))

@@ -1,0 +1,311 @@
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stationkeeper.contracts.messages import Approval, Candidate, GateOutcome, VerdictKind
+from stationkeeper.contracts.status import check
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.topics import Topics, dead_letter_topic
+from stationkeeper.registry.mlflow import Registry
+from stationkeeper.registry.settings import RegistrySettings
+from stationkeeper.retrain.core.reasons import Reason, Stage
+from stationkeeper.retrain.service.stage import Retrain
+from stationkeeper.retrain.service.state import RequestState
+from stationkeeper.retrain.service.steps import ModelInputs, Steps
+from stationkeeper.retrain.settings import RetrainSettings
+from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
+from stationkeeper.streams.ports import Partition
+from stationkeeper.streams.settings import KafkaSettings
+from tests.retrain.bank import (
+    HOUR,
+    LABELS,
+    ONSET,
+    PREDICTIONS,
+    SMALL,
+    START,
+    TOPICS,
+    Bank,
+    a_request,
+    events,
+    reference_builder,
+    transactions,
+)
+from tests.waiting import until
+
+KAFKA = KafkaSettings(flush_interval=0, poll_timeout=1)
+T = Topics()
+
+
+@dataclass
+class World:
+    """A log, a registry and the process that retrains; ``restart`` kills it and starts another."""
+
+    bank: Bank
+    directory: Path
+    settings: RetrainSettings
+    registry: Registry
+    log: MemoryLog = field(default_factory=MemoryLog)
+    loops: list[Loop] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for topic in T.all():
+            self.log.create(topic)
+        for name in (PREDICTIONS, LABELS, dead_letter_topic(T.requests.name)):
+            self.log.create(name)
+
+    def restart(self) -> Loop:
+        if self.loops:
+            stage = self.loops[-1].stage
+            assert isinstance(stage, Retrain)
+            stage._worker.abandon()
+        inputs = ModelInputs("bank", TOPICS, self.settings)
+        steps = Steps(
+            {"bank": inputs},
+            self.registry,
+            self.bank.snapshots,
+            lambda: MemoryReader(self.log),
+            reference_builder,
+            self.directory / "work",
+        )
+        stage = Retrain({"bank": inputs}, T, steps)
+        source, sink = MemorySource(self.log, KAFKA, "retrain"), MemorySink(self.log, KAFKA, "retrain")
+        self.loops.append(Loop(stage, source, sink, MemoryReader(self.log), KAFKA))
+        return self.loops[-1]
+
+    def traffic(self, rows: int = 3_000, *, shifted: bool = True, seed: int = 2, until: int = START + 8 * HOUR) -> None:
+        before = transactions(2_000, START, ONSET, seed=seed, shifted=False)
+        after = transactions(rows, ONSET, until, seed=seed + 1, shifted=shifted)
+        for part in (before, after):
+            predictions, labels = events(part, self.bank.champion.version)
+            self.log.produce(PREDICTIONS, predictions)
+            self.log.produce(LABELS, labels)
+
+    def ask(self, *values: bytes) -> None:
+        self.log.produce(T.requests.name, list(values), keys=[b"bank"] * len(values))
+
+    def run(self, loop: Loop, until: Callable[[], bool], limit_s: float = 300.0) -> None:
+        end = time.monotonic() + limit_s
+        while not until():
+            assert time.monotonic() < end, f"never came about: {self.states()}"
+            loop.turn()
+
+    def states(self) -> dict[str, RequestState]:
+        return {key: RequestState.decode(value) for key, value in self.latest(T.retrain_state.name).items()}
+
+    def latest(self, topic: str) -> dict[str, bytes]:
+        found = {}
+        for key, value in self.records(topic):
+            assert key is not None
+            assert value is not None
+            found[key.decode()] = value
+        return found
+
+    def records(self, topic: str) -> list[tuple[bytes | None, bytes | None]]:
+        log = self.log.at(Partition(topic, 0))
+        return list(zip(log.keys, log.values, strict=True))
+
+    def stage_of(self, request: str = "req-1") -> Stage | None:
+        state = self.states().get(request)
+        return state.stage if state else None
+
+    def finished(self) -> bool:
+        stage = self.stage_of()
+        return stage is not None and stage.final
+
+    def candidates(self) -> list[Candidate]:
+        return [Candidate.decode(value or b"") for _, value in self.records(T.candidates.name)]
+
+
+@pytest.fixture
+def world(bank: Bank, tmp_path: Path) -> Iterator[World]:
+    made = World(bank, tmp_path, bank.settings, bank.registry)
+    yield made
+    for loop in made.loops:
+        loop.close()
+    for version in made.bank.registry.remove_orphans("bank", "req-1"):
+        assert version != made.bank.champion.version
+
+
+def test_a_request_becomes_one_candidate_with_its_lineage(world: World):
+    world.traffic()
+    request = a_request(world.bank.champion.version)
+    world.ask(request.encode())
+    loop = world.restart()
+    world.run(loop, world.finished)
+
+    state = world.states()["req-1"]
+    assert state.stage is Stage.CANDIDATE, state.detail
+    (candidate,) = world.candidates()
+    assert candidate.gate is GateOutcome.PASS
+    assert candidate.request == "req-1"
+    assert candidate.champion == world.bank.champion.version
+    assert candidate.snapshot == state.snapshot
+    manifest = world.bank.snapshots.find(candidate.snapshot).manifest  # type: ignore[union-attr]
+    assert manifest["base"] == world.bank.champion.snapshot
+    assert {one["topic"]: one["end"] for one in manifest["ranges"]} == {PREDICTIONS: 5_000, LABELS: 5_000}
+    tags = world.registry.tags("bank", candidate.version)
+    assert tags["request"] == "req-1"
+    assert tags["incident"] == "inc-1"
+    assert tags["snapshot"] == candidate.snapshot
+    assert world.registry.alias("bank", "challenger") == candidate.version
+    references = world.latest(T.references.name)
+    assert list(references) == [f"bank/{candidate.version}"]
+    assert b'"rows": 3000' in references[f"bank/{candidate.version}"]
+    seen = [entry.stage for entry in state.history]
+    assert seen == [
+        Stage.PLANNED, Stage.SNAPSHOT, Stage.TRAINING, Stage.GATE, Stage.REGISTERING, Stage.CANDIDATE,
+    ]  # fmt: skip
+    check(dict(loop.stage.status()))
+    samples = {(s.metric, s.labels): s.value for s in loop.stage.samples()}
+    assert samples["stationkeeper_retrain_requests_total", ("bank", "candidate")] == 1
+
+
+KILLS = [Stage.PLANNED, Stage.SNAPSHOT, Stage.TRAINING, Stage.GATE, Stage.REGISTERING]
+
+
+@pytest.mark.parametrize("killed_in", KILLS)
+def test_killed_at_any_stage_it_resumes_with_one_candidate(world: World, killed_in: Stage):
+    world.traffic()
+    world.ask(a_request(world.bank.champion.version).encode())
+    loop = world.restart()
+    world.run(loop, lambda: world.stage_of() is killed_in)
+    loop = world.restart()
+    world.run(loop, world.finished)
+    assert world.stage_of() is Stage.CANDIDATE
+    (candidate,) = world.candidates()
+    world.run(loop, lambda: _versions(world) == [candidate.version])
+
+
+def test_a_version_registered_by_a_dead_process_is_removed(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.traffic()
+    world.ask(a_request(world.bank.champion.version).encode())
+    loop = world.restart()
+    world.run(loop, lambda: world.stage_of() is Stage.REGISTERING)
+    # The step ends, but the process dies before its flush.
+    stage = loop.stage
+    assert isinstance(stage, Retrain)
+    orphan = until(lambda: _versions(world), "a version is registered", 300)
+    loop = world.restart()
+    world.run(loop, world.finished)
+    (candidate,) = world.candidates()
+    world.run(loop, lambda: _versions(world) == [candidate.version])
+    assert candidate.version not in orphan
+
+
+def _versions(world: World) -> list[str]:
+    client = world.registry._connect("look")
+    found = client.search_model_versions("name = 'bank' and tags.`stationkeeper.request` = 'req-1'")
+    return sorted(str(version.version) for version in found)
+
+
+def test_too_few_labels_are_waited_for(world: World):
+    world.traffic(rows=800, until=ONSET + HOUR)
+    world.ask(a_request(world.bank.champion.version).encode())
+    loop = world.restart()
+    world.run(loop, lambda: world.stage_of() is Stage.WAITING)
+    state = world.states()["req-1"]
+    assert state.reason is Reason.TOO_FEW_ROWS
+    more = transactions(3_000, ONSET + HOUR, START + 8 * HOUR, seed=9, shifted=True)
+    predictions, labels = events(more, world.bank.champion.version)
+    world.log.produce(PREDICTIONS, predictions)
+    world.log.produce(LABELS, labels)
+    world.run(loop, world.finished)
+    assert world.stage_of() is Stage.CANDIDATE
+
+
+def test_without_a_change_no_candidate_comes(world: World):
+    world.settings = RetrainSettings.model_validate({**SMALL, "gate": {"looks": 1, "replicates": 500}})
+    world.traffic(shifted=False)
+    world.ask(a_request(world.bank.champion.version).encode())
+    loop = world.restart()
+    world.run(loop, world.finished)
+    assert world.stage_of() is Stage.NO_EVIDENCE
+    assert world.candidates() == []
+    assert _versions(world) == []
+
+
+def test_malformed_requests_become_dead_letters_and_the_good_one_is_served(world: World):
+    good = a_request(world.bank.champion.version)
+    text = good.encode()
+    bad = {
+        b"not json": "not_json",
+        b"[]": "not_an_object",
+        text.replace(b'"incident":"inc-1",', b""): "missing_field",
+        text.replace(b'"manual":false', b'"manual":7'): "wrong_type",
+        b"\xff\xfe": "not_utf8",
+    }
+    world.ask(*bad, text.replace(b'"bank"', b'"other"').replace(b"req-1", b"req-2"), text)
+    loop = world.restart()
+    world.run(loop, lambda: world.stage_of() is Stage.WAITING)
+    log = world.log.at(Partition(dead_letter_topic(T.requests.name), 0))
+    assert log.values == list(bad)
+    codes = [dict(headers)["stationkeeper.error.code"].decode() for headers in log.headers]
+    assert codes == list(bad.values())
+    other = world.states()["req-2"]
+    assert (other.stage, other.reason) == (Stage.REJECTED, Reason.NOT_CONFIGURED)
+
+
+def test_the_same_request_twice_is_one(world: World):
+    text = a_request(world.bank.champion.version).encode()
+    world.ask(text, text)
+    loop = world.restart()
+    world.run(loop, lambda: world.stage_of() is Stage.WAITING)
+    world.ask(text)
+    for _ in range(5):
+        loop.turn()
+    assert [key for key, _ in world.records(T.retrain_state.name)].count(b"req-1") == 2
+
+
+def test_broken_data_refuse_retraining(world: World):
+    world.ask(a_request(world.bank.champion.version, kind=VerdictKind.DATA_QUALITY).encode())
+    loop = world.restart()
+    world.run(loop, world.finished)
+    assert world.states()["req-1"].reason is Reason.DATA_QUALITY
+
+
+def _approval(decision: str, at: int = ONSET) -> bytes:
+    facts: dict[str, Any] = {"target": "request", "id": "req-1", "model": "bank", "by": "ada"}
+    return Approval.model_validate(facts | {"time": to_datetime(at), "decision": decision}).encode()
+
+
+def test_a_person_can_reject_and_approve(world: World):
+    world.settings = RetrainSettings.model_validate({**SMALL, "approval": True})
+    world.traffic()
+    world.ask(a_request(world.bank.champion.version).encode())
+    loop = world.restart()
+    world.run(loop, lambda: world.stage_of() is Stage.WAITING)
+    assert world.states()["req-1"].reason is Reason.APPROVAL_PENDING
+    for _ in range(5):
+        loop.turn()
+    assert world.stage_of() is Stage.WAITING
+    world.log.produce(T.approvals.name, [b"nonsense", _approval("approve")], keys=[b"x", b"req-1"])
+    world.run(loop, lambda: world.stage_of() is Stage.SNAPSHOT)
+    world.log.produce(T.approvals.name, [_approval("reject")], keys=[b"req-1"])
+    world.run(loop, world.finished)
+    assert world.states()["req-1"].reason is Reason.REJECTED_BY_PERSON
+    assert world.candidates() == []
+
+
+def test_an_unreachable_registry_is_waited_for(world: World, free_port: int):
+    away = Registry(RegistrySettings(tracking_uri=f"http://127.0.0.1:{free_port}", timeout=1_000, retries=0))
+    world.registry = away
+    world.traffic()
+    world.ask(a_request(world.bank.champion.version).encode())
+    loop = world.restart()
+    world.run(loop, lambda: "could not" in _details(loop))
+    assert f"127.0.0.1:{free_port}" in _details(loop)
+    assert world.stage_of() is Stage.SNAPSHOT
+    world.registry = world.bank.registry
+    loop = world.restart()
+    world.run(loop, world.finished)
+    assert world.stage_of() is Stage.CANDIDATE
+
+
+def _details(loop: Loop) -> str:
+    return " ".join(request["reason"] for request in loop.stage.status()["requests"])

@@ -1,0 +1,199 @@
+import json
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stationkeeper.registry.artifact import FeatureKind
+from stationkeeper.retrain.snapshot.events import LABEL, TIME, EventColumns, InputTopic
+from stationkeeper.retrain.snapshot.rows import LabelledRows
+from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore, canonical_bytes, merge_base
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader
+from stationkeeper.streams.ports import Partition
+from tests.retrain.bank import HOUR, LABELS, ONSET, PREDICTIONS, START, TOPICS, events, transactions
+
+
+def prediction(event: str, time: object, features: dict[str, object], **more: object) -> bytes:
+    facts = {"kind": "prediction", "event_id": event, "time": time, "model": "bank", "version": "1"}
+    return json.dumps(facts | {"features": features} | more).encode()
+
+
+def label(event: str, time: object, value: object) -> bytes:
+    facts = {"kind": "label", "event_id": event, "time": time, "model": "bank", "label": value}
+    return json.dumps(facts).encode()
+
+
+def rows_of(log: MemoryLog, *, since: int = 0, limit: int = 10_000, topics: tuple[InputTopic, ...] = TOPICS):
+    rows = LabelledRows(topics, EventColumns("bank"), since, limit)
+    rows.advance(MemoryReader(log))
+    return rows
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    made = MemoryLog()
+    made.create(PREDICTIONS, 2)
+    made.create(LABELS)
+    return made
+
+
+def test_predictions_meet_the_last_label_known(log: MemoryLog):
+    log.produce(PREDICTIONS, [prediction("a", 10, {"x": 1}), prediction("b", 20, {"x": 2.5})], partition=0)
+    log.produce(PREDICTIONS, [prediction("a", 11, {"x": 9}), prediction("c", 15, {})], partition=1)
+    log.produce(LABELS, [label("a", 30, True), label("a", 50, False), label("b", 40, 1), label("z", 40, True)])
+    rows = rows_of(log)
+    frame = rows.frame(as_of_ms=45, maturity_ms=0)
+    assert frame["@event_id"].to_list() == ["a", "c", "b"]
+    assert frame[LABEL].to_list() == ["true", None, "1"]
+    assert frame["x"].to_list() == [1.0, None, 2.5]
+    assert rows.frame(60, 0)[LABEL].to_list() == ["false", None, "1"]
+    assert rows.frame(60, 45)[LABEL].to_list() == ["false", None, None], "younger than the maturity"
+    counted = rows.statistics(onset_ms=15, as_of_ms=60, maturity_ms=0, positive="true")
+    assert (counted.rows_before, counted.rows_after, counted.positives_after) == (1, 1, 1)
+
+
+def test_poison_is_counted_and_changes_nothing(log: MemoryLog):
+    good = prediction("a", "2026-01-05T00:00:00Z", {"x": 1, "huge": 10**400, "nested": {"y": 1}})
+    poison = [b"", b"{", b"[]", b"\xff", b'{"kind":"prediction"}', prediction("b", "yesterday", {}), None]
+    poison += [prediction("c", True, {}), prediction("d", 5, {}, event_id=7), label("a", 6, None)]
+    log.produce(PREDICTIONS, [*poison[:5], good, *poison[5:]], partition=0)
+    rows = rows_of(log)
+    frame = rows.frame(START + 1, 0)
+    assert frame["@event_id"].to_list() == ["a"]
+    assert frame[TIME].to_list() == [START]
+    assert frame["x"].to_list() == [1.0]
+    # The label stands in a topic of predictions: another kind, not an unusable record.
+    assert rows.columns.unusable == len(poison) - 1
+
+
+def test_a_feature_is_what_it_mostly_is(log: MemoryLog):
+    values: list[object] = ["de", "fr", 7, None, True]
+    log.produce(
+        PREDICTIONS,
+        [prediction(f"e{i}", i, {"text": v, "flag": i % 2 == 0, "number": i}) for i, v in enumerate(values)]
+        + [prediction("e9", 9, {"text": "it", "flag": None, "number": "nine"})],
+        partition=0,
+    )
+    frame = rows_of(log).frame(100, 0)
+    assert frame.schema["text"] == pl.String
+    assert frame["text"].to_list() == ["de", "fr", "7", None, "1", "it"]
+    assert frame["flag"].to_list() == [True, False, True, False, True, None]
+    assert frame["number"].to_list() == [0, 1, 2, 3, 4, None]
+    types = EventColumns("bank").types
+    types.add("x", 1, 1, 2)
+    assert types.kind("x") is FeatureKind.NUMERIC
+
+
+def test_feature_events_fill_what_predictions_lack(log: MemoryLog):
+    log.create("bank.features")
+    log.produce(PREDICTIONS, [prediction("a", 10, {"x": 1}), prediction("b", 11, {})], partition=0)
+    facts = {"kind": "feature", "time": 9, "model": "bank"}
+    sent = [facts | {"event_id": e, "features": {"x": 5, "y": "u"}} for e in ("a", "b")]
+    log.produce("bank.features", [json.dumps(one).encode() for one in sent])
+    frame = rows_of(log, topics=(*TOPICS, InputTopic("bank.features", frozenset({"feature"})))).frame(100, 0)
+    assert frame["x"].to_list() == [1.0, 5.0]
+    assert frame["y"].to_list() == ["u", "u"]
+
+
+def test_reading_on_gives_what_reading_at_once_gives(log: MemoryLog):
+    predictions, labels = events(transactions(600, START, ONSET, seed=5, shifted=False), "1")
+    step = LabelledRows(TOPICS, EventColumns("bank"), 0, 10_000)
+    for low in range(0, 600, 200):
+        log.produce(PREDICTIONS, predictions[low : low + 200], partition=low // 200 % 2)
+        log.produce(LABELS, labels[low : low + 200])
+        assert step.advance(MemoryReader(log)) == 400
+    assert step.advance(MemoryReader(log)) == 0
+    whole = rows_of(log)
+    clock = whole.clock_ms
+    assert clock is not None
+    assert canonical_bytes(step.frame(clock, 1_000)) == canonical_bytes(whole.frame(clock, 1_000))
+    assert step.end == whole.end
+
+
+def test_recorded_ends_bound_what_is_read(log: MemoryLog):
+    predictions, labels = events(transactions(300, START, ONSET, seed=5, shifted=False), "1")
+    log.produce(PREDICTIONS, predictions, partition=0)
+    log.produce(LABELS, labels)
+    rows = LabelledRows(TOPICS, EventColumns("bank"), 0, 10_000)
+    rows.advance(MemoryReader(log), {Partition(PREDICTIONS, 0): 100, Partition(LABELS, 0): 50})
+    frame = rows.frame(ONSET + HOUR, 0)
+    assert len(frame) == 100
+    assert frame[LABEL].is_not_null().sum() == 50
+
+
+def test_the_oldest_rows_go_first(log: MemoryLog):
+    log.produce(PREDICTIONS, [prediction(f"e{i}", i, {"x": i}) for i in range(100)], partition=0)
+    rows = rows_of(log, limit=40)
+    frame = rows.frame(1_000, 0)
+    assert frame[TIME].to_list() == list(range(60, 100))
+    assert rows_of(log, since=90).frame(1_000, 0)[TIME].to_list() == list(range(90, 100))
+
+
+def test_maturity_is_the_age_by_which_labels_have_come(log: MemoryLog):
+    log.produce(PREDICTIONS, [prediction(f"e{i}", i * 10, {"x": i}) for i in range(1_000)], partition=0)
+    # One label in a hundred takes 700, the others 100: the 99 % quantile is one of the slow ones.
+    log.produce(LABELS, [label(f"e{i}", i * 10 + (700 if i % 50 == 0 else 100), True) for i in range(1_000)])
+    found = rows_of(log).statistics(0, 20_000, None, "true")
+    assert found.maturity_ms == 700
+
+
+FRAMES = st.lists(
+    st.tuples(st.integers(0, 50), st.sampled_from(["true", "false", None]), st.none() | st.floats(-9, 9)), max_size=30
+)
+
+
+@given(rows=FRAMES, seed=st.randoms(use_true_random=False))
+def test_the_same_rows_give_the_same_bytes_in_any_order(rows: list[tuple[int, str | None, float | None]], seed):
+    made = [
+        {"@event_id": f"e{i}", "@time": t, "@version": "1", "@label": y, "@label_time": t if y else None, "x": x}
+        for i, (t, y, x) in enumerate(rows)
+    ]
+    schema = {
+        "@event_id": pl.String, "@time": pl.Int64, "@version": pl.String, "@label": pl.String, "@label_time": pl.Int64,
+        "x": pl.Float64,
+    }  # fmt: skip
+    shuffled = list(made)
+    seed.shuffle(shuffled)
+    one, two = pl.DataFrame(made, schema=schema), pl.DataFrame(shuffled, schema=schema)
+    assert canonical_bytes(one) == canonical_bytes(two.select(reversed(two.columns)))
+
+
+def snapshot_frame(first: int, n: int, prefix: str = "e", **columns: list[object]) -> pl.DataFrame:
+    base = {
+        "@event_id": [f"{prefix}{i}" for i in range(first, first + n)],
+        "@time": list(range(first, first + n)),
+        "@version": ["1"] * n,
+        "@label": ["true"] * n,
+        "@label_time": list(range(first, first + n)),
+    }
+    return pl.DataFrame(base | columns)
+
+
+def test_a_snapshot_is_stored_once_and_damage_is_seen(tmp_path):
+    store = SnapshotStore(tmp_path)
+    frame = snapshot_frame(0, 5, x=[1.0, 2.0, 3.0, 4.0, None])
+    one = store.write(frame, {"model": "bank"})
+    stamp = one.path.stat().st_mtime_ns
+    assert store.write(frame.reverse(), {"model": "other"}) == one
+    assert one.path.stat().st_mtime_ns == stamp
+    assert (one.rows, one.manifest["labelled"], one.manifest["model"]) == (5, 5, "bank")
+    assert store.read(one.digest).equals(frame)
+    with pytest.raises(SnapshotError, match="no snapshot beef"):
+        store.read("beef")
+    one.path.write_bytes(one.path.read_bytes()[:-1] + b"!")
+    with pytest.raises(SnapshotError, match="damaged"):
+        store.read(one.digest)
+    assert store.prune([], one.path.stat().st_mtime + 1) == [one.digest]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_champions_rows_come_before_those_of_the_topics():
+    base = snapshot_frame(0, 10, prefix="old", x=["1", "2", "z", *["3"] * 7], gone=[1] * 10)
+    rows = snapshot_frame(6, 5, x=[0.5] * 5, new=[True] * 5)
+    merged = merge_base(rows, base)
+    assert merged["@event_id"].to_list() == [f"old{i}" for i in range(6)] + [f"e{i}" for i in range(6, 11)]
+    assert merged["x"].to_list() == [1.0, 2.0, None, 3.0, 3.0, 3.0] + [0.5] * 5
+    assert merged["new"].to_list() == [None] * 6 + [True] * 5
+    assert merged.columns == rows.columns

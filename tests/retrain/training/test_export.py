@@ -1,0 +1,136 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from stationkeeper.registry.artifact import FeatureKind, FeatureSpec, InputMode, ModelCard, Task
+from stationkeeper.registry.onnx import ArtifactError, ServedModel
+from stationkeeper.retrain.training.encoding import Encoding
+from stationkeeper.retrain.training.estimators import DEFAULTS, EncodedModel
+from stationkeeper.retrain.training.export import ExportError, export
+from stationkeeper.retrain.training.trainer import OnnxModel, TrainerError, TrainingData, load_trainer
+from stationkeeper.retrain.training.tree_ensemble import float32_below
+
+SPECS = (
+    FeatureSpec(name="amount", kind=FeatureKind.NUMERIC),
+    FeatureSpec(name="label", kind=FeatureKind.NUMERIC),
+    FeatureSpec(name="model.x", kind=FeatureKind.CATEGORICAL),
+    FeatureSpec(name="foreign", kind=FeatureKind.BOOLEAN),
+    FeatureSpec(name="empty", kind=FeatureKind.NUMERIC),
+)
+
+
+def table(n: int = 1_500, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    amount = rng.normal(0, 3, n)
+    kind = rng.choice(["a", "b", "c", "rare"], n, p=(0.5, 0.3, 0.199, 0.001))
+    frame = pl.DataFrame(
+        {
+            "amount": np.where(rng.random(n) < 0.1, np.nan, amount),
+            "label": rng.normal(1e6, 1e5, n),
+            "model.x": [None if gone else text for gone, text in zip(rng.random(n) < 0.1, kind, strict=True)],
+            "foreign": rng.random(n) < 0.5,
+            "empty": [None] * n,
+        },
+        schema_overrides={"empty": pl.Float64, "model.x": pl.String},
+    ).with_columns(pl.col("amount").fill_nan(None))
+    return frame, amount + 2 * (kind == "b") + rng.normal(0, 0.3, n)
+
+
+def fitted(trainer: str, task: Task):
+    frame, value = table()
+    labels = value if task is Task.REGRESSION else (value > 1.5).astype(float)
+    data = TrainingData(frame, SPECS, labels, np.ones(len(labels)), task, seed=3)
+    return load_trainer(trainer).fit(data), frame
+
+
+def card(task: Task) -> ModelCard:
+    binary = task is Task.BINARY
+    return ModelCard(
+        model="bank",
+        task=task,
+        features=SPECS,
+        classes=("false", "true") if binary else (),
+        positive="true" if binary else None,
+        onnx_sha256="0" * 64,
+    )
+
+
+@pytest.mark.parametrize("trainer", sorted(DEFAULTS))
+@pytest.mark.parametrize("task", [Task.BINARY, Task.REGRESSION])
+def test_the_server_scores_what_was_trained(trainer: str, task: Task, tmp_path: Path):
+    model, _ = fitted(trainer, task)
+    unseen, _ = table(seed=9)
+    unseen = unseen.with_columns(
+        pl.when(pl.int_range(pl.len()) < 20).then(pl.lit("new")).otherwise("model.x").alias("model.x")
+    )
+    made = export(model, card(task), unseen, tmp_path / "artifact")
+    assert made.parity < 1e-5
+    again = ServedModel.load(tmp_path / "artifact")
+    scale = 1.0 if task is Task.BINARY else float(np.abs(model.score(unseen)).max())
+    np.testing.assert_allclose(again.score(unseen), model.score(unseen), atol=1e-5 * scale)
+    assert again.card.input_mode is InputMode.COLUMNS
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    one, _ = fitted("gradient-boosting", Task.BINARY)
+    two, _ = fitted("gradient-boosting", Task.BINARY)
+    assert one.to_onnx().content == two.to_onnx().content
+
+
+def test_an_export_that_scores_otherwise_is_refused_and_kept_as_skops(tmp_path: Path):
+    model, frame = fitted("logistic-regression", Task.BINARY)
+    other, _ = fitted("gradient-boosting", Task.BINARY)
+
+    class Wrong(EncodedModel):
+        def to_onnx(self) -> OnnxModel:
+            found: OnnxModel = other.to_onnx()
+            return found
+
+    assert isinstance(model, EncodedModel)
+    wrong = Wrong(model.encoding, model.estimator, model.task)
+    with pytest.raises(ExportError, match=r"row \d+ of the golden rows scores .* kept as model\.skops"):
+        export(wrong, card(Task.BINARY), frame, tmp_path / "artifact")
+    from skops.io import get_untrusted_types
+
+    assert get_untrusted_types(file=tmp_path / "model.skops") == []
+    assert not (tmp_path / "artifact" / "card.json").exists()
+
+
+def test_an_artifact_whose_bytes_changed_is_refused(tmp_path: Path):
+    model, frame = fitted("logistic-regression", Task.BINARY)
+    export(model, card(Task.BINARY), frame, tmp_path)
+    content = (tmp_path / "model.onnx").read_bytes()
+    (tmp_path / "model.onnx").write_bytes(content + b"x")
+    with pytest.raises(ArtifactError, match="the card says"):
+        ServedModel.load(tmp_path)
+    bad = card(Task.BINARY).model_copy(update={"onnx_sha256": hashlib.sha256(b"junk").hexdigest()})
+    with pytest.raises(ArtifactError, match="cannot be loaded"):
+        ServedModel.from_bytes(bad, b"junk")
+
+
+def test_thresholds_are_rounded_so_that_no_float32_crosses():
+    rng = np.random.default_rng(0)
+    thresholds = rng.normal(size=20_000)
+    rounded = float32_below(thresholds)
+    assert (rounded.astype(np.float64) <= thresholds).all()
+    assert (np.nextafter(rounded, np.float32(np.inf)).astype(np.float64) > thresholds).all()
+
+
+def test_an_encoding_by_hand():
+    frame = pl.DataFrame({"x": [1.0, None, 3.0, 5.0] * 5, "c": ["u", "v", None, "u"] * 5})
+    specs = (FeatureSpec(name="x", kind=FeatureKind.NUMERIC), FeatureSpec(name="c", kind=FeatureKind.CATEGORICAL))
+    matrix = Encoding.fit(frame, specs).transform(frame[:3])
+    # x with its median 3 and an indicator; __missing__, u, v.
+    assert matrix.tolist() == [[1, 0, 0, 1, 0], [3, 1, 0, 0, 1], [3, 0, 1, 0, 0]]
+
+
+def test_a_trainer_that_cannot_be_loaded_says_why():
+    with pytest.raises(TrainerError, match=r"cannot be imported.*no_such"):
+        load_trainer("no_such.module:Class")
+    with pytest.raises(TrainerError, match="has no method fit"):
+        load_trainer("collections:OrderedDict")
+    with pytest.raises(TrainerError, match="none of gradient-boosting"):
+        load_trainer("forest")

@@ -1,0 +1,220 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from stationkeeper.retrain.bootstrap import BootstrapError, bootstrap, training_rows
+from stationkeeper.retrain.core.plan import WindowKind
+from stationkeeper.retrain.settings import RetrainSettings
+from stationkeeper.retrain.snapshot.events import LABEL, TIME
+from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
+from stationkeeper.retrain.training.job import (
+    HELD_OUT_FILE,
+    LOG_FILE,
+    TrainingError,
+    TrainingJob,
+    TrainingResult,
+    WindowRecord,
+)
+from stationkeeper.retrain.training.process import Finished, TimedOut, TrainingProcess
+from tests.retrain.bank import HOUR, ONSET, SMALL, START, Bank, reference_builder, transactions
+from tests.waiting import until
+
+TRAIN = "stationkeeper.retrain.training.train"
+
+
+class Sleeper:
+    """A trainer that never ends."""
+
+    def fit(self, data):
+        time.sleep(600)
+
+
+class Hungry:
+    """A trainer that wants more memory than it may have."""
+
+    def fit(self, data):
+        return bytearray(40 * 1024**3)
+
+
+class Broken:
+    """A trainer with an error of its own."""
+
+    def fit(self, data):
+        raise RuntimeError("the trainer's own words")
+
+
+def job_of(
+    tmp_path: Path, trainer: str = "logistic-regression", rows: pl.DataFrame | None = None, **facts
+) -> TrainingJob:
+    if rows is None:
+        before = transactions(3_000, START, ONSET, seed=3, shifted=False)
+        after = transactions(2_000, ONSET, ONSET + 5 * HOUR, seed=4, shifted=True)
+        rows = training_rows(pl.concat([before, after]).drop("event_id"))
+    snapshot = SnapshotStore(tmp_path / "snapshots").write(rows, {"model": "bank"})
+    settings = RetrainSettings.model_validate({**SMALL, "trainer": trainer})
+    windows = tuple(WindowRecord(kind=kind, weight=10.0) for kind in (WindowKind.ALL, WindowKind.SINCE_CHANGE))
+    known = {
+        "model": "bank",
+        "snapshot": snapshot.path,
+        "digest": snapshot.digest,
+        "windows": windows,
+        "onset_ms": ONSET,
+    }
+    return TrainingJob.of(settings, **(known | facts))
+
+
+def wait(process: TrainingProcess, limit_s: float = 60.0) -> Finished:
+    # Any outcome is an object, and true.
+    finished = until(process.poll, "the training has ended", limit_s)
+    assert finished is not None
+    return finished
+
+
+def test_the_subprocess_trains_alike_twice_and_keeps_its_log(tmp_path: Path):
+    job = job_of(tmp_path)
+    one = wait(TrainingProcess.start(job, tmp_path / "one", 60))
+    two = wait(TrainingProcess.start(job, tmp_path / "two", 60))
+    assert isinstance(one, TrainingResult)
+    assert isinstance(two, TrainingResult)
+    assert one.onnx_sha256 == two.onnx_sha256
+    assert set(one.backtest) == {"all", "since_change"}
+    assert one.backtest[one.window.value] == min(one.backtest.values())
+    assert (tmp_path / "one" / LOG_FILE).exists()
+    held = pl.read_parquet(tmp_path / "one" / HELD_OUT_FILE)
+    assert held.filter("after").height == 600
+    rows = pl.read_parquet(job.snapshot)
+    learnt = rows.join(held, on="@event_id", how="anti").filter(pl.col(TIME) >= ONSET)
+    assert learnt[TIME].max() <= held.filter("after")[TIME].min()
+
+
+def test_a_training_past_its_time_is_killed(tmp_path: Path):
+    job = job_of(tmp_path, trainer="tests.retrain.training.test_training:Sleeper")
+    process = TrainingProcess.start(job, tmp_path / "run", 2.0)
+    assert isinstance(wait(process), TimedOut)
+    assert process.child.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("trainer", "said", "final"),
+    [("Hungry", "training.memory_bytes is 1073741824", True), ("Broken", "the trainer's own words", False)],
+)
+def test_a_training_that_fails_says_why(tmp_path: Path, trainer: str, said: str, final: bool):
+    job = job_of(
+        tmp_path,
+        trainer=f"tests.retrain.training.test_training:{trainer}",
+        windows=(WindowRecord(kind=WindowKind.ALL),),
+    )
+    job = job.model_copy(update={"memory_bytes": 1024**3})
+    found = wait(TrainingProcess.start(job, tmp_path / "run", 60))
+    assert isinstance(found, TrainingError)
+    assert said in found.detail
+    assert found.final is final
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (pl.lit("maybe").alias(LABEL), "needs two label texts"),
+        (pl.lit(None, pl.String).alias(LABEL), "0 labelled rows"),
+        (pl.when(pl.col(TIME) < ONSET).then(LABEL).otherwise(pl.lit("false")).alias(LABEL), "one label only"),
+    ],
+)
+def test_labels_that_cannot_be_learnt_are_named(tmp_path: Path, change: pl.Expr, said: str):
+    rows = training_rows(transactions(800, START, ONSET + HOUR, seed=3, shifted=False).drop("event_id"))
+    job = job_of(tmp_path, rows=rows.with_columns(change))
+    found = wait(TrainingProcess.start(job, tmp_path / "run", 60))
+    assert isinstance(found, TrainingError)
+    assert found.final
+    assert said in found.detail
+
+
+def test_a_damaged_snapshot_is_refused(tmp_path: Path):
+    job = job_of(tmp_path)
+    job.snapshot.write_bytes(job.snapshot.read_bytes() + b"x")
+    found = wait(TrainingProcess.start(job, tmp_path / "run", 60))
+    assert isinstance(found, TrainingError)
+    assert "the snapshot hashes to" in found.detail
+
+
+def test_a_training_ends_with_its_parent(tmp_path: Path):
+    job = job_of(tmp_path, trainer="tests.retrain.training.test_training:Sleeper")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "job.json").write_text(job.model_dump_json())
+    program = (
+        "import os, subprocess, sys;"
+        "child = subprocess.Popen([sys.executable, '-m', '" + TRAIN + "', sys.argv[1], str(os.getpid())]);"
+        "print(child.pid, flush=True); sys.stdin.read()"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "run" / "job.json")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+    )
+    assert parent.stdout is not None
+    assert parent.stdin is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    parent.stdin.close()
+    until(lambda: not _alive(child), "the child has ended too")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_a_training_file_without_its_columns_is_refused():
+    table = pl.DataFrame({"when": [1], "y": [True]})
+    with pytest.raises(BootstrapError, match="no column 'label'; the table has when, y"):
+        training_rows(table, time_column="when")
+    with pytest.raises(BootstrapError, match="epoch milliseconds or a datetime"):
+        training_rows(pl.DataFrame({"time": ["x"], "label": [True]}))
+
+
+def test_a_training_file_becomes_rows():
+    table = pl.DataFrame(
+        {"label": [1, 0, None], "n": [1.5, float("nan"), 3.0], "zip": [10115, 80331, 1], "b": [True, None, False]}
+    )
+    rows = training_rows(table, time_column=None, categorical=["zip"])
+    assert rows[LABEL].to_list() == ["1", "0"]
+    assert rows[TIME].to_list() == [0, 1]
+    assert rows["n"].to_list() == [1.5, None]
+    assert rows["zip"].to_list() == ["10115", "80331"]
+    assert rows["b"].to_list() == [True, None]
+
+
+def test_a_bootstrap_of_bad_labels_leaves_no_version(bank: Bank, tmp_path: Path):
+    table = transactions(300, START, ONSET, seed=1, shifted=False).with_columns(label=pl.lit("x"))
+    with pytest.raises(BootstrapError, match="needs two label texts"):
+        bootstrap(
+            "nobody",
+            training_rows(table.drop("event_id")),
+            bank.settings,
+            registry=bank.registry,
+            snapshots=bank.snapshots,
+            build_reference=reference_builder,
+            work_dir=tmp_path,
+        )
+    assert bank.registry.champion("nobody") is None
+
+
+def test_the_reference_is_built_from_all_rows_with_honest_scores(bank: Bank):
+    facts = json.loads(bank.champion.reference)
+    assert facts["rows"] == 8_000
+    assert facts["labelled"] == 8_000
+    assert facts["features"] == ["age", "amount", "foreign", "method"]
+    assert facts["mean_score"] == pytest.approx(0.08, abs=0.01)
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"

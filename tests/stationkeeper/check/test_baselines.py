@@ -1,0 +1,49 @@
+"""``check`` says which reference each model has, and how far one without order of time has been adopted."""
+
+from typing import Any
+
+import pytest
+
+from stationkeeper.check.baselines import baselines
+from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt
+from stationkeeper.monitor.core.reference.profile import profile
+from stationkeeper.monitor.profiling import subject_columns
+from stationkeeper.streams.memory.ports import MemoryReader
+from tests.monitor.rig import TOPICS, Rig, fraud, predictions, reference, rollout, table
+
+
+def said(rig: Rig) -> tuple[bool, str]:
+    (found,) = baselines(MemoryReader(rig.log), TOPICS, rig.models)
+    return found.known, found.words
+
+
+@pytest.mark.parametrize(
+    ("settings", "minutes", "words"),
+    [
+        ({"adoption": "14d"}, 0, "without order of time: its first 14 days of live panes teach it"),
+        ({"adoption": "14d"}, 30, "without order of time; adopting: 0 of 14 days, until then only quality pages"),
+        ({"adoption": "2h"}, 30, "without order of time; adopting: 0.5 of 2 hours, until then"),
+        ({"adoption": "20m"}, 30, "without order of time: adopted from 1,740 live rows"),
+        ({"adoption": "0d"}, 30, "judged at once, as if rows were independent (adoption: 0d)"),
+    ],
+)
+def test_progress_is_read_from_the_log(settings: dict[str, Any], minutes: int, words: str):
+    rig = Rig({"fraud": fraud(**settings)})
+    rig.put_reference(reference("1"))
+    rig.send("scores", predictions(minutes + 2, 60) if minutes else [])
+    rig.turn(6)
+    known, text = said(rig)
+    assert known
+    assert text.startswith("version 1, 5,000 rows of training, ")
+    assert words in text
+
+
+def test_a_reference_with_order_of_time_and_a_champion_without_any():
+    rig = Rig({"fraud": fraud(adoption="14d")})
+    assert said(rig) == (False, "no reference: drift is unknown; stationkeeper profile FILE --publish gives one")
+    columns = table(5_000)
+    made = profile(columns, model="fraud", version="1", prediction="score", ordered=True)
+    rig.put_reference(adopt(made, subject_columns(made, columns, "score"), Timeline.of_rows(5_000, 50)))
+    assert said(rig) == (True, "version 1, 5,000 rows of training, in order of time: judged at once")
+    rig.put_rollout(rollout("2"))
+    assert said(rig)[1].startswith("no reference of its champion 2: drift is unknown")
