@@ -6,12 +6,12 @@ from numpy.typing import NDArray
 from stationkeeper.contracts.state import State, state_of
 
 
-class Inner(State, array_like=True):
+class Inner(State, frozen=True, array_like=True):
     count: int
     label: str = "none"
 
 
-class Outer(State):
+class Outer(State, frozen=True):
     values: NDArray[np.int64]
     inner: dict[str, Inner] = {}
 
