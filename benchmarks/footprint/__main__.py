@@ -26,8 +26,11 @@ POINTS = {
 BARS = {"rss_mib": 150.0, "ready_s": 3.0}
 IMPORTS = """
 import sys
-import stationkeeper.cli, stationkeeper.wiring, stationkeeper.process, streams.connect
-import monitor.tally, monitor.join, monitor.judge, streams.source, streams.sink, streams.reader
+import stationkeeper.cli, stationkeeper.process.wiring, stationkeeper.process.run, stationkeeper.streams.connect
+from stationkeeper.monitor.tally import stage
+from stationkeeper.monitor.join import stage
+from stationkeeper.monitor.judge import stage
+from stationkeeper.streams.kafka import reader, sink, source
 print(sorted(name for name in {heavy!r} if name in sys.modules))
 """
 

@@ -24,7 +24,7 @@ from stationkeeper.streams.kafka.topics import ensure_inputs
 # Nothing tells from outside what is absorbed and not yet committed, so this monitor says it itself.
 TELLING = """
 import json, sys
-from monitor.tally import Tally
+from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.cli import main
 absorb = Tally.absorb
 def telling(tally, batch):

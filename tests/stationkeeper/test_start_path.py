@@ -4,11 +4,12 @@ import sys
 HEAVY = ("scipy", "mlflow", "sklearn", "pandas", "polars", "pyarrow", "onnxruntime", "river", "confluent_kafka")
 START = """
 import sys
-import stationkeeper.cli, stationkeeper.process, stationkeeper.wiring
+import stationkeeper.cli, stationkeeper.process.run
+from stationkeeper.process import wiring
 from stationkeeper.config import Config
 config = Config.parse({{"models": {{"fraud": {{"predictions": "scores", "labels": "outcomes"}}}}}})
-for stage in stationkeeper.wiring.monitor_stages(config):
-    stationkeeper.wiring.loop_for(stage, config.kafka)
+for stage in wiring.monitor_stages(config):
+    wiring.loop_for(stage, config.kafka)
 print([name for name in {heavy} if name in sys.modules])
 """
 
