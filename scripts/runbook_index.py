@@ -32,7 +32,7 @@ def page() -> str:
     """Return the index: a line for each alert with the first sentence of its page."""
     groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     lines = []
-    for rule in (rule for group in groups for rule in group["rules"]):
+    for rule in (rule for group in groups for rule in group["rules"] if "alert" in rule):
         name, severity = rule["alert"], rule["labels"]["severity"]
         text = (PAGES / f"{name}.md").read_text(encoding="utf-8").split("## What it means\n\n", 1)[1]
         sentence = " ".join(text.split("\n\n", 1)[0].split()).split(". ")[0].rstrip(".")

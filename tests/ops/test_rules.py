@@ -18,11 +18,14 @@ ALERTS: dict[str, Any] = {
     rule["alert"]: rule
     for group in yaml.safe_load(FILE.read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
+    if "alert" in rule
 }
 RECORDED: dict[str, str] = {
     rule["record"]: rule["expr"]
-    for group in yaml.safe_load(RECORDING.read_text(encoding="utf-8"))["groups"]
+    for file in (FILE, RECORDING)
+    for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
+    if "record" in rule
 }
 RUNBOOK = ["What it means", "What it costs", "How to see it", "What to do", "When to silence it"]
 NAME = re.compile(r"(?<![\w:])stationkeeper_[a-z0-9_]+")
@@ -79,10 +82,11 @@ def test_an_alert_names_metrics_and_labels_that_exist(name: str):
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_recorded_rule_is_named_by_its_level_and_reads_metrics_that_exist(name: str):
     level = name.split(":", maxsplit=1)[0]
-    assert {group.strip() for group in re.findall(r"by \(([^)]*)\)", RECORDED[name])} == {level}
+    grouped = {label.strip() for group in re.findall(r"by \(([^)]*)\)", RECORDED[name]) for label in group.split(",")}
+    assert grouped == set(level.split("_"))
     metrics = metrics_of(RECORDED[name])
     assert metrics
-    assert all(level in BY_NAME[metric].labels for metric in metrics)
+    assert all(grouped <= set(BY_NAME[metric].labels) for metric in metrics)
 
 
 @pytest.mark.parametrize("name", ALERTS)
@@ -104,10 +108,16 @@ def test_every_runbook_has_its_alert_and_is_in_the_index():
     assert set(re.findall(r"\]\(runbooks/(\w+)\.md\) \| (?:page|warn|none) \| \S", index)) == set(ALERTS)
 
 
-def test_only_an_incident_pages():
+def test_only_an_incident_or_nobody_to_find_one_pages():
     assert {name for name, alert in ALERTS.items() if alert["labels"]["severity"] == "page"} == {
-        "StationkeeperIncident"
+        "StationkeeperAbsent",
+        "StationkeeperIncident",
     }
+
+
+def test_no_inhibition_reaches_another_installation_role_or_model():
+    manager = yaml.safe_load((ROOT / "ops" / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8"))
+    assert all(rule.get("equal") for rule in manager["inhibit_rules"])
 
 
 def test_inhibition_names_alerts_that_exist():
