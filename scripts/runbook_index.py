@@ -16,8 +16,9 @@ PAGES = ROOT / "docs" / "runbooks"
 HEAD = """<!-- Written by scripts/runbook_index.py from the alert rules; `make docs` writes it again. -->
 # Runbooks
 
-A page for each alert: what it means, what it costs, how to see it, what to do, when to silence it. Only
-[StationkeeperIncident](runbooks/StationkeeperIncident.md) pages, once for a model; everything else warns. Thresholds of
+A page for each alert: what it means, what it costs, how to see it, what to do, when to silence it. Two page:
+[StationkeeperIncident](runbooks/StationkeeperIncident.md), once for a model, and
+[StationkeeperAbsent](runbooks/StationkeeperAbsent.md), when nothing judges at all; everything else warns. Thresholds of
 drift are not in the rules: they come with the metrics and belong to the budget `false_pages` of the model.
 
 In the commands `--config FILE` is left out; `STATIONKEEPER_CONFIG=FILE` does the same. The status page is at
