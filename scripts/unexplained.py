@@ -1,0 +1,74 @@
+"""Fail when a number that decides something stands without its why: a constant needs a comment above or a text below.
+
+``python -m scripts.unexplained`` lists every module or class constant (upper case) of product code that holds a number
+and has neither a comment line right above it (one comment may stand above a block of constants) nor a docstring right
+below. What a reader asks of each: why this value, and what breaks at half or double.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOMS = ("contracts", "streams", "events", "registry", "monitor", "retrain", "deploy", "stationkeeper")
+_NAME = re.compile(r"_?[A-Z][A-Z0-9_]*")
+
+
+def product_files(root: Path) -> Iterator[Path]:
+    """Yield the Python files of product code; the links stationkeeper/ROOM are the rooms again and left out."""
+    for room in ROOMS:
+        for path in sorted((root / room).rglob("*.py")):
+            if not any(parent.is_symlink() for parent in path.parents):
+                yield path
+
+
+def unexplained(source: str) -> list[tuple[int, str]]:
+    """Return the line and name of each constant with a number and no why; O(size of the source)."""
+    lines = source.splitlines()
+    found = []
+    tree = ast.parse(source)
+    for body in (tree.body, *(node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef))):
+        explained_to = 0
+        for node, after in zip(body, [*body[1:], None], strict=True):
+            name = _constant(node)
+            if name is None:
+                continue
+            above = lines[node.lineno - 2].strip() if node.lineno > 1 else ""
+            below = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            if above.startswith("#") or below or node.lineno - 1 == explained_to:
+                # A block of constants without an empty line between them shares the comment above it.
+                explained_to = node.end_lineno or node.lineno
+            else:
+                found.append((node.lineno, name))
+    return found
+
+
+def _constant(node: ast.stmt) -> str | None:
+    """Return the name of a constant that holds a number, also within a tuple, a set, a table or a sum."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target, value = node.targets[0], node.value
+    elif isinstance(node, ast.AnnAssign) and node.value is not None:
+        target, value = node.target, node.value
+    else:
+        return None
+    if not isinstance(target, ast.Name) or not _NAME.fullmatch(target.id):
+        return None
+    numbers = (n.value for n in ast.walk(value) if isinstance(n, ast.Constant) and isinstance(n.value, int | float))
+    return target.id if any(not isinstance(n, bool) for n in numbers) else None
+
+
+def main() -> int:
+    """Print each constant without a why and return the exit code."""
+    root = Path(__file__).resolve().parent.parent
+    count = 0
+    for path in product_files(root):
+        for line, name in unexplained(path.read_text(encoding="utf-8")):
+            count += 1
+            print(f"{path.relative_to(root)}:{line}: {name} has no why; say it in a comment above", file=sys.stderr)
+    print(f"{count} constants without a why")
+    return 1 if count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
