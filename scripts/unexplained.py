@@ -29,7 +29,7 @@ def unexplained(source: str) -> list[tuple[int, str]]:
     found = []
     tree = ast.parse(source)
     for body in (tree.body, *(node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef))):
-        explained_to = 0
+        explained_to = -1
         for node, after in zip(body, [*body[1:], None], strict=True):
             name = _constant(node)
             if name is None:
