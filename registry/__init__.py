@@ -1,1 +1,59 @@
-"""TO WRITE."""
+"""Registered models: how one is stored, found in MLflow, fetched, and loaded to answer.
+
+In: an artifact directory (``model.onnx`` and ``card.json``) with the facts of its training. Out: versions with tags and
+aliases in MLflow, checked copies on disk, and models in memory that score rows. State: none of its own but a cache of
+artifacts, named by hashes and checked against their digests at each use. Invariant: bytes that are not those the card
+was written for are never loaded, and a version that an alias or the log names is never deleted.
+
+Read ``artifact`` (the format, values into inputs), ``served_model`` (a version in memory), ``mlflow`` (the registry),
+``settings``.
+"""
+
+from stationkeeper.registry.artifact import (
+    CARD_FILE,
+    CHALLENGER_ALIAS,
+    CHAMPION_ALIAS,
+    MISSING_CATEGORY,
+    MODEL_FILE,
+    ArtifactError,
+    CardError,
+    Column,
+    FeatureKind,
+    FeatureSpec,
+    InputMode,
+    ModelCard,
+    Task,
+    category_text,
+    read_card,
+)
+from stationkeeper.registry.mlflow import Registered, Registration, Registry, ServingRegistry
+from stationkeeper.registry.served_model import NEGATIVE, POSITIVE, Answers, Prediction, ServedModel
+from stationkeeper.registry.settings import RegistrySettings
+
+__all__ = [
+    "CARD_FILE",
+    "CHALLENGER_ALIAS",
+    "CHAMPION_ALIAS",
+    "MISSING_CATEGORY",
+    "MODEL_FILE",
+    "NEGATIVE",
+    "POSITIVE",
+    "Answers",
+    "ArtifactError",
+    "CardError",
+    "Column",
+    "FeatureKind",
+    "FeatureSpec",
+    "InputMode",
+    "ModelCard",
+    "Prediction",
+    "Registered",
+    "Registration",
+    "Registry",
+    "RegistrySettings",
+    "ServedModel",
+    "ServingRegistry",
+    "Task",
+    "category_text",
+    "read_card",
+]

@@ -5,8 +5,10 @@ version's source is an artifact directory that holds ``MODEL_FILE`` and ``CARD_F
 ``challenger``.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import numpy as np
@@ -15,16 +17,23 @@ from pydantic import Field, model_validator
 
 from stationkeeper.contracts.messages import FeatureValue, Message, Text
 
+# The names are the format: versions that are registered already hold these two files under these aliases.
 MODEL_FILE: Final = "model.onnx"
 CARD_FILE: Final = "card.json"
 CHAMPION_ALIAS: Final = "champion"
 CHALLENGER_ALIAS: Final = "challenger"
 MISSING_CATEGORY: Final = "__missing__"
-"""The text that stands for null (and NaN) in a categorical input, in training and in serving."""
+"""The text that stands for null (and NaN) in a categorical input, in training and in serving; it is inside the
+graphs that are registered, so another text would make their missing values unknown categories."""
 
 TENSOR_INPUT: Final = "features"
+"""The one input of a graph in ``tensor`` mode; part of the format like the file names."""
 
 Column = Sequence[FeatureValue]
+
+
+class ArtifactError(ValueError):
+    """A version or artifact that cannot be used: absent, damaged, or not what its card says; names what to do."""
 
 
 class CardError(ValueError):
@@ -83,6 +92,7 @@ class ModelCard(Message):
     schema_version: Literal[1] = 1
     model: Text
     task: Task
+    # The bound of events (streams' limit on fields) is far below it; it only keeps a hostile card from filling memory.
     features: Annotated[tuple[FeatureSpec, ...], Field(min_length=1, max_length=10_000)]
     classes: tuple[str, ...] = ()
     positive: str | None = None
@@ -115,6 +125,33 @@ class ModelCard(Message):
     def names(self) -> tuple[str, ...]:
         """The feature names in the model's order."""
         return tuple(feature.name for feature in self.features)
+
+
+def read_card(directory: Path, what: str | None = None) -> ModelCard:
+    """Return the card of an artifact directory after checking the ONNX file against its digest.
+
+    ``what`` names the artifact in messages (the directory without it). Raises ``ArtifactError`` when a file is
+    absent, the card is wrong or the bytes are not those that were registered. O(bytes of the model).
+    """
+    what = what or str(directory)
+    for name in (MODEL_FILE, CARD_FILE):
+        if not (directory / name).is_file():
+            raise ArtifactError(f"{what} has no {name}; export the model with its card and register it again")
+    try:
+        card = ModelCard.decode((directory / CARD_FILE).read_bytes())
+    except ValueError as error:
+        raise ArtifactError(f"{what}: {CARD_FILE} is not a model card: {error}") from None
+    check_digest(card, (directory / MODEL_FILE).read_bytes(), what)
+    return card
+
+
+def check_digest(card: ModelCard, content: bytes, what: str) -> None:
+    """Raise ``ArtifactError`` unless ``content`` is the model that the card was written for."""
+    found = hashlib.sha256(content).hexdigest()
+    if found != card.onnx_sha256:
+        raise ArtifactError(
+            f"{what} is damaged: {MODEL_FILE} has SHA-256 {found}, its card says {card.onnx_sha256}; register it again"
+        )
 
 
 def category_text(value: FeatureValue) -> str:

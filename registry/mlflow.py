@@ -1,34 +1,62 @@
 """The model registry and run tracking in MLflow, by the client API alone; mlflow is imported at the first call."""
 
-import hashlib
+import contextlib
 import importlib
+import importlib.metadata
 import logging
 import os
 import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlparse
 
-from stationkeeper.registry.artifact import CARD_FILE, CHALLENGER_ALIAS, CHAMPION_ALIAS, MODEL_FILE, ModelCard
-from stationkeeper.registry.flavor import write_flavor
+from stationkeeper.contracts.identity import content_id
+from stationkeeper.registry.artifact import (
+    CARD_FILE,
+    CHALLENGER_ALIAS,
+    CHAMPION_ALIAS,
+    MODEL_FILE,
+    ArtifactError,
+    FeatureKind,
+    InputMode,
+    ModelCard,
+    Task,
+    read_card,
+)
 from stationkeeper.registry.settings import RegistrySettings
 from stationkeeper.streams.errors import Retryable
 
 TAG = "stationkeeper."
+"""Our tags on runs and versions start with it, beside those that people set."""
 REQUEST_TAG = TAG + "request"
 MODEL_PATH = "model"
 MAX_TAG = 4_000
+"""Below what MLflow stores of a parameter (6 000 characters) and of a run's tag (8 000): we cut, not the server."""
+
+# What MLflow answers for a name or version that is not there; a version that is no number is an invalid parameter.
 _GONE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 
+# What a tool that loads the flavor needs; without the list MLflow infers it in ten seconds and a subprocess.
+_REQUIREMENTS = ("onnxruntime", "numpy")
 
-class RegistryError(ValueError):
-    """A version that is absent or not what was registered; the message says which and what to do."""
+
+class ServingRegistry(Protocol):
+    """What the router and the controller ask of a registry; raises ``Retryable`` while it cannot be reached."""
+
+    def fetch(self, model: str, version: str) -> Path:
+        """Return a local directory with the version's checked artifact; raises ``ArtifactError``."""
+
+    def champion(self, model: str) -> str | None:
+        """Return the version that the champion alias names, None without one."""
+
+    def set_champion(self, model: str, version: str) -> None:
+        """Move the champion alias."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,50 +89,55 @@ class Registered:
 class Registry:
     """One MLflow server or database. Every method raises ``Retryable`` while it cannot be reached."""
 
-    def __init__(self, settings: RegistrySettings) -> None:
+    def __init__(self, settings: RegistrySettings, cache: Path | None = None) -> None:
+        """``cache`` is the directory in which ``fetch`` keeps artifacts."""
         self.settings = settings
+        self._cache = cache
         self._client: Any = None
         self._lock = threading.Lock()
 
     def register(self, registration: Registration) -> Registered:
-        """Log a run with the model and make a version of it with tags and alias; raises ``RegistryError``.
+        """Log a run with the model and make a version of it with tags and alias; raises ``ArtifactError``.
 
         The stored bytes are read back and compared, because MLflow itself takes a version whose source does not
         exist. Not idempotent: call ``remove_orphans`` with the request first.
         """
-        card = ModelCard.decode((registration.artifact / CARD_FILE).read_bytes())
+        card = read_card(registration.artifact)
         tags = {TAG + name: value[:MAX_TAG] for name, value in registration.tags.items() if value}
         if registration.request is not None:
             tags[REQUEST_TAG] = registration.request
-        with self._asking(f"register a version of {registration.model}") as client:
+        model = registration.model
+        with self._asking(f"register a version of {model}") as client:
             run = client.create_run(self._experiment(client), tags=tags, run_name=registration.run_name)
             run_id = str(run.info.run_id)
             self._log(client, run_id, registration, card)
             source = f"{str(run.info.artifact_uri).rstrip('/')}/{MODEL_PATH}"
-            self._ensure_model(client, registration.model)
-            made = client.create_model_version(registration.model, source=source, run_id=run_id, tags=tags)
+            _ensure_model(client, model)
+            made = client.create_model_version(model, source=source, run_id=run_id, tags=tags)
             version = str(made.version)
-            self._verify(client, registration.model, version, card)
+            with tempfile.TemporaryDirectory() as scratch:
+                if self.download(model, version, Path(scratch) / "back") != card:
+                    raise ArtifactError(f"version {version} of {model} came back with another card than was registered")
             if registration.alias is not None:
-                client.set_registered_model_alias(registration.model, registration.alias, version)
+                client.set_registered_model_alias(model, registration.alias, version)
             client.set_terminated(run_id, "FINISHED")
             return Registered(version, run_id, source)
 
-    def remove_orphans(self, model: str, request: str, keep: str | None = None) -> list[str]:
-        """Remove versions and runs that carry the request's tag but are not version ``keep``; returns versions.
+    def remove_orphans(self, model: str, request: str, keep: Collection[str] = ()) -> list[str]:
+        """Remove versions and runs that carry the request's tag; returns the versions removed.
 
-        They are what a process left behind that died between registering and writing the candidate to the log.
+        They are what a process left behind that died between registering and writing the candidate to the log. A
+        version in ``keep`` (what the log names) or under any alias stays: it may be somebody's champion.
         """
+        tagged = f"tags.`{REQUEST_TAG}` = '{_quoted(request)}'"
         with self._asking(f"look for versions of request {request}") as client:
-            found = client.search_model_versions(f"name = '{_quoted(model)}' and tags.`{REQUEST_TAG}` = '{request}'")
-            kept_runs = {v.run_id for v in found if str(v.version) == keep}
-            removed = []
-            for version in found:
-                if str(version.version) != keep:
-                    client.delete_model_version(model, str(version.version))
-                    removed.append(str(version.version))
-            runs = client.search_runs([self._experiment(client)], f"tags.`{REQUEST_TAG}` = '{request}'")
-            for run in runs:
+            found = client.search_model_versions(f"name = '{_quoted(model)}' and {tagged}")
+            named = set(keep) | _aliased(client, model)
+            kept_runs = {v.run_id for v in found if str(v.version) in named}
+            removed = [str(v.version) for v in found if str(v.version) not in named]
+            for version in removed:
+                client.delete_model_version(model, version)
+            for run in client.search_runs([self._experiment(client)], tagged):
                 if run.info.run_id not in kept_runs:
                     client.delete_run(run.info.run_id)
             return sorted(removed)
@@ -125,22 +158,55 @@ class Registry:
                     return None
                 raise
 
-    def set_alias(self, model: str, alias: str, version: str) -> None:
-        """Move an alias; the log decides who is champion, the alias follows."""
-        with self._asking(f"move the alias {alias} of {model} to version {version}") as client:
-            client.set_registered_model_alias(model, alias, version)
+    def set_champion(self, model: str, version: str) -> None:
+        """Move the champion alias; MLflow has no compare-and-set, so the log and not the alias decides."""
+        with self._asking(f"move the champion alias of {model} to version {version}") as client:
+            client.set_registered_model_alias(model, CHAMPION_ALIAS, version)
 
-    def fetch(self, model: str, version: str, directory: Path) -> ModelCard:
-        """Copy a version's artifact into ``directory`` and return its card; raises ``RegistryError``.
+    def fetch(self, model: str, version: str) -> Path:
+        """Return the version's directory in the cache, downloaded once; without the registry when it is there.
 
-        A directory that already holds the checked artifact is left as it is.
+        The directory's name is a hash: names from records and registries never become paths.
         """
-        with self._asking(f"fetch version {version} of {model}") as client:
-            self._download(client, model, version, directory)
-        return _checked(directory, f"version {version} of {model}")
+        if self._cache is None:
+            raise ValueError("this registry was made without a cache; give one, or call download")
+        directory = self._cache / content_id("artifact", model, version)
+        self.download(model, version, directory)
+        return directory
+
+    def download(self, model: str, version: str, directory: Path) -> ModelCard:
+        """Copy a version's artifact into ``directory`` and return its card; raises ``ArtifactError``.
+
+        A directory that holds the checked artifact already is left as it is, a damaged one is replaced; a broken
+        download leaves nothing.
+        """
+        what = f"version {version} of {model}"
+        if directory.exists():
+            with contextlib.suppress(ArtifactError):
+                return read_card(directory, what)
+        with self._asking(f"fetch {what}") as client:
+            from mlflow.artifacts import download_artifacts
+
+            uri = client.get_model_version_download_uri(model, version)
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetch-") as scratch:
+                found = download_artifacts(artifact_uri=uri, dst_path=scratch, tracking_uri=self.settings.tracking_uri)
+                card = read_card(Path(found), what)
+                part = Path(scratch) / "part"
+                part.mkdir()
+                for name in (MODEL_FILE, CARD_FILE):
+                    shutil.copyfile(Path(found) / name, part / name)
+                shutil.rmtree(directory, ignore_errors=True)
+                try:
+                    part.rename(directory)
+                except OSError:
+                    # Another process with this cache was first; what it brought has been checked by it.
+                    if not directory.is_dir():
+                        raise
+        return card
 
     def tags(self, model: str, version: str) -> dict[str, str]:
-        """Return a version's own tags without their prefix; raises ``RegistryError`` when it does not exist."""
+        """Return a version's own tags without their prefix; raises ``ArtifactError`` when it does not exist."""
         with self._asking(f"read version {version} of {model}") as client:
             found = client.get_model_version(model, version).tags
         return {name.removeprefix(TAG): value for name, value in found.items() if name.startswith(TAG)}
@@ -166,36 +232,6 @@ class Registry:
             if file.exists():
                 client.log_artifact(run_id, str(file))
 
-    def _verify(self, client: Any, model: str, version: str, card: ModelCard) -> None:
-        with tempfile.TemporaryDirectory() as scratch:
-            back = Path(scratch) / "back"
-            self._download(client, model, version, back)
-            found = _checked(back, f"version {version} of {model}")
-        if found != card:
-            raise RegistryError(f"version {version} of {model} came back with another card than was registered")
-
-    def _download(self, client: Any, model: str, version: str, directory: Path) -> None:
-        from mlflow.artifacts import download_artifacts
-
-        if (directory / CARD_FILE).exists():
-            return
-        uri = client.get_model_version_download_uri(model, version)
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetch-") as scratch:
-            uri_path = download_artifacts(artifact_uri=uri, dst_path=scratch, tracking_uri=self.settings.tracking_uri)
-            part = Path(scratch) / "part"
-            part.mkdir()
-            # The card comes last: a directory with a card is whole.
-            for name in (MODEL_FILE, CARD_FILE):
-                source = Path(uri_path) / name
-                if not source.exists():
-                    raise RegistryError(
-                        f"version {version} of {model} has no {name}; adopt it with stationkeeper deployments adopt"
-                    )
-                shutil.copyfile(source, part / name)
-            shutil.rmtree(directory, ignore_errors=True)
-            part.rename(directory)
-
     def _experiment(self, client: Any) -> str:
         from mlflow.exceptions import MlflowException
 
@@ -204,30 +240,13 @@ class Registry:
         if found is not None:
             return str(found.experiment_id)
         try:
-            return str(client.create_experiment(name, artifact_location=self._artifact_location()))
+            return str(client.create_experiment(name, artifact_location=_artifact_location(self.settings)))
         except MlflowException:
             # Another process was first.
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
             return str(found.experiment_id)
-
-    def _artifact_location(self) -> str | None:
-        uri, root = self.settings.tracking_uri, self.settings.artifact_root
-        if root is not None:
-            return root if "://" in root else str(Path(root).resolve())
-        if uri.startswith("sqlite:///"):
-            return str(Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts")
-        return None
-
-    def _ensure_model(self, client: Any, model: str) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            client.create_registered_model(model)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
 
     @contextmanager
     def _asking(self, doing: str) -> Iterator[Any]:
@@ -237,11 +256,11 @@ class Registry:
         try:
             yield client
         except MlflowException as error:
-            if error.error_code in _GONE:
-                raise RegistryError(f"could not {doing} at {self._where}: {error.message}") from error
-            raise Retryable(f"could not {doing} at {self._where}: {error.message}") from error
+            kind = ArtifactError if error.error_code in _GONE else Retryable
+            advice = "; register it or name another version" if kind is ArtifactError else ""
+            raise kind(f"could not {doing} at {self._where}: {self._without_secrets(error.message)}{advice}") from None
         except OSError as error:
-            raise Retryable(f"could not {doing} at {self._where}: {error}") from error
+            raise Retryable(f"could not {doing} at {self._where}: {self._without_secrets(error)}") from None
 
     def _connect(self, doing: str) -> Any:
         with self._lock:
@@ -257,7 +276,7 @@ class Registry:
                 try:
                     self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
                 except (MlflowException, OSError) as error:
-                    raise Retryable(f"could not {doing} at {self._where}: {error}") from error
+                    raise Retryable(f"could not {doing} at {self._where}: {self._without_secrets(error)}") from None
             return self._client
 
     @property
@@ -265,6 +284,11 @@ class Registry:
         """The registry's address without a user's name or password."""
         found = urlparse(self.settings.tracking_uri)
         return found._replace(netloc=found.netloc.rpartition("@")[2]).geturl()
+
+    def _without_secrets(self, text: object) -> str:
+        """Return a library's message without the user and password of the registry's address."""
+        secret = urlparse(self.settings.tracking_uri).netloc.rpartition("@")[0]
+        return str(text).replace(f"{secret}@", "") if secret else str(text)
 
 
 def _import_mlflow() -> None:
@@ -279,16 +303,61 @@ def _import_mlflow() -> None:
             importlib.import_module(name)
 
 
+def _aliased(client: Any, model: str) -> set[str]:
+    """Return the versions that any alias names; none where the model does not exist yet."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return {str(version) for version in client.get_registered_model(model).aliases.values()}
+    except MlflowException as error:
+        if error.error_code in _GONE:
+            return set()
+        raise
+
+
+def _artifact_location(settings: RegistrySettings) -> str | None:
+    uri, root = settings.tracking_uri, settings.artifact_root
+    if root is not None:
+        return root if "://" in root else str(Path(root).resolve())
+    if uri.startswith("sqlite:///"):
+        return str(Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts")
+    return None
+
+
+def _ensure_model(client: Any, model: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(model)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
 def _quoted(text: str) -> str:
     return text.replace("'", "\\'")
 
 
-def _checked(directory: Path, what: str) -> ModelCard:
-    try:
-        card = ModelCard.decode((directory / CARD_FILE).read_bytes())
-        found = hashlib.sha256((directory / MODEL_FILE).read_bytes()).hexdigest()
-    except (OSError, ValueError) as error:
-        raise RegistryError(f"{what} has no usable artifact: {error}") from error
-    if found != card.onnx_sha256:
-        raise RegistryError(f"{what} is damaged: {MODEL_FILE} hashes to {found}, its card says {card.onnx_sha256}")
-    return card
+def write_flavor(artifact: Path, card: ModelCard, directory: Path) -> None:
+    """Write the artifact as MLflow's ONNX flavor, which any tool that reads MLflow models can load."""
+    import mlflow.onnx
+    import numpy as np
+    import onnx
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, Schema, TensorSpec
+
+    if card.input_mode is InputMode.TENSOR:
+        inputs = Schema([TensorSpec(np.dtype("float32"), (-1, len(card.features)), "features")])
+    else:
+        kinds = {FeatureKind.CATEGORICAL: "string", FeatureKind.NUMERIC: "float", FeatureKind.BOOLEAN: "float"}
+        inputs = Schema([ColSpec(kinds[spec.kind], spec.name, required=True) for spec in card.features])
+    outputs = Schema([ColSpec("float", "value" if card.task is Task.REGRESSION else "probability")])
+    mlflow.onnx.save_model(
+        onnx.load(artifact / MODEL_FILE),
+        str(directory),
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS],
+        signature=ModelSignature(inputs=inputs, outputs=outputs),
+    )
+    # onnx writes the same model with another byte order of fields; the registered bytes are the trained ones.
+    for name in (MODEL_FILE, CARD_FILE):
+        shutil.copyfile(artifact / name, directory / name)

@@ -10,8 +10,7 @@ import polars as pl
 
 from stationkeeper.contracts.identity import content_id
 from stationkeeper.contracts.times import format_duration
-from stationkeeper.registry.artifact import CHAMPION_ALIAS, category_text
-from stationkeeper.registry.mlflow import Registration, Registry
+from stationkeeper.registry import CHAMPION_ALIAS, Registration, Registry, category_text
 from stationkeeper.retrain.core.plan import WindowKind
 from stationkeeper.retrain.service.lineage import environment, metrics
 from stationkeeper.retrain.service.steps import ReferenceBuilder, reference_of

@@ -11,10 +11,7 @@ import numpy as np
 
 from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.contracts.times import to_ms
-from stationkeeper.registry.artifact import Task
-from stationkeeper.registry.mlflow import Registry, RegistryError
-from stationkeeper.registry.onnx import ServedModel
-from stationkeeper.registry.settings import RegistrySettings
+from stationkeeper.registry import ArtifactError, Registry, RegistrySettings, ServedModel, Task
 from stationkeeper.retrain.core.gate import GateVerdict, judge_binary, judge_regression
 from stationkeeper.retrain.core.split import split_rows
 from stationkeeper.retrain.settings import RetrainSettings, SnapshotSettings
@@ -88,7 +85,7 @@ def gate_version(config: GateConfig, model: str, candidate: str, champion: str, 
     """Judge version ``candidate`` against ``champion`` (an alias or a version) on a snapshot.
 
     On the snapshot that the candidate was trained on, the rows are those its training held out; on any other, the
-    rows after all that either model has learnt from. Raises ``RegistryError``, ``SnapshotError``, ``BadData``, and
+    rows after all that either model has learnt from. Raises ``ArtifactError``, ``SnapshotError``, ``BadData``, and
     ``Retryable`` while the registry is away.
     """
     section = config.models.get(model)
@@ -97,12 +94,12 @@ def gate_version(config: GateConfig, model: str, candidate: str, champion: str, 
     version = registry.alias(model, champion) or champion
     frame = store.read(snapshot)
     with TemporaryDirectory(prefix="stationkeeper-gate-") as scratch:
-        registry.fetch(model, candidate, Path(scratch) / "candidate")
-        registry.fetch(model, version, Path(scratch) / "champion")
+        registry.download(model, candidate, Path(scratch) / "candidate")
+        registry.download(model, version, Path(scratch) / "champion")
         new = ServedModel.load(Path(scratch) / "candidate")
         old = ServedModel.load(Path(scratch) / "champion")
     if new.card.task is not old.card.task:
-        raise RegistryError(f"version {candidate} is {new.card.task.value}, {version} is {old.card.task.value}")
+        raise ArtifactError(f"version {candidate} is {new.card.task.value}, {version} is {old.card.task.value}")
     table = TrainingTable.of(frame, new.card.task, settings.labels.positive)
     rows = np.flatnonzero(table.known)
     times = table.times[rows]

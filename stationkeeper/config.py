@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from stationkeeper.contracts.settings import Duration
 from stationkeeper.deploy.settings import RolloutSettings, ServeSettings
 from stationkeeper.monitor.settings import JoinSettings, ModelSettings
-from stationkeeper.registry.settings import RegistrySettings
+from stationkeeper.registry import RegistrySettings
 from stationkeeper.retrain.settings import RetrainSettings, SnapshotSettings
 from stationkeeper.streams.settings import KafkaSettings
 

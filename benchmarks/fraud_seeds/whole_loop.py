@@ -23,7 +23,7 @@ from stationkeeper.deploy.router.router import Router
 from stationkeeper.deploy.router.traffic import TrafficTable
 from stationkeeper.process.first_champion import train_first_champion
 from stationkeeper.process.wiring import input_topics, monitor_stages, retrain_stage, topics_of
-from stationkeeper.registry.served import MlflowRegistry
+from stationkeeper.registry import Registry
 from stationkeeper.streams.kafka.topics import dead_letter_for, input_topic
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.memory.log import MemoryLog
@@ -96,7 +96,7 @@ class WholeLoop:
     def play(self) -> tuple[Chronicle, pl.DataFrame, int]:
         """Replay the scenario; returns the chronicle, the served events and the last stream time."""
         scenario, config = self._scenario, self.config
-        registry = MlflowRegistry(config.registry.tracking_uri, config.serve.cache_dir)
+        registry = Registry(config.registry, config.serve.cache_dir)
         self._adopt_first(config, scenario)
         stages = [*monitor_stages(config, self._count), retrain_stage(config, self._work, self._reader)]
         loops = [self._loop(stage) for stage in [*stages, deploy_over(config, registry)]]
@@ -212,7 +212,7 @@ class WholeLoop:
             self.log.produce(self._model.labels.topic, values, keys=keys)
 
 
-def deploy_over(config: Config, registry: MlflowRegistry) -> Stage:
+def deploy_over(config: Config, registry: Registry) -> Stage:
     """Return the canary controller without an HTTP target to look at."""
     from stationkeeper.deploy.controller.effects import Effects
     from stationkeeper.deploy.controller.stage import Deploy

@@ -11,7 +11,7 @@ from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.messages import Rollout, RolloutPhase
 from stationkeeper.deploy.core.state import memory
 from stationkeeper.deploy.targets import Target
-from stationkeeper.registry.served import ArtifactError, Registry
+from stationkeeper.registry import ArtifactError, ServingRegistry
 from stationkeeper.streams.errors import Retryable
 
 _log = structlog.get_logger()
@@ -36,7 +36,7 @@ class Effects:
     reported and left alone until the next promotion: the router reads the log and never the alias.
     """
 
-    def __init__(self, registry: Registry | None, targets: Sequence[Target], check_s: float = _CHECK_S) -> None:
+    def __init__(self, registry: ServingRegistry | None, targets: Sequence[Target], check_s: float = _CHECK_S) -> None:
         self._registry = registry
         self._targets = tuple(targets)
         self._check_s = check_s

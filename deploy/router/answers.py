@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from stationkeeper.deploy.router.requests import Rows, Segment, Value
-from stationkeeper.registry.session import Prediction
+from stationkeeper.registry import Prediction
 
 Arm = Literal["champion", "canary"]
 

@@ -11,7 +11,7 @@ import msgspec
 
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.deploy.router.refusals import Refusal, Refused
-from stationkeeper.registry.artifact import Column
+from stationkeeper.registry import Column
 
 Value = float | int | bool | str | None
 Segment = dict[str, Value]

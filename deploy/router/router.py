@@ -21,7 +21,7 @@ from stationkeeper.deploy.router.refusals import Refusal, Refused
 from stationkeeper.deploy.router.requests import Rows
 from stationkeeper.deploy.router.traffic import Traffic, TrafficTable
 from stationkeeper.deploy.settings import ServeSettings
-from stationkeeper.registry.session import Answers, CardError, ServedModel
+from stationkeeper.registry import Answers, CardError, ServedModel
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.ports import Partition, Reader
 

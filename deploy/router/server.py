@@ -19,7 +19,7 @@ from stationkeeper.deploy.router.refusals import HTTP_STATUS, Refusal, Refused
 from stationkeeper.deploy.router.requests import Rows, parse_infer, parse_plain
 from stationkeeper.deploy.router.router import Router, Served
 from stationkeeper.deploy.router.traffic import wall_ms
-from stationkeeper.registry.artifact import FeatureKind
+from stationkeeper.registry import FeatureKind
 from stationkeeper.streams.errors import Retryable
 
 _log = structlog.get_logger()

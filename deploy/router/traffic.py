@@ -11,8 +11,7 @@ import structlog
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.contracts.times import to_ms
-from stationkeeper.registry.served import ArtifactError, Registry
-from stationkeeper.registry.session import ServedModel
+from stationkeeper.registry import ArtifactError, ServedModel, ServingRegistry
 from stationkeeper.streams.errors import Retryable
 
 _log = structlog.get_logger()
@@ -48,7 +47,7 @@ class TrafficTable:
     version applies when that version is in memory. What cannot be loaded is tried again and shown in ``status``.
     """
 
-    def __init__(self, registry: Registry, now_ms: Callable[[], int] = wall_ms) -> None:
+    def __init__(self, registry: ServingRegistry, now_ms: Callable[[], int] = wall_ms) -> None:
         self._registry = registry
         self.now_ms = now_ms
         self._wanted: dict[str, Rollout] = {}
@@ -159,7 +158,7 @@ class TrafficTable:
             return held[version]
         errors = self._errors.setdefault(model, {})
         try:
-            loaded = ServedModel(model, version, self._registry.fetch(model, version))
+            loaded = ServedModel.load(self._registry.fetch(model, version), model, version)
         except Retryable as error:
             errors[version] = str(error)
             _log.warning(LogEvent.REGISTRY_UNREACHABLE, model=model, version=version, error=str(error))

@@ -7,7 +7,7 @@ from typing import Any
 from stationkeeper.contracts.identity import candidate_id
 from stationkeeper.contracts.messages import Candidate, GateOutcome
 from stationkeeper.contracts.times import to_datetime
-from stationkeeper.registry.mlflow import Registered
+from stationkeeper.registry import Registered
 from stationkeeper.retrain.service.state import RequestState
 from stationkeeper.retrain.training.job import TrainingJob, TrainingResult
 

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from stationkeeper.contracts.messages import Approval, GateOutcome, RetrainRequest
 from stationkeeper.contracts.times import format_duration, to_ms
-from stationkeeper.registry.mlflow import RegistryError
+from stationkeeper.registry import ArtifactError
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.plan import Plan, PlanRules, Refuse, Wait, admit, decide
 from stationkeeper.retrain.core.reasons import Reason, Stage
@@ -150,7 +150,7 @@ def registered(state: RequestState, found: RegisteredCandidate) -> RequestState:
 
 def stumbled(state: RequestState, error: BaseException) -> RequestState:
     """Return the state after a step raised what no second try mends."""
-    if isinstance(error, RegistryError):
+    if isinstance(error, ArtifactError):
         return state.enter(Stage.FAILED, Reason.NO_CHAMPION, str(error))
     return state.enter(Stage.FAILED, Reason.BAD_DATA, f"{type(error).__name__}: {error}")
 

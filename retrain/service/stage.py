@@ -78,7 +78,7 @@ class Tables:
 
     rollouts_topic: str
     approvals_topic: str
-    champions: dict[str, str] = field(default_factory=dict)
+    rollouts: dict[str, Rollout] = field(default_factory=dict)
     approvals: dict[str, Approval] = field(default_factory=dict)
 
     def see(self, topic: str, key: bytes, value: bytes | None) -> None:
@@ -86,16 +86,26 @@ class Tables:
         try:
             if topic == self.rollouts_topic:
                 if value is None:
-                    self.champions.pop(key.decode(errors="replace"), None)
+                    self.rollouts.pop(key.decode(errors="replace"), None)
                     return
                 rollout = Rollout.decode(value)
-                self.champions[rollout.model] = rollout.champion
+                self.rollouts[rollout.model] = rollout
             elif topic == self.approvals_topic and value is not None:
                 approval = Approval.decode(value)
                 if approval.target == "request":
                     self.approvals[approval.id] = approval
         except ValidationError as error:
             _log.warning(LogEvent.RETRAIN_STAGE.value, topic=topic, unreadable=str(error))
+
+    def champion(self, model: str) -> str | None:
+        """Return the version that the log names champion, None before the first adoption."""
+        rollout = self.rollouts.get(model)
+        return rollout.champion if rollout else None
+
+    def named(self, model: str) -> tuple[str, ...]:
+        """Return the versions that the model's rollout names: nothing may delete them."""
+        rollout = self.rollouts.get(model)
+        return tuple(version for version in (rollout.champion, rollout.canary) if version) if rollout else ()
 
 
 SURVEY_S = 1.0
@@ -194,7 +204,7 @@ class Retrain:
             inputs = self.models.get(request.model)
             others = [state for state in self._view().values() if state.model == request.model]
             rules = inputs.settings.plan_rules() if inputs else None
-            champion = self._tables.champions.get(request.model)
+            champion = self._tables.champion(request.model)
             self._move(progress.received(request, rules, others, champion), out)
         for done in self._worker.collect():
             self._finish(done, out)
@@ -335,7 +345,7 @@ class Retrain:
             Stage.WAITING: self.steps.survey,
             Stage.SNAPSHOT: self.steps.snapshot,
             Stage.GATE: self.steps.gate,
-            Stage.REGISTERING: self.steps.register,
+            Stage.REGISTERING: lambda one: self.steps.register(one, self._tables.named(one.model)),
         }
         if state.stage is Stage.TRAINING:
             self._train(state)
@@ -357,6 +367,6 @@ class Retrain:
 
     def _clean(self, state: RequestState) -> None:
         try:
-            self.steps.clean(state)
+            self.steps.clean(state, self._tables.named(state.model))
         except Retryable as error:
             _log.warning(LogEvent.REGISTRY_UNREACHABLE.value, request=state.id, stage="clean", why=str(error))

@@ -1,7 +1,7 @@
 """The steps of a retrain that touch the world; each can be repeated after a crash and then gives the same."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from stationkeeper.contracts.identity import content_id
 from stationkeeper.contracts.messages import Candidate
 from stationkeeper.contracts.times import to_ms
-from stationkeeper.registry.artifact import CARD_FILE, FeatureSpec, ModelCard
-from stationkeeper.registry.mlflow import Registration, Registry
+from stationkeeper.registry import CARD_FILE, FeatureSpec, ModelCard, Registration, Registry
 from stationkeeper.retrain.core.gate import GateVerdict, judge_binary, judge_regression
 from stationkeeper.retrain.core.plan import LabelStatistics
 from stationkeeper.retrain.service.lineage import candidate_of, environment, metrics, version_tags
@@ -117,7 +117,7 @@ class Steps:
     def snapshot(self, state: RequestState) -> Snapshot:
         """Write the snapshot of the recorded offsets, time and maturity, and fetch the champion beside the job.
 
-        Raises ``RegistryError`` when the champion cannot be had.
+        Raises ``ArtifactError`` when the champion cannot be had.
         """
         if state.as_of_ms is None or state.maturity_ms is None:
             raise ValueError(f"request {state.id} has no plan to snapshot")
@@ -160,8 +160,8 @@ class Steps:
         )
 
     def directory(self, state: RequestState) -> Path:
-        """Return the directory of a request's files."""
-        return self.work_dir / state.id
+        """Return the directory of a request's files; its name is a hash, for an id from a record is no path."""
+        return self.work_dir / content_id("request", state.id)
 
     def training_directory(self, state: RequestState) -> Path:
         """Return the directory of the training of the current look."""
@@ -184,8 +184,11 @@ class Steps:
             raise ValueError(f"request {state.id}: a classifier without a threshold cannot be judged")
         return judge_binary(labels == 1.0, (champion, old), (challenger, new.value), after, rules)
 
-    def register(self, state: RequestState) -> RegisteredCandidate:
-        """Register the challenger after removing what an earlier try left behind, and build its reference."""
+    def register(self, state: RequestState, named: Collection[str] = ()) -> RegisteredCandidate:
+        """Register the challenger after removing what an earlier try left behind, and build its reference.
+
+        ``named`` are the model's versions that the log of rollouts names: they are never removed.
+        """
         result = state.result
         if result is None:
             raise ValueError(f"request {state.id} has no training result to register")
@@ -194,7 +197,7 @@ class Steps:
         (directory / "environment.txt").write_text(environment())
         gate_file = directory / "gate.json"
         gate_file.write_text(state.gate.model_dump_json(indent=1) if state.gate else "{}")
-        self.registry.remove_orphans(state.model, state.id)
+        self.registry.remove_orphans(state.model, state.id, keep=named)
         files = (JOB_FILE, "result.json", LOG_FILE, "environment.txt", "gate.json")
         registered = self.registry.register(
             Registration(
@@ -213,10 +216,10 @@ class Steps:
         candidate = candidate_of(now, registered, reference[0], state.champion or state.request.version)
         return RegisteredCandidate(candidate, reference[1], registered.run_id)
 
-    def clean(self, state: RequestState) -> None:
+    def clean(self, state: RequestState, named: Collection[str] = ()) -> None:
         """Remove what a finished request left: orphaned versions, and the files of its trainings unless it failed."""
         if state.version is not None:
-            self.registry.remove_orphans(state.model, state.id, keep=state.version)
+            self.registry.remove_orphans(state.model, state.id, keep=[state.version, *named])
             shutil.rmtree(self.directory(state), ignore_errors=True)
         if state.snapshot is not None:
             written = self.snapshots.find(state.snapshot)
@@ -250,7 +253,7 @@ class Steps:
 
     def _fetch_champion(self, state: RequestState) -> ModelCard:
         version = state.champion or state.request.version
-        return self.registry.fetch(state.model, version, self.directory(state) / CHAMPION_DIRECTORY)
+        return self.registry.download(state.model, version, self.directory(state) / CHAMPION_DIRECTORY)
 
     def _base(self, champion: ModelCard) -> tuple[str, pl.DataFrame] | None:
         if champion.snapshot is None or self.snapshots.find(champion.snapshot) is None:

@@ -12,7 +12,7 @@ import msgspec
 import polars as pl
 
 from stationkeeper.contracts.times import to_ms
-from stationkeeper.registry.artifact import FeatureKind, category_text
+from stationkeeper.registry import FeatureKind, category_text
 from stationkeeper.streams.ports import Batch
 
 Kind = Literal["prediction", "feature", "label"]

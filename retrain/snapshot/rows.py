@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from stationkeeper.registry.artifact import FeatureKind, category_text
+from stationkeeper.registry import FeatureKind, category_text
 from stationkeeper.retrain.core.plan import LabelStatistics
 from stationkeeper.retrain.snapshot.events import (
     EVENT_ID,

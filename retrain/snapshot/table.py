@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stationkeeper.registry.artifact import FeatureKind, FeatureSpec, Task
+from stationkeeper.registry import FeatureKind, FeatureSpec, Task
 from stationkeeper.retrain.core.measures import Flags
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, TIME
 from stationkeeper.retrain.snapshot.rows import is_positive

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stationkeeper.registry.artifact import MISSING_CATEGORY, FeatureKind, FeatureSpec
+from stationkeeper.registry import MISSING_CATEGORY, FeatureKind, FeatureSpec
 
 MAX_CATEGORIES = 64
 RARE = 5

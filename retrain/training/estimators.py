@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stationkeeper.registry.artifact import InputMode, Task
+from stationkeeper.registry import InputMode, Task
 from stationkeeper.retrain.training.encoding import Encoding
 from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel, Trainer, TrainingData
 from stationkeeper.retrain.training.tree_ensemble import tree_nodes

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from stationkeeper.registry.artifact import CARD_FILE, MODEL_FILE, ModelCard, Task
-from stationkeeper.registry.onnx import ArtifactError, ServedModel
+from stationkeeper.registry import CARD_FILE, MODEL_FILE, ArtifactError, ModelCard, ServedModel, Task
 from stationkeeper.retrain.training.job import SKOPS_FILE
 from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel
 
@@ -64,7 +63,7 @@ def _load(found: OnnxModel, card: ModelCard) -> ServedModel:
             "onnx_sha256": hashlib.sha256(found.content).hexdigest(),
         }
     )
-    return ServedModel.from_bytes(ModelCard.decode(complete.encode()), found.content)
+    return ServedModel(ModelCard.decode(complete.encode()), found.content)
 
 
 def _parity(fitted: FittedModel, served: ServedModel, golden: pl.DataFrame) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from stationkeeper.registry.artifact import Task
+from stationkeeper.registry import Task
 from stationkeeper.retrain.core.plan import Window, WindowKind
 from stationkeeper.retrain.core.threshold import ThresholdRule
 from stationkeeper.retrain.settings import RetrainSettings

@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     path = Path(arguments[0])
     job = TrainingJob.model_validate_json(path.read_text())
     resource.setrlimit(resource.RLIMIT_DATA, (job.memory_bytes, job.memory_bytes))
-    from stationkeeper.registry.onnx import ArtifactError
+    from stationkeeper.registry import ArtifactError
     from stationkeeper.retrain.snapshot.table import BadData
     from stationkeeper.retrain.training.export import ExportError
     from stationkeeper.retrain.training.trainer import TrainerError

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stationkeeper.registry.artifact import FeatureSpec, InputMode, Task
+from stationkeeper.registry import FeatureSpec, InputMode, Task
 
 
 class TrainerError(ValueError):

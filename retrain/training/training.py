@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stationkeeper.registry.artifact import ModelCard, Task
-from stationkeeper.registry.onnx import ServedModel
+from stationkeeper.registry import ModelCard, ServedModel, Task
 from stationkeeper.retrain.core.measures import Flags, Floats, log_loss_rows, performance
 from stationkeeper.retrain.core.plan import Window
 from stationkeeper.retrain.core.split import Split, blocked_folds, split_rows, window_rows

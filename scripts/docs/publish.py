@@ -10,7 +10,7 @@ from typing import Any, Final
 from scripts.docs.asyncapi import document
 from scripts.docs.pages import events_page, metrics_page
 from stationkeeper.contracts.messages import MESSAGES, Message
-from stationkeeper.registry.artifact import ModelCard
+from stationkeeper.registry import ModelCard
 
 MESSAGES_VERSION: Final = "1.0.0"
 """The version of the messages: the first number changes when a reader of the old ones would fail."""

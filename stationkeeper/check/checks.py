@@ -12,7 +12,7 @@ from stationkeeper.contracts.topics import Topic
 from stationkeeper.events.mapping import MappingError, forms
 from stationkeeper.init.sample import sample_input
 from stationkeeper.process.wiring import input_topics, reader_for, topics_of
-from stationkeeper.registry.mlflow import Registry
+from stationkeeper.registry import Registry
 from stationkeeper.streams.errors import Fatal, Retryable
 from stationkeeper.streams.kafka.topic_config import differences, topic_config
 from stationkeeper.streams.kafka.topics import admin_client, ensure_inputs, ensure_internal

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from stationkeeper.contracts.messages import FeatureValue
-from stationkeeper.registry.session import POSITIVE, ServedModel
+from stationkeeper.registry import POSITIVE, ServedModel
 from stationkeeper.retrain.core.gate import blocks_of, paired_interval
 from stationkeeper.retrain.core.measures import Flags, Floats, f1_score
 from stationkeeper.streams.ports import Reader

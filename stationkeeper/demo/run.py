@@ -33,8 +33,7 @@ from stationkeeper.demo.summary import Summary, show, summarise
 from stationkeeper.demo.teller import Teller
 from stationkeeper.process.first_champion import adopt_first_champion
 from stationkeeper.process.wiring import plain_producer, prepare_topics, reader_for
-from stationkeeper.registry.served import MlflowRegistry
-from stationkeeper.registry.session import ServedModel
+from stationkeeper.registry import Registry, ServedModel
 from stationkeeper.streams.broker import find_broker
 from stationkeeper.streams.ports import Reader
 
@@ -130,8 +129,8 @@ def _gain(
     promoted = chronicle.promoted
     if promoted is None or not served.height:
         return None
-    registry = MlflowRegistry(config.registry.tracking_uri, config.serve.cache_dir)
-    old = ServedModel(scenario.name, first, registry.fetch(scenario.name, first))
+    registry = Registry(config.registry, config.serve.cache_dir)
+    old = ServedModel.load(registry.fetch(scenario.name, first), scenario.name, first)
     topic = config.models[scenario.name].predictions.topic
     cured_ms = taken_over_ms(served, promoted.champion, to_ms(promoted.time))
     return measure_gain(reader, topic, served, old, cured_ms, int(served["time"].to_numpy().max()) + 1)

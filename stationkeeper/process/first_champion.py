@@ -9,7 +9,7 @@ from stationkeeper.config import Config
 from stationkeeper.deploy.adoption import adopt
 from stationkeeper.process.wiring import reader_for, topics_of
 from stationkeeper.profiling.fresh_version import build_reference
-from stationkeeper.registry.mlflow import Registry
+from stationkeeper.registry import Registry
 from stationkeeper.retrain.bootstrap import FirstChampion, bootstrap, training_rows
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot.snapshot import SnapshotStore

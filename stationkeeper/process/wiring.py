@@ -103,7 +103,7 @@ def retrain_stage(
     """Return the retrain stage for the models that have a ``retrain:`` section."""
     from stationkeeper.mapped_events import retrain_inputs
     from stationkeeper.profiling.fresh_version import build_reference
-    from stationkeeper.registry.mlflow import Registry
+    from stationkeeper.registry import Registry
     from stationkeeper.retrain.service.stage import Retrain
     from stationkeeper.retrain.service.steps import ModelInputs, Steps
     from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
@@ -129,9 +129,9 @@ def deploy_stage(config: Config) -> Stage:
     from stationkeeper.deploy.controller.effects import Effects
     from stationkeeper.deploy.controller.stage import Deploy
     from stationkeeper.deploy.targets.router import RouterTarget
-    from stationkeeper.registry.served import MlflowRegistry
+    from stationkeeper.registry import Registry
 
-    registry = MlflowRegistry(config.registry.tracking_uri, config.serve.cache_dir)
+    registry = Registry(config.registry, config.serve.cache_dir)
     router = RouterTarget(f"http://{config.serve.host}:{config.serve.port}")
     rollouts = {name: model.rollout for name, model in config.models.items()}
     return Deploy(topics_of(config), rollouts, Effects(registry, (router,)), clock=config.clock)
@@ -142,9 +142,9 @@ def router_for(config: Config) -> Any:
     from stationkeeper.deploy.router.prediction_log import KafkaPredictionLog
     from stationkeeper.deploy.router.router import Router
     from stationkeeper.deploy.router.traffic import TrafficTable
-    from stationkeeper.registry.served import MlflowRegistry
+    from stationkeeper.registry import Registry
 
-    registry = MlflowRegistry(config.registry.tracking_uri, config.serve.cache_dir)
+    registry = Registry(config.registry, config.serve.cache_dir)
     return Router(
         config.serve,
         {name: model.predictions.topic for name, model in config.models.items()},

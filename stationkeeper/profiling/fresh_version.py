@@ -5,7 +5,7 @@ import polars as pl
 
 from stationkeeper.monitor.core.reference.reference_json import dump
 from stationkeeper.monitor.profiling import profile
-from stationkeeper.registry.artifact import FeatureKind
+from stationkeeper.registry import FeatureKind
 from stationkeeper.retrain.service.steps import ReferenceRows
 
 _SCORE = "@score"

@@ -22,8 +22,16 @@ from stationkeeper.deploy.router.router import Router
 from stationkeeper.deploy.router.server import Server, uvicorn_server
 from stationkeeper.deploy.router.traffic import TrafficTable
 from stationkeeper.deploy.settings import ServeSettings
-from stationkeeper.registry.artifact import CARD_FILE, MODEL_FILE, FeatureKind, FeatureSpec, InputMode, ModelCard, Task
-from stationkeeper.registry.served import ArtifactError
+from stationkeeper.registry import (
+    CARD_FILE,
+    MODEL_FILE,
+    ArtifactError,
+    FeatureKind,
+    FeatureSpec,
+    InputMode,
+    ModelCard,
+    Task,
+)
 from stationkeeper.streams.errors import Retryable
 from tests.deploy.serving import NOW, RolloutsLog, Served, record
 

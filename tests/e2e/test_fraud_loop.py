@@ -27,7 +27,7 @@ from stationkeeper.deploy.settings import RolloutSettings
 from stationkeeper.explain.lineage import Lineage
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.process.wiring import reader_for
-from stationkeeper.registry.artifact import CHAMPION_ALIAS
+from stationkeeper.registry import CHAMPION_ALIAS
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.streams.broker import FoundBroker
 from tests.e2e.alerting import Alerting, demo_ports

@@ -10,7 +10,7 @@ import polars as pl
 
 from stationkeeper.contracts.messages import Onset, RetrainRequest, VerdictKind
 from stationkeeper.contracts.times import to_datetime
-from stationkeeper.registry.mlflow import Registry
+from stationkeeper.registry import Registry
 from stationkeeper.retrain.bootstrap import FirstChampion
 from stationkeeper.retrain.service.steps import ReferenceRows
 from stationkeeper.retrain.settings import RetrainSettings

@@ -5,8 +5,7 @@ import socket
 
 import pytest
 
-from stationkeeper.registry.mlflow import Registry
-from stationkeeper.registry.settings import RegistrySettings
+from stationkeeper.registry import Registry, RegistrySettings
 from stationkeeper.retrain.bootstrap import bootstrap, training_rows
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot.snapshot import SnapshotStore

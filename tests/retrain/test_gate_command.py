@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from stationkeeper.contracts.messages import GateOutcome
-from stationkeeper.registry.mlflow import Registry, RegistryError
-from stationkeeper.registry.settings import RegistrySettings
+from stationkeeper.registry import ArtifactError, Registry, RegistrySettings
 from stationkeeper.retrain.bootstrap import bootstrap, training_rows
 from stationkeeper.retrain.gate_command import gate_version
 from stationkeeper.retrain.settings import RetrainSettings, SnapshotSettings
@@ -61,7 +60,7 @@ def test_a_version_is_judged_on_rows_neither_has_learnt_from(bank: Bank, config:
 def test_what_is_missing_is_named(bank: Bank, config: Config):
     with pytest.raises(SnapshotError, match="no snapshot cafe"):
         gate_version(config, "bank", bank.champion.version, "champion", "cafe")
-    with pytest.raises(RegistryError, match="version 404 of bank"):
+    with pytest.raises(ArtifactError, match="version 404 of bank"):
         gate_version(config, "bank", "404", "champion", bank.champion.snapshot)
     empty = Config(config.registry, SnapshotSettings(directory=Path("/nonexistent")))
     with pytest.raises(SnapshotError, match="none is stored"):

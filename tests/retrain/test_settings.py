@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from stationkeeper.registry.settings import RegistrySettings
+from stationkeeper.registry import RegistrySettings
 from stationkeeper.retrain.settings import DEFAULT_TRAINERS, RetrainSettings
 from stationkeeper.retrain.training.estimators import DEFAULTS
 

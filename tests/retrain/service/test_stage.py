@@ -10,8 +10,7 @@ from stationkeeper.contracts.messages import Approval, Candidate, GateOutcome, V
 from stationkeeper.contracts.status import check
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topics, dead_letter_topic
-from stationkeeper.registry.mlflow import Registry
-from stationkeeper.registry.settings import RegistrySettings
+from stationkeeper.registry import Registry, RegistrySettings
 from stationkeeper.retrain.core.reasons import Reason, Stage
 from stationkeeper.retrain.service.stage import Retrain
 from stationkeeper.retrain.service.state import RequestState
@@ -128,6 +127,7 @@ def world(bank: Bank, tmp_path: Path) -> Iterator[World]:
     yield made
     for loop in made.loops:
         loop.close()
+    made.bank.registry._connect("clean").delete_registered_model_alias("bank", "challenger")
     for version in made.bank.registry.remove_orphans("bank", "req-1"):
         assert version != made.bank.champion.version
 

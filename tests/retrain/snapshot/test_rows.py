@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stationkeeper.registry.artifact import FeatureKind
+from stationkeeper.registry import FeatureKind
 from stationkeeper.retrain.snapshot.events import LABEL, TIME, EventColumns, InputTopic
 from stationkeeper.retrain.snapshot.rows import LabelledRows
 from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore, canonical_bytes, merge_base
