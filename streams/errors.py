@@ -1,8 +1,13 @@
 """The two branches of failure: what may be tried again and what must stop the process uncommitted."""
 
+from stationkeeper.contracts.masking import masked
+
 
 class StreamError(Exception):
-    """The root of what this project raises on purpose."""
+    """The root of what this project raises on purpose; its message holds no credentials, whatever a library said."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(masked(message))
 
 
 class Retryable(StreamError):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.contracts.masking import masked
 from stationkeeper.page.fleet_status import Peers
 from stationkeeper.process.web import WebServer, create_app
 from stationkeeper.streams.errors import Fatal
@@ -28,6 +29,8 @@ def configure_logging() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
+            # After the traceback is text and before anything is written: no line holds the password of an address.
+            _mask_values,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -35,6 +38,10 @@ def configure_logging() -> None:
         logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def _mask_values(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {key: masked(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def stop_on_signals() -> threading.Event:

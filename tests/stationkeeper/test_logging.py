@@ -39,3 +39,16 @@ def test_a_line_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None
     (line,) = stream.written
     assert line.endswith("\n")
     assert json.loads(line) | {"timestamp": ""} == {"event": "ready", "level": "info", "role": "tally", "timestamp": ""}
+
+
+def test_no_line_holds_the_password_of_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = structlog.get_config()
+    stream = Pieces()
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure_logging()
+    try:
+        structlog.get_logger().error(LogEvent.READY, detail="https://mlflow:hunter2@registry does not answer")
+    finally:
+        structlog.configure(**before)
+    assert "hunter2" not in "".join(stream.written)
+    assert "https://***@registry" in "".join(stream.written)
