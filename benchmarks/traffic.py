@@ -9,7 +9,7 @@ import numpy as np
 
 from stationkeeper.contracts.messages import Level, Verdict
 from stationkeeper.demo.flights import read_flights
-from stationkeeper.monitor.core.adoption.adopt import DAY_MS
+from stationkeeper.monitor.core.adoption.traffic import DAY_MS
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.reference.profile import profile

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from stationkeeper.monitor.core.adoption.adopt import HOUR_MS
 from stationkeeper.monitor.core.adoption.dependence import HOURS_OF_DAY
-from stationkeeper.monitor.core.panes.strata import stratum_of
+from stationkeeper.monitor.core.adoption.traffic import HOUR_MS
+from stationkeeper.monitor.core.panes.pane import stratum_of
 from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
 from stationkeeper.monitor.core.reference.reference import Reference, Subject
 

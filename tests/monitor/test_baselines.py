@@ -9,7 +9,8 @@ from stationkeeper.contracts.column import Column, categories, numbers
 from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
 from stationkeeper.contracts.status import check
 from stationkeeper.contracts.wire import PaneDelta, pack
-from stationkeeper.monitor.core.adoption.adopt import DAY_MS, Timeline, adopt, inherit, may_take_over
+from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt, inherit, may_take_over
+from stationkeeper.monitor.core.adoption.traffic import DAY_MS
 from stationkeeper.monitor.core.reference.profile import profile
 from stationkeeper.monitor.core.reference.reference import Reference
 from stationkeeper.monitor.core.reference.reference_json import dump

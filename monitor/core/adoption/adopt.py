@@ -16,14 +16,12 @@ from stationkeeper.monitor.core.adoption.dependence import (
     natural_floor,
     row_phi,
 )
+from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS, traffic_of
 from stationkeeper.monitor.core.charts.distance import coarse_cells
-from stationkeeper.monitor.core.panes.strata import HOURS_OF_WEEK, stratum_of
-from stationkeeper.monitor.core.quality.volume import fit_volume
+from stationkeeper.monitor.core.panes.pane import stratum_of
 from stationkeeper.monitor.core.reference.cells import Counts
-from stationkeeper.monitor.core.reference.reference import Kind, Reference, Subject, Traffic
+from stationkeeper.monitor.core.reference.reference import HOURS_OF_WEEK, Kind, Reference, Subject
 
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 MAX_PANES = 5_000
 MIN_PANES = 20
 FLOOR_BLOCKS = 12
@@ -232,21 +230,3 @@ def _strata(
         if excess_floor(season) > SEASON:
             return strata
     return 1
-
-
-def traffic_of(starts: Integers, length: int, rows: Counts) -> Traffic | None:
-    """Return how many rows each hour of the week brings, from the starts (ms, in order) and rows of panes that had any.
-
-    Two weeks are needed to tell hours apart, else all have one mean. None where nearly all of the span is silent.
-    """
-    # Silent panes count as zeros: an hour that never has traffic must not look as busy as the rest.
-    span = np.arange(starts[0], starts[-1] + length, length)
-    if len(span) > 50 * len(rows):
-        return None
-    every = np.zeros(len(span), np.float64)
-    every[(starts - starts[0]) // length] = rows
-    of = np.array([stratum_of(int(start), HOURS_OF_WEEK) for start in span])
-    week = len(span) * length >= 14 * DAY_MS
-    model = fit_volume(every, of if week else np.zeros(len(of), np.int64), HOURS_OF_WEEK if week else 1)
-    per_hour: Floats = model.mean * (HOUR_MS / length)
-    return Traffic(per_hour, model.size, length)

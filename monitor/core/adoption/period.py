@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.messages import VerdictKind
-from stationkeeper.monitor.core.adoption.adopt import DAY_MS, HOUR_MS, MIN_PANES, SEASON, excess_floor
+from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, SEASON, excess_floor
 from stationkeeper.monitor.core.adoption.dependence import HOURS_OF_DAY, MIN_STRATUM_ROWS, row_phi
+from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
+from stationkeeper.monitor.core.charts.cause import name_cause
 from stationkeeper.monitor.core.charts.chart import measure
 from stationkeeper.monitor.core.charts.distance import coarse_cells
 from stationkeeper.monitor.core.finding import WARN, Finding
-from stationkeeper.monitor.core.incidents.cause import name_cause
-from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.panes.strata import stratum_of
+from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
 from stationkeeper.monitor.core.reference.reference import Kind, Reference, Subject
 

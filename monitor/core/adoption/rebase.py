@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stationkeeper.contracts.wire import SCORE_BINS
-from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, pane_phi, traffic_of
+from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, pane_phi
 from stationkeeper.monitor.core.adoption.period import MIN_ROWS, AdoptionPeriod
+from stationkeeper.monitor.core.adoption.traffic import traffic_of
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
 from stationkeeper.monitor.core.reference.reference import Labels, Reference, Subject

@@ -11,9 +11,8 @@ from stationkeeper.monitor.core.detect.detector import DriftDetector, Scores
 from stationkeeper.monitor.core.detect.plan import DENSE_ROWS, DetectorPlan
 from stationkeeper.monitor.core.detect.plan import Subject as Planned
 from stationkeeper.monitor.core.finding import Dated, Finding
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.panes.recent import Recent
-from stationkeeper.monitor.core.panes.strata import stratum_of
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference.cells import Counts
 from stationkeeper.monitor.core.reference.layout import Place

@@ -8,8 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stationkeeper.monitor.core.detect.adaptive import AdaptiveNull, AdaptiveRows
-from stationkeeper.monitor.core.detect.alternatives import Alternative, Reference, RowTable, adaptive_rows, build_rows
+from stationkeeper.monitor.core.detect.alternatives import (
+    AdaptiveNull,
+    AdaptiveRows,
+    Alternative,
+    Reference,
+    RowTable,
+    adaptive_rows,
+    build_rows,
+)
 from stationkeeper.monitor.core.detect.conformal import RANK_CELLS
 from stationkeeper.monitor.core.detect.evalue import deviation
 from stationkeeper.monitor.core.detect.plan import DENSE_ROWS

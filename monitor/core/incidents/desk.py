@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.messages import Level, SubjectType, Verdict, VerdictKind
+from stationkeeper.monitor.core.charts.cause import name_cause
 from stationkeeper.monitor.core.charts.chart import measure
 from stationkeeper.monitor.core.detect.drift import Drift
 from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
-from stationkeeper.monitor.core.incidents.cause import explained_by_faults, name_cause
+from stationkeeper.monitor.core.incidents.cause import explained_by_faults
 from stationkeeper.monitor.core.incidents.hysteresis import Latch, Spoken
 from stationkeeper.monitor.core.incidents.incident import Incident, IncidentBook, Member, choose_leader, co_onset
 from stationkeeper.monitor.core.incidents.recovery import (
@@ -21,9 +22,8 @@ from stationkeeper.monitor.core.incidents.recovery import (
     strata_weights,
 )
 from stationkeeper.monitor.core.incidents.verdict import Named, recovered_verdict, refusal_of, verdict_of
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.panes.recent import Recent
-from stationkeeper.monitor.core.panes.strata import stratum_of
 from stationkeeper.monitor.core.performance.performance import OutcomePane
 from stationkeeper.monitor.core.performance.recent_outcomes import RecentOutcomes, explain_errors
 from stationkeeper.monitor.core.quality.rules import RULES

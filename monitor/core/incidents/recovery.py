@@ -10,8 +10,7 @@ from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.monitor.core.charts.distance import coarse_cells, distances
 from stationkeeper.monitor.core.incidents.incident import Member
-from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.panes.strata import stratum_of
+from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
 from stationkeeper.monitor.core.reference.reference import Reference
 

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from stationkeeper.contracts.squeeze import expand, squeeze
 from stationkeeper.monitor.core.panes.packed import PackedRows, pack, unpack
-from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.panes.strata import stratum_of
+from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.reference.cells import Counts
 
 MAX_SLOTS = 64

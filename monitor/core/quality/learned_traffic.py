@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.column import Floats
-from stationkeeper.monitor.core.adoption.adopt import DAY_MS, HOUR_MS
-from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.panes.strata import HOURS_OF_WEEK, stratum_of
-from stationkeeper.monitor.core.reference.reference import Traffic
+from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
+from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
+from stationkeeper.monitor.core.reference.reference import HOURS_OF_WEEK, Traffic
 
 WEEK_MS = 7 * DAY_MS
 TOLERANCE = 0.10

@@ -6,20 +6,19 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
-from stationkeeper.monitor.core.adoption.adopt import HOUR_MS
+from stationkeeper.monitor.core.adoption.traffic import HOUR_MS, VolumeModel
 from stationkeeper.monitor.core.budget import level_of, log_thresholds
+from stationkeeper.monitor.core.charts.cause import name_cause
 from stationkeeper.monitor.core.detect.rate import OneSided, RateDetector, level_of_score
 from stationkeeper.monitor.core.finding import NONE, PAGE, WARN, Finding
-from stationkeeper.monitor.core.incidents.cause import name_cause
-from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.panes.strata import HOURS_OF_WEEK, stratum_of
+from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.quality.learned_traffic import QUIET, TrafficLesson
 from stationkeeper.monitor.core.quality.rules import Rules
 from stationkeeper.monitor.core.quality.unit_change import unit_change
-from stationkeeper.monitor.core.quality.volume import VolumeDetector, VolumeModel
+from stationkeeper.monitor.core.quality.volume import VolumeDetector
 from stationkeeper.monitor.core.reasons import Cause, Check
 from stationkeeper.monitor.core.reference.cells import QUALITY, Counts, NumericCells
-from stationkeeper.monitor.core.reference.reference import Reference, Subject
+from stationkeeper.monitor.core.reference.reference import HOURS_OF_WEEK, Reference, Subject
 
 ETA = 0.01
 TOLERANCE = 0.005

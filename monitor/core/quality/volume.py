@@ -1,10 +1,9 @@
 """Traffic volume by hour of the week: negative-binomial e-SR for outages, drops and surges."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stationkeeper.monitor.core.adoption.traffic import VolumeModel
 from stationkeeper.monitor.core.detect.rate import OneSided, RateScores
 
 Floats = NDArray[np.float64]
@@ -14,35 +13,6 @@ FACTORS = (0.0, 0.25, 0.5, 0.75, 1.35, 2.0, 4.0)
 
 TOLERANCE = 0.10
 _NOTHING = 1e-6
-
-
-@dataclass(frozen=True)
-class VolumeModel:
-    """Expected events of a pane by stratum, mean [S], and the size r of the negative binomial (small: bursty)."""
-
-    mean: Floats
-    size: float
-
-
-def fit_volume(counts: ArrayLike, strata: ArrayLike, number: int) -> VolumeModel:
-    """Fit means by stratum and one size by moments from past panes: counts [T], strata [T] in 0..number-1.
-
-    r = sum mu^2 / sum((x - mu)^2 - mu), the moment estimate, between .5 and 1e6.  A stratum without panes takes the
-    overall mean.  Raises ValueError for fewer than two panes.
-    """
-    x = np.asarray(counts, np.float64)
-    s = np.asarray(strata, np.int64)
-    if x.size < 2:
-        raise ValueError(f"volume needs at least 2 past panes, got {x.size}")
-    panes = np.bincount(s, minlength=number)
-    total = np.bincount(s, weights=x, minlength=number)
-    mean = np.where(panes > 0, total / np.maximum(panes, 1), x.mean())
-    mu = mean[s]
-    # One degree of freedom a stratum went into its mean.
-    inflate = panes[s] / np.maximum(panes[s] - 1, 1)
-    excess = float((((x - mu) ** 2) * inflate - mu).sum())
-    size = float((mu**2).sum() / excess) if excess > 0 else 1e6
-    return VolumeModel(np.maximum(mean, _NOTHING), float(np.clip(size, 0.5, 1e6)))
 
 
 def negative_binomial_log_ratio(x: ArrayLike, mu1: ArrayLike, mu0: ArrayLike, size: float) -> Floats:

@@ -9,7 +9,7 @@ import pytest
 
 from stationkeeper.contracts.messages import Level, Verdict
 from stationkeeper.monitor import profile
-from stationkeeper.monitor.core.adoption.adopt import DAY_MS, HOUR_MS
+from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.budget import parse_budget
 from stationkeeper.monitor.core.charts.chart import measure
 from stationkeeper.monitor.core.panes.pane import Pane

@@ -9,7 +9,7 @@ from stationkeeper.monitor.core.adoption.dependence import (
     row_phi,
 )
 from stationkeeper.monitor.core.detect.plan import DENSE_ROWS
-from stationkeeper.monitor.core.panes.strata import stratum_of
+from stationkeeper.monitor.core.panes.pane import stratum_of
 
 UNIFORM = np.append(np.full(40, 1 / 40), 0)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
-from stationkeeper.monitor.core.adoption.adopt import DAY_MS, HOUR_MS
+from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.quality.learned_traffic import TrafficLesson
 from stationkeeper.monitor.core.reasons import Check

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stationkeeper.contracts.messages import State, Verdict, VerdictKind
-from stationkeeper.monitor.core.adoption.adopt import HOUR_MS
+from stationkeeper.monitor.core.adoption.traffic import HOUR_MS
 from stationkeeper.monitor.core.incidents.verdict import RequestDesk
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.quality.unit_change import unit_change

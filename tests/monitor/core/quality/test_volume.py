@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from stationkeeper.monitor.core.adoption.traffic import VolumeModel, fit_volume
 from stationkeeper.monitor.core.quality.volume import (
     FACTORS,
     VolumeDetector,
-    VolumeModel,
-    fit_volume,
     negative_binomial_log_ratio,
 )
 
