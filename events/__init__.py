@@ -1,1 +1,51 @@
-"""TO WRITE."""
+"""What a record means: the one reading of events, for the tally, the trainer, `check`, `init`, backtests and the demo.
+
+In come the values of a topic's records (and the configuration's form of that topic); out go the accepted events of each
+kind as columns and every other record with a code of the closed list. The room keeps no state but the features that a
+reader has learned. Invariant: a record's fate and meaning are a function of the form and the record alone, never of its
+neighbours, the batch or the caller. Only `monitor.verify` reads records a second way, on purpose.
+
+To read in this order: settings (what the configuration says), mapping (a topic's form), decoder (wire formats),
+row_types (the structures msgspec fills), json_reader (a batch, strictly, and record by record where that fails), faults
+(the rules), raw and assemble (rows to columns), columns, timestamps, ids, score, feature_names and reader (the face).
+"""
+
+from stationkeeper.events.columns import CategoryColumn, Events, FeatureColumn, Flags, Integers, NumberColumn, Rejection
+from stationkeeper.events.decoder import Decoder
+from stationkeeper.events.ids import hash_ids, mix, salt_of
+from stationkeeper.events.json_reader import Reading
+from stationkeeper.events.mapping import Form, InputModel, MappingError, forms, own_form, parse_path
+from stationkeeper.events.reader import EventReader
+from stationkeeper.events.score import decide, outcomes
+from stationkeeper.events.settings import KINDS, Input, InputMapping, Kind
+from stationkeeper.events.timestamps import parse_instant, too_early
+
+__all__ = [
+    "KINDS",
+    "CategoryColumn",
+    "Decoder",
+    "EventReader",
+    "Events",
+    "FeatureColumn",
+    "Flags",
+    "Form",
+    "Input",
+    "InputMapping",
+    "InputModel",
+    "Integers",
+    "Kind",
+    "MappingError",
+    "NumberColumn",
+    "Reading",
+    "Rejection",
+    "decide",
+    "forms",
+    "hash_ids",
+    "mix",
+    "outcomes",
+    "own_form",
+    "parse_instant",
+    "parse_path",
+    "salt_of",
+    "too_early",
+]

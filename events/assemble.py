@@ -15,9 +15,8 @@ from stationkeeper.events.columns import (
     category_column,
     number_column,
 )
-from stationkeeper.events.faults import MAX_TEXT
 from stationkeeper.events.ids import hash_ids
-from stationkeeper.events.mapping import DEFAULT_POSITIVE, Form
+from stationkeeper.events.mapping import DEFAULT_POSITIVE, MAX_TEXT, Form
 from stationkeeper.events.raw import Raw
 from stationkeeper.events.row_types import ABSENT, NAN
 from stationkeeper.events.settings import Kind
@@ -64,12 +63,12 @@ class _Assembly:
 
     def events(self, rows: Integers, salt: np.uint64) -> Events | None:
         """Return the columns, or None where a rule is broken."""
-        kind = self._kind
+        kind, form = self._kind, self._form
         ids = self._ids()
         lengths = np.fromiter(map(len, ids or ()), np.uint64)
         if ids is None or not 1 <= lengths.min() <= lengths.max() <= MAX_TEXT:
             return None
-        times = parse_instants(self._field("time"), self._form.time_unit)
+        times = parse_instants(self._field("time"), form.time_unit)
         if (times == BAD).any():
             return None
         owners = self._owners()
@@ -79,6 +78,9 @@ class _Assembly:
             return None
         hashed = hash_ids(ids, salt, lengths)
         events = Events(kind, rows, times, hashed, *owners, weight=weight, latency=latency, segments=self._segments())
+        if form.extras:
+            fields = {name: ids if name == "event_id" else self._field(name) for name in form.extras}
+            events = replace(events, extras=fields)
         if kind == "label":
             labels = self._field("label")
             if type(ABSENT) in set(map(type, labels)):
@@ -106,7 +108,7 @@ class _Assembly:
         """(model, version) of each row as codes; labels and features may lack a version."""
         form = self._form
         models, model_code = self._codes("model", form.model)
-        if any(model not in form.models for model in models):
+        if not all(form.reads(model) for model in models):
             return None
         versions, version_code = self._codes("version" if self._kind != "label" else "", form.version)
         if any(len(v) > MAX_TEXT or (self._kind == "prediction" and not v) for v in versions):

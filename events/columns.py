@@ -1,7 +1,8 @@
 """A batch of events as columns: what the decoder makes and the tally counts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,12 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
+Scalar = float | bool | str | None
 
 MIXED = "mixed"
 _TYPES = ("string", "number", "boolean")
+_READ: tuple[Callable[[str], Scalar], ...] = (str, float, "true".__eq__)
+"""How a key of each type is read back; a boolean's key is true or false."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +41,23 @@ class NumberColumn:
     def __len__(self) -> int:
         return len(self.values)
 
+    def numbers(self) -> Numbers:
+        """Return the values as numbers, which they are."""
+        return Numbers(self.values, self.status)
+
+    def present(self) -> Flags:
+        """Return which records have the key at all, null or not, bool[n]."""
+        return np.ones(len(self), np.bool_) if self.status is None else self.status != Status.ABSENT
+
+    def plain(self) -> list[Scalar]:
+        """Return the usable values, None for the others. O(n)."""
+        unusable = np.isnan(self.values) if self.status is None else np.isnan(self.values) | (self.status != 0)
+        return [None if gone else value for value, gone in zip(self.values.tolist(), unusable.tolist(), strict=True)]
+
     def core(self, expected: str, *, numeric: bool) -> Column:
         """Return the column as the core counts it; for categories a number is its canonical spelling."""
-        column = Numbers(self.values, self.status)
         if numeric:
-            return column
+            return self.numbers()
         status = np.zeros(len(self.values), np.int8) if self.status is None else self.status
         nan = np.isnan(self.values) & (status == 0)
         made = categories(np.where(status == 0, np.nan_to_num(self.values), 0.0))
@@ -62,6 +78,24 @@ class CategoryColumn:
     types: str = "string"
     each: npt.NDArray[np.int8] | None = None
 
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def present(self) -> Flags:
+        """Return which records have the key at all, null or not, bool[n]."""
+        found: Flags = self.codes != Status.ABSENT
+        return found
+
+    def plain(self) -> list[Scalar]:
+        """Return the usable values with their JSON types (numbers as floats), None for the others. O(n)."""
+        pairs = list(zip(self.codes.tolist(), self.type_codes().tolist(), strict=True))
+        made = {pair: _READ[pair[1]](self.keys[pair[0]]) for pair in set(pairs) if pair[0] >= 0}
+        return [made.get(pair) for pair in pairs]
+
+    def type_codes(self) -> npt.NDArray[np.int8]:
+        """Return each value's JSON type as its place in string, number, boolean, int8[n]."""
+        return np.full(len(self.codes), _TYPES.index(self.types), np.int8) if self.each is None else self.each
+
     def core(self, expected: str, *, numeric: bool) -> Column:
         """Return the column as the core counts it; values of another JSON type than ``expected`` are mistyped."""
         if numeric:
@@ -73,18 +107,14 @@ class CategoryColumn:
             wrong &= self.each != _TYPES.index(expected)
         return Categories(self.codes, self.keys, wrong)
 
-    def is_number(self) -> Flags:
-        """Return which rows held a JSON number, bool[n]."""
-        if self.each is None:
-            return np.full(len(self.codes), self.types == "number")
-        number: Flags = self.each == _TYPES.index("number")
-        return number
+    def of_type(self, name: str) -> Flags:
+        """Return which rows hold a usable value of this JSON type (string, number or boolean), bool[n]."""
+        found: Flags = (self.codes >= 0) & (self.type_codes() == _TYPES.index(name))
+        return found
 
     def numbers(self) -> Numbers:
         """Return the values as numbers: a boolean is 0 or 1, text is a wrong type."""
-        each = self.each
-        if each is None:
-            each = np.full(len(self.codes), _TYPES.index(self.types), np.int8)
+        each = self.type_codes()
         table = np.array([_number(key) for key in self.keys] or [np.nan])
         text = (self.codes >= 0) & (each == _TYPES.index("string"))
         status = np.where(self.codes < 0, self.codes, np.where(text, Status.WRONG_TYPE, 0)).astype(np.int8)
@@ -111,7 +141,8 @@ class Events:
     ``rows`` int64[n] are positions in the batch, ``time`` int64[n] event time (ms), ``ids`` uint64[n] id hashes.
     ``owner`` int64[n] indexes ``owners`` (model, version); a version that is not known is "".
     ``latency`` (ms) and ``weight`` are NaN where not given, or None if no record has one. ``segments`` holds a category
-    column for each dimension that records carry. ``label`` is a category column.
+    column for each dimension that records carry. ``label`` is a category column. ``extras`` are the fields that the
+    form asks for beside these, as lists of what the records hold; ``event_id`` among them is always text.
     """
 
     kind: Kind
@@ -126,6 +157,7 @@ class Events:
     latency: Floats | None = None
     weight: Floats | None = None
     segments: Mapping[str, CategoryColumn] = field(default_factory=dict)
+    extras: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -159,6 +191,7 @@ class Events:
             latency=part(self.latency),
             weight=part(self.weight),
             segments={name: column for name, column in segments.items() if isinstance(column, CategoryColumn)},
+            extras={name: [values[i] for i in index.tolist()] for name, values in self.extras.items()},
         )
 
 

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from stationkeeper.contracts.codes import DeadLetterCode as Code
-from stationkeeper.events.mapping import Form
+from stationkeeper.events.mapping import MAX_TEXT, Form
 from stationkeeper.events.row_types import ABSENT, NAN, RowType
 from stationkeeper.events.timestamps import parse_instant
 
-MAX_TEXT = 512
 Fault = tuple[Code, str]
 
 
@@ -60,7 +59,7 @@ class Faults:
         """Return the first field whose type the contract does not allow (for rows that were not read strictly)."""
         for name, get in row_type.get.items():
             value = get(row)
-            if value is ABSENT or value is NAN:
+            if value is ABSENT or value is NAN or name not in _ALLOWED:
                 continue
             if _ALLOWED[name](value):
                 if name in _FINITE and not _finite(value):
@@ -87,7 +86,7 @@ class Faults:
             return (Code.WRONG_TYPE, "event_id")
         if parse_instant(get["time"](row), self.form.time_unit) is None:
             return (Code.BAD_TIME, "time")
-        if "model" in get and str(get["model"](row)) not in self.form.models:
+        if "model" in get and not self.form.reads(str(get["model"](row))):
             return (Code.UNKNOWN_MODEL, "model")
         return self._version(get, row, str(kind)) or self._values(get, row, str(kind))
 

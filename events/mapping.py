@@ -1,11 +1,11 @@
 """Input forms: which fields of a topic's JSON are read, as a path for each field of the contract."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from stationkeeper.events.settings import InputMapping, Kind, TimeUnit
+from stationkeeper.events.settings import JSON, KINDS, InputMapping, Kind, TimeUnit
 
 PathKeys = tuple[str, ...]
 
@@ -13,6 +13,30 @@ DEFAULT_POSITIVE = "1"
 """The class whose probability is the score, unless the model's settings name another."""
 
 _KEY = re.compile(r'"((?:[^"\\]|\\.)+)"|([^."\[\]]+)')
+
+
+MAX_TEXT = 512
+"""Longest id, version or name in characters: chosen well above UUIDs and paths of deployments. Versions are kept with
+the state: half would still hold those, double doubles what a hostile producer can make a tally keep."""
+
+MAX_BYTES = 1_048_576
+"""Longest record where no model's ``limits`` say otherwise: the broker's own default (message.max.bytes) is 1 MiB."""
+
+MAX_FIELDS = 4_096
+"""Most keys of one record where no ``limits`` say otherwise: chosen. Every key of an odd record costs a Python step:
+half comes near wide models of 1 000 to 2 000 features, double lets a hostile record cost twice as much."""
+
+
+class RecordLimits(Protocol):
+    """What is refused of one record by its size."""
+
+    @property
+    def message_bytes(self) -> int:
+        """The longest record."""
+
+    @property
+    def fields(self) -> int:
+        """The most keys of a record, at any depth."""
 
 
 class InputModel(Protocol):
@@ -25,6 +49,10 @@ class InputModel(Protocol):
     @property
     def positive(self) -> str | None:
         """The class whose probability is the score; None for the default."""
+
+    @property
+    def limits(self) -> RecordLimits:
+        """The limits on one record."""
 
     def topics(self) -> Mapping[Kind, InputMapping]:
         """Return the configured input of each kind."""
@@ -59,7 +87,8 @@ class Form:
     """How one topic is read: the kinds and models it carries and the path of each field.
 
     ``features`` is the path of the object that holds them, or a path by name. ``model`` is given where the records
-    do not name it. ``own`` is true for the contract's own events, whose ids and versions must be text.
+    do not name it; without ``models`` any model is read. ``own`` is true for the contract's own events, whose ids and
+    versions must be text. ``extras`` are fields that a reader wants beside the columns, as they are in the record.
     """
 
     topic: str
@@ -73,6 +102,14 @@ class Form:
     version: str | None = None
     segment: Mapping[str, str] = field(default_factory=dict)
     positive: Mapping[str, str] = field(default_factory=dict)
+    max_bytes: int = MAX_BYTES
+    max_fields: int = MAX_FIELDS
+    decoder: str = JSON
+    extras: tuple[str, ...] = ()
+
+    def reads(self, model: str) -> bool:
+        """Return whether events of this model belong here."""
+        return model in self.models if self.models else 1 <= len(model) <= MAX_TEXT
 
     def feature_path(self, name: str) -> PathKeys | None:
         """Return where a feature is, None if a mapping that names each feature leaves it out."""
@@ -100,13 +137,20 @@ def forms(models: Collection[InputModel]) -> dict[str, Form]:
                 kinds.append(kind)
             if model.name not in names:
                 names.append(model.name)
-    positive = {model.name: model.positive for model in models if model.positive is not None}
+    by_name = {model.name: model for model in models}
     return {
-        topic: _form(mapping, tuple(kinds), tuple(names), positive) for topic, (mapping, kinds, names) in found.items()
+        topic: _form(mapping, tuple(kinds), [by_name[name] for name in names])
+        for topic, (mapping, kinds, names) in found.items()
     }
 
 
-def _form(mapping: InputMapping, kinds: tuple[Kind, ...], models: tuple[str, ...], positive: Mapping[str, str]) -> Form:
+def own_form(kinds: tuple[Kind, ...] = KINDS, *, source: str = "events", models: tuple[str, ...] = ()) -> Form:
+    """Return the contract's own form of a source that no configuration names, as a file of events is."""
+    return Form(source, kinds, models, {name: (name,) for name in _OWN}, ("features",))
+
+
+def _form(mapping: InputMapping, kinds: tuple[Kind, ...], readers: Sequence[InputModel]) -> Form:
+    models = tuple(model.name for model in readers)
     own = mapping.own_form
     paths: dict[str, PathKeys] = {name: (name,) for name in _OWN}
     features: PathKeys | dict[str, PathKeys] = ("features",)
@@ -138,5 +182,9 @@ def _form(mapping: InputMapping, kinds: tuple[Kind, ...], models: tuple[str, ...
         model if isinstance(model, str) else None,
         version if isinstance(version, str) else None,
         segment if isinstance(segment, dict) else {},
-        positive,
+        {model.name: model.positive for model in readers if model.positive is not None},
+        # A topic of several models takes what any of them takes: one model's limit must not lose another's events.
+        max(model.limits.message_bytes for model in readers),
+        max(model.limits.fields for model in readers),
+        mapping.decoder,
     )

@@ -111,16 +111,11 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
     for name, path in form.paths.items():
         if name in _ONLY and name not in wanted:
             continue
-        kind, default = _TYPES[name]
-        if name == "kind":
-            kind = Literal[form.kinds] | msgspec.UnsetType
-        elif name == "model" and form.own:
-            kind = Literal[form.models] | msgspec.UnsetType
-        elif not form.own and name in {"event_id", "model"}:
-            kind = _LOOSE_TEXT
-        elif not form.own and name == "version":
-            kind = str | int | None | msgspec.UnsetType
-        get[name] = _place(tree, path, kind, default)
+        get[name] = _place(tree, path, *_declared(name, form))
+    for name in form.extras:
+        if name not in get:
+            # Any value: a field that only one reader wants must not decide whether the record is accepted.
+            get[name] = _place(tree, (name,), Any, ABSENT)
     getters: dict[str, Callable[[Any], Any]] = {}
     carries = set(form.kinds) != {"label"}
     root = form.features if isinstance(form.features, tuple) else None
@@ -141,6 +136,20 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
     numbers = frozenset(name for name in getters if features[name])
     ways = _ways(form, tree, getters, numbers, whole=bool(places))
     return RowType(decode, closed, build, get, getters, places, len(tree), *ways, numbers)
+
+
+def _declared(name: str, form: Form) -> tuple[Any, Any]:
+    """The types that a field may have in this form, and its default."""
+    kind, default = _TYPES[name]
+    if name == "kind":
+        kind = Literal[form.kinds] | msgspec.UnsetType
+    elif name == "model" and form.own and form.models:
+        kind = Literal[form.models] | msgspec.UnsetType
+    elif not form.own and name in {"event_id", "model"}:
+        kind = _LOOSE_TEXT
+    elif not form.own and name == "version":
+        kind = str | int | None | msgspec.UnsetType
+    return kind, default
 
 
 def _ways(
@@ -172,9 +181,9 @@ def _ways(
 
 def _places(form: Form, tree: dict[str, Any], names: Collection[str]) -> dict[str, int]:
     """Where fields stand in the row itself; none where most of the row is something else, as in flat forms."""
-    paths = {name: form.paths[name] for name in names if len(form.paths[name]) == 1}
+    keys = {name: path[0] for name in names if len(path := form.paths.get(name, (name,))) == 1}
     places = {key: place for place, key in enumerate(tree)}
-    return {} if len(tree) > _MOSTLY * len(paths) else {name: places[path[0]] for name, path in paths.items()}
+    return {} if len(tree) > _MOSTLY * len(keys) else {name: places[key] for name, key in keys.items()}
 
 
 def _branch(tree: dict[str, Any], path: PathKeys) -> dict[str, Any]:

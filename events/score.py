@@ -28,7 +28,7 @@ def decide(events: Events, threshold: float, positive: str) -> tuple[Floats, Fla
         chosen = table[np.maximum(column.codes, 0)] & present
         score = np.where(present, chosen.astype(np.float64), np.nan)
         if column.each is not None:
-            number = column.is_number() & present
+            number = column.of_type("number")
             values = column.numbers().values
             score = np.where(number, values, score)
             chosen = np.where(number, values >= threshold, chosen)

@@ -23,6 +23,9 @@ FieldName = Literal[
 TimeUnit = Literal["rfc3339", "s", "ms", "us", "ns"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+JSON = "json"
+"""The decoder of a topic that names none: its values are JSON text as they are."""
+
 
 Path = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -33,13 +36,16 @@ class InputMapping(Settings):
     ``map`` gives a path of object keys joined by dots for a field (``"a.b"``; quote a key that holds a dot:
     ``'a."b.c"'``); a field that is not mapped is looked for under its own name. ``features`` is the path of an object
     that holds them all, or a path for each feature. ``constants`` hold what the records do not say. ``time_unit``
-    says what a number in ``time`` counts; with ``rfc3339`` only text is a time.
+    says what a number in ``time`` counts; with ``rfc3339`` only text is a time. ``decoder`` turns the record's value
+    into JSON first: ``json``, ``confluent-json``, another entry point of ``stationkeeper.decoders`` or
+    ``package.module:Name``.
     """
 
     topic: Name
     map: dict[FieldName, Path | dict[str, Path]] = {}
     constants: dict[Literal["model", "version", "segment"], str | dict[str, str]] = {}
     time_unit: TimeUnit = "ms"
+    decoder: Annotated[str, Field(min_length=1, max_length=256)] = JSON
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

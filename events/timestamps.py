@@ -74,6 +74,14 @@ def parse_instants(values: Sequence[object], unit: TimeUnit) -> Integers:
     return np.fromiter((_or_bad(value, unit) for value in values), np.int64, n)
 
 
+def too_early(times: Integers, stamps: Integers, skew: Integers | int) -> npt.NDArray[np.bool_]:
+    """Return which events lie further ahead of their broker timestamp (ms) than ``skew`` allows, bool[n].
+
+    Records without a broker timestamp (negative) are taken as they are.
+    """
+    return (times > stamps + skew) & (stamps >= 0)
+
+
 def _or_bad(value: object, unit: TimeUnit) -> int:
     found = parse_instant(value, unit)
     return BAD if found is None else found

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--no-peers", action="store_true")
     given = parser.parse_args()
     one_core()
-    decoder = ours.tally().decoder(TOPIC)
+    reader = ours.tally().reader(TOPIC)
     with broker_elsewhere() as bootstrap:
         create_topic(bootstrap, TOPIC)
         # quixstreams leaves records without a key out of its windows.
@@ -54,7 +54,7 @@ def main() -> None:
                 settings = settings_of(bootstrap, "alone", client)
                 works: dict[str, Callable[[], Pass]] = {
                     READ: lambda s=settings: alone(s, TOPIC, given.events, len),  # type: ignore[misc]
-                    SERIES: lambda s=settings: alone(s, TOPIC, given.events, decoder.decode),  # type: ignore[misc]
+                    SERIES: lambda s=settings: alone(s, TOPIC, given.events, reader.read),  # type: ignore[misc]
                     WHOLE: lambda c=client, p=f"{client}-{turn}": exactly_once(bootstrap, c, TOPIC, given.events, p),  # type: ignore[misc]
                 }
                 if client == "kafka-python":

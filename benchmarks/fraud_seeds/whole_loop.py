@@ -146,8 +146,7 @@ class WholeLoop:
             promoted = observer.chronicle.promoted_ms
             if promoted is not None and now >= promoted + scenario.plot.after_ms:
                 break
-        labels = self._model.labels.topic if self._model.labels else ""
-        served = read_served(MemoryReader(self.log), self._model.predictions.topic, labels)
+        served = read_served(MemoryReader(self.log), self._model)
         return observer.chronicle, served, now
 
     def _settle(self, loops: Sequence[Loop], observer: Observer) -> None:

@@ -65,17 +65,17 @@ def absorb(stage: Tally, parts: Sequence[Batch]) -> int:
 
 def decoding(stage: Tally, parts: Sequence[Batch], topic: str = TOPIC) -> None:
     """Decode batches to columns and do nothing with them."""
-    decoder = stage.decoder(topic)
+    reader = stage.reader(topic)
     for part in parts:
-        decoder.decode(part.values)
+        reader.read(part.values)
 
 
 def parsing(stage: Tally, parts: Sequence[Batch]) -> None:
     """Let the JSON parser alone make a structure of each record: no column, no rule, no hash."""
-    parse = stage.decoder(TOPIC).row_type.decode  # type: ignore[attr-defined]
+    parse = stage.reader(TOPIC).json.row_type.decode
     for part in parts:
         for value in part.values:
-            parse(value)
+            parse(value or b"")
 
 
 def polars_ways(values: Sequence[bytes], size: int) -> dict[str, Callable[[Any], None]]:

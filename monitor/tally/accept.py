@@ -8,8 +8,9 @@ import numpy as np
 from stationkeeper.events.columns import Events, Flags, Integers
 from stationkeeper.events.ids import mix, salt_of
 from stationkeeper.events.settings import KINDS
+from stationkeeper.events.timestamps import too_early
 from stationkeeper.monitor.settings import ModelSettings
-from stationkeeper.monitor.tally.clock import UNSET, too_early
+from stationkeeper.monitor.tally.clock import UNSET
 from stationkeeper.monitor.tally.partition import PartitionState
 from stationkeeper.streams.ports import Batch
 

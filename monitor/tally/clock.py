@@ -12,14 +12,6 @@ UNSET = np.iinfo(np.int64).min
 """The clock before the first accepted event."""
 
 
-def too_early(times: Integers, stamps: Integers, skew: Integers | int) -> Flags:
-    """Return which events lie further ahead of their broker timestamp (ms) than ``skew`` allows.
-
-    Records without a broker timestamp (negative) are taken as they are.
-    """
-    return (times > stamps + skew) & (stamps >= 0)
-
-
 @dataclass(slots=True)
 class PartitionClock:
     """The highest accepted event time (ms) of a partition's log prefix."""

@@ -11,9 +11,10 @@ from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
 from stationkeeper.contracts.wire import PROGRESS_MS, JoinBatch, Progress, encode
 from stationkeeper.events.columns import Events, Rejection
-from stationkeeper.events.decode import Decoder, JsonDecoder
 from stationkeeper.events.ids import salt_of
+from stationkeeper.events.json_reader import Reading
 from stationkeeper.events.mapping import Form, forms
+from stationkeeper.events.reader import EventReader
 from stationkeeper.monitor.packets import packed, split_join
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
@@ -65,9 +66,7 @@ class Tally:
         self.tables = (topics.references.name, topics.rollouts.name)
         self.references = References(self._models)
         salt_value = salt_of(salt)
-        self._decoders: dict[str, Decoder] = {
-            topic: JsonDecoder(form, salt=salt_value, **self._sizes(form)) for topic, form in self.forms.items()
-        }
+        self._readers = {topic: EventReader(form, salt=salt_value) for topic, form in self.forms.items()}
         self._learned = -1
         self._names: dict[str, frozenset[str]] = {}
         self._accumulator = Accumulator(self._models, self.references)
@@ -81,13 +80,6 @@ class Tally:
         self._committed: list[dict[str, Any]] = []
         self._codes: dict[tuple[str, str], int] = {}
         self._refused: dict[str, int] = {}
-
-    def _sizes(self, form: Form) -> dict[str, int]:
-        limits = [self._models[model].limits for model in form.models]
-        return {
-            "max_bytes": max(limit.message_bytes for limit in limits),
-            "max_fields": max(limit.fields for limit in limits),
-        }
 
     def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
         """Return the state topic's one partition."""
@@ -145,11 +137,11 @@ class Tally:
             return
         state.at_end, state.end_seen = False, None
         self._touched.add(batch.partition)
-        decoded = self.decoder(batch.partition.topic).decode(batch.values)
-        kinds = self._admission.versions(state, decoded.events)
+        reading = self.reader(batch.partition.topic).read(batch.values, batch.headers)
+        kinds = self._admission.versions(state, reading.events)
         owners = {owner for events in kinds if events.kind != "label" for owner in events.owners}
         state.use(int(batch.offsets[0]), {owner: self._digest(*owner) for owner in owners})
-        rejected = list(decoded.rejected)
+        rejected = list(reading.rejected)
         counted: list[Events] = []
         for sifted in sift(state, batch, kinds, self._models, wall=self._clock == "wall"):
             rejected += self._sort_out(state, sifted)
@@ -160,7 +152,7 @@ class Tally:
             state.end_since = None
         self._admission.segments(state, counted)
         for events in counted:
-            self._count(state, batch, events, closed=decoded.known)
+            self._count(state, batch, events, reading)
         state.received += len(batch)
         state.outcomes[Outcome.REJECTED] += len(rejected)
         self._reject(state, batch, rejected)
@@ -175,15 +167,15 @@ class Tally:
         state.next_offset = max(state.next_offset or 0, offset)
         self._touched.add(partition)
 
-    def decoder(self, topic: str) -> Decoder:
-        """Return the decoder of an input topic, which knows the features of the references seen so far."""
+    def reader(self, topic: str) -> EventReader:
+        """Return the reader of an input topic, which knows the features of the references seen so far."""
         if self._learned != self.references.epoch:
             for name, form in self.forms.items():
                 features = self.references.features(form.models)
-                self._decoders[name].learn(features)
+                self._readers[name].learn(features)
                 self._names[name] = frozenset(features)
             self._learned = self.references.epoch
-        return self._decoders[topic]
+        return self._readers[topic]
 
     def _sort_out(self, state: PartitionState, sifted: Sifted) -> list[Rejection]:
         """Count what is not tallied; returns the events whose time lies in the future."""
@@ -198,18 +190,19 @@ class Tally:
         early = events.rows[sifted.early].tolist()
         return [Rejection(row, DeadLetterCode.FUTURE_TIME, "time") for row in early]
 
-    def _count(self, state: PartitionState, batch: Batch, events: Events, *, closed: bool) -> None:
+    def _count(self, state: PartitionState, batch: Batch, events: Events, reading: Reading) -> None:
         if not len(events):
             return
         state.outcomes[Outcome.TALLIED] += len(events)
         if events.kind != "label":
             self._accumulator.add(events, state.places)
-            self._look_for_unseen(batch, events, self._names.get(batch.partition.topic) if closed else None)
+            self._look_for_unseen(batch, events, reading)
         if events.kind != "feature":
             self._joins.add(events, state.places)
 
-    def _look_for_unseen(self, batch: Batch, events: Events, only: frozenset[str] | None) -> None:
-        """Count unseen fields; ``only`` are all the features that the batch can hold, if that is known."""
+    def _look_for_unseen(self, batch: Batch, events: Events, reading: Reading) -> None:
+        """Count unseen fields; where the reading knows all features of the batch, no record is looked at again."""
+        only = self._names.get(batch.partition.topic) if reading.known else None
         index = np.flatnonzero(sampled(batch.offsets[events.rows]))
         if not len(index):
             return
@@ -222,7 +215,7 @@ class Tally:
             if only is not None and only <= known:
                 continue
             which = index[owner == code]
-            values = [batch.values[row] for row in events.rows[which].tolist()]
+            values = [reading.values[row] for row in events.rows[which].tolist()]
             counts = self._unseen[batch.partition.topic].count(values, known)
             if counts.any():
                 mine = events.keep(which)

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from stationkeeper.events.columns import Flags, Integers
-from stationkeeper.events.decode import mended
+from stationkeeper.events.feature_names import object_at
 from stationkeeper.events.mapping import Form, PathKeys
 
 SAMPLE: Final = 8
@@ -36,7 +36,7 @@ class UnseenFields:
     def __init__(self, form: Form) -> None:
         path = form.features
         self._path = path if isinstance(path, tuple) else None
-        self._decode = _decoder(path) if isinstance(path, tuple) else None
+        self._decode = object_at(path) if isinstance(path, tuple) else None
         self._strict: dict[frozenset[str], Any] = {}
         self.names: dict[str, None] = {}
 
@@ -82,26 +82,3 @@ def _strict_decoder(path: PathKeys, names: frozenset[str]) -> Any:
     for key in reversed(path):
         kind = msgspec.defstruct("Holder", [("inner", kind)], rename={"inner": key}, gc=False)
     return msgspec.json.Decoder(kind).decode
-
-
-def _decoder(path: PathKeys) -> Any:
-    """What returns the features of a record as a dictionary of undecoded values, None where there are none."""
-    kind: Any = dict[str, msgspec.Raw] | None
-    for key in reversed(path):
-        kind = msgspec.defstruct("Holder", [("inner", kind | None, None)], rename={"inner": key}, gc=False)
-    decode = msgspec.json.Decoder(kind).decode
-
-    def features(value: bytes) -> Any:
-        try:
-            held: Any = decode(value)
-        except msgspec.DecodeError:
-            if (whole := mended(value)) == value:
-                return None
-            return features(whole)
-        except RecursionError:
-            return None
-        for _ in path:
-            held = getattr(held, "inner", None)
-        return held
-
-    return features

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from stationkeeper.events.faults import MAX_TEXT
-from stationkeeper.events.mapping import Form, PathKeys
+from stationkeeper.events.mapping import MAX_TEXT, Form, PathKeys
 from stationkeeper.events.timestamps import parse_instant
 
 MISSING: Final = object()

@@ -13,13 +13,14 @@ import polars as pl
 from stationkeeper.contracts.identity import content_id
 from stationkeeper.contracts.messages import Candidate
 from stationkeeper.contracts.times import to_ms
+from stationkeeper.events import Form
 from stationkeeper.registry import CARD_FILE, FeatureSpec, ModelCard, Registration, Registry
 from stationkeeper.retrain.core.gate import GateVerdict, judge_binary, judge_regression
 from stationkeeper.retrain.core.plan import LabelStatistics
 from stationkeeper.retrain.service.lineage import candidate_of, environment, metrics, version_tags
 from stationkeeper.retrain.service.state import RequestState
 from stationkeeper.retrain.settings import RetrainSettings
-from stationkeeper.retrain.snapshot.events import EVENT_ID, TIME, Decode, EventColumns, InputTopic, own_form
+from stationkeeper.retrain.snapshot.events import EVENT_ID, TIME, EventColumns
 from stationkeeper.retrain.snapshot.rows import LabelledRows
 from stationkeeper.retrain.snapshot.snapshot import Snapshot, SnapshotError, SnapshotStore, describe_ranges, merge_base
 from stationkeeper.retrain.training.job import (
@@ -32,8 +33,6 @@ from stationkeeper.retrain.training.job import (
     TrainingJob,
 )
 from stationkeeper.streams.ports import Partition, Reader
-
-__all__ = ["Decode", "InputTopic", "ModelInputs", "ReferenceBuilder", "Steps", "own_form"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class ModelInputs:
     """What retraining needs to know of one model: its topics and settings."""
 
     model: str
-    topics: tuple[InputTopic, ...]
+    topics: tuple[Form, ...]
     settings: RetrainSettings
     future_skew_ms: int | None = None
 

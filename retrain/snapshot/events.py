@@ -1,49 +1,29 @@
-"""Events of the input topics as columns: predictions, features and labels of one model, read with tolerance.
+"""Event columns as frames: the predictions, features and labels of one model, for polars to join.
 
-Monitoring decides what is a dead letter; here a record that cannot be used is left out and counted.
+Which records are events, and what they mean, is the reading of ``stationkeeper.events`` that the monitor counts by;
+here a record that is none is counted and left out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
-import msgspec
+import numpy as np
 import polars as pl
 
-from stationkeeper.contracts.times import to_ms
-from stationkeeper.registry import FeatureKind, category_text
+from stationkeeper.contracts.column import Status
+from stationkeeper.events import CategoryColumn, EventReader, Events, FeatureColumn, Form, Kind, too_early
+from stationkeeper.registry import FeatureKind
 from stationkeeper.streams.ports import Batch
 
-Kind = Literal["prediction", "feature", "label"]
-Decode = Callable[[bytes], Mapping[str, Any] | None]
-"""Turns one record into the own form of contracts.messages, as a mapping; None where it cannot."""
-
+# Reserved names begin with @, which keeps them apart from features: a feature of such a name is left out.
 EVENT_ID, TIME, VERSION = "@event_id", "@time", "@version"
 LABEL, LABEL_TIME = "@label", "@label_time"
+
+# A feature may be number here and text there: both columns are kept until its kind is known, when all rows are read.
 NUMBER, TEXT = "number:", "text:"
+
 FLOAT32_MAX = 3.4028234663852886e38
 """Models take float32: a number beyond it counts as missing."""
-
-_json = msgspec.json.Decoder()
-
-
-def own_form(value: bytes) -> Mapping[str, Any] | None:
-    """Decode an event in the own form; None when it is not a JSON object."""
-    try:
-        found = _json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-@dataclass(frozen=True, slots=True)
-class InputTopic:
-    """One topic that carries events of a model, and how its records are read."""
-
-    topic: str
-    kinds: frozenset[Kind]
-    decode: Decode = own_form
 
 
 @dataclass(slots=True)
@@ -69,106 +49,68 @@ class FeatureTypes:
 
 @dataclass(slots=True)
 class EventColumns:
-    """Decodes batches of one model into frames; ``unusable`` counts records that were left out."""
+    """Reads batches of one model into frames; ``unusable`` counts records that are no events or of the future."""
 
     model: str
     future_skew_ms: int | None = None
     types: FeatureTypes = field(default_factory=FeatureTypes)
     unusable: int = 0
     clock_ms: int | None = None
+    _readers: dict[str, EventReader] = field(default_factory=dict)
 
-    def decode(self, batch: Batch, topic: InputTopic) -> dict[Kind, pl.DataFrame]:
-        """Return the model's events of a batch by kind, in offset order; O(records * features)."""
-        rows: dict[Kind, list[Mapping[str, Any]]] = {}
-        times: dict[Kind, list[int]] = {}
-        for value, stamp in zip(batch.values, batch.timestamps.tolist(), strict=True):
-            event = topic.decode(value) if value else None
-            if event is None:
-                self.unusable += 1
-                continue
-            kind = _kind(event, topic)
-            if kind is None or event.get("model", self.model) != self.model:
-                continue
-            time = _time(event.get("time"))
-            ahead = self.future_skew_ms is not None and time is not None and time > stamp + self.future_skew_ms
-            if time is None or ahead or not _usable(event, kind):
-                self.unusable += 1
-                continue
-            rows.setdefault(kind, []).append(event)
-            times.setdefault(kind, []).append(time)
-        for stamps in times.values():
-            self.clock_ms = max(stamps) if self.clock_ms is None else max(self.clock_ms, *stamps)
-        return {kind: self._frame(kind, rows[kind], times[kind]) for kind in rows}
+    def read(self, batch: Batch, form: Form) -> dict[Kind, pl.DataFrame]:
+        """Return the model's events of a batch by kind, in offset order; O(bytes), by columns."""
+        reader = self._readers.get(form.topic)
+        if reader is None:
+            reader = self._readers[form.topic] = EventReader(replace(form, extras=("event_id",)))
+        reading = reader.discover(batch.values, batch.headers)
+        self.unusable += len(reading.rejected)
+        frames: dict[Kind, pl.DataFrame] = {}
+        for events in reading.events:
+            mine = np.array([model == self.model for model, _ in events.owners])[events.owner]
+            if self.future_skew_ms is not None:
+                early = mine & too_early(events.time, batch.timestamps[events.rows], self.future_skew_ms)
+                self.unusable += int(np.count_nonzero(early))
+                mine &= ~early
+            if mine.any():
+                frames[events.kind] = self._frame(events if mine.all() else events.keep(np.flatnonzero(mine)))
+        return frames
 
-    def _frame(self, kind: Kind, rows: Sequence[Mapping[str, Any]], times: list[int]) -> pl.DataFrame:
-        ids = pl.Series(EVENT_ID, [row["event_id"] for row in rows], dtype=pl.String)
-        if kind == "label":
-            return pl.DataFrame(
-                [
-                    ids,
-                    pl.Series(LABEL, [category_text(row["label"]) for row in rows], dtype=pl.String),
-                    pl.Series(LABEL_TIME, times, dtype=pl.Int64),
-                ]
-            )
-        columns = [ids, pl.Series(TIME, times, dtype=pl.Int64)]
-        if kind == "prediction":
-            columns.append(pl.Series(VERSION, [str(row.get("version", "")) for row in rows], dtype=pl.String))
-        features = [row.get("features") or {} for row in rows]
-        for name in sorted({name for row in features for name in row}):
-            columns += self._feature(name, [row.get(name) for row in features])
+    def _frame(self, events: Events) -> pl.DataFrame:
+        latest = int(events.time.max())
+        self.clock_ms = latest if self.clock_ms is None else max(self.clock_ms, latest)
+        ids = pl.Series(EVENT_ID, events.extras["event_id"], dtype=pl.String)
+        if events.label is not None:
+            labels = pl.Series(LABEL, _texts(events.label), dtype=pl.String)
+            return pl.DataFrame([ids, labels, pl.Series(LABEL_TIME, events.time)])
+        columns = [ids, pl.Series(TIME, events.time)]
+        if events.kind == "prediction":
+            versions = [events.owners[owner][1] for owner in events.owner.tolist()]
+            columns.append(pl.Series(VERSION, versions, dtype=pl.String))
+        for name, column in sorted(events.features.items()):
+            columns += self._feature(name, column)
         return pl.DataFrame(columns)
 
-    def _feature(self, name: str, values: Sequence[object]) -> list[pl.Series]:
-        booleans = sum(type(value) is bool for value in values)
-        texts = sum(type(value) is str for value in values)
-        numbers = [_number(value) for value in values] if texts < len(values) else []
-        present = sum(number is not None for number in numbers)
-        self.types.add(name, present - booleans, booleans, texts)
-        columns = []
-        if present:
-            columns.append(pl.Series(NUMBER + name, numbers, dtype=pl.Float64))
-        if texts:
-            strings = [value if type(value) is str else None for value in values]
-            columns.append(pl.Series(TEXT + name, strings, dtype=pl.String))
-        return columns
+    def _feature(self, name: str, column: FeatureColumn) -> Iterator[pl.Series]:
+        if not column.present().any():
+            return
+        found = column.numbers()
+        usable = np.abs(found.values) <= FLOAT32_MAX
+        if found.status is not None:
+            usable &= found.status == 0
+        texts = booleans = 0
+        if isinstance(column, CategoryColumn):
+            texts = int(np.count_nonzero(column.of_type("string")))
+            booleans = int(np.count_nonzero(column.of_type("boolean")))
+        numbers = int(np.count_nonzero(usable))
+        self.types.add(name, numbers - booleans, booleans, texts)
+        if numbers:
+            yield pl.Series(NUMBER + name, np.where(usable, found.values, np.nan)).fill_nan(None)
+        if texts and isinstance(column, CategoryColumn):
+            codes = np.where(column.of_type("string"), column.codes, Status.NULL)
+            yield pl.Series(TEXT + name, _texts(replace(column, codes=codes)), dtype=pl.String)
 
 
-def _kind(event: Mapping[str, Any], topic: InputTopic) -> Kind | None:
-    found = event.get("kind")
-    if found is None and len(topic.kinds) == 1:
-        return next(iter(topic.kinds))
-    return found if found in topic.kinds else None
-
-
-def _usable(event: Mapping[str, Any], kind: Kind) -> bool:
-    if not isinstance(event.get("event_id"), str):
-        return False
-    if kind == "label":
-        label = event.get("label")
-        return isinstance(label, str | bool | int | float) and label == label  # noqa: PLR0124 - NaN is no label
-    return isinstance(event.get("features", {}), dict | None)
-
-
-def _time(value: object) -> int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float):
-        return round(value) if abs(value) < 1e16 else None
-    if not isinstance(value, str):
-        return None
-    try:
-        return to_ms(datetime.fromisoformat(value))
-    except (ValueError, OverflowError):
-        return None
-
-
-def _number(value: object) -> float | None:
-    if not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if abs(number) <= FLOAT32_MAX else None
+def _texts(column: CategoryColumn) -> list[str | None]:
+    """Return the keys of a column, None where there is none."""
+    return [column.keys[code] if code >= 0 else None for code in column.codes.tolist()]

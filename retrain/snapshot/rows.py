@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from stationkeeper.events import Form, Kind
 from stationkeeper.registry import FeatureKind, category_text
 from stationkeeper.retrain.core.plan import LabelStatistics
 from stationkeeper.retrain.snapshot.events import (
@@ -16,8 +17,6 @@ from stationkeeper.retrain.snapshot.events import (
     TIME,
     VERSION,
     EventColumns,
-    InputTopic,
-    Kind,
 )
 from stationkeeper.streams.ports import Batch, Partition, Reader
 
@@ -42,7 +41,7 @@ class LabelledRows:
     sent twice counts once, the first; of several labels of one event the one known last holds.
     """
 
-    inputs: tuple[InputTopic, ...]
+    inputs: tuple[Form, ...]
     columns: EventColumns
     since_ms: int
     limit: int
@@ -70,8 +69,8 @@ class LabelledRows:
                 self._add(batch, topic)
         return count
 
-    def _add(self, batch: Batch, topic: InputTopic) -> None:
-        for kind, frame in self.columns.decode(batch, topic).items():
+    def _add(self, batch: Batch, topic: Form) -> None:
+        for kind, frame in self.columns.read(batch, topic).items():
             kept = frame if kind == "label" else frame.filter(pl.col(TIME) >= self.since_ms)
             self._frames.setdefault(kind, []).append(kept)
             self._rows += len(kept) if kind == "prediction" else 0

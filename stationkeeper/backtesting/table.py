@@ -1,7 +1,7 @@
 """Read what a backtest replays: a table (CSV, Parquet) or events (JSONL), as columns in order of time."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from stationkeeper.contracts.times import to_ms
+from stationkeeper.contracts.codes import DEAD_LETTER_HELP
+from stationkeeper.events import EventReader, own_form
 from stationkeeper.monitor.profiling import columns_of, epoch_ms
 
 Array = np.ndarray[Any, Any]
 NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?"]
 PREDICTION = "prediction"
 LABEL = "label"
+_NEVER = np.iinfo(np.int64).max
+"""The time of a label that never came."""
 
 
 class BadInput(ValueError):
@@ -60,11 +63,7 @@ def read_table(
         raise BadInput(f"{path}: no such file")
     suffix = "".join(path.suffixes[-2:]) if path.suffix in {".gz", ".zst"} else path.suffix
     if suffix.startswith((".jsonl", ".ndjson", ".json")):
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{path}: not UTF-8 text ({error})") from error
-        return read_events(text.splitlines(), str(path))
+        return read_events(path.read_bytes().splitlines(), str(path))
     try:
         if suffix.startswith((".parquet", ".pq")):
             frame = pl.read_parquet(path)
@@ -90,51 +89,60 @@ def read_table(
     return Table(ordered, index[order], times[order], prediction=prediction, label=label)
 
 
-def read_events(lines: Iterable[str], source: str = "events") -> Table:
+def read_events(lines: Sequence[bytes], source: str = "events") -> Table:
     """Read events of the contract, one JSON object a line: features and predictions joined by event_id with labels.
 
-    Several feature and prediction events of one id are one row. Raises ``BadInput`` with the line of the first bad
-    event. O(events), a Python loop: a backtest of events reads about 200 000 lines a second.
+    They are read as the tally reads them; of several of one kind and id the first counts, of labels the last, and a
+    feature of the prediction goes before one of a feature event. Raises ``BadInput`` with the line of the first record
+    that is no event. O(events), by columns.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    meta: dict[str, tuple[int, int]] = {}
-    labels: dict[str, tuple[Any, int]] = {}
-    models: dict[tuple[str, str], int] = {}
-    for number, line in enumerate(lines):
-        if not line.strip():
-            continue
-        event = _event(line, number, source)
-        identity, when = str(event["event_id"]), _time(event.get("time"), number, source)
-        if event.get("kind", "prediction") == "label":
-            labels[identity] = (event.get("label"), when)
-            continue
-        row = rows.setdefault(identity, {})
-        row.update(event.get("features") or {})
-        if event.get("prediction") is not None:
-            row[PREDICTION] = _answer(event["prediction"])
-        meta.setdefault(identity, (when, number))
-        name = (str(event.get("model", "model")), str(event.get("version") or "1"))
-        models[name] = models.get(name, 0) + 1
-    if not rows:
+    numbers = np.array([number for number, line in enumerate(lines) if line.strip()], np.int64)
+    reading = EventReader(own_form(source=source)).discover([lines[number] for number in numbers.tolist()])
+    for fault in reading.rejected[:1]:
+        named = f"{fault.code.value} ({fault.detail})" if fault.detail else fault.code.value
+        raise BadInput(f"{source}, line {numbers[fault.row] + 1}: {named}: {DEAD_LETTER_HELP[fault.code]}")
+    by_kind = {events.kind: events for events in reading.events}
+    kinds = [by_kind[kind] for kind in ("feature", "prediction") if kind in by_kind]
+    if not kinds:
         raise BadInput(f"{source}: no prediction or feature event; labels alone cannot be replayed")
-    order = sorted(rows, key=lambda identity: meta[identity])
-    names = sorted({name for row in rows.values() for name in row})
-    columns = {name: _column([rows[identity].get(name) for identity in order]) for name in names}
-    label_times = None
-    if labels:
-        columns[LABEL] = _column([labels.get(identity, (None, 0))[0] for identity in order])
-        never = np.iinfo(np.int64).max
-        label_times = np.array([labels.get(identity, (None, never))[1] for identity in order], np.int64)
-    model, version = max(models, key=lambda name: models[name])
+    ids, place = np.unique(np.concatenate([events.ids for events in kinds]), return_inverse=True)
+    index, times = np.full(len(ids), _NEVER), np.full(len(ids), _NEVER)
+    np.minimum.at(index, place, numbers[np.concatenate([events.rows for events in kinds])])
+    columns: dict[str, Array] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    for events in kinds:
+        mine = np.searchsorted(ids, events.ids)
+        first = numbers[events.rows] == index[mine]
+        times[mine[first]] = events.time[first]
+        given = dict(events.features) | ({} if events.prediction is None else {PREDICTION: events.prediction})
+        for name, column in given.items():
+            have = np.flatnonzero(column.present())[::-1]
+            values = np.array([*column.plain(), None], object)[have]
+            columns.setdefault(name, np.full(len(ids), None, object))[mine[have]] = values
+        counts.update({events.owners[owner]: n for owner, n in enumerate(np.bincount(events.owner).tolist())})
+    order = np.lexsort((index, times))
+    labels, label_times = by_kind.get("label"), None
+    if labels is not None and labels.label is not None:
+        known = np.flatnonzero(np.isin(labels.ids, ids))
+        at = np.searchsorted(ids, labels.ids[known])
+        label_times = np.full(len(ids), _NEVER)
+        label_times[at] = labels.time[known]
+        columns[LABEL] = np.full(len(ids), None, object)
+        columns[LABEL][at] = np.array([*labels.label.plain(), None], object)[known]
+        label_times = label_times[order]
+    (model, version), _ = counts.most_common(1)[0]
+    made = {name: _column(values[order].tolist()) for name, values in sorted(columns.items())}
+    if not any(value is not None for value in columns.get(PREDICTION, ())):
+        made.pop(PREDICTION, None)
     return Table(
-        columns,
-        np.array([meta[identity][1] for identity in order], np.int64),
-        np.array([meta[identity][0] for identity in order], np.int64),
+        made,
+        index[order],
+        times[order],
         label_times,
-        PREDICTION if PREDICTION in columns else None,
-        LABEL if labels else None,
+        PREDICTION if PREDICTION in made else None,
+        LABEL if labels is not None else None,
         model,
-        version,
+        version or "1",
     )
 
 
@@ -155,40 +163,6 @@ def separator_of(path: Path) -> str:
     with path.open("rb") as file:
         first = file.readline(1_000_000)
     return max((",", ";", "\t", "|"), key=lambda mark: first.count(mark.encode()))
-
-
-def _event(line: str, number: int, source: str) -> dict[str, Any]:
-    try:
-        event = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{source}, line {number + 1}: not JSON ({error})") from error
-    if not isinstance(event, dict) or "event_id" not in event:
-        raise BadInput(f"{source}, line {number + 1}: must be an object with event_id, as docs/events.md says")
-    return event
-
-
-def _time(value: object, number: int, source: str) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        from datetime import datetime
-
-        try:
-            return to_ms(datetime.fromisoformat(value))
-        except ValueError as error:
-            raise BadInput(f"{source}, line {number + 1}: time {value!r} is not RFC 3339 ({error})") from error
-    raise BadInput(f"{source}, line {number + 1}: time {value!r}; write RFC 3339 or epoch milliseconds")
-
-
-def _answer(prediction: object) -> object:
-    """The score of a binary answer, the class of one with several: {class: probability} becomes one value."""
-    if not isinstance(prediction, dict):
-        return prediction
-    if len(prediction) == 2:
-        for positive in ("1", "true"):
-            if positive in prediction:
-                return prediction[positive]
-    return max(prediction, key=lambda name: (prediction[name], name), default=None)
 
 
 def _column(values: list[Any]) -> Array:

@@ -1,15 +1,16 @@
 """What replacing the model was worth: the old version answers the same events again, and the difference is paired."""
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import polars as pl
 
-from stationkeeper.contracts.messages import FeatureValue
-from stationkeeper.registry import POSITIVE, ServedModel
+from stationkeeper.events import EventReader, forms
+from stationkeeper.events.columns import Scalar
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.registry import POSITIVE, FeatureKind, ModelCard, ServedModel
 from stationkeeper.retrain.core.gate import blocks_of, paired_interval
 from stationkeeper.retrain.core.measures import Flags, Floats, f1_score
 from stationkeeper.streams.ports import Reader
@@ -59,7 +60,7 @@ class Gain:
 
 
 def measure_gain(
-    reader: Reader, topic: str, served: pl.DataFrame, old: ServedModel, start_ms: int, end_ms: int
+    reader: Reader, model: ModelSettings, served: pl.DataFrame, old: ServedModel, start_ms: int, end_ms: int
 ) -> Gain | None:
     """Let ``old`` answer the labelled events of ``[start, end)``; None without any."""
     rows = served.filter((pl.col("time") >= start_ms) & (pl.col("time") < end_ms) & pl.col("label").is_not_null()).sort(
@@ -67,12 +68,10 @@ def measure_gain(
     )
     if rows.height < BLOCKS:
         return None
-    asked = _features(reader, topic, set(rows["event_id"]))
-    features = [asked[event_id] for event_id in rows["event_id"]]
+    features = _features(reader, model, old.card, rows["event_id"].to_list())
     flagged: list[bool] = []
-    for start in range(0, len(features), _ROWS):
-        part = features[start : start + _ROWS]
-        columns: dict[str, list[FeatureValue]] = {name: [one.get(name) for one in part] for name in old.card.names}
+    for start in range(0, rows.height, _ROWS):
+        columns = {name: values[start : start + _ROWS] for name, values in features.items()}
         flagged += [action == POSITIVE for action in old.answer(columns).actions]
     return compare(rows["label"].to_numpy(), np.array(flagged), rows["flagged"].to_numpy())
 
@@ -107,13 +106,18 @@ def _wrong(sums: Floats) -> Floats:
     return found
 
 
-def _features(reader: Reader, topic: str, wanted: set[str]) -> dict[str, dict[str, FeatureValue]]:
-    found: dict[str, dict[str, FeatureValue]] = {}
-    for batch in reader.read(list(reader.partitions(topic))):
-        for value in batch.values:
-            if value is None:
-                continue
-            event = json.loads(value)
-            if event["event_id"] in wanted:
-                found[event["event_id"]] = event["features"]
+def _features(reader: Reader, model: ModelSettings, card: ModelCard, ids: Sequence[str]) -> dict[str, list[Scalar]]:
+    """Return the card's features of these predictions, in their order."""
+    form = forms([model])[model.predictions.topic]
+    read = EventReader(replace(form, extras=("event_id",)))
+    read.learn({one.name: one.kind is FeatureKind.NUMERIC for one in card.features})
+    wanted = {one: place for place, one in enumerate(ids)}
+    found: dict[str, list[Scalar]] = {name: [None] * len(ids) for name in card.names}
+    for batch in reader.read(list(reader.partitions(form.topic))):
+        for events in read.read(batch.values, batch.headers).events:
+            places = [wanted.get(one) for one in events.extras["event_id"]] if events.kind == "prediction" else []
+            for name, column in events.features.items():
+                for place, value in zip(places, column.plain(), strict=False):
+                    if place is not None:
+                        found[name][place] = value
     return found

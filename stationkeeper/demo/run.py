@@ -115,7 +115,7 @@ def play(options: DemoOptions, directory: Path, console: Console, stack: ExitSta
     with closing(reader_for(config)) as reader:
         observer = Observer(reader, topics, teller.tell)
         driver_progress = _replay(scenario, speed, config, ports, observer, teller, stack)
-        served = read_served(reader, model.predictions.topic, model.labels.topic if model.labels else "")
+        served = read_served(reader, model)
         gain = _gain(config, scenario, reader, served, observer.chronicle, champion)
     span = (scenario.start_ms, driver_progress)
     summary = summarise(options.scenario, plot, observer.chronicle, served, span, time.monotonic() - began)
@@ -131,9 +131,10 @@ def _gain(
         return None
     registry = Registry(config.registry, config.serve.cache_dir)
     old = ServedModel.load(registry.fetch(scenario.name, first), scenario.name, first)
-    topic = config.models[scenario.name].predictions.topic
     cured_ms = taken_over_ms(served, promoted.champion, to_ms(promoted.time))
-    return measure_gain(reader, topic, served, old, cured_ms, int(served["time"].to_numpy().max()) + 1)
+    return measure_gain(
+        reader, config.models[scenario.name], served, old, cured_ms, int(served["time"].to_numpy().max()) + 1
+    )
 
 
 def _replay(

@@ -1,21 +1,25 @@
 """What the model really did: predictions and labels read back from their topics and joined, nothing else."""
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import polars as pl
 
+from stationkeeper.events import EventReader, Form, forms, outcomes
+from stationkeeper.events.mapping import DEFAULT_POSITIVE
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.registry import POSITIVE
 from stationkeeper.streams.ports import Reader
 
-_PREDICTION: Final = {
+_SCHEMA: Final = {
+    "kind": pl.String,
     "event_id": pl.String,
     "time": pl.Int64,
     "version": pl.String,
-    "arm": pl.String,
     "prediction": pl.Float64,
-    "action": pl.String,
+    "flagged": pl.Boolean,
+    "label": pl.Boolean,
 }
-_LABEL: Final = {"event_id": pl.String, "label": pl.Boolean}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +39,15 @@ class Stretch:
     confidence: float | None
 
 
-def read_served(reader: Reader, predictions: str, labels: str) -> pl.DataFrame:
-    """Return one row an event: time, version, arm, prediction, flagged, label (null while unknown)."""
-    asked = _table(reader, predictions, _PREDICTION)
-    known = _table(reader, labels, _LABEL).unique("event_id", keep="first")
+def read_served(reader: Reader, model: ModelSettings) -> pl.DataFrame:
+    """Return one row an event: event_id, time, version, prediction, flagged, label (null while unknown)."""
+    found = pl.concat([_table(reader, form) for form in forms([model]).values()])
+    first = found.unique(["kind", "event_id"], keep="first", maintain_order=True)
+    known = first.filter(pl.col("kind") == "label").select("event_id", "label")
     return (
-        asked.unique("event_id", keep="first")
+        first.filter(pl.col("kind") == "prediction")
+        .drop("kind", "label")
         .join(known, on="event_id", how="left")
-        .with_columns(flagged=pl.col("action") == "positive")
         .sort("time")
     )
 
@@ -78,10 +83,18 @@ def taken_over_ms(served: pl.DataFrame, version: str, promoted_ms: int) -> int:
     return int(late.max()) + 1 if len(late) else promoted_ms
 
 
-def _table(reader: Reader, topic: str, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
-    lines = [
-        value for batch in reader.read(list(reader.partitions(topic))) for value in batch.values if value is not None
-    ]
-    if not lines:
-        return pl.DataFrame(schema=schema)
-    return pl.read_ndjson(b"\n".join(lines), schema=schema)
+def _table(reader: Reader, form: Form) -> pl.DataFrame:
+    """The events of a topic: kind, event_id, time, and version, prediction and flagged, or label."""
+    read = EventReader(replace(form, extras=("event_id", "action")))
+    frames = [pl.DataFrame(schema=_SCHEMA)]
+    for batch in reader.read(list(reader.partitions(form.topic))):
+        for events in read.read(batch.values, batch.headers).events:
+            kept: dict[str, Any] = {"kind": events.kind, "event_id": events.extras["event_id"], "time": events.time}
+            if events.label is not None:
+                kept["label"] = outcomes(events, DEFAULT_POSITIVE) == 1.0
+            elif events.prediction is not None:
+                kept["version"] = [events.owners[owner][1] for owner in events.owner.tolist()]
+                kept["prediction"] = events.prediction.numbers().values
+                kept["flagged"] = [action == POSITIVE for action in events.extras["action"]]
+            frames.append(pl.DataFrame(kept, schema_overrides=_SCHEMA))
+    return pl.concat(frames, how="diagonal")

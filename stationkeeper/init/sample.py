@@ -1,6 +1,5 @@
 """A sample of an input topic as the monitor would read it: each event in words, each rejection with its code."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,16 +11,13 @@ from stationkeeper.config import Config
 from stationkeeper.contracts.codes import DEAD_LETTER_HELP, DeadLetterCode
 from stationkeeper.contracts.column import Status
 from stationkeeper.contracts.times import to_datetime
-from stationkeeper.events.columns import CategoryColumn, Events, FeatureColumn
-from stationkeeper.events.decode import JsonDecoder
-from stationkeeper.events.mapping import Form
-from stationkeeper.mapped_events import value_at
-from stationkeeper.monitor.tally.clock import too_early
+from stationkeeper.events import CategoryColumn, EventReader, Events, FeatureColumn, Form, too_early
 from stationkeeper.streams.ports import Batch, Partition, Reader
 
 _NO_VALUE = {status.value: status.name.lower().replace("_", " ") for status in Status}
 
 _SHOWN = 60
+"""Characters shown of a category: a line an event has room for a few; half cuts common keys, double wraps the line."""
 
 
 @dataclass(slots=True)
@@ -40,20 +36,13 @@ class InputSample:
 
 def sample_input(config: Config, form: Form, reader: Reader, start: Mapping[Partition, int]) -> InputSample:
     """Read a topic from ``start`` to its end and map it; raises ``Retryable`` while no broker answers."""
-    limits = [config.models[model].limits for model in form.models]
-    decoder = JsonDecoder(
-        form,
-        salt=np.uint64(0),
-        max_bytes=max(limit.message_bytes for limit in limits),
-        max_fields=max(limit.fields for limit in limits),
-    )
+    events_of = EventReader(form)
     found = InputSample()
     for batch in reader.read(list(start), start):
-        decoder.learn(_guessed(form, batch))
-        decoded = decoder.decode(batch.values)
+        reading = events_of.discover(batch.values, batch.headers)
         lines: list[tuple[int, str]] = []
-        faults = [(rejection.row, rejection.code, rejection.detail) for rejection in decoded.rejected]
-        for events in decoded.events:
+        faults = [(rejection.row, rejection.code, rejection.detail) for rejection in reading.rejected]
+        for events in reading.events:
             early = _early(config, events, batch)
             faults += [(row, DeadLetterCode.FUTURE_TIME, "time") for row in events.rows[early].tolist()]
             timely = events.keep(np.flatnonzero(~early))
@@ -76,24 +65,6 @@ def _early(config: Config, events: Events, batch: Batch) -> Any:
         return np.zeros(len(events), np.bool_)
     skews = np.array([config.models[model].skew for model, _ in events.owners], np.int64)
     return too_early(events.time, batch.timestamps[events.rows], skews[events.owner])
-
-
-def _guessed(form: Form, batch: Batch) -> dict[str, bool]:
-    """Return the features of the records and whether each looks like a number, so that a sample shows values."""
-    kinds: dict[str, bool] = {}
-    for value in batch.values:
-        try:
-            record = json.loads(value or b"")
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(form.features, Mapping):
-            found: Any = {name: value_at(record, path) for name, path in form.features.items()}
-        else:
-            found = value_at(record, form.features)
-        for name, inner in found.items() if isinstance(found, dict) else ():
-            number = isinstance(inner, int | float | None) and not isinstance(inner, bool)
-            kinds[name] = kinds.get(name, True) and number
-    return kinds
 
 
 def _lines(events: Events) -> Iterator[str]:

@@ -101,15 +101,21 @@ def retrain_stage(
     config: Config, work_directory: Path = WORK_DIRECTORY, open_reader: Callable[[], Reader] | None = None
 ) -> Stage:
     """Return the retrain stage for the models that have a ``retrain:`` section."""
-    from stationkeeper.mapped_events import retrain_inputs
+    from stationkeeper.events import forms
     from stationkeeper.profiling.fresh_version import build_reference
     from stationkeeper.registry import Registry
     from stationkeeper.retrain.service.stage import Retrain
     from stationkeeper.retrain.service.steps import ModelInputs, Steps
     from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
 
+    found = forms(list(config.models.values()))
     models = {
-        name: ModelInputs(name, retrain_inputs(model), model.retrain, model.skew if config.clock == "wall" else None)
+        name: ModelInputs(
+            name,
+            tuple(found[topic] for topic in dict.fromkeys(mapping.topic for mapping in model.topics().values())),
+            model.retrain,
+            model.skew if config.clock == "wall" else None,
+        )
         for name, model in config.models.items()
         if model.retrain is not None
     }

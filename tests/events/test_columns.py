@@ -44,7 +44,7 @@ def test_a_value_counts_the_same_before_and_after_a_text(value: Any) -> None:
 
     def told(column: CategoryColumn, row: int) -> tuple[object, bool]:
         code = int(column.codes[row])
-        return column.keys[code] if code >= 0 else code, bool(column.is_number()[row]) and code >= 0
+        return column.keys[code] if code >= 0 else code, bool(column.of_type("number")[row]) and code >= 0
 
     assert told(before, 0) == told(after, 1)
     assert told(before, 1) == told(after, 0) == ("x", False)

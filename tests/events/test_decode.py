@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from stationkeeper.contracts.codes import DeadLetterCode as Code
 from stationkeeper.contracts.column import Status
 from stationkeeper.contracts.messages import LabelEvent
 from stationkeeper.events.columns import CategoryColumn, NumberColumn
-from stationkeeper.events.decode import Decoded, JsonDecoder
 from stationkeeper.events.ids import hash_ids
+from stationkeeper.events.json_reader import JsonReader, Reading
 from stationkeeper.events.mapping import forms
 from stationkeeper.events.settings import InputMapping
 from stationkeeper.monitor.core.reference.profile import profile
@@ -73,7 +74,7 @@ BAD: list[tuple[bytes | None, Code, str]] = [
 
 @pytest.mark.parametrize(("value", "code", "detail"), BAD, ids=[f"{i}-{code}" for i, (_, code, _) in enumerate(BAD)])
 def test_each_bad_record_has_its_code_and_its_neighbours_are_kept(value: bytes | None, code: Code, detail: str) -> None:
-    found = decoder().decode([raw(event_id="a"), value, raw(event_id="b")])
+    found = decoder().read([raw(event_id="a"), value, raw(event_id="b")])
     assert [(r.row, r.code, r.detail) for r in found.rejected] == [(1, code, detail)]
     (events,) = found.events
     assert events.rows.tolist() == [0, 2]
@@ -82,7 +83,7 @@ def test_each_bad_record_has_its_code_and_its_neighbours_are_kept(value: bytes |
 
 def test_a_good_batch_becomes_columns() -> None:
     values = [raw(), raw(features={"amount": None}), raw(features={"amount": 2, "country": None}, prediction=None)]
-    (events,) = decoder().decode(values).events
+    (events,) = decoder().read(values).events
     assert events.time.tolist() == [1_767_225_600_000] * 3
     amount, country = events.features["amount"], events.features["country"]
     assert isinstance(amount, NumberColumn)
@@ -97,7 +98,7 @@ def test_a_good_batch_becomes_columns() -> None:
 
 def test_odd_features_are_counted_and_not_rejected() -> None:
     odd: list[Any] = [True, "text", [1], {"a": 1}, 10**400]
-    found = decoder().decode([raw(features={"amount": value, "country": value}) for value in odd])
+    found = decoder().read([raw(features={"amount": value, "country": value}) for value in odd])
     assert found.rejected == ()
     (events,) = found.events
     amount, country = events.features["amount"], events.features["country"]
@@ -111,7 +112,7 @@ def test_odd_features_are_counted_and_not_rejected() -> None:
 
 
 def test_numbers_beyond_float_are_not_finite_features() -> None:
-    found = decoder().decode([raw(features={"amount": 1}).replace(b'"amount": 1', b'"amount": 1e999')])
+    found = decoder().read([raw(features={"amount": 1}).replace(b'"amount": 1', b'"amount": 1e999')])
     amount = found.events[0].features["amount"]
     assert isinstance(amount, NumberColumn)
     assert amount.status is not None
@@ -120,12 +121,12 @@ def test_numbers_beyond_float_are_not_finite_features() -> None:
 
 @pytest.mark.parametrize("digits", [4_300, 4_301, 20_000])
 def test_an_integer_of_any_length_is_a_feature_that_is_not_finite(digits: int) -> None:
-    made = JsonDecoder(decoder().form, salt=SALT)
+    made = JsonReader(replace(decoder().form, max_bytes=1_048_576), salt=SALT)
     made.learn(FEATURES)
     good = raw(features={"amount": 7, "country": "de"}, extra=8)
     read = [good.replace(b'"amount": 7', b'"amount": -' + b"1" * digits), good.replace(b": 8", b": " + b"1" * digits)]
     spoilt = good.replace(b"0.25", b"1" * digits)
-    found = made.decode([*read, spoilt])
+    found = made.read([*read, spoilt])
     assert [(r.row, r.code, r.detail) for r in found.rejected] == [(2, Code.NOT_FINITE, "prediction")]
     amount = found.events[0].features["amount"]
     assert isinstance(amount, NumberColumn)
@@ -139,22 +140,22 @@ def test_half_a_surrogate_pair_is_the_replacement_character_wherever_it_stands()
         raw(features={"country": "a\ud83d"}),
         raw(segment={"s": "\udc00\ud83d"}),
     ]
-    (events,) = decoder().decode(values).events
+    (events,) = decoder().read(values).events
     assert events.ids.tolist() == hash_ids(["\ufffd", "e1", "e1"], SALT).tolist()
     country = events.features["country"]
     assert isinstance(country, CategoryColumn)
     assert country.keys[country.codes[1]] == "a\ufffd"
     assert events.segments["s"].keys == ("\ufffd\ufffd",)
-    whole = decoder().decode([raw(event_id="\U0001f600 \\ud83d", features={"amount": "odd"})])
+    whole = decoder().read([raw(event_id="\U0001f600 \\ud83d", features={"amount": "odd"})])
     assert whole.events[0].ids.tolist() == hash_ids(["\U0001f600 \\ud83d"], SALT).tolist()
 
 
 def test_a_class_share_is_the_positive_class_or_the_likeliest() -> None:
     values = [raw(prediction={"1": 0.7, "0": 0.3}), raw(prediction={"0": 1, "1": 0})]
-    (events,) = decoder().decode(values).events
+    (events,) = decoder().read(values).events
     assert isinstance(events.prediction, NumberColumn)
     assert events.prediction.values.tolist() == [0.7, 0.0]
-    (named,) = decoder().decode([raw(prediction={"b": 0.4, "a": 0.4, "c": 0.2})]).events
+    (named,) = decoder().read([raw(prediction={"b": 0.4, "a": 0.4, "c": 0.2})]).events
     assert isinstance(named.prediction, CategoryColumn)
     assert list(named.prediction.keys) == ["a"]
 
@@ -177,14 +178,14 @@ def test_a_mapped_topic_is_read_where_its_fields_are() -> None:
         "result": {"score": 0.5, "more": [1, 2]},
         "payload": {"txn": {"amount": 9}, "country": "fr"},
     }
-    (events,) = made.decode([json.dumps(good).encode()] * 2).events
+    (events,) = made.read([json.dumps(good).encode()] * 2).events
     assert events.time.tolist() == [1_767_225_600_500] * 2
     assert list(events.owners) == [("fraud", "4")]
     assert events.ids.tolist() == hash_ids(["12", "12"], SALT).tolist()
     amount = events.features["amount"]
     assert isinstance(amount, NumberColumn)
     assert amount.values.tolist() == [9.0, 9.0]
-    found = made.decode([json.dumps(good | {"payload": None}).encode(), json.dumps(good | {"meta": 1}).encode()])
+    found = made.read([json.dumps(good | {"payload": None}).encode(), json.dumps(good | {"meta": 1}).encode()])
     assert [(r.row, r.code, r.detail) for r in found.rejected] == [(1, Code.WRONG_TYPE, "meta")]
 
 
@@ -221,10 +222,10 @@ def anything(draw: st.DrawFn) -> bytes | None:
 @given(st.lists(anything(), max_size=12))
 def test_both_ways_accept_and_reject_the_same(values: list[bytes | None]) -> None:
     made = decoder()
-    together = shape(made.decode(values))
+    together = shape(made.read(values))
     assert len(together) == len(values)
     assert together == shape(made.one_by_one(values))
-    assert together == [shape(made.decode([value]))[0] for value in values]
+    assert together == [shape(made.read([value]))[0] for value in values]
 
 
 featured = st.dictionaries(st.sampled_from(["amount", "country"]), scalars, min_size=1).map(lambda f: raw(features=f))
@@ -235,7 +236,7 @@ def test_features_count_the_same_in_any_company(values: list[bytes | None]) -> N
     made = decoder()
     reference = REFERENCE
 
-    def count(found: Decoded) -> Any:
+    def count(found: Reading) -> Any:
         total = reference.layout.zeros()
         for events in found.events:
             named = {
@@ -246,22 +247,22 @@ def test_features_count_the_same_in_any_company(values: list[bytes | None]) -> N
             total += reference.layout.tally(named, np.zeros(n, np.int64), np.array([n]))[0]
         return total.tolist()
 
-    apart: Any = sum((np.array(count(made.decode([value]))) for value in values), reference.layout.zeros())
-    assert count(made.decode(values)) == apart.tolist()
+    apart: Any = sum((np.array(count(made.read([value]))) for value in values), reference.layout.zeros())
+    assert count(made.read(values)) == apart.tolist()
     assert count(made.one_by_one(values)) == apart.tolist()
 
 
 def test_labels_are_read_as_classes() -> None:
     model = ModelSettings(name="fraud", predictions=InputMapping(topic="scores"), labels=InputMapping(topic="outcomes"))
-    made = JsonDecoder(forms([model])["outcomes"], salt=SALT)
+    made = JsonReader(forms([model])["outcomes"], salt=SALT)
     values: Sequence[Any] = [1, 1.0, True, "yes", 0.5]
     records = [
         json.dumps({"kind": "label", "event_id": "e", "time": 5, "model": "fraud", "label": label}).encode()
         for label in values
     ]
     assert [LabelEvent.model_validate_json(record).label for record in records] == list(values)
-    (events,) = made.decode(records).events
+    (events,) = made.read(records).events
     assert events.label is not None
     assert [events.label.keys[code] for code in events.label.codes] == ["1", "1", "true", "yes", "0.5"]
     missing = json.dumps({"event_id": "e", "time": 5, "model": "fraud"}).encode()
-    assert made.decode([missing]).rejected[0].code is Code.MISSING_FIELD
+    assert made.read([missing]).rejected[0].code is Code.MISSING_FIELD

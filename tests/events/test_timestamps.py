@@ -3,12 +3,13 @@
 from datetime import UTC, datetime
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stationkeeper.events.settings import TimeUnit
-from stationkeeper.events.timestamps import BAD, parse_instant, parse_instants
+from stationkeeper.events.timestamps import BAD, parse_instant, parse_instants, too_early
 
 UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 
@@ -71,3 +72,8 @@ def test_a_batch_is_its_values(batch: list[Any], unit: TimeUnit) -> None:
         same = [value for value in batch if type(value) is kind]
         alone = [parse_instant(value, unit) for value in same]
         assert parse_instants(same, unit).tolist() == [BAD if ms is None else ms for ms in alone]
+
+
+def test_an_event_ahead_of_its_broker_by_more_than_the_skew_is_too_early() -> None:
+    times, stamps = np.array([1_000, 1_001, 5_000]), np.array([500, 500, -1])
+    assert too_early(times, stamps, 500).tolist() == [False, True, False]

@@ -1,6 +1,7 @@
 """What the tests of decoding share: a decoder, events, and what a decoding says as plain values."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,8 @@ from hypothesis import strategies as st
 
 from stationkeeper.contracts.column import Status
 from stationkeeper.events.columns import Events, NumberColumn
-from stationkeeper.events.decode import Decoded, JsonDecoder
 from stationkeeper.events.ids import salt_of
+from stationkeeper.events.json_reader import JsonReader, Reading
 from stationkeeper.events.mapping import forms
 from stationkeeper.events.score import decide
 from stationkeeper.monitor.settings import ModelSettings
@@ -18,9 +19,9 @@ SALT = salt_of("test")
 FEATURES = {"amount": True, "country": False}
 
 
-def decoder(**more: Any) -> JsonDecoder:
+def decoder(**more: Any) -> JsonReader:
     model = ModelSettings.model_validate({"name": "fraud", "predictions": "scores", "labels": "outcomes"} | more)
-    made = JsonDecoder(forms([model])["scores"], salt=SALT, max_bytes=4_096, max_fields=64)
+    made = JsonReader(replace(forms([model])["scores"], max_bytes=4_096, max_fields=64), salt=SALT)
     made.learn(FEATURES)
     return made
 
@@ -47,7 +48,7 @@ scalars = st.one_of(
 )
 
 
-def shape(found: Decoded) -> Any:
+def shape(found: Reading) -> Any:
     """What a decoding says, record by record, comparable across batches."""
     out: dict[int, Any] = {r.row: (r.code, r.detail) for r in found.rejected}
     for events in found.events:

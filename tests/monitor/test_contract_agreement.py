@@ -40,7 +40,7 @@ good_features = st.dictionaries(
 def test_what_the_contract_accepts_is_decoded_to_the_same_values(events: list[dict[str, Any]]) -> None:
     values = [json.dumps(one).encode() for one in events]
     models = [PredictionEvent.model_validate_json(value) for value in values]
-    found = decoder().decode(values)
+    found = decoder().read(values)
     assert found.rejected == ()
     (columns,) = found.events
     assert columns.time.tolist() == [m.time if isinstance(m.time, int) else to_ms(m.time) for m in models]
@@ -66,4 +66,4 @@ def test_what_the_contract_accepts_is_decoded_to_the_same_values(events: list[di
 def test_what_the_contract_refuses_is_rejected(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         PredictionEvent.model_validate_json(raw(**change))
-    assert len(decoder().decode([raw(**change)]).rejected) == 1
+    assert len(decoder().read([raw(**change)]).rejected) == 1

@@ -1,6 +1,7 @@
 """Decoding of mapped topics and of wide and long records: both ways agree there as well."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from stationkeeper.contracts.column import Status
 from stationkeeper.events.columns import NumberColumn
-from stationkeeper.events.decode import JsonDecoder
+from stationkeeper.events.json_reader import JsonReader
 from tests.monitor.decoding import FEATURES, SALT, decoder, raw, scalars, shape
 
 MAPPED = {
@@ -49,10 +50,10 @@ def mapped(draw: st.DrawFn) -> bytes:
 def test_both_ways_accept_and_reject_the_same_of_a_mapped_topic(values: list[bytes]) -> None:
     made = decoder(predictions=MAPPED)
     made.learn({"amount": True, "sum": True, "age": True, "country": False})
-    together = shape(made.decode(values))
+    together = shape(made.read(values))
     assert len(together) == len(values)
     assert together == shape(made.one_by_one(values))
-    assert together == [shape(made.decode([value]))[0] for value in values]
+    assert together == [shape(made.read([value]))[0] for value in values]
 
 
 @settings(max_examples=15)
@@ -61,7 +62,7 @@ def test_numbers_absent_and_null_stay_in_their_place_whatever_the_width(seed: in
     """With 1 100 features a chunk is 32 rows, so that a batch is put together from several."""
     rng = np.random.default_rng(seed)
     names = [f"n{i}" for i in range(1_100)]
-    made = JsonDecoder(decoder().form, salt=SALT)
+    made = JsonReader(replace(decoder().form, max_bytes=1_048_576, max_fields=4_096), salt=SALT)
     made.learn(dict.fromkeys(names, True))
     cells = rng.random((rows, 4))
     odd = rng.choice(1_100, 4, replace=False)
@@ -76,7 +77,7 @@ def test_numbers_absent_and_null_stay_in_their_place_whatever_the_width(seed: in
             else:
                 features[names[place]] = None if kinds[row, at] == 1 else float(cells[row, at])
         values.append(raw(features=features))
-    (events,) = made.decode(values).events
+    (events,) = made.read(values).events
     for at, place in enumerate(odd.tolist()):
         column = events.features[names[place]]
         assert isinstance(column, NumberColumn)
@@ -86,11 +87,11 @@ def test_numbers_absent_and_null_stay_in_their_place_whatever_the_width(seed: in
 
 
 def test_a_long_record_of_few_fields_goes_to_columns_with_the_others() -> None:
-    made = JsonDecoder(decoder().form, salt=SALT, max_bytes=100_000, max_fields=64)
+    made = JsonReader(replace(decoder().form, max_bytes=100_000), salt=SALT)
     made.learn(FEATURES)
     long = raw(event_id="long", note="x" * 50_000)
     made.one_by_one = None  # type: ignore[assignment] # the slow way is not to be taken
-    (events,) = made.decode([raw(), long]).events
+    (events,) = made.read([raw(), long]).events
     assert events.rows.tolist() == [0, 1]
 
 
@@ -98,8 +99,8 @@ def test_a_batch_says_whether_it_can_hold_a_feature_that_is_not_known() -> None:
     made = decoder()
     new = raw(features={"amount": 1.5, "novel": 2})
     # A field beside the features is no feature; what is mutilated leaves it open.
-    assert [made.decode([raw(), raw(note="x")]).known, made.decode([raw(), new]).known] == [True, False]
-    assert made.decode([raw()]).known is False  # after such a batch the next ones are not tried
+    assert [made.read([raw(), raw(note="x")]).known, made.read([raw(), new]).known] == [True, False]
+    assert made.read([raw()]).known is False  # after such a batch the next ones are not tried
     again = decoder()
-    assert again.decode([raw(), b"{"]).known is False
-    assert shape(again.decode([raw(), new])) == shape(decoder().one_by_one([raw(), new]))
+    assert again.read([raw(), b"{"]).known is False
+    assert shape(again.read([raw(), new])) == shape(decoder().one_by_one([raw(), new]))

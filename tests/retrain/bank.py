@@ -10,11 +10,11 @@ import polars as pl
 
 from stationkeeper.contracts.messages import Onset, RetrainRequest, VerdictKind
 from stationkeeper.contracts.times import to_datetime
+from stationkeeper.events import own_form
 from stationkeeper.registry import Registry
 from stationkeeper.retrain.bootstrap import FirstChampion
 from stationkeeper.retrain.service.steps import ReferenceRows
 from stationkeeper.retrain.settings import RetrainSettings
-from stationkeeper.retrain.snapshot.events import InputTopic
 from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
 from stationkeeper.streams.ports import Batch, Partition
 
@@ -112,8 +112,8 @@ def a_request(version: str = "1", *, at: int = ONSET + HOUR // 2, **changes: obj
 
 
 TOPICS = (
-    InputTopic(PREDICTIONS, frozenset({"prediction"})),
-    InputTopic(LABELS, frozenset({"label"})),
+    own_form(("prediction",), source=PREDICTIONS, models=("bank",)),
+    own_form(("label",), source=LABELS, models=("bank",)),
 )
 
 

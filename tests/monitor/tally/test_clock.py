@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from stationkeeper.contracts.wire import Progress
 from stationkeeper.monitor.judge.watermark import Progresses
-from stationkeeper.monitor.tally.clock import PartitionClock, too_early
+from stationkeeper.monitor.tally.clock import PartitionClock
 
 
 def plainly(times: list[int], lateness: int) -> list[bool]:
@@ -27,11 +27,6 @@ def test_late_is_the_definition_in_any_batches(times: list[int], lateness: int, 
         found += late.tolist()
         assert at.tolist() == [max(times[: first + i + 1]) for i in range(len(late))]
     assert found == plainly(times, lateness)
-
-
-def test_an_event_ahead_of_its_broker_by_more_than_the_skew_is_too_early() -> None:
-    times, stamps = np.array([1_000, 1_001, 5_000]), np.array([500, 500, -1])
-    assert too_early(times, stamps, 500).tolist() == [False, True, False]
 
 
 def progress(partition: int, clock: int, *, idle: bool = False, offset: int = 1) -> Progress:

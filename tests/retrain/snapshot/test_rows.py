@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stationkeeper.events import Form, own_form
 from stationkeeper.registry import FeatureKind
-from stationkeeper.retrain.snapshot.events import LABEL, TIME, EventColumns, InputTopic
+from stationkeeper.retrain.snapshot.events import LABEL, TIME, EventColumns
 from stationkeeper.retrain.snapshot.rows import LabelledRows
 from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore, canonical_bytes, merge_base
 from stationkeeper.streams.memory.log import MemoryLog
@@ -25,7 +26,7 @@ def label(event: str, time: object, value: object) -> bytes:
     return json.dumps(facts).encode()
 
 
-def rows_of(log: MemoryLog, *, since: int = 0, limit: int = 10_000, topics: tuple[InputTopic, ...] = TOPICS):
+def rows_of(log: MemoryLog, *, since: int = 0, limit: int = 10_000, topics: tuple[Form, ...] = TOPICS):
     rows = LabelledRows(topics, EventColumns("bank"), since, limit)
     rows.advance(MemoryReader(log))
     return rows
@@ -64,8 +65,7 @@ def test_poison_is_counted_and_changes_nothing(log: MemoryLog):
     assert frame["@event_id"].to_list() == ["a"]
     assert frame[TIME].to_list() == [START]
     assert frame["x"].to_list() == [1.0]
-    # The label stands in a topic of predictions: another kind, not an unusable record.
-    assert rows.columns.unusable == len(poison) - 1
+    assert rows.columns.unusable == len(poison), "a label in a topic of predictions is no event there, as for the tally"
 
 
 def test_a_feature_is_what_it_mostly_is(log: MemoryLog):
@@ -92,7 +92,8 @@ def test_feature_events_fill_what_predictions_lack(log: MemoryLog):
     facts = {"kind": "feature", "time": 9, "model": "bank"}
     sent = [facts | {"event_id": e, "features": {"x": 5, "y": "u"}} for e in ("a", "b")]
     log.produce("bank.features", [json.dumps(one).encode() for one in sent])
-    frame = rows_of(log, topics=(*TOPICS, InputTopic("bank.features", frozenset({"feature"})))).frame(100, 0)
+    features = own_form(("feature",), source="bank.features", models=("bank",))
+    frame = rows_of(log, topics=(*TOPICS, features)).frame(100, 0)
     assert frame["x"].to_list() == [1.0, 5.0]
     assert frame["y"].to_list() == ["u", "u"]
 

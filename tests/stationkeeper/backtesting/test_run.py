@@ -224,12 +224,12 @@ def test_a_file_that_is_no_text_is_refused_by_its_name(tmp_path: Path, name: str
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 1: not JSON"),
-        ('{"a": 1}', "line 1: must be an object with event_id"),
-        ('{"event_id": "a"}', "line 1: time None"),
-        ('{"event_id": "a", "time": "yesterday"}', "not RFC 3339"),
+        ("{", "line 1: not_json"),
+        ('{"a": 1}', r"line 1: unknown_kind \(kind\)"),
+        ('{"kind": "feature"}', r"line 1: missing_field \(event_id\)"),
+        ('{"kind": "feature", "event_id": "a", "time": "yesterday", "model": "m"}', "neither RFC 3339 nor epoch"),
     ],
 )
 def test_a_bad_event_is_named_by_its_line(line: str, message: str):
     with pytest.raises(BadInput, match=message):
-        read_events([line])
+        read_events([line.encode()])

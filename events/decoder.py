@@ -1,0 +1,96 @@
+"""Wire formats: what turns the value of a record into the JSON object that a form describes."""
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import msgspec
+
+from stationkeeper.contracts.codes import DeadLetterCode
+from stationkeeper.contracts.plugins import PluginError, PluginGroup, load_plugin
+from stationkeeper.events.settings import JSON
+
+Headers = Sequence[tuple[str, bytes]]
+Decoded = bytes | Mapping[str, Any] | DeadLetterCode
+"""JSON text, or an object of what JSON has (None, bool, int, float, str, lists, objects), or why it is neither."""
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """Decodes the records of one topic; made once a topic by calling what the configuration names, without arguments.
+
+    A third party's decoder is chosen by ``decoder: name`` (an entry point of ``stationkeeper.decoders``) or by
+    ``decoder: package.module:Name``, and is tried with ``stationkeeper.events.conformance.check_decoder``.
+    """
+
+    def decode(self, value: bytes, headers: Headers) -> Decoded:
+        """Return the record as JSON text or as an object, or the code under which it is rejected.
+
+        The answer depends on the value and its headers alone, so that a record means the same whenever it is read
+        again; it never raises for bad bytes. Called for each record that is not empty.
+        """
+
+
+class ConfluentJson:
+    """JSON in the framing of Confluent's serialisers: a zero byte, the schema's id in four bytes, then the JSON text.
+
+    The schema is not fetched: JSON says its own types, and the form's rules are checked as for plain JSON.
+    """
+
+    def decode(self, value: bytes, headers: Headers) -> Decoded:
+        """Return the text behind the frame; a record without the frame is ``not_json``."""
+        framed = len(value) > _FRAME.size and value[0] == _MAGIC
+        return value[_FRAME.size :] if framed else DeadLetterCode.NOT_JSON
+
+
+_MAGIC = 0
+"""The only version of the frame there is (Confluent Schema Registry, wire format)."""
+
+_FRAME = struct.Struct(">bI")
+"""The frame: magic byte and schema id, big endian: five bytes."""
+
+_SHIPPED: dict[str, type[Decoder]] = {"confluent-json": ConfluentJson}
+"""Found without an installed entry point, so that a source tree reads the same configuration."""
+
+
+def load_decoder(name: str) -> Decoder | None:
+    """Return the decoder of a name, None for JSON as it is; raises ``PluginError``."""
+    if name == JSON:
+        return None
+    made: Any = _SHIPPED[name]() if name in _SHIPPED else load_plugin(PluginGroup.DECODERS, name)()
+    if not isinstance(made, Decoder):
+        raise PluginError(f"{name!r} is no decoder: it has no method decode(value, headers)")
+    return made
+
+
+class JsonValues:
+    """The JSON texts of a topic's records, by its decoder, and the rejections of those that have none."""
+
+    def __init__(self, decoder: str, max_bytes: int) -> None:
+        self._decoder = load_decoder(decoder)
+        self._max_bytes = max_bytes
+
+    def of(
+        self, values: Sequence[bytes | None], headers: Sequence[Headers] = ()
+    ) -> tuple[Sequence[bytes | None], dict[int, DeadLetterCode]]:
+        """Return a text for each record, None where there is none, and the codes of those that the decoder refused.
+
+        Plain JSON passes untouched. ``max_bytes`` holds for the value before it is decoded, and again for its text.
+        """
+        if self._decoder is None:
+            return values, {}
+        texts: list[bytes | None] = []
+        refused: dict[int, DeadLetterCode] = {}
+        for row, value in enumerate(values):
+            texts.append(None)
+            if not value:
+                continue
+            if len(value) > self._max_bytes:
+                refused[row] = DeadLetterCode.TOO_LARGE
+                continue
+            found = self._decoder.decode(value, headers[row] if headers else ())
+            if isinstance(found, DeadLetterCode):
+                refused[row] = found
+            else:
+                texts[row] = found if isinstance(found, bytes) else msgspec.json.encode(found)
+        return texts, refused
