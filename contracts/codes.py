@@ -24,6 +24,7 @@ class DeadLetterCode(StrEnum):
     MISSING_FIELD = "missing_field"
     WRONG_TYPE = "wrong_type"
     NOT_FINITE = "not_finite"
+    BAD_IDENTIFIER = "bad_identifier"
     BAD_TIME = "bad_time"
     FUTURE_TIME = "future_time"
     UNKNOWN_MODEL = "unknown_model"
@@ -43,6 +44,9 @@ DEAD_LETTER_HELP: dict[DeadLetterCode, str] = {
     DeadLetterCode.WRONG_TYPE: "A required field has a type that the contract does not allow.",
     DeadLetterCode.NOT_FINITE: (
         "The text holds NaN or an infinity, which JSON does not have. Send null for a missing value."
+    ),
+    DeadLetterCode.BAD_IDENTIFIER: (
+        "A name of a model, version, request, candidate or snapshot holds characters that no registry uses, such as /."
     ),
     DeadLetterCode.BAD_TIME: "The time is neither RFC 3339 nor epoch in the configured unit.",
     DeadLetterCode.FUTURE_TIME: "The event time is ahead of the broker's timestamp by more than the skew limit.",

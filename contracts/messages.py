@@ -7,6 +7,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 FeatureValue = float | bool | str | None
 Text = Annotated[str, Field(min_length=1, max_length=512)]
+
+# What names a version, candidate, request or snapshot in a record that makes a role act: the letters of names in
+# MLflow, of semantic versions (1.2.0+build.5), dates, image tags and our own content ids; single dots and spaces only
+# between them, so that neither ".." nor a separator of paths is one. 249 is Kafka's bound for a topic's name, of which
+# a model's name may be a part. Whoever stores something under such a name hashes it all the same.
+Identifier = Annotated[
+    str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9_@+:=-]+(?:[. ][A-Za-z0-9_@+:=-]+)*$")
+]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -186,9 +194,9 @@ class RetrainRequest(Message):
 
     schema_name: ClassVar[str] = "retrain-request"
     schema_version: Literal[1] = 1
-    id: Text
+    id: Identifier
     time: AwareDatetime
-    model: Text
+    model: Identifier
     version: Text
     incident: Text
     verdict: Text
@@ -214,14 +222,14 @@ class Candidate(Message):
 
     schema_name: ClassVar[str] = "candidate"
     schema_version: Literal[1] = 1
-    id: Text
+    id: Identifier
     time: AwareDatetime
-    request: Text
-    model: Text
-    version: Text
-    champion: Text
+    request: Identifier
+    model: Identifier
+    version: Identifier
+    champion: Identifier
     run_id: str
-    snapshot: str
+    snapshot: Identifier
     reference: str
     artifact: str
     gate: GateOutcome
@@ -248,17 +256,17 @@ class Rollout(Message):
 
     schema_name: ClassVar[str] = "rollout"
     schema_version: Literal[1] = 1
-    model: Text
+    model: Identifier
     epoch: Annotated[int, Field(ge=0)]
     time: AwareDatetime
     phase: RolloutPhase
-    champion: Text
-    canary: str | None = None
+    champion: Identifier
+    canary: Identifier | None = None
     weight_bp: Annotated[int, Field(ge=0, le=10_000)] = 0
     salt: str = ""
     lease_until: AwareDatetime | None = None
-    candidate: str | None = None
-    request: str | None = None
+    candidate: Identifier | None = None
+    request: Identifier | None = None
     reason: str = ""
     controller: dict[str, Any] = {}
 
@@ -301,8 +309,8 @@ class Approval(Message):
     schema_version: Literal[1] = 1
     time: AwareDatetime
     target: Literal["request", "rollout"]
-    id: Text
-    model: Text
+    id: Identifier
+    model: Identifier
     decision: Literal["approve", "reject", "roll_back"]
     by: Text
     note: str = ""

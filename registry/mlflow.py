@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlparse
 
 from stationkeeper.contracts.identity import content_id
+from stationkeeper.contracts.masking import masked
 from stationkeeper.registry.artifact import (
     CARD_FILE,
     CHALLENGER_ALIAS,
@@ -258,9 +258,10 @@ class Registry:
         except MlflowException as error:
             kind = ArtifactError if error.error_code in _GONE else Retryable
             advice = "; register it or name another version" if kind is ArtifactError else ""
-            raise kind(f"could not {doing} at {self._where}: {self._without_secrets(error.message)}{advice}") from None
+            where = self.settings.tracking_uri
+            raise kind(masked(f"could not {doing} at {where}: {error.message}{advice}")) from None
         except OSError as error:
-            raise Retryable(f"could not {doing} at {self._where}: {self._without_secrets(error)}") from None
+            raise Retryable(masked(f"could not {doing} at {self.settings.tracking_uri}: {error}")) from None
 
     def _connect(self, doing: str) -> Any:
         with self._lock:
@@ -276,19 +277,8 @@ class Registry:
                 try:
                     self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
                 except (MlflowException, OSError) as error:
-                    raise Retryable(f"could not {doing} at {self._where}: {self._without_secrets(error)}") from None
+                    raise Retryable(masked(f"could not {doing} at {uri}: {error}")) from None
             return self._client
-
-    @property
-    def _where(self) -> str:
-        """The registry's address without a user's name or password."""
-        found = urlparse(self.settings.tracking_uri)
-        return found._replace(netloc=found.netloc.rpartition("@")[2]).geturl()
-
-    def _without_secrets(self, text: object) -> str:
-        """Return a library's message without the user and password of the registry's address."""
-        secret = urlparse(self.settings.tracking_uri).netloc.rpartition("@")[0]
-        return str(text).replace(f"{secret}@", "") if secret else str(text)
 
 
 def _import_mlflow() -> None:

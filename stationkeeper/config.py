@@ -27,6 +27,11 @@ PeerName = Annotated[str, Field(pattern=r"^(monitor|retrain|deploy)(-[A-Za-z0-9.
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
+# A part of topic names, metric labels and records (contracts.messages.Identifier): single dots between letters, so that
+# no record about a configured model is ever refused for its name.
+ModelName = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$")]
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message says where, what was found and what to write."""
 
@@ -70,7 +75,7 @@ class Config(BaseModel):
     http: HttpSettings = HttpSettings()
     join: JoinSettings = JoinSettings()
     drain: Duration = 20_000
-    models: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")], ModelConfig] = {}
+    models: dict[ModelName, ModelConfig] = {}
 
     @model_validator(mode="before")
     @classmethod

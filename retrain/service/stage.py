@@ -30,6 +30,8 @@ _CODES = {
     "missing": DeadLetterCode.MISSING_FIELD,
     "model_type": DeadLetterCode.NOT_AN_OBJECT,
     "model_attributes_type": DeadLetterCode.NOT_AN_OBJECT,
+    "string_pattern_mismatch": DeadLetterCode.BAD_IDENTIFIER,
+    "string_too_long": DeadLetterCode.BAD_IDENTIFIER,
     "finite_number": DeadLetterCode.NOT_FINITE,
     "timezone_aware": DeadLetterCode.BAD_TIME,
     "datetime_parsing": DeadLetterCode.BAD_TIME,

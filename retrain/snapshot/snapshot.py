@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from stationkeeper.streams.ports import Partition
 RESERVED = (EVENT_ID, TIME, VERSION, LABEL, LABEL_TIME)
 ROW_GROUP = 65_536
 MANIFEST_VERSION = 1
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class SnapshotError(ValueError):
@@ -105,7 +107,8 @@ class SnapshotStore:
     def find(self, digest: str) -> Snapshot | None:
         """Return a stored snapshot by its digest, or None; raises ``SnapshotError`` when it is damaged."""
         path = self.directory / f"{digest}.parquet"
-        if not path.exists() or not self.manifest_path(digest).exists():
+        # A digest may come from a card in the registry; only a SHA-256 becomes part of a path.
+        if not _SHA256.fullmatch(digest) or not path.exists() or not self.manifest_path(digest).exists():
             return None
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != digest:

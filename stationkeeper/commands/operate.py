@@ -188,24 +188,26 @@ def adopt(
     import polars as pl
 
     from stationkeeper.config import load
-    from stationkeeper.process.first_champion import adopt_champion, train_first_champion
+    from stationkeeper.process.first_champion import adopt_champion, adopt_first_champion
     from stationkeeper.process.wiring import prepare_topics
 
     settings = load(config)
     if model not in settings.models:
         raise typer.BadParameter(f"model {model!r} is not configured; models: {', '.join(settings.models) or 'none'}")
     prepare_topics(settings, create_inputs=False)
-    text = reference.read_bytes() if reference is not None else None
+    now = round(clock.time() * 1_000)
     if train is not None:
         frame = (
             pl.read_parquet(train) if train.suffix.lower() == ".parquet" else pl.read_csv(train, try_parse_dates=True)
         )
-        first = train_first_champion(settings, model, frame, time_column=time, label_column=label)
-        version, text = first.version, first.reference
+        first = adopt_first_champion(settings, model, frame, at_ms=now, by=by, time_column=time, label_column=label)
+        version = first.version
         typer.echo(f"trained version {version}: {first.result.performance}", err=json)
-    if version is None:
+    elif version is None:
         raise typer.BadParameter("give a VERSION of the registry, or --train FILE")
-    adopt_champion(settings, model, version, text, round(clock.time() * 1_000), by=by)
+    else:
+        text = reference.read_bytes() if reference is not None else None
+        adopt_champion(settings, model, version, text, now, by=by)
     if json:
         print_json({"model": model, "champion": version, "by": by})
         return

@@ -105,7 +105,7 @@ def play(options: DemoOptions, directory: Path, console: Console, stack: ExitSta
     model = config.models[scenario.name]
     prepare_topics(config)
     console.print("  training the first champion …")
-    champion = adopt_first_champion(config, scenario.name, scenario.training(), at_ms=scenario.start_ms)
+    champion = adopt_first_champion(config, scenario.name, scenario.training(), at_ms=scenario.start_ms).version
     console.print(f"  registry: MLflow on SQLite, version {champion} is champion")
     stack.enter_context(running_roles(path, ports, directory))
     console.print(f"  roles are ready; status page: http://127.0.0.1:{ports.monitor}/")

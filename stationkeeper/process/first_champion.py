@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from stationkeeper.config import Config
-from stationkeeper.deploy.adoption import adopt
+from stationkeeper.deploy.adoption import DeploymentError, adopt, read_deployments
 from stationkeeper.process.wiring import reader_for, topics_of
 from stationkeeper.profiling.fresh_version import build_reference
 from stationkeeper.registry import Registry
@@ -46,8 +46,26 @@ def adopt_champion(config: Config, model: str, version: str, reference: bytes | 
         reader.close()
 
 
-def adopt_first_champion(config: Config, model: str, table: pl.DataFrame, *, at_ms: int) -> str:
-    """Train and adopt in one go; returns the version."""
-    first = train_first_champion(config, model, table)
-    adopt_champion(config, model, first.version, first.reference, at_ms, by="first champion")
-    return first.version
+def adopt_first_champion(
+    config: Config,
+    model: str,
+    table: pl.DataFrame,
+    *,
+    at_ms: int,
+    by: str = "first champion",
+    time_column: str | None = "time",
+    label_column: str = "label",
+) -> FirstChampion:
+    """Train and adopt in one go; raises ``DeploymentError`` before any work when the log names a champion already."""
+    reader = reader_for(config, "adopt")
+    try:
+        held = read_deployments(reader, topics_of(config)).rollouts.get(model)
+    finally:
+        reader.close()
+    if held is not None:
+        raise DeploymentError(
+            f"model {model!r} has champion {held.champion} already; train or offer a candidate to replace it"
+        )
+    first = train_first_champion(config, model, table, time_column=time_column, label_column=label_column)
+    adopt_champion(config, model, first.version, first.reference, at_ms, by=by)
+    return first

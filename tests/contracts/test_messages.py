@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from scripts.docs.examples import EXAMPLES
-from stationkeeper.contracts.messages import MESSAGES, LabelEvent, Message, PredictionEvent, Rollout, Verdict
+from stationkeeper.contracts.messages import MESSAGES, Candidate, LabelEvent, Message, PredictionEvent, Rollout, Verdict
 
 TEXT = st.text(min_size=1, max_size=40)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
@@ -79,3 +79,21 @@ def test_a_message_cannot_be_changed(message: type[Message]):
     one = message.model_validate(EXAMPLES[message])
     with pytest.raises(ValidationError, match="frozen"):
         one.model = "other"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc", "../x", "..", ".", "a/b", "a\\b", "a\x00", "a\n", " a", "a ", "", "v" * 250, "a..b"]
+)
+@pytest.mark.parametrize("field", ["id", "request", "model", "version", "champion", "snapshot"])
+def test_a_candidate_names_nothing_that_could_be_a_path(field, name):
+    with pytest.raises(ValidationError):
+        Candidate.decode(json.dumps({**json.loads(_candidate()), field: name}).encode())
+
+
+@pytest.mark.parametrize("name", ["1", "fraud model", "1.2.0+build.5", "team.fraud_v2", "2026-01-01T00:00", "a@b:c=d"])
+def test_a_candidate_takes_the_names_that_registries_use(name):
+    assert Candidate.decode(json.dumps({**json.loads(_candidate()), "version": name}).encode()).version == name
+
+
+def _candidate() -> bytes:
+    return Candidate.model_validate(EXAMPLES[Candidate]).encode()

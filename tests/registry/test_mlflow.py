@@ -128,7 +128,9 @@ def test_what_does_not_exist_is_named(registry: Registry, tmp_path: Path):
 
 def test_an_unreachable_server_is_retryable_and_named_without_its_password(free_port: int):
     away = Registry(RegistrySettings(tracking_uri=f"http://ada:secret@127.0.0.1:{free_port}", timeout=1_000, retries=0))
-    with pytest.raises(Retryable, match=f"could not reach the registry at http://127.0.0.1:{free_port}") as caught:
+    with pytest.raises(
+        Retryable, match=rf"could not reach the registry at http://\*\*\*@127\.0\.0\.1:{free_port}"
+    ) as caught:
         away.ping()
     assert "secret" not in str(caught.value)
 
