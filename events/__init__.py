@@ -5,13 +5,13 @@ kind as columns and every other record with a code of the closed list. The room 
 reader has learned. Invariant: a record's fate and meaning are a function of the form and the record alone, never of its
 neighbours, the batch or the caller. Only `monitor.verify` reads records a second way, on purpose.
 
-To read in this order: settings (what the configuration says), mapping (a topic's form), decoder (wire formats),
+To read in this order: settings (what the configuration says), mapping (a topic's form), decoder (wire formats; conformance tries one),
 row_types (the structures msgspec fills), json_reader (a batch, strictly, and record by record where that fails), faults
 (the rules), raw and assemble (rows to columns), columns, timestamps, ids, score, feature_names and reader (the face).
 """
 
 from stationkeeper.events.columns import CategoryColumn, Events, FeatureColumn, Flags, Integers, NumberColumn, Rejection
-from stationkeeper.events.decoder import Decoder
+from stationkeeper.events.decoder import Decoder, load_decoder
 from stationkeeper.events.ids import hash_ids, mix, salt_of
 from stationkeeper.events.json_reader import Reading
 from stationkeeper.events.mapping import Form, InputModel, MappingError, forms, own_form, parse_path
@@ -41,6 +41,7 @@ __all__ = [
     "decide",
     "forms",
     "hash_ids",
+    "load_decoder",
     "mix",
     "outcomes",
     "own_form",

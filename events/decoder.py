@@ -8,6 +8,8 @@ import msgspec
 
 from stationkeeper.contracts.codes import DeadLetterCode
 from stationkeeper.contracts.plugins import PluginError, PluginGroup, load_plugin
+from stationkeeper.events.faults import Fault
+from stationkeeper.events.mapping import Form
 from stationkeeper.events.settings import JSON
 
 Headers = Sequence[tuple[str, bytes]]
@@ -27,7 +29,8 @@ class Decoder(Protocol):
         """Return the record as JSON text or as an object, or the code under which it is rejected.
 
         The answer depends on the value and its headers alone, so that a record means the same whenever it is read
-        again; it never raises for bad bytes. Called for each record that is not empty.
+        again. A ``ValueError`` is ``not_json`` too; any other exception stops the role. Called for each record that is
+        not empty. An object's NaN and infinities become null, which JSON has instead.
         """
 
 
@@ -66,31 +69,34 @@ def load_decoder(name: str) -> Decoder | None:
 class JsonValues:
     """The JSON texts of a topic's records, by its decoder, and the rejections of those that have none."""
 
-    def __init__(self, decoder: str, max_bytes: int) -> None:
-        self._decoder = load_decoder(decoder)
-        self._max_bytes = max_bytes
+    def __init__(self, form: Form) -> None:
+        self._decoder = load_decoder(form.decoder)
+        self._name, self._max_bytes = form.decoder, form.max_bytes
 
     def of(
         self, values: Sequence[bytes | None], headers: Sequence[Headers] = ()
-    ) -> tuple[Sequence[bytes | None], dict[int, DeadLetterCode]]:
-        """Return a text for each record, None where there is none, and the codes of those that the decoder refused.
+    ) -> tuple[Sequence[bytes | None], dict[int, Fault]]:
+        """Return a text for each record, None where there is none, and what is wrong with those that were refused.
 
-        Plain JSON passes untouched. ``max_bytes`` holds for the value before it is decoded, and again for its text.
+        Plain JSON passes untouched. The limit on bytes holds for the value and again for its text.
         """
         if self._decoder is None:
             return values, {}
         texts: list[bytes | None] = []
-        refused: dict[int, DeadLetterCode] = {}
+        refused: dict[int, Fault] = {}
         for row, value in enumerate(values):
             texts.append(None)
             if not value:
                 continue
             if len(value) > self._max_bytes:
-                refused[row] = DeadLetterCode.TOO_LARGE
+                refused[row] = (DeadLetterCode.TOO_LARGE, f"{len(value)} bytes, limit {self._max_bytes}")
                 continue
-            found = self._decoder.decode(value, headers[row] if headers else ())
+            try:
+                found = self._decoder.decode(value, headers[row] if headers else ())
+            except ValueError:
+                found = DeadLetterCode.NOT_JSON
             if isinstance(found, DeadLetterCode):
-                refused[row] = found
+                refused[row] = (found, f"decoder {self._name}")
             else:
                 texts[row] = found if isinstance(found, bytes) else msgspec.json.encode(found)
         return texts, refused

@@ -24,7 +24,7 @@ class EventReader:
 
     def __init__(self, form: Form, *, salt: np.uint64 = _UNSALTED) -> None:
         self.form = form
-        self._values = JsonValues(form.decoder, form.max_bytes)
+        self._values = JsonValues(form)
         self.json = JsonReader(form, salt=salt)
         self._names = FeatureNames(form)
 
@@ -38,7 +38,7 @@ class EventReader:
         reading = self.json.read(texts)
         if not refused:
             return reading
-        rejected = [Rejection(one.row, refused[one.row]) if one.row in refused else one for one in reading.rejected]
+        rejected = [Rejection(one.row, *refused[one.row]) if one.row in refused else one for one in reading.rejected]
         return replace(reading, rejected=tuple(rejected))
 
     def discover(self, values: Sequence[bytes | None], headers: Sequence[Headers] = ()) -> Reading:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from stationkeeper.contracts.codes import Outcome
+from stationkeeper.events.decoder import JsonValues
 from stationkeeper.events.mapping import Form
 from stationkeeper.monitor.core.reference.reference import Reference
 from stationkeeper.monitor.settings import ModelSettings
@@ -77,6 +78,7 @@ class Recount:
         self.blind: set[str] = set()
         limits = [models[name].limits for name in form.models]
         most_bytes, most_fields = max(one.message_bytes for one in limits), max(one.fields for one in limits)
+        self.texts = JsonValues(form)
         self._reader = PlainReader(form, most_bytes, most_fields)
         self._segments = PlainSegments(form, models)
         self._horizon = max(models[name].dedupe for name in form.models)

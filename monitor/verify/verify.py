@@ -202,13 +202,14 @@ class _Run:
         known: dict[str, Reference | Gone | None] = {}
         changes, records = list(state.digests), 0
         for batch in self._reader.read([partition], {partition: began}):
+            values, _ = recount.texts.of(batch.values, batch.headers)
             for row, offset in enumerate(batch.offsets.tolist()):
                 if offset >= (state.next_offset or 0):
                     return records
                 while changes and changes[0][0] <= offset:
                     for name, digest in changes.pop(0)[1].items():
                         known[name] = self._by_digest(name, digest)
-                recount.take(offset, int(batch.timestamps[row]), batch.values[row], known)
+                recount.take(offset, int(batch.timestamps[row]), values[row], known)
                 records += 1
         return records
 

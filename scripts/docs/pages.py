@@ -135,6 +135,13 @@ def events_page() -> str:
             the configuration. Unknown fields are ignored. The key should be `event_id`: whether an event is a duplicate
             or late is decided within its partition."""),
         "",
+        *_prose("""A topic whose values are not JSON text names a `decoder:` beside its `topic:`. `json` is the default;
+            `confluent-json` takes off the five bytes that Confluent's JSON serialisers put before the text; any other
+            is an entry point of `stationkeeper.decoders`, or an import path `package.module:Name`, of a class with
+            `decode(value, headers)`. It returns JSON text, an object, or the dead-letter code that refuses the record;
+            `stationkeeper.events.conformance.check_decoder` tries it. What it gives is then read by the same rules,
+            through the same mapping, as JSON. Dead letters keep the value as it came."""),
+        "",
     ]
     for message in MESSAGES:
         if message is Verdict:

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from stationkeeper.check.baselines import baselines
 from stationkeeper.config import Config
+from stationkeeper.contracts.plugins import PluginError
 from stationkeeper.contracts.times import format_duration
 from stationkeeper.contracts.topics import Topic
-from stationkeeper.events.mapping import MappingError, forms
+from stationkeeper.events import MappingError, forms, load_decoder
 from stationkeeper.init.sample import sample_input
 from stationkeeper.process.wiring import input_topics, reader_for, topics_of
 from stationkeeper.registry import Registry
@@ -53,9 +54,11 @@ def run_checks(config: Config, *, sample: int = 0, create: bool = False) -> list
     """Look at everything a role would need; a broker that is away ends the look, all else is looked at."""
     found = [_models(config)]
     try:
-        form_count = len(forms(list(config.models.values())))
-        found.append(Check("input mappings", "ok", f"{form_count} topic(s) read in one way each"))
-    except MappingError as error:
+        inputs = forms(list(config.models.values()))
+        for form in inputs.values():
+            load_decoder(form.decoder)
+        found.append(Check("input mappings", "ok", f"{len(inputs)} topic(s) read in one way each"))
+    except (MappingError, PluginError) as error:
         return [*found, Check("input mappings", "failed", str(error))]
     try:
         found += _topics(config, create=create)
