@@ -5,9 +5,9 @@ kind as columns and every other record with a code of the closed list. The room 
 reader has learned. Invariant: a record's fate and meaning are a function of the form and the record alone, never of its
 neighbours, the batch or the caller. Only `monitor.verify` reads records a second way, on purpose.
 
-To read in this order: settings (what the configuration says), mapping (a topic's form), decoder (wire formats; conformance tries one),
-row_types (the structures msgspec fills), json_reader (a batch, strictly, and record by record where that fails), faults
-(the rules), raw and assemble (rows to columns), columns, timestamps, ids, score, feature_names and reader (the face).
+Read in this order: settings (what the configuration says), mapping (a topic's form), reader (the face), decoder (wire
+formats; conformance tries one), json_reader (a batch strictly, and record by record where that fails), row_types (the
+structures that msgspec fills), faults (the rules), raw and assemble (rows to columns), columns, timestamps, ids, score.
 """
 
 from stationkeeper.events.columns import CategoryColumn, Events, FeatureColumn, Flags, Integers, NumberColumn, Rejection

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 
 from stationkeeper.events.columns import Flags, Integers
-from stationkeeper.events.feature_names import object_at
 from stationkeeper.events.mapping import Form, PathKeys
+from stationkeeper.events.reader import object_at
 
 SAMPLE: Final = 8
 """One of this many records is looked at, and each unseen field found there counts as this many."""
