@@ -32,7 +32,7 @@ _SUMS = 5
 """Columns of an arm's sums before its scores: rows, errors, positives, timed, latency_us."""
 
 
-class Arms:
+class ArmSums:
     """What one version did since the last flush, by pane, in bins that all versions share: a row of sums a pane."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Accumulator:
         self._references = references
         self._segmenter = Segmenter(models, references)
         self._panes: dict[PaneOwner, OpenPanes] = {}
-        self._arms: dict[tuple[str, str], Arms] = {}
+        self._arms: dict[tuple[str, str], ArmSums] = {}
 
     def add(self, events: Events, places: Places) -> None:
         """Count tallied predictions or features of a partition whose segments have these places."""
@@ -100,7 +100,7 @@ class Accumulator:
             return
         panes = self._open(model, version, events.kind, reference)
         before = panes.cells
-        batch = _Batch(settings, events, reference, self._columns(settings, events, reference))
+        batch = _OwnerBatch(settings, events, reference, self._columns(settings, events, reference))
         summary = _Summary(self._references, model, version, events) if events.kind == "prediction" else None
         splits = []
         for names, code in self._segmenter.split(model, events, reference, places):
@@ -113,7 +113,7 @@ class Accumulator:
             panes.add_rows(slots, rows)
             batch.add_to(panes, slots, group, rows)
             if summary is not None:
-                self._arms.setdefault((model, version), Arms()).add(which, summary.sums(group, rows))
+                self._arms.setdefault((model, version), ArmSums()).add(which, summary.sums(group, rows))
         self._cells += panes.cells - before
         if self._cells > self._most_cells:
             self._pack()
@@ -204,7 +204,7 @@ class Accumulator:
         self._full.clear()
 
 
-class _Batch:
+class _OwnerBatch:
     """One owner's events of a batch as its reference counts them, whichever way they are split."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The clock of one input partition: the highest accepted event time, and what it makes of each record."""
+"""The clocks of one input partition: the highest accepted event time, and since when it is read to its end."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,11 @@ Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 UNSET = np.iinfo(np.int64).min
-"""The clock before the first accepted event."""
+"""The clock before the first accepted event: below every time, so that a maximum needs no case of its own."""
+
+_ANSWERING_MS = 5_000
+"""How long a broker's word holds that there is nothing more. The loop asks about once a second: half allows two lost
+answers, double lets a partition count as idle ten seconds after the broker fell silent."""
 
 
 @dataclass(slots=True)
@@ -33,3 +37,40 @@ class PartitionClock:
         self.now = int(highest[-1])
         floor = np.where(before == UNSET, UNSET, before - lateness)
         return times < floor, highest
+
+
+@dataclass(slots=True)
+class LogEnd:
+    """Whether a partition is read to its end, by the wall clock: what makes it idle, so that it holds nobody back."""
+
+    _reached: bool = False
+    _since: int | None = None
+    _seen: int | None = None
+
+    def reached(self) -> None:
+        """See that the broker answers and has nothing more."""
+        self._reached = True
+
+    def left(self) -> None:
+        """See records behind what was the end."""
+        self._reached, self._seen = False, None
+
+    def counted(self) -> None:
+        """See events that were counted: the time at the end begins anew.
+
+        Only these move the clock: a partition of nothing but rejected, late or repeated records holds the watermark
+        back for nothing, and is idle again as soon as its end is seen.
+        """
+        self._since = None
+
+    def at(self, now_ms: int) -> None:
+        """Date what was seen since the last call."""
+        if self._reached:
+            self._since = now_ms if self._since is None else self._since
+            self._seen, self._reached = now_ms, False
+
+    def idle(self, now_ms: int, after_ms: int) -> bool:
+        """Return whether the partition lay at its end for ``after_ms``, and the broker lately said so."""
+        if self._since is None or self._seen is None or now_ms - self._seen > _ANSWERING_MS:
+            return False
+        return now_ms - self._since >= after_ms

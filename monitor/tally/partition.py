@@ -1,6 +1,6 @@
 """What the tally keeps of one input partition, and its records on the state topic."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -8,21 +8,31 @@ import numpy as np
 import zstandard
 
 from stationkeeper.contracts.codes import Outcome
+from stationkeeper.contracts.state import State
+from stationkeeper.contracts.wire import Progress
 from stationkeeper.monitor.state_codec import refuse_other
-from stationkeeper.monitor.tally.clock import UNSET, PartitionClock
+from stationkeeper.monitor.tally.clock import LogEnd, PartitionClock
 from stationkeeper.monitor.tally.dedupe import CHUNK, Hashes, Integers, Seen
 from stationkeeper.monitor.tally.segments import Places
 from stationkeeper.streams.dead_letters.limit import Rejections
-from stationkeeper.streams.ports import Partition
+from stationkeeper.streams.ports import Batch, Partition
 
 FORMAT: Final = 1
+"""The first byte of every state record; a record of a later format is refused, not guessed at."""
+
 MAX_DIGESTS = 256
+"""Changes of references that are remembered by offset; older ones are merged. Chosen: a model takes a new
+reference with a release, so that ``verify`` can recount years; double doubles the head record of every flush."""
+
 _MAX_BYTES = 16 * 1024 * 1024
+"""Longest a state record may unpack to: far above the 128 KiB of a chunk and the widest head, so that only a damaged
+record reaches it, and that cannot fill the memory."""
+
 _LEVEL: Final = -1
 """Most of the state is hashes, of which zstd finds nothing at any level; this one looks for half as long."""
 
 
-class Head(msgspec.Struct, array_like=True):
+class PartitionHead(State, frozen=True, array_like=True):
     """The small part of the state: one record a partition, rewritten with every flush that read something.
 
     ``digests`` lists (offset, {model/version: digest}) from which a reference counted the events, newest last; the
@@ -43,13 +53,13 @@ class Head(msgspec.Struct, array_like=True):
     began: int | None = None
 
 
-class PlacesRecord(msgspec.Struct, array_like=True):
+class SegmentValues(State, frozen=True, array_like=True):
     """The segment values that have a place: (model, dimension, values in the order they came)."""
 
     places: list[tuple[str, str, list[str]]]
 
 
-class Chunk(msgspec.Struct, array_like=True):
+class IdChunk(State, frozen=True, array_like=True):
     """Id hashes of one stretch of ``CHUNK`` offsets: uint64 and int64, little-endian."""
 
     index: int
@@ -57,9 +67,9 @@ class Chunk(msgspec.Struct, array_like=True):
     offsets: bytes
 
 
-_head = msgspec.msgpack.Decoder(Head)
-_chunk = msgspec.msgpack.Decoder(Chunk)
-_places = msgspec.msgpack.Decoder(PlacesRecord)
+_head = msgspec.msgpack.Decoder(PartitionHead)
+_chunk = msgspec.msgpack.Decoder(IdChunk)
+_places = msgspec.msgpack.Decoder(SegmentValues)
 
 
 def _packed(value: msgspec.Struct) -> bytes:
@@ -90,9 +100,7 @@ class PartitionState:
         self.refused: dict[str, int] = {}
         self.rejections = Rejections()
         self.expired = 0
-        self.at_end = False
-        self.end_since: int | None = None
-        self.end_seen: int | None = None
+        self.end = LogEnd()
         self._open: dict[int, list[tuple[Hashes, Integers]]] = {}
         self._dirty: set[int] = set()
         self._foreign: dict[bytes, int] = {}
@@ -105,6 +113,20 @@ class PartitionState:
     @property
     def _places_key(self) -> bytes:
         return self.key + b"/segments"
+
+    def read(self, batch: Batch) -> None:
+        """Stand behind a batch, which may be empty; the first one says from where the log was counted."""
+        if self.next_offset is None:
+            self.began = int(batch.offsets[0]) if len(batch) else batch.next_offset
+        self.next_offset = batch.next_offset
+
+    def lose(self, offset: int, records: int) -> None:
+        """Stand behind records before ``offset`` that retention removed unread.
+
+        The state passes them: with nothing to read behind them, they would be lost again at every start.
+        """
+        self.expired += records
+        self.next_offset = max(self.next_offset or 0, offset)
 
     def refuse(self, limit: str, events: int) -> None:
         """Count events that a limit left no place for."""
@@ -141,30 +163,31 @@ class PartitionState:
 
     def records(self) -> Iterable[tuple[bytes, bytes | None]]:
         """Yield the key and value (None: a tombstone) of each state record that changed since the last call."""
-        head = Head(
-            self.next_offset or 0,
-            self.clock.now,
-            self.received,
-            {outcome.value: count for outcome, count in self.outcomes.items()},
-            self.codes,
-            self.digests,
-            self.refused,
-            (self.rejections.seen, self.rejections.rejected, self.rejections.run),
-            self.expired,
-            self.began,
+        head = PartitionHead(
+            next_offset=self.next_offset or 0,
+            clock=self.clock.now,
+            received=self.received,
+            outcomes={outcome.value: count for outcome, count in self.outcomes.items()},
+            codes=self.codes,
+            digests=self.digests,
+            refused=self.refused,
+            rejections=(self.rejections.seen, self.rejections.rejected, self.rejections.run),
+            expired=self.expired,
+            began=self.began,
         )
         yield self.key, _packed(head)
         if self.places.changed:
             known = [(*owner, list(values)) for owner, values in self.places.known.items()]
-            yield self._places_key, _packed(PlacesRecord(known))
+            yield self._places_key, _packed(SegmentValues(places=known))
             self.places.changed = False
         for index in sorted(self._dirty):
             parts = self._open[index]
             hashes = np.concatenate([part for part, _ in parts])
             offsets = np.concatenate([part for _, part in parts])
             self._open[index] = [(hashes, offsets)]
-            value = _packed(Chunk(index, hashes.astype("<u8").tobytes(), offsets.astype("<i8").tobytes()))
-            yield self._chunk_key(index), value
+            ids = hashes.astype("<u8").tobytes()
+            chunk = IdChunk(index=index, hashes=ids, offsets=offsets.astype("<i8").tobytes())
+            yield self._chunk_key(index), _packed(chunk)
         latest = max(self._open, default=0)
         self._open = {index: parts for index, parts in self._open.items() if index >= latest}
         self._dirty.clear()
@@ -224,7 +247,8 @@ class PartitionState:
         """Return received and the five outcomes."""
         return {"received": self.received, **{outcome.value: count for outcome, count in self.outcomes.items()}}
 
-
-def clock_or_none(clock: int) -> int | None:
-    """Return a clock for people: None before the first event."""
-    return None if clock == UNSET else clock
+    def progress(self, kinds: Sequence[str], *, idle: bool) -> list[Progress]:
+        """Return how far the partition is, for each kind of event it carries; nothing before its first batch."""
+        if self.next_offset is None:
+            return []
+        return [Progress(*self.partition, kind, self.next_offset, self.clock.now, idle) for kind in kinds]

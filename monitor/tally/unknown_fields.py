@@ -1,22 +1,30 @@
 """Fields that the reference does not know: looked for in one of eight records, because decoding skips them unread."""
 
-from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-from stationkeeper.events.columns import Flags, Integers
-from stationkeeper.events.mapping import Form, PathKeys
+from stationkeeper.events import Events, Flags, Form, Integers, Reading
+from stationkeeper.events.mapping import PathKeys
 from stationkeeper.events.reader import object_at
+from stationkeeper.monitor.references import References
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.tally.totals import MOST_NAMES
+from stationkeeper.streams.ports import Batch
 
 SAMPLE: Final = 8
-"""One of this many records is looked at, and each unseen field found there counts as this many."""
+"""One of this many records is looked at, and each unknown field found there counts as this many."""
 
-MOST_NAMES: Final = 20
 LONGEST_NAME: Final = 128
+"""Characters of the longest field name that is shown: longer ones are data in the wrong place."""
+
 _DECODERS = 64
+"""Sets of known names whose strict decoder is kept, one for each reference in force; beyond it all are made anew."""
+
+# Knuth's multiplicative hash, 2^32 over the golden ratio: bits 16 to 18 of the product are spread evenly over offsets.
 _FACTOR, _SHIFT = 0x9E3779B1, 16
 
 
@@ -30,7 +38,53 @@ def sampled(offsets: Integers) -> Flags:
     return flags
 
 
-class UnseenFields:
+@dataclass(frozen=True, slots=True)
+class UnknownCount:
+    """Events of one owner, and how many unknown fields each stands for, int64[n]."""
+
+    events: Events
+    counts: Integers
+
+
+class UnknownFields:
+    """Counts the fields of events that their reference does not know, by topic, and keeps the names of some."""
+
+    def __init__(self, forms: Mapping[str, Form], models: Mapping[str, ModelSettings], references: References) -> None:
+        self._models, self._references = models, references
+        self._topics = {topic: TopicFields(form) for topic, form in forms.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of some fields that were found, sorted."""
+        return tuple(sorted({name for topic in self._topics.values() for name in topic.names}))
+
+    def count(self, batch: Batch, events: Events, reading: Reading, read: frozenset[str]) -> list[UnknownCount]:
+        """Return the counts of each owner's sampled events that have any; ``read`` are the features that are read.
+
+        Where the reading says that no event holds any other, and the reference knows them all, no record is looked at
+        again.
+        """
+        index = np.flatnonzero(sampled(batch.offsets[events.rows]))
+        if not len(index):
+            return []
+        owner = events.owner[index]
+        found = []
+        for code, (model, version) in enumerate(events.owners):
+            reference = self._references.of(model, version)
+            if reference is None or self._models[model].source != events.kind:
+                continue
+            known = reference.by_name.keys() | self._references.left_out(reference.digest)
+            if reading.known and read <= known:
+                continue
+            which = index[owner == code]
+            values = [reading.values[row] for row in events.rows[which].tolist()]
+            counts = self._topics[batch.partition.topic].count(values, known)
+            if counts.any():
+                found.append(UnknownCount(events.keep(which), counts * SAMPLE))
+        return found
+
+
+class TopicFields:
     """Counts the features of one topic's records that a reference does not know, and keeps the names of some."""
 
     def __init__(self, form: Form) -> None:
@@ -43,7 +97,7 @@ class UnseenFields:
     def count(self, values: Sequence[bytes | None], known: Collection[str]) -> Integers:
         """Return how many features of each record are not ``known``, int64[n].
 
-        A mapping that names each feature reads nothing else, so nothing is unseen there. O(bytes).
+        A mapping that names each feature reads nothing else, so nothing is unknown there. O(bytes).
         """
         found = np.zeros(len(values), np.int64)
         if self._decode is None or self._all_known(values, known):
@@ -52,9 +106,9 @@ class UnseenFields:
             features = self._decode(value or b"{}")
             if not isinstance(features, dict):
                 continue
-            unseen = [name for name in features if name not in known]
-            found[at] = len(unseen)
-            for name in unseen:
+            unknown = [name for name in features if name not in known]
+            found[at] = len(unknown)
+            for name in unknown:
                 if len(self.names) < MOST_NAMES and len(name) <= LONGEST_NAME:
                     self.names[name] = None
         return found
@@ -68,7 +122,8 @@ class UnseenFields:
                 self._strict.clear()
             decode = self._strict[names] = _strict_decoder(self._path or (), names)
         try:
-            deque(map(decode, values), maxlen=0)
+            for value in values:
+                decode(value)
         except (TypeError, msgspec.MsgspecError, RecursionError):
             return False
         return True

@@ -22,7 +22,7 @@ _SALTS = {kind: salt_of(f"kind {kind}") for kind in KINDS}
 
 
 @dataclass(frozen=True, slots=True)
-class Sifted:
+class Classified:
     """The events of one kind: masks bool[n] that exclude each other, and the partition's clock at each, int64[n]."""
 
     events: Events
@@ -38,9 +38,9 @@ class Sifted:
         return self.events.keep(np.flatnonzero(~out)) if out.any() else self.events
 
 
-def sift(
+def classify(
     state: PartitionState, batch: Batch, kinds: Sequence[Events], models: Mapping[str, ModelSettings], *, wall: bool
-) -> list[Sifted]:
+) -> list[Classified]:
     """Tell the events of a batch apart and move the partition's clock and memory past them.
 
     A topic may carry several kinds: one clock judges all of them, so they pass in offset order, whatever the batches.
@@ -70,13 +70,13 @@ def sift(
     taken = np.flatnonzero(~left_out) if left_out.any() else _ALL
     late[taken], met[taken] = state.clock.advance(time[taken], bound[taken])
     if len(kinds) == 1:
-        return [Sifted(kinds[0], early, duplicate, late, met)]
+        return [Classified(kinds[0], early, duplicate, late, met)]
     place = np.empty(len(rows), np.int64)
     place[order] = np.arange(len(rows))
     found, first = [], 0
     for events in kinds:
         mine = place[first : first + len(events)]
-        found.append(Sifted(events, early[mine], duplicate[mine], late[mine], met[mine]))
+        found.append(Classified(events, early[mine], duplicate[mine], late[mine], met[mine]))
         first += len(events)
     return found
 

@@ -15,7 +15,7 @@ from stationkeeper.monitor.tally.segments import Places, Segmenter
 OTHER_VERSION: Final = "(other)"
 
 
-class Admission:
+class CardinalityLimits:
     """Gives out the places of one tally: a function of one partition's log prefix (and of the references in force).
 
     What has no place is counted together as ``(other)`` and by the name of the limit in ``PartitionState.refused``.
