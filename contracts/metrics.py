@@ -237,7 +237,13 @@ _CURE = (
         "stationkeeper_retrain_requests_total",
         "counter",
         ("model", "outcome"),
-        "Retrain requests by outcome: published, suppressed, rejected, failed, no_evidence, candidate.",
+        "What became of the wish to retrain, in the monitor: published or suppressed.",
+    ),
+    Metric(
+        "stationkeeper_retrain_outcomes",
+        "gauge",
+        ("model", "outcome"),
+        "Retrain requests on record by how they ended: suppressed, rejected, failed, no_evidence, candidate.",
     ),
     Metric(
         "stationkeeper_retrain_stage",

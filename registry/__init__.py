@@ -22,7 +22,7 @@ from stationkeeper.registry.artifact import (
     FeatureSpec,
     InputMode,
     ModelCard,
-    Task,
+    ModelTask,
     category_text,
     read_card,
 )
@@ -46,6 +46,7 @@ __all__ = [
     "FeatureSpec",
     "InputMode",
     "ModelCard",
+    "ModelTask",
     "Prediction",
     "Registered",
     "Registration",
@@ -53,7 +54,6 @@ __all__ = [
     "RegistrySettings",
     "ServedModel",
     "ServingRegistry",
-    "Task",
     "category_text",
     "read_card",
 ]

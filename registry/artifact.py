@@ -60,7 +60,7 @@ class FeatureSpec(Message):
     kind: FeatureKind
 
 
-class Task(StrEnum):
+class ModelTask(StrEnum):
     """What the model answers."""
 
     BINARY = "binary"
@@ -91,7 +91,7 @@ class ModelCard(Message):
     schema_name: ClassVar[str] = "model-card"
     schema_version: Literal[1] = 1
     model: Text
-    task: Task
+    task: ModelTask
     # The bound of events (streams' limit on fields) is far below it; it only keeps a hostile card from filling memory.
     features: Annotated[tuple[FeatureSpec, ...], Field(min_length=1, max_length=10_000)]
     classes: tuple[str, ...] = ()
@@ -111,11 +111,11 @@ class ModelCard(Message):
         if len(set(names)) != len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise ValueError(f"features: {twice} appear twice; name each feature once")
-        if self.task is Task.REGRESSION and self.classes:
+        if self.task is ModelTask.REGRESSION and self.classes:
             raise ValueError("classes: a regression has none; remove them or change task")
-        if self.task is not Task.REGRESSION and len(set(self.classes)) < 2:
+        if self.task is not ModelTask.REGRESSION and len(set(self.classes)) < 2:
             raise ValueError(f"classes: {list(self.classes)} must be two or more different texts")
-        if self.task is Task.BINARY and (len(self.classes) != 2 or self.positive not in self.classes):
+        if self.task is ModelTask.BINARY and (len(self.classes) != 2 or self.positive not in self.classes):
             raise ValueError(f"positive: {self.positive!r} must be one of exactly two classes, got {self.classes}")
         if self.input_mode is InputMode.TENSOR and any(f.kind is FeatureKind.CATEGORICAL for f in self.features):
             raise ValueError("input_mode: a tensor holds no text; use columns when a feature is categorical")

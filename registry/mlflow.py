@@ -26,7 +26,7 @@ from stationkeeper.registry.artifact import (
     FeatureKind,
     InputMode,
     ModelCard,
-    Task,
+    ModelTask,
     read_card,
 )
 from stationkeeper.registry.settings import RegistrySettings
@@ -341,7 +341,7 @@ def write_flavor(artifact: Path, card: ModelCard, directory: Path) -> None:
     else:
         kinds = {FeatureKind.CATEGORICAL: "string", FeatureKind.NUMERIC: "float", FeatureKind.BOOLEAN: "float"}
         inputs = Schema([ColSpec(kinds[spec.kind], spec.name, required=True) for spec in card.features])
-    outputs = Schema([ColSpec("float", "value" if card.task is Task.REGRESSION else "probability")])
+    outputs = Schema([ColSpec("float", "value" if card.task is ModelTask.REGRESSION else "probability")])
     mlflow.onnx.save_model(
         onnx.load(artifact / MODEL_FILE),
         str(directory),

@@ -17,7 +17,7 @@ from stationkeeper.registry.artifact import (
     FeatureSpec,
     InputMode,
     ModelCard,
-    Task,
+    ModelTask,
     check_digest,
     model_inputs,
     read_card,
@@ -105,25 +105,24 @@ class ServedModel:
 
     def _score(self, features: "pl.DataFrame") -> npt.NDArray[np.float64]:
         output = self._run(raw_columns(features, self.card.features))
-        if self.card.task is Task.REGRESSION:
+        if self.card.task is ModelTask.REGRESSION:
             return output.reshape(-1)
         return output[:, self.card.classes.index(str(self.card.positive))]
 
     def answer(self, columns: Mapping[str, Column]) -> Answers:
         """Answer a batch of columns of one length n; raises ``CardError`` for a value the model cannot take."""
         output = self._run(columns)
-        if self.card.task is Task.REGRESSION:
+        if self.card.task is ModelTask.REGRESSION:
             values: list[Prediction] = [None if value != value else value for value in output.reshape(-1).tolist()]  # noqa: PLR0124
             return Answers(values, [None] * len(values))
-        return self._binary(output) if self.card.task is Task.BINARY else self._multiclass(output)
+        return self._binary(output) if self.card.task is ModelTask.BINARY else self._multiclass(output)
 
     def _run(self, columns: Mapping[str, Column]) -> npt.NDArray[np.float64]:
         raw = self._session.run([self.card.output], model_inputs(self.card, columns))[0]
         output: npt.NDArray[Any] = np.asarray(raw, dtype=np.float64)
-        if self.card.task is not Task.REGRESSION and (output.ndim != 2 or output.shape[1] != len(self.card.classes)):
-            raise ArtifactError(
-                f"output {self.card.output!r} has shape {output.shape}, classes are {self.card.classes}"
-            )
+        classes = self.card.classes
+        if self.card.task is not ModelTask.REGRESSION and (output.ndim != 2 or output.shape[1] != len(classes)):
+            raise ArtifactError(f"output {self.card.output!r} has shape {output.shape}, classes are {classes}")
         return output
 
     def _binary(self, output: npt.NDArray[np.float64]) -> Answers:

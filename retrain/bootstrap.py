@@ -11,7 +11,7 @@ import polars as pl
 from stationkeeper.contracts.identity import content_id
 from stationkeeper.contracts.times import format_duration
 from stationkeeper.registry import CHAMPION_ALIAS, Registration, Registry, category_text
-from stationkeeper.retrain.core.plan import WindowKind
+from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
 from stationkeeper.retrain.service.lineage import environment, metrics
 from stationkeeper.retrain.service.steps import ReferenceBuilder, reference_of
 from stationkeeper.retrain.settings import RetrainSettings
@@ -25,7 +25,6 @@ from stationkeeper.retrain.training.job import (
     TrainingError,
     TrainingJob,
     TrainingResult,
-    WindowRecord,
 )
 from stationkeeper.retrain.training.process import TimedOut, TrainingProcess, log_tail
 
@@ -107,7 +106,7 @@ def bootstrap(
         model=model,
         snapshot=snapshot.path.resolve(),
         digest=snapshot.digest,
-        windows=(WindowRecord(kind=WindowKind.ALL),),
+        windows=(TrainingWindow(WindowKind.ALL),),
     ).model_copy(update={"holdout": HOLDOUT, "validation": 0.0})
     request = content_id("boot", model, snapshot.digest, settings.model_dump_json())
     directory = work_dir / request

@@ -11,7 +11,7 @@ import numpy as np
 
 from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.contracts.times import to_ms
-from stationkeeper.registry import ArtifactError, Registry, RegistrySettings, ServedModel, Task
+from stationkeeper.registry import ArtifactError, ModelTask, Registry, RegistrySettings, ServedModel
 from stationkeeper.retrain.core.gate import GateVerdict, judge_binary, judge_regression
 from stationkeeper.retrain.core.split import split_rows
 from stationkeeper.retrain.settings import RetrainSettings, SnapshotSettings
@@ -114,7 +114,7 @@ def gate_version(config: GateConfig, model: str, candidate: str, champion: str, 
     features, after = table.features[chosen], table.times[chosen] >= onset
     scores_old, scores_new = old.score(features), new.score(features)
     rules = settings.gate_rules()
-    if new.card.task is Task.REGRESSION:
+    if new.card.task is ModelTask.REGRESSION:
         verdict = judge_regression(table.labels[chosen], scores_old, scores_new, after, rules)
     else:
         pair = ((scores_old, old.card.threshold), (scores_new, new.card.threshold))

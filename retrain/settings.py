@@ -15,6 +15,9 @@ DEFAULT_TRAINERS = ("gradient-boosting", "logistic-regression")
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _GIB = 1024**3
 
+# Keys of builds before the monitor alone decided how often a model may ask, and what holds their meaning now.
+_MOVED = {"cooldown": "cooldown", "daily_budget": "most and period"}
+
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
@@ -112,9 +115,8 @@ class RetrainSettings(Settings):
     """How one model is retrained; every default suits a binary classifier with delayed labels.
 
     ``trainer`` is ``gradient-boosting``, ``logistic-regression`` or the import path ``package.module:Class`` of a
-    class that satisfies ``retrain.training.Trainer``. ``cooldown`` counts from the last request that was taken up;
-    ``daily_budget`` is the number taken up in any 24 hours; ``breaker`` is how many retrains in a row may end without
-    a better model before a person must ask.
+    class that satisfies ``retrain.Trainer``. ``breaker`` is how many retrains in a row may end without a better model
+    before a person must ask; how often a model may ask at all is ``models.NAME.requests``.
     """
 
     trainer: str = "gradient-boosting"
@@ -125,10 +127,17 @@ class RetrainSettings(Settings):
     threshold: ThresholdSettings = ThresholdSettings()
     gate: GateSettings = GateSettings()
     training: TrainingSettings = TrainingSettings()
-    cooldown: Duration = 3_600_000
-    daily_budget: Annotated[int, Field(ge=1)] = 4
     breaker: Annotated[int, Field(ge=1)] = 3
     approval: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_what_moved(cls, values: object) -> object:
+        gone = sorted(_MOVED.keys() & values.keys()) if isinstance(values, dict) else []
+        if gone:
+            instead = "; ".join(f"write models.NAME.requests.{_MOVED[key]} instead of retrain.{key}" for key in gone)
+            raise ValueError(f"{', '.join(gone)}: the monitor alone decides how often a model may ask; {instead}")
+        return values
 
     @field_validator("trainer")
     @classmethod
@@ -145,8 +154,6 @@ class RetrainSettings(Settings):
             min_rows=self.data.min_rows,
             min_positives=self.data.min_positives if self.task == "binary" else 0,
             max_wait_ms=self.data.max_wait,
-            cooldown_ms=self.cooldown,
-            daily_budget=self.daily_budget,
             breaker=self.breaker,
             approval=self.approval,
             last_rows=self.windows.last_rows,

@@ -40,6 +40,7 @@ def _stat(title: str, question: str, expression: str, legend: str, **more: objec
     return _panel(title, question, expression, legend, kind="stat", width=6, height=4, **more)
 
 
+_OUTCOME = "{{model}} {{outcome}}"
 _STATE_OF_MODELS = _panel(
     "State of every model",
     "Which model needs a person? Grey is unknown, which is neither good nor bad.",
@@ -261,11 +262,13 @@ _LOOP = (
         f"sum by (model, kind, level) (increase(stationkeeper_verdicts_total{{{MODEL}}}[1h]))",
         "{{model}} {{kind}} {{level}}",
     ),
-    _panel(
+    Panel(
         "Retrain requests by outcome",
         "What became of what was asked for?",
-        f"sum by (model, outcome) (increase(stationkeeper_retrain_requests_total{{{MODEL}}}[1h]))",
-        "{{model}} {{outcome}}",
+        (
+            (f"sum by (model, outcome) (increase(stationkeeper_retrain_requests_total{{{MODEL}}}[1h]))", _OUTCOME),
+            (f"max by (model, outcome) (stationkeeper_retrain_outcomes{{{MODEL}}})", f"{_OUTCOME} (on record)"),
+        ),
     ),
     _WEIGHT,
     _HARM,

@@ -13,7 +13,7 @@ CLIP = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Performance:
+class ClassifierPerformance:
     """A binary classifier on n rows at its threshold; a ratio without a denominator is 0."""
 
     rows: int
@@ -41,12 +41,12 @@ def f1_score(tp: Floats, fp: Floats, fn: Floats) -> Floats:
     return np.divide(2.0 * tp, denominator, out=np.zeros_like(denominator), where=denominator > 0)
 
 
-def performance(labels: Flags, scores: Floats, threshold: float) -> Performance:
+def performance(labels: Flags, scores: Floats, threshold: float) -> ClassifierPerformance:
     """Return the measures of scores in [0, 1] at a threshold: an alert is ``score >= threshold``. O(n)."""
     alerts = scores >= threshold
     tp = int(np.sum(alerts & labels))
     positives, raised = int(labels.sum()), int(alerts.sum())
-    return Performance(
+    return ClassifierPerformance(
         rows=len(labels),
         positives=positives,
         alerts=raised,

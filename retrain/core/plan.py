@@ -1,14 +1,14 @@
 """The plan of a retrain: whether it is the right cure now, and on which windows of rows, decided by numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from stationkeeper.contracts.messages import RetrainRequest, VerdictKind
 from stationkeeper.contracts.times import format_duration, to_ms
-from stationkeeper.retrain.core.reasons import Reason, Stage
+from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 
-DAY_MS = 86_400_000
+# Retraining on broken or wrongly joined data would teach the fault; a recovery needs no cure.
 _NOT_CURED_BY_TRAINING = frozenset({VerdictKind.DATA_QUALITY, VerdictKind.TRAIN_SERVE_SKEW, VerdictKind.RECOVERED})
 
 
@@ -19,8 +19,6 @@ class PlanRules:
     min_rows: int
     min_positives: int
     max_wait_ms: int
-    cooldown_ms: int
-    daily_budget: int
     breaker: int
     approval: bool
     last_rows: int
@@ -33,12 +31,12 @@ class Past:
 
     id: str
     time_ms: int
-    stage: Stage
+    stage: RequestStage
 
     @property
     def taken_up(self) -> bool:
         """Whether it cost a retrain."""
-        return self.stage not in (Stage.SUPPRESSED, Stage.REJECTED)
+        return self.stage not in (RequestStage.SUPPRESSED, RequestStage.REJECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ class WindowKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class TrainingWindow:
     """A training window: the last ``rows`` rows (0: no limit), from the onset or not, new rows weighted ``weight``."""
 
     kind: WindowKind
@@ -79,8 +77,8 @@ class Window:
 class Refuse:
     """The request is not taken up."""
 
-    stage: Stage
-    reason: Reason
+    stage: RequestStage
+    reason: RequestReason
     detail: str
 
 
@@ -88,7 +86,7 @@ class Refuse:
 class Wait:
     """The request waits for labels: how many rows and positives are missing and when they may be there."""
 
-    reason: Reason
+    reason: RequestReason
     rows_missing: int
     positives_missing: int
     ready_ms: int | None
@@ -99,49 +97,43 @@ class Wait:
 class Plan:
     """Train now, on the best of these windows."""
 
-    windows: tuple[Window, ...]
+    windows: tuple[TrainingWindow, ...]
     detail: str
 
 
 def admit(request: RetrainRequest, rules: PlanRules, past: Sequence[Past], champion: str | None) -> Refuse | None:
     """Return why the request is not taken up, or None when it is.
 
-    ``past`` are the model's other requests in any order, those that came later left out by the caller. All times are
-    event time, so that a replay decides alike. A manual request passes cooldown and breaker, never the budget.
+    ``past`` are the model's other requests in any order, those that came later left out by the caller. How often a
+    model may ask is decided where requests are made (``models.NAME.requests``); here only whether a retraining can
+    help: a request in work may cure this incident too, and after ``breaker`` retrainings in a row without a better
+    model a person must ask. A manual request passes the breaker. All times are event time: a replay decides alike.
     """
-    now = to_ms(request.time)
     if request.kind in _NOT_CURED_BY_TRAINING:
-        return Refuse(Stage.REJECTED, Reason.DATA_QUALITY, f"kind {request.kind.value}: repair the source of the data")
+        text = f"kind {request.kind.value}: repair the source of the data"
+        return Refuse(RequestStage.REJECTED, RequestReason.DATA_QUALITY, text)
     if champion is not None and champion != request.version:
         text = f"the request is about version {request.version}, the champion is {champion}"
-        return Refuse(Stage.SUPPRESSED, Reason.SUPERSEDED, text)
-    taken = sorted((p for p in past if p.taken_up), key=lambda p: p.time_ms)
-    working = [p for p in taken if not p.stage.final]
+        return Refuse(RequestStage.SUPPRESSED, RequestReason.SUPERSEDED, text)
+    working = sorted((p for p in past if p.taken_up and not p.stage.final), key=lambda p: p.time_ms)
     if working:
-        return Refuse(Stage.SUPPRESSED, Reason.IN_FLIGHT, f"{working[0].id} is in stage {working[0].stage.value}")
-    return _by_pace(request, rules, taken, now)
+        text = f"{working[0].id} is in stage {working[0].stage.value}"
+        return Refuse(RequestStage.SUPPRESSED, RequestReason.IN_FLIGHT, text)
+    useless = useless_retrains(past)
+    if useless >= rules.breaker and not request.manual:
+        text = f"the last {useless} retrains gave no better model, the breaker opens at {rules.breaker}"
+        return Refuse(RequestStage.SUPPRESSED, RequestReason.BREAKER, text)
+    return None
 
 
-def _by_pace(request: RetrainRequest, rules: PlanRules, taken: Sequence[Past], now: int) -> Refuse | None:
-    today = [p for p in taken if now - p.time_ms < DAY_MS]
-    if len(today) >= rules.daily_budget:
-        text = f"{len(today)} retrains began within 24 h, the budget is {rules.daily_budget}"
-        return Refuse(Stage.SUPPRESSED, Reason.BUDGET, text)
-    if request.manual:
-        return None
-    if taken and now - taken[-1].time_ms < rules.cooldown_ms:
-        since = format_duration(max(0, now - taken[-1].time_ms))
-        text = f"the last retrain began {since} before, the cooldown is {format_duration(rules.cooldown_ms)}"
-        return Refuse(Stage.SUPPRESSED, Reason.COOLDOWN, text)
+def useless_retrains(past: Iterable[Past]) -> int:
+    """Return how many of a model's last ended retrainings in a row gave no candidate."""
     useless = 0
-    for earlier in reversed(taken):
-        if earlier.stage is Stage.CANDIDATE:
+    for one in sorted((p for p in past if p.taken_up and p.stage.final), key=lambda p: p.time_ms, reverse=True):
+        if one.stage is RequestStage.CANDIDATE:
             break
         useless += 1
-    if useless >= rules.breaker:
-        text = f"the last {useless} retrains gave no better model, the breaker opens at {rules.breaker}"
-        return Refuse(Stage.SUPPRESSED, Reason.BREAKER, text)
-    return None
+    return useless
 
 
 def rows_needed(rules: PlanRules, look: int, judged: int = 0) -> tuple[int, int]:
@@ -166,8 +158,8 @@ def decide(
     waited = statistics.as_of_ms - to_ms(request.time)
     if waited > rules.max_wait_ms:
         text = f"{have}; needed {rows} and {positives} within {format_duration(rules.max_wait_ms)}"
-        return Refuse(Stage.NO_EVIDENCE, Reason.LABELS_LATE, text)
-    reason = Reason.TOO_FEW_ROWS if missing else Reason.TOO_FEW_POSITIVES
+        return Refuse(RequestStage.NO_EVIDENCE, RequestReason.LABELS_LATE, text)
+    reason = RequestReason.TOO_FEW_ROWS if missing else RequestReason.TOO_FEW_POSITIVES
     ready = _ready(request, statistics, rows if missing else None, positives)
     return Wait(reason, missing, lacking, ready, f"{have}; needed {rows} and {positives}")
 
@@ -182,17 +174,17 @@ def _ready(request: RetrainRequest, statistics: LabelStatistics, rows: int | Non
     return onset + statistics.maturity_ms + round(span * need / have)
 
 
-def candidate_windows(rules: PlanRules, statistics: LabelStatistics) -> tuple[Window, ...]:
+def candidate_windows(rules: PlanRules, statistics: LabelStatistics) -> tuple[TrainingWindow, ...]:
     """Return the windows that compete; without rows before the onset they are all one and the same.
 
     "Retrain on what came since the change" alone is worse than all history while labels are few, and history with the
     new rows weighted is often best: no window is right for every amount of data, so the backtest chooses.
     """
     total = statistics.rows_before + statistics.rows_after
-    windows = [Window(WindowKind.ALL)]
+    windows = [TrainingWindow(WindowKind.ALL)]
     if statistics.rows_before > 0:
-        windows.append(Window(WindowKind.REWEIGHTED, weight=rules.after_change_weight))
-        windows.append(Window(WindowKind.SINCE_CHANGE))
+        windows.append(TrainingWindow(WindowKind.REWEIGHTED, weight=rules.after_change_weight))
+        windows.append(TrainingWindow(WindowKind.SINCE_CHANGE))
     if statistics.rows_after < rules.last_rows < total:
-        windows.append(Window(WindowKind.LAST, rows=rules.last_rows))
+        windows.append(TrainingWindow(WindowKind.LAST, rows=rules.last_rows))
     return tuple(windows)

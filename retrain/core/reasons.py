@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 
-class Stage(StrEnum):
+class RequestStage(StrEnum):
     """Where a request stands; the second group ends it."""
 
     PLANNED = "planned"
@@ -25,10 +25,18 @@ class Stage(StrEnum):
         return self in FINAL
 
 
-FINAL = frozenset({Stage.CANDIDATE, Stage.NO_EVIDENCE, Stage.FAILED, Stage.SUPPRESSED, Stage.REJECTED})
+FINAL = frozenset(
+    {
+        RequestStage.CANDIDATE,
+        RequestStage.NO_EVIDENCE,
+        RequestStage.FAILED,
+        RequestStage.SUPPRESSED,
+        RequestStage.REJECTED,
+    }
+)
 
 
-class Reason(StrEnum):
+class RequestReason(StrEnum):
     """Why a request is where it is."""
 
     ACCEPTED = "accepted"
@@ -55,27 +63,27 @@ class Reason(StrEnum):
     GATE_NO_EVIDENCE = "gate_no_evidence"
 
 
-REASON_HELP: dict[Reason, str] = {
-    Reason.ACCEPTED: "The request is taken up; labelled rows are being counted.",
-    Reason.APPROVAL_PENDING: "The model's settings ask for a person's word: stationkeeper requests approve ID.",
-    Reason.TOO_FEW_ROWS: "Fewer matured labelled rows after the onset than data.min_rows; more are waited for.",
-    Reason.TOO_FEW_POSITIVES: "Too few positive labels after the onset; more are waited for.",
-    Reason.REGISTRY_AWAY: "The model registry does not answer; the step is tried again.",
-    Reason.ENOUGH_LABELS: "There are enough matured labels; the snapshot is being written.",
-    Reason.DATA_QUALITY: "The data are broken, not different: retraining would learn the fault. Repair the source.",
-    Reason.IN_FLIGHT: "Another request of this model is in work; its model may cure this incident too.",
-    Reason.COOLDOWN: "The last retrain of this model began less than cooldown ago.",
-    Reason.BUDGET: "daily_budget retrains of this model began within 24 hours.",
-    Reason.BREAKER: "The last retrains of this model gave no better one; a person must ask (requests approve ID).",
-    Reason.SUPERSEDED: "The version that drifted is no longer champion.",
-    Reason.NOT_CONFIGURED: "The model has no retrain: section in this process's configuration.",
-    Reason.REJECTED_BY_PERSON: "A person rejected the request.",
-    Reason.LABELS_LATE: "max_wait passed and there are still too few matured labels after the onset.",
-    Reason.NO_CHAMPION: "The registry holds no readable model of the champion's version to compare with.",
-    Reason.BAD_DATA: "The snapshot cannot be trained on; the detail says which column or label.",
-    Reason.TRAINING_FAILED: "The training subprocess ended with an error on every try; its log is kept.",
-    Reason.TRAINING_TIMEOUT: "The training subprocess ran longer than training.timeout on every try.",
-    Reason.GATE_PASSED: "The challenger is better after the change and not worse overall.",
-    Reason.GATE_FAILED: "The challenger is not better, or worse, with evidence.",
-    Reason.GATE_NO_EVIDENCE: "The held-out rows do not tell the two models apart.",
+REASON_HELP: dict[RequestReason, str] = {
+    RequestReason.ACCEPTED: "The request is taken up; labelled rows are being counted.",
+    RequestReason.APPROVAL_PENDING: "The model's settings ask for a person's word: stationkeeper requests approve ID.",
+    RequestReason.TOO_FEW_ROWS: "Fewer matured labelled rows after the onset than data.min_rows; more are waited for.",
+    RequestReason.TOO_FEW_POSITIVES: "Too few positive labels after the onset; more are waited for.",
+    RequestReason.REGISTRY_AWAY: "The model registry does not answer; the step is tried again.",
+    RequestReason.ENOUGH_LABELS: "There are enough matured labels; the snapshot is being written.",
+    RequestReason.DATA_QUALITY: "The data are broken, not different: a model would learn it. Repair the source.",
+    RequestReason.IN_FLIGHT: "Another request of this model is in work; its model may cure this incident too.",
+    RequestReason.COOLDOWN: "Held back by an older build, which kept a cooldown here; the monitor holds back today.",
+    RequestReason.BUDGET: "Held back by an older build, which kept a budget here; the monitor holds back today.",
+    RequestReason.BREAKER: "The last retrains of this model gave no better one; a person must ask (approve ID).",
+    RequestReason.SUPERSEDED: "The version that drifted is no longer champion.",
+    RequestReason.NOT_CONFIGURED: "The model has no retrain: section in this process's configuration.",
+    RequestReason.REJECTED_BY_PERSON: "A person rejected the request.",
+    RequestReason.LABELS_LATE: "max_wait passed and there are still too few matured labels after the onset.",
+    RequestReason.NO_CHAMPION: "The registry holds no readable model of the champion's version to compare with.",
+    RequestReason.BAD_DATA: "The snapshot cannot be trained on; the detail says which column or label.",
+    RequestReason.TRAINING_FAILED: "The training subprocess ended with an error on every try; its log is kept.",
+    RequestReason.TRAINING_TIMEOUT: "The training subprocess ran longer than training.timeout on every try.",
+    RequestReason.GATE_PASSED: "The challenger is better after the change and not worse overall.",
+    RequestReason.GATE_FAILED: "The challenger is not better, or worse, with evidence.",
+    RequestReason.GATE_NO_EVIDENCE: "The held-out rows do not tell the two models apart.",
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stationkeeper.retrain.core.plan import Window, WindowKind
+from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
 
 Mask = npt.NDArray[np.bool_]
 Times = npt.NDArray[np.int64]
@@ -62,7 +62,7 @@ def blocked_folds(rows: npt.NDArray[np.int64], folds: int) -> list[npt.NDArray[n
 
 
 def window_rows(
-    window: Window, usable: Mask, after: Mask, limit: int, rng: np.random.Generator
+    window: TrainingWindow, usable: Mask, after: Mask, limit: int, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Return positions and weights of the rows a window teaches, both of length k <= ``limit``, in time order.
 

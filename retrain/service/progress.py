@@ -1,7 +1,6 @@
 """How a request's state moves: admission, a person's word, and what each finished step leads to."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import assert_never
 
 from stationkeeper.contracts.messages import Approval, GateOutcome, RetrainRequest
@@ -9,15 +8,17 @@ from stationkeeper.contracts.times import format_duration, to_ms
 from stationkeeper.registry import ArtifactError
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.plan import Plan, PlanRules, Refuse, Wait, admit, decide
-from stationkeeper.retrain.core.reasons import Reason, Stage
-from stationkeeper.retrain.service.state import GateRecord, OffsetEnd, RequestState
+from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
+from stationkeeper.retrain.service.state import OffsetEnd, RequestState
 from stationkeeper.retrain.service.steps import RegisteredCandidate, Survey
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot.snapshot import Snapshot
-from stationkeeper.retrain.training.job import TrainingError, TrainingResult, WindowRecord
+from stationkeeper.retrain.training.job import TrainingError, TrainingResult
 from stationkeeper.retrain.training.process import Finished
 
-_REOPENED_BY_APPROVAL = frozenset({Reason.BREAKER, Reason.BUDGET, Reason.COOLDOWN})
+# What held a request back for its number and not for its content: a person may still ask for it. Budget and cooldown
+# come only from the state of older builds; the monitor holds such requests back today.
+_REOPENED_BY_APPROVAL = frozenset({RequestReason.BREAKER, RequestReason.BUDGET, RequestReason.COOLDOWN})
 
 
 def received(
@@ -27,53 +28,53 @@ def received(
     now = to_ms(request.time)
     start = RequestState(
         request=request,
-        stage=Stage.PLANNED,
-        reason=Reason.ACCEPTED,
+        stage=RequestStage.PLANNED,
+        reason=RequestReason.ACCEPTED,
         champion=champion or request.version,
         clock_ms=now,
     )
     if rules is None:
-        return start.enter(Stage.REJECTED, Reason.NOT_CONFIGURED, f"model {request.model}")
+        return start.enter(RequestStage.REJECTED, RequestReason.NOT_CONFIGURED, f"model {request.model}")
     past = [other.past() for other in others if to_ms(other.request.time) <= now or not other.stage.final]
     refusal = admit(request, rules, past, champion)
     if refusal is not None:
         return start.enter(refusal.stage, refusal.reason, refusal.detail)
     if rules.approval:
-        return start.enter(Stage.WAITING, Reason.APPROVAL_PENDING)
-    return start.enter(Stage.PLANNED, Reason.ACCEPTED)
+        return start.enter(RequestStage.WAITING, RequestReason.APPROVAL_PENDING)
+    return start.enter(RequestStage.PLANNED, RequestReason.ACCEPTED)
 
 
 def heard(state: RequestState, approval: Approval) -> RequestState | None:
     """Return the state after a person's word, None when it changes nothing."""
     by = f"{approval.by}: {approval.note}" if approval.note else approval.by
     if approval.decision == "reject":
-        return None if state.stage.final else state.enter(Stage.REJECTED, Reason.REJECTED_BY_PERSON, by)
+        return None if state.stage.final else state.enter(RequestStage.REJECTED, RequestReason.REJECTED_BY_PERSON, by)
     if approval.decision != "approve" or state.approved:
         return None
-    pending = state.reason is Reason.APPROVAL_PENDING
-    suppressed = state.stage is Stage.SUPPRESSED and state.reason in _REOPENED_BY_APPROVAL
+    pending = state.reason is RequestReason.APPROVAL_PENDING
+    suppressed = state.stage is RequestStage.SUPPRESSED and state.reason in _REOPENED_BY_APPROVAL
     if not pending and not suppressed:
         return None
-    return state.enter(Stage.PLANNED, Reason.ACCEPTED, f"approved by {by}", approved=True)
+    return state.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, f"approved by {by}", approved=True)
 
 
 def surveyed(state: RequestState, survey: Survey, rules: PlanRules) -> RequestState:
     """Return the state after labels were counted: planned, waiting with what is missing, or given up."""
     if survey.statistics is None:
-        return state.enter(Stage.WAITING, Reason.TOO_FEW_ROWS, "no prediction has been read")
+        return state.enter(RequestStage.WAITING, RequestReason.TOO_FEW_ROWS, "no prediction has been read")
     found = decide(state.request, rules, survey.statistics, state.look, state.judged)
     if isinstance(found, Refuse):
         return state.enter(found.stage, found.reason, found.detail, clock_ms=survey.clock_ms)
     if isinstance(found, Wait):
-        if state.stage is Stage.WAITING and state.reason is found.reason:
+        if state.stage is RequestStage.WAITING and state.reason is found.reason:
             # Counting goes on in memory; the log is told when something changes.
             return state.model_copy(update={"detail": found.detail, "clock_ms": survey.clock_ms or state.clock_ms})
-        return state.enter(Stage.WAITING, found.reason, found.detail, clock_ms=survey.clock_ms)
+        return state.enter(RequestStage.WAITING, found.reason, found.detail, clock_ms=survey.clock_ms)
     if isinstance(found, Plan):
         statistics = survey.statistics
         return state.enter(
-            Stage.SNAPSHOT,
-            Reason.ENOUGH_LABELS,
+            RequestStage.SNAPSHOT,
+            RequestReason.ENOUGH_LABELS,
             found.detail,
             clock_ms=survey.clock_ms,
             as_of_ms=statistics.as_of_ms,
@@ -83,7 +84,7 @@ def surveyed(state: RequestState, survey: Survey, rules: PlanRules) -> RequestSt
                 OffsetEnd(topic=partition.topic, partition=partition.index, end=end)
                 for partition, end in sorted(survey.ends.items())
             ),
-            windows=tuple(WindowRecord(kind=w.kind, rows=w.rows, weight=w.weight) for w in found.windows),
+            windows=found.windows,
         )
     assert_never(found)
 
@@ -91,7 +92,7 @@ def surveyed(state: RequestState, survey: Survey, rules: PlanRules) -> RequestSt
 def snapshotted(state: RequestState, snapshot: Snapshot) -> RequestState:
     """Return the state after the snapshot was written."""
     return state.enter(
-        Stage.TRAINING,
+        RequestStage.TRAINING,
         state.reason,
         f"snapshot {snapshot.digest[:12]} of {snapshot.rows} rows, {snapshot.manifest['labelled']} labelled",
         snapshot=snapshot.digest,
@@ -103,43 +104,42 @@ def trained(state: RequestState, finished: Finished, settings: RetrainSettings) 
     """Return the state after a training ended: on to the gate, tried again, or failed."""
     if isinstance(finished, TrainingResult):
         detail = f"window {finished.window.value} of {finished.rows} rows, {finished.seconds.get('fit', 0.0):.1f} s"
-        return state.enter(Stage.GATE, state.reason, detail, result=finished)
+        return state.enter(RequestStage.GATE, state.reason, detail, result=finished)
     if isinstance(finished, TrainingError):
-        reason, detail = (Reason.BAD_DATA if finished.final else Reason.TRAINING_FAILED), finished.detail
+        reason, detail = (RequestReason.BAD_DATA if finished.final else RequestReason.TRAINING_FAILED), finished.detail
     else:
-        reason = Reason.TRAINING_TIMEOUT
+        reason = RequestReason.TRAINING_TIMEOUT
         detail = f"no result within {format_duration(round(finished.seconds * 1_000))} (training.timeout)"
     final = isinstance(finished, TrainingError) and finished.final
     if final or state.attempts >= settings.training.retries:
-        return state.enter(Stage.FAILED, reason, detail)
-    return state.enter(Stage.TRAINING, reason, detail, attempts=state.attempts + 1)
+        return state.enter(RequestStage.FAILED, reason, detail)
+    return state.enter(RequestStage.TRAINING, reason, detail, attempts=state.attempts + 1)
 
 
 def judged(state: RequestState, verdict: GateVerdict, settings: RetrainSettings) -> RequestState:
     """Return the state after the gate: on to registration, waiting for more labels, or ended."""
-    record = GateRecord(outcome=verdict.outcome, reason=verdict.reason, numbers=dict(verdict.numbers))
     if verdict.outcome is GateOutcome.PASS:
-        return state.enter(Stage.REGISTERING, Reason.GATE_PASSED, verdict.reason, gate=record)
+        return state.enter(RequestStage.REGISTERING, RequestReason.GATE_PASSED, verdict.reason, gate=verdict)
     if verdict.outcome is GateOutcome.FAIL:
-        return state.enter(Stage.FAILED, Reason.GATE_FAILED, verdict.reason, gate=record)
+        return state.enter(RequestStage.FAILED, RequestReason.GATE_FAILED, verdict.reason, gate=verdict)
     if state.look + 1 < settings.gate.looks:
         return state.enter(
-            Stage.WAITING,
-            Reason.GATE_NO_EVIDENCE,
+            RequestStage.WAITING,
+            RequestReason.GATE_NO_EVIDENCE,
             verdict.reason,
-            gate=record,
+            gate=verdict,
             look=state.look + 1,
             judged=state.rows_after,
             result=None,
         )
-    return state.enter(Stage.NO_EVIDENCE, Reason.GATE_NO_EVIDENCE, verdict.reason, gate=record)
+    return state.enter(RequestStage.NO_EVIDENCE, RequestReason.GATE_NO_EVIDENCE, verdict.reason, gate=verdict)
 
 
 def registered(state: RequestState, found: RegisteredCandidate) -> RequestState:
     """Return the final state of a request with a candidate."""
     return state.enter(
-        Stage.CANDIDATE,
-        Reason.GATE_PASSED,
+        RequestStage.CANDIDATE,
+        RequestReason.GATE_PASSED,
         f"version {found.candidate.version}",
         run_id=found.run_id,
         version=found.candidate.version,
@@ -151,29 +151,5 @@ def registered(state: RequestState, found: RegisteredCandidate) -> RequestState:
 def stumbled(state: RequestState, error: BaseException) -> RequestState:
     """Return the state after a step raised what no second try mends."""
     if isinstance(error, ArtifactError):
-        return state.enter(Stage.FAILED, Reason.NO_CHAMPION, str(error))
-    return state.enter(Stage.FAILED, Reason.BAD_DATA, f"{type(error).__name__}: {error}")
-
-
-@dataclass(frozen=True, slots=True)
-class Breaker:
-    """Whether a model's retrains have been useless so often that a person must ask."""
-
-    useless: int
-    limit: int
-
-    @property
-    def open(self) -> bool:
-        """Whether requests are suppressed."""
-        return self.useless >= self.limit
-
-
-def breaker(states: Mapping[str, RequestState], model: str, limit: int) -> Breaker:
-    """Count the model's last retrains in a row that gave no candidate."""
-    useless = 0
-    taken = [s.past() for s in states.values() if s.model == model]
-    for one in sorted((p for p in taken if p.taken_up and p.stage.final), key=lambda p: p.time_ms, reverse=True):
-        if one.stage is Stage.CANDIDATE:
-            break
-        useless += 1
-    return Breaker(useless, limit)
+        return state.enter(RequestStage.FAILED, RequestReason.NO_CHAMPION, str(error))
+    return state.enter(RequestStage.FAILED, RequestReason.BAD_DATA, f"{type(error).__name__}: {error}")

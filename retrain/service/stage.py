@@ -14,17 +14,19 @@ from stationkeeper.contracts.messages import Approval, RetrainRequest, Rollout
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.status import RetrainStatus
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.retrain.core.reasons import Reason, Stage
+from stationkeeper.retrain.core.plan import useless_retrains
+from stationkeeper.retrain.core.reasons import RequestStage
 from stationkeeper.retrain.service import progress
 from stationkeeper.retrain.service.state import RequestState
 from stationkeeper.retrain.service.steps import ModelInputs, RegisteredCandidate, Steps
-from stationkeeper.retrain.service.worker import Done, Worker
+from stationkeeper.retrain.service.worker import Done, RequestRunner
 from stationkeeper.streams.dead_letters.letters import dead_letter
 from stationkeeper.streams.errors import Fatal, Retryable
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 
 _log = structlog.get_logger()
 
+# What is wrong with a request, from pydantic's name of its first error; any other is a wrong type.
 _CODES = {
     "json_invalid": DeadLetterCode.NOT_JSON,
     "missing": DeadLetterCode.MISSING_FIELD,
@@ -49,23 +51,12 @@ class Intake:
     def absorb(self, batch: Batch) -> None:
         """Sort a batch of the request topic into requests and dead letters; nothing is lost."""
         for row, value in enumerate(batch.values):
-            if not value:
-                self._reject(batch, row, DeadLetterCode.EMPTY_VALUE, "")
-                continue
-            try:
-                value.decode()
-            except UnicodeDecodeError as error:
-                self._reject(batch, row, DeadLetterCode.NOT_UTF8, f"byte {error.start}")
-                continue
-            try:
-                self.requests.append(RetrainRequest.decode(value))
-            except ValidationError as error:
-                first = error.errors(include_input=False, include_url=False)[0]
-                code = _CODES.get(str(first["type"]), DeadLetterCode.WRONG_TYPE)
-                self._reject(batch, row, code, ".".join(str(part) for part in first["loc"]))
-
-    def _reject(self, batch: Batch, row: int, code: DeadLetterCode, detail: str) -> None:
-        self.letters.append(dead_letter(batch, row, code, "retrain", detail=detail))
+            found = _read_request(value)
+            if isinstance(found, RetrainRequest):
+                self.requests.append(found)
+            else:
+                code, detail = found
+                self.letters.append(dead_letter(batch, row, code, "retrain", detail=detail))
 
     def take(self) -> tuple[list[RetrainRequest], list[Outgoing]]:
         """Hand over what was absorbed."""
@@ -74,25 +65,39 @@ class Intake:
         return taken
 
 
-@dataclass(slots=True)
-class Tables:
-    """The last word of people on each request, and the champion of each model."""
+def _read_request(value: bytes | None) -> RetrainRequest | tuple[DeadLetterCode, str]:
+    if not value:
+        return DeadLetterCode.EMPTY_VALUE, ""
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        return DeadLetterCode.NOT_UTF8, f"byte {error.start}"
+    try:
+        return RetrainRequest.decode(value)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        code = _CODES.get(str(first["type"]), DeadLetterCode.WRONG_TYPE)
+        return code, ".".join(str(part) for part in first["loc"])
 
-    rollouts_topic: str
-    approvals_topic: str
+
+@dataclass(slots=True)
+class LoopTables:
+    """What the table topics say last: people's word on each request, the rollout of each model."""
+
+    topics: Topics
     rollouts: dict[str, Rollout] = field(default_factory=dict)
     approvals: dict[str, Approval] = field(default_factory=dict)
 
     def see(self, topic: str, key: bytes, value: bytes | None) -> None:
-        """Take in one record of a table topic; one that cannot be read changes nothing and is logged."""
+        """Take in one record; one that cannot be read changes nothing and is logged."""
         try:
-            if topic == self.rollouts_topic:
+            if topic == self.topics.rollouts.name:
                 if value is None:
                     self.rollouts.pop(key.decode(errors="replace"), None)
                     return
                 rollout = Rollout.decode(value)
                 self.rollouts[rollout.model] = rollout
-            elif topic == self.approvals_topic and value is not None:
+            elif topic == self.topics.approvals.name and value is not None:
                 approval = Approval.decode(value)
                 if approval.target == "request":
                     self.approvals[approval.id] = approval
@@ -110,14 +115,10 @@ class Tables:
         return tuple(version for version in (rollout.champion, rollout.canary) if version) if rollout else ()
 
 
-SURVEY_S = 1.0
-"""Pause between two countings of labels; longer where counting itself takes long."""
-SURVEY_SHARE = 5.0
 SHOWN = 50
-STAGES = (Stage.PLANNED, Stage.WAITING, Stage.SNAPSHOT, Stage.TRAINING, Stage.GATE, Stage.REGISTERING)
-OUTCOMES = (Stage.SUPPRESSED, Stage.REJECTED, Stage.FAILED, Stage.NO_EVIDENCE, Stage.CANDIDATE)
+"""Requests in the status, newest first: a page of them. The topic keeps all; the verb ``requests list`` reads it."""
 
-_log = structlog.get_logger()
+IN_WORK = tuple(stage for stage in RequestStage if not stage.final)
 
 
 class Retrain:
@@ -140,18 +141,14 @@ class Retrain:
     ) -> None:
         self.models = models
         self.topics = topics
-        self.steps = steps
         self.inputs = (topics.requests.name,)
         self.tables = (topics.rollouts.name, topics.approvals.name)
-        self._tables = Tables(topics.rollouts.name, topics.approvals.name)
+        self._tables = LoopTables(topics)
+        self._runner = RequestRunner(steps, monotonic, self._tables.named)
         self._intake = Intake()
-        self._worker = Worker()
-        self._monotonic = monotonic
+        self._owner = False
         self._states: dict[str, RequestState] = {}
         self._pending: dict[str, RequestState] = {}
-        self._not_before: dict[str, float] = {}
-        self._started: dict[str, float] = {}
-        self._to_clean: list[str] = []
 
     def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
         """Return the state partition when requests are assigned."""
@@ -166,6 +163,7 @@ class Retrain:
     def assigned(self, partitions: frozenset[Partition], restored: Restored) -> None:
         """Take over the requests in work; raises ``Fatal`` when a record of the state cannot be read."""
         self._reset()
+        self._owner = bool(self.changelog(partitions))
         for key, value in restored.values.items():
             try:
                 state = RequestState.decode(value)
@@ -175,19 +173,18 @@ class Retrain:
                     f"be read ({error}); upgrade this role, or write a tombstone for the key to drop the request"
                 ) from error
             self._states[state.id] = state
-        # A process that was fenced may still have registered a version: look once more.
-        self._to_clean = [s.id for s in self._states.values() if s.stage is Stage.CANDIDATE and s.model in self.models]
+            # A process that was fenced may still have registered a version: look once more.
+            if state.stage is RequestStage.CANDIDATE and state.model in self.models:
+                self._runner.clean_later(state)
 
     def revoked(self, partitions: frozenset[Partition]) -> None:
         """Forget everything not committed and end what is under way."""
         self._reset()
 
     def _reset(self) -> None:
-        self._worker.abandon()
-        self.steps.forget()
-        self._intake = Intake()
+        self._runner.reset()
+        self._intake, self._owner = Intake(), False
         self._states, self._pending = {}, {}
-        self._not_before, self._started, self._to_clean = {}, {}, []
 
     def table(self, topic: str, key: bytes, value: bytes | None) -> None:
         """See a rollout or an approval."""
@@ -208,7 +205,7 @@ class Retrain:
             rules = inputs.settings.plan_rules() if inputs else None
             champion = self._tables.champion(request.model)
             self._move(progress.received(request, rules, others, champion), out)
-        for done in self._worker.collect():
+        for done in self._runner.collect():
             self._finish(done, out)
         for approval in self._tables.approvals.values():
             state = self._view().get(approval.id)
@@ -223,22 +220,28 @@ class Retrain:
         for state in self._pending.values():
             self._states[state.id] = state
             if state.stage.final and state.model in self.models:
-                self._to_clean.append(state.id)
+                self._runner.clean_later(state)
         self._pending = {}
         self._start()
 
     def samples(self) -> list[Sample]:
-        """Return requests by outcome, the stage of each model's request, and open breakers."""
+        """Return requests by outcome and stage, and open breakers; nothing while another process owns the requests.
+
+        A process that does not know the requests would show zeros, and the next one a rise that never happened.
+        """
         found = []
-        for model, inputs in sorted(self.models.items()):
-            stages = [state.stage for state in self._states.values() if state.model == model]
-            for outcome in OUTCOMES:
-                value = float(stages.count(outcome))
-                found.append(Sample("stationkeeper_retrain_requests_total", (model, outcome.value), value))
+        for model, inputs in sorted(self.models.items()) if self._owner else ():
+            states = [state for state in self._states.values() if state.model == model]
+            stages = [state.stage for state in states]
             found += [
-                Sample("stationkeeper_retrain_stage", (model, stage.value), float(stage in stages)) for stage in STAGES
+                Sample("stationkeeper_retrain_outcomes", (model, stage.value), float(stages.count(stage)))
+                for stage in RequestStage
+                if stage.final
             ]
-            opened = progress.breaker(self._states, model, inputs.settings.breaker).open
+            found += [
+                Sample("stationkeeper_retrain_stage", (model, stage.value), float(stage in stages)) for stage in IN_WORK
+            ]
+            opened = useless_retrains(state.past() for state in states) >= inputs.settings.breaker
             found.append(Sample("stationkeeper_breaker_open", (self.name, model), float(opened)))
         return found
 
@@ -250,7 +253,7 @@ class Retrain:
 
     def close(self) -> None:
         """End the training and the worker thread."""
-        self._worker.close()
+        self._runner.close()
 
     def _view(self) -> dict[str, RequestState]:
         return {**self._states, **self._pending}
@@ -258,7 +261,7 @@ class Retrain:
     def _move(self, state: RequestState, out: list[Outgoing]) -> None:
         self._pending[state.id] = state
         out.append(Outgoing(self.topics.retrain_state.name, state.encode(), state.id.encode(), partition=0))
-        event = LogEvent.RETRAIN_SUPPRESSED if state.stage is Stage.SUPPRESSED else LogEvent.RETRAIN_STAGE
+        event = LogEvent.RETRAIN_SUPPRESSED if state.stage is RequestStage.SUPPRESSED else LogEvent.RETRAIN_STAGE
         _log.info(
             event.value,
             request=state.id,
@@ -284,26 +287,25 @@ class Retrain:
     def _advance(self, state: RequestState, result: Any, out: list[Outgoing]) -> None:
         settings = self.models[state.model].settings
         match state.stage:
-            case Stage.PLANNED | Stage.WAITING:
+            case RequestStage.PLANNED | RequestStage.WAITING:
                 self._count(state, progress.surveyed(state, result, settings.plan_rules()), out)
-            case Stage.SNAPSHOT:
+            case RequestStage.SNAPSHOT:
                 self._move(progress.snapshotted(state, result), out)
-            case Stage.TRAINING if result is None:
+            case RequestStage.TRAINING if result is None:
                 # Snapshot or champion are not on this disk, as after a move to another machine.
-                self._move(state.enter(Stage.SNAPSHOT, state.reason, "made again"), out)
-            case Stage.TRAINING:
+                self._move(state.enter(RequestStage.SNAPSHOT, state.reason, "made again"), out)
+            case RequestStage.TRAINING:
                 moved = progress.trained(state, result, settings)
-                if moved.stage is Stage.TRAINING:
-                    self._not_before[state.id] = self._monotonic() + settings.training.retry_after / 1_000
+                if moved.stage is RequestStage.TRAINING:
+                    self._runner.pause(state.id, settings.training.retry_after / 1_000)
                 self._move(moved, out)
-            case Stage.GATE:
+            case RequestStage.GATE:
                 self._move(progress.judged(state, result, settings), out)
-            case Stage.REGISTERING:
+            case RequestStage.REGISTERING:
                 self._announce(state, result, out)
 
     def _count(self, state: RequestState, counted: RequestState, out: list[Outgoing]) -> None:
-        took = self._monotonic() - self._started.get(state.id, self._monotonic())
-        self._not_before[state.id] = self._monotonic() + max(SURVEY_S, SURVEY_SHARE * took)
+        self._runner.pause_after_survey(state.id)
         if (counted.stage, counted.reason) == (state.stage, state.reason):
             self._states[state.id] = counted
         else:
@@ -317,58 +319,19 @@ class Retrain:
         self._move(progress.registered(state, found), out)
 
     def _stumble(self, state: RequestState, error: BaseException, out: list[Outgoing]) -> None:
-        retry_after = self.models[state.model].settings.training.retry_after / 1_000
-        self._not_before[state.id] = self._monotonic() + retry_after
+        self._runner.pause(state.id, self.models[state.model].settings.training.retry_after / 1_000)
         if isinstance(error, Retryable):
             _log.warning(LogEvent.REGISTRY_UNREACHABLE.value, request=state.id, stage=state.stage.value, why=str(error))
             self._states[state.id] = state.model_copy(update={"detail": str(error)})
             return
-        if state.stage in (Stage.GATE, Stage.REGISTERING) and isinstance(error, FileNotFoundError):
-            self._move(state.enter(Stage.TRAINING, state.reason, "its files are gone, trained again"), out)
+        if state.stage in (RequestStage.GATE, RequestStage.REGISTERING) and isinstance(error, FileNotFoundError):
+            self._move(state.enter(RequestStage.TRAINING, state.reason, "its files are gone, trained again"), out)
             return
         _log.error(LogEvent.RETRAIN_STAGE.value, request=state.id, stage=state.stage.value, exc_info=error)
         self._move(progress.stumbled(state, error), out)
 
     def _start(self) -> None:
         """Start the next step of each committed request that has none under way."""
-        for state in sorted(self._states.values(), key=lambda s: (s.request.time, s.id)):
-            if state.stage.final or state.id in self._pending or state.model not in self.models:
-                continue
-            if self._worker.busy_with(state.id) or self._monotonic() < self._not_before.get(state.id, 0.0):
-                continue
-            self._start_one(state)
-        while self._to_clean and self._worker.idle:
-            state = self._states[self._to_clean.pop()]
-            self._worker.run(state.id, state.stage, lambda state=state: self._clean(state))  # type: ignore[misc]
-
-    def _start_one(self, state: RequestState) -> None:
-        calls: dict[Stage, Callable[[RequestState], Any]] = {
-            Stage.PLANNED: self.steps.survey,
-            Stage.WAITING: self.steps.survey,
-            Stage.SNAPSHOT: self.steps.snapshot,
-            Stage.GATE: self.steps.gate,
-            Stage.REGISTERING: lambda one: self.steps.register(one, self._tables.named(one.model)),
-        }
-        if state.stage is Stage.TRAINING:
-            self._train(state)
-            return
-        if self._worker.idle and state.reason is not Reason.APPROVAL_PENDING:
-            self._started[state.id] = self._monotonic()
-            self._worker.run(state.id, state.stage, lambda: calls[state.stage](state))
-
-    def _train(self, state: RequestState) -> None:
-        if not self._worker.can_train:
-            return
-        job = self.steps.job(state)
-        if job is None:
-            if self._worker.idle:
-                self._worker.run(state.id, state.stage, lambda: None)
-            return
-        timeout = self.models[state.model].settings.training.timeout / 1_000
-        self._worker.train(state.id, job, self.steps.training_directory(state), timeout)
-
-    def _clean(self, state: RequestState) -> None:
-        try:
-            self.steps.clean(state, self._tables.named(state.model))
-        except Retryable as error:
-            _log.warning(LogEvent.REGISTRY_UNREACHABLE.value, request=state.id, stage="clean", why=str(error))
+        self._runner.start(
+            state for state in self._states.values() if state.id not in self._pending and state.model in self.models
+        )

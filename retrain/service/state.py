@@ -3,22 +3,17 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
-
-from stationkeeper.contracts.messages import GateOutcome, RetrainRequest
+from stationkeeper.contracts.messages import RetrainRequest
 from stationkeeper.contracts.status import RequestStatus, StageTime
 from stationkeeper.contracts.times import to_ms
-from stationkeeper.retrain.core.plan import Past
-from stationkeeper.retrain.core.reasons import Reason, Stage
-from stationkeeper.retrain.training.job import TrainingResult, WindowRecord
+from stationkeeper.retrain.core.gate import GateVerdict
+from stationkeeper.retrain.core.plan import Past, TrainingWindow
+from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
+from stationkeeper.retrain.training.job import Record, TrainingResult
 from stationkeeper.streams.ports import Partition
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class OffsetEnd(_Record):
+class OffsetEnd(Record):
     """How far a partition is read for a snapshot."""
 
     topic: str
@@ -26,29 +21,21 @@ class OffsetEnd(_Record):
     end: int
 
 
-class StageEntry(_Record):
+class StageEntry(Record):
     """When a stage was entered (event time) and why."""
 
-    stage: Stage
+    stage: RequestStage
     entered: int
     note: str = ""
 
 
-class GateRecord(_Record):
-    """The gate's verdict on the last look."""
-
-    outcome: GateOutcome
-    reason: str
-    numbers: dict[str, Any]
-
-
-class RequestState(_Record):
+class RequestState(Record):
     """Where one request stands. Every field is what a restart needs to repeat the step it is in, alike."""
 
     schema_version: int = 1
     request: RetrainRequest
-    stage: Stage
-    reason: Reason
+    stage: RequestStage
+    reason: RequestReason
     detail: str = ""
     champion: str | None = None
     approved: bool = False
@@ -60,11 +47,11 @@ class RequestState(_Record):
     as_of_ms: int | None = None
     maturity_ms: int | None = None
     ends: tuple[OffsetEnd, ...] = ()
-    windows: tuple[WindowRecord, ...] = ()
+    windows: tuple[TrainingWindow, ...] = ()
     snapshot: str | None = None
     snapshot_rows: int | None = None
     result: TrainingResult | None = None
-    gate: GateRecord | None = None
+    gate: GateVerdict | None = None
     run_id: str | None = None
     version: str | None = None
     candidate: str | None = None
@@ -89,7 +76,7 @@ class RequestState(_Record):
         """Read a record; raises ``pydantic.ValidationError``."""
         return cls.model_validate_json(value)
 
-    def enter(self, stage: Stage, reason: Reason, detail: str = "", **changes: Any) -> Self:
+    def enter(self, stage: RequestStage, reason: RequestReason, detail: str = "", **changes: Any) -> Self:
         """Return the state after a step: stage, reason and history move together."""
         clock = max(self.clock_ms, changes.pop("clock_ms", None) or 0)
         history = self.history

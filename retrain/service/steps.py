@@ -1,8 +1,9 @@
 """The steps of a retrain that touch the world; each can be repeated after a crash and then gives the same."""
 
+import json
 import shutil
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -195,7 +196,7 @@ class Steps:
         job = TrainingJob.model_validate_json((directory / JOB_FILE).read_text())
         (directory / "environment.txt").write_text(environment())
         gate_file = directory / "gate.json"
-        gate_file.write_text(state.gate.model_dump_json(indent=1) if state.gate else "{}")
+        gate_file.write_text(json.dumps(asdict(state.gate), indent=1) if state.gate else "{}")
         self.registry.remove_orphans(state.model, state.id, keep=named)
         files = (JOB_FILE, "result.json", LOG_FILE, "environment.txt", "gate.json")
         registered = self.registry.register(

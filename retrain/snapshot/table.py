@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stationkeeper.registry import FeatureKind, FeatureSpec, Task
+from stationkeeper.registry import FeatureKind, FeatureSpec, ModelTask
 from stationkeeper.retrain.core.measures import Flags
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, TIME
 from stationkeeper.retrain.snapshot.rows import is_positive
@@ -41,7 +41,7 @@ class TrainingTable:
     def of(
         cls,
         frame: pl.DataFrame,
-        task: Task,
+        task: ModelTask,
         positive: str,
         include: tuple[str, ...] = (),
         exclude: tuple[str, ...] = (),
@@ -54,7 +54,7 @@ class TrainingTable:
             raise BadData(f"{int(known.sum())} labelled rows; a model needs at least {MIN_ROWS}")
         classes: tuple[str, ...] = ()
         chosen: str | None = None
-        if task is Task.REGRESSION:
+        if task is ModelTask.REGRESSION:
             labels = _numbers(rows[LABEL])
         else:
             labels, classes, chosen = _classes(rows, positive)

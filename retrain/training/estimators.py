@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stationkeeper.registry import InputMode, Task
+from stationkeeper.registry import InputMode, ModelTask
 from stationkeeper.retrain.training.encoding import Encoding
 from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel, Trainer, TrainingData
 from stationkeeper.retrain.training.tree_ensemble import tree_nodes
@@ -17,7 +17,7 @@ OPSET = {"": 18, "ai.onnx.ml": 3}
 IR_VERSION = 9
 PREFIX = "stationkeeper."
 """Inner names start with it, so that no feature's name meets one."""
-OUTPUTS = {Task.BINARY: "stationkeeper.probabilities", Task.REGRESSION: "stationkeeper.value"}
+OUTPUTS = {ModelTask.BINARY: "stationkeeper.probabilities", ModelTask.REGRESSION: "stationkeeper.value"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class EncodedModel:
 
     encoding: Encoding
     estimator: Any
-    task: Task
+    task: ModelTask
 
     def score(self, features: pl.DataFrame) -> npt.NDArray[np.float64]:
         """Return the positive probability or the value of each row."""
         matrix = self.encoding.transform(features)
-        if self.task is Task.REGRESSION:
+        if self.task is ModelTask.REGRESSION:
             return np.asarray(self.estimator.predict(matrix), dtype=np.float64)
         return np.asarray(self.estimator.predict_proba(matrix)[:, 1], dtype=np.float64)
 
@@ -39,7 +39,7 @@ class EncodedModel:
         """Return encoding and estimator as one graph with an input for each feature."""
         from onnx import TensorProto, checker, helper
 
-        regression = self.task is Task.REGRESSION
+        regression = self.task is ModelTask.REGRESSION
         matrix, output = PREFIX + "matrix", OUTPUTS[self.task]
         nodes, inputs, constants = self.encoding.onnx_nodes(matrix, PREFIX)
         if hasattr(self.estimator, "_predictors"):
@@ -70,7 +70,7 @@ class EncodedModel:
         from skl2onnx import convert_sklearn
         from skl2onnx.common.data_types import FloatTensorType
 
-        regression = self.task is Task.REGRESSION
+        regression = self.task is ModelTask.REGRESSION
         converted = convert_sklearn(
             self.estimator,
             initial_types=[("x", FloatTensorType([None, self.encoding.width]))],
@@ -103,7 +103,7 @@ class GradientBoosting:
         """Fit the trees; O(trees * rows * columns / 2)."""
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-        kind = HistGradientBoostingRegressor if data.task is Task.REGRESSION else HistGradientBoostingClassifier
+        kind = HistGradientBoostingRegressor if data.task is ModelTask.REGRESSION else HistGradientBoostingClassifier
         estimator = kind(
             max_iter=self.trees,
             max_leaf_nodes=self.leaves,
@@ -130,7 +130,7 @@ class LogisticRegression:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        if data.task is Task.REGRESSION:
+        if data.task is ModelTask.REGRESSION:
             last = Ridge(alpha=1.0 / self.inverse_penalty, random_state=data.seed)
         else:
             last = Logistic(C=self.inverse_penalty, max_iter=500, random_state=data.seed)
@@ -140,7 +140,7 @@ class LogisticRegression:
 def _fit(estimator: Any, data: TrainingData) -> FittedModel:
     encoding = Encoding.fit(data.features, data.specs)
     matrix = encoding.transform(data.features)
-    labels = data.labels if data.task is Task.REGRESSION else data.labels.astype(np.int64)
+    labels = data.labels if data.task is ModelTask.REGRESSION else data.labels.astype(np.int64)
     # A pipeline passes weights on by the name of its last step.
     steps = getattr(estimator, "steps", None)
     name = "sample_weight" if steps is None else f"{steps[-1][0]}__sample_weight"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from stationkeeper.registry import CARD_FILE, MODEL_FILE, ArtifactError, ModelCard, ServedModel, Task
+from stationkeeper.registry import CARD_FILE, MODEL_FILE, ArtifactError, ModelCard, ModelTask, ServedModel
 from stationkeeper.retrain.training.job import SKOPS_FILE
 from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel
 
@@ -68,7 +68,7 @@ def _load(found: OnnxModel, card: ModelCard) -> ServedModel:
 
 def _parity(fitted: FittedModel, served: ServedModel, golden: pl.DataFrame) -> float:
     trained, exported = fitted.score(golden), served.score(golden)
-    scale = max(1.0, float(np.abs(trained).max())) if served.card.task is Task.REGRESSION else 1.0
+    scale = max(1.0, float(np.abs(trained).max())) if served.card.task is ModelTask.REGRESSION else 1.0
     difference = float(np.abs(trained - exported).max()) / scale
     # Written so that NaN fails.
     if not difference <= TOLERANCE:

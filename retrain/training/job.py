@@ -5,11 +5,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from stationkeeper.registry import Task
-from stationkeeper.retrain.core.plan import Window, WindowKind
-from stationkeeper.retrain.core.threshold import ThresholdRule
+from stationkeeper.registry import ModelTask
+from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
+from stationkeeper.retrain.core.threshold import Threshold, ThresholdRule
 from stationkeeper.retrain.settings import RetrainSettings
 
+# The files of one training directory. They are the interface between the stage, the subprocess and the gate; a stage
+# that resumes a request of an older build looks for the same names.
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"
 LOG_FILE = "training.log"
@@ -20,23 +22,13 @@ ARTIFACT_DIRECTORY = "artifact"
 CHAMPION_DIRECTORY = "champion"
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """The base of what crosses to a file or the state topic: frozen, closed; the core's dataclasses may be fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class WindowRecord(_Record):
-    """A candidate training window."""
-
-    kind: WindowKind
-    rows: int = 0
-    weight: float = 1.0
-
-    def window(self) -> Window:
-        """Return it as the core takes it."""
-        return Window(self.kind, self.rows, self.weight)
-
-
-class TrainingJob(_Record):
+class TrainingJob(Record):
     """Everything a training depends on: equal jobs on equal snapshots give equal models.
 
     ``onset_ms`` None means that nothing changed: every row counts as after the change. ``champion`` is the directory
@@ -46,10 +38,10 @@ class TrainingJob(_Record):
     model: str
     snapshot: Path
     digest: str
-    task: Task
+    task: ModelTask
     trainer: str
     positive: str
-    windows: tuple[WindowRecord, ...]
+    windows: tuple[TrainingWindow, ...]
     holdout: float
     validation: float
     threshold_rule: ThresholdRule
@@ -69,7 +61,7 @@ class TrainingJob(_Record):
     def of(cls, settings: RetrainSettings, **facts: Any) -> "TrainingJob":
         """Return the job of a model's settings with the facts of one training."""
         return cls(
-            task=Task(settings.task),
+            task=ModelTask(settings.task),
             trainer=settings.trainer,
             positive=settings.labels.positive,
             holdout=settings.windows.holdout,
@@ -92,22 +84,12 @@ class TrainingJob(_Record):
         return {name: str(value) for name, value in values.items() if value not in (None, [], ())}
 
 
-class ThresholdRecord(_Record):
-    """The chosen threshold and what it did on the rows it was chosen on."""
-
-    value: float
-    rule: ThresholdRule
-    precision: float
-    recall: float
-    detail: str
-
-
-class TrainingResult(_Record):
+class TrainingResult(Record):
     """What a training gave: the artifact lies in ``ARTIFACT_DIRECTORY``, scores in the two Parquet files."""
 
     window: WindowKind
     backtest: dict[str, float]
-    threshold: ThresholdRecord | None
+    threshold: Threshold | None
     champion_threshold: float | None
     performance: dict[str, float]
     rows: int
@@ -123,7 +105,7 @@ class TrainingResult(_Record):
     packages: dict[str, str]
 
 
-class TrainingError(_Record):
+class TrainingError(Record):
     """Why a training gave nothing; ``final`` errors come from the data and are not tried again."""
 
     detail: str

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stationkeeper.registry import FeatureSpec, InputMode, Task
+from stationkeeper.registry import FeatureSpec, InputMode, ModelTask
 
 
 class TrainerError(ValueError):
@@ -27,7 +27,7 @@ class TrainingData:
     specs: tuple[FeatureSpec, ...]
     labels: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64]
-    task: Task
+    task: ModelTask
     seed: int
     threads: int = 1
 

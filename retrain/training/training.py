@@ -3,20 +3,20 @@
 import hashlib
 import inspect
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stationkeeper.registry import ModelCard, ServedModel, Task
+from stationkeeper.registry import ModelCard, ModelTask, ServedModel
 from stationkeeper.retrain.core.measures import Flags, Floats, log_loss_rows, performance
-from stationkeeper.retrain.core.plan import Window
+from stationkeeper.retrain.core.plan import TrainingWindow
 from stationkeeper.retrain.core.split import Split, blocked_folds, split_rows, window_rows
-from stationkeeper.retrain.core.threshold import choose_threshold
+from stationkeeper.retrain.core.threshold import Threshold, choose_threshold
 from stationkeeper.retrain.snapshot.events import EVENT_ID, TIME
 from stationkeeper.retrain.snapshot.table import BadData, TrainingTable
 from stationkeeper.retrain.training.export import Exported, export, packages
@@ -24,7 +24,6 @@ from stationkeeper.retrain.training.job import (
     ARTIFACT_DIRECTORY,
     HELD_OUT_FILE,
     SCORED_FILE,
-    ThresholdRecord,
     TrainingJob,
     TrainingResult,
 )
@@ -58,7 +57,7 @@ class Training:
         trainer = load_trainer(self.job.trainer)
         fits = _Fits(self.job, trainer, table, rows, split)
         with self._timed("backtest"):
-            backtest = fits.backtest([record.window() for record in self.job.windows])
+            backtest = fits.backtest(self.job.windows)
             window = min(backtest, key=lambda one: backtest[one])
         with self._timed("threshold"):
             out_of_fold = fits.out_of_fold(window)
@@ -88,7 +87,7 @@ class Training:
             labels = table.labels[rows][mask]
             if name == "validation" and len(self.job.windows) == 1:
                 continue
-            if len(labels) == 0 or (self.job.task is Task.BINARY and len(np.unique(labels)) < 2):
+            if len(labels) == 0 or (self.job.task is ModelTask.BINARY and len(np.unique(labels)) < 2):
                 raise BadData(f"the {len(labels)} {name} rows hold one label only; wait for more labels")
         return split
 
@@ -100,8 +99,8 @@ class Training:
         out_of_fold: Floats,
         champion: ServedModel | None,
         champion_scores: Floats | None,
-    ) -> ThresholdRecord | None:
-        if self.job.task is not Task.BINARY:
+    ) -> Threshold | None:
+        if self.job.task is not ModelTask.BINARY:
             return None
         labels = table.labels[rows] == 1.0
         target = None
@@ -112,17 +111,16 @@ class Training:
             found = performance(labels[before], champion_scores[rows][before], champion.card.threshold)
             target = found.precision if found.alerts >= MIN_PRECISION_ALERTS else None
         usable = ~np.isnan(out_of_fold)
-        chosen = choose_threshold(
+        return choose_threshold(
             labels[usable],
             out_of_fold[usable],
             self.job.threshold_rule,
             precision=target,
             alert_rate=self.job.alert_rate,
         )
-        return ThresholdRecord(**asdict(chosen))
 
     def _export(
-        self, fitted: FittedModel, table: TrainingTable, threshold: ThresholdRecord | None, trainer: Trainer
+        self, fitted: FittedModel, table: TrainingTable, threshold: Threshold | None, trainer: Trainer
     ) -> Exported:
         card = ModelCard(
             model=self.job.model,
@@ -173,9 +171,9 @@ class Training:
     def _result(
         self,
         fits: "_Fits",
-        backtest: dict[Window, float],
-        window: Window,
-        threshold: ThresholdRecord | None,
+        backtest: dict[TrainingWindow, float],
+        window: TrainingWindow,
+        threshold: Threshold | None,
         exported: Exported,
         held_out: pl.DataFrame,
         champion: ServedModel | None,
@@ -217,7 +215,7 @@ class _Fits:
     rows: Positions
     split: Split
 
-    def backtest(self, windows: list[Window]) -> dict[Window, float]:
+    def backtest(self, windows: Sequence[TrainingWindow]) -> dict[TrainingWindow, float]:
         """Return the loss of each window on the validation rows, which come after all it learnt from."""
         if len(windows) == 1:
             return {windows[0]: 0.0}
@@ -229,7 +227,7 @@ class _Fits:
             for window in windows
         }
 
-    def out_of_fold(self, window: Window) -> Floats:
+    def out_of_fold(self, window: TrainingWindow) -> Floats:
         """Return scores of rows after the change, each by a model that has not seen its run of rows; NaN elsewhere."""
         allowed = self.split.learn | self.split.validation
         scores = np.full(len(self.rows), np.nan)
@@ -241,16 +239,16 @@ class _Fits:
             scores[part] = fitted.score(self.table.features[self.rows[part]])
         return scores
 
-    def final(self, window: Window) -> FittedModel:
+    def final(self, window: TrainingWindow) -> FittedModel:
         """Return the model of everything that is not held out."""
         return self._fit(window, self.split.learn | self.split.validation, self.job.max_rows)
 
-    def _fit(self, window: Window, usable: Flags, limit: int) -> FittedModel:
+    def _fit(self, window: TrainingWindow, usable: Flags, limit: int) -> FittedModel:
         rng = np.random.default_rng(self.job.seed)
         chosen, weights = window_rows(window, usable, self.split.after, limit, rng)
         positions = self.rows[chosen]
         labels = self.table.labels[positions]
-        if self.job.task is Task.BINARY and len(np.unique(labels)) < 2:
+        if self.job.task is ModelTask.BINARY and len(np.unique(labels)) < 2:
             raise BadData(f"the {len(labels)} rows of window {window.kind.value} hold one label only")
         data = TrainingData(
             features=self.table.features[positions],
@@ -265,7 +263,7 @@ class _Fits:
 
     def _loss(self, fitted: FittedModel, positions: Positions) -> float:
         scores, labels = fitted.score(self.table.features[positions]), self.table.labels[positions]
-        if self.job.task is Task.BINARY:
+        if self.job.task is ModelTask.BINARY:
             return float(log_loss_rows(labels == 1.0, scores).mean())
         return float(np.abs(scores - labels).mean())
 

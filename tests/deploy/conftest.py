@@ -30,7 +30,7 @@ from stationkeeper.registry import (
     FeatureSpec,
     InputMode,
     ModelCard,
-    Task,
+    ModelTask,
 )
 from stationkeeper.streams.errors import Retryable
 from tests.deploy.serving import NOW, RolloutsLog, Served, record
@@ -64,7 +64,7 @@ def write_model(
     graph = to_onnx(fitted, initial_types=types, options={"zipmap": False}).SerializeToString()
     card = ModelCard(
         model=model,
-        task=Task.BINARY,
+        task=ModelTask.BINARY,
         features=features,
         classes=("false", "true"),
         positive="true",

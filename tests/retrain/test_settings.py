@@ -19,7 +19,9 @@ def test_defaults_are_complete_and_reach_the_cores():
         ({"trainer": "forest"}, "trainer", "'forest' is no trainer; write gradient-boosting"),
         ({"windows": {"holdout": 0.8, "validation": 0.15}}, "windows", "leave less than a tenth"),
         ({"data": {"min_row": 5}}, "data.min_row", "Extra inputs"),
-        ({"cooldown": "soon"}, "cooldown", "'soon' is not a duration"),
+        ({"training": {"timeout": "soon"}}, "training.timeout", "'soon' is not a duration"),
+        ({"cooldown": "1h"}, "", "write models.NAME.requests.cooldown instead of retrain.cooldown"),
+        ({"daily_budget": 4}, "", "write models.NAME.requests.most and period instead of retrain.daily_budget"),
         ({"threshold": {"rule": "f2"}}, "threshold.rule", "'keep-precision', 'f1' or 'alert-rate'"),
         ({"gate": {"alpha": 0}}, "gate.alpha", "greater than 0"),
     ],
@@ -33,7 +35,7 @@ def test_a_bad_value_is_named_with_what_is_allowed(data: dict[str, object], wher
 
 
 def test_durations_are_read():
-    settings = RetrainSettings.model_validate({"cooldown": "2h", "labels": {"maturity": "30d"}})
-    assert settings.cooldown == 7_200_000
+    settings = RetrainSettings.model_validate({"training": {"timeout": "2h"}, "labels": {"maturity": "30d"}})
+    assert settings.training.timeout == 7_200_000
     assert settings.labels.maturity == 30 * 86_400_000
     assert RegistrySettings.model_validate({"timeout": "5s"}).timeout == 5_000

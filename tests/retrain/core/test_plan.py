@@ -4,7 +4,6 @@ from hypothesis import strategies as st
 from stationkeeper.contracts.messages import Onset, RetrainRequest, VerdictKind
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.retrain.core.plan import (
-    DAY_MS,
     LabelStatistics,
     Past,
     Plan,
@@ -16,11 +15,13 @@ from stationkeeper.retrain.core.plan import (
     candidate_windows,
     decide,
     rows_needed,
+    useless_retrains,
 )
-from stationkeeper.retrain.core.reasons import FINAL, REASON_HELP, Reason, Stage
+from stationkeeper.retrain.core.reasons import FINAL, REASON_HELP, RequestReason, RequestStage
 
 NOW = 1_767_571_200_000
-RULES = PlanRules(1_000, 50, 3_600_000, 600_000, 2, 2, False, 5_000, 10.0)
+DAY_MS = 86_400_000
+RULES = PlanRules(1_000, 50, 3_600_000, 2, False, 5_000, 10.0)
 
 
 def request(kind: VerdictKind = VerdictKind.DATA_DRIFT, **changes: object) -> RetrainRequest:
@@ -40,32 +41,35 @@ def test_a_first_request_is_taken_up():
 def test_what_retraining_does_not_cure_is_rejected():
     found = admit(request(VerdictKind.DATA_QUALITY), RULES, [], "1")
     assert found is not None
-    assert (found.stage, found.reason) == (Stage.REJECTED, Reason.DATA_QUALITY)
+    assert (found.stage, found.reason) == (RequestStage.REJECTED, RequestReason.DATA_QUALITY)
 
 
-def refusal(past: list[Past], *, manual: bool = False, champion: str = "1") -> Reason | None:
+def refusal(past: list[Past], *, manual: bool = False, champion: str = "1") -> RequestReason | None:
     found = admit(request(manual=manual), RULES, past, champion)
     return found.reason if found else None
 
 
-def test_every_brake_by_hand():
-    hour = 3_600_000
-    assert refusal([], champion="2") is Reason.SUPERSEDED
-    assert refusal([Past("a", NOW - DAY_MS, Stage.TRAINING)]) is Reason.IN_FLIGHT
-    assert refusal([Past("a", NOW - 599_999, Stage.CANDIDATE)]) is Reason.COOLDOWN
-    assert refusal([Past("a", NOW - 600_000, Stage.CANDIDATE)]) is None
-    assert refusal([Past("a", NOW - 599_999, Stage.CANDIDATE)], manual=True) is None
-    two = [Past("a", NOW - 5 * hour, Stage.CANDIDATE), Past("b", NOW - 4 * hour, Stage.CANDIDATE)]
-    assert refusal(two) is Reason.BUDGET
-    assert refusal(two, manual=True) is Reason.BUDGET
-    useless = [Past("a", NOW - 3 * DAY_MS, Stage.FAILED), Past("b", NOW - 2 * DAY_MS, Stage.NO_EVIDENCE)]
-    assert refusal(useless) is Reason.BREAKER
+def test_what_holds_a_request_back_by_hand():
+    assert refusal([], champion="2") is RequestReason.SUPERSEDED
+    assert refusal([Past("a", NOW - DAY_MS, RequestStage.TRAINING)]) is RequestReason.IN_FLIGHT
+    # How often a model may ask is decided where requests are made: an early and frequent one is taken up here.
+    assert refusal([Past(str(i), NOW - i, RequestStage.CANDIDATE) for i in range(9)]) is None
+    useless = [Past("a", NOW - 3 * DAY_MS, RequestStage.FAILED), Past("b", NOW - 2 * DAY_MS, RequestStage.NO_EVIDENCE)]
+    assert refusal(useless) is RequestReason.BREAKER
     assert refusal(useless, manual=True) is None
-    assert refusal([*useless, Past("c", NOW - 2 * DAY_MS + 1, Stage.CANDIDATE)]) is None
+    assert refusal([*useless, Past("c", NOW - 2 * DAY_MS + 1, RequestStage.CANDIDATE)]) is None
+
+
+def test_useless_retrainings_are_counted_back_to_the_last_candidate():
+    stages = [RequestStage.FAILED, RequestStage.CANDIDATE, RequestStage.NO_EVIDENCE, RequestStage.SUPPRESSED]
+    past = [Past(str(at), at, stage) for at, stage in enumerate(stages)]
+    assert useless_retrains(past) == 1
+    assert useless_retrains([*past, Past("5", 5, RequestStage.FAILED), Past("6", 6, RequestStage.TRAINING)]) == 2
+    assert useless_retrains([]) == 0
 
 
 def test_a_suppressed_request_costs_nothing():
-    assert refusal([Past("a", NOW - 1, Stage.SUPPRESSED), Past("b", NOW - 1, Stage.REJECTED)]) is None
+    assert refusal([Past("a", NOW - 1, RequestStage.SUPPRESSED), Past("b", NOW - 1, RequestStage.REJECTED)]) is None
 
 
 def labels(after: int, positives: int, *, as_of: int = NOW, before: int = 9_000) -> LabelStatistics:
@@ -75,7 +79,7 @@ def labels(after: int, positives: int, *, as_of: int = NOW, before: int = 9_000)
 def test_it_waits_for_what_is_missing_and_says_when():
     found = decide(request(), RULES, labels(400, 30))
     assert isinstance(found, Wait)
-    assert (found.reason, found.rows_missing, found.positives_missing) == (Reason.TOO_FEW_ROWS, 600, 20)
+    assert (found.reason, found.rows_missing, found.positives_missing) == (RequestReason.TOO_FEW_ROWS, 600, 20)
     # 400 rows ripened in the 540 s from the onset to a minute ago, so 1000 need 1350 s and the minute.
     assert found.ready_ms == NOW - 600_000 + 60_000 + 1_350_000
 
@@ -83,7 +87,7 @@ def test_it_waits_for_what_is_missing_and_says_when():
 def test_it_gives_up_after_max_wait():
     found = decide(request(), RULES, labels(400, 30, as_of=NOW + RULES.max_wait_ms + 1))
     assert isinstance(found, Refuse)
-    assert found.reason is Reason.LABELS_LATE
+    assert found.reason is RequestReason.LABELS_LATE
 
 
 def test_a_look_without_evidence_doubles_the_rows():
@@ -112,5 +116,5 @@ def test_more_labels_never_turn_a_plan_into_a_wait(after: int, share: float, mor
 
 
 def test_every_reason_is_explained():
-    assert set(REASON_HELP) == set(Reason)
-    assert all(stage.final == (stage in FINAL) for stage in Stage)
+    assert set(REASON_HELP) == set(RequestReason)
+    assert all(stage.final == (stage in FINAL) for stage in RequestStage)

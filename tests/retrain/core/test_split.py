@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stationkeeper.retrain.core.plan import Window, WindowKind
+from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
 from stationkeeper.retrain.core.split import blocked_folds, split_rows, window_rows
 
 TIMES = np.arange(100, dtype=np.int64)
@@ -43,17 +43,17 @@ def test_windows_by_hand():
     after = TIMES >= 60
     usable = TIMES < 90
     rng = np.random.default_rng(0)
-    rows, weights = window_rows(Window(WindowKind.SINCE_CHANGE), usable, after, 1_000, rng)
+    rows, weights = window_rows(TrainingWindow(WindowKind.SINCE_CHANGE), usable, after, 1_000, rng)
     assert rows.tolist() == list(range(60, 90))
-    rows, weights = window_rows(Window(WindowKind.LAST, rows=40), usable, after, 1_000, rng)
+    rows, weights = window_rows(TrainingWindow(WindowKind.LAST, rows=40), usable, after, 1_000, rng)
     assert rows.tolist() == list(range(50, 90))
-    rows, weights = window_rows(Window(WindowKind.REWEIGHTED, weight=10.0), usable, after, 1_000, rng)
+    rows, weights = window_rows(TrainingWindow(WindowKind.REWEIGHTED, weight=10.0), usable, after, 1_000, rng)
     assert weights.sum() == 60 + 30 * 10
 
 
 def test_thinned_rows_stand_for_those_that_are_gone():
     after = TIMES >= 60
-    rows, weights = window_rows(Window(WindowKind.ALL), np.ones(100, bool), after, 50, np.random.default_rng(0))
+    rows, weights = window_rows(TrainingWindow(WindowKind.ALL), np.ones(100, bool), after, 50, np.random.default_rng(0))
     assert len(rows) == 50
     assert (np.diff(rows) > 0).all()
     assert after[rows].sum() == 40

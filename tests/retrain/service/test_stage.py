@@ -11,7 +11,7 @@ from stationkeeper.contracts.status import check
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topics, dead_letter_topic
 from stationkeeper.registry import Registry, RegistrySettings
-from stationkeeper.retrain.core.reasons import Reason, Stage
+from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.stage import Retrain
 from stationkeeper.retrain.service.state import RequestState
 from stationkeeper.retrain.service.steps import ModelInputs, Steps
@@ -62,7 +62,7 @@ class World:
         if self.loops:
             stage = self.loops[-1].stage
             assert isinstance(stage, Retrain)
-            stage._worker.abandon()
+            stage._runner.reset()
         inputs = ModelInputs("bank", TOPICS, self.settings)
         steps = Steps(
             {"bank": inputs},
@@ -109,7 +109,7 @@ class World:
         log = self.log.at(Partition(topic, 0))
         return list(zip(log.keys, log.values, strict=True))
 
-    def stage_of(self, request: str = "req-1") -> Stage | None:
+    def stage_of(self, request: str = "req-1") -> RequestStage | None:
         state = self.states().get(request)
         return state.stage if state else None
 
@@ -140,7 +140,7 @@ def test_a_request_becomes_one_candidate_with_its_lineage(world: World):
     world.run(loop, world.finished)
 
     state = world.states()["req-1"]
-    assert state.stage is Stage.CANDIDATE, state.detail
+    assert state.stage is RequestStage.CANDIDATE, state.detail
     (candidate,) = world.candidates()
     assert candidate.gate is GateOutcome.PASS
     assert candidate.request == "req-1"
@@ -158,26 +158,26 @@ def test_a_request_becomes_one_candidate_with_its_lineage(world: World):
     assert list(references) == [f"bank/{candidate.version}"]
     assert b'"rows": 3000' in references[f"bank/{candidate.version}"]
     seen = [entry.stage for entry in state.history]
-    assert seen == [
-        Stage.PLANNED, Stage.SNAPSHOT, Stage.TRAINING, Stage.GATE, Stage.REGISTERING, Stage.CANDIDATE,
-    ]  # fmt: skip
+    assert seen == [stage for stage in RequestStage if stage is not RequestStage.WAITING][:6]
     check(dict(loop.stage.status()))
     samples = {(s.metric, s.labels): s.value for s in loop.stage.samples()}
-    assert samples["stationkeeper_retrain_requests_total", ("bank", "candidate")] == 1
+    assert samples["stationkeeper_retrain_outcomes", ("bank", "candidate")] == 1
+    loop.stage.revoked(frozenset())
+    assert loop.stage.samples() == [], "who does not own the requests must not show zeros"
 
 
-KILLS = [Stage.PLANNED, Stage.SNAPSHOT, Stage.TRAINING, Stage.GATE, Stage.REGISTERING]
+KILLS = [stage for stage in RequestStage if not stage.final and stage is not RequestStage.WAITING]
 
 
 @pytest.mark.parametrize("killed_in", KILLS)
-def test_killed_at_any_stage_it_resumes_with_one_candidate(world: World, killed_in: Stage):
+def test_killed_at_any_stage_it_resumes_with_one_candidate(world: World, killed_in: RequestStage):
     world.traffic()
     world.ask(a_request(world.bank.champion.version).encode())
     loop = world.restart()
     world.run(loop, lambda: world.stage_of() is killed_in)
     loop = world.restart()
     world.run(loop, world.finished)
-    assert world.stage_of() is Stage.CANDIDATE
+    assert world.stage_of() is RequestStage.CANDIDATE
     (candidate,) = world.candidates()
     world.run(loop, lambda: _versions(world) == [candidate.version])
 
@@ -186,7 +186,7 @@ def test_a_version_registered_by_a_dead_process_is_removed(world: World, monkeyp
     world.traffic()
     world.ask(a_request(world.bank.champion.version).encode())
     loop = world.restart()
-    world.run(loop, lambda: world.stage_of() is Stage.REGISTERING)
+    world.run(loop, lambda: world.stage_of() is RequestStage.REGISTERING)
     # The step ends, but the process dies before its flush.
     stage = loop.stage
     assert isinstance(stage, Retrain)
@@ -208,15 +208,15 @@ def test_too_few_labels_are_waited_for(world: World):
     world.traffic(rows=800, until=ONSET + HOUR)
     world.ask(a_request(world.bank.champion.version).encode())
     loop = world.restart()
-    world.run(loop, lambda: world.stage_of() is Stage.WAITING)
+    world.run(loop, lambda: world.stage_of() is RequestStage.WAITING)
     state = world.states()["req-1"]
-    assert state.reason is Reason.TOO_FEW_ROWS
+    assert state.reason is RequestReason.TOO_FEW_ROWS
     more = transactions(3_000, ONSET + HOUR, START + 8 * HOUR, seed=9, shifted=True)
     predictions, labels = events(more, world.bank.champion.version)
     world.log.produce(PREDICTIONS, predictions)
     world.log.produce(LABELS, labels)
     world.run(loop, world.finished)
-    assert world.stage_of() is Stage.CANDIDATE
+    assert world.stage_of() is RequestStage.CANDIDATE
 
 
 def test_without_a_change_no_candidate_comes(world: World):
@@ -225,7 +225,7 @@ def test_without_a_change_no_candidate_comes(world: World):
     world.ask(a_request(world.bank.champion.version).encode())
     loop = world.restart()
     world.run(loop, world.finished)
-    assert world.stage_of() is Stage.NO_EVIDENCE
+    assert world.stage_of() is RequestStage.NO_EVIDENCE
     assert world.candidates() == []
     assert _versions(world) == []
 
@@ -242,20 +242,20 @@ def test_malformed_requests_become_dead_letters_and_the_good_one_is_served(world
     }
     world.ask(*bad, text.replace(b'"bank"', b'"other"').replace(b"req-1", b"req-2"), text)
     loop = world.restart()
-    world.run(loop, lambda: world.stage_of() is Stage.WAITING)
+    world.run(loop, lambda: world.stage_of() is RequestStage.WAITING)
     log = world.log.at(Partition(dead_letter_topic(T.requests.name), 0))
     assert log.values == list(bad)
     codes = [dict(headers)["stationkeeper.error.code"].decode() for headers in log.headers]
     assert codes == list(bad.values())
     other = world.states()["req-2"]
-    assert (other.stage, other.reason) == (Stage.REJECTED, Reason.NOT_CONFIGURED)
+    assert (other.stage, other.reason) == (RequestStage.REJECTED, RequestReason.NOT_CONFIGURED)
 
 
 def test_the_same_request_twice_is_one(world: World):
     text = a_request(world.bank.champion.version).encode()
     world.ask(text, text)
     loop = world.restart()
-    world.run(loop, lambda: world.stage_of() is Stage.WAITING)
+    world.run(loop, lambda: world.stage_of() is RequestStage.WAITING)
     world.ask(text)
     for _ in range(5):
         loop.turn()
@@ -266,7 +266,7 @@ def test_broken_data_refuse_retraining(world: World):
     world.ask(a_request(world.bank.champion.version, kind=VerdictKind.DATA_QUALITY).encode())
     loop = world.restart()
     world.run(loop, world.finished)
-    assert world.states()["req-1"].reason is Reason.DATA_QUALITY
+    assert world.states()["req-1"].reason is RequestReason.DATA_QUALITY
 
 
 def _approval(decision: str, at: int = ONSET) -> bytes:
@@ -279,16 +279,16 @@ def test_a_person_can_reject_and_approve(world: World):
     world.traffic()
     world.ask(a_request(world.bank.champion.version).encode())
     loop = world.restart()
-    world.run(loop, lambda: world.stage_of() is Stage.WAITING)
-    assert world.states()["req-1"].reason is Reason.APPROVAL_PENDING
+    world.run(loop, lambda: world.stage_of() is RequestStage.WAITING)
+    assert world.states()["req-1"].reason is RequestReason.APPROVAL_PENDING
     for _ in range(5):
         loop.turn()
-    assert world.stage_of() is Stage.WAITING
+    assert world.stage_of() is RequestStage.WAITING
     world.log.produce(T.approvals.name, [b"nonsense", _approval("approve")], keys=[b"x", b"req-1"])
-    world.run(loop, lambda: world.stage_of() is Stage.SNAPSHOT)
+    world.run(loop, lambda: world.stage_of() is RequestStage.SNAPSHOT)
     world.log.produce(T.approvals.name, [_approval("reject")], keys=[b"req-1"])
     world.run(loop, world.finished)
-    assert world.states()["req-1"].reason is Reason.REJECTED_BY_PERSON
+    assert world.states()["req-1"].reason is RequestReason.REJECTED_BY_PERSON
     assert world.candidates() == []
 
 
@@ -300,11 +300,11 @@ def test_an_unreachable_registry_is_waited_for(world: World, free_port: int):
     loop = world.restart()
     world.run(loop, lambda: "could not" in _details(loop))
     assert f"127.0.0.1:{free_port}" in _details(loop)
-    assert world.stage_of() is Stage.SNAPSHOT
+    assert world.stage_of() is RequestStage.SNAPSHOT
     world.registry = world.bank.registry
     loop = world.restart()
     world.run(loop, world.finished)
-    assert world.stage_of() is Stage.CANDIDATE
+    assert world.stage_of() is RequestStage.CANDIDATE
 
 
 def _details(loop: Loop) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stationkeeper.registry import ArtifactError, FeatureKind, FeatureSpec, InputMode, ModelCard, ServedModel, Task
+from stationkeeper.registry import ArtifactError, FeatureKind, FeatureSpec, InputMode, ModelCard, ModelTask, ServedModel
 from stationkeeper.retrain.training.encoding import Encoding
 from stationkeeper.retrain.training.estimators import DEFAULTS, EncodedModel
 from stationkeeper.retrain.training.export import ExportError, export
@@ -38,15 +38,15 @@ def table(n: int = 1_500, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
     return frame, amount + 2 * (kind == "b") + rng.normal(0, 0.3, n)
 
 
-def fitted(trainer: str, task: Task):
+def fitted(trainer: str, task: ModelTask):
     frame, value = table()
-    labels = value if task is Task.REGRESSION else (value > 1.5).astype(float)
+    labels = value if task is ModelTask.REGRESSION else (value > 1.5).astype(float)
     data = TrainingData(frame, SPECS, labels, np.ones(len(labels)), task, seed=3)
     return load_trainer(trainer).fit(data), frame
 
 
-def card(task: Task) -> ModelCard:
-    binary = task is Task.BINARY
+def card(task: ModelTask) -> ModelCard:
+    binary = task is ModelTask.BINARY
     return ModelCard(
         model="bank",
         task=task,
@@ -58,8 +58,8 @@ def card(task: Task) -> ModelCard:
 
 
 @pytest.mark.parametrize("trainer", sorted(DEFAULTS))
-@pytest.mark.parametrize("task", [Task.BINARY, Task.REGRESSION])
-def test_the_server_scores_what_was_trained(trainer: str, task: Task, tmp_path: Path):
+@pytest.mark.parametrize("task", [ModelTask.BINARY, ModelTask.REGRESSION])
+def test_the_server_scores_what_was_trained(trainer: str, task: ModelTask, tmp_path: Path):
     model, _ = fitted(trainer, task)
     unseen, _ = table(seed=9)
     unseen = unseen.with_columns(
@@ -68,20 +68,20 @@ def test_the_server_scores_what_was_trained(trainer: str, task: Task, tmp_path: 
     made = export(model, card(task), unseen, tmp_path / "artifact")
     assert made.parity < 1e-5
     again = ServedModel.load(tmp_path / "artifact")
-    scale = 1.0 if task is Task.BINARY else float(np.abs(model.score(unseen)).max())
+    scale = 1.0 if task is ModelTask.BINARY else float(np.abs(model.score(unseen)).max())
     np.testing.assert_allclose(again.score(unseen), model.score(unseen), atol=1e-5 * scale)
     assert again.card.input_mode is InputMode.COLUMNS
 
 
 def test_the_same_seed_gives_the_same_bytes():
-    one, _ = fitted("gradient-boosting", Task.BINARY)
-    two, _ = fitted("gradient-boosting", Task.BINARY)
+    one, _ = fitted("gradient-boosting", ModelTask.BINARY)
+    two, _ = fitted("gradient-boosting", ModelTask.BINARY)
     assert one.to_onnx().content == two.to_onnx().content
 
 
 def test_an_export_that_scores_otherwise_is_refused_and_kept_as_skops(tmp_path: Path):
-    model, frame = fitted("logistic-regression", Task.BINARY)
-    other, _ = fitted("gradient-boosting", Task.BINARY)
+    model, frame = fitted("logistic-regression", ModelTask.BINARY)
+    other, _ = fitted("gradient-boosting", ModelTask.BINARY)
 
     class Wrong(EncodedModel):
         def to_onnx(self) -> OnnxModel:
@@ -91,7 +91,7 @@ def test_an_export_that_scores_otherwise_is_refused_and_kept_as_skops(tmp_path: 
     assert isinstance(model, EncodedModel)
     wrong = Wrong(model.encoding, model.estimator, model.task)
     with pytest.raises(ExportError, match=r"row \d+ of the golden rows scores .* kept as model\.skops"):
-        export(wrong, card(Task.BINARY), frame, tmp_path / "artifact")
+        export(wrong, card(ModelTask.BINARY), frame, tmp_path / "artifact")
     from skops.io import get_untrusted_types
 
     assert get_untrusted_types(file=tmp_path / "model.skops") == []
@@ -99,13 +99,13 @@ def test_an_export_that_scores_otherwise_is_refused_and_kept_as_skops(tmp_path: 
 
 
 def test_an_artifact_whose_bytes_changed_is_refused(tmp_path: Path):
-    model, frame = fitted("logistic-regression", Task.BINARY)
-    export(model, card(Task.BINARY), frame, tmp_path)
+    model, frame = fitted("logistic-regression", ModelTask.BINARY)
+    export(model, card(ModelTask.BINARY), frame, tmp_path)
     content = (tmp_path / "model.onnx").read_bytes()
     (tmp_path / "model.onnx").write_bytes(content + b"x")
     with pytest.raises(ArtifactError, match="its card says"):
         ServedModel.load(tmp_path)
-    bad = card(Task.BINARY).model_copy(update={"onnx_sha256": hashlib.sha256(b"junk").hexdigest()})
+    bad = card(ModelTask.BINARY).model_copy(update={"onnx_sha256": hashlib.sha256(b"junk").hexdigest()})
     with pytest.raises(ArtifactError, match="not a model onnxruntime can load"):
         ServedModel(bad, b"junk")
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from stationkeeper.retrain.bootstrap import BootstrapError, bootstrap, training_rows
-from stationkeeper.retrain.core.plan import WindowKind
+from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot.events import LABEL, TIME
 from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
@@ -20,7 +20,6 @@ from stationkeeper.retrain.training.job import (
     TrainingError,
     TrainingJob,
     TrainingResult,
-    WindowRecord,
 )
 from stationkeeper.retrain.training.process import Finished, TimedOut, TrainingProcess
 from tests.retrain.bank import HOUR, ONSET, SMALL, START, Bank, reference_builder, transactions
@@ -59,7 +58,7 @@ def job_of(
         rows = training_rows(pl.concat([before, after]).drop("event_id"))
     snapshot = SnapshotStore(tmp_path / "snapshots").write(rows, {"model": "bank"})
     settings = RetrainSettings.model_validate({**SMALL, "trainer": trainer})
-    windows = tuple(WindowRecord(kind=kind, weight=10.0) for kind in (WindowKind.ALL, WindowKind.SINCE_CHANGE))
+    windows = tuple(TrainingWindow(kind=kind, weight=10.0) for kind in (WindowKind.ALL, WindowKind.SINCE_CHANGE))
     known = {
         "model": "bank",
         "snapshot": snapshot.path,
@@ -109,7 +108,7 @@ def test_a_training_that_fails_says_why(tmp_path: Path, trainer: str, said: str,
     job = job_of(
         tmp_path,
         trainer=f"tests.retrain.training.test_training:{trainer}",
-        windows=(WindowRecord(kind=WindowKind.ALL),),
+        windows=(TrainingWindow(kind=WindowKind.ALL),),
     )
     job = job.model_copy(update={"memory_bytes": 1024**3})
     found = wait(TrainingProcess.start(job, tmp_path / "run", 60))

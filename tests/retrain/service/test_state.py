@@ -1,0 +1,34 @@
+import json
+
+from stationkeeper.contracts.messages import GateOutcome
+from stationkeeper.retrain.core.gate import GateVerdict
+from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
+from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
+from stationkeeper.retrain.service.state import RequestState
+from stationkeeper.streams.ports import Partition
+from tests.retrain.bank import a_request
+
+# A record of a build that still kept cooldown and budget here, as it lies on the state topic.
+OLD = {
+    "schema_version": 1,
+    "request": json.loads(a_request().encode()),
+    "stage": "suppressed",
+    "reason": "cooldown",
+    "detail": "the last retrain began 5m before",
+    "clock_ms": 7,
+    "ends": [{"topic": "t", "partition": 2, "end": 9}],
+    "windows": [{"kind": "last", "rows": 500, "weight": 1.0}, {"kind": "all", "rows": 0, "weight": 1.0}],
+    "gate": {"outcome": "no_evidence", "reason": "few rows", "numbers": {"f1_after": {"low": -0.1}}},
+    "history": [{"stage": "suppressed", "entered": 7, "note": "n"}],
+}
+
+
+def test_the_state_of_an_older_build_is_read_and_written_alike():
+    state = RequestState.decode(json.dumps(OLD).encode())
+    assert (state.stage, state.reason) == (RequestStage.SUPPRESSED, RequestReason.COOLDOWN)
+    assert state.windows == (TrainingWindow(WindowKind.LAST, 500), TrainingWindow(WindowKind.ALL))
+    assert state.gate == GateVerdict(GateOutcome.NO_EVIDENCE, "few rows", {"f1_after": {"low": -0.1}})
+    assert state.end_offsets() == {Partition("t", 2): 9}
+    written = json.loads(state.encode())
+    assert {name: written[name] for name in OLD} == OLD
+    assert RequestState.decode(state.encode()) == state
