@@ -5,7 +5,7 @@ import numpy as np
 from benchmarks.detection.engine import matched
 from benchmarks.detection.world import PRODUCTION_PANES, Counts, Floats, cell, run_length
 from stationkeeper.monitor.core.detect.detector import DriftDetector
-from stationkeeper.monitor.core.detect.plan import DetectorPlan, Subject
+from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
 from stationkeeper.monitor.core.detect.rate import RateDetector
 
 PANE = 50
@@ -27,7 +27,9 @@ class Categories:
         self.rng = np.random.default_rng(seed)
         self.shares = shares
         reference = self.rng.multinomial(N_REF, shares, size=replicates)
-        subjects = tuple(Subject(f"f{i}", "categorical", np.append(c, 0)[None], delta) for i, c in enumerate(reference))
+        subjects = tuple(
+            PlannedSubject(f"f{i}", "categorical", np.append(c, 0)[None], delta) for i, c in enumerate(reference)
+        )
         # eta of one feature alone, as for the numbers of the prototype this is compared with.
         self.detector = DriftDetector(DetectorPlan("benchmark", "1", "", subjects, 1e-30, eta=0.01 * replicates))
         self.time = 0
@@ -37,7 +39,7 @@ class Categories:
         cells: Counts = self.rng.multinomial(PANE, shares, size=len(self.detector.plan.subjects))
         flat = np.concatenate([cells, np.zeros((len(cells), 1), np.int64)], axis=1).ravel()
         self.time += 1
-        return self.detector.step(flat, self.time, 0, 1.0).twin
+        return self.detector.step(flat, self.time, 0, 1.0).fixed
 
 
 def hashed(values: int) -> Floats:

@@ -30,7 +30,7 @@ def score(scores: Scores, arm: Arm) -> Floats:
     """Score of an arm; "page" is the larger of the two less log 2, as both run at twice the threshold."""
     if arm == "page":
         return np.asarray(scores.leading - np.log(2), np.float64)
-    return scores.conformal if arm == "conformal" else scores.twin
+    return scores.conformal if arm == "conformal" else scores.fixed
 
 
 def quiet_peaks(setting: Setting, events: int, arms: tuple[Arm, ...]) -> dict[Arm, Floats]:

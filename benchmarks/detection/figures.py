@@ -77,7 +77,7 @@ def evidence_of_a_shift() -> str:
     for t in range(110):
         scores = world.step(world.draw(quiet if t < 40 else changed, 50), 1.0)
         paths["conformal ranks"].append((t, float(scores.conformal[0])))
-        paths["fixed reference"].append((t, float(scores.twin[0])))
+        paths["fixed reference"].append((t, float(scores.fixed[0])))
     return draw(
         "Evidence for one feature whose mean moves by 0.25 sd",
         Axis("pane of 50 events", 0, 110, range(0, 111, 20)),

@@ -11,10 +11,10 @@ from scipy.stats import poisson
 from benchmarks.detection.world import PRODUCTION_PANES, Counts, Floats, World, run_length
 from stationkeeper.contracts.column import Column, numbers
 from stationkeeper.monitor import profile
-from stationkeeper.monitor.core.adoption.dependence import row_phi
-from stationkeeper.monitor.core.detect.change_point import onset_log_ratios, refine_onset
+from stationkeeper.monitor.core.adoption.dependence import learned_phi
+from stationkeeper.monitor.core.detect.change_point import change_point_log_ratios, locate_change_point
 from stationkeeper.monitor.core.detect.detector import DriftDetector
-from stationkeeper.monitor.core.detect.plan import DetectorPlan, Subject
+from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.watch import Watch, WatchSettings
 
@@ -39,7 +39,7 @@ def run_lengths(*, quick: bool) -> list[str]:
 
 def _lengths(world: World, name: str, draw: Callable[[], Counts], panes: int, strata: int = 1) -> list[str]:
     replicates = len(world.subjects)
-    first = {arm: np.full((2, replicates), np.inf) for arm in ("conformal", "twin")}
+    first = {arm: np.full((2, replicates), np.inf) for arm in ("conformal", "fixed")}
     for t in range(panes):
         scores = world.detector.step(draw(), t, t % strata, 1.0)
         for arm, when in first.items():
@@ -74,7 +74,7 @@ def _dependent(replicates: int, panes: int) -> list[str]:
         values, previous = _autoregressive(source.rng, previous, coefficient)
         history.append(source.count(values).reshape(replicates, -1))
     past = np.array(history)
-    phi = [row_phi(past[:, f], "numeric") for f in range(replicates)]
+    phi = [learned_phi(past[:, f], "numeric") for f in range(replicates)]
     for name, learned in (("no phi", None), ("phi learned", phi)):
         world = World(replicates, 10_000, seed=60, phi=learned if learned is not None else 1.0)
         state = [np.random.default_rng(61).standard_normal(replicates)]
@@ -106,7 +106,7 @@ def _cycle(replicates: int, panes: int) -> list[str]:
     ):
         world = World(2, 300, seed=1)
         reference = by_hour if strata > 1 else by_hour.sum(axis=1, keepdims=True)
-        world.subjects = tuple(Subject(f"f{i}", "numeric", reference[i], delta) for i in range(replicates))
+        world.subjects = tuple(PlannedSubject(f"f{i}", "numeric", reference[i], delta) for i in range(replicates))
         world.detector = DriftDetector(DetectorPlan("benchmark", "1", name, world.subjects, 1e-30))
         clock = [0]
 
@@ -167,10 +167,10 @@ def change_points(*, quick: bool) -> list[str]:
             scores = world.step(flat, 1.0)
             for f in np.flatnonzero((scores.leading >= np.log(2 * PRODUCTION_PANES)) & np.isnan(error)):
                 panes = np.array([pane[f] for pane in stored])
-                ratios = onset_log_ratios(
-                    world.subjects[f], scores.row[f], panes, np.zeros(len(panes)), int(scores.onset[f])
+                ratios = change_point_log_ratios(
+                    world.subjects[f], scores.alternative[f], panes, np.zeros(len(panes)), int(scores.onset[f])
                 )
-                onset = refine_onset(ratios)
+                onset = locate_change_point(ratios)
                 error[f] = (onset.index - before) * PANE
                 inside[f] = onset.first <= before <= onset.last
                 width[f] = onset.last - onset.first + 1

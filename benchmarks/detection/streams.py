@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 
 from benchmarks.detection.world import Counts, Floats
-from stationkeeper.monitor.core.adoption.dependence import learned_delta, row_phi
-from stationkeeper.monitor.core.detect.change_point import onset_log_ratios, refine_onset
+from stationkeeper.monitor.core.adoption.dependence import learned_delta, learned_phi
+from stationkeeper.monitor.core.detect.change_point import change_point_log_ratios, locate_change_point
 from stationkeeper.monitor.core.detect.detector import DriftDetector
-from stationkeeper.monitor.core.detect.plan import DetectorPlan, Subject
+from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
 
 PANE = 48
 REFERENCE_PANES = 100
@@ -62,11 +62,11 @@ def _line(name: str, order: str, values: Floats, change: int | None, *, learn: b
     subjects = []
     for f, grid in enumerate(panes):
         past = grid[:REFERENCE_PANES]
-        phi = row_phi(past, "numeric") if learn else 1.0
+        phi = learned_phi(past, "numeric") if learn else 1.0
         # Twenty coarse cells, so that days of 48 rows have a noise that can be taken out.
         coarse = np.add.reduceat(past, np.arange(0, past.shape[1], max(past.shape[1] // 20, 1)), axis=1)
         delta = learned_delta(coarse, 0.02) if learn else 0.0
-        subjects.append(Subject(f"f{f}", "numeric", past.sum(axis=0)[None], min(delta, 0.9), phi))
+        subjects.append(PlannedSubject(f"f{f}", "numeric", past.sum(axis=0)[None], min(delta, 0.9), phi))
     plan = DetectorPlan(name, "1", order, tuple(subjects), 1 / BUDGET_PANES)
     detector = DriftDetector(plan)
     total = len(panes[0])
@@ -81,8 +81,10 @@ def _line(name: str, order: str, values: Floats, change: int | None, *, learn: b
             elif feature not in paged:
                 stored = panes[feature][max(t - 300, REFERENCE_PANES) : t + 1]
                 rough = max(int(scores.onset[feature]) - max(t - 300, REFERENCE_PANES), 0)
-                ratios = onset_log_ratios(subjects[feature], scores.row[feature], stored, np.zeros(len(stored)), rough)
-                paged[feature] = (t, max(t - 300, REFERENCE_PANES) + refine_onset(ratios).index)
+                ratios = change_point_log_ratios(
+                    subjects[feature], scores.alternative[feature], stored, np.zeros(len(stored)), rough
+                )
+                paged[feature] = (t, max(t - 300, REFERENCE_PANES) + locate_change_point(ratios).index)
     allowed = (total - REFERENCE_PANES) / BUDGET_PANES
     found = f"{len(paged)} of {len(subjects)}"
     if change is None:

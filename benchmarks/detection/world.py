@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from stationkeeper.monitor.core.detect.detector import DriftDetector, Scores
-from stationkeeper.monitor.core.detect.plan import DetectorPlan, Subject
+from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -54,7 +54,7 @@ class World:
         self.edges = ref[:, at]
         counts = np.append(np.diff(np.concatenate([[0], at + 1, [n_ref]])), 0)[None]
         self.subjects = tuple(
-            Subject(f"f{i}", "numeric", counts, delta, phi[i] if isinstance(phi, list) else phi)
+            PlannedSubject(f"f{i}", "numeric", counts, delta, phi[i] if isinstance(phi, list) else phi)
             for i in range(replicates)
         )
         self.plan = DetectorPlan("benchmark", "1", str(seed), self.subjects, alpha)

@@ -10,13 +10,12 @@ from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.contracts.model_status import PowerLine
 from stationkeeper.monitor.core.budget import Budget, log_thresholds, split_alpha
-from stationkeeper.monitor.core.detect.alternatives import Reference as Cells
-from stationkeeper.monitor.core.detect.alternatives import RowTable
+from stationkeeper.monitor.core.detect.alternatives import AlternativeTable, ReferenceCells
 from stationkeeper.monitor.core.detect.conformal import PART_SHARE, RANK_CELLS
 from stationkeeper.monitor.core.detect.drift import plan_subject
 from stationkeeper.monitor.core.detect.evidence import ADAPTIVE_WEIGHT, place_bets
 from stationkeeper.monitor.core.detect.fixed_reference import Grouping
-from stationkeeper.monitor.core.detect.plan import Subject as Planned
+from stationkeeper.monitor.core.detect.plan import PlannedSubject
 from stationkeeper.monitor.core.detect.quantile import normal_cdf, normal_ppf
 from stationkeeper.monitor.core.detect.rate import RateDetector
 from stationkeeper.monitor.core.quality.quality import TOLERANCE, UNSEEN_TOLERANCE, rate_count
@@ -109,7 +108,9 @@ def power_card(
     if not rows_per_hour > 0:
         raise ValueError(f"rows_per_hour must be above 0, got {rows_per_hour}")
     rows = rows_per_hour * pane_ms / 3_600_000
-    clock = _Clock(rows, budget.elapsed(max(round(rows), 1), pane_ms) if budget.clock == "rows" else pane_ms / 60_000)
+    clock = _BudgetClock(
+        rows, budget.elapsed(max(round(rows), 1), pane_ms) if budget.clock == "rows" else pane_ms / 60_000
+    )
     hours = _MONTH_HOURS * (rows_per_hour if budget.clock == "rows" else 60.0)
     groups = ["features", "quality"]
     if reference.prediction is not None:
@@ -141,7 +142,7 @@ def power_card(
 
 
 @dataclass(frozen=True, slots=True)
-class _Clock:
+class _BudgetClock:
     """Rows a pane, and what a pane adds to the budget clock."""
 
     rows: float
@@ -162,7 +163,7 @@ class _Clock:
 
 
 def _drift_power(
-    subject: Subject, plan: Planned, limit: float, eta: float, clock: _Clock, per_hour: float
+    subject: Subject, plan: PlannedSubject, limit: float, eta: float, clock: _BudgetClock, per_hour: float
 ) -> dict[str, dict[str, float | None]]:
     if subject.kind is not Kind.NUMERIC:
         return {"shift": {}, "scale": {}}
@@ -193,17 +194,17 @@ def _found_law(tables: "_Tables", limit: float, rows: float, law: Law) -> bool:
 class _Tables:
     """Both arms of one numeric subject: growth of every fixed row under a changed law."""
 
-    def __init__(self, plan: Planned, eta: float, clock: _Clock) -> None:
+    def __init__(self, plan: PlannedSubject, eta: float, clock: _BudgetClock) -> None:
         self.clock = clock
-        phi, delta = plan.row_phi()[None, :], np.array([plan.delta])
+        phi, delta = plan.group_phi()[None, :], np.array([plan.delta])
         pooled = plan.reference.sum(0)
         self.rows = float(pooled[:-1].sum()) / len(plan.reference)
         uniform = np.full((1, RANK_CELLS), 1 / RANK_CELLS)
         every = np.ones(uniform.shape, bool)
-        exact = place_bets(Cells(uniform, np.array([np.inf]), every, every), "numeric", delta, phi, eta).table
+        exact = place_bets(ReferenceCells(uniform, np.array([np.inf]), every, every), "numeric", delta, phi, eta).table
         grouping = Grouping(pooled[None, :-1], pooled[None, -1:].reshape(1))
         twin = place_bets(grouping.reference, "numeric", delta, phi, eta)
-        self._exact, self._twin = _Rows(exact, phi), _Rows(twin.table, phi)
+        self._exact, self._twin = _FixedBets(exact, phi), _FixedBets(twin.table, phi)
         used = grouping.reference.used[0]
         p = twin.null.p[0]
         self._missing = float(p[-1])
@@ -235,10 +236,10 @@ class _Tables:
         return np.diff(np.concatenate([[0.0], law(cuts), [1.0]]))
 
 
-class _Rows:
+class _FixedBets:
     """Log e-values of the fixed rows of one subject as one matrix [L, K], tempered, with their weights."""
 
-    def __init__(self, table: RowTable, phi: Floats) -> None:
+    def __init__(self, table: AlternativeTable, phi: Floats) -> None:
         dense = table.dense[0]
         inside, outside = table.inside[0], table.outside[0]
         k = inside.shape[1]
@@ -255,7 +256,7 @@ class _Rows:
 
 
 def _rate_power(
-    subject: Subject, limit: float, eta: float, clock: _Clock, per_hour: float
+    subject: Subject, limit: float, eta: float, clock: _BudgetClock, per_hour: float
 ) -> dict[str, dict[str, float | None]]:
     rows = max(subject.rows, 1)
     bad = int(subject.quality[QUALITY.index("null")])
@@ -274,7 +275,7 @@ def _rate_power(
     return out
 
 
-def _found_rate(detector: RateDetector, limit: float, clock: _Clock, rows: float) -> Callable[[float], bool]:
+def _found_rate(detector: RateDetector, limit: float, clock: _BudgetClock, rows: float) -> Callable[[float], bool]:
     weight = detector.live[0] / max(int(detector.live[0].sum()), 1)
 
     def found(rate: float) -> bool:

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stationkeeper.contracts.messages import State, SubjectType, VerdictKind
+from stationkeeper.contracts.state import State as Kept
 from stationkeeper.monitor.core.adoption.adopt import inherit
-from stationkeeper.monitor.core.adoption.period import AdoptionPeriod
+from stationkeeper.monitor.core.adoption.period import AdoptionPeriod, AdoptionState
 from stationkeeper.monitor.core.budget import Budget, split_alpha
 from stationkeeper.monitor.core.charts.chart import FEW_ROWS, Chart, measure, quality_shares
 from stationkeeper.monitor.core.charts.comparison import compare
 from stationkeeper.monitor.core.charts.distance import Distance
+from stationkeeper.monitor.core.detect.detector import DetectorState
 from stationkeeper.monitor.core.detect.drift import Drift, plan_subject
 from stationkeeper.monitor.core.detect.plan import DetectorPlan
 from stationkeeper.monitor.core.finding import PAGE, Finding
@@ -20,7 +22,7 @@ from stationkeeper.monitor.core.incidents.hysteresis import Spoken
 from stationkeeper.monitor.core.incidents.incident import Incident
 from stationkeeper.monitor.core.incidents.verdict import Named
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.panes.window import Window
+from stationkeeper.monitor.core.panes.window import ChartWindow, WindowState
 from stationkeeper.monitor.core.performance.performance import OutcomePane, Performance
 from stationkeeper.monitor.core.quality.quality import TRAINING, Quality
 from stationkeeper.monitor.core.reasons import Unknown
@@ -60,6 +62,24 @@ class WatchSettings:
     learn_traffic: int | None = None
 
 
+class WatchState(Kept, frozen=True):
+    """What a watch keeps, by part; ``learned`` is the reference an adoption period taught, as JSON.
+
+    States of builds before the adoption period lack its two.
+    """
+
+    digest: str
+    end: int | None
+    rows: int
+    desk: dict[str, Any]
+    window: WindowState
+    drifts: dict[str, DetectorState]
+    performance: dict[str, Any] | None
+    quality: dict[str, Any]
+    adoption: AdoptionState | None = None
+    learned: str | None = None
+
+
 class Watch:
     """Everything for one (model version, digest, segment): step it with closed panes, in order, and read it.
 
@@ -91,7 +111,7 @@ class Watch:
             whole=not segment,
         )
         self.desk = IncidentDesk(reference, self.named, self.drifts, self._margin)
-        self.window = Window(self.layout.width, self.settings.window)
+        self.window = ChartWindow(self.layout.width, self.settings.window)
         self.end: int | None = None
         self.rows = 0
         self.period: AdoptionPeriod | None = None
@@ -173,38 +193,37 @@ class Watch:
         """Judge at once with what the version before taught of dependence and daily movement, instead of adopting."""
         self._rebase(dump(inherit(self.reference, before)))
 
-    def state(self) -> dict[str, Any]:
-        """Return all that changes: JSON values and numpy arrays (or what numpy reads as one), in dicts and lists."""
-        return {
-            "digest": self.named.digest,
-            "end": self.end,
-            "rows": self.rows,
-            "desk": self.desk.state(),
-            "window": self.window.state(),
-            "drifts": {drift.type.value: drift.state() for drift in self.drifts},
-            "performance": self.performance.state() if self.performance else None,
-            "quality": self.quality.state(),
-            "adoption": self.period.state() if self.period else None,
-            "learned": self._learned,
-        }
+    def state(self) -> WatchState:
+        """Return all that changes."""
+        return WatchState(
+            digest=self.named.digest,
+            end=self.end,
+            rows=self.rows,
+            desk=self.desk.state(),
+            window=self.window.state(),
+            drifts={drift.type.value: drift.state() for drift in self.drifts},
+            performance=self.performance.state() if self.performance else None,
+            quality=self.quality.state(),
+            adoption=self.period.state() if self.period else None,
+            learned=self._learned,
+        )
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: WatchState) -> None:
         """Become the watch whose ``state`` this was; raises ``ValueError`` for another reference's state."""
-        if state["digest"] != self.named.digest:
-            raise ValueError(f"watch state belongs to {state['digest']}, this watch has {self.named.digest}")
-        if state.get("learned"):
-            self._rebase(state["learned"])
-        if self.period is not None and state.get("adoption"):
-            self.period.restore(state["adoption"])
-        self.end = None if state["end"] is None else int(state["end"])
-        self.rows = int(state["rows"])
-        self.desk.restore(state["desk"])
-        self.window.restore(state["window"])
+        if state.digest != self.named.digest:
+            raise ValueError(f"watch state belongs to {state.digest}, this watch has {self.named.digest}")
+        if state.learned:
+            self._rebase(state.learned)
+        if self.period is not None and state.adoption is not None:
+            self.period.restore(state.adoption)
+        self.end, self.rows = state.end, state.rows
+        self.desk.restore(state.desk)
+        self.window.restore(state.window)
         for drift in self.drifts:
-            drift.restore(state["drifts"][drift.type.value])
-        if self.performance is not None and state["performance"] is not None:
-            self.performance.restore(state["performance"])
-        self.quality.restore(state["quality"])
+            drift.restore(state.drifts[drift.type.value])
+        if self.performance is not None and state.performance is not None:
+            self.performance.restore(state.performance)
+        self.quality.restore(state.quality)
 
     def _faults(self, findings: list[Finding]) -> list[Finding]:
         """The pages of drift that are broken data in truth, said as such beside the drift they explain."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.messages import Level, RetrainRequest, Verdict
+from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Record
 from stationkeeper.monitor.core.adoption.adopt import may_take_over
 from stationkeeper.monitor.core.incidents.desk import Outcome
@@ -15,7 +16,7 @@ from stationkeeper.monitor.core.incidents.verdict import recovered_verdict
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.reference.cells import Counts
 from stationkeeper.monitor.core.reference.reference import Reference
-from stationkeeper.monitor.core.watch import Watch, WatchSettings
+from stationkeeper.monitor.core.watch import Watch, WatchSettings, WatchState
 from stationkeeper.monitor.judge.cohorts import Cohorts
 from stationkeeper.monitor.judge.incident_status import incident_status
 from stationkeeper.monitor.judge.late_labels import LateLabels
@@ -346,7 +347,7 @@ class ModelJudge:
             reference = self._references.by_digest(key.digest)
             if reference is not None:
                 self.watches[key] = self._watch(key, reference)
-                self.watches[key].restore(saved)
+                self.watches[key].restore(state_of(saved, WatchState))
         for *key_, saved in state["plugins"]:
             if WatchKey(*key_) in self.plugins:
                 self.plugins[WatchKey(*key_)].restore(saved)

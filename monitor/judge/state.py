@@ -6,9 +6,12 @@ from itertools import count
 from typing import Any, Final
 
 import numpy as np
+from msgspec import structs
 
 from stationkeeper.monitor.core.detect.bag_growth import mark_of
 from stationkeeper.monitor.core.panes.packed import PackedRows
+from stationkeeper.monitor.core.panes.recent import RecentState
+from stationkeeper.monitor.core.watch import WatchState
 from stationkeeper.monitor.judge.model import ModelJudge
 from stationkeeper.monitor.judge.pending import WatchKey
 
@@ -32,7 +35,7 @@ class WatchRecords:
         self._places: dict[int, int] = {}
         self._next = 0
 
-    def changed(self, state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    def changed(self, state: WatchState) -> Iterator[tuple[str, Any]]:
         """Yield (name, value) of the head, named "", and of pieces that changed; None for one that is gone."""
         head, pieces = self._split(state)
         for name, (mark, read) in pieces.items():
@@ -85,39 +88,35 @@ class WatchRecords:
         state["desk"] = {**state["desk"], "recent": recent}
         return state
 
-    def _split(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, _Piece]]:
+    def _split(self, state: WatchState) -> tuple[dict[str, Any], dict[str, _Piece]]:
         pieces: dict[str, _Piece] = {}
         drifts, bags = {}, {}
-        for drift, arrays in state["drifts"].items():
-            growth = arrays.get(_BAG)
-            drifts[drift] = {name: value for name, value in arrays.items() if name != _BAG}
+        for drift, detector in state.drifts.items():
+            growth = detector.bag_growth
+            drifts[drift] = structs.replace(detector, bag_growth=None)
             if growth is None:
                 continue
             bags[drift] = list(growth.shape)
             for stratum, mark in growth.grown():
                 pieces[f"bag/{drift}/{stratum}"] = mark, partial(growth.__getitem__, stratum)
-        window = state["window"]
-        for i, slot in enumerate(window["slots"].tolist()):
+        window = state.window
+        for i, slot in enumerate(window.slots.tolist()):
             # Rows only ever come to a slot, so its number and rows tell whether it changed.
-            pieces[f"window/{slot[0] % RING}"] = _headed(slot), partial(window["counts"].__getitem__, i)
-        pieces |= self._remembered(state["desk"]["recent"])
+            pieces[f"window/{slot[0] % RING}"] = _headed(slot), partial(window.counts.__getitem__, i)
+        pieces |= self._remembered(state.desk["recent"])
         cut = {
             "bags": bags,
-            "width": window["counts"].width,
+            "width": window.counts.width,
             "places": [list(pair) for pair in self._places.items()],
             "next": self._next,
         }
-        kept = {
-            **state,
-            "drifts": drifts,
-            "window": {name: value for name, value in window.items() if name != "counts"},
-            "desk": {name: value for name, value in state["desk"].items() if name != "recent"},
-        }
+        desk = {name: value for name, value in state.desk.items() if name != "recent"}
+        kept = structs.replace(state, drifts=drifts, window=structs.replace(window, counts=None), desk=desk)
         return {"watch": kept, "pieces": cut}, pieces
 
-    def _remembered(self, recent: Mapping[str, Any]) -> dict[str, _Piece]:
+    def _remembered(self, recent: RecentState) -> dict[str, _Piece]:
         """One piece a pane, at the place it was given when it was new; what is merged takes the older one's."""
-        heads = recent["heads"].tolist()
+        heads = recent.heads.tolist()
         pieces: dict[str, _Piece] = {}
         places = {head[0]: self._places[head[0]] for head in heads if head[0] in self._places}
         taken = set(places.values())
@@ -130,7 +129,7 @@ class WatchRecords:
                 taken.add(place)
                 self._next = (self._next + 1) % RING
             # Closed panes do not change: a head names its counts.
-            pieces[f"recent/{place}"] = _headed(head), partial(_remembered, head, recent["counts"], i)
+            pieces[f"recent/{place}"] = _headed(head), partial(_remembered, head, recent.counts, i)
         self._places = places
         return pieces
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.messages import Rollout
+from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.explain.lineage import read_messages
-from stationkeeper.monitor.core.adoption.period import AdoptionPeriod
+from stationkeeper.monitor.core.adoption.period import AdoptionPeriod, AdoptionState
 from stationkeeper.monitor.core.reference.reference import Reference
 from stationkeeper.monitor.core.reference.reference_json import InvalidReference, load
 from stationkeeper.monitor.settings import DAY_MS, ModelSettings
@@ -66,7 +67,7 @@ def _words(reference: Reference, settings: ModelSettings, reader: Reader, topics
     for state in _watches(reader, topics, reference, settings.name):
         if state["adoption"] is None:
             return f", without order of time: adopted from {state['rows']:,} live rows"
-        period.restore(state["adoption"])
+        period.restore(state_of(state["adoption"], AdoptionState))
     if period.begin is None:
         days = f"{settings.adoption / DAY_MS:g} days"
         return f", without order of time: its first {days} of live panes teach it, and until then only quality pages"

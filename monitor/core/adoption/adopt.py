@@ -13,8 +13,8 @@ from stationkeeper.monitor.core.adoption.dependence import (
     MIN_BLOCKS,
     choose_strata,
     fold_strata,
+    learned_phi,
     natural_floor,
-    row_phi,
 )
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS, traffic_of
 from stationkeeper.monitor.core.charts.distance import coarse_cells
@@ -179,7 +179,7 @@ def _learn(
     by_pane = None if hours is None or strata == 1 else hours % strata
     latest = slice(max(0, len(panes) - MAX_PANES), None)
     usable = panes[latest] if panes.any() else panes[:0]
-    phi = row_phi(usable, kind, by_pane[latest] if by_pane is not None else None)  # type: ignore[arg-type]
+    phi = learned_phi(usable, kind, by_pane[latest] if by_pane is not None else None)  # type: ignore[arg-type]
     kept: Counts = np.empty((0, 0), np.int64)
     if by_pane is not None:
         by_hour = np.zeros((strata, panes.shape[1]), np.int64)

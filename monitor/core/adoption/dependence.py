@@ -5,9 +5,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stationkeeper.monitor.core.detect.alternatives import Reference, build_rows
+from stationkeeper.monitor.core.detect.alternatives import ReferenceCells, build_alternatives
 from stationkeeper.monitor.core.detect.fixed_reference import Grouping
-from stationkeeper.monitor.core.detect.plan import DENSE_ROWS
+from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES
 from stationkeeper.monitor.core.reference.reference import HOURS_OF_WEEK
 
 Floats = NDArray[np.float64]
@@ -22,12 +22,12 @@ FLOOR_FACTOR = 1.5
 FLOOR_QUANTILE = 0.9
 
 
-def row_phi(panes: Counts, kind: Kind, strata: ArrayLike | None = None) -> Floats:
+def learned_phi(panes: Counts, kind: Kind, strata: ArrayLike | None = None) -> Floats:
     """Variance inflation of a subject's row groups from its reference panes in time order.
 
-    panes [T, C]: cell counts of consecutive panes, laid out as `plan.Subject.reference`; strata [T] their strata, each
-    compared with its own mean.  Returns `DENSE_ROWS` + 2 values for numeric, 2 for categorical (one-cell, adaptive),
-    all >= 1: the largest, over blocks of 1 to 16 panes, of the variance of block sums of log e over what
+    panes [T, C]: cell counts of consecutive panes, as `PlannedSubject.reference`; strata [T] their strata, each compared
+    with its own mean.  Returns `DENSE_ALTERNATIVES` + 2 values for numeric, 2 for categorical (one-cell,
+    adaptive), all >= 1: the largest, over blocks of 1 to 16 panes, of the variance of block sums of log e over what
     independent events would give.  A ratio counts from 2.5 standard errors above 1, so that independent
     panes keep phi = 1.  By hand: every pane seen twice in a row doubles the variance of pairs, phi = 2.
     """
@@ -53,7 +53,7 @@ def row_phi(panes: Counts, kind: Kind, strata: ArrayLike | None = None) -> Float
         ratio = np.divide((blocks**2).sum(axis=0), iid, out=np.ones(rows), where=iid > 1e-12)
         sure = ratio > 1 + 2.5 * np.sqrt(2 / count)
         inflation = np.maximum(inflation, np.where(sure, ratio, 1.0))
-    dense = DENSE_ROWS if kind == "numeric" else 0
+    dense = DENSE_ALTERNATIVES if kind == "numeric" else 0
     cells = inflation[dense:].max()
     return np.concatenate([inflation[:dense], [cells, inflation.max()]])
 
@@ -71,9 +71,9 @@ def _centred(panes: Counts, kind: Kind) -> tuple[Floats, Floats]:
         ordered = np.zeros((1, panes.shape[1]), bool)
     p = np.where(used, groups.sum(axis=0, keepdims=True) + 0.5, 0.0)
     p /= p.sum()
-    dense = DENSE_ROWS if kind == "numeric" else 0
-    table = build_rows(
-        Reference(p, np.full(1, np.inf), used, ordered), kind, np.zeros(1), np.ones((1, dense + 1)), 0.01
+    dense = DENSE_ALTERNATIVES if kind == "numeric" else 0
+    table = build_alternatives(
+        ReferenceCells(p, np.full(1, np.inf), used, ordered), kind, np.zeros(1), np.ones((1, dense + 1)), 0.01
     )
     f = len(groups)
     log_e = np.concatenate([table.dense[0], _cell_log_e(table.inside[0], table.outside[0])])

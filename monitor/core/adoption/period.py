@@ -1,16 +1,17 @@
 """The adoption period: what live panes teach a reference whose rows had no order of time, and how live differs."""
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stationkeeper.contracts.messages import VerdictKind
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, SEASON, excess_floor
-from stationkeeper.monitor.core.adoption.dependence import HOURS_OF_DAY, MIN_STRATUM_ROWS, row_phi
+from stationkeeper.monitor.core.adoption.dependence import HOURS_OF_DAY, MIN_STRATUM_ROWS, learned_phi
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.charts.cause import name_cause
 from stationkeeper.monitor.core.charts.chart import measure
@@ -26,6 +27,22 @@ KEPT_LEAST = 64
 KEPT_ENTRIES = 100_000
 SEASONAL_WIDTH = 20_000
 _NOISES = 4.0
+
+
+class AdoptionState(State, frozen=True):
+    """What an adoption period has counted: all of it, by day and by hour of the day, and the latest panes.
+
+    ``recent`` are the starts of panes and their coarse cells int32[panes, cells]; ``days`` have coarse cells, too.
+    """
+
+    begin: int | None
+    end: int
+    rows: int
+    panes: int
+    counts: Counts
+    days: list[tuple[int, Counts]]
+    hours: Counts
+    recent: tuple[list[int], NDArray[np.integer[Any]]]
 
 
 class AdoptionPeriod:
@@ -138,29 +155,27 @@ class AdoptionPeriod:
             evidence={**named.evidence, "subjects": list(effects), "effects": effects, "panes": self.panes},
         )
 
-    def state(self) -> dict[str, Any]:
-        """Return what ``restore`` needs: JSON values and arrays."""
-        return {
-            "begin": self.begin,
-            "end": self.end,
-            "rows": self.rows,
-            "panes": self.panes,
-            "counts": self.counts.copy(),
-            "days": [[day, counts.copy()] for day, counts in self.days.items()],
-            "hours": self.hours.copy(),
-            "recent": [[start for start, _ in self.recent], np.array([kept for _, kept in self.recent], np.int32)],
-        }
+    def state(self) -> AdoptionState:
+        """Return what ``restore`` needs."""
+        return AdoptionState(
+            begin=self.begin,
+            end=self.end,
+            rows=self.rows,
+            panes=self.panes,
+            counts=self.counts.copy(),
+            days=[(day, counts.copy()) for day, counts in self.days.items()],
+            hours=self.hours.copy(),
+            recent=([start for start, _ in self.recent], np.array([kept for _, kept in self.recent], np.int32)),
+        )
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: AdoptionState) -> None:
         """Become the period whose ``state`` this was."""
-        self.begin, self.end = state["begin"], int(state["end"])
-        self.rows, self.panes = int(state["rows"]), int(state["panes"])
-        self.counts = np.asarray(state["counts"], np.int64).copy()
-        self.days = {int(day): np.asarray(counts, np.int64).copy() for day, counts in state["days"]}
-        self.hours = np.asarray(state["hours"], np.int64).reshape(self.hours.shape).copy()
-        starts, kept = state["recent"]
+        self.begin, self.end, self.rows, self.panes = state.begin, state.end, state.rows, state.panes
+        self.counts = np.array(state.counts, np.int64)
+        self.days = {day: np.array(counts, np.int64) for day, counts in state.days}
+        self.hours = np.array(state.hours, np.int64).reshape(self.hours.shape)
         self.recent.clear()
-        self.recent.extend((int(start), row.astype(np.int64)) for start, row in zip(starts, kept, strict=True))
+        self.recent.extend((start, row.astype(np.int64)) for start, row in zip(*state.recent, strict=True))
 
     def _coarse(self, counts: Counts) -> Counts:
         """A pane's cells of all subjects on their coarse cells, one after the other."""
@@ -182,7 +197,7 @@ class AdoptionPeriod:
         )
         panes = np.stack([kept[coarse] for _, kept in self.recent])
         by_pane = np.array([stratum_of(start, HOURS_OF_DAY) for start, _ in self.recent]) if seasonal else None
-        phi = row_phi(panes, "numeric" if subject.kind is Kind.NUMERIC else "categorical", by_pane)
+        phi = learned_phi(panes, "numeric" if subject.kind is Kind.NUMERIC else "categorical", by_pane)
         floor = excess_floor(days)
         strata = self.hours[:, part].copy() if seasonal else np.empty((0, 0), np.int64)
         return replace(made, phi=phi, day_floor=floor, strata=strata)

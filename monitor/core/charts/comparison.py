@@ -17,7 +17,7 @@ _BLOCK = 64
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class _CountRows:
     """Counts of F subjects as rows, float64[F, K] each, zeros to the right: the window's and the reference's."""
 
     window: Floats
@@ -37,15 +37,17 @@ def compare(subjects: Sequence[Subject], counts: Sequence[Counts]) -> list[Mappi
         cells = [cells for _, cells in numeric[first : first + _BLOCK]]
         chosen, windows = [subjects[i] for i in block], [counts[i] for i in block]
         _put(found, block, _coarse(chosen, windows))
-        fine = _Rows(_padded([one[:-1] for one in windows]), _padded([one.counts[:-1] for one in chosen]))
+        fine = _CountRows(_padded([one[:-1] for one in windows]), _padded([one.counts[:-1] for one in chosen]))
         _put(found, block, fine, _positions(cells, fine.window.shape[1]))
     for first in range(0, len(others), _BLOCK):
         block = others[first : first + _BLOCK]
-        _put(found, block, _Rows(_padded([counts[i] for i in block]), _padded([subjects[i].counts for i in block])))
+        _put(
+            found, block, _CountRows(_padded([counts[i] for i in block]), _padded([subjects[i].counts for i in block]))
+        )
     return [*found]
 
 
-def _coarse(subjects: Sequence[Subject], counts: Sequence[Counts]) -> _Rows:
+def _coarse(subjects: Sequence[Subject], counts: Sequence[Counts]) -> _CountRows:
     """The counts on the coarse cells of each subject: neighbours of one grid number, so each is one run of cells."""
     sizes = np.array([len(subject.grid) for subject in subjects])
     grid = np.concatenate([subject.grid for subject in subjects])
@@ -59,10 +61,10 @@ def _coarse(subjects: Sequence[Subject], counts: Sequence[Counts]) -> _Rows:
         rows = np.zeros((len(subjects), int(grid.max()) + 1))
         rows[owner, grid[starts]] = np.add.reduceat(np.concatenate(side), starts)
         sides.append(rows)
-    return _Rows(*sides)
+    return _CountRows(*sides)
 
 
-def _put(found: list[Found], block: Sequence[int], rows: _Rows, positions: Floats | None = None) -> None:
+def _put(found: list[Found], block: Sequence[int], rows: _CountRows, positions: Floats | None = None) -> None:
     """Add the distances of the rows that have any: given positions those of ordered cells, else the others."""
     filled = np.flatnonzero(rows.window.any(axis=1) & rows.reference.any(axis=1))
     if not len(filled):

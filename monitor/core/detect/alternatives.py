@@ -51,7 +51,7 @@ class Alternative:
         return f"adaptive {self.size:g}"
 
 
-def ordered_rows(p: Floats) -> tuple[Floats, tuple[Alternative, ...]]:
+def ordered_alternatives(p: Floats) -> tuple[Floats, tuple[Alternative, ...]]:
     """Shift and scale alternatives of ordered cells on the normal-score scale of p, so they need no units.
 
     p has shape [..., K] and may hold zeros (padding).  Returns q [..., D, K] and the D rows: for a cell between
@@ -71,7 +71,7 @@ def ordered_rows(p: Floats) -> tuple[Floats, tuple[Alternative, ...]]:
 
 
 @lru_cache(maxsize=256)
-def cell_rows(kind: str, cells: int) -> tuple[Floats, tuple[Alternative, ...]]:
+def cell_alternatives(kind: str, cells: int) -> tuple[Floats, tuple[Alternative, ...]]:
     """Levels and names of the one-cell alternatives, level by level and cell by cell within a level.
 
     numeric: a stuck or default value adds mass SPIKES to one cell.  categorical: a value gains mass
@@ -83,7 +83,7 @@ def cell_rows(kind: str, cells: int) -> tuple[Floats, tuple[Alternative, ...]]:
     return np.array(levels), rows
 
 
-def adaptive_rows() -> tuple[Alternative, ...]:
+def adaptive_alternatives() -> tuple[Alternative, ...]:
     """The adaptive rows: moving averages of the past with these half-lives in events."""
     return tuple(Alternative("adaptive", half_life) for half_life in HALF_LIVES)
 
@@ -101,7 +101,7 @@ SCALE_WEIGHTS = {0.6: 1.0, 0.8: 2.0, 1.25: 2.0, 1.67: 1.0}
 LEVEL_WEIGHTS = {0.01: 4.0, 0.02: 1.0, 0.03: 2.0, 0.1: 1.0, 0.3: 0.5, -0.25: 1.0}
 
 
-def row_weight(row: Alternative) -> float:
+def prior_weight(row: Alternative) -> float:
     """Prior weight of a dense row."""
     return SHIFT_WEIGHTS[abs(row.size)] if row.kind == "shift" else SCALE_WEIGHTS[row.size]
 
@@ -142,7 +142,7 @@ class CellColumns:
 
 
 @dataclass(frozen=True)
-class RowTable:
+class AlternativeTable:
     """Log e-values of F features: D dense rows over K cells, and G levels of one-cell rows.
 
     dense [F, D, K]; inside and outside [F, G, K] hold the two values a one-cell row takes on its own cell and
@@ -160,7 +160,7 @@ class RowTable:
     rows: tuple[Alternative, ...]
     columns: CellColumns | None = None
 
-    def lean(self) -> "RowTable":
+    def lean(self) -> "AlternativeTable":
         """Without what only the start of an arm and conformal corrections need; alike cells are held once."""
         nothing, columns = np.empty((0, 0)), CellColumns.of(self.inside, self.outside)
         made = replace(self, weight=nothing, spread=nothing, rows=(), columns=columns)
@@ -181,7 +181,7 @@ class RowTable:
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceCells:
     """What is known of the cells of F features: counts [F, K] and rows [F]; exact when rows is infinite.
 
     counts are then probabilities.  used [F, K] marks real cells (False: padding).  ordered [F, K] marks the
@@ -207,7 +207,9 @@ class Reference:
         return np.asarray(smooth / smooth.sum(-1, keepdims=True), np.float64)
 
 
-def build_rows(reference: Reference, kind: str, delta: Floats, phi: Floats, eta: float) -> RowTable:
+def build_alternatives(
+    reference: ReferenceCells, kind: str, delta: Floats, phi: Floats, eta: float
+) -> AlternativeTable:
     """The table of a block of features of one kind, valid for TV(p, p_ref) <= delta.
 
     delta [F]; phi [F, D + 1] holds the variance inflation of each dense row and, last, of the one-cell rows;
@@ -216,7 +218,7 @@ def build_rows(reference: Reference, kind: str, delta: Floats, phi: Floats, eta:
     """
     p = reference.probabilities
     blocks = [_dense(reference, p, delta, phi[:, :-1], eta / 2)] if kind == "numeric" else []
-    levels, names = cell_rows(kind, p.shape[-1])
+    levels, names = cell_alternatives(kind, p.shape[-1])
     cell_eta = eta / 2 if blocks else eta
     inside, outside, cell_live = _cells(reference, p, levels, delta, phi[:, -1], cell_eta)
     flat_live = cell_live.reshape(len(p), -1)
@@ -230,7 +232,7 @@ def build_rows(reference: Reference, kind: str, delta: Floats, phi: Floats, eta:
         e = np.exp(dense)
         dense_mean = (e * p[:, None, :]).sum(-1)
         dense_spread = (e * e * p[:, None, :]).sum(-1) - dense_mean**2
-        base = np.array([row_weight(row) for row in dense_names])
+        base = np.array([prior_weight(row) for row in dense_names])
         weight = np.concatenate([live * base, cell_weight], axis=1)
         live = np.concatenate([live, flat_live], axis=1)
         spread_all = np.concatenate([dense_spread, spread.reshape(len(p), -1)], axis=1)
@@ -240,10 +242,10 @@ def build_rows(reference: Reference, kind: str, delta: Floats, phi: Floats, eta:
         weight, live, spread_all = cell_weight, flat_live, spread.reshape(len(p), -1)
     total = weight.sum(-1, keepdims=True)
     weight = weight / np.where(total > 0, total, 1.0)
-    return RowTable(dense, inside, outside, live, weight, np.maximum(spread_all, 0), names)
+    return AlternativeTable(dense, inside, outside, live, weight, np.maximum(spread_all, 0), names)
 
 
-def _cell_prior(reference: Reference) -> Floats:
+def _cell_prior(reference: ReferenceCells) -> Floats:
     """Prior weight of each cell [F, K]: cells without a reference row, where new values land, share half of it."""
     if reference.exact:
         return np.ones(reference.counts.shape)
@@ -253,11 +255,11 @@ def _cell_prior(reference: Reference) -> Floats:
 
 
 def _dense(
-    reference: Reference, p: Floats, delta: Floats, phi: Floats, eta: float
+    reference: ReferenceCells, p: Floats, delta: Floats, phi: Floats, eta: float
 ) -> tuple[Floats, Flags, tuple[Alternative, ...]]:
     on_axis = np.where(reference.ordered, p, 0.0)
     mass = on_axis.sum(-1, keepdims=True)
-    q, names = ordered_rows(on_axis / np.where(mass > 0, mass, 1.0))
+    q, names = ordered_alternatives(on_axis / np.where(mass > 0, mass, 1.0))
     # Cells off the axis keep their mass: a shift says nothing about missing values.
     q = q * mass[:, None, :] + np.where(reference.ordered, 0.0, p)[:, None, :]
     q = np.where(p[:, None, :] > 0, q, 0.0)
@@ -269,7 +271,7 @@ def _dense(
 
 
 def _cells(
-    reference: Reference, p: Floats, levels: Floats, delta: Floats, phi: Floats, eta: float
+    reference: ReferenceCells, p: Floats, levels: Floats, delta: Floats, phi: Floats, eta: float
 ) -> tuple[Floats, Floats, Flags]:
     """One-cell rows as Bernoulli likelihood ratios against the edge of the null: exact for any count, also 0."""
     f, k = p.shape
@@ -318,7 +320,7 @@ class AdaptiveNull:
         object.__setattr__(self, "equal", equal_cells(self.p))
 
 
-class AdaptiveRows:
+class AdaptiveAlternatives:
     """Moving averages of past panes as alternatives, for F features, A half-lives and K cells.
 
     State: average [F, A, K], decayed counts.  The bet on a pane uses earlier panes only, which keeps every

@@ -13,7 +13,7 @@ Bags = tuple[NDArray[np.uint32], ...]
 NOTHING = b""
 
 
-class Growth:
+class BagGrowth:
     """Bags [S, F, m] less the reference's counts; an array to numpy, int64[S, F, m], computed when it is asked for.
 
     Bags are replaced as they grow and never written to, so that this is what they held when it was made. ``marks`` tell

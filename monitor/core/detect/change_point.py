@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stationkeeper.monitor.core.detect.alternatives import Alternative, Reference, build_rows
+from stationkeeper.monitor.core.detect.alternatives import Alternative, ReferenceCells, build_alternatives
 from stationkeeper.monitor.core.detect.fixed_reference import Grouping
-from stationkeeper.monitor.core.detect.plan import DENSE_ROWS, Subject
+from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES, PlannedSubject
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -20,7 +20,7 @@ _PRIOR_ROWS = 20.0
 
 
 @dataclass(frozen=True)
-class Onset:
+class ChangePoint:
     """Index of the first changed pane, and the first and last index it may be."""
 
     index: int
@@ -28,7 +28,7 @@ class Onset:
     last: int
 
 
-def refine_onset(log_ratios: ArrayLike) -> Onset:
+def locate_change_point(log_ratios: ArrayLike) -> ChangePoint:
     """The most likely first changed pane, from log ratios [T] of the winning row, pane by pane up to the page.
 
     The change point maximises the sum of log ratios from it on: maximum likelihood for this row, less noisy for strong
@@ -41,10 +41,12 @@ def refine_onset(log_ratios: ArrayLike) -> Onset:
     tail = np.cumsum(steps[::-1])[::-1]
     best = int(np.argmax(tail))
     near = np.flatnonzero(tail >= tail[best] - INTERVAL_NATS)
-    return Onset(best, int(near[0]), int(near[-1]))
+    return ChangePoint(best, int(near[0]), int(near[-1]))
 
 
-def onset_log_ratios(subject: Subject, row: Alternative, panes: Counts, strata: Iterable[int], rough: int) -> Floats:
+def change_point_log_ratios(
+    subject: PlannedSubject, row: Alternative, panes: Counts, strata: Iterable[int], rough: int
+) -> Floats:
     """Log ratios [T] of a row of a subject over stored panes [T, C], against the reference as it stands.
 
     row is the leading alternative of the page.  An adaptive row has no fixed law: the panes from index rough on (the
@@ -57,14 +59,14 @@ def onset_log_ratios(subject: Subject, row: Alternative, panes: Counts, strata: 
         where = strata_of == stratum
         reference, groups = _cells(subject, int(stratum), panes)
         p = reference.probabilities
-        exact = Reference(p, np.full(1, np.inf), reference.used, reference.ordered)
+        exact = ReferenceCells(p, np.full(1, np.inf), reference.used, reference.ordered)
         if row.kind == "adaptive":
             pooled = groups[rough:].sum(axis=0) + _PRIOR_ROWS * p[0]
             q = pooled / pooled.sum()
             log_e = np.where(p[0] > 0, np.log(np.where(p[0] > 0, q, 1) / np.where(p[0] > 0, p[0], 1)), 0.0)
         else:
-            dense = DENSE_ROWS if subject.kind == "numeric" else 0
-            table = build_rows(exact, subject.kind, np.zeros(1), np.ones((1, dense + 1)), 0.01)
+            dense = DENSE_ALTERNATIVES if subject.kind == "numeric" else 0
+            table = build_alternatives(exact, subject.kind, np.zeros(1), np.ones((1, dense + 1)), 0.01)
             index = table.rows.index(row)
             if index < dense:
                 log_e = table.dense[0, index]
@@ -77,7 +79,7 @@ def onset_log_ratios(subject: Subject, row: Alternative, panes: Counts, strata: 
     return out
 
 
-def _cells(subject: Subject, stratum: int, panes: Counts) -> tuple[Reference, Floats]:
+def _cells(subject: PlannedSubject, stratum: int, panes: Counts) -> tuple[ReferenceCells, Floats]:
     """Reference and pane counts [T, K] of a subject on the cells its rows are written for."""
     reference = subject.reference[stratum]
     if subject.kind == "numeric":
@@ -86,4 +88,4 @@ def _cells(subject: Subject, stratum: int, panes: Counts) -> tuple[Reference, Fl
         return grouping.reference, np.concatenate(groups, axis=0)
     counts = reference[None, :].astype(np.float64)
     everything = np.ones(counts.shape, bool)
-    return Reference(counts, counts.sum(axis=1), everything, ~everything), panes.astype(np.float64)
+    return ReferenceCells(counts, counts.sum(axis=1), everything, ~everything), panes.astype(np.float64)

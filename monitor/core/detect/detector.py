@@ -1,17 +1,18 @@
 """The drift detector of one (model, version, segment): all features, one array pass a pane."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.budget import level_of
-from stationkeeper.monitor.core.detect.alternatives import Alternative, Reference
-from stationkeeper.monitor.core.detect.bag_growth import NOTHING, Growth, mark_of
+from stationkeeper.monitor.core.detect.alternatives import Alternative, ReferenceCells
+from stationkeeper.monitor.core.detect.bag_growth import NOTHING, BagGrowth, mark_of
 from stationkeeper.monitor.core.detect.conformal import RankBag, pane_generator
-from stationkeeper.monitor.core.detect.evidence import Arm, Bets, place_bets, rank_bets
+from stationkeeper.monitor.core.detect.evidence import Bets, EDetector, EDetectorState, place_bets, rank_bets
 from stationkeeper.monitor.core.detect.fixed_reference import Grouping
 from stationkeeper.monitor.core.detect.plan import DetectorPlan, padded
 from stationkeeper.monitor.core.reference.cell_rows import CellRows
@@ -19,91 +20,97 @@ from stationkeeper.monitor.core.reference.cell_rows import CellRows
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]
-State = dict[str, Any]
 
+# Subjects times strata up to which the bets of each stratum are kept, a few kB a subject and stratum: 300 features by
+# hour of the day (7 200) are built anew each hour, 12 features by hour of the week (2 016) just so too. Chosen: twice
+# as many costs about twice the memory, half as many rebuilds more often; the scores are the same.
 KEPT_TABLES = 2_000
-"""Subjects times strata up to which tables are kept where the stratum changes with almost every pane; above, and where
-an hour has many panes, they are built anew when the hour changes: a few kB a subject and stratum."""
 
+# Steps in one stratum from which its bets are not kept: an hour of one-minute panes pays for building them once, while
+# hourly panes change the stratum with each. Chosen; twice or half as many changes time and memory alone.
 _FEW_PANES = 4
+
+# The level `budget.level_of` gives a page.
+_PAGE = 3
 
 
 @dataclass(frozen=True)
 class Scores:
     """What a pane did to F subjects, in the order of the plan.
 
-    conformal and twin are log e-SR scores before any reset (-inf where an arm does not watch the subject).
-    log_threshold is what either must reach to page; level is 0 none, 1 inform, 2 warn, 3 page; paged marks pages.
-    onset is the start of the pane with which the leading arm's evidence began; row is the leading alternative;
-    rows are the events counted.
+    conformal and fixed (against the fixed reference) are log e-SR scores before any reset, -inf where no such
+    e-detector watches the subject.  log_threshold is what either must reach to page; level is 0 none, 1 inform, 2 warn,
+    3 page; paged marks pages.  onset is the start of the pane with which the leading evidence began; alternative is the
+    one that leads; rows are the events counted.
     """
 
     conformal: Floats
-    twin: Floats
+    fixed: Floats
     log_threshold: Floats
     level: NDArray[np.int8]
     paged: Flags
     onset: Counts
-    row: tuple[Alternative, ...]
+    alternative: tuple[Alternative, ...]
     rows: Counts
 
     @property
     def leading(self) -> Floats:
         """The larger of the two scores."""
-        return np.maximum(self.conformal, self.twin)
+        return np.maximum(self.conformal, self.fixed)
 
-    @property
-    def display(self) -> Floats:
-        """log of the mean of the two scores (of the only one where there is one): for charts, not for decisions."""
-        both = np.isfinite(self.conformal) & np.isfinite(self.twin)
-        return np.logaddexp(self.conformal, self.twin) - np.where(both, np.log(2), 0.0)
+
+class DetectorState(State, frozen=True, omit_defaults=True, rename=lambda name: name.replace("_", ".", 1)):
+    """The evidence of the e-detectors a plan has, and of its bags what they grew by; stored as ``conformal.log_m``.
+
+    ``twin`` is the stored name of the fixed reference's e-detector. ``bag_growth`` int64[S, F, m] is a `BagGrowth`
+    when it was just taken.
+    """
+
+    conformal_log_m: NDArray[np.float64] | None = None
+    conformal_log_c: NDArray[np.float64] | None = None
+    conformal_restart: NDArray[np.int64] | None = None
+    conformal_average: NDArray[np.float64] | None = None
+    twin_log_m: NDArray[np.float64] | None = None
+    twin_log_c: NDArray[np.float64] | None = None
+    twin_restart: NDArray[np.int64] | None = None
+    twin_average: NDArray[np.float64] | None = None
+    categorical_log_m: NDArray[np.float64] | None = None
+    categorical_log_c: NDArray[np.float64] | None = None
+    categorical_restart: NDArray[np.int64] | None = None
+    categorical_average: NDArray[np.float64] | None = None
+    bag_growth: Any = None
+    bag_frozen: NDArray[np.bool_] | None = None
+
+    def evidence(self, name: str) -> EDetectorState | None:
+        """Return what an e-detector left, by its stored name; None where any part of it is lacking."""
+        parts = {key: getattr(self, f"{name}_{key}") for key in EDetectorState.__struct_fields__}
+        return None if any(part is None for part in parts.values()) else EDetectorState(**parts)
 
 
 class DriftDetector:
-    """Conformal rank cells and a fixed-reference twin for numeric subjects, the twin alone for categorical ones.
+    """Conformal and fixed-reference e-detectors side by side for numeric subjects, the latter alone for categories.
 
     Pure: no clock, no global random numbers.  The same plan, panes and times give the same scores bit for bit.
     A step costs O(F (m + K L)) for m fine cells, K cells and L alternatives.
     """
 
     def __init__(self, plan: DetectorPlan) -> None:
-        """Place the bets of stratum 0; tables of other strata are built when their first pane comes."""
+        """Place the bets against all strata together; those of a stratum are placed when its first pane comes."""
         self.plan = plan
         self.log_threshold = plan.log_thresholds()
-        self._key = plan.key
-        kinds = np.array([s.kind for s in plan.subjects])
-        self._numeric = np.flatnonzero(kinds == "numeric")
-        self._categorical = np.flatnonzero(kinds == "categorical")
         self._offsets = plan.offsets()
-        self._missing = self._offsets[1:][self._numeric] - 1
-        self._placed, self._stepped = -1, 0
-        self._grouping: Grouping
-        self._twin_bets: Bets
-        self._cat_bets: Bets
-        self._tables: dict[int, tuple[Grouping | None, Bets | None, Bets | None]] = {}
-        delta = np.array([s.delta for s in plan.subjects])
-        if self._numeric.size:
-            chosen = [plan.subjects[i] for i in self._numeric]
-            self._fine = CellRows(self._offsets, self._numeric, left_out=1)
-            self._phi = np.stack([s.row_phi() for s in chosen])
-            self._delta = delta[self._numeric]
-            self.bag = RankBag(padded([s.reference[:, :-1] for s in chosen], self._fine.width))
-            self._marks = [NOTHING] * plan.strata
-            self._rank_bets = rank_bets(self._delta)
-            self._conformal = Arm(self._rank_bets, self._delta, self._phi)
-        if self._categorical.size:
-            chosen = [plan.subjects[i] for i in self._categorical]
-            self._cells = CellRows(self._offsets, self._categorical)
-            self._cat_phi = np.stack([s.row_phi() for s in chosen])
-            self._cat_delta = delta[self._categorical]
-        # Rows that can find anything at all are known from all strata together, so weights do not depend on the hour.
-        self._place(None)
-        if self._numeric.size:
-            self._twin = Arm(self._twin_bets, self._delta, self._phi)
-            self._twin_bets = self._twin_bets.lean()
-        if self._categorical.size:
-            self._cat = Arm(self._cat_bets, self._cat_delta, self._cat_phi)
-            self._cat_bets = self._cat_bets.lean()
+        kinds = np.array([s.kind for s in plan.subjects])
+        numeric, categorical = np.flatnonzero(kinds == "numeric"), np.flatnonzero(kinds == "categorical")
+        self._numeric = _NumericSubjects(plan, numeric) if numeric.size else None
+        self._categorical = _CategoricalSubjects(plan, categorical) if categorical.size else None
+        self._bets = _BetsByStratum(plan, self._numeric, self._categorical)
+
+    @property
+    def bag(self) -> RankBag:
+        """What the numeric subjects are ranked against; raises ``ValueError`` for a plan without any."""
+        if self._numeric is None:
+            raise ValueError("a plan without numeric subjects has no bag")
+        return self._numeric.bag
 
     def step(self, counts: ArrayLike, start: int, stratum: int, elapsed: float) -> Scores:
         """Take one closed pane and say what it did.
@@ -117,165 +124,251 @@ class DriftDetector:
             raise ValueError(f"a pane of this plan has {self._offsets[-1]} cell counts, got shape {flat.shape}")
         if not 0 <= stratum < self.plan.strata:
             raise ValueError(f"stratum {stratum} is not one of 0..{self.plan.strata - 1}")
-        if stratum != self._placed:
-            self._place(stratum)
-        self._stepped += 1
+        bets = self._bets.of(stratum)
         f = len(self.plan.subjects)
         flat = flat.astype(np.int64, copy=False)
-        conformal, twin = np.full(f, -np.inf), np.full(f, -np.inf)
-        if self._numeric.size:
-            fine = self._fine.read(flat)
-            rng = pane_generator(self._key, stratum, start)
-            opened = elapsed
-            for part in self.bag.parts(fine, stratum, rng):
-                self._conformal.step(self._rank_bets, part.cells, opened, start, part.excess())
-                opened = 0.0
-            conformal[self._numeric] = self._conformal.evidence.score()
-            grouped = self._grouping.counts(fine, flat[self._missing])
-            self._twin.step(self._twin_bets, grouped, elapsed, start)
-            twin[self._numeric] = self._twin.evidence.score()
-        if self._categorical.size:
-            self._cat.step(self._cat_bets, self._cells.read(flat).astype(np.float64), elapsed, start)
-            twin[self._categorical] = self._cat.evidence.score()
-        return self._decide(conformal, twin, np.add.reduceat(flat, self._offsets[:-1]))
+        conformal, fixed = np.full(f, -np.inf), np.full(f, -np.inf)
+        if self._numeric is not None and bets.numeric is not None:
+            index = self._numeric.index
+            conformal[index], fixed[index] = self._numeric.step(bets.numeric, flat, stratum, start, elapsed)
+        if self._categorical is not None and bets.categorical is not None:
+            fixed[self._categorical.index] = self._categorical.step(bets.categorical, flat, start, elapsed)
+        return self._decide(conformal, fixed, np.add.reduceat(flat, self._offsets[:-1]))
 
     def freeze(self, names: Iterable[str], *, frozen: bool = True) -> None:
         """Stop (or with frozen=False resume) the growth of the bags of these subjects, while an incident is open."""
-        self.bag.frozen[self._numeric_mask(names)] = frozen
+        if self._numeric is not None:
+            self._numeric.bag.frozen[self._numeric.mask(names)] = frozen
 
     def retract(self, panes: Iterable[tuple[ArrayLike, int]], names: Iterable[str]) -> None:
         """Take stored panes (flat counts, stratum) out of the bags of these subjects: back to before the onset.
 
         Give each pane that was stepped since the onset once, and freeze the subjects before the next step.
         """
-        mask = self._numeric_mask(names)
-        if not mask.any():
-            return
-        rows = self._fine.only(mask)
-        for counts, stratum in panes:
-            self.bag.retract(rows.read(np.asarray(counts, np.int64)), stratum, mask)
+        if self._numeric is not None:
+            self._numeric.retract(panes, self._numeric.mask(names))
 
     def reset(self, names: Iterable[str]) -> None:
-        """Drop the evidence of these subjects in both arms, for instance on recovery."""
+        """Drop the evidence of these subjects in every e-detector, for instance on recovery."""
         wanted = set(names)
         mask = np.array([s.name in wanted for s in self.plan.subjects])
-        for arm, index in self._arms():
-            arm.reset(mask[index])
+        for _, detector, index in self._detectors():
+            detector.reset(mask[index])
 
-    def state(self) -> State:
-        """All that changes, as named arrays (or what numpy reads as one); bags as growth over the reference.
+    def state(self) -> DetectorState:
+        """Return all that changes; bags as growth over the reference.
 
         O(evidence) and, for a stratum that has changed since it was last asked, its cells.
         """
-        state: State = {}
-        for name, arm in self._named_arms():
-            state |= {f"{name}.{key}": value for key, value in arm.state().items()}
-        if self._numeric.size:
-            for stratum in self.bag.changed:
-                self._marks[stratum] = mark_of(
-                    self.bag.strata[stratum] - self._reference_bag(stratum).astype(np.uint32)
-                )
-            self.bag.changed.clear()
-            state["bag.growth"] = Growth(tuple(self.bag.strata), self._reference_bag, self._marks)
-            state["bag.frozen"] = self.bag.frozen.copy()
-        return state
+        parts: dict[str, Any] = {}
+        for name, detector, _ in self._detectors():
+            state = detector.state()
+            parts |= {f"{name}_{key}": getattr(state, key) for key in EDetectorState.__struct_fields__}
+        if self._numeric is not None:
+            parts |= {"bag_growth": self._numeric.growth(), "bag_frozen": self._numeric.bag.frozen.copy()}
+        return DetectorState(**parts)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: DetectorState) -> None:
         """Take over a `state` of the same plan; the next steps give the same scores bit for bit.
 
         Raises ValueError where the state belongs to another plan.
         """
-        expected = set(self.state())
-        if set(state) != expected:
-            odd = min(set(state) ^ expected)
-            raise ValueError(f"detector state does not fit the plan: {odd!r} is on one side only; start without it")
-        for name, arm in self._named_arms():
-            arm.restore({key.removeprefix(f"{name}."): v for key, v in state.items() if key.startswith(f"{name}.")})
-        if self._numeric.size:
-            growth, shape = state["bag.growth"], (self.plan.strata, len(self._numeric), self._fine.width)
-            if growth.shape != shape:
-                raise ValueError(f"detector state bag.growth has shape {growth.shape}, the plan needs {shape}")
-            for stratum in range(self.plan.strata):
-                self.bag.replace(stratum, self._reference_bag(stratum) + growth[stratum])
-            self.bag.frozen = state["bag.frozen"].astype(bool)
+        found = {name: state.evidence(name) for name in ("conformal", "twin", "categorical")}
+        own = {name: detector for name, detector, _ in self._detectors()}
+        for name, evidence in found.items():
+            detector = own.get(name)
+            if (evidence is None) != (detector is None):
+                raise ValueError(
+                    f"detector state does not fit the plan: {name!r} is on one side only; start without it"
+                )
+            if evidence is not None and detector is not None:
+                detector.restore(evidence)
+        if self._numeric is not None:
+            self._numeric.restore_bag(state.bag_growth, state.bag_frozen)
 
-    def _decide(self, conformal: Floats, twin: Floats, rows: Counts) -> Scores:
-        level = level_of(np.maximum(conformal, twin), self.log_threshold)
+    def _decide(self, conformal: Floats, fixed: Floats, rows: Counts) -> Scores:
+        level = level_of(np.maximum(conformal, fixed), self.log_threshold)
         onset = np.zeros(len(rows), np.int64)
-        names = np.full(len(rows), None, object)
-        ahead = conformal > twin
-        for name, arm in self._named_arms():
-            index = self._categorical if name == "categorical" else self._numeric
-            score = conformal if name == "conformal" else twin
-            leads = ahead[index] if name == "conformal" else ~ahead[index]
-            winner = arm.evidence.winner()
-            onset[index[leads]] = arm.evidence.onset(winner)[leads]
-            names[index[leads]] = arm.names[winner[leads]]
-            # Each arm is reset by its own page only: that is what makes twice the threshold enough for both.
+        alternative = np.full(len(rows), None, object)
+        ahead = conformal > fixed
+        for name, detector, index in self._detectors():
+            score, leads = (conformal, ahead) if name == "conformal" else (fixed, ~ahead)
+            led = leads[index]
+            winner = detector.evidence.winner()
+            onset[index[led]] = detector.evidence.onset(winner)[led]
+            alternative[index[led]] = detector.names[winner[led]]
+            # Each is reset by its own page only: that is what makes twice the threshold enough for both.
             crossed = score[index] >= self.log_threshold[index]
             if crossed.any():
-                arm.reset(crossed)
-        return Scores(conformal, twin, self.log_threshold, level, level == 3, onset, tuple(names.tolist()), rows)
+                detector.reset(crossed)
+        page = level == _PAGE
+        return Scores(conformal, fixed, self.log_threshold, level, page, onset, tuple(alternative.tolist()), rows)
 
-    def _place(self, stratum: int | None) -> None:
-        """Bets against one stratum of the reference, or against all strata together for None."""
-        kept = None if stratum is None else self._tables.get(stratum)
-        grouping, twin, cat = self._bets(stratum) if kept is None else kept
-        if stratum is not None:
-            # An hour of many panes pays for its tables; they are kept where hours follow each other pane by pane.
-            if 0 < self._stepped < _FEW_PANES and len(self.plan.subjects) * self.plan.strata <= KEPT_TABLES:
-                self._tables[stratum] = (grouping, twin, cat)
-            elif self._stepped >= _FEW_PANES:
-                self._tables.clear()
-            self._stepped = 0
-        if grouping is not None and twin is not None:
-            self._grouping, self._twin_bets = grouping, twin
-        if cat is not None:
-            self._cat_bets = cat
-        self._placed = -1 if stratum is None and self.plan.strata > 1 else (stratum or 0)
+    def _detectors(self) -> list[tuple[str, EDetector, NDArray[np.intp]]]:
+        """Stored name, e-detector and the subjects it watches."""
+        found: list[tuple[str, EDetector, NDArray[np.intp]]] = []
+        if self._numeric is not None:
+            index = self._numeric.index
+            found += [("conformal", self._numeric.conformal, index), ("twin", self._numeric.fixed, index)]
+        if self._categorical is not None:
+            found.append(("categorical", self._categorical.fixed, self._categorical.index))
+        return found
 
-    def _bets(self, stratum: int | None) -> tuple[Grouping | None, Bets | None, Bets | None]:
-        """Groups and bets of the numeric subjects, bets of the categorical ones; None where there are none."""
-        eta = self.plan.eta_subject
-        pick = slice(None) if stratum is None else slice(stratum, stratum + 1)
-        grouping = twin = cat = None
-        if self._numeric.size:
-            flat = self._reference(pick)
-            grouping = Grouping(self._fine.read(flat), flat[self._missing])
-            twin = place_bets(grouping.reference, "numeric", self._delta, self._phi, eta)
-            twin = twin if stratum is None else twin.lean()
-            grouping.forget()
-        if self._categorical.size:
-            counts = self._cells.read(self._reference(pick)).astype(np.float64)
-            real = self._cells.real()
-            reference = Reference(counts, counts.sum(axis=1), real, np.zeros_like(real))
-            cat = place_bets(reference, "categorical", self._cat_delta, self._cat_phi, eta)
-            cat = cat if stratum is None else cat.lean()
-        return grouping, twin, cat
 
-    def _reference(self, strata: slice) -> Counts:
-        """The reference's counts of these strata together, laid out as a pane."""
-        return np.concatenate([s.reference[strata].sum(axis=0) for s in self.plan.subjects])
+class _StratumBets(NamedTuple):
+    """What is bet against one stratum of the fixed reference."""
+
+    numeric: tuple[Grouping, Bets] | None
+    categorical: Bets | None
+
+    def lean(self) -> "_StratumBets":
+        """Without what only the start of an e-detector needs."""
+        numeric = None if self.numeric is None else (self.numeric[0], self.numeric[1].lean())
+        return _StratumBets(numeric, None if self.categorical is None else self.categorical.lean())
+
+
+class _NumericSubjects:
+    """The numeric subjects of a plan: their bag, and an e-detector on its ranks beside one on the fixed reference."""
+
+    def __init__(self, plan: DetectorPlan, index: NDArray[np.intp]) -> None:
+        self._plan, self._key, self.index = plan, plan.key, index
+        offsets, chosen = plan.offsets(), [plan.subjects[i] for i in index]
+        self._names = [s.name for s in chosen]
+        self._missing = offsets[1:][index] - 1
+        self._fine = CellRows(offsets, index, left_out=1)
+        self._phi = np.stack([s.group_phi() for s in chosen])
+        self._delta = np.array([s.delta for s in chosen])
+        self.bag = RankBag(padded([s.reference[:, :-1] for s in chosen], self._fine.width))
+        self._marks = [NOTHING] * plan.strata
+        self._rank_bets = rank_bets(self._delta)
+        self.conformal = EDetector(self._rank_bets, self._delta, self._phi)
+        self.fixed: EDetector
+
+    def begin(self, bets: Bets) -> None:
+        """Start the fixed-reference e-detector, whose weights come from these bets and stay."""
+        self.fixed = EDetector(bets, self._delta, self._phi)
+
+    def bets(self, reference: Counts) -> tuple[Grouping, Bets]:
+        """Return groups and bets against the reference's counts, laid out as a pane."""
+        grouping = Grouping(self._fine.read(reference), reference[self._missing])
+        bets = place_bets(grouping.reference, "numeric", self._delta, self._phi, self._plan.eta_subject)
+        grouping.forget()
+        return grouping, bets
+
+    def step(
+        self, bets: tuple[Grouping, Bets], flat: Counts, stratum: int, start: int, elapsed: float
+    ) -> tuple[Floats, Floats]:
+        """Take a pane; return the log e-SR of the conformal and of the fixed-reference e-detector, [F] each."""
+        fine = self._fine.read(flat)
+        opened = elapsed
+        for part in self.bag.parts(fine, stratum, pane_generator(self._key, stratum, start)):
+            self.conformal.step(self._rank_bets, part.cells, opened, start, part.excess())
+            # The clock moves once a pane, with its first part: a start for each would count the same time again.
+            opened = 0.0
+        grouping, against = bets
+        self.fixed.step(against, grouping.counts(fine, flat[self._missing]), elapsed, start)
+        return self.conformal.evidence.score(), self.fixed.evidence.score()
+
+    def retract(self, panes: Iterable[tuple[ArrayLike, int]], mask: Flags) -> None:
+        """Take stored panes out of the bags of the subjects in mask [F]."""
+        if mask.any():
+            rows = self._fine.only(mask)
+            for counts, stratum in panes:
+                self.bag.retract(rows.read(np.asarray(counts, np.int64)), stratum, mask)
+
+    def growth(self) -> BagGrowth:
+        """Return what the bags learned since the reference."""
+        for stratum in self.bag.changed:
+            self._marks[stratum] = mark_of(self.bag.strata[stratum] - self._reference_bag(stratum).astype(np.uint32))
+        self.bag.changed.clear()
+        return BagGrowth(tuple(self.bag.strata), self._reference_bag, self._marks)
+
+    def restore_bag(self, growth: Any, frozen: Flags | None) -> None:
+        """Take over growth int64[S, F, m]; raises ValueError where it belongs to another plan."""
+        shape = (self._plan.strata, len(self.index), self._fine.width)
+        if growth is None or frozen is None or growth.shape != shape:
+            found = None if growth is None else growth.shape
+            raise ValueError(f"detector state bag.growth has shape {found}, the plan needs {shape}")
+        for stratum in range(self._plan.strata):
+            self.bag.replace(stratum, self._reference_bag(stratum) + growth[stratum])
+        self.bag.frozen = frozen.astype(bool)
+
+    def mask(self, names: Iterable[str]) -> Flags:
+        """Return which subjects are named, [F]."""
+        wanted = set(names)
+        return np.array([name in wanted for name in self._names], bool)
 
     def _reference_bag(self, stratum: int) -> Counts:
         """The reference's counts of the fine cells, [F, m]: read from the plan, which holds them anyway."""
-        chosen = [self.plan.subjects[i].reference for i in self._numeric]
+        chosen = [self._plan.subjects[i].reference for i in self.index]
         found: Counts = padded([counts[stratum : stratum + 1, :-1] for counts in chosen], self._fine.width)[0]
         return found
 
-    def _numeric_mask(self, names: Iterable[str]) -> Flags:
-        wanted = set(names)
-        return np.array([self.plan.subjects[i].name in wanted for i in self._numeric], bool)
 
-    def _named_arms(self) -> list[tuple[str, Arm]]:
-        arms: list[tuple[str, Arm]] = []
-        if self._numeric.size:
-            arms += [("conformal", self._conformal), ("twin", self._twin)]
-        if self._categorical.size:
-            arms.append(("categorical", self._cat))
-        return arms
+class _CategoricalSubjects:
+    """The categorical subjects of a plan with the e-detector on their fixed reference.
 
-    def _arms(self) -> list[tuple[Arm, NDArray[np.intp]]]:
-        return [
-            (arm, self._categorical if name == "categorical" else self._numeric) for name, arm in self._named_arms()
-        ]
+    They have no bag: a conformal one absorbs a new category of 1 % before it is found (STATISTICS.md, section 5).
+    """
+
+    def __init__(self, plan: DetectorPlan, index: NDArray[np.intp]) -> None:
+        self._plan, self.index = plan, index
+        chosen = [plan.subjects[i] for i in index]
+        self._cells = CellRows(plan.offsets(), index)
+        self._phi = np.stack([s.group_phi() for s in chosen])
+        self._delta = np.array([s.delta for s in chosen])
+        self.fixed: EDetector
+
+    def begin(self, bets: Bets) -> None:
+        """Start the e-detector, whose weights come from these bets and stay."""
+        self.fixed = EDetector(bets, self._delta, self._phi)
+
+    def bets(self, reference: Counts) -> Bets:
+        """Return the bets against the reference's counts, laid out as a pane."""
+        counts = self._cells.read(reference).astype(np.float64)
+        real = self._cells.real()
+        cells = ReferenceCells(counts, counts.sum(axis=1), real, np.zeros_like(real))
+        return place_bets(cells, "categorical", self._delta, self._phi, self._plan.eta_subject)
+
+    def step(self, bets: Bets, flat: Counts, start: int, elapsed: float) -> Floats:
+        """Take a pane; return the log e-SR, [F]."""
+        self.fixed.step(bets, self._cells.read(flat).astype(np.float64), elapsed, start)
+        return self.fixed.evidence.score()
+
+
+class _BetsByStratum:
+    """The bets of the stratum in use; others are placed, or found again, when their hour comes."""
+
+    def __init__(
+        self, plan: DetectorPlan, numeric: _NumericSubjects | None, categorical: _CategoricalSubjects | None
+    ) -> None:
+        self._plan, self._numeric, self._categorical = plan, numeric, categorical
+        self._keeps = len(plan.subjects) * plan.strata <= KEPT_TABLES
+        self._kept: dict[int, _StratumBets] = {}
+        self._steps = 0
+        # Alternatives that can find anything are known from all strata together, so weights do not depend on the hour.
+        pooled = self._place(None)
+        if numeric is not None and pooled.numeric is not None:
+            numeric.begin(pooled.numeric[1])
+        if categorical is not None and pooled.categorical is not None:
+            categorical.begin(pooled.categorical)
+        self._stratum = 0 if plan.strata == 1 else -1
+        self._bets = pooled.lean()
+
+    def of(self, stratum: int) -> _StratumBets:
+        """Return the bets of a stratum; O(cells alternatives) when it is not the last one."""
+        if stratum != self._stratum:
+            # An hour of many panes pays for its bets; they are kept where hours follow each other pane by pane.
+            if self._steps >= _FEW_PANES:
+                self._kept.clear()
+            elif self._keeps and self._stratum >= 0:
+                self._kept[self._stratum] = self._bets
+            self._stratum, self._steps = stratum, 0
+            self._bets = self._kept.get(stratum) or self._place(stratum).lean()
+        self._steps += 1
+        return self._bets
+
+    def _place(self, stratum: int | None) -> _StratumBets:
+        reference = self._plan.reference(stratum)
+        numeric = None if self._numeric is None else self._numeric.bets(reference)
+        return _StratumBets(numeric, None if self._categorical is None else self._categorical.bets(reference))

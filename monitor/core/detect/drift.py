@@ -1,15 +1,13 @@
 """One drift detector over one group of a reference's subjects, fed from the layout's vectors."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
-from stationkeeper.monitor.core.detect.change_point import onset_log_ratios, refine_onset
-from stationkeeper.monitor.core.detect.detector import DriftDetector, Scores
-from stationkeeper.monitor.core.detect.plan import DENSE_ROWS, DetectorPlan
-from stationkeeper.monitor.core.detect.plan import Subject as Planned
+from stationkeeper.monitor.core.detect.change_point import change_point_log_ratios, locate_change_point
+from stationkeeper.monitor.core.detect.detector import DetectorState, DriftDetector, Scores
+from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES, DetectorPlan, PlannedSubject
 from stationkeeper.monitor.core.finding import Dated, Finding
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.panes.recent import Recent
@@ -48,7 +46,7 @@ class Drift:
         """Return (log e-value, log threshold) of a subject at the last step; (-inf, threshold) before the first."""
         i = self._positions[name]
         scores, threshold = self.scores, float(self.detector.log_threshold[i])
-        return (-np.inf if scores is None else max(float(scores.conformal[i]), float(scores.twin[i]))), threshold
+        return (-np.inf if scores is None else max(float(scores.conformal[i]), float(scores.fixed[i]))), threshold
 
     def date(self, finding: Finding, recent: Recent, rough: int, now: int) -> Dated:
         """Date a finding of the last step: the winning row's likelihood over the stored panes, with its interval.
@@ -64,9 +62,9 @@ class Drift:
         cells = np.stack([pane.counts[self._slices[i]] for pane in panes])
         start = next((k for k, pane in enumerate(panes) if pane.start >= rough), len(panes) - 1)
         strata = [self._stratum(pane) for pane in panes]
-        row = self.scores.row[i]
-        ratios = onset_log_ratios(self.plan.subjects[i], row, cells, strata, start)
-        found = refine_onset(ratios)
+        row = self.scores.alternative[i]
+        ratios = change_point_log_ratios(self.plan.subjects[i], row, cells, strata, start)
+        found = locate_change_point(ratios)
         dated = panes[found.index]
         return Dated(dated.start, panes[found.first].start, panes[found.last].start, dated.first_row)
 
@@ -85,11 +83,11 @@ class Drift:
             if self._numeric(chosen):
                 self.detector.freeze(chosen, frozen=False)
 
-    def state(self) -> dict[str, Any]:
-        """Return all that changes, as named arrays."""
-        return dict(self.detector.state())
+    def state(self) -> DetectorState:
+        """Return all that changes."""
+        return self.detector.state()
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: DetectorState) -> None:
         """Become what ``state`` was taken from; raises ``ValueError`` where it belongs to another reference."""
         self.detector.restore(state)
 
@@ -110,7 +108,7 @@ class Drift:
         return stratum_of(pane.start, self.plan.strata)
 
     def _finding(self, scores: Scores, i: int) -> Finding:
-        subject, row = self.subjects[i], scores.row[i]
+        subject, row = self.subjects[i], scores.alternative[i]
         return Finding(
             subject=subject.name,
             type=self.type,
@@ -140,13 +138,13 @@ def _runs(places: Iterable[Place]) -> Iterator[tuple[int, int, int, int]]:
         yield held
 
 
-def plan_subject(subject: Subject, delta: float) -> Planned:
+def plan_subject(subject: Subject, delta: float) -> PlannedSubject:
     """Return a subject as the detector wants it: counts by stratum, effect floor, dependence, importance."""
     numeric = subject.kind is Kind.NUMERIC
     counts: Counts = subject.strata if len(subject.strata) else subject.counts[None, :]
-    groups = DENSE_ROWS + 2 if numeric else 2
+    groups = DENSE_ALTERNATIVES + 2 if numeric else 2
     phi = np.maximum(subject.phi, 1.0) if len(subject.phi) == groups else 1.0
     floor = max(delta, 1.5 * (subject.day_floor or 0.0))
-    return Planned(
+    return PlannedSubject(
         subject.name, "numeric" if numeric else "categorical", counts, min(floor, 0.9), phi, subject.importance
     )

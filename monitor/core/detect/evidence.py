@@ -1,6 +1,6 @@
 """One detector arm: fixed and adaptive alternatives of a block of features, and their running evidence."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -9,23 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stationkeeper.monitor.core.detect.alternatives import (
+    AdaptiveAlternatives,
     AdaptiveNull,
-    AdaptiveRows,
     Alternative,
-    Reference,
-    RowTable,
-    adaptive_rows,
-    build_rows,
+    AlternativeTable,
+    ReferenceCells,
+    adaptive_alternatives,
+    build_alternatives,
 )
 from stationkeeper.monitor.core.detect.conformal import RANK_CELLS
 from stationkeeper.monitor.core.detect.evalue import deviation
-from stationkeeper.monitor.core.detect.plan import DENSE_ROWS
+from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES
 from stationkeeper.monitor.core.detect.quantile import chi2_isf
-from stationkeeper.monitor.core.detect.shiryaev_roberts import Shiryaev, refuse_other_shape
+from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState, ShiryaevRoberts, refuse_other_shape
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-State = dict[str, NDArray[np.generic]]
 
 # Prior weight of the adaptive rows together; the fixed rows share the rest.
 ADAPTIVE_WEIGHT = 0.1
@@ -39,7 +38,7 @@ RARE_ROWS = 10.0
 class Bets:
     """The bets of an arm on one stratum: its row table and what the adaptive rows need."""
 
-    table: RowTable
+    table: AlternativeTable
     null: AdaptiveNull
 
     def lean(self) -> "Bets":
@@ -47,12 +46,12 @@ class Bets:
         return replace(self, table=self.table.lean())
 
 
-def place_bets(reference: Reference, kind: str, delta: Floats, phi: Floats, eta: float) -> Bets:
-    """Build the bets against a reference; phi [F, D + 2] as in `Arm`, eta the error share of one feature."""
+def place_bets(reference: ReferenceCells, kind: str, delta: Floats, phi: Floats, eta: float) -> Bets:
+    """Build the bets against a reference; phi [F, D + 2] as in `EDetector`, eta the error share of one feature."""
     p = reference.probabilities
     if reference.exact:
-        return Bets(build_rows(reference, kind, delta, phi[:, :-1], eta), AdaptiveNull(p))
-    table = build_rows(reference, kind, delta, phi[:, :-1], (1 - ADAPTIVE_ETA) * eta)
+        return Bets(build_alternatives(reference, kind, delta, phi[:, :-1], eta), AdaptiveNull(p))
+    table = build_alternatives(reference, kind, delta, phi[:, :-1], (1 - ADAPTIVE_ETA) * eta)
     rare = reference.used & (p * reference.rows[:, None] < RARE_ROWS)
     together = np.where(rare, p, 0.0).sum(-1) * reference.rows
     muted = rare & (together < RARE_ROWS)[:, None]
@@ -80,14 +79,14 @@ def rank_bets(delta: Floats) -> Bets:
 def _rank_bets(delta: tuple[float, ...]) -> Bets:
     uniform = np.full((len(delta), RANK_CELLS), 1 / RANK_CELLS)
     everything = np.ones(uniform.shape, bool)
-    exact = Reference(uniform, np.full(len(delta), np.inf), everything, everything)
-    return place_bets(exact, "numeric", np.array(delta), np.ones((len(delta), DENSE_ROWS + 2)), 1.0)
+    exact = ReferenceCells(uniform, np.full(len(delta), np.inf), everything, everything)
+    return place_bets(exact, "numeric", np.array(delta), np.ones((len(delta), DENSE_ALTERNATIVES + 2)), 1.0)
 
 
 def _each(bets: Bets, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Bets:
     """The bets against exact probabilities with every array changed in the same way."""
     table = bets.table
-    changed = RowTable(
+    changed = AlternativeTable(
         change(table.dense),
         change(table.inside),
         change(table.outside),
@@ -99,7 +98,13 @@ def _each(bets: Bets, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Bets:
     return Bets(changed, AdaptiveNull(change(bets.null.p)))
 
 
-class Arm:
+class EDetectorState(EvidenceState, frozen=True):
+    """The evidence of an e-detector, and the moving averages [F, A, K] that its adaptive alternatives bet on."""
+
+    average: NDArray[np.float64]
+
+
+class EDetector:
     """The evidence of F features of one kind against one null, conformal or fixed-reference.
 
     phi [F, D + 2] >= 1 is the variance inflation of the D dense rows, the one-cell rows and the adaptive rows
@@ -110,14 +115,14 @@ class Arm:
         """Begin without evidence; weights come from these bets and stay."""
         table = bets.table
         f, dense = table.dense.shape[:2]
-        self.adaptive = AdaptiveRows(f, bets.null.p.shape[-1])
+        self.adaptive = AdaptiveAlternatives(f, bets.null.p.shape[-1])
         half_lives = self.adaptive.half_lives.size
         self.names = _names(table.rows)
         self._phi = phi if (phi != 1).any() else None
         # The group of phi that each row belongs to.
         self._group = np.repeat(np.arange(dense + 2), [*[1] * dense, len(table.rows) - dense, half_lives])
         share = np.full((f, half_lives), ADAPTIVE_WEIGHT / half_lives)
-        self.evidence = Shiryaev(np.concatenate([table.weight * (1 - ADAPTIVE_WEIGHT), share], axis=1))
+        self.evidence = ShiryaevRoberts(np.concatenate([table.weight * (1 - ADAPTIVE_WEIGHT), share], axis=1))
         self.delta = delta[:1] if len(delta) and (delta == delta[0]).all() else delta
 
     def step(self, bets: Bets, counts: Floats, elapsed: float, start: int, excess: Floats | None = None) -> None:
@@ -146,21 +151,24 @@ class Arm:
         self.evidence.reset(mask)
         self.adaptive.forget(mask)
 
-    def state(self) -> State:
-        """Everything that changes, as arrays; `restore` gives back the same arm bit for bit."""
-        return {**self.evidence.state(), "average": self.adaptive.average.copy()}
+    def state(self) -> EDetectorState:
+        """Return everything that changes; `restore` gives back the same e-detector bit for bit."""
+        own = self.evidence.state()
+        return EDetectorState(
+            log_m=own.log_m, log_c=own.log_c, restart=own.restart, average=self.adaptive.average.copy()
+        )
 
-    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def restore(self, state: EDetectorState) -> None:
         """Take over a state; raises ValueError where its shape belongs to another plan."""
-        refuse_other_shape("average", state["average"], self.adaptive.average)
+        refuse_other_shape("average", state.average, self.adaptive.average)
         self.evidence.restore(state)
-        self.adaptive.average[...] = state["average"]
+        self.adaptive.average[...] = state.average
 
 
 @lru_cache(maxsize=64)
 def _names(rows: tuple[Alternative, ...]) -> NDArray[np.object_]:
     """The rows of a table and the adaptive ones behind them, as an array: one for all arms of one kind."""
-    found = rows + adaptive_rows()
+    found = rows + adaptive_alternatives()
     names = np.empty(len(found), object)
     names[:] = found
     return names

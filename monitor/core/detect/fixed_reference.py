@@ -3,16 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stationkeeper.monitor.core.detect.alternatives import Reference
+from stationkeeper.monitor.core.detect.alternatives import ReferenceCells
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-TWIN_CELLS = 20
+GROUPS = 20
 
 
 class Grouping:
-    """Fine cells [F, m] of one stratum mapped to TWIN_CELLS groups of about equal reference mass, plus missing.
+    """Fine cells [F, m] of one stratum mapped to GROUPS groups of about equal reference mass, plus missing.
 
     A fine cell joins the group its middle rank falls in, so an atom heavier than two groups keeps a group of its own.
     """
@@ -22,8 +22,8 @@ class Grouping:
         f = len(fine)
         total = np.maximum(fine.sum(axis=1, keepdims=True), 1)
         middle = (np.cumsum(fine, axis=1) - fine / 2) / total
-        group = np.clip((middle * TWIN_CELLS).astype(np.int64), 0, TWIN_CELLS - 1)
-        flat = (group + np.arange(f, dtype=np.int64)[:, None] * TWIN_CELLS).ravel()
+        group = np.clip((middle * GROUPS).astype(np.int64), 0, GROUPS - 1)
+        flat = (group + np.arange(f, dtype=np.int64)[:, None] * GROUPS).ravel()
         # Groups follow the axis, so each is one run of fine cells.
         starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1]))
         self._starts, self._groups = starts.astype(np.uint32), flat[starts].astype(np.uint32)
@@ -32,18 +32,18 @@ class Grouping:
         used = np.concatenate([counts[:, :-1] > 0, np.ones((f, 1), bool)], axis=1)
         ordered = used.copy()
         ordered[:, -1] = False
-        self.reference = Reference(counts, counts.sum(axis=1), used, ordered)
+        self.reference = ReferenceCells(counts, counts.sum(axis=1), used, ordered)
 
     def forget(self) -> None:
         """Let go of the reference, which only the placing of bets needs."""
         nothing = np.empty((0, 0))
-        self.reference = Reference(nothing, nothing, nothing > 0, nothing > 0)
+        self.reference = ReferenceCells(nothing, nothing, nothing > 0, nothing > 0)
 
     def counts(self, fine: Counts, missing: Counts) -> Floats:
-        """Counts of a pane over the groups, missing last: [F, TWIN_CELLS + 1]."""
-        out = np.zeros((self._features, TWIN_CELLS + 1))
-        grouped = np.zeros(self._features * TWIN_CELLS)
+        """Counts of a pane over the groups, missing last: [F, GROUPS + 1]."""
+        out = np.zeros((self._features, GROUPS + 1))
+        grouped = np.zeros(self._features * GROUPS)
         grouped[self._groups] = np.add.reduceat(fine.ravel(), self._starts.astype(np.intp))
-        out[:, :-1] = grouped.reshape(self._features, TWIN_CELLS)
+        out[:, :-1] = grouped.reshape(self._features, GROUPS)
         out[:, -1] = missing
         return out

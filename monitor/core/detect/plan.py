@@ -14,18 +14,18 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Kind = Literal["numeric", "categorical"]
 
-DENSE_ROWS = 2 * len(SHIFTS) + len(SCALES)
+DENSE_ALTERNATIVES = 2 * len(SHIFTS) + len(SCALES)
 """Shift and scale rows of a numeric subject; its phi has one value for each, then one-cell, then adaptive rows."""
 
 
 @dataclass(frozen=True)
-class Subject:
+class PlannedSubject:
     """One watched quantity of one (model, version, segment).
 
     reference [S, C] holds the reference's counts per stratum over C cells.  numeric: fine cells in the order of the
     axis, the missing cell last.  categorical: any cells, the missing cell last.  delta is the share of traffic
     that may change cell without being drift.  phi >= 1 is the variance inflation of dependent panes: one number, or
-    one per row group (`DENSE_ROWS` + 2 numbers for numeric, 2 for categorical: one-cell and adaptive rows).
+    one per row group (`DENSE_ALTERNATIVES` + 2 numbers for numeric, 2 for categorical: one-cell and adaptive rows).
     importance weighs its part of the budget.
     """
 
@@ -49,15 +49,15 @@ class Subject:
             raise ValueError(f"subject {self.name!r}: every stratum needs reference rows, with counts of 0 or more")
         if not 0 <= self.delta < 1:
             raise ValueError(f"subject {self.name!r}: delta must be at least 0 and below 1, got {self.delta}")
-        groups = DENSE_ROWS + 2 if self.kind == "numeric" else 2
+        groups = DENSE_ALTERNATIVES + 2 if self.kind == "numeric" else 2
         if np.ndim(self.phi) and np.shape(self.phi) != (groups,):
             raise ValueError(f"subject {self.name!r}: phi must be one number or {groups}, got {np.shape(self.phi)}")
         if not (np.asarray(self.phi) >= 1).all():
             raise ValueError(f"subject {self.name!r}: phi must be at least 1, got {self.phi}")
 
-    def row_phi(self) -> Floats:
+    def group_phi(self) -> Floats:
         """phi of each row group."""
-        groups = DENSE_ROWS + 2 if self.kind == "numeric" else 2
+        groups = DENSE_ALTERNATIVES + 2 if self.kind == "numeric" else 2
         return np.broadcast_to(np.asarray(self.phi, np.float64), (groups,)).copy()
 
 
@@ -72,7 +72,7 @@ class DetectorPlan:
     model: str
     version: str
     segment: str
-    subjects: tuple[Subject, ...]
+    subjects: tuple[PlannedSubject, ...]
     alpha: float
     segments: int = 1
     eta: float = 0.01
@@ -106,6 +106,11 @@ class DetectorPlan:
     def eta_subject(self) -> float:
         """Chance that the reference misleads one stratum of one subject; together eta for the model."""
         return self.eta / (len(self.subjects) * self.segments * self.strata)
+
+    def reference(self, stratum: int | None = None) -> Counts:
+        """Return the reference's counts of one stratum, or of all together, laid out as a pane."""
+        pick = slice(None) if stratum is None else slice(stratum, stratum + 1)
+        return np.concatenate([s.reference[pick].sum(axis=0) for s in self.subjects])
 
     def offsets(self) -> Counts:
         """Where each subject's cells begin in the flat counts of a pane; the last entry is the total."""

@@ -1,7 +1,6 @@
 """Rates that must not rise: missing, unseen, out of range, invalid, wrong (0/1 loss), and bounded losses."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stationkeeper.monitor.core.budget import LEVELS
 from stationkeeper.monitor.core.detect.quantile import clopper_pearson
-from stationkeeper.monitor.core.detect.shiryaev_roberts import Shiryaev
+from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState, ShiryaevRoberts
 from stationkeeper.monitor.core.finding import INFORM, NONE, PAGE, WARN
 
 
@@ -24,7 +23,6 @@ def level_of_score(score: float, threshold: float) -> int:
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Times = NDArray[np.int64]
-State = dict[str, NDArray[np.generic]]
 
 FACTORS = (1.1, 1.2, 1.35, 1.5, 2.0, 3.0, 8.0, 30.0)
 """Alternatives of a rate: its null edge times these, at most `CEILING`."""
@@ -70,7 +68,7 @@ class OneSided:
         self.live = live
         weight = np.where(live, np.asarray(prior, np.float64), 0.0)
         total = weight.sum(axis=1, keepdims=True)
-        self.evidence = Shiryaev(weight / np.where(total > 0, total, 1.0))
+        self.evidence = ShiryaevRoberts(weight / np.where(total > 0, total, 1.0))
         self.log_threshold = np.broadcast_to(np.asarray(log_threshold, np.float64), (subjects,)).copy()
         self.phi = np.broadcast_to(np.asarray(phi, np.float64), (subjects,)).copy()
         self._plain = bool((self.phi == 1).all())
@@ -93,11 +91,11 @@ class OneSided:
         self.evidence.log_m[mask] -= score[mask, None] - limit
         self.evidence.log_c[mask] = np.minimum(self.evidence.log_c[mask], limit)
 
-    def state(self) -> State:
-        """All that changes, as arrays."""
+    def state(self) -> EvidenceState:
+        """Return all that changes."""
         return self.evidence.state()
 
-    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def restore(self, state: EvidenceState) -> None:
         """Take over a state bit for bit; raises ValueError where its shape belongs to other subjects."""
         self.evidence.restore(state)
 

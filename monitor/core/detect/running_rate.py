@@ -1,12 +1,11 @@
 """Rates against everything seen before them: what `rate.RateDetector` cannot see while its reference is small."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stationkeeper.monitor.core.detect.conformal import PART_SHARE, pane_generator
-from stationkeeper.monitor.core.detect.rate import CEILING, FACTORS, OneSided, RateScores, State
+from stationkeeper.monitor.core.detect.rate import CEILING, FACTORS, OneSided, RateScores
+from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -14,6 +13,14 @@ Flags = NDArray[np.bool_]
 
 _WEIGHTS = (2.0, 1.5, 1.0, 1.0, 0.8, 0.8, 0.1, 0.1)
 _MOST_PARTS = 64
+
+
+class RunningRateState(EvidenceState, frozen=True):
+    """The evidence of F running rates, and the successes and rows [F] that they learned from."""
+
+    hits: Counts
+    rows: Counts
+    frozen: Flags
 
 
 class RunningRate(OneSided):
@@ -77,16 +84,25 @@ class RunningRate(OneSided):
         self.rows[mask] = np.maximum(self.rows - trials, self.hits)[mask]
         self.frozen |= mask
 
-    def state(self) -> State:
-        """All that changes, as arrays."""
-        return {**super().state(), "hits": self.hits.copy(), "rows": self.rows.copy(), "frozen": self.frozen.copy()}
+    def state(self) -> RunningRateState:
+        """Return all that changes."""
+        own = self.evidence.state()
+        return RunningRateState(
+            log_m=own.log_m,
+            log_c=own.log_c,
+            restart=own.restart,
+            hits=self.hits.copy(),
+            rows=self.rows.copy(),
+            frozen=self.frozen.copy(),
+        )
 
-    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def restore(self, state: EvidenceState) -> None:
         """Take over a state bit for bit; raises ValueError where its shape belongs to other subjects."""
+        if not isinstance(state, RunningRateState):
+            raise TypeError("this is the evidence of a rate against its reference, not of a running rate")
         super().restore(state)
-        self.hits = np.asarray(state["hits"], np.int64).copy()
-        self.rows = np.asarray(state["rows"], np.int64).copy()
-        self.frozen = np.asarray(state["frozen"], bool).copy()
+        self.hits, self.rows = np.array(state.hits, np.int64), np.array(state.rows, np.int64)
+        self.frozen = np.array(state.frozen, bool)
 
     def _bet(self, good: Counts, bad: Counts, rng: np.random.Generator) -> Floats:
         """Log e [F, bets] of one part, against what came before it."""

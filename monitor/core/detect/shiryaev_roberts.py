@@ -1,9 +1,9 @@
 """The e-Shiryaev-Roberts and e-CUSUM recursions over all rows of all features, in the log domain."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
+
+from stationkeeper.contracts.state import State
 
 Flags = NDArray[np.bool_]
 Times = NDArray[np.int64]
@@ -60,7 +60,15 @@ _LOW = -1e9
 _FEW_WEIGHTS = 256
 
 
-class Shiryaev:
+class EvidenceState(State, frozen=True):
+    """The evidence of F subjects and L alternatives, [F, L] each: log e-SR, log e-CUSUM and the latter's restarts."""
+
+    log_m: NDArray[np.float64]
+    log_c: NDArray[np.float64]
+    restart: NDArray[np.int64]
+
+
+class ShiryaevRoberts:
     """M <- e (w + M) and C <- e max(C, 1) for F features and L rows (Shin, Ramdas and Rinaldo, arXiv 2203.03532).
 
     w is the budget clock elapsed since the last step, so M_t - t is a supermartingale in budget units while
@@ -127,16 +135,16 @@ class Shiryaev:
         """Start of the pane with which the evidence of each feature's row ``winner`` [F] began, [F]."""
         return self.restarts.of(winner)
 
-    def state(self) -> dict[str, NDArray[np.generic]]:
-        """All that changes, as arrays [F, L]."""
-        return {"log_m": self.log_m.copy(), "log_c": self.log_c.copy(), "restart": self.restarts.times()}
+    def state(self) -> EvidenceState:
+        """Return all that changes."""
+        return EvidenceState(log_m=self.log_m.copy(), log_c=self.log_c.copy(), restart=self.restarts.times())
 
-    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def restore(self, state: EvidenceState) -> None:
         """Take over a state bit for bit; raises ValueError where its shape belongs to other subjects."""
         for name in ("log_m", "log_c", "restart"):
-            refuse_other_shape(name, state[name], self.log_m)
-        self.log_m[...], self.log_c[...] = state["log_m"], state["log_c"]
-        self.restarts.replace(np.asarray(state["restart"], np.int64))
+            refuse_other_shape(name, getattr(state, name), self.log_m)
+        self.log_m[...], self.log_c[...] = state.log_m, state.log_c
+        self.restarts.replace(np.asarray(state.restart, np.int64))
 
     def reset(self, mask: Flags) -> None:
         """Drop the evidence of the features in mask [F], after a page or with a new reference."""

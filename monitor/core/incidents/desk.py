@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.messages import Level, SubjectType, Verdict, VerdictKind
+from stationkeeper.contracts.state import state_of
 from stationkeeper.monitor.core.charts.cause import name_cause
 from stationkeeper.monitor.core.charts.chart import measure
 from stationkeeper.monitor.core.detect.drift import Drift
@@ -23,7 +24,7 @@ from stationkeeper.monitor.core.incidents.recovery import (
 )
 from stationkeeper.monitor.core.incidents.verdict import Named, recovered_verdict, refusal_of, verdict_of
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
-from stationkeeper.monitor.core.panes.recent import Recent
+from stationkeeper.monitor.core.panes.recent import Recent, RecentState
 from stationkeeper.monitor.core.performance.performance import OutcomePane
 from stationkeeper.monitor.core.performance.recent_outcomes import RecentOutcomes, explain_errors
 from stationkeeper.monitor.core.quality.rules import RULES
@@ -171,7 +172,7 @@ class IncidentDesk:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become the desk whose ``state`` this was."""
         self.book.restore(state["book"])
-        self.recent.restore(state["recent"])
+        self.recent.restore(state_of(state["recent"], RecentState))
         self.labelled.restore(state["labelled"])
         self._latch.restore(state["latched"])
         self._released = {str(key): int(time) for key, time in state["released"].items()}

@@ -1,7 +1,7 @@
 """The latest closed panes, packed, so that what happened since an onset can be summed, and taken back."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from stationkeeper.contracts.squeeze import expand, squeeze
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.panes.packed import PackedRows, merge, pack, unpack
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.reference.cells import Counts
@@ -21,6 +22,18 @@ COARSEST = 0.5
 
 _HOUR = 3_600_000
 _HEAD_BYTES = 120
+
+
+class RecentState(State, frozen=True, omit_defaults=True):
+    """The remembered panes: heads int64[T, 5] and counts int64[T, width], which are `PackedRows` when just taken.
+
+    Sparse, a head has a sixth number: how many of the positions ``at`` and of the ``values`` are its own.
+    """
+
+    heads: Counts
+    counts: Any = None
+    at: Counts = np.empty(0, np.int64)
+    values: Counts = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,31 +127,32 @@ class Recent:
         """Return the start of the oldest pane kept."""
         return self._panes[0].start if self._panes else None
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> RecentState:
         """Return heads int64[T, 5] and counts int64[T, width]."""
-        return {
-            "heads": np.array([one.head for one in self._panes], np.int64).reshape(-1, 5),
-            "counts": PackedRows(tuple(one.counts for one in self._panes), self.width),
-        }
+        return RecentState(
+            heads=np.array([one.head for one in self._panes], np.int64).reshape(-1, 5),
+            counts=PackedRows(tuple(one.counts for one in self._panes), self.width),
+        )
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Become what ``state`` was taken from, or the sparse form: positions and values, their number in the heads."""
+    def restore(self, state: RecentState) -> None:
+        """Become what ``state`` was taken from, or its sparse form."""
         self._panes.clear()
         self._read.clear()
-        if "counts" in state:
-            for head, counts in zip(state["heads"].tolist(), state["counts"], strict=True):
-                self._panes.append(_Stretch.of(tuple(head), pack(counts)))
-            self._bytes = sum(one.size for one in self._panes)
+        for head, counts in zip(state.heads.tolist(), self._rows(state), strict=True):
+            self._panes.append(_Stretch.of(tuple(head[:5]), pack(counts)))
+        self._bytes = sum(one.size for one in self._panes)
+
+    def _rows(self, state: RecentState) -> Iterator[Counts]:
+        """The counts of each stretch of a state."""
+        if state.counts is not None:
+            yield from state.counts
             return
-        heads = np.asarray(state["heads"], np.int64).reshape(-1, 6)
-        cuts = np.cumsum(heads[:, 5])[:-1]
-        positions = np.split(np.asarray(state["at"], np.int64), cuts)
-        values = np.split(np.asarray(state["values"], np.int64), cuts)
-        for head, at, value in zip(heads[:, :5].tolist(), positions, values, strict=False):
+        cuts = np.cumsum(state.heads[:, 5])[:-1]
+        positions, values = np.split(state.at, cuts), np.split(state.values, cuts)
+        for at, value, _ in zip(positions, values, state.heads, strict=False):
             counts = np.zeros(self.width, np.int64)
             counts[at] = value
-            self._panes.append(_Stretch.of(tuple(head), pack(counts)))
-        self._bytes = sum(one.size for one in self._panes)
+            yield counts
 
     def _counts(self, one: _Stretch) -> Counts:
         """What a stretch counted; kept until the next pane, for one decision asks many times."""

@@ -1,11 +1,13 @@
 """Chart windows: the sum of the latest panes of a rolling stretch, in bounded memory."""
 
 from collections import deque
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stationkeeper.contracts.squeeze import expand, squeeze
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.panes.packed import PackedRows, pack, unpack
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.reference.cells import Counts
@@ -14,7 +16,18 @@ MAX_SLOTS = 64
 _TYPES = (np.uint16, np.uint32, np.int64)
 
 
-class Window:
+class WindowState(State, frozen=True):
+    """The slots of a chart window: number and rows int64[slots, 2], and counts int64[slots, width].
+
+    ``counts`` are `PackedRows` when they were just taken.
+    """
+
+    end: int
+    slots: Counts
+    counts: Any = None
+
+
+class ChartWindow:
     """The running sum over the last ``length`` clock units, kept as at most ``MAX_SLOTS`` partial sums.
 
     Memory is ``slots`` packed and squeezed vectors (`packed.pack`), whatever the pane length, the sum and the slot that
@@ -77,23 +90,20 @@ class Window:
             found[stratum_of(slot * self._step, strata)] += rows
         return found
 
-    def state(self) -> dict[str, object]:
-        """Return what ``restore`` needs: plain numbers, heads int64[slots, 2] and int64[slots, width]."""
+    def state(self) -> WindowState:
+        """Return what ``restore`` needs."""
         heads = [(slot, rows) for slot, rows, _ in self._slots]
         counts = [counts for *_, counts in self._slots]
         if self._open is not None:
             heads.append(self._open)
             counts.append(squeeze(pack(self._growing.read(slice(None)))))
-        return {
-            "end": self.end,
-            "slots": np.array(heads, np.int64).reshape(-1, 2),
-            "counts": PackedRows(tuple(counts), self.width),
-        }
+        slots = np.array(heads, np.int64).reshape(-1, 2)
+        return WindowState(end=self.end, slots=slots, counts=PackedRows(tuple(counts), self.width))
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: WindowState) -> None:
         """Become the window whose ``state`` this was."""
-        self.end = int(str(state["end"]))
-        slots, counts = np.asarray(state["slots"], np.int64), np.asarray(state["counts"], np.int64)
+        self.end = state.end
+        slots, counts = state.slots, np.asarray(state.counts, np.int64)
         self._slots = deque(
             (slot, rows, squeeze(pack(row))) for (slot, rows), row in zip(slots.tolist(), counts, strict=True)
         )

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.wire import SCORE_BINS, SCORE_EDGES
 from stationkeeper.monitor.core.budget import log_thresholds
 from stationkeeper.monitor.core.detect.quantile import clopper_pearson
 from stationkeeper.monitor.core.detect.rate import Flags, RateDetector, RateScores, level_of_score
-from stationkeeper.monitor.core.detect.running_rate import RunningRate
+from stationkeeper.monitor.core.detect.running_rate import RunningRate, RunningRateState
+from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState
 from stationkeeper.monitor.core.finding import NONE, Finding
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference.cells import Counts, rank_grid
@@ -209,11 +211,11 @@ class Performance:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become the detectors whose ``state`` this was."""
-        self.error.restore(state["error"])
-        self.concept.restore(state["concept"])
+        self.error.restore(state_of(state["error"], EvidenceState))
+        self.concept.restore(state_of(state["concept"], EvidenceState))
         # A state of before this detector was: it starts from the reference.
         if "running" in state:
-            self.running.restore(state["running"])
+            self.running.restore(state_of(state["running"], RunningRateState))
 
     def _findings(
         self, scores: RateScores, names: tuple[str, ...], kind: VerdictKind, cause: Cause, pane: OutcomePane

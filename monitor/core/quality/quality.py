@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.contracts.state import state_of
 from stationkeeper.monitor.core.adoption.traffic import HOUR_MS, VolumeModel
 from stationkeeper.monitor.core.budget import level_of, log_thresholds
 from stationkeeper.monitor.core.charts.cause import name_cause
 from stationkeeper.monitor.core.detect.rate import OneSided, RateDetector, level_of_score
+from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState
 from stationkeeper.monitor.core.finding import NONE, PAGE, WARN, Finding
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.quality.learned_traffic import QUIET, TrafficLesson
@@ -187,7 +189,7 @@ class Quality:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become the checks whose ``state`` this was."""
-        self.rates.restore(state["rates"])
+        self.rates.restore(state_of(state["rates"], EvidenceState))
         self.rules.restore(state["rules"])
         if self.lesson is not None and state.get("lesson"):
             length, lesson = state["lesson"]
@@ -195,7 +197,7 @@ class Quality:
             if length:
                 self._teach(int(length))
         if self.volume is not None and state["volume"] is not None:
-            self.volume.restore(state["volume"])
+            self.volume.restore(state_of(state["volume"], EvidenceState))
         self.silent_since = state["silent_since"]
         self.silent_nats = float(state["silent_nats"])
         self.came, self.expected = (float(value) for value in state["came"])

@@ -5,10 +5,10 @@ from stationkeeper.monitor.core.adoption.dependence import (
     choose_strata,
     fold_strata,
     learned_delta,
+    learned_phi,
     natural_floor,
-    row_phi,
 )
-from stationkeeper.monitor.core.detect.plan import DENSE_ROWS
+from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES
 from stationkeeper.monitor.core.panes.pane import stratum_of
 
 UNIFORM = np.append(np.full(40, 1 / 40), 0)
@@ -16,8 +16,8 @@ UNIFORM = np.append(np.full(40, 1 / 40), 0)
 
 def test_independent_panes_keep_phi_at_one():
     rng = np.random.default_rng(1)
-    phi = row_phi(rng.multinomial(50, UNIFORM, size=600), "numeric")
-    assert phi.shape == (DENSE_ROWS + 2,)
+    phi = learned_phi(rng.multinomial(50, UNIFORM, size=600), "numeric")
+    assert phi.shape == (DENSE_ALTERNATIVES + 2,)
     assert np.median(phi) == 1.0
     assert phi.max() < 1.6
 
@@ -26,8 +26,8 @@ def test_independent_panes_keep_phi_at_one():
 def test_panes_seen_twice_double_the_variance(kind):
     rng = np.random.default_rng(2)
     panes = np.repeat(rng.multinomial(50, UNIFORM, size=500), 2, axis=0)
-    phi = row_phi(panes, kind)
-    assert phi.shape == ((DENSE_ROWS + 2) if kind == "numeric" else 2,)
+    phi = learned_phi(panes, kind)
+    assert phi.shape == ((DENSE_ALTERNATIVES + 2) if kind == "numeric" else 2,)
     # The largest of many noisy ratios lies above the truth, never far below it.
     assert 1.6 < np.median(phi) < 3.2
 
@@ -40,13 +40,13 @@ def test_a_cycle_between_strata_is_not_dependence():
     laws[1] /= laws[1].sum()
     strata = np.arange(400) % 2
     panes = np.array([rng.multinomial(50, laws[s]) for s in strata])
-    assert row_phi(panes, "numeric").max() > 2
-    assert row_phi(panes, "numeric", strata).max() < 2
+    assert learned_phi(panes, "numeric").max() > 2
+    assert learned_phi(panes, "numeric", strata).max() < 2
 
 
 def test_few_panes_say_nothing():
     rng = np.random.default_rng(4)
-    np.testing.assert_array_equal(row_phi(rng.multinomial(50, UNIFORM, size=15), "numeric"), 1.0)
+    np.testing.assert_array_equal(learned_phi(rng.multinomial(50, UNIFORM, size=15), "numeric"), 1.0)
 
 
 def test_identical_days_have_no_floor_and_noisy_days_little():

@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 
-from stationkeeper.monitor.core.detect.alternatives import CellColumns, Reference, build_rows
-from stationkeeper.monitor.core.detect.plan import DENSE_ROWS
-from stationkeeper.monitor.core.detect.shiryaev_roberts import Shiryaev
+from stationkeeper.monitor.core.detect.alternatives import CellColumns, ReferenceCells, build_alternatives
+from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES
+from stationkeeper.monitor.core.detect.shiryaev_roberts import ShiryaevRoberts
 
 
 def table(counts: np.ndarray, kind: str = "categorical"):
     used = np.ones(counts.shape, bool)
-    reference = Reference(counts.astype(np.float64), counts.sum(axis=1).astype(np.float64), used, ~used)
-    dense = DENSE_ROWS if kind == "numeric" else 0
-    return build_rows(reference, kind, np.full(len(counts), 0.02), np.ones((len(counts), dense + 1)), 0.01)
+    reference = ReferenceCells(counts.astype(np.float64), counts.sum(axis=1).astype(np.float64), used, ~used)
+    dense = DENSE_ALTERNATIVES if kind == "numeric" else 0
+    return build_alternatives(reference, kind, np.full(len(counts), 0.02), np.ones((len(counts), dense + 1)), 0.01)
 
 
 def sums(made, counts: np.ndarray) -> np.ndarray:
@@ -52,8 +52,8 @@ def test_weights_of_few_values_are_what_they_were():
     rng = np.random.default_rng(3)
     weight = rng.choice(np.array([0.0, 0.01, 0.002]), (5, 90))
     with np.errstate(divide="ignore"):
-        np.testing.assert_array_equal(Shiryaev(weight).log_weight, np.log(weight))
+        np.testing.assert_array_equal(ShiryaevRoberts(weight).log_weight, np.log(weight))
         other = rng.random((5, 90))
-        np.testing.assert_array_equal(Shiryaev(other).log_weight, np.log(other))
+        np.testing.assert_array_equal(ShiryaevRoberts(other).log_weight, np.log(other))
         same = np.repeat(weight[:1], 4, axis=0)
-        np.testing.assert_array_equal(Shiryaev(same).log_weight, np.log(same))
+        np.testing.assert_array_equal(ShiryaevRoberts(same).log_weight, np.log(same))

@@ -3,15 +3,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stationkeeper.monitor.core.detect.bag_growth import NOTHING, Growth, mark_of
+from stationkeeper.monitor.core.detect.bag_growth import NOTHING, BagGrowth, mark_of
 from stationkeeper.monitor.core.detect.detector import DriftDetector
-from stationkeeper.monitor.core.detect.plan import DetectorPlan, Subject
+from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
+from stationkeeper.monitor.core.panes.recent import Recent
+from stationkeeper.monitor.core.panes.window import ChartWindow
+from stationkeeper.monitor.core.watch import WatchState
 from stationkeeper.monitor.judge.state import WatchRecords
 
 STRATA = 24
 RNG = np.random.default_rng(0)
 SUBJECTS = tuple(
-    Subject(name, "numeric", RNG.multinomial(400, np.full(cells, 1 / cells), size=STRATA))
+    PlannedSubject(name, "numeric", RNG.multinomial(400, np.full(cells, 1 / cells), size=STRATA))
     for name, cells in (("amount", 40), ("age", 12))
 )
 
@@ -25,20 +28,24 @@ def pane(seed: int) -> np.ndarray[Any, Any]:
     return np.concatenate([rng.multinomial(30, s.reference[0] / s.reference[0].sum()) for s in SUBJECTS])
 
 
-def growth_of(made: DriftDetector) -> Growth:
-    growth = made.state()["bag.growth"]
-    assert isinstance(growth, Growth)
+def growth_of(made: DriftDetector) -> BagGrowth:
+    growth = made.state().bag_growth
+    assert isinstance(growth, BagGrowth)
     return growth
 
 
 def written(records: WatchRecords, made: DriftDetector) -> dict[str, Any]:
-    window = {"slots": np.empty((0, 2), np.int64), "counts": np.empty((0, 9), np.int64).view(Rows)}
-    recent = {"heads": np.empty((0, 5), np.int64), "counts": None}
-    return dict(records.changed({"drifts": {"feature": made.state()}, "window": window, "desk": {"recent": recent}}))
-
-
-class Rows(np.ndarray[Any, Any]):
-    width = 9
+    state = WatchState(
+        digest="ref-1",
+        end=None,
+        rows=0,
+        desk={"recent": Recent(9).state()},
+        window=ChartWindow(9, 60).state(),
+        drifts={"feature": made.state()},
+        performance=None,
+        quality={},
+    )
+    return dict(records.changed(state))
 
 
 def test_growth_is_what_the_bags_hold_beyond_the_reference():

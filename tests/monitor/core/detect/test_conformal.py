@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from stationkeeper.monitor.core.detect.alternatives import ordered_rows
+from stationkeeper.monitor.core.detect.alternatives import ordered_alternatives
 from stationkeeper.monitor.core.detect.conformal import (
     PART_SHARE,
     RANK_CELLS,
@@ -118,7 +118,7 @@ def test_the_correction_takes_back_what_events_of_one_part_share():
         np.full(streams, float(n)),
     )
     uniform = np.full(RANK_CELLS, 1 / RANK_CELLS)
-    rows, names = ordered_rows(uniform)
+    rows, names = ordered_alternatives(uniform)
     e = rows[[str(name) for name in names].index("shift +0.4 sd")] / uniform
     s2 = (e**2).mean() - 1
     log_product = part.cells @ np.log(e)

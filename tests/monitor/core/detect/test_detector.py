@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from stationkeeper.monitor.core.detect.detector import DriftDetector
-from stationkeeper.monitor.core.detect.plan import DetectorPlan, Subject
+from stationkeeper.contracts.state import state_of
+from stationkeeper.monitor.core.detect.detector import DetectorState, DriftDetector
+from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
+from stationkeeper.monitor.state_codec import freeze, thaw
 
 FINE = 64
 SHARES = np.full(FINE, 1 / FINE)
@@ -15,11 +18,11 @@ SHARES = np.full(FINE, 1 / FINE)
 def _numeric(name, seed=0, rows=4000, strata=1, **options):
     rng = np.random.default_rng(seed)
     fine = rng.multinomial(rows, SHARES, size=strata)
-    return Subject(name, "numeric", np.concatenate([fine, np.full((strata, 1), 8)], axis=1), **options)
+    return PlannedSubject(name, "numeric", np.concatenate([fine, np.full((strata, 1), 8)], axis=1), **options)
 
 
 def _categorical(name, counts=(500, 300, 150, 40, 10, 0), **options):
-    return Subject(name, "categorical", np.array([counts]), **options)
+    return PlannedSubject(name, "categorical", np.array([counts]), **options)
 
 
 def _plan(*subjects, alpha=1e-4):
@@ -53,9 +56,9 @@ def _run(detector, panes):
 
 
 def _same(one, other):
-    for field in ("conformal", "twin", "level", "paged", "onset", "rows"):
+    for field in ("conformal", "fixed", "level", "paged", "onset", "rows"):
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
-    assert one.row == other.row
+    assert one.alternative == other.alternative
 
 
 def test_a_replay_gives_identical_scores_and_pages():
@@ -79,7 +82,9 @@ def test_a_restored_detector_goes_on_bit_for_bit(seed, cut):
     broken = DriftDetector(plan)
     _run(broken, panes[:cut])
     resumed = DriftDetector(plan)
-    resumed.restore({name: np.array(value) for name, value in broken.state().items()})
+    state = broken.state()
+    state = structs.replace(state, bag_growth=np.asarray(state.bag_growth))
+    resumed.restore(state_of(thaw(freeze(state)), DetectorState))
     for t in range(cut, len(panes)):
         _same(resumed.step(panes[t], 60_000 * t, 0, 1.0), scores[t])
 
@@ -94,7 +99,8 @@ def test_state_of_another_plan_is_refused():
 
 def test_state_is_a_few_kilobytes_a_feature():
     detector = DriftDetector(_plan(*(_numeric(f"f{i}", i) for i in range(50))))
-    evidence = sum(v.nbytes for name, v in detector.state().items() if not name.startswith("bag"))
+    state = structs.asdict(detector.state())
+    evidence = sum(value.nbytes for name, value in state.items() if value is not None and name[:3] != "bag")
     assert evidence / 50 < 4_000
 
 
@@ -117,7 +123,7 @@ def test_shift_new_category_and_missing_values_page_their_own_subjects():
     np.testing.assert_array_equal(paged, [True, False, True, True])
 
 
-def test_a_page_resets_only_the_arm_that_paged():
+def test_a_page_resets_only_the_e_detector_that_paged():
     plan = _plan(_numeric("amount"), alpha=1e-3)
     rng = np.random.default_rng(7)
     detector = DriftDetector(plan)
@@ -127,10 +133,10 @@ def test_a_page_resets_only_the_arm_that_paged():
         t += 1
         if scores.paged[0]:
             break
-    reset = {"conformal": scores.conformal[0], "twin": scores.twin[0]}
+    reset = {"conformal": scores.conformal[0], "twin": scores.fixed[0]}
     for name, score in reset.items():
-        arm = dict(detector._named_arms())[name]
-        assert np.isneginf(arm.evidence.score()[0]) == (score >= scores.log_threshold[0])
+        one = {known: found for known, found, _ in detector._detectors()}[name]
+        assert np.isneginf(one.evidence.score()[0]) == (score >= scores.log_threshold[0])
     assert not all(score >= scores.log_threshold[0] for score in reset.values())
 
 
@@ -203,19 +209,19 @@ def test_reset_drops_the_evidence_of_named_subjects():
     detector = DriftDetector(plan)
     _run(detector, _panes(plan, np.random.default_rng(12), 5))
     detector.reset(["age"])
-    score = detector._conformal.evidence.score()
+    score = detector._detectors()[0][1].evidence.score()
     assert np.isfinite(score[0])
     assert np.isneginf(score[1])
 
 
 def test_a_subject_without_reference_values_can_be_watched():
-    empty = Subject("empty", "numeric", np.array([[0, 0, 0, 50]]))
+    empty = PlannedSubject("empty", "numeric", np.array([[0, 0, 0, 50]]))
     scores = DriftDetector(_plan(empty)).step(np.array([3, 2, 1, 4]), 0, 0, 1.0)
     assert np.isfinite(scores.conformal).all()
 
 
 def test_numeric_subjects_of_different_widths_share_one_pass():
-    narrow = Subject("flag", "numeric", np.array([[600, 400, 5]]))
+    narrow = PlannedSubject("flag", "numeric", np.array([[600, 400, 5]]))
     plan = _plan(_numeric("amount"), narrow, alpha=1e-5)
     detector = DriftDetector(plan)
     rng = np.random.default_rng(13)

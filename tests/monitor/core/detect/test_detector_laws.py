@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from stationkeeper.monitor.core.adoption.dependence import row_phi
-from stationkeeper.monitor.core.detect.change_point import onset_log_ratios, refine_onset
+from stationkeeper.monitor.core.adoption.dependence import learned_phi
+from stationkeeper.monitor.core.detect.change_point import change_point_log_ratios, locate_change_point
 from stationkeeper.monitor.core.detect.detector import DriftDetector
-from stationkeeper.monitor.core.detect.plan import DetectorPlan, Subject
+from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
 
 PRODUCTION = np.log(1.3e7)
 """300 features, one false page in 30 days of one-minute panes."""
@@ -24,7 +24,7 @@ class World:
         self.fine = np.diff(np.concatenate([[0], at + 1, [n_ref]]))
         reference = np.tile(np.append(self.fine, 0), (strata, 1))
         self.subjects = tuple(
-            Subject(f"f{i}", "numeric", reference, delta, phi[i] if isinstance(phi, list) else phi)
+            PlannedSubject(f"f{i}", "numeric", reference, delta, phi[i] if isinstance(phi, list) else phi)
             for i in range(replicates)
         )
         self.plan = DetectorPlan("law", "1", str(seed), self.subjects, alpha=1e-30)
@@ -55,7 +55,7 @@ class World:
 
 
 def _first_crossings(world, shares, panes, events, log_threshold):
-    first = {"conformal": np.full(len(shares), np.inf), "twin": np.full(len(shares), np.inf)}
+    first = {"conformal": np.full(len(shares), np.inf), "fixed": np.full(len(shares), np.inf)}
     for t in range(panes):
         scores = world.step(world.pane(shares, events))
         for arm, when in first.items():
@@ -105,7 +105,7 @@ def test_dependent_events_do_not_page_once_phi_is_learned():
         values, previous = _autoregressive(plain.rng, previous, 50, coefficient)
         history.append(plain.count(values))
     panes = np.array(history)
-    phi = [row_phi(np.pad(panes[:, f], ((0, 0), (0, 1))), "numeric") for f in range(replicates)]
+    phi = [learned_phi(np.pad(panes[:, f], ((0, 0), (0, 1))), "numeric") for f in range(replicates)]
     assert 2.5 < np.median([p.max() for p in phi]) < 9
     world = World(replicates, 10_000, seed=2, fine=64, phi=phi)
     naive_alarms = repaired_alarms = 0
@@ -146,8 +146,10 @@ def test_change_points_lie_within_250_events_for_a_quarter_of_a_deviation():
         found = np.flatnonzero((scores.conformal >= PRODUCTION) & np.isinf(error))
         for f in found:
             panes = np.array([pane[f] for pane in stored])
-            ratios = onset_log_ratios(world.subjects[f], scores.row[f], panes, np.zeros(len(panes)), scores.onset[f])
-            onset = refine_onset(ratios)
+            ratios = change_point_log_ratios(
+                world.subjects[f], scores.alternative[f], panes, np.zeros(len(panes)), scores.onset[f]
+            )
+            onset = locate_change_point(ratios)
             error[f] = abs(onset.index - before) * events
             inside[f] = onset.first <= before <= onset.last
     assert np.isfinite(error).mean() > 0.95
@@ -183,10 +185,10 @@ def test_strata_keep_a_daily_cycle_from_paging():
     by_hour = np.concatenate([by_hour, np.zeros((hours, 1), int)], axis=1)
     pooled = by_hour.sum(axis=0, keepdims=True)
     seasonal = DriftDetector(
-        DetectorPlan("m", "1", "s", tuple(Subject(f"f{i}", "numeric", by_hour) for i in range(f)), 1e-30)
+        DetectorPlan("m", "1", "s", tuple(PlannedSubject(f"f{i}", "numeric", by_hour) for i in range(f)), 1e-30)
     )
     flat = DriftDetector(
-        DetectorPlan("m", "1", "g", tuple(Subject(f"f{i}", "numeric", pooled) for i in range(f)), 1e-30)
+        DetectorPlan("m", "1", "g", tuple(PlannedSubject(f"f{i}", "numeric", pooled) for i in range(f)), 1e-30)
     )
     top = {"seasonal": 0.0, "flat": 0.0}
     for t in range(days * hours):

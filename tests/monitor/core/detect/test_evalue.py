@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stationkeeper.monitor.core.detect.alternatives import Reference, build_rows, ordered_rows
+from stationkeeper.monitor.core.detect.alternatives import ReferenceCells, build_alternatives, ordered_alternatives
 from stationkeeper.monitor.core.detect.evalue import ball_supremum, finite_reference, huber_clip, share_bounds
 from stationkeeper.monitor.core.detect.quantile import clopper_pearson
 
@@ -56,8 +56,8 @@ def test_clip_solves_the_equations_of_the_least_favourable_pair(seed, cells, del
 def test_no_member_of_the_ball_gives_any_row_a_mean_above_one(seed, cells, delta):
     rng = np.random.default_rng(seed)
     p = rng.dirichlet(np.full(cells, 5.0))
-    reference = Reference(p[None], np.array([np.inf]), np.ones((1, cells), bool), np.ones((1, cells), bool))
-    table = build_rows(reference, "numeric", np.array([delta]), np.ones((1, 15)), 0.01)
+    reference = ReferenceCells(p[None], np.array([np.inf]), np.ones((1, cells), bool), np.ones((1, cells), bool))
+    table = build_alternatives(reference, "numeric", np.array([delta]), np.ones((1, 15)), 0.01)
     rows = [np.exp(table.dense[0])]
     for level in range(table.inside.shape[1]):
         e = np.repeat(np.exp(table.outside[0, level])[:, None], cells, axis=1)
@@ -85,7 +85,7 @@ def test_padding_changes_nothing(seed):
 
 
 def test_shift_rows_by_hand():
-    q, rows = ordered_rows(np.array([0.5, 0.5]))
+    q, rows = ordered_alternatives(np.array([0.5, 0.5]))
     at = next(i for i, row in enumerate(rows) if row.kind == "shift" and row.size == 0.4)
     # Phi(-.4) = .34458.
     np.testing.assert_allclose(q[at], [0.34458, 0.65542], atol=1e-5)
@@ -97,11 +97,13 @@ def test_finite_reference_keeps_means_below_one_where_the_plain_ratio_does_not(n
     p = np.full((400, 20), 0.05)
     counts = rng.multinomial(n_ref, p[0], size=400).astype(float)
     everything = np.ones(p.shape, bool)
-    reference = Reference(counts, counts.sum(-1), everything, everything)
-    table = build_rows(reference, "numeric", np.zeros(400), np.ones((400, 15)), 0.01)
+    reference = ReferenceCells(counts, counts.sum(-1), everything, everything)
+    table = build_alternatives(reference, "numeric", np.zeros(400), np.ones((400, 15)), 0.01)
     means = np.einsum("flk,fk->fl", np.exp(table.dense), p)
     assert (means > 1 + 1e-9).mean() < 0.01
-    e, _ = huber_clip(ordered_rows(reference.probabilities)[0], reference.probabilities[:, None], np.zeros((400, 1)))
+    e, _ = huber_clip(
+        ordered_alternatives(reference.probabilities)[0], reference.probabilities[:, None], np.zeros((400, 1))
+    )
     assert (np.einsum("flk,fk->fl", e, p) > 1 + 1e-9).mean() > 0.3
 
 

@@ -3,11 +3,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stationkeeper.monitor.core.detect import shiryaev_roberts
-from stationkeeper.monitor.core.detect.shiryaev_roberts import Restarts, Shiryaev
+from stationkeeper.monitor.core.detect.shiryaev_roberts import Restarts, ShiryaevRoberts
 
 
 def _fresh(features=1, rows=1):
-    return Shiryaev(np.full((features, rows), 1 / rows))
+    return ShiryaevRoberts(np.full((features, rows), 1 / rows))
 
 
 def _all(shape):

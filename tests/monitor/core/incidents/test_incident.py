@@ -9,7 +9,7 @@ from stationkeeper.monitor.core.finding import PAGE, WARN, Dated, Finding
 from stationkeeper.monitor.core.incidents.incident import Incident, IncidentBook, choose_leader, co_onset, merge
 from stationkeeper.monitor.core.incidents.verdict import RequestDesk, RequestSettings, refusal_of
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.panes.window import Window
+from stationkeeper.monitor.core.panes.window import ChartWindow
 from stationkeeper.monitor.core.performance.performance import (
     OutcomePane,
     Performance,
@@ -126,12 +126,12 @@ def test_every_closed_list_has_its_help():
 
 
 def test_a_window_is_the_sum_of_its_latest_panes():
-    window = Window(2, 100, slots=10)
+    window = ChartWindow(2, 100, slots=10)
     for start in range(0, 500, 10):
         window.add(Pane(start, 10, 3, np.array([1, 2])))
     assert 10 <= window.counts[0] <= 11
     assert (window.counts[1], window.rows) == (2 * window.counts[0], 3 * window.counts[0])
-    again = Window(2, 100, slots=10)
+    again = ChartWindow(2, 100, slots=10)
     again.restore(window.state())
     window.advance(10_000)
     again.advance(10_000)

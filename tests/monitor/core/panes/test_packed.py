@@ -7,11 +7,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stationkeeper.contracts.state import state_of
 from stationkeeper.monitor.core.panes.packed import merge, pack, unpack, unpack_sparse
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.panes.recent import COARSEST, Recent
-from stationkeeper.monitor.core.panes.window import Window
+from stationkeeper.monitor.core.panes.recent import COARSEST, Recent, RecentState
+from stationkeeper.monitor.core.panes.window import ChartWindow
+from stationkeeper.monitor.core.watch import WatchState
 from stationkeeper.monitor.judge.state import WatchRecords
+from stationkeeper.monitor.state_codec import freeze, thaw
 
 MINUTE = 60_000
 _EDGES = [0, 1, 14, 15, 16, 17, 254, 255, 256, 269, 270, 271, 272, 65_534, 65_535, 65_536, 65_806, 2**32, 2**63 - 1]
@@ -50,7 +53,7 @@ def test_bytes_by_hand() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(0, 70_000), min_size=3, max_size=3)), max_size=40))
 def test_a_window_is_the_exact_sum_of_its_slots(steps: list[tuple[int, list[int]]]) -> None:
-    window, again = Window(3, 60, slots=6), Window(3, 60, slots=6)
+    window, again = ChartWindow(3, 60, slots=6), ChartWindow(3, 60, slots=6)
     seen: list[Pane] = []
     end = 0
     for gap, counts in steps:
@@ -66,7 +69,7 @@ def test_a_window_is_the_exact_sum_of_its_slots(steps: list[tuple[int, list[int]
             np.testing.assert_array_equal(one.counts, total)
             np.testing.assert_array_equal(one.part(slice(1, 3)), total[1:])
             assert one.rows == total.sum()
-        np.testing.assert_array_equal(np.asarray(window.state()["counts"]).sum(axis=0), total)
+        np.testing.assert_array_equal(np.asarray(window.state().counts).sum(axis=0), total)
     window.advance(end + 1_000)
     assert not window.counts.any()
     assert window.rows == 0
@@ -121,8 +124,8 @@ def test_a_restored_memory_goes_on_as_the_one_before() -> None:
         if at % 17 == 0:
             again.restore(again.state())
         assert recent.size == again.size
-    for name, value in recent.state().items():
-        np.testing.assert_array_equal(value, again.state()[name])
+    np.testing.assert_array_equal(recent.state().heads, again.state().heads)
+    np.testing.assert_array_equal(np.asarray(recent.state().counts), np.asarray(again.state().counts))
 
 
 def test_a_place_of_a_stretch_is_never_given_away() -> None:
@@ -140,16 +143,19 @@ def test_a_place_of_a_stretch_is_never_given_away() -> None:
             head = stored.pop("")
             records = WatchRecords()
             again = Recent(50, limit=4_000)
-            again.restore(records.joined(head, stored)["desk"]["recent"])
+            again.restore(state_of(records.joined(thaw(freeze(head)), stored)["desk"]["recent"], RecentState))
             assert [one.start for one in again.since(0)] == [one.start for one in recent.since(0)]
-            np.testing.assert_array_equal(np.asarray(again.state()["counts"]), np.asarray(recent.state()["counts"]))
+            np.testing.assert_array_equal(np.asarray(again.state().counts), np.asarray(recent.state().counts))
             recent = again
             # Nothing that was read back is written again.
             assert {name for name, _ in records.changed(_state(recent))} == {""}
 
 
-def _state(recent: Recent) -> dict[str, Any]:
-    return {"drifts": {}, "window": Window(50, 60).state(), "desk": {"recent": recent.state()}}
+def _state(recent: Recent) -> WatchState:
+    window, desk = ChartWindow(50, 60).state(), {"recent": recent.state()}
+    return WatchState(
+        digest="ref-1", end=None, rows=0, desk=desk, window=window, drifts={}, performance=None, quality={}
+    )
 
 
 def test_squeezing_saves_memory_and_changes_nothing_of_what_is_kept() -> None:
