@@ -25,8 +25,8 @@ FLOOR_QUANTILE = 0.9
 def learned_phi(panes: Counts, kind: Kind, strata: ArrayLike | None = None) -> Floats:
     """Variance inflation of a subject's row groups from its reference panes in time order.
 
-    panes [T, C]: cell counts of consecutive panes, as `PlannedSubject.reference`; strata [T] their strata, each compared
-    with its own mean.  Returns `DENSE_ALTERNATIVES` + 2 values for numeric, 2 for categorical (one-cell,
+    panes [T, C]: cell counts of consecutive panes, as `PlannedSubject.reference`; strata [T] their strata, each
+    compared with its own mean.  Returns `DENSE_ALTERNATIVES` + 2 values for numeric, 2 for categorical (one-cell,
     adaptive), all >= 1: the largest, over blocks of 1 to 16 panes, of the variance of block sums of log e over what
     independent events would give.  A ratio counts from 2.5 standard errors above 1, so that independent
     panes keep phi = 1.  By hand: every pane seen twice in a row doubles the variance of pairs, phi = 2.
