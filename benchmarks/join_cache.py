@@ -66,14 +66,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         paths = [Path(directory) / str(index) for index in range(JOINS_PARTITIONS)]
         with told("to the cache"):
-            for path, side in zip(paths, join._sides.values(), strict=True):  # noqa: SLF001
+            for path, side in zip(paths, join._partitions.values(), strict=True):  # noqa: SLF001
                 with path.open("wb") as out:
                     out.writelines(freeze(side.snapshot()))
         print(f"cache: {sum(path.stat().st_size for path in paths) / 1e6:.0f} MB")
         with told("from the cache"):
-            for path, side in zip(paths, join._sides.values(), strict=True):  # noqa: SLF001
-                side.become(thaw(path.read_bytes()))
-        some = next(iter(join._sides.values())).predictions.rows()[:1_000_000]  # noqa: SLF001
+            for path, side in zip(paths, join._partitions.values(), strict=True):  # noqa: SLF001
+                side.load(thaw(path.read_bytes()))
+        some = next(iter(join._partitions.values())).predictions.rows()[:1_000_000]  # noqa: SLF001
         with closing(sqlite3.connect(Path(directory) / "joins.db")) as database:
             database.execute("CREATE TABLE waiting (key INTEGER PRIMARY KEY, row BLOB) WITHOUT ROWID")
             with told(f"to SQLite, {len(some):,} rows in one transaction"), database:

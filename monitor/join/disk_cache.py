@@ -16,14 +16,19 @@ from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.monitor.join.store import WAITING_ROW, Owner, Rows
 
 _MAGIC: Final = b"SKJOIN2\n"
+"""The first bytes of a file and its version: another one is no cache, and costs a rebuild."""
+
 _LENGTHS: Final = 12
+"""Bytes of the two lengths after the magic: of the head (4) and of all rows (8)."""
+
 _CHUNK: Final = 64 * 1024 * 1024
+"""Bytes of rows that are copied at once while a file is written; the loop goes on beside it, so this is all it adds."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class StoreSnapshot:
     """One joins partition's store after the records below ``offset``, all of them committed.
 
     ``store`` names the join's state that it belongs to: a topic made anew has another one. ``marks`` are (offset,
@@ -49,7 +54,7 @@ class CacheError(ValueError):
     """A cache file that says nothing: torn, damaged, or of another version."""
 
 
-def freeze(snapshot: Snapshot) -> Iterator[bytes]:
+def freeze(snapshot: StoreSnapshot) -> Iterator[bytes]:
     """Yield a snapshot as the pieces of its file: magic, lengths, head, rows, and the CRC-32 of all before it."""
     head = msgspec.msgpack.encode(
         {
@@ -82,7 +87,7 @@ def _chunks(rows: Rows) -> Iterator[bytes]:
         yield rows[first : first + step].tobytes()
 
 
-def thaw(data: bytes) -> Snapshot:
+def thaw(data: bytes) -> StoreSnapshot:
     """Return the snapshot of a file's bytes; raises ``CacheError`` for anything but what ``freeze`` made."""
     first = len(_MAGIC) + _LENGTHS
     if len(data) < first + 4 or data[: len(_MAGIC)] != _MAGIC:
@@ -100,7 +105,7 @@ def thaw(data: bytes) -> Snapshot:
         cut = head["rows"][0]
         owners = [Owner(model, version, tuple(segments)) for model, version, segments in head["owners"]]
         marks = [(offset, clock) for offset, clock in head["marks"]]
-        return Snapshot(
+        return StoreSnapshot(
             head["store"], head["offset"], head["base"], head["clock"], marks, owners, rows[:cut], rows[cut:]
         )
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
@@ -124,7 +129,7 @@ class JoinCache:
         """Return the file of a partition, None without a directory."""
         return None if self._directory is None else self._directory / f"{self._name}.{index}.join"
 
-    def load(self, index: int, store: str, committed: int) -> Snapshot | None:
+    def load(self, index: int, store: str, committed: int) -> StoreSnapshot | None:
         """Return a partition's snapshot if it is whole, of this store, and not ahead of the committed offset."""
         path = self.path(index)
         if path is None:
@@ -150,7 +155,7 @@ class JoinCache:
         """Whether a file is being written."""
         return self._writer is not None and self._writer.is_alive()
 
-    def save(self, index: int, snapshot: Snapshot) -> None:
+    def save(self, index: int, snapshot: StoreSnapshot) -> None:
         """Write a partition's snapshot in the background; its rows must not change any more."""
         path = self.path(index)
         if path is None:
@@ -170,7 +175,7 @@ class JoinCache:
             self._writer.join()
             self._writer = None
 
-    def _write(self, path: Path, snapshot: Snapshot) -> None:
+    def _write(self, path: Path, snapshot: StoreSnapshot) -> None:
         fresh = path.with_suffix(".new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

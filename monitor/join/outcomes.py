@@ -6,7 +6,11 @@ from stationkeeper.contracts.wire import SCORE_BINS, OutcomeDelta, pack
 from stationkeeper.monitor.join.store import Owners, Rows
 
 _LOSS_SCALE = 1_000_000
+"""Squared errors are summed in millionths as integers, so that sums do not depend on the order of events."""
+
 _MAX_LOSS = 1e6
+"""The largest squared error that counts: times the scale and 9 million rows it still fits into an int64, and one absurd
+label cannot overflow a pane. Half and double differ only for errors beyond a thousand."""
 
 
 def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> list[OutcomeDelta]:

@@ -3,16 +3,17 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.join.store import Hashes, Integers, Rows
 from stationkeeper.monitor.tally.clock import UNSET
 
 STEPS = 64
-"""Steps of one horizon: a rebuild reads up to a sixty-fourth of the horizon more than it needs."""
+"""Steps of one horizon: a rebuild reads up to a sixty-fourth of the horizon more than it needs; half reads twice that,
+double keeps twice the marks and notes twice as many rows as spent."""
 
 
 class Marks:
@@ -48,20 +49,32 @@ class Marks:
         return list(self._marks)
 
     def load(self, state: Sequence[tuple[int, int]], base: int) -> None:
-        """Become what ``state`` was taken from, or the begin of a rebuild from ``base``."""
+        """Take over what ``state`` gave, or begin a rebuild from ``base``."""
         self._marks = deque(state)
         self.start = state[-1][0] if state else base
 
 
+# One note in 40 bytes: where, which batch of the record, a NoteKind, the row's key, and the offset of its other row.
 _NOTE = np.dtype([("offset", "<i8"), ("batch", "<i8"), ("what", "<i8"), ("key", "<u8"), ("other", "<i8")])
 _MOST = 2_048
-"""Notes of one record of the state topic; the last one is written again until it is full."""
+"""Notes of one record of the state topic (80 kB before zstd); the last one is written again until it is full: half
+makes twice as many keys, double rewrites twice as much with each flush."""
 
 Notes = npt.NDArray[np.void]
 
 
-class Note(IntEnum):
-    """A row that did not wait (``SPENT``), or the last of those that made way on one side."""
+class SpentNotes(State, frozen=True):
+    """The notes of one record of the state topic, a column for each field of ``_NOTE``, by rising offset."""
+
+    offset: npt.NDArray[np.int64]
+    batch: npt.NDArray[np.int64]
+    what: npt.NDArray[np.int64]
+    key: npt.NDArray[np.uint64]
+    other: npt.NDArray[np.int64]
+
+
+class NoteKind(IntEnum):
+    """A row that did not wait (``SPENT``), or the last of those that were evicted on one side."""
 
     SPENT = 0
     PREDICTIONS = 1
@@ -72,7 +85,7 @@ class Spent:
     """Notes of one joins partition, in the order of their offsets.
 
     A row that was paired with, or repeated, a row of an earlier step of ``Marks`` is noted: a rebuild that begins
-    between the two would let it wait. So is each time that rows made way, up to which row. Every other row meets rows
+    between the two would let it wait. So is each eviction, up to which row. Every other row meets rows
     of its own step only, so that a rebuild with these notes is the store, from whichever step it begins. Kept in memory
     are at most ``_MOST`` notes; the rest is in the state topic.
     """
@@ -92,13 +105,13 @@ class Spent:
             made["key"], made["other"] = keys[old], others[old]
             self._new.append(made)
 
-    def made_way(self, offset: int, side: Note, key: int, other: int) -> None:
-        """Note that with the record at ``offset`` rows made way, up to the one with ``key`` of the record ``other``."""
+    def evicted(self, offset: int, side: NoteKind, key: int, other: int) -> None:
+        """Note that the record at ``offset`` evicted rows, up to that with ``key`` of the record ``other``."""
         made = np.zeros(1, _NOTE)
         made["offset"], made["what"], made["key"], made["other"] = offset, side, key, other
         self._new.append(made)
 
-    def changed(self, base: int) -> Iterator[tuple[int, Any]]:
+    def changed(self, base: int) -> Iterator[tuple[int, SpentNotes | None]]:
         """Yield (place, value) of what is to be stored; None where no rebuild from ``base`` on needs it any more."""
         if self._new:
             rows = np.concatenate([self._open, *self._new])
@@ -106,7 +119,7 @@ class Spent:
             for first in range(0, len(rows), _MOST):
                 self._open = rows[first : first + _MOST]
                 self._last[self._place] = int(self._open["offset"][-1])
-                yield self._place, {name: self._open[name] for name in _NOTE.names or ()}
+                yield self._place, SpentNotes(**{name: self._open[name] for name in _NOTE.names or ()})
                 if len(self._open) == _MOST:
                     self._begin()
         for place in [place for place, last in self._last.items() if last < base]:
@@ -120,14 +133,14 @@ class Spent:
         self._open = np.zeros(0, _NOTE)
         self._place = next(place for place in range(len(self._last) + 1) if place not in self._last)
 
-    def restore(self, found: Mapping[int, Any]) -> Notes:
+    def restore(self, found: Mapping[int, SpentNotes | None]) -> Notes:
         """Go on after what was stored; returns all of it by offset."""
         pieces = [np.zeros(0, _NOTE)]
         for place, value in found.items():
             if value is not None:
-                made = np.zeros(len(value["key"]), _NOTE)
+                made = np.zeros(len(value.key), _NOTE)
                 for name in _NOTE.names or ():
-                    made[name] = value[name]
+                    made[name] = getattr(value, name)
                 self._last[place] = int(made["offset"][-1])
                 pieces.append(made)
         self._begin()
@@ -135,24 +148,26 @@ class Spent:
         return rows[np.argsort(rows["offset"], kind="stable")]
 
 
-class Replay:
+class RebuildNotes:
     """The notes as a rebuild from ``base`` needs them, record by record."""
 
     def __init__(self, notes: Notes, base: int) -> None:
-        waits = (notes["what"] == Note.SPENT) & (notes["other"] >= base)
+        waits = (notes["what"] == NoteKind.SPENT) & (notes["other"] >= base)
         self._notes = notes[(notes["offset"] >= base) & ~waits]
 
     def waiting(self, rows: Rows, offset: int, batch: int) -> Rows:
         """Return the rows of a batch without those that met a row from before the rebuild."""
         mine = self._of(offset)
-        spent = mine["key"][(mine["what"] == Note.SPENT) & (mine["batch"] == batch)]
+        spent = mine["key"][(mine["what"] == NoteKind.SPENT) & (mine["batch"] == batch)]
         return rows[~np.isin(rows["key"], spent)] if len(spent) else rows
 
-    def made_way(self, offset: int) -> Iterator[tuple[Note, int, int]]:
-        """Yield (side, key, offset of its record) of the last row that made way with the record at ``offset``."""
+    def evictions(self, offset: int) -> list[tuple[NoteKind, int, int]]:
+        """Return (side, key, offset of its record) of the last row evicted on each side at ``offset``."""
         mine = self._of(offset)
-        for note in mine[mine["what"] != Note.SPENT]:
-            yield Note(int(note["what"])), int(note["key"]), int(note["other"])
+        return [
+            (NoteKind(int(note["what"])), int(note["key"]), int(note["other"]))
+            for note in mine[mine["what"] != NoteKind.SPENT]
+        ]
 
     def _of(self, offset: int) -> Notes:
         first, last = np.searchsorted(self._notes["offset"], [offset, offset + 1])

@@ -8,24 +8,29 @@ import numpy as np
 
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.metrics import Sample
+from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
 from stationkeeper.contracts.wire import JOIN, PROGRESS_MS, JoinBatch, OutcomeDelta, Progress, WireError, decode, encode
-from stationkeeper.events.ids import mix, salt_of
+from stationkeeper.events import salt_of
 from stationkeeper.monitor.join.disk_cache import JoinCache
 from stationkeeper.monitor.join.outcomes import outcomes_of
-from stationkeeper.monitor.join.partition import COUNTS, Side
-from stationkeeper.monitor.join.store import WAITING_ROW, Owner, distinct
+from stationkeeper.monitor.join.partition import COUNTS, JoinPartition, JoinState
+from stationkeeper.monitor.join.rebuild import SpentNotes
 from stationkeeper.monitor.judge.pending import merged_outcomes
 from stationkeeper.monitor.packets import packed
 from stationkeeper.monitor.settings import JoinSettings, ModelSettings
 from stationkeeper.monitor.state_codec import gather, parts
 from stationkeeper.monitor.tally.clock import UNSET
-from stationkeeper.monitor.tally.join_rows import apart
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 
 _EXPIRE_EVERY = 64
+"""Batches between two sweeps of what is too old. A sweep looks at every row, and what is too old meets nothing anyway:
+half sweeps twice as often for nothing, double keeps the memory of old rows twice as long."""
+
 _SAVE_ROWS = 100_000
+"""New rows from which the local cache is written again at the earliest: reading fewer again
+costs little, so that half would only write more, and double reads a little more at a start."""
 
 
 class Join:
@@ -48,7 +53,7 @@ class Join:
         self._durable = False
         self.inputs = (topics.joins.name,)
         self.tables: tuple[str, ...] = ()
-        self._sides: dict[int, Side] = {}
+        self._partitions: dict[int, JoinPartition] = {}
         self._outcomes: list[OutcomeDelta] = []
         self._moved: set[int] = set()
         self._progress_at: int | None = None
@@ -63,24 +68,26 @@ class Join:
 
     def start_offsets(self, assigned: frozenset[Partition]) -> Mapping[Partition, int]:
         """Return where the cache ends, without one the oldest offsets whose rows may still meet their other side."""
-        return {p: self._sides[p.index].next_offset for p in assigned if self._sides[p.index].emitted}
+        return {p: self._partitions[p.index].next_offset for p in assigned if self._partitions[p.index].emitted}
 
     def assigned(self, partitions: frozenset[Partition], restored: Restored) -> None:
         """Start with what is cached, or with nothing; the records before ``emitted`` do the rest."""
         self._forget()
         self._cache.settle()
         found = gather(restored.values)
-        for partition in partitions:
-            side = self._sides[partition.index] = Side(self._settings.rows, self._horizon)
-            side.store = uuid.uuid4().hex
-            saved = found.get(f"join/{partition.index}")
-            if saved is not None:
-                self._generation = max(self._generation, saved["generation"])
-                prefix = f"join/{partition.index}/spent/"
-                side.begin(saved, {int(name[len(prefix) :]): v for name, v in found.items() if name.startswith(prefix)})
-                cached = self._cache.load(partition.index, side.store, side.emitted)
-                if cached is not None and cached.offset >= side.base:
-                    side.become(cached)
+        for index in sorted(partition.index for partition in partitions):
+            mine = self._partitions[index] = JoinPartition(self._settings.rows, self._horizon, uuid.uuid4().hex)
+            plain = found.get(f"join/{index}")
+            if plain is None:
+                continue
+            saved = state_of(plain, JoinState)
+            self._generation = max(self._generation, saved.generation)
+            prefix = f"join/{index}/spent/"
+            notes = {name[len(prefix) :]: value for name, value in found.items() if name.startswith(prefix)}
+            mine.restore(saved, {int(place): v and state_of(v, SpentNotes) for place, v in notes.items()})
+            cached = self._cache.load(index, mine.store, mine.emitted)
+            if cached is not None and cached.offset >= mine.base:
+                mine.load(cached)
         self._show()
 
     def revoked(self, partitions: frozenset[Partition]) -> None:
@@ -88,7 +95,7 @@ class Join:
         self._forget()
 
     def _forget(self) -> None:
-        self._sides.clear()
+        self._partitions.clear()
         self._outcomes.clear()
         self._moved.clear()
         self._progress_at, self._durable = None, False
@@ -98,7 +105,7 @@ class Join:
 
     def absorb(self, batch: Batch) -> None:
         """Pair rows in the order of the log; raises ``Fatal`` for a record it cannot read."""
-        side = self._sides[batch.partition.index]
+        partition = self._partitions[batch.partition.index]
         self._durable = self._durable and not len(batch)
         for offset, value in zip(batch.offsets.tolist(), batch.values, strict=True):
             if value is None:
@@ -108,68 +115,28 @@ class Join:
             except WireError as error:
                 raise Fatal(f"{batch.partition.topic}/{batch.partition.index} offset {offset}: {error}") from error
             batches = [record for record in records if isinstance(record, JoinBatch)]
-            side.marks.put(offset, side.clock, max([side.clock, *map(self._latest, batches)]))
+            partition.marks.put(offset, partition.clock, max([partition.clock, *map(self._latest, batches)]))
             for number, record in enumerate(batches):
-                self._pair(side, record, offset, number)
-            side.make_way(offset, side.clock - self._horizon)
-        side.next_offset = batch.next_offset
-        side.batches += 1
+                self._pair(partition, record, offset, number)
+            partition.evict(offset)
+        partition.next_offset = batch.next_offset
+        partition.batches += 1
         if len(batch):
             self._moved.add(batch.partition.index)
-        if side.batches % _EXPIRE_EVERY == 0:
-            self._expire(side)
+        if partition.batches % _EXPIRE_EVERY == 0:
+            partition.expire()
 
     def _latest(self, record: JoinBatch) -> int:
         times = record.table()["time"] if record.model in self._models else ()
         return int(np.max(times)) if len(times) else UNSET
 
-    def _pair(self, side: Side, record: JoinBatch, offset: int, number: int) -> None:
-        new = offset >= side.emitted
+    def _pair(self, partition: JoinPartition, record: JoinBatch, offset: int, number: int) -> None:
         settings = self._models.get(record.model)
-        table = record.table()
-        if settings is None or not len(table):
+        if settings is None or not len(record.table()):
             return
-        rows = np.zeros(len(table), WAITING_ROW)
-        rows["offset"] = offset
-        rows["key"] = mix(table["id"] ^ self._salts[record.model])
-        for name in ("time", "score", "label", "decision", "bin"):
-            rows[name] = table[name]
-        side.clock = max(side.clock, int(table["time"].max()))
-        side.unsaved += len(table)
-        before = side.clock - self._horizon
-        rows, repeated = distinct(rows)
-        if record.side == "prediction":
-            _, first = np.unique(table["id"], return_index=True)
-            segments = table["segment"] if not repeated else table["segment"][np.sort(first)]
-            owners = [Owner(record.model, record.version, apart(name)) for name in record.segments]
-            rows["owner"] = side.owners.codes(owners)[segments]
-            mine, others = side.predictions, side.labels
-        else:
-            usable = ~np.isnan(rows["label"])
-            if new:
-                side.counts["unusable"] += int(np.count_nonzero(~usable))
-            rows = rows[usable]
-            mine, others = side.labels, side.predictions
-        if not new and side.replay is not None:
-            rows = side.replay.waiting(rows, offset, number)
-        hit, met = others.take(rows["key"], before)
-        known, there = mine.put(rows[~hit], before)
-        side.took(offset, number, rows[hit], met)
-        side.took(offset, number, rows[~hit][known], there)
-        repeated += len(there)
-        predictions, labels = (rows[hit], met) if record.side == "prediction" else (met, rows[hit])
-        if new:
-            side.counts["repeated"] += repeated
-            side.counts["paired"] += len(labels)
-            self._outcomes += outcomes_of(side.owners, predictions, labels, settings.pane)
-
-    def _expire(self, side: Side) -> None:
-        if side.clock == UNSET:
-            return
-        before = side.clock - self._horizon
-        gone = side.expire(before)
-        if side.next_offset > side.emitted:
-            side.counts["expired"] += gone
+        pairs = partition.pair(record, offset, number, self._salts[record.model])
+        if offset >= partition.emitted:
+            self._outcomes += outcomes_of(partition.owners, pairs.predictions, pairs.labels, settings.pane)
 
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Return the outcomes since the last flush, progress once a second, and how far the join is."""
@@ -184,10 +151,10 @@ class Join:
         out += self._progress(now_ms)
         self._generation += bool(self._moved)
         for index in sorted(self._moved):
-            side = self._sides[index]
-            side.emitted = max(side.emitted, side.next_offset)
-            states: dict[str, Any] = {f"join/{index}": {"generation": self._generation, **side.state()}}
-            states |= {f"join/{index}/spent/{place}": value for place, value in side.spent.changed(side.base)}
+            partition = self._partitions[index]
+            partition.emitted = max(partition.emitted, partition.next_offset)
+            states: dict[str, Any] = {f"join/{index}": partition.state(self._generation)}
+            states |= {f"join/{index}/spent/{place}": value for place, value in partition.spent.changed(partition.base)}
             out += [
                 Outgoing(self._topics.join_state.name, data, key, index)
                 for name, value in states.items()
@@ -203,9 +170,16 @@ class Join:
         topic = self._topics.joins.name
         records = [
             # A rebuild says where it will be, so that the judge takes it for news.
-            Progress(topic, index, JOIN, max(side.next_offset, side.emitted), side.clock, idle=side.rebuilding)
-            for index, side in sorted(self._sides.items())
-            if side.rebuilding or side.clock != UNSET
+            Progress(
+                topic,
+                index,
+                JOIN,
+                max(partition.next_offset, partition.emitted),
+                partition.clock,
+                idle=partition.rebuilding,
+            )
+            for index, partition in sorted(self._partitions.items())
+            if partition.rebuilding or partition.clock != UNSET
         ]
         if not records:
             return []
@@ -215,27 +189,27 @@ class Join:
     def committed(self) -> None:
         """Show what is now durable, and keep it on disk where enough of it is new."""
         self._durable = True
-        for index, side in sorted(self._sides.items()):
-            if side.unsaved >= max(_SAVE_ROWS, (len(side.predictions) + len(side.labels)) // 4):
+        for index, partition in sorted(self._partitions.items()):
+            if partition.unsaved >= max(_SAVE_ROWS, (len(partition.predictions) + len(partition.labels)) // 4):
                 if self._cache.busy:
                     break
-                self._save(index, side)
+                self._save(index, partition)
         self._show()
 
-    def _save(self, index: int, side: Side) -> None:
-        side.unsaved = 0
-        self._cache.save(index, side.snapshot())
+    def _save(self, index: int, partition: JoinPartition) -> None:
+        partition.unsaved = 0
+        self._cache.save(index, partition.snapshot())
 
     def _show(self) -> None:
         detail: dict[str, Any] = dict.fromkeys(COUNTS, 0)
-        for side in self._sides.values():
-            for name, count in side.counts.items():
+        for partition in self._partitions.values():
+            for name, count in partition.counts.items():
                 detail[name] += count
-        detail["waiting predictions"] = sum(len(side.predictions) for side in self._sides.values())
-        detail["waiting labels"] = sum(len(side.labels) for side in self._sides.values())
+        detail["waiting predictions"] = sum(len(partition.predictions) for partition in self._partitions.values())
+        detail["waiting labels"] = sum(len(partition.labels) for partition in self._partitions.values())
         if not detail["crowded out"]:
             del detail["crowded out"]
-        detail["rebuilding"] = any(side.rebuilding for side in self._sides.values())
+        detail["rebuilding"] = any(partition.rebuilding for partition in self._partitions.values())
         self._shown = detail
 
     def samples(self) -> list[Sample]:
@@ -249,7 +223,7 @@ class Join:
 
     def close(self) -> None:
         """Keep the store on disk for the next start, if nothing in it is uncommitted."""
-        for index, side in sorted(self._sides.items()):
-            if self._durable and side.unsaved:
-                self._save(index, side)
+        for index, partition in sorted(self._partitions.items()):
+            if self._durable and partition.unsaved:
+                self._save(index, partition)
         self._cache.settle()

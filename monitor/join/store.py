@@ -29,10 +29,14 @@ WAITING_ROW = np.dtype(
 """One waiting row in 38 bytes: key (id and model), event time, score, label, decision, bin, owner code, its record."""
 
 _FIRST = 1 << 12
+"""Rows of an empty store (156 kB): a power of two, as the store doubles; half saves what nobody misses."""
+
 _LOADED = 1 << 16
+"""Rows put into the hash table at once while loading, so that the temporary arrays stay in the cache."""
 
 MOST_ROWS = 5_000_000
-"""Rows that one side of one joins partition keeps at most, unless told otherwise."""
+"""Rows that one side of one joins partition keeps at most, unless ``join.rows`` says otherwise: at about 70 bytes a row
+350 MB; half crowds out the rows of slow labels sooner, double needs that much more memory a partition."""
 
 
 class Owner(NamedTuple):
@@ -47,7 +51,7 @@ class Waiting:
     """Rows by key, first come; taken out when their other side comes, let go when they are too old or too many.
 
     A row counts as gone from the record on whose clock passed its horizon, whenever it is swept out, so that sweeps,
-    batches and restarts change nothing. About 70 bytes a row, at most ``most`` rows after ``make_way``.
+    batches and restarts change nothing. About 70 bytes a row, at most ``most`` rows after ``evict``.
     """
 
     def __init__(self, most: int = MOST_ROWS) -> None:
@@ -96,7 +100,7 @@ class Waiting:
         at = np.maximum(found, 0)
         return (found >= 0) & self._alive[at] & (self._rows["time"][at] >= before), at
 
-    def make_way(self, before: int = UNSET) -> tuple[int, int] | None:
+    def evict(self, before: int = UNSET) -> tuple[int, int] | None:
         """Let the first come go where too many wait; returns (key, offset) of the last of them, None where none goes.
 
         A sixteenth of the room at once, so that it is not done with every record.
@@ -108,17 +112,17 @@ class Waiting:
             return None
         excess = self.alive - (self._most - self._most // 16)
         last = int(np.flatnonzero(self._alive[: self._used])[excess - 1])
-        self._leave(last + 1)
+        self._drop(last + 1)
         return int(self._rows["key"][last]), int(self._rows["offset"][last])
 
-    def leave(self, key: int, offset: int) -> None:
+    def evict_to(self, key: int, offset: int) -> None:
         """Let go of what came before the waiting row with ``key`` of the record at ``offset``, and of that row."""
         rows = self._rows[: self._used]
         found = np.flatnonzero(self._alive[: self._used] & (rows["key"] == key) & (rows["offset"] == offset))
         if len(found):
-            self._leave(int(found[-1]) + 1)
+            self._drop(int(found[-1]) + 1)
 
-    def _leave(self, end: int) -> None:
+    def _drop(self, end: int) -> None:
         count = int(np.count_nonzero(self._alive[:end]))
         self._alive[:end] = False
         self.alive -= count
@@ -138,13 +142,13 @@ class Waiting:
 
     def load(self, rows: Rows) -> None:
         """Begin with these rows, as ``rows`` gave them."""
-        self._become(rows, len(rows))
+        self._refill(rows, len(rows))
 
     def _reserve(self, coming: int) -> None:
         if self._used + coming > len(self._rows):
-            self._become(self.rows(), coming)
+            self._refill(self.rows(), coming)
 
-    def _become(self, rows: Rows, coming: int) -> None:
+    def _refill(self, rows: Rows, coming: int) -> None:
         size = _FIRST
         while size < 2 * (len(rows) + coming):
             size *= 2

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stationkeeper.monitor.join import stage as join_module
-from stationkeeper.monitor.join.disk_cache import CacheError, JoinCache, Snapshot, freeze, thaw
+from stationkeeper.monitor.join.disk_cache import CacheError, JoinCache, StoreSnapshot, freeze, thaw
 from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.join.store import WAITING_ROW, Owner, Waiting
 from stationkeeper.monitor.settings import JoinSettings
@@ -81,7 +81,7 @@ def test_whatever_happens_to_the_cache_the_pairs_are_those_of_the_log(
         if how == "ahead":
             # A file of a store that went on without ever committing that: nothing above the committed offset counts.
             feed(join, [rows("label", [(1, 20), (2, 20), (3, 20)])], at + 1)
-            ahead = b"".join(freeze(join._sides[0].snapshot()))
+            ahead = b"".join(freeze(join._partitions[0].snapshot()))
         harm(path, how, ahead)
         join = stage(directory, state)
         first = join.start_offsets(frozenset({PARTITION})).get(PARTITION, 0)
@@ -146,7 +146,7 @@ def test_a_file_ahead_of_the_committed_offset_is_discarded(tmp_path: Path) -> No
     feed(join, [rows("prediction", [(2, 0)])], 1)
     path = join._cache.path(0)
     assert path is not None
-    path.write_bytes(b"".join(freeze(join._sides[0].snapshot())))
+    path.write_bytes(b"".join(freeze(join._partitions[0].snapshot())))
     again = stage(tmp_path, state)
     assert again._cache.dropped == 1
     assert not path.exists()
@@ -193,7 +193,7 @@ def test_a_snapshot_is_read_back_and_no_other_bytes_are() -> None:
     made = np.zeros(3, WAITING_ROW)
     made["key"] = [1, 2, 3]
     owners = [Owner("fraud", "1", ("shop=a", "shop=(other)")), Owner("fraud", "2", ())]
-    snapshot = Snapshot("s", 9, 4, 1_000, [(4, 5), (8, 1_000)], owners, made[:2], made[2:])
+    snapshot = StoreSnapshot("s", 9, 4, 1_000, [(4, 5), (8, 1_000)], owners, made[:2], made[2:])
     data = b"".join(freeze(snapshot))
     back = thaw(data)
     assert (back.store, back.offset, back.base, back.clock) == ("s", 9, 4, 1_000)
@@ -222,9 +222,9 @@ def test_an_expired_row_pairs_with_nothing_whenever_it_is_swept(
             part = values[at : at + step[turn % len(step)]]
             feed(join, part, at)
             if often:
-                join._expire(join._sides[0])
+                join._partitions[0].expire()
             at, turn = at + len(part), turn + 1
-        return told(join.flush(0)), len(join._sides[0].predictions.rows())
+        return told(join.flush(0)), len(join._partitions[0].predictions.rows())
 
     whole, _ = run([1_000], often=False)
     assert run(sizes, often=sweep)[0] == whole
@@ -236,7 +236,7 @@ def test_rows_beyond_the_limit_make_way_first_come_first_gone() -> None:
     made["key"] = np.arange(1_600)
     for first in range(0, 1_600, 100):
         waiting.put(made[first : first + 100])
-        waiting.make_way()
+        waiting.evict()
     assert len(waiting) <= 1_000
     assert waiting.crowded == 1_600 - len(waiting)
     hit, _ = waiting.take(made["key"])

@@ -158,7 +158,7 @@ def test_what_a_restart_has_to_know_does_not_grow_with_the_records() -> None:
     join = stage(label_horizon="10d")
     for at in range(5_000):
         feed(join, [rows("label", [(at + 1, at)])], at)
-    assert 10 <= len(join._sides[0].marks) <= 5_000 * STEPS // 14_400 + 1
+    assert 10 <= len(join._partitions[0].marks) <= 5_000 * STEPS // 14_400 + 1
 
 
 def test_a_join_that_rebuilds_tells_the_judge_so_until_it_is_done() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stationkeeper.monitor.join import rebuild as spent_module
 from stationkeeper.monitor.join import stage as join_module
-from stationkeeper.monitor.join.partition import Side
+from stationkeeper.monitor.join.partition import JoinPartition
 from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.settings import JoinSettings
 from stationkeeper.streams.ports import Outgoing, Restored
@@ -27,7 +27,7 @@ def fresh(state: dict[bytes, bytes], most: int) -> Join:
 
 def waiting(join: Join) -> Any:
     """What can still meet its other side, in order."""
-    side = join._sides[0]
+    side = join._partitions[0]
     before = side.clock - join._horizon
     return [
         [(row[0], row[1]) for row in store.rows().tolist() if row[1] >= before]
@@ -112,7 +112,7 @@ def test_a_crowded_store_is_rebuilt_as_crowded_as_it_was() -> None:
 def test_notes_in_the_state_topic_come_and_go_with_the_horizon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spent_module, "_MOST", 10)
     join, names = fresh({}, 100_000), set[bytes]()
-    side: Side = join._sides[0]
+    side: JoinPartition = join._partitions[0]
     for at in range(1_200):
         feed(join, [rows("prediction", [(at + 1, at)]), rows("label", [(abs(at - 29), at)])], 2 * at)
         names |= {one.key for one in join.flush(at) if one.topic == TOPICS.join_state.name and one.key}
