@@ -30,6 +30,7 @@ from stationkeeper.monitor.judge.stage import Judge
 from stationkeeper.monitor.packets import packed
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.state_codec import gather
+from stationkeeper.monitor.status.model import ModelView
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
@@ -102,7 +103,7 @@ class Ran:
 
 def one_model(topics: Topics, reference: Reference, features: int, panes: int) -> Ran:
     """Run a model through its panes."""
-    judge = Judge(settings_of(1), topics, clock="stream")
+    judge = Judge(settings_of(1), topics, view=ModelView, clock="stream")
     judge.table(topics.references.name, f"{FIRST}/1".encode(), dump(reference).encode())
     where = Partition(topics.panes.name, partition_of(FIRST, PANES_PARTITIONS))
     judge.assigned(frozenset({where}), Restored())
@@ -240,7 +241,7 @@ def measure(world: Any, topics: Topics, reference: Reference, ran: Ran, models: 
             for value in [encode([])] * first + [named(value, mine) for value in tail]:
                 produce(topics.panes.name, index, b"", value)
         flush()
-        stage = Judge(settings_of(models), topics, clock="stream")
+        stage = Judge(settings_of(models), topics, view=ModelView, clock="stream")
         loop = make_loop(stage)
         began = time.monotonic()
         loop._connect()  # noqa: SLF001 - the step that reads the references, timed apart

@@ -108,7 +108,7 @@ class Stage(Protocol):
     def samples(self) -> list[Sample]:
         """Return the current metric values; called in the loop's thread after a commit."""
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Mapping[str, Any]:
         """Return the JSON shown under ``/api/v1/status``; called in the loop's thread after a commit."""
 
     def close(self) -> None:

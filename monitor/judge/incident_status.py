@@ -1,21 +1,20 @@
 """An incident as people see it: what moved, since when, how sure, and what was done about it."""
 
-from typing import Any
-
+from stationkeeper.contracts.model_status import IncidentStatus
 from stationkeeper.monitor.core.incidents.incident import Incident
-from stationkeeper.monitor.judge.requests import Asked
+from stationkeeper.monitor.core.incidents.request_policy import Answer
 
 
-def incident_status(incident: Incident, asked: Asked | None, *, pages: bool) -> dict[str, Any]:
-    """Return ``contracts.model_status.IncidentStatus`` of an incident; only the champion's incidents page."""
-    status: dict[str, Any] = {
+def incident_status(incident: Incident, answer: Answer | None, *, pages: bool) -> IncidentStatus:
+    """Return the status of an incident; it pages where it is the champion's and no other incident has its cause."""
+    status: IncidentStatus = {
         "id": incident.id,
         "model": incident.model,
         "version": incident.version,
         "segment": incident.segment,
         "kind": incident.kind.value,
         "cause": incident.cause.value,
-        "level": "page" if pages and not (asked and asked.echo) else "inform",
+        "level": "page" if pages and not (answer and answer.same_cause) else "inform",
         "reason": incident.reason,
         "onset": incident.onset.time,
         "onset_low": incident.onset.low,
@@ -28,8 +27,8 @@ def incident_status(incident: Incident, asked: Asked | None, *, pages: bool) -> 
         status["closed"] = incident.closed
     if incident.verdict:
         status["verdicts"] = [incident.verdict]
-    if asked is not None:
-        status["request_outcome"], status["request_reason"] = asked.outcome, asked.reason
-        if asked.request:
-            status["request"] = asked.request
+    if answer is not None:
+        status["request_outcome"], status["request_reason"] = answer.outcome, answer.reason
+        if answer.request:
+            status["request"] = answer.request
     return status

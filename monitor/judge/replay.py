@@ -4,7 +4,8 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta
-from stationkeeper.monitor.judge.model import MAX_GAP_PANES, ModelJudge, Said
+from stationkeeper.monitor.judge.decisions import Decisions, joined
+from stationkeeper.monitor.judge.model import MAX_GAP_PANES, ModelJudge
 from stationkeeper.monitor.judge.watermark import Progresses
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
@@ -44,8 +45,8 @@ class PastReferences(References):
         return known[max(at - 1, 0)][1]
 
 
-class _Clock(Progresses):
-    """A watermark that is told."""
+class _GivenWatermark(Progresses):
+    """A watermark that stands where history is read, whatever the partitions say."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,13 +71,13 @@ class Rejudge:
         self.panes = self.rows = 0
         self.unfit = 0
         self._references = references
-        self._clock = _Clock()
+        self._clock = _GivenWatermark()
         self._open: int | None = None
         self._phase = 0
         self._seen: set[tuple[object, ...]] = set()
 
-    def take(self, record: Kept) -> Said | None:
-        """Take the next record; returns what was said if panes closed before it."""
+    def take(self, record: Kept) -> Decisions | None:
+        """Take the next record; returns what was decided if panes closed before it."""
         length = self.settings.pane
         if length % record.length:
             self.unfit += 1
@@ -85,40 +86,43 @@ class Rejudge:
             return None
         stamp = record.known_at if isinstance(record, OutcomeDelta) else record.start
         start = stamp - stamp % record.length
-        said = None
+        decided = None
         if self._open is None or start > self._open:
-            said = self._close(start - start % length) if self._open is not None else None
+            decided = self._close(start - start % length) if self._open is not None else None
             self._open, self._phase = start, 0
             self._seen.clear()
         phase, name = _named(record)
         if start < self._open or phase < self._phase or name in self._seen:
-            return said
+            return decided
         self._phase = phase
         self._seen.add(name)
         if isinstance(record, PaneDelta) and record.first == 0 and not record.segment:
             self.rows += record.rows
-        for _ in self.judge.add(_longer(record, length)):
-            pass
-        return said
+        # What comes late is in history already: nothing is to be written.
+        self.judge.add(_longer(record, length))
+        return decided
 
-    def finish(self) -> Said:
+    def finish(self) -> Decisions:
         """Close what is still open."""
         pane = self.settings.pane
-        return Said() if self._open is None else self._close(self._open - self._open % pane + pane)
+        return Decisions() if self._open is None else self._close(self._open - self._open % pane + pane)
 
     def _following(self) -> int | None:
         return self.judge.pending.earliest() if self.judge.next is None else self.judge.next
 
-    def _close(self, until: int) -> Said:
+    def _close(self, until: int) -> Decisions:
         """Close every pane that ends at ``until`` or before, each with the champion of its time."""
-        said, pane = Said(), self.settings.pane
+        parts, pane = [], self.settings.pane
         while (following := self._following()) is not None and following + pane <= until:
             # A long silence is passed over in one step, as on a live stream: the clock comes to its end at once.
             far = until - following > MAX_GAP_PANES * pane
             self._references.now = self._clock.now = until if far else following + pane
-            _add(said, self.judge.advance(self._clock))
-        self.panes += said.closed
-        return said
+            part = self.judge.advance(self._clock)
+            # History is what is read here, so it is not kept a second time.
+            parts.append(Decisions((), part.verdicts, part.requests, part.closed))
+        decided = joined(parts)
+        self.panes += decided.closed
+        return decided
 
 
 def _named(record: Kept) -> tuple[int, tuple[object, ...]]:
@@ -138,9 +142,3 @@ def _longer(record: Kept, length: int) -> Kept:
         return record
     fields = {name: getattr(record, name) for name in record.__struct_fields__}
     return type(record)(**{**fields, "start": record.start - record.start % length, "length": length})
-
-
-def _add(said: Said, part: Said) -> None:
-    said.verdicts += part.verdicts
-    said.requests += part.requests
-    said.closed += part.closed

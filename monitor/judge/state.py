@@ -191,7 +191,7 @@ class ModelRecords:
                 yield f"{self._model}/cohorts/{self._place(slot)}", None if value is None else {"slot": slot, **value}
                 if value is None:
                     del self._places[slot]
-        for key in sorted(judge.dirty):
+        for key in sorted(judge.watches.changed):
             watch = judge.watches.get(key)
             records = self._watches.setdefault(key, WatchRecords())
             base = f"{self._model}/watch/{key.version or _NONE}/{key.digest}/{key.segment or _NONE}"
@@ -200,7 +200,7 @@ class ModelRecords:
                 yield f"{base}{_PIECE}{piece}" if piece else base, head
             if watch is None:
                 del self._watches[key]
-        judge.dirty.clear()
+        judge.watches.changed.clear()
 
     def _place(self, slot: int) -> int:
         """The number that a slot is stored under: those of slots that are gone come again, so that names stay few."""

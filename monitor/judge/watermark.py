@@ -52,13 +52,14 @@ class DecisionDelay:
 
 
 class Progresses:
-    """The latest progress of every input partition, as one panes partition told it.
+    """The latest progress of every input partition, as one panes partition holds it.
 
-    ``partitions`` says how many each input topic has, so that no pane closes before all of them have spoken.
+    ``partitions`` is how many each input topic has, so that no pane closes before all of them have spoken. The mapping
+    is read at each call: whoever owns it adds partitions to it while the process runs.
     """
 
-    def __init__(self) -> None:
-        self.partitions: Mapping[str, int] = {}
+    def __init__(self, partitions: Mapping[str, int] | None = None) -> None:
+        self._partitions: Mapping[str, int] = {} if partitions is None else partitions
         self._known: dict[tuple[str, int, str], Progress] = {}
 
     def put(self, progress: Progress) -> None:
@@ -75,7 +76,7 @@ class Progresses:
         """
         mine = [p for (topic, _, source), p in self._known.items() if (topic, source) in inputs]
         told = Counter((p.topic, p.source) for p in mine)
-        if any(told[one] < self.partitions.get(one[0], 1) for one in inputs):
+        if any(told[one] < self._partitions.get(one[0], 1) for one in inputs):
             return None
         awake = [p.clock for p in mine if not p.idle]
         clocks = [p.clock for p in mine if p.clock != UNSET]
@@ -99,7 +100,7 @@ class Progresses:
         return [[p.topic, p.partition, p.source, p.next_offset, p.clock, p.idle] for p in self._known.values()]
 
     def restore(self, state: list[list[Any]]) -> None:
-        """Become what ``state`` was taken from."""
+        """Go on from what ``state`` gave."""
         self._known.clear()
         for fields in state:
             self.put(Progress(*fields))

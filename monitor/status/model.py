@@ -1,13 +1,20 @@
 """A model as people and Prometheus see it: the numbers of its charts and incidents at its last closed pane."""
 
 from collections import deque
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from stationkeeper.contracts.messages import State
 from stationkeeper.contracts.metrics import STATE_NUMBER, Sample
-from stationkeeper.contracts.model_status import MAX_POINTS
+from stationkeeper.contracts.model_status import (
+    MAX_POINTS,
+    IncidentStatus,
+    ModelStatus,
+    SubjectStatus,
+    VersionRole,
+    VersionStatus,
+)
 from stationkeeper.monitor.core.charts.chart import Chart
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.watch import Watch
@@ -36,9 +43,8 @@ class ModelView:
         self._points: dict[tuple[WatchKey, str], deque[_Point]] = {}
         self._performance = PerformanceView()
         self._ended: dict[WatchKey, int] = {}
-        self.status: dict[str, Any] = {}
+        self.status: ModelStatus | None = None
         self.samples: list[Sample] = []
-        judge.glance = self.glance
 
     def glance(self, left: int) -> None:
         """Note a point of each subject for a pane that closed with ``left`` more behind it.
@@ -48,7 +54,7 @@ class ModelView:
         """
         if left > MAX_POINTS or left % GLANCE:
             return
-        for key, watch in sorted(self._judge.watches.items()):
+        for key, watch in self._judge.watches.items():
             for chart in watch.charts():
                 self._note(key, watch, chart)
             if watch.end is not None:
@@ -59,7 +65,7 @@ class ModelView:
         judge = self._judge
         champion = self._references.champion(judge.name)
         charts: list[tuple[WatchKey, Watch, Chart]] = []
-        for key, watch in sorted(judge.watches.items()):
+        for key, watch in judge.watches.items():
             for chart in watch.charts():
                 charts.append((key, watch, chart))
                 self._note(key, watch, chart)
@@ -69,7 +75,7 @@ class ModelView:
         charts.sort(key=lambda item: -_severity(item[2]))
         incidents = self._incidents()
         state, reason = self._state(champion, charts, incidents)
-        self.status = {
+        status: ModelStatus = {
             "model": judge.name,
             "state": state.value,
             "reason": reason,
@@ -83,20 +89,22 @@ class ModelView:
             "clock": self._clock,
         }
         if judge.settings.labels is not None:
-            self.status["labels"] = label_status(judge.cohorts, judge.settings, rebuilding=judge.rebuilding)
-            self.status["performance"] = self._performance.statuses(judge, self._references)
+            status["labels"] = label_status(judge.cohorts, judge.settings, rebuilding=judge.rebuilding)
+            status["performance"] = self._performance.statuses(judge, self._references)
         adoption = adoption_status(judge, champion)
         if adoption is not None:
-            self.status["adoption"] = adoption
+            status["adoption"] = adoption
         rollout = self._references.rollout(judge.name)
         if rollout is not None and rollout.canary:
-            self.status["canary"] = rollout.canary
+            status["canary"] = rollout.canary
+        self.status = status
         self.samples = self._samples(charts, incidents, state)
 
     def advance(self) -> None:
         """Show how far the watermark is; nothing else moves while no pane closes."""
         watermark = self._judge.watermark
-        self.status = {**self.status, "watermark": watermark}
+        if self.status is not None:
+            self.status = {**self.status, "watermark": watermark}
         if watermark is not None:
             name = "stationkeeper_watermark_timestamp_seconds"
             others = [sample for sample in self.samples if sample.metric != name]
@@ -111,9 +119,9 @@ class ModelView:
         known = psi is not None and chart.unknown is None
         points.append((watch.end, ratio, psi.value if known and psi else None, psi.noise if known and psi else None))
 
-    def _incidents(self) -> list[dict[str, Any]]:
+    def _incidents(self) -> list[IncidentStatus]:
         judge = self._judge
-        found = [dict(status) for status in judge.healed]
+        found = list(judge.recovered)
         for key, watch in judge.watches.items():
             for incident in (*watch.incidents(), *watch.desk.book.closed):
                 found.append(judge.incident_status(incident, key))
@@ -123,7 +131,7 @@ class ModelView:
         return sorted(keep, key=lambda status: (-status["opened"], status["id"]))
 
     def _state(
-        self, champion: str | None, charts: list[tuple[WatchKey, Watch, Chart]], incidents: list[dict[str, Any]]
+        self, champion: str | None, charts: list[tuple[WatchKey, Watch, Chart]], incidents: list[IncidentStatus]
     ) -> tuple[State, str]:
         if champion is None:
             return State.UNKNOWN, f"no champion: {UNKNOWN_HELP[Unknown.NO_REFERENCE]}"
@@ -153,21 +161,21 @@ class ModelView:
             )
         return State.STEADY, f"{len(whole)} subjects of version {champion} are steady"
 
-    def _versions(self, champion: str | None) -> list[dict[str, Any]]:
+    def _versions(self, champion: str | None) -> list[VersionStatus]:
         rollout = self._references.rollout(self._judge.name)
         canary = rollout.canary if rollout is not None else None
-        out = []
-        for version, rows in sorted(self._judge.rows.items()):
-            role = "champion" if version == champion else "canary" if version == canary else "retired"
-            entry: dict[str, Any] = {"version": version, "role": role, "rows": rows}
+        out: list[VersionStatus] = []
+        for version, rows in sorted(self._judge.watches.rows.items()):
+            role: VersionRole = "champion" if version == champion else "canary" if version == canary else "retired"
+            entry: VersionStatus = {"version": version, "role": role, "rows": rows}
             reference = self._references.of(self._judge.name, version)
             if reference is not None:
                 entry["reference"] = reference.digest
-            entry["first_seen"] = self._judge.first_seen[version]
+            entry["first_seen"] = self._judge.watches.first_seen[version]
             out.append(entry)
         return out
 
-    def _subjects(self, charts: list[tuple[WatchKey, Watch, Chart]]) -> list[dict[str, Any]]:
+    def _subjects(self, charts: list[tuple[WatchKey, Watch, Chart]]) -> list[SubjectStatus]:
         out = []
         for place, (key, watch, chart) in enumerate(charts):
             entry = subject_status(key, watch, chart)
@@ -189,7 +197,7 @@ class ModelView:
         return out
 
     def _samples(
-        self, charts: list[tuple[WatchKey, Watch, Chart]], incidents: list[dict[str, Any]], state: State
+        self, charts: list[tuple[WatchKey, Watch, Chart]], incidents: list[IncidentStatus], state: State
     ) -> list[Sample]:
         judge, name = self._judge, self._judge.name
         out = [Sample("stationkeeper_model_state", (name,), STATE_NUMBER[state])]
@@ -222,7 +230,7 @@ class ModelView:
             out.append(Sample("stationkeeper_incident_onset_timestamp_seconds", (name, one["id"]), stamp))
         for (kind, level), count in sorted(judge.verdicts.items()):
             out.append(Sample("stationkeeper_verdicts_total", (name, kind, level), count))
-        for outcome, count in sorted(judge.asking.counts.items()):
+        for outcome, count in sorted(judge.requests.counts.items()):
             out.append(Sample("stationkeeper_retrain_requests_total", (name, outcome), count))
         return out
 

@@ -1,10 +1,15 @@
 """How right a model is, as people see it: measures of mature labels beside what is expected without labels."""
 
 from collections import deque
-from typing import Any
 
 from stationkeeper.contracts.messages import State, SubjectType
-from stationkeeper.contracts.model_status import MAX_POINTS
+from stationkeeper.contracts.model_status import (
+    MAX_POINTS,
+    AdoptionStatus,
+    LabelStatus,
+    PerformanceSeries,
+    PerformanceStatus,
+)
 from stationkeeper.contracts.times import format_duration
 from stationkeeper.monitor.core.performance.performance import MIN_LABELS, estimated_confusion, measures
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
@@ -17,9 +22,9 @@ from stationkeeper.monitor.settings import ModelSettings
 MEANWHILE = "until then nothing pages but data quality, and what differs from training is said once at the end"
 
 
-def adoption_status(judge: ModelJudge, champion: str | None) -> dict[str, Any] | None:
-    """Return ``contracts.model_status.AdoptionStatus`` of the champion, None when it has nothing to learn."""
-    for key, watch in sorted(judge.watches.items()):
+def adoption_status(judge: ModelJudge, champion: str | None) -> AdoptionStatus | None:
+    """Return the status of the champion, None when it has nothing to learn."""
+    for key, watch in judge.watches.items():
         if key.version == champion and not key.segment and watch.period is not None:
             period = watch.period
             return {
@@ -38,14 +43,14 @@ _EVERY_PANES = 10
 _Point = tuple[int, float | None, float | None, float | None, float | None]
 
 
-def label_status(cohorts: Cohorts, settings: ModelSettings, *, rebuilding: bool) -> dict[str, Any]:
-    """Return ``contracts.model_status.LabelStatus``: of the predictions old enough, how many have a label."""
+def label_status(cohorts: Cohorts, settings: ModelSettings, *, rebuilding: bool) -> LabelStatus:
+    """Return how many of the predictions that are old enough have a label."""
     due, arrived = cohorts.completeness()
     age = format_duration(settings.label_maturity)
-    out: dict[str, Any] = {"due": due, "arrived": arrived, "horizon_ms": settings.label_horizon}
-    out["reason"] = f"{arrived} of {due} predictions older than {age} have their label" if due else f"none is {age} old"
+    reason = f"{arrived} of {due} predictions older than {age} have their label" if due else f"none is {age} old"
     if rebuilding:
-        out["reason"] = f"{UNKNOWN_HELP[Unknown.REBUILDING]} So far {out['reason']}"
+        reason = f"{UNKNOWN_HELP[Unknown.REBUILDING]} So far {reason}"
+    out: LabelStatus = {"due": due, "arrived": arrived, "horizon_ms": settings.label_horizon, "reason": reason}
     if due:
         out["completeness"] = min(arrived / due, 1.0)
     return out
@@ -57,7 +62,7 @@ class PerformanceView:
     def __init__(self) -> None:
         self._points: dict[tuple[str, str, str], deque[_Point]] = {}
 
-    def statuses(self, judge: ModelJudge, references: References) -> list[dict[str, Any]]:
+    def statuses(self, judge: ModelJudge, references: References) -> list[PerformanceStatus]:
         """Return one entry a version, segment and measure, over the chart window that ends at the age of maturity."""
         out = []
         self._points = {key: points for key, points in self._points.items() if key[:2] in judge.cohorts.mature}
@@ -81,12 +86,19 @@ class PerformanceView:
             watch = next((w for k, w in judge.watches.items() if (k.version, k.segment) == (version, segment)), None)
             for name in SHOWN:
                 one = real[name]
-                entry: dict[str, Any] = {"version": version, "segment": segment, "measure": name, "rows": one.rows}
-                entry["state"], entry["reason"] = _state(watch, one.rows, stale=since > last)
+                state, reason = _state(watch, one.rows, stale=since > last)
                 if judge.rebuilding:
-                    entry["state"], entry["reason"] = State.UNKNOWN.value, UNKNOWN_HELP[Unknown.REBUILDING]
+                    state, reason = State.UNKNOWN, UNKNOWN_HELP[Unknown.REBUILDING]
+                entry: PerformanceStatus = {
+                    "version": version,
+                    "segment": segment,
+                    "measure": name,
+                    "rows": one.rows,
+                    "state": state.value,
+                    "reason": reason,
+                }
                 if one.rows:
-                    entry |= {"value": one.value, "low": one.low, "high": one.high}
+                    entry["value"], entry["low"], entry["high"] = one.value, one.low, one.high
                 if before is not None and before[name].rows:
                     entry["reference"] = before[name].value
                 if guess is not None and guess[name].rows:
@@ -96,25 +108,31 @@ class PerformanceView:
                 out.append(entry)
         return out
 
-    def _note(self, key: tuple[str, str, str], time: int, entry: dict[str, Any], pane: int) -> None:
+    def _note(self, key: tuple[str, str, str], time: int, entry: PerformanceStatus, pane: int) -> None:
         points = self._points.setdefault(key, deque(maxlen=MAX_POINTS))
         if not points or time >= points[-1][0] + _EVERY_PANES * pane:
-            points.append((time, *(entry.get(name) for name in ("value", "low", "high", "estimated"))))  # type: ignore[arg-type]
+            points.append((time, entry.get("value"), entry.get("low"), entry.get("high"), entry.get("estimated")))
 
-    def _series(self, key: tuple[str, str, str]) -> dict[str, Any]:
-        columns = [list(column) for column in zip(*self._points[key], strict=True)]
-        return dict(zip(("time", "real", "low", "high", "estimated"), columns, strict=True))
+    def _series(self, key: tuple[str, str, str]) -> PerformanceSeries:
+        points = self._points[key]
+        return {
+            "time": [point[0] for point in points],
+            "real": [point[1] for point in points],
+            "low": [point[2] for point in points],
+            "high": [point[3] for point in points],
+            "estimated": [point[4] for point in points],
+        }
 
 
-def _state(watch: Watch | None, rows: int, *, stale: bool) -> tuple[str, str]:
+def _state(watch: Watch | None, rows: int, *, stale: bool) -> tuple[State, str]:
     if stale:
-        return State.UNKNOWN.value, UNKNOWN_HELP[Unknown.STALE]
+        return State.UNKNOWN, UNKNOWN_HELP[Unknown.STALE]
     if rows == 0:
-        return State.UNKNOWN.value, UNKNOWN_HELP[Unknown.NO_LABELS]
+        return State.UNKNOWN, UNKNOWN_HELP[Unknown.NO_LABELS]
     if watch is not None:
         for incident in watch.incidents():
             if any(m.type is SubjectType.PERFORMANCE and not m.recovered for m in incident.members.values()):
-                return State.DRIFTING.value, incident.reason
+                return State.DRIFTING, incident.reason
     if rows < MIN_LABELS:
-        return State.UNKNOWN.value, UNKNOWN_HELP[Unknown.FEW_LABELS]
-    return State.STEADY.value, f"{rows} rows of mature labels"
+        return State.UNKNOWN, UNKNOWN_HELP[Unknown.FEW_LABELS]
+    return State.STEADY, f"{rows} rows of mature labels"

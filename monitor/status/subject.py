@@ -1,10 +1,10 @@
 """One watched subject as people see it: its numbers, and its cells coarse enough for a plot."""
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
+from stationkeeper.contracts.model_status import Cells, SubjectStatus
 from stationkeeper.monitor.core.charts.chart import Chart
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.reference.cells import NumericCells, rank_grid
@@ -14,10 +14,10 @@ from stationkeeper.monitor.judge.pending import WatchKey
 MAX_CATEGORIES = 18
 
 
-def subject_status(key: WatchKey, watch: Watch, chart: Chart) -> dict[str, Any]:
-    """Return ``contracts.model_status.SubjectStatus`` without cells and series."""
+def subject_status(key: WatchKey, watch: Watch, chart: Chart) -> SubjectStatus:
+    """Return the status of a subject without cells and series."""
     subject = watch.reference.by_name[chart.subject]
-    entry: dict[str, Any] = {
+    entry: SubjectStatus = {
         "name": chart.subject,
         "type": chart.type.value,
         "version": key.version,
@@ -61,8 +61,8 @@ def _reason(chart: Chart, watch: Watch) -> str:
     return numbers if chart.incident is None else f"{numbers}; part of {chart.incident}"
 
 
-def cells_of(watch: Watch, chart: Chart) -> dict[str, Any]:
-    """Return ``contracts.model_status.Cells``: reference and window counts in at most 20 cells, missing last."""
+def cells_of(watch: Watch, chart: Chart) -> Cells:
+    """Return reference and window counts in at most 20 cells, missing last."""
     subject, place = watch.compared(chart.subject), watch.layout[chart.subject]
     incident = watch.desk.book.of_subject(chart.subject)
     where = place.histogram

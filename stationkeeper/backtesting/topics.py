@@ -17,7 +17,7 @@ from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, WireError, decode
 from stationkeeper.explain.lineage import read_messages
 from stationkeeper.monitor.core.reference.reference_json import InvalidReference
-from stationkeeper.monitor.judge.model import Said
+from stationkeeper.monitor.judge.decisions import Decisions
 from stationkeeper.monitor.judge.replay import FROM_INPUTS, Kept, PastReferences, Rejudge
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.streams.ports import Partition, Reader
@@ -131,14 +131,14 @@ def replay_topic(
     return Comparison(model, start, end, sides, logged, tuple(changes), tuple(notes))
 
 
-def _hear(side: Side, told: Said | None, start: int, said: Callable[[Verdict, str], None]) -> None:
-    if told is None:
+def _hear(side: Side, decided: Decisions | None, start: int, said: Callable[[Verdict, str], None]) -> None:
+    if decided is None:
         return
-    for verdict in told.verdicts:
+    for verdict in decided.verdicts:
         if to_ms(verdict.time) >= start:
             side.verdicts.append(verdict)
             said(verdict, side.name)
-    side.requests += [request for request in told.requests if to_ms(request.time) >= start]
+    side.requests += [request for request in decided.requests if to_ms(request.time) >= start]
 
 
 def _rejudge(

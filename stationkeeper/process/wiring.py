@@ -8,6 +8,7 @@ from typing import Any
 
 from stationkeeper.config import Config, ConfigError, load
 from stationkeeper.contracts.topics import Topics
+from stationkeeper.monitor.status.model import ModelView
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.ports import Outgoing, Reader, Stage
 from stationkeeper.streams.settings import KafkaSettings
@@ -81,7 +82,13 @@ def monitor_stages(config: Config, count_partitions: Callable[[str], int] | None
     return [
         Tally(config.models, topics, clock=config.clock, dead_letters=config.kafka.dead_letters),
         Join(config.models, topics, config.join),
-        Judge(config.models, topics, clock=config.clock, partitions=count_partitions or partition_counter(config)),
+        Judge(
+            config.models,
+            topics,
+            view=ModelView,
+            clock=config.clock,
+            partitions=count_partitions or partition_counter(config),
+        ),
     ]
 
 

@@ -17,6 +17,7 @@ from stationkeeper.monitor.core.reference.reference_json import dump
 from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.judge.stage import Judge
 from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.status.model import ModelView
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.memory.log import MemoryLog
@@ -132,7 +133,11 @@ class Rig:
             "tally": lambda: Tally(self.models, TOPICS, clock="stream"),
             "join": lambda: Join(self.models, TOPICS),
             "judge": lambda: Judge(
-                self.models, TOPICS, clock="stream", partitions=lambda topic: len(self.log.partitions(topic))
+                self.models,
+                TOPICS,
+                view=ModelView,
+                clock="stream",
+                partitions=lambda topic: len(self.log.partitions(topic)),
             ),
         }[role]()
         log = self.log

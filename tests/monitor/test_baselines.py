@@ -1,12 +1,11 @@
 """The life of a reference at the judge: adopted from live panes, taken over at a promotion, replaced at once."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from stationkeeper.contracts.column import Column, categories, numbers
 from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
+from stationkeeper.contracts.model_status import ModelStatus
 from stationkeeper.contracts.status import check
 from stationkeeper.contracts.wire import PaneDelta, pack
 from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt, inherit, may_take_over
@@ -24,9 +23,8 @@ def pages(bench: Bench) -> list[Verdict]:
     return [verdict for verdict in bench.verdicts() if verdict.level is Level.PAGE]
 
 
-def model(bench: Bench) -> dict[str, Any]:
-    status: dict[str, Any] = bench.judge.status()["models"][0]
-    return status
+def model(bench: Bench) -> ModelStatus:
+    return bench.judge.status()["models"][0]
 
 
 def columns_of(rows: int, seed: int, shift: float) -> dict[str, Column]:

@@ -6,9 +6,9 @@ import pytest
 from msgspec import structs
 
 from stationkeeper.contracts.wire import OutcomeDelta, PaneDelta, Record, decode, pack
-from stationkeeper.monitor.judge import stage as judge_module
-from stationkeeper.monitor.judge.model import FORGET_MS
+from stationkeeper.monitor.judge import checkpoints
 from stationkeeper.monitor.judge.pending import Pending
+from stationkeeper.monitor.judge.watches import FORGET_MS
 from stationkeeper.monitor.state_codec import freeze, gather, parts, thaw
 from stationkeeper.streams.errors import Fatal
 from tests.monitor.judge.test_cohorts import inside
@@ -32,7 +32,7 @@ def stir(bench: Bench, step: int) -> None:
 @pytest.mark.parametrize("stop", [2, 13, 40, 43, 52, 60])
 def test_open_panes_come_from_a_checkpoint_and_the_log(stop: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # So often that what came since is of panes that are still open.
-    monkeypatch.setattr(judge_module, "CHECKPOINT_MS", 3_000)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_MS", 3_000)
     whole, first = Bench(), Bench()
     for step in range(66):
         stir(whole, step)

@@ -13,6 +13,7 @@ from stationkeeper.monitor.core.reference.reference_json import dump
 from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.judge.stage import Judge
 from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.status.model import ModelView
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.monitor.verify.verify import verify
 from stationkeeper.streams.broker import FoundBroker
@@ -38,7 +39,9 @@ class Running:
         stages: list[Any] = [
             Tally(models, topics, clock="stream"),
             Join(models, topics),
-            Judge(models, topics, clock="stream", partitions=lambda topic: len(counter.partitions(topic))),
+            Judge(
+                models, topics, view=ModelView, clock="stream", partitions=lambda topic: len(counter.partitions(topic))
+            ),
         ]
         self.stop = threading.Event()
         self.loops = {stage.name: _loop(stage, settings) for stage in stages}

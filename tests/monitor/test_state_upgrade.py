@@ -1,5 +1,6 @@
 """State that an older version wrote is taken over; state of a newer one is refused with what to do."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.judge.stage import Judge
 from stationkeeper.monitor.state_codec import FORMAT, gather
+from stationkeeper.monitor.status.model import ModelView
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Outgoing, Partition, Restored
@@ -33,7 +35,7 @@ def restored(role: str) -> Restored:
 
 
 def judge(state: Restored) -> Judge:
-    made = Judge(model(), TOPICS, clock="stream")
+    made = Judge(model(), TOPICS, view=ModelView, clock="stream")
     made.table(TOPICS.references.name, b"fraud/1", OLD["reference"])
     made.assigned(PANES, state)
     made.flush(0)
@@ -44,13 +46,13 @@ def test_the_judge_goes_on_from_the_old_format_and_writes_the_new_one() -> None:
     assert {value[0] for value in OLD["state"]["judge"].values()} == {1}
     made = judge(restored("judge"))
     mine = made.judges["fraud"]
-    assert (mine.next, mine.watermark, mine.rows) == (EXPECTED["next"], EXPECTED["watermark"], EXPECTED["rows"])
+    assert (mine.next, mine.watermark, mine.watches.rows) == (EXPECTED["next"], EXPECTED["watermark"], EXPECTED["rows"])
     (watch,) = [watch for key, watch in mine.watches.items() if not key.segment]
     assert watch.rows == EXPECTED["watch_rows"]
     assert [incident.id for incident in watch.incidents()] == EXPECTED["incidents"]
     assert len(mine.pending) == EXPECTED["open"]
     assert made.start_offsets(PANES) == {}
-    mine.dirty |= set(mine.watches)
+    mine.watches.changed |= {key for key, _ in mine.watches.items()}
     made._touched.add("fraud")
     new = {o.key: o.value for o in made.flush(20_000) if o.topic == TOPICS.judge_state.name and o.key and o.value}
     assert {value[0] for value in new.values()} == {FORMAT}
@@ -87,7 +89,8 @@ def test_the_join_goes_on_from_the_old_state() -> None:
 def test_a_newer_format_is_refused_and_nothing_is_written(role: str) -> None:
     newer = Restored({key: bytes((FORMAT + 1,)) + value[1:] for key, value in restored(role).values.items()})
     wanted = {"tally": INPUTS, "join": JOINS, "judge": PANES}[role]
-    stage: Any = {"tally": Tally, "join": Join, "judge": Judge}[role](model(), TOPICS)
+    made = {"tally": Tally, "join": Join, "judge": partial(Judge, view=ModelView)}[role]
+    stage: Any = made(model(), TOPICS)
     with pytest.raises(Fatal, match=r"has format 3, this version reads 1 to \d.*start the version that wrote it"):
         stage.assigned(wanted, newer)
     written: list[Outgoing] = stage.flush(0)

@@ -16,6 +16,7 @@ from stationkeeper.contracts.topics import dead_letter_topic
 from stationkeeper.contracts.wire import PaneDelta, decode
 from stationkeeper.monitor.judge.stage import Judge
 from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.status.model import ModelView
 from stationkeeper.monitor.tally.partition import PartitionState
 from stationkeeper.monitor.verify.verify import verify
 from stationkeeper.streams.errors import Retryable
@@ -293,7 +294,7 @@ def _compare_verdicts(bank: Bank, found: Audit, *, replayed: bool) -> None:
             log.produce(name, batch.values[:come], keys=batch.keys[:come], partition=batch.partition.index)
     settings = KafkaSettings(prefix=bank.prefix, flush_interval=0, poll_timeout=0)
     count = len(bank.reader.partitions(bank.scores))
-    stage = Judge(bank.models, bank.topics, clock=bank.setup.clock, partitions=lambda _topic: count)
+    stage = Judge(bank.models, bank.topics, view=ModelView, clock=bank.setup.clock, partitions=lambda _topic: count)
     reader = MemoryReader(log)
     loop = Loop(stage, MemorySource(log, settings, "judge"), MemorySink(log, settings, "judge"), reader, settings)
     panes = reader.partitions(bank.topics.panes.name)

@@ -18,6 +18,7 @@ from stationkeeper.monitor.join import stage as join
 from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.judge.stage import Judge
 from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.status.model import ModelView
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.process.run import configure_logging, stop_on_signals
 from stationkeeper.streams.connect import reader_for, sink_for, source_for
@@ -52,7 +53,7 @@ def stage_of(role: str, settings: KafkaSettings, setup: Mapping[str, Any]) -> An
             join._SAVE_ROWS = setup["save_rows"]
         return Join(known, topics, JoinSettings.model_validate(setup["join"]))
     counting = reader_for(settings, "partitions")
-    return Judge(known, topics, clock=clock, partitions=lambda topic: len(counting.partitions(topic)))
+    return Judge(known, topics, view=ModelView, clock=clock, partitions=lambda topic: len(counting.partitions(topic)))
 
 
 class DyingProducer:

@@ -18,7 +18,7 @@ from stationkeeper.monitor.core.reference.reference_json import dump
 from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.judge.stage import Judge
 from stationkeeper.monitor.plugins.rules import RULES
-from stationkeeper.monitor.status.model import GLANCE
+from stationkeeper.monitor.status.model import GLANCE, ModelView
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 from tests.monitor.rig import MINUTE, START, TOPICS, fraud, reference, rollout, table
@@ -35,7 +35,7 @@ class Bench:
     ) -> None:
         self.partition = Partition(TOPICS.panes.name, partition_of("fraud", PANES_PARTITIONS))
         self.settings = settings
-        self.judge = Judge({"fraud": fraud(**settings)}, TOPICS, clock="stream")
+        self.judge = Judge({"fraud": fraud(**settings)}, TOPICS, view=ModelView, clock="stream")
         for one in references:
             self.judge.table(TOPICS.references.name, b"fraud/1", dump(one).encode())
         self.state: dict[bytes, bytes] = dict(before.state) if before else {}
@@ -263,7 +263,7 @@ def test_labels_joined_late_count_until_their_cohort_is_mature(minutes: int, cou
 
 
 def test_a_model_without_a_reference_is_unknown_with_the_reason() -> None:
-    judge = Judge({"fraud": fraud()}, TOPICS, clock="stream")
+    judge = Judge({"fraud": fraud()}, TOPICS, view=ModelView, clock="stream")
     judge.assigned(ALL, Restored())
     check(judge.status())
     (model,) = judge.status()["models"]

@@ -49,8 +49,7 @@ def test_the_watermark_is_the_slowest_partition_that_is_awake() -> None:
 
 
 def test_a_partition_that_has_not_spoken_holds_it_back() -> None:
-    progresses = Progresses()
-    progresses.partitions = {"scores": 2}
+    progresses = Progresses({"scores": 2})
     progresses.put(progress(0, 1_000))
     assert progresses.watermark(INPUTS, 0) is None
     progresses.put(progress(1, 900))

@@ -7,7 +7,7 @@ import pytest
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.monitor.core.finding import PAGE, WARN, Dated, Finding
 from stationkeeper.monitor.core.incidents.incident import Incident, IncidentBook, choose_leader, co_onset, merge
-from stationkeeper.monitor.core.incidents.verdict import RequestDesk, RequestSettings, refusal_of
+from stationkeeper.monitor.core.incidents.verdict import refusal_of
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.panes.window import ChartWindow
 from stationkeeper.monitor.core.performance.performance import (
@@ -68,49 +68,6 @@ def test_a_book_read_back_is_the_same():
 def test_incidents_of_segments_that_began_together_are_merged_by_hand():
     groups = merge([incident("c", 50, 60), incident("a", 10, 20), incident("b", 18, 30)], slack=0)
     assert [[i.id for i in group] for group in groups] == [["a", "b"], ["c"]]
-
-
-def verdict_for(made: Incident) -> Any:
-    from stationkeeper.monitor.core.incidents.verdict import Named, verdict_of
-
-    return verdict_of(
-        Named("m", "1", "", "ref-1"),
-        finding("a"),
-        now=20,
-        level=PAGE,
-        effect=0.2,
-        rows=100,
-        onset=made.onset,
-        incident=made,
-        last_row=None,
-        evidence={},
-    )
-
-
-def test_an_incident_asks_once_and_the_model_waits_for_its_cooldown():
-    desk = RequestDesk(RequestSettings(cooldown=1_000, most=2, period=10_000))
-    first, second = incident("a", 1, 2), incident("b", 1, 2)
-    answer = desk.consider(first, verdict_for(first), now=0)
-    assert answer.request is not None
-    assert desk.consider(first, verdict_for(first), now=5_000).reason == "this incident has its request"
-    assert "cooldown" in desk.consider(second, verdict_for(second), now=999).reason
-    assert "in work" in desk.consider(second, verdict_for(second), now=2_000, in_flight="cand-1").reason
-    again = RequestDesk(desk.settings)
-    again.restore(desk.state())
-    assert again.consider(second, verdict_for(second), now=2_000).request is not None
-    third = incident("c", 1, 2)
-    assert "budget" in again.consider(third, verdict_for(third), now=4_000).reason
-    assert again.consider(third, verdict_for(third), now=12_000).request is not None
-
-
-def test_the_request_of_an_incident_has_one_name():
-    made = incident("a", 1, 2)
-    ids = {
-        answer.request.id
-        for now in (0, 77)
-        if (answer := RequestDesk().consider(made, verdict_for(made), now=now)).request is not None
-    }
-    assert len(ids) == 1
 
 
 @pytest.mark.parametrize("check", [Check.NULL, Check.UNIT, Check.CONSTANT, Check.SCHEMA_MISSING])

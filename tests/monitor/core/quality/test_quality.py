@@ -6,7 +6,7 @@ import pytest
 
 from stationkeeper.contracts.messages import State, Verdict, VerdictKind
 from stationkeeper.monitor.core.adoption.traffic import HOUR_MS
-from stationkeeper.monitor.core.incidents.verdict import RequestDesk
+from stationkeeper.monitor.core.incidents.request_policy import RequestPolicy, RequestRules
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.quality.unit_change import unit_change
 from stationkeeper.monitor.core.reasons import Check
@@ -34,8 +34,10 @@ def test_nulls_are_broken_data_and_refuse_retraining():
     assert (page.kind, page.subject.check, page.state) == (VerdictKind.DATA_QUALITY, Check.NULL, State.BROKEN)
     assert page.effect == pytest.approx(0.1, abs=0.08)
     incident = made.incidents()[0]
-    answer = RequestDesk().consider(incident, page, now=0)
-    assert answer.request is None
+    policy = RequestPolicy(RequestRules())
+    assert policy.consider(incident, page, now=0) is None
+    answer = policy.answer(incident.id)
+    assert answer is not None
     assert "repair the source" in answer.reason
     assert made.chart("age").state is State.BROKEN
 
@@ -123,9 +125,9 @@ def test_a_new_category_is_drift_that_a_new_model_may_cure():
     assert (page.kind, page.subject.name, page.cause) == (VerdictKind.DATA_DRIFT, "method", "new_category")
     assert page.row is not None
     assert page.row < 1_400
-    answer = RequestDesk().consider(made.incidents()[0], page, now=0)
-    assert answer.request is not None
-    assert answer.request.incident == page.incident
+    request = RequestPolicy(RequestRules()).consider(made.incidents()[0], page, now=0)
+    assert request is not None
+    assert request.incident == page.incident
 
 
 def test_a_category_that_vanished_is_said_once_as_a_warning():

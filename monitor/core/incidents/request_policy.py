@@ -1,0 +1,198 @@
+"""The one request policy: after which incident a model asks for retraining, how often, and what holds it back.
+
+The trainer that takes a request up adds nothing to this: it keeps a request from running twice, asks for evidence and
+stops after repeated failure (`retrain.core.plan`). Whoever asks by hand, through ``requests``, is not bound by it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from stationkeeper.contracts.identity import request_id
+from stationkeeper.contracts.messages import RetrainRequest, Rollout, RolloutPhase, Verdict, VerdictKind
+from stationkeeper.contracts.state import State
+from stationkeeper.contracts.times import format_duration, to_datetime
+from stationkeeper.monitor.core.incidents.incident import Incident
+from stationkeeper.monitor.core.incidents.verdict import onset_of
+
+# What a new model can mend. Broken data and skew between training and serving it would only learn.
+CURABLE = frozenset(
+    {VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT, VerdictKind.PERFORMANCE, VerdictKind.CONCEPT_DRIFT}
+)
+
+# An incident that was held back is looked at again after half an hour of one-minute panes: often enough to use the end
+# of a cooldown or a rollout, seldom enough that the count of refusals stays readable.
+RETRY_PANES = 30
+
+# Answers kept for the status page and against asking twice: a model has a few incidents a month, so this is years of
+# them, in some 20 kB of state.
+KEPT = 100
+
+# A request that led to no rollout within a day is taken for lost or refused, and no longer holds others back: an
+# honest one trains within hours, and waiting for ever would end retraining with one lost message.
+LOST_AFTER_MS = 24 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRules:
+    """``cooldown`` after any request, at most ``most`` in ``period``; a pane is ``pane`` long; times in ms."""
+
+    cooldown: int = 6 * 3_600_000
+    most: int = 4
+    period: int = 7 * 86_400_000
+    enabled: bool = True
+    pane: int = 60_000
+
+
+class Answer(State, frozen=True, array_like=True):
+    """What became of an incident: ``again`` is when it may ask once more, 0 for never, and ``verdict`` with what.
+
+    ``same_cause`` is set where an incident that began with this one has asked for both. Older builds stored these by
+    position, so new fields come last.
+    """
+
+    outcome: Literal["published", "suppressed"]
+    reason: str
+    request: str = ""
+    again: int = 0
+    verdict: str = ""
+    same_cause: bool = False
+
+
+class RequestTimes(State, frozen=True):
+    """When requests were made, and the incidents that have theirs, the latest last."""
+
+    asked: list[int] = []
+    answered: list[str] = []
+
+
+class RequestState(State, frozen=True):
+    """What a policy keeps between runs."""
+
+    desk: RequestTimes
+    asked: dict[str, Answer]
+    counts: dict[str, int]
+    outstanding: tuple[str, int] | None = None
+
+
+class RequestPolicy:
+    """One model's requests: at most one an incident ever, by cooldown, budget and what is in work; `now` in ms."""
+
+    def __init__(self, rules: RequestRules) -> None:
+        self._rules = rules
+        self._times: list[int] = []
+        self._answered: list[str] = []
+        self._outstanding: tuple[str, int] | None = None
+        self._answers: dict[str, Answer] = {}
+        self.counts: dict[str, int] = {}
+
+    def answer(self, incident: str) -> Answer | None:
+        """Return what became of an incident, None where it never asked."""
+        return self._answers.get(incident)
+
+    def note_same_cause(self, incident: Incident, cause: Incident) -> None:
+        """Note that an incident began with another one, which asks for both."""
+        reason = f"began with {cause.id}: one cause, one request"
+        self._answers[incident.id] = Answer(outcome="suppressed", reason=reason, same_cause=True)
+
+    def consider(
+        self, incident: Incident, verdict: Verdict, *, now: int, rollout: Rollout | None = None
+    ) -> RetrainRequest | None:
+        """Return the request of an incident, or None with the reason kept as its answer.
+
+        ``rollout`` is the model's state in production: while a version moves out, nothing is asked for.
+        """
+        if not self._rules.enabled:
+            self._answers[incident.id] = Answer(outcome="suppressed", reason="requests.enabled is false for this model")
+            return None
+        reason = self._refusal(incident, now, rollout)
+        outcome: Literal["published", "suppressed"] = "suppressed" if reason else "published"
+        known = self._answers.pop(incident.id, None)
+        if known is None or known.outcome != outcome:
+            self.counts[outcome] = self.counts.get(outcome, 0) + 1
+        if reason:
+            # Broken data stay broken for this incident: it never asks.
+            again = 0 if incident.refusal else now + RETRY_PANES * self._rules.pane
+            self._answers[incident.id] = Answer(
+                outcome=outcome, reason=reason, again=again, verdict=verdict.encode().decode()
+            )
+            return None
+        request = _request(incident, verdict, now)
+        self._times.append(now)
+        self._answered = [*self._answered, incident.id][-KEPT:]
+        self._answers[incident.id] = Answer(outcome=outcome, reason="published", request=request.id)
+        self._outstanding = (request.id, now)
+        return request
+
+    def consider_again(
+        self, incidents: Iterable[Incident], *, now: int, rollout: Rollout | None = None
+    ) -> list[RetrainRequest]:
+        """Return the requests of open incidents that were held back and may ask now."""
+        found = []
+        for incident in incidents:
+            known = self._answers.get(incident.id)
+            if known is None or not known.again or now < known.again:
+                continue
+            request = self.consider(incident, Verdict.decode(known.verdict.encode()), now=now, rollout=rollout)
+            found += [] if request is None else [request]
+        return found
+
+    def _refusal(self, incident: Incident, now: int, rollout: Rollout | None) -> str:
+        """Why not, in the order in which a person wants to know it: what never changes comes first."""
+        rules = self._rules
+        if incident.refusal:
+            return incident.refusal
+        if incident.kind not in CURABLE:
+            return f"{incident.kind} does not start a retraining; retraining starts on {', '.join(sorted(CURABLE))}"
+        if incident.id in self._answered:
+            return "this incident has its request"
+        if work := self._in_flight(now, rollout):
+            return f"{work} is still in work; one retraining of a model at a time"
+        if self._times and now - self._times[-1] < rules.cooldown:
+            left = rules.cooldown - (now - self._times[-1])
+            return f"cooldown: {format_duration(left)} left of {format_duration(rules.cooldown)}"
+        within = sum(now - time < rules.period for time in self._times)
+        if within >= rules.most:
+            return f"budget: {within} requests in the last {format_duration(rules.period)}, at most {rules.most}"
+        return ""
+
+    def _in_flight(self, now: int, rollout: Rollout | None) -> str:
+        if rollout is not None and rollout.phase is not RolloutPhase.STEADY:
+            return f"the rollout of version {rollout.canary or rollout.champion} ({rollout.phase.value})"
+        if self._outstanding is None:
+            return ""
+        request, asked = self._outstanding
+        if (rollout is not None and rollout.request == request) or now - asked > LOST_AFTER_MS:
+            self._outstanding = None
+            return ""
+        return f"request {request}"
+
+    def state(self) -> RequestState:
+        """Return what ``restore`` needs."""
+        times = RequestTimes(asked=self._times[-KEPT:], answered=list(self._answered))
+        kept = dict(list(self._answers.items())[-KEPT:])
+        return RequestState(desk=times, asked=kept, counts=self.counts, outstanding=self._outstanding)
+
+    def restore(self, state: RequestState) -> None:
+        """Go on from what ``state`` gave."""
+        self._times, self._answered = list(state.desk.asked), list(state.desk.answered)
+        self._answers, self.counts = dict(state.asked), dict(state.counts)
+        self._outstanding = state.outstanding
+
+
+def _request(incident: Incident, verdict: Verdict, now: int) -> RetrainRequest:
+    evidence: dict[str, Any] = {**verdict.evidence, "reason": incident.reason}
+    return RetrainRequest(
+        id=request_id(incident.model, incident.version, incident.id),
+        time=to_datetime(now),
+        model=incident.model,
+        version=incident.version,
+        incident=incident.id,
+        verdict=verdict.id,
+        kind=incident.kind,
+        cause=incident.cause,
+        onset=onset_of(incident.onset),
+        subjects=incident.subjects,
+        reference=verdict.reference,
+        evidence={**evidence, "effect": verdict.effect, "rows": verdict.rows},
+    )

@@ -1,0 +1,202 @@
+"""The watches of one model: which there are, on which reference each runs, and what a closed pane does to them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stationkeeper.contracts.messages import Verdict
+from stationkeeper.contracts.state import state_of
+from stationkeeper.monitor.core.adoption.adopt import may_take_over
+from stationkeeper.monitor.core.incidents.desk import Outcome
+from stationkeeper.monitor.core.incidents.incident import CO_ONSET_PANES, Incident, merge
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.performance.performance import OutcomePane
+from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.watch import Watch, WatchSettings, WatchState
+from stationkeeper.monitor.judge.pending import WatchKey
+from stationkeeper.monitor.judge.plugin_watch import PluginWatch
+from stationkeeper.monitor.judge.segment_reference import Adoption, segment_reference
+from stationkeeper.monitor.references import References
+from stationkeeper.monitor.settings import DAY_MS, ModelSettings
+from stationkeeper.monitor.tally.segments import planned_segments
+
+Merged = Mapping[WatchKey, tuple[int, Counts]]
+"""Rows and counts of a closed pane by watch, its sources added up."""
+
+# A week: a version that is no champion may come back within days (a rollback, a weekly batch) and then keeps its
+# detectors and incidents. Half of it would lose those of a weekly job; twice would hold the memory of twice as many.
+FORGET_MS = 7 * DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What a closed pane did to one watch: its outcome, and the warnings of plug-ins beside it."""
+
+    key: WatchKey
+    watch: Watch
+    outcome: Outcome
+    plugin_verdicts: tuple[Verdict, ...] = ()
+
+
+class Watches(Mapping[WatchKey, Watch]):
+    """One watch for each (version, reference digest, segment) with rows and a reference, in this order.
+
+    ``rows`` and ``first_seen`` are of all traffic by version; ``changed`` names the watches to be written.
+    A watch beyond ``limits.segments`` + ``limits.versions`` is refused and counted: nothing else suffers.
+    """
+
+    def __init__(self, settings: ModelSettings, references: References) -> None:
+        self._settings = settings
+        self._references = references
+        self._by_key: dict[WatchKey, Watch] = {}
+        self._plugins: dict[WatchKey, PluginWatch] = {}
+        self._growing: dict[WatchKey, Adoption] = {}
+        self._segment_counts: dict[WatchKey, Counts] = {}
+        self.seen: dict[WatchKey, int] = {}
+        self.rows: dict[str, int] = {}
+        self.first_seen: dict[str, int] = {}
+        self.changed: set[WatchKey] = set()
+        self.refused = 0
+
+    def __getitem__(self, key: WatchKey) -> Watch:
+        return self._by_key[key]
+
+    def __iter__(self) -> Iterator[WatchKey]:
+        """Yield the keys in the order in which watches are stepped, so that a replay decides alike."""
+        return iter(sorted(self._by_key))
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def of(self, version: str | None) -> list[Watch]:
+        """Return the watches of a version, in order."""
+        return [watch for key, watch in self.items() if key.version == version]
+
+    def meet(self, key: WatchKey, start: int, rows: int, counts: Counts, champion: str | None) -> None:
+        """Note that a pane has rows of ``key``, and begin its watch once its reference is known.
+
+        A segment's own reference is what its first panes looked like, so its watch begins when there are enough.
+        A watch whose reference does not know the dependence of its rows takes it over from another version's.
+        """
+        if not key.segment:
+            self.rows[key.version] = self.rows.get(key.version, 0) + rows
+            self.first_seen.setdefault(key.version, start)
+        self.seen[key] = start
+        reference = self._references.by_digest(key.digest)
+        if key in self._by_key or reference is None or not rows:
+            return
+        if len(self._by_key) >= self._settings.limits.segments + self._settings.limits.versions:
+            self.refused += 1
+            return
+        if key.segment:
+            growing = self._growing.setdefault(key, Adoption.of(reference))
+            if not growing.add(start, rows, counts):
+                return
+            self._segment_counts[key] = self._growing.pop(key).counts
+        watch = self._begin(key, reference)
+        if watch.adopting and (known := self._knows_dependence(key, champion)) is not None:
+            watch.take_over(known)
+
+    def step(self, start: int, merged: Merged, champion: str | None) -> Iterator[Stepped]:
+        """Give every watch its part of the pane that began at ``start`` (ms), and yield the outcomes."""
+        length = self._settings.pane
+        traffic: dict[str, int] = {}
+        for key, (rows, _) in merged.items():
+            traffic[key.segment] = traffic.get(key.segment, 0) + rows
+        for key, watch in self.items():
+            rows, counts = merged.get(key, (0, watch.layout.zeros()))
+            pane = Pane(start, length, rows, counts, traffic=traffic.get(key.segment, 0))
+            outcome = watch.step(pane)
+            self.changed.add(key)
+            plugins = self._plugins.get(key) if rows and key.version == champion else None
+            yield Stepped(key, watch, outcome, tuple(plugins.step(pane)) if plugins is not None else ())
+
+    def learn(self, version: str, segment: str, pane: OutcomePane) -> Iterator[Stepped]:
+        """Give the labels of a mature cohort to the watches of its version and segment, and yield the outcomes."""
+        for key, watch in self.items():
+            if (key.version, key.segment) == (version, segment):
+                self.changed.add(key)
+                yield Stepped(key, watch, watch.learn(pane))
+
+    def same_onset(self, key: WatchKey, incident: Incident) -> Incident | None:
+        """Return the open incident of another segment that began when this one did: one cause, one page."""
+        slack = CO_ONSET_PANES * self._settings.pane
+        for other_key, other_watch in self.items():
+            if other_key == key or other_key.version != key.version:
+                continue
+            for other in other_watch.incidents():
+                if len(merge([other, incident], slack)) == 1:
+                    return other
+        return None
+
+    def end(self, key: WatchKey) -> Watch | None:
+        """Let a watch go and return it; what was stored of it goes too, or a restart would revive it."""
+        self._plugins.pop(key, None)
+        self.changed.add(key)
+        return self._by_key.pop(key, None)
+
+    def forget(self, champion: str | None, now: int) -> None:
+        """Let go of watches of other versions that had no rows for a week."""
+        for key in [key for key, at in self.seen.items() if key.version != champion and now - at > FORGET_MS]:
+            self.end(key)
+            self.seen.pop(key)
+
+    def _knows_dependence(self, key: WatchKey, champion: str | None) -> Reference | None:
+        """The reference of the latest other watch of the segment that knows dependence, the champion's first."""
+        others = {k: w.reference for k, w in self._by_key.items() if k != key and k.segment == key.segment}
+        known = [k for k in others if may_take_over(others[k])]
+        known.sort(key=lambda k: (k.version == champion, self.seen.get(k, 0), k))
+        return others[known[-1]] if known else None
+
+    def _begin(self, key: WatchKey, reference: Reference) -> Watch:
+        settings, name = self._settings, self._settings.name
+        if key in self._segment_counts:
+            reference = segment_reference(reference, np.atleast_2d(self._segment_counts[key]))
+        if (reference.model, reference.version) != (name, key.version):
+            reference = replace(reference, model=name, version=key.version)
+        watch = self._by_key[key] = Watch(
+            reference,
+            key.segment,
+            WatchSettings(
+                budget=settings.budget,
+                segments=planned_segments(settings, reference, key.segment),
+                window=settings.window,
+                adoption=settings.adoption or None,
+                ignore=settings.quality.ignore,
+                tolerance=settings.quality.tolerance,
+                stale_after=settings.quality.stale_after,
+                learn_traffic=settings.quality.learn_traffic or None,
+            ),
+        )
+        if settings.detectors and not key.segment:
+            self._plugins[key] = PluginWatch(settings.detectors, reference, watch.named)
+        return watch
+
+    def state(self) -> dict[str, Any]:
+        """Return what ``restore`` needs, but for the watches themselves, which are stored one by one."""
+        return {
+            "seen": [[*key, at] for key, at in self.seen.items()],
+            "rows": self.rows,
+            "first_seen": self.first_seen,
+            "plugins": [[*key, plugins.state()] for key, plugins in self._plugins.items()],
+            "adoptions": [[*key, *growing.state()] for key, growing in self._growing.items()],
+            "adopted": [[*key, counts] for key, counts in self._segment_counts.items()],
+        }
+
+    def restore(self, state: Mapping[str, Any], watches: Mapping[WatchKey, Mapping[str, Any]]) -> None:
+        """Go on from ``state`` and the watches' own; a watch whose reference is not known any more starts anew."""
+        self.seen = {WatchKey(*key): at for *key, at in state["seen"]}
+        self.rows, self.first_seen = dict(state["rows"]), dict(state["first_seen"])
+        self._segment_counts = {WatchKey(*key): counts for *key, counts in state["adopted"]}
+        self._growing = {WatchKey(*fields[:3]): Adoption(*fields[3:]) for fields in state["adoptions"]}
+        for key, saved in watches.items():
+            reference = self._references.by_digest(key.digest)
+            if reference is not None:
+                self._begin(key, reference).restore(state_of(saved, WatchState))
+        for *fields, saved in state["plugins"]:
+            plugins = self._plugins.get(WatchKey(*fields))
+            if plugins is not None:
+                plugins.restore(saved)
