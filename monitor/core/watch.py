@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stationkeeper.contracts.messages import State, SubjectType, VerdictKind
+from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import State as Kept
 from stationkeeper.monitor.core.adoption.adopt import inherit
 from stationkeeper.monitor.core.adoption.period import AdoptionPeriod, AdoptionState
 from stationkeeper.monitor.core.budget import Budget, split_alpha
-from stationkeeper.monitor.core.charts.chart import FEW_ROWS, Chart, measure, quality_shares
-from stationkeeper.monitor.core.charts.comparison import compare
-from stationkeeper.monitor.core.charts.distance import Distance
+from stationkeeper.monitor.core.charts.chart import Chart
 from stationkeeper.monitor.core.detect.detector import DetectorState
 from stationkeeper.monitor.core.detect.drift import Drift, plan_subject
 from stationkeeper.monitor.core.detect.plan import DetectorPlan
@@ -25,17 +23,19 @@ from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.panes.window import ChartWindow, WindowState
 from stationkeeper.monitor.core.performance.performance import OutcomePane, Performance
 from stationkeeper.monitor.core.quality.quality import TRAINING, Quality
-from stationkeeper.monitor.core.reasons import Unknown
-from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
-from stationkeeper.monitor.core.reference.layout import Place
-from stationkeeper.monitor.core.reference.reference import Reference, Subject, in_season
+from stationkeeper.monitor.core.reference.reference import Reference, Subject
 from stationkeeper.monitor.core.reference.reference_json import dump, load
+from stationkeeper.monitor.core.subject_charts import SubjectCharts, evidence_of
 
 __all__ = ["Outcome", "Watch", "WatchSettings"]
 
-_GROUP_KINDS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
+# Only pages of these kinds can be broken data in disguise: performance and volume are not read from a subject's cells.
+_DRIFT_KINDS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
+# Of a pane without rows nothing but its silence can be judged.
 _JUDGED_EMPTY = frozenset({SubjectType.VOLUME})
+# Performance is judged when labels arrive (`Watch.learn`), not when a pane of events closes.
 _JUDGED = frozenset(SubjectType) - {SubjectType.PERFORMANCE}
+# The groups of `budget.SHARES` that have a drift detector each.
 _GROUPS = {SubjectType.FEATURE: "features", SubjectType.PREDICTION: "prediction"}
 
 
@@ -92,8 +92,8 @@ class Watch:
         self.settings = settings or WatchSettings()
         self.named = Named(reference.model, reference.version, segment, reference.digest)
         self.layout = reference.layout
-        self.alphas = self._alphas()
-        self.drifts = tuple(self._drift(type_) for type_ in _GROUPS if self._of(type_))
+        self.alphas = split_budget(reference, self.settings, segment)
+        self.drifts = plan_drifts(reference, self.settings, segment, self.alphas)
         self.performance: Performance | None = None
         if reference.labels is not None and reference.labels.rows:
             key = b"\0".join(part.encode() for part in (reference.model, reference.version, segment))
@@ -165,25 +165,15 @@ class Watch:
 
     def charts(self) -> list[Chart]:
         """Return every subject as of the last pane, in the order of the reference. O(width), in array passes."""
-        window, book = self.window.counts, self.desk.book
-        free = [place for place in self.layout.places if book.of_subject(place.name) is None]
-        found = compare([self.compared(place.name) for place in free], [window[place.histogram] for place in free])
-        known = {place.name: distances for place, distances in zip(free, found, strict=True)}
-        return [self._chart(place, window, known.get(place.name)) for place in self.layout.places]
+        return self._subject_charts().every()
 
     def chart(self, name: str) -> Chart:
         """Return one subject: rows since the onset while an incident holds it, else the chart window."""
-        return self._chart(self.layout[name], self.window.counts, None)
+        return self._subject_charts().one(name)
 
     def compared(self, name: str) -> Subject:
-        """Return what the chart of a subject is compared with: a window with its own hours, an incident with them all.
-
-        An incident's rows come from ever more hours, and its numbers are those of its verdict.
-        """
-        subject = self.reference.by_name[name]
-        if not len(subject.strata) or self.desk.book.of_subject(name) is not None:
-            return subject
-        return in_season(subject, self.window.hours(len(subject.strata)))
+        """Return what the chart of a subject is compared with: see `SubjectCharts.compared`."""
+        return self._subject_charts().compared(name)
 
     def incidents(self) -> list[Incident]:
         """Return the open incidents, oldest first."""
@@ -231,41 +221,13 @@ class Watch:
         for finding in findings:
             if (
                 finding.level == PAGE
-                and finding.kind in _GROUP_KINDS
+                and finding.kind in _DRIFT_KINDS
                 and not self.desk.book.of_subject(finding.subject)
             ):
                 fault = self.quality.reinterpret(finding, self.desk.recent.total(finding.onset)[1])
                 if fault is not None:
                     found.append(fault)
         return found
-
-    def _chart(self, place: Place, window: Counts, found: Mapping[str, Distance] | None) -> Chart:
-        """The chart of a subject whose distances over the ``window`` may be known already."""
-        name = place.name
-        incident = self.desk.book.of_subject(name)
-        start, rows, counts = self.window.end - self.window.length, self.window.rows, window
-        if incident is not None:
-            start, rows, counts = self.desk.since(incident)
-        cells = counts[place.histogram]
-        if found is None:
-            found = measure(self.compared(name), cells)
-        evidence, threshold = self._evidence(name)
-        unknown = self._unknown(rows)
-        return Chart(
-            subject=name,
-            type=self.reference.by_name[name].type,
-            state=self._state(name, incident, unknown),
-            rows=int(cells.sum()),
-            since=start,
-            effect=found["tv"].value if found else 0.0,
-            noise=found["tv"].noise if found else 0.0,
-            evidence=evidence,
-            threshold=threshold,
-            distances=found,
-            quality=quality_shares(counts[place.quality : place.quality + len(QUALITY)], rows),
-            incident=incident.id if incident else None,
-            unknown=unknown,
-        )
 
     def _adopt(self, period: AdoptionPeriod, pane: Pane, findings: list[Finding]) -> list[Finding]:
         """Learn from a pane; only quality speaks, and at the end how live differs from the reference, once."""
@@ -282,7 +244,7 @@ class Watch:
     def _rebase(self, learned: str) -> None:
         """Judge drift from here on against the reference that the adoption period taught; quality keeps its own."""
         self.reference, self._learned, self.period = load(learned), learned, None
-        self.drifts = tuple(self._drift(type_) for type_ in _GROUPS if self._of(type_))
+        self.drifts = plan_drifts(self.reference, self.settings, self.named.segment, self.alphas)
         state = self.desk.state()
         self.desk = IncidentDesk(self.reference, self.named, self.drifts, self._margin)
         self.desk.restore(state)
@@ -293,57 +255,47 @@ class Watch:
             return -math.inf if self.performance is None else self.performance.margin(spoken.subject)
         if spoken.check is not None:
             return self.quality.margin(spoken.subject, spoken.check)
-        evidence, threshold = self._evidence(spoken.subject)
+        evidence, threshold = evidence_of(self.drifts, self.reference.by_name[spoken.subject])
         return evidence - threshold
 
-    def _evidence(self, name: str) -> tuple[float, float]:
-        wanted = self.reference.by_name[name].type
-        return next(drift.evidence(name) for drift in self.drifts if drift.type is wanted)
-
-    def _unknown(self, rows: int) -> Unknown | None:
-        if not rows:
-            return Unknown.STALE if self.rows else Unknown.NO_ROWS
-        if self.adopting:
-            return Unknown.ADOPTING
-        return Unknown.FEW_ROWS if rows < FEW_ROWS else None
-
-    def _state(self, name: str, incident: Incident | None, unknown: Unknown | None) -> State:
-        if incident is not None:
-            kinds = {m.kind for m in incident.members.values() if m.subject == name}
-            if VerdictKind.DATA_QUALITY in kinds:
-                return State.BROKEN
-            tests = [
-                self.desk.recoveries.get((incident.id, m.key)) for m in incident.members.values() if m.subject == name
-            ]
-            back = any(test is not None and test.likely for test in tests)
-            return State.RECOVERING if back else State.DRIFTING
-        return State.UNKNOWN if unknown is not None else State.STEADY
-
-    def _of(self, type_: SubjectType) -> list[str]:
-        return [subject.name for subject in self.reference.subjects if subject.type is type_]
-
-    def _alphas(self) -> Mapping[str, float]:
-        groups = [name for type_, name in _GROUPS.items() if self._of(type_)]
-        if self.reference.labels is not None and self.reference.labels.rows:
-            groups.append("performance")
-        groups.append("quality")
-        # What live panes teach of traffic warns and spends nothing; only a reference's own may page.
-        if self.reference.traffic is not None and self.reference.source != TRAINING:
-            groups.append("volume")
-        split = split_alpha(self.settings.budget.alpha, groups, self.settings.segments)
-        return {group: split[group, self.named.segment] for group in groups}
-
-    def _drift(self, type_: SubjectType) -> Drift:
-        chosen = [subject for subject in self.reference.subjects if subject.type is type_]
-        plan = DetectorPlan(
-            self.named.model,
-            self.named.version,
-            self.named.segment,
-            tuple(plan_subject(subject, self.settings.delta) for subject in chosen),
-            self.alphas[_GROUPS[type_]],
-            segments=len(self.settings.segments),
+    def _subject_charts(self) -> SubjectCharts:
+        return SubjectCharts(
+            self.reference, self.window, self.desk, self.drifts, came=self.rows > 0, adopting=self.adopting
         )
-        return Drift(self.reference, type_, plan)
+
+
+def split_budget(reference: Reference, settings: WatchSettings, segment: str) -> Mapping[str, float]:
+    """Return the false pages per unit of the clock of each group of subjects that a watch judges in a segment."""
+    groups = [name for type_, name in _GROUPS.items() if any(s.type is type_ for s in reference.subjects)]
+    if reference.labels is not None and reference.labels.rows:
+        groups.append("performance")
+    groups.append("quality")
+    # What live panes teach of traffic warns and spends nothing; only a reference's own may page.
+    if reference.traffic is not None and reference.source != TRAINING:
+        groups.append("volume")
+    split = split_alpha(settings.budget.alpha, groups, settings.segments)
+    return {group: split[group, segment] for group in groups}
+
+
+def plan_drifts(
+    reference: Reference, settings: WatchSettings, segment: str, alphas: Mapping[str, float]
+) -> tuple[Drift, ...]:
+    """Return the drift detectors of a reference: one for its features, one for its prediction, where it has them."""
+    drifts = []
+    for type_, group in _GROUPS.items():
+        chosen = [subject for subject in reference.subjects if subject.type is type_]
+        if chosen:
+            planned = tuple(plan_subject(subject, settings.delta) for subject in chosen)
+            plan = DetectorPlan(
+                reference.model,
+                reference.version,
+                segment,
+                planned,
+                alphas[group],
+                segments=len(settings.segments),
+            )
+            drifts.append(Drift(reference, type_, plan))
+    return tuple(drifts)
 
 
 def _both(first: Outcome, second: Outcome) -> Outcome:

@@ -1,0 +1,103 @@
+"""The charts of a watch: every subject against its reference, over the chart window or since an incident's onset."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stationkeeper.contracts.messages import State, VerdictKind
+from stationkeeper.monitor.core.charts.chart import FEW_ROWS, Chart, measure, quality_shares
+from stationkeeper.monitor.core.charts.comparison import compare
+from stationkeeper.monitor.core.charts.distance import Distance
+from stationkeeper.monitor.core.detect.drift import Drift
+from stationkeeper.monitor.core.incidents.desk import IncidentDesk
+from stationkeeper.monitor.core.incidents.incident import Incident
+from stationkeeper.monitor.core.panes.window import ChartWindow
+from stationkeeper.monitor.core.reasons import Unknown
+from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
+from stationkeeper.monitor.core.reference.layout import Place
+from stationkeeper.monitor.core.reference.reference import Reference, Subject, in_season
+
+
+def evidence_of(drifts: Sequence[Drift], subject: Subject) -> tuple[float, float]:
+    """Return (log e-value, log threshold) of a subject, from the detector that watches its type."""
+    return next(drift.evidence(subject.name) for drift in drifts if drift.type is subject.type)
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectCharts:
+    """What the charts of a watch are read from, as of its last pane; reading changes nothing.
+
+    ``came`` tells whether any row ever came, ``adopting`` whether drift is held back by an adoption period.
+    """
+
+    reference: Reference
+    window: ChartWindow
+    desk: IncidentDesk
+    drifts: Sequence[Drift]
+    came: bool
+    adopting: bool
+
+    def every(self) -> list[Chart]:
+        """Return every subject, in the order of the reference. O(width), in array passes."""
+        window, book, places = self.window.counts, self.desk.book, self.reference.layout.places
+        free = [place for place in places if book.of_subject(place.name) is None]
+        found = compare([self.compared(place.name) for place in free], [window[place.histogram] for place in free])
+        known = {place.name: distances for place, distances in zip(free, found, strict=True)}
+        return [self._chart(place, window, known.get(place.name)) for place in places]
+
+    def one(self, name: str) -> Chart:
+        """Return one subject: rows since the onset while an incident holds it, else the chart window."""
+        return self._chart(self.reference.layout[name], self.window.counts, None)
+
+    def compared(self, name: str) -> Subject:
+        """Return what the chart of a subject is compared with: a window with its own hours, an incident with them all.
+
+        An incident's rows come from ever more hours, and its numbers are those of its verdict.
+        """
+        subject = self.reference.by_name[name]
+        if not len(subject.strata) or self.desk.book.of_subject(name) is not None:
+            return subject
+        return in_season(subject, self.window.hours(len(subject.strata)))
+
+    def _chart(self, place: Place, window: Counts, found: Mapping[str, Distance] | None) -> Chart:
+        """The chart of a subject whose distances over the ``window`` may be known already."""
+        name = place.name
+        incident = self.desk.book.of_subject(name)
+        start, rows, counts = self.window.end - self.window.length, self.window.rows, window
+        if incident is not None:
+            start, rows, counts = self.desk.since(incident)
+        cells = counts[place.histogram]
+        if found is None:
+            found = measure(self.compared(name), cells)
+        evidence, threshold = evidence_of(self.drifts, self.reference.by_name[name])
+        unknown = self._unknown(rows)
+        return Chart(
+            subject=name,
+            type=self.reference.by_name[name].type,
+            state=self._state(name, incident, unknown),
+            rows=int(cells.sum()),
+            since=start,
+            effect=found["tv"].value if found else 0.0,
+            noise=found["tv"].noise if found else 0.0,
+            evidence=evidence,
+            threshold=threshold,
+            distances=found,
+            quality=quality_shares(counts[place.quality : place.quality + len(QUALITY)], rows),
+            incident=incident.id if incident else None,
+            unknown=unknown,
+        )
+
+    def _unknown(self, rows: int) -> Unknown | None:
+        if not rows:
+            return Unknown.STALE if self.came else Unknown.NO_ROWS
+        if self.adopting:
+            return Unknown.ADOPTING
+        return Unknown.FEW_ROWS if rows < FEW_ROWS else None
+
+    def _state(self, name: str, incident: Incident | None, unknown: Unknown | None) -> State:
+        if incident is None:
+            return State.UNKNOWN if unknown is not None else State.STEADY
+        members = [member for member in incident.members.values() if member.subject == name]
+        if any(member.kind is VerdictKind.DATA_QUALITY for member in members):
+            return State.BROKEN
+        tests = [self.desk.recoveries.get((incident.id, member.key)) for member in members]
+        return State.RECOVERING if any(test is not None and test.likely for test in tests) else State.DRIFTING
