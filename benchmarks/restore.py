@@ -23,9 +23,7 @@ from stationkeeper.contracts.column import Column, categories, numbers
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
 from stationkeeper.contracts.wire import ArmDelta, PaneDelta, Progress, Record, decode, encode, pack
-from stationkeeper.monitor.core.reference.profile import profile
-from stationkeeper.monitor.core.reference.reference import Reference
-from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.core.reference import Reference, dump, profile
 from stationkeeper.monitor.judge.stage import Judge
 from stationkeeper.monitor.packets import packed
 from stationkeeper.monitor.settings import ModelSettings

@@ -12,7 +12,7 @@ from stationkeeper.demo.flights import read_flights
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.reasons import Check
-from stationkeeper.monitor.core.reference.profile import profile
+from stationkeeper.monitor.core.reference import profile
 from stationkeeper.monitor.core.watch import Watch, WatchSettings
 
 LENGTHS = {"10m": 600_000, "1h": 3_600_000}

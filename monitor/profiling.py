@@ -10,10 +10,9 @@ import numpy as np
 from stationkeeper.contracts.column import Column, categories, numbers
 from stationkeeper.contracts.times import parse_duration
 from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt
-from stationkeeper.monitor.core.performance.label_order import labels_in_order
-from stationkeeper.monitor.core.reference.profile import PREDICTION
-from stationkeeper.monitor.core.reference.profile import profile as freeze
-from stationkeeper.monitor.core.reference.reference import Kind, Reference
+from stationkeeper.monitor.core.performance import labels_in_order
+from stationkeeper.monitor.core.reference import PREDICTION, Kind, Reference
+from stationkeeper.monitor.core.reference import profile as freeze
 
 Frame = Any
 PANE_ROWS = 50

@@ -4,9 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from stationkeeper.contracts.messages import Rollout
-from stationkeeper.monitor.core.reference.cells import NumericCells
-from stationkeeper.monitor.core.reference.reference import Reference
-from stationkeeper.monitor.core.reference.reference_json import load
+from stationkeeper.monitor.core.reference import NumericCells, Reference, load
 from stationkeeper.monitor.settings import ModelSettings
 
 Key = tuple[str, str]

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.throughput.events import CATEGORIES, reference, table
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.core.watch import Watch, WatchSettings
 from stationkeeper.monitor.judge.state import WatchRecords
 from stationkeeper.monitor.state_codec import parts

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.measure.timing import one_core, resident_mib
 from benchmarks.throughput import ours
 from benchmarks.throughput.events import CATEGORIES, events, reference, table
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.streams.ports import Batch

@@ -8,8 +8,7 @@ from kafka import KafkaProducer
 from kafka.admin import NewTopic
 
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.monitor.core.reference.reference import Reference
-from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.core.reference import Reference, dump
 from stationkeeper.streams.broker import LocalBroker
 from stationkeeper.streams.kafka.topics import admin_client, ensure_internal
 from stationkeeper.streams.settings import KafkaSettings

@@ -17,7 +17,7 @@ from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.budget import parse_budget
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.power import power_card
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.core.watch import Watch, WatchSettings
 
 PANE_MS = 60_000

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stationkeeper.monitor.core.reference.profile import profile
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import Reference, profile
 
 NUMBERS = tuple(f"feature_{i:02d}" for i in range(12))
 CATEGORIES: dict[str, tuple[str, ...]] = {

@@ -9,8 +9,7 @@ import numpy as np
 
 from benchmarks.throughput.events import CATEGORIES, NUMBERS, SCORE, reference
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.monitor.core.reference.reference import Reference
-from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.core.reference import Reference, dump
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.streams.ports import Batch, Partition, Restored

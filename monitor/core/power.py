@@ -18,9 +18,8 @@ from stationkeeper.monitor.core.detect.fixed_reference import Grouping
 from stationkeeper.monitor.core.detect.plan import PlannedSubject
 from stationkeeper.monitor.core.detect.quantile import normal_cdf, normal_ppf
 from stationkeeper.monitor.core.detect.rate import RateDetector
-from stationkeeper.monitor.core.quality.quality import TOLERANCE, UNSEEN_TOLERANCE, rate_count
-from stationkeeper.monitor.core.reference.cells import QUALITY, CategoricalCells
-from stationkeeper.monitor.core.reference.reference import Kind, Reference, Subject
+from stationkeeper.monitor.core.quality import TOLERANCE, UNSEEN_TOLERANCE, rate_count
+from stationkeeper.monitor.core.reference import QUALITY, CategoricalCells, Kind, Reference, ReferenceSubject
 
 HORIZONS = {"1 hour": 1.0, "1 day": 24.0}
 LARGEST_SHIFT = 4.0
@@ -163,7 +162,7 @@ class _BudgetClock:
 
 
 def _drift_power(
-    subject: Subject, plan: PlannedSubject, limit: float, eta: float, clock: _BudgetClock, per_hour: float
+    subject: ReferenceSubject, plan: PlannedSubject, limit: float, eta: float, clock: _BudgetClock, per_hour: float
 ) -> dict[str, dict[str, float | None]]:
     if subject.kind is not Kind.NUMERIC:
         return {"shift": {}, "scale": {}}
@@ -256,7 +255,7 @@ class _FixedBets:
 
 
 def _rate_power(
-    subject: Subject, limit: float, eta: float, clock: _BudgetClock, per_hour: float
+    subject: ReferenceSubject, limit: float, eta: float, clock: _BudgetClock, per_hour: float
 ) -> dict[str, dict[str, float | None]]:
     rows = max(subject.rows, 1)
     bad = int(subject.quality[QUALITY.index("null")])

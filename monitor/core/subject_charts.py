@@ -8,16 +8,13 @@ from stationkeeper.monitor.core.charts.chart import FEW_ROWS, Chart, measure, qu
 from stationkeeper.monitor.core.charts.comparison import compare
 from stationkeeper.monitor.core.charts.distance import Distance
 from stationkeeper.monitor.core.detect.drift import Drift
-from stationkeeper.monitor.core.incidents.desk import IncidentDesk
-from stationkeeper.monitor.core.incidents.incident import Incident
+from stationkeeper.monitor.core.incidents import Incident, IncidentLifecycle
 from stationkeeper.monitor.core.panes.window import ChartWindow
 from stationkeeper.monitor.core.reasons import Unknown
-from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
-from stationkeeper.monitor.core.reference.layout import Place
-from stationkeeper.monitor.core.reference.reference import Reference, Subject, in_season
+from stationkeeper.monitor.core.reference import QUALITY, Counts, Place, Reference, ReferenceSubject, in_season
 
 
-def evidence_of(drifts: Sequence[Drift], subject: Subject) -> tuple[float, float]:
+def evidence_of(drifts: Sequence[Drift], subject: ReferenceSubject) -> tuple[float, float]:
     """Return (log e-value, log threshold) of a subject, from the detector that watches its type."""
     return next(drift.evidence(subject.name) for drift in drifts if drift.type is subject.type)
 
@@ -31,14 +28,14 @@ class SubjectCharts:
 
     reference: Reference
     window: ChartWindow
-    desk: IncidentDesk
+    lifecycle: IncidentLifecycle
     drifts: Sequence[Drift]
     came: bool
     adopting: bool
 
     def every(self) -> list[Chart]:
         """Return every subject, in the order of the reference. O(width), in array passes."""
-        window, book, places = self.window.counts, self.desk.book, self.reference.layout.places
+        window, book, places = self.window.counts, self.lifecycle.incidents, self.reference.layout.places
         free = [place for place in places if book.of_subject(place.name) is None]
         found = compare([self.compared(place.name) for place in free], [window[place.histogram] for place in free])
         known = {place.name: distances for place, distances in zip(free, found, strict=True)}
@@ -48,23 +45,23 @@ class SubjectCharts:
         """Return one subject: rows since the onset while an incident holds it, else the chart window."""
         return self._chart(self.reference.layout[name], self.window.counts, None)
 
-    def compared(self, name: str) -> Subject:
+    def compared(self, name: str) -> ReferenceSubject:
         """Return what the chart of a subject is compared with: a window with its own hours, an incident with them all.
 
         An incident's rows come from ever more hours, and its numbers are those of its verdict.
         """
         subject = self.reference.by_name[name]
-        if not len(subject.strata) or self.desk.book.of_subject(name) is not None:
+        if not len(subject.strata) or self.lifecycle.incidents.of_subject(name) is not None:
             return subject
         return in_season(subject, self.window.hours(len(subject.strata)))
 
     def _chart(self, place: Place, window: Counts, found: Mapping[str, Distance] | None) -> Chart:
         """The chart of a subject whose distances over the ``window`` may be known already."""
         name = place.name
-        incident = self.desk.book.of_subject(name)
+        incident = self.lifecycle.incidents.of_subject(name)
         start, rows, counts = self.window.end - self.window.length, self.window.rows, window
         if incident is not None:
-            start, rows, counts = self.desk.since(incident)
+            start, rows, counts = self.lifecycle.since(incident)
         cells = counts[place.histogram]
         if found is None:
             found = measure(self.compared(name), cells)
@@ -99,5 +96,5 @@ class SubjectCharts:
         members = [member for member in incident.members.values() if member.subject == name]
         if any(member.kind is VerdictKind.DATA_QUALITY for member in members):
             return State.BROKEN
-        tests = [self.desk.recoveries.get((incident.id, member.key)) for member in members]
+        tests = [self.lifecycle.recoveries.get((incident.id, member.key)) for member in members]
         return State.RECOVERING if any(test is not None and test.likely for test in tests) else State.DRIFTING

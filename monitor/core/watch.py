@@ -15,19 +15,22 @@ from stationkeeper.monitor.core.detect.detector import DetectorState
 from stationkeeper.monitor.core.detect.drift import Drift, plan_subject
 from stationkeeper.monitor.core.detect.plan import DetectorPlan
 from stationkeeper.monitor.core.finding import PAGE, Finding
-from stationkeeper.monitor.core.incidents.desk import IncidentDesk, Outcome, Tick
-from stationkeeper.monitor.core.incidents.hysteresis import Spoken
-from stationkeeper.monitor.core.incidents.incident import Incident
-from stationkeeper.monitor.core.incidents.verdict import Named
+from stationkeeper.monitor.core.incidents import (
+    DecisionTime,
+    Incident,
+    IncidentChanges,
+    IncidentLifecycle,
+    WarnedSubject,
+    WatchIdentity,
+)
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.panes.window import ChartWindow, WindowState
-from stationkeeper.monitor.core.performance.performance import OutcomePane, Performance
-from stationkeeper.monitor.core.quality.quality import TRAINING, Quality
-from stationkeeper.monitor.core.reference.reference import Reference, Subject
-from stationkeeper.monitor.core.reference.reference_json import dump, load
+from stationkeeper.monitor.core.performance import OutcomePane, Performance
+from stationkeeper.monitor.core.quality import TRAINING, Quality
+from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, dump, load
 from stationkeeper.monitor.core.subject_charts import SubjectCharts, evidence_of
 
-__all__ = ["Outcome", "Watch", "WatchSettings"]
+__all__ = ["IncidentChanges", "Watch", "WatchSettings"]
 
 # Only pages of these kinds can be broken data in disguise: performance and volume are not read from a subject's cells.
 _DRIFT_KINDS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
@@ -90,7 +93,7 @@ class Watch:
     def __init__(self, reference: Reference, segment: str = "", settings: WatchSettings | None = None) -> None:
         self.reference = reference
         self.settings = settings or WatchSettings()
-        self.named = Named(reference.model, reference.version, segment, reference.digest)
+        self.identity = WatchIdentity(reference.model, reference.version, segment, reference.digest)
         self.layout = reference.layout
         self.alphas = split_budget(reference, self.settings, segment)
         self.drifts = plan_drifts(reference, self.settings, segment, self.alphas)
@@ -110,7 +113,7 @@ class Watch:
             self.settings.learn_traffic,
             whole=not segment,
         )
-        self.desk = IncidentDesk(reference, self.named, self.drifts, self._margin)
+        self.lifecycle = IncidentLifecycle(reference, self.identity, self.drifts, self._margin)
         self.window = ChartWindow(self.layout.width, self.settings.window)
         self.end: int | None = None
         self.rows = 0
@@ -124,7 +127,7 @@ class Watch:
         """Whether drift is held back because dependence between rows is not known."""
         return self.period is not None
 
-    def step(self, pane: Pane) -> Outcome:
+    def step(self, pane: Pane) -> IncidentChanges:
         """Take the next closed pane; its vector is the reference's layout. Raises ``ValueError`` out of order."""
         if self.end is not None and pane.start < self.end:
             raise ValueError(f"pane at {pane.start} comes after the one that ended at {self.end}; panes go in order")
@@ -135,32 +138,32 @@ class Watch:
         if pane.rows:
             self.rows += pane.rows
             self.window.add(pane)
-            self.desk.add(pane)
+            self.lifecycle.add(pane)
             if self.period is None:
                 for drift in self.drifts:
                     findings += drift.step(pane, elapsed)
                 findings += self._faults(findings)
             else:
                 findings = self._adopt(self.period, pane, findings)
-        elif not findings and not self.desk.book.open:
-            return Outcome()
+        elif not findings and not self.lifecycle.incidents.open:
+            return IncidentChanges()
         firing = frozenset(finding.key for finding in findings)
-        tick = Tick(pane.end, pane.length, pane.last_row, _JUDGED if pane.rows else _JUDGED_EMPTY)
-        back = self.desk.recover(pane, firing, volume_usual=self.quality.volume_usual)
-        return _both(back, self.desk.fold(findings, tick))
+        tick = DecisionTime(pane.end, pane.length, pane.last_row, _JUDGED if pane.rows else _JUDGED_EMPTY)
+        back = self.lifecycle.recover(pane, firing, volume_usual=self.quality.volume_usual)
+        return _both(back, self.lifecycle.fold(findings, tick))
 
-    def learn(self, pane: OutcomePane) -> Outcome:
+    def learn(self, pane: OutcomePane) -> IncidentChanges:
         """Take the labels that became known in a closed stretch of time: performance and concept."""
         if self.performance is None or self.adopting or not pane.rows:
-            return Outcome()
+            return IncidentChanges()
         elapsed = self.settings.budget.elapsed(pane.rows, pane.end - pane.start)
-        self.desk.labelled.add(pane)
+        self.lifecycle.labelled.add(pane)
         findings = self.performance.step(pane, elapsed)
-        back = self.desk.recover_performance(pane)
-        tick = Tick(pane.end, pane.end - pane.start, pane.last_row, frozenset({SubjectType.PERFORMANCE}))
-        outcome = _both(back, self.desk.fold(findings, tick))
-        drifting, onset = self.desk.book.drifting(SubjectType.PERFORMANCE)
-        self.performance.hold(drifting, lambda: self.desk.labelled.total(onset))
+        back = self.lifecycle.recover_performance(pane)
+        tick = DecisionTime(pane.end, pane.end - pane.start, pane.last_row, frozenset({SubjectType.PERFORMANCE}))
+        outcome = _both(back, self.lifecycle.fold(findings, tick))
+        drifting, onset = self.lifecycle.incidents.drifting(SubjectType.PERFORMANCE)
+        self.performance.hold(drifting, lambda: self.lifecycle.labelled.total(onset))
         return outcome
 
     def charts(self) -> list[Chart]:
@@ -171,13 +174,13 @@ class Watch:
         """Return one subject: rows since the onset while an incident holds it, else the chart window."""
         return self._subject_charts().one(name)
 
-    def compared(self, name: str) -> Subject:
+    def compared(self, name: str) -> ReferenceSubject:
         """Return what the chart of a subject is compared with: see `SubjectCharts.compared`."""
         return self._subject_charts().compared(name)
 
     def incidents(self) -> list[Incident]:
         """Return the open incidents, oldest first."""
-        return sorted(self.desk.book.open.values(), key=lambda incident: (incident.opened, incident.id))
+        return sorted(self.lifecycle.incidents.open.values(), key=lambda incident: (incident.opened, incident.id))
 
     def take_over(self, before: Reference) -> None:
         """Judge at once with what the version before taught of dependence and daily movement, instead of adopting."""
@@ -186,10 +189,10 @@ class Watch:
     def state(self) -> WatchState:
         """Return all that changes."""
         return WatchState(
-            digest=self.named.digest,
+            digest=self.identity.digest,
             end=self.end,
             rows=self.rows,
-            desk=self.desk.state(),
+            desk=self.lifecycle.state(),
             window=self.window.state(),
             drifts={drift.type.value: drift.state() for drift in self.drifts},
             performance=self.performance.state() if self.performance else None,
@@ -200,14 +203,14 @@ class Watch:
 
     def restore(self, state: WatchState) -> None:
         """Become the watch whose ``state`` this was; raises ``ValueError`` for another reference's state."""
-        if state.digest != self.named.digest:
-            raise ValueError(f"watch state belongs to {state.digest}, this watch has {self.named.digest}")
+        if state.digest != self.identity.digest:
+            raise ValueError(f"watch state belongs to {state.digest}, this watch has {self.identity.digest}")
         if state.learned:
             self._rebase(state.learned)
         if self.period is not None and state.adoption is not None:
             self.period.restore(state.adoption)
         self.end, self.rows = state.end, state.rows
-        self.desk.restore(state.desk)
+        self.lifecycle.restore(state.desk)
         self.window.restore(state.window)
         for drift in self.drifts:
             drift.restore(state.drifts[drift.type.value])
@@ -222,9 +225,9 @@ class Watch:
             if (
                 finding.level == PAGE
                 and finding.kind in _DRIFT_KINDS
-                and not self.desk.book.of_subject(finding.subject)
+                and not self.lifecycle.incidents.of_subject(finding.subject)
             ):
-                fault = self.quality.reinterpret(finding, self.desk.recent.total(finding.onset)[1])
+                fault = self.quality.reinterpret(finding, self.lifecycle.recent.total(finding.onset)[1])
                 if fault is not None:
                     found.append(fault)
         return found
@@ -236,7 +239,7 @@ class Watch:
         if not period.over:
             return findings
         # A segment's reference is live already: what its first hours differ in from the rest is no skew of training.
-        skew = None if self.named.segment else period.skew(self.settings.delta)
+        skew = None if self.identity.segment else period.skew(self.settings.delta)
         # Through JSON, so that a watch restored from its state has the very numbers of this one.
         self._rebase(dump(period.learned()))
         return findings if skew is None else [*findings, skew]
@@ -244,12 +247,12 @@ class Watch:
     def _rebase(self, learned: str) -> None:
         """Judge drift from here on against the reference that the adoption period taught; quality keeps its own."""
         self.reference, self._learned, self.period = load(learned), learned, None
-        self.drifts = plan_drifts(self.reference, self.settings, self.named.segment, self.alphas)
-        state = self.desk.state()
-        self.desk = IncidentDesk(self.reference, self.named, self.drifts, self._margin)
-        self.desk.restore(state)
+        self.drifts = plan_drifts(self.reference, self.settings, self.identity.segment, self.alphas)
+        state = self.lifecycle.state()
+        self.lifecycle = IncidentLifecycle(self.reference, self.identity, self.drifts, self._margin)
+        self.lifecycle.restore(state)
 
-    def _margin(self, spoken: Spoken) -> float:
+    def _margin(self, spoken: WarnedSubject) -> float:
         """How far the evidence of what was said lies above its page threshold, in nats."""
         if spoken.type is SubjectType.PERFORMANCE:
             return -math.inf if self.performance is None else self.performance.margin(spoken.subject)
@@ -260,7 +263,7 @@ class Watch:
 
     def _subject_charts(self) -> SubjectCharts:
         return SubjectCharts(
-            self.reference, self.window, self.desk, self.drifts, came=self.rows > 0, adopting=self.adopting
+            self.reference, self.window, self.lifecycle, self.drifts, came=self.rows > 0, adopting=self.adopting
         )
 
 
@@ -298,8 +301,8 @@ def plan_drifts(
     return tuple(drifts)
 
 
-def _both(first: Outcome, second: Outcome) -> Outcome:
-    return Outcome(
+def _both(first: IncidentChanges, second: IncidentChanges) -> IncidentChanges:
+    return IncidentChanges(
         first.verdicts + second.verdicts,
         first.opened + second.opened,
         first.changed + second.changed,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta
-from stationkeeper.monitor.core.performance.performance import OutcomePane
-from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.core.performance import OutcomePane
+from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.judge.pending import Closed
 from stationkeeper.monitor.settings import ModelSettings
 

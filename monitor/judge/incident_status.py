@@ -1,8 +1,7 @@
 """An incident as people see it: what moved, since when, how sure, and what was done about it."""
 
 from stationkeeper.contracts.model_status import IncidentStatus
-from stationkeeper.monitor.core.incidents.incident import Incident
-from stationkeeper.monitor.core.incidents.request_policy import Answer
+from stationkeeper.monitor.core.incidents import Answer, Incident
 
 
 def incident_status(incident: Incident, answer: Answer | None, *, pages: bool) -> IncidentStatus:

@@ -8,9 +8,8 @@ from stationkeeper.contracts.messages import Level, RetrainRequest, Verdict
 from stationkeeper.contracts.model_status import IncidentStatus
 from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Record
-from stationkeeper.monitor.core.incidents.incident import Incident
-from stationkeeper.monitor.core.incidents.request_policy import RequestPolicy, RequestRules, RequestState
-from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.core.incidents import Incident, RequestPolicy, RequestRules, RequestState
+from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.judge.cohorts import Cohorts
 from stationkeeper.monitor.judge.decisions import Decisions, joined
 from stationkeeper.monitor.judge.incident_status import incident_status
@@ -166,7 +165,7 @@ class ModelJudge:
         requests = []
         rollout = self._references.rollout(self.name)
         for incident in outcome.opened:
-            if incident.id in stepped.watch.desk.book.open and incident.id not in causes:
+            if incident.id in stepped.watch.lifecycle.incidents.open and incident.id not in causes:
                 opening = outcome.verdict_for(incident)
                 request = self.requests.consider(incident, opening, now=now, rollout=rollout)
                 requests += [] if request is None else [request]

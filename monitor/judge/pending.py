@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stationkeeper.contracts.wire import PART_BYTES, ArmDelta, OutcomeDelta, PaneDelta, pack, sparse
-from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.state_codec import freeze, thaw
 
 

@@ -8,11 +8,10 @@ import numpy as np
 from stationkeeper.contracts.messages import SubjectType, Verdict, VerdictKind
 from stationkeeper.monitor.core.charts.distance import positions_of
 from stationkeeper.monitor.core.finding import WARN, Dated, Finding
-from stationkeeper.monitor.core.incidents.verdict import Named, verdict_of
+from stationkeeper.monitor.core.incidents import WatchIdentity, verdict_of
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.reasons import Cause
-from stationkeeper.monitor.core.reference.cells import NumericCells
-from stationkeeper.monitor.core.reference.reference import Reference, Subject
+from stationkeeper.monitor.core.reference import NumericCells, Reference, ReferenceSubject
 
 _KINDS = {SubjectType.FEATURE: VerdictKind.DATA_DRIFT, SubjectType.PREDICTION: VerdictKind.PREDICTION_DRIFT}
 
@@ -20,7 +19,7 @@ _KINDS = {SubjectType.FEATURE: VerdictKind.DATA_DRIFT, SubjectType.PREDICTION: V
 class PluginWatch:
     """The configured plug-ins of one watch, one instance a subject; each warns once until it is quiet again."""
 
-    def __init__(self, names: Sequence[str], reference: Reference, named: Named) -> None:
+    def __init__(self, names: Sequence[str], reference: Reference, named: WatchIdentity) -> None:
         # The registry knows river; nobody who does not ask for a plug-in pays for that.
         from stationkeeper.monitor.plugins.port import Watched
         from stationkeeper.monitor.plugins.registry import load
@@ -88,7 +87,7 @@ class PluginWatch:
                 self._detectors[key][1].restore(saved)
 
 
-def _values(subject: Subject) -> Any:
+def _values(subject: ReferenceSubject) -> Any:
     cells = subject.cells
     if not isinstance(cells, NumericCells):
         return None

@@ -13,8 +13,7 @@ import numpy as np
 from stationkeeper.monitor.core.adoption.dependence import HOURS_OF_DAY
 from stationkeeper.monitor.core.adoption.traffic import HOUR_MS
 from stationkeeper.monitor.core.panes.pane import stratum_of
-from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
-from stationkeeper.monitor.core.reference.reference import Reference, Subject
+from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference, ReferenceSubject
 
 ADOPT_ROWS = 3_000
 ADOPT_PANES = 60
@@ -74,7 +73,7 @@ def segment_reference(reference: Reference, counts: Counts) -> Reference:
     return replace(reference, subjects=subjects, rows=rows, traffic=None, labels=None, source="adoption")
 
 
-def _subject(subject: Subject, reference: Reference, counts: Counts, total: Counts) -> Subject:
+def _subject(subject: ReferenceSubject, reference: Reference, counts: Counts, total: Counts) -> ReferenceSubject:
     place = reference.layout[subject.name]
     mine = total[place.histogram]
     if not mine.any():

@@ -7,8 +7,7 @@ from msgspec.structs import replace
 
 from stationkeeper.contracts.messages import Verdict
 from stationkeeper.contracts.state import State
-from stationkeeper.monitor.core.incidents.incident import Incident
-from stationkeeper.monitor.core.incidents.verdict import recovered_verdict
+from stationkeeper.monitor.core.incidents import Incident, recovered_verdict
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.references import References
@@ -69,6 +68,6 @@ def last_words(
 ) -> Iterator[tuple[Incident, Verdict]]:
     """Yield each open incident of a watch that ends, with the verdict that closes it and says why."""
     for incident in watch.incidents():
-        verdict = recovered_verdict(watch.named, incident, now=now, rows=rows, last_row=None)
+        verdict = recovered_verdict(watch.identity, incident, now=now, rows=rows, last_row=None)
         reason = f"{', '.join(incident.subjects[:5])}: {why}"
         yield incident, verdict.model_copy(update={"reason": reason, "evidence": {**verdict.evidence, **evidence}})

@@ -9,12 +9,10 @@ import numpy as np
 from stationkeeper.contracts.messages import Verdict
 from stationkeeper.contracts.state import state_of
 from stationkeeper.monitor.core.adoption.adopt import may_take_over
-from stationkeeper.monitor.core.incidents.desk import Outcome
-from stationkeeper.monitor.core.incidents.incident import CO_ONSET_PANES, Incident, merge
+from stationkeeper.monitor.core.incidents import CO_ONSET_PANES, Incident, IncidentChanges, merge
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.performance.performance import OutcomePane
-from stationkeeper.monitor.core.reference.cells import Counts
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.performance import OutcomePane
+from stationkeeper.monitor.core.reference import Counts, Reference
 from stationkeeper.monitor.core.watch import Watch, WatchSettings, WatchState
 from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.judge.plugin_watch import PluginWatch
@@ -37,7 +35,7 @@ class Stepped:
 
     key: WatchKey
     watch: Watch
-    outcome: Outcome
+    outcome: IncidentChanges
     plugin_verdicts: tuple[Verdict, ...] = ()
 
 
@@ -172,7 +170,7 @@ class Watches(Mapping[WatchKey, Watch]):
             ),
         )
         if settings.detectors and not key.segment:
-            self._plugins[key] = PluginWatch(settings.detectors, reference, watch.named)
+            self._plugins[key] = PluginWatch(settings.detectors, reference, watch.identity)
         return watch
 
     def state(self) -> dict[str, Any]:

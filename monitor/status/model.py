@@ -123,7 +123,7 @@ class ModelView:
         judge = self._judge
         found = list(judge.recovered)
         for key, watch in judge.watches.items():
-            for incident in (*watch.incidents(), *watch.desk.book.closed):
+            for incident in (*watch.incidents(), *watch.lifecycle.incidents.closed):
                 found.append(judge.incident_status(incident, key))
         found.sort(key=lambda status: ("closed" in status, -status.get("closed", status["opened"]), status["id"]))
         keep = [status for status in found if "closed" not in status]

@@ -11,7 +11,7 @@ from stationkeeper.contracts.model_status import (
     PerformanceStatus,
 )
 from stationkeeper.contracts.times import format_duration
-from stationkeeper.monitor.core.performance.performance import MIN_LABELS, estimated_confusion, measures
+from stationkeeper.monitor.core.performance import MIN_LABELS, estimated_confusion, measures
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.judge.cohorts import Cohorts

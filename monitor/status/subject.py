@@ -7,7 +7,7 @@ import numpy as np
 from stationkeeper.contracts.model_status import Cells, SubjectStatus
 from stationkeeper.monitor.core.charts.chart import Chart
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
-from stationkeeper.monitor.core.reference.cells import NumericCells, rank_grid
+from stationkeeper.monitor.core.reference import NumericCells, rank_grid
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.judge.pending import WatchKey
 
@@ -31,7 +31,7 @@ def subject_status(key: WatchKey, watch: Watch, chart: Chart) -> SubjectStatus:
     entry["floor"] = max(watch.settings.delta, 1.5 * (subject.day_floor or 0.0))
     if chart.incident:
         entry["incident"] = chart.incident
-        incident = watch.desk.book.open.get(chart.incident)
+        incident = watch.lifecycle.incidents.open.get(chart.incident)
         if incident is not None:
             entry["onset"] = incident.onset.time
     if subject.sensitive:
@@ -64,9 +64,9 @@ def _reason(chart: Chart, watch: Watch) -> str:
 def cells_of(watch: Watch, chart: Chart) -> Cells:
     """Return reference and window counts in at most 20 cells, missing last."""
     subject, place = watch.compared(chart.subject), watch.layout[chart.subject]
-    incident = watch.desk.book.of_subject(chart.subject)
+    incident = watch.lifecycle.incidents.of_subject(chart.subject)
     where = place.histogram
-    window = watch.window.part(where) if incident is None else watch.desk.since(incident)[2][where]
+    window = watch.window.part(where) if incident is None else watch.lifecycle.since(incident)[2][where]
     cells = subject.cells
     if isinstance(cells, NumericCells):
         grid = rank_grid(subject.counts[:-1], 18)

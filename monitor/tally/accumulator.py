@@ -8,9 +8,7 @@ from stationkeeper.contracts.column import Column
 from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, PaneDelta, pack, score_bin
 from stationkeeper.events.columns import Events, Integers
 from stationkeeper.events.score import decide
-from stationkeeper.monitor.core.reference.cells import Counts, NumericCells
-from stationkeeper.monitor.core.reference.layout import Marked, weight_octave
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import Counts, Marked, NumericCells, Reference, weight_octave
 from stationkeeper.monitor.packets import packed
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings

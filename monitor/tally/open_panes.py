@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from stationkeeper.contracts.wire import MOST_STEPS, PaneDelta, narrowest, sparse
 from stationkeeper.events.columns import Integers
-from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.core.reference import Counts
 
 MERGE_FROM = 1 << 21
 """Positions that wait unsorted at most (16 MiB)."""

@@ -6,8 +6,7 @@ import numpy as np
 
 from stationkeeper.contracts.column import Status, canonical_key
 from stationkeeper.events.columns import CategoryColumn, Events, Integers, NumberColumn
-from stationkeeper.monitor.core.reference.cells import CategoricalCells
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import CategoricalCells, Reference
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from stationkeeper.contracts.column import canonical_key
 from stationkeeper.contracts.wire import SCORE_EDGES
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.settings import ModelSettings
 
 _EDGES: Final = SCORE_EDGES.tolist()

@@ -6,12 +6,19 @@ from collections import Counter
 from typing import Any
 
 from stationkeeper.contracts.column import canonical_key, json_type
-from stationkeeper.monitor.core.reference.cells import LOWEST_OCTAVE, OCTAVES, QUALITY, CategoricalCells, NumericCells
-from stationkeeper.monitor.core.reference.reference import Reference, Subject
+from stationkeeper.monitor.core.reference import (
+    LOWEST_OCTAVE,
+    OCTAVES,
+    QUALITY,
+    CategoricalCells,
+    NumericCells,
+    Reference,
+    ReferenceSubject,
+)
 from stationkeeper.monitor.verify.reading import MISSING
 
 
-def tally_value(mine: Counter[int], reference: Reference, subject: Subject, value: Any) -> None:
+def tally_value(mine: Counter[int], reference: Reference, subject: ReferenceSubject, value: Any) -> None:
     """Count a feature's or the prediction's value in ``mine``, counts by position of the reference's layout."""
     place, cells = reference.layout[subject.name], subject.cells
 
@@ -41,7 +48,7 @@ def tally_value(mine: Counter[int], reference: Reference, subject: Subject, valu
 
 
 def _tally_category(
-    mine: Counter[int], first: int, cells: CategoricalCells, subject: Subject, value: Any, fails: Any
+    mine: Counter[int], first: int, cells: CategoricalCells, subject: ReferenceSubject, value: Any, fails: Any
 ) -> None:
     key = canonical_key(value)
     if key is None:

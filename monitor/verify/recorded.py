@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from stationkeeper.contracts.wire import ArmDelta, JoinBatch, PaneDelta, decode
-from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.tally.join_rows import apart
 from stationkeeper.monitor.verify.arms import Arm
 from stationkeeper.monitor.verify.recount import JoinKey, Key

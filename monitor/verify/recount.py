@@ -11,7 +11,7 @@ from typing import NamedTuple
 from stationkeeper.contracts.codes import Outcome
 from stationkeeper.events.decoder import JsonValues
 from stationkeeper.events.mapping import Form
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.verify.arms import Arm, add_decision, decide_plainly
 from stationkeeper.monitor.verify.cells import tally_value

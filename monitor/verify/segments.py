@@ -5,8 +5,7 @@ from typing import Any
 
 from stationkeeper.contracts.column import canonical_key
 from stationkeeper.events.mapping import Form
-from stationkeeper.monitor.core.reference.cells import CategoricalCells, NumericCells
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import CategoricalCells, NumericCells, Reference
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.segments import LONGEST, OTHER
 from stationkeeper.monitor.verify.reading import MISSING, Found, at_path

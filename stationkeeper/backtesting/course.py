@@ -12,8 +12,7 @@ from stationkeeper.backtesting.table import Table
 from stationkeeper.contracts.model_status import SubjectStatus
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.reference.cells import Counts
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import Counts, Reference
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.plugins.rules import RULES
 from stationkeeper.report.history import History

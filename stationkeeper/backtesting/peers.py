@@ -10,8 +10,7 @@ from stationkeeper.backtesting.table import Table
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.monitor.core.charts.distance import positions_of
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.reference.cells import NumericCells
-from stationkeeper.monitor.core.reference.reference import Reference, Subject
+from stationkeeper.monitor.core.reference import NumericCells, Reference, ReferenceSubject
 from stationkeeper.monitor.plugins.port import Watched
 from stationkeeper.monitor.plugins.rules import RULES, FixedRule
 
@@ -39,7 +38,7 @@ class Peers:
         self._table = table
         self.counts = {name: Count() for name in RULES}
         self._reference: Reference | None = None
-        self._rules: list[tuple[Subject, FixedRule]] = []
+        self._rules: list[tuple[ReferenceSubject, FixedRule]] = []
 
     def judge(self, reference: Reference) -> None:
         """Compare with this reference from the next pane on."""
@@ -80,7 +79,7 @@ class Peers:
             yield f"{name:{width}} {count.alarms:7d} {'-' if count.first is None else count.first:>10}"
 
 
-def _values(subject: Subject) -> Any:
+def _values(subject: ReferenceSubject) -> Any:
     cells = subject.cells
     if not isinstance(cells, NumericCells):
         return None

@@ -15,11 +15,17 @@ from stationkeeper.contracts.wire import SCORE_BINS, score_bin
 from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt, inherit
 from stationkeeper.monitor.core.budget import Budget
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.performance.label_order import labels_in_order
-from stationkeeper.monitor.core.performance.performance import OutcomePane
-from stationkeeper.monitor.core.reference.profile import infer_task, labels_of, outcomes, positive_class, profile
-from stationkeeper.monitor.core.reference.reference import Reference, Task
-from stationkeeper.monitor.core.watch import Outcome, Watch, WatchSettings
+from stationkeeper.monitor.core.performance import OutcomePane, labels_in_order
+from stationkeeper.monitor.core.reference import (
+    Reference,
+    Task,
+    infer_task,
+    labels_of,
+    outcomes,
+    positive_class,
+    profile,
+)
+from stationkeeper.monitor.core.watch import IncidentChanges, Watch, WatchSettings
 from stationkeeper.monitor.profiling import subject_columns
 
 CHUNK = 256
@@ -145,7 +151,7 @@ class Replay:
         stand_in = self.table.label is not None and self.table.prediction is None
         return (*stages, FIRST_PART * self.settings.renew) if stand_in else stages
 
-    def _steps(self, judged: Judged, watch: Watch) -> Iterator[tuple[int, Outcome]]:
+    def _steps(self, judged: Judged, watch: Watch) -> Iterator[tuple[int, IncidentChanges]]:
         """Step the watch through the rows from the reference's first row on: (rows done, outcome) by pane."""
         queue = _Labels(self, judged, watch)
         last_end: int | None = None
@@ -300,15 +306,15 @@ class _Labels:
         self._known = known[self._order]
         self._at = 0
 
-    def until(self, pane: Pane) -> Outcome:
+    def until(self, pane: Pane) -> IncidentChanges:
         """Feed the labels known before the pane's end and return what they showed."""
         if not self._on:
-            return Outcome()
+            return IncidentChanges()
         stop = int(np.searchsorted(self._known, pane.end, side="left"))
         chosen = self._order[self._at : stop]
         self._at = max(stop, self._at)
         if not len(chosen):
-            return Outcome()
+            return IncidentChanges()
         chosen = np.sort(chosen)
         scored, confusion = self._score(chosen)
         return self._watch.learn(OutcomePane(pane.start, pane.end, scored, confusion, pane.last_row, int(chosen[0])))
@@ -332,8 +338,8 @@ class _Labels:
         return scored, np.array(table4, np.int64)
 
 
-def _joined(first: Outcome, second: Outcome) -> Outcome:
-    return Outcome(
+def _joined(first: IncidentChanges, second: IncidentChanges) -> IncidentChanges:
+    return IncidentChanges(
         first.verdicts + second.verdicts,
         first.opened + second.opened,
         first.changed + second.changed,

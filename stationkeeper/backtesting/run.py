@@ -17,8 +17,7 @@ from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
 from stationkeeper.contracts.times import parse_duration, to_ms
 from stationkeeper.monitor.core.budget import Budget, parse_budget
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.reference.reference import Reference
-from stationkeeper.monitor.core.reference.reference_json import load
+from stationkeeper.monitor.core.reference import Reference, load
 from stationkeeper.monitor.core.watch import Watch
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.column import Categories, Column, Floats, Integers, categories
-from stationkeeper.monitor.core.reference.cells import cell_of
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import Reference, cell_of
 
 Array = np.ndarray[Any, Any]
 

@@ -16,7 +16,7 @@ from stationkeeper.contracts.times import format_duration, parse_duration, to_ms
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, WireError, decode
 from stationkeeper.explain.lineage import read_messages
-from stationkeeper.monitor.core.reference.reference_json import InvalidReference
+from stationkeeper.monitor.core.reference import InvalidReference
 from stationkeeper.monitor.judge.decisions import Decisions
 from stationkeeper.monitor.judge.replay import FROM_INPUTS, Kept, PastReferences, Rejudge
 from stationkeeper.monitor.settings import ModelSettings

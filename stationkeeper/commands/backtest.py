@@ -72,7 +72,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     from stationkeeper.backtesting.course import change_of
     from stationkeeper.backtesting.run import ReportFile, load_reference, replay_settings, run
     from stationkeeper.backtesting.table import BadInput, read_table
-    from stationkeeper.monitor.core.reference.reference_json import InvalidReference
+    from stationkeeper.monitor.core.reference import InvalidReference
 
     try:
         table = read_table(file, time=time, time_unit=time_unit, prediction=prediction, label=label)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.settings import DAY_MS
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _write(
     *,
     json: bool,
 ) -> None:
-    from stationkeeper.monitor.core.reference.reference_json import dump as text_of
+    from stationkeeper.monitor.core.reference import dump as text_of
 
     text = text_of(reference)
     target.write_text(text)
@@ -203,7 +203,7 @@ def _all_but(told: "Told", columns: list[str]) -> tuple[str, ...] | None:
 
 def _publish(config: ConfigOption, reference: "Reference") -> None:
     from stationkeeper.config import load
-    from stationkeeper.monitor.core.reference.reference_json import dump as text_of
+    from stationkeeper.monitor.core.reference import dump as text_of
     from stationkeeper.process.wiring import prepare_topics, publish, topics_of
     from stationkeeper.streams.ports import Outgoing
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml
 
 from stationkeeper.init.infer import Told
-from stationkeeper.monitor.core.reference.reference import Kind, Reference
+from stationkeeper.monitor.core.reference import Kind, Reference
 
 DEFINITION: Final = frozenset(
     {

@@ -13,8 +13,7 @@ import polars as pl
 from stationkeeper.backtesting.past_table import read_past
 from stationkeeper.evidently.mapping import definition_of
 from stationkeeper.evidently.rows import rows_of
-from stationkeeper.monitor.core.reference.reference import Kind, Reference
-from stationkeeper.monitor.core.reference.reference_json import InvalidReference, load
+from stationkeeper.monitor.core.reference import InvalidReference, Kind, Reference, load
 from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore
 from stationkeeper.streams.errors import Fatal
 

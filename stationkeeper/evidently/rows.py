@@ -6,8 +6,14 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.column import Floats, Integers
-from stationkeeper.monitor.core.reference.cells import CategoricalCells, Cells, NumericCells
-from stationkeeper.monitor.core.reference.reference import Kind, Reference, Subject
+from stationkeeper.monitor.core.reference import (
+    CategoricalCells,
+    Cells,
+    Kind,
+    NumericCells,
+    Reference,
+    ReferenceSubject,
+)
 
 MOST_ROWS = 20_000
 
@@ -23,7 +29,7 @@ def rows_of(reference: Reference, most: int = MOST_ROWS, seed: int = 1) -> dict[
     return {subject.name: _column(subject, count, dice) for subject in reference.subjects}
 
 
-def _column(subject: Subject, count: int, dice: np.random.Generator) -> list[Any]:
+def _column(subject: ReferenceSubject, count: int, dice: np.random.Generator) -> list[Any]:
     per_cell = apportion(subject.counts.astype(np.float64), count)
     cells = subject.cells
     values: list[Any] = []

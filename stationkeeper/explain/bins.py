@@ -13,9 +13,14 @@ from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import PaneDelta, WireError, decode
 from stationkeeper.monitor.core.charts.chart import measure
 from stationkeeper.monitor.core.charts.distance import Distance, coarse_cells
-from stationkeeper.monitor.core.reference.cells import Counts, NumericCells
-from stationkeeper.monitor.core.reference.reference import Reference, Subject
-from stationkeeper.monitor.core.reference.reference_json import InvalidReference, load
+from stationkeeper.monitor.core.reference import (
+    Counts,
+    InvalidReference,
+    NumericCells,
+    Reference,
+    ReferenceSubject,
+    load,
+)
 from stationkeeper.streams.ports import Partition, Reader
 
 MOST_LINES = 25
@@ -162,7 +167,7 @@ def _references(reader: Reader, topic: str) -> Iterator[tuple[str, Reference]]:
             yield reference.digest, reference
 
 
-def _bins(reference: Reference, subject: Subject, window: Counts) -> Bins:
+def _bins(reference: Reference, subject: ReferenceSubject, window: Counts) -> Bins:
     coarse = isinstance(subject.cells, NumericCells)
     return Bins(
         subject.name,
@@ -174,7 +179,7 @@ def _bins(reference: Reference, subject: Subject, window: Counts) -> Bins:
     )
 
 
-def _coarse_names(subject: Subject) -> tuple[str, ...]:
+def _coarse_names(subject: ReferenceSubject) -> tuple[str, ...]:
     """Return the ranges of a number's coarse cells, each from below its first cell's to its last cell's upper edge."""
     cells, grid = subject.cells, subject.grid
     assert isinstance(cells, NumericCells)  # noqa: S101 - what the caller has just asked

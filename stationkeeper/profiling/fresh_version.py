@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.core.reference import dump
 from stationkeeper.monitor.profiling import profile
 from stationkeeper.registry import FeatureKind
 from stationkeeper.retrain.service.steps import ReferenceRows

@@ -13,9 +13,7 @@ from stationkeeper.contracts.wire import SCORE_BINS, OutcomeDelta, PaneDelta, Wi
 from stationkeeper.explain.lineage import read_messages
 from stationkeeper.monitor.core.adoption.rebase import PaneLabels, rebase
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.reference.cells import Counts
-from stationkeeper.monitor.core.reference.reference import Reference
-from stationkeeper.monitor.core.reference.reference_json import InvalidReference, load
+from stationkeeper.monitor.core.reference import Counts, InvalidReference, Reference, load
 from stationkeeper.streams.ports import Partition, Reader
 
 

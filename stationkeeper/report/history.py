@@ -12,9 +12,14 @@ from stationkeeper.contracts.model_status import Cells, PerformanceStatus, Serie
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import Counts, OutcomeDelta, PaneDelta, WireError, decode
 from stationkeeper.monitor.core.charts.chart import FEW_ROWS, measure
-from stationkeeper.monitor.core.reference.cells import NumericCells, rank_grid
-from stationkeeper.monitor.core.reference.reference import Reference, Subject
-from stationkeeper.monitor.core.reference.reference_json import InvalidReference, load
+from stationkeeper.monitor.core.reference import (
+    InvalidReference,
+    NumericCells,
+    Reference,
+    ReferenceSubject,
+    load,
+    rank_grid,
+)
 from stationkeeper.streams.ports import Partition, Reader
 
 STEPS = 120
@@ -135,7 +140,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _series(subject: Subject, counts: dict[int, Counts]) -> Series:
+def _series(subject: ReferenceSubject, counts: dict[int, Counts]) -> Series:
     distances: list[float | None] = []
     noises: list[float | None] = []
     for window in counts.values():
@@ -145,7 +150,7 @@ def _series(subject: Subject, counts: dict[int, Counts]) -> Series:
     return Series(time=list(counts), ratio=[None] * len(counts), distance=distances, distance_name="psi", noise=noises)
 
 
-def coarse(subject: Subject, window: Counts) -> Cells:
+def coarse(subject: ReferenceSubject, window: Counts) -> Cells:
     """Return reference and window in about twenty cells: of equal reference mass for numbers, the top ones else."""
     reference, cells = subject.counts, subject.cells
     if isinstance(cells, NumericCells):

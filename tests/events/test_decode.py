@@ -18,7 +18,7 @@ from stationkeeper.events.ids import hash_ids
 from stationkeeper.events.json_reader import JsonReader, Reading
 from stationkeeper.events.mapping import forms
 from stationkeeper.events.settings import InputMapping
-from stationkeeper.monitor.core.reference.profile import profile
+from stationkeeper.monitor.core.reference import profile
 from stationkeeper.monitor.settings import ModelSettings
 from tests.monitor.decoding import FEATURES, SALT, decoder, event, raw, scalars, shape
 from tests.monitor.rig import table

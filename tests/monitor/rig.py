@@ -11,9 +11,7 @@ from stationkeeper.contracts.messages import RetrainRequest, Rollout, RolloutPha
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import Record, decode
-from stationkeeper.monitor.core.reference.profile import profile
-from stationkeeper.monitor.core.reference.reference import Reference
-from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.core.reference import Reference, dump, profile
 from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.judge.stage import Judge
 from stationkeeper.monitor.settings import ModelSettings

@@ -10,9 +10,7 @@ from stationkeeper.contracts.status import check
 from stationkeeper.contracts.wire import PaneDelta, pack
 from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt, inherit, may_take_over
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS
-from stationkeeper.monitor.core.reference.profile import profile
-from stationkeeper.monitor.core.reference.reference import Reference
-from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.core.reference import Reference, dump, profile
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.streams.ports import Restored
 from tests.monitor.judge.test_stage import ALL, REFERENCE, Bench, arm, progress, run
@@ -142,8 +140,8 @@ def test_a_segment_learns_its_own_traffic_and_only_warns_of_silence():
     said = [(v.segment, v.level, v.subject.check) for v in bench.verdicts() if v.kind is VerdictKind.DATA_QUALITY]
     assert said == [("country=de", Level.WARN, "freshness")]
     watches = bench.judge.judges["fraud"].watches
-    assert all(watch.quality.lesson is not None for watch in watches.values())
-    assert {watch.named.segment for watch in watches.values()} == {"", "country=de"}
+    assert all(watch.quality.learned_traffic is not None for watch in watches.values())
+    assert {watch.identity.segment for watch in watches.values()} == {"", "country=de"}
 
 
 def test_dependence_is_inherited_by_name_and_kind_the_larger_counts():

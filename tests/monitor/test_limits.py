@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stationkeeper.contracts.status import check
 from stationkeeper.contracts.wire import JoinBatch, PaneDelta, decode
-from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.core.reference import dump
 from stationkeeper.monitor.tally.accumulator import Accumulator
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.monitor.verify.verify import verify

@@ -9,7 +9,7 @@ import pytest
 
 from stationkeeper.contracts.messages import Level, Verdict
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.core.reference import dump
 from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.judge.stage import Judge
 from stationkeeper.monitor.settings import ModelSettings

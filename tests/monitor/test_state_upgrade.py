@@ -57,7 +57,7 @@ def test_the_judge_goes_on_from_the_old_format_and_writes_the_new_one() -> None:
     new = {o.key: o.value for o in made.flush(20_000) if o.topic == TOPICS.judge_state.name and o.key and o.value}
     assert {value[0] for value in new.values()} == {FORMAT}
     again = judge(Restored({**restored("judge").values, **new})).judges["fraud"]
-    assert again.watches[WatchKey("1", watch.named.digest, "")].rows == watch.rows
+    assert again.watches[WatchKey("1", watch.identity.digest, "")].rows == watch.rows
     assert len(again.pending) == EXPECTED["open"]
 
 

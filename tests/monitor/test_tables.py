@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from stationkeeper.contracts.log_events import LogEvent
-from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.core.reference import dump
 from tests.monitor.rig import TOPICS, Rig, fraud, predictions, reference
 
 REFERENCES, ROLLOUTS = TOPICS.references.name, TOPICS.rollouts.name

@@ -16,8 +16,7 @@ from kafka import KafkaProducer
 from stationkeeper.contracts.messages import Rollout, RolloutPhase
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.monitor.core.reference.profile import profile
-from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.core.reference import dump, profile
 from stationkeeper.streams.broker import LocalBroker
 from stationkeeper.streams.kafka.clients import translated
 from stationkeeper.streams.kafka.reader import KafkaReader

@@ -19,8 +19,7 @@ from stationkeeper.evidently.mapping import MappingRefused, definition_of, read_
 from stationkeeper.evidently.report import Job, ReportRefused, job_of, read_current
 from stationkeeper.evidently.rows import apportion, rows_of
 from stationkeeper.monitor import profile
-from stationkeeper.monitor.core.reference.cells import NumericCells
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import NumericCells, Reference
 from stationkeeper.streams.errors import Retryable
 
 DEFINITION = {
@@ -134,7 +133,7 @@ def test_the_verb_says_what_evidently_said(
     reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from stationkeeper.evidently import report
-    from stationkeeper.monitor.core.reference.reference_json import dump
+    from stationkeeper.monitor.core.reference import dump
 
     (tmp_path / "churn.json").write_text(dump(reference))
     (tmp_path / "now.csv").write_text("age,plan\n30,gold\n41,basic\n")

@@ -19,8 +19,7 @@ from stationkeeper.monitor.core.adoption.dependence import (
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS, traffic_of
 from stationkeeper.monitor.core.charts.distance import coarse_cells
 from stationkeeper.monitor.core.panes.pane import stratum_of
-from stationkeeper.monitor.core.reference.cells import Counts
-from stationkeeper.monitor.core.reference.reference import HOURS_OF_WEEK, Kind, Reference, Subject
+from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Counts, Kind, Reference, ReferenceSubject
 
 MAX_PANES = 5_000
 MIN_PANES = 20
@@ -173,8 +172,8 @@ def longest_run(column: Column) -> int:
 
 
 def _learn(
-    subject: Subject, column: Column, panes: Counts, timeline: Timeline, hours: Integers | None, strata: int
-) -> Subject:
+    subject: ReferenceSubject, column: Column, panes: Counts, timeline: Timeline, hours: Integers | None, strata: int
+) -> ReferenceSubject:
     kind = "numeric" if subject.kind is Kind.NUMERIC else "categorical"
     by_pane = None if hours is None or strata == 1 else hours % strata
     latest = slice(max(0, len(panes) - MAX_PANES), None)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from stationkeeper.monitor.core.detect.alternatives import ReferenceCells, build_alternatives
 from stationkeeper.monitor.core.detect.fixed_reference import Grouping
 from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES
-from stationkeeper.monitor.core.reference.reference import HOURS_OF_WEEK
+from stationkeeper.monitor.core.reference import HOURS_OF_WEEK
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

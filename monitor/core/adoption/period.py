@@ -18,8 +18,7 @@ from stationkeeper.monitor.core.charts.chart import measure
 from stationkeeper.monitor.core.charts.distance import coarse_cells
 from stationkeeper.monitor.core.finding import WARN, Finding
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
-from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
-from stationkeeper.monitor.core.reference.reference import Kind, Reference, Subject
+from stationkeeper.monitor.core.reference import QUALITY, Counts, Kind, Reference, ReferenceSubject
 
 MIN_ROWS = 1_000
 KEPT_PANES = 480
@@ -187,7 +186,7 @@ class AdoptionPeriod:
         ends = np.cumsum([0, *(int(subject.grid.max()) + 1 for subject in self.reference.subjects)])
         return [slice(int(first), int(last)) for first, last in pairwise(ends)]
 
-    def _learn(self, subject: Subject, days: Counts, coarse: slice, *, seasonal: bool) -> Subject:
+    def _learn(self, subject: ReferenceSubject, days: Counts, coarse: slice, *, seasonal: bool) -> ReferenceSubject:
         part = self.reference.layout[subject.name].histogram
         mine = self.counts[part]
         if not mine.any():

@@ -10,8 +10,7 @@ from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, pane_phi
 from stationkeeper.monitor.core.adoption.period import MIN_ROWS, AdoptionPeriod
 from stationkeeper.monitor.core.adoption.traffic import traffic_of
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
-from stationkeeper.monitor.core.reference.reference import Labels, Reference, Subject
+from stationkeeper.monitor.core.reference import QUALITY, Counts, Labels, Reference, ReferenceSubject
 
 HISTORY = "history"
 
@@ -58,7 +57,7 @@ def rebase(reference: Reference, panes: Sequence[Pane], labels: Sequence[PaneLab
     )
 
 
-def _with_quality(subject: Subject, reference: Reference, counts: Counts) -> Subject:
+def _with_quality(subject: ReferenceSubject, reference: Reference, counts: Counts) -> ReferenceSubject:
     place = reference.layout[subject.name]
     quality = counts[place.quality : place.quality + len(QUALITY)].copy()
     # A reference counts values never seen before on every other of its rows.

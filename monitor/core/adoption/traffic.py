@@ -7,8 +7,7 @@ from numpy.typing import ArrayLike
 
 from stationkeeper.contracts.column import Floats, Integers
 from stationkeeper.monitor.core.panes.pane import stratum_of
-from stationkeeper.monitor.core.reference.cells import Counts
-from stationkeeper.monitor.core.reference.reference import HOURS_OF_WEEK, Traffic
+from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Counts, TrafficProfile
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -44,7 +43,7 @@ def fit_volume(counts: ArrayLike, strata: ArrayLike, number: int) -> VolumeModel
     return VolumeModel(np.maximum(mean, _NOTHING), float(np.clip(size, 0.5, 1e6)))
 
 
-def traffic_of(starts: Integers, length: int, rows: Counts) -> Traffic | None:
+def traffic_of(starts: Integers, length: int, rows: Counts) -> TrafficProfile | None:
     """Return how many rows each hour of the week brings, from the starts (ms, in order) and rows of panes that had any.
 
     Two weeks are needed to tell hours apart, else all have one mean. None where nearly all of the span is silent.
@@ -59,4 +58,4 @@ def traffic_of(starts: Integers, length: int, rows: Counts) -> Traffic | None:
     week = len(span) * length >= 14 * DAY_MS
     model = fit_volume(every, of if week else np.zeros(len(of), np.int64), HOURS_OF_WEEK if week else 1)
     per_hour: Floats = model.mean * (HOUR_MS / length)
-    return Traffic(per_hour, model.size, length)
+    return TrafficProfile(per_hour, model.size, length)

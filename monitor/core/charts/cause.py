@@ -7,8 +7,7 @@ import numpy as np
 from stationkeeper.contracts.column import Floats
 from stationkeeper.monitor.core.charts.distance import positions_of
 from stationkeeper.monitor.core.reasons import Cause
-from stationkeeper.monitor.core.reference.cells import QUALITY, CategoricalCells, Counts
-from stationkeeper.monitor.core.reference.reference import Subject
+from stationkeeper.monitor.core.reference import QUALITY, CategoricalCells, Counts, ReferenceSubject
 
 _EXPLAINS = 0.5
 _MISSING_SHARE = 0.005
@@ -23,7 +22,7 @@ class NamedCause(NamedTuple):
     evidence: dict[str, Any]
 
 
-def name_cause(subject: Subject, counts: Counts, quality: Counts) -> NamedCause:
+def name_cause(subject: ReferenceSubject, counts: Counts, quality: Counts) -> NamedCause:
     """Compare ``counts`` (the subject's cells since the onset) and ``quality`` counters with the reference.
 
     Missing values come first, then values never seen, then for categories the cell that gained or lost most, and for
@@ -45,7 +44,7 @@ def name_cause(subject: Subject, counts: Counts, quality: Counts) -> NamedCause:
 
 
 def _category(
-    subject: Subject, p: Floats, q: Floats, quality: Floats, before: Floats, evidence: dict[str, Any]
+    subject: ReferenceSubject, p: Floats, q: Floats, quality: Floats, before: Floats, evidence: dict[str, Any]
 ) -> NamedCause:
     unseen = float(quality[QUALITY.index("unseen")] - before[QUALITY.index("unseen")])
     change = p - q
@@ -60,7 +59,7 @@ def _category(
     return NamedCause(Cause.CATEGORY_SHARE, text, evidence)
 
 
-def _number(subject: Subject, p: Floats, q: Floats, quality: Floats, evidence: dict[str, Any]) -> NamedCause:
+def _number(subject: ReferenceSubject, p: Floats, q: Floats, quality: Floats, evidence: dict[str, Any]) -> NamedCause:
     moved = evidence["moved"]
     below, above = (float(quality[QUALITY.index(name)]) for name in ("below", "above"))
     if below + above >= _EXPLAINS * max(moved, 1e-12) and below + above >= _MISSING_SHARE:
@@ -88,7 +87,7 @@ def _number(subject: Subject, p: Floats, q: Floats, quality: Floats, evidence: d
     return NamedCause(Cause.SHAPE, f"{subject.name}: {moved:.1%} of rows changed cell", evidence)
 
 
-def quartiles(subject: Subject, shares: Floats) -> tuple[float, float, float]:
+def quartiles(subject: ReferenceSubject, shares: Floats) -> tuple[float, float, float]:
     """Return the quartiles of ordered cells' shares by linear interpolation of cell positions; 0s without mass."""
     cells = subject.cells
     if isinstance(cells, CategoricalCells) or shares.sum() <= 0:

@@ -12,8 +12,7 @@ from stationkeeper.monitor.core.charts.distance import (
     positions_of,
 )
 from stationkeeper.monitor.core.reasons import Unknown
-from stationkeeper.monitor.core.reference.cells import QUALITY, Counts, NumericCells
-from stationkeeper.monitor.core.reference.reference import Subject
+from stationkeeper.monitor.core.reference import QUALITY, Counts, NumericCells, ReferenceSubject
 
 FEW_ROWS = 30
 
@@ -42,7 +41,7 @@ class Chart:
     unknown: Unknown | None = None
 
 
-def measure(subject: Subject, counts: Counts) -> Mapping[str, Distance]:
+def measure(subject: ReferenceSubject, counts: Counts) -> Mapping[str, Distance]:
     """Return the distances between cells since some time and the reference: int64[cells.count], missing last.
 
     Sums of cells (PSI, TV, ...) use about twenty cells of near equal reference mass and missing; KS and Wasserstein

@@ -7,8 +7,7 @@ import numpy as np
 
 from stationkeeper.contracts.column import Floats
 from stationkeeper.monitor.core.charts.distance import Distance, by_row, distance_rows, ordered_rows
-from stationkeeper.monitor.core.reference.cells import Counts, NumericCells
-from stationkeeper.monitor.core.reference.reference import Subject
+from stationkeeper.monitor.core.reference import Counts, NumericCells, ReferenceSubject
 
 Found = dict[str, Distance]
 
@@ -24,7 +23,7 @@ class _CountRows:
     reference: Floats
 
 
-def compare(subjects: Sequence[Subject], counts: Sequence[Counts]) -> list[Mapping[str, Distance]]:
+def compare(subjects: Sequence[ReferenceSubject], counts: Sequence[Counts]) -> list[Mapping[str, Distance]]:
     """Return for each subject what `chart.measure` gives for its ``counts`` int64[cells.count], but for rounding.
 
     Sums over a row take empty cells along, so the last digit may differ. O(cells), an array pass a block of subjects.
@@ -47,7 +46,7 @@ def compare(subjects: Sequence[Subject], counts: Sequence[Counts]) -> list[Mappi
     return [*found]
 
 
-def _coarse(subjects: Sequence[Subject], counts: Sequence[Counts]) -> _CountRows:
+def _coarse(subjects: Sequence[ReferenceSubject], counts: Sequence[Counts]) -> _CountRows:
     """The counts on the coarse cells of each subject: neighbours of one grid number, so each is one run of cells."""
     sizes = np.array([len(subject.grid) for subject in subjects])
     grid = np.concatenate([subject.grid for subject in subjects])

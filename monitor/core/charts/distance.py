@@ -9,11 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stationkeeper.monitor.core.reference.cells import Counts
-from stationkeeper.monitor.core.reference.reference import Subject
+from stationkeeper.monitor.core.reference import Counts, ReferenceSubject
 
 
-def coarse_cells(subject: Subject, counts: Counts) -> Counts:
+def coarse_cells(subject: ReferenceSubject, counts: Counts) -> Counts:
     """Return counts int64[..., cells.count] on the coarse cells, int64[..., K]."""
     grid = subject.grid
     size = int(grid.max()) + 1

@@ -15,7 +15,7 @@ from stationkeeper.monitor.core.detect.conformal import RankBag, pane_generator
 from stationkeeper.monitor.core.detect.evidence import Bets, EDetector, EDetectorState, place_bets, rank_bets
 from stationkeeper.monitor.core.detect.fixed_reference import Grouping
 from stationkeeper.monitor.core.detect.plan import DetectorPlan, padded
-from stationkeeper.monitor.core.reference.cell_rows import CellRows
+from stationkeeper.monitor.core.reference import CellRows
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

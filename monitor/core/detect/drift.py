@@ -12,9 +12,7 @@ from stationkeeper.monitor.core.finding import Dated, Finding
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.panes.recent import Recent
 from stationkeeper.monitor.core.reasons import Cause
-from stationkeeper.monitor.core.reference.cells import Counts
-from stationkeeper.monitor.core.reference.layout import Place
-from stationkeeper.monitor.core.reference.reference import Kind, Reference, Subject
+from stationkeeper.monitor.core.reference import Counts, Kind, Place, Reference, ReferenceSubject
 
 _KINDS = {SubjectType.FEATURE: VerdictKind.DATA_DRIFT, SubjectType.PREDICTION: VerdictKind.PREDICTION_DRIFT}
 _CAUSES = {"shift": Cause.SHIFT, "scale": Cause.SCALE, "cell": Cause.SPIKE, "adaptive": Cause.SHAPE}
@@ -138,7 +136,7 @@ def _runs(places: Iterable[Place]) -> Iterator[tuple[int, int, int, int]]:
         yield held
 
 
-def plan_subject(subject: Subject, delta: float) -> PlannedSubject:
+def plan_subject(subject: ReferenceSubject, delta: float) -> PlannedSubject:
     """Return a subject as the detector wants it: counts by stratum, effect floor, dependence, importance."""
     numeric = subject.kind is Kind.NUMERIC
     counts: Counts = subject.strata if len(subject.strata) else subject.counts[None, :]

@@ -6,8 +6,7 @@ from stationkeeper.contracts.messages import VerdictKind
 from stationkeeper.monitor.core.finding import Finding
 from stationkeeper.monitor.core.incidents.incident import Member
 from stationkeeper.monitor.core.reasons import Check
-from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
 
 _OF_EVERY_VALUE = frozenset({Check.UNIT, Check.CONSTANT, Check.SCHEMA_MISSING})
 _EXPLAINS = 0.5

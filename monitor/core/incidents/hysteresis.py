@@ -18,7 +18,7 @@ REARM_NATS = -math.log(10 * LEVELS["inform"])
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class WarnedSubject:
     """What was said of a subject: the loudest level so far, and the quiet panes since."""
 
     subject: str
@@ -28,7 +28,7 @@ class Spoken:
     quiet: int = 0
 
 
-class Latch:
+class WarningHysteresis:
     """Lets a finding through when it is louder than what was said of its subject in this episode.
 
     An episode ends after ``REARM_PANES`` quiet panes in a row, or by ``release`` on a recovery. Hysteresis: evidence
@@ -36,18 +36,18 @@ class Latch:
     """
 
     def __init__(self) -> None:
-        self._spoken: dict[str, Spoken] = {}
+        self._spoken: dict[str, WarnedSubject] = {}
 
     def admit(self, finding: Finding) -> bool:
         """Return whether a finding is news, and remember it."""
         known = self._spoken.get(finding.key)
         if known is not None and finding.level <= known.level:
             return False
-        self._spoken[finding.key] = Spoken(finding.subject, finding.type, finding.check, finding.level)
+        self._spoken[finding.key] = WarnedSubject(finding.subject, finding.type, finding.check, finding.level)
         return finding.level > NONE
 
     def rest(
-        self, speaking: Collection[str], judged: Collection[SubjectType], margin: Callable[[Spoken], float]
+        self, speaking: Collection[str], judged: Collection[SubjectType], margin: Callable[[WarnedSubject], float]
     ) -> None:
         """Count a closed pane that judged subjects of these types; ``speaking`` are the keys of its findings.
 
@@ -74,7 +74,7 @@ class Latch:
     def restore(self, state: Mapping[str, Any]) -> Self:
         """Become the latch whose ``state`` this was."""
         self._spoken = {
-            key: Spoken(subject, SubjectType(type_), Check(check) if check else None, int(level), int(quiet))
+            key: WarnedSubject(subject, SubjectType(type_), Check(check) if check else None, int(level), int(quiet))
             for key, (subject, type_, check, level, quiet) in state.items()
         }
         return self

@@ -83,7 +83,7 @@ def co_onset(findings: Iterable[Finding], leader: Finding, now: int, pane: int) 
     return chosen if leader in chosen else [leader, *(f for f in chosen if f.level == PAGE)]
 
 
-class IncidentBook:
+class OpenIncidents:
     """The open incidents of one watch, and the last ``KEPT`` closed ones."""
 
     KEPT = 20

@@ -11,8 +11,7 @@ from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.monitor.core.charts.distance import coarse_cells, distances
 from stationkeeper.monitor.core.incidents.incident import Member
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
-from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
 
 # What a sound source sends of duplicates and late events, as failing and sound rows.
 _SOUND = (1, 999)

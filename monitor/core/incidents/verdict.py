@@ -17,7 +17,7 @@ LEVELS = {PAGE: Level.PAGE, WARN: Level.WARN, INFORM: Level.INFORM}
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class WatchIdentity:
     """Whom a verdict is about: the watch's model, version, segment and reference digest."""
 
     model: str
@@ -36,7 +36,7 @@ def refusal_of(finding: Finding) -> str:
 
 
 def verdict_of(  # noqa: PLR0913 - a verdict is these parts
-    named: Named,
+    named: WatchIdentity,
     finding: Finding,
     *,
     now: int,
@@ -75,7 +75,9 @@ def verdict_of(  # noqa: PLR0913 - a verdict is these parts
     )
 
 
-def recovered_verdict(named: Named, incident: Incident, *, now: int, rows: int, last_row: int | None) -> Verdict:
+def recovered_verdict(
+    named: WatchIdentity, incident: Incident, *, now: int, rows: int, last_row: int | None
+) -> Verdict:
     """Return the verdict that closes an incident."""
     leader = incident.members[incident.leader]
     return Verdict(

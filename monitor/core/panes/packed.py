@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stationkeeper.contracts.squeeze import expand
-from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.core.reference import Counts
 
 Integers = NDArray[np.integer[Any]]
 Unsigned = NDArray[np.unsignedinteger[Any]]

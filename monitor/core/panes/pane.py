@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from stationkeeper.monitor.core.reference.cells import Counts
-from stationkeeper.monitor.core.reference.reference import HOURS_OF_WEEK
+from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Counts
 
 # The Unix epoch, 1970-01-01 00:00 UTC, was a Thursday: three days after hour 0 of the week, Monday 00:00 UTC.
 _EPOCH_HOUR_OF_WEEK = 3 * 24

@@ -12,7 +12,7 @@ from stationkeeper.contracts.squeeze import expand, squeeze
 from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.panes.packed import PackedRows, merge, pack, unpack
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.core.reference import Counts
 
 MAX_PANES = 240
 COUNTER_BYTES = 16

@@ -10,7 +10,7 @@ from stationkeeper.contracts.squeeze import expand, squeeze
 from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.panes.packed import PackedRows, pack, unpack
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
-from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.core.reference import Counts
 
 MAX_SLOTS = 64
 _TYPES = (np.uint16, np.uint32, np.int64)

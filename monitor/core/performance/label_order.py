@@ -9,10 +9,7 @@ from stationkeeper.contracts.wire import SCORE_BINS, score_bin
 from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, Timeline, error_phi
 from stationkeeper.monitor.core.adoption.dependence import BLOCKS, MIN_BLOCKS
 from stationkeeper.monitor.core.performance.performance import REGIONS
-from stationkeeper.monitor.core.reference.cells import rank_grid
-from stationkeeper.monitor.core.reference.profile import outcomes
-from stationkeeper.monitor.core.reference.reference import Labels, Reference, Task
-from stationkeeper.monitor.core.reference.schema import Array
+from stationkeeper.monitor.core.reference import Array, Labels, Reference, Task, outcomes, rank_grid
 
 
 def labels_in_order(

@@ -16,8 +16,7 @@ from stationkeeper.monitor.core.detect.running_rate import RunningRate, RunningR
 from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState
 from stationkeeper.monitor.core.finding import NONE, Finding
 from stationkeeper.monitor.core.reasons import Cause
-from stationkeeper.monitor.core.reference.cells import Counts, rank_grid
-from stationkeeper.monitor.core.reference.reference import Labels
+from stationkeeper.monitor.core.reference import Counts, Labels, rank_grid
 
 ERROR_RATE = "error_rate"
 CALIBRATION = "calibration"

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.monitor.core.performance.performance import OutcomePane
-from stationkeeper.monitor.core.reference.cells import Counts
-from stationkeeper.monitor.core.reference.reference import Labels
+from stationkeeper.monitor.core.reference import Counts, Labels
 
 MAX_PANES = 1_000
 

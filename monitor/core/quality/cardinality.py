@@ -7,8 +7,7 @@ import numpy as np
 
 from stationkeeper.contracts.column import Floats, Integers
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.reference.cells import CategoricalCells, Counts
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import CategoricalCells, Counts, Reference
 
 WINDOW_ROWS = 1_000
 CERTAIN_NATS = 30.0

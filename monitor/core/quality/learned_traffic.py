@@ -8,7 +8,7 @@ import numpy as np
 from stationkeeper.contracts.column import Floats
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
-from stationkeeper.monitor.core.reference.reference import HOURS_OF_WEEK, Traffic
+from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, TrafficProfile
 
 WEEK_MS = 7 * DAY_MS
 TOLERANCE = 0.10
@@ -21,7 +21,7 @@ _QUANTILE = 0.9
 _NEVER = -2.0
 
 
-class TrafficLesson:
+class LearnedTraffic:
     """Sums of pane volumes by hour of the week; ``learned`` after ``length`` ms, then anew each week, old weeks fading.
 
     Empty panes count: an hour that never brings anything is not expected to. What is odd is not learned as usual,
@@ -66,9 +66,9 @@ class TrafficLesson:
             self.odd[:, hour] = week, self.odd[0, hour]
         return bool(self.odd[1, hour] == week - 1)
 
-    def traffic(self, pane: int) -> Traffic | None:
+    def traffic(self, pane: int) -> TrafficProfile | None:
         """Return what was learned for panes of this length in ms, None before it was."""
-        return Traffic(self.mean * (HOUR_MS / pane), self.size, pane) if len(self.mean) else None
+        return TrafficProfile(self.mean * (HOUR_MS / pane), self.size, pane) if len(self.mean) else None
 
     def state(self) -> dict[str, Any]:
         """Return what ``restore`` needs."""

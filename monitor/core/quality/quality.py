@@ -14,13 +14,19 @@ from stationkeeper.monitor.core.detect.rate import OneSided, RateDetector, level
 from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState
 from stationkeeper.monitor.core.finding import NONE, PAGE, WARN, Finding
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
-from stationkeeper.monitor.core.quality.learned_traffic import QUIET, TrafficLesson
+from stationkeeper.monitor.core.quality.learned_traffic import QUIET, LearnedTraffic
 from stationkeeper.monitor.core.quality.rules import Rules
 from stationkeeper.monitor.core.quality.unit_change import unit_change
 from stationkeeper.monitor.core.quality.volume import VolumeDetector
 from stationkeeper.monitor.core.reasons import Cause, Check
-from stationkeeper.monitor.core.reference.cells import QUALITY, Counts, NumericCells
-from stationkeeper.monitor.core.reference.reference import HOURS_OF_WEEK, Reference, Subject
+from stationkeeper.monitor.core.reference import (
+    HOURS_OF_WEEK,
+    QUALITY,
+    Counts,
+    NumericCells,
+    Reference,
+    ReferenceSubject,
+)
 
 ETA = 0.01
 TOLERANCE = 0.005
@@ -89,9 +95,9 @@ class Quality:
             per_pane = self._traffic.rows_per_hour * (self._traffic.pane_ms / HOUR_MS)
             model = VolumeModel(np.maximum(per_pane, 1e-6), max(self._traffic.size, 0.5))
             self.volume = VolumeDetector(model, float(log_thresholds(alphas["volume"], [1.0])[0]))
-        self.lesson: TrafficLesson | None = None
+        self.learned_traffic: LearnedTraffic | None = None
         if self._traffic is None and learn_traffic is not None:
-            self.lesson = TrafficLesson(learn_traffic)
+            self.learned_traffic = LearnedTraffic(learn_traffic)
             self._volume_limit = float(log_thresholds(alphas["quality"], [1.0])[0])
         self.silent_since: int | None = None
         self.silent_nats = 0.0
@@ -119,7 +125,7 @@ class Quality:
             found += self._freshness(pane)
         else:
             self.silent_since, self.silent_nats = None, 0.0
-        if self.lesson is not None and self.lesson.add(pane, odd=bool(found)):
+        if self.learned_traffic is not None and self.learned_traffic.add(pane, odd=bool(found)):
             self._teach(pane.length)
         if not pane.volume:
             return found
@@ -184,16 +190,18 @@ class Quality:
             "silent_since": self.silent_since,
             "silent_nats": self.silent_nats,
             "came": [self.came, self.expected],
-            "lesson": None if self.lesson is None else [self._traffic and self._traffic.pane_ms, self.lesson.state()],
+            "lesson": None
+            if self.learned_traffic is None
+            else [self._traffic and self._traffic.pane_ms, self.learned_traffic.state()],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become the checks whose ``state`` this was."""
         self.rates.restore(state_of(state["rates"], EvidenceState))
         self.rules.restore(state["rules"])
-        if self.lesson is not None and state.get("lesson"):
+        if self.learned_traffic is not None and state.get("lesson"):
             length, lesson = state["lesson"]
-            self.lesson.restore(lesson)
+            self.learned_traffic.restore(lesson)
             if length:
                 self._teach(int(length))
         if self.volume is not None and state["volume"] is not None:
@@ -204,11 +212,11 @@ class Quality:
 
     def _teach(self, pane: int) -> None:
         """Judge volume and freshness by what the lesson learned; evidence so far is kept."""
-        self._traffic = None if self.lesson is None else self.lesson.traffic(pane)
-        if self.lesson is None or self._traffic is None:
+        self._traffic = None if self.learned_traffic is None else self.learned_traffic.traffic(pane)
+        if self.learned_traffic is None or self._traffic is None:
             return
-        before, model = self.volume, VolumeModel(np.maximum(self.lesson.mean, 1e-6), self.lesson.size)
-        self.volume = VolumeDetector(model, self._volume_limit, self.lesson.tolerance)
+        before, model = self.volume, VolumeModel(np.maximum(self.learned_traffic.mean, 1e-6), self.learned_traffic.size)
+        self.volume = VolumeDetector(model, self._volume_limit, self.learned_traffic.tolerance)
         if before is not None:
             self.volume.restore(before.state())
 
@@ -268,7 +276,7 @@ class Quality:
             return []
         strata = len(self._traffic.rows_per_hour)
         stratum = stratum_of(pane.start, HOURS_OF_WEEK) if strata == HOURS_OF_WEEK else 0
-        if self.lesson is not None and self.volume.model.mean[stratum] < QUIET:
+        if self.learned_traffic is not None and self.volume.model.mean[stratum] < QUIET:
             return []
         scores = self.volume.step(pane.volume, stratum, pane.start, elapsed)
         level = level_of_score(float(scores.score[0]), float(scores.log_threshold[0]))
@@ -278,7 +286,7 @@ class Quality:
             self.came, self.expected = float(pane.rows), usual
         if level == NONE:
             return []
-        level = level if self.lesson is None else min(level, WARN)
+        level = level if self.learned_traffic is None else min(level, WARN)
         return [
             Finding(
                 subject="volume",
@@ -331,7 +339,7 @@ class Quality:
         ]
 
 
-def rate_checks(subject: Subject) -> tuple[str, ...]:
+def rate_checks(subject: ReferenceSubject) -> tuple[str, ...]:
     """Return the quality counters of a subject that are watched as rates."""
     checks = ("absent", "null", "wrong_type", "not_finite")
     if isinstance(subject.cells, NumericCells):

@@ -11,9 +11,14 @@ from stationkeeper.monitor.core.finding import PAGE, WARN, Finding
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.quality.cardinality import Cardinality
 from stationkeeper.monitor.core.reasons import Cause, Check
-from stationkeeper.monitor.core.reference.cells import QUALITY, CategoricalCells, Counts
-from stationkeeper.monitor.core.reference.layout import WEIGHT_OCTAVES
-from stationkeeper.monitor.core.reference.reference import Reference, Subject
+from stationkeeper.monitor.core.reference import (
+    QUALITY,
+    WEIGHT_OCTAVES,
+    CategoricalCells,
+    Counts,
+    Reference,
+    ReferenceSubject,
+)
 
 CERTAIN_NATS = 30.0
 """A rule speaks when chance would produce what it saw with probability below exp(-30)."""
@@ -194,7 +199,7 @@ class Rules:
 
 
 def _rule(
-    subject: Subject, check: Check, level: int, onset: int, rows: int, text: str, effect: float | None
+    subject: ReferenceSubject, check: Check, level: int, onset: int, rows: int, text: str, effect: float | None
 ) -> Finding:
     return Finding(
         subject=subject.name,

@@ -7,8 +7,7 @@ import numpy as np
 
 from stationkeeper.contracts.column import Floats
 from stationkeeper.monitor.core.charts.distance import positions_of
-from stationkeeper.monitor.core.reference.cells import OCTAVES, CategoricalCells, Counts, octave
-from stationkeeper.monitor.core.reference.reference import Subject
+from stationkeeper.monitor.core.reference import OCTAVES, CategoricalCells, Counts, ReferenceSubject, octave
 
 FACTORS: Mapping[str, float] = {
     "x1000": 1e3,
@@ -47,7 +46,7 @@ class Unit(NamedTuple):
     moved: float
 
 
-def unit_change(subject: Subject, counts: Counts, octaves: Counts) -> Unit | None:
+def unit_change(subject: ReferenceSubject, counts: Counts, octaves: Counts) -> Unit | None:
     """Return the factor by which the reference must be multiplied to give the window, or None if none does.
 
     ``counts`` int64[cells] and ``octaves`` int64[64] (values outside the reference's range) are those since the onset.

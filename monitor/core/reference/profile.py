@@ -10,14 +10,12 @@ from stationkeeper.contracts.column import (
     Categories,
     Column,
     Floats,
-    Integers,
     Numbers,
     categories,
     numbers,
 )
 from stationkeeper.contracts.identity import content_id
 from stationkeeper.contracts.messages import SubjectType
-from stationkeeper.contracts.wire import SCORE_BINS, score_bin
 from stationkeeper.monitor.core.reference.cells import (
     QUALITY,
     Cells,
@@ -28,13 +26,13 @@ from stationkeeper.monitor.core.reference.cells import (
     cell_of,
     numeric_cells,
 )
-from stationkeeper.monitor.core.reference.reference import Kind, Labels, Reference, Subject, Task
+from stationkeeper.monitor.core.reference.outcomes import infer_task, is_score, labels_of, positive_class
+from stationkeeper.monitor.core.reference.reference import Kind, Reference, ReferenceSubject, Task
 from stationkeeper.monitor.core.reference.schema import Array, Schema, infer_schema
 from stationkeeper.monitor.core.reference.weighting import effective_rows, prior_weights, weighted_counts
 
 PREDICTION = "prediction"
 HIGH_CARDINALITY = 1_000
-FEW_CLASSES = 20
 _SENSITIVE_DIGITS = 2
 
 
@@ -134,94 +132,6 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
     )
 
 
-def infer_task(prediction: Array) -> Task:
-    """Return what predictions look like: few whole numbers or texts are classes, numbers in [0, 1] a binary score."""
-    kinds = prediction.dtype.kind
-    if kinds == "b":
-        return Task.BINARY
-    if kinds in "iuf":
-        found = prediction[np.isfinite(prediction)].astype(np.float64)
-        distinct = np.unique(found)
-        if len(distinct) <= FEW_CLASSES and np.all(distinct == np.round(distinct)):
-            return Task.BINARY if len(distinct) <= 2 else Task.MULTICLASS
-        return Task.BINARY if len(found) and found.min() >= 0 and found.max() <= 1 else Task.REGRESSION
-    return Task.BINARY if len(categories(prediction).keys) <= 2 else Task.MULTICLASS
-
-
-def is_score(prediction: Array, task: Task) -> bool:
-    """Return whether predictions are numbers to bin, not classes to count."""
-    if task is Task.REGRESSION:
-        return True
-    if task is Task.MULTICLASS or prediction.dtype.kind not in "iuf":
-        return False
-    found = prediction[np.isfinite(prediction)]
-    return bool(np.any((found != 0) & (found != 1)))
-
-
-def positive_class(labels: Categories | None) -> str:
-    """Return the class that counts as positive: ``1`` or ``true`` if there, else the last in order of spelling."""
-    keys = labels.keys if labels is not None else ()
-    for key in ("1", "true"):
-        if key in keys:
-            return key
-    return max(keys, default="1")
-
-
-def labels_of(
-    prediction: Array, label: Array, task: Task, threshold: float, positive: str, weights: Floats | None = None
-) -> Labels:
-    """Return score bins and confusion of rows that have both a prediction and a label."""
-    right, wrong_up, wrong_down, score, truth, usable = outcomes(prediction, label, task, threshold, positive)
-    weight = np.ones(len(prediction)) if weights is None else weights
-    weight = np.where(usable, weight, 0.0)
-    scale = 1.0 if weights is None or not weight.any() else effective_rows(weight) / weight.sum()
-    bins = score_bin(np.nan_to_num(score)) * 2 + truth
-    scored = np.bincount(bins, weights=weight * scale, minlength=2 * SCORE_BINS).reshape(SCORE_BINS, 2)
-    table = [right & truth, wrong_up, wrong_down, right & ~truth]
-    confusion = np.array([(weight * scale)[mask].sum() for mask in table])
-    return Labels(np.round(scored).astype(np.int64), np.round(confusion).astype(np.int64))
-
-
-Flags = npt.NDArray[np.bool_]
-
-
-def outcomes(
-    prediction: Array, label: Array, task: Task, threshold: float, positive: str
-) -> tuple[Flags, Flags, Flags, Floats, Flags, Flags]:
-    """Return row by row: right, false positive, false negative, score, positive label, usable.
-
-    For several classes a wrong row counts as a false positive and the score is 1 where the row was right.
-    """
-    guess, truth = categories(prediction), categories(label)
-    usable = (guess.codes >= 0) & (truth.codes >= 0)
-    if task is Task.MULTICLASS:
-        shared = {key: i for i, key in enumerate({*guess.keys, *truth.keys})}
-        same = _codes(guess, shared) == _codes(truth, shared)
-        right = usable & same
-        nothing = np.zeros(len(same), np.bool_)
-        return right, usable & ~same, nothing, same.astype(np.float64), nothing, usable
-    is_true = usable & _equals(truth, positive)
-    if is_score(prediction, task):
-        score = numbers(prediction).values
-        said = usable & (score >= threshold)
-    else:
-        said = usable & _equals(guess, positive)
-        score = said.astype(np.float64)
-    right = usable & (said == is_true)
-    return right, said & ~is_true, usable & ~said & is_true, score, is_true, usable
-
-
-def _codes(column: Categories, shared: Mapping[str, int]) -> Integers:
-    table = np.array([*(shared[key] for key in column.keys), -1, -1, -1, -1])
-    return np.asarray(table[column.codes], np.int64)
-
-
-def _equals(column: Categories, key: str) -> Flags:
-    same = {key, "true"} if key == "1" else ({key, "1"} if key == "true" else {key})
-    table = np.array([*(k in same for k in column.keys), False, False, False, False])
-    return np.asarray(table[column.codes], np.bool_)
-
-
 def _weights(
     arrays: Mapping[str, Array], roles: Roles, labels: Categories | None, prior: Mapping[str, float] | None
 ) -> Floats | None:
@@ -239,13 +149,15 @@ def _weights(
     return None
 
 
-def _subject(name: str, values: Array, schema: Schema, weights: Floats | None, salt: str, *, secret: bool) -> Subject:
+def _subject(
+    name: str, values: Array, schema: Schema, weights: Floats | None, salt: str, *, secret: bool
+) -> ReferenceSubject:
     kind = schema.kinds[name]
     column = schema.column(name, values)
     cells = _freeze(column, kind, weights, salt, secret=secret)
     distinct = len(column.keys) if isinstance(column, Categories) else len(np.unique(column.values))
     counts, quality = _count(cells, column, weights)
-    return Subject(
+    return ReferenceSubject(
         name=name,
         type=SubjectType.FEATURE,
         kind=kind,
@@ -259,7 +171,7 @@ def _subject(name: str, values: Array, schema: Schema, weights: Floats | None, s
     )
 
 
-def _prediction(values: Array, task: Task, weights: Floats | None, salt: str) -> Subject:
+def _prediction(values: Array, task: Task, weights: Floats | None, salt: str) -> ReferenceSubject:
     score = is_score(values, task)
     kind = Kind.NUMERIC if score else Kind.CATEGORICAL
     column: Column = numbers(values) if score else categories(values)
@@ -267,7 +179,9 @@ def _prediction(values: Array, task: Task, weights: Floats | None, salt: str) ->
     counts, quality = _count(cells, column, weights)
     json_type = "number" if score or values.dtype.kind in "iuf" else ""
     distinct = len(column.keys) if isinstance(column, Categories) else 0
-    return Subject(PREDICTION, SubjectType.PREDICTION, kind, cells, counts, quality, json_type, distinct=distinct)
+    return ReferenceSubject(
+        PREDICTION, SubjectType.PREDICTION, kind, cells, counts, quality, json_type, distinct=distinct
+    )
 
 
 def _freeze(column: Column, kind: Kind, weights: Floats | None, salt: str, *, secret: bool) -> Cells:

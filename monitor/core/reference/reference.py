@@ -33,7 +33,7 @@ class Task(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Subject:
+class ReferenceSubject:
     """One feature, or the prediction: its cells and the reference's counts in them.
 
     ``counts`` is int64[cells.count], missing last; of a weighted reference it is scaled to the effective number of
@@ -101,7 +101,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Traffic:
+class TrafficProfile:
     """How many rows came: ``rows`` per hour of the week float64[168] (one value for all where unknown).
 
     ``size`` is the negative-binomial size of the rows of one pane, ``pane_ms`` the pane it was fitted on.
@@ -149,7 +149,7 @@ class Reference:
 
     model: str
     version: str
-    subjects: tuple[Subject, ...]
+    subjects: tuple[ReferenceSubject, ...]
     salt: str
     rows: int
     task: Task | None = None
@@ -158,13 +158,13 @@ class Reference:
     first: int | None = None
     last: int | None = None
     source: str = "training"
-    traffic: Traffic | None = None
+    traffic: TrafficProfile | None = None
     labels: Labels | None = None
     notes: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @cached_property
-    def by_name(self) -> Mapping[str, Subject]:
+    def by_name(self) -> Mapping[str, ReferenceSubject]:
         """Subjects by name."""
         return {subject.name: subject for subject in self.subjects}
 
@@ -174,12 +174,12 @@ class Reference:
         return Layout(self.subjects)
 
     @property
-    def features(self) -> tuple[Subject, ...]:
+    def features(self) -> tuple[ReferenceSubject, ...]:
         """The input subjects."""
         return tuple(subject for subject in self.subjects if subject.type is SubjectType.FEATURE)
 
     @property
-    def prediction(self) -> Subject | None:
+    def prediction(self) -> ReferenceSubject | None:
         """The prediction's subject, if predictions were profiled."""
         return next((s for s in self.subjects if s.type is SubjectType.PREDICTION), None)
 
@@ -196,7 +196,7 @@ class Reference:
         return digest(self)
 
 
-def in_season(subject: Subject, rows: Counts) -> Subject:
+def in_season(subject: ReferenceSubject, rows: Counts) -> ReferenceSubject:
     """Return the subject with the counts of its strata mixed as ``rows`` int64[strata] came from them.
 
     The counts sum to the effective rows of the mixture, 1 / sum(w^2 / n) for shares w of strata of n rows. Without

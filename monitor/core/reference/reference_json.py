@@ -30,9 +30,9 @@ from stationkeeper.monitor.core.reference.reference import (
     Kind,
     Labels,
     Reference,
-    Subject,
+    ReferenceSubject,
     Task,
-    Traffic,
+    TrafficProfile,
 )
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -144,7 +144,7 @@ def _document(reference: Reference) -> dict[str, Any]:
     return document
 
 
-def _subject_document(subject: Subject) -> dict[str, Any]:
+def _subject_document(subject: ReferenceSubject) -> dict[str, Any]:
     document: dict[str, Any] = {"name": subject.name, "type": subject.type, "kind": subject.kind}
     cells = subject.cells
     if isinstance(cells, NumericCells):
@@ -170,7 +170,7 @@ def _subject_document(subject: Subject) -> dict[str, Any]:
     return document
 
 
-def _subject(fields: "_Fields", salt: str) -> Subject:
+def _subject(fields: "_Fields", salt: str) -> ReferenceSubject:
     kind = fields.choice("kind", Kind)
     sensitive = fields.flag("sensitive")
     cells = _cells(fields, kind, salt, sensitive=sensitive)
@@ -180,7 +180,7 @@ def _subject(fields: "_Fields", salt: str) -> Subject:
     strata = np.empty((0, 0), np.int64)
     if fields.has("strata"):
         strata = _strata(fields.inner("strata"), cells.count)
-    return Subject(
+    return ReferenceSubject(
         name=fields.text("name"),
         type=fields.choice("type", SubjectType),
         kind=kind,
@@ -235,11 +235,11 @@ def _strata(fields: "_Fields", cells: int) -> Counts:
     return np.frombuffer(raw, "<i4").reshape(hours, cells).astype(np.int64)
 
 
-def _traffic(fields: "_Fields") -> Traffic:
+def _traffic(fields: "_Fields") -> TrafficProfile:
     rows = fields.floats("rows_per_hour", HOURS_OF_WEEK)
     if len(rows) not in {1, HOURS_OF_WEEK} or np.any(rows < 0):
         raise InvalidReference(f"{fields.path}.rows_per_hour: needs 1 or {HOURS_OF_WEEK} numbers, none negative")
-    return Traffic(rows, fields.number("size", 0.0), fields.whole("pane_ms", 1, MAX_COUNT))
+    return TrafficProfile(rows, fields.number("size", 0.0), fields.whole("pane_ms", 1, MAX_COUNT))
 
 
 def _labels(fields: "_Fields") -> Labels:

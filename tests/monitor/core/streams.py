@@ -9,7 +9,7 @@ from stationkeeper.contracts.column import Column, categories, numbers
 from stationkeeper.contracts.messages import Level, Verdict
 from stationkeeper.monitor.core.budget import Budget
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.reference.reference import Kind, Reference
+from stationkeeper.monitor.core.reference import Kind, Reference
 from stationkeeper.monitor.core.watch import Watch, WatchSettings
 from stationkeeper.monitor.profiling import profile
 

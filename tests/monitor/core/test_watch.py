@@ -179,7 +179,7 @@ def test_silence_is_unknown_and_not_steady():
 
 
 def test_a_reference_without_time_order_holds_drift_back_while_adopting():
-    from stationkeeper.monitor.core.reference.profile import profile
+    from stationkeeper.monitor.core.reference import profile
 
     reference = profile(bank(5_000))
     made = Watch(reference, settings=replace(SETTINGS, adoption=10_000))

@@ -13,8 +13,7 @@ from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.budget import parse_budget
 from stationkeeper.monitor.core.charts.chart import measure
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.reference.cells import rank_grid
-from stationkeeper.monitor.core.reference.reference import Reference, Subject, in_season
+from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, in_season, rank_grid
 from stationkeeper.monitor.core.watch import Watch, WatchSettings
 from stationkeeper.monitor.judge.segment_reference import Adoption, segment_reference
 from stationkeeper.monitor.profiling import subject_columns
@@ -120,7 +119,7 @@ def test_a_chart_compares_a_night_with_nights(reference: Reference):
     assert cells_of(watch, chart)["reference"] == coarse_of(night)
 
 
-def coarse_of(subject: Subject) -> list[int]:
+def coarse_of(subject: ReferenceSubject) -> list[int]:
     grid = rank_grid(subject.counts[:-1], 18)
     counts = np.bincount(grid, weights=subject.counts[:-1]).astype(np.int64)
     return [*counts.tolist(), int(subject.counts[-1])]

@@ -13,8 +13,7 @@ from stationkeeper.contracts.status import check
 from stationkeeper.contracts.topics import PANES_PARTITIONS
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Progress, Record, decode, encode, pack
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
-from stationkeeper.monitor.core.reference.reference import Reference
-from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.core.reference import Reference, dump
 from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.judge.stage import Judge
 from stationkeeper.monitor.plugins.rules import RULES

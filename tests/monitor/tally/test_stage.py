@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stationkeeper.contracts.codes import DeadLetterCode
 from stationkeeper.contracts.status import check
 from stationkeeper.contracts.wire import PART_BYTES, ArmDelta, JoinBatch, PaneDelta, Progress, Record, decode
-from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.core.reference import dump
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.streams.dead_letters.letters import DeadLetterLimit
 from stationkeeper.streams.errors import Fatal

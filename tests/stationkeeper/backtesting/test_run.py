@@ -16,7 +16,7 @@ from stationkeeper.commands.backtest import backtest
 from stationkeeper.contracts.messages import Level
 from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.budget import Budget
-from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.core.reference import dump
 from tests.monitor.core.streams import bank
 
 APP = typer.Typer()

@@ -16,8 +16,8 @@ from stationkeeper.config import load
 from stationkeeper.contracts.messages import Deployment, DeploymentAction, Level, Verdict
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.wire import ArmDelta, PaneDelta
-from stationkeeper.monitor.core.reference.reference_json import dump
-from stationkeeper.monitor.core.reference.reference_json import load as load_reference
+from stationkeeper.monitor.core.reference import dump
+from stationkeeper.monitor.core.reference import load as load_reference
 from stationkeeper.monitor.judge.replay import PastReferences, Rejudge
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.process.wiring import open_reader, topics_of

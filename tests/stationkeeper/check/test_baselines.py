@@ -6,7 +6,7 @@ import pytest
 
 from stationkeeper.check.baselines import baselines
 from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt
-from stationkeeper.monitor.core.reference.profile import profile
+from stationkeeper.monitor.core.reference import profile
 from stationkeeper.monitor.profiling import subject_columns
 from stationkeeper.streams.memory.ports import MemoryReader
 from tests.monitor.rig import TOPICS, Rig, fraud, predictions, reference, rollout, table

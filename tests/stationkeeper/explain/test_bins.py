@@ -11,7 +11,7 @@ from stationkeeper.contracts.wire import PaneDelta
 from stationkeeper.explain.bins import Bins, Panes
 from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.charts.distance import distances
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import Reference
 
 START = 1_790_000_000_000
 MINUTE = 60_000

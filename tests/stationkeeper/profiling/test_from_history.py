@@ -7,7 +7,7 @@ from stationkeeper.contracts.messages import Level, VerdictKind
 from stationkeeper.contracts.wire import PaneDelta
 from stationkeeper.monitor.core.adoption.rebase import rebase
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.reference.reference_json import dump, load
+from stationkeeper.monitor.core.reference import dump, load
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.profiling.from_history import history_reference
 from stationkeeper.streams.memory.ports import MemoryReader

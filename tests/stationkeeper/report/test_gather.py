@@ -29,7 +29,7 @@ from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topic, Topics
 from stationkeeper.contracts.wire import OutcomeDelta, PaneDelta, Record, encode, pack
 from stationkeeper.monitor import profile
-from stationkeeper.monitor.core.reference.reference_json import dump
+from stationkeeper.monitor.core.reference import dump
 from stationkeeper.monitor.profiling import subject_columns
 from stationkeeper.report.gather import ReportError, from_backtest, from_log, write, write_plot
 from stationkeeper.report.history import wilson

@@ -9,7 +9,7 @@ import pytest
 from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.reasons import Check, Unknown
-from stationkeeper.monitor.core.reference.profile import profile
+from stationkeeper.monitor.core.reference import profile
 from stationkeeper.monitor.core.watch import Watch
 from tests.monitor.core.streams import SETTINGS, bank, judge, pages, panes
 

@@ -3,8 +3,7 @@ import pytest
 
 from stationkeeper.monitor.core.charts.chart import measure
 from stationkeeper.monitor.core.charts.comparison import compare
-from stationkeeper.monitor.core.reference.cells import NumericCells
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import NumericCells, Reference
 from stationkeeper.monitor.core.watch import Watch
 from tests.monitor.core.streams import bank, panes, reference_of
 

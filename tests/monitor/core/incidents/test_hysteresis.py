@@ -9,10 +9,10 @@ import pytest
 from stationkeeper.contracts.messages import Level, SubjectType, Verdict, VerdictKind
 from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor.core.finding import INFORM, WARN, Finding
-from stationkeeper.monitor.core.incidents.hysteresis import REARM_NATS, REARM_PANES, Latch, Spoken
-from stationkeeper.monitor.core.performance.performance import OutcomePane
+from stationkeeper.monitor.core.incidents import REARM_NATS, REARM_PANES, WarnedSubject, WarningHysteresis
+from stationkeeper.monitor.core.performance import OutcomePane
 from stationkeeper.monitor.core.reasons import Cause, Check
-from stationkeeper.monitor.core.reference.reference import Labels
+from stationkeeper.monitor.core.reference import Labels
 from stationkeeper.monitor.core.watch import Watch
 from tests.monitor.core.streams import SETTINGS, bank, panes, reference_of
 
@@ -29,11 +29,11 @@ def finding(score: float) -> Finding | None:
     return Finding("age", SubjectType.FEATURE, drift, level, score, PAGE_AT, 0, 1, Cause.SHIFT)
 
 
-def at_margin(nats: float) -> Callable[[Spoken], float]:
+def at_margin(nats: float) -> Callable[[WarnedSubject], float]:
     return lambda _: nats
 
 
-def said(latch: Latch, scores: list[float]) -> list[int]:
+def said(latch: WarningHysteresis, scores: list[float]) -> list[int]:
     out = []
     for score in scores:
         found = finding(score)
@@ -46,11 +46,11 @@ def said(latch: Latch, scores: list[float]) -> list[int]:
 def test_a_score_that_oscillates_around_the_warn_level_warns_once():
     scores = [PAGE_AT - np.log(10) + 3 * float(np.sin(k / 3)) for k in range(2_000)]
     assert min(scores) < PAGE_AT - np.log(100)
-    assert said(Latch(), scores) == [WARN]
+    assert said(WarningHysteresis(), scores) == [WARN]
 
 
 def test_each_level_is_said_once_on_the_way_up():
-    assert said(Latch(), [11.5, 12.0, 13.8, 11.5, 13.9]) == [INFORM, WARN]
+    assert said(WarningHysteresis(), [11.5, 12.0, 13.8, 11.5, 13.9]) == [INFORM, WARN]
 
 
 @pytest.mark.parametrize(
@@ -61,16 +61,16 @@ def test_it_speaks_again_after_enough_panes_below_a_tenth_of_the_inform_level(
     below: float, lasting: int, warnings: int
 ):
     quiet = [PAGE_AT + REARM_NATS - below] * lasting
-    assert said(Latch(), [14.0, *quiet, 14.0]) == [WARN] * warnings
+    assert said(WarningHysteresis(), [14.0, *quiet, 14.0]) == [WARN] * warnings
 
 
 def test_one_loud_pane_starts_the_quiet_anew():
     quiet = [0.0] * (REARM_PANES - 1)
-    assert said(Latch(), [14.0, *quiet, 10.0, *quiet, 14.0]) == [WARN]
+    assert said(WarningHysteresis(), [14.0, *quiet, 10.0, *quiet, 14.0]) == [WARN]
 
 
 def test_panes_that_judge_others_count_neither_way():
-    latch = Latch()
+    latch = WarningHysteresis()
     assert said(latch, [14.0]) == [WARN]
     for _ in range(5 * REARM_PANES):
         latch.rest([], frozenset({SubjectType.PERFORMANCE}), lambda _: -np.inf)
@@ -78,9 +78,9 @@ def test_panes_that_judge_others_count_neither_way():
 
 
 def test_a_recovery_ends_the_episode_and_the_state_keeps_it():
-    latch = Latch()
+    latch = WarningHysteresis()
     assert said(latch, [14.0, 0.0, 0.0]) == [WARN]
-    assert said(Latch().restore(latch.state()), [14.0]) == []
+    assert said(WarningHysteresis().restore(latch.state()), [14.0]) == []
     latch.release("age")
     assert said(latch, [14.0]) == [WARN]
 

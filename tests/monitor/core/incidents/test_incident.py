@@ -6,11 +6,10 @@ import pytest
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.monitor.core.finding import PAGE, WARN, Dated, Finding
-from stationkeeper.monitor.core.incidents.incident import Incident, IncidentBook, choose_leader, co_onset, merge
-from stationkeeper.monitor.core.incidents.verdict import refusal_of
+from stationkeeper.monitor.core.incidents import Incident, OpenIncidents, choose_leader, co_onset, merge, refusal_of
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.panes.window import ChartWindow
-from stationkeeper.monitor.core.performance.performance import (
+from stationkeeper.monitor.core.performance import (
     OutcomePane,
     Performance,
     estimated_confusion,
@@ -18,7 +17,7 @@ from stationkeeper.monitor.core.performance.performance import (
     wilson,
 )
 from stationkeeper.monitor.core.reasons import CAUSE_HELP, CHECK_HELP, UNKNOWN_HELP, Cause, Check, Unknown
-from stationkeeper.monitor.core.reference.reference import Labels
+from stationkeeper.monitor.core.reference import Labels
 
 
 def finding(name: str, strength: float = 1.0, onset: int = 0, **changes: Any) -> Finding:
@@ -57,10 +56,10 @@ def test_subjects_below_the_threshold_are_named_with_a_page_as_e_d_bh_does():
 
 
 def test_a_book_read_back_is_the_same():
-    book = IncidentBook("m", "1", "")
+    book = OpenIncidents("m", "1", "")
     made = book.open_new(finding("a"), Dated(1, 0, 2, 7), 10, "")
     book.join(made, finding("a"), 10, 0.3)
-    again = IncidentBook("m", "1", "")
+    again = OpenIncidents("m", "1", "")
     again.restore(book.state())
     assert again.open == book.open
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stationkeeper.monitor.core.incidents.recovery import Recovery
+from stationkeeper.monitor.core.incidents import Recovery
 
 REFERENCE = np.array([[500, 400, 100]])
 DRIFTED = np.array([100, 400, 500])

@@ -7,15 +7,16 @@ import pytest
 from stationkeeper.contracts.messages import Rollout, RolloutPhase, SubjectType, Verdict, VerdictKind
 from stationkeeper.contracts.state import state_of
 from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
-from stationkeeper.monitor.core.incidents.incident import Incident
-from stationkeeper.monitor.core.incidents.request_policy import (
+from stationkeeper.monitor.core.incidents import (
     LOST_AFTER_MS,
     RETRY_PANES,
+    Incident,
     RequestPolicy,
     RequestRules,
     RequestState,
+    WatchIdentity,
+    verdict_of,
 )
-from stationkeeper.monitor.core.incidents.verdict import Named, verdict_of
 from stationkeeper.monitor.core.reasons import Cause
 
 DAY = 86_400_000
@@ -29,7 +30,7 @@ def verdict_for(made: Incident) -> Verdict:
     finding = Finding(
         made.id, SubjectType.FEATURE, made.kind, PAGE, 11.0, 10.0, 0, 100, Cause.SHIFT, f"{made.id} moved"
     )
-    named = Named("m", "1", "", "sha256:0")
+    named = WatchIdentity("m", "1", "", "sha256:0")
     return verdict_of(
         named,
         finding,

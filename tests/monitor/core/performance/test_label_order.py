@@ -9,9 +9,8 @@ import pytest
 from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.adoption.adopt import Timeline
-from stationkeeper.monitor.core.performance.label_order import labels_in_order, region_phi
-from stationkeeper.monitor.core.performance.performance import OutcomePane, Performance
-from stationkeeper.monitor.core.reference.reference import Labels
+from stationkeeper.monitor.core.performance import OutcomePane, Performance, labels_in_order, region_phi
+from stationkeeper.monitor.core.reference import Labels
 
 
 def test_region_phi_by_hand_and_one_for_independent_rows():

@@ -9,7 +9,7 @@ import pytest
 from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.quality.learned_traffic import TrafficLesson
+from stationkeeper.monitor.core.quality import LearnedTraffic
 from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.watch import Watch
 from tests.monitor.core.streams import SETTINGS, bank, columns_for, reference_of
@@ -73,7 +73,7 @@ def test_nothing_is_judged_before_two_weeks_have_taught():
 
 
 def test_means_and_size_by_hand():
-    lesson = TrafficLesson(2 * DAY_MS)
+    lesson = LearnedTraffic(2 * DAY_MS)
     changed = [
         lesson.add(Pane(at, HOUR_MS, rows, np.zeros(0, np.int64)))
         for at, rows in [(0, 8), (7 * DAY_MS, 12), (8 * DAY_MS, 10)]

@@ -6,9 +6,9 @@ import pytest
 
 from stationkeeper.contracts.messages import State, Verdict, VerdictKind
 from stationkeeper.monitor.core.adoption.traffic import HOUR_MS
-from stationkeeper.monitor.core.incidents.request_policy import RequestPolicy, RequestRules
+from stationkeeper.monitor.core.incidents import RequestPolicy, RequestRules
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.quality.unit_change import unit_change
+from stationkeeper.monitor.core.quality import unit_change
 from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.watch import Watch
 from tests.monitor.core.streams import SETTINGS, bank, columns_for, judge, pages, panes, reference_of

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from stationkeeper.monitor.core.adoption.traffic import VolumeModel, fit_volume
-from stationkeeper.monitor.core.quality.volume import (
+from stationkeeper.monitor.core.quality import (
     FACTORS,
     VolumeDetector,
     negative_binomial_log_ratio,

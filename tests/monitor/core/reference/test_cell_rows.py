@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stationkeeper.monitor.core.reference.cell_rows import CellRows
+from stationkeeper.monitor.core.reference import CellRows
 
 
 @settings(max_examples=100, deadline=None)

@@ -14,7 +14,7 @@ from stationkeeper.contracts.column import (
     categories,
     numbers,
 )
-from stationkeeper.monitor.core.reference.cells import (
+from stationkeeper.monitor.core.reference import (
     QUALITY,
     NumericCells,
     boolean_cells,

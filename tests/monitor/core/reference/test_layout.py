@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stationkeeper.contracts.column import Categories, Column, Numbers, Status
-from stationkeeper.monitor.core.reference.profile import profile
+from stationkeeper.monitor.core.reference import profile
 
 RNG = np.random.default_rng(5)
 REFERENCE = profile(

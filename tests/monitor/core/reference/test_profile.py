@@ -7,9 +7,15 @@ import pytest
 from stationkeeper.contracts.column import categories, numbers
 from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.adoption.adopt import error_phi, excess_floor, longest_run
-from stationkeeper.monitor.core.reference.profile import infer_task, outcomes
-from stationkeeper.monitor.core.reference.reference import Kind, Task
-from stationkeeper.monitor.core.reference.weighting import effective_rows, prior_weights, weighted_counts
+from stationkeeper.monitor.core.reference import (
+    Kind,
+    Task,
+    effective_rows,
+    infer_task,
+    outcomes,
+    prior_weights,
+    weighted_counts,
+)
 from tests.monitor.core.streams import bank
 
 

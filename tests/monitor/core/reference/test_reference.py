@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stationkeeper.monitor.core.reference.reference import Reference
-from stationkeeper.monitor.core.reference.reference_json import InvalidReference, dump, load
+from stationkeeper.monitor.core.reference import InvalidReference, Reference, dump, load
 from tests.monitor.core.streams import bank, reference_of
 
 

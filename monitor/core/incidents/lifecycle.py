@@ -13,8 +13,8 @@ from stationkeeper.monitor.core.charts.chart import measure
 from stationkeeper.monitor.core.detect.drift import Drift
 from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
 from stationkeeper.monitor.core.incidents.cause import explained_by_faults
-from stationkeeper.monitor.core.incidents.hysteresis import Latch, Spoken
-from stationkeeper.monitor.core.incidents.incident import Incident, IncidentBook, Member, choose_leader, co_onset
+from stationkeeper.monitor.core.incidents.hysteresis import WarnedSubject, WarningHysteresis
+from stationkeeper.monitor.core.incidents.incident import Incident, Member, OpenIncidents, choose_leader, co_onset
 from stationkeeper.monitor.core.incidents.recovery import (
     Recovery,
     member_counts,
@@ -22,21 +22,19 @@ from stationkeeper.monitor.core.incidents.recovery import (
     member_phi,
     strata_weights,
 )
-from stationkeeper.monitor.core.incidents.verdict import Named, recovered_verdict, refusal_of, verdict_of
+from stationkeeper.monitor.core.incidents.verdict import WatchIdentity, recovered_verdict, refusal_of, verdict_of
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.panes.recent import Recent, RecentState
-from stationkeeper.monitor.core.performance.performance import OutcomePane
-from stationkeeper.monitor.core.performance.recent_outcomes import RecentOutcomes, explain_errors
-from stationkeeper.monitor.core.quality.rules import RULES
+from stationkeeper.monitor.core.performance import OutcomePane, RecentOutcomes, explain_errors
+from stationkeeper.monitor.core.quality import RULES
 from stationkeeper.monitor.core.reasons import Check
-from stationkeeper.monitor.core.reference.cells import QUALITY, Counts
-from stationkeeper.monitor.core.reference.reference import Reference
+from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
 
 _DRIFTS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class IncidentChanges:
     """What a step did: verdicts to publish, and the incidents that opened, changed or closed in it."""
 
     verdicts: tuple[Verdict, ...] = ()
@@ -53,7 +51,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
+class DecisionTime:
     """The closed pane a decision is made at: its end and length in clock units, and its last row if numbered.
 
     ``judged`` are the types of the subjects that were judged in it.
@@ -65,22 +63,26 @@ class Tick:
     judged: frozenset[SubjectType] = frozenset()
 
 
-class IncidentDesk:
+class IncidentLifecycle:
     """The incidents of one watch with what they need: panes since the onset, recovery tests, latched whispers."""
 
     def __init__(
-        self, reference: Reference, named: Named, drifts: Sequence[Drift], margin: Callable[[Spoken], float]
+        self,
+        reference: Reference,
+        named: WatchIdentity,
+        drifts: Sequence[Drift],
+        margin: Callable[[WarnedSubject], float],
     ) -> None:
         """``margin`` tells how far the evidence of a subject lies above its page threshold, in nats."""
         self._margin = margin
-        self.reference, self.named, self.drifts = reference, named, tuple(drifts)
+        self.reference, self.identity, self.drifts = reference, named, tuple(drifts)
         self.layout = reference.layout
-        self.book = IncidentBook(named.model, named.version, named.segment)
+        self.incidents = OpenIncidents(named.model, named.version, named.segment)
         self.recent = Recent(self.layout.width)
         self.labelled = RecentOutcomes()
         self.recoveries: dict[tuple[str, str], Recovery] = {}
         self._since: dict[str, tuple[int, int, Counts]] = {}
-        self._latch = Latch()
+        self._latch = WarningHysteresis()
         self._released: dict[str, int] = {}
         self._held: set[str] = set()
 
@@ -94,7 +96,7 @@ class IncidentDesk:
         for incident, (start, rows, counts) in list(self._since.items()):
             self._since[incident] = (start, rows + pane.rows, counts + pane.counts)
 
-    def fold(self, findings: Sequence[Finding], tick: Tick) -> Outcome:
+    def fold(self, findings: Sequence[Finding], tick: DecisionTime) -> IncidentChanges:
         """Turn the findings of a closed pane into incidents and verdicts; one page an incident.
 
         A subject that recovered at this very pane starts anew at the next: its evidence was for the drift that ended.
@@ -108,11 +110,11 @@ class IncidentDesk:
         while remaining := [f for f in pages if f.key not in taken]:
             leader = choose_leader(remaining)
             onset = self._date(leader, tick)
-            incident = self.book.holder(leader, onset, tick.length)
+            incident = self.incidents.holder(leader, onset, tick.length)
             if incident is not None:
                 taken.add(leader.key)
                 verdicts += self._join(incident, leader, onset, tick)
-                changed[incident.id] = self.book.open[incident.id]
+                changed[incident.id] = self.incidents.open[incident.id]
                 continue
             together = co_onset([f for f in findings if f.key not in taken], leader, tick.end, tick.length)
             taken |= {f.key for f in together}
@@ -120,16 +122,18 @@ class IncidentDesk:
             opened[incident.id] = incident
             verdicts.append(verdict)
         verdicts += self._whispers([f for f in findings if f.level < PAGE and f.key not in taken], tick)
-        return Outcome(tuple(verdicts), tuple(opened.values()), tuple(v for k, v in changed.items() if k not in opened))
+        return IncidentChanges(
+            tuple(verdicts), tuple(opened.values()), tuple(v for k, v in changed.items() if k not in opened)
+        )
 
-    def recover(self, pane: Pane, firing: frozenset[str], *, volume_usual: bool = True) -> Outcome:
+    def recover(self, pane: Pane, firing: frozenset[str], *, volume_usual: bool = True) -> IncidentChanges:
         """Step the recovery tests of a closed pane; ``firing`` are the keys of rules that still speak.
 
         Rules end with their last word; volume when ``volume_usual``.
         """
-        tick = Tick(pane.end, pane.length, pane.last_row)
+        tick = DecisionTime(pane.end, pane.length, pane.last_row)
         closed: list[Incident] = []
-        for incident in list(self.book.open.values()):
+        for incident in list(self.incidents.open.values()):
             for member in incident.members.values():
                 if member.recovered or member.type is SubjectType.PERFORMANCE:
                     continue
@@ -145,11 +149,11 @@ class IncidentDesk:
                     closed += self._come_back(incident.id, member, tick)
         return self._closing(closed, tick, pane.rows)
 
-    def recover_performance(self, pane: OutcomePane) -> Outcome:
+    def recover_performance(self, pane: OutcomePane) -> IncidentChanges:
         """Step the recovery tests of performance subjects with newly labelled rows."""
-        tick = Tick(pane.end, pane.end - pane.start, pane.last_row)
+        tick = DecisionTime(pane.end, pane.end - pane.start, pane.last_row)
         closed: list[Incident] = []
-        for incident in list(self.book.open.values()):
+        for incident in list(self.incidents.open.values()):
             for member in incident.members.values():
                 waiting = member.type is SubjectType.PERFORMANCE and not member.recovered
                 if waiting and self.recoveries[incident.id, member.key].step(pane.scored.ravel()):
@@ -159,7 +163,7 @@ class IncidentDesk:
     def state(self) -> dict[str, Any]:
         """Return all that changes: JSON values and arrays."""
         return {
-            "book": self.book.state(),
+            "book": self.incidents.state(),
             "recent": self.recent.state(),
             "labelled": self.labelled.state(),
             "latched": self._latch.state(),
@@ -171,7 +175,7 @@ class IncidentDesk:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Become the desk whose ``state`` this was."""
-        self.book.restore(state["book"])
+        self.incidents.restore(state["book"])
         self.recent.restore(state_of(state["recent"], RecentState))
         self.labelled.restore(state["labelled"])
         self._latch.restore(state["latched"])
@@ -183,7 +187,7 @@ class IncidentDesk:
         }
         self.recoveries = {
             (incident, key): Recovery.restore(
-                member_expected(self.reference, self.book.open[incident].members[key]), value
+                member_expected(self.reference, self.incidents.open[incident].members[key]), value
             )
             for incident, key, value in state["recoveries"]
         }
@@ -200,17 +204,19 @@ class IncidentDesk:
         found = measure(self.reference.by_name[finding.subject], counts[self.layout[finding.subject].histogram])
         return found["tv"].value if found else 0.0
 
-    def _open(self, leader: Finding, together: Sequence[Finding], onset: Dated, tick: Tick) -> tuple[Incident, Verdict]:
+    def _open(
+        self, leader: Finding, together: Sequence[Finding], onset: Dated, tick: DecisionTime
+    ) -> tuple[Incident, Verdict]:
         rows, counts = self.recent.total(onset.time)
         leader, effect, seen = self._explain(leader, counts, onset.time)
-        incident = self.book.open_new(leader, onset, tick.end, refusal_of(leader))
+        incident = self.incidents.open_new(leader, onset, tick.end, refusal_of(leader))
         self._since[incident.id] = (onset.time, rows, counts)
         effects = {f.subject: effect if f.key == leader.key else self.effect(f, counts) for f in together}
         for finding in together:
-            incident = self.book.join(incident, finding, tick.end, effects[finding.subject])
+            incident = self.incidents.join(incident, finding, tick.end, effects[finding.subject])
         self._hold(incident, together, onset.time, counts)
         verdict = verdict_of(
-            self.named,
+            self.identity,
             leader,
             now=tick.end,
             level=PAGE,
@@ -224,27 +230,27 @@ class IncidentDesk:
                 "effects": {name: round(value, 6) for name, value in effects.items()},
             },
         )
-        return self.book.amend(incident, verdict=verdict.id), verdict
+        return self.incidents.amend(incident, verdict=verdict.id), verdict
 
-    def _join(self, incident: Incident, finding: Finding, onset: Dated, tick: Tick) -> Iterator[Verdict]:
+    def _join(self, incident: Incident, finding: Finding, onset: Dated, tick: DecisionTime) -> Iterator[Verdict]:
         """A subject joins an open incident: it speaks once, and only a new kind is worth a warning.
 
         Drift that is nothing but what is known to be broken in its subject says nothing new.
         """
         known = incident.members.get(finding.key)
         if known is not None and not known.recovered:
-            self.book.join(incident, finding, tick.end, known.effect)
+            self.incidents.join(incident, finding, tick.end, known.effect)
             return
         new_kind = finding.kind not in incident.kinds
         start, _, counts = self._since[incident.id]
         finding, effect, seen = self._explain(finding, counts, start)
-        incident = self.book.join(incident, finding, tick.end, effect)
+        incident = self.incidents.join(incident, finding, tick.end, effect)
         self._hold(incident, [finding], max(start, finding.onset), counts)
         broken = [member for member in incident.members.values() if not member.recovered]
         if explained_by_faults(broken, self.reference, finding, effect, counts):
             return
         verdict = verdict_of(
-            self.named,
+            self.identity,
             finding,
             now=tick.end,
             level=PAGE,
@@ -257,19 +263,19 @@ class IncidentDesk:
         )
         yield verdict.model_copy(update={"level": Level.WARN if new_kind else Level.INFORM})
 
-    def _whispers(self, findings: Sequence[Finding], tick: Tick) -> Iterator[Verdict]:
+    def _whispers(self, findings: Sequence[Finding], tick: DecisionTime) -> Iterator[Verdict]:
         """Verdicts below a page: each level once an episode of its subject."""
         present = {f.key: f for f in findings}
         self._latch.rest(present, tick.judged, self._margin)
         for finding in present.values():
-            if self.book.of_subject(finding.subject) is not None or not self._latch.admit(finding):
+            if self.incidents.of_subject(finding.subject) is not None or not self._latch.admit(finding):
                 continue
             _, counts = self.recent.total(finding.onset)
             explained, effect, seen = self._explain(finding, counts, finding.onset)
             if explained_by_faults(present.values(), self.reference, finding, effect, counts):
                 continue
             yield verdict_of(
-                self.named,
+                self.identity,
                 explained,
                 now=tick.end,
                 level=finding.level,
@@ -281,9 +287,9 @@ class IncidentDesk:
                 evidence={},
             )
 
-    def _come_back(self, incident_id: str, member: Member, tick: Tick) -> list[Incident]:
+    def _come_back(self, incident_id: str, member: Member, tick: DecisionTime) -> list[Incident]:
         self.recoveries.pop((incident_id, member.key), None)
-        incident = self.book.recover(self.book.open[incident_id], member.key, tick.end)
+        incident = self.incidents.recover(self.incidents.open[incident_id], member.key, tick.end)
         drifting = any(m.subject == member.subject and not m.recovered for m in incident.members.values())
         if not drifting:
             for drift in self.drifts:
@@ -296,12 +302,12 @@ class IncidentDesk:
         self._since.pop(incident.id, None)
         return [incident]
 
-    def _closing(self, closed: Sequence[Incident], tick: Tick, rows: int) -> Outcome:
+    def _closing(self, closed: Sequence[Incident], tick: DecisionTime, rows: int) -> IncidentChanges:
         verdicts = tuple(
-            recovered_verdict(self.named, incident, now=tick.end, rows=rows, last_row=tick.last_row)
+            recovered_verdict(self.identity, incident, now=tick.end, rows=rows, last_row=tick.last_row)
             for incident in closed
         )
-        return Outcome(verdicts, closed=tuple(closed))
+        return IncidentChanges(verdicts, closed=tuple(closed))
 
     def _hold(self, incident: Incident, findings: Sequence[Finding], onset: int, counts: Counts) -> None:
         """Keep what drifted out of the bags and start a recovery test for each member that has counts."""
@@ -344,7 +350,7 @@ class IncidentDesk:
         explained = replace(finding, cause=named.cause, reason=named.reason, evidence=evidence)
         return explained, self.effect(finding, counts), int(cells.sum())
 
-    def _date(self, finding: Finding, tick: Tick) -> Dated:
+    def _date(self, finding: Finding, tick: DecisionTime) -> Dated:
         rough = max(finding.onset, self._released.get(finding.subject, finding.onset))
         if finding.type is SubjectType.PERFORMANCE:
             return Dated(rough, rough, tick.end, self.labelled.first_row(rough))

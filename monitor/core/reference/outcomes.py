@@ -1,0 +1,104 @@
+"""What predictions and labels mean together: the task, right and wrong rows, score bins and the confusion table."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from stationkeeper.contracts.column import Categories, Floats, Integers, categories, numbers
+from stationkeeper.contracts.wire import SCORE_BINS, score_bin
+from stationkeeper.monitor.core.reference.reference import Labels, Task
+from stationkeeper.monitor.core.reference.schema import Array
+from stationkeeper.monitor.core.reference.weighting import effective_rows
+
+Flags = npt.NDArray[np.bool_]
+
+FEW_CLASSES = 20
+"""Whole-number predictions with at most so many values are classes; more are amounts. Chosen: at half, a model of a
+dozen classes is read as a regression and never judged by accuracy; at double, small counts (items in a basket) are read
+as classes. A user names the task to overrule it."""
+
+
+def infer_task(prediction: Array) -> Task:
+    """Return what predictions look like: few whole numbers or texts are classes, numbers in [0, 1] a binary score."""
+    kinds = prediction.dtype.kind
+    if kinds == "b":
+        return Task.BINARY
+    if kinds in "iuf":
+        found = prediction[np.isfinite(prediction)].astype(np.float64)
+        distinct = np.unique(found)
+        if len(distinct) <= FEW_CLASSES and np.all(distinct == np.round(distinct)):
+            return Task.BINARY if len(distinct) <= 2 else Task.MULTICLASS
+        return Task.BINARY if len(found) and found.min() >= 0 and found.max() <= 1 else Task.REGRESSION
+    return Task.BINARY if len(categories(prediction).keys) <= 2 else Task.MULTICLASS
+
+
+def is_score(prediction: Array, task: Task) -> bool:
+    """Return whether predictions are numbers to bin, not classes to count."""
+    if task is Task.REGRESSION:
+        return True
+    if task is Task.MULTICLASS or prediction.dtype.kind not in "iuf":
+        return False
+    found = prediction[np.isfinite(prediction)]
+    return bool(np.any((found != 0) & (found != 1)))
+
+
+def positive_class(labels: Categories | None) -> str:
+    """Return the class that counts as positive: ``1`` or ``true`` if there, else the last in order of spelling."""
+    keys = labels.keys if labels is not None else ()
+    for key in ("1", "true"):
+        if key in keys:
+            return key
+    return max(keys, default="1")
+
+
+def labels_of(
+    prediction: Array, label: Array, task: Task, threshold: float, positive: str, weights: Floats | None = None
+) -> Labels:
+    """Return score bins and confusion of rows that have both a prediction and a label."""
+    right, wrong_up, wrong_down, score, truth, usable = outcomes(prediction, label, task, threshold, positive)
+    weight = np.ones(len(prediction)) if weights is None else weights
+    weight = np.where(usable, weight, 0.0)
+    scale = 1.0 if weights is None or not weight.any() else effective_rows(weight) / weight.sum()
+    bins = score_bin(np.nan_to_num(score)) * 2 + truth
+    scored = np.bincount(bins, weights=weight * scale, minlength=2 * SCORE_BINS).reshape(SCORE_BINS, 2)
+    table = [right & truth, wrong_up, wrong_down, right & ~truth]
+    confusion = np.array([(weight * scale)[mask].sum() for mask in table])
+    return Labels(np.round(scored).astype(np.int64), np.round(confusion).astype(np.int64))
+
+
+def outcomes(
+    prediction: Array, label: Array, task: Task, threshold: float, positive: str
+) -> tuple[Flags, Flags, Flags, Floats, Flags, Flags]:
+    """Return row by row: right, false positive, false negative, score, positive label, usable.
+
+    For several classes a wrong row counts as a false positive and the score is 1 where the row was right.
+    """
+    guess, truth = categories(prediction), categories(label)
+    usable = (guess.codes >= 0) & (truth.codes >= 0)
+    if task is Task.MULTICLASS:
+        shared = {key: i for i, key in enumerate({*guess.keys, *truth.keys})}
+        same = _codes(guess, shared) == _codes(truth, shared)
+        right = usable & same
+        nothing = np.zeros(len(same), np.bool_)
+        return right, usable & ~same, nothing, same.astype(np.float64), nothing, usable
+    is_true = usable & _equals(truth, positive)
+    if is_score(prediction, task):
+        score = numbers(prediction).values
+        said = usable & (score >= threshold)
+    else:
+        said = usable & _equals(guess, positive)
+        score = said.astype(np.float64)
+    right = usable & (said == is_true)
+    return right, said & ~is_true, usable & ~said & is_true, score, is_true, usable
+
+
+def _codes(column: Categories, shared: Mapping[str, int]) -> Integers:
+    table = np.array([*(shared[key] for key in column.keys), -1, -1, -1, -1])
+    return np.asarray(table[column.codes], np.int64)
+
+
+def _equals(column: Categories, key: str) -> Flags:
+    same = {key, "true"} if key == "1" else ({key, "1"} if key == "true" else {key})
+    table = np.array([*(k in same for k in column.keys), False, False, False, False])
+    return np.asarray(table[column.codes], np.bool_)
