@@ -18,7 +18,14 @@ from stationkeeper.monitor.core.incidents.incident import (
 )
 from stationkeeper.monitor.core.incidents.lifecycle import DecisionTime, IncidentChanges, IncidentLifecycle
 from stationkeeper.monitor.core.incidents.recovery import Recovery
-from stationkeeper.monitor.core.incidents.request_policy import Answer, RequestPolicy, RequestRules, RequestState
+from stationkeeper.monitor.core.incidents.request_policy import (
+    LOST_AFTER_MS,
+    RETRY_PANES,
+    Answer,
+    RequestPolicy,
+    RequestRules,
+    RequestState,
+)
 from stationkeeper.monitor.core.incidents.verdict import (
     WatchIdentity,
     recovered_verdict,
@@ -28,8 +35,10 @@ from stationkeeper.monitor.core.incidents.verdict import (
 
 __all__ = [
     "CO_ONSET_PANES",
+    "LOST_AFTER_MS",
     "REARM_NATS",
     "REARM_PANES",
+    "RETRY_PANES",
     "Answer",
     "DecisionTime",
     "Incident",
