@@ -23,6 +23,10 @@ class PluginError(ValueError):
     """An extension that is not there or cannot be imported; the message names those there are and what to do."""
 
 
+class NotConforming(AssertionError):
+    """An extension breaks a rule of its protocol; the message says which, and for which example."""
+
+
 def plugin_names(group: PluginGroup) -> tuple[str, ...]:
     """Return the names that installed distributions offer in a group, sorted; nothing is imported."""
     return tuple(sorted(entry_points(group=group.value).names))

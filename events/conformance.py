@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from stationkeeper.contracts.codes import DeadLetterCode
+from stationkeeper.contracts.plugins import NotConforming
 from stationkeeper.events.decoder import Decoded, Decoder, Headers
 
 Example = tuple[bytes, Headers, Mapping[str, Any] | DeadLetterCode]
@@ -13,10 +14,6 @@ Example = tuple[bytes, Headers, Mapping[str, Any] | DeadLetterCode]
 
 _STEPS: Final = 64
 """Lengths to which each example is cut: enough to meet every field of a small record, few enough for long ones."""
-
-
-class NotConforming(AssertionError):
-    """A decoder breaks a rule; the message says which, and for which record."""
 
 
 def check_decoder(decoder: Decoder, examples: Sequence[Example]) -> None:

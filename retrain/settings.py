@@ -1,18 +1,16 @@
 """What a person may set about retraining, the registry and snapshots; unknown keys are refused."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from stationkeeper.contracts.plugins import IMPORT_PATH, PluginGroup, plugin_names
 from stationkeeper.contracts.settings import Duration, Settings
 from stationkeeper.retrain.core.gate import GateRules
 from stationkeeper.retrain.core.plan import PlanRules
 from stationkeeper.retrain.core.threshold import ThresholdRule
 
-DEFAULT_TRAINERS = ("gradient-boosting", "logistic-regression")
-_IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _GIB = 1024**3
 
 # Keys of builds before the monitor alone decided how often a model may ask, and what holds their meaning now.
@@ -114,9 +112,11 @@ class TrainingSettings(Settings):
 class RetrainSettings(Settings):
     """How one model is retrained; every default suits a binary classifier with delayed labels.
 
-    ``trainer`` is ``gradient-boosting``, ``logistic-regression`` or the import path ``package.module:Class`` of a
-    class that satisfies ``retrain.Trainer``. ``breaker`` is how many retrains in a row may end without a better model
-    before a person must ask; how often a model may ask at all is ``models.NAME.requests``.
+    ``trainer`` is ``gradient-boosting``, ``logistic-regression``, another distribution's entry point in the group
+    ``stationkeeper.trainers``, or the import path ``package.module:Class`` of a class that satisfies
+    ``retrain.training.Trainer``; the directory in which the role was started is searched last. ``breaker`` is how many
+    retrains in a row may end without a better model before a person must ask; how often a model may ask at all is
+    ``models.NAME.requests``.
     """
 
     trainer: str = "gradient-boosting"
@@ -142,9 +142,9 @@ class RetrainSettings(Settings):
     @field_validator("trainer")
     @classmethod
     def _known_trainer(cls, value: str) -> str:
-        if value not in DEFAULT_TRAINERS and not _IMPORT_PATH.fullmatch(value):
+        if IMPORT_PATH.fullmatch(value) is None and value not in (known := plugin_names(PluginGroup.TRAINERS)):
             raise ValueError(
-                f"{value!r} is no trainer; write {', '.join(DEFAULT_TRAINERS)} or the import path package.module:Class"
+                f"{value!r} is no trainer; write {', '.join(known)} or the import path package.module:Class"
             )
         return value
 

@@ -1,6 +1,5 @@
 """The default trainers: scikit-learn gradient boosting and logistic (or ridge) regression on encoded features."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import polars as pl
 
 from stationkeeper.registry import InputMode, ModelTask
 from stationkeeper.retrain.training.encoding import Encoding
-from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel, Trainer, TrainingData
+from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel, TrainingData
 from stationkeeper.retrain.training.tree_ensemble import tree_nodes
 
 OPSET = {"": 18, "ai.onnx.ml": 3}
@@ -146,9 +145,3 @@ def _fit(estimator: Any, data: TrainingData) -> FittedModel:
     name = "sample_weight" if steps is None else f"{steps[-1][0]}__sample_weight"
     estimator.fit(matrix, labels, **{name: data.weights})
     return EncodedModel(encoding, estimator, data.task)
-
-
-DEFAULTS: dict[str, Callable[[], Trainer]] = {
-    "gradient-boosting": GradientBoosting,
-    "logistic-regression": LogisticRegression,
-}

@@ -22,6 +22,8 @@ from stationkeeper.retrain.training.job import (
 )
 
 LOG_TAIL = 2_000
+"""Characters of a failed training's log in its error, chosen: a traceback fits, and the message stays a message."""
+
 # Where the package is imported from: an installation, or the checkout (its links are not resolved).
 _ROOT = Path(stationkeeper.__path__[0]).parent
 
@@ -52,8 +54,7 @@ class TrainingProcess:
         (directory / RESULT_FILE).unlink(missing_ok=True)
         (directory / JOB_FILE).write_text(job.model_dump_json(indent=1))
         threads = {name: str(job.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-        paths = [str(_ROOT), *(path for path in sys.path if path)]
-        env = os.environ | threads | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0"}
+        env = os.environ | threads | {"PYTHONPATH": os.pathsep.join(_search_path()), "PYTHONHASHSEED": "0"}
         with (directory / LOG_FILE).open("wb") as log:
             child = subprocess.Popen(
                 [
@@ -91,6 +92,16 @@ class TrainingProcess:
                 return
             finally:
                 self.child.wait()
+
+
+def _search_path() -> list[str]:
+    """Return where the child looks for modules: where we do, and in the working directory last.
+
+    A trainer of the user's own may lie there, but nothing there may shadow a module of ours or of a library.
+    """
+    here = str(Path.cwd())
+    ours = [str(_ROOT), *(path for path in sys.path if path)]
+    return [*dict.fromkeys(path for path in ours if path != here or path == str(_ROOT)), here]
 
 
 def read_result(directory: Path, code: int) -> TrainingResult | TrainingError:

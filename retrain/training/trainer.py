@@ -1,6 +1,5 @@
 """What a trainer is: the port that the default trainers and a user's own class satisfy."""
 
-import importlib
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -8,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from stationkeeper.contracts.plugins import PluginError, PluginGroup, load_plugin
 from stationkeeper.registry import FeatureSpec, InputMode, ModelTask
 
 
@@ -34,7 +34,7 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True)
 class OnnxModel:
-    """An exported model: its bytes, the output to read and how it takes its input (contracts.artifact).
+    """An exported model: its bytes, the output to read and how it takes its input (see ``registry.InputMode``).
 
     A binary model's output is float32 probabilities ``(n, 2)``, negative class first; a regression's is ``(n, 1)``.
     """
@@ -67,19 +67,14 @@ class Trainer(Protocol):
 
 
 def load_trainer(name: str) -> Trainer:
-    """Return the trainer of a settings value: a default's name or ``package.module:Class``; raises ``TrainerError``."""
-    from stationkeeper.retrain.training.estimators import DEFAULTS
+    """Return the trainer that an entry point of ``stationkeeper.trainers`` or an import path names.
 
-    if name in DEFAULTS:
-        return DEFAULTS[name]()
-    module_name, _, class_name = name.partition(":")
-    if not class_name:
-        raise TrainerError(f"trainer {name!r} is none of {', '.join(DEFAULTS)} and no path package.module:Class")
+    Raises ``TrainerError``.
+    """
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise TrainerError(f"trainer {name!r} cannot be imported: {error}; is its package installed here?") from error
-    trainer = found()
+        trainer = load_plugin(PluginGroup.TRAINERS, name)()
+    except PluginError as error:
+        raise TrainerError(f"trainer {error}") from error
     if not isinstance(trainer, Trainer):
-        raise TrainerError(f"trainer {name!r} has no method fit(data); see retrain.trainer.Trainer")
+        raise TrainerError(f"trainer {name!r} has no method fit(data); see stationkeeper.retrain.training.Trainer")
     return trainer

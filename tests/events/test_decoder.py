@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from stationkeeper.contracts.codes import DeadLetterCode
-from stationkeeper.contracts.plugins import PluginError
+from stationkeeper.contracts.plugins import NotConforming, PluginError
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.events import EventReader, forms
-from stationkeeper.events.conformance import NotConforming, check_decoder
+from stationkeeper.events.conformance import check_decoder
 from stationkeeper.events.decoder import ConfluentJson, load_decoder
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.stage import Tally

@@ -1,16 +1,16 @@
 import pytest
 from pydantic import ValidationError
 
+from stationkeeper.contracts.plugins import PluginGroup, plugin_names
 from stationkeeper.registry import RegistrySettings
-from stationkeeper.retrain.settings import DEFAULT_TRAINERS, RetrainSettings
-from stationkeeper.retrain.training.estimators import DEFAULTS
+from stationkeeper.retrain.settings import RetrainSettings
 
 
 def test_defaults_are_complete_and_reach_the_cores():
     settings = RetrainSettings()
     assert settings.plan_rules().min_rows == settings.data.min_rows
     assert settings.gate_rules().alpha == settings.gate.alpha
-    assert set(DEFAULT_TRAINERS) == set(DEFAULTS)
+    assert settings.trainer in plugin_names(PluginGroup.TRAINERS)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,24 @@ def test_a_training_that_fails_says_why(tmp_path: Path, trainer: str, said: str,
     assert found.final is final
 
 
+def test_a_trainer_in_the_working_directory_is_found_and_shadows_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("monitor", "polars", "stationkeeper"):
+        (home / f"{name}.py").write_text("raise RuntimeError('the user's own module was imported')")
+    (home / "my_trainer.py").write_text(
+        "from stationkeeper.retrain.training.estimators import LogisticRegression\n\n\n"
+        "class Boosted(LogisticRegression):\n    pass\n"
+    )
+    monkeypatch.chdir(home)
+    job = job_of(tmp_path, trainer="my_trainer:Boosted", windows=(TrainingWindow(WindowKind.ALL),))
+    found = wait(TrainingProcess.start(job, tmp_path / "run", 60))
+    assert isinstance(found, TrainingResult), found
+    assert found.trainer == "my_trainer:Boosted"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
