@@ -22,6 +22,7 @@ from stationkeeper.events.row_types import ABSENT, NAN
 from stationkeeper.events.settings import Kind
 from stationkeeper.events.timestamps import BAD, parse_instants
 
+# An empty text must not pass for an absent one ("" is the code of that), so it becomes one that no rule lets through.
 _EMPTY = " " * (MAX_TEXT + 1)
 Owners = tuple[Integers, tuple[tuple[str, str], ...]]
 

@@ -33,6 +33,7 @@ def _finite(value: object) -> bool:
         return False
 
 
+# The contract's types, field by field, for rows that the strict pass refused; a boolean is no number.
 _ALLOWED: dict[str, Callable[[Any], bool]] = {
     "kind": lambda v: isinstance(v, str),
     "event_id": lambda v: isinstance(v, str),
@@ -45,7 +46,9 @@ _ALLOWED: dict[str, Callable[[Any], bool]] = {
     "weight": lambda v: v is None or _number(v),
     "latency_ms": lambda v: v is None or _number(v),
 }
+# Numbers that are summed or compared: an infinity (1e400) in them rejects the record, in a feature it is a status.
 _FINITE = frozenset({"prediction", "label", "weight", "latency_ms"})
+# Fields that may be whole numbers on mapped topics.
 _LOOSE = frozenset({"event_id", "model", "version"})
 
 

@@ -8,6 +8,9 @@ import numpy.typing as npt
 
 Hashes = npt.NDArray[np.uint64]
 
+# The constants of SplitMix64 (Steele, Lea and Flood 2014, variant 13 of Stafford's mixers): 2^64 over the golden ratio,
+# two multipliers and three shifts. They are part of the stored state and of the joins' partitioning: another one
+# forgets all ids.
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)

@@ -12,6 +12,7 @@ PathKeys = tuple[str, ...]
 DEFAULT_POSITIVE = "1"
 """The class whose probability is the score, unless the model's settings name another."""
 
+# One key of a path: text in double quotes with backslash escapes, or anything but a dot, a quote or a bracket.
 _KEY = re.compile(r'"((?:[^"\\]|\\.)+)"|([^."\[\]]+)')
 
 
@@ -116,6 +117,7 @@ class Form:
         return (*self.features, name) if isinstance(self.features, tuple) else self.features.get(name)
 
 
+# The contract's fields under their own names: what a mapping does not name is looked for here.
 _OWN = ("kind", "event_id", "time", "model", "version", "prediction", "label", "segment", "weight", "latency_ms")
 
 

@@ -15,6 +15,9 @@ from stationkeeper.events.row_types import ABSENT, Block, Holder, RowType
 
 Statuses = npt.NDArray[np.int8]
 
+# Rows taken apart at once, and the values they may hold: 32 768 values of about 32 bytes with their objects stay within
+# the second-level cache (measured: three times as quick as column by column from main memory, see ``chunk_rows``).
+# Fewer than 32 rows pay the calls of a chunk for too little, more than 2 048 gain nothing.
 _CHUNK_ROWS = (32, 2_048)
 _CHUNK_VALUES = 32_768
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from stationkeeper.events.columns import CategoryColumn, Events, Flags, Floats, NumberColumn
 
+# Python, JSON and databases spell a positive class in these ways; a model whose positive is one of them means all.
 _YES = frozenset({"1", "true", "True"})
 
 

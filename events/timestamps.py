@@ -18,11 +18,16 @@ BAD = np.iinfo(np.int64).min
 LATEST_MS = 253_402_300_800_000
 """The end of the year 9999; earlier than 1970 or later than this is no event time."""
 
+# (multiplier, divisor) that turn an epoch of a unit into milliseconds, in integers so that nothing is rounded twice.
 _PER_MS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}
+# Stricter than datetime.fromisoformat: a date alone, a week date or a time without its zone is no instant.
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:[.,]\d{1,9})?(?:[Zz]|[+-]\d{2}:?\d{2})", re.ASCII)
 _FRACTION = re.compile(r"[.,](\d{1,9})")
+# (position, byte) of - - T : : in YYYY-MM-DDTHH:MM:SS, and the lengths of that with Z and no, three or six digits of a
+# second: what producers write nearly always, and what is therefore read without a Python step a value.
 _SEPARATORS = ((4, 45), (7, 45), (10, 84), (13, 58), (16, 58))
 _PLAIN = (20, 24, 27)
+# Days of the month by its number; February's 29 is taken back in common years.
 _MONTH_DAYS = np.array([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
 
 

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from stationkeeper.contracts.settings import Duration, Name, Positive, Settings
 from stationkeeper.contracts.times import format_duration
-from stationkeeper.events.settings import Input, InputMapping, Kind
+from stationkeeper.events import Input, InputMapping, Kind
 from stationkeeper.monitor.core.budget import Budget, parse_budget
 
 MINUTE_MS = 60_000

@@ -10,7 +10,7 @@ _LOSS_SCALE = 1_000_000
 
 _MAX_LOSS = 1e6
 """The largest squared error that counts: times the scale and 9 million rows it still fits into an int64, and one absurd
-label cannot overflow a pane. Half and double differ only for errors beyond a thousand."""
+label cannot overflow a pane. Only errors of about a thousand and more would count differently at half or double."""
 
 
 def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> list[OutcomeDelta]:

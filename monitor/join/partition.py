@@ -14,6 +14,8 @@ from stationkeeper.monitor.join.store import WAITING_ROW, Owner, Owners, Rows, W
 from stationkeeper.monitor.tally.clock import UNSET
 from stationkeeper.monitor.tally.join_rows import apart
 
+# Kept with the state and shown by these names: a new one begins at zero beside old state, a renamed one would begin
+# anew.
 COUNTS = ("paired", "repeated", "expired", "unusable", "crowded out")
 
 

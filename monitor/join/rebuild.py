@@ -76,6 +76,7 @@ class SpentNotes(State, frozen=True):
 class NoteKind(IntEnum):
     """A row that did not wait (``SPENT``), or the last of those that were evicted on one side."""
 
+    # Stored in the notes: a number keeps its meaning for good.
     SPENT = 0
     PREDICTIONS = 1
     LABELS = 2

@@ -6,8 +6,7 @@ import numpy as np
 
 from stationkeeper.contracts.column import Column
 from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, PaneDelta, pack, score_bin
-from stationkeeper.events.columns import Events, Integers
-from stationkeeper.events.score import decide
+from stationkeeper.events import Events, Integers, decide
 from stationkeeper.monitor.core.reference import Counts, Marked, NumericCells, Reference, weight_octave
 from stationkeeper.monitor.packets import packed
 from stationkeeper.monitor.references import References
@@ -16,15 +15,15 @@ from stationkeeper.monitor.tally.open_panes import OpenPanes, PaneOwner
 from stationkeeper.monitor.tally.segments import Places, Segmenter
 
 MAX_LATENCY_MS = 86_400_000.0
-"""Longer latencies count as this, so that one absurd value cannot overflow a sum."""
-
+"""Longer latencies (a day) count as this: in whole microseconds, 100 million of them still fit into a sum of int64."""
 
 MOST_CELLS = 8 * 1024 * 1024
-"""Counts held as plain vectors at once (64 MiB); beyond it panes are packed early and add up at the judge."""
-
+"""Counts held as plain vectors at once (64 MiB); beyond it panes are packed early and add up at the judge: half packs
+(and sends) twice as often while old data are replayed, double needs 64 MiB more."""
 
 _MANY = 32
-"""Groups of a batch from which only touched positions are kept: below, one array of all counts is quicker."""
+"""Groups of a batch from which only touched positions are kept: below, one array of all counts is quicker. It moves
+time and memory alone; the counts are the same on both sides."""
 
 _SUMS = 5
 """Columns of an arm's sums before its scores: rows, errors, positives, timed, latency_us."""

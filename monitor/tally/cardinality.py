@@ -6,13 +6,14 @@ from typing import Final
 
 import numpy as np
 
-from stationkeeper.events.columns import Events
+from stationkeeper.events import Events
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.partition import PartitionState
 from stationkeeper.monitor.tally.segments import Places, Segmenter
 
 OTHER_VERSION: Final = "(other)"
+"""What versions without a place are counted as, together."""
 
 
 class CardinalityLimits:

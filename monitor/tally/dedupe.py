@@ -10,9 +10,13 @@ Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 CHUNK = 8_192
-"""Offsets whose hashes share one record of the state topic."""
+"""Offsets whose hashes share one record of the state topic (128 KiB): the open one is rewritten with each flush, so
+that double writes twice as much; half makes twice as many keys. It is part of the keys: another size orphans stored
+hashes."""
 
 _RESTORE = 65_536
+"""Hashes put into the table at once while state is read back, so that temporary arrays stay small; no result depends
+on it."""
 
 
 class Seen:

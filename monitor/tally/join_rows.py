@@ -7,12 +7,12 @@ import numpy.typing as npt
 
 from stationkeeper.contracts.topics import JOINS_PARTITIONS
 from stationkeeper.contracts.wire import JOIN_ROW, JoinBatch, score_bin
-from stationkeeper.events.columns import Events
-from stationkeeper.events.score import decide, outcomes
+from stationkeeper.events import Events, decide, outcomes
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.segments import Places, Segmenter
 
+# ASCII's unit and record separators, which hardly any value holds; those that do are escaped.
 _SEPARATOR, _ESCAPE = "\x1f", "\x1e"
 
 _Rows = npt.NDArray[np.void]

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stationkeeper.contracts.wire import MOST_STEPS, PaneDelta, narrowest, sparse
-from stationkeeper.events.columns import Integers
+from stationkeeper.events import Integers
 from stationkeeper.monitor.core.reference import Counts
 
 MERGE_FROM = 1 << 21
-"""Positions that wait unsorted at most (16 MiB)."""
+"""Positions that wait unsorted at most (16 MiB of int64): half sorts twice as often, double holds 16 MiB more."""
 
 
 class PaneOwner(NamedTuple):

@@ -5,14 +5,17 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from stationkeeper.contracts.column import Status, canonical_key
-from stationkeeper.events.columns import CategoryColumn, Events, Integers, NumberColumn
+from stationkeeper.events import CategoryColumn, Events, Integers, NumberColumn
 from stationkeeper.monitor.core.reference import CategoricalCells, Reference
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 
 OTHER = "(other)"
+"""The segment of all values without a place; in brackets, as no plain value is."""
+
 LONGEST = 128
-"""Characters of the longest value that can have a segment."""
+"""Characters of the longest value that can have a segment: it becomes a label of metrics and part of keys, where ids
+and free text have no business; half would cut long names of regions, double only makes labels longer."""
 
 
 def segment_name(dimension: str, value: str) -> str:

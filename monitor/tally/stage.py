@@ -10,11 +10,7 @@ from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
 from stationkeeper.contracts.wire import PROGRESS_MS, JoinBatch, Record, encode
-from stationkeeper.events.columns import Events, Rejection
-from stationkeeper.events.ids import salt_of
-from stationkeeper.events.json_reader import Reading
-from stationkeeper.events.mapping import Form, forms
-from stationkeeper.events.reader import EventReader
+from stationkeeper.events import EventReader, Events, Form, Reading, Rejection, forms, salt_of
 from stationkeeper.monitor.packets import packed, split_join
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings

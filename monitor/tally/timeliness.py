@@ -5,10 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stationkeeper.events.columns import Events, Flags, Integers
-from stationkeeper.events.ids import mix, salt_of
-from stationkeeper.events.settings import KINDS
-from stationkeeper.events.timestamps import too_early
+from stationkeeper.events import KINDS, Events, Flags, Integers, mix, salt_of, too_early
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.clock import UNSET
 from stationkeeper.monitor.tally.partition import PartitionState
@@ -17,7 +14,9 @@ from stationkeeper.streams.ports import Batch
 _BOUNDS = {"prediction": "lateness", "feature": "lateness", "label": "label_horizon"}
 """How much older than the partition's clock an event may be: labels are in no pane, so only their horizon binds."""
 
+# Stands for "every row": a slice takes a view where an index would copy.
 _ALL = slice(None)
+# An id counts once for each kind: hashed apart, a label is no duplicate of its prediction.
 _SALTS = {kind: salt_of(f"kind {kind}") for kind in KINDS}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stationkeeper.contracts.column import canonical_key
-from stationkeeper.events.mapping import Form
+from stationkeeper.events import Form
 from stationkeeper.monitor.core.reference import CategoricalCells, NumericCells, Reference
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.segments import LONGEST, OTHER

@@ -10,7 +10,7 @@ import numpy as np
 from stationkeeper.contracts.codes import Outcome
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
-from stationkeeper.events.mapping import Form, forms
+from stationkeeper.events import Form, forms
 from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings

@@ -1,1 +1,31 @@
-"""TO WRITE."""
+"""Snapshots: the labelled rows of a model, read from its topics, frozen under their digest, and as a training table.
+
+In come the input topics (read by ``stationkeeper.events``, the reading that the monitor counts by); out go frames of
+rows, Parquet files named by SHA-256 with a manifest beside each, and ``TrainingTable``. The room keeps the rows read so
+far and the files. Invariants: the same offsets, time and maturity give the same bytes; a snapshot is whole or absent.
+
+Read in this order: events (event columns to frames), rows (predictions joined with features and labels), snapshot (the
+store), table (features with kinds and labels as numbers).
+"""
+
+from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION, EventColumns
+from stationkeeper.retrain.snapshot.rows import LabelledRows
+from stationkeeper.retrain.snapshot.snapshot import Snapshot, SnapshotError, SnapshotStore, describe_ranges, merge_base
+from stationkeeper.retrain.snapshot.table import BadData, TrainingTable
+
+__all__ = [
+    "EVENT_ID",
+    "LABEL",
+    "LABEL_TIME",
+    "TIME",
+    "VERSION",
+    "BadData",
+    "EventColumns",
+    "LabelledRows",
+    "Snapshot",
+    "SnapshotError",
+    "SnapshotStore",
+    "TrainingTable",
+    "describe_ranges",
+    "merge_base",
+]

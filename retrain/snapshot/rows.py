@@ -21,8 +21,13 @@ from stationkeeper.retrain.snapshot.events import (
 from stationkeeper.streams.ports import Batch, Partition, Reader
 
 MATURITY_QUANTILE = 0.99
+"""The share of labels that must have come before rows count as labelled, where ``labels.maturity`` is auto: rows that
+are still open look negative. Lower trains sooner on rows whose positives are missing, 1 would wait for the slowest
+label ever."""
+
 ROWS_ABOVE_LIMIT = 1.25
-"""Rows may grow this much past their limit before the oldest are dropped, so that dropping is rare."""
+"""Rows may grow this much past their limit before the oldest are dropped: dropping sorts all of them, so that at 1 it
+would come with every batch; a quarter more memory makes it rare."""
 
 Offsets = dict[Partition, int]
 

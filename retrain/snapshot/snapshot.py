@@ -17,9 +17,14 @@ import polars as pl
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION
 from stationkeeper.streams.ports import Partition
 
+# The columns that every snapshot begins with, in this order: the order is part of the digest.
 RESERVED = (EVENT_ID, TIME, VERSION, LABEL, LABEL_TIME)
 ROW_GROUP = 65_536
+"""Rows of one Parquet group. It is part of the bytes and so of the digest: another size gives old rows new names."""
+
 MANIFEST_VERSION = 1
+"""Version of the manifest beside a snapshot; another one is refused, not guessed at."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

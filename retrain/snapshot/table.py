@@ -14,6 +14,8 @@ from stationkeeper.retrain.snapshot.rows import is_positive
 from stationkeeper.retrain.snapshot.snapshot import RESERVED
 
 MIN_ROWS = 50
+"""Labelled rows below which no training begins: chosen as a floor against an empty window, not as evidence; what is
+enough for a better model is ``data.min_rows`` and the gate's business."""
 
 
 class BadData(ValueError):

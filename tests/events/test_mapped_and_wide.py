@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stationkeeper.contracts.column import Status
 from stationkeeper.events.columns import NumberColumn
 from stationkeeper.events.json_reader import JsonReader
-from tests.monitor.decoding import FEATURES, SALT, decoder, raw, scalars, shape
+from tests.events.decoding import FEATURES, SALT, decoder, raw, scalars, shape
 
 MAPPED = {
     "topic": "scores",

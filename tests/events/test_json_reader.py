@@ -20,7 +20,7 @@ from stationkeeper.events.mapping import forms
 from stationkeeper.events.settings import InputMapping
 from stationkeeper.monitor.core.reference import profile
 from stationkeeper.monitor.settings import ModelSettings
-from tests.monitor.decoding import FEATURES, SALT, decoder, event, raw, scalars, shape
+from tests.events.decoding import FEATURES, SALT, decoder, event, raw, scalars, shape
 from tests.monitor.rig import table
 
 _COLUMNS = table(200)

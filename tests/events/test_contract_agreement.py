@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from stationkeeper.contracts.messages import PredictionEvent
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.events.ids import hash_ids
-from tests.monitor.decoding import SALT, decoder, event, raw
+from tests.events.decoding import SALT, decoder, event, raw
 
 good_features = st.dictionaries(
     st.sampled_from(["amount", "country"]),
