@@ -21,6 +21,7 @@ TOPIC = "scores"
 CLIENTS = ("kafka-python", "librdkafka")
 OWN, READ = "client reads, its own records", "client reads"
 SERIES, WHOLE = "client reads, then decodes", "exactly once, tallied"
+WHOLE_OWN = "exactly once, tallied, its own records"
 QUIX = ("quixstreams==3.28.1", "numpy==2.4.6")
 QUIX_EVENTS = {"histogram": 200_000, "window": 150_000, "histograms": 100_000}
 WAYS = {
@@ -59,6 +60,9 @@ def main() -> None:
                 }
                 if client == "kafka-python":
                     works[OWN] = lambda s=settings: alone(s, TOPIC, given.events, len, own=True)  # type: ignore[misc]
+                    works[WHOLE_OWN] = lambda p=f"own-{turn}": exactly_once(  # type: ignore[misc]
+                        bootstrap, "kafka-python", TOPIC, given.events, p, own=True
+                    )
                 for name, work in works.items():
                     one = work()
                     found.setdefault(f"{client}: {name}", []).append(one)
@@ -97,7 +101,7 @@ def report(events: int, found: dict[str, list[Pass]], quix: dict[str, list[dict[
     for client in CLIENTS:
         whole, series = found[f"{client}: {WHOLE}"], found[f"{client}: {SERIES}"]
         bars[f"{client} against series"] = median(b.wall / a.wall for a, b in zip(whole, series, strict=True))
-        for name in (OWN, READ, SERIES, WHOLE):
+        for name in (OWN, READ, SERIES, WHOLE_OWN, WHOLE):
             passes = found.get(f"{client}: {name}", [])
             if not passes:
                 continue
@@ -115,6 +119,11 @@ def report(events: int, found: dict[str, list[Pass]], quix: dict[str, list[dict[
             pairs = zip(found[f"{client}: {WHOLE}"], quick, strict=True)
             bars[f"{client} against quixstreams {way}"] = median(events / one.wall / theirs for one, theirs in pairs)
     print("\n" + table(("client", "what", "events/s", "processor µs/event"), rows))
+    ours, without = found[f"kafka-python: {WHOLE}"], found[f"kafka-python: {WHOLE_OWN}"]
+    kept = bars["kafka-python without our reading"] = median(
+        a.wall / b.wall for a, b in zip(ours, without, strict=True)
+    )
+    print(f"kafka-python without our reading of fetches keeps {kept:.2f} of the events a second")
     for name, bar in BARS:
         print(f"{name}: {bars.get(name, float('nan')):.2f} (bar {bar})")
     every = {name: [asdict(one) for one in passes] for name, passes in found.items()}

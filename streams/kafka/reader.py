@@ -7,8 +7,7 @@ from kafka import KafkaConsumer, errors
 
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.kafka.clients import ours, theirs, translated
-from stationkeeper.streams.kafka.receiving import in_place
-from stationkeeper.streams.kafka.record_batches import by_columns
+from stationkeeper.streams.kafka.fetch import columnar
 from stationkeeper.streams.kafka.source import offset_bounds, reading_options, to_batch
 from stationkeeper.streams.ports import Batch, Partition
 from stationkeeper.streams.settings import KafkaSettings
@@ -40,7 +39,7 @@ class KafkaReader:
                 options["isolation_level"] = "read_uncommitted"
             with translated(f"connect to Kafka at {settings.bootstrap}"):
                 client = KafkaConsumer(**options, **settings.connection(f"{self._name}.{use}"))
-                self._clients[use] = by_columns(in_place(client))
+                self._clients[use] = columnar(client)
         return self._clients[use]
 
     def partitions(self, topic: str) -> tuple[Partition, ...]:

@@ -9,8 +9,7 @@ from kafka.structs import TopicPartition
 
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.kafka.clients import Fenced, ours, theirs, translated
-from stationkeeper.streams.kafka.receiving import in_place
-from stationkeeper.streams.kafka.record_batches import Columns, by_columns, joined
+from stationkeeper.streams.kafka.fetch import Columns, columnar, joined
 from stationkeeper.streams.offsets import resume_at
 from stationkeeper.streams.ports import Batch, Partition
 from stationkeeper.streams.settings import KafkaSettings
@@ -109,7 +108,7 @@ class KafkaSource:
                 **reading_options(settings),
                 **settings.connection(settings.member(self._role)),
             )
-            self._client = by_columns(in_place(client))
+            self._client = columnar(client)
             self._client.subscribe(topics=list(topics), listener=_Assignments(self))
             for topic in topics:
                 # Known before the first join, or the group would first share out nothing and then join again.

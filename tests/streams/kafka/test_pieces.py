@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stationkeeper.streams.kafka.record_batches import Pieces
+from stationkeeper.streams.kafka.fetch import Pieces
 
 PLACES = st.lists(st.tuples(st.integers(0, 6), st.integers(-1, 6)), max_size=6)
 

@@ -21,7 +21,7 @@ from kafka.net.transport import KafkaTCPTransport
 from kafka.protocol.consumer import FetchRequest, FetchResponse
 from kafka.protocol.parser import KafkaProtocol
 
-from stationkeeper.streams.kafka.receiving import Frame, Receiving
+from stationkeeper.streams.kafka.fetch import Frame, Receiving
 from tests.conformance.worlds import KafkaWorld, everything, poll_rows, take_over
 from tests.waiting import until
 
@@ -188,7 +188,7 @@ def test_a_members_and_a_readers_fetches_are_received_in_place(kafka: Any, monke
             super().__init__(size)
             frames.append(size)
 
-    monkeypatch.setattr("stationkeeper.streams.kafka.receiving.Frame", Noted)
+    monkeypatch.setattr("stationkeeper.streams.kafka.fetch.Frame", Noted)
     world = KafkaWorld(kafka.bootstrap)
     try:
         topic = world.create("in", 1)

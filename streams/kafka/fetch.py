@@ -1,19 +1,122 @@
-"""Reading what a fetch brought by columns: kafka-python's own reader takes a Python step for each field of a record.
+"""A fetch by columns: the one file that reaches into kafka-python, for what it does a thousand times a fetch.
 
-Format v2 of Kafka's record batches (KIP-98, https://kafka.apache.org/documentation/#recordbatch). Everything but the
-layout of a record stays with the library: transport, sessions, checksums, compression, and which batches are aborted.
+Two of its steps are done here instead: receiving a long answer (it takes 4 KiB from its socket at a time and copies
+what came five times) and taking records apart (a Python step for each field). Everything else stays with the library:
+connections, sessions, groups, the protocol, checksums, compression, and which batches belong to aborted transactions.
+Why, with figures: docs/adr/read-record-batches-by-columns.md. tests/streams/kafka/test_fetch.py fails when the library
+changes beneath it. The layout of a record is format v2 (KIP-98, https://kafka.apache.org/documentation/#recordbatch).
 """
 
+import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final, NamedTuple, overload
+from typing import Any, Final, NamedTuple, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, errors
 from kafka.consumer.fetcher import Fetcher, IsolationLevel
 from kafka.errors import CorruptRecordError
+from kafka.protocol.consumer import FetchRequest
+from kafka.protocol.frame import KafkaBytes
+
+# What is received where an answer may begin or end, and the least size of a field that is not copied. Each piece hands
+# the interpreter to whoever computes, for up to 5 ms, so that with pieces of 4 KiB a fetch could not arrive while its
+# predecessor was worked on; 64 KiB is one record of TLS four times over, and a small answer still fits one piece.
+_PIECE: Final = 64 * 1024
+# "Nothing yet", as a socket that does not block says it, with and without TLS.
+_WAITING: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+Client = TypeVar("Client")
+
+
+def columnar(consumer: KafkaConsumer) -> KafkaConsumer:
+    """Let a consumer receive fetches in place and its ``poll`` return ``Columns``; returns the consumer.
+
+    The one seam: without this call the library reads as it always did.
+    """
+    return by_columns(in_place(consumer))
+
+
+def in_place(client: Client) -> Client:
+    """Let every connection that a consumer opens from now on receive fetches in place; returns the consumer."""
+    manager = client._client._manager  # type: ignore[attr-defined]  # noqa: SLF001 - nothing public chooses a transport
+    build = manager._build_transport  # noqa: SLF001
+
+    async def built(*node: Any, **options: Any) -> Any:
+        transport = await build(*node, **options)
+        transport._sock_recv = Receiving(transport)  # noqa: SLF001
+        return transport
+
+    manager._build_transport = built  # noqa: SLF001
+    return client
+
+
+class Frame(KafkaBytes):  # type: ignore[misc] # kafka-python has no types
+    """The bytes of one answer, of which long fields are read as views."""
+
+    def read(self, nbytes: int | None = None) -> bytes | memoryview:
+        """Return the next bytes; a view of them where they are many."""
+        at = self.tell()
+        if nbytes is None or nbytes < _PIECE or at + nbytes > len(self):
+            return super().read(nbytes)  # type: ignore[no-any-return]
+        self.seek(at + nbytes)
+        return memoryview(self)[at : at + nbytes]
+
+
+class Receiving:
+    """What takes the place of a transport's ``_sock_recv``: bytes for the parser, or what broke the connection.
+
+    The parser is given all bytes but those that were written to its frame, which it must not see twice.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __call__(self) -> tuple[bytes, Exception | None]:
+        """Return what has come for the parser, which is nothing while the middle of an answer is received."""
+        try:
+            return self._received(), None
+        except _WAITING:
+            return b"", None
+        except Exception as error:  # noqa: BLE001 - as in the library: what gets past this ends the reading unnoticed
+            return b"", errors.KafkaConnectionError(error)
+
+    def _received(self) -> bytes:
+        sock = self._transport._sock  # noqa: SLF001
+        frame = self._frame()
+        # The last byte is the parser's, which then takes the frame as it would have.
+        while frame is not None and (missing := len(frame) - frame.tell() - 1) > 0:
+            at = frame.tell()
+            with memoryview(frame) as whole, whole[at : at + missing] as rest:
+                size = sock.recv_into(rest)
+            if not size:
+                raise ConnectionError("socket disconnected")
+            frame.seek(at + size)
+            # A short read empties a plain socket; TLS gives one of its own records at a time, however many wait.
+            if size < missing and not isinstance(sock, ssl.SSLSocket):
+                return b""
+        data: bytes = sock.recv(_PIECE)
+        if not data:
+            raise ConnectionError("socket disconnected")
+        return data
+
+    def _frame(self) -> Frame | None:
+        """The frame of a fetch whose middle is being received."""
+        parser = getattr(self._transport.get_protocol(), "parser", None)
+        if parser is None or not parser._receiving:  # noqa: SLF001
+            return None
+        frame = parser._rbuffer  # noqa: SLF001
+        if isinstance(frame, Frame):
+            return frame
+        waiting = parser.in_flight_requests
+        if len(frame) <= _PIECE or not waiting or waiting[0].request_api_key != FetchRequest.API_KEY:
+            return None
+        mine = parser._rbuffer = Frame(len(frame))  # noqa: SLF001
+        mine.write(memoryview(frame)[: frame.tell()])
+        return mine
+
 
 Integers = npt.NDArray[np.int64]
 
@@ -53,7 +156,9 @@ class Pieces(Sequence[bytes | None]):
 Bytes = npt.NDArray[np.uint8]
 Headers = tuple[tuple[str, bytes | None], ...]
 
+# A zigzag varint of ten bytes carries 63 bits of shift; more is a damaged one.
 _VARINT_BITS: Final = 63
+# The timestamp type of a batch whose times are the broker's (KIP-32).
 _LOG_APPEND_TIME: Final = 1
 _SPARE: Final = bytes(64)
 """Behind the last record, so that a damaged length is found by comparing and not by running out of bytes."""
@@ -107,7 +212,7 @@ def joined(parts: Sequence[Columns]) -> Columns:
     )
 
 
-class Stretch(NamedTuple):
+class OpenBatch(NamedTuple):
     """The records of one batch, decompressed, and what their offsets and times (ms) are counted from."""
 
     data: Any
@@ -150,22 +255,22 @@ class ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc] # kafka-p
         return part
 
     def _read(self) -> Columns:
-        stretches: list[Stretch] = []
+        batches: list[OpenBatch] = []
         try:
-            stretches.extend(self._stretches())
+            batches.extend(self._open_batches())
         except Exception as error:  # noqa: BLE001 - raised by ``take``, once the records before it are handed out
             self._next_inline_exception = error
         try:
-            columns = read(stretches)
+            columns = read(batches)
         except CorruptRecordError as error:
             self._next_inline_exception, self._end = error, self.fetch_offset
             return NOTHING
         columns = columns.part(int(np.searchsorted(columns.offsets, self.fetch_offset)))
         self.records_read += len(columns)
-        self.bytes_read += sum(len(stretch.data) for stretch in stretches)
+        self.bytes_read += sum(len(opened.data) for opened in batches)
         return columns
 
-    def _stretches(self) -> Iterator[Stretch]:
+    def _open_batches(self) -> Iterator[OpenBatch]:
         """The batches that are to be handed out, as the base class chooses them."""
         batch = self._fetched.next_batch()
         while batch is not None:
@@ -174,9 +279,9 @@ class ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc] # kafka-p
             if self.check_crcs and not batch.validate_crc():
                 raise CorruptRecordError(f"a batch of {self.topic_partition} at offset {batch.base_offset} is damaged")
             self.leader_epoch = batch.leader_epoch
-            stretch = None if self._left_out(batch) else _stretch(batch)
-            if stretch is not None:
-                yield stretch
+            opened = None if self._left_out(batch) else _opened(batch)
+            if opened is not None:
+                yield opened
             # The end of a batch outlives its last record, which compaction may have removed.
             self._end = batch.next_offset
             batch = self._fetched.next_batch()
@@ -192,25 +297,25 @@ class ColumnarRecords(Fetcher.PartitionRecords):  # type: ignore[misc] # kafka-p
         return bool(batch.is_control_batch)
 
 
-def _stretch(batch: Any) -> Stretch:
+def _opened(batch: Any) -> OpenBatch:
     batch._maybe_uncompress()  # noqa: SLF001 - the library gives a batch's bytes only record by record
     appended = batch.timestamp_type == _LOG_APPEND_TIME
     timestamp = batch.max_timestamp if appended else batch.first_timestamp
     data = memoryview(batch._buffer)[batch._pos :]  # noqa: SLF001
-    return Stretch(data, batch.records_count, batch.base_offset, timestamp, appended)
+    return OpenBatch(data, batch.records_count, batch.base_offset, timestamp, appended)
 
 
-def read(stretches: list[Stretch]) -> Columns:
+def read(batches: list[OpenBatch]) -> Columns:
     """Return the records of batches in their order; raises ``CorruptRecordError`` where lengths do not agree.
 
     One Python step a record finds where it begins; fields are then read in all records at once. O(bytes).
     """
-    data = b"".join([*(stretch.data for stretch in stretches), _SPARE])
+    data = b"".join([*(opened.data for opened in batches), _SPARE])
     raw = np.frombuffer(data, np.uint8)
-    per = [np.full(stretch.records, at) for at, stretch in enumerate(stretches)]
+    per = [np.full(opened.records, at) for at, opened in enumerate(batches)]
     which = np.concatenate([np.empty(0, np.int64), *per])
     try:
-        size, at = varints(raw, _begins(data, stretches))
+        size, at = varints(raw, _begins(data, batches))
         ends = at + size
         # A byte of attributes, of which none is in use.
         delta, at = varints(raw, at + 1)
@@ -227,20 +332,20 @@ def read(stretches: list[Stretch]) -> Columns:
         raise CorruptRecordError(f"a record's fields do not fit its length: {error}") from error
     if (at != ends).any():
         raise CorruptRecordError(f"record {int(np.flatnonzero(at != ends)[0])} of a fetch is not as long as it says")
-    appended = np.array([stretch.appended for stretch in stretches], np.bool_)[which]
-    base = np.array([stretch.timestamp for stretch in stretches], np.int64)[which]
-    offsets = np.array([stretch.offset for stretch in stretches], np.int64)[which] + step
+    appended = np.array([opened.appended for opened in batches], np.bool_)[which]
+    base = np.array([opened.timestamp for opened in batches], np.int64)[which]
+    offsets = np.array([opened.offset for opened in batches], np.int64)[which] + step
     return Columns(offsets, np.where(appended, base, base + delta), keys, values, headers)
 
 
-def _begins(data: bytes, stretches: list[Stretch]) -> Integers:
+def _begins(data: bytes, batches: list[OpenBatch]) -> Integers:
     """Where each record begins, with its length."""
     begins: list[int] = []
     begin, two = begins.append, _TWO_BYTES
     at = limit = 0
-    for stretch in stretches:
-        limit += len(stretch.data)
-        for _ in range(stretch.records):
+    for opened in batches:
+        limit += len(opened.data)
+        for _ in range(opened.records):
             begin(at)
             low, high = data[at], data[at + 1]
             if high < 128 <= low:

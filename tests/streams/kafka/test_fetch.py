@@ -14,7 +14,7 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.record.util import calc_crc32c
 from kafka.structs import TopicPartition
 
-from stationkeeper.streams.kafka.record_batches import ColumnarRecords, Columns, Stretch, joined, read, varints
+from stationkeeper.streams.kafka.fetch import ColumnarRecords, Columns, OpenBatch, joined, read, varints
 
 PARTITION = TopicPartition("scores", 0)
 BYTES = st.one_of(st.none(), st.binary(max_size=200), st.integers(100, 20_000).map(lambda n: b"x" * n))
@@ -145,14 +145,14 @@ def test_a_damaged_batch_fails_after_the_good_ones_and_is_never_passed() -> None
 )
 def test_lengths_that_do_not_agree_are_refused(data: bytes, told: str) -> None:
     fine = b"\x0e\x00\x00\x00\x01\x02a\x00"
-    assert rows(read([Stretch(fine, 1, 5, 100, appended=False)])) == [(5, 100, None, b"a", ())]
+    assert rows(read([OpenBatch(fine, 1, 5, 100, appended=False)])) == [(5, 100, None, b"a", ())]
     with pytest.raises(CorruptRecordError, match=told):
-        read([Stretch(data, 1, 5, 100, appended=False)])
+        read([OpenBatch(data, 1, 5, 100, appended=False)])
 
 
 def test_a_batch_whose_times_the_broker_set_has_its_latest_for_all() -> None:
     data = b"\x0e\x00\x08\x00\x01\x02a\x00"
-    assert read([Stretch(data, 1, 5, 900, appended=True)]).timestamps.tolist() == [900]
+    assert read([OpenBatch(data, 1, 5, 900, appended=True)]).timestamps.tolist() == [900]
 
 
 def test_varints_by_hand() -> None:
