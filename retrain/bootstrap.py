@@ -28,9 +28,11 @@ from stationkeeper.retrain.training.job import (
 )
 from stationkeeper.retrain.training.process import TimedOut, TrainingProcess, log_tail
 
+# Pause between two looks at the training, chosen: a training takes seconds, so nobody notices a twentieth of one.
 POLL_S = 0.05
 HOLDOUT = 0.2
-"""The newest share of the file, on which the first champion is measured; there is nobody to compare it with."""
+"""The newest share of the file, on which the first champion is measured; there is nobody to compare it with.
+Chosen: half of it measures on half the rows, twice of it teaches a quarter less."""
 
 
 class BootstrapError(ValueError):

@@ -18,6 +18,7 @@ from stationkeeper.retrain.settings import RetrainSettings, SnapshotSettings
 from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
 from stationkeeper.retrain.snapshot.table import TrainingTable
 
+# 2 is left out: it is what a shell command answers to wrong usage.
 EXIT_CODES = {GateOutcome.PASS: 0, GateOutcome.FAIL: 1, GateOutcome.NO_EVIDENCE: 3}
 
 

@@ -11,11 +11,12 @@ from stationkeeper.retrain.core.gate import GateRules
 from stationkeeper.retrain.core.plan import PlanRules
 from stationkeeper.retrain.core.threshold import ThresholdRule
 
+# The defaults below are chosen for a binary classifier with tens of thousands of events a day, whose labels come within
+# days; where no rule or measurement gives a value it is called chosen.
 _GIB = 1024**3
 
 # Keys of builds before the monitor alone decided how often a model may ask, and what holds their meaning now.
 _MOVED = {"cooldown": "cooldown", "daily_budget": "most and period"}
-
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
@@ -40,10 +41,15 @@ class DataSettings(Settings):
     the rows of the look before.
     """
 
+    # Chosen: with holdout 0.3 and some per cent positive, 6 000 rows leave the gate 1 800 rows and tens of positives.
+    # Half of it ends in another look more often, twice of it leaves the old model at work longer.
     min_rows: Annotated[int, Field(ge=50)] = 6_000
     min_positives: Annotated[int, Field(ge=5)] = 100
+    # Chosen: two weeks of drift without labels are a matter for a person.
     max_wait: Duration = 14 * 86_400_000
+    # Chosen: a snapshot of a million rows of 100 numbers takes 800 MB in memory, within training.memory_bytes.
     max_rows: Annotated[int, Field(ge=1_000)] = 1_000_000
+    # Chosen: half a year holds what was normal before the change; more history than rows is cut by max_rows anyway.
     history: Duration = 180 * 86_400_000
     features: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -52,13 +58,17 @@ class DataSettings(Settings):
 class WindowSettings(Settings):
     """The training windows that compete, and the shares of the rows after the change that models do not learn from."""
 
+    # Chosen between min_rows and max_rows: the window that helps when the change came gradually and its onset is vague.
     last_rows: Annotated[int, Field(ge=100)] = 20_000
+    # A row after the change weighs as ten before it, chosen: the backtest decides whether that is better than 1 or all.
     after_change_weight: Annotated[float, Field(gt=1.0, le=1_000.0)] = 10.0
+    # Chosen: half of it doubles the variance of the gate's difference, twice of it leaves too little to learn from.
     holdout: Share = 0.3
     validation: Share = 0.2
 
     @model_validator(mode="after")
     def _leave_training_rows(self) -> Self:
+        # A tenth of min_rows is what the smallest default window then learns from after the change.
         if self.holdout + self.validation > 0.9:
             raise ValueError(
                 f"holdout {self.holdout:g} and validation {self.validation:g} leave less than a tenth of the rows "
@@ -76,12 +86,18 @@ class GateSettings(Settings):
     the chance to pass a model that is not better, over all ``looks`` together.
     """
 
+    # 5 % over all looks is the convention of one-sided superiority tests; looks share it by Bonferroni (core.gate).
     alpha: Share = 0.05
+    # Chosen: what a gain after the change may cost elsewhere; 0 would ask for proof of a gain everywhere.
     margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.03
     min_gain: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    # Each look doubles the rows: four looks reach eight times min_rows and cost a quarter of alpha each.
     looks: Annotated[int, Field(ge=1, le=10)] = 4
+    # 4 000 resamples leave 25 beyond the bound at the smallest level used (0.05 / 4 / 2): enough for a stable quantile.
     replicates: Annotated[int, Field(ge=200, le=100_000)] = 4_000
+    # Blocks must be longer than serial dependence and many enough to resample: 200 of 1 800 rows are 9 rows each.
     blocks: Annotated[int, Field(ge=10, le=2_000)] = 200
+    # Below it the percentile bounds of the bootstrap are known to be too narrow (fewer rows than blocks).
     min_rows: Annotated[int, Field(ge=20)] = 200
 
 
@@ -94,17 +110,21 @@ class ThresholdSettings(Settings):
     """
 
     rule: ThresholdRule = ThresholdRule.KEEP_PRECISION
+    # Only read by the rule alert-rate; chosen as the order of magnitude of alerts that people can look at.
     alert_rate: Share = 0.01
 
 
 class TrainingSettings(Settings):
     """The limits of the training subprocess; ``timeout`` and ``retry_after`` are wall time."""
 
+    # An hour is far beyond what the default trainers take on max_rows (seconds); it ends what hangs.
     timeout: Annotated[Duration, Field(ge=1_000)] = 3_600_000
+    # A training is seeded, so another try helps only against the machine (memory, disk): two are enough to see that.
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     retry_after: Duration = 10_000
     memory_bytes: Annotated[int, Field(ge=_GIB // 4)] = 4 * _GIB
     threads: Annotated[int, Field(ge=1, le=256)] = 1
+    # Rows that one fit learns from, chosen: a fit of the default trainers stays within seconds on one thread.
     max_rows: Annotated[int, Field(ge=500)] = 50_000
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 20_260_105
 
@@ -127,6 +147,7 @@ class RetrainSettings(Settings):
     threshold: ThresholdSettings = ThresholdSettings()
     gate: GateSettings = GateSettings()
     training: TrainingSettings = TrainingSettings()
+    # Chosen: one useless retrain is chance, three in a row say that training is not the cure.
     breaker: Annotated[int, Field(ge=1)] = 3
     approval: bool = False
 

@@ -20,7 +20,7 @@ Statistic = Callable[[Floats], Floats]
 
 @dataclass(frozen=True, slots=True)
 class GateRules:
-    """The gate's error rates and minimum rows; ``alpha`` is shared by all ``looks``."""
+    """The gate's error rates and minimum rows; ``alpha`` is shared by all ``looks``; defaults as in ``settings``."""
 
     alpha: float = 0.05
     margin: float = 0.03

@@ -1,4 +1,4 @@
-"""Measures of a model on labelled rows: confusion, precision, recall, F1, log loss, average precision."""
+"""Measures of a model on labelled rows: precision, recall, F1, log loss."""
 
 from dataclasses import asdict, dataclass
 
@@ -9,7 +9,8 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 CLIP = 1e-4
-"""Probabilities are kept this far from 0 and 1 in the log loss, so that one sure mistake does not decide alone."""
+"""Probabilities are kept this far from 0 and 1 in the log loss, so that one sure mistake does not decide alone: it then
+costs 9.2 nats, as much as thirteen coin tosses. Nearer to 0 one row of a thousand outweighs all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +56,3 @@ def performance(labels: Flags, scores: Floats, threshold: float) -> ClassifierPe
         f1=2 * tp / (raised + positives) if raised + positives else 0.0,
         log_loss=float(log_loss_rows(labels, scores).mean()) if len(labels) else 0.0,
     )
-
-
-def average_precision(labels: Flags, scores: Floats) -> float:
-    """Return the sum over thresholds of precision times the step in recall; ties are one threshold. O(n log n)."""
-    positives = int(labels.sum())
-    if positives == 0:
-        return 0.0
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(labels[order])
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    precision = hits[last] / (last + 1)
-    recall = hits[last] / positives
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))

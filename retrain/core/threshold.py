@@ -9,7 +9,13 @@ import numpy.typing as npt
 from stationkeeper.retrain.core.measures import Flags, Floats
 
 LEAST_RECALL = 0.5
+"""A precision target may cost at most this share of the recall of ``f1``, chosen: a champion that alerted rarely and
+surely before the change would otherwise force a challenger to stay silent. Near 1 the target is never kept; near 0 a
+model that finds almost nothing passes for a careful one."""
+
 FALLBACK_RECALL = 0.75
+"""The share of the recall of ``f1`` that is kept where the target costs too much, chosen between the two: the highest
+precision at half the recall would alert on lucky rows, at all of it there would be no precision to gain."""
 
 
 class ThresholdRule(StrEnum):

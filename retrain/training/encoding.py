@@ -13,8 +13,11 @@ import polars as pl
 from stationkeeper.registry import MISSING_CATEGORY, FeatureKind, FeatureSpec
 
 MAX_CATEGORIES = 64
+"""Indicators of one feature, chosen: rarer categories share the row of zeros. Twice as many widen the matrix and teach
+little, as each is rare; half of them would merge the states of a country."""
+
 RARE = 5
-"""A category seen less often than this has no indicator of its own."""
+"""A category seen less often than this has no indicator of its own: fewer rows than a leaf of the trees may hold."""
 
 Matrix = npt.NDArray[np.float32]
 
@@ -61,7 +64,7 @@ class Encoding:
     def onnx_nodes(self, output: str, prefix: str) -> tuple[list[Any], list[Any], list[Any]]:
         """Return (nodes, inputs, initializers) of a graph that computes the matrix as ``output``.
 
-        Inputs are named like the features (contracts.artifact, columns mode); inner names start with ``prefix``.
+        Inputs are named like the features (``registry.InputMode.COLUMNS``); inner names start with ``prefix``.
         """
         from onnx import TensorProto, helper, numpy_helper
 

@@ -12,6 +12,8 @@ from stationkeeper.retrain.training.encoding import Encoding
 from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel, TrainingData
 from stationkeeper.retrain.training.tree_ensemble import tree_nodes
 
+# What registered models ask of a server: onnxruntime reads these since 1.14 (opset 18) and 1.15 (IR 9), so that a
+# router may be older than the trainer. A newer opset would gain nothing that the nodes below use.
 OPSET = {"": 18, "ai.onnx.ml": 3}
 IR_VERSION = 9
 PREFIX = "stationkeeper."
@@ -108,7 +110,7 @@ class GradientBoosting:
             max_leaf_nodes=self.leaves,
             learning_rate=self.rate,
             l2_regularization=self.penalty,
-            min_samples_leaf=5,
+            min_samples_leaf=5,  # new rows are few just after a change; the penalty guards what small leaves risk
             max_features=0.5,
             early_stopping=False,
             random_state=data.seed,

@@ -13,6 +13,8 @@ from stationkeeper.retrain.training.job import SKOPS_FILE
 from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel
 
 GOLDEN_ROWS = 2_000
+"""Rows on which trained and exported model are compared, chosen: a wrong node shows on a few."""
+
 TOLERANCE = 1e-4
 """Largest difference between trained and exported score; float32 arithmetic stays below 1e-5."""
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from stationkeeper.retrain.training.job import RESULT_FILE, TrainingError, TrainingJob
 
+# How long a training may outlive its parent, chosen: two stages must not fill one directory, and a look costs nothing.
 PARENT_CHECK_S = 0.5
+# sysexits.h calls 71 an error of the operating system; nobody is left to read it but a log.
 EXIT_ORPHANED = 71
 
 

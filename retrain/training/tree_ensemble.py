@@ -1,4 +1,6 @@
-"""Histogram gradient boosting as an ONNX tree ensemble; skl2onnx has no converter for it.
+"""Histogram gradient boosting as an ONNX tree ensemble; the converter of skl2onnx fails on it.
+
+skl2onnx 1.20 passes numpy integers and booleans of scikit-learn 1.9 on to onnx, which refuses them.
 
 scikit-learn's older gradient boosting, which skl2onnx does convert, has no penalty on leaf values: on classes that
 are nearly separable one leaf can throw its rows to the far end (measured on the fraud demo: average precision 0.52 to

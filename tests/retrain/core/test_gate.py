@@ -14,7 +14,6 @@ from stationkeeper.retrain.core.gate import (
     paired_interval,
     sign_test,
 )
-from stationkeeper.retrain.core.measures import average_precision, log_loss_rows, performance
 
 RULES = GateRules(replicates=800, looks=1, min_rows=100, min_positives=10)
 
@@ -112,12 +111,3 @@ def test_regression_compares_absolute_errors():
     assert judge_regression(labels, old, new, after, RULES).outcome is GateOutcome.PASS
     assert judge_regression(labels, new, old, after, RULES).outcome is GateOutcome.FAIL
     assert judge_regression(labels, new, new, after, RULES).outcome is GateOutcome.NO_EVIDENCE
-
-
-def test_measures_by_hand():
-    labels = np.array([True, True, False, False])
-    found = performance(labels, np.array([0.9, 0.2, 0.6, 0.1]), 0.5)
-    assert (found.alerts, found.precision, found.recall, found.f1) == (2, 0.5, 0.5, 0.5)
-    assert log_loss_rows(labels, np.array([0.9, 0.2, 0.6, 0.1]))[2] == pytest.approx(-math.log(0.4))
-    # Hits at ranks 1 and 3: 1/2 * 1/1 + 1/2 * 2/3.
-    assert average_precision(labels, np.array([0.9, 0.2, 0.6, 0.1])) == pytest.approx(0.5 + 0.5 * 2 / 3)
