@@ -77,7 +77,7 @@ lint: $(STAMPS)/dev ## check style, types, room boundaries, file lengths and gen
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python scripts/module_length.py
+	@$(BIN)/python -m scripts.house_rules --files
 	@$(BIN)/python scripts/generated_docs.py --check
 
 format: $(STAMPS)/dev ## rewrite the code in the house style
