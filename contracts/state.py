@@ -22,3 +22,8 @@ def state_of(plain: Any, kind: type[_S]) -> _S:
     Raises ``msgspec.ValidationError`` with the path of the first field that does not fit.
     """
     return msgspec.convert(plain, kind)
+
+
+def replaced(state: _S, **changes: Any) -> _S:
+    """Return the state with some fields changed."""
+    return msgspec.structs.replace(state, **changes)

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.reasons import Cause, Check
 
 
-@dataclass(frozen=True, slots=True)
-class Dated:
+class Dated(State, frozen=True, array_like=True):
     """An onset with the interval it lies in, clock units; ``row`` is the first row after it where rows are known."""
 
     time: int

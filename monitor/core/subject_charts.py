@@ -93,7 +93,7 @@ class SubjectCharts:
     def _state(self, name: str, incident: Incident | None, unknown: Unknown | None) -> State:
         if incident is None:
             return State.UNKNOWN if unknown is not None else State.STEADY
-        members = [member for member in incident.members.values() if member.subject == name]
+        members = [member for member in incident.members if member.subject == name]
         if any(member.kind is VerdictKind.DATA_QUALITY for member in members):
             return State.BROKEN
         tests = [self.lifecycle.recoveries.get((incident.id, member.key)) for member in members]

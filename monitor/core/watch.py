@@ -20,6 +20,7 @@ from stationkeeper.monitor.core.incidents import (
     Incident,
     IncidentChanges,
     IncidentLifecycle,
+    LifecycleState,
     WarnedSubject,
     WatchIdentity,
 )
@@ -74,7 +75,7 @@ class WatchState(Kept, frozen=True):
     digest: str
     end: int | None
     rows: int
-    desk: dict[str, Any]
+    desk: LifecycleState
     window: WindowState
     drifts: dict[str, DetectorState]
     performance: dict[str, Any] | None

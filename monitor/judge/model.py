@@ -1,8 +1,9 @@
 """One model at the judge: closes its panes in order, steps its watches, and says what follows."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec import structs
 
 from stationkeeper.contracts.messages import Level, RetrainRequest, Verdict
 from stationkeeper.contracts.model_status import IncidentStatus
@@ -218,7 +219,7 @@ class ModelJudge:
         verdicts = []
         for incident, verdict in last_words(watch, why, evidence, rows=rows, now=now):
             verdicts.append(verdict)
-            status = self.incident_status(replace(incident, closed=now), key)
+            status = self.incident_status(structs.replace(incident, closed=now), key)
             status["recovered_reason"] = verdict.reason
             self.recovered = [*self.recovered, status][-KEPT_RECOVERED:]
         return verdicts

@@ -103,14 +103,15 @@ class WatchRecords:
         for i, slot in enumerate(window.slots.tolist()):
             # Rows only ever come to a slot, so its number and rows tell whether it changed.
             pieces[f"window/{slot[0] % RING}"] = _headed(slot), partial(window.counts.__getitem__, i)
-        pieces |= self._remembered(state.desk["recent"])
+        if state.desk.recent is not None:
+            pieces |= self._remembered(state.desk.recent)
         cut = {
             "bags": bags,
             "width": window.counts.width,
             "places": [list(pair) for pair in self._places.items()],
             "next": self._next,
         }
-        desk = {name: value for name, value in state.desk.items() if name != "recent"}
+        desk = structs.replace(state.desk, recent=None)
         kept = structs.replace(state, drifts=drifts, window=structs.replace(window, counts=None), desk=desk)
         return {"watch": kept, "pieces": cut}, pieces
 

@@ -131,7 +131,7 @@ def _state(watch: Watch | None, rows: int, *, stale: bool) -> tuple[State, str]:
         return State.UNKNOWN, UNKNOWN_HELP[Unknown.NO_LABELS]
     if watch is not None:
         for incident in watch.incidents():
-            if any(m.type is SubjectType.PERFORMANCE and not m.recovered for m in incident.members.values()):
+            if any(member.type is SubjectType.PERFORMANCE for member in incident.drifting):
                 return State.DRIFTING, incident.reason
     if rows < MIN_LABELS:
         return State.UNKNOWN, UNKNOWN_HELP[Unknown.FEW_LABELS]

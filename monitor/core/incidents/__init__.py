@@ -3,7 +3,7 @@
 In: findings of each closed pane, and the panes. Out: verdicts, and the incidents that opened, changed or closed.
 State: open and latest closed incidents, panes since their onsets, recovery tests, and what was warned of.
 Invariant: a subject is in at most one open incident, and speaks once in it. Read `incident` (with `hysteresis` for what
-stays below a page), `recovery`, `verdict`, then `lifecycle`, which ties them together; `request_policy`
+stays below a page), `explanation`, `recovery`, `verdict`, then `lifecycle`, which ties them together; `request_policy`
 decides in the judge which incident asks for a retraining.
 """
 
@@ -16,7 +16,12 @@ from stationkeeper.monitor.core.incidents.incident import (
     co_onset,
     merge,
 )
-from stationkeeper.monitor.core.incidents.lifecycle import DecisionTime, IncidentChanges, IncidentLifecycle
+from stationkeeper.monitor.core.incidents.lifecycle import (
+    DecisionTime,
+    IncidentChanges,
+    IncidentLifecycle,
+    LifecycleState,
+)
 from stationkeeper.monitor.core.incidents.recovery import Recovery
 from stationkeeper.monitor.core.incidents.request_policy import (
     LOST_AFTER_MS,
@@ -44,6 +49,7 @@ __all__ = [
     "Incident",
     "IncidentChanges",
     "IncidentLifecycle",
+    "LifecycleState",
     "OpenIncidents",
     "Recovery",
     "RequestPolicy",

@@ -1,24 +1,26 @@
-"""What was said below a page, latched: a warning is given once an episode, however its evidence flickers."""
+"""Hysteresis of warnings: what stays below a page is said once an episode, however its evidence flickers."""
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Self
 
 from stationkeeper.contracts.messages import SubjectType
+from stationkeeper.contracts.state import State, replaced
 from stationkeeper.monitor.core.budget import LEVELS
 from stationkeeper.monitor.core.finding import NONE, Finding
 from stationkeeper.monitor.core.reasons import Check
 
 REARM_PANES = 30
-"""Panes in a row that a subject must be quiet for before it may speak again."""
+"""Quiet panes in a row after which a subject may be warned of again. Chosen: half an hour of one-minute panes. At half,
+evidence that wanders over an hour warns several times; at double, a second, separate episode within the hour is not
+told apart from the first."""
 
 REARM_NATS = -math.log(10 * LEVELS["inform"])
-"""Quiet is evidence below a tenth of the inform level, in nats over the page threshold: log(1/1000)."""
+"""Quiet is evidence below a tenth of the inform level, in nats over the page threshold: log(1/1000). Without the factor
+of ten, evidence that flickers about the inform level warns at each crossing. A factor of five rearms a little sooner,
+twenty later; an e-value decays by a tenth within a few panes once its drift is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class WarnedSubject:
+class WarnedSubject(State, frozen=True, array_like=True):
     """What was said of a subject: the loudest level so far, and the quiet panes since."""
 
     subject: str
@@ -36,14 +38,14 @@ class WarningHysteresis:
     """
 
     def __init__(self) -> None:
-        self._spoken: dict[str, WarnedSubject] = {}
+        self._warned: dict[str, WarnedSubject] = {}
 
     def admit(self, finding: Finding) -> bool:
         """Return whether a finding is news, and remember it."""
-        known = self._spoken.get(finding.key)
+        known = self._warned.get(finding.key)
         if known is not None and finding.level <= known.level:
             return False
-        self._spoken[finding.key] = WarnedSubject(finding.subject, finding.type, finding.check, finding.level)
+        self._warned[finding.key] = WarnedSubject(finding.subject, finding.type, finding.check, finding.level)
         return finding.level > NONE
 
     def rest(
@@ -53,28 +55,24 @@ class WarningHysteresis:
 
         ``margin`` gives a subject's log evidence less its page threshold, -inf where a rule has none.
         """
-        for key, spoken in list(self._spoken.items()):
-            if spoken.type not in judged:
+        for key, warned in list(self._warned.items()):
+            if warned.type not in judged:
                 continue
-            loud = key in speaking or margin(spoken) >= REARM_NATS
-            quiet = 0 if loud else spoken.quiet + 1
+            loud = key in speaking or margin(warned) >= REARM_NATS
+            quiet = 0 if loud else warned.quiet + 1
             if quiet >= REARM_PANES:
-                del self._spoken[key]
+                del self._warned[key]
             else:
-                self._spoken[key] = replace(spoken, quiet=quiet)
+                self._warned[key] = replaced(warned, quiet=quiet)
 
     def release(self, subject: str) -> None:
         """Forget what was said of a subject: it has recovered."""
-        self._spoken = {key: spoken for key, spoken in self._spoken.items() if spoken.subject != subject}
+        self._warned = {key: warned for key, warned in self._warned.items() if warned.subject != subject}
 
-    def state(self) -> dict[str, Any]:
-        """Return what ``restore`` needs, JSON values."""
-        return {key: [s.subject, s.type, s.check, s.level, s.quiet] for key, s in self._spoken.items()}
+    def state(self) -> dict[str, WarnedSubject]:
+        """Return what was said, by the key of its finding."""
+        return dict(self._warned)
 
-    def restore(self, state: Mapping[str, Any]) -> Self:
-        """Become the latch whose ``state`` this was."""
-        self._spoken = {
-            key: WarnedSubject(subject, SubjectType(type_), Check(check) if check else None, int(level), int(quiet))
-            for key, (subject, type_, check, level, quiet) in state.items()
-        }
-        return self
+    def restore(self, state: Mapping[str, WarnedSubject]) -> None:
+        """Take over what was said before."""
+        self._warned = dict(state)

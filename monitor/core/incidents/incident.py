@@ -1,22 +1,30 @@
 """Incidents: findings that began together are one, latched until every member has recovered."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from stationkeeper.contracts.identity import incident_id
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.contracts.state import State, replaced
 from stationkeeper.monitor.core.finding import NONE, PAGE, Dated, Finding
 from stationkeeper.monitor.core.reasons import Cause, Check
 
 CO_ONSET_PANES = 10
+"""Panes within which two onsets are one: a change of half a standard deviation is dated to within a few panes
+(docs/statistics.md, "When it began"). Chosen: at half, one cause opens two incidents and pages twice where a weak
+subject is dated late; at double, two faults of one half hour become one incident with one request."""
+
+KEPT_CLOSED = 20
+"""Closed incidents kept for the status page and the report, 1 kB each in the judge's state; older ones are in the
+verdicts topic."""
+
+# What can make errors rise: a page on the error rate joins such an incident instead of opening its own.
 _CAUSES_ERRORS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT, VerdictKind.DATA_QUALITY})
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(State, frozen=True, array_like=True):
     """A subject in an incident: what it showed at its page, since when, and whether it has come back."""
 
     key: str
@@ -30,8 +38,7 @@ class Member:
     recovered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Incident:
+class Incident(State, frozen=True):
     """One cause: dated, named by its leader, open until ``closed``.
 
     ``refusal`` is the reason why it must not be cured by retraining, "" if it may.
@@ -47,7 +54,7 @@ class Incident:
     kind: VerdictKind
     cause: Cause
     reason: str
-    members: Mapping[str, Member] = field(default_factory=dict)
+    members: tuple[Member, ...] = ()
     closed: int | None = None
     refusal: str = ""
     verdict: str = ""
@@ -55,13 +62,33 @@ class Incident:
     @property
     def subjects(self) -> tuple[str, ...]:
         """Names of the subjects in it, leader first."""
-        ordered = sorted(self.members.values(), key=lambda m: (m.key != self.leader, m.joined, m.key))
+        ordered = sorted(self.members, key=lambda m: (m.key != self.leader, m.joined, m.key))
         return tuple(dict.fromkeys(member.subject for member in ordered))
 
     @property
     def kinds(self) -> frozenset[VerdictKind]:
         """The kinds of verdict it has given so far."""
-        return frozenset(member.kind for member in self.members.values())
+        return frozenset(member.kind for member in self.members)
+
+    @property
+    def leading(self) -> Member:
+        """The member that names it; raises ``StopIteration`` before any has joined."""
+        return next(member for member in self.members if member.key == self.leader)
+
+    @property
+    def drifting(self) -> tuple[Member, ...]:
+        """The members that have not recovered."""
+        return tuple(member for member in self.members if not member.recovered)
+
+    def member(self, key: str) -> Member | None:
+        """Return the member that findings of this key belong to."""
+        return next((member for member in self.members if member.key == key), None)
+
+    def with_member(self, member: Member) -> "Incident":
+        """Return the incident with a member put in the place of the one with its key, or last."""
+        if self.member(member.key) is None:
+            return replaced(self, members=(*self.members, member))
+        return replaced(self, members=tuple(member if m.key == member.key else m for m in self.members))
 
 
 def choose_leader(findings: Sequence[Finding]) -> Finding:
@@ -84,9 +111,7 @@ def co_onset(findings: Iterable[Finding], leader: Finding, now: int, pane: int) 
 
 
 class OpenIncidents:
-    """The open incidents of one watch, and the last ``KEPT`` closed ones."""
-
-    KEPT = 20
+    """The open incidents of one watch, and the last ``KEPT_CLOSED`` closed ones."""
 
     def __init__(self, model: str, version: str, segment: str) -> None:
         self.model, self.version, self.segment = model, version, segment
@@ -99,8 +124,8 @@ class OpenIncidents:
         Errors that rise while inputs or predictions drift belong to that drift, whenever labels show them.
         """
         for incident in self.open.values():
-            if finding.key in incident.members or any(
-                m.subject == finding.subject and m.kind is VerdictKind.DATA_QUALITY for m in incident.members.values()
+            if incident.member(finding.key) is not None or any(
+                m.subject == finding.subject and m.kind is VerdictKind.DATA_QUALITY for m in incident.members
             ):
                 return incident
         for incident in self.open.values():
@@ -130,30 +155,33 @@ class OpenIncidents:
 
     def join(self, incident: Incident, finding: Finding, now: int, effect: float) -> Incident:
         """Put a subject into an incident, or mark that it is still drifting."""
-        known = incident.members.get(finding.key)
+        known = incident.member(finding.key)
         member = Member(finding.key, finding.subject, finding.type, finding.kind, finding.check, now, now, effect)
         if known is not None:
-            member = replace(known, last_seen=now, recovered=False)
-        return self._put(replace(incident, members={**incident.members, finding.key: member}))
+            member = replaced(known, last_seen=now, recovered=False)
+        return self._put(incident.with_member(member))
 
     def amend(self, incident: Incident, **changes: Any) -> Incident:
         """Change fields of an open incident."""
-        return self._put(replace(incident, **changes))
+        return self._put(replaced(incident, **changes))
 
     def recover(self, incident: Incident, key: str, now: int) -> Incident:
         """Mark a member as recovered; the incident closes with its last member."""
-        members = {**incident.members, key: replace(incident.members[key], recovered=True)}
-        incident = self._put(replace(incident, members=members))
-        if all(member.recovered for member in members.values()):
-            incident = replace(incident, closed=now)
+        incident = self._put(
+            replaced(
+                incident, members=tuple(replaced(m, recovered=True) if m.key == key else m for m in incident.members)
+            )
+        )
+        if not incident.drifting:
+            incident = replaced(incident, closed=now)
             del self.open[incident.id]
-            self.closed = [*self.closed, incident][-self.KEPT :]
+            self.closed = [*self.closed, incident][-KEPT_CLOSED:]
         return incident
 
     def of_subject(self, subject: str) -> Incident | None:
         """Return the open incident in which this subject has not recovered."""
         for incident in self.open.values():
-            if any(m.subject == subject and not m.recovered for m in incident.members.values()):
+            if any(member.subject == subject for member in incident.drifting):
                 return incident
         return None
 
@@ -162,8 +190,8 @@ class OpenIncidents:
         found = {
             member.subject: incident.onset.time
             for incident in self.open.values()
-            for member in incident.members.values()
-            if member.type is type_ and not member.recovered
+            for member in incident.drifting
+            if member.type is type_
         }
         return frozenset(found), min(found.values(), default=0)
 
@@ -172,13 +200,13 @@ class OpenIncidents:
             self.open[incident.id] = incident
         return incident
 
-    def state(self) -> list[dict[str, Any]]:
-        """Return the open incidents as JSON values."""
-        return [_plain(incident) for incident in (*self.open.values(), *self.closed)]
+    def state(self) -> list[Incident]:
+        """Return the open incidents, then the closed ones."""
+        return [*self.open.values(), *self.closed]
 
-    def restore(self, state: Iterable[Mapping[str, Any]]) -> None:
-        """Become the book whose ``state`` this was."""
-        incidents = [_incident(item) for item in state]
+    def restore(self, state: Iterable[Incident]) -> None:
+        """Take over the incidents that ``state`` gave."""
+        incidents = list(state)
         self.open = {incident.id: incident for incident in incidents if incident.closed is None}
         self.closed = [incident for incident in incidents if incident.closed is not None]
 
@@ -199,42 +227,3 @@ def merge(incidents: Sequence[Incident], slack: int) -> list[list[Incident]]:
             groups.append([incident])
             reach = incident.onset.high
     return groups
-
-
-def _plain(incident: Incident) -> dict[str, Any]:
-    members = [
-        [m.key, m.subject, m.type, m.kind, m.check, m.joined, m.last_seen, m.effect, m.recovered]
-        for m in incident.members.values()
-    ]
-    onset = incident.onset
-    return {
-        "id": incident.id,
-        "model": incident.model,
-        "version": incident.version,
-        "segment": incident.segment,
-        "opened": incident.opened,
-        "onset": [onset.time, onset.low, onset.high, onset.row],
-        "leader": incident.leader,
-        "kind": incident.kind,
-        "cause": incident.cause,
-        "reason": incident.reason,
-        "closed": incident.closed,
-        "refusal": incident.refusal,
-        "verdict": incident.verdict,
-        "members": members,
-    }
-
-
-def _incident(item: Mapping[str, Any]) -> Incident:
-    members = [
-        Member(key, subject, SubjectType(type_), VerdictKind(kind), Check(check) if check else None, *rest)
-        for key, subject, type_, kind, check, *rest in item["members"]
-    ]
-    fields = {key: value for key, value in item.items() if key not in {"members", "onset", "kind", "cause"}}
-    return Incident(
-        **fields,
-        onset=Dated(*item["onset"]),
-        kind=VerdictKind(item["kind"]),
-        cause=Cause(item["cause"]),
-        members={member.key: member for member in members},
-    )

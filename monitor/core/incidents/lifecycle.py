@@ -1,36 +1,31 @@
-"""Where findings become incidents and verdicts: opened, joined, measured since the onset, recovered, closed."""
+"""The life of incidents: opened, joined, measured since the onset, recovered, closed; one page each."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from stationkeeper.contracts.messages import Level, SubjectType, Verdict, VerdictKind
-from stationkeeper.contracts.state import state_of
-from stationkeeper.monitor.core.charts.cause import name_cause
-from stationkeeper.monitor.core.charts.chart import measure
+from stationkeeper.contracts.messages import Level, SubjectType, Verdict
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.detect.drift import Drift
 from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
-from stationkeeper.monitor.core.incidents.cause import explained_by_faults
+from stationkeeper.monitor.core.incidents.explanation import DRIFTS, Explainer, explained_by_faults
 from stationkeeper.monitor.core.incidents.hysteresis import WarnedSubject, WarningHysteresis
 from stationkeeper.monitor.core.incidents.incident import Incident, Member, OpenIncidents, choose_leader, co_onset
 from stationkeeper.monitor.core.incidents.recovery import (
     Recovery,
+    RecoveryState,
     member_counts,
     member_expected,
-    member_phi,
-    strata_weights,
+    recovery_of,
 )
 from stationkeeper.monitor.core.incidents.verdict import WatchIdentity, recovered_verdict, refusal_of, verdict_of
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.panes.recent import Recent, RecentState
-from stationkeeper.monitor.core.performance import OutcomePane, RecentOutcomes, explain_errors
+from stationkeeper.monitor.core.performance import LabelledPaneState, OutcomePane, RecentOutcomes
 from stationkeeper.monitor.core.quality import RULES
 from stationkeeper.monitor.core.reasons import Check
-from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
-
-_DRIFTS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
+from stationkeeper.monitor.core.reference import Counts, Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +58,45 @@ class DecisionTime:
     judged: frozenset[SubjectType] = frozenset()
 
 
+class LifecycleState(State, frozen=True):
+    """What the incidents of a watch keep; ``since`` holds start, rows and counts by incident.
+
+    ``recent`` is None where its panes are stored in records of their own.
+    """
+
+    book: list[Incident]
+    labelled: list[LabelledPaneState]
+    latched: dict[str, WarnedSubject]
+    released: dict[str, int]
+    held: list[str]
+    since: dict[str, tuple[int, int, Counts]]
+    recoveries: list[tuple[str, str, RecoveryState]]
+    recent: RecentState | None = None
+
+
 class IncidentLifecycle:
-    """The incidents of one watch with what they need: panes since the onset, recovery tests, latched whispers."""
+    """The incidents of one watch with what they need: panes since the onset, recovery tests, hysteresis of warnings."""
 
     def __init__(
         self,
         reference: Reference,
-        named: WatchIdentity,
+        identity: WatchIdentity,
         drifts: Sequence[Drift],
         margin: Callable[[WarnedSubject], float],
     ) -> None:
         """``margin`` tells how far the evidence of a subject lies above its page threshold, in nats."""
         self._margin = margin
-        self.reference, self.identity, self.drifts = reference, named, tuple(drifts)
-        self.layout = reference.layout
-        self.incidents = OpenIncidents(named.model, named.version, named.segment)
-        self.recent = Recent(self.layout.width)
+        self.reference, self.identity, self.drifts = reference, identity, tuple(drifts)
+        self.incidents = OpenIncidents(identity.model, identity.version, identity.segment)
+        self.recent = Recent(reference.layout.width)
         self.labelled = RecentOutcomes()
         self.recoveries: dict[tuple[str, str], Recovery] = {}
+        self._explainer = Explainer(reference, self.drifts, self.recent, self.labelled)
         self._since: dict[str, tuple[int, int, Counts]] = {}
-        self._latch = WarningHysteresis()
+        self._hysteresis = WarningHysteresis()
+        # When each subject last recovered (pane end): evidence from before belongs to the drift that ended.
         self._released: dict[str, int] = {}
+        # Subjects whose drift is kept out of the bags.
         self._held: set[str] = set()
 
     def since(self, incident: Incident) -> tuple[int, int, Counts]:
@@ -96,12 +109,12 @@ class IncidentLifecycle:
         for incident, (start, rows, counts) in list(self._since.items()):
             self._since[incident] = (start, rows + pane.rows, counts + pane.counts)
 
-    def fold(self, findings: Sequence[Finding], tick: DecisionTime) -> IncidentChanges:
+    def fold(self, findings: Sequence[Finding], at: DecisionTime) -> IncidentChanges:
         """Turn the findings of a closed pane into incidents and verdicts; one page an incident.
 
         A subject that recovered at this very pane starts anew at the next: its evidence was for the drift that ended.
         """
-        findings = [f for f in findings if self._released.get(f.subject) != tick.end]
+        findings = [f for f in findings if self._released.get(f.subject) != at.end]
         pages = [f for f in findings if f.level == PAGE]
         opened: dict[str, Incident] = {}
         changed: dict[str, Incident] = {}
@@ -109,252 +122,208 @@ class IncidentLifecycle:
         taken: set[str] = set()
         while remaining := [f for f in pages if f.key not in taken]:
             leader = choose_leader(remaining)
-            onset = self._date(leader, tick)
-            incident = self.incidents.holder(leader, onset, tick.length)
+            onset = self._date(leader, at)
+            incident = self.incidents.holder(leader, onset, at.length)
             if incident is not None:
                 taken.add(leader.key)
-                verdicts += self._join(incident, leader, onset, tick)
+                verdicts += self._join(incident, leader, onset, at)
                 changed[incident.id] = self.incidents.open[incident.id]
                 continue
-            together = co_onset([f for f in findings if f.key not in taken], leader, tick.end, tick.length)
+            together = co_onset([f for f in findings if f.key not in taken], leader, at.end, at.length)
             taken |= {f.key for f in together}
-            incident, verdict = self._open(leader, together, onset, tick)
+            incident, verdict = self._open(leader, together, onset, at)
             opened[incident.id] = incident
             verdicts.append(verdict)
-        verdicts += self._whispers([f for f in findings if f.level < PAGE and f.key not in taken], tick)
-        return IncidentChanges(
-            tuple(verdicts), tuple(opened.values()), tuple(v for k, v in changed.items() if k not in opened)
-        )
+        verdicts += self._warnings([f for f in findings if f.level < PAGE and f.key not in taken], at)
+        only_changed = tuple(incident for key, incident in changed.items() if key not in opened)
+        return IncidentChanges(tuple(verdicts), tuple(opened.values()), only_changed)
 
     def recover(self, pane: Pane, firing: frozenset[str], *, volume_usual: bool = True) -> IncidentChanges:
-        """Step the recovery tests of a closed pane; ``firing`` are the keys of rules that still speak.
+        """Step the recovery tests of a closed pane; ``firing`` are the keys of rules that still hold.
 
-        Rules end with their last word; volume when ``volume_usual``.
+        A rule's incident ends when the rule no longer holds, that of volume when ``volume_usual``.
         """
-        tick = DecisionTime(pane.end, pane.length, pane.last_row)
-        closed: list[Incident] = []
-        for incident in list(self.incidents.open.values()):
-            for member in incident.members.values():
-                if member.recovered or member.type is SubjectType.PERFORMANCE:
-                    continue
-                if member.check in RULES:
-                    back = member.key not in firing
-                elif member.check is Check.VOLUME:
-                    back = volume_usual
-                else:
-                    test = self.recoveries[incident.id, member.key]
-                    stratum = stratum_of(pane.start, len(test.weights))
-                    back = test.step(member_counts(self.reference, member, pane), stratum)
-                if back:
-                    closed += self._come_back(incident.id, member, tick)
-        return self._closing(closed, tick, pane.rows)
+
+        def back(incident: Incident, member: Member) -> bool:
+            if member.check in RULES:
+                return member.key not in firing
+            if member.check is Check.VOLUME:
+                return volume_usual
+            test = self.recoveries[incident.id, member.key]
+            return test.step(member_counts(self.reference, member, pane), stratum_of(pane.start, len(test.weights)))
+
+        at = DecisionTime(pane.end, pane.length, pane.last_row)
+        return self._recovered(lambda m: m.type is not SubjectType.PERFORMANCE, back, at, pane.rows)
 
     def recover_performance(self, pane: OutcomePane) -> IncidentChanges:
         """Step the recovery tests of performance subjects with newly labelled rows."""
-        tick = DecisionTime(pane.end, pane.end - pane.start, pane.last_row)
-        closed: list[Incident] = []
-        for incident in list(self.incidents.open.values()):
-            for member in incident.members.values():
-                waiting = member.type is SubjectType.PERFORMANCE and not member.recovered
-                if waiting and self.recoveries[incident.id, member.key].step(pane.scored.ravel()):
-                    closed += self._come_back(incident.id, member, tick)
-        return self._closing(closed, tick, pane.rows)
 
-    def state(self) -> dict[str, Any]:
-        """Return all that changes: JSON values and arrays."""
-        return {
-            "book": self.incidents.state(),
-            "recent": self.recent.state(),
-            "labelled": self.labelled.state(),
-            "latched": self._latch.state(),
-            "released": dict(self._released),
-            "held": sorted(self._held),
-            "since": {key: [start, rows, counts.copy()] for key, (start, rows, counts) in self._since.items()},
-            "recoveries": [[*key, test.state()] for key, test in self.recoveries.items()],
-        }
+        def back(incident: Incident, member: Member) -> bool:
+            return self.recoveries[incident.id, member.key].step(pane.scored.ravel())
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Become the desk whose ``state`` this was."""
-        self.incidents.restore(state["book"])
-        self.recent.restore(state_of(state["recent"], RecentState))
-        self.labelled.restore(state["labelled"])
-        self._latch.restore(state["latched"])
-        self._released = {str(key): int(time) for key, time in state["released"].items()}
-        self._held = {str(name) for name in state["held"]}
+        at = DecisionTime(pane.end, pane.end - pane.start, pane.last_row)
+        return self._recovered(lambda m: m.type is SubjectType.PERFORMANCE, back, at, pane.rows)
+
+    def state(self) -> LifecycleState:
+        """Return all that changes."""
+        return LifecycleState(
+            book=self.incidents.state(),
+            recent=self.recent.state(),
+            labelled=self.labelled.state(),
+            latched=self._hysteresis.state(),
+            released=dict(self._released),
+            held=sorted(self._held),
+            since={key: (start, rows, counts.copy()) for key, (start, rows, counts) in self._since.items()},
+            recoveries=[(*key, test.state()) for key, test in self.recoveries.items()],
+        )
+
+    def restore(self, state: LifecycleState) -> None:
+        """Take over what ``state`` gave."""
+        self.incidents.restore(state.book)
+        if state.recent is not None:
+            self.recent.restore(state.recent)
+        self.labelled.restore(state.labelled)
+        self._hysteresis.restore(state.latched)
+        self._released, self._held = dict(state.released), set(state.held)
         self._since = {
-            key: (int(start), int(rows), np.asarray(counts, np.int64).copy())
-            for key, (start, rows, counts) in state["since"].items()
+            key: (start, rows, np.array(counts, np.int64)) for key, (start, rows, counts) in state.since.items()
         }
-        self.recoveries = {
-            (incident, key): Recovery.restore(
-                member_expected(self.reference, self.incidents.open[incident].members[key]), value
-            )
-            for incident, key, value in state["recoveries"]
-        }
-
-    def effect(self, finding: Finding, counts: Counts) -> float:
-        """Return the effect of a finding given the panes since its onset: what the chart of its subject shows."""
-        if finding.effect is not None or finding.subject not in self.layout:
-            return finding.effect or 0.0
-        if finding.check is not None and finding.check in QUALITY:
-            place, subject = self.layout[finding.subject], self.reference.by_name[finding.subject]
-            rows = int(counts[place.histogram].sum())
-            usual = float(subject.quality[QUALITY.index(finding.check)]) / max(subject.rows, 1)
-            return int(counts[place.counter(finding.check)]) / max(rows, 1) - usual
-        found = measure(self.reference.by_name[finding.subject], counts[self.layout[finding.subject].histogram])
-        return found["tv"].value if found else 0.0
+        self.recoveries = {}
+        for incident, key, kept in state.recoveries:
+            member = self.incidents.open[incident].member(key)
+            if member is not None:
+                self.recoveries[incident, key] = Recovery.restore(member_expected(self.reference, member), kept)
 
     def _open(
-        self, leader: Finding, together: Sequence[Finding], onset: Dated, tick: DecisionTime
+        self, leader: Finding, together: Sequence[Finding], onset: Dated, at: DecisionTime
     ) -> tuple[Incident, Verdict]:
         rows, counts = self.recent.total(onset.time)
-        leader, effect, seen = self._explain(leader, counts, onset.time)
-        incident = self.incidents.open_new(leader, onset, tick.end, refusal_of(leader))
+        explained = self._explainer.explain(leader, counts, onset.time)
+        leader, effect = explained.finding, explained.effect
+        incident = self.incidents.open_new(leader, onset, at.end, refusal_of(leader))
         self._since[incident.id] = (onset.time, rows, counts)
-        effects = {f.subject: effect if f.key == leader.key else self.effect(f, counts) for f in together}
+        effects = {f.subject: effect if f.key == leader.key else self._explainer.effect(f, counts) for f in together}
         for finding in together:
-            incident = self.incidents.join(incident, finding, tick.end, effects[finding.subject])
+            incident = self.incidents.join(incident, finding, at.end, effects[finding.subject])
         self._hold(incident, together, onset.time, counts)
+        named = {"subjects": list(effects), "effects": {name: round(value, 6) for name, value in effects.items()}}
         verdict = verdict_of(
             self.identity,
             leader,
-            now=tick.end,
+            now=at.end,
             level=PAGE,
             effect=effect,
-            rows=seen,
+            rows=explained.rows,
             onset=onset,
             incident=incident,
-            last_row=tick.last_row,
-            evidence={
-                "subjects": list(effects),
-                "effects": {name: round(value, 6) for name, value in effects.items()},
-            },
+            last_row=at.last_row,
+            evidence=named,
         )
         return self.incidents.amend(incident, verdict=verdict.id), verdict
 
-    def _join(self, incident: Incident, finding: Finding, onset: Dated, tick: DecisionTime) -> Iterator[Verdict]:
+    def _join(self, incident: Incident, finding: Finding, onset: Dated, at: DecisionTime) -> list[Verdict]:
         """A subject joins an open incident: it speaks once, and only a new kind is worth a warning.
 
         Drift that is nothing but what is known to be broken in its subject says nothing new.
         """
-        known = incident.members.get(finding.key)
+        known = incident.member(finding.key)
         if known is not None and not known.recovered:
-            self.incidents.join(incident, finding, tick.end, known.effect)
-            return
+            self.incidents.join(incident, finding, at.end, known.effect)
+            return []
         new_kind = finding.kind not in incident.kinds
         start, _, counts = self._since[incident.id]
-        finding, effect, seen = self._explain(finding, counts, start)
-        incident = self.incidents.join(incident, finding, tick.end, effect)
-        self._hold(incident, [finding], max(start, finding.onset), counts)
-        broken = [member for member in incident.members.values() if not member.recovered]
-        if explained_by_faults(broken, self.reference, finding, effect, counts):
-            return
+        explained = self._explainer.explain(finding, counts, start)
+        incident = self.incidents.join(incident, explained.finding, at.end, explained.effect)
+        self._hold(incident, [explained.finding], max(start, finding.onset), counts)
+        if explained_by_faults(incident.drifting, self.reference, explained.finding, explained.effect, counts):
+            return []
         verdict = verdict_of(
             self.identity,
-            finding,
-            now=tick.end,
+            explained.finding,
+            now=at.end,
             level=PAGE,
-            effect=effect,
-            rows=seen,
+            effect=explained.effect,
+            rows=explained.rows,
             onset=onset,
             incident=incident,
-            last_row=tick.last_row,
+            last_row=at.last_row,
             evidence={"joined": True},
         )
-        yield verdict.model_copy(update={"level": Level.WARN if new_kind else Level.INFORM})
+        return [verdict.model_copy(update={"level": Level.WARN if new_kind else Level.INFORM})]
 
-    def _whispers(self, findings: Sequence[Finding], tick: DecisionTime) -> Iterator[Verdict]:
+    def _warnings(self, findings: Sequence[Finding], at: DecisionTime) -> Iterator[Verdict]:
         """Verdicts below a page: each level once an episode of its subject."""
         present = {f.key: f for f in findings}
-        self._latch.rest(present, tick.judged, self._margin)
+        self._hysteresis.rest(present, at.judged, self._margin)
         for finding in present.values():
-            if self.incidents.of_subject(finding.subject) is not None or not self._latch.admit(finding):
+            if self.incidents.of_subject(finding.subject) is not None or not self._hysteresis.admit(finding):
                 continue
             _, counts = self.recent.total(finding.onset)
-            explained, effect, seen = self._explain(finding, counts, finding.onset)
-            if explained_by_faults(present.values(), self.reference, finding, effect, counts):
+            explained = self._explainer.explain(finding, counts, finding.onset)
+            if explained_by_faults(present.values(), self.reference, finding, explained.effect, counts):
                 continue
             yield verdict_of(
                 self.identity,
-                explained,
-                now=tick.end,
+                explained.finding,
+                now=at.end,
                 level=finding.level,
-                effect=effect,
-                rows=seen,
-                onset=self._date(finding, tick),
+                effect=explained.effect,
+                rows=explained.rows,
+                onset=self._date(finding, at),
                 incident=None,
-                last_row=tick.last_row,
+                last_row=at.last_row,
                 evidence={},
             )
 
-    def _come_back(self, incident_id: str, member: Member, tick: DecisionTime) -> list[Incident]:
-        self.recoveries.pop((incident_id, member.key), None)
-        incident = self.incidents.recover(self.incidents.open[incident_id], member.key, tick.end)
-        drifting = any(m.subject == member.subject and not m.recovered for m in incident.members.values())
-        if not drifting:
-            for drift in self.drifts:
-                drift.release([member.subject])
-            self._released[member.subject] = tick.end
-            self._latch.release(member.subject)
-            self._held.discard(member.subject)
-        if incident.closed is None:
-            return []
-        self._since.pop(incident.id, None)
-        return [incident]
-
-    def _closing(self, closed: Sequence[Incident], tick: DecisionTime, rows: int) -> IncidentChanges:
-        verdicts = tuple(
-            recovered_verdict(self.identity, incident, now=tick.end, rows=rows, last_row=tick.last_row)
+    def _recovered(
+        self,
+        waiting: Callable[[Member], bool],
+        back: Callable[[Incident, Member], bool],
+        at: DecisionTime,
+        rows: int,
+    ) -> IncidentChanges:
+        """Ask whether each drifting member that is ``waiting`` is ``back``, and close incidents without any other."""
+        closed: list[Incident] = []
+        for incident in list(self.incidents.open.values()):
+            for member in incident.drifting:
+                if waiting(member) and back(incident, member):
+                    now = self._come_back(incident.id, member, at)
+                    closed += [now] if now.closed is not None else []
+        verdicts = (
+            recovered_verdict(self.identity, incident, now=at.end, rows=rows, last_row=at.last_row)
             for incident in closed
         )
-        return IncidentChanges(verdicts, closed=tuple(closed))
+        return IncidentChanges(tuple(verdicts), closed=tuple(closed))
+
+    def _come_back(self, incident_id: str, member: Member, at: DecisionTime) -> Incident:
+        self.recoveries.pop((incident_id, member.key), None)
+        incident = self.incidents.recover(self.incidents.open[incident_id], member.key, at.end)
+        if not any(m.subject == member.subject for m in incident.drifting):
+            for drift in self.drifts:
+                drift.release([member.subject])
+            self._released[member.subject] = at.end
+            self._hysteresis.release(member.subject)
+            self._held.discard(member.subject)
+        if incident.closed is not None:
+            self._since.pop(incident.id, None)
+        return incident
 
     def _hold(self, incident: Incident, findings: Sequence[Finding], onset: int, counts: Counts) -> None:
         """Keep what drifted out of the bags and start a recovery test for each member that has counts."""
         for finding in findings:
-            drifts = finding.kind in _DRIFTS or finding.check is Check.UNIT
+            drifts = finding.kind in DRIFTS or finding.check is Check.UNIT
             if drifts and finding.subject not in self._held:
                 self._held.add(finding.subject)
                 begin = max(onset, self._released.get(finding.subject, onset))
                 for drift in self.drifts:
                     drift.hold([finding.subject], list(self.recent.since(begin)))
-            if finding.check in RULES or finding.check is Check.VOLUME:
+            member = incident.member(finding.key)
+            if member is None or finding.check in RULES or finding.check is Check.VOLUME:
                 continue
-            member = incident.members[finding.key]
-            expected = member_expected(self.reference, member)
-            if finding.type is SubjectType.PERFORMANCE:
-                drifted = self.labelled.total(onset)[0].ravel()
-            else:
-                drifted = member_counts(
-                    self.reference, member, Pane(onset, 0, int(self._since[incident.id][1]), counts)
-                )
-            weights = strata_weights(self.recent.since(onset), len(expected))
-            phi = member_phi(self.reference, member)
-            self.recoveries[incident.id, finding.key] = Recovery(expected, drifted, weights, phi)
+            seen = Pane(onset, 0, self._since[incident.id][1], counts)
+            labelled = self.labelled.total(onset)[0] if finding.type is SubjectType.PERFORMANCE else None
+            test = recovery_of(self.reference, member, seen, labelled, self.recent.since(onset))
+            self.recoveries[incident.id, finding.key] = test
 
-    def _explain(self, finding: Finding, counts: Counts, start: int) -> tuple[Finding, float, int]:
-        """Name the cause from what came since ``start``; returns finding, effect and rows as the chart shows them."""
-        if finding.type is SubjectType.PERFORMANCE and self.reference.labels is not None:
-            confusion = self.labelled.total(start)[1]
-            text, change, numbers = explain_errors(self.reference.labels, confusion)
-            evidence = {**finding.evidence, **numbers}
-            reason = f"{finding.subject}: {text}"
-            return replace(finding, reason=reason, evidence=evidence), change, int(confusion.sum())
-        explained_already = finding.kind not in _DRIFTS or finding.subject not in self.layout
-        if explained_already:
-            return finding, self.effect(finding, counts), finding.rows
-        place, subject = self.layout[finding.subject], self.reference.by_name[finding.subject]
-        cells = counts[place.histogram]
-        named = name_cause(subject, cells, counts[place.quality : place.quality + len(QUALITY)])
-        evidence = {**finding.evidence, **named.evidence}
-        explained = replace(finding, cause=named.cause, reason=named.reason, evidence=evidence)
-        return explained, self.effect(finding, counts), int(cells.sum())
-
-    def _date(self, finding: Finding, tick: DecisionTime) -> Dated:
-        rough = max(finding.onset, self._released.get(finding.subject, finding.onset))
-        if finding.type is SubjectType.PERFORMANCE:
-            return Dated(rough, rough, tick.end, self.labelled.first_row(rough))
-        for drift in self.drifts:
-            if finding.check is None and drift.type is finding.type:
-                return drift.date(finding, self.recent, rough, tick.end)
-        return Dated(rough, rough, tick.end, self.recent.first_row(rough))
+    def _date(self, finding: Finding, at: DecisionTime) -> Dated:
+        return self._explainer.date(finding, self._released.get(finding.subject, finding.onset), at.end)

@@ -1,20 +1,136 @@
 """Whether a drifted subject came back: a sequential test of the reference against what it had drifted to."""
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
 from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.messages import SubjectType
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.charts.distance import coarse_cells, distances
 from stationkeeper.monitor.core.incidents.incident import Member
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
 
-# What a sound source sends of duplicates and late events, as failing and sound rows.
+THRESHOLD = math.log(1_000.0)
+"""Nats at which a subject has recovered: while half of the drift lasts or more, a try crosses them with probability
+below 1/1000 (Wald's bound). A recovery said too early closes an incident that opens again, with a second page. At half
+the nats one try in 32 crosses; at double the incident stays open about twice as long after the cure."""
+
+MIN_ROWS = 200
+"""Rows that a recovery must rest on at least. Chosen: twenty equal cells then show a distance of .12 by noise alone
+(.5 sqrt(2/pi) sum sqrt(p(1-p)/n)), which is taken off. At half, .17 of noise hides half of most drifts; at double, a
+subject with few rows stays drifting twice as long after the cure."""
+
+# Pseudo-rows that pull the drifted cells towards the expected ones, so that a cell without rows in a short onset keeps
+# a finite ratio: one row a coarse cell. At half or double the ratio of an empty cell changes by a factor two, no more.
+_PRIOR_ROWS = 20.0
+
+# The latest rows halve when they exceed this: "near the reference" then speaks of now. Ten times MIN_ROWS: the noise of
+# the distance is small beside half of a page's effect, and an hour of drift long ago is forgotten after a few halvings.
+_FORGET = 2_000
+
+# The share of the drift seen at the page at which a subject is near the reference again, and of the threshold at which
+# a recovery shows as likely. Halfway, because what paged was seen at its worst: a smaller share never lets small drifts
+# end, whose distance is mostly noise; a larger one takes a lasting half drift for a recovery. Evidence above zero alone
+# says nothing: it is there half of the time while the drift lasts.
+_HALF = 0.5
+
+# Duplicates and late events have no counts in the reference: what a sound source sends, as (bad, good) rows.
 _SOUND = (1, 999)
+
+
+class RecoveryState(State, frozen=True):
+    """A recovery test as it stands."""
+
+    drifted: Counts
+    weights: Counts
+    phi: float
+    evidence: float
+    latest: Counts
+    latest_weights: Counts
+
+
+class Recovery:
+    """A CUSUM of log p / q over cells, R <- max(0, R + sum N log(p/q) / phi): p the reference, q halfway to the drift.
+
+    While at least half of the drift seen at the page lasts, it crosses ``THRESHOLD`` falsely about once in a thousand
+    tries; halfway, because what paged was seen at its worst. The latest ``MIN_ROWS`` or more must also lie nearer to
+    the reference than half of the drift: a third law is no recovery. With strata, p is that of the pane's hour and q is
+    p tilted by what the drift did to the hours it was seen in: the cells' ratio of drifted to expected. By hand: two
+    cells at p = (.5, .5) that drifted far to (.9, .1) give halfway (.7, .3), so each row in the second cell adds
+    log(.5 / .3) = .51 nats and each in the first takes log(.7 / .5) = .34.
+    """
+
+    def __init__(self, reference: Counts, drifted: Counts, weights: Counts, phi: float) -> None:
+        """Test against the reference's counts int64[S, K] by stratum.
+
+        ``drifted`` int64[K] came since the onset, ``weights`` int64[S] rows of it from each stratum.
+        """
+        self.drifted, self.weights, self.phi = drifted, weights, phi
+        self.evidence = 0.0
+        self.latest: Counts = np.zeros(reference.shape[1], np.int64)
+        self.latest_weights: Counts = np.zeros(len(reference), np.int64)
+        self._rows = int(reference.sum())
+        rows = reference.sum(1, keepdims=True)
+        self._p: Floats = (reference + 0.5) / (rows + 0.5 * reference.shape[1])
+        usual = self._mixture(weights)
+        tilt = (drifted + _PRIOR_ROWS * usual) / (drifted.sum() + _PRIOR_ROWS) / usual
+        q = self._p * tilt
+        q /= q.sum(1, keepdims=True)
+        self._log_ratio: Floats = np.log(self._p) - np.log(_HALF * self._p + _HALF * q)
+        self.effect = 0.5 * float(np.abs(drifted / max(int(drifted.sum()), 1) - usual).sum())
+
+    @property
+    def likely(self) -> bool:
+        """Whether the evidence is half way to a recovery: above zero it is half of the time while the drift lasts."""
+        return self.evidence >= _HALF * THRESHOLD
+
+    def step(self, counts: Counts, stratum: int = 0) -> bool:
+        """Take the cells of a closed pane of a stratum; returns whether the subject has recovered."""
+        if not counts.any():
+            return False
+        self.evidence = max(0.0, self.evidence + float(counts @ self._log_ratio[stratum]) / self.phi)
+        if self.evidence == 0.0:
+            self.latest[:] = 0
+            self.latest_weights[:] = 0
+            return False
+        self.latest += counts
+        self.latest_weights[stratum] += int(counts.sum())
+        if self.latest.sum() > _FORGET:
+            self.latest //= 2
+            self.latest_weights //= 2
+        return self.evidence >= THRESHOLD and int(self.latest.sum()) >= MIN_ROWS and self._near()
+
+    def state(self) -> RecoveryState:
+        """Return the test as it stands."""
+        return RecoveryState(
+            drifted=self.drifted.copy(),
+            weights=self.weights.copy(),
+            phi=self.phi,
+            evidence=self.evidence,
+            latest=self.latest.copy(),
+            latest_weights=self.latest_weights.copy(),
+        )
+
+    @classmethod
+    def restore(cls, reference: Counts, state: RecoveryState) -> "Recovery":
+        """Build the test against the reference's counts whose ``state`` this was."""
+        made = cls(reference, state.drifted, state.weights, state.phi)
+        made.evidence = state.evidence
+        made.latest, made.latest_weights = state.latest.copy(), state.latest_weights.copy()
+        return made
+
+    def _mixture(self, weights: Counts) -> Floats:
+        """Cell probabilities of rows that came from the strata in these proportions."""
+        if not weights.any():
+            return np.asarray(self._p.mean(0), np.float64)
+        return np.asarray(weights @ self._p / weights.sum(), np.float64)
+
+    def _near(self) -> bool:
+        found = distances(self.latest, self._mixture(self.latest_weights) * self._rows)
+        return bool(found) and found["tv"].value <= _HALF * self.effect
 
 
 def member_counts(reference: Reference, member: Member, pane: Pane) -> Counts:
@@ -43,7 +159,7 @@ def member_expected(reference: Reference, member: Member) -> Counts:
     return coarse_cells(subject, subject.strata if len(subject.strata) else subject.counts[None, :])
 
 
-def strata_weights(panes: Iterable[Pane], strata: int) -> Counts:
+def _strata_weights(panes: Iterable[Pane], strata: int) -> Counts:
     """Return the rows of these panes by stratum, int64[S]."""
     weights = np.zeros(strata, np.int64)
     for pane in panes:
@@ -51,7 +167,7 @@ def strata_weights(panes: Iterable[Pane], strata: int) -> Counts:
     return weights
 
 
-def member_phi(reference: Reference, member: Member) -> float:
+def _phi(reference: Reference, member: Member) -> float:
     """Return the variance inflation of a member's counts, 1 where unknown."""
     if member.type is SubjectType.PERFORMANCE and reference.labels is not None:
         return reference.labels.phi
@@ -59,88 +175,10 @@ def member_phi(reference: Reference, member: Member) -> float:
     return float(subject.phi.max(initial=1.0)) if subject is not None else 1.0
 
 
-THRESHOLD = math.log(1_000.0)
-MIN_ROWS = 200
-_PRIOR_ROWS = 20.0
-_FORGET = 2_000
-
-
-class Recovery:
-    """A CUSUM of log p / q over cells, R <- max(0, R + sum N log(p/q) / phi): p the reference, q halfway to the drift.
-
-    While at least half of the drift seen at the page lasts, it crosses ``THRESHOLD`` falsely about once in a thousand
-    tries; halfway, because what paged was seen at its worst. The latest ``MIN_ROWS`` or more must also lie nearer to
-    the reference than half of the drift: a third law is no recovery. With strata, p is that of the pane's hour and q is
-    p tilted by what the drift did to the hours it was seen in: the cells' ratio of drifted to expected.
-    """
-
-    def __init__(self, reference: Counts, drifted: Counts, weights: Counts, phi: float) -> None:
-        """Test against the reference's counts int64[S, K] by stratum.
-
-        ``drifted`` int64[K] came since the onset, ``weights`` int64[S] rows of it from each stratum.
-        """
-        self.drifted, self.weights, self.phi = drifted, weights, phi
-        self.evidence = 0.0
-        self.latest: Counts = np.zeros(reference.shape[1], np.int64)
-        self.latest_weights: Counts = np.zeros(len(reference), np.int64)
-        self._rows = int(reference.sum())
-        rows = reference.sum(1, keepdims=True)
-        self._p: Floats = (reference + 0.5) / (rows + 0.5 * reference.shape[1])
-        usual = self._mixture(weights)
-        tilt = (drifted + _PRIOR_ROWS * usual) / (drifted.sum() + _PRIOR_ROWS) / usual
-        q = self._p * tilt
-        q /= q.sum(1, keepdims=True)
-        self._log_ratio: Floats = np.log(self._p) - np.log(0.5 * self._p + 0.5 * q)
-        self.effect = 0.5 * float(np.abs(drifted / max(int(drifted.sum()), 1) - usual).sum())
-
-    @property
-    def likely(self) -> bool:
-        """Whether the evidence is half way to a recovery: above zero it is half of the time while the drift lasts."""
-        return self.evidence >= 0.5 * THRESHOLD
-
-    def step(self, counts: Counts, stratum: int = 0) -> bool:
-        """Take the cells of a closed pane of a stratum; returns whether the subject has recovered."""
-        if not counts.any():
-            return False
-        self.evidence = max(0.0, self.evidence + float(counts @ self._log_ratio[stratum]) / self.phi)
-        if self.evidence == 0.0:
-            self.latest[:] = 0
-            self.latest_weights[:] = 0
-            return False
-        self.latest += counts
-        self.latest_weights[stratum] += int(counts.sum())
-        if self.latest.sum() > _FORGET:
-            self.latest //= 2
-            self.latest_weights //= 2
-        return self.evidence >= THRESHOLD and int(self.latest.sum()) >= MIN_ROWS and self._near()
-
-    def state(self) -> dict[str, Any]:
-        """Return what ``restore`` needs."""
-        return {
-            "drifted": self.drifted.copy(),
-            "weights": self.weights.copy(),
-            "phi": self.phi,
-            "evidence": self.evidence,
-            "latest": self.latest.copy(),
-            "latest_weights": self.latest_weights.copy(),
-        }
-
-    @classmethod
-    def restore(cls, reference: Counts, state: Mapping[str, Any]) -> "Recovery":
-        """Build the test whose ``state`` this was."""
-        drifted, weights = np.asarray(state["drifted"], np.int64), np.asarray(state["weights"], np.int64)
-        made = cls(reference, drifted, weights, float(state["phi"]))
-        made.evidence = float(state["evidence"])
-        made.latest = np.asarray(state["latest"], np.int64).copy()
-        made.latest_weights = np.asarray(state["latest_weights"], np.int64).copy()
-        return made
-
-    def _mixture(self, weights: Counts) -> Floats:
-        """Cell probabilities of rows that came from the strata in these proportions."""
-        if not weights.any():
-            return np.asarray(self._p.mean(0), np.float64)
-        return np.asarray(weights @ self._p / weights.sum(), np.float64)
-
-    def _near(self) -> bool:
-        found = distances(self.latest, self._mixture(self.latest_weights) * self._rows)
-        return bool(found) and found["tv"].value <= 0.5 * self.effect
+def recovery_of(
+    reference: Reference, member: Member, seen: Pane, labelled: Counts | None, panes: Iterable[Pane]
+) -> Recovery:
+    """Return the recovery test of a member that drifted to ``seen`` (or ``labelled`` score bins) during ``panes``."""
+    expected = member_expected(reference, member)
+    drifted = member_counts(reference, member, seen) if labelled is None else labelled.ravel()
+    return Recovery(expected, drifted, _strata_weights(panes, len(expected)), _phi(reference, member))

@@ -79,7 +79,7 @@ def recovered_verdict(
     named: WatchIdentity, incident: Incident, *, now: int, rows: int, last_row: int | None
 ) -> Verdict:
     """Return the verdict that closes an incident."""
-    leader = incident.members[incident.leader]
+    leader = incident.leading
     return Verdict(
         id=verdict_id(named.model, named.version, named.segment, leader.key, VerdictKind.RECOVERED, now),
         time=to_datetime(now),

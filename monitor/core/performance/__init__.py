@@ -15,10 +15,11 @@ from stationkeeper.monitor.core.performance.performance import (
     measures,
     wilson,
 )
-from stationkeeper.monitor.core.performance.recent_outcomes import RecentOutcomes, explain_errors
+from stationkeeper.monitor.core.performance.recent_outcomes import LabelledPaneState, RecentOutcomes, explain_errors
 
 __all__ = [
     "MIN_LABELS",
+    "LabelledPaneState",
     "OutcomePane",
     "Performance",
     "RecentOutcomes",

@@ -1,15 +1,31 @@
 """The latest labelled panes, so that what happened to the model's errors since an onset can be summed."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from stationkeeper.contracts.state import State
+from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor.core.performance.performance import OutcomePane
 from stationkeeper.monitor.core.reference import Counts, Labels
 
 MAX_PANES = 1_000
+"""Labelled panes kept, each under a kilobyte packed: sixteen hours of one-minute panes, weeks where labels come in
+batches. At half, an incident older than eight hours explains its errors by the latest only; at double the state of a
+model with many segments doubles."""
+
+
+class LabelledPaneState(State, frozen=True, array_like=True):
+    """A remembered pane by position, as builds before named states wrote it: 64 score counts and 4 of the confusion."""
+
+    start: int
+    end: int
+    scored: list[int]
+    confusion: list[int]
+    last_row: int | None
+    first_row: int | None
 
 
 class RecentOutcomes:
@@ -25,26 +41,34 @@ class RecentOutcomes:
     def total(self, start: int) -> tuple[Counts, Counts]:
         """Return scored int64[32, 2] and confusion int64[4] of the panes that start at ``start`` or later."""
         chosen = [pane for pane in self._panes if pane.start >= start]
-        scored = sum((pane.scored for pane in chosen), np.zeros((32, 2), np.int64))
+        scored = sum((pane.scored for pane in chosen), np.zeros((SCORE_BINS, 2), np.int64))
         return scored, sum((pane.confusion for pane in chosen), np.zeros(4, np.int64))
 
     def first_row(self, start: int) -> int | None:
         """Return the row number with which the first such pane begins, where rows are numbered."""
         return next((pane.first_row for pane in self._panes if pane.start >= start), None)
 
-    def state(self) -> list[Any]:
-        """Return the panes as plain values."""
+    def state(self) -> list[LabelledPaneState]:
+        """Return the panes, oldest first."""
         return [
-            [p.start, p.end, p.scored.ravel().tolist(), p.confusion.tolist(), p.last_row, p.first_row]
+            LabelledPaneState(
+                start=p.start,
+                end=p.end,
+                scored=p.scored.ravel().tolist(),
+                confusion=p.confusion.tolist(),
+                last_row=p.last_row,
+                first_row=p.first_row,
+            )
             for p in self._panes
         ]
 
-    def restore(self, state: list[Any]) -> None:
-        """Become what ``state`` was taken from."""
+    def restore(self, state: Iterable[LabelledPaneState]) -> None:
+        """Take over the panes that ``state`` gave."""
         self._panes.clear()
-        for start, end, scored, confusion, last, first in state:
-            table = np.array(scored, np.int64).reshape(32, 2)
-            self._panes.append(OutcomePane(start, end, table, np.array(confusion, np.int64), last, first))
+        for p in state:
+            scored = np.array(p.scored, np.int64).reshape(SCORE_BINS, 2)
+            confusion = np.array(p.confusion, np.int64)
+            self._panes.append(OutcomePane(p.start, p.end, scored, confusion, p.last_row, p.first_row))
 
 
 def explain_errors(labels: Labels, confusion: Counts) -> tuple[str, float, Mapping[str, Any]]:

@@ -6,6 +6,7 @@ import pytest
 from stationkeeper.monitor.core.detect.bag_growth import NOTHING, BagGrowth, mark_of
 from stationkeeper.monitor.core.detect.detector import DriftDetector
 from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
+from stationkeeper.monitor.core.incidents import LifecycleState
 from stationkeeper.monitor.core.panes.recent import Recent
 from stationkeeper.monitor.core.panes.window import ChartWindow
 from stationkeeper.monitor.core.watch import WatchState
@@ -39,7 +40,9 @@ def written(records: WatchRecords, made: DriftDetector) -> dict[str, Any]:
         digest="ref-1",
         end=None,
         rows=0,
-        desk={"recent": Recent(9).state()},
+        desk=LifecycleState(
+            book=[], labelled=[], latched={}, released={}, held=[], since={}, recoveries=[], recent=Recent(9).state()
+        ),
         window=ChartWindow(9, 60).state(),
         drifts={"feature": made.state()},
         performance=None,

@@ -80,7 +80,9 @@ def test_panes_that_judge_others_count_neither_way():
 def test_a_recovery_ends_the_episode_and_the_state_keeps_it():
     latch = WarningHysteresis()
     assert said(latch, [14.0, 0.0, 0.0]) == [WARN]
-    assert said(WarningHysteresis().restore(latch.state()), [14.0]) == []
+    again = WarningHysteresis()
+    again.restore(latch.state())
+    assert said(again, [14.0]) == []
     latch.release("age")
     assert said(latch, [14.0]) == [WARN]
 

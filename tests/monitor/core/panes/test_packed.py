@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stationkeeper.contracts.state import state_of
+from stationkeeper.monitor.core.incidents import LifecycleState
 from stationkeeper.monitor.core.panes.packed import merge, pack, unpack, unpack_sparse
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.panes.recent import COARSEST, Recent, RecentState
@@ -152,7 +153,12 @@ def test_a_place_of_a_stretch_is_never_given_away() -> None:
 
 
 def _state(recent: Recent) -> WatchState:
-    window, desk = ChartWindow(50, 60).state(), {"recent": recent.state()}
+    window, desk = (
+        ChartWindow(50, 60).state(),
+        LifecycleState(
+            book=[], labelled=[], latched={}, released={}, held=[], since={}, recoveries=[], recent=recent.state()
+        ),
+    )
     return WatchState(
         digest="ref-1", end=None, rows=0, desk=desk, window=window, drifts={}, performance=None, quality={}
     )

@@ -113,7 +113,7 @@ def test_a_schema_that_changes_is_broken_data_and_no_drift_beside_it():
     assert {verdict.subject.name for verdict in said} >= {"amount", "age"}
     assert {verdict.kind for verdict in said} == {VerdictKind.DATA_QUALITY}
     # What is not said is still known: both come back only when the values do.
-    kinds = {(m.subject, m.kind) for incident in made.incidents() for m in incident.members.values()}
+    kinds = {(m.subject, m.kind) for incident in made.incidents() for m in incident.members}
     assert kinds >= {(name, VerdictKind.DATA_DRIFT) for name in ("amount", "age")}
 
 

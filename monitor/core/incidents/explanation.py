@@ -1,0 +1,111 @@
+"""What a finding rests on: its cause, its effect and its rows since the onset, the onset itself, and known faults."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.monitor.core.charts.cause import name_cause
+from stationkeeper.monitor.core.charts.chart import measure
+from stationkeeper.monitor.core.detect.drift import Drift
+from stationkeeper.monitor.core.finding import Dated, Finding
+from stationkeeper.monitor.core.incidents.incident import Member
+from stationkeeper.monitor.core.panes.recent import Recent
+from stationkeeper.monitor.core.performance import RecentOutcomes, explain_errors
+from stationkeeper.monitor.core.reasons import Check
+from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
+
+# Kinds whose cause is read from the cells that moved.
+DRIFTS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
+
+# Faults that touch every value of a subject, so that any drift of its cells is theirs.
+_OF_EVERY_VALUE = frozenset({Check.UNIT, Check.CONSTANT, Check.SCHEMA_MISSING})
+
+# A fault explains drift when it makes up half of it or more: then the larger part is broken data. At a quarter, a few
+# more nulls hide real drift; at one, the noise of two estimates of the same rows lets a plain fault speak twice.
+_EXPLAINS = 0.5
+
+# The quality counters of rows without a usable value (absent, null, wrong type, not finite): each such row also moved
+# to the missing cell, so it is part of the drift that the cells show. The other counters move no row.
+_UNUSABLE = QUALITY[:4]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A finding with its cause named, its effect, and the rows both rest on."""
+
+    finding: Finding
+    effect: float
+    rows: int
+
+
+class Explainer:
+    """Reads from the remembered panes what findings mean; its numbers are those of the subject's chart."""
+
+    def __init__(self, reference: Reference, drifts: Sequence[Drift], recent: Recent, labelled: RecentOutcomes) -> None:
+        self._reference, self._layout, self._drifts = reference, reference.layout, drifts
+        self._recent, self._labelled = recent, labelled
+
+    def effect(self, finding: Finding, counts: Counts) -> float:
+        """Return the effect of a finding in the panes ``counts`` int64[width] since its onset.
+
+        For a quality counter the rise of its share, else the share of rows that changed cell (TV).
+        """
+        if finding.effect is not None or finding.subject not in self._layout:
+            return finding.effect or 0.0
+        place, subject = self._layout[finding.subject], self._reference.by_name[finding.subject]
+        if finding.check is not None and finding.check in QUALITY:
+            rows = int(counts[place.histogram].sum())
+            usual = float(subject.quality[QUALITY.index(finding.check)]) / max(subject.rows, 1)
+            return int(counts[place.counter(finding.check)]) / max(rows, 1) - usual
+        found = measure(subject, counts[place.histogram])
+        return found["tv"].value if found else 0.0
+
+    def explain(self, finding: Finding, counts: Counts, start: int) -> Explanation:
+        """Name the cause from what came since ``start``: ``counts`` int64[width], or the labels since then."""
+        if finding.type is SubjectType.PERFORMANCE and self._reference.labels is not None:
+            confusion = self._labelled.total(start)[1]
+            text, change, numbers = explain_errors(self._reference.labels, confusion)
+            named = replace(finding, reason=f"{finding.subject}: {text}", evidence={**finding.evidence, **numbers})
+            return Explanation(named, change, int(confusion.sum()))
+        effect = self.effect(finding, counts)
+        if finding.kind not in DRIFTS or finding.subject not in self._layout:
+            return Explanation(finding, effect, finding.rows)
+        place, subject = self._layout[finding.subject], self._reference.by_name[finding.subject]
+        cells = counts[place.histogram]
+        cause = name_cause(subject, cells, counts[place.quality : place.quality + len(QUALITY)])
+        evidence = {**finding.evidence, **cause.evidence}
+        named = replace(finding, cause=cause.cause, reason=cause.reason, evidence=evidence)
+        return Explanation(named, effect, int(cells.sum()))
+
+    def date(self, finding: Finding, not_before: int, end: int) -> Dated:
+        """Return when a finding's change began, at ``not_before`` (its subject's last recovery) or later."""
+        rough = max(finding.onset, not_before)
+        if finding.type is SubjectType.PERFORMANCE:
+            return Dated(rough, rough, end, self._labelled.first_row(rough))
+        for drift in self._drifts:
+            if finding.check is None and drift.type is finding.type:
+                return drift.date(finding, self._recent, rough, end)
+        return Dated(rough, rough, end, self._recent.first_row(rough))
+
+
+def explained_by_faults(
+    known: Iterable[Finding | Member], reference: Reference, finding: Finding, effect: float, counts: Counts
+) -> bool:
+    """Return whether what is known to be broken in a subject is at least half of how far it drifted.
+
+    ``effect`` is the share of rows that changed cell, ``counts`` int64[width] the panes it was measured on. A fault of
+    every value, such as a changed unit, explains all. By hand: 38 % of the rows became text and 40 % changed cell.
+    """
+    if finding.check is not None or finding.subject not in reference.layout:
+        return False
+    checks = {one.check for one in known if one.subject == finding.subject and one.kind is VerdictKind.DATA_QUALITY}
+    if checks & _OF_EVERY_VALUE:
+        return True
+    place, subject = reference.layout[finding.subject], reference.by_name[finding.subject]
+    rows = max(int(counts[place.histogram].sum()), 1)
+    broken = sum(
+        int(counts[place.counter(check)]) / rows - float(subject.quality[QUALITY.index(check)]) / max(subject.rows, 1)
+        for check in _UNUSABLE
+        if check in checks
+    )
+    return broken > 0 and broken >= _EXPLAINS * effect
