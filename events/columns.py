@@ -42,6 +42,10 @@ class NumberColumn:
     def __len__(self) -> int:
         return len(self.values)
 
+    def at(self, index: Integers) -> "NumberColumn":
+        """Return some rows."""
+        return NumberColumn(self.values[index], None if self.status is None else self.status[index])
+
     def numbers(self) -> Numbers:
         """Return the values as numbers, which they are."""
         return Numbers(self.values, self.status)
@@ -79,8 +83,9 @@ class CategoryColumn:
     types: str = "string"
     each: npt.NDArray[np.int8] | None = None
 
-    def __len__(self) -> int:
-        return len(self.codes)
+    def at(self, index: Integers) -> "CategoryColumn":
+        """Return some rows."""
+        return replace(self, codes=self.codes[index], each=None if self.each is None else self.each[index])
 
     def present(self) -> Flags:
         """Return which records have the key at all, null or not, bool[n]."""
@@ -165,33 +170,18 @@ class Events:
 
     def keep(self, index: Integers) -> "Events":
         """Return the events at ``index``."""
-
-        def some(column: FeatureColumn | None) -> FeatureColumn | None:
-            if column is None:
-                return None
-            if isinstance(column, NumberColumn):
-                return NumberColumn(column.values[index], None if column.status is None else column.status[index])
-            each = None if column.each is None else column.each[index]
-            return replace(column, codes=column.codes[index], each=each)
-
-        def part(values: Floats | None) -> Floats | None:
-            return None if values is None else values[index]
-
-        features = {name: some(column) for name, column in self.features.items()}
-        segments = {name: some(column) for name, column in self.segments.items()}
-        label = some(self.label)
         return replace(
             self,
             rows=self.rows[index],
             time=self.time[index],
             ids=self.ids[index],
             owner=self.owner[index],
-            features={name: column for name, column in features.items() if column is not None},
-            prediction=some(self.prediction),
-            label=label if isinstance(label, CategoryColumn) else None,
-            latency=part(self.latency),
-            weight=part(self.weight),
-            segments={name: column for name, column in segments.items() if isinstance(column, CategoryColumn)},
+            features={name: column.at(index) for name, column in self.features.items()},
+            prediction=None if self.prediction is None else self.prediction.at(index),
+            label=None if self.label is None else self.label.at(index),
+            latency=None if self.latency is None else self.latency[index],
+            weight=None if self.weight is None else self.weight[index],
+            segments={name: column.at(index) for name, column in self.segments.items()},
             extras={name: [values[i] for i in index.tolist()] for name, values in self.extras.items()},
         )
 

@@ -52,15 +52,12 @@ _MAGIC = 0
 _FRAME = struct.Struct(">bI")
 """The frame: magic byte and schema id, big endian: five bytes."""
 
-_SHIPPED: dict[str, type[Decoder]] = {"confluent-json": ConfluentJson}
-"""Found without an installed entry point, so that a source tree reads the same configuration."""
-
 
 def load_decoder(name: str) -> Decoder | None:
     """Return the decoder of a name, None for JSON as it is; raises ``PluginError``."""
     if name == JSON:
         return None
-    made: Any = _SHIPPED[name]() if name in _SHIPPED else load_plugin(PluginGroup.DECODERS, name)()
+    made: Any = load_plugin(PluginGroup.DECODERS, name)()
     if not isinstance(made, Decoder):
         raise PluginError(f"{name!r} is no decoder: it has no method decode(value, headers)")
     return made

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from stationkeeper.events.settings import JSON, KINDS, InputMapping, Kind, TimeUnit
 
@@ -163,16 +163,12 @@ def _form(mapping: InputMapping, kinds: tuple[Kind, ...], readers: Sequence[Inpu
             features = parse_path(path)
         else:
             paths[name] = parse_path(path)
-    constants = mapping.constants
+    constants: dict[str, Any] = {**mapping.constants}
     model = constants.get("model")
     if model is None and not own and "model" not in mapping.map and len(models) == 1:
         model = models[0]
-    for constant in constants:
+    for constant in (*constants, *(["model"] if model is not None else [])):
         paths.pop(constant, None)
-    if model is not None:
-        paths.pop("model", None)
-    segment = constants.get("segment", {})
-    version = constants.get("version")
     return Form(
         mapping.topic,
         kinds,
@@ -181,9 +177,9 @@ def _form(mapping: InputMapping, kinds: tuple[Kind, ...], readers: Sequence[Inpu
         features,
         mapping.time_unit,
         own,
-        model if isinstance(model, str) else None,
-        version if isinstance(version, str) else None,
-        segment if isinstance(segment, dict) else {},
+        model,
+        constants.get("version"),
+        constants.get("segment", {}),
         {model.name: model.positive for model in readers if model.positive is not None},
         # A topic of several models takes what any of them takes: one model's limit must not lose another's events.
         max(model.limits.message_bytes for model in readers),

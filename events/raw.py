@@ -107,7 +107,8 @@ class Raw:
             for block, parts in self._values.items():
                 whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
                 for name, values in zip(block.names, whole, strict=True):
-                    numbers[name] = _chosen(NumberColumn(values, self._status(name)), index)
+                    column = NumberColumn(values, self._status(name))
+                    numbers[name] = column if index is None else column.at(index)
         found: dict[str, FeatureColumn] = {}
         for name in self._type.feature:
             if name in numbers:
@@ -132,12 +133,6 @@ class Raw:
     def list_of(values: list[Any], index: Integers | None) -> list[Any]:
         """Return some of a list (None: all)."""
         return values if index is None else [values[i] for i in index.tolist()]
-
-
-def _chosen(column: NumberColumn, index: Integers | None) -> NumberColumn:
-    if index is None:
-        return column
-    return NumberColumn(column.values[index], None if column.status is None else column.status[index])
 
 
 def _absent_nan(value: Any) -> Any:

@@ -6,13 +6,14 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.join.store import WAITING_ROW, Owner, Rows
 
 _MAGIC: Final = b"SKJOIN2\n"
@@ -50,23 +51,29 @@ class StoreSnapshot:
         return self.predictions.nbytes + self.labels.nbytes + 16 * len(self.marks) + 256 * (1 + len(self.owners))
 
 
+class CacheHead(State, frozen=True):
+    """What a cache file says before its rows: a ``StoreSnapshot`` with the numbers of its rows in their place."""
+
+    store: str
+    offset: int
+    base: int
+    clock: int
+    marks: list[tuple[int, int]]
+    owners: list[Owner]
+    rows: tuple[int, int]
+
+
+_head = msgspec.msgpack.Decoder(CacheHead)
+
+
 class CacheError(ValueError):
     """A cache file that says nothing: torn, damaged, or of another version."""
 
 
 def freeze(snapshot: StoreSnapshot) -> Iterator[bytes]:
     """Yield a snapshot as the pieces of its file: magic, lengths, head, rows, and the CRC-32 of all before it."""
-    head = msgspec.msgpack.encode(
-        {
-            "store": snapshot.store,
-            "offset": snapshot.offset,
-            "base": snapshot.base,
-            "clock": snapshot.clock,
-            "marks": snapshot.marks,
-            "owners": snapshot.owners,
-            "rows": [len(snapshot.predictions), len(snapshot.labels)],
-        }
-    )
+    facts = {name: getattr(snapshot, name) for name in ("store", "offset", "base", "clock", "marks", "owners")}
+    head = msgspec.msgpack.encode(CacheHead(**facts, rows=(len(snapshot.predictions), len(snapshot.labels))))
     total = snapshot.predictions.nbytes + snapshot.labels.nbytes
     checked = 0
     for piece in (
@@ -100,16 +107,12 @@ def thaw(data: bytes) -> StoreSnapshot:
     if zlib.crc32(view[:-4]) != int.from_bytes(view[-4:], "little"):
         raise CacheError("has a wrong checksum")
     try:
-        head: dict[str, Any] = msgspec.msgpack.decode(view[first : first + size])
+        head = _head.decode(view[first : first + size])
         rows = np.frombuffer(view[first + size : -4], WAITING_ROW)
-        cut = head["rows"][0]
-        owners = [Owner(model, version, tuple(segments)) for model, version, segments in head["owners"]]
-        marks = [(offset, clock) for offset, clock in head["marks"]]
-        return StoreSnapshot(
-            head["store"], head["offset"], head["base"], head["clock"], marks, owners, rows[:cut], rows[cut:]
-        )
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise CacheError(f"cannot be read: {error}") from error
+    sides = rows[: head.rows[0]], rows[head.rows[0] :]
+    return StoreSnapshot(head.store, head.offset, head.base, head.clock, head.marks, head.owners, *sides)
 
 
 class JoinCache:

@@ -80,7 +80,7 @@ def test_a_sample_shows_each_event_mapped_and_each_failure_with_its_code(world: 
     assert f"△ topic {prefix}.labels: is empty" in shown
     mapped = f"{prefix}.shop/0/0  prediction at "
     (line,) = [line for line in shown.splitlines() if mapped in line]
-    assert line.endswith("of shop 7: prediction 0.75 basket=12.5 country=DE coupon=[null] note=[absent]")
+    assert line.endswith("of shop 7: prediction 0.75 basket=12.5 country=DE coupon=[null]")
     for offset, code in enumerate(BAD.values(), start=1):
         assert f"✗ {prefix}.shop/0/{offset}  {code.value}" in shown
     result = run("check", "--sample", "100", "--config", config, "--json")
