@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 
 from benchmarks.detection.world import Counts, Floats
-from stationkeeper.monitor.core.adoption.dependence import learned_delta, learned_phi
+from stationkeeper.monitor.core.adoption.dependence import learned_phi, natural_floor
 from stationkeeper.monitor.core.detect.change_point import change_point_log_ratios, locate_change_point
 from stationkeeper.monitor.core.detect.detector import DriftDetector
+from stationkeeper.monitor.core.detect.drift import effect_floor
 from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
 
 PANE = 48
@@ -65,7 +66,7 @@ def _line(name: str, order: str, values: Floats, change: int | None, *, learn: b
         phi = learned_phi(past, "numeric") if learn else 1.0
         # Twenty coarse cells, so that days of 48 rows have a noise that can be taken out.
         coarse = np.add.reduceat(past, np.arange(0, past.shape[1], max(past.shape[1] // 20, 1)), axis=1)
-        delta = learned_delta(coarse, 0.02) if learn else 0.0
+        delta = effect_floor(0.02, natural_floor(coarse)) if learn else 0.0
         subjects.append(PlannedSubject(f"f{f}", "numeric", past.sum(axis=0)[None], min(delta, 0.9), phi))
     plan = DetectorPlan(name, "1", order, tuple(subjects), 1 / BUDGET_PANES)
     detector = DriftDetector(plan)

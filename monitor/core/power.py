@@ -21,14 +21,23 @@ from stationkeeper.monitor.core.detect.rate import RateDetector
 from stationkeeper.monitor.core.quality import TOLERANCE, UNSEEN_TOLERANCE, rate_count
 from stationkeeper.monitor.core.reference import QUALITY, CategoricalCells, Kind, Reference, ReferenceSubject
 
+# What people ask: is it found while somebody is awake, is it found today.
 HORIZONS = {"1 hour": 1.0, "1 day": 24.0}
+# Beyond these a change is no longer sought: what needs more than 4 sd, six times the spread or 90 % of the rows is not
+# found at this traffic, and the card says "none".
 LARGEST_SHIFT = 4.0
 LARGEST_SCALE = 6.0
 LARGEST_SHARE = 0.9
+# The chance that the reference misleads, for the whole model: `DetectorPlan.eta`.
 _ETA = 0.01
+# Halvings of the bisection: 4 sd / 2^14 is far below the two digits that are printed.
 _STEPS = 14
+# Steps of the growing bag's integral, quadratic in time because a bag absorbs fastest at first; benchmarks/power
+# compares the result with simulation. Chosen: twice as many take twice as long.
 _GRID = 12
+# Thirty days: the card tells false pages a month.
 _MONTH_HOURS = 720.0
+# The normal scores on which ranks are integrated: beyond 9 sd there is no mass (1e-19); steps of .025 sd.
 _AXIS: Floats = np.linspace(-9.0, 9.0, 721)
 
 Law = Callable[[Floats], Floats]
@@ -191,7 +200,7 @@ def _found_law(tables: "_Tables", limit: float, rows: float, law: Law) -> bool:
 
 
 class _Tables:
-    """Both arms of one numeric subject: growth of every fixed row under a changed law."""
+    """Both e-detectors of one numeric subject: growth of every fixed row under a changed law."""
 
     def __init__(self, plan: PlannedSubject, eta: float, clock: _BudgetClock) -> None:
         self.clock = clock
@@ -212,7 +221,7 @@ class _Tables:
         self._used = used
 
     def score(self, law: Law, rows: float) -> float:
-        """The larger log e-SR of the two arms after ``rows`` rows under the law."""
+        """The larger log e-SR of the two e-detectors after ``rows`` rows under the law."""
         cells = np.diff(law(self._scores)) * (1 - self._missing)
         growth = self._twin.growth(np.append(cells, self._missing))[None, :]
         fixed = self.clock.evidence(growth, self._twin.weight, np.array([rows]))

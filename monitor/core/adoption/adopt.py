@@ -11,6 +11,7 @@ from stationkeeper.monitor.core.adoption.dependence import (
     FLOOR_QUANTILE,
     HOURS_OF_DAY,
     MIN_BLOCKS,
+    SURE,
     choose_strata,
     fold_strata,
     learned_phi,
@@ -21,12 +22,23 @@ from stationkeeper.monitor.core.charts.distance import coarse_cells
 from stationkeeper.monitor.core.panes.pane import stratum_of
 from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Counts, Kind, Reference, ReferenceSubject
 
+# Dependence is learned from the latest so many panes. Chosen: at 1-minute panes three and a half days; twice as many
+# cost twice the time of a profile, half as many leave 156 blocks of 16 panes, still enough for `MIN_BLOCKS`.
 MAX_PANES = 5_000
+# Fewer panes say nothing of dependence (`dependence.MIN_BLOCKS`): phi stays unknown, and with it every page of drift.
 MIN_PANES = 20
+# Without times, blocks of rows in order stand for days. Chosen: a 90 % quantile of fewer is their maximum, and more
+# blocks are shorter, so that their own noise hides what moves between them.
 FLOOR_BLOCKS = 12
+# Hours that differ by less than the default effect floor (.02 of the traffic moved cell) need no strata of their own:
+# strata cost rows, and at .04 a daily swing of .1 sd (TV .04, STATISTICS.md 2.4) would be judged against all hours.
 SEASON = 0.02
+# Draws of the noise of a floor, and how sure it must be: the 95 % quantile of 200 is the eleventh largest. Half as many
+# make it jump by itself; 99 % would call less movement natural, so that a lively subject pages more.
 _REPLICATES = 200
 _CERTAIN = 0.95
+# A seed of its own, so that adopting twice gives one answer; which number it is does not matter.
+_SEED = 20_170_911
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +129,7 @@ def excess_floor(blocks: Counts) -> float:
     if len(kept) < 2:
         return 0.0
     found = natural_floor(kept)
-    generator = np.random.Generator(np.random.Philox(key=20_170_911))
+    generator = np.random.Generator(np.random.Philox(key=_SEED))
     p = kept.sum(0) / kept.sum()
     noise = _floors(generator.multinomial(kept.sum(1), p, size=(_REPLICATES, len(kept))))
     if found <= float(np.quantile(noise, _CERTAIN)):
@@ -155,7 +167,7 @@ def pane_phi(hits: Floats, rows: Floats) -> float:
         size = rows[: count * block].reshape(count, block).sum(1)
         centred = hits[: count * block].reshape(count, block).sum(1) - size * rate
         ratio = float((centred**2).sum() / (size.sum() * rate * (1 - rate)))
-        if ratio > 1 + 2.5 * np.sqrt(2 / count):
+        if ratio > 1 + SURE * np.sqrt(2 / count):
             inflation = max(inflation, ratio)
     return inflation
 

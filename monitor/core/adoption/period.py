@@ -20,11 +20,22 @@ from stationkeeper.monitor.core.finding import WARN, Finding
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Kind, Reference, ReferenceSubject
 
+# Rows a re-based reference needs. Chosen: a shift of .25 sd, TV .10, stands out of 1 000 rows in twenty cells (noise of
+# TV about .05); half as many make the effect floor learn noise, twice as many make a quiet model wait longer.
 MIN_ROWS = 1_000
+# Latest panes kept for dependence: 24 times `MIN_BLOCKS`, so blocks of up to 16 panes are learned (480 / 16 = 30).
 KEPT_PANES = 480
-KEPT_LEAST = 64
+# Wide models keep fewer, so that the state, written with every pane, stays small: at most so many coarse counters of
+# four bytes (400 kB), but never less than 64 panes, which blocks of up to 2 need to reach 20 with room.
 KEPT_ENTRIES = 100_000
+KEPT_LEAST = 64
+# Counts by hour of the day cost 24 vectors of the layout; above this width (24 x 20 000 x 8 B = 4 MB) they are left out
+# and the reference has no seasons. A feature has about 300 counters, so this is 66 features; half as wide loses seasons
+# for 33.
 SEASONAL_WIDTH = 20_000
+# How many times the sampling noise live must differ from the reference before it is called skew. Equal laws stay below
+# twice (the noise is about their mean TV, twice it is six standard deviations more); the rest is for rhythms that phi
+# does not see. Twenty cells reach the default floor of .02 at 120 000 rows, at half at 30 000, at double at 480 000.
 _NOISES = 4.0
 
 

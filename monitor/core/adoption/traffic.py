@@ -9,9 +9,17 @@ from stationkeeper.contracts.column import Floats, Integers
 from stationkeeper.monitor.core.panes.pane import stratum_of
 from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Counts, TrafficProfile
 
+# Lengths of an hour and a day in the clock of events, milliseconds of epoch time (UTC: days have no leap hour).
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+# The mean of an hour that never brings anything: above 0, so that its log is finite, and far below one event a pane.
 _NOTHING = 1e-6
+# Bounds of the size of the negative binomial: below .5 one burst in a short past would excuse any surge; 1e6 is Poisson
+# for every volume here (variance mu + mu^2 / size).
+_BURSTIEST, _POISSON = 0.5, 1e6
+# Panes of silence for each pane with rows up to which silence is counted. Chosen: a source awake less than 2 % of the
+# time has no volume to speak of, and its empty panes would fill memory.
+_SPARSEST = 50
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,8 @@ def fit_volume(counts: ArrayLike, strata: ArrayLike, number: int) -> VolumeModel
     # One degree of freedom a stratum went into its mean.
     inflate = panes[s] / np.maximum(panes[s] - 1, 1)
     excess = float((((x - mu) ** 2) * inflate - mu).sum())
-    size = float((mu**2).sum() / excess) if excess > 0 else 1e6
-    return VolumeModel(np.maximum(mean, _NOTHING), float(np.clip(size, 0.5, 1e6)))
+    size = float((mu**2).sum() / excess) if excess > 0 else _POISSON
+    return VolumeModel(np.maximum(mean, _NOTHING), float(np.clip(size, _BURSTIEST, _POISSON)))
 
 
 def traffic_of(starts: Integers, length: int, rows: Counts) -> TrafficProfile | None:
@@ -50,7 +58,7 @@ def traffic_of(starts: Integers, length: int, rows: Counts) -> TrafficProfile | 
     """
     # Silent panes count as zeros: an hour that never has traffic must not look as busy as the rest.
     span = np.arange(starts[0], starts[-1] + length, length)
-    if len(span) > 50 * len(rows):
+    if len(span) > _SPARSEST * len(rows):
         return None
     every = np.zeros(len(span), np.float64)
     every[(starts - starts[0]) // length] = rows

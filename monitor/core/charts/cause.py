@@ -9,9 +9,22 @@ from stationkeeper.monitor.core.charts.distance import positions_of
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import QUALITY, CategoricalCells, Counts, ReferenceSubject
 
+# A cause is named when it is at least half of what moved: more than all others together. At .25 two causes could both
+# claim a verdict, at 1 noise of the other cells would leave nearly every drift as "shape".
 _EXPLAINS = 0.5
+# Half a point of the rows: below, a change of missing or out-of-range values is what quality checks tolerate as well
+# (`quality.TOLERANCE`), and not worth being named before the shape.
 _MISSING_SHARE = 0.005
+# One cell is a spike when it holds three times its share. A shift of .5 sd gives an outer cell of 5 % 2.5 times its
+# share: at 1.5 shifts would be called spikes, at 6 a default value that adds 20 % to such a cell would not.
 _SPIKE = 3.0
+# A cell the reference never saw counts as one of .1 %, so that a single row there is no infinite ratio.
+_LEAST_SHARE = 1e-3
+# The quartiles of a normal law lie 1.349 standard deviations apart: a median's move is told in standard deviations.
+_QUARTILES_SD = 1.349
+# The smallest shift (sd) and log scale that are named. Chosen near what cells of 5 % resolve by interpolation; half as
+# much names noise, twice as much calls a clear .1 sd (the smallest alternative) a change of shape.
+_LEAST_SHIFT, _LEAST_SCALE = 0.05, 0.1
 
 
 class NamedCause(NamedTuple):
@@ -69,19 +82,19 @@ def _number(subject: ReferenceSubject, p: Floats, q: Floats, quality: Floats, ev
         return NamedCause(Cause.OUT_OF_RANGE, text, evidence)
     change = p[:-1] - q[:-1]
     top = int(np.argmax(change))
-    if change[top] >= _EXPLAINS * moved and p[top] > _SPIKE * max(q[top], 1e-3):
+    if change[top] >= _EXPLAINS * moved and p[top] > _SPIKE * max(q[top], _LEAST_SHARE):
         evidence |= {"cell": subject.cell_name(top), "share_before": float(q[top]), "share_now": float(p[top])}
         text = f"{subject.name}: {subject.cell_name(top)} rose from {q[top]:.2%} to {p[top]:.2%}"
         return NamedCause(Cause.SPIKE, text, evidence)
     before, now = quartiles(subject, q[:-1]), quartiles(subject, p[:-1])
     width = max(before[2] - before[0], 1e-12)
-    shift, ratio = (now[1] - before[1]) / width * 1.349, (now[2] - now[0]) / width
+    shift, ratio = (now[1] - before[1]) / width * _QUARTILES_SD, (now[2] - now[0]) / width
     evidence |= {"median_before": before[1], "median_now": now[1], "shift_sd": shift, "scale": ratio}
-    if abs(shift) >= 0.05 and abs(shift) >= abs(np.log(max(ratio, 1e-9))) / 2:
+    if abs(shift) >= _LEAST_SHIFT and abs(shift) >= abs(np.log(max(ratio, 1e-9))) / 2:
         way = "up" if shift > 0 else "down"
         text = f"{subject.name}: moved {way}, median {before[1]:.4g} to {now[1]:.4g} ({shift:+.2f} sd)"
         return NamedCause(Cause.SHIFT, text, evidence)
-    if abs(np.log(max(ratio, 1e-9))) >= 0.1:
+    if abs(np.log(max(ratio, 1e-9))) >= _LEAST_SCALE:
         text = f"{subject.name}: spread x{ratio:.2f} around the same middle"
         return NamedCause(Cause.SCALE, text, evidence)
     return NamedCause(Cause.SHAPE, f"{subject.name}: {moved:.1%} of rows changed cell", evidence)

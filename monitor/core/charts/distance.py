@@ -26,10 +26,15 @@ def coarse_cells(subject: ReferenceSubject, counts: Counts) -> Counts:
 Floats = npt.NDArray[np.float64]
 Numeric = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
+# The order in which distances are shown.
 NAMES = ("psi", "js", "tv", "ks", "wasserstein", "hellinger", "linf", "chi2")
 """The distances by the names people know; ks and wasserstein exist for ordered cells only."""
 
+# Total variation, Jensen-Shannon and Hellinger carry this factor, which makes their largest value 1; as half a row in
+# every cell it is Jeffreys' prior, and keeps PSI finite.
 _HALF = 0.5
+# The mean of Kolmogorov's law, sqrt(pi / 2) log 2: what sqrt(n) KS is on average between equal laws.
+_KOLMOGOROV_MEAN = 0.8687
 
 
 class Distance(NamedTuple):
@@ -177,7 +182,7 @@ def ordered_rows(window: Floats, reference: Floats, positions: Floats) -> Rows:
     per = np.where(flat, 0.0, 1 / np.where(flat, 1.0, scale))
     noise = np.sqrt(2 / np.pi) * (spread * np.diff(positions)).sum(-1)
     return {
-        "ks": _less(ks(p, q), 0.8687 * np.sqrt(inverse[:, 0])),
+        "ks": _less(ks(p, q), _KOLMOGOROV_MEAN * np.sqrt(inverse[:, 0])),
         "wasserstein": _less(wasserstein(p, q, positions) * per, noise * per),
     }
 

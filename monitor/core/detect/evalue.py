@@ -86,21 +86,6 @@ def _flat(values: Floats, shape: tuple[int, ...]) -> Floats:
     return (values if values.shape == shape else np.broadcast_to(values, shape)).reshape(-1)
 
 
-def ball_supremum(e: ArrayLike, p: ArrayLike, delta: float) -> Floats:
-    """Exact largest mean of e over {r : TV(r, p) <= delta}: move mass delta from the lowest e to the highest.
-
-    e and p have shape [..., K]; returns [...].  O(K log K).  By hand: e = (2, 0), p = (.5, .5), delta = .1
-    gives .6 * 2 = 1.2.
-    """
-    e, p = np.broadcast_arrays(np.asarray(e, np.float64), np.asarray(p, np.float64))
-    order = np.argsort(e, axis=-1)
-    e_sorted, p_sorted = np.take_along_axis(e, order, -1), np.take_along_axis(p, order, -1)
-    before = np.cumsum(p_sorted, axis=-1) - p_sorted
-    moved = np.clip(delta - before, 0, p_sorted)
-    gain = moved.sum(-1) * e_sorted[..., -1] - (moved * e_sorted).sum(-1)
-    return np.asarray((e * p).sum(-1) + gain, np.float64)
-
-
 def deviation(e: Floats, p: Floats) -> Floats:
     """Standard deviation of e under p, over the last axis."""
     mean = (e * p).sum(-1)

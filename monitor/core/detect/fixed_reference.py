@@ -1,4 +1,4 @@
-"""The fixed-reference twin's cells: the fine cells of a numeric subject grouped into about twenty, per stratum."""
+"""The cells of the fixed reference: the fine cells of a numeric subject grouped into about twenty, per stratum."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,8 @@ from stationkeeper.monitor.core.detect.alternatives import ReferenceCells
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+# As many as rank cells, for the same reasons (`conformal.RANK_CELLS`). Twice as many double
+# the cost, and of each the reference knows less.
 GROUPS = 20
 
 

@@ -118,9 +118,9 @@ class DetectorPlan:
         return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
     def log_thresholds(self) -> Floats:
-        """log of the page threshold of every subject, twice as high where conformal and twin run side by side."""
-        arms = [2 if s.kind == "numeric" else 1 for s in self.subjects]
-        return log_thresholds(self.alpha, [s.importance for s in self.subjects], arms)
+        """log of the page threshold of every subject, twice as high where two e-detectors run side by side."""
+        detectors = [2 if s.kind == "numeric" else 1 for s in self.subjects]
+        return log_thresholds(self.alpha, [s.importance for s in self.subjects], detectors)
 
 
 def padded(arrays: Sequence[Counts], width: int) -> Counts:

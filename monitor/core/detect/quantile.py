@@ -13,7 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 _NORMAL = NormalDist()
+# Stands for 0 in logs and denominators: near the smallest normal float (2.2e-308), with room for a division.
 _TINY = 1e-300
+# Terms of the continued fraction: it needs about sqrt(max(a, b)), so that counts up to 250 000 converge to 1e-15;
+# beyond them digits are lost.
 _STEPS = 500
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 _lgamma = np.frompyfunc(math.lgamma, 1, 1)

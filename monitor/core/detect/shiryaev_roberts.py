@@ -8,7 +8,9 @@ from stationkeeper.contracts.state import State
 Flags = NDArray[np.bool_]
 Times = NDArray[np.int64]
 
+# Places for times at first: evidence of 300 features restarts in few different panes. Memory alone.
 _FEW = 32
+# Times that two bytes can number.
 _SHORT = 1 << 16
 
 
@@ -54,9 +56,11 @@ class Restarts:
 
 Floats = NDArray[np.float64]
 
+# The log of no evidence at all.
 _NEVER = -np.inf
 # Stands for -inf in differences: far below any evidence, so that exp of a gap is 0 and not undefined.
 _LOW = -1e9
+# Different weights that one byte can number; subjects of one kind share a few dozen.
 _FEW_WEIGHTS = 256
 
 

@@ -12,12 +12,17 @@ from stationkeeper.monitor.core.reference import Counts
 Integers = NDArray[np.integer[Any]]
 Unsigned = NDArray[np.unsignedinteger[Any]]
 
+# Values below 15 take half a byte; 15 says that the rest follows. Most counters of a minute are smaller.
 _NIBBLE = 15
+# The first byte is where x 4 + form: three forms of values, one spare.
 _FORMS = 4
+# How positions are told: a bit for each counter, the gaps between those that count, or not at all.
 _MARKS, _GAPS, _WHOLE = range(3)
+# Sums of two such values stay below 2^15, so that `merge` needs no wider type.
 _HALF_FULL = 0x7FFF - 2 * _NIBBLE
 """Two values of at most this and what goes before it fit two bytes together."""
 
+# Widths tried in turn, with the value that says "more follows in the next".
 _LEVELS = ((np.uint8, 0xFF), (np.uint16, 0xFFFF))
 
 

@@ -14,13 +14,20 @@ from stationkeeper.monitor.core.panes.packed import PackedRows, merge, pack, unp
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.reference import Counts
 
+# Four hours of one-minute panes: how far back an onset can be dated to the minute. Twice as many cost twice the memory
+# where they fit; half as many cut the slow drifts, which page after hours.
 MAX_PANES = 240
+# Bytes kept for each counter of the layout. 16 bytes an entry and pane grew to 700 kB a feature within four hours;
+# packed, a feature keeps about 14 kB in all (benchmarks/footprint). With half of it panes are merged twice as early.
 COUNTER_BYTES = 16
+# Narrow models keep at least so much, 48 kB, so that merging starts where memory is worth saving.
 LEAST_BYTES = 49_152
+# A stretch is at most this share of its age: what began two hours ago is dated to the hour at worst. At .25 fewer may
+# be merged, so that more of the oldest are forgotten; at 1 an onset could lie anywhere in its age.
 COARSEST = 0.5
-"""A stretch is at most this share of its age: what began two hours ago is dated to the hour at worst."""
-
+# Panes are merged within an hour only: strata are hours, and counts of two would belong to neither.
 _HOUR = 3_600_000
+# What a stretch costs beside its counts: an object with six numbers, as CPython keeps them.
 _HEAD_BYTES = 120
 
 

@@ -12,7 +12,10 @@ from stationkeeper.monitor.core.panes.packed import PackedRows, pack, unpack
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.reference import Counts
 
+# More slots sharpen the window's edge (12 leave it up to a twelfth too long) and cost one packed vector each. The judge
+# stores slots under 256 places (`judge.state.RING`), which must be more than this.
 MAX_SLOTS = 64
+# Widths of counters, narrowest first: a minute's counts fit two bytes, an hour of busy panes four.
 _TYPES = (np.uint16, np.uint32, np.int64)
 
 

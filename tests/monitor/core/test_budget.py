@@ -9,7 +9,6 @@ from stationkeeper.monitor.core.budget import (
     level_of,
     log_thresholds,
     parse_budget,
-    rank_discoveries,
     split_alpha,
 )
 
@@ -80,9 +79,3 @@ def test_the_thresholds_of_all_subjects_spend_alpha(importance, alpha):
 
 def test_levels_rise_tenfold():
     np.testing.assert_array_equal(level_of(np.log([0.9, 1.1, 11, 101]), np.full(4, np.log(100.0))), [0, 1, 2, 3])
-
-
-def test_discoveries_by_hand():
-    np.testing.assert_array_equal(rank_discoveries(np.log([1200.0, 1500.0]), 0.001), [1, 0])
-    np.testing.assert_array_equal(rank_discoveries(np.log([100.0, 2100.0, 90.0]), 0.0015), [1])
-    assert rank_discoveries(np.log([900.0, 900.0]), 0.001).size == 0

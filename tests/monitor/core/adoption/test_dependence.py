@@ -4,10 +4,10 @@ import pytest
 from stationkeeper.monitor.core.adoption.dependence import (
     choose_strata,
     fold_strata,
-    learned_delta,
     learned_phi,
     natural_floor,
 )
+from stationkeeper.monitor.core.detect.drift import effect_floor
 from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES
 from stationkeeper.monitor.core.panes.pane import stratum_of
 
@@ -66,8 +66,10 @@ def test_a_day_effect_is_learned_as_its_natural_distance():
         for sign in rng.choice([-1, 1], 40)
     ]
     assert natural_floor(days) == pytest.approx(0.04, abs=0.008)
-    assert learned_delta(days, 0.02) == pytest.approx(1.5 * natural_floor(days))
-    assert learned_delta(np.tile([300, 700], (5, 1)), 0.02) == 0.02
+    assert effect_floor(0.02, natural_floor(days)) == pytest.approx(1.5 * natural_floor(days))
+    assert effect_floor(0.02, natural_floor(np.tile([300, 700], (5, 1)))) == 0.02
+    assert effect_floor(0.02, 0.04) == pytest.approx(0.06)
+    assert effect_floor(0.02, 0.8) == 0.9
 
 
 def test_strata_fall_back_where_hours_are_thin():
