@@ -56,7 +56,7 @@ def assemble(raw: Raw, form: Form, rows: Integers | None, salt: np.uint64) -> tu
 
 
 class _Assembly:
-    """The rows of one kind of a batch (``index`` None: all of them) on their way to columns."""
+    """Makes columns of the rows of one kind of a batch (``index`` None: all of them)."""
 
     def __init__(self, raw: Raw, form: Form, kind: Kind, index: Integers | None) -> None:
         self._raw, self._form, self._kind, self._index = raw, form, kind, index

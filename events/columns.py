@@ -242,7 +242,7 @@ def category_column(values: Sequence[object], absent: object) -> CategoryColumn:
 
 
 def _texts(values: Sequence[object]) -> CategoryColumn | None:
-    """The column if all values are text: told by its keys, for no text equals anything else, which spares a pass."""
+    """The column if all values are text. Its keys show that, for no text equals anything else, which spares a pass."""
     keys = Keys()
     try:
         codes = np.fromiter(map(keys.__getitem__, values), np.int64, len(values))  # type: ignore[arg-type]

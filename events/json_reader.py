@@ -58,7 +58,7 @@ class JsonReader:
     """JSON objects in the form that a mapping describes, by msgspec structures made for the known features.
 
     The fate of a record is a function of that record alone: the whole batch takes one strict pass, and only records
-    that it refuses are looked at one by one, with the strict pass first again. So both ways accept the same records.
+    that it refuses are looked at one by one, with the strict pass first again. So both accept the same records.
     """
 
     def __init__(self, form: Form, *, salt: np.uint64) -> None:

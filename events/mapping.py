@@ -163,7 +163,7 @@ def _form(mapping: InputMapping, kinds: tuple[Kind, ...], readers: Sequence[Inpu
             features = parse_path(path)
         else:
             paths[name] = parse_path(path)
-    constants: dict[str, Any] = {**mapping.constants}
+    constants: dict[str, Any] = {str(field): value for field, value in mapping.constants.items()}
     model = constants.get("model")
     if model is None and not own and "model" not in mapping.map and len(models) == 1:
         model = models[0]

@@ -92,7 +92,7 @@ class Raw:
             self._missing.setdefault(name, []).append((self.rows, status))
 
     def add_odd(self, rows: Sequence[Any]) -> None:
-        """Take rows whose features may hold anything; all rows of this object then come this way."""
+        """Take rows whose features may hold anything; then all rows of this object must be given here."""
         self._odd = True
         self.rows += len(rows)
         for name, get in self._type.get.items():

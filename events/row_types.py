@@ -86,7 +86,7 @@ class Block:
 class RowType:
     """A row's structure and how to reach each field and feature in it; ``numeric`` features default to NaN.
 
-    ``places`` are the fields that stand in the row itself, among its ``width`` fields. ``inner`` splits the way to a
+    ``places`` are the fields that stand in the row itself, among its ``width`` fields. ``inner`` splits the path to a
     feature in two: to the object that holds it (one of ``holders``) and from there.
 
     ``closed`` is ``decode`` that also refuses a feature that is not known (None where features are mapped one by one).
@@ -139,8 +139,8 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
         closed = msgspec.json.Decoder(_structure(tree, nullable=not form.own, closed=root)[0]).decode
     places = _places(form, tree, get)
     numbers = frozenset(name for name in getters if features[name])
-    ways = _ways(form, tree, getters, numbers, whole=bool(places))
-    return RowType(decode, closed, build, get, getters, places, len(tree), *ways, numbers)
+    holders, inner, blocks = _holders(form, tree, getters, numbers, whole=bool(places))
+    return RowType(decode, closed, build, get, getters, places, len(tree), holders, inner, blocks, numbers)
 
 
 def _declared(name: str, form: Form) -> tuple[Any, Any]:
@@ -157,7 +157,7 @@ def _declared(name: str, form: Form) -> tuple[Any, Any]:
     return kind, default
 
 
-def _ways(
+def _holders(
     form: Form, tree: dict[str, Any], names: Collection[str], numbers: frozenset[str], *, whole: bool
 ) -> tuple[tuple[Holder, ...], dict[str, tuple[Holder, Callable[[Any], Any]]], tuple[Block, ...]]:
     """How to reach features, by the object that holds them, and the numeric ones of each; ``whole`` as in _MOSTLY."""

@@ -1,4 +1,4 @@
-"""What a version decided for each event: its score, whether it said positive, and whether it said nothing."""
+"""What a version decided for each event: its score, whether it is positive, and whether it is missing."""
 
 import numpy as np
 

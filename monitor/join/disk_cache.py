@@ -184,7 +184,7 @@ class JoinCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             with fresh.open("wb") as out:
                 out.writelines(freeze(snapshot))
-            # Not synced: after a power cut a torn file is told by its checksum, and the topic has it all.
+            # Not synced: after a power cut the checksum shows a torn file, and the topic has it all.
             fresh.replace(path)
         except OSError as error:
             self._drop(fresh, str(error))

@@ -43,7 +43,7 @@ class Pairs:
 
 
 class JoinPartition:
-    """One joins partition: both waiting sides, how far it has spoken, and from where it must be read again.
+    """One joins partition: both waiting sides, how far its outcomes are sent, and from where it must be read again.
 
     ``emitted`` is the offset below which outcomes are already in the panes topic: records below it only rebuild the
     store. ``base`` and ``base_clock`` are as in ``JoinState``; ``spent`` is what else a rebuild from there has to know,

@@ -213,7 +213,7 @@ class Join:
         self._shown = detail
 
     def samples(self) -> list[Sample]:
-        """Return what limits refused; all else is told by the judge, about the outcomes."""
+        """Return what limits refused; the judge shows all else, about the outcomes."""
         crowded = self._shown.get("crowded out", 0)
         return [Sample("stationkeeper_limits_refused_total", ("waiting",), crowded)] if crowded else []
 

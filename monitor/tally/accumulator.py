@@ -145,7 +145,7 @@ class Accumulator:
     def note(self, counter: str, events: Events, times: Integers, amounts: Integers | None = None) -> None:
         """Count what concerns a pane as a whole: events that are in none (late, duplicate, mistimed), unseen fields.
 
-        ``counter`` is one of ``PANE_COUNTERS``; ``times`` int64[n] tells the pane, for an event that is in none the
+        ``counter`` is one of ``PANE_COUNTERS``; ``times`` int64[n] gives the pane, for an event that is in none the
         partition's clock when it came; ``amounts`` int64[n] is what each adds, 1 where left out. Labels are in no pane
         and are not noted.
         """
@@ -202,7 +202,7 @@ class Accumulator:
 
 
 class _OwnerBatch:
-    """One owner's events of a batch as its reference counts them, whichever way they are split."""
+    """One owner's events of a batch as its reference counts them, however they are split."""
 
     def __init__(
         self, settings: ModelSettings, events: Events, reference: Reference | None, columns: Mapping[str, Column]

@@ -12,7 +12,7 @@ UNSET = np.iinfo(np.int64).min
 """The clock before the first accepted event: below every time, so that a maximum needs no case of its own."""
 
 _ANSWERING_MS = 5_000
-"""How long a broker's word holds that there is nothing more. The loop asks about once a second: half allows two lost
+"""How long an answer of the broker holds that there is nothing more. The loop asks about once a second: half allows two lost
 answers, double lets a partition count as idle ten seconds after the broker fell silent."""
 
 
@@ -70,7 +70,7 @@ class LogEnd:
             self._seen, self._reached = now_ms, False
 
     def idle(self, now_ms: int, after_ms: int) -> bool:
-        """Return whether the partition lay at its end for ``after_ms``, and the broker lately said so."""
+        """Return whether the partition lay at its end for ``after_ms``, and the broker answered lately."""
         if self._since is None or self._seen is None or now_ms - self._seen > _ANSWERING_MS:
             return False
         return now_ms - self._since >= after_ms

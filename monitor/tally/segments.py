@@ -94,14 +94,14 @@ class Segmenter:
             feature = CategoryColumn(raw, tuple(keys))
         if own is None or feature is None:
             return own or feature
-        unsaid = own.codes == Status.ABSENT
-        if not unsaid.any():
+        missing = own.codes == Status.ABSENT
+        if not missing.any():
             return own
         # Each event for itself: where its neighbours name their segment, it may still have only the feature.
         place = {key: code for code, key in enumerate(own.keys)}
         table = np.array([*(place.setdefault(key, len(place)) for key in feature.keys), Status.ABSENT], np.int64)
-        said = table[np.where(feature.codes >= 0, feature.codes, len(table) - 1)]
-        return CategoryColumn(np.where(unsaid, said, own.codes), tuple(place))
+        instead = table[np.where(feature.codes >= 0, feature.codes, len(table) - 1)]
+        return CategoryColumn(np.where(missing, instead, own.codes), tuple(place))
 
     def codes(
         self, model: str, dimension: str, events: Events, reference: Reference | None, places: Places

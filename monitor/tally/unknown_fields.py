@@ -29,7 +29,7 @@ _FACTOR, _SHIFT = 0x9E3779B1, 16
 
 
 def sampled(offsets: Integers) -> Flags:
-    """Return which records are looked at, bool[n]: every eighth in the mean, told by the offset alone.
+    """Return which records are looked at, bool[n]: every eighth in the mean, by the offset alone.
 
     The offset times 0x9E3779B1, bits 16 to 18 being zero: transaction markers leave holes of any pattern, and a plain
     remainder could miss every record.
