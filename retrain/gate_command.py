@@ -1,49 +1,24 @@
 """The quality gate for a pipeline: a registered version against another on a stored snapshot's held-out rows."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.contracts.times import to_ms
-from stationkeeper.registry import ArtifactError, ModelTask, Registry, RegistrySettings, ServedModel
+from stationkeeper.registry import ArtifactError, ModelTask, Registry, ServedModel
 from stationkeeper.retrain.core.gate import GateVerdict, judge_binary, judge_regression
 from stationkeeper.retrain.core.split import split_rows
-from stationkeeper.retrain.settings import RetrainSettings, SnapshotSettings
+from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
 from stationkeeper.retrain.snapshot.table import TrainingTable
 
 # 2 is left out: it is what a shell command answers to wrong usage.
 EXIT_CODES = {GateOutcome.PASS: 0, GateOutcome.FAIL: 1, GateOutcome.NO_EVIDENCE: 3}
-
-
-class ModelSection(Protocol):
-    """What is read of a model's section of the configuration."""
-
-    @property
-    def retrain(self) -> RetrainSettings | None:
-        """The model's retrain settings."""
-
-
-class GateConfig(Protocol):
-    """What is read of the configuration."""
-
-    @property
-    def registry(self) -> RegistrySettings:
-        """Where the versions are."""
-
-    @property
-    def snapshots(self) -> SnapshotSettings:
-        """Where the snapshot is."""
-
-    @property
-    def models(self) -> Mapping[str, ModelSection]:
-        """The models by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +45,27 @@ class GateReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return every number."""
-        return {
-            "model": self.model,
-            "candidate": self.candidate,
-            "champion": self.champion,
-            "snapshot": self.snapshot,
-            "rows": self.rows,
-            "outcome": self.verdict.outcome.value,
-            "reason": self.verdict.reason,
-            "numbers": self.verdict.numbers,
-        }
+        facts = {name: value for name, value in asdict(self).items() if name != "verdict"}
+        verdict = self.verdict
+        return facts | {"outcome": verdict.outcome.value, "reason": verdict.reason, "numbers": verdict.numbers}
 
 
-def gate_version(config: GateConfig, model: str, candidate: str, champion: str, snapshot: str) -> GateReport:
+def gate_version(
+    registry: Registry,
+    store: SnapshotStore,
+    settings: RetrainSettings,
+    *,
+    model: str,
+    candidate: str,
+    champion: str,
+    snapshot: str,
+) -> GateReport:
     """Judge version ``candidate`` against ``champion`` (an alias or a version) on a snapshot.
 
     On the snapshot that the candidate was trained on, the rows are those its training held out; on any other, the
     rows after all that either model has learnt from. Raises ``ArtifactError``, ``SnapshotError``, ``BadData``, and
     ``Retryable`` while the registry is away.
     """
-    section = config.models.get(model)
-    settings = (section.retrain if section is not None else None) or RetrainSettings()
-    registry, store = Registry(config.registry), SnapshotStore(config.snapshots.directory)
     version = registry.alias(model, champion) or champion
     frame = store.read(snapshot)
     with TemporaryDirectory(prefix="stationkeeper-gate-") as scratch:

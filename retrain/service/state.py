@@ -118,19 +118,16 @@ class RequestState(Record):
             found["outcome"] = self.stage.value  # type: ignore[typeddict-item]
         if self.windows:
             found["plan"] = "train on the best of: " + ", ".join(window.kind.value for window in self.windows)
-        if self.snapshot is not None:
-            found["snapshot"] = self.snapshot
-        if self.snapshot_rows is not None:
-            found["snapshot_rows"] = self.snapshot_rows
-        if self.run_id is not None:
-            found["run_id"] = self.run_id
-        if self.version is not None:
-            found["version"] = self.version
-        if self.gate is not None:
-            found["gate"] = self.gate.outcome.value
-            found["gate_reason"] = self.gate.reason
-        if self.candidate is not None:
-            found["candidate"] = self.candidate
+        known: dict[str, Any] = {
+            "snapshot": self.snapshot,
+            "snapshot_rows": self.snapshot_rows,
+            "run_id": self.run_id,
+            "version": self.version,
+            "gate": self.gate.outcome.value if self.gate else None,
+            "gate_reason": self.gate.reason if self.gate else None,
+            "candidate": self.candidate,
+        }
+        found.update({name: value for name, value in known.items() if value is not None})  # type: ignore[typeddict-item]
         return found
 
     def _stage_times(self) -> list[StageTime]:

@@ -245,10 +245,22 @@ def gate(
 ) -> int:
     """Judge a version against the champion on a snapshot's held-out rows: exit 0 PASS, 1 FAIL, 3 NO-EVIDENCE."""
     from stationkeeper.config import load
+    from stationkeeper.registry import Registry
     from stationkeeper.retrain.gate_command import gate_version
+    from stationkeeper.retrain.settings import RetrainSettings
+    from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
 
     settings = load(config)
-    outcome = gate_version(settings, model, candidate, champion, snapshot)
+    mine = settings.models.get(model)
+    outcome = gate_version(
+        Registry(settings.registry),
+        SnapshotStore(settings.snapshots.directory),
+        (mine and mine.retrain) or RetrainSettings(),
+        model=model,
+        candidate=candidate,
+        champion=champion,
+        snapshot=snapshot,
+    )
     if json:
         print_json(outcome.to_json())
     else:
