@@ -122,7 +122,7 @@ class VerdictKind(StrEnum):
     RECOVERED = "recovered"
 
 
-class State(StrEnum):
+class SubjectState(StrEnum):
     """The state of a subject; ``unknown`` is neither good nor bad (invariant 5)."""
 
     UNKNOWN = "unknown"
@@ -174,7 +174,7 @@ class Verdict(Message):
     subject: Subject
     kind: VerdictKind
     level: Level
-    state: State
+    state: SubjectState
     cause: str
     reason: str
     statistic: float | None = None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from stationkeeper.contracts.messages import State
+from stationkeeper.contracts.messages import SubjectState
 
 Kind = Literal["counter", "gauge", "histogram"]
 Unit = Literal["", "records", "rows", "seconds", "ratio", "nats", "partitions"]
@@ -35,12 +35,12 @@ class Sample(NamedTuple):
     sum: float = 0.0
 
 
-STATE_NUMBER: dict[State, int] = {
-    State.UNKNOWN: 0,
-    State.STEADY: 1,
-    State.DRIFTING: 2,
-    State.BROKEN: 3,
-    State.RECOVERING: 4,
+STATE_NUMBER: dict[SubjectState, int] = {
+    SubjectState.UNKNOWN: 0,
+    SubjectState.STEADY: 1,
+    SubjectState.DRIFTING: 2,
+    SubjectState.BROKEN: 3,
+    SubjectState.RECOVERING: 4,
 }
 
 _STATES = ", ".join(f"{number} {state.value}" for state, number in STATE_NUMBER.items())
@@ -130,7 +130,7 @@ _RECORDS = (
 )
 
 _WATCH = (
-    Metric("stationkeeper_model_state", "gauge", ("model",), f"State of the whole model: {_STATES}."),
+    Metric("stationkeeper_model_state", "gauge", ("model",), f"SubjectState of the whole model: {_STATES}."),
     Metric(
         "stationkeeper_watermark_timestamp_seconds",
         "gauge",
@@ -181,7 +181,7 @@ _WATCH = (
         "Share of the traffic that moved (total variation).",
         "ratio",
     ),
-    Metric("stationkeeper_subject_state", "gauge", _SUBJECT, f"State of the subject: {_STATES}."),
+    Metric("stationkeeper_subject_state", "gauge", _SUBJECT, f"SubjectState of the subject: {_STATES}."),
     Metric(
         "stationkeeper_quality_ratio",
         "gauge",

@@ -16,7 +16,6 @@ class PluginGroup(StrEnum):
     TRAINERS = "stationkeeper.trainers"
     TARGETS = "stationkeeper.targets"
     DECODERS = "stationkeeper.decoders"
-    NOTIFIERS = "stationkeeper.notifiers"
 
 
 class PluginError(ValueError):

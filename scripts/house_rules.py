@@ -1,6 +1,7 @@
 """Fail when files, classes and rooms grow beyond what a reader can hold: ``python -m scripts.house_rules``.
 
-Product code is what ships; the links ``stationkeeper/ROOM`` are the rooms again and left out. A rule that a file must break is not bent here: what is allowed stands in the tables below, with its reason.
+Product code is what ships; the links ``stationkeeper/ROOM`` are the rooms again and left out. A rule that a file must
+break is not bent here: what is allowed stands in the tables below, with its reason.
 """
 
 import ast

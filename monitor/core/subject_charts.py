@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stationkeeper.contracts.messages import State, VerdictKind
+from stationkeeper.contracts.messages import SubjectState, VerdictKind
 from stationkeeper.monitor.core.charts.chart import FEW_ROWS, Chart, measure, quality_shares
 from stationkeeper.monitor.core.charts.comparison import compare
 from stationkeeper.monitor.core.charts.distance import Distance
@@ -90,11 +90,15 @@ class SubjectCharts:
             return Unknown.ADOPTING
         return Unknown.FEW_ROWS if rows < FEW_ROWS else None
 
-    def _state(self, name: str, incident: Incident | None, unknown: Unknown | None) -> State:
+    def _state(self, name: str, incident: Incident | None, unknown: Unknown | None) -> SubjectState:
         if incident is None:
-            return State.UNKNOWN if unknown is not None else State.STEADY
+            return SubjectState.UNKNOWN if unknown is not None else SubjectState.STEADY
         members = [member for member in incident.members if member.subject == name]
         if any(member.kind is VerdictKind.DATA_QUALITY for member in members):
-            return State.BROKEN
+            return SubjectState.BROKEN
         tests = [self.lifecycle.recoveries.get((incident.id, member.key)) for member in members]
-        return State.RECOVERING if any(test is not None and test.likely for test in tests) else State.DRIFTING
+        return (
+            SubjectState.RECOVERING
+            if any(test is not None and test.likely for test in tests)
+            else SubjectState.DRIFTING
+        )

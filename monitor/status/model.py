@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from stationkeeper.contracts.messages import State
+from stationkeeper.contracts.messages import SubjectState
 from stationkeeper.contracts.metrics import STATE_NUMBER, Sample
 from stationkeeper.contracts.model_status import (
     MAX_POINTS,
@@ -26,7 +26,7 @@ from stationkeeper.monitor.status.subject import cells_of, subject_status
 
 DETAILED = 40
 GLANCE = 5
-_WORST = (State.BROKEN, State.DRIFTING, State.RECOVERING)
+_WORST = (SubjectState.BROKEN, SubjectState.DRIFTING, SubjectState.RECOVERING)
 _Point = tuple[int, float | None, float | None, float | None]
 
 
@@ -132,11 +132,11 @@ class ModelView:
 
     def _state(
         self, champion: str | None, charts: list[tuple[WatchKey, Watch, Chart]], incidents: list[IncidentStatus]
-    ) -> tuple[State, str]:
+    ) -> tuple[SubjectState, str]:
         if champion is None:
-            return State.UNKNOWN, f"no champion: {UNKNOWN_HELP[Unknown.NO_REFERENCE]}"
+            return SubjectState.UNKNOWN, f"no champion: {UNKNOWN_HELP[Unknown.NO_REFERENCE]}"
         if self._references.of(self._judge.name, champion) is None:
-            return State.UNKNOWN, f"version {champion} has no reference: {UNKNOWN_HELP[Unknown.NO_REFERENCE]}"
+            return SubjectState.UNKNOWN, f"version {champion} has no reference: {UNKNOWN_HELP[Unknown.NO_REFERENCE]}"
         mine = [(key, chart) for key, _, chart in charts if key.version == champion]
         present = {chart.state for _, chart in mine}
         for state in _WORST:
@@ -145,21 +145,21 @@ class ModelView:
                 key, chart = next((k, c) for k, c in mine if c.state is state)
                 return state, open_["reason"] if open_ else f"{chart.subject} in {key.segment or 'all traffic'}"
         if not mine:
-            return State.UNKNOWN, UNKNOWN_HELP[Unknown.NO_ROWS]
+            return SubjectState.UNKNOWN, UNKNOWN_HELP[Unknown.NO_ROWS]
         whole = [chart for key, chart in mine if not key.segment]
-        if whole and all(chart.state is State.UNKNOWN for chart in whole):
+        if whole and all(chart.state is SubjectState.UNKNOWN for chart in whole):
             unknown = next((chart.unknown for chart in whole if chart.unknown is not None), Unknown.NO_ROWS)
             adoption = adoption_status(self._judge, champion)
             if unknown is Unknown.ADOPTING and adoption is not None:
-                return State.UNKNOWN, adoption["reason"]
-            return State.UNKNOWN, UNKNOWN_HELP[unknown]
+                return SubjectState.UNKNOWN, adoption["reason"]
+            return SubjectState.UNKNOWN, UNKNOWN_HELP[unknown]
         old = next((i for i in incidents if "closed" not in i), None)
         if old is not None:
             return (
-                State.RECOVERING,
+                SubjectState.RECOVERING,
                 f"version {champion} is steady so far; the incident of {old['version']} is still open",
             )
-        return State.STEADY, f"{len(whole)} subjects of version {champion} are steady"
+        return SubjectState.STEADY, f"{len(whole)} subjects of version {champion} are steady"
 
     def _versions(self, champion: str | None) -> list[VersionStatus]:
         rollout = self._references.rollout(self._judge.name)
@@ -179,7 +179,7 @@ class ModelView:
         out = []
         for place, (key, watch, chart) in enumerate(charts):
             entry = subject_status(key, watch, chart)
-            if place < DETAILED or chart.state not in (State.STEADY, State.UNKNOWN):
+            if place < DETAILED or chart.state not in (SubjectState.STEADY, SubjectState.UNKNOWN):
                 subject = watch.reference.by_name[chart.subject]
                 if not subject.sensitive:
                     entry["cells"] = cells_of(watch, chart)
@@ -197,7 +197,7 @@ class ModelView:
         return out
 
     def _samples(
-        self, charts: list[tuple[WatchKey, Watch, Chart]], incidents: list[IncidentStatus], state: State
+        self, charts: list[tuple[WatchKey, Watch, Chart]], incidents: list[IncidentStatus], state: SubjectState
     ) -> list[Sample]:
         judge, name = self._judge, self._judge.name
         out = [Sample("stationkeeper_model_state", (name,), STATE_NUMBER[state])]
@@ -207,7 +207,7 @@ class ModelView:
             if key in judge.watches:
                 where = (name, key.version, key.segment)
                 out.append(Sample("stationkeeper_window_end_timestamp_seconds", where, end / 1_000))
-        counts = dict.fromkeys(State, 0)
+        counts = dict.fromkeys(SubjectState, 0)
         for _, _, chart in charts:
             counts[chart.state] += 1
         out += [Sample("stationkeeper_subjects", (name, one.value), count) for one, count in counts.items()]
@@ -237,7 +237,7 @@ class ModelView:
 
 def _severity(chart: Chart) -> float:
     """What is worst comes first: states before evidence, evidence by its share of the threshold."""
-    rank = {State.BROKEN: 4, State.DRIFTING: 3, State.RECOVERING: 2}.get(chart.state, 0)
+    rank = {SubjectState.BROKEN: 4, SubjectState.DRIFTING: 3, SubjectState.RECOVERING: 2}.get(chart.state, 0)
     ratio = chart.evidence / chart.threshold if np.isfinite(chart.evidence) and chart.threshold > 0 else -1.0
     return rank * 1_000.0 + min(ratio, 999.0)
 

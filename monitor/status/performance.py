@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from stationkeeper.contracts.messages import State, SubjectType
+from stationkeeper.contracts.messages import SubjectState, SubjectType
 from stationkeeper.contracts.model_status import (
     MAX_POINTS,
     AdoptionStatus,
@@ -88,7 +88,7 @@ class PerformanceView:
                 one = real[name]
                 state, reason = _state(watch, one.rows, stale=since > last)
                 if judge.rebuilding:
-                    state, reason = State.UNKNOWN, UNKNOWN_HELP[Unknown.REBUILDING]
+                    state, reason = SubjectState.UNKNOWN, UNKNOWN_HELP[Unknown.REBUILDING]
                 entry: PerformanceStatus = {
                     "version": version,
                     "segment": segment,
@@ -124,15 +124,15 @@ class PerformanceView:
         }
 
 
-def _state(watch: Watch | None, rows: int, *, stale: bool) -> tuple[State, str]:
+def _state(watch: Watch | None, rows: int, *, stale: bool) -> tuple[SubjectState, str]:
     if stale:
-        return State.UNKNOWN, UNKNOWN_HELP[Unknown.STALE]
+        return SubjectState.UNKNOWN, UNKNOWN_HELP[Unknown.STALE]
     if rows == 0:
-        return State.UNKNOWN, UNKNOWN_HELP[Unknown.NO_LABELS]
+        return SubjectState.UNKNOWN, UNKNOWN_HELP[Unknown.NO_LABELS]
     if watch is not None:
         for incident in watch.incidents():
             if any(member.type is SubjectType.PERFORMANCE for member in incident.drifting):
-                return State.DRIFTING, incident.reason
+                return SubjectState.DRIFTING, incident.reason
     if rows < MIN_LABELS:
-        return State.UNKNOWN, UNKNOWN_HELP[Unknown.FEW_LABELS]
-    return State.STEADY, f"{rows} rows of mature labels"
+        return SubjectState.UNKNOWN, UNKNOWN_HELP[Unknown.FEW_LABELS]
+    return SubjectState.STEADY, f"{rows} rows of mature labels"

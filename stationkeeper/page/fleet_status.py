@@ -14,7 +14,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol, cast
 
-from stationkeeper.contracts.messages import State
+from stationkeeper.contracts.messages import SubjectState
 from stationkeeper.contracts.metrics import METRICS, STATE_NUMBER, Sample
 from stationkeeper.contracts.model_status import ModelStatus
 from stationkeeper.contracts.status import SCHEMA_VERSION, Conservation, FleetStatus, RoleHealth
@@ -178,13 +178,13 @@ def derived_samples(fleet: FleetStatus, known: Iterable[Sample]) -> list[Sample]
     samples += [Sample("stationkeeper_build_info", (installed_version(), role), 1.0) for role in roles]
     for model in fleet["models"]:
         name = model["model"]
-        samples.append(Sample("stationkeeper_model_state", (name,), STATE_NUMBER[State(model["state"])]))
+        samples.append(Sample("stationkeeper_model_state", (name,), STATE_NUMBER[SubjectState(model["state"])]))
         if model.get("clock", "wall") == "wall":
             stale = max(STALE_PANES * model["pane_ms"], STALE_AT_LEAST_MS) / 1_000
             samples.append(Sample("stationkeeper_stale_after_seconds", (name,), stale))
-        counts = dict.fromkeys(State, 0)
+        counts = dict.fromkeys(SubjectState, 0)
         for subject in model["subjects"]:
-            counts[State(subject["state"])] += 1
+            counts[SubjectState(subject["state"])] += 1
         samples += [Sample("stationkeeper_subjects", (name, state.value), n) for state, n in counts.items()]
         samples += _performance_samples(model)
     return [sample for sample in samples if sample.metric not in seen]

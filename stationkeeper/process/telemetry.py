@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stationkeeper.contracts.messages import State
+from stationkeeper.contracts.messages import SubjectState
 from stationkeeper.contracts.metrics import BY_NAME, STATE_NUMBER, Sample
 
 SUBJECT_LABELS = ("model", "version", "segment", "subject")
@@ -25,7 +25,9 @@ REFUSED = "stationkeeper_series_refused_total"
 _PER_SUBJECT = frozenset(
     name for name, metric in BY_NAME.items() if metric.labels[: len(SUBJECT_LABELS)] == SUBJECT_LABELS
 )
-_ALARMED = frozenset({STATE_NUMBER[State.DRIFTING], STATE_NUMBER[State.BROKEN], STATE_NUMBER[State.RECOVERING]})
+_ALARMED = frozenset(
+    {STATE_NUMBER[SubjectState.DRIFTING], STATE_NUMBER[SubjectState.BROKEN], STATE_NUMBER[SubjectState.RECOVERING]}
+)
 
 
 class BadSampleError(ValueError):

@@ -2,7 +2,7 @@ import re
 
 from stationkeeper.contracts.codes import DEAD_LETTER_HELP, DeadLetterCode
 from stationkeeper.contracts.log_events import LOG_EVENT_HELP, LogEvent
-from stationkeeper.contracts.messages import State
+from stationkeeper.contracts.messages import SubjectState
 from stationkeeper.contracts.metrics import BY_NAME, METRICS, STATE_NUMBER
 from stationkeeper.contracts.topics import Topics, dead_letter_topic
 
@@ -32,5 +32,5 @@ def test_joins_are_kept_as_long_as_a_label_may_come():
 def test_closed_lists_are_explained_whole():
     assert set(DEAD_LETTER_HELP) == set(DeadLetterCode)
     assert set(LOG_EVENT_HELP) == set(LogEvent)
-    assert set(STATE_NUMBER) == set(State)
+    assert set(STATE_NUMBER) == set(SubjectState)
     assert len(BY_NAME) == len(METRICS)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stationkeeper.contracts.messages import State
+from stationkeeper.contracts.messages import SubjectState
 from stationkeeper.contracts.metrics import STATE_NUMBER, Sample
 from tests.stationkeeper.story_model import (
     FEATURES,
@@ -249,7 +249,7 @@ def subject_samples(models: Sequence[Mapping[str, Any]]) -> list[Sample]:
     for one in models:
         for s in one["subjects"]:
             key = (one["model"], s["version"], s["segment"], s["name"])
-            samples.append(Sample("stationkeeper_subject_state", key, STATE_NUMBER[State(s["state"])]))
+            samples.append(Sample("stationkeeper_subject_state", key, STATE_NUMBER[SubjectState(s["state"])]))
             samples.append(Sample("stationkeeper_window_rows", key, s["rows"]))
             if "statistic" in s:
                 samples.append(Sample("stationkeeper_drift_evidence", key, s["statistic"]))

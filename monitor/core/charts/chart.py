@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stationkeeper.contracts.messages import State, SubjectType
+from stationkeeper.contracts.messages import SubjectState, SubjectType
 from stationkeeper.monitor.core.charts.distance import (
     Distance,
     coarse_cells,
@@ -30,7 +30,7 @@ class Chart:
 
     subject: str
     type: SubjectType
-    state: State
+    state: SubjectState
     rows: int
     since: int
     effect: float

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.identity import verdict_id
-from stationkeeper.contracts.messages import Level, Onset, State, Subject, Verdict, VerdictKind
+from stationkeeper.contracts.messages import Level, Onset, Subject, SubjectState, Verdict, VerdictKind
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.monitor.core.finding import INFORM, PAGE, WARN, Dated, Finding
 from stationkeeper.monitor.core.incidents.incident import Incident
@@ -59,7 +59,7 @@ def verdict_of(  # noqa: PLR0913 - a verdict is these parts
         subject=Subject(type=finding.type, name=finding.subject, check=finding.check),
         kind=finding.kind,
         level=LEVELS[level],
-        state=State.BROKEN if broken else State.DRIFTING,
+        state=SubjectState.BROKEN if broken else SubjectState.DRIFTING,
         cause=finding.cause,
         reason=finding.reason,
         statistic=_finite(finding.score),
@@ -89,7 +89,7 @@ def recovered_verdict(
         subject=Subject(type=leader.type, name=leader.subject, check=leader.check),
         kind=VerdictKind.RECOVERED,
         level=Level.INFORM,
-        state=State.STEADY,
+        state=SubjectState.STEADY,
         cause=incident.cause,
         reason=f"{', '.join(incident.subjects[:5])}: back at the reference",
         rows=rows,

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stationkeeper.contracts.messages import Level, State, Verdict, VerdictKind
+from stationkeeper.contracts.messages import Level, SubjectState, Verdict, VerdictKind
 from stationkeeper.contracts.state import state_of
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.reasons import Unknown
@@ -29,7 +29,7 @@ def shifted(rows: int = 3_000, seed: int = 9) -> dict[str, Any]:
 def test_nothing_is_said_of_a_steady_stream():
     made = watch()
     assert pages(judge(made, bank(10_000, 1))) == []
-    assert {chart.state for chart in made.charts()} == {State.STEADY}
+    assert {chart.state for chart in made.charts()} == {SubjectState.STEADY}
 
 
 def test_a_shift_opens_one_incident_dated_where_it_began():
@@ -45,7 +45,7 @@ def test_a_shift_opens_one_incident_dated_where_it_began():
     assert verdict.row is not None
     assert verdict.row < 2_400
     assert [incident.id for incident in made.incidents()] == [verdict.incident]
-    assert made.chart("age").state is State.DRIFTING
+    assert made.chart("age").state is SubjectState.DRIFTING
 
 
 def test_the_chart_shows_the_numbers_of_the_verdict():
@@ -175,7 +175,7 @@ def test_silence_is_unknown_and_not_steady():
     for start in range(1_000, 4_000, 50):
         assert made.step(Pane(start, 50, 0, nothing)).verdicts == ()
     assert made.chart("age").unknown is Unknown.STALE
-    assert made.chart("age").state is State.UNKNOWN
+    assert made.chart("age").state is SubjectState.UNKNOWN
 
 
 def test_a_reference_without_time_order_holds_drift_back_while_adopting():

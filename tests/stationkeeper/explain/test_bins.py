@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stationkeeper.contracts.messages import Level, Onset, State, Subject, SubjectType, Verdict, VerdictKind
+from stationkeeper.contracts.messages import Level, Onset, Subject, SubjectState, SubjectType, Verdict, VerdictKind
 from stationkeeper.contracts.wire import PaneDelta
 from stationkeeper.explain.bins import Bins, Panes
 from stationkeeper.monitor import profile
@@ -64,7 +64,7 @@ def verdict(rows: int, onset: int, minutes: int) -> Verdict:
         kind=VerdictKind.DATA_DRIFT,
         cause="category_share",
         level=Level.PAGE,
-        state=State.DRIFTING,
+        state=SubjectState.DRIFTING,
         reason="plan moved",
         rows=rows,
         onset=Onset(time=moments[0], low=moments[0], high=moments[0]),

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stationkeeper.contracts.messages import State, Verdict, VerdictKind
+from stationkeeper.contracts.messages import SubjectState, Verdict, VerdictKind
 from stationkeeper.monitor.core.adoption.traffic import HOUR_MS
 from stationkeeper.monitor.core.incidents import RequestPolicy, RequestRules
 from stationkeeper.monitor.core.panes.pane import Pane
@@ -31,7 +31,7 @@ def lost(share: float) -> dict[str, Any]:
 def test_nulls_are_broken_data_and_refuse_retraining():
     made, said = after_change(lost(0.1))
     page = pages(said)[0]
-    assert (page.kind, page.subject.check, page.state) == (VerdictKind.DATA_QUALITY, Check.NULL, State.BROKEN)
+    assert (page.kind, page.subject.check, page.state) == (VerdictKind.DATA_QUALITY, Check.NULL, SubjectState.BROKEN)
     assert page.effect == pytest.approx(0.1, abs=0.08)
     incident = made.incidents()[0]
     policy = RequestPolicy(RequestRules())
@@ -39,7 +39,7 @@ def test_nulls_are_broken_data_and_refuse_retraining():
     answer = policy.answer(incident.id)
     assert answer is not None
     assert "repair the source" in answer.reason
-    assert made.chart("age").state is State.BROKEN
+    assert made.chart("age").state is SubjectState.BROKEN
 
 
 def test_a_changed_unit_is_named_with_its_factor():
