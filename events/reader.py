@@ -32,6 +32,11 @@ class EventReader:
         self.json = JsonReader(form, salt=salt)
         self._names = FeatureNames(form)
 
+    @property
+    def features(self) -> Mapping[str, bool]:
+        """The features that are read, and whether each counts as a number."""
+        return self.json.features
+
     def learn(self, features: Mapping[str, bool]) -> None:
         """Read these features from now on: whether each counts as a number."""
         self.json.learn(features)

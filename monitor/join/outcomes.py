@@ -14,7 +14,13 @@ label cannot overflow a pane. Only errors of about a thousand and more would cou
 
 
 def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> list[OutcomeDelta]:
-    """Sums of paired rows (equal order) by owner, prediction pane and the pane in which both were known."""
+    """Return the sums of paired rows (equal order) by owner, prediction pane and the pane in which both were known.
+
+    ``pane`` is its length (ms). A label of 0 or 1 counts in the confusion (true and false positives, false and true
+    negatives) and in the scores by bin and class; any label counts in the squared error and the label's age. E.g. a
+    score of 0.9, decided positive, with a label of 0 that came a minute later: one false positive, a loss of 0.81 and
+    60 000 ms. O(n log n).
+    """
     if not len(predictions):
         return []
     known = np.maximum(predictions["time"], labels["time"])

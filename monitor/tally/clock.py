@@ -12,8 +12,8 @@ UNSET = np.iinfo(np.int64).min
 """The clock before the first accepted event: below every time, so that a maximum needs no case of its own."""
 
 _ANSWERING_MS = 5_000
-"""How long an answer of the broker holds that there is nothing more. The loop asks about once a second: half allows two lost
-answers, double lets a partition count as idle ten seconds after the broker fell silent."""
+"""How long an answer of the broker holds that there is nothing more. The loop asks about once a second: half allows
+two lost answers, double lets a partition count as idle ten seconds after the broker fell silent."""
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import zstandard
 
-from stationkeeper.contracts.codes import Outcome
+from stationkeeper.contracts.codes import DeadLetterCode, Outcome
 from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import Progress
 from stationkeeper.monitor.state_codec import refuse_other
@@ -127,6 +127,12 @@ class PartitionState:
         """
         self.expired += records
         self.next_offset = max(self.next_offset or 0, offset)
+
+    def reject(self, codes: Iterable[DeadLetterCode]) -> None:
+        """Count records that go to the dead letters."""
+        for code in codes:
+            self.outcomes[Outcome.REJECTED] += 1
+            self.codes[code.value] = self.codes.get(code.value, 0) + 1
 
     def refuse(self, limit: str, events: int) -> None:
         """Count events that a limit left no place for."""

@@ -62,10 +62,8 @@ class Tally:
         self.inputs = tuple(sorted(self.forms))
         self.tables = (topics.references.name, topics.rollouts.name)
         self.references = References(self._models)
-        salt_value = salt_of(salt)
-        self._readers = {topic: EventReader(form, salt=salt_value) for topic, form in self.forms.items()}
+        self._readers = {topic: EventReader(form, salt=salt_of(salt)) for topic, form in self.forms.items()}
         self._learned = -1
-        self._names: dict[str, frozenset[str]] = {}
         self._accumulator = Accumulator(self._models, self.references)
         self._joins = JoinBuffer(self._models, self.references)
         self._cardinality = CardinalityLimits(self._models, self.references)
@@ -133,7 +131,9 @@ class Tally:
         reading = self.reader(batch.partition.topic).read(batch.values, batch.headers)
         kinds = self._cardinality.versions(state, reading.events)
         owners = {owner for events in kinds if events.kind != "label" for owner in events.owners}
-        state.use(int(batch.offsets[0]), {owner: self._digest(*owner) for owner in owners})
+        counted_by = {owner: self.references.of(*owner) for owner in owners}
+        digests = {owner: "" if found is None else found.digest for owner, found in counted_by.items()}
+        state.use(int(batch.offsets[0]), digests)
         rejected = list(reading.rejected)
         counted: list[Events] = []
         for classified in classify(state, batch, kinds, self._models, wall=self._clock == "wall"):
@@ -145,7 +145,6 @@ class Tally:
         for events in counted:
             self._count(state, batch, events, reading)
         state.received += len(batch)
-        state.outcomes[Outcome.REJECTED] += len(rejected)
         self._reject(state, batch, rejected)
 
     def lost(self, partition: Partition, offset: int, records: int) -> None:
@@ -157,9 +156,7 @@ class Tally:
         """Return the reader of an input topic, which knows the features of the references seen so far."""
         if self._learned != self.references.epoch:
             for name, form in self.forms.items():
-                features = self.references.features(form.models)
-                self._readers[name].learn(features)
-                self._names[name] = frozenset(features)
+                self._readers[name].learn(self.references.features(form.models))
             self._learned = self.references.epoch
         return self._readers[topic]
 
@@ -182,30 +179,18 @@ class Tally:
         state.outcomes[Outcome.TALLIED] += len(events)
         if events.kind != "label":
             self._accumulator.add(events, state.places)
-            names = self._names.get(batch.partition.topic, frozenset())
+            names = self._readers[batch.partition.topic].features.keys()
             for found in self._unknown.count(batch, events, reading, names):
                 self._accumulator.note("unseen_fields", found.events, found.events.time, found.counts)
         if events.kind != "feature":
             self._joins.add(events, state.places)
 
-    def _digest(self, model: str, version: str) -> str:
-        reference = self.references.of(model, version)
-        return "" if reference is None else reference.digest
-
     def _reject(self, state: PartitionState, batch: Batch, rejected: list[Rejection]) -> None:
         rejected.sort(key=lambda one: one.row)
-        for one in rejected:
-            state.codes[one.code.value] = state.codes.get(one.code.value, 0) + 1
-            self._letters.append(
-                dead_letter(
-                    batch,
-                    one.row,
-                    one.code,
-                    self.name,
-                    detail=one.detail,
-                    connect_headers=self._dead_letters.connect_headers,
-                )
-            )
+        state.reject(one.code for one in rejected)
+        connect = self._dead_letters.connect_headers
+        for row, code, detail in ((one.row, one.code, one.detail) for one in rejected):
+            self._letters.append(dead_letter(batch, row, code, self.name, detail=detail, connect_headers=connect))
         self._limit.observe(batch.partition, len(batch), [one.row for one in rejected])
 
     def flush(self, now_ms: int) -> list[Outgoing]:
