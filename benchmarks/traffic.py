@@ -9,8 +9,8 @@ import numpy as np
 
 from stationkeeper.contracts.messages import Level, Verdict
 from stationkeeper.demo.flights import read_flights
-from stationkeeper.monitor.core.adoption.traffic import DAY_MS
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.adoption import DAY_MS
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.reference import profile
 from stationkeeper.monitor.core.watch import Watch, WatchSettings

@@ -9,7 +9,7 @@ import numpy as np
 
 from stationkeeper.contracts.column import Column, categories, numbers
 from stationkeeper.contracts.times import parse_duration
-from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt
+from stationkeeper.monitor.core.adoption import Timeline, adopt
 from stationkeeper.monitor.core.performance import labels_in_order
 from stationkeeper.monitor.core.reference import PREDICTION, Kind, Reference
 from stationkeeper.monitor.core.reference import profile as freeze

@@ -4,9 +4,7 @@ import numpy as np
 
 from benchmarks.detection.engine import matched
 from benchmarks.detection.world import PRODUCTION_PANES, Counts, Floats, cell, run_length
-from stationkeeper.monitor.core.detect.detector import DriftDetector
-from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
-from stationkeeper.monitor.core.detect.rate import RateDetector
+from stationkeeper.monitor.core.detect import DetectorPlan, DriftDetector, PlannedSubject, RateDetector
 
 PANE = 50
 N_REF = 10_000

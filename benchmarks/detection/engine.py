@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.detection.world import CHANGES, PRODUCTION_PANES, Floats, World, cell, row, run_length
-from stationkeeper.monitor.core.detect.detector import Scores
+from stationkeeper.monitor.core.detect import Scores
 
 Arm = Literal["conformal", "twin", "page"]
 

@@ -11,11 +11,15 @@ from scipy.stats import poisson
 from benchmarks.detection.world import PRODUCTION_PANES, Counts, Floats, World, run_length
 from stationkeeper.contracts.column import Column, numbers
 from stationkeeper.monitor import profile
-from stationkeeper.monitor.core.adoption.dependence import learned_phi
-from stationkeeper.monitor.core.detect.change_point import change_point_log_ratios, locate_change_point
-from stationkeeper.monitor.core.detect.detector import DriftDetector
-from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.adoption import learned_phi
+from stationkeeper.monitor.core.detect import (
+    DetectorPlan,
+    DriftDetector,
+    PlannedSubject,
+    change_point_log_ratios,
+    locate_change_point,
+)
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.watch import Watch, WatchSettings
 
 ASKED = 200.0

@@ -6,11 +6,15 @@ import numpy as np
 import polars as pl
 
 from benchmarks.detection.world import Counts, Floats
-from stationkeeper.monitor.core.adoption.dependence import learned_phi, natural_floor
-from stationkeeper.monitor.core.detect.change_point import change_point_log_ratios, locate_change_point
-from stationkeeper.monitor.core.detect.detector import DriftDetector
-from stationkeeper.monitor.core.detect.drift import effect_floor
-from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
+from stationkeeper.monitor.core.adoption import learned_phi, natural_floor
+from stationkeeper.monitor.core.detect import (
+    DetectorPlan,
+    DriftDetector,
+    PlannedSubject,
+    change_point_log_ratios,
+    effect_floor,
+    locate_change_point,
+)
 
 PANE = 48
 REFERENCE_PANES = 100

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from stationkeeper.monitor.core.detect.detector import DriftDetector, Scores
-from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
+from stationkeeper.monitor.core.detect import DetectorPlan, DriftDetector, PlannedSubject, Scores
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.throughput.events import CATEGORIES, reference, table
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.core.watch import Watch, WatchSettings
 from stationkeeper.monitor.judge.state import WatchRecords

@@ -15,7 +15,7 @@ from stationkeeper.contracts.column import Column, categories, numbers
 from stationkeeper.contracts.messages import Level
 from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.budget import parse_budget
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.power import power_card
 from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.core.watch import Watch, WatchSettings

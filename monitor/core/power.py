@@ -10,14 +10,20 @@ from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.contracts.model_status import PowerLine
 from stationkeeper.monitor.core.budget import Budget, log_thresholds, split_alpha
-from stationkeeper.monitor.core.detect.alternatives import AlternativeTable, ReferenceCells
-from stationkeeper.monitor.core.detect.conformal import PART_SHARE, RANK_CELLS
-from stationkeeper.monitor.core.detect.drift import plan_subject
-from stationkeeper.monitor.core.detect.evidence import ADAPTIVE_WEIGHT, place_bets
-from stationkeeper.monitor.core.detect.fixed_reference import Grouping
-from stationkeeper.monitor.core.detect.plan import PlannedSubject
-from stationkeeper.monitor.core.detect.quantile import normal_cdf, normal_ppf
-from stationkeeper.monitor.core.detect.rate import RateDetector
+from stationkeeper.monitor.core.detect import (
+    ADAPTIVE_WEIGHT,
+    PART_SHARE,
+    RANK_CELLS,
+    AlternativeTable,
+    Grouping,
+    PlannedSubject,
+    RateDetector,
+    ReferenceCells,
+    normal_cdf,
+    normal_ppf,
+    place_bets,
+    plan_subject,
+)
 from stationkeeper.monitor.core.quality import TOLERANCE, UNSEEN_TOLERANCE, rate_count
 from stationkeeper.monitor.core.reference import QUALITY, CategoricalCells, Kind, Reference, ReferenceSubject
 

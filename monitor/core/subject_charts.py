@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stationkeeper.contracts.messages import SubjectState, VerdictKind
-from stationkeeper.monitor.core.charts.chart import FEW_ROWS, Chart, measure, quality_shares
-from stationkeeper.monitor.core.charts.comparison import compare
-from stationkeeper.monitor.core.charts.distance import Distance
-from stationkeeper.monitor.core.detect.drift import Drift
+from stationkeeper.monitor.core.charts import FEW_ROWS, Chart, Distance, compare, measure, quality_shares
+from stationkeeper.monitor.core.detect import Drift
 from stationkeeper.monitor.core.incidents import Incident, IncidentLifecycle
-from stationkeeper.monitor.core.panes.window import ChartWindow
+from stationkeeper.monitor.core.panes import ChartWindow
 from stationkeeper.monitor.core.reasons import Unknown
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Place, Reference, ReferenceSubject, in_season
 

@@ -7,13 +7,10 @@ from typing import Any
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import State as Kept
-from stationkeeper.monitor.core.adoption.adopt import inherit
-from stationkeeper.monitor.core.adoption.period import AdoptionPeriod, AdoptionState
+from stationkeeper.monitor.core.adoption import AdoptionPeriod, AdoptionState, inherit
 from stationkeeper.monitor.core.budget import Budget, split_alpha
-from stationkeeper.monitor.core.charts.chart import Chart
-from stationkeeper.monitor.core.detect.detector import DetectorState
-from stationkeeper.monitor.core.detect.drift import Drift, plan_subject
-from stationkeeper.monitor.core.detect.plan import DetectorPlan
+from stationkeeper.monitor.core.charts import Chart
+from stationkeeper.monitor.core.detect import DetectorPlan, DetectorState, Drift, plan_subject
 from stationkeeper.monitor.core.finding import PAGE, Finding
 from stationkeeper.monitor.core.incidents import (
     DecisionTime,
@@ -24,8 +21,7 @@ from stationkeeper.monitor.core.incidents import (
     WarnedSubject,
     WatchIdentity,
 )
-from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.panes.window import ChartWindow, WindowState
+from stationkeeper.monitor.core.panes import ChartWindow, Pane, WindowState
 from stationkeeper.monitor.core.performance import OutcomePane, Performance
 from stationkeeper.monitor.core.quality import TRAINING, Quality
 from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, dump, load

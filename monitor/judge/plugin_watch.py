@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.messages import SubjectType, Verdict, VerdictKind
-from stationkeeper.monitor.core.charts.distance import positions_of
+from stationkeeper.monitor.core.charts import positions_of
 from stationkeeper.monitor.core.finding import WARN, Dated, Finding
 from stationkeeper.monitor.core.incidents import WatchIdentity, verdict_of
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import NumericCells, Reference, ReferenceSubject
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from stationkeeper.monitor.core.adoption.dependence import HOURS_OF_DAY
-from stationkeeper.monitor.core.adoption.traffic import HOUR_MS
-from stationkeeper.monitor.core.panes.pane import stratum_of
+from stationkeeper.monitor.core.adoption import HOUR_MS, HOURS_OF_DAY
+from stationkeeper.monitor.core.panes import stratum_of
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference, ReferenceSubject
 
 ADOPT_ROWS = 3_000

@@ -8,9 +8,8 @@ from typing import Any, Final
 import numpy as np
 from msgspec import structs
 
-from stationkeeper.monitor.core.detect.bag_growth import mark_of
-from stationkeeper.monitor.core.panes.packed import PackedRows
-from stationkeeper.monitor.core.panes.recent import RecentState
+from stationkeeper.monitor.core.detect import mark_of
+from stationkeeper.monitor.core.panes import PackedRows, RecentState
 from stationkeeper.monitor.core.watch import WatchState
 from stationkeeper.monitor.judge.model import ModelJudge
 from stationkeeper.monitor.judge.pending import WatchKey

@@ -8,9 +8,9 @@ import numpy as np
 
 from stationkeeper.contracts.messages import Verdict
 from stationkeeper.contracts.state import state_of
-from stationkeeper.monitor.core.adoption.adopt import may_take_over
+from stationkeeper.monitor.core.adoption import may_take_over
 from stationkeeper.monitor.core.incidents import CO_ONSET_PANES, Incident, IncidentChanges, merge
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.performance import OutcomePane
 from stationkeeper.monitor.core.reference import Counts, Reference
 from stationkeeper.monitor.core.watch import Watch, WatchSettings, WatchState

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stationkeeper.monitor.core.detect.quantile import clopper_pearson
+from stationkeeper.monitor.core.detect import clopper_pearson
 from stationkeeper.monitor.plugins.port import Watched
 from stationkeeper.monitor.plugins.registry import load
 from stationkeeper.monitor.plugins.rules import FixedRule

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stationkeeper.monitor.core.detect.quantile import gamma_tail
+from stationkeeper.monitor.core.detect import gamma_tail
 
 Floats = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from stationkeeper.contracts.model_status import (
     VersionRole,
     VersionStatus,
 )
-from stationkeeper.monitor.core.charts.chart import Chart
+from stationkeeper.monitor.core.charts import Chart
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.judge.model import ModelJudge

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from stationkeeper.contracts.model_status import Cells, SubjectStatus
-from stationkeeper.monitor.core.charts.chart import Chart
+from stationkeeper.monitor.core.charts import Chart
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.reference import NumericCells, rank_grid
 from stationkeeper.monitor.core.watch import Watch

@@ -11,7 +11,7 @@ from stationkeeper.backtesting.peers import Peers
 from stationkeeper.backtesting.table import Table
 from stationkeeper.contracts.model_status import SubjectStatus
 from stationkeeper.contracts.times import to_ms
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import Counts, Reference
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.plugins.rules import RULES

@@ -8,8 +8,8 @@ import numpy as np
 
 from stationkeeper.backtesting.table import Table
 from stationkeeper.contracts.times import to_datetime
-from stationkeeper.monitor.core.charts.distance import positions_of
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.charts import positions_of
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import NumericCells, Reference, ReferenceSubject
 from stationkeeper.monitor.plugins.port import Watched
 from stationkeeper.monitor.plugins.rules import RULES, FixedRule

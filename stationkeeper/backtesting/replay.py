@@ -12,9 +12,9 @@ from stationkeeper.backtesting.table import Array, BadInput, Table
 from stationkeeper.contracts.column import Column, categories
 from stationkeeper.contracts.messages import Verdict, VerdictKind
 from stationkeeper.contracts.wire import SCORE_BINS, score_bin
-from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt, inherit
+from stationkeeper.monitor.core.adoption import Timeline, adopt, inherit
 from stationkeeper.monitor.core.budget import Budget
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.performance import OutcomePane, labels_in_order
 from stationkeeper.monitor.core.reference import (
     Reference,

@@ -16,7 +16,7 @@ from stationkeeper.backtesting.table import BadInput, Table
 from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
 from stationkeeper.contracts.times import parse_duration, to_ms
 from stationkeeper.monitor.core.budget import Budget, parse_budget
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import Reference, load
 from stationkeeper.monitor.core.watch import Watch
 

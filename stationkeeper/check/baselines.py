@@ -9,7 +9,7 @@ from stationkeeper.contracts.messages import Rollout
 from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.explain.lineage import read_messages
-from stationkeeper.monitor.core.adoption.period import AdoptionPeriod, AdoptionState
+from stationkeeper.monitor.core.adoption import AdoptionPeriod, AdoptionState
 from stationkeeper.monitor.core.reference import InvalidReference, Reference, load
 from stationkeeper.monitor.settings import DAY_MS, ModelSettings
 from stationkeeper.monitor.state_codec import gather

@@ -11,8 +11,7 @@ from stationkeeper.contracts.messages import Verdict
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import PaneDelta, WireError, decode
-from stationkeeper.monitor.core.charts.chart import measure
-from stationkeeper.monitor.core.charts.distance import Distance, coarse_cells
+from stationkeeper.monitor.core.charts import Distance, coarse_cells, measure
 from stationkeeper.monitor.core.reference import (
     Counts,
     InvalidReference,

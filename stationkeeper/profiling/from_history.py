@@ -11,8 +11,8 @@ from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import SCORE_BINS, OutcomeDelta, PaneDelta, WireError, decode
 from stationkeeper.explain.lineage import read_messages
-from stationkeeper.monitor.core.adoption.rebase import PaneLabels, rebase
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.adoption import PaneLabels, rebase
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import Counts, InvalidReference, Reference, load
 from stationkeeper.streams.ports import Partition, Reader
 

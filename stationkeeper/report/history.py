@@ -11,7 +11,7 @@ from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.model_status import Cells, PerformanceStatus, Series, SubjectStatus
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import Counts, OutcomeDelta, PaneDelta, WireError, decode
-from stationkeeper.monitor.core.charts.chart import FEW_ROWS, measure
+from stationkeeper.monitor.core.charts import FEW_ROWS, measure
 from stationkeeper.monitor.core.reference import (
     InvalidReference,
     NumericCells,

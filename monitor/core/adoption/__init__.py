@@ -1,1 +1,35 @@
-"""TO WRITE."""
+"""Adoption: what rows in order of time teach a reference: dependence, daily movement, seasons and traffic.
+
+In: a reference with its rows in order (`adopt`), live panes (`AdoptionPeriod`) or panes of the past (`rebase`).
+Out: a `Reference` that knows phi, day floors, strata and traffic, and how serving differs from training, once.
+State: of an adoption period, its counts by day and hour and its latest panes in coarse cells.
+Invariant: a reference that is not adopted pages nothing but data quality; cells never change, so the digest stays.
+Read `dependence` (phi, floors, strata), `traffic`, `adopt`, `period`, `rebase`.
+"""
+
+from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, Timeline, adopt, error_phi, inherit, may_take_over
+from stationkeeper.monitor.core.adoption.dependence import BLOCKS, HOURS_OF_DAY, MIN_BLOCKS, learned_phi, natural_floor
+from stationkeeper.monitor.core.adoption.period import AdoptionPeriod, AdoptionState
+from stationkeeper.monitor.core.adoption.rebase import PaneLabels, rebase
+from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS, VolumeModel
+
+__all__ = [
+    "BLOCKS",
+    "DAY_MS",
+    "HOURS_OF_DAY",
+    "HOUR_MS",
+    "MIN_BLOCKS",
+    "MIN_PANES",
+    "AdoptionPeriod",
+    "AdoptionState",
+    "PaneLabels",
+    "Timeline",
+    "VolumeModel",
+    "adopt",
+    "error_phi",
+    "inherit",
+    "learned_phi",
+    "may_take_over",
+    "natural_floor",
+    "rebase",
+]

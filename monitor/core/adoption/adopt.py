@@ -18,8 +18,8 @@ from stationkeeper.monitor.core.adoption.dependence import (
     natural_floor,
 )
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS, traffic_of
-from stationkeeper.monitor.core.charts.distance import coarse_cells
-from stationkeeper.monitor.core.panes.pane import stratum_of
+from stationkeeper.monitor.core.charts import coarse_cells
+from stationkeeper.monitor.core.panes import stratum_of
 from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Counts, Kind, Reference, ReferenceSubject
 
 # Dependence is learned from the latest so many panes. Chosen: at 1-minute panes three and a half days; twice as many

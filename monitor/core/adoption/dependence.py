@@ -5,9 +5,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stationkeeper.monitor.core.detect.alternatives import ReferenceCells, build_alternatives
-from stationkeeper.monitor.core.detect.fixed_reference import Grouping
-from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES
+from stationkeeper.monitor.core.detect import DENSE_ALTERNATIVES, Grouping, ReferenceCells, build_alternatives
 from stationkeeper.monitor.core.reference import HOURS_OF_WEEK
 
 Floats = NDArray[np.float64]

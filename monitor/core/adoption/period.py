@@ -13,11 +13,9 @@ from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, SEASON, excess_floor
 from stationkeeper.monitor.core.adoption.dependence import HOURS_OF_DAY, MIN_STRATUM_ROWS, learned_phi
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
-from stationkeeper.monitor.core.charts.cause import name_cause
-from stationkeeper.monitor.core.charts.chart import measure
-from stationkeeper.monitor.core.charts.distance import coarse_cells
+from stationkeeper.monitor.core.charts import coarse_cells, measure, name_cause
 from stationkeeper.monitor.core.finding import WARN, Finding
-from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
+from stationkeeper.monitor.core.panes import Pane, stratum_of
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Kind, Reference, ReferenceSubject
 
 # Rows a re-based reference needs. Chosen: a shift of .25 sd, TV .10, stands out of 1 000 rows in twenty cells (noise of

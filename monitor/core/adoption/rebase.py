@@ -9,7 +9,7 @@ from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, pane_phi
 from stationkeeper.monitor.core.adoption.period import MIN_ROWS, AdoptionPeriod
 from stationkeeper.monitor.core.adoption.traffic import traffic_of
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Labels, Reference, ReferenceSubject
 
 HISTORY = "history"

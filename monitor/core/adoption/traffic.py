@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stationkeeper.contracts.column import Floats, Integers
-from stationkeeper.monitor.core.panes.pane import stratum_of
+from stationkeeper.monitor.core.panes import stratum_of
 from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Counts, TrafficProfile
 
 # Lengths of an hour and a day in the clock of events, milliseconds of epoch time (UTC: days have no leap hour).

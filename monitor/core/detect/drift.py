@@ -9,8 +9,7 @@ from stationkeeper.monitor.core.detect.change_point import change_point_log_rati
 from stationkeeper.monitor.core.detect.detector import DetectorState, DriftDetector, Scores
 from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES, DetectorPlan, PlannedSubject
 from stationkeeper.monitor.core.finding import Dated, Finding
-from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
-from stationkeeper.monitor.core.panes.recent import Recent
+from stationkeeper.monitor.core.panes import Pane, Recent, stratum_of
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import Counts, Kind, Place, Reference, ReferenceSubject
 

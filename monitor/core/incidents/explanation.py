@@ -4,12 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
-from stationkeeper.monitor.core.charts.cause import name_cause
-from stationkeeper.monitor.core.charts.chart import measure
-from stationkeeper.monitor.core.detect.drift import Drift
+from stationkeeper.monitor.core.charts import measure, name_cause
+from stationkeeper.monitor.core.detect import Drift
 from stationkeeper.monitor.core.finding import Dated, Finding
 from stationkeeper.monitor.core.incidents.incident import Member
-from stationkeeper.monitor.core.panes.recent import Recent
+from stationkeeper.monitor.core.panes import Recent
 from stationkeeper.monitor.core.performance import RecentOutcomes, explain_errors
 from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference

@@ -7,7 +7,7 @@ import numpy as np
 
 from stationkeeper.contracts.messages import Level, SubjectType, Verdict
 from stationkeeper.contracts.state import State
-from stationkeeper.monitor.core.detect.drift import Drift
+from stationkeeper.monitor.core.detect import Drift
 from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
 from stationkeeper.monitor.core.incidents.explanation import DRIFTS, Explainer, explained_by_faults
 from stationkeeper.monitor.core.incidents.hysteresis import WarnedSubject, WarningHysteresis
@@ -20,8 +20,7 @@ from stationkeeper.monitor.core.incidents.recovery import (
     recovery_of,
 )
 from stationkeeper.monitor.core.incidents.verdict import WatchIdentity, recovered_verdict, refusal_of, verdict_of
-from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
-from stationkeeper.monitor.core.panes.recent import Recent, RecentState
+from stationkeeper.monitor.core.panes import Pane, Recent, RecentState, stratum_of
 from stationkeeper.monitor.core.performance import LabelledPaneState, OutcomePane, RecentOutcomes
 from stationkeeper.monitor.core.quality import RULES
 from stationkeeper.monitor.core.reasons import Check

@@ -8,9 +8,9 @@ import numpy as np
 from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.contracts.state import State
-from stationkeeper.monitor.core.charts.distance import coarse_cells, distances
+from stationkeeper.monitor.core.charts import coarse_cells, distances
 from stationkeeper.monitor.core.incidents.incident import Member
-from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
+from stationkeeper.monitor.core.panes import Pane, stratum_of
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
 
 THRESHOLD = math.log(1_000.0)

@@ -6,8 +6,7 @@ import numpy as np
 
 from stationkeeper.contracts.column import Floats, Integers
 from stationkeeper.contracts.wire import SCORE_BINS, score_bin
-from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, Timeline, error_phi
-from stationkeeper.monitor.core.adoption.dependence import BLOCKS, MIN_BLOCKS
+from stationkeeper.monitor.core.adoption import BLOCKS, MIN_BLOCKS, MIN_PANES, Timeline, error_phi
 from stationkeeper.monitor.core.performance.performance import REGIONS
 from stationkeeper.monitor.core.reference import Array, Labels, Reference, Task, outcomes, rank_grid
 

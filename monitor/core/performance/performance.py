@@ -10,10 +10,16 @@ from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.wire import SCORE_BINS, SCORE_EDGES
 from stationkeeper.monitor.core.budget import log_thresholds
-from stationkeeper.monitor.core.detect.quantile import clopper_pearson
-from stationkeeper.monitor.core.detect.rate import Flags, RateDetector, RateScores, level_of_score
-from stationkeeper.monitor.core.detect.running_rate import RunningRate, RunningRateState
-from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState
+from stationkeeper.monitor.core.detect import (
+    EvidenceState,
+    Flags,
+    RateDetector,
+    RateScores,
+    RunningRate,
+    RunningRateState,
+    clopper_pearson,
+    level_of_score,
+)
 from stationkeeper.monitor.core.finding import NONE, Finding
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import Counts, Labels, rank_grid

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stationkeeper.contracts.column import Floats, Integers
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import CategoricalCells, Counts, Reference
 
 WINDOW_ROWS = 1_000

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.column import Floats
-from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
-from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
+from stationkeeper.monitor.core.adoption import DAY_MS, HOUR_MS
+from stationkeeper.monitor.core.panes import Pane, stratum_of
 from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, TrafficProfile
 
 WEEK_MS = 7 * DAY_MS

@@ -7,13 +7,12 @@ import numpy as np
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import state_of
-from stationkeeper.monitor.core.adoption.traffic import HOUR_MS, VolumeModel
+from stationkeeper.monitor.core.adoption import HOUR_MS, VolumeModel
 from stationkeeper.monitor.core.budget import level_of, log_thresholds
-from stationkeeper.monitor.core.charts.cause import name_cause
-from stationkeeper.monitor.core.detect.rate import OneSided, RateDetector, level_of_score
-from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState
+from stationkeeper.monitor.core.charts import name_cause
+from stationkeeper.monitor.core.detect import EvidenceState, OneSided, RateDetector, level_of_score
 from stationkeeper.monitor.core.finding import NONE, PAGE, WARN, Finding
-from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
+from stationkeeper.monitor.core.panes import Pane, stratum_of
 from stationkeeper.monitor.core.quality.learned_traffic import QUIET, LearnedTraffic
 from stationkeeper.monitor.core.quality.rules import Rules
 from stationkeeper.monitor.core.quality.unit_change import unit_change

@@ -8,7 +8,7 @@ import numpy as np
 from stationkeeper.contracts.column import Integers
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.monitor.core.finding import PAGE, WARN, Finding
-from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.quality.cardinality import Cardinality
 from stationkeeper.monitor.core.reasons import Cause, Check
 from stationkeeper.monitor.core.reference import (

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stationkeeper.contracts.column import Floats
-from stationkeeper.monitor.core.charts.distance import positions_of
+from stationkeeper.monitor.core.charts import positions_of
 from stationkeeper.monitor.core.reference import OCTAVES, CategoricalCells, Counts, ReferenceSubject, octave
 
 FACTORS: Mapping[str, float] = {

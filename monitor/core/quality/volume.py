@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stationkeeper.monitor.core.adoption.traffic import VolumeModel
-from stationkeeper.monitor.core.detect.rate import OneSided, RateScores
+from stationkeeper.monitor.core.adoption import VolumeModel
+from stationkeeper.monitor.core.detect import OneSided, RateScores
 
 Floats = NDArray[np.float64]
 
