@@ -1,6 +1,7 @@
 """Fields that the reference does not know: looked for in one of eight records, because decoding skips them unread."""
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,7 +59,7 @@ class UnknownFields:
         """The names of some fields that were found, sorted."""
         return tuple(sorted({name for topic in self._topics.values() for name in topic.names}))
 
-    def count(self, batch: Batch, events: Events, reading: Reading, read: Set[str]) -> list[UnknownCount]:
+    def count(self, batch: Batch, events: Events, reading: Reading, read: AbstractSet[str]) -> list[UnknownCount]:
         """Return the counts of each owner's sampled events that have any; ``read`` are the features that are read.
 
         Where the reading says that no event holds any other, and the reference knows them all, no record is looked at
