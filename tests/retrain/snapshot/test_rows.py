@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stationkeeper.events import Form, own_form
+from stationkeeper.events import Form, forms, own_form
+from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.registry import FeatureKind
 from stationkeeper.retrain.snapshot.events import LABEL, TIME, EventColumns
 from stationkeeper.retrain.snapshot.rows import LabelledRows
@@ -96,6 +97,24 @@ def test_feature_events_fill_what_predictions_lack(log: MemoryLog):
     frame = rows_of(log, topics=(*TOPICS, features)).frame(100, 0)
     assert frame["x"].to_list() == [1.0, 5.0]
     assert frame["y"].to_list() == ["u", "u"]
+
+
+def test_a_mapped_topic_with_integer_ids_is_trained_on_as_it_is_counted(log: MemoryLog):
+    mapping = {"topic": PREDICTIONS, "map": {"event_id": "id", "time": "ts", "features": "f"}, "time_unit": "s"}
+    labels = {"topic": LABELS, "map": {"event_id": "id", "time": "ts", "label": "y"}, "time_unit": "s"}
+    inputs = {"predictions": mapping | {"constants": {"version": "4"}}, "labels": labels}
+    found = forms([ModelSettings.model_validate({"name": "bank"} | inputs)])
+    log.produce(
+        PREDICTIONS, [json.dumps({"id": i, "ts": 10 + i, "f": {"x": i}}).encode() for i in range(3)], partition=0
+    )
+    log.produce(LABELS, [json.dumps({"id": 1, "ts": 20, "y": True}).encode()])
+    rows = rows_of(log, topics=(found[PREDICTIONS], found[LABELS]))
+    frame = rows.frame(100_000, 0)
+    assert rows.columns.unusable == 0
+    assert frame["@event_id"].to_list() == ["0", "1", "2"]
+    assert frame[TIME].to_list() == [10_000, 11_000, 12_000]
+    assert frame["@version"].to_list() == ["4"] * 3
+    assert frame[LABEL].to_list() == [None, "true", None]
 
 
 def test_reading_on_gives_what_reading_at_once_gives(log: MemoryLog):
