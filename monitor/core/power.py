@@ -254,13 +254,9 @@ class _FixedBets:
     """Log e-values of the fixed rows of one subject as one matrix [L, K], tempered, with their weights."""
 
     def __init__(self, table: AlternativeTable, phi: Floats) -> None:
-        dense = table.dense[0]
-        inside, outside = table.inside[0], table.outside[0]
-        k = inside.shape[1]
-        cells = np.repeat(outside[:, :, None], k, axis=2)
-        cells[:, np.arange(k), np.arange(k)] = inside
-        self._log_e = np.concatenate([dense, cells.reshape(-1, k)])
-        self._phi = np.append(phi[0, : len(dense)], np.repeat(phi[0, -2], len(self._log_e) - len(dense)))
+        self._log_e = table.matrix()
+        dense = table.dense.shape[1]
+        self._phi = np.append(phi[0, :dense], np.repeat(phi[0, -2], len(self._log_e) - dense))
         self._spread = table.spread[0]
         self.weight = np.where(table.live[0], table.weight[0], 0.0) * (1 - ADAPTIVE_WEIGHT)
 

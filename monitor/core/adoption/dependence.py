@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stationkeeper.monitor.core.detect import DENSE_ALTERNATIVES, Grouping, ReferenceCells, build_alternatives
+from stationkeeper.monitor.core.detect import DENSE_ALTERNATIVES, exact_alternatives, subject_cells
 from stationkeeper.monitor.core.reference import HOURS_OF_WEEK
 
 Floats = NDArray[np.float64]
@@ -29,6 +29,9 @@ MIN_STRATUM_ROWS = 500
 # The floor is what nine days in ten stay below, times 1.5 (STATISTICS.md 2.8). The median would page on every second
 # day; the maximum grows with the number of days and hides drift in a long reference.
 FLOOR_QUANTILE = 0.9
+# The same quantile of a normal law: noise is taken as high as the movement it is compared with, else days of 500 rows
+# without any effect would read as a floor of 5 %.
+_NOISE_QUANTILE = 1.28
 
 
 def learned_phi(panes: Counts, kind: Kind, strata: ArrayLike | None = None) -> Floats:
@@ -69,36 +72,15 @@ def learned_phi(panes: Counts, kind: Kind, strata: ArrayLike | None = None) -> F
 
 def _centred(panes: Counts, kind: Kind) -> tuple[Floats, Floats]:
     """Sums of log e a pane less their mean, and their variance for independent events: both [T, rows]."""
-    pooled = panes.sum(axis=0)
-    if kind == "numeric":
-        grouping = Grouping(pooled[None, :-1], pooled[None, -1])
-        groups = np.concatenate([grouping.counts(pane[None, :-1], pane[None, -1]) for pane in panes], axis=0)
-        used, ordered = grouping.reference.used, grouping.reference.ordered
-    else:
-        groups = panes.astype(np.float64)
-        used = np.ones((1, panes.shape[1]), bool)
-        ordered = np.zeros((1, panes.shape[1]), bool)
-    p = np.where(used, groups.sum(axis=0, keepdims=True) + 0.5, 0.0)
-    p /= p.sum()
-    dense = DENSE_ALTERNATIVES if kind == "numeric" else 0
-    table = build_alternatives(
-        ReferenceCells(p, np.full(1, np.inf), used, ordered), kind, np.zeros(1), np.ones((1, dense + 1)), 0.01
-    )
-    f = len(groups)
-    log_e = np.concatenate([table.dense[0], _cell_log_e(table.inside[0], table.outside[0])])
+    reference, groups = subject_cells(kind, panes.sum(axis=0), panes)
+    p, f = reference.probabilities, len(groups)
+    log_e = exact_alternatives(reference, kind).matrix()
     mean = log_e @ p[0]
     variance = (log_e**2) @ p[0] - mean**2
     n = groups.sum(axis=1, keepdims=True)
     total = groups @ log_e.T - n * mean
     # The mean was fitted to these very panes: give the lost degree of freedom back.
     return total * np.sqrt(f / max(f - 1, 1)), n * np.maximum(variance, 0)
-
-
-def _cell_log_e(inside: Floats, outside: Floats) -> Floats:
-    g, k = inside.shape
-    rows = np.repeat(outside[:, :, None], k, axis=2)
-    rows[:, np.arange(k), np.arange(k)] = inside
-    return rows.reshape(g * k, k)
 
 
 def natural_floor(days: ArrayLike) -> float:
@@ -119,7 +101,7 @@ def natural_floor(days: ArrayLike) -> float:
     distance = 0.5 * np.abs(counts / n - p).sum(axis=1)
     variance = p * (1 - p) / n
     mean = 0.5 * np.sqrt(2 / np.pi) * np.sqrt(variance).sum(axis=1)
-    noise = mean + 1.28 * 0.5 * np.sqrt((1 - 2 / np.pi) * variance.sum(axis=1))
+    noise = mean + _NOISE_QUANTILE * 0.5 * np.sqrt((1 - 2 / np.pi) * variance.sum(axis=1))
     beyond = np.sqrt(np.maximum(distance**2 - noise**2, 0))
     return float(np.quantile(beyond, FLOOR_QUANTILE))
 

@@ -10,14 +10,14 @@ Read `plan`, `alternatives` and `evalue` (the bets), `conformal` with `bag_growt
 `quantile` is numerics.
 """
 
-from stationkeeper.monitor.core.detect.alternatives import AlternativeTable, ReferenceCells, build_alternatives
+from stationkeeper.monitor.core.detect.alternatives import AlternativeTable, ReferenceCells, exact_alternatives
 from stationkeeper.monitor.core.detect.bag_growth import mark_of
 from stationkeeper.monitor.core.detect.change_point import change_point_log_ratios, locate_change_point
 from stationkeeper.monitor.core.detect.conformal import PART_SHARE, RANK_CELLS
 from stationkeeper.monitor.core.detect.detector import DetectorState, DriftDetector, Scores
 from stationkeeper.monitor.core.detect.drift import Drift, effect_floor, plan_subject
 from stationkeeper.monitor.core.detect.evidence import ADAPTIVE_WEIGHT, place_bets
-from stationkeeper.monitor.core.detect.fixed_reference import Grouping
+from stationkeeper.monitor.core.detect.fixed_reference import Grouping, subject_cells
 from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES, DetectorPlan, PlannedSubject
 from stationkeeper.monitor.core.detect.quantile import clopper_pearson, gamma_tail, normal_cdf, normal_ppf
 from stationkeeper.monitor.core.detect.rate import Flags, OneSided, RateDetector, RateScores, level_of_score
@@ -45,10 +45,10 @@ __all__ = [
     "RunningRate",
     "RunningRateState",
     "Scores",
-    "build_alternatives",
     "change_point_log_ratios",
     "clopper_pearson",
     "effect_floor",
+    "exact_alternatives",
     "gamma_tail",
     "level_of_score",
     "locate_change_point",
@@ -57,4 +57,5 @@ __all__ = [
     "normal_ppf",
     "place_bets",
     "plan_subject",
+    "subject_cells",
 ]

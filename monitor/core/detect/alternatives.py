@@ -1,4 +1,4 @@
-"""Log e-values of every fixed alternative of many features, and their sums over a pane in one array pass."""
+"""The alternatives that are bet on: fixed and adaptive laws, their log e-values and prior weights, for many features."""
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -42,7 +42,7 @@ HALF_LIVES = (300.0, 3000.0)
 
 @dataclass(frozen=True)
 class Alternative:
-    """One row of a dictionary.
+    """One law that a feature may follow after a change.
 
     kind is one of shift, scale, cell, adaptive; size is the shift in reference standard deviations, the
     factor of the scale, the mass added to a cell (negative: the share of its own mass that is left), or
@@ -183,6 +183,13 @@ class AlternativeTable:
         made = replace(self, weight=nothing, spread=nothing, rows=(), columns=columns)
         return made if columns is None else replace(made, inside=nothing, outside=nothing)
 
+    def matrix(self) -> Floats:
+        """Return log e of every alternative of the first feature in each of its cells, [D + G K, K]."""
+        cells = np.repeat(self.outside[0][:, :, None], self.outside.shape[2], axis=2)
+        at = np.arange(self.outside.shape[2])
+        cells[:, at, at] = self.inside[0]
+        return np.concatenate([self.dense[0], cells.reshape(-1, len(at))])
+
     def log_ratios(self, counts: Floats, out: Floats) -> None:
         """Put the sum of log e over a pane of counts [F, K] for every row into out [F, D + G K]; O(F K (D + G))."""
         dense = self.dense.shape[1]
@@ -222,6 +229,14 @@ class ReferenceCells:
             return self.counts
         smooth = np.where(self.used, self.counts + 0.5, 0.0)
         return np.asarray(smooth / smooth.sum(-1, keepdims=True), np.float64)
+
+
+def exact_alternatives(reference: ReferenceCells, kind: str) -> AlternativeTable:
+    """Return the table of one feature against its cell probabilities as if they were known, without a floor."""
+    exact = ReferenceCells(reference.probabilities, np.full(1, np.inf), reference.used, reference.ordered)
+    groups = len(SHIFTS) * 2 + len(SCALES) + 1 if kind == "numeric" else 1
+    # The last is the error chance of the reference; an exact one has none, and any value gives the same table.
+    return build_alternatives(exact, kind, np.zeros(1), np.ones((1, groups)), 0.01)
 
 
 def build_alternatives(
@@ -304,6 +319,7 @@ def _cells(
     up = level > 0
     q = np.where(up, (1 - level) * p[:, None, :] + level, -level * p[:, None, :])
     edge = np.where(up, (upper + delta[:, None])[:, None, :], (lower - delta[:, None])[:, None, :])
+    # A bet this near to its edge gains nothing in any number of events, and rounding could put it on either side.
     live = np.where(up, q > edge * 1.0001, q < edge * 0.9999) & (edge > 0) & (edge < 1) & (q < 1)
     live = live & reference.used[:, None, :] & np.ones((f, 1, 1), bool)
     safe_q, safe_edge = np.where(live, q, 0.5), np.where(live, edge, 0.5)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stationkeeper.monitor.core.detect.alternatives import Alternative, ReferenceCells, build_alternatives
-from stationkeeper.monitor.core.detect.fixed_reference import Grouping
-from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES, PlannedSubject
+from stationkeeper.monitor.core.detect.alternatives import Alternative, exact_alternatives
+from stationkeeper.monitor.core.detect.fixed_reference import subject_cells
+from stationkeeper.monitor.core.detect.plan import PlannedSubject
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -20,8 +20,6 @@ INTERVAL_NATS = 3.0
 # Reference rows mixed into the pooled law of an adaptive alternative: one a cell of twenty, so that a cell without rows
 # since the rough start is unlikely, not impossible. With none a single earlier row there would bar every older start.
 _PRIOR_ROWS = 20.0
-# The error chance asked of a table against exact probabilities: nothing is uncertain there, so it changes nothing.
-_NO_ETA = 0.01
 
 
 @dataclass(frozen=True)
@@ -34,9 +32,9 @@ class ChangePoint:
 
 
 def locate_change_point(log_ratios: ArrayLike) -> ChangePoint:
-    """The most likely first changed pane, from log ratios [T] of the winning row, pane by pane up to the page.
+    """The most likely first changed pane, from log ratios [T] of the leading alternative, pane by pane up to the page.
 
-    The change point maximises the sum of log ratios from it on: maximum likelihood for this row, less noisy for strong
+    The change point maximises the sum of log ratios from it on: maximum likelihood for this alternative, less noisy for strong
     changes than fitting the law anew at each candidate.  The interval holds every pane whose sum is within
     `INTERVAL_NATS` of the best.  O(T).  By hand: (-1, -1, 2, 2) has sums 2, 3, 4, 2, so index 2 and interval 0 to 3.
     """
@@ -50,11 +48,11 @@ def locate_change_point(log_ratios: ArrayLike) -> ChangePoint:
 
 
 def change_point_log_ratios(
-    subject: PlannedSubject, row: Alternative, panes: Counts, strata: Iterable[int], rough: int
+    subject: PlannedSubject, alternative: Alternative, panes: Counts, strata: Iterable[int], rough: int
 ) -> Floats:
-    """Log ratios [T] of a row of a subject over stored panes [T, C], against the reference as it stands.
+    """Log ratios [T] of an alternative of a subject over stored panes [T, C], against the reference as it stands.
 
-    row is the leading alternative of the page.  An adaptive row has no fixed law: the panes from index rough on (the
+    alternative is the one that led the page.  An adaptive one has no fixed law: the panes from index rough on (the
     page's own onset) are pooled for it.  No correction for a finite reference: the page is decided, only its date is
     asked.
     """
@@ -62,35 +60,14 @@ def change_point_log_ratios(
     strata_of = np.fromiter(strata, np.int64, len(panes))
     for stratum in np.unique(strata_of):
         where = strata_of == stratum
-        reference, groups = _cells(subject, int(stratum), panes)
-        p = reference.probabilities
-        exact = ReferenceCells(p, np.full(1, np.inf), reference.used, reference.ordered)
-        if row.kind == "adaptive":
-            pooled = groups[rough:].sum(axis=0) + _PRIOR_ROWS * p[0]
+        reference, groups = subject_cells(subject.kind, subject.reference[stratum], panes)
+        if alternative.kind == "adaptive":
+            p = reference.probabilities[0]
+            pooled = groups[rough:].sum(axis=0) + _PRIOR_ROWS * p
             q = pooled / pooled.sum()
-            log_e = np.where(p[0] > 0, np.log(np.where(p[0] > 0, q, 1) / np.where(p[0] > 0, p[0], 1)), 0.0)
+            log_e = np.where(p > 0, np.log(np.where(p > 0, q, 1) / np.where(p > 0, p, 1)), 0.0)
         else:
-            dense = DENSE_ALTERNATIVES if subject.kind == "numeric" else 0
-            table = build_alternatives(exact, subject.kind, np.zeros(1), np.ones((1, dense + 1)), _NO_ETA)
-            index = table.rows.index(row)
-            if index < dense:
-                log_e = table.dense[0, index]
-            else:
-                level, cell = divmod(index - dense, p.shape[1])
-                log_e = np.where(
-                    np.arange(p.shape[1]) == cell, table.inside[0, level, cell], table.outside[0, level, cell]
-                )
+            table = exact_alternatives(reference, subject.kind)
+            log_e = table.matrix()[table.rows.index(alternative)]
         out[where] = groups[where] @ log_e
     return out
-
-
-def _cells(subject: PlannedSubject, stratum: int, panes: Counts) -> tuple[ReferenceCells, Floats]:
-    """Reference and pane counts [T, K] of a subject on the cells its rows are written for."""
-    reference = subject.reference[stratum]
-    if subject.kind == "numeric":
-        grouping = Grouping(reference[None, :-1], reference[None, -1])
-        groups = [grouping.counts(pane[None, :-1], pane[None, -1]) for pane in panes]
-        return grouping.reference, np.concatenate(groups, axis=0)
-    counts = reference[None, :].astype(np.float64)
-    everything = np.ones(counts.shape, bool)
-    return ReferenceCells(counts, counts.sum(axis=1), everything, ~everything), panes.astype(np.float64)

@@ -13,6 +13,10 @@ from stationkeeper.monitor.core.detect.quantile import normal_ppf
 Floats = NDArray[np.float64]
 
 
+# Rounding of sums over at most a few hundred cells stays below this: what lies nearer to 1 (or 0) is 1 (or 0).
+_ROUNDING = 1e-12
+
+
 def huber_clip(q: ArrayLike, p: ArrayLike, delta: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
     """The best e-value for the alternative q against the ball of radius delta around p.
 
@@ -44,7 +48,7 @@ def huber_clip_within(
     """
     ratio = q / p if whole else np.divide(q, p, out=np.ones(np.broadcast_shapes(q.shape, p.shape)), where=p > 0)
     if not (radius > 0).any():
-        live = np.any(np.abs(ratio - 1) > 1e-12, axis=-1)
+        live = np.any(np.abs(ratio - 1) > _ROUNDING, axis=-1)
         return ratio, live
     cells = ratio.shape[-1]
     if whole and equal and q.shape == ratio.shape:
@@ -65,11 +69,11 @@ def huber_clip_within(
     # The upper set of all cells gives 1 / (1 + delta) < 1 and can be left out.
     q_above, p_above = np.subtract(1.0, q_below[..., :-1]), np.subtract(1.0, p_below[..., :-1])
     # An upper set made of rounding error alone would read 0/0 as a huge ratio when delta = 0.
-    q_above *= p_above > 1e-12
+    q_above *= p_above > _ROUNDING
     above = p_above + radius
     q_above /= np.maximum(above, 1e-300, out=above)
     high = _cells_first(q_above).max(axis=0)
-    live = (high > 1 + 1e-12) & (low < 1 - 1e-12)
+    live = (high > 1 + _ROUNDING) & (low < 1 - _ROUNDING)
     if not live.all():
         low, high = np.where(live, low, 1.0), np.where(live, high, 1.0)
     e = np.maximum(ratio, low[..., None], out=ratio)

@@ -13,6 +13,20 @@ Floats = NDArray[np.float64]
 GROUPS = 20
 
 
+def subject_cells(kind: str, reference: Counts, panes: Counts) -> tuple[ReferenceCells, Floats]:
+    """Return reference counts int64[C] and panes int64[T, C] of one subject on the cells that are bet on, [1, K], [T, K].
+
+    Missing is last in both; the fine cells of a number are grouped, a category's are its own.
+    """
+    if kind == "numeric":
+        grouping = Grouping(reference[None, :-1], reference[None, -1])
+        groups = [grouping.counts(pane[None, :-1], pane[None, -1]) for pane in panes]
+        return grouping.reference, np.concatenate(groups, axis=0)
+    counts = reference[None, :].astype(np.float64)
+    everything = np.ones(counts.shape, bool)
+    return ReferenceCells(counts, counts.sum(axis=1), everything, ~everything), panes.astype(np.float64)
+
+
 class Grouping:
     """Fine cells [F, m] of one stratum mapped to GROUPS groups of about equal reference mass, plus missing.
 
