@@ -1,4 +1,4 @@
-"""The alternatives that are bet on: fixed and adaptive laws, their log e-values and prior weights, for many features."""
+"""The alternatives that are bet on: fixed and adaptive laws of many features, their log e-values and weights."""
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache

@@ -14,7 +14,7 @@ GROUPS = 20
 
 
 def subject_cells(kind: str, reference: Counts, panes: Counts) -> tuple[ReferenceCells, Floats]:
-    """Return reference counts int64[C] and panes int64[T, C] of one subject on the cells that are bet on, [1, K], [T, K].
+    """Return reference int64[C] and panes int64[T, C] of one subject on the cells that are bet on, [1, K] and [T, K].
 
     Missing is last in both; the fine cells of a number are grouped, a category's are its own.
     """
