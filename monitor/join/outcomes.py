@@ -62,3 +62,29 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
             for segment in ("", *owner.segments)
         ]
     return out
+
+
+def merged_outcomes(outcomes: list[OutcomeDelta]) -> list[OutcomeDelta]:
+    """Return the sums by pane in which they were known, pane, version and segment, in this order."""
+    found: dict[tuple[int, int, str, str], OutcomeDelta] = {}
+    for one in outcomes:
+        key = (one.known_at, one.start, one.version, one.segment)
+        other = found.get(key)
+        found[key] = one if other is None else _add_outcomes(other, one)
+    return [found[key] for key in sorted(found)]
+
+
+def _add_outcomes(one: OutcomeDelta, other: OutcomeDelta) -> OutcomeDelta:
+    return OutcomeDelta(
+        one.model,
+        one.version,
+        one.segment,
+        one.start,
+        one.length,
+        one.rows + other.rows,
+        one.known_at,
+        pack(np.frombuffer(one.confusion, "<i8") + np.frombuffer(other.confusion, "<i8")),
+        pack(np.frombuffer(one.scored, "<i8") + np.frombuffer(other.scored, "<i8")),
+        one.loss + other.loss,
+        one.age_ms + other.age_ms,
+    )

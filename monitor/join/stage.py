@@ -13,10 +13,9 @@ from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
 from stationkeeper.contracts.wire import JOIN, PROGRESS_MS, JoinBatch, OutcomeDelta, Progress, WireError, decode, encode
 from stationkeeper.events import salt_of
 from stationkeeper.monitor.join.disk_cache import JoinCache
-from stationkeeper.monitor.join.outcomes import outcomes_of
+from stationkeeper.monitor.join.outcomes import merged_outcomes, outcomes_of
 from stationkeeper.monitor.join.partition import COUNTS, JoinPartition, JoinState
 from stationkeeper.monitor.join.rebuild import SpentNotes
-from stationkeeper.monitor.judge.pending import merged_outcomes
 from stationkeeper.monitor.packets import packed
 from stationkeeper.monitor.settings import JoinSettings, ModelSettings
 from stationkeeper.monitor.state_codec import gather, parts

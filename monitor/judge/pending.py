@@ -8,6 +8,7 @@ import numpy as np
 
 from stationkeeper.contracts.wire import PART_BYTES, ArmDelta, OutcomeDelta, PaneDelta, pack, sparse
 from stationkeeper.monitor.core.reference import Counts
+from stationkeeper.monitor.join.outcomes import merged_outcomes
 from stationkeeper.monitor.state_codec import freeze, thaw
 
 
@@ -194,32 +195,6 @@ def add_arms(one: ArmDelta, other: ArmDelta) -> ArmDelta:
         one.timed + other.timed,
         one.latency_us + other.latency_us,
         pack(scores),
-    )
-
-
-def merged_outcomes(outcomes: list[OutcomeDelta]) -> list[OutcomeDelta]:
-    """Return the sums by version, segment, pane and the pane they became known in, in order of these."""
-    found: dict[tuple[int, int, str, str], OutcomeDelta] = {}
-    for one in outcomes:
-        key = (one.known_at, one.start, one.version, one.segment)
-        other = found.get(key)
-        found[key] = one if other is None else _add_outcomes(other, one)
-    return [found[key] for key in sorted(found)]
-
-
-def _add_outcomes(one: OutcomeDelta, other: OutcomeDelta) -> OutcomeDelta:
-    return OutcomeDelta(
-        one.model,
-        one.version,
-        one.segment,
-        one.start,
-        one.length,
-        one.rows + other.rows,
-        one.known_at,
-        pack(np.frombuffer(one.confusion, "<i8") + np.frombuffer(other.confusion, "<i8")),
-        pack(np.frombuffer(one.scored, "<i8") + np.frombuffer(other.scored, "<i8")),
-        one.loss + other.loss,
-        one.age_ms + other.age_ms,
     )
 
 
