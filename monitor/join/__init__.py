@@ -9,6 +9,7 @@ Read in this order: store (rows that wait), partition (pairing), outcomes (pairs
 cannot know from the log), disk_cache, stage (the loop's side).
 """
 
+from stationkeeper.monitor.join.outcomes import merged_outcomes
 from stationkeeper.monitor.join.stage import Join
 
-__all__ = ["Join"]
+__all__ = ["Join", "merged_outcomes"]

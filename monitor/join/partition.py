@@ -11,8 +11,7 @@ from stationkeeper.events import mix
 from stationkeeper.monitor.join.disk_cache import StoreSnapshot
 from stationkeeper.monitor.join.rebuild import Marks, NoteKind, RebuildNotes, Spent, SpentNotes
 from stationkeeper.monitor.join.store import WAITING_ROW, Owner, Owners, Rows, Waiting, distinct
-from stationkeeper.monitor.tally.clock import UNSET
-from stationkeeper.monitor.tally.join_rows import apart
+from stationkeeper.monitor.tally import UNSET, apart
 
 # Kept with the state and shown by these names: a new one begins at zero beside old state, a renamed one would begin
 # anew.

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from stationkeeper.contracts.state import State
 from stationkeeper.monitor.join.store import Hashes, Integers, Rows
-from stationkeeper.monitor.tally.clock import UNSET
+from stationkeeper.monitor.tally import UNSET
 
 STEPS = 64
 """Steps of one horizon: a rebuild reads up to a sixty-fourth of the horizon more than it needs; half reads twice that,

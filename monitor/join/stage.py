@@ -19,7 +19,7 @@ from stationkeeper.monitor.join.rebuild import SpentNotes
 from stationkeeper.monitor.packets import packed
 from stationkeeper.monitor.settings import JoinSettings, ModelSettings
 from stationkeeper.monitor.state_codec import gather, parts
-from stationkeeper.monitor.tally.clock import UNSET
+from stationkeeper.monitor.tally import UNSET
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stationkeeper.monitor.hashtable import HashTable
-from stationkeeper.monitor.tally.clock import UNSET
+from stationkeeper.monitor.tally import UNSET
 
 Hashes = npt.NDArray[np.uint64]
 Integers = npt.NDArray[np.int64]

@@ -8,7 +8,7 @@ import numpy as np
 
 from stationkeeper.contracts.wire import PART_BYTES, ArmDelta, OutcomeDelta, PaneDelta, pack, sparse
 from stationkeeper.monitor.core.reference import Counts
-from stationkeeper.monitor.join.outcomes import merged_outcomes
+from stationkeeper.monitor.join import merged_outcomes
 from stationkeeper.monitor.state_codec import freeze, thaw
 
 

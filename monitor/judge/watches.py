@@ -19,7 +19,7 @@ from stationkeeper.monitor.judge.plugin_watch import PluginWatch
 from stationkeeper.monitor.judge.segment_reference import Adoption, segment_reference
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import DAY_MS, ModelSettings
-from stationkeeper.monitor.tally.segments import planned_segments
+from stationkeeper.monitor.tally import planned_segments
 
 Merged = Mapping[WatchKey, tuple[int, Counts]]
 """Rows and counts of a closed pane by watch, its sources added up."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.wire import JOIN, Progress
-from stationkeeper.monitor.tally.clock import UNSET
+from stationkeeper.monitor.tally import UNSET
 
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 

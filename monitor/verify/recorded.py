@@ -8,7 +8,7 @@ import numpy as np
 
 from stationkeeper.contracts.wire import ArmDelta, JoinBatch, PaneDelta, decode
 from stationkeeper.monitor.core.reference import Counts
-from stationkeeper.monitor.tally.join_rows import apart
+from stationkeeper.monitor.tally import apart
 from stationkeeper.monitor.verify.arms import Arm
 from stationkeeper.monitor.verify.recount import JoinKey, Key
 from stationkeeper.streams.ports import Partition, Reader

@@ -7,7 +7,7 @@ from stationkeeper.contracts.column import canonical_key
 from stationkeeper.events import Form
 from stationkeeper.monitor.core.reference import CategoricalCells, NumericCells, Reference
 from stationkeeper.monitor.settings import ModelSettings
-from stationkeeper.monitor.tally.segments import LONGEST, OTHER
+from stationkeeper.monitor.tally import LONGEST, OTHER
 from stationkeeper.monitor.verify.reading import MISSING, Found, at_path
 
 

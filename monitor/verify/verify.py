@@ -14,7 +14,7 @@ from stationkeeper.events import Form, forms
 from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
-from stationkeeper.monitor.tally.partition import MAX_DIGESTS, PartitionState
+from stationkeeper.monitor.tally import MAX_DIGESTS, PartitionState
 from stationkeeper.monitor.verify.arms import Arm
 from stationkeeper.monitor.verify.recorded import Told
 from stationkeeper.monitor.verify.recount import Gone, JoinKey, Key, Recount

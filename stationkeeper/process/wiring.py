@@ -74,9 +74,9 @@ def loop_for(stage: Stage, settings: KafkaSettings) -> Loop:
 
 def monitor_stages(config: Config, count_partitions: Callable[[str], int] | None = None) -> list[Stage]:
     """Return tally, join and judge; ``count_partitions`` replaces asking the broker (benchmarks)."""
-    from stationkeeper.monitor.join.stage import Join
+    from stationkeeper.monitor.join import Join
     from stationkeeper.monitor.judge.stage import Judge
-    from stationkeeper.monitor.tally.stage import Tally
+    from stationkeeper.monitor.tally import Tally
 
     topics = topics_of(config)
     return [
