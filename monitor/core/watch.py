@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import State as Kept
@@ -22,8 +21,8 @@ from stationkeeper.monitor.core.incidents import (
     WatchIdentity,
 )
 from stationkeeper.monitor.core.panes import ChartWindow, Pane, WindowState
-from stationkeeper.monitor.core.performance import OutcomePane, Performance
-from stationkeeper.monitor.core.quality import TRAINING, Quality
+from stationkeeper.monitor.core.performance import OutcomePane, Performance, PerformanceState
+from stationkeeper.monitor.core.quality import TRAINING, Quality, QualityState
 from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, dump, load
 from stationkeeper.monitor.core.subject_charts import SubjectCharts, evidence_of
 
@@ -74,8 +73,8 @@ class WatchState(Kept, frozen=True):
     desk: LifecycleState
     window: WindowState
     drifts: dict[str, DetectorState]
-    performance: dict[str, Any] | None
-    quality: dict[str, Any]
+    performance: PerformanceState | None
+    quality: QualityState
     adoption: AdoptionState | None = None
     learned: str | None = None
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
-from stationkeeper.contracts.state import state_of
+from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import SCORE_BINS, SCORE_EDGES
 from stationkeeper.monitor.core.budget import log_thresholds
 from stationkeeper.monitor.core.detect import (
@@ -127,6 +126,14 @@ def estimated_confusion(scores: Counts, reference: Counts, threshold: float) -> 
     return np.round(table).astype(np.int64)
 
 
+class PerformanceState(State, frozen=True):
+    """Evidence of both detectors; builds before the running rate lack its state, and it starts from the reference."""
+
+    error: EvidenceState
+    concept: EvidenceState
+    running: RunningRateState | None = None
+
+
 class Performance:
     """Bernoulli e-SR on the error rate, and on P(positive | score region) both ways, against the labelled reference.
 
@@ -210,17 +217,16 @@ class Performance:
         wrong, total = confusion[1] + confusion[2], confusion.sum()
         return np.append(wrong, np.where(self._known, hits, 0)), np.append(total, np.where(self._known, rows, 0))
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> PerformanceState:
         """Return what ``restore`` needs."""
-        return {"error": self.error.state(), "concept": self.concept.state(), "running": self.running.state()}
+        return PerformanceState(error=self.error.state(), concept=self.concept.state(), running=self.running.state())
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Become the detectors whose ``state`` this was."""
-        self.error.restore(state_of(state["error"], EvidenceState))
-        self.concept.restore(state_of(state["concept"], EvidenceState))
-        # A state of before this detector was: it starts from the reference.
-        if "running" in state:
-            self.running.restore(state_of(state["running"], RunningRateState))
+    def restore(self, state: PerformanceState) -> None:
+        """Take over the detectors whose ``state`` this was."""
+        self.error.restore(state.error)
+        self.concept.restore(state.concept)
+        if state.running is not None:
+            self.running.restore(state.running)
 
     def _findings(
         self, scores: RateScores, names: tuple[str, ...], kind: VerdictKind, cause: Cause, pane: OutcomePane

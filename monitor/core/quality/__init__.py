@@ -7,9 +7,11 @@ what it saw with probability below exp(-30). Read `quality` first, then `rates`,
 `learned_traffic`), `rules` (with `cardinality`) and `unit_change`.
 """
 
+from stationkeeper.monitor.core.quality.arrivals import TRAINING
 from stationkeeper.monitor.core.quality.cardinality import WINDOW_ROWS, Cardinality, unusual
 from stationkeeper.monitor.core.quality.learned_traffic import LearnedTraffic
-from stationkeeper.monitor.core.quality.quality import TOLERANCE, TRAINING, UNSEEN_TOLERANCE, Quality, rate_count
+from stationkeeper.monitor.core.quality.quality import Quality, QualityState
+from stationkeeper.monitor.core.quality.rates import TOLERANCE, UNSEEN_TOLERANCE, rate_checks, rate_count
 from stationkeeper.monitor.core.quality.rules import RULES
 from stationkeeper.monitor.core.quality.unit_change import unit_change
 from stationkeeper.monitor.core.quality.volume import FACTORS, VolumeDetector, negative_binomial_log_ratio
@@ -24,8 +26,10 @@ __all__ = [
     "Cardinality",
     "LearnedTraffic",
     "Quality",
+    "QualityState",
     "VolumeDetector",
     "negative_binomial_log_ratio",
+    "rate_checks",
     "rate_count",
     "unit_change",
     "unusual",

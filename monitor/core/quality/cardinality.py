@@ -1,23 +1,41 @@
 """How many different cells a category fills: far more or far fewer than its reference would, with certainty."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from stationkeeper.contracts.column import Floats, Integers
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import CategoricalCells, Counts, Reference
 
 WINDOW_ROWS = 1_000
+"""Rows of a window: enough for an open set to fill all 64 hash buckets, so that "more values" shows at once. At half,
+30 nats need a wider gap; at double a slow source is judged half as often, and open sets look alike all the same."""
+
 CERTAIN_NATS = 30.0
+"""A window speaks when chance gives its cells with probability below exp(-30), about 1e-13, so it needs no budget. At
+half a thousand categories judged each minute speak by chance every few days; at double only gross changes do."""
+
 FAR = 2.0
+"""Cells must be this factor from what the reference allows: large windows make any small change certain, and a fifth
+more colours is no fault. At 1.4 assortments that grow by the season speak; at 4 a doubled set of values never does."""
+
 FEW_CELLS = 8
+"""Fewer expected cells are too few to halve with meaning: three of five values in a window are ordinary. At half, small
+sets speak when two values pause; at double, sets of a dozen are never judged downward."""
+
+# Standard errors by which a cell's share may be lower than it was counted: 2.3 % of cells lie beyond, a generous bound.
 _LOWER = 2.0
+
+# Slack for the sum's rounding, so that the quick bounds never call a window usual which ``unusual`` would not.
 _ROUNDING = 1e-9
 
+# Largest share of one cell, so that log(1 - p) stays finite for a constant category.
+_ALMOST_ALL = 0.999_999
 
-class Spread(NamedTuple):
+
+class UnusualCardinality(NamedTuple):
     """Subject by position, distinct cells in a window of rows, how many were expected, and the window."""
 
     subject: int
@@ -25,6 +43,15 @@ class Spread(NamedTuple):
     expected: float
     rows: int
     start: int
+
+
+class CardinalityState(State, frozen=True):
+    """Occupied cells, rows and start of each category's window, and what its last full one found, int64[C, 4]."""
+
+    seen: Counts
+    rows: Counts
+    starts: Counts
+    found: Counts
 
 
 class Cardinality:
@@ -58,10 +85,10 @@ class Cardinality:
         # What the last full window found: subject's cells and expected cells in thousandths, 0 where it was usual.
         self.found: Counts = np.zeros((len(chosen), 4), np.int64)
 
-    def step(self, pane: Pane) -> Iterator[Spread]:
-        """Take a closed pane with rows; yields the categories whose last full window was far off."""
+    def step(self, pane: Pane) -> list[UnusualCardinality]:
+        """Take a closed pane with rows; returns the categories whose last full window was far off."""
         if not len(self.subjects):
-            return
+            return []
         self.starts = np.where(self.rows == 0, pane.start, self.starts)
         self.seen += np.concatenate([pane.counts[part] for part in self._slices])
         self.rows += pane.rows - pane.counts[self._missing]
@@ -72,18 +99,22 @@ class Cardinality:
             expected = None if usual else unusual(self._counts[k], cells, rows, self._phi[k])
             self.found[k] = 0 if expected is None else (cells, round(1_000 * expected), rows, self.starts[k])
             self.seen[mine], self.rows[k] = 0, 0
-        for k in np.flatnonzero(self.found[:, 2]).tolist():
-            cells, expected, rows, start = self.found[k].tolist()
-            yield Spread(int(self.subjects[k]), cells, expected / 1_000, rows, start)
+        return [
+            UnusualCardinality(int(subject), cells, expected / 1_000, rows, start)
+            for subject, (cells, expected, rows, start) in zip(self.subjects, self.found.tolist(), strict=True)
+            if rows
+        ]
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> CardinalityState:
         """Return what ``restore`` needs."""
-        return {name: getattr(self, name).copy() for name in ("seen", "rows", "starts", "found")}
+        return CardinalityState(
+            seen=self.seen.copy(), rows=self.rows.copy(), starts=self.starts.copy(), found=self.found.copy()
+        )
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Become what ``state`` was taken from."""
-        for name, value in state.items():
-            setattr(self, name, np.asarray(value, np.int64).reshape(getattr(self, name).shape).copy())
+    def restore(self, state: CardinalityState) -> None:
+        """Take over what ``state`` gave."""
+        self.seen, self.rows, self.starts = state.seen.copy(), state.rows.copy(), state.starts.copy()
+        self.found = state.found.reshape(self.found.shape).copy()
 
 
 def unusual(reference: Counts, cells: int, rows: int, phi: float = 1.0) -> float | None:
@@ -99,7 +130,7 @@ def unusual(reference: Counts, cells: int, rows: int, phi: float = 1.0) -> float
         return upper if len(reference) * _divergence(cells, upper, len(reference)) >= CERTAIN_NATS else None
     sure = _sure(reference) / max(int(reference.sum()), 1)
     present = sure[sure > 0]
-    lower = float(-np.expm1(rows / phi * np.log1p(-np.minimum(present, 0.999_999))).sum())
+    lower = float(-np.expm1(rows / phi * np.log1p(-np.minimum(present, _ALMOST_ALL))).sum())
     if lower < FEW_CELLS or cells > lower / FAR:
         return None
     return lower if len(present) * _divergence(cells, lower, len(present)) >= CERTAIN_NATS else None
@@ -108,7 +139,7 @@ def unusual(reference: Counts, cells: int, rows: int, phi: float = 1.0) -> float
 def _generous(reference: Counts, rows: int) -> float:
     """Cells expected in so many rows where each cell has one row more than the reference saw; it grows with rows."""
     total = max(int(reference.sum()), 1)
-    return float(-np.expm1(rows * np.log1p(-np.minimum((reference + 1) / (total + 1), 0.999_999))).sum())
+    return float(-np.expm1(rows * np.log1p(-np.minimum((reference + 1) / (total + 1), _ALMOST_ALL))).sum())
 
 
 def _sure(reference: Counts) -> Floats:

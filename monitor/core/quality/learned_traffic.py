@@ -1,24 +1,63 @@
 """How much traffic each hour of the week brings, learned from live panes where the reference teaches none."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from stationkeeper.contracts.column import Floats
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.adoption import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.panes import Pane, stratum_of
+from stationkeeper.monitor.core.quality.volume import SMALLEST_SIZE, TOLERANCE
 from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, TrafficProfile
 
 WEEK_MS = 7 * DAY_MS
-TOLERANCE = 0.10
-MOST = 0.5
-DAY_FACTOR = 1.5
-QUIET = 1.0
-"""Hours with fewer events a pane are not judged by volume: their silence is usual, and so are a few events."""
 
+MOST = 0.5
+"""Largest tolerance that days may teach: beyond half, no drop but an outage could be seen. Chosen: at .25 wild sources
+warn on ordinary days; at 1 volume is not judged at all."""
+
+DAY_FACTOR = 1.5
+"""The tolerance is this times the 90 % quantile of what days differ by themselves, the factor that the day floor of
+features has (STATISTICS.md, section 2.8). At half, one day in ten warns; at double a lost third passes."""
+
+QUIET = 1.0
+"""Hours with fewer events a pane are not judged by volume: their silence is usual, and so are a few events. At half,
+three events in such an hour are "six times the usual"; at double, hours that a third of all small sources have are left
+to freshness alone."""
+
+# The quantile for "days differ by" and "means are unsure by": one ordinary day in ten may lie beyond.
 _QUANTILE = 0.9
+
+# Two standard errors of the learned means are tolerated too: after two weeks an hour has been seen on two days only.
+_STANDARD_ERRORS = 2.0
+
+# The day floor counts up to 20 %, so that a holiday among fourteen days does not blind the next weeks (x 1.5 = 30 %).
+_MOST_DAY_FLOOR = 0.2
+
+# Old weeks count half as much with each new one: a change of season is mostly learned in two weeks, and three weeks
+# still give six panes' worth of each hour. At no fading, a summer's volume is judged by the winter's.
+_FADE = 0.5
+
+# Days whose totals are kept: two of each weekday is the least that shows how far one lies from the other.
+_DAYS = 14
+
+# The size of traffic that spreads no more than Poisson: r so large that the negative binomial is one.
+_POISSON_SIZE = 1e6
+
+# A week number before every other: no hour was odd yet.
 _NEVER = -2.0
+
+
+class LearnedTrafficState(State, frozen=True):
+    """Sums by hour of the week, day totals, and what was last learned of them."""
+
+    begin: int | None
+    due: int
+    sums: Floats
+    days: list[tuple[int, float]]
+    odd: Floats
+    mean: Floats
+    size: float
+    tolerance: float
 
 
 class LearnedTraffic:
@@ -37,11 +76,11 @@ class LearnedTraffic:
         self.days: dict[int, float] = {}
         self.odd: Floats = np.full((2, HOURS_OF_WEEK), _NEVER)
         self.mean: Floats = np.empty(0)
-        self.size = 0.5
+        self.size = SMALLEST_SIZE
         self.tolerance = TOLERANCE
 
     def add(self, pane: Pane, *, odd: bool = False) -> bool:
-        """Take a closed pane, empty ones too; returns whether the lesson changed with it. ``odd`` was not usual."""
+        """Take a closed pane, empty ones too; returns whether anything was learned with it. ``odd`` was not usual."""
         if self.begin is None:
             if not pane.volume:
                 return False
@@ -56,8 +95,8 @@ class LearnedTraffic:
             return False
         self._fit()
         self.due += WEEK_MS
-        self.sums *= 0.5
-        self.days = {d: total for d, total in self.days.items() if d > day - 14}
+        self.sums *= _FADE
+        self.days = {d: total for d, total in self.days.items() if d > day - _DAYS}
         return True
 
     def _again(self, hour: int, week: int) -> bool:
@@ -70,27 +109,24 @@ class LearnedTraffic:
         """Return what was learned for panes of this length in ms, None before it was."""
         return TrafficProfile(self.mean * (HOUR_MS / pane), self.size, pane) if len(self.mean) else None
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> LearnedTrafficState:
         """Return what ``restore`` needs."""
-        return {
-            "begin": self.begin,
-            "due": self.due,
-            "sums": self.sums.copy(),
-            "days": [[day, total] for day, total in self.days.items()],
-            "odd": self.odd.copy(),
-            "mean": self.mean.copy(),
-            "size": self.size,
-            "tolerance": self.tolerance,
-        }
+        return LearnedTrafficState(
+            begin=self.begin,
+            due=self.due,
+            sums=self.sums.copy(),
+            days=list(self.days.items()),
+            odd=self.odd.copy(),
+            mean=self.mean.copy(),
+            size=self.size,
+            tolerance=self.tolerance,
+        )
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Become the lesson whose ``state`` this was."""
-        self.begin, self.due = state["begin"], int(state["due"])
-        self.sums = np.asarray(state["sums"], np.float64).reshape(3, HOURS_OF_WEEK).copy()
-        self.days = {int(day): float(total) for day, total in state["days"]}
-        self.odd = np.asarray(state["odd"], np.float64).reshape(2, HOURS_OF_WEEK).copy()
-        self.mean = np.asarray(state["mean"], np.float64).copy()
-        self.size, self.tolerance = float(state["size"]), float(state["tolerance"])
+    def restore(self, state: LearnedTrafficState) -> None:
+        """Take over what ``state`` gave."""
+        self.begin, self.due, self.days = state.begin, state.due, dict(state.days)
+        self.sums, self.odd, self.mean = state.sums.copy(), state.odd.copy(), state.mean.copy()
+        self.size, self.tolerance = state.size, state.tolerance
 
     def _fit(self) -> None:
         """Means by hour, the size r = sum n mu^2 / sum((x - mu)^2 - mu) by moments, and what days differ by themselves.
@@ -104,11 +140,11 @@ class LearnedTraffic:
         mean = np.where(seen, total / np.maximum(panes, 1.0), overall)
         inflate = panes / np.maximum(panes - 1, 1.0)
         excess = float((np.maximum(square - panes * mean**2, 0.0) * inflate - total)[seen].sum())
-        size = float((panes * mean**2)[seen].sum() / excess) if excess > 0 else 1e6
-        self.mean, self.size = mean, float(np.clip(size, 0.5, 1e6))
+        size = float((panes * mean**2)[seen].sum() / excess) if excess > 0 else _POISSON_SIZE
+        self.mean, self.size = mean, float(np.clip(size, SMALLEST_SIZE, _POISSON_SIZE))
         judged = self.mean >= QUIET
         unsure = np.sqrt((1.0 / self.mean[judged] + 1.0 / self.size) / np.maximum(panes[judged], 1.0))
-        doubt = 2.0 * float(np.quantile(unsure, _QUANTILE)) if judged.any() else 0.0
+        doubt = _STANDARD_ERRORS * float(np.quantile(unsure, _QUANTILE)) if judged.any() else 0.0
         self.tolerance = min(max(TOLERANCE, DAY_FACTOR * self._day_floor(), doubt), MOST)
 
     def _day_floor(self) -> float:
@@ -120,4 +156,4 @@ class LearnedTraffic:
             usual = float(np.mean(same))
             if len(same) > 1 and usual > 0:
                 off.append(abs(self.days[day] / usual - 1) * np.sqrt(len(same) / (len(same) - 1)))
-        return min(float(np.quantile(off, _QUANTILE)), 0.2) if off else 0.0
+        return min(float(np.quantile(off, _QUANTILE)), _MOST_DAY_FLOOR) if off else 0.0

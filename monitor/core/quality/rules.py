@@ -1,15 +1,15 @@
 """Deterministic data-quality rules: certain enough to need no budget, each with the numbers it rests on."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from stationkeeper.contracts.column import Integers
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.finding import PAGE, WARN, Finding
 from stationkeeper.monitor.core.panes import Pane
-from stationkeeper.monitor.core.quality.cardinality import Cardinality
+from stationkeeper.monitor.core.quality.cardinality import CERTAIN_NATS, Cardinality, CardinalityState
 from stationkeeper.monitor.core.reasons import Cause, Check
 from stationkeeper.monitor.core.reference import (
     QUALITY,
@@ -20,13 +20,36 @@ from stationkeeper.monitor.core.reference import (
     ReferenceSubject,
 )
 
-CERTAIN_NATS = 30.0
-"""A rule speaks when chance would produce what it saw with probability below exp(-30)."""
-
 MIN_ROWS = 50
+"""Rows a rule rests on at least, whatever its nats say: fewer are one producer's batch. At half a hiccup of a few
+seconds pages; at double a source of one event a minute is told of a lost field after 100 minutes."""
+
 FIELD_SHARE = 0.5
+"""A field is "usually there" when the reference had it in more than half of its rows, and unknown fields speak when
+half of the events carry one: a new version of a producer, not one client. At a quarter, optional fields page when they
+pause; at one, a field that a tenth of the reference lacked is never missed."""
+
 WEIGHT_ROWS = 1_000
+"""Weighted rows that teach the usual sampling weights, and that each judgement rests on: the noise of 32 octaves
+against 1 000 others is then .1 (TV) at most. At half it comes near ``WEIGHT_MOVED``; at double a change is told twice
+as late."""
+
 WEIGHT_MOVED = 0.2
+"""Share of the sampling weights that must have moved by an octave or more: a new sampling plan, not its noise. At half
+a campaign speaks; at double a plan that doubles a third of the weights does not."""
+
+# A value above this share of the reference is nearly constant already: a run of it proves nothing.
+_NEARLY_CONSTANT = 0.9
+
+# A run must be this many times the longest run of one value that the reference saw, where its rows had an order.
+# Chosen: a longest run of a sample is soon beaten, so at 1.5 ordinary runs speak; at six a stuck feed is told twice as
+# late.
+_PATIENCE = 3
+
+# Categories below this share of the reference are not missed: 3 000 rows of silence are their 30 nats, and hundreds of
+# rare values would each be watched. At half twice as many are, at double a value of 1.5 % may vanish unnamed.
+_WATCHED_SHARE = 0.01
+
 RULES = frozenset(
     {
         Check.SCHEMA_MISSING,
@@ -38,7 +61,27 @@ RULES = frozenset(
         Check.CARDINALITY,
     }
 )
-"""Checks that end when their rule stops speaking."""
+"""Checks that end when their rule no longer holds; the others end by a recovery test."""
+
+
+class RulesState(State, frozen=True):
+    """Runs and silences by subject or category [F], counts of sampling weights, and cardinality.
+
+    Builds before the check of cardinality did not have its state.
+    """
+
+    absent_rows: Counts
+    absent_start: Counts
+    run_cell: Integers
+    run_rows: Counts
+    run_start: Counts
+    silent: Counts
+    known_weights: Counts
+    recent_weights: Counts
+    cardinality: CardinalityState | None = None
+
+
+_ARRAYS = tuple(name for name in RulesState.__struct_fields__ if name != "cardinality")
 
 
 class Rules:
@@ -60,10 +103,10 @@ class Rules:
         self._usually_there = np.array(usual) < FIELD_SHARE
         top = [float(s.counts[:-1].max() / max(s.rows, 1)) if len(s.counts) > 1 else 1.0 for s in reference.subjects]
         with np.errstate(divide="ignore"):
-            nats = np.where(np.array(top) < 0.9, -np.log(np.maximum(top, 1e-6)), 0.0)
+            nats = np.where(np.array(top) < _NEARLY_CONSTANT, -np.log(np.maximum(top, 1e-6)), 0.0)
         # Rows that repeat each other, as the flights of an hour share its weather, say less each.
         self._nats = nats / np.array([max(1.0, float(s.phi.max(initial=1.0))) for s in reference.subjects])
-        self._patience = np.array([3 * s.repeats for s in reference.subjects])
+        self._patience = np.array([_PATIENCE * s.repeats for s in reference.subjects])
         self.absent_rows = np.zeros(len(places), np.int64)
         self.run_cell: Integers = np.full(len(places), -1)
         self.run_rows = np.zeros(len(places), np.int64)
@@ -86,19 +129,17 @@ class Rules:
             *self._weights(pane, counts),
         ]
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> RulesState:
         """Return what ``restore`` needs."""
-        names = ("absent_rows", "absent_start", "run_cell", "run_rows", "run_start", "silent")
-        kept = {name: getattr(self, name).copy() for name in (*names, "known_weights", "recent_weights")}
-        return {**kept, "cardinality": self.cardinality.state()}
+        arrays = {name: getattr(self, name).copy() for name in _ARRAYS}
+        return RulesState(**arrays, cardinality=self.cardinality.state())
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Become the rules whose ``state`` this was."""
-        for name, value in state.items():
-            if name == "cardinality":
-                self.cardinality.restore(value)
-            else:
-                setattr(self, name, np.asarray(value, np.int64).copy())
+    def restore(self, state: RulesState) -> None:
+        """Take over what ``state`` gave."""
+        for name in _ARRAYS:
+            setattr(self, name, getattr(state, name).copy())
+        if state.cardinality is not None:
+            self.cardinality.restore(state.cardinality)
 
     def _fields(self, pane: Pane, counts: Counts) -> list[Finding]:
         gone = counts[self._absent] >= pane.rows
@@ -146,7 +187,7 @@ class Rules:
                 continue
             for cell in range(len(subject.cells.values)):
                 share = float(subject.counts[cell] / max(subject.rows, 1))
-                if share >= 0.01:
+                if share >= _WATCHED_SHARE:
                     at.append(place.first + cell)
                     owner.append(i)
                     nats.append(-np.log1p(-min(share, 0.999)))
@@ -162,7 +203,7 @@ class Rules:
         for k in np.flatnonzero(self.silent * nats >= CERTAIN_NATS):
             subject, place = self.reference.subjects[owner[k]], self.layout.places[owner[k]]
             name, rows = subject.cell_name(int(at[k]) - place.first), int(self.silent[k])
-            if rows < 3 * subject.repeats:
+            if rows < _PATIENCE * subject.repeats:
                 continue
             text = f"{subject.name}: {name} in none of the last {rows} rows"
             found.append(_rule(subject, Check.VANISHED, WARN, pane.start, rows, text, None))
@@ -172,9 +213,9 @@ class Rules:
         found = []
         for spread in self.cardinality.step(pane):
             subject = self.reference.subjects[spread.subject]
-            way = "at most" if spread.cells > spread.expected else "at least"
+            bound = "at most" if spread.cells > spread.expected else "at least"
             text = f"{subject.name}: {spread.cells} distinct values or hash buckets in {spread.rows} rows"
-            text = f"{text}, {way} {spread.expected:.0f} were expected"
+            text = f"{text}, {bound} {spread.expected:.0f} were expected"
             effect = spread.cells / spread.expected - 1
             found.append(_rule(subject, Check.CARDINALITY, WARN, spread.start, spread.rows, text, effect))
         return found

@@ -27,17 +27,37 @@ FACTORS: Mapping[str, float] = {
     "x3.281 (m to ft)": 3.28084,
     "x-1 (sign)": -1.0,
 }
-"""Factors that units differ by; each is tried both ways."""
+"""Factors that units differ by; each is tried both ways. Powers of ten are money, metric prefixes and time stamps, then
+time, bytes, and the four imperial units met most; a rarer factor shows as drift by scale, with its effect."""
 
 CLOSE = 0.1
+"""TV between the window and the scaled reference below which the factor explains it: coarse cells of 5 % leave about
+that by themselves. At half a true change of unit with a little drift beside it is missed; at double factors 10 and 12
+explain each other's windows."""
+
 FAR = 0.3
+"""TV from the unscaled reference that a change of unit must show: a factor of two or more on ordinary spreads moves far
+more. At half ordinary drift of a wide feature is tried against the factors; at double a change of inches to centimetres
+in a wide feature is missed."""
+
 MIN_ROWS = 30
+"""Rows to try at all: .3 of TV is then above the noise of twenty cells. A unit changes for all rows at once, so few
+suffice; at half noise alone reaches ``FAR``, at double the page is named by the drift instead."""
+
 PLAIN = 7.0
 MILD_ROWS = 300
-"""Factors between 1/7 and 7, and a changed sign, look like drift on few rows: they need this many."""
+"""Factors between 1/7 and 7, and a changed sign, look like drift on few rows: they need this many. 7 is the first
+factor of time (days a week), above every imperial one; at 30 rows a doubled scale fits 2.2 (kg to lb) by chance, while
+at double the rows half an hour more passes before such a fault is named."""
+
+# Fewer edges than this hold a handful of values, whose coarse cells any factor can match.
+_FEW_EDGES = 8
+
+# The scaled reference must be at least twice as near as the plain one, else the factor is no explanation.
+_HALVED = 0.5
 
 
-class Unit(NamedTuple):
+class UnitChange(NamedTuple):
     """The factor that explains a window: its name, its value, and how far the window is with and without it (TV)."""
 
     name: str
@@ -46,7 +66,7 @@ class Unit(NamedTuple):
     moved: float
 
 
-def unit_change(subject: ReferenceSubject, counts: Counts, octaves: Counts) -> Unit | None:
+def unit_change(subject: ReferenceSubject, counts: Counts, octaves: Counts) -> UnitChange | None:
     """Return the factor by which the reference must be multiplied to give the window, or None if none does.
 
     ``counts`` int64[cells] and ``octaves`` int64[64] (values outside the reference's range) are those since the onset.
@@ -55,7 +75,7 @@ def unit_change(subject: ReferenceSubject, counts: Counts, octaves: Counts) -> U
     """
     cells = subject.cells
     rows = int(counts[:-1].sum())
-    if isinstance(cells, CategoricalCells) or rows < MIN_ROWS or len(cells.edges) < 8:
+    if isinstance(cells, CategoricalCells) or rows < MIN_ROWS or len(cells.edges) < _FEW_EDGES:
         return None
     positions = positions_of(cells.edges, cells.low, cells.high)
     share = subject.counts[:-1] / max(int(subject.counts[:-1].sum()), 1)
@@ -70,7 +90,7 @@ def unit_change(subject: ReferenceSubject, counts: Counts, octaves: Counts) -> U
     if moved < FAR:
         return None
     noise = 0.5 * np.sqrt(2 / np.pi) * float(np.sqrt(plain * (1 - plain) / rows).sum())
-    found: list[Unit] = []
+    found: list[UnitChange] = []
     for name, factor in FACTORS.items():
         mild = factor < PLAIN
         if mild and rows < MILD_ROWS:
@@ -78,8 +98,8 @@ def unit_change(subject: ReferenceSubject, counts: Counts, octaves: Counts) -> U
         for label, k in ((name, factor), (f"1/{name[1:]}", 1 / factor)):
             scaled = _expected(positions * k, share, grid, cells.low, cells.high, cells.edges)
             left = 0.5 * float(np.abs(window - scaled).sum())
-            if left <= CLOSE + noise and left < 0.5 * moved:
-                found.append(Unit(label, k, left, moved))
+            if left <= CLOSE + noise and left < _HALVED * moved:
+                found.append(UnitChange(label, k, left, moved))
     return min(found, key=lambda unit: unit.left, default=None)
 
 

@@ -7,10 +7,12 @@ import numpy as np
 
 from stationkeeper.contracts.column import Column, categories, numbers
 from stationkeeper.contracts.messages import Level, Verdict
+from stationkeeper.contracts.state import replaced
 from stationkeeper.monitor.core.budget import Budget
 from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.panes.recent import RecentState
 from stationkeeper.monitor.core.reference import Kind, Reference
-from stationkeeper.monitor.core.watch import Watch, WatchSettings
+from stationkeeper.monitor.core.watch import Watch, WatchSettings, WatchState
 from stationkeeper.monitor.profiling import profile
 
 Columns = dict[str, np.ndarray[Any, Any]]
@@ -26,6 +28,12 @@ def bank(rows: int, seed: int = 0) -> Columns:
 
 def reference_of(columns: Columns, **options: Any) -> Reference:
     return profile(columns, ordered=True, **options)
+
+
+def state_with(recent: RecentState, **parts: Any) -> WatchState:
+    """The state of a new watch, with some of its parts replaced."""
+    state = Watch(reference_of({"age": bank(200)["age"]}), settings=SETTINGS).state()
+    return replaced(state, **{"drifts": {}, "desk": replaced(state.desk, recent=recent), **parts})
 
 
 def columns_for(reference: Reference, data: Mapping[str, Any]) -> dict[str, Column]:

@@ -6,11 +6,10 @@ import pytest
 from stationkeeper.monitor.core.detect.bag_growth import NOTHING, BagGrowth, mark_of
 from stationkeeper.monitor.core.detect.detector import DriftDetector
 from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
-from stationkeeper.monitor.core.incidents import LifecycleState
 from stationkeeper.monitor.core.panes.recent import Recent
 from stationkeeper.monitor.core.panes.window import ChartWindow
-from stationkeeper.monitor.core.watch import WatchState
 from stationkeeper.monitor.judge.state import WatchRecords
+from tests.monitor.core.streams import state_with
 
 STRATA = 24
 RNG = np.random.default_rng(0)
@@ -36,18 +35,7 @@ def growth_of(made: DriftDetector) -> BagGrowth:
 
 
 def written(records: WatchRecords, made: DriftDetector) -> dict[str, Any]:
-    state = WatchState(
-        digest="ref-1",
-        end=None,
-        rows=0,
-        desk=LifecycleState(
-            book=[], labelled=[], latched={}, released={}, held=[], since={}, recoveries=[], recent=Recent(9).state()
-        ),
-        window=ChartWindow(9, 60).state(),
-        drifts={"feature": made.state()},
-        performance=None,
-        quality={},
-    )
+    state = state_with(Recent(9).state(), window=ChartWindow(9, 60).state(), drifts={"feature": made.state()})
     return dict(records.changed(state))
 
 

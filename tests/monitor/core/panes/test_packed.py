@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stationkeeper.contracts.state import state_of
-from stationkeeper.monitor.core.incidents import LifecycleState
 from stationkeeper.monitor.core.panes.packed import merge, pack, unpack, unpack_sparse
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.panes.recent import COARSEST, Recent, RecentState
@@ -16,6 +15,7 @@ from stationkeeper.monitor.core.panes.window import ChartWindow
 from stationkeeper.monitor.core.watch import WatchState
 from stationkeeper.monitor.judge.state import WatchRecords
 from stationkeeper.monitor.state_codec import freeze, thaw
+from tests.monitor.core.streams import state_with
 
 MINUTE = 60_000
 _EDGES = [0, 1, 14, 15, 16, 17, 254, 255, 256, 269, 270, 271, 272, 65_534, 65_535, 65_536, 65_806, 2**32, 2**63 - 1]
@@ -153,15 +153,7 @@ def test_a_place_of_a_stretch_is_never_given_away() -> None:
 
 
 def _state(recent: Recent) -> WatchState:
-    window, desk = (
-        ChartWindow(50, 60).state(),
-        LifecycleState(
-            book=[], labelled=[], latched={}, released={}, held=[], since={}, recoveries=[], recent=recent.state()
-        ),
-    )
-    return WatchState(
-        digest="ref-1", end=None, rows=0, desk=desk, window=window, drifts={}, performance=None, quality={}
-    )
+    return state_with(recent.state(), window=ChartWindow(50, 60).state())
 
 
 def test_squeezing_saves_memory_and_changes_nothing_of_what_is_kept() -> None:

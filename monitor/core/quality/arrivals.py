@@ -1,0 +1,181 @@
+"""Whether events arrive as they should: their number by hour of the week, and silence."""
+
+import numpy as np
+
+from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.monitor.core.adoption import HOUR_MS, VolumeModel
+from stationkeeper.monitor.core.detect import EvidenceState, level_of_score
+from stationkeeper.monitor.core.finding import NONE, PAGE, WARN, Finding
+from stationkeeper.monitor.core.panes import Pane, stratum_of
+from stationkeeper.monitor.core.quality.learned_traffic import QUIET, LearnedTraffic, LearnedTrafficState
+from stationkeeper.monitor.core.quality.volume import SMALLEST_MEAN, SMALLEST_SIZE, VolumeDetector
+from stationkeeper.monitor.core.reasons import Cause, Check
+from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Reference, TrafficProfile
+
+TRAINING = "training"
+"""The source of a reference whose rows were sampled for training: its traffic says nothing of production's."""
+
+STALE_NATS = 30.0
+"""Silence pages when the chance of so many empty panes is below exp(-30), about 1e-13: less than once in the panes that
+a thousand models close in a century, so it needs no budget. A source of one event a minute is called silent after half
+an hour. At half (3e-7) a thousand models page by chance every two or three days; at double it takes a full hour."""
+
+USUAL = 1.25
+"""Volume is usual again when the latest panes together brought within this factor of what they should: more than the
+tolerance of 10 %, so that an incident ends where none would begin. At 1.12 noise of small panes keeps it open; at 1.5
+it ends while a third of the traffic is still missing."""
+
+# Weight of the past a pane in that sum: a mean age of 20 panes, so about the last half hour at one-minute panes. At
+# .975 an incident ends an hour late, at .9 a lull of ten panes ends it.
+_FORGET = 0.95
+
+
+class Arrivals:
+    """Volume and freshness of one watch's events, by what the reference or live panes teach of traffic."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        limit: float | None,
+        learned_limit: float,
+        *,
+        stale_after: int | None,
+        learn_traffic: int | None,
+        whole: bool,
+    ) -> None:
+        """``limit`` is the log threshold of a reference's own volume, None where it has no budget; see ``Quality``.
+
+        ``learned_limit`` is that of volume that live panes teach, which warns and spends nothing.
+        """
+        self._traffic = None if reference.source == TRAINING else reference.traffic
+        self._stale_after, self._whole = stale_after, whole
+        self.volume: VolumeDetector | None = None
+        if self._traffic is not None and limit is not None:
+            per_pane = self._traffic.rows_per_hour * (self._traffic.pane_ms / HOUR_MS)
+            model = VolumeModel(np.maximum(per_pane, SMALLEST_MEAN), max(self._traffic.size, SMALLEST_SIZE))
+            self.volume = VolumeDetector(model, limit)
+        self.learned: LearnedTraffic | None = None
+        if self._traffic is None and learn_traffic is not None:
+            self.learned = LearnedTraffic(learn_traffic)
+        self._learned_limit = learned_limit
+        self.silent_since: int | None = None
+        self.silent_nats = 0.0
+        self.came = self.expected = 0.0
+
+    @property
+    def usual(self) -> bool:
+        """Whether the last half hour or so of panes brought about what it should."""
+        return self.expected > 0 and 1 / USUAL <= self.came / self.expected <= USUAL
+
+    def step(self, pane: Pane, elapsed: float) -> list[Finding]:
+        """Take the next closed pane, also one without rows."""
+        found = self._volume(pane, elapsed)
+        if not pane.volume:
+            found += self._freshness(pane)
+        else:
+            self.silent_since, self.silent_nats = None, 0.0
+        if self.learned is not None and self.learned.add(pane, odd=bool(found)):
+            self._take_over_learned(self.learned, pane.length)
+        return found
+
+    def margin(self) -> float:
+        """Return how far the volume's evidence lies above its page threshold, in nats; -inf where none is judged."""
+        if self.volume is None:
+            return -np.inf
+        return float(self.volume.evidence.score()[0] - self.volume.log_threshold[0])
+
+    def learned_state(self) -> tuple[int | None, LearnedTrafficState] | None:
+        """Return the pane that learned traffic is judged by (None before it is) and what was learned."""
+        if self.learned is None:
+            return None
+        return (None if self._traffic is None else self._traffic.pane_ms), self.learned.state()
+
+    def restore(self, learned: tuple[int | None, LearnedTrafficState] | None, volume: EvidenceState | None) -> None:
+        """Take over learned traffic and the evidence of volume."""
+        if self.learned is not None and learned is not None:
+            pane, state = learned
+            self.learned.restore(state)
+            if pane:
+                self._take_over_learned(self.learned, pane)
+        if self.volume is not None and volume is not None:
+            self.volume.restore(volume)
+
+    def _take_over_learned(self, learned: LearnedTraffic, pane: int) -> None:
+        """Judge volume and freshness by what was learned; evidence so far is kept."""
+        self._traffic = learned.traffic(pane)
+        if self._traffic is None:
+            return
+        before, model = self.volume, VolumeModel(np.maximum(learned.mean, SMALLEST_MEAN), learned.size)
+        self.volume = VolumeDetector(model, self._learned_limit, learned.tolerance)
+        if before is not None:
+            self.volume.restore(before.state())
+
+    def _volume(self, pane: Pane, elapsed: float) -> list[Finding]:
+        if self.volume is None or self._traffic is None or pane.length != self._traffic.pane_ms:
+            return []
+        stratum = _stratum(pane, self._traffic)
+        usual = float(self.volume.model.mean[stratum])
+        if self.learned is not None and usual < QUIET:
+            return []
+        scores = self.volume.step(pane.volume, stratum, pane.start, elapsed)
+        level = level_of_score(float(scores.score[0]), float(scores.log_threshold[0]))
+        self.came, self.expected = _FORGET * self.came + pane.volume, _FORGET * self.expected + usual
+        if level == PAGE:
+            self.came, self.expected = float(pane.rows), usual
+        if level == NONE:
+            return []
+        return [
+            Finding(
+                subject="volume",
+                type=SubjectType.VOLUME,
+                kind=VerdictKind.DATA_QUALITY,
+                # A few weeks know no holiday and no change of the clock: what live panes taught warns, never pages.
+                level=level if self.learned is None else min(level, WARN),
+                score=float(scores.score[0]),
+                threshold=float(scores.log_threshold[0]),
+                onset=int(scores.onset[0]),
+                rows=pane.volume,
+                cause=Cause.VOLUME,
+                reason=f"{pane.volume} events in a pane that usually brings {usual:.1f}",
+                check=Check.VOLUME,
+                effect=pane.volume / usual - 1,
+            )
+        ]
+
+    def _freshness(self, pane: Pane) -> list[Finding]:
+        self.silent_since = pane.start if self.silent_since is None else self.silent_since
+        silence = pane.end - self.silent_since
+        score, limit = 0.0, STALE_NATS
+        if self._stale_after is not None:
+            score, limit = float(silence), float(self._stale_after)
+        elif self._traffic is not None:
+            usual = float(self._traffic.rows_per_hour[_stratum(pane, self._traffic)]) * pane.length / HOUR_MS
+            size = max(self._traffic.size, SMALLEST_SIZE)
+            # The chance that a negative binomial pane is empty is (r / (r + mu))**r.
+            self.silent_nats += size * float(np.log1p(usual / size))
+            score = self.silent_nats
+        if score < limit or limit <= 0:
+            return []
+        return [
+            Finding(
+                subject="events",
+                type=SubjectType.QUALITY,
+                kind=VerdictKind.DATA_QUALITY,
+                # A segment may be silent by itself (a shop closes); silence of all traffic is an outage.
+                level=PAGE if self._whole else WARN,
+                score=score,
+                threshold=limit,
+                onset=self.silent_since,
+                rows=0,
+                cause=Cause.QUALITY,
+                reason=f"no event for {silence / 60_000:.0f} minutes",
+                check=Check.FRESHNESS,
+                effect=1.0,
+                budgeted=False,
+            )
+        ]
+
+
+def _stratum(pane: Pane, traffic: TrafficProfile) -> int:
+    """The hour of the week of a pane where traffic is known by hour, else the one rate for all."""
+    return stratum_of(pane.start, HOURS_OF_WEEK) if len(traffic.rows_per_hour) == HOURS_OF_WEEK else 0
