@@ -10,18 +10,14 @@ import polars as pl
 
 from stationkeeper.contracts.identity import content_id
 from stationkeeper.contracts.times import format_duration
-from stationkeeper.registry import CHAMPION_ALIAS, Registration, Registry, category_text
+from stationkeeper.registry import CHAMPION_ALIAS, Registry, category_text
 from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
-from stationkeeper.retrain.service.lineage import environment, metrics
+from stationkeeper.retrain.service.lineage import register_training
 from stationkeeper.retrain.service.steps import ReferenceBuilder, reference_of
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION
 from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
 from stationkeeper.retrain.training.job import (
-    ARTIFACT_DIRECTORY,
-    JOB_FILE,
-    LOG_FILE,
-    RESULT_FILE,
     TrainingError,
     TrainingJob,
     TrainingResult,
@@ -113,31 +109,8 @@ def bootstrap(
     request = content_id("boot", model, snapshot.digest, settings.model_dump_json())
     directory = work_dir / request
     result = _train(job, directory, settings)
-    (directory / "environment.txt").write_text(environment())
-    registry.remove_orphans(model, request)
-    registered = registry.register(
-        Registration(
-            model=model,
-            artifact=directory / ARTIFACT_DIRECTORY,
-            params=job.params() | {"snapshot": job.digest},
-            metrics=metrics(result),
-            tags={
-                "snapshot": snapshot.digest,
-                "cause": "first champion",
-                "code": result.code,
-                "seed": str(job.seed),
-                "onnx_sha256": result.onnx_sha256,
-                "threshold": f"{result.threshold.value:.9g}" if result.threshold else "",
-            },
-            files=(
-                *(directory / name for name in (JOB_FILE, RESULT_FILE, LOG_FILE, "environment.txt")),
-                snapshots.manifest_path(snapshot.digest),
-            ),
-            request=request,
-            alias=alias,
-            run_name=request,
-        )
-    )
+    tags = {"cause": "first champion"}
+    registered = register_training(registry, snapshots, directory, request=request, tags=tags, alias=alias)
     digest, reference = reference_of(job, directory, registered.version, snapshots, build_reference)
     shutil.rmtree(directory, ignore_errors=True)
     return FirstChampion(

@@ -1,15 +1,31 @@
 """The lineage of a retrained model: what its run, version and candidate say about where it came from."""
 
 import importlib.metadata
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from stationkeeper.contracts.identity import candidate_id
 from stationkeeper.contracts.messages import Candidate, GateOutcome
 from stationkeeper.contracts.times import to_datetime
-from stationkeeper.registry import Registered
+from stationkeeper.registry import CHALLENGER_ALIAS, Registered, Registration, Registry
+from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.service.state import RequestState
-from stationkeeper.retrain.training.job import TrainingJob, TrainingResult
+from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
+from stationkeeper.retrain.training.job import (
+    ARTIFACT_DIRECTORY,
+    JOB_FILE,
+    LOG_FILE,
+    RESULT_FILE,
+    TrainingJob,
+    TrainingResult,
+)
+
+# Logged beside the model, with the job's own files; a reader of a run looks for these names.
+ENVIRONMENT_FILE = "environment.txt"
+GATE_FILE = "gate.json"
 
 
 def environment() -> str:
@@ -18,11 +34,54 @@ def environment() -> str:
     return "\n".join(sorted(found, key=str.lower)) + "\n"
 
 
-def version_tags(state: RequestState, job: TrainingJob, result: TrainingResult) -> dict[str, str]:
-    """Return the tags of a challenger's run and version: verdict → request → snapshot → run can be walked back."""
-    request = state.request
+def register_training(
+    registry: Registry,
+    snapshots: SnapshotStore,
+    directory: Path,
+    *,
+    request: str,
+    tags: Mapping[str, str],
+    gate: GateVerdict | None = None,
+    keep: Collection[str] = (),
+    alias: str | None = CHALLENGER_ALIAS,
+) -> Registered:
+    """Register what a training left in ``directory`` with its whole lineage, after removing an earlier try's versions.
+
+    ``keep`` are versions that the log names. Raises ``Retryable``, ``ArtifactError`` and ``FileNotFoundError``.
+    """
+    job = TrainingJob.model_validate_json((directory / JOB_FILE).read_text())
+    result = TrainingResult.model_validate_json((directory / RESULT_FILE).read_text())
+    (directory / ENVIRONMENT_FILE).write_text(environment())
+    if gate is not None:
+        (directory / GATE_FILE).write_text(json.dumps(asdict(gate), indent=1))
+    files = (JOB_FILE, RESULT_FILE, LOG_FILE, ENVIRONMENT_FILE, GATE_FILE)
+    registry.remove_orphans(job.model, request, keep=keep)
+    return registry.register(
+        Registration(
+            model=job.model,
+            artifact=directory / ARTIFACT_DIRECTORY,
+            params=job.params() | {"window": result.window.value, "snapshot": job.digest},
+            metrics=metrics(result, gate.numbers if gate else None),
+            tags={
+                "snapshot": job.digest,
+                "seed": str(job.seed),
+                "code": result.code,
+                "onnx_sha256": result.onnx_sha256,
+                "threshold": f"{result.threshold.value:.9g}" if result.threshold else "",
+                **tags,
+            },
+            files=(*(directory / name for name in files), snapshots.manifest_path(job.digest)),
+            request=request,
+            alias=alias,
+            run_name=request,
+        )
+    )
+
+
+def request_tags(state: RequestState) -> dict[str, str]:
+    """Return what ties a version to its request: verdict → request → snapshot → run can be walked back."""
+    request, result, gate = state.request, state.result, state.gate
     return {
-        "request": request.id,
         "incident": request.incident,
         "verdict": request.verdict,
         "kind": request.kind.value,
@@ -30,15 +89,10 @@ def version_tags(state: RequestState, job: TrainingJob, result: TrainingResult) 
         "subjects": ", ".join(request.subjects),
         "onset": request.onset.time.isoformat(),
         "champion": state.champion or "",
-        "snapshot": state.snapshot or "",
-        "window": result.window.value,
+        "window": result.window.value if result else "",
         "candidate": candidate_id(request.id),
-        "gate": state.gate.outcome.value if state.gate else "",
-        "gate_reason": state.gate.reason if state.gate else "",
-        "seed": str(job.seed),
-        "code": result.code,
-        "onnx_sha256": result.onnx_sha256,
-        "threshold": f"{result.threshold.value:.9g}" if result.threshold else "",
+        "gate": gate.outcome.value if gate else "",
+        "gate_reason": gate.reason if gate else "",
     }
 
 

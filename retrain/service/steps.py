@@ -1,9 +1,8 @@
 """The steps of a retrain that touch the world; each can be repeated after a crash and then gives the same."""
 
-import json
 import shutil
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +14,10 @@ from stationkeeper.contracts.identity import content_id
 from stationkeeper.contracts.messages import Candidate
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.events import Form
-from stationkeeper.registry import CARD_FILE, FeatureSpec, ModelCard, Registration, Registry
+from stationkeeper.registry import CARD_FILE, FeatureSpec, ModelCard, Registry
 from stationkeeper.retrain.core.gate import GateVerdict, judge_binary, judge_regression
 from stationkeeper.retrain.core.plan import LabelStatistics
-from stationkeeper.retrain.service.lineage import candidate_of, environment, metrics, version_tags
+from stationkeeper.retrain.service.lineage import candidate_of, register_training, request_tags
 from stationkeeper.retrain.service.state import RequestState
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot.events import EVENT_ID, TIME, EventColumns
@@ -29,7 +28,6 @@ from stationkeeper.retrain.training.job import (
     CHAMPION_DIRECTORY,
     HELD_OUT_FILE,
     JOB_FILE,
-    LOG_FILE,
     SCORED_FILE,
     TrainingJob,
 )
@@ -189,27 +187,16 @@ class Steps:
 
         ``named`` are the model's versions that the log of rollouts names: they are never removed.
         """
-        result = state.result
-        if result is None:
-            raise ValueError(f"request {state.id} has no training result to register")
         directory = self.training_directory(state)
         job = TrainingJob.model_validate_json((directory / JOB_FILE).read_text())
-        (directory / "environment.txt").write_text(environment())
-        gate_file = directory / "gate.json"
-        gate_file.write_text(json.dumps(asdict(state.gate), indent=1) if state.gate else "{}")
-        self.registry.remove_orphans(state.model, state.id, keep=named)
-        files = (JOB_FILE, "result.json", LOG_FILE, "environment.txt", "gate.json")
-        registered = self.registry.register(
-            Registration(
-                model=state.model,
-                artifact=directory / ARTIFACT_DIRECTORY,
-                params=job.params() | {"window": result.window.value, "snapshot": job.digest},
-                metrics=metrics(result, state.gate.numbers if state.gate else None),
-                tags=version_tags(state, job, result),
-                files=(*(directory / name for name in files), self.snapshots.manifest_path(job.digest)),
-                request=state.id,
-                run_name=state.id,
-            )
+        registered = register_training(
+            self.registry,
+            self.snapshots,
+            directory,
+            request=state.id,
+            tags=request_tags(state),
+            gate=state.gate,
+            keep=named,
         )
         reference = reference_of(job, directory, registered.version, self.snapshots, self.build_reference)
         now = state.model_copy(update={"clock_ms": self._latest(state)})
