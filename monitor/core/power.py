@@ -217,10 +217,10 @@ class _Tables:
         every = np.ones(uniform.shape, bool)
         exact = place_bets(ReferenceCells(uniform, np.array([np.inf]), every, every), "numeric", delta, phi, eta).table
         grouping = Grouping(pooled[None, :-1], pooled[None, -1:].reshape(1))
-        twin = place_bets(grouping.reference, "numeric", delta, phi, eta)
-        self._exact, self._twin = _FixedBets(exact, phi), _FixedBets(twin.table, phi)
+        against = place_bets(grouping.reference, "numeric", delta, phi, eta)
+        self._exact, self._fixed = _FixedBets(exact, phi), _FixedBets(against.table, phi)
         used = grouping.reference.used[0]
-        p = twin.null.p[0]
+        p = against.null.p[0]
         self._missing = float(p[-1])
         edges = np.clip(np.cumsum(p[:-1]) / max(1 - self._missing, 1e-12), 0, 1)
         self._scores = normal_ppf(np.append(0.0, np.where(edges > 1 - 1e-12, 1.0, edges)))
@@ -229,8 +229,8 @@ class _Tables:
     def score(self, law: Law, rows: float) -> float:
         """The larger log e-SR of the two e-detectors after ``rows`` rows under the law."""
         cells = np.diff(law(self._scores)) * (1 - self._missing)
-        growth = self._twin.growth(np.append(cells, self._missing))[None, :]
-        fixed = self.clock.evidence(growth, self._twin.weight, np.array([rows]))
+        growth = self._fixed.growth(np.append(cells, self._missing))[None, :]
+        fixed = self.clock.evidence(growth, self._fixed.weight, np.array([rows]))
         times = rows * (np.arange(1, _GRID + 1) / _GRID) ** 2
         middles = np.append(0.0, times[:-1]) / 2 + times / 2
         part = min(self.clock.rows, max(self.rows * PART_SHARE, 1.0))

@@ -178,7 +178,7 @@ class AlternativeTable:
     columns: CellColumns | None = None
 
     def lean(self) -> "AlternativeTable":
-        """Without what only the start of an arm and conformal corrections need; alike cells are held once."""
+        """Without what only the start of an e-detector and conformal corrections need; alike cells are held once."""
         nothing, columns = np.empty((0, 0)), CellColumns.of(self.inside, self.outside)
         made = replace(self, weight=nothing, spread=nothing, rows=(), columns=columns)
         return made if columns is None else replace(made, inside=nothing, outside=nothing)

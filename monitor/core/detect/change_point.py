@@ -34,8 +34,8 @@ class ChangePoint:
 def locate_change_point(log_ratios: ArrayLike) -> ChangePoint:
     """The most likely first changed pane, from log ratios [T] of the leading alternative, pane by pane up to the page.
 
-    The change point maximises the sum of log ratios from it on: maximum likelihood for this alternative, less
-    noisy for strong changes than fitting the law anew at each candidate.  The interval holds every pane whose sum is within
+    The change point maximises the sum of log ratios from it on: maximum likelihood for this alternative, less noisy
+    for strong changes than fitting the law anew at each candidate.  The interval holds every pane whose sum is within
     `INTERVAL_NATS` of the best.  O(T).  By hand: (-1, -1, 2, 2) has sums 2, 3, 4, 2, so index 2 and interval 0 to 3.
     """
     steps = np.asarray(log_ratios, np.float64)

@@ -1,4 +1,4 @@
-"""One detector arm: fixed and adaptive alternatives of a block of features, and their running evidence."""
+"""One e-detector: fixed and adaptive alternatives of a block of features, and their running evidence."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -40,13 +40,13 @@ RARE_ROWS = 10.0
 
 @dataclass(frozen=True)
 class Bets:
-    """The bets of an arm on one stratum: its row table and what the adaptive rows need."""
+    """The bets of an e-detector on one stratum: fixed alternatives, and what the adaptive ones need."""
 
     table: AlternativeTable
     null: AdaptiveNull
 
     def lean(self) -> "Bets":
-        """Without what only the start of an arm and conformal corrections need."""
+        """Without what only the start of an e-detector and conformal corrections need."""
         return replace(self, table=self.table.lean())
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stationkeeper.monitor.core.adoption.traffic import VolumeModel, fit_volume
+from stationkeeper.monitor.core.adoption.traffic import VolumeModel
 from stationkeeper.monitor.core.quality import (
     FACTORS,
     VolumeDetector,
@@ -71,17 +71,3 @@ def test_a_bet_inside_the_tolerance_takes_no_part():
     assert live[2.0]
     with pytest.raises(ValueError, match="tolerance"):
         VolumeDetector(FLAT, 1.0, tolerance=-0.1)
-
-
-def test_fit_recovers_means_by_hour_and_the_size():
-    rng = np.random.default_rng(3)
-    strata = np.arange(168 * 40) % 168
-    mean = 50 + 40 * np.sin(strata / 168 * 2 * np.pi)
-    x = rng.negative_binomial(8, 8 / (8 + mean))
-    model = fit_volume(x, strata, 168)
-    assert model.size == pytest.approx(8, rel=0.2)
-    np.testing.assert_allclose(model.mean, mean[:168], rtol=0.35)
-    assert fit_volume([5, 5, 5], [0, 0, 0], 2).mean[1] == 5
-    assert fit_volume([5, 5, 5], [0, 0, 0], 1).size == 1e6
-    with pytest.raises(ValueError, match="2 past panes"):
-        fit_volume([5], [0], 1)

@@ -4,9 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stationkeeper.contracts.column import categories, numbers
+from stationkeeper.contracts.column import categories
 from stationkeeper.monitor import profile
-from stationkeeper.monitor.core.adoption.adopt import error_phi, excess_floor, longest_run
 from stationkeeper.monitor.core.reference import (
     Kind,
     Task,
@@ -78,50 +77,6 @@ def test_a_rebalanced_training_set_is_profiled_as_production_looks():
     made = profile({"amount": amount, "fraud": fraud}, label="fraud", prior={"1": 0.02}).by_name["amount"]
     high = made.counts[:-1][np.searchsorted(made.cells.edges, 5.0) + 1 :].sum() / made.rows  # type: ignore[union-attr]
     assert high == pytest.approx(0.02, abs=0.005)
-
-
-def test_order_teaches_dependence_and_daily_movement():
-    rng = np.random.default_rng(0)
-    walk = np.zeros(10_000)
-    for i in range(1, 10_000):
-        walk[i] = 0.9 * walk[i - 1] + rng.normal()
-    made = profile({"walk": walk, "noise": rng.normal(size=10_000)}, ordered=True, pane=50)
-    assert made.by_name["walk"].phi.max() > 5
-    assert made.by_name["noise"].phi.max() < 2
-    assert made.by_name["noise"].day_floor == 0.0
-    assert made.adopted
-
-
-def test_hours_that_differ_get_their_own_bags():
-    rng = np.random.default_rng(0)
-    hours = 24 * 60
-    times = np.repeat(np.arange(hours) * 3_600_000, 20) + rng.integers(0, 3_600_000, hours * 20)
-    daily = rng.normal(size=len(times)) + 2 * np.sin(times / 86_400_000 * 2 * np.pi)
-    made = profile({"daily": daily, "at": times}, time="at", pane="1h")
-    assert made.by_name["daily"].strata.shape[0] == 24
-    flat = profile({"flat": rng.normal(size=len(times)), "at": times}, time="at", pane="1h")
-    assert flat.by_name["flat"].strata.shape[0] == 0
-
-
-def test_sampling_noise_is_no_daily_movement():
-    rng = np.random.default_rng(0)
-    equal = rng.multinomial(500, np.full(20, 0.05), size=12)
-    assert excess_floor(equal) == 0.0
-    moved = np.concatenate([equal[:6], rng.multinomial(500, np.repeat([0.03, 0.07], 10), size=6)])
-    # Each half lies .1 (TV) from the middle of both.
-    assert 0.07 < excess_floor(moved) < 0.13
-
-
-def test_errors_in_clusters_inflate_their_variance():
-    group = np.arange(10_000) // 50
-    rng = np.random.default_rng(0)
-    assert error_phi((rng.random(10_000) < 0.2).astype(float), group, 200) == 1.0
-    assert error_phi(np.repeat((rng.random(200) < 0.2).astype(float), 50), group, 200) > 20
-
-
-@pytest.mark.parametrize(("values", "run"), [([1, 1, 2, 2, 2, 1], 3), ([1], 1), ([np.nan, np.nan], 1), ([], 0)])
-def test_the_longest_run_by_hand(values: list[float], run: int):
-    assert longest_run(numbers(np.array(values, np.float64))) == run
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS, fit_volume, traffic_of
+
+
+def test_fit_recovers_means_by_hour_and_the_size():
+    rng = np.random.default_rng(3)
+    strata = np.arange(168 * 40) % 168
+    mean = 50 + 40 * np.sin(strata / 168 * 2 * np.pi)
+    x = rng.negative_binomial(8, 8 / (8 + mean))
+    model = fit_volume(x, strata, 168)
+    assert model.size == pytest.approx(8, rel=0.2)
+    np.testing.assert_allclose(model.mean, mean[:168], rtol=0.35)
+    assert fit_volume([5, 5, 5], [0, 0, 0], 2).mean[1] == 5
+    assert fit_volume([5, 5, 5], [0, 0, 0], 1).size == 1e6
+    with pytest.raises(ValueError, match="2 past panes"):
+        fit_volume([5], [0], 1)
+
+
+def test_two_weeks_tell_hours_apart_and_less_does_not():
+    starts = np.arange(14 * 24) * HOUR_MS
+    # 1970-01-01 was a Thursday: hour 72 of the week.
+    rows = np.where(starts % DAY_MS < 12 * HOUR_MS, 100, 20)
+    made = traffic_of(starts, HOUR_MS, rows)
+    assert made is not None
+    assert (made.rows_per_hour[72], made.rows_per_hour[72 + 12]) == (100, 20)
+    short = traffic_of(starts[:48], HOUR_MS, rows[:48])
+    assert short is not None
+    assert short.rows_per_hour.tolist() == [60]
+
+
+def test_a_source_that_is_nearly_always_silent_has_no_traffic():
+    assert traffic_of(np.array([0, 200 * HOUR_MS]), HOUR_MS, np.array([5, 5])) is None
