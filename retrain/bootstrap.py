@@ -15,8 +15,7 @@ from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
 from stationkeeper.retrain.service.lineage import register_training
 from stationkeeper.retrain.service.steps import ReferenceBuilder, reference_of
 from stationkeeper.retrain.settings import RetrainSettings
-from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION
-from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
+from stationkeeper.retrain.snapshot import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION, SnapshotStore
 from stationkeeper.retrain.training.job import (
     TrainingError,
     TrainingJob,

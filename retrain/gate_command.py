@@ -14,8 +14,7 @@ from stationkeeper.registry import ArtifactError, ModelTask, Registry, ServedMod
 from stationkeeper.retrain.core.gate import GateVerdict, judge_binary, judge_regression
 from stationkeeper.retrain.core.split import split_rows
 from stationkeeper.retrain.settings import RetrainSettings
-from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
-from stationkeeper.retrain.snapshot.table import TrainingTable
+from stationkeeper.retrain.snapshot import SnapshotStore, TrainingTable
 
 # 2 is left out: it is what a shell command answers to wrong usage.
 EXIT_CODES = {GateOutcome.PASS: 0, GateOutcome.FAIL: 1, GateOutcome.NO_EVIDENCE: 3}

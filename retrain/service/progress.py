@@ -12,7 +12,7 @@ from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.state import OffsetEnd, RequestState
 from stationkeeper.retrain.service.steps import RegisteredCandidate, Survey
 from stationkeeper.retrain.settings import RetrainSettings
-from stationkeeper.retrain.snapshot.snapshot import Snapshot
+from stationkeeper.retrain.snapshot import Snapshot
 from stationkeeper.retrain.training.job import TrainingError, TrainingResult
 from stationkeeper.retrain.training.process import Finished
 

@@ -20,9 +20,17 @@ from stationkeeper.retrain.core.plan import LabelStatistics
 from stationkeeper.retrain.service.lineage import candidate_of, register_training, request_tags
 from stationkeeper.retrain.service.state import RequestState
 from stationkeeper.retrain.settings import RetrainSettings
-from stationkeeper.retrain.snapshot.events import EVENT_ID, TIME, EventColumns
-from stationkeeper.retrain.snapshot.rows import LabelledRows
-from stationkeeper.retrain.snapshot.snapshot import Snapshot, SnapshotError, SnapshotStore, describe_ranges, merge_base
+from stationkeeper.retrain.snapshot import (
+    EVENT_ID,
+    TIME,
+    EventColumns,
+    LabelledRows,
+    Snapshot,
+    SnapshotError,
+    SnapshotStore,
+    describe_ranges,
+    merge_base,
+)
 from stationkeeper.retrain.training.job import (
     ARTIFACT_DIRECTORY,
     CHAMPION_DIRECTORY,

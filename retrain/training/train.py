@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     job = TrainingJob.model_validate_json(path.read_text())
     resource.setrlimit(resource.RLIMIT_DATA, (job.memory_bytes, job.memory_bytes))
     from stationkeeper.registry import ArtifactError
-    from stationkeeper.retrain.snapshot.table import BadData
+    from stationkeeper.retrain.snapshot import BadData
     from stationkeeper.retrain.training.export import ExportError
     from stationkeeper.retrain.training.trainer import TrainerError
     from stationkeeper.retrain.training.training import Training

@@ -17,8 +17,7 @@ from stationkeeper.retrain.core.measures import Flags, Floats, log_loss_rows, pe
 from stationkeeper.retrain.core.plan import TrainingWindow
 from stationkeeper.retrain.core.split import Split, blocked_folds, split_rows, window_rows
 from stationkeeper.retrain.core.threshold import Threshold, choose_threshold
-from stationkeeper.retrain.snapshot.events import EVENT_ID, TIME
-from stationkeeper.retrain.snapshot.table import BadData, TrainingTable
+from stationkeeper.retrain.snapshot import EVENT_ID, TIME, BadData, TrainingTable
 from stationkeeper.retrain.training.export import Exported, export, packages
 from stationkeeper.retrain.training.job import (
     ARTIFACT_DIRECTORY,

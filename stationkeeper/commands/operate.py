@@ -248,7 +248,7 @@ def gate(
     from stationkeeper.registry import Registry
     from stationkeeper.retrain.gate_command import gate_version
     from stationkeeper.retrain.settings import RetrainSettings
-    from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
+    from stationkeeper.retrain.snapshot import SnapshotStore
 
     settings = load(config)
     mine = settings.models.get(model)

@@ -14,7 +14,7 @@ from stationkeeper.backtesting.past_table import read_past
 from stationkeeper.evidently.mapping import definition_of
 from stationkeeper.evidently.rows import rows_of
 from stationkeeper.monitor.core.reference import InvalidReference, Kind, Reference, load
-from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore
+from stationkeeper.retrain.snapshot import SnapshotError, SnapshotStore
 from stationkeeper.streams.errors import Fatal
 
 

@@ -12,7 +12,7 @@ from stationkeeper.profiling.fresh_version import build_reference
 from stationkeeper.registry import Registry
 from stationkeeper.retrain.bootstrap import FirstChampion, bootstrap, training_rows
 from stationkeeper.retrain.settings import RetrainSettings
-from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
+from stationkeeper.retrain.snapshot import SnapshotStore
 from stationkeeper.streams.connect import sink_for
 
 

@@ -113,7 +113,7 @@ def retrain_stage(
     from stationkeeper.registry import Registry
     from stationkeeper.retrain.service.stage import Retrain
     from stationkeeper.retrain.service.steps import ModelInputs, Steps
-    from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
+    from stationkeeper.retrain.snapshot import SnapshotStore
 
     found = forms(list(config.models.values()))
     models = {
