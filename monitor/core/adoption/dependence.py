@@ -35,7 +35,7 @@ _NOISE_QUANTILE = 1.28
 
 
 def learned_phi(panes: Counts, kind: Kind, strata: ArrayLike | None = None) -> Floats:
-    """Variance inflation of a subject's row groups from its reference panes in time order.
+    """Variance inflation of a subject's groups of alternatives from its reference panes in time order.
 
     panes [T, C]: cell counts of consecutive panes, as `PlannedSubject.reference`; strata [T] their strata, each
     compared with its own mean.  Returns `DENSE_ALTERNATIVES` + 2 values for numeric, 2 for categorical (one-cell,

@@ -5,15 +5,14 @@ the findings of `Drift`; rates page through `RateDetector` and `RunningRate`. St
 e-CUSUM, moving averages, and what the conformal bags grew by.
 Invariant: between resets M - t is a supermartingale in units of the budget clock, so that false pages keep the budget
 whatever depends on what (Shin, Ramdas and Rinaldo, arXiv 2203.03532); the same panes give the same scores bit for bit.
-Read `plan`, `alternatives` and `evalue` (the bets), `conformal` with `bag_growth`, `fixed_reference`,
+Read `plan`, `alternatives` and `evalue` (the bets), `conformal` (the bag and its growth), `fixed_reference`,
 `shiryaev_roberts`, `evidence` (an e-detector), `detector`, `drift`, `change_point`; `rate` and `running_rate`;
 `quantile` is numerics.
 """
 
 from stationkeeper.monitor.core.detect.alternatives import AlternativeTable, ReferenceCells, exact_alternatives
-from stationkeeper.monitor.core.detect.bag_growth import mark_of
 from stationkeeper.monitor.core.detect.change_point import change_point_log_ratios, locate_change_point
-from stationkeeper.monitor.core.detect.conformal import PART_SHARE, RANK_CELLS
+from stationkeeper.monitor.core.detect.conformal import PART_SHARE, RANK_CELLS, mark_of
 from stationkeeper.monitor.core.detect.detector import DetectorState, DriftDetector, Scores
 from stationkeeper.monitor.core.detect.drift import Drift, effect_floor, plan_subject
 from stationkeeper.monitor.core.detect.evidence import ADAPTIVE_WEIGHT, place_bets

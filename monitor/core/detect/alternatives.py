@@ -67,7 +67,7 @@ class Alternative:
 def ordered_alternatives(p: Floats) -> tuple[Floats, tuple[Alternative, ...]]:
     """Shift and scale alternatives of ordered cells on the normal-score scale of p, so they need no units.
 
-    p has shape [..., K] and may hold zeros (padding).  Returns q [..., D, K] and the D rows: for a cell between
+    p has shape [..., K] and may hold zeros (padding).  Returns q [..., D, K] and the D alternatives: for a cell between
     normal scores a < b, q = Phi(b - d) - Phi(a - d) for a shift d and Phi(b/s) - Phi(a/s) for a scale s.
     By hand: two cells of mass .5 and d = .5 give q = (Phi(-.5), 1 - Phi(-.5)) = (.3085, .6915).
     """
@@ -88,7 +88,7 @@ def cell_alternatives(kind: str, cells: int) -> tuple[Floats, tuple[Alternative,
     """Levels and names of the one-cell alternatives, level by level and cell by cell within a level.
 
     numeric: a stuck or default value adds mass SPIKES to one cell.  categorical: a value gains mass
-    CONTAMINATIONS, or dries up to DRY of itself (level -DRY).  Returns levels [G] and G * cells rows, the same ones
+    CONTAMINATIONS, or dries up to DRY of itself (level -DRY).  Returns levels [G] and G * cells alternatives, the same
     for every table of this size.
     """
     levels = SPIKES if kind == "numeric" else (*CONTAMINATIONS, -DRY)
@@ -97,7 +97,7 @@ def cell_alternatives(kind: str, cells: int) -> tuple[Floats, tuple[Alternative,
 
 
 def adaptive_alternatives() -> tuple[Alternative, ...]:
-    """The adaptive rows: moving averages of the past with these half-lives in events."""
+    """The adaptive alternatives: moving averages of the past with these half-lives in events."""
     return tuple(Alternative("adaptive", half_life) for half_life in HALF_LIVES)
 
 
@@ -114,18 +114,18 @@ UP_SHARE = 0.8
 # By size in standard deviations, and by factor of the spread.
 SHIFT_WEIGHTS = {0.1: 5.0, 0.2: 2.0, 0.4: 1.0, 0.8: 1.0, 1.6: 0.25}
 SCALE_WEIGHTS = {0.6: 1.0, 0.8: 2.0, 1.25: 2.0, 1.67: 1.0}
-# One-cell rows by level: a nat is worth most where each event brings least of it.
+# One-cell alternatives by level: a nat is worth most where each event brings least of it.
 LEVEL_WEIGHTS = {0.01: 4.0, 0.02: 1.0, 0.03: 2.0, 0.1: 1.0, 0.3: 0.5, -0.25: 1.0}
 
 
 def prior_weight(row: Alternative) -> float:
-    """Prior weight of a dense row."""
+    """Prior weight of a shift or scale."""
     return SHIFT_WEIGHTS[abs(row.size)] if row.kind == "shift" else SCALE_WEIGHTS[row.size]
 
 
 @dataclass(frozen=True)
 class CellColumns:
-    """The two values of G levels of one-cell rows, once for all cells that have the same ones.
+    """The two values of G levels of one-cell alternatives, once for all cells that have the same ones.
 
     outside [U, G] elsewhere, apart [U, G] what its own cell adds to that, and which [F, K] of them each cell has: cells
     without a reference row, as most hash buckets of a category are, differ in nothing.
@@ -151,7 +151,7 @@ class CellColumns:
         return cls(rows[first, :levels].copy(), rows[first, levels:].copy(), columns)
 
     def log_ratios(self, counts: Floats) -> Floats:
-        """Sum of log e over a pane of counts [F, K] for every row, level by level: [F, G K]."""
+        """Sum of log e over a pane of counts [F, K] for every alternative, level by level: [F, G K]."""
         cells = self.apart[self.which]
         cells *= counts[:, :, None]
         cells += counts.sum(axis=-1)[:, None, None] * self.outside[self.which]
@@ -160,12 +160,12 @@ class CellColumns:
 
 @dataclass(frozen=True)
 class AlternativeTable:
-    """Log e-values of F features: D dense rows over K cells, and G levels of one-cell rows.
+    """Log e-values of the alternatives of F features: D dense ones over K cells, and G levels of one-cell ones.
 
-    dense [F, D, K]; inside and outside [F, G, K] hold the two values a one-cell row takes on its own cell and
-    elsewhere.  live [F, D + G K] is False where the row lies inside the null.  weight [F, D + G K] sums to 1
-    over the live rows of a feature (0 everywhere where none is live).  spread [F, D + G K] is the variance of
-    each row's e-value under the cell probabilities, which the conformal correction needs.
+    dense [F, D, K]; inside and outside [F, G, K] hold the two values a one-cell one takes on its own cell and
+    elsewhere.  live [F, D + G K] is False where one lies inside the null.  weight [F, D + G K] sums to 1
+    over the live ones of a feature (0 everywhere where none is live).  spread [F, D + G K] is the variance of
+    each e-value under the cell probabilities, which the conformal correction needs.
     """
 
     dense: Floats
@@ -191,7 +191,7 @@ class AlternativeTable:
         return np.concatenate([self.dense[0], cells.reshape(-1, len(at))])
 
     def log_ratios(self, counts: Floats, out: Floats) -> None:
-        """Put the sum of log e over a pane of counts [F, K] for every row into out [F, D + G K]; O(F K (D + G))."""
+        """Put the sums of log e of every alternative over counts [F, K] into out [F, D + G K]; O(F K (D + G))."""
         dense = self.dense.shape[1]
         if dense:
             out[:, :dense] = np.matmul(self.dense, counts[:, :, None])[:, :, 0]
@@ -244,9 +244,9 @@ def build_alternatives(
 ) -> AlternativeTable:
     """The table of a block of features of one kind, valid for TV(p, p_ref) <= delta.
 
-    delta [F]; phi [F, D + 1] holds the variance inflation of each dense row and, last, of the one-cell rows;
-    eta is the chance that the reference of one feature misleads any of its rows, split evenly between dense
-    and one-cell rows.  O(F D K log K).
+    delta [F]; phi [F, D + 1] holds the variance inflation of each dense alternative and, last, of the one-cell ones;
+    eta is the chance that the reference of one feature misleads any of them, split evenly between dense and
+    one-cell ones.  O(F D K log K).
     """
     p = reference.probabilities
     blocks = [_dense(reference, p, delta, phi[:, :-1], eta / 2)] if kind == "numeric" else []
@@ -305,7 +305,7 @@ def _dense(
 def _cells(
     reference: ReferenceCells, p: Floats, levels: Floats, delta: Floats, phi: Floats, eta: float
 ) -> tuple[Floats, Floats, Flags]:
-    """One-cell rows as Bernoulli likelihood ratios against the edge of the null: exact for any count, also 0."""
+    """One-cell alternatives as Bernoulli likelihood ratios against the edge of the null: exact for any count."""
     f, k = p.shape
     if reference.exact:
         lower = upper = p
@@ -334,7 +334,7 @@ PRIOR_ROWS = 60.0
 
 @dataclass(frozen=True)
 class AdaptiveNull:
-    """What adaptive rows bet against, for F features of K cells.
+    """What adaptive alternatives bet against, for F features of K cells.
 
     p [F, K] are the reference probabilities.  pooled [F, K] marks cells too rare to bet on one by one, which share one
     ratio; muted [F, K] those too rare even together, which take no part.  margin [F, 1] is sqrt(chi2_{K-1} quantile *

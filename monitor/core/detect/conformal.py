@@ -6,9 +6,10 @@ cells is known exactly (Vovk et al., arXiv 2102.10439).  The bag of earlier valu
 frozen with the reference; values in one fine cell count as ties, which keeps the law.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -236,3 +237,48 @@ class RankBag:
                 "retract only panes that were added since the last restore, each once"
             )
         self.replace(stratum, bag)
+
+
+# The mark of a stratum that has not grown: no digest is empty.
+NOTHING = b""
+
+
+class BagGrowth:
+    """Bags [S, F, m] less the reference's counts; an array to numpy, int64[S, F, m], computed when it is asked for.
+
+    Bags are replaced as they grow and never written to, so that this is what they held when it was made. ``marks`` tell
+    a stratum's growth from any other, `NOTHING` that there is none.
+    """
+
+    def __init__(
+        self, bags: tuple[NDArray[np.uint32], ...], reference: Callable[[int], Counts], marks: Sequence[bytes]
+    ) -> None:
+        """``reference`` gives the reference's counts of a stratum, int64[F, m]."""
+        self._bags, self._reference = bags, reference
+        self.marks = tuple(marks)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Strata, features and fine cells."""
+        return len(self._bags), *self._bags[0].shape
+
+    def grown(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the strata whose bags have grown, and the mark of each."""
+        return ((stratum, mark) for stratum, mark in enumerate(self.marks) if mark != NOTHING)
+
+    def __len__(self) -> int:
+        return len(self._bags)
+
+    def __getitem__(self, stratum: int) -> Counts:
+        return self._bags[stratum] - self._reference(stratum)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
+        return np.stack([self[stratum] for stratum in range(len(self))]).astype(dtype or np.int64)
+
+
+def mark_of(growth: NDArray[np.integer]) -> bytes:
+    """Return a fingerprint of what a bag grew by, [F, m], of its content alone; `NOTHING` for zeros."""
+    # Eight bytes: two growths of one stratum share a mark with a chance of 2^-64.
+    # A difference that was negative wraps, and comes out the same each time.
+    narrow = np.ascontiguousarray(growth).astype(np.uint32, copy=False)
+    return blake2b(narrow.data, digest_size=8).digest() if narrow.any() else NOTHING

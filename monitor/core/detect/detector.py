@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.budget import level_of
 from stationkeeper.monitor.core.detect.alternatives import Alternative, ReferenceCells
-from stationkeeper.monitor.core.detect.bag_growth import NOTHING, BagGrowth, mark_of
-from stationkeeper.monitor.core.detect.conformal import RankBag, pane_generator
+from stationkeeper.monitor.core.detect.conformal import NOTHING, BagGrowth, RankBag, mark_of, pane_generator
 from stationkeeper.monitor.core.detect.evidence import Bets, EDetector, EDetectorState, place_bets, rank_bets
 from stationkeeper.monitor.core.detect.fixed_reference import Grouping
 from stationkeeper.monitor.core.detect.plan import DetectorPlan, padded

@@ -111,7 +111,7 @@ class EDetectorState(EvidenceState, frozen=True):
 class EDetector:
     """The evidence of F features of one kind against one null, conformal or fixed-reference.
 
-    phi [F, D + 2] >= 1 is the variance inflation of the D dense rows, the one-cell rows and the adaptive rows
+    phi [F, D + 2] >= 1 is the variance inflation of the D dense alternatives, the one-cell and the adaptive
     (D = 0 for categorical features); evidence is taken to the power 1/phi, which never hurts validity.
     """
 
@@ -123,7 +123,7 @@ class EDetector:
         half_lives = self.adaptive.half_lives.size
         self.names = _names(table.rows)
         self._phi = phi if (phi != 1).any() else None
-        # The group of phi that each row belongs to.
+        # The group of phi that each alternative belongs to.
         self._group = np.repeat(np.arange(dense + 2), [*[1] * dense, len(table.rows) - dense, half_lives])
         share = np.full((f, half_lives), ADAPTIVE_WEIGHT / half_lives)
         self.evidence = ShiryaevRoberts(np.concatenate([table.weight * (1 - ADAPTIVE_WEIGHT), share], axis=1))
@@ -171,7 +171,7 @@ class EDetector:
 
 @lru_cache(maxsize=64)
 def _names(rows: tuple[Alternative, ...]) -> NDArray[np.object_]:
-    """The rows of a table and the adaptive ones behind them, as an array: one for all e-detectors of one kind."""
+    """The alternatives of a table with the adaptive ones behind: one array for all e-detectors of one kind."""
     found = rows + adaptive_alternatives()
     names = np.empty(len(found), object)
     names[:] = found

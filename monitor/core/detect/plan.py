@@ -15,7 +15,7 @@ Counts = NDArray[np.int64]
 Kind = Literal["numeric", "categorical"]
 
 DENSE_ALTERNATIVES = 2 * len(SHIFTS) + len(SCALES)
-"""Shift and scale rows of a numeric subject; its phi has one value for each, then one-cell, then adaptive rows."""
+"""Shifts and scales of a numeric subject; its phi has one value for each, then for one-cell and adaptive ones."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class PlannedSubject:
     reference [S, C] holds the reference's counts per stratum over C cells.  numeric: fine cells in the order of the
     axis, the missing cell last.  categorical: any cells, the missing cell last.  delta is the share of traffic
     that may change cell without being drift.  phi >= 1 is the variance inflation of dependent panes: one number, or
-    one per row group (`DENSE_ALTERNATIVES` + 2 numbers for numeric, 2 for categorical: one-cell and adaptive rows).
+    one per group (`DENSE_ALTERNATIVES` + 2 numbers for numeric, 2 for categorical: one-cell and adaptive ones).
     importance weighs its part of the budget.
     """
 
@@ -56,7 +56,7 @@ class PlannedSubject:
             raise ValueError(f"subject {self.name!r}: phi must be at least 1, got {self.phi}")
 
     def group_phi(self) -> Floats:
-        """phi of each row group."""
+        """phi of each group of alternatives."""
         groups = DENSE_ALTERNATIVES + 2 if self.kind == "numeric" else 2
         return np.broadcast_to(np.asarray(self.phi, np.float64), (groups,)).copy()
 

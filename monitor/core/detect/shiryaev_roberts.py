@@ -1,4 +1,4 @@
-"""The e-Shiryaev-Roberts and e-CUSUM recursions over all rows of all features, in the log domain."""
+"""The e-Shiryaev-Roberts and e-CUSUM recursions over all alternatives of all features, in the log domain."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Restarts:
         self._which[mask] = self._many - 1
 
     def of(self, row: NDArray[np.intp]) -> Times:
-        """Return the time of one row of each feature, [F]."""
+        """Return the time of one alternative of each feature, [F]."""
         return np.asarray(self._known[self._which[np.arange(len(self._which)), row]], np.int64)
 
     def times(self) -> Times:
@@ -73,7 +73,7 @@ class EvidenceState(State, frozen=True):
 
 
 class ShiryaevRoberts:
-    """M <- e (w + M) and C <- e max(C, 1) for F features and L rows (Shin, Ramdas and Rinaldo, arXiv 2203.03532).
+    """M <- e (w + M) and C <- e max(C, 1) for F features, L alternatives (Shin, Ramdas and Rinaldo, arXiv 2203.03532).
 
     w is the budget clock elapsed since the last step, so M_t - t is a supermartingale in budget units while
     nothing changed, and a page at M >= threshold is false at most once per threshold units on average.
@@ -93,8 +93,8 @@ class ShiryaevRoberts:
         """Take the log e-values log_e [F, L] of one pane that began at start.
 
         elapsed >= 0 is the weight w of a new start (0 inside a pane that is taken in parts).  live [F, L] is
-        False where a row lies inside the null: it keeps its value and gets no start, else M would grow like t on
-        no evidence.  active [F] is False for features without events in the pane: nothing changes.
+        False where one lies inside the null: it keeps its value and gets no start, else M would grow like t on no
+        evidence.  active [F] is False for features without events in the pane: nothing changes.
         """
         if elapsed <= 0:
             grown = log_e + self.log_m
@@ -119,7 +119,7 @@ class ShiryaevRoberts:
         return self._weights.read()
 
     def score(self) -> Floats:
-        """log of the weighted sum of M over rows, [F]; -inf where no row has evidence."""
+        """log of the weighted sum of M over alternatives, [F]; -inf where none has evidence."""
         x = self.log_m + self.log_weight
         # Row by row a copy for each column is read faster than many short rows.
         top = np.ascontiguousarray(x.T).max(axis=0)
@@ -130,13 +130,13 @@ class ShiryaevRoberts:
         return np.asarray(top + np.log(np.maximum(x.sum(axis=1), 1.0)), np.float64)
 
     def winner(self) -> NDArray[np.intp]:
-        """The row with the largest weighted e-CUSUM, [F]: its restart is the change point."""
+        """The alternative with the largest weighted e-CUSUM, [F]: its restart is the change point."""
         weighted = np.maximum(self.log_c, 0.0)
         weighted += self.log_weight
         return np.asarray(weighted.argmax(axis=1))
 
     def onset(self, winner: NDArray[np.intp]) -> Times:
-        """Start of the pane with which the evidence of each feature's row ``winner`` [F] began, [F]."""
+        """Start of the pane with which the evidence of each feature's ``winner`` [F] began, [F]."""
         return self.restarts.of(winner)
 
     def state(self) -> EvidenceState:
@@ -166,7 +166,7 @@ def refuse_other_shape(name: str, value: NDArray[np.generic], own: Floats) -> No
 
 
 class _Weights:
-    """Log weights [F, L], held once where all rows are alike, else by number where few values differ."""
+    """Log weights [F, L], held once where all features are alike, else by number where few values differ."""
 
     def __init__(self, rows: Floats) -> None:
         self._rows: Floats | None = rows

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stationkeeper.monitor.core.detect.bag_growth import NOTHING, BagGrowth, mark_of
+from stationkeeper.monitor.core.detect.conformal import NOTHING, BagGrowth, mark_of
 from stationkeeper.monitor.core.detect.detector import DriftDetector
 from stationkeeper.monitor.core.detect.plan import DetectorPlan, PlannedSubject
 from stationkeeper.monitor.core.panes.recent import Recent
