@@ -82,6 +82,7 @@ class Faults:
             kind = kinds[0]
         if kind not in kinds:
             return (Code.UNKNOWN_KIND, "kind")
+        # In this order, whichever fault is found first by columns: a record has one code, the same alone or in a batch.
         for name in ("event_id", "time", *(("model",) if "model" in get else ())):
             if get[name](row) is ABSENT:
                 return (Code.MISSING_FIELD, name)

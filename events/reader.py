@@ -59,6 +59,7 @@ class EventReader:
         reading = self.read(values, headers)
         if reading.known:
             return reading
+        # Only records that are events bring names: what is rejected says nothing of the model's features.
         rows = [row for events in reading.events if events.kind != "label" for row in events.rows.tolist()]
         found = self._names.look([reading.values[row] or b"" for row in rows], self.json.features)
         if found == self.json.features:

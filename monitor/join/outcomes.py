@@ -23,6 +23,7 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
     """
     if not len(predictions):
         return []
+    # A label can come before its prediction: a pair is known when the later of both is.
     known = np.maximum(predictions["time"], labels["time"])
     start = predictions["time"] - predictions["time"] % pane
     keys = np.stack([predictions["owner"].astype(np.int64), start, known - known % pane])

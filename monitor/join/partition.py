@@ -75,6 +75,7 @@ class JoinPartition:
         self.emitted, self.base = saved.emitted, saved.base
         self.base_clock = self.clock = saved.base_clock
         self.counts |= saved.counts
+        # Not where it was: the store is empty, and what may still meet its other side lies from ``base`` on.
         self.next_offset = self.base
         self.store = saved.store or self.store
         self.marks.load([], self.base)
@@ -136,6 +137,7 @@ class JoinPartition:
             mine, others = self.labels, self.predictions
         if not new and self.rebuild is not None:
             rows = self.rebuild.waiting(rows, offset, number)
+        # First those that wait on the other side, then this side: a row that meets its other never waits.
         hit, met = others.take(rows["key"], before)
         known, there = mine.put(rows[~hit], before)
         if new:
@@ -147,6 +149,7 @@ class JoinPartition:
 
     def evict(self, offset: int) -> None:
         """Bound the store after the record at ``offset``; in a rebuild, as it was bounded then."""
+        # What is too old goes first, by ``Waiting.evict``: only what could still be met counts as crowded out.
         before = self.clock - self._horizon
         stores = {NoteKind.PREDICTIONS: self.predictions, NoteKind.LABELS: self.labels}
         if self.rebuild is not None and offset < self.emitted:
@@ -170,5 +173,6 @@ class JoinPartition:
         if mark is not None and mark[0] > self.base:
             self.base, self.base_clock = mark
         gone = self.predictions.expire(before) + self.labels.expire(before)
+        # In a rebuild they were counted before.
         if self.next_offset > self.emitted:
             self.counts["expired"] += gone

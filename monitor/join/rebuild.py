@@ -33,6 +33,7 @@ class Marks:
 
     def put(self, offset: int, before: int, clock: int) -> None:
         """See the record at ``offset``, which moves the clock from ``before`` to ``clock``, before it is worked on."""
+        # Before the record is worked on: whoever begins to read here has to read it as well.
         if before != UNSET and before // self._step != clock // self._step:
             self._marks.append((offset, before))
             self.start = offset
@@ -153,6 +154,7 @@ class RebuildNotes:
     """The notes as a rebuild from ``base`` needs them, record by record."""
 
     def __init__(self, notes: Notes, base: int) -> None:
+        # Where the other row is read again too, the two simply meet again.
         waits = (notes["what"] == NoteKind.SPENT) & (notes["other"] >= base)
         self._notes = notes[(notes["offset"] >= base) & ~waits]
 

@@ -84,6 +84,7 @@ class Join:
             prefix = f"join/{index}/spent/"
             notes = {name[len(prefix) :]: value for name, value in found.items() if name.startswith(prefix)}
             mine.restore(saved, {int(place): v and state_of(v, SpentNotes) for place, v in notes.items()})
+            # A cache ahead of the commit would have paired records that come again; one before ``base`` lacks rows.
             cached = self._cache.load(index, mine.store, mine.emitted)
             if cached is not None and cached.offset >= mine.base:
                 mine.load(cached)

@@ -110,6 +110,7 @@ class Waiting:
         self.expire(before)
         if self.alive <= self._most:
             return None
+        # Not just below the limit, or each record would evict again: 6 % at once, as the docstring says.
         excess = self.alive - (self._most - self._most // 16)
         last = int(np.flatnonzero(self._alive[: self._used])[excess - 1])
         self._drop(last + 1)

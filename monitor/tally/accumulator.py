@@ -90,6 +90,7 @@ class Accumulator:
         settings, reference = self._models[model], self._references.of(model, version)
         starts, pane = _groups(events.time - events.time % settings.pane)
         width = 0 if reference is None else len(reference.layout)
+        # A batch that spans very many panes, as a replay of old data does, is halved until its vectors fit.
         if len(starts) > 1 and len(starts) * width > self._most_cells:
             half = len(starts) // 2
             self._add(model, version, events.keep(np.flatnonzero(pane < half)), places)

@@ -39,6 +39,7 @@ class CardinalityLimits:
                     rows = events.rows[events.owner == code]
                     if len(rows):
                         fresh[owner] = min(int(rows[0]), fresh.get(owner, int(rows[0])))
+        # By the row at which each first came: a place must not depend on how records fall into batches.
         for owner in sorted(fresh, key=fresh.__getitem__):
             mine = sum(model == owner[0] and version != OTHER_VERSION for model, version in known)
             if self._references.own(*owner) is not None or mine < self._models[owner[0]].limits.versions:

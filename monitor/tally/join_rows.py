@@ -54,6 +54,7 @@ class JoinBuffer:
             champion = self._references.champion(model) or ""
             rows["score"] = np.nan
             rows["label"] = outcomes(part, self._references.positive(model, champion))
+        # By our own hash: producers in other languages place keys differently, and both sides must meet.
         where = (part.ids % np.uint64(JOINS_PARTITIONS)).astype(np.int64)
         for target in np.unique(where).tolist():
             key = (target, part.kind, model, version)

@@ -113,6 +113,7 @@ class OpenPanes:
         packed_steps, packed_counts = steps.astype("<u2").tobytes(), self._counts.astype(kind).tobytes()
         short, bytes_, rows = self.width <= MOST_STEPS, kind.itemsize, self._rows.tolist()
         model, version, digest, source = self.owner
+        # Sorted, so that neighbours compress well and the same counts are the same bytes.
         for (start, segment), slot in sorted(self._slots.items()):
             head = (model, version, digest, source, segment, start, length, rows[slot])
             vector, first, end = self._vectors.get(slot), ends[slot], ends[slot + 1]

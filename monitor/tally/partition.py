@@ -140,6 +140,7 @@ class PartitionState:
 
     def _chunk_key(self, index: int) -> bytes:
         """One of a ring of keys; its size is in them, so that no ring of another horizon loses a chunk to this one."""
+        # Two more than the horizon holds: it begins within a chunk, and one is being filled.
         ring = self.horizon // CHUNK + 2
         return self.key + f"/ids/{ring}/{index % ring}".encode()
 
@@ -164,6 +165,7 @@ class PartitionState:
         if changed:
             self.digests.append((offset, changed))
             if len(self.digests) > MAX_DIGESTS:
+                # The two oldest become one: what came before the later of them can no longer be recounted by verify.
                 merged = self.digests[0][1] | self.digests[1][1]
                 self.digests[:2] = [(self.digests[1][0], merged)]
 
@@ -194,6 +196,7 @@ class PartitionState:
             ids = hashes.astype("<u8").tobytes()
             chunk = IdChunk(index=index, hashes=ids, offsets=offsets.astype("<i8").tobytes())
             yield self._chunk_key(index), _packed(chunk)
+        # Older chunks are full and stored: no record of them will change again.
         latest = max(self._open, default=0)
         self._open = {index: parts for index, parts in self._open.items() if index >= latest}
         self._dirty.clear()

@@ -129,6 +129,7 @@ class Tally:
         state.end.left()
         self._touched.add(batch.partition)
         reading = self.reader(batch.partition.topic).read(batch.values, batch.headers)
+        # Versions get their places from all events, also from those that are left out below.
         kinds = self._cardinality.versions(state, reading.events)
         owners = {owner for events in kinds if events.kind != "label" for owner in events.owners}
         counted_by = {owner: self.references.of(*owner) for owner in owners}
@@ -201,6 +202,7 @@ class Tally:
             target = partition_of(model, PANES_PARTITIONS)
             out += [Outgoing(self._topics.panes.name, value, model.encode(), target) for value in values]
         joins: dict[int, list[JoinBatch]] = {}
+        # By partition, and within it in the order of the log, which the join takes for the order of arrival.
         for target, batch in self._joins.drain():
             joins.setdefault(target, []).extend(split_join(batch))
         for target, batches in sorted(joins.items()):

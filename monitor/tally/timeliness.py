@@ -57,6 +57,8 @@ def classify(
     if wall:
         skew = np.concatenate([by_owner(models, events, "skew") for events in kinds])[order]
         early = too_early(time, batch.timestamps[rows], skew)
+    # The order of the rules matters. An event of the future is refused before its id is remembered, or its corrected
+    # repeat would be a duplicate; and a repeat is a duplicate however late it comes.
     timely = np.flatnonzero(~early) if early.any() else _ALL
     offsets = batch.offsets[rows[timely]]
     duplicate = np.zeros(len(rows), np.bool_)
@@ -70,6 +72,7 @@ def classify(
     late[taken], met[taken] = state.clock.advance(time[taken], bound[taken])
     if len(kinds) == 1:
         return [Classified(kinds[0], early, duplicate, late, met)]
+    # Back from offset order to the order of each kind's own rows.
     place = np.empty(len(rows), np.int64)
     place[order] = np.arange(len(rows))
     found, first = [], 0

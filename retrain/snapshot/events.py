@@ -67,6 +67,7 @@ class EventColumns:
         self.unusable += len(reading.rejected)
         frames: dict[Kind, pl.DataFrame] = {}
         for events in reading.events:
+            # A topic may carry several models: all are read, so that a record is unusable for everyone or for no one.
             mine = np.array([model == self.model for model, _ in events.owners])[events.owner]
             if self.future_skew_ms is not None:
                 early = mine & too_early(events.time, batch.timestamps[events.rows], self.future_skew_ms)

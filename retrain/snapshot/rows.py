@@ -105,6 +105,7 @@ class LabelledRows:
     def labels(self, as_of_ms: int) -> pl.DataFrame:
         """Return the label of each event known at ``as_of_ms``: event id, label text, label time."""
         known = self._whole("label").filter(pl.col(LABEL_TIME) <= as_of_ms)
+        # By the time they became known, stable: of several at one time the last of the log holds.
         return known.sort(LABEL_TIME, maintain_order=True).unique(EVENT_ID, keep="last", maintain_order=True)
 
     def labelled(self, as_of_ms: int, columns: pl.Expr | None = None) -> pl.DataFrame:
@@ -112,6 +113,7 @@ class LabelledRows:
         predictions = self._whole("prediction").filter(pl.col(TIME) <= as_of_ms)
         if columns is not None:
             predictions = predictions.select(columns)
+        # The first, as the tally counts it; later ones are duplicates there.
         rows = predictions.unique(EVENT_ID, keep="first", maintain_order=True)
         return rows.join(self.labels(as_of_ms), on=EVENT_ID, how="left").sort(TIME, EVENT_ID)
 

@@ -56,6 +56,7 @@ def canonical_bytes(frame: pl.DataFrame) -> bytes:
     if missing:
         raise SnapshotError(f"the snapshot lacks the columns {missing}")
     features = sorted(name for name in frame.columns if name not in RESERVED)
+    # Every order is fixed and statistics are off, or the same rows would have another digest after a restart.
     ordered = frame.select(*RESERVED, *features).sort(TIME, EVENT_ID)
     buffer = io.BytesIO()
     ordered.write_parquet(buffer, compression="zstd", compression_level=3, statistics=False, row_group_size=ROW_GROUP)
