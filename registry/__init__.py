@@ -5,8 +5,8 @@ aliases in MLflow, checked copies on disk, and models in memory that score rows.
 artifacts, named by hashes and checked against their digests at each use. Invariant: bytes that are not those the card
 was written for are never loaded, and a version that an alias or the log names is never deleted.
 
-Read ``artifact`` (the format, values into inputs), ``served_model`` (a version in memory), ``mlflow`` (the registry),
-``settings``.
+Read ``artifact`` (the format, values into inputs), ``served_model`` (a version in memory), ``mlflow`` (the registry
+and its settings).
 """
 
 from stationkeeper.registry.artifact import (
@@ -26,9 +26,8 @@ from stationkeeper.registry.artifact import (
     category_text,
     read_card,
 )
-from stationkeeper.registry.mlflow import Registered, Registration, Registry, ServingRegistry
+from stationkeeper.registry.mlflow import Registered, Registration, Registry, RegistrySettings, ServingRegistry
 from stationkeeper.registry.served_model import NEGATIVE, POSITIVE, Answers, Prediction, ServedModel
-from stationkeeper.registry.settings import RegistrySettings
 
 __all__ = [
     "CARD_FILE",

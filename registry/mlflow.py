@@ -13,10 +13,13 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field
 
 from stationkeeper.contracts.identity import content_id
 from stationkeeper.contracts.masking import masked
+from stationkeeper.contracts.settings import Duration, Settings
 from stationkeeper.registry.artifact import (
     CARD_FILE,
     CHALLENGER_ALIAS,
@@ -29,7 +32,6 @@ from stationkeeper.registry.artifact import (
     ModelTask,
     read_card,
 )
-from stationkeeper.registry.settings import RegistrySettings
 from stationkeeper.streams.errors import Retryable
 
 TAG = "stationkeeper."
@@ -44,6 +46,21 @@ _GONE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 
 # What a tool that loads the flavor needs; without the list MLflow infers it in ten seconds and a subprocess.
 _REQUIREMENTS = ("onnxruntime", "numpy")
+
+
+class RegistrySettings(Settings):
+    """The MLflow tracking and registry server, or a database URI such as ``sqlite:///mlflow.db``.
+
+    ``artifact_root`` (a directory or URI) is where a database-backed registry keeps its files; a server decides for
+    itself. ``timeout`` bounds one HTTP request, ``retries`` its repetition.
+    """
+
+    tracking_uri: Annotated[str, Field(min_length=1)] = "sqlite:///mlflow.db"
+    experiment: Annotated[str, Field(min_length=1)] = "stationkeeper"
+    artifact_root: str | None = None
+    # Chosen: longer than a slow answer, shorter than the loop may stand still; the step is tried again anyway.
+    timeout: Annotated[Duration, Field(ge=1_000)] = 10_000
+    retries: Annotated[int, Field(ge=0, le=10)] = 1
 
 
 class ServingRegistry(Protocol):

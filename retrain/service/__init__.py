@@ -1,7 +1,7 @@
 """The retrain stage: moves each request one committed step at a time.
 
 In: request records, the approvals and rollouts tables, finished steps. Out: state records, and at the end a candidate
-with its reference. State: one ``RequestState`` a request, with all that a restart needs to repeat its step alike.
+with its reference. State: one ``RetrainState`` a request, with all that a restart needs to repeat its step alike.
 Invariant: a step starts only from a committed state, so a step that was killed is repeated and nothing else.
 
 Read ``state``, ``progress`` (what each finished step leads to), ``steps`` (what touches the world), ``worker`` (the

@@ -12,7 +12,7 @@ from stationkeeper.contracts.messages import Candidate, GateOutcome
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.registry import CHALLENGER_ALIAS, Registered, Registration, Registry
 from stationkeeper.retrain.core.gate import GateVerdict
-from stationkeeper.retrain.service.state import RequestState
+from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
 from stationkeeper.retrain.training.job import (
     ARTIFACT_DIRECTORY,
@@ -78,7 +78,7 @@ def register_training(
     )
 
 
-def request_tags(state: RequestState) -> dict[str, str]:
+def request_tags(state: RetrainState) -> dict[str, str]:
     """Return what ties a version to its request: verdict → request → snapshot → run can be walked back."""
     request, result, gate = state.request, state.result, state.gate
     return {
@@ -110,7 +110,7 @@ def metrics(result: TrainingResult, gate: Mapping[str, Any] | None = None) -> di
     return found
 
 
-def candidate_of(state: RequestState, registered: Registered, reference: str, champion: str) -> Candidate:
+def candidate_of(state: RetrainState, registered: Registered, reference: str, champion: str) -> Candidate:
     """Return the candidate message of a registered version."""
     if state.gate is None or state.result is None or state.snapshot is None:
         raise ValueError(f"request {state.id} has no gate, result or snapshot; it cannot have a candidate")

@@ -9,7 +9,7 @@ from stationkeeper.registry import ArtifactError
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.plan import Plan, PlanRules, Refuse, Wait, admit, decide
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
-from stationkeeper.retrain.service.state import OffsetEnd, RequestState
+from stationkeeper.retrain.service.state import OffsetEnd, RetrainState
 from stationkeeper.retrain.service.steps import RegisteredCandidate, Survey
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot import Snapshot
@@ -22,11 +22,11 @@ _REOPENED_BY_APPROVAL = frozenset({RequestReason.BREAKER, RequestReason.BUDGET, 
 
 
 def received(
-    request: RetrainRequest, rules: PlanRules | None, others: Iterable[RequestState], champion: str | None
-) -> RequestState:
+    request: RetrainRequest, rules: PlanRules | None, others: Iterable[RetrainState], champion: str | None
+) -> RetrainState:
     """Return the first state of a request: taken up, waiting for approval, suppressed or rejected."""
     now = to_ms(request.time)
-    start = RequestState(
+    start = RetrainState(
         request=request,
         stage=RequestStage.PLANNED,
         reason=RequestReason.ACCEPTED,
@@ -44,7 +44,7 @@ def received(
     return start.enter(RequestStage.PLANNED, RequestReason.ACCEPTED)
 
 
-def heard(state: RequestState, approval: Approval) -> RequestState | None:
+def heard(state: RetrainState, approval: Approval) -> RetrainState | None:
     """Return the state after a person's word, None when it changes nothing."""
     by = f"{approval.by}: {approval.note}" if approval.note else approval.by
     if approval.decision == "reject":
@@ -58,7 +58,7 @@ def heard(state: RequestState, approval: Approval) -> RequestState | None:
     return state.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, f"approved by {by}", approved=True)
 
 
-def surveyed(state: RequestState, survey: Survey, rules: PlanRules) -> RequestState:
+def surveyed(state: RetrainState, survey: Survey, rules: PlanRules) -> RetrainState:
     """Return the state after labels were counted: planned, waiting with what is missing, or given up."""
     if survey.statistics is None:
         return state.enter(RequestStage.WAITING, RequestReason.TOO_FEW_ROWS, "no prediction has been read")
@@ -89,7 +89,7 @@ def surveyed(state: RequestState, survey: Survey, rules: PlanRules) -> RequestSt
     assert_never(found)
 
 
-def snapshotted(state: RequestState, snapshot: Snapshot) -> RequestState:
+def snapshotted(state: RetrainState, snapshot: Snapshot) -> RetrainState:
     """Return the state after the snapshot was written."""
     return state.enter(
         RequestStage.TRAINING,
@@ -100,7 +100,7 @@ def snapshotted(state: RequestState, snapshot: Snapshot) -> RequestState:
     )
 
 
-def trained(state: RequestState, finished: Finished, settings: RetrainSettings) -> RequestState:
+def trained(state: RetrainState, finished: Finished, settings: RetrainSettings) -> RetrainState:
     """Return the state after a training ended: on to the gate, tried again, or failed."""
     if isinstance(finished, TrainingResult):
         detail = f"window {finished.window.value} of {finished.rows} rows, {finished.seconds.get('fit', 0.0):.1f} s"
@@ -116,7 +116,7 @@ def trained(state: RequestState, finished: Finished, settings: RetrainSettings) 
     return state.enter(RequestStage.TRAINING, reason, detail, attempts=state.attempts + 1)
 
 
-def judged(state: RequestState, verdict: GateVerdict, settings: RetrainSettings) -> RequestState:
+def judged(state: RetrainState, verdict: GateVerdict, settings: RetrainSettings) -> RetrainState:
     """Return the state after the gate: on to registration, waiting for more labels, or ended."""
     if verdict.outcome is GateOutcome.PASS:
         return state.enter(RequestStage.REGISTERING, RequestReason.GATE_PASSED, verdict.reason, gate=verdict)
@@ -135,7 +135,7 @@ def judged(state: RequestState, verdict: GateVerdict, settings: RetrainSettings)
     return state.enter(RequestStage.NO_EVIDENCE, RequestReason.GATE_NO_EVIDENCE, verdict.reason, gate=verdict)
 
 
-def registered(state: RequestState, found: RegisteredCandidate) -> RequestState:
+def registered(state: RetrainState, found: RegisteredCandidate) -> RetrainState:
     """Return the final state of a request with a candidate."""
     return state.enter(
         RequestStage.CANDIDATE,
@@ -148,7 +148,7 @@ def registered(state: RequestState, found: RegisteredCandidate) -> RequestState:
     )
 
 
-def stumbled(state: RequestState, error: BaseException) -> RequestState:
+def stumbled(state: RetrainState, error: BaseException) -> RetrainState:
     """Return the state after a step raised what no second try mends."""
     if isinstance(error, ArtifactError):
         return state.enter(RequestStage.FAILED, RequestReason.NO_CHAMPION, str(error))

@@ -1,7 +1,7 @@
 """The retrain stage: from a retrain request to a gated, registered candidate, resumable wherever it is killed."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from stationkeeper.contracts.topics import Topics
 from stationkeeper.retrain.core.plan import useless_retrains
 from stationkeeper.retrain.core.reasons import RequestStage
 from stationkeeper.retrain.service import progress
-from stationkeeper.retrain.service.state import RequestState
+from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.service.steps import ModelInputs, RegisteredCandidate, Steps
 from stationkeeper.retrain.service.worker import Done, RequestRunner
 from stationkeeper.streams.dead_letters.letters import dead_letter
@@ -118,8 +118,6 @@ class LoopTables:
 SHOWN = 50
 """Requests in the status, newest first: a page of them. The topic keeps all; the verb ``requests list`` reads it."""
 
-IN_WORK = tuple(stage for stage in RequestStage if not stage.final)
-
 
 class Retrain:
     """A ``streams.ports.Stage``. State moves only in ``flush``; a step starts only from a state that is committed.
@@ -147,8 +145,8 @@ class Retrain:
         self._runner = RequestRunner(steps, monotonic, self._tables.named)
         self._intake = Intake()
         self._owner = False
-        self._states: dict[str, RequestState] = {}
-        self._pending: dict[str, RequestState] = {}
+        self._states: dict[str, RetrainState] = {}
+        self._pending: dict[str, RetrainState] = {}
 
     def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
         """Return the state partition when requests are assigned."""
@@ -166,7 +164,7 @@ class Retrain:
         self._owner = bool(self.changelog(partitions))
         for key, value in restored.values.items():
             try:
-                state = RequestState.decode(value)
+                state = RetrainState.decode(value)
             except ValueError as error:
                 raise Fatal(
                     f"the state of request {key.decode(errors='replace')} in {self.topics.retrain_state.name} cannot "
@@ -229,21 +227,7 @@ class Retrain:
 
         A process that does not know the requests would show zeros, and the next one a rise that never happened.
         """
-        found = []
-        for model, inputs in sorted(self.models.items()) if self._owner else ():
-            states = [state for state in self._states.values() if state.model == model]
-            stages = [state.stage for state in states]
-            found += [
-                Sample("stationkeeper_retrain_outcomes", (model, stage.value), float(stages.count(stage)))
-                for stage in RequestStage
-                if stage.final
-            ]
-            found += [
-                Sample("stationkeeper_retrain_stage", (model, stage.value), float(stage in stages)) for stage in IN_WORK
-            ]
-            opened = useless_retrains(state.past() for state in states) >= inputs.settings.breaker
-            found.append(Sample("stationkeeper_breaker_open", (self.name, model), float(opened)))
-        return found
+        return _samples(self.models, self._states.values()) if self._owner else []
 
     def status(self) -> dict[str, Any]:
         """Return ``contracts.status.RetrainStatus``, newest request first."""
@@ -255,10 +239,10 @@ class Retrain:
         """End the training and the worker thread."""
         self._runner.close()
 
-    def _view(self) -> dict[str, RequestState]:
+    def _view(self) -> dict[str, RetrainState]:
         return {**self._states, **self._pending}
 
-    def _move(self, state: RequestState, out: list[Outgoing]) -> None:
+    def _move(self, state: RetrainState, out: list[Outgoing]) -> None:
         self._pending[state.id] = state
         out.append(Outgoing(self.topics.retrain_state.name, state.encode(), state.id.encode(), partition=0))
         event = LogEvent.RETRAIN_SUPPRESSED if state.stage is RequestStage.SUPPRESSED else LogEvent.RETRAIN_STAGE
@@ -284,7 +268,7 @@ class Retrain:
             return
         self._advance(state, done.result, out)
 
-    def _advance(self, state: RequestState, result: Any, out: list[Outgoing]) -> None:
+    def _advance(self, state: RetrainState, result: Any, out: list[Outgoing]) -> None:
         settings = self.models[state.model].settings
         match state.stage:
             case RequestStage.PLANNED | RequestStage.WAITING:
@@ -304,21 +288,21 @@ class Retrain:
             case RequestStage.REGISTERING:
                 self._announce(state, result, out)
 
-    def _count(self, state: RequestState, counted: RequestState, out: list[Outgoing]) -> None:
+    def _count(self, state: RetrainState, counted: RetrainState, out: list[Outgoing]) -> None:
         self._runner.pause_after_survey(state.id)
         if (counted.stage, counted.reason) == (state.stage, state.reason):
             self._states[state.id] = counted
         else:
             self._move(counted, out)
 
-    def _announce(self, state: RequestState, found: RegisteredCandidate, out: list[Outgoing]) -> None:
+    def _announce(self, state: RetrainState, found: RegisteredCandidate, out: list[Outgoing]) -> None:
         candidate = found.candidate
         key = f"{candidate.model}/{candidate.version}".encode()
         out.append(Outgoing(self.topics.references.name, found.reference, key))
         out.append(Outgoing(self.topics.candidates.name, candidate.encode(), candidate.model.encode()))
         self._move(progress.registered(state, found), out)
 
-    def _stumble(self, state: RequestState, error: BaseException, out: list[Outgoing]) -> None:
+    def _stumble(self, state: RetrainState, error: BaseException, out: list[Outgoing]) -> None:
         self._runner.pause(state.id, self.models[state.model].settings.training.retry_after / 1_000)
         if isinstance(error, Retryable):
             _log.warning(LogEvent.REGISTRY_UNREACHABLE.value, request=state.id, stage=state.stage.value, why=str(error))
@@ -335,3 +319,19 @@ class Retrain:
         self._runner.start(
             state for state in self._states.values() if state.id not in self._pending and state.model in self.models
         )
+
+
+def _samples(models: Mapping[str, ModelInputs], states: Iterable[RetrainState]) -> list[Sample]:
+    found, known = [], list(states)
+    for model, inputs in sorted(models.items()):
+        mine = [state for state in known if state.model == model]
+        stages = [state.stage for state in mine]
+        for stage in RequestStage:
+            if stage.final:
+                value = float(stages.count(stage))
+                found.append(Sample("stationkeeper_retrain_outcomes", (model, stage.value), value))
+            else:
+                found.append(Sample("stationkeeper_retrain_stage", (model, stage.value), float(stage in stages)))
+        opened = useless_retrains(state.past() for state in mine) >= inputs.settings.breaker
+        found.append(Sample("stationkeeper_breaker_open", (Retrain.name, model), float(opened)))
+    return found

@@ -29,7 +29,7 @@ class StageEntry(Record):
     note: str = ""
 
 
-class RequestState(Record):
+class RetrainState(Record):
     """Where one request stands. Every field is what a restart needs to repeat the step it is in, alike."""
 
     schema_version: int = 1

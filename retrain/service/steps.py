@@ -18,7 +18,7 @@ from stationkeeper.registry import CARD_FILE, FeatureSpec, ModelCard, Registry
 from stationkeeper.retrain.core.gate import GateVerdict, judge_binary, judge_regression
 from stationkeeper.retrain.core.plan import LabelStatistics
 from stationkeeper.retrain.service.lineage import candidate_of, register_training, request_tags
-from stationkeeper.retrain.service.state import RequestState
+from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot import (
     EVENT_ID,
@@ -108,7 +108,7 @@ class Steps:
     work_dir: Path
     _rows: dict[str, LabelledRows] = field(default_factory=dict)
 
-    def survey(self, state: RequestState) -> Survey:
+    def survey(self, state: RetrainState) -> Survey:
         """Read what came since the last survey and count matured labels after the onset."""
         settings = self.models[state.model].settings
         rows = self._read(state, None)
@@ -120,7 +120,7 @@ class Steps:
         positive = settings.labels.positive
         return Survey(rows.statistics(onset, clock, maturity, positive), clock, dict(rows.end))
 
-    def snapshot(self, state: RequestState) -> Snapshot:
+    def snapshot(self, state: RetrainState) -> Snapshot:
         """Write the snapshot of the recorded offsets, time and maturity, and fetch the champion beside the job.
 
         Raises ``ArtifactError`` when the champion cannot be had.
@@ -146,7 +146,7 @@ class Steps:
             },
         )
 
-    def job(self, state: RequestState) -> TrainingJob | None:
+    def job(self, state: RetrainState) -> TrainingJob | None:
         """Return the training job of a state with a snapshot, None when snapshot or champion are not on this disk."""
         snapshot = self.snapshots.find(state.snapshot or "")
         champion = self.directory(state) / CHAMPION_DIRECTORY
@@ -165,15 +165,15 @@ class Steps:
             request=state.id,
         )
 
-    def directory(self, state: RequestState) -> Path:
+    def directory(self, state: RetrainState) -> Path:
         """Return the directory of a request's files; its name is a hash, for an id from a record is no path."""
         return self.work_dir / content_id("request", state.id)
 
-    def training_directory(self, state: RequestState) -> Path:
+    def training_directory(self, state: RetrainState) -> Path:
         """Return the directory of the training of the current look."""
         return self.directory(state) / f"look-{state.look}"
 
-    def gate(self, state: RequestState) -> GateVerdict:
+    def gate(self, state: RetrainState) -> GateVerdict:
         """Judge the held-out scores that the training wrote; raises ``FileNotFoundError`` when they are gone."""
         if state.result is None:
             raise ValueError(f"request {state.id} has no training result to judge")
@@ -190,7 +190,7 @@ class Steps:
             raise ValueError(f"request {state.id}: a classifier without a threshold cannot be judged")
         return judge_binary(labels == 1.0, (champion, old), (challenger, new.value), after, rules)
 
-    def register(self, state: RequestState, named: Collection[str] = ()) -> RegisteredCandidate:
+    def register(self, state: RetrainState, named: Collection[str] = ()) -> RegisteredCandidate:
         """Register the challenger after removing what an earlier try left behind, and build its reference.
 
         ``named`` are the model's versions that the log of rollouts names: they are never removed.
@@ -211,7 +211,7 @@ class Steps:
         candidate = candidate_of(now, registered, reference[0], state.champion or state.request.version)
         return RegisteredCandidate(candidate, reference[1], registered.run_id)
 
-    def clean(self, state: RequestState, named: Collection[str] = ()) -> None:
+    def clean(self, state: RetrainState, named: Collection[str] = ()) -> None:
         """Remove what a finished request left: orphaned versions, and the files of its trainings unless it failed."""
         if state.version is not None:
             self.registry.remove_orphans(state.model, state.id, keep=[state.version, *named])
@@ -226,12 +226,12 @@ class Steps:
         for one in [request] if request is not None else list(self._rows):
             self._rows.pop(one, None)
 
-    def _latest(self, state: RequestState) -> int:
+    def _latest(self, state: RetrainState) -> int:
         """Return the stream's clock, read on where rows of the request are at hand."""
         clock = self._read(state, None).clock_ms if state.id in self._rows else None
         return max(state.clock_ms, clock or 0)
 
-    def _read(self, state: RequestState, ends: Mapping[Partition, int] | None) -> LabelledRows:
+    def _read(self, state: RetrainState, ends: Mapping[Partition, int] | None) -> LabelledRows:
         inputs = self.models[state.model]
         rows = self._rows.get(state.id)
         if rows is None:
@@ -246,7 +246,7 @@ class Steps:
             reader.close()
         return rows
 
-    def _fetch_champion(self, state: RequestState) -> ModelCard:
+    def _fetch_champion(self, state: RetrainState) -> ModelCard:
         version = state.champion or state.request.version
         return self.registry.download(state.model, version, self.directory(state) / CHAMPION_DIRECTORY)
 

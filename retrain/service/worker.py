@@ -9,7 +9,7 @@ import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
-from stationkeeper.retrain.service.state import RequestState
+from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.service.steps import Steps
 from stationkeeper.retrain.training.process import TrainingProcess
 from stationkeeper.streams.errors import Retryable
@@ -52,9 +52,9 @@ class RequestRunner:
     _training: tuple[str, TrainingProcess] | None = None
     _not_before: dict[str, float] = field(default_factory=dict)
     _started: float = 0.0
-    _to_clean: list[RequestState] = field(default_factory=list)
+    _to_clean: list[RetrainState] = field(default_factory=list)
 
-    def start(self, states: Iterable[RequestState]) -> None:
+    def start(self, states: Iterable[RetrainState]) -> None:
         """Start what can be started of these committed states, then the cleaning of ended requests."""
         for state in sorted(states, key=lambda one: (one.request.time, one.id)):
             if state.stage.final or state.id in (one[0] for one in (self._step, self._training) if one is not None):
@@ -86,7 +86,7 @@ class RequestRunner:
         """Leave time between two countings of labels, in proportion to how long the last one ran."""
         self.pause(request, max(SURVEY_S, SURVEY_SHARE * (self.monotonic() - self._started)))
 
-    def clean_later(self, state: RequestState) -> None:
+    def clean_later(self, state: RetrainState) -> None:
         """Remove what an ended request left behind when nothing else is to do."""
         self._to_clean.append(state)
 
@@ -105,11 +105,11 @@ class RequestRunner:
         self.reset()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, state: RequestState, call: Callable[[], Any]) -> None:
+    def _run(self, state: RetrainState, call: Callable[[], Any]) -> None:
         self._started = self.monotonic()
         self._step = (state.id, state.stage, self._pool.submit(call))
 
-    def _start_one(self, state: RequestState) -> None:
+    def _start_one(self, state: RetrainState) -> None:
         steps = self.steps
         calls: dict[RequestStage, Callable[[], Any]] = {
             RequestStage.PLANNED: lambda: steps.survey(state),
@@ -123,7 +123,7 @@ class RequestRunner:
         elif self._step is None and state.reason is not RequestReason.APPROVAL_PENDING:
             self._run(state, calls[state.stage])
 
-    def _train(self, state: RequestState) -> None:
+    def _train(self, state: RetrainState) -> None:
         if self._training is not None:
             return
         job = self.steps.job(state)
@@ -135,7 +135,7 @@ class RequestRunner:
             # Without snapshot or champion on this disk there is nothing to train: the stage makes them again.
             self._run(state, lambda: None)
 
-    def _clean(self, state: RequestState) -> None:
+    def _clean(self, state: RetrainState) -> None:
         try:
             self.steps.clean(state, self.named(state.model))
         except Retryable as error:

@@ -13,7 +13,7 @@ from stationkeeper.contracts.topics import Topics, dead_letter_topic
 from stationkeeper.registry import Registry, RegistrySettings
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.stage import Retrain
-from stationkeeper.retrain.service.state import RequestState
+from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.service.steps import ModelInputs, Steps
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.streams.loop import Loop
@@ -94,8 +94,8 @@ class World:
             assert time.monotonic() < end, f"never came about: {self.states()}"
             loop.turn()
 
-    def states(self) -> dict[str, RequestState]:
-        return {key: RequestState.decode(value) for key, value in self.latest(T.retrain_state.name).items()}
+    def states(self) -> dict[str, RetrainState]:
+        return {key: RetrainState.decode(value) for key, value in self.latest(T.retrain_state.name).items()}
 
     def latest(self, topic: str) -> dict[str, bytes]:
         found = {}

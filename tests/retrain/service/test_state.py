@@ -4,7 +4,7 @@ from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
-from stationkeeper.retrain.service.state import RequestState
+from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.streams.ports import Partition
 from tests.retrain.bank import a_request
 
@@ -24,11 +24,11 @@ OLD = {
 
 
 def test_the_state_of_an_older_build_is_read_and_written_alike():
-    state = RequestState.decode(json.dumps(OLD).encode())
+    state = RetrainState.decode(json.dumps(OLD).encode())
     assert (state.stage, state.reason) == (RequestStage.SUPPRESSED, RequestReason.COOLDOWN)
     assert state.windows == (TrainingWindow(WindowKind.LAST, 500), TrainingWindow(WindowKind.ALL))
     assert state.gate == GateVerdict(GateOutcome.NO_EVIDENCE, "few rows", {"f1_after": {"low": -0.1}})
     assert state.end_offsets() == {Partition("t", 2): 9}
     written = json.loads(state.encode())
     assert {name: written[name] for name in OLD} == OLD
-    assert RequestState.decode(state.encode()) == state
+    assert RetrainState.decode(state.encode()) == state
