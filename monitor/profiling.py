@@ -66,23 +66,29 @@ def profile(
 
 
 def columns_of(data: Frame) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
-    """Return a frame's columns as arrays by name: nulls of text become None, of numbers NaN."""
+    """Return a frame's columns as arrays by name: nulls of text become None, of numbers NaN.
+
+    Takes pandas, polars and pyarrow frames, structured arrays and mappings of arrays; raises ``ValueError`` otherwise.
+    """
     if isinstance(data, Mapping):
         return {str(name): np.asarray(values) for name, values in data.items()}
-    if hasattr(data, "get_columns"):
-        return {column.name: _polars(column) for column in data.get_columns()}
-    if hasattr(data, "columns") and hasattr(data, "to_dict"):
-        return {str(name): np.asarray(data[name]) for name in data.columns}
     if isinstance(data, np.ndarray) and data.dtype.names:
         return {name: np.asarray(data[name]) for name in data.dtype.names}
-    if isinstance(data, np.ndarray) and data.ndim == 2:
-        raise ValueError(
-            f"an array of {data.shape[1]} columns without names; give a mapping such as "
+    if isinstance(data, np.ndarray):
+        raise ValueError(  # noqa: TRY004 - a value that does not fit, like the others
+            f"an array of shape {data.shape} has no column names; give a mapping such as "
             "{'amount': x[:, 0], 'age': x[:, 1]}, with the names that events carry"
         )
-    raise ValueError(
-        f"profile takes a polars or pandas frame, a structured array or a mapping of arrays, not {type(data).__name__}"
-    )
+    import narwhals as nw
+
+    try:
+        frame = nw.from_native(data, eager_only=True)
+    except TypeError as error:
+        raise ValueError(
+            f"a {type(data).__name__} is no frame; give a pandas, polars or pyarrow frame, a structured array "
+            "or a mapping of arrays"
+        ) from error
+    return {str(name): _array(frame[name]) for name in frame.columns}
 
 
 def subject_columns(
@@ -119,11 +125,13 @@ def epoch_ms(values: np.ndarray[Any, Any], name: str, unit: str = "ms") -> np.nd
         raise ValueError(f"time column {name!r} holds text that is not ISO 8601 ({error})") from error
 
 
-def _polars(column: Any) -> np.ndarray[Any, Any]:
-    if column.dtype.is_temporal() or column.dtype.is_numeric():
+def _array(column: Any) -> np.ndarray[Any, Any]:
+    """One column as an array: typed where its kind has a missing value of its own, else as objects with None."""
+    kind = column.dtype
+    if kind.is_temporal() or (kind.is_numeric() and not kind.is_decimal()):
         return np.asarray(column.to_numpy())
-    if str(column.dtype) == "Boolean" and not column.null_count():
-        return np.asarray(column.to_numpy())
+    if str(kind) == "Boolean" and not column.null_count():
+        return np.asarray(column.to_numpy(), np.bool_)
     return np.array(column.to_list(), dtype=object)
 
 

@@ -73,17 +73,29 @@ def read_table(
         frame = _lenient(path, suffix, error)
     if not frame.height:
         raise BadInput(f"{path}: no rows")
-    columns = columns_of(frame)
+    return table_of(columns_of(frame), str(path), time=time, time_unit=time_unit, prediction=prediction, label=label)
+
+
+def table_of(
+    columns: dict[str, Array],
+    source: str,
+    *,
+    time: str | None = None,
+    time_unit: str = "ms",
+    prediction: str | None = None,
+    label: str | None = None,
+) -> Table:
+    """Return columns as a table in order of time; raises ``BadInput`` naming the column and what there is."""
     for role, name in (("--time", time), ("--prediction", prediction), ("--label", label)):
         if name is not None and name not in columns:
-            raise BadInput(f"{role} {name}: no such column in {path}; columns are {', '.join(columns)}")
-    index = np.arange(frame.height)
+            raise BadInput(f"{role} {name}: no such column in {source}; columns are {', '.join(columns)}")
+    index = np.arange(max((len(values) for values in columns.values()), default=0))
     if time is None:
         return Table(columns, index, prediction=prediction, label=label)
     try:
         times = epoch_ms(columns.pop(time), time, time_unit)
     except ValueError as error:
-        raise BadInput(f"{path}: {error}") from error
+        raise BadInput(f"{source}: {error}") from error
     order = np.argsort(times, kind="stable")
     ordered = {name: values[order] for name, values in columns.items()}
     return Table(ordered, index[order], times[order], prediction=prediction, label=label)

@@ -1,0 +1,239 @@
+"""What a notebook or a training script calls: a reference from a frame, and a backtest of a frame against it.
+
+In: frames of pandas, polars or pyarrow, structured arrays, mappings of arrays. Out: ``ReferenceFile`` (`sk.Reference`)
+and ``BacktestResult``, which show themselves in a notebook and turn into frames. The cores do the work; here are the
+files, frames and pictures that they must not know.
+"""
+
+import html
+import io
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stationkeeper.contracts.messages import Level
+from stationkeeper.monitor.core.budget import parse_budget
+from stationkeeper.monitor.core.reference import Reference as Frozen
+from stationkeeper.monitor.core.reference import dump, load
+from stationkeeper.monitor.profiling import Frame, columns_of
+from stationkeeper.monitor.profiling import profile as frozen_profile
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from stationkeeper.backtesting.replay import Replay
+    from stationkeeper.monitor.core.power import PowerCard
+
+
+class ReferenceFile:
+    """What a model version was trained on, as bins and counts in kilobytes; never a row.
+
+    ``frozen`` is the value that the monitor works with; its ``digest`` names its content.
+    """
+
+    def __init__(self, frozen: Frozen) -> None:
+        self.frozen = frozen
+
+    @classmethod
+    def load(cls, path: str | Path) -> "ReferenceFile":
+        """Read a file that ``save`` or ``stationkeeper profile`` wrote; raises ``ValueError`` for another."""
+        return cls(load(Path(path).read_bytes()))
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as JSON, a few kilobytes a feature; returns the path."""
+        target = Path(path)
+        target.write_text(dump(self.frozen), encoding="utf-8")
+        return target
+
+    @property
+    def digest(self) -> str:
+        """The name of its content: equal content, equal digest."""
+        return self.frozen.digest
+
+    def power(self, *, false_pages: str = "1 per 30 days", rows_per_hour: float | None = None) -> "PowerCard | None":
+        """Return the smallest changes that would be found within an hour and a day at this traffic and budget.
+
+        ``rows_per_hour`` defaults to the traffic of the training data; None is returned where nobody knows it.
+        """
+        from stationkeeper.monitor.core.power import power_card
+
+        known = None if self.frozen.traffic is None else float(self.frozen.traffic.rows_per_hour.mean())
+        rate = rows_per_hour or known
+        return None if not rate else power_card(self.frozen, parse_budget(false_pages), rows_per_hour=rate)
+
+    def to_frame(self) -> "pl.DataFrame":
+        """Return one row a subject: its name, type, kind, bins, rows and share of missing values."""
+        import polars as pl
+
+        return pl.DataFrame(
+            [
+                {
+                    "subject": subject.name,
+                    "type": subject.type.value,
+                    "kind": subject.kind.value,
+                    "cells": len(subject.counts),
+                    "rows": int(subject.counts.sum()),
+                    "missing": float(subject.counts[-1] / max(subject.counts.sum(), 1)),
+                }
+                for subject in self.frozen.subjects
+            ]
+        )
+
+    def __repr__(self) -> str:
+        frozen = self.frozen
+        return f"<Reference of {frozen.model} {frozen.version}: {frozen.rows} rows, {len(frozen.subjects)} subjects>"
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.frozen.notes)
+        return f"<p>{html.escape(repr(self))}</p>{_html(self.to_frame())}<ul>{notes}</ul>"
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestResult:
+    """What the daemon would have said of a frame: ``verdicts`` as the verb prints them, and the counts of the pass."""
+
+    verdicts: Sequence[Mapping[str, Any]]
+    rows: int
+    panes: int
+    summary: str
+
+    @property
+    def pages(self) -> list[Mapping[str, Any]]:
+        """The verdicts that would have paged somebody."""
+        return [verdict for verdict in self.verdicts if verdict["level"] == Level.PAGE.value]
+
+    def to_frame(self) -> "pl.DataFrame":
+        """Return one row a verdict, in order of time."""
+        import polars as pl
+
+        return pl.DataFrame(list(self.verdicts), infer_schema_length=None)
+
+    def __repr__(self) -> str:
+        return f"<Backtest of {self.rows} rows: {len(self.pages)} pages, {len(self.verdicts)} verdicts>"
+
+    def _repr_html_(self) -> str:
+        shown = ("time", "row", "kind", "subject", "level", "onset_time", "effect", "reason")
+        frame = self.to_frame()
+        table = _html(frame.select([name for name in shown if name in frame.columns])) if len(frame) else ""
+        return f"<p>{html.escape(repr(self))}</p>{table}<pre>{html.escape(self.summary)}</pre>"
+
+
+def profile(  # noqa: PLR0913 - a training script names each part of its table
+    data: Frame,
+    *,
+    model: str = "model",
+    version: str = "1",
+    time: str | None = None,
+    time_unit: Literal["ms", "s"] = "ms",
+    pane: str | int | None = None,
+    features: Collection[str] | None = None,
+    prediction: str | None = None,
+    label: str | None = None,
+    positive: str | None = None,
+    weight: str | None = None,
+    categorical: Collection[str] = (),
+    sensitive: Collection[str] = (),
+    ignored: Collection[str] = (),
+    threshold: float = 0.5,
+    ordered: bool = False,
+) -> ReferenceFile:
+    """Build a reference from training rows; every column that has no other part is a feature.
+
+    ``time`` names a column of datetimes or epoch numbers: rows in order of time teach dependence, daily movement and
+    traffic, so that drift is judged from the first pane on. ``prediction`` is the model's score, ``label`` what turned
+    out to be true, ``positive`` the label that scores are about. ``sensitive`` features keep salted hashes and edges of
+    two digits only. Raises ``ValueError`` naming the column and what to do. O(rows x features).
+    """
+    return ReferenceFile(
+        frozen_profile(
+            data,
+            time=time,
+            pane=pane,
+            prediction=prediction,
+            ignored=ignored,
+            ordered=ordered,
+            time_unit=time_unit,
+            model=model,
+            version=version,
+            features=features,
+            label=label,
+            positive=positive,
+            weight=weight,
+            categorical=categorical,
+            sensitive=sensitive,
+            threshold=threshold,
+        )
+    )
+
+
+def backtest(  # noqa: PLR0913 - the options of the verb of the same name
+    data: Frame,
+    reference: ReferenceFile | str | Path | None = None,
+    *,
+    reference_rows: int | None = None,
+    time: str | None = None,
+    time_unit: Literal["ms", "s"] = "ms",
+    prediction: str | None = None,
+    label: str | None = None,
+    label_delay: str | None = None,
+    features: Iterable[str] | None = None,
+    categorical: Iterable[str] = (),
+    false_alarms_every: str | None = None,
+    pane: str | None = None,
+    renew: str = "auto",
+    effect_floor: float = 0.02,
+    level: Level | str = Level.PAGE,
+    report: str | Path | None = None,
+) -> BacktestResult:
+    """Judge the rows of a frame as the daemon would have, against ``reference`` or the first ``reference_rows``.
+
+    The options are those of ``stationkeeper backtest``: lengths are durations such as ``1h`` where ``time`` names a
+    column, else numbers of rows. ``report`` also writes everything as one HTML file with plots. Raises ``ValueError``
+    naming the option or the column.
+    """
+    from stationkeeper.backtesting.run import ReportFile, replay_settings, run
+    from stationkeeper.backtesting.table import table_of
+
+    given = ReferenceFile.load(reference) if isinstance(reference, str | Path) else reference
+    table = table_of(columns_of(data), "the frame", time=time, time_unit=time_unit, prediction=prediction, label=label)
+    settings = replay_settings(
+        table,
+        reference_rows=None if given else reference_rows,
+        label_delay=label_delay,
+        features=None if features is None else ",".join(features),
+        categorical=",".join(categorical) or None,
+        every=false_alarms_every,
+        pane=pane,
+        renew=renew,
+        effect_floor=effect_floor,
+    )
+    lines, summary = io.StringIO(), io.StringIO()
+    replay: Replay = run(
+        table,
+        settings,
+        reference=None if given is None else given.frozen,
+        level=Level(level),
+        out=lines,
+        err=summary,
+        report=None if report is None else ReportFile(Path(report)),
+    )
+    verdicts = [json.loads(line) for line in lines.getvalue().splitlines()]
+    return BacktestResult(verdicts, len(table), replay.summary.panes, summary.getvalue().strip())
+
+
+def _html(frame: "pl.DataFrame") -> str:
+    """A table that needs no style sheet: notebooks bring their own."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in frame.columns)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(_text(value))}</td>" for value in row) + "</tr>"
+        for row in frame.iter_rows()
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
