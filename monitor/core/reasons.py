@@ -1,88 +1,66 @@
 """The closed lists of what a verdict may say: causes of drift, data-quality checks, and why something is unknown."""
 
 from enum import StrEnum
+from typing import Self
 
 
-class Cause(StrEnum):
+class _Explained(StrEnum):
+    """A word that the messages carry, with the sentence for people that belongs to it."""
+
+    help: str
+
+    def __new__(cls, value: str, sentence: str = "") -> Self:
+        member = str.__new__(cls, value)
+        member._value_, member.help = value, sentence
+        return member
+
+
+class Cause(_Explained):
     """What moved, in the words of a verdict's ``cause``."""
 
-    NEW_CATEGORY = "new_category"
-    CATEGORY_SHARE = "category_share"
-    MISSING = "missing"
-    SHIFT = "shift"
-    SCALE = "scale"
-    SPIKE = "spike"
-    OUT_OF_RANGE = "out_of_range"
-    SHAPE = "shape"
-    ERROR_RATE = "error_rate"
-    CONCEPT = "concept"
-    VOLUME = "volume"
-    SEVERAL = "several"
-    QUALITY = "quality"
+    NEW_CATEGORY = "new_category", "Values that the reference never saw take a share of the traffic."
+    CATEGORY_SHARE = "category_share", "A known category gained or lost share."
+    MISSING = "missing", "More or fewer rows without a usable value."
+    SHIFT = "shift", "The values moved up or down."
+    SCALE = "scale", "The values spread wider or narrower around the same middle."
+    SPIKE = "spike", "One value, or one narrow range, took a share of the traffic: a default or a stuck source."
+    OUT_OF_RANGE = "out_of_range", "Values outside the range of the reference."
+    SHAPE = "shape", "The distribution changed in a way that no simpler word covers."
+    ERROR_RATE = "error_rate", "The model is wrong more often than on its reference."
+    CONCEPT = "concept", "The same score stands for another share of positives than on the reference."
+    VOLUME = "volume", "More or fewer events than this hour of the week brings."
+    SEVERAL = "several", "Several subjects moved together."
+    QUALITY = "quality", "The data are broken; the check says how."
 
 
-CAUSE_HELP: dict[Cause, str] = {
-    Cause.NEW_CATEGORY: "Values that the reference never saw take a share of the traffic.",
-    Cause.CATEGORY_SHARE: "A known category gained or lost share.",
-    Cause.MISSING: "More or fewer rows without a usable value.",
-    Cause.SHIFT: "The values moved up or down.",
-    Cause.SCALE: "The values spread wider or narrower around the same middle.",
-    Cause.SPIKE: "One value, or one narrow range, took a share of the traffic: a default or a stuck source.",
-    Cause.OUT_OF_RANGE: "Values outside the range of the reference.",
-    Cause.SHAPE: "The distribution changed in a way that no simpler word covers.",
-    Cause.ERROR_RATE: "The model is wrong more often than on its reference.",
-    Cause.CONCEPT: "The same score stands for another share of positives than on the reference.",
-    Cause.VOLUME: "More or fewer events than this hour of the week brings.",
-    Cause.SEVERAL: "Several subjects moved together.",
-    Cause.QUALITY: "The data are broken; the check says how.",
-}
+CAUSE_HELP: dict[Cause, str] = {one: one.help for one in Cause}
 
 
-class Check(StrEnum):
+class Check(_Explained):
     """A data-quality check: the ``check`` of a verdict's subject and a label of the quality metric."""
 
-    ABSENT = "absent"
-    NULL = "null"
-    WRONG_TYPE = "wrong_type"
-    NOT_FINITE = "not_finite"
-    UNSEEN = "unseen"
-    BELOW = "below"
-    ABOVE = "above"
-    UNIT = "unit"
-    CONSTANT = "constant"
-    STUCK = "stuck"
-    VANISHED = "vanished"
-    SCHEMA_MISSING = "schema_missing"
-    SCHEMA_UNSEEN = "schema_unseen"
-    DUPLICATES = "duplicates"
-    LATE = "late"
-    FRESHNESS = "freshness"
-    VOLUME = "volume"
-    WEIGHTS = "weights"
-    CARDINALITY = "cardinality"
+    ABSENT = "absent", "The field is not in the event more often than in the reference."
+    NULL = "null", "The field is null more often than in the reference."
+    WRONG_TYPE = "wrong_type", "The value has another JSON type than in the reference more often."
+    NOT_FINITE = "not_finite", "The value is infinite more often than in the reference."
+    UNSEEN = "unseen", "Categories that the reference never saw come more often than they should."
+    BELOW = "below", "Values below everything in the reference."
+    ABOVE = "above", "Values above everything in the reference."
+    UNIT = "unit", "Every quantile moved by the same factor: the unit changed (cents for euros, ms for s)."
+    CONSTANT = "constant", "One value in all rows of a feature that used to vary."
+    STUCK = "stuck", "One value repeats far longer than it ever did in the reference."
+    VANISHED = "vanished", "A category that made up a good share of the reference no longer comes."
+    SCHEMA_MISSING = "schema_missing", "A field of the reference is in no event."
+    SCHEMA_UNSEEN = "schema_unseen", "Events carry a field that the reference does not know."
+    DUPLICATES = "duplicates", "The share of repeated event ids is high."
+    LATE = "late", "The share of events older than the lateness bound is high."
+    FRESHNESS = "freshness", "No event for longer than the source is ever silent."
+    VOLUME = "volume", "More or fewer events than this hour of the week brings."
+    WEIGHTS = "weights", "The distribution of the sampling weight changed."
+    CARDINALITY = "cardinality", "A category took on far more, or far fewer, distinct cells than in the reference."
 
 
-CHECK_HELP: dict[Check, str] = {
-    Check.ABSENT: "The field is not in the event more often than in the reference.",
-    Check.NULL: "The field is null more often than in the reference.",
-    Check.WRONG_TYPE: "The value has another JSON type than in the reference more often.",
-    Check.NOT_FINITE: "The value is infinite more often than in the reference.",
-    Check.UNSEEN: "Categories that the reference never saw come more often than they should.",
-    Check.BELOW: "Values below everything in the reference.",
-    Check.ABOVE: "Values above everything in the reference.",
-    Check.UNIT: "Every quantile moved by the same factor: the unit changed (cents for euros, ms for s).",
-    Check.CONSTANT: "One value in all rows of a feature that used to vary.",
-    Check.STUCK: "One value repeats far longer than it ever did in the reference.",
-    Check.VANISHED: "A category that made up a good share of the reference no longer comes.",
-    Check.SCHEMA_MISSING: "A field of the reference is in no event.",
-    Check.SCHEMA_UNSEEN: "Events carry a field that the reference does not know.",
-    Check.DUPLICATES: "The share of repeated event ids is high.",
-    Check.LATE: "The share of events older than the lateness bound is high.",
-    Check.FRESHNESS: "No event for longer than the source is ever silent.",
-    Check.VOLUME: "More or fewer events than this hour of the week brings.",
-    Check.WEIGHTS: "The distribution of the sampling weight changed.",
-    Check.CARDINALITY: "A category took on far more, or far fewer, distinct cells than in the reference.",
-}
+CHECK_HELP: dict[Check, str] = {one: one.help for one in Check}
 
 BLOCKS_RETRAINING: frozenset[Check] = frozenset(Check) - {
     Check.UNSEEN,
@@ -95,26 +73,20 @@ BLOCKS_RETRAINING: frozenset[Check] = frozenset(Check) - {
 """Checks that mean broken data; the others can be the world changing, which a new model may cure."""
 
 
-class Unknown(StrEnum):
+class Unknown(_Explained):
     """Why a subject's state is unknown: neither good nor bad."""
 
-    NO_ROWS = "no_rows"
-    FEW_ROWS = "few_rows"
-    NO_REFERENCE = "no_reference"
-    NO_LABELS = "no_labels"
-    FEW_LABELS = "few_labels"
-    STALE = "stale"
-    ADOPTING = "adopting"
-    REBUILDING = "rebuilding"
+    NO_ROWS = "no_rows", "No event has come yet."
+    FEW_ROWS = "few_rows", "Fewer rows than the smallest shift of interest needs."
+    NO_REFERENCE = "no_reference", "No reference names the cells; one is built after the adoption period."
+    NO_LABELS = "no_labels", "No label has matured yet."
+    FEW_LABELS = "few_labels", "Fewer matured labels than a verdict on performance needs."
+    STALE = "stale", "The source is silent; what was known is out of date."
+    ADOPTING = "adopting", "The reference has no order of time; dependence and daily movement are being learned."
+    REBUILDING = (
+        "rebuilding",
+        "The label join reads its topic again after a start; until then no label is joined.",
+    )
 
 
-UNKNOWN_HELP: dict[Unknown, str] = {
-    Unknown.NO_ROWS: "No event has come yet.",
-    Unknown.FEW_ROWS: "Fewer rows than the smallest shift of interest needs.",
-    Unknown.NO_REFERENCE: "No reference names the cells; one is built after the adoption period.",
-    Unknown.NO_LABELS: "No label has matured yet.",
-    Unknown.FEW_LABELS: "Fewer matured labels than a verdict on performance needs.",
-    Unknown.STALE: "The source is silent; what was known is out of date.",
-    Unknown.ADOPTING: "The reference has no order of time; dependence and daily movement are being learned.",
-    Unknown.REBUILDING: "The label join reads its topic again after a start; until it is done no label is joined.",
-}
+UNKNOWN_HELP: dict[Unknown, str] = {one: one.help for one in Unknown}

@@ -89,17 +89,9 @@ def _rank_bets(delta: tuple[float, ...]) -> Bets:
 
 def _each(bets: Bets, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Bets:
     """The bets against exact probabilities with every array changed in the same way."""
-    table = bets.table
-    changed = AlternativeTable(
-        change(table.dense),
-        change(table.inside),
-        change(table.outside),
-        change(table.live),
-        change(table.weight),
-        change(table.spread),
-        table.rows,
-    )
-    return Bets(changed, AdaptiveNull(change(bets.null.p)))
+    names = ("dense", "inside", "outside", "live", "weight", "spread")
+    changed: dict[str, Any] = {name: change(getattr(bets.table, name)) for name in names}
+    return Bets(replace(bets.table, **changed), AdaptiveNull(change(bets.null.p)))
 
 
 class EDetectorState(EvidenceState, frozen=True):
