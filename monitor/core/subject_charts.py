@@ -94,9 +94,5 @@ class SubjectCharts:
         members = [member for member in incident.members if member.subject == name]
         if any(member.kind is VerdictKind.DATA_QUALITY for member in members):
             return SubjectState.BROKEN
-        tests = [self.lifecycle.recoveries.get((incident.id, member.key)) for member in members]
-        return (
-            SubjectState.RECOVERING
-            if any(test is not None and test.likely for test in tests)
-            else SubjectState.DRIFTING
-        )
+        back = any(self.lifecycle.recoveries.likely(incident.id, member.key) for member in members)
+        return SubjectState.RECOVERING if back else SubjectState.DRIFTING

@@ -1,7 +1,8 @@
 """The life of incidents: opened, joined, measured since the onset, recovered, closed; one page each."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,22 +10,18 @@ from stationkeeper.contracts.messages import Level, SubjectType, Verdict
 from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.detect import Drift
 from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
-from stationkeeper.monitor.core.incidents.explanation import DRIFTS, Explainer, explained_by_faults
+from stationkeeper.monitor.core.incidents.explanation import DRIFTS, Explainer, Explanation, explained_by_faults
 from stationkeeper.monitor.core.incidents.hysteresis import WarnedSubject, WarningHysteresis
 from stationkeeper.monitor.core.incidents.incident import Incident, Member, OpenIncidents, choose_leader, co_onset
-from stationkeeper.monitor.core.incidents.recovery import (
-    Recovery,
-    RecoveryState,
-    member_counts,
-    member_expected,
-    recovery_of,
-)
+from stationkeeper.monitor.core.incidents.recovery import RecoveryState, RecoveryTests
 from stationkeeper.monitor.core.incidents.verdict import WatchIdentity, recovered_verdict, refusal_of, verdict_of
-from stationkeeper.monitor.core.panes import Pane, Recent, RecentState, stratum_of
+from stationkeeper.monitor.core.panes import Pane, Recent, RecentState
 from stationkeeper.monitor.core.performance import LabelledPaneState, OutcomePane, RecentOutcomes
 from stationkeeper.monitor.core.quality import RULES
 from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.reference import Counts, Reference
+
+Waiting = Callable[[Member], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ class IncidentLifecycle:
         self.incidents = OpenIncidents(identity.model, identity.version, identity.segment)
         self.recent = Recent(reference.layout.width)
         self.labelled = RecentOutcomes()
-        self.recoveries: dict[tuple[str, str], Recovery] = {}
+        self.recoveries = RecoveryTests(reference)
         self._explainer = Explainer(reference, self.drifts, self.recent, self.labelled)
         self._since: dict[str, tuple[int, int, Counts]] = {}
         self._hysteresis = WarningHysteresis()
@@ -148,8 +145,7 @@ class IncidentLifecycle:
                 return member.key not in firing
             if member.check is Check.VOLUME:
                 return volume_usual
-            test = self.recoveries[incident.id, member.key]
-            return test.step(member_counts(self.reference, member, pane), stratum_of(pane.start, len(test.weights)))
+            return self.recoveries.step(incident.id, member, pane)
 
         at = DecisionTime(pane.end, pane.length, pane.last_row)
         return self._recovered(lambda m: m.type is not SubjectType.PERFORMANCE, back, at, pane.rows)
@@ -158,7 +154,7 @@ class IncidentLifecycle:
         """Step the recovery tests of performance subjects with newly labelled rows."""
 
         def back(incident: Incident, member: Member) -> bool:
-            return self.recoveries[incident.id, member.key].step(pane.scored.ravel())
+            return self.recoveries.step_labelled(incident.id, member, pane.scored)
 
         at = DecisionTime(pane.end, pane.end - pane.start, pane.last_row)
         return self._recovered(lambda m: m.type is SubjectType.PERFORMANCE, back, at, pane.rows)
@@ -173,7 +169,7 @@ class IncidentLifecycle:
             released=dict(self._released),
             held=sorted(self._held),
             since={key: (start, rows, counts.copy()) for key, (start, rows, counts) in self._since.items()},
-            recoveries=[(*key, test.state()) for key, test in self.recoveries.items()],
+            recoveries=self.recoveries.state(),
         )
 
     def restore(self, state: LifecycleState) -> None:
@@ -187,11 +183,7 @@ class IncidentLifecycle:
         self._since = {
             key: (start, rows, np.array(counts, np.int64)) for key, (start, rows, counts) in state.since.items()
         }
-        self.recoveries = {}
-        for incident, key, kept in state.recoveries:
-            member = self.incidents.open[incident].member(key)
-            if member is not None:
-                self.recoveries[incident, key] = Recovery.restore(member_expected(self.reference, member), kept)
+        self.recoveries.restore(state.recoveries, self.incidents.open)
 
     def _open(
         self, leader: Finding, together: Sequence[Finding], onset: Dated, at: DecisionTime
@@ -206,18 +198,7 @@ class IncidentLifecycle:
             incident = self.incidents.join(incident, finding, at.end, effects[finding.subject])
         self._hold(incident, together, onset.time, counts)
         named = {"subjects": list(effects), "effects": {name: round(value, 6) for name, value in effects.items()}}
-        verdict = verdict_of(
-            self.identity,
-            leader,
-            now=at.end,
-            level=PAGE,
-            effect=effect,
-            rows=explained.rows,
-            onset=onset,
-            incident=incident,
-            last_row=at.last_row,
-            evidence=named,
-        )
+        verdict = _verdict(self.identity, explained, PAGE, onset, at, incident, named)
         return self.incidents.amend(incident, verdict=verdict.id), verdict
 
     def _join(self, incident: Incident, finding: Finding, onset: Dated, at: DecisionTime) -> list[Verdict]:
@@ -236,18 +217,7 @@ class IncidentLifecycle:
         self._hold(incident, [explained.finding], max(start, finding.onset), counts)
         if explained_by_faults(incident.drifting, self.reference, explained.finding, explained.effect, counts):
             return []
-        verdict = verdict_of(
-            self.identity,
-            explained.finding,
-            now=at.end,
-            level=PAGE,
-            effect=explained.effect,
-            rows=explained.rows,
-            onset=onset,
-            incident=incident,
-            last_row=at.last_row,
-            evidence={"joined": True},
-        )
+        verdict = _verdict(self.identity, explained, PAGE, onset, at, incident, {"joined": True})
         return [verdict.model_copy(update={"level": Level.WARN if new_kind else Level.INFORM})]
 
     def _warnings(self, findings: Sequence[Finding], at: DecisionTime) -> Iterator[Verdict]:
@@ -261,25 +231,10 @@ class IncidentLifecycle:
             explained = self._explainer.explain(finding, counts, finding.onset)
             if explained_by_faults(present.values(), self.reference, finding, explained.effect, counts):
                 continue
-            yield verdict_of(
-                self.identity,
-                explained.finding,
-                now=at.end,
-                level=finding.level,
-                effect=explained.effect,
-                rows=explained.rows,
-                onset=self._date(finding, at),
-                incident=None,
-                last_row=at.last_row,
-                evidence={},
-            )
+            yield _verdict(self.identity, explained, finding.level, self._date(finding, at), at, None, {})
 
     def _recovered(
-        self,
-        waiting: Callable[[Member], bool],
-        back: Callable[[Incident, Member], bool],
-        at: DecisionTime,
-        rows: int,
+        self, waiting: Waiting, back: Callable[[Incident, Member], bool], at: DecisionTime, rows: int
     ) -> IncidentChanges:
         """Ask whether each drifting member that is ``waiting`` is ``back``, and close incidents without any other."""
         closed: list[Incident] = []
@@ -295,7 +250,7 @@ class IncidentLifecycle:
         return IncidentChanges(tuple(verdicts), closed=tuple(closed))
 
     def _come_back(self, incident_id: str, member: Member, at: DecisionTime) -> Incident:
-        self.recoveries.pop((incident_id, member.key), None)
+        self.recoveries.end(incident_id, member)
         incident = self.incidents.recover(self.incidents.open[incident_id], member.key, at.end)
         if not any(m.subject == member.subject for m in incident.drifting):
             for drift in self.drifts:
@@ -321,8 +276,30 @@ class IncidentLifecycle:
                 continue
             seen = Pane(onset, 0, self._since[incident.id][1], counts)
             labelled = self.labelled.total(onset)[0] if finding.type is SubjectType.PERFORMANCE else None
-            test = recovery_of(self.reference, member, seen, labelled, self.recent.since(onset))
-            self.recoveries[incident.id, finding.key] = test
+            self.recoveries.start(incident.id, member, seen, labelled, self.recent.since(onset))
 
     def _date(self, finding: Finding, at: DecisionTime) -> Dated:
         return self._explainer.date(finding, self._released.get(finding.subject, finding.onset), at.end)
+
+
+def _verdict(
+    identity: WatchIdentity,
+    explained: Explanation,
+    level: int,
+    onset: Dated,
+    at: DecisionTime,
+    incident: Incident | None,
+    evidence: Mapping[str, Any],
+) -> Verdict:
+    return verdict_of(
+        identity,
+        explained.finding,
+        now=at.end,
+        level=level,
+        effect=explained.effect,
+        rows=explained.rows,
+        onset=onset,
+        incident=incident,
+        last_row=at.last_row,
+        evidence=evidence,
+    )

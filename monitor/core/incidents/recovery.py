@@ -1,7 +1,7 @@
 """Whether a drifted subject came back: a sequential test of the reference against what it had drifted to."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.charts import coarse_cells, distances
-from stationkeeper.monitor.core.incidents.incident import Member
+from stationkeeper.monitor.core.incidents.incident import Incident, Member
 from stationkeeper.monitor.core.panes import Pane, stratum_of
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
 
@@ -159,7 +159,7 @@ def member_expected(reference: Reference, member: Member) -> Counts:
     return coarse_cells(subject, subject.strata if len(subject.strata) else subject.counts[None, :])
 
 
-def _strata_weights(panes: Iterable[Pane], strata: int) -> Counts:
+def strata_weights(panes: Iterable[Pane], strata: int) -> Counts:
     """Return the rows of these panes by stratum, int64[S]."""
     weights = np.zeros(strata, np.int64)
     for pane in panes:
@@ -167,7 +167,7 @@ def _strata_weights(panes: Iterable[Pane], strata: int) -> Counts:
     return weights
 
 
-def _phi(reference: Reference, member: Member) -> float:
+def member_phi(reference: Reference, member: Member) -> float:
     """Return the variance inflation of a member's counts, 1 where unknown."""
     if member.type is SubjectType.PERFORMANCE and reference.labels is not None:
         return reference.labels.phi
@@ -175,10 +175,46 @@ def _phi(reference: Reference, member: Member) -> float:
     return float(subject.phi.max(initial=1.0)) if subject is not None else 1.0
 
 
-def recovery_of(
-    reference: Reference, member: Member, seen: Pane, labelled: Counts | None, panes: Iterable[Pane]
-) -> Recovery:
-    """Return the recovery test of a member that drifted to ``seen`` (or ``labelled`` score bins) during ``panes``."""
-    expected = member_expected(reference, member)
-    drifted = member_counts(reference, member, seen) if labelled is None else labelled.ravel()
-    return Recovery(expected, drifted, _strata_weights(panes, len(expected)), _phi(reference, member))
+class RecoveryTests:
+    """The recovery tests of a watch's open incidents, by incident and key of the member."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._tests: dict[tuple[str, str], Recovery] = {}
+
+    def start(self, incident: str, member: Member, seen: Pane, labelled: Counts | None, panes: Iterable[Pane]) -> None:
+        """Test a member that drifted to ``seen`` (performance: to the ``labelled`` score bins) during ``panes``."""
+        expected = member_expected(self._reference, member)
+        drifted = member_counts(self._reference, member, seen) if labelled is None else labelled.ravel()
+        weights = strata_weights(panes, len(expected))
+        self._tests[incident, member.key] = Recovery(expected, drifted, weights, member_phi(self._reference, member))
+
+    def step(self, incident: str, member: Member, pane: Pane) -> bool:
+        """Take a closed pane; returns whether the member has recovered."""
+        test = self._tests[incident, member.key]
+        return test.step(member_counts(self._reference, member, pane), stratum_of(pane.start, len(test.weights)))
+
+    def step_labelled(self, incident: str, member: Member, scored: Counts) -> bool:
+        """Take newly labelled rows by score bin; returns whether the member has recovered."""
+        return self._tests[incident, member.key].step(scored.ravel())
+
+    def likely(self, incident: str, key: str) -> bool:
+        """Return whether the evidence of a member is half way to a recovery."""
+        test = self._tests.get((incident, key))
+        return test is not None and test.likely
+
+    def end(self, incident: str, member: Member) -> None:
+        """Forget the test of a member."""
+        self._tests.pop((incident, member.key), None)
+
+    def state(self) -> list[tuple[str, str, RecoveryState]]:
+        """Return each test with its incident and key."""
+        return [(*key, test.state()) for key, test in self._tests.items()]
+
+    def restore(self, state: Iterable[tuple[str, str, RecoveryState]], incidents: Mapping[str, Incident]) -> None:
+        """Take over the tests of open incidents."""
+        self._tests = {}
+        for incident, key, kept in state:
+            member = incidents[incident].member(key)
+            if member is not None:
+                self._tests[incident, key] = Recovery.restore(member_expected(self._reference, member), kept)

@@ -1,4 +1,4 @@
-"""From findings and incidents to what is said: verdicts, and at most one retrain request an incident."""
+"""Verdicts: what is published of a finding, and of an incident that closed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from stationkeeper.monitor.core.finding import INFORM, PAGE, WARN, Dated, Findin
 from stationkeeper.monitor.core.incidents.incident import Incident
 from stationkeeper.monitor.core.reasons import BLOCKS_RETRAINING, Cause
 
+# The levels of findings as messages name them.
 LEVELS = {PAGE: Level.PAGE, WARN: Level.WARN, INFORM: Level.INFORM}
 
 

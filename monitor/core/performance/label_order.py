@@ -10,6 +10,11 @@ from stationkeeper.monitor.core.adoption import BLOCKS, MIN_BLOCKS, MIN_PANES, T
 from stationkeeper.monitor.core.performance.performance import REGIONS
 from stationkeeper.monitor.core.reference import Array, Labels, Reference, Task, outcomes, rank_grid
 
+# Standard errors (sqrt(2 / blocks), as of a chi-square) above 1 from which an inflation counts: five block lengths are
+# tried, of which chance lifts one beyond 2.5 in three references of a hundred. At half most references of independent
+# rows would be slowed; at five a true inflation of two needs 50 blocks to be seen.
+_STANDARD_ERRORS = 2.5
+
 
 def labels_in_order(
     labels: Labels,
@@ -69,6 +74,6 @@ def region_phi(truth: Floats, region: Integers, group: Integers, panes: int) -> 
         if usual <= 0:
             break
         ratio = float((sums**2).sum() / usual)
-        if ratio > 1 + 2.5 * np.sqrt(2 / count):
+        if ratio > 1 + _STANDARD_ERRORS * np.sqrt(2 / count):
             inflation = max(inflation, ratio)
     return inflation

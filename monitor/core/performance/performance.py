@@ -25,14 +25,36 @@ from stationkeeper.monitor.core.reference import Counts, Labels, rank_grid
 
 ERROR_RATE = "error_rate"
 CALIBRATION = "calibration"
+"""The subjects of findings: how often the model is wrong, and P(positive | score)."""
+
 MEASURES = ("precision", "recall", "accuracy", "f1", "error_rate", "positive_rate")
+"""Rates shown, in the order of the status page."""
+
 REGIONS = 8
+"""Score regions in which P(positive | score) is watched, each with about an eighth of the labels. 500 labels leave an
+error of 13 points each (docs/statistics.md, "Labels"). At half a change at high scores alone is diluted; at double each
+region learns half as fast, and the budget is split twice as often."""
+
 TOLERANCE = 0.01
+"""How far a rate of errors or positives may rise unremarked: a point. STATISTICS.md, section 5: without tolerance a
+rise from .10 to .15 is found after 441 labels at 1/alpha 1e4, with .02 after 1 056. At half, the reference's own wear
+pages; at double, two points of accuracy are lost unseen."""
+
 CONCEPT_FLOOR = 0.005
 """Share of all labelled traffic whose truth may change within one score region before the concept has: a region of a
-hundredth of the traffic would otherwise page for rows that nobody misses."""
+hundredth of the traffic would otherwise page for rows that nobody misses (it did, on a day without any shift)."""
+
+# A region's share may at most double its distance to certainty: a larger floor leaves a rate no room to be too high in.
+_MOST_FLOOR = 0.5
+
 ETA = 0.01
+"""Chance that any reference rate lies above its bound (STATISTICS.md, section 2.3), shared as in `quality.rates`."""
+
 MIN_LABELS = 50
+"""Labels below which performance is shown as unknown: Wilson's interval of a rate of 10 % is then 4 % to 21 % wide. At
+half its upper end is 28 %; at double a model with ten labels a day says nothing for ten days."""
+
+# The normal quantile of a 95 % interval, as dashboards show intervals.
 _WILSON = 1.959963984540054
 
 
@@ -159,7 +181,7 @@ class Performance:
         usable = rows > 0
         limits = log_thresholds(alpha / 2, np.ones(len(hits)), 2)
         edge = np.where(usable, hits, 1)
-        floor = np.minimum(CONCEPT_FLOOR * max(labels.rows, 1) / np.maximum(rows, 1), 0.5)
+        floor = np.minimum(CONCEPT_FLOOR * max(labels.rows, 1) / np.maximum(rows, 1), _MOST_FLOOR)
         self.concept = RateDetector(
             edge, np.maximum(rows, 1), np.maximum(tolerance, floor), eta / len(hits), limits, labels.phi
         )

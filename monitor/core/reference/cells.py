@@ -37,19 +37,51 @@ Marks = tuple[npt.NDArray[np.integer], list[tuple[Integers, Any]]]
 """Each row's cell, int32[n] or int64[n], and further counters: rows and their position, one for all or one each."""
 
 FINE_CELLS = 256
+"""Cells of a number (STATISTICS.md, section 2.2: m = 256): charts and rank cells are cut out of them later. At half an
+outlier's cell holds .8 % of the mass and tails blur; at double panes and references double for no measured gain."""
+
 RANK_CELLS = 20
+"""Coarse cells that decide (STATISTICS.md, section 2.1: K = 20). Fewer lose change of spread, more add noise to
+each."""
+
 TOP_VALUES = 30
 HASH_BUCKETS = 64
+"""Values with a cell of their own, and salted buckets for all others (STATISTICS.md, sections 2.1 and 5): a new value
+of 5 % among 100 000 is found after 200 events with 64 buckets, after 2 225 in one open cell. Half the buckets hold
+twice the mass each, so it stands out half as well; double the buckets or values add empty cells to every pane."""
+
 KNOWN_VALUES = 4096
+"""Most values whose 32-bit hashes a reference keeps, to tell new ones: 16 kB a category. A new value is taken for a
+known one by collision in one of a million. Beyond it, new values are not judged at all (``rate_checks``)."""
+
 OCTAVES = 64
 LOWEST_OCTAVE = -32
+"""Powers of two by which values outside the range are counted, from 2**-32 to 2**31: what is beyond shares the last.
+They tell factors of units up to 1e9 apart; half as many end at 65 000, where time stamps in ms begin."""
 
 QUALITY = ("absent", "null", "wrong_type", "not_finite", "unseen", "below", "above")
-"""The quality counters beside the cells of every subject, in the order of the layout."""
+"""The quality counters beside the cells of every subject, in the order of the layout, which panes and references store.
+The first four are the reasons why a row has no usable value, and a `Status` -1 - i is the i-th of them."""
 
+_NULL, _WRONG_TYPE, _NOT_FINITE, _UNSEEN, _BELOW, _ABOVE = range(1, 7)
+
+# Keys whose cell is remembered per category, some 10 MB at worst; then it starts anew. Hashing costs a microsecond a
+# key, a look-up a tenth. At half open sets are hashed twice; at double a thousand categories could fill a machine's
+# memory.
 _CACHE = 65_536
+
 _SORTED_FROM = 512
 """Rows from which on sorting beats a binary search for each: that misses the branch predictor at every step."""
+
+# An atom is a value with at least this many fine cells' worth of mass: with less, its own cell tells no more than the
+# quantile cell that it lies in.
+_ATOM_CELLS = 2.0
+
+# Digits of the edges, fewest first: five keep a reference at kilobytes; more only where two edges would fall together.
+_EDGE_DIGITS = (5, 7, 10)
+
+# Slack of a cumulated share, so that a quantile that falls on a value's end is not lost to the last bit.
+_ROUNDING = 1e-12
 
 _TRUE = {"true": 1, "1": 1, "True": 1, "false": 0, "0": 0, "False": 0}
 
@@ -123,10 +155,10 @@ class NumericCells:
             if column.status.any():
                 flags = {-status - 1: column.status == status for status in Status}
         elif not usable.all():
-            flags = {1: np.isnan(values), 3: np.isinf(values)}
+            flags = {_NULL: np.isnan(values), _NOT_FINITE: np.isinf(values)}
         cell = np.where(usable, np.searchsorted(self.edges, values, side="left"), self.count - 1)
         below, above = usable & (values < self.low), usable & (values > self.high)
-        flags |= {5: below, 6: above}
+        flags |= {_BELOW: below, _ABOVE: above}
         more = _places(flags, self.count)
         outside = np.flatnonzero(below | above)
         if len(outside):
@@ -139,7 +171,7 @@ class NumericCells:
         cell = np.empty(len(values), np.int32)
         cell[order] = np.repeat(np.arange(self.count - 1, dtype=np.int32), np.diff(ends[:-2], prepend=0))
         below, above = order[: ends[-2]], order[ends[-1] :]
-        more: list[tuple[Integers, Any]] = [(below, self.count + 5), (above, self.count + 6)]
+        more: list[tuple[Integers, Any]] = [(below, self.count + _BELOW), (above, self.count + _ABOVE)]
         outside = np.concatenate([below, above])
         more.append((outside, self.count + len(QUALITY) + octave(values[outside])))
         return cell, [(rows, position) for rows, position in more if len(rows)]
@@ -205,11 +237,11 @@ class CategoricalCells:
         if isinstance(column, Numbers):
             column = _as_categories(column)
         cell, unseen = self.index(column)
-        flags = {4: unseen}
+        flags = {_UNSEEN: unseen}
         if len(column) and column.codes.min() < 0:
             flags |= {-status - 1: column.codes == status for status in Status}
         if column.mistyped is not None:
-            flags[2] = flags.get(2, np.zeros(len(column), np.bool_)) | column.mistyped
+            flags[_WRONG_TYPE] = flags.get(_WRONG_TYPE, np.zeros(len(column), np.bool_)) | column.mistyped
         return cell, _places(flags, self.count)
 
     def index(self, column: Categories) -> tuple[Integers, npt.NDArray[np.bool_]]:
@@ -279,14 +311,16 @@ def numeric_cells(values: Floats, weights: Floats | None = None, cells: int = FI
         raise ValueError("a numeric feature needs at least one finite value")
     distinct, start = np.unique(ranked, return_index=True)
     share = np.add.reduceat(mass, start) / mass.sum()
-    atoms = distinct[share >= 2.0 / cells]
+    atoms = distinct[share >= _ATOM_CELLS / cells]
+    # Few values, as of a count: every one is an atom, which needs two edges.
     if len(distinct) < cells // 2:
         atoms = distinct
     cumulated = np.cumsum(share)
     cuts = np.empty(0)
+    # One cell is for missing and one for what lies above the last edge; each atom takes two edges from the rest.
     for quantiles in (cells - 2, 3 * cells // 4, cells // 2, cells // 4):
         levels = np.arange(1, quantiles) / quantiles
-        at = np.minimum(np.searchsorted(cumulated, levels - 1e-12), len(distinct) - 1)
+        at = np.minimum(np.searchsorted(cumulated, levels - _ROUNDING), len(distinct) - 1)
         cuts = _rounded(np.setdiff1d(np.unique(distinct[at]), atoms))
         if len(np.union1d(cuts, atom_edges(atoms))) < cells:
             break
@@ -332,7 +366,7 @@ def rank_grid(counts: npt.NDArray[np.integer | np.floating], cells: int = RANK_C
 
 def _rounded(cuts: Floats) -> Floats:
     """Cuts in the fewest digits that keep them apart, which keeps a reference at kilobytes."""
-    for digits in (5, 7, 10):
+    for digits in _EDGE_DIGITS:
         short = np.array([float(f"{cut:.{digits}g}") for cut in cuts])
         if len(np.unique(short)) == len(cuts):
             return short

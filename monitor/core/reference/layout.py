@@ -16,7 +16,12 @@ PANE_COUNTERS = ("duplicates", "late", "unseen_fields", "mistimed")
 """Counters of the pane as a whole, at the end of the vector, before the weight octaves."""
 
 WEIGHT_OCTAVES = 32
+"""Powers of two of the sampling weights, from 2**-17 up: a plan that samples one row in 60 000 has its own. Half as
+many would fold such plans together; nothing heavier is met."""
+
+# Counters of eight bytes that fit one part of a pane's record.
 _BLOCK = PART_BYTES // 8
+
 _SIDE_BY_SIDE = 64
 """Rows a group from which on numeric columns are sorted group by group; below, each row's cell is looked up."""
 

@@ -32,7 +32,14 @@ from stationkeeper.monitor.core.reference.schema import Array, Schema, infer_sch
 from stationkeeper.monitor.core.reference.weighting import effective_rows, prior_weights, weighted_counts
 
 PREDICTION = "prediction"
+"""Name of the prediction's subject, as in the events."""
+
 HIGH_CARDINALITY = 1_000
+"""More distinct values than this and a category is marked as open: its top 30 values and 64 buckets then hold more than
+ten values each on average. A mark for reports; it changes no decision."""
+
+# Digits of a sensitive number's edges: an edge is then shared by every value of the same two digits, so it is nobody's
+# own. One digit leaves nine edges a power of ten; with three, an edge of a salary is a salary.
 _SENSITIVE_DIGITS = 2
 
 

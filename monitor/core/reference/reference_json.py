@@ -36,13 +36,30 @@ from stationkeeper.monitor.core.reference.reference import (
 )
 
 MAX_BYTES = 64 * 1024 * 1024
+"""Longest text that is parsed: 5 000 numbers with all their hours take less; more is a wrong file or an attack on
+memory, of which parsing takes a multiple."""
+
 MAX_SUBJECTS = 5_000
 MAX_NAME = 512
 MAX_VALUES = 1_000
+"""Bounds that no honest reference meets (the widest seen have a thousand features, names of tens of characters, 30 top
+values), so that a message on a topic cannot make a role allocate without end."""
+
 MAX_COUNT = 2**53
+"""Largest whole number that every JSON reader keeps exact (RFC 8259, section 6)."""
+
 _E = TypeVar("_E", bound=StrEnum)
+
+# What may differ while panes still add: who the model is and how its decisions are read, and what adoption learns
+# later.
 _IDENTITY = ("model", "version", "notes", "source", "traffic", "labels", "threshold", "positive", "task")
 _LEARNED = ("phi", "day_floor", "strata", "importance", "repeats")
+
+# Significant digits of what is estimated from samples anyway: they halve the text and change no verdict.
+_PHI_DIGITS, _FLOOR_DIGITS = 4, 6
+
+# Most variance inflations a subject may have: four for each fine cell in eight directions, beyond what any plan makes.
+_MAX_PHI = 4 * FINE_CELLS * 8
 
 
 class InvalidReference(ValueError):
@@ -159,11 +176,11 @@ def _subject_document(subject: ReferenceSubject) -> dict[str, Any]:
         "sensitive": subject.sensitive,
         "high_cardinality": subject.high_cardinality,
         "distinct": subject.distinct,
-        "phi": [float(f"{value:.4g}") for value in subject.phi],
+        "phi": [float(f"{value:.{_PHI_DIGITS}g}") for value in subject.phi],
         "repeats": subject.repeats,
     }
     if subject.day_floor is not None:
-        document["day_floor"] = float(f"{subject.day_floor:.6g}")
+        document["day_floor"] = float(f"{subject.day_floor:.{_FLOOR_DIGITS}g}")
     if len(subject.strata):
         packed = zlib.compress(subject.strata.astype("<i4").tobytes(), 6)
         document["strata"] = {"hours": len(subject.strata), "counts": base64.b64encode(packed).decode()}
@@ -192,7 +209,7 @@ def _subject(fields: "_Fields", salt: str) -> ReferenceSubject:
         sensitive=sensitive,
         high_cardinality=fields.flag("high_cardinality"),
         distinct=fields.whole("distinct", 0, MAX_COUNT),
-        phi=fields.floats("phi", 4 * FINE_CELLS * 8),
+        phi=fields.floats("phi", _MAX_PHI),
         day_floor=fields.number("day_floor", 0.0) if fields.has("day_floor") else None,
         strata=strata,
         repeats=fields.whole("repeats", 0, MAX_COUNT),

@@ -12,8 +12,16 @@ from stationkeeper.monitor.core.reference.reference import Kind
 
 Array = npt.NDArray[np.generic]
 
+# Rows from which on a column may be called an identifier or a clock: among fewer, texts that all differ are ordinary.
 _ENOUGH_ROWS = 100
+
+# Different values that a number which never falls must have to be a clock: a flag that turns on once has two, a version
+# number a handful. At half, slow step functions are left out; at double, a counter that rises daily is watched for
+# weeks.
 _CLOCK_DISTINCT = 50
+
+# Share of the values that must be numbers (or booleans) for a mixed column to be one; the rest counts as wrong type. At
+# .8 a category of codes with some letters is cut into quantiles; at 1 one "n/a" makes a number a category.
 _MAJORITY = 0.9
 
 

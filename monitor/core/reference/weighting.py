@@ -7,6 +7,8 @@ import numpy as np
 from stationkeeper.contracts.column import Categories, Floats, Integers
 from stationkeeper.monitor.core.reference.cells import Counts
 
+# How far from 1 shares may sum by rounding, and how much the effective rows are lifted before they are rounded down:
+# equal weights must give n, not n - 1.
 _CLOSE = 1e-9
 
 
