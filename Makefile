@@ -72,12 +72,12 @@ broker: $(STAMPS)/demo ## run a local Apache Kafka for development (ARGS=...)
 test: $(STAMPS)/dev ## run the tests (ARGS=...)
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(STAMPS)/dev ## check style, types, room boundaries, file lengths and generated documents
+lint: $(STAMPS)/dev ## check style, types, room boundaries, sizes and generated documents
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python -m scripts.house_rules --files
+	@$(BIN)/python -m scripts.house_rules
 	@$(BIN)/python scripts/generated_docs.py --check
 
 format: $(STAMPS)/dev ## rewrite the code in the house style

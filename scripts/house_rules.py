@@ -7,7 +7,7 @@ break is not bent here: what is allowed stands in the tables below, with its rea
 import ast
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from scripts.unexplained import product_files
@@ -36,6 +36,79 @@ LONELY: Mapping[str, str] = {}
 """Small files with one importer that stay, with the reason."""
 
 
+KNOWN: tuple[str, ...] = (
+    "class Answer is in",
+    "class Check is in",
+    "class Comparison is in",
+    "class Course is in",
+    "class Finding is in",
+    "class Guardrail is in",
+    "class Peers is in",
+    "class Progress is in",
+    "class Replay is in",
+    "class Sample is in",
+    "class Summary is in",
+    "class Told is in",
+    "contracts/:",
+    "contracts/__init__.py: say",
+    "deploy/__init__.py: say",
+    "deploy/controller/__init__.py: say",
+    "deploy/controller/stage.py: class Deploy has",
+    "deploy/core/__init__.py: say",
+    "deploy/router/__init__.py: say",
+    "deploy/router/router.py: class Router has",
+    "deploy/targets/__init__.py: say",
+    "deploy/targets/router.py:",
+    "monitor/__init__.py: say",
+    "monitor/judge/__init__.py: say",
+    "monitor/judge/incident_status.py:",
+    "monitor/judge/late_labels.py:",
+    "monitor/judge/model.py: class ModelJudge has",
+    "monitor/judge/stage.py: class Judge has",
+    "monitor/plugins/__init__.py: say",
+    "monitor/status/__init__.py: say",
+    "monitor/tally/stage.py: class Tally has",
+    "monitor/verify/__init__.py: say",
+    "monitor/verify/segments.py:",
+    "product code has",
+    "stationkeeper/backtesting/__init__.py: say",
+    "stationkeeper/check/__init__.py: say",
+    "stationkeeper/commands/__init__.py: say",
+    "stationkeeper/commands/evidently.py:",
+    "stationkeeper/demo/__init__.py: say",
+    "stationkeeper/evidently/__init__.py: say",
+    "stationkeeper/explain/__init__.py: say",
+    "stationkeeper/init/__init__.py: say",
+    "stationkeeper/page/__init__.py: say",
+    "stationkeeper/process/__init__.py: say",
+    "stationkeeper/profiling/__init__.py: say",
+    "stationkeeper/replay/__init__.py: say",
+    "stationkeeper/report/__init__.py: say",
+    "streams/__init__.py: say",
+    "streams/broker/__init__.py: say",
+    "streams/dead_letters/__init__.py: say",
+    "streams/kafka/__init__.py: say",
+    "streams/librdkafka/__init__.py: say",
+    "streams/loop.py: class Loop has",
+    "streams/memory/__init__.py: say",
+)
+"""How the complaints begin that stood when the rules were made. It may only shrink: no line is added, and a line that
+no complaint begins with any more is a complaint itself."""
+
+ROOMS = frozenset({"contracts", "streams", "events", "registry", "monitor", "retrain", "deploy"})
+"""The rooms that lie at the top level of the repository, and are imported as ``stationkeeper.ROOM`` alone."""
+
+
+def unknown(found: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the complaints that are not ``known``, and one for each known beginning that nothing begins with."""
+    mended = [f"KNOWN: strike {one!r}, which no longer offends" for one in known if not _begins(found, one)]
+    return [*mended, *(one for one in found if not one.startswith(tuple(known)))]
+
+
+def _begins(found: Sequence[str], beginning: str) -> bool:
+    return any(one.startswith(beginning) for one in found)
+
+
 def complaints(root: Path) -> list[str]:
     """Return one sentence for each rule that a file, class or room under ``root`` breaks; O(product code)."""
     sources = {path: path.read_text(encoding="utf-8") for path in product_files(root)}
@@ -46,6 +119,7 @@ def complaints(root: Path) -> list[str]:
         *_rooms(trees, names),
         *_twice(trees, names),
         *_lonely(sources, trees, names),
+        *_bare(trees, names),
     ]
     total = sum(source.count("\n") for source in sources.values())
     if total > PRODUCT_LINES:
@@ -111,6 +185,13 @@ def _lonely(sources: Mapping[Path, str], trees: Mapping[Path, ast.Module], names
             yield f"{names[path]}: {source.count(chr(10))} lines and only {names[one]} imports it; it belongs there"
 
 
+def _bare(trees: Mapping[Path, ast.Module], names: Mapping[Path, str]) -> Iterator[str]:
+    # From a checkout both names work, and make two copies of each class; installed, only the long one exists.
+    for path, tree in trees.items():
+        for room in sorted(ROOMS & set(_imports(tree))):
+            yield f"{names[path]}: imports {room} bare; import stationkeeper.{room}"
+
+
 def _classes(tree: ast.Module) -> Iterator[ast.ClassDef]:
     return (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
 
@@ -121,24 +202,24 @@ def _module(name: str) -> str:
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
-    """Yield each module that is imported, and each name of one, which may be a module too."""
+    """Yield each module that is imported, its top level, and each name taken from one, which may be a module too."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            for alias in node.names:
+                yield from (alias.name, alias.name.partition(".")[0])
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+            yield node.module.partition(".")[0]
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def main(arguments: list[str]) -> int:
-    """Print the complaints and return the exit code; ``--files`` looks at lengths and names of files alone."""
-    found = complaints(Path(__file__).resolve().parent.parent)
-    if "--files" in arguments:
-        found = [one for one in found if "lines, the ceiling is 500" in one or "name says nothing" in one]
+def main() -> int:
+    """Print the complaints that are not ``KNOWN`` and return the exit code."""
+    found = unknown(complaints(Path(__file__).resolve().parent.parent), KNOWN)
     for complaint in found:
         print(complaint, file=sys.stderr)
     return 1 if found else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -39,6 +39,9 @@ def test_a_small_house_with_a_written_room_passes(tmp_path: Path):
             {"monitor/a.py": "x = 1\n", "monitor/b.py": "from stationkeeper.monitor import a\n"},
             "monitor/a.py: 1 lines and only monitor/b.py imports it",
         ),
+        ({"monitor/a.py": "import monitor\n"}, "monitor/a.py: imports monitor bare"),
+        ({"monitor/a.py": "import monitor.tally\n"}, "monitor/a.py: imports monitor bare"),
+        ({"monitor/a.py": "from streams.kafka import x\n"}, "monitor/a.py: imports streams bare"),
     ],
 )
 def test_what_a_reader_cannot_hold_is_named(tmp_path: Path, files: dict[str, str], said: str):
@@ -60,3 +63,12 @@ def test_the_total_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_a_file_with_two_importers_may_be_small(tmp_path: Path):
     importer = "from stationkeeper.monitor.a import x\n"
     assert house(tmp_path, {"monitor/a.py": "x = 1\n", "monitor/b.py": importer, "monitor/c.py": importer}) == []
+
+
+def test_an_import_by_the_long_name_is_not_bare(tmp_path: Path):
+    assert house(tmp_path, {"monitor/a.py": "import stationkeeper.monitor\nfrom stationkeeper import streams\n"}) == []
+
+
+def test_what_is_known_passes_and_must_be_struck_when_it_is_mended():
+    assert house_rules.unknown(["a.py: 501 lines", "b.py: 502 lines"], ["a.py:"]) == ["b.py: 502 lines"]
+    assert house_rules.unknown([], ["a.py:"]) == ["KNOWN: strike 'a.py:', which no longer offends"]
