@@ -1,9 +1,18 @@
 """The gain over the unreplaced model is paired, and its interval tells noise from a difference."""
 
+import json
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from stationkeeper.demo.gain import Gain, Paired, compare
+from stationkeeper.demo.gain import Gain, Paired, compare, measure_gain
+from stationkeeper.demo.served import read_served
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.registry import FeatureKind, FeatureSpec
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader
 
 
 def test_identical_models_have_no_gain_and_no_doubt() -> None:
@@ -44,3 +53,38 @@ def test_the_sentence_keeps_its_sign() -> None:
     worse = Gain(events=1_000, blocks=40, f1=f1, wrong=Paired(old=0.10, new=0.12, gained=-0.02, low=-0.03, high=-0.01))
     assert "gained -0.0050 (-0.0100 to +0.0000)" in worse.sentence()
     assert "saved -2.00 points (-3.00 to -1.00)" in worse.sentence()
+
+
+def test_the_old_version_answers_the_features_of_the_same_events_in_their_order() -> None:
+    log = MemoryLog()
+    for topic in ("scores", "outcomes"):
+        log.create(topic)
+    event = {"kind": "prediction", "model": "fraud", "version": "2", "prediction": 0.9}
+    numbers = list(range(60))
+    # The second event of an id is a duplicate, and the new version flags every third.
+    asked = [
+        event | {"event_id": f"e{i}", "time": 1_000 + i, "features": {"x": i, "c": "de" if i % 2 else None},
+                 "action": "positive" if i % 3 == 0 else "negative"}
+        for i in numbers
+    ]  # fmt: skip
+    log.produce("scores", [json.dumps(one).encode() for one in [*asked, asked[0] | {"action": "negative"}]])
+    labels = [
+        {"kind": "label", "event_id": f"e{i}", "time": 2_000, "model": "fraud", "label": i % 2 == 1} for i in numbers
+    ]
+    log.produce("outcomes", [json.dumps(one).encode() for one in reversed(labels)])
+    model = ModelSettings.model_validate({"name": "fraud", "predictions": "scores", "labels": "outcomes"})
+    served = read_served(MemoryReader(log), model)
+    assert served["flagged"].to_list() == [i % 3 == 0 for i in numbers]
+    assert served["label"].to_list() == [i % 2 == 1 for i in numbers]
+    seen: list[dict[str, Any]] = []
+
+    def answer(columns: dict[str, Any]) -> Any:
+        seen.append(columns)
+        return SimpleNamespace(actions=["positive" if c == "de" else "negative" for c in columns["c"]])
+
+    specs = (FeatureSpec(name="x", kind=FeatureKind.NUMERIC), FeatureSpec(name="c", kind=FeatureKind.CATEGORICAL))
+    old: Any = SimpleNamespace(card=SimpleNamespace(features=specs, names=("x", "c")), answer=answer)
+    found = measure_gain(MemoryReader(log), model, served, old, 0, 10_000)
+    assert [one["x"] for one in seen] == [[float(i) for i in numbers]]
+    assert found is not None
+    assert (found.events, found.wrong.old, found.wrong.new) == (60, 0.0, 0.5)
