@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-# From STATISTICS.md 2.5: features are many and carry most news; half of a share costs log 2 = .7 nats, which is a few
+# From docs/statistics.md: features are many and carry most news; half of a share costs log 2 = .7 nats, which is a few
 # per cent of the 16 nats that a page of 300 features needs. Groups that a model lacks leave their share to the others.
 SHARES: Mapping[str, float] = {
     "features": 0.35,

@@ -31,7 +31,7 @@ MIN_PANES = 20
 # blocks are shorter, so that their own noise hides what moves between them.
 FLOOR_BLOCKS = 12
 # Hours that differ by less than the default effect floor (.02 of the traffic moved cell) need no strata of their own:
-# strata cost rows, and at .04 a daily swing of .1 sd (TV .04, STATISTICS.md 2.4) would be judged against all hours.
+# strata cost rows, and at .04 a daily swing of .1 sd (TV .04) would be judged against all hours.
 SEASON = 0.02
 # Draws of the noise of a floor, and how sure it must be: the 95 % quantile of 200 is the eleventh largest. Half as many
 # make it jump by itself; 99 % would call less movement natural, so that a lively subject pages more.

@@ -12,8 +12,8 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Kind = Literal["numeric", "categorical"]
 
-# Lengths of blocks, in panes, over which dependence is looked for (STATISTICS.md 2.8). What lasts longer, such as days,
-# belongs to the effect floor: phi over long blocks costs far more delay for it.
+# Lengths of blocks, in panes, over which dependence is looked for (docs/statistics.md). What lasts longer, such as
+# days, belongs to the effect floor: phi over long blocks costs far more delay for it.
 BLOCKS = (1, 2, 4, 8, 16)
 # Blocks of one length that a variance needs. Chosen: its relative error is sqrt(2 / 20) = 32 %; half as many would err
 # by 45 %, twice as many leave 16-pane blocks unlearned in a reference of less than 640 panes.
@@ -22,11 +22,11 @@ MIN_BLOCKS = 20
 # 44 independent series would lose delay for nothing, at 5 an inflation of 2.6 over 20 blocks would go unseen.
 SURE = 2.5
 HOURS_OF_DAY = 24
-# Rows a stratum needs; below, hours of the week fall back to hours of the day (STATISTICS.md 2.8). The conformal bag
-# of 500 rows finds .25 sd after 190 events where 10 000 rows need 196 (section 3): half as many thins the parts of a
+# Rows a stratum needs; below, hours of the week fall back to hours of the day (docs/statistics.md). The conformal bag
+# of 500 rows finds .25 sd after 190 events where 10 000 rows need 196: half as many thins the parts of a
 # pane to a dozen rows, twice as many takes seasons from references that carry them.
 MIN_STRATUM_ROWS = 500
-# The floor is what nine days in ten stay below, times 1.5 (STATISTICS.md 2.8). The median would page on every second
+# The floor is what nine days in ten stay below, times 1.5 (docs/statistics.md). The median would page on every second
 # day; the maximum grows with the number of days and hides drift in a long reference.
 FLOOR_QUANTILE = 0.9
 # The same quantile of a normal law: noise is taken as high as the movement it is compared with, else days of 500 rows

@@ -19,7 +19,7 @@ from stationkeeper.monitor.core.detect.quantile import normal_cdf, normal_isf, n
 
 Floats = NDArray[np.float64]
 
-# The grid of alternatives (STATISTICS.md 2.4). A bet on d grows by r (2 - r) of the best bet's nats where the shift is
+# The grid of alternatives (docs/statistics.md). A bet on d grows by r (2 - r) of the best bet's nats where the shift is
 # d / r, so a grid that doubles keeps 8/9 of the growth for every shift between its points; one that quadruples keeps
 # .64, one twice as fine only splits the prior. Below .1 sd (TV .04) the default floor of .02 leaves little to find;
 # from 1.6 sd on every law is found within a pane.
@@ -29,14 +29,14 @@ SCALES = (0.6, 0.8, 1.25, 1.67)
 # Mass added to one cell of a number: a default or stuck value. 2 % is the default floor, 10 % what a page should name
 # at once; the mass of a cell between them is found by both, more slowly.
 SPIKES = (0.02, 0.1)
-# Mass a category gains, by threes. Measured for 1, 5 and 10 % (STATISTICS.md 5): 5 % of 100 000 values is found in 200
-# events with 20 + 64 cells.
+# Mass a category gains, by threes. Measured for 1, 5 and 10 % (docs/statistics.md): 5 % of 100 000 values is found in
+# 200 events with 20 + 64 cells.
 CONTAMINATIONS = (0.01, 0.03, 0.1, 0.3)
 # What is left of a category that dries up. A quarter also finds one that vanishes; nearer to 0 a single late row would
 # ruin the bet.
 DRY = 0.25
 # Events in which an adaptive alternative forgets half: the shorter follows within a few panes, the longer sees what a
-# slow ramp left. STATISTICS.md 2.4; together they weigh a tenth (`evidence.ADAPTIVE_WEIGHT`).
+# slow ramp left. Together they weigh a tenth (`evidence.ADAPTIVE_WEIGHT`).
 HALF_LIVES = (300.0, 3000.0)
 
 
@@ -326,7 +326,7 @@ def _cells(
     return np.log(safe_q / safe_edge), np.log((1 - safe_q) / (1 - safe_edge)), live
 
 
-# Rows of the reference mixed into a moving average, so that a handful of events bets on nothing (STATISTICS.md 2.4).
+# Rows of the reference mixed into a moving average, so that a handful of events bets on nothing (docs/statistics.md).
 # Three rows a cell of twenty: half as many bet on noise after a page's reset, twice as many learn a strong change
 # later.
 PRIOR_ROWS = 60.0

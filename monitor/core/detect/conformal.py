@@ -18,12 +18,12 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]
 
-# Cells of rank (STATISTICS.md 2.1): twenty of 5 %, each expecting 2.5 of a pane of 50. Half as many merge the
-# tails in which a change of scale shows, twice as many double the cost of the bets; section 3 was measured with 20.
+# Cells of rank (docs/statistics.md): twenty of 5 %, each expecting 2.5 of a pane of 50. Half as many merge the
+# tails in which a change of scale shows, twice as many double the cost of the bets; all was measured with 20.
 RANK_CELLS = 20
 # A part of a pane may be at most this share of the bag it is ranked against: events of one part do not rank against
 # each other, and `Part.excess` holds to second order only while parts are small. Without parts, 60 000 events a pane
-# against 10 000 rows find a shift of .25 sd in 0 of 10, with them in 6 of 6 (STATISTICS.md 2.2).
+# against 10 000 rows find a shift of .25 sd in 0 of 10, with them in 6 of 6 (docs/statistics.md).
 PART_SHARE = 1 / 20
 # Features ranked in one array pass: temporaries of this many rows stay in the processor's cache. Speed alone.
 _BLOCK = 96

@@ -307,7 +307,7 @@ class _NumericSubjects:
 class _CategoricalSubjects:
     """The categorical subjects of a plan with the e-detector on their fixed reference.
 
-    They have no bag: a conformal one absorbs a new category of 1 % before it is found (STATISTICS.md, section 5).
+    They have no bag: a conformal one absorbs a new category of 1 % before it is found (docs/statistics.md).
     """
 
     def __init__(self, plan: DetectorPlan, index: NDArray[np.intp]) -> None:

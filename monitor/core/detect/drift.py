@@ -135,8 +135,8 @@ def _runs(places: Iterable[Place]) -> Iterator[tuple[int, int, int, int]]:
         yield held
 
 
-# How many times its own day-to-day movement a subject may move without being drift (STATISTICS.md 2.8). With a day
-# effect of .1 sd and a floor of .02, 33 of 40 quiet streams paged; at 1.5 times the movement none did (section 4). At
+# How many times its own day-to-day movement a subject may move without being drift (docs/statistics.md). With a day
+# effect of .1 sd and a floor of .02, 33 of 40 quiet streams paged; at 1.5 times the movement none did. At
 # once the days beyond the 90 % quantile would page, at three times a shift twice as large is hidden for good.
 _FLOOR_FACTOR = 1.5
 # A floor near 1 leaves no alternative outside the null: the subject would be watched by nothing, and nobody would know.

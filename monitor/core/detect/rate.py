@@ -23,15 +23,15 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Times = NDArray[np.int64]
 
-# A rate's grid of alternatives (STATISTICS.md 2.6) and 8 and 30 for rare faults: each hit of a burst
-# brings 3.4 nats to a bet on 30, and 1.1 to one on 3.
+# A rate's grid of alternatives, dense where a rise is small, and 8 and 30 for rare faults: each hit of a burst brings
+# 3.4 nats to a bet on 30, and 1.1 to one on 3.
 FACTORS = (1.1, 1.2, 1.35, 1.5, 2.0, 3.0, 8.0, 30.0)
 """Alternatives of a rate: its null edge times these, at most `CEILING`."""
 
 # The smallest rise brings the least evidence an event, so a nat of prior saves it the most events; 8 and 30 are found
 # within a few hits whatever they weigh.
 FACTOR_WEIGHTS = (2.0, 1.5, 1.0, 1.0, 0.8, 0.8, 0.1, 0.1)
-# No bet goes beyond: at 1 a single success of the good kind would ruin it for good (STATISTICS.md 2.6).
+# No bet goes beyond: at 1 a single success of the good kind would ruin it for good.
 CEILING = 0.95
 
 
