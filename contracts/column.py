@@ -11,12 +11,14 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
+# Beyond 2**53 a double no longer tells neighbouring integers apart: such a number is spelled as the float it is.
 _LARGEST_EXACT = 2.0**53
 
 
 class Status(IntEnum):
     """Why a value cannot be used; in a category column these stand where a code would."""
 
+    # Negative, so that they can never be taken for the code of a category (0 and up); stored, so never renumbered.
     ABSENT = -1
     NULL = -2
     WRONG_TYPE = -3

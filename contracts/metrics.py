@@ -35,6 +35,7 @@ class Sample(NamedTuple):
     sum: float = 0.0
 
 
+# What a gauge shows for a state; dashboards and alerts read the numbers, so they are never given away again.
 STATE_NUMBER: dict[SubjectState, int] = {
     SubjectState.UNKNOWN: 0,
     SubjectState.STEADY: 1,

@@ -5,7 +5,9 @@ from typing import Final
 
 import zstandard
 
+# zstd's fastest: what is squeezed is packed again at the next touch, so time counts more than the last tenth of size.
 _LEVEL: Final = 1
+# A damaged length must not ask for all memory; 1 GiB is far above the largest pane that limits allow.
 _MAX_BYTES: Final = 1 << 30
 
 

@@ -18,6 +18,7 @@ from typing_extensions import TypedDict
 
 from stationkeeper.contracts.model_status import ModelStatus, RequestOutcome
 
+# Raised when a field changes its meaning or goes; a new optional field does not raise it.
 SCHEMA_VERSION: Final = 1
 
 RequestStage = Literal["planned", "waiting", "snapshot", "training", "gate", "registering", "done"]

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 
+# Milliseconds a unit. No month and no year: they have no fixed length.
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
 

@@ -20,6 +20,9 @@ class GuardrailSettings(Settings):
     margin: Annotated[float, Field(ge=1.0, le=1_000.0)]
 
 
+# What an arm may be worse by before it is rolled back (docs/canary.md). Errors: not at all. Decisions move with every
+# honest retraining, so only a tenfold change rolls back. Latency is higher while caches are cold; loss and precision
+# within a quarter to a half are noise of few labels; recall needs rare positives and informs.
 _DEFAULTS: dict[Guardrail, GuardrailSettings] = {
     Guardrail.ERRORS: GuardrailSettings(action=Action.ROLL_BACK, margin=1.0),
     Guardrail.DECISIONS: GuardrailSettings(action=Action.ROLL_BACK, margin=10.0),

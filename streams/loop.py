@@ -22,6 +22,7 @@ from stationkeeper.streams.vitals import Vitals
 
 log = structlog.get_logger()
 
+# What of a library's message is kept in a dead letter: its first sentence; the rest is a dump of the value.
 _CUT = 300
 
 
@@ -72,8 +73,11 @@ class Tables:
                 )
 
 
+# How often a partition that is read to its end is told to the stage as quiet: the pace of progress records.
 _QUIET_S = 1.0
+# Most failures are an election of a leader and over in a moment, so the first try comes soon.
 _FIRST_BACKOFF_S = 0.2
+# A broker that is away is asked every 5 s: soon enough for the bar of 30 s to the first closed minute.
 _LONGEST_BACKOFF_S = 5.0
 _NOTHING = np.empty(0, dtype=np.int64)
 

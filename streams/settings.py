@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, model_valida
 
 from stationkeeper.contracts.settings import Duration, Settings
 
+# Bytes.
 MIB = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.streams.ports import Partition
 
+# Seconds: Prometheus' own default buckets; a flush takes 5 ms to a second, and ten are an outage.
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 

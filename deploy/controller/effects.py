@@ -15,8 +15,11 @@ from stationkeeper.registry import ArtifactError, ServingRegistry
 from stationkeeper.streams.errors import Retryable
 
 _log = structlog.get_logger()
+# A registry that failed is asked again after this: often enough for a rollback, no storm.
 _RETRY_S = 2.0
+# How often alias and weights are compared with the log while nothing moves: a change by hand is told within a minute.
 _CHECK_S = 60.0
+# While a canary takes traffic: a tenth of its lease, so that a target that lost the weight is told before it lapses.
 _WATCH_S = 3.0
 
 

@@ -26,6 +26,7 @@ from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 
 _log = structlog.get_logger()
+# What the status shows of the audit log; the log itself has all.
 _DEPLOYMENTS_SHOWN = 50
 _LOGGED = {
     DeploymentAction.PROMOTED: LogEvent.PROMOTED,

@@ -22,8 +22,12 @@ CALM = "noninferior"
 """The e-process for "no worse than the margin", on wrong decisions among labelled rows."""
 UNBOUNDED = "unbounded_loss"
 """The pool of losses without a bound (a regression's): the means of a stratum are compared like a coin."""
+# Every third of the 32 shared bins: ten cuts see a shift anywhere; all 31 would spread the evidence three times
+# thinner.
 SCORE_CUTS = tuple(range(3, SCORE_BINS, 3))
+# A pool of labelled rows bets once an arm has ten: fewer make a bet on noise, and waiting for more loses time.
 MIN_POOL = 10
+# A mean latency of fewer answers is the latency of one slow one.
 MIN_TIMED = 10
 
 

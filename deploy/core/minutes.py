@@ -10,6 +10,7 @@ import numpy.typing as npt
 from stationkeeper.contracts.messages import Message
 from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, OutcomeDelta, PaneDelta
 
+# Losses travel as whole millionths, so that sums are exact in any order.
 LOSS_UNIT = 1e-6
 
 

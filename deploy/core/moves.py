@@ -11,6 +11,7 @@ from stationkeeper.deploy.core.reasons import Because, Reason, because
 from stationkeeper.deploy.core.split import BUCKETS
 from stationkeeper.deploy.core.state import Controller, StepLog, memory, remember
 
+# Milliseconds.
 MINUTE = 60_000
 Phase = RolloutPhase
 

@@ -7,7 +7,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+# Basis points: a weight of .01 % is the smallest step that a person can mean.
 BUCKETS: Final = 10_000
+# 64 bits make the bias of the modulo less than 1e-15.
 _HASH_BYTES: Final = 8
 
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 from stationkeeper.contracts.messages import Candidate, Message, Rollout
 from stationkeeper.deploy.core.minutes import Minute
 
+# Candidates that were answered, against asking twice: a model has a few a month.
 HANDLED_KEPT = 50
 
 

@@ -22,6 +22,7 @@ class Refusal(StrEnum):
     FAILED = "failed"
 
 
+# 404 is a name that is not there, 4xx what the caller can mend, 503 what time mends.
 HTTP_STATUS: Final[dict[Refusal, int]] = {
     Refusal.UNKNOWN_MODEL: 404,
     Refusal.NOT_READY: 503,

@@ -26,6 +26,7 @@ from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.ports import Partition, Reader
 
 _log = structlog.get_logger()
+# How long the table of rollouts is waited for at a time: a new weight is applied within a quarter of a second.
 _FOLLOW_S = 0.25
 
 

@@ -12,10 +12,12 @@ from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.judge.pending import Closed
 from stationkeeper.monitor.settings import ModelSettings
 
+# A day of one-minute panes for charts. Judging does not read them.
 KEPT = 1_440
 SLOT_PANES = 8
 """Panes whose cohorts are stored together."""
 
+# Four cells of the confusion, then two outcomes for each score bin.
 _WIDTH = 4 + 2 * SCORE_BINS
 _Who = tuple[str, str]
 

@@ -28,6 +28,7 @@ class _Key(NamedTuple):
     segment: str
 
 
+# Counts of eight bytes that fit one record.
 _BLOCK = PART_BYTES // 8
 
 MOST_CELLS = 8 * 1024 * 1024

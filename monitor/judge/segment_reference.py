@@ -14,6 +14,8 @@ from stationkeeper.monitor.core.adoption import HOUR_MS, HOURS_OF_DAY
 from stationkeeper.monitor.core.panes import stratum_of
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference, ReferenceSubject
 
+# With 3 000 rows a cell of 1 % has 30, so its share is known to within a fifth; an hour of panes shows more than one
+# burst. Half of either makes new segments drift from chance; twice leaves them unknown for longer.
 ADOPT_ROWS = 3_000
 ADOPT_PANES = 60
 HOUR_ROWS = 50

@@ -10,6 +10,7 @@ from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.wire import JOIN, Progress
 from stationkeeper.monitor.tally import UNSET
 
+# Seconds: Prometheus' own default buckets; the bar is a decision within 30 s of the end of its minute.
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 

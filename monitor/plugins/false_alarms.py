@@ -12,8 +12,11 @@ from stationkeeper.monitor.plugins.port import Watched
 from stationkeeper.monitor.plugins.registry import load
 from stationkeeper.monitor.plugins.rules import FixedRule
 
+# The span of the budget that a rule is compared with: pages in 30 days.
 DAYS = 30
+# Draws of a fixed window: a rate of 1 % is then known to within half of itself.
 WINDOWS = 400
+# Rows of a simulated stream for detectors with memory: an alarm once in 10 000 rows shows six times.
 STREAM_ROWS = 60_000
 
 

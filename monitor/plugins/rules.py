@@ -14,6 +14,7 @@ from stationkeeper.monitor.plugins.statistics import Sample, Statistic
 CHUNKS = 10
 """Chunks of the reference from which NannyML takes its threshold."""
 
+# Rows, as the documented examples of the tools whose rules these are.
 WINDOW = 1000
 
 

@@ -24,7 +24,9 @@ from stationkeeper.monitor.references import References
 from stationkeeper.monitor.status.performance import PerformanceView, adoption_status, label_status
 from stationkeeper.monitor.status.subject import cells_of, subject_status
 
+# Subjects with plots in the status: the worst and a page of others. All 300 would make a status of megabytes.
 DETAILED = 40
+# One point in five panes of a catch-up: a point costs as much as a refresh, and a chart shows 240.
 GLANCE = 5
 _WORST = (SubjectState.BROKEN, SubjectState.DRIFTING, SubjectState.RECOVERING)
 _Point = tuple[int, float | None, float | None, float | None]

@@ -39,6 +39,7 @@ def adoption_status(judge: ModelJudge, champion: str | None) -> AdoptionStatus |
 
 
 SHOWN = ("precision", "recall", "accuracy")
+# A point every ten minutes: 240 points are then forty hours, and labels come slower than rows.
 _EVERY_PANES = 10
 _Point = tuple[int, float | None, float | None, float | None, float | None]
 

@@ -11,6 +11,7 @@ from stationkeeper.monitor.core.reference import NumericCells, rank_grid
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.judge.pending import WatchKey
 
+# With "other" and "missing" they are the twenty cells that a plot holds.
 MAX_CATEGORIES = 18
 
 

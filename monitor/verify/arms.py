@@ -11,6 +11,7 @@ from stationkeeper.monitor.settings import ModelSettings
 
 _EDGES: Final = SCORE_EDGES.tolist()
 _YES = ("1", "true", "True")
+# A day, as the tally clips it: a latency in the wrong unit must not overflow a sum. Written again here on purpose.
 _LONGEST_MS = 86_400_000.0
 
 

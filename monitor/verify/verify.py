@@ -20,6 +20,7 @@ from stationkeeper.monitor.verify.recorded import Told
 from stationkeeper.monitor.verify.recount import Gone, JoinKey, Key, Recount
 from stationkeeper.streams.ports import Partition, Reader
 
+# Differences named in full; the first ones show the kind, the rest is a number.
 _SHOWN = 20
 
 
@@ -70,7 +71,7 @@ class Verification:
         return {"equal": self.equal, "complete": self.complete, **asdict(self)}
 
 
-_SHOWN = 20
+# The log moves while it is read: a commit between two readings is met by reading again, five times at most.
 _TRIES = 5
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from stationkeeper.streams.errors import Fatal, Retryable
 
 KAFKA_VERSION: Final = "4.4.0"
+# Kafka 4 runs on Java 17 and later (KIP-1013).
 OLDEST_JAVA: Final = 17
 
 

@@ -16,8 +16,11 @@ from typing import Final, Self
 from stationkeeper.streams.broker.jars import KAFKA_VERSION, class_path, java
 from stationkeeper.streams.errors import Fatal, Retryable
 
+# A node is up in 3 to 4 s here; a minute is for a laptop that unpacks it for the first time.
 START_S: Final = 60.0
+# A node that was told to stop flushes its log within a second; past this it is killed, which Kafka survives.
 STOP_S: Final = 20.0
+# Enough for a demo of 85 000 events, and small enough for three nodes beside everything else on 8 GiB.
 HEAP: Final = "-Xmx512m"
 
 

@@ -194,6 +194,7 @@ class Columns:
         )
 
 
+# What a poll without records gives, made once.
 NOTHING = Columns(np.empty(0, np.int64), np.empty(0, np.int64), (), (), ())
 
 

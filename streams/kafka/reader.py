@@ -12,8 +12,11 @@ from stationkeeper.streams.kafka.source import offset_bounds, reading_options, t
 from stationkeeper.streams.ports import Batch, Partition
 from stationkeeper.streams.settings import KafkaSettings
 
+# Some 20 MB of events at a time: the fixed cost of a poll is spread, and memory stays bounded.
 _MAX_RECORDS = 20_000
+# How long one poll may wait, so that a caller that stops is not held for longer.
 _POLL_MS = 500
+# A reader has no group to leave: it waits for no more than an answer in flight.
 _CLOSE_MS = 1_000
 
 

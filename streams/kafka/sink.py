@@ -16,6 +16,7 @@ from stationkeeper.streams.ports import Outgoing, Partition
 from stationkeeper.streams.settings import KafkaSettings
 
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+# An abort is one request; a broker that does not answer within this lets the transaction time out by itself.
 _ABORT_S = 5.0
 
 

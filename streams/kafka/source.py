@@ -14,8 +14,13 @@ from stationkeeper.streams.offsets import resume_at
 from stationkeeper.streams.ports import Batch, Partition
 from stationkeeper.streams.settings import KafkaSettings
 
+# How long a question about offsets may take: long for a broker under load, short of the session, so that asking never
+# costs the membership.
 _ANSWER_MS = 5_000
+# A static member does not leave the group on closing; what is waited for is a request in flight.
 _CLOSE_MS = 3_000
+# One unanswered question is a slow broker; a second one is a client that waits for a connection it has lost, and is
+# replaced.
 _UNANSWERED = 2
 
 

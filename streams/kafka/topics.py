@@ -14,9 +14,14 @@ from stationkeeper.streams.kafka.clients import translated
 from stationkeeper.streams.kafka.topic_config import set_config, topic_config
 from stationkeeper.streams.settings import MIB, KafkaSettings
 
+# What the headers of a dead letter (source, offset, code, reason) add to the record they wrap.
 DEAD_LETTER_SLACK = 64 * 1024
+# Two weeks: longer than a holiday, so that whoever comes back can still look and replay.
 DEAD_LETTER_RETENTION_MS = 14 * 86_400_000
+# A topic is known to all brokers a moment after it is made; ten seconds are for a cluster under load. Chosen: half
+# would refuse a slow start, double delays the message about one that fails.
 _KNOWN_S = 10.0
+# The broker's default max.message.bytes, for brokers that do not tell theirs.
 _DEFAULT_MAX_BYTES = 1_048_588
 
 

@@ -41,9 +41,11 @@ _HOPELESS = {
     KafkaError._INVALID_ARG,  # noqa: SLF001
     KafkaError._AUTHENTICATION,  # noqa: SLF001
 }
+# As for kafka-python: long for a broker under load, short of the session.
 ANSWER_S = 5.0
 _AHEAD = 100_000
 """Records to have queued before the library rests: some polls of the loop, so that a poll never waits for a fetch."""
+# A timestamp is (kind, milliseconds).
 _MILLISECONDS = itemgetter(1)
 _SASL = {
     "sasl_mechanism": "sasl.mechanism",

@@ -15,6 +15,7 @@ from stationkeeper.streams.settings import KafkaSettings
 
 _TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 _TAKEN_DOWN = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF001 - the library's public names
+# An abort is one request; a broker that does not answer within this lets the transaction time out by itself.
 _ABORT_S = 5.0
 
 

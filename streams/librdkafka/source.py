@@ -24,7 +24,9 @@ from stationkeeper.streams.offsets import resume_at
 from stationkeeper.streams.ports import Batch, Partition
 from stationkeeper.streams.settings import KafkaSettings
 
+# Some 20 MB of events at a time: the fixed cost of a poll is spread, and memory stays bounded.
 _MAX_RECORDS = 20_000
+# How long one poll of a reader may wait, so that a caller that stops is not held for longer.
 _POLL_S = 0.2
 
 

@@ -14,6 +14,7 @@ from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.kafka.clients import Fenced
 from stationkeeper.streams.ports import Batch, Headers, Outgoing, Partition
 
+# Compaction costs a pass over the partition, so it waits until it is worth one.
 _COMPACT_SLACK = 1_000
 
 

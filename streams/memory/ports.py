@@ -11,6 +11,7 @@ from stationkeeper.streams.offsets import resume_at
 from stationkeeper.streams.ports import Batch, Outgoing, Partition
 from stationkeeper.streams.settings import KafkaSettings
 
+# As the real readers: several batches a partition, so that tests see more than one.
 _READ_ROWS = 20_000
 
 
