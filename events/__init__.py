@@ -10,18 +10,29 @@ formats; conformance tries one), json_reader (a batch strictly, and record by re
 structures that msgspec fills), faults (the rules), raw and assemble (rows to columns), columns, timestamps, ids, score.
 """
 
-from stationkeeper.events.columns import CategoryColumn, Events, FeatureColumn, Flags, Integers, NumberColumn, Rejection
-from stationkeeper.events.decoder import Decoder, load_decoder
-from stationkeeper.events.ids import hash_ids, mix, salt_of
+from stationkeeper.events.columns import (
+    CategoryColumn,
+    Events,
+    FeatureColumn,
+    Flags,
+    Integers,
+    NumberColumn,
+    Rejection,
+    Scalar,
+)
+from stationkeeper.events.decoder import Decoder, JsonValues, load_decoder
+from stationkeeper.events.ids import mix, salt_of
 from stationkeeper.events.json_reader import Reading
-from stationkeeper.events.mapping import Form, InputModel, MappingError, forms, own_form, parse_path
-from stationkeeper.events.reader import EventReader
+from stationkeeper.events.mapping import DEFAULT_POSITIVE, MAX_TEXT, Form, MappingError, PathKeys, forms, own_form
+from stationkeeper.events.reader import EventReader, object_at
 from stationkeeper.events.score import decide, outcomes
 from stationkeeper.events.settings import KINDS, Input, InputMapping, Kind
 from stationkeeper.events.timestamps import parse_instant, too_early
 
 __all__ = [
+    "DEFAULT_POSITIVE",
     "KINDS",
+    "MAX_TEXT",
     "CategoryColumn",
     "Decoder",
     "EventReader",
@@ -31,22 +42,23 @@ __all__ = [
     "Form",
     "Input",
     "InputMapping",
-    "InputModel",
     "Integers",
+    "JsonValues",
     "Kind",
     "MappingError",
     "NumberColumn",
+    "PathKeys",
     "Reading",
     "Rejection",
+    "Scalar",
     "decide",
     "forms",
-    "hash_ids",
     "load_decoder",
     "mix",
+    "object_at",
     "outcomes",
     "own_form",
     "parse_instant",
-    "parse_path",
     "salt_of",
     "too_early",
 ]

@@ -8,9 +8,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from stationkeeper.events import Events, Flags, Form, Integers, Reading
-from stationkeeper.events.mapping import PathKeys
-from stationkeeper.events.reader import object_at
+from stationkeeper.events import Events, Flags, Form, Integers, PathKeys, Reading, object_at
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.totals import MOST_NAMES

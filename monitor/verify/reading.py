@@ -6,8 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from stationkeeper.events import parse_instant
-from stationkeeper.events.mapping import MAX_TEXT, Form, PathKeys
+from stationkeeper.events import MAX_TEXT, Form, PathKeys, parse_instant
 
 MISSING: Final = object()
 """Stands for a field that is not there."""

@@ -9,8 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from stationkeeper.contracts.codes import Outcome
-from stationkeeper.events import Form
-from stationkeeper.events.decoder import JsonValues
+from stationkeeper.events import Form, JsonValues
 from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.verify.arms import Arm, add_decision, decide_plainly

@@ -7,8 +7,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from stationkeeper.events import EventReader, forms
-from stationkeeper.events.columns import Scalar
+from stationkeeper.events import EventReader, Scalar, forms
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.registry import POSITIVE, FeatureKind, ModelCard, ServedModel
 from stationkeeper.retrain.core.gate import blocks_of, paired_interval

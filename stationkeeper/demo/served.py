@@ -5,8 +5,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from stationkeeper.events import EventReader, Form, forms, outcomes
-from stationkeeper.events.mapping import DEFAULT_POSITIVE
+from stationkeeper.events import DEFAULT_POSITIVE, EventReader, Form, forms, outcomes
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.registry import POSITIVE
 from stationkeeper.streams.ports import Reader
