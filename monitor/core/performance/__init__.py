@@ -6,7 +6,7 @@ detectors' evidence and the latest labelled panes. Invariant: a finding of kind 
 inputs alone. Read `performance`, then `recent_outcomes` and `label_order`.
 """
 
-from stationkeeper.monitor.core.performance.label_order import labels_in_order, region_phi
+from stationkeeper.monitor.core.performance.label_order import labels_in_order
 from stationkeeper.monitor.core.performance.performance import (
     MIN_LABELS,
     OutcomePane,
@@ -14,7 +14,6 @@ from stationkeeper.monitor.core.performance.performance import (
     PerformanceState,
     estimated_confusion,
     measures,
-    wilson,
 )
 from stationkeeper.monitor.core.performance.recent_outcomes import LabelledPaneState, RecentOutcomes, explain_errors
 
@@ -29,6 +28,4 @@ __all__ = [
     "explain_errors",
     "labels_in_order",
     "measures",
-    "region_phi",
-    "wilson",
 ]

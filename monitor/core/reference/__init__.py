@@ -3,11 +3,10 @@
 In: columns of training data (`profile`), or the JSON of a reference (`load`). Out: a `Reference`, its `Layout` (where
 each counter of a pane stands in one flat vector) and the counts of a batch in it. State: none; all is frozen.
 Invariant: cells never change under one digest, so any two panes of one digest add.
-Read `cells`, then `layout` (with `histograms` and `cell_rows`, its fast paths), `reference`, `profile` (with `schema`,
+Read `cells`, then `layout`, `reference`, `profile` (with `schema`,
 `outcomes` and `weighting`) and `reference_json`.
 """
 
-from stationkeeper.monitor.core.reference.cell_rows import CellRows
 from stationkeeper.monitor.core.reference.cells import (
     LOWEST_OCTAVE,
     OCTAVES,
@@ -16,14 +15,11 @@ from stationkeeper.monitor.core.reference.cells import (
     Cells,
     Counts,
     NumericCells,
-    boolean_cells,
-    categorical_cells,
     cell_of,
-    numeric_cells,
     octave,
     rank_grid,
 )
-from stationkeeper.monitor.core.reference.layout import WEIGHT_OCTAVES, Marked, Place, weight_octave
+from stationkeeper.monitor.core.reference.layout import WEIGHT_OCTAVES, CellRows, Marked, Place, weight_octave
 from stationkeeper.monitor.core.reference.outcomes import infer_task, labels_of, outcomes, positive_class
 from stationkeeper.monitor.core.reference.profile import PREDICTION, profile
 from stationkeeper.monitor.core.reference.reference import (
@@ -38,7 +34,6 @@ from stationkeeper.monitor.core.reference.reference import (
 )
 from stationkeeper.monitor.core.reference.reference_json import InvalidReference, dump, load
 from stationkeeper.monitor.core.reference.schema import Array
-from stationkeeper.monitor.core.reference.weighting import effective_rows, prior_weights, weighted_counts
 
 __all__ = [
     "HOURS_OF_WEEK",
@@ -62,22 +57,16 @@ __all__ = [
     "ReferenceSubject",
     "Task",
     "TrafficProfile",
-    "boolean_cells",
-    "categorical_cells",
     "cell_of",
     "dump",
-    "effective_rows",
     "in_season",
     "infer_task",
     "labels_of",
     "load",
-    "numeric_cells",
     "octave",
     "outcomes",
     "positive_class",
-    "prior_weights",
     "profile",
     "rank_grid",
     "weight_octave",
-    "weighted_counts",
 ]

@@ -175,7 +175,7 @@ class Reference:
     @cached_property
     def layout(self) -> Layout:
         """Where each subject stands in a pane's vector."""
-        return Layout(self.subjects)
+        return Layout((subject.name, subject.cells) for subject in self.subjects)
 
     @property
     def features(self) -> tuple[ReferenceSubject, ...]:

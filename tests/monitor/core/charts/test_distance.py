@@ -17,7 +17,7 @@ from stationkeeper.monitor.core.charts.distance import (
     tv,
     wasserstein,
 )
-from stationkeeper.monitor.core.reference import numeric_cells
+from stationkeeper.monitor.core.reference.cells import numeric_cells
 from tests.monitor.core.streams import columns_for, reference_of
 
 SHARES = st.lists(st.integers(0, 50), min_size=2, max_size=8)

@@ -9,7 +9,8 @@ import pytest
 from stationkeeper.contracts.messages import Level, SubjectType, Verdict, VerdictKind
 from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor.core.finding import INFORM, WARN, Finding
-from stationkeeper.monitor.core.incidents import REARM_NATS, REARM_PANES, WarnedSubject, WarningHysteresis
+from stationkeeper.monitor.core.incidents import WarnedSubject
+from stationkeeper.monitor.core.incidents.hysteresis import REARM_NATS, REARM_PANES, WarningHysteresis
 from stationkeeper.monitor.core.performance import OutcomePane
 from stationkeeper.monitor.core.reasons import Cause, Check
 from stationkeeper.monitor.core.reference import Labels

@@ -5,17 +5,15 @@ import numpy as np
 import pytest
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.contracts.state import state_of
 from stationkeeper.monitor.core.finding import PAGE, WARN, Dated, Finding
-from stationkeeper.monitor.core.incidents import Incident, OpenIncidents, choose_leader, co_onset, merge, refusal_of
+from stationkeeper.monitor.core.incidents import Incident, merge
+from stationkeeper.monitor.core.incidents.incident import OpenIncidents, choose_leader, co_onset
+from stationkeeper.monitor.core.incidents.verdict import refusal_of
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.panes.window import ChartWindow
-from stationkeeper.monitor.core.performance import (
-    OutcomePane,
-    Performance,
-    estimated_confusion,
-    measures,
-    wilson,
-)
+from stationkeeper.monitor.core.performance import OutcomePane, Performance, estimated_confusion, measures
+from stationkeeper.monitor.core.performance.performance import wilson
 from stationkeeper.monitor.core.reasons import CAUSE_HELP, CHECK_HELP, UNKNOWN_HELP, Cause, Check, Unknown
 from stationkeeper.monitor.core.reference import Labels
 
@@ -148,3 +146,28 @@ def test_confusion_without_labels_by_hand():
     scores = np.zeros(32, np.int64)
     scores[31] = 10
     assert estimated_confusion(scores, scored, 0.5).tolist() == [5, 5, 0, 0]
+
+
+def test_incidents_of_builds_that_wrote_members_by_position_are_read():
+    member = ["feature:age", "age", "feature", "data_drift", None, 100, 160, 0.25, False]
+    plain = {
+        "id": "inc-1",
+        "model": "m",
+        "version": "1",
+        "segment": "",
+        "opened": 100,
+        "onset": [40, 20, 60, None],
+        "leader": "feature:age",
+        "kind": "data_drift",
+        "cause": "shift",
+        "reason": "age moved up",
+        "closed": None,
+        "members": [member],
+    }
+    book = OpenIncidents("m", "1", "")
+    book.restore([state_of(plain, Incident)])
+    (incident,) = book.open.values()
+    assert incident.leading.effect == 0.25
+    assert (incident.onset.low, incident.subjects, incident.refusal) == (20, ("age",), "")
+    assert book.recover(incident, "feature:age", 200).closed == 200
+    assert [one.id for one in book.closed] == ["inc-1"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stationkeeper.monitor.core.incidents import Recovery
+from stationkeeper.monitor.core.incidents.recovery import Recovery
 
 REFERENCE = np.array([[500, 400, 100]])
 DRIFTED = np.array([100, 400, 500])
@@ -29,6 +29,14 @@ def test_the_reference_recovers_soon_and_the_drift_never():
     assert 4 <= found <= 10
     assert steps_to_recovery([0.1, 0.4, 0.5]) is None
     assert steps_to_recovery([0.3, 0.4, 0.3]) is None
+
+
+def test_a_row_counts_half_way_to_the_drift_by_hand():
+    test = Recovery(np.array([[50_000, 50_000]]), np.array([90_000, 10_000]), np.array([1]), 1.0)
+    test.step(np.array([0, 1]))
+    assert test.evidence == pytest.approx(np.log(0.5 / 0.3), abs=1e-3)
+    test.step(np.array([1, 0]))
+    assert test.evidence == pytest.approx(np.log(0.5 / 0.3) - np.log(0.7 / 0.5), abs=1e-3)
 
 
 def test_a_third_law_is_no_recovery():

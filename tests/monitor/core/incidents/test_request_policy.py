@@ -8,8 +8,6 @@ from stationkeeper.contracts.messages import Rollout, RolloutPhase, SubjectType,
 from stationkeeper.contracts.state import state_of
 from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
 from stationkeeper.monitor.core.incidents import (
-    LOST_AFTER_MS,
-    RETRY_PANES,
     Incident,
     RequestPolicy,
     RequestRules,
@@ -17,6 +15,7 @@ from stationkeeper.monitor.core.incidents import (
     WatchIdentity,
     verdict_of,
 )
+from stationkeeper.monitor.core.incidents.request_policy import LOST_AFTER_MS, RETRY_PANES
 from stationkeeper.monitor.core.reasons import Cause
 
 DAY = 86_400_000

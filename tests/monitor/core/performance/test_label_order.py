@@ -9,7 +9,8 @@ import pytest
 from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.adoption.adopt import Timeline
-from stationkeeper.monitor.core.performance import OutcomePane, Performance, labels_in_order, region_phi
+from stationkeeper.monitor.core.performance import OutcomePane, Performance, labels_in_order
+from stationkeeper.monitor.core.performance.label_order import region_phi
 from stationkeeper.monitor.core.reference import Labels
 
 

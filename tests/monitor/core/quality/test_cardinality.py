@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stationkeeper.contracts.messages import Level, Verdict
-from stationkeeper.monitor.core.quality import WINDOW_ROWS, Cardinality, unusual
+from stationkeeper.monitor.core.quality.cardinality import WINDOW_ROWS, Cardinality, unusual
 from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.watch import Watch
 from tests.monitor.core.streams import SETTINGS, bank, judge, panes, reference_of

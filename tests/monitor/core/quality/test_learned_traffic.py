@@ -9,7 +9,7 @@ import pytest
 from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.quality import LearnedTraffic
+from stationkeeper.monitor.core.quality.learned_traffic import LearnedTraffic
 from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.watch import Watch
 from tests.monitor.core.streams import SETTINGS, bank, columns_for, reference_of

@@ -8,7 +8,7 @@ from stationkeeper.contracts.messages import SubjectState, Verdict, VerdictKind
 from stationkeeper.monitor.core.adoption.traffic import HOUR_MS
 from stationkeeper.monitor.core.incidents import RequestPolicy, RequestRules
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.quality import unit_change
+from stationkeeper.monitor.core.quality.unit_change import unit_change
 from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.watch import Watch
 from tests.monitor.core.streams import SETTINGS, bank, columns_for, judge, pages, panes, reference_of

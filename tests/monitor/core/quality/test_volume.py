@@ -3,11 +3,7 @@ import pytest
 from scipy import stats
 
 from stationkeeper.monitor.core.adoption.traffic import VolumeModel
-from stationkeeper.monitor.core.quality import (
-    FACTORS,
-    VolumeDetector,
-    negative_binomial_log_ratio,
-)
+from stationkeeper.monitor.core.quality.volume import FACTORS, VolumeDetector, negative_binomial_log_ratio
 
 FLAT = VolumeModel(np.full(168, 100.0), 20.0)
 PRODUCTION = np.log(43_200.0)

@@ -14,15 +14,8 @@ from stationkeeper.contracts.column import (
     categories,
     numbers,
 )
-from stationkeeper.monitor.core.reference import (
-    QUALITY,
-    NumericCells,
-    boolean_cells,
-    categorical_cells,
-    numeric_cells,
-    octave,
-    rank_grid,
-)
+from stationkeeper.monitor.core.reference import QUALITY, NumericCells, octave, rank_grid
+from stationkeeper.monitor.core.reference.cells import boolean_cells, categorical_cells, numeric_cells
 
 
 def tally(cells: Any, column: Column) -> np.ndarray:

@@ -1,11 +1,11 @@
 """Every way to count a batch gives the same counts: sorted, searched, and row by row."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stationkeeper.contracts.column import Categories, Column, Numbers, Status
-from stationkeeper.monitor.core.reference import profile
+from stationkeeper.monitor.core.reference import CellRows, profile
 
 RNG = np.random.default_rng(5)
 REFERENCE = profile(
@@ -65,3 +65,23 @@ def test_sorted_numbers_count_as_searched_ones(seed: int, groups: int) -> None:
     searched = layout.tally({"amount": Numbers(values, np.zeros(len(values), np.int8))}, group, rows)
     np.testing.assert_array_equal(clean, searched)
     assert clean[:, layout["amount"].histogram].sum() == len(values)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(2, 5), st.booleans()), min_size=1, max_size=12), st.integers(0, 1), st.data())
+def test_rows_are_the_cells_of_their_subjects(
+    subjects: list[tuple[int, bool]], left_out: int, data: st.DataObject
+) -> None:
+    offsets = np.cumsum([0, *(size for size, _ in subjects)])
+    chosen = np.flatnonzero([mine for _, mine in subjects])
+    rows = CellRows(offsets, chosen, left_out)
+    flat = np.arange(1, offsets[-1] + 1)
+    found, real = rows.read(flat), rows.real()
+    assert found.shape == real.shape == (len(chosen), rows.width)
+    for i, subject in enumerate(chosen.tolist()):
+        cells = flat[offsets[subject] : offsets[subject + 1] - left_out]
+        np.testing.assert_array_equal(found[i, : len(cells)], cells)
+        assert not found[i, len(cells) :].any()
+        assert real[i].sum() == len(cells)
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(chosen), max_size=len(chosen))), bool)
+    np.testing.assert_array_equal(rows.only(mask).read(flat), found[mask])

@@ -6,15 +6,8 @@ import pytest
 
 from stationkeeper.contracts.column import categories
 from stationkeeper.monitor import profile
-from stationkeeper.monitor.core.reference import (
-    Kind,
-    Task,
-    effective_rows,
-    infer_task,
-    outcomes,
-    prior_weights,
-    weighted_counts,
-)
+from stationkeeper.monitor.core.reference import Kind, Task, infer_task, outcomes
+from stationkeeper.monitor.core.reference.weighting import effective_rows, prior_weights, weighted_counts
 from tests.monitor.core.streams import bank
 
 

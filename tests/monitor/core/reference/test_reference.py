@@ -102,3 +102,21 @@ def test_a_decompression_bomb_is_cut_off():
     document["subjects"][0]["strata"] = {"hours": 24, "counts": bomb}
     with pytest.raises(InvalidReference, match=r"strata\.counts"):
         load(json.dumps(document))
+
+
+# A reference as the first release wrote it: one number, one category, no dependence learned.
+FIRST_RELEASE = """{"schema_version":1,"model":"bank","version":"1","source":"training","rows":4,
+"salt":"s","threshold":0.5,"positive":"1","notes":[],"subjects":[{"name":"age","type":"feature","kind":"numeric","cuts":[30.0],"atoms":[],"low":20.0,
+"high":50.0,"counts":[2,2,0],"quality":[0,0,0,0,0,0,0],"json_type":"number","importance":1.0,"sensitive":false,
+"high_cardinality":false,"distinct":4,"phi":[],"repeats":0},{"name":"method","type":"feature","kind":"categorical",
+"values":["card"],"buckets":2,"known":"AQAAAA==","counts":[3,1,0,0],"quality":[0,0,0,0,0,0,0],"json_type":"string",
+"importance":1.0,"sensitive":false,"high_cardinality":false,"distinct":2,"phi":[],"repeats":0}]}"""
+
+
+def test_a_file_of_the_first_release_is_read_and_written_alike():
+    old = load(FIRST_RELEASE)
+    written = json.loads(dump(old))
+    assert written.pop("digest") == old.digest
+    assert written == json.loads(FIRST_RELEASE)
+    assert list(written) == list(json.loads(FIRST_RELEASE))
+    assert not old.adopted

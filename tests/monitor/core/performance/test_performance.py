@@ -1,0 +1,62 @@
+"""Rates of labelled predictions with their intervals, and the confusion expected without labels."""
+
+import numpy as np
+import pytest
+
+from stationkeeper.contracts.state import state_of
+from stationkeeper.contracts.wire import SCORE_BINS
+from stationkeeper.monitor.core.performance import (
+    LabelledPaneState,
+    OutcomePane,
+    RecentOutcomes,
+    estimated_confusion,
+    explain_errors,
+    measures,
+)
+from stationkeeper.monitor.core.performance.performance import wilson
+from stationkeeper.monitor.core.reference import Labels
+
+SCORED = np.arange(2 * SCORE_BINS).reshape(SCORE_BINS, 2)
+
+
+def test_wilsons_interval_by_hand():
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_the_measures_of_a_confusion_table_by_hand():
+    found = measures(np.array([8, 2, 4, 86]))
+    assert [round(found[name].value, 3) for name in ("precision", "recall", "accuracy", "f1")] == [
+        0.8,
+        0.667,
+        0.94,
+        0.727,
+    ]
+    assert found["error_rate"].low < 0.06 < found["error_rate"].high
+
+
+def test_the_confusion_expected_of_one_bin_by_hand():
+    scores, reference = np.zeros(SCORE_BINS, np.int64), np.zeros((SCORE_BINS, 2), np.int64)
+    scores[-1], reference[-1] = 10, (50, 50)
+    assert estimated_confusion(scores, reference, 0.5).tolist() == [5, 5, 0, 0]
+
+
+def test_errors_are_explained_against_the_reference():
+    labels = Labels(SCORED, np.array([50, 5, 5, 40]))
+    text, change, numbers = explain_errors(labels, np.array([40, 15, 15, 30]))
+    assert change == pytest.approx(0.2)
+    assert text == "wrong in 30.0% of labelled rows, 10.0% on the reference"
+    assert numbers["labels"] == 100
+
+
+def test_panes_of_builds_that_wrote_lists_are_read():
+    plain = [[60, 120, SCORED.ravel().tolist(), [1, 2, 3, 4], 9, None]]
+    made = RecentOutcomes()
+    made.restore([state_of(item, LabelledPaneState) for item in plain])
+    scored, confusion = made.total(60)
+    assert scored.tolist() == SCORED.tolist()
+    assert confusion.tolist() == [1, 2, 3, 4]
+    made.add(OutcomePane(120, 180, SCORED, np.array([1, 0, 0, 0]), 10, 10))
+    assert made.first_row(60) is None
+    assert made.first_row(120) == 10
+    assert made.total(120)[1].tolist() == [1, 0, 0, 0]
