@@ -1,1 +1,7 @@
-"""TO WRITE."""
+"""The ports over confluent-kafka (the extra `librdkafka`), the other client: `kafka.client: librdkafka`.
+
+In: the same settings. Out: the same promises, held by the same suite.
+State: one consumer or producer each. Invariant: as for `streams.kafka`; what its poll cannot say, its callbacks do.
+Nothing here is imported unless the configuration names the client.
+Read `clients`, `source`, `sink`.
+"""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stationkeeper.contracts.squeeze import expand
+from stationkeeper.contracts.state import expand
 from stationkeeper.monitor.core.reference import Counts
 
 Integers = NDArray[np.integer[Any]]

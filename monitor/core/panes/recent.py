@@ -8,8 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from stationkeeper.contracts.squeeze import expand, squeeze
-from stationkeeper.contracts.state import State
+from stationkeeper.contracts.state import State, expand, squeeze
 from stationkeeper.monitor.core.panes.packed import PackedRows, merge, pack, unpack
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.reference import Counts

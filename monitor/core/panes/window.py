@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stationkeeper.contracts.squeeze import expand, squeeze
-from stationkeeper.contracts.state import State
+from stationkeeper.contracts.state import State, expand, squeeze
 from stationkeeper.monitor.core.panes.packed import PackedRows, pack, unpack
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.reference import Counts

@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from stationkeeper.contracts.squeeze import expand, squeeze
+from stationkeeper.contracts.state import expand, squeeze
 
 
 @pytest.mark.parametrize("size", [0, 1, 300, 90_000])
