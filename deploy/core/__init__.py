@@ -2,8 +2,8 @@
 
 In: the last record of a model, candidates, minutes of both arms, the time. Out: the next record, an audit record, and
 the reason with its numbers.
-State: none outside the record. Invariant: the same inputs give the same record, wherever a process dies; what could not
-be measured is neither success nor failure.
-Read `rollout` (the machine), `moves`, `admission`, then `comparison`, `evidence` and `minutes` (the analysis), `policy`,
-`state`, `split` and `reasons`.
+State: none outside the record. Invariant: the same inputs give the same record, wherever a process dies; what could
+not be measured is neither success nor failure.
+Read `rollout` (the machine), `moves`, `admission`, then `comparison`, `evidence` and `minutes` (the analysis),
+`policy`, `state`, `split` and `reasons`.
 """
