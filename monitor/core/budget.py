@@ -99,6 +99,7 @@ def split_alpha(alpha: float, groups: Sequence[str], segments: Sequence[str]) ->
     unknown = sorted(set(groups) - set(SHARES))
     if unknown:
         raise ValueError(f"unknown group {unknown[0]!r} in the false-page budget; groups are {', '.join(SHARES)}")
+    # Groups that a model lacks give their share to the others in proportion, so that alpha is always spent whole.
     total = sum(SHARES[g] for g in groups)
     others = [s for s in segments if s]
     alphas: dict[tuple[str, str], float] = {}
@@ -127,6 +128,7 @@ def log_thresholds(alpha: float, importance: ArrayLike, detectors: ArrayLike = 1
 
 def level_of(log_score: Floats, log_threshold: Floats) -> NDArray[np.int8]:
     """Level reached by each subject: 0 none, 1 inform, 2 warn, 3 page."""
+    # From the cheapest level up: a later one overwrites, so that each subject keeps the highest it reached.
     level = np.zeros(np.shape(log_score), np.int8)
     for rank, factor in enumerate(sorted(LEVELS.values(), reverse=True), start=1):
         level[log_score >= log_threshold - math.log(factor)] = rank

@@ -17,6 +17,7 @@ class Dated(State, frozen=True, array_like=True):
     row: int | None = None
 
 
+# Ascending, so that levels compare; `budget.level_of` returns the same numbers.
 NONE, INFORM, WARN, PAGE = 0, 1, 2, 3
 
 

@@ -167,6 +167,7 @@ class _BudgetClock:
         steps = np.diff(times, prepend=0.0)[:, None]
         total = np.cumsum(growth * steps, axis=0)
         middle = total - growth * steps / 2
+        # Evidence that started later grew for less time; the clip keeps exp finite where a start is hopeless or certain.
         starts = 1.0 + (np.exp(np.clip(-middle, -700, 50)) * steps).sum(0) / max(self.rows, 1e-9)
         with np.errstate(divide="ignore"):
             score = total[-1] + np.log(starts * self.elapsed) + np.log(weight)
@@ -231,6 +232,7 @@ class _Tables:
         cells = np.diff(law(self._scores)) * (1 - self._missing)
         growth = self._fixed.growth(np.append(cells, self._missing))[None, :]
         fixed = self.clock.evidence(growth, self._fixed.weight, np.array([rows]))
+        # The bag absorbs fastest while it is small beside what comes, so steps are short at first.
         times = rows * (np.arange(1, _GRID + 1) / _GRID) ** 2
         middles = np.append(0.0, times[:-1]) / 2 + times / 2
         part = min(self.clock.rows, max(self.rows * PART_SHARE, 1.0))

@@ -35,6 +35,7 @@ class SubjectCharts:
         """Return every subject, in the order of the reference. O(width), in array passes."""
         window, book, places = self.window.counts, self.lifecycle.incidents, self.reference.layout.places
         free = [place for place in places if book.of_subject(place.name) is None]
+        # What no incident holds is measured in a few array passes; the rest, few, one by one.
         found = compare([self.compared(place.name) for place in free], [window[place.histogram] for place in free])
         known = {place.name: distances for place, distances in zip(free, found, strict=True)}
         return [self._chart(place, window, known.get(place.name)) for place in places]

@@ -50,9 +50,12 @@ class WatchSettings:
     the week where the reference does not; None leaves them unjudged.
     """
 
+    # One page in 30 days of minutes: what somebody on call bears for a model that is well (docs/statistics.md).
     budget: Budget = field(default_factory=lambda: Budget(1.0, 43_200.0, "minutes"))
     segments: tuple[str, ...] = ("",)
+    # Two rows in a hundred may change cell; half as much finds .1 sd twice as well and pages on daily movement.
     delta: float = 0.02
+    # An hour: short enough to show what an incident did, long enough for a few hundred rows of a quiet model.
     window: int = 3_600_000
     adoption: int | None = None
     ignore: tuple[str, ...] = ()
@@ -130,6 +133,7 @@ class Watch:
         self.end = pane.end
         self.window.advance(pane.end)
         elapsed = self.settings.budget.elapsed(pane.rows, pane.length)
+        # Quality goes first: drift that is broken data in truth is recognised by what quality knows of the same pane.
         findings = self.quality.step(pane, elapsed)
         if pane.rows:
             self.rows += pane.rows
@@ -143,6 +147,7 @@ class Watch:
                 findings = self._adopt(self.period, pane, findings)
         elif not findings and not self.lifecycle.incidents.open:
             return IncidentChanges()
+        # Recovery goes before new findings: a subject that comes back at this pane starts anew with the next.
         firing = frozenset(finding.key for finding in findings)
         tick = DecisionTime(pane.end, pane.length, pane.last_row, _JUDGED if pane.rows else _JUDGED_EMPTY)
         back = self.lifecycle.recover(pane, firing, volume_usual=self.quality.volume_usual)

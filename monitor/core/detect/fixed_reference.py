@@ -8,8 +8,8 @@ from stationkeeper.monitor.core.detect.alternatives import ReferenceCells
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# As many as rank cells, for the same reasons (`conformal.RANK_CELLS`). Twice as many double
-# the cost, and of each the reference knows less.
+# As many as rank cells, for the same reasons (`conformal.RANK_CELLS`). Twice as many double the cost, and of each the
+# reference knows less.
 GROUPS = 20
 
 
