@@ -167,13 +167,13 @@ class _BudgetClock:
         steps = np.diff(times, prepend=0.0)[:, None]
         total = np.cumsum(growth * steps, axis=0)
         middle = total - growth * steps / 2
-        # Evidence that started later grew for less time; the clip keeps exp finite where a start is hopeless or certain.
+        # Evidence that started later grew for less time; the clip keeps exp finite.
         starts = 1.0 + (np.exp(np.clip(-middle, -700, 50)) * steps).sum(0) / max(self.rows, 1e-9)
         with np.errstate(divide="ignore"):
             score = total[-1] + np.log(starts * self.elapsed) + np.log(weight)
         top = float(score.max())
         if top == -np.inf:
-            return top  # no row of the dictionary has any weight on this subject
+            return top  # no alternative has any weight on this subject
         return top + float(np.log(np.exp(score - top).sum()))
 
 

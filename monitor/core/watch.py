@@ -53,7 +53,7 @@ class WatchSettings:
     # One page in 30 days of minutes: what somebody on call bears for a model that is well (docs/statistics.md).
     budget: Budget = field(default_factory=lambda: Budget(1.0, 43_200.0, "minutes"))
     segments: tuple[str, ...] = ("",)
-    # Two rows in a hundred may change cell; half as much finds .1 sd twice as well and pages on daily movement.
+    # Two rows in a hundred may change cell, a mean shift of .05 sd (TV 2 Phi(d / 2) - 1); twice as much hides .1 sd.
     delta: float = 0.02
     # An hour: short enough to show what an incident did, long enough for a few hundred rows of a quiet model.
     window: int = 3_600_000
