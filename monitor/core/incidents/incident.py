@@ -12,13 +12,13 @@ from stationkeeper.monitor.core.finding import NONE, PAGE, Dated, Finding
 from stationkeeper.monitor.core.reasons import Cause, Check
 
 CO_ONSET_PANES = 10
-"""Panes within which two onsets are one: a change of half a standard deviation is dated to within a few panes
-(docs/statistics.md, "When it began"). Chosen: at half, one cause opens two incidents and pages twice where a weak
-subject is dated late; at double, two faults of one half hour become one incident with one request."""
+"""Panes within which two onsets are one: a shift of .25 sd is dated to 102 events in the mean, within 250 in nine of
+ten (STATISTICS.md, section 5), so to five panes of 50, on either side. At half, one cause opens two incidents and pages
+twice where a weak subject is dated late; at double, two faults of twenty minutes are one incident with one request."""
 
 KEPT_CLOSED = 20
-"""Closed incidents kept for the status page and the report, 1 kB each in the judge's state; older ones are in the
-verdicts topic."""
+"""Closed incidents kept for the status page: months of them for most models. More only grow the state; at half, a bad
+week hides the one before. Older ones are in the verdicts topic."""
 
 # What can make errors rise: a page on the error rate joins such an incident instead of opening its own.
 _CAUSES_ERRORS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT, VerdictKind.DATA_QUALITY})
@@ -167,11 +167,8 @@ class OpenIncidents:
 
     def recover(self, incident: Incident, key: str, now: int) -> Incident:
         """Mark a member as recovered; the incident closes with its last member."""
-        incident = self._put(
-            replaced(
-                incident, members=tuple(replaced(m, recovered=True) if m.key == key else m for m in incident.members)
-            )
-        )
+        member = next(member for member in incident.members if member.key == key)
+        incident = self._put(incident.with_member(replaced(member, recovered=True)))
         if not incident.drifting:
             incident = replaced(incident, closed=now)
             del self.open[incident.id]

@@ -142,9 +142,9 @@ def estimated_confusion(scores: Counts, reference: Counts, threshold: float) -> 
         [[SCORE_EDGES[0] / 2], (SCORE_EDGES[1:] + SCORE_EDGES[:-1]) / 2, [(SCORE_EDGES[-1] + 1) / 2]]
     )
     positive = np.where(rows > 0, reference[:, 1] / np.maximum(rows, 1), middle)
-    said = np.arange(SCORE_BINS) >= np.searchsorted(SCORE_EDGES, threshold, side="right")
+    called = np.arange(SCORE_BINS) >= np.searchsorted(SCORE_EDGES, threshold, side="right")
     hits, misses = scores * positive, scores * (1 - positive)
-    table = [hits[said].sum(), misses[said].sum(), hits[~said].sum(), misses[~said].sum()]
+    table = [hits[called].sum(), misses[called].sum(), hits[~called].sum(), misses[~called].sum()]
     return np.round(table).astype(np.int64)
 
 

@@ -85,12 +85,12 @@ def outcomes(
     is_true = usable & _equals(truth, positive)
     if is_score(prediction, task):
         score = numbers(prediction).values
-        said = usable & (score >= threshold)
+        called = usable & (score >= threshold)
     else:
-        said = usable & _equals(guess, positive)
-        score = said.astype(np.float64)
-    right = usable & (said == is_true)
-    return right, said & ~is_true, usable & ~said & is_true, score, is_true, usable
+        called = usable & _equals(guess, positive)
+        score = called.astype(np.float64)
+    right = usable & (called == is_true)
+    return right, called & ~is_true, usable & ~called & is_true, score, is_true, usable
 
 
 def _codes(column: Categories, shared: Mapping[str, int]) -> Integers:
