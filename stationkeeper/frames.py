@@ -7,7 +7,6 @@ files, frames and pictures that they must not know.
 
 import html
 import io
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,6 @@ from stationkeeper.monitor.profiling import profile as frozen_profile
 if TYPE_CHECKING:
     import polars as pl
 
-    from stationkeeper.backtesting.replay import Replay
     from stationkeeper.monitor.core.power import PowerCard
 
 
@@ -193,7 +191,7 @@ def backtest(  # noqa: PLR0913 - the options of the verb of the same name
     column, else numbers of rows. ``report`` also writes everything as one HTML file with plots. Raises ``ValueError``
     naming the option or the column.
     """
-    from stationkeeper.backtesting.run import ReportFile, replay_settings, run
+    from stationkeeper.backtesting.run import replay_settings, run
     from stationkeeper.backtesting.table import table_of
 
     given = ReferenceFile.load(reference) if isinstance(reference, str | Path) else reference
@@ -209,18 +207,22 @@ def backtest(  # noqa: PLR0913 - the options of the verb of the same name
         renew=renew,
         effect_floor=effect_floor,
     )
-    lines, summary = io.StringIO(), io.StringIO()
-    replay: Replay = run(
+    summary = io.StringIO()
+    found = run(
         table,
         settings,
         reference=None if given is None else given.frozen,
         level=Level(level),
-        out=lines,
         err=summary,
-        report=None if report is None else ReportFile(Path(report)),
+        course=report is not None,
     )
-    verdicts = [json.loads(line) for line in lines.getvalue().splitlines()]
-    return BacktestResult(verdicts, len(table), replay.summary.panes, summary.getvalue().strip())
+    if found.course is not None and report is not None:
+        from stationkeeper.report.gather import from_course, write
+
+        command = "sk.backtest(frame, reference)"
+        write(from_course(found.course, found.lines, f"a backtest of {len(table):,} rows", command), Path(report))
+        summary.write(f"wrote {report}\n")
+    return BacktestResult(found.lines, len(table), found.replay.summary.panes, summary.getvalue().strip())
 
 
 def _html(frame: "pl.DataFrame") -> str:

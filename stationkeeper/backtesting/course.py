@@ -1,7 +1,7 @@
 """The course of a backtest as plots' data: distances and evidence over the file, and what each fixed rule raised."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from stationkeeper.backtesting.peers import Peers
 from stationkeeper.backtesting.table import Table
-from stationkeeper.contracts.model_status import SubjectStatus
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import Counts, Reference
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.plugins.rules import RULES
-from stationkeeper.report.history import History
 
+# Points of a plot: a step of a report 780 px wide is then about four pixels; twice as many double the memory and hardly
+# show, half as many hide a change of a few panes.
 STEPS = 160
 
 
@@ -55,10 +55,11 @@ class Comparison:
 
 
 @dataclass(slots=True)
-class _Epoch:
+class Epoch:
     """One reference in force: what was counted, and the highest evidence over its threshold, by step."""
 
-    history: History
+    reference: Reference
+    counts: dict[int, Counts] = field(default_factory=dict)
     ratios: dict[int, dict[str, float]] = field(default_factory=dict)
 
 
@@ -78,24 +79,21 @@ class Course(Peers):
         self.start, self.end = int(clock[0]), int(clock[-1]) + 1
         panes = max(1, -(-(self.end - self.start) // (STEPS * pane)))
         self.step_length = panes * pane
-        self._epochs: list[_Epoch] = []
+        self.epochs: list[Epoch] = []
         self._marks: dict[str, list[int]] = {}
         self._thresholds: dict[str, float] = {}
 
     def judge(self, reference: Reference) -> None:
         """Compare with this reference from the next pane on."""
-        history = History(length=self.step_length, references={reference.digest: reference}, step=self.step_length)
-        self._epochs.append(_Epoch(history))
+        self.epochs.append(Epoch(reference))
         if self._compare:
             super().judge(reference)
             self._marks = {name: self._marks.get(name, []) for name in RULES}
 
     def step(self, pane: Pane) -> Iterator[dict[str, Any]]:
         """Take a closed pane that was judged; yields the lines of the rules that alarm."""
-        epoch, at = self._epochs[-1], pane.start - pane.start % self.step_length
-        (digest,) = epoch.history.references
-        vectors: dict[tuple[str, int], Counts] = epoch.history.vectors
-        vectors[digest, at] = vectors.get((digest, at), 0) + pane.counts
+        epoch, at = self.epochs[-1], pane.start - pane.start % self.step_length
+        epoch.counts[at] = epoch.counts.get(at, 0) + pane.counts
         ratios = epoch.ratios.setdefault(at, {})
         for drift in self._watch().drifts:
             for subject in drift.subjects:
@@ -112,7 +110,7 @@ class Course(Peers):
     def note(self, subject: str, at: int, statistic: float, threshold: float) -> None:
         """See a page of a subject: its evidence starts anew with it, so its height is kept here."""
         if threshold > 0:
-            ratios = self._epochs[-1].ratios.setdefault(at - at % self.step_length, {})
+            ratios = self.epochs[-1].ratios.setdefault(at - at % self.step_length, {})
             ratios[subject] = max(ratios.get(subject, 0.0), statistic / threshold)
 
     def comparison(self, changes: Sequence[Change]) -> Comparison:
@@ -123,32 +121,6 @@ class Course(Peers):
     def _threshold(self, name: str) -> float | None:
         """The tool's own number; where it learns one for each subject, the first that alarmed."""
         return self._thresholds.get(name) if RULES[name].learned else RULES[name].threshold
-
-    def subjects(self, cases: Iterable[Any], names: Mapping[str, Sequence[str]]) -> Iterator[SubjectStatus]:
-        """Yield each case's subjects with their course under the reference that was in force; ``names`` by case id."""
-        for case in cases:
-            since, until = case.since, case.until
-            for epoch in self._epochs:
-                starts = [at for _, at in epoch.history.vectors]
-                first = case.first.time if case.first.time is not None else since
-                if not starts or first is None or not min(starts) <= first <= max(starts) + self.step_length:
-                    continue
-                # An onset may lie in the middle of a step, which then belongs to the incident.
-                span = _Span(case.id, list(names[case.id]), None if since is None else since - self.step_length, until)
-                for status in epoch.history.subjects([span]):
-                    series = status.get("series")
-                    if series is not None:
-                        series["ratio"] = [epoch.ratios.get(at, {}).get(status["name"]) for at in series["time"]]
-                    yield status
-                break
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    id: str
-    subjects: list[str]
-    since: int | None
-    until: int | None
 
 
 def change_of(text: str) -> Change:

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from stationkeeper.backtesting.course import Change, Course
+from stationkeeper.backtesting.course import Course
 from stationkeeper.backtesting.peers import Count, Peers
 from stationkeeper.backtesting.replay import RENEW_MOST, Judged, Replay, ReplaySettings
 from stationkeeper.backtesting.table import BadInput, Table
@@ -57,12 +57,17 @@ _LEVELS = {Level.PAGE: 3, Level.WARN: 2, Level.INFORM: 1}
 
 
 @dataclass(frozen=True, slots=True)
-class ReportFile:
-    """Where a report goes, the changes that it marks as known, and the command that makes it again."""
+class Backtested:
+    """What a backtest found: the verdicts that are loud enough, ``lines`` as they were printed, in the same order.
 
-    path: Path
-    changes: tuple[Change, ...] = ()
-    command: str = "stationkeeper backtest"
+    ``rules`` are the alarms of other tools' rules and ``course`` what a report draws, where they were asked for.
+    """
+
+    replay: Replay
+    verdicts: tuple[Verdict, ...]
+    lines: tuple[dict[str, Any], ...]
+    rules: tuple[dict[str, Any], ...] = ()
+    course: Course | None = None
 
 
 def run(
@@ -71,29 +76,30 @@ def run(
     *,
     reference: Reference | None = None,
     level: Level = Level.PAGE,
-    out: TextIO,
+    out: TextIO | None = None,
     err: TextIO | None = None,
     compare: bool = False,
-    report: ReportFile | None = None,
-) -> Replay:
+    course: bool = False,
+) -> Backtested:
     """Replay a table, print its verdicts to ``out`` as JSON lines and progress and a summary to ``err``.
 
     A line is printed for each page, for the first verdict of each further kind that joins its incident, and for each
     recovery of an incident; a lower ``level`` prints the others too. ``compare`` prints other tools' rules beside ours:
-    a line with ``rule`` for each of their alarms, and a table of all on ``err``. ``report`` also writes
-    all of it as one HTML file with plots.
+    a line with ``rule`` for each of their alarms, and a table of all on ``err``. ``course`` keeps what a report plots.
     """
     began = clock.monotonic()
     replay = _Watched(table, settings, reference)
-    course = Course(table, settings.pane, lambda: replay.watch, compare=compare) if report is not None else None
-    peers = replay.peers = course if course is not None else Peers(table) if compare else None
-    ours, verdicts, lines = Count(), list[Verdict](), list[dict[str, Any]]()
+    kept = Course(table, settings.pane, lambda: replay.watch, compare=compare) if course else None
+    peers = replay.peers = kept if kept is not None else Peers(table) if compare else None
+    ours, verdicts, lines, rules = Count(), list[Verdict](), list[dict[str, Any]](), list[dict[str, Any]]()
 
-    def say(line: dict[str, Any]) -> None:
-        out.write(json.dumps(line, ensure_ascii=False) + "\n")
-        out.flush()
+    def say(line: dict[str, Any], kind: list[dict[str, Any]]) -> None:
+        kind.append(line)
+        if out is not None:
+            out.write(json.dumps(line, ensure_ascii=False) + "\n")
+            out.flush()
 
-    replay.alarmed = say
+    replay.alarmed = lambda line: say(line, rules)
     bar = Progress(len(table), err)
     for verdict, _ in replay.run(bar.update):
         counted = f"{verdict.kind.value} {verdict.level.value}"
@@ -103,24 +109,16 @@ def run(
         if verdict.level is Level.PAGE:
             ours.add(line["row"])
         if shown(verdict, level):
-            say(line)
+            say(line, lines)
             verdicts.append(verdict)
-            lines.append(line)
-        if course is not None and verdict.statistic is not None and verdict.threshold is not None:
-            course.note(verdict.subject.name, to_ms(verdict.time), verdict.statistic, verdict.threshold)
+        if kept is not None and verdict.statistic is not None and verdict.threshold is not None:
+            kept.note(verdict.subject.name, to_ms(verdict.time), verdict.statistic, verdict.threshold)
     bar.done()
     if err is not None:
         _summarise(replay, settings, clock.monotonic() - began, err)
         if peers is not None and compare:
             err.writelines(f"{line}\n" for line in peers.lines(ours))
-    if course is not None and report is not None:
-        from stationkeeper.report.gather import from_course, write
-
-        source = f"a backtest of {len(table):,} rows"
-        write(from_course(course, verdicts, lines, source, report.command, report.changes), report.path)
-        if err is not None:
-            err.write(f"wrote {report.path}\n")
-    return replay
+    return Backtested(replay, tuple(verdicts), tuple(lines), tuple(rules), kept)
 
 
 class _Watched(Replay):

@@ -70,7 +70,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     if file is None:
         raise typer.BadParameter("give a FILE to judge, or --topic MODEL to judge a model's past again")
     from stationkeeper.backtesting.course import change_of
-    from stationkeeper.backtesting.run import ReportFile, load_reference, replay_settings, run
+    from stationkeeper.backtesting.run import load_reference, replay_settings, run
     from stationkeeper.backtesting.table import BadInput, read_table
     from stationkeeper.monitor.core.reference import InvalidReference
 
@@ -88,11 +88,9 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
             effect_floor=effect_floor,
         )
         marks = tuple(change_of(one) for one in change or ())
-        command = shlex.join(["stationkeeper", *sys.argv[1:]])
-        page = ReportFile(report, marks, command) if report is not None else None
         given = load_reference(reference) if reference else None
         err = None if quiet else sys.stderr
-        run(
+        found = run(
             table,
             settings,
             reference=given,
@@ -100,8 +98,15 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
             out=sys.stdout,
             err=err,
             compare=compare,
-            report=page,
+            course=report is not None,
         )
+        if found.course is not None and report is not None:
+            from stationkeeper.report.gather import from_course, write
+
+            command = shlex.join(["stationkeeper", *sys.argv[1:]])
+            write(from_course(found.course, found.lines, f"a backtest of {len(table):,} rows", command, marks), report)
+            if err is not None:
+                err.write(f"wrote {report}\n")
     except (BadInput, InvalidReference, ValueError) as error:
         typer.echo(f"backtest: {error}", err=True)
         raise typer.Exit(EXIT_USAGE) from error

@@ -13,7 +13,7 @@ from stationkeeper.contracts.model_status import PerformanceStatus, SubjectStatu
 from stationkeeper.contracts.times import to_datetime, to_ms
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.explain.lineage import Lineage
-from stationkeeper.report.history import read_history
+from stationkeeper.report.history import History, Moved, read_history
 from stationkeeper.streams.ports import Reader
 
 MOST_PLOTTED = 4
@@ -221,7 +221,6 @@ def _compared(
 
 def from_course(
     course: Course,
-    verdicts: Sequence[Verdict],
     lines: Sequence[Mapping[str, Any]],
     source: str,
     command: str,
@@ -235,18 +234,38 @@ def from_course(
         case.id: list(dict.fromkeys([case.first.subject.split(" ")[0], *_named(lines, case.id)]))[:MOST_PLOTTED]
         for case in cases
     }
-    model = verdicts[0].model if verdicts else course.model
     return Report(
-        model=model,
+        model=findings[0].model if findings else course.model,
         source=source,
         start=None if comparison.by_row else comparison.start,
         end=None if comparison.by_row else comparison.end,
         cases=cases,
         findings=findings,
-        subjects=tuple(course.subjects(cases, moved)),
+        subjects=tuple(_moved(course, cases, moved)),
         comparison=comparison,
         reproduce=(command,),
     )
+
+
+def _moved(course: Course, cases: Iterable[Case], names: Mapping[str, list[str]]) -> Iterator[SubjectStatus]:
+    """Yield each case's subjects with their course under the reference that was in force; ``names`` by case id."""
+    for case in cases:
+        first = case.first.time if case.first.time is not None else case.since
+        for epoch in course.epochs:
+            if not epoch.counts or first is None:
+                continue
+            if not min(epoch.counts) <= first <= max(epoch.counts) + course.step_length:
+                continue
+            history = History(course.step_length, {epoch.reference.digest: epoch.reference})
+            history.vectors = {(epoch.reference.digest, at): counts for at, counts in epoch.counts.items()}
+            # An onset may lie in the middle of a step, which then belongs to the incident.
+            since = None if case.since is None else case.since - course.step_length
+            for status in history.subjects([Moved(case.id, names[case.id], since, case.until)]):
+                series = status.get("series")
+                if series is not None:
+                    series["ratio"] = [epoch.ratios.get(at, {}).get(status["name"]) for at in series["time"]]
+                yield status
+            break
 
 
 def _named(lines: Sequence[Mapping[str, Any]], incident: str) -> list[str]:
@@ -285,7 +304,7 @@ def from_log(reader: Reader, topics: Topics, model: str, start: int | None = Non
         requests=tuple(r for r in log.requests.values() if inside(r)),
         candidates=tuple(c for c in log.candidates.values() if inside(c)),
         deployments=tuple(d for d in log.deployments if inside(d)),
-        subjects=tuple(history.subjects(cases)),
+        subjects=tuple(history.subjects(Moved(c.id, c.subjects, c.since, c.until) for c in cases)),
         performance=tuple(history.performance()),
         reproduce=(
             f"stationkeeper report --model {model}{period}",

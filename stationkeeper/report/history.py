@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -27,15 +27,14 @@ TOP_CATEGORIES = 18
 Z_95 = 1.959963984540054
 
 
-class _Case(Protocol):
-    @property
-    def id(self) -> str: ...
-    @property
-    def subjects(self) -> list[str]: ...
-    @property
-    def since(self) -> int | None: ...
-    @property
-    def until(self) -> int | None: ...
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What an incident moved and while it lasted, in epoch ms (rows in a backtest without times); None is unbounded."""
+
+    id: str
+    subjects: list[str]
+    since: int | None
+    until: int | None
 
 
 @dataclass(slots=True)
@@ -53,7 +52,7 @@ class History:
         """Return the starts of the steps that hold anything."""
         return sorted({at for _, at in (*self.vectors, *self.confusions)})
 
-    def subjects(self, cases: Iterable[_Case]) -> Iterator[SubjectStatus]:
+    def subjects(self, cases: Iterable[Moved]) -> Iterator[SubjectStatus]:
         """Yield what each incident moved, with its distance over time and its distribution while it lasted."""
         done: set[str] = set()
         for case in cases:
@@ -62,7 +61,7 @@ class History:
                     done.add(name)
                     yield from self._subject(name, case)
 
-    def _subject(self, name: str, case: _Case) -> Iterator[SubjectStatus]:
+    def _subject(self, name: str, case: Moved) -> Iterator[SubjectStatus]:
         for digest, reference in self.references.items():
             subject = reference.by_name.get(name)
             steps = {at: vector for (d, at), vector in self.vectors.items() if d == digest}
@@ -122,7 +121,7 @@ class History:
                 )
 
 
-def _during(case: _Case, counts: dict[int, Counts]) -> Counts | None:
+def _during(case: Moved, counts: dict[int, Counts]) -> Counts | None:
     """Return the counts while the incident lasted, None when no step of this reference falls into it."""
     inside = [
         vector

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from stationkeeper.backtesting.course import Change, change_of
 from stationkeeper.backtesting.replay import ReplaySettings
-from stationkeeper.backtesting.run import ReportFile, run
+from stationkeeper.backtesting.run import run
 from stationkeeper.backtesting.table import Table
 from stationkeeper.cli import app
 from stationkeeper.monitor.core.budget import Budget
 from stationkeeper.report.figures import rules_table, timeline
-from stationkeeper.report.gather import from_backtest
+from stationkeeper.report.gather import from_backtest, from_course, write
 from stationkeeper.report.plot_file import png_of, svg_file
 
 ROWS, CHANGE = 9_000, 5_000
@@ -32,9 +32,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = ReplaySettings(Budget(1.0, 100_000.0, "rows"), pane=50, window=1_000, reference_rows=2_000)
     where = tmp_path_factory.mktemp("backtest")
     out, err = io.StringIO(), io.StringIO()
-    file = ReportFile(where / "report.html", (Change(CHANGE, "ten years <older>"),), "stationkeeper backtest rows.csv")
-    run(table, settings, out=out, err=err, compare=True, report=file)
-    assert f"wrote {where / 'report.html'}" in err.getvalue()
+    found = run(table, settings, out=out, err=err, compare=True, course=True)
+    assert found.course is not None
+    changes = (Change(CHANGE, "ten years <older>"),)
+    report = from_course(found.course, found.lines, "9,000 rows", "stationkeeper backtest rows.csv", changes)
+    write(report, where / "report.html")
     (where / "lines.jsonl").write_text(out.getvalue())
     return where
 
