@@ -11,7 +11,6 @@ from typing import Self
 
 from pydantic import ValidationError
 
-import stationkeeper
 from stationkeeper.retrain.training.job import (
     JOB_FILE,
     LOG_FILE,
@@ -25,7 +24,7 @@ LOG_TAIL = 2_000
 """Characters of a failed training's log in its error, chosen: a traceback fits, and the message stays a message."""
 
 # Where the package is imported from: an installation, or the checkout (its links are not resolved).
-_ROOT = Path(stationkeeper.__path__[0]).parent
+_ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, slots=True)
