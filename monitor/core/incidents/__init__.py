@@ -2,9 +2,9 @@
 
 In: findings of each closed pane, and the panes. Out: verdicts, and the incidents that opened, changed or closed.
 State: open and latest closed incidents, panes since their onsets, recovery tests, and what was warned of.
-Invariant: a subject is in at most one open incident, and speaks once in it. Read `incident` (with `hysteresis` for what
-stays below a page), `explanation`, `recovery`, `verdict`, then `lifecycle`, which ties them together; `request_policy`
-decides in the judge which incident asks for a retraining.
+Invariant: a subject is in at most one open incident, with one verdict in it. Read `incident` (with `hysteresis` for
+what stays below a page), `explanation`, `recovery`, `verdict`, then `lifecycle`, which ties them together;
+`request_policy` decides in the judge which incident asks for a retraining.
 """
 
 from stationkeeper.monitor.core.incidents.hysteresis import WarnedSubject

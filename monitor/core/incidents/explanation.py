@@ -20,7 +20,7 @@ DRIFTS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
 _OF_EVERY_VALUE = frozenset({Check.UNIT, Check.CONSTANT, Check.SCHEMA_MISSING})
 
 # A fault explains drift when it makes up half of it or more: then the larger part is broken data. At a quarter, a few
-# more nulls hide real drift; at one, the noise of two estimates of the same rows lets a plain fault speak twice.
+# more nulls hide real drift; at one, the noise of two estimates of the same rows gives a plain fault two verdicts.
 _EXPLAINS = 0.5
 
 # The quality counters of rows without a usable value (absent, null, wrong type, not finite): each such row also moved

@@ -1,4 +1,4 @@
-"""Hysteresis of warnings: what stays below a page is said once an episode, however its evidence flickers."""
+"""Hysteresis of warnings: a subject below its page is warned of once an episode, however its evidence flickers."""
 
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -21,7 +21,7 @@ twenty later; an e-value decays by a tenth within a few panes once its drift is 
 
 
 class WarnedSubject(State, frozen=True, array_like=True):
-    """What was said of a subject: the loudest level so far, and the quiet panes since."""
+    """What was warned of: a subject, the highest level so far, and the quiet panes since."""
 
     subject: str
     type: SubjectType
@@ -31,10 +31,10 @@ class WarnedSubject(State, frozen=True, array_like=True):
 
 
 class WarningHysteresis:
-    """Lets a finding through when it is louder than what was said of its subject in this episode.
+    """Lets a finding through when its level is higher than what was given for its subject in this episode.
 
     An episode ends after ``REARM_PANES`` quiet panes in a row, or by ``release`` on a recovery. Hysteresis: evidence
-    between a tenth of the inform level and the inform level neither speaks nor ends the episode.
+    between a tenth of the inform level and the inform level neither warns nor ends the episode.
     """
 
     def __init__(self) -> None:
@@ -66,13 +66,13 @@ class WarningHysteresis:
                 self._warned[key] = replaced(warned, quiet=quiet)
 
     def release(self, subject: str) -> None:
-        """Forget what was said of a subject: it has recovered."""
+        """Forget the warnings of a subject: it has recovered."""
         self._warned = {key: warned for key, warned in self._warned.items() if warned.subject != subject}
 
     def state(self) -> dict[str, WarnedSubject]:
-        """Return what was said, by the key of its finding."""
+        """Return what was warned of, by the key of its finding."""
         return dict(self._warned)
 
     def restore(self, state: Mapping[str, WarnedSubject]) -> None:
-        """Take over what was said before."""
+        """Take over what ``state`` gave."""
         self._warned = dict(state)

@@ -202,7 +202,7 @@ class IncidentLifecycle:
         return self.incidents.amend(incident, verdict=verdict.id), verdict
 
     def _join(self, incident: Incident, finding: Finding, onset: Dated, at: DecisionTime) -> list[Verdict]:
-        """A subject joins an open incident: it speaks once, and only a new kind is worth a warning.
+        """A subject joins an open incident: it has one verdict, and only a new kind is worth a warning.
 
         Drift that is nothing but what is known to be broken in its subject says nothing new.
         """

@@ -15,8 +15,8 @@ from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
 
 THRESHOLD = math.log(1_000.0)
 """Nats at which a subject has recovered: while half of the drift lasts or more, a try crosses them with probability
-below 1/1000 (Wald's bound). A recovery said too early closes an incident that opens again, with a second page. At half
-the nats one try in 32 crosses; at double the incident stays open about twice as long after the cure."""
+below 1/1000 (Wald's bound). A recovery declared too early closes an incident that opens again, with a second page. At
+half the nats one try in 32 crosses; at double the incident stays open about twice as long after the cure."""
 
 MIN_ROWS = 200
 """Rows that a recovery must rest on at least. Chosen: twenty equal cells then show a distance of .12 by noise alone
@@ -27,7 +27,7 @@ subject with few rows stays drifting twice as long after the cure."""
 # a finite ratio: one row a coarse cell. At half or double the ratio of an empty cell changes by a factor two, no more.
 _PRIOR_ROWS = 20.0
 
-# The latest rows halve when they exceed this: "near the reference" then speaks of now. Ten times MIN_ROWS: the noise of
+# The latest rows halve when they exceed this: "near the reference" then tells of now. Ten times MIN_ROWS: the noise of
 # the distance is small beside half of a page's effect, and an hour of drift long ago is forgotten after a few halvings.
 _FORGET = 2_000
 

@@ -160,7 +160,7 @@ class Performance:
     """Bernoulli e-SR on the error rate, and on P(positive | score region) both ways, against the labelled reference.
 
     The error rate can rise from new inputs alone (kind ``performance``); a region's positive share cannot, as long as
-    P(y | score) holds, so it speaks for a changed concept (kind ``concept_drift``). Half of the budget each; of that,
+    P(y | score) holds, so it means a changed concept (kind ``concept_drift``). Half of the budget each; of that,
     half to the reference as it was counted and half to all labels so far (`running_rate.RunningRate`), which finds more
     where the reference had few.
     """
@@ -207,12 +207,12 @@ class Performance:
         out = self._findings(found, (ERROR_RATE,), VerdictKind.PERFORMANCE, Cause.ERROR_RATE, pane)
         concept = self.concept.step(counted[1:], of[1:], pane.start, elapsed)
         concept = _louder(concept, running, slice(1, None))
-        # All regions are one subject: the region that speaks loudest is what the verdict names.
+        # All regions are one subject: the verdict names the one with most evidence.
         named = self._findings(concept, self._names(), VerdictKind.CONCEPT_DRIFT, Cause.CONCEPT, pane)
         return out + sorted(named, key=lambda f: -f.strength)[:1]
 
     def margin(self, subject: str) -> float:
-        """Return how far a subject's evidence lies above its page threshold, in nats; the loudest region speaks."""
+        """Return how far a subject's evidence lies above its page threshold, in nats; of the region with most."""
         detector, part = (self.error, slice(0, 1)) if subject == ERROR_RATE else (self.concept, slice(1, None))
         score = np.maximum(detector.evidence.score(), self.running.evidence.score()[part])
         return float((score - detector.log_threshold).max())

@@ -2,7 +2,7 @@
 
 In: closed panes in order. Out: findings (`Finding`) of rates that rose, of rules that hold, of volume and of silence.
 State: evidence per rate and of volume, runs and silences per subject, learned traffic; all returned by ``state``.
-Invariant: only rates and a reference's own volume spend false-alarm budget; a rule speaks only when chance would give
+Invariant: only rates and a reference's own volume spend false-alarm budget; a rule holds only when chance would give
 what it saw with probability below exp(-30). Read `quality` first, then `rates`, `arrivals` (with `volume` and
 `learned_traffic`), `rules` (with `cardinality`) and `unit_change`.
 """

@@ -14,16 +14,16 @@ WINDOW_ROWS = 1_000
 30 nats need a wider gap; at double a slow source is judged half as often, and open sets look alike all the same."""
 
 CERTAIN_NATS = 30.0
-"""A window speaks when chance gives its cells with probability below exp(-30), about 1e-13, so it needs no budget. At
-half a thousand categories judged each minute speak by chance every few days; at double only gross changes do."""
+"""A window warns when chance gives its cells with probability below exp(-30), about 1e-13, so it needs no budget. At
+half a thousand categories judged each minute warn by chance every few days; at double only gross changes do."""
 
 FAR = 2.0
 """Cells must be this factor from what the reference allows: large windows make any small change certain, and a fifth
-more colours is no fault. At 1.4 assortments that grow by the season speak; at 4 a doubled set of values never does."""
+more colours is no fault. At 1.4 assortments that grow by the season warn; at 4 a doubled set of values never does."""
 
 FEW_CELLS = 8
 """Fewer expected cells are too few to halve with meaning: three of five values in a window are ordinary. At half, small
-sets speak when two values pause; at double, sets of a dozen are never judged downward."""
+sets warn when two values pause; at double, sets of a dozen are never judged downward."""
 
 # Standard errors by which a cell's share may be lower than it was counted: 2.3 % of cells lie beyond, a generous bound.
 _LOWER = 2.0

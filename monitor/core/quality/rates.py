@@ -34,7 +34,7 @@ the old extremes a little. Chosen: at half such tails warn for ever; at double t
 DUPLICATES_AND_LATE: Final = {Check.DUPLICATES: ("duplicates", 0.01), Check.LATE: ("late", 0.05)}
 """Counters of the pane as a whole and the share a sound source may show of each; the reference knows neither. Chosen:
 producers that retry repeat well under 1 %, and networks delay a few per cent beyond the lateness bound. At half, a
-retry storm of seconds speaks; at double, a producer that sends every tenth event late does not."""
+retry storm of seconds pages; at double, a producer that sends every tenth event late does not."""
 
 # The reference knows no duplicates and no late rows, so their allowance is the whole null: zero of so many.
 _SOUND_ROWS = 1e9

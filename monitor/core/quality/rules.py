@@ -25,7 +25,7 @@ MIN_ROWS = 50
 seconds pages; at double a source of one event a minute is told of a lost field after 100 minutes."""
 
 FIELD_SHARE = 0.5
-"""A field is "usually there" when the reference had it in more than half of its rows, and unknown fields speak when
+"""A field is "usually there" when the reference had it in more than half of its rows, and unknown fields warn when
 half of the events carry one: a new version of a producer, not one client. At a quarter, optional fields page when they
 pause; at one, a field that a tenth of the reference lacked is never missed."""
 
@@ -36,13 +36,13 @@ as late."""
 
 WEIGHT_MOVED = 0.2
 """Share of the sampling weights that must have moved by an octave or more: a new sampling plan, not its noise. At half
-a campaign speaks; at double a plan that doubles a third of the weights does not."""
+a campaign warns; at double a plan that doubles a third of the weights does not."""
 
 # A value above this share of the reference is nearly constant already: a run of it proves nothing.
 _NEARLY_CONSTANT = 0.9
 
 # A run must be this many times the longest run of one value that the reference saw, where its rows had an order.
-# Chosen: a longest run of a sample is soon beaten, so at 1.5 ordinary runs speak; at six a stuck feed is told twice as
+# Chosen: a longest run of a sample is soon beaten, so at 1.5 ordinary runs page; at six a stuck feed is told twice as
 # late.
 _PATIENCE = 3
 
@@ -119,7 +119,7 @@ class Rules:
         self.silent = np.zeros(len(self._watched[0]), np.int64)
 
     def step(self, pane: Pane) -> list[Finding]:
-        """Take a closed pane with rows; a rule that holds speaks at every pane while it does."""
+        """Take a closed pane with rows; a rule gives a finding at every pane while it holds."""
         counts = pane.counts
         return [
             *self._fields(pane, counts),
