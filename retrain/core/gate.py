@@ -182,15 +182,15 @@ class _Test:
 
 def _weigh(overall: Interval, tests: tuple[_Test, ...], margin: float) -> tuple[GateOutcome, str]:
     better = [str(test) for test in tests if test.interval.low > test.least]
-    told = "; ".join(str(test) for test in tests)
+    every = "; ".join(str(test) for test in tests)
     if overall.high < -margin:
         return GateOutcome.FAIL, f"worse overall: {overall}, margin {margin:g}"
     if all(test.interval.high < 0.0 for test in tests) or (better and tests[0].interval.high < 0.0):
-        return GateOutcome.FAIL, f"worse after the change: {told}"
+        return GateOutcome.FAIL, f"worse after the change: {every}"
     if overall.low < -margin:
-        return GateOutcome.NO_EVIDENCE, f"may be worse overall: {overall}, margin {margin:g}; after the change {told}"
+        return GateOutcome.NO_EVIDENCE, f"may be worse overall: {overall}, margin {margin:g}; after the change {every}"
     if not better:
-        return GateOutcome.NO_EVIDENCE, f"not worse overall: {overall}, but not shown better after the change: {told}"
+        return GateOutcome.NO_EVIDENCE, f"not worse overall: {overall}, but not shown better after the change: {every}"
     return GateOutcome.PASS, f"better after the change: {'; '.join(better)}; overall {overall}, margin {margin:g}"
 
 

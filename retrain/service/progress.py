@@ -21,7 +21,7 @@ from stationkeeper.retrain.training.process import Finished
 _REOPENED_BY_APPROVAL = frozenset({RequestReason.BREAKER, RequestReason.BUDGET, RequestReason.COOLDOWN})
 
 
-def received(
+def first_state(
     request: RetrainRequest, rules: PlanRules | None, others: Iterable[RetrainState], champion: str | None
 ) -> RetrainState:
     """Return the first state of a request: taken up, waiting for approval, suppressed or rejected."""
@@ -44,7 +44,7 @@ def received(
     return start.enter(RequestStage.PLANNED, RequestReason.ACCEPTED)
 
 
-def heard(state: RetrainState, approval: Approval) -> RetrainState | None:
+def after_approval(state: RetrainState, approval: Approval) -> RetrainState | None:
     """Return the state after a person's word, None when it changes nothing."""
     by = f"{approval.by}: {approval.note}" if approval.note else approval.by
     if approval.decision == "reject":
@@ -58,7 +58,7 @@ def heard(state: RetrainState, approval: Approval) -> RetrainState | None:
     return state.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, f"approved by {by}", approved=True)
 
 
-def surveyed(state: RetrainState, survey: Survey, rules: PlanRules) -> RetrainState:
+def after_survey(state: RetrainState, survey: Survey, rules: PlanRules) -> RetrainState:
     """Return the state after labels were counted: planned, waiting with what is missing, or given up."""
     if survey.statistics is None:
         return state.enter(RequestStage.WAITING, RequestReason.TOO_FEW_ROWS, "no prediction has been read")
@@ -67,7 +67,7 @@ def surveyed(state: RetrainState, survey: Survey, rules: PlanRules) -> RetrainSt
         return state.enter(found.stage, found.reason, found.detail, clock_ms=survey.clock_ms)
     if isinstance(found, Wait):
         if state.stage is RequestStage.WAITING and state.reason is found.reason:
-            # Counting goes on in memory; the log is told when something changes.
+            # Counting goes on in memory; the log gets a record when something changes.
             return state.model_copy(update={"detail": found.detail, "clock_ms": survey.clock_ms or state.clock_ms})
         return state.enter(RequestStage.WAITING, found.reason, found.detail, clock_ms=survey.clock_ms)
     if isinstance(found, Plan):
@@ -89,7 +89,7 @@ def surveyed(state: RetrainState, survey: Survey, rules: PlanRules) -> RetrainSt
     assert_never(found)
 
 
-def snapshotted(state: RetrainState, snapshot: Snapshot) -> RetrainState:
+def after_snapshot(state: RetrainState, snapshot: Snapshot) -> RetrainState:
     """Return the state after the snapshot was written."""
     return state.enter(
         RequestStage.TRAINING,
@@ -100,7 +100,7 @@ def snapshotted(state: RetrainState, snapshot: Snapshot) -> RetrainState:
     )
 
 
-def trained(state: RetrainState, finished: Finished, settings: RetrainSettings) -> RetrainState:
+def after_training(state: RetrainState, finished: Finished, settings: RetrainSettings) -> RetrainState:
     """Return the state after a training ended: on to the gate, tried again, or failed."""
     if isinstance(finished, TrainingResult):
         detail = f"window {finished.window.value} of {finished.rows} rows, {finished.seconds.get('fit', 0.0):.1f} s"
@@ -116,7 +116,7 @@ def trained(state: RetrainState, finished: Finished, settings: RetrainSettings) 
     return state.enter(RequestStage.TRAINING, reason, detail, attempts=state.attempts + 1)
 
 
-def judged(state: RetrainState, verdict: GateVerdict, settings: RetrainSettings) -> RetrainState:
+def after_gate(state: RetrainState, verdict: GateVerdict, settings: RetrainSettings) -> RetrainState:
     """Return the state after the gate: on to registration, waiting for more labels, or ended."""
     if verdict.outcome is GateOutcome.PASS:
         return state.enter(RequestStage.REGISTERING, RequestReason.GATE_PASSED, verdict.reason, gate=verdict)
@@ -135,7 +135,7 @@ def judged(state: RetrainState, verdict: GateVerdict, settings: RetrainSettings)
     return state.enter(RequestStage.NO_EVIDENCE, RequestReason.GATE_NO_EVIDENCE, verdict.reason, gate=verdict)
 
 
-def registered(state: RetrainState, found: RegisteredCandidate) -> RetrainState:
+def after_registration(state: RetrainState, found: RegisteredCandidate) -> RetrainState:
     """Return the final state of a request with a candidate."""
     return state.enter(
         RequestStage.CANDIDATE,
@@ -148,7 +148,7 @@ def registered(state: RetrainState, found: RegisteredCandidate) -> RetrainState:
     )
 
 
-def stumbled(state: RetrainState, error: BaseException) -> RetrainState:
+def after_error(state: RetrainState, error: BaseException) -> RetrainState:
     """Return the state after a step raised what no second try mends."""
     if isinstance(error, ArtifactError):
         return state.enter(RequestStage.FAILED, RequestReason.NO_CHAMPION, str(error))

@@ -202,12 +202,12 @@ class Retrain:
             others = [state for state in self._view().values() if state.model == request.model]
             rules = inputs.settings.plan_rules() if inputs else None
             champion = self._tables.champion(request.model)
-            self._move(progress.received(request, rules, others, champion), out)
+            self._move(progress.first_state(request, rules, others, champion), out)
         for done in self._runner.collect():
             self._finish(done, out)
         for approval in self._tables.approvals.values():
             state = self._view().get(approval.id)
-            moved = progress.heard(state, approval) if state and state.model in self.models else None
+            moved = progress.after_approval(state, approval) if state and state.model in self.models else None
             if moved is not None:
                 self._move(moved, out)
         self._start()
@@ -272,19 +272,19 @@ class Retrain:
         settings = self.models[state.model].settings
         match state.stage:
             case RequestStage.PLANNED | RequestStage.WAITING:
-                self._count(state, progress.surveyed(state, result, settings.plan_rules()), out)
+                self._count(state, progress.after_survey(state, result, settings.plan_rules()), out)
             case RequestStage.SNAPSHOT:
-                self._move(progress.snapshotted(state, result), out)
+                self._move(progress.after_snapshot(state, result), out)
             case RequestStage.TRAINING if result is None:
                 # Snapshot or champion are not on this disk, as after a move to another machine.
                 self._move(state.enter(RequestStage.SNAPSHOT, state.reason, "made again"), out)
             case RequestStage.TRAINING:
-                moved = progress.trained(state, result, settings)
+                moved = progress.after_training(state, result, settings)
                 if moved.stage is RequestStage.TRAINING:
                     self._runner.pause(state.id, settings.training.retry_after / 1_000)
                 self._move(moved, out)
             case RequestStage.GATE:
-                self._move(progress.judged(state, result, settings), out)
+                self._move(progress.after_gate(state, result, settings), out)
             case RequestStage.REGISTERING:
                 self._announce(state, result, out)
 
@@ -300,7 +300,7 @@ class Retrain:
         key = f"{candidate.model}/{candidate.version}".encode()
         out.append(Outgoing(self.topics.references.name, found.reference, key))
         out.append(Outgoing(self.topics.candidates.name, candidate.encode(), candidate.model.encode()))
-        self._move(progress.registered(state, found), out)
+        self._move(progress.after_registration(state, found), out)
 
     def _stumble(self, state: RetrainState, error: BaseException, out: list[Outgoing]) -> None:
         self._runner.pause(state.id, self.models[state.model].settings.training.retry_after / 1_000)
@@ -312,7 +312,7 @@ class Retrain:
             self._move(state.enter(RequestStage.TRAINING, state.reason, "its files are gone, trained again"), out)
             return
         _log.error(LogEvent.RETRAIN_STAGE.value, request=state.id, stage=state.stage.value, exc_info=error)
-        self._move(progress.stumbled(state, error), out)
+        self._move(progress.after_error(state, error), out)
 
     def _start(self) -> None:
         """Start the next step of each committed request that has none under way."""

@@ -9,7 +9,7 @@ from stationkeeper.contracts.times import to_datetime
 from stationkeeper.registry import ArtifactError
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
-from stationkeeper.retrain.service.progress import heard, judged, received, stumbled, trained
+from stationkeeper.retrain.service.progress import after_approval, after_error, after_gate, after_training, first_state
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.training.job import TrainingError
@@ -32,10 +32,10 @@ def word(decision: Literal["approve", "reject", "roll_back"]) -> Approval:
 def test_a_request_is_taken_up_waits_for_a_word_or_has_no_taker():
     rules = SETTINGS.plan_rules()
     asked = SETTINGS.model_copy(update={"approval": True}).plan_rules()
-    assert received(a_request(), rules, [], "1").stage is RequestStage.PLANNED
-    assert received(a_request(), asked, [], "1").reason is RequestReason.APPROVAL_PENDING
-    assert received(a_request(), None, [], "1").reason is RequestReason.NOT_CONFIGURED
-    assert received(a_request(), rules, [], "2").reason is RequestReason.SUPERSEDED
+    assert first_state(a_request(), rules, [], "1").stage is RequestStage.PLANNED
+    assert first_state(a_request(), asked, [], "1").reason is RequestReason.APPROVAL_PENDING
+    assert first_state(a_request(), None, [], "1").reason is RequestReason.NOT_CONFIGURED
+    assert first_state(a_request(), rules, [], "2").reason is RequestReason.SUPERSEDED
 
 
 @pytest.mark.parametrize(
@@ -51,19 +51,19 @@ def test_a_request_is_taken_up_waits_for_a_word_or_has_no_taker():
     ],
 )
 def test_a_word_of_a_person(stage, reason, decision, leads_to):
-    moved = heard(state(stage, reason), word(decision))
+    moved = after_approval(state(stage, reason), word(decision))
     assert (moved.stage if moved else None) is leads_to
     if moved is not None and decision == "approve":
-        assert heard(moved, word("approve")) is None, "said once, it counts once"
+        assert after_approval(moved, word("approve")) is None, "said once, it counts once"
 
 
 def test_a_failed_training_is_tried_again_unless_its_data_are_to_blame():
     now = state(RequestStage.TRAINING)
     for attempt in range(SETTINGS.training.retries):
-        now = trained(now, TrainingError(detail="killed", final=False), SETTINGS)
+        now = after_training(now, TrainingError(detail="killed", final=False), SETTINGS)
         assert (now.stage, now.attempts) == (RequestStage.TRAINING, attempt + 1)
-    assert trained(now, TimedOut(3.0), SETTINGS).reason is RequestReason.TRAINING_TIMEOUT
-    final = trained(state(RequestStage.TRAINING), TrainingError(detail="labels", final=True), SETTINGS)
+    assert after_training(now, TimedOut(3.0), SETTINGS).reason is RequestReason.TRAINING_TIMEOUT
+    final = after_training(state(RequestStage.TRAINING), TrainingError(detail="labels", final=True), SETTINGS)
     assert (final.stage, final.reason) == (RequestStage.FAILED, RequestReason.BAD_DATA)
 
 
@@ -71,13 +71,13 @@ def test_a_gate_without_evidence_looks_again_until_its_looks_are_used():
     now = state(RequestStage.GATE, rows_after=100)
     unclear = GateVerdict(GateOutcome.NO_EVIDENCE, "few rows")
     for look in range(1, SETTINGS.gate.looks):
-        now = judged(now, unclear, SETTINGS)
+        now = after_gate(now, unclear, SETTINGS)
         assert (now.stage, now.look, now.judged) == (RequestStage.WAITING, look, 100)
-    assert judged(now, unclear, SETTINGS).stage is RequestStage.NO_EVIDENCE
-    assert judged(now, GateVerdict(GateOutcome.FAIL, "worse"), SETTINGS).stage is RequestStage.FAILED
-    assert judged(now, GateVerdict(GateOutcome.PASS, "better"), SETTINGS).stage is RequestStage.REGISTERING
+    assert after_gate(now, unclear, SETTINGS).stage is RequestStage.NO_EVIDENCE
+    assert after_gate(now, GateVerdict(GateOutcome.FAIL, "worse"), SETTINGS).stage is RequestStage.FAILED
+    assert after_gate(now, GateVerdict(GateOutcome.PASS, "better"), SETTINGS).stage is RequestStage.REGISTERING
 
 
 def test_an_error_that_no_second_try_mends_names_its_kind():
-    assert stumbled(state(RequestStage.SNAPSHOT), ArtifactError("gone")).reason is RequestReason.NO_CHAMPION
-    assert stumbled(state(RequestStage.SNAPSHOT), ValueError("odd")).detail == "ValueError: odd"
+    assert after_error(state(RequestStage.SNAPSHOT), ArtifactError("gone")).reason is RequestReason.NO_CHAMPION
+    assert after_error(state(RequestStage.SNAPSHOT), ValueError("odd")).detail == "ValueError: odd"
