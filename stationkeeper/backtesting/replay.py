@@ -28,12 +28,21 @@ from stationkeeper.monitor.core.reference import (
 from stationkeeper.monitor.core.watch import IncidentChanges, Watch, WatchSettings
 from stationkeeper.monitor.profiling import subject_columns
 
+# Panes tallied by one call: numpy's cost a call is spread over them, and their vectors stay some megabytes. Chosen.
 CHUNK = 256
+# Empty panes stepped over one gap. Each costs a step, and a gap of years with panes of a minute would not end; 100 000
+# are about ten weeks of minutes. Chosen: half or double changes only how long one long gap takes.
 MAX_GAP = 100_000
+# Rows of a reference that is renewed after a page (`--renew auto`). Chosen: half sees only larger shifts afterwards,
+# double waits longer until the next change can be seen.
 RENEW_MOST = 2_000
+# A renewed reference is first built from this part of its rows, so that a change soon after is not slept through.
 FIRST_PART = 4
+# Variance inflation from which rows count as leaning on each other: 1 is independence. Chosen: nearer to 1 an estimate's
+# own scatter would count as dependence; at 4 dependent rows would be given references that are too short.
 INDEPENDENT = 2.0
 _NEVER = np.iinfo(np.int64).max
+# What a new reference answers; broken data is no new normal.
 _DRIFT = frozenset(
     {VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT, VerdictKind.PERFORMANCE, VerdictKind.CONCEPT_DRIFT}
 )

@@ -50,9 +50,12 @@ def json_line(verdict: Verdict, table: Table) -> dict[str, Any]:
     }
 
 
+# A budget in time is counted in minutes.
 MINUTE_MS = 60_000
+# The budget where nobody names one: a false page in 100 000 rows, or in 30 days as in the daemon.
 DEFAULT_ROWS = "100000"
 DEFAULT_DURATION = "30d"
+# The order of loudness; `--level` prints its own and all louder ones.
 _LEVELS = {Level.PAGE: 3, Level.WARN: 2, Level.INFORM: 1}
 
 

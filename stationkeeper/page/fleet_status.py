@@ -19,8 +19,13 @@ from stationkeeper.contracts.metrics import METRICS, STATE_NUMBER, Sample
 from stationkeeper.contracts.model_status import ModelStatus
 from stationkeeper.contracts.status import SCHEMA_VERSION, Conservation, FleetStatus, RoleHealth
 
+# A page waits this long for another role before it shows it as not answering. Half gives up on a busy role, double
+# makes the page slow whenever one is down.
 PEER_TIMEOUT_S = 1.0
+# Several people who look at once cause one question a second to each role.
 PEER_FRESH_S = 1.0
+# A model is called stale after ten of its panes without data, but never before ten minutes: with panes of seconds a
+# short pause of the traffic would else look like a fault.
 STALE_PANES = 10
 STALE_AT_LEAST_MS = 10 * 60_000
 

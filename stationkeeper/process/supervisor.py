@@ -15,9 +15,14 @@ import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
 
+# The first pause is doubled before it is waited: a role comes back after one second. Chosen: half restarts a role that
+# fails at once too busily, double leaves a healthy one away for longer.
 FIRST_BACKOFF_S: Final = 0.5
+# A role whose broker is down starts at most twice a minute: few lines of log, and half a minute to notice its return.
 LONGEST_BACKOFF_S: Final = 30.0
+# Whoever lived this long did its work: its next death is a new one, and the pause begins anew.
 HEALTHY_AFTER_S: Final = 60.0
+# Above the 20 s of `drain` (config.py) in which a role leaves by itself; SIGKILL before that would cut off its commit.
 DRAIN_S: Final = 25.0
 
 log = structlog.get_logger()

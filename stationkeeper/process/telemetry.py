@@ -19,6 +19,8 @@ from stationkeeper.contracts.messages import SubjectState
 from stationkeeper.contracts.metrics import BY_NAME, STATE_NUMBER, Sample
 
 SUBJECT_LABELS = ("model", "version", "segment", "subject")
+# Series that one process exports at most. A model with very many features or segments must not fill Prometheus. Chosen:
+# half cuts fleets of some hundred features short, double doubles every scrape.
 MAX_SERIES = 10_000
 REFUSED = "stationkeeper_series_refused_total"
 

@@ -13,6 +13,8 @@ from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.ports import Outgoing, Reader, Stage
 from stationkeeper.streams.settings import KafkaSettings
 
+# The judge commits at least five times a second: a verdict then leaves soon after the pane that decided it, while the
+# tally may gather for longer.
 JUDGE_FLUSH_MS = 200
 WORK_DIRECTORY = Path(".stationkeeper") / "work"
 

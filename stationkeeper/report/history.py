@@ -22,8 +22,11 @@ from stationkeeper.monitor.core.reference import (
 )
 from stationkeeper.streams.ports import Partition, Reader
 
+# Points of a plot: more than a plot of a few hundred pixels can show apart only costs bytes.
 STEPS = 120
+# Bars of a category: with "other values" and "missing" they are the twenty that a number has.
 TOP_CATEGORIES = 18
+# The 97.5 % quantile of the normal law: two-sided 95 %.
 Z_95 = 1.959963984540054
 
 

@@ -14,7 +14,9 @@ from stationkeeper.page.words import KIND_WORDS, duration, integer, listing, num
 from stationkeeper.report.figures import distance_figure, evidence_figure, rules_table, timeline
 from stationkeeper.report.gather import Case, Finding, Report
 
+# Rows of a table in the file; the rest is counted in a line below it, so that a noisy year still opens in a browser.
 MAX_LISTED = 500
+# Height of one incident's bar with its gap, in pixels: a line of small text.
 _LANE = 18.0
 _METHOD = (
     "Every decision rests on counts in cells that were frozen with the model version's reference. A detector turns "
