@@ -24,11 +24,11 @@ from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
 from stationkeeper.contracts.wire import ArmDelta, PaneDelta, Progress, Record, decode, encode, pack
 from stationkeeper.monitor.core.reference import Reference, dump, profile
-from stationkeeper.monitor.judge.stage import Judge
+from stationkeeper.monitor.judge import Judge
 from stationkeeper.monitor.packets import packed
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.state_codec import gather
-from stationkeeper.monitor.status.model import ModelView
+from stationkeeper.monitor.status import ModelView
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource

@@ -9,10 +9,16 @@ Hashes = npt.NDArray[np.uint64]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
+# Marks a free slot: values are row numbers, which are never negative.
 NOTHING = np.int64(-1)
+# 64 KiB at the start, chosen: half saves nothing anybody sees, twice costs the same in each of many partitions.
 _SMALLEST = 1 << 12
+# At most 7 of 10 slots are used. Linear steps grow as 1 / (1 - load)^2 (Knuth 1973, 6.4): some 6 for an absent hash at
+# .7, 50 at .9; a lower share costs memory instead.
 _FULL, _WIDE = 7, 10
+# 2^64 over the golden ratio: its multiples spread hashes evenly, also those that differ in few bits (Knuth, there).
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+# A rebuild sorts slot and row number in one 64-bit word: 32 bits each, so up to 4 billion entries.
 _INDEX_BITS = np.uint64(32)
 _INDEX = np.uint64(2**32 - 1)
 

@@ -13,6 +13,8 @@ from stationkeeper.contracts.wire import (
     encode,
 )
 
+# Below the 512 KiB of ``PART_BYTES``, so that a batch with its names still fits one part; join rows hardly compress,
+# and Kafka's default for the largest record is 1 MiB.
 JOIN_BYTES = 448 * 1024
 
 

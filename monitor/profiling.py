@@ -15,7 +15,10 @@ from stationkeeper.monitor.core.reference import PREDICTION, Kind, Reference
 from stationkeeper.monitor.core.reference import profile as freeze
 
 Frame = Any
+# Rows of a pane that is a number of rows, as live panes of a quiet model have them: half teaches dependence from noisy
+# panes, twice from half as many.
 PANE_ROWS = 50
+# Units of epoch numbers that are read; finer ones come as datetimes.
 _TO_MS = {"ms": 1, "s": 1_000}
 
 

@@ -10,6 +10,7 @@ from stationkeeper.contracts.times import format_duration
 from stationkeeper.events import Input, InputMapping, Kind
 from stationkeeper.monitor.core.budget import Budget, parse_budget
 
+# Event times are epoch milliseconds everywhere, so durations are too.
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS

@@ -12,10 +12,13 @@ from stationkeeper.streams.errors import Fatal
 FORMAT: Final = 2
 """1: arrays as they are. 2: integers in the narrowest type that holds them; watches in pieces."""
 
+# Half of Kafka's default largest record (1 MiB): a part does not compress again, and headers need room. Half of it
+# doubles the records of a large state.
 PART_BYTES: Final = 512 * 1024
 
 _ARRAY, _NARROW = 1, 2
 _WIDTHS = (np.uint8, np.uint16, np.uint32)
+# No state is near 1 GiB; a damaged length must end in an error and not take the memory of the host.
 _MAX_BYTES = 1 << 30
 
 

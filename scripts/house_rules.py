@@ -37,7 +37,6 @@ LONELY: Mapping[str, str] = {}
 
 
 KNOWN: tuple[str, ...] = (
-    "class Answer is in",
     "class Check is in",
     "class Comparison is in",
     "class Course is in",
@@ -46,19 +45,12 @@ KNOWN: tuple[str, ...] = (
     "class Peers is in",
     "class Progress is in",
     "class Replay is in",
-    "class Sample is in",
     "class Summary is in",
-    "class Told is in",
     "deploy/controller/stage.py: class Deploy has",
     "deploy/router/router.py: class Router has",
     "deploy/targets/__init__.py: say",
     "deploy/targets/router.py:",
-    "monitor/judge/incident_status.py:",
-    "monitor/judge/late_labels.py:",
-    "monitor/judge/model.py: class ModelJudge has",
-    "monitor/judge/stage.py: class Judge has",
     "monitor/tally/stage.py: class Tally has",
-    "monitor/verify/segments.py:",
     "product code has",
     "stationkeeper/backtesting/__init__.py: say",
     "stationkeeper/check/__init__.py: say",
@@ -71,7 +63,6 @@ KNOWN: tuple[str, ...] = (
     "stationkeeper/page/__init__.py: say",
     "stationkeeper/process/__init__.py: say",
     "stationkeeper/profiling/__init__.py: say",
-    "stationkeeper/replay/__init__.py: say",
     "stationkeeper/report/__init__.py: say",
     "streams/loop.py: class Loop has",
 )

@@ -1,11 +1,32 @@
-"""The stage that decides: open panes become closed ones, closed ones become verdicts, history and requests.
+"""The judge: deltas of panes in, verdicts, incidents and retrain requests out, and the state that a restart needs.
 
-In: the panes topic (pane deltas, arms, outcomes, progress), references, rollouts. Out: verdicts, retrain requests,
-merged panes for history, and its state.
-State: open panes as checkpoints, watches in pieces, requests, cohorts; see `checkpoints` and `state`. Invariant:
-decisions are made on panes that the watermark has closed, in their order, so that live, restarted, replicated and
-replayed runs decide alike.
-Read `stage`, `model` (one model), `watches`, `pending` and `watermark` (what closes when), `cohorts` and
-`late_labels` (truth that comes later), `succession`, `segment_reference`, `decisions`, `checkpoints`, `state`,
-`replay`.
+In come the panes topic, references and rollouts. Out go history (closed panes), verdicts, requests and the judge's
+state: per panes partition its progress, per model the open panes, its watches in pieces, label cohorts and requests.
+Invariant: what is decided is a function of the panes log; batches, flushes and restarts change nothing.
+
+Read in this order: stage (the topics, and which model a record is for), watermark (when a pane closes), pending (what
+is still open), model (what a closed pane means), watches with segment_reference and plugin_watch, cohorts (labels),
+succession (versions and references that end), decisions; checkpoints and state (what is kept); views (what is shown),
+replay (the same over history).
 """
+
+from stationkeeper.monitor.judge.cohorts import Cohorts
+from stationkeeper.monitor.judge.decisions import Decisions
+from stationkeeper.monitor.judge.model import ModelJudge
+from stationkeeper.monitor.judge.pending import WatchKey
+from stationkeeper.monitor.judge.replay import FROM_INPUTS, Kept, PastReferences, Rejudge
+from stationkeeper.monitor.judge.stage import Judge
+from stationkeeper.monitor.judge.watermark import Progresses
+
+__all__ = [
+    "FROM_INPUTS",
+    "Cohorts",
+    "Decisions",
+    "Judge",
+    "Kept",
+    "ModelJudge",
+    "PastReferences",
+    "Progresses",
+    "Rejudge",
+    "WatchKey",
+]

@@ -12,12 +12,15 @@ from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.judge.pending import Closed
 from stationkeeper.monitor.settings import ModelSettings
 
-# A day of one-minute panes for charts. Judging does not read them.
+# A day of one-minute panes for charts; judging does not read them. Half would cut charts to twelve hours; twice would
+# double memory and state of each version and segment.
 KEPT = 1_440
-SLOT_PANES = 8
-"""Panes whose cohorts are stored together."""
 
-# Four cells of the confusion, then two outcomes for each score bin.
+# Panes whose cohorts are stored together, chosen: a closed pane rewrites the slots it touched whole, so twice writes
+# twice the bytes a pane; half doubles the number of state records.
+SLOT_PANES = 8
+
+# Four cells of the confusion matrix, then negatives and positives by score bin.
 _WIDTH = 4 + 2 * SCORE_BINS
 _Who = tuple[str, str]
 

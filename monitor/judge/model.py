@@ -1,22 +1,24 @@
 """One model at the judge: closes its panes in order, steps its watches, and says what follows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-
-from msgspec import structs
 
 from stationkeeper.contracts.messages import Level, RetrainRequest, Verdict
 from stationkeeper.contracts.model_status import IncidentStatus
 from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Record
-from stationkeeper.monitor.core.incidents import Incident, RequestPolicy, RequestRules, RequestState
+from stationkeeper.monitor.core.incidents import (
+    Incident,
+    RequestAnswer,
+    RequestPolicy,
+    RequestPolicyState,
+    RequestRules,
+)
 from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.judge.cohorts import Cohorts
 from stationkeeper.monitor.judge.decisions import Decisions, joined
-from stationkeeper.monitor.judge.incident_status import incident_status
-from stationkeeper.monitor.judge.late_labels import LateLabels
-from stationkeeper.monitor.judge.pending import Closed, Pending, WatchKey, merged_sources, pane_records
-from stationkeeper.monitor.judge.succession import Promotion, last_words, replaced
+from stationkeeper.monitor.judge.pending import Closed, LateLabels, Pending, WatchKey, merged_sources, pane_records
+from stationkeeper.monitor.judge.succession import Ended, Promotion, Succession
 from stationkeeper.monitor.judge.watches import Merged, Stepped, Watches
 from stationkeeper.monitor.judge.watermark import Progresses
 from stationkeeper.monitor.references import References
@@ -49,8 +51,7 @@ class ModelJudge:
         self.requests = RequestPolicy(
             RequestRules(mine.cooldown, mine.most, mine.period, enabled=mine.enabled, pane=settings.pane)
         )
-        self.champion: str | None = None
-        self._promotion: Promotion | None = None
+        self.succession = Succession(settings.name, settings.pane, self.watches, references)
         self.verdicts: dict[tuple[str, str], int] = {}
         self.recovered: list[IncidentStatus] = []
 
@@ -106,11 +107,11 @@ class ModelJudge:
     def _close(self, closed: Closed) -> Decisions:
         """Judge one pane, in this order: who is champion, inputs, labels, what ends, what asks again."""
         end = closed.start + self.settings.pane
-        self._follow_champion(end)
+        self.succession.follow(end)
         merged, history = self._merge(closed)
         verdicts: list[Verdict] = []
         requests: list[RetrainRequest] = []
-        for stepped in self.watches.step(closed.start, merged, self.champion):
+        for stepped in self.watches.step(closed.start, merged, self.succession.champion):
             found, asks = self._decide(stepped, end)
             verdicts += [*found, *stepped.plugin_verdicts]
             requests += asks
@@ -120,9 +121,10 @@ class ModelJudge:
                 found, asks = self._decide(stepped, end)
                 verdicts += found
                 requests += asks
-        verdicts += self._end_replaced(end)
-        verdicts += self._end_cured(merged, end)
-        open_incidents = [i for watch in self.watches.of(self.champion) for i in watch.incidents()]
+        ended = [*self.succession.end_replaced(end), *self.succession.end_cured(merged, end)]
+        self._remember(ended)
+        verdicts += [one.verdict for one in ended]
+        open_incidents = [i for watch in self.watches.of(self.succession.champion) for i in watch.incidents()]
         rollout = self._references.rollout(self.name)
         requests += self.requests.consider_again(open_incidents, now=end, rollout=rollout)
         for verdict in verdicts:
@@ -138,7 +140,7 @@ class ModelJudge:
             for source, (rows, counts) in sorted(sources.items()):
                 history += pane_records(self.name, key, source, closed.start, self.settings.pane, rows, counts)
             merged[key] = merged_sources(sources, self.settings.source)
-            self.watches.meet(key, closed.start, *merged[key], self.champion)
+            self.watches.meet(key, closed.start, *merged[key], self.succession.champion)
         return merged, [*history, *closed.arms, *closed.outcomes]
 
     def _decide(self, stepped: Stepped, now: int) -> tuple[list[Verdict], list[RetrainRequest]]:
@@ -148,8 +150,8 @@ class ModelJudge:
         been paged and asked for with that.
         """
         key, outcome = stepped.key, stepped.outcome
-        if key.version != self.champion:
-            why = f"version {key.version} is not champion, {self.champion} is"
+        if key.version != self.succession.champion:
+            why = f"version {key.version} is not champion, {self.succession.champion} is"
             return [_informing(verdict, why) for verdict in outcome.verdicts], []
         causes: dict[str | None, Incident] = {}
         for incident in outcome.opened:
@@ -172,61 +174,16 @@ class ModelJudge:
                 requests += [] if request is None else [request]
         return verdicts, requests
 
-    def _follow_champion(self, now: int) -> None:
-        champion = self._references.champion(self.name)
-        if champion == self.champion:
-            return
-        if self.champion is not None and champion is not None:
-            # Back to the version before within its promotion: nothing was cured.
-            back = self._promotion is not None and self._promotion.old == champion
-            self._promotion = None if back else Promotion(old=self.champion, new=champion, since=now)
-        self.champion = champion
-        self.watches.forget(champion, now)
-
-    def _end_replaced(self, now: int) -> list[Verdict]:
-        """Let the watches of replaced references go; what still drifts, does so from the new one."""
-        verdicts = []
-        for key, digest in list(replaced(self.watches.seen, self._references, self.name, now, self.settings.pane)):
-            self.watches.seen.pop(key)
-            why = f"the reference was replaced by {digest}; what still differs from it is a new incident"
-            verdicts += self._end(key, why, {"replaced_by": digest}, rows=0, now=now)
-        return verdicts
-
-    def _end_cured(self, merged: Merged, now: int) -> list[Verdict]:
-        """Close the incidents of the version before, once the promoted one has been steady."""
-        if self._promotion is None:
-            return []
-        new, old = self._promotion.new, self._promotion.old
-        rows = sum(rows for key, (rows, _) in merged.items() if key.version == new and not key.segment)
-        mine = self.watches.of(new)
-        self._promotion = done = self._promotion.step(
-            rows, steady=bool(mine) and not any(watch.incidents() for watch in mine)
-        )
-        if not done.cured:
-            return []
-        verdicts = []
-        evidence = {"promoted": new, "panes": done.panes}
-        for key in [key for key in self.watches if key.version == old]:
-            verdicts += self._end(key, done.reason, evidence, rows=done.rows, now=now)
-        self._promotion = None
-        return verdicts
-
-    def _end(self, key: WatchKey, why: str, evidence: Mapping[str, Any], *, rows: int, now: int) -> list[Verdict]:
-        """Let a watch go, with a last word on each incident that it holds."""
-        watch = self.watches.end(key)
-        if watch is None:
-            return []
-        verdicts = []
-        for incident, verdict in last_words(watch, why, evidence, rows=rows, now=now):
-            verdicts.append(verdict)
-            status = self.incident_status(structs.replace(incident, closed=now), key)
-            status["recovered_reason"] = verdict.reason
+    def _remember(self, ended: Iterable[Ended]) -> None:
+        for one in ended:
+            status = self.incident_status(one.incident, one.key)
+            status["recovered_reason"] = one.verdict.reason
             self.recovered = [*self.recovered, status][-KEPT_RECOVERED:]
-        return verdicts
 
     def incident_status(self, incident: Incident, key: WatchKey) -> IncidentStatus:
         """Return an incident as people see it, with what became of its request."""
-        return incident_status(incident, self.requests.answer(incident.id), pages=key.version == self.champion)
+        pages = key.version == self.succession.champion
+        return _incident_status(incident, self.requests.answer(incident.id), pages=pages)
 
     def where(self) -> dict[str, Any]:
         """Return where the model is, which every pane moves on."""
@@ -236,9 +193,9 @@ class ModelJudge:
     def state(self) -> dict[str, Any]:
         """Return what changes only when a pane closes, but for the watches, which are stored one by one."""
         return {
-            "champion": self.champion,
+            "champion": self.succession.champion,
             "asking": self.requests.state(),
-            "cure": self._promotion,
+            "cure": self.succession.promotion,
             "verdicts": [[*key, count] for key, count in self.verdicts.items()],
             "healed": self.recovered,
             "cohorts": self.cohorts.state(),
@@ -255,10 +212,10 @@ class ModelJudge:
 
     def restore(self, state: Mapping[str, Any], watches: Mapping[WatchKey, Mapping[str, Any]]) -> None:
         """Go on from ``state`` and the watches' own; a watch without its reference starts anew."""
-        self.champion = state["champion"]
-        self.requests.restore(state_of(state["asking"], RequestState))
+        self.succession.champion = state["champion"]
+        self.requests.restore(state_of(state["asking"], RequestPolicyState))
         self.cohorts.restore(state["cohorts"], state["slots"])
-        self._promotion = None if state["cure"] is None else state_of(state["cure"], Promotion)
+        self.succession.promotion = None if state["cure"] is None else state_of(state["cure"], Promotion)
         self.verdicts = {(kind, level): count for kind, level, count in state["verdicts"]}
         self.recovered = list(state["healed"])
         self.watches.restore(state, watches)
@@ -269,3 +226,32 @@ def _informing(verdict: Verdict, why: str) -> Verdict:
     if verdict.level is Level.INFORM:
         return verdict
     return verdict.model_copy(update={"level": Level.INFORM, "reason": f"{verdict.reason} ({why})"})
+
+
+def _incident_status(incident: Incident, answer: RequestAnswer | None, *, pages: bool) -> IncidentStatus:
+    """Return the status of an incident; it pages where it is the champion's and no other incident has its cause."""
+    status: IncidentStatus = {
+        "id": incident.id,
+        "model": incident.model,
+        "version": incident.version,
+        "segment": incident.segment,
+        "kind": incident.kind.value,
+        "cause": incident.cause.value,
+        "level": "page" if pages and not (answer and answer.same_cause) else "inform",
+        "reason": incident.reason,
+        "onset": incident.onset.time,
+        "onset_low": incident.onset.low,
+        "onset_high": incident.onset.high,
+        "opened": incident.opened,
+        "leader": incident.leader.split(":")[1],
+        "subjects": list(incident.subjects),
+    }
+    if incident.closed is not None:
+        status["closed"] = incident.closed
+    if incident.verdict:
+        status["verdicts"] = [incident.verdict]
+    if answer is not None:
+        status["request_outcome"], status["request_reason"] = answer.outcome, answer.reason
+        if answer.request:
+            status["request"] = answer.request
+    return status

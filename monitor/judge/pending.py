@@ -1,10 +1,16 @@
-"""Panes that are still open at the judge: deltas add up until the watermark passes their end."""
+"""Panes that are still open at the judge: deltas add up until the watermark passes their end.
+
+Labels may come after their pane has closed and count until their cohort is mature: a join that lags behind the tally
+brings such labels, and so does whoever loads the labels of a day at night. Left out, they would bias what is judged:
+the labels that come first are not like those that come late.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import structs
 
 from stationkeeper.contracts.wire import PART_BYTES, ArmDelta, OutcomeDelta, PaneDelta, pack, sparse
 from stationkeeper.monitor.core.reference import Counts
@@ -20,6 +26,9 @@ class WatchKey(NamedTuple):
     segment: str
 
 
+Delta = PaneDelta | ArmDelta | OutcomeDelta
+
+
 class _Key(NamedTuple):
     start: int
     version: str
@@ -28,11 +37,12 @@ class _Key(NamedTuple):
     segment: str
 
 
-# Counts of eight bytes that fit one record.
+# Counts of 8 bytes that fit one record.
 _BLOCK = PART_BYTES // 8
 
+# Counts of one model held as plain vectors (64 MiB); beyond it those touched longest ago wait packed. Half packs and
+# unpacks sooner, which costs time where many panes are open; twice costs the memory.
 MOST_CELLS = 8 * 1024 * 1024
-"""Counts of one model held as plain vectors (64 MiB); beyond it those touched longest ago wait packed."""
 
 
 @dataclass(slots=True)
@@ -75,7 +85,7 @@ class Pending:
         self._arms: dict[tuple[int, str, str], ArmDelta] = {}
         self._outcomes: list[OutcomeDelta] = []
 
-    def add(self, delta: PaneDelta | ArmDelta | OutcomeDelta) -> None:
+    def add(self, delta: Delta) -> None:
         """Add a delta; the rows of a pane come with each of its blocks and count with the first."""
         match delta:
             case PaneDelta():
@@ -215,3 +225,34 @@ def pane_records(
         yield PaneDelta(
             model, key.version, key.digest, source, key.segment, start, length, rows, first, len(counts), *block
         )
+
+
+@dataclass(slots=True)
+class LateLabels:
+    """One model's rule: ``age`` is the maturity of a cohort and ``pane`` its length, both ms.
+
+    ``closed_by`` is the offset of the record that closed the last pane. What is read again after a restart and came
+    before it was counted when that pane closed, so that a label counts once wherever a process dies.
+    """
+
+    age: int
+    pane: int
+    closed_by: int = -1
+
+    def taken(self, delta: Delta, closing: int | None) -> Delta | None:
+        """Return a delta for the pane that it belongs to, or for ``closing``, the next to close; None when too late."""
+        labels = isinstance(delta, OutcomeDelta)
+        stamp = delta.known_at if isinstance(delta, OutcomeDelta) else delta.start
+        if closing is None or stamp + self.pane > closing:
+            return delta
+        grows = labels and delta.start > closing - self.age - self.pane
+        return structs.replace(delta, known_at=closing) if grows else None
+
+    def counted(self, delta: Delta, closing: int | None, offset: int) -> bool:
+        """Return whether a delta read again at ``offset`` are labels in a pane that has closed."""
+        late = isinstance(delta, OutcomeDelta) and closing is not None and delta.known_at < closing
+        return late and offset <= self.closed_by
+
+    def restore(self, state: Mapping[str, Any], absorbed: int) -> None:
+        """Take up the state; one that does not tell it takes nothing that is late and was ``absorbed`` for new."""
+        self.closed_by = state.get("closed_by", absorbed)

@@ -17,9 +17,11 @@ from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference, Ref
 # With 3 000 rows a cell of 1 % has 30, so its share is known to within a fifth; an hour of panes shows more than one
 # burst. Half of either makes new segments drift from chance; twice leaves them unknown for longer.
 ADOPT_ROWS = 3_000
+# An hour of one-minute panes, so that a burst of rows within minutes is not taken for the segment's normal state.
 ADOPT_PANES = 60
+# Rows of each hour of the day that a segment with seasons waits for, a week at most: an hour with fewer says little of
+# its own shape, and waiting longer than a week would leave night-quiet segments unwatched.
 HOUR_ROWS = 50
-"""Rows of each hour of the day that a segment with seasons waits for, a week at most."""
 
 DAY, WEEK = 24 * HOUR_MS, 168 * HOUR_MS
 

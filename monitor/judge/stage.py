@@ -1,17 +1,16 @@
 """The judge: merges pane deltas, closes minutes at the watermark, and writes what it decided."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping
 
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.metrics import Sample
-from stationkeeper.contracts.model_status import ModelStatus
 from stationkeeper.contracts.status import JudgeStatus
 from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
 from stationkeeper.contracts.wire import ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, Progress, WireError, decode
 from stationkeeper.monitor.judge.checkpoints import Checkpoints, Cold
 from stationkeeper.monitor.judge.decisions import Decisions, joined
 from stationkeeper.monitor.judge.model import ModelJudge
+from stationkeeper.monitor.judge.views import Clock, View, Views
 from stationkeeper.monitor.judge.watermark import DecisionDelay, Progresses
 from stationkeeper.monitor.packets import packed
 from stationkeeper.monitor.references import References
@@ -25,33 +24,13 @@ from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 _COUNT_EVERY_MS = 60_000
 
 
-Clock = Literal["wall", "stream"]
-
-
-class View(Protocol):
-    """A model as people and Prometheus see it; a room above brings one (`monitor.status.ModelView`)."""
-
-    status: ModelStatus | None
-    samples: list[Sample]
-
-    def glance(self, left: int) -> None:
-        """See a pane that closed with ``left`` more behind it, as after a silence."""
-
-    def refresh(self) -> None:
-        """Read everything anew, once a flush in which a pane closed."""
-
-    def advance(self) -> None:
-        """See that the watermark moved and no pane closed."""
-
-
 class Judge:
     """The stage that decides; one panes partition holds whole models, so judges share models and never meet.
 
     What it decides is a function of the panes log: batches, flushes and restarts change nothing. ``view`` makes what
     people see of a model. ``partitions`` returns how many partitions an input topic has (asked at an assignment and
-    once a minute); without it those count that spoke. The tables of a model's detectors
-    follow from its reference, a fraction of a second a model: they are built when its first pane closes, or one model a
-    flush before that.
+    once a minute); without it those count that spoke. Building the tables of a model's detectors takes a fraction of a
+    second: that waits until its first pane closes, or is done for one model a flush before.
     """
 
     name = "judge"
@@ -67,26 +46,21 @@ class Judge:
     ) -> None:
         self._models = dict(models)
         self._topics = topics
-        self._clock = clock
-        self._view = view
         self.inputs = (topics.panes.name,)
         self.tables = (topics.references.name, topics.rollouts.name)
         self.references = References(self._models)
+        self._views = Views(lambda judge: view(judge, self.references, clock))
         self._count = partitions
         self._counted: dict[str, int] = {}
         self._counted_at: int | None = None
         self._checkpoints = Checkpoints(topics.judge_state.name)
         self.judges: dict[str, ModelJudge] = {}
-        self._views: dict[str, View] = {}
         self._progress: dict[int, Progresses] = {}
         self._cold: dict[str, Cold] = {}
         self._decided: dict[str, list[Decisions]] = {}
         self._touched: set[str] = set()
         self._moved: set[int] = set()
         self._delay = DecisionDelay()
-        self._status: list[ModelStatus] = []
-        self._samples: list[Sample] = []
-        self._refused: dict[str, int] = {}
 
     def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
         """Return the state partitions of the same numbers."""
@@ -108,17 +82,17 @@ class Judge:
             for name, settings in self._models.items():
                 if partition_of(name, PANES_PARTITIONS) == partition.index:
                     judge = self.judges[name] = ModelJudge(settings, self.references)
-                    self._views[name] = self._view(judge, self.references, self._clock)
+                    self._views.add(judge)
                     if (cold := self._checkpoints.restore_model(judge, found)) is not None:
                         self._cold[name] = cold
-        self._refresh(self.judges.keys() - self._cold.keys())
+        self._views.refresh(self.judges.keys() - self._cold.keys())
         self.committed()
 
     def _build(self, name: str) -> None:
         """Build what a model's restored state runs on: the tables of its detectors."""
         head, watches = self._cold.pop(name)
         self.judges[name].restore(head, watches)
-        self._refresh([name])
+        self._views.refresh([name])
 
     def revoked(self, partitions: frozenset[Partition]) -> None:
         """Forget everything that was not committed; ``assigned`` follows with what is."""
@@ -127,14 +101,13 @@ class Judge:
     def _forget(self) -> None:
         self._checkpoints.forget()
         self.judges.clear()
-        self._views.clear()
+        self._views.forget()
         self._progress.clear()
         self._cold.clear()
         self._decided.clear()
         self._touched.clear()
         self._moved.clear()
         self._delay.forget()
-        self._status, self._samples, self._refused = [], [], {}
 
     def _count_partitions(self) -> None:
         if self._count is None:
@@ -198,7 +171,7 @@ class Judge:
             if name in self._cold and self._closes(judge, index):
                 self._build(name)
             before = judge.watermark
-            decided = judge.advance(self._progress[index], offset, self._views[name].glance)
+            decided = judge.advance(self._progress[index], offset, self._views.of(name).glance)
             if decided.closed or judge.watermark != before:
                 self._touched.add(name)
             if decided.closed:
@@ -230,9 +203,9 @@ class Judge:
             out += self._checkpoints.of_model(self.judges[name], now_ms, closed=name in closed)
         moved = self._moved | {partition_of(name, PANES_PARTITIONS) for name in self._touched}
         out += self._checkpoints.of_partitions(moved, self._progress)
-        self._refresh(closed)
+        self._views.refresh(closed)
         for name in self._touched - closed - self._cold.keys():
-            self._views[name].advance()
+            self._views.of(name).advance()
         self._decided.clear()
         self._touched.clear()
         self._moved.clear()
@@ -246,32 +219,18 @@ class Judge:
             *(Outgoing(topics.requests.name, request.encode(), key) for request in decided.requests),
         ]
 
-    def _refresh(self, models: Iterable[str]) -> None:
-        for name in models:
-            self._views[name].refresh()
-
     def committed(self) -> None:
         """Show what is now durable."""
         self._delay.committed()
-        views = [view for _, view in sorted(self._views.items())]
-        self._status = [view.status for view in views if view.status is not None]
-        self._samples = [sample for view in views for sample in view.samples]
-        counts = {name: judge.watches.refused for name, judge in sorted(self.judges.items())}
-        self._refused = {name: count for name, count in counts.items() if count}
-        if self._refused:
-            total = sum(self._refused.values())
-            self._samples.append(Sample("stationkeeper_limits_refused_total", ("watches",), total))
+        self._views.committed()
 
     def samples(self) -> list[Sample]:
         """Return the committed metrics of the models owned now."""
-        return [*self._samples, self._delay.sample(self.name)]
+        return [*self._views.samples, self._delay.sample(self.name)]
 
     def status(self) -> JudgeStatus:
         """Return the status of the models owned now, as of the last commit."""
-        found: JudgeStatus = {"role": "judge", "models": self._status}
-        if self._refused:
-            found["detail"] = {f"panes of {name} without a watch": count for name, count in self._refused.items()}
-        return found
+        return self._views.status
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,6 +1,7 @@
 """Who is champion, and how incidents of the version or reference before come to their end."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
@@ -8,8 +9,8 @@ from msgspec.structs import replace
 from stationkeeper.contracts.messages import Verdict
 from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.incidents import Incident, recovered_verdict
-from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.judge.pending import WatchKey
+from stationkeeper.monitor.judge.watches import Merged, Watches
 from stationkeeper.monitor.references import References
 
 # Half an hour of one-minute panes and 500 rows without an incident: the new version must have been judged, not only
@@ -63,11 +64,76 @@ def replaced(
             yield key, reference.digest
 
 
-def last_words(
-    watch: Watch, why: str, evidence: Mapping[str, Any], *, rows: int, now: int
-) -> Iterator[tuple[Incident, Verdict]]:
-    """Yield each open incident of a watch that ends, with the verdict that closes it and says why."""
-    for incident in watch.incidents():
-        verdict = recovered_verdict(watch.identity, incident, now=now, rows=rows, last_row=None)
-        reason = f"{', '.join(incident.subjects[:5])}: {why}"
-        yield incident, verdict.model_copy(update={"reason": reason, "evidence": {**verdict.evidence, **evidence}})
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An open incident whose watch ended, and the verdict that closes it and says why."""
+
+    key: WatchKey
+    incident: Incident
+    verdict: Verdict
+
+
+class Succession:
+    """Who is champion of one model, and which watches end because a version or a reference took their place.
+
+    ``pane`` is its length in ms. State: the champion, and its promotion while incidents of the version before are open.
+    """
+
+    def __init__(self, model: str, pane: int, watches: Watches, references: References) -> None:
+        self._model, self._pane, self._watches, self._references = model, pane, watches, references
+        self.champion: str | None = None
+        self.promotion: Promotion | None = None
+
+    def follow(self, now: int) -> None:
+        """See who is champion now; a new one lets go of versions that had no rows for long."""
+        champion = self._references.champion(self._model)
+        if champion == self.champion:
+            return
+        if self.champion is not None and champion is not None:
+            # Back to the version before within its promotion: nothing was cured.
+            back = self.promotion is not None and self.promotion.old == champion
+            self.promotion = None if back else Promotion(old=self.champion, new=champion, since=now)
+        self.champion = champion
+        self._watches.forget(champion, now)
+
+    def end_replaced(self, now: int) -> list[Ended]:
+        """End the watches of replaced references; what still drifts is found again by the watch of the new one."""
+        ended = []
+        seen = self._watches.seen
+        for key, digest in list(replaced(seen, self._references, self._model, now, self._pane)):
+            seen.pop(key)
+            why = f"the reference was replaced by {digest}; what still differs from it is a new incident"
+            ended += self._end(key, why, {"replaced_by": digest}, rows=0, now=now)
+        return ended
+
+    def end_cured(self, merged: Merged, now: int) -> list[Ended]:
+        """Close the incidents of the version before, once the promoted one has been steady."""
+        if self.promotion is None:
+            return []
+        new, old = self.promotion.new, self.promotion.old
+        rows = sum(rows for key, (rows, _) in merged.items() if key.version == new and not key.segment)
+        mine = self._watches.of(new)
+        steady = bool(mine) and not any(watch.incidents() for watch in mine)
+        self.promotion = done = self.promotion.step(rows, steady=steady)
+        if not done.cured:
+            return []
+        ended = []
+        evidence = {"promoted": new, "panes": done.panes}
+        for key in [key for key in self._watches if key.version == old]:
+            ended += self._end(key, done.reason, evidence, rows=done.rows, now=now)
+        self.promotion = None
+        return ended
+
+    def _end(self, key: WatchKey, why: str, evidence: Mapping[str, Any], *, rows: int, now: int) -> list[Ended]:
+        watch = self._watches.end(key)
+        if watch is None:
+            return []
+        ended = []
+        for incident in watch.incidents():
+            verdict = recovered_verdict(watch.identity, incident, now=now, rows=rows, last_row=None)
+            changes = {
+                "reason": f"{', '.join(incident.subjects[:5])}: {why}",
+                "evidence": {**verdict.evidence, **evidence},
+            }
+            ended.append(Ended(key, replace(incident, closed=now), verdict.model_copy(update=changes)))
+        return ended

@@ -10,7 +10,7 @@ from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.wire import JOIN, Progress
 from stationkeeper.monitor.tally import UNSET
 
-# Seconds: Prometheus' own default buckets; the bar is a decision within 30 s of the end of its minute.
+# Seconds; the default buckets of Prometheus' Go client, so that dashboards for other histograms fit.
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -76,8 +76,8 @@ class Progresses:
         ``inputs`` are (topic, source). When all are idle the furthest clock counts: nothing is on its way.
         """
         mine = [p for (topic, _, source), p in self._known.items() if (topic, source) in inputs]
-        told = Counter((p.topic, p.source) for p in mine)
-        if any(told[one] < self._partitions.get(one[0], 1) for one in inputs):
+        spoken = Counter((p.topic, p.source) for p in mine)
+        if any(spoken[one] < self._partitions.get(one[0], 1) for one in inputs):
             return None
         awake = [p.clock for p in mine if not p.idle]
         clocks = [p.clock for p in mine if p.clock != UNSET]

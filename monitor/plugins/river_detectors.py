@@ -10,11 +10,12 @@ import numpy as np
 from stationkeeper.monitor.plugins.port import Alarm, Counts, Watched
 
 NAMES = ("ADWIN", "PageHinkley", "KSWIN")
+# Panes kept to rebuild a river detector after a restart, about eight hours of minutes; what came before is forgotten.
+# Twice doubles state and the time to restore, half lets a restart forget more of slow drift.
 KEPT_PANES = 500
-"""Panes kept to rebuild a river detector after a restart; what came before is forgotten."""
 
-# river takes one value at a time in Python, so a pane is bounded: a larger one is sampled evenly. Chosen: half sees
-# small changes later, double doubles the time of a pane.
+# Events played of one pane: river takes them in Python one at a time, so that a pane of a million rows would hold the
+# judge up; a sample shows the same change, a little later.
 _LARGEST_PANE = 5000
 
 

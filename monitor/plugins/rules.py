@@ -9,12 +9,13 @@ import numpy as np
 
 from stationkeeper.monitor.plugins import statistics as st
 from stationkeeper.monitor.plugins.port import Alarm, Counts, Watched
-from stationkeeper.monitor.plugins.statistics import Sample, Statistic
+from stationkeeper.monitor.plugins.statistics import CountPair, Statistic
 
+# Chunks of the reference from which NannyML takes its threshold when it is given no chunk size.
 CHUNKS = 10
-"""Chunks of the reference from which NannyML takes its threshold."""
 
-# Rows, as the documented examples of the tools whose rules these are.
+# Rows of a window where none is configured, chosen: rules on distances alarm by noise alone in small windows, and in
+# larger ones drift waits longer to be seen.
 WINDOW = 1000
 
 
@@ -93,7 +94,7 @@ class FixedRule:
 
     def statistic(self, counts: Counts) -> float:
         """The statistic of window counts [C - 1]."""
-        sample = Sample(counts.astype(np.float64), self._reference, self._subject.values)
+        sample = CountPair(counts.astype(np.float64), self._reference, self._subject.values)
         return self._rule.statistic(sample.merged(self._rule.bins) if self._rule.bins else sample)
 
     def alarms(self, counts: Counts) -> bool:

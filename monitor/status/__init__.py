@@ -1,7 +1,11 @@
-"""A model as people and Prometheus see it: the numbers of its last closed pane, as typed JSON and as samples.
+"""Status: a model as people and Prometheus see it, read from the judge at its last closed pane.
 
-In: a `ModelJudge` and its references. Out: `ModelStatus` of contracts and metric samples; both hold the same numbers.
-State: the points of charts since the process began. Invariant: nothing shown is newer than what is committed, and
-what is unknown is said to be unknown, with its reason.
-Read `model`, `subject`, `performance`.
+In comes a `ModelJudge` with its references. Out go `contracts.model_status.ModelStatus` and metric samples.
+State: the points of each chart, in memory only; a restart begins the charts anew and loses no verdict.
+Invariant: page and metrics show the same numbers, and nothing here changes what is decided.
+Read `model` (the whole), `subject` (one watched column), `performance` (labels and measures).
 """
+
+from stationkeeper.monitor.status.model import ModelView
+
+__all__ = ["ModelView"]

@@ -18,15 +18,16 @@ from stationkeeper.contracts.model_status import (
 from stationkeeper.monitor.core.charts import Chart
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.watch import Watch
-from stationkeeper.monitor.judge.model import ModelJudge
-from stationkeeper.monitor.judge.pending import WatchKey
+from stationkeeper.monitor.judge import ModelJudge, WatchKey
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.status.performance import PerformanceView, adoption_status, label_status
 from stationkeeper.monitor.status.subject import cells_of, subject_status
 
-# Subjects with plots in the status: the worst and a page of others. All 300 would make a status of megabytes.
+# Subjects with cells and series, the worst first: more than a page shows at once. Without a bound, the status of a
+# model of a thousand features would be megabytes.
 DETAILED = 40
-# One point in five panes of a catch-up: a point costs as much as a refresh, and a chart shows 240.
+# One closed pane in so many becomes a point while catching up: a point costs as much as a refresh; fewer points would
+# hide short peaks.
 GLANCE = 5
 _WORST = (SubjectState.BROKEN, SubjectState.DRIFTING, SubjectState.RECOVERING)
 _Point = tuple[int, float | None, float | None, float | None]

@@ -14,8 +14,7 @@ from stationkeeper.contracts.times import format_duration
 from stationkeeper.monitor.core.performance import MIN_LABELS, estimated_confusion, measures
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.watch import Watch
-from stationkeeper.monitor.judge.cohorts import Cohorts
-from stationkeeper.monitor.judge.model import ModelJudge
+from stationkeeper.monitor.judge import Cohorts, ModelJudge
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 
@@ -38,8 +37,10 @@ def adoption_status(judge: ModelJudge, champion: str | None) -> AdoptionStatus |
     return None
 
 
+# In the order in which the page shows them.
 SHOWN = ("precision", "recall", "accuracy")
-# A point every ten minutes: 240 points are then forty hours, and labels come slower than rows.
+# Panes between two points: with the 240 of a chart this spans 40 hours of minutes. Mature labels move slowly, so that
+# denser points would show the same line over less time.
 _EVERY_PANES = 10
 _Point = tuple[int, float | None, float | None, float | None, float | None]
 

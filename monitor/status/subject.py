@@ -9,9 +9,9 @@ from stationkeeper.monitor.core.charts import Chart
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.reference import NumericCells, rank_grid
 from stationkeeper.monitor.core.watch import Watch
-from stationkeeper.monitor.judge.pending import WatchKey
+from stationkeeper.monitor.judge import WatchKey
 
-# With "other" and "missing" they are the twenty cells that a plot holds.
+# With "other" and "missing" these make the ``MAX_CELLS`` = 20 bars that the contract allows.
 MAX_CATEGORIES = 18
 
 
@@ -70,7 +70,7 @@ def cells_of(watch: Watch, chart: Chart) -> Cells:
     window = watch.window.part(where) if incident is None else watch.lifecycle.since(incident)[2][where]
     cells = subject.cells
     if isinstance(cells, NumericCells):
-        grid = rank_grid(subject.counts[:-1], 18)
+        grid = rank_grid(subject.counts[:-1], MAX_CATEGORIES)
         size = int(grid.max()) + 1
         before = np.bincount(grid, weights=subject.counts[:-1], minlength=size).astype(np.int64)
         now = np.bincount(grid, weights=window[:-1], minlength=size).astype(np.int64)

@@ -1,7 +1,13 @@
-"""Counts the input topics a second time, the plain way, and compares every number with what the tally wrote.
+"""Verify: count the input topics a second time, plainly, and compare every number with what the tally wrote.
 
-In: input topics up to the committed offsets, the records of the tally. Out: differences, or that there are none.
-State: none. Invariant: it shares no reading and no counting with the tally, on purpose: a fault must be in both to
-hide.
-Read `verify`, `recount`, `reading`, `cells`, `arms`, `segments`, `recorded`.
+In come the input topics up to the committed offsets, and the tally's panes, joins and state. Out comes a
+`Verification`: differences in words, and what could not be compared. No state is kept, nothing is written.
+Invariant: records are read without the decoder, columns and grouping of the tally, so that no fault of theirs is
+repeated here; only the frozen cells and the written rules are shared.
+Read `reading` (one record), `cells` and `arms` (what it adds), `recount` (a partition), `recorded` (what the tally
+wrote), `comparison`.
 """
+
+from stationkeeper.monitor.verify.comparison import Verification, verify
+
+__all__ = ["Verification", "verify"]

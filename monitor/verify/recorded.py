@@ -16,7 +16,7 @@ from stationkeeper.streams.ports import Partition, Reader
 _SUMS: Final = ("rows", "errors", "positives", "timed", "latency_us")
 
 
-class Told:
+class Recorded:
     """The sums of every record in the panes and joins topics; ``lengths`` are panes (ms) by configured model."""
 
     def __init__(self, lengths: dict[str, int]) -> None:

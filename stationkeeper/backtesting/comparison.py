@@ -7,7 +7,7 @@ from typing import Any
 
 from stationkeeper.contracts.messages import Level, RetrainRequest, Verdict
 from stationkeeper.contracts.times import format_duration, to_datetime, to_ms
-from stationkeeper.monitor.judge.replay import Rejudge
+from stationkeeper.monitor.judge import Rejudge
 
 SAME_PANES = 60
 """Pages of two configurations on one subject count as the same one where their onsets are no further apart."""

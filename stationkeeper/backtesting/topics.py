@@ -17,8 +17,7 @@ from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, WireError, decode
 from stationkeeper.explain.lineage import read_messages
 from stationkeeper.monitor.core.reference import InvalidReference
-from stationkeeper.monitor.judge.decisions import Decisions
-from stationkeeper.monitor.judge.replay import FROM_INPUTS, Kept, PastReferences, Rejudge
+from stationkeeper.monitor.judge import FROM_INPUTS, Decisions, Kept, PastReferences, Rejudge
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.streams.ports import Partition, Reader
 

@@ -196,7 +196,7 @@ def report(  # noqa: PLR0913, PLR0917 - the verb's options
 
 def verify(config: ConfigOption = None, json: JsonOption = False) -> int:
     """Count the input topics again in a plain way: exit 0 all equal, 1 differences, 3 not all comparable."""
-    from stationkeeper.monitor.verify.verify import verify as compare
+    from stationkeeper.monitor.verify import verify as compare
     from stationkeeper.process.wiring import open_reader
 
     with open_reader(config) as (settings, reader, topics):

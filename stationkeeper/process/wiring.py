@@ -8,7 +8,7 @@ from typing import Any
 
 from stationkeeper.config import Config, ConfigError, load
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.monitor.status.model import ModelView
+from stationkeeper.monitor.status import ModelView
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.ports import Outgoing, Reader, Stage
 from stationkeeper.streams.settings import KafkaSettings
@@ -77,7 +77,7 @@ def loop_for(stage: Stage, settings: KafkaSettings) -> Loop:
 def monitor_stages(config: Config, count_partitions: Callable[[str], int] | None = None) -> list[Stage]:
     """Return tally, join and judge; ``count_partitions`` replaces asking the broker (benchmarks)."""
     from stationkeeper.monitor.join import Join
-    from stationkeeper.monitor.judge.stage import Judge
+    from stationkeeper.monitor.judge import Judge
     from stationkeeper.monitor.tally import Tally
 
     topics = topics_of(config)

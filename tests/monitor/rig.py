@@ -13,9 +13,9 @@ from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import Record, decode
 from stationkeeper.monitor.core.reference import Reference, dump, profile
 from stationkeeper.monitor.join.stage import Join
-from stationkeeper.monitor.judge.stage import Judge
+from stationkeeper.monitor.judge import Judge
 from stationkeeper.monitor.settings import ModelSettings
-from stationkeeper.monitor.status.model import ModelView
+from stationkeeper.monitor.status import ModelView
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.memory.log import MemoryLog

@@ -11,11 +11,11 @@ from stationkeeper.contracts.messages import Level, Verdict
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.monitor.core.reference import dump
 from stationkeeper.monitor.join.stage import Join
-from stationkeeper.monitor.judge.stage import Judge
+from stationkeeper.monitor.judge import Judge
 from stationkeeper.monitor.settings import ModelSettings
-from stationkeeper.monitor.status.model import ModelView
+from stationkeeper.monitor.status import ModelView
 from stationkeeper.monitor.tally.stage import Tally
-from stationkeeper.monitor.verify.verify import verify
+from stationkeeper.monitor.verify import verify
 from stationkeeper.streams.broker import FoundBroker
 from stationkeeper.streams.kafka.reader import KafkaReader
 from stationkeeper.streams.kafka.sink import KafkaSink

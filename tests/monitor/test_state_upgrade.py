@@ -9,10 +9,9 @@ import pytest
 
 from stationkeeper.contracts.topics import JOINS_PARTITIONS, PANES_PARTITIONS
 from stationkeeper.monitor.join.stage import Join
-from stationkeeper.monitor.judge.pending import WatchKey
-from stationkeeper.monitor.judge.stage import Judge
+from stationkeeper.monitor.judge import Judge, WatchKey
 from stationkeeper.monitor.state_codec import FORMAT, gather
-from stationkeeper.monitor.status.model import ModelView
+from stationkeeper.monitor.status import ModelView
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Outgoing, Partition, Restored

@@ -14,11 +14,11 @@ from stationkeeper.contracts.codes import Outcome
 from stationkeeper.contracts.messages import RetrainRequest, Verdict
 from stationkeeper.contracts.topics import dead_letter_topic
 from stationkeeper.contracts.wire import PaneDelta, decode
-from stationkeeper.monitor.judge.stage import Judge
+from stationkeeper.monitor.judge import Judge
 from stationkeeper.monitor.settings import ModelSettings
-from stationkeeper.monitor.status.model import ModelView
+from stationkeeper.monitor.status import ModelView
 from stationkeeper.monitor.tally.partition import PartitionState
-from stationkeeper.monitor.verify.verify import verify
+from stationkeeper.monitor.verify import verify
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.kafka.clients import translated
 from stationkeeper.streams.kafka.topics import admin_client

@@ -16,9 +16,9 @@ from typing import Any
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.monitor.join import stage as join
 from stationkeeper.monitor.join.stage import Join
-from stationkeeper.monitor.judge.stage import Judge
+from stationkeeper.monitor.judge import Judge
 from stationkeeper.monitor.settings import ModelSettings
-from stationkeeper.monitor.status.model import ModelView
+from stationkeeper.monitor.status import ModelView
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.process.run import configure_logging, stop_on_signals
 from stationkeeper.streams.connect import reader_for, sink_for, source_for

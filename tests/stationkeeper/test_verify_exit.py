@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from stationkeeper import cli
 from stationkeeper.config import Config
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.monitor.verify import verify as verifying
-from stationkeeper.monitor.verify.verify import Verification
+from stationkeeper.monitor import verify as verifying
+from stationkeeper.monitor.verify import Verification
 from stationkeeper.process import wiring
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader

@@ -15,20 +15,25 @@ from stationkeeper.monitor.core.incidents.lifecycle import (
     IncidentLifecycle,
     LifecycleState,
 )
-from stationkeeper.monitor.core.incidents.request_policy import Answer, RequestPolicy, RequestRules, RequestState
+from stationkeeper.monitor.core.incidents.request_policy import (
+    RequestAnswer,
+    RequestPolicy,
+    RequestPolicyState,
+    RequestRules,
+)
 from stationkeeper.monitor.core.incidents.verdict import WatchIdentity, recovered_verdict, verdict_of
 
 __all__ = [
     "CO_ONSET_PANES",
-    "Answer",
     "DecisionTime",
     "Incident",
     "IncidentChanges",
     "IncidentLifecycle",
     "LifecycleState",
+    "RequestAnswer",
     "RequestPolicy",
+    "RequestPolicyState",
     "RequestRules",
-    "RequestState",
     "WarnedSubject",
     "WatchIdentity",
     "merge",

@@ -44,7 +44,7 @@ class RequestRules:
     pane: int = 60_000
 
 
-class Answer(State, frozen=True, array_like=True):
+class RequestAnswer(State, frozen=True, array_like=True):
     """What became of an incident: ``again`` is when it may ask once more, 0 for never, and ``verdict`` with what.
 
     ``same_cause`` is set where an incident that began with this one has asked for both. Older builds stored these by
@@ -66,11 +66,11 @@ class RequestTimes(State, frozen=True):
     answered: list[str] = []
 
 
-class RequestState(State, frozen=True):
+class RequestPolicyState(State, frozen=True):
     """What a policy keeps between runs."""
 
     desk: RequestTimes
-    asked: dict[str, Answer]
+    asked: dict[str, RequestAnswer]
     counts: dict[str, int]
     outstanding: tuple[str, int] | None = None
 
@@ -83,17 +83,17 @@ class RequestPolicy:
         self._times: list[int] = []
         self._answered: list[str] = []
         self._outstanding: tuple[str, int] | None = None
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, RequestAnswer] = {}
         self.counts: dict[str, int] = {}
 
-    def answer(self, incident: str) -> Answer | None:
+    def answer(self, incident: str) -> RequestAnswer | None:
         """Return what became of an incident, None where it never asked."""
         return self._answers.get(incident)
 
     def note_same_cause(self, incident: Incident, cause: Incident) -> None:
         """Note that an incident began with another one, which asks for both."""
         reason = f"began with {cause.id}: one cause, one request"
-        self._answers[incident.id] = Answer(outcome="suppressed", reason=reason, same_cause=True)
+        self._answers[incident.id] = RequestAnswer(outcome="suppressed", reason=reason, same_cause=True)
 
     def consider(
         self, incident: Incident, verdict: Verdict, *, now: int, rollout: Rollout | None = None
@@ -103,7 +103,9 @@ class RequestPolicy:
         ``rollout`` is the model's state in production: while a version moves out, nothing is asked for.
         """
         if not self._rules.enabled:
-            self._answers[incident.id] = Answer(outcome="suppressed", reason="requests.enabled is false for this model")
+            self._answers[incident.id] = RequestAnswer(
+                outcome="suppressed", reason="requests.enabled is false for this model"
+            )
             return None
         reason = self._refusal(incident, now, rollout)
         outcome: Literal["published", "suppressed"] = "suppressed" if reason else "published"
@@ -113,14 +115,14 @@ class RequestPolicy:
         if reason:
             # Broken data stay broken for this incident: it never asks.
             again = 0 if incident.refusal else now + RETRY_PANES * self._rules.pane
-            self._answers[incident.id] = Answer(
+            self._answers[incident.id] = RequestAnswer(
                 outcome=outcome, reason=reason, again=again, verdict=verdict.encode().decode()
             )
             return None
         request = _request(incident, verdict, now)
         self._times.append(now)
         self._answered = [*self._answered, incident.id][-KEPT:]
-        self._answers[incident.id] = Answer(outcome=outcome, reason="published", request=request.id)
+        self._answers[incident.id] = RequestAnswer(outcome=outcome, reason="published", request=request.id)
         self._outstanding = (request.id, now)
         return request
 
@@ -167,13 +169,13 @@ class RequestPolicy:
             return ""
         return f"request {request}"
 
-    def state(self) -> RequestState:
+    def state(self) -> RequestPolicyState:
         """Return what ``restore`` needs."""
         times = RequestTimes(asked=self._times[-KEPT:], answered=list(self._answered))
         kept = dict(list(self._answers.items())[-KEPT:])
-        return RequestState(desk=times, asked=kept, counts=self.counts, outstanding=self._outstanding)
+        return RequestPolicyState(desk=times, asked=kept, counts=self.counts, outstanding=self._outstanding)
 
-    def restore(self, state: RequestState) -> None:
+    def restore(self, state: RequestPolicyState) -> None:
         """Go on from what ``state`` gave."""
         self._times, self._answered = list(state.desk.asked), list(state.desk.answered)
         self._answers, self.counts = dict(state.asked), dict(state.counts)

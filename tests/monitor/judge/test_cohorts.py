@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, pack
+from stationkeeper.monitor.judge import Cohorts
 from stationkeeper.monitor.judge import cohorts as cohorts_module
-from stationkeeper.monitor.judge.cohorts import Cohorts
 from stationkeeper.monitor.judge.pending import Closed
 from stationkeeper.monitor.state_codec import freeze, thaw
 from tests.monitor.judge.test_stage import Bench, arm, pane, progress

@@ -14,8 +14,7 @@ from stationkeeper.contracts.topics import PANES_PARTITIONS
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Progress, Record, decode, encode, pack
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.reference import Reference, dump
-from stationkeeper.monitor.judge.pending import WatchKey
-from stationkeeper.monitor.judge.stage import Judge
+from stationkeeper.monitor.judge import Judge, WatchKey
 from stationkeeper.monitor.plugins.rules import RULES
 from stationkeeper.monitor.status.model import GLANCE, ModelView
 from stationkeeper.streams.errors import Fatal

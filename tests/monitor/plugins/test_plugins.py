@@ -22,7 +22,7 @@ def _sample(seed=0, n=500):
     rng = np.random.default_rng(seed)
     p, q = rng.dirichlet(np.ones(12), 2)
     window, reference = (rng.multinomial(k, x).astype(np.float64) + 1 for k, x in ((n, q), (4 * n, p)))
-    return st.Sample(window, reference, np.sort(rng.standard_normal(12)))
+    return st.CountPair(window, reference, np.sort(rng.standard_normal(12)))
 
 
 def test_statistics_equal_scipy():
@@ -41,12 +41,12 @@ def test_statistics_equal_scipy():
 
 
 def test_statistics_by_hand():
-    s = st.Sample(np.array([70.0, 30.0]), np.array([500.0, 500.0]))
+    s = st.CountPair(np.array([70.0, 30.0]), np.array([500.0, 500.0]))
     assert st.l_infinity(s) == pytest.approx(0.2)
     assert st.total_variation(s) == pytest.approx(0.2)
     # 1.8 sqrt(1100 / 100000) = .1888.
     assert st.l_infinity_robust(s) == pytest.approx(0.2 - 0.18879, abs=1e-4)
-    empty = st.Sample(np.array([100.0, 0.0]), np.array([50.0, 50.0]))
+    empty = st.CountPair(np.array([100.0, 0.0]), np.array([50.0, 50.0]))
     assert st.psi(empty) == pytest.approx(0.5 * np.log(2) + (1e-4 - 0.5) * np.log(1e-4 / 0.5))
 
 

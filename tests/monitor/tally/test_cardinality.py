@@ -13,7 +13,7 @@ from stationkeeper.contracts.wire import JoinBatch, PaneDelta, decode
 from stationkeeper.monitor.core.reference import dump
 from stationkeeper.monitor.tally.accumulator import Accumulator
 from stationkeeper.monitor.tally.stage import Tally
-from stationkeeper.monitor.verify.verify import verify
+from stationkeeper.monitor.verify import verify
 from stationkeeper.streams.memory.ports import MemoryReader
 from stationkeeper.streams.ports import Outgoing, Partition, Restored
 from tests.monitor.rig import MINUTE, START, TOPICS, Rig, batch, fraud, predictions, reference

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stationkeeper.contracts.wire import Progress
-from stationkeeper.monitor.judge.watermark import Progresses
+from stationkeeper.monitor.judge import Progresses
 from stationkeeper.monitor.tally.clock import PartitionClock
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from stationkeeper.contracts.wire import ArmDelta, JoinBatch, PaneDelta, Record, decode, encode
 from stationkeeper.monitor.tally.stage import Tally
-from stationkeeper.monitor.verify.verify import Verification, verify
+from stationkeeper.monitor.verify import Verification, verify
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
 from stationkeeper.streams.ports import Outgoing

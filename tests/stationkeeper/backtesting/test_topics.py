@@ -18,7 +18,7 @@ from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.wire import ArmDelta, PaneDelta
 from stationkeeper.monitor.core.reference import dump
 from stationkeeper.monitor.core.reference import load as load_reference
-from stationkeeper.monitor.judge.replay import PastReferences, Rejudge
+from stationkeeper.monitor.judge import PastReferences, Rejudge
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.process.wiring import open_reader, topics_of
 from stationkeeper.streams.broker import FoundBroker

@@ -10,8 +10,8 @@ from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
 from stationkeeper.monitor.core.incidents import (
     Incident,
     RequestPolicy,
+    RequestPolicyState,
     RequestRules,
-    RequestState,
     WatchIdentity,
     verdict_of,
 )
@@ -67,7 +67,7 @@ def test_an_incident_asks_once_ever_also_after_a_restart():
     before = policy(cooldown=0)
     assert before.consider(first, verdict_for(first), now=0) is not None
     after = policy(cooldown=0)
-    after.restore(state_of(msgspec.to_builtins(before.state()), RequestState))
+    after.restore(state_of(msgspec.to_builtins(before.state()), RequestPolicyState))
     assert reason(after, first, now=10 * DAY) == "this incident has its request"
 
 
@@ -162,7 +162,7 @@ def test_state_of_older_builds_is_read_by_position():
         "outstanding": ["req-1", 5],
     }
     one = policy()
-    one.restore(state_of(old, RequestState))
+    one.restore(state_of(old, RequestPolicyState))
     answer = one.answer("a")
     assert answer is not None
     assert answer.request == "req-1"

@@ -16,12 +16,16 @@ from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally import MAX_DIGESTS, PartitionState
 from stationkeeper.monitor.verify.arms import Arm
-from stationkeeper.monitor.verify.recorded import Told
+from stationkeeper.monitor.verify.recorded import Recorded
 from stationkeeper.monitor.verify.recount import Gone, JoinKey, Key, Recount
 from stationkeeper.streams.ports import Partition, Reader
 
-# Differences named in full; the first ones show the kind, the rest is a number.
+# Differences written out: one fault repeats itself, and the count of the others is said.
 _SHOWN = 20
+
+# A tally that commits while it is compared makes numbers differ; five tries outlast one that is catching up. More would
+# only make the message come later.
+_TRIES = 5
 
 
 @dataclass(slots=True)
@@ -44,11 +48,11 @@ class Verification:
         """Whether something was compared, and nothing was left out."""
         return self.counts > 0 and not self.unverifiable
 
-    def compare(self, what: str, told: int, plain: int) -> None:
+    def compare(self, what: str, recorded: int, plain: int) -> None:
         """Compare one number."""
         self.counts += 1
-        if told != plain:
-            self.differences.append(f"{what}: {told}, counted again {plain}")
+        if recorded != plain:
+            self.differences.append(f"{what}: {recorded}, counted again {plain}")
 
     def summary(self) -> str:
         """Return the result in words, the first differences with it."""
@@ -69,10 +73,6 @@ class Verification:
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values."""
         return {"equal": self.equal, "complete": self.complete, **asdict(self)}
-
-
-# The log moves while it is read: a commit between two readings is met by reading again, five times at most.
-_TRIES = 5
 
 
 def verify(
@@ -133,15 +133,15 @@ class _Run:
         for topic, form in sorted(forms(list(self._models.values())).items()):
             for partition in self._reader.partitions(topic):
                 self._count(partition, form)
-        told = Told({name: settings.pane for name, settings in self._models.items()})
-        told.read(self._reader, self._whole(self._topics.panes.name))
-        self._compare_panes(told)
-        self._compare_arms(told)
+        recorded = Recorded({name: settings.pane for name, settings in self._models.items()})
+        recorded.read(self._reader, self._whole(self._topics.panes.name))
+        self._compare_panes(recorded)
+        self._compare_arms(recorded)
         if self._trimmed(self._topics.joins.name):
             self._found.unverifiable.append(f"{self._topics.joins.name}: the first rows are gone")
         else:
-            told.read(self._reader, self._reader.partitions(self._topics.joins.name))
-            self._compare_joins(told)
+            recorded.read(self._reader, self._reader.partitions(self._topics.joins.name))
+            self._compare_joins(recorded)
         return self._found
 
     def _all_references(self) -> References:
@@ -226,19 +226,19 @@ class _Run:
     def _comparable(self, model: str, segment: str = "") -> bool:
         return model in self._models and model not in self._left_out and not (segment and model in self._blind)
 
-    def _compare_panes(self, told: Told) -> None:
+    def _compare_panes(self, recorded: Recorded) -> None:
         found = self._found
-        foreign = sorted({key.model for key in told.cells} - set(self._models))
+        foreign = sorted({key.model for key in recorded.cells} - set(self._models))
         if foreign:
             found.unverifiable.append(f"{self._topics.panes.name}: models {foreign} are not configured")
-        for key in sorted({*told.cells, *self._cells}):
+        for key in sorted({*recorded.cells, *self._cells}):
             if not self._comparable(key.model, key.segment):
                 continue
             found.panes += 1
-            found.compare(f"{key}: rows", told.rows[key], self._rows[key])
+            found.compare(f"{key}: rows", recorded.rows[key], self._rows[key])
             if key.digest and self._references.by_digest(key.digest) is None:
                 continue
-            counts, mine = told.cells.get(key, np.zeros(0, np.int64)), self._cells.get(key, Counter())
+            counts, mine = recorded.cells.get(key, np.zeros(0, np.int64)), self._cells.get(key, Counter())
             plain = np.zeros(max(len(counts), 1 + max(mine, default=-1)), np.int64)
             plain[list(mine.keys())] = list(mine.values())
             found.counts += len(counts)
@@ -249,14 +249,14 @@ class _Run:
                     f"{key}: counts differ ({pairs or f'{len(counts)} for {len(plain)} positions'})"
                 )
 
-    def _compare_arms(self, told: Told) -> None:
-        for arm in sorted({*told.arms, *self._arms}):
+    def _compare_arms(self, recorded: Recorded) -> None:
+        for arm in sorted({*recorded.arms, *self._arms}):
             if self._comparable(arm.model) and arm.model not in self._blind:
-                counted, plain = told.arms.get(arm, Counter()), self._arms.get(arm, Counter())
+                counted, plain = recorded.arms.get(arm, Counter()), self._arms.get(arm, Counter())
                 for name in sorted({*counted, *plain}):
                     self._found.compare(f"{arm}: {name}", counted[name], plain[name])
 
-    def _compare_joins(self, told: Told) -> None:
-        for key in sorted({*told.joins, *self._joins}):
+    def _compare_joins(self, recorded: Recorded) -> None:
+        for key in sorted({*recorded.joins, *self._joins}):
             if self._comparable(key.model) and key.model not in self._blind:
-                self._found.compare(f"{key}: rows", told.joins[key], self._joins[key])
+                self._found.compare(f"{key}: rows", recorded.joins[key], self._joins[key])

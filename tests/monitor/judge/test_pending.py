@@ -3,7 +3,7 @@
 import numpy as np
 
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, pack
-from stationkeeper.monitor.judge.late_labels import LateLabels
+from stationkeeper.monitor.judge.pending import LateLabels
 
 RULE = LateLabels(age=600, pane=10)
 COUNTS = pack(np.zeros(4, np.int64)), pack(np.zeros(64, np.int64))
