@@ -5,7 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-GENERATORS = ("scripts.docs.publish", "scripts.loop_figure", "scripts.dashboard", "scripts.runbook_index")
+GENERATORS = (
+    "scripts.docs.publish",
+    "scripts.docs.api",
+    "scripts.loop_figure",
+    "scripts.dashboard",
+    "scripts.runbook_index",
+)
 """Modules that write documents when run, and compare instead when given ``--check``."""
 
 

@@ -38,8 +38,8 @@ MAX_GAP = 100_000
 RENEW_MOST = 2_000
 # A renewed reference is first built from this part of its rows, so that a change soon after is not slept through.
 FIRST_PART = 4
-# Variance inflation from which rows count as leaning on each other: 1 is independence. Chosen: nearer to 1 an estimate's
-# own scatter would count as dependence; at 4 dependent rows would be given references that are too short.
+# Variance inflation from which rows count as leaning on each other: 1 is independence. Chosen: nearer to 1 the own
+# scatter of an estimate would count as dependence; at 4 dependent rows would be given references that are too short.
 INDEPENDENT = 2.0
 _NEVER = np.iinfo(np.int64).max
 # What a new reference answers; broken data is no new normal.
