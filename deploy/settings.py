@@ -101,6 +101,19 @@ class RolloutSettings(Settings):
         )
 
 
+class TargetSettings(Settings):
+    """A serving platform that follows the rollouts.
+
+    ``kind`` is ``router`` (our own server; ``url`` defaults to that of ``serve``), ``http`` (the team's own), the name
+    of an installed extension, or its import path ``package.module:Class``. ``options`` are the extension's own.
+    """
+
+    kind: Annotated[str, Field(min_length=1, max_length=200)] = "router"
+    url: str | None = None
+    timeout: Annotated[Duration, Field(ge=100)] = 2_000
+    options: dict[str, str | int | float | bool] = {}
+
+
 class ServeSettings(Settings):
     """The reference model server: where it listens, what it keeps and what it refuses."""
 

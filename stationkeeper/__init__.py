@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stationkeeper import client
-    from stationkeeper.deploy.targets import Target
+    from stationkeeper.deploy.targets.target import Target
     from stationkeeper.events.decoder import Decoder
     from stationkeeper.frames import BacktestResult, backtest, profile
     from stationkeeper.frames import ReferenceFile as Reference
@@ -37,7 +37,7 @@ _WHERE = {
     "Decoder": ("stationkeeper.events.decoder", "Decoder"),
     "Detector": ("stationkeeper.monitor.plugins.port", "Detector"),
     "Reference": ("stationkeeper.frames", "ReferenceFile"),
-    "Target": ("stationkeeper.deploy.targets", "Target"),
+    "Target": ("stationkeeper.deploy.targets.target", "Target"),
     "Trainer": ("stationkeeper.retrain.training.trainer", "Trainer"),
     "backtest": ("stationkeeper.frames", "backtest"),
     "profile": ("stationkeeper.frames", "profile"),

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stationkeeper.contracts.settings import Duration
-from stationkeeper.deploy.settings import RolloutSettings, ServeSettings
+from stationkeeper.deploy.settings import RolloutSettings, ServeSettings, TargetSettings
 from stationkeeper.monitor.settings import JoinSettings, ModelSettings
 from stationkeeper.registry import RegistrySettings
 from stationkeeper.retrain.settings import RetrainSettings, SnapshotSettings
@@ -62,7 +62,8 @@ class ModelConfig(ModelSettings):
 class Config(BaseModel):
     """The whole configuration.
 
-    ``drain`` is how long a role may take, after SIGTERM, to write what it has absorbed; then it leaves without.
+    ``targets`` are the serving platforms that the role deploy moves. ``drain`` is how long a role may take, after
+    SIGTERM, to write what it has absorbed; then it leaves without.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +73,7 @@ class Config(BaseModel):
     registry: RegistrySettings = RegistrySettings()
     snapshots: SnapshotSettings = SnapshotSettings()
     serve: ServeSettings = ServeSettings()
+    targets: tuple[TargetSettings, ...] = (TargetSettings(),)
     http: HttpSettings = HttpSettings()
     join: JoinSettings = JoinSettings()
     drain: Duration = 20_000

@@ -10,7 +10,7 @@ import structlog
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.messages import Rollout, RolloutPhase
 from stationkeeper.deploy.core.state import memory
-from stationkeeper.deploy.targets import Target
+from stationkeeper.deploy.targets.target import Target
 from stationkeeper.registry import ArtifactError, ServingRegistry
 from stationkeeper.streams.errors import Retryable
 

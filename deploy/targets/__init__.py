@@ -1,32 +1,15 @@
-"""Where models are served: what the controller asks of any serving platform."""
+"""Where models are served: what the controller asks of any serving platform, and the platforms that ship.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+In: committed rollout records. Out: weights on the platform, and what it really serves.
+State: none here; the platform has it, and the log is the truth.
+Invariant: traffic never above the recorded weight; every call may be repeated; an older epoch changes nothing.
+Read `target` (the protocol), `router` (our own server), `http` (the team's own), `conformance` (the suite that a third
+party runs against its target; docs/extending.md).
+"""
 
-from stationkeeper.contracts.messages import Rollout
+from stationkeeper.deploy.targets.conformance import complaints_of
+from stationkeeper.deploy.targets.http import HttpTarget
+from stationkeeper.deploy.targets.router import RouterTarget
+from stationkeeper.deploy.targets.target import Observation, Target, target_for
 
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What a target really does for a model now, ``weight_bp`` of the traffic going to ``canary``.
-
-    ``unfit`` names versions that it can never serve, with the reason; what is only late or unreachable is not there.
-    """
-
-    champion: str | None
-    canary: str | None
-    weight_bp: int
-    unfit: Mapping[str, str] = field(default_factory=dict)
-
-
-class Target(Protocol):
-    """A serving platform that follows the log. Every call is idempotent and raises ``Retryable`` when it may help."""
-
-    name: str
-
-    def apply(self, rollout: Rollout) -> None:
-        """Make the platform serve what a committed record says: a step, a promotion or a rollback."""
-
-    def observe(self, model: str) -> Observation | None:
-        """Return what the platform serves now; None when it cannot be told."""
+__all__ = ["HttpTarget", "Observation", "RouterTarget", "Target", "complaints_of", "target_for"]

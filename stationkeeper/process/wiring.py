@@ -143,13 +143,17 @@ def deploy_stage(config: Config) -> Stage:
     """Return the canary controller."""
     from stationkeeper.deploy.controller.effects import Effects
     from stationkeeper.deploy.controller.stage import Deploy
-    from stationkeeper.deploy.targets.router import RouterTarget
+    from stationkeeper.deploy.targets import target_for
     from stationkeeper.registry import Registry
 
     registry = Registry(config.registry, config.serve.cache_dir)
-    router = RouterTarget(f"http://{config.serve.host}:{config.serve.port}")
+    own = f"http://{config.serve.host}:{config.serve.port}"
+    targets = [
+        target_for(one if one.url or one.kind != "router" else one.model_copy(update={"url": own}))
+        for one in config.targets
+    ]
     rollouts = {name: model.rollout for name, model in config.models.items()}
-    return Deploy(topics_of(config), rollouts, Effects(registry, (router,)), clock=config.clock)
+    return Deploy(topics_of(config), rollouts, Effects(registry, targets), clock=config.clock)
 
 
 def router_for(config: Config) -> Any:

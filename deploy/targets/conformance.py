@@ -1,0 +1,94 @@
+"""What every serving target must do, as a suite that a third party runs against its own: ``complaints_of(make)``."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+from stationkeeper.contracts.messages import Rollout, RolloutPhase
+from stationkeeper.deploy.targets.target import Observation, Target
+from stationkeeper.streams.errors import Retryable
+
+_MODEL = "conformance"
+# Three weights of a usual ramp; the suite asks that none is exceeded, and that zero is zero.
+_STEPS_BP = (100, 2_500, 0)
+
+
+def complaints_of(make: Callable[[], Target], settle: Callable[[Rollout], None] = lambda _: None) -> list[str]:
+    """Return one sentence for each promise of ``Target`` that a target breaks; empty for a good one.
+
+    ``make`` returns the target, twice on the same platform. ``settle`` is called after each record, for platforms that
+    read the log by themselves or need time.
+    """
+    return [*_name(make()), *_unknown(make()), *_ramp(make, settle), *_older_epoch(make, settle)]
+
+
+def _rollout(epoch: int, weight_bp: int, champion: str = "1") -> Rollout:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    canary = "2" if weight_bp else None
+    return Rollout(
+        model=_MODEL,
+        epoch=epoch,
+        time=now,
+        phase=RolloutPhase.CANARY if canary else RolloutPhase.STEADY,
+        champion=champion,
+        canary=canary,
+        weight_bp=weight_bp,
+        lease_until=datetime.now(UTC) + timedelta(minutes=5) if canary else None,
+    )
+
+
+def _name(target: Target) -> Iterator[str]:
+    if not target.name:
+        yield "name is not a text; reports are read by it"
+
+
+def _unknown(target: Target) -> Iterator[str]:
+    try:
+        found = target.observe("no-such-model")
+    except Retryable as error:
+        yield f"observe of an unknown model raises ({error}); return None"
+        return
+    if found is not None and found.canary is not None:
+        yield "observe of an unknown model tells of a canary; return None"
+
+
+def _ramp(make: Callable[[], Target], settle: Callable[[Rollout], None]) -> Iterator[str]:
+    for epoch, weight_bp in enumerate(_STEPS_BP, 1):
+        record, target = _rollout(epoch, weight_bp), make()
+        target.apply(record)
+        settle(record)
+        first = target.observe(_MODEL)
+        # The controller was killed and started again: the same record, through a new object.
+        again = make()
+        again.apply(record)
+        settle(record)
+        second = again.observe(_MODEL)
+        if first != second:
+            yield f"applying epoch {epoch} twice gives {first}, then {second}; apply must be idempotent"
+        yield from _as_recorded(second, record)
+
+
+def _as_recorded(seen: Observation | None, record: Rollout) -> Iterator[str]:
+    if seen is None:
+        yield f"epoch {record.epoch} was applied and observe tells nothing"
+        return
+    if seen.weight_bp > record.weight_bp:
+        yield f"{seen.weight_bp} bp go to the canary where the record says {record.weight_bp}"
+    if seen.champion != record.champion:
+        yield f"champion {seen.champion!r} is served where the record says {record.champion!r}"
+    if record.weight_bp and seen.weight_bp == record.weight_bp and seen.canary != record.canary:
+        yield f"canary {seen.canary!r} is served where the record says {record.canary!r}"
+
+
+def _older_epoch(make: Callable[[], Target], settle: Callable[[Rollout], None]) -> Iterator[str]:
+    newer, older = _rollout(20, 0), _rollout(10, 2_500)
+    make().apply(newer)
+    settle(newer)
+    try:
+        make().apply(older)
+        settle(older)
+    except Retryable:
+        # Saying so is right, too.
+        settle(newer)
+    seen = make().observe(_MODEL)
+    if seen is not None and seen.weight_bp > 0:
+        yield "a record of an older epoch moved traffic; a replaced controller must change nothing"

@@ -1,0 +1,91 @@
+"""The team's own server as a target: the wanted weights are posted to it, and read back.
+
+    POST {url}          {"model", "epoch", "champion", "canary", "weight_bp", "lease_until"}
+                        200 or 204: applied · 409: a later epoch is in force, nothing was changed
+    GET  {url}?model=M  {"champion", "canary", "weight_bp"} · 404: not known
+
+A server that loses touch must fall back to the champion at ``lease_until`` (RFC 3339, null without a canary).
+"""
+
+import http.client
+import json
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from stationkeeper.contracts.messages import Rollout
+from stationkeeper.deploy.settings import TargetSettings
+from stationkeeper.deploy.targets.target import Observation
+from stationkeeper.streams.errors import Retryable
+
+# What of an answer is read: an honest one has a hundred bytes a model, and a wrong address may answer with a film.
+_MOST_BYTES = 4 * 1024 * 1024
+
+
+class JsonClient:
+    """Plain JSON over HTTP, one connection a call; ``who`` names the server in errors."""
+
+    def __init__(self, who: str, settings: TargetSettings) -> None:
+        parts = urlsplit(settings.url or "")
+        if parts.scheme not in {"http", "https"} or parts.hostname is None:
+            raise ValueError(f"targets: {settings.kind}: url {settings.url!r} is no address; write http://HOST:PORT")
+        self._who = f"{who} at {parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+        self._parts, self._timeout = parts, settings.timeout / 1_000
+
+    @property
+    def path(self) -> str:
+        """The path of the address, ``/`` where it has none."""
+        return self._parts.path or "/"
+
+    def call(self, method: str, path: str, body: Any = None, *, known: frozenset[int] = frozenset()) -> tuple[int, Any]:
+        """Return status and JSON body; raises ``Retryable`` unless the status is 2xx or one of ``known``."""
+        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(self._parts.hostname or "", self._parts.port, timeout=self._timeout)
+        try:
+            data = None if body is None else json.dumps(body).encode()
+            connection.request(method, path, data, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            text = answer.read(_MOST_BYTES)
+            found = json.loads(text) if text and answer.status // 100 == 2 else {}
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Retryable(f"{self._who} does not answer: {error}") from error
+        finally:
+            connection.close()
+        if answer.status // 100 != 2 and answer.status not in known:
+            raise Retryable(f"{self._who} answers {method} {path} with {answer.status}")
+        return answer.status, found
+
+
+class HttpTarget:
+    """A server of the team's own that takes weights by POST and tells them by GET."""
+
+    name = "http"
+
+    def __init__(self, settings: TargetSettings) -> None:
+        self._client = JsonClient("the server", settings)
+
+    def apply(self, rollout: Rollout) -> None:
+        """Post what a committed record says; raises ``Retryable`` when a later epoch is in force there."""
+        wanted = {
+            "model": rollout.model,
+            "epoch": rollout.epoch,
+            "champion": rollout.champion,
+            "canary": rollout.canary,
+            "weight_bp": rollout.weight_bp,
+            "lease_until": None if rollout.lease_until is None else rollout.lease_until.isoformat(),
+        }
+        status, _ = self._client.call("POST", self._client.path, wanted, known=frozenset({409}))
+        if status == 409:
+            raise Retryable(
+                f"{rollout.model}: a later epoch than {rollout.epoch} is in force at the target; it was kept"
+            )
+
+    def observe(self, model: str) -> Observation | None:
+        """Return what the server says it serves; None when it does not know the model."""
+        path = f"{self._client.path}?model={quote(model, safe='')}"
+        status, body = self._client.call("GET", path, known=frozenset({404}))
+        if status == 404:
+            return None
+        try:
+            return Observation(body["champion"], body["canary"], int(body["weight_bp"]), dict(body.get("unfit", {})))
+        except (KeyError, TypeError, ValueError) as error:
+            raise Retryable(f"the server's answer for {model} lacks or garbles {error}") from error

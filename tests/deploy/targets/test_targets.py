@@ -1,0 +1,165 @@
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from stationkeeper.contracts.messages import Rollout
+from stationkeeper.contracts.plugins import PluginError
+from stationkeeper.deploy.settings import TargetSettings
+from stationkeeper.deploy.targets import HttpTarget, Observation, RouterTarget, Target, complaints_of, target_for
+from stationkeeper.streams.errors import Retryable
+
+
+class Platform:
+    """A serving platform in memory: what is in force by model."""
+
+    def __init__(self) -> None:
+        self.wanted: dict[str, dict[str, Any]] = {}
+
+    def take(self, one: dict[str, Any]) -> bool:
+        known = self.wanted.get(one["model"])
+        if known is not None and one["epoch"] < known["epoch"]:
+            return False
+        self.wanted[one["model"]] = one
+        return True
+
+
+class MemoryTarget:
+    name = "memory"
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    def apply(self, rollout: Rollout) -> None:
+        self._platform.take(rollout.model_dump())
+
+    def observe(self, model: str) -> Observation | None:
+        one = self._platform.wanted.get(model)
+        return None if one is None else Observation(one["champion"], one["canary"], one["weight_bp"])
+
+
+class TeamServer(ThreadingHTTPServer):
+    """A team's own server that takes weights by POST and tells them by GET."""
+
+    def __init__(self) -> None:
+        self.platform, self.status = Platform(), 0
+        platform, server = self.platform, self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                self._answer(server.status or (204 if platform.take(body) else 409))
+
+            def do_GET(self) -> None:
+                model = parse_qs(urlsplit(self.path).query)["model"][0]
+                found = platform.wanted.get(model)
+                self._answer(server.status or (200 if found else 404), found)
+
+            def _answer(self, status: int, body: Any = None) -> None:
+                self.send_response(status)
+                self.end_headers()
+                if status == 200:
+                    self.wfile.write(json.dumps(body).encode())
+
+            def log_message(self, *_: Any) -> None:
+                """Keep the test's output quiet."""
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/weights"
+
+
+@pytest.fixture
+def team() -> Iterator[TeamServer]:
+    server = TeamServer()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_target_in_memory_and_one_over_http_keep_every_promise(team: TeamServer):
+    platform = Platform()
+    assert complaints_of(lambda: MemoryTarget(platform)) == []
+    settings = TargetSettings(kind="http", url=team.url)
+    assert complaints_of(lambda: target_for(settings)) == []
+
+
+class Careless(MemoryTarget):
+    """Takes whatever comes last, doubles weights, and raises for what it does not know."""
+
+    name = ""
+
+    def apply(self, rollout: Rollout) -> None:
+        self._platform.wanted[rollout.model] = {**rollout.model_dump(), "weight_bp": rollout.weight_bp * 2}
+
+    def observe(self, model: str) -> Observation | None:
+        found = super().observe(model)
+        if found is None:
+            raise Retryable("no such model")
+        return found
+
+
+def test_the_suite_names_each_promise_that_a_target_breaks():
+    platform = Platform()
+    found = complaints_of(lambda: Careless(platform))
+    for said in (
+        "name is not a text",
+        "unknown model raises",
+        "200 bp go to the canary",
+        "an older epoch moved traffic",
+    ):
+        assert any(said in one for one in found), (said, found)
+
+
+def test_a_target_that_is_not_idempotent_is_named():
+    platform = Platform()
+
+    class Counting(MemoryTarget):
+        def apply(self, rollout: Rollout) -> None:
+            known = platform.wanted.get(rollout.model, {"weight_bp": 0})
+            platform.wanted[rollout.model] = {
+                **rollout.model_dump(),
+                "weight_bp": known["weight_bp"] + rollout.weight_bp,
+            }
+
+    assert any("must be idempotent" in one for one in complaints_of(lambda: Counting(platform)))
+
+
+@pytest.mark.parametrize(("kind", "made"), [("router", RouterTarget), ("http", HttpTarget)])
+def test_a_target_is_found_by_its_name(kind: str, made: type[Target]):
+    assert isinstance(target_for(TargetSettings(kind=kind, url="http://127.0.0.1:1")), made)
+
+
+def test_a_target_of_another_distribution_is_found_by_its_import_path():
+    with pytest.raises(ValueError, match="is no target: it lacks name, apply or observe"):
+        target_for(TargetSettings(kind="collections:Counter"))
+    with pytest.raises(PluginError, match="http, router"):
+        target_for(TargetSettings(kind="nobody"))
+
+
+@pytest.mark.parametrize("url", [None, "router:8080", "ftp://host", "http://"])
+def test_an_address_that_is_none_is_named(url: str | None):
+    with pytest.raises(ValueError, match="write http://HOST:PORT"):
+        target_for(TargetSettings(kind="http", url=url))
+
+
+def test_what_cannot_be_told_is_retried_and_never_taken_for_an_answer(team: TeamServer):
+    target = HttpTarget(TargetSettings(kind="http", url=team.url))
+    team.status = 503
+    with pytest.raises(Retryable, match="with 503"):
+        target.observe("fraud")
+    team.status = 0
+    team.platform.wanted["fraud"] = {"champion": "1"}
+    with pytest.raises(Retryable, match="lacks or garbles"):
+        target.observe("fraud")
+    away = HttpTarget(TargetSettings(kind="http", url="http://127.0.0.1:1", timeout=200))
+    with pytest.raises(Retryable, match="does not answer"):
+        away.observe("fraud")
