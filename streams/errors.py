@@ -16,3 +16,7 @@ class Retryable(StreamError):
 
 class Fatal(StreamError):
     """Going on would lose or corrupt something: stop without committing, and say what to do."""
+
+
+class Fenced(Fatal):
+    """Another process has taken this replica's place; this one must stop."""

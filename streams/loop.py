@@ -12,8 +12,7 @@ import structlog
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.streams.dead_letters.letters import DeadLetterLimit, DeadLetterRefused, is_dead_letter
-from stationkeeper.streams.errors import Fatal, Retryable, StreamError
-from stationkeeper.streams.kafka.clients import Fenced
+from stationkeeper.streams.errors import Fatal, Fenced, Retryable, StreamError
 from stationkeeper.streams.kafka.topic_config import refuse_reshaped
 from stationkeeper.streams.offsets import Losses, start_offset
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Reader, Restored, Sink, Source, Stage

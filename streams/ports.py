@@ -1,8 +1,8 @@
 """The ports between Kafka and the roles: batches in, outgoing records out, and the stage that a role is."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,21 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def until(self, end: int) -> Self:
+        """Return the part below offset ``end``, so that a read ends where it promised."""
+        if self.next_offset <= end or not len(self):
+            return self
+        keep = int(self.offsets.searchsorted(end))
+        return replace(
+            self,
+            offsets=self.offsets[:keep],
+            timestamps=self.timestamps[:keep],
+            keys=self.keys[:keep],
+            values=self.values[:keep],
+            next_offset=end,
+            headers=self.headers[:keep],
+        )
 
 
 class Outgoing(NamedTuple):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from kafka import errors
 from kafka.structs import TopicPartition
 
-from stationkeeper.streams.errors import Fatal, Retryable
+from stationkeeper.streams.errors import Fatal, Fenced, Retryable
 from stationkeeper.streams.ports import Partition
 
 _FENCED = (errors.ProducerFencedError, errors.FencedInstanceIdError, errors.InvalidProducerEpochError)
@@ -24,10 +24,6 @@ _HOPELESS = (
     errors.InvalidSessionTimeoutError,
     errors.InvalidTransactionTimeoutError,
 )
-
-
-class Fenced(Fatal):
-    """Another process has taken this replica's place; this one must stop."""
 
 
 @contextmanager

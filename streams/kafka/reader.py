@@ -72,7 +72,7 @@ class KafkaReader:
         while ends:
             batches = self._poll(consumer, position, tuple(ends), _POLL_MS)
             for batch in batches:
-                yield until_end(batch, ends[batch.partition])
+                yield batch.until(ends[batch.partition])
                 if batch.next_offset >= ends[batch.partition]:
                     del ends[batch.partition]
                     consumer.pause(theirs(batch.partition))
@@ -126,19 +126,3 @@ class KafkaReader:
         for client in clients.values():
             with translated("close a reader"):
                 client.close(autocommit=False, timeout_ms=_CLOSE_MS)
-
-
-def until_end(batch: Batch, end: int) -> Batch:
-    """Return the part of a batch below ``end``, so that a read ends where it promised."""
-    if batch.next_offset <= end or not len(batch):
-        return batch
-    keep = int(batch.offsets.searchsorted(end))
-    return Batch(
-        batch.partition,
-        batch.offsets[:keep],
-        batch.timestamps[:keep],
-        batch.keys[:keep],
-        batch.values[:keep],
-        end,
-        batch.headers[:keep],
-    )

@@ -7,8 +7,8 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import TopicPartition
 
-from stationkeeper.streams.errors import Retryable
-from stationkeeper.streams.kafka.clients import Fenced, ours, theirs, translated
+from stationkeeper.streams.errors import Fenced, Retryable
+from stationkeeper.streams.kafka.clients import ours, theirs, translated
 from stationkeeper.streams.kafka.fetch import Columns, columnar, joined
 from stationkeeper.streams.offsets import resume_at
 from stationkeeper.streams.ports import Batch, Partition

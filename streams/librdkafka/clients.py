@@ -17,8 +17,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from stationkeeper.streams.errors import Fatal, Retryable, StreamError
-from stationkeeper.streams.kafka.clients import Fenced
+from stationkeeper.streams.errors import Fatal, Fenced, Retryable, StreamError
 from stationkeeper.streams.ports import Batch, Partition
 from stationkeeper.streams.settings import KafkaSettings
 

@@ -8,7 +8,6 @@ from confluent_kafka import Consumer, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from stationkeeper.streams.errors import Retryable
-from stationkeeper.streams.kafka.reader import until_end
 from stationkeeper.streams.librdkafka.clients import (
     ANSWER_S,
     connection,
@@ -219,7 +218,7 @@ class ConfluentReader:
             for batch in batches:
                 if batch.partition not in ends:
                     continue
-                yield until_end(batch, ends[batch.partition])
+                yield batch.until(ends[batch.partition])
                 if batch.next_offset >= ends[batch.partition]:
                     del ends[batch.partition]
             if batches:

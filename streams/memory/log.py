@@ -10,8 +10,7 @@ import numpy as np
 from kafka.partitioner import murmur2
 
 from stationkeeper.contracts.topics import Topic
-from stationkeeper.streams.errors import Retryable
-from stationkeeper.streams.kafka.clients import Fenced
+from stationkeeper.streams.errors import Fenced, Retryable
 from stationkeeper.streams.ports import Batch, Headers, Outgoing, Partition
 
 # Compaction costs a pass over the partition, so it waits until it is worth one.

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stationkeeper.streams.dead_letters.oversize import Oversize
-from stationkeeper.streams.errors import Retryable
-from stationkeeper.streams.kafka.clients import Fenced
+from stationkeeper.streams.errors import Fenced, Retryable
 from stationkeeper.streams.memory.log import Group, GroupToken, MemoryLog, share
 from stationkeeper.streams.offsets import resume_at
 from stationkeeper.streams.ports import Batch, Outgoing, Partition

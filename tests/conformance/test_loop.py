@@ -5,8 +5,7 @@ from structlog.testing import capture_logs
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.streams.dead_letters.letters import DeadLetterLimit
-from stationkeeper.streams.errors import Retryable
-from stationkeeper.streams.kafka.clients import Fenced
+from stationkeeper.streams.errors import Fenced, Retryable
 from stationkeeper.streams.ports import Partition
 from stationkeeper.streams.settings import DeadLetterSettings
 from tests.conformance.counting import Setting

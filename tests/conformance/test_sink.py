@@ -5,8 +5,7 @@ import pytest
 
 from stationkeeper.contracts.codes import DeadLetterCode
 from stationkeeper.streams.dead_letters.letters import dead_letter
-from stationkeeper.streams.errors import Fatal, Retryable, StreamError
-from stationkeeper.streams.kafka.clients import Fenced
+from stationkeeper.streams.errors import Fatal, Fenced, Retryable, StreamError
 from stationkeeper.streams.kafka.topics import DEAD_LETTER_SLACK
 from stationkeeper.streams.ports import Batch, Outgoing, Partition
 from tests.conformance.worlds import everything, take_over

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stationkeeper.streams.kafka.clients import Fenced
+from stationkeeper.streams.errors import Fenced
 from stationkeeper.streams.kafka.source import KafkaSource
 from tests.conformance.worlds import KafkaWorld, take_over
 from tests.waiting import until
