@@ -78,6 +78,7 @@ _QUIET_S = 1.0
 _FIRST_BACKOFF_S = 0.2
 # A broker that is away is asked every 5 s: soon enough for the bar of 30 s to the first closed minute.
 _LONGEST_BACKOFF_S = 5.0
+# The columns of a batch that only says "read to the end, and the broker answers".
 _NOTHING = np.empty(0, dtype=np.int64)
 
 log = structlog.get_logger()
