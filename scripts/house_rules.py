@@ -48,8 +48,6 @@ KNOWN: tuple[str, ...] = (
     "class Summary is in",
     "deploy/controller/stage.py: class Deploy has",
     "deploy/router/router.py: class Router has",
-    "deploy/targets/__init__.py: say",
-    "deploy/targets/router.py:",
     "monitor/tally/stage.py: class Tally has",
     "product code has",
     "stationkeeper/backtesting/__init__.py: say",
