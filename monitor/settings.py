@@ -131,11 +131,11 @@ class ModelSettings(Settings):
     def _known_detectors(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if names:
             # The registry knows river; nobody who does not ask for a plug-in pays for that.
-            from stationkeeper.monitor.plugins.registry import names as known
+            from stationkeeper.monitor.plugins import registry
 
             for name in names:
-                if name not in known():
-                    raise ValueError(f"no detector plug-in {name!r}; allowed: {', '.join(known())}")
+                if not registry.is_known(name):
+                    raise ValueError(f"no detector plug-in {name!r}; allowed: {', '.join(registry.names())}")
         return names
 
     @property

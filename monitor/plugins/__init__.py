@@ -1,7 +1,12 @@
-"""Detectors that are not ours, beside our own: other tools' fixed rules, river's detectors, third parties'.
+"""Detectors that are not ours, beside our own: other tools' fixed thresholds, river's detectors, third parties' own.
 
-In: closed panes of one subject. Out: alarms that warn, each with its rule, statistic and threshold.
-State: each detector's own, kept with its watch. Invariant: a plug-in spends no false-page budget and cannot page.
-Read `port` (what a detector is), `registry` (how it is found), `rules` with `statistics`, `river_detectors`, and
-`false_alarms` (what a rule would cost at this traffic).
+In come a subject with its reference counts, then the counts of each closed pane. Out come alarms, which warn and spend
+no false-page budget. State: whatever a detector's `state()` gives, as JSON values, kept with the watch it belongs to.
+Invariant: the same panes give the same alarms, also after a restart; `check_detector` tests that for any detector.
+Read `port` (the protocol), `registry` (how one is found: by name, entry point or import path), `rules` with
+`statistics`, `river_detectors`, `false_alarms` (what a rule costs), `conformance`.
 """
+
+from stationkeeper.monitor.plugins.port import Alarm, Detector, Factory, Watched
+
+__all__ = ["Alarm", "Detector", "Factory", "Watched"]

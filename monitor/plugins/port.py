@@ -10,13 +10,10 @@ from numpy.typing import NDArray
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-ENTRY_POINTS = "stationkeeper.detectors"
-"""Entry-point group of third parties' factories."""
-
 
 @dataclass(frozen=True)
 class Watched:
-    """What a plug-in is told about its subject: the reference counts [C] in the pane's cells, missing last.
+    """The subject of a plug-in: its reference counts [C] in the pane's cells, missing last.
 
     values [C - 1] holds one representative value of each cell of a number, in order; None for a category.
     """
@@ -71,4 +68,5 @@ class Detector(Protocol):
 
 
 Factory = Callable[[Watched, Mapping[str, Any]], Detector]
-"""What an entry point names: builds a detector from a subject and its options; raises ValueError for bad options."""
+"""What an entry point of ``stationkeeper.detectors`` or an import path names: builds a detector from a subject and its
+options; raises ValueError for bad options."""

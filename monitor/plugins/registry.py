@@ -1,19 +1,23 @@
-"""Find a plug-in by name: the fixed rules, river's detectors, then third parties' entry points."""
+"""Find a plug-in by name: the fixed rules, river's detectors, then what other distributions offer."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib.metadata import entry_points
 from typing import Any
 
-from stationkeeper.monitor.plugins.port import ENTRY_POINTS, Detector, Watched
+from stationkeeper.contracts.plugins import IMPORT_PATH, PluginGroup, load_plugin, plugin_names
+from stationkeeper.monitor.plugins.port import Detector, Watched
 from stationkeeper.monitor.plugins.river_detectors import NAMES, RiverDetector
 from stationkeeper.monitor.plugins.rules import RULES, FixedRule
 
 
 def names() -> list[str]:
-    """Every plug-in that can be configured here."""
-    others = [point.name for point in entry_points(group=ENTRY_POINTS)]
-    return sorted([*RULES, *(f"river.{name}" for name in NAMES), *others])
+    """Return every plug-in that can be configured here by name; others have an import path ``package.module:Name``."""
+    return sorted({*RULES, *(f"river.{name}" for name in NAMES), *plugin_names(PluginGroup.DETECTORS)})
+
+
+def is_known(name: str) -> bool:
+    """Return whether a name is that of a plug-in, or may be one by its import path."""
+    return name in names() or IMPORT_PATH.fullmatch(name) is not None
 
 
 def load(name: str, subject: Watched, options: Mapping[str, Any] | None = None) -> Detector:
@@ -27,10 +31,8 @@ def load(name: str, subject: Watched, options: Mapping[str, Any] | None = None) 
     library, _, detector = name.partition(".")
     if library == "river" and detector in NAMES:
         return RiverDetector(detector, subject, chosen)
-    for point in entry_points(group=ENTRY_POINTS):
-        if point.name == name:
-            built: Detector = point.load()(subject, chosen)
-            return built
-    known = names()
-    near = get_close_matches(name, known, n=3, cutoff=0.4) or known
-    raise ValueError(f"no detector plug-in {name!r}; did you mean {', '.join(near)}?")
+    if not is_known(name):
+        near = get_close_matches(name, names(), n=3, cutoff=0.4) or names()
+        raise ValueError(f"no detector plug-in {name!r}; did you mean {', '.join(near)}?")
+    built: Detector = load_plugin(PluginGroup.DETECTORS, name)(subject, chosen)
+    return built

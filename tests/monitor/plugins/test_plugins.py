@@ -143,13 +143,8 @@ def test_bad_subjects_are_refused():
 
 
 def test_entry_points_of_third_parties_are_found(monkeypatch):
-    class Point:
-        name = "acme.always"
-
-        @staticmethod
-        def load():
-            return lambda subject, options: FixedRule("psi", subject, options)
-
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point] if group == "stationkeeper.detectors" else [])
+    monkeypatch.setattr(registry, "plugin_names", lambda _group: ("acme.always",))
+    make = lambda subject, options: FixedRule("psi", subject, options)  # noqa: E731 - a factory in one line
+    monkeypatch.setattr(registry, "load_plugin", lambda _group, _name: make)
     assert "acme.always" in names()
     assert load("acme.always", NUMBER, {"window": 7}).rule == "psi"
