@@ -35,7 +35,12 @@ def train_first_champion(
 
 
 def adopt_champion(config: Config, model: str, version: str, reference: bytes | None, at_ms: int, by: str) -> None:
-    """Write to the log that ``version`` is champion; raises ``DeploymentError`` when another one is."""
+    """Write to the log that ``version`` is champion; raises ``DeploymentError`` when another one is.
+
+    The registry is asked first: a champion it does not have could never be served, and only a rollout could replace it.
+    Raises ``ArtifactError`` where it lacks the version and ``Retryable`` where it does not answer; nothing is written.
+    """
+    Registry(config.registry).tags(model, version)
     topics = topics_of(config)
     reader = reader_for(config, "adopt")
     sink = sink_for(config.kafka, "adopt")

@@ -8,7 +8,7 @@ from stationkeeper.config import Config
 from stationkeeper.deploy.adoption import DeploymentError, read_deployments
 from stationkeeper.process import first_champion
 from stationkeeper.process.wiring import topics_of
-from stationkeeper.registry import Registry
+from stationkeeper.registry import ArtifactError, Registry
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader, MemorySink
 from tests.retrain.bank import HOUR, SMALL, START, transactions
@@ -41,3 +41,18 @@ def test_adopting_twice_keeps_the_champion(tmp_path: Path, monkeypatch: pytest.M
     registry = Registry(config.registry)
     assert registry.tags("bank", first.version)["cause"] == "first champion"
     assert registry.champion("bank") == again.version
+
+
+def test_a_version_that_the_registry_does_not_have_is_refused_before_the_log_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = Config.parse(
+        {
+            "registry": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"},
+            "models": {"bank": {"predictions": "scores"}},
+        }
+    )
+    for port in ("reader_for", "sink_for"):
+        monkeypatch.setattr(first_champion, port, lambda *_: pytest.fail("opened the log for a refusal"))
+    with pytest.raises(ArtifactError, match="version 7 of bank"):
+        first_champion.adopt_champion(config, "bank", "7", None, START, "ann")
