@@ -106,7 +106,7 @@ class RetrainStatus(TypedDict):
     detail: NotRequired[dict[str, Any]]
 
 
-class Guardrail(TypedDict):
+class GuardrailStatus(TypedDict):
     """One comparison of the arms: log e-value of harm against its threshold, in words in ``reason``."""
 
     name: str
@@ -126,7 +126,7 @@ class Step(TypedDict):
     ended: NotRequired[int]
     rows_champion: NotRequired[int]
     rows_canary: NotRequired[int]
-    guardrails: NotRequired[list[Guardrail]]
+    guardrails: NotRequired[list[GuardrailStatus]]
 
 
 class DeploymentStatus(TypedDict):

@@ -81,8 +81,6 @@ _LONGEST_BACKOFF_S = 5.0
 # The columns of a batch that only says "read to the end, and the broker answers".
 _NOTHING = np.empty(0, dtype=np.int64)
 
-log = structlog.get_logger()
-
 
 def wall_ms() -> int:
     """Return the wall clock in UTC milliseconds."""

@@ -1,6 +1,6 @@
 """The rollout of a model: steps as stairs, guardrails with their e-values, the audit log."""
 
-from stationkeeper.contracts.status import Guardrail, RolloutStatus, Step
+from stationkeeper.contracts.status import GuardrailStatus, RolloutStatus, Step
 from stationkeeper.page.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axes, figure
 from stationkeeper.page.frame import time_tag
 from stationkeeper.page.markup import Html, table, tag
@@ -71,7 +71,7 @@ def _guardrails(steps: list[Step]) -> Html:
     return table(caption, ("Guardrail", "Champion", "Canary", "log e / threshold", "Says"), rows)
 
 
-def _guardrail_row(guardrail: Guardrail) -> tuple[Html | str, ...]:
+def _guardrail_row(guardrail: GuardrailStatus) -> tuple[Html | str, ...]:
     evidence, threshold = guardrail.get("evidence"), guardrail.get("threshold")
     meter: Html | str = "–"
     if evidence is not None and threshold:

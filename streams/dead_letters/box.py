@@ -49,7 +49,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class ReplayResult:
     """What a replay did: the addresses that were sent again and, with the reason, those that were not."""
 
     sent: tuple[str, ...]
@@ -126,7 +126,7 @@ def replay(
     *,
     codes: Collection[str] = (),
     addresses: Collection[str] = (),
-) -> Replay:
+) -> ReplayResult:
     """Send rejected records again, byte-identical, to the partition they came from; all, or those that are named.
 
     ``produce`` takes the records and their receipts in one call; where it writes them in one transaction, a record is
@@ -152,7 +152,7 @@ def replay(
     skipped += [f"{address}: is not in {dead_letter_topic(topic)}" for address in sorted(wanted)]
     if out:
         produce(out)
-    return Replay(tuple(sent), tuple(skipped))
+    return ReplayResult(tuple(sent), tuple(skipped))
 
 
 def _text(value: bytes | None) -> str | None:
