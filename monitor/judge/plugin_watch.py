@@ -1,11 +1,12 @@
 """Foreign detectors beside our own: they see the same closed panes, warn, and spend no false-page budget."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from stationkeeper.contracts.messages import SubjectType, Verdict, VerdictKind
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.charts import positions_of
 from stationkeeper.monitor.core.finding import WARN, Dated, Finding
 from stationkeeper.monitor.core.incidents import WatchIdentity, verdict_of
@@ -14,6 +15,13 @@ from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import NumericCells, Reference, ReferenceSubject
 
 _KINDS = {SubjectType.FEATURE: VerdictKind.DATA_DRIFT, SubjectType.PREDICTION: VerdictKind.PREDICTION_DRIFT}
+
+
+class PluginWatchState(State, frozen=True):
+    """Which plug-ins have warned and are not quiet yet, and each one's own state, by ``plug-in/subject``."""
+
+    loud: list[str]
+    detectors: dict[str, dict[str, Any]]
 
 
 class PluginWatch:
@@ -75,14 +83,15 @@ class PluginWatch:
             out.append(verdict.model_copy(update={"id": f"{verdict.id}-{alarm.rule}"}))
         return out
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> PluginWatchState:
         """Return what ``restore`` needs."""
-        return {"loud": sorted(self._loud), "detectors": {key: d.state() for key, (_, d) in self._detectors.items()}}
+        detectors = {key: detector.state() for key, (_, detector) in self._detectors.items()}
+        return PluginWatchState(loud=sorted(self._loud), detectors=detectors)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Become what ``state`` was taken from; a plug-in that was added since starts anew."""
-        self._loud = set(state["loud"])
-        for key, saved in state["detectors"].items():
+    def restore(self, state: PluginWatchState) -> None:
+        """Go on from what ``state`` gave; a plug-in that was added since starts anew."""
+        self._loud = set(state.loud)
+        for key, saved in state.detectors.items():
             if key in self._detectors:
                 self._detectors[key][1].restore(saved)
 

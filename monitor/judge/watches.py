@@ -15,7 +15,7 @@ from stationkeeper.monitor.core.performance import OutcomePane
 from stationkeeper.monitor.core.reference import Counts, Reference
 from stationkeeper.monitor.core.watch import Watch, WatchSettings, WatchState
 from stationkeeper.monitor.judge.pending import WatchKey
-from stationkeeper.monitor.judge.plugin_watch import PluginWatch
+from stationkeeper.monitor.judge.plugin_watch import PluginWatch, PluginWatchState
 from stationkeeper.monitor.judge.segment_reference import Adoption, segment_reference
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import DAY_MS, ModelSettings
@@ -197,4 +197,4 @@ class Watches(Mapping[WatchKey, Watch]):
         for *fields, saved in state["plugins"]:
             plugins = self._plugins.get(WatchKey(*fields))
             if plugins is not None:
-                plugins.restore(saved)
+                plugins.restore(state_of(saved, PluginWatchState))
