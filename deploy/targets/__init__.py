@@ -7,9 +7,9 @@ Read `target` (the protocol), `router` (our own server), `http` (the team's own)
 party runs against its target; docs/extending.md).
 """
 
-from stationkeeper.deploy.targets.conformance import complaints_of
+from stationkeeper.deploy.targets.conformance import check_target
 from stationkeeper.deploy.targets.http import HttpTarget
 from stationkeeper.deploy.targets.router import RouterTarget
 from stationkeeper.deploy.targets.target import Observation, Target, target_for
 
-__all__ = ["HttpTarget", "Observation", "RouterTarget", "Target", "complaints_of", "target_for"]
+__all__ = ["HttpTarget", "Observation", "RouterTarget", "Target", "check_target", "target_for"]

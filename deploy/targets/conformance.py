@@ -1,9 +1,10 @@
-"""What every serving target must do, as a suite that a third party runs against its own: ``complaints_of(make)``."""
+"""What every serving target must do, as a suite that a third party runs against its own: ``check_target(make)``."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from stationkeeper.contracts.messages import Rollout, RolloutPhase
+from stationkeeper.contracts.plugins import NotConforming
 from stationkeeper.deploy.targets.target import Observation, Target
 from stationkeeper.streams.errors import Retryable
 
@@ -12,13 +13,16 @@ _MODEL = "conformance"
 _STEPS_BP = (100, 2_500, 0)
 
 
-def complaints_of(make: Callable[[], Target], settle: Callable[[Rollout], None] = lambda _: None) -> list[str]:
-    """Return one sentence for each promise of ``Target`` that a target breaks; empty for a good one.
+def check_target(make: Callable[[], Target], settle: Callable[[Rollout], None] = lambda _: None) -> None:
+    """Take a target through a ramp, a rollback, a restart and a record of an older epoch.
 
-    ``make`` returns the target, twice on the same platform. ``settle`` is called after each record, for platforms that
-    read the log by themselves or need time.
+    ``make`` returns a new object on the same platform each time. ``settle`` is called after each record, for
+    platforms that read the log by themselves or need time. Raises ``NotConforming`` with a sentence for each promise of
+    `Target` that is broken.
     """
-    return [*_name(make()), *_unknown(make()), *_ramp(make, settle), *_older_epoch(make, settle)]
+    found = [*_name(make()), *_unknown(make()), *_ramp(make, settle), *_older_epoch(make, settle)]
+    if found:
+        raise NotConforming("; ".join(found))
 
 
 def _rollout(epoch: int, weight_bp: int, champion: str = "1") -> Rollout:

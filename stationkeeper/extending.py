@@ -1,0 +1,34 @@
+"""What an extension needs besides its protocol: the values that come and go, and the suite that it runs in its tests.
+
+In: nothing. Out: names of the rooms that are promised to third parties (docs/extending.md); all else may move.
+"""
+
+from stationkeeper.contracts.codes import DeadLetterCode
+from stationkeeper.contracts.messages import Rollout
+from stationkeeper.contracts.plugins import NotConforming
+from stationkeeper.deploy.settings import TargetSettings
+from stationkeeper.deploy.targets import Observation, check_target
+from stationkeeper.events.conformance import check_decoder
+from stationkeeper.monitor.plugins.conformance import check_detector
+from stationkeeper.monitor.plugins.port import Alarm, Watched
+from stationkeeper.retrain.training.conformance import check_trainer
+from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel, TrainingData
+from stationkeeper.streams.errors import Retryable
+
+__all__ = [
+    "Alarm",
+    "DeadLetterCode",
+    "FittedModel",
+    "NotConforming",
+    "Observation",
+    "OnnxModel",
+    "Retryable",
+    "Rollout",
+    "TargetSettings",
+    "TrainingData",
+    "Watched",
+    "check_decoder",
+    "check_detector",
+    "check_target",
+    "check_trainer",
+]
