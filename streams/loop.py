@@ -99,6 +99,46 @@ def _fatal_event(error: Fatal) -> LogEvent:
     return LogEvent.DEAD_LETTER_LIMIT if isinstance(error, DeadLetterLimit) else LogEvent.FATAL
 
 
+class _Pace:
+    """How many records a turn may take, and how long a failed one waits."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self.records = settings.max_poll_records
+        self.failures = 0
+
+    def turned(self, seconds: float) -> None:
+        """Take fewer records at once while a turn lasts so long that the group could take the member for dead."""
+        longest = self._settings.max_poll_interval / 1_000
+        if seconds > longest / 4:
+            self.records = max(self.records // 2, 1)
+        elif seconds < longest / 16 and self.records < self._settings.max_poll_records:
+            self.records = min(self.records * 2, self._settings.max_poll_records)
+
+    def backoff_s(self, *, connected: bool) -> float:
+        """Return how long to wait after a failure, longer with each in a row."""
+        longest = min(_FIRST_BACKOFF_S * 2.0 ** min(self.failures, 10), _LONGEST_BACKOFF_S)
+        spread = longest * (0.5 + random.random() / 2)  # noqa: S311 - spreads retries, keeps no secret
+        # A process that was stopped must hear from a heartbeat that it was replaced before it starts a new producer,
+        # which would fence its successor.
+        return max(spread, self._settings.session_timeout / 8_000) if connected else spread
+
+
+def _read_back(reader: Reader, partitions: Sequence[Partition]) -> Restored:
+    """Return the latest value of each key of changelog partitions, read to their end."""
+    values: dict[bytes, bytes] = {}
+    homes: dict[bytes, int] = {}
+    for batch in reader.read(partitions):
+        for key, value in zip(batch.keys, batch.values, strict=True):
+            if key is None:
+                continue
+            if value is None:
+                values.pop(key, None)
+            else:
+                values[key], homes[key] = value, batch.partition.index
+    return Restored(values, homes)
+
+
 class Loop:
     """Drives one stage over one source, sink and reader; see ``streams.ports.Stage`` for what it promises.
 
@@ -135,8 +175,7 @@ class Loop:
         self._dirty: dict[Partition, int] = {}
         self._flushed_ms = 0
         self._quiet_at = 0.0
-        self._failures = 0
-        self._max_records = settings.max_poll_records
+        self._pace = _Pace(settings)
         self._letters: set[str] = set()
         self._stopping = False
 
@@ -146,7 +185,7 @@ class Loop:
         try:
             while not stop.is_set():
                 if not self._attempt(self.turn):
-                    stop.wait(self._backoff())
+                    stop.wait(self._pace.backoff_s(connected=self._connected))
             log.info(LogEvent.STOPPING, role=self.stage.name)
             self._stopping = True
             self.vitals.waiting("stopping")
@@ -165,7 +204,7 @@ class Loop:
         try:
             step()
         except Retryable as error:
-            self._failures += 1
+            self._pace.failures += 1
             self._stale = True
             event = LogEvent.TRANSACTION_ABORTED if self._connected else LogEvent.BROKER_UNREACHABLE
             reason, missing = str(error), self._missing_letters()
@@ -173,13 +212,13 @@ class Loop:
                 event = LogEvent.DEAD_LETTER_UNWRITABLE
                 reason = f"{', '.join(missing)} does not exist; create it (stationkeeper check does) and this goes on"
             self.vitals.aborted(reason)
-            log.warning(event, role=self.stage.name, reason=reason, attempt=self._failures)
+            log.warning(event, role=self.stage.name, reason=reason, attempt=self._pace.failures)
             self._sink.abort()
             return False
         except Fatal:
             self._sink.abort()
             raise
-        self._failures = 0
+        self._pace.failures = 0
         return True
 
     def _missing_letters(self) -> list[str]:
@@ -190,20 +229,13 @@ class Loop:
         except Retryable:
             return []
 
-    def _backoff(self) -> float:
-        longest = min(_FIRST_BACKOFF_S * 2.0 ** min(self._failures, 10), _LONGEST_BACKOFF_S)
-        spread = longest * (0.5 + random.random() / 2)  # noqa: S311 - spreads retries, keeps no secret
-        # A process that was stopped must hear from a heartbeat that it was replaced before it starts a new producer,
-        # which would fence its successor.
-        return max(spread, self._settings.session_timeout / 8_000) if self._connected else spread
-
     def turn(self) -> None:
         """Take one step: tables, records, and a transaction when the flush interval has passed."""
         self.vitals.beat(self._now_ms())
         if not self._connected:
             self._connect()
         self._tables.follow()
-        batches = self._source.poll(self._settings.poll_timeout / 1_000, self._max_records)
+        batches = self._source.poll(self._settings.poll_timeout / 1_000, self._pace.records)
         changed = self._source.take_rebalance()
         if changed or self._stale:
             if changed and self._assigned:
@@ -214,7 +246,7 @@ class Loop:
         for batch in batches:
             self._absorb(batch)
             self._flush_if_due()
-        self._pace(time.monotonic() - began)
+        self._pace.turned(time.monotonic() - began)
         for partition, records in self._losses.new(self._source.expired()):
             self._pass_lost(partition, self._positions[partition] + records, records)
         self._tell_quiet()
@@ -224,14 +256,6 @@ class Loop:
         # A wall clock that was set back must not stop the commits, so a negative time is due as well.
         if not 0 <= self._now_ms() - self._flushed_ms < self._settings.flush_interval:
             self._flush()
-
-    def _pace(self, seconds: float) -> None:
-        """Take fewer records at once while a turn lasts so long that the group could take the member for dead."""
-        longest = self._settings.max_poll_interval / 1_000
-        if seconds > longest / 4:
-            self._max_records = max(self._max_records // 2, 1)
-        elif seconds < longest / 16 and self._max_records < self._settings.max_poll_records:
-            self._max_records = min(self._max_records * 2, self._settings.max_poll_records)
 
     def _connect(self) -> None:
         refuse_reshaped(self._reader, self._internal)
@@ -258,7 +282,7 @@ class Loop:
         began = time.monotonic()
         partitions = sorted(self._assigned)
         committed = self._source.committed(partitions)
-        restored = self._read_back(self.stage.changelog(self._assigned))
+        restored = _read_back(self._reader, self.stage.changelog(self._assigned))
         self.stage.assigned(self._assigned, restored)
         own = self.stage.start_offsets(self._assigned)
         known = self._known_topics({p for p in partitions if p not in committed and p not in own})
@@ -300,19 +324,6 @@ class Loop:
         topics = {partition.topic for partition in new}
         others = [p for topic in sorted(topics) for p in self._reader.partitions(topic) if p not in new]
         return {partition.topic for partition in self._source.committed(others)}
-
-    def _read_back(self, partitions: Sequence[Partition]) -> Restored:
-        values: dict[bytes, bytes] = {}
-        homes: dict[bytes, int] = {}
-        for batch in self._reader.read(partitions):
-            for key, value in zip(batch.keys, batch.values, strict=True):
-                if key is None:
-                    continue
-                if value is None:
-                    values.pop(key, None)
-                else:
-                    values[key], homes[key] = value, batch.partition.index
-        return Restored(values, homes)
 
     def _absorb(self, batch: Batch) -> None:
         self.stage.absorb(batch)
