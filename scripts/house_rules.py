@@ -37,13 +37,8 @@ LONELY: Mapping[str, str] = {}
 
 
 KNOWN: tuple[str, ...] = (
-    "class Check is in",
     "class Comparison is in",
-    "class Course is in",
-    "class Finding is in",
-    "class Peers is in",
     "class Progress is in",
-    "class Summary is in",
     "deploy/controller/stage.py: class Deploy has",
     "deploy/router/router.py: class Router has",
     "monitor/tally/stage.py: class Tally has",
@@ -51,7 +46,6 @@ KNOWN: tuple[str, ...] = (
     "stationkeeper/backtesting/__init__.py: say",
     "stationkeeper/check/__init__.py: say",
     "stationkeeper/commands/__init__.py: say",
-    "stationkeeper/commands/evidently.py:",
     "stationkeeper/demo/__init__.py: say",
     "stationkeeper/evidently/__init__.py: say",
     "stationkeeper/explain/__init__.py: say",

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import typer
 
-from stationkeeper.commands import data, evidently, loop, operate, rejected
+from stationkeeper.commands import data, loop, operate, rejected
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -36,7 +36,7 @@ GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., Any]]]] = {
     "deployments": (deployments, operate.DEPLOYMENT_VERBS),
     "requests": (requests, operate.REQUEST_VERBS),
     "dead-letters": (dead_letters, rejected.DEAD_LETTER_VERBS),
-    "evidently": (evidently_group, evidently.EVIDENTLY_VERBS),
+    "evidently": (evidently_group, data.EVIDENTLY_VERBS),
 }
 
 for verb in VERBS:

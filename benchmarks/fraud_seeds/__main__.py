@@ -20,23 +20,23 @@ import structlog
 from benchmarks.fraud_seeds.whole_loop import WholeLoop
 from stationkeeper.demo.card_fraud import FraudScenario
 from stationkeeper.demo.fraud import FraudStory
-from stationkeeper.demo.summary import Summary, summarise
+from stationkeeper.demo.summary import DemoSummary, summarise
 
 TOLERANCE = 0.03
 
 
-def play(seed: int, *, shift: bool, hours: float) -> Summary:
+def play(seed: int, *, shift: bool, hours: float) -> DemoSummary:
     """Run one seed and return its summary."""
     story = FraudStory.drawn(seed)
     scenario = FraudScenario(story if shift else story.without_shift(), hours=hours)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fraud-seed-") as directory:
-        chronicle, served, now = WholeLoop(scenario, Path(directory)).play()
+        history, served, now = WholeLoop(scenario, Path(directory)).play()
     span = (scenario.start_ms, now)
-    return summarise("fraud", scenario.plot, chronicle, served, span, time.monotonic() - began)
+    return summarise("fraud", scenario.plot, history, served, span, time.monotonic() - began)
 
 
-def line(seed: int, summary: Summary) -> str:
+def line(seed: int, summary: DemoSummary) -> str:
     """Return one run in one line."""
     story = FraudStory.drawn(seed)
     parts = {part.name: part.precision for part in summary.stretches}
@@ -48,7 +48,7 @@ def line(seed: int, summary: Summary) -> str:
     )
 
 
-def recovered(summary: Summary) -> bool:
+def recovered(summary: DemoSummary) -> bool:
     """Return whether precision after the promotion is within the tolerance of before."""
     parts = {part.name: part.precision for part in summary.stretches}
     before, after = parts.get("before"), parts.get("after")
@@ -72,8 +72,8 @@ def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     warnings.simplefilter("ignore")
     seeds = range(options.first, options.first + options.seeds)
-    cured: list[Summary] = []
-    quiet: list[Summary] = []
+    cured: list[DemoSummary] = []
+    quiet: list[DemoSummary] = []
     if not options.no_shift_only:
         for seed in seeds:
             cured.append(play(seed, shift=True, hours=options.hours))

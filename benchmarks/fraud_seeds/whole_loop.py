@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from stationkeeper.config import Config
-from stationkeeper.demo.chronicle import Chronicle, Observer
+from stationkeeper.demo.loop_history import LoopHistory, Observer
 from stationkeeper.demo.scenario import Chunk, Scenario
 from stationkeeper.demo.served import read_served
 from stationkeeper.demo.stage import Ports, demo_config, write_config
@@ -93,8 +93,8 @@ class WholeLoop:
     def _now(self) -> int:
         return self._wall_ms
 
-    def play(self) -> tuple[Chronicle, pl.DataFrame, int]:
-        """Replay the scenario; returns the chronicle, the served events and the last stream time."""
+    def play(self) -> tuple[LoopHistory, pl.DataFrame, int]:
+        """Replay the scenario; returns the history, the served events and the last stream time."""
         scenario, config = self._scenario, self.config
         registry = Registry(config.registry, config.serve.cache_dir)
         self._adopt_first(config, scenario)
@@ -131,7 +131,7 @@ class WholeLoop:
             reference=first.reference,
         )
 
-    def _replay(self, loops: Sequence[Loop], router: Router) -> tuple[Chronicle, pl.DataFrame, int]:
+    def _replay(self, loops: Sequence[Loop], router: Router) -> tuple[LoopHistory, pl.DataFrame, int]:
         scenario = self._scenario
         observer = Observer(MemoryReader(self.log), self.topics, lambda _: None)
         self._wait(lambda: not router.readiness(), "the router is not ready")
@@ -143,11 +143,11 @@ class WholeLoop:
                 continue
             self._settle(loops, observer)
             self._wait(lambda: self._applied(router), "the router did not take the rollout over")
-            promoted = observer.chronicle.promoted_ms
+            promoted = observer.history.promoted_ms
             if promoted is not None and now >= promoted + scenario.plot.after_ms:
                 break
         served = read_served(MemoryReader(self.log), self._model)
-        return observer.chronicle, served, now
+        return observer.history, served, now
 
     def _settle(self, loops: Sequence[Loop], observer: Observer) -> None:
         """Turn every loop until what they decide is quiet for two rounds and no training runs."""

@@ -24,7 +24,7 @@ _MARKS: dict[Outcome, str] = {"ok": "✓", "warning": "△", "failed": "✗"}
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class SetupCheck:
     """One thing that was looked at, what was found, and what to do where it is not right.
 
     ``lines`` are the records of a sample: the mapped events, then those that failed.
@@ -50,16 +50,16 @@ class Check:
         return asdict(self)
 
 
-def run_checks(config: Config, *, sample: int = 0, create: bool = False) -> list[Check]:
+def run_checks(config: Config, *, sample: int = 0, create: bool = False) -> list[SetupCheck]:
     """Look at everything a role would need; a broker that is away ends the look, all else is looked at."""
     found = [_models(config)]
     try:
         inputs = forms(list(config.models.values()))
         for form in inputs.values():
             load_decoder(form.decoder)
-        found.append(Check("input mappings", "ok", f"{len(inputs)} topic(s) read in one way each"))
+        found.append(SetupCheck("input mappings", "ok", f"{len(inputs)} topic(s) read in one way each"))
     except (MappingError, PluginError) as error:
-        return [*found, Check("input mappings", "failed", str(error))]
+        return [*found, SetupCheck("input mappings", "failed", str(error))]
     try:
         found += _topics(config, create=create)
         found += _settings(config)
@@ -68,36 +68,36 @@ def run_checks(config: Config, *, sample: int = 0, create: bool = False) -> list
             found += _inputs(config, reader, sample)
             found += _baselines(config, reader)
     except (Retryable, Fatal) as error:
-        found.append(Check("Kafka", "failed", str(error)))
+        found.append(SetupCheck("Kafka", "failed", str(error)))
     found.append(_registry(config))
     return found
 
 
-def _models(config: Config) -> Check:
+def _models(config: Config) -> SetupCheck:
     if not config.models:
-        return Check("configuration", "failed", "models: is empty; let stationkeeper init write one from a sample")
+        return SetupCheck("configuration", "failed", "models: is empty; let stationkeeper init write one from a sample")
     parts = [
         f"{name}: {model.false_pages}, pane {format_duration(model.pane)}"
         + ("" if model.labels else ", no labels: performance stays unknown")
         + ("" if model.retrain else ", no retrain: section: requests have no taker")
         for name, model in config.models.items()
     ]
-    return Check("configuration", "ok", "; ".join(parts))
+    return SetupCheck("configuration", "ok", "; ".join(parts))
 
 
-def _topics(config: Config, *, create: bool) -> Iterator[Check]:
+def _topics(config: Config, *, create: bool) -> Iterator[SetupCheck]:
     created = ensure_internal(config.kafka, topics_of(config))
-    yield Check("internal topics", "ok", f"{len(created)} created, all have their partitions")
+    yield SetupCheck("internal topics", "ok", f"{len(created)} created, all have their partitions")
     missing = ensure_inputs(config.kafka, input_topics(config), create_inputs=create)
     if missing and not create:
         text = f"{', '.join(missing)} do not exist; create them, or run check --create"
-        yield Check("input topics", "failed", text)
+        yield SetupCheck("input topics", "failed", text)
     else:
         new = f", {len(missing)} of them new" if missing else ""
-        yield Check("input topics", "ok", f"{len(input_topics(config))} exist{new}")
+        yield SetupCheck("input topics", "ok", f"{len(input_topics(config))} exist{new}")
 
 
-def _settings(config: Config) -> Iterator[Check]:
+def _settings(config: Config) -> Iterator[SetupCheck]:
     """Compare our own topics, which someone else may have made, with how we would have made them."""
     topics = topics_of(config).all()
     with admin_client(config.kafka) as admin:
@@ -109,16 +109,16 @@ def _settings(config: Config) -> Iterator[Check]:
             needs = ", ".join(f"{name}={value}" for name, _, value in wrong)
             lost = "state is lost after its retention" if "compact" in topic.cleanup else "records are lost"
             harm = lost if any(name == "cleanup.policy" for name, _, _ in wrong) else "it costs time or refuses records"
-            yield Check(f"settings of {topic.name}", "warning", f"has {has}: {harm}. Set {needs}")
+            yield SetupCheck(f"settings of {topic.name}", "warning", f"has {has}: {harm}. Set {needs}")
 
 
-def _baselines(config: Config, reader: Reader) -> Iterator[Check]:
+def _baselines(config: Config, reader: Reader) -> Iterator[SetupCheck]:
     """Say for each model which reference is in force, and how far one without order of time has been adopted."""
     for baseline in baselines(reader, topics_of(config), config.models):
-        yield Check(f"reference of {baseline.model}", "ok" if baseline.known else "warning", baseline.words)
+        yield SetupCheck(f"reference of {baseline.model}", "ok" if baseline.known else "warning", baseline.words)
 
 
-def _retention(config: Config) -> Iterator[Check]:
+def _retention(config: Config) -> Iterator[SetupCheck]:
     """Compare how long topics are kept with what is read back: the label horizon and the training history."""
     joins = topics_of(config).joins
     names = [*input_topics(config), joins.name]
@@ -130,21 +130,21 @@ def _retention(config: Config) -> Iterator[Check]:
         yield found
     yield from clock_warnings(config, kept)
     if not warned:
-        yield Check("retention", "ok", "inputs are kept for the label horizon and the training history")
+        yield SetupCheck("retention", "ok", "inputs are kept for the label horizon and the training history")
 
 
-def retention_warnings(config: Config, kept: Mapping[str, Mapping[str, str]], joins: Topic) -> Iterator[Check]:
+def retention_warnings(config: Config, kept: Mapping[str, Mapping[str, str]], joins: Topic) -> Iterator[SetupCheck]:
     """Yield what would be lost, given the configuration of each topic that exists."""
     for name in sorted(set(input_topics(config)) & {topic for topic, found in kept.items() if found}):
         if "compact" in kept[name].get("cleanup.policy", "delete"):
-            yield Check(
+            yield SetupCheck(
                 f"cleanup of {name}",
                 "warning",
                 "is compacted: of records with one key all but the last are lost before or after they are counted, and "
                 "verify cannot count them again. Set cleanup.policy=delete",
             )
         if int(kept[name].get("retention.bytes", -1)) >= 0:
-            yield Check(
+            yield SetupCheck(
                 f"retention of {name}",
                 "warning",
                 f"is also cut at {int(kept[name]['retention.bytes']):,} bytes a partition (retention.bytes): how long "
@@ -170,11 +170,11 @@ def retention_warnings(config: Config, kept: Mapping[str, Mapping[str, str]], jo
                 )
             if lost:
                 text = f"keeps {format_duration(retention)} of {kind}s. {'; '.join(lost)}. Raise retention.ms"
-                yield Check(f"retention of {mapping.topic}", "warning", text)
+                yield SetupCheck(f"retention of {mapping.topic}", "warning", text)
     horizon = max((model.label_horizon for model in config.models.values()), default=0)
     retention = _retention_ms(kept, joins.name)
     if retention is not None and retention < joins.retention_ms:
-        yield Check(
+        yield SetupCheck(
             f"retention of {joins.name}",
             "warning",
             f"keeps {format_duration(retention)}, labels count for up to {format_duration(horizon)} (label_horizon): "
@@ -183,13 +183,13 @@ def retention_warnings(config: Config, kept: Mapping[str, Mapping[str, str]], jo
         )
 
 
-def clock_warnings(config: Config, kept: Mapping[str, Mapping[str, str]]) -> Iterator[Check]:
+def clock_warnings(config: Config, kept: Mapping[str, Mapping[str, str]]) -> Iterator[SetupCheck]:
     """Yield the inputs whose records carry their producers' clocks, by which events ahead of time are told."""
     if config.clock != "wall":
         return
     for name in sorted(input_topics(config)):
         if kept.get(name, {}).get("message.timestamp.type") == "CreateTime":
-            yield Check(
+            yield SetupCheck(
                 f"clock of {name}",
                 "warning",
                 "records are stamped by their producers: where a producer's clock is ahead, its events of the future "
@@ -203,7 +203,7 @@ def _retention_ms(kept: Mapping[str, Mapping[str, str]], topic: str) -> int | No
     return None if retention < 0 else retention
 
 
-def _inputs(config: Config, reader: Reader, sample: int) -> Iterator[Check]:
+def _inputs(config: Config, reader: Reader, sample: int) -> Iterator[SetupCheck]:
     known = forms(list(config.models.values()))
     for topic, form in known.items():
         partitions = reader.partitions(topic)
@@ -212,24 +212,24 @@ def _inputs(config: Config, reader: Reader, sample: int) -> Iterator[Check]:
         bounds = reader.bounds(partitions)
         total = sum(end - first for first, end in bounds.values())
         if not total:
-            yield Check(f"topic {topic}", "warning", "is empty: nothing can be said about its records yet")
+            yield SetupCheck(f"topic {topic}", "warning", "is empty: nothing can be said about its records yet")
             continue
         if not sample:
-            yield Check(f"topic {topic}", "ok", f"{total:,} records in {len(partitions)} partition(s)")
+            yield SetupCheck(f"topic {topic}", "ok", f"{total:,} records in {len(partitions)} partition(s)")
             continue
         each = max(sample // len(partitions), 1)
         start = {p: max(first, end - each) for p, (first, end) in bounds.items()}
         seen = sample_input(config, form, reader, start)
         outcome: Outcome = "ok" if not seen.failures else ("warning" if seen.events else "failed")
         lines = (*seen.events[:sample], *(f"{_MARKS['failed']} {line}" for line in seen.failures[:sample]))
-        yield Check(f"topic {topic}", outcome, seen.counts(), lines)
+        yield SetupCheck(f"topic {topic}", outcome, seen.counts(), lines)
 
 
-def _registry(config: Config) -> Check:
+def _registry(config: Config) -> SetupCheck:
     if not any(model.retrain for model in config.models.values()):
-        return Check("registry", "ok", "not needed: no model has a retrain: section")
+        return SetupCheck("registry", "ok", "not needed: no model has a retrain: section")
     try:
         Registry(config.registry).ping()
     except Retryable as error:
-        return Check("registry", "failed", str(error))
-    return Check("registry", "ok", config.registry.tracking_uri.split("@")[-1])
+        return SetupCheck("registry", "failed", str(error))
+    return SetupCheck("registry", "ok", config.registry.tracking_uri.split("@")[-1])

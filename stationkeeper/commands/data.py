@@ -1,7 +1,8 @@
-"""Verbs about data: a first configuration, a reference, a replay, an explanation, a report, the count of counts."""
+"""Verbs about data: a first configuration, a reference, a replay, an explanation, reports, the count of counts."""
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +14,9 @@ from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
 from stationkeeper.commands.profile import moment, profile
 
 if TYPE_CHECKING:
-    from stationkeeper.init.infer import Told
+    from stationkeeper.init.infer import ColumnRoles
 
-__all__ = ["backtest", "dump", "explain", "init", "profile", "report", "verify"]
+__all__ = ["EVIDENTLY_VERBS", "backtest", "dump", "explain", "init", "profile", "report", "verify"]
 
 
 def init(
@@ -47,8 +48,8 @@ def init(
         with path.open("rb") as lines:
             events = sketch_events([line for _, line in zip(range(sample), lines, strict=False)], source)
     elif _is_table(path):
-        told = _told(field, evidently_mapping)
-        past = sketch_table(read_past(path, sample).to_dict(as_series=False), source, told)
+        roles = _roles(field, evidently_mapping)
+        past = sketch_table(read_past(path, sample).to_dict(as_series=False), source, roles)
     else:
         topic = source
     if topic is not None:
@@ -81,20 +82,20 @@ def _is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLES or path.exists()
 
 
-def _told(pairs: list[str] | None, evidently_mapping: Path | None) -> "Told":
+def _roles(pairs: list[str] | None, evidently_mapping: Path | None) -> "ColumnRoles":
     """Return what --field and --evidently-mapping say; --field goes first."""
     from stationkeeper.evidently.mapping import read_mapping
-    from stationkeeper.init.infer import CONTRACT_FIELDS, Told
+    from stationkeeper.init.infer import CONTRACT_FIELDS, ColumnRoles
 
-    told = read_mapping(evidently_mapping) if evidently_mapping is not None else Told()
-    fields = dict(told.fields)
+    roles = read_mapping(evidently_mapping) if evidently_mapping is not None else ColumnRoles()
+    fields = dict(roles.fields)
     for pair in pairs or ():
         name, _, column = pair.partition("=")
         if name not in CONTRACT_FIELDS or not column:
             raise typer.BadParameter(f"--field {pair!r}: write FIELD=COLUMN; fields are {', '.join(CONTRACT_FIELDS)}")
         fields[name] = column
-    source = told.source if evidently_mapping is not None else "--field"
-    return replace(told, fields=fields, source=source)
+    source = roles.source if evidently_mapping is not None else "--field"
+    return replace(roles, fields=fields, source=source)
 
 
 def _sample(topic: str, bootstrap: str, rows: int) -> list[bytes]:
@@ -256,3 +257,32 @@ def dump(
                     return
     if not shown:
         typer.echo(f"{name} holds no records", err=True)
+
+
+def evidently_report(
+    reference: Annotated[Path, typer.Argument(help="A reference that profile wrote.")],
+    current: Annotated[str, typer.Argument(help="Rows: a CSV or Parquet file, or a snapshot's SHA-256.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("evidently.html"),
+    prediction: Annotated[str | None, typer.Option(help="The rows' column that holds the prediction.")] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write Evidently's data-drift report of a reference against rows, in an environment of its own (made once)."""
+    from stationkeeper.config import load
+    from stationkeeper.evidently.environment import ready
+    from stationkeeper.evidently.report import job_of, read_current, read_reference, run
+
+    job = job_of(read_reference(reference), read_current(current, load(config).snapshots.directory), prediction)
+    if not ready():
+        typer.echo("making an environment for Evidently in the cache, once (about 700 MB)", err=True)
+    metrics = run(job, output)
+    if json:
+        print_json({"output": str(output), "columns": job.columns, "metrics": metrics})
+        return
+    rows = f"{job.reference.height:,} rows drawn from the reference against {job.current.height:,}"
+    typer.echo(f"wrote {output} ({output.stat().st_size / 1024:,.0f} kB): {len(job.columns)} columns, {rows}")
+    for metric in metrics:
+        typer.echo(f"  {metric['name']}: {metric['value']}")
+
+
+EVIDENTLY_VERBS: dict[str, Callable[..., object]] = {"report": evidently_report}

@@ -12,7 +12,7 @@ from stationkeeper.monitor.settings import DAY_MS
 
 if TYPE_CHECKING:
     from stationkeeper.config import Config
-    from stationkeeper.init.infer import Told
+    from stationkeeper.init.infer import ColumnRoles
     from stationkeeper.monitor.core.power import PowerCard
 
 DEFAULT_ADOPTION = 14 * DAY_MS
@@ -92,23 +92,23 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
         raise typer.BadParameter("give a FILE with training data, or --history MODEL to take a period of its past")
     from stationkeeper.backtesting.past_table import read_past
     from stationkeeper.evidently.mapping import read_mapping
-    from stationkeeper.init.infer import Told
+    from stationkeeper.init.infer import ColumnRoles
     from stationkeeper.monitor import profile as build
 
     version = version or "1"
-    frame, told = read_past(file), read_mapping(evidently_mapping) if evidently_mapping is not None else Told()
+    frame, roles = read_past(file), read_mapping(evidently_mapping) if evidently_mapping is not None else ColumnRoles()
     configured = _configured(config, model)
     options: dict[str, Any] = {
         "model": model,
         "version": version,
-        "time": time or told.fields.get("time"),
+        "time": time or roles.fields.get("time"),
         "time_unit": time_unit,
-        "prediction": prediction or told.fields.get("prediction"),
-        "label": label or told.fields.get("label"),
+        "prediction": prediction or roles.fields.get("prediction"),
+        "label": label or roles.fields.get("label"),
         "weight": weight,
         "prior": _priors(prior),
-        "features": _names(features) or _all_but(told, frame.columns),
-        "categorical": _names(categorical) or told.categorical,
+        "features": _names(features) or _all_but(roles, frame.columns),
+        "categorical": _names(categorical) or roles.categorical,
         "sensitive": _names(sensitive),
         "threshold": threshold,
     }
@@ -194,11 +194,11 @@ def _configured(config: ConfigOption, model: str) -> "Config | None":
     return settings
 
 
-def _all_but(told: "Told", columns: list[str]) -> tuple[str, ...] | None:
+def _all_but(roles: "ColumnRoles", columns: list[str]) -> tuple[str, ...] | None:
     """Return the features that a mapping leaves: those it lists, else every column that it calls nothing else."""
-    if told.features is not None or not (told.fields or told.left_out):
-        return told.features
-    return tuple(name for name in columns if name not in {*told.fields.values(), *told.left_out})
+    if roles.features is not None or not (roles.fields or roles.left_out):
+        return roles.features
+    return tuple(name for name in columns if name not in {*roles.fields.values(), *roles.left_out})
 
 
 def _publish(config: ConfigOption, reference: "Reference") -> None:

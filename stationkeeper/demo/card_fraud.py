@@ -18,7 +18,7 @@ AFTER_MS: Final = 8 * HOUR_MS
 
 @dataclass(slots=True)
 class FraudScenario:
-    """A story told at ``per_minute`` transactions for ``hours``."""
+    """Card fraud at ``per_minute`` transactions for ``hours`` of stream time."""
 
     story: FraudStory = field(default_factory=FraudStory)
     per_minute: float = 60.0

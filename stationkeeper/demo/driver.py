@@ -1,4 +1,4 @@
-"""The world outside: asks the router for predictions and reports the truth later, paced by the stream clock."""
+"""Plays the outside world: asks the router for predictions and sends the labels later, paced by the stream clock."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ class DriverError(RuntimeError):
 
 
 @dataclass(slots=True)
-class Progress:
+class ReplayProgress:
     """How far the world is: stream time (ms), answers received and labels sent."""
 
     time_ms: int = 0
@@ -34,7 +34,7 @@ class Driver:
     """Replays chunks against a router and a labels topic.
 
     ``speed`` says how many stream seconds pass in a wall second now; ``waits_for`` names whoever has to come nearer
-    before the stream goes on to a moment, so that a slow machine is given time and the story stays the same.
+    before the stream goes on to a moment, so that a slow machine is given time and the result stays the same.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Driver:
         self._labels_topic = labels_topic
         self._speed = speed
         self._waits_for = waits_for
-        self.progress = Progress()
+        self.progress = ReplayProgress()
 
     def run(self, chunks: Iterable[Chunk], stop: threading.Event) -> None:
         """Replay until the chunks end or ``stop``; raises ``DriverError``."""

@@ -1,8 +1,7 @@
-"""What the world waits for: work that in life is done while the stream moves on by seconds, and here by hours.
+"""Decides whom the replay waits for before the stream goes on, so that a run does not depend on the machine's load.
 
-A label is joined, a request taken up, a weight followed within about a wall second. A replay moves the stream by many
-minutes in that second, and by days on a machine that is slow or busy: its story would be told by the load of the
-machine. So the stream stays near those who follow it.
+A label is joined, a request taken up and a weight applied within about a wall second. A replay moves the stream by many
+minutes in that second, and by days on a slow or busy machine. Without waiting, the result would depend on that load.
 """
 
 import json
@@ -13,7 +12,7 @@ from functools import partial
 from typing import Any, Final, Self
 
 from stationkeeper.contracts.messages import DeploymentAction
-from stationkeeper.demo.chronicle import Chronicle
+from stationkeeper.demo.loop_history import LoopHistory
 from stationkeeper.demo.stage import Poll, Ports, get
 
 PATIENCE_S: Final = 120.0
@@ -28,8 +27,8 @@ Status = dict[str, Any]
 
 
 @dataclass(slots=True)
-class Followers:
-    """What the roles last said of themselves, as ``/api/v1/status`` has it; None before they have answered."""
+class RoleStatuses:
+    """The latest answer of each role to ``/api/v1/status``; None before its first."""
 
     monitor: Status | None = None
     retrain: Status | None = None
@@ -38,12 +37,12 @@ class Followers:
 
 @dataclass(slots=True)
 class Pace:
-    """Says whom the stream waits for before it goes on to a moment; ``lead_ms`` is how far ahead it may be."""
+    """Decides whom the stream waits for; ``lead_ms`` is how far ahead of the monitor it may be."""
 
     model: str
     lead_ms: int
-    chronicle: Chronicle
-    ask: Callable[[], Followers]
+    history: LoopHistory
+    statuses: Callable[[], RoleStatuses]
     monotonic: Callable[[], float] = time.monotonic
     wall_s: Callable[[], float] = time.time
     _held: str = ""
@@ -51,15 +50,15 @@ class Pace:
 
     def waits_for(self, until_ms: int) -> str:
         """Return who is behind in a few words, empty when nobody is."""
-        told = self.ask()
-        found = self._panes(told.monitor, until_ms) or self._training(told.retrain)
+        statuses = self.statuses()
+        found = self._panes(statuses.monitor, until_ms) or self._training(statuses.retrain)
         if found:
             return found
         found = (
-            self._answering(told)
-            or self._joining(told.monitor)
-            or self._counting(told.retrain, until_ms)
-            or self._routing(told.serve)
+            self._answering(statuses)
+            or self._joining(statuses.monitor)
+            or self._counting(statuses.retrain, until_ms)
+            or self._routing(statuses.serve)
         )
         if found != self._held:
             self._held, self._since = found, self.monotonic()
@@ -70,10 +69,10 @@ class Pace:
         behind = watermark is not None and until_ms - watermark > self.lead_ms
         return "panes are closed" if behind else ""
 
-    def _answering(self, told: Followers) -> str:
-        """Old news of a role says nothing about whether it is busy."""
+    def _answering(self, statuses: RoleStatuses) -> str:
+        """A status older than ``STILL_MS`` does not show whether the role is busy."""
         now_ms = self.wall_s() * 1_000
-        late = [s for s in (told.monitor, told.retrain) if s is not None and now_ms - s["generated"] > STILL_MS]
+        late = [s for s in (statuses.monitor, statuses.retrain) if s is not None and now_ms - s["generated"] > STILL_MS]
         return "the roles answer" if late else ""
 
     def _joining(self, status: Status | None) -> str:
@@ -91,17 +90,17 @@ class Pace:
         return "a model is trained" if busy else ""
 
     def _counting(self, status: Status | None, until_ms: int) -> str:
-        if status is None or not self.chronicle.requests:
+        if status is None or not self.history.requests:
             return ""
         known = {request["id"]: request for request in status["requests"]}
-        request = known.get(self.chronicle.requests[-1].id)
+        request = known.get(self.history.requests[-1].id)
         if request is None:
             return "the request is taken up"
         behind = request["stage"] in COUNTING and until_ms - request.get("clock", until_ms) > self.lead_ms
         return "labels are counted" if behind else ""
 
     def _routing(self, status: Status | None) -> str:
-        moves = [d for d in self.chronicle.deployments if d.action is not DeploymentAction.REFUSED]
+        moves = [d for d in self.history.deployments if d.action is not DeploymentAction.REFUSED]
         if status is None or not moves:
             return ""
         wanted = (moves[-1].champion, moves[-1].weight_bp if moves[-1].action in WEIGHTED else 0)
@@ -115,8 +114,8 @@ def watermark_of(status: Status | None, model: str) -> int | None:
     return found[0] if found else None
 
 
-class Asking:
-    """Asks monitor, retrain and router for their status, each in a thread of its own, while a ``with`` block runs."""
+class StatusPolls:
+    """Polls monitor, retrain and router for their status, each in its own thread, while a ``with`` block runs."""
 
     def __init__(self, ports: Ports) -> None:
         roles = {"monitor": (ports.monitor, 0.2), "retrain": (ports.retrain, 0.3), "serve": (ports.serve, 0.2)}
@@ -131,9 +130,9 @@ class Asking:
         for poll in self._polls.values():
             poll.__exit__()
 
-    def __call__(self) -> Followers:
+    def __call__(self) -> RoleStatuses:
         """Return the latest answers."""
-        return Followers(**{name: poll.value for name, poll in self._polls.items()})
+        return RoleStatuses(**{name: poll.value for name, poll in self._polls.items()})
 
 
 def _status(port: int) -> Status | None:

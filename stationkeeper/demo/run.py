@@ -20,17 +20,17 @@ from stationkeeper.config import Config
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.demo.card_fraud import FraudScenario
-from stationkeeper.demo.chronicle import Chronicle, Observer
+from stationkeeper.demo.console_log import ConsoleLog
 from stationkeeper.demo.driver import Driver, DriverError
 from stationkeeper.demo.flights import FlightsScenario
 from stationkeeper.demo.fraud import FraudStory
 from stationkeeper.demo.gain import Gain, measure_gain
-from stationkeeper.demo.pace import Asking, Pace, watermark_of
+from stationkeeper.demo.loop_history import LoopHistory, Observer
+from stationkeeper.demo.pace import Pace, StatusPolls, watermark_of
 from stationkeeper.demo.scenario import Scenario
 from stationkeeper.demo.served import read_served, taken_over_ms
 from stationkeeper.demo.stage import Ports, StageError, demo_config, running_roles, write_config
-from stationkeeper.demo.summary import Summary, show, summarise
-from stationkeeper.demo.teller import Teller
+from stationkeeper.demo.summary import DemoSummary, show, summarise
 from stationkeeper.process.first_champion import adopt_first_champion
 from stationkeeper.process.wiring import plain_producer, prepare_topics, reader_for
 from stationkeeper.registry import Registry, ServedModel
@@ -68,9 +68,9 @@ def build(options: DemoOptions) -> tuple[Scenario, float]:
 
 
 def run(options: DemoOptions) -> int:
-    """Run the demo; returns the exit code: 0 when the story ended as it must, else 1."""
+    """Run the demo; returns the exit code: 0 when the scenario ended as it must, else 1."""
     console = Console(stderr=options.json, highlight=False)
-    # The story is told by the teller; of the log only warnings belong on the same screen.
+    # ConsoleLog prints what happens; of the log only warnings belong on the same screen.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     # A broker and four roles hang on this process: SIGTERM must unwind it as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
@@ -91,7 +91,7 @@ def run(options: DemoOptions) -> int:
     return 0 if summary.passed else 1
 
 
-def play(options: DemoOptions, directory: Path, console: Console, stack: ExitStack) -> Summary:
+def play(options: DemoOptions, directory: Path, console: Console, stack: ExitStack) -> DemoSummary:
     """Set the stage, replay the scenario and return what happened."""
     began = time.monotonic()
     scenario, speed = build(options)
@@ -110,23 +110,23 @@ def play(options: DemoOptions, directory: Path, console: Console, stack: ExitSta
     stack.enter_context(running_roles(path, ports, directory))
     console.print(f"  roles are ready; status page: http://127.0.0.1:{ports.monitor}/")
     console.print()
-    teller = Teller(console, scenario.start_ms, plot.onset_ms)
+    lines = ConsoleLog(console, scenario.start_ms, plot.onset_ms)
     topics = Topics(config.kafka.prefix)
     with closing(reader_for(config)) as reader:
-        observer = Observer(reader, topics, teller.tell)
-        driver_progress = _replay(scenario, speed, config, ports, observer, teller, stack)
+        observer = Observer(reader, topics, lines.show)
+        driver_progress = _replay(scenario, speed, config, ports, observer, lines, stack)
         served = read_served(reader, model)
-        gain = _gain(config, scenario, reader, served, observer.chronicle, champion)
+        gain = _gain(config, scenario, reader, served, observer.history, champion)
     span = (scenario.start_ms, driver_progress)
-    summary = summarise(options.scenario, plot, observer.chronicle, served, span, time.monotonic() - began)
+    summary = summarise(options.scenario, plot, observer.history, served, span, time.monotonic() - began)
     return replace(summary, gain=gain)
 
 
 def _gain(
-    config: Config, scenario: Scenario, reader: Reader, served: pl.DataFrame, chronicle: Chronicle, first: str
+    config: Config, scenario: Scenario, reader: Reader, served: pl.DataFrame, history: LoopHistory, first: str
 ) -> Gain | None:
     """Return what the first promotion was worth on the events after it, None without one."""
-    promoted = chronicle.promoted
+    promoted = history.promoted
     if promoted is None or not served.height:
         return None
     registry = Registry(config.registry, config.serve.cache_dir)
@@ -138,12 +138,12 @@ def _gain(
 
 
 def _replay(
-    scenario: Scenario, speed: float, config: Any, ports: Ports, observer: Observer, teller: Teller, stack: ExitStack
+    scenario: Scenario, speed: float, config: Any, ports: Ports, observer: Observer, lines: ConsoleLog, stack: ExitStack
 ) -> int:
-    """Drive the world and follow the topics until the story is over; returns the last stream time."""
+    """Drive the world and follow the topics until the scenario is over; returns the last stream time."""
     model = config.models[scenario.name]
-    asking = stack.enter_context(Asking(ports))
-    pace = Pace(scenario.name, LEAD_PANES * model.pane + model.lateness, observer.chronicle, asking)
+    polls = stack.enter_context(StatusPolls(ports))
+    pace = Pace(scenario.name, LEAD_PANES * model.pane + model.lateness, observer.history, polls)
     producer = plain_producer(config)
     stack.callback(producer.close)
     driver = Driver(
@@ -151,7 +151,7 @@ def _replay(
         scenario.name,
         producer,
         model.labels.topic,
-        speed=lambda: min(speed, CANARY_SPEED) if observer.chronicle.canary else speed,
+        speed=lambda: min(speed, CANARY_SPEED) if observer.history.canary else speed,
         waits_for=pace.waits_for,
     )
     stop = threading.Event()
@@ -165,35 +165,35 @@ def _replay(
 
     thread = threading.Thread(target=drive, name="world")
     thread.start()
-    told_onset = False
+    onset_shown = False
     try:
         while thread.is_alive():
             observer.turn(0.25)
             onset = scenario.plot.onset_ms
-            if onset is not None and not told_onset and driver.progress.time_ms >= onset:
-                teller.say(onset, f"▸ {scenario.plot.onset_text} (planted)", "magenta")
-                told_onset = True
-            if _over(scenario, observer.chronicle, driver.progress.time_ms):
+            if onset is not None and not onset_shown and driver.progress.time_ms >= onset:
+                lines.write(onset, f"▸ {scenario.plot.onset_text} (planted)", "magenta")
+                onset_shown = True
+            if _over(scenario, observer.history, driver.progress.time_ms):
                 stop.set()
     finally:
         stop.set()
         thread.join()
     if failure:
         raise failure[0]
-    _settle(observer, scenario, driver.progress.time_ms, asking)
+    _settle(observer, scenario, driver.progress.time_ms, polls)
     return driver.progress.time_ms
 
 
-def _over(scenario: Scenario, chronicle: Chronicle, now_ms: int) -> bool:
-    promoted = chronicle.promoted_ms
+def _over(scenario: Scenario, history: LoopHistory, now_ms: int) -> bool:
+    promoted = history.promoted_ms
     return promoted is not None and now_ms >= promoted + scenario.plot.after_ms
 
 
-def _settle(observer: Observer, scenario: Scenario, now_ms: int, asking: Asking) -> None:
+def _settle(observer: Observer, scenario: Scenario, now_ms: int, polls: StatusPolls) -> None:
     """Let the roles catch up with the end of the stream before anything is counted."""
     deadline = time.monotonic() + 20.0
     slack = 3 * 60_000 if scenario.name == "fraud" else 4 * 3_600_000
-    while time.monotonic() < deadline and (watermark_of(asking().monitor, scenario.name) or 0) < now_ms - slack:
+    while time.monotonic() < deadline and (watermark_of(polls().monitor, scenario.name) or 0) < now_ms - slack:
         observer.turn(0.25)
     quiet = 0
     while quiet < 4 and time.monotonic() < deadline:

@@ -32,7 +32,7 @@ class Plot:
 
 
 class Scenario(Protocol):
-    """A replayable story about one model; ``settings`` is its configuration beyond topics: empty is every default."""
+    """A replayable stream of one model; ``settings`` is its configuration beyond topics: empty is every default."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""The demo's stage: a broker, topics, a registry with its first champion, and every role as a child process."""
+"""Starts what a demo runs on: free ports, a configuration, and every role as a supervised child process."""
 
 import http.client
 import socket
@@ -129,7 +129,7 @@ def get(port: int, path: str) -> bytes | None:
 
 
 class Poll:
-    """A value that a thread keeps fresh by asking now and then, so that nobody waits for an answer."""
+    """A value that a thread refreshes every ``every_s`` seconds, so that no reader waits for an answer."""
 
     def __init__(self, ask: Callable[[], Any], every_s: float) -> None:
         self._ask = ask

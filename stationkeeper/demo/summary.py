@@ -9,14 +9,14 @@ from rich.table import Table
 
 from stationkeeper.contracts.messages import DeploymentAction
 from stationkeeper.contracts.times import format_duration, to_datetime, to_ms
-from stationkeeper.demo.chronicle import Chronicle
 from stationkeeper.demo.gain import Gain
+from stationkeeper.demo.loop_history import LoopHistory
 from stationkeeper.demo.scenario import Plot
 from stationkeeper.demo.served import Stretch, stretch, taken_over_ms
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class DemoSummary:
     """The result of a demo run, as printed and as JSON; times are RFC 3339 on the stream clock."""
 
     scenario: str
@@ -38,38 +38,38 @@ class Summary:
 
 
 def summarise(
-    scenario: str, plot: Plot, chronicle: Chronicle, served: pl.DataFrame, span: tuple[int, int], wall_seconds: float
-) -> Summary:
+    scenario: str, plot: Plot, history: LoopHistory, served: pl.DataFrame, span: tuple[int, int], wall_seconds: float
+) -> DemoSummary:
     """Judge the run: with a shift the loop must have closed, without one nothing may have happened."""
     start_ms, end_ms = span
     onset = plot.onset_ms
-    page = chronicle.pages[0] if chronicle.pages else None
+    page = history.pages[0] if history.pages else None
     page_ms = to_ms(page.time) if page else None
     if onset is None:
-        onset = _cured_onset(chronicle)
-    stage = chronicle.stage()
+        onset = _cured_onset(history)
+    stage = history.stage()
     if plot.expects_cure:
         passed = stage == "closed"
         verdict = "the loop closed" if passed else f"the loop did not close: {stage}"
     else:
-        passed = not chronicle.pages and not chronicle.requests
+        passed = not history.pages and not history.requests
         verdict = (
             "no page and no request, as it should be"
             if passed
-            else f"{len(chronicle.pages)} page(s) and {len(chronicle.requests)} request(s) without any shift"
+            else f"{len(history.pages)} page(s) and {len(history.requests)} request(s) without any shift"
         )
-    promoted = chronicle.promoted
+    promoted = history.promoted
     cured_ms = taken_over_ms(served, promoted.champion, to_ms(promoted.time)) if promoted else None
     seen = None
     if plot.onset_ms is not None and page_ms is not None:
         seen = served.filter((pl.col("time") >= plot.onset_ms) & (pl.col("time") < page_ms)).height
-    return Summary(
+    return DemoSummary(
         scenario=scenario,
         passed=passed,
         verdict=verdict,
-        timeline=tuple(_timeline(plot, chronicle, cured_ms)),
-        pages=len(chronicle.pages),
-        requests=len(chronicle.requests),
+        timeline=tuple(_timeline(plot, history, cured_ms)),
+        pages=len(history.pages),
+        requests=len(history.requests),
         events=served.height,
         seen_after_events=seen,
         seen_after=_span(plot.onset_ms, page_ms),
@@ -78,10 +78,10 @@ def summarise(
     )
 
 
-def _cured_onset(chronicle: Chronicle) -> int | None:
+def _cured_onset(history: LoopHistory) -> int | None:
     """Return when the change began that the replacement was asked for, else the first that asked for one."""
-    wanted = chronicle.promoted.request if chronicle.promoted else None
-    found = [request for request in chronicle.requests if request.id == wanted] or chronicle.requests
+    wanted = history.promoted.request if history.promoted else None
+    found = [request for request in history.requests if request.id == wanted] or history.requests
     return to_ms(found[0].onset.time) if found else None
 
 
@@ -103,31 +103,31 @@ def _stretches(
     return stretches
 
 
-def _timeline(plot: Plot, chronicle: Chronicle, cured_ms: int | None) -> list[dict[str, str]]:
+def _timeline(plot: Plot, history: LoopHistory, cured_ms: int | None) -> list[dict[str, str]]:
     rows: list[tuple[int, str, str]] = []
     if plot.onset_ms is not None:
         rows.append((plot.onset_ms, "shift began", plot.onset_text))
-    for page in chronicle.pages[:3]:
+    for page in history.pages[:3]:
         found = f"{page.kind} · {page.subject.name}: {page.reason}"
         rows.append((to_ms(page.time), "seen", found))
-    rows += [(to_ms(r.time), "request", f"{r.id} for incident {r.incident}") for r in chronicle.requests[:3]]
-    for candidate in chronicle.candidates[:3]:
+    rows += [(to_ms(r.time), "request", f"{r.id} for incident {r.incident}") for r in history.requests[:3]]
+    for candidate in history.candidates[:3]:
         what = f"snapshot {candidate.snapshot[:12]}, run {candidate.run_id[:12]}, version {candidate.version}"
         rows.append((to_ms(candidate.time), "snapshot, run", what))
         rows.append((to_ms(candidate.time), f"gate: {candidate.gate}", candidate.gate_reason))
-    for deployment in chronicle.deployments:
+    for deployment in history.deployments:
         if deployment.action is not DeploymentAction.ADOPTED:
             name = f"{deployment.action} {deployment.weight_bp / 100:g} %".replace("_", " ")
             rows.append((to_ms(deployment.time), name, deployment.reason))
-    if chronicle.promoted is not None and cured_ms is not None:
-        rows.append((cured_ms, "took over", f"version {chronicle.promoted.champion} answers every request"))
+    if history.promoted is not None and cured_ms is not None:
+        rows.append((cured_ms, "took over", f"version {history.promoted.champion} answers every request"))
     ordered = sorted(enumerate(rows), key=lambda row: (row[1][0], row[0]))
     return [
         {"time": to_datetime(time).isoformat(), "what": what, "detail": detail} for _, (time, what, detail) in ordered
     ]
 
 
-def show(summary: Summary, console: Console) -> None:
+def show(summary: DemoSummary, console: Console) -> None:
     """Print the page."""
     timeline = Table(title="What happened", title_justify="left", show_edge=False, pad_edge=False)
     for column in ("when", "what", "detail"):

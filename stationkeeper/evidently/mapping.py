@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from stationkeeper.init.infer import Told
+from stationkeeper.init.infer import ColumnRoles
 from stationkeeper.monitor.core.reference import Kind, Reference
 
 DEFINITION: Final = frozenset(
@@ -36,7 +36,7 @@ class MappingRefused(ValueError):
     """A column mapping that cannot be read; the message names the file, the field and what is read."""
 
 
-def read_mapping(path: Path) -> Told:
+def read_mapping(path: Path) -> ColumnRoles:
     """Read a DataDefinition or ColumnMapping from JSON, YAML or a Python literal; raises ``MappingRefused``."""
     try:
         content = _content(path.read_text(encoding="utf-8"))
@@ -46,7 +46,7 @@ def read_mapping(path: Path) -> Told:
         raise MappingRefused(f"{path} is neither JSON, YAML nor a Python dict: {error}") from None
     if not isinstance(content, dict):
         raise MappingRefused(f"{path} holds a {type(content).__name__}; write the fields of a DataDefinition")
-    return told_by(content, str(path))
+    return roles_of(content, str(path))
 
 
 def _content(text: str) -> Any:
@@ -57,7 +57,7 @@ def _content(text: str) -> Any:
         return yaml.safe_load(text)
 
 
-def told_by(content: Mapping[str, Any], source: str) -> Told:
+def roles_of(content: Mapping[str, Any], source: str) -> ColumnRoles:
     """Return what a mapping says, given as plain data; raises ``MappingRefused`` for fields of neither form."""
     given = {str(name): value for name, value in content.items() if value not in (None, [], {}, "")}
     if given.keys() <= DEFINITION:
@@ -74,7 +74,7 @@ def told_by(content: Mapping[str, Any], source: str) -> Told:
     raise MappingRefused(f"{source} mixes fields of DataDefinition {mixed[0]} with fields of ColumnMapping {mixed[1]}")
 
 
-def _definition(given: Mapping[str, Any], source: str) -> Told:
+def _definition(given: Mapping[str, Any], source: str) -> ColumnRoles:
     fields: dict[str, str] = {}
     _put(fields, "event_id", given.get("id_column"), source, "id_column")
     _put(fields, "time", given.get("timestamp"), source, "timestamp")
@@ -93,10 +93,10 @@ def _definition(given: Mapping[str, Any], source: str) -> Told:
     others = ("service_columns", "text_columns", "datetime_columns", "unknown_columns", "list_columns")
     # Service columns is an object of roles in some versions; its values are columns all the same.
     left_out = [name for field in others for name in _columns_of(given.get(field))]
-    return _told(source, fields, numeric, categorical, left_out)
+    return _roles(source, fields, numeric, categorical, left_out)
 
 
-def _column_mapping(given: Mapping[str, Any], source: str) -> Told:
+def _column_mapping(given: Mapping[str, Any], source: str) -> ColumnRoles:
     fields: dict[str, str] = {}
     for ours, theirs in (("label", "target"), ("prediction", "prediction"), ("time", "datetime"), ("event_id", "id")):
         _put(fields, ours, given.get(theirs), source, theirs)
@@ -104,16 +104,16 @@ def _column_mapping(given: Mapping[str, Any], source: str) -> Told:
     categorical = _names(given, "categorical_features", source)
     others = ("text_features", "datetime_features", "user_id", "item_id")
     left_out = [name for field in others for name in _columns_of(given.get(field))]
-    return _told(source, fields, numeric, categorical, left_out)
+    return _roles(source, fields, numeric, categorical, left_out)
 
 
-def _told(
+def _roles(
     source: str, fields: dict[str, str], numeric: Sequence[str], categorical: Sequence[str], left_out: Sequence[str]
-) -> Told:
+) -> ColumnRoles:
     """Join the parts; with no list of columns Evidently takes every other column, and so do we."""
     used = set(fields.values())
     listed = tuple(name for name in (*numeric, *categorical) if name not in used)
-    return Told(
+    return ColumnRoles(
         source=source,
         fields=fields,
         features=listed or None,

@@ -35,14 +35,14 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ColumnRoles:
     """What a person, or another tool's mapping, says about columns: no guess is made against it.
 
     ``fields`` maps a contract field to its column; ``features`` None means every column that is nothing else.
     ``categorical`` are number columns that are codes, ``left_out`` columns that are no features.
     """
 
-    source: str = "told"
+    source: str = "given"
     fields: Mapping[str, str] = field(default_factory=dict)
     features: tuple[str, ...] | None = None
     categorical: tuple[str, ...] = ()
@@ -96,14 +96,14 @@ def sketch_events(values: Iterable[bytes], source: str) -> Sketch:
     return _sketch(columns, source, len(events), unreadable, own_form=own, models=models, kinds=kinds)
 
 
-def sketch_table(columns: Mapping[str, Sequence[Any]], source: str, told: Told | None = None) -> Sketch:
-    """Look at the columns of a table of past predictions; raises ``ValueError`` where ``told`` names a strange one."""
-    told = told or Told()
-    strange = [name for name in told.named() if name not in columns]
+def sketch_table(columns: Mapping[str, Sequence[Any]], source: str, roles: ColumnRoles | None = None) -> Sketch:
+    """Look at the columns of a table of past predictions; raises ``ValueError`` where ``roles`` names a strange one."""
+    roles = roles or ColumnRoles()
+    strange = [name for name in roles.named() if name not in columns]
     if strange:
-        raise ValueError(f"{told.source}: {source} has no column {strange[0]!r}; columns are {', '.join(columns)}")
+        raise ValueError(f"{roles.source}: {source} has no column {strange[0]!r}; columns are {', '.join(columns)}")
     rows = max((len(values) for values in columns.values()), default=0)
-    return _sketch({name: list(values) for name, values in columns.items()}, source, rows, 0, told=told, table=True)
+    return _sketch({name: list(values) for name, values in columns.items()}, source, rows, 0, roles=roles, table=True)
 
 
 def _sketch(
@@ -115,14 +115,14 @@ def _sketch(
     own_form: bool = False,
     models: tuple[str, ...] = (),
     kinds: tuple[str, ...] = (),
-    told: Told | None = None,
+    roles: ColumnRoles | None = None,
     table: bool = False,
 ) -> Sketch:
-    told = told or Told()
-    taken = {name: Guess(name, path, told.source) for name, path in told.fields.items()}
+    roles = roles or ColumnRoles()
+    taken = {name: Guess(name, path, roles.source) for name, path in roles.fields.items()}
     for name in CONTRACT_FIELDS:
         for path, values in columns.items():
-            if name in taken or path in {*(guess.path for guess in taken.values()), *(told.features or ())}:
+            if name in taken or path in {*(guess.path for guess in taken.values()), *(roles.features or ())}:
                 continue
             last = re.sub(r"[^a-z0-9_]", "", path.rsplit(".", 1)[-1].lower())
             if last in _NAMES[name] and _fits(name, values):
@@ -138,21 +138,21 @@ def _sketch(
         binary = [path for path, values in columns.items() if path not in used and _is_binary(values)]
         if len(binary) == 1:
             taken["label"] = Guess("label", binary[0], WHY_BINARY)
-    used = {guess.path for guess in taken.values()} | set(told.left_out)
+    used = {guess.path for guess in taken.values()} | set(roles.left_out)
     # A list is no feature, and neither is an object's path that one odd record filled with a plain value.
     left = tuple(
         path
         for path, values in columns.items()
         if path not in used
         and path != "kind"
-        and (told.features is None or path in told.features)
+        and (roles.features is None or path in roles.features)
         and not any(isinstance(value, list | dict) for value in values)
         and not any(other.startswith(f"{path}.") for other in columns)
     )
     time = taken.get("time")
     unit = _time_unit(columns[time.path]) if time else None
     found = tuple(taken.values())
-    return Sketch(source, own_form, models, kinds, found, left, unit, rows, unreadable, told.categorical)
+    return Sketch(source, own_form, models, kinds, found, left, unit, rows, unreadable, roles.categorical)
 
 
 def _leaves(value: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:

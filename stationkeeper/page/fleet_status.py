@@ -225,7 +225,7 @@ class _Answer:
     at: float
 
 
-class Peers:
+class PeerRoles:
     """Other processes of the loop, asked over HTTP; one that does not answer is shown as such and never as healthy.
 
     ``urls`` maps a name (monitor, retrain, deploy) to a base address. Answers are kept for a second, so that many
@@ -273,16 +273,16 @@ class Peers:
 
 
 def _get_json(url: str, path: str) -> Any:
-    with urllib.request.urlopen(url.rstrip("/") + path, timeout=PEER_TIMEOUT_S) as response:  # noqa: S310 - checked in Peers
+    with urllib.request.urlopen(url.rstrip("/") + path, timeout=PEER_TIMEOUT_S) as response:  # noqa: S310 - checked in PeerRoles
         return json.load(response)
 
 
 class Fleet:
     """The roles of this process and its peers, as the pages and the API read them."""
 
-    def __init__(self, views: Sequence[RoleView], peers: Peers | None = None) -> None:
+    def __init__(self, views: Sequence[RoleView], peers: PeerRoles | None = None) -> None:
         self.views = tuple(views)
-        self._peers = peers or Peers({})
+        self._peers = peers or PeerRoles({})
 
     def own(self) -> FleetStatus:
         """Return what the roles of this process know."""

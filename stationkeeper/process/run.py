@@ -11,7 +11,7 @@ import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.masking import masked
-from stationkeeper.page.fleet_status import Peers
+from stationkeeper.page.fleet_status import PeerRoles
 from stationkeeper.process.web import WebServer, create_app
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.loop import Loop
@@ -68,7 +68,7 @@ def run_loops(
     """
     stop = stop_on_signals()
     began = time.monotonic()
-    web = WebServer(create_app(loops, peers=Peers(peers) if peers else None), host, port)
+    web = WebServer(create_app(loops, peers=PeerRoles(peers) if peers else None), host, port)
     web.start()
     failed: list[str] = []
 

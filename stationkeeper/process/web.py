@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from stationkeeper.contracts.metrics import METRICS, Sample
 from stationkeeper.page.fleet import fleet_page
-from stationkeeper.page.fleet_status import Fleet, Peers, RoleView, brief, fresh_samples
+from stationkeeper.page.fleet_status import Fleet, PeerRoles, RoleView, brief, fresh_samples
 from stationkeeper.page.frame import not_found_page
 from stationkeeper.page.incident import find_incident, incident_page
 from stationkeeper.page.model import model_page, subject_page
@@ -160,7 +160,7 @@ class _Headers:
 def create_app(
     views: Sequence[RoleView],
     *,
-    peers: Peers | None = None,
+    peers: PeerRoles | None = None,
     max_series: int = MAX_SERIES,
     strict: bool = False,
 ) -> Callable[..., Awaitable[None]]:

@@ -19,7 +19,7 @@ Place = Callable[[float], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Course(Axes):
+class CourseAxes(Axes):
     """Axes whose x is a row or a time."""
 
     by_row: bool = False
@@ -250,15 +250,15 @@ def evidence_figure(subject: SubjectStatus, case: Case | None, report: Report) -
     return figure("Evidence of change, as a share of the threshold", said, drawing, legend=named)
 
 
-def _known(axes: Course, report: Report) -> list[tuple[str, str]]:
+def _known(axes: CourseAxes, report: Report) -> list[tuple[str, str]]:
     """The known changes that a plot marks, for its legend."""
     changes = report.comparison.changes if report.comparison is not None else ()
     return [("change", change.name) for change in changes if axes.x0 <= change.at <= axes.x1]
 
 
-def _axes(times: Sequence[int], top: float, report: Report) -> Course:
+def _axes(times: Sequence[int], top: float, report: Report) -> CourseAxes:
     by_row = report.comparison.by_row if report.comparison is not None else any(f.by_row for f in report.findings)
-    return Course(times[0], times[-1], 0.0, top, HEIGHT, by_row)
+    return CourseAxes(times[0], times[-1], 0.0, top, HEIGHT, by_row)
 
 
 def _psi_levels(report: Report) -> dict[str, float]:
@@ -267,7 +267,7 @@ def _psi_levels(report: Report) -> dict[str, float]:
     return {rule.name: rule.threshold for rule in rules if rule.name.endswith(_PSI) and rule.threshold is not None}
 
 
-def _marks(axes: Course, case: Case | None, report: Report) -> list[Html]:
+def _marks(axes: CourseAxes, case: Case | None, report: Report) -> list[Html]:
     """The onset as a band and a line, the page as a diamond on the floor, and known changes."""
     floor, parts = axes.height - BOTTOM, []
     for change in report.comparison.changes if report.comparison is not None else ():

@@ -28,7 +28,7 @@ class ReportError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ReportedFinding:
     """One verdict, from the verdicts topic or from a line of ``backtest``; times are epoch ms, rows 0-based."""
 
     id: str
@@ -63,11 +63,11 @@ class Case:
     """The findings of one incident in order, and how it ended."""
 
     id: str
-    findings: tuple[Finding, ...]
-    recovered: Finding | None = None
+    findings: tuple[ReportedFinding, ...]
+    recovered: ReportedFinding | None = None
 
     @property
-    def first(self) -> Finding:
+    def first(self) -> ReportedFinding:
         """Return the finding that opened it."""
         return self.findings[0]
 
@@ -96,7 +96,7 @@ class Report:
     start: int | None
     end: int | None
     cases: tuple[Case, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[ReportedFinding, ...]
     requests: tuple[RetrainRequest, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     deployments: tuple[Deployment, ...] = ()
@@ -106,13 +106,13 @@ class Report:
     reproduce: tuple[str, ...] = field(default=())
 
 
-def finding_of(line: Mapping[str, Any]) -> Finding:
+def finding_of(line: Mapping[str, Any]) -> ReportedFinding:
     """Read a verdict as plain data: a ``Verdict`` or a line of ``backtest``; raises ``KeyError`` or ``ValueError``."""
     subject = line["subject"]
     onset = line.get("onset") or {}
     name = subject if isinstance(subject, str) else subject["name"] + (f" {c}" if (c := subject.get("check")) else "")
     time, kind = _ms(line.get("time")), str(line["kind"])
-    return Finding(
+    return ReportedFinding(
         id=str(line.get("id", "")),
         time=time,
         row=line.get("row"),
@@ -142,10 +142,10 @@ def _ms(time: Any) -> int | None:
     return int(time) if isinstance(time, int | float) else to_ms(datetime.fromisoformat(str(time)))
 
 
-def cases_of(findings: Iterable[Finding]) -> tuple[Case, ...]:
+def cases_of(findings: Iterable[ReportedFinding]) -> tuple[Case, ...]:
     """Join findings into incidents, in the order in which they were opened."""
-    opened: dict[str, list[Finding]] = {}
-    ended: dict[str, Finding] = {}
+    opened: dict[str, list[ReportedFinding]] = {}
+    ended: dict[str, ReportedFinding] = {}
     for finding in findings:
         if finding.kind == VerdictKind.RECOVERED:
             ended[finding.incident] = finding
@@ -154,7 +154,7 @@ def cases_of(findings: Iterable[Finding]) -> tuple[Case, ...]:
     return tuple(Case(name, tuple(found), ended.get(name)) for name, found in opened.items())
 
 
-def read_lines(path: Path, rules: dict[str, list[Mapping[str, Any]]] | None = None) -> Iterator[Finding]:
+def read_lines(path: Path, rules: dict[str, list[Mapping[str, Any]]] | None = None) -> Iterator[ReportedFinding]:
     """Yield the findings of a file with one JSON object a line; raises ``ReportError`` naming the line.
 
     Alarms of fixed rules (``backtest --compare``) are no findings: they go to ``rules``, by rule.
@@ -205,7 +205,7 @@ def from_backtest(path: Path, model: str | None = None, changes: Sequence[Change
 
 
 def _compared(
-    findings: Sequence[Finding], rules: Mapping[str, Sequence[Mapping[str, Any]]], changes: Sequence[Change]
+    findings: Sequence[ReportedFinding], rules: Mapping[str, Sequence[Mapping[str, Any]]], changes: Sequence[Change]
 ) -> Comparison:
     """The axis of a file that is known only by its lines: from its first to its last event."""
     courses = []

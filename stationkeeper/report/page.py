@@ -12,7 +12,7 @@ from stationkeeper.page.markup import Child, Html, table, tag
 from stationkeeper.page.plots import distribution_plot, performance_plot
 from stationkeeper.page.words import KIND_WORDS, duration, integer, listing, number, percent, plural, span, when
 from stationkeeper.report.figures import distance_figure, evidence_figure, rules_table, timeline
-from stationkeeper.report.gather import Case, Finding, Report
+from stationkeeper.report.gather import Case, Report, ReportedFinding
 
 # Rows of a table in the file; the rest is counted in a line below it, so that a noisy year still opens in a browser.
 MAX_LISTED = 500
@@ -92,14 +92,14 @@ def summary(report: Report) -> str:
     return f"{sentence}{', ' + ', '.join(done) if done else ''}."
 
 
-def moment(finding: Finding) -> Child:
+def moment(finding: ReportedFinding) -> Child:
     """Return when a finding was made: its time, or its row where a file has no times."""
     if finding.by_row:
         return f"row {integer(finding.row if finding.row is not None else finding.time or 0)}"
     return time_tag(finding.time)
 
 
-def _onset(finding: Finding) -> Child:
+def _onset(finding: ReportedFinding) -> Child:
     if finding.by_row:
         return f"row {integer(finding.onset_row)}" if finding.onset_row is not None else "not dated"
     if finding.onset is None:
@@ -226,7 +226,7 @@ def _deployments(deployments: tuple[Deployment, ...]) -> Html | None:
     return table("Deployments, oldest first", ("When", "What", "Version", "Weight", "Why"), rows)
 
 
-def _findings(findings: tuple[Finding, ...]) -> Html | None:
+def _findings(findings: tuple[ReportedFinding, ...]) -> Html | None:
     if not findings:
         return None
     rows = [

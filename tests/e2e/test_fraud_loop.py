@@ -22,7 +22,7 @@ from stationkeeper.contracts.messages import DeploymentAction, GateOutcome, Roll
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.demo.run import DemoOptions, play
 from stationkeeper.demo.stage import get
-from stationkeeper.demo.summary import Summary
+from stationkeeper.demo.summary import DemoSummary
 from stationkeeper.deploy.settings import RolloutSettings
 from stationkeeper.explain.lineage import Lineage
 from stationkeeper.monitor.settings import ModelSettings
@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 class Played:
     """A run that has ended with its roles still up."""
 
-    summary: Summary
+    summary: DemoSummary
     config: Config
     topics: Topics
     directory: Path

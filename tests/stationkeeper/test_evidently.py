@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from stationkeeper.cli import app
 from stationkeeper.evidently import environment
-from stationkeeper.evidently.mapping import MappingRefused, definition_of, read_mapping, told_by
+from stationkeeper.evidently.mapping import MappingRefused, definition_of, read_mapping, roles_of
 from stationkeeper.evidently.report import Job, ReportRefused, job_of, read_current
 from stationkeeper.evidently.rows import apportion, rows_of
 from stationkeeper.monitor import profile
@@ -48,13 +48,13 @@ COLUMN_MAPPING = {
 def test_both_forms_say_the_same(mapping: dict[str, object], tmp_path: Path) -> None:
     file = tmp_path / "mapping.json"
     file.write_text(json.dumps(mapping))
-    told = read_mapping(file)
+    roles = read_mapping(file)
     file.write_text(repr(mapping))
-    assert read_mapping(file) == told
+    assert read_mapping(file) == roles
     file.write_text(yaml.safe_dump(mapping))
-    assert read_mapping(file) == told
-    assert told.fields == {"event_id": "id", "time": "ts", "label": "churned", "prediction": "score"}
-    assert (told.features, told.categorical, told.left_out) == (("age", "plan"), ("plan",), ("note",))
+    assert read_mapping(file) == roles
+    assert roles.fields == {"event_id": "id", "time": "ts", "label": "churned", "prediction": "score"}
+    assert (roles.features, roles.categorical, roles.left_out) == (("age", "plan"), ("plan",), ("note",))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_both_forms_say_the_same(mapping: dict[str, object], tmp_path: Path) -> 
 )
 def test_what_cannot_be_read_is_refused_with_what_to_write(mapping: dict[str, object], message: str) -> None:
     with pytest.raises(MappingRefused, match=message):
-        told_by(mapping, "m.yaml")
+        roles_of(mapping, "m.yaml")
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=40), st.integers(1, 5_000))

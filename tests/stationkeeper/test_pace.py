@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from stationkeeper.contracts.messages import DeploymentAction
-from stationkeeper.demo.chronicle import Chronicle
-from stationkeeper.demo.pace import PATIENCE_S, Followers, Pace
+from stationkeeper.demo.loop_history import LoopHistory
+from stationkeeper.demo.pace import PATIENCE_S, Pace, RoleStatuses
 from tests.stationkeeper.test_lineage import PROMOTED, REQUEST
 
 LEAD = 1_000
@@ -31,8 +31,8 @@ def serve(champion: str, weight_bp: int) -> Any:
     return {"models": [{"model": MODEL, "champion": champion, "weight_bp": weight_bp}]}
 
 
-def chronicle(*actions: DeploymentAction, asked: bool = True) -> Chronicle:
-    found = Chronicle(requests=[REQUEST] if asked else [])
+def history(*actions: DeploymentAction, asked: bool = True) -> LoopHistory:
+    found = LoopHistory(requests=[REQUEST] if asked else [])
     for action in actions:
         weight = {DeploymentAction.STEP: 500, DeploymentAction.PROMOTED: 10_000}.get(action, 0)
         champion = "2" if action is DeploymentAction.PROMOTED else "1"
@@ -42,37 +42,37 @@ def chronicle(*actions: DeploymentAction, asked: bool = True) -> Chronicle:
     return found
 
 
-def waits_for(told: Followers, story: Chronicle | None = None, until_ms: int = 500) -> str:
-    story = story or chronicle(asked=False)
-    return Pace(MODEL, LEAD, story, lambda: told, lambda: 0.0, lambda: NOW_S).waits_for(until_ms)
+def waits_for(statuses: RoleStatuses, story: LoopHistory | None = None, until_ms: int = 500) -> str:
+    story = story or history(asked=False)
+    return Pace(MODEL, LEAD, story, lambda: statuses, lambda: 0.0, lambda: NOW_S).waits_for(until_ms)
 
 
 def test_nobody_is_waited_for_before_they_have_spoken_or_when_they_are_near() -> None:
-    assert waits_for(Followers()) == ""
-    near = Followers(monitor(), retrain(request("waiting")), serve("1", 500))
-    assert waits_for(near, chronicle(DeploymentAction.STEP)) == ""
-    assert waits_for(Followers(monitor(None))) == ""
+    assert waits_for(RoleStatuses()) == ""
+    near = RoleStatuses(monitor(), retrain(request("waiting")), serve("1", 500))
+    assert waits_for(near, history(DeploymentAction.STEP)) == ""
+    assert waits_for(RoleStatuses(monitor(None))) == ""
 
 
 @pytest.mark.parametrize(
-    ("told", "held"),
+    ("statuses", "held"),
     [
-        (Followers(monitor(), retrain(request("training"))), "a model is trained"),
-        (Followers(monitor(), retrain()), "the request is taken up"),
-        (Followers(monitor(2_000), retrain(request("waiting", 400))), "labels are counted"),
-        (Followers(monitor(heartbeat_s=NOW_S - 3)), "labels are joined"),
-        (Followers(monitor(lag=1_000)), "labels are joined"),
-        (Followers(monitor(at_s=NOW_S - 3)), "the roles answer"),
-        (Followers(monitor(2_000), retrain(request("done"), at_s=NOW_S - 3)), "the roles answer"),
+        (RoleStatuses(monitor(), retrain(request("training"))), "a model is trained"),
+        (RoleStatuses(monitor(), retrain()), "the request is taken up"),
+        (RoleStatuses(monitor(2_000), retrain(request("waiting", 400))), "labels are counted"),
+        (RoleStatuses(monitor(heartbeat_s=NOW_S - 3)), "labels are joined"),
+        (RoleStatuses(monitor(lag=1_000)), "labels are joined"),
+        (RoleStatuses(monitor(at_s=NOW_S - 3)), "the roles answer"),
+        (RoleStatuses(monitor(2_000), retrain(request("done"), at_s=NOW_S - 3)), "the roles answer"),
     ],
 )
-def test_who_is_behind_is_waited_for(told: Followers, held: str) -> None:
-    assert waits_for(told, chronicle(), 1_500) == held
+def test_who_is_behind_is_waited_for(statuses: RoleStatuses, held: str) -> None:
+    assert waits_for(statuses, history(), 1_500) == held
 
 
 def test_the_stream_stays_near_the_watermark() -> None:
-    assert waits_for(Followers(monitor(0)), until_ms=LEAD) == ""
-    assert waits_for(Followers(monitor(0)), until_ms=LEAD + 1) == "panes are closed"
+    assert waits_for(RoleStatuses(monitor(0)), until_ms=LEAD) == ""
+    assert waits_for(RoleStatuses(monitor(0)), until_ms=LEAD + 1) == "panes are closed"
 
 
 @pytest.mark.parametrize(
@@ -89,14 +89,14 @@ def test_the_stream_stays_near_the_watermark() -> None:
 def test_a_weight_is_waited_for_until_the_router_has_it(
     action: DeploymentAction, applied: tuple[str, int], *, held: bool
 ) -> None:
-    told = Followers(monitor(), retrain(request("done")), serve(*applied))
-    assert waits_for(told, chronicle(action)) == ("the router follows" if held else "")
+    statuses = RoleStatuses(monitor(), retrain(request("done")), serve(*applied))
+    assert waits_for(statuses, history(action)) == ("the router follows" if held else "")
 
 
 def test_who_never_comes_is_not_waited_for_for_ever() -> None:
     now = [0.0]
-    told = Followers(monitor(), retrain())
-    pace = Pace(MODEL, LEAD, chronicle(), lambda: told, lambda: now[0], lambda: NOW_S)
+    statuses = RoleStatuses(monitor(), retrain())
+    pace = Pace(MODEL, LEAD, history(), lambda: statuses, lambda: now[0], lambda: NOW_S)
     assert pace.waits_for(500) == "the request is taken up"
     now[0] = PATIENCE_S + 1
     assert pace.waits_for(500) == ""

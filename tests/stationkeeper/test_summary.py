@@ -7,7 +7,7 @@ import pytest
 
 from stationkeeper.contracts.messages import DeploymentAction, Level, Onset, VerdictKind
 from stationkeeper.contracts.times import to_datetime
-from stationkeeper.demo.chronicle import Chronicle
+from stationkeeper.demo.loop_history import LoopHistory
 from stationkeeper.demo.scenario import Plot
 from stationkeeper.demo.served import stretch
 from stationkeeper.demo.summary import summarise
@@ -32,21 +32,21 @@ def served() -> pl.DataFrame:
     )
 
 
-def story(*stages: str) -> Chronicle:
-    chronicle = Chronicle()
+def story(*stages: str) -> LoopHistory:
+    history = LoopHistory()
     page = verdict("ver-1", "inc-1").model_copy(update={"time": to_datetime(START + 2 * HOUR)})
     started = PROMOTED.model_copy(update={"action": DeploymentAction.STARTED})
     promoted = PROMOTED.model_copy(update={"time": to_datetime(START + 3 * HOUR)})
     parts = {
-        "page": lambda: chronicle.verdicts.append(page),
-        "request": lambda: chronicle.requests.append(REQUEST),
-        "candidate": lambda: chronicle.candidates.append(CANDIDATE),
-        "canary": lambda: chronicle.deployments.append(started),
-        "promotion": lambda: chronicle.deployments.append(promoted),
+        "page": lambda: history.verdicts.append(page),
+        "request": lambda: history.requests.append(REQUEST),
+        "candidate": lambda: history.candidates.append(CANDIDATE),
+        "canary": lambda: history.deployments.append(started),
+        "promotion": lambda: history.deployments.append(promoted),
     }
     for name in stages:
         parts[name]()
-    return chronicle
+    return history
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ def test_without_a_shift_a_single_page_fails_the_run() -> None:
 
 
 def test_warnings_and_recoveries_are_not_pages() -> None:
-    chronicle = Chronicle()
-    chronicle.verdicts.append(verdict("w", None, Level.WARN))
-    chronicle.verdicts.append(verdict("r", "i").model_copy(update={"kind": VerdictKind.RECOVERED}))
-    assert chronicle.pages == []
+    history = LoopHistory()
+    history.verdicts.append(verdict("w", None, Level.WARN))
+    history.verdicts.append(verdict("r", "i").model_copy(update={"kind": VerdictKind.RECOVERED}))
+    assert history.pages == []
 
 
 def test_a_stretch_without_flags_has_no_precision_rather_than_zero() -> None:

@@ -8,7 +8,7 @@ import yaml
 from typer.testing import CliRunner
 
 from stationkeeper.cli import USAGE_ERROR, app
-from stationkeeper.init.infer import WHY_BINARY, Told, sketch_events, sketch_table
+from stationkeeper.init.infer import WHY_BINARY, ColumnRoles, sketch_events, sketch_table
 from stationkeeper.init.write import profile_command, render
 
 
@@ -110,8 +110,10 @@ def test_a_file_beside_a_topic_gives_the_reference_of_what_both_have_and_names_t
 
 
 def test_what_is_told_goes_before_guesses_and_must_exist() -> None:
-    told = Told("map.yaml", {"label": "branch", "prediction": "amount"}, categorical=("churned",), left_out=("score",))
-    sketch = sketch_table(PAST, "past.csv", told)
+    roles = ColumnRoles(
+        "map.yaml", {"label": "branch", "prediction": "amount"}, categorical=("churned",), left_out=("score",)
+    )
+    sketch = sketch_table(PAST, "past.csv", roles)
     assert {guess.field: guess.path for guess in sketch.guesses} == {
         "label": "branch",
         "prediction": "amount",
@@ -120,7 +122,7 @@ def test_what_is_told_goes_before_guesses_and_must_exist() -> None:
     assert sketch.features == ("churned",)
     assert profile_command(sketch, "m").endswith("--features churned --categorical churned")
     with pytest.raises(ValueError, match=r"map.yaml: past.csv has no column 'nope'; columns are time, amount"):
-        sketch_table(PAST, "past.csv", Told("map.yaml", {"label": "nope"}))
+        sketch_table(PAST, "past.csv", ColumnRoles("map.yaml", {"label": "nope"}))
 
 
 def test_init_answers_in_json_too(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from stationkeeper.contracts.status import check
-from stationkeeper.page.fleet_status import Fleet, Peers, brief, derived_samples, fresh_samples, merge, own_status
+from stationkeeper.page.fleet_status import Fleet, PeerRoles, brief, derived_samples, fresh_samples, merge, own_status
 from stationkeeper.process.web import WebServer, create_app
 from tests.stationkeeper import story
 
@@ -62,7 +62,7 @@ def test_peers_are_shown_and_a_silent_one_is_neither_live_nor_ready() -> None:
     peer = WebServer(create_app([roles["judge"]], strict=True))
     peer.start()
     try:
-        fleet = Fleet([roles["tally"]], Peers({"monitor": peer.url, "deploy": "http://127.0.0.1:1"}))
+        fleet = Fleet([roles["tally"]], PeerRoles({"monitor": peer.url, "deploy": "http://127.0.0.1:1"}))
         whole = fleet.whole()
         assert [m["model"] for m in whole["models"]] == ["churn", "churn-2", "credit", "fraud"]
         silent = next(r for r in whole["roles"] if r["role"] == "deploy")
@@ -78,4 +78,4 @@ def test_peers_are_shown_and_a_silent_one_is_neither_live_nor_ready() -> None:
 
 def test_a_peer_address_is_checked_at_once() -> None:
     with pytest.raises(ValueError, match="write http://host:port"):
-        Peers({"deploy": "localhost:9103"})
+        PeerRoles({"deploy": "localhost:9103"})

@@ -1,4 +1,4 @@
-"""The story as the topics tell it: follows verdicts, requests, candidates and deployments and remembers them."""
+"""Collects the loop's verdicts, requests, candidates and deployments from their topics."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +19,8 @@ from stationkeeper.streams.ports import Partition, Reader
 
 
 @dataclass(slots=True)
-class Chronicle:
-    """What has happened so far, in the order of the topics; nothing here is guessed from anything else."""
+class LoopHistory:
+    """The messages read so far, each list in the order of its topic."""
 
     verdicts: list[Verdict] = field(default_factory=list)
     requests: list[RetrainRequest] = field(default_factory=list)
@@ -64,11 +64,11 @@ class Chronicle:
 
 
 class Observer:
-    """Follows the loop's topics from their beginning and hands each new message to ``tell``."""
+    """Follows the loop's topics from their beginning and hands each new message to ``show``."""
 
-    def __init__(self, reader: Reader, topics: Topics, tell: Callable[[Message], None]) -> None:
+    def __init__(self, reader: Reader, topics: Topics, show: Callable[[Message], None]) -> None:
         self._reader = reader
-        self._tell = tell
+        self._show = show
         self._types: dict[str, type[Message]] = {
             topics.verdicts.name: Verdict,
             topics.requests.name: RetrainRequest,
@@ -79,7 +79,7 @@ class Observer:
         self._positions: dict[Partition, int] = {
             p: first for p, (first, _) in reader.bounds(list(self._partitions)).items()
         }
-        self.chronicle = Chronicle()
+        self.history = LoopHistory()
 
     def turn(self, timeout_s: float) -> int:
         """Read what is new; returns how many messages there were."""
@@ -94,11 +94,11 @@ class Observer:
     def _record(self, message: Message) -> None:
         match message:
             case Verdict():
-                self.chronicle.verdicts.append(message)
+                self.history.verdicts.append(message)
             case RetrainRequest():
-                self.chronicle.requests.append(message)
+                self.history.requests.append(message)
             case Candidate():
-                self.chronicle.candidates.append(message)
+                self.history.candidates.append(message)
             case Deployment():
-                self.chronicle.deployments.append(message)
-        self._tell(message)
+                self.history.deployments.append(message)
+        self._show(message)

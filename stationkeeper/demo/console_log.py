@@ -1,4 +1,4 @@
-"""The story told while it happens: one line for each thing the loop did, on the stream's clock."""
+"""Prints one line for each thing the loop does while it happens, on the stream's clock."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -32,7 +32,7 @@ _DEPLOYMENT_STYLE: Final = {
 }
 
 
-class Teller:
+class ConsoleLog:
     """Prints messages as lines ``day time  what``; verdicts that only inform are counted, not printed."""
 
     def __init__(self, console: Console, start_ms: int, onset_ms: int | None) -> None:
@@ -41,26 +41,26 @@ class Teller:
         self._onset_ms = onset_ms
         self.quiet = 0
 
-    def say(self, time_ms: int, text: str, style: str = "") -> None:
-        """Print a line of the story at a stream time."""
+    def write(self, time_ms: int, text: str, style: str = "") -> None:
+        """Print ``text`` with the day and time of the stream time ``time_ms``."""
         day = (time_ms - self._start_ms) // 86_400_000 + 1
         clock = datetime.fromtimestamp(time_ms / 1_000, tz=UTC)
         line = Text(f"  day {day:>3}  {clock:%b %d %H:%M}  ", style="cyan")
         line.append(text, style=style)
         self._console.print(line, soft_wrap=True)
 
-    def tell(self, message: Message) -> None:
-        """Print what a message of the loop says."""
+    def show(self, message: Message) -> None:
+        """Print a message of the loop; verdicts that only inform are counted."""
         match message:
             case Verdict():
                 self._verdict(message)
             case RetrainRequest():
                 subjects = ", ".join(message.subjects[:4]) + (" …" if len(message.subjects) > 4 else "")
-                self.say(
+                self.write(
                     to_ms(message.time), f"→ retraining requested ({message.cause}; {subjects}) {message.id}", "bold"
                 )
             case Candidate():
-                self.say(
+                self.write(
                     to_ms(message.time),
                     f"✓ version {message.version} trained, gate {message.gate}: {message.gate_reason}",
                     "bold",
@@ -79,7 +79,7 @@ class Teller:
         mark = "▲ PAGE" if verdict.level is Level.PAGE else "△ " + verdict.level.value
         if verdict.kind is VerdictKind.RECOVERED:
             mark = "○ recovered"
-        self.say(
+        self.write(
             time_ms, f"{mark}  {verdict.kind} · {verdict.subject.name}: {verdict.reason}{since}", _STYLE[verdict.level]
         )
 
@@ -95,4 +95,4 @@ class Teller:
             DeploymentAction.REFUSED: "✗ candidate refused",
             DeploymentAction.CONFIRMED: f"✔ version {deployment.champion} confirmed by its labels",
         }[deployment.action]
-        self.say(to_ms(deployment.time), f"{text}: {deployment.reason}", _DEPLOYMENT_STYLE.get(deployment.action, ""))
+        self.write(to_ms(deployment.time), f"{text}: {deployment.reason}", _DEPLOYMENT_STYLE.get(deployment.action, ""))
