@@ -10,9 +10,11 @@ from typing import Any, Final
 import typer
 
 from stationkeeper.commands import data, loop, operate, rejected
+from stationkeeper.commands.options import EXIT_USAGE
 
+# 1 is what Python itself exits with after an error.
 EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
+# After 3, which is the gate's NO-EVIDENCE: a script may try again on 4 alone.
 EXIT_UNREACHABLE: Final = 4
 ROOMS: Final = frozenset({"contracts", "streams", "monitor", "retrain", "deploy", "stationkeeper"})
 

@@ -7,12 +7,10 @@ from typing import Annotated
 
 import typer
 
-from stationkeeper.commands.options import ConfigOption
+from stationkeeper.commands.options import EXIT_USAGE, ConfigOption
 from stationkeeper.contracts.messages import Level, Verdict
 
 __all__ = ["backtest"]
-
-EXIT_USAGE = 2
 
 
 def backtest(  # noqa: PLR0913, PLR0917 - the verb's options

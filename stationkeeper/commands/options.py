@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+# What click exits with for wrong use, so that a script sees one code for it.
+EXIT_USAGE = 2
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option(

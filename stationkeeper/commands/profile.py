@@ -8,14 +8,12 @@ import typer
 
 from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
 from stationkeeper.monitor.core.reference import Reference
-from stationkeeper.monitor.settings import DAY_MS
+from stationkeeper.monitor.settings import DAY_MS, ModelSettings
 
 if TYPE_CHECKING:
     from stationkeeper.config import Config
     from stationkeeper.init.infer import ColumnRoles
     from stationkeeper.monitor.core.power import PowerCard
-
-DEFAULT_ADOPTION = 14 * DAY_MS
 
 
 def card_of(reference: Reference, *, false_pages: str, rows_per_hour: float | None) -> "PowerCard | None":
@@ -32,7 +30,7 @@ def show_power_card(
     reference: Reference, *, false_pages: str, rows_per_hour: float | None, adoption: int | None = None
 ) -> None:
     """Print per feature the smallest changes found within an hour and a day, at the budget; ``adoption`` in ms."""
-    span = DEFAULT_ADOPTION if adoption is None else adoption
+    span = ModelSettings.model_fields["adoption"].default if adoption is None else adoption
     if not reference.adopted and span:
         days = f"{span / DAY_MS:g} days"
         typer.echo(

@@ -6,13 +6,20 @@ from typing import Any, Final
 
 import polars as pl
 
-from stationkeeper.demo.fraud import CATEGORICAL, FEATURES, HOUR_MS, MINUTE_MS, FraudStory, Transactions, generate
+from stationkeeper.demo.fraud import CATEGORICAL, FEATURES, FraudStory, Transactions, generate
 from stationkeeper.demo.scenario import Chunk, LabelQueue, Plot
+from stationkeeper.monitor.settings import HOUR_MS, MINUTE_MS
 
-START_MS: Final = 1_767_571_200_000  # 2026-01-05T00:00:00Z, a Monday
+# 2026-01-05T00:00:00Z, a Monday. Fixed, so that a seed gives the same stream on every day.
+START_MS: Final = 1_767_571_200_000
+# Two whole weeks (docs/demo.md). Chosen: half gives the first champion half the frauds to learn, double trains longer.
 TRAINING_HOURS: Final = 14 * 24
+# About 40 000 rows in two weeks, of which 3 % are fraud. Chosen as above: rows to learn from against seconds to train.
 TRAINING_PER_MINUTE: Final = 2.0
+# Chosen: half asks twice as many requests of half the rows, double moves the stream in coarser steps than a reaction.
 CHUNK_MS: Final = 2 * MINUTE_MS
+# Labels take up to 3.8 h, so of eight hours after the promotion about four are labelled;
+# of four hours it would be half an hour or so.
 AFTER_MS: Final = 8 * HOUR_MS
 
 

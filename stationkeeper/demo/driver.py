@@ -13,7 +13,9 @@ from kafka import KafkaProducer
 
 from stationkeeper.demo.scenario import Chunk
 
+# Rows of one request. Chosen: half doubles the round trips, double makes one answer hold up twice as many rows.
 ASK_ROWS: Final = 500
+# The pauses grow from 0.1 s to 1 s, so this is about 55 s: a restarted router is back by then. Half gives up at 25 s.
 RETRIES: Final = 60
 
 

@@ -16,11 +16,16 @@ from typing import Any, Final
 import polars as pl
 
 from stationkeeper.demo.scenario import Chunk, LabelQueue, Plot
+from stationkeeper.monitor.settings import DAY_MS
 
-DAY_MS: Final = 86_400_000
-START_MS: Final = 1_356_998_400_000  # 2013-01-01T00:00:00Z
+# 2013-01-01T00:00:00Z, the first day of the data.
+START_MS: Final = 1_356_998_400_000
+# Three whole weeks, about 19 000 flights (docs/demo.md). Chosen: half knows each weekday once or twice only, double
+# begins to watch in February.
 TRAINING_DAYS: Final = 21
+# About 225 flights. Chosen: half doubles the steps of a year (1 376), double hands labels over half a day at a time.
 CHUNK_MS: Final = 6 * 3_600_000
+# The US Department of Transportation's line: less than 15 minutes late is on time.
 LATE_MINUTES: Final = 15
 WEATHER: Final = ("temp", "wind_speed", "precip", "visib", "pressure")
 NUMERIC: Final = ("dep_delay", "distance", *WEATHER)

@@ -12,16 +12,18 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-HOUR_MS: Final = 3_600_000
-MINUTE_MS: Final = 60_000
+from stationkeeper.monitor.settings import HOUR_MS
 
 Pattern = Literal["takeover", "mule", "testing"]
 PATTERNS: Final[tuple[Pattern, ...]] = ("takeover", "mule", "testing")
 METHODS: Final = ("card_present", "card_online", "transfer", "instant_wallet")
 COUNTRIES: Final = ("DE", "FR", "NL", "IT", "ES", "PL", "US", "GB")
+# Invented: one home market and a tail that a monitor must watch too. Must sum to 1, in the order of COUNTRIES.
 COUNTRY_SHARES: Final = (0.34, 0.18, 0.12, 0.10, 0.09, 0.07, 0.05, 0.05)
 MERCHANTS: Final = ("grocery", "fuel", "travel", "electronics", "fashion", "gaming", "gift_cards", "services")
+# Invented: everyday shops lead, gift cards are rare. Must sum to 1, in the order of MERCHANTS.
 MERCHANT_SHARES: Final = (0.30, 0.14, 0.08, 0.12, 0.14, 0.07, 0.03, 0.12)
+# Invented: the wallet is used online, so gaming, fashion and gift cards lead where old fraud was. Must sum to 1.
 WALLET_MERCHANT_SHARES: Final = (0.12, 0.02, 0.06, 0.18, 0.20, 0.24, 0.08, 0.10)
 NUMERIC: Final = (
     "amount",

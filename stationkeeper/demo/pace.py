@@ -17,6 +17,8 @@ from stationkeeper.demo.stage import Poll, Ports, get
 
 PATIENCE_S: Final = 120.0
 """How long one who follows is waited for; a model in training and an open pane are waited for as long as they take."""
+# A status is polled every 0.2 or 0.3 s. Chosen: half would call a busy role silent, double lets the stream run on that
+# much longer while a role does not answer.
 STILL_MS: Final = 2_000
 JOIN_LAG: Final = 60
 """Unread join batches, of which a flush of the tally writes about a dozen."""

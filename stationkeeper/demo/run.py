@@ -37,6 +37,8 @@ from stationkeeper.registry import Registry, ServedModel
 from stationkeeper.streams.broker import find_broker
 from stationkeeper.streams.ports import Reader
 
+# How many panes beyond its lateness the stream may be ahead of the monitor. Chosen: half stops the stream more often,
+# double lets labels and weights follow twice as much stream time later.
 LEAD_PANES: Final = 30
 CANARY_SPEED: Final = 100_000.0
 """A weight reaches the router within a wall second: with a canary out, that second must not be days of the stream."""

@@ -16,8 +16,9 @@ from stationkeeper.config import Config, load
 from stationkeeper.demo.scenario import Scenario
 from stationkeeper.process.supervisor import Child, Supervisor
 
+# Four Python processes start at once, on a laptop that may be busy. Chosen: half fails there, double keeps a person
+# waiting for a role that never comes.
 READY_S: Final = 120.0
-INPUT_PARTITIONS: Final = 3
 
 
 class StageError(RuntimeError):

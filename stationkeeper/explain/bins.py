@@ -22,6 +22,7 @@ from stationkeeper.monitor.core.reference import (
 )
 from stationkeeper.streams.ports import Partition, Reader
 
+# A screen. Chosen: half hides cells that matter, double scrolls. One line sums what is left out, so the total holds.
 MOST_LINES = 25
 DRIFT_KINDS = frozenset({"data_drift", "prediction_drift"})
 

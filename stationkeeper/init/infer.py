@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+# How deep objects are looked into; deeper ones are one leaf, so that an odd record cannot nest without end. Chosen: at
+# half, fields of an envelope in an envelope are not found; double finds more paths than a person reads.
 MAX_DEPTH: Final = 6
 OWN_KINDS: Final = frozenset({"prediction", "feature", "label"})
 CONTRACT_FIELDS: Final = ("event_id", "time", "model", "version", "prediction", "label")
@@ -22,6 +24,7 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "label": ("label", "target", "y_true", "truth", "actual", "outcome", "ground_truth", "y"),
 }
 WHY_BINARY: Final = "the only one of nothing but 0 and 1; is it a feature? Then take --label away and list it"
+# Each unit's range lies between 1973 and 2286; a number below 1e8 is a count, no time.
 _EPOCH: Final = (("s", 1e8, 1e10), ("ms", 1e11, 1e13), ("us", 1e14, 1e16), ("ns", 1e17, 1e19))
 
 

@@ -21,6 +21,7 @@ from stationkeeper.page.words import (
     why,
 )
 
+# Subjects with plots; the rest is counted and linked. Chosen: half hides what moved too, double is a page of plots.
 SHOWN_SUBJECTS = 8
 Entry = tuple[int | None, str, Child]
 

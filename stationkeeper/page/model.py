@@ -22,6 +22,8 @@ from stationkeeper.page.words import (
     when,
 )
 
+# Subjects with plots, the most urgent first; the table below has all. Chosen: fewer than an incident's eight, because
+# here nothing need be wrong. Half may hide the second of two causes, double makes the page slow to read.
 SHOWN_SUBJECTS = 6
 
 

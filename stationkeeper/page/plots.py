@@ -8,8 +8,11 @@ from stationkeeper.page.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axes, figur
 from stationkeeper.page.markup import Html, tag
 from stationkeeper.page.words import DISTANCE_WORDS, number, percent, plural, when
 
+# Categories drawn, the most changed first. Chosen: half hides some that moved, double is taller than the other plots.
 MAX_BARS = 12
+# Height of a category's row in pixels: two bars and a line of 12 px text.
 _ROW = 22.0
+# Width for a category's name in pixels: the 18 characters that `_bars` keeps, at 12 px.
 _LABEL = 128.0
 
 

@@ -22,6 +22,7 @@ from stationkeeper.page.incident import find_incident, incident_page
 from stationkeeper.page.model import model_page, subject_page
 from stationkeeper.process.telemetry import MAX_SERIES, Telemetry
 
+# Uvicorn answers within a fraction of a second. Chosen: half may fail on a busy machine, double delays the error.
 START_TIMEOUT_S = 10.0
 # The page draws with one style sheet and one script of its own and asks for nothing else, from nowhere else.
 CONTENT_SECURITY_POLICY = (

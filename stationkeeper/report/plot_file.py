@@ -9,6 +9,8 @@ from pathlib import Path
 FONTS = "'DejaVu Sans', 'Noto Sans', 'Segoe UI', Roboto, Arial, sans-serif"
 _SANS = "DejaVu Sans"
 """What the renderer takes for ``sans-serif``; without it, only a font of that very name would do."""
+# Two pixels a unit, for screens of double density and for print. At 1 letters blur there, at 4 there are four times as
+# many pixels.
 PNG_ZOOM = 2.0
 TITLE, MARGIN = 24.0, 10.0
 _ROOT = re.compile(r":root\s*\{([^}]*)\}")

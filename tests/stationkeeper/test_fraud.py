@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 
 from stationkeeper.demo.card_fraud import START_MS, FraudScenario
-from stationkeeper.demo.fraud import FEATURES, HOUR_MS, FraudStory, generate
+from stationkeeper.demo.fraud import FEATURES, FraudStory, generate
+from stationkeeper.monitor.settings import HOUR_MS
 
 HOUR = START_MS // HOUR_MS
 
