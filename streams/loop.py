@@ -145,6 +145,7 @@ class Loop:
     ``run`` goes on until told to stop and then drains; ``turn`` is one step, for deterministic driving. A
     ``Retryable`` failure aborts the transaction and goes back to what is committed, waiting a little longer each time;
     ``Fatal`` (a fenced producer, a dead-letter limit) ends ``run`` with nothing of the open work committed.
+    ``prepare`` is called before anything is read, and makes what must exist: topics first.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class Loop:
         *,
         now_ms: Callable[[], int] = wall_ms,
         internal: Mapping[str, int] | None = None,
+        prepare: Callable[[], object] = lambda: None,
     ) -> None:
         self.stage = stage
         self.vitals = Vitals(stage.name)
@@ -166,6 +168,7 @@ class Loop:
         self._settings = settings
         self._now_ms = now_ms
         self._internal = dict(internal or {})
+        self._prepare = prepare
         self._losses = Losses(stage, self.vitals)
         self._tables = Tables(stage, reader, self.vitals)
         self._connected = False
@@ -258,6 +261,8 @@ class Loop:
             self._flush()
 
     def _connect(self) -> None:
+        # Whoever comes first makes what all need, so that roles may start in any order and on any machine.
+        self._prepare()
         refuse_reshaped(self._reader, self._internal)
         self._tables.read()
         self._sink.recover()

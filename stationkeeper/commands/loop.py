@@ -86,12 +86,15 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     """Run a role's stages in one process until a signal; returns the exit code."""
     from stationkeeper.config import load
     from stationkeeper.process.run import configure_logging, run_loops
-    from stationkeeper.process.wiring import loop_for, need_models, peer_addresses
+    from stationkeeper.process.wiring import loop_for, need_models, peer_addresses, prepare_topics
 
     configure_logging()
     settings = load(config)
     need_models(settings)
-    loops = [loop_for(stage, settings.kafka) for stage in stages(settings)]
+    loops = [
+        loop_for(stage, settings.kafka, lambda: prepare_topics(settings, create_inputs=False))
+        for stage in stages(settings)
+    ]
     http = settings.http
     peers = peer_addresses(settings, role)
     return run_loops(loops, http.host, getattr(http, role), peers=peers, drain_s=settings.drain / 1_000)

@@ -57,7 +57,7 @@ def peer_addresses(config: Config, own: str) -> dict[str, str]:
     return {name: f"http://{host}:{port}" for name, port in ports.items() if port and name != own}
 
 
-def loop_for(stage: Stage, settings: KafkaSettings) -> Loop:
+def loop_for(stage: Stage, settings: KafkaSettings, prepare: Callable[[], object] = lambda: None) -> Loop:
     """Return the loop of a stage over a real broker.
 
     The judge looks five times a second whether it has something to write, so that a closed minute's verdicts do not
@@ -71,7 +71,15 @@ def loop_for(stage: Stage, settings: KafkaSettings) -> Loop:
     reader = reader_for(settings, name)
     # Partition counts do not depend on the horizon, so any set of topics of this prefix tells them.
     internal = {topic.name: topic.partitions for topic in Topics(settings.prefix).all()}
-    return Loop(stage, source_for(settings, name), sink_for(settings, name), reader, settings, internal=internal)
+    return Loop(
+        stage,
+        source_for(settings, name),
+        sink_for(settings, name),
+        reader,
+        settings,
+        internal=internal,
+        prepare=prepare,
+    )
 
 
 def monitor_stages(config: Config, count_partitions: Callable[[str], int] | None = None) -> list[Stage]:
@@ -147,7 +155,9 @@ def deploy_stage(config: Config) -> Stage:
     from stationkeeper.registry import Registry
 
     registry = Registry(config.registry, config.serve.cache_dir)
-    own = f"http://{config.serve.host}:{config.serve.port}"
+    # An address to listen on is not one to dial: all addresses of a machine include its own.
+    host = "127.0.0.1" if config.serve.host in {"0.0.0.0", "::"} else config.serve.host  # noqa: S104 - nothing listens
+    own = f"http://{host}:{config.serve.port}"
     targets = [
         target_for(one if one.url or one.kind != "router" else one.model_copy(update={"url": own}))
         for one in config.targets
