@@ -184,7 +184,7 @@ def retention_warnings(config: Config, kept: Mapping[str, Mapping[str, str]], jo
 
 
 def clock_warnings(config: Config, kept: Mapping[str, Mapping[str, str]]) -> Iterator[SetupCheck]:
-    """Yield the inputs whose records carry their producers' clocks, by which events ahead of time are told."""
+    """Yield the inputs whose records carry their producers' clocks, by which events ahead of time are recognised."""
     if config.clock != "wall":
         return
     for name in sorted(input_topics(config)):

@@ -123,7 +123,7 @@ def explain(
 ) -> None:
     """Say why: the counts and numbers of a decision, and everything that led to it and followed from it."""
     from stationkeeper.explain.bins import bins_of
-    from stationkeeper.explain.explain import tell
+    from stationkeeper.explain.explain import chain_text
     from stationkeeper.explain.lineage import Lineage
     from stationkeeper.process.wiring import open_reader
 
@@ -144,7 +144,7 @@ def explain(
     if json:
         print_json({**chain.to_json(), "bins": {verdict: table.to_json() for verdict, table in bins.items()}})
     else:
-        typer.echo(tell(chain, bins))
+        typer.echo(chain_text(chain, bins))
 
 
 def report(  # noqa: PLR0913, PLR0917 - the verb's options

@@ -1,4 +1,4 @@
-"""What replacing the model was worth: the old version answers the same events again, and the difference is paired."""
+"""Measures what replacing the model was worth: the old version answers the same events, and the two are paired."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

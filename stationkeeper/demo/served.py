@@ -1,4 +1,4 @@
-"""What the model really did: predictions and labels read back from their topics and joined, nothing else."""
+"""Reads predictions and labels back from their topics and joins them: what the model did."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Final

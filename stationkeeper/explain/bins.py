@@ -1,26 +1,24 @@
 """The table by which a verdict's effect can be redone by hand: bins, counts, shares, and the sum that they give."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
-from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.messages import Verdict
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.contracts.wire import PaneDelta, WireError, decode
+from stationkeeper.contracts.wire import PaneDelta
+from stationkeeper.explain.lineage import read_panes, read_references
 from stationkeeper.monitor.core.charts import Distance, coarse_cells, measure
 from stationkeeper.monitor.core.reference import (
     Counts,
-    InvalidReference,
     NumericCells,
     Reference,
     ReferenceSubject,
-    load,
 )
-from stationkeeper.streams.ports import Partition, Reader
+from stationkeeper.streams.ports import Reader
 
 # A screen. Chosen: half hides cells that matter, double scrolls. One line sums what is left out, so the total holds.
 MOST_LINES = 25
@@ -94,19 +92,11 @@ class Panes:
     @classmethod
     def read(cls, reader: Reader, topics: Topics, model: str, start: int) -> Self:
         """Read the panes from ``start`` (epoch ms) on. O(history of the model's partition)."""
-        history = Partition(topics.history.name, partition_of(model, topics.history.partitions))
-        known = [history] if history in reader.partitions(history.topic) else []
-        panes = [
-            record
-            for batch in reader.read(known)
-            for value in batch.values
-            for record in _decoded(value)
-            if isinstance(record, PaneDelta) and record.model == model and not record.segment and record.start >= start
-        ]
+        found = read_panes(reader, topics, model)
+        panes = [record for record in found if isinstance(record, PaneDelta) and record.start >= start]
         finest = min((pane.length for pane in panes), default=0)
-        return cls(
-            tuple(pane for pane in panes if pane.length == finest), dict(_references(reader, topics.references.name))
-        )
+        references = read_references(reader, topics, model)
+        return cls(tuple(pane for pane in panes if pane.length == finest), references)
 
     def bins(self, verdict: Verdict, starts: Sequence[int]) -> Bins | None:
         """Return the bins behind a verdict on a feature or the prediction; None for any other, or where they are gone.
@@ -146,25 +136,6 @@ def bins_of(reader: Reader, topics: Topics, verdicts: Sequence[Verdict]) -> dict
     panes = Panes.read(reader, topics, verdicts[0].model, onsets[0])
     found = {verdict.id: panes.bins(verdict, onsets) for verdict in verdicts}
     return {name: bins for name, bins in found.items() if bins is not None}
-
-
-def _decoded(value: bytes | None) -> Iterator[object]:
-    try:
-        yield from decode(value) if value is not None else ()
-    except WireError:
-        return
-
-
-def _references(reader: Reader, topic: str) -> Iterator[tuple[str, Reference]]:
-    for batch in reader.read(list(reader.partitions(topic))):
-        for value in batch.values:
-            if value is None:
-                continue
-            try:
-                reference = load(value)
-            except InvalidReference:
-                continue
-            yield reference.digest, reference
 
 
 def _bins(reference: Reference, subject: ReferenceSubject, window: Counts) -> Bins:

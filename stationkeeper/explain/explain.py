@@ -9,7 +9,7 @@ from stationkeeper.explain.bins import Bins
 from stationkeeper.explain.lineage import Chain
 
 
-def tell(chain: Chain, bins: Mapping[str, Bins] | None = None) -> str:
+def chain_text(chain: Chain, bins: Mapping[str, Bins] | None = None) -> str:
     """Return the chain as text, in the order in which it happened; ``bins`` are tables by the verdict's id."""
     parts = [_verdict(verdict, (bins or {}).get(verdict.id)) for verdict in chain.verdicts]
     if chain.request is not None:

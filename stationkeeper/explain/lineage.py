@@ -6,8 +6,11 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.messages import Candidate, Deployment, Message, RetrainRequest, Rollout, Verdict
 from stationkeeper.contracts.topics import Topics
+from stationkeeper.contracts.wire import OutcomeDelta, PaneDelta, WireError, decode
+from stationkeeper.monitor.core.reference import InvalidReference, Reference, load
 from stationkeeper.streams.ports import Batch, Partition, Reader
 
 M = TypeVar("M", bound=Message)
@@ -23,6 +26,40 @@ def read_messages(reader: Reader, topic: str, kind: type[M]) -> Iterator[M]:
                 yield kind.decode(value)
             except ValidationError:
                 continue
+
+
+def read_references(reader: Reader, topics: Topics, model: str) -> dict[str, Reference]:
+    """Return a model's references by digest, those of every version; what cannot be read is passed over."""
+    found: dict[str, Reference] = {}
+    for batch in reader.read(list(reader.partitions(topics.references.name))):
+        for key, value in zip(batch.keys, batch.values, strict=True):
+            if value is None or (key or b"").decode().partition("/")[0] != model:
+                continue
+            try:
+                reference = load(value)
+            except InvalidReference:
+                continue
+            found[reference.digest] = reference
+    return found
+
+
+def read_panes(reader: Reader, topics: Topics, model: str) -> Iterator[PaneDelta | OutcomeDelta]:
+    """Yield a model's records of all traffic in the history topic; what another version wrote is passed over.
+
+    O(history of the model's partition).
+    """
+    partition = Partition(topics.history.name, partition_of(model, topics.history.partitions))
+    if partition not in reader.partitions(topics.history.name):
+        return
+    for batch in reader.read([partition]):
+        for value in batch.values:
+            try:
+                records = decode(value) if value is not None else []
+            except WireError:
+                continue
+            for record in records:
+                if isinstance(record, PaneDelta | OutcomeDelta) and record.model == model and not record.segment:
+                    yield record
 
 
 def newest(reader: Reader, partitions: Collection[Partition], last: int) -> Iterator[tuple[Batch, range]]:

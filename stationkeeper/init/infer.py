@@ -1,6 +1,6 @@
 """What a sample of a topic or a file looks like: which of its fields are which, guessed from names and values.
 
-Every guess says why it was made, because a person has to judge it; what a person says outright is no guess.
+Every guess carries why it was made, because a person has to judge it; a column that a person names is no guess.
 """
 
 import json
@@ -39,7 +39,7 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class ColumnRoles:
-    """What a person, or another tool's mapping, says about columns: no guess is made against it.
+    """The roles of columns that a person, or another tool's mapping, has set; no guess is made against them.
 
     ``fields`` maps a contract field to its column; ``features`` None means every column that is nothing else.
     ``categorical`` are number columns that are codes, ``left_out`` columns that are no features.

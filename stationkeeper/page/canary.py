@@ -13,7 +13,7 @@ def rollout_block(rollout: RolloutStatus) -> Html:
     """Return everything about a rollout: a sentence, the stairs, the guardrails, what was done."""
     canary = rollout.get("canary")
     share = rollout["weight_bp"] / 10_000
-    told = [
+    lead = [
         tag("strong", f"Version {rollout['champion']}"),
         " is champion",
         [", ", tag("strong", f"version {canary}"), f" is canary with {percent(share)} of the traffic"]
@@ -26,7 +26,7 @@ def rollout_block(rollout: RolloutStatus) -> Html:
     steps = rollout.get("steps", [])
     return tag(
         "div",
-        tag("p", told),
+        tag("p", lead),
         tag("div", _stairs(steps), _guardrails(steps), class_="beside") if steps else None,
         _audit(rollout),
     )
@@ -54,8 +54,8 @@ def _stairs(steps: list[Step]) -> Html:
         parts.append(
             tag("text", _STEP_WORDS[step["state"]], x=left + wide / 2, y=axes.height - 8, class_="tick middle")
         )
-    said = ", ".join(f"{percent(s['weight_bp'] / 10_000)} {_STEP_WORDS[s['state']]}" for s in steps) + "."
-    return figure("Canary steps, share of the traffic", said, parts)
+    description = ", ".join(f"{percent(s['weight_bp'] / 10_000)} {_STEP_WORDS[s['state']]}" for s in steps) + "."
+    return figure("Canary steps, share of the traffic", description, parts)
 
 
 def _guardrails(steps: list[Step]) -> Html:

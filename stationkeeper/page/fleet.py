@@ -32,7 +32,7 @@ def fleet_page(fleet: FleetStatus) -> str:
 
 
 def headline(models: list[ModelStatus]) -> str:
-    """Return the state of everything in one sentence; unknown is said, never rounded up to well."""
+    """Return the state of all models in one sentence; an unknown one is named unknown, never counted as steady."""
     if not models:
         return "No model has been seen yet."
     if len(models) == 1:

@@ -1,4 +1,4 @@
-"""One picture of the whole loop: the status of the roles in this process and of its peers, merged."""
+"""Merges the status of the roles in this process and of its peers into the fleet that pages and API show."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ from stationkeeper.contracts.status import SCHEMA_VERSION, Conservation, FleetSt
 # A page waits this long for another role before it shows it as not answering. Half gives up on a busy role, double
 # makes the page slow whenever one is down.
 PEER_TIMEOUT_S = 1.0
-# Several people who look at once cause one question a second to each role.
+# However many people look at once, each role is asked once a second.
 PEER_FRESH_S = 1.0
 # A model is called stale after ten of its panes without data, but never before ten minutes: with panes of seconds a
 # short pause of the traffic would else look like a fault.
@@ -75,7 +75,7 @@ def fresh_samples(view: RoleView) -> list[Sample]:
 
 
 def _as_of_before(model: ModelStatus, role: str) -> ModelStatus:
-    """Return a model that nobody measures any more: unknown, with its last numbers left out and the reason said."""
+    """Return a model that nobody measures any more: unknown, without its last numbers and with the reason."""
     old = model.copy()
     reason = f"{role} stands still, so nothing is known since the last closed minute"
     old["state"], old["reason"] = "unknown", reason
@@ -135,7 +135,7 @@ def _add_dead_letters(fleet: FleetStatus, more: Mapping[str, int]) -> None:
 
 
 def merge(fleets: Sequence[FleetStatus], now_ms: int) -> FleetStatus:
-    """Join fleets into one; what is known twice, while it moves between processes, is taken from who is further.
+    """Join fleets into one; what two processes report, while it moves between them, is taken from the later one.
 
     That is a model's later watermark and a partition's larger count: its totals are the owner's alone.
     """

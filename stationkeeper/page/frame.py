@@ -1,4 +1,4 @@
-"""The frame of every page: title, way back, time of the data, the script that keeps it current."""
+"""The frame of every page: title, links back, time of the data, the script that keeps it current."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def time_tag(ms: int | None) -> Html:
 def page(title: str, crumbs: Sequence[Crumb], body: Child, fleet: FleetStatus) -> str:
     """Return a whole page; ``crumbs`` are (address, words) from the fleet to the page before this one."""
     mark = tag("span", "›", aria_hidden="true", class_="quiet")
-    way = [[mark, tag("a", words, href=address)] for address, words in crumbs]
+    trail = [[mark, tag("a", words, href=address)] for address, words in crumbs]
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -38,7 +38,7 @@ def page(title: str, crumbs: Sequence[Crumb], body: Child, fleet: FleetStatus) -
     header = tag(
         "header",
         tag("a", "Stationkeeper", href="/", class_="brand"),
-        tag("nav", way, aria_label="Way back") if way else None,
+        tag("nav", trail, aria_label="Way back") if trail else None,
         tag(
             "p",
             "As of ",
@@ -60,7 +60,7 @@ def page(title: str, crumbs: Sequence[Crumb], body: Child, fleet: FleetStatus) -
 
 
 def not_found_page(sentence: str, fleet: FleetStatus) -> str:
-    """Return the page for something that is not known, with the way to what is."""
+    """Return the page for something that is not known, with links to what is known."""
     links = [tag("li", tag("a", model["model"], href=model_path(model["model"]))) for model in fleet["models"]]
     body = [tag("h1", "Not found"), tag("p", sentence), tag("p", "What is known:"), tag("ul", links)]
     return page("Not found", [("/", "All models")], body, fleet)

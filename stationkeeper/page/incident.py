@@ -170,7 +170,7 @@ def incident_page(incident: IncidentStatus, model: ModelStatus, fleet: FleetStat
 
 
 def request_line(incident: IncidentStatus) -> Child:
-    """Return the ids with which ``stationkeeper explain`` tells more."""
+    """Return the ids that ``stationkeeper explain`` takes."""
     verdicts = [[" · verdict ", tag("code", verdict)] for verdict in incident.get("verdicts", [])[:3]]
     request = [" · request ", tag("code", incident["request"])] if "request" in incident else None
     return [request, verdicts]

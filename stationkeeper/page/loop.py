@@ -71,15 +71,15 @@ def position(model: ModelStatus, fleet: FleetStatus) -> Position:
     if rollout is not None and rollout["phase"] in {"canary", "hold", "awaiting_approval"}:
         weight = f"Version {rollout.get('canary', '?')} gets {percent(rollout['weight_bp'] / 10_000)} of the traffic"
         held = {"hold": "; held", "awaiting_approval": "; waiting for a person's approval"}.get(rollout["phase"], "")
-        told = f"{weight}{held}. {sentence(rollout['reason'])}"
-        return Position(node="canary", sentence=told, stopped=bool(held), since=rollout["since"])
+        text = f"{weight}{held}. {sentence(rollout['reason'])}"
+        return Position(node="canary", sentence=text, stopped=bool(held), since=rollout["since"])
     if rollout is not None and rollout["phase"] == "probation":
-        told = f"Version {rollout['champion']} was promoted; its cure is being checked. {sentence(rollout['reason'])}"
-        return Position(node="check", sentence=told, since=rollout["since"])
+        text = f"Version {rollout['champion']} was promoted; its cure is being checked. {sentence(rollout['reason'])}"
+        return Position(node="check", sentence=text, since=rollout["since"])
     if request is not None and request["stage"] != "done":
         held_up = request["stage"] == "waiting"
-        told = sentence(request["reason"])
-        return Position(node=_OF_STAGE[request["stage"]], sentence=told, stopped=held_up, since=request["created"])
+        text = sentence(request["reason"])
+        return Position(node=_OF_STAGE[request["stage"]], sentence=text, stopped=held_up, since=request["created"])
     if incidents:
         return _without_request(incidents[0], request)
     if model["state"] == "unknown":
@@ -91,14 +91,14 @@ def _without_request(incident: IncidentStatus, request: RequestStatus | None) ->
     if request is not None and request["id"] == incident.get("request"):
         ended = OUTCOME_WORDS.get(request.get("outcome", ""), "ended")
         node = "gate" if "gate" in request else "request"
-        told = sentence(f"The retrain request {ended}: {request['reason']}")
-        return Position(node=node, sentence=told, stopped=True, since=request["created"])
+        text = sentence(f"The retrain request {ended}: {request['reason']}")
+        return Position(node=node, sentence=text, stopped=True, since=request["created"])
     outcome = incident.get("request_outcome")
     if outcome is None:
-        told = sentence(incident.get("request_reason", "No retrain was asked for"))
-        return Position(node="decide", sentence=told, stopped=True, since=incident["opened"])
-    told = f"The retrain request was {OUTCOME_WORDS[outcome]}. {why(incident.get('request_reason', ''), outcome)}"
-    return Position(node="request", sentence=told.strip(), stopped=outcome != "published", since=incident["opened"])
+        text = sentence(incident.get("request_reason", "No retrain was asked for"))
+        return Position(node="decide", sentence=text, stopped=True, since=incident["opened"])
+    text = f"The retrain request was {OUTCOME_WORDS[outcome]}. {why(incident.get('request_reason', ''), outcome)}"
+    return Position(node="request", sentence=text.strip(), stopped=outcome != "published", since=incident["opened"])
 
 
 def _lit_state(where: Position) -> NodeState:
@@ -111,14 +111,14 @@ def loop_picture(where: Position) -> Html:
     items = []
     for i, (key, words) in enumerate(NODES):
         state: NodeState = "done" if i < lit else "ahead" if i > lit else _lit_state(where)
-        told = {
+        text = {
             "done": "done: ",
             "ahead": "ahead: ",
             "stopped": "stopped here: ",
             "waiting": "waiting: ",
             "current": "now: ",
         }[state]
-        label = [tag("span", told, class_="hidden"), words]
+        label = [tag("span", text, class_="hidden"), words]
         items.append(tag("li", label, class_=f"node {state} {key}", aria_current="step" if i == lit else None))
     since = [" Since ", time_tag(where.since), "."] if where.since is not None and not where.resting else None
     return tag(

@@ -55,10 +55,10 @@ def course_plot(subject: SubjectStatus, incident: IncidentStatus | None) -> Html
         axes.times(),
     ]
     crossed = next((t for t, r in zip(times, ratios, strict=True) if r is not None and r >= 1.0), None)
-    said = (
+    description = (
         f"Reached its threshold at {when(crossed)}." if crossed is not None else f"Highest {number(max(known))} of 1."
     )
-    return figure("Evidence of change, as a share of the threshold", said, drawing)
+    return figure("Evidence of change, as a share of the threshold", description, drawing)
 
 
 def distance_plot(subject: SubjectStatus, incident: IncidentStatus | None) -> Html:
@@ -80,8 +80,8 @@ def distance_plot(subject: SubjectStatus, incident: IncidentStatus | None) -> Ht
         axes.times(),
     ]
     keys = legend(("now", "this window"), ("noise", "sampling alone")) if noise else None
-    said = f"Now {number(known[-1])}, highest {number(max(known))}."
-    return figure(f"Distance from the reference ({name})", said, drawing, legend=keys)
+    description = f"Now {number(known[-1])}, highest {number(max(known))}."
+    return figure(f"Distance from the reference ({name})", description, drawing, legend=keys)
 
 
 def distribution_plot(cells: Cells, rows: int) -> Html:
@@ -89,18 +89,18 @@ def distribution_plot(cells: Cells, rows: int) -> Html:
     reference, window = _shares(cells["reference"]), _shares(cells["window"])
     gaps = [w - r for r, w in zip(reference, window, strict=True)]
     most = max(range(len(gaps)), key=lambda i: abs(gaps[i]))
-    said = (
+    description = (
         f"{_cell(cells, most)}: {percent(reference[most])} in the reference, {percent(window[most])} now "
         f"({plural(rows, 'row')})."
     )
     keys = legend(("ref", "reference"), ("now", "now"))
     if "edges" in cells:
-        return figure("Distribution", said, _columns(cells, reference, window), legend=keys)
+        return figure("Distribution", description, _columns(cells, reference, window), legend=keys)
     used = [i for i in range(len(gaps)) if reference[i] or window[i]] or [most]
     order = sorted(used, key=lambda i: -abs(gaps[i]))[:MAX_BARS]
     height = TOP + _ROW * len(order) + 6
     drawing = _bars([cells["labels"][i] for i in order], [reference[i] for i in order], [window[i] for i in order])
-    return figure("Distribution, most changed first", said, drawing, height=height, legend=keys)
+    return figure("Distribution, most changed first", description, drawing, height=height, legend=keys)
 
 
 def _cell(cells: Cells, index: int) -> str:
@@ -186,5 +186,5 @@ def performance_plot(measure: PerformanceStatus, incident: IncidentStatus | None
     between = (
         f" ({percent(measure['low'])} to {percent(measure['high'])})" if "low" in measure and "high" in measure else ""
     )
-    said = f"Now {percent(value)}{between}." if value is not None else measure["reason"]
-    return figure(measure["measure"].capitalize(), said, drawing, legend=legend(*entries))
+    description = f"Now {percent(value)}{between}." if value is not None else measure["reason"]
+    return figure(measure["measure"].capitalize(), description, drawing, legend=legend(*entries))

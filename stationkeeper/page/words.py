@@ -105,7 +105,7 @@ def percent(share: float | None) -> str:
 
 
 def span(low: int, high: int) -> str:
-    """Return ``23 Nov 2026 12:04 to 12:09 UTC``; the day is said again only when it differs."""
+    """Return ``23 Nov 2026 12:04 to 12:09 UTC``; the day is repeated only when it differs."""
     first, last = (datetime.fromtimestamp(ms / 1_000, tz=UTC) for ms in (low, high))
     if first.date() == last.date():
         return f"{first.day} {first:%b %Y %H:%M} to {last:%H:%M} UTC"
@@ -118,7 +118,7 @@ def sentence(words: str) -> str:
 
 
 def why(reason: str, outcome: str) -> str:
-    """Return a reason as a sentence; one that only repeats the outcome says nothing."""
+    """Return a reason as a sentence; an empty text where it only repeats the outcome."""
     reason = "" if reason.strip().lower() == outcome else sentence(reason)
     return f"{reason[:1].upper()}{reason[1:]}"
 
@@ -139,7 +139,7 @@ def incident_headline(incident: IncidentStatus) -> str:
 
 
 def incident_cause(cause: str) -> str:
-    """Return a cause of the closed list as a sentence; one that is told in other words stays as it is."""
+    """Return a cause of the closed list as a sentence; any other text stays as it is."""
     return CAUSE_WORDS.get(cause, sentence(cause))
 
 

@@ -69,7 +69,7 @@ def loop_for(stage: Stage, settings: KafkaSettings, prepare: Callable[[], object
     if name == "judge":
         settings = settings.model_copy(update={"flush_interval": min(settings.flush_interval, JUDGE_FLUSH_MS)})
     reader = reader_for(settings, name)
-    # Partition counts do not depend on the horizon, so any set of topics of this prefix tells them.
+    # Partition counts do not depend on the horizon, so any set of topics of this prefix has them.
     internal = {topic.name: topic.partitions for topic in Topics(settings.prefix).all()}
     return Loop(
         stage,

@@ -79,13 +79,13 @@ def timeline(report: Report) -> Html | None:
         tag("text", _place(found, at), x=x(at), y=height - 8, class_=f"tick {side}")
         for at, side in ((found.start, "start"), ((found.start + found.end) / 2, "middle"), (found.end, "end"))
     ]
-    said = f"{plural(len(pages), 'page')} of ours; {_loudest(shown)}"
+    description = f"{plural(len(pages), 'page')} of ours; {_loudest(shown)}"
     keys = [("page", "our page"), ("incident", "onset, as we date it"), ("alarm", "alarm of a fixed rule")]
     if found.changes:
         keys.append(("change", "known change"))
     svg = tag(
         "svg",
-        tag("title", f"Alarms over the file. {said}"),
+        tag("title", f"Alarms over the file. {description}"),
         parts,
         viewBox=f"0 0 {_WIDE:.0f} {height:.0f}",
         role="img",
@@ -96,7 +96,7 @@ def timeline(report: Report) -> Html | None:
     caption = tag(
         "figcaption",
         tag("strong", "Alarms over the file"),
-        tag("span", said, class_="said"),
+        tag("span", description, class_="said"),
         legend(*keys),
     )
     box = tag("div", svg, class_="roomy", tabindex=0, role="region", aria_label="Alarms over the file")
@@ -214,8 +214,8 @@ def distance_figure(subject: SubjectStatus, case: Case | None, report: Report) -
     if limits:
         keys.append(("reference", "where a fixed rule alarms"))
     keys += _known(axes, report)
-    said = f"Highest {number(max(known))}, at {where}; before, at most {number(_before(series, case))}."
-    return figure(f"Distance from the reference ({name})", said, drawing, legend=legend(*keys))
+    description = f"Highest {number(max(known))}, at {where}; before, at most {number(_before(series, case))}."
+    return figure(f"Distance from the reference ({name})", description, drawing, legend=legend(*keys))
 
 
 def _before(series: object, case: Case | None) -> float:
@@ -244,10 +244,10 @@ def evidence_figure(subject: SubjectStatus, case: Case | None, report: Report) -
     ]
     first = next((t for t, r in zip(series["time"], series["ratio"], strict=True) if r is not None and r >= 1.0), None)
     where = None if first is None else f"row {integer(first)}" if axes.by_row else when(first)
-    said = f"Highest {number(max(known))} of 1." if where is None else f"Reached its threshold about {where}."
+    description = f"Highest {number(max(known))} of 1." if where is None else f"Reached its threshold about {where}."
     keys = _known(axes, report)
     named = legend(*keys) if keys else None
-    return figure("Evidence of change, as a share of the threshold", said, drawing, legend=named)
+    return figure("Evidence of change, as a share of the threshold", description, drawing, legend=named)
 
 
 def _known(axes: CourseAxes, report: Report) -> list[tuple[str, str]]:

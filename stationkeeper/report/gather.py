@@ -291,14 +291,14 @@ def from_log(reader: Reader, topics: Topics, model: str, start: int | None = Non
     verdicts = [v.model_dump(mode="json", exclude_none=True) for v in log.verdicts if inside(v)]
     findings = tuple(finding_of(verdict) for verdict in verdicts)
     cases = cases_of(findings)
-    told: Sequence[int] = [finding.time for finding in findings if finding.time is not None]
+    times: Sequence[int] = [finding.time for finding in findings if finding.time is not None]
     bounds = (("from", start), ("to", end))
     period = "".join(f" --{name} {to_datetime(at).isoformat()}" for name, at in bounds if at is not None)
     return Report(
         model=model,
         source=f"the topics {topics.verdicts.name} and {topics.history.name}",
-        start=start if start is not None else min([*told, *history.times()], default=None),
-        end=end if end is not None else max([*told, *history.times()], default=None),
+        start=start if start is not None else min([*times, *history.times()], default=None),
+        end=end if end is not None else max([*times, *history.times()], default=None),
         cases=cases,
         findings=findings,
         requests=tuple(r for r in log.requests.values() if inside(r)),

@@ -7,20 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.model_status import Cells, PerformanceStatus, Series, SubjectStatus
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.contracts.wire import Counts, OutcomeDelta, PaneDelta, WireError, decode
+from stationkeeper.contracts.wire import Counts, OutcomeDelta, PaneDelta
+from stationkeeper.explain.lineage import read_panes, read_references
 from stationkeeper.monitor.core.charts import FEW_ROWS, measure
 from stationkeeper.monitor.core.reference import (
-    InvalidReference,
     NumericCells,
     Reference,
     ReferenceSubject,
-    load,
     rank_grid,
 )
-from stationkeeper.streams.ports import Partition, Reader
+from stationkeeper.streams.ports import Reader
 
 # Points of a plot: more than a plot of a few hundred pixels can show apart only costs bytes.
 STEPS = 120
@@ -183,19 +181,15 @@ def _grouped(grid: Any, counts: Counts, size: int) -> list[int]:
 
 def read_history(reader: Reader, topics: Topics, model: str, start: int | None, end: int | None) -> History:
     """Add up the history of one model by step; only panes of the finest length, as hours repeat their minutes."""
-    partition = Partition(topics.history.name, partition_of(model, topics.history.partitions))
     panes, outcomes = list[PaneDelta](), list[OutcomeDelta]()
-    if partition in reader.partitions(topics.history.name):
-        for record in _records(reader, [partition]):
-            if not isinstance(record, PaneDelta | OutcomeDelta) or record.model != model or record.segment:
-                continue
-            if (start is not None and record.start < start) or (end is not None and record.start >= end):
-                continue
-            if isinstance(record, PaneDelta):
-                panes.append(record)
-            else:
-                outcomes.append(record)
-    history = History(references=_references(reader, topics, model))
+    for record in read_panes(reader, topics, model):
+        if (start is not None and record.start < start) or (end is not None and record.start >= end):
+            continue
+        if isinstance(record, PaneDelta):
+            panes.append(record)
+        else:
+            outcomes.append(record)
+    history = History(references=read_references(reader, topics, model))
     records: Sequence[PaneDelta | OutcomeDelta] = [*panes, *outcomes]
     if not records:
         return history
@@ -227,28 +221,3 @@ def _add_panes(history: History, panes: Iterable[PaneDelta]) -> None:
         vector = history.vectors.setdefault(key, np.zeros(pane.width, np.int64))
         block = pane.vector()
         vector[pane.first : pane.first + len(block)] += block
-
-
-def _records(reader: Reader, partitions: Sequence[Partition]) -> Iterator[Any]:
-    for batch in reader.read(partitions):
-        for value in batch.values:
-            if value is None:
-                continue
-            try:
-                yield from decode(value)
-            except WireError:
-                continue
-
-
-def _references(reader: Reader, topics: Topics, model: str) -> dict[str, Reference]:
-    found: dict[str, Reference] = {}
-    for batch in reader.read(list(reader.partitions(topics.references.name))):
-        for key, value in zip(batch.keys, batch.values, strict=True):
-            if key is None or value is None or not key.decode().startswith(f"{model}/"):
-                continue
-            try:
-                reference = load(value)
-            except InvalidReference:
-                continue
-            found[reference.digest] = reference
-    return found

@@ -143,8 +143,8 @@ def _course(report: Report) -> Html | None:
             parts.append(tag("circle", cx=at, cy=base, r=4.5, class_=f"mark {marks[deployment.action.value]}"))
     parts.append(axes.times(4))
     keys = legend(("incident", "incident, from onset to end"), ("now", "promoted"), ("ref", "canary or adoption"))
-    said = f"{plural(len(dated), 'incident')} and {plural(len(report.deployments), 'deployment record')}."
-    return tag("div", figure("The period", said, parts, height=height, legend=keys), class_="wide")
+    description = f"{plural(len(dated), 'incident')} and {plural(len(report.deployments), 'deployment record')}."
+    return tag("div", figure("The period", description, parts, height=height, legend=keys), class_="wide")
 
 
 def _case(case: Case, report: Report) -> Html:

@@ -20,7 +20,7 @@ from stationkeeper.contracts.messages import (
     VerdictKind,
 )
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.explain.explain import tell
+from stationkeeper.explain.explain import chain_text
 from stationkeeper.explain.lineage import Lineage
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
@@ -133,7 +133,7 @@ def test_an_unknown_name_is_none(lineage: Lineage) -> None:
 def test_the_explanation_quotes_both_numbers(lineage: Lineage) -> None:
     chain = lineage.chain("ver-1")
     assert chain is not None
-    text = tell(chain)
+    text = chain_text(chain)
     assert "evidence (log e-value) 17.250 ≥ threshold 14.500" in text
     assert "effect: 9.80% of 540 rows moved" in text
     assert text.index("VERDICT ver-1") < text.index("REQUEST req-1") < text.index("CANDIDATE cand-1")
