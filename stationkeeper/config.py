@@ -1,17 +1,18 @@
 """The configuration of the whole: one YAML file whose every key the environment can override.
 
 ``STATIONKEEPER__KAFKA__BOOTSTRAP=host:9092`` overrides ``kafka: {bootstrap: …}``; a misspelt key or variable is an
-error that names the nearest right one, never a silence.
+error that names the nearest right one, never a silence. A variable is text where its key is text, else YAML.
 """
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from stationkeeper.contracts.settings import Duration
 from stationkeeper.deploy.settings import RolloutSettings, ServeSettings, TargetSettings
@@ -128,10 +129,43 @@ def load(path: Path | None, env: Mapping[str, str] | None = None) -> Config:
             raise ConfigError(f"{path} holds a {type(data).__name__}; write keys such as kafka: and models:")
     for name, value in sorted(env.items()):
         if name.startswith(ENV_PREFIX):
-            _lay(data, name.removeprefix(ENV_PREFIX).lower().split("__"), yaml.safe_load(value))
+            keys = name.removeprefix(ENV_PREFIX).lower().split("__")
+            _lay(data, keys, _env_value(keys, value))
     if env.get(ENV_KAFKA):
         _lay(data, ["kafka", "bootstrap"], env[ENV_KAFKA])
     return Config.parse(data, source=str(path or "environment"))
+
+
+def _env_value(keys: Sequence[str], text: str) -> Any:
+    """Return a variable's value: text where the key is one, so that ``12345`` is a user name; else YAML.
+
+    A password such as ``a: b#c`` would be a map and a comment as YAML, and a wrong password as a cut text.
+    """
+    here: set[type[BaseModel]] = {Config}
+    field = None
+    for key in keys:
+        fields = [found for model in here if (found := model.model_fields.get(key)) is not None]
+        field = fields[0] if fields else None
+        here = {inner for one in fields for inner in _models_in(one.annotation)} or here
+    kinds = set() if field is None else set(_scalars_in(field.annotation))
+    if kinds and kinds <= {str, SecretStr, type(None)} and not (type(None) in kinds and text in {"", "null", "~"}):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{ENV_PREFIX}{'__'.join(keys).upper()}: not YAML ({type(error).__name__})") from None
+
+
+def _scalars_in(annotation: Any) -> Iterator[Any]:
+    """Yield the plain types that an annotation allows, through unions and Annotated; a container yields itself."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _scalars_in(get_args(annotation)[0])
+    elif origin in {Union, UnionType}:
+        for argument in get_args(annotation):
+            yield from _scalars_in(argument)
+    else:
+        yield origin or annotation
 
 
 def _lay(data: dict[str, Any], keys: list[str], value: Any) -> None:

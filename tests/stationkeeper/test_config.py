@@ -1,5 +1,6 @@
 """The configuration: nearest right names, the environment over the file, secrets never shown."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,31 @@ def test_models_are_named_by_their_keys_and_have_defaults() -> None:
     config = Config.parse({"models": {"fraud": MODEL}})
     assert config.models["fraud"].name == "fraud"
     assert config.models["fraud"].false_pages == "1 per 30 days"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "where"),
+    [
+        ("KAFKA__INSTANCE", "1", lambda c: c.kafka.instance),
+        ("KAFKA__SECURITY__USERNAME", "12345", lambda c: c.kafka.security.username),
+        ("KAFKA__SECURITY__PASSWORD", "a: b#c", lambda c: c.kafka.security.password.get_secret_value()),
+        ("KAFKA__SECURITY__PASSWORD", "cut #here", lambda c: c.kafka.security.password.get_secret_value()),
+        ("KAFKA__SECURITY__PASSWORD", "[unclosed", lambda c: c.kafka.security.password.get_secret_value()),
+        ("REGISTRY__EXPERIMENT", "true", lambda c: c.registry.experiment),
+    ],
+)
+def test_a_variable_of_a_text_is_taken_as_it_is(name: str, text: str, where: Callable[[Config], str]) -> None:
+    security = {"KAFKA__SECURITY__USERNAME": "me", "KAFKA__SECURITY__PASSWORD": "x"}
+    env = {f"STATIONKEEPER__{key}": value for key, value in {**security, name: text}.items()}
+    env["STATIONKEEPER__KAFKA__SECURITY__PROTOCOL"] = "SASL_SSL"
+    env["STATIONKEEPER__KAFKA__SECURITY__MECHANISM"] = "PLAIN"
+    assert where(load(None, env)) == text
+
+
+def test_a_variable_of_anything_else_is_yaml(tmp_path: Path) -> None:
+    found = load(
+        None, {"STATIONKEEPER__HTTP__MONITOR": "9201", "STATIONKEEPER__TARGETS": "[{kind: http, url: 'http://a'}]"}
+    )
+    assert (found.http.monitor, found.targets[0].kind) == (9201, "http")
+    with pytest.raises(ConfigError, match="STATIONKEEPER__TARGETS: not YAML"):
+        load(None, {"STATIONKEEPER__TARGETS": "[{"})
