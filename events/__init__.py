@@ -25,6 +25,7 @@ from stationkeeper.events.ids import mix, salt_of
 from stationkeeper.events.json_reader import Reading
 from stationkeeper.events.mapping import DEFAULT_POSITIVE, MAX_TEXT, Form, MappingError, PathKeys, forms, own_form
 from stationkeeper.events.reader import EventReader, object_at
+from stationkeeper.events.row_types import nameable, refuse
 from stationkeeper.events.score import decide, outcomes
 from stationkeeper.events.settings import KINDS, Input, InputMapping, Kind
 from stationkeeper.events.timestamps import parse_instant, too_early
@@ -55,10 +56,12 @@ __all__ = [
     "forms",
     "load_decoder",
     "mix",
+    "nameable",
     "object_at",
     "outcomes",
     "own_form",
     "parse_instant",
+    "refuse",
     "salt_of",
     "too_early",
 ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,7 @@ from stationkeeper.events.columns import Rejection
 from stationkeeper.events.decoder import Headers, JsonValues
 from stationkeeper.events.json_reader import JsonReader, Reading, mended
 from stationkeeper.events.mapping import Form, PathKeys
+from stationkeeper.events.row_types import nameable
 
 _UNSALTED = np.uint64(0)
 """For readers that compare no id hash with another process's."""
@@ -105,6 +107,8 @@ class FeatureNames:
 def object_at(path: PathKeys) -> Callable[[bytes], Any]:
     """Return what reads the object at a path as a dictionary of undecoded values, None where there is none."""
     kind: Any = dict[str, msgspec.Raw] | None
+    if not all(map(nameable, path)):
+        return partial(_object_by_steps, path)
     for key in reversed(path):
         kind = msgspec.defstruct("Holder", [("inner", kind | None, None)], rename={"inner": key}, gc=False)
     decode = msgspec.json.Decoder(kind).decode
@@ -123,3 +127,17 @@ def object_at(path: PathKeys) -> Callable[[bytes], Any]:
         return held
 
     return read
+
+
+def _object_by_steps(path: PathKeys, value: bytes) -> Any:
+    """As ``object_at`` reads, for paths with keys that no structure can hold: one object after the other."""
+    held: Any = value
+    for key in (*path, None):
+        try:
+            found = msgspec.json.decode(held, type=dict[str, msgspec.Raw] | None)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        if key is None or not isinstance(found, dict) or key not in found:
+            return found if key is None else None
+        held = found[key]
+    return None

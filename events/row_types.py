@@ -1,7 +1,7 @@
 """Row types made for one topic: structures that hold just the fields that are read, so the rest costs nothing."""
 
 import struct
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import starmap
 from operator import attrgetter, itemgetter
@@ -133,14 +133,34 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
         if root is not None and not getters:
             _branch(tree, root)
     structure, build = _structure(tree, nullable=not form.own)
-    decode = msgspec.json.Decoder(structure).decode
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(structure).decode
     closed = None
-    if root is not None and getters:
+    if not all(map(nameable, _keys(tree))):
+        # Such rows go the second way, record by record: slower, and the same meaning.
+        decode = refuse
+    elif root is not None and getters:
         closed = msgspec.json.Decoder(_structure(tree, nullable=not form.own, closed=root)[0]).decode
     places = _places(form, tree, get)
     numbers = frozenset(name for name in getters if features[name])
     holders, inner, blocks = _holders(form, tree, getters, numbers, whole=bool(places))
     return RowType(decode, closed, build, get, getters, places, len(tree), holders, inner, blocks, numbers)
+
+
+def nameable(key: str) -> bool:
+    """Return whether msgspec takes a key of JSON as a field's name; it refuses quotes, backslashes and line breaks."""
+    return not any(character in '"\\' or character < " " for character in key)
+
+
+def _keys(tree: Mapping[str, Any]) -> Iterator[str]:
+    for key, node in tree.items():
+        yield key
+        if isinstance(node, dict):
+            yield from _keys(node)
+
+
+def refuse(_value: bytes) -> Any:
+    """Stand for a strict pass that cannot be: raises ``msgspec.ValidationError`` for any record."""
+    raise msgspec.ValidationError("a field of this form has a name that no structure can hold")
 
 
 def _declared(name: str, form: Form) -> tuple[Any, Any]:
@@ -230,7 +250,7 @@ def _structure(
     parts: list[tuple[str, Any, Callable[[Any], Any] | None]] = []
     for position, (key, node) in enumerate(tree.items()):
         name = f"f{position}"
-        rename[name] = key
+        rename[name] = key if nameable(key) else f"unnameable {position}"
         if isinstance(node, dict):
             within = closed[1:] if closed and closed[0] == key else None
             inner, inner_build = _structure(node, nullable=nullable, closed=within)

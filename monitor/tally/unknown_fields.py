@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from stationkeeper.events import Events, Flags, Form, Integers, PathKeys, Reading, object_at
+from stationkeeper.events import Events, Flags, Form, Integers, PathKeys, Reading, nameable, object_at, refuse
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.totals import MOST_NAMES
@@ -130,6 +130,8 @@ class TopicFields:
 
 def _strict_decoder(path: PathKeys, names: frozenset[str]) -> Any:
     """What refuses a record with a feature that is not among ``names`` and costs half of a dictionary."""
+    if not all(map(nameable, (*path, *names))):
+        return refuse
     fields: list[Any] = [(f"f{place}", Any, None) for place in range(len(names))]
     rename = {f"f{place}": name for place, name in enumerate(sorted(names))}
     kind: Any = msgspec.defstruct("Known", fields, rename=rename, forbid_unknown_fields=True, gc=False)
