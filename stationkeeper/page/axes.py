@@ -71,6 +71,20 @@ class Axes:
         line = tag("path", d="".join(commands), class_=class_) if commands else Html()
         return Html(line + "".join(dots))
 
+    def onset(self, at: float | None, low: float | None, high: float | None) -> list[Html]:
+        """Return where a change began: a band for the interval, a line for the estimate; nothing outside the box."""
+        if at is None or not self.x0 <= at <= self.x1:
+            return []
+        left = self.x(low if low is not None else at)
+        right = self.x(high if high is not None else at)
+        place, floor = self.x(at), self.height - BOTTOM
+        side = "end" if place > WIDTH * 0.6 else "start"
+        return [
+            tag("rect", x=left, y=TOP, width=max(1.0, right - left), height=floor - TOP, class_="onset-band"),
+            tag("line", x1=place, x2=place, y1=TOP, y2=floor, class_="onset"),
+            tag("text", "began", x=place + (-4 if side == "end" else 4), y=TOP + 10, class_=f"note {side}"),
+        ]
+
     def band(
         self, xs: Sequence[float], lows: Sequence[float | None], highs: Sequence[float | None], class_: str
     ) -> Html:

@@ -21,19 +21,9 @@ def _present(values: Sequence[float | None]) -> list[float]:
 
 
 def _onset(axes: Axes, incident: IncidentStatus | None) -> list[Html]:
-    """Mark where the change began: a band for the interval, a line for the estimate."""
-    if incident is None or not axes.x0 <= incident["onset"] <= axes.x1:
+    if incident is None:
         return []
-    low = axes.x(incident.get("onset_low", incident["onset"]))
-    high = axes.x(incident.get("onset_high", incident["onset"]))
-    at = axes.x(incident["onset"])
-    floor = axes.height - BOTTOM
-    side = "end" if at > WIDTH * 0.6 else "start"
-    return [
-        tag("rect", x=low, y=TOP, width=max(1.0, high - low), height=floor - TOP, class_="onset-band"),
-        tag("line", x1=at, x2=at, y1=TOP, y2=floor, class_="onset"),
-        tag("text", "began", x=at + (-4 if side == "end" else 4), y=TOP + 10, class_=f"note {side}"),
-    ]
+    return axes.onset(incident["onset"], incident.get("onset_low"), incident.get("onset_high"))
 
 
 def course_plot(subject: SubjectStatus, incident: IncidentStatus | None) -> Html:

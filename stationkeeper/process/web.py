@@ -21,6 +21,7 @@ from stationkeeper.page.frame import not_found_page
 from stationkeeper.page.incident import find_incident, incident_page
 from stationkeeper.page.model import model_page, subject_page
 from stationkeeper.process.telemetry import MAX_SERIES, Telemetry
+from stationkeeper.process.wiring import address_of
 
 # Uvicorn answers within a fraction of a second. Chosen: half may fail on a busy machine, double delays the error.
 START_TIMEOUT_S = 10.0
@@ -207,8 +208,7 @@ class WebServer:
     @property
     def url(self) -> str:
         """Return the address to open; with port 0 asked for, the port that was taken."""
-        host = "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host  # noqa: S104 - a comparison
-        return f"http://{host}:{self.port}"
+        return address_of(self.host, self.port)
 
     def start(self) -> None:
         """Begin to serve and return when requests are answered; raises ``RuntimeError`` if that does not happen."""

@@ -44,6 +44,12 @@ def prepare_topics(config: Config, *, create_inputs: bool = True) -> list[str]:
     return ensure_inputs(config.kafka, input_topics(config), create_inputs=create_inputs)
 
 
+def address_of(host: str, port: int) -> str:
+    """Return the address to dial for one that is listened on: all addresses of a machine include its own."""
+    host = "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host  # noqa: S104 - a comparison
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def peer_addresses(config: Config, own: str) -> dict[str, str]:
     """Return where the page of one role finds the others: as configured, else on this machine at their ports."""
     if config.http.peers is not None:
@@ -51,10 +57,7 @@ def peer_addresses(config: Config, own: str) -> dict[str, str]:
     retrained = any(model.retrain is not None for model in config.models.values())
     ports = {"monitor": config.http.monitor, "retrain": config.http.retrain if retrained else 0}
     ports["deploy"] = config.http.deploy
-    everywhere = config.http.host in {"0.0.0.0", "::", ""}  # noqa: S104 - a comparison
-    host = "127.0.0.1" if everywhere else config.http.host
-    host = f"[{host}]" if ":" in host else host
-    return {name: f"http://{host}:{port}" for name, port in ports.items() if port and name != own}
+    return {name: address_of(config.http.host, port) for name, port in ports.items() if port and name != own}
 
 
 def loop_for(stage: Stage, settings: KafkaSettings, prepare: Callable[[], object] = lambda: None) -> Loop:
@@ -155,9 +158,7 @@ def deploy_stage(config: Config) -> Stage:
     from stationkeeper.registry import Registry
 
     registry = Registry(config.registry, config.serve.cache_dir)
-    # An address to listen on is not one to dial: all addresses of a machine include its own.
-    host = "127.0.0.1" if config.serve.host in {"0.0.0.0", "::"} else config.serve.host  # noqa: S104 - nothing listens
-    own = f"http://{host}:{config.serve.port}"
+    own = address_of(config.serve.host, config.serve.port)
     targets = [
         target_for(one if one.url or one.kind != "router" else one.model_copy(update={"url": own}))
         for one in config.targets

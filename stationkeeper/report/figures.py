@@ -277,16 +277,7 @@ def _marks(axes: CourseAxes, case: Case | None, report: Report) -> list[Html]:
     if case is None:
         return parts
     first = case.first
-    if first.onset is not None and axes.x0 <= first.onset <= axes.x1:
-        low = axes.x(first.onset_low if first.onset_low is not None else first.onset)
-        high = axes.x(first.onset_high if first.onset_high is not None else first.onset)
-        at = axes.x(first.onset)
-        side = "end" if at > WIDTH * 0.6 else "start"
-        parts += [
-            tag("rect", x=low, y=TOP, width=max(1.0, high - low), height=floor - TOP, class_="onset-band"),
-            tag("line", x1=at, x2=at, y1=TOP, y2=floor, class_="onset"),
-            tag("text", "began", x=at + (-4 if side == "end" else 4), y=TOP + 10, class_=f"note {side}"),
-        ]
+    parts += axes.onset(first.onset, first.onset_low, first.onset_high)
     pages = [f.time for f in case.findings if f.level == "page" and f.time is not None and axes.x0 <= f.time <= axes.x1]
     parts += [tag("path", d=f"M{axes.x(page):.1f} {floor - 6:.1f}l5 6l-5 6l-5-6z", class_="page") for page in pages]
     return parts

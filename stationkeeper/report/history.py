@@ -12,6 +12,7 @@ from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import Counts, OutcomeDelta, PaneDelta
 from stationkeeper.explain.lineage import read_panes, read_references
 from stationkeeper.monitor.core.charts import FEW_ROWS, measure
+from stationkeeper.monitor.core.performance import wilson
 from stationkeeper.monitor.core.reference import (
     NumericCells,
     Reference,
@@ -24,8 +25,6 @@ from stationkeeper.streams.ports import Reader
 STEPS = 120
 # Bars of a category: with "other values" and "missing" they are the twenty that a number has.
 TOP_CATEGORIES = 18
-# The 97.5 % quantile of the normal law: two-sided 95 %.
-Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +129,6 @@ def _during(case: Moved, counts: dict[int, Counts]) -> Counts | None:
         if (case.since is None or at >= case.since) and (case.until is None or at < case.until)
     ]
     return np.sum(inside, axis=0, dtype=np.int64) if inside else None
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a rate (Wilson 1927). 8 of 10 -> about (0.490, 0.943)."""
-    rate, z2 = hits / n, Z_95**2
-    middle = (rate + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 * float(np.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _series(subject: ReferenceSubject, counts: dict[int, Counts]) -> Series:

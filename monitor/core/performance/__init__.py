@@ -14,6 +14,7 @@ from stationkeeper.monitor.core.performance.performance import (
     PerformanceState,
     estimated_confusion,
     measures,
+    wilson,
 )
 from stationkeeper.monitor.core.performance.recent_outcomes import LabelledPaneState, RecentOutcomes, explain_errors
 
@@ -28,4 +29,5 @@ __all__ = [
     "explain_errors",
     "labels_in_order",
     "measures",
+    "wilson",
 ]

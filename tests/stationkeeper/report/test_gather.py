@@ -32,7 +32,6 @@ from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.reference import dump
 from stationkeeper.monitor.profiling import subject_columns
 from stationkeeper.report.gather import ReportError, from_backtest, from_log, write, write_plot
-from stationkeeper.report.history import wilson
 from stationkeeper.report.page import report_page
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
@@ -253,11 +252,6 @@ def test_one_plot_is_a_well_formed_svg_file(tmp_path: Path) -> None:
     root = ET.fromstring(drawing)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert "#1f6fbf" in drawing
-
-
-def test_wilson_by_hand() -> None:
-    low, high = wilson(8, 10)
-    assert (round(low, 3), round(high, 3)) == (0.490, 0.943)
 
 
 def test_the_command_line_names_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ SCORED = np.arange(2 * SCORE_BINS).reshape(SCORE_BINS, 2)
 
 def test_wilsons_interval_by_hand():
     assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
     assert wilson(0, 0) == (0.0, 1.0)
 
 
