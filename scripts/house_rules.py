@@ -43,17 +43,6 @@ KNOWN: tuple[str, ...] = (
     "deploy/router/router.py: class Router has",
     "monitor/tally/stage.py: class Tally has",
     "product code has",
-    "stationkeeper/backtesting/__init__.py: say",
-    "stationkeeper/check/__init__.py: say",
-    "stationkeeper/commands/__init__.py: say",
-    "stationkeeper/demo/__init__.py: say",
-    "stationkeeper/evidently/__init__.py: say",
-    "stationkeeper/explain/__init__.py: say",
-    "stationkeeper/init/__init__.py: say",
-    "stationkeeper/page/__init__.py: say",
-    "stationkeeper/process/__init__.py: say",
-    "stationkeeper/profiling/__init__.py: say",
-    "stationkeeper/report/__init__.py: say",
     "streams/loop.py: class Loop has",
 )
 """How the complaints begin that stood when the rules were made. It may only shrink: no line is added, and a line that
