@@ -78,6 +78,7 @@ lint: $(STAMPS)/dev ## check style, types, room boundaries, sizes and generated 
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m scripts.house_rules
+	@$(BIN)/python -m scripts.unexplained
 	@$(BIN)/python scripts/generated_docs.py --check
 
 format: $(STAMPS)/dev ## rewrite the code in the house style

@@ -30,18 +30,25 @@ def unexplained(source: str) -> list[tuple[int, str]]:
     tree = ast.parse(source)
     for body in (tree.body, *(node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef))):
         explained_to = -1
+        block: list[tuple[int, str]] = []
         for node, after in zip(body, [*body[1:], None], strict=True):
             name = _constant(node)
             if name is None:
                 continue
             above = lines[node.lineno - 2].strip() if node.lineno > 1 else ""
-            below = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            if above.startswith("#") or below or node.lineno - 1 == explained_to:
-                # A block of constants without an empty line between them shares the comment above it.
-                explained_to = node.end_lineno or node.lineno
-            else:
-                found.append((node.lineno, name))
-    return found
+            joined = node.lineno - 1 == explained_to
+            if not joined:
+                found += block
+                block = []
+            explained_to = node.end_lineno or node.lineno
+            if above.startswith("#") or (joined and not block):
+                continue
+            block.append((node.lineno, name))
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                # Constants without an empty line between them share the comment above or the text below.
+                block = []
+        found += block
+    return sorted(found)
 
 
 def _constant(node: ast.stmt) -> str | None:

@@ -9,6 +9,7 @@ from stationkeeper.monitor.core.panes import Pane, stratum_of
 from stationkeeper.monitor.core.quality.volume import SMALLEST_SIZE, TOLERANCE
 from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, TrafficProfile
 
+# Traffic has the rhythm of the week.
 WEEK_MS = 7 * DAY_MS
 
 MOST = 0.5

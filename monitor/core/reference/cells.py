@@ -83,6 +83,7 @@ _EDGE_DIGITS = (5, 7, 10)
 # Slack of a cumulated share, so that a quantile that falls on a value's end is not lost to the last bit.
 _ROUNDING = 1e-12
 
+# How booleans are written by producers; the category is the same.
 _TRUE = {"true": 1, "1": 1, "True": 1, "false": 0, "0": 0, "False": 0}
 
 
