@@ -1,5 +1,6 @@
 """Verbs for the person on call: what is asked, what is rolled out, what was rejected, and is the set-up sound."""
 
+import time as clock
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -70,74 +71,37 @@ def list_deployments(config: ConfigOption = None, json: JsonOption = False) -> N
         print_rows(rows, ("model", "champion", "phase", "canary", "weight", "reason"), empty="nothing is deployed yet")
 
 
-def approve_request(
-    name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None, json: JsonOption = False
-) -> None:
-    """Approve a retrain request that waits for a person."""
-    _decide("request", name, "approve", by, note, config, json=json)
+def decision_verb(
+    target: Literal["request", "rollout"], decision: Literal["approve", "reject", "roll_back"], text: str
+) -> Callable[..., None]:
+    """Return the verb that writes a person's decision about a target to the approvals topic; ``text`` is its help."""
 
+    def decide(
+        name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None, json: JsonOption = False
+    ) -> None:
+        from stationkeeper.explain.lineage import Lineage
+        from stationkeeper.process.wiring import open_reader, publish
+        from stationkeeper.streams.ports import Outgoing
 
-def reject_request(
-    name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None, json: JsonOption = False
-) -> None:
-    """Reject a retrain request."""
-    _decide("request", name, "reject", by, note, config, json=json)
+        with open_reader(config) as (settings, reader, topics):
+            lineage = Lineage(reader, topics)
+            found = _target(lineage, target, name)
+            if found is None:
+                known = list(lineage.requests if target == "request" else lineage.candidates)[-5:]
+                raise typer.BadParameter(f"no {target} is called {name!r}; the latest are {', '.join(known) or 'none'}")
+            model, full = found
+            now = to_datetime(round(clock.time() * 1_000))
+            approval = Approval(time=now, target=target, id=full, model=model, decision=decision, by=by, note=note)
+            if target == "rollout" and name not in lineage.candidates:
+                refuse_idle(lineage.rollouts[model], approval)
+            publish(settings, Outgoing(topics.approvals.name, approval.encode(), full.encode()))
+        if json:
+            print_json(approval.model_dump(mode="json"))
+            return
+        typer.echo(f"{decision.replace('_', ' ')}: {target} {full} of {model}, by {by}")
 
-
-def approve_deployment(
-    name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None, json: JsonOption = False
-) -> None:
-    """Approve the rollout of a candidate (its id) that waits for a person."""
-    _decide("rollout", name, "approve", by, note, config, json=json)
-
-
-def reject_deployment(
-    name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None, json: JsonOption = False
-) -> None:
-    """Reject the rollout of a candidate (its id)."""
-    _decide("rollout", name, "reject", by, note, config, json=json)
-
-
-def roll_back(
-    name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None, json: JsonOption = False
-) -> None:
-    """Send all traffic back to the champion: the candidate's id, or the model's name."""
-    _decide("rollout", name, "roll_back", by, note, config, json=json)
-
-
-def _decide(
-    target: Literal["request", "rollout"],
-    name: str,
-    decision: Literal["approve", "reject", "roll_back"],
-    by: str,
-    note: str,
-    config: ConfigOption,
-    *,
-    json: bool,
-) -> None:
-    """Write a person's word to the approvals topic, after checking that what it is about exists."""
-    import time
-
-    from stationkeeper.explain.lineage import Lineage
-    from stationkeeper.process.wiring import open_reader, publish
-    from stationkeeper.streams.ports import Outgoing
-
-    with open_reader(config) as (settings, reader, topics):
-        lineage = Lineage(reader, topics)
-        found = _target(lineage, target, name)
-        if found is None:
-            known = list(lineage.requests if target == "request" else lineage.candidates)[-5:]
-            raise typer.BadParameter(f"no {target} is called {name!r}; the latest are {', '.join(known) or 'none'}")
-        model, full = found
-        now = to_datetime(round(time.time() * 1_000))
-        approval = Approval(time=now, target=target, id=full, model=model, decision=decision, by=by, note=note)
-        if target == "rollout" and name not in lineage.candidates:
-            refuse_idle(lineage.rollouts[model], approval)
-        publish(settings, Outgoing(topics.approvals.name, approval.encode(), full.encode()))
-    if json:
-        print_json(approval.model_dump(mode="json"))
-        return
-    typer.echo(f"{decision.replace('_', ' ')}: {target} {full} of {model}, by {by}")
+    decide.__doc__ = text
+    return decide
 
 
 def refuse_idle(rollout: Rollout, approval: Approval) -> None:
@@ -183,8 +147,6 @@ def adopt(
     json: JsonOption = False,
 ) -> None:
     """Make a version the first champion: one the registry has, or one trained here."""
-    import time as clock
-
     import polars as pl
 
     from stationkeeper.config import load
@@ -270,13 +232,17 @@ def gate(
 
 REQUEST_VERBS: dict[str, Callable[..., Any]] = {
     "list": list_requests,
-    "approve": approve_request,
-    "reject": reject_request,
+    "approve": decision_verb("request", "approve", "Approve a retrain request that waits for a person."),
+    "reject": decision_verb("request", "reject", "Reject a retrain request."),
 }
 DEPLOYMENT_VERBS: dict[str, Callable[..., Any]] = {
     "list": list_deployments,
     "adopt": adopt,
-    "approve": approve_deployment,
-    "reject": reject_deployment,
-    "roll-back": roll_back,
+    "approve": decision_verb(
+        "rollout", "approve", "Approve the rollout of a candidate (its id) that waits for a person."
+    ),
+    "reject": decision_verb("rollout", "reject", "Reject the rollout of a candidate (its id)."),
+    "roll-back": decision_verb(
+        "rollout", "roll_back", "Send all traffic back to the champion: the candidate's id, or the model's name."
+    ),
 }

@@ -3,14 +3,20 @@
 import csv
 import json
 import random
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from stationkeeper import cli
+from stationkeeper.commands import operate
 from stationkeeper.commands.operate import refuse_idle
 from stationkeeper.contracts.messages import Approval, Rollout
+from stationkeeper.contracts.topics import Topics
 
 WRONG_USE = 2
 UNREACHABLE = 4
@@ -189,3 +195,23 @@ def test_a_word_that_would_do_nothing_is_refused(state: dict[str, object], decis
 )
 def test_a_word_that_does_something_passes(state: dict[str, object], decision: str) -> None:
     refuse_idle(rollout(**state), word(decision))
+
+
+def test_a_decision_about_a_request_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    lineage = SimpleNamespace(requests={"r1": SimpleNamespace(model="fraud", id="r1")}, candidates={}, rollouts={})
+    opened = nullcontext((None, None, Topics("t")))
+    monkeypatch.setattr("stationkeeper.process.wiring.open_reader", lambda _: opened)
+    monkeypatch.setattr("stationkeeper.process.wiring.publish", lambda _, record: sent.append(record))
+    monkeypatch.setattr("stationkeeper.explain.lineage.Lineage", lambda *_: lineage)
+    operate.REQUEST_VERBS["reject"]("r1", by="ada", note="too late")
+    found = Approval.decode(sent[0].value)
+    assert (found.target, found.id, found.model, found.decision, found.by) == (
+        "request",
+        "r1",
+        "fraud",
+        "reject",
+        "ada",
+    )
+    with pytest.raises(typer.BadParameter, match="no request is called 'r2'; the latest are r1"):
+        operate.REQUEST_VERBS["approve"]("r2")
