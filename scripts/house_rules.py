@@ -37,9 +37,6 @@ LONELY: Mapping[str, str] = {}
 
 
 KNOWN: tuple[str, ...] = (
-    "class Comparison is in",
-    "class Progress is in",
-    "deploy/controller/stage.py: class Deploy has",
     "deploy/router/router.py: class Router has",
     "monitor/tally/stage.py: class Tally has",
     "product code has",

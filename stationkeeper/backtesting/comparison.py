@@ -29,7 +29,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class SideBySide:
     """What a replay found: the period (ms), each configuration's word, and the pages that the log itself holds."""
 
     model: str

@@ -103,7 +103,7 @@ def run(
             out.flush()
 
     replay.alarmed = lambda line: say(line, rules)
-    bar = Progress(len(table), err)
+    bar = ProgressBar(len(table), err)
     for verdict, _ in replay.run(bar.update):
         counted = f"{verdict.kind.value} {verdict.level.value}"
         replay.summary.verdicts[counted] = replay.summary.verdicts.get(counted, 0) + 1
@@ -243,7 +243,7 @@ def load_reference(path: Path) -> Reference:
     return load(path.read_bytes())
 
 
-class Progress:
+class ProgressBar:
     """A line that is rewritten on a terminal, and nothing elsewhere; ``of`` says what ``rows`` counts."""
 
     def __init__(self, rows: int, err: TextIO | None, of: str | None = None) -> None:

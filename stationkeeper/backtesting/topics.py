@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from stationkeeper.backtesting.comparison import Comparison, Side
+from stationkeeper.backtesting.comparison import Side, SideBySide
 from stationkeeper.config import Config
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.messages import Deployment, Verdict
@@ -95,7 +95,7 @@ def replay_topic(
     until: str | None = None,
     said: Callable[[Verdict, str], None] = lambda *_: None,
     progress: Callable[[float], None] = lambda _: None,
-) -> Comparison:
+) -> SideBySide:
     """Judge a model's past anew from the history topic, under one configuration or two, and compare.
 
     The whole of history is judged so that bags, evidence and adoption are what they were; ``said`` gets each verdict of
@@ -127,7 +127,7 @@ def replay_topic(
         for verdict in read_messages(reader, topics.verdicts.name, Verdict)
         if verdict.model == model and start <= to_ms(verdict.time) < end
     )
-    return Comparison(model, start, end, sides, logged, tuple(changes), tuple(notes))
+    return SideBySide(model, start, end, sides, logged, tuple(changes), tuple(notes))
 
 
 def _hear(side: Side, decided: Decisions | None, start: int, said: Callable[[Verdict, str], None]) -> None:

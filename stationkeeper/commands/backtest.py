@@ -124,7 +124,7 @@ def _past(
     import json
 
     from stationkeeper.backtesting.comparison import json_line
-    from stationkeeper.backtesting.run import Progress, shown
+    from stationkeeper.backtesting.run import ProgressBar, shown
     from stationkeeper.backtesting.topics import ReplayError, changed_settings, model_of, replay_topic
     from stationkeeper.config import load
     from stationkeeper.process.wiring import open_reader
@@ -135,7 +135,7 @@ def _past(
             other = None if changed is None else model_of(load(changed), model)
             if assignments:
                 other = changed_settings(running if other is None else other, assignments)
-            bar = Progress(100, None if quiet else sys.stderr, "of the log")
+            bar = ProgressBar(100, None if quiet else sys.stderr, "of the log")
 
             def say(verdict: Verdict, name: str) -> None:
                 if shown(verdict, level):

@@ -19,7 +19,6 @@ from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.wire import SCORE_BINS, OutcomeDelta, encode, pack
 from stationkeeper.deploy.adoption import adoption
 from stationkeeper.deploy.settings import RolloutSettings
-from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Partition, Restored
 from tests.deploy.world import MINUTE, SETTINGS, START, TOPICS, World, candidate
 
@@ -75,11 +74,19 @@ def test_unreadable_records_are_counted_and_stop_nothing():
     assert world.last.canary == "2"
 
 
-def test_a_rollout_record_that_cannot_be_read_stops_the_controller_loudly():
+def test_a_rollout_record_that_cannot_be_read_leaves_its_model_alone_and_the_others_go_on():
     world = World()
-    world.rollouts[b"fraud"] = b'{"model": "fraud"}'
-    with pytest.raises(Fatal, match=r"the rollout record of fraud in t\.rollouts cannot be read"):
-        world.start()
+    world.rollouts[b"loans"] = b'{"model": "loans"}'
+    world.start()
+    detail = world.stage.status()["detail"]
+    assert "the rollout record of loans in t.rollouts cannot be read" in detail["refused loans"]
+    assert detail["unreadable_records"] == 1
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, candidate())
+    world.flush()
+    assert world.last.canary == "2"
+    # What is not understood is never written over.
+    assert world.rollouts[b"loans"] == b'{"model": "loans"}'
 
 
 def test_an_approval_starts_a_rollout_and_a_rollback_ends_it():

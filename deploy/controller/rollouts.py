@@ -1,0 +1,114 @@
+"""The rollouts that the controller holds: the last record of each model, its open minutes, what is to be written."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from stationkeeper.contracts.messages import Deployment, Rollout
+from stationkeeper.contracts.times import to_datetime, to_ms
+from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta
+from stationkeeper.deploy.core.admission import advance
+from stationkeeper.deploy.core.minutes import MinuteBook
+from stationkeeper.deploy.core.moves import Phase, Transition, reseen, roll_back
+from stationkeeper.deploy.core.policy import Policy
+from stationkeeper.deploy.core.reasons import Reason, because
+from stationkeeper.deploy.core.rollout import close_minute, tick
+from stationkeeper.deploy.core.state import memory, remember
+from stationkeeper.deploy.settings import RolloutSettings
+
+
+class Rollouts:
+    """Steps each model's rollout; ``dirty`` names the records that changed, ``audit`` is what was done since a flush.
+
+    On the ``wall`` clock the longest duration also passes while no minute closes.
+    """
+
+    def __init__(self, models: Mapping[str, RolloutSettings], clock: Literal["wall", "stream"]) -> None:
+        self._settings = dict(models)
+        self.policies: Mapping[str, Policy] = {model: settings.policy() for model, settings in models.items()}
+        self._wall = clock == "wall"
+        self._now = 0
+        self.records: dict[str, Rollout] = {}
+        self._books: dict[str, MinuteBook] = {}
+        self._clocks: dict[str, int] = {}
+        self.dirty: set[str] = set()
+        self.audit: list[Deployment] = []
+
+    def forget(self) -> None:
+        """Forget everything that is not in the log."""
+        for held in (self.records, self._books, self._clocks, self.dirty, self.audit):
+            held.clear()
+
+    def resume(self, rollout: Rollout) -> None:
+        """Go on from the last record of a model; raises ``ValidationError`` where its memory cannot be read."""
+        state = memory(rollout)
+        self.records[rollout.model] = rollout
+        if rollout.phase is not Phase.STEADY:
+            self._books[rollout.model] = MinuteBook.resume(state.open)
+            self._clocks[rollout.model] = state.clock
+
+    def clock(self, model: str) -> int | None:
+        """Return the model's time (ms): the end of its last closed minute, on the wall clock at least now."""
+        closed = self._clocks.get(model)
+        return max(closed or 0, self._now) or None if self._wall else closed
+
+    def apply(self, model: str, transition: Transition) -> None:
+        """Take over what a decision gave."""
+        if transition.rollout is not self.records.get(model):
+            self.records[model] = transition.rollout
+            self.dirty.add(model)
+        self.audit.extend(transition.deployments)
+
+    def minute(self, record: ArmDelta | OutcomeDelta | PaneDelta) -> None:
+        """Add a record of history; a minute that it closes is analysed."""
+        model = record.model
+        closed = self._books.setdefault(model, MinuteBook()).add(record)
+        rollout, policy = self.records.get(model), self.policies[model]
+        if rollout is not None and rollout.phase is not Phase.STEADY:
+            self.dirty.add(model)
+        if closed is None:
+            return
+        clock = self._clocks[model] = max(closed.end, self._clocks.get(model, 0))
+        if rollout is None:
+            return
+        moved = Transition(rollout)
+        if rollout.phase is not Phase.STEADY:
+            moved = close_minute(rollout, closed, policy)
+        self.apply(model, advance(moved, policy, clock))
+
+    def tick(self, now_ms: int) -> None:
+        """Let wall time pass for every model."""
+        self._now = now_ms
+        for model, rollout in list(self.records.items()):
+            if self._wall and model in self.policies:
+                self.apply(model, tick(rollout, self.policies[model], now_ms))
+
+    def drop_unfit(self, model: str, why: str | None) -> None:
+        """Roll back a canary that a target can never serve, instead of waiting for rows that cannot come."""
+        rollout, policy = self.records[model], self.policies.get(model)
+        if why is None or policy is None or rollout.phase not in {Phase.CANARY, Phase.HOLD}:
+            return
+        clock = memory(rollout).clock
+        back = roll_back(rollout, because(Reason.NOT_LOADED, version=rollout.canary, error=why), clock)
+        self.apply(model, advance(back, policy, clock))
+
+    def lease(self, model: str, now_ms: int) -> None:
+        """Renew a weight's lease after a third of it; a weight whose lease lapsed has to be seen in traffic anew."""
+        rollout, settings = self.records[model], self._settings.get(model)
+        if rollout.weight_bp == 0 or settings is None:
+            return
+        until = to_ms(rollout.lease_until) if rollout.lease_until else None
+        if until is not None and now_ms < until - 2 * settings.lease // 3 and model not in self.dirty:
+            return
+        if until is not None and until < now_ms:
+            rollout = reseen(rollout, 0.0)
+        lease = to_datetime(now_ms + settings.lease)
+        self.records[model] = rollout.model_copy(update={"lease_until": lease})
+        self.dirty.add(model)
+
+    def written(self, model: str) -> Rollout:
+        """Return the record of a model with its open minutes inside, as it goes to the log."""
+        rollout = self.records[model]
+        if rollout.phase is not Phase.STEADY and model in self._books:
+            opened = memory(rollout).model_copy(update={"open": self._books[model].snapshot()})
+            rollout = self.records[model] = remember(rollout, opened)
+        return rollout
