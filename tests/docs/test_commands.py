@@ -48,7 +48,7 @@ CHEAP = {
     "stationkeeper --help",
     "stationkeeper init --help",
     "stationkeeper --show-completion",
-    "python -m contracts.publish",
+    "python -m scripts.docs.publish",
 }
 
 
