@@ -37,7 +37,6 @@ LONELY: Mapping[str, str] = {}
 
 
 KNOWN: tuple[str, ...] = (
-    "deploy/router/router.py: class Router has",
     "monitor/tally/stage.py: class Tally has",
     "product code has",
     "streams/loop.py: class Loop has",
