@@ -36,31 +36,33 @@ class Origins:
         self._registry = registry
         self._retry_s = retry_s
         self._not_before = 0.0
-        self._open: dict[str, Future[Origin]] = {}
+        self._open: dict[tuple[str, str, str], Future[Origin]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="deploy-origins")
 
     def of(self, candidate: Candidate) -> Lookup:
         """Return what the registry says; waits at most half a second, and not at all behind an open question."""
         if self._registry is None:
             return Lookup(known=True)
+        # By version too: a record that reuses another's id must not get the answer about that one's version.
+        about = (candidate.model, candidate.version, candidate.id)
         # An answer that nobody fetched (its candidate was superseded) would be kept for good.
-        self._open = {key: one for key, one in self._open.items() if key == candidate.id or not one.done()}
-        asked = self._open.get(candidate.id)
+        self._open = {key: one for key, one in self._open.items() if key == about or not one.done()}
+        asked = self._open.get(about)
         wait = 0.0 if self._open else _WAIT_S
         if asked is None:
             if time.monotonic() < self._not_before:
                 return Lookup(known=False)
-            asked = self._open[candidate.id] = self._pool.submit(_ask, self._registry, candidate)
+            asked = self._open[about] = self._pool.submit(_ask, self._registry, candidate)
         try:
             origin = asked.result(wait)
         except NotYet:
             return Lookup(known=False)
         except Retryable as error:
-            del self._open[candidate.id]
+            del self._open[about]
             self._not_before = time.monotonic() + self._retry_s
             _log.warning(LogEvent.REGISTRY_UNREACHABLE, model=candidate.model, error=str(error))
             return Lookup(known=False)
-        del self._open[candidate.id]
+        del self._open[about]
         return Lookup(known=True, origin=origin)
 
     def close(self) -> None:

@@ -1,5 +1,7 @@
 """A candidate goes out only where registry and log name the same maker of its version."""
 
+import threading
+
 import pytest
 
 from stationkeeper.contracts.messages import DeploymentAction, RolloutPhase
@@ -92,3 +94,25 @@ def test_a_silent_registry_is_waited_for_once_and_a_failing_one_is_left_in_peace
 
 def test_without_a_registry_the_log_alone_decides():
     assert Origins(None).of(candidate()) == Lookup(known=True)
+
+
+def test_another_version_under_the_same_id_does_not_get_the_answer_of_the_first(registry):
+    """The first question is still open when the second comes: each is answered about its own version."""
+    registry.made["3"] = {}
+    hold, tags = threading.Event(), registry.tags
+
+    def slow(model: str, version: str) -> dict[str, str]:
+        hold.wait(30)
+        found: dict[str, str] = tags(model, version)
+        return found
+
+    registry.tags = slow
+    origins = Origins(registry)
+    forged = candidate("3").model_copy(update={"id": "cand-2"})
+    assert not origins.of(candidate()).known
+    hold.set()
+    answer = origins.of(forged)
+    while not answer.known:
+        answer = origins.of(forged)
+    assert answer.origin == Origin(None, None)
+    origins.close()
