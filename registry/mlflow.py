@@ -75,6 +75,9 @@ class ServingRegistry(Protocol):
     def set_champion(self, model: str, version: str) -> None:
         """Move the champion alias."""
 
+    def tags(self, model: str, version: str) -> dict[str, str]:
+        """Return the version's own tags; raises ``ArtifactError`` when it does not exist."""
+
 
 @dataclass(frozen=True, slots=True)
 class Registration:

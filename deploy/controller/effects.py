@@ -9,6 +9,7 @@ import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.messages import Rollout, RolloutPhase
+from stationkeeper.deploy.controller.origins import Origins
 from stationkeeper.deploy.core.state import memory
 from stationkeeper.deploy.targets.target import Target
 from stationkeeper.registry import ArtifactError, ServingRegistry
@@ -41,6 +42,7 @@ class Effects:
 
     def __init__(self, registry: ServingRegistry | None, targets: Sequence[Target], check_s: float = _CHECK_S) -> None:
         self._registry = registry
+        self.origins = Origins(registry)
         self._targets = tuple(targets)
         self._check_s = check_s
         self._wanted: dict[str, Rollout] = {}
@@ -84,6 +86,7 @@ class Effects:
 
     def close(self) -> None:
         """Stop; what was not done is done at the next start."""
+        self.origins.close()
         with self._wake:
             self._stopping = True
             self._wake.notify_all()

@@ -1,11 +1,12 @@
 """The rollouts that the controller holds: the last record of each model, its open minutes, what is to be written."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
-from stationkeeper.contracts.messages import Deployment, Rollout
+from stationkeeper.contracts.messages import Candidate, Deployment, Rollout
 from stationkeeper.contracts.times import to_datetime, to_ms
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta
+from stationkeeper.deploy.controller.origins import Lookup
 from stationkeeper.deploy.core.admission import advance
 from stationkeeper.deploy.core.minutes import MinuteBook
 from stationkeeper.deploy.core.moves import Phase, Transition, reseen, roll_back
@@ -19,13 +20,20 @@ from stationkeeper.deploy.settings import RolloutSettings
 class Rollouts:
     """Steps each model's rollout; ``dirty`` names the records that changed, ``audit`` is what was done since a flush.
 
-    On the ``wall`` clock the longest duration also passes while no minute closes.
+    On the ``wall`` clock the longest duration also passes while no minute closes. ``origin`` tells who made a waiting
+    candidate's version; until that is known it goes on waiting.
     """
 
-    def __init__(self, models: Mapping[str, RolloutSettings], clock: Literal["wall", "stream"]) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, RolloutSettings],
+        clock: Literal["wall", "stream"],
+        origin: Callable[[Candidate], Lookup],
+    ) -> None:
         self._settings = dict(models)
         self.policies: Mapping[str, Policy] = {model: settings.policy() for model, settings in models.items()}
         self._wall = clock == "wall"
+        self._origin = origin
         self._now = 0
         self.records: dict[str, Rollout] = {}
         self._books: dict[str, MinuteBook] = {}
@@ -58,6 +66,15 @@ class Rollouts:
             self.dirty.add(model)
         self.audit.extend(transition.deployments)
 
+    def advance(self, model: str, moved: Transition, clock: int) -> None:
+        """Take over a transition and, if the rollout has ended, offer the candidate that waits."""
+        waiting = memory(moved.rollout).after
+        if waiting is not None and moved.rollout.phase is Phase.STEADY:
+            lookup = self._origin(waiting)
+            if lookup.known:
+                moved = advance(moved, self.policies[model], clock, lookup.origin)
+        self.apply(model, moved)
+
     def minute(self, record: ArmDelta | OutcomeDelta | PaneDelta) -> None:
         """Add a record of history; a minute that it closes is analysed."""
         model = record.model
@@ -73,14 +90,14 @@ class Rollouts:
         moved = Transition(rollout)
         if rollout.phase is not Phase.STEADY:
             moved = close_minute(rollout, closed, policy)
-        self.apply(model, advance(moved, policy, clock))
+        self.advance(model, moved, clock)
 
     def tick(self, now_ms: int) -> None:
         """Let wall time pass for every model."""
         self._now = now_ms
         for model, rollout in list(self.records.items()):
             if self._wall and model in self.policies:
-                self.apply(model, tick(rollout, self.policies[model], now_ms))
+                self.advance(model, tick(rollout, self.policies[model], now_ms), now_ms)
 
     def drop_unfit(self, model: str, why: str | None) -> None:
         """Roll back a canary that a target can never serve, instead of waiting for rows that cannot come."""
@@ -89,7 +106,7 @@ class Rollouts:
             return
         clock = memory(rollout).clock
         back = roll_back(rollout, because(Reason.NOT_LOADED, version=rollout.canary, error=why), clock)
-        self.apply(model, advance(back, policy, clock))
+        self.advance(model, back, clock)
 
     def lease(self, model: str, now_ms: int) -> None:
         """Renew a weight's lease after a third of it; a weight whose lease lapsed has to be seen in traffic anew."""

@@ -16,8 +16,9 @@ from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Wire
 from stationkeeper.deploy.controller.effects import Effects
 from stationkeeper.deploy.controller.rollouts import Rollouts
 from stationkeeper.deploy.controller.status import rollout_samples, rollout_status
-from stationkeeper.deploy.core.admission import advance, decide, note_verdict, offer, queue, refuse_unknown
+from stationkeeper.deploy.core.admission import decide, disagreement, note_verdict, offer, queue, refuse_unknown
 from stationkeeper.deploy.core.moves import Phase, Transition
+from stationkeeper.deploy.core.reasons import Reason, because
 from stationkeeper.deploy.core.state import memory
 from stationkeeper.deploy.settings import RolloutSettings
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
@@ -49,7 +50,7 @@ class Deploy:
         clock: Literal["wall", "stream"] = "wall",
     ) -> None:
         self._topics = topics
-        self._rollouts = Rollouts(models, clock)
+        self._rollouts = Rollouts(models, clock, effects.origins.of)
         self._effects = effects
         self.inputs = tuple(
             topic.name for topic in (topics.candidates, topics.history, topics.verdicts, topics.approvals)
@@ -186,10 +187,16 @@ class Deploy:
         if clock is not None and 0 < offered - clock <= policy.step_ms:
             # Minutes close behind the stream: the canary does not start before its gate was passed.
             clock = offered
-        if clock is None and rollout.phase is Phase.STEADY:
-            self._rollouts.apply(candidate.model, queue(rollout, candidate, offered))
+        lookup = self._effects.origins.of(candidate)
+        now = clock or memory(rollout).clock
+        if not lookup.known:
+            why = because(Reason.AWAITING_REGISTRY, candidate=candidate.id, version=candidate.version)
+            moved = queue(rollout, candidate, now or offered, why)
+        elif clock is None and rollout.phase is Phase.STEADY and disagreement(candidate, lookup.origin) is None:
+            moved = queue(rollout, candidate, offered)
         else:
-            self._rollouts.apply(candidate.model, offer(rollout, candidate, policy, clock or memory(rollout).clock))
+            moved = offer(rollout, candidate, policy, now or offered, lookup.origin)
+        self._rollouts.apply(candidate.model, moved)
 
     def _approval(self, value: bytes) -> None:
         approval = Approval.decode(value)
@@ -197,7 +204,7 @@ class Deploy:
         if approval.target != "rollout" or rollout is None or policy is None:
             return
         clock = self._rollouts.clock(approval.model) or memory(rollout).clock or to_ms(approval.time)
-        self._rollouts.apply(approval.model, advance(decide(rollout, approval, policy, clock), policy, clock))
+        self._rollouts.advance(approval.model, decide(rollout, approval, policy, clock), clock)
 
     def _verdict(self, value: bytes) -> None:
         verdict = Verdict.decode(value)

@@ -1,5 +1,7 @@
 """What comes in from outside a rollout: candidates, the words of people, data-quality verdicts."""
 
+from dataclasses import dataclass
+
 from stationkeeper.contracts.identity import content_id, rollout_id
 from stationkeeper.contracts.messages import (
     Approval,
@@ -21,17 +23,46 @@ from stationkeeper.deploy.core.split import BUCKETS, rollout_salt
 from stationkeeper.deploy.core.state import memory, remember
 
 
-def offer(rollout: Rollout, candidate: Candidate, policy: Policy, clock_ms: int) -> Transition:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The request and candidate that a registered version carries as tags; None where it carries none."""
+
+    request: str | None
+    candidate: str | None
+
+
+def disagreement(candidate: Candidate, origin: Origin | None) -> Because | None:
+    """Return why registry and log do not name the same maker; None where they do, or without a registry to ask.
+
+    Anyone who may write to the topic can offer a version; only what a retraining registered carries both tags.
+    """
+    if origin is None or origin == Origin(candidate.request, candidate.id):
+        return None
+    return because(
+        Reason.UNKNOWN_ORIGIN,
+        version=candidate.version,
+        request=candidate.request,
+        candidate=candidate.id,
+        found_request=origin.request or "none",
+        found_candidate=origin.candidate or "none",
+    )
+
+
+def offer(
+    rollout: Rollout, candidate: Candidate, policy: Policy, clock_ms: int, origin: Origin | None = None
+) -> Transition:
     """Return what becomes of a candidate: a canary, a question to a person, a place in the queue or a refusal.
 
     A candidate that was handled before changes nothing. While another rollout runs the newest candidate waits and
-    is offered again when that ends; the one it replaces is refused as superseded.
+    is offered again when that ends; the one it replaces is refused as superseded. A version that registry and log do
+    not ascribe to the same maker is refused at once, so that it cannot replace one that waits.
     """
     state = memory(rollout)
     if candidate.id in state.handled or (state.after and state.after.id == candidate.id):
         return Transition(rollout)
-    refusal = _refusal(rollout, candidate)
-    if rollout.phase is not Phase.STEADY and candidate.gate is not GateOutcome.FAIL:
+    stranger = disagreement(candidate, origin)
+    refusal = stranger or _refusal(rollout, candidate)
+    if rollout.phase is not Phase.STEADY and candidate.gate is not GateOutcome.FAIL and stranger is None:
         return queue(rollout, candidate, clock_ms)
     if refusal:
         handled = remember(rollout, state.handling(candidate.id))
@@ -59,13 +90,16 @@ def offer(rollout: Rollout, candidate: Candidate, policy: Policy, clock_ms: int)
     return begin(remember(begun, fresh), policy, clock_ms, started)
 
 
-def queue(rollout: Rollout, candidate: Candidate, clock_ms: int) -> Transition:
-    """Return the record with the candidate waiting; the one it replaces is refused as superseded."""
+def queue(rollout: Rollout, candidate: Candidate, clock_ms: int, why: Because | None = None) -> Transition:
+    """Return the record with the candidate waiting, for ``why`` or the present rollout's end.
+
+    The one it replaces is refused as superseded.
+    """
     state = memory(rollout)
     if candidate.id in state.handled or (state.after and state.after.id == candidate.id):
         return Transition(rollout)
     queued = because(Reason.QUEUED, candidate=candidate.id, canary=rollout.canary or rollout.champion)
-    records = [_refused(rollout, candidate, queued, clock_ms, DeploymentAction.HELD)]
+    records = [_refused(rollout, candidate, why or queued, clock_ms, DeploymentAction.HELD)]
     if state.after:
         state = state.handling(state.after.id)
         newer = because(Reason.SUPERSEDED, newer=candidate.id)
@@ -73,14 +107,14 @@ def queue(rollout: Rollout, candidate: Candidate, clock_ms: int) -> Transition:
     return Transition(remember(rollout, state.model_copy(update={"after": candidate})), tuple(records))
 
 
-def advance(transition: Transition, policy: Policy, clock_ms: int) -> Transition:
+def advance(transition: Transition, policy: Policy, clock_ms: int, origin: Origin | None = None) -> Transition:
     """Return the transition followed by the offer of the waiting candidate, if the rollout has ended."""
     rollout = transition.rollout
     waiting = memory(rollout).after
     if rollout.phase is not Phase.STEADY or waiting is None:
         return transition
     free = remember(rollout, memory(rollout).model_copy(update={"after": None}))
-    offered = offer(free, waiting, policy, clock_ms)
+    offered = offer(free, waiting, policy, clock_ms, origin)
     return Transition(offered.rollout, (*transition.deployments, *offered.deployments))
 
 

@@ -41,6 +41,8 @@ class Reason(StrEnum):
     UNKNOWN_ROLLOUT = "unknown_rollout"
     NOT_WAITING = "not_waiting"
     NOT_LOADED = "not_loaded"
+    UNKNOWN_ORIGIN = "unknown_origin"
+    AWAITING_REGISTRY = "awaiting_registry"
 
 
 REASON_TEXT: dict[Reason, str] = {
@@ -77,6 +79,11 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.UNKNOWN_ROLLOUT: "{id} names no rollout of {model}; name one of {known}",
     Reason.NOT_WAITING: "the rollout is {phase}: there is nothing to {decision}",
     Reason.NOT_LOADED: "the serving target cannot load version {version}: {error}",
+    Reason.UNKNOWN_ORIGIN: (
+        "the candidate names request {request} and candidate {candidate}, the registry's version {version} carries "
+        "{found_request} and {found_candidate}: let retrain make the version"
+    ),
+    Reason.AWAITING_REGISTRY: "candidate {candidate} waits until the registry says who made version {version}",
 }
 
 

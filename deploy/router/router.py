@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
 
 from stationkeeper.contracts.log_events import LogEvent
-from stationkeeper.contracts.messages import Rollout
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.deploy.core.split import BUCKETS, to_canary
 from stationkeeper.deploy.router.answers import Answer, Arm, event_values
+from stationkeeper.deploy.router.follower import RolloutsFollower
 from stationkeeper.deploy.router.prediction_log import PredictionLog
 from stationkeeper.deploy.router.refusals import Refusal, Refused
 from stationkeeper.deploy.router.requests import Rows
@@ -23,11 +22,9 @@ from stationkeeper.deploy.router.traffic import Traffic, TrafficTable
 from stationkeeper.deploy.settings import ServeSettings
 from stationkeeper.registry import Answers, CardError, ServedModel
 from stationkeeper.streams.errors import Retryable
-from stationkeeper.streams.ports import Partition, Reader
+from stationkeeper.streams.ports import Reader
 
 _log = structlog.get_logger()
-# How long the table of rollouts is waited for at a time: a new weight is applied within a quarter of a second.
-_FOLLOW_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class Served:
 
 
 class Router:
-    """Everything of ``serve`` but HTTP: follow the rollouts, split, score, log.
+    """Everything of ``serve`` but HTTP: split, score, log.
 
     ``topics`` names each model's predictions topic; ``rollouts`` is the compacted topic that decides. Thread-safe:
     ``predict`` runs in the server's workers.
@@ -57,34 +54,27 @@ class Router:
         self.settings = settings
         self.traffic = traffic
         self._topics = dict(topics)
-        self._rollouts = rollouts
-        self._reader = reader
+        self._follower = RolloutsFollower(reader, rollouts, tuple(topics), traffic)
         self._sink = log
         self._served: Counter[tuple[str, str, str]] = Counter()
         self._refused: Counter[tuple[str, str]] = Counter()
         self._counts = threading.Lock()
-        self._followed = False
-        self._problem = "the rollouts topic is not read yet"
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow_forever, name="rollouts", daemon=True)
 
     def start(self) -> None:
         """Begin to follow the rollouts and to load models."""
         self.traffic.start()
-        self._thread.start()
+        self._follower.start()
 
     def close(self) -> None:
         """Stop following, write what waits to be logged, let go."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+        self._follower.stop()
         self.traffic.close()
         self._sink.close()
-        self._reader.close()
+        self._follower.close()
 
     def readiness(self) -> list[str]:
         """Return why requests cannot be answered; empty when every configured model has its champion in memory."""
-        problems = [] if self._followed else [self._problem]
+        problems = [problem] if (problem := self._follower.problem) else []
         for model in sorted(self._topics):
             if self.traffic.get(model) is None:
                 why = "; ".join(self.traffic.errors(model).values()) or "no champion in the rollouts topic: adopt one"
@@ -220,34 +210,3 @@ class Router:
             _log.error(LogEvent.FATAL, model=model, version=served.version, error=str(error))
             count = len(rows) if picked is None else len(picked)
             return Answers([None] * count, [None] * count)
-
-    def _follow_forever(self) -> None:
-        positions: dict[Partition, int] = {}
-        ends: dict[Partition, int] = {}
-        while not self._stop.is_set():
-            try:
-                if not ends:
-                    positions, ends = self._span()
-                for batch in self._reader.follow(tuple(ends), positions, _FOLLOW_S):
-                    for key, value in zip(batch.keys, batch.values, strict=True):
-                        self._see(key, value)
-                self._followed = self._followed or all(positions[one] >= end for one, end in ends.items())
-            except Retryable as error:
-                self._problem = str(error)
-                _log.warning(LogEvent.BROKER_UNREACHABLE, role="serve", error=str(error))
-                self._stop.wait(1.0)
-
-    def _span(self) -> tuple[dict[Partition, int], dict[Partition, int]]:
-        bounds = self._reader.bounds(self._reader.partitions(self._rollouts))
-        if not bounds:
-            raise Retryable(f"topic {self._rollouts} does not exist yet; stationkeeper creates it when a role starts")
-        return {one: low for one, (low, _) in bounds.items()}, {one: high for one, (_, high) in bounds.items()}
-
-    def _see(self, key: bytes | None, value: bytes | None) -> None:
-        model = (key or b"").decode(errors="replace")
-        if model not in self._topics:
-            return
-        try:
-            self.traffic.see(model, Rollout.decode(value) if value else None)
-        except ValidationError as error:
-            _log.error(LogEvent.FATAL, model=model, error=f"rollout record is not readable: {error}")

@@ -87,6 +87,14 @@ class DirectoryRegistry:
         self.gate = threading.Event()
         self.gate.set()
         self.aliases: dict[str, str] = {}
+        self.made: dict[str, dict[str, str]] = {}
+
+    def tags(self, model: str, version: str) -> dict[str, str]:
+        """Return the tags in ``made``, else those of the tests' candidate of this version."""
+        self._check()
+        if not (self.root / model / version).is_dir():
+            raise ArtifactError(f"version {version} of {model} is not registered")
+        return self.made.get(version, {"request": "req-1", "candidate": f"cand-{version}"})
 
     def fetch(self, model: str, version: str) -> Path:
         self.gate.wait(30)

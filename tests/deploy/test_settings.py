@@ -28,12 +28,6 @@ def test_the_documented_actions_are_the_defaults():
     assert shown == {name.value: words[rail.action] for name, rail in RolloutSettings().policy().guardrails.items()}
 
 
-def test_alpha_is_split_over_the_guardrails_that_act():
-    policy = RolloutSettings().policy()
-    acting = [rail for rail in policy.guardrails.values() if rail.action is not Action.INFORM]
-    assert policy.rail_alpha() * len(acting) == pytest.approx(policy.alpha)
-
-
 @pytest.mark.parametrize(
     ("given", "says"),
     [

@@ -47,10 +47,10 @@ def test_the_alias_follows_the_log_and_a_hand_that_moves_it_is_reported(registry
 
 
 def test_an_unreachable_registry_does_not_stop_a_rollout(registry, eventually):
-    registry.reachable = False
     world = World(registry)
     world.minutes(2)
     world.send(TOPICS.candidates.name, candidate())
+    registry.reachable = False
     world.minutes(60)
     assert world.last.champion == "2"
     eventually(lambda: "effect fraud" in world.stage.status()["detail"])

@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 
 from stationkeeper.contracts.messages import GateOutcome, Level, VerdictKind
-from stationkeeper.deploy.core.admission import decide, note_verdict, offer
-from stationkeeper.deploy.core.reasons import REASON_TEXT, Reason
+from stationkeeper.deploy.core.admission import (
+    Origin,
+    advance,
+    decide,
+    disagreement,
+    names,
+    note_verdict,
+    offer,
+    queue,
+    refuse_unknown,
+)
+from stationkeeper.deploy.core.reasons import Reason, because
 from stationkeeper.deploy.core.rollout import tick
 from stationkeeper.deploy.core.state import memory
 from tests.deploy.core.ramp import MINUTE, POLICY, Phase, candidate, drive, first, started, verdict, word
@@ -95,5 +105,39 @@ def test_the_wall_clock_ends_a_rollout_for_which_no_minute_closes():
     assert tick(rollout, POLICY, MINUTE + POLICY.max_ms).rollout.canary is None
 
 
-def test_every_reason_has_its_sentence():
-    assert set(REASON_TEXT) == set(Reason)
+def test_only_the_same_request_and_candidate_are_the_same_maker():
+    offered = candidate()
+    assert disagreement(offered, None) is None
+    assert disagreement(offered, Origin("req-2", "cand-2")) is None
+    for origin in (Origin(None, None), Origin("req-2", None), Origin("req-2", "cand-1"), Origin("req-1", "cand-2")):
+        why = disagreement(offered, origin)
+        assert why is not None
+        assert why.evidence["code"] == "unknown_origin"
+        assert "retrain" in why.text
+
+
+def test_a_stranger_during_a_rollout_is_refused_once_and_does_not_wait():
+    rollout = started()
+    moved = offer(rollout, candidate("3"), POLICY, 0, Origin(None, None))
+    assert [one.evidence["code"] for one in moved.deployments] == ["unknown_origin"]
+    assert memory(moved.rollout).after is None
+    assert offer(moved.rollout, candidate("3"), POLICY, 0, Origin(None, None)).deployments == ()
+
+
+def test_a_candidate_waits_for_what_it_is_told_to_wait_for():
+    why = because(Reason.AWAITING_REGISTRY, candidate="cand-2", version="2")
+    moved = queue(first(), candidate(), 0, why)
+    assert moved.deployments[0].evidence["code"] == "awaiting_registry"
+    assert advance(moved, POLICY, 0, Origin("req-2", "cand-2")).rollout.canary == "2"
+    assert advance(moved, POLICY, 0, Origin("req-2", "cand-9")).deployments[-1].evidence["code"] == "unknown_origin"
+
+
+def test_a_model_without_champion_or_configuration_is_refused_by_its_own_reason():
+    assert refuse_unknown(candidate(), configured=True).evidence["code"] == "no_champion"
+    assert refuse_unknown(candidate(), configured=False).evidence["code"] == "not_configured"
+
+
+def test_a_rollout_goes_by_its_candidate_its_request_and_its_own_id():
+    assert names(first()) == set()
+    assert {"cand-2", "req-2"} < names(started())
+    assert len(names(started())) == 3

@@ -14,7 +14,6 @@ from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.deploy.core.split import rollout_salt
 from stationkeeper.deploy.router.prediction_log import KafkaPredictionLog
-from stationkeeper.deploy.router.refusals import Refused
 from stationkeeper.deploy.router.requests import parse_plain
 from stationkeeper.deploy.router.router import Router
 from stationkeeper.deploy.router.traffic import TrafficTable, wall_ms
@@ -133,9 +132,3 @@ def test_a_failed_producer_is_replaced(settings):
     log.send(PREDICTIONS, [b"k"], [b"{}"]).result(30)
     assert log._producer is not first
     log.close()
-
-
-def test_refusals_carry_their_status():
-    with pytest.raises(Refused) as refused:
-        parse_plain(b"[]", 0)
-    assert refused.value.status == 400
