@@ -149,7 +149,9 @@ def _env_value(keys: Sequence[str], text: str) -> Any:
         here = {inner for one in fields for inner in _models_in(one.annotation)} or here
     kinds = set() if field is None else set(_scalars_in(field.annotation))
     if kinds and kinds <= {str, SecretStr, type(None)} and not (type(None) in kinds and text in {"", "null", "~"}):
-        return text
+        # Quotes around the whole come off, as they did when every variable was YAML.
+        quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+        return text[1:-1] if quoted else text
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

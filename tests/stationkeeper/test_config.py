@@ -101,6 +101,11 @@ def test_a_variable_of_a_text_is_taken_as_it_is(name: str, text: str, where: Cal
     assert where(load(None, env)) == text
 
 
+@pytest.mark.parametrize("text", ['"1"', "'1'"])
+def test_quotes_around_a_variable_come_off(text: str) -> None:
+    assert load(None, {"STATIONKEEPER__KAFKA__INSTANCE": text}).kafka.instance == "1"
+
+
 def test_a_variable_of_anything_else_is_yaml(tmp_path: Path) -> None:
     found = load(
         None, {"STATIONKEEPER__HTTP__MONITOR": "9201", "STATIONKEEPER__TARGETS": "[{kind: http, url: 'http://a'}]"}
