@@ -145,7 +145,8 @@ def _pane_ms(pane: str | int | None, times: np.ndarray[Any, Any]) -> int:
         return int(pane)
     span = int(times[-1] - times[0]) + 1
     for length in (60_000, 600_000, 3_600_000, 86_400_000):
-        # A pane wants about fifty rows and the reference a hundred panes.
+        # A pane wants about fifty rows. Below 200 panes the next length, six times as long or more, would leave too few
+        # to learn dependence from.
         if len(times) * length / span >= PANE_ROWS or span // length < 200:
             return length
     return 86_400_000

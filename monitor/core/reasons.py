@@ -77,7 +77,7 @@ class Unknown(_Explained):
     """Why a subject's state is unknown: neither good nor bad."""
 
     NO_ROWS = "no_rows", "No event has come yet."
-    FEW_ROWS = "few_rows", "Fewer rows than the smallest shift of interest needs."
+    FEW_ROWS = "few_rows", "Fewer than 30 rows: a chart would show only noise."
     NO_REFERENCE = "no_reference", "No reference names the cells; one is built after the adoption period."
     NO_LABELS = "no_labels", "No label has matured yet."
     FEW_LABELS = "few_labels", "Fewer matured labels than a verdict on performance needs."

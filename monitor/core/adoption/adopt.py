@@ -138,7 +138,11 @@ def excess_floor(blocks: Counts) -> float:
 
 
 def _floors(blocks: Counts) -> Floats:
-    """``natural_floor`` of many sets of blocks [R, D, K] in one pass, float64[R]."""
+    """The floor of many sets of blocks [R, D, K] in one pass, float64[R].
+
+    As ``natural_floor``, but for the noise quantile that it takes off, so that replicates lie a little higher than what
+    they are compared with: a floor is then found later, never for nothing.
+    """
     sizes = blocks.sum(2, keepdims=True)
     p = blocks.sum(1, keepdims=True) / sizes.sum(1, keepdims=True)
     distance = 0.5 * np.abs(blocks / sizes - p).sum(2)

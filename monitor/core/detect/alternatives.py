@@ -278,7 +278,11 @@ def build_alternatives(
 
 
 def _cell_prior(reference: ReferenceCells) -> Floats:
-    """Prior weight of each cell [F, K]: cells without a reference row, where new values land, share half of it."""
+    """Prior weight of each cell [F, K].
+
+    Cells without a reference row, where new values land, get half of it on top of their even part, for what is new is
+    what is looked for.
+    """
     if reference.exact:
         return np.ones(reference.counts.shape)
     empty = reference.used & (reference.counts == 0)

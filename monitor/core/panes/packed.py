@@ -18,7 +18,7 @@ _NIBBLE = 15
 _FORMS = 4
 # How positions are told: a bit for each counter, the gaps between those that count, or not at all.
 _MARKS, _GAPS, _WHOLE = range(3)
-# Sums of two such values stay below 2^15, so that `merge` needs no wider type.
+# Each is below 2^15, so that `merge` adds two of them within 16 bits.
 _HALF_FULL = 0x7FFF - 2 * _NIBBLE
 """Two values of at most this and what goes before it fit two bytes together."""
 

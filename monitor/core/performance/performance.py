@@ -44,15 +44,15 @@ CONCEPT_FLOOR = 0.005
 """Share of all labelled traffic whose truth may change within one score region before the concept has: a region of a
 hundredth of the traffic would otherwise page for rows that nobody misses (it did, on a day without any shift)."""
 
-# A region's share may at most double its distance to certainty: a larger floor leaves a rate no room to be too high in.
+# For a region below a hundredth of the labels the floor would pass .5 and leave no rate that is too high.
 _MOST_FLOOR = 0.5
 
 ETA = 0.01
 """Chance that any reference rate lies above its bound (STATISTICS.md, section 2.3), shared as in `quality.rates`."""
 
 MIN_LABELS = 50
-"""Labels below which performance is shown as unknown: Wilson's interval of a rate of 10 % is then 4 % to 21 % wide. At
-half its upper end is 28 %; at double a model with ten labels a day says nothing for ten days."""
+"""Labels below which performance is shown as unknown: a rate of 10 % is then known to lie between 4 % and 21 %.
+At half its upper end is 28 %; at double a model with ten labels a day says nothing for ten days."""
 
 # The normal quantile of a 95 % interval, as dashboards show intervals.
 _WILSON = 1.959963984540054

@@ -41,8 +41,9 @@ more. At half ordinary drift of a wide feature is tried against the factors; at 
 in a wide feature is missed."""
 
 MIN_ROWS = 30
-"""Rows to try at all: .3 of TV is then above the noise of twenty cells. A unit changes for all rows at once, so few
-suffice; at half noise alone reaches ``FAR``, at double the page is named by the drift instead."""
+"""Rows to try at all. The noise of twenty cells alone is then about .3 of TV: what is far must come close again once a
+factor is taken out: that carries the decision. A unit changes for all rows at once, so few suffice; at double the page
+is named by the drift instead."""
 
 PLAIN = 7.0
 MILD_ROWS = 300

@@ -57,7 +57,8 @@ known one by collision in one of a million. Beyond it, new values are not judged
 OCTAVES = 64
 LOWEST_OCTAVE = -32
 """Powers of two by which values outside the range are counted, from 2**-32 to 2**31: what is beyond shares the last.
-They tell factors of units up to 1e9 apart; half as many end at 65 000, where time stamps in ms begin."""
+Units of length, weight and money are told apart, epoch stamps are not: in s and in ms they share the last. Half as many
+end at 65 000, which amounts in cents pass."""
 
 QUALITY = ("absent", "null", "wrong_type", "not_finite", "unseen", "below", "above")
 """The quality counters beside the cells of every subject, in the order of the layout, which panes and references store.

@@ -15,8 +15,8 @@ PANE_COUNTERS = ("duplicates", "late", "unseen_fields", "mistimed")
 """Counters of the pane as a whole, at the end of the vector, before the weight octaves."""
 
 WEIGHT_OCTAVES = 32
-"""Powers of two of the sampling weights, from 2**-17 up: a plan that samples one row in 60 000 has its own. Half as
-many would fold such plans together; nothing heavier is met."""
+"""Powers of two of the sampling weights, from 2**-17 up; the last holds everything from 2**14, one row in 16 384,
+on. Chosen: half as many would fold one row in 100 and one in 10 000 together; heavier weights are rare."""
 
 # Counters of eight bytes that fit one part of a pane's record.
 _BLOCK = PART_BYTES // 8

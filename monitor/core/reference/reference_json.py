@@ -36,8 +36,8 @@ from stationkeeper.monitor.core.reference.reference import (
 )
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Longest text that is parsed: 5 000 numbers with all their hours take less; more is a wrong file or an attack on
-memory, of which parsing takes a multiple."""
+"""Longest text that is parsed: a reference of a thousand features is a tenth of it, and its hours of the week
+may multiply that. Chosen: more is a wrong file or an attack on memory, of which parsing takes a multiple."""
 
 MAX_SUBJECTS = 5_000
 MAX_NAME = 512
