@@ -7,7 +7,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-# Twenty bars are what a plot of 600 pixels shows apart, with their names.
+# Twenty bars are what a plot of the page (420 wide) shows apart, with their names.
 MAX_CELLS = 20
 # Four hours of one-minute windows. Half shows no working day; twice doubles a status of 10 000 subjects.
 MAX_POINTS = 240

@@ -37,10 +37,10 @@ _MAX_BYTES = 256 * 1024 * 1024
 # From -7.5 to 7.5 in log-odds is .06 % to 99.94 %: scores of fraud models live below one per cent.
 _LOGIT_EDGES = np.linspace(-7.5, 7.5, SCORE_BINS - 1)
 SCORE_EDGES: Final = 1.0 / (1.0 + np.exp(-_LOGIT_EDGES))
-"""Inner edges of the score bins that every version shares: 31 equal steps of log-odds from -7.5 to 7.5."""
+"""Inner edges of the score bins that every version shares: 31 edges, .5 apart in log-odds, from -7.5 to 7.5."""
 
-# A table instead of a search for each score: 4 096 steps are finer than the narrowest bin in the middle, and an edge
-# within a step is settled by one comparison.
+# A table instead of a search for each score: 4 096 steps are finer than the narrowest inner bin (.00036), so that a
+# step holds one edge at most, and one comparison settles it. ``_LAST`` keeps a score of 1 in the last step.
 _STEPS = 4_096
 _LAST = 1.0 - 0.5 / _STEPS
 _BIN_OF = np.searchsorted(SCORE_EDGES, np.arange(_STEPS) / _STEPS, side="right")

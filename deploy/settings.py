@@ -21,8 +21,9 @@ class GuardrailSettings(Settings):
 
 
 # What an arm may be worse by before it is rolled back (docs/canary.md). Errors: not at all. Decisions move with every
-# honest retraining, so only a tenfold change rolls back. Latency is higher while caches are cold; loss and precision
-# within a quarter to a half are noise of few labels; recall needs rare positives and informs.
+# honest retraining, so only a tenfold rise rolls back. Latency may double while caches are cold; half more loss and a
+# quarter less precision are noise of few labels; recall needs rare positives and informs; scores have no margin: any
+# shift counts, and informs.
 _DEFAULTS: dict[Guardrail, GuardrailSettings] = {
     Guardrail.ERRORS: GuardrailSettings(action=Action.ROLL_BACK, margin=1.0),
     Guardrail.DECISIONS: GuardrailSettings(action=Action.ROLL_BACK, margin=10.0),

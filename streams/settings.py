@@ -97,7 +97,7 @@ class DeadLetterSettings(_Block):
     minimum: Annotated[int, Field(ge=1)] = 1_000
     """Records of such a block; the share counts of all of it, so fewer rejected ones say nothing yet."""
     run: Annotated[int, Field(ge=1)] = 1_000
-    """Largest number of rejected records in a row on one partition."""
+    """Rejected records in a row on one partition at which the consumer stops."""
     connect_headers: bool = False
     """Write Kafka Connect's ``__connect.errors.*`` headers beside our own."""
 

@@ -25,7 +25,7 @@ UNBOUNDED = "unbounded_loss"
 # Every third of the 32 shared bins: ten cuts see a shift anywhere; all 31 would spread the evidence three times
 # thinner.
 SCORE_CUTS = tuple(range(3, SCORE_BINS, 3))
-# A pool of labelled rows bets once an arm has ten: fewer make a bet on noise, and waiting for more loses time.
+# A pool of labelled rows bets once both arms have ten: fewer make a bet on noise, and waiting for more loses time.
 MIN_POOL = 10
 # A mean latency of fewer answers is the latency of one slow one.
 MIN_TIMED = 10
@@ -35,7 +35,7 @@ def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy
     """Return the memory after one closed minute: evidence, sums for people, pools of labelled rows.
 
     Errors, decisions, latency and scores compare the two arms of the minute; labelled rows are pooled by the step
-    that predicted them, so that both arms' labels have matured alike, and bet once either arm has ``MIN_POOL``.
+    that predicted them, so that both arms' labels have matured alike, and bet once both arms have ``MIN_POOL``.
     """
     ledger = _Ledger(memory, policy)
     a, b = arm(minute, champion), arm(minute, canary)
@@ -88,7 +88,7 @@ class _Ledger:
         self.pools[key] = _sum(self.pools.get(key, Pool()), one)
 
     def drain(self) -> None:
-        """Bet every pool in which either arm has enough rows; that depends on counts only, never on outcomes."""
+        """Bet every pool in which both arms have enough rows; that depends on counts only, never on outcomes."""
         for key in sorted(self.pools):
             pool = self.pools[key]
             if pool.rows_a < MIN_POOL or pool.rows_b < MIN_POOL:

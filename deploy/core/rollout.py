@@ -26,7 +26,7 @@ from stationkeeper.deploy.core.reasons import Because, Reason, because
 from stationkeeper.deploy.core.split import BUCKETS
 from stationkeeper.deploy.core.state import Controller, StepLog, memory, remember
 
-# log 20: evidence of 20 to 1 (alpha .05) that the traffic misses the weight, before a step is called settled wrongly.
+# log 20: a step counts once its minutes show the new weight 20 times likelier than the old one (alpha .05).
 _SETTLED_AT = math.log(20.0)
 _RUNNING = frozenset({Phase.CANARY, Phase.HOLD})
 

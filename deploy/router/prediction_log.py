@@ -16,7 +16,7 @@ from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.settings import KafkaSettings
 
 _log = structlog.get_logger()
-# Half of the broker's default limit for a request: large enough to compress well, never refused.
+# Half of the broker's default max.message.bytes (1 MiB), which it measures by the batch; large enough to compress.
 _BATCH_BYTES = 512 * 1024
 
 

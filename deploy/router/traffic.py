@@ -15,7 +15,8 @@ from stationkeeper.registry import ArtifactError, ServedModel, ServingRegistry
 from stationkeeper.streams.errors import Retryable
 
 _log = structlog.get_logger()
-# Loaded versions: champion, canary, the one before for a rollback, and one more.
+# Loaded versions kept by recency: the one before for a rollback among them. Champion and canary are never dropped, so
+# six at worst.
 _KEPT = 4
 # Waits between tries to load a version: quick for a registry that restarts, then no storm.
 _RETRY_S = (0.5, 1.0, 2.0, 5.0)
