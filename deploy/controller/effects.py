@@ -20,7 +20,8 @@ _log = structlog.get_logger()
 _RETRY_S = 2.0
 # How often alias and weights are compared with the log while nothing moves: a change by hand is told within a minute.
 _CHECK_S = 60.0
-# While a canary takes traffic: a tenth of the default lease, so that a target that lost the weight is told before it lapses.
+# While a canary takes traffic: a tenth of the default lease, so that a target that lost the weight is told before it
+# lapses.
 _WATCH_S = 3.0
 
 
