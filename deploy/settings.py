@@ -44,23 +44,37 @@ class RolloutSettings(Settings):
     the traffic may miss the weight, as it does when few entities send most of it.
     """
 
+    # Ramps by factors of two to five: a harm of 1 % of traffic hurts one user in a hundred, and each step has enough
+    # rows to say something about the next. Fewer steps expose more users to what the step before could not show.
     steps: Annotated[tuple[float, ...], Field(min_length=1, max_length=50)] = (0.01, 0.05, 0.25, 0.5)
+    # Half an hour outlasts caches, connection pools and the first batch of a caller; four steps fit into a night.
     step_duration: Duration = 30 * 60_000
+    # 200 rows show a harm that hits one row in fifty (1 - .98**200 = .98); a thousand one in two hundred.
     min_rows: Annotated[int, Field(ge=1)] = 200
     promote_rows: Annotated[int, Field(ge=1)] = 1_000
+    # None are asked for: labels may come days after the rows, and a model without labels must be able to roll out.
     min_labels: Annotated[int, Field(ge=0)] = 0
+    # The chance that a canary as good as its champion is rolled back, all guardrails and looks together; and that one
+    # beyond its margin is promoted: a convention. A tenth of it asks for three quarters more rows (log 1 / alpha).
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
     promote_alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
     promote_on: Literal["rows", "labels"] = "rows"
+    # A quarter more wrong decisions is what a promotion may miss; closer margins ask for rows by their inverse square.
     promote_margin: Annotated[float, Field(gt=1.0, le=10.0)] = 1.25
     guardrails: dict[Guardrail, GuardrailSettings] = Field(default_factory=dict)
+    # Rows that are independent: each counts as one.
     design_effect: Annotated[float, Field(ge=1.0)] = 1.0
+    # Twice the odds: below it entities of uneven traffic would stop honest rollouts.
     share_tolerance: Annotated[float, Field(gt=0.0, le=10.0)] = 1.0
+    # A week holds a weekend; a canary that proved nothing by then is a matter for a person.
     max_duration: Duration = 7 * 86_400_000
     on_timeout: TimeoutAction = TimeoutAction.ROLL_BACK
     approval: bool = False
+    # The champion of before stays ready for an hour, and for as many rows as the promotion asked for.
     probation_rows: Annotated[int, Field(ge=0)] = 1_000
     probation: Duration = 3_600_000
+    # A router without its controller is back on the champion after it; renewed every third, so that two renewals may
+    # fail. Kafka's leader changes take up to ten seconds, which one third survives.
     lease: Duration = 30_000
 
     @model_validator(mode="after")
@@ -111,6 +125,7 @@ class TargetSettings(Settings):
 
     kind: Annotated[str, Field(min_length=1, max_length=200)] = "router"
     url: str | None = None
+    # Below a third of the lease, so that a slow target does not cost its renewal.
     timeout: Annotated[Duration, Field(ge=100)] = 2_000
     options: dict[str, str | int | float | bool] = {}
 
@@ -119,15 +134,19 @@ class ServeSettings(Settings):
     """The reference model server: where it listens, what it keeps and what it refuses."""
 
     host: str = "127.0.0.1"
+    # The port that model servers listen on by habit; 0 takes a free one.
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     cache_dir: Path = Path(".stationkeeper/models")
     sticky: Literal["entity_id", "event_id"] = "entity_id"
     missing: Literal["refuse", "null"] = "refuse"
     ack: Literal["produced", "queued"] = "produced"
+    # A request: 10 000 rows of 100 numbers as JSON fit in 8 MiB; a larger one holds a worker for seconds.
     max_body_bytes: Annotated[int, Field(ge=1_024)] = 8 * 1024 * 1024
     max_rows: Annotated[int, Field(ge=1)] = 10_000
     max_pending_rows: Annotated[int, Field(ge=1)] = 100_000
     produce_timeout: Duration = 15_000
+    # Answers of 5 ms share a produce request; with ``ack: produced`` it is part of each answer's time.
     linger: Duration = 5
     compression: Literal["lz4", "zstd", "none"] = "lz4"
+    # One scores while the other parses and answers; more only help with more processors.
     workers: Annotated[int, Field(ge=1, le=64)] = 2

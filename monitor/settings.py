@@ -26,11 +26,19 @@ def _budget(value: object) -> object:
 class Limits(Settings):
     """What a model may cost at most; whatever goes beyond is refused, counted and named, and nothing else suffers."""
 
+    # The widest event that was measured: 5 800 of them a second on one core (docs/performance.md). Each feature costs
+    # some 18 kB in every segment.
     features: Positive = 1_000
+    # Four times the features: an event may bring context beside them. More fields are a message gone wrong.
     fields: Positive = 4_096
+    # Kafka's own default for one record (message.max.bytes).
     message_bytes: Positive = 1_048_576
+    # Each segment is watched as all traffic is and takes its part of the budget: at 200 parts a page needs 200 times
+    # the evidence, and memory is 200 times that of one watch.
     segments: Positive = 200
+    # A model retrained once a week keeps a year of versions; each holds its reference and its detectors.
     versions: Positive = 50
+    # Prometheus series of one model: 200 segments at ten each. A server takes a few million of all models.
     series: Positive = 2_000
 
 
@@ -43,6 +51,7 @@ class QualitySettings(Settings):
     """
 
     stale_after: Duration | None = None
+    # Each hour of the week is then seen twice, the least that tells a rhythm from one odd day.
     learn_traffic: Duration = 14 * DAY_MS
     tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
     ignore: tuple[str, ...] = ()
@@ -58,7 +67,9 @@ class QualitySettings(Settings):
 class RequestSettings(Settings):
     """How often a model may ask for retraining: ``most`` times in ``period``, ``cooldown`` apart."""
 
+    # Chosen: a training, its gate and the first canary steps take hours, so a request before that knows nothing new.
     cooldown: Duration = 6 * HOUR_MS
+    # Chosen: more than one request every other day is not drift but a model or a rule that a person must look at.
     most: Positive = 4
     period: Duration = 7 * DAY_MS
     enabled: bool = True
@@ -73,7 +84,9 @@ class JoinSettings(Settings):
     """
 
     cache: FilePath | None = FilePath(".stationkeeper") / "join"
+    # Chosen: what a small disk spares; the files of full ``rows`` in each of a few partitions fit in it.
     cache_bytes: Positive = 8 * 1024**3
+    # At about 70 bytes a row, 5 M are 350 MB of memory for each side of a partition (monitor.join.store).
     rows: Annotated[int, Field(ge=1_000)] = 5_000_000
 
 
@@ -95,16 +108,24 @@ class ModelSettings(Settings):
     labels: Input | None = None
     inputs: Literal["prediction", "feature"] | None = None
     pane: Annotated[Duration, Field(ge=1_000)] = MINUTE_MS
+    # A verdict waits for it after each pane. Producers that buffer and retry come within two minutes (Kafka's own
+    # delivery.timeout.ms); what comes later is counted as late and only charts take it.
     lateness: Duration = 2 * MINUTE_MS
+    # The clocks of machines that keep time at all agree within minutes; further ahead an event would close panes early.
     skew: Duration = 5 * MINUTE_MS
+    # Ids remembered in each partition to drop what is sent twice: eight bytes each, hours of a busy partition.
     dedupe: Annotated[int, Field(ge=0, le=100_000_000)] = 1_000_000
     segments: tuple[Name, ...] = ()
+    # A month holds chargebacks and cancelled orders as they are usually told; longer costs memory of the join alone.
     label_horizon: Annotated[Duration, Field(ge=1_000)] = 30 * DAY_MS
+    # Chosen for labels that come within minutes or hours. Set it to when labels are complete: of labels that come by
+    # class (fraud first) a shorter one reads the first to come as all.
     label_maturity: Duration = 6 * HOUR_MS
     window: Annotated[Duration, Field(ge=1_000)] = HOUR_MS
     positive: str | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     false_pages: Annotated[str, BeforeValidator(_budget)] = "1 per 30 days"
+    # Two weekends and two of each weekday, the least that shows how far days differ (docs/statistics.md).
     adoption: Duration = 14 * DAY_MS
     quality: QualitySettings = QualitySettings()
     limits: Limits = Limits()

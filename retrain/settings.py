@@ -97,7 +97,7 @@ class GateSettings(Settings):
     replicates: Annotated[int, Field(ge=200, le=100_000)] = 4_000
     # Blocks must be longer than serial dependence and many enough to resample: 200 of 1 800 rows are 9 rows each.
     blocks: Annotated[int, Field(ge=10, le=2_000)] = 200
-    # Below it the percentile bounds of the bootstrap are known to be too narrow (fewer rows than blocks).
+    # At least a row a block: with fewer rows than blocks some blocks are empty and the bounds come out too narrow.
     min_rows: Annotated[int, Field(ge=20)] = 200
 
 
@@ -201,4 +201,5 @@ class SnapshotSettings(Settings):
     """Where snapshots of training data lie and how long one that no live model names is kept."""
 
     directory: Path = Path("snapshots")
+    # A year, in which auditors ask what a model learned from, and a month for the question to be asked.
     retention: Duration = 400 * 86_400_000

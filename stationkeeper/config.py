@@ -47,6 +47,7 @@ class HttpSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = "127.0.0.1"
+    # Beside the ports that Prometheus' exporters take by habit (9100 and up); one a role, so that all run on a machine.
     monitor: Port = 9101
     retrain: Port = 9102
     deploy: Port = 9103
@@ -77,6 +78,7 @@ class Config(BaseModel):
     targets: tuple[TargetSettings, ...] = (TargetSettings(),)
     http: HttpSettings = HttpSettings()
     join: JoinSettings = JoinSettings()
+    # Below the 30 s that Kubernetes and compose wait before they kill; a flush takes a second or two.
     drain: Duration = 20_000
     models: dict[ModelName, ModelConfig] = {}
 

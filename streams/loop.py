@@ -14,7 +14,7 @@ from stationkeeper.contracts.metrics import Sample
 from stationkeeper.streams.dead_letters.letters import DeadLetterLimit, DeadLetterRefused, is_dead_letter
 from stationkeeper.streams.errors import Fatal, Fenced, Retryable, StreamError
 from stationkeeper.streams.kafka.topic_config import refuse_reshaped
-from stationkeeper.streams.offsets import Losses, start_offset
+from stationkeeper.streams.offsets import Losses, start_offsets
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Reader, Restored, Sink, Source, Stage
 from stationkeeper.streams.settings import KafkaSettings
 from stationkeeper.streams.vitals import Vitals
@@ -99,6 +99,27 @@ def _fatal_event(error: Fatal) -> LogEvent:
     return LogEvent.DEAD_LETTER_LIMIT if isinstance(error, DeadLetterLimit) else LogEvent.FATAL
 
 
+def _missing(reader: Reader, letters: Collection[str]) -> list[str]:
+    """Return the dead-letter topics of a failed transaction that are gone, which no client says in its error."""
+    try:
+        return [topic for topic in sorted(letters) if not reader.partitions(topic)]
+    except Retryable:
+        return []
+
+
+def _known_topics(reader: Reader, source: Source, new: Collection[Partition]) -> set[str]:
+    """Return which topics of the partitions without an offset the group has read in another partition."""
+    topics = {partition.topic for partition in new}
+    others = [p for topic in sorted(topics) for p in reader.partitions(topic) if p not in new]
+    return {partition.topic for partition in source.committed(others)}
+
+
+def _retryable_event(missing: Sequence[str], *, connected: bool) -> LogEvent:
+    if missing:
+        return LogEvent.DEAD_LETTER_UNWRITABLE
+    return LogEvent.TRANSACTION_ABORTED if connected else LogEvent.BROKER_UNREACHABLE
+
+
 class _Pace:
     """How many records a turn may take, and how long a failed one waits."""
 
@@ -139,7 +160,47 @@ def _read_back(reader: Reader, partitions: Sequence[Partition]) -> Restored:
     return Restored(values, homes)
 
 
-class Loop:
+class LoopView:
+    """A loop as the HTTP side sees it, read from other threads: what was last handed over, never a half step."""
+
+    def __init__(self, stage: Stage, now_ms: Callable[[], int], longest_turn_ms: int) -> None:
+        self.stage = stage
+        self.vitals = Vitals(stage.name)
+        self._now_ms = now_ms
+        # Past it the group takes the member for dead, and so does whoever asks for liveness.
+        self._longest_turn_ms = longest_turn_ms
+
+    def _publish(self) -> None:
+        """Hand over the stage's numbers, from the loop's own thread after a commit."""
+        self.vitals.publish(self.stage.samples(), self.stage.status())
+
+    @property
+    def role(self) -> str:
+        """Return the stage's name."""
+        return self.stage.name
+
+    def live(self) -> bool:
+        """Return whether the loop has turned lately; says nothing about Kafka."""
+        return self.vitals.live(self._now_ms(), self._longest_turn_ms)
+
+    def ready(self) -> bool:
+        """Return whether the stage is assigned, restored and its broker answers."""
+        return self.vitals.ready()
+
+    def reasons(self) -> Sequence[str]:
+        """Return why the loop is not ready, in words."""
+        return self.vitals.reasons()
+
+    def samples(self) -> Sequence[Sample]:
+        """Return the metric values as of the last commit."""
+        return self.vitals.samples()
+
+    def status(self) -> Mapping[str, Any]:
+        """Return the status JSON as of the last commit."""
+        return self.vitals.status()
+
+
+class Loop(LoopView):
     """Drives one stage over one source, sink and reader; see ``streams.ports.Stage`` for what it promises.
 
     ``run`` goes on until told to stop and then drains; ``turn`` is one step, for deterministic driving. A
@@ -160,13 +221,11 @@ class Loop:
         internal: Mapping[str, int] | None = None,
         prepare: Callable[[], object] = lambda: None,
     ) -> None:
-        self.stage = stage
-        self.vitals = Vitals(stage.name)
+        super().__init__(stage, now_ms, settings.max_poll_interval)
         self._source = source
         self._sink = sink
         self._reader = reader
         self._settings = settings
-        self._now_ms = now_ms
         self._internal = dict(internal or {})
         self._prepare = prepare
         self._losses = Losses(stage, self.vitals)
@@ -209,11 +268,11 @@ class Loop:
         except Retryable as error:
             self._pace.failures += 1
             self._stale = True
-            event = LogEvent.TRANSACTION_ABORTED if self._connected else LogEvent.BROKER_UNREACHABLE
-            reason, missing = str(error), self._missing_letters()
-            if missing:
-                event = LogEvent.DEAD_LETTER_UNWRITABLE
-                reason = f"{', '.join(missing)} does not exist; create it (stationkeeper check does) and this goes on"
+            missing = _missing(self._reader, self._letters)
+            event = _retryable_event(missing, connected=self._connected)
+            gone = f"{', '.join(missing)} does not exist; create it (stationkeeper check does) and this goes on"
+            reason = gone if missing else str(error)
+            self._letters = set()
             self.vitals.aborted(reason)
             log.warning(event, role=self.stage.name, reason=reason, attempt=self._pace.failures)
             self._sink.abort()
@@ -223,14 +282,6 @@ class Loop:
             raise
         self._pace.failures = 0
         return True
-
-    def _missing_letters(self) -> list[str]:
-        """Return the dead-letter topics of the failed transaction that are gone, which no client says in its error."""
-        topics, self._letters = sorted(self._letters), set()
-        try:
-            return [topic for topic in topics if not self._reader.partitions(topic)]
-        except Retryable:
-            return []
 
     def turn(self) -> None:
         """Take one step: tables, records, and a transaction when the flush interval has passed."""
@@ -247,7 +298,8 @@ class Loop:
             return
         began = time.monotonic()
         for batch in batches:
-            self._absorb(batch)
+            self.stage.absorb(batch)
+            self._positions[batch.partition] = self._dirty[batch.partition] = batch.next_offset
             self._flush_if_due()
         self._pace.turned(time.monotonic() - began)
         for partition, records in self._losses.new(self._source.expired()):
@@ -286,20 +338,13 @@ class Loop:
             return
         began = time.monotonic()
         partitions = sorted(self._assigned)
-        committed = self._source.committed(partitions)
+        committed = dict(self._source.committed(partitions))
         restored = _read_back(self._reader, self.stage.changelog(self._assigned))
         self.stage.assigned(self._assigned, restored)
-        own = self.stage.start_offsets(self._assigned)
-        known = self._known_topics({p for p in partitions if p not in committed and p not in own})
-        for partition, bounds in self._source.bounds(partitions).items():
-            offset, lost = start_offset(
-                partition,
-                bounds,
-                restored=own,
-                committed=committed,
-                known_topics=known,
-                first_start=self._settings.first_start,
-            )
+        own = dict(self.stage.start_offsets(self._assigned))
+        known = _known_topics(self._reader, self._source, set(partitions) - committed.keys() - own.keys())
+        bounds, first = self._source.bounds(partitions), self._settings.first_start
+        for partition, offset, lost in start_offsets(bounds, own, committed, known, first):
             self._source.seek(partition, offset)
             self._positions[partition] = offset
             if partition not in committed:
@@ -323,16 +368,6 @@ class Loop:
         self._positions[partition] = offset
         if offset > committed:
             self._dirty[partition] = offset
-
-    def _known_topics(self, new: Collection[Partition]) -> set[str]:
-        """Return which topics of the partitions without an offset the group has read in another partition."""
-        topics = {partition.topic for partition in new}
-        others = [p for topic in sorted(topics) for p in self._reader.partitions(topic) if p not in new]
-        return {partition.topic for partition in self._source.committed(others)}
-
-    def _absorb(self, batch: Batch) -> None:
-        self.stage.absorb(batch)
-        self._positions[batch.partition] = self._dirty[batch.partition] = batch.next_offset
 
     def _tell_quiet(self) -> None:
         """Show the stage once a second which partitions are read to their end, the broker answering."""
@@ -372,9 +407,6 @@ class Loop:
             log.info(LogEvent.READY, role=self.stage.name)
         self._publish()
 
-    def _publish(self) -> None:
-        self.vitals.publish(self.stage.samples(), self.stage.status())
-
     def close(self) -> None:
         """Let go of the stage's children and every connection."""
         for close in (self.stage.close, self._sink.close, self._source.close, self._reader.close):
@@ -382,30 +414,3 @@ class Loop:
                 close()
             except StreamError as error:
                 log.warning(LogEvent.BROKER_UNREACHABLE, role=self.stage.name, reason=str(error))
-
-    # The face that the HTTP side sees, read from other threads.
-
-    @property
-    def role(self) -> str:
-        """Return the stage's name."""
-        return self.stage.name
-
-    def live(self) -> bool:
-        """Return whether the loop has turned lately; says nothing about Kafka."""
-        return self.vitals.live(self._now_ms(), self._settings.max_poll_interval)
-
-    def ready(self) -> bool:
-        """Return whether the stage is assigned, restored and its broker answers."""
-        return self.vitals.ready()
-
-    def reasons(self) -> Sequence[str]:
-        """Return why the loop is not ready, in words."""
-        return self.vitals.reasons()
-
-    def samples(self) -> Sequence[Sample]:
-        """Return the metric values as of the last commit."""
-        return self.vitals.samples()
-
-    def status(self) -> Mapping[str, Any]:
-        """Return the status JSON as of the last commit."""
-        return self.vitals.status()

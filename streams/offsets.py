@@ -93,3 +93,18 @@ def start_offset(
     if partition.topic in known_topics or first_start == "earliest":
         return bounds[0], 0
     return bounds[1], 0
+
+
+def start_offsets(
+    bounds: Mapping[Partition, tuple[int, int]],
+    restored: Mapping[Partition, int],
+    committed: Mapping[Partition, int],
+    known_topics: Collection[str],
+    first_start: Literal["earliest", "latest"],
+) -> Iterator[tuple[Partition, int, int]]:
+    """Yield each partition, where its reading begins, and how many records before that are gone (`start_offset`)."""
+    for partition, mine in bounds.items():
+        offset, lost = start_offset(
+            partition, mine, restored=restored, committed=committed, known_topics=known_topics, first_start=first_start
+        )
+        yield partition, offset, lost

@@ -122,15 +122,28 @@ class KafkaSettings(_Block):
     that comes when the group has read some of a topic takes its own for added ones and reads them whole.
     """
 
+    # A replica that died is replaced after it. Kafka's default is 45 s; 10 s keeps a takeover well below the 30 s of
+    # the fault suite, and the broker's least is 6 s. Half of it would take a long garbage collection for a death.
     session_timeout: Duration = 10_000
+    # How long a dead replica's open transaction hides what comes after it from readers; the default is a minute. It
+    # must outlast one flush with a broker changing its leader (some seconds), or each such flush is fenced.
     transaction_timeout: Duration = 15_000
+    # Kafka's default: the longest turn, reading back state included, before the group takes the member for stuck.
     max_poll_interval: Duration = 300_000
+    # A partition that is added is read this much later; Kafka's default of 5 min leaves new keys unread for as long.
     metadata_max_age: Duration = 30_000
+    # A request that waits longer is sent again; above the session, as a join of the group may take a whole session.
     request_timeout: Duration = 12_000
+    # Names that do not resolve and ports that do not answer are said within it at start.
     connect_timeout: Duration = 5_000
 
+    # Counts are at most this old in metrics and verdicts. A transaction costs several requests to the broker whatever
+    # it holds, so a tenth of it would spend that ten times as often.
     flush_interval: Duration = 1_000
+    # A fifth of flush_interval, so that a flush is late by at most that on a topic without records.
     poll_timeout: Duration = 200
+    # Records of one turn: below a tenth of a second of work at 3.6 us an event (docs/performance.md), so that a stop
+    # or a lost partition is noticed at once.
     max_poll_records: Annotated[int, Field(ge=1)] = 20_000
     max_message_bytes: Annotated[int, Field(ge=1_024)] = 64 * MIB
     """The largest request a producer sends and the largest record a reader accepts."""

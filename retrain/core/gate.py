@@ -20,17 +20,21 @@ Statistic = Callable[[Floats], Floats]
 
 @dataclass(frozen=True, slots=True)
 class GateRules:
-    """The gate's error rates and minimum rows; ``alpha`` is shared by all ``looks``; defaults as in ``settings``."""
+    """The gate's error rates and minimum rows; ``alpha`` is shared by all ``looks``.
 
-    alpha: float = 0.05
-    margin: float = 0.03
-    min_gain: float = 0.05
-    looks: int = 4
-    replicates: int = 4_000
-    blocks: int = 200
-    min_rows: int = 200
-    min_positives: int = 20
-    seed: int = 0
+    Values and reasons stand in ``retrain.settings``, which hands all of them over; here they have no defaults, so that
+    no caller gets others by leaving one out.
+    """
+
+    alpha: float
+    margin: float
+    min_gain: float
+    looks: int
+    replicates: int
+    blocks: int
+    min_rows: int
+    min_positives: int
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)

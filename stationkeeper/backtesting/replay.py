@@ -61,11 +61,13 @@ class ReplaySettings:
     pane: int
     window: int
     reference_rows: int | None = None
+    # 0 is off for both: labels known with their row, one reference throughout.
     delay: int = 0
     renew: int = 0
     features: tuple[str, ...] | None = None
     categorical: tuple[str, ...] = ()
     threshold: float | None = None
+    # The daemon's own effect floor (monitor.core.watch).
     delta: float = 0.02
 
     def __post_init__(self) -> None:

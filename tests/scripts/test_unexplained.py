@@ -10,6 +10,8 @@ from scripts.unexplained import unexplained
         'SESSION_MS = 10_000\n"""Kafka\'s own default."""\n',
         "# Bins of the cards: below 5 a count is noise.\nFEW = 5\nMANY = 50\n",
         "NAMES = ('a', 'b')\nlower = 3\nON = True\n",
+        "class FetchSettings:\n    # A slow answer.\n    timeout: int = 5_000\n    name: str = 'x'\n",
+        "class Found:\n    rows: int = 0\n",
     ],
 )
 def test_a_number_with_its_why_or_no_number_passes(source: str):
@@ -24,6 +26,7 @@ def test_a_number_with_its_why_or_no_number_passes(source: str):
         ("_EDGES = (0.1, 0.5)\n", ["_EDGES"]),
         ("class Rule:\n    LIMIT: int = 3\n", ["LIMIT"]),
         ("DAY_MS = 24 * HOUR_MS\n", ["DAY_MS"]),
+        ("class FetchSettings:\n    timeout: Annotated[int, Field(ge=1)] = 5_000\n", ["timeout"]),
     ],
 )
 def test_a_number_without_its_why_is_named(source: str, names: list[str]):

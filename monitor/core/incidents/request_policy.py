@@ -37,10 +37,12 @@ LOST_AFTER_MS = 24 * 3_600_000
 class RequestRules:
     """``cooldown`` after any request, at most ``most`` in ``period``; a pane is ``pane`` long; times in ms."""
 
+    # The values of ``monitor.settings``, where their reasons stand; whoever has settings hands all of them over.
     cooldown: int = 6 * 3_600_000
     most: int = 4
     period: int = 7 * 86_400_000
     enabled: bool = True
+    # The pane's default length, a minute.
     pane: int = 60_000
 
 
