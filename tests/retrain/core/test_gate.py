@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from stationkeeper.retrain.core.gate import (
     paired_interval,
     sign_test,
 )
+from stationkeeper.retrain.settings import RetrainSettings
 
-RULES = GateRules(replicates=800, looks=1, min_rows=100, min_positives=10)
+RULES = replace(RetrainSettings().gate_rules(), replicates=800, looks=1, min_rows=100, min_positives=10, seed=0)
 
 
 def scores(labels: np.ndarray, skill: float, seed: int) -> np.ndarray:
@@ -55,7 +57,7 @@ def test_too_few_rows_are_no_evidence_and_say_so():
 
 
 def test_equal_models_pass_no_more_often_than_alpha():
-    rules = GateRules(replicates=300, looks=1, min_rows=100, min_positives=10, alpha=0.05)
+    rules = replace(RULES, replicates=300, alpha=0.05)
     passed = 0
     for seed in range(150):
         labels = drawn(1_500, seed)
