@@ -1,9 +1,12 @@
 """What every block of configuration is made of: a frozen model that refuses unknown keys, spans of time, names."""
 
-from typing import Annotated
+import os
+from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from stationkeeper.contracts.masking import remember
 from stationkeeper.contracts.times import parse_duration
 
 
@@ -19,6 +22,57 @@ def _milliseconds(value: object) -> object:
 
 Duration = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0)]
 """A span in milliseconds, written as ``90s``, ``5m`` or ``30d``."""
+
+
+def _remembered(value: SecretStr) -> SecretStr:
+    remember(value.get_secret_value())
+    return value
+
+
+Secret = Annotated[SecretStr, AfterValidator(_remembered)]
+"""A value that no output shows: as a setting it is stars, and in the messages of libraries ``masked`` hides it."""
+
+
+class Credential(Settings):
+    """A secret by exactly one of three ways: a ``file`` (a mounted secret), the variable ``env``, or the ``value``."""
+
+    # Inputs are hidden in errors because one of them may be the secret.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    file: Path | None = None
+    env: str | None = None
+    value: Secret | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if sum(given is not None for given in (self.file, self.env, self.value)) != 1:
+            raise ValueError("write exactly one of file: (a path), env: (a variable's name) and value:")
+        return self
+
+    def read(self, key: str) -> str:
+        """Return the secret as it is now; raises ``ValueError`` that names ``key`` and what cannot be read."""
+        if self.file is not None:
+            return read_secret(self.file, f"{key}.file")
+        if self.env is not None:
+            return secret_variable(self.env, f"{key}.env")
+        return self.value.get_secret_value() if self.value else ""
+
+
+def read_secret(path: Path, key: str) -> str:
+    """Return the text of a file without the white space around it; raises ``ValueError`` that names ``key``."""
+    try:
+        return remember(path.read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+        raise ValueError(f"{key} {path} cannot be read: {why}") from None
+
+
+def secret_variable(name: str, key: str) -> str:
+    """Return the value of a variable; raises ``ValueError`` that names ``key``."""
+    if name not in os.environ:
+        raise ValueError(f"{key} names {name}, which is not set")
+    return remember(os.environ[name])
+
 
 Positive = Annotated[int, Field(ge=1)]
 

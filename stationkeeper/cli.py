@@ -4,13 +4,20 @@ Exit codes: 0 done; 1 the thing asked about failed (a demo that did not close, a
 configuration; 3 no evidence (gate); 4 a broker, registry or target could not be reached.
 """
 
+import contextlib
+import logging
+import sys
+import threading
+import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Final
 
 import typer
 
 from stationkeeper.commands import data, loop, operate, rejected
 from stationkeeper.commands.options import EXIT_USAGE
+from stationkeeper.contracts.masking import masked
 
 # 1 is what Python itself exits with after an error.
 EXIT_FAILED: Final = 1
@@ -55,7 +62,31 @@ USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__na
 
 def main() -> None:
     """Run the command line; errors made for people are printed as one message, without a traceback."""
+    mask_outputs()
     raise SystemExit(guarded(app))
+
+
+def mask_outputs() -> None:
+    """Hide credentials in what this process writes beside our own lines: logs of libraries, and tracebacks."""
+    make = logging.getLogRecordFactory()
+
+    def masked_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        with contextlib.suppress(TypeError, ValueError):
+            # A library whose words do not fit its arguments is told so by logging itself.
+            record.msg, record.args = masked(record.getMessage()), None
+        if record.exc_info and record.exc_info[0] is not None:
+            record.exc_text = masked("".join(traceback.format_exception(*record.exc_info))).rstrip()
+        return record
+
+    def masked_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))
+
+    logging.setLogRecordFactory(masked_record)
+    sys.excepthook = masked_trace
+    threading.excepthook = lambda told: masked_trace(
+        told.exc_type, told.exc_value or told.exc_type(), told.exc_traceback
+    )
 
 
 def guarded(call: Callable[..., Any]) -> int:
@@ -72,18 +103,18 @@ def guarded(call: Callable[..., Any]) -> int:
         typer.secho("stopped", err=True)
         return EXIT_FAILED
     except ConfigError as error:
-        typer.secho(str(error), err=True, fg="red")
+        typer.secho(masked(str(error)), err=True, fg="red")
         return EXIT_USAGE
     except Retryable as error:
-        typer.secho(str(error), err=True, fg="red")
+        typer.secho(masked(str(error)), err=True, fg="red")
         return EXIT_UNREACHABLE
     except (Fatal, OSError) as error:
-        typer.secho(str(error), err=True, fg="red")
+        typer.secho(masked(str(error)), err=True, fg="red")
         return EXIT_FAILED
     except (ValueError, RuntimeError) as error:
         # A room's refusal is written for people; the same type from elsewhere is a bug and keeps its trace.
         if type(error).__module__.partition(".")[0] not in ROOMS:
             raise
-        typer.secho(str(error), err=True, fg="red")
+        typer.secho(masked(str(error)), err=True, fg="red")
         return EXIT_USAGE
     return result if isinstance(result, int) else 0

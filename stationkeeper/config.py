@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from stationkeeper.contracts.masking import masked, names_secret, remember_named
 from stationkeeper.contracts.settings import Duration
 from stationkeeper.deploy.settings import RolloutSettings, ServeSettings, TargetSettings
 from stationkeeper.monitor.settings import JoinSettings, ModelSettings
@@ -34,7 +35,10 @@ ModelName = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_-]+(?:\.[
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message says where, what was found and what to write."""
+    """A configuration that cannot be used; the message says where, what was found and what to write, and no secret."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(masked(message))
 
 
 class HttpSettings(BaseModel):
@@ -119,6 +123,8 @@ class _UniqueKeys(yaml.CSafeLoader):
 def load(path: Path | None, env: Mapping[str, str] | None = None) -> Config:
     """Read the file (none: defaults), lay the environment over it and check the result; raises ``ConfigError``."""
     env = os.environ if env is None else env
+    # What libraries read for themselves, such as MLFLOW_TRACKING_PASSWORD, may stand in their errors as well.
+    remember_named(env)
     data: Any = {}
     if path is not None:
         try:
@@ -194,9 +200,9 @@ def _explain(root: type[BaseModel], error: ValidationError, source: str) -> str:
             hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(allowed)}"
             lines.append(f"  {where}: unknown key {wrong!r}; {hint}")
         else:
-            secret = any(word in where.lower() for word in ("password", "secret", "token"))
             # A whole block is not shown: the path names it, and one of its values may be a password.
-            found = "" if secret or isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
+            hidden = names_secret(where) or isinstance(problem["input"], dict | list)
+            found = "" if hidden else f" (found {problem['input']!r})"
             lines.append(f"  {where}: {problem['msg'].removeprefix('Value error, ')}{found}")
     return "\n".join(lines)
 

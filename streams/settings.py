@@ -1,13 +1,12 @@
 """How Stationkeeper talks to Kafka: one frozen block of configuration for every role."""
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from stationkeeper.contracts.settings import Duration, Settings
+from stationkeeper.contracts.settings import Duration, Secret, Settings, read_secret, secret_variable
 
 # Bytes.
 MIB = 1024 * 1024
@@ -37,13 +36,13 @@ class SecuritySettings(_Block):
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     username: str | None = None
-    password: SecretStr | None = None
+    password: Secret | None = None
     password_file: Path | None = None
     password_env: str | None = None
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
-    key_password: SecretStr | None = None
+    key_password: Secret | None = None
     key_password_file: Path | None = None
     check_hostname: bool = True
 
@@ -59,11 +58,9 @@ class SecuritySettings(_Block):
     def secret(self) -> str | None:
         """Return the SASL password from its file, variable or value; raises ``ValueError`` that names the source."""
         if self.password_file is not None:
-            return _read_secret(self.password_file, "security.password_file")
+            return read_secret(self.password_file, "security.password_file")
         if self.password_env is not None:
-            if self.password_env not in os.environ:
-                raise ValueError(f"security.password_env names {self.password_env}, which is not set")
-            return os.environ[self.password_env]
+            return secret_variable(self.password_env, "security.password_env")
         return self.password.get_secret_value() if self.password else None
 
     def options(self) -> dict[str, Any]:
@@ -78,7 +75,7 @@ class SecuritySettings(_Block):
         if self.protocol.endswith("SSL"):
             key_password = self.key_password.get_secret_value() if self.key_password else None
             if self.key_password_file is not None:
-                key_password = _read_secret(self.key_password_file, "security.key_password_file")
+                key_password = read_secret(self.key_password_file, "security.key_password_file")
             options |= {
                 "ssl_check_hostname": self.check_hostname,
                 "ssl_cafile": _existing(self.ca_file, "security.ca_file"),
@@ -174,13 +171,6 @@ class KafkaSettings(_Block):
             "reconnect_backoff_max_ms": 1_000,
             **self.security.options(),
         }
-
-
-def _read_secret(path: Path, key: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ValueError(f"{key} {path} cannot be read: {error.strerror}") from error
 
 
 def _existing(path: Path | None, key: str) -> str | None:

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from stationkeeper.contracts.masking import printable
+
 # What click exits with for wrong use, so that a script sees one code for it.
 EXIT_USAGE = 2
 
@@ -31,6 +33,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, emp
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -42,9 +45,10 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, emp
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(_text(row.get(column)) for column in columns))
+        table.add_row(*(Text(_text(row.get(column))) for column in columns))
     console.print(table)
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value)
+    """Return a cell; names come from records, and a terminal would obey their control characters."""
+    return "" if value is None else printable(str(value))

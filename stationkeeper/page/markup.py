@@ -1,8 +1,10 @@
-"""HTML and SVG as values: text is escaped unless it already is markup."""
+"""HTML and SVG as values: text is escaped, and its control characters spelt out, unless it already is markup."""
 
 from collections.abc import Iterable
 from html import escape
 from typing import Union
+
+from stationkeeper.contracts.masking import printable
 
 Child = Union[str, int, float, None, Iterable["Child"]]  # noqa: UP007 - a string cannot be joined with a bar
 Attribute = str | int | float | bool | None
@@ -23,7 +25,7 @@ def text(child: Child) -> Html:
     if child is None:
         return Html()
     if isinstance(child, str | int | float):
-        return Html(escape(str(child)))
+        return Html(escape(printable(str(child))))
     return Html("".join(text(inner) for inner in child))
 
 
@@ -37,7 +39,7 @@ def tag(element: str, /, *children: Child, **attributes: Attribute) -> Html:
         if value is None or value is False:
             continue
         attribute = key.rstrip("_").replace("_", "-") if key != "viewBox" else key
-        parts.append(attribute if value is True else f'{attribute}="{escape(_plain(value))}"')
+        parts.append(attribute if value is True else f'{attribute}="{escape(printable(_plain(value)))}"')
     opening = f"<{' '.join(parts)}>"
     return Html(opening if element in _VOID else f"{opening}{text(children)}</{element}>")
 

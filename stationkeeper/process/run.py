@@ -41,7 +41,18 @@ def configure_logging() -> None:
 
 
 def _mask_values(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {key: masked(value) if isinstance(value, str) else value for key, value in event.items()}
+    return {key: _mask(value) for key, value in event.items()}
+
+
+def _mask(value: object) -> object:
+    """Return a field of a log line without credentials, whatever lists and maps it stands in."""
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, Mapping):
+        return {key: _mask(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_mask(inner) for inner in value]
+    return value if isinstance(value, bool | int | float | None) else masked(str(value))
 
 
 def stop_on_signals() -> threading.Event:
@@ -102,5 +113,5 @@ def run_loops(
         failed.append(f"{role}: not drained within {drain_s:g} s; nothing is lost, its open work is read again")
     web.stop()
     for message in failed:
-        print(message, file=sys.stderr)  # noqa: T201 - the last word of a process that must stop
+        print(masked(message), file=sys.stderr)  # noqa: T201 - the last word of a process that must stop
     return 1 if failed else 0

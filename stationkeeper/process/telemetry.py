@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from stationkeeper.contracts.masking import printable
 from stationkeeper.contracts.messages import SubjectState
 from stationkeeper.contracts.metrics import BY_NAME, STATE_NUMBER, Sample
 
@@ -146,7 +147,8 @@ class Telemetry(Collector):
     def _good(self, samples: Iterable[Sample]) -> list[Sample]:
         series: dict[tuple[str, tuple[str, ...]], Sample] = {}
         self._refused_by_stages = 0
-        for sample in samples:
+        for given in samples:
+            sample = _printable(given)
             metric = BY_NAME.get(sample.metric)
             series_key = (sample.metric, sample.labels)
             if sample.metric == REFUSED:
@@ -167,6 +169,16 @@ class Telemetry(Collector):
         if self._strict:
             raise BadSampleError(message)
         self._bad += 1
+
+
+def _printable(sample: Sample) -> Sample:
+    """Return a sample whose label values hold no control characters, which no escape of the text format covers.
+
+    Names come from records. Almost all are printable, and then the sample is handed back as it is.
+    """
+    if "".join(map(str, sample.labels)).isprintable():
+        return sample
+    return sample._replace(labels=tuple(printable(str(label)) for label in sample.labels))
 
 
 def _family(name: str, samples: Sequence[Sample]) -> Metric:

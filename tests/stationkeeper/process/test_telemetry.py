@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from stationkeeper.contracts.masking import printable
 from stationkeeper.contracts.metrics import BY_NAME, METRICS, Sample
 from stationkeeper.process.telemetry import BadSampleError, Telemetry, capped
 
@@ -139,3 +140,45 @@ def test_ten_thousand_series_cost_little() -> None:
     assert body.count(b"\n") > 10_000
     # Processor time, not the clock on the wall; the bar is 0.3 s, the measured value 0.06 s.
     assert time.process_time() - cpu < 1.5
+
+
+# A name may be anything that JSON can hold; these break a line, a quote, a terminal, a text direction, a UTF-8 encoder.
+HOSTILE = [
+    "a\x00b",
+    'size 15"',
+    "back\\slash",
+    "income\n(EUR)",
+    "\x1b[31m",
+    "abc\u202edef",
+    "half\ud83d",
+    '{x="1"} 1',
+    "é\u2028",
+]
+
+
+@pytest.mark.parametrize("accept", ["text/plain", OPENMETRICS])
+def test_hostile_names_are_read_back_by_prometheus_parsers_without_control_characters(accept: str) -> None:
+    samples = [Sample("stationkeeper_subject_state", ("m", "1", "", name), 1.0) for name in HOSTILE]
+    body, _ = Telemetry([lambda: samples], strict=True).render(accept)
+    text = body.decode()
+    assert text.replace("\n", "").isprintable()
+    parse = parse_openmetrics if accept == OPENMETRICS else parse_text
+    found = [s.labels["subject"] for f in parse(text) for s in f.samples if s.name == "stationkeeper_subject_state"]
+    assert found == [printable(name) for name in HOSTILE]
+
+
+def test_the_official_linter_accepts_hostile_names() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+    samples = [Sample("stationkeeper_subject_state", ("m", "1", "", name), 1.0) for name in HOSTILE]
+    body, _ = Telemetry([lambda: samples], strict=True).render()
+    lint = subprocess.run([promtool, "check", "metrics"], input=body, capture_output=True, check=False)
+    assert (lint.returncode, lint.stdout + lint.stderr) == (0, b"")
+
+
+def test_two_names_that_are_shown_alike_cost_one_series_and_not_the_scrape() -> None:
+    samples = [Sample("stationkeeper_model_state", (name,), 1.0) for name in ("a\x00", "a\\x00")]
+    body, _ = Telemetry([lambda: samples]).render()
+    assert body.count(b"stationkeeper_model_state{") == 1
+    assert b'stationkeeper_limits_refused_total{limit="bad_sample"} 1.0' in body
