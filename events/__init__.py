@@ -23,7 +23,16 @@ from stationkeeper.events.columns import (
 from stationkeeper.events.decoder import Decoder, JsonValues, load_decoder
 from stationkeeper.events.ids import mix, salt_of
 from stationkeeper.events.json_reader import Reading
-from stationkeeper.events.mapping import DEFAULT_POSITIVE, MAX_TEXT, Form, MappingError, PathKeys, forms, own_form
+from stationkeeper.events.mapping import (
+    DEFAULT_POSITIVE,
+    MAX_TEXT,
+    Form,
+    MappingError,
+    PathKeys,
+    forms,
+    own_form,
+    path_text,
+)
 from stationkeeper.events.reader import EventReader, object_at
 from stationkeeper.events.row_types import nameable, refuse
 from stationkeeper.events.score import decide, outcomes
@@ -61,6 +70,7 @@ __all__ = [
     "outcomes",
     "own_form",
     "parse_instant",
+    "path_text",
     "refuse",
     "salt_of",
     "too_early",

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from stationkeeper.events.settings import JSON, KINDS, InputMapping, Kind, TimeUnit
+from stationkeeper.events.settings import JSON, KINDS, MAX_PATH, InputMapping, Kind, TimeUnit
 
 PathKeys = tuple[str, ...]
 
@@ -14,6 +14,8 @@ DEFAULT_POSITIVE = "1"
 
 # One key of a path: text in double quotes with backslash escapes, or anything but a dot, a quote or a bracket.
 _KEY = re.compile(r'"((?:[^"\\]|\\.)+)"|([^."\[\]]+)')
+_PLAIN = re.compile(r'[^."\[\]]+')
+_ESCAPED = re.compile(r'\\(["\\])')
 
 
 MAX_TEXT = 512
@@ -74,13 +76,23 @@ def parse_path(text: str) -> PathKeys:
                 f"path {text!r} cannot be read at character {at}; write object keys joined by dots, "
                 'a key that holds a dot in double quotes, e.g. payload."card.country"; arrays cannot be indexed'
             )
-        keys.append(match[1].replace('\\"', '"') if match[1] is not None else match[2])
+        keys.append(_ESCAPED.sub(r"\1", match[1]) if match[1] is not None else match[2])
         at = match.end()
         if at == len(text):
             return tuple(keys)
         if text[at] != ".":
             raise MappingError(f"path {text!r}: found {text[at]!r} at character {at} where a dot belongs")
         at += 1
+
+
+def path_text(keys: PathKeys) -> str:
+    """Return object keys as ``parse_path`` reads them; raises ``MappingError`` for an empty key or too long a path."""
+    quoted = ('"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"' for key in keys)
+    plain = map(_PLAIN.fullmatch, keys)
+    text = ".".join(key if fine else inner for key, fine, inner in zip(keys, plain, quoted, strict=True))
+    if not all(keys) or len(text) > MAX_PATH:
+        raise MappingError(f"no path to {keys!r}: a key is empty, or it is longer than {MAX_PATH} characters")
+    return text
 
 
 @dataclass(frozen=True, slots=True)

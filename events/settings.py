@@ -27,7 +27,11 @@ JSON = "json"
 """The decoder of a topic that names none: its values are JSON text as they are."""
 
 
-Path = Annotated[str, Field(min_length=1, max_length=512)]
+MAX_PATH = 512
+"""Longest path in characters: chosen well above an envelope's keys with a long name; double would put a path that
+nobody reads into every message about it."""
+
+Path = Annotated[str, Field(min_length=1, max_length=MAX_PATH)]
 
 
 class InputMapping(Settings):

@@ -6,6 +6,7 @@ error that names the nearest right one, never a silence. A variable is text wher
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -31,6 +32,7 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 
 # A part of topic names, metric labels and records (contracts.messages.Identifier): single dots between letters, so that
 # no record about a configured model is ever refused for its name.
+MODEL_NAME = re.compile(r"^(?=.{1,128}$)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$")
 ModelName = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$")]
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time as clock
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -163,8 +163,8 @@ def replay_settings(
     *,
     reference_rows: int | None,
     label_delay: str | None,
-    features: str | None,
-    categorical: str | None,
+    features: Iterable[str] | None,
+    categorical: Iterable[str],
     every: str | None,
     pane: str | None,
     renew: str,
@@ -181,8 +181,8 @@ def replay_settings(
         reference_rows=reference_rows,
         delay=_length(label_delay, "--label-delay", timed=timed) if label_delay else 0,
         renew=_renew(renew, rows),
-        features=_names(features),
-        categorical=_names(categorical) or (),
+        features=None if features is None else tuple(features),
+        categorical=tuple(categorical),
         delta=effect_floor,
     )
 
@@ -230,10 +230,6 @@ def _renew(text: str, reference_rows: int) -> int:
     if text.isdigit():
         return int(text)
     raise BadInput(f"--renew {text}: must be auto, never or a number of rows")
-
-
-def _names(text: str | None) -> tuple[str, ...] | None:
-    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else None
 
 
 def load_reference(path: Path) -> Reference:

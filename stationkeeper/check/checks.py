@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from stationkeeper.check.baselines import baselines
+from stationkeeper.check.sample import sample_input
 from stationkeeper.config import Config
 from stationkeeper.contracts.plugins import PluginError
 from stationkeeper.contracts.times import format_duration
 from stationkeeper.contracts.topics import Topic
 from stationkeeper.events import MappingError, forms, load_decoder
-from stationkeeper.init.sample import sample_input
 from stationkeeper.process.wiring import input_topics, reader_for, topics_of
 from stationkeeper.registry import Registry
 from stationkeeper.streams.errors import Fatal, Retryable

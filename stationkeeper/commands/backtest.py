@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stationkeeper.commands.options import EXIT_USAGE, ConfigOption
+from stationkeeper.commands.options import EXIT_USAGE, ConfigOption, names_of
 from stationkeeper.contracts.messages import Level, Verdict
 
 __all__ = ["backtest"]
@@ -78,8 +78,8 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
             table,
             reference_rows=None if reference else reference_rows,
             label_delay=label_delay,
-            features=features,
-            categorical=categorical,
+            features=names_of(features) or None,
+            categorical=names_of(categorical),
             every=false_alarms_every,
             pane=pane,
             renew=renew,

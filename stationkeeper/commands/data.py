@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 __all__ = ["EVIDENTLY_VERBS", "backtest", "dump", "explain", "init", "profile", "report", "verify"]
 
 
-def init(
+def init(  # noqa: PLR0913, PLR0917 - the verb's options
     source: Annotated[str, typer.Argument(help="A topic name, or a file of past predictions (CSV, Parquet, JSONL).")],
     topic: Annotated[str | None, typer.Option(help="With a table: the topic that the model's events are in.")] = None,
+    labels: Annotated[str | None, typer.Option(help="The topic that labels come in, where it is another one.")] = None,
     model: Annotated[str, typer.Option(help="The model's name, where the sample does not say.")] = "model",
     bootstrap: Annotated[str | None, typer.Option(help="Broker, for a topic.", envvar="STATIONKEEPER_KAFKA")] = None,
     sample: Annotated[int, typer.Option(help="Records to look at.", min=1)] = 200,
     field: Annotated[
-        list[str] | None, typer.Option(help="FIELD=COLUMN of a table, e.g. label=churned; repeat. Goes before guesses.")
+        list[str] | None,
+        typer.Option(
+            help="FIELD=COLUMN of a table, FIELD=PATH of a topic, e.g. label=churned; before guesses. Repeat."
+        ),
     ] = None,
     evidently_mapping: Annotated[
         Path | None, typer.Option(help="A DataDefinition or ColumnMapping of Evidently (JSON, YAML) for a table.")
@@ -35,51 +39,34 @@ def init(
     json: JsonOption = False,
 ) -> None:
     """Write a commented configuration guessed from a sample of a topic, of a file, or of both."""
-    from stationkeeper.backtesting.past_table import read_past
-    from stationkeeper.init.infer import Sketch, sketch_events, sketch_table
-    from stationkeeper.init.write import profile_command, render
+    from stationkeeper.init.first import first_configuration
+    from stationkeeper.init.infer import InitError
 
     if output is not None and output.exists():
         raise typer.BadParameter(f"{output} exists; choose another --output or move it away")
-    broker, path = bootstrap or "localhost:9092", Path(source)
-    past: Sketch | None = None
-    events: Sketch | None = None
-    if path.suffix.lower() in {".jsonl", ".ndjson", ".json"} and path.exists():
-        with path.open("rb") as lines:
-            events = sketch_events([line for _, line in zip(range(sample), lines, strict=False)], source)
-    elif _is_table(path):
-        roles = _roles(field, evidently_mapping)
-        past = sketch_table(read_past(path, sample).to_dict(as_series=False), source, roles)
-    else:
-        topic = source
-    if topic is not None:
-        events = sketch_events(_sample(topic, broker, sample), f"topic {topic}")
-        if not events.rows:
-            raise typer.BadParameter(
-                f"topic {topic} holds no JSON objects to look at ({events.unreadable} records read)"
-            )
-    name = events.models[0] if events is not None and events.models else model
-    looked = [one for one in (events, past) if one is not None]
-    text = render(looked[0], model=model, bootstrap=broker, topic=topic, past=past)
-    command = profile_command(past, name, events) if past is not None else None
+    try:
+        made = first_configuration(
+            *(source, topic, labels, model, bootstrap or "localhost:9092", sample),
+            _roles(field, evidently_mapping),
+        )
+    except InitError as error:
+        raise typer.BadParameter(str(error)) from error
     if output is not None:
-        output.write_text(text)
+        output.write_text(made.text, encoding="utf-8")
     if json:
-        seen = {one.source: asdict(one) for one in looked}
-        print_json({"looked_at": seen, "profile": command, "configuration": text, "output": output})
+        seen = {one.source: asdict(one) for one in made.looked}
+        print_json({"looked_at": seen, "profile": made.profile, "configuration": made.text, "output": output})
         return
     if output is None:
-        typer.echo(text, nl=False)
+        typer.echo(made.text, nl=False)
+        for line in made.proof:
+            typer.echo(line, err=True)
         return
+    for line in made.proof:
+        typer.echo(line, err=True)
     typer.echo(f"wrote {output}; read it, then:\n  stationkeeper check --config {output} --sample 5", err=True)
-    if command is not None:
-        typer.echo(f"  {command} --publish --config {output}", err=True)
-
-
-def _is_table(path: Path) -> bool:
-    from stationkeeper.backtesting.past_table import TABLES
-
-    return path.suffix.lower() in TABLES or path.exists()
+    if made.profile is not None:
+        typer.echo(f"  {made.profile} --publish --config {output}", err=True)
 
 
 def _roles(pairs: list[str] | None, evidently_mapping: Path | None) -> "ColumnRoles":
@@ -96,22 +83,6 @@ def _roles(pairs: list[str] | None, evidently_mapping: Path | None) -> "ColumnRo
         fields[name] = column
     source = roles.source if evidently_mapping is not None else "--field"
     return replace(roles, fields=fields, source=source)
-
-
-def _sample(topic: str, bootstrap: str, rows: int) -> list[bytes]:
-    from contextlib import closing
-
-    from stationkeeper.streams.kafka.reader import KafkaReader
-    from stationkeeper.streams.settings import KafkaSettings
-
-    with closing(KafkaReader(KafkaSettings(bootstrap=bootstrap), "init")) as reader:
-        partitions = reader.partitions(topic)
-        if not partitions:
-            raise typer.BadParameter(f"there is no topic and no file called {topic!r} (broker {bootstrap})")
-        bounds = reader.bounds(partitions)
-        start = {p: max(first, end - rows) for p, (first, end) in bounds.items()}
-        values = [v for batch in reader.read(partitions, start) for v in batch.values if v is not None]
-    return values[:rows]
 
 
 def explain(

@@ -1,5 +1,6 @@
 """Options and outputs that verbs share: where the configuration is, and JSON or a table."""
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,12 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """Return the names of an option such as ``a,b``; one with a comma stands in quotes, as in CSV: ``"x, y",b``."""
+    found = next(csv.reader([text], skipinitialspace=True), []) if text else []
+    return tuple(name for name in found if name.strip())
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
+from stationkeeper.commands.options import ConfigOption, JsonOption, names_of, print_json
 from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.settings import DAY_MS, ModelSettings
 
@@ -105,9 +105,9 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
         "label": label or roles.fields.get("label"),
         "weight": weight,
         "prior": _priors(prior),
-        "features": _names(features) or _all_but(roles, frame.columns),
-        "categorical": _names(categorical) or roles.categorical,
-        "sensitive": _names(sensitive),
+        "features": names_of(features) or _all_but(roles, frame.columns),
+        "categorical": names_of(categorical) or roles.categorical,
+        "sensitive": names_of(sensitive),
         "threshold": threshold,
     }
     try:
@@ -210,10 +210,6 @@ def _publish(config: ConfigOption, reference: "Reference") -> None:
     prepare_topics(settings, create_inputs=False)
     publish(settings, Outgoing(topics_of(settings).references.name, text.encode(), key.encode(), 0))
     typer.echo(f"published as the reference of {key}; the monitor uses it from its next batch on")
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
 
 
 def _priors(pairs: list[str] | None) -> dict[str, float] | None:

@@ -1,6 +1,6 @@
-"""A first configuration from a sample of a topic or a file.
+"""A first configuration from a sample of a topic, of a file, or of both.
 
-In: records or rows. Out: a commented YAML. State: none. Invariant: what is written is read from the sample; nothing
-else is asked of a broker.
-Read `sample` (what was given), `infer` (what it seems to be), `write`.
+In: records and rows. Out: a commented YAML. State: none. Invariant: what is written reads the sample it was guessed
+from, by the one reader of events; nothing else is asked of a broker.
+Read `first` (what was given, and the proof), `records` (what records hold), `infer` (what it seems to be), `write`.
 """

@@ -3,34 +3,60 @@
 Every guess carries why it was made, because a person has to judge it; a column that a person names is no guess.
 """
 
-import json
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
-# How deep objects are looked into; deeper ones are one leaf, so that an odd record cannot nest without end. Chosen: at
-# half, fields of an envelope in an envelope are not found; double finds more paths than a person reads.
-MAX_DEPTH: Final = 6
-OWN_KINDS: Final = frozenset({"prediction", "feature", "label"})
+from stationkeeper.config import MODEL_NAME
+from stationkeeper.events import KINDS, Kind, MappingError, PathKeys, parse_instant, path_text
+from stationkeeper.events.settings import JSON, TimeUnit
+from stationkeeper.init.records import RecordSample, is_shares, leaves, unit_of
+
 CONTRACT_FIELDS: Final = ("event_id", "time", "model", "version", "prediction", "label")
+# The first name is the likeliest: `id` is taken only where no other is there.
 _NAMES: Final[dict[str, tuple[str, ...]]] = {
-    "event_id": ("event_id", "eventid", "id", "request_id", "requestid", "transaction_id", "uuid", "inference_id"),
-    "time": ("time", "timestamp", "ts", "event_time", "eventtime", "occurred_at", "created_at", "date", "datetime"),
-    "model": ("model", "model_name", "modelname", "model_id"),
-    "version": ("version", "model_version", "modelversion"),
-    "prediction": ("prediction", "score", "probability", "proba", "y_pred", "predicted", "output", "pred"),
+    "event_id": (
+        *("event_id", "eventid", "request_id", "requestid", "inference_id", "prediction_id", "transaction_id"),
+        *("uuid", "id"),
+    ),
+    "time": (
+        *("event_time", "eventtime", "time", "timestamp", "ts", "datetime", "date", "occurred_at", "created_at"),
+        *("created", "when"),
+    ),
+    "model": ("model_name", "modelname", "model_id", "model"),
+    "version": (
+        *("model_version", "modelversion", "model_rev", "model_revision", "model_ver", "model_tag", "model_build"),
+        *("version", "revision", "rev", "ver"),
+    ),
+    "prediction": (
+        *("prediction", "score", "probability", "proba", "probabilities", "probs", "y_pred", "y_hat", "predicted"),
+        *("output", "pred"),
+    ),
     "label": ("label", "target", "y_true", "truth", "actual", "outcome", "ground_truth", "y"),
 }
+# What a time is named after besides: scored_at, request_ts, bookedOn.
+_TIME_ENDINGS: Final = frozenset({"at", "on", "time", "timestamp", "ts", "date", "datetime"})
+# A label within the answer is what the model said, not what turned out to be true.
+_ANSWERS: Final = frozenset({"prediction", "predictions", "output", "outputs", "result", "response", "answer"})
+_ID_ENDINGS: Final = frozenset({"id", "uuid", "guid", "key", "hash", "token"})
 WHY_BINARY: Final = "the only one of nothing but 0 and 1; is it a feature? Then take --label away and list it"
-# Each unit's range lies between 1973 and 2286; a number below 1e8 is a count, no time.
-_EPOCH: Final = (("s", 1e8, 1e10), ("ms", 1e11, 1e13), ("us", 1e14, 1e16), ("ns", 1e17, 1e19))
+# More names than this in one sample are no models: a fleet in one topic has a handful, a column such as a car's model
+# has dozens.
+MOST_MODELS: Final = 20
+# From this many texts on, one that differs in nearly every record is an id, not a category.
+_ENOUGH, _NEARLY = 20, 0.9
+
+
+class InitError(ValueError):
+    """Nothing can be guessed from what was given; the message says what was given and what to give."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """One contract field: the path it was found under and why it was taken."""
+    """One contract field: the path it was found under, as a configuration writes it, and why it was taken."""
 
     field: str
     path: str
@@ -58,147 +84,317 @@ class ColumnRoles:
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """What a sample looks like: the models in it, the guesses, and the paths left over as features."""
+    """What a sample looks like: the models in it, the guesses, and the fields left over as features.
+
+    ``features`` maps the name under which each is watched to its path; ``left_out`` maps the path of a field that is
+    no feature to the reason.
+    """
 
     source: str
     own_form: bool
     models: tuple[str, ...]
     kinds: tuple[str, ...]
     guesses: tuple[Guess, ...]
-    features: tuple[str, ...]
-    time_unit: str | None
+    features: Mapping[str, str]
+    time_unit: TimeUnit | None
     rows: int
     unreadable: int
     categorical: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    decoder: str = JSON
+    table: bool = False
 
     def guess(self, field: str) -> Guess | None:
         """Return the guess for a contract field, if there is one."""
         return next((guess for guess in self.guesses if guess.field == field), None)
 
 
-def sketch_events(values: Iterable[bytes], source: str) -> Sketch:
-    """Look at JSON events; what is not a JSON object is counted as unreadable."""
-    events: list[dict[str, Any]] = []
-    unreadable = 0
-    for value in values:
-        try:
-            event = json.loads(value)
-        except ValueError:
-            event = None
-        if isinstance(event, dict):
-            events.append(event)
+def sketch_events(
+    sample: RecordSample, kind: Kind = "prediction", *, columns: Collection[str] = (), told: Mapping[str, str] = {}
+) -> Sketch:
+    """Look at JSON events of a topic of ``kind``; what is not a JSON object is counted as unreadable.
+
+    ``columns`` are those of the reference's table, after which features are named where one fits; ``told`` are paths
+    that a person gave. Raises ``InitError`` where ``told`` names a path that no record has.
+    """
+    objects = sample.objects()
+    unreadable = len(sample.values) - len(objects)
+    own = () if told else sample.in_own_form(kind)
+    if own:
+        kinds = tuple(name for name in KINDS if any(events.kind == name for events in own))
+        models = tuple(sorted({model for events in own for model, _ in events.owners}))
+        numbers = [time for one in objects if isinstance(time := one.get("time"), int | float)]
+        features = {name: f"features.{path_text((name,))}" for events in own for name in events.features}
+        unit = unit_of(numbers) or "ms"
+        return Sketch(
+            *(sample.source, True, models, kinds, (), features, unit, len(objects), unreadable),
+            decoder=sample.decoder,
+        )
+    held: dict[PathKeys, list[Any]] = {}
+    for one in objects:
+        for path, leaf in leaves(one, _is_answer):
+            held.setdefault(path, []).append(leaf)
+    fields = {path: _Field(path, tuple(values), len(objects)) for path, values in held.items()}
+    return _sketch_records(sample, fields, kind, columns, told, len(objects), unreadable)
+
+
+def _is_answer(path: PathKeys, value: object) -> bool:
+    return _words(path[-1]) in _NAMES["prediction"] and is_shares(value)
+
+
+def _sketch_records(
+    sample: RecordSample,
+    fields: Mapping[PathKeys, "_Field"],
+    kind: Kind,
+    columns: Collection[str],
+    told: Mapping[str, str],
+    rows: int,
+    unreadable: int,
+) -> Sketch:
+    texts = {path: text for path in fields if (text := _written(path)) is not None}
+    paths = {text: path for path, text in texts.items()}
+    strange = [path for path in told.values() if path not in paths]
+    if strange:
+        raise InitError(f"--field: {sample.source} has no field {strange[0]!r}; fields are {', '.join(paths)}")
+    wanted = ("kind", *(name for name in CONTRACT_FIELDS if name != ("prediction" if kind == "label" else "label")))
+    roles = {name: (paths[path], "given") for name, path in told.items()}
+    roles |= _roles({path: fields[path] for path in texts}, wanted, roles)
+    kinds = tuple(k for k in KINDS if "kind" in roles and k in fields[roles["kind"][0]].values)
+    if "label" in kinds:
+        roles |= _roles({path: fields[path] for path in texts}, ("label",), roles)
+    models = tuple(sorted(set(fields[roles["model"][0]].known))) if "model" in roles else ()
+    used = {path for path, _ in roles.values()}
+    left_out: dict[str, str] = {}
+    kept: list[PathKeys] = []
+    for path in fields:
+        if path in used or any(other[: len(path)] == path and other != path for other in fields):
+            continue
+        why = "no path can be written for it" if path not in texts else fields[path].no_feature()
+        if why is None:
+            kept.append(path)
         else:
-            unreadable += 1
-    kinds = tuple(sorted({str(event.get("kind")) for event in events} & OWN_KINDS))
-    own = bool(kinds) and all({"event_id", "time", "model", "kind"} <= event.keys() for event in events)
-    columns: dict[str, list[Any]] = {}
-    for event in events:
-        for path, leaf in _leaves(event):
-            columns.setdefault(path, []).append(leaf)
-    models = tuple(sorted({str(event["model"]) for event in events})) if own else ()
-    return _sketch(columns, source, len(events), unreadable, own_form=own, models=models, kinds=kinds)
+            left_out[texts.get(path, ".".join(path))] = why
+    found = tuple(Guess(name, texts[path], why) for name, (path, why) in roles.items())
+    names = {} if kind == "label" else _names_of(kept, columns)
+    unit = fields[roles["time"][0]].time_unit(table=False) if "time" in roles else None
+    return Sketch(
+        *(sample.source, False, models, kinds, found, {names[p]: texts[p] for p in kept if p in names}, unit),
+        *(rows, unreadable),
+        left_out=left_out,
+        decoder=sample.decoder,
+    )
 
 
 def sketch_table(columns: Mapping[str, Sequence[Any]], source: str, roles: ColumnRoles | None = None) -> Sketch:
-    """Look at the columns of a table of past predictions; raises ``ValueError`` where ``roles`` names a strange one."""
+    """Look at the columns of a table of past predictions; raises ``InitError`` where ``roles`` names a strange one."""
     roles = roles or ColumnRoles()
     strange = [name for name in roles.named() if name not in columns]
     if strange:
-        raise ValueError(f"{roles.source}: {source} has no column {strange[0]!r}; columns are {', '.join(columns)}")
+        raise InitError(f"{roles.source}: {source} has no column {strange[0]!r}; columns are {', '.join(columns)}")
     rows = max((len(values) for values in columns.values()), default=0)
-    return _sketch({name: list(values) for name, values in columns.items()}, source, rows, 0, roles=roles, table=True)
-
-
-def _sketch(
-    columns: Mapping[str, list[Any]],
-    source: str,
-    rows: int,
-    unreadable: int,
-    *,
-    own_form: bool = False,
-    models: tuple[str, ...] = (),
-    kinds: tuple[str, ...] = (),
-    roles: ColumnRoles | None = None,
-    table: bool = False,
-) -> Sketch:
-    roles = roles or ColumnRoles()
-    taken = {name: Guess(name, path, roles.source) for name, path in roles.fields.items()}
-    for name in CONTRACT_FIELDS:
-        for path, values in columns.items():
-            if name in taken or path in {*(guess.path for guess in taken.values()), *(roles.features or ())}:
-                continue
-            last = re.sub(r"[^a-z0-9_]", "", path.rsplit(".", 1)[-1].lower())
-            if last in _NAMES[name] and _fits(name, values):
-                taken[name] = Guess(name, path, f"named {path.rsplit('.', 1)[-1]!r}")
-                break
-    used = {guess.path for guess in taken.values()}
-    if "event_id" not in taken:
-        keys = (path for path, values in columns.items() if _is_key(values) and len(values) == rows)
-        unique = next((path for path in keys if path not in used), None)
-        if unique is not None and rows > 1:
-            taken["event_id"] = Guess("event_id", unique, f"{rows} different texts in {rows} rows")
-    if table and "label" not in taken and "prediction" in taken:
-        binary = [path for path, values in columns.items() if path not in used and _is_binary(values)]
+    fields: dict[PathKeys, _Field] = {(name,): _Field((name,), tuple(values), rows) for name, values in columns.items()}
+    taken: dict[str, tuple[PathKeys, str]] = {name: ((path,), roles.source) for name, path in roles.fields.items()}
+    free = {path: one for path, one in fields.items() if path[0] not in (roles.features or ())}
+    taken |= _roles(free, CONTRACT_FIELDS, taken, table=True)
+    used = {path[0] for path, _ in taken.values()}
+    if "label" not in taken and "prediction" in taken:
+        binary = [path for path, one in free.items() if path[0] not in used and one.is_binary()]
         if len(binary) == 1:
-            taken["label"] = Guess("label", binary[0], WHY_BINARY)
-    used = {guess.path for guess in taken.values()} | set(roles.left_out)
-    # A list is no feature, and neither is an object's path that one odd record filled with a plain value.
-    left = tuple(
-        path
-        for path, values in columns.items()
-        if path not in used
-        and path != "kind"
-        and (roles.features is None or path in roles.features)
-        and not any(isinstance(value, list | dict) for value in values)
-        and not any(other.startswith(f"{path}.") for other in columns)
-    )
-    time = taken.get("time")
-    unit = _time_unit(columns[time.path]) if time else None
-    found = tuple(taken.values())
-    return Sketch(source, own_form, models, kinds, found, left, unit, rows, unreadable, roles.categorical)
-
-
-def _leaves(value: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    for key, inner in value.items():
-        path = f"{prefix}{key}"
-        if isinstance(inner, dict) and depth < MAX_DEPTH:
-            yield from _leaves(inner, f"{path}.", depth + 1)
+            taken["label"] = (binary[0], WHY_BINARY)
+    used = {path[0] for path, _ in taken.values()} | set(roles.left_out)
+    left_out: dict[str, str] = {}
+    features: dict[str, str] = {}
+    for name in columns:
+        if name in used or (roles.features is not None and name not in roles.features):
+            continue
+        why = fields[name,].no_feature(table=True) if roles.features is None else None
+        if why is None:
+            features[name] = name
         else:
-            yield path, inner
+            left_out[name] = why
+    unit = fields[taken["time"][0]].time_unit(table=True) if "time" in taken else None
+    found = tuple(Guess(name, path[0], why) for name, (path, why) in taken.items())
+    return Sketch(
+        *(source, False, (), (), found, features, unit, rows, 0, roles.categorical),
+        left_out=left_out,
+        table=True,
+    )
 
 
-def _fits(field: str, values: Sequence[Any]) -> bool:
-    known = [value for value in values if value is not None]
-    if not known:
-        return False
-    if field == "time":
-        return _time_unit(known) is not None
-    if field == "event_id":
-        # A topic may hold a record twice or thrice: an id need not be unique, only mostly.
-        texts = all(isinstance(value, str) for value in known) and 2 * len(set(known)) >= len(known)
-        return texts or all(isinstance(value, int) and not isinstance(value, bool) for value in known)
-    return all(isinstance(value, str | int | float | bool) for value in known)
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """The values of one path or column over the sample; ``rows`` counts the records, also those without it."""
 
+    path: PathKeys
+    values: tuple[Any, ...]
+    rows: int
 
-def _is_key(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, str) for value in values) and len(set(values)) == len(values)
+    @property
+    def known(self) -> list[Any]:
+        """The values that are there."""
+        return [v for v in self.values if v is not None and not (isinstance(v, float) and math.isnan(v))]
 
-
-def _is_binary(values: Sequence[Any]) -> bool:
-    """Return whether there are both of two answers and nothing else, not even a gap."""
-    return all(isinstance(value, bool | int) for value in values) and {int(value) for value in values} == {0, 1}
-
-
-def _time_unit(values: Sequence[Any]) -> str | None:
-    first = next((value for value in values if value is not None), None)
-    if isinstance(first, datetime):
-        return "rfc3339"
-    if isinstance(first, str):
+    def distinct(self) -> float:
+        """Return the share of the values that are different, 0 for none and for lists."""
+        known = self.known
         try:
-            datetime.fromisoformat(first)
-        except ValueError:
+            return len(set(known)) / len(known) if known else 0.0
+        except TypeError:
+            return 0.0
+
+    def time_unit(self, *, table: bool) -> TimeUnit | None:
+        """Return what its numbers count, ``rfc3339`` for text and datetimes, None where it is no time."""
+        known = self.known
+        numbers = [v for v in known if isinstance(v, int | float) and not isinstance(v, bool)]
+        if numbers and len(numbers) == len(known):
+            return unit_of(numbers)
+        if not known:
             return None
-        return "rfc3339"
-    if isinstance(first, int | float) and not isinstance(first, bool):
-        return next((unit for unit, low, high in _EPOCH if low <= first < high), None)
-    return None
+        read = sum(isinstance(v, date) or (isinstance(v, str) and _is_time(v, table=table)) for v in known)
+        return "rfc3339" if read >= _NEARLY * len(known) else None
+
+    def fits(self, field: str, *, table: bool) -> bool:
+        """Return whether the values can be this field of the contract."""
+        known = self.known
+        if not known:
+            return False
+        if field == "time":
+            return self.time_unit(table=table) is not None
+        whole = all(isinstance(v, str | int) and not isinstance(v, bool) and v != "" for v in known)
+        if field == "event_id":
+            # A topic may hold a record twice or thrice: an id need not be unique, only mostly. It is never absent.
+            return whole and len(known) >= _NEARLY * self.rows and 2 * self.distinct() >= 1
+        if field == "kind":
+            return all(isinstance(v, str) for v in known) and set(known) <= set(KINDS) and len(known) == self.rows
+        if field == "model":
+            named = all(isinstance(v, str) and MODEL_NAME.fullmatch(v) for v in known)
+            return named and len(set(known)) <= MOST_MODELS and len(known) >= _NEARLY * self.rows
+        if field == "version":
+            return whole and len(set(known)) <= MOST_MODELS and len(known) >= _NEARLY * self.rows
+        if all(is_shares(v) for v in known):
+            return field == "prediction"
+        scalars = all(isinstance(v, str | int | float | bool) for v in known)
+        return scalars and not (all(isinstance(v, str) for v in known) and self.is_key())
+
+    def is_key(self) -> bool:
+        """Return whether nearly every value is another one, as in an id."""
+        return len(self.known) >= _ENOUGH and self.distinct() >= _NEARLY
+
+    def is_binary(self) -> bool:
+        """Return whether there are both of two answers and nothing else, not even a gap."""
+        return all(isinstance(v, bool | int) for v in self.values) and {int(v) for v in self.values} == {0, 1}
+
+    def no_feature(self, *, table: bool = False) -> str | None:
+        """Return why this is no feature, None where it can be one."""
+        known = self.known
+        if any(isinstance(v, list | dict) for v in known):
+            return "a list or an object: only text, numbers and booleans are watched"
+        if not known:
+            return None if table else "null in every record of the sample"
+        ends = _words(self.path[-1]).rpartition("_")[2]
+        if any(isinstance(v, date) for v in known) or (
+            self.time_unit(table=table) is not None and (isinstance(known[0], str) or ends in _TIME_ENDINGS)
+        ):
+            return "a time: it moves on by itself"
+        text = all(isinstance(v, str) for v in known)
+        numbered = ends in _ID_ENDINGS and all(isinstance(v, int) for v in known)
+        if (text or numbered) and self.is_key():
+            return "another one in nearly every record, as an id"
+        return None
+
+
+def _is_time(text: str, *, table: bool) -> bool:
+    if not table:
+        return parse_instant(text, "rfc3339") is not None
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _words(name: str) -> str:
+    """Return a name in lower case with one underscore between its words: ``modelRev`` -> ``model_rev``."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return re.sub(r"[^a-z0-9]+", "_", parted).strip("_")
+
+
+def _roles(
+    fields: Mapping[PathKeys, _Field],
+    wanted: Sequence[str],
+    taken: Mapping[str, tuple[PathKeys, str]],
+    *,
+    table: bool = False,
+) -> dict[str, tuple[PathKeys, str]]:
+    """Return the path of each contract field that is found and why, the likeliest name and the least depth first."""
+    found: dict[str, tuple[PathKeys, str]] = {}
+
+    def free() -> dict[PathKeys, _Field]:
+        used = {path for path, _ in (*taken.values(), *found.values())}
+        return {path: one for path, one in fields.items() if path not in used}
+
+    for name in wanted:
+        if name in taken:
+            continue
+        ranked = [
+            (rank, len(path), path)
+            for path, one in free().items()
+            if (rank := _rank(name, path)) is not None and one.fits(name, table=table)
+        ]
+        if ranked:
+            path = min(ranked, key=lambda one: one[:2])[2]
+            found[name] = (path, f"named {path[-1]!r}")
+    if "time" in wanted and "time" not in {*found, *taken}:
+        times = [path for path, one in free().items() if one.fits("time", table=table)]
+        typed = [path for path in times if any(isinstance(v, str | date) for v in fields[path].known)]
+        if len(typed or times) == 1:
+            found["time"] = ((typed or times)[0], "the only one that holds times")
+    if "event_id" in wanted and "event_id" not in {*found, *taken}:
+        for path, one in free().items():
+            unique = all(isinstance(v, str) for v in one.values) and len(set(one.values)) == len(one.values) == one.rows
+            if unique and one.rows > 1:
+                found["event_id"] = (path, f"{one.rows} different texts in {one.rows} rows")
+                break
+    return found
+
+
+def _rank(field: str, path: PathKeys) -> int | None:
+    """Return how likely a path is this field by its name, 0 the likeliest, None for not at all."""
+    if field == "kind":
+        return 0 if len(path) <= 2 else None
+    last = _words(path[-1])
+    above = [_words(key) for key in path[:-1]]
+    if field == "label" and _ANSWERS.intersection(above):
+        return None
+    names = _NAMES[field]
+    both = f"{above[-1]}_{last}" if above else last
+    for name in (both, last):
+        if name in names:
+            return names.index(name)
+    return len(names) if field == "time" and last.rpartition("_")[2] in _TIME_ENDINGS else None
+
+
+def _written(path: PathKeys) -> str | None:
+    """Return a path as a configuration writes it, None where none can be written."""
+    try:
+        return path_text(path)
+    except MappingError:
+        return None
+
+
+def _names_of(paths: Sequence[PathKeys], columns: Collection[str]) -> dict[PathKeys, str]:
+    """Return the name under which each path is watched: its column's, else its last keys, as few as tell it apart."""
+    found: dict[PathKeys, str] = {}
+    for path in paths:
+        ends = [joint.join(path[-n:]) for n in range(len(path), 0, -1) for joint in (".", "_")]
+        column = next((name for name in ends if name in columns), None)
+        if column is not None and column not in found.values():
+            found[path] = column
+    depth = max(map(len, paths), default=0)
+    for keys in range(1, depth + 1):
+        open_ = [path for path in paths if path not in found]
+        short = {path: ".".join(path[-keys:]) for path in open_}
+        names = [*found.values(), *short.values()]
+        found |= {path: name for path, name in short.items() if names.count(name) == 1}
+    # A flat key with a dot beside an object of the same name: only the path as it is written tells them apart.
+    return found | {path: path_text(path) for path in paths if path not in found}

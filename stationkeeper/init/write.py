@@ -3,18 +3,42 @@
 A guess says why it was made; what cannot be guessed is left as a commented line to fill in.
 """
 
+import csv
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from shlex import quote
+from typing import Final
 
 import yaml
 
+from stationkeeper.events.settings import JSON
 from stationkeeper.init.infer import Sketch
 
+# What needs no quotes in YAML, also within braces: words and paths of letters, digits and a few signs.
+_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+# How many fields that are no features are named; a wide record may have hundreds, and the rest is counted.
+_SHOWN: Final = 12
 
-def render(sketch: Sketch, *, model: str, bootstrap: str, topic: str | None, past: Sketch | None = None) -> str:
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """An input topic, where one is named, and what its sample looks like."""
+
+    topic: str | None
+    sketch: Sketch
+
+
+def render(
+    events: Sampled, *, model: str, bootstrap: str, past: Sketch | None = None, labels: Sampled | None = None
+) -> str:
     """Return the configuration as commented YAML; it parses, and ``check`` says what is still missing.
 
-    ``past`` is a file of past predictions beside a topic: the features that both have are the reference's.
+    ``events`` is the sample of the topic, or of a file in its place, or the table itself. ``past`` is a file of past
+    predictions beside a topic: the features that both have are the reference's. ``labels`` is a topic of labels.
     """
+    sketch = events.sketch
     lines = [
         f"# Guessed from {sketch.rows} rows of {sketch.source}"
         + (f"; {sketch.unreadable} more were not JSON objects" if sketch.unreadable else "")
@@ -25,36 +49,61 @@ def render(sketch: Sketch, *, model: str, bootstrap: str, topic: str | None, pas
         "  prefix: stationkeeper           # our own topics are named stationkeeper.panes, stationkeeper.verdicts, …",
         "models:",
     ]
-    for name in sketch.models or (model,):
-        lines += _model(sketch, name, topic, past)
+    names = sketch.models or (model,)
+    for name in names:
+        lines += _model(events, name, names[0], past, labels)
     return "\n".join(lines) + "\n"
 
 
-def _model(sketch: Sketch, name: str, topic: str | None, past: Sketch | None) -> list[str]:
-    target = topic or f"{name}.predictions"
+def _model(events: Sampled, name: str, first: str, past: Sketch | None, labels: Sampled | None) -> list[str]:
+    """Write one model; those after the ``first`` of a topic repeat its block, for a topic is read in one way."""
+    sketch, same = events.sketch, name != first
+    table = sketch if sketch.table else past
     lines = [f"  {_scalar(name)}:"]
-    if topic is None or past is not None:
-        lines += _columns(past or sketch, name, sketch if topic is not None else None)
-    if sketch.own_form or topic is None:
-        lines.append(f"    predictions: {_scalar(target)}      # events in our own form: docs/events.md")
+    if table is not None:
+        lines += _columns(table, name, sketch if table is not sketch else None)
+    topic = events.topic or f"{first}.predictions"
+    kinds = sketch.kinds or ("prediction",)
+    several = len(sketch.models) > 1
+    if kinds == ("label",):
+        lines.append(f"    predictions: {_scalar(f'{first}.predictions')}    # the sample holds labels only: name it")
+        lines += ["    labels: *labels"] if same else _input("labels", topic, sketch, name, anchor=several)
+    elif sketch.table:
+        lines.append(f"    predictions: {_scalar(topic)}      # events in our own form: docs/events.md")
+    elif same:
+        lines.append("    predictions: *predictions")
     else:
-        lines += _mapping(sketch, name, target)
-    lines += [
-        f"    # labels: {name}.labels         # without labels: drift and quality only, performance is unknown",
+        lines += _input("predictions", topic, sketch, name, anchor=several or len(kinds) > 1)
+    lines += [f"    {kind}s: *predictions" for kind in ("feature", "label") if kind in kinds and len(kinds) > 1]
+    if labels is not None and labels.topic is not None and "label" not in kinds:
+        block = _input("labels", labels.topic, labels.sketch, name, anchor=several)
+        lines += ["    labels: *labels"] if same else block
+    elif "label" not in kinds:
+        lines.append(
+            f"    # labels: {first}.labels         # without labels: drift and quality only, performance unknown"
+        )
+    return [
+        *lines,
         "    false_pages: 1 per 30 days     # the whole model: every feature, segment and window together",
         "    # pane: 1m                     # what is counted together; decisions are made on closed panes",
         "    # lateness: 2m                 # events later than this behind their partition are counted as late",
         "    # segments: []                 # e.g. [country]: each gets its own watch, inside the same budget",
     ]
-    return lines
 
 
 def _columns(table: Sketch, name: str, events: Sketch | None) -> list[str]:
     """Say what the table's columns were taken for, and the command that profiles it."""
     lines = [f"    # {guess.field}: column {guess.path!r} of {table.source} ({guess.why})" for guess in table.guesses]
+    lines += _left_out(table)
     lines += _strangers(table, events) if events is not None else []
-    command = profile_command(table, name, events)
+    command = profile_command(table, name, events).replace("\n", "\\n")
     return [*lines, "    # The reference that drift is measured against:", f"    #   {command}"]
+
+
+def _left_out(sketch: Sketch, indent: str = "    ") -> list[str]:
+    shown = [f"{indent}# not watched: {path!r}: {why}" for path, why in [*sketch.left_out.items()][:_SHOWN]]
+    more = len(sketch.left_out) - len(shown)
+    return [*shown, f"{indent}# and {more} more are not watched"] if more else shown
 
 
 def profile_command(table: Sketch, name: str, events: Sketch | None = None) -> str:
@@ -65,8 +114,15 @@ def profile_command(table: Sketch, name: str, events: Sketch | None = None) -> s
     features = [path for path in table.features if path in brought] or list(table.features)
     codes = [path for path in table.categorical if path in features]
     command = ["stationkeeper profile", quote(table.source), "--model", quote(name), *found]
-    command += ["--features", quote(",".join(features))]
-    return " ".join(command + (["--categorical", quote(",".join(codes))] if codes else []))
+    command += ["--features", quote(_listed(features))]
+    return " ".join(command + (["--categorical", quote(_listed(codes))] if codes else []))
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return names as the options read them (``commands.options.names_of``): with commas, and quotes where needed."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(names)
+    return text.getvalue()
 
 
 def _strangers(table: Sketch, events: Sketch) -> list[str]:
@@ -75,40 +131,70 @@ def _strangers(table: Sketch, events: Sketch) -> list[str]:
     columns = {*table.features, *(guess.path for guess in table.guesses)}
     lines = []
     if missing := [path for path in table.features if path not in brought]:
-        named = ", ".join(missing)
+        named = _inline(missing)
         lines.append(f"    # Not in the topic, so not in the reference: {named}. Another name there? Map it below")
     if unknown := [name for name in brought if name not in columns]:
-        lines.append(f"    # Not in {table.source}, so not watched: {', '.join(unknown)}")
+        lines.append(f"    # Not in {table.source}, so not watched: {_inline(unknown)}")
     return lines
 
 
 def _brought(events: Sketch) -> tuple[str, ...]:
     """Return the names under which a topic's features are watched."""
-    if events.own_form:
-        return tuple(path.removeprefix("features.") for path in events.features if path.startswith("features."))
-    return tuple(path.rsplit(".", 1)[-1] for path in events.features)
+    return tuple(events.features)
 
 
-def _mapping(sketch: Sketch, name: str, topic: str) -> list[str]:
-    lines = ["    predictions:", f"      topic: {_scalar(topic)}", "      map:"]
-    constants = {"model": name, "version": "1"}
-    for field in ("event_id", "time", "model", "version", "prediction"):
+def _inline(names: Iterable[str]) -> str:
+    """Return names for a comment, which is one line."""
+    return ", ".join(name if _PLAIN.fullmatch(name) else repr(name) for name in names)
+
+
+def _input(key: str, topic: str, sketch: Sketch, model: str, *, anchor: bool) -> list[str]:
+    """Write one input: a topic's name where it is in our own form, else how its records are read.
+
+    With ``anchor`` the block has a name under which it is repeated further down, for a topic is read in one way.
+    """
+    name = f" &{key}" if anchor else ""
+    if sketch.own_form and sketch.time_unit in {"ms", None} and sketch.decoder == JSON:
+        return [f"    {key}:{name} {_scalar(topic)}      # events in our own form: docs/events.md"]
+    lines = [f"    {key}:{name}", f"      topic: {_scalar(topic)}"]
+    if sketch.decoder != JSON:
+        lines.append(f"      decoder: {sketch.decoder}    # the records begin with a schema registry's frame")
+    if not sketch.own_form:
+        lines += _mapping(key, sketch, model)
+    if sketch.time_unit is not None:
+        lines.append(f"      time_unit: {sketch.time_unit}")
+    return lines
+
+
+def _mapping(key: str, sketch: Sketch, model: str) -> list[str]:
+    lines = ["      map:"]
+    constants = {"model": model, "version": "1"} if key == "predictions" else {"model": model}
+    kind = ("kind",) if sketch.guess("kind") else ()
+    answers = (
+        ("label",) if key == "labels" else ("version", "prediction", *(("label",) if "label" in sketch.kinds else ()))
+    )
+    for field in (*kind, "event_id", "time", "model", *answers):
         guess = sketch.guess(field)
         if guess is not None:
             lines.append(f"        {field}: {_scalar(guess.path)}    # {guess.why}")
             constants.pop(field, None)
         elif field not in constants:
             lines.append(f"        # {field}: path.to.{field}    # not found in the sample; fill in")
-    features = ", ".join(f"{_scalar(path.rsplit('.', 1)[-1])}: {_scalar(path)}" for path in sketch.features)
-    lines.append(f"        features: {{{features}}}")
+    if key == "predictions":
+        lines.append("        features:" if sketch.features else "        features: {}    # none was found; fill in")
+        lines += [f"          {_scalar(name)}: {_scalar(path)}" for name, path in sketch.features.items()]
+    elif len(lines) == 1:
+        lines[0] += " {}"
+    lines += _left_out(sketch, "      ")
     if constants:
-        pairs = ", ".join(f"{key}: {_scalar(value)}" for key, value in constants.items())
+        pairs = ", ".join(f"{field}: {_scalar(value)}" for field, value in constants.items())
         lines.append(f"      constants: {{{pairs}}}")
-    if sketch.time_unit is not None:
-        lines.append(f"      time_unit: {sketch.time_unit}")
     return lines
 
 
 def _scalar(value: str) -> str:
-    """Return a text as a YAML scalar, quoted where YAML would read something else."""
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).split("\n", 1)[0]
+    """Return a text as a YAML scalar of one line, quoted where YAML would read something else."""
+    if _PLAIN.fullmatch(value) and isinstance(yaml.safe_load(value), str):
+        return value
+    quoted = yaml.safe_dump(value, default_style='"', width=10_000_000, allow_unicode=True)
+    return quoted.rstrip("\n")

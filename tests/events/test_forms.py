@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from stationkeeper.backtesting.table import BadInput, read_events
+from stationkeeper.check.sample import sample_input
 from stationkeeper.config import Config
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.demo.served import read_served
 from stationkeeper.events import Form, forms
-from stationkeeper.init.sample import sample_input
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.monitor.verify.reading import PlainReader
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, NUMBER, TEXT, TIME, VERSION, EventColumns

@@ -1,0 +1,122 @@
+"""The first configuration: what was named is sampled, looked at, written down, and read back as the roles read it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from stationkeeper.backtesting.past_table import TABLES, read_past
+from stationkeeper.config import Config
+from stationkeeper.events import Kind
+from stationkeeper.init.infer import ColumnRoles, InitError, Sketch, sketch_events, sketch_table
+from stationkeeper.init.records import RecordSample, sampled
+from stationkeeper.init.write import Sampled, profile_command, render
+from stationkeeper.streams.kafka.reader import KafkaReader
+from stationkeeper.streams.ports import Reader
+from stationkeeper.streams.settings import KafkaSettings
+
+EVENT_FILES: Final = frozenset({".jsonl", ".ndjson", ".json"})
+
+
+@dataclass(frozen=True, slots=True)
+class FirstConfiguration:
+    """The YAML, what was looked at, the command that profiles the table, and how the sample is read by it, in words."""
+
+    text: str
+    looked: tuple[Sketch, ...]
+    profile: str | None
+    proof: tuple[str, ...]
+
+
+def first_configuration(
+    source: str,
+    topic: str | None,
+    labels: str | None,
+    model: str,
+    bootstrap: str,
+    rows: int,
+    roles: ColumnRoles,
+) -> FirstConfiguration:
+    """Look at a file, a topic or both, and at a topic of labels; raises ``InitError`` where there is nothing to see."""
+    path = Path(source)
+    is_events = path.suffix.lower() in EVENT_FILES and path.exists()
+    past: Sketch | None = None
+    told = roles.fields
+    if not is_events and (path.suffix.lower() in TABLES or path.exists()):
+        columns = read_past(path, rows).to_dict(as_series=False)
+        # Beside a topic a field can be told of either side: a name that is no column is a path of the topic's records.
+        mine = {name: column for name, column in told.items() if topic is None or column in columns}
+        told = {name: column for name, column in told.items() if name not in mine}
+        past = sketch_table(columns, source, replace(roles, fields=mine))
+    elif not is_events:
+        topic = source
+    records: dict[Kind, RecordSample] = {}
+    if is_events:
+        with path.open("rb") as lines:
+            records["prediction"] = sampled(source, [line for _, line in zip(range(rows), lines, strict=False)])
+    if topic is not None or labels is not None:
+        with closing(KafkaReader(KafkaSettings(bootstrap=bootstrap), "init")) as reader:
+            if topic is not None:
+                records["prediction"] = sample_topic(reader, topic, rows, bootstrap)
+            if labels is not None:
+                records["label"] = sample_topic(reader, labels, rows, bootstrap)
+    known = () if past is None else tuple(past.features)
+    seen = {
+        kind: sketch_events(one, kind, columns=known, told=told if kind == "prediction" else {})
+        for kind, one in records.items()
+    }
+    for kind, sketch in seen.items():
+        if not sketch.rows:
+            raise InitError(_nothing(records[kind], sketch))
+    main = seen.get("prediction", past)
+    if main is None:
+        raise InitError("give a FILE or a TOPIC of predictions beside --labels")
+    of_labels = None if "label" not in seen else Sampled(labels, seen["label"])
+    text = render(Sampled(topic, main), model=model, bootstrap=bootstrap, past=past, labels=of_labels)
+    name = (main.models or (model,))[0]
+    return FirstConfiguration(
+        text,
+        tuple(one for one in (past, *seen.values()) if one is not None),
+        None if past is None else profile_command(past, name, None if main is past else main),
+        tuple(_proof(text, records, {"prediction": topic or f"{name}.predictions", "label": labels or ""})),
+    )
+
+
+def sample_topic(reader: Reader, topic: str, rows: int, bootstrap: str) -> RecordSample:
+    """Return the newest records of a topic, equally many of each partition; raises ``InitError`` for no topic."""
+    partitions = reader.partitions(topic)
+    if not partitions:
+        raise InitError(f"there is no topic and no file called {topic!r} (broker {bootstrap})")
+    bounds = reader.bounds(partitions)
+    each = -(-rows // len(partitions))
+    start = {p: max(first, end - each) for p, (first, end) in bounds.items()}
+    batches = list(reader.read(partitions, start))
+    values = [value for batch in batches for value in batch.values]
+    headers = [header for batch in batches for header in (batch.headers or [()] * len(batch.values))]
+    return sampled(f"topic {topic}", values[:rows], headers[:rows])
+
+
+def _nothing(sample: RecordSample, sketch: Sketch) -> str:
+    why = f"{sample.source} holds no JSON objects to look at ({sketch.unreadable} records read)"
+    if any(value and value[0] == 0 for value in sample.values):
+        why += (
+            "; they begin with a schema registry's frame and are Avro or Protobuf: name a decoder (docs/extending.md)"
+        )
+    return why
+
+
+def _proof(text: str, records: Mapping[Kind, RecordSample], topics: Mapping[Kind, str]) -> list[str]:
+    """Read the samples back under the configuration as it is written: one line a topic."""
+    config = Config.parse(yaml.safe_load(text))
+    lines = []
+    for kind, sample in records.items():
+        found: Counter[str] = sample.as_written(config, topics[kind])
+        read = found.pop("read")
+        failed = "".join(f", {count} × {code}" for code, count in found.most_common())
+        mend = "" if read else ": fill in the lines marked with # in map:, then run check --sample"
+        lines.append(f"{sample.source}: {read} of {len(sample.values)} records are read as written{failed}{mend}")
+    return lines
