@@ -7,7 +7,8 @@ neighbours, the batch or the caller. Only `monitor.verify` reads records a secon
 
 Read in this order: settings (what the configuration says), mapping (a topic's form), reader (the face), decoder (wire
 formats; conformance tries one), json_reader (a batch strictly, and record by record where that fails), row_types (the
-structures that msgspec fills), faults (the rules), raw and assemble (rows to columns), columns, timestamps, ids, score.
+structures that msgspec fills), faults (the rules), raw and assemble (rows to columns), columns, text_values,
+timestamps, ids, score.
 """
 
 from stationkeeper.events.columns import (
@@ -36,13 +37,15 @@ from stationkeeper.events.mapping import (
 from stationkeeper.events.reader import EventReader, object_at
 from stationkeeper.events.row_types import nameable, refuse
 from stationkeeper.events.score import decide, outcomes
-from stationkeeper.events.settings import KINDS, Input, InputMapping, Kind
+from stationkeeper.events.settings import KINDS, Input, InputMapping, Kind, ValueRules
+from stationkeeper.events.text_values import NULL_WORDS, number_of, numbers_of
 from stationkeeper.events.timestamps import parse_instant, too_early
 
 __all__ = [
     "DEFAULT_POSITIVE",
     "KINDS",
     "MAX_TEXT",
+    "NULL_WORDS",
     "CategoryColumn",
     "Decoder",
     "EventReader",
@@ -61,11 +64,14 @@ __all__ = [
     "Reading",
     "Rejection",
     "Scalar",
+    "ValueRules",
     "decide",
     "forms",
     "load_decoder",
     "mix",
     "nameable",
+    "number_of",
+    "numbers_of",
     "object_at",
     "outcomes",
     "own_form",

@@ -34,6 +34,25 @@ nobody reads into every message about it."""
 Path = Annotated[str, Field(min_length=1, max_length=MAX_PATH)]
 
 
+class ValueRules(Settings):
+    """How texts are read as values: in a file of past rows, and in the events that are set beside it.
+
+    ``na`` are the texts that stand for a missing value; an empty one always does where no other list is given. ``text``
+    names features that stay text although they look like numbers, as ZIP codes do. ``decimal`` says that numbers come
+    as text with this decimal mark (``1.234,50 €`` with ``","``); without it, text in a feature of numbers is a wrong
+    type. The others are for files alone: ``time_unit`` is what a number in the time column counts, ``time_format`` how
+    its text is written (``%d/%m/%Y %H:%M``), ``encoding`` the file's character set; left out, each is found out and
+    said.
+    """
+
+    text: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    decimal: Literal[".", ","] | None = None
+    na: tuple[str, ...] = ("",)
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    time_format: str | None = None
+    encoding: str | None = None
+
+
 class InputMapping(Settings):
     """A topic that is not in our own form: where in its JSON each field of the contract is.
 

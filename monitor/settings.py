@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from stationkeeper.contracts.settings import Duration, Name, Positive, Settings
 from stationkeeper.contracts.times import format_duration
-from stationkeeper.events import Input, InputMapping, Kind
+from stationkeeper.events import Input, InputMapping, Kind, ValueRules
 from stationkeeper.monitor.core.budget import Budget, parse_budget
 
 # Event times are epoch milliseconds everywhere, so durations are too.
@@ -97,6 +97,7 @@ class ModelSettings(Settings):
     ``lateness`` how much older than its partition's clock an event may be, ``skew`` how far ahead of the broker's
     timestamp. ``label_maturity`` is the age
     at which a prediction's label is taken for known or missing; labels that come later change charts only.
+    ``values`` says how texts are read, in files of past rows and in events alike.
     ``segments`` are dimensions whose values are watched apart, next to all traffic. ``adoption`` is how long a
     reference without order of time learns from live panes before drift is judged: until then nothing pages but data
     quality. With 0d drift is judged at once, as if rows were independent; a reference with order of time never waits.
@@ -122,6 +123,7 @@ class ModelSettings(Settings):
     # class (fraud first) a shorter one reads the first to come as all.
     label_maturity: Duration = 6 * HOUR_MS
     window: Annotated[Duration, Field(ge=1_000)] = HOUR_MS
+    values: ValueRules = ValueRules()
     positive: str | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     false_pages: Annotated[str, BeforeValidator(_budget)] = "1 per 30 days"

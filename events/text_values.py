@@ -1,0 +1,78 @@
+"""Texts as values: which words mean a missing value, how a number is written; one rule for files and events.
+
+A text is a number if it is written with the decimal mark that the configuration names, whatever currency, percent sign
+and thousands it carries. ``number_of`` reads one text, ``numbers_of`` a column, and both read the same.
+"""
+
+import re
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    import polars as pl
+
+DecimalMark = Literal[".", ","]
+
+# No number is meant by any of these, so that in a feature of numbers they are missing values and not broken data: what
+# pandas, R, spreadsheets and databases write for one. In a feature of text each may be a value (NA is Namibia).
+NULL_WORDS: Final = frozenset(
+    {
+        *("", "NA", "N/A", "n/a", "na", "NaN", "nan", "NAN", "null", "NULL", "Null", "None", "none", "NONE"),
+        *("?", "-", "--", "#N/A", "#NA", "<NA>", "NaT", "\\N", "."),
+    }
+)
+
+# Signs and the short names that spreadsheets put beside an amount; other letters make a text no number.
+_CURRENCY: Final = r"[$€£¥₹₽₩₺฿]|EUR|USD|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|PLN|CZK|kr\.?|zł"
+# What may stand between groups of three digits beside the other mark: apostrophe, space, and the no-break, narrow and
+# thin spaces of spreadsheets.
+_GROUP: Final = "'\u2019 \u00a0\u202f\u2009"
+_MINUS: Final = ("-", "\u2212")
+
+
+def _form(mark: DecimalMark, other: DecimalMark) -> str:
+    """The pattern of a number; it is read by Python's and by polars' engine, so it looks neither back nor ahead."""
+    sign = rf"([+{_MINUS[1]}\-])?"
+    digits = rf"([0-9]{{1,3}}(?:[{_GROUP}{other}][0-9]{{3}})+|[0-9]*)(?:\{mark}([0-9]*))?([eE][+\-]?[0-9]+)?"
+    return rf"^\s*(\()?{sign}\s*(?:{_CURRENCY})?\s*{sign}{digits}\s*(?:{_CURRENCY})?\s*(%)?\s*\)?\s*$"
+
+
+PATTERNS: Final = {".": _form(".", ","), ",": _form(",", ".")}
+_COMPILED: Final = {mark: re.compile(pattern) for mark, pattern in PATTERNS.items()}
+
+
+def number_of(text: str, decimal: DecimalMark) -> float | None:
+    """Return the number that a text is, None for other text; a percent sign divides by a hundred.
+
+    By hand with ``","``: ``1.234,50 €`` is 1234.5, ``14,9%`` .149, ``(3)`` -3; ``1.5`` is None, for 5 is no group.
+    """
+    found = _COMPILED[decimal].match(text)
+    if found is None:
+        return None
+    bracket, before, after, whole, part, exponent, percent = found.groups()
+    digits = re.sub(r"[^0-9]", "", whole)
+    if not digits and not part:
+        return None
+    value = float(f"{digits or '0'}.{part or '0'}{exponent or ''}")
+    negative = (bracket is not None) ^ (before in _MINUS) ^ (after in _MINUS)
+    return (-value if negative else value) / (100.0 if percent else 1.0)
+
+
+def numbers_of(texts: "pl.Series", decimal: DecimalMark) -> "pl.Series":
+    """Return a column of texts as numbers, Float64 with null where ``number_of`` finds none. O(n), no step a value."""
+    import polars as pl
+
+    parts = texts.str.extract_groups(PATTERNS[decimal]).struct.unnest()
+    bracket, before, after, whole, part, exponent, percent = (pl.col(name) for name in parts.columns)
+    digits, rest = whole.str.replace_all(r"[^0-9]", "").fill_null(""), part.fill_null("")
+    value = pl.concat_str(
+        pl.when(digits == "").then(pl.lit("0")).otherwise(digits),
+        pl.lit("."),
+        pl.when(rest == "").then(pl.lit("0")).otherwise(rest),
+        exponent.fill_null(""),
+    ).cast(pl.Float64, strict=False)
+    minus = (before.is_in(_MINUS).fill_null(value=False)) ^ (after.is_in(_MINUS).fill_null(value=False))
+    negative = bracket.is_not_null() ^ minus
+    scaled = value / pl.when(percent.is_null()).then(1.0).otherwise(100.0)
+    signed = pl.when(negative).then(-scaled).otherwise(scaled)
+    any_digit = whole.is_not_null() & ((digits != "") | (rest != ""))
+    return parts.select(pl.when(any_digit).then(signed).alias(texts.name)).to_series()

@@ -1,0 +1,317 @@
+"""One column as values: what it holds, whether it can be watched, and how that is said in a line."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from stationkeeper.contracts.column import json_type
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.events import NULL_WORDS, ValueRules, numbers_of
+from stationkeeper.events.text_values import PATTERNS
+from stationkeeper.tables.moments import LATEST_MS, text_times
+
+Array = npt.NDArray[Any]
+ColumnKind = Literal["number", "text", "boolean", "time", "mixed", "empty", "other"]
+
+# Share of the cells that must be numbers for a column of texts to be one, as in the schema of a reference: at .8 a
+# category of codes with some letters is cut into quantiles, at 1 one "error" in 3 000 makes a number a category.
+_MAJORITY: Final = 0.9
+# Rows from which on texts that nearly all differ are an identifier or prose; among fewer that is ordinary.
+_ENOUGH: Final = 100
+# Share of different texts beyond which a column is no category: half its values then stand for one row each, so that
+# its cells say nothing of a row to come. Chosen: at .25 a category of many rare values is lost, at 1 one repeated
+# comment lets prose through.
+_DIFFERENT: Final = 0.5
+# Beyond 2**53 a number no longer tells neighbouring integers apart: such a column is an identifier.
+_LARGEST: Final = 2.0**53
+
+WRITTEN: Final = "numbers written as text"
+"""The reason of a column whose numbers are written with marks that nobody has named."""
+
+_ZERO, _DIGITS = r"^\s*0[0-9]", r"^\s*[0-9]+\s*$"
+_PLAIN: Final = r"^\s*[+\-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+\-]?[0-9]+)?\s*$"
+_INFINITE: Final = r"^\s*[+\-]?(?i:inf(inity)?)\s*$"
+_TRUTHS: Final = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
+
+
+class TableRefused(ValueError):
+    """A table, or a column that has a part in it, that cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnReading:
+    """What one column was read as.
+
+    ``values`` are float64 (NaN missing), bool, datetime64[ms] or objects with None; None where nothing can be made of
+    it. ``blind`` says why it would be watched in vain, "" where it is of use; ``note`` how it was read. ``unusable``
+    cells are neither missing nor of its kind, ``example`` is the first of them with its row from 1. ``option`` is what
+    a person would say to have it read.
+    """
+
+    name: str
+    kind: ColumnKind
+    values: Array | None
+    missing: int = 0
+    unusable: int = 0
+    example: str = ""
+    note: str = ""
+    blind: str = ""
+    option: str = ""
+
+    def line(self, left_out: str = "", part: str = "") -> str:
+        """Return the column in a line; ``part`` is its part in the table, ``left_out`` a reason found elsewhere."""
+        why = ("" if part else self.blind) or left_out
+        words = [word for word in (self.kind, self.note) if word and word != part]
+        if self.values is not None and (not why or self.kind == "time"):
+            words += _range(self.values, self.kind)
+        if self.missing:
+            words.append(f"{self.missing:,} missing")
+        if self.unusable:
+            words.append(f"{self.unusable:,} unusable, e.g. {self.example}")
+        use = f"left out: {why}" if why else part or "used"
+        shown = self.name if self.name.isprintable() else repr(self.name)
+        return f"{shown}: {use}; {', '.join(words)}" + (f". {self.option}" if self.option and why else "")
+
+
+def _range(values: Array, kind: ColumnKind) -> list[str]:
+    if kind == "number":
+        known = values[np.isfinite(values)]
+        return [f"{known.min():.6g} to {known.max():.6g}"] if len(known) else []
+    if kind == "text":
+        return [f"{len({value for value in values.tolist() if value is not None}):,} different"]
+    if kind == "time":
+        known = values[~np.isnat(values)].astype(np.int64)
+        if len(known):
+            first, last = (to_datetime(int(end)) for end in (known.min(), known.max()))
+            return [f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"]
+    return []
+
+
+def read_column(
+    name: str, column: pl.Series, rules: ValueRules, rows: Array, *, typed: bool, time: bool = False
+) -> ColumnReading:
+    """Return what a column holds; ``typed`` says that its file knows numbers from texts. O(n).
+
+    ``rows`` int64[n] are the numbers of its rows in the file, for the examples; ``time`` says that it is the time.
+    """
+    kind = column.dtype
+    if kind in (pl.Categorical, pl.Enum):
+        column, kind = column.cast(pl.String), pl.String()
+    if kind == pl.Null or column.null_count() == len(column):
+        return ColumnReading(name, "empty", None, missing=len(column), blind="has no value")
+    if kind == pl.String:
+        if time and rules.time_format is not None:
+            return _moments(name, column, column.null_count(), rows, rules.time_format)
+        return _texts(name, column, rules, rows, typed=typed and not time)
+    missing = column.null_count()
+    if kind == pl.Boolean:
+        values = column.to_numpy() if not missing else np.array(column.to_list(), object)
+        return ColumnReading(name, "boolean", values, missing)
+    if kind.is_numeric():
+        return _numbers(name, column, missing)
+    if isinstance(kind, pl.Datetime | pl.Date):
+        made = column.cast(pl.Datetime("ms")) if kind == pl.Date else column.dt.cast_time_unit("ms")
+        times = made.dt.epoch("ms").fill_null(_NAT).to_numpy().astype("datetime64[ms]")
+        zone = getattr(kind, "time_zone", None)
+        note = "days" if kind == pl.Date else (f"zone {zone}" if zone else "no zone, so UTC")
+        return ColumnReading(name, "time", times, missing, note=note, blind="holds times")
+    form = str(kind).split("(", 1)[0].lower()
+    return ColumnReading(name, "other", None, missing, note=form, blind=f"holds {_HOLDS.get(form, 'odd values')}")
+
+
+_HOLDS: Final = {
+    "time": "times of day",
+    "duration": "durations",
+    "list": "lists",
+    "array": "lists",
+    "struct": "objects",
+    "binary": "bytes",
+}
+"""What columns of polars' other types hold, in words."""
+
+_NAT: Final = np.iinfo(np.int64).min
+"""How numpy stores a time that is none."""
+
+
+def _numbers(name: str, column: pl.Series, missing: int) -> ColumnReading:
+    values = column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    nan = int(np.isnan(values).sum())
+    found = ColumnReading(name, "number", values, max(missing, nan))
+    if column.dtype.is_decimal():
+        found = replace(found, note="decimal")
+    if column.dtype.is_integer() and np.nanmax(np.abs(values), initial=0) > _LARGEST:
+        return _identifier(found)
+    return found
+
+
+def _identifier(found: ColumnReading) -> ColumnReading:
+    why = "integers beyond 2^53, which no number tells apart: an identifier"
+    return replace(found, blind=why, option=f"To watch them as texts: --text {_quoted(found.name)}")
+
+
+def read_objects(
+    name: str, cells: Sequence[Any], rules: ValueRules, rows: Array, *, time: bool = False
+) -> ColumnReading:
+    """Return what a column of plain Python values holds, as JSON and object arrays bring it. O(n)."""
+    kinds: set[type] = {type(cell) for cell in cells} - {type(None)}
+    if kinds <= {dict, list, tuple, set} and kinds:
+        held = "objects" if dict in kinds else "lists"
+        return ColumnReading(name, "other", None, note="nested", blind=f"holds {held}")
+    try:
+        if kinds <= {bool} or kinds <= {str} or not kinds or not kinds & {bool, str, dict, list}:
+            return read_column(name, pl.Series(name, cells, strict=len(kinds) < 2), rules, rows, typed=True, time=time)
+    except (pl.exceptions.PolarsError, TypeError, OverflowError, ValueError):
+        pass
+    gone = set(rules.na)
+    as_text = name in rules.text
+    plain: list[Any] = []
+    for cell in cells:
+        empty = json_type(cell) == "null" or (isinstance(cell, str) and cell in gone)
+        plain.append(None if empty else str(cell) if as_text else cell)
+    values = np.empty(len(plain), object)
+    values[:] = plain
+    known = [cell for cell in plain if cell is not None]
+    numeric = sum(json_type(cell) == "number" for cell in known)
+    if known and numeric >= _MAJORITY * len(known):
+        strange = [at for at, cell in enumerate(plain) if cell is not None and not _is_number(cell)]
+        words = [at for at in strange if plain[at] in NULL_WORDS]
+        values[words] = None
+        bad = sorted(set(strange) - set(words))
+        shown = _example(plain[bad[0]], rows[bad[0]]) if bad else ""
+        huge = any(isinstance(cell, int) and abs(cell) > _LARGEST for cell in plain)
+        found = ColumnReading(name, "number", values, len(plain) - len(known) + len(words), len(bad), shown)
+        return _identifier(found) if huge else found
+    if as_text:
+        return _as_text(ColumnReading(name, "text", values, len(plain) - len(known), note="text as you say"))
+    names = ", ".join(sorted({type(cell).__name__ for cell in known}))
+    return _as_text(ColumnReading(name, "mixed", values, len(plain) - len(known), note=f"types {names}"))
+
+
+def _is_number(cell: Any) -> bool:
+    return isinstance(cell, int | float)
+
+
+def _texts(name: str, column: pl.Series, rules: ValueRules, rows: Array, *, typed: bool) -> ColumnReading:
+    """Decide what texts are: as asked for, numbers, truths, times, or texts that are their own values."""
+    gone = column.is_null() | column.is_in(list(rules.na)) if rules.na else column.is_null()
+    column = column.set(gone, None)
+    missing = int(gone.sum())
+    if missing == len(column):
+        return ColumnReading(name, "empty", None, missing, blind="has no value")
+    words = column.is_in(list(NULL_WORDS)).fill_null(value=False)
+    cells = column.set(words, None)
+    as_text = ColumnReading(name, "text", _objects(column), missing)
+    if name in rules.text or cells.null_count() == len(cells):
+        return _as_text(replace(as_text, note="text as you say" if name in rules.text else ""))
+    found = None
+    if rules.decimal is not None:
+        found = _numeric(name, column, numbers_of(cells, rules.decimal), words, rows)
+    elif not typed:
+        if cells.str.contains(_ZERO).any() and cells.str.contains(_DIGITS).all():
+            zero = next(cell for cell in cells.drop_nulls() if re.match(_ZERO, cell))
+            return _as_text(replace(as_text, note=f"leading zeros ({zero})"))
+        plain = cells.str.contains(_PLAIN) | cells.str.contains(_INFINITE)
+        number = cells.set(~plain.fill_null(value=False), None).str.strip_chars().cast(pl.Float64, strict=False)
+        found = _numeric(name, column, number, words, rows)
+        if found is not None and cells.str.contains(_DIGITS).all() and (number.abs().max() or 0.0) > _LARGEST:  # type: ignore[operator]
+            return _identifier(found)
+    return found or _other(as_text, cells, rules, rows)
+
+
+def _numeric(name: str, column: pl.Series, number: pl.Series, words: pl.Series, rows: Array) -> ColumnReading | None:
+    """The column as numbers, if most cells are; words for nothing are missing, other texts stay as they are."""
+    missing = column.is_null() | words
+    bad = number.is_null() & ~missing
+    known = len(column) - int(missing.sum())
+    strange = int(bad.sum())
+    if known - strange < _MAJORITY * known:
+        return None
+    values: Array = number.fill_null(float("nan")).to_numpy()
+    example = ""
+    if strange:
+        at = int(bad.arg_max() or 0)
+        example = _example(column[at], rows[at])
+        values = values.astype(object)
+        values[missing.to_numpy()] = None
+        places = np.flatnonzero(bad.to_numpy())
+        values[places] = np.array(column.gather(places).to_list(), object)
+    return ColumnReading(name, "number", values, int(missing.sum()), strange, example)
+
+
+def _other(as_text: ColumnReading, cells: pl.Series, rules: ValueRules, rows: Array) -> ColumnReading:
+    """Texts that are no plain numbers: numbers written in some way are asked about, times left out."""
+    known = cells.drop_nulls()
+    if known.is_in(list(_TRUTHS)).all() and as_text.missing == cells.null_count():
+        truths = [None if cell is None else _TRUTHS[cell] for cell in cells]
+        values = np.array(truths, object if as_text.missing else np.bool_)
+        return replace(as_text, kind="boolean", values=values)
+    digits = known.str.contains("[0-9]").all() and not known.str.contains(_DIGITS).all()
+    marks = [mark for mark, pattern in PATTERNS.items() if digits and _share(known, pattern) >= _MAJORITY]
+    if rules.decimal is None and marks:
+        if len(marks) > 1:
+            # A mark with other than three digits after it is no group of thousands.
+            ends = [m for m in marks if known.str.contains(rf"\{m}(?:[0-9]{{1,2}}|[0-9]{{4,}})(?:[^0-9]|$)").any()]
+            marks = ends or marks
+        say = f"To read them: {' or '.join(f'--decimal {mark}' for mark in marks)}; as categories: "
+        option = f"{say}--text {_quoted(as_text.name)}"
+        return replace(as_text, note=f"as in {str(known[0])!r}", blind=WRITTEN, option=option)
+    found = _moments(as_text.name, cells, as_text.missing, rows)
+    return found if found.kind == "time" else _as_text(as_text)
+
+
+def _share(texts: pl.Series, pattern: str) -> float:
+    return int(texts.str.contains(pattern).sum()) / max(len(texts), 1)
+
+
+def _moments(name: str, cells: pl.Series, missing: int, rows: Array, form: str | None = None) -> ColumnReading:
+    """Texts as times, or as what they are where they are none."""
+    moments = text_times(cells, form)
+    if moments is None:
+        return ColumnReading(name, "text", _objects(cells), missing)
+    times, how, unknown = moments
+    bad = (times < 0) & ~cells.is_null().to_numpy()
+    example = _example(cells[int(bad.argmax())], rows[int(bad.argmax())]) if bad.any() else ""
+    values = np.where(times < 0, _NAT, times).astype("datetime64[ms]")
+    return ColumnReading(name, "time", values, missing, int(bad.sum()), example, how, "holds times", unknown)
+
+
+def _as_text(found: ColumnReading) -> ColumnReading:
+    """Say of texts what a category cannot be: another one in nearly every row."""
+    values = [] if found.values is None else [value for value in found.values.tolist() if value is not None]
+    words = sorted({value for value in values if value in NULL_WORDS and isinstance(value, str)})
+    if words:
+        say = f"{words[0]!r} counts as a value; if it means none: --na {words[0] or chr(39) * 2}"
+        found = replace(found, note=f"{found.note}, {say}" if found.note else say)
+    different = len({(type(value), str(value)) for value in values})
+    if len(values) >= _ENOUGH and different > _DIFFERENT * len(values):
+        why = f"{different:,} different texts in {len(values):,} rows, like an identifier or prose"
+        return replace(found, blind=why, option=f"To watch it all the same: --features with {_quoted(found.name)}")
+    return found
+
+
+def _objects(column: pl.Series) -> Array:
+    values = np.empty(len(column), object)
+    values[:] = column.to_list()
+    return values
+
+
+def _example(cell: object, row: int) -> str:
+    text = str(cell)
+    return f"{text[:40]!r} in row {int(row)}"
+
+
+def _quoted(name: str) -> str:
+    return name if re.fullmatch(r"[\w.\-]+", name) else repr(name)
+
+
+def moments_of(found: ColumnReading) -> Array | None:
+    """Return the times of a column of times as epoch ms, -1 where there is none; None for another column."""
+    if found.kind != "time" or found.values is None:
+        return None
+    times = found.values.astype(np.int64)
+    return np.where((times < 0) | (times >= LATEST_MS), -1, times)
