@@ -43,7 +43,7 @@ DEAD_LETTER_HELP: dict[DeadLetterCode, str] = {
     DeadLetterCode.MISSING_FIELD: "A required field (event_id, time, model, version or the mapped path) is absent.",
     DeadLetterCode.WRONG_TYPE: "A required field has a type that the contract does not allow.",
     DeadLetterCode.NOT_FINITE: (
-        "The text holds NaN or an infinity, which JSON does not have. Send null for a missing value."
+        "A prediction, label, weight or latency is infinite; there NaN is null, and in a feature all such values count."
     ),
     DeadLetterCode.BAD_IDENTIFIER: (
         "A name of a model, version, request, candidate or snapshot holds characters that no registry uses, such as /."

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
 
 FeatureValue = float | bool | str | None
 Text = Annotated[str, Field(min_length=1, max_length=512)]
@@ -38,8 +38,8 @@ class Message(BaseModel):
 class _Event(Message):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    event_id: Text
-    """Names the event; a prediction, its features and its label share it, and a repeat is counted once."""
+    event_id: Text | StrictInt
+    """Names the event; a prediction, its features and its label share it, and a repeat is counted once; 7 is "7"."""
     time: AwareDatetime | int
     """When it happened: RFC 3339 with a zone, or epoch milliseconds."""
     model: Text
@@ -52,8 +52,8 @@ class PredictionEvent(_Event):
     schema_name: ClassVar[str] = "prediction"
     kind: Literal["prediction"] = "prediction"
     """May be left out in a topic that carries one kind only."""
-    version: Text
-    """The model version that answered."""
+    version: Text | StrictInt
+    """The model version that answered; 3 is "3"."""
     features: dict[str, FeatureValue] = {}
     """Inputs by name; null is a missing value, an absent name is a missing field."""
     prediction: float | str | bool | dict[str, Share] | None = None
@@ -80,7 +80,7 @@ class FeatureEvent(_Event):
     schema_name: ClassVar[str] = "feature"
     kind: Literal["feature"] = "feature"
     """May be left out in a topic that carries one kind only."""
-    version: str | None = None
+    version: Text | StrictInt | None = None
     """The model version that will read them, where it is known."""
     features: dict[str, FeatureValue] = {}
     """Inputs by name; null is a missing value, an absent name is a missing field."""

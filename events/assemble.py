@@ -100,7 +100,7 @@ class _Assembly:
         values = self._field("event_id")
         kinds = set(map(type, values))
         if kinds != {str}:
-            if self._form.own or not kinds <= {str, int}:
+            if not kinds <= {str, int}:
                 return None
             values = list(map(str, values))
         return values

@@ -16,6 +16,10 @@ def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _name(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
 def _shares(value: object) -> bool:
     return isinstance(value, dict) and all(_number(share) for share in value.values())
 
@@ -36,10 +40,10 @@ def _finite(value: object) -> bool:
 # The contract's types, field by field, for rows that the strict pass refused; a boolean is no number.
 _ALLOWED: dict[str, Callable[[Any], bool]] = {
     "kind": lambda v: isinstance(v, str),
-    "event_id": lambda v: isinstance(v, str),
+    "event_id": _name,
     "time": lambda v: isinstance(v, str) or _number(v),
-    "model": lambda v: isinstance(v, str),
-    "version": lambda v: v is None or isinstance(v, str),
+    "model": _name,
+    "version": lambda v: v is None or _name(v),
     "prediction": lambda v: v is None or isinstance(v, str | bool | int | float) or _shares(v),
     "label": lambda v: isinstance(v, str | bool | int | float),
     "segment": lambda v: v is None or _scalars(v),
@@ -48,8 +52,6 @@ _ALLOWED: dict[str, Callable[[Any], bool]] = {
 }
 # Numbers that are summed or compared: an infinity (1e400) in them rejects the record, in a feature it is a status.
 _FINITE = frozenset({"prediction", "label", "weight", "latency_ms"})
-# Fields that may be whole numbers on mapped topics.
-_LOOSE = frozenset({"event_id", "model", "version"})
 
 
 class Faults:
@@ -67,8 +69,6 @@ class Faults:
             if _ALLOWED[name](value):
                 if name in _FINITE and not _finite(value):
                     return (Code.NOT_FINITE, name)
-                continue
-            if not self.form.own and name in _LOOSE and isinstance(value, int) and not isinstance(value, bool):
                 continue
             return (Code.WRONG_TYPE, name)
         return None

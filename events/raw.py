@@ -1,7 +1,8 @@
 """Fields of rows as plain lists and arrays, taken out while the rows are still in the processor's cache."""
 
+import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -20,6 +21,9 @@ Statuses = npt.NDArray[np.int8]
 # Fewer than 32 rows pay the calls of a chunk for too little, more than 2 048 gain nothing.
 _CHUNK_ROWS = (32, 2_048)
 _CHUNK_VALUES = 32_768
+
+
+_NONE: Mapping[int, Any] = {}
 
 
 def chunk_rows(fields: int) -> int:
@@ -51,9 +55,18 @@ class Raw:
     def __len__(self) -> int:
         return self.rows
 
-    def add(self, rows: Sequence[Any]) -> None:
-        """Take rows of the strict pass. O(values), no Python step for a row or a numeric column."""
+    def add(self, rows: Sequence[Any], infinite: Mapping[int, Any] = _NONE) -> bool:
+        """Take rows of the strict pass. O(values), no Python step for a row or a numeric column.
+
+        ``infinite`` are rows again that hold infinities, which stand as null in ``rows`` and as 0 there: so a feature
+        that is null here only is not finite. Returns False, with the rows half taken, if that is so of a field.
+        """
         kind = self._type
+        for row, again in infinite.items():
+            for get in kind.get.values():
+                one, other = get(rows[row]), get(again)
+                if one is not other and one != other:
+                    return False
         # A tuple of each row, and slices of all of them, cost two thirds of getting field by field.
         flat: list[Any] = list(chain.from_iterable(map(astuple, rows))) if kind.places else []
         for name, get in kind.get.items():
@@ -65,13 +78,18 @@ class Raw:
             else:
                 held[holder] = rows if holder.get is None else list(map(holder.get, rows))
         for block in kind.blocks:
-            self._add_numbers(block, held[block.holder])
+            self._add_numbers(block, held[block.holder], infinite)
         for name, (holder, get) in kind.inner.items():
             if name not in kind.numeric:
-                self._lists[name] += map(get, held[holder])
+                mine = list(map(get, held[holder]))
+                for row, again in infinite.items():
+                    if mine[row] is None and kind.feature[name](again) is not None:
+                        mine[row] = math.inf
+                self._lists[name] += mine
         self.rows += len(rows)
+        return True
 
-    def _add_numbers(self, block: Block, held: Sequence[Any]) -> None:
+    def _add_numbers(self, block: Block, held: Sequence[Any], infinite: Mapping[int, Any]) -> None:
         try:
             flat = np.frombuffer(block.take(held), np.float64)
             values = np.ascontiguousarray(flat.reshape(len(held), -1).T)
@@ -89,6 +107,9 @@ class Raw:
             get = self._type.inner[name][1]
             status = np.zeros(len(held), np.int8)
             status[rest] = [Status.NULL if get(held[i]) is None else Status.ABSENT for i in rest]
+            for i in infinite.keys() & rest if infinite else ():
+                if status[i] == Status.NULL and self._type.feature[name](infinite[i]) is not None:
+                    status[i] = Status.NOT_FINITE
             self._missing.setdefault(name, []).append((self.rows, status))
 
     def add_odd(self, rows: Sequence[Any]) -> None:

@@ -27,18 +27,17 @@ class NotAnObject(ValueError):
 
 
 # What msgspec lets through in its strict pass. It is exactly what ``faults.of_types`` allows, or a record's fate would
-# hang on which of the two sees it; mapped topics also take whole numbers for ids, models and versions, as databases
-# write them.
+# hang on which of the two sees it. Ids, models and versions may be whole numbers, as databases and MLflow write them.
 _TEXT = str | msgspec.UnsetType
-_LOOSE_TEXT = str | int | msgspec.UnsetType
+_NAME = str | int | msgspec.UnsetType
 _NUMBER = float | None
 _SCALAR = str | bool | int | float | None | msgspec.UnsetType
 _TYPES: dict[str, tuple[Any, Any]] = {
     "kind": (_TEXT, ABSENT),
-    "event_id": (_TEXT, ABSENT),
+    "event_id": (_NAME, ABSENT),
     "time": (str | int | float | msgspec.UnsetType, ABSENT),
-    "model": (_TEXT, ABSENT),
-    "version": (str | None | msgspec.UnsetType, ABSENT),
+    "model": (_NAME, ABSENT),
+    "version": (str | int | None | msgspec.UnsetType, ABSENT),
     "prediction": (float | str | bool | dict[str, float] | None, None),
     "label": (float | str | bool | msgspec.UnsetType, ABSENT),
     "segment": (dict[str, str | bool | int | float | None] | None, None),
@@ -169,11 +168,7 @@ def _declared(name: str, form: Form) -> tuple[Any, Any]:
     if name == "kind":
         kind = Literal[form.kinds] | msgspec.UnsetType
     elif name == "model" and form.own and form.models:
-        kind = Literal[form.models] | msgspec.UnsetType
-    elif not form.own and name in {"event_id", "model"}:
-        kind = _LOOSE_TEXT
-    elif not form.own and name == "version":
-        kind = str | int | None | msgspec.UnsetType
+        kind = Literal[form.models] | int | msgspec.UnsetType
     return kind, default
 
 

@@ -86,19 +86,17 @@ class PlainReader:
 
     def _text(self, data: Mapping[str, Any], name: str) -> str | None:
         value = self.field(data, name)
-        if not self._form.own and isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         return value if isinstance(value, str) and 1 <= len(value) <= MAX_TEXT else None
 
 
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _plain(text: str) -> Any:
-    """Any JSON value: an integer of more than 4 300 digits is an infinity, half a surrogate pair U+FFFD."""
+    """Any JSON value: NaN is null, an integer of more than 4 300 digits an infinity, half a surrogate pair U+FFFD."""
     data = json.loads(
-        text, parse_constant=_refuse, parse_int=lambda t: float(t) if len(t.lstrip("-")) > 4_300 else int(t)
+        text,
+        parse_constant=lambda name: None if name == "NaN" else float(name),
+        parse_int=lambda t: float(t) if len(t.lstrip("-")) > 4_300 else int(t),
     )
     if _SURROGATE.search(text):
         data = json.loads(re.sub("[\ud800-\udfff]", "\ufffd", json.dumps(data, ensure_ascii=False)))

@@ -126,8 +126,10 @@ def events_page() -> str:
         _NOTE,
         "",
         *_prose(f"""What Stationkeeper reads from Kafka and what it writes. JSON Schemas: `contracts/schemas/`; the
-            same as AsyncAPI 3.0 with Kafka bindings {BINDING}: `contracts/asyncapi.json`. Times are UTC. Numbers are
-            finite: JSON has no NaN and no infinity, a missing value is `null`."""),
+            same as AsyncAPI 3.0 with Kafka bindings {BINDING}: `contracts/asyncapi.json`. Times are UTC. A missing
+            value is `null`. NaN and infinities, which JSON does not have and `json.dumps` writes, are read:
+            NaN is null, and in a feature an infinity is counted as not finite. An id, model or version may be a whole
+            number: 7 is "7"."""),
         "",
         "## What you send",
         "",

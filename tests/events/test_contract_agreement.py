@@ -45,7 +45,7 @@ def test_what_the_contract_accepts_is_decoded_to_the_same_values(events: list[di
     (columns,) = found.events
     assert columns.time.tolist() == [m.time if isinstance(m.time, int) else to_ms(m.time) for m in models]
     assert [columns.owners[o][1] for o in columns.owner.tolist()] == [m.version for m in models]
-    assert columns.ids.tolist() == hash_ids([m.event_id for m in models], SALT).tolist()
+    assert columns.ids.tolist() == hash_ids([str(m.event_id) for m in models], SALT).tolist()
 
 
 @pytest.mark.parametrize(

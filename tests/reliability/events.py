@@ -70,7 +70,7 @@ class Stream:
             b"\xff" + good,
             b"[%d]" % number,
             good.replace(b"event_id", b"id"),
-            good.replace(b'"amount": ', b'"amount": NaN, "was": '),
+            good.replace(b'"prediction": ', b'"prediction": Infinity, "was": '),
             good.replace(b'"prediction": ', b'"prediction": ' + b"1" * 5_000 + b', "was": '),
             b'{"deep": ' + b"[" * 2_000 + b"%d" % number + b"]" * 2_000 + b"}",
         )[draw(number, "p") % 7]

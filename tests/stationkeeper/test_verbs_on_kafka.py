@@ -28,7 +28,7 @@ BAD: dict[bytes, DeadLetterCode] = {
     b'{"req": {"ts": %d, "in": {}}}' % NOW: DeadLetterCode.MISSING_FIELD,
     b'{"req": {"id": "b", "ts": "soon", "in": {}}}': DeadLetterCode.BAD_TIME,
     b'{"req": {"id": "c", "ts": %d, "in": [1]}}' % NOW: DeadLetterCode.WRONG_TYPE,
-    b'{"req": {"id": "d", "ts": %d, "in": {"basket": NaN}}}' % NOW: DeadLetterCode.NOT_FINITE,
+    b'{"req": {"id": "d", "ts": %d, "in": {}}, "score": Infinity}' % NOW: DeadLetterCode.NOT_FINITE,
     b'{"req": {"id": "e", "ts": %d, "in": {}}}' % (NOW + 86_400): DeadLetterCode.FUTURE_TIME,
     b'{"req": {"id": "f", "ts": %d, "in": {"note": "%s"}}}' % (NOW, b"x" * 5_000): DeadLetterCode.TOO_LARGE,
 }

@@ -59,7 +59,7 @@ def test_predictions_meet_the_last_label_known(log: MemoryLog):
 def test_poison_is_counted_and_changes_nothing(log: MemoryLog):
     good = prediction("a", "2026-01-05T00:00:00Z", {"x": 1, "huge": 10**400, "nested": {"y": 1}})
     poison = [b"", b"{", b"[]", b"\xff", b'{"kind":"prediction"}', prediction("b", "yesterday", {}), None]
-    poison += [prediction("c", True, {}), prediction("d", 5, {}, event_id=7), label("a", 6, None)]
+    poison += [prediction("c", True, {}), prediction("d", 5, {}, event_id=7.5), label("a", 6, None)]
     log.produce(PREDICTIONS, [*poison[:5], good, *poison[5:]], partition=0)
     rows = rows_of(log)
     frame = rows.frame(START + 1, 0)
