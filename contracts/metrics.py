@@ -94,7 +94,8 @@ _PROCESS = (
         "counter",
         ("limit",),
         "What a limit refused, by its name: events (message_bytes, fields, versions, segments), features of references "
-        "(features), rows waiting for their label (waiting), panes (watches), samples (bad_sample).",
+        "(features), rows waiting for their label (waiting), panes (watches), samples (bad_sample), requests "
+        "over HTTP (http_credentials, http_host, http_origin, http_header_bytes, http_body_bytes).",
     ),
 )
 

@@ -34,19 +34,19 @@ Secret = Annotated[SecretStr, AfterValidator(_remembered)]
 
 
 class Credential(Settings):
-    """A secret by exactly one of three ways: a ``file`` (a mounted secret), the variable ``env``, or the ``value``."""
+    """A secret by exactly one of three ways: a ``file`` (a mounted secret), the variable ``env``, or the ``secret``."""
 
     # Inputs are hidden in errors because one of them may be the secret.
     model_config = ConfigDict(hide_input_in_errors=True)
 
     file: Path | None = None
     env: str | None = None
-    value: Secret | None = None
+    secret: Secret | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if sum(given is not None for given in (self.file, self.env, self.value)) != 1:
-            raise ValueError("write exactly one of file: (a path), env: (a variable's name) and value:")
+        if sum(given is not None for given in (self.file, self.env, self.secret)) != 1:
+            raise ValueError("write exactly one of file: (a path), env: (a variable's name) and secret:")
         return self
 
     def read(self, key: str) -> str:
@@ -55,7 +55,7 @@ class Credential(Settings):
             return read_secret(self.file, f"{key}.file")
         if self.env is not None:
             return secret_variable(self.env, f"{key}.env")
-        return self.value.get_secret_value() if self.value else ""
+        return self.secret.get_secret_value() if self.secret else ""
 
 
 def read_secret(path: Path, key: str) -> str:

@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stationkeeper.contracts.settings import Duration, Settings
+from stationkeeper.contracts.masking import remember_named
+from stationkeeper.contracts.settings import Credential, Duration, Settings
 from stationkeeper.deploy.core.policy import Action, Guardrail, GuardrailPolicy, Policy, TimeoutAction
 
 
@@ -121,13 +122,22 @@ class TargetSettings(Settings):
 
     ``kind`` is ``router`` (our own server; ``url`` defaults to that of ``serve``), ``http`` (the team's own), the name
     of an installed extension, or its import path ``package.module:Class``. ``options`` are the extension's own.
+    ``token`` is sent as a bearer token (to ``router`` that of ``http``, left out); ``ca_file`` checks its
+    certificate, left out the system's do.
     """
 
     kind: Annotated[str, Field(min_length=1, max_length=200)] = "router"
     url: str | None = None
     # Below a third of the lease, so that a slow target does not cost its renewal.
     timeout: Annotated[Duration, Field(ge=100)] = 2_000
+    token: Credential | None = None
+    ca_file: Path | None = None
     options: dict[str, str | int | float | bool] = {}
+
+    @model_validator(mode="after")
+    def _hide_options(self) -> Self:
+        remember_named(self.options)
+        return self
 
 
 class ServeSettings(Settings):

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from stationkeeper.access import HttpSettings
 from stationkeeper.contracts.masking import masked, names_secret, remember_named
 from stationkeeper.contracts.settings import Duration
 from stationkeeper.deploy.settings import RolloutSettings, ServeSettings, TargetSettings
@@ -25,10 +26,6 @@ from stationkeeper.streams.settings import KafkaSettings
 
 ENV_PREFIX = "STATIONKEEPER__"
 ENV_KAFKA = "STATIONKEEPER_KAFKA"
-
-PeerName = Annotated[str, Field(pattern=r"^(monitor|retrain|deploy)(-[A-Za-z0-9._-]{1,64})?$")]
-Port = Annotated[int, Field(ge=0, le=65_535)]
-
 
 # A part of topic names, metric labels and records (contracts.messages.Identifier): single dots between letters, so that
 # no record about a configured model is ever refused for its name.
@@ -41,23 +38,6 @@ class ConfigError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(masked(message))
-
-
-class HttpSettings(BaseModel):
-    """Where each role serves /metrics, probes, the API and the status page; port 0 takes a free one.
-
-    ``peers`` are the addresses at which the page of one role finds the others; left out, they are on this machine.
-    Of several processes of one role each has a name of its own, such as ``monitor-1``.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    host: str = "127.0.0.1"
-    # Beside the ports that Prometheus' exporters take by habit (9100 and up); one a role, so that all run on a machine.
-    monitor: Port = 9101
-    retrain: Port = 9102
-    deploy: Port = 9103
-    peers: dict[PeerName, Annotated[str, Field(pattern="^https?://")]] | None = None
 
 
 class ModelConfig(ModelSettings):
@@ -98,6 +78,17 @@ class Config(BaseModel):
             key: {"name": key, **value} if isinstance(value, dict) else value for key, value in data["models"].items()
         }
         return {**data, "models": named}
+
+    @model_validator(mode="after")
+    def _nobody_unasked(self) -> Self:
+        for key, host in (("http.host", self.http.host), ("serve.host", self.serve.host)):
+            if self.http.exposed(host):
+                raise ValueError(
+                    f"{key} {host!r} can be reached by other machines, and nothing asks who they are: write "
+                    "http.callers (who may ask, by token or password) or http.tls; or http.unprotected: true, "
+                    "where a network of its own decides who connects, as a container's does; or listen on 127.0.0.1"
+                )
+        return self
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], *, source: str = "configuration") -> Self:

@@ -1,4 +1,4 @@
-"""HTTP around the router: the plain JSON route, KServe v2, probes and status, on one uvicorn."""
+"""HTTP around the router: the plain JSON route, KServe v2, probes and status."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -176,11 +175,3 @@ class Server:
     async def _no_route(self, request: Request, _error: Exception) -> Response:
         what = f"{request.method} {request.url.path} is not offered; POST /predict/MODEL or /v2/models/MODEL/infer"
         return self._refuse("", Refused(Refusal.NO_SUCH_ROUTE, what))
-
-
-def uvicorn_server(server: Server, host: str, port: int) -> uvicorn.Server:
-    """Return a uvicorn server for the routes; ``run()`` blocks until it is told to stop."""
-    config = uvicorn.Config(
-        server.app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=5
-    )
-    return uvicorn.Server(config)

@@ -7,11 +7,14 @@
 A server that loses touch must fall back to the champion at ``lease_until`` (RFC 3339, null without a canary).
 """
 
+import base64
 import http.client
 import json
+import ssl
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
+from stationkeeper.contracts.masking import masked, remember
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.deploy.targets.target import Observation
@@ -27,9 +30,20 @@ class JsonClient:
     def __init__(self, who: str, settings: TargetSettings) -> None:
         parts = urlsplit(settings.url or "")
         if parts.scheme not in {"http", "https"} or parts.hostname is None:
-            raise ValueError(f"targets: {settings.kind}: url {settings.url!r} is no address; write http://HOST:PORT")
+            shown = masked(str(settings.url))
+            raise ValueError(f"targets: {settings.kind}: url {shown!r} is no address; write http://HOST:PORT")
         self._who = f"{who} at {parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
         self._parts, self._timeout = parts, settings.timeout / 1_000
+        self._headers = {"content-type": "application/json"}
+        if settings.token is not None:
+            self._headers["authorization"] = f"Bearer {settings.token.read('targets.token')}"
+        elif parts.username is not None:
+            pair = f"{unquote(parts.username)}:{remember(unquote(parts.password or ''))}"
+            self._headers["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        self._context = None
+        if parts.scheme == "https":
+            ca_file = settings.ca_file
+            self._context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
 
     @property
     def path(self) -> str:
@@ -38,11 +52,15 @@ class JsonClient:
 
     def call(self, method: str, path: str, body: Any = None, *, known: frozenset[int] = frozenset()) -> tuple[int, Any]:
         """Return status and JSON body; raises ``Retryable`` unless the status is 2xx or one of ``known``."""
-        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self._parts.hostname or "", self._parts.port, timeout=self._timeout)
+        host, port, limit = self._parts.hostname or "", self._parts.port, self._timeout
+        connection = (
+            http.client.HTTPConnection(host, port, timeout=limit)
+            if self._context is None
+            else http.client.HTTPSConnection(host, port, timeout=limit, context=self._context)
+        )
         try:
             data = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, data, {"content-type": "application/json"})
+            connection.request(method, path, data, self._headers)
             answer = connection.getresponse()
             text = answer.read(_MOST_BYTES)
             found = json.loads(text) if text and answer.status // 100 == 2 else {}

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from stationkeeper.streams.ports import Stage
 
 
+# Chosen: a batch of the largest size is scored and logged well within it; a load balancer waits ten seconds and more.
+SERVE_GRACE_S = 5
+
+
 def demo(
     scenario: Annotated[Literal["fraud", "flights"], typer.Argument(help="Which story.")] = "fraud",
     speed: Annotated[float | None, typer.Option(help="Stream seconds a wall second.", min=1.0)] = None,
@@ -86,7 +90,7 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     """Run a role's stages in one process until a signal; returns the exit code."""
     from stationkeeper.config import load
     from stationkeeper.process.run import configure_logging, run_loops
-    from stationkeeper.process.wiring import loop_for, need_models, peer_addresses, prepare_topics
+    from stationkeeper.process.wiring import access_to, loop_for, need_models, peers_of, prepare_topics
 
     configure_logging()
     settings = load(config)
@@ -96,24 +100,34 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
         for stage in stages(settings)
     ]
     http = settings.http
-    peers = peer_addresses(settings, role)
-    return run_loops(loops, http.host, getattr(http, role), peers=peers, drain_s=settings.drain / 1_000)
+    return run_loops(
+        loops,
+        http.host,
+        getattr(http, role),
+        access=access_to(settings),
+        peers=peers_of(settings, role),
+        drain_s=settings.drain / 1_000,
+    )
 
 
 def serve(config: ConfigOption = None) -> None:
     """Serve: the reference model server with the canary split."""
     from stationkeeper.config import load
-    from stationkeeper.deploy.router.server import Server, uvicorn_server
+    from stationkeeper.deploy.router.server import Server
+    from stationkeeper.process.listener import bound, server_for
     from stationkeeper.process.run import configure_logging
     from stationkeeper.process.telemetry import metrics_route
-    from stationkeeper.process.wiring import need_models, router_for
+    from stationkeeper.process.wiring import access_to, need_models, router_for
 
     configure_logging()
     settings = load(config)
     need_models(settings)
+    # The router refuses a large body by itself, with a code of its own that is counted.
+    access = access_to(settings, max_body_bytes=None)
+    socket = bound(settings.serve.host, settings.serve.port, "serve.port")
     router = router_for(settings)
-    server = Server(router, extra=[metrics_route(router.samples)])
-    uvicorn_server(server, settings.serve.host, settings.serve.port).run()
+    server = Server(router, extra=[metrics_route(lambda: [*router.samples(), *access.samples()])])
+    server_for(server.app, access, grace_s=SERVE_GRACE_S).run(sockets=[socket])
 
 
 def broker(

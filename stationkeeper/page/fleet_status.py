@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import ssl
 import threading
 import time
 import urllib.error
@@ -14,6 +15,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol, cast
 
+from stationkeeper.contracts.masking import masked
 from stationkeeper.contracts.messages import SubjectState
 from stationkeeper.contracts.metrics import METRICS, STATE_NUMBER, Sample
 from stationkeeper.contracts.model_status import ModelStatus
@@ -229,10 +231,15 @@ class PeerRoles:
     """Other processes of the loop, asked over HTTP; one that does not answer is shown as such and never as healthy.
 
     ``urls`` maps a name (monitor, retrain, deploy) to a base address. Answers are kept for a second, so that many
-    readers of a page cost one question; a peer is given one second to answer.
+    readers of a page cost one question; a peer is given one second to answer. ``token`` is what the peers ask of their
+    callers, ``context`` how their certificates are checked.
     """
 
-    def __init__(self, urls: Mapping[str, str]) -> None:
+    def __init__(
+        self, urls: Mapping[str, str], *, token: str | None = None, context: ssl.SSLContext | None = None
+    ) -> None:
+        self._headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        self._opener = urllib.request.build_opener(_NoRedirects(), urllib.request.HTTPSHandler(context=context))
         for name, url in urls.items():
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"peer {name}: {url!r} is not an address; write http://host:port")
@@ -252,7 +259,7 @@ class PeerRoles:
         for url in self._urls.values():
             with contextlib.suppress(OSError, ValueError):
                 path = f"/api/v1/models/{urllib.parse.quote(name, safe='')}?scope=own"
-                return cast("ModelStatus", _get_json(url, path))
+                return cast("ModelStatus", self._get_json(url, path))
         return None
 
     def _fleet(self, name: str, now_ms: int) -> FleetStatus:
@@ -264,17 +271,24 @@ class PeerRoles:
 
     def _ask(self, name: str, now_ms: int) -> FleetStatus:
         try:
-            return cast("FleetStatus", _get_json(self._urls[name], "/api/v1/status?scope=own"))
+            return cast("FleetStatus", self._get_json(self._urls[name], "/api/v1/status?scope=own"))
         except (OSError, ValueError) as error:
             fleet = empty_fleet(now_ms)
-            reason = f"did not answer at {self._urls[name]}: {getattr(error, 'reason', error)}"
+            reason = masked(f"did not answer at {self._urls[name]}: {getattr(error, 'reason', error)}")
             fleet["roles"].append(RoleHealth(role=name, live=False, ready=False, reasons=[reason]))
             return fleet
 
+    def _get_json(self, url: str, path: str) -> Any:
+        asked = urllib.request.Request(url.rstrip("/") + path, headers=self._headers)  # noqa: S310 - checked above
+        with self._opener.open(asked, timeout=PEER_TIMEOUT_S) as response:
+            return json.load(response)
 
-def _get_json(url: str, path: str) -> Any:
-    with urllib.request.urlopen(url.rstrip("/") + path, timeout=PEER_TIMEOUT_S) as response:  # noqa: S310 - checked in PeerRoles
-        return json.load(response)
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: the token is for the peer, and for nobody that it names."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 class Fleet:

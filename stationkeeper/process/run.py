@@ -12,6 +12,7 @@ import structlog
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.masking import masked
 from stationkeeper.page.fleet_status import PeerRoles
+from stationkeeper.process.listener import Access
 from stationkeeper.process.web import WebServer, create_app
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.loop import Loop
@@ -70,7 +71,13 @@ def stop_on_signals() -> threading.Event:
 
 
 def run_loops(
-    loops: Sequence[Loop], host: str, port: int, *, peers: Mapping[str, str] | None = None, drain_s: float = 20.0
+    loops: Sequence[Loop],
+    host: str,
+    port: int,
+    *,
+    access: Access,
+    peers: PeerRoles | None = None,
+    drain_s: float = 20.0,
 ) -> int:
     """Run loops until a signal; when one of them must stop, all stop. Returns the exit code.
 
@@ -79,7 +86,7 @@ def run_loops(
     """
     stop = stop_on_signals()
     began = time.monotonic()
-    web = WebServer(create_app(loops, peers=PeerRoles(peers) if peers else None), host, port)
+    web = WebServer(create_app(loops, peers=peers, more=access.samples), host, port, access)
     web.start()
     failed: list[str] = []
 

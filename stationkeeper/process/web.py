@@ -1,6 +1,5 @@
 """The HTTP side of a role process: metrics, probes, the JSON API and the status page, on one port."""
 
-import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -8,7 +7,6 @@ from functools import partial
 from importlib import resources
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
@@ -20,6 +18,7 @@ from stationkeeper.page.fleet_status import Fleet, PeerRoles, RoleView, brief, f
 from stationkeeper.page.frame import not_found_page
 from stationkeeper.page.incident import find_incident, incident_page
 from stationkeeper.page.model import model_page, subject_page
+from stationkeeper.process.listener import Access, bound, server_for
 from stationkeeper.process.telemetry import MAX_SERIES, Telemetry
 from stationkeeper.process.wiring import address_of
 
@@ -163,17 +162,19 @@ def create_app(
     views: Sequence[RoleView],
     *,
     peers: PeerRoles | None = None,
+    more: Callable[[], Sequence[Sample]] = tuple,
     max_series: int = MAX_SERIES,
     strict: bool = False,
 ) -> Callable[..., Awaitable[None]]:
     """Return the ASGI application of a role process.
 
-    ``peers`` are the other processes of the loop, shown on the page; ``strict`` makes a sample outside the closed list
+    ``peers`` are the other processes of the loop, shown on the page; ``more`` samples are those of the process
+    itself; ``strict`` makes a sample outside the closed list
     an error of the scrape (tests) instead of a count.
     """
     fleet = Fleet(views, peers)
     sources: list[Callable[[], Sequence[Sample]]] = [partial(fresh_samples, view) for view in fleet.views]
-    sources.append(fleet.samples)
+    sources += [fleet.samples, more]
     routes = _Routes(fleet, Telemetry(sources, max_series=max_series, strict=strict))
     app = Starlette(
         routes=[
@@ -197,18 +198,25 @@ def create_app(
 class WebServer:
     """Uvicorn in a thread of its own; the loop of the role never waits for a reader."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], host: str = "127.0.0.1", port: int = 0) -> None:
-        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        access: Access | None = None,
+    ) -> None:
+        access = access or Access()
+        self._scheme = "https" if access.settings.tls else "http"
+        self._server = server_for(app, access)
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
-        self._socket = _bind(host, port)
+        self._socket = bound(host, port, "http:")
         self.host = host
         self.port = int(self._socket.getsockname()[1])
 
     @property
     def url(self) -> str:
         """Return the address to open; with port 0 asked for, the port that was taken."""
-        return address_of(self.host, self.port)
+        return address_of(self.host, self.port, self._scheme)
 
     def start(self) -> None:
         """Begin to serve and return when requests are answered; raises ``RuntimeError`` if that does not happen."""
@@ -227,18 +235,3 @@ class WebServer:
 
     def _run(self) -> None:
         self._server.run(sockets=[self._socket])
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Bind before the thread starts, so that a port in use is an error of the caller with the port in it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise OSError(
-            error.errno, f"cannot serve on {host}:{port}: {error.strerror}; set http: to a free port"
-        ) from None
-    return bound

@@ -1,14 +1,20 @@
 """Puts rooms together: a configuration in, the loops of each role out."""
 
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
+from stationkeeper.access import client_context
 from stationkeeper.config import Config, ConfigError, load
 from stationkeeper.contracts.topics import Topics
+from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.monitor.status import ModelView
+from stationkeeper.page.fleet_status import PeerRoles
+from stationkeeper.process.listener import NO_BODY_BYTES, Access
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.ports import Outgoing, Reader, Stage
 from stationkeeper.streams.settings import KafkaSettings
@@ -17,6 +23,8 @@ from stationkeeper.streams.settings import KafkaSettings
 # tally may gather for longer.
 JUDGE_FLUSH_MS = 200
 WORK_DIRECTORY = Path(".stationkeeper") / "work"
+
+T = TypeVar("T")
 
 
 def topics_of(config: Config) -> Topics:
@@ -44,10 +52,10 @@ def prepare_topics(config: Config, *, create_inputs: bool = True) -> list[str]:
     return ensure_inputs(config.kafka, input_topics(config), create_inputs=create_inputs)
 
 
-def address_of(host: str, port: int) -> str:
+def address_of(host: str, port: int, scheme: str = "http") -> str:
     """Return the address to dial for one that is listened on: all addresses of a machine include its own."""
     host = "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host  # noqa: S104 - a comparison
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def peer_addresses(config: Config, own: str) -> dict[str, str]:
@@ -57,7 +65,37 @@ def peer_addresses(config: Config, own: str) -> dict[str, str]:
     retrained = any(model.retrain is not None for model in config.models.values())
     ports = {"monitor": config.http.monitor, "retrain": config.http.retrain if retrained else 0}
     ports["deploy"] = config.http.deploy
-    return {name: address_of(config.http.host, port) for name, port in ports.items() if port and name != own}
+    http = config.http
+    return {name: address_of(http.host, port, _scheme(config)) for name, port in ports.items() if port and name != own}
+
+
+def _scheme(config: Config) -> str:
+    return "https" if config.http.tls else "http"
+
+
+def access_to(config: Config, max_body_bytes: int | None = NO_BODY_BYTES) -> Access:
+    """Return who may ask the ports of a role, under the names that the configuration gives them anywhere."""
+    urls = [*(config.http.peers or {}).values(), *(target.url for target in config.targets if target.url)]
+    named = {name for url in urls if (name := urlsplit(url).hostname)}
+    hosts = sorted(named | {config.http.host, config.serve.host, socket.gethostname()} - {""})
+    return _readable(lambda: Access.of(config.http, [host.lower() for host in hosts], max_body_bytes))
+
+
+def peers_of(config: Config, own: str) -> PeerRoles:
+    """Return the other roles as the page of one asks them: with the first caller's secret, by TLS where it is on."""
+    token = next(iter(_readable(config.http.secrets).values()), None)
+    tls, context = config.http.tls, None
+    if tls is not None:
+        context = _readable(lambda: client_context(tls.ca_file, "http.tls.ca_file"))
+    return PeerRoles(peer_addresses(config, own), token=token, context=context)
+
+
+def _readable(read: Callable[[], T]) -> T:
+    """Return what is read from files and variables; raises ``ConfigError`` with the name of what cannot be."""
+    try:
+        return read()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def loop_for(stage: Stage, settings: KafkaSettings, prepare: Callable[[], object] = lambda: None) -> Loop:
@@ -158,11 +196,18 @@ def deploy_stage(config: Config) -> Stage:
     from stationkeeper.registry import Registry
 
     registry = Registry(config.registry, config.serve.cache_dir)
-    own = address_of(config.serve.host, config.serve.port)
-    targets = [
-        target_for(one if one.url or one.kind != "router" else one.model_copy(update={"url": own}))
-        for one in config.targets
-    ]
+    own: dict[str, Any] = {
+        "url": address_of(config.serve.host, config.serve.port, _scheme(config)),
+        "token": next(iter(config.http.callers.values()), None),
+        "ca_file": config.http.tls and config.http.tls.ca_file,
+    }
+
+    def completed(target: TargetSettings) -> TargetSettings:
+        """Fill in what our own router needs and nobody wrote: it asks for the callers that ``http`` names."""
+        missing = {key: value for key, value in own.items() if getattr(target, key) is None and value is not None}
+        return target.model_copy(update=missing) if target.kind == "router" else target
+
+    targets = [target_for(completed(one)) for one in config.targets]
     rollouts = {name: model.rollout for name, model in config.models.items()}
     return Deploy(topics_of(config), rollouts, Effects(registry, targets), clock=config.clock)
 

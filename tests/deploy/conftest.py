@@ -19,9 +19,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from stationkeeper.deploy.router.router import Router
-from stationkeeper.deploy.router.server import Server, uvicorn_server
+from stationkeeper.deploy.router.server import Server
 from stationkeeper.deploy.router.traffic import TrafficTable
 from stationkeeper.deploy.settings import ServeSettings
+from stationkeeper.process.listener import Access, bound, server_for
 from stationkeeper.registry import (
     CARD_FILE,
     MODEL_FILE,
@@ -198,12 +199,13 @@ def serve(
             log,
             TrafficTable(registry, lambda: clock[0]),
         )
-        server = uvicorn_server(Server(router), "127.0.0.1", 0)
-        thread = threading.Thread(target=server.run, daemon=True)
+        server = server_for(Server(router).app, Access(max_body_bytes=None), grace_s=5)
+        socket = bound("127.0.0.1", 0, "serve.port")
+        port = socket.getsockname()[1]
+        thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
         thread.start()
         running.append((server, thread))
         eventually(lambda: server.started)
-        port = server.servers[0].sockets[0].getsockname()[1]
         served = Served(port, router, rollouts, log, registry, clock)
         if wait:
             eventually(lambda: not router.readiness())

@@ -17,7 +17,7 @@ MODEL = {"predictions": "scores", "labels": "outcomes"}
 def test_by_default_the_others_are_on_this_machine() -> None:
     config = Config.parse({"models": {"fraud": {**MODEL, "retrain": {}}}})
     assert peer_addresses(config, "monitor") == {"retrain": "http://127.0.0.1:9102", "deploy": "http://127.0.0.1:9103"}
-    everywhere = Config.parse({"http": {"host": "0.0.0.0"}, "models": {"fraud": MODEL}})
+    everywhere = Config.parse({"http": {"host": "0.0.0.0", "unprotected": True}, "models": {"fraud": MODEL}})
     assert peer_addresses(everywhere, "deploy") == {"monitor": "http://127.0.0.1:9101"}
 
 

@@ -47,7 +47,7 @@ def events(log: Path, name: str) -> list[dict[str, Any]]:
 
 
 def test_deploy_dials_an_address_and_not_the_one_that_serve_listens_on():
-    given = {"serve": {"host": "0.0.0.0", "port": 8081}}
+    given = {"serve": {"host": "0.0.0.0", "port": 8081}, "http": {"unprotected": True}}
     stage: Any = deploy_stage(Config.parse(given))
     (target,) = stage._effects._targets
     assert target._client._parts.netloc == "127.0.0.1:8081"
