@@ -25,6 +25,11 @@ SCORE_BINS: Final = 32
 Counts = npt.NDArray[np.int64]
 
 JOIN: Final = "join"
+LABELS_HELD: Final = "labels held"
+"""Source of the progress that history keeps of a pane whose labels were still being read: ``topic`` names the model,
+``next_offset`` is the pane's start, ``clock`` the time up to which labels were in, ``idle`` says that labels which came
+after the pane had closed follow."""
+
 MOST_STEPS: Final = 1 << 16
 """Positions that a block may have, so that every step between two of them fits its two bytes."""
 
@@ -100,7 +105,8 @@ class Progress(_Record, frozen=True, tag="progress"):
     """How far one input partition has been tallied: next offset, event clock (ms) and whether it is at its end.
 
     Of the source ``JOIN`` the partition is one of the joins topic, ``idle`` while the join reads it again to rebuild
-    its store: no label is joined meanwhile.
+    its store: no label is joined meanwhile. Of a source ``joined_source`` it is an input partition again, as far as the
+    join has paired its events.
     """
 
     topic: str
@@ -179,6 +185,11 @@ JOIN_ROW: Final = np.dtype(
     ]
 )
 """One side of one event in 28 bytes: id hash, event time (ms), score, label (NaN on the other side), decision, bin."""
+
+
+def joined_source(kind: str, index: int) -> str:
+    """Return the source of progress that tells how far one joins partition has paired the events of a kind."""
+    return f"{kind}@{index}"
 
 
 Record = PaneDelta | Progress | ArmDelta | OutcomeDelta | JoinBatch

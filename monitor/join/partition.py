@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stationkeeper.contracts.state import State
-from stationkeeper.contracts.wire import JoinBatch
+from stationkeeper.contracts.wire import JoinBatch, Progress
 from stationkeeper.events import mix
 from stationkeeper.monitor.join.disk_cache import StoreSnapshot
 from stationkeeper.monitor.join.rebuild import Marks, NoteKind, RebuildNotes, Spent, SpentNotes
@@ -46,7 +46,8 @@ class JoinPartition:
 
     ``emitted`` is the offset below which outcomes are already in the panes topic: records below it only rebuild the
     store. ``base`` and ``base_clock`` are as in ``JoinState``; ``spent`` is what else a rebuild from there has to know,
-    and ``rebuild`` the same while one goes on.
+    and ``rebuild`` the same while one goes on. ``tallied`` is how far the tallies were when they sent what was paired
+    last, where that was not passed on yet.
     """
 
     def __init__(self, most: int, horizon: int, store: str) -> None:
@@ -62,6 +63,7 @@ class JoinPartition:
         self.spent = Spent()
         self.rebuild: RebuildNotes | None = None
         self.marks = Marks(horizon)
+        self.tallied: dict[tuple[str, int, str], Progress] = {}
         self.counts = dict.fromkeys(COUNTS, 0)
         self.batches = 0
 

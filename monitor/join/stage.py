@@ -5,12 +5,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
-from stationkeeper.contracts.wire import JOIN, PROGRESS_MS, JoinBatch, OutcomeDelta, Progress, WireError, decode, encode
+from stationkeeper.contracts.wire import (
+    JOIN,
+    PROGRESS_MS,
+    JoinBatch,
+    OutcomeDelta,
+    Progress,
+    WireError,
+    decode,
+    encode,
+    joined_source,
+)
 from stationkeeper.events import salt_of
 from stationkeeper.monitor.join.disk_cache import JoinCache
 from stationkeeper.monitor.join.outcomes import merged_outcomes, outcomes_of
@@ -119,6 +130,8 @@ class Join:
             for number, record in enumerate(batches):
                 self._pair(partition, record, offset, number)
             partition.evict(offset)
+            told = [record for record in records if isinstance(record, Progress) and offset >= partition.emitted]
+            partition.tallied |= {(one.topic, one.partition, one.source): one for one in told}
         partition.next_offset = batch.next_offset
         partition.batches += 1
         if len(batch):
@@ -181,6 +194,10 @@ class Join:
             for index, partition in sorted(self._partitions.items())
             if partition.rebuilding or partition.clock != UNSET
         ]
+        for index, partition in sorted(self._partitions.items()):
+            # Behind the outcomes of this flush: who reads this has them all.
+            records += [structs.replace(p, source=joined_source(p.source, index)) for p in partition.tallied.values()]
+            partition.tallied.clear()
         if not records:
             return []
         value = encode(list(records))

@@ -28,8 +28,9 @@ _Who = tuple[str, str]
 class Cohorts:
     """One model's predictions on their way to maturity, and the latest ``KEPT`` mature panes for charts.
 
-    A cohort is mature ``label_maturity`` after its pane; what is known by then is judged, what comes later changes
-    charts only. ``due`` counts predictions that reached that age, ``arrived`` those of them with a label.
+    A cohort is mature ``label_maturity`` after its pane, by the clock up to which labels are in; what is known by then
+    is judged, what comes later changes charts only. ``judged`` is the start of the last that was. ``due`` counts
+    predictions that reached that age, ``arrived`` those of them with a label.
 
     Stored are a small head and slots of ``SLOT_PANES`` panes each; a closed pane changes few slots.
     """
@@ -44,14 +45,21 @@ class Cohorts:
         self.mature: dict[_Who, deque[tuple[int, Counts]]] = {}
         self.scores: dict[_Who, deque[tuple[int, Counts]]] = {}
         self.counted: deque[tuple[int, int]] = deque(maxlen=KEPT)
+        self.judged: int | None = None
 
-    def close(self, closed: Closed) -> Iterator[tuple[str, str, OutcomePane]]:
-        """Take a closed pane; yields (version, segment, labels) of the cohort that it makes mature."""
+    def matures(self, labelled: int) -> bool:
+        """Return whether a cohort waits that is mature once labels are in up to the end of the pane ``labelled``."""
+        return min((*self._growing, *self._rows), default=labelled + 1) <= labelled - self._age
+
+    def close(self, closed: Closed, labelled: int) -> Iterator[tuple[str, str, OutcomePane]]:
+        """Take a closed pane; yields (version, segment, labels) of the cohorts that are mature, oldest first.
+
+        ``labelled`` is the start of the last pane in which every label is known.
+        """
         for arm in closed.arms:
             self._predicted(arm)
-        cohort = closed.start - self._age
         for one in closed.outcomes:
-            if one.start <= cohort - self._pane:
+            if self.judged is not None and one.start <= self.judged:
                 continue
             mine = self._growing.setdefault(one.start, {}).setdefault(
                 (one.version, one.segment), np.zeros(_WIDTH, np.int64)
@@ -59,6 +67,8 @@ class Cohorts:
             self._changed.add(self._slot(one.start))
             mine[:4] += np.frombuffer(one.confusion, "<i8")
             mine[4:] += np.frombuffer(one.scored, "<i8")
+        cohort = labelled - self._age
+        self.judged = cohort if self.judged is None else max(self.judged, cohort)
         for start in sorted(start for start in {*self._growing, *self._rows} if start <= cohort):
             found = self._growing.pop(start, {})
             self._changed |= {self._slot(start)} if found else set()
@@ -66,8 +76,8 @@ class Cohorts:
             self.counted.append((self._rows.pop(start, arrived), arrived))
             for who, counts in sorted(found.items()):
                 self.mature.setdefault(who, deque(maxlen=KEPT)).append((start, counts[:4].copy()))
-                end = closed.start + self._pane
-                yield *who, OutcomePane(closed.start, end, counts[4:].reshape(-1, 2), counts[:4])
+                at = start + self._age
+                yield *who, OutcomePane(at, at + self._pane, counts[4:].reshape(-1, 2), counts[:4])
 
     def _predicted(self, arm: ArmDelta) -> None:
         if not arm.segment:

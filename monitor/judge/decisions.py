@@ -10,12 +10,16 @@ from stationkeeper.contracts.wire import Record
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """Records for history, verdicts and requests, each in order of their panes; ``closed`` counts the panes."""
+    """Records for history, verdicts and requests, each in order of their panes; ``closed`` counts the panes.
+
+    ``judged`` says that labels were judged without a pane that closed.
+    """
 
     history: tuple[Record, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     requests: tuple[RetrainRequest, ...] = ()
     closed: int = 0
+    judged: bool = False
 
 
 def joined(parts: Iterable[Decisions]) -> Decisions:
@@ -26,4 +30,5 @@ def joined(parts: Iterable[Decisions]) -> Decisions:
         tuple(chain.from_iterable(part.verdicts for part in each)),
         tuple(chain.from_iterable(part.requests for part in each)),
         sum(part.closed for part in each),
+        any(part.judged for part in each),
     )

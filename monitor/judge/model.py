@@ -1,6 +1,6 @@
 """One model at the judge: closes its panes in order, steps its watches, and says what follows."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from stationkeeper.contracts.messages import Level, RetrainRequest, Verdict
@@ -20,7 +20,7 @@ from stationkeeper.monitor.judge.decisions import Decisions, joined
 from stationkeeper.monitor.judge.pending import Closed, LateLabels, Pending, WatchKey, merged_sources, pane_records
 from stationkeeper.monitor.judge.succession import Ended, Promotion, Succession
 from stationkeeper.monitor.judge.watches import Merged, Stepped, Watches
-from stationkeeper.monitor.judge.watermark import Progresses
+from stationkeeper.monitor.judge.watermark import LabelClock, Progresses
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 
@@ -41,7 +41,8 @@ class ModelJudge:
         self.name = settings.name
         self._references = references
         self.pending = Pending(settings.name, settings.pane)
-        self.late = LateLabels(settings.label_maturity, settings.pane)
+        self.late = LateLabels(settings.pane)
+        self.labels = LabelClock(settings)
         self.next: int | None = None
         self.watermark: int | None = None
         self.rebuilding = False
@@ -62,18 +63,25 @@ class ModelJudge:
         kinds = {"prediction", self.settings.source}
         return {(topic.topic, kind) for kind, topic in topics.items() if kind in kinds}
 
+    def decides(self, progresses: Progresses) -> bool:
+        """Return whether ``advance`` may decide something, without what takes long to build."""
+        watermark = progresses.watermark(self.inputs, self.settings.lateness)
+        closes = watermark is not None and (self.next is None or watermark >= self.next + self.settings.pane)
+        return closes or self.labels.moves(progresses)
+
+    @property
+    def labelled(self) -> int:
+        """The start of the last pane in which every label is known, at most the last closed."""
+        return self.labels.labelled((self.next or 0) - self.settings.pane)
+
     def add(self, delta: PaneDelta | ArmDelta | OutcomeDelta) -> tuple[Record, ...]:
         """Take a delta in, and return it for history where its pane is closed: there it changes charts only."""
-        taken = self.late.taken(delta, self.next)
-        if taken is None:
-            return (delta,)
-        self.pending.add(taken)
-        return ()
+        return () if self.pending.take(delta, self.late, self.next) else (delta,)
 
     def advance(
         self, progresses: Progresses, offset: int = -1, glance: Callable[[int], None] | None = None
     ) -> Decisions:
-        """Close every pane that the watermark has passed, in order, and return what was decided.
+        """Close every pane that the watermark has passed, in order, judge labels that are in, and return the decisions.
 
         ``offset`` is that of the record that moved the watermark. ``glance`` is called after a pane while more wait,
         with how many: what charts show of a catch-up.
@@ -83,26 +91,22 @@ class ModelJudge:
         if watermark is None:
             return Decisions()
         self.watermark = watermark if self.watermark is None else max(self.watermark, watermark)
+        self.labels.see(progresses)
         length = self.settings.pane
         parts = []
-        while (start := self._next_start()) is not None and start + length <= self.watermark:
-            parts.append(self._close(self.pending.close(start)))
+        while (start := self._following()) is not None and start + length <= self.watermark:
             self.next, self.late.closed_by = start + length, offset
+            parts.append(self._close(self.pending.close(start)))
             left = (self.watermark - self.next) // length
             if left and glance is not None:
                 glance(left)
+        if self.next is not None and self.cohorts.matures(self.labelled):
+            self.late.closed_by = offset
+            parts.append(self._judge_late(self.next - length))
         return joined(parts)
 
-    def _next_start(self) -> int | None:
-        """The pane to close next; a long silence is passed over in one step."""
-        earliest = self.pending.earliest()
-        if self.next is None:
-            return earliest
-        limit = MAX_GAP_PANES * self.settings.pane
-        if self.watermark is not None and self.watermark - self.next > limit:
-            far = self.watermark - self.watermark % self.settings.pane - self.settings.pane
-            return max(self.next, far if earliest is None else min(far, earliest))
-        return self.next
+    def _following(self) -> int | None:
+        return _next_start(self.next, self.pending.earliest(), self.watermark, self.settings.pane)
 
     def _close(self, closed: Closed) -> Decisions:
         """Judge one pane, in this order: who is champion, inputs, labels, what ends, what asks again."""
@@ -115,22 +119,41 @@ class ModelJudge:
             found, asks = self._decide(stepped, end)
             verdicts += [*found, *stepped.plugin_verdicts]
             requests += asks
+        if self.labelled < closed.start:
+            history.append(self.labels.held(closed.start, self.labelled, late=False))
         self.cohorts.forget({key.version for key in self.watches}, closed.start)
-        for version, segment, labels in self.cohorts.close(closed):
-            for stepped in self.watches.learn(version, segment, labels):
-                found, asks = self._decide(stepped, end)
-                verdicts += found
-                requests += asks
+        for found, asks in self._learn(closed, end):
+            verdicts += found
+            requests += asks
         ended = [*self.succession.end_replaced(end), *self.succession.end_cured(merged, end)]
         self._remember(ended)
         verdicts += [one.verdict for one in ended]
         open_incidents = [i for watch in self.watches.of(self.succession.champion) for i in watch.incidents()]
         rollout = self._references.rollout(self.name)
         requests += self.requests.consider_again(open_incidents, now=end, rollout=rollout)
+        self._count(verdicts)
+        return Decisions(tuple(history), tuple(verdicts), tuple(requests), 1)
+
+    def _learn(self, closed: Closed, now: int) -> Iterator[tuple[list[Verdict], list[RetrainRequest]]]:
+        """Judge the labels of every cohort that is mature."""
+        for version, segment, labels in self.cohorts.close(closed, self.labelled):
+            for stepped in self.watches.learn(version, segment, labels):
+                yield self._decide(stepped, now)
+        self.late.judged = self.cohorts.judged
+
+    def _judge_late(self, start: int) -> Decisions:
+        """Judge labels that were read after the last pane, which began at ``start``, had closed: a catch-up ends so."""
+        closed = self.pending.late(start)
+        history: tuple[Record, ...] = (self.labels.held(start, self.labelled, late=True), *closed.known())
+        decided = list(self._learn(closed, start + self.settings.pane))
+        verdicts = tuple(one for found, _ in decided for one in found)
+        self._count(verdicts)
+        return Decisions(history, verdicts, tuple(one for _, asks in decided for one in asks), judged=True)
+
+    def _count(self, verdicts: Iterable[Verdict]) -> None:
         for verdict in verdicts:
             key = (verdict.kind.value, verdict.level.value)
             self.verdicts[key] = self.verdicts.get(key, 0) + 1
-        return Decisions(tuple(history), tuple(verdicts), tuple(requests), 1)
 
     def _merge(self, closed: Closed) -> tuple[Merged, list[Record]]:
         """Add up the sources of a pane by watch, and return the records that history keeps of it."""
@@ -141,7 +164,7 @@ class ModelJudge:
                 history += pane_records(self.name, key, source, closed.start, self.settings.pane, rows, counts)
             merged[key] = merged_sources(sources, self.settings.source)
             self.watches.meet(key, closed.start, *merged[key], self.succession.champion)
-        return merged, [*history, *closed.arms, *closed.outcomes]
+        return merged, [*history, *closed.arms, *closed.known()]
 
     def _decide(self, stepped: Stepped, now: int) -> tuple[list[Verdict], list[RetrainRequest]]:
         """Return the verdicts of a step at the level they deserve, and the requests of incidents that opened in it.
@@ -188,6 +211,7 @@ class ModelJudge:
     def where(self) -> dict[str, Any]:
         """Return where the model is, which every pane moves on."""
         where = {"next": self.next, "watermark": self.watermark, "closed_by": self.late.closed_by}
+        where |= {"judged": self.late.judged, "joined": self.labels.joined}
         return where | {"refused": self.watches.refused}
 
     def state(self) -> dict[str, Any]:
@@ -207,8 +231,12 @@ class ModelJudge:
         self.pending.restore(dict(pending))
         self.next, self.watermark = where["next"], where["watermark"]
         self.watches.refused = where.get("refused", 0)
-        self.late.restore(where, absorbed)
-        self.pending.drop_before(self.next or 0)
+        self.labels.joined = where.get("joined")
+        # Older versions judged a cohort with the pane that closed at its age.
+        before = None if self.next is None else self.next - self.settings.pane - self.settings.label_maturity
+        self.late.restore(where, absorbed, before)
+        self.cohorts.judged = self.late.judged
+        self.pending.drop_before(self.next or 0, self.late.closed_by)
 
     def restore(self, state: Mapping[str, Any], watches: Mapping[WatchKey, Mapping[str, Any]]) -> None:
         """Go on from ``state`` and the watches' own; a watch without its reference starts anew."""
@@ -219,6 +247,16 @@ class ModelJudge:
         self.verdicts = {(kind, level): count for kind, level, count in state["verdicts"]}
         self.recovered = list(state["healed"])
         self.watches.restore(state, watches)
+
+
+def _next_start(following: int | None, earliest: int | None, watermark: int | None, pane: int) -> int | None:
+    """The pane to close next, ``earliest`` being the first with counts; a long silence is passed over in one step."""
+    if following is None:
+        return earliest
+    if watermark is not None and watermark - following > MAX_GAP_PANES * pane:
+        far = watermark - watermark % pane - pane
+        return max(following, far if earliest is None else min(far, earliest))
+    return following
 
 
 def _informing(verdict: Verdict, why: str) -> Verdict:

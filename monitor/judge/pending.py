@@ -1,6 +1,6 @@
 """Panes that are still open at the judge: deltas add up until the watermark passes their end.
 
-Labels may come after their pane has closed and count until their cohort is mature: a join that lags behind the tally
+Labels may come after their pane has closed and count until their cohort is judged: a join that lags behind the tally
 brings such labels, and so does whoever loads the labels of a day at night. Left out, they would bias what is judged:
 the labels that come first are not like those that come late.
 """
@@ -65,12 +65,19 @@ class _Sum:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """All that was counted in one pane: by watch and source, by arm, and the outcomes that became known in it."""
+    """All that was counted in one pane: by watch and source, by arm, and the outcomes that became known in it.
+
+    ``outcomes`` come as they were joined; ``known`` says in which pane they count, that which closes.
+    """
 
     start: int
     panes: dict[WatchKey, dict[str, tuple[int, Counts]]]
     arms: list[ArmDelta]
     outcomes: list[OutcomeDelta]
+
+    def known(self) -> list[OutcomeDelta]:
+        """Return the outcomes as history keeps them: summed, known in this pane where they came late."""
+        return merged_outcomes([structs.replace(one, known_at=max(one.known_at, self.start)) for one in self.outcomes])
 
 
 class Pending:
@@ -84,6 +91,26 @@ class Pending:
         self._panes: dict[_Key, _Sum] = {}
         self._arms: dict[tuple[int, str, str], ArmDelta] = {}
         self._outcomes: list[OutcomeDelta] = []
+        self._late: list[OutcomeDelta] = []
+        self._late_since = -1
+
+    def take(self, delta: Delta, late: "LateLabels", closing: int | None) -> bool:
+        """Add a delta unless it is too late for a decision; ``closing`` is the pane that closes next."""
+        if not late.is_late(delta, closing):
+            self.add(delta)
+            return True
+        if late.too_late(delta) or not isinstance(delta, OutcomeDelta):
+            return False
+        self.add_late(delta, late.closed_by)
+        return True
+
+    def add_late(self, outcome: OutcomeDelta, since: int) -> None:
+        """Add labels of a pane that has closed: they count in the next that closes, or before if labels are judged.
+
+        ``since`` is the offset of the record that closed the last pane, or judged labels after it.
+        """
+        self._late.append(outcome)
+        self._late_since = since
 
     def add(self, delta: Delta) -> None:
         """Add a delta; the rows of a pane come with each of its blocks and count with the first."""
@@ -139,11 +166,20 @@ class Pending:
         arms = [self._arms.pop(key) for key in sorted(key for key in self._arms if key[0] == start)]
         end = start + self.length
         known = [outcome for outcome in self._outcomes if outcome.known_at < end]
-        self._outcomes = [outcome for outcome in self._outcomes if outcome.known_at >= end]
-        return Closed(start, panes, arms, merged_outcomes(known))
+        if known:
+            self._outcomes = [outcome for outcome in self._outcomes if outcome.known_at >= end]
+        late, self._late = self._late, []
+        return Closed(start, panes, arms, [*late, *known])
 
-    def drop_before(self, end: int) -> None:
-        """Let go of what belongs to panes that are closed: everything before ``end``."""
+    def late(self, start: int) -> Closed:
+        """Take out the labels that came after their pane had closed, as known in that which began at ``start``."""
+        late, self._late = self._late, []
+        return Closed(start, {}, [], late)
+
+    def drop_before(self, end: int, closed_by: int) -> None:
+        """Let go of what was counted since: everything before ``end``, and late labels if ``closed_by`` moved on."""
+        if self._late_since != closed_by:
+            self._late = []
         for key in [key for key in self._panes if key.start < end]:
             del self._panes[key]
             self._cells -= self._plain.pop(key, 0)
@@ -166,6 +202,8 @@ class Pending:
             "sums": panes,
             "arms": [_fields(arm) for arm in self._arms.values()],
             "outcomes": [_fields(outcome) for outcome in self._outcomes],
+            "late": [_fields(outcome) for outcome in self._late],
+            "late_since": self._late_since,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -185,6 +223,8 @@ class Pending:
             arm = ArmDelta(*fields)
             self._arms[arm.start, arm.version, arm.segment] = arm
         self._outcomes = [OutcomeDelta(*fields) for fields in state["outcomes"]]
+        self._late = [OutcomeDelta(*fields) for fields in state.get("late", ())]
+        self._late_since = state.get("late_since", -1)
 
 
 def _fields(record: ArmDelta | OutcomeDelta) -> list[Any]:
@@ -229,30 +269,36 @@ def pane_records(
 
 @dataclass(slots=True)
 class LateLabels:
-    """One model's rule: ``age`` is the maturity of a cohort and ``pane`` its length, both ms.
+    """One model's rule: labels count until the cohort of their prediction was judged, whenever they come.
 
-    ``closed_by`` is the offset of the record that closed the last pane. What is read again after a restart and came
-    before it was counted when that pane closed, so that a label counts once wherever a process dies.
+    ``judged`` is the start (ms) of the last pane whose cohort was judged, None before the first. ``closed_by`` is the
+    offset of the record that closed the last pane, or judged labels after it. What is read again after a restart and
+    came before it was counted then, so that a label counts once wherever a process dies.
     """
 
-    age: int
     pane: int
     closed_by: int = -1
+    judged: int | None = None
 
-    def taken(self, delta: Delta, closing: int | None) -> Delta | None:
-        """Return a delta for the pane that it belongs to, or for ``closing``, the next to close; None when too late."""
-        labels = isinstance(delta, OutcomeDelta)
+    def is_late(self, delta: Delta, closing: int | None) -> bool:
+        """Return whether the pane of a delta has closed: ``closing`` is the next to close."""
         stamp = delta.known_at if isinstance(delta, OutcomeDelta) else delta.start
-        if closing is None or stamp + self.pane > closing:
-            return delta
-        grows = labels and delta.start > closing - self.age - self.pane
-        return structs.replace(delta, known_at=closing) if grows else None
+        return closing is not None and stamp + self.pane <= closing
+
+    def too_late(self, delta: Delta) -> bool:
+        """Return whether a late delta changes charts only: all but labels whose cohort is still growing."""
+        growing = self.judged is None or delta.start > self.judged
+        return not (isinstance(delta, OutcomeDelta) and growing)
 
     def counted(self, delta: Delta, closing: int | None, offset: int) -> bool:
         """Return whether a delta read again at ``offset`` are labels in a pane that has closed."""
         late = isinstance(delta, OutcomeDelta) and closing is not None and delta.known_at < closing
         return late and offset <= self.closed_by
 
-    def restore(self, state: Mapping[str, Any], absorbed: int) -> None:
-        """Take up the state; one that does not tell it takes nothing that is late and was ``absorbed`` for new."""
+    def restore(self, state: Mapping[str, Any], absorbed: int, judged: int | None) -> None:
+        """Take up the state; one that does not tell it takes nothing that is late and was ``absorbed`` for new.
+
+        ``judged`` is what an older version, which does not tell it either, had judged.
+        """
         self.closed_by = state.get("closed_by", absorbed)
+        self.judged = state.get("judged", judged)

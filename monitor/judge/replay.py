@@ -3,14 +3,14 @@
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
-from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta
+from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Progress
 from stationkeeper.monitor.judge.decisions import Decisions, joined
 from stationkeeper.monitor.judge.model import MAX_GAP_PANES, ModelJudge
 from stationkeeper.monitor.judge.watermark import Progresses
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 
-Kept = PaneDelta | ArmDelta | OutcomeDelta
+Kept = PaneDelta | ArmDelta | OutcomeDelta | Progress
 
 FROM_INPUTS = (
     "predictions",
@@ -51,10 +51,15 @@ class _GivenWatermark(Progresses):
     def __init__(self) -> None:
         super().__init__()
         self.now: int | None = None
+        self.labels: int | None = None
 
     def watermark(self, inputs: object, lateness: int) -> int | None:
         """Return it, whatever the inputs."""
         return self.now
+
+    def joined(self, inputs: object) -> int | None:
+        """Return how far labels were where history says that they were still being read, else the watermark."""
+        return self.now if self.labels is None else self.labels
 
 
 class Rejudge:
@@ -75,10 +80,15 @@ class Rejudge:
         self._open: int | None = None
         self._phase = 0
         self._seen: set[tuple[object, ...]] = set()
+        self._held: dict[int, int] = {}
+        self._late: tuple[int, int] | None = None
+        self._length = settings.pane
 
     def take(self, record: Kept) -> Decisions | None:
         """Take the next record; returns what was decided if panes closed before it."""
-        length = self.settings.pane
+        if isinstance(record, Progress):
+            return self._labels_held(record.next_offset, record.clock, late=record.idle)
+        length, self._length = self.settings.pane, record.length
         if length % record.length:
             self.unfit += 1
             return None
@@ -86,13 +96,13 @@ class Rejudge:
             return None
         stamp = record.known_at if isinstance(record, OutcomeDelta) else record.start
         start = stamp - stamp % record.length
-        decided = None
-        if self._open is None or start > self._open:
-            decided = self._close(start - start % length) if self._open is not None else None
-            self._open, self._phase = start, 0
-            self._seen.clear()
+        if self._late is not None and isinstance(record, OutcomeDelta) and start == self._late[0]:
+            self.judge.add(record)
+            return None
+        decided = self._begin(start)
         phase, name = _named(record)
-        if start < self._open or phase < self._phase or name in self._seen:
+        late = self._open is not None and start < self._open
+        if late or phase < self._phase or name in self._seen:
             return decided
         self._phase = phase
         self._seen.add(name)
@@ -102,10 +112,43 @@ class Rejudge:
         self.judge.add(_longer(record, length))
         return decided
 
+    def _begin(self, start: int) -> Decisions | None:
+        """See a record of the pane that began at ``start``: what is before it closes."""
+        judged = self._judge_late()
+        if self._open is not None and start <= self._open:
+            return judged
+        first, self._open, self._phase = self._open is None, start, 0
+        self._seen.clear()
+        if first:
+            return judged
+        return joined([*([judged] if judged else []), self._close(start - start % self.settings.pane)])
+
+    def _labels_held(self, start: int, known: int, *, late: bool) -> Decisions | None:
+        """See that labels were in up to ``known`` when the pane at ``start`` closed, or that ``late`` ones follow."""
+        length = self.settings.pane
+        decided = self._begin(start)
+        if not late:
+            self._held[start - start % length] = known
+        elif self._length == length:
+            # In longer panes the labels that follow are in time: theirs is still open.
+            decided = joined([*([decided] if decided else []), self._close(start + length)])
+            self._late = start, known
+        return decided
+
+    def _judge_late(self) -> Decisions | None:
+        """Judge the labels that came after the last pane had closed."""
+        if self._late is None:
+            return None
+        self._clock.labels, self._late = self._late[1], None
+        part = self.judge.advance(self._clock)
+        return Decisions((), part.verdicts, part.requests)
+
     def finish(self) -> Decisions:
         """Close what is still open."""
-        pane = self.settings.pane
-        return Decisions() if self._open is None else self._close(self._open - self._open % pane + pane)
+        pane, judged = self.settings.pane, self._judge_late()
+        if self._open is None:
+            return Decisions()
+        return joined([*([judged] if judged else []), self._close(self._open - self._open % pane + pane)])
 
     def _following(self) -> int | None:
         return self.judge.pending.earliest() if self.judge.next is None else self.judge.next
@@ -117,6 +160,7 @@ class Rejudge:
             # A long silence is passed over in one step, as on a live stream: the clock comes to its end at once.
             far = until - following > MAX_GAP_PANES * pane
             self._references.now = self._clock.now = until if far else following + pane
+            self._clock.labels = self._held.pop(following, None)
             part = self.judge.advance(self._clock)
             # History is what is read here, so it is not kept a second time.
             parts.append(Decisions((), part.verdicts, part.requests, part.closed))
@@ -125,7 +169,7 @@ class Rejudge:
         return decided
 
 
-def _named(record: Kept) -> tuple[int, tuple[object, ...]]:
+def _named(record: PaneDelta | ArmDelta | OutcomeDelta) -> tuple[int, tuple[object, ...]]:
     """Where a record stands within its pane, and what it is the only one of."""
     match record:
         case PaneDelta():
@@ -136,7 +180,7 @@ def _named(record: Kept) -> tuple[int, tuple[object, ...]]:
             return 2, ("outcome", record.known_at, record.start, record.version, record.segment)
 
 
-def _longer(record: Kept, length: int) -> Kept:
+def _longer(record: PaneDelta | ArmDelta | OutcomeDelta, length: int) -> PaneDelta | ArmDelta | OutcomeDelta:
     """The record as one of a pane of ``length``."""
     if record.length == length:
         return record

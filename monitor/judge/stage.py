@@ -168,19 +168,16 @@ class Judge:
         for name, judge in self.judges.items():
             if partition_of(name, PANES_PARTITIONS) != index:
                 continue
-            if name in self._cold and self._closes(judge, index):
+            if name in self._cold and judge.decides(self._progress[index]):
                 self._build(name)
             before = judge.watermark
             decided = judge.advance(self._progress[index], offset, self._views.of(name).glance)
             if decided.closed or judge.watermark != before:
                 self._touched.add(name)
-            if decided.closed:
+            if decided.closed or decided.judged:
                 self._delay.closed(decided.closed)
                 self._decided.setdefault(name, []).append(decided)
-
-    def _closes(self, judge: ModelJudge, index: int) -> bool:
-        watermark = self._progress[index].watermark(judge.inputs, judge.settings.lateness)
-        return watermark is not None and (judge.next is None or watermark >= judge.next + judge.settings.pane)
+                self._touched.add(name)
 
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Return history, verdicts, requests and state of everything decided since the last flush."""
@@ -197,7 +194,7 @@ class Judge:
         decided = {name: joined(parts) for name, parts in self._decided.items()}
         for name, one in decided.items():
             out += self._records_of(name, one)
-        closed = {name for name, one in decided.items() if one.closed}
+        closed = {name for name, one in decided.items() if one.closed or one.judged}
         self._checkpoints.next_generation()
         for name in sorted(self._touched):
             out += self._checkpoints.of_model(self.judges[name], now_ms, closed=name in closed)

@@ -7,11 +7,52 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from stationkeeper.contracts.metrics import Sample
-from stationkeeper.contracts.wire import JOIN, Progress
+from stationkeeper.contracts.topics import JOINS_PARTITIONS
+from stationkeeper.contracts.wire import JOIN, LABELS_HELD, Progress, joined_source
+from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally import UNSET
 
 # Seconds; the default buckets of Prometheus' Go client, so that dashboards for other histograms fit.
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class LabelClock:
+    """Up to when one model's labels are in: every one that is older was read and has met its prediction.
+
+    Cohorts of labels mature by it, not by the predictions' watermark: in a catch-up both are read at their own pace.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self._model, self._pane, self._horizon = settings.name, settings.pane, settings.label_horizon
+        topics = settings.topics()
+        paired = [(topic.topic, kind) for kind, topic in topics.items() if kind != "feature"]
+        self._inputs = frozenset(paired if "label" in topics else ())
+        self.joined: int | None = None
+
+    def moves(self, progresses: "Progresses") -> bool:
+        """Return whether ``see`` would move it on."""
+        known = progresses.joined(self._inputs)
+        return known is not None and (self.joined is None or known > self.joined)
+
+    def see(self, progresses: "Progresses") -> None:
+        """Follow the progress of inputs and join; it stands while one of them is silent, and never goes back."""
+        known = progresses.joined(self._inputs)
+        self.joined = known if self.joined is None or known is None else max(self.joined, known)
+
+    def labelled(self, closed: int) -> int:
+        """Return the start of the last pane in which every label is known: ``closed``, the last closed, or before.
+
+        At most ``label_horizon`` before: so long the join keeps what has not met its other side.
+        """
+        if not self._inputs:
+            return closed
+        oldest = (closed - self._horizon) // self._pane * self._pane
+        known = oldest if self.joined is None else self.joined // self._pane * self._pane - self._pane
+        return max(min(closed, known), oldest)
+
+    def held(self, start: int, labelled: int, *, late: bool) -> Progress:
+        """Return what history keeps of a pane whose labels were being read, so that a replay judges the same ones."""
+        return Progress(self._model, 0, LABELS_HELD, start, labelled + self._pane, idle=late)
 
 
 class DecisionDelay:
@@ -85,6 +126,15 @@ class Progresses:
             return None
         clock = min(awake) if awake else max(clocks)
         return None if clock == UNSET else clock - lateness
+
+    def joined(self, inputs: Collection[tuple[str, str]]) -> int | None:
+        """Return the time up to which labels are read and joined; None while a partition or its join is silent.
+
+        ``inputs`` are (topic, kind) of predictions and labels. A labels partition that is read to its end holds nothing
+        back; where one is behind, as in a catch-up, what is older than its clock is all there.
+        """
+        sources = [(topic, joined_source(kind, at)) for topic, kind in inputs for at in range(JOINS_PARTITIONS)]
+        return self.watermark(sources, 0)
 
     def rebuilding(self) -> bool:
         """Return whether the label join reads one of its partitions again, so that labels are missing."""

@@ -8,7 +8,7 @@ import numpy as np
 from stationkeeper.contracts.codes import DeadLetterCode, Outcome
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.metrics import Sample
-from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
+from stationkeeper.contracts.topics import JOINS_PARTITIONS, PANES_PARTITIONS, Topics
 from stationkeeper.contracts.wire import PROGRESS_MS, JoinBatch, Record, encode
 from stationkeeper.events import EventReader, Events, Form, Reading, Rejection, forms, salt_of
 from stationkeeper.monitor.packets import packed, split_join
@@ -17,7 +17,7 @@ from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.accumulator import Accumulator
 from stationkeeper.monitor.tally.cardinality import CardinalityLimits
 from stationkeeper.monitor.tally.clock import UNSET
-from stationkeeper.monitor.tally.join_rows import JoinBuffer
+from stationkeeper.monitor.tally.join_rows import JoinBuffer, JoinMarks
 from stationkeeper.monitor.tally.partition import PartitionState
 from stationkeeper.monitor.tally.timeliness import Classified, classify
 from stationkeeper.monitor.tally.totals import CommittedTotals
@@ -72,6 +72,7 @@ class Tally:
         self._letters: list[Outgoing] = []
         self._touched: set[Partition] = set()
         self._progress_at: int | None = None
+        self._marks = JoinMarks(self._models, self.forms, idle_after)
         self._committed = CommittedTotals()
 
     def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
@@ -111,6 +112,7 @@ class Tally:
         self._limit.forget()
         self._committed = CommittedTotals()
         self._progress_at = None
+        self._marks.forget()
 
     def table(self, topic: str, key: bytes, value: bytes | None) -> None:
         """See a reference or a rollout."""
@@ -208,6 +210,8 @@ class Tally:
         for target, batches in sorted(joins.items()):
             out += [Outgoing(self._topics.joins.name, part, None, target) for part in packed(batches)]
         out += self._progress(now_ms)
+        if marks := self._marks.told(self._partitions.values(), now_ms):
+            out += [Outgoing(self._topics.joins.name, marks, None, target) for target in range(JOINS_PARTITIONS)]
         for partition in sorted(self._touched):
             for key, value in self._partitions[partition].records():
                 out.append(Outgoing(self._topics.tally_state.name, value, key, 0))

@@ -14,7 +14,16 @@ from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.messages import Deployment, Verdict
 from stationkeeper.contracts.times import format_duration, parse_duration, to_ms
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, WireError, decode
+from stationkeeper.contracts.wire import (
+    LABELS_HELD,
+    ArmDelta,
+    JoinBatch,
+    OutcomeDelta,
+    PaneDelta,
+    Progress,
+    WireError,
+    decode,
+)
 from stationkeeper.explain.lineage import read_messages
 from stationkeeper.monitor.core.reference import InvalidReference
 from stationkeeper.monitor.judge import FROM_INPUTS, Decisions, Kept, PastReferences, Rejudge
@@ -184,11 +193,15 @@ def _records(reader: Reader, partition: Partition, model: str) -> Iterator[tuple
             except WireError as error:
                 raise ReplayError(f"{partition.topic}: {error}") from error
             for record in records:
-                if isinstance(record, PaneDelta | ArmDelta | OutcomeDelta) and record.model == model:
+                mine = isinstance(record, PaneDelta | ArmDelta | OutcomeDelta) and record.model == model
+                held = isinstance(record, Progress) and (record.source, record.topic) == (LABELS_HELD, model)
+                if not isinstance(record, JoinBatch) and (mine or held):
                     yield record, share
 
 
 def _stamp(record: Kept) -> int:
+    if isinstance(record, Progress):
+        return record.next_offset
     return record.known_at if isinstance(record, OutcomeDelta) else record.start
 
 

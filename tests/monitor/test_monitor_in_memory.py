@@ -146,6 +146,59 @@ def test_labels_meet_their_predictions_whatever_comes_first() -> None:
     assert {p["measure"] for p in status["models"][0]["performance"]} == {"precision", "recall", "accuracy"}
 
 
+def _labelled(rig: Rig) -> tuple[int, int]:
+    found = rig.stage("judge").status()["models"][0]["labels"]
+    return found["due"], found["arrived"]
+
+
+def test_a_cold_start_on_a_backlog_judges_every_label_however_far_they_are_read_apart() -> None:
+    # In the order of their names a turn reads predictions first, and labels when those are read to their end.
+    rig = Rig({"fraud": fraud(label_maturity="30m", labels="truth")}, poll=400)
+    rig.put_reference(reference())
+    rig.send("scores", predictions(180, 20))
+    rig.send("truth", [one for m in range(180) for one in labels(range(m * 20, m * 20 + 20), start=START + m * MINUTE)])
+    rig.turn(40)
+    # All that is half an hour old when the last pane that can close has closed.
+    assert _labelled(rig) == (20 * 147, 20 * 147)
+    check(rig.stage("judge").status())
+
+
+def test_after_an_outage_longer_than_the_maturity_every_label_is_judged() -> None:
+    def minutes(first: int, last: int) -> tuple[list[bytes], list[bytes]]:
+        scores = predictions(last - first, 20, first=20 * first, start=START + first * MINUTE)
+        known = [
+            one for m in range(first, last) for one in labels(range(m * 20, m * 20 + 20), start=START + m * MINUTE)
+        ]
+        return scores, known
+
+    rig = Rig({"fraud": fraud(label_maturity="30m", labels="truth")}, poll=200)
+    rig.put_reference(reference())
+    for minute in range(0, 60, 10):
+        scores, known = minutes(minute, minute + 10)
+        rig.send("scores", scores)
+        rig.send("truth", known)
+        rig.turn(3)
+    scores, known = minutes(60, 300)
+    rig.send("scores", scores)
+    rig.send("truth", known)
+    for role in ("tally", "join", "judge"):
+        rig.start(role)
+    rig.turn(30)
+    # Stopped once more while labels are behind.
+    for role in ("judge", "tally", "join"):
+        rig.start(role)
+    rig.turn(40)
+    assert _labelled(rig) == (20 * 267, 20 * 267)
+
+
+def test_labels_that_never_come_hold_nothing_back() -> None:
+    rig = Rig({"fraud": fraud(label_maturity="30m")})
+    rig.put_reference(reference())
+    rig.send("scores", predictions(120, 20))
+    rig.turn(24)
+    assert _labelled(rig) == (20 * 87, 0)
+
+
 def test_performance_is_unknown_again_once_labels_stop_coming() -> None:
     rig = Rig({"fraud": fraud(label_maturity="30m")})
     rig.put_reference(reference())

@@ -73,7 +73,7 @@ def test_slots_are_put_together_again_after_any_pane(step: int, monkeypatch: pyt
         mine = []
         for one in (whole, other):
             one.forget({"2"} if minute >= 150 else {"1"}, closed.start)
-            mine.append([(v, s, p.confusion.tolist()) for v, s, p in one.close(closed)])
+            mine.append([(v, s, p.confusion.tolist()) for v, s, p in one.close(closed, closed.start)])
         said.append(mine)
         keep(other, slots)
         if minute % step == 0:
@@ -89,7 +89,7 @@ def test_a_closed_pane_writes_a_fraction_of_what_is_held() -> None:
     cohorts, slots = Cohorts(fraud(label_maturity="1h")), dict[int, Any]()
     sizes = []
     for minute in range(600):
-        for _ in cohorts.close(fed(minute, "1", SEGMENTS)):
+        for _ in cohorts.close(fed(minute, "1", SEGMENTS), START + minute * MINUTE):
             pass
         sizes.append(keep(cohorts, slots))
     held = sum(len(freeze(slot)) for slot in slots.values())
@@ -100,7 +100,7 @@ def test_a_closed_pane_writes_a_fraction_of_what_is_held() -> None:
 def test_what_an_older_version_stored_whole_is_stored_in_slots() -> None:
     before, slots = Cohorts(fraud(label_maturity="30m")), dict[int, Any]()
     for minute in range(100):
-        for _ in before.close(fed(minute, "1", ("",))):
+        for _ in before.close(fed(minute, "1", ("",)), START + minute * MINUTE):
             pass
     keep(before, slots)
     old = {"growing": [], "mature": [], "scores": [], **before.state()}

@@ -1,20 +1,34 @@
 """The judge: late deltas, canaries, plug-ins, cooldown, silence, and state that may stop anywhere."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from msgspec import structs
 
 from stationkeeper.contracts.column import Column, categories, numbers
 from stationkeeper.contracts.identity import partition_of
-from stationkeeper.contracts.messages import Level, RetrainRequest, Verdict
+from stationkeeper.contracts.messages import Level, RetrainRequest, SubjectType, Verdict
 from stationkeeper.contracts.status import check
-from stationkeeper.contracts.topics import PANES_PARTITIONS
-from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Progress, Record, decode, encode, pack
+from stationkeeper.contracts.times import to_ms
+from stationkeeper.contracts.topics import JOINS_PARTITIONS, PANES_PARTITIONS
+from stationkeeper.contracts.wire import (
+    ArmDelta,
+    JoinBatch,
+    OutcomeDelta,
+    PaneDelta,
+    Progress,
+    Record,
+    decode,
+    encode,
+    joined_source,
+    pack,
+)
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
-from stationkeeper.monitor.core.reference import Reference, dump
-from stationkeeper.monitor.judge import Judge, WatchKey
+from stationkeeper.monitor.core.reference import Labels, Reference, dump
+from stationkeeper.monitor.judge import Judge, PastReferences, Rejudge, WatchKey
 from stationkeeper.monitor.plugins.rules import RULES
 from stationkeeper.monitor.status.model import GLANCE, ModelView
 from stationkeeper.streams.errors import Fatal
@@ -33,6 +47,7 @@ class Bench:
     ) -> None:
         self.partition = Partition(TOPICS.panes.name, partition_of("fraud", PANES_PARTITIONS))
         self.settings = settings
+        self.joins = True
         self.judge = Judge({"fraud": fraud(**settings)}, TOPICS, view=ModelView, clock="stream")
         for one in references:
             self.judge.table(TOPICS.references.name, b"fraud/1", dump(one).encode())
@@ -49,8 +64,11 @@ class Bench:
                 self.replay(offset)
 
     def feed(self, *records: Record, flush: bool = True) -> None:
-        """Give it one value with these records."""
-        self.log.append(encode(list(records)))
+        """Give it one value with these records, the predictions' labels being read and joined as far as they are."""
+        told = [one for one in records if isinstance(one, Progress) and one.source == "prediction"]
+        both = [*told, *(structs.replace(one, topic="outcomes", source="label") for one in told)] if self.joins else []
+        sent = [structs.replace(p, source=joined_source(p.source, i)) for p in both for i in range(JOINS_PARTITIONS)]
+        self.log.append(encode([*sent, *records]))
         self.replay(len(self.log) - 1)
         if flush:
             self.flush()
@@ -258,6 +276,66 @@ def test_labels_joined_late_count_until_their_cohort_is_mature(minutes: int, cou
     assert judge.cohorts.confusion("1", "", START).sum() == counted
     (told,) = [r for r in bench.history() if isinstance(r, OutcomeDelta)]
     assert told.known_at == (START + minutes * MINUTE if counted else START + MINUTE)
+
+
+def outcomes(minute: int, known: int, *, wrong: int = 10) -> OutcomeDelta:
+    """A hundred labels of a minute's predictions, known in another minute."""
+    counts = pack(np.array([0, wrong, 10, 90 - wrong])), pack(np.concatenate([np.zeros(6), [90, 10], np.zeros(56)]))
+    start, at = START + minute * MINUTE, START + known * MINUTE
+    return OutcomeDelta("fraud", "1", "", start, MINUTE, 100, at, *counts, 0, 100 * (at - start))
+
+
+def joined_to(minute: float, offset: int) -> list[Progress]:
+    """The labels' clock as all joins partitions have paired them."""
+    clock = int(START + minute * MINUTE)
+    told = [Progress("outcomes", 0, "label", offset, clock, idle=False), progress(10_000, offset)]
+    return [structs.replace(p, source=joined_source(p.source, i)) for p in told for i in range(JOINS_PARTITIONS)]
+
+
+def caught_up(bench: Bench, first: int, last: int) -> Bench:
+    """Panes close two hours before their labels are read, and then those of a batch come at once."""
+    bench.joins = False
+    for minute in range(first, last):
+        if minute < 120:
+            bench.feed(pane(minute), arm(minute), progress(minute + 1, minute + 1))
+        else:
+            # Ten minutes of labels at a time: the tenth minute after each prediction is when it was known.
+            at = (minute - 120) * 10
+            told = [outcomes(one, one + 10, wrong=60 if one >= 60 else 10) for one in range(at, min(at + 10, 115))]
+            bench.feed(*told, *joined_to(at + 20, minute))
+    return bench
+
+
+def counted(judge: Any) -> list[tuple[int, list[int]]]:
+    return [(start, cells.tolist()) for start, cells in judge.cohorts.mature["1", ""]]
+
+
+def test_labels_read_after_their_panes_are_judged_at_their_age_through_restarts_and_in_a_replay() -> None:
+    settings: dict[str, Any] = {"label_maturity": "15m", "false_pages": "1 per 1 days"}
+    known = replace(REFERENCE, labels=Labels(np.tile([[45, 5]], (32, 1)), np.array([0, 160, 160, 1_280])))
+    whole = caught_up(Bench(references=(known,), **settings), 0, 132)
+    judge = whole.judge.judges["fraud"]
+    # The last label is of minute 114; all that are 15 minutes old when the last pane closes are judged, each once.
+    assert [start for start, _ in counted(judge)] == [START + m * MINUTE for m in range(105)]
+    assert {sum(cells) for _, cells in counted(judge)} == {100}
+    assert judge.cohorts.completeness() == (10_500, 10_500)
+    said = [v.encode() for v in whole.verdicts()]
+    onsets = [v.onset for v in whole.verdicts() if v.subject.type is SubjectType.PERFORMANCE]
+    # The time of a verdict on labels is that of their maturity, not that of the catch-up.
+    assert onsets
+    assert onsets[0] is not None
+    assert START + 75 * MINUTE <= to_ms(onsets[0].time) < START + 85 * MINUTE
+    for stop in (60, 121, 125, 128):
+        before = caught_up(Bench(references=(known,), **settings), 0, stop)
+        again = caught_up(Bench(before, (known,), **settings), stop, 132)
+        assert counted(again.judge.judges["fraud"]) == counted(judge)
+    references = PastReferences({"fraud": fraud(**settings)}, {})
+    references.put_reference(b"fraud/1", dump(known).encode())
+    past = Rejudge(fraud(**settings), references)
+    parts = [past.take(record) for record in whole.history() if not isinstance(record, JoinBatch)]
+    decided = [*[part for part in parts if part is not None], past.finish()]
+    assert counted(past.judge) == counted(judge)
+    assert [v.encode() for part in decided for v in part.verdicts] == said
 
 
 def test_a_model_without_a_reference_is_unknown_with_the_reason() -> None:

@@ -108,7 +108,7 @@ def test_open_panes_beyond_the_room_wait_packed_and_add_up_the_same() -> None:
     assert sum(found.counts is not None for found in tight._panes.values()) == 3
     tight.restore(thaw(freeze(tight.state())))
     assert sum(found.counts is not None for found in tight._panes.values()) == 3
-    tight.drop_before(START + MINUTE)
+    tight.drop_before(START + MINUTE, -1)
     for minute in range(1, 12):
         ((_, one),) = roomy.close(START + minute * MINUTE).panes.items()
         ((_, other),) = tight.close(START + minute * MINUTE).panes.items()
