@@ -53,7 +53,7 @@ class TrainingProcess:
         (directory / RESULT_FILE).unlink(missing_ok=True)
         (directory / JOB_FILE).write_text(job.model_dump_json(indent=1))
         threads = {name: str(job.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-        env = os.environ | threads | {"PYTHONPATH": os.pathsep.join(_search_path()), "PYTHONHASHSEED": "0"}
+        env = os.environ | threads | {"PYTHONPATH": os.pathsep.join(search_path()), "PYTHONHASHSEED": "0"}
         with (directory / LOG_FILE).open("wb") as log:
             child = subprocess.Popen(
                 [
@@ -93,7 +93,7 @@ class TrainingProcess:
                 self.child.wait()
 
 
-def _search_path() -> list[str]:
+def search_path() -> list[str]:
     """Return where the child looks for modules: where we do, and in the working directory last.
 
     A trainer of the user's own may lie there, but nothing there may shadow a module of ours or of a library.

@@ -26,8 +26,27 @@ class Baseline:
     known: bool = False
 
 
-def baselines(reader: Reader, topics: Topics, models: Mapping[str, ModelSettings]) -> Iterator[Baseline]:
-    """Yield the baseline of each model's champion, as the log has it now."""
+@dataclass(frozen=True, slots=True)
+class KnownReferences:
+    """Each model's references by version, in the order written (None: cannot be read), and the champions of the log."""
+
+    versions: Mapping[str, Mapping[str, Reference | None]]
+    champions: Mapping[str, str]
+
+    def champion(self, model: str) -> str | None:
+        """Return the version that judges a model: the log's champion, else the version profiled last."""
+        return self.champions.get(model) or next(reversed([*self.versions.get(model, ())]), None)
+
+    def reference(self, model: str, version: str | None = None) -> Reference | None:
+        """Return the reference that judges events of a version: its own, else the champion's."""
+        mine = self.versions.get(model, {})
+        found = mine.get(version) if version is not None else None
+        champion = self.champion(model)
+        return found if found is not None or champion is None else mine.get(champion)
+
+
+def known_references(reader: Reader, topics: Topics) -> KnownReferences:
+    """Return what the log says of references and champions now. O(records)."""
     references: dict[str, dict[str, Reference | None]] = {}
     for batch in reader.read(list(reader.partitions(topics.references.name))):
         for key, value in zip(batch.keys, batch.values, strict=True):
@@ -39,10 +58,18 @@ def baselines(reader: Reader, topics: Topics, models: Mapping[str, ModelSettings
                     mine[version] = load(value)
                 except InvalidReference:
                     mine[version] = None
-    champions = {r.model: r.champion for r in read_messages(reader, topics.rollouts.name, Rollout)}
+    return KnownReferences(
+        references, {r.model: r.champion for r in read_messages(reader, topics.rollouts.name, Rollout)}
+    )
+
+
+def baselines(
+    known: KnownReferences, reader: Reader, topics: Topics, models: Mapping[str, ModelSettings]
+) -> Iterator[Baseline]:
+    """Yield the baseline of each model's champion, as the log has it now."""
     for name, settings in models.items():
-        mine = references.get(name, {})
-        champion = champions.get(name) or next(reversed(mine), None)
+        mine = known.versions.get(name, {})
+        champion = known.champion(name)
         if champion is None or champion not in mine:
             which = "no reference" if champion is None else f"no reference of its champion {champion}"
             yield Baseline(name, f"{which}: drift is unknown; stationkeeper profile FILE --publish gives one")

@@ -2,52 +2,21 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
 
-from stationkeeper.check.baselines import baselines
-from stationkeeper.check.sample import sample_input
+from stationkeeper.check.baselines import KnownReferences, baselines, known_references
+from stationkeeper.check.finding import SetupCheck
+from stationkeeper.check.inputs import check_inputs
+from stationkeeper.check.platform import check_platform
 from stationkeeper.config import Config
 from stationkeeper.contracts.plugins import PluginError
 from stationkeeper.contracts.times import format_duration
 from stationkeeper.contracts.topics import Topic
 from stationkeeper.events import MappingError, forms, load_decoder
 from stationkeeper.process.wiring import input_topics, reader_for, topics_of
-from stationkeeper.registry import Registry
 from stationkeeper.streams.errors import Fatal, Retryable
 from stationkeeper.streams.kafka.topic_config import differences, topic_config
 from stationkeeper.streams.kafka.topics import admin_client, ensure_inputs, ensure_internal
 from stationkeeper.streams.ports import Reader
-
-Outcome = Literal["ok", "warning", "failed"]
-_MARKS: dict[Outcome, str] = {"ok": "✓", "warning": "△", "failed": "✗"}
-
-
-@dataclass(frozen=True, slots=True)
-class SetupCheck:
-    """One thing that was looked at, what was found, and what to do where it is not right.
-
-    ``lines`` are the records of a sample: the mapped events, then those that failed.
-    """
-
-    what: str
-    outcome: Outcome
-    detail: str
-    lines: tuple[str, ...] = ()
-
-    @property
-    def mark(self) -> str:
-        """Return the mark of the outcome."""
-        return _MARKS[self.outcome]
-
-    @property
-    def failed(self) -> bool:
-        """Return whether something would fail."""
-        return self.outcome == "failed"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
 
 
 def run_checks(config: Config, *, sample: int = 0, create: bool = False) -> list[SetupCheck]:
@@ -65,11 +34,12 @@ def run_checks(config: Config, *, sample: int = 0, create: bool = False) -> list
         found += _settings(config)
         found += _retention(config)
         with closing(reader_for(config, "check")) as reader:
-            found += _inputs(config, reader, sample)
-            found += _baselines(config, reader)
+            known = known_references(reader, topics_of(config))
+            found += _baselines(config, reader, known)
+            found += check_inputs(config, reader, known, sample)
     except (Retryable, Fatal) as error:
         found.append(SetupCheck("Kafka", "failed", str(error)))
-    found.append(_registry(config))
+    found += check_platform(config)
     return found
 
 
@@ -112,9 +82,9 @@ def _settings(config: Config) -> Iterator[SetupCheck]:
             yield SetupCheck(f"settings of {topic.name}", "warning", f"has {has}: {harm}. Set {needs}")
 
 
-def _baselines(config: Config, reader: Reader) -> Iterator[SetupCheck]:
+def _baselines(config: Config, reader: Reader, known: KnownReferences) -> Iterator[SetupCheck]:
     """Say for each model which reference is in force, and how far one without order of time has been adopted."""
-    for baseline in baselines(reader, topics_of(config), config.models):
+    for baseline in baselines(known, reader, topics_of(config), config.models):
         yield SetupCheck(f"reference of {baseline.model}", "ok" if baseline.known else "warning", baseline.words)
 
 
@@ -201,35 +171,3 @@ def _retention_ms(kept: Mapping[str, Mapping[str, str]], topic: str) -> int | No
     """How long a topic keeps records, None for ever or where it does not exist."""
     retention = int(kept.get(topic, {}).get("retention.ms", -1))
     return None if retention < 0 else retention
-
-
-def _inputs(config: Config, reader: Reader, sample: int) -> Iterator[SetupCheck]:
-    known = forms(list(config.models.values()))
-    for topic, form in known.items():
-        partitions = reader.partitions(topic)
-        if not partitions:
-            continue
-        bounds = reader.bounds(partitions)
-        total = sum(end - first for first, end in bounds.values())
-        if not total:
-            yield SetupCheck(f"topic {topic}", "warning", "is empty: nothing can be said about its records yet")
-            continue
-        if not sample:
-            yield SetupCheck(f"topic {topic}", "ok", f"{total:,} records in {len(partitions)} partition(s)")
-            continue
-        each = max(sample // len(partitions), 1)
-        start = {p: max(first, end - each) for p, (first, end) in bounds.items()}
-        seen = sample_input(config, form, reader, start)
-        outcome: Outcome = "ok" if not seen.failures else ("warning" if seen.events else "failed")
-        lines = (*seen.events[:sample], *(f"{_MARKS['failed']} {line}" for line in seen.failures[:sample]))
-        yield SetupCheck(f"topic {topic}", outcome, seen.counts(), lines)
-
-
-def _registry(config: Config) -> SetupCheck:
-    if not any(model.retrain for model in config.models.values()):
-        return SetupCheck("registry", "ok", "not needed: no model has a retrain: section")
-    try:
-        Registry(config.registry).ping()
-    except Retryable as error:
-        return SetupCheck("registry", "failed", str(error))
-    return SetupCheck("registry", "ok", config.registry.tracking_uri.split("@")[-1])

@@ -22,16 +22,17 @@ _SHOWN = 60
 
 @dataclass(slots=True)
 class InputSample:
-    """What the sampled records of a topic become, a line each, with the address of each record."""
+    """What the sampled records of a topic become, and a line for each with the address of the record."""
 
-    events: list[str] = field(default_factory=list)
+    events: list[Events] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     codes: Counter[str] = field(default_factory=Counter)
 
     def counts(self) -> str:
         """Return how many were mapped and, by code, how many were not."""
         failed = ", ".join(f"{count} × {code}" for code, count in self.codes.most_common()) or "none"
-        return f"{len(self.events)} mapped, failed: {failed}"
+        return f"{len(self.lines)} mapped, failed: {failed}"
 
 
 def sample_input(config: Config, form: Form, reader: Reader, start: Mapping[Partition, int]) -> InputSample:
@@ -46,8 +47,9 @@ def sample_input(config: Config, form: Form, reader: Reader, start: Mapping[Part
             early = _early(config, events, batch)
             faults += [(row, DeadLetterCode.FUTURE_TIME, "time") for row in events.rows[early].tolist()]
             timely = events.keep(np.flatnonzero(~early))
+            found.events.append(timely)
             lines += zip(timely.rows.tolist(), _lines(timely), strict=True)
-        found.events += [f"{_address(batch, row)}  {line}" for row, line in sorted(lines)]
+        found.lines += [f"{_address(batch, row)}  {line}" for row, line in sorted(lines)]
         for row, code, detail in sorted(faults):
             found.codes[code.value] += 1
             named = f"{code.value} ({detail})" if detail else code.value

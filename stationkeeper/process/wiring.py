@@ -188,6 +188,21 @@ def retrain_stage(
     return Retrain(models, topics_of(config), steps)
 
 
+def target_settings(config: Config) -> list[TargetSettings]:
+    """Return the targets with what our own router needs and nobody wrote: its address, a caller that it lets in."""
+    own: dict[str, Any] = {
+        "url": address_of(config.serve.host, config.serve.port, _scheme(config)),
+        "token": next(iter(config.http.callers.values()), None),
+        "ca_file": config.http.tls and config.http.tls.ca_file,
+    }
+
+    def completed(target: TargetSettings) -> TargetSettings:
+        missing = {key: value for key, value in own.items() if getattr(target, key) is None and value is not None}
+        return target.model_copy(update=missing) if target.kind == "router" else target
+
+    return list(map(completed, config.targets))
+
+
 def deploy_stage(config: Config) -> Stage:
     """Return the canary controller."""
     from stationkeeper.deploy.controller.effects import Effects
@@ -196,18 +211,7 @@ def deploy_stage(config: Config) -> Stage:
     from stationkeeper.registry import Registry
 
     registry = Registry(config.registry, config.serve.cache_dir)
-    own: dict[str, Any] = {
-        "url": address_of(config.serve.host, config.serve.port, _scheme(config)),
-        "token": next(iter(config.http.callers.values()), None),
-        "ca_file": config.http.tls and config.http.tls.ca_file,
-    }
-
-    def completed(target: TargetSettings) -> TargetSettings:
-        """Fill in what our own router needs and nobody wrote: it asks for the callers that ``http`` names."""
-        missing = {key: value for key, value in own.items() if getattr(target, key) is None and value is not None}
-        return target.model_copy(update=missing) if target.kind == "router" else target
-
-    targets = [target_for(completed(one)) for one in config.targets]
+    targets = list(map(target_for, target_settings(config)))
     rollouts = {name: model.rollout for name, model in config.models.items()}
     return Deploy(topics_of(config), rollouts, Effects(registry, targets), clock=config.clock)
 

@@ -126,7 +126,7 @@ def sample(case: Case) -> Answer:
     seen = sample_input(case.config, case.input, case.reader(), {Partition("t", 0): 0})
     if seen.codes:
         return {"code": next(iter(seen.codes))}
-    _, _, line = seen.events[-1].partition("  ")
+    _, _, line = seen.lines[-1].partition("  ")
     assert line.startswith(f"{case.expected['kind']} at ")
     shown = dict(word.partition("=")[::2] for word in line.split() if "=" in word)
     features = {name: None if text.startswith("[") else text for name, text in shown.items()}

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from stationkeeper.backtesting.comparison import matched
 from stationkeeper.backtesting.topics import ReplayError, changed_settings, differences, period, replay_topic
-from stationkeeper.check.baselines import baselines
+from stationkeeper.check.baselines import baselines, known_references
 from stationkeeper.cli import app
 from stationkeeper.config import load
 from stationkeeper.contracts.messages import Deployment, DeploymentAction, Level, Verdict
@@ -188,5 +188,5 @@ models:
     made = load_reference(target.read_text())
     assert made.source == "history"
     with open_reader(path) as (settings, log, names):
-        (baseline,) = baselines(log, names, settings.models)
+        (baseline,) = baselines(known_references(log, names), log, names, settings.models)
     assert baseline.words == f"version 1, {made.rows:,} rows of history, in order of time: judged at once"

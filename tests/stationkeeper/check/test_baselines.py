@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stationkeeper.check.baselines import baselines
+from stationkeeper.check.baselines import baselines, known_references
 from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt
 from stationkeeper.monitor.core.reference import profile
 from stationkeeper.monitor.profiling import subject_columns
@@ -13,7 +13,8 @@ from tests.monitor.rig import TOPICS, Rig, fraud, predictions, reference, rollou
 
 
 def said(rig: Rig) -> tuple[bool, str]:
-    (found,) = baselines(MemoryReader(rig.log), TOPICS, rig.models)
+    reader = MemoryReader(rig.log)
+    (found,) = baselines(known_references(reader, TOPICS), reader, TOPICS, rig.models)
     return found.known, found.words
 
 

@@ -1,0 +1,81 @@
+"""What retraining and rollouts need beside Kafka: the registry, the trainers, the servers that take the traffic."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+from stationkeeper.check.finding import SetupCheck
+from stationkeeper.config import Config
+from stationkeeper.contracts.plugins import PluginError
+from stationkeeper.deploy.targets import target_for
+from stationkeeper.process.wiring import target_settings
+from stationkeeper.registry import Registry
+from stationkeeper.retrain.training.process import search_path
+from stationkeeper.streams.errors import Retryable
+
+# Importing a trainer's libraries takes seconds on a cold disk; one that takes a minute waits for something.
+_IMPORT_S: Final = 60.0
+# In a process of its own, as a training is: what a trainer's module does when it is imported must not end `check`.
+_LOAD: Final = "import sys; from stationkeeper.retrain.training.trainer import load_trainer; load_trainer(sys.argv[1])"
+
+
+def check_platform(config: Config) -> Iterator[SetupCheck]:
+    """Yield what is found of registry, trainers and targets, all of which only ``retrain:`` needs."""
+    if not any(model.retrain for model in config.models.values()):
+        yield SetupCheck("registry", "ok", "not needed: no model has a retrain: section")
+        return
+    yield _registry(config)
+    for name in sorted({model.retrain.trainer for model in config.models.values() if model.retrain is not None}):
+        yield check_trainer(name)
+    yield from check_targets(config)
+
+
+def _registry(config: Config) -> SetupCheck:
+    try:
+        Registry(config.registry).ping()
+    except Retryable as error:
+        return SetupCheck("registry", "failed", str(error))
+    return SetupCheck("registry", "ok", config.registry.tracking_uri.split("@")[-1])
+
+
+def check_trainer(name: str) -> SetupCheck:
+    """Import a trainer where a training would find it."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search_path())}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _LOAD, name],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_IMPORT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return SetupCheck(f"trainer {name}", "failed", f"its import takes longer than {_IMPORT_S:g} s")
+    if done.returncode == 0:
+        return SetupCheck(f"trainer {name}", "ok", "can be imported")
+    last = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
+    mend = "install what it needs, or start the roles in the directory that holds its module"
+    return SetupCheck(f"trainer {name}", "failed", f"{last}; {mend}")
+
+
+def check_targets(config: Config) -> Iterator[SetupCheck]:
+    """Ask each target what it serves; our own server may not have been started yet, one with a url must answer."""
+    for given, settings in zip(config.targets, target_settings(config), strict=True):
+        what = f"target {given.kind}"
+        try:
+            target = target_for(settings)
+            for model in config.models:
+                target.observe(model)
+        except Retryable as error:
+            if given.url or given.kind != "router":
+                yield SetupCheck(what, "failed", f"{error}; start it, or correct targets: url")
+            else:
+                mend = "stationkeeper serve or up starts it; elsewhere give targets: [{kind: router, url: …}]"
+                yield SetupCheck(what, "warning", f"{error}: rollouts wait for it. {mend}")
+        except (PluginError, ValueError) as error:
+            yield SetupCheck(what, "failed", str(error))
+        else:
+            yield SetupCheck(what, "ok", f"{settings.url or given.kind} answers")

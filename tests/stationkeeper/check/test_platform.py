@@ -1,0 +1,70 @@
+"""``check`` asks what retraining and rollouts need: a trainer that can be imported, a server that answers."""
+
+import http.server
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stationkeeper.check.platform import check_platform, check_targets, check_trainer
+from stationkeeper.config import Config
+
+
+def config(**more: Any) -> Config:
+    return Config.parse({"serve": {"port": 1}, "models": {"m": {"predictions": "p"}}, **more})
+
+
+def test_a_monitor_alone_needs_none_of_it() -> None:
+    assert [found.outcome for found in check_platform(config())] == ["ok"]
+
+
+def test_a_trainer_is_imported_as_a_training_would_and_what_is_wrong_with_its_module_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("class Good:\n    def fit(self, data): ...\n")
+    (tmp_path / "leaves.py").write_text("raise SystemExit(3)\n")
+    assert check_trainer("mine:Good").outcome == "ok"
+    for name, words in (
+        ("leaves:Trainer", "exit code 3"),
+        ("nowhere:Trainer", "No module named 'nowhere'"),
+    ):
+        found = check_trainer(name)
+        assert found.failed
+        assert words in found.detail
+        assert "install what it needs" in found.detail
+
+
+def test_a_router_that_is_not_up_yet_is_said_and_a_server_at_an_address_must_answer() -> None:
+    (found,) = check_targets(config())
+    assert found.outcome == "warning"
+    assert "the router at 127.0.0.1:1 does not answer" in found.detail
+    (failed,) = check_targets(config(targets=[{"kind": "http", "url": "http://127.0.0.1:1/weights"}]))
+    assert failed.failed
+    assert "start it, or correct targets: url" in failed.detail
+
+
+class _Weights(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = json.dumps({"champion": "1", "canary": None, "weight_bp": 0}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Keep quiet."""
+
+
+def test_a_server_that_answers_is_well() -> None:
+    server = http.server.HTTPServer(("127.0.0.1", 0), _Weights)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/weights"
+        (found,) = check_targets(config(targets=[{"kind": "http", "url": url}]))
+        assert found.outcome == "ok"
+    finally:
+        server.shutdown()
+        server.server_close()
