@@ -27,7 +27,7 @@ class RolloutsFollower:
     """
 
     def __init__(self, reader: Reader, rollouts: str, models: Collection[str], traffic: TrafficTable) -> None:
-        self.problem: str | None = "the rollouts topic is not read yet"
+        self.problem: str | None = "loading: the rollouts topic is being read"
         self._reader = reader
         self._rollouts = rollouts
         self._models = frozenset(models)

@@ -60,6 +60,11 @@ class Router:
         self._refused: Counter[tuple[str, str]] = Counter()
         self._counts = threading.Lock()
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The configured models."""
+        return tuple(sorted(self._topics))
+
     def start(self) -> None:
         """Begin to follow the rollouts and to load models."""
         self.traffic.start()
@@ -74,12 +79,14 @@ class Router:
 
     def readiness(self) -> list[str]:
         """Return why requests cannot be answered; empty when every configured model has its champion in memory."""
-        problems = [problem] if (problem := self._follower.problem) else []
-        for model in sorted(self._topics):
-            if self.traffic.get(model) is None:
-                why = "; ".join(self.traffic.errors(model).values()) or "no champion in the rollouts topic: adopt one"
-                problems.append(f"model {model}: {why}")
-        return problems
+        reasons = {model: self.missing(model) for model in self.models}
+        return [f"model {model}: {reason}" for model, reason in reasons.items() if reason is not None]
+
+    def missing(self, model: str) -> str | None:
+        """Return why a configured model cannot be answered, None where its champion is in memory."""
+        missing = self.traffic.missing(model)
+        # Before the end of the topic was reached nobody knows whether a champion is still to come.
+        return missing and (self._follower.problem or missing)
 
     def card(self, model: str) -> ServedModel:
         """Return the champion of a model; raises ``Refused``."""
@@ -167,7 +174,7 @@ class Router:
             raise Refused(Refusal.UNKNOWN_MODEL, f"model {model!r} is not configured; known: {known}", "model")
         traffic = self.traffic.get(model)
         if traffic is None:
-            raise Refused(Refusal.NOT_READY, "; ".join(self.readiness()) or f"model {model} is loading")
+            raise Refused(Refusal.NOT_READY, f"model {model}: {self.missing(model) or 'loading, ask again'}")
         return traffic
 
     def _canary_rows(self, rows: Rows, traffic: Traffic, weight: int) -> list[int]:

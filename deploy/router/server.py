@@ -1,6 +1,8 @@
 """HTTP around the router: the plain JSON route, KServe v2, probes and status."""
 
 import asyncio
+import json
+import shlex
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -9,10 +11,11 @@ from typing import Any
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.contracts.masking import printable
 from stationkeeper.deploy.router.answers import infer_body, plain_body
 from stationkeeper.deploy.router.refusals import HTTP_STATUS, Refusal, Refused
 from stationkeeper.deploy.router.requests import Rows, parse_infer, parse_plain
@@ -24,6 +27,11 @@ from stationkeeper.streams.errors import Retryable
 _log = structlog.get_logger()
 _DATATYPES = {FeatureKind.NUMERIC: "FP32", FeatureKind.BOOLEAN: "BOOL", FeatureKind.CATEGORICAL: "BYTES"}
 _JSON = "application/json"
+# Text that a browser may not take for a page: names of models and features come from records.
+_TEXT_ONLY = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+# Any value of the right kind: the answer to a copied request shows that the model answers.
+_EXAMPLES = {FeatureKind.NUMERIC: 0.0, FeatureKind.BOOLEAN: False, FeatureKind.CATEGORICAL: "text"}
+_OFFERED = ("/v2/models/MODEL/infer", "/readyz", "/livez", "/api/v1/status", "/metrics")
 
 
 class Server:
@@ -41,6 +49,7 @@ class Server:
                 Route("/v2", self._about),
                 Route("/v2/health/live", self._live),
                 Route("/v2/health/ready", self._ready),
+                Route("/", self._overview),
                 Route("/livez", self._live),
                 Route("/readyz", self._ready),
                 Route("/api/v1/status", self._status),
@@ -172,6 +181,31 @@ class Server:
     async def _status(self, _request: Request) -> Response:
         return JSONResponse(self._router.status())
 
+    async def _overview(self, request: Request) -> Response:
+        """Answer a person who opens the address: what is served, what is missing, and a request to copy."""
+        return PlainTextResponse(_overview(self._router, str(request.base_url)), headers=_TEXT_ONLY)
+
     async def _no_route(self, request: Request, _error: Exception) -> Response:
         what = f"{request.method} {request.url.path} is not offered; POST /predict/MODEL or /v2/models/MODEL/infer"
         return self._refuse("", Refused(Refusal.NO_SUCH_ROUTE, what))
+
+
+def _overview(router: Router, address: str) -> str:
+    reasons = router.readiness()
+    lines = [f"stationkeeper serve: {'not ready' if reasons else 'ready'}", ""]
+    for model in router.models:
+        traffic = router.traffic.get(model)
+        if traffic is None:
+            lines += [f"model {model}: {router.missing(model)}", ""]
+            continue
+        shown = router.traffic.status(model)
+        canary = f", canary {shown['canary']} with {shown['weight_bp'] / 100:g} %" if shown["canary"] else ""
+        features = {spec.name: _EXAMPLES[spec.kind] for spec in traffic.champion.card.features}
+        body = shlex.quote(json.dumps({"features": features}, ensure_ascii=False))
+        lines += [
+            f"model {model}: champion {shown['champion']}{canary}",
+            f"  curl -d {body} {address}predict/{model}",
+            "",
+        ]
+    lines += [f"also here: {', '.join(_OFFERED)}"]
+    return "\n".join(printable(line) for line in lines) + "\n"

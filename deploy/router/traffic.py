@@ -101,6 +101,16 @@ class TrafficTable:
         """Return why versions of a model are not loaded, by version."""
         return dict(self._errors.get(model, {}))
 
+    def missing(self, model: str) -> str | None:
+        """Return why a model has no split that is applied: none in the log, still loading, or an error; else None."""
+        wanted = self._wanted.get(model)
+        if self._applied.get(model) is not None:
+            return None
+        if wanted is None:
+            return f"no champion yet; stationkeeper deployments adopt {model} VERSION makes one"
+        error = self.errors(model).get(wanted.champion)
+        return error or f"loading: champion {wanted.champion} is being fetched"
+
     def status(self, model: str) -> dict[str, Any]:
         """Return one model's wanted and applied split as JSON."""
         wanted, applied, now = self._wanted[model], self._applied.get(model), self.now_ms()

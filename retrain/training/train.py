@@ -1,19 +1,12 @@
 """The training subprocess: reads ``job.json``, writes ``result.json`` beside it; usage: ``train job.json PARENT``."""
 
-import os
 import resource
 import sys
-import threading
-import time
 import traceback
 from pathlib import Path
 
 from stationkeeper.retrain.training.job import RESULT_FILE, TrainingError, TrainingJob
-
-# How long a training may outlive its parent, chosen: two stages must not fill one directory, and a look costs nothing.
-PARENT_CHECK_S = 0.5
-# sysexits.h calls 71 an error of the operating system; nobody is left to read it but a log.
-EXIT_ORPHANED = 71
+from stationkeeper.streams.parent import end_with
 
 
 def main(arguments: list[str]) -> int:
@@ -25,7 +18,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m stationkeeper.retrain.training.train job.json [PARENT]\n")
         return 64
     if len(arguments) == 2:
-        _end_with_parent(int(arguments[1]))
+        end_with(int(arguments[1]))
     path = Path(arguments[0])
     job = TrainingJob.model_validate_json(path.read_text())
     resource.setrlimit(resource.RLIMIT_DATA, (job.memory_bytes, job.memory_bytes))
@@ -50,17 +43,6 @@ def main(arguments: list[str]) -> int:
     part.write_text(written)
     part.replace(path.parent / RESULT_FILE)
     return code
-
-
-def _end_with_parent(parent: int) -> None:
-    """End this process when its parent dies, so that a killed stage leaves no training behind."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_CHECK_S)
-        os._exit(EXIT_ORPHANED)
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -51,17 +51,25 @@ def up(
     workers: Annotated[int, typer.Option(help="Monitor processes, sharing partitions and models.", min=1)] = 1,
 ) -> int:
     """Run every role on this machine as supervised child processes."""
+    import structlog
+
     from stationkeeper.config import load
+    from stationkeeper.contracts.log_events import LogEvent
     from stationkeeper.process.children import children
-    from stationkeeper.process.run import configure_logging, stop_on_signals
+    from stationkeeper.process.run import LEAVE_S, configure_logging, stop_on_signals
     from stationkeeper.process.supervisor import Supervisor
     from stationkeeper.process.wiring import need_models, prepare_topics
+    from stationkeeper.streams.errors import Retryable
 
     configure_logging()
     settings = load(config)
     need_models(settings)
-    prepare_topics(settings, create_inputs=False)
-    Supervisor(children(settings, config, workers), drain_s=settings.drain / 1_000 + 5).run(stop_on_signals())
+    try:
+        prepare_topics(settings, create_inputs=False)
+    except Retryable as error:
+        # Each role waits for the broker and makes its topics by itself; a set-up that is wrong for good ends here.
+        structlog.get_logger().warning(LogEvent.BROKER_UNREACHABLE, role="up", error=str(error))
+    Supervisor(children(settings, config, workers), drain_s=settings.drain / 1_000 + LEAVE_S).run(stop_on_signals())
     return 0
 
 
@@ -89,11 +97,12 @@ def deploy(config: ConfigOption = None) -> int:
 def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[Stage]]") -> int:
     """Run a role's stages in one process until a signal; returns the exit code."""
     from stationkeeper.config import load
-    from stationkeeper.process.run import configure_logging, run_loops
+    from stationkeeper.process.run import configure_logging, leave_with_parent, run_loops
     from stationkeeper.process.wiring import access_to, loop_for, need_models, peers_of, prepare_topics
 
     configure_logging()
     settings = load(config)
+    leave_with_parent(settings.drain / 1_000)
     need_models(settings)
     loops = [
         loop_for(stage, settings.kafka, lambda: prepare_topics(settings, create_inputs=False))
@@ -115,12 +124,13 @@ def serve(config: ConfigOption = None) -> None:
     from stationkeeper.config import load
     from stationkeeper.deploy.router.server import Server
     from stationkeeper.process.listener import bound, server_for
-    from stationkeeper.process.run import configure_logging
+    from stationkeeper.process.run import configure_logging, leave_with_parent
     from stationkeeper.process.telemetry import metrics_route
     from stationkeeper.process.wiring import access_to, need_models, router_for
 
     configure_logging()
     settings = load(config)
+    leave_with_parent(settings.drain / 1_000)
     need_models(settings)
     # The router refuses a large body by itself, with a code of its own that is counted.
     access = access_to(settings, max_body_bytes=None)

@@ -1,6 +1,7 @@
 """A role process: its loops in threads, its HTTP side, and an orderly end on SIGTERM."""
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -13,9 +14,14 @@ from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.masking import masked
 from stationkeeper.page.fleet_status import PeerRoles
 from stationkeeper.process.listener import Access
+from stationkeeper.process.supervisor import PARENT
 from stationkeeper.process.web import WebServer, create_app
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.loop import Loop
+from stationkeeper.streams.parent import end_with
+
+# What a role needs after its drain to leave: the HTTP server takes a second, a client's close a few.
+LEAVE_S = 5.0
 
 log = structlog.get_logger()
 
@@ -68,6 +74,14 @@ def stop_on_signals() -> threading.Event:
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
     return stop
+
+
+def leave_with_parent(drain_s: float) -> None:
+    """End this process in good order when the ``up`` that started it is gone, however it went; alone do nothing."""
+    # Taken out, so that what this process starts looks for nobody.
+    parent = os.environ.pop(PARENT, "")
+    if parent.isdigit():
+        end_with(int(parent), lambda: os.kill(os.getpid(), signal.SIGTERM), drain_s + LEAVE_S)
 
 
 def run_loops(

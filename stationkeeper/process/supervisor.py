@@ -24,6 +24,8 @@ LONGEST_BACKOFF_S: Final = 30.0
 HEALTHY_AFTER_S: Final = 60.0
 # Above the 20 s of `drain` (config.py) in which a role leaves by itself; SIGKILL before that would cut off its commit.
 DRAIN_S: Final = 25.0
+# The variable in which a child finds who started it (`run.leave_with_parent`).
+PARENT: Final = "STATIONKEEPER_PARENT"
 
 log = structlog.get_logger()
 
@@ -119,7 +121,7 @@ class Supervisor:
 
     def _start(self, running: _Running, now: float) -> None:
         command = [sys.executable, "-P", "-m", "stationkeeper", *running.child.arguments]
-        environment = {**os.environ, **running.child.environment}
+        environment = {**os.environ, PARENT: str(os.getpid()), **running.child.environment}
         output = None
         if self._log_directory is not None:
             self._log_directory.mkdir(parents=True, exist_ok=True)

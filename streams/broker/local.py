@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from stationkeeper.streams.broker.jars import KAFKA_VERSION, class_path, java
 from stationkeeper.streams.errors import Fatal, Retryable
+from stationkeeper.streams.parent import guard
 
 # A node is up in 3 to 4 s here; a minute is for a laptop that unpacks it for the first time.
 START_S: Final = 60.0
@@ -34,6 +35,14 @@ class Node:
     directory: Path
     second_port: int = 0
     process: subprocess.Popen[bytes] | None = None
+    guard: subprocess.Popen[bytes] | None = None
+
+    def unguard(self) -> None:
+        """End the guard before the process: it would end whoever has its number next."""
+        if self.guard is not None:
+            self.guard.kill()
+            self.guard.communicate()
+            self.guard = None
 
 
 class LocalBroker:
@@ -114,6 +123,9 @@ class LocalBroker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        # A session of its own keeps Ctrl-C from the node, so nobody else would end it when this process is killed.
+        node.unguard()
+        node.guard = guard(node.process.pid)
 
     def wait_node(self, node: Node) -> None:
         """Wait until a node answers a metadata request."""
@@ -127,6 +139,7 @@ class LocalBroker:
     def kill(self, node: int = 1) -> None:
         """Kill a node as ``kill -9`` does."""
         process = self._process(node)
+        self.nodes[node - 1].unguard()
         process.kill()
         process.wait()
 
@@ -145,6 +158,8 @@ class LocalBroker:
 
     def stop(self) -> None:
         """End every node and remove a temporary directory."""
+        for node in self.nodes:
+            node.unguard()
         running = [node.process for node in self.nodes if node.process is not None and node.process.poll() is None]
         for process in running:
             process.send_signal(signal.SIGCONT)

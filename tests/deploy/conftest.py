@@ -188,9 +188,10 @@ def serve(
 ) -> Iterator[Callable[..., Served]]:
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def start(*, wait: bool = True, **settings: Any) -> Served:
+    def start(*, wait: bool = True, exists: bool = True, **settings: Any) -> Served:
         log, rollouts, clock = list_log, RolloutsLog(), [NOW]
         rollouts.write(record())
+        rollouts.exists = exists
         router = Router(
             ServeSettings(**settings),
             {"fraud": "fraud.predictions"},

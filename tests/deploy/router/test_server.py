@@ -1,7 +1,10 @@
 """The router behind a real uvicorn: answers, refusals, back-pressure, the log of every answer."""
 
+import shlex
 import socket
+import urllib.request
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -52,6 +55,40 @@ def test_without_a_champion_the_server_is_live_but_not_ready(serve, registry, ev
     assert "switched off" in shown["reasons"][0]
     status, refused = served.ask("/predict/fraud", instances(1))
     assert (status, refused["code"]) == (503, "not_ready")
+
+
+def test_a_server_that_loads_says_so_and_tells_nobody_to_adopt_what_is_adopted(serve, registry, eventually):
+    registry.gate.clear()
+    served = serve(wait=False)
+    eventually(lambda: served.router.traffic.known() == ("fraud",))
+    eventually(lambda: "being fetched" in served.router.readiness()[0])
+    status, shown = served.ask("/readyz", method="GET")
+    assert (status, shown["reasons"]) == (503, ["model fraud: loading: champion 1 is being fetched"])
+    _, refused = served.ask("/predict/fraud", instances(1))
+    assert refused["error"] == "model fraud: loading: champion 1 is being fetched"
+    registry.gate.set()
+    eventually(lambda: not served.router.readiness())
+
+
+def test_before_the_log_is_read_nobody_knows_whether_there_is_a_champion(serve, eventually):
+    served = serve(wait=False, exists=False)
+    eventually(lambda: "does not exist yet" in served.router.readiness()[0])
+    assert "adopt" not in served.router.readiness()[0]
+    served.rollouts.records.clear()
+    served.rollouts.exists = True
+    eventually(lambda: "no champion yet; stationkeeper deployments adopt fraud" in served.router.readiness()[0])
+
+
+def test_the_address_alone_says_what_is_served_and_how_to_ask(serve):
+    served = serve()
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/") as answer:
+        text, kind = answer.read().decode(), answer.headers["content-type"]
+    assert kind.startswith("text/plain")
+    assert "stationkeeper serve: ready\n" in text
+    assert "model fraud: champion 1\n" in text
+    command = shlex.split(next(line for line in text.splitlines() if "curl" in line))
+    status, answer = served.ask(urlsplit(command[-1]).path, command[2].encode())
+    assert (status, answer["version"]) == (200, "1")
 
 
 PREDICT, INFER = "/predict/fraud", "/v2/models/fraud/infer"

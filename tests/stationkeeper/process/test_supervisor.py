@@ -1,10 +1,16 @@
 """Roles come back when they die, and leave together."""
 
+import json
+import socket
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stationkeeper.process.supervisor import Child, Supervisor
+from stationkeeper.streams.broker.local import free_ports
 from tests.waiting import until
 
 
@@ -47,3 +53,45 @@ def test_a_users_own_module_in_the_working_directory_shadows_no_role(
     said = (tmp_path / "log" / "monitor.log").read_text()
     assert "Usage" in said
     assert "own file" not in said
+
+
+def test_up_waits_for_a_broker_that_is_away_and_leaves_no_child_behind_when_it_is_killed(tmp_path: Path) -> None:
+    nobody, port = free_ports(2)
+    config = tmp_path / "stationkeeper.yaml"
+    config.write_text(
+        f"kafka: {{bootstrap: '127.0.0.1:{nobody}'}}\nhttp: {{monitor: 0, deploy: 0}}\nserve: {{port: {port}}}\n"
+        f"registry: {{tracking_uri: 'sqlite:///{tmp_path}/mlflow.db'}}\ndrain: 1s\n"
+        "models: {fraud: {predictions: scores}}\n"
+    )
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        command = [sys.executable, "-m", "stationkeeper", "up", "--config", str(config)]
+        up = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path)
+
+    def logged(event: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+    try:
+        until(lambda: _listens(port) or up.poll() is not None, "serve listens", 60)
+        assert up.poll() is None, log.read_text()
+        assert any(line["role"] == "up" for line in logged("broker_unreachable"))
+        children = [line["pid"] for line in logged("child_started")]
+        assert all(Path(f"/proc/{pid}").exists() for pid in children)
+    finally:
+        up.kill()
+        up.wait()
+    until(lambda: not any(_runs(pid) for pid in children), "every child has ended", 60)
+    assert not _listens(port)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
