@@ -22,7 +22,7 @@ from stationkeeper.monitor.core.incidents import (
 )
 from stationkeeper.monitor.core.panes import ChartWindow, Pane, WindowState
 from stationkeeper.monitor.core.performance import OutcomePane, Performance, PerformanceState
-from stationkeeper.monitor.core.quality import TRAINING, Quality, QualityState
+from stationkeeper.monitor.core.quality import Quality, QualityState, own_traffic
 from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, dump, load
 from stationkeeper.monitor.core.subject_charts import SubjectCharts, evidence_of
 
@@ -275,7 +275,7 @@ def split_budget(reference: Reference, settings: WatchSettings, segment: str) ->
         groups.append("performance")
     groups.append("quality")
     # What live panes teach of traffic warns and spends nothing; only a reference's own may page.
-    if reference.traffic is not None and reference.source != TRAINING:
+    if own_traffic(reference) is not None:
         groups.append("volume")
     split = split_alpha(settings.budget.alpha, groups, settings.segments)
     return {group: split[group, segment] for group in groups}

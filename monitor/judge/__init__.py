@@ -12,7 +12,7 @@ replay (the same over history).
 
 from stationkeeper.monitor.judge.cohorts import Cohorts
 from stationkeeper.monitor.judge.decisions import Decisions
-from stationkeeper.monitor.judge.model import ModelJudge
+from stationkeeper.monitor.judge.model import MAX_GAP_PANES, ModelJudge
 from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.judge.replay import FROM_INPUTS, Kept, PastReferences, Rejudge
 from stationkeeper.monitor.judge.stage import Judge
@@ -20,6 +20,7 @@ from stationkeeper.monitor.judge.watermark import Progresses
 
 __all__ = [
     "FROM_INPUTS",
+    "MAX_GAP_PANES",
     "Cohorts",
     "Decisions",
     "Judge",

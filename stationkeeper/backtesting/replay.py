@@ -1,6 +1,6 @@
 """Replay a table through the judge's core, pane by pane: the same watch, decisions and draws as on a live stream."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from stationkeeper.backtesting.surrogate_model import StandIn, fit_stand_in
 from stationkeeper.backtesting.table import Array, BadInput, Table
 from stationkeeper.contracts.column import Column, categories
 from stationkeeper.contracts.messages import Verdict, VerdictKind
+from stationkeeper.contracts.times import format_duration, to_datetime
 from stationkeeper.contracts.wire import SCORE_BINS, score_bin
 from stationkeeper.monitor.core.adoption import Timeline, adopt, inherit
 from stationkeeper.monitor.core.budget import Budget
@@ -26,13 +27,11 @@ from stationkeeper.monitor.core.reference import (
     profile,
 )
 from stationkeeper.monitor.core.watch import IncidentChanges, Watch, WatchSettings
+from stationkeeper.monitor.judge import MAX_GAP_PANES
 from stationkeeper.monitor.profiling import subject_columns
 
 # Panes tallied by one call: numpy's cost a call is spread over them, and their vectors stay some megabytes. Chosen.
 CHUNK = 256
-# Empty panes stepped over one gap. Each costs a step, and a gap of years with panes of a minute would not end; 100 000
-# are about ten weeks of minutes. Chosen: half or double changes only how long one long gap takes.
-MAX_GAP = 100_000
 # Rows of a reference that is renewed after a page (`--renew auto`). Chosen: half sees only larger shifts afterwards,
 # double waits longer until the next change can be seen.
 RENEW_MOST = 2_000
@@ -52,9 +51,11 @@ _DRIFT = frozenset(
 class ReplaySettings:
     """What a replay is told. Lengths are ms where the table has times, else rows.
 
-    ``delay`` is how long after its row a label is known. ``renew`` is the number of rows after a page from which a new
-    reference is built, as a retrained model would bring one: first from a quarter of them, so that the next change is
-    not slept through, then from all; 0 keeps the reference, so only the first change shows.
+    ``delay`` is how long after its row a label is known, ``maturity`` the age at which a prediction's label is taken
+    for known or missing (None: the delay). ``adoption`` and ``learn_traffic`` are those of `WatchSettings`. ``renew``
+    is the number of rows after a page from which a new reference is built, as a retrained model would bring one: first
+    from a quarter of them, so that the next change is not slept through, then from all; 0 keeps the reference, so only
+    the first change shows.
     """
 
     budget: Budget
@@ -64,6 +65,9 @@ class ReplaySettings:
     # 0 is off for both: labels known with their row, one reference throughout.
     delay: int = 0
     renew: int = 0
+    maturity: int | None = None
+    adoption: int | None = None
+    learn_traffic: int | None = None
     features: tuple[str, ...] | None = None
     categorical: tuple[str, ...] = ()
     threshold: float | None = None
@@ -102,7 +106,9 @@ class Judged:
 
 
 class Replay:
-    """One pass over a table; ``run`` yields each verdict as it falls, with the watch that gave it."""
+    """One pass over a table; ``run`` yields each verdict as it falls, with the ``watch`` that gave it."""
+
+    watch: Watch
 
     def __init__(self, table: Table, settings: ReplaySettings, reference: Reference | None = None) -> None:
         self.table, self.settings = table, settings
@@ -164,28 +170,37 @@ class Replay:
 
     def _steps(self, judged: Judged, watch: Watch) -> Iterator[tuple[int, IncidentChanges]]:
         """Step the watch through the rows from the reference's first row on: (rows done, outcome) by pane."""
-        queue = _Labels(self, judged, watch)
-        last_end: int | None = None
+        labels = _Labels(self, judged)
+        end: int | None = None
+        done = judged.first_row
         for pane in self._panes(judged):
-            if last_end is not None and pane.start > last_end:
-                self._silence(watch, last_end, pane)
+            for silent in self._silence(end, pane):
+                for outcome in (watch.step(silent), *map(watch.learn, labels.mature(silent.start, done - 1))):
+                    if outcome.verdicts:
+                        yield done, outcome
             self.summary.panes += 1
-            outcome = watch.step(pane)
+            end, done = pane.end, (pane.last_row or 0) + 1
+            outcomes = [watch.step(pane)]
             for line in self.peers.step(pane) if self.peers is not None else ():
                 self.alarmed(line)
-            last_end = pane.end
-            late = queue.until(pane)
-            done = (pane.last_row if pane.last_row is not None else -1) + 1
-            yield done, _joined(outcome, late)
+            outcomes += map(watch.learn, labels.mature(pane.start, pane.last_row))
+            yield done, _joined(outcomes)
+        self._note_unjudged(labels, done)
 
     def _panes(self, judged: Judged) -> Iterator[Pane]:
-        """Closed panes with rows, tallied a chunk at a time; their rows are numbered by position in the table."""
+        """Closed panes with rows, tallied a chunk at a time; their rows are numbered by position in the table.
+
+        The first has the traffic of the rows that its reference took, too. The last is never over where rows have
+        times: only a later row would say that nothing more of it comes.
+        """
         first, layout = judged.first_row, judged.reference.layout
         rows = len(self.table)
         length = self.settings.pane
         keys = np.arange(rows) // length if self.table.times is None else self.table.times // length
         starts = np.flatnonzero(np.append(True, keys[first + 1 :] != keys[first:-1])) + first
         ends = np.append(starts[1:], rows)
+        if self.table.times is not None or rows % length:
+            starts, ends = starts[:-1], ends[:-1]
         for at in range(0, len(starts), CHUNK):
             begin, stop = starts[at : at + CHUNK], ends[at : at + CHUNK]
             low, high = int(begin[0]), int(stop[-1])
@@ -193,23 +208,48 @@ class Replay:
             columns = self._columns(judged, low, high)
             vectors = layout.tally(columns, group, stop - begin)
             for k in range(len(begin)):
-                start = int(keys[begin[k]]) * length
-                yield Pane(start, length, int(stop[k] - begin[k]), vectors[k], int(stop[k]) - 1, int(begin[k]))
+                start, mine = int(keys[begin[k]]) * length, int(stop[k] - begin[k])
+                cut = int(begin[k]) - int(np.searchsorted(keys, keys[begin[k]])) if at + k == 0 else 0
+                yield Pane(start, length, mine, vectors[k], int(stop[k]) - 1, int(begin[k]), mine + cut)
 
     def _columns(self, judged: Judged, low: int, high: int) -> dict[str, Column]:
         return subject_columns(judged.reference, self.table.rows(low, high), self.table.prediction)
 
-    def _silence(self, watch: Watch, end: int, pane: Pane) -> None:
-        """Empty panes between two that hold rows: time passes for windows and volume, and costs almost nothing."""
-        gap = min((pane.start - end) // pane.length, MAX_GAP)
-        nothing = np.zeros_like(pane.counts)
-        for k in range(gap):
-            watch.step(Pane(end + k * pane.length, pane.length, 0, nothing))
+    def _silence(self, end: int | None, pane: Pane) -> Iterator[Pane]:
+        """Empty panes between two that hold rows; of a long silence only the last, as on a live stream."""
+        if end is None:
+            return
+        length, nothing = pane.length, np.zeros_like(pane.counts)
+        if pane.start - end > MAX_GAP_PANES * length:
+            end = pane.start - length
+        for start in range(end, pane.start, length):
+            yield Pane(start, length, 0, nothing)
+
+    def _note_unjudged(self, labels: "_Labels", done: int) -> None:
+        """Say what a live stream would not have judged by now either."""
+        notes, table = self.summary.notes, self.table
+        if done < len(table):
+            since = (
+                f"row {done}" if table.times is None else f"{to_datetime(int(table.times[done])):%Y-%m-%d %H:%M:%S} UTC"
+            )
+            notes.append(f"the last {len(table) - done} rows, from {since}, are not judged: their pane is not over")
+        age = labels.age if table.times is None else format_duration(labels.age)
+        if labels.late:
+            notes.append(f"{labels.late} labels came later than --label-maturity {age} and are not judged")
+        if labels.waiting:
+            notes.append(f"labels of the last {labels.waiting} rows are not judged: they are younger than {age}")
 
     def _watch(self, reference: Reference) -> Watch:
         settings = self.settings
-        watch = Watch(
-            reference, settings=WatchSettings(budget=settings.budget, window=settings.window, delta=settings.delta)
+        watch = self.watch = Watch(
+            reference,
+            settings=WatchSettings(
+                budget=settings.budget,
+                window=settings.window,
+                delta=settings.delta,
+                adoption=settings.adoption,
+                learn_traffic=settings.learn_traffic,
+            ),
         )
         for drift in watch.drifts:
             for planned, limit in zip(drift.plan.subjects, drift.detector.log_threshold, strict=True):
@@ -223,7 +263,15 @@ class Replay:
         if missing:
             self.summary.notes.append(f"not in the input, counted as absent: {', '.join(missing)}")
         if not reference.adopted:
-            self.summary.notes.append("the reference has no order of time: rows are taken as independent")
+            held = self.settings.adoption
+            self.summary.notes.append(
+                "the reference has no order of time: "
+                + (
+                    f"live panes teach it for {format_duration(held)}, and until then nothing pages but data quality"
+                    if held
+                    else "rows are taken as independent"
+                )
+            )
         if self.table.label is not None and (reference.labels is None or self.table.prediction is None):
             self.summary.notes.append(
                 "labels are not judged: that needs --prediction and a reference profiled with both"
@@ -301,34 +349,45 @@ class Replay:
 
 
 class _Labels:
-    """Labels waiting for their time: those known by a pane's end are scored with the model in force."""
+    """Labels by cohort, as the judge takes them: a pane's predictions are judged at one age, with what is known then.
 
-    def __init__(self, replay: Replay, judged: Judged, watch: Watch) -> None:
-        self._watch, self._done = watch, judged.first_row
+    ``late`` are labels that came when their cohort had been judged; ``waiting`` are rows whose cohort is too young.
+    """
+
+    def __init__(self, replay: Replay, judged: Judged) -> None:
         table, settings = replay.table, replay.settings
-        self._table, self._judged, self._replay = table, judged, replay
-        answers = table.prediction is not None or judged.model is not None
-        self._on = watch.performance is not None and table.label is not None and answers
-        rows = len(table)
+        self._table, self._judged, self._pane = table, judged, settings.pane
+        self.age = settings.delay if settings.maturity is None else settings.maturity
+        self.late = self._at = 0
+        rows, first = len(table), judged.first_row
         clock = np.arange(rows) if table.times is None else table.times
-        known = clock + settings.delay if table.label_times is None else table.label_times
-        waiting = np.arange(judged.first_row, rows)
-        self._order = waiting[np.argsort(known[waiting], kind="stable")]
-        self._known = known[self._order]
-        self._at = 0
+        self._known = clock + settings.delay if table.label_times is None else table.label_times
+        start = clock[first:] - clock[first:] % settings.pane
+        answers = table.prediction is not None or judged.model is not None
+        on = replay.watch.performance is not None and table.label is not None and answers
+        begin = np.flatnonzero(np.append(True, start[1:] != start[:-1])) if on and len(start) else np.zeros(0, np.int64)
+        self._cohorts = start[begin].tolist()
+        self._rows = [*(begin + first).tolist(), rows]
 
-    def until(self, pane: Pane) -> IncidentChanges:
-        """Feed the labels known before the pane's end and return what they showed."""
-        if not self._on:
-            return IncidentChanges()
-        stop = int(np.searchsorted(self._known, pane.end, side="left"))
-        chosen = self._order[self._at : stop]
-        self._at = max(stop, self._at)
-        if not len(chosen):
-            return IncidentChanges()
-        chosen = np.sort(chosen)
-        scored, confusion = self._score(chosen)
-        return self._watch.learn(OutcomePane(pane.start, pane.end, scored, confusion, pane.last_row, int(chosen[0])))
+    @property
+    def waiting(self) -> int:
+        """Rows of cohorts that are not mature yet."""
+        return self._rows[-1] - self._rows[self._at]
+
+    def mature(self, closed: int, last_row: int | None) -> Iterator[OutcomePane]:
+        """Yield the cohorts that are mature once the pane that began at ``closed`` is over, oldest first."""
+        while self._at < len(self._cohorts) and self._cohorts[self._at] + self.age <= closed:
+            start, first, stop = self._cohorts[self._at], self._rows[self._at], self._rows[self._at + 1]
+            self._at += 1
+            # The labels that are in when the pane closes that lies at the cohort's age.
+            until = -(-(start + self.age) // self._pane) * self._pane + self._pane
+            known = self._known[first:stop]
+            chosen = np.flatnonzero(known < until) + first
+            self.late += int(np.count_nonzero((known >= until) & (known < _NEVER)))
+            if len(chosen):
+                scored, confusion = self._score(chosen)
+                at = start + self.age
+                yield OutcomePane(at, at + self._pane, scored, confusion, last_row, int(chosen[0]))
 
     def _score(self, rows: Array) -> tuple[Array, Array]:
         table, judged = self._table, self._judged
@@ -349,10 +408,10 @@ class _Labels:
         return scored, np.array(table4, np.int64)
 
 
-def _joined(first: IncidentChanges, second: IncidentChanges) -> IncidentChanges:
+def _joined(outcomes: Sequence[IncidentChanges]) -> IncidentChanges:
     return IncidentChanges(
-        first.verdicts + second.verdicts,
-        first.opened + second.opened,
-        first.changed + second.changed,
-        first.closed + second.closed,
+        tuple(one for outcome in outcomes for one in outcome.verdicts),
+        tuple(one for outcome in outcomes for one in outcome.opened),
+        tuple(one for outcome in outcomes for one in outcome.changed),
+        tuple(one for outcome in outcomes for one in outcome.closed),
     )

@@ -2,23 +2,20 @@
 
 import json
 import time as clock
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-
 from stationkeeper.backtesting.course import Course
 from stationkeeper.backtesting.peers import Count, Peers
-from stationkeeper.backtesting.replay import RENEW_MOST, Judged, Replay, ReplaySettings
+from stationkeeper.backtesting.replay import RENEW_MOST, Replay, ReplaySettings
 from stationkeeper.backtesting.table import BadInput, Table
 from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
 from stationkeeper.contracts.times import parse_duration, to_ms
 from stationkeeper.monitor.core.budget import Budget, parse_budget
-from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import Reference, load
-from stationkeeper.monitor.core.watch import Watch
+from stationkeeper.monitor.settings import ModelSettings, QualitySettings
 
 
 def json_line(verdict: Verdict, table: Table) -> dict[str, Any]:
@@ -91,7 +88,7 @@ def run(
     a line with ``rule`` for each of their alarms, and a table of all on ``err``. ``course`` keeps what a report plots.
     """
     began = clock.monotonic()
-    replay = _Watched(table, settings, reference)
+    replay = Replay(table, settings, reference)
     kept = Course(table, settings.pane, lambda: replay.watch, compare=compare) if course else None
     peers = replay.peers = kept if kept is not None else Peers(table) if compare else None
     ours, verdicts, lines, rules = Count(), list[Verdict](), list[dict[str, Any]](), list[dict[str, Any]]()
@@ -124,32 +121,6 @@ def run(
     return Backtested(replay, tuple(verdicts), tuple(lines), tuple(rules), kept)
 
 
-class _Watched(Replay):
-    """A replay whose watch in force can be read, and whose cut panes are no loss of traffic."""
-
-    watch: Watch
-
-    def _panes(self, judged: Judged) -> Iterator[Pane]:
-        """Give the first pane the rows that its reference took, and the last one what its elapsed part stands for.
-
-        Where time is a row number every pane is as long as it says.
-        """
-        times = self.table.times
-        for pane in super()._panes(judged):
-            if times is None or pane.first_row is None or pane.last_row is None:
-                yield pane
-                continue
-            rows = pane.last_row + 1 - int(np.searchsorted(times, pane.start))
-            if pane.last_row == len(times) - 1:
-                elapsed = min(int(times[-1]) - pane.start + pane.length // max(rows, 1), pane.length)
-                rows = round(rows * pane.length / max(elapsed, 1))
-            yield pane if rows == pane.rows else replace(pane, traffic=rows)
-
-    def _watch(self, reference: Reference) -> Watch:
-        self.watch = super()._watch(reference)
-        return self.watch
-
-
 def shown(verdict: Verdict, level: Level) -> bool:
     """Return whether a verdict is printed: loud enough, joining an incident as a new kind, or ending one."""
     if _LEVELS[verdict.level] >= _LEVELS[level]:
@@ -158,7 +129,7 @@ def shown(verdict: Verdict, level: Level) -> bool:
     return joined or verdict.kind is VerdictKind.RECOVERED
 
 
-def replay_settings(
+def replay_settings(  # noqa: PLR0913 - the options of the verb
     table: Table,
     *,
     reference_rows: int | None,
@@ -169,17 +140,29 @@ def replay_settings(
     pane: str | None,
     renew: str,
     effect_floor: float,
+    label_maturity: str | None = None,
+    adoption: str | None = None,
 ) -> ReplaySettings:
     """Return what the options of the verb mean for a table; raises ``BadInput`` that names the option."""
     timed = table.times is not None
     rows = reference_rows or 0
     length = _length(pane, "--pane", timed=timed) if pane else _default_pane(table, rows)
+    delay = _length(label_delay, "--label-delay", timed=timed) if label_delay else 0
+    maturity = _length(label_maturity, "--label-maturity", timed=timed) if label_maturity else None
+    # What the daemon does where nobody says otherwise; without a clock there are no days to learn from.
+    usual = ModelSettings.model_fields
+    if maturity is None and timed:
+        maturity = max(delay, usual["label_maturity"].default)
+    held = _length(adoption, "--adoption", timed=timed) if adoption else usual["adoption"].default * timed
     return ReplaySettings(
         budget=_budget(every, timed=timed),
         pane=length,
         window=20 * length,
         reference_rows=reference_rows,
-        delay=_length(label_delay, "--label-delay", timed=timed) if label_delay else 0,
+        delay=delay,
+        maturity=maturity,
+        adoption=held or None,
+        learn_traffic=QualitySettings().learn_traffic if timed else None,
         renew=_renew(renew, rows),
         features=None if features is None else tuple(features),
         categorical=tuple(categorical),

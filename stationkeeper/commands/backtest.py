@@ -22,6 +22,14 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     prediction: Annotated[str | None, typer.Option(help="Column with the prediction (score or class).")] = None,
     label: Annotated[str | None, typer.Option(help="Column with what turned out to be true.")] = None,
     label_delay: Annotated[str | None, typer.Option(help="How much later a label is known: duration or rows.")] = None,
+    label_maturity: Annotated[
+        str | None,
+        typer.Option(help="Age at which a prediction's label is judged; default the delay, with --time at least 6h."),
+    ] = None,
+    adoption: Annotated[
+        str | None,
+        typer.Option(help="How long live rows teach a reference without order of time; default 14d with --time."),
+    ] = None,
     features: Annotated[str | None, typer.Option(help="Columns to watch, a,b,c; default every other column.")] = None,
     categorical: Annotated[str | None, typer.Option(help="Number columns that are codes of categories, d,e.")] = None,
     false_alarms_every: Annotated[
@@ -78,6 +86,8 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
             table,
             reference_rows=None if reference else reference_rows,
             label_delay=label_delay,
+            label_maturity=label_maturity,
+            adoption=adoption,
             features=names_of(features) or None,
             categorical=names_of(categorical),
             every=false_alarms_every,

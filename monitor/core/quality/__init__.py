@@ -7,7 +7,7 @@ what it saw with probability below exp(-30). Read `quality` first, then `rates`,
 `learned_traffic`), `rules` (with `cardinality`) and `unit_change`.
 """
 
-from stationkeeper.monitor.core.quality.arrivals import TRAINING
+from stationkeeper.monitor.core.quality.arrivals import own_traffic
 from stationkeeper.monitor.core.quality.quality import Quality, QualityState
 from stationkeeper.monitor.core.quality.rates import TOLERANCE, UNSEEN_TOLERANCE, rate_count
 from stationkeeper.monitor.core.quality.rules import RULES
@@ -15,9 +15,9 @@ from stationkeeper.monitor.core.quality.rules import RULES
 __all__ = [
     "RULES",
     "TOLERANCE",
-    "TRAINING",
     "UNSEEN_TOLERANCE",
     "Quality",
     "QualityState",
+    "own_traffic",
     "rate_count",
 ]

@@ -30,6 +30,16 @@ it ends while a third of the traffic is still missing."""
 _FORGET = 0.95
 
 
+def own_traffic(reference: Reference) -> TrafficProfile | None:
+    """Return the traffic that a reference teaches of production; None where it cannot, and live panes have to.
+
+    Rows of training say nothing of production's traffic. Where less than two weeks leave the rhythm of the week
+    unknown, one mean for all hours would make each burst of a daily batch a surge and each weekend an outage.
+    """
+    traffic = None if reference.source == TRAINING else reference.traffic
+    return traffic if traffic is not None and len(traffic.rows_per_hour) == HOURS_OF_WEEK else None
+
+
 class Arrivals:
     """Volume and freshness of one watch's events, by what the reference or live panes teach of traffic."""
 
@@ -47,7 +57,7 @@ class Arrivals:
 
         ``learned_limit`` is that of volume that live panes teach, which warns and spends nothing.
         """
-        self._traffic = None if reference.source == TRAINING else reference.traffic
+        self._traffic = own_traffic(reference)
         self._stale_after, self._whole = stale_after, whole
         self.volume: VolumeDetector | None = None
         if self._traffic is not None and limit is not None:
@@ -113,7 +123,7 @@ class Arrivals:
     def _volume(self, pane: Pane, elapsed: float) -> list[Finding]:
         if self.volume is None or self._traffic is None or pane.length != self._traffic.pane_ms:
             return []
-        stratum = _stratum(pane, self._traffic)
+        stratum = stratum_of(pane.start, HOURS_OF_WEEK)
         usual = float(self.volume.model.mean[stratum])
         if self.learned is not None and usual < QUIET:
             return []
@@ -149,7 +159,7 @@ class Arrivals:
         if self._stale_after is not None:
             score, limit = float(silence), float(self._stale_after)
         elif self._traffic is not None:
-            usual = float(self._traffic.rows_per_hour[_stratum(pane, self._traffic)]) * pane.length / HOUR_MS
+            usual = float(self._traffic.rows_per_hour[stratum_of(pane.start, HOURS_OF_WEEK)]) * pane.length / HOUR_MS
             size = max(self._traffic.size, SMALLEST_SIZE)
             # The chance that a negative binomial pane is empty is (r / (r + mu))**r.
             self.silent_nats += size * float(np.log1p(usual / size))
@@ -174,8 +184,3 @@ class Arrivals:
                 budgeted=False,
             )
         ]
-
-
-def _stratum(pane: Pane, traffic: TrafficProfile) -> int:
-    """The hour of the week of a pane where traffic is known by hour, else the one rate for all."""
-    return stratum_of(pane.start, HOURS_OF_WEEK) if len(traffic.rows_per_hour) == HOURS_OF_WEEK else 0

@@ -10,8 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 from stationkeeper.backtesting.replay import ReplaySettings
-from stationkeeper.backtesting.run import run
-from stationkeeper.backtesting.table import BadInput, Table, read_events, read_table
+from stationkeeper.backtesting.run import replay_settings, run
+from stationkeeper.backtesting.table import BadInput, Table, read_events, read_table, table_of
 from stationkeeper.commands.backtest import backtest
 from stationkeeper.contracts.messages import Level
 from stationkeeper.monitor import profile
@@ -233,3 +233,32 @@ def test_a_file_that_is_no_text_is_refused_by_its_name(tmp_path: Path, name: str
 def test_a_bad_event_is_named_by_its_line(line: str, message: str):
     with pytest.raises(BadInput, match=message):
         read_events([line.encode()])
+
+
+def test_a_daily_batch_pages_neither_on_its_last_pane_nor_for_its_rhythm():
+    """Ten days of bursts know no hour of the week, and the last burst is cut in half by the end of the file."""
+    starts = np.arange(25) * 86_400_000 + 7_200_000
+    times = (starts[:, None] + np.arange(200) * 1_600).reshape(-1)[:-100]
+    made = table_of({**bank(len(times)), "at": times}, "batches", time="at")
+    options = dict.fromkeys(("label_delay", "features", "categorical", "every", "pane"))
+    settings = replay_settings(made, reference_rows=2_000, renew="never", effect_floor=0.02, **options)
+    err = io.StringIO()
+    assert not run(made, settings, err=err).lines
+    assert "note: the last 100 rows, from 1970-01-25 02:00:00 UTC, are not judged" in err.getvalue()
+
+
+def test_labels_are_judged_at_their_maturity_and_not_when_they_come():
+    """What is told early is told of the bad ones: judged on arrival, a steady stream would page."""
+    rng = np.random.default_rng(4)
+    score = np.round(rng.beta(1.0, 3.0, 6_000), 3)
+    label = (rng.random(6_000) < score).astype(int)
+    columns = {"x": rng.normal(size=6_000), "score": score, "label": label}
+    known = np.arange(6_000) + np.where(label == 1, 10, 900)
+    made = Table(columns, np.arange(6_000), label_times=known, prediction="score", label="label")
+    budget = Budget(1.0, 20_000.0, "rows")
+    early = run(made, ReplaySettings(budget, 50, 1_000, 2_000, maturity=100))
+    ripe = run(made, ReplaySettings(budget, 50, 1_000, 2_000, maturity=1_000))
+    assert [line["kind"] for line in early.lines][:1] == ["concept_drift"] or early.lines
+    assert any("came later than --label-maturity 100" in note for note in early.replay.summary.notes)
+    assert not ripe.lines
+    assert "labels of the last 1000 rows are not judged: they are younger than 1000" in ripe.replay.summary.notes

@@ -32,3 +32,17 @@ def test_two_weeks_tell_hours_apart_and_less_does_not():
 
 def test_a_source_that_is_nearly_always_silent_has_no_traffic():
     assert traffic_of(np.array([0, 200 * HOUR_MS]), HOUR_MS, np.array([5, 5])) is None
+
+
+def test_a_week_without_a_rhythm_has_its_mean_in_every_hour_and_one_with_a_rhythm_has_none():
+    rng = np.random.default_rng(8)
+    starts = np.arange(8 * 24 * 4) * (HOUR_MS // 4)
+    steady = traffic_of(starts, HOUR_MS // 4, rng.poisson(30, len(starts)))
+    assert steady is not None
+    assert len(steady.rows_per_hour) == 168
+    assert steady.rows_per_hour.max() == steady.rows_per_hour.min() == pytest.approx(120, rel=0.02)
+    night = np.where(starts % DAY_MS < 8 * HOUR_MS, 20, 30)
+    for rows, days in ((rng.poisson(night), 8), (rng.poisson(30, len(starts)), 6)):
+        unknown = traffic_of(starts[: days * 96], HOUR_MS // 4, rows[: days * 96])
+        assert unknown is not None
+        assert len(unknown.rows_per_hour) == 1
