@@ -120,7 +120,9 @@ class Replay:
             raise BadInput(f"--reference-rows {rows}: the input has {len(table)} rows; leave some to judge")
         self.peers: Peers | None = None
         self.alarmed: Callable[[dict[str, Any]], None] = lambda _: None
-        self._judged = self._build(0, rows, 1) if reference is None else self._given(reference)
+        self._judged = (
+            self._build(0, rows, 1) if reference is None else _given(reference, table, settings, self.summary.notes)
+        )
 
     @property
     def reference(self) -> Reference:
@@ -256,28 +258,6 @@ class Replay:
                 self.summary.thresholds[planned.name] = float(limit)
         return watch
 
-    def _given(self, reference: Reference) -> Judged:
-        missing = [s.name for s in reference.features if s.name not in self.table.columns]
-        if len(missing) == len(reference.features):
-            raise BadInput(f"the input has none of the reference's features ({', '.join(missing[:10])})")
-        if missing:
-            self.summary.notes.append(f"not in the input, counted as absent: {', '.join(missing)}")
-        if not reference.adopted:
-            held = self.settings.adoption
-            self.summary.notes.append(
-                "the reference has no order of time: "
-                + (
-                    f"live panes teach it for {format_duration(held)}, and until then nothing pages but data quality"
-                    if held
-                    else "rows are taken as independent"
-                )
-            )
-        if self.table.label is not None and (reference.labels is None or self.table.prediction is None):
-            self.summary.notes.append(
-                "labels are not judged: that needs --prediction and a reference profiled with both"
-            )
-        return Judged(reference, 0, None, reference.task)
-
     def _build(self, first: int, last: int, version: int, before: Reference | None = None) -> Judged:
         """Profile rows [first, last) as the reference in force from ``last`` on.
 
@@ -309,43 +289,69 @@ class Replay:
             reference = inherit(reference, before)
         model, task = None, reference.task
         if label is not None:
-            reference, model, task = self._with_labels(reference, data, columns, label, timeline, before)
+            reference, model, task = _with_labels(
+                table, self.summary.notes, reference, data, columns, label, timeline, before
+            )
         for note in reference.notes:
             if note not in self.summary.notes:
                 self.summary.notes.append(note)
         return Judged(reference, last, model, task)
 
-    def _with_labels(
-        self,
-        reference: Reference,
-        data: Mapping[str, Column],
-        columns: Mapping[str, Array],
-        label: Array,
-        timeline: Timeline,
-        before: Reference | None,
-    ) -> tuple[Reference, StandIn | None, Task | None]:
-        """Add what the labels of the reference rows teach; fit a stand-in where there are no predictions."""
-        model: StandIn | None = None
-        positive = positive_class(categories(label))
-        if self.table.prediction is not None:
-            answers, task = columns[self.table.prediction], reference.task
-        else:
-            fitted = fit_stand_in(reference, data, label)
-            if fitted is None:
-                self.summary.notes.append("labels are not 2 to 10 classes and there is no --prediction: not judged")
-                return reference, None, None
-            model, answers = fitted
-            task = Task.BINARY if model.binary else Task.MULTICLASS
-            positive = model.classes[1] if model.binary else positive
-            self.summary.notes.append("no --prediction: a stand-in model of the reference rows is judged by the labels")
-        if task is None or task is Task.REGRESSION:
-            self.summary.notes.append("labels of a regression are not judged; give classes or a 0/1 error column")
-            return reference, None, task
-        labels = labels_of(answers, label, task, reference.threshold, positive)
-        labels = labels_in_order(labels, reference, answers, label, timeline, task=task, positive=positive)
-        if before is not None and before.labels is not None:
-            labels = replace(labels, phi=max(labels.phi, before.labels.phi))
-        return replace(reference, labels=labels, positive=positive, task=task), model, task
+
+def _given(reference: Reference, table: Table, settings: ReplaySettings, notes: list[str]) -> Judged:
+    """Judge with a reference from elsewhere; ``notes`` gets what it lacks."""
+    missing = [s.name for s in reference.features if s.name not in table.columns]
+    if len(missing) == len(reference.features):
+        raise BadInput(f"the input has none of the reference's features ({', '.join(missing[:10])})")
+    if missing:
+        notes.append(f"not in the input, counted as absent: {', '.join(missing)}")
+    if not reference.adopted:
+        held = settings.adoption
+        notes.append(
+            "the reference has no order of time: "
+            + (
+                f"live panes teach it for {format_duration(held)}, and until then nothing pages but data quality"
+                if held
+                else "rows are taken as independent"
+            )
+        )
+    if table.label is not None and (reference.labels is None or table.prediction is None):
+        notes.append("labels are not judged: that needs --prediction and a reference profiled with both")
+    return Judged(reference, 0, None, reference.task)
+
+
+def _with_labels(
+    table: Table,
+    notes: list[str],
+    reference: Reference,
+    data: Mapping[str, Column],
+    columns: Mapping[str, Array],
+    label: Array,
+    timeline: Timeline,
+    before: Reference | None,
+) -> tuple[Reference, StandIn | None, Task | None]:
+    """Add what the labels of the reference rows teach; fit a stand-in where there are no predictions."""
+    model: StandIn | None = None
+    positive = positive_class(categories(label))
+    if table.prediction is not None:
+        answers, task = columns[table.prediction], reference.task
+    else:
+        fitted = fit_stand_in(reference, data, label)
+        if fitted is None:
+            notes.append("labels are not 2 to 10 classes and there is no --prediction: not judged")
+            return reference, None, None
+        model, answers = fitted
+        task = Task.BINARY if model.binary else Task.MULTICLASS
+        positive = model.classes[1] if model.binary else positive
+        notes.append("no --prediction: a stand-in model of the reference rows is judged by the labels")
+    if task is None or task is Task.REGRESSION:
+        notes.append("labels of a regression are not judged; give classes or a 0/1 error column")
+        return reference, None, task
+    labels = labels_of(answers, label, task, reference.threshold, positive)
+    labels = labels_in_order(labels, reference, answers, label, timeline, task=task, positive=positive)
+    if before is not None and before.labels is not None:
+        labels = replace(labels, phi=max(labels.phi, before.labels.phi))
+    return replace(reference, labels=labels, positive=positive, task=task), model, task
 
 
 class _Labels:

@@ -159,7 +159,7 @@ def said_by_the_daemon(stream: Stream, reference: Reference) -> list[Verdict]:
     rig = Rig({"fraud": settings_of(stream)}, partitions=1)
     rig.put_reference(reference)
     columns, delay = stream.columns, stream.label_delay
-    events, labels = [], []
+    events, labels = list[dict[str, Any]](), list[dict[str, Any]]()
     for i in range(stream.known, len(columns["time"])):
         time, amount = int(columns["time"][i]), float(columns["amount"][i])
         features = {"amount": None if np.isnan(amount) else amount, "country": str(columns["country"][i])}

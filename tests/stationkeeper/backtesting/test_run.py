@@ -240,8 +240,10 @@ def test_a_daily_batch_pages_neither_on_its_last_pane_nor_for_its_rhythm():
     starts = np.arange(25) * 86_400_000 + 7_200_000
     times = (starts[:, None] + np.arange(200) * 1_600).reshape(-1)[:-100]
     made = table_of({**bank(len(times)), "at": times}, "batches", time="at")
-    options = dict.fromkeys(("label_delay", "features", "categorical", "every", "pane"))
-    settings = replay_settings(made, reference_rows=2_000, renew="never", effect_floor=0.02, **options)
+    options = dict.fromkeys(("label_delay", "every", "pane"))
+    settings = replay_settings(
+        made, reference_rows=2_000, renew="never", effect_floor=0.02, features=None, categorical=(), **options
+    )
     err = io.StringIO()
     assert not run(made, settings, err=err).lines
     assert "note: the last 100 rows, from 1970-01-25 02:00:00 UTC, are not judged" in err.getvalue()
