@@ -311,7 +311,7 @@ class Approval(Message):
     target: Literal["request", "rollout"]
     id: Identifier
     model: Identifier
-    decision: Literal["approve", "reject", "roll_back"]
+    decision: Literal["approve", "reject", "roll_back", "promote"]
     by: Text
     note: str = ""
 

@@ -282,6 +282,12 @@ _CURE = (
         ("model", "version", "arm"),
         "Answers given by the router.",
     ),
+    Metric(
+        "stationkeeper_predictions_unlogged_total",
+        "counter",
+        ("model", "reason"),
+        "Answers that never came to the log: full, too_large or closed.",
+    ),
     Metric("stationkeeper_serving_errors_total", "counter", ("model", "reason"), "Requests the router refused."),
 )
 

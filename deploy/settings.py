@@ -14,20 +14,23 @@ class GuardrailSettings(Settings):
     """One comparison of canary and champion: how much worse is tolerated and what harm does.
 
     ``margin`` is the ratio of the bad rate (canary over champion) that is still acceptable; harm means evidence
-    that the true ratio is above it.
+    that the true ratio is above it. A canary whose bad rate is below ``floor`` is good enough whatever the ratio; left
+    out it is the guardrail's own.
     """
 
     action: Action
     margin: Annotated[float, Field(ge=1.0, le=1_000.0)]
+    floor: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
 
 
 # What an arm may be worse by before it is rolled back (docs/canary.md). Errors: not at all. Decisions move with every
 # honest retraining, so only a tenfold rise rolls back. Latency may double while caches are cold; half more loss and a
 # quarter less precision are noise of few labels; recall needs rare positives and informs; scores have no margin: any
-# shift counts, and informs.
+# shift counts, and informs. Floors: one null answer of a thousand, one positive of a hundred. Without them a canary
+# whose arms never fail could never be promoted; ten times as high and a canary that fails in one per cent passes.
 _DEFAULTS: dict[Guardrail, GuardrailSettings] = {
-    Guardrail.ERRORS: GuardrailSettings(action=Action.ROLL_BACK, margin=1.0),
-    Guardrail.DECISIONS: GuardrailSettings(action=Action.ROLL_BACK, margin=10.0),
+    Guardrail.ERRORS: GuardrailSettings(action=Action.ROLL_BACK, margin=1.0, floor=0.001),
+    Guardrail.DECISIONS: GuardrailSettings(action=Action.ROLL_BACK, margin=10.0, floor=0.01),
     Guardrail.LATENCY: GuardrailSettings(action=Action.ROLL_BACK, margin=2.0),
     Guardrail.LOSS: GuardrailSettings(action=Action.ROLL_BACK, margin=1.5),
     Guardrail.PRECISION: GuardrailSettings(action=Action.ROLL_BACK, margin=1.25),
@@ -41,8 +44,11 @@ class RolloutSettings(Settings):
 
     A step lasts ``step_duration`` and until the canary had ``min_rows``; where traffic is so small that the next
     weight exposes no more than ``min_rows`` in one ``step_duration`` the rows are not waited for. Promotion needs
-    ``promote_rows`` canary rows over all steps. ``share_tolerance`` is by what factor (1 + tolerance, on the odds)
-    the traffic may miss the weight, as it does when few entities send most of it.
+    ``promote_rows`` canary rows over all steps and, of every guardrail that acts, evidence that the canary is below
+    ``promote_margin`` times the champion (or the guardrail's own, wider margin); little traffic takes longer. Where
+    labels are expected, a promotion is confirmed by labels that show fewer than ``probation_margin`` times the wrong
+    decisions, at latest after ``probation_max``. ``on_timeout`` ends both waits. ``share_tolerance`` is by what factor
+    (1 + tolerance, on the odds) the traffic may miss the weight, as it does when few entities send most of it.
     """
 
     # Ramps by factors of two to five: a harm of 1 % of traffic hurts one user in a hundred, and each step has enough
@@ -60,8 +66,8 @@ class RolloutSettings(Settings):
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
     promote_alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
     promote_on: Literal["rows", "labels"] = "rows"
-    # A quarter more wrong decisions is what a promotion may miss; closer margins ask for rows by their inverse square.
-    promote_margin: Annotated[float, Field(gt=1.0, le=10.0)] = 1.25
+    # Half more failures is what a promotion may miss: told after some 400 failures, where a quarter more takes 1 500.
+    promote_margin: Annotated[float, Field(gt=1.0, le=10.0)] = 1.5
     guardrails: dict[Guardrail, GuardrailSettings] = Field(default_factory=dict)
     # Rows that are independent: each counts as one.
     design_effect: Annotated[float, Field(ge=1.0)] = 1.0
@@ -74,6 +80,11 @@ class RolloutSettings(Settings):
     # The champion of before stays ready for an hour, and for as many rows as the promotion asked for.
     probation_rows: Annotated[int, Field(ge=0)] = 1_000
     probation: Duration = 3_600_000
+    # Three times the wrong decisions is what a confirmation may miss: the gate compared both on the same rows, what is
+    # left to find is a fault of serving. Told after 60 wrong decisions; 1.5 would wait for 400.
+    probation_margin: Annotated[float, Field(gt=1.0, le=100.0)] = 3.0
+    # Two weeks outlast labels that a person gives; chargebacks need more, and a doubled wait delays the answer twice.
+    probation_max: Duration = 14 * 86_400_000
     # A router without its controller is back on the champion after it; renewed every third, so that two renewals may
     # fail. Kafka's leader changes take up to ten seconds, which one third survives.
     lease: Duration = 30_000
@@ -89,12 +100,19 @@ class RolloutSettings(Settings):
                 f"max_duration: {self.max_duration} ms is shorter than {len(self.steps)} steps of "
                 f"{self.step_duration} ms; raise max_duration or shorten step_duration"
             )
+        if self.probation_max < self.probation:
+            raise ValueError(
+                f"probation_max: {self.probation_max} ms is shorter than probation: {self.probation} ms; raise it"
+            )
         if self.lease < 1_000:
             raise ValueError(f"lease: {self.lease} ms is below 1s; the controller could not renew it in time")
         return self
 
-    def policy(self) -> Policy:
-        """Return these settings as the pure core takes them: basis points and milliseconds."""
+    def policy(self, *, labels_expected: bool = False) -> Policy:
+        """Return these settings as the pure core takes them: basis points and milliseconds.
+
+        ``labels_expected`` says that the model's labels come on a topic.
+        """
         rails = {**_DEFAULTS, **self.guardrails}
         return Policy(
             steps_bp=tuple(round(step * 10_000) for step in self.steps),
@@ -106,7 +124,7 @@ class RolloutSettings(Settings):
             promote_alpha=self.promote_alpha,
             promote_on_labels=self.promote_on == "labels",
             promote_margin=self.promote_margin,
-            guardrails={name: GuardrailPolicy(rail.action, rail.margin) for name, rail in rails.items()},
+            guardrails={name: _guardrail(name, rail) for name, rail in rails.items()},
             design_effect=self.design_effect,
             share_tolerance=self.share_tolerance,
             max_ms=self.max_duration,
@@ -114,7 +132,15 @@ class RolloutSettings(Settings):
             approval=self.approval,
             probation_rows=self.probation_rows,
             probation_ms=self.probation,
+            probation_margin=self.probation_margin,
+            probation_max_ms=self.probation_max,
+            labels_expected=labels_expected,
         )
+
+
+def _guardrail(name: Guardrail, rail: GuardrailSettings) -> GuardrailPolicy:
+    floor = rail.floor if rail.floor is not None else _DEFAULTS[name].floor
+    return GuardrailPolicy(rail.action, rail.margin, floor or 0.0)
 
 
 class TargetSettings(Settings):
@@ -154,7 +180,10 @@ class ServeSettings(Settings):
     max_body_bytes: Annotated[int, Field(ge=1_024)] = 8 * 1024 * 1024
     max_rows: Annotated[int, Field(ge=1)] = 10_000
     max_pending_rows: Annotated[int, Field(ge=1)] = 100_000
-    produce_timeout: Duration = 15_000
+    # How long an answer waits for the log at most (`ack: produced`), and how old a waiting one makes us unready.
+    # A healthy broker acknowledges in milliseconds and changes a leader within a second; a caller who waits 15 s has
+    # gone, and half a second would refuse answers at every change of a leader.
+    produce_timeout: Duration = 2_000
     # Answers of 5 ms share a produce request; with ``ack: produced`` it is part of each answer's time.
     linger: Duration = 5
     compression: Literal["lz4", "zstd", "none"] = "lz4"

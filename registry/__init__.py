@@ -20,6 +20,7 @@ from stationkeeper.registry.artifact import (
     Column,
     FeatureKind,
     FeatureSpec,
+    GoldenRows,
     InputMode,
     ModelCard,
     ModelTask,
@@ -27,7 +28,15 @@ from stationkeeper.registry.artifact import (
     read_card,
 )
 from stationkeeper.registry.mlflow import Registered, Registration, Registry, RegistrySettings, ServingRegistry
-from stationkeeper.registry.served_model import NEGATIVE, POSITIVE, Answers, Prediction, ServedModel
+from stationkeeper.registry.served_model import (
+    NEGATIVE,
+    POSITIVE,
+    TOLERANCE,
+    Answers,
+    Prediction,
+    ServedModel,
+    raw_columns,
+)
 
 __all__ = [
     "CARD_FILE",
@@ -37,12 +46,14 @@ __all__ = [
     "MODEL_FILE",
     "NEGATIVE",
     "POSITIVE",
+    "TOLERANCE",
     "Answers",
     "ArtifactError",
     "CardError",
     "Column",
     "FeatureKind",
     "FeatureSpec",
+    "GoldenRows",
     "InputMode",
     "ModelCard",
     "ModelTask",
@@ -54,5 +65,6 @@ __all__ = [
     "ServedModel",
     "ServingRegistry",
     "category_text",
+    "raw_columns",
     "read_card",
 ]

@@ -79,6 +79,17 @@ class InputMode(StrEnum):
     TENSOR = "tensor"
 
 
+class GoldenRows(Message):
+    """A few rows and what the model answered them where it was trained: a server that answers alike is the same model.
+
+    ``columns`` holds raw values by feature, all of one length; ``scores`` the model's output by row.
+    """
+
+    schema_name: ClassVar[str] = "golden-rows"
+    columns: dict[str, tuple[float | str | bool | None, ...]]
+    scores: tuple[tuple[float, ...], ...]
+
+
 class ModelCard(Message):
     """What the server must know to call ``model.onnx``; stored as ``card.json`` in the same directory.
 
@@ -104,6 +115,7 @@ class ModelCard(Message):
     snapshot: str | None = None
     trainer: str = ""
     notes: dict[str, Any] = Field(default_factory=dict)
+    golden: GoldenRows | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

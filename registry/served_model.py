@@ -33,6 +33,10 @@ MAX_MODEL_BYTES = 512 * 1024 * 1024
 """Chosen: the trees of the default trainer take below 1 MiB. A router holds up to six versions of a model in memory
 (four kept, champion, canary), so twice the bound would let one model take 6 GiB."""
 
+TOLERANCE = 1e-4
+"""Largest difference between a score in training and the same row's elsewhere; float32 arithmetic stays below 1e-5,
+and ten times as much would hide a threshold that moved."""
+
 BATCH = 20_000
 """Rows scored in one call, chosen: bounds the arrays of a batch (20 000 rows of 100 float32 features take 8 MB) where
 a snapshot has a million rows. Half of it costs more calls, twice of it more memory; scores are the same."""
@@ -97,6 +101,35 @@ class ServedModel:
             self.answer({name: [None] for name in self.card.names})
         except Exception as error:
             raise ArtifactError(f"{self._what} cannot answer a row of nulls: {error}") from error
+        self._check_golden()
+
+    def _check_golden(self) -> None:
+        """Answer the card's golden rows; another answer than in training means another model in effect."""
+        golden = self.card.golden
+        if golden is None or not self.proven:
+            return
+        try:
+            wanted, found = np.array(golden.scores), self.output(golden.columns)
+            scale = max(1.0, float(np.abs(wanted).max())) if self.card.task is ModelTask.REGRESSION else 1.0
+            difference = float(np.abs(found - wanted).max()) / scale
+        except Exception as error:
+            raise ArtifactError(f"{self._what} cannot answer its golden rows: {error}") from error
+        # Written so that NaN fails.
+        if not difference <= TOLERANCE:
+            raise ArtifactError(
+                f"{self._what} answers its golden rows {difference:.3g} away from what it answered in training: "
+                "run the onnxruntime it was trained with, or train again"
+            )
+
+    @property
+    def proven(self) -> bool:
+        """Whether the card has golden rows: a version that does not answer them alike is never in memory."""
+        return self.card.golden is not None and bool(self.card.golden.scores)
+
+    def output(self, columns: Mapping[str, Column]) -> npt.NDArray[np.float64]:
+        """Return the raw output of columns of one length n, shape ``(n, outputs)``."""
+        found = self._run(columns)
+        return found.reshape(len(found), -1)
 
     def score(self, features: "pl.DataFrame") -> npt.NDArray[np.float64]:
         """Return the positive probability (or the value) of each row of a frame, shape ``(n,)``; binary, regression."""

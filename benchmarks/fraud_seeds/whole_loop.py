@@ -56,6 +56,14 @@ class MemoryPredictionLog:
         """Return 0: nothing waits."""
         return 0
 
+    def unlogged(self) -> dict[tuple[str, str], int]:
+        """Return nothing: all is logged."""
+        return {}
+
+    def problem(self) -> str | None:
+        """Return None: nothing can stand in the way."""
+        return None
+
     def close(self) -> None:
         """Let go of nothing."""
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -52,6 +53,7 @@ class Effects:
         self._reports: dict[str, AliasReport] = {}
         self._problems: dict[str, str] = {}
         self._unfit: dict[str, dict[str, str]] = {}
+        self._proven: dict[str, frozenset[str]] = {}
         self._wake = threading.Condition()
         self._stopping = False
         self._due = time.monotonic() + check_s
@@ -84,6 +86,10 @@ class Effects:
     def unfit(self, model: str, version: str) -> str | None:
         """Return why a target can never serve a version, as last observed."""
         return self._unfit.get(model, {}).get(version)
+
+    def proven(self, model: str) -> frozenset[str]:
+        """Return the versions that a target proves to serve as the gate scored them, as last observed."""
+        return self._proven.get(model, frozenset())
 
     def close(self) -> None:
         """Stop; what was not done is done at the next start."""
@@ -121,17 +127,23 @@ class Effects:
         return min(_WATCH_S, self._check_s) if canary else self._check_s
 
     def _one(self, rollout: Rollout, *, promoted: bool) -> bool:
-        try:
-            for target in self._targets:
-                target.apply(rollout)
-            self._alias(rollout, promoted=promoted)
-            self._observe(rollout)
-        except (Retryable, ArtifactError) as error:
-            self._problems[rollout.model] = str(error)
-            _log.warning(LogEvent.REGISTRY_UNREACHABLE, model=rollout.model, error=str(error))
-            return isinstance(error, ArtifactError)
-        self._problems.pop(rollout.model, None)
-        return True
+        errors = []
+        # Each by itself: a registry that is away must not hide what a target serves, nor the other way round.
+        for act in (self._apply, partial(self._alias, promoted=promoted), self._observe):
+            try:
+                act(rollout)
+            except (Retryable, ArtifactError) as error:
+                errors.append(error)
+                _log.warning(LogEvent.REGISTRY_UNREACHABLE, model=rollout.model, error=str(error))
+        if not errors:
+            self._problems.pop(rollout.model, None)
+            return True
+        self._problems[rollout.model] = "; ".join(map(str, errors))
+        return all(isinstance(error, ArtifactError) for error in errors)
+
+    def _apply(self, rollout: Rollout) -> None:
+        for target in self._targets:
+            target.apply(rollout)
 
     def _observe(self, rollout: Rollout) -> None:
         seen = [target.observe(rollout.model) for target in self._targets] if rollout.canary else []
@@ -141,6 +153,11 @@ class Effects:
             if one is not None
             for version, why in one.unfit.items()
         }
+        # One target that serves something else is enough to doubt what all of them log.
+        known = [one.proven for one in seen if one is not None]
+        self._proven[rollout.model] = (
+            frozenset.intersection(*known) if len(known) == len(seen) and known else frozenset()
+        )
 
     def _alias(self, rollout: Rollout, *, promoted: bool) -> None:
         if self._registry is None:

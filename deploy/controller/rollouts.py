@@ -1,13 +1,13 @@
 """The rollouts that the controller holds: the last record of each model, its open minutes, what is to be written."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal
 
 from stationkeeper.contracts.messages import Candidate, Deployment, Rollout
 from stationkeeper.contracts.times import to_datetime, to_ms
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta
 from stationkeeper.deploy.controller.origins import Lookup
-from stationkeeper.deploy.core.admission import advance
+from stationkeeper.deploy.core.admission import advance, note_proven
 from stationkeeper.deploy.core.minutes import MinuteBook
 from stationkeeper.deploy.core.moves import Phase, Transition, reseen, roll_back
 from stationkeeper.deploy.core.policy import Policy
@@ -29,9 +29,12 @@ class Rollouts:
         models: Mapping[str, RolloutSettings],
         clock: Literal["wall", "stream"],
         origin: Callable[[Candidate], Lookup],
+        labelled: Collection[str] = (),
     ) -> None:
         self._settings = dict(models)
-        self.policies: Mapping[str, Policy] = {model: settings.policy() for model, settings in models.items()}
+        self.policies: Mapping[str, Policy] = {
+            model: settings.policy(labels_expected=model in labelled) for model, settings in models.items()
+        }
         self._wall = clock == "wall"
         self._origin = origin
         self._now = 0
@@ -107,6 +110,12 @@ class Rollouts:
         clock = memory(rollout).clock
         back = roll_back(rollout, because(Reason.NOT_LOADED, version=rollout.canary, error=why), clock)
         self.advance(model, back, clock)
+
+    def prove(self, model: str, proven: Collection[str]) -> None:
+        """Note that a target serves the canary as the very model that the gate scored."""
+        canary = self.records[model].canary
+        if canary is not None and canary in proven:
+            self.apply(model, Transition(note_proven(self.records[model], canary)))
 
     def lease(self, model: str, now_ms: int) -> None:
         """Renew a weight's lease after a third of it; a weight whose lease lapsed has to be seen in traffic anew."""

@@ -1,7 +1,7 @@
 """The canary controller as a stage: candidates and closed minutes in, rollout and deployment records out."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 import structlog
@@ -37,7 +37,7 @@ class Deploy:
     """The stage ``deploy``; its whole state is the last record of each model in the rollouts topic.
 
     It runs once: a second member of its group would get a part of the inputs, and says so in ``status``. ``clock``
-    is the declared one
+    is the declared one, ``labelled`` names the models whose labels come on a topic.
     """
 
     name = "deploy"
@@ -48,9 +48,10 @@ class Deploy:
         models: Mapping[str, RolloutSettings],
         effects: Effects,
         clock: Literal["wall", "stream"] = "wall",
+        labelled: Collection[str] = (),
     ) -> None:
         self._topics = topics
-        self._rollouts = Rollouts(models, clock, effects.origins.of)
+        self._rollouts = Rollouts(models, clock, effects.origins.of, labelled)
         self._effects = effects
         self.inputs = tuple(
             topic.name for topic in (topics.candidates, topics.history, topics.verdicts, topics.approvals)
@@ -127,6 +128,7 @@ class Deploy:
         mine.tick(now_ms)
         for model, rollout in list(mine.records.items()):
             mine.drop_unfit(model, self._effects.unfit(model, rollout.canary) if rollout.canary else None)
+            mine.prove(model, self._effects.proven(model))
             mine.lease(model, now_ms)
         self._written = [mine.written(model) for model in sorted(mine.dirty)]
         outgoing = [Outgoing(self._topics.rollouts.name, one.encode(), one.model.encode(), 0) for one in self._written]

@@ -16,8 +16,9 @@ from stationkeeper.contracts.messages import (
     VerdictKind,
 )
 from stationkeeper.contracts.times import to_datetime, to_ms
-from stationkeeper.deploy.core.moves import Phase, Transition, audit, begin, roll_back
+from stationkeeper.deploy.core.moves import Phase, Transition, audit, begin, promote, roll_back
 from stationkeeper.deploy.core.policy import Policy
+from stationkeeper.deploy.core.promotion import risks
 from stationkeeper.deploy.core.reasons import Because, Reason, because
 from stationkeeper.deploy.core.split import BUCKETS, rollout_salt
 from stationkeeper.deploy.core.state import memory, remember
@@ -67,7 +68,8 @@ def offer(
     if refusal:
         handled = remember(rollout, state.handling(candidate.id))
         return Transition(handled, (_refused(rollout, candidate, refusal, clock_ms),))
-    fresh = state.for_next().handling(candidate.id).model_copy(update={"clock": clock_ms, "started": clock_ms})
+    begins = {"clock": clock_ms, "started": clock_ms, "gate": candidate.gate.value}
+    fresh = state.for_next().handling(candidate.id).model_copy(update=begins)
     epoch = rollout.epoch + 1
     begun = rollout.model_copy(
         update={
@@ -130,14 +132,27 @@ def decide(rollout: Rollout, approval: Approval, policy: Policy, clock_ms: int) 
         approved = because(Reason.APPROVED, by=approval.by, candidate=rollout.candidate, weight=weight)
         return begin(rollout, policy, clock_ms, approved)
     note = approval.note or "no note"
-    if approval.decision != "approve" and waits:
+    if approval.decision == "promote" and rollout.canary and not waits:
+        risk = "; ".join(risks(state, policy)) or "none: every guardrail has shown its margin"
+        accepted = because(Reason.RISK_ACCEPTED, by=approval.by, risk=risk, note=note)
+        return promote(_at(rollout, clock_ms), policy, accepted)
+    if approval.decision in {"reject", "roll_back"} and waits:
         rejected = because(Reason.REJECTED, by=approval.by, candidate=rollout.candidate, note=note)
         return roll_back(rollout, rejected, clock_ms, DeploymentAction.REFUSED)
-    if approval.decision != "approve" and (rollout.phase is not Phase.STEADY or state.previous):
+    takes_back = approval.decision in {"reject", "roll_back"}
+    if takes_back and (rollout.phase is not Phase.STEADY or state.previous):
         version = rollout.champion if rollout.canary else state.previous
         return roll_back(rollout, because(Reason.MANUAL, by=approval.by, version=version, note=note), clock_ms)
     idle = because(Reason.NOT_WAITING, phase=rollout.phase.value, decision=approval.decision)
     return Transition(rollout, (audit(rollout, DeploymentAction.REFUSED, idle, clock_ms),))
+
+
+def note_proven(rollout: Rollout, version: str) -> Rollout:
+    """Return the record with the canary known to be, in serving, the model that the gate scored."""
+    state = memory(rollout)
+    if rollout.canary != version or state.proven:
+        return rollout
+    return remember(rollout, state.model_copy(update={"proven": True}))
 
 
 def note_verdict(rollout: Rollout, verdict: Verdict) -> Rollout:
@@ -157,6 +172,12 @@ def note_verdict(rollout: Rollout, verdict: Verdict) -> Rollout:
     if incidents == set(state.incidents):
         return rollout
     return remember(rollout, state.model_copy(update={"incidents": tuple(sorted(incidents))}))
+
+
+def _at(rollout: Rollout, clock_ms: int) -> Rollout:
+    state = memory(rollout)
+    moved = state.model_copy(update={"clock": max(clock_ms, state.clock)})
+    return remember(rollout.model_copy(update={"time": to_datetime(moved.clock)}), moved)
 
 
 def _refusal(rollout: Rollout, candidate: Candidate) -> Because | None:

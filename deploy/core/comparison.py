@@ -10,16 +10,25 @@ from stationkeeper.deploy.core.evidence import (
     Arms,
     Floats,
     Mixture,
+    calm_bets,
+    calm_sign_bets,
     log_bets,
     score_bets,
     sign_bets,
 )
 from stationkeeper.deploy.core.minutes import Minute, OutcomeCounts, arm
-from stationkeeper.deploy.core.policy import Guardrail, Policy
+from stationkeeper.deploy.core.policy import LABELLED, Guardrail, Policy
 from stationkeeper.deploy.core.state import Controller, Pool
 
-CALM = "noninferior"
-"""The e-process for "no worse than the margin", on wrong decisions among labelled rows."""
+WRONG = "wrong"
+"""Wrong decisions among labelled rows, or of a regression its losses: what labels must say before a promotion rests
+on them, and before it is confirmed."""
+CONFIRM = "confirm"
+"""The e-process of the probation: wrong decisions again, against its wider margin."""
+# A canary whose labelled decisions are wrong in fewer than one of a hundred is good enough without a ratio, which a
+# hundredth of a per cent of errors would take months to tell; ten times as much would pass a canary that is wrong in
+# every twelfth.
+WRONG_FLOOR = 0.01
 UNBOUNDED = "unbounded_loss"
 """The pool of losses without a bound (a regression's): the means of a stratum are compared like a coin."""
 # Every third of the 32 shared bins: ten cuts see a shift anywhere; all 31 would spread the evidence three times
@@ -42,8 +51,9 @@ def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy
     ledger.compare(Guardrail.ERRORS, Pool(rows_a=a.rows, loss_a=a.errors, rows_b=b.rows, loss_b=b.errors))
     ledger.compare(Guardrail.DECISIONS, Pool(rows_a=a.rows, loss_a=a.positives, rows_b=b.rows, loss_b=b.positives))
     if a.timed >= MIN_TIMED and b.timed >= MIN_TIMED:
-        worse = b.latency_us / b.timed > policy.guardrails[Guardrail.LATENCY].margin * a.latency_us / a.timed
-        ledger.bet(Guardrail.LATENCY, sign_bets(worse, HARM_RATIOS))
+        ratio = (b.latency_us / b.timed) / max(a.latency_us / a.timed, 1e-9)
+        ledger.bet(Guardrail.LATENCY, sign_bets(ratio > policy.guardrails[Guardrail.LATENCY].margin, HARM_RATIOS))
+        ledger.bet(calm(Guardrail.LATENCY), calm_sign_bets(ratio > policy.calm_margin(Guardrail.LATENCY), CALM_RATIOS))
     ledger.bet(Guardrail.SCORES, score_bets(a.histogram(), b.histogram(), SCORE_CUTS))
     labels_b = memory.labels_b
     for outcome in minute.outcomes:
@@ -70,18 +80,31 @@ class _Ledger:
     def bet(self, name: str, log_factors: Floats) -> None:
         """Multiply one stratum in; evidence that another version of us kept differently begins again at one."""
         held = self.wealth.get(name, ())
-        mixture = Mixture(log_factors.size, held if len(held) == log_factors.size else (), self._policy.design_effect)
+        mixture = Mixture(log_factors.size, held if len(held) == log_factors.size else ())
         mixture.bet(log_factors)
         self.wealth[name] = tuple(mixture.wealth.tolist())
 
     def compare(self, name: str, pool: Pool) -> None:
         """Bet on the losses of one stratum and add it to what people see."""
         arms = Arms(pool.rows_a, min(pool.loss_a, pool.rows_a), pool.rows_b, min(pool.loss_b, pool.rows_b))
-        if name == CALM:
-            self.bet(CALM, log_bets(arms, self._policy.promote_margin, CALM_RATIOS))
+        policy = self._policy
+        if name == WRONG:
+            self.bet(calm(WRONG), calm_bets(arms, policy.promote_margin, WRONG_FLOOR))
+            self.bet(CONFIRM, calm_bets(arms, policy.probation_margin, WRONG_FLOOR))
         else:
-            self.bet(name, log_bets(arms, self._policy.guardrails[Guardrail(name)].margin, HARM_RATIOS))
+            rail = policy.guardrails[Guardrail(name)]
+            self.bet(name, log_bets(arms, rail.margin, HARM_RATIOS))
+            if name not in LABELLED:
+                self.bet(calm(name), calm_bets(arms, policy.calm_margin(Guardrail(name)), rail.floor))
         self._show(name, pool)
+
+    def coin(self, pool: Pool) -> None:
+        """Bet on which arm of a pool has the higher mean loss: all that can be said of losses without a bound."""
+        policy, ratio = self._policy, (pool.loss_b / pool.rows_b) / max(pool.loss_a / pool.rows_a, 1e-300)
+        self.bet(Guardrail.LOSS, sign_bets(ratio > policy.guardrails[Guardrail.LOSS].margin, HARM_RATIOS))
+        self.bet(calm(WRONG), calm_sign_bets(ratio > policy.promote_margin, CALM_RATIOS))
+        self.bet(CONFIRM, calm_sign_bets(ratio > policy.probation_margin, CALM_RATIOS))
+        self._show(Guardrail.LOSS, pool)
 
     def pool(self, key: str, one: Pool) -> None:
         """Let labelled rows wait for those of the other arm."""
@@ -95,10 +118,7 @@ class _Ledger:
                 continue
             name = key.split("/", maxsplit=1)[0]
             if name == UNBOUNDED:
-                margin = self._policy.guardrails[Guardrail.LOSS].margin
-                worse = pool.loss_b / pool.rows_b > margin * pool.loss_a / pool.rows_a
-                self.bet(Guardrail.LOSS, sign_bets(worse, HARM_RATIOS))
-                self._show(Guardrail.LOSS, pool)
+                self.coin(pool)
             else:
                 self.compare(name, pool)
             del self.pools[key]
@@ -108,9 +128,14 @@ class _Ledger:
 
 
 def log_e(memory: Controller, name: str, policy: Policy) -> float:
-    """Return the log e-value of a guardrail or of ``CALM``: 0 before its first bet."""
+    """Return the log e-value of a guardrail, of its ``calm`` or of ``CONFIRM``: 0 before its first bet."""
     wealth = memory.wealth.get(name)
-    return Mixture(len(wealth), wealth, policy.design_effect).log_e() if wealth else 0.0
+    return Mixture(len(wealth), wealth).log_e(policy.design_effect) if wealth else 0.0
+
+
+def calm(name: str) -> str:
+    """Return the name of a guardrail's e-process for "no worse than its margin"."""
+    return f"{name}.noninferior"
 
 
 def harm_limit(policy: Policy) -> float:
@@ -128,7 +153,7 @@ def _labelled(outcome: OutcomeCounts) -> Iterator[tuple[str, int, float]]:
     yield Guardrail.LOSS, outcome.rows, outcome.loss
     yield Guardrail.PRECISION, flagged, float(outcome.false_positives)
     yield Guardrail.RECALL, positive, float(outcome.false_negatives)
-    yield CALM, outcome.rows, float(outcome.false_positives + outcome.false_negatives)
+    yield WRONG, outcome.rows, float(outcome.false_positives + outcome.false_negatives)
 
 
 def _sum(one: Pool, other: Pool) -> Pool:

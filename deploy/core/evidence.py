@@ -25,8 +25,12 @@ Floats = npt.NDArray[np.float64]
 
 HARM_RATIOS: Final[Floats] = np.geomspace(1.15, 20.0, 12)
 """How many times the tolerated rate the alternatives of harm are."""
-CALM_RATIOS: Final[Floats] = np.geomspace(0.95, 0.2, 8)
+# Few on purpose: each further alternative divides all evidence by one more, and at the default margin of 1.5 an equal
+# canary lies at .67, between the first two; the last two are for one that is far better.
+CALM_RATIOS: Final[Floats] = np.array([0.85, 0.65, 0.45, 0.25])
 """How many times the margin the alternatives of non-inferiority are."""
+FLOOR_RATIOS: Final[Floats] = np.array([0.02, 0.4])
+"""How many times the floor the alternatives of "rarer than the floor" are: hardly ever, and two fifths."""
 # How much more often a canary falls above a cut than the champion does: symmetric on the log scale, from a small
 # shift (1.4 times) to one that nobody could miss (3 times). The mean over all is what is bet, so a missing factor
 # costs delay and no error.
@@ -60,6 +64,43 @@ def log_bets(arms: Arms, tolerated: float, ratios: Floats) -> Floats:
     return bets
 
 
+def calm_bets(arms: Arms, margin: float, floor: float) -> Floats:
+    """Return the log factors against "the canary fails ``margin`` times as often or more, and ``floor`` or more".
+
+    ``CALM_RATIOS`` against the margin, then, with a floor, ``FLOOR_RATIOS`` against it: a row of the canary fails
+    with probability ``floor`` at least, so one alternative ``s`` multiplies by ``s`` for a failure and by
+    ``(1 - floor s) / (1 - floor)`` for any other row, mean at most one. Where neither arm ever fails no ratio can be
+    told, and the floor alone decides. By hand: 3 000 rows without failure at a floor of .001 and ``s`` = 0 give
+    ``.999 ** -3000 = 20.1``; as one of six alternatives 4 800 rows do.
+    """
+    ratio = log_bets(arms, margin, CALM_RATIOS)
+    if floor <= 0.0:
+        return ratio
+    passed = np.log1p(-floor * FLOOR_RATIOS) - math.log1p(-floor)
+    rare: Floats = arms.loss_b * np.log(FLOOR_RATIOS) + (arms.rows_b - arms.loss_b) * passed
+    return np.concatenate([ratio, rare])
+
+
+def as_good(rows_a: int, loss_a: float, rows_b: int, loss_b: float, ratio: float) -> float:
+    """Return how probable a canary with ``ratio`` times the champion's failures would look this good or better.
+
+    The binomial probability that at most ``loss_b`` of all failures are the canary's, given its share of the rows;
+    1 where nothing failed or an arm has no rows. By hand: one failure, equal rows, ratio 2, not the canary's: 1/3.
+    """
+    total = round(loss_a + loss_b)
+    if not rows_a or not rows_b or not total:
+        return 1.0
+    share = rows_b / (rows_a + rows_b)
+    one = share * ratio / (1.0 - share + share * ratio)
+    hits = np.arange(min(round(loss_b), total) + 1)
+    logs = [
+        math.lgamma(total + 1) - math.lgamma(hit + 1) - math.lgamma(total - hit + 1)
+        + hit * math.log(one) + (total - hit) * math.log1p(-one)
+        for hit in hits.tolist()
+    ]  # fmt: skip
+    return min(1.0, math.exp(log_mean_exp(np.array(logs)) + math.log(len(logs))))
+
+
 def log_mean_exp(values: Floats) -> float:
     """Return log of the mean of exp(values): the log e-value of an even mixture."""
     top = float(values.max())
@@ -69,20 +110,19 @@ def log_mean_exp(values: Floats) -> float:
 class Mixture:
     """A running e-process: log wealth by alternative; ``wealth`` is its whole state."""
 
-    def __init__(self, size: int, wealth: Sequence[float] = (), design_effect: float = 1.0) -> None:
+    def __init__(self, size: int, wealth: Sequence[float] = ()) -> None:
         """Begin at E = 1, or take over a state; raises ``ValueError`` when its length is another's."""
         self.wealth: Floats = np.array(wealth, dtype=np.float64) if len(wealth) else np.zeros(size)
         if self.wealth.shape != (size,):
             raise ValueError(f"evidence has {self.wealth.size} alternatives, this version keeps {size}")
-        self._temper = 1.0 / design_effect
 
     def bet(self, log_factors: Floats) -> None:
-        """Multiply in one stratum; with clustered rows the power 1/design_effect keeps it nearly valid."""
-        self.wealth = self.wealth + self._temper * log_factors
+        """Multiply in one stratum."""
+        self.wealth = self.wealth + log_factors
 
-    def log_e(self) -> float:
-        """Return the natural log of the e-value now."""
-        return log_mean_exp(self.wealth)
+    def log_e(self, design_effect: float = 1.0) -> float:
+        """Return the natural log of the e-value now; with clustered rows the power 1/design_effect of every bet."""
+        return log_mean_exp(self.wealth / design_effect)
 
 
 def score_bets(scores_a: npt.NDArray[np.int64], scores_b: npt.NDArray[np.int64], cuts: Sequence[int]) -> Floats:
@@ -110,6 +150,16 @@ def sign_bets(worse: bool, ratios: Floats) -> Floats:  # noqa: FBT001 - one coin
     An alternative's coin lands on worse with probability ``h = 1 - 1 / (2 sqrt(ratio))``: factor 2h or 2(1 - h).
     """
     heads = 1.0 - 0.5 / np.sqrt(ratios)
+    bets: Floats = np.log(2.0 * heads if worse else 2.0 * (1.0 - heads))
+    return bets
+
+
+def calm_sign_bets(worse: bool, ratios: Floats) -> Floats:  # noqa: FBT001 - one coin, heads or tails
+    """Return log factors of one coin under the null that at least half of all are worse.
+
+    An alternative's coin lands on worse with probability ``h = sqrt(ratio) / 2``: factor 2h or 2(1 - h).
+    """
+    heads = 0.5 * np.sqrt(ratios)
     bets: Floats = np.log(2.0 * heads if worse else 2.0 * (1.0 - heads))
     return bets
 

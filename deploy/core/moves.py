@@ -92,7 +92,7 @@ def promote(rollout: Rollout, policy: Policy, reason: Because) -> Transition:
     state = state.with_step(ended=state.clock).model_copy(
         update={"previous": rollout.champion, "promoted": state.clock, "promotions": state.promotions + 1}
     )
-    watched = policy.probation_rows > 0
+    watched = policy.probation_rows > 0 or policy.labels_expected
     new = rollout.model_copy(
         update={
             "phase": Phase.PROBATION if watched else Phase.STEADY,

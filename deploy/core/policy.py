@@ -35,19 +35,23 @@ class Action(StrEnum):
 
 
 class TimeoutAction(StrEnum):
-    """What happens when the longest duration passed without an answer."""
+    """What happens when the longest duration passed without an answer; a promotion without one is a person's."""
 
     ROLL_BACK = "roll_back"
     HOLD = "hold"
-    PROMOTE = "promote"
 
 
 @dataclass(frozen=True, slots=True)
 class GuardrailPolicy:
-    """What harm does, and the ratio of bad rates (canary over champion) up to which there is none."""
+    """What harm does, and the ratio of bad rates (canary over champion) up to which there is none.
+
+    A canary whose bad rate is below ``floor`` is good enough whatever the ratio; 0 is no floor.
+    """
 
     action: Action
     margin: float
+    # No floor: a rate that is compared only by its ratio says nothing where neither arm fails.
+    floor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,9 @@ class Policy:
     """One model's rollout rules: weights in basis points, times in milliseconds of the declared clock.
 
     A step lasts until the canary had ``min_rows``, but is not waited for where traffic is so small that the next
-    weight exposes no more than ``min_rows`` in one ``step_ms``. A promotion needs ``promote_rows`` over all steps.
+    weight exposes no more than ``min_rows`` in one ``step_ms``. A promotion needs ``promote_rows`` over all steps and
+    evidence of every guardrail that acts. ``labels_expected`` says that the model's labels come on a topic: then a
+    promotion is confirmed by labels alone, within ``probation_margin``, at latest after ``probation_max_ms``.
     """
 
     steps_bp: tuple[int, ...]
@@ -75,8 +81,15 @@ class Policy:
     approval: bool
     probation_rows: int
     probation_ms: int
+    probation_margin: float
+    probation_max_ms: int
+    labels_expected: bool
 
     def rail_alpha(self) -> float:
         """Return the error each acting guardrail may make: alpha split evenly over those that roll back or hold."""
         acting = sum(rail.action is not Action.INFORM for rail in self.guardrails.values())
         return self.alpha / max(acting, 1)
+
+    def calm_margin(self, name: Guardrail) -> float:
+        """Return the ratio below which a canary is no worse: ``promote_margin``, or the wider one of the guardrail."""
+        return max(self.promote_margin, self.guardrails[name].margin)

@@ -22,15 +22,18 @@ class Reason(StrEnum):
     SHARE_MISMATCH = "share_mismatch"
     DATA_QUALITY = "data_quality"
     TIMEOUT = "timeout"
+    NOTHING_TO_SHOW = "nothing_to_show"
     NONINFERIOR = "noninferior"
-    NO_HARM = "no_harm"
-    TIMEOUT_NO_HARM = "timeout_no_harm"
+    RISK_ACCEPTED = "risk_accepted"
     AWAITING_APPROVAL = "awaiting_approval"
     APPROVED = "approved"
     REJECTED = "rejected"
     MANUAL = "manual"
     ON_PROBATION = "on_probation"
+    LABELS_NOT_RIPE = "labels_not_ripe"
+    PROBATION_TIMEOUT = "probation_timeout"
     CONFIRMED = "confirmed"
+    CONFIRMED_BY_LABELS = "confirmed_by_labels"
     QUEUED = "queued"
     SUPERSEDED = "superseded"
     GATE_FAILED = "gate_failed"
@@ -55,20 +58,38 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.TOO_FEW_ROWS: "{rows} of {needed} canary rows at this step",
     Reason.TOO_FEW_LABELS: "{labels} of {needed} labelled canary rows",
     Reason.STEP_RUNNING: "{minutes:.0f} of {needed:.0f} minutes at {weight:.2%}, {rows} canary rows, no harm",
-    Reason.NOT_YET_NONINFERIOR: "labels: E = {e:.3g} of {limit:.3g} for a wrong-decision ratio below {margin:g}",
+    Reason.NOT_YET_NONINFERIOR: (
+        "{guardrail}: E = {e:.3g} of {limit:.3g} for a ratio below {margin:g}; "
+        "a canary twice as bad would look this good in {risk:.0%}{why}"
+    ),
     Reason.HARM: "{guardrail}: E = {e:.3g} reached {limit:.3g} against a ratio of at most {margin:g} (seen: {ratio})",
     Reason.SHARE_MISMATCH: "the canary got {seen:.2%} of the rows, not {weight:.2%} (E = {e:.3g}): cannot compare",
     Reason.DATA_QUALITY: "open data-quality incident {incident}: broken input says nothing about the canary",
     Reason.TIMEOUT: "no answer after {minutes:.0f} minutes; could not measure is not success",
-    Reason.NONINFERIOR: "labels: E = {e:.3g} reached {limit:.3g}, the wrong-decision ratio is below {margin:g}",
-    Reason.NO_HARM: "every step passed: {rows} canary rows, {labels} labels and no harm",
-    Reason.TIMEOUT_NO_HARM: "after {minutes:.0f} minutes {rows} canary rows at the last step and no harm",
+    Reason.NOTHING_TO_SHOW: "no guardrail acts, so nothing can be shown: set one to roll_back, or promote by hand",
+    Reason.NONINFERIOR: (
+        "no worse than its margin in {guardrails}: least {guardrail}, E = {e:.3g} reached {limit:.3g} for a ratio "
+        "below {margin:g}; {rows} canary rows"
+    ),
+    Reason.RISK_ACCEPTED: "{by} promotes before the evidence and accepts the risk: {risk}; {note}",
     Reason.AWAITING_APPROVAL: "a person must approve candidate {candidate}",
     Reason.APPROVED: "{by} approved candidate {candidate}; the canary starts at {weight:.2%}",
     Reason.REJECTED: "{by} rejected candidate {candidate}: {note}",
     Reason.MANUAL: "{by} rolled back to version {version}: {note}",
     Reason.ON_PROBATION: "{rows} of {needed} rows and {minutes:.0f} of {wanted:.0f} minutes on probation",
-    Reason.CONFIRMED: "{rows} rows and {labels} canary labels on probation without harm",
+    Reason.LABELS_NOT_RIPE: (
+        "{labels} canary labels: E = {e:.3g} of {limit:.3g} for wrong decisions below {margin:g} times the old "
+        "champion's"
+    ),
+    Reason.PROBATION_TIMEOUT: (
+        "after {minutes:.0f} minutes on probation {labels} canary labels, E = {e:.3g} of {limit:.3g} for wrong "
+        "decisions below {margin:g} times the old champion's: could not measure is not success"
+    ),
+    Reason.CONFIRMED: "{rows} rows on probation without harm; no labels are expected",
+    Reason.CONFIRMED_BY_LABELS: (
+        "{labels} canary labels: E = {e:.3g} reached {limit:.3g}, wrong decisions below {margin:g} times the old "
+        "champion's"
+    ),
     Reason.QUEUED: "candidate {candidate} waits for the rollout of {canary} to end",
     Reason.SUPERSEDED: "candidate {newer} is newer",
     Reason.GATE_FAILED: "the gate said {gate}: {gate_reason}",

@@ -4,7 +4,7 @@ import math
 
 from stationkeeper.contracts.messages import DeploymentAction, Rollout
 from stationkeeper.contracts.times import to_datetime
-from stationkeeper.deploy.core.comparison import CALM, harm_limit, log_e, seen_ratio, weigh
+from stationkeeper.deploy.core.comparison import CONFIRM, harm_limit, log_e, seen_ratio, weigh
 from stationkeeper.deploy.core.evidence import changeover, share_log_e
 from stationkeeper.deploy.core.minutes import Minute, arm
 from stationkeeper.deploy.core.moves import (
@@ -22,6 +22,7 @@ from stationkeeper.deploy.core.moves import (
     shown,
 )
 from stationkeeper.deploy.core.policy import LABELLED, Action, Policy, TimeoutAction
+from stationkeeper.deploy.core.promotion import confirmation, missing, promote_limit, wanted, why_labels
 from stationkeeper.deploy.core.reasons import Because, Reason, because
 from stationkeeper.deploy.core.split import BUCKETS
 from stationkeeper.deploy.core.state import Controller, StepLog, memory, remember
@@ -51,8 +52,12 @@ def close_minute(rollout: Rollout, minute: Minute, policy: Policy) -> Transition
 
 
 def tick(rollout: Rollout, policy: Policy, clock_ms: int) -> Transition:
-    """Return the record when the wall clock has passed the longest duration with no minute closing."""
+    """Return the record when the wall clock has passed a longest duration with no minute closing."""
     state = memory(rollout)
+    if rollout.phase is Phase.PROBATION and clock_ms - state.promoted >= policy.probation_max_ms:
+        return _decide_probation(
+            _stamped(rollout, state.model_copy(update={"clock": max(clock_ms, state.clock)})), policy
+        )
     if rollout.phase not in _RUNNING or clock_ms - state.started < policy.max_ms or state.held == Reason.TIMEOUT:
         return Transition(rollout)
     return _time_out(_stamped(rollout, state.model_copy(update={"clock": max(clock_ms, state.clock)})), policy)
@@ -81,16 +86,25 @@ def _decide_canary(rollout: Rollout, policy: Policy) -> Transition:
 
 
 def _finish(rollout: Rollout, state: Controller, policy: Policy) -> Transition:
-    """Return the promotion, or the wait for labels that show non-inferiority."""
-    if not policy.promote_on_labels:
-        rows = sum(one.rows_b for one in state.steps)
-        return promote(rollout, policy, because(Reason.NO_HARM, rows=rows, labels=state.labels_b))
-    evidence = log_e(state, CALM, policy)
-    numbers = {"e": _exp(evidence), "limit": 1 / policy.promote_alpha, "margin": policy.promote_margin}
-    if evidence < -math.log(policy.promote_alpha):
-        waiting = because(Reason.NOT_YET_NONINFERIOR, **numbers)
+    """Return the promotion, or the wait until every guardrail shows that the canary is no worse than its margin."""
+    proofs = wanted(state, policy)
+    if not proofs:
+        waiting = because(Reason.NOTHING_TO_SHOW)
         return Transition(rollout.model_copy(update={"reason": waiting.text}))
-    return promote(rollout, policy, because(Reason.NONINFERIOR, **numbers))
+    least = proofs[0]
+    numbers = {
+        "guardrail": least.name,
+        "e": _exp(least.log_e),
+        "limit": math.exp(promote_limit(policy)),
+        "margin": least.margin,
+    }
+    if missing(state, policy):
+        why = why_labels(state, policy)
+        why = f"; labels decide because {why}" if why else ""
+        waiting = because(Reason.NOT_YET_NONINFERIOR, risk=least.as_good, why=why, **numbers)
+        return Transition(rollout.model_copy(update={"reason": waiting.text}))
+    names, rows = ", ".join(sorted(proof.name for proof in proofs)), sum(one.rows_b for one in state.steps)
+    return promote(rollout, policy, because(Reason.NONINFERIOR, guardrails=names, rows=rows, **numbers))
 
 
 def _decide_probation(rollout: Rollout, policy: Policy) -> Transition:
@@ -108,21 +122,39 @@ def _decide_probation(rollout: Rollout, policy: Policy) -> Transition:
             wanted=policy.probation_ms / MINUTE,
         )
         return Transition(rollout.model_copy(update={"reason": waiting.text}))
-    confirmed = because(Reason.CONFIRMED, rows=state.probation_rows, labels=state.labels_b)
+    numbers = {
+        "labels": state.labels_b,
+        "e": _exp(log_e(state, CONFIRM, policy)),
+        "limit": math.exp(promote_limit(policy)),
+        "margin": policy.probation_margin,
+    }
+    if confirmation(state, policy):
+        if spent >= policy.probation_max_ms:
+            return _end_probation(rollout, policy, because(Reason.PROBATION_TIMEOUT, minutes=spent / MINUTE, **numbers))
+        return Transition(rollout.model_copy(update={"reason": because(Reason.LABELS_NOT_RIPE, **numbers).text}))
+    confirmed = because(Reason.CONFIRMED, rows=state.probation_rows)
+    if policy.labels_expected:
+        confirmed = because(Reason.CONFIRMED_BY_LABELS, **numbers)
     done = rollout.model_copy(update={"phase": Phase.STEADY, "reason": confirmed.text})
     record = audit(done, DeploymentAction.CONFIRMED, confirmed, state.clock, **shown(state))
     return Transition(remember(done, state.for_next()), (record.model_copy(update={"weight_bp": BUCKETS}),))
 
 
+def _end_probation(rollout: Rollout, policy: Policy, why: Because) -> Transition:
+    """Return the old champion, or the promotion left provisional: it is then confirmed by labels or by a person."""
+    state = memory(rollout)
+    if policy.on_timeout is TimeoutAction.ROLL_BACK:
+        return roll_back(rollout, why, state.clock)
+    held = rollout.model_copy(update={"reason": why.text})
+    if state.held == why.reason:
+        return Transition(held)
+    held = remember(held, state.model_copy(update={"held": why.reason.value}))
+    return Transition(held, (audit(held, DeploymentAction.HELD, why, state.clock, **shown(state)),))
+
+
 def _time_out(rollout: Rollout, policy: Policy) -> Transition:
     state = memory(rollout)
-    minutes = (state.clock - state.started) / MINUTE
-    step = state.steps[-1]
-    last = len(state.steps) == len(policy.steps_bp)
-    enough = last and step.rows_b >= policy.min_rows and not state.incidents and rollout.phase is Phase.CANARY
-    if policy.on_timeout is TimeoutAction.PROMOTE and enough:
-        return promote(rollout, policy, because(Reason.TIMEOUT_NO_HARM, minutes=minutes, rows=step.rows_b))
-    timed_out = because(Reason.TIMEOUT, minutes=minutes)
+    timed_out = because(Reason.TIMEOUT, minutes=(state.clock - state.started) / MINUTE)
     if policy.on_timeout is TimeoutAction.HOLD:
         return hold(rollout, timed_out)
     return roll_back(rollout, timed_out, state.clock)

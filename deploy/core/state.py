@@ -38,7 +38,8 @@ class Controller(Message):
     ``before`` is the share that traffic showed ahead of the present weight and ``changeover`` the running log
     likelihood that it has changed. ``wealth`` holds each e-process, ``sums`` what was seen per guardrail for people.
     ``previous`` is the champion before the last promotion, ``dropped`` what the last rollback took away, ``after`` the
-    candidate that waits for this rollout.
+    candidate that waits for this rollout. ``gate`` is what the gate said of the candidate, ``proven`` that a target
+    serves the very model that the gate scored.
     """
 
     schema_name: ClassVar[str] = "controller"
@@ -62,6 +63,8 @@ class Controller(Message):
     handled: tuple[str, ...] = ()
     promotions: int = 0
     rollbacks: int = 0
+    gate: str = ""
+    proven: bool = False
 
     def step_at(self, start: int) -> int | None:
         """Return the index of the step whose settled span holds a prediction minute, None between steps."""

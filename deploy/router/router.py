@@ -78,9 +78,11 @@ class Router:
         self._follower.close()
 
     def readiness(self) -> list[str]:
-        """Return why requests cannot be answered; empty when every configured model has its champion in memory."""
+        """Return why requests are not answered and logged; empty when all models are in memory and nothing is lost."""
         reasons = {model: self.missing(model) for model in self.models}
-        return [f"model {model}: {reason}" for model, reason in reasons.items() if reason is not None]
+        problems = [f"model {model}: {reason}" for model, reason in reasons.items() if reason is not None]
+        unlogged = self._sink.problem()
+        return [*problems, unlogged] if unlogged else problems
 
     def missing(self, model: str) -> str | None:
         """Return why a configured model cannot be answered, None where its champion is in memory."""
@@ -107,8 +109,8 @@ class Router:
             raise Refused(
                 Refusal.TOO_MANY_ROWS, f"{len(rows)} rows, at most {limit}; send smaller batches", "instances"
             )
-        if self._sink.pending() + len(rows) > self.settings.max_pending_rows:
-            raise Refused(Refusal.OVERLOADED, "too many answers wait for the log; send again in a second")
+        if self.settings.ack == "produced" and (problem := self._sink.problem()):
+            raise Refused(Refusal.NOT_LOGGED, f"{problem}; send the same event_id again")
         weight = traffic.weight_bp(self.traffic.now_ms())
         canary_rows = self._canary_rows(rows, traffic, weight)
         answers: list[Answer | None] = [None] * len(rows)
@@ -127,10 +129,17 @@ class Router:
         try:
             logged = self._sink.send(self._topics[model], [one.encode() for one in rows.event_ids], values)
         except Retryable as error:
-            raise Refused(Refusal.NOT_LOGGED, f"{error}; send the same event_id again") from error
-        with self._counts:
-            self._served.update((model, one.version, one.arm) for one in done)
+            if self.settings.ack == "produced":
+                raise Refused(Refusal.NOT_LOGGED, f"{error}; send the same event_id again") from error
+            # The log has counted what it could not take; the caller gets the answer.
+            logged = Future()
+            logged.set_exception(error)
         return Served(done, logged)
+
+    def answered(self, model: str, served: Served) -> None:
+        """Count answers that go out to their caller."""
+        with self._counts:
+            self._served.update((model, one.version, one.arm) for one in served.answers)
 
     def refused(self, model: str, reason: Refusal) -> None:
         """Count a refusal; unconfigured names share one series, so that a caller cannot make series."""
@@ -138,11 +147,14 @@ class Router:
             self._refused[model if model in self._topics else "", reason.value] += 1
 
     def samples(self) -> list[Sample]:
-        """Return served and refused counts, weights and champions."""
+        """Return served, refused and unlogged counts, weights and champions."""
         with self._counts:
             served, refused = dict(self._served), dict(self._refused)
         found = [Sample("stationkeeper_predictions_served_total", key, count) for key, count in sorted(served.items())]
         found += [Sample("stationkeeper_serving_errors_total", key, count) for key, count in sorted(refused.items())]
+        models = {topic: model for model, topic in self._topics.items()}
+        for (topic, reason), count in sorted(self._sink.unlogged().items()):
+            found.append(Sample("stationkeeper_predictions_unlogged_total", (models[topic], reason), count))
         for model in self.traffic.known():
             applied = self.traffic.get(model)
             if applied is None:

@@ -93,6 +93,7 @@ class Server:
             served, answer = await asyncio.get_running_loop().run_in_executor(self._workers, work)
             if self._router.settings.ack == "produced":
                 await self._logged(served)
+            self._router.answered(model, served)
         except Refused as refused:
             return self._refuse(model, refused)
         except Exception as error:  # noqa: BLE001 - a caller gets an answer whatever failed, people get the log
@@ -104,12 +105,13 @@ class Server:
 
     async def _logged(self, served: Served) -> None:
         """Wait until the answers are in the log: what was answered and is not there would be lost to everybody."""
+        limit = self._router.settings.produce_timeout / 1_000
         try:
-            limit = self._router.settings.produce_timeout / 1_000
             await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(served.logged)), limit)
         except TimeoutError:
             raise Refused(
-                Refusal.NOT_LOGGED, "the log did not acknowledge in time; send the same event_id again"
+                Refusal.NOT_LOGGED,
+                f"the log did not acknowledge within {limit:g} s; send the same event_id again",
             ) from None
         except Retryable as error:
             raise Refused(Refusal.NOT_LOGGED, f"{error}; send the same event_id again") from error

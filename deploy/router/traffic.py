@@ -126,6 +126,7 @@ class TrafficTable:
             "loaded": sorted(self._loaded.get(model, {})),
             "errors": self.errors(model),
             "unfit": dict(self._unfit.get(model, {})),
+            "proven": sorted(version for version, one in self._loaded.get(model, {}).items() if one.proven),
         }
 
     def _load_forever(self) -> None:

@@ -104,6 +104,8 @@ class HttpTarget:
         if status == 404:
             return None
         try:
-            return Observation(body["champion"], body["canary"], int(body["weight_bp"]), dict(body.get("unfit", {})))
+            proven = frozenset(map(str, body.get("proven", ())))
+            unfit = dict(body.get("unfit", {}))
+            return Observation(body["champion"], body["canary"], int(body["weight_bp"]), unfit, proven)
         except (KeyError, TypeError, ValueError) as error:
             raise Retryable(f"the server's answer for {model} lacks or garbles {error}") from error

@@ -23,4 +23,6 @@ class RouterTarget:
         found = next((one for one in body.get("models", ()) if one["model"] == model), None)
         if found is None:
             return None
-        return Observation(found["champion"], found["canary"], found["weight_bp"], found["unfit"])
+        return Observation(
+            found["champion"], found["canary"], found["weight_bp"], found["unfit"], frozenset(found["proven"])
+        )

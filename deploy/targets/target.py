@@ -14,12 +14,14 @@ class Observation:
     """What a target really does for a model now, ``weight_bp`` of the traffic going to ``canary``.
 
     ``unfit`` names versions that it can never serve, with the reason; what is only late or unreachable is not there.
+    ``proven`` names versions that it serves as they were scored: it has answered their golden rows alike.
     """
 
     champion: str | None
     canary: str | None
     weight_bp: int
     unfit: Mapping[str, str] = field(default_factory=dict)
+    proven: frozenset[str] = frozenset()
 
 
 @runtime_checkable

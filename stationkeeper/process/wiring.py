@@ -213,7 +213,8 @@ def deploy_stage(config: Config) -> Stage:
     registry = Registry(config.registry, config.serve.cache_dir)
     targets = list(map(target_for, target_settings(config)))
     rollouts = {name: model.rollout for name, model in config.models.items()}
-    return Deploy(topics_of(config), rollouts, Effects(registry, targets), clock=config.clock)
+    labelled = [name for name, model in config.models.items() if model.labels is not None]
+    return Deploy(topics_of(config), rollouts, Effects(registry, targets), clock=config.clock, labelled=labelled)
 
 
 def router_for(config: Config) -> Any:

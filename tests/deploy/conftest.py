@@ -127,6 +127,8 @@ class ListLog:
         self.up = True
         self.waiting: list[Future[None]] = []
         self.unacknowledged = 0
+        self.lost: dict[tuple[str, str], int] = {}
+        self.trouble: str | None = None
 
     def send(self, topic: str, keys: Sequence[bytes], values: Sequence[bytes]) -> Future[None]:
         if not self.up:
@@ -142,6 +144,12 @@ class ListLog:
 
     def pending(self) -> int:
         return self.unacknowledged
+
+    def unlogged(self) -> dict[tuple[str, str], int]:
+        return self.lost
+
+    def problem(self) -> str | None:
+        return self.trouble
 
     def close(self) -> None:
         pass

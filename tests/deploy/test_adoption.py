@@ -16,6 +16,7 @@ from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
 from stationkeeper.streams.settings import KafkaSettings
+from tests.deploy.world import SETTINGS, ProvingTarget
 
 TOPICS = Topics("stationkeeper")
 KAFKA = KafkaSettings(flush_interval=0, poll_timeout=0)
@@ -35,7 +36,7 @@ class Running:
         self.start()
 
     def start(self) -> None:
-        stage = Deploy(TOPICS, {"fraud": self.settings}, Effects(None, ()), "stream")
+        stage = Deploy(TOPICS, {"fraud": self.settings}, Effects(None, (ProvingTarget(),)), "stream")
         self.loop = Loop(
             stage,
             MemorySource(self.log, KAFKA, "deploy"),
@@ -85,6 +86,7 @@ def running() -> Running:
             probation_rows=2_000,
             probation=5 * MINUTE,
             approval=True,
+            guardrails=SETTINGS.guardrails,
         )
     )
 

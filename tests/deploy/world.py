@@ -12,7 +12,9 @@ from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, encode, pack
 from stationkeeper.deploy.adoption import adoption
 from stationkeeper.deploy.controller.effects import Effects
 from stationkeeper.deploy.controller.stage import Deploy
-from stationkeeper.deploy.settings import RolloutSettings
+from stationkeeper.deploy.core.policy import Action, Guardrail
+from stationkeeper.deploy.settings import GuardrailSettings, RolloutSettings
+from stationkeeper.deploy.targets.target import Observation
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 
 TOPICS = Topics("t")
@@ -31,6 +33,8 @@ SETTINGS = RolloutSettings(
     probation_rows=2_000,
     probation=5 * MINUTE,
     lease=30_000,
+    # The minutes of these tests carry no latency, so that none can be compared.
+    guardrails={Guardrail.LATENCY: GuardrailSettings(action=Action.INFORM, margin=2.0)},
 )
 
 
@@ -74,6 +78,18 @@ def candidate(version: str = "2", gate: GateOutcome = GateOutcome.PASS, model: s
     )
 
 
+class ProvingTarget:
+    """A target that has answered every version's golden rows as they were answered in training."""
+
+    name = "proving"
+
+    def apply(self, rollout: Rollout) -> None:
+        """Do nothing."""
+
+    def observe(self, model: str) -> Observation:
+        return Observation(None, None, 0, {}, frozenset({"2", "3"}))
+
+
 class World:
     """A log with one controller on it, a router that follows the log, and a way to kill the controller."""
 
@@ -93,7 +109,7 @@ class World:
         self.stage = Deploy(
             TOPICS,
             {"fraud": self.more.get("settings", SETTINGS)},
-            Effects(self.registry, ()),
+            Effects(self.registry, (ProvingTarget(),)),
             self.more.get("clock", "stream"),
         )
         self.stage.assigned(ASSIGNED, Restored(dict(self.rollouts)))

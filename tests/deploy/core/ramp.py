@@ -16,19 +16,28 @@ from stationkeeper.contracts.messages import (
 )
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.wire import SCORE_BINS
-from stationkeeper.deploy.core.admission import advance, names, offer
+from stationkeeper.deploy.core.admission import advance, names, note_proven, offer
 from stationkeeper.deploy.core.minutes import ArmCounts, Minute, OutcomeCounts
 from stationkeeper.deploy.core.moves import steady
+from stationkeeper.deploy.core.policy import Action, Guardrail
 from stationkeeper.deploy.core.reasons import Reason, because
 from stationkeeper.deploy.core.rollout import close_minute
-from stationkeeper.deploy.settings import RolloutSettings
+from stationkeeper.deploy.settings import GuardrailSettings, RolloutSettings
 
 MINUTE = 60_000
 
 
-POLICY = RolloutSettings(
-    step_duration=5 * MINUTE, min_rows=20, max_duration=240 * MINUTE, probation_rows=2_000, probation=5 * MINUTE
-).policy()
+# The minutes of these tests carry no latency, so that none can be compared.
+NO_LATENCY = {Guardrail.LATENCY: GuardrailSettings(action=Action.INFORM, margin=2.0)}
+SETTINGS = RolloutSettings(
+    step_duration=5 * MINUTE,
+    min_rows=20,
+    max_duration=240 * MINUTE,
+    probation_rows=2_000,
+    probation=5 * MINUTE,
+    guardrails=NO_LATENCY,
+)
+POLICY = SETTINGS.policy()
 
 
 Phase = RolloutPhase
@@ -83,7 +92,7 @@ def drive(rollout, policy, minutes, *, rng, rows=1_000, bad=0.0, base=0.0, appli
 
 
 def started(policy=POLICY) -> Rollout:
-    return offer(first(), candidate(), policy, MINUTE).rollout
+    return note_proven(offer(first(), candidate(), policy, MINUTE).rollout, "2")
 
 
 def verdict(kind: VerdictKind, incident: str, level: Level = Level.PAGE) -> Verdict:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from stationkeeper.deploy.core.comparison import CALM, MIN_POOL, harm_limit, log_e, seen_ratio, weigh
+from stationkeeper.deploy.core.comparison import MIN_POOL, WRONG, calm, harm_limit, log_e, seen_ratio, weigh
 from stationkeeper.deploy.core.minutes import ArmCounts, Minute
 from stationkeeper.deploy.core.policy import Guardrail
 from stationkeeper.deploy.core.state import Controller, Pool, StepLog
@@ -43,9 +43,9 @@ def test_a_mean_latency_of_few_answers_is_not_compared(timed, bets):
 
 def test_labelled_rows_wait_for_those_of_the_other_arm_and_then_bet():
     one = weigh(RAMP, minute(0, {}, (outcomes("2", 0, tp=MIN_POOL),)), "1", "2", POLICY)
-    assert (one.labels_b, CALM in one.wealth, f"{CALM}/0" in one.pools) == (MIN_POOL, False, True)
+    assert (one.labels_b, calm(WRONG) in one.wealth, f"{WRONG}/0" in one.pools) == (MIN_POOL, False, True)
     both = weigh(one, minute(1, {}, (outcomes("1", 0, tp=MIN_POOL),)), "1", "2", POLICY)
-    assert (CALM in both.wealth, f"{CALM}/0" in both.pools) == (True, False)
+    assert (calm(WRONG) in both.wealth, f"{WRONG}/0" in both.pools) == (True, False)
 
 
 def test_labels_of_a_third_version_count_for_nobody():

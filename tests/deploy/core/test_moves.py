@@ -19,7 +19,7 @@ from stationkeeper.deploy.core.reasons import Reason, because
 from stationkeeper.deploy.core.state import Controller, StepLog, memory, remember
 from tests.deploy.core.ramp import MINUTE, POLICY, Phase, first, started
 
-HARMLESS = because(Reason.NO_HARM, rows=1, labels=1)
+HARMLESS = because(Reason.STARTED, candidate="c", weight=0.01)
 
 
 def test_the_first_record_has_all_traffic_on_the_champion():

@@ -112,23 +112,59 @@ def test_acknowledged_answers_are_in_the_topic_once_and_an_id_keeps_its_partitio
     router.close()
 
 
-def test_a_topic_that_does_not_exist_and_a_broker_that_is_away_are_retryable(settings):
-    serve = ServeSettings(produce_timeout=1_000)
-    log = KafkaPredictionLog(settings, serve)
-    with pytest.raises(Retryable, match="deploy-test-nowhere"):
-        log.send("deploy-test-nowhere", [b"k"], [b"v"])
+def test_answers_wait_for_a_topic_and_a_broker_that_are_not_there_and_the_log_says_so(settings, eventually):
+    log = KafkaPredictionLog(settings, ServeSettings(produce_timeout=200))
+    waiting = log.send("deploy-test-nowhere", [b"k"], [b"v"])
+    eventually(lambda: "deploy-test-nowhere" in (log.problem() or ""))
+    with pytest.raises(Retryable, match="cannot be logged to deploy-test-nowhere"):
+        log.send(PREDICTIONS, [b"k"], [b"v"])
+    assert (log.pending(), waiting.done()) == (1, False)
+    admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap)
+    admin.create_topics([NewTopic("deploy-test-nowhere", 1, 1)])
+    admin.close()
+    waiting.result(30)
+    assert (log.pending(), log.problem(), log.unlogged()) == (0, None, {})
+    log.close()
+
+
+def test_a_full_queue_answers_and_counts_or_refuses_and_what_is_left_at_the_end_is_counted(settings):
+    away = settings.model_copy(update={"bootstrap": "127.0.0.1:9", "connect_timeout": 200})
+    log = KafkaPredictionLog(away, ServeSettings(ack="queued", max_pending_rows=10))
+    log.send(PREDICTIONS, [b"k"] * 8, [b"v"] * 8)
+    with pytest.raises(Retryable, match="too many wait"):
+        log.send(PREDICTIONS, [b"k"] * 8, [b"v"] * 8)
+    assert log.unlogged() == {(PREDICTIONS, "full"): 8}
+    assert "predictions are lost" in (log.problem() or "")
+    left = log.send(PREDICTIONS, [b"k"], [b"v"])
+    log.close()
+    assert log.unlogged() == {(PREDICTIONS, "full"): 8, (PREDICTIONS, "closed"): 9}
+    assert isinstance(left.exception(1), Retryable)
+    refusing = KafkaPredictionLog(away, ServeSettings(max_pending_rows=10))
+    with pytest.raises(Retryable, match="at most 10"):
+        refusing.send(PREDICTIONS, [b"k"] * 11, [b"v"] * 11)
+    assert refusing.unlogged() == {}
+    refusing.close()
+
+
+def test_a_producer_that_dies_with_answers_in_hand_loses_none_and_frees_the_queue(settings):
+    """What a paused broker does: the producer gives its records up, some without a word; all are written again."""
+    log = KafkaPredictionLog(settings, ServeSettings(linger=2_000))
+    first = log.send(PREDICTIONS, [b"k"] * 10, [b'{"event_id": "again"}'] * 10)
+    while not log._flying:
+        threading.Event().wait(0.01)
+    before = log._producer
+    log._fail(log._attempt, RuntimeError("fenced"))
+    first.result(30)
+    assert log._producer is not before
+    assert log.pending() == 0
+    log.send(PREDICTIONS, [b"k"] * 10, [b'{"event_id": "again"}'] * 10).result(30)
     assert log.pending() == 0
     log.close()
-    away = settings.model_copy(update={"bootstrap": "127.0.0.1:9", "connect_timeout": 500})
-    with pytest.raises(Retryable, match="cannot be logged"):
-        KafkaPredictionLog(away, serve).send(PREDICTIONS, [b"k"], [b"v"])
+    assert sum(event["event_id"] == "again" for _, event in logged(settings)) >= 20
 
 
-def test_a_failed_producer_is_replaced(settings):
+def test_a_record_that_no_broker_takes_is_counted_and_holds_up_nobody(settings):
     log = KafkaPredictionLog(settings, ServeSettings())
-    log.send(PREDICTIONS, [b"k"], [b"{}"]).result(30)
-    first = log._producer
-    log._ended(0, RuntimeError("fenced"))
-    log.send(PREDICTIONS, [b"k"], [b"{}"]).result(30)
-    assert log._producer is not first
+    log.send(PREDICTIONS, [b"k", b"k"], [b"x" * (settings.max_message_bytes + 1), b'{"event_id": "small"}']).result(30)
+    assert (log.pending(), log.unlogged()) == (0, {(PREDICTIONS, "too_large"): 1})
     log.close()

@@ -165,12 +165,38 @@ def test_what_is_not_in_the_log_is_not_answered(serve):
     assert "same event_id" in answer["error"]
 
 
-def test_a_full_queue_pushes_back(serve):
-    served = serve(ack="queued", max_pending_rows=10)
+def answers(served) -> float:
+    return sum(float(sample.value) for sample in served.router.samples() if "served" in sample.metric)
+
+
+def test_only_what_was_answered_counts_as_served(serve):
+    served = serve(produce_timeout="200ms")
     served.log.durable = False
+    assert served.ask("/predict/fraud", instances(3))[0] == 503
+    assert answers(served) == 0
+    served.log.durable = True
+    assert served.ask("/predict/fraud", instances(3))[0] == 200
+    assert answers(served) == 3
+
+
+def test_a_log_in_trouble_makes_the_server_unready_and_is_told_at_once(serve):
+    served = serve()
+    served.log.trouble = "predictions cannot be logged"
+    assert served.ask("/readyz", method="GET") == (
+        503, {"ready": False, "reasons": ["predictions cannot be logged"]},
+    )  # fmt: skip
+    status, answer = served.ask("/predict/fraud", instances(1))
+    assert (status, answer["code"]) == (503, "not_logged")
+    assert served.log.records == []
+
+
+def test_answers_that_are_not_waited_for_are_given_and_counted_as_unlogged(serve):
+    served = serve(ack="queued")
+    served.log.up = False
+    served.log.lost = {("fraud.predictions", "full"): 8}
     assert served.ask("/predict/fraud", instances(8))[0] == 200
-    status, answer = served.ask("/predict/fraud", instances(8))
-    assert (status, answer["code"]) == (503, "overloaded")
+    unlogged = [sample for sample in served.router.samples() if "unlogged" in sample.metric]
+    assert [(one.labels, one.value) for one in unlogged] == [(("fraud", "full"), 8)]
 
 
 def test_kserve_v2_answers_columns(serve):
