@@ -18,6 +18,7 @@ class LogEvent(StrEnum):
     CACHE_DROPPED = "cache_dropped"
     TRANSACTION_ABORTED = "transaction_aborted"
     PRODUCER_FENCED = "producer_fenced"
+    INSTANCE_HELD = "instance_held"
     DEAD_LETTER_LIMIT = "dead_letter_limit"
     DEAD_LETTER_UNWRITABLE = "dead_letter_unwritable"
     TABLE_RECORD_REFUSED = "table_record_refused"
@@ -55,6 +56,7 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.CACHE_DROPPED: "A local cache could not be used or written; it is rebuilt from the log.",
     LogEvent.TRANSACTION_ABORTED: "A transaction was given up; its records are read again from what is committed.",
     LogEvent.PRODUCER_FENCED: "Another process has this replica's name; this one stops.",
+    LogEvent.INSTANCE_HELD: "The group has a member with this replica's name; this process waits until it is dropped.",
     LogEvent.DEAD_LETTER_LIMIT: "Too many records are rejected; the role stops with nothing of them committed.",
     LogEvent.DEAD_LETTER_UNWRITABLE: "The dead-letter topic takes no records; nothing past them is committed.",
     LogEvent.TABLE_RECORD_REFUSED: "A reference or rollout cannot be used; what its key said before stays in force.",

@@ -1,6 +1,7 @@
 """How Stationkeeper talks to Kafka: one frozen block of configuration for every role."""
 
 import re
+import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -102,8 +103,9 @@ class DeadLetterSettings(_Block):
 class KafkaSettings(_Block):
     """The cluster, the identity of this replica on it, and the pace of its loop.
 
-    ``instance`` is the replica slot: group.instance.id and transactional.id are built from it and must be stable
-    over restarts and unique among the running replicas of a role.
+    ``instance`` names this replica: group.instance.id and transactional.id are built from it. It must be unique among
+    the running replicas of a role and should be stable over restarts; left out it is the host's name, which is both on
+    machines, in containers and in a StatefulSet. Several of one role on a machine need one each.
     """
 
     bootstrap: Annotated[str, BeforeValidator(_one_line), Field(min_length=1)] = "localhost:9092"
@@ -111,7 +113,7 @@ class KafkaSettings(_Block):
     client: Literal["kafka-python", "librdkafka"] = "kafka-python"
     """``librdkafka`` is confluent-kafka, from the extra of that name; both pass the same suite."""
     group_prefix: Name | None = None
-    instance: Name = "0"
+    instance: Name | None = None
     security: SecuritySettings = SecuritySettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
     first_start: Literal["earliest", "latest"] = "earliest"
@@ -155,9 +157,14 @@ class KafkaSettings(_Block):
         """Return the consumer group of a role."""
         return f"{self.group_prefix or self.prefix}.{role}"
 
+    @property
+    def replica(self) -> str:
+        """The name of this replica: ``instance``, else the name of the host."""
+        return self.instance or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "0"
+
     def member(self, role: str) -> str:
         """Return the stable name of this replica of a role: group.instance.id and transactional.id."""
-        return f"{self.group(role)}.{self.instance}"
+        return f"{self.group(role)}.{self.replica}"
 
     def connection(self, client_id: str) -> dict[str, Any]:
         """Return the options that every client of the cluster shares."""

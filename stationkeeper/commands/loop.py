@@ -1,6 +1,7 @@
 """Verbs that run the loop: the demo, all roles, each role, the router and a broker."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -97,6 +98,7 @@ def deploy(config: ConfigOption = None) -> int:
 def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[Stage]]") -> int:
     """Run a role's stages in one process until a signal; returns the exit code."""
     from stationkeeper.config import load
+    from stationkeeper.process.replica import claim
     from stationkeeper.process.run import configure_logging, leave_with_parent, run_loops
     from stationkeeper.process.wiring import access_to, loop_for, need_models, peers_of, prepare_topics
 
@@ -104,10 +106,12 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     settings = load(config)
     leave_with_parent(settings.drain / 1_000)
     need_models(settings)
-    loops = [
-        loop_for(stage, settings.kafka, lambda: prepare_topics(settings, create_inputs=False))
-        for stage in stages(settings)
-    ]
+
+    def prepare(stage: str) -> None:
+        claim(settings.kafka, stage)
+        prepare_topics(settings, create_inputs=False)
+
+    loops = [loop_for(stage, settings.kafka, partial(prepare, stage.name)) for stage in stages(settings)]
     http = settings.http
     return run_loops(
         loops,

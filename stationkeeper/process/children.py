@@ -49,7 +49,8 @@ def children(config: Config, path: Path | None, workers: int) -> list[Child]:
             name,
             ("monitor", *base),
             {
-                "STATIONKEEPER__KAFKA__INSTANCE": f'"{slot}"',
+                # The first is named like a monitor that is alone, and those of two machines are never named alike.
+                "STATIONKEEPER__KAFKA__INSTANCE": f"{config.kafka.replica}-{slot}" if slot else config.kafka.replica,
                 "STATIONKEEPER__HTTP__MONITOR": str(port),
                 **peers(name),
             },

@@ -30,7 +30,7 @@ class KafkaReader:
 
     def __init__(self, settings: KafkaSettings, name: str = "reader") -> None:
         self._settings = settings
-        self._name = f"{settings.prefix}.{name}.{settings.instance}"
+        self._name = f"{settings.prefix}.{name}.{settings.replica}"
         self._clients: dict[str, KafkaConsumer] = {}
 
     def _consumer(self, use: str) -> KafkaConsumer:

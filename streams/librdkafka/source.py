@@ -165,7 +165,7 @@ class ConfluentReader:
 
     def __init__(self, settings: KafkaSettings, name: str = "reader") -> None:
         self._settings = settings
-        self._name = f"{settings.prefix}.{name}.{settings.instance}"
+        self._name = f"{settings.prefix}.{name}.{settings.replica}"
         self._clients: dict[str, Consumer] = {}
         self._followed: frozenset[Partition] = frozenset()
         self._bounds: AdminClient | None = None

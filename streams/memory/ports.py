@@ -20,7 +20,7 @@ class MemorySource:
     def __init__(self, log: MemoryLog, settings: KafkaSettings, role: str) -> None:
         self._log = log
         self._name = settings.group(role)
-        self._instance = settings.instance
+        self._instance = settings.replica
         self._member = object()
         self._generation = -1
         self._assigned: frozenset[Partition] = frozenset()

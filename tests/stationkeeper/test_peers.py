@@ -42,7 +42,7 @@ def test_several_monitors_listen_apart_and_know_each_other() -> None:
     assert list(by_name) == ["monitor-0", "monitor-1", "monitor-2", "deploy", "serve", "retrain"]
     assert [by_name[f"monitor-{i}"]["STATIONKEEPER__HTTP__MONITOR"] for i in range(3)] == ["9101", "9111", "9121"]
     seen = load(None, by_name["monitor-1"])
-    assert (seen.kafka.instance, seen.http.monitor) == ("1", 9111)
+    assert (seen.kafka.instance, seen.http.monitor) == (f"{config.kafka.replica}-1", 9111)
     assert peer_addresses(seen, "monitor") == {
         "monitor-0": "http://127.0.0.1:9101",
         "monitor-2": "http://127.0.0.1:9121",
