@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from stationkeeper.contracts.settings import Duration, Name, Positive, Settings
 from stationkeeper.contracts.times import format_duration
 from stationkeeper.events import Input, InputMapping, Kind, ValueRules
-from stationkeeper.monitor.core.budget import Budget, parse_budget
+from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE, Budget, parse_budget
 
 # Event times are epoch milliseconds everywhere, so durations are too.
 MINUTE_MS = 60_000
@@ -98,9 +98,11 @@ class ModelSettings(Settings):
     timestamp. ``label_maturity`` is the age
     at which a prediction's label is taken for known or missing; labels that come later change charts only.
     ``values`` says how texts are read, in files of past rows and in events alike.
-    ``segments`` are dimensions whose values are watched apart, next to all traffic. ``adoption`` is how long a
-    reference without order of time learns from live panes before drift is judged: until then nothing pages but data
-    quality. With 0d drift is judged at once, as if rows were independent; a reference with order of time never waits.
+    ``false_warnings`` is the budget of warnings, such as "1 per 7 days"; left out, it is that beside one page in 30
+    days, and in the same proportion beside any other. ``segments`` are dimensions whose values are watched apart,
+    next to all traffic. ``adoption`` is how long a reference without order of time learns from live panes before
+    drift is judged: until then nothing pages but data quality. With 0d drift is judged at once, as if rows were
+    independent; a reference with order of time never waits.
     """
 
     name: Name
@@ -127,6 +129,7 @@ class ModelSettings(Settings):
     positive: str | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     false_pages: Annotated[str, BeforeValidator(_budget)] = "1 per 30 days"
+    false_warnings: Annotated[str, BeforeValidator(_budget)] | None = None
     # Two weekends and two of each weekday, the least that shows how far days differ (docs/statistics.md).
     adoption: Duration = 14 * DAY_MS
     quality: QualitySettings = QualitySettings()
@@ -144,6 +147,11 @@ class ModelSettings(Settings):
             raise ValueError(
                 f"pane {format_duration(self.pane)} is longer than window {format_duration(self.window)}; "
                 "write a window of at least one pane"
+            )
+        if self.warnings_a_page < 1:
+            raise ValueError(
+                f"false_warnings {self.false_warnings} is rarer than false_pages {self.false_pages}; what pages has "
+                "warned before, so allow at least as many"
             )
         if DAY_MS % self.pane and self.pane % DAY_MS:
             raise ValueError(f"pane {format_duration(self.pane)} does not divide a day; write 1m, 5m, 15m or 1h")
@@ -165,6 +173,19 @@ class ModelSettings(Settings):
     def budget(self) -> Budget:
         """The false-page budget, read from its sentence."""
         return parse_budget(self.false_pages)
+
+    @property
+    def warnings_a_page(self) -> float:
+        """How many false warnings are allowed for each false page; ``ValueError`` where they share no clock."""
+        if self.false_warnings is None:
+            return WARNINGS_A_PAGE
+        warnings = parse_budget(self.false_warnings)
+        if warnings.clock != self.budget.clock:
+            raise ValueError(
+                f"false_warnings {self.false_warnings} counts {warnings.clock}, false_pages {self.false_pages} counts "
+                f"{self.budget.clock}; write both in time or both in rows"
+            )
+        return warnings.alpha / self.budget.alpha
 
     @property
     def source(self) -> Kind:

@@ -26,6 +26,10 @@ SHARES: Mapping[str, float] = {
 LEVELS: Mapping[str, float] = {"page": 1.0, "warn": 10.0, "inform": 100.0}
 """How many times the page budget each level may spend."""
 
+WARNINGS_A_PAGE = 30 / 7
+"""False warnings allowed for each false page unless ``false_warnings`` says otherwise: one a week beside one page in 30
+days. A week is how often a person looks at a dashboard that nobody is called for; at a day, real warnings drown."""
+
 # Minutes in each unit a budget may name; a month is 30 days, as in "1 per 30 days".
 _MINUTES = {"minute": 1.0, "hour": 60.0, "day": 1440.0, "week": 10080.0, "month": 43200.0}
 _SENTENCE = re.compile(

@@ -47,6 +47,10 @@ class Check(_Explained):
     BELOW = "below", "Values below everything in the reference."
     ABOVE = "above", "Values above everything in the reference."
     UNIT = "unit", "Every quantile moved by the same factor: the unit changed (cents for euros, ms for s)."
+    OUT_OF_RANGE = (
+        "out_of_range",
+        "All values at once lie far outside the reference's range: a sentinel, another unit or another sensor.",
+    )
     CONSTANT = "constant", "One value in all rows of a feature that used to vary."
     STUCK = "stuck", "One value repeats far longer than it ever did in the reference."
     VANISHED = "vanished", "A category that made up a good share of the reference no longer comes."

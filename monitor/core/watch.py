@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import State as Kept
 from stationkeeper.monitor.core.adoption import AdoptionPeriod, AdoptionState, inherit
-from stationkeeper.monitor.core.budget import Budget, split_alpha
+from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE, Budget, split_alpha
 from stationkeeper.monitor.core.charts import Chart
 from stationkeeper.monitor.core.detect import DetectorPlan, DetectorState, Drift, plan_subject
 from stationkeeper.monitor.core.finding import PAGE, Finding
 from stationkeeper.monitor.core.incidents import (
+    REARM_MS,
     DecisionTime,
     Incident,
     IncidentChanges,
@@ -53,6 +54,8 @@ class WatchSettings:
     # One page in 30 days of minutes: what somebody on call bears for a model that is well (docs/statistics.md).
     budget: Budget = field(default_factory=lambda: Budget(1.0, 43_200.0, "minutes"))
     segments: tuple[str, ...] = ("",)
+    # How many false warnings go with one false page, see `budget`.
+    warnings_a_page: float = WARNINGS_A_PAGE
     # Two rows in a hundred may change cell, a mean shift of .05 sd (TV 2 Phi(d / 2) - 1); twice as much hides .1 sd.
     delta: float = 0.02
     # An hour: short enough to show what an incident did, long enough for a few hundred rows of a quiet model.
@@ -112,7 +115,7 @@ class Watch:
             self.settings.learn_traffic,
             whole=not segment,
         )
-        self.lifecycle = IncidentLifecycle(reference, self.identity, self.drifts, self._margin)
+        self.lifecycle = self._begin_lifecycle()
         self.window = ChartWindow(self.layout.width, self.settings.window)
         self.end: int | None = None
         self.rows = 0
@@ -147,6 +150,7 @@ class Watch:
                 findings = self._adopt(self.period, pane, findings)
         elif not findings and not self.lifecycle.incidents.open:
             return IncidentChanges()
+        findings = [finding.levelled(self.settings.warnings_a_page) for finding in findings]
         # Recovery goes before new findings: a subject that comes back at this pane starts anew with the next.
         firing = frozenset(finding.key for finding in findings)
         tick = DecisionTime(pane.end, pane.length, pane.last_row, _JUDGED if pane.rows else _JUDGED_EMPTY)
@@ -159,7 +163,7 @@ class Watch:
             return IncidentChanges()
         elapsed = self.settings.budget.elapsed(pane.rows, pane.end - pane.start)
         self.lifecycle.labelled.add(pane)
-        findings = self.performance.step(pane, elapsed)
+        findings = [f.levelled(self.settings.warnings_a_page) for f in self.performance.step(pane, elapsed)]
         back = self.lifecycle.recover_performance(pane)
         tick = DecisionTime(pane.end, pane.end - pane.start, pane.last_row, frozenset({SubjectType.PERFORMANCE}))
         outcome = _both(back, self.lifecycle.fold(findings, tick))
@@ -250,8 +254,13 @@ class Watch:
         self.reference, self._learned, self.period = load(learned), learned, None
         self.drifts = plan_drifts(self.reference, self.settings, self.identity.segment, self.alphas)
         state = self.lifecycle.state()
-        self.lifecycle = IncidentLifecycle(self.reference, self.identity, self.drifts, self._margin)
+        self.lifecycle = self._begin_lifecycle()
         self.lifecycle.restore(state)
+
+    def _begin_lifecycle(self) -> IncidentLifecycle:
+        # Where the clock counts rows, a day of quiet cannot be told from panes.
+        rearm = 0 if self.settings.budget.clock == "rows" else REARM_MS
+        return IncidentLifecycle(self.reference, self.identity, self.drifts, self._margin, rearm)
 
     def _margin(self, spoken: WarnedSubject) -> float:
         """How far the evidence of what was said lies above its page threshold, in nats."""

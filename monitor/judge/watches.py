@@ -160,6 +160,7 @@ class Watches(Mapping[WatchKey, Watch]):
             key.segment,
             WatchSettings(
                 budget=settings.budget,
+                warnings_a_page=settings.warnings_a_page,
                 segments=planned_segments(settings, reference, key.segment),
                 window=settings.window,
                 adoption=settings.adoption or None,

@@ -20,6 +20,8 @@ from tests.monitor.rig import fraud
         ({"pane": "2h", "window": "1h"}, ["pane 2h is longer than window 1h"]),
         ({"false_pages": "rarely"}, ["false_pages", "rarely", "1 per 30 days"]),
         ({"false_pages": 3}, ["false_pages", "3", "1 per 30 days"]),
+        ({"false_warnings": "1 per 60 days"}, ["false_warnings 1 per 60 days is rarer than false_pages 1 per 30 days"]),
+        ({"false_warnings": "1 per 9000 rows"}, ["false_warnings 1 per 9000 rows counts rows", "both in rows"]),
         ({"inputs": "feature"}, ["inputs: feature needs features: TOPIC"]),
         ({"threshold": 2}, ["threshold", "less than or equal to 1"]),
         ({"predictions": "no spaces"}, ["predictions", "pattern"]),
@@ -40,6 +42,12 @@ def test_a_bad_setting_is_named_with_its_value_and_what_is_allowed(more: dict[st
         fraud(**more)
     for word in words:
         assert word in str(error.value)
+
+
+def test_warnings_have_a_budget_of_their_own() -> None:
+    assert fraud().warnings_a_page == pytest.approx(30 / 7)
+    assert fraud(false_pages="1 per day").warnings_a_page == pytest.approx(30 / 7)
+    assert fraud(false_pages="1 per 30 days", false_warnings="1 per day").warnings_a_page == pytest.approx(30)
 
 
 def test_a_topic_name_is_an_input_in_our_own_form() -> None:

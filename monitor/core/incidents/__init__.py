@@ -7,7 +7,7 @@ what stays below a page), `explanation`, `recovery`, `verdict`, then `lifecycle`
 `request_policy` decides in the judge which incident asks for a retraining.
 """
 
-from stationkeeper.monitor.core.incidents.hysteresis import WarnedSubject
+from stationkeeper.monitor.core.incidents.hysteresis import REARM_MS, WarnedSubject
 from stationkeeper.monitor.core.incidents.incident import CO_ONSET_PANES, Incident, merge
 from stationkeeper.monitor.core.incidents.lifecycle import (
     DecisionTime,
@@ -25,6 +25,7 @@ from stationkeeper.monitor.core.incidents.verdict import WatchIdentity, recovere
 
 __all__ = [
     "CO_ONSET_PANES",
+    "REARM_MS",
     "DecisionTime",
     "Incident",
     "IncidentChanges",

@@ -14,6 +14,10 @@ REARM_PANES = 30
 evidence that wanders over an hour warns several times; at double, a second, separate episode within the hour is not
 told apart from the first."""
 
+REARM_MS = 86_400_000
+"""Quiet time after which a subject may be warned of again, where panes are of time: a day, so that what comes back each
+night is one episode. At half, a warm spring warns each afternoon; at double, two bad days in a week are told as one."""
+
 REARM_NATS = -math.log(10 * LEVELS["inform"])
 """Quiet is evidence below a tenth of the inform level, in nats over the page threshold: log(1/1000). Without the factor
 of ten, evidence that flickers about the inform level warns at each crossing. A factor of five rearms a little sooner,
@@ -33,11 +37,13 @@ class WarnedSubject(State, frozen=True, array_like=True):
 class WarningHysteresis:
     """Lets a finding through when its level is higher than what was given for its subject in this episode.
 
-    An episode ends after ``REARM_PANES`` quiet panes in a row, or by ``release`` on a recovery. Hysteresis: evidence
-    between a tenth of the inform level and the inform level neither warns nor ends the episode.
+    An episode ends after ``REARM_PANES`` quiet panes in a row that last ``rearm`` clock units together, or by
+    ``release`` on a recovery. Hysteresis: evidence between a tenth of the inform level and the inform level neither
+    warns nor ends the episode.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rearm: int = 0) -> None:
+        self._rearm = rearm
         self._warned: dict[str, WarnedSubject] = {}
 
     def admit(self, finding: Finding) -> bool:
@@ -49,18 +55,23 @@ class WarningHysteresis:
         return finding.level > NONE
 
     def rest(
-        self, speaking: Collection[str], judged: Collection[SubjectType], margin: Callable[[WarnedSubject], float]
+        self,
+        speaking: Collection[str],
+        judged: Collection[SubjectType],
+        margin: Callable[[WarnedSubject], float],
+        length: int = 1,
     ) -> None:
-        """Count a closed pane that judged subjects of these types; ``speaking`` are the keys of its findings.
+        """Count a closed pane of ``length`` that judged these types; ``speaking`` are the keys of its findings.
 
         ``margin`` gives a subject's log evidence less its page threshold, -inf where a rule has none.
         """
+        enough = max(REARM_PANES, -(-self._rearm // length))
         for key, warned in list(self._warned.items()):
             if warned.type not in judged:
                 continue
             loud = key in speaking or margin(warned) >= REARM_NATS
             quiet = 0 if loud else warned.quiet + 1
-            if quiet >= REARM_PANES:
+            if quiet >= enough:
                 del self._warned[key]
             else:
                 self._warned[key] = replaced(warned, quiet=quiet)

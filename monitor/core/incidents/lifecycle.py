@@ -79,8 +79,12 @@ class IncidentLifecycle:
         identity: WatchIdentity,
         drifts: Sequence[Drift],
         margin: Callable[[WarnedSubject], float],
+        rearm: int = 0,
     ) -> None:
-        """``margin`` tells how far the evidence of a subject lies above its page threshold, in nats."""
+        """``margin`` tells how far the evidence of a subject lies above its page threshold, in nats.
+
+        ``rearm`` is the quiet, in clock units, after which a subject may be warned of again.
+        """
         self._margin = margin
         self.reference, self.identity, self.drifts = reference, identity, tuple(drifts)
         self.incidents = OpenIncidents(identity.model, identity.version, identity.segment)
@@ -89,7 +93,7 @@ class IncidentLifecycle:
         self.recoveries = RecoveryTests(reference)
         self._explainer = Explainer(reference, self.drifts, self.recent, self.labelled)
         self._since: dict[str, tuple[int, int, Counts]] = {}
-        self._hysteresis = WarningHysteresis()
+        self._hysteresis = WarningHysteresis(rearm)
         # When each subject last recovered (pane end): evidence from before belongs to the drift that ended.
         self._released: dict[str, int] = {}
         # Subjects whose drift is kept out of the bags.
@@ -223,7 +227,7 @@ class IncidentLifecycle:
     def _warnings(self, findings: Sequence[Finding], at: DecisionTime) -> Iterator[Verdict]:
         """Verdicts below a page: each level once an episode of its subject."""
         present = {f.key: f for f in findings}
-        self._hysteresis.rest(present, at.judged, self._margin)
+        self._hysteresis.rest(present, at.judged, self._margin, at.length)
         for finding in present.values():
             if self.incidents.of_subject(finding.subject) is not None or not self._hysteresis.admit(finding):
                 continue

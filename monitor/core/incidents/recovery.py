@@ -11,6 +11,7 @@ from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.charts import coarse_cells, distances
 from stationkeeper.monitor.core.incidents.incident import Incident, Member
 from stationkeeper.monitor.core.panes import Pane, stratum_of
+from stationkeeper.monitor.core.quality import DUPLICATES_AND_LATE
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
 
 THRESHOLD = math.log(1_000.0)
@@ -37,8 +38,8 @@ _FORGET = 2_000
 # says nothing: it is there half of the time while the drift lasts.
 _HALF = 0.5
 
-# Duplicates and late events have no counts in the reference: what a sound source sends, as (bad, good) rows.
-_SOUND = (1, 999)
+# Duplicates and late events have no counts in the reference: of so many rows a sound source sends what is allowed.
+_SOUND_ROWS = 1_000
 
 
 class RecoveryState(State, frozen=True):
@@ -151,7 +152,8 @@ def member_expected(reference: Reference, member: Member) -> Counts:
     if member.type is SubjectType.PERFORMANCE and reference.labels is not None:
         return reference.labels.scored.reshape(1, -1)
     if member.subject not in reference.layout:
-        return np.array([_SOUND])
+        bad = round(_SOUND_ROWS * next(share for name, share in DUPLICATES_AND_LATE.values() if name == member.check))
+        return np.array([[bad, _SOUND_ROWS - bad]])
     subject = reference.by_name[member.subject]
     if member.check is not None and member.check in QUALITY:
         bad = int(subject.quality[QUALITY.index(member.check)])

@@ -9,10 +9,11 @@ what it saw with probability below exp(-30). Read `quality` first, then `rates`,
 
 from stationkeeper.monitor.core.quality.arrivals import own_traffic
 from stationkeeper.monitor.core.quality.quality import Quality, QualityState
-from stationkeeper.monitor.core.quality.rates import TOLERANCE, UNSEEN_TOLERANCE, rate_count
+from stationkeeper.monitor.core.quality.rates import DUPLICATES_AND_LATE, TOLERANCE, UNSEEN_TOLERANCE, rate_count
 from stationkeeper.monitor.core.quality.rules import RULES
 
 __all__ = [
+    "DUPLICATES_AND_LATE",
     "RULES",
     "TOLERANCE",
     "UNSEEN_TOLERANCE",

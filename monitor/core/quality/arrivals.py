@@ -116,7 +116,7 @@ class Arrivals:
         if self._traffic is None:
             return
         before, model = self.volume, VolumeModel(np.maximum(learned.mean, SMALLEST_MEAN), learned.size)
-        self.volume = VolumeDetector(model, self._learned_limit, learned.tolerance)
+        self.volume = VolumeDetector(model, self._learned_limit, learned.tolerance, learned.sizes())
         if before is not None:
             self.volume.restore(before.state())
 
@@ -131,7 +131,7 @@ class Arrivals:
         level = level_of_score(float(scores.score[0]), float(scores.log_threshold[0]))
         self.came, self.expected = _FORGET * self.came + pane.volume, _FORGET * self.expected + usual
         if level == PAGE:
-            self.came, self.expected = float(pane.rows), usual
+            self.came, self.expected = float(pane.volume), usual
         if level == NONE:
             return []
         return [

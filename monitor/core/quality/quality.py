@@ -15,7 +15,7 @@ from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.quality.arrivals import Arrivals
 from stationkeeper.monitor.core.quality.learned_traffic import LearnedTraffic, LearnedTrafficState
 from stationkeeper.monitor.core.quality.rates import QualityRates
-from stationkeeper.monitor.core.quality.rules import Rules, RulesState
+from stationkeeper.monitor.core.quality.rules import Rules, RulesState, far_outside
 from stationkeeper.monitor.core.quality.unit_change import unit_change
 from stationkeeper.monitor.core.quality.volume import VolumeDetector
 from stationkeeper.monitor.core.reasons import Cause, Check
@@ -117,6 +117,9 @@ class Quality:
                 check, reason = Check.UNIT, f"{subject.name}: values are {unit.name} of what they were"
                 evidence = {**evidence, "factor": unit.factor, "left": unit.left}
                 effect = unit.moved
+            elif side := far_outside(subject, cells, counts[place.quality : place.last]):
+                check, reason = Check.OUT_OF_RANGE, f"{subject.name}: all values lie far {side} the reference's range"
+                effect = 1.0
         if check is None or str(check) in self._ignored:
             return None
         return replace(

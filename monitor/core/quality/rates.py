@@ -39,8 +39,13 @@ retry storm of seconds pages; at double, a producer that sends every tenth event
 # The reference knows no duplicates and no late rows, so their allowance is the whole null: zero of so many.
 _SOUND_ROWS = 1e9
 
-# Values outside the range are evidence of drift before they are broken data (DESIGN.md, invariant 13): warn only.
-_NEVER_PAGE = frozenset({Check.BELOW, Check.ABOVE})
+# Values beyond the range are the world moving (April is warmer than January), so they are drift and not broken data;
+# what lies far outside at once is a fault of its own (`rules`). They warn only: the drift detector has the same rows in
+# its outer cells, by hour and with the day's own movement, and pages.
+_RANGE = frozenset({Check.BELOW, Check.ABOVE})
+
+# Rates whose rows come in runs as the subject's own values do: the sales of a new shop, the flights of a warm hour.
+_IN_RUNS = _RANGE | {Check.UNSEEN}
 
 
 class QualityRates:
@@ -58,9 +63,8 @@ class QualityRates:
         known = [self._baseline(i, check, TOLERANCE if tolerance is None else tolerance) for i, check in plan]
         hits, trials, slack = zip(*known, *((0.0, _SOUND_ROWS, share) for share in allowed), strict=True)
         limits = log_thresholds(alpha, np.ones(len(hits)))
-        # New values come in runs where rows do (a new shop has many sales), so the subject's inflation holds for them.
-        phi = [float(reference.subjects[i].phi.max(initial=1.0)) if check == "unseen" else 1.0 for i, check in plan]
-        held = [check in _NEVER_PAGE for _, check in plan]
+        phi = [float(reference.subjects[i].phi.max(initial=1.0)) if check in _IN_RUNS else 1.0 for i, check in plan]
+        held = [check in _RANGE for _, check in plan]
         self.detector = RateDetector(
             hits,
             trials,
@@ -105,7 +109,7 @@ class QualityRates:
         if check == "unseen":
             half = float(max(rows // 2, 1))
             return min(hits, half), half, UNSEEN_TOLERANCE
-        return hits, float(rows), RANGE_TOLERANCE if check in _NEVER_PAGE else tolerance
+        return hits, float(rows), RANGE_TOLERANCE if check in _RANGE else tolerance
 
     def _index(self, subject: str, check: Check) -> int | None:
         """Position of a subject's rate, None where a check is not watched as one."""
@@ -124,12 +128,12 @@ class QualityRates:
             owner = int(np.searchsorted(self._first, i, side="right")) - 1
             subject = self._reference.subjects[owner]
             name, type_, check = subject.name, subject.type, Check(rate_checks(subject)[i - int(self._first[owner])])
-            if check is Check.UNSEEN:
-                # A value the model never saw is the world changing, and a new model may cure it.
+            if check in _IN_RUNS:
+                # Values the model never saw are the world changing, and a new model may cure it.
                 drift = type_ is SubjectType.PREDICTION
                 kind = VerdictKind.PREDICTION_DRIFT if drift else VerdictKind.DATA_DRIFT
-                cause = Cause.NEW_CATEGORY
-            elif check in _NEVER_PAGE:
+                cause = Cause.NEW_CATEGORY if check is Check.UNSEEN else Cause.OUT_OF_RANGE
+            if check in _RANGE:
                 level = min(level, WARN)
         else:
             name, type_, check = "events", SubjectType.QUALITY, list(DUPLICATES_AND_LATE)[i - int(self._first[-1])]
@@ -143,7 +147,7 @@ class QualityRates:
             onset=int(scores.onset[i]),
             rows=pane.rows,
             cause=cause,
-            reason=f"{name}: {check} in {share:.2%} of this minute's rows, at most {limit:.2%} is usual",
+            reason=f"{name}: {check} in {share:.2%} of the {pane.rows} rows of a pane, at most {limit:.2%} is usual",
             check=check,
             evidence={"share": share, "limit": limit},
         )

@@ -12,6 +12,8 @@ from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.quality.cardinality import CERTAIN_NATS, Cardinality, CardinalityState
 from stationkeeper.monitor.core.reasons import Cause, Check
 from stationkeeper.monitor.core.reference import (
+    LOWEST_OCTAVE,
+    OCTAVES,
     QUALITY,
     WEIGHT_OCTAVES,
     CategoricalCells,
@@ -50,11 +52,21 @@ _PATIENCE = 3
 # rare values would each be watched. At half twice as many are, at double a value of 1.5 % may vanish unnamed.
 _WATCHED_SHARE = 0.01
 
+_TOTAL = 0.95
+"""Share of a pane's values that lie far outside the range when a source breaks: all, less what a roll-out of seconds or
+a second producer still sends. At half a fault of one producer of two is called the whole source's."""
+
+# Ends of the octaves of |x|, by hand: the bucket of 1.0 is [1, 2). The first begins at 0 and the last is open; that of
+# .5 holds 0 itself as well (`octave`).
+_OCTAVE_ENDS = (np.exp2(np.arange(OCTAVES) + LOWEST_OCTAVE - 1.0), np.exp2(np.arange(OCTAVES) + float(LOWEST_OCTAVE)))
+_OCTAVE_ENDS[0][[0, -LOWEST_OCTAVE]], _OCTAVE_ENDS[1][-1] = 0.0, np.inf
+
 RULES = frozenset(
     {
         Check.SCHEMA_MISSING,
         Check.SCHEMA_UNSEEN,
         Check.CONSTANT,
+        Check.OUT_OF_RANGE,
         Check.VANISHED,
         Check.WEIGHTS,
         Check.FRESHNESS,
@@ -67,7 +79,7 @@ RULES = frozenset(
 class RulesState(State, frozen=True):
     """Runs and silences by subject or category [F], counts of sampling weights, and cardinality.
 
-    Builds before the check of cardinality did not have its state.
+    Builds before the check of cardinality, and before that of values far outside, did not have their state.
     """
 
     absent_rows: Counts
@@ -79,6 +91,8 @@ class RulesState(State, frozen=True):
     known_weights: Counts
     recent_weights: Counts
     cardinality: CardinalityState | None = None
+    far_rows: Counts | None = None
+    far_start: Counts | None = None
 
 
 _ARRAYS = tuple(name for name in RulesState.__struct_fields__ if name != "cardinality")
@@ -99,6 +113,7 @@ class Rules:
         self._below = np.array([place.counter("below") for place in self.layout.places], np.int64)
         self._above = np.array([place.counter("above") for place in self.layout.places], np.int64)
         self._absent = np.array([place.counter("absent") for place in places])
+        self._certain = [_far_nats(subject) for subject in reference.subjects]
         usual = [s.quality[QUALITY.index("absent")] / max(s.rows, 1) for s in reference.subjects]
         self._usually_there = np.array(usual) < FIELD_SHARE
         top = [float(s.counts[:-1].max() / max(s.rows, 1)) if len(s.counts) > 1 else 1.0 for s in reference.subjects]
@@ -112,6 +127,8 @@ class Rules:
         self.run_rows = np.zeros(len(places), np.int64)
         self.run_start = np.zeros(len(places), np.int64)
         self.absent_start = np.zeros(len(places), np.int64)
+        self.far_rows = np.zeros(len(places), np.int64)
+        self.far_start = np.zeros(len(places), np.int64)
         self.known_weights: Counts = np.zeros(WEIGHT_OCTAVES, np.int64)
         self.recent_weights: Counts = np.zeros(WEIGHT_OCTAVES, np.int64)
         self.cardinality = Cardinality(reference)
@@ -124,6 +141,7 @@ class Rules:
         return [
             *self._fields(pane, counts),
             *self._constant(pane, counts),
+            *self._far_outside(pane, counts),
             *self._vanished(pane, counts),
             *self._cardinality(pane),
             *self._weights(pane, counts),
@@ -137,7 +155,9 @@ class Rules:
     def restore(self, state: RulesState) -> None:
         """Take over what ``state`` gave."""
         for name in _ARRAYS:
-            setattr(self, name, getattr(state, name).copy())
+            kept = getattr(state, name)
+            if kept is not None:
+                setattr(self, name, kept.copy())
         if state.cardinality is not None:
             self.cardinality.restore(state.cardinality)
 
@@ -149,12 +169,14 @@ class Rules:
         for i in np.flatnonzero((self.absent_rows >= MIN_ROWS) & self._usually_there):
             subject, rows = self.reference.subjects[i], int(self.absent_rows[i])
             text = f"{subject.name}: in none of the last {rows} events"
-            found.append(_rule(subject, Check.SCHEMA_MISSING, PAGE, int(self.absent_start[i]), rows, text, 1.0))
+            found.append(
+                _rule(subject, Check.SCHEMA_MISSING, PAGE, int(self.absent_start[i]), rows, MIN_ROWS, text, 1.0)
+            )
         unseen = int(counts[self.layout.pane_counter("unseen_fields")])
         if unseen >= FIELD_SHARE * pane.rows and pane.rows >= MIN_ROWS:
             share = unseen / pane.rows
             text = f"{share:.2f} fields an event that the reference does not know"
-            found.append(_pane_rule(Check.SCHEMA_UNSEEN, WARN, pane, text, share))
+            found.append(_pane_rule(Check.SCHEMA_UNSEEN, WARN, pane, FIELD_SHARE, text, share))
         return found
 
     def _constant(self, pane: Pane, counts: Counts) -> list[Finding]:
@@ -174,9 +196,32 @@ class Rules:
                 self.run_cell[i], self.run_rows[i], self.run_start[i] = cell, 0, pane.start
             self.run_rows[i] += usable[i]
             rows = int(self.run_rows[i])
-            if rows * self._nats[i] >= CERTAIN_NATS and rows >= max(MIN_ROWS, self._patience[i]):
+            limit = max(MIN_ROWS, self._patience[i], CERTAIN_NATS / self._nats[i] if self._nats[i] > 0 else np.inf)
+            if rows >= limit:
                 text = f"{subject.name}: {subject.cell_name(cell)} in all of the last {rows} rows"
-                found.append(_rule(subject, Check.CONSTANT, PAGE, int(self.run_start[i]), rows, text, 1.0))
+                found.append(_rule(subject, Check.CONSTANT, PAGE, int(self.run_start[i]), rows, limit, text, 1.0))
+        return found
+
+    def _far_outside(self, pane: Pane, counts: Counts) -> list[Finding]:
+        """All values at once far outside the reference's range: a sentinel, another unit or sensor, no season."""
+        usable = pane.rows - counts[self._missing]
+        outside = counts[self._below] + counts[self._above]
+        total = (outside >= _TOTAL * usable) & (usable > 0)
+        self.far_rows[~total & (usable > 0)] = 0
+        found = []
+        for i in np.flatnonzero(total):
+            place, subject = self.layout.places[i], self.reference.subjects[i]
+            side = far_outside(subject, counts[place.histogram], counts[place.quality : place.last])
+            if not side:
+                self.far_rows[i] = 0
+                continue
+            if not self.far_rows[i]:
+                self.far_start[i] = pane.start
+            self.far_rows[i] += usable[i]
+            rows, limit = int(self.far_rows[i]), max(MIN_ROWS, CERTAIN_NATS / self._certain[i])
+            if rows >= limit:
+                text = f"{subject.name}: all of the last {rows} values lie far {side} the reference's range"
+                found.append(_rule(subject, Check.OUT_OF_RANGE, PAGE, int(self.far_start[i]), rows, limit, text, 1.0))
         return found
 
     def _categories(self) -> tuple[Integers, Integers, np.ndarray[Any, np.dtype[np.float64]]]:
@@ -203,10 +248,11 @@ class Rules:
         for k in np.flatnonzero(self.silent * nats >= CERTAIN_NATS):
             subject, place = self.reference.subjects[owner[k]], self.layout.places[owner[k]]
             name, rows = subject.cell_name(int(at[k]) - place.first), int(self.silent[k])
-            if rows < _PATIENCE * subject.repeats:
+            limit = max(_PATIENCE * subject.repeats, CERTAIN_NATS / nats[k])
+            if rows < limit:
                 continue
             text = f"{subject.name}: {name} in none of the last {rows} rows"
-            found.append(_rule(subject, Check.VANISHED, WARN, pane.start, rows, text, None))
+            found.append(_rule(subject, Check.VANISHED, WARN, pane.start, rows, limit, text, None))
         return found
 
     def _cardinality(self, pane: Pane) -> list[Finding]:
@@ -217,7 +263,7 @@ class Rules:
             text = f"{subject.name}: {spread.cells} distinct values or hash buckets in {spread.rows} rows"
             text = f"{text}, {bound} {spread.expected:.0f} were expected"
             effect = spread.cells / spread.expected - 1
-            found.append(_rule(subject, Check.CARDINALITY, WARN, spread.start, spread.rows, text, effect))
+            found.append(_rule(subject, Check.CARDINALITY, WARN, spread.start, spread.rows, MIN_ROWS, text, effect))
         return found
 
     def _weights(self, pane: Pane, counts: Counts) -> list[Finding]:
@@ -236,11 +282,49 @@ class Rules:
         self.recent_weights //= 2
         if moved < WEIGHT_MOVED:
             return []
-        return [_pane_rule(Check.WEIGHTS, WARN, pane, f"{moved:.0%} of the sampling weights moved", moved)]
+        return [
+            _pane_rule(Check.WEIGHTS, WARN, pane, WEIGHT_MOVED, f"{moved:.0%} of the sampling weights moved", moved)
+        ]
+
+
+def far_outside(subject: ReferenceSubject, cells: Counts, counters: Counts) -> str:
+    """Return "below" or "above" where nearly all values lie far outside the reference's range, else "".
+
+    Far is further than the range is wide: seasons and growth pass through what lies between, faults do not. ``cells``
+    int64[cells], ``counters`` int64[quality + octaves] of the same panes. By hand: of a temperature between 10 and 60,
+    -999 is far below, and 95 is above but not far.
+    """
+    usable = int(cells[:-1].sum())
+    if isinstance(subject.cells, CategoricalCells) or not usable:
+        return ""
+    low, high = subject.cells.low, subject.cells.high
+    below, octaves = int(counters[QUALITY.index("below")]), counters[len(QUALITY) :]
+    side = "below" if below > int(counters[QUALITY.index("above")]) else "above"
+    bound, width = (-low, high - low) if side == "below" else (high, high - low)
+    # Octaves know no sign, so the nearest value that one may hold beyond the bound decides.
+    small, large = _OCTAVE_ENDS
+    plus = np.where(large > bound, np.maximum(small, bound), np.inf)
+    minus = np.where(-small > bound, np.maximum(-large, bound), np.inf)
+    far = np.minimum(plus, minus) - bound > width
+    return side if int(octaves[far].sum()) >= _TOTAL * usable else ""
+
+
+def _far_nats(subject: ReferenceSubject) -> float:
+    """Nats that a value far outside is worth: none of n rows was there, so at most 3 in n are (95 %), n less phi."""
+    phi = max(1.0, float(subject.phi.max(initial=1.0)))
+    # At least a nat: a reference of a handful of rows knows nothing rarer than that.
+    return max(float(np.log(max(subject.rows / phi, 1.0) / 3)), 1.0) / phi
 
 
 def _rule(
-    subject: ReferenceSubject, check: Check, level: int, onset: int, rows: int, text: str, effect: float | None
+    subject: ReferenceSubject,
+    check: Check,
+    level: int,
+    onset: int,
+    rows: int,
+    limit: float,
+    text: str,
+    effect: float | None,
 ) -> Finding:
     return Finding(
         subject=subject.name,
@@ -248,7 +332,7 @@ def _rule(
         kind=VerdictKind.DATA_QUALITY,
         level=level,
         score=float(rows),
-        threshold=float(MIN_ROWS),
+        threshold=float(limit),
         onset=onset,
         rows=rows,
         cause=Cause.QUALITY,
@@ -259,14 +343,14 @@ def _rule(
     )
 
 
-def _pane_rule(check: Check, level: int, pane: Pane, text: str, effect: float) -> Finding:
+def _pane_rule(check: Check, level: int, pane: Pane, limit: float, text: str, effect: float) -> Finding:
     return Finding(
         subject="events",
         type=SubjectType.QUALITY,
         kind=VerdictKind.DATA_QUALITY,
         level=level,
         score=effect,
-        threshold=FIELD_SHARE,
+        threshold=limit,
         onset=pane.start,
         rows=pane.rows,
         cause=Cause.QUALITY,

@@ -45,11 +45,13 @@ class VolumeDetector(OneSided):
     for the whole interval mean / (1 + tol) .. mean (1 + tol).  An empty pane is evidence here, not silence.
     """
 
-    def __init__(self, model: VolumeModel, log_threshold: float, tolerance: float = TOLERANCE) -> None:
-        """Watch one stream of panes."""
+    def __init__(
+        self, model: VolumeModel, log_threshold: float, tolerance: float = TOLERANCE, sizes: Floats | None = None
+    ) -> None:
+        """Watch one stream of panes; ``sizes`` [S] replaces the model's one size by one for each stratum."""
         if tolerance < 0:
             raise ValueError(f"volume tolerance must be at least 0, got {tolerance}")
-        self.model = model
+        self.model, self.sizes = model, sizes
         factors = np.array(FACTORS)
         self.bet = np.maximum(factors, SMALLEST_MEAN)
         self.edge = np.where(factors > 1, 1 + tolerance, 1 / (1 + tolerance))
@@ -59,5 +61,6 @@ class VolumeDetector(OneSided):
     def step(self, events: int, stratum: int, start: int, elapsed: float) -> RateScores:
         """Take the number of events of one closed pane."""
         mu = self.model.mean[stratum]
-        log_e = negative_binomial_log_ratio(events, self.bet * mu, self.edge * mu, self.model.size)
+        size = self.model.size if self.sizes is None else float(self.sizes[stratum])
+        log_e = negative_binomial_log_ratio(events, self.bet * mu, self.edge * mu, size)
         return self.take(log_e[None, :], np.ones(1, bool), start, elapsed)

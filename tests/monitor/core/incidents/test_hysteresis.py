@@ -8,6 +8,7 @@ import pytest
 
 from stationkeeper.contracts.messages import Level, SubjectType, Verdict, VerdictKind
 from stationkeeper.contracts.wire import SCORE_BINS
+from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE
 from stationkeeper.monitor.core.finding import INFORM, WARN, Finding
 from stationkeeper.monitor.core.incidents import WarnedSubject
 from stationkeeper.monitor.core.incidents.hysteresis import REARM_NATS, REARM_PANES, WarningHysteresis
@@ -65,6 +66,24 @@ def test_it_speaks_again_after_enough_panes_below_a_tenth_of_the_inform_level(
     assert said(WarningHysteresis(), [14.0, *quiet, 14.0]) == [WARN] * warnings
 
 
+@pytest.mark.parametrize(("hours", "warnings"), [(23, 1), (24, 1), (30, 2)])
+def test_what_comes_back_within_a_day_of_hours_or_thirty_panes_is_one_episode(hours: int, warnings: int):
+    made, day, hour = WarningHysteresis(86_400_000), 86_400_000, 3_600_000
+    loud = finding(14.0)
+    assert loud is not None
+    assert made.admit(loud)
+    for _ in range(hours):
+        made.rest([], FEATURE, at_margin(-PAGE_AT), hour)
+    assert made.admit(loud) == (warnings == 2)
+    # Of minutes, thirty panes are not enough: a day of them is.
+    for minutes, again in ((day // 60_000 - 1, False), (1, True)):
+        made = WarningHysteresis(day)
+        made.admit(loud)
+        for _ in range(minutes if not again else day // 60_000):
+            made.rest([], FEATURE, at_margin(-PAGE_AT), 60_000)
+        assert made.admit(loud) is again
+
+
 def test_one_loud_pane_starts_the_quiet_anew():
     quiet = [0.0] * (REARM_PANES - 1)
     assert said(WarningHysteresis(), [14.0, *quiet, 10.0, *quiet, 14.0]) == [WARN]
@@ -112,7 +131,7 @@ def test_errors_that_flicker_warn_once_between_panes_of_inputs():
         assert made.performance is not None
         score = made.performance.margin("error_rate")
         # Feed errors while the evidence is below the page, none while it is near it: it hovers around the warn level.
-        found += made.learn(outcomes(pane.start, 8 if score < -2.3 else 2)).verdicts
+        found += made.learn(outcomes(pane.start, 8 if score < -np.log(WARNINGS_A_PAGE) else 2)).verdicts
     errors = [verdict.level for verdict in found if verdict.subject.name == "error_rate"]
     assert errors == [Level.INFORM, Level.WARN]
 

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 
-from stationkeeper.monitor.core.incidents.recovery import Recovery
+from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.monitor.core.incidents.incident import Member
+from stationkeeper.monitor.core.incidents.recovery import Recovery, member_expected
+from stationkeeper.monitor.core.reasons import Check
+from tests.monitor.core.streams import bank, reference_of
 
 REFERENCE = np.array([[500, 400, 100]])
 DRIFTED = np.array([100, 400, 500])
@@ -83,3 +87,13 @@ def test_luck_while_a_small_drift_lasts_is_seldom_called_likely():
     while not test.step(rng.multinomial(50, REFERENCE[0] / 1_000)):
         pass
     assert test.likely
+
+
+@pytest.mark.parametrize(("late", "back"), [(0.03, True), (0.2, False)])
+def test_events_that_are_late_no_more_often_than_allowed_have_recovered(late: float, back: bool):
+    reference = reference_of({"age": bank(2_000)["age"]})
+    member = Member("quality:events:late", "events", SubjectType.QUALITY, VerdictKind.DATA_QUALITY, Check.LATE, 0, 0)
+    expected = member_expected(reference, member)
+    assert expected.tolist() == [[50, 950]]
+    test = Recovery(expected, np.array([400, 600]), np.zeros(1, np.int64), 1.0)
+    assert any(test.step(np.array([round(late * 200), 200])) for _ in range(50)) is back
