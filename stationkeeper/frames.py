@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stationkeeper.contracts.messages import Level
+from stationkeeper.events import ValueRules
 from stationkeeper.monitor.core.budget import parse_budget
 from stationkeeper.monitor.core.reference import Reference as Frozen
 from stationkeeper.monitor.core.reference import dump, load
-from stationkeeper.monitor.profiling import Frame, columns_of
-from stationkeeper.monitor.profiling import profile as frozen_profile
+from stationkeeper.tables import Frame, Parts, read_frame
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 class ReferenceFile:
     """What a model version was trained on, as bins and counts in kilobytes; never a row.
 
-    ``frozen`` is the value that the monitor works with; its ``digest`` names its content.
+    ``frozen`` is the value that the monitor works with; its ``digest`` names its content. ``columns`` says in a
+    line each what became of the columns of the frame that it was built from.
     """
 
-    def __init__(self, frozen: Frozen) -> None:
-        self.frozen = frozen
+    def __init__(self, frozen: Frozen, columns: Sequence[str] = ()) -> None:
+        self.frozen, self.columns = frozen, tuple(columns)
 
     @classmethod
     def load(cls, path: str | Path) -> "ReferenceFile":
@@ -84,7 +85,7 @@ class ReferenceFile:
         return f"<Reference of {frozen.model} {frozen.version}: {frozen.rows} rows, {len(frozen.subjects)} subjects>"
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.frozen.notes)
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in (*self.columns, *self.frozen.notes))
         return f"<p>{html.escape(repr(self))}</p>{_html(self.to_frame())}<ul>{notes}</ul>"
 
 
@@ -124,7 +125,8 @@ def profile(  # noqa: PLR0913 - a training script names each part of its table
     model: str = "model",
     version: str = "1",
     time: str | None = None,
-    time_unit: Literal["ms", "s"] = "ms",
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None,
+    time_format: str | None = None,
     pane: str | int | None = None,
     features: Collection[str] | None = None,
     prediction: str | None = None,
@@ -134,36 +136,41 @@ def profile(  # noqa: PLR0913 - a training script names each part of its table
     categorical: Collection[str] = (),
     sensitive: Collection[str] = (),
     ignored: Collection[str] = (),
+    text: Collection[str] = (),
+    decimal: Literal[".", ","] | None = None,
+    na: Collection[str] = ("",),
     threshold: float = 0.5,
     ordered: bool = False,
 ) -> ReferenceFile:
-    """Build a reference from training rows; every column that has no other part is a feature.
+    """Build a reference from training rows; every column that has no other part and can be watched is a feature.
 
-    ``time`` names a column of datetimes or epoch numbers: rows in order of time teach dependence, daily movement and
-    traffic, so that drift is judged from the first pane on. ``prediction`` is the model's score, ``label`` what turned
-    out to be true, ``positive`` the label that scores are about. ``sensitive`` features keep salted hashes and edges of
-    two digits only. Raises ``ValueError`` naming the column and what to do. O(rows x features).
+    ``time`` names a column of datetimes, texts or epoch numbers (their unit is found out where ``time_unit`` is None):
+    rows in order of time teach dependence, daily movement and traffic, so that drift is judged from the first pane on.
+    ``prediction`` is the model's score, ``label`` what turned out to be true, ``positive`` the label that scores are
+    about. ``text``, ``decimal`` and ``na`` say how texts are read (docs/files.md). ``sensitive`` features keep salted
+    hashes and edges of two digits only. ``columns`` of what is returned names what was left out, and why. Raises
+    ``ValueError`` naming the column and what to do. O(rows x features).
     """
-    return ReferenceFile(
-        frozen_profile(
-            data,
-            time=time,
-            pane=pane,
-            prediction=prediction,
-            ignored=ignored,
-            ordered=ordered,
-            time_unit=time_unit,
-            model=model,
-            version=version,
-            features=features,
-            label=label,
-            positive=positive,
-            weight=weight,
-            categorical=categorical,
-            sensitive=sensitive,
-            threshold=threshold,
-        )
+    from stationkeeper.profiling.from_table import profile_table
+
+    rules = ValueRules(text=tuple(text), decimal=decimal, na=tuple(na), time_unit=time_unit, time_format=time_format)
+    named = None if features is None else tuple(features)
+    table = read_frame(data, rules, Parts(time, prediction, label, weight, named))
+    frozen, lines = profile_table(
+        table,
+        pane=pane,
+        ordered=ordered,
+        model=model,
+        version=version,
+        features=named,
+        positive=positive,
+        weight=weight,
+        categorical=categorical,
+        sensitive=sensitive,
+        ignored=ignored,
+        threshold=threshold,
     )
+    return ReferenceFile(frozen, lines)
 
 
 def backtest(  # noqa: PLR0913 - the options of the verb of the same name
@@ -172,14 +179,19 @@ def backtest(  # noqa: PLR0913 - the options of the verb of the same name
     *,
     reference_rows: int | None = None,
     time: str | None = None,
-    time_unit: Literal["ms", "s"] = "ms",
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None,
+    time_format: str | None = None,
     prediction: str | None = None,
     label: str | None = None,
+    positive: str | None = None,
     label_delay: str | None = None,
     label_maturity: str | None = None,
     adoption: str | None = None,
     features: Iterable[str] | None = None,
     categorical: Iterable[str] = (),
+    text: Iterable[str] = (),
+    decimal: Literal[".", ","] | None = None,
+    na: Iterable[str] = ("",),
     false_alarms_every: str | None = None,
     pane: str | None = None,
     renew: str = "auto",
@@ -197,7 +209,9 @@ def backtest(  # noqa: PLR0913 - the options of the verb of the same name
     from stationkeeper.backtesting.table import table_of
 
     given = ReferenceFile.load(reference) if isinstance(reference, str | Path) else reference
-    table = table_of(columns_of(data), "the frame", time=time, time_unit=time_unit, prediction=prediction, label=label)
+    rules = ValueRules(text=tuple(text), decimal=decimal, na=tuple(na), time_unit=time_unit, time_format=time_format)
+    features = None if features is None else tuple(features)
+    table = table_of(read_frame(data, rules, Parts(time, prediction, label, None, features)))
     settings = replay_settings(
         table,
         reference_rows=None if given else reference_rows,
@@ -210,6 +224,7 @@ def backtest(  # noqa: PLR0913 - the options of the verb of the same name
         pane=pane,
         renew=renew,
         effect_floor=effect_floor,
+        positive=positive,
     )
     summary = io.StringIO()
     found = run(

@@ -9,7 +9,7 @@ import numpy as np
 from stationkeeper.backtesting.peers import Peers
 from stationkeeper.backtesting.surrogate_model import StandIn, fit_stand_in
 from stationkeeper.backtesting.table import Array, BadInput, Table
-from stationkeeper.contracts.column import Column, categories
+from stationkeeper.contracts.column import Categories, Column, categories, numbers
 from stationkeeper.contracts.messages import Verdict, VerdictKind
 from stationkeeper.contracts.times import format_duration, to_datetime
 from stationkeeper.contracts.wire import SCORE_BINS, score_bin
@@ -20,7 +20,9 @@ from stationkeeper.monitor.core.performance import OutcomePane, labels_in_order
 from stationkeeper.monitor.core.reference import (
     Reference,
     Task,
+    check_positive,
     infer_task,
+    is_score,
     labels_of,
     outcomes,
     positive_class,
@@ -71,6 +73,7 @@ class ReplaySettings:
     features: tuple[str, ...] | None = None
     categorical: tuple[str, ...] = ()
     threshold: float | None = None
+    positive: str | None = None
     # The daemon's own effect floor (monitor.core.watch).
     delta: float = 0.02
 
@@ -274,6 +277,7 @@ class Replay:
             features=settings.features,
             prediction=table.prediction,
             categorical=[c for c in settings.categorical if c in columns],
+            untyped=table.untyped,
             ordered=True,
             threshold=0.5 if settings.threshold is None else settings.threshold,
             source="backtest",
@@ -290,7 +294,7 @@ class Replay:
         model, task = None, reference.task
         if label is not None:
             reference, model, task = _with_labels(
-                table, self.summary.notes, reference, data, columns, label, timeline, before
+                table, self.summary.notes, reference, data, columns, label, timeline, before, settings.positive
             )
         for note in reference.notes:
             if note not in self.summary.notes:
@@ -329,14 +333,16 @@ def _with_labels(
     label: Array,
     timeline: Timeline,
     before: Reference | None,
+    wanted: str | None,
 ) -> tuple[Reference, StandIn | None, Task | None]:
     """Add what the labels of the reference rows teach; fit a stand-in where there are no predictions."""
     model: StandIn | None = None
-    positive = positive_class(categories(label))
+    positive = wanted or "1"
     if table.prediction is not None:
         answers, task = columns[table.prediction], reference.task
+        positive = _positive_of(wanted, categories(label), answers, task, notes)
     else:
-        fitted = fit_stand_in(reference, data, label)
+        fitted = fit_stand_in(reference, data, label, wanted)
         if fitted is None:
             notes.append("labels are not 2 to 10 classes and there is no --prediction: not judged")
             return reference, None, None
@@ -352,6 +358,18 @@ def _with_labels(
     if before is not None and before.labels is not None:
         labels = replace(labels, phi=max(labels.phi, before.labels.phi))
     return replace(reference, labels=labels, positive=positive, task=task), model, task
+
+
+def _positive_of(wanted: str | None, truth: Categories, answers: Array, task: Task | None, notes: list[str]) -> str:
+    """The class that scores are about: as told, or as the reference rows tell it, which ``notes`` then say."""
+    if wanted is not None:
+        check_positive(wanted, truth)
+        return wanted
+    scores = numbers(answers).values if is_score(answers, task or Task.BINARY) else None
+    positive, told = positive_class(truth, scores, task)
+    if told and told not in notes:
+        notes.append(told)
+    return positive
 
 
 class _Labels:

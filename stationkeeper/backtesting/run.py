@@ -142,6 +142,7 @@ def replay_settings(  # noqa: PLR0913 - the options of the verb
     effect_floor: float,
     label_maturity: str | None = None,
     adoption: str | None = None,
+    positive: str | None = None,
 ) -> ReplaySettings:
     """Return what the options of the verb mean for a table; raises ``BadInput`` that names the option."""
     timed = table.times is not None
@@ -167,6 +168,7 @@ def replay_settings(  # noqa: PLR0913 - the options of the verb
         features=None if features is None else tuple(features),
         categorical=tuple(categorical),
         delta=effect_floor,
+        positive=positive,
     )
 
 

@@ -46,16 +46,19 @@ class StandIn:
         return np.array([self.classes[i] for i in margin.argmax(1)], object)
 
 
-def fit_stand_in(reference: Reference, columns: Mapping[str, Column], label: Array) -> tuple[StandIn, Array] | None:
+def fit_stand_in(
+    reference: Reference, columns: Mapping[str, Column], label: Array, positive: str | None = None
+) -> tuple[StandIn, Array] | None:
     """Fit on the reference rows; returns the model and its cross-fitted answers for those rows.
 
     Answers for each quarter of the rows come from a model of the others (blocks in order), so the reference error is
-    not flattered. None where the label is not 2 to 10 classes. O(rows features steps).
+    not flattered. Of two classes its scores are about ``positive``; without one either will do, for it is fitted to it.
+    None where the label is not 2 to 10 classes. O(rows features steps).
     """
     target = categories(label)
     if not 2 <= len(target.keys) <= MAX_CLASSES or (target.codes < 0).all() or not reference.features:
         return None
-    classes = tuple(sorted(target.keys))
+    classes = tuple(sorted(target.keys, key=lambda key: (key == positive, key)))
     design = _design(reference, columns)
     codes = _codes(target, classes)
     width = _width(reference)

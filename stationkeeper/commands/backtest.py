@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from stationkeeper.commands.options import EXIT_USAGE, ConfigOption, names_of
+from stationkeeper.commands.options import (
+    EXIT_USAGE,
+    ConfigOption,
+    DecimalOption,
+    EncodingOption,
+    NaOption,
+    PositiveOption,
+    TextOption,
+    TimeFormatOption,
+    TimeUnitOption,
+    configured_values,
+    names_of,
+    value_rules,
+)
 from stationkeeper.contracts.messages import Level, Verdict
 
 __all__ = ["backtest"]
@@ -18,7 +31,6 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     reference: Annotated[Path | None, typer.Option(help="Reference made by `stationkeeper profile`.")] = None,
     reference_rows: Annotated[int | None, typer.Option(help="Or: the first N rows are the reference.")] = None,
     time: Annotated[str | None, typer.Option(help="Column with the time; without it row number is time.")] = None,
-    time_unit: Annotated[str, typer.Option(help="What a number in --time counts: ms or s.")] = "ms",
     prediction: Annotated[str | None, typer.Option(help="Column with the prediction (score or class).")] = None,
     label: Annotated[str | None, typer.Option(help="Column with what turned out to be true.")] = None,
     label_delay: Annotated[str | None, typer.Option(help="How much later a label is known: duration or rows.")] = None,
@@ -62,6 +74,14 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="With --topic: KEY=VALUE of the model to change; repeat.")
     ] = None,
+    model: Annotated[str | None, typer.Option(help="Of events of several models in a file: which one.")] = None,
+    text: TextOption = None,
+    decimal: DecimalOption = None,
+    na: NaOption = None,
+    positive: PositiveOption = None,
+    time_unit: TimeUnitOption = None,
+    time_format: TimeFormatOption = None,
+    encoding: EncodingOption = None,
     config: ConfigOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and summary on stderr.")] = False,
 ) -> None:
@@ -77,11 +97,20 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
         raise typer.BadParameter("give a FILE to judge, or --topic MODEL to judge a model's past again")
     from stationkeeper.backtesting.course import change_of
     from stationkeeper.backtesting.run import load_reference, replay_settings, run
-    from stationkeeper.backtesting.table import BadInput, read_table
+    from stationkeeper.backtesting.table import BadInput, table_of
     from stationkeeper.monitor.core.reference import InvalidReference
+    from stationkeeper.tables import Parts, read_table
 
+    _, rules, known = configured_values(config, model)
+    rules = value_rules(
+        rules, text=text, decimal=decimal, na=na, time_unit=time_unit, time_format=time_format, encoding=encoding
+    )
     try:
-        table = read_table(file, time=time, time_unit=time_unit, prediction=prediction, label=label)
+        parts = Parts(time, prediction, label, None, names_of(features) or None)
+        read = read_table(file, rules, parts, model=model)
+        table = table_of(read)
+        if not quiet:
+            sys.stderr.writelines(f"  {line}\n" for line in read.lines())
         settings = replay_settings(
             table,
             reference_rows=None if reference else reference_rows,
@@ -94,6 +123,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
             pane=pane,
             renew=renew,
             effect_floor=effect_floor,
+            positive=positive or known,
         )
         marks = tuple(change_of(one) for one in change or ())
         given = load_reference(reference) if reference else None

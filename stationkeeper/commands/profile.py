@@ -2,11 +2,25 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stationkeeper.commands.options import ConfigOption, JsonOption, names_of, print_json
+from stationkeeper.commands.options import (
+    ConfigOption,
+    DecimalOption,
+    EncodingOption,
+    JsonOption,
+    NaOption,
+    PositiveOption,
+    TextOption,
+    TimeFormatOption,
+    TimeUnitOption,
+    configured_values,
+    names_of,
+    print_json,
+    value_rules,
+)
 from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.settings import DAY_MS, ModelSettings
 
@@ -49,9 +63,9 @@ _Features = Annotated[str | None, typer.Option("--features", help="Columns a,b,c
 
 def profile(  # noqa: PLR0913, PLR0917 - the verb's options
     file: Annotated[
-        Path | None, typer.Argument(help="Training data: CSV or Parquet.", exists=True, dir_okay=False)
+        Path | None, typer.Argument(help="Training data: CSV, Parquet, JSON lines.", exists=True, dir_okay=False)
     ] = None,
-    model: Annotated[str, typer.Option(help="The model it belongs to.")] = "model",
+    model: Annotated[str | None, typer.Option(help="The model it belongs to; of events in a file, theirs.")] = None,
     version: Annotated[
         str | None, typer.Option(help="The model's version; default 1, with --history the champion.")
     ] = None,
@@ -61,7 +75,6 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
     start: Annotated[str | None, typer.Option("--from", help="With --history: RFC 3339; default all there is.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="With --history: RFC 3339.")] = None,
     time: Annotated[str | None, typer.Option(help="Column with the time; teaches dependence and seasons.")] = None,
-    time_unit: Annotated[str, typer.Option(help="What a number in --time counts: ms or s.")] = "ms",
     prediction: Annotated[str | None, typer.Option(help="Column with the score or class.")] = None,
     label: Annotated[str | None, typer.Option(help="Column with the truth.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column that undoes a rebalanced training set.")] = None,
@@ -79,6 +92,13 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
     evidently_mapping: Annotated[
         Path | None, typer.Option(help="A DataDefinition or ColumnMapping of Evidently (JSON, YAML).")
     ] = None,
+    text: TextOption = None,
+    decimal: DecimalOption = None,
+    na: NaOption = None,
+    positive: PositiveOption = None,
+    time_unit: TimeUnitOption = None,
+    time_format: TimeFormatOption = None,
+    encoding: EncodingOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -88,32 +108,43 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
         return
     if file is None:
         raise typer.BadParameter("give a FILE with training data, or --history MODEL to take a period of its past")
-    from stationkeeper.backtesting.past_table import read_past
     from stationkeeper.evidently.mapping import read_mapping
     from stationkeeper.init.infer import ColumnRoles
-    from stationkeeper.monitor import profile as build
+    from stationkeeper.profiling.from_table import profile_table
+    from stationkeeper.tables import Parts, read_table
 
-    version = version or "1"
-    frame, roles = read_past(file), read_mapping(evidently_mapping) if evidently_mapping is not None else ColumnRoles()
-    configured = _configured(config, model)
-    options: dict[str, Any] = {
-        "model": model,
-        "version": version,
-        "time": time or roles.fields.get("time"),
-        "time_unit": time_unit,
-        "prediction": prediction or roles.fields.get("prediction"),
-        "label": label or roles.fields.get("label"),
-        "weight": weight,
-        "prior": _priors(prior),
-        "features": names_of(features) or _all_but(roles, frame.columns),
-        "categorical": names_of(categorical) or roles.categorical,
-        "sensitive": names_of(sensitive),
-        "threshold": threshold,
-    }
+    roles = read_mapping(evidently_mapping) if evidently_mapping is not None else ColumnRoles()
+    only, rules, known = configured_values(config, model)
+    rules = value_rules(
+        rules, text=text, decimal=decimal, na=na, time_unit=time_unit, time_format=time_format, encoding=encoding
+    )
+    parts = Parts(
+        time or roles.fields.get("time"),
+        prediction or roles.fields.get("prediction"),
+        label or roles.fields.get("label"),
+        weight,
+        names_of(features) or roles.features,
+    )
     try:
-        reference = build(frame, **options)
+        table = read_table(file, rules, parts, model=model)
+        name = model or table.model or only or "model"
+        configured = _configured(config, name)
+        reference, lines = profile_table(
+            table,
+            model=name,
+            version=version or table.version or "1",
+            weight=weight,
+            prior=_priors(prior),
+            features=parts.features or _all_but(roles, list(table.columns)),
+            categorical=names_of(categorical) or roles.categorical,
+            sensitive=names_of(sensitive),
+            threshold=threshold,
+            positive=positive or known,
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    for line in lines:
+        typer.echo(f"  {line}", err=True)
     target = output or file.with_suffix(".reference.json")
     _write(reference, target, per_hour, false_pages, configured, json=json)
     if publish:

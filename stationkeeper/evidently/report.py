@@ -10,12 +10,12 @@ from typing import Any
 
 import polars as pl
 
-from stationkeeper.backtesting.past_table import read_past
 from stationkeeper.evidently.mapping import definition_of
 from stationkeeper.evidently.rows import rows_of
 from stationkeeper.monitor.core.reference import InvalidReference, Kind, Reference, load
 from stationkeeper.retrain.snapshot import SnapshotError, SnapshotStore
 from stationkeeper.streams.errors import Fatal
+from stationkeeper.tables import read_table
 
 
 class ReportRefused(ValueError):
@@ -54,7 +54,7 @@ def read_current(name: str, snapshots: Path) -> pl.DataFrame:
             return SnapshotStore(snapshots).read(name)
         except SnapshotError as error:
             raise ReportRefused(str(error)) from None
-    return read_past(path)
+    return read_table(path).frame()
 
 
 def job_of(reference: Reference, current: pl.DataFrame, prediction: str | None = None) -> Job:

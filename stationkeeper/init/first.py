@@ -9,7 +9,6 @@ from typing import Final
 
 import yaml
 
-from stationkeeper.backtesting.past_table import TABLES, read_past
 from stationkeeper.config import Config
 from stationkeeper.events import Kind
 from stationkeeper.init.infer import ColumnRoles, InitError, Sketch, sketch_events, sketch_table
@@ -18,7 +17,9 @@ from stationkeeper.init.write import Sampled, profile_command, render
 from stationkeeper.streams.kafka.reader import KafkaReader
 from stationkeeper.streams.ports import Reader
 from stationkeeper.streams.settings import KafkaSettings
+from stationkeeper.tables import read_table
 
+TABLES: Final = frozenset({".csv", ".tsv", ".txt", ".parquet", ".pq"})
 EVENT_FILES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 
 
@@ -47,7 +48,7 @@ def first_configuration(
     past: Sketch | None = None
     told = roles.fields
     if not is_events and (path.suffix.lower() in TABLES or path.exists()):
-        columns = read_past(path, rows).to_dict(as_series=False)
+        columns = read_table(path, rows=rows).frame().to_dict(as_series=False)
         # Beside a topic a field can be told of either side: a name that is no column is a path of the topic's records.
         mine = {name: column for name, column in told.items() if topic is None or column in columns}
         told = {name: column for name, column in told.items() if name not in mine}

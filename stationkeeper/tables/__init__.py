@@ -11,10 +11,11 @@ Read `reader` (the face), then `text_file` (bytes to texts), `columns` (texts to
 from stationkeeper.tables.columns import ColumnReading, TableRefused
 from stationkeeper.tables.events_file import read_events
 from stationkeeper.tables.moments import epoch_unit
-from stationkeeper.tables.reader import InputTable, Parts, read_frame, read_table
+from stationkeeper.tables.reader import Frame, InputTable, Parts, read_frame, read_table
 
 __all__ = [
     "ColumnReading",
+    "Frame",
     "InputTable",
     "Parts",
     "TableRefused",

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from stationkeeper.contracts.column import json_type
+from stationkeeper.contracts.masking import printable
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.events import NULL_WORDS, ValueRules, numbers_of
 from stationkeeper.events.text_values import PATTERNS
@@ -74,8 +75,9 @@ class ColumnReading:
         if self.unusable:
             words.append(f"{self.unusable:,} unusable, e.g. {self.example}")
         use = f"left out: {why}" if why else part or "used"
-        shown = self.name if self.name.isprintable() else repr(self.name)
-        return f"{shown}: {use}; {', '.join(words)}" + (f". {self.option}" if self.option and why else "")
+        return f"{printable(self.name)}: {use}; {', '.join(words)}" + (
+            f". {self.option}" if self.option and why else ""
+        )
 
 
 def _range(values: Array, kind: ColumnKind) -> list[str]:
@@ -158,13 +160,17 @@ def read_objects(
     name: str, cells: Sequence[Any], rules: ValueRules, rows: Array, *, time: bool = False
 ) -> ColumnReading:
     """Return what a column of plain Python values holds, as JSON and object arrays bring it. O(n)."""
+    # The one missing value of pandas that is neither None nor NaN.
+    cells = [None if type(cell).__name__ in {"NAType", "NaTType"} else cell for cell in cells]
     kinds: set[type] = {type(cell) for cell in cells} - {type(None)}
     if kinds <= {dict, list, tuple, set} and kinds:
         held = "objects" if dict in kinds else "lists"
         return ColumnReading(name, "other", None, note="nested", blind=f"holds {held}")
     try:
         if kinds <= {bool} or kinds <= {str} or not kinds or not kinds & {bool, str, dict, list}:
-            return read_column(name, pl.Series(name, cells, strict=len(kinds) < 2), rules, rows, typed=True, time=time)
+            made = pl.Series(name, cells, strict=len(kinds) < 2)
+            if made.dtype != pl.Object:
+                return read_column(name, made, rules, rows, typed=True, time=time)
     except (pl.exceptions.PolarsError, TypeError, OverflowError, ValueError):
         pass
     gone = set(rules.na)
@@ -193,7 +199,7 @@ def read_objects(
 
 
 def _is_number(cell: Any) -> bool:
-    return isinstance(cell, int | float)
+    return json_type(cell) in {"number", "boolean"}
 
 
 def _texts(name: str, column: pl.Series, rules: ValueRules, rows: Array, *, typed: bool) -> ColumnReading:

@@ -26,6 +26,9 @@ from stationkeeper.tables.events_file import LABEL, PREDICTION, read_events
 from stationkeeper.tables.moments import epoch_unit, epochs
 from stationkeeper.tables.text_file import read_text, unpacked
 
+Frame = Any
+"""pandas, polars or pyarrow, a structured array, or a mapping of arrays."""
+
 NO_RULES: Final = ValueRules()
 
 # Share of the rows that may have no time and are left out, said aloud. Chosen: a few empty cells are an accident of the
@@ -34,6 +37,8 @@ _TIMELESS: Final = 0.05
 _TWICE: Final = "stands twice"
 """How the reason of a name begins that two columns have."""
 
+# Whole numbers up to here are shown as integers, as their file had them; beyond it a float64 has lost digits.
+_WHOLE: Final = 2.0**53
 _EVENT_FIELDS: Final = frozenset({"kind", "event_id", "time", "model"})
 
 
@@ -87,12 +92,18 @@ class InputTable:
         return len(self.index)
 
     def frame(self) -> pl.DataFrame:
-        """Return the columns, the times with them, as a polars frame."""
-        made = {name: pl.Series(name, values.tolist(), strict=False) for name, values in self.columns.items()}
-        if self.time is not None and self.times is not None:
-            made[self.time] = pl.Series(self.times).cast(pl.Datetime("ms"))
-        order = [reading.name for reading in self.readings if reading.name in made]
-        return pl.DataFrame([made[name] for name in order])
+        """Return everything that could be read, left out or not, in the order of the file."""
+        made: dict[str, pl.Series] = {}
+        for reading in self.readings:
+            if reading.values is None:
+                continue
+            column = pl.Series(reading.name, reading.values.tolist(), strict=False)
+            if column.dtype == pl.Float64:
+                column = column.fill_nan(None)
+                whole = bool((column == column.round()).all()) and bool((column.abs() < _WHOLE).all())
+                column = column.cast(pl.Int64) if whole else column
+            made[reading.name] = column
+        return pl.DataFrame(list(made.values()))
 
     def lines(self, left_out: Mapping[str, str] | None = None) -> Iterator[str]:
         """Yield the notes on the file and one line a column; ``left_out`` are reasons that were found later."""
@@ -146,7 +157,7 @@ def read_table(
 
 
 def read_frame(
-    data: Any, rules: ValueRules = NO_RULES, parts: Parts = NO_PARTS, source: str = "the frame"
+    data: Frame, rules: ValueRules = NO_RULES, parts: Parts = NO_PARTS, source: str = "the frame"
 ) -> InputTable:
     """Read a pandas, polars or pyarrow frame, a structured array or a mapping of arrays as ``read_table`` reads files.
 
@@ -233,7 +244,7 @@ def _of_json(
         if not isinstance(found, dict):
             raise TableRefused(f"{source}, line {number}: a {type(found).__name__}; write one JSON object a line")
         objects.append(found)
-    if objects and all(one.keys() >= _EVENT_FIELDS for one in objects[:1]):
+    if any(one.keys() >= _EVENT_FIELDS for one in objects):
         return _of_events(lines, source, rules, parts, model)
     names = dict.fromkeys(name for one in objects for name in one)
     rows = np.arange(1, len(objects) + 1)

@@ -176,13 +176,14 @@ def _lines(
     body: bytes, separator: str, width: int, source: str, most: int | None
 ) -> tuple[bytes, npt.NDArray[np.int64], list[str], bool]:
     """The rows of the right width, their numbers, notes on the others, and whether quotes hold. O(bytes) by columns."""
-    raw = np.frombuffer(body, np.uint8)
-    if len(raw) and raw[-1] != ord("\n"):
+    if not body.strip():
+        raise TableRefused(f"{source}: no rows")
+    if not body.endswith(b"\n"):
         body += b"\n"
-        raw = np.frombuffer(body, np.uint8)
-    inside = np.bitwise_xor.accumulate(raw == ord('"')) if len(raw) else np.zeros(0, np.bool_)
+    raw = np.frombuffer(body, np.uint8)
+    inside = np.bitwise_xor.accumulate(raw == ord('"'))
     # Quotes that do not come in pairs are inches and no quotes.
-    quoted = not (len(inside) and bool(inside[-1]))
+    quoted = not inside[-1]
     outside = ~inside if quoted else np.ones(len(raw), np.bool_)
     ends = np.flatnonzero((raw == ord("\n")) & outside) + 1
     starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stationkeeper.backtesting.table import BadInput, read_events
 from stationkeeper.check.sample import sample_input
 from stationkeeper.config import Config
 from stationkeeper.contracts.topics import Topics
@@ -25,6 +24,7 @@ from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, N
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
 from stationkeeper.streams.ports import Batch, Partition, Restored
+from stationkeeper.tables import TableRefused, read_events
 
 Answer = dict[str, Any]
 MAPPED = {
@@ -139,13 +139,13 @@ def backtest(case: Case) -> Answer:
     """The rows that a backtest of a JSONL file replays; a file is always in the contract's own form."""
     try:
         table = read_events(case.records)
-    except BadInput as error:
+    except TableRefused as error:
         return {"code": str(error).split(": ")[1].split()[0].rstrip(":")}
     assert table.times is not None
     if case.expected.get("kind") == "label":
         assert table.label_times is not None
         return {"time": int(table.label_times[0]), "label": table.columns["label"][0]}
-    features = {name: values.tolist()[0] for name, values in table.columns.items() if name != "prediction"}
+    features = {name: values[0] for name, values in table.columns.items() if name != "prediction"}
     features = {name: None if value != value else value for name, value in features.items()}  # noqa: PLR0124 - NaN
     return {"time": int(table.times[0]), "version": table.version, "features": features}
 

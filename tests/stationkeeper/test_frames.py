@@ -88,7 +88,7 @@ def test_power_is_asked_of_the_reference():
     [
         (lambda: sk.profile(3), "is no frame"),
         (lambda: sk.profile(np.zeros((3, 2))), "no column names"),
-        (lambda: sk.backtest(columns(), reference_rows=100, time="when"), "when: no such column in the frame"),
+        (lambda: sk.backtest(columns(), reference_rows=100, time="when"), "when: the frame has no such column"),
         (lambda: sk.backtest(columns()), "needs --reference"),
     ],
 )

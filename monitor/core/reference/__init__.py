@@ -20,7 +20,14 @@ from stationkeeper.monitor.core.reference.cells import (
     rank_grid,
 )
 from stationkeeper.monitor.core.reference.layout import WEIGHT_OCTAVES, CellRows, Marked, Place, weight_octave
-from stationkeeper.monitor.core.reference.outcomes import infer_task, labels_of, outcomes, positive_class
+from stationkeeper.monitor.core.reference.outcomes import (
+    check_positive,
+    infer_task,
+    is_score,
+    labels_of,
+    outcomes,
+    positive_class,
+)
 from stationkeeper.monitor.core.reference.profile import PREDICTION, profile
 from stationkeeper.monitor.core.reference.reference import (
     HOURS_OF_WEEK,
@@ -58,9 +65,11 @@ __all__ = [
     "Task",
     "TrafficProfile",
     "cell_of",
+    "check_positive",
     "dump",
     "in_season",
     "infer_task",
+    "is_score",
     "labels_of",
     "load",
     "octave",

@@ -43,13 +43,71 @@ def is_score(prediction: Array, task: Task) -> bool:
     return bool(np.any((found != 0) & (found != 1)))
 
 
-def positive_class(labels: Categories | None) -> str:
-    """Return the class that counts as positive: ``1`` or ``true`` if there, else the last in order of spelling."""
+# What people write for the two answers of a question: of such a pair the positive one is known.
+_YES = frozenset({"1", "true", "yes", "y", "t", "positive", "pos"})
+_NO = frozenset({"0", "-1", "false", "no", "n", "f", "negative", "neg"})
+
+_CLEAR = 0.1
+"""How far from .5 the scores' AUC must lie to say which of two classes they are about. Chosen: a model worth watching
+reaches .6; at half, a bad model is read upside down by its own noise, at double many fair ones are asked about."""
+
+_SIGMAS = 5.0
+"""And so many standard errors, so that a small sample is asked about: one in a million by chance."""
+
+
+def positive_class(
+    labels: Categories | None, scores: Floats | None = None, task: Task | None = None
+) -> tuple[str, str]:
+    """Return the class that scores are about, and a note where the scores themselves told it.
+
+    Known is ``1``, ``true``, ``yes`` … beside its opposite. Of two other classes it is the one that ``scores``
+    (float64, NaN none) rank higher, where they do so clearly. It is never guessed by spelling: raises ``ValueError``
+    that names the classes. Several classes and measured values have none, which gives ``1``.
+    """
     keys = labels.keys if labels is not None else ()
-    for key in ("1", "true"):
-        if key in keys:
-            return key
-    return max(keys, default="1")
+    known = [key for key in keys if key.lower() in _YES and all(k.lower() in _NO for k in keys if k != key)]
+    if known or labels is None or all(key.lower() in _NO for key in keys):
+        return (known[0] if known else ("true" if "false" in keys else "1")), ""
+    several = len(keys) > (2 if task is None or "1" in keys else FEW_CLASSES)
+    if several or task in {Task.MULTICLASS, Task.REGRESSION}:
+        return "1", ""
+    by_rank = None if scores is None or len(keys) != 2 else _area(scores, labels)
+    if by_rank is not None:
+        area, error = by_rank
+        if abs(area - 0.5) > max(_CLEAR, _SIGMAS * error):
+            high, low = keys if area > 0.5 else keys[::-1]
+            # `keys` are in the order of first sight; the area is that of the first one.
+            return high, (
+                f"positive class {high!r}: scores rank it above {low!r} (AUC {max(area, 1 - area):.2f}); "
+                f"say --positive {low} if they are about that"
+            )
+    shown = " or ".join(f"--positive {key}" for key in sorted(keys)[:5])
+    classes = " and ".join(map(repr, sorted(keys)[:5]))
+    raise ValueError(
+        f"labels are {classes}: which one are the scores about? say {shown} (positive: in the configuration)"
+    )
+
+
+def _area(scores: Floats, labels: Categories) -> tuple[float, float] | None:
+    """The chance that the first class scores above the other (ties half) and its standard error; Mann-Whitney."""
+    usable = np.isfinite(scores) & (labels.codes >= 0)
+    first = labels.codes[usable] == 0
+    n, m = int(first.sum()), int((~first).sum())
+    if not n or not m:
+        return None
+    distinct, place, counts = np.unique(scores[usable], return_inverse=True, return_counts=True)
+    rank = np.cumsum(counts) - (counts - 1) / 2
+    area = (float(rank[place][first].sum()) - n * (n + 1) / 2) / (n * m)
+    return (area, float(np.sqrt((n + m + 1) / (12 * n * m)))) if len(distinct) > 1 else None
+
+
+def check_positive(positive: str, labels: Categories) -> None:
+    """Raise ``ValueError`` where two classes or more are known and the positive one is none of them."""
+    same = {positive, "true"} if positive == "1" else ({positive, "1"} if positive == "true" else {positive})
+    if len(labels.keys) > 1 and not same & set(labels.keys):
+        raise ValueError(
+            f"positive {positive!r}: labels are {', '.join(map(repr, sorted(labels.keys)[:10]))}; name one"
+        )
 
 
 def labels_of(

@@ -26,7 +26,13 @@ from stationkeeper.monitor.core.reference.cells import (
     cell_of,
     numeric_cells,
 )
-from stationkeeper.monitor.core.reference.outcomes import infer_task, is_score, labels_of, positive_class
+from stationkeeper.monitor.core.reference.outcomes import (
+    check_positive,
+    infer_task,
+    is_score,
+    labels_of,
+    positive_class,
+)
 from stationkeeper.monitor.core.reference.reference import Kind, Reference, ReferenceSubject, Task
 from stationkeeper.monitor.core.reference.schema import Array, Schema, infer_schema
 from stationkeeper.monitor.core.reference.weighting import effective_rows, prior_weights, weighted_counts
@@ -78,6 +84,7 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
     categorical: Collection[str] = (),
     sensitive: Collection[str] = (),
     ignored: Collection[str] = (),
+    untyped: Collection[str] = (),
     importance: Mapping[str, float] | None = None,
     ordered: bool = False,
     threshold: float = 0.5,
@@ -90,7 +97,8 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
     Every column that has no other part is a feature unless ``features`` names them. ``weight`` names a column of row
     weights, ``prior`` the true share of classes: either undoes rebalancing. ``sensitive`` features keep only salted
     hashes of values and edges of two digits. ``ordered`` says that rows are in order of time (dependence between rows
-    is then learned by ``monitor.core.adoption.adopt.adopt``). Raises ``ValueError`` naming the column and what to do.
+    is then learned by ``monitor.core.adoption.adopt.adopt``). ``untyped`` features take any JSON type, for their file
+    did not tell it. Raises ``ValueError`` naming the column and what to do.
     O(n features log n).
     """
     arrays = {name: np.asarray(values) for name, values in columns.items()}
@@ -115,12 +123,26 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
         for name in named
         if name in schema.kinds
     ]
-    subjects = [replace(s, importance=float((importance or {}).get(s.name, 1.0))) for s in subjects]
+    subjects = [
+        replace(
+            s,
+            importance=float((importance or {}).get(s.name, 1.0)),
+            json_type="" if s.name in untyped else s.json_type,
+        )
+        for s in subjects
+    ]
     task = None
     if prediction is not None:
         task = infer_task(arrays[prediction])
         subjects.append(_prediction(arrays[prediction], task, weights, salt))
-    positive = positive or positive_class(labels)
+    told = ""
+    if positive is None:
+        scores = (
+            arrays[prediction] if prediction is not None and is_score(arrays[prediction], task or Task.BINARY) else None
+        )
+        positive, told = positive_class(labels, None if scores is None else numbers(scores).values, task)
+    elif labels is not None and task in {None, Task.BINARY}:
+        check_positive(positive, labels)
     known = None
     if prediction is not None and label is not None:
         known = labels_of(arrays[prediction], arrays[label], task or Task.BINARY, threshold, positive, weights)
@@ -135,7 +157,7 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
         positive=positive,
         source=source,
         labels=known,
-        notes=schema.notes,
+        notes=(*schema.notes, told) if told else schema.notes,
     )
 
 

@@ -14,6 +14,7 @@ from stationkeeper.contracts.messages import Verdict
 from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.settings import DAY_MS, HOUR_MS, ModelSettings
+from stationkeeper.tables import Parts, read_frame
 from tests.monitor.rig import START, Rig, fraud
 
 Columns = dict[str, Any]
@@ -184,7 +185,7 @@ def said_by_the_daemon(stream: Stream, reference: Reference) -> list[Verdict]:
 def said_by_a_backtest(stream: Stream, reference: Reference) -> list[Verdict]:
     settings = settings_of(stream)
     judged = {name: values[stream.known :] for name, values in stream.columns.items()}
-    made = table_of(judged, "stream", time="time", prediction="score", label="label")
+    made = table_of(read_frame(judged, parts=Parts("time", "score", "label")))
     if stream.label_delay is not None:
         assert made.times is not None
         known = made.times + stream.label_delay[stream.known :]

@@ -11,12 +11,14 @@ from typer.testing import CliRunner
 
 from stationkeeper.backtesting.replay import ReplaySettings
 from stationkeeper.backtesting.run import replay_settings, run
-from stationkeeper.backtesting.table import BadInput, Table, read_events, read_table, table_of
+from stationkeeper.backtesting.table import Table, table_of
 from stationkeeper.commands.backtest import backtest
 from stationkeeper.contracts.messages import Level
+from stationkeeper.events import ValueRules
 from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.budget import Budget
 from stationkeeper.monitor.core.reference import dump
+from stationkeeper.tables import Parts, TableRefused, read_events, read_frame, read_table
 from tests.monitor.core.streams import bank
 
 APP = typer.Typer()
@@ -75,7 +77,17 @@ def test_parquet_and_times_print_rfc_3339(tmp_path: Path):
     path = tmp_path / "table.parquet"
     pl.DataFrame({name: values.tolist() for name, values in data.items()}).write_parquet(path)
     code, lines, _ = invoke(
-        str(path), "--time", "at", "--reference-rows", "2000", "--pane", "30m", "--false-alarms-every", "30d"
+        str(path),
+        "--time",
+        "at",
+        "--time-unit",
+        "ms",
+        "--reference-rows",
+        "2000",
+        "--pane",
+        "30m",
+        "--false-alarms-every",
+        "30d",
     )
     assert code == 0
     assert [line["subject"] for line in lines] == ["age"]
@@ -187,10 +199,10 @@ def test_events_are_joined_with_their_labels(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["missing.csv", "--reference-rows", "10"], "no such file"),
+        (["missing.csv", "--reference-rows", "10"], "there is no file"),
         (["TABLE"], "needs --reference FILE or --reference-rows N"),
         (["TABLE", "--reference-rows", "999999"], "leave some to judge"),
-        (["TABLE", "--reference-rows", "100", "--label", "nope"], "--label nope: no such column"),
+        (["TABLE", "--reference-rows", "100", "--label", "nope"], "has no such column"),
         (["TABLE", "--reference-rows", "100", "--pane", "5m"], "write a number of rows"),
         (["TABLE", "--reference-rows", "100", "--false-alarms-every", "30d"], "write a number of rows"),
         (["TABLE", "--reference-rows", "100", "--renew", "maybe"], "auto, never or a number"),
@@ -217,7 +229,7 @@ def test_other_separators_are_recognised(tmp_path: Path, separator: str):
 def test_a_file_that_is_no_text_is_refused_by_its_name(tmp_path: Path, name: str, content: bytes):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(BadInput, match=name):
+    with pytest.raises(TableRefused, match=name):
         read_table(path)
 
 
@@ -231,7 +243,7 @@ def test_a_file_that_is_no_text_is_refused_by_its_name(tmp_path: Path, name: str
     ],
 )
 def test_a_bad_event_is_named_by_its_line(line: str, message: str):
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(TableRefused, match=message):
         read_events([line.encode()])
 
 
@@ -239,7 +251,7 @@ def test_a_daily_batch_pages_neither_on_its_last_pane_nor_for_its_rhythm():
     """Ten days of bursts know no hour of the week, and the last burst is cut in half by the end of the file."""
     starts = np.arange(25) * 86_400_000 + 7_200_000
     times = (starts[:, None] + np.arange(200) * 1_600).reshape(-1)[:-100]
-    made = table_of({**bank(len(times)), "at": times}, "batches", time="at")
+    made = table_of(read_frame({**bank(len(times)), "at": times}, ValueRules(time_unit="ms"), Parts(time="at")))
     options = dict.fromkeys(("label_delay", "every", "pane"))
     settings = replay_settings(
         made, reference_rows=2_000, renew="never", effect_floor=0.02, features=None, categorical=(), **options

@@ -1,0 +1,275 @@
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from stationkeeper.events import ValueRules
+from stationkeeper.profiling.from_table import profile_table
+from stationkeeper.tables import ColumnReading, InputTable, Parts, TableRefused, read_frame, read_table
+
+INPUTS = Path(__file__).parent / "inputs"
+TIME = Parts(time="time")
+MAY_1 = 1_777_593_600_000
+
+
+def column(table: InputTable, name: str) -> ColumnReading:
+    return next(reading for reading in table.readings if reading.name == name)
+
+
+def written(tmp_path: Path, text: str | bytes, name: str = "t.csv") -> Path:
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def rows(cell: str, n: int = 20) -> str:
+    return "a,b\n" + "".join(f"{cell},{i}\n" for i in range(n))
+
+
+def test_a_word_for_nothing_is_a_value_of_a_category_until_somebody_says_otherwise() -> None:
+    plain = read_table(INPUTS / "country_na.csv", parts=TIME)
+    assert "NA" in plain.columns["country"].tolist()
+    assert "--na NA" in column(plain, "country").line()
+    told = read_table(INPUTS / "country_na.csv", ValueRules(na=("", "NA")), TIME)
+    assert None in told.columns["country"].tolist()
+    assert "NA" not in told.columns["country"].tolist()
+
+
+def test_a_word_for_nothing_among_numbers_is_missing(tmp_path: Path) -> None:
+    found = column(read_table(written(tmp_path, rows("1.5") + "NA,1\n?,1\n,1\nNone,2\n")), "a")
+    assert (found.kind, found.missing, found.unusable) == ("number", 4, 0)
+
+
+def test_one_cell_of_text_leaves_a_number_a_number_and_is_named(tmp_path: Path) -> None:
+    found = column(read_table(written(tmp_path, rows("1.5") + "error,1\n")), "a")
+    assert (found.kind, found.unusable, found.example) == ("number", 1, "'error' in row 21")
+
+
+@pytest.mark.parametrize(
+    ("name", "feature", "mark", "first"),
+    [
+        ("currency.csv", "amount", ".", 107.69),
+        ("currency.csv", "rate", ".", 0.149),
+        ("decimal_comma.csv", "amount", ",", 107.69),
+    ],
+)
+def test_numbers_as_people_write_them_are_left_out_by_name_until_the_mark_is_told(
+    name: str, feature: str, mark: Any, first: float
+) -> None:
+    found = read_table(INPUTS / name, parts=TIME)
+    assert feature not in found.columns
+    assert f"--decimal {mark}" in column(found, feature).line()
+    assert read_table(INPUTS / name, ValueRules(decimal=mark), TIME).columns[feature][0] == pytest.approx(first)
+
+
+def test_a_part_that_cannot_be_read_is_refused_with_what_to_say() -> None:
+    with pytest.raises(TableRefused, match=r"--prediction score: numbers written as text .*--decimal ,"):
+        read_table(INPUTS / "decimal_comma.csv", parts=Parts(time="time", prediction="score"))
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_the_unit_of_an_epoch_is_found_out_and_said(tmp_path: Path, unit: str) -> None:
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    text = "time,x\n" + "".join(f"{(MAY_1 // 1000 + i) * per_second},{i % 7}\n" for i in range(50))
+    table = read_table(written(tmp_path, text), parts=TIME)
+    assert table.times is not None
+    assert table.times[:2].tolist() == [MAY_1, MAY_1 + 1000]
+    assert f"epoch {unit}" in next(table.lines())
+
+
+def test_a_number_that_is_no_epoch_is_refused_and_a_told_unit_obeyed(tmp_path: Path) -> None:
+    path = written(tmp_path, "time,x\n" + "".join(f"{i * 60_000},{i % 7}\n" for i in range(50)))
+    with pytest.raises(TableRefused, match="--time-unit"):
+        read_table(path, parts=TIME)
+    times = read_table(path, ValueRules(time_unit="ms"), TIME).times
+    assert times is not None
+    assert times[1] == 60_000
+
+
+def test_month_and_day_are_told_by_the_table_or_asked_for(tmp_path: Path) -> None:
+    table = read_table(INPUTS / "us24.csv", parts=TIME)
+    assert table.times is not None
+    assert table.times[-1] - table.times[0] < 5 * 86_400_000
+    assert "month first" in next(table.lines())
+    one = "time,x\n" + "".join(f"05/0{1 + i % 3}/2026,{i}\n" for i in range(6))
+    months = "time,x\n" + "".join(f"0{1 + i}/0{1 + i}/2026,{i}\n" for i in range(6))
+    assert "month first" in next(read_table(written(tmp_path, one), parts=TIME).lines())
+    with pytest.raises(TableRefused, match="--time-format '%m/%d/%Y' or --time-format '%d/%m/%Y'"):
+        read_table(written(tmp_path, months), parts=TIME)
+    told = read_table(written(tmp_path, months), ValueRules(time_format="%d/%m/%Y"), TIME)
+    assert told.times is not None
+    assert np.datetime64(int(told.times[1]), "ms") == np.datetime64("2026-02-02")
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ("2026-05-01T02:00:00+02:00", "2026-05-01T00:00:00"),
+        ("2026-05-01 00:00:00.250", "2026-05-01T00:00:00.250"),
+        ("2026-05-01", "2026-05-01T00:00:00"),
+        ("2026/5/1 7:05", "2026-05-01T07:05:00"),
+        ("1.5.2026 7:05:09", "2026-05-01T07:05:09"),
+        ("05/31/2026 12:30 AM", "2026-05-31T00:30:00"),
+        ("31-05-26 1:30 PM", "2026-05-31T13:30:00"),
+    ],
+)
+def test_times_are_read_as_they_are_written(tmp_path: Path, cell: str, shown: str) -> None:
+    times = read_table(written(tmp_path, f"time,x\n{cell},1\n{cell},2\n"), parts=TIME).times
+    assert times is not None
+    assert np.datetime64(int(times[0]), "ms") == np.datetime64(shown)
+
+
+def test_rows_without_time_are_left_out_aloud_or_refused(tmp_path: Path) -> None:
+    good = "".join(f"2026-05-01T00:{i:02}:00Z,{i % 7}\n" for i in range(60))
+    table = read_table(written(tmp_path, f"time,x\nsoon,1\n{good}"), parts=TIME)
+    assert len(table) == 60
+    assert "1 of 61 rows have no usable time in time (the first is row 1)" in next(table.lines())
+    with pytest.raises(TableRefused, match="is no time; how is it written"):
+        read_table(written(tmp_path, "time,x\nsoon,1\nlater,2\n"), parts=TIME)
+
+
+def test_leading_zeros_make_a_column_text_and_so_does_a_person(tmp_path: Path) -> None:
+    assert "09111" in read_table(INPUTS / "zip.csv", parts=TIME).columns["zip"].tolist()
+    path = written(tmp_path, rows("80331"))
+    assert read_table(path).columns["a"][0] == 80331.0
+    assert read_table(path, ValueRules(text=("a",))).columns["a"][0] == "80331"
+
+
+@pytest.mark.parametrize("spelling", [("True", "False"), ("true", "false"), ("TRUE", "FALSE")])
+def test_truths_are_booleans(tmp_path: Path, spelling: tuple[str, str]) -> None:
+    table = read_table(written(tmp_path, "a,b\n" + "".join(f"{spelling[i % 2]},{i}\n" for i in range(9))))
+    assert table.columns["a"].tolist()[:2] == [True, False]
+    assert table.untyped == ("a",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+def test_character_sets_are_found_out(tmp_path: Path, encoding: str) -> None:
+    text = "größe,stadt\n" + "1.5,Köln\n2.5,Zürich\n" * 20
+    table = read_table(written(tmp_path, text.encode(encoding)))
+    assert set(table.columns["stadt"].tolist()) == {"Köln", "Zürich"}
+    assert table.columns["größe"][1] == 2.5
+    assert (not encoding.startswith("utf-8")) == any("encoding" in line for line in table.lines())
+
+
+def test_a_told_character_set_is_obeyed_and_a_wrong_one_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "a,b\nŁódź,1\nŻary,2\n".encode("cp1250"))
+    assert read_table(path, ValueRules(encoding="cp1250")).columns["a"][0] == "Łódź"
+    for wrong in ("utf-8", "klingon"):
+        with pytest.raises(TableRefused, match="encoding"):
+            read_table(path, ValueRules(encoding=wrong))
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_separators_quotes_and_line_ends(tmp_path: Path, mark: str) -> None:
+    text = f'"a{mark} b"{mark}c\r\n"x{mark} ""y""\nz"{mark}1.5\r\n\r\n"w"{mark}2\r\n'
+    table = read_table(written(tmp_path, text))
+    assert table.columns[f"a{mark} b"].tolist() == [f'x{mark} "y"\nz', "w"]
+    assert table.columns["c"].tolist() == [1.5, 2.0]
+
+
+def test_excels_first_line_inches_and_an_odd_name(tmp_path: Path) -> None:
+    assert read_table(written(tmp_path, "sep=;\na;b\n1,5;2\n")).columns["b"][0] == 2.0
+    inches = read_table(written(tmp_path, 'size,x\n15" wide,1\n3,2\n'))
+    assert inches.columns["size"].tolist() == ['15" wide', "3"]
+    table = read_table(INPUTS / "excel_header.csv", parts=TIME)
+    assert "income\n(EUR)" in table.columns
+    assert all("\n" not in line for line in table.lines())
+
+
+def test_rows_of_another_width_are_left_out_aloud_or_the_file_is_refused(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, rows("1.5", 60) + "1.5\n1.5,2,3\n1.5,7,,\n"))
+    assert len(table) == 61
+    assert "2 rows have not the header's 2 fields" in next(table.lines())
+    with pytest.raises(TableRefused, match="is ',' the separator"):
+        read_table(written(tmp_path, "a,b\n1,2,3\n4,5,6\n"))
+
+
+def test_an_index_of_pandas_and_a_name_that_stands_twice_are_left_out_by_name(tmp_path: Path) -> None:
+    head, body = ",a,b,a\n", "".join(f"{i},1.5,{i % 3},2\n" for i in range(9))
+    table = read_table(written(tmp_path, head + body))
+    assert list(table.columns) == ["b"]
+    lines = "\n".join(table.lines())
+    assert "column 1: left out: has no name and counts the rows" in lines
+    assert "a: left out: stands twice, as columns 2 and 4" in lines
+    with pytest.raises(TableRefused, match="stands twice"):
+        read_table(written(tmp_path, head + body), parts=Parts(label="a"))
+
+
+def test_what_no_number_holds_and_what_is_no_category_is_left_out_until_asked_for(tmp_path: Path) -> None:
+    text = "id,prose,x\n" + "".join(f"{10**18 + i},text {i} of it,{i % 5}\n" for i in range(200))
+    table = read_table(written(tmp_path, text))
+    assert list(table.columns) == ["x"]
+    assert "--text id" in column(table, "id").line()
+    asked = read_table(written(tmp_path, text), parts=Parts(features=("prose", "x")))
+    assert "prose" in asked.columns
+
+
+def test_every_type_of_parquet_is_a_value_or_left_out_by_name() -> None:
+    table = read_table(INPUTS / "types.parquet", parts=TIME)
+    used = {"amount", "dec", "cat", "enum", "bool", "i_null", "f32", "score", "label"}
+    assert set(table.columns) == used
+    assert column(table, "dec").kind == "number"
+    left = {reading.name: reading.blind for reading in table.readings if reading.name not in {*used, "time"}}
+    assert set(left) == {"day", "tod", "dur", "lst", "arr", "st", "bin", "nullcol", "u64"}
+    assert all(left.values())
+    assert read_table(INPUTS / "pq_dec.parquet", parts=TIME).columns["dec"][0] == pytest.approx(107.69)
+
+
+def test_the_content_says_what_a_file_is(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"a": [1.5, None], "b": ["x", "y"]})
+    frame.write_parquet(tmp_path / "t.PARQUET")
+    frame.write_ipc(tmp_path / "t.feather")
+    packed = written(tmp_path, gzip.compress(b"a,b\n1.5,x\n,y\n"), "t.csv.gz")
+    for path in (tmp_path / "t.PARQUET", tmp_path / "t.feather", packed):
+        table = read_table(path)
+        assert table.columns["b"].tolist() == ["x", "y"]
+        assert np.isnan(table.columns["a"][1])
+    with pytest.raises(TableRefused, match="workbook"):
+        read_table(written(tmp_path, b"PK\x03\x04 and so on", "t.xlsx"))
+
+
+def test_flat_json_lines_are_a_table_and_a_line_separator_is_a_letter(tmp_path: Path) -> None:
+    odd = [{"a": 1, "b": "x\u2028y", "c": {"d": 1}}, {"a": "error", "b": None, "c": {}}, {"a": 2.5, "b": "z"}]
+    more = [{"a": 1.0, "b": "z"}] * 20
+    lines = "\n".join(json.dumps(one, ensure_ascii=False) for one in [*odd, *more])
+    table = read_table(written(tmp_path, lines + "\n", "t.jsonl"))
+    assert table.columns["b"].tolist()[:2] == ["x\u2028y", None]
+    assert column(table, "a").example == "'error' in row 2"
+    assert column(table, "c").blind == "holds objects"
+
+
+def test_events_of_several_models_are_asked_about() -> None:
+    with pytest.raises(TableRefused, match="models m, n: say which with --model"):
+        read_table(INPUTS / "twomodels.jsonl")
+    table = read_table(INPUTS / "twomodels.jsonl", model="n")
+    assert (table.model, table.version, len(table)) == ("n", "2", 100)
+    assert set(table.columns["c"].tolist()) == {"b"}
+
+
+def test_a_first_line_of_numbers_is_no_header(tmp_path: Path) -> None:
+    with pytest.raises(TableRefused, match="looks like data"):
+        read_table(written(tmp_path, "1,2.5\n3,4\n"))
+
+
+def test_frames_are_read_as_files_are() -> None:
+    import pandas as pd
+
+    data = {"n": [1.5, None] * 60, "t": ["NA", "x"] * 60, "d": pd.array([1, None] * 60, "Int64"), "o": [1, "e"] * 60}
+    for frame in (pd.DataFrame(data), {name: np.array(values, object) for name, values in data.items()}):
+        table = read_frame(frame, ValueRules(na=("", "NA")))
+        assert table.columns["t"].tolist()[:2] == [None, "x"]
+        assert column(table, "n").missing == column(table, "d").missing == 60
+        assert column(table, "o").kind == "mixed"
+
+
+def test_every_column_has_one_line_and_those_left_out_by_the_reference_say_so() -> None:
+    table = read_table(INPUTS / "types.parquet", parts=Parts(time="time", prediction="score", label="label"))
+    reference, lines = profile_table(table)
+    names = [line.split(":")[0] for line in lines]
+    assert names == [reading.name for reading in table.readings]
+    watched = {subject.name for subject in reference.features}
+    assert watched == {line.split(":")[0] for line in lines if line.split(": ")[1].startswith("used")}
