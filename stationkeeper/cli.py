@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -27,7 +27,6 @@ ROOMS: Final = frozenset({"contracts", "streams", "monitor", "retrain", "deploy"
 
 app = typer.Typer(
     name="stationkeeper",
-    help="Watch models in production, retrain them when the world changes, and check that the cure worked.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -47,6 +46,25 @@ GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., Any]]]] = {
     "dead-letters": (dead_letters, rejected.DEAD_LETTER_VERBS),
     "evidently": (evidently_group, data.EVIDENTLY_VERBS),
 }
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"stationkeeper {version('stationkeeper')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Watch models in production, retrain them when the world changes, and check that the cure worked."""
+
 
 for verb in VERBS:
     app.command(verb.__name__)(verb)

@@ -148,13 +148,33 @@ def broker(
     directory: Annotated[Path, typer.Option(help="Where the data lie.")] = Path(".stationkeeper/kafka"),
     port: Annotated[int, typer.Option(help="The first node's port.")] = 9092,
     nodes: Annotated[int, typer.Option(help="1 or 3.")] = 1,
+    topic: Annotated[list[str] | None, typer.Option(help="A topic to make; repeat.")] = None,
+    config: ConfigOption = None,
 ) -> None:
-    """Run a local Apache Kafka for development until Ctrl-C; needs neither Java nor Docker."""
+    """Run a local Apache Kafka for development until Ctrl-C; needs neither Java nor Docker.
+
+    It makes the topics that --topic and the configuration name, and no others: a producer to a topic that is not there
+    waits a minute and fails.
+    """
+    from stationkeeper.config import load
     from stationkeeper.process.run import configure_logging, stop_on_signals
+    from stationkeeper.process.wiring import prepare_topics
     from stationkeeper.streams.broker import LocalBroker
+    from stationkeeper.streams.kafka.topics import create_missing
+    from stationkeeper.streams.settings import KafkaSettings
 
     configure_logging()
+    named = None if config is None else load(config)
     stop = stop_on_signals()
     with LocalBroker(directory, nodes=nodes, port=port) as cluster:
-        typer.echo(f"{cluster.description}\nexport STATIONKEEPER_KAFKA={cluster.bootstrap}")
+        # Only where it is comes from the configuration's own broker: this one knows neither passwords nor TLS.
+        mine = KafkaSettings(
+            bootstrap=cluster.bootstrap, prefix=KafkaSettings().prefix if named is None else named.kafka.prefix
+        )
+        if named is not None:
+            prepare_topics(named.model_copy(update={"kafka": mine}))
+        topics = create_missing(mine, topic or ())
+        typer.echo(cluster.description)
+        typer.echo(f"topics: {', '.join(topics) or 'none'}; others are made with --topic NAME or --config FILE")
+        typer.echo(f"export STATIONKEEPER_KAFKA={cluster.bootstrap}")
         stop.wait()

@@ -117,6 +117,14 @@ def input_topic(name: str, *, partitions: int = 3, retention_ms: int = -1) -> To
     return Topic(name, partitions, "delete", retention_ms, "event_id", "events", broker_time=True)
 
 
+def create_missing(settings: KafkaSettings, names: Iterable[str]) -> list[str]:
+    """Create the topics that do not exist, as ``input_topic`` makes them; returns all that the broker has now."""
+    with admin_client(settings) as admin:
+        create(admin, map(input_topic, names), settings.replication)
+        with translated("list topics"):
+            return sorted(name for name in admin.list_topics() if not name.startswith(("__", f"{settings.prefix}.")))
+
+
 def dead_letter_for(source: str, source_max_bytes: int = _DEFAULT_MAX_BYTES) -> Topic:
     """Return the dead-letter topic of an input: it takes the source's largest record and our headers."""
     return Topic(

@@ -1,6 +1,7 @@
 """The verbs as a user types them, without a broker: what they print, where they exit, and what they refuse."""
 
 import csv
+import importlib.metadata
 import json
 import random
 from contextlib import nullcontext
@@ -56,6 +57,11 @@ def test_every_verb_says_what_it_is_for() -> None:
         result = CliRunner().invoke(cli.app, line, terminal_width=200)
         assert result.exit_code == 0, line
         assert "Usage:" in result.stdout
+
+
+def test_the_version_is_the_installed_one() -> None:
+    result = CliRunner().invoke(cli.app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"stationkeeper {importlib.metadata.version('stationkeeper')}\n")
 
 
 def test_a_file_becomes_a_configuration_and_a_reference_with_its_power_card(

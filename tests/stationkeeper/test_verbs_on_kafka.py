@@ -1,6 +1,8 @@
 """``check --sample`` and ``verify`` over a real broker: what is printed for good records and for bad ones."""
 
+import contextlib
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from stationkeeper.config import load
 from stationkeeper.contracts.codes import DeadLetterCode
 from stationkeeper.process.wiring import loop_for, monitor_stages, prepare_topics
 from stationkeeper.streams.broker import FoundBroker
-from stationkeeper.streams.kafka.topics import ensure_inputs
+from stationkeeper.streams.kafka.topics import create_missing, ensure_inputs
 
 pytestmark = pytest.mark.broker
 
@@ -117,3 +119,22 @@ def test_verify_counts_again_what_the_tally_counted_and_every_rejection_is_liste
     listed = json.loads(run("dead-letters", "list", "--config", config, "--json").stdout)
     codes = {row["code"]: row["count"] for row in listed if row["topic"] == f"{prefix}.shop"}
     assert codes == {code.value: 1 for code in BAD.values()}
+
+
+def test_the_local_broker_makes_the_topics_that_are_named_and_says_which_there_are(
+    world: tuple[str, str], kafka: FoundBroker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopped = threading.Event()
+    stopped.set()
+    monkeypatch.setattr("stationkeeper.process.run.stop_on_signals", lambda: stopped)
+    monkeypatch.setattr("stationkeeper.streams.broker.LocalBroker", lambda *_, **__: contextlib.nullcontext(kafka))
+    prefix, own = f"b{uuid.uuid4().hex[:8]}", f"o{uuid.uuid4().hex[:8]}"
+    named = tmp_path / "named.yaml"
+    named.write_text(f"kafka: {{bootstrap: 'away:9', prefix: {prefix}}}\nmodels: {{m: {{predictions: {own}.p}}}}")
+    shown = run("broker", "--topic", f"{own}.extra", "--config", str(named)).stdout
+    (line,) = [line for line in shown.splitlines() if line.startswith("topics: ")]
+    assert {f"{own}.p", f"{own}.extra"} <= set(line.removeprefix("topics: ").partition(";")[0].split(", "))
+    assert line.endswith("; others are made with --topic NAME or --config FILE")
+    settings = load(Path(world[0])).kafka.model_copy(update={"prefix": prefix})
+    assert ensure_inputs(settings, [f"{own}.p", f"{own}.extra"], create_inputs=False) == []
+    assert create_missing(settings, []) != []
