@@ -1,8 +1,10 @@
 """Stands in for your service in docs/tutorial.md: a model that scores loans, its past as a CSV, its events in Kafka.
 
-``python loans.py past`` writes past.csv, two weeks of applications with their scores and, since those loans are old,
-whether they defaulted. ``python loans.py serve`` answers applications as JSON records in the topic loans.scores: first
-those of the last day (a service that has run for a while has filled its topic), then new ones until Ctrl-C.
+``python loans.py history`` writes history.csv, three weeks of applications with their scores and whether the loans
+defaulted; in the last three days customers send other requests than before. ``python loans.py past`` writes past.csv,
+two weeks in which nothing happens. ``python loans.py serve`` answers applications as JSON records in the topic
+loans.scores: first those of the last day (a service that has run for a while has filled its topic), then new ones until
+Ctrl-C.
 Eight hours ago customers began to send other requests than before: more come by app, and they ask for more.
 """
 
@@ -42,18 +44,18 @@ def score(applicant: dict[str, Any]) -> float:
     return round(min(0.95, risk), 4)
 
 
-def past(end: datetime) -> None:
-    """Write what the model was asked in the two weeks before ``end``, and how those loans went."""
-    dice, rows = random.Random(1), timedelta(days=14) // EVERY
-    with Path("past.csv").open("w", newline="") as file:
+def write(name: str, end: datetime, span: timedelta, every: timedelta, shift: timedelta = timedelta()) -> None:
+    """Write what the model was asked in the time before ``end``, shifted at its end, and how those loans went."""
+    dice, rows = random.Random(1), span // every
+    with Path(name).open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["time", "amount", "income", "channel", "score", "defaulted"])
         for row in range(rows):
-            applicant = application(dice, shifted=False)
+            when = end - (rows - row) * every
+            applicant = application(dice, shifted=when >= end - shift)
             answer = score(applicant)
-            when = end - (rows - row) * EVERY
             table.writerow([when.isoformat(), *applicant.values(), answer, int(dice.random() < answer)])
-    print(f"past.csv: {rows:,} rows")
+    print(f"{name}: {rows:,} rows")
 
 
 def serve(now: datetime) -> None:
@@ -89,7 +91,15 @@ def record(dice: random.Random, number: int, when: datetime, *, shifted: bool) -
 
 if __name__ == "__main__":
     now = datetime.now(UTC).replace(microsecond=0)
+    verb = sys.argv[1]
     try:
-        past(now - timedelta(days=1)) if sys.argv[1] == "past" else serve(now)
+        if verb == "history":
+            # A day that stays, so that everybody sees the numbers that the pages show.
+            end = datetime(2026, 6, 1, tzinfo=UTC)
+            write("history.csv", end, timedelta(days=21), timedelta(minutes=1), timedelta(days=3))
+        elif verb == "past":
+            write("past.csv", now - timedelta(days=1), timedelta(days=14), EVERY)
+        else:
+            serve(now)
     except KeyboardInterrupt:
         sys.exit(0)

@@ -48,7 +48,7 @@ def sample_input(config: Config, form: Form, reader: Reader, start: Mapping[Part
             faults += [(row, DeadLetterCode.FUTURE_TIME, "time") for row in events.rows[early].tolist()]
             timely = events.keep(np.flatnonzero(~early))
             found.events.append(timely)
-            lines += zip(timely.rows.tolist(), _lines(timely), strict=True)
+            lines += zip(timely.rows.tolist(), lines_of(timely), strict=True)
         found.lines += [f"{_address(batch, row)}  {line}" for row, line in sorted(lines)]
         for row, code, detail in sorted(faults):
             found.codes[code.value] += 1
@@ -69,7 +69,8 @@ def _early(config: Config, events: Events, batch: Batch) -> Any:
     return too_early(events.time, batch.timestamps[events.rows], skews[events.owner])
 
 
-def _lines(events: Events) -> Iterator[str]:
+def lines_of(events: Events) -> Iterator[str]:
+    """Yield each event in words, as the monitor understands it. O(n features)."""
     for row in range(len(events)):
         time = to_datetime(int(events.time[row])).isoformat(timespec="milliseconds")
         model, version = events.owners[int(events.owner[row])]

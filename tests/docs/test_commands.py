@@ -46,6 +46,7 @@ ELSEWHERE = {
 # Answers that need neither broker nor network: these are run as they stand.
 CHEAP = {
     "stationkeeper --help",
+    "stationkeeper --version",
     "stationkeeper init --help",
     "stationkeeper --show-completion",
     "python -m scripts.docs.publish",
@@ -91,7 +92,7 @@ def parse(words: list[str]) -> None:
         name = rest.pop(0)
         assert name in command.commands, f"{name!r} is none of {', '.join(command.commands)}"
         command = command.commands[name]
-    if rest and rest[0] in {"--help", "--show-completion", "--install-completion"}:
+    if rest and rest[0] in {"--help", "--version", "--show-completion", "--install-completion"}:
         return
     if not rest and (hasattr(command, "commands") or any(p.required for p in command.params)):
         return  # a verb that is spoken of, without what it needs

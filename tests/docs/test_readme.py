@@ -1,7 +1,10 @@
 """What the README shows is true: its configuration loads, its events are read, its links lead somewhere."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,34 @@ def test_the_events_are_events():
     read = PredictionEvent.decode(prediction.encode())
     assert read.model_dump(exclude_unset=True).keys() == json.loads(prediction).keys()
     assert LabelEvent.decode(label.encode()).event_id == read.event_id
+
+
+def test_the_first_look_prints_what_it_shows(tmp_path: Path) -> None:
+    block = next(block for block in blocks("console") if "--compare" in block)
+    lines = block.splitlines()
+    history, backtest = (line[2:] for line in lines if "loans.py" in line or "--compare" in line)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-e", "-c", f"{history}\n{backtest}"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    shown = [line for line in lines if not line.startswith("$ ")]
+    assert len(shown) >= 4
+    assert [line for line in shown if line not in done.stdout + done.stderr] == []
+    assert "<svg" in (tmp_path / "report.html").read_text()
+    (page,) = [
+        one
+        for one in map(json.loads, (tmp_path / "verdicts.jsonl").read_text().splitlines())
+        if one.get("level") == "page"
+    ]
+    assert f"`{page['reason']}`" in README
+    # The customers change in the middle of the file's last week; a page before that would be a false one.
+    assert page["row"] > 25_920
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

@@ -14,7 +14,7 @@ from stationkeeper.streams.broker import FoundBroker
 @pytest.mark.broker
 def test_a_newcomer_sees_the_drift_of_an_own_model(kafka: FoundBroker, tmp_path: Path) -> None:
     newcomer, seconds = run(tmp_path, kafka=kafka.bootstrap)
-    assert len(seconds) == 9
+    assert len(seconds) == 10
     printed = {line.split(" --")[0]: text for line, text in newcomer.outputs}
     explained = printed["stationkeeper explain loans"]
     (onset,) = set(re.findall(r"the change began (\S+);", explained))
