@@ -38,7 +38,7 @@ from stationkeeper.events.reader import EventReader, object_at
 from stationkeeper.events.row_types import nameable, refuse
 from stationkeeper.events.score import decide, outcomes
 from stationkeeper.events.settings import KINDS, Input, InputMapping, Kind, ValueRules
-from stationkeeper.events.text_values import NULL_WORDS, number_of, numbers_of
+from stationkeeper.events.text_values import NULL_WORDS, number_of, numbers_of, plain_value
 from stationkeeper.events.timestamps import parse_instant, too_early
 
 __all__ = [
@@ -77,6 +77,7 @@ __all__ = [
     "own_form",
     "parse_instant",
     "path_text",
+    "plain_value",
     "refuse",
     "salt_of",
     "too_early",

@@ -20,6 +20,7 @@ from stationkeeper.events.mapping import DEFAULT_POSITIVE, MAX_TEXT, Form
 from stationkeeper.events.raw import Raw
 from stationkeeper.events.row_types import ABSENT, NAN
 from stationkeeper.events.settings import Kind
+from stationkeeper.events.text_values import texts_as_numbers
 from stationkeeper.events.timestamps import BAD, parse_instants
 
 # An empty text must not pass for an absent one ("" is the code of that), so it becomes one that no rule lets through.
@@ -168,8 +169,10 @@ class _Assembly:
             kinds = set(map(type, values))
         if kinds <= {float, int}:
             return replace(events, prediction=NumberColumn(np.fromiter(values, np.float64, self._n)))
-        make = category_column if kinds & {str, bool} else number_column
-        return replace(events, prediction=make(values, ABSENT))
+        rules = self._form.values
+        if kinds & {str, bool}:
+            return replace(events, prediction=category_column(texts_as_numbers(values, rules), ABSENT, rules.na))
+        return replace(events, prediction=number_column(values, ABSENT))
 
 
 def _from_shares(shares: dict[str, float], positive: str) -> float | str | None:

@@ -17,7 +17,8 @@ from stationkeeper.contracts.column import (
     categories,
     json_type,
 )
-from stationkeeper.events.settings import Kind
+from stationkeeper.events.settings import Kind, ValueRules
+from stationkeeper.events.text_values import NULL_WORDS, texts_as_numbers
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -119,11 +120,15 @@ class CategoryColumn:
         return found
 
     def numbers(self) -> Numbers:
-        """Return the values as numbers: a boolean is 0 or 1, text is a wrong type."""
+        """Return the values as numbers: a boolean is 0 or 1, text is null or a wrong type."""
         each = self.type_codes()
         table = np.array([_number(key) for key in self.keys] or [np.nan])
         text = (self.codes >= 0) & (each == _TYPES.index("string"))
-        status = np.where(self.codes < 0, self.codes, np.where(text, Status.WRONG_TYPE, 0)).astype(np.int8)
+        nothing = np.array(
+            [Status.NULL if key in NULL_WORDS else Status.WRONG_TYPE for key in self.keys] or [Status.NULL]
+        )
+        strange = np.where(text, nothing[np.maximum(self.codes, 0)], 0)
+        status = np.where(self.codes < 0, self.codes, strange).astype(np.int8)
         values = np.where(status == 0, table[np.maximum(self.codes, 0)], np.nan)
         return Numbers(values, status if status.any() else None)
 
@@ -186,6 +191,9 @@ class Events:
         )
 
 
+_NO_RULES = ValueRules()
+
+
 class Keys(dict[str, int]):
     """Codes of text values in the order they were first seen; looking up a new one gives it the next code."""
 
@@ -196,17 +204,21 @@ class Keys(dict[str, int]):
         return code
 
 
-def number_column(values: Sequence[object], absent: object) -> NumberColumn:
+def number_column(values: Sequence[object], absent: object, rules: ValueRules = _NO_RULES) -> NumberColumn:
     """Return a feature that every reference counts as a number; ``absent`` is the marker of a missing key.
 
-    A boolean is 0 or 1, text is a wrong type. O(n), a Python loop for batches with surprises only.
+    A boolean is 0 or 1. Text is null where it stands for nothing, a number where the rules have a decimal mark for it,
+    else a wrong type. O(n), a Python loop for batches with surprises only.
     """
+    values = texts_as_numbers(values, rules)
+    if set(map(type, values)) == {float} and np.isfinite(plain := np.array(values, np.float64)).all():
+        return NumberColumn(plain)
     out = np.full(len(values), np.nan)
     status = np.zeros(len(values), np.int8)
     for i, value in enumerate(values):
         if value is absent:
             status[i] = Status.ABSENT
-        elif value is None:
+        elif value is None or (isinstance(value, str) and (value in NULL_WORDS or value in rules.na)):
             status[i] = Status.NULL
         elif isinstance(value, int | float):
             out[i] = _float(value)
@@ -217,9 +229,9 @@ def number_column(values: Sequence[object], absent: object) -> NumberColumn:
     return NumberColumn(out, status if status.any() else None)
 
 
-def category_column(values: Sequence[object], absent: object) -> CategoryColumn:
-    """Return a feature as categories under the core's canonical spelling; O(n)."""
-    if values and type(values[0]) is str and (texts := _texts(values)) is not None:
+def category_column(values: Sequence[object], absent: object, nulls: Sequence[str] = ()) -> CategoryColumn:
+    """Return a feature as categories under the core's canonical spelling, null for each text of ``nulls``; O(n)."""
+    if values and type(values[0]) is str and (texts := _texts(values, nulls)) is not None:
         return texts
     keys = Keys()
     codes = np.empty(len(values), np.int64)
@@ -229,6 +241,8 @@ def category_column(values: Sequence[object], absent: object) -> CategoryColumn:
         kind = json_type(value)
         if value is absent:
             codes[i] = Status.ABSENT
+        elif isinstance(value, str) and value in nulls:
+            codes[i] = Status.NULL
         elif key is not None:
             codes[i], each[i] = keys[key], _TYPES.index(kind)
         elif kind == "null":
@@ -241,13 +255,16 @@ def category_column(values: Sequence[object], absent: object) -> CategoryColumn:
     return CategoryColumn(codes, tuple(keys), MIXED, each)
 
 
-def _texts(values: Sequence[object]) -> CategoryColumn | None:
+def _texts(values: Sequence[object], nulls: Sequence[str]) -> CategoryColumn | None:
     """The column if all values are text. Its keys show that, for no text equals anything else, which spares a pass."""
     keys = Keys()
     try:
         codes = np.fromiter(map(keys.__getitem__, values), np.int64, len(values))  # type: ignore[arg-type]
     except TypeError:  # an object or a list has no hash
         return None
+    for word in nulls:
+        if word in keys:
+            codes[codes == keys[word]] = Status.NULL
     return CategoryColumn(codes, tuple(keys)) if set(map(type, keys)) == {str} else None
 
 

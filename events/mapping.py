@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from stationkeeper.events.settings import JSON, KINDS, MAX_PATH, InputMapping, Kind, TimeUnit
+from stationkeeper.events.settings import JSON, KINDS, MAX_PATH, InputMapping, Kind, TimeUnit, ValueRules
 
 PathKeys = tuple[str, ...]
 
@@ -57,6 +57,10 @@ class InputModel(Protocol):
     def limits(self) -> RecordLimits:
         """The limits on one record."""
 
+    @property
+    def values(self) -> ValueRules:
+        """How texts are read as values."""
+
     def topics(self) -> Mapping[Kind, InputMapping]:
         """Return the configured input of each kind."""
 
@@ -95,13 +99,17 @@ def path_text(keys: PathKeys) -> str:
     return text
 
 
+_NO_RULES = ValueRules()
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """How one topic is read: the kinds and models it carries and the path of each field.
 
     ``features`` is the path of the object that holds them, or a path by name. ``model`` is given where the records
     do not name it; without ``models`` any model is read. ``own`` is true for the contract's own events, whose ids and
-    versions must be text. ``extras`` are fields that a reader wants beside the columns, as they are in the record.
+    versions must be text. ``values`` says how texts are read. ``extras`` are fields that a reader wants beside the
+    columns, as they are in the record.
     """
 
     topic: str
@@ -119,6 +127,7 @@ class Form:
     max_fields: int = MAX_FIELDS
     decoder: str = JSON
     extras: tuple[str, ...] = ()
+    values: ValueRules = _NO_RULES
 
     def reads(self, model: str) -> bool:
         """Return whether events of this model belong here."""
@@ -152,6 +161,13 @@ def forms(models: Collection[InputModel]) -> dict[str, Form]:
             if model.name not in names:
                 names.append(model.name)
     by_name = {model.name: model for model in models}
+    for topic, (_, _, names) in found.items():
+        strange = [name for name in names if by_name[name].values != by_name[names[0]].values]
+        if strange:
+            raise MappingError(
+                f"texts of topic {topic!r} are read in two ways, by model {names[0]!r} and by model {strange[0]!r}; "
+                "give both the same values:"
+            )
     return {
         topic: _form(mapping, tuple(kinds), [by_name[name] for name in names])
         for topic, (mapping, kinds, names) in found.items()
@@ -197,4 +213,5 @@ def _form(mapping: InputMapping, kinds: tuple[Kind, ...], readers: Sequence[Inpu
         max(model.limits.message_bytes for model in readers),
         max(model.limits.fields for model in readers),
         mapping.decoder,
+        values=readers[0].values,
     )

@@ -3,6 +3,7 @@
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -135,9 +136,13 @@ class Raw:
             if name in numbers:
                 found[name] = numbers[name]
                 continue
-            values_of = self.list_of(self._lists[name], index)
-            make = number_column if name in self._type.numeric else category_column
-            found[name] = make(values_of, ABSENT)
+            values_of, rules = self.list_of(self._lists[name], index), self._type.values
+            if name in self._type.numeric or name in self._type.written:
+                found[name] = number_column(values_of, ABSENT, rules)
+                continue
+            categories = category_column(values_of, ABSENT, rules.na)
+            # What stays text is the same category as text and as number, so that neither is of a wrong type.
+            found[name] = replace(categories, types="string", each=None) if name in rules.text else categories
         return found
 
     def _status(self, name: str) -> Statuses | None:

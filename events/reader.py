@@ -74,7 +74,7 @@ class FeatureNames:
     """Finds the features of one topic's records and whether each holds nothing but numbers and nulls."""
 
     def __init__(self, form: Form) -> None:
-        self._limit = form.max_fields
+        self._limit, self._text = form.max_fields, frozenset(form.values.text)
         if isinstance(form.features, tuple):
             self._objects: list[tuple[Callable[[bytes], Any], dict[str, str] | None]] = [
                 (object_at(form.features), None)
@@ -99,7 +99,7 @@ class FeatureNames:
                     name = key if names is None else names.get(key)
                     if name is None or (name not in found and len(found) >= self._limit):
                         continue
-                    number = memoryview(inner)[0] in _NUMBER_STARTS
+                    number = memoryview(inner)[0] in _NUMBER_STARTS and name not in self._text
                     found[name] = found.get(name, True) and number
         return found
 

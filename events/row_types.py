@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from stationkeeper.events.mapping import Form, PathKeys
+from stationkeeper.events.settings import ValueRules
 
 ABSENT = msgspec.UNSET
 """Marks a key that the record does not have, where null is something else."""
@@ -88,6 +89,8 @@ class RowType:
     ``places`` are the fields that stand in the row itself, among its ``width`` fields. ``inner`` splits the path to a
     feature in two: to the object that holds it (one of ``holders``) and from there.
 
+    ``written`` are features of numbers that come as text by the form's ``values``, which no structure can say strictly.
+
     ``closed`` is ``decode`` that also refuses a feature that is not known (None where features are mapped one by one).
     ``decode`` reads one record strictly: it raises ``msgspec.MsgspecError`` (and ``RecursionError`` for JSON too deep)
     for anything but an object with the declared types. ``build`` makes a row of an object without checking the fields'
@@ -105,6 +108,8 @@ class RowType:
     inner: Mapping[str, tuple[Holder, Callable[[Any], Any]]]
     blocks: tuple[Block, ...]
     numeric: frozenset[str]
+    written: frozenset[str]
+    values: ValueRules
 
 
 def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
@@ -128,7 +133,8 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
             where = form.feature_path(name)
             if where is None:
                 continue
-            getters[name] = _place(tree, where, _NUMBER if numeric else _SCALAR, NAN if numeric else ABSENT)
+            strict = numeric and form.values.decimal is None
+            getters[name] = _place(tree, where, _NUMBER if strict else _SCALAR, NAN if strict else ABSENT)
         if root is not None and not getters:
             _branch(tree, root)
     structure, build = _structure(tree, nullable=not form.own)
@@ -140,9 +146,12 @@ def row_type(form: Form, features: Mapping[str, bool]) -> RowType:
     elif root is not None and getters:
         closed = msgspec.json.Decoder(_structure(tree, nullable=not form.own, closed=root)[0]).decode
     places = _places(form, tree, get)
-    numbers = frozenset(name for name in getters if features[name])
+    written = frozenset(name for name in getters if features[name] and form.values.decimal is not None)
+    numbers = frozenset(name for name in getters if features[name]) - written
     holders, inner, blocks = _holders(form, tree, getters, numbers, whole=bool(places))
-    return RowType(decode, closed, build, get, getters, places, len(tree), holders, inner, blocks, numbers)
+    return RowType(
+        decode, closed, build, get, getters, places, len(tree), holders, inner, blocks, numbers, written, form.values
+    )
 
 
 def nameable(key: str) -> bool:

@@ -34,6 +34,9 @@ nobody reads into every message about it."""
 Path = Annotated[str, Field(min_length=1, max_length=MAX_PATH)]
 
 
+DecimalMark = Literal[".", ","]
+
+
 class ValueRules(Settings):
     """How texts are read as values: in a file of past rows, and in the events that are set beside it.
 
@@ -46,7 +49,7 @@ class ValueRules(Settings):
     """
 
     text: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    decimal: Literal[".", ","] | None = None
+    decimal: DecimalMark | None = None
     na: tuple[str, ...] = ("",)
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     time_format: str | None = None

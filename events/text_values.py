@@ -5,12 +5,13 @@ and thousands it carries. ``number_of`` reads one text, ``numbers_of`` a column,
 """
 
 import re
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from stationkeeper.events.settings import DecimalMark, ValueRules
 
 if TYPE_CHECKING:
     import polars as pl
-
-DecimalMark = Literal[".", ","]
 
 # No number is meant by any of these, so that in a feature of numbers they are missing values and not broken data: what
 # pandas, R, spreadsheets and databases write for one. In a feature of text each may be a value (NA is Namibia).
@@ -55,6 +56,31 @@ def number_of(text: str, decimal: DecimalMark) -> float | None:
     value = float(f"{digits or '0'}.{part or '0'}{exponent or ''}")
     negative = (bracket is not None) ^ (before in _MINUS) ^ (after in _MINUS)
     return (-value if negative else value) / (100.0 if percent else 1.0)
+
+
+def plain_value(value: object, rules: ValueRules, *, numeric: bool) -> object:
+    """Return what one value of a feature stands for: a text may be null or a number."""
+    if not isinstance(value, str):
+        return value
+    if value in rules.na or (numeric and value in NULL_WORDS):
+        return None
+    number = number_of(value, rules.decimal) if numeric and rules.decimal is not None else None
+    return value if number is None else number
+
+
+def texts_as_numbers(values: Sequence[object], rules: ValueRules) -> Sequence[object]:
+    """Return values with numbers for the texts that are some by the rules' decimal mark; O(n), no step a text."""
+    places = [] if rules.decimal is None else [i for i, value in enumerate(values) if isinstance(value, str)]
+    if not places or rules.decimal is None:
+        return values
+    import polars as pl
+
+    found = numbers_of(pl.Series([values[i] for i in places], dtype=pl.String), rules.decimal).to_list()
+    made = list(values)
+    for i, number in zip(places, found, strict=True):
+        if number is not None and values[i] not in rules.na:
+            made[i] = number
+    return made
 
 
 def numbers_of(texts: "pl.Series", decimal: DecimalMark) -> "pl.Series":

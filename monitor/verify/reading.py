@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from stationkeeper.events import MAX_TEXT, Form, PathKeys, parse_instant
+from stationkeeper.events import MAX_TEXT, Form, PathKeys, number_of, parse_instant, plain_value
 
 MISSING: Final = object()
 """Stands for a field that is not there."""
@@ -126,7 +126,11 @@ def answer_of(form: Form, event: Found) -> Any:
     if answer is MISSING:
         return None
     if not isinstance(answer, dict):
-        return answer
+        # A class may be called as a number is missing, so that only the words of the configuration are none here.
+        answer = plain_value(answer, form.values, numeric=False)
+        decimal = form.values.decimal
+        number = number_of(answer, decimal) if isinstance(answer, str) and decimal is not None else None
+        return answer if number is None else number
     positive = form.positive.get(event.model, "1")
     if positive in answer:
         return answer[positive]

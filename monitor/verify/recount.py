@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from stationkeeper.contracts.codes import Outcome
 from stationkeeper.contracts.column import canonical_key
-from stationkeeper.events import Form, JsonValues
-from stationkeeper.monitor.core.reference import CategoricalCells, NumericCells, Reference
+from stationkeeper.events import Form, JsonValues, plain_value
+from stationkeeper.monitor.core.reference import CategoricalCells, NumericCells, Reference, ReferenceSubject
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally import LONGEST, OTHER
 from stationkeeper.monitor.verify.arms import Arm, add_decision, decide_plainly
@@ -174,6 +174,14 @@ class Recount:
     def _known(self, reference: Reference) -> set[str]:
         return {*reference.by_name, *self._left_out(reference.digest)}
 
+    def _as_told(self, value: Any, subject: ReferenceSubject) -> Any:
+        """A value as the configuration says that texts are read."""
+        if value is MISSING:
+            return value
+        rules = self._form.values
+        told = plain_value(value, rules, numeric=isinstance(subject.cells, NumericCells))
+        return (canonical_key(told) or told) if subject.name in rules.text else told
+
     def _note(self, counter: str, event: Found, reference: Reference | Gone | None) -> None:
         if not isinstance(reference, Reference) or self._clock is None or event.kind == "label":
             return
@@ -198,10 +206,11 @@ class Recount:
         for subject in reference.subjects:
             if subject is reference.prediction:
                 if event.kind == "prediction":
-                    tally_value(mine, reference, subject, answer_of(self._form, event))
+                    tally_value(mine, reference, subject, self._as_told(answer_of(self._form, event), subject))
             elif inputs:
                 path = self._form.feature_path(subject.name)
-                tally_value(mine, reference, subject, MISSING if path is None else at_path(event.data, path))
+                found = MISSING if path is None else at_path(event.data, path)
+                tally_value(mine, reference, subject, self._as_told(found, subject))
         weight = self._reader.field(event.data, "weight")
         if weight is not MISSING and weight is not None:
             octave = min(max(math.frexp(weight)[1] + 16, 0), 31)
