@@ -12,6 +12,10 @@ class LogEvent(StrEnum):
     DRAIN_TIMEOUT = "drain_timeout"
     STOPPED = "stopped"
     BROKER_UNREACHABLE = "broker_unreachable"
+    BROKER_CREDENTIALS = "broker_credentials"
+    BROKER_CERTIFICATE = "broker_certificate"
+    BROKER_PROTOCOL = "broker_protocol"
+    BROKER_RIGHTS = "broker_rights"
     PARTITIONS_ASSIGNED = "partitions_assigned"
     PARTITIONS_REVOKED = "partitions_revoked"
     STATE_RESTORED = "state_restored"
@@ -50,6 +54,10 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.DRAIN_TIMEOUT: "A role could not write what it had absorbed in time; the open work is read again.",
     LogEvent.STOPPED: "A role ended.",
     LogEvent.BROKER_UNREACHABLE: "No broker answers; the role waits and tries again.",
+    LogEvent.BROKER_CREDENTIALS: "Kafka does not accept the user and its secret; the role stops.",
+    LogEvent.BROKER_CERTIFICATE: "Kafka's certificate, or ours, is not accepted; the role stops.",
+    LogEvent.BROKER_PROTOCOL: "The listener speaks another protocol or SASL mechanism than is set; the role stops.",
+    LogEvent.BROKER_RIGHTS: "Kafka's access list does not allow what the role must do (docs/security.md); it stops.",
     LogEvent.PARTITIONS_ASSIGNED: "The group gave this process its partitions and their state was read back.",
     LogEvent.PARTITIONS_REVOKED: "The group took partitions away; their uncommitted work is given up.",
     LogEvent.STATE_RESTORED: "State was read back from a compacted topic.",

@@ -20,6 +20,10 @@ def _milliseconds(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+class SettingError(ValueError):
+    """A setting that is well written and cannot be used here and now: a file or a variable that is not there."""
+
+
 Duration = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0)]
 """A span in milliseconds, written as ``90s``, ``5m`` or ``30d``."""
 
@@ -50,7 +54,7 @@ class Credential(Settings):
         return self
 
     def read(self, key: str) -> str:
-        """Return the secret as it is now; raises ``ValueError`` that names ``key`` and what cannot be read."""
+        """Return the secret as it is now; raises ``SettingError`` that names ``key`` and what cannot be read."""
         if self.file is not None:
             return read_secret(self.file, f"{key}.file")
         if self.env is not None:
@@ -59,18 +63,18 @@ class Credential(Settings):
 
 
 def read_secret(path: Path, key: str) -> str:
-    """Return the text of a file without the white space around it; raises ``ValueError`` that names ``key``."""
+    """Return the text of a file without the white space around it; raises ``SettingError`` that names ``key``."""
     try:
         return remember(path.read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
-        raise ValueError(f"{key} {path} cannot be read: {why}") from None
+        raise SettingError(f"{key} {path} cannot be read: {why}") from None
 
 
 def secret_variable(name: str, key: str) -> str:
-    """Return the value of a variable; raises ``ValueError`` that names ``key``."""
+    """Return the value of a variable; raises ``SettingError`` that names ``key``."""
     if name not in os.environ:
-        raise ValueError(f"{key} names {name}, which is not set")
+        raise SettingError(f"{key} names {name}, which is not set")
     return remember(os.environ[name])
 
 

@@ -1,5 +1,6 @@
 """The two branches of failure: what may be tried again and what must stop the process uncommitted."""
 
+from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.masking import masked
 
 
@@ -20,3 +21,11 @@ class Fatal(StreamError):
 
 class Fenced(Fatal):
     """Another process has taken this replica's place; this one must stop."""
+
+
+class Denied(Fatal):
+    """The cluster does not let us in, or not do this; ``event`` is why, of the closed list."""
+
+    def __init__(self, event: LogEvent, message: str) -> None:
+        super().__init__(message)
+        self.event = event

@@ -12,7 +12,7 @@ import structlog
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.streams.dead_letters.letters import DeadLetterLimit, DeadLetterRefused, is_dead_letter
-from stationkeeper.streams.errors import Fatal, Fenced, Retryable, StreamError
+from stationkeeper.streams.errors import Denied, Fatal, Fenced, Retryable, StreamError
 from stationkeeper.streams.kafka.topic_config import refuse_reshaped
 from stationkeeper.streams.offsets import Losses, start_offsets
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Reader, Restored, Sink, Source, Stage
@@ -94,6 +94,8 @@ def _names(partitions: Collection[Partition]) -> list[str]:
 def _fatal_event(error: Fatal) -> LogEvent:
     if isinstance(error, Fenced):
         return LogEvent.PRODUCER_FENCED
+    if isinstance(error, Denied):
+        return error.event
     if isinstance(error, DeadLetterRefused):
         return LogEvent.DEAD_LETTER_UNWRITABLE
     return LogEvent.DEAD_LETTER_LIMIT if isinstance(error, DeadLetterLimit) else LogEvent.FATAL

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from stationkeeper.contracts.settings import Duration, Secret, Settings, read_secret, secret_variable
+from stationkeeper.contracts.settings import Duration, Secret, SettingError, Settings, read_secret, secret_variable
 
 # Bytes.
 MIB = 1024 * 1024
@@ -184,5 +184,5 @@ def _existing(path: Path | None, key: str) -> str | None:
     if path is None:
         return None
     if not path.is_file():
-        raise ValueError(f"{key} {path} is not a file")
+        raise SettingError(f"{key} {path} is not a file")
     return str(path)

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from stationkeeper.streams.broker import FoundBroker, find_broker
 from stationkeeper.streams.errors import Fatal
+from tests.secured import SecuredBroker, secured_broker
 
 # A deadline would test the machine. People search with new examples each time, CI repeats its own.
 settings.register_profile("person", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -37,6 +38,18 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FoundBroker]:
     """Yield a real Kafka for the whole session; without one the test is skipped, and in CI it fails."""
     try:
         with find_broker(tmp_path_factory.mktemp("kafka")) as broker:
+            yield broker
+    except Fatal as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
+    """Yield a real Kafka of our own that asks who is there; without Java the test is skipped, and in CI it fails."""
+    try:
+        with secured_broker(tmp_path_factory.mktemp("secured")) as broker:
             yield broker
     except Fatal as error:
         if os.environ.get("CI") == "true":

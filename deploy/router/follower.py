@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.router.traffic import TrafficTable
-from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.errors import Denied, Retryable, StreamError
 from stationkeeper.streams.ports import Partition, Reader
 
 _log = structlog.get_logger()
@@ -62,10 +62,12 @@ class RolloutsFollower:
                         self._see(key, value)
                 if not self._whole and all(positions[one] >= end for one, end in ends.items()):
                     self._whole, self.problem = True, None
-            except Retryable as error:
+            except StreamError as error:
+                # Also what a role would stop for: answers go on with the split that is known, and the reason is shown.
                 if not self._whole:
                     self.problem = str(error)
-                _log.warning(LogEvent.BROKER_UNREACHABLE, role="serve", error=str(error))
+                event = error.event if isinstance(error, Denied) else LogEvent.BROKER_UNREACHABLE
+                _log.warning(event, role="serve", error=str(error))
                 self._stop.wait(_RETRY_S)
 
     def _span(self) -> tuple[dict[Partition, int], dict[Partition, int]]:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from stationkeeper.contracts.codes import DEAD_LETTER_HELP, DeadLetterCode
 from stationkeeper.contracts.topics import dead_letter_topic
-from stationkeeper.streams.errors import Fatal, StreamError
+from stationkeeper.streams.errors import Denied, Fatal, StreamError
 from stationkeeper.streams.ports import Batch, Headers, Outgoing
 
 PREFIX = "stationkeeper."
@@ -25,7 +25,7 @@ def refused(record: Outgoing, error: StreamError) -> StreamError:
 
     A fencing, which is ``Fatal`` by a class of its own, says nothing about the topic and is returned as it is.
     """
-    return DeadLetterRefused(str(error)) if type(error) is Fatal and is_dead_letter(record) else error
+    return DeadLetterRefused(str(error)) if type(error) in {Fatal, Denied} and is_dead_letter(record) else error
 
 
 def is_dead_letter(record: Outgoing) -> bool:

@@ -6,15 +6,14 @@ from contextlib import contextmanager
 from kafka import errors
 from kafka.structs import TopicPartition
 
-from stationkeeper.streams.errors import Fatal, Fenced, Retryable
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.streams.errors import Denied, Fatal, Fenced, Retryable
 from stationkeeper.streams.ports import Partition
 
 _FENCED = (errors.ProducerFencedError, errors.FencedInstanceIdError, errors.InvalidProducerEpochError)
 
 # What another attempt with the same settings cannot cure.
 _HOPELESS = (
-    errors.AuthorizationError,
-    errors.SaslAuthenticationFailedError,
     errors.UnsupportedSaslMechanismError,
     errors.IllegalSaslStateError,
     errors.KafkaConfigurationError,
@@ -37,6 +36,12 @@ def translated(doing: str) -> Iterator[None]:
                 f"{doing}: another process runs with the same instance ({describe(error)}); give each replica its own "
                 "kafka.instance"
             ) from error
+        if isinstance(error, errors.AuthorizationError):
+            raise Denied(
+                LogEvent.BROKER_RIGHTS, f"{doing}: {describe(error)}; docs/security.md lists the rights of each role"
+            ) from error
+        if isinstance(error, errors.SaslAuthenticationFailedError):
+            raise Denied(LogEvent.BROKER_CREDENTIALS, f"{doing}: {describe(error)}") from error
         if isinstance(error, _HOPELESS):
             raise Fatal(f"{doing}: {describe(error)}") from error
         raise Retryable(f"{doing}: {describe(error)}") from error

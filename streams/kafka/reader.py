@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from kafka import KafkaConsumer, errors
 
 from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.handshake import explained
 from stationkeeper.streams.kafka.clients import ours, theirs, translated
 from stationkeeper.streams.kafka.fetch import columnar
 from stationkeeper.streams.kafka.source import offset_bounds, reading_options, to_batch
@@ -40,7 +41,7 @@ class KafkaReader:
             options = reading_options(settings)
             if use == "heads":
                 options["isolation_level"] = "read_uncommitted"
-            with translated(f"connect to Kafka at {settings.bootstrap}"):
+            with explained(settings), translated(f"connect to Kafka at {settings.bootstrap}"):
                 client = KafkaConsumer(**options, **settings.connection(f"{self._name}.{use}"))
                 self._clients[use] = columnar(client)
         return self._clients[use]

@@ -11,6 +11,7 @@ from kafka.structs import OffsetAndMetadata
 from stationkeeper.streams.dead_letters.letters import refused
 from stationkeeper.streams.dead_letters.oversize import BATCH_BYTES, Oversize
 from stationkeeper.streams.errors import Retryable, StreamError
+from stationkeeper.streams.handshake import explained
 from stationkeeper.streams.kafka.clients import describe, theirs, translated
 from stationkeeper.streams.ports import Outgoing, Partition
 from stationkeeper.streams.settings import KafkaSettings
@@ -61,7 +62,7 @@ class KafkaSink:
         if self._client is not None:
             return
         settings = self._settings
-        with translated(f"start the producer {self._name} at {settings.bootstrap}"):
+        with explained(settings), translated(f"start the producer {self._name} at {settings.bootstrap}"):
             client = KafkaProducer(
                 transactional_id=self._name,
                 transaction_timeout_ms=settings.transaction_timeout,

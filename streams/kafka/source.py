@@ -8,6 +8,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import TopicPartition
 
 from stationkeeper.streams.errors import Fenced, Retryable
+from stationkeeper.streams.handshake import explained
 from stationkeeper.streams.kafka.clients import ours, theirs, translated
 from stationkeeper.streams.kafka.fetch import Columns, columnar, joined
 from stationkeeper.streams.offsets import resume_at
@@ -102,7 +103,7 @@ class KafkaSource:
     def subscribe(self, topics: Sequence[str]) -> None:
         """Join the group for these topics; raises ``Retryable`` while no broker answers."""
         settings, self._topics = self._settings, tuple(topics)
-        with translated(f"connect to Kafka at {settings.bootstrap}"):
+        with explained(settings), translated(f"connect to Kafka at {settings.bootstrap}"):
             client = KafkaConsumer(
                 group_id=settings.group(self._role),
                 group_instance_id=settings.member(self._role),

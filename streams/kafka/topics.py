@@ -10,6 +10,7 @@ from kafka.admin import NewTopic
 
 from stationkeeper.contracts.topics import Topic, Topics, dead_letter_topic
 from stationkeeper.streams.errors import Fatal, Retryable
+from stationkeeper.streams.handshake import explained
 from stationkeeper.streams.kafka.clients import translated
 from stationkeeper.streams.kafka.topic_config import set_config, topic_config
 from stationkeeper.streams.settings import MIB, KafkaSettings
@@ -28,7 +29,7 @@ _DEFAULT_MAX_BYTES = 1_048_588
 @contextmanager
 def admin_client(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
     """Yield an admin client; raises ``Retryable`` while no broker answers."""
-    with translated(f"connect to Kafka at {settings.bootstrap}"):
+    with explained(settings), translated(f"connect to Kafka at {settings.bootstrap}"):
         client = KafkaAdminClient(**settings.connection(f"{settings.prefix}.admin"))
     try:
         yield client

@@ -17,7 +17,8 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from stationkeeper.streams.errors import Fatal, Fenced, Retryable, StreamError
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.streams.errors import Denied, Fatal, Fenced, Retryable, StreamError
 from stationkeeper.streams.ports import Batch, Partition
 from stationkeeper.streams.settings import KafkaSettings
 
@@ -27,18 +28,20 @@ _FENCED = {
     KafkaError.FENCED_INSTANCE_ID,
     KafkaError.INVALID_PRODUCER_EPOCH,
 }
+_DENIED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: LogEvent.BROKER_RIGHTS,
+    KafkaError.GROUP_AUTHORIZATION_FAILED: LogEvent.BROKER_RIGHTS,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: LogEvent.BROKER_RIGHTS,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: LogEvent.BROKER_RIGHTS,
+    KafkaError.SASL_AUTHENTICATION_FAILED: LogEvent.BROKER_CREDENTIALS,
+    KafkaError._AUTHENTICATION: LogEvent.BROKER_CREDENTIALS,  # noqa: SLF001
+}
 _HOPELESS = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
     KafkaError.UNSUPPORTED_SASL_MECHANISM,
     KafkaError.UNSUPPORTED_VERSION,
     KafkaError.INVALID_SESSION_TIMEOUT,
     KafkaError.INVALID_TRANSACTION_TIMEOUT,
     KafkaError._INVALID_ARG,  # noqa: SLF001
-    KafkaError._AUTHENTICATION,  # noqa: SLF001
 }
 # As for kafka-python: long for a broker under load, short of the session.
 ANSWER_S = 5.0
@@ -63,6 +66,10 @@ def raised(doing: str, error: KafkaError) -> StreamError:
     final = error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001
     if error.code() in _FENCED or (final and "fenced" in said.lower()):
         return Fenced(f"{said}; another process runs with the same instance: give each replica its own kafka.instance")
+    if error.code() in _DENIED:
+        event = _DENIED[error.code()]
+        where = "; docs/security.md lists the rights of each role" if event is LogEvent.BROKER_RIGHTS else ""
+        return Denied(event, said + where)
     if error.code() in _HOPELESS or final:
         return Fatal(said)
     return Retryable(said)

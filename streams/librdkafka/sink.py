@@ -9,6 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from stationkeeper.streams.dead_letters.letters import refused
 from stationkeeper.streams.dead_letters.oversize import BATCH_BYTES, Oversize
 from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.handshake import explained
 from stationkeeper.streams.librdkafka.clients import connection, raised, theirs, translated
 from stationkeeper.streams.ports import Outgoing, Partition
 from stationkeeper.streams.settings import KafkaSettings
@@ -39,7 +40,7 @@ class ConfluentSink:
         if self._client is not None:
             return
         settings = self._settings
-        with translated(f"start the producer {self._name} at {settings.bootstrap}"):
+        with explained(settings), translated(f"start the producer {self._name} at {settings.bootstrap}"):
             client = Producer(
                 {
                     "transactional.id": self._name,

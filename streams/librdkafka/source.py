@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.handshake import explained
 from stationkeeper.streams.librdkafka.clients import (
     ANSWER_S,
     connection,
@@ -46,7 +47,7 @@ class ConfluentSource:
         """Join the group for these topics; raises ``Retryable`` while no broker answers."""
         settings = self._settings
         member = settings.member(self._role)
-        with translated(f"connect to Kafka at {settings.bootstrap}"):
+        with explained(settings), translated(f"connect to Kafka at {settings.bootstrap}"):
             client = Consumer(
                 {
                     "group.id": settings.group(self._role),
@@ -174,7 +175,7 @@ class ConfluentReader:
         if use not in self._clients:
             settings = self._settings
             name = f"{self._name}.{use}"
-            with translated(f"connect to Kafka at {settings.bootstrap}"):
+            with explained(settings), translated(f"connect to Kafka at {settings.bootstrap}"):
                 client = Consumer({"group.id": name, **reading(settings), **connection(settings, name)})
                 try:
                     client.list_topics(timeout=settings.connect_timeout / 1_000)

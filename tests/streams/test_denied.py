@@ -1,0 +1,122 @@
+"""A cluster that refuses us is called that, by its reason, through both clients; one that is away is not."""
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.streams.connect import reader_for, source_for
+from stationkeeper.streams.errors import Denied, Retryable
+from stationkeeper.streams.handshake import refusal
+from stationkeeper.streams.kafka.topics import admin_client
+from stationkeeper.streams.settings import KafkaSettings
+from tests.secured import PASSWORD, SecuredBroker
+
+pytestmark = [
+    pytest.mark.broker,
+    # kafka-python 3.0.12 leaves the socket of a refused connection to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+CLIENTS = ("kafka-python", "librdkafka")
+WRONG = "another-password-entirely"
+
+
+def settings(broker: SecuredBroker, **security: Any) -> KafkaSettings:
+    if security.get("ca_file") == "wrong":
+        security["ca_file"] = str(broker.wrong_ca)
+    return KafkaSettings.model_validate({**broker.settings("ann", **security), "connect_timeout": "1s"})
+
+
+def read(used: KafkaSettings) -> None:
+    reader = reader_for(used, "denied")
+    try:
+        reader.partitions("any")
+    finally:
+        reader.close()
+
+
+def join(used: KafkaSettings) -> None:
+    source = source_for(used, "denied")
+    try:
+        source.subscribe(["any"])
+    finally:
+        source.close()
+
+
+def administer(used: KafkaSettings) -> None:
+    with admin_client(used):
+        raise AssertionError("it was let in")
+
+
+CASES = {
+    "password": ({"password": WRONG}, LogEvent.BROKER_CREDENTIALS, "'ann' and its secret are not accepted"),
+    "user": ({"username": "nobody"}, LogEvent.BROKER_CREDENTIALS, "'nobody' and its secret"),
+    "authority": ({"ca_file": "wrong"}, LogEvent.BROKER_CERTIFICATE, "kafka.security.ca_file must hold"),
+    "no TLS": ({"protocol": "SASL_PLAINTEXT"}, LogEvent.BROKER_PROTOCOL, "it speaks TLS"),
+    "mechanism": ({"mechanism": "SCRAM-SHA-256"}, LogEvent.BROKER_PROTOCOL, "it offers SCRAM-SHA-512"),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ann(secured: SecuredBroker) -> None:
+    secured.add_user("ann")
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("case", ["password", "authority"])
+@pytest.mark.parametrize("use", [read, join])
+def test_a_wrong_password_or_authority_is_called_that_by_both_clients(
+    secured: SecuredBroker, client: str, case: str, use: Callable[[KafkaSettings], None]
+) -> None:
+    wrong, event, words = CASES[case]
+    used = settings(secured, **wrong).model_copy(update={"client": client})
+    with pytest.raises(Denied, match=words) as caught:
+        use(used)
+    assert caught.value.event is event
+    assert WRONG not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_refusal_has_its_reason(secured: SecuredBroker, case: str) -> None:
+    wrong, event, words = CASES[case]
+    found = refusal(settings(secured, **wrong))
+    assert found is not None
+    assert (found.event, words in str(found)) == (event, True)
+    if case == "password":
+        with pytest.raises(Denied, match=words):
+            administer(settings(secured, **wrong))
+
+
+def test_a_listener_of_another_kind_is_told(secured: SecuredBroker) -> None:
+    at_the_open_one = settings(secured).model_copy(update={"bootstrap": secured.open})
+    found = refusal(at_the_open_one)
+    assert found is not None
+    assert (found.event, "speaks no TLS" in str(found)) == (LogEvent.BROKER_PROTOCOL, True)
+    plain = at_the_open_one.model_copy(
+        update={"security": at_the_open_one.security.model_copy(update={"protocol": "SASL_PLAINTEXT"})}
+    )
+    found = refusal(plain)
+    assert found is not None
+    assert "it asks for no SASL" in str(found)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_right_password_is_let_in(secured: SecuredBroker, client: str) -> None:
+    used = settings(secured).model_copy(update={"client": client})
+    assert refusal(used) is None
+    read(used)
+
+
+def test_a_broker_that_is_away_or_says_nothing_is_not_called_a_refusal() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        used = KafkaSettings(bootstrap=f"127.0.0.1:{held.getsockname()[1]}", connect_timeout=200)
+        assert refusal(used) is None
+        held.listen()
+        assert refusal(used) is None
+        with pytest.raises(Retryable):
+            read(used)
+    assert PASSWORD not in repr(used)
