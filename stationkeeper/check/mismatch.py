@@ -14,7 +14,7 @@ import numpy as np
 
 from stationkeeper.contracts.column import Categories, Column
 from stationkeeper.contracts.times import to_datetime
-from stationkeeper.events import CategoryColumn, Events, FeatureColumn, Flags, NumberColumn, outcomes
+from stationkeeper.events import NULL_WORDS, CategoryColumn, Events, FeatureColumn, Flags, NumberColumn, outcomes
 from stationkeeper.events.columns import MIXED
 from stationkeeper.monitor.core.reference import QUALITY, CategoricalCells, NumericCells, Reference, ReferenceSubject
 from stationkeeper.monitor.settings import DAY_MS, ModelSettings
@@ -32,7 +32,6 @@ _MOST: Final = 0.5
 _ENOUGH_LABELS: Final = 20
 # How many values are named in a line.
 _NAMED: Final = 3
-NULL_WORDS: Final = frozenset({"", "na", "n/a", "nan", "none", "null", "nil", "?", "-"})
 _SAME: Final[Mapping[str, str]] = {"true": "1", "false": "0", "1": "true", "0": "false"}
 
 
@@ -193,13 +192,13 @@ def _unseen(
         if isinstance(column, Categories):
             counts.update(column.keys[code] for code in column.codes[column.codes >= 0].tolist())
     new = [key for key, _ in counts.most_common() if cells.lookup([key])[1][0]]
-    words = [key for key in new if key.strip().lower() in NULL_WORDS]
+    words = [key for key in new if key.strip() in NULL_WORDS]
     twins = {key: twin for key in new if (twin := _twin(key, cells)) is not None}
     name = repr(subject.name)
     if words:
         yield Mismatch(
             f"{name} holds {words[0]!r} as a value in {counts[words[0]]} of {total} events, which the reference does "
-            "not know (a table reads it as a gap): send null, or profile with --na that leaves it a value"
+            "not know: send null, or profile a file in which it is a value (--na says which texts are none)"
         )
     if twins:
         one = next(iter(twins))

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stationkeeper.commands.backtest import backtest
-from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
+from stationkeeper.commands.options import (
+    ConfigOption,
+    DecimalOption,
+    EncodingOption,
+    JsonOption,
+    NaOption,
+    PositiveOption,
+    TextOption,
+    TimeFormatOption,
+    TimeUnitOption,
+    print_json,
+    value_rules,
+)
 from stationkeeper.commands.profile import moment, profile
 
 if TYPE_CHECKING:
@@ -35,19 +47,32 @@ def init(  # noqa: PLR0913, PLR0917 - the verb's options
     evidently_mapping: Annotated[
         Path | None, typer.Option(help="A DataDefinition or ColumnMapping of Evidently (JSON, YAML) for a table.")
     ] = None,
+    text: TextOption = None,
+    decimal: DecimalOption = None,
+    na: NaOption = None,
+    positive: PositiveOption = None,
+    time_unit: TimeUnitOption = None,
+    time_format: TimeFormatOption = None,
+    encoding: EncodingOption = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of stdout.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Write a commented configuration guessed from a sample of a topic, of a file, or of both."""
+    from stationkeeper.events import ValueRules
     from stationkeeper.init.first import first_configuration
     from stationkeeper.init.infer import InitError
 
     if output is not None and output.exists():
         raise typer.BadParameter(f"{output} exists; choose another --output or move it away")
+    rules = value_rules(
+        ValueRules(), text=text, decimal=decimal, na=na, time_unit=time_unit, time_format=time_format, encoding=encoding
+    )
     try:
         made = first_configuration(
             *(source, topic, labels, model, bootstrap or "localhost:9092", sample),
             _roles(field, evidently_mapping),
+            rules,
+            positive,
         )
     except InitError as error:
         raise typer.BadParameter(str(error)) from error

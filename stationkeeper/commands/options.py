@@ -47,7 +47,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout."
 
 def names_of(text: str | None) -> tuple[str, ...]:
     """Return the names of an option such as ``a,b``; one with a comma stands in quotes, as in CSV: ``"x, y",b``."""
-    found = next(csv.reader([text], skipinitialspace=True), []) if text else []
+    try:
+        found = next(csv.reader([text], skipinitialspace=True), []) if text else []
+    except csv.Error as error:
+        raise typer.BadParameter(f"{text!r}: {error}; write a name with a comma or a line break in quotes") from None
     return tuple(name for name in found if name.strip())
 
 

@@ -10,14 +10,14 @@ from typing import Final
 import yaml
 
 from stationkeeper.config import Config
-from stationkeeper.events import Kind
-from stationkeeper.init.infer import ColumnRoles, InitError, Sketch, sketch_events, sketch_table
+from stationkeeper.events import Kind, ValueRules
+from stationkeeper.init.infer import ColumnRoles, InitError, Sketch, sketch_events
+from stationkeeper.init.past import sketch_past
 from stationkeeper.init.records import RecordSample, sampled
 from stationkeeper.init.write import Sampled, profile_command, render
 from stationkeeper.streams.kafka.reader import KafkaReader
 from stationkeeper.streams.ports import Reader
 from stationkeeper.streams.settings import KafkaSettings
-from stationkeeper.tables import read_table
 
 TABLES: Final = frozenset({".csv", ".tsv", ".txt", ".parquet", ".pq"})
 EVENT_FILES: Final = frozenset({".jsonl", ".ndjson", ".json"})
@@ -41,18 +41,27 @@ def first_configuration(
     bootstrap: str,
     rows: int,
     roles: ColumnRoles,
+    rules: ValueRules,
+    positive: str | None,
 ) -> FirstConfiguration:
-    """Look at a file, a topic or both, and at a topic of labels; raises ``InitError`` where there is nothing to see."""
+    """Look at a file, a topic or both, and at a topic of labels; raises ``InitError`` where there is nothing to see.
+
+    ``rules`` and ``positive`` are what a person said of a table's values; what the table itself tells is added.
+    """
     path = Path(source)
-    is_events = path.suffix.lower() in EVENT_FILES and path.exists()
+    is_events = topic is None and path.suffix.lower() in EVENT_FILES and path.exists()
     past: Sketch | None = None
     told = roles.fields
     if not is_events and (path.suffix.lower() in TABLES or path.exists()):
-        columns = read_table(path, rows=rows).frame().to_dict(as_series=False)
-        # Beside a topic a field can be told of either side: a name that is no column is a path of the topic's records.
-        mine = {name: column for name, column in told.items() if topic is None or column in columns}
-        told = {name: column for name, column in told.items() if name not in mine}
-        past = sketch_table(columns, source, replace(roles, fields=mine))
+        past = sketch_past(path, rules, roles if topic is None else ColumnRoles(), positive)
+        if topic is not None and (roles.named() or roles.left_out):
+            # Beside a topic a field can be told of either side: a name that is no column is a path of its records.
+            columns = {*past.features, *past.left_out, *(guess.path for guess in past.guesses)}
+            mine = {name: column for name, column in told.items() if column in columns}
+            told = {name: column for name, column in told.items() if name not in mine}
+            past = sketch_past(path, rules, replace(roles, fields=mine), positive)
+        else:
+            told = {}
     elif not is_events:
         topic = source
     records: dict[Kind, RecordSample] = {}

@@ -14,6 +14,7 @@ from stationkeeper.config import MODEL_NAME
 from stationkeeper.events import KINDS, Kind, MappingError, PathKeys, parse_instant, path_text
 from stationkeeper.events.settings import JSON, TimeUnit
 from stationkeeper.init.records import RecordSample, is_shares, leaves, unit_of
+from stationkeeper.tables import ColumnReading, InputTable
 
 CONTRACT_FIELDS: Final = ("event_id", "time", "model", "version", "prediction", "label")
 # The first name is the likeliest: `id` is taken only where no other is there.
@@ -64,6 +65,15 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
+class ValueGuess:
+    """One setting of how values are read: its key, its value (None: it must be filled in) and why it was taken."""
+
+    key: str
+    value: object
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnRoles:
     """The roles of columns that a person, or another tool's mapping, has set; no guess is made against them.
 
@@ -87,7 +97,7 @@ class Sketch:
     """What a sample looks like: the models in it, the guesses, and the fields left over as features.
 
     ``features`` maps the name under which each is watched to its path; ``left_out`` maps the path of a field that is
-    no feature to the reason.
+    no feature to the reason. Of a table ``values`` are the settings under which it is read, ``positive`` its class.
     """
 
     source: str
@@ -103,6 +113,8 @@ class Sketch:
     left_out: Mapping[str, str] = field(default_factory=dict)
     decoder: str = JSON
     table: bool = False
+    values: tuple[ValueGuess, ...] = ()
+    positive: ValueGuess | None = None
 
     def guess(self, field: str) -> Guess | None:
         """Return the guess for a contract field, if there is one."""
@@ -185,9 +197,11 @@ def _sketch_records(
     )
 
 
-def sketch_table(columns: Mapping[str, Sequence[Any]], source: str, roles: ColumnRoles | None = None) -> Sketch:
+def sketch_table(table: InputTable, roles: ColumnRoles | None = None) -> Sketch:
     """Look at the columns of a table of past predictions; raises ``InitError`` where ``roles`` names a strange one."""
-    roles = roles or ColumnRoles()
+    roles, source = roles or ColumnRoles(), table.source
+    columns = {reading.name: _plain(reading) for reading in table.readings}
+    blind = {one.name: f"{one.blind}. {one.option}".strip(". ") for one in table.readings if one.blind}
     strange = [name for name in roles.named() if name not in columns]
     if strange:
         raise InitError(f"{roles.source}: {source} has no column {strange[0]!r}; columns are {', '.join(columns)}")
@@ -207,7 +221,7 @@ def sketch_table(columns: Mapping[str, Sequence[Any]], source: str, roles: Colum
     for name in columns:
         if name in used or (roles.features is not None and name not in roles.features):
             continue
-        why = fields[name,].no_feature(table=True) if roles.features is None else None
+        why = blind.get(name) if roles.features is None else None
         if why is None:
             features[name] = name
         else:
@@ -284,23 +298,35 @@ class _Field:
         """Return whether there are both of two answers and nothing else, not even a gap."""
         return all(isinstance(v, bool | int) for v in self.values) and {int(v) for v in self.values} == {0, 1}
 
-    def no_feature(self, *, table: bool = False) -> str | None:
-        """Return why this is no feature, None where it can be one."""
+    def no_feature(self) -> str | None:
+        """Return why this is no feature of an event, None where it can be one."""
         known = self.known
         if any(isinstance(v, list | dict) for v in known):
             return "a list or an object: only text, numbers and booleans are watched"
         if not known:
-            return None if table else "null in every record of the sample"
+            return "null in every record of the sample"
         ends = _words(self.path[-1]).rpartition("_")[2]
-        if any(isinstance(v, date) for v in known) or (
-            self.time_unit(table=table) is not None and (isinstance(known[0], str) or ends in _TIME_ENDINGS)
-        ):
+        if self.time_unit(table=False) is not None and (isinstance(known[0], str) or ends in _TIME_ENDINGS):
             return "a time: it moves on by itself"
         text = all(isinstance(v, str) for v in known)
         numbered = ends in _ID_ENDINGS and all(isinstance(v, int) for v in known)
         if (text or numbered) and self.is_key():
             return "another one in nearly every record, as an id"
         return None
+
+
+def _plain(reading: ColumnReading) -> list[Any]:
+    """Return a column's values as an event would hold them: whole numbers whole, None for what is missing."""
+    if reading.values is None:
+        return []
+    values: list[Any] = reading.values.tolist()
+    if reading.kind == "time":
+        return list(reading.values.astype("datetime64[ms]").tolist())
+    if reading.values.dtype.kind != "f":
+        return values
+    known = [None if math.isnan(value) else value for value in values]
+    whole = all(value is None or value.is_integer() for value in known)
+    return [None if value is None else int(value) for value in known] if whole else known
 
 
 def _is_time(text: str, *, table: bool) -> bool:
@@ -349,7 +375,7 @@ def _roles(
         typed = [path for path in times if any(isinstance(v, str | date) for v in fields[path].known)]
         if len(typed or times) == 1:
             found["time"] = ((typed or times)[0], "the only one that holds times")
-    if "event_id" in wanted and "event_id" not in {*found, *taken}:
+    if not table and "event_id" in wanted and "event_id" not in {*found, *taken}:
         for path, one in free().items():
             unique = all(isinstance(v, str) for v in one.values) and len(set(one.values)) == len(one.values) == one.rows
             if unique and one.rows > 1:

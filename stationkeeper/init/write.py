@@ -82,6 +82,8 @@ def _model(events: Sampled, name: str, first: str, past: Sketch | None, labels: 
         lines.append(
             f"    # labels: {first}.labels         # without labels: drift and quality only, performance unknown"
         )
+    if table is not None:
+        lines += _values(table)
     return [
         *lines,
         "    false_pages: 1 per 30 days     # the whole model: every feature, segment and window together",
@@ -98,6 +100,24 @@ def _columns(table: Sketch, name: str, events: Sketch | None) -> list[str]:
     lines += _strangers(table, events) if events is not None else []
     command = profile_command(table, name, events).replace("\n", "\\n")
     return [*lines, "    # The reference that drift is measured against:", f"    #   {command}"]
+
+
+def _values(table: Sketch) -> list[str]:
+    """Write how the table's values are read, so that its reference and the events obey the same rules."""
+    lines = ["    values:                        # how texts are read, in files and in events"] if table.values else []
+    for guess in table.values:
+        one, many = str(guess.value), guess.value if isinstance(guess.value, tuple) else None
+        shown = _scalar(one) if many is None else f"[{', '.join(map(_scalar, many))}]"
+        lines.append(f"      {guess.key}: {shown}    # {_line(guess.why)}")
+    if (positive := table.positive) is not None:
+        value = "# positive: " if positive.value is None else f"positive: {_scalar(str(positive.value))}    "
+        lines.append(f"    {value}# {_line(positive.why)}")
+    return lines
+
+
+def _line(words: str) -> str:
+    """Return words for a comment, which is one line."""
+    return " ".join(words.split())
 
 
 def _left_out(sketch: Sketch, indent: str = "    ") -> list[str]:
@@ -121,8 +141,8 @@ def profile_command(table: Sketch, name: str, events: Sketch | None = None) -> s
 def _listed(names: Iterable[str]) -> str:
     """Return names as the options read them (``commands.options.names_of``): with commas, and quotes where needed."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(names)
-    return text.getvalue()
+    csv.writer(text).writerow(names)
+    return text.getvalue().removesuffix("\r\n")
 
 
 def _strangers(table: Sketch, events: Sketch) -> list[str]:

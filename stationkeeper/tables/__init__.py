@@ -8,12 +8,13 @@ Read `reader` (the face), then `text_file` (bytes to texts), `columns` (texts to
 `events_file` (records of events).
 """
 
-from stationkeeper.tables.columns import ColumnReading, TableRefused
+from stationkeeper.tables.columns import WRITTEN, ColumnReading, TableRefused
 from stationkeeper.tables.events_file import read_events
 from stationkeeper.tables.moments import epoch_unit
 from stationkeeper.tables.reader import Frame, InputTable, Parts, read_frame, read_table
 
 __all__ = [
+    "WRITTEN",
     "ColumnReading",
     "Frame",
     "InputTable",

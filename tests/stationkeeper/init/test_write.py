@@ -15,6 +15,7 @@ from stationkeeper.config import Config
 from stationkeeper.init.infer import WHY_BINARY, ColumnRoles, InitError, Sketch, sketch_events, sketch_table
 from stationkeeper.init.records import RecordSample, sampled
 from stationkeeper.init.write import Sampled, profile_command, render
+from stationkeeper.tables import read_frame
 
 T0 = 1_767_571_200
 
@@ -172,14 +173,14 @@ def test_a_table_gets_the_command_that_profiles_it() -> None:
         "y": [0, 1],
         "age": [30, 40],
     }
-    text = render(Sampled(None, sketch_table(table, "past.csv")), model="credit", bootstrap="b")
+    text = render(Sampled(None, sketch_table(read_frame(table, source="past.csv"))), model="credit", bootstrap="b")
     assert "stationkeeper profile past.csv --model credit --time ts --prediction score --label y --features age" in text
     assert yaml.safe_load(text)["models"]["credit"]["predictions"] == "credit.predictions"
 
 
 def test_names_with_commas_go_through_the_command_that_is_printed() -> None:
     table: dict[str, list[object]] = {"size, cm": [1.0, 2.5], 'w "x"': [1.5, 2.0], "score": [0.1, 0.2]}
-    command = profile_command(sketch_table(table, "past.csv"), "m")
+    command = profile_command(sketch_table(read_frame(table, source="past.csv")), "m")
     assert command.endswith("""--features '"size, cm","w ""x""\"'""")
     assert names_of('"size, cm","w ""x""", b') == ("size, cm", 'w "x"', "b")
 
@@ -201,20 +202,20 @@ PAST: dict[str, list[object]] = {
 
 
 def test_the_one_column_of_0_and_1_beside_a_score_is_taken_for_the_label_and_no_column_twice() -> None:
-    sketch = sketch_table(PAST, "past.csv")
+    sketch = sketch_table(read_frame(PAST, source="past.csv"))
     label = sketch.guess("label")
     assert label is not None
     assert (label.path, label.why) == ("churned", WHY_BINARY)
     assert sketch.guess("event_id") is None  # the times differ in every row, and are the time
     assert list(sketch.features) == ["amount", "branch"]
-    two = sketch_table({**PAST, "urgent": [True, False, False]}, "past.csv")
+    two = sketch_table(read_frame({**PAST, "urgent": [True, False, False]}, source="past.csv"))
     assert two.guess("label") is None
 
 
 def test_a_file_beside_a_topic_gives_the_reference_of_what_both_have_and_names_the_rest() -> None:
     events = [{"request_id": f"r{i}", "ts": T0 + i, "in": {"amount": 1.5, "plan": "x"}} for i in range(3)]
     _, topic = look(events)
-    past = sketch_table(PAST, "past.csv")
+    past = sketch_table(read_frame(PAST, source="past.csv"))
     text = render(Sampled("churn.scores", topic), model="churn", bootstrap="b:1", past=past)
     command = "profile past.csv --model churn --time time --prediction score --label churned --features amount\n"
     assert command in text
@@ -233,7 +234,7 @@ def test_what_is_told_goes_before_guesses_and_must_exist() -> None:
     roles = ColumnRoles(
         "map.yaml", {"label": "branch", "prediction": "amount"}, categorical=("churned",), left_out=("score",)
     )
-    sketch = sketch_table(PAST, "past.csv", roles)
+    sketch = sketch_table(read_frame(PAST, source="past.csv"), roles)
     assert {guess.field: guess.path for guess in sketch.guesses} == {
         "label": "branch",
         "prediction": "amount",
@@ -242,7 +243,7 @@ def test_what_is_told_goes_before_guesses_and_must_exist() -> None:
     assert list(sketch.features) == ["churned"]
     assert profile_command(sketch, "m").endswith("--features churned --categorical churned")
     with pytest.raises(InitError, match=r"map.yaml: past.csv has no column 'nope'; columns are time, amount"):
-        sketch_table(PAST, "past.csv", ColumnRoles("map.yaml", {"label": "nope"}))
+        sketch_table(read_frame(PAST, source="past.csv"), ColumnRoles("map.yaml", {"label": "nope"}))
 
 
 def test_init_answers_in_json_too(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""``init`` on a table as people have it: the command that it prints profiles it, under what it wrote."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from stationkeeper.cli import app
+from stationkeeper.config import Config
+from stationkeeper.monitor.core.reference import Kind, Reference, load
+
+INPUTS = sorted((Path(__file__).parents[1] / "tables" / "inputs").glob("*.[cp][sa]*"))
+
+
+def first(table: Path, tmp_path: Path, *options: str) -> tuple[dict[str, Any], str, Reference]:
+    """The model's block, the whole text, and the reference that the printed command makes under it."""
+    answer = CliRunner().invoke(app, ["init", str(table), "--model", "m", *options, "--json"], catch_exceptions=False)
+    assert answer.exit_code == 0, answer.stderr
+    made = json.loads(answer.stdout)
+    config, target = tmp_path / "config.yaml", tmp_path / "reference.json"
+    config.write_text(made["configuration"])
+    command = [*shlex.split(made["profile"])[1:], "--config", str(config), "--output", str(target)]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0, f"{command}\n{done.output}"
+    loaded = yaml.safe_load(made["configuration"])
+    assert Config.parse(loaded).models
+    return loaded["models"]["m"], made["configuration"], load(target.read_bytes())
+
+
+@pytest.mark.parametrize("table", INPUTS, ids=lambda path: path.name)
+def test_what_is_written_profiles_every_kind_of_file(table: Path, tmp_path: Path) -> None:
+    _, text, reference = first(table, tmp_path)
+    assert reference.subjects
+    if reference.last is not None and "--time" in text:
+        assert reference.last > 946_684_800_000
+
+
+def write(tmp_path: Path, rows: list[str]) -> Path:
+    path = tmp_path / "past.csv"
+    path.write_text("\n".join(rows))
+    return path
+
+
+def test_the_decimal_mark_zip_codes_and_the_positive_class_are_written_down_with_the_reason(tmp_path: Path) -> None:
+    rows = [f"{i % 97},{i % 10}5;0{i % 9}106;0,{9 if i % 4 else 1};{'fraud' if i % 4 else 'legit'}" for i in range(400)]
+    block, text, reference = first(write(tmp_path, ["price;zip;score;label", *rows]), tmp_path)
+    assert block["values"] == {"decimal": ",", "text": ["zip"]}
+    assert block["positive"] == "fraud" == reference.positive
+    assert "'price' holds numbers as in" in text
+    assert reference.by_name["price"].kind is Kind.NUMERIC
+    assert reference.by_name["zip"].kind is not Kind.NUMERIC
+
+
+def test_what_a_person_says_goes_into_the_configuration(tmp_path: Path) -> None:
+    rows = [f"{i % 7},{'NIL' if i % 5 else 'x'},{i / 400}" for i in range(400)]
+    path = write(tmp_path, ["code,note,score", *rows])
+    block, _, reference = first(path, tmp_path, "--text", "code", "--na", "NIL")
+    assert block["values"] == {"text": ["code"], "na": ["", "NIL"]}
+    assert reference.by_name["note"].missing_share > 0.7
+    assert reference.by_name["code"].kind is not Kind.NUMERIC
+
+
+def test_columns_that_cannot_be_watched_are_named_with_the_reason(tmp_path: Path) -> None:
+    rows = [f"r{i},u-{i},{i % 3},2026-01-05T00:{i % 60:02}:00Z,{i / 400}" for i in range(400)]
+    _, text, reference = first(write(tmp_path, ["id,trace,plan,opened,score", *rows]), tmp_path)
+    assert "# not watched: 'trace': " in text
+    assert {subject.name for subject in reference.features} == {"plan"}
+
+
+def test_two_classes_of_which_nobody_knows_the_positive_one_are_asked_about(tmp_path: Path) -> None:
+    path = write(tmp_path, ["amount,score,label", *(f"{i},{(i * 7919) % 400 / 400},{'ab'[i % 2]}" for i in range(400))])
+    answer = CliRunner().invoke(app, ["init", str(path)], catch_exceptions=False)
+    assert "# positive: # labels are 'a' and 'b': which one are the scores about?" in answer.stdout
+    told = CliRunner().invoke(app, ["init", str(path), "--positive", "b"], catch_exceptions=False)
+    assert yaml.safe_load(told.stdout)["models"]["model"]["positive"] == "b"
+
+
+def test_a_decimal_mark_that_would_make_text_of_other_columns_is_not_taken(tmp_path: Path) -> None:
+    rows = [f"{i % 97},{i % 10}5;{i / 400}" for i in range(400)]
+    block, text, _ = first(write(tmp_path, ["price;score", *rows]), tmp_path)
+    assert "values" not in block
+    assert "# not watched: 'price': numbers written as text. To read them: --decimal ," in text
