@@ -77,6 +77,19 @@ def canonical_key(value: object) -> str | None:
     return None
 
 
+# What Python, JSON, SQL and spreadsheets write for the two truth values. Words such as yes and no are left out: who has
+# them names one, and then the other is the other.
+_TRUTHS = {"1": "1", "1.0": "1", "true": "1", "0": "0", "0.0": "0", "false": "0"}
+
+
+def same_class(key: str, other: str) -> bool:
+    """Return whether two spellings are one class: the same text, or the same truth value.
+
+    By hand: ``true``, ``True``, ``1`` and ``1.0`` are one, ``0`` and ``FALSE`` another, ``yes`` and ``true`` differ.
+    """
+    return key == other or (key.lower() in _TRUTHS and _TRUTHS[key.lower()] == _TRUTHS.get(other.lower()))
+
+
 def json_type(value: object) -> str:
     """Return ``null``, ``boolean``, ``number``, ``string`` or ``other``: what the type-mix check compares."""
     if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN is its own inequality

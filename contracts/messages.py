@@ -311,7 +311,7 @@ class Approval(Message):
     target: Literal["request", "rollout"]
     id: Identifier
     model: Identifier
-    decision: Literal["approve", "reject", "roll_back", "promote"]
+    decision: Literal["approve", "reject", "roll_back", "promote", "retry"]
     by: Text
     note: str = ""
 

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from stationkeeper.contracts.column import canonical_key
 from stationkeeper.contracts.masking import remember
 from stationkeeper.contracts.times import parse_duration
 
@@ -26,6 +27,14 @@ class SettingError(ValueError):
 
 Duration = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0)]
 """A span in milliseconds, written as ``90s``, ``5m`` or ``30d``."""
+
+
+def _spelled(value: object) -> object:
+    return canonical_key(value) if isinstance(value, bool | int | float) else value
+
+
+ClassName = Annotated[str, BeforeValidator(_spelled), Field(min_length=1)]
+"""The text of a class as labels spell it; YAML reads ``true`` and ``1`` as no text, and people write them so."""
 
 
 def _remembered(value: SecretStr) -> SecretStr:

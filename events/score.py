@@ -2,15 +2,8 @@
 
 import numpy as np
 
+from stationkeeper.contracts.column import same_class
 from stationkeeper.events.columns import CategoryColumn, Events, Flags, Floats, NumberColumn
-
-# Python, JSON and databases spell a positive class in these ways; a model whose positive is one of them means all.
-_YES = frozenset({"1", "true", "True"})
-
-
-def is_positive(key: str, positive: str) -> bool:
-    """Return whether a class is the positive one; 1 and true are the same class."""
-    return key == positive or (positive in _YES and key in _YES)
 
 
 def decide(events: Events, threshold: float, positive: str) -> tuple[Floats, Flags, Flags]:
@@ -24,7 +17,7 @@ def decide(events: Events, threshold: float, positive: str) -> tuple[Floats, Fla
     if isinstance(column, NumberColumn):
         return column.values, column.values >= threshold, np.isnan(column.values)
     if isinstance(column, CategoryColumn):
-        table = np.array([is_positive(key, positive) for key in column.keys] or [False])
+        table = np.array([same_class(key, positive) for key in column.keys] or [False])
         present = column.codes >= 0
         chosen = table[np.maximum(column.codes, 0)] & present
         score = np.where(present, chosen.astype(np.float64), np.nan)
@@ -50,9 +43,9 @@ def outcomes(events: Events, positive: str) -> Floats:
 
 
 def _outcome(key: str, positive: str) -> float:
-    if is_positive(key, positive):
+    if same_class(key, positive):
         return 1.0
-    if positive in _YES:
+    if same_class(positive, "1"):
         try:
             return float(key)
         except ValueError:

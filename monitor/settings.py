@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from stationkeeper.contracts.settings import Duration, Name, Positive, Settings
+from stationkeeper.contracts.settings import ClassName, Duration, Name, Positive, Settings
 from stationkeeper.contracts.times import format_duration
 from stationkeeper.events import Input, InputMapping, Kind, ValueRules
 from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE, Budget, parse_budget
@@ -126,7 +126,7 @@ class ModelSettings(Settings):
     label_maturity: Duration = 6 * HOUR_MS
     window: Annotated[Duration, Field(ge=1_000)] = HOUR_MS
     values: ValueRules = ValueRules()
-    positive: str | None = None
+    positive: ClassName | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     false_pages: Annotated[str, BeforeValidator(_budget)] = "1 per 30 days"
     false_warnings: Annotated[str, BeforeValidator(_budget)] | None = None

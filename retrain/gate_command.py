@@ -74,7 +74,7 @@ def gate_version(
         old = ServedModel.load(Path(scratch) / "champion")
     if new.card.task is not old.card.task:
         raise ArtifactError(f"version {candidate} is {new.card.task.value}, {version} is {old.card.task.value}")
-    table = TrainingTable.of(frame, new.card.task, settings.labels.positive)
+    table = TrainingTable.of(frame, new.card.task, settings.labels.positive_class)
     rows = np.flatnonzero(table.known)
     times = table.times[rows]
     onset = _onset(registry, model, candidate, int(times[0]))

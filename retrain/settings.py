@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from stationkeeper.contracts.plugins import IMPORT_PATH, PluginGroup, plugin_names
-from stationkeeper.contracts.settings import Duration, Settings
+from stationkeeper.contracts.settings import ClassName, Duration, Settings
 from stationkeeper.retrain.core.gate import GateRules
 from stationkeeper.retrain.core.plan import PlanRules
 from stationkeeper.retrain.core.threshold import ThresholdRule
@@ -26,11 +26,17 @@ class LabelSettings(Settings):
 
     ``maturity`` is the age from which a prediction's label counts as final: younger rows are left out, because the
     labels that come first (a reported fraud) are not like those that come late. ``auto`` takes the 99 % quantile of
-    the delays seen. ``positive`` is the label text of the class that scores and thresholds are about.
+    the delays seen. ``positive`` is the label text of the class that scores and thresholds are about: that of the model
+    unless it is given here, and ``true`` where neither is; 1 and true are one class.
     """
 
     maturity: Literal["auto"] | Duration = "auto"
-    positive: str = "true"
+    positive: ClassName | None = None
+
+    @property
+    def positive_class(self) -> str:
+        """The positive class's text."""
+        return self.positive or "true"
 
 
 class DataSettings(Settings):

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from stationkeeper.access import HttpSettings
+from stationkeeper.contracts.column import same_class
 from stationkeeper.contracts.masking import masked, names_secret, remember_named
 from stationkeeper.contracts.settings import Duration
 from stationkeeper.deploy.settings import RolloutSettings, ServeSettings, TargetSettings
@@ -45,6 +46,22 @@ class ModelConfig(ModelSettings):
 
     retrain: RetrainSettings | None = None
     rollout: RolloutSettings = RolloutSettings()
+
+    def retraining(self) -> RetrainSettings:
+        """Return how the model is retrained (by default where it says nothing), with the model's own positive class."""
+        found = self.retrain or RetrainSettings()
+        labels = found.labels.model_copy(update={"positive": found.labels.positive or self.positive})
+        return found.model_copy(update={"labels": labels})
+
+    @model_validator(mode="after")
+    def _one_positive(self) -> Self:
+        other = self.retrain.labels.positive if self.retrain else None
+        if other is not None and self.positive is not None and not same_class(other, self.positive):
+            raise ValueError(
+                f"positive is {self.positive!r} and retrain.labels.positive is {other!r}: the model would be judged by "
+                "one class and trained on the other; leave the second one out"
+            )
+        return self
 
 
 class Config(BaseModel):

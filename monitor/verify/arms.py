@@ -10,7 +10,8 @@ from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.settings import ModelSettings
 
 _EDGES: Final = SCORE_EDGES.tolist()
-_YES = ("1", "true", "True")
+# The spellings of the two truth values. Written again here on purpose, as a count of its own.
+_TRUTH = {**dict.fromkeys(("1", "1.0", "true"), 1), **dict.fromkeys(("0", "0.0", "false"), 0)}
 # A day, as the tally clips it: a latency in the wrong unit must not overflow a sum. Written again here on purpose.
 _LONGEST_MS = 86_400_000.0
 
@@ -39,12 +40,16 @@ def decide_plainly(answer: Any, settings: ModelSettings, reference: Reference | 
     if isinstance(answer, str | bool):
         key = canonical_key(answer)
         wanted = settings.positive or ("1" if reference is None else reference.positive)
-        chosen = key == wanted or (key in _YES and wanted in _YES)
+        chosen = key == wanted or _truth(key) == _truth(wanted) is not None
         return Decision(float(chosen), bisect_right(_EDGES, float(chosen)), chosen)
     threshold = settings.threshold
     if threshold is None:
         threshold = 0.5 if reference is None else reference.threshold
     return Decision(float(answer), bisect_right(_EDGES, float(answer)), float(answer) >= threshold)
+
+
+def _truth(key: str | None) -> int | None:
+    return _TRUTH.get((key or "").lower())
 
 
 def add_decision(sums: Counter[str], decision: Decision, latency: float | None) -> None:

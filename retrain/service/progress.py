@@ -44,24 +44,50 @@ def first_state(
     return start.enter(RequestStage.PLANNED, RequestReason.ACCEPTED)
 
 
-def after_approval(state: RetrainState, approval: Approval) -> RetrainState | None:
-    """Return the state after a person's word, None when it changes nothing."""
-    by = f"{approval.by}: {approval.note}" if approval.note else approval.by
-    if approval.decision == "reject":
-        return None if state.stage.final else state.enter(RequestStage.REJECTED, RequestReason.REJECTED_BY_PERSON, by)
-    if approval.decision != "approve" or state.approved:
-        return None
-    pending = state.reason is RequestReason.APPROVAL_PENDING
-    suppressed = state.stage is RequestStage.SUPPRESSED and state.reason in _REOPENED_BY_APPROVAL
-    if not pending and not suppressed:
-        return None
-    return state.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, f"approved by {by}", approved=True)
+def after_word(state: RetrainState, word: Approval, champion: str | None) -> RetrainState | str:
+    """Return the state after a person's word, or in words why it changes nothing; a word that is said counts once.
+
+    ``champion`` is the version that the log names champion now.
+    """
+    by = f"{word.by}: {word.note}" if word.note else word.by
+    now = f"request {state.id} is {state.words()}"
+    if word.decision == "reject":
+        if state.stage.final:
+            return f"{now}: there is nothing to reject"
+        return state.enter(RequestStage.REJECTED, RequestReason.REJECTED_BY_PERSON, by)
+    if word.decision == "approve":
+        pending = state.reason is RequestReason.APPROVAL_PENDING
+        suppressed = state.stage is RequestStage.SUPPRESSED and state.reason in _REOPENED_BY_APPROVAL
+        if state.approved or not (pending or suppressed):
+            again = f"; stationkeeper requests retry {state.id} asks again" if state.stage.final else ""
+            return f"{now}: there is nothing to approve{again}"
+        return state.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, f"approved by {by}", approved=True)
+    if word.decision != "retry":
+        return f"{word.decision} is no word on a request"
+    asked = to_ms(word.time)
+    if not state.stage.final or state.stage is RequestStage.CANDIDATE or asked <= state.asked:
+        return f"{now}: there is nothing to ask again"
+    if champion is not None and champion != state.request.version:
+        return f"{now}: version {state.request.version} is no longer champion, version {champion} is"
+    fresh = RetrainState(
+        request=state.request,
+        stage=state.stage,
+        reason=state.reason,
+        champion=state.champion,
+        clock_ms=state.clock_ms,
+        history=state.history,
+        approved=True,
+        asked=asked,
+    )
+    return fresh.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, f"asked again by {by}")
 
 
 def after_survey(state: RetrainState, survey: Survey, rules: PlanRules) -> RetrainState:
     """Return the state after labels were counted: planned, waiting with what is missing, or given up."""
     if survey.statistics is None:
         return state.enter(RequestStage.WAITING, RequestReason.TOO_FEW_ROWS, "no prediction has been read")
+    if survey.unfit is not None:
+        return state.enter(RequestStage.FAILED, RequestReason.BAD_DATA, survey.unfit, clock_ms=survey.clock_ms)
     found = decide(state.request, rules, survey.statistics, state.look, state.judged)
     if isinstance(found, Refuse):
         return state.enter(found.stage, found.reason, found.detail, clock_ms=survey.clock_ms)

@@ -207,8 +207,10 @@ class Retrain:
             self._finish(done, out)
         for approval in self._tables.approvals.values():
             state = self._view().get(approval.id)
-            moved = progress.after_approval(state, approval) if state and state.model in self.models else None
-            if moved is not None:
+            if state is None or state.model not in self.models:
+                continue
+            moved = progress.after_word(state, approval, self._tables.champion(state.model))
+            if isinstance(moved, RetrainState):
                 self._move(moved, out)
         self._start()
         return out

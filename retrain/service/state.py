@@ -39,6 +39,7 @@ class RetrainState(Record):
     detail: str = ""
     champion: str | None = None
     approved: bool = False
+    asked: int = 0
     look: int = 0
     rows_after: int = 0
     judged: int = 0
@@ -92,6 +93,11 @@ class RetrainState(Record):
             **changes,
         }
         return self.model_copy(update=dict(facts))
+
+    def words(self) -> str:
+        """Return where the request stands and why, in one line."""
+        why = f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value
+        return f"{self.stage.value.replace('_', ' ')} ({why})"
 
     def past(self) -> Past:
         """Return what later requests' admission needs of this one."""

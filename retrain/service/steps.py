@@ -16,6 +16,7 @@ from stationkeeper.contracts.times import to_ms
 from stationkeeper.events import Form
 from stationkeeper.registry import CARD_FILE, FeatureSpec, ModelCard, Registry
 from stationkeeper.retrain.core.gate import GateVerdict, judge_binary, judge_regression
+from stationkeeper.retrain.core.labels import misfit
 from stationkeeper.retrain.core.plan import LabelStatistics
 from stationkeeper.retrain.service.lineage import candidate_of, register_training, request_tags
 from stationkeeper.retrain.service.state import RetrainState
@@ -80,11 +81,12 @@ class ModelInputs:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The labels known now: how many, the stream's clock and the offsets read to."""
+    """The labels known now: how many, the stream's clock, the offsets read to, and why no model can learn from them."""
 
     statistics: LabelStatistics | None
     clock_ms: int | None
     ends: dict[Partition, int]
+    unfit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,10 @@ class Steps:
         clock = max(rows.clock_ms, to_ms(state.request.time))
         maturity = None if settings.labels.maturity == "auto" else settings.labels.maturity
         onset = to_ms(state.request.onset.time)
-        positive = settings.labels.positive
-        return Survey(rows.statistics(onset, clock, maturity, positive), clock, dict(rows.end))
+        positive = settings.labels.positive_class
+        statistics = rows.statistics(onset, clock, maturity, positive)
+        unfit = None if settings.task == "regression" else misfit(rows.label_texts(clock), positive, whole=False)
+        return Survey(statistics, clock, dict(rows.end), unfit)
 
     def snapshot(self, state: RetrainState) -> Snapshot:
         """Write the snapshot of the recorded offsets, time and maturity, and fetch the champion beside the job.

@@ -7,6 +7,7 @@ import polars as pl
 
 from stationkeeper.events import Form, Kind
 from stationkeeper.registry import FeatureKind, category_text
+from stationkeeper.retrain.core.labels import positive_texts
 from stationkeeper.retrain.core.plan import LabelStatistics
 from stationkeeper.retrain.snapshot.events import (
     EVENT_ID,
@@ -30,12 +31,6 @@ ROWS_ABOVE_LIMIT = 1.25
 would come with every batch; a quarter more memory makes it rare."""
 
 Offsets = dict[Partition, int]
-
-
-def is_positive(label: str, positive: str) -> pl.Expr:
-    """Return whether a label column says the positive class; ``true`` also reads 1, as many systems write it."""
-    texts = ["true", "1"] if positive == "true" else [positive]
-    return pl.col(label).is_in(texts)
 
 
 @dataclass(slots=True)
@@ -108,6 +103,11 @@ class LabelledRows:
         # By the time they became known, stable: of several at one time the last of the log holds.
         return known.sort(LABEL_TIME, maintain_order=True).unique(EVENT_ID, keep="last", maintain_order=True)
 
+    def label_texts(self, as_of_ms: int) -> list[str]:
+        """Return the different texts of the labels known at ``as_of_ms``."""
+        found: list[str] = self.labels(as_of_ms)[LABEL].drop_nulls().unique().to_list()
+        return found
+
     def labelled(self, as_of_ms: int, columns: pl.Expr | None = None) -> pl.DataFrame:
         """Return the predictions up to ``as_of_ms`` in time order, each with its label or null; O(n log n)."""
         predictions = self._whole("prediction").filter(pl.col(TIME) <= as_of_ms)
@@ -123,7 +123,8 @@ class LabelledRows:
         maturity = label_maturity(rows) if maturity_ms is None else maturity_ms
         ripe = rows.filter(pl.col(TIME) <= as_of_ms - maturity)
         after = ripe.filter(pl.col(TIME) >= onset_ms)
-        positives = int(after.select(is_positive(LABEL, positive).sum()).item())
+        yes = positive_texts(self.label_texts(as_of_ms), positive)
+        positives = int(after[LABEL].is_in(list(yes)).sum())
         return LabelStatistics(as_of_ms, maturity, len(ripe) - len(after), len(after), positives)
 
     def frame(self, as_of_ms: int, maturity_ms: int) -> pl.DataFrame:

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import polars as pl
 
 from stationkeeper.registry import FeatureKind, FeatureSpec, ModelTask
+from stationkeeper.retrain.core.labels import misfit, positive_texts
 from stationkeeper.retrain.core.measures import Flags
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, TIME
-from stationkeeper.retrain.snapshot.rows import is_positive
 from stationkeeper.retrain.snapshot.snapshot import RESERVED
 
 MIN_ROWS = 50
@@ -90,17 +90,16 @@ def _kind(dtype: pl.DataType) -> FeatureKind:
 
 
 def _classes(rows: pl.DataFrame, positive: str) -> tuple[npt.NDArray[np.float64], tuple[str, ...], str]:
-    found = rows.select(LABEL, is_positive(LABEL, positive).alias("positive")).drop_nulls()
-    texts = sorted(found[LABEL].unique().to_list())
-    yes = found.filter(pl.col("positive"))[LABEL].unique().to_list()
-    no = [text for text in texts if text not in yes]
-    if len(yes) != 1 or len(no) != 1:
-        shown = ", ".join(repr(text) for text in texts[:10])
-        raise BadData(
-            f"a binary model needs two label texts, {positive!r} (retrain.labels.positive) and another; found {shown}"
-        )
-    labels = rows.select(pl.when(pl.col(LABEL).is_not_null()).then(is_positive(LABEL, positive)).cast(pl.Float64))
-    return labels.to_series().fill_null(float("nan")).to_numpy(), (no[0], yes[0]), yes[0]
+    counts = rows[LABEL].drop_nulls().value_counts().sort("count", LABEL, descending=[True, False])
+    # Of several spellings of a class the most frequent is its name.
+    texts: list[str] = counts[LABEL].to_list()
+    fault = misfit(texts, positive, whole=True)
+    if fault is not None:
+        raise BadData(fault)
+    yes = positive_texts(texts, positive)
+    names = [next(text for text in texts if (text in yes) is wanted) for wanted in (False, True)]
+    labels = rows[LABEL].is_in(list(yes)).cast(pl.Float64).fill_null(float("nan"))
+    return labels.to_numpy(), (names[0], names[1]), names[1]
 
 
 def _numbers(labels: pl.Series) -> npt.NDArray[np.float64]:

@@ -63,7 +63,7 @@ class TrainingJob(Record):
         return cls(
             task=ModelTask(settings.task),
             trainer=settings.trainer,
-            positive=settings.labels.positive,
+            positive=settings.labels.positive_class,
             holdout=settings.windows.holdout,
             validation=settings.windows.validation,
             threshold_rule=settings.threshold.rule,

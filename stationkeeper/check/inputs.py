@@ -10,6 +10,7 @@ from stationkeeper.check.mismatch import (
     event_mismatches,
     of_model,
     reference_mismatches,
+    trainer_mismatch,
     version_mismatch,
 )
 from stationkeeper.check.sample import sample_input
@@ -65,6 +66,8 @@ def _beside(config: Config, name: str, events: list[Events], known: KnownReferen
     positive = settings.positive or (DEFAULT_POSITIVE if reference is None else reference.positive)
     now = round(time.time() * 1_000)
     found: list[Mismatch] = [*event_mismatches(events, settings, now, positive)]
+    if settings.retrain is not None:
+        found += trainer_mismatch(events, settings.retraining())
     if reference is not None:
         found += version_mismatch(events, list(versions))
         found += reference_mismatches(events, reference, settings, now)

@@ -18,6 +18,8 @@ from stationkeeper.events import NULL_WORDS, CategoryColumn, Events, FeatureColu
 from stationkeeper.events.columns import MIXED
 from stationkeeper.monitor.core.reference import QUALITY, CategoricalCells, NumericCells, Reference, ReferenceSubject
 from stationkeeper.monitor.settings import DAY_MS, ModelSettings
+from stationkeeper.retrain.core.labels import misfit
+from stationkeeper.retrain.settings import RetrainSettings
 
 # Services that log predictions are younger than this: an earlier year is a wrong unit, not an old event.
 _FIRST_MS: Final = 946_684_800_000
@@ -96,6 +98,15 @@ def _label_mismatches(labels: Sequence[Events], positive: str) -> Iterator[Misma
             f"no label of {count} is positive: they are {shown}, and positive is {positive!r}; set positive: to the "
             "label's own word"
         )
+
+
+def trainer_mismatch(events: Sequence[Events], rules: RetrainSettings) -> Iterator[Mismatch]:
+    """Yield why the labels are none that the configured trainer could learn from; it would say so after hours."""
+    columns = [part.label for part in events if part.label is not None]
+    texts = {column.keys[code] for column in columns for code in set(column.codes.tolist()) if code >= 0}
+    fault = misfit(texts, rules.labels.positive_class, whole=False) if rules.task == "binary" else None
+    if fault is not None:
+        yield Mismatch(f"no retraining could learn from these labels: {fault}")
 
 
 def version_mismatch(events: Sequence[Events], versions: Sequence[str]) -> Iterator[Mismatch]:

@@ -33,13 +33,14 @@ def list_requests(config: ConfigOption = None, json: JsonOption = False) -> None
             "cause": request.cause,
             "incident": request.incident,
             "candidate": next((c.version for c in lineage.candidates.values() if c.request == request.id), None),
+            "outcome": lineage.outcomes[request.id].words() if request.id in lineage.outcomes else "not taken up yet",
         }
         for request in lineage.requests.values()
     ]
     if json:
         print_json(rows)
     else:
-        print_rows(rows, ("id", "time", "model", "version", "cause", "candidate"), empty="no requests yet")
+        print_rows(rows, ("id", "time", "model", "version", "cause", "candidate", "outcome"), empty="no requests yet")
 
 
 def list_deployments(config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -72,7 +73,7 @@ def list_deployments(config: ConfigOption = None, json: JsonOption = False) -> N
 
 
 def decision_verb(
-    target: Literal["request", "rollout"], decision: Literal["approve", "reject", "roll_back"], text: str
+    target: Literal["request", "rollout"], decision: Literal["approve", "reject", "roll_back", "retry"], text: str
 ) -> Callable[..., None]:
     """Return the verb that writes a person's decision about a target to the approvals topic; ``text`` is its help."""
 
@@ -92,8 +93,10 @@ def decision_verb(
             model, full = found
             now = to_datetime(round(clock.time() * 1_000))
             approval = Approval(time=now, target=target, id=full, model=model, decision=decision, by=by, note=note)
-            if target == "rollout" and name not in lineage.candidates:
-                refuse_idle(lineage.rollouts[model], approval)
+            if target == "request":
+                refuse_pointless(settings, lineage, approval)
+            elif (rollout := lineage.rollouts.get(model)) and (name == model or rollout.candidate == full):
+                refuse_idle(rollout, approval)
             publish(settings, Outgoing(topics.approvals.name, approval.encode(), full.encode()))
         if json:
             print_json(approval.model_dump(mode="json"))
@@ -102,6 +105,23 @@ def decision_verb(
 
     decide.__doc__ = text
     return decide
+
+
+def refuse_pointless(settings: Any, lineage: Any, word: Approval) -> None:
+    """Raise ``typer.BadParameter`` where a word on a request would do nothing, with where the request stands."""
+    from stationkeeper.retrain.service.progress import after_word
+
+    configured = settings.models.get(word.model)
+    if configured is None or configured.retrain is None:
+        raise typer.BadParameter(f"model {word.model!r} has no retrain: section, so nobody works on its requests")
+    state, rollout = lineage.outcomes.get(word.id), lineage.rollouts.get(word.model)
+    if state is None:
+        if word.decision == "retry":
+            raise typer.BadParameter(f"request {word.id} is not taken up yet; does the role retrain run?")
+        return
+    moved = after_word(state, word, rollout.champion if rollout else None)
+    if isinstance(moved, str):
+        raise typer.BadParameter(moved)
 
 
 def refuse_idle(rollout: Rollout, approval: Approval) -> None:
@@ -217,7 +237,7 @@ def gate(
     outcome = gate_version(
         Registry(settings.registry),
         SnapshotStore(settings.snapshots.directory),
-        (mine and mine.retrain) or RetrainSettings(),
+        mine.retraining() if mine else RetrainSettings(),
         model=model,
         candidate=candidate,
         champion=champion,
@@ -234,6 +254,7 @@ REQUEST_VERBS: dict[str, Callable[..., Any]] = {
     "list": list_requests,
     "approve": decision_verb("request", "approve", "Approve a retrain request that waits for a person."),
     "reject": decision_verb("request", "reject", "Reject a retrain request."),
+    "retry": decision_verb("request", "retry", "Ask again for a request that ended without a candidate."),
 }
 DEPLOYMENT_VERBS: dict[str, Callable[..., Any]] = {
     "list": list_deployments,

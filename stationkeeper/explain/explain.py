@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from stationkeeper.contracts.messages import Candidate, Deployment, RetrainRequest, Verdict
+from stationkeeper.contracts.times import to_datetime
 from stationkeeper.explain.bins import Bins
 from stationkeeper.explain.lineage import Chain
+from stationkeeper.retrain.service.state import RetrainState
 
 
 def chain_text(chain: Chain, bins: Mapping[str, Bins] | None = None) -> str:
@@ -14,6 +16,8 @@ def chain_text(chain: Chain, bins: Mapping[str, Bins] | None = None) -> str:
     parts = [_verdict(verdict, (bins or {}).get(verdict.id)) for verdict in chain.verdicts]
     if chain.request is not None:
         parts.append(_request(chain.request))
+    if chain.outcome is not None:
+        parts.append(_outcome(chain.outcome))
     if chain.candidate is not None:
         parts.append(_candidate(chain.candidate))
     parts += [_deployment(deployment) for deployment in chain.deployments]
@@ -59,6 +63,16 @@ def _request(request: RetrainRequest) -> str:
             *_evidence(request.evidence),
         ]
     )
+
+
+def _outcome(state: RetrainState) -> str:
+    """Say what became of a request: where it stands and why, and each stage with its time and what it found."""
+    steps = [
+        f"  {to_datetime(entry.entered).isoformat()}  {entry.stage.value.replace('_', ' ')}"
+        f"{': ' + _short(entry.note) if entry.note else ''}"
+        for entry in state.history
+    ]
+    return "\n".join([f"OUTCOME {state.words()}", *steps])
 
 
 def _candidate(candidate: Candidate) -> str:

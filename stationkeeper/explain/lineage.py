@@ -1,6 +1,7 @@
 """Messages of the loop read back from their topics, for people's questions: lists, chains, explanations."""
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from stationkeeper.contracts.messages import Candidate, Deployment, Message, Ret
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import OutcomeDelta, PaneDelta, WireError, decode
 from stationkeeper.monitor.core.reference import InvalidReference, Reference, load
+from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.streams.ports import Batch, Partition, Reader
 
 M = TypeVar("M", bound=Message)
@@ -26,6 +28,15 @@ def read_messages(reader: Reader, topic: str, kind: type[M]) -> Iterator[M]:
                 yield kind.decode(value)
             except ValidationError:
                 continue
+
+
+def read_states(reader: Reader, topics: Topics) -> Iterator[RetrainState]:
+    """Yield where each request stood, in order; what another version wrote is passed over."""
+    for batch in reader.read(list(reader.partitions(topics.retrain_state.name))):
+        for value in batch.values:
+            with suppress(ValueError):
+                if value is not None:
+                    yield RetrainState.decode(value)
 
 
 def read_references(reader: Reader, topics: Topics, model: str) -> dict[str, Reference]:
@@ -96,12 +107,14 @@ class Chain:
     request: RetrainRequest | None
     candidate: Candidate | None
     deployments: tuple[Deployment, ...]
+    outcome: RetrainState | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {
             "verdicts": [v.model_dump(mode="json", exclude_none=True) for v in self.verdicts],
             "request": self.request.model_dump(mode="json", exclude_none=True) if self.request else None,
+            "outcome": self.outcome.status() if self.outcome else None,
             "candidate": self.candidate.model_dump(mode="json", exclude_none=True) if self.candidate else None,
             "deployments": [d.model_dump(mode="json", exclude_none=True) for d in self.deployments],
         }
@@ -115,6 +128,7 @@ class Lineage:
         self.requests = latest(read_messages(reader, topics.requests.name, RetrainRequest), "id")
         self.candidates = latest(read_messages(reader, topics.candidates.name, Candidate), "id")
         self.deployments = list(read_messages(reader, topics.deployments.name, Deployment))
+        self.outcomes = {state.id: state for state in read_states(reader, topics)}
         self.rollouts = latest(read_messages(reader, topics.rollouts.name, Rollout), "model")
 
     def chain(self, name: str) -> Chain | None:
@@ -146,7 +160,7 @@ class Lineage:
         done = tuple(d for d in self.deployments if candidate is not None and d.candidate == candidate.id)
         if deployment is not None and deployment not in done:
             done = (*done, deployment)
-        return Chain(verdicts, request, candidate, done)
+        return Chain(verdicts, request, candidate, done, self.outcomes.get(request.id) if request else None)
 
     @staticmethod
     def _names(candidate: Candidate, name: str) -> bool:

@@ -11,7 +11,6 @@ from stationkeeper.process.wiring import reader_for, topics_of
 from stationkeeper.profiling.fresh_version import build_reference
 from stationkeeper.registry import Registry
 from stationkeeper.retrain.bootstrap import FirstChampion, bootstrap, training_rows
-from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot import SnapshotStore
 from stationkeeper.streams.connect import sink_for
 
@@ -20,7 +19,7 @@ def train_first_champion(
     config: Config, model: str, table: pl.DataFrame, *, time_column: str | None = "time", label_column: str = "label"
 ) -> FirstChampion:
     """Train on a table, register the version and set the alias; blocks until the training ends."""
-    settings = config.models[model].retrain or RetrainSettings()
+    settings = config.models[model].retraining()
     rows = training_rows(table, time_column=time_column, label_column=label_column)
     with tempfile.TemporaryDirectory(prefix="stationkeeper-first-") as work:
         return bootstrap(

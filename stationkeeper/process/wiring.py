@@ -171,7 +171,7 @@ def retrain_stage(
         name: ModelInputs(
             name,
             tuple(found[topic] for topic in dict.fromkeys(mapping.topic for mapping in model.topics().values())),
-            model.retrain,
+            model.retraining(),
             model.skew if config.clock == "wall" else None,
         )
         for name, model in config.models.items()

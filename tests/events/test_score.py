@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from stationkeeper.events import EventReader, Events, decide, outcomes, own_form
-from stationkeeper.events.score import is_positive
 
 
 def events(kind: str, values: list[Any]) -> Events:
@@ -49,9 +48,3 @@ def test_a_label_is_one_for_the_positive_class_and_a_measured_value_as_it_is(
     labels: list[Any], positive: str, found: list[float]
 ) -> None:
     assert outcomes(events("label", labels), positive).tolist() == found
-
-
-def test_one_and_true_are_the_same_class() -> None:
-    assert is_positive("true", "1")
-    assert is_positive("1", "true")
-    assert not is_positive("yes", "1")

@@ -113,3 +113,23 @@ def test_a_variable_of_anything_else_is_yaml(tmp_path: Path) -> None:
     assert (found.http.monitor, found.targets[0].kind) == (9201, "http")
     with pytest.raises(ConfigError, match="STATIONKEEPER__TARGETS: not YAML"):
         load(None, {"STATIONKEEPER__TARGETS": "[{"})
+
+
+@pytest.mark.parametrize(("written", "read"), [("true", "true"), ("1", "1"), ("1.0", "1"), ("'yes'", "yes")])
+def test_a_positive_class_is_written_as_people_write_it_and_retraining_takes_it_over(
+    written: str, read: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"models: {{fraud: {{predictions: scores, positive: {written}, retrain: {{}}}}}}")
+    model = load(path, {}).models["fraud"]
+    assert (model.positive, model.retraining().labels.positive_class) == (read, read)
+
+
+def test_two_different_positive_classes_are_refused_and_two_spellings_of_one_are_not() -> None:
+    def parse(positive: str, trained: str) -> Config:
+        labels = {"labels": {"positive": trained}}
+        return Config.parse({"models": {"fraud": {"predictions": "scores", "positive": positive, "retrain": labels}}})
+
+    with pytest.raises(ConfigError, match=r"positive is 'yes' and retrain\.labels\.positive is 'no'"):
+        parse("yes", "no")
+    assert parse("1", "true").models["fraud"].retraining().labels.positive_class == "true"

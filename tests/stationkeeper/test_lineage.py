@@ -22,6 +22,8 @@ from stationkeeper.contracts.messages import (
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.explain.explain import chain_text
 from stationkeeper.explain.lineage import Lineage
+from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
+from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
 
@@ -115,6 +117,23 @@ def test_every_name_leads_to_the_same_chain(lineage: Lineage, name: str) -> None
     assert chain.request == REQUEST
     assert chain.candidate == CANDIDATE
     assert [d.id for d in chain.deployments] == ["dep-2"]
+
+
+def test_the_explanation_of_a_request_tells_what_became_of_it_and_why() -> None:
+    log = MemoryLog()
+    for topic in TOPICS.all():
+        log.create(topic)
+    log.produce(TOPICS.requests.name, [REQUEST.encode()])
+    state = RetrainState(request=REQUEST, stage=RequestStage.PLANNED, reason=RequestReason.ACCEPTED)
+    waiting = state.enter(RequestStage.WAITING, RequestReason.TOO_FEW_ROWS, "12 of 6000", clock_ms=60_000)
+    failed = waiting.enter(RequestStage.FAILED, RequestReason.BAD_DATA, "the labels are 'a', 'b'", clock_ms=120_000)
+    log.produce(TOPICS.retrain_state.name, [waiting.encode(), failed.encode(), b"from another build"])
+    chain = Lineage(MemoryReader(log), TOPICS).chain("req-1")
+    assert chain is not None
+    text = chain_text(chain)
+    assert "OUTCOME failed (bad_data: the labels are 'a', 'b')" in text
+    assert "1970-01-01T00:01:00+00:00  waiting: 12 of 6000" in text
+    assert chain.to_json()["outcome"]["outcome"] == "failed"
 
 
 def test_a_verdict_without_incident_stands_alone(lineage: Lineage) -> None:

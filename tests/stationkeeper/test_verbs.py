@@ -10,14 +10,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from stationkeeper import cli
-from stationkeeper.commands import operate
 from stationkeeper.commands.operate import refuse_idle
+from stationkeeper.config import Config
 from stationkeeper.contracts.messages import Approval, Rollout
 from stationkeeper.contracts.topics import Topics
+from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
+from stationkeeper.retrain.service.state import RetrainState
+from tests.retrain.bank import a_request
 
 WRONG_USE = 2
 UNREACHABLE = 4
@@ -203,21 +205,38 @@ def test_a_word_that_does_something_passes(state: dict[str, object], decision: s
     refuse_idle(rollout(**state), word(decision))
 
 
-def test_a_decision_about_a_request_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A log with the request r1, which failed; returns the records that verbs publish."""
     sent: list[Any] = []
-    lineage = SimpleNamespace(requests={"r1": SimpleNamespace(model="fraud", id="r1")}, candidates={}, rollouts={})
-    opened = nullcontext((None, None, Topics("t")))
-    monkeypatch.setattr("stationkeeper.process.wiring.open_reader", lambda _: opened)
+    asked = a_request().model_copy(update={"id": "r1", "model": "fraud"})
+    state = RetrainState(request=asked, stage=RequestStage.PLANNED, reason=RequestReason.ACCEPTED)
+    failed = state.enter(RequestStage.FAILED, RequestReason.BAD_DATA, "the labels are 'a', 'b'")
+    lineage = SimpleNamespace(requests={"r1": asked}, candidates={}, rollouts={}, outcomes={"r1": failed})
+    settings = Config.parse({"models": {"fraud": {"predictions": "scores", "retrain": {}}}})
+    monkeypatch.setattr(
+        "stationkeeper.process.wiring.open_reader", lambda _: nullcontext((settings, None, Topics("t")))
+    )
     monkeypatch.setattr("stationkeeper.process.wiring.publish", lambda _, record: sent.append(record))
     monkeypatch.setattr("stationkeeper.explain.lineage.Lineage", lambda *_: lineage)
-    operate.REQUEST_VERBS["reject"]("r1", by="ada", note="too late")
-    found = Approval.decode(sent[0].value)
-    assert (found.target, found.id, found.model, found.decision, found.by) == (
-        "request",
-        "r1",
-        "fraud",
-        "reject",
-        "ada",
-    )
-    with pytest.raises(typer.BadParameter, match="no request is called 'r2'; the latest are r1"):
-        operate.REQUEST_VERBS["approve"]("r2")
+    return sent
+
+
+def test_a_request_that_failed_is_listed_with_its_reason_refuses_an_approval_and_is_asked_again(
+    requests: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = main(capsys, "requests", "list")
+    assert code == 0
+    assert "failed (bad_data: the labels are 'a', 'b')" in text
+    for verb in ("approve", "reject"):
+        code, text = main(capsys, "requests", verb, "r1")
+        assert code == WRONG_USE
+        assert "bad_data" in text
+    assert "requests retry r1" in main(capsys, "requests", "approve", "r1")[1].replace("\n│ ", " ")
+    assert not requests
+    assert main(capsys, "requests", "retry", "r1", "--by", "ada", "--note", "labels mended")[0] == 0
+    found = Approval.decode(requests[0].value)
+    assert (found.target, found.id, found.model, found.decision, found.by) == ("request", "r1", "fraud", "retry", "ada")
+    code, text = main(capsys, "requests", "approve", "r2")
+    assert code == WRONG_USE
+    assert "no request is called 'r2'; the latest are r1" in text

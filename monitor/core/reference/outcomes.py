@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from stationkeeper.contracts.column import Categories, Floats, Integers, categories, numbers
+from stationkeeper.contracts.column import Categories, Floats, Integers, categories, numbers, same_class
 from stationkeeper.contracts.wire import SCORE_BINS, score_bin
 from stationkeeper.monitor.core.reference.reference import Labels, Task
 from stationkeeper.monitor.core.reference.schema import Array
@@ -157,6 +157,5 @@ def _codes(column: Categories, shared: Mapping[str, int]) -> Integers:
 
 
 def _equals(column: Categories, key: str) -> Flags:
-    same = {key, "true"} if key == "1" else ({key, "1"} if key == "true" else {key})
-    table = np.array([*(k in same for k in column.keys), False, False, False, False])
+    table = np.array([*(same_class(k, key) for k in column.keys), False, False, False, False])
     return np.asarray(table[column.codes], np.bool_)

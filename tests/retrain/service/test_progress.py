@@ -8,9 +8,18 @@ from stationkeeper.contracts.messages import Approval, GateOutcome
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.registry import ArtifactError
 from stationkeeper.retrain.core.gate import GateVerdict
+from stationkeeper.retrain.core.plan import LabelStatistics
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
-from stationkeeper.retrain.service.progress import after_approval, after_error, after_gate, after_training, first_state
+from stationkeeper.retrain.service.progress import (
+    after_error,
+    after_gate,
+    after_survey,
+    after_training,
+    after_word,
+    first_state,
+)
 from stationkeeper.retrain.service.state import RetrainState
+from stationkeeper.retrain.service.steps import Survey
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.training.job import TrainingError
 from stationkeeper.retrain.training.process import TimedOut
@@ -23,7 +32,7 @@ def state(stage: RequestStage, reason: RequestReason = RequestReason.ACCEPTED, *
     return RetrainState.model_validate({"request": a_request(), "stage": stage, "reason": reason, **more})
 
 
-def word(decision: Literal["approve", "reject", "roll_back"]) -> Approval:
+def word(decision: Literal["approve", "reject", "roll_back", "retry"]) -> Approval:
     return Approval(
         time=to_datetime(START), target="request", id="req-1", model="bank", decision=decision, by="ada", note="n"
     )
@@ -48,13 +57,55 @@ def test_a_request_is_taken_up_waits_for_a_word_or_has_no_taker():
         (RequestStage.TRAINING, RequestReason.ENOUGH_LABELS, "reject", RequestStage.REJECTED),
         (RequestStage.CANDIDATE, RequestReason.GATE_PASSED, "reject", None),
         (RequestStage.TRAINING, RequestReason.ENOUGH_LABELS, "roll_back", None),
+        (RequestStage.FAILED, RequestReason.BAD_DATA, "approve", None),
+        (RequestStage.FAILED, RequestReason.BAD_DATA, "retry", RequestStage.PLANNED),
+        (RequestStage.NO_EVIDENCE, RequestReason.LABELS_LATE, "retry", RequestStage.PLANNED),
+        (RequestStage.REJECTED, RequestReason.REJECTED_BY_PERSON, "retry", RequestStage.PLANNED),
+        (RequestStage.CANDIDATE, RequestReason.GATE_PASSED, "retry", None),
+        (RequestStage.TRAINING, RequestReason.ENOUGH_LABELS, "retry", None),
     ],
 )
 def test_a_word_of_a_person(stage, reason, decision, leads_to):
-    moved = after_approval(state(stage, reason), word(decision))
-    assert (moved.stage if moved else None) is leads_to
-    if moved is not None and decision == "approve":
-        assert after_approval(moved, word("approve")) is None, "said once, it counts once"
+    moved = after_word(state(stage, reason), word(decision), "1")
+    assert (moved.stage if isinstance(moved, RetrainState) else None) is leads_to
+    if isinstance(moved, RetrainState):
+        again = moved.enter(stage, reason) if decision == "retry" else moved
+        assert isinstance(after_word(again, word(decision), "1"), str), "said once, it counts once"
+    else:
+        assert leads_to is None
+
+
+def test_a_word_that_does_nothing_says_why_and_what_to_do():
+    failed = state(RequestStage.FAILED, RequestReason.BAD_DATA, detail="two classes")
+    said = after_word(failed, word("approve"), "1")
+    assert said == (
+        "request req-1 is failed (bad_data: two classes): there is nothing to approve; "
+        "stationkeeper requests retry req-1 asks again"
+    )
+    assert "no longer champion, version 2 is" in str(after_word(failed, word("retry"), "2"))
+
+
+def test_a_request_that_is_asked_again_begins_anew_and_keeps_its_history():
+    failed = state(RequestStage.PLANNED).enter(
+        RequestStage.FAILED, RequestReason.BAD_DATA, "labels", look=2, judged=50, rows_after=60, snapshot="s"
+    )
+    again = after_word(failed, word("retry"), "1")
+    assert isinstance(again, RetrainState)
+    assert (again.look, again.judged, again.rows_after, again.snapshot) == (0, 0, 0, None)
+    assert [entry.stage for entry in again.history] == [RequestStage.FAILED, RequestStage.PLANNED]
+
+
+def test_labels_that_can_never_be_learnt_from_end_a_request_at_the_first_count():
+    counted = LabelStatistics(START, 0, 0, 3, 0)
+    rules = SETTINGS.plan_rules()
+    waiting = after_survey(state(RequestStage.PLANNED), Survey(counted, START, {}), rules)
+    assert waiting.reason is RequestReason.TOO_FEW_ROWS
+    failed = after_survey(state(RequestStage.PLANNED), Survey(counted, START, {}, "the labels are 'a', 'b'"), rules)
+    assert (failed.stage, failed.reason, failed.detail) == (
+        RequestStage.FAILED,
+        RequestReason.BAD_DATA,
+        "the labels are 'a', 'b'",
+    )
 
 
 def test_a_failed_training_is_tried_again_unless_its_data_are_to_blame():

@@ -138,7 +138,7 @@ def test_a_trainer_in_the_working_directory_is_found_and_shadows_nothing(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (pl.lit("maybe").alias(LABEL), "needs two label texts"),
+        (pl.lit("maybe").alias(LABEL), "needs two classes"),
         (pl.lit(None, pl.String).alias(LABEL), "0 labelled rows"),
         (pl.when(pl.col(TIME) < ONSET).then(LABEL).otherwise(pl.lit("false")).alias(LABEL), "one label only"),
     ],
@@ -215,7 +215,7 @@ def test_a_training_file_becomes_rows():
 
 def test_a_bootstrap_of_bad_labels_leaves_no_version(bank: Bank, tmp_path: Path):
     table = transactions(300, START, ONSET, seed=1, shifted=False).with_columns(label=pl.lit("x"))
-    with pytest.raises(BootstrapError, match="needs two label texts"):
+    with pytest.raises(BootstrapError, match="needs two classes"):
         bootstrap(
             "nobody",
             training_rows(table.drop("event_id")),

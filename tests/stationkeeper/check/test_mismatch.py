@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from stationkeeper.check.mismatch import Mismatch, event_mismatches, of_model, reference_mismatches, version_mismatch
+from stationkeeper.check.mismatch import (
+    Mismatch,
+    event_mismatches,
+    of_model,
+    reference_mismatches,
+    trainer_mismatch,
+    version_mismatch,
+)
 from stationkeeper.config import Config, ModelConfig
 from stationkeeper.events import EventReader, Events, forms
 from stationkeeper.monitor.core.reference import Reference, profile
@@ -166,3 +173,23 @@ def test_a_value_of_a_sensitive_feature_is_never_shown() -> None:
         found = beside({"features": {"country": value}}, reference)
         assert found
         assert not any(value in one.words for one in found)
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive", "words"),
+    [
+        (["0", "1", "false"], True, None),
+        ([0, 1], 1, None),
+        (["legit", "fraud"], "fraud", None),
+        (["legit", "fraud"], True, "the labels are 'fraud', 'legit'"),
+        (["legit", "fraud", "unclear"], "fraud", "two classes, 'fraud' and one other"),
+    ],
+)
+def test_labels_that_no_trainer_could_learn_from_are_said_at_once(
+    labels: list[Any], positive: Any, words: str | None
+) -> None:
+    model = settings(positive=positive, retrain={})
+    values = [{"kind": "label", "label": one, "prediction": ..., "version": ...} for one in labels * 20]
+    found = [*trainer_mismatch(read(values, model), model.retraining())]
+    assert [words in one.words for one in found if words] == [True] * bool(words)
+    assert bool(found) is bool(words)
