@@ -67,7 +67,8 @@ class PaneDelta(_Record, frozen=True, tag="pane"):
     ``width``. ``rows`` counts events and is repeated in each block of a pane. With ``size`` 0 ``counts`` are the whole
     block, int64 little-endian. Else the block has ``size`` counts, of which ``counts`` holds those that are not zero,
     all in 1, 2, 4 (unsigned) or 8 bytes, and ``steps`` (uint16) how far each lies from the one before, the first from
-    the block's begin.
+    the block's begin. ``new`` counts values that the reference never saw, by subject and value: a few of each, in the
+    first block of a pane.
     """
 
     model: str
@@ -83,6 +84,7 @@ class PaneDelta(_Record, frozen=True, tag="pane"):
     counts: bytes
     size: int = 0
     steps: bytes = b""
+    new: dict[str, dict[str, int]] = {}
 
     def vector(self) -> Counts:
         """Return the block's counts, shape ``(len,)``."""

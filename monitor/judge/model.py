@@ -115,7 +115,7 @@ class ModelJudge:
         merged, history = self._merge(closed)
         verdicts: list[Verdict] = []
         requests: list[RetrainRequest] = []
-        for stepped in self.watches.step(closed.start, merged, self.succession.champion):
+        for stepped in self.watches.step(closed.start, merged, self.succession.champion, closed.new):
             found, asks = self._decide(stepped, end)
             verdicts += [*found, *stepped.plugin_verdicts]
             requests += asks
@@ -161,7 +161,8 @@ class ModelJudge:
         merged: dict[WatchKey, tuple[int, Counts]] = {}
         for key, sources in closed.panes.items():
             for source, (rows, counts) in sorted(sources.items()):
-                history += pane_records(self.name, key, source, closed.start, self.settings.pane, rows, counts)
+                new = closed.new.get(key, {}) if source == min(sources) else {}
+                history += pane_records(self.name, key, source, closed.start, self.settings.pane, rows, counts, new)
             merged[key] = merged_sources(sources, self.settings.source)
             self.watches.meet(key, closed.start, *merged[key], self.succession.champion)
         return merged, [*history, *closed.arms, *closed.known()]

@@ -6,14 +6,14 @@ the labels that come first are not like those that come late.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import structs
 
 from stationkeeper.contracts.wire import PART_BYTES, ArmDelta, OutcomeDelta, PaneDelta, pack, sparse
-from stationkeeper.monitor.core.reference import Counts
+from stationkeeper.monitor.core.reference import Counts, NewValues, added, plain_new
 from stationkeeper.monitor.join import merged_outcomes
 from stationkeeper.monitor.state_codec import freeze, thaw
 
@@ -54,6 +54,7 @@ class _Sum:
     width: int
     counts: Counts | None
     packed: bytes = b""
+    new: NewValues = field(default_factory=dict)
 
     def vector(self) -> Counts:
         """Return the counts, which may then be changed only if they are not packed."""
@@ -74,6 +75,7 @@ class Closed:
     panes: dict[WatchKey, dict[str, tuple[int, Counts]]]
     arms: list[ArmDelta]
     outcomes: list[OutcomeDelta]
+    new: dict[WatchKey, NewValues] = field(default_factory=dict)
 
     def known(self) -> list[OutcomeDelta]:
         """Return the outcomes as history keeps them: summed, known in this pane where they came late."""
@@ -124,6 +126,7 @@ class Pending:
                 delta.add_to(self._plainly(key, known)[delta.first : end])
                 if delta.first == 0:
                     known.rows += delta.rows
+                    known.new = added(known.new, delta.new)
             case ArmDelta():
                 at = (delta.start, delta.version, delta.segment)
                 other = self._arms.get(at)
@@ -156,20 +159,20 @@ class Pending:
     def close(self, start: int) -> Closed:
         """Take out the pane that starts at ``start``."""
         panes: dict[WatchKey, dict[str, tuple[int, Counts]]] = {}
+        new: dict[WatchKey, NewValues] = {}
         for key in sorted(key for key in self._panes if key.start == start):
             found = self._panes.pop(key)
             self._cells -= self._plain.pop(key, 0)
-            panes.setdefault(WatchKey(key.version, key.digest, key.segment), {})[key.source] = (
-                found.rows,
-                found.vector(),
-            )
+            watch = WatchKey(key.version, key.digest, key.segment)
+            panes.setdefault(watch, {})[key.source] = (found.rows, found.vector())
+            new[watch] = added(new.get(watch, {}), found.new)
         arms = [self._arms.pop(key) for key in sorted(key for key in self._arms if key[0] == start)]
         end = start + self.length
         known = [outcome for outcome in self._outcomes if outcome.known_at < end]
         if known:
             self._outcomes = [outcome for outcome in self._outcomes if outcome.known_at >= end]
         late, self._late = self._late, []
-        return Closed(start, panes, arms, [*late, *known])
+        return Closed(start, panes, arms, [*late, *known], new)
 
     def late(self, start: int) -> Closed:
         """Take out the labels that came after their pane had closed, as known in that which began at ``start``."""
@@ -197,7 +200,7 @@ class Pending:
             at = np.flatnonzero(counts)
             # Steps between positions are small numbers, which are stored in a byte.
             step = np.diff(at, prepend=0)
-            panes.append([*key, found.length, found.rows, found.width, step, counts[at]])
+            panes.append([*key, found.length, found.rows, found.width, step, counts[at], plain_new(found.new)])
         return {
             "sums": panes,
             "arms": [_fields(arm) for arm in self._arms.values()],
@@ -210,13 +213,13 @@ class Pending:
         """Become what ``state`` was taken from; in state of format 1 positions stand for steps."""
         self._panes, self._plain, self._cells = {}, {}, 0
         stepped = "sums" in state
-        for start, version, digest, source, segment, length, rows, width, at, values in state[
+        for start, version, digest, source, segment, length, rows, width, at, values, *more in state[
             "sums" if stepped else "panes"
         ]:
             counts = np.zeros(width, np.int64)
             counts[np.cumsum(at) if stepped else at] = values
             key = _Key(start, version, digest, source, segment)
-            self._panes[key] = _Sum(length, rows, width, counts)
+            self._panes[key] = _Sum(length, rows, width, counts, new=more[0] if more else {})
             self._plainly(key, self._panes[key])
         self._arms = {}
         for fields in state["arms"]:
@@ -257,14 +260,16 @@ def merged_sources(sources: Mapping[str, tuple[int, Counts]], source: str) -> tu
 
 
 def pane_records(
-    model: str, key: WatchKey, source: str, start: int, length: int, rows: int, counts: Counts
+    model: str, key: WatchKey, source: str, start: int, length: int, rows: int, counts: Counts, new: NewValues
 ) -> Iterator[PaneDelta]:
     """Yield a merged pane as records of at most one block each, whether its reference is still known or not."""
+    named = plain_new(new)
     for first in range(0, max(len(counts), 1), _BLOCK):
         block = sparse(counts[first : first + _BLOCK])
         yield PaneDelta(
-            model, key.version, key.digest, source, key.segment, start, length, rows, first, len(counts), *block
+            model, key.version, key.digest, source, key.segment, start, length, rows, first, len(counts), *block, named
         )
+        named = {}
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from stationkeeper.monitor.core.adoption import may_take_over
 from stationkeeper.monitor.core.incidents import CO_ONSET_PANES, Incident, IncidentChanges, merge
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.performance import OutcomePane
-from stationkeeper.monitor.core.reference import Counts, Reference
+from stationkeeper.monitor.core.reference import Counts, NewValues, Reference
 from stationkeeper.monitor.core.watch import Watch, WatchSettings, WatchState
 from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.judge.plugin_watch import PluginWatch, PluginWatchState
@@ -98,7 +98,9 @@ class Watches(Mapping[WatchKey, Watch]):
         if watch.adopting and (known := self._knows_dependence(key, champion)) is not None:
             watch.take_over(known)
 
-    def step(self, start: int, merged: Merged, champion: str | None) -> Iterator[Stepped]:
+    def step(
+        self, start: int, merged: Merged, champion: str | None, new: Mapping[WatchKey, NewValues]
+    ) -> Iterator[Stepped]:
         """Give every watch its part of the pane that began at ``start`` (ms), and yield the outcomes."""
         length = self._settings.pane
         traffic: dict[str, int] = {}
@@ -106,7 +108,7 @@ class Watches(Mapping[WatchKey, Watch]):
             traffic[key.segment] = traffic.get(key.segment, 0) + rows
         for key, watch in self.items():
             rows, counts = merged.get(key, (0, watch.layout.zeros()))
-            pane = Pane(start, length, rows, counts, traffic=traffic.get(key.segment, 0))
+            pane = Pane(start, length, rows, counts, traffic=traffic.get(key.segment, 0), new=new.get(key, {}))
             outcome = watch.step(pane)
             self.changed.add(key)
             plugins = self._plugins.get(key) if rows and key.version == champion else None

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from stationkeeper.contracts.model_status import Cells, SubjectStatus
-from stationkeeper.monitor.core.charts import Chart
+from stationkeeper.monitor.core.charts import Chart, cell_name
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.reference import NumericCells, rank_grid
 from stationkeeper.monitor.core.watch import Watch
@@ -83,12 +83,13 @@ def cells_of(watch: Watch, chart: Chart) -> Cells:
             "window": [*now.tolist(), int(window[-1])],
             "edges": [float(edge) for edge in edges],
         }
+    named = watch.lifecycle.new_values.of(subject.name)
     order = np.argsort(-(subject.counts[:-1] + window[:-1]), kind="stable")[:MAX_CATEGORIES]
     chosen = np.sort(order)
     rest = np.setdiff1d(np.arange(len(subject.counts) - 1), chosen)
     before, now = subject.counts, window
     return {
-        "labels": [*(subject.cell_name(int(i)) for i in chosen), "other", "missing"],
+        "labels": [*(cell_name(subject, int(i), named) for i in chosen), "other", "missing"],
         "reference": [*before[chosen].tolist(), int(before[rest].sum()), int(before[-1])],
         "window": [*now[chosen].tolist(), int(now[rest].sum()), int(now[-1])],
     }

@@ -7,7 +7,15 @@ import numpy as np
 from stationkeeper.contracts.column import Column
 from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, PaneDelta, pack, score_bin
 from stationkeeper.events import Events, Integers, decide
-from stationkeeper.monitor.core.reference import Counts, Marked, NumericCells, Reference, weight_octave
+from stationkeeper.monitor.core.reference import (
+    Counts,
+    Marked,
+    NumericCells,
+    Reference,
+    count_new,
+    new_rows,
+    weight_octave,
+)
 from stationkeeper.monitor.packets import packed
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
@@ -110,6 +118,8 @@ class Accumulator:
             slots = panes.slots(which)
             panes.add_rows(slots, rows)
             batch.add_to(panes, slots, group, rows)
+            for at, values in count_new(batch.new, group).items():
+                panes.add_new(int(slots[at]), values)
             if summary is not None:
                 self._arms.setdefault((model, version), ArmSums()).add(which, summary.sums(group, rows))
         self._cells += panes.cells - before
@@ -217,6 +227,7 @@ class _OwnerBatch:
                 skip.add(reference.prediction.name)
         self._skip = frozenset(skip)
         self._marks: list[Marked] | None = None
+        self.new = [] if reference is None else new_rows(reference, columns, settings.sensitive)
         self.most_groups = 1
         """Groups of the finest split that is to come."""
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from stationkeeper.contracts.wire import MOST_STEPS, PaneDelta, narrowest, sparse
 from stationkeeper.events import Integers
-from stationkeeper.monitor.core.reference import Counts
+from stationkeeper.monitor.core.reference import Counts, NewValues, added, plain_new
 
 MERGE_FROM = 1 << 21
 """Positions that wait unsorted at most (16 MiB of int64): half sorts twice as often, double holds 16 MiB more."""
@@ -38,6 +38,7 @@ class OpenPanes:
         self._slots: dict[tuple[int, str], int] = {}
         self._rows = np.zeros(16, np.int64)
         self._vectors: dict[int, Counts] = {}
+        self._new: dict[int, NewValues] = {}
         self._waiting: list[npt.NDArray[np.integer]] = []
         self._positions: Integers = np.empty(0, np.int64)
         self._counts: Counts = np.empty(0, np.int64)
@@ -69,6 +70,10 @@ class OpenPanes:
         if found is None:
             found = self._vectors[slot] = np.zeros(self.width, np.int64)
         return found
+
+    def add_new(self, slot: int, values: NewValues) -> None:
+        """Count values that the reference never saw, by name."""
+        self._new[slot] = added(self._new.get(slot, {}), values)
 
     def begins(self, slots: Integers) -> npt.NDArray[np.integer]:
         """Return where the positions of slots begin; int32 while that holds all, for half the bytes sort in half."""
@@ -119,12 +124,13 @@ class OpenPanes:
             vector, first, end = self._vectors.get(slot), ends[slot], ends[slot + 1]
             if vector is None and short:
                 counts, steps_of = packed_counts[first * bytes_ : end * bytes_], packed_steps[2 * first : 2 * end]
-                yield PaneDelta(*head, 0, self.width, counts, self.width, steps_of)
+                yield PaneDelta(*head, 0, self.width, counts, self.width, steps_of, plain_new(self._new.get(slot, {})))
                 continue
             whole = np.zeros(self.width, np.int64) if vector is None else vector.copy()
             whole[inside[first:end]] += self._counts[first:end]
             for at in range(0, max(self.width, 1), MOST_STEPS):
-                yield PaneDelta(*head, at, self.width, *sparse(whole[at : at + MOST_STEPS]))
+                new = plain_new(self._new.get(slot, {})) if at == 0 else {}
+                yield PaneDelta(*head, at, self.width, *sparse(whole[at : at + MOST_STEPS]), new)
 
 
 def _begins(ranked: npt.NDArray[np.integer]) -> Integers:

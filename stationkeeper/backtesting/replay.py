@@ -21,9 +21,11 @@ from stationkeeper.monitor.core.reference import (
     Reference,
     Task,
     check_positive,
+    count_new,
     infer_task,
     is_score,
     labels_of,
+    new_rows,
     outcomes,
     positive_class,
     profile,
@@ -212,10 +214,11 @@ class Replay:
             group = np.repeat(np.arange(len(begin)), stop - begin)
             columns = self._columns(judged, low, high)
             vectors = layout.tally(columns, group, stop - begin)
+            new = count_new(new_rows(judged.reference, columns), group)
             for k in range(len(begin)):
                 start, mine = int(keys[begin[k]]) * length, int(stop[k] - begin[k])
                 cut = int(begin[k]) - int(np.searchsorted(keys, keys[begin[k]])) if at + k == 0 else 0
-                yield Pane(start, length, mine, vectors[k], int(stop[k]) - 1, int(begin[k]), mine + cut)
+                yield Pane(start, length, mine, vectors[k], int(stop[k]) - 1, int(begin[k]), mine + cut, new.get(k, {}))
 
     def _columns(self, judged: Judged, low: int, high: int) -> dict[str, Column]:
         return subject_columns(judged.reference, self.table.rows(low, high), self.table.prediction)

@@ -248,3 +248,30 @@ def test_a_promotion_ends_the_old_incident_once_the_new_version_is_steady() -> N
     assert status["champion"] == "2"
     assert status["state"] == "steady"
     check(rig.stage("judge").status())
+
+
+def test_an_incident_names_the_new_value_through_restarts_and_any_batching():
+    """The judge and the tally are replaced in the middle; history replays to the same words."""
+    rig = Rig({"fraud": fraud()})
+    rig.put_reference(reference())
+    before, after = predictions(30, 40), predictions(60, 40, first=1_200, start=START + 30 * MINUTE)
+    changed = [value.replace(b'"us"', b'"instant_wallet"') for value in after]
+    rig.send("scores", before)
+    rig.turn(4)
+    for at in range(0, len(changed), 700):
+        rig.send("scores", changed[at : at + 700])
+        rig.turn(1)
+        for role in ("tally", "judge"):
+            rig.loops.pop(role).close()
+            rig.start(role)
+        rig.turn(3)
+    rig.turn()
+    pages = [verdict for verdict in rig.verdicts() if verdict.level == "page"]
+    assert [verdict.subject.name for verdict in pages] == ["country"]
+    assert "'instant_wallet'" in pages[0].reason
+    assert pages[0].evidence["cell"] == "'instant_wallet'"
+    assert any(record.new for record in rig.records(TOPICS.history.name) if isinstance(record, PaneDelta))
+    new = [record.new for record in rig.records(TOPICS.panes.name) if isinstance(record, PaneDelta) and record.new]
+    assert {*new[0]} == {"country"}
+    sent = sum(b"instant_wallet" in value for value in changed)
+    assert sum(one["country"]["instant_wallet"] for one in new) == sent

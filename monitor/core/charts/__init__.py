@@ -6,7 +6,7 @@ Invariant: distances inform and never decide; a chart shows the very numbers tha
 Read `distance` (formulas and their noise), `chart`, `comparison` (many subjects at once), `cause`.
 """
 
-from stationkeeper.monitor.core.charts.cause import name_cause
+from stationkeeper.monitor.core.charts.cause import cell_name, name_cause
 from stationkeeper.monitor.core.charts.chart import FEW_ROWS, Chart, measure, quality_shares
 from stationkeeper.monitor.core.charts.comparison import compare
 from stationkeeper.monitor.core.charts.distance import Distance, coarse_cells, distances, positions_of
@@ -15,6 +15,7 @@ __all__ = [
     "FEW_ROWS",
     "Chart",
     "Distance",
+    "cell_name",
     "coarse_cells",
     "compare",
     "distances",

@@ -1,5 +1,6 @@
 """Name what moved in a subject's cells: the simplest sentence that covers most of the distance."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ _MISSING_SHARE = 0.005
 _SPIKE = 3.0
 # A cell the reference never saw counts as one of .1 %, so that a single row there is no infinite ratio.
 _LEAST_SHARE = 1e-3
+# New values that a sentence names: with more nobody reads to its end, and the rest is in the evidence of the counts.
+_NAMED = 3
 # The quartiles of a normal law lie 1.349 standard deviations apart: a median's move is told in standard deviations.
 _QUARTILES_SD = 1.349
 # The smallest shift (sd) and log scale that are named. Chosen near what cells of 5 % resolve by interpolation; half as
@@ -35,11 +38,14 @@ class NamedCause(NamedTuple):
     evidence: dict[str, Any]
 
 
-def name_cause(subject: ReferenceSubject, counts: Counts, quality: Counts) -> NamedCause:
+def name_cause(
+    subject: ReferenceSubject, counts: Counts, quality: Counts, new: Mapping[str, float] | None = None
+) -> NamedCause:
     """Compare ``counts`` (the subject's cells since the onset) and ``quality`` counters with the reference.
 
     Missing values come first, then values never seen, then for categories the cell that gained or lost most, and for
     numbers range, one-cell spike, shift, scale, shape. Values of a sensitive feature appear as salted hashes only.
+    ``new`` is the share of each named value among those never seen before, the largest first.
     """
     n, m = max(int(counts.sum()), 1), max(subject.rows, 1)
     p, q = counts / n, subject.counts / m
@@ -52,24 +58,46 @@ def name_cause(subject: ReferenceSubject, counts: Counts, quality: Counts) -> Na
         text = f"{subject.name}: rows without a usable value {way} from {q[-1]:.2%} to {p[-1]:.2%}"
         return NamedCause(Cause.MISSING, text, evidence)
     if isinstance(subject.cells, CategoricalCells):
-        return _category(subject, p, q, quality / n, subject.quality / m, evidence)
+        return _category(subject, p, q, quality / n, subject.quality / m, evidence, new or {})
     return _number(subject, p, q, quality / n, evidence)
 
 
 def _category(
-    subject: ReferenceSubject, p: Floats, q: Floats, quality: Floats, before: Floats, evidence: dict[str, Any]
+    subject: ReferenceSubject,
+    p: Floats,
+    q: Floats,
+    quality: Floats,
+    before: Floats,
+    evidence: dict[str, Any],
+    new: Mapping[str, float],
 ) -> NamedCause:
     unseen = float(quality[QUALITY.index("unseen")] - before[QUALITY.index("unseen")])
     change = p - q
     up, down = int(np.argmax(change)), int(np.argmin(change))
     if unseen > _EXPLAINS * max(float(change[up]), 1e-12):
-        evidence |= {"new_share": unseen, "cell": subject.cell_name(up)}
-        return NamedCause(Cause.NEW_CATEGORY, f"{subject.name}: values never seen before at {unseen:.1%}", evidence)
+        named = {name: share * unseen for name, share in list(new.items())[:_NAMED]}
+        evidence |= {"new_share": unseen, "cell": cell_name(subject, up, new)}
+        evidence |= {"values": {name: round(share, 6) for name, share in named.items()}} if named else {}
+        text = f"{subject.name}: values never seen before at {unseen:.1%}"
+        names = ", ".join(f"{name!r} {share:.1%}" for name, share in named.items())
+        return NamedCause(Cause.NEW_CATEGORY, f"{text}: {names}" if names else text, evidence)
     cell = up if change[up] >= -change[down] else down
-    evidence |= {"cell": subject.cell_name(cell), "share_before": float(q[cell]), "share_now": float(p[cell])}
+    name = cell_name(subject, cell, new)
+    evidence |= {"cell": name, "share_before": float(q[cell]), "share_now": float(p[cell])}
     way = "rose" if cell == up else "fell"
-    text = f"{subject.name}: {subject.cell_name(cell)} {way} from {q[cell]:.2%} to {p[cell]:.2%}"
+    text = f"{subject.name}: {name} {way} from {q[cell]:.2%} to {p[cell]:.2%}"
     return NamedCause(Cause.CATEGORY_SHARE, text, evidence)
+
+
+def cell_name(subject: ReferenceSubject, cell: int, new: Mapping[str, float]) -> str:
+    """Return a cell as a person reads it: a bucket of other values by the ``new`` values that are in it."""
+    cells = subject.cells
+    if new and isinstance(cells, CategoricalCells) and len(cells.values) <= cell < cells.count - 1:
+        places = cells.lookup(list(new))[0]
+        inside = [repr(name) for name, place in zip(new, places.tolist(), strict=True) if place == cell]
+        if inside:
+            return ", ".join(inside[:_NAMED])
+    return subject.cell_name(cell)
 
 
 def _number(subject: ReferenceSubject, p: Floats, q: Floats, quality: Floats, evidence: dict[str, Any]) -> NamedCause:

@@ -3,8 +3,8 @@
 In: findings of each closed pane, and the panes. Out: verdicts, and the incidents that opened, changed or closed.
 State: open and latest closed incidents, panes since their onsets, recovery tests, and what was warned of.
 Invariant: a subject is in at most one open incident, with one verdict in it. Read `incident` (with `hysteresis` for
-what stays below a page), `explanation`, `recovery`, `verdict`, then `lifecycle`, which ties them together;
-`request_policy` decides in the judge which incident asks for a retraining.
+what stays below a page), `explanation` (with `new_value_shares`), `recovery`, `verdict`, then `lifecycle`, which ties
+them together; `request_policy` decides in the judge which incident asks for a retraining.
 """
 
 from stationkeeper.monitor.core.incidents.hysteresis import REARM_MS, WarnedSubject

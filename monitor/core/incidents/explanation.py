@@ -8,6 +8,7 @@ from stationkeeper.monitor.core.charts import measure, name_cause
 from stationkeeper.monitor.core.detect import Drift
 from stationkeeper.monitor.core.finding import Dated, Finding
 from stationkeeper.monitor.core.incidents.incident import Member
+from stationkeeper.monitor.core.incidents.new_value_shares import NewValueShares
 from stationkeeper.monitor.core.panes import Recent
 from stationkeeper.monitor.core.performance import RecentOutcomes, explain_errors
 from stationkeeper.monitor.core.reasons import Check
@@ -40,9 +41,16 @@ class Explanation:
 class Explainer:
     """Reads from the remembered panes what findings mean; its numbers are those of the subject's chart."""
 
-    def __init__(self, reference: Reference, drifts: Sequence[Drift], recent: Recent, labelled: RecentOutcomes) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        drifts: Sequence[Drift],
+        recent: Recent,
+        labelled: RecentOutcomes,
+        new_values: NewValueShares,
+    ) -> None:
         self._reference, self._layout, self._drifts = reference, reference.layout, drifts
-        self._recent, self._labelled = recent, labelled
+        self._recent, self._labelled, self._new_values = recent, labelled, new_values
 
     def effect(self, finding: Finding, counts: Counts) -> float:
         """Return the effect of a finding in the panes ``counts`` int64[width] since its onset.
@@ -71,7 +79,8 @@ class Explainer:
             return Explanation(finding, effect, finding.rows)
         place, subject = self._layout[finding.subject], self._reference.by_name[finding.subject]
         cells = counts[place.histogram]
-        cause = name_cause(subject, cells, counts[place.quality : place.quality + len(QUALITY)])
+        quality = counts[place.quality : place.quality + len(QUALITY)]
+        cause = name_cause(subject, cells, quality, self._new_values.of(subject.name))
         evidence = {**finding.evidence, **cause.evidence}
         named = replace(finding, cause=cause.cause, reason=cause.reason, evidence=evidence)
         return Explanation(named, effect, int(cells.sum()))

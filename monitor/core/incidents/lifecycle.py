@@ -13,6 +13,7 @@ from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
 from stationkeeper.monitor.core.incidents.explanation import DRIFTS, Explainer, Explanation, explained_by_faults
 from stationkeeper.monitor.core.incidents.hysteresis import WarnedSubject, WarningHysteresis
 from stationkeeper.monitor.core.incidents.incident import Incident, Member, OpenIncidents, choose_leader, co_onset
+from stationkeeper.monitor.core.incidents.new_value_shares import NewValueShares, NewValueWeights
 from stationkeeper.monitor.core.incidents.recovery import RecoveryState, RecoveryTests
 from stationkeeper.monitor.core.incidents.verdict import WatchIdentity, recovered_verdict, refusal_of, verdict_of
 from stationkeeper.monitor.core.panes import Pane, Recent, RecentState
@@ -68,6 +69,7 @@ class LifecycleState(State, frozen=True):
     since: dict[str, tuple[int, int, Counts]]
     recoveries: list[tuple[str, str, RecoveryState]]
     recent: RecentState | None = None
+    new_values: dict[str, NewValueWeights] = {}
 
 
 class IncidentLifecycle:
@@ -91,7 +93,8 @@ class IncidentLifecycle:
         self.recent = Recent(reference.layout.width)
         self.labelled = RecentOutcomes()
         self.recoveries = RecoveryTests(reference)
-        self._explainer = Explainer(reference, self.drifts, self.recent, self.labelled)
+        self.new_values = NewValueShares(reference)
+        self._explainer = Explainer(reference, self.drifts, self.recent, self.labelled, self.new_values)
         self._since: dict[str, tuple[int, int, Counts]] = {}
         self._hysteresis = WarningHysteresis(rearm)
         # When each subject last recovered (pane end): evidence from before belongs to the drift that ended.
@@ -106,6 +109,7 @@ class IncidentLifecycle:
     def add(self, pane: Pane) -> None:
         """Remember a closed pane with rows."""
         self.recent.add(pane)
+        self.new_values.add(pane)
         for incident, (start, rows, counts) in list(self._since.items()):
             self._since[incident] = (start, rows + pane.rows, counts + pane.counts)
 
@@ -174,6 +178,7 @@ class IncidentLifecycle:
             held=sorted(self._held),
             since={key: (start, rows, counts.copy()) for key, (start, rows, counts) in self._since.items()},
             recoveries=self.recoveries.state(),
+            new_values=dict(self.new_values.weights),
         )
 
     def restore(self, state: LifecycleState) -> None:
@@ -188,6 +193,7 @@ class IncidentLifecycle:
             key: (start, rows, np.array(counts, np.int64)) for key, (start, rows, counts) in state.since.items()
         }
         self.recoveries.restore(state.recoveries, self.incidents.open)
+        self.new_values.weights = dict(state.new_values)
 
     def _open(
         self, leader: Finding, together: Sequence[Finding], onset: Dated, at: DecisionTime

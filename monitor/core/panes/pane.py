@@ -1,8 +1,8 @@
 """A pane: the additive counts of a stretch of event time, all that is kept of the events in it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Counts
+from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Counts, NewValues
 
 # The Unix epoch, 1970-01-01 00:00 UTC, was a Thursday: three days after hour 0 of the week, Monday 00:00 UTC.
 _EPOCH_HOUR_OF_WEEK = 3 * 24
@@ -24,7 +24,7 @@ class Pane:
 
     ``first_row`` and ``last_row`` are 0-based indices of its events where a file's row numbers are known. ``traffic``
     counts the events of all versions that share the requests (None: ``rows``): it is what volume and freshness judge,
-    so that a canary's share is no outage of the champion.
+    so that a canary's share is no outage of the champion. ``new`` names some of the values never seen before.
     """
 
     start: int
@@ -34,6 +34,7 @@ class Pane:
     last_row: int | None = None
     first_row: int | None = None
     traffic: int | None = None
+    new: NewValues = field(default_factory=dict)
 
     @property
     def volume(self) -> int:

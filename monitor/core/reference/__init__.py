@@ -4,7 +4,7 @@ In: columns of training data (`profile`), or the JSON of a reference (`load`). O
 each counter of a pane stands in one flat vector) and the counts of a batch in it. State: none; all is frozen.
 Invariant: cells never change under one digest, so any two panes of one digest add.
 Read `cells`, then `layout`, `reference`, `profile` (with `schema`,
-`outcomes` and `weighting`) and `reference_json`.
+`outcomes` and `weighting`), `reference_json` and `new_values` (what it never saw, by name).
 """
 
 from stationkeeper.monitor.core.reference.cells import (
@@ -20,6 +20,7 @@ from stationkeeper.monitor.core.reference.cells import (
     rank_grid,
 )
 from stationkeeper.monitor.core.reference.layout import WEIGHT_OCTAVES, CellRows, Marked, Place, weight_octave
+from stationkeeper.monitor.core.reference.new_values import NewValues, added, count_new, new_rows, plain_new
 from stationkeeper.monitor.core.reference.outcomes import (
     check_positive,
     infer_task,
@@ -58,22 +59,27 @@ __all__ = [
     "Kind",
     "Labels",
     "Marked",
+    "NewValues",
     "NumericCells",
     "Place",
     "Reference",
     "ReferenceSubject",
     "Task",
     "TrafficProfile",
+    "added",
     "cell_of",
     "check_positive",
+    "count_new",
     "dump",
     "in_season",
     "infer_task",
     "is_score",
     "labels_of",
     "load",
+    "new_rows",
     "octave",
     "outcomes",
+    "plain_new",
     "positive_class",
     "profile",
     "rank_grid",

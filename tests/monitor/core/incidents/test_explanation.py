@@ -6,6 +6,7 @@ import pytest
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.monitor.core.finding import PAGE, Finding
 from stationkeeper.monitor.core.incidents.explanation import Explainer, explained_by_faults
+from stationkeeper.monitor.core.incidents.new_value_shares import NewValueShares
 from stationkeeper.monitor.core.panes import Recent
 from stationkeeper.monitor.core.performance import RecentOutcomes
 from stationkeeper.monitor.core.reasons import Cause, Check
@@ -13,7 +14,7 @@ from stationkeeper.monitor.core.reference import Counts
 from tests.monitor.core.streams import bank, columns_for, reference_of
 
 REFERENCE = reference_of({"age": bank(2_000)["age"]})
-EXPLAINER = Explainer(REFERENCE, (), Recent(REFERENCE.layout.width), RecentOutcomes())
+EXPLAINER = Explainer(REFERENCE, (), Recent(REFERENCE.layout.width), RecentOutcomes(), NewValueShares(REFERENCE))
 
 
 def finding(kind: VerdictKind = VerdictKind.DATA_DRIFT, check: Check | None = None) -> Finding:
