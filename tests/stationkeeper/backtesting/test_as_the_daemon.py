@@ -171,10 +171,12 @@ def said_by_the_daemon(stream: Stream, reference: Reference) -> list[Verdict]:
         labels.append({**label, "time": time + (0 if delay is None else int(delay[i]))})
     labels.sort(key=lambda label: label["time"])
     last = events[-1]["time"]
-    # In steps, as events come: the labels that are told by then, then the predictions.
-    for until in range(events[0]["time"], last + 6 * HOUR_MS, 6 * HOUR_MS):
+    # In steps, as events come: the labels that are told by then, then the predictions. Labels that come by their class
+    # need steps of a pane: a daemon that catches up judges them with what has come since, too.
+    step = 6 * HOUR_MS if delay is None else HOUR_MS
+    for until in range(events[0]["time"], last + step, step):
         for topic, waiting in (("outcomes", labels), ("scores", events)):
-            due = [event for event in waiting if event["time"] < until + 6 * HOUR_MS]
+            due = [event for event in waiting if event["time"] < until + step]
             del waiting[: len(due)]
             rig.send(topic, [json.dumps(event).encode() for event in due])
             rig.turn(2)
