@@ -189,9 +189,7 @@ class IncidentLifecycle:
         self.labelled.restore(state.labelled)
         self._hysteresis.restore(state.latched)
         self._released, self._held = dict(state.released), set(state.held)
-        self._since = {
-            key: (start, rows, np.array(counts, np.int64)) for key, (start, rows, counts) in state.since.items()
-        }
+        self._since = {key: (start, rows, np.array(n, np.int64)) for key, (start, rows, n) in state.since.items()}
         self.recoveries.restore(state.recoveries, self.incidents.open)
         self.new_values.weights = dict(state.new_values)
 
@@ -253,11 +251,8 @@ class IncidentLifecycle:
                 if waiting(member) and back(incident, member):
                     now = self._come_back(incident.id, member, at)
                     closed += [now] if now.closed is not None else []
-        verdicts = (
-            recovered_verdict(self.identity, incident, now=at.end, rows=rows, last_row=at.last_row)
-            for incident in closed
-        )
-        return IncidentChanges(tuple(verdicts), closed=tuple(closed))
+        said = [recovered_verdict(self.identity, one, now=at.end, rows=rows, last_row=at.last_row) for one in closed]
+        return IncidentChanges(tuple(said), closed=tuple(closed))
 
     def _come_back(self, incident_id: str, member: Member, at: DecisionTime) -> Incident:
         self.recoveries.end(incident_id, member)
