@@ -1,0 +1,153 @@
+"""Generated forms of a record: what ``init`` writes for a topic passes ``check``, and no field goes unmentioned.
+
+``STATIONKEEPER_FORMS=1000`` tries so many; by default a few, for the suite's time.
+"""
+
+import json
+import os
+import random
+import struct
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stationkeeper.check.baselines import KnownReferences
+from stationkeeper.check.inputs import check_inputs
+from stationkeeper.config import Config
+from stationkeeper.events import ValueRules, path_text
+from stationkeeper.init import first
+from stationkeeper.init.infer import ColumnRoles
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader
+
+# Each takes some milliseconds; forty meet each kind of name, place, time and frame several times.
+FORMS = int(os.environ.get("STATIONKEEPER_FORMS") or 40)
+ROWS = 30
+SHARES = {"no": 0.25, "yes": 0.75}
+NOW_S = int(time.time()) - 3_600
+
+IDS = st.sampled_from(["id", "event_id", "requestId", "request-id", "uuid", "transaction_id"])
+TIMES = st.sampled_from(["ts", "time", "scored_at", "eventTime", "created_at", "@timestamp", "when"])
+VERSIONS = st.sampled_from(["version", "model_rev", "modelVersion", "model.version", "rev"])
+ANSWERS = st.sampled_from(["score", "prediction", "proba", "y_pred", "output"])
+TRUTHS = st.sampled_from(["label", "target", "y_true", "outcome", "ground_truth"])
+ENVELOPES = st.sampled_from([(), ("data",), ("payload", "after"), ("a.b",), ("meta data",)])
+CLOCKS = st.sampled_from(["Z", "offset", "s", "ms", "us", "ns", "float"])
+ODD = ("amount", "country", "yes", "null", "1", "a,b", 'size 15"', "x: {y", "a\\", "income\n(EUR)", "#", "*x")
+LETTERS = st.characters(exclude_categories=["Cs"])
+NAMES = st.one_of(st.sampled_from(ODD), st.text(LETTERS, min_size=1, max_size=12))
+KINDS = st.sampled_from(["number", "integer", "text", "boolean", "list", "null", "key", "time", "seldom"])
+PLACES = st.sampled_from([(), ("in",), ("in", "billing"), ("in", "shipping"), ("features",)])
+
+
+def moment(clock: str, number: int) -> Any:
+    at = NOW_S + number
+    if clock == "Z":
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+    if clock == "offset":
+        return time.strftime("%Y-%m-%dT%H:%M:%S.250+00:00", time.gmtime(at))
+    return at + 0.5 if clock == "float" else at * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[clock]
+
+
+def value(kind: str, number: int, dice: random.Random) -> Any:
+    return {
+        "number": dice.gauss(5, 2),
+        "integer": dice.randrange(9),
+        "text": dice.choice(["x", "y", "NA", ""]),
+        "boolean": dice.random() < 0.5,
+        "list": [1, 2],
+        "null": None,
+        "key": f"key-{number}",
+        "time": moment("Z", number),
+        "seldom": None if number % 3 else "z",
+    }[kind]
+
+
+def put(record: dict[str, Any], path: tuple[str, ...], leaf: Any) -> None:
+    """Set a field; an object that another field already is stays one."""
+    for key in path[:-1]:
+        if not isinstance(record.get(key), dict):
+            record[key] = {}
+        record = record[key]
+    if not isinstance(record.get(path[-1]), dict):
+        record[path[-1]] = leaf
+
+
+@st.composite
+def forms(draw: st.DrawFn) -> tuple[list[bytes], list[bytes] | None]:
+    """The records of a topic of predictions, and of one of labels where there is one."""
+    envelope, clock, dice = draw(ENVELOPES), draw(CLOCKS), random.Random(draw(st.integers(0, 99)))
+    name_id, name_time, name_answer, name_truth = draw(IDS), draw(TIMES), draw(ANSWERS), draw(TRUTHS)
+    version = draw(st.one_of(st.none(), VERSIONS))
+    model = draw(st.sampled_from([None, ("model",), ("model", "name"), ("model_name",)]))
+    numbered, shares = draw(st.booleans()), draw(st.booleans())
+    features = draw(st.lists(st.tuples(PLACES, NAMES, KINDS), max_size=6))
+    records, truths = [], []
+    for number in range(ROWS):
+        record: dict[str, Any] = {}
+        for place, name, kind in features:
+            put(record, (*place, name), value(kind, number, dice))
+        answer = SHARES if shares else dice.random()
+        fixed: dict[tuple[str, ...], Any] = {
+            (name_id,): 10**9 + number if numbered else f"r-{number}",
+            (name_time,): moment(clock, number),
+        }
+        fixed[name_answer,] = None if number % 7 == 6 else answer
+        if version is not None:
+            fixed[version,] = 7 if numbered else "2026-04"
+        if model is not None:
+            fixed[model] = f"m{number % 2}"
+        for path, leaf in fixed.items():
+            record.pop(path[0], None)
+            put(record, path, leaf)
+        for key in reversed(envelope):
+            record = {key: record}
+        records.append(json.dumps(record).encode())
+        truth = {name_id: fixed[name_id,], name_time: moment(clock, number), name_truth: number % 2 == 0}
+        truths.append(json.dumps(truth | ({} if model is None else {"model": f"m{number % 2}"})).encode())
+    frame = struct.pack(">bI", 0, 7) if draw(st.booleans()) else b""
+    labels = [frame + one for one in truths] if draw(st.booleans()) else None
+    return [frame + one for one in records], labels
+
+
+def leaves(record: Mapping[str, Any], above: tuple[str, ...] = ()) -> set[str]:
+    """The path of every field that holds something, objects of shares not entered."""
+    found = set()
+    for key, inner in record.items():
+        deeper = isinstance(inner, dict) and inner and inner != SHARES
+        found |= leaves(inner, (*above, key)) if deeper else {path_text((*above, key))}
+    return found
+
+
+@settings(max_examples=FORMS)
+@given(forms())
+def test_what_init_writes_for_a_topic_passes_check_and_mentions_every_field(
+    made: tuple[list[bytes], list[bytes] | None],
+) -> None:
+    records, labels = made
+    log = MemoryLog()
+    log.create("t", 2)
+    log.produce("t", records)
+    if labels is not None:
+        log.create("l", 1)
+        log.produce("l", labels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first, "KafkaReader", lambda *_: MemoryReader(log))
+        found = first.first_configuration(
+            "t", None, None if labels is None else "l", "m", "b:1", 200, ColumnRoles(), ValueRules(), None
+        )
+    config = Config.parse(yaml.safe_load(found.text))
+    results = list(check_inputs(config, MemoryReader(log), KnownReferences({}, {}), 0))
+    assert [one.outcome for one in results] == ["ok"] * len(results), (found.text, results)
+    assert {one.what for one in results} >= {"topic t", *(["topic l"] if labels is not None else [])}
+    # What is neither watched nor a field of the contract is named as left out: nothing is passed over in silence.
+    (sketch, *_) = found.looked
+    told = {*sketch.features.values(), *sketch.left_out, *(guess.path for guess in sketch.guesses)}
+    for record in records:
+        body = json.loads(record[5:] if record[:1] == b"\0" else record)
+        assert leaves(body) <= told, found.text
