@@ -73,6 +73,17 @@ class SubjectStatus(TypedDict):
     series: NotRequired[Series]
 
 
+class MovedSubject(TypedDict):
+    """What one subject of an incident showed when it was seen; ``effect`` is the share of its rows that moved."""
+
+    name: str
+    kind: str
+    joined: int
+    effect: float
+    recovered: bool
+    check: NotRequired[str]
+
+
 class IncidentStatus(TypedDict):
     """One cause: what moved, since when, how sure, and what was done about it."""
 
@@ -96,6 +107,7 @@ class IncidentStatus(TypedDict):
     threshold: NotRequired[float]
     effect: NotRequired[float]
     rows: NotRequired[int]
+    moved: NotRequired[list[MovedSubject]]
     verdicts: NotRequired[list[str]]
     request: NotRequired[str]
     request_outcome: NotRequired[RequestOutcome]

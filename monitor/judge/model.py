@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from stationkeeper.contracts.messages import Level, RetrainRequest, Verdict
-from stationkeeper.contracts.model_status import IncidentStatus
+from stationkeeper.contracts.messages import Level, RetrainRequest, Verdict, VerdictKind
+from stationkeeper.contracts.model_status import IncidentStatus, MovedSubject
 from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Record
 from stationkeeper.monitor.core.incidents import (
     Incident,
+    Member,
     RequestAnswer,
     RequestPolicy,
     RequestPolicyState,
@@ -28,6 +29,9 @@ from stationkeeper.monitor.settings import ModelSettings
 # from. A longer silence is passed over in one step, or a model that comes back after a year would take minutes to close
 # half a million empty panes.
 MAX_GAP_PANES = 2_880
+
+# Kinds whose effect is a share of the traffic: what performance and quality lost is told by their reason.
+_SHARES = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
 
 # Incidents that ended with their version or reference, kept for the status page: what a person looks up is recent.
 KEPT_RECOVERED = 20
@@ -267,6 +271,17 @@ def _informing(verdict: Verdict, why: str) -> Verdict:
     return verdict.model_copy(update={"level": Level.INFORM, "reason": f"{verdict.reason} ({why})"})
 
 
+def _moved(member: Member) -> MovedSubject:
+    moved: MovedSubject = {
+        "name": member.subject,
+        "kind": member.kind.value,
+        "joined": member.joined,
+        "effect": member.effect,
+        "recovered": member.recovered,
+    }
+    return moved if member.check is None else {**moved, "check": member.check.value}
+
+
 def _incident_status(incident: Incident, answer: RequestAnswer | None, *, pages: bool) -> IncidentStatus:
     """Return the status of an incident; it pages where it is the champion's and no other incident has its cause."""
     status: IncidentStatus = {
@@ -285,6 +300,9 @@ def _incident_status(incident: Incident, answer: RequestAnswer | None, *, pages:
         "leader": incident.leader.split(":")[1],
         "subjects": list(incident.subjects),
     }
+    status["moved"] = [_moved(member) for member in incident.members]
+    if incident.kind in _SHARES and incident.member(incident.leader) is not None:
+        status["effect"] = incident.leading.effect
     if incident.closed is not None:
         status["closed"] = incident.closed
     if incident.verdict:

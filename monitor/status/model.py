@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from stationkeeper.contracts.messages import SubjectState
+from stationkeeper.contracts.messages import SubjectState, VerdictKind
 from stationkeeper.contracts.metrics import STATE_NUMBER, Sample
 from stationkeeper.contracts.model_status import (
     MAX_POINTS,
@@ -142,11 +142,12 @@ class ModelView:
             return SubjectState.UNKNOWN, f"version {champion} has no reference: {UNKNOWN_HELP[Unknown.NO_REFERENCE]}"
         mine = [(key, chart) for key, _, chart in charts if key.version == champion]
         present = {chart.state for _, chart in mine}
-        for state in _WORST:
-            if state in present:
-                open_ = next((i for i in incidents if "closed" not in i and i["version"] == champion), None)
-                key, chart = next((k, c) for k, c in mine if c.state is state)
-                return state, open_["reason"] if open_ else f"{chart.subject} in {key.segment or 'all traffic'}"
+        worst = next((state for state in _WORST if state in present), None)
+        wrong = (
+            None if worst is None else (worst, _reason(worst, [(k, c) for k, c in mine if c.state is worst], incidents))
+        )
+        if (told := wrong or _uncharted(incidents, champion)) is not None:
+            return told
         if not mine:
             return SubjectState.UNKNOWN, UNKNOWN_HELP[Unknown.NO_ROWS]
         whole = [chart for key, chart in mine if not key.segment]
@@ -236,6 +237,28 @@ class ModelView:
         for outcome, count in sorted(judge.requests.counts.items()):
             out.append(Sample("stationkeeper_retrain_requests_total", (name, outcome), count))
         return out
+
+
+def _reason(state: SubjectState, worst: list[tuple[WatchKey, Chart]], incidents: list[IncidentStatus]) -> str:
+    """Why a model is in its state: the reason of an incident that one of the subjects in this state belongs to."""
+    known = {one["id"]: one for one in incidents}
+    told = [known[chart.incident] for _, chart in worst if chart.incident in known]
+    fits = [one for one in told if (one["kind"] == VerdictKind.DATA_QUALITY) == (state is SubjectState.BROKEN)]
+    if fits:
+        return fits[0]["reason"]
+    key, chart = worst[0]
+    what = f"{chart.subject} in {key.segment or 'all traffic'}"
+    # Broken data that joined drift: the incident's own reason is about the drift.
+    return f"{what}, in the incident of {told[0]['leader']} ({told[0]['reason']})" if told else what
+
+
+def _uncharted(incidents: list[IncidentStatus], champion: str) -> tuple[SubjectState, str] | None:
+    """State and reason by an incident that pages and that no chart shows: volume, silence, duplicates, performance."""
+    for one in incidents:
+        if "closed" not in one and one["level"] == "page" and one["version"] == champion:
+            broken = one["kind"] == VerdictKind.DATA_QUALITY
+            return SubjectState.BROKEN if broken else SubjectState.DRIFTING, one["reason"]
+    return None
 
 
 def _severity(chart: Chart) -> float:

@@ -1,18 +1,24 @@
 """An incident: what is wrong, since when, why, what was done about it, in words; then the plots of what moved."""
 
-from stationkeeper.contracts.model_status import IncidentStatus, ModelStatus, SubjectStatus
+import shlex
+from collections.abc import Mapping
+from typing import TypeVar, cast
+
+from stationkeeper.contracts.model_status import IncidentStatus, ModelStatus, PerformanceSeries, Series, SubjectStatus
 from stationkeeper.contracts.status import FleetStatus, RequestStatus, RolloutStatus
 from stationkeeper.page.frame import model_path, page, section, state_chip, time_tag
-from stationkeeper.page.loop import loop_picture, position
-from stationkeeper.page.markup import Child, Html, tag
-from stationkeeper.page.plots import performance_plot
-from stationkeeper.page.subject import subject_block
+from stationkeeper.page.loop import incident_position, loop_picture
+from stationkeeper.page.markup import Child, Html, table, tag
+from stationkeeper.page.plots import course_plot, distance_plot, performance_plot
+from stationkeeper.page.subject import subject_block, title
 from stationkeeper.page.words import (
+    KIND_WORDS,
     OUTCOME_WORDS,
     incident_cause,
     incident_headline,
     incident_numbers,
     incident_since,
+    iso,
     listing,
     percent,
     plural,
@@ -24,6 +30,7 @@ from stationkeeper.page.words import (
 # Subjects with plots; the rest is counted and linked. Chosen: half hides what moved too, double is a page of plots.
 SHOWN_SUBJECTS = 8
 Entry = tuple[int | None, str, Child]
+_Series = TypeVar("_Series", Series, PerformanceSeries)
 
 
 def find_incident(fleet: FleetStatus, name: str) -> tuple[IncidentStatus, ModelStatus] | None:
@@ -95,7 +102,16 @@ def history(incident: IncidentStatus, fleet: FleetStatus) -> list[Entry]:
         entries += _rollout_entries(rollout)
     if "closed" in incident:
         entries.append((incident["closed"], "It ended", incident.get("recovered_reason", "")))
-    return entries
+    return _in_order(entries)
+
+
+def _in_order(entries: list[Entry]) -> list[Entry]:
+    """Entries by their time; one without a time stays behind the one before it."""
+    known, last = list[int](), 0
+    for at, _, _ in entries:
+        last = last if at is None else at
+        known.append(last)
+    return [entries[i] for i in sorted(range(len(entries)), key=known.__getitem__)]
 
 
 def _interval(incident: IncidentStatus) -> str:
@@ -159,10 +175,10 @@ def incident_page(incident: IncidentStatus, model: ModelStatus, fleet: FleetStat
         section(
             "What was done",
             timeline(incident, fleet),
-            None if "closed" in incident else loop_picture(position(model, fleet)),
+            None if "closed" in incident else loop_picture(incident_position(incident, fleet)),
         ),
-        section("What moved", subject_plots(incident, model)),
-        section("Performance", [performance_plot(m, incident) for m in model.get("performance", []) if "series" in m]),
+        section("What moved", then_moved(incident, model) if "closed" in incident else subject_plots(incident, model)),
+        section("Performance", performance_then(incident, model)),
         tag("p", "Incident ", tag("code", incident["id"]), request_line(incident), class_="quiet ids"),
     ]
     crumbs = [("/", "All models"), (model_path(model["model"]), model["model"])]
@@ -188,8 +204,12 @@ def timeline(incident: IncidentStatus, fleet: FleetStatus) -> Html:
 def subjects_of(incident: IncidentStatus, model: ModelStatus) -> list[SubjectStatus]:
     """Return the subjects that moved, the leader first, in the order of the incident."""
     place = {name: i for i, name in enumerate([incident["leader"], *incident["subjects"]])}
-    place = {name: min(i, i) for name, i in place.items()}
-    found = [s for s in model["subjects"] if s.get("incident") == incident["id"] or s["name"] in place]
+    where = incident["version"], incident["segment"]
+    found = [
+        s
+        for s in model["subjects"]
+        if s.get("incident") == incident["id"] or (s["name"] in place and (s["version"], s["segment"]) == where)
+    ]
     return sorted(
         found, key=lambda s: (s["name"] != incident["leader"], place.get(s["name"], len(place)), s["segment"])
     )
@@ -204,3 +224,71 @@ def subject_plots(incident: IncidentStatus, model: ModelStatus) -> list[Html]:
             tag("p", f"And {plural(len(found) - SHOWN_SUBJECTS, 'other')} on the model's page.", class_="quiet")
         )
     return blocks
+
+
+def then_moved(incident: IncidentStatus, model: ModelStatus) -> list[Child]:
+    """Return what a closed incident had moved when it was seen, and the course of its time as far as it is kept.
+
+    The present is on the model's page: a subject that has come back shows nothing of what it did.
+    """
+    rows = [
+        (
+            one["name"] + (f", {one['check'].replace('_', ' ')}" if "check" in one else ""),
+            KIND_WORDS.get(one["kind"], one["kind"]),
+            percent(one["effect"]),
+            time_tag(one["joined"]),
+        )
+        for one in incident.get("moved", [])
+    ]
+    heads = ("Subject", "What", "How much then", "Seen")
+    parts: list[Child] = [table("When it was seen", heads, rows, class_="numbers") if rows else None]
+    for subject in subjects_of(incident, model)[:SHOWN_SUBJECTS]:
+        series = _of_its_time(subject.get("series"), incident)
+        if series is not None:
+            old = subject.copy()
+            old["series"] = series
+            name = title(subject, model)
+            plots = [course_plot(old, incident, name), distance_plot(old, incident, name)]
+            parts.append(tag("article", tag("h3", name), tag("div", plots, class_="plots"), class_="subject"))
+    low, high = _its_time(incident)
+    command = f"stationkeeper report --model {shlex.quote(model['model'])} --from {iso(low)} --to {iso(high)}"
+    return [*parts, tag("p", "Distributions of that time: ", tag("code", command), class_="quiet")]
+
+
+def performance_then(incident: IncidentStatus, model: ModelStatus) -> list[Html]:
+    """Return the plots of performance: until now, of a closed incident only what is kept of its time."""
+    plots = []
+    for measure in model.get("performance", []):
+        series = measure.get("series")
+        if series is None:
+            continue
+        shown = measure.copy()
+        if "closed" in incident:
+            series = _of_its_time(series, incident)
+            if series is None:
+                continue
+            shown.pop("value", None)
+            shown["reason"] = "Around the incident."
+            shown["series"] = series
+        plots.append(performance_plot(shown, incident))
+    return plots
+
+
+def _its_time(incident: IncidentStatus) -> tuple[int, int]:
+    """From half of its length before a closed incident to half of it after, so that both sides show."""
+    onset, closed = incident["onset"], incident.get("closed", incident["opened"])
+    return onset - (closed - onset) // 2, closed + (closed - onset) // 2
+
+
+def _of_its_time(series: _Series | None, incident: IncidentStatus) -> _Series | None:
+    """The columns of a series cut to a closed incident's time; None where fewer than two points are kept of it."""
+    low, high = _its_time(incident)
+    kept = [i for i, at in enumerate(series["time"]) if low <= at <= high] if series is not None else []
+    if series is None or len(kept) < 2:
+        return None
+    columns: Mapping[str, object] = series
+    cut = {
+        name: [column[i] for i in kept] if isinstance(column, list) and column else column
+        for name, column in columns.items()
+    }
+    return cast("_Series", cut)

@@ -68,6 +68,22 @@ def position(model: ModelStatus, fleet: FleetStatus) -> Position:
     """Return where the loop stands for a model: what is furthest along and not ended decides."""
     rollout, request = rollout_of(model["model"], fleet), request_of(model["model"], fleet)
     incidents = open_incidents(model)
+    return _under_way(rollout, request) or _at_rest(model, incidents, fleet)
+
+
+def incident_position(incident: IncidentStatus, fleet: FleetStatus) -> Position:
+    """Return where the loop stands for one incident: for its own request and rollout, whatever others do."""
+    request, asked = asked_for(incident, fleet), incident.get("request")
+    rollout = next((r for r in fleet["rollouts"] if asked and r.get("request") == asked), None)
+    return _under_way(rollout, request) or _without_request(incident, request)
+
+
+def asked_for(incident: IncidentStatus, fleet: FleetStatus) -> RequestStatus | None:
+    """Return an incident's request, if one was seen."""
+    return next((request for request in fleet["requests"] if request["id"] == incident.get("request")), None)
+
+
+def _under_way(rollout: RolloutStatus | None, request: RequestStatus | None) -> Position | None:
     if rollout is not None and rollout["phase"] in {"canary", "hold", "awaiting_approval"}:
         weight = f"Version {rollout.get('canary', '?')} gets {percent(rollout['weight_bp'] / 10_000)} of the traffic"
         held = {"hold": "; held", "awaiting_approval": "; waiting for a person's approval"}.get(rollout["phase"], "")
@@ -80,15 +96,21 @@ def position(model: ModelStatus, fleet: FleetStatus) -> Position:
         held_up = request["stage"] == "waiting"
         text = sentence(request["reason"])
         return Position(node=_OF_STAGE[request["stage"]], sentence=text, stopped=held_up, since=request["created"])
+    return None
+
+
+def _at_rest(model: ModelStatus, incidents: list[IncidentStatus], fleet: FleetStatus) -> Position:
     if incidents:
-        return _without_request(incidents[0], request)
+        # The one that is furthest along: another may be held back because of it.
+        first = min(incidents, key=lambda incident: "request" not in incident)
+        return _without_request(first, asked_for(first, fleet))
     if model["state"] == "unknown":
         return Position(node="watch", sentence=f"Not able to watch yet. {sentence(model['reason'])}", waiting=True)
     return Position(node="watch", sentence="Watching; nothing is being repaired.")
 
 
 def _without_request(incident: IncidentStatus, request: RequestStatus | None) -> Position:
-    if request is not None and request["id"] == incident.get("request"):
+    if request is not None:
         ended = OUTCOME_WORDS.get(request.get("outcome", ""), "ended")
         node = "gate" if "gate" in request else "request"
         text = sentence(f"The retrain request {ended}: {request['reason']}")

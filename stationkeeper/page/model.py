@@ -173,7 +173,7 @@ def subject_page(model: ModelStatus, subjects: list[SubjectStatus], fleet: Fleet
     blocks = []
     for subject in subjects:
         blocks.append(subject_block(subject, model, _incident_of(subject, model)))
-        blocks.append(_numbers(subject))
+        blocks.append(_numbers(subject, model))
     body = [
         tag("h1", f"{name} of {model['model']}", id="headline"),
         blocks,
@@ -183,7 +183,7 @@ def subject_page(model: ModelStatus, subjects: list[SubjectStatus], fleet: Fleet
     )
 
 
-def _numbers(subject: SubjectStatus) -> Html:
+def _numbers(subject: SubjectStatus, model: ModelStatus) -> Html:
     """Return every number of a subject, so that nothing is only in a plot."""
     noise = subject.get("noise", {})
     rows: list[tuple[Child, ...]] = [("Version", subject["version"]), ("Rows in the window", integer(subject["rows"]))]
@@ -202,7 +202,7 @@ def _numbers(subject: SubjectStatus) -> Html:
         rows.append((DISTANCE_WORDS.get(distance, distance), f"{number(value, 4)}{beside}"))
     for check, share in subject.get("quality", {}).items():
         rows.append((f"Quality: {check.replace('_', ' ')}", percent(share)))
-    tables = [table(f"Numbers of {title(subject)}", ("What", "Value"), rows, class_="numbers")]
+    tables = [table(f"Numbers of {title(subject, model)}", ("What", "Value"), rows, class_="numbers")]
     cells = subject.get("cells")
     if cells is not None and not subject.get("sensitive"):
         counted = zip(cells["labels"], cells["reference"], cells["window"], strict=True)
@@ -211,7 +211,7 @@ def _numbers(subject: SubjectStatus) -> Html:
             tag(
                 "details",
                 tag("summary", "Counts in each cell"),
-                table(f"Cells of {title(subject)}", ("Cell", "Reference", "Window"), counts, class_="numbers"),
+                table(f"Cells of {title(subject, model)}", ("Cell", "Reference", "Window"), counts, class_="numbers"),
             )
         )
     return tag("div", tables)

@@ -26,8 +26,8 @@ def _onset(axes: Axes, incident: IncidentStatus | None) -> list[Html]:
     return axes.onset(incident["onset"], incident.get("onset_low"), incident.get("onset_high"))
 
 
-def course_plot(subject: SubjectStatus, incident: IncidentStatus | None) -> Html:
-    """Return the detector's evidence over its threshold, and where the change began."""
+def course_plot(subject: SubjectStatus, incident: IncidentStatus | None, name: str) -> Html:
+    """Return the detector's evidence over its threshold, and where the change began; ``name`` is the subject's."""
     series = subject["series"]
     times, ratios = series["time"], series["ratio"]
     known = _present(ratios)
@@ -48,17 +48,17 @@ def course_plot(subject: SubjectStatus, incident: IncidentStatus | None) -> Html
     description = (
         f"Reached its threshold at {when(crossed)}." if crossed is not None else f"Highest {number(max(known))} of 1."
     )
-    return figure("Evidence of change, as a share of the threshold", description, drawing)
+    return figure(f"Evidence of change, as a share of the threshold: {name}", description, drawing)
 
 
-def distance_plot(subject: SubjectStatus, incident: IncidentStatus | None) -> Html:
+def distance_plot(subject: SubjectStatus, incident: IncidentStatus | None, name: str) -> Html:
     """Return the distance from the reference over time, with what sampling alone produces."""
     series = subject["series"]
     times, distances = series["time"], series["distance"]
     known = _present(distances)
     if not known:
         return Html()
-    name = DISTANCE_WORDS.get(series["distance_name"], series["distance_name"])
+    distance = DISTANCE_WORDS.get(series["distance_name"], series["distance_name"])
     noise = series.get("noise", [])
     top = ticks(0.0, max(*known, *_present(noise), 1e-6))
     axes = Axes(times[0], times[-1], 0.0, top[-1])
@@ -70,11 +70,12 @@ def distance_plot(subject: SubjectStatus, incident: IncidentStatus | None) -> Ht
         axes.times(),
     ]
     keys = legend(("now", "this window"), ("noise", "sampling alone")) if noise else None
-    description = f"Now {number(known[-1])}, highest {number(max(known))}."
-    return figure(f"Distance from the reference ({name})", description, drawing, legend=keys)
+    last = "Last" if incident is not None and "closed" in incident else "Now"
+    description = f"{last} {number(known[-1])}, highest {number(max(known))}."
+    return figure(f"Distance from the reference ({distance}): {name}", description, drawing, legend=keys)
 
 
-def distribution_plot(cells: Cells, rows: int) -> Html:
+def distribution_plot(cells: Cells, rows: int, name: str) -> Html:
     """Return reference and current distribution over each other: columns for numbers, rows for categories."""
     reference, window = _shares(cells["reference"]), _shares(cells["window"])
     gaps = [w - r for r, w in zip(reference, window, strict=True)]
@@ -85,12 +86,12 @@ def distribution_plot(cells: Cells, rows: int) -> Html:
     )
     keys = legend(("ref", "reference"), ("now", "now"))
     if "edges" in cells:
-        return figure("Distribution", description, _columns(cells, reference, window), legend=keys)
+        return figure(f"Distribution: {name}", description, _columns(cells, reference, window), legend=keys)
     used = [i for i in range(len(gaps)) if reference[i] or window[i]] or [most]
     order = sorted(used, key=lambda i: -abs(gaps[i]))[:MAX_BARS]
     height = TOP + _ROW * len(order) + 6
     drawing = _bars([cells["labels"][i] for i in order], [reference[i] for i in order], [window[i] for i in order])
-    return figure("Distribution, most changed first", description, drawing, height=height, legend=keys)
+    return figure(f"Distribution, most changed first: {name}", description, drawing, height=height, legend=keys)
 
 
 def _cell(cells: Cells, index: int) -> str:
@@ -177,4 +178,6 @@ def performance_plot(measure: PerformanceStatus, incident: IncidentStatus | None
         f" ({percent(measure['low'])} to {percent(measure['high'])})" if "low" in measure and "high" in measure else ""
     )
     description = f"Now {percent(value)}{between}." if value is not None else measure["reason"]
-    return figure(measure["measure"].capitalize(), description, drawing, legend=legend(*entries))
+    segment = f" in {measure['segment']}" if measure["segment"] else ""
+    titled = f"{measure['measure'].capitalize()} of version {measure['version']}{segment}"
+    return figure(titled, description, drawing, legend=legend(*entries))

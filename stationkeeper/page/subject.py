@@ -6,7 +6,7 @@ from stationkeeper.contracts.model_status import IncidentStatus, ModelStatus, Su
 from stationkeeper.page.frame import model_path, state_chip
 from stationkeeper.page.markup import Html, table, tag
 from stationkeeper.page.plots import course_plot, distance_plot, distribution_plot
-from stationkeeper.page.words import DISTANCE_WORDS, integer, number, percent
+from stationkeeper.page.words import DISTANCE_WORDS, integer, number, percent, subject_title
 
 HEADS = ("Subject", "State", "Why", "Evidence / threshold", "Traffic moved", "Distance (noise)", "Rows")
 
@@ -16,11 +16,10 @@ def subject_path(subject: SubjectStatus, model: ModelStatus) -> str:
     return f"{model_path(model['model'])}/subjects/{quote(subject['name'])}"
 
 
-def title(subject: SubjectStatus) -> str:
-    """Return the subject's name with what sets it apart from others of that name."""
-    check = f", {subject['check']}" if "check" in subject else ""
-    segment = f" in {subject['segment']}" if subject["segment"] else ""
-    return f"{subject['name']}{check}{segment}"
+def title(subject: SubjectStatus, model: ModelStatus) -> str:
+    """Return the subject's name with what sets it apart from others: its version too, if that is not the champion."""
+    other = "" if subject["version"] == model["champion"] else f" of version {subject['version']}"
+    return f"{subject_title(subject)}{other}"
 
 
 def nearness(subject: SubjectStatus) -> float:
@@ -31,16 +30,16 @@ def nearness(subject: SubjectStatus) -> float:
 
 def subject_block(subject: SubjectStatus, model: ModelStatus, incident: IncidentStatus | None) -> Html:
     """Return a subject with everything that is known to plot."""
-    plots = []
+    plots, name = [], title(subject, model)
     if "series" in subject:
-        plots += [course_plot(subject, incident), distance_plot(subject, incident)]
+        plots += [course_plot(subject, incident, name), distance_plot(subject, incident, name)]
     if "cells" in subject and not subject.get("sensitive"):
-        plots.append(distribution_plot(subject["cells"], subject["rows"]))
+        plots.append(distribution_plot(subject["cells"], subject["rows"], name))
     elif subject.get("sensitive"):
         plots.append(tag("p", "This feature is marked sensitive: its values are not shown.", class_="quiet"))
     return tag(
         "article",
-        tag("h3", tag("a", title(subject), href=subject_path(subject, model)), " ", state_chip(subject["state"])),
+        tag("h3", tag("a", name, href=subject_path(subject, model)), " ", state_chip(subject["state"])),
         tag("p", subject["reason"]),
         tag("div", plots, class_="plots")
         if plots
@@ -69,7 +68,7 @@ def _row(subject: SubjectStatus, model: ModelStatus) -> tuple[Html | str, ...]:
             "span", bar, f"{number(subject['statistic'])} / {number(subject['threshold'])}", class_="metered"
         )
     return (
-        tag("a", title(subject), href=subject_path(subject, model)),
+        tag("a", title(subject, model), href=subject_path(subject, model)),
         state_chip(subject["state"]),
         tag("span", subject["reason"], class_="reason"),
         evidence,

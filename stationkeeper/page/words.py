@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from stationkeeper.contracts.model_status import IncidentStatus
+from stationkeeper.contracts.model_status import IncidentStatus, SubjectStatus
 from stationkeeper.monitor.core.reasons import CAUSE_HELP
 
 STATE_WORDS = {
@@ -128,6 +128,13 @@ def listing(names: Sequence[str], limit: int = 3) -> str:
     if len(names) <= limit:
         return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
     return f"{', '.join(names[:limit])} and {plural(len(names) - limit, 'other')}"
+
+
+def subject_title(subject: SubjectStatus) -> str:
+    """Return the subject's name with what sets it apart from others of that name."""
+    check = f", {subject['check']}" if "check" in subject else ""
+    segment = f" in {subject['segment']}" if subject["segment"] else ""
+    return f"{subject['name']}{check}{segment}"
 
 
 def incident_headline(incident: IncidentStatus) -> str:

@@ -179,7 +179,7 @@ def _apart(found: Comparison, span: int) -> str:
     return plural(span, "row") if found.by_row else duration(span)
 
 
-def distance_figure(subject: SubjectStatus, case: Case | None, report: Report) -> Html | None:
+def distance_figure(subject: SubjectStatus, case: Case | None, report: Report, title: str) -> Html | None:
     """Return the distance from the reference over time, with sampling noise, tools' thresholds, onset and pages."""
     series = subject.get("series")
     known = [value for value in series["distance"] if value is not None] if series is not None else []
@@ -215,7 +215,7 @@ def distance_figure(subject: SubjectStatus, case: Case | None, report: Report) -
         keys.append(("reference", "where a fixed rule alarms"))
     keys += _known(axes, report)
     description = f"Highest {number(max(known))}, at {where}; before, at most {number(_before(series, case))}."
-    return figure(f"Distance from the reference ({name})", description, drawing, legend=legend(*keys))
+    return figure(f"Distance from the reference ({name}): {title}", description, drawing, legend=legend(*keys))
 
 
 def _before(series: object, case: Case | None) -> float:
@@ -225,7 +225,7 @@ def _before(series: object, case: Case | None) -> float:
     return max((value for at, value in pairs if value is not None and (since is None or at < since)), default=0.0)
 
 
-def evidence_figure(subject: SubjectStatus, case: Case | None, report: Report) -> Html | None:
+def evidence_figure(subject: SubjectStatus, case: Case | None, report: Report, title: str) -> Html | None:
     """Return the evidence as a share of its threshold: 1 is where it pages."""
     series = subject.get("series")
     known = [value for value in series["ratio"] if value is not None] if series is not None else []
@@ -247,7 +247,7 @@ def evidence_figure(subject: SubjectStatus, case: Case | None, report: Report) -
     description = f"Highest {number(max(known))} of 1." if where is None else f"Reached its threshold about {where}."
     keys = _known(axes, report)
     named = legend(*keys) if keys else None
-    return figure("Evidence of change, as a share of the threshold", description, drawing, legend=named)
+    return figure(f"Evidence of change, as a share of the threshold: {title}", description, drawing, legend=named)
 
 
 def _known(axes: CourseAxes, report: Report) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stationkeeper.backtesting.course import Change, Comparison, Course, RuleCourse
-from stationkeeper.contracts.messages import Candidate, Deployment, RetrainRequest, Verdict, VerdictKind
+from stationkeeper.contracts.messages import Candidate, Deployment, Level, RetrainRequest, Verdict, VerdictKind
 from stationkeeper.contracts.model_status import PerformanceStatus, SubjectStatus
 from stationkeeper.contracts.times import to_datetime, to_ms
 from stationkeeper.contracts.topics import Topics
@@ -29,7 +29,10 @@ class ReportError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ReportedFinding:
-    """One verdict, from the verdicts topic or from a line of ``backtest``; times are epoch ms, rows 0-based."""
+    """One verdict, from the verdicts topic or from a line of ``backtest``; times are epoch ms, rows 0-based.
+
+    ``case`` says that it pages or belongs to an incident.
+    """
 
     id: str
     time: int | None
@@ -51,6 +54,7 @@ class ReportedFinding:
     onset_low: int | None = None
     onset_high: int | None = None
     onset_row: int | None = None
+    case: bool = True
 
     @property
     def by_row(self) -> bool:
@@ -133,6 +137,7 @@ def finding_of(line: Mapping[str, Any]) -> ReportedFinding:
         onset_low=_ms(onset.get("low")),
         onset_high=_ms(onset.get("high")),
         onset_row=line.get("onset_row", onset.get("row")),
+        case=bool(line.get("incident")) or str(line.get("level", Level.PAGE)) == Level.PAGE,
     )
 
 
@@ -143,10 +148,15 @@ def _ms(time: Any) -> int | None:
 
 
 def cases_of(findings: Iterable[ReportedFinding]) -> tuple[Case, ...]:
-    """Join findings into incidents, in the order in which they were opened."""
+    """Join findings into incidents, in the order in which they were opened.
+
+    What is below a page and in no incident is one of the verdicts, and no case of its own: the pages show none either.
+    """
     opened: dict[str, list[ReportedFinding]] = {}
     ended: dict[str, ReportedFinding] = {}
     for finding in findings:
+        if not finding.case:
+            continue
         if finding.kind == VerdictKind.RECOVERED:
             ended[finding.incident] = finding
         else:
@@ -327,7 +337,13 @@ def write_plot(report: Report, subject: str, path: Path, *, dark: bool = False) 
 
     found = next((s for s in report.subjects if s["name"] == subject), None)
     case = next((c for c in report.cases if found is not None and c.id == found.get("incident")), None)
-    drawn = timeline(report) if subject == TIMELINE else None if found is None else distance_figure(found, case, report)
+    drawn = (
+        timeline(report)
+        if subject == TIMELINE
+        else None
+        if found is None
+        else distance_figure(found, case, report, subject)
+    )
     if drawn is None:
         known = [*(s["name"] for s in report.subjects), *([TIMELINE] if report.comparison is not None else [])]
         raise ReportError(

@@ -105,7 +105,7 @@ class History:
                 yield PerformanceStatus(
                     version=version,
                     segment="",
-                    measure=f"{measure_name} of version {version}",
+                    measure=measure_name,
                     state="steady",
                     reason=f"{total_hit} of {total} in the period.",
                     rows=total,

@@ -4,6 +4,7 @@ from collections import Counter
 from importlib import resources
 
 from stationkeeper.contracts.messages import Deployment, RetrainRequest
+from stationkeeper.contracts.model_status import SubjectStatus
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.page.axes import LEFT, RIGHT, WIDTH, Axes, figure, legend
 from stationkeeper.page.fleet_status import installed_version
@@ -168,10 +169,12 @@ def _case(case: Case, report: Report) -> Html:
     plots: list[Child] = []
     for subject in report.subjects:
         if subject.get("incident") == case.id:
-            drawn = [distance_figure(subject, case, report), evidence_figure(subject, case, report)]
+            # Under a new version a subject is compared with another reference, and has plots of its own.
+            name = subject["name"] + ("" if _alone(subject, report) else f" against {subject['version']}")
+            drawn = [distance_figure(subject, case, report, name), evidence_figure(subject, case, report, name)]
             if "cells" in subject:
-                drawn.append(distribution_plot(subject["cells"], subject["rows"]))
-            plots += [tag("h4", subject["name"]), tag("div", drawn, class_="plots")]
+                drawn.append(distribution_plot(subject["cells"], subject["rows"], name))
+            plots += [tag("h4", name), tag("div", drawn, class_="plots")]
     return tag(
         "article",
         tag("h3", headline),
@@ -182,6 +185,10 @@ def _case(case: Case, report: Report) -> Html:
         plots,
         class_="subject",
     )
+
+
+def _alone(subject: SubjectStatus, report: Report) -> bool:
+    return sum(other["name"] == subject["name"] for other in report.subjects) == 1
 
 
 def _chain(case: Case, report: Report) -> Html | None:

@@ -275,3 +275,38 @@ def test_an_incident_names_the_new_value_through_restarts_and_any_batching():
     assert {*new[0]} == {"country"}
     sent = sum(b"instant_wallet" in value for value in changed)
     assert sum(one["country"]["instant_wallet"] for one in new) == sent
+
+
+def test_the_state_of_a_model_stands_over_the_reason_of_the_incident_that_makes_it():
+    """A column breaks, and later the world changes elsewhere: broken data, and why, not the newer drift."""
+    rig = Rig({"fraud": fraud()})
+    rig.put_reference(reference())
+    rig.send("scores", predictions(60, 50))
+    rig.turn()
+    broken = predictions(90, 50, first=3_000, start=START + 60 * MINUTE)
+    broken = [value.replace(b'"amount": ', b'"other": ') for value in broken]
+    later = [value.replace(b'"us"', b'"fr"') for value in broken[2_500:]]
+    rig.send("scores", broken[:2_500])
+    rig.turn()
+    rig.send("scores", later)
+    rig.turn()
+    (model,) = rig.stage("judge").status()["models"]
+    opened = [one for one in model["incidents"] if "closed" not in one]
+    assert [one["kind"] for one in opened] == ["data_drift", "data_quality"]
+    assert (model["state"], model["reason"]) == ("broken", opened[1]["reason"])
+    assert opened[0]["moved"][0]["name"] == "country"
+    assert opened[0]["effect"] == opened[0]["moved"][0]["effect"] > 0.05
+
+
+def test_an_incident_that_no_chart_shows_is_in_the_state_of_the_model():
+    """Nothing came for half an hour, and what came before was steady."""
+    rig = Rig({"fraud": fraud(quality={"stale_after": "10m"})}, partitions=1)
+    rig.put_reference(reference())
+    rig.send("scores", predictions(60, 50))
+    rig.turn()
+    rig.send("scores", predictions(1, 1, first=3_000, start=START + 100 * MINUTE))
+    rig.turn()
+    (model,) = rig.stage("judge").status()["models"]
+    (incident,) = [one for one in model["incidents"] if "closed" not in one]
+    assert incident["leader"] == "events"
+    assert (model["state"], model["reason"]) == ("broken", incident["reason"])

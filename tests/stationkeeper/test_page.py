@@ -113,17 +113,17 @@ def test_sensitive_values_are_never_drawn() -> None:
 def test_plots_stand_empty_and_single_points() -> None:
     subject: Any = story.subject("amount", story.SEEN, np.random.default_rng(1))
     subject["series"] = {"time": [story.START], "ratio": [None], "distance": [None], "distance_name": "psi"}
-    assert "No closed window" in course_plot(subject, None)
+    assert "No closed window" in course_plot(subject, None, "x")
     subject["series"]["ratio"] = [0.5]
-    assert "<circle" in course_plot(subject, None)
+    assert "<circle" in course_plot(subject, None, "x")
     atom: Any = {
         "labels": ["-4.9e-324 to 0", "missing"],
         "reference": [9, 1],
         "window": [1, 1],
         "edges": [-5e-324, 0.0],
     }
-    assert "exactly 0: 90\u00a0%" in distribution_plot(atom, 2)
-    assert "<svg" in distribution_plot({"labels": ["a"], "reference": [0], "window": [0]}, 0)
+    assert "exactly 0: 90\u00a0%" in distribution_plot(atom, 2, "x")
+    assert "<svg" in distribution_plot({"labels": ["a"], "reference": [0], "window": [0]}, 0, "x")
     measure: Any = story.performance(story.SEEN, fell=False)[0]
     measure["series"] = {"time": [story.START], "real": [None]}
     del measure["reference"]

@@ -8,7 +8,7 @@ them together; `request_policy` decides in the judge which incident asks for a r
 """
 
 from stationkeeper.monitor.core.incidents.hysteresis import REARM_MS, WarnedSubject
-from stationkeeper.monitor.core.incidents.incident import CO_ONSET_PANES, Incident, merge
+from stationkeeper.monitor.core.incidents.incident import CO_ONSET_PANES, Incident, Member, merge
 from stationkeeper.monitor.core.incidents.lifecycle import (
     DecisionTime,
     IncidentChanges,
@@ -31,6 +31,7 @@ __all__ = [
     "IncidentChanges",
     "IncidentLifecycle",
     "LifecycleState",
+    "Member",
     "RequestAnswer",
     "RequestPolicy",
     "RequestPolicyState",

@@ -272,3 +272,15 @@ def test_the_command_line_names_what_is_wrong(tmp_path: Path, monkeypatch: pytes
         answer = run(app, ["report", *arguments], env={"COLUMNS": "200"})
         assert answer.exit_code == 2
         assert said in answer.output
+
+
+def test_a_warning_in_no_incident_is_a_verdict_and_no_incident(tmp_path: Path):
+    lines = [verdict(id="ver-1", incident="inc-1", level="page")]
+    lines += [verdict(at=SEEN + at * MINUTE, id=f"ver-w{at}", incident=None, level="warn") for at in range(6)]
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(one.encode().decode() + "\n" for one in lines))
+    report = from_backtest(path)
+    assert [case.id for case in report.cases] == ["inc-1"]
+    page = report_page(report)
+    assert "1 incident (" in page
+    assert "ver-w3" in page
