@@ -5,7 +5,7 @@ Every guess carries why it was made, because a person has to judge it; a column 
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Final
@@ -40,6 +40,8 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
 }
 # What a time is named after besides: scored_at, request_ts, bookedOn.
 _TIME_ENDINGS: Final = frozenset({"at", "on", "time", "timestamp", "ts", "date", "datetime"})
+# What a score's name ends with where it is called after what it says: fraud_score, churnProbability.
+_SCORES: Final = frozenset({"score", "probability", "proba", "prob", "prediction", "pred"})
 # A label within the answer is what the model said, not what turned out to be true.
 _ANSWERS: Final = frozenset({"prediction", "predictions", "output", "outputs", "result", "response", "answer"})
 _ID_ENDINGS: Final = frozenset({"id", "uuid", "guid", "key", "hash", "token"})
@@ -97,7 +99,8 @@ class Sketch:
     """What a sample looks like: the models in it, the guesses, and the fields left over as features.
 
     ``features`` maps the name under which each is watched to its path; ``left_out`` maps the path of a field that is
-    no feature to the reason. Of a table ``values`` are the settings under which it is read, ``positive`` its class.
+    no feature to the reason. ``version`` is the one that all records carry. Of a table ``values`` are the settings
+    under which it is read, ``positive`` its class.
     """
 
     source: str
@@ -113,6 +116,7 @@ class Sketch:
     left_out: Mapping[str, str] = field(default_factory=dict)
     decoder: str = JSON
     table: bool = False
+    version: str | None = None
     values: tuple[ValueGuess, ...] = ()
     positive: ValueGuess | None = None
 
@@ -141,6 +145,7 @@ def sketch_events(
         return Sketch(
             *(sample.source, True, models, kinds, (), features, unit, len(objects), unreadable),
             decoder=sample.decoder,
+            version=_only(version for events in own for _, version in events.owners if version),
         )
     held: dict[PathKeys, list[Any]] = {}
     for one in objects:
@@ -148,6 +153,11 @@ def sketch_events(
             held.setdefault(path, []).append(leaf)
     fields = {path: _Field(path, tuple(values), len(objects)) for path, values in held.items()}
     return _sketch_records(sample, fields, kind, columns, told, len(objects), unreadable)
+
+
+def _only(versions: Iterable[object]) -> str | None:
+    found = set(map(str, versions))
+    return found.pop() if len(found) == 1 else None
 
 
 def _is_answer(path: PathKeys, value: object) -> bool:
@@ -194,6 +204,7 @@ def _sketch_records(
         *(rows, unreadable),
         left_out=left_out,
         decoder=sample.decoder,
+        version=_only(fields[roles["version"][0]].known) if "version" in roles else None,
     )
 
 
@@ -294,6 +305,12 @@ class _Field:
         """Return whether nearly every value is another one, as in an id."""
         return len(self.known) >= _ENOUGH and self.distinct() >= _NEARLY
 
+    def is_share(self) -> bool:
+        """Return whether there are numbers, and all lie between 0 and 1, not all at the ends."""
+        known = self.known
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1 for v in known)
+        return numbers and any(0 < v < 1 for v in known)
+
     def is_binary(self) -> bool:
         """Return whether there are both of two answers and nothing else, not even a gap."""
         return all(isinstance(v, bool | int) for v in self.values) and {int(v) for v in self.values} == {0, 1}
@@ -305,7 +322,7 @@ class _Field:
             return "a list or an object: only text, numbers and booleans are watched"
         if not known:
             return "null in every record of the sample"
-        ends = _words(self.path[-1]).rpartition("_")[2]
+        ends = _ending(self.path)
         if self.time_unit(table=False) is not None and (isinstance(known[0], str) or ends in _TIME_ENDINGS):
             return "a time: it moves on by itself"
         text = all(isinstance(v, str) for v in known)
@@ -345,6 +362,11 @@ def _words(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", parted).strip("_")
 
 
+def _ending(path: PathKeys) -> str:
+    """Return the last word of a field's name."""
+    return _words(path[-1]).rpartition("_")[2]
+
+
 def _roles(
     fields: Mapping[PathKeys, _Field],
     wanted: Sequence[str],
@@ -375,6 +397,12 @@ def _roles(
         typed = [path for path in times if any(isinstance(v, str | date) for v in fields[path].known)]
         if len(typed or times) == 1:
             found["time"] = ((typed or times)[0], "the only one that holds times")
+    if "prediction" in wanted and "prediction" not in {*found, *taken}:
+        scores = [
+            path for path, one in free().items() if _words(path[-1]).rpartition("_")[2] in _SCORES and one.is_share()
+        ]
+        if len(scores) == 1:
+            found["prediction"] = (scores[0], f"{scores[0][-1]!r} is the only score between 0 and 1")
     if not table and "event_id" in wanted and "event_id" not in {*found, *taken}:
         for path, one in free().items():
             unique = all(isinstance(v, str) for v in one.values) and len(set(one.values)) == len(one.values) == one.rows
@@ -397,7 +425,7 @@ def _rank(field: str, path: PathKeys) -> int | None:
     for name in (both, last):
         if name in names:
             return names.index(name)
-    return len(names) if field == "time" and last.rpartition("_")[2] in _TIME_ENDINGS else None
+    return len(names) if field == "time" and _ending(path) in _TIME_ENDINGS else None
 
 
 def _written(path: PathKeys) -> str | None:

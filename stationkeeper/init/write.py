@@ -133,7 +133,8 @@ def profile_command(table: Sketch, name: str, events: Sketch | None = None) -> s
     brought = _brought(events) if events is not None else table.features
     features = [path for path in table.features if path in brought] or list(table.features)
     codes = [path for path in table.categorical if path in features]
-    command = ["stationkeeper profile", quote(table.source), "--model", quote(name), *found]
+    version = [] if events is None or events.version is None else [f"--version {quote(events.version)}"]
+    command = ["stationkeeper profile", quote(table.source), "--model", quote(name), *version, *found]
     command += ["--features", quote(_listed(features))]
     return " ".join(command + (["--categorical", quote(_listed(codes))] if codes else []))
 

@@ -230,6 +230,16 @@ def test_a_feature_has_the_name_of_its_column_in_the_file() -> None:
     assert sketch.features == {"billing_country": "billing.country"}
 
 
+def test_the_reference_is_made_for_the_version_that_the_topic_carries() -> None:
+    record = {"ts": T0, "model_rev": 7, "in": {"amount": 1.5}, "churn score": 0.5}
+    _, topic = look([record | {"id": f"r{i}"} for i in range(3)])
+    past = sketch_table(read_frame(PAST, source="past.csv"))
+    assert "past.csv --model churn --version 7 --time" in profile_command(past, "churn", topic)
+    score = topic.guess("prediction")
+    assert score is not None
+    assert (score.path, score.why) == ("churn score", "'churn score' is the only score between 0 and 1")
+
+
 def test_what_is_told_goes_before_guesses_and_must_exist() -> None:
     roles = ColumnRoles(
         "map.yaml", {"label": "branch", "prediction": "amount"}, categorical=("churned",), left_out=("score",)
