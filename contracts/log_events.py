@@ -57,7 +57,7 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.BROKER_CREDENTIALS: "Kafka does not accept the user and its secret; the role stops.",
     LogEvent.BROKER_CERTIFICATE: "Kafka's certificate, or ours, is not accepted; the role stops.",
     LogEvent.BROKER_PROTOCOL: "The listener speaks another protocol or SASL mechanism than is set; the role stops.",
-    LogEvent.BROKER_RIGHTS: "Kafka's access list does not allow what the role must do (docs/security.md); it stops.",
+    LogEvent.BROKER_RIGHTS: "Kafka's access list does not allow what a role must do (docs/kafka-rights.md).",
     LogEvent.PARTITIONS_ASSIGNED: "The group gave this process its partitions and their state was read back.",
     LogEvent.PARTITIONS_REVOKED: "The group took partitions away; their uncommitted work is given up.",
     LogEvent.STATE_RESTORED: "State was read back from a compacted topic.",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from scripts.docs.acls import rights_page
 from scripts.docs.asyncapi import document
 from scripts.docs.pages import events_page, metrics_page
 from stationkeeper.contracts.messages import MESSAGES, Message
@@ -34,6 +35,7 @@ def pages() -> dict[Path, str]:
     return {
         Path("docs/events.md"): events_page(),
         Path("docs/metrics.md"): metrics_page(),
+        Path("docs/kafka-rights.md"): rights_page(),
         Path("contracts/asyncapi.json"): _text(document(MESSAGES_VERSION)),
         **{_SCHEMAS / f"{message.schema_name}.json": _schema(message) for message in _MESSAGES},
     }

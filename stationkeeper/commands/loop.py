@@ -109,7 +109,7 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
 
     def prepare(stage: str) -> None:
         claim(settings.kafka, stage)
-        prepare_topics(settings, create_inputs=False)
+        prepare_topics(settings, create_inputs=False, dead_letters=stage == "tally")
 
     loops = [loop_for(stage, settings.kafka, partial(prepare, stage.name)) for stage in stages(settings)]
     http = settings.http

@@ -44,11 +44,16 @@ def need_models(config: Config) -> None:
         raise ConfigError("models: is empty; add a model, or let stationkeeper init write one from a sample")
 
 
-def prepare_topics(config: Config, *, create_inputs: bool = True) -> list[str]:
-    """Create our own topics and the dead-letter topics; returns the input topics that did not exist before."""
+def prepare_topics(config: Config, *, create_inputs: bool = True, dead_letters: bool = True) -> list[str]:
+    """Create our own topics and the dead-letter topics; returns the input topics that did not exist before.
+
+    Without ``dead_letters`` neither those nor the inputs are looked at: a role that writes none has no right to them.
+    """
     from stationkeeper.streams.kafka.topics import ensure_inputs, ensure_internal
 
     ensure_internal(config.kafka, topics_of(config))
+    if not dead_letters:
+        return []
     return ensure_inputs(config.kafka, input_topics(config), create_inputs=create_inputs)
 
 

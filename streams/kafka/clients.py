@@ -38,7 +38,8 @@ def translated(doing: str) -> Iterator[None]:
             ) from error
         if isinstance(error, errors.AuthorizationError):
             raise Denied(
-                LogEvent.BROKER_RIGHTS, f"{doing}: {describe(error)}; docs/security.md lists the rights of each role"
+                LogEvent.BROKER_RIGHTS,
+                f"{doing}: {describe(error)}; see docs/kafka-rights.md",
             ) from error
         if isinstance(error, errors.SaslAuthenticationFailedError):
             raise Denied(LogEvent.BROKER_CREDENTIALS, f"{doing}: {describe(error)}") from error

@@ -68,7 +68,7 @@ def raised(doing: str, error: KafkaError) -> StreamError:
         return Fenced(f"{said}; another process runs with the same instance: give each replica its own kafka.instance")
     if error.code() in _DENIED:
         event = _DENIED[error.code()]
-        where = "; docs/security.md lists the rights of each role" if event is LogEvent.BROKER_RIGHTS else ""
+        where = "; see docs/kafka-rights.md" if event is LogEvent.BROKER_RIGHTS else ""
         return Denied(event, said + where)
     if error.code() in _HOPELESS or final:
         return Fatal(said)
@@ -183,10 +183,11 @@ def _headers(messages: Sequence[Message]) -> list[Any]:
 
 
 def consume(
-    consumer: Consumer, limit: int, timeout_s: float, positions: dict[Partition, int]
+    consumer: Consumer, limit: int, timeout_s: float, positions: dict[Partition, int], *, member: bool = True
 ) -> tuple[list[Batch], list[Partition]]:
     """Return batches of the partitions in ``positions``, which move, and the partitions whose offset is out of range.
 
+    A reader is no ``member`` of a group: the library asks for its group all the same, and needs no right to it.
     The library tells the end of a partition as a message of its own; its offset has passed the transaction markers.
     """
     moved: dict[Partition, int] = {}
@@ -203,6 +204,8 @@ def consume(
                 moved[partition] = max(message.offset(), moved.get(partition, 0))
             elif error.code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001
                 lost.append(partition)
+            elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED and not member:
+                continue
             elif not error.retriable() or error.fatal():
                 raise raised("read", error)
         messages = [message for message, error in zip(messages, errors, strict=True) if error is None]

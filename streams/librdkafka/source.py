@@ -246,7 +246,7 @@ class ConfluentReader:
             consumer.assign([theirs(p, offset) for p, offset in position.items()])
 
     def _poll(self, consumer: Consumer, position: dict[Partition, int], timeout_s: float) -> list[Batch]:
-        batches, lost = consume(consumer, _MAX_RECORDS, timeout_s, position)
+        batches, lost = consume(consumer, _MAX_RECORDS, timeout_s, position, member=False)
         if lost:
             # Retention or compaction moved the log's start past our place: what is left is what there is.
             for partition, (first, _) in self.bounds(lost).items():

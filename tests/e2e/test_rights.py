@@ -1,0 +1,170 @@
+"""All roles on a real Kafka with SASL_SSL, SCRAM and exactly the rights that docs/kafka-rights.md lists."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from kafka import KafkaProducer
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+from kafka.admin import ACLResourcePatternType as PatternType
+
+from scripts.docs.acls import Right, rights
+from stationkeeper.streams.broker.local import free_ports
+from tests.secured import SecuredBroker
+from tests.waiting import until
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+KINDS = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "transactional-id": ResourceType.TRANSACTIONAL_ID}
+OPERATIONS = {"DescribeConfigs": "DESCRIBE_CONFIGS", "AlterConfigs": "ALTER_CONFIGS"}
+PREFIX, PREDICTIONS, LABELS = "sk", "orders.predictions", "orders.labels"
+ROLES = ("monitor", "retrain", "deploy", "serve")
+EVENTS = 300
+
+
+def acls(right: Right) -> Iterator[ACL]:
+    pattern = PatternType.PREFIXED if right.prefixed else PatternType.LITERAL
+    for operation in right.operations:
+        yield ACL(
+            principal=f"User:{right.user}",
+            host="*",
+            operation=ACLOperation[OPERATIONS.get(operation, operation.upper())],
+            permission_type=ACLPermissionType.ALLOW,
+            resource_pattern=ResourcePattern(KINDS[right.kind], right.name, pattern),
+        )
+
+
+class World:
+    """A directory with one configuration for each user, and what runs on it."""
+
+    def __init__(self, broker: SecuredBroker, directory: Path) -> None:
+        self.broker, self.directory = broker, directory
+        self.ports = dict(zip(ROLES, free_ports(len(ROLES)), strict=True))
+
+    def config(self, user: str, client: str) -> Path:
+        data: dict[str, Any] = {
+            "kafka": {**self.broker.settings(user), "prefix": PREFIX, "client": client, "session_timeout": "6s"},
+            "registry": {"tracking_uri": f"sqlite:///{self.directory}/mlflow.db"},
+            "snapshots": {"directory": str(self.directory / "snapshots")},
+            "serve": {"port": self.ports["serve"], "cache_dir": str(self.directory / "served")},
+            "http": {role: self.ports[role] for role in ROLES if role != "serve"},
+            "models": {"orders": {"predictions": PREDICTIONS, "labels": LABELS, "retrain": {}}},
+        }
+        path = self.directory / f"{user}.yaml"
+        path.write_text(yaml.safe_dump(data))
+        return path
+
+    def command(self, user: str, *words: str, client: str = "kafka-python") -> list[str]:
+        config = self.config(user, client)
+        return [sys.executable, "-m", "stationkeeper", *words, "--config", str(config)]
+
+    def run(self, user: str, *words: str) -> str:
+        done = subprocess.run(
+            self.command(user, *words), cwd=self.directory, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @contextmanager
+    def roles(self, client: str) -> Iterator[None]:
+        processes = {}
+        for role in ROLES:
+            log = (self.directory / f"{role}.log").open("wb")
+            processes[role] = subprocess.Popen(
+                self.command(role, role, client=client), cwd=self.directory, stdout=log, stderr=subprocess.STDOUT
+            )
+            log.close()
+        try:
+            for role, process in processes.items():
+                until(partial(self._ready, role, process), f"{role} to be ready", 60)
+            yield
+        finally:
+            for process in processes.values():
+                process.terminate()
+            for process in processes.values():
+                process.wait(30)
+
+    def _ready(self, role: str, process: subprocess.Popen[bytes]) -> bool:
+        assert process.poll() is None, (self.directory / f"{role}.log").read_text()
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.ports[role]}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def counted(self) -> dict[str, int]:
+        status = httpx.get(f"http://127.0.0.1:{self.ports['monitor']}/api/v1/status?scope=own").json()
+        counts: dict[str, int] = {}
+        for row in status["conservation"]:
+            for name in ("tallied", "rejected"):
+                counts[name] = counts.get(name, 0) + row[name]
+        return counts
+
+
+@pytest.fixture(scope="module")
+def world(secured: SecuredBroker, tmp_path_factory: pytest.TempPathFactory) -> World:
+    listed = rights(PREFIX, [PREDICTIONS], [LABELS])
+    listed += [Right("app", "topic", name, ("Write",)) for name in (PREDICTIONS, LABELS)]
+    for user in {right.user for right in listed}:
+        secured.add_user(user)
+    admin = secured.admin()
+    result = admin.create_acls([acl for right in listed for acl in acls(right)])
+    assert result["failed"] == []
+    admin.close()
+    made = World(secured, tmp_path_factory.mktemp("rights"))
+    made.run("setup", "check", "--create")
+    drawn = np.random.default_rng(1)
+    amount = drawn.gamma(2.0, 30.0, 4_000)
+    label = drawn.random(4_000) < 1 / (1 + np.exp(3 - amount / 30))
+    pl.DataFrame({"amount": amount, "label": label}).write_csv(made.directory / "train.csv")
+    made.run("operator", "deployments", "adopt", "orders", "--train", "train.csv")
+    return made
+
+
+def produce(world: World) -> None:
+    """Send what the application and its labels would, one record of them broken."""
+    from stationkeeper.streams.settings import KafkaSettings
+
+    producer = KafkaProducer(**KafkaSettings.model_validate(world.broker.settings("app")).connection("app"))
+    now = round(time.time() * 1_000)
+    for i in range(EVENTS):
+        both: dict[str, Any] = {"event_id": f"e-{now}-{i}", "time": now, "model": "orders"}
+        event = {**both, "kind": "prediction", "version": "1", "features": {"amount": i}, "prediction": 0.2}
+        producer.send(PREDICTIONS, json.dumps(event).encode(), key=both["event_id"].encode())
+        producer.send(LABELS, json.dumps({**both, "kind": "label", "label": True}).encode())
+    producer.send(PREDICTIONS, b"{not json")
+    producer.flush(30)
+    producer.close()
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
+def test_every_role_does_its_work_with_the_rights_that_are_listed(world: World, client: str) -> None:
+    with world.roles(client):
+        before = world.counted()
+        produce(world)
+        wanted = {"tallied": before["tallied"] + 2 * EVENTS, "rejected": before["rejected"] + 1}
+        until(lambda: world.counted() == wanted, f"{wanted}", 60)
+        answer = httpx.post(f"http://127.0.0.1:{world.ports['serve']}/predict/orders", json={"features": {"amount": 3}})
+        assert answer.status_code == 200, answer.text
+        wanted["tallied"] += 1
+        until(lambda: world.counted() == wanted, "the served prediction to be counted", 60)
+        if client == "kafka-python":
+            assert "orders" in world.run("reader", "deployments", "list")
+
+
+def test_a_role_without_its_rights_is_told_so(world: World) -> None:
+    words = world.command("serve", "monitor")
+    done = subprocess.run(words, cwd=world.directory, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert '"broker_rights"' in done.stderr
+    assert "docs/kafka-rights.md" in done.stderr
