@@ -13,6 +13,32 @@ class Outcome(StrEnum):
     DROPPED = "dropped"
 
 
+class StopReason(StrEnum):
+    """Why an input topic is not read: ``unknown: input stopped`` for the models that read it, others go on."""
+
+    REJECTED = "rejected"
+    RECREATED = "recreated"
+    SHORTER = "shorter"
+    GONE = "gone"
+
+
+STOP_HELP: dict[StopReason, str] = {
+    StopReason.REJECTED: (
+        "Too many of its records are rejected. Correct the producer and run `stationkeeper topics resume TOPIC`, or "
+        "correct the mapping and start the monitor again."
+    ),
+    StopReason.RECREATED: (
+        "It was deleted and created again, so that offsets mean other records. `stationkeeper topics accept-new TOPIC` "
+        "reads the new one from its beginning."
+    ),
+    StopReason.SHORTER: (
+        "It ends before where it was read to: the broker lost records. `stationkeeper topics accept-new TOPIC` reads "
+        "on from its end."
+    ),
+    StopReason.GONE: "The broker does not have it. It is read on when it is there again; nothing need be done here.",
+}
+
+
 class DeadLetterCode(StrEnum):
     """Why a record was rejected to the dead-letter topic."""
 

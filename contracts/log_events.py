@@ -23,7 +23,8 @@ class LogEvent(StrEnum):
     TRANSACTION_ABORTED = "transaction_aborted"
     PRODUCER_FENCED = "producer_fenced"
     INSTANCE_HELD = "instance_held"
-    DEAD_LETTER_LIMIT = "dead_letter_limit"
+    INPUT_STOPPED = "input_stopped"
+    INPUT_RESUMED = "input_resumed"
     DEAD_LETTER_UNWRITABLE = "dead_letter_unwritable"
     TABLE_RECORD_REFUSED = "table_record_refused"
     RECORDS_EXPIRED = "records_expired"
@@ -65,7 +66,8 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.TRANSACTION_ABORTED: "A transaction was given up; its records are read again from what is committed.",
     LogEvent.PRODUCER_FENCED: "Another process has this replica's name; this one stops.",
     LogEvent.INSTANCE_HELD: "The group has a member with this replica's name; this process waits until it is dropped.",
-    LogEvent.DEAD_LETTER_LIMIT: "Too many records are rejected; the role stops with nothing of them committed.",
+    LogEvent.INPUT_STOPPED: "An input topic is not read any more, with the reason; the other topics go on.",
+    LogEvent.INPUT_RESUMED: "An input topic that was stopped is read again.",
     LogEvent.DEAD_LETTER_UNWRITABLE: "The dead-letter topic takes no records; nothing past them is committed.",
     LogEvent.TABLE_RECORD_REFUSED: "A reference or rollout cannot be used; what its key said before stays in force.",
     LogEvent.RECORDS_EXPIRED: "Retention removed records before they were read.",

@@ -316,6 +316,21 @@ class Approval(Message):
     note: str = ""
 
 
+class InputDecision(Message):
+    """A person's word on an input topic that was stopped; the key is topic and action, the latest one holds."""
+
+    schema_name: ClassVar[str] = "input-decision"
+    schema_version: Literal[1] = 1
+    time: AwareDatetime
+    topic: Text
+    action: Literal["resume", "accept_new"]
+    topic_id: str = ""
+    """The id of the topic that is meant (KIP-516); empty where the broker tells none."""
+    ends: dict[int, int] = {}
+    """End offset by partition at that time: before it, no rejected record stops the topic again."""
+    by: Text = "unknown"
+
+
 MESSAGES: tuple[type[Message], ...] = (
     PredictionEvent,
     FeatureEvent,
@@ -326,4 +341,5 @@ MESSAGES: tuple[type[Message], ...] = (
     Rollout,
     Deployment,
     Approval,
+    InputDecision,
 )

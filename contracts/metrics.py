@@ -118,8 +118,14 @@ _RECORDS = (
         "stationkeeper_records_expired_total",
         "counter",
         ("topic", "partition"),
-        "Records that retention removed before they were read.",
+        "Records that retention removed before they were read, or that went unread with a topic that was replaced.",
         "records",
+    ),
+    Metric(
+        "stationkeeper_input_stopped",
+        "gauge",
+        ("topic", "reason", "code"),
+        "1 while the topic is not read: rejected (with the code of the last record), recreated, shorter or gone.",
     ),
     Metric("stationkeeper_dead_letters_total", "counter", ("topic", "code"), "Records rejected, by code.", "records"),
     Metric(

@@ -43,12 +43,21 @@ class Conservation(TypedDict):
     idle: NotRequired[bool]
 
 
+class StoppedInput(TypedDict):
+    """An input topic that is not read: a ``StopReason``, and what to do, in words."""
+
+    topic: str
+    reason: str
+    detail: str
+
+
 class TallyStatus(TypedDict):
     """What ``Tally.status()`` returns."""
 
     role: Literal["tally"]
     conservation: list[Conservation]
     dead_letters: NotRequired[dict[str, int]]
+    stopped: NotRequired[list[StoppedInput]]
     detail: NotRequired[dict[str, Any]]
 
 

@@ -62,6 +62,7 @@ class Topics:
         self.panes = topic("panes", PANES_PARTITIONS, "delete", 3 * DAY_MS, "model", "pane deltas and progress")
         self.joins = topic("joins", JOINS_PARTITIONS, "delete", rebuilt, "event_id hash", "join batches")
         self.references = topic("references", 1, "compact", -1, "model/version", "references (JSON)")
+        self.input_decisions = topic("input-decisions", 1, "compact", -1, "topic/action", "InputDecision")
         self.tally_state = topic("tally-state", 1, "compact", -1, "topic/partition", "tally state")
         self.join_state = topic("join-state", JOINS_PARTITIONS, "compact", -1, "partition", "join progress")
         self.judge_state = topic("judge-state", PANES_PARTITIONS, "compact", -1, "model/part", "judge state")

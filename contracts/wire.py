@@ -108,7 +108,8 @@ class Progress(_Record, frozen=True, tag="progress"):
 
     Of the source ``JOIN`` the partition is one of the joins topic, ``idle`` while the join reads it again to rebuild
     its store: no label is joined meanwhile. Of a source ``joined_source`` it is an input partition again, as far as the
-    join has paired its events.
+    join has paired its events. ``stopped`` says why the topic is not read, empty while it is. ``epoch`` counts how
+    often the topic was begun anew, with offsets from 0.
     """
 
     topic: str
@@ -117,6 +118,8 @@ class Progress(_Record, frozen=True, tag="progress"):
     next_offset: int
     clock: int
     idle: bool
+    stopped: str = ""
+    epoch: int = 0
 
 
 class ArmDelta(_Record, frozen=True, tag="arm"):

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from stationkeeper.commands import data, loop, operate, rejected
+from stationkeeper.commands import data, loop, operate, rejected, topics
 from stationkeeper.commands.options import EXIT_USAGE
 from stationkeeper.contracts.masking import masked
 
@@ -34,6 +34,7 @@ deployments = typer.Typer(no_args_is_help=True, help="List rollouts; adopt, appr
 requests = typer.Typer(no_args_is_help=True, help="List retrain requests; approve or reject them.")
 evidently_group = typer.Typer(no_args_is_help=True, help="Work with Evidently: write its report of our data.")
 dead_letters = typer.Typer(no_args_is_help=True, help="List rejected records by code, show one, replay them.")
+input_topics = typer.Typer(no_args_is_help=True, help="List input topics; read one on that was stopped.")
 
 VERBS: tuple[Callable[..., Any], ...] = (
     *(loop.demo, loop.up, loop.monitor, loop.retrain, loop.deploy, loop.serve, loop.broker),
@@ -44,6 +45,7 @@ GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., Any]]]] = {
     "deployments": (deployments, operate.DEPLOYMENT_VERBS),
     "requests": (requests, operate.REQUEST_VERBS),
     "dead-letters": (dead_letters, rejected.DEAD_LETTER_VERBS),
+    "topics": (input_topics, topics.TOPIC_VERBS),
     "evidently": (evidently_group, data.EVIDENTLY_VERBS),
 }
 

@@ -19,6 +19,10 @@ class Fatal(StreamError):
     """Going on would lose or corrupt something: stop without committing, and say what to do."""
 
 
+class ShorterLog(Fatal):
+    """A partition ends before where it was read to: it is another log, or a broker lost records."""
+
+
 class Fenced(Fatal):
     """Another process has taken this replica's place; this one must stop."""
 

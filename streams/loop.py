@@ -11,10 +11,11 @@ import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.metrics import Sample
-from stationkeeper.streams.dead_letters.letters import DeadLetterLimit, DeadLetterRefused, is_dead_letter
+from stationkeeper.streams.dead_letters.letters import DeadLetterRefused, is_dead_letter
 from stationkeeper.streams.errors import Denied, Fatal, Fenced, Retryable, StreamError
+from stationkeeper.streams.inputs import Inputs
 from stationkeeper.streams.kafka.topic_config import refuse_reshaped
-from stationkeeper.streams.offsets import Losses, start_offsets
+from stationkeeper.streams.offsets import Losses
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Reader, Restored, Sink, Source, Stage
 from stationkeeper.streams.settings import KafkaSettings
 from stationkeeper.streams.vitals import Vitals
@@ -96,9 +97,7 @@ def _fatal_event(error: Fatal) -> LogEvent:
         return LogEvent.PRODUCER_FENCED
     if isinstance(error, Denied):
         return error.event
-    if isinstance(error, DeadLetterRefused):
-        return LogEvent.DEAD_LETTER_UNWRITABLE
-    return LogEvent.DEAD_LETTER_LIMIT if isinstance(error, DeadLetterLimit) else LogEvent.FATAL
+    return LogEvent.DEAD_LETTER_UNWRITABLE if isinstance(error, DeadLetterRefused) else LogEvent.FATAL
 
 
 def _missing(reader: Reader, letters: Collection[str]) -> list[str]:
@@ -107,13 +106,6 @@ def _missing(reader: Reader, letters: Collection[str]) -> list[str]:
         return [topic for topic in sorted(letters) if not reader.partitions(topic)]
     except Retryable:
         return []
-
-
-def _known_topics(reader: Reader, source: Source, new: Collection[Partition]) -> set[str]:
-    """Return which topics of the partitions without an offset the group has read in another partition."""
-    topics = {partition.topic for partition in new}
-    others = [p for topic in sorted(topics) for p in reader.partitions(topic) if p not in new]
-    return {partition.topic for partition in source.committed(others)}
 
 
 def _retryable_event(missing: Sequence[str], *, connected: bool) -> LogEvent:
@@ -207,7 +199,7 @@ class Loop(LoopView):
 
     ``run`` goes on until told to stop and then drains; ``turn`` is one step, for deterministic driving. A
     ``Retryable`` failure aborts the transaction and goes back to what is committed, waiting a little longer each time;
-    ``Fatal`` (a fenced producer, a dead-letter limit) ends ``run`` with nothing of the open work committed.
+    ``Fatal`` (a fenced producer, a topic that takes no records) ends ``run`` with nothing of the open work committed.
     ``prepare`` is called before anything is read, and makes what must exist: topics first.
     """
 
@@ -231,6 +223,7 @@ class Loop(LoopView):
         self._internal = dict(internal or {})
         self._prepare = prepare
         self._losses = Losses(stage, self.vitals)
+        self._inputs = Inputs(stage, source)
         self._tables = Tables(stage, reader, self.vitals)
         self._connected = False
         self._stale = True
@@ -291,7 +284,7 @@ class Loop(LoopView):
         if not self._connected:
             self._connect()
         self._tables.follow()
-        batches = self._source.poll(self._settings.poll_timeout / 1_000, self._pace.records)
+        batches = self._inputs.poll(self._settings.poll_timeout / 1_000, self._pace.records)
         changed = self._source.take_rebalance()
         if changed or self._stale:
             if changed and self._assigned:
@@ -339,14 +332,11 @@ class Loop(LoopView):
             self._publish()
             return
         began = time.monotonic()
-        partitions = sorted(self._assigned)
-        committed = dict(self._source.committed(partitions))
+        committed = dict(self._source.committed(sorted(self._assigned)))
         restored = _read_back(self._reader, self.stage.changelog(self._assigned))
         self.stage.assigned(self._assigned, restored)
-        own = dict(self.stage.start_offsets(self._assigned))
-        known = _known_topics(self._reader, self._source, set(partitions) - committed.keys() - own.keys())
-        bounds, first = self._source.bounds(partitions), self._settings.first_start
-        for partition, offset, lost in start_offsets(bounds, own, committed, known, first):
+        partitions = self._inputs.begin(self._assigned)
+        for partition, offset, lost in self._inputs.starts(partitions, committed, self._reader, self._settings):
             self._source.seek(partition, offset)
             self._positions[partition] = offset
             if partition not in committed:
@@ -359,7 +349,7 @@ class Loop(LoopView):
         seconds = time.monotonic() - began
         self.vitals.restored(seconds)
         self._publish()
-        log.info(LogEvent.PARTITIONS_ASSIGNED, role=self.stage.name, partitions=_names(partitions))
+        log.info(LogEvent.PARTITIONS_ASSIGNED, role=self.stage.name, partitions=_names(self._assigned))
         log.info(LogEvent.STATE_RESTORED, role=self.stage.name, keys=len(restored.values), seconds=round(seconds, 3))
         # Readiness waits for a flush, and a start should not wait for the interval.
         self._flush()
@@ -377,13 +367,15 @@ class Loop(LoopView):
             return
         self._quiet_at = time.monotonic()
         try:
-            ends = {partition: end for partition, (_, end) in self._source.bounds(sorted(self._positions)).items()}
+            asked = [*sorted(self._positions), *self._inputs.waiting]
+            ends = {partition: end for partition, (_, end) in self._source.bounds(asked).items()}
         except Retryable:
             # On a narrow line the answer waits behind fetched records: to give up those that have come, for the want
             # of news about the others, would be to read them again for ever.
             if not self._dirty:
                 raise
             return
+        self._inputs.measured(ends)
         self.vitals.measured({p: max(ends[p] - at, 0) for p, at in self._positions.items()})
         for partition, position in self._positions.items():
             if position >= ends[partition]:
@@ -392,6 +384,7 @@ class Loop(LoopView):
     def _flush(self) -> None:
         now = self._now_ms()
         self._flushed_ms = now
+        self._inputs.check()
         records: list[Outgoing] = self.stage.flush(now)
         if records or self._dirty:
             began = time.monotonic()

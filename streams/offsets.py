@@ -6,7 +6,7 @@ from typing import Literal
 import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
-from stationkeeper.streams.errors import Fatal
+from stationkeeper.streams.errors import ShorterLog
 from stationkeeper.streams.ports import CountsLosses, Partition, Stage
 from stationkeeper.streams.vitals import Vitals
 
@@ -60,12 +60,12 @@ class Losses:
 def resume_at(partition: Partition, wanted: int, bounds: tuple[int, int]) -> tuple[int, int]:
     """Return where to go on and how many offsets retention took before they were read.
 
-    ``bounds`` are the partition's first and end offset. An offset past the end raises ``Fatal``: the log is not
-    the one that was read before.
+    ``bounds`` are the partition's first and end offset. An offset past the end raises ``ShorterLog``: the log is
+    not the one that was read before.
     """
     first, end = bounds
     if wanted > end:
-        raise Fatal(
+        raise ShorterLog(
             f"{partition.topic}/{partition.index} ends at {end} but this group has read to {wanted}: the topic was "
             "deleted and created again, or a broker lost data. Reset the group's offsets and the stage's state first"
         )

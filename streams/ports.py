@@ -1,6 +1,6 @@
 """The ports between Kafka and the roles: batches in, outgoing records out, and the stage that a role is."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -141,6 +141,22 @@ class CountsLosses(Protocol):
         """
 
 
+@runtime_checkable
+class StopsInputs(Protocol):
+    """A stage that can do without one of its inputs, and says which it must not be given now."""
+
+    def stopped(self, ids: Mapping[str, str], ends: Mapping[Partition, int]) -> Collection[str]:
+        """Return the inputs that are not to be read; called after ``assigned`` and before each flush.
+
+        ``ids`` are the ids (KIP-516) of the inputs that are there, "" from a broker that has none; ``ends`` the latest
+        known end offsets. What it returns before a flush must be what it returned after ``assigned``, or all begins
+        anew from what is committed.
+        """
+
+    def shorter(self, partition: Partition, end: int) -> None:
+        """Learn that a partition ends before the offset from which it would be read on."""
+
+
 class Source(Protocol):
     """A consumer-group member. Implementations pass tests/conformance."""
 
@@ -167,6 +183,12 @@ class Source(Protocol):
 
     def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Return committed offsets, once transactions that carry some have ended; those without are left out."""
+
+    def hold(self, partitions: Collection[Partition]) -> None:
+        """Give no records of assigned partitions until they are sought again."""
+
+    def topic_ids(self, topics: Sequence[str]) -> Mapping[str, str]:
+        """Return the id of each topic as of now, "" where the broker has none; without topics that do not exist."""
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Move the position of an assigned partition; before its first seek it gives no records."""

@@ -88,14 +88,14 @@ class SecuritySettings(_Block):
 
 
 class DeadLetterSettings(_Block):
-    """When rejected records stop being noise: past either limit the consumer stops uncommitted."""
+    """When rejected records stop being noise: past either limit the topic is stopped, uncommitted."""
 
     share: Share = 0.5
     """Largest share of rejected records in a block of ``minimum`` records of one partition."""
     minimum: Annotated[int, Field(ge=1)] = 1_000
     """Records of such a block; the share counts of all of it, so fewer rejected ones say nothing yet."""
     run: Annotated[int, Field(ge=1)] = 1_000
-    """Rejected records in a row on one partition at which the consumer stops."""
+    """Rejected records in a row on one partition at which its topic stops."""
     connect_headers: bool = False
     """Write Kafka Connect's ``__connect.errors.*`` headers beside our own."""
 

@@ -85,6 +85,7 @@ class Unknown(_Explained):
     NO_REFERENCE = "no_reference", "No reference names the cells; one is built after the adoption period."
     NO_LABELS = "no_labels", "No label has matured yet."
     FEW_LABELS = "few_labels", "Fewer matured labels than a verdict on performance needs."
+    INPUT_STOPPED = "input_stopped", "input stopped: one of the topics is not read."
     STALE = "stale", "The source is silent; what was known is out of date."
     ADOPTING = "adopting", "The reference has no order of time; dependence and daily movement are being learned."
     REBUILDING = (

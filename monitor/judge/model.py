@@ -49,7 +49,7 @@ class ModelJudge:
         self.labels = LabelClock(settings)
         self.next: int | None = None
         self.watermark: int | None = None
-        self.rebuilding = False
+        self.rebuilding, self.stopped = False, ""
         self.watches = Watches(settings, references)
         self.cohorts = Cohorts(settings)
         mine = settings.requests
@@ -87,10 +87,10 @@ class ModelJudge:
     ) -> Decisions:
         """Close every pane that the watermark has passed, in order, judge labels that are in, and return the decisions.
 
-        ``offset`` is that of the record that moved the watermark. ``glance`` is called after a pane while more wait,
-        with how many: what charts show of a catch-up.
+        ``offset`` is the record's that moved the watermark; ``glance`` is told after a pane how many more wait.
         """
         self.rebuilding = progresses.rebuilding()
+        self.stopped = progresses.stopped({topic.topic for topic in self.settings.topics().values()})
         watermark = progresses.watermark(self.inputs, self.settings.lateness)
         if watermark is None:
             return Decisions()

@@ -170,9 +170,9 @@ class Judge:
                 continue
             if name in self._cold and judge.decides(self._progress[index]):
                 self._build(name)
-            before = judge.watermark
+            before, stopped = judge.watermark, judge.stopped
             decided = judge.advance(self._progress[index], offset, self._views.of(name).glance)
-            if decided.closed or judge.watermark != before:
+            if decided.closed or (judge.watermark, judge.stopped) != (before, stopped):
                 self._touched.add(name)
             if decided.closed or decided.judged:
                 self._delay.closed(decided.closed)

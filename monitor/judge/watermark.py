@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.topics import JOINS_PARTITIONS
 from stationkeeper.contracts.wire import JOIN, LABELS_HELD, Progress, joined_source
@@ -105,10 +107,10 @@ class Progresses:
         self._known: dict[tuple[str, int, str], Progress] = {}
 
     def put(self, progress: Progress) -> None:
-        """See a progress record; an older one (a zombie's) changes nothing."""
+        """See a progress record; an older one (a zombie's, or of a topic that was replaced) changes nothing."""
         key = (progress.topic, progress.partition, progress.source)
         known = self._known.get(key)
-        if known is None or progress.next_offset >= known.next_offset:
+        if known is None or (progress.epoch, progress.next_offset) >= (known.epoch, known.next_offset):
             self._known[key] = progress
 
     def watermark(self, inputs: Collection[tuple[str, str]], lateness: int) -> int | None:
@@ -140,6 +142,10 @@ class Progresses:
         """Return whether the label join reads one of its partitions again, so that labels are missing."""
         return any(p.idle for p in self._known.values() if p.source == JOIN)
 
+    def stopped(self, topics: Collection[str]) -> str:
+        """Return why one of these topics is not read, empty while all are."""
+        return next((p.stopped for p in self._known.values() if p.stopped and p.topic in topics), "")
+
     def clock(self, inputs: Collection[tuple[str, str]]) -> int | None:
         """Return the highest event time seen on these inputs."""
         clocks = [p.clock for (topic, _, source), p in self._known.items() if (topic, source) in inputs]
@@ -148,7 +154,7 @@ class Progresses:
 
     def state(self) -> list[list[Any]]:
         """Return what ``restore`` needs."""
-        return [[p.topic, p.partition, p.source, p.next_offset, p.clock, p.idle] for p in self._known.values()]
+        return [list(msgspec.structs.astuple(p)) for p in self._known.values()]
 
     def restore(self, state: list[list[Any]]) -> None:
         """Go on from what ``state`` gave."""

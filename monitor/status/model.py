@@ -46,6 +46,7 @@ class ModelView:
         self._points: dict[tuple[WatchKey, str], deque[_Point]] = {}
         self._performance = PerformanceView()
         self._ended: dict[WatchKey, int] = {}
+        self._stopped = ""
         self.status: ModelStatus | None = None
         self.samples: list[Sample] = []
 
@@ -66,6 +67,7 @@ class ModelView:
     def refresh(self) -> None:
         """Read everything anew."""
         judge = self._judge
+        self._stopped = judge.stopped
         champion = self._references.champion(judge.name)
         charts: list[tuple[WatchKey, Watch, Chart]] = []
         for key, watch in judge.watches.items():
@@ -78,6 +80,8 @@ class ModelView:
         charts.sort(key=lambda item: -_severity(item[2]))
         incidents = self._incidents()
         state, reason = self._state(champion, charts, incidents)
+        if judge.stopped:
+            state, reason = SubjectState.UNKNOWN, f"{UNKNOWN_HELP[Unknown.INPUT_STOPPED]} {judge.stopped}"
         status: ModelStatus = {
             "model": judge.name,
             "state": state.value,
@@ -104,7 +108,10 @@ class ModelView:
         self.samples = self._samples(charts, incidents, state)
 
     def advance(self) -> None:
-        """Show how far the watermark is; nothing else moves while no pane closes."""
+        """Show how far the watermark is, or that an input stopped; nothing else moves while no pane closes."""
+        if self._judge.stopped != self._stopped:
+            self.refresh()
+            return
         watermark = self._judge.watermark
         if self.status is not None:
             self.status = {**self.status, "watermark": watermark}

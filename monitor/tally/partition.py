@@ -28,6 +28,9 @@ _MAX_BYTES = 16 * 1024 * 1024
 """Longest a state record may unpack to: far above the 128 KiB of a chunk and the widest head, so that only a damaged
 record reaches it, and that cannot fill the memory."""
 
+_FAR: Final = 1 << 62
+"""Further back than any horizon: what lies there is too old at once."""
+
 _LEVEL: Final = -1
 """Most of the state is hashes, of which zstd finds nothing at any level; this one looks for half as long."""
 
@@ -35,10 +38,14 @@ _LEVEL: Final = -1
 class PartitionHead(State, frozen=True, array_like=True):
     """The small part of the state: one record a partition, rewritten with every flush that read something.
 
+    ``next_offset`` is where reading goes on, -1 where it has not begun (only that the topic is stopped is then kept).
     ``digests`` lists (offset, {model/version: digest}) from which a reference counted the events, newest last; the
     versions named in it are those that have a place. ``refused`` counts events by the limit that left no place for
     them, ``rejections`` is what ``Rejections`` holds, ``expired`` the records that retention took unread. ``began`` is
-    the offset from which the log was counted, None where an older version did not note it.
+    the offset from which the log was counted, None where an older version did not note it. ``topic_id`` is that of the
+    topic that the offsets are of, ``end_offset`` its last known end, ``epoch`` how often it was begun anew, and
+    ``accepted`` when that was decided (ms). ``stopped`` says why the topic is not read, for whoever asks without the
+    process.
     """
 
     next_offset: int
@@ -51,6 +58,11 @@ class PartitionHead(State, frozen=True, array_like=True):
     rejections: tuple[int, int, int] = (0, 0, 0)
     expired: int = 0
     began: int | None = None
+    topic_id: str = ""
+    end_offset: int = 0
+    epoch: int = 0
+    accepted: int = 0
+    stopped: str = ""
 
 
 class SegmentValues(State, frozen=True, array_like=True):
@@ -100,10 +112,13 @@ class PartitionState:
         self.refused: dict[str, int] = {}
         self.rejections = Rejections()
         self.expired = 0
+        self.topic_id, self.stopped = "", ""
+        self.end_offset = self.epoch = self.accepted = 0
         self.end = LogEnd()
         self._open: dict[int, list[tuple[Hashes, Integers]]] = {}
         self._dirty: set[int] = set()
         self._foreign: dict[bytes, int] = {}
+        self._stored: list[bytes] = []
 
     @property
     def key(self) -> bytes:
@@ -127,6 +142,18 @@ class PartitionState:
         """
         self.expired += records
         self.next_offset = max(self.next_offset or 0, offset)
+
+    def begin_anew(self, topic_id: str, decided: int) -> None:
+        """Count another topic of this name from its beginning; what is known to be unread of the one before is lost.
+
+        To be called on a state that was just restored: its records on the state topic become tombstones.
+        """
+        lost, epoch = max(self.end_offset - (self.next_offset or 0), 0), self.epoch + 1
+        stored, expired = self._stored, self.expired
+        self.__init__(self.partition, self.horizon)  # type: ignore[misc] # nothing of the other topic may remain
+        self.topic_id, self.accepted, self.epoch, self.expired = topic_id, decided, epoch, expired + lost
+        self.next_offset = self.began = 0
+        self._foreign = dict.fromkeys(stored, -_FAR)
 
     def reject(self, codes: Iterable[DeadLetterCode]) -> None:
         """Count records that go to the dead letters."""
@@ -172,7 +199,7 @@ class PartitionState:
     def records(self) -> Iterable[tuple[bytes, bytes | None]]:
         """Yield the key and value (None: a tombstone) of each state record that changed since the last call."""
         head = PartitionHead(
-            next_offset=self.next_offset or 0,
+            next_offset=-1 if self.next_offset is None else self.next_offset,
             clock=self.clock.now,
             received=self.received,
             outcomes={outcome.value: count for outcome, count in self.outcomes.items()},
@@ -182,6 +209,11 @@ class PartitionState:
             rejections=(self.rejections.seen, self.rejections.rejected, self.rejections.run),
             expired=self.expired,
             began=self.began,
+            topic_id=self.topic_id,
+            end_offset=self.end_offset,
+            epoch=self.epoch,
+            accepted=self.accepted,
+            stopped=self.stopped,
         )
         yield self.key, _packed(head)
         if self.places.changed:
@@ -214,7 +246,8 @@ class PartitionState:
         if value is None:
             return
         head = _head.decode(_unpacked(value, self.key))
-        self.next_offset, self.clock.now, self.received = head.next_offset, head.clock, head.received
+        self.next_offset = None if head.next_offset < 0 else head.next_offset
+        self.clock.now, self.received = head.clock, head.received
         self.outcomes |= {Outcome(name): count for name, count in head.outcomes.items()}
         self.codes = dict(head.codes)
         self.digests = [(offset, dict(known)) for offset, known in head.digests]
@@ -222,6 +255,9 @@ class PartitionState:
         self.versions = {(model, version) for model, _, version in names}
         self.refused, self.rejections = dict(head.refused), Rejections(*head.rejections)
         self.expired, self.began = head.expired, head.began
+        self.topic_id, self.end_offset, self.epoch = head.topic_id, head.end_offset, head.epoch
+        self.accepted, self.stopped = head.accepted, head.stopped
+        self._stored = [key for key in values if key.startswith(self.key + b"/")]
         if (saved := values.get(self._places_key)) is not None:
             for model, dimension, found in _places.decode(_unpacked(saved, self._places_key)).places:
                 self.places.take_over(model, dimension, found)
@@ -257,7 +293,11 @@ class PartitionState:
         return {"received": self.received, **{outcome.value: count for outcome, count in self.outcomes.items()}}
 
     def progress(self, kinds: Sequence[str], *, idle: bool) -> list[Progress]:
-        """Return how far the partition is, for each kind of event it carries; nothing before its first batch."""
-        if self.next_offset is None:
+        """Return how far the partition is, for each kind of event it carries; before its first batch only a stop."""
+        if self.next_offset is None and not self.stopped:
             return []
-        return [Progress(*self.partition, kind, self.next_offset, self.clock.now, idle) for kind in kinds]
+        idle = idle and not self.stopped
+        return [
+            Progress(*self.partition, kind, self.next_offset or 0, self.clock.now, idle, self.stopped, self.epoch)
+            for kind in kinds
+        ]

@@ -1,6 +1,6 @@
 """The tally: batches of events in, pane deltas out, every record counted in exactly one way."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -19,11 +19,10 @@ from stationkeeper.monitor.tally.cardinality import CardinalityLimits
 from stationkeeper.monitor.tally.clock import UNSET
 from stationkeeper.monitor.tally.join_rows import JoinBuffer, JoinMarks
 from stationkeeper.monitor.tally.partition import PartitionState
+from stationkeeper.monitor.tally.stops import Rejected, Stops
 from stationkeeper.monitor.tally.timeliness import Classified, classify
 from stationkeeper.monitor.tally.totals import CommittedTotals
 from stationkeeper.monitor.tally.unknown_fields import UnknownFields
-from stationkeeper.streams.dead_letters.letters import dead_letter
-from stationkeeper.streams.dead_letters.limit import RejectionLimit
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 from stationkeeper.streams.settings import DeadLetterSettings
 
@@ -56,11 +55,9 @@ class Tally:
         self._topics = topics
         self._clock = clock
         self._idle_after = idle_after
-        self._dead_letters = dead_letters or DeadLetterSettings()
-        self._limit = RejectionLimit(self._dead_letters)
         self.forms: dict[str, Form] = forms(list(self._models.values()))
         self.inputs = tuple(sorted(self.forms))
-        self.tables = (topics.references.name, topics.rollouts.name)
+        self.tables = (topics.references.name, topics.rollouts.name, topics.input_decisions.name)
         self.references = References(self._models)
         self._readers = {topic: EventReader(form, salt=salt_of(salt)) for topic, form in self.forms.items()}
         self._learned = -1
@@ -69,7 +66,8 @@ class Tally:
         self._cardinality = CardinalityLimits(self._models, self.references)
         self._unknown = UnknownFields(self.forms, self._models, self.references)
         self._partitions: dict[Partition, PartitionState] = {}
-        self._letters: list[Outgoing] = []
+        self._stops = Stops()
+        self._rejected = Rejected(dead_letters or DeadLetterSettings(), self._stops)
         self._touched: set[Partition] = set()
         self._progress_at: int | None = None
         self._marks = JoinMarks(self._models, self.forms, idle_after)
@@ -90,12 +88,12 @@ class Tally:
     def assigned(self, partitions: frozenset[Partition], restored: Restored) -> None:
         """Take over partitions with their state; whatever was not committed is forgotten."""
         self._forget()
+        self._stops.begin()
         for partition in sorted(partitions):
-            form = self.forms[partition.topic]
-            horizon = max(self._models[model].dedupe for model in form.models)
+            horizon = max(self._models[model].dedupe for model in self.forms[partition.topic].models)
             state = PartitionState(partition, horizon)
             state.restore(restored.values)
-            self._limit.restore(partition, state.rejections)
+            self._rejected.limit.restore(partition, state.rejections)
             self._partitions[partition] = state
         self.committed()
 
@@ -107,22 +105,23 @@ class Tally:
         self._partitions.clear()
         self._accumulator.clear()
         self._joins.clear()
-        self._letters.clear()
+        self._rejected.clear()
         self._touched.clear()
-        self._limit.forget()
         self._committed = CommittedTotals()
         self._progress_at = None
         self._marks.forget()
 
     def table(self, topic: str, key: bytes, value: bytes | None) -> None:
-        """See a reference or a rollout."""
-        if topic == self._topics.references.name:
+        """See a reference, a rollout or a decision about an input."""
+        if topic == self._topics.input_decisions.name:
+            self._stops.decide(key, value)
+        elif topic == self._topics.references.name:
             self.references.put_reference(key, value)
         else:
             self.references.put_rollout(key, value)
 
     def absorb(self, batch: Batch) -> None:
-        """Count a batch; raises ``DeadLetterLimit`` (``Fatal``) when too much of a partition is rejected."""
+        """Count a batch; raises ``DeadLetterLimit`` when so much is rejected that its topic stops."""
         state = self._partitions[batch.partition]
         state.read(batch)
         if not len(batch):
@@ -148,12 +147,21 @@ class Tally:
         for events in counted:
             self._count(state, batch, events, reading)
         state.received += len(batch)
-        self._reject(state, batch, rejected)
+        self._rejected.take(state, batch, rejected)
 
     def lost(self, partition: Partition, offset: int, records: int) -> None:
         """Count records before ``offset`` that retention removed unread, with the partition's state."""
         self._partitions[partition].lose(offset, records)
         self._touched.add(partition)
+
+    def stopped(self, ids: Mapping[str, str], ends: Mapping[Partition, int]) -> Collection[str]:
+        """Return the topics that are not to be read now, by the broker's ids and what a person decided."""
+        self._touched |= self._stops.review(ids, ends, self._partitions)
+        return self._stops.by_topic.keys()
+
+    def shorter(self, partition: Partition, end: int) -> None:
+        """Learn that a partition ends before where its state ends; ``stopped`` follows."""
+        self._stops.shorter(partition, end)
 
     def reader(self, topic: str) -> EventReader:
         """Return the reader of an input topic, which knows the features of the references seen so far."""
@@ -188,18 +196,9 @@ class Tally:
         if events.kind != "feature":
             self._joins.add(events, state.places)
 
-    def _reject(self, state: PartitionState, batch: Batch, rejected: list[Rejection]) -> None:
-        rejected.sort(key=lambda one: one.row)
-        state.reject(one.code for one in rejected)
-        connect = self._dead_letters.connect_headers
-        for row, code, detail in ((one.row, one.code, one.detail) for one in rejected):
-            self._letters.append(dead_letter(batch, row, code, self.name, detail=detail, connect_headers=connect))
-        self._limit.observe(batch.partition, len(batch), [one.row for one in rejected])
-
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Return dead letters, deltas, joins, progress and state of everything absorbed since the last flush."""
-        out = self._letters
-        self._letters = []
+        out = self._rejected.drain()
         for model, values in self._accumulator.drain().items():
             target = partition_of(model, PANES_PARTITIONS)
             out += [Outgoing(self._topics.panes.name, value, model.encode(), target) for value in values]
@@ -239,12 +238,12 @@ class Tally:
         self._committed = CommittedTotals.of(self._partitions)
 
     def samples(self) -> list[Sample]:
-        """Return the committed totals of the partitions owned now."""
-        return self._committed.samples(len(self.references.refused))
+        """Return the committed totals of the partitions owned now, and the topics that are not read."""
+        return [*self._committed.samples(len(self.references.refused)), *self._stops.samples()]
 
     def status(self) -> dict[str, Any]:
         """Return ``contracts.status.TallyStatus``."""
-        return self._committed.status(self.references.refused, self._unknown.names)
+        return self._committed.status(self.references.refused, self._unknown.names, self._stops.status())
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,7 +1,7 @@
 """What the tally has committed, as numbers: conservation, dead letters by code, and what limits refused."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,7 +60,9 @@ class CommittedTotals:
             Sample("stationkeeper_dead_letters_total", key, count) for key, count in sorted(self.codes.items())
         ]
 
-    def status(self, features_refused: Collection[str], unknown: Collection[str]) -> dict[str, Any]:
+    def status(
+        self, features_refused: Collection[str], unknown: Collection[str], stopped: Sequence[Mapping[str, str]] = ()
+    ) -> dict[str, Any]:
         """Return ``contracts.status.TallyStatus``: conservation, dead letters by code and what limits refused."""
         letters: Counter[str] = Counter()
         for (_, code), count in sorted(self.codes.items()):
@@ -72,4 +74,5 @@ class CommittedTotals:
             detail["fields no reference knows"] = ", ".join(sorted(unknown)[:MOST_NAMES])
         rows = [dict(row) for row in self.conservation]
         found = {"role": "tally", "conservation": rows, "dead_letters": dict(letters)}
-        return found | {"detail": detail} if detail else found
+        more = {"detail": detail, "stopped": list(stopped)}
+        return found | {name: value for name, value in more.items() if value}

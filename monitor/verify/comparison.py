@@ -179,6 +179,8 @@ class _Run:
         if first > (state.began or 0):
             self._leave_out(form.models, f"{where}: records before {first} are gone")
             return
+        if state.epoch:
+            self._leave_out(form.models, f"{where}: the topic was created anew, and what the one before held is gone")
         if len(state.digests) >= MAX_DIGESTS:
             self._leave_out(form.models, f"{where}: references changed so often that the first are not known")
             return

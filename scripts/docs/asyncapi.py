@@ -14,6 +14,7 @@ from stationkeeper.contracts.messages import (
     Candidate,
     Deployment,
     FeatureEvent,
+    InputDecision,
     LabelEvent,
     Message,
     PredictionEvent,
@@ -38,6 +39,7 @@ _JSON_TOPICS: dict[str, type[Message]] = {
     "rollouts": Rollout,
     "deployments": Deployment,
     "approvals": Approval,
+    "input-decisions": InputDecision,
 }
 
 
@@ -52,7 +54,9 @@ class Role:
 
 ROLES: Final = (
     Role(
-        "tally", ("inputs", "references", "rollouts", "tally-state"), ("panes", "joins", "dead-letters", "tally-state")
+        "tally",
+        ("inputs", "references", "rollouts", "input-decisions", "tally-state"),
+        ("panes", "joins", "dead-letters", "tally-state"),
     ),
     Role("join", ("joins", "join-state"), ("panes", "join-state")),
     Role(

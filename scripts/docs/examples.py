@@ -7,6 +7,7 @@ from stationkeeper.contracts.messages import (
     Candidate,
     Deployment,
     FeatureEvent,
+    InputDecision,
     LabelEvent,
     Message,
     PredictionEvent,
@@ -137,5 +138,14 @@ EXAMPLES: dict[type[Message], dict[str, Any]] = {
         "decision": "approve",
         "by": "maria",
         "note": "checked with the fraud team",
+    },
+    InputDecision: {
+        "schema_version": 1,
+        "time": "2026-05-12T14:00:00Z",
+        "topic": "fraud.predictions",
+        "action": "resume",
+        "topic_id": "0b6ad1b9c3f04a5e8d2a7f1e5c9b3a42",
+        "ends": {"0": 1042, "1": 998},
+        "by": "maria",
     },
 }

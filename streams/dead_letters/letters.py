@@ -1,19 +1,27 @@
-"""Poison is data: rejected records go to the dead-letter topic as they came, and too many stop the consumer."""
+"""Poison is data: rejected records go to the dead-letter topic as they came, and too many stop their topic."""
 
 import hashlib
 from datetime import UTC, datetime
 
 from stationkeeper.contracts.codes import DEAD_LETTER_HELP, DeadLetterCode
 from stationkeeper.contracts.topics import dead_letter_topic
-from stationkeeper.streams.errors import Denied, Fatal, StreamError
+from stationkeeper.streams.errors import Denied, Fatal, Retryable, StreamError
 from stationkeeper.streams.ports import Batch, Headers, Outgoing
 
 PREFIX = "stationkeeper."
 CONNECT = "__connect.errors."
 
 
-class DeadLetterLimit(Fatal):
-    """So many records of a partition are rejected that the contract, not the record, is wrong."""
+class DeadLetterLimit(Retryable):
+    """So many records of a partition are rejected that the contract, not the record, is wrong.
+
+    ``row`` is the place in its batch of the record that was one too many. What was absorbed is given up, and the stage
+    no longer takes this topic.
+    """
+
+    def __init__(self, message: str, row: int) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 class DeadLetterRefused(Fatal):

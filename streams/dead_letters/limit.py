@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from stationkeeper.contracts.topics import dead_letter_topic
 from stationkeeper.streams.dead_letters.letters import DeadLetterLimit
 from stationkeeper.streams.ports import Partition
 from stationkeeper.streams.settings import DeadLetterSettings
@@ -34,12 +33,12 @@ class RejectionLimit:
     def observe(self, partition: Partition, records: int, rejected: Sequence[int]) -> None:
         """Count a batch of ``records``, of which those at the ascending positions ``rejected`` are.
 
-        Raises ``DeadLetterLimit``; the loop then stops with nothing of the batch committed. O(rejected).
+        Raises ``DeadLetterLimit``; nothing of the batch may then be committed. O(rejected).
         """
         counts, at = self.counts(partition), 0
         for position in rejected:
             self._pass(counts, position - at)
-            self._refuse(partition, counts)
+            self._refuse(partition, counts, position)
             at = position + 1
         self._pass(counts, records - at)
 
@@ -63,21 +62,20 @@ class RejectionLimit:
         if counts.seen >= self.settings.minimum:
             counts.seen, counts.rejected = counts.seen % self.settings.minimum, 0
 
-    def _refuse(self, partition: Partition, counts: Rejections) -> None:
+    def _refuse(self, partition: Partition, counts: Rejections, row: int) -> None:
         counts.seen += 1
         counts.rejected += 1
         counts.run += 1
-        where, letters = f"{partition.topic}/{partition.index}", dead_letter_topic(partition.topic)
+        where = f"{partition.topic}/{partition.index}"
         if counts.run >= self.settings.run:
             raise DeadLetterLimit(
-                f"{counts.run} records in a row of {where} are rejected (limit {self.settings.run}); nothing of them "
-                f"is committed. Look at {letters} or correct the mapping, then start again"
+                f"{counts.run} records in a row of {where} are rejected (limit {self.settings.run})", row
             )
         if counts.rejected > self.settings.share * self.settings.minimum:
             raise DeadLetterLimit(
                 f"{counts.rejected} of the last {counts.seen} records of {where} are rejected, more than share "
-                f"{self.settings.share:g} of {self.settings.minimum}; nothing of them is committed. Correct the "
-                "producer or the mapping, then start again"
+                f"{self.settings.share:g} of {self.settings.minimum}",
+                row,
             )
         if counts.seen >= self.settings.minimum:
             counts.seen = counts.rejected = 0

@@ -1,9 +1,9 @@
 """A consumer-group member over kafka-python that hands out columns and never loses its place silently."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, errors
+from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import TopicPartition
 
@@ -11,6 +11,7 @@ from stationkeeper.streams.errors import Fenced, Retryable
 from stationkeeper.streams.handshake import explained
 from stationkeeper.streams.kafka.clients import ours, theirs, translated
 from stationkeeper.streams.kafka.fetch import Columns, columnar, joined
+from stationkeeper.streams.kafka.topics import topic_ids
 from stationkeeper.streams.offsets import resume_at
 from stationkeeper.streams.ports import Batch, Partition
 from stationkeeper.streams.settings import KafkaSettings
@@ -92,6 +93,7 @@ class KafkaSource:
         self._settings = settings
         self._role = role
         self._client: KafkaConsumer | None = None
+        self._admin: KafkaAdminClient | None = None
         self._assigned: frozenset[Partition] = frozenset()
         self._joined = False
         self._changed = False
@@ -245,6 +247,20 @@ class KafkaSource:
         self.close()
         self.unsettle()
 
+    def hold(self, partitions: Collection[Partition]) -> None:
+        """Give no records of assigned partitions until they are sought again."""
+        for partition in partitions:
+            if self._positions.pop(partition, None) is not None:
+                self._consumer.pause(theirs(partition))
+
+    def topic_ids(self, topics: Sequence[str]) -> Mapping[str, str]:
+        """Return the id of each topic as of now; over a connection of its own, so that no fetch holds the answer up."""
+        if self._admin is None:
+            settings = self._settings
+            with translated(f"connect to Kafka at {settings.bootstrap}"):
+                self._admin = KafkaAdminClient(**settings.connection(f"{settings.member(self._role)}.topics"))
+        return topic_ids(self._admin, topics)
+
     def seek(self, partition: Partition, offset: int) -> None:
         """Move the position of an assigned partition and let its records flow."""
         with translated(f"seek {partition.topic}/{partition.index}"):
@@ -262,8 +278,12 @@ class KafkaSource:
 
     def close(self) -> None:
         """Let go of the connection; a static member stays in the group until its session ends."""
-        if self._client is not None:
-            client, self._client = self._client, None
+        client, self._client = self._client, None
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            with translated("close the admin client"):
+                admin.close()
+        if client is not None:
             with translated("close the consumer"):
                 client.close(autocommit=False, timeout_ms=_CLOSE_MS)
 

@@ -1,6 +1,7 @@
 """Making sure that topics exist as they must: created when absent, refused when their shape would break the maths."""
 
 import time
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -22,6 +23,8 @@ DEAD_LETTER_RETENTION_MS = 14 * 86_400_000
 # A topic is known to all brokers a moment after it is made; ten seconds are for a cluster under load. Chosen: half
 # would refuse a slow start, double delays the message about one that fails.
 _KNOWN_S = 10.0
+# What a broker says that has no ids for topics: the id of none.
+_NO_ID = uuid.UUID(int=0)
 # The broker's default max.message.bytes, for brokers that do not tell theirs.
 _DEFAULT_MAX_BYTES = 1_048_588
 
@@ -52,6 +55,17 @@ def partition_counts(admin: KafkaAdminClient, names: Iterable[str]) -> dict[str,
 
 def _name(entry: Mapping[str, Any]) -> str:
     return str(entry.get("topic") or entry["name"])
+
+
+def topic_ids(admin: KafkaAdminClient, names: Iterable[str]) -> dict[str, str]:
+    """Return the id (KIP-516) of each topic that exists, 32 hexadecimal digits; "" from a broker older than 2.8."""
+    found: dict[str, str] = {}
+    with translated("look up the ids of topics"):
+        for entry in admin.describe_topics(sorted(names)):
+            if not entry.get("error_code"):
+                known = uuid.UUID(str(entry.get("topic_id") or _NO_ID))
+                found[_name(entry)] = known.hex if known != _NO_ID else ""
+    return found
 
 
 def create(admin: KafkaAdminClient, topics: Iterable[Topic], replication: int | None = None) -> list[str]:

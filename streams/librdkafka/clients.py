@@ -1,5 +1,6 @@
 """The border to confluent-kafka (the extra ``librdkafka``): its options, its errors, and its messages as columns."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -13,6 +14,7 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -45,6 +47,22 @@ _HOPELESS = {
 }
 # As for kafka-python: long for a broker under load, short of the session.
 ANSWER_S = 5.0
+_LEADERSHIP = {
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.KAFKA_STORAGE_ERROR,
+    KafkaError.UNKNOWN_TOPIC_ID,
+}
+"""Answers of a broker that does not lead as the client believes: whoever asks must first ask who leads."""
+_ASKED = 3
+"""Times that bounds are asked of freshly looked up leaders before the loop goes back to what is committed: an election
+takes a fraction of a second. One gives up at each; ten would hold the loop up for as long as its broker is away."""
+_ELECTION_S = 0.2
+"""Pause before leaders are looked up again: an election in KRaft is seldom over sooner, and half would ask in vain."""
+_UINT64 = (1 << 64) - 1
 _AHEAD = 100_000
 """Records to have queued before the library rests: some polls of the loop, so that a poll never waits for a fetch."""
 # A timestamp is (kind, milliseconds).
@@ -132,21 +150,69 @@ def theirs(partition: Partition, offset: int = 0) -> TopicPartition:
     return TopicPartition(partition.topic, partition.index, int(offset))
 
 
-def offset_bounds(
-    admin: AdminClient, partitions: Sequence[Partition], *, committed: bool = True
-) -> dict[Partition, tuple[int, int]]:
-    """Return first and end offsets, the end as of committed transactions or of all; raises ``Retryable``."""
-    if not partitions:
-        return {}
-    level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-    ends: list[dict[tuple[str, int], int]] = []
-    with translated("ask for the bounds of partitions"):
+class Asker:
+    """Asks brokers about topics and offsets; its client is made when first needed, and anew where it knows too little.
+
+    librdkafka asks the leader that it knows, with the epoch that it knows, and does not ask again who leads: after an
+    election the answer stays FENCED_LEADER_EPOCH until its metadata are refreshed (67 s on three brokers).
+    """
+
+    def __init__(self, settings: KafkaSettings, name: str) -> None:
+        self._settings, self._name = settings, name
+        self._client: AdminClient | None = None
+
+    @property
+    def _admin(self) -> AdminClient:
+        if self._client is None:
+            self._client = AdminClient(connection(self._settings, self._name))
+        return self._client
+
+    def bounds(self, partitions: Sequence[Partition], *, committed: bool = True) -> dict[Partition, tuple[int, int]]:
+        """Return first and end offsets, the end as of committed transactions or of all; raises ``Retryable``."""
+        if not partitions:
+            return {}
+        for left in reversed(range(_ASKED)):
+            try:
+                return self._bounds(partitions, committed=committed)
+            except KafkaException as error:
+                found = raised("ask for the bounds of partitions", error.args[0])
+                if error.args[0].code() not in _LEADERSHIP:
+                    raise found from error
+                self._client = None
+                if not left:
+                    raise found from error
+                time.sleep(_ELECTION_S)
+        raise AssertionError("unreachable")
+
+    def _bounds(self, partitions: Sequence[Partition], *, committed: bool) -> dict[Partition, tuple[int, int]]:
+        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        ends: list[dict[tuple[str, int], int]] = []
         for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
-            asked = admin.list_offsets(
+            asked = self._admin.list_offsets(
                 {theirs(partition): spec for partition in partitions}, isolation_level=level, request_timeout=ANSWER_S
             )
             ends.append({(tp.topic, tp.partition): future.result(ANSWER_S + 1).offset for tp, future in asked.items()})
-    return {p: (ends[0][p.topic, p.index], ends[1][p.topic, p.index]) for p in partitions}
+        return {p: (ends[0][p.topic, p.index], ends[1][p.topic, p.index]) for p in partitions}
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Return the id (KIP-516) of each topic that exists, 32 hexadecimal digits; "" from a broker older than 2.8."""
+        found: dict[str, str] = {}
+        with translated("look up the ids of topics"):
+            asked = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=ANSWER_S)
+            for topic, future in asked.items():
+                try:
+                    known = future.result(ANSWER_S + 1).topic_id
+                except KafkaException as error:
+                    if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        continue
+                    raise
+                halves = (known.get_most_significant_bits(), known.get_least_significant_bits())
+                found[topic] = "".join(f"{half & _UINT64:016x}" for half in halves) if any(halves) else ""
+        return found
+
+    def close(self) -> None:
+        """Let go of the client."""
+        self._client = None
 
 
 def to_batch(partition: Partition, messages: Sequence[Message], next_offset: int) -> Batch:

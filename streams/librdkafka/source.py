@@ -1,19 +1,18 @@
 """Source and reader over confluent-kafka (``kafka.client: librdkafka``): the same promises, held by the same suite."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException
-from confluent_kafka.admin import AdminClient
 
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.handshake import explained
 from stationkeeper.streams.librdkafka.clients import (
     ANSWER_S,
+    Asker,
     connection,
     consume,
-    offset_bounds,
     raised,
     reading,
     theirs,
@@ -37,7 +36,7 @@ class ConfluentSource:
         self._settings = settings
         self._role = role
         self._client: Consumer | None = None
-        self._admin: AdminClient | None = None
+        self._asker = Asker(settings, f"{settings.member(role)}.bounds")
         self._assigned: frozenset[Partition] = frozenset()
         self._joined = self._changed = self._moved = False
         self._positions: dict[Partition, int] = {}
@@ -65,7 +64,6 @@ class ConfluentSource:
             except KafkaException:
                 client.close()
                 raise
-            self._admin = AdminClient(connection(settings, f"{member}.bounds"))
             self._client = client
             client.subscribe(list(topics), on_assign=self._settle, on_revoke=self._unsettle, on_lost=self._unsettle)
 
@@ -132,6 +130,15 @@ class ConfluentSource:
                 raise raised(f"read the committed offset of {entry.topic}/{entry.partition}", entry.error)
         return {Partition(e.topic, e.partition): int(e.offset) for e in found if e.offset >= 0}
 
+    def hold(self, partitions: Collection[Partition]) -> None:
+        """Give no records of assigned partitions until they are sought again."""
+        for partition in partitions:
+            self._moved = self._positions.pop(partition, None) is not None or self._moved
+
+    def topic_ids(self, topics: Sequence[str]) -> Mapping[str, str]:
+        """Return the id of each topic as of now."""
+        return self._asker.topic_ids(topics)
+
     def seek(self, partition: Partition, offset: int) -> None:
         """Move the position of an assigned partition and let its records flow from the next poll on."""
         self._positions[partition] = int(offset)
@@ -139,9 +146,7 @@ class ConfluentSource:
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, tuple[int, int]]:
         """Return the first and the end offset (read committed) of partitions."""
-        if self._admin is None:
-            raise Retryable("not connected to Kafka")
-        return offset_bounds(self._admin, partitions)
+        return self._asker.bounds(partitions)
 
     def group(self) -> Any:
         """Return the group metadata that fences a zombie's transaction."""
@@ -149,7 +154,8 @@ class ConfluentSource:
 
     def close(self) -> None:
         """Let go of the connection; a static member stays in the group until its session ends."""
-        client, self._client, self._admin = self._client, None, None
+        client, self._client = self._client, None
+        self._asker.close()
         if client is not None:
             with translated("close the consumer"):
                 client.close()
@@ -169,7 +175,7 @@ class ConfluentReader:
         self._name = f"{settings.prefix}.{name}.{settings.replica}"
         self._clients: dict[str, Consumer] = {}
         self._followed: frozenset[Partition] = frozenset()
-        self._bounds: AdminClient | None = None
+        self._asker = Asker(settings, f"{self._name}.bounds")
 
     def _consumer(self, use: str) -> Consumer:
         if use not in self._clients:
@@ -185,12 +191,6 @@ class ConfluentReader:
                 self._clients[use] = client
         return self._clients[use]
 
-    @property
-    def _admin(self) -> AdminClient:
-        if self._bounds is None:
-            self._bounds = AdminClient(connection(self._settings, f"{self._name}.bounds"))
-        return self._bounds
-
     def partitions(self, topic: str) -> tuple[Partition, ...]:
         """Return the partitions of a topic; empty when it does not exist."""
         client = self._consumer("read")
@@ -199,14 +199,14 @@ class ConfluentReader:
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, tuple[int, int]]:
         """Return the first and the end offset (read committed) of partitions."""
-        return offset_bounds(self._admin, partitions)
+        return self._asker.bounds(partitions)
 
     def read(self, partitions: Sequence[Partition], start: Mapping[Partition, int] | None = None) -> Iterator[Batch]:
         """Yield every committed record from ``start`` (default: the first) to the end as of the call.
 
         Raises ``Retryable`` when a transaction stays open for longer than twice its timeout.
         """
-        bounds = offset_bounds(self._admin, partitions, committed=False)
+        bounds = self._asker.bounds(partitions, committed=False)
         position = {p: max((start or {}).get(p, first), first) for p, (first, _) in bounds.items()}
         ends = {p: end for p, (_, end) in bounds.items() if position[p] < end}
         if not ends:
@@ -256,7 +256,8 @@ class ConfluentReader:
 
     def close(self) -> None:
         """Let go of the connections."""
-        clients, self._clients, self._bounds = self._clients, {}, None
+        clients, self._clients = self._clients, {}
+        self._asker.close()
         for client in clients.values():
             with translated("close a reader"):
                 client.close()

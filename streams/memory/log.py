@@ -113,6 +113,8 @@ class MemoryLog:
         self._topics: dict[str, list[PartitionLog]] = {}
         self._limits: dict[str, int] = {}
         self._turns: dict[str, int] = {}
+        self._made = 0
+        self.ids: dict[str, str] = {}
         self.groups: dict[str, Group] = {}
         self.epochs: dict[str, int] = {}
 
@@ -123,9 +125,20 @@ class MemoryLog:
             self.create(topic.name, topic.partitions, compacted="compact" in topic.cleanup)
             return
         with self.changed:
+            if topic not in self._topics:
+                self._made += 1
+                self.ids[topic] = f"{self._made:032x}"
             logs = self._topics.setdefault(topic, [])
             while len(logs) < partitions:
                 logs.append(PartitionLog(compacted=compacted))
+            for group in self.groups.values():
+                if any(topic in topics for topics in group.topics.values()):
+                    group.generation += 1
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic and its records; what is created under its name is another one, with an id of its own."""
+        with self.changed:
+            del self._topics[topic], self.ids[topic]
             for group in self.groups.values():
                 if any(topic in topics for topics in group.topics.values()):
                     group.generation += 1

@@ -1,6 +1,6 @@
 """The ports over the in-memory log: what Kafka does, in one process and without waiting."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from stationkeeper.streams.dead_letters.oversize import Oversize
@@ -106,6 +106,16 @@ class MemorySource:
         self._log.check()
         known = self._group.committed
         return {partition: known[partition] for partition in partitions if partition in known}
+
+    def hold(self, partitions: Collection[Partition]) -> None:
+        """Give no records of these until they are sought again."""
+        for partition in partitions:
+            self._positions.pop(partition, None)
+
+    def topic_ids(self, topics: Sequence[str]) -> Mapping[str, str]:
+        """Return the id of each topic that exists."""
+        self._log.check()
+        return {topic: self._log.ids[topic] for topic in topics if topic in self._log.ids}
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Move the position of an assigned partition."""

@@ -3,10 +3,11 @@
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from stationkeeper.contracts.metrics import Sample
+from stationkeeper.streams.dead_letters.letters import DeadLetterLimit
 from stationkeeper.streams.dead_letters.limit import RejectionLimit
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
@@ -41,6 +42,8 @@ class Counting:
         self.restored: list[dict[bytes, bytes]] = []
         self.flushes = 0
         self.durable = 0
+        self.ids: dict[str, str] = {}
+        self.stops: set[str] = set()
         self.closed = False
 
     def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
@@ -73,9 +76,22 @@ class Counting:
         time.sleep(self.slow_s)
         if self.limit:
             bad = [at for at, value in enumerate(batch.values) if value == b"bad"]
-            self.limit.observe(batch.partition, len(batch), bad)
+            try:
+                self.limit.observe(batch.partition, len(batch), bad)
+            except DeadLetterLimit:
+                self.stops.add(batch.partition.topic)
+                raise
         self.counts[batch.partition] += len(batch)
         self.written += [f"{batch.partition.index}/{offset}" for offset in batch.offsets]
+
+    def stopped(self, ids: Mapping[str, str], ends: Mapping[Partition, int]) -> Collection[str]:
+        """A topic past its limit, and one that is another than at first."""
+        for topic, known in ids.items():
+            self.ids.setdefault(topic, known)
+        return self.stops | {topic for topic in self.inputs if ids.get(topic) != self.ids.get(topic)}
+
+    def shorter(self, partition: Partition, end: int) -> None:
+        self.stops.add(partition.topic)
 
     def flush(self, now_ms: int) -> list[Outgoing]:
         self.flushes += 1

@@ -37,6 +37,36 @@ def test_a_partition_gives_nothing_before_its_first_seek(world):
     assert poll_rows(source, 1) == [(0, 0, None, b"a")]
 
 
+def test_what_is_held_gives_nothing_until_it_is_sought_again(world):
+    topic = world.create("in", 2)
+    source = world.source(world.settings())
+    source.subscribe([topic])
+    take_over(source)
+    world.produce(topic, [b"a"], partition=0)
+    world.produce(topic, [b"b"], partition=1)
+    source.hold([Partition(topic, 0)])
+    assert poll_rows(source, 1) == [(1, 0, None, b"b")]
+    for _ in range(5):
+        assert rows(source.poll(0.05, 10)) == []
+    source.seek(Partition(topic, 0), 0)
+    assert poll_rows(source, 1) == [(0, 0, None, b"a")]
+
+
+def test_a_topic_that_is_created_anew_has_another_id_and_one_that_is_gone_has_none(world):
+    topic, other = world.create("in", 1), world.create("other", 1)
+    source = world.source(world.settings())
+    source.subscribe([topic])
+    before = source.topic_ids([topic, other, f"{topic}.none"])
+    assert before.keys() == {topic, other}
+    assert len({*before.values()}) == 2
+    assert all(len(one) == 32 for one in before.values())
+    world.delete(topic)
+    until(lambda: source.topic_ids([topic, other]) == {other: before[other]}, "gone")
+    world.create("in", 1)
+    after = until(lambda: source.topic_ids([topic]).get(topic), "back")
+    assert after not in before.values()
+
+
 def test_seek_goes_anywhere_and_a_poll_takes_no_more_than_asked(world):
     topic = world.create("in", 1)
     world.produce(topic, [b"%d" % i for i in range(50)], partition=0)

@@ -27,6 +27,7 @@ class World(Protocol):
 
     def settings(self, instance: str = "0", **more: Any) -> KafkaSettings: ...
     def create(self, name: str, partitions: int = 1, **config: str) -> str: ...
+    def delete(self, topic: str) -> None: ...
     def enlarge(self, topic: str, partitions: int) -> None: ...
     def trim(self, topic: str, partition: int, first: int) -> None: ...
     def produce(
@@ -82,6 +83,9 @@ class MemoryWorld(_Named):
             self.log.limit(topic, int(limit))
         return topic
 
+    def delete(self, topic: str) -> None:
+        self.log.delete(topic)
+
     def enlarge(self, topic: str, partitions: int) -> None:
         self.log.create(topic, partitions)
 
@@ -127,6 +131,13 @@ class KafkaWorld(_Named):
         finally:
             admin.close()
         return topic
+
+    def delete(self, topic: str) -> None:
+        admin = self._admin()
+        try:
+            admin.delete_topics([topic])
+        finally:
+            admin.close()
 
     def enlarge(self, topic: str, partitions: int) -> None:
         admin = self._admin()

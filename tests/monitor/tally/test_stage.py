@@ -261,11 +261,12 @@ def test_many_segments_in_one_batch_count_as_few_do() -> None:
         np.testing.assert_array_equal(panes["", start][1], np.sum([counts for _, counts in shops], axis=0))
 
 
-def test_too_many_rejections_stop_the_consumer() -> None:
+def test_too_many_rejections_stop_their_topic() -> None:
     stage = tally(dead_letters=DeadLetterSettings(run=5))
     stage.absorb(batch("scores", [*predictions(1, 10), b"{", b"{"]))
     with pytest.raises(DeadLetterLimit, match="5 records in a row of scores/0"):
         stage.absorb(batch("scores", [b"{"] * 3, first=12))
+    assert set(stage.stopped({"scores": "1", "outcomes": "2"}, {})) == {"scores"}
 
 
 def test_state_of_another_format_is_refused_with_a_message() -> None:

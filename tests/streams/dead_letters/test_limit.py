@@ -1,4 +1,4 @@
-"""Too many rejected records stop the consumer at one record of the log, whatever the batches."""
+"""Too many rejected records stop their topic at one record of the log, whatever the batches."""
 
 from collections.abc import Sequence
 
@@ -57,12 +57,13 @@ def test_it_stops_at_the_same_record_in_any_batches(
     assert stops(RejectionLimit(settings), flags, sizes) == plainly(flags, settings)
 
 
-def test_the_message_says_where_how_many_and_what_to_do() -> None:
+def test_the_message_says_where_and_how_many_and_the_error_which_record_was_one_too_many() -> None:
     limit = RejectionLimit(DeadLetterSettings(run=10, minimum=1_000))
     limit.observe(HERE, 9, range(9))
     limit.observe(THERE, 9, range(9))
-    with pytest.raises(DeadLetterLimit, match=r"10 records in a row of fraud\.predictions/2 .*fraud\.predictions\.dlq"):
-        limit.observe(HERE, 1, [0])
+    with pytest.raises(DeadLetterLimit, match=r"10 records in a row of fraud\.predictions/2 are") as found:
+        limit.observe(HERE, 3, [0, 1])
+    assert found.value.row == 0
     limit = RejectionLimit(DeadLetterSettings(share=0.5, minimum=100, run=1_000))
     limit.observe(HERE, 100_000, [])
     limit.observe(HERE, 99, range(49, 99))
