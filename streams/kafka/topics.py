@@ -62,9 +62,13 @@ def topic_ids(admin: KafkaAdminClient, names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     with translated("look up the ids of topics"):
         for entry in admin.describe_topics(sorted(names)):
-            if not entry.get("error_code"):
-                known = uuid.UUID(str(entry.get("topic_id") or _NO_ID))
-                found[_name(entry)] = known.hex if known != _NO_ID else ""
+            failed = errors.for_code(entry.get("error_code") or 0)
+            if failed is errors.UnknownTopicOrPartitionError:
+                continue
+            if failed is not errors.NoError:
+                raise failed(f"describe {_name(entry)}")
+            known = uuid.UUID(str(entry.get("topic_id") or _NO_ID))
+            found[_name(entry)] = known.hex if known != _NO_ID else ""
     return found
 
 
