@@ -65,7 +65,15 @@ class QualitySettings(Settings):
 
 
 class RequestSettings(Settings):
-    """How often a model may ask for retraining: ``most`` times in ``period``, ``cooldown`` apart."""
+    """When a model asks for retraining, and how often it may: ``most`` times in ``period``, ``cooldown`` apart.
+
+    ``when: drift`` asks for every incident that a new model may cure. ``when: pays`` asks for incidents that show harm
+    in the labels, and besides, without any incident, once what the champion's age has cost since the last request
+    reaches ``cost``: the price of a retraining in wrong answers, e.g. 500 where nobody would spend it to spare fewer.
+    """
+
+    when: Literal["drift", "pays"] = "drift"
+    cost: Annotated[float, Field(gt=0)] | None = None
 
     # Chosen: a training, its gate and the first canary steps take hours, so a request before that knows nothing new.
     cooldown: Duration = 6 * HOUR_MS
@@ -73,6 +81,12 @@ class RequestSettings(Settings):
     most: Positive = 4
     period: Duration = 7 * DAY_MS
     enabled: bool = True
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if self.when == "pays" and self.cost is None:
+            raise ValueError("requests.when: pays needs requests.cost, the price of a retraining in wrong answers")
+        return self
 
 
 class JoinSettings(Settings):
@@ -143,6 +157,8 @@ class ModelSettings(Settings):
     def _consistent(self) -> Self:
         if self.inputs == "feature" and self.features is None:
             raise ValueError("inputs: feature needs features: TOPIC, the topic that carries them")
+        if self.requests.when == "pays" and self.labels is None:
+            raise ValueError("requests.when: pays needs labels: TOPIC, from which it knows what age costs")
         if self.pane > self.window:
             raise ValueError(
                 f"pane {format_duration(self.pane)} is longer than window {format_duration(self.window)}; "

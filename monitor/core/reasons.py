@@ -29,6 +29,7 @@ class Cause(_Explained):
     ERROR_RATE = "error_rate", "The model is wrong more often than on its reference."
     CONCEPT = "concept", "The same score stands for another share of positives than on the reference."
     VOLUME = "volume", "More or fewer events than this hour of the week brings."
+    AGEING = "ageing", "What the model's age has cost in wrong answers has reached the price of a retraining."
     SEVERAL = "several", "Several subjects moved together."
     QUALITY = "quality", "The data are broken; the check says how."
 

@@ -7,6 +7,7 @@ from stationkeeper.contracts.messages import Level, RetrainRequest, Verdict, Ver
 from stationkeeper.contracts.model_status import IncidentStatus, MovedSubject
 from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Record
+from stationkeeper.monitor.core.ageing import AgeRecord, AgeState
 from stationkeeper.monitor.core.incidents import (
     Incident,
     Member,
@@ -14,6 +15,7 @@ from stationkeeper.monitor.core.incidents import (
     RequestPolicy,
     RequestPolicyState,
     RequestRules,
+    WatchIdentity,
 )
 from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.judge.cohorts import Cohorts
@@ -53,9 +55,8 @@ class ModelJudge:
         self.watches = Watches(settings, references)
         self.cohorts = Cohorts(settings)
         mine = settings.requests
-        self.requests = RequestPolicy(
-            RequestRules(mine.cooldown, mine.most, mine.period, enabled=mine.enabled, pane=settings.pane)
-        )
+        self.requests = RequestPolicy(_request_rules(settings))
+        self.age = AgeRecord(mine.cost if mine.when == "pays" else None)
         self.succession = Succession(settings.name, settings.pane, self.watches, references)
         self.verdicts: dict[tuple[str, str], int] = {}
         self.recovered: list[IncidentStatus] = []
@@ -135,7 +136,7 @@ class ModelJudge:
         open_incidents = [i for watch in self.watches.of(self.succession.champion) for i in watch.incidents()]
         rollout = self._references.rollout(self.name)
         requests += self.requests.consider_again(open_incidents, now=end, rollout=rollout)
-        self._count(verdicts)
+        _count(self.verdicts, verdicts)
         return Decisions(tuple(history), tuple(verdicts), tuple(requests), 1)
 
     def _learn(self, closed: Closed, now: int) -> Iterator[tuple[list[Verdict], list[RetrainRequest]]]:
@@ -143,6 +144,9 @@ class ModelJudge:
         for version, segment, labels in self.cohorts.close(closed, self.labelled):
             for stepped in self.watches.learn(version, segment, labels):
                 yield self._decide(stepped, now)
+            if not segment and version == self.succession.champion:
+                champion = _identity(self._references, self.name, version)
+                yield self.age.judge(labels, champion, self.requests, now, self._references.rollout(self.name))
         self.late.judged = self.cohorts.judged
 
     def _judge_late(self, start: int) -> Decisions:
@@ -151,13 +155,8 @@ class ModelJudge:
         history: tuple[Record, ...] = (self.labels.held(start, self.labelled, late=True), *closed.known())
         decided = list(self._learn(closed, start + self.settings.pane))
         verdicts = tuple(one for found, _ in decided for one in found)
-        self._count(verdicts)
+        _count(self.verdicts, verdicts)
         return Decisions(history, verdicts, tuple(one for _, asks in decided for one in asks), judged=True)
-
-    def _count(self, verdicts: Iterable[Verdict]) -> None:
-        for verdict in verdicts:
-            key = (verdict.kind.value, verdict.level.value)
-            self.verdicts[key] = self.verdicts.get(key, 0) + 1
 
     def _merge(self, closed: Closed) -> tuple[Merged, list[Record]]:
         """Add up the sources of a pane by watch, and return the records that history keeps of it."""
@@ -228,6 +227,7 @@ class ModelJudge:
             "verdicts": [[*key, count] for key, count in self.verdicts.items()],
             "healed": self.recovered,
             "cohorts": self.cohorts.state(),
+            "age": self.age.state,
             **self.watches.state(),
         }
 
@@ -251,7 +251,25 @@ class ModelJudge:
         self.succession.promotion = None if state["cure"] is None else state_of(state["cure"], Promotion)
         self.verdicts = {(kind, level): count for kind, level, count in state["verdicts"]}
         self.recovered = list(state["healed"])
+        self.age.state = state_of(state.get("age", {}), AgeState)
         self.watches.restore(state, watches)
+
+
+def _request_rules(settings: ModelSettings) -> RequestRules:
+    mine = settings.requests
+    pays = mine.when == "pays"
+    return RequestRules(mine.cooldown, mine.most, mine.period, enabled=mine.enabled, pane=settings.pane, harm_only=pays)
+
+
+def _count(total: dict[tuple[str, str], int], verdicts: Iterable[Verdict]) -> None:
+    for verdict in verdicts:
+        key = (verdict.kind.value, verdict.level.value)
+        total[key] = total.get(key, 0) + 1
+
+
+def _identity(references: References, model: str, version: str) -> WatchIdentity:
+    reference = references.of(model, version)
+    return WatchIdentity(model, version, "", "" if reference is None else reference.digest)
 
 
 def _next_start(following: int | None, earliest: int | None, watermark: int | None, pane: int) -> int | None:

@@ -21,7 +21,7 @@ from stationkeeper.monitor.core.incidents.request_policy import (
     RequestPolicyState,
     RequestRules,
 )
-from stationkeeper.monitor.core.incidents.verdict import WatchIdentity, recovered_verdict, verdict_of
+from stationkeeper.monitor.core.incidents.verdict import WatchIdentity, onset_of, recovered_verdict, verdict_of
 
 __all__ = [
     "CO_ONSET_PANES",
@@ -39,6 +39,7 @@ __all__ = [
     "WarnedSubject",
     "WatchIdentity",
     "merge",
+    "onset_of",
     "recovered_verdict",
     "verdict_of",
 ]

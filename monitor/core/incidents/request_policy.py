@@ -20,6 +20,9 @@ CURABLE = frozenset(
     {VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT, VerdictKind.PERFORMANCE, VerdictKind.CONCEPT_DRIFT}
 )
 
+# What is new and need not be worse.
+_NOVELTY = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
+
 # An incident that was held back is looked at again after half an hour of one-minute panes: often enough to use the end
 # of a cooldown or a rollout, seldom enough that the count of refusals stays readable.
 RETRY_PANES = 30
@@ -35,7 +38,10 @@ LOST_AFTER_MS = 24 * 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class RequestRules:
-    """``cooldown`` after any request, at most ``most`` in ``period``; a pane is ``pane`` long; times in ms."""
+    """``cooldown`` after any request, at most ``most`` in ``period``; a pane is ``pane`` long; times in ms.
+
+    With ``harm_only`` drift of inputs and predictions does not ask: what it costs shows in the labels.
+    """
 
     # The values of ``monitor.settings``, where their reasons stand; whoever has settings hands all of them over.
     cooldown: int = 6 * 3_600_000
@@ -44,6 +50,7 @@ class RequestRules:
     enabled: bool = True
     # The pane's default length, a minute.
     pane: int = 60_000
+    harm_only: bool = False
 
 
 class RequestAnswer(State, frozen=True, array_like=True):
@@ -148,6 +155,8 @@ class RequestPolicy:
             return incident.refusal
         if incident.kind not in CURABLE:
             return f"{incident.kind} does not start a retraining; retraining starts on {', '.join(sorted(CURABLE))}"
+        if rules.harm_only and incident.kind in _NOVELTY:
+            return f"requests.when is pays: {incident.kind} alone does not ask; what it costs is weighed from labels"
         if incident.id in self._answered:
             return "this incident has its request"
         if work := self._in_flight(now, rollout):

@@ -1,0 +1,20 @@
+"""When a retraining pays: what the champion's age costs in wrong answers, against what a retraining costs.
+
+In: labelled rows and wrong answers of each version, by week. Out: a `Timing` with its numbers, and the request's
+verdict. State: the weeks of the latest versions (`AgeRecord`). Invariant: only weeks that are over are weighed, so any
+batching of the labels gives the same answer.
+Read `curve` (how age and loss go together), then `timing`.
+"""
+
+from stationkeeper.monitor.core.ageing.curve import AgeingCurve, ServedVersion, Week
+from stationkeeper.monitor.core.ageing.timing import AgeRecord, AgeState, Timing, timing
+
+__all__ = [
+    "AgeRecord",
+    "AgeState",
+    "AgeingCurve",
+    "ServedVersion",
+    "Timing",
+    "Week",
+    "timing",
+]

@@ -1,0 +1,109 @@
+"""When a retraining pays: accounts of wrong answers against a price."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stationkeeper.contracts.messages import Level, VerdictKind
+from stationkeeper.contracts.state import state_of
+from stationkeeper.monitor.core.ageing import AgeRecord, AgeState, ServedVersion, Week, timing
+from stationkeeper.monitor.core.ageing.timing import WEEK_MS
+from stationkeeper.monitor.core.incidents import RequestPolicy, RequestRules, WatchIdentity
+from stationkeeper.monitor.core.performance import OutcomePane
+from stationkeeper.monitor.core.reasons import Cause
+
+CHAMPION = WatchIdentity("fraud", "1", "", "digest")
+
+
+def labels(at: int, wrong: int, rows: int = 1_000) -> OutcomePane:
+    return OutcomePane(at, at + 1, np.zeros((32, 2), np.int64), np.array([0, wrong, 0, rows - wrong]))
+
+
+def flat(weeks: int, asked: int | None = None) -> AgeState:
+    version = ServedVersion(version="1", weeks=tuple(Week(week, 1_000, 100) for week in range(weeks)))
+    return AgeState(versions=(version,), asked=asked)
+
+
+def test_the_account_by_hand():
+    # .02 x .10 x (1/2, 3/2, 5/2, ...) of 1 000 rows: 1, 3, 5, ... wrong answers, in n weeks n^2.
+    due = timing(flat(8), 50.0, 8)
+    assert due is not None
+    assert due.spent == pytest.approx(64)
+    assert due.pays
+    early = timing(flat(7), 50.0, 7)
+    assert early is not None
+    assert (early.pays, early.spent) == (False, pytest.approx(49))
+    assert "age has cost 49 of 50 wrong answers in 7 weeks of version 1 (7000 labelled rows)" in early.reason
+
+
+def test_a_week_that_is_not_over_is_not_weighed():
+    assert timing(flat(1), 0.5, 0) is None
+    assert timing(AgeState(), 0.5, 3) is None
+    running = timing(flat(9), 50.0, 8)
+    assert running is not None
+    assert running.spent == pytest.approx(64)
+
+
+def test_after_a_request_the_account_begins_anew_and_age_goes_on():
+    due = timing(flat(10, asked=8), 50.0, 10)
+    assert due is not None
+    # The ninth and tenth week of one version: 17 and 19.
+    assert due.spent == pytest.approx(36)
+
+
+def ask(record: AgeRecord, policy: RequestPolicy, weeks: int, wrong: int = 100) -> list[int]:
+    asked = []
+    for week in range(weeks):
+        verdicts, requests = record.judge(labels(week * WEEK_MS, wrong), CHAMPION, policy, week * WEEK_MS, None)
+        if requests:
+            asked.append(week)
+            assert verdicts[0].level is Level.INFORM
+            assert (requests[0].kind, requests[0].cause) == (VerdictKind.PERFORMANCE, Cause.AGEING)
+            assert requests[0].verdict == verdicts[0].id
+            assert requests[0].evidence["reason"] == verdicts[0].reason
+    return asked
+
+
+def test_it_asks_without_an_incident_and_not_again_at_once():
+    record = AgeRecord(50.0)
+    assert ask(record, RequestPolicy(RequestRules()), 12) == [8, 11]
+    assert record.last is not None
+
+
+def test_without_a_price_nothing_is_kept_or_asked():
+    record = AgeRecord(None)
+    assert ask(record, RequestPolicy(RequestRules()), 30) == []
+    assert record.state == AgeState()
+
+
+def test_what_is_held_back_asks_again_a_week_later():
+    held = RequestPolicy(RequestRules(enabled=False))
+    record = AgeRecord(50.0)
+    assert ask(record, held, 10) == []
+    assert record.state.asked is None
+    assert ask(record, RequestPolicy(RequestRules()), 0) == []
+    _, requests = record.judge(labels(10 * WEEK_MS, 100), CHAMPION, RequestPolicy(RequestRules()), 10 * WEEK_MS, None)
+    assert len(requests) == 1
+
+
+def test_a_record_read_back_goes_on_alike():
+    first, second = AgeRecord(50.0), AgeRecord(50.0)
+    assert ask(first, RequestPolicy(RequestRules()), 6) == []
+    second.state = state_of({"versions": [{"version": "1", "weeks": [[w, 1_000, 100] for w in range(6)]}]}, AgeState)
+    assert second.state == first.state
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=40), st.integers(1, 7))
+@settings(max_examples=50, deadline=None)
+def test_any_batching_of_labels_gives_the_same_account(wrong: list[int], pieces: int):
+    one, many = AgeRecord(40.0), AgeRecord(40.0)
+    policy_one, policy_many = RequestPolicy(RequestRules()), RequestPolicy(RequestRules())
+    for week, count in enumerate(wrong):
+        at = week * WEEK_MS
+        one.judge(labels(at, count), CHAMPION, policy_one, at, None)
+        for piece in range(pieces):
+            part = count // pieces + (piece < count % pieces)
+            rows = 1_000 // pieces + (piece < 1_000 % pieces)
+            many.judge(labels(at + piece, part, rows), CHAMPION, policy_many, at, None)
+    assert one.state == many.state
