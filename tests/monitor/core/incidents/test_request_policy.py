@@ -167,3 +167,20 @@ def test_state_of_older_builds_is_read_by_position():
     assert answer is not None
     assert answer.request == "req-1"
     assert one.counts == {"published": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "asks"),
+    [
+        (VerdictKind.DATA_DRIFT, False),
+        (VerdictKind.PREDICTION_DRIFT, False),
+        (VerdictKind.PERFORMANCE, True),
+        (VerdictKind.CONCEPT_DRIFT, True),
+    ],
+)
+def test_where_a_retraining_must_pay_only_harm_asks(kind: VerdictKind, asks: bool):
+    one, made = policy(harm_only=True), incident("inc-1", kind)
+    assert (one.consider(made, verdict_for(made), now=0) is not None) is asks
+    answer = one.answer("inc-1")
+    assert answer is not None
+    assert asks or "alone does not ask" in answer.reason

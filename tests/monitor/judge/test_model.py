@@ -1,0 +1,79 @@
+"""One model at the judge: what it asks for when a retraining pays, with its labels and its state."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from stationkeeper.contracts.messages import VerdictKind
+from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, Progress, pack
+from stationkeeper.monitor.core.reasons import Cause
+from tests.monitor.judge.test_stage import Bench
+from tests.monitor.rig import START, fraud
+
+DAY = 86_400_000
+PAYS: dict[str, Any] = {
+    "pane": "1d",
+    "window": "1d",
+    "lateness": "0d",
+    "label_maturity": "1d",
+    "requests": {"when": "pays", "cost": 40},
+}
+
+
+def day(bench: Bench, number: int, *, wrong: int = 20) -> None:
+    """A day of two hundred predictions that all get their label a day later."""
+    scores = np.zeros(32, np.int64)
+    scores[3] = 200
+    start, before = START + number * DAY, START + (number - 1) * DAY
+    confusion, scored = np.array([0, wrong, 0, 200 - wrong]), np.zeros(64, np.int64)
+    scored[6] = 200
+    known = OutcomeDelta("fraud", "1", "", before, DAY, 200, start, pack(confusion), pack(scored), 0, 0)
+    clock = Progress("scores", 0, "prediction", number + 1, start + DAY, idle=False)
+    bench.feed(ArmDelta("fraud", "1", "", start, DAY, 200, 0, 0, 0, 0, pack(scores)), known, clock)
+
+
+def asked(bench: Bench, days: range, wrong: int = 20) -> list[int]:
+    found = []
+    for number in days:
+        before = len(bench.requests())
+        day(bench, number, wrong=wrong)
+        found += [number] if len(bench.requests()) > before else []
+    return found
+
+
+def test_age_asks_without_an_incident_and_the_same_after_a_restart() -> None:
+    whole = Bench(**PAYS)
+    when = asked(whole, range(90))
+    # Weeks of 1 400 labelled rows, a tenth of them wrong: the price of 40 after six, then sooner as the model is older.
+    assert when == [42, 63, 77]
+    request = whole.requests()[0]
+    assert (request.kind, request.cause, request.version) == (VerdictKind.PERFORMANCE, Cause.AGEING, "1")
+    assert "wrong answers in" in request.evidence["reason"]
+    assert request.verdict in {verdict.id for verdict in whole.verdicts()}
+    first = Bench(**PAYS)
+    asked(first, range(when[0] - 3))
+    again = Bench(first, **PAYS)
+    assert asked(again, range(when[0] - 3, 90)) == when
+    assert [r.id for r in again.requests()] == [r.id for r in whole.requests()]
+
+
+def test_by_default_nothing_asks_for_age() -> None:
+    plain = Bench(**{**PAYS, "requests": {}})
+    assert asked(plain, range(90)) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"requests": {"when": "pays"}}, "needs requests.cost"),
+        ({"requests": {"when": "pays", "cost": 5}, "labels": None}, "needs labels: TOPIC"),
+        ({"requests": {"when": "pays", "cost": 0}}, "greater than 0"),
+        ({"requests": {"when": "always"}}, "'drift' or 'pays'"),
+    ],
+)
+def test_a_price_and_labels_are_asked_for(more: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        fraud(**more)
+    assert words in str(error.value)
