@@ -308,7 +308,7 @@ class Replay:
 def _given(reference: Reference, table: Table, settings: ReplaySettings, notes: list[str]) -> Judged:
     """Judge with a reference from elsewhere; ``notes`` gets what it lacks."""
     missing = [s.name for s in reference.features if s.name not in table.columns]
-    if len(missing) == len(reference.features):
+    if missing and len(missing) == len(reference.features):
         raise BadInput(f"the input has none of the reference's features ({', '.join(missing[:10])})")
     if missing:
         notes.append(f"not in the input, counted as absent: {', '.join(missing)}")

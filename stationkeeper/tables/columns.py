@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stationkeeper.contracts.column import json_type
+from stationkeeper.contracts.column import json_type, numbers
 from stationkeeper.contracts.masking import printable
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.events import NULL_WORDS, ValueRules, numbers_of
@@ -82,7 +82,8 @@ class ColumnReading:
 
 def _range(values: Array, kind: ColumnKind) -> list[str]:
     if kind == "number":
-        known = values[np.isfinite(values)]
+        known = numbers(values).values
+        known = known[np.isfinite(known)]
         return [f"{known.min():.6g} to {known.max():.6g}"] if len(known) else []
     if kind == "text":
         return [f"{len({value for value in values.tolist() if value is not None}):,} different"]

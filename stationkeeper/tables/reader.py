@@ -309,6 +309,10 @@ def _assemble(
         for reading in readings
         if reading.values is not None and (not reading.blind or reading.name in asked) and reading.name != parts.time
     }
+    for name in named.keys() & columns.keys():
+        # An "error" among scores makes them no classes: it is a missing score, and its line has said so.
+        if by_name[name].kind == "number":
+            columns[name] = numbers_column(columns[name]).values
     loose = tuple(
         reading.name
         for reading in readings
