@@ -48,7 +48,7 @@ class ReferenceRows:
     """What a new version's reference is built from: rows like those it will see, with its own scores on them.
 
     ``features`` has a column for each of ``specs``; ``scores`` are out of sample where the model has seen the row;
-    ``labels`` is NaN where unknown, 1.0 for the positive class.
+    ``labels`` is NaN where unknown, 1.0 for the positive class, whose text events carry as ``positive``.
     """
 
     model: str
@@ -60,6 +60,7 @@ class ReferenceRows:
     scores: npt.NDArray[np.float64]
     labels: npt.NDArray[np.float64]
     snapshot: str
+    positive: str = "1"
 
 
 class ReferenceBuilder(Protocol):
@@ -288,5 +289,6 @@ def reference_of(
             scores=rows["score"].to_numpy(),
             labels=rows["known"].to_numpy(),
             snapshot=job.digest,
+            positive=job.positive,
         )
     )

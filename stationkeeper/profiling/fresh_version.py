@@ -1,5 +1,7 @@
 """Builds the reference of a freshly trained version: retrain has the rows, the monitor knows what a reference is."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
@@ -29,4 +31,6 @@ def build_reference(rows: ReferenceRows) -> tuple[str, bytes]:
         categorical=[spec.name for spec in rows.specs if spec.kind is FeatureKind.CATEGORICAL],
         threshold=rows.card.threshold,
     )
+    # The rows have 1 for it; labels and classes of events to come have its text.
+    reference = replace(reference, positive=rows.positive)
     return reference.digest, dump(reference).encode()

@@ -103,8 +103,7 @@ def _area(scores: Floats, labels: Categories) -> tuple[float, float] | None:
 
 def check_positive(positive: str, labels: Categories) -> None:
     """Raise ``ValueError`` where two classes or more are known and the positive one is none of them."""
-    same = {positive, "true"} if positive == "1" else ({positive, "1"} if positive == "true" else {positive})
-    if len(labels.keys) > 1 and not same & set(labels.keys):
+    if len(labels.keys) > 1 and not any(same_class(key, positive) for key in labels.keys):
         raise ValueError(
             f"positive {positive!r}: labels are {', '.join(map(repr, sorted(labels.keys)[:10]))}; name one"
         )
