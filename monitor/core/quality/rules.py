@@ -113,10 +113,12 @@ class Rules:
         self._below = np.array([place.counter("below") for place in self.layout.places], np.int64)
         self._above = np.array([place.counter("above") for place in self.layout.places], np.int64)
         self._absent = np.array([place.counter("absent") for place in places])
+        subjects = reference.subjects
         self._certain = [_far_nats(subject) for subject in reference.subjects]
         usual = [s.quality[QUALITY.index("absent")] / max(s.rows, 1) for s in reference.subjects]
         self._usually_there = np.array(usual) < FIELD_SHARE
-        top = [float(s.counts[:-1].max() / max(s.rows, 1)) if len(s.counts) > 1 else 1.0 for s in reference.subjects]
+        # Of the values that are there, for a run is one of them: a missing one neither ends it nor makes it longer.
+        top = [float(s.counts[:-1].max() / max(s.counts[:-1].sum(), 1)) if len(s.counts) > 1 else 1.0 for s in subjects]
         with np.errstate(divide="ignore"):
             nats = np.where(np.array(top) < _NEARLY_CONSTANT, -np.log(np.maximum(top, 1e-6)), 0.0)
         # Rows that repeat each other, as the flights of an hour share its weather, say less each.

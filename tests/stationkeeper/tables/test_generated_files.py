@@ -114,24 +114,22 @@ def cells_of(kind: str, rng: np.random.Generator) -> list[Any]:
         "one": lambda: ["same"] * ROWS,
         "none": lambda: [None] * ROWS,
     }
-    return list(made[kind]())
+    return [*made[kind]()]
 
 
 def times_of(form: str) -> list[Any]:
     moments = MAY_1 + np.arange(ROWS) * 1_000_000
     seconds = (moments.astype(np.int64) / 1_000).astype(np.int64)
     if form in {"s", "ms", "us", "ns"}:
-        return (seconds * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[form]).tolist()
-    texts = pl.Series(moments).dt.strftime(
-        {
-            "iso": "%Y-%m-%dT%H:%M:%SZ",
-            "naive": "%Y-%m-%d %H:%M:%S",
-            "us slash": "%m/%d/%Y %H:%M:%S",
-            "eu dot": "%d.%m.%Y %H:%M:%S",
-            "us ampm": "%m/%d/%Y %I:%M:%S %p",
-        }[form]
-    )
-    return texts.to_list()
+        return [*(seconds * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[form]).tolist()]
+    form = {
+        "iso": "%Y-%m-%dT%H:%M:%SZ",
+        "naive": "%Y-%m-%d %H:%M:%S",
+        "us slash": "%m/%d/%Y %H:%M:%S",
+        "eu dot": "%d.%m.%Y %H:%M:%S",
+        "us ampm": "%m/%d/%Y %I:%M:%S %p",
+    }[form]
+    return [*pl.Series(moments).dt.strftime(form)]
 
 
 def table_of(made: Made) -> dict[str, list[Any]]:
@@ -170,8 +168,8 @@ def write(made: Made, table: dict[str, list[Any]], path: Path) -> Path:
         text = made.gap if value is None else str(value)
         return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in f'{made.separator}"\n\r') else text
 
-    rows = [table.keys(), *zip(*table.values(), strict=True)]
-    text = "".join(made.separator.join(map(cell, row)) + "\n" for row in rows)
+    records = [tuple(table), *zip(*table.values(), strict=True)]
+    text = "".join(made.separator.join(map(cell, row)) + "\n" for row in records)
     target.write_bytes(text.encode(made.encoding))
     return target
 

@@ -106,3 +106,14 @@ def test_a_spring_is_drift_and_never_broken_data():
     warned = [v for v in said if v.level.value in ("warn", "page")]
     # Twenty degrees in three months is true drift: said, and not once a warm afternoon.
     assert 1 <= len(warned) <= 4
+
+
+def test_a_feature_of_one_value_with_gaps_is_not_called_constant():
+    """What has one value in the reference proves nothing by having it again, however often it is missing."""
+
+    def held(rows: int) -> Columns:
+        gone = np.random.default_rng(rows).random(rows) < 0.15
+        return {"unit": np.array([None if off else "EUR" for off in gone], object), "age": bank(rows)["age"]}
+
+    made = Watch(reference_of(held(5_000)), settings=SETTINGS)
+    assert Check.CONSTANT not in {verdict.subject.check for verdict in judge(made, held(6_000))}
