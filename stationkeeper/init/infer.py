@@ -13,6 +13,7 @@ from typing import Any, Final
 from stationkeeper.config import MODEL_NAME
 from stationkeeper.events import KINDS, Kind, MappingError, PathKeys, parse_instant, path_text
 from stationkeeper.events.settings import JSON, TimeUnit
+from stationkeeper.init.classes import ValueGuess, label_guesses
 from stationkeeper.init.records import RecordSample, is_shares, leaves, unit_of
 from stationkeeper.tables import ColumnReading, InputTable
 
@@ -67,15 +68,6 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
-class ValueGuess:
-    """One setting of how values are read: its key, its value (None: it must be filled in) and why it was taken."""
-
-    key: str
-    value: object
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class ColumnRoles:
     """The roles of columns that a person, or another tool's mapping, has set; no guess is made against them.
 
@@ -100,7 +92,7 @@ class Sketch:
 
     ``features`` maps the name under which each is watched to its path; ``left_out`` maps the path of a field that is
     no feature to the reason. ``version`` is the one that all records carry. Of a table ``values`` are the settings
-    under which it is read, ``positive`` its class.
+    under which it is read, ``positive`` its class. ``lone_label`` is the only label that ever came.
     """
 
     source: str
@@ -119,6 +111,7 @@ class Sketch:
     version: str | None = None
     values: tuple[ValueGuess, ...] = ()
     positive: ValueGuess | None = None
+    lone_label: str | None = None
 
     def guess(self, field: str) -> Guess | None:
         """Return the guess for a contract field, if there is one."""
@@ -146,6 +139,7 @@ def sketch_events(
             *(sample.source, True, models, kinds, (), features, unit, len(objects), unreadable),
             decoder=sample.decoder,
             version=_only(version for events in own for _, version in events.owners if version),
+            **label_guesses([truth for events in own if events.label is not None for truth in events.label.plain()]),
         )
     held: dict[PathKeys, list[Any]] = {}
     for one in objects:
@@ -205,6 +199,7 @@ def _sketch_records(
         left_out=left_out,
         decoder=sample.decoder,
         version=_only(fields[roles["version"][0]].known) if "version" in roles else None,
+        **(label_guesses(fields[roles["label"][0]].known) if "label" in roles else {}),
     )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from stationkeeper.contracts.column import categories
 from stationkeeper.events import ValueRules
-from stationkeeper.init.infer import ColumnRoles, Sketch, ValueGuess, sketch_table
-from stationkeeper.monitor.core.reference import positive_class
+from stationkeeper.init.classes import ValueGuess, positive_guess
+from stationkeeper.init.infer import ColumnRoles, Sketch, sketch_table
 from stationkeeper.tables import WRITTEN, InputTable, Parts, read_table
 
 # A table shows an odd cell in thousands, a sample of events does not; more than this is a matter for `profile`.
@@ -57,10 +57,5 @@ def _positive(table: InputTable, sketch: Sketch, told: str | None) -> ValueGuess
     if values is None:
         return None
     scores: Any = None if answer is None else table.columns.get(answer.path)
-    try:
-        found, why = positive_class(
-            categories(values), scores if isinstance(scores, np.ndarray) and scores.dtype.kind == "f" else None
-        )
-    except ValueError as error:
-        return ValueGuess("positive", None, str(error))
-    return ValueGuess("positive", found, why) if found not in {"1", "true"} else None
+    numeric = isinstance(scores, np.ndarray) and scores.dtype.kind == "f"
+    return positive_guess(categories(values), scores if numeric else None)

@@ -6,7 +6,7 @@ A guess says why it was made; what cannot be guessed is left as a commented line
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from shlex import quote
 from typing import Final
@@ -82,8 +82,8 @@ def _model(events: Sampled, name: str, first: str, past: Sketch | None, labels: 
         lines.append(
             f"    # labels: {first}.labels         # without labels: drift and quality only, performance unknown"
         )
-    if table is not None:
-        lines += _values(table)
+    told = (table, None if labels is None else labels.sketch, None if sketch.table else sketch)
+    lines += _values([one for one in told if one is not None])
     return [
         *lines,
         "    false_pages: 1 per 30 days     # the whole model: every feature, segment and window together",
@@ -102,16 +102,26 @@ def _columns(table: Sketch, name: str, events: Sketch | None) -> list[str]:
     return [*lines, "    # The reference that drift is measured against:", f"    #   {command}"]
 
 
-def _values(table: Sketch) -> list[str]:
-    """Write how the table's values are read, so that its reference and the events obey the same rules."""
-    lines = ["    values:                        # how texts are read, in files and in events"] if table.values else []
-    for guess in table.values:
+def _values(told: Sequence[Sketch]) -> list[str]:
+    """Write how values are read, so that reference and events obey the same rules, and which class scores are about.
+
+    The first that knows the positive class says it; one that only asks comes last.
+    """
+    values = [guess for sketch in told for guess in sketch.values]
+    lines = ["    values:                        # how texts are read, in files and in events"] if values else []
+    for guess in values:
         one, many = str(guess.value), guess.value if isinstance(guess.value, tuple) else None
         shown = _scalar(one) if many is None else f"[{', '.join(map(_scalar, many))}]"
         lines.append(f"      {guess.key}: {shown}    # {_line(guess.why)}")
-    if (positive := table.positive) is not None:
-        value = "# positive: " if positive.value is None else f"positive: {_scalar(str(positive.value))}    "
-        lines.append(f"    {value}# {_line(positive.why)}")
+    known = [sketch.positive for sketch in told if sketch.positive is not None]
+    for guess in sorted(known, key=lambda one: one.value is None)[:1]:
+        value = "# positive: " if guess.value is None else f"positive: {_scalar(str(guess.value))}    "
+        lines.append(f"    {value}# {_line(guess.why)}")
+    lines += [
+        f"    # absent_is: negative          # only {sketch.lone_label!r} came: do the others never get a label?"
+        for sketch in told
+        if sketch.lone_label is not None
+    ]
     return lines
 
 

@@ -279,3 +279,29 @@ def test_profile_answers_in_json_too(tmp_path: Path) -> None:
     found = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
     assert (found["rows"], found["subjects"], Path(found["output"]).exists()) == (400, ["amount", "plan"], True)
     assert [subject["subject"] for subject in found["power"]["subjects"]] == ["amount", "plan"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "lines"),
+    [
+        (
+            ["fraud"],
+            {"positive: fraud    # the only label that came", "# absent_is: negative          # only 'fraud' came"},
+        ),
+        ([True], {"# absent_is: negative          # only 'true' came"}),
+        (["fraud", "legit"], {"# positive: # labels are 'fraud' and 'legit': which one are the scores about?"}),
+        (["yes", "no"], {'positive: "yes"    # the other one means no'}),
+        ([0, 1], set()),
+        ([0], set()),
+        (["no"], set()),
+        ([12.5], set()),
+    ],
+)
+def test_the_labels_of_a_topic_tell_the_positive_class_or_are_asked_about(labels: list[Any], lines: set[str]) -> None:
+    made = [{"id": f"r{i}", "ts": T0, "outcome": labels[i % len(labels)]} for i in range(30)]
+    truths = sketch_events(sampled("topic l", [json.dumps(one).encode() for one in made]), "label")
+    _, answers = look([{"id": f"r{i}", "ts": T0, "score": 0.5, "x": i} for i in range(3)])
+    text = render(Sampled("t", answers), model="m", bootstrap="b", labels=Sampled("l", truths))
+    found = [line.strip() for line in text.splitlines() if "positive:" in line or "absent_is" in line]
+    assert len(found) == len(lines)
+    assert all(any(line.startswith(one) for line in found) for one in lines), found
