@@ -6,9 +6,11 @@ artifacts, named by hashes and checked against their digests at each use. Invari
 was written for are never loaded, and a version that an alias or the log names is never deleted.
 
 Read ``artifact`` (the format, values into inputs), ``served_model`` (a version in memory), ``mlflow`` (the registry
-and its settings).
+and its settings), ``foreign`` (a version of another flavour, asked through ``pyfunc_process``), ``adoption`` (how one
+is taken).
 """
 
+from stationkeeper.registry.adoption import AdoptionRules, look_at
 from stationkeeper.registry.artifact import (
     CARD_FILE,
     CHALLENGER_ALIAS,
@@ -27,6 +29,7 @@ from stationkeeper.registry.artifact import (
     category_text,
     read_card,
 )
+from stationkeeper.registry.foreign import Scorer, load_scorer
 from stationkeeper.registry.mlflow import Registered, Registration, Registry, RegistrySettings, ServingRegistry
 from stationkeeper.registry.served_model import (
     NEGATIVE,
@@ -47,6 +50,7 @@ __all__ = [
     "NEGATIVE",
     "POSITIVE",
     "TOLERANCE",
+    "AdoptionRules",
     "Answers",
     "ArtifactError",
     "CardError",
@@ -62,9 +66,12 @@ __all__ = [
     "Registration",
     "Registry",
     "RegistrySettings",
+    "Scorer",
     "ServedModel",
     "ServingRegistry",
     "category_text",
+    "load_scorer",
+    "look_at",
     "raw_columns",
     "read_card",
 ]

@@ -17,9 +17,10 @@ from pydantic import Field, model_validator
 
 from stationkeeper.contracts.messages import FeatureValue, Message, Text
 
-# The names are the format: versions that are registered already hold these two files under these aliases.
+# The names are the format: versions that are registered already hold these files under these aliases.
 MODEL_FILE: Final = "model.onnx"
 CARD_FILE: Final = "card.json"
+FOREIGN_DIRECTORY: Final = "mlflow"
 CHAMPION_ALIAS: Final = "champion"
 CHALLENGER_ALIAS: Final = "challenger"
 MISSING_CATEGORY: Final = "__missing__"
@@ -90,8 +91,18 @@ class GoldenRows(Message):
     scores: tuple[tuple[float, ...], ...]
 
 
+class Engine(StrEnum):
+    """What answers: a graph here, or the model's own code in a process of its own."""
+
+    ONNX = "onnx"
+    PYFUNC = "pyfunc"
+
+
 class ModelCard(Message):
     """What the server must know to call ``model.onnx``; stored as ``card.json`` in the same directory.
+
+    A card whose ``engine`` is ``pyfunc`` has no graph: beside it lies, in ``FOREIGN_DIRECTORY``, the MLflow model whose
+    ``tree_digest`` is then ``onnx_sha256``.
 
     ``output`` names the ONNX output: float32 probabilities of shape ``(n, len(classes))`` in the order of
     ``classes`` (skl2onnx with ``zipmap=False``), or for a regression the value, ``(n,)`` or ``(n, 1)``. Classes are
@@ -110,6 +121,7 @@ class ModelCard(Message):
     threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     input_mode: InputMode = InputMode.COLUMNS
     output: Text = "probabilities"
+    engine: Engine = Engine.ONNX
     onnx_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     request: str | None = None
     snapshot: str | None = None
@@ -146,15 +158,34 @@ def read_card(directory: Path, what: str | None = None) -> ModelCard:
     absent, the card is wrong or the bytes are not those that were registered. O(bytes of the model).
     """
     what = what or str(directory)
-    for name in (MODEL_FILE, CARD_FILE):
-        if not (directory / name).is_file():
-            raise ArtifactError(f"{what} has no {name}; export the model with its card and register it again")
     try:
         card = ModelCard.decode((directory / CARD_FILE).read_bytes())
+    except FileNotFoundError:
+        advice = "adopt it (stationkeeper deployments adopt), or export it with its card and register it again"
+        raise ArtifactError(f"{what} has no {CARD_FILE}; {advice}") from None
     except ValueError as error:
         raise ArtifactError(f"{what}: {CARD_FILE} is not a model card: {error}") from None
+    if card.engine is Engine.PYFUNC:
+        found = tree_digest(directory / FOREIGN_DIRECTORY)
+        if found != card.onnx_sha256:
+            raise ArtifactError(
+                f"{what} is not what was adopted: its files have SHA-256 {found}, pinned is {card.onnx_sha256}; adopt "
+                "a version that nobody changes"
+            )
+        return card
+    if not (directory / MODEL_FILE).is_file():
+        raise ArtifactError(f"{what} has no {MODEL_FILE}; export the model with its card and register it again")
     check_digest(card, (directory / MODEL_FILE).read_bytes(), what)
     return card
+
+
+def tree_digest(directory: Path) -> str:
+    """Return the SHA-256 over the relative names and contents of all files of a directory; O(bytes)."""
+    whole = hashlib.sha256()
+    for path in sorted(one for one in directory.rglob("*") if one.is_file()):
+        name = path.relative_to(directory).as_posix().encode()
+        whole.update(len(name).to_bytes(4, "big") + name + hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
 
 
 def check_digest(card: ModelCard, content: bytes, what: str) -> None:

@@ -24,6 +24,7 @@ from stationkeeper.registry.artifact import (
     CARD_FILE,
     CHALLENGER_ALIAS,
     CHAMPION_ALIAS,
+    FOREIGN_DIRECTORY,
     MODEL_FILE,
     ArtifactError,
     FeatureKind,
@@ -37,6 +38,7 @@ from stationkeeper.streams.errors import Retryable
 TAG = "stationkeeper."
 """Our tags on runs and versions start with it, beside those that people set."""
 REQUEST_TAG = TAG + "request"
+ARTIFACT_TAG = TAG + "artifact"
 MODEL_PATH = "model"
 MAX_TAG = 4_000
 """Below what MLflow stores of a parameter (6 000 characters) and of a run's tag (8 000): we cut, not the server."""
@@ -205,17 +207,18 @@ class Registry:
             with contextlib.suppress(ArtifactError):
                 return read_card(directory, what)
         with self._asking(f"fetch {what}") as client:
-            from mlflow.artifacts import download_artifacts
-
-            uri = client.get_model_version_download_uri(model, version)
             directory.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetch-") as scratch:
-                found = download_artifacts(artifact_uri=uri, dst_path=scratch, tracking_uri=self.settings.tracking_uri)
-                card = read_card(Path(found), what)
+                found = self._bring(client, model, version, Path(scratch) / "found")
                 part = Path(scratch) / "part"
                 part.mkdir()
                 for name in (MODEL_FILE, CARD_FILE):
-                    shutil.copyfile(Path(found) / name, part / name)
+                    if (found / name).is_file():
+                        shutil.copyfile(found / name, part / name)
+                if (part / CARD_FILE).is_file() and not (part / MODEL_FILE).is_file():
+                    own = self._bring(client, model, version, Path(scratch) / "own", attached=False)
+                    shutil.copytree(own, part / FOREIGN_DIRECTORY)
+                card = read_card(part, what)
                 shutil.rmtree(directory, ignore_errors=True)
                 try:
                     part.rename(directory)
@@ -224,6 +227,33 @@ class Registry:
                     if not directory.is_dir():
                         raise
         return card
+
+    def source(self, model: str, version: str, directory: Path) -> Path:
+        """Copy what a version holds, or what ``attach`` put beside it, and return where it lies; nothing is checked."""
+        with self._asking(f"fetch version {version} of {model}") as client:
+            return self._bring(client, model, version, directory)
+
+    def attach(self, model: str, version: str, directory: Path) -> None:
+        """Store an artifact directory beside a version of another's making, so that ``download`` finds it.
+
+        The version itself stays as it is; a run of ours holds the files and a tag of the version names them.
+        """
+        with self._asking(f"adopt version {version} of {model}") as client:
+            tags = {TAG + "adopts": f"{model}/{version}"}
+            run = client.create_run(self._experiment(client), tags=tags, run_name=f"adopt {model} {version}")
+            client.log_artifacts(run.info.run_id, str(directory), MODEL_PATH)
+            uri = f"{str(run.info.artifact_uri).rstrip('/')}/{MODEL_PATH}"
+            client.set_terminated(run.info.run_id, "FINISHED")
+            client.set_model_version_tag(model, version, ARTIFACT_TAG, uri)
+
+    def _bring(self, client: Any, model: str, version: str, directory: Path, *, attached: bool = True) -> Path:
+        from mlflow.artifacts import download_artifacts
+
+        tags = client.get_model_version(model, version).tags if attached else {}
+        uri = tags.get(ARTIFACT_TAG) or client.get_model_version_download_uri(model, version)
+        directory.mkdir(parents=True, exist_ok=True)
+        where = self.settings.tracking_uri
+        return Path(download_artifacts(artifact_uri=uri, dst_path=str(directory), tracking_uri=where))
 
     def tags(self, model: str, version: str) -> dict[str, str]:
         """Return a version's own tags without their prefix; raises ``ArtifactError`` when it does not exist."""

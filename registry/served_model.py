@@ -13,6 +13,7 @@ from stationkeeper.registry.artifact import (
     TENSOR_INPUT,
     ArtifactError,
     Column,
+    Engine,
     FeatureKind,
     FeatureSpec,
     InputMode,
@@ -79,6 +80,11 @@ class ServedModel:
         """
         what = f"version {version} of {model}" if model is not None else str(directory)
         card = read_card(directory, what)
+        if card.engine is not Engine.ONNX:
+            raise ArtifactError(
+                f"{what} is scored through its MLflow pyfunc: it can be compared with, and served by other targets, "
+                "not here"
+            )
         if model is not None and card.model != model:
             raise ArtifactError(f"{what} holds a card of {card.model!r}; register it anew")
         return cls(card, (directory / MODEL_FILE).read_bytes(), version=version, what=what)

@@ -10,7 +10,7 @@ import numpy as np
 
 from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.contracts.times import to_ms
-from stationkeeper.registry import ArtifactError, ModelTask, Registry, ServedModel
+from stationkeeper.registry import ArtifactError, ModelTask, Registry, load_scorer
 from stationkeeper.retrain.core.gate import GateVerdict, judge_binary, judge_regression
 from stationkeeper.retrain.core.split import split_rows
 from stationkeeper.retrain.settings import RetrainSettings
@@ -70,23 +70,26 @@ def gate_version(
     with TemporaryDirectory(prefix="stationkeeper-gate-") as scratch:
         registry.download(model, candidate, Path(scratch) / "candidate")
         registry.download(model, version, Path(scratch) / "champion")
-        new = ServedModel.load(Path(scratch) / "candidate")
-        old = ServedModel.load(Path(scratch) / "champion")
-    if new.card.task is not old.card.task:
-        raise ArtifactError(f"version {candidate} is {new.card.task.value}, {version} is {old.card.task.value}")
-    table = TrainingTable.of(frame, new.card.task, settings.labels.positive_class)
-    rows = np.flatnonzero(table.known)
-    times = table.times[rows]
-    onset = _onset(registry, model, candidate, int(times[0]))
-    if snapshot == new.card.snapshot:
-        judged = split_rows(times, onset, settings.windows.holdout, settings.windows.validation).judged
-    else:
-        learnt = [store.find(card.snapshot) for card in (new.card, old.card) if card.snapshot]
-        last = max((int(found.manifest["last_labelled"]) for found in learnt if found is not None), default=None)
-        judged = np.ones(len(rows), bool) if last is None else times > last
-    chosen = rows[judged]
-    features, after = table.features[chosen], table.times[chosen] >= onset
-    scores_old, scores_new = old.score(features), new.score(features)
+        new, old = load_scorer(Path(scratch) / "candidate"), load_scorer(Path(scratch) / "champion")
+        if new.card.task is not old.card.task or new.card.task is ModelTask.MULTICLASS:
+            raise ArtifactError(
+                f"version {candidate} is {new.card.task.value}, {version} is {old.card.task.value}; the gate compares "
+                "two binary or two regression models"
+            )
+        table = TrainingTable.of(frame, new.card.task, settings.labels.positive_class)
+        rows = np.flatnonzero(table.known)
+        times = table.times[rows]
+        onset = _onset(registry, model, candidate, int(times[0]))
+        if snapshot == new.card.snapshot:
+            judged = split_rows(times, onset, settings.windows.holdout, settings.windows.validation).judged
+        else:
+            learnt = [store.find(card.snapshot) for card in (new.card, old.card) if card.snapshot]
+            last = max((int(found.manifest["last_labelled"]) for found in learnt if found is not None), default=None)
+            judged = np.ones(len(rows), bool) if last is None else times > last
+        chosen = rows[judged]
+        features, after = table.features[chosen], table.times[chosen] >= onset
+        # While the files are there: a champion of another MLflow flavour is read by a process of its own.
+        scores_old, scores_new = old.score(features), new.score(features)
     rules = settings.gate_rules()
     if new.card.task is ModelTask.REGRESSION:
         verdict = judge_regression(table.labels[chosen], scores_old, scores_new, after, rules)

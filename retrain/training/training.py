@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stationkeeper.registry import ModelCard, ModelTask, ServedModel
+from stationkeeper.registry import ModelCard, ModelTask, Scorer, load_scorer
 from stationkeeper.retrain.core.measures import Flags, Floats, log_loss_rows, performance
 from stationkeeper.retrain.core.plan import TrainingWindow
 from stationkeeper.retrain.core.split import Split, blocked_folds, split_rows, window_rows
@@ -56,7 +56,7 @@ class Training:
             table = self._read()
             rows = np.flatnonzero(table.known)
             split = self._split(table, rows)
-            champion = ServedModel.load(self.job.champion) if self.job.champion else None
+            champion = load_scorer(self.job.champion) if self.job.champion else None
             champion_scores = champion.score(table.features) if champion else None
         trainer = load_trainer(self.job.trainer)
         fits = _Fits(self.job, trainer, table, rows, split)
@@ -101,7 +101,7 @@ class Training:
         rows: Positions,
         split: Split,
         out_of_fold: Floats,
-        champion: ServedModel | None,
+        champion: Scorer | None,
         champion_scores: Floats | None,
     ) -> Threshold | None:
         if self.job.task is not ModelTask.BINARY:
@@ -180,7 +180,7 @@ class Training:
         threshold: Threshold | None,
         exported: Exported,
         held_out: pl.DataFrame,
-        champion: ServedModel | None,
+        champion: Scorer | None,
     ) -> TrainingResult:
         after = held_out.filter(pl.col("after"))
         return TrainingResult(

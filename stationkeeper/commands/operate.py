@@ -155,13 +155,16 @@ def _target(lineage: Any, target: str, name: str) -> tuple[str, str] | None:
     return (rollout.model, rollout.candidate or rollout.model) if rollout else None
 
 
-def adopt(
+def adopt(  # noqa: PLR0913, PLR0917 - the verb's options
     model: Annotated[str, typer.Argument(help="The model, as in the configuration.")],
     version: Annotated[str | None, typer.Argument(help="A version the registry has; none with --train.")] = None,
     reference: Annotated[Path | None, typer.Option(help="Its reference, from stationkeeper profile.")] = None,
     train: Annotated[Path | None, typer.Option(help="Train the first champion on this CSV or Parquet.")] = None,
     time: Annotated[str | None, typer.Option(help="Time column of --train.")] = None,
     label: Annotated[str, typer.Option(help="Label column of --train.")] = "label",
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Let code of the version's author run, pinned to these files.")
+    ] = False,
     by: Person = "unknown",
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -189,7 +192,8 @@ def adopt(
         raise typer.BadParameter("give a VERSION of the registry, or --train FILE")
     else:
         text = reference.read_bytes() if reference is not None else None
-        adopt_champion(settings, model, version, text, now, by=by)
+        found = adopt_champion(settings, model, version, text, now, by=by, allow_pickle=allow_pickle)
+        typer.echo(f"version {version}: {found}", err=json)
     if json:
         print_json({"model": model, "champion": version, "by": by})
         return

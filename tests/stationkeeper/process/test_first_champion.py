@@ -42,6 +42,10 @@ def test_adopting_twice_keeps_the_champion(tmp_path: Path, monkeypatch: pytest.M
     assert registry.tags("bank", first.version)["cause"] == "first champion"
     assert registry.champion("bank") == again.version
 
+    monkeypatch.setattr(first_champion, "look_at", lambda *_: pytest.fail("looked at a version for a refusal"))
+    with pytest.raises(DeploymentError, match="has champion 1 already"):
+        first_champion.adopt_champion(config, "bank", again.version, None, START, "ann")
+
 
 def test_a_version_that_the_registry_does_not_have_is_refused_before_the_log_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
