@@ -40,6 +40,7 @@ class AdoptionRules:
     """
 
     positive: str
+    # What scikit-learn decides by where nobody says otherwise.
     threshold: float = 0.5
     task: ModelTask | None = None
     allow_pickle: bool = False

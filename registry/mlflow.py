@@ -209,14 +209,16 @@ class Registry:
         with self._asking(f"fetch {what}") as client:
             directory.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetch-") as scratch:
-                found = self._bring(client, model, version, Path(scratch) / "found")
+                found = _bring(client, self.settings.tracking_uri, (model, version), Path(scratch) / "found")
                 part = Path(scratch) / "part"
                 part.mkdir()
                 for name in (MODEL_FILE, CARD_FILE):
                     if (found / name).is_file():
                         shutil.copyfile(found / name, part / name)
                 if (part / CARD_FILE).is_file() and not (part / MODEL_FILE).is_file():
-                    own = self._bring(client, model, version, Path(scratch) / "own", attached=False)
+                    own = _bring(
+                        client, self.settings.tracking_uri, (model, version), Path(scratch) / "own", attached=False
+                    )
                     shutil.copytree(own, part / FOREIGN_DIRECTORY)
                 card = read_card(part, what)
                 shutil.rmtree(directory, ignore_errors=True)
@@ -231,7 +233,7 @@ class Registry:
     def source(self, model: str, version: str, directory: Path) -> Path:
         """Copy what a version holds, or what ``attach`` put beside it, and return where it lies; nothing is checked."""
         with self._asking(f"fetch version {version} of {model}") as client:
-            return self._bring(client, model, version, directory)
+            return _bring(client, self.settings.tracking_uri, (model, version), directory)
 
     def attach(self, model: str, version: str, directory: Path) -> None:
         """Store an artifact directory beside a version of another's making, so that ``download`` finds it.
@@ -245,15 +247,6 @@ class Registry:
             uri = f"{str(run.info.artifact_uri).rstrip('/')}/{MODEL_PATH}"
             client.set_terminated(run.info.run_id, "FINISHED")
             client.set_model_version_tag(model, version, ARTIFACT_TAG, uri)
-
-    def _bring(self, client: Any, model: str, version: str, directory: Path, *, attached: bool = True) -> Path:
-        from mlflow.artifacts import download_artifacts
-
-        tags = client.get_model_version(model, version).tags if attached else {}
-        uri = tags.get(ARTIFACT_TAG) or client.get_model_version_download_uri(model, version)
-        directory.mkdir(parents=True, exist_ok=True)
-        where = self.settings.tracking_uri
-        return Path(download_artifacts(artifact_uri=uri, dst_path=str(directory), tracking_uri=where))
 
     def tags(self, model: str, version: str) -> dict[str, str]:
         """Return a version's own tags without their prefix; raises ``ArtifactError`` when it does not exist."""
@@ -329,6 +322,16 @@ class Registry:
                 except (MlflowException, OSError) as error:
                     raise Retryable(masked(f"could not {doing} at {uri}: {error}")) from None
             return self._client
+
+
+def _bring(client: Any, where: str, named: tuple[str, str], directory: Path, *, attached: bool = True) -> Path:
+    """Copy what a version holds, or what was attached to it, from the registry at ``where``; returns the copy."""
+    from mlflow.artifacts import download_artifacts
+
+    tags = client.get_model_version(*named).tags if attached else {}
+    uri = tags.get(ARTIFACT_TAG) or client.get_model_version_download_uri(*named)
+    directory.mkdir(parents=True, exist_ok=True)
+    return Path(download_artifacts(artifact_uri=uri, dst_path=str(directory), tracking_uri=where))
 
 
 def _import_mlflow() -> None:

@@ -85,5 +85,5 @@ def test_a_card_that_contradicts_itself_is_refused(changes: dict[str, Any], says
 
 
 def test_a_directory_without_its_files_is_no_artifact(tmp_path: Path):
-    with pytest.raises(ArtifactError, match=r"version 1 of m has no model\.onnx"):
+    with pytest.raises(ArtifactError, match=r"version 1 of m has no card\.json"):
         read_card(tmp_path, "version 1 of m")

@@ -59,5 +59,5 @@ def test_bytes_that_are_no_model_are_refused(models, tmp_path):
     (directory / MODEL_FILE).write_bytes(junk)
     with pytest.raises(ArtifactError, match="not a model onnxruntime can load"):
         ServedModel.load(directory, "fraud", "1")
-    with pytest.raises(ArtifactError, match=r"has no model\.onnx"):
+    with pytest.raises(ArtifactError, match=r"has no card\.json"):
         ServedModel.load(tmp_path)
