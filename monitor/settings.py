@@ -109,8 +109,10 @@ class ModelSettings(Settings):
 
     ``inputs`` names the kind of event that carries the input statistics. ``pane`` is the length of a pane,
     ``lateness`` how much older than its partition's clock an event may be, ``skew`` how far ahead of the broker's
-    timestamp. ``label_maturity`` is the age
-    at which a prediction's label is taken for known or missing; labels that come later change charts only.
+    timestamp. ``label_maturity`` is the least age at which a prediction is judged by its label; how late labels come is
+    learned, and where they come later than that, class by class, more is waited for. Labels that come after their
+    prediction was judged change charts only. ``absent_is: negative`` is for labels that only come for positives (frauds
+    are reported, good payments never): what has no label at that age is a negative.
     ``values`` says how texts are read, in files of past rows and in events alike.
     ``false_warnings`` is the budget of warnings, such as "1 per 7 days"; left out, it is that beside one page in 30
     days, and in the same proportion beside any other. ``segments`` are dimensions whose values are watched apart,
@@ -138,6 +140,7 @@ class ModelSettings(Settings):
     # Chosen for labels that come within minutes or hours. Set it to when labels are complete: of labels that come by
     # class (fraud first) a shorter one reads the first to come as all.
     label_maturity: Duration = 6 * HOUR_MS
+    absent_is: Literal["negative"] | None = None
     window: Annotated[Duration, Field(ge=1_000)] = HOUR_MS
     values: ValueRules = ValueRules()
     positive: ClassName | None = None
@@ -159,6 +162,8 @@ class ModelSettings(Settings):
             raise ValueError("inputs: feature needs features: TOPIC, the topic that carries them")
         if self.requests.when == "pays" and self.labels is None:
             raise ValueError("requests.when: pays needs labels: TOPIC, from which it knows what age costs")
+        if self.absent_is is not None and self.labels is None:
+            raise ValueError("absent_is: negative needs labels: TOPIC, the topic that carries those of the positives")
         if self.pane > self.window:
             raise ValueError(
                 f"pane {format_duration(self.pane)} is longer than window {format_duration(self.window)}; "

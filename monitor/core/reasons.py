@@ -58,6 +58,7 @@ class Check(_Explained):
     SCHEMA_MISSING = "schema_missing", "A field of the reference is in no event."
     SCHEMA_UNSEEN = "schema_unseen", "Events carry a field that the reference does not know."
     DUPLICATES = "duplicates", "The share of repeated event ids is high."
+    LABEL_DELAY = "label_delay", "Fewer predictions have their label than usual at their age: labels are late or lost."
     LATE = "late", "The share of events older than the lateness bound is high."
     FRESHNESS = "freshness", "No event for longer than the source is ever silent."
     VOLUME = "volume", "More or fewer events than this hour of the week brings."
@@ -74,6 +75,7 @@ BLOCKS_RETRAINING: frozenset[Check] = frozenset(Check) - {
     Check.ABOVE,
     Check.CARDINALITY,
     Check.VOLUME,
+    Check.LABEL_DELAY,
 }
 """Checks that mean broken data; the others can be the world changing, which a new model may cure."""
 
@@ -87,6 +89,11 @@ class Unknown(_Explained):
     NO_LABELS = "no_labels", "No label has matured yet."
     FEW_LABELS = "few_labels", "Fewer matured labels than a verdict on performance needs."
     INPUT_STOPPED = "input_stopped", "input stopped: one of the topics is not read."
+    IMMATURE = (
+        "immature",
+        "Too few of the labels that will come are here: judged now, a model is taken for what it is not.",
+    )
+    SELECTIVE = "selective", "Labels come for some scores rather than others, so that the labelled are not like all."
     STALE = "stale", "The source is silent; what was known is out of date."
     ADOPTING = "adopting", "The reference has no order of time; dependence and daily movement are being learned."
     REBUILDING = (

@@ -129,15 +129,18 @@ class Watch:
         """Whether drift is held back because dependence between rows is not known."""
         return self.period is not None
 
-    def step(self, pane: Pane) -> IncidentChanges:
-        """Take the next closed pane; its vector is the reference's layout. Raises ``ValueError`` out of order."""
+    def step(self, pane: Pane, beside: Finding | None = None) -> IncidentChanges:
+        """Take the next closed pane; its vector is the reference's layout. Raises ``ValueError`` out of order.
+
+        ``beside`` is what was found of the pane elsewhere, as that labels are late.
+        """
         if self.end is not None and pane.start < self.end:
             raise ValueError(f"pane at {pane.start} comes after the one that ended at {self.end}; panes go in order")
         self.end = pane.end
         self.window.advance(pane.end)
         elapsed = self.settings.budget.elapsed(pane.rows, pane.length)
         # Quality goes first: drift that is broken data in truth is recognised by what quality knows of the same pane.
-        findings = self.quality.step(pane, elapsed)
+        findings = [*self.quality.step(pane, elapsed), *([] if beside is None else [beside])]
         if pane.rows:
             self.rows += pane.rows
             self.window.add(pane)

@@ -99,9 +99,11 @@ class ModelJudge:
         self.labels.see(progresses)
         length = self.settings.pane
         parts = []
-        while (start := self._following()) is not None and start + length <= self.watermark:
+        while (start := _next_start(self.next, self.pending, self.watermark)) is not None and (
+            start + length <= self.watermark
+        ):
             self.next, self.late.closed_by = start + length, offset
-            parts.append(self._close(self.pending.close(start)))
+            parts.append(self._close(self.pending.close(start).aged(self.cohorts.labelled, self.labelled)))
             left = (self.watermark - self.next) // length
             if left and glance is not None:
                 glance(left)
@@ -110,9 +112,6 @@ class ModelJudge:
             parts.append(self._judge_late(self.next - length))
         return joined(parts)
 
-    def _following(self) -> int | None:
-        return _next_start(self.next, self.pending.earliest(), self.watermark, self.settings.pane)
-
     def _close(self, closed: Closed) -> Decisions:
         """Judge one pane, in this order: who is champion, inputs, labels, what ends, what asks again."""
         end = closed.start + self.settings.pane
@@ -120,7 +119,7 @@ class ModelJudge:
         merged, history = self._merge(closed)
         verdicts: list[Verdict] = []
         requests: list[RetrainRequest] = []
-        for stepped in self.watches.step(closed.start, merged, self.succession.champion, closed.new):
+        for stepped in self.watches.step(closed.start, merged, self.succession.champion, closed.new, self.cohorts.late):
             found, asks = self._decide(stepped, end)
             verdicts += [*found, *stepped.plugin_verdicts]
             requests += asks
@@ -141,7 +140,8 @@ class ModelJudge:
 
     def _learn(self, closed: Closed, now: int) -> Iterator[tuple[list[Verdict], list[RetrainRequest]]]:
         """Judge the labels of every cohort that is mature."""
-        for version, segment, labels in self.cohorts.close(closed, self.labelled):
+        positives = _positives(self._references, self.name, self.succession.champion)
+        for version, segment, labels in self.cohorts.close(closed, self.labelled, positives):
             for stepped in self.watches.learn(version, segment, labels):
                 yield self._decide(stepped, now)
             if not segment and version == self.succession.champion:
@@ -151,7 +151,7 @@ class ModelJudge:
 
     def _judge_late(self, start: int) -> Decisions:
         """Judge labels that were read after the last pane, which began at ``start``, had closed: a catch-up ends so."""
-        closed = self.pending.late(start)
+        closed = self.pending.late(start).aged(self.cohorts.labelled, self.labelled)
         history: tuple[Record, ...] = (self.labels.held(start, self.labelled, late=True), *closed.known())
         decided = list(self._learn(closed, start + self.settings.pane))
         verdicts = tuple(one for found, _ in decided for one in found)
@@ -272,14 +272,22 @@ def _identity(references: References, model: str, version: str) -> WatchIdentity
     return WatchIdentity(model, version, "", "" if reference is None else reference.digest)
 
 
-def _next_start(following: int | None, earliest: int | None, watermark: int | None, pane: int) -> int | None:
-    """The pane to close next, ``earliest`` being the first with counts; a long silence is passed over in one step."""
+def _next_start(following: int | None, pending: Pending, watermark: int | None) -> int | None:
+    """The pane to close next; a long silence is passed over in one step."""
+    earliest, pane = pending.earliest(), pending.length
     if following is None:
         return earliest
     if watermark is not None and watermark - following > MAX_GAP_PANES * pane:
         far = watermark - watermark % pane - pane
         return max(following, far if earliest is None else min(far, earliest))
     return following
+
+
+def _positives(references: References, model: str, champion: str | None) -> float | None:
+    """The share of positives in the champion's labelled reference; None where there is none."""
+    reference = None if champion is None else references.of(model, champion)
+    labels = None if reference is None else reference.labels
+    return None if labels is None or not labels.rows else float(labels.scored[:, 1].sum() / labels.scored.sum())
 
 
 def _informing(verdict: Verdict, why: str) -> Verdict:

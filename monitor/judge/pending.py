@@ -6,7 +6,7 @@ the labels that come first are not like those that come late.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,7 +68,7 @@ class _Sum:
 class Closed:
     """All that was counted in one pane: by watch and source, by arm, and the outcomes that became known in it.
 
-    ``outcomes`` come as they were joined; ``known`` says in which pane they count, that which closes.
+    ``outcomes`` say when they were known, ``known`` in which pane they count, that which closes.
     """
 
     start: int
@@ -77,9 +77,25 @@ class Closed:
     outcomes: list[OutcomeDelta]
     new: dict[WatchKey, NewValues] = field(default_factory=dict)
 
+    def aged(self, before: int | None, labelled: int) -> "Closed":
+        """Return it with the delay of labels as long as it took them to come: ``labelled`` is the label clock's pane.
+
+        Labels that say of themselves that they were known when labels were in already, up to ``before``, are known now:
+        one that bears the time of its prediction is as late as it comes.
+        """
+        if before is None or all(one.known_at > before for one in self.outcomes):
+            return self
+        found = [
+            structs.replace(one, age_ms=max(one.age_ms, one.rows * (labelled - one.start)))
+            if one.known_at <= before
+            else one
+            for one in self.outcomes
+        ]
+        return replace(self, outcomes=found)
+
     def known(self) -> list[OutcomeDelta]:
-        """Return the outcomes as history keeps them: summed, known in this pane where they came late."""
-        return merged_outcomes([structs.replace(one, known_at=max(one.known_at, self.start)) for one in self.outcomes])
+        """Return the outcomes as history keeps them: known in this pane where they came late."""
+        return [structs.replace(one, known_at=max(one.known_at, self.start)) for one in self.outcomes]
 
 
 class Pending:
@@ -172,12 +188,12 @@ class Pending:
         if known:
             self._outcomes = [outcome for outcome in self._outcomes if outcome.known_at >= end]
         late, self._late = self._late, []
-        return Closed(start, panes, arms, [*late, *known], new)
+        return Closed(start, panes, arms, merged_outcomes([*late, *known]), new)
 
     def late(self, start: int) -> Closed:
         """Take out the labels that came after their pane had closed, as known in that which began at ``start``."""
         late, self._late = self._late, []
-        return Closed(start, {}, [], late)
+        return Closed(start, {}, [], merged_outcomes(late))
 
     def drop_before(self, end: int, closed_by: int) -> None:
         """Let go of what was counted since: everything before ``end``, and late labels if ``closed_by`` moved on."""

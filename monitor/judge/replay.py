@@ -177,7 +177,9 @@ def _named(record: PaneDelta | ArmDelta | OutcomeDelta) -> tuple[int, tuple[obje
         case ArmDelta():
             return 1, ("arm", record.version, record.segment)
         case OutcomeDelta():
-            return 2, ("outcome", record.known_at, record.start, record.version, record.segment)
+            # Of a catch-up there are several of a pane, each of labels with another delay.
+            delays = (record.rows, record.age_ms)
+            return 2, ("outcome", record.known_at, record.start, record.version, record.segment, *delays)
 
 
 def _longer(record: PaneDelta | ArmDelta | OutcomeDelta, length: int) -> PaneDelta | ArmDelta | OutcomeDelta:

@@ -9,6 +9,7 @@ import numpy as np
 from stationkeeper.contracts.messages import Verdict
 from stationkeeper.contracts.state import state_of
 from stationkeeper.monitor.core.adoption import may_take_over
+from stationkeeper.monitor.core.finding import Finding
 from stationkeeper.monitor.core.incidents import CO_ONSET_PANES, Incident, IncidentChanges, merge
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.performance import OutcomePane
@@ -99,9 +100,17 @@ class Watches(Mapping[WatchKey, Watch]):
             watch.take_over(known)
 
     def step(
-        self, start: int, merged: Merged, champion: str | None, new: Mapping[WatchKey, NewValues]
+        self,
+        start: int,
+        merged: Merged,
+        champion: str | None,
+        new: Mapping[WatchKey, NewValues],
+        late: Finding | None = None,
     ) -> Iterator[Stepped]:
-        """Give every watch its part of the pane that began at ``start`` (ms), and yield the outcomes."""
+        """Give every watch its part of the pane that began at ``start`` (ms), and yield the outcomes.
+
+        ``late`` is that the model's labels are late: the champion's watch of all traffic says so.
+        """
         length = self._settings.pane
         traffic: dict[str, int] = {}
         for key, (rows, _) in merged.items():
@@ -109,7 +118,7 @@ class Watches(Mapping[WatchKey, Watch]):
         for key, watch in self.items():
             rows, counts = merged.get(key, (0, watch.layout.zeros()))
             pane = Pane(start, length, rows, counts, traffic=traffic.get(key.segment, 0), new=new.get(key, {}))
-            outcome = watch.step(pane)
+            outcome = watch.step(pane, late if key.version == champion and not key.segment else None)
             self.changed.add(key)
             plugins = self._plugins.get(key) if rows and key.version == champion else None
             yield Stepped(key, watch, outcome, tuple(plugins.step(pane)) if plugins is not None else ())

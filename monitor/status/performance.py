@@ -11,12 +11,12 @@ from stationkeeper.contracts.model_status import (
     PerformanceStatus,
 )
 from stationkeeper.contracts.times import format_duration
-from stationkeeper.monitor.core.performance import MIN_LABELS, estimated_confusion, measures
+from stationkeeper.monitor.core.performance import MIN_LABELS, Maturity, estimated_confusion, measures
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.judge import Cohorts, ModelJudge
 from stationkeeper.monitor.references import References
-from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.settings import DAY_MS, HOUR_MS, ModelSettings
 
 MEANWHILE = "until then nothing pages but data quality, and what differs from training is said once at the end"
 
@@ -50,12 +50,37 @@ def label_status(cohorts: Cohorts, settings: ModelSettings, *, rebuilding: bool)
     due, arrived = cohorts.completeness()
     age = format_duration(settings.label_maturity)
     reason = f"{arrived} of {due} predictions older than {age} have their label" if due else f"none is {age} old"
+    if settings.labels is not None and (waits := maturity_reason(cohorts.maturity, settings)):
+        reason = f"{reason}; {waits}"
     if rebuilding:
         reason = f"{UNKNOWN_HELP[Unknown.REBUILDING]} So far {reason}"
     out: LabelStatus = {"due": due, "arrived": arrived, "horizon_ms": settings.label_horizon, "reason": reason}
     if due:
         out["completeness"] = min(arrived / due, 1.0)
     return out
+
+
+def maturity_reason(maturity: Maturity, settings: ModelSettings) -> str:
+    """Return why labels are judged later than at ``label_maturity``, or not at all; "" where neither is so."""
+    least = settings.label_maturity
+    if maturity.age is not None and maturity.selective:
+        return f"{UNKNOWN_HELP[Unknown.SELECTIVE]} Performance is unknown, what holds at each score is judged"
+    if maturity.age is not None:
+        return (
+            "" if maturity.age <= least else f"they are judged {_age(maturity.age)} old, when 95 % of the labels are in"
+        )
+    said = f"unknown: {maturity.expected:.0%} of labels expected by now"
+    if maturity.missing is not None:
+        other = f"none was {maturity.missing} so far"
+        never = "; if they never come, write absent_is: negative" if maturity.missing == "negative" else ""
+        return f"{said}, {other}{never}"
+    if maturity.selective:
+        return f"{said}, labelled predictions are not like the others; {_age(settings.label_horizon)} are waited for"
+    return f"{said}, delays were watched for {_age(maturity.watched)}"
+
+
+def _age(ms: int) -> str:
+    return f"{ms / DAY_MS:.1f} days" if ms >= DAY_MS else f"{ms / HOUR_MS:.1f} hours"
 
 
 class PerformanceView:
@@ -73,7 +98,9 @@ class PerformanceView:
                 continue
             last = ring[-1][0]
             # The window ends at the age at which labels are known, so that it empties when they stop coming.
-            due = last if judge.next is None else judge.next - judge.settings.pane - judge.settings.label_maturity
+            maturity = judge.cohorts.maturity
+            age = max(maturity.age or 0, judge.settings.label_maturity)
+            due = last if judge.next is None else judge.labelled - age
             since = max(last, due) + judge.settings.pane - judge.settings.window
             real = measures(judge.cohorts.confusion(version, segment, since))
             reference = references.of(judge.name, version)
@@ -89,6 +116,8 @@ class PerformanceView:
             for name in SHOWN:
                 one = real[name]
                 state, reason = _state(watch, one.rows, stale=since > last)
+                if maturity.age is None or maturity.selective:
+                    state, reason = SubjectState.UNKNOWN, maturity_reason(maturity, judge.settings)
                 if judge.rebuilding:
                     state, reason = SubjectState.UNKNOWN, UNKNOWN_HELP[Unknown.REBUILDING]
                 entry: PerformanceStatus = {

@@ -101,3 +101,13 @@ def test_constants_take_the_place_of_fields() -> None:
     (form,) = forms([ModelSettings(name="fraud", predictions=mapping)]).values()
     assert (form.model, form.version, dict(form.segment)) == ("fraud", "7", {"shop": "a"})
     assert not {"model", "version", "segment"} & set(form.paths)
+
+
+def test_absence_as_a_negative_needs_labels() -> None:
+    assert ModelSettings.model_validate(
+        {"name": "m", "predictions": "p", "labels": "l", "absent_is": "negative"}
+    ).absent_is
+    with pytest.raises(ValidationError, match="absent_is: negative needs labels: TOPIC"):
+        ModelSettings.model_validate({"name": "m", "predictions": "p", "absent_is": "negative"})
+    with pytest.raises(ValidationError, match="absent_is"):
+        ModelSettings.model_validate({"name": "m", "predictions": "p", "labels": "l", "absent_is": "positive"})

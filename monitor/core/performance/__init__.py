@@ -2,10 +2,17 @@
 
 In: `OutcomePane` (counts of labelled predictions by score bin), in order of the labels' arrival. Out: findings on the
 error rate and on P(positive | score), rates with intervals, and the confusion expected without labels. State: the
-detectors' evidence and the latest labelled panes. Invariant: a finding of kind ``concept_drift`` never comes from new
-inputs alone. Read `performance`, then `recent_outcomes` and `label_order`.
+detectors' evidence, the latest labelled panes and the delays of labels. Invariant: a finding of kind ``concept_drift``
+never comes from new inputs alone. Read `performance`, then `label_delay`, `recent_outcomes` and `label_order`.
 """
 
+from stationkeeper.monitor.core.performance.label_delay import (
+    LabelDelays,
+    LabelDelaysState,
+    LateGate,
+    Maturity,
+    late_labels,
+)
 from stationkeeper.monitor.core.performance.label_order import labels_in_order
 from stationkeeper.monitor.core.performance.performance import (
     MIN_LABELS,
@@ -20,7 +27,11 @@ from stationkeeper.monitor.core.performance.recent_outcomes import LabelledPaneS
 
 __all__ = [
     "MIN_LABELS",
+    "LabelDelays",
+    "LabelDelaysState",
     "LabelledPaneState",
+    "LateGate",
+    "Maturity",
     "OutcomePane",
     "Performance",
     "PerformanceState",
@@ -28,6 +39,7 @@ __all__ = [
     "estimated_confusion",
     "explain_errors",
     "labels_in_order",
+    "late_labels",
     "measures",
     "wilson",
 ]

@@ -63,7 +63,9 @@ class OutcomePane:
     """Predictions of one cohort that met their label: counts add.
 
     ``start`` and ``end`` are the clock units of the labels' arrival; ``scored`` int64[32, 2] by shared score bin and
-    label; ``confusion`` int64[4] true positive, false positive, false negative, true negative.
+    label; ``confusion`` int64[4] true positive, false positive, false negative, true negative. ``selective`` says that
+    labels come for some scores rather than others: then the error rate of the labelled is not that of all, while the
+    share of positives at each score still holds.
     """
 
     start: int
@@ -72,6 +74,7 @@ class OutcomePane:
     confusion: Counts
     last_row: int | None = None
     first_row: int | None = None
+    selective: bool = False
 
     @property
     def rows(self) -> int:
@@ -201,6 +204,8 @@ class Performance:
         if not pane.rows:
             return []
         counted, of = self._counts(pane.scored, pane.confusion)
+        if pane.selective:
+            counted[0] = of[0] = 0
         running = self.running.step(counted, of, pane.start, elapsed)
         error = self.error.step(counted[:1], of[:1], pane.start, elapsed)
         found = _louder(error, running, slice(0, 1))

@@ -71,6 +71,7 @@ RULES = frozenset(
         Check.WEIGHTS,
         Check.FRESHNESS,
         Check.CARDINALITY,
+        Check.LABEL_DELAY,
     }
 )
 """Checks that end when their rule no longer holds; the others end by a recovery test."""

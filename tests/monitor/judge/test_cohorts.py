@@ -37,9 +37,10 @@ def inside(cohorts: Cohorts) -> Any:
         for kept in (cohorts.mature, cohorts.scores)
     ]
     growing = {
-        start: {who: counts.tolist() for who, counts in found.items()} for start, found in cohorts._growing.items()
+        start: {who: counts.tolist() for who, counts in found.items()}
+        for start, found in cohorts._growing.counts.items()
     }
-    return rings, growing, cohorts._rows, cohorts.counted
+    return rings, growing, cohorts._growing.rows, cohorts.counted
 
 
 def keep(cohorts: Cohorts, slots: dict[int, Any]) -> int:
@@ -73,7 +74,7 @@ def test_slots_are_put_together_again_after_any_pane(step: int, monkeypatch: pyt
         mine = []
         for one in (whole, other):
             one.forget({"2"} if minute >= 150 else {"1"}, closed.start)
-            mine.append([(v, s, p.confusion.tolist()) for v, s, p in one.close(closed, closed.start)])
+            mine.append([(v, s, p.confusion.tolist()) for v, s, p in one.close(closed, closed.start, None)])
         said.append(mine)
         keep(other, slots)
         if minute % step == 0:
@@ -89,22 +90,23 @@ def test_a_closed_pane_writes_a_fraction_of_what_is_held() -> None:
     cohorts, slots = Cohorts(fraud(label_maturity="1h")), dict[int, Any]()
     sizes = []
     for minute in range(600):
-        for _ in cohorts.close(fed(minute, "1", SEGMENTS), START + minute * MINUTE):
+        for _ in cohorts.close(fed(minute, "1", SEGMENTS), START + minute * MINUTE, None):
             pass
         sizes.append(keep(cohorts, slots))
     held = sum(len(freeze(slot)) for slot in slots.values())
     assert held > 300_000
-    assert max(sizes) < held / 10
+    # At two hours the delays of the first labels are believed, and an hour of cohorts is judged at once.
+    assert max(sizes[130:]) < held / 10
 
 
 def test_what_an_older_version_stored_whole_is_stored_in_slots() -> None:
     before, slots = Cohorts(fraud(label_maturity="30m")), dict[int, Any]()
     for minute in range(100):
-        for _ in before.close(fed(minute, "1", ("",)), START + minute * MINUTE):
+        for _ in before.close(fed(minute, "1", ("",)), START + minute * MINUTE, None):
             pass
     keep(before, slots)
-    old = {"growing": [], "mature": [], "scores": [], **before.state()}
-    for kind in ("growing", "mature", "scores"):
+    old = {"growing": [], "mature": [], "scores": [], "rows": [], "counted": before.state()["counted"]}
+    for kind in ("growing", "mature", "scores", "rows"):
         old[kind] = [row for slot in slots.values() for row in slot[kind]]
     made, anew = Cohorts(fraud(label_maturity="30m")), dict[int, Any]()
     made.restore(thaw(freeze(old)), {})
@@ -136,5 +138,6 @@ def test_slots_that_are_gone_lend_their_names_to_later_ones(monkeypatch: pytest.
         bench.feed(pane(minute, rows=20), arm(minute, 20), progress(minute + 1, minute + 1))
         if minute == 60:
             bench = Bench(bench, label_maturity="10m", label_horizon="1h")
+    # Without labels a cohort waits for the horizon, an hour, and ten minutes: nine slots of eight minutes, and ends.
     names = {name for name in bench.state if name.startswith(b"fraud/cohorts/")}
-    assert 3 <= len(names) <= 5
+    assert 9 <= len(names) <= 11

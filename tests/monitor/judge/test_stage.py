@@ -264,25 +264,25 @@ def test_outcomes_wait_for_the_minute_they_became_known_in() -> None:
     assert (told.rows, np.frombuffer(told.confusion, "<i8").tolist()) == (6, [2, 2, 2, 0])
 
 
-@pytest.mark.parametrize(("minutes", "counted"), [(4, 3), (8, 3), (14, 0)])
-def test_labels_joined_late_count_until_their_cohort_is_mature(minutes: int, counted: int) -> None:
-    """Their own minute has closed by then; at the age of ten minutes the cohort is judged without them."""
-    bench = Bench(label_maturity="10m")
-    run(bench, range(minutes))
-    counts = pack(np.array([1, 1, 1, 0])), pack(np.zeros(64, np.int64))
-    bench.feed(OutcomeDelta("fraud", "1", "", START, MINUTE, 3, START + MINUTE, *counts, 0, 0))
-    run(bench, range(minutes, 20))
-    judge = bench.judge.judges["fraud"]
-    assert judge.cohorts.confusion("1", "", START).sum() == counted
-    (told,) = [r for r in bench.history() if isinstance(r, OutcomeDelta)]
-    assert told.known_at == (START + minutes * MINUTE if counted else START + MINUTE)
-
-
 def outcomes(minute: int, known: int, *, wrong: int = 10) -> OutcomeDelta:
     """A hundred labels of a minute's predictions, known in another minute."""
     counts = pack(np.array([0, wrong, 10, 90 - wrong])), pack(np.concatenate([np.zeros(6), [90, 10], np.zeros(56)]))
     start, at = START + minute * MINUTE, START + known * MINUTE
     return OutcomeDelta("fraud", "1", "", start, MINUTE, 100, at, *counts, 0, 100 * (at - start))
+
+
+@pytest.mark.parametrize(("minutes", "counted"), [(4, 100), (8, 100), (14, 100), (24, 0)])
+def test_labels_joined_late_count_until_their_cohort_is_judged(minutes: int, counted: int) -> None:
+    """Their own minute has closed by then; at the age of twenty minutes the cohort is given up without them."""
+    bench = Bench(label_maturity="10m")
+    for minute in range(40):
+        told = [outcomes(0, 1)] if minute == minutes else []
+        told += [outcomes(minute - 1, minute)] if minute > 1 else []
+        bench.feed(*told, pane(minute), arm(minute), progress(minute + 1, minute + 1))
+    judge = bench.judge.judges["fraud"]
+    assert judge.cohorts.confusion("1", "", START).sum() == 2_900 + counted
+    (late,) = [r for r in bench.history() if isinstance(r, OutcomeDelta) and r.start == START]
+    assert late.known_at == (START + minutes * MINUTE if counted else START + MINUTE)
 
 
 def joined_to(minute: float, offset: int) -> list[Progress]:

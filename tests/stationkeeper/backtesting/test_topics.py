@@ -36,7 +36,7 @@ def lived(settings: ModelSettings = RUNNING) -> Rig:
     rig.put_rollout(rollout("1"))
     rig.turn(3)
     rig.send("scores", predictions(40, 60))
-    rig.send("outcomes", labels(range(0, 2_400, 4)))
+    rig.send("outcomes", labels(range(4_000)))
     rig.turn()
     rig.send("scores", predictions(25, 60, first=2_400, start=START + 40 * MINUTE, shift=0.7))
     # Out of order: half within the lateness bound, after their panes have closed in part.
