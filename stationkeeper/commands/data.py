@@ -54,22 +54,29 @@ def init(  # noqa: PLR0913, PLR0917 - the verb's options
     time_unit: TimeUnitOption = None,
     time_format: TimeFormatOption = None,
     encoding: EncodingOption = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="A file whose kafka: block says how to reach the broker.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of stdout.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Write a commented configuration guessed from a sample of a topic, of a file, or of both."""
+    from stationkeeper.config import load
     from stationkeeper.events import ValueRules
     from stationkeeper.init.first import first_configuration
     from stationkeeper.init.infer import InitError
 
     if output is not None and output.exists():
         raise typer.BadParameter(f"{output} exists; choose another --output or move it away")
+    kafka = load(config).kafka
+    if bootstrap is not None:
+        kafka = kafka.model_copy(update={"bootstrap": bootstrap})
     rules = value_rules(
         ValueRules(), text=text, decimal=decimal, na=na, time_unit=time_unit, time_format=time_format, encoding=encoding
     )
     try:
         made = first_configuration(
-            *(source, topic, labels, model, bootstrap or "localhost:9092", sample),
+            *(source, topic, labels, model, kafka, sample),
             _roles(field, evidently_mapping),
             rules,
             positive,

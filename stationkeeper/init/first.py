@@ -15,7 +15,7 @@ from stationkeeper.init.infer import ColumnRoles, InitError, Sketch, sketch_even
 from stationkeeper.init.past import sketch_past
 from stationkeeper.init.records import RecordSample, sampled
 from stationkeeper.init.write import Sampled, profile_command, render
-from stationkeeper.streams.kafka.reader import KafkaReader
+from stationkeeper.streams.connect import reader_for
 from stationkeeper.streams.ports import Reader
 from stationkeeper.streams.settings import KafkaSettings
 
@@ -38,7 +38,7 @@ def first_configuration(
     topic: str | None,
     labels: str | None,
     model: str,
-    bootstrap: str,
+    kafka: KafkaSettings,
     rows: int,
     roles: ColumnRoles,
     rules: ValueRules,
@@ -69,11 +69,11 @@ def first_configuration(
         with path.open("rb") as lines:
             records["prediction"] = sampled(source, [line for _, line in zip(range(rows), lines, strict=False)])
     if topic is not None or labels is not None:
-        with closing(KafkaReader(KafkaSettings(bootstrap=bootstrap), "init")) as reader:
+        with closing(reader_for(kafka, "init")) as reader:
             if topic is not None:
-                records["prediction"] = sample_topic(reader, topic, rows, bootstrap)
+                records["prediction"] = sample_topic(reader, topic, rows, kafka.bootstrap)
             if labels is not None:
-                records["label"] = sample_topic(reader, labels, rows, bootstrap)
+                records["label"] = sample_topic(reader, labels, rows, kafka.bootstrap)
     known = () if past is None else tuple(past.features)
     seen = {
         kind: sketch_events(one, kind, columns=known, told=told if kind == "prediction" else {})
@@ -86,7 +86,7 @@ def first_configuration(
     if main is None:
         raise InitError("give a FILE or a TOPIC of predictions beside --labels")
     of_labels = None if "label" not in seen else Sampled(labels, seen["label"])
-    text = render(Sampled(topic, main), model=model, bootstrap=bootstrap, past=past, labels=of_labels)
+    text = render(Sampled(topic, main), model=model, kafka=kafka, past=past, labels=of_labels)
     name = (main.models or (model,))[0]
     return FirstConfiguration(
         text,

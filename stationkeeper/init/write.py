@@ -15,6 +15,7 @@ import yaml
 
 from stationkeeper.events.settings import JSON
 from stationkeeper.init.infer import Sketch
+from stationkeeper.streams.settings import KafkaSettings
 
 # What needs no quotes in YAML, also within braces: words and paths of letters, digits and a few signs.
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
@@ -31,7 +32,7 @@ class Sampled:
 
 
 def render(
-    events: Sampled, *, model: str, bootstrap: str, past: Sketch | None = None, labels: Sampled | None = None
+    events: Sampled, *, model: str, kafka: KafkaSettings, past: Sketch | None = None, labels: Sampled | None = None
 ) -> str:
     """Return the configuration as commented YAML; it parses, and ``check`` says what is still missing.
 
@@ -45,14 +46,25 @@ def render(
         + ". Read every line, then: stationkeeper check",
         "clock: wall                       # stream: time is the highest event time seen (replays)",
         "kafka:",
-        f"  bootstrap: {_scalar(bootstrap)}",
-        "  prefix: stationkeeper           # our own topics are named stationkeeper.panes, stationkeeper.verdicts, …",
+        f"  bootstrap: {_scalar(kafka.bootstrap)}",
+        f"  prefix: {_scalar(kafka.prefix)}           # our own topics are named {kafka.prefix}.panes and so on",
+        *_security(kafka),
         "models:",
     ]
     names = sketch.models or (model,)
     for name in names:
         lines += _model(events, name, names[0], past, labels)
     return "\n".join(lines) + "\n"
+
+
+def _security(kafka: KafkaSettings) -> list[str]:
+    """Write how the sample was reached, a password apart: that has no place in a file that people pass on."""
+    told = kafka.security.model_dump(mode="json", exclude_defaults=True, exclude={"password", "key_password"})
+    lines = [f"    {key}: {_scalar(str(value))}" for key, value in told.items()]
+    if kafka.security.password is not None:
+        lines.append("    # password_file: or password_env:    # the password itself is not written here")
+    client = [] if kafka.client == KafkaSettings().client else [f"  client: {kafka.client}"]
+    return [*client, *(["  security:", *lines] if told else [])]
 
 
 def _model(events: Sampled, name: str, first: str, past: Sketch | None, labels: Sampled | None) -> list[str]:

@@ -24,6 +24,7 @@ from stationkeeper.init import first
 from stationkeeper.init.infer import ColumnRoles
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
+from stationkeeper.streams.settings import KafkaSettings
 
 # Each takes some milliseconds; forty meet each kind of name, place, time and frame several times.
 FORMS = int(os.environ.get("STATIONKEEPER_FORMS") or 40)
@@ -137,9 +138,9 @@ def test_what_init_writes_for_a_topic_passes_check_and_mentions_every_field(
         log.create("l", 1)
         log.produce("l", labels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(first, "KafkaReader", lambda *_: MemoryReader(log))
+        patch.setattr(first, "reader_for", lambda *_: MemoryReader(log))
         found = first.first_configuration(
-            "t", None, None if labels is None else "l", "m", "b:1", 200, ColumnRoles(), ValueRules(), None
+            "t", None, None if labels is None else "l", "m", KafkaSettings(), 200, ColumnRoles(), ValueRules(), None
         )
     config = Config.parse(yaml.safe_load(found.text))
     results = list(check_inputs(config, MemoryReader(log), KnownReferences({}, {}), 0))

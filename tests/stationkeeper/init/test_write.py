@@ -15,8 +15,10 @@ from stationkeeper.config import Config
 from stationkeeper.init.infer import WHY_BINARY, ColumnRoles, InitError, Sketch, sketch_events, sketch_table
 from stationkeeper.init.records import RecordSample, sampled
 from stationkeeper.init.write import Sampled, profile_command, render
+from stationkeeper.streams.settings import KafkaSettings
 from stationkeeper.tables import read_frame
 
+KAFKA = KafkaSettings(bootstrap="b:9092")
 T0 = 1_767_571_200
 
 
@@ -29,7 +31,7 @@ def look(records: Sequence[Any], frame: bytes = b"") -> tuple[RecordSample, Sket
 def configured(records: Sequence[Any], *, model: str = "m", frame: bytes = b"") -> dict[str, Any]:
     """The model's block that ``init`` writes; fails unless the records are read by it, all but those that are bytes."""
     sample, sketch = look(records, frame)
-    written = yaml.safe_load(render(Sampled("t", sketch), model=model, bootstrap="b:1"))
+    written = yaml.safe_load(render(Sampled("t", sketch), model=model, kafka=KAFKA))
     found = sample.as_written(Config.parse(written), "t")
     assert found["read"] == sum(isinstance(one, dict) for one in records), found
     block: dict[str, Any] = next(iter(written["models"].values()))
@@ -87,7 +89,7 @@ def test_the_models_of_a_topic_are_those_that_its_records_name_and_one_that_no_m
     record = {"ts": T0, "score": 0.5, "x": 1}
     records = [record | {"id": f"r{i}", "model": {"name": f"m{i % 2}", "version": "3"}} for i in range(4)]
     sample, sketch = look(records)
-    written = yaml.safe_load(render(Sampled("t", sketch), model="ignored", bootstrap="b:1"))
+    written = yaml.safe_load(render(Sampled("t", sketch), model="ignored", kafka=KAFKA))
     assert list(written["models"]) == ["m0", "m1"]
     assert sample.as_written(Config.parse(written), "t") == {"read": 4}
     cars = configured([record | {"id": f"r{i}", "model": "VW Golf"} for i in range(4)])
@@ -114,7 +116,7 @@ def test_times_ids_and_lists_are_no_features_and_are_said_to_be_none() -> None:
     assert (mapping["map"]["time"], mapping["map"]["prediction"]) == ("scored_at", "score")
     assert mapping["map"]["features"] == {"x": "x"}
     assert "# not watched: 'trace': another one in nearly every record" in render(
-        Sampled("t", sketch), model="m", bootstrap="b"
+        Sampled("t", sketch), model="m", kafka=KAFKA
     )
 
 
@@ -125,7 +127,7 @@ def test_labels_of_a_topic_of_their_own_are_mapped_beside_the_predictions() -> N
         [json.dumps({"ref": {"request_id": f"r{i}"}, "when": T0 * 1_000, "truth": 1}).encode() for i in (1, 2)],
     )
     labels = Sampled("l", sketch_events(truths, "label"))
-    text = render(Sampled("s", sketch_events(answers)), model="m", bootstrap="b", labels=labels)
+    text = render(Sampled("s", sketch_events(answers)), model="m", kafka=KAFKA, labels=labels)
     written = yaml.safe_load(text)
     assert written["models"]["m"]["labels"] == {
         "topic": "l",
@@ -154,7 +156,7 @@ def test_a_number_that_is_no_time_is_not_taken_for_one() -> None:
     _, sketch = look([{"id": "a", "time": 3}, {"id": "b", "time": 4}])
     assert sketch.guess("time") is None
     assert "time" in sketch.features
-    assert "# time: path.to.time" in render(Sampled("t", sketch), model="m", bootstrap="b")
+    assert "# time: path.to.time" in render(Sampled("t", sketch), model="m", kafka=KAFKA)
 
 
 def test_a_path_that_is_told_goes_before_the_guess_and_must_exist() -> None:
@@ -173,7 +175,7 @@ def test_a_table_gets_the_command_that_profiles_it() -> None:
         "y": [0, 1],
         "age": [30, 40],
     }
-    text = render(Sampled(None, sketch_table(read_frame(table, source="past.csv"))), model="credit", bootstrap="b")
+    text = render(Sampled(None, sketch_table(read_frame(table, source="past.csv"))), model="credit", kafka=KAFKA)
     assert "stationkeeper profile past.csv --model credit --time ts --prediction score --label y --features age" in text
     assert yaml.safe_load(text)["models"]["credit"]["predictions"] == "credit.predictions"
 
@@ -187,7 +189,7 @@ def test_names_with_commas_go_through_the_command_that_is_printed() -> None:
 
 def test_names_that_yaml_would_misread_are_quoted() -> None:
     _, sketch = look([{"id": "a", "yes": 1, "no: x": 2}])
-    config = yaml.safe_load(render(Sampled("t", sketch), model="on", bootstrap="b"))
+    config = yaml.safe_load(render(Sampled("t", sketch), model="on", kafka=KAFKA))
     assert list(config["models"]) == ["on"]
     assert config["models"]["on"]["predictions"]["map"]["features"] == {"yes": "yes", "no: x": "no: x"}
 
@@ -216,7 +218,7 @@ def test_a_file_beside_a_topic_gives_the_reference_of_what_both_have_and_names_t
     events = [{"request_id": f"r{i}", "ts": T0 + i, "in": {"amount": 1.5, "plan": "x"}} for i in range(3)]
     _, topic = look(events)
     past = sketch_table(read_frame(PAST, source="past.csv"))
-    text = render(Sampled("churn.scores", topic), model="churn", bootstrap="b:1", past=past)
+    text = render(Sampled("churn.scores", topic), model="churn", kafka=KAFKA, past=past)
     command = "profile past.csv --model churn --time time --prediction score --label churned --features amount\n"
     assert command in text
     assert "Not in the topic, so not in the reference: branch." in text
@@ -301,7 +303,18 @@ def test_the_labels_of_a_topic_tell_the_positive_class_or_are_asked_about(labels
     made = [{"id": f"r{i}", "ts": T0, "outcome": labels[i % len(labels)]} for i in range(30)]
     truths = sketch_events(sampled("topic l", [json.dumps(one).encode() for one in made]), "label")
     _, answers = look([{"id": f"r{i}", "ts": T0, "score": 0.5, "x": i} for i in range(3)])
-    text = render(Sampled("t", answers), model="m", bootstrap="b", labels=Sampled("l", truths))
+    text = render(Sampled("t", answers), model="m", kafka=KAFKA, labels=Sampled("l", truths))
     found = [line.strip() for line in text.splitlines() if "positive:" in line or "absent_is" in line]
     assert len(found) == len(lines)
     assert all(any(line.startswith(one) for line in found) for one in lines), found
+
+
+def test_how_the_broker_is_reached_is_written_down_without_its_password() -> None:
+    security = {"protocol": "SASL_SSL", "mechanism": "SCRAM-SHA-512", "username": "12345", "password": "s3cret#: x"}
+    reached = KafkaSettings.model_validate({"bootstrap": "b:1", "prefix": "team", "security": security})
+    _, sketch = look([{"id": f"r{i}", "ts": T0, "score": 0.5, "x": 1} for i in (1, 2)])
+    text = render(Sampled("t", sketch), model="m", kafka=reached)
+    del security["password"]
+    assert yaml.safe_load(text)["kafka"] == {"bootstrap": "b:1", "prefix": "team", "security": security}
+    assert "s3cret" not in text
+    assert "password_env" in text
