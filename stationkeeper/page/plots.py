@@ -44,7 +44,9 @@ def course_plot(subject: SubjectStatus, incident: IncidentStatus | None, name: s
         axes.path(times, ratios, "line now"),
         axes.times(),
     ]
-    crossed = next((t for t, r in zip(times, ratios, strict=True) if r is not None and r >= 1.0), None)
+    # What an earlier incident crossed is told on its own page.
+    since = times[0] if incident is None else incident["onset"]
+    crossed = next((t for t, r in zip(times, ratios, strict=True) if t >= since and r is not None and r >= 1.0), None)
     description = (
         f"Reached its threshold at {when(crossed)}." if crossed is not None else f"Highest {number(max(known))} of 1."
     )

@@ -6,9 +6,9 @@ from typing import NamedTuple
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import Reference
 
-# Panes after which a count weighs half: an hour of one-minute panes, so that a value that is gone since yesterday names
-# no page of today. At a quarter a value that comes in bursts is forgotten between them; at four an old one lingers.
-_HALF_PANES = 60
+# Panes after which a count weighs half: what is named is what the last quarter of an hour of minutes brought. At 60 a
+# value that had been gone for two hours still named the page of another; at 2 a lull of few rows names it.
+_HALF_PANES = 10
 # Values of a subject that are remembered: what a page names are three, the rest is there to be overtaken.
 _MOST = 32
 # Below a twentieth of what is new a value explains nothing.

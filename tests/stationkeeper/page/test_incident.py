@@ -10,6 +10,7 @@ from stationkeeper.page.fleet_status import own_status
 from stationkeeper.page.incident import history, incident_page
 from stationkeeper.page.loop import incident_position, position
 from stationkeeper.page.model import model_page, subject_page
+from stationkeeper.page.words import when
 from tests.stationkeeper import story
 
 NOW = story.SEEN + 12 * story.MINUTE
@@ -74,6 +75,15 @@ def test_a_closed_incident_shows_its_own_time():
     assert "Evidence of change, as a share of the threshold: payment_method" in figures(page)
     assert "stationkeeper report --model fraud --from " in page
     assert "Now " not in page
+
+
+def test_the_threshold_that_an_earlier_incident_crossed_is_not_this_ones():
+    model, fleet = fleet_of(story.incident())
+    for subject in model["subjects"]:
+        if "incident" in subject:
+            subject["series"]["ratio"][3] = 2.0
+    page = incident_page(story.incident(), model, fleet)
+    assert f"Reached its threshold at {when(model['subjects'][0]['series']['time'][3])}" not in page
 
 
 def test_what_happened_is_told_in_the_order_of_time():
