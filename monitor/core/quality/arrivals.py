@@ -158,9 +158,10 @@ class Arrivals:
         score, limit = 0.0, STALE_NATS
         if self._stale_after is not None:
             score, limit = float(silence), float(self._stale_after)
-        elif self._traffic is not None:
+        # Of the burstiest traffic, such as one batch a day, an empty pane tells nothing: most of them are.
+        elif self._traffic is not None and self._traffic.size > SMALLEST_SIZE:
             usual = float(self._traffic.rows_per_hour[stratum_of(pane.start, HOURS_OF_WEEK)]) * pane.length / HOUR_MS
-            size = max(self._traffic.size, SMALLEST_SIZE)
+            size = self._traffic.size
             # The chance that a negative binomial pane is empty is (r / (r + mu))**r.
             self.silent_nats += size * float(np.log1p(usual / size))
             score = self.silent_nats
