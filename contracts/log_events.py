@@ -45,6 +45,7 @@ class LogEvent(StrEnum):
     MODEL_LOADED = "model_loaded"
     CHILD_STARTED = "child_started"
     CHILD_DIED = "child_died"
+    ROLE_LEFT_OUT = "role_left_out"
     FATAL = "fatal"
 
 
@@ -88,5 +89,6 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.MODEL_LOADED: "The router loaded a model version.",
     LogEvent.CHILD_STARTED: "The supervisor started a child process.",
     LogEvent.CHILD_DIED: "A child process ended.",
+    LogEvent.ROLE_LEFT_OUT: "The command up did not start a role, because the configuration has no use for it.",
     LogEvent.FATAL: "A role stopped for good, uncommitted, with the reason.",
 }

@@ -4,9 +4,14 @@ import json
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from stationkeeper.config import Config, ConfigError
+from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.process.supervisor import Child
-from stationkeeper.process.wiring import peer_addresses
+from stationkeeper.process.wiring import peer_addresses, router_use
+
+log = structlog.get_logger()
 
 PORT_STEP: Final = 10
 """A further monitor listens this much higher than the one before it."""
@@ -54,10 +59,19 @@ def children(config: Config, path: Path | None, workers: int) -> list[Child]:
                 "STATIONKEEPER__HTTP__MONITOR": str(port),
                 **peers(name),
             },
+            "it watches",
         )
         for slot, (name, port) in enumerate(ports.items())
     ]
-    roles = ["deploy", "serve"]
-    if any(model.retrain is not None for model in config.models.values()):
-        roles.append("retrain")
-    return [*made, *(Child(role, (role, *base), peers(role)) for role in roles)]
+    roles = {"deploy": "it keeps the log of who is champion"}
+    for role, (wanted, why) in {"serve": router_use(config), "retrain": _retrain_use(config)}.items():
+        if wanted:
+            roles[role] = why
+        else:
+            log.info(LogEvent.ROLE_LEFT_OUT, role=role, why=why)
+    return [*made, *(Child(role, (role, *base), peers(role), why) for role, why in roles.items())]
+
+
+def _retrain_use(config: Config) -> tuple[bool, str]:
+    retrained = [name for name, model in config.models.items() if model.retrain is not None]
+    return bool(retrained), f"retrain: of {', '.join(retrained)}" if retrained else "no model has retrain:"

@@ -32,11 +32,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One role to keep alive: its name in logs, its arguments after ``stationkeeper`` and its extra environment."""
+    """One role to keep alive: its name in logs, arguments after ``stationkeeper``, extra environment, and why it runs."""
 
     name: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    why: str = ""
 
 
 @dataclass(slots=True)
@@ -134,4 +135,4 @@ class Supervisor:
             if output is not None:
                 output.close()
         running.started = now
-        log.info(LogEvent.CHILD_STARTED, role=running.child.name, pid=running.process.pid)
+        log.info(LogEvent.CHILD_STARTED, role=running.child.name, pid=running.process.pid, why=running.child.why)

@@ -208,6 +208,26 @@ def target_settings(config: Config) -> list[TargetSettings]:
     return list(map(completed, config.targets))
 
 
+def router_use(config: Config) -> tuple[bool, str]:
+    """Return whether the router of ``serve`` is asked for on this machine, and why or why not.
+
+    The router is the target where nobody wrote one; then it is asked for by ``serve:`` or by a model that is retrained,
+    for without either there is nothing that it would move.
+    """
+    own = address_of(config.serve.host, config.serve.port)
+    routers = [target for target in config.targets if target.kind == "router"]
+    if "targets" in config.model_fields_set:
+        near = any(target.url is None or target.url.rstrip("/") == own for target in routers)
+        named = ", ".join(f"{target.kind} {target.url or ''}".strip() for target in config.targets) or "none"
+        return near or "serve" in config.model_fields_set, f"targets: {named}"
+    retrained = [name for name, model in config.models.items() if model.retrain is not None]
+    if "serve" in config.model_fields_set:
+        return True, "serve: is configured"
+    if retrained:
+        return True, f"a router is the target of {', '.join(retrained)}, which is retrained"
+    return False, "no model has retrain:, and neither serve: nor targets: asks for a router; write serve: {} for one"
+
+
 def deploy_stage(config: Config) -> Stage:
     """Return the canary controller."""
     from stationkeeper.deploy.controller.effects import Effects
@@ -216,7 +236,8 @@ def deploy_stage(config: Config) -> Stage:
     from stationkeeper.registry import Registry
 
     registry = Registry(config.registry, config.serve.cache_dir)
-    targets = list(map(target_for, target_settings(config)))
+    asked = router_use(config)[0] or "targets" in config.model_fields_set
+    targets = list(map(target_for, target_settings(config))) if asked else []
     rollouts = {name: model.rollout for name, model in config.models.items()}
     labelled = [name for name, model in config.models.items() if model.labels is not None]
     return Deploy(topics_of(config), rollouts, Effects(registry, targets), clock=config.clock, labelled=labelled)

@@ -3,10 +3,10 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from stationkeeper.streams.broker.local import LocalBroker
 from stationkeeper.streams.errors import Fatal, Retryable
@@ -34,22 +34,32 @@ def find_broker(directory: Path | None = None) -> Iterator[FoundBroker]:
     if given:
         yield FoundBroker(given, f"the broker of {ENVIRONMENT}, {given}")
         return
+    refused = ""
     if _docker_answers():
-        from testcontainers.kafka import KafkaContainer
-
-        with KafkaContainer("confluentinc/cp-kafka:7.9.0").with_kraft() as container:
-            bootstrap = str(container.get_bootstrap_server())
-            yield FoundBroker(bootstrap, f"a container of Apache Kafka, {bootstrap}")
-        return
+        with ExitStack() as stack:
+            try:
+                bootstrap = str(stack.enter_context(_container()).get_bootstrap_server())
+            # The daemon, its registry and the container each fail with errors of their own.
+            except Exception as error:  # noqa: BLE001
+                refused = f"; Docker answers, but its container did not start: {' '.join(str(error).split())[:200]}"
+            else:
+                yield FoundBroker(bootstrap, f"a container of Apache Kafka, {bootstrap}")
+                return
     broker = LocalBroker(directory)
     try:
         broker.__enter__()
     except (Fatal, Retryable) as error:
-        raise Fatal(f"{THREE_WAYS}. The last of them failed: {error}") from error
+        raise Fatal(f"{THREE_WAYS}. The last of them failed: {error}{refused}") from error
     try:
-        yield FoundBroker(broker.bootstrap, broker.description, broker)
+        yield FoundBroker(broker.bootstrap, broker.description + refused, broker)
     finally:
         broker.stop()
+
+
+def _container() -> Any:
+    from testcontainers.kafka import KafkaContainer
+
+    return KafkaContainer("confluentinc/cp-kafka:7.9.0").with_kraft()
 
 
 def _docker_answers() -> bool:

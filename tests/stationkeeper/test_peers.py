@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import structlog.testing
 
 from stationkeeper.config import Config, ConfigError, load
 from stationkeeper.contracts.status import Conservation, FleetStatus
@@ -75,3 +76,26 @@ def test_pages_of_two_monitors_show_every_partition_once_as_its_owner_counts_it(
 
     merged = merge([fleet((0, 5), (1, 7)), fleet((1, 9), (2, 4))], 0)
     assert [(c["partition"], c["received"]) for c in merged["conservation"]] == [(0, 5), (1, 9), (2, 4)]
+
+
+@pytest.mark.parametrize(
+    ("more", "serves"),
+    [
+        ({}, False),
+        ({"serve": {}}, True),
+        ({"targets": [{"kind": "http", "url": "http://models:9000"}]}, False),
+        ({"targets": [{"kind": "router"}]}, True),
+        ({"targets": [{"kind": "router", "url": "http://127.0.0.1:8080/"}]}, True),
+        ({"targets": [{"kind": "router", "url": "http://elsewhere:8080"}]}, False),
+        ({"models": {"fraud": {**MODEL, "retrain": {}}}}, True),
+        ({"models": {"fraud": {**MODEL, "retrain": {}}}, "targets": []}, False),
+    ],
+)
+def test_up_starts_a_router_only_where_one_is_asked_for_and_says_why(more: dict[str, object], serves: bool) -> None:
+    config = Config.parse({"models": {"fraud": MODEL}, **more})
+    with structlog.testing.capture_logs() as logs:
+        started = {child.name: child.why for child in children(config, None, 1)}
+    left_out = {line["role"]: line["why"] for line in logs if line["event"] == "role_left_out"}
+    assert ("serve" in started, "serve" in left_out) == (serves, not serves)
+    assert all(started.values())
+    assert all(left_out.values())

@@ -30,6 +30,23 @@ def test_without_any_broker_the_message_names_the_three_ways_and_the_reason(monk
         assert way in str(caught.value)
 
 
+def test_a_docker_that_cannot_pull_is_told_and_java_runs_the_broker(monkeypatch, tmp_path):
+    class Refusing:
+        def __enter__(self):
+            raise OSError("pull access denied:\n  no such host")
+
+        def __exit__(self, *_):
+            raise AssertionError("what did not start needs no end")
+
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    monkeypatch.setattr(find, "_docker_answers", lambda: True)
+    monkeypatch.setattr(find, "_container", Refusing)
+    monkeypatch.setattr(LocalBroker, "__enter__", lambda self: self)
+    with find_broker(tmp_path) as broker:
+        assert broker.local is not None
+        assert "Docker answers, but its container did not start: pull access denied: no such host" in broker.description
+
+
 def test_an_old_java_is_not_used_and_its_absence_is_told(tmp_path, monkeypatch):
     old = tmp_path / "java"
     old.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
