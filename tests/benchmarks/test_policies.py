@@ -1,0 +1,61 @@
+"""The comparison of retraining policies: hindsight is a bound, and no policy sees what is to come."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.policies.matrix import Losses, losses
+from benchmarks.policies.policies import best, every, never, policies, run, shipped
+from benchmarks.policies.streams import CHANGE, PERIODS, WORLD_ROWS, world
+
+
+@pytest.fixture(scope="module")
+def abrupt() -> Losses:
+    return losses(world("abrupt", 1))
+
+
+def test_no_policy_is_cheaper_than_hindsight(abrupt: Losses):
+    for price in (1.0, 50.0, 1_000.0):
+        least = best(abrupt, price)
+        for name, decide in policies(abrupt, price).items():
+            assert run(abrupt, price, decide).cost >= least.cost - 1e-9, name
+
+
+def test_prices_and_calendars_by_hand(abrupt: Losses):
+    kept = run(abrupt, 10.0, never)
+    assert kept.trainings == 0
+    assert kept.cost == pytest.approx(abrupt.wrong[1, 1:].sum())
+    often = run(abrupt, 10.0, every(1))
+    assert often.trainings == PERIODS - 2
+    assert often.cost == pytest.approx(np.diag(abrupt.wrong)[1:].sum() + 10.0 * (PERIODS - 2))
+    assert best(abrupt, 1e9).trainings == 0
+    assert best(abrupt, 0.0).cost <= often.cost
+
+
+def test_the_shipped_rule_does_not_see_what_is_to_come(abrupt: Losses):
+    def trained(found: Losses) -> list[int]:
+        decide, seen = shipped(found, 60.0), [1]
+        for period in range(2, CHANGE):
+            if decide(period, seen):
+                seen.append(period)
+        return seen
+
+    later = abrupt.wrong.copy()
+    later[:, CHANGE:] *= 3
+    assert trained(replace(abrupt, wrong=later)) == trained(abrupt)
+
+
+def test_after_a_change_the_shipped_rule_trains_more_often_than_without(abrupt: Losses):
+    calm = losses(world("none", 1))
+    price = 0.5 * abrupt.unit
+    assert run(abrupt, price, shipped(abrupt, price)).trainings > run(calm, price, shipped(calm, price)).trainings
+
+
+def test_worlds_change_as_they_are_named():
+    broken, harmless = world("broken", 0), world("harmless", 0)
+    at = slice(CHANGE * WORLD_ROWS, (CHANGE + 3) * WORLD_ROWS)
+    assert not broken.features[at, 0].any()
+    assert broken.features[at.stop :, 0].any()
+    assert harmless.features[at, -1].mean() == pytest.approx(2.0, abs=0.1)
+    assert np.array_equal(world("slow", 3).labels, world("slow", 3).labels)
