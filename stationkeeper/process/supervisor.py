@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One role to keep alive: its name in logs, arguments after ``stationkeeper``, extra environment, and why it runs."""
+    """One role to keep alive: its name in logs, arguments after ``stationkeeper``, environment, and why it runs."""
 
     name: str
     arguments: tuple[str, ...]
