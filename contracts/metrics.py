@@ -238,6 +238,33 @@ _WATCH = (
         "Share of due predictions whose label arrived.",
         "ratio",
     ),
+    Metric(
+        "stationkeeper_label_maturity_seconds",
+        "gauge",
+        ("model",),
+        "Age at which predictions are judged by their labels, as learned; absent while labels are not complete at any.",
+        "seconds",
+    ),
+    Metric(
+        "stationkeeper_labels_expected_ratio",
+        "gauge",
+        ("model",),
+        "Share of the labels that will come which are there at the age label_maturity, of the slowest class.",
+        "ratio",
+    ),
+    Metric(
+        "stationkeeper_join_rows_total",
+        "counter",
+        ("result",),
+        "What became of predictions and labels in the label join: paired, repeated, expired without their other side, "
+        "unusable, crowded_out by join.rows.",
+    ),
+    Metric(
+        "stationkeeper_join_waiting_rows",
+        "gauge",
+        ("side",),
+        "Predictions that wait for their label, and labels whose prediction never came so far (orphans).",
+    ),
 )
 
 _CURE = (

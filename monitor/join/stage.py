@@ -230,9 +230,16 @@ class Join:
         self._shown = detail
 
     def samples(self) -> list[Sample]:
-        """Return what limits refused; the judge shows all else, about the outcomes."""
+        """Return what became of the rows, what waits, and what limits refused; the judge shows the outcomes."""
+        if not self._shown:
+            return []
+        # Zeros too: a rate needs a series from the start.
+        totals = [(name.replace(" ", "_"), self._shown.get(name, 0)) for name in COUNTS]
+        out = [Sample("stationkeeper_join_rows_total", (name,), count) for name, count in totals]
+        sides = (("prediction", "waiting predictions"), ("label", "waiting labels"))
+        out += [Sample("stationkeeper_join_waiting_rows", (side,), self._shown[name]) for side, name in sides]
         crowded = self._shown.get("crowded out", 0)
-        return [Sample("stationkeeper_limits_refused_total", ("waiting",), crowded)] if crowded else []
+        return [*out, *([Sample("stationkeeper_limits_refused_total", ("waiting",), crowded)] if crowded else [])]
 
     def status(self) -> dict[str, Any]:
         """Return ``contracts.status.JoinStatus``."""

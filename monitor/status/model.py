@@ -214,6 +214,11 @@ class ModelView:
         out = [Sample("stationkeeper_model_state", (name,), STATE_NUMBER[state])]
         if judge.watermark is not None:
             out.append(Sample("stationkeeper_watermark_timestamp_seconds", (name,), judge.watermark / 1_000))
+        if judge.settings.labels is not None:
+            maturity = judge.cohorts.maturity
+            out.append(Sample("stationkeeper_labels_expected_ratio", (name,), maturity.expected))
+            if maturity.age is not None:
+                out.append(Sample("stationkeeper_label_maturity_seconds", (name,), maturity.age / 1_000))
         for key, end in sorted(self._ended.items()):
             if key in judge.watches:
                 where = (name, key.version, key.segment)

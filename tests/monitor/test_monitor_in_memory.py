@@ -160,6 +160,9 @@ def test_a_cold_start_on_a_backlog_judges_every_label_however_far_they_are_read_
     rig.turn(40)
     # All that is half an hour old when the last pane that can close has closed.
     assert _labelled(rig) == (20 * 147, 20 * 147)
+    found = {s.metric: s.value for s in rig.stage("judge").samples() if s.labels == ("fraud",)}
+    assert found["stationkeeper_label_maturity_seconds"] == 1_800
+    assert found["stationkeeper_labels_expected_ratio"] == 1.0
     check(rig.stage("judge").status())
 
 

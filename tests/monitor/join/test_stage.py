@@ -176,3 +176,17 @@ def test_a_join_that_rebuilds_tells_the_judge_so_until_it_is_done() -> None:
     assert idle(again.flush(2_000)) == {(4, True)}
     feed(again, values[3:], 3)
     assert idle(again.flush(4_000)) == {(4, False)}
+
+
+def test_metrics_say_what_became_of_the_rows_and_what_waits() -> None:
+    join = stage()
+    feed(join, [rows("prediction", [(1, 0), (2, 0), (3, 0)]), rows("label", [(1, 5), (7, 5), (8, 5), (7, 6)])], 0)
+    join.flush(0)
+    join.committed()
+    found = {(s.metric, *s.labels): s.value for s in join.samples()}
+    results = {"paired": 1, "repeated": 1, "expired": 0, "unusable": 0, "crowded_out": 0}
+    waits = {"prediction": 2, "label": 2}
+    assert found == {
+        **{("stationkeeper_join_rows_total", name): count for name, count in results.items()},
+        **{("stationkeeper_join_waiting_rows", side): count for side, count in waits.items()},
+    }
