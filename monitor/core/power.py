@@ -24,7 +24,7 @@ from stationkeeper.monitor.core.detect import (
     place_bets,
     plan_subject,
 )
-from stationkeeper.monitor.core.quality import TOLERANCE, UNSEEN_TOLERANCE, rate_count
+from stationkeeper.monitor.core.quality import TOLERANCE, TRAINING, UNSEEN_TOLERANCE, rate_count
 from stationkeeper.monitor.core.reference import QUALITY, CategoricalCells, Kind, Reference, ReferenceSubject
 
 # What people ask: is it found while somebody is awake, is it found today.
@@ -131,6 +131,9 @@ def power_card(
         groups.append("prediction")
     if reference.labels is not None:
         groups.append("performance")
+    # As the watch splits it: traffic of training rows is learned live and spends nothing.
+    if reference.traffic is not None and reference.source != TRAINING:
+        groups.append("volume")
     alphas = split_alpha(budget.alpha, groups, segments)
     out = []
     for group, type_ in (("features", SubjectType.FEATURE), ("prediction", SubjectType.PREDICTION)):

@@ -6,6 +6,7 @@ import numpy as np
 
 from stationkeeper.contracts.model_status import Cells, SubjectStatus
 from stationkeeper.monitor.core.charts import Chart, cell_name
+from stationkeeper.monitor.core.detect import effect_floor
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.reference import NumericCells, rank_grid
 from stationkeeper.monitor.core.watch import Watch
@@ -29,7 +30,7 @@ def subject_status(key: WatchKey, watch: Watch, chart: Chart) -> SubjectStatus:
     }
     if np.isfinite(chart.threshold):
         entry["threshold"] = chart.threshold
-    entry["floor"] = max(watch.settings.delta, 1.5 * (subject.day_floor or 0.0))
+    entry["floor"] = effect_floor(watch.settings.delta, subject.day_floor or 0.0)
     if chart.incident:
         entry["incident"] = chart.incident
         incident = watch.lifecycle.incidents.open.get(chart.incident)

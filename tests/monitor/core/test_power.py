@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from stationkeeper.contracts.messages import Level
 from stationkeeper.monitor.core.budget import parse_budget
 from stationkeeper.monitor.core.power import power_card
-from stationkeeper.monitor.core.watch import Watch, WatchSettings
+from stationkeeper.monitor.core.reference import TrafficProfile
+from stationkeeper.monitor.core.watch import Watch, WatchSettings, split_budget
 from tests.monitor.core.streams import bank, panes, reference_of
 
 REFERENCE = reference_of(bank(5_000))
@@ -59,3 +62,13 @@ def test_what_cannot_be_found_is_none_and_not_a_number():
     assert card.subjects[0].shift["1 hour"] is None
     assert "none" in card.text()
     assert all(np.isfinite(line["shift"]) for line in card.lines())
+
+
+def test_a_reference_whose_traffic_pages_leaves_its_features_less():
+    made = replace(REFERENCE, traffic=TrafficProfile(np.full(168, 600.0), 10.0, 60_000), source="live")
+    budget = parse_budget("1 per 30 days")
+    card = power_card(made, budget, rows_per_hour=1_000)
+    split = split_budget(made, WatchSettings(budget=budget), "")
+    found = sum(subject.false_pages for subject in card.subjects)
+    assert found == pytest.approx(0.35 / 0.65)
+    assert found == pytest.approx(split["features"] * 43_200)
