@@ -78,10 +78,10 @@ def event_mismatches(events: Sequence[Events], settings: ModelSettings, now: int
             f"the prediction is null in every one of {count} records: the field {path!r} holds none; map.prediction of "
             f"{settings.predictions.topic} must name the one that does"
         )
-    yield from _label_mismatches([part for part in events if part.kind == "label"], positive)
+    yield from _label_mismatches([part for part in events if part.kind == "label"], positive, settings)
 
 
-def _label_mismatches(labels: Sequence[Events], positive: str) -> Iterator[Mismatch]:
+def _label_mismatches(labels: Sequence[Events], positive: str, settings: ModelSettings) -> Iterator[Mismatch]:
     seen: Counter[str] = Counter()
     for part in labels:
         if part.label is not None:
@@ -97,6 +97,12 @@ def _label_mismatches(labels: Sequence[Events], positive: str) -> Iterator[Misma
         yield Mismatch(
             f"no label of {count} is positive: they are {shown}, and positive is {positive!r}; set positive: to the "
             "label's own word"
+        )
+    elif (truth == 1).all() and settings.absent_is is None:
+        yield Mismatch(
+            f"every one of {count} labels is positive ({shown}): if the others never get one, set absent_is: negative, "
+            "or precision and recall stay unknown",
+            fails=False,
         )
 
 

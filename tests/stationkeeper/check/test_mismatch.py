@@ -165,6 +165,14 @@ def test_labels_that_cannot_match_the_positive_class_fail(labels: list[Any], pos
     assert all("set positive: to the label's own word" in one.words for one in found)
 
 
+def test_labels_of_one_class_alone_are_said_unless_the_configuration_knows() -> None:
+    events = read([{"kind": "label", "label": True}] * 40, settings())
+    (found,) = event_mismatches(events, settings(), NOW, "1")
+    assert "every one of 40 labels is positive ('true'): if the others never get one, set absent_is" in found.words
+    assert not found.fails
+    assert [*event_mismatches(events, settings(absent_is="negative"), NOW, "1")] == []
+
+
 def test_a_value_of_a_sensitive_feature_is_never_shown() -> None:
     dice = random.Random(1)
     rows = [row(dice) for _ in range(2_000)]
