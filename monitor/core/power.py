@@ -24,7 +24,7 @@ from stationkeeper.monitor.core.detect import (
     place_bets,
     plan_subject,
 )
-from stationkeeper.monitor.core.quality import TOLERANCE, TRAINING, UNSEEN_TOLERANCE, rate_count
+from stationkeeper.monitor.core.quality import TOLERANCE, UNSEEN_TOLERANCE, own_traffic, rate_count
 from stationkeeper.monitor.core.reference import QUALITY, CategoricalCells, Kind, Reference, ReferenceSubject
 
 # What people ask: is it found while somebody is awake, is it found today.
@@ -132,7 +132,7 @@ def power_card(
     if reference.labels is not None:
         groups.append("performance")
     # As the watch splits it: traffic of training rows is learned live and spends nothing.
-    if reference.traffic is not None and reference.source != TRAINING:
+    if own_traffic(reference) is not None:
         groups.append("volume")
     alphas = split_alpha(budget.alpha, groups, segments)
     out = []
