@@ -20,7 +20,7 @@ from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.judge import ModelJudge, WatchKey
 from stationkeeper.monitor.references import References
-from stationkeeper.monitor.status.performance import PerformanceView, adoption_status, label_status
+from stationkeeper.monitor.status.performance import PerformanceView, adoption_status, label_status, maturity_samples
 from stationkeeper.monitor.status.subject import cells_of, subject_status
 
 # Subjects with cells and series, the worst first: more than a page shows at once. Without a bound, the status of a
@@ -214,11 +214,7 @@ class ModelView:
         out = [Sample("stationkeeper_model_state", (name,), STATE_NUMBER[state])]
         if judge.watermark is not None:
             out.append(Sample("stationkeeper_watermark_timestamp_seconds", (name,), judge.watermark / 1_000))
-        if judge.settings.labels is not None:
-            maturity = judge.cohorts.maturity
-            out.append(Sample("stationkeeper_labels_expected_ratio", (name,), maturity.expected))
-            if maturity.age is not None:
-                out.append(Sample("stationkeeper_label_maturity_seconds", (name,), maturity.age / 1_000))
+        out += maturity_samples(judge)
         for key, end in sorted(self._ended.items()):
             if key in judge.watches:
                 where = (name, key.version, key.segment)

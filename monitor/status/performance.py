@@ -3,6 +3,7 @@
 from collections import deque
 
 from stationkeeper.contracts.messages import SubjectState, SubjectType
+from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.model_status import (
     MAX_POINTS,
     AdoptionStatus,
@@ -77,6 +78,17 @@ def maturity_reason(maturity: Maturity, settings: ModelSettings) -> str:
     if maturity.selective:
         return f"{said}, labelled predictions are not like the others; {_age(settings.label_horizon)} are waited for"
     return f"{said}, delays were watched for {_age(maturity.watched)}"
+
+
+def maturity_samples(judge: ModelJudge) -> list[Sample]:
+    """Return how complete labels are at the least age, and from which age on they are judged."""
+    if judge.settings.labels is None:
+        return []
+    maturity, where = judge.cohorts.maturity, (judge.name,)
+    out = [Sample("stationkeeper_labels_expected_ratio", where, maturity.expected)]
+    if maturity.age is not None:
+        out.append(Sample("stationkeeper_label_maturity_seconds", where, maturity.age / 1_000))
+    return out
 
 
 def _age(ms: int) -> str:
