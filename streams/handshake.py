@@ -17,6 +17,7 @@ from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.streams.errors import Denied, Retryable
+from stationkeeper.streams.oauth import TokenRefused
 from stationkeeper.streams.settings import KafkaSettings
 
 # For each step. A refusal comes after the broker's own delay of 100 ms; with a connect timeout of five seconds before
@@ -161,6 +162,8 @@ class _Look:
                 if errors.for_code(answer.error_code) is not errors.NoError:
                     raise _Refused(LogEvent.BROKER_CREDENTIALS, f"{what} ({answer.error_message})")
                 client.receive(answer.auth_bytes)
+        except TokenRefused as error:
+            raise _Refused(LogEvent.BROKER_CREDENTIALS, str(error)) from None
         except ValueError as error:
             # The broker could not prove that it knows the password: SCRAM asks both sides.
             raise _Refused(LogEvent.BROKER_CREDENTIALS, f"{what} ({error})") from None

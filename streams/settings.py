@@ -1,5 +1,6 @@
 """How Stationkeeper talks to Kafka: one frozen block of configuration for every role."""
 
+import importlib.util
 import re
 import socket
 from pathlib import Path
@@ -31,12 +32,16 @@ class SecuritySettings(_Block):
     """What the brokers ask of a client: TLS files and SASL credentials.
 
     The password comes from ``password_file``, else from the variable named by ``password_env``, else from
-    ``password``; it is kept as a ``SecretStr`` and never shown. A file that cannot be read is a ``ValueError``.
+    ``password``; it is kept as a ``SecretStr`` and never shown. A file that cannot be read is a ``SettingError``.
+    With OAUTHBEARER they are the client's id and secret, for which ``token_url`` gives a token of ``scope`` (OIDC, the
+    grant ``client_credentials``). AWS_MSK_IAM takes them from where AWS's own tools do, and has no user here.
     """
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"] | None = None
     username: str | None = None
+    token_url: str | None = None
+    scope: str | None = None
     password: Secret | None = None
     password_file: Path | None = None
     password_env: str | None = None
@@ -49,10 +54,18 @@ class SecuritySettings(_Block):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.protocol.startswith("SASL") and (self.mechanism is None or self.username is None):
+        if not self.protocol.startswith("SASL"):
+            return self
+        if self.mechanism is None or (self.username is None and self.mechanism != "AWS_MSK_IAM"):
             raise ValueError(
-                f"security.protocol {self.protocol} needs security.mechanism (PLAIN, SCRAM-SHA-256 or "
-                "SCRAM-SHA-512) and security.username"
+                f"security.protocol {self.protocol} needs security.mechanism (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, "
+                "OAUTHBEARER or AWS_MSK_IAM) and, but for the last, security.username"
+            )
+        if self.mechanism == "OAUTHBEARER" and not (self.token_url or "").startswith(("http://", "https://")):
+            raise ValueError("security.mechanism OAUTHBEARER needs security.token_url, as https://HOST/…/token")
+        if self.mechanism == "AWS_MSK_IAM" and self.protocol != "SASL_SSL":
+            raise ValueError(
+                f"security.mechanism AWS_MSK_IAM needs security.protocol SASL_SSL, here it is {self.protocol}"
             )
         return self
 
@@ -68,11 +81,7 @@ class SecuritySettings(_Block):
         """Return the client's connection options; the only place where secrets leave their wrapping."""
         options: dict[str, Any] = {"security_protocol": self.protocol}
         if self.protocol.startswith("SASL"):
-            options |= {
-                "sasl_mechanism": self.mechanism,
-                "sasl_plain_username": self.username,
-                "sasl_plain_password": self.secret(),
-            }
+            options |= {"sasl_mechanism": self.mechanism, **self._proof()}
         if self.protocol.endswith("SSL"):
             key_password = self.key_password.get_secret_value() if self.key_password else None
             if self.key_password_file is not None:
@@ -85,6 +94,18 @@ class SecuritySettings(_Block):
                 "ssl_password": key_password,
             }
         return options
+
+    def _proof(self) -> dict[str, Any]:
+        if self.mechanism == "AWS_MSK_IAM":
+            if importlib.util.find_spec("botocore") is None:
+                raise SettingError("security.mechanism AWS_MSK_IAM needs the package botocore; install it beside us")
+            return {}
+        if self.mechanism == "OAUTHBEARER":
+            from stationkeeper.streams.oauth import ClientCredentials
+
+            given = ClientCredentials(str(self.token_url), str(self.username), self.secret() or "", self.scope)
+            return {"sasl_oauth_token_provider": given}
+        return {"sasl_plain_username": self.username, "sasl_plain_password": self.secret()}
 
 
 class DeadLetterSettings(_Block):
@@ -152,6 +173,12 @@ class KafkaSettings(_Block):
     """What one fetch takes of all partitions of a broker: the bound on the client's memory."""
     replication: Annotated[int, Field(ge=1)] | None = None
     """Replication factor of topics that are created; the broker's default when left out."""
+
+    @model_validator(mode="after")
+    def _offered(self) -> Self:
+        if self.client == "librdkafka" and self.security.mechanism == "AWS_MSK_IAM":
+            raise ValueError("kafka.client librdkafka has no AWS_MSK_IAM; write kafka.client: kafka-python")
+        return self
 
     def group(self, role: str) -> str:
         """Return the consumer group of a role."""

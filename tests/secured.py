@@ -116,7 +116,7 @@ def secured_broker(directory: Path) -> Iterator[SecuredBroker]:
         f"{listener}.ssl.keystore.type": "PEM",
         f"{listener}.ssl.keystore.location": str(store),
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS",
+        "super.users": "User:ANONYMOUS;User:root",
     }
     broker = LocalBroker(directory / "kafka", advertised=port, more=more)
     broker.nodes[0].second_port = port

@@ -3,13 +3,16 @@
 import time as clock
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from stationkeeper.commands.options import ConfigOption, JsonOption, print_json, print_rows
 from stationkeeper.contracts.messages import Approval, Rollout, RolloutPhase
 from stationkeeper.contracts.times import to_datetime
+
+if TYPE_CHECKING:
+    from stationkeeper.config import Config
 
 Person = Annotated[str, typer.Option("--by", help="Who decides; kept in the log.", envvar="USER")]
 Name = Annotated[str, typer.Argument(metavar="ID", help="The id that list prints.", show_default=False)]
@@ -92,7 +95,9 @@ def decision_verb(
                 raise typer.BadParameter(f"no {target} is called {name!r}; the latest are {', '.join(known) or 'none'}")
             model, full = found
             now = to_datetime(round(clock.time() * 1_000))
-            approval = Approval(time=now, target=target, id=full, model=model, decision=decision, by=by, note=note)
+            approval = Approval(
+                time=now, target=target, id=full, model=model, decision=decision, by=signed(settings, by), note=note
+            )
             if target == "request":
                 refuse_pointless(settings, lineage, approval)
             elif (rollout := lineage.rollouts.get(model)) and (name == model or rollout.candidate == full):
@@ -101,7 +106,7 @@ def decision_verb(
         if json:
             print_json(approval.model_dump(mode="json"))
             return
-        typer.echo(f"{decision.replace('_', ' ')}: {target} {full} of {model}, by {by}")
+        typer.echo(f"{decision.replace('_', ' ')}: {target} {full} of {model}, by {approval.by}")
 
     decide.__doc__ = text
     return decide
@@ -122,6 +127,12 @@ def refuse_pointless(settings: Any, lineage: Any, word: Approval) -> None:
     moved = after_word(state, word, rollout.champion if rollout else None)
     if isinstance(moved, str):
         raise typer.BadParameter(moved)
+
+
+def signed(settings: "Config", by: str) -> str:
+    """Return who decides as the log keeps it: what the person says, and whom Kafka let in where it asked."""
+    user = settings.kafka.security.username if settings.kafka.security.protocol.startswith("SASL") else None
+    return by if user is None or user == by else f"{by} (Kafka user {user})"
 
 
 def refuse_idle(rollout: Rollout, approval: Approval) -> None:

@@ -116,6 +116,15 @@ def connection(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "log_level": 0,
     }
     options |= {name: known[ours] for ours, name in _SASL.items() if known.get(ours) is not None}
+    security = settings.security
+    if security.mechanism == "OAUTHBEARER":
+        options |= {
+            "sasl.oauthbearer.method": "oidc",
+            "sasl.oauthbearer.client.id": security.username,
+            "sasl.oauthbearer.client.secret": security.secret(),
+            "sasl.oauthbearer.token.endpoint.url": security.token_url,
+            **({"sasl.oauthbearer.scope": security.scope} if security.scope else {}),
+        }
     if known.get("ssl_check_hostname") is False:
         options["ssl.endpoint.identification.algorithm"] = "none"
     return options

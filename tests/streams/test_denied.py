@@ -1,7 +1,12 @@
 """A cluster that refuses us is called that, by its reason, through both clients; one that is away is not."""
 
+import base64
+import json
 import socket
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -108,6 +113,48 @@ def test_the_right_password_is_let_in(secured: SecuredBroker, client: str) -> No
     used = settings(secured).model_copy(update={"client": client})
     assert refusal(used) is None
     read(used)
+
+
+class _Tokens(BaseHTTPRequestHandler):
+    """A token endpoint of one client, whose tokens are signed by nobody: the test's broker takes those."""
+
+    def do_POST(self) -> None:
+        asked = self.rfile.read(int(self.headers["content-length"])).decode()
+        known = self.headers["authorization"] == "Basic " + base64.b64encode(f"ann:{PASSWORD}".encode()).decode()
+        now = time.time()
+        claims = {"sub": "ann", "iat": now, "exp": now + 300, "scope": "kafka"}
+        parts = [
+            base64.urlsafe_b64encode(json.dumps(one).encode()).decode().rstrip("=") for one in ({"alg": "none"}, claims)
+        ]
+        answer = {"access_token": ".".join([*parts, ""]), "token_type": "Bearer", "expires_in": 300}
+        self.send_response(200 if known and "client_credentials" in asked else 401)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(answer if known else {"error": "invalid_client"}).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def token_url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Tokens) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/token"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_token_is_fetched_and_let_in_and_a_refused_one_is_told(
+    secured: SecuredBroker, client: str, token_url: str
+) -> None:
+    oauth = {"mechanism": "OAUTHBEARER", "token_url": token_url, "scope": "kafka"}
+    read(settings(secured, **oauth).model_copy(update={"client": client}))
+    with pytest.raises(Denied, match="answers 401 for a token") as caught:
+        read(settings(secured, **oauth, password=WRONG).model_copy(update={"client": client}))
+    assert caught.value.event is LogEvent.BROKER_CREDENTIALS
 
 
 def test_a_broker_that_is_away_or_says_nothing_is_not_called_a_refusal() -> None:

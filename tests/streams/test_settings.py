@@ -1,8 +1,12 @@
+import importlib.util
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from stationkeeper.contracts.settings import SettingError
 from stationkeeper.streams.settings import KafkaSettings, SecuritySettings
 
 SASL = {"protocol": "SASL_SSL", "mechanism": "PLAIN", "username": "reader"}
@@ -76,3 +80,29 @@ def test_no_text_of_settings_or_of_their_errors_holds_a_secret(secret):
             KafkaSettings.model_validate({"security": bad})
         texts.append(str(caught.value))
     assert not [text for text in texts if marked in text]
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        (
+            {"security": {"protocol": "SASL_SSL", "mechanism": "OAUTHBEARER", "username": "me"}},
+            "needs security.token_url",
+        ),
+        ({"security": {"protocol": "SASL_PLAINTEXT", "mechanism": "AWS_MSK_IAM"}}, "needs security.protocol SASL_SSL"),
+        (
+            {"client": "librdkafka", "security": {"protocol": "SASL_SSL", "mechanism": "AWS_MSK_IAM"}},
+            "write kafka.client: kafka-python",
+        ),
+    ],
+)
+def test_a_mechanism_that_cannot_work_is_refused_with_what_to_write(block: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        KafkaSettings.model_validate(block)
+
+
+def test_msk_needs_a_package_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    msk = KafkaSettings.model_validate({"security": {"protocol": "SASL_SSL", "mechanism": "AWS_MSK_IAM"}})
+    with pytest.raises(SettingError, match="needs the package botocore"):
+        msk.connection("x")
