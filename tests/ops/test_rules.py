@@ -94,8 +94,11 @@ def test_an_alert_has_a_severity_and_a_runbook(name: str):
     alert = ALERTS[name]
     assert alert["labels"]["severity"] in {"page", "warn", "none"}
     assert {"summary", "description", "runbook_url"} <= alert["annotations"].keys()
-    assert alert["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
-    text = (ROOT / alert["annotations"]["runbook_url"]).read_text(encoding="utf-8")
+    base = "{{ with $externalLabels.stationkeeper_runbooks }}{{ . }}{{ else }}{{ $externalURL }}/consoles{{ end }}"
+    assert alert["annotations"]["runbook_url"] == f"{base}/{name}.md"
+    by_model = "by (model" in alert["expr"]
+    assert ("page_url" in alert["annotations"]) is by_model, "what is about a model leads to its page"
+    text = (ROOT / "docs" / "runbooks" / f"{name}.md").read_text(encoding="utf-8")
     assert re.findall(r"^#+ (.+)$", text, re.MULTILINE) == [name, *RUNBOOK]
     sections = re.split(r"^## .+$", text, flags=re.MULTILINE)[1:]
     assert all(len(section.split()) > 0 for section in sections)
