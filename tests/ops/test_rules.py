@@ -96,7 +96,7 @@ def test_an_alert_has_a_severity_and_a_runbook(name: str):
     assert {"summary", "description", "runbook_url"} <= alert["annotations"].keys()
     base = "{{ with $externalLabels.stationkeeper_runbooks }}{{ . }}{{ else }}{{ $externalURL }}/consoles{{ end }}"
     assert alert["annotations"]["runbook_url"] == f"{base}/{name}.md"
-    by_model = "by (model" in alert["expr"]
+    by_model = "$labels.model" in alert["annotations"]["summary"]
     assert ("page_url" in alert["annotations"]) is by_model, "what is about a model leads to its page"
     text = (ROOT / "docs" / "runbooks" / f"{name}.md").read_text(encoding="utf-8")
     assert re.findall(r"^#+ (.+)$", text, re.MULTILINE) == [name, *RUNBOOK]
