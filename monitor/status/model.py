@@ -233,18 +233,24 @@ class ModelView:
             out += mine
         if refused:
             out.append(Sample("stationkeeper_series_refused_total", (), refused))
-        for one in incidents:
-            if "closed" in one:
-                continue
-            facts = (name, one["version"], one["id"], one["kind"], one["cause"], one["level"])
-            out.append(Sample("stationkeeper_incident_info", facts, 1))
-            stamp = one["onset"] / 1_000
-            out.append(Sample("stationkeeper_incident_onset_timestamp_seconds", (name, one["id"]), stamp))
+        out += _incident_samples(name, incidents)
         for (kind, level), count in sorted(judge.verdicts.items()):
             out.append(Sample("stationkeeper_verdicts_total", (name, kind, level), count))
         for outcome, count in sorted(judge.requests.counts.items()):
             out.append(Sample("stationkeeper_retrain_requests_total", (name, outcome), count))
         return out
+
+
+def _incident_samples(name: str, incidents: list[IncidentStatus]) -> list[Sample]:
+    out = []
+    for one in incidents:
+        if "closed" in one:
+            continue
+        facts = (name, one["version"], one["id"], one["kind"], one["cause"], one["level"])
+        out.append(Sample("stationkeeper_incident_info", facts, 1))
+        stamp = one["onset"] / 1_000
+        out.append(Sample("stationkeeper_incident_onset_timestamp_seconds", (name, one["id"]), stamp))
+    return out
 
 
 def _reason(state: SubjectState, worst: list[tuple[WatchKey, Chart]], incidents: list[IncidentStatus]) -> str:
