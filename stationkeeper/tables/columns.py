@@ -1,7 +1,7 @@
 """One column as values: what it holds, whether it can be watched, and how that is said in a line."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -63,6 +63,7 @@ class ColumnReading:
     note: str = ""
     blind: str = ""
     option: str = ""
+    different: int = 0
 
     def line(self, left_out: str = "", part: str = "") -> str:
         """Return the column in a line; ``part`` is its part in the table, ``left_out`` a reason found elsewhere."""
@@ -70,6 +71,8 @@ class ColumnReading:
         words = [word for word in (self.kind, self.note) if word and word != part]
         if self.values is not None and (not why or self.kind == "time"):
             words += _range(self.values, self.kind)
+        if self.different and not why:
+            words.append(f"{self.different:,} different")
         if self.missing:
             words.append(f"{self.missing:,} missing")
         if self.unusable:
@@ -85,8 +88,6 @@ def _range(values: Array, kind: ColumnKind) -> list[str]:
         known = numbers(values).values
         known = known[np.isfinite(known)]
         return [f"{known.min():.6g} to {known.max():.6g}"] if len(known) else []
-    if kind == "text":
-        return [f"{len({value for value in values.tolist() if value is not None}):,} different"]
     if kind == "time":
         known = values[~np.isnat(values)].astype(np.int64)
         if len(known):
@@ -193,10 +194,11 @@ def read_objects(
         huge = any(isinstance(cell, int) and abs(cell) > _LARGEST for cell in plain)
         found = ColumnReading(name, "number", values, len(plain) - len(known) + len(words), len(bad), shown)
         return _identifier(found) if huge else found
-    if as_text:
-        return _as_text(ColumnReading(name, "text", values, len(plain) - len(known), note="text as you say"))
-    names = ", ".join(sorted({type(cell).__name__ for cell in known}))
-    return _as_text(ColumnReading(name, "mixed", values, len(plain) - len(known), note=f"types {names}"))
+    note = "text as you say" if as_text else "types " + ", ".join(sorted({type(cell).__name__ for cell in known}))
+    found = ColumnReading(name, "text" if as_text else "mixed", values, len(plain) - len(known), note=note)
+    # 1 and True are two values, though Python takes them for one.
+    different = {(type(cell), str(cell)): cell for cell in known}
+    return _as_category(found, different.values(), len(known))
 
 
 def _is_number(cell: Any) -> bool:
@@ -212,22 +214,34 @@ def _texts(name: str, column: pl.Series, rules: ValueRules, rows: Array, *, type
         return ColumnReading(name, "empty", None, missing, blind="has no value")
     words = column.is_in(list(NULL_WORDS)).fill_null(value=False)
     cells = column.set(words, None)
-    as_text = ColumnReading(name, "text", _objects(column), missing)
     if name in rules.text or cells.null_count() == len(cells):
-        return _as_text(replace(as_text, note="text as you say" if name in rules.text else ""))
+        return _as_text(name, column, missing, "text as you say" if name in rules.text else "")
+    if (
+        (rules.decimal is not None or not typed)
+        and cells.str.contains(_ZERO).any()
+        and cells.str.contains(_DIGITS).all()
+    ):
+        zero = next(cell for cell in cells.drop_nulls() if re.match(_ZERO, cell))
+        return _as_text(name, column, missing, f"leading zeros ({zero})")
     found = None
     if rules.decimal is not None:
         found = _numeric(name, column, numbers_of(cells, rules.decimal), words, rows)
     elif not typed:
-        if cells.str.contains(_ZERO).any() and cells.str.contains(_DIGITS).all():
-            zero = next(cell for cell in cells.drop_nulls() if re.match(_ZERO, cell))
-            return _as_text(replace(as_text, note=f"leading zeros ({zero})"))
-        plain = cells.str.contains(_PLAIN) | cells.str.contains(_INFINITE)
-        number = cells.set(~plain.fill_null(value=False), None).str.strip_chars().cast(pl.Float64, strict=False)
+        number = _plain_numbers(cells)
         found = _numeric(name, column, number, words, rows)
-        if found is not None and cells.str.contains(_DIGITS).all() and (number.abs().max() or 0.0) > _LARGEST:  # type: ignore[operator]
+        large = float(number.abs().max() or 0.0) > _LARGEST  # type: ignore[arg-type]
+        if found is not None and large and cells.str.contains(_DIGITS).all():
             return _identifier(found)
-    return found or _other(as_text, cells, rules, rows)
+    return found or _other(name, column, cells, missing, rules, rows)
+
+
+def _plain_numbers(cells: pl.Series) -> pl.Series:
+    """Texts as the numbers that machines write, null for others. The cast alone takes some words for NaN, too."""
+    number = cells.cast(pl.Float64, strict=False)
+    if number.null_count() == cells.null_count() and not number.is_nan().any():
+        return number
+    plain = cells.str.contains(_PLAIN) | cells.str.contains(_INFINITE)
+    return cells.set(~plain.fill_null(value=False), None).str.strip_chars().cast(pl.Float64, strict=False)
 
 
 def _numeric(name: str, column: pl.Series, number: pl.Series, words: pl.Series, rows: Array) -> ColumnReading | None:
@@ -250,13 +264,15 @@ def _numeric(name: str, column: pl.Series, number: pl.Series, words: pl.Series, 
     return ColumnReading(name, "number", values, int(missing.sum()), strange, example)
 
 
-def _other(as_text: ColumnReading, cells: pl.Series, rules: ValueRules, rows: Array) -> ColumnReading:
+def _other(
+    name: str, column: pl.Series, cells: pl.Series, missing: int, rules: ValueRules, rows: Array
+) -> ColumnReading:
     """Texts that are no plain numbers: numbers written in some way are asked about, times left out."""
-    known = cells.drop_nulls()
-    if known.is_in(list(_TRUTHS)).all() and as_text.missing == cells.null_count():
+    known = cells.drop_nulls().unique(maintain_order=True)
+    if known.is_in(list(_TRUTHS)).all():
         truths = [None if cell is None else _TRUTHS[cell] for cell in cells]
-        values = np.array(truths, object if as_text.missing else np.bool_)
-        return replace(as_text, kind="boolean", values=values)
+        gone = cells.null_count()
+        return ColumnReading(name, "boolean", np.array(truths, object if gone else np.bool_), gone)
     digits = known.str.contains("[0-9]").all() and not known.str.contains(_DIGITS).all()
     marks = [mark for mark, pattern in PATTERNS.items() if digits and _share(known, pattern) >= _MAJORITY]
     if rules.decimal is None and marks:
@@ -265,10 +281,11 @@ def _other(as_text: ColumnReading, cells: pl.Series, rules: ValueRules, rows: Ar
             ends = [m for m in marks if known.str.contains(rf"\{m}(?:[0-9]{{1,2}}|[0-9]{{4,}})(?:[^0-9]|$)").any()]
             marks = ends or marks
         say = f"To read them: {' or '.join(f'--decimal {mark}' for mark in marks)}; as categories: "
-        option = f"{say}--text {_quoted(as_text.name)}"
-        return replace(as_text, note=f"as in {str(known[0])!r}", blind=WRITTEN, option=option)
-    found = _moments(as_text.name, cells, as_text.missing, rows)
-    return found if found.kind == "time" else _as_text(as_text)
+        found = _as_text(name, column, missing, f"as in {str(known[0])!r}")
+        return replace(found, blind=WRITTEN, option=f"{say}--text {_quoted(name)}")
+    if text_times(known.head(_ENOUGH)) is None:
+        return _as_text(name, column, missing)
+    return _moments(name, cells, cells.null_count(), rows)
 
 
 def _share(texts: pl.Series, pattern: str) -> float:
@@ -279,7 +296,7 @@ def _moments(name: str, cells: pl.Series, missing: int, rows: Array, form: str |
     """Texts as times, or as what they are where they are none."""
     moments = text_times(cells, form)
     if moments is None:
-        return ColumnReading(name, "text", _objects(cells), missing)
+        return _as_text(name, cells, missing)
     times, how, unknown = moments
     bad = (times < 0) & ~cells.is_null().to_numpy()
     example = _example(cells[int(bad.argmax())], rows[int(bad.argmax())]) if bad.any() else ""
@@ -287,24 +304,24 @@ def _moments(name: str, cells: pl.Series, missing: int, rows: Array, form: str |
     return ColumnReading(name, "time", values, missing, int(bad.sum()), example, how, "holds times", unknown)
 
 
-def _as_text(found: ColumnReading) -> ColumnReading:
-    """Say of texts what a category cannot be: another one in nearly every row."""
-    values = [] if found.values is None else [value for value in found.values.tolist() if value is not None]
-    words = sorted({value for value in values if value in NULL_WORDS and isinstance(value, str)})
+def _as_text(name: str, column: pl.Series, missing: int, note: str = "") -> ColumnReading:
+    values = np.empty(len(column), object)
+    values[:] = column.to_list()
+    found = ColumnReading(name, "text", values, missing, note=note)
+    return _as_category(found, column.drop_nulls().unique().to_list(), len(column) - missing)
+
+
+def _as_category(found: ColumnReading, different: Collection[Any], known: int) -> ColumnReading:
+    """Say of the ``different`` values of ``known`` cells what a category cannot be: another one in nearly every row."""
+    words = sorted(value for value in different if isinstance(value, str) and value in NULL_WORDS)
     if words:
         say = f"{words[0]!r} counts as a value; if it means none: --na {words[0] or chr(39) * 2}"
         found = replace(found, note=f"{found.note}, {say}" if found.note else say)
-    different = len({(type(value), str(value)) for value in values})
-    if len(values) >= _ENOUGH and different > _DIFFERENT * len(values):
-        why = f"{different:,} different texts in {len(values):,} rows, like an identifier or prose"
+    found = replace(found, different=len(different))
+    if known >= _ENOUGH and len(different) > _DIFFERENT * known:
+        why = f"{len(different):,} different texts in {known:,} rows, like an identifier or prose"
         return replace(found, blind=why, option=f"To watch it all the same: --features with {_quoted(found.name)}")
     return found
-
-
-def _objects(column: pl.Series) -> Array:
-    values = np.empty(len(column), object)
-    values[:] = column.to_list()
-    return values
 
 
 def _example(cell: object, row: int) -> str:

@@ -24,7 +24,7 @@ from stationkeeper.commands.profile import profile
 from stationkeeper.monitor.core.reference import NumericCells, load
 
 # In the suite as many as a person waits for; half would leave out some pairs of form and type on most runs.
-FILES = int(os.environ.get("STATIONKEEPER_FILES", "12"))
+FILES = int(os.environ.get("STATIONKEEPER_FILES", "8"))
 ROWS = 700
 KNOWN = 400
 MAY_1 = np.datetime64("2026-05-01", "ms")
