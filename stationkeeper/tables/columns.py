@@ -223,15 +223,13 @@ def _texts(name: str, column: pl.Series, rules: ValueRules, rows: Array, *, type
     ):
         zero = next(cell for cell in cells.drop_nulls() if re.match(_ZERO, cell))
         return _as_text(name, column, missing, f"leading zeros ({zero})")
-    found = None
-    if rules.decimal is not None:
-        found = _numeric(name, column, numbers_of(cells, rules.decimal), words, rows)
-    elif not typed:
-        number = _plain_numbers(cells)
-        found = _numeric(name, column, number, words, rows)
-        large = float(number.abs().max() or 0.0) > _LARGEST  # type: ignore[arg-type]
-        if found is not None and large and cells.str.contains(_DIGITS).all():
-            return _identifier(found)
+    if rules.decimal is None and typed:
+        return _other(name, column, cells, missing, rules, rows)
+    number = _plain_numbers(cells) if rules.decimal is None else numbers_of(cells, rules.decimal)
+    found = _numeric(name, column, number, words, rows)
+    large = float(number.abs().max() or 0.0) > _LARGEST  # type: ignore[arg-type]
+    if found is not None and large and cells.str.contains(_DIGITS).all():
+        return _identifier(found)
     return found or _other(name, column, cells, missing, rules, rows)
 
 

@@ -1,4 +1,6 @@
-"""Files that a generator makes of one unchanged world, through profile and backtest as a person runs them.
+"""Files that a generator makes of one unchanged world, through init, profile and backtest as a person runs them.
+
+Half of them are read under the configuration that init wrote.
 
 ``STATIONKEEPER_FILES=1000 make test ARGS=tests/stationkeeper/tables/test_generated_files.py`` tries a thousand.
 """
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from stationkeeper.commands.backtest import backtest
+from stationkeeper.commands.data import init
 from stationkeeper.commands.profile import profile
 from stationkeeper.monitor.core.reference import NumericCells, load
 
@@ -28,7 +31,8 @@ FILES = int(os.environ.get("STATIONKEEPER_FILES", "8"))
 ROWS = 700
 KNOWN = 400
 MAY_1 = np.datetime64("2026-05-01", "ms")
-PROFILE, BACKTEST = typer.Typer(), typer.Typer()
+INIT, PROFILE, BACKTEST = typer.Typer(), typer.Typer(), typer.Typer()
+INIT.command()(init)
 PROFILE.command()(profile)
 BACKTEST.command()(backtest)
 
@@ -67,7 +71,7 @@ class Made:
     labels: tuple[str, str] | None
     gap: str
     columns: dict[str, tuple[str, float]]
-    told: bool
+    configured: bool
 
 
 @st.composite
@@ -195,11 +199,13 @@ def test_an_unchanged_world_is_read_and_said_and_never_pages(
     parts = [*(["--time", "time"] if made.time != "none" else []), "--prediction", "score"]
     parts += ["--label", "label"] if made.labels is not None else []
     rules = ["--na", f'"{made.gap}"'] if made.form == "csv" and made.gap else []
-    kinds = {kind for kind, _ in made.columns.values()}
-    if made.told and kinds & {"currency", "percent", "thousands"} and "comma" not in kinds:
-        rules += ["--decimal", "."]
-    reference = folder / "reference.json"
     run = CliRunner()
+    begun = run.invoke(INIT, [str(past), "--model", "m", "-o", str(folder / "first.yaml")])
+    note(f"{begun.output[-3000:]}")
+    assert begun.exit_code == 0, begun.exception
+    if made.configured:
+        rules += ["--model", "m", "--config", str(folder / "first.yaml")]
+    reference = folder / "reference.json"
     profiled = run.invoke(PROFILE, [str(past), *parts, *rules, "-o", str(reference)])
     note(f"{profiled.output[-3000:]}")
     assert profiled.exception is None or isinstance(profiled.exception, SystemExit)

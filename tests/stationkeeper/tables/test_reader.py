@@ -201,6 +201,7 @@ def test_an_index_of_pandas_and_a_name_that_stands_twice_are_left_out_by_name(tm
 
 def test_what_no_number_holds_and_what_is_no_category_is_left_out_until_asked_for(tmp_path: Path) -> None:
     text = "id,prose,x\n" + "".join(f"{10**18 + i},text {i} of it,{i % 5}\n" for i in range(200))
+    assert list(read_table(written(tmp_path, text), ValueRules(decimal=",")).columns) == ["x"]
     table = read_table(written(tmp_path, text))
     assert list(table.columns) == ["x"]
     assert "--text id" in column(table, "id").line()
