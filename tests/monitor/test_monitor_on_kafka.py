@@ -85,7 +85,7 @@ def test_the_loop_on_a_real_broker_survives_a_restart_and_counts_every_event_onc
     settings: KafkaSettings, send: Callable[..., None]
 ) -> None:
     scores, outcomes = f"{settings.prefix}-scores", f"{settings.prefix}-outcomes"
-    model = fraud(predictions=scores, labels=outcomes)
+    model = fraud(predictions=scores, labels=outcomes, label_maturity="10m")
     topics = Topics(settings.prefix)
     ensure_internal(settings, topics)
     ensure_inputs(settings, [scores, outcomes], create_inputs=True)
@@ -97,20 +97,29 @@ def test_the_loop_on_a_real_broker_survives_a_restart_and_counts_every_event_onc
         rows = running.loops["tally"].status().get("conservation", [])
         return bool(sum(row["tallied"] for row in rows) >= total)
 
+    def labelled(due: int) -> bool:
+        models = running.loops["judge"].status().get("models", [])
+        found = models[0].get("labels", {}) if models else {}
+        return bool(found.get("due", 0) >= due and found["due"] == found["arrived"])
+
     try:
         send(scores, predictions(60, 40))
-        send(outcomes, labels(range(100)))
-        until(lambda: tallied(2_500), "the loop has come so far", WAIT_S)
+        send(outcomes, labels(range(2_400)))
+        until(lambda: tallied(4_800), "the loop has come so far", WAIT_S)
         running.close()
+        # The rest waits for the restart, as after an outage longer than the maturity of labels.
+        send(outcomes, labels(range(2_400, 4_000), start=START + 60 * MINUTE))
         running = Running(settings, {"fraud": model}, topics)
         send(scores, [*predictions(40, 40, first=2_400, start=START + 60 * MINUTE, shift=0.7), b"{"])
-        until(lambda: tallied(4_100), "the loop has come so far", WAIT_S)
+        until(lambda: tallied(8_000), "the loop has come so far", WAIT_S)
         until(lambda: len(values_of(reader, topics.requests.name)) == 1, "the loop has come so far", WAIT_S)
+        # Panes close up to minute 97; all that was ten minutes old then has its label.
+        until(lambda: labelled(40 * 87), "every label is judged", WAIT_S)
         pages = [v for v in map(Verdict.decode, values_of(reader, topics.verdicts.name)) if v.level is Level.PAGE]
         assert [v.subject.name for v in pages] == ["amount"]
         found = verify(reader, {"fraud": model}, topics, clock="stream")
         assert found.summary().endswith("equal")
-        assert found.records == 4_101
+        assert found.records == 8_001
         assert found.unverifiable == []
     finally:
         running.close()
