@@ -151,6 +151,34 @@ _DEAD_LETTERS = _panel(
     "{{topic}} {{code}}",
     unit="cps",
 )
+_STOPPED = _panel(
+    "Input topics that are not read",
+    "Which topic stopped, and why?",
+    "max by (topic, reason, code) (stationkeeper_input_stopped)",
+    "{{topic}} {{reason}} {{code}}",
+)
+_JOIN = Panel(
+    "The label join",
+    "Do labels find their predictions?",
+    (
+        ("sum by (result) (rate(stationkeeper_join_rows_total[5m]))", "{{result}} a second"),
+        ("sum by (side) (stationkeeper_join_waiting_rows)", "waiting {{side}}"),
+    ),
+)
+_MATURITY = _panel(
+    "Age at which labels count",
+    "When are a prediction's labels complete?",
+    f"max by (model) (stationkeeper_label_maturity_seconds{{{MODEL}}})",
+    "{{model}}",
+    unit="s",
+)
+_EXPECTED = _panel(
+    "Labels that are there at label_maturity",
+    "Is label_maturity long enough for the slowest class?",
+    f"min by (model) (stationkeeper_labels_expected_ratio{{{MODEL}}})",
+    "{{model}}",
+    unit="percentunit",
+)
 _READY = _panel(
     "Roles that are ready",
     "Which part of the loop does not work?",
@@ -234,6 +262,8 @@ _LOOP = (
         unit="cps",
     ),
     _DEAD_LETTERS,
+    _STOPPED,
+    _JOIN,
     _LAG,
     _panel(
         "Time since the loop turned",
@@ -290,6 +320,10 @@ _LOOP = (
                 f"sum by (model, reason) (rate(stationkeeper_serving_errors_total{{{MODEL}}}[5m]))",
                 "refused {{model}} {{reason}}",
             ),
+            (
+                f"sum by (model, reason) (rate(stationkeeper_predictions_unlogged_total{{{MODEL}}}[5m]))",
+                "not logged {{model}} {{reason}}",
+            ),
         ),
         unit="cps",
     ),
@@ -339,6 +373,8 @@ DASHBOARDS = (
             _HARM,
             _ROWS,
             _AGE,
+            _MATURITY,
+            _EXPECTED,
         ),
         (_BY_MODEL,),
     ),
