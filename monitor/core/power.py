@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from stationkeeper.contracts.column import Floats
+from stationkeeper.contracts.masking import printable
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.contracts.model_status import PowerLine
 from stationkeeper.monitor.core.budget import Budget, log_thresholds, split_alpha
@@ -88,7 +89,7 @@ class PowerCard:
             if power.new_category:
                 parts.append(f"new category {_pair(power.new_category, '{:.1%}')}")
             parts.append(f"missing {_pair(power.missing, '{:.1%}')}")
-            lines.append(f"{power.subject[:24]:24} {power.false_pages:11.4f}  {', '.join(parts)}")
+            lines.append(f"{printable(power.subject)[:24]:24} {power.false_pages:11.4f}  {', '.join(parts)}")
         return "\n".join(lines)
 
     def lines(self) -> list[PowerLine]:

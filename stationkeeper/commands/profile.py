@@ -21,6 +21,7 @@ from stationkeeper.commands.options import (
     print_json,
     value_rules,
 )
+from stationkeeper.contracts.masking import printable
 from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.settings import DAY_MS, ModelSettings
 
@@ -204,7 +205,7 @@ def _write(
         f"digest {reference.digest}"
     )
     for note in reference.notes:
-        typer.echo(f"  note: {note}")
+        typer.echo(f"  note: {printable(note)}")
     adoption = None if model is None else model.adoption
     show_power_card(reference, false_pages=budget, rows_per_hour=per_hour, adoption=adoption)
 

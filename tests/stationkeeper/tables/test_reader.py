@@ -6,13 +6,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from stationkeeper.commands.profile import profile
 from stationkeeper.events import ValueRules
+from stationkeeper.monitor.core.reference import load
 from stationkeeper.profiling.from_table import profile_table
 from stationkeeper.tables import ColumnReading, InputTable, Parts, TableRefused, read_frame, read_table
 
 INPUTS = Path(__file__).parent / "inputs"
 TIME = Parts(time="time")
+APP = typer.Typer()
+APP.command()(profile)
 MAY_1 = 1_777_593_600_000
 
 
@@ -274,3 +280,37 @@ def test_every_column_has_one_line_and_those_left_out_by_the_reference_say_so() 
     assert names == [reading.name for reading in table.readings]
     watched = {subject.name for subject in reference.features}
     assert watched == {line.split(":")[0] for line in lines if line.split(": ")[1].startswith("used")}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("country_na.csv", ["--label", "label"]),
+        ("currency.csv", ["--decimal", "."]),
+        ("decimal_comma.csv", ["--decimal", ",", "--label", "label"]),
+        ("epoch_us.csv", []),
+        ("excel_header.csv", []),
+        ("label_good.csv", ["--label", "label"]),
+        ("label_good.csv", ["--label", "label", "--positive", "fraud"]),
+        ("pq_dec.parquet", ["--label", "label"]),
+        ("types.parquet", ["--label", "label"]),
+        ("us24.csv", []),
+        ("zip.csv", ["--text", "zip"]),
+    ],
+)
+def test_profile_takes_every_file_and_says_a_line_for_each_column(
+    tmp_path: Path, name: str, options: list[str]
+) -> None:
+    out = tmp_path / "r.json"
+    run = CliRunner().invoke(
+        APP, [str(INPUTS / name), "--time", "time", "--prediction", "score", *options, "-o", str(out)]
+    )
+    assert run.exit_code == 0, run.output
+    made = load(out.read_bytes())
+    assert made.first is not None
+    assert made.first // 86_400_000 in {20_573, 20_574}
+    assert made.positive == ("fraud" if name == "label_good.csv" else "true" if name.endswith("parquet") else "1")
+    lines = [line for line in run.stderr.splitlines() if line.startswith("  ")]
+    assert len(lines) == len(read_table(INPUTS / name).readings)
+    assert all(line.isprintable() for line in run.output.splitlines())
+    assert not [line for line in run.output.splitlines() if line.startswith("(EUR)")]
