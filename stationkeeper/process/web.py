@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -36,6 +37,21 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 STATIC = {"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}
+
+
+class _AnyName(Convertor[str]):
+    """A name as a part of a path, also with slashes and line breaks, which starlette's ``path`` does not take."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any_name", _AnyName())
 
 
 class _Routes:
@@ -188,7 +204,7 @@ def create_app(
             Route("/static/{name}", routes.static),
             Route("/", routes.fleet_page),
             Route("/models/{model}", routes.model_page),
-            Route("/models/{model}/subjects/{subject:path}", routes.subject_page),
+            Route("/models/{model}/subjects/{subject:any_name}", routes.subject_page),
             Route("/incidents/{incident}", routes.incident_page),
         ]
     )

@@ -1,10 +1,12 @@
 """The HTTP side over a real socket: probes, API, errors, headers."""
 
 import socket
+import urllib.parse
 
 import httpx
 import pytest
 
+from stationkeeper.contracts.masking import printable
 from stationkeeper.process.web import WebServer, create_app
 from tests.stationkeeper import story
 
@@ -108,3 +110,34 @@ def test_a_port_in_use_is_said_with_the_port() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"cannot serve on 127.0.0.1:{port}"):
             WebServer(create_app([]), port=port)
+
+
+HOSTILE = [
+    "a\x00b",
+    'size 15"',
+    "income\n(EUR)",
+    "\x1b[31mred",
+    "abc\u202edef",
+    "<script>alert(1)</script>",
+    "a/b?c %41 é",
+]
+
+
+def test_pages_and_metrics_of_hostile_names_hold_no_control_character_and_no_markup() -> None:
+    judged = story.model(story.SEEN, drifting=True)
+    for one, name in zip(judged["subjects"], HOSTILE, strict=False):
+        one["name"] = name
+    judged["subjects"] = judged["subjects"][: len(HOSTILE)]
+    server = served([story.Role("judge", story.judge(judged), story.subject_samples([judged]))])
+    pages = ["/", "/models/fraud", *(f"/models/fraud/subjects/{urllib.parse.quote(name)}" for name in HOSTILE)]
+    nowhere = f"/models/{urllib.parse.quote(HOSTILE[0])}"
+    try:
+        for route in (*pages, nowhere, "/metrics"):
+            answer = httpx.get(server.url + route)
+            assert answer.status_code == (404 if route == nowhere else 200), route
+            line = answer.text.replace("\n", "")
+            assert printable(line) == line, route
+            assert "<script>alert" not in line or route == "/metrics"
+        assert httpx.get(f"{server.url}/api/v1/models/fraud").json()["subjects"][0]["name"] == HOSTILE[0]
+    finally:
+        server.stop()
