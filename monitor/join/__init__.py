@@ -10,6 +10,7 @@ cannot know from the log), disk_cache, stage (the loop's side).
 """
 
 from stationkeeper.monitor.join.outcomes import merged_outcomes
+from stationkeeper.monitor.join.partition import JoinState
 from stationkeeper.monitor.join.stage import Join
 
-__all__ = ["Join", "merged_outcomes"]
+__all__ = ["Join", "JoinState", "merged_outcomes"]

@@ -9,13 +9,17 @@ import numpy as np
 
 from stationkeeper.contracts.codes import Outcome
 from stationkeeper.contracts.identity import partition_of
+from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
 from stationkeeper.events import Form, forms
 from stationkeeper.monitor.core.reference import Reference
+from stationkeeper.monitor.join import JoinState
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.state_codec import gather
 from stationkeeper.monitor.tally import MAX_DIGESTS, PartitionState
 from stationkeeper.monitor.verify.arms import Arm
+from stationkeeper.monitor.verify.outcomes import OutcomeKey, PlainJoin
 from stationkeeper.monitor.verify.recorded import Recorded
 from stationkeeper.monitor.verify.recount import Gone, JoinKey, Key, Recount
 from stationkeeper.streams.ports import Partition, Reader
@@ -80,15 +84,18 @@ def verify(
 ) -> Verification:
     """Recompute outcomes, panes, arms and join rows from the input topics up to the committed offsets and compare all.
 
+    What the join made of those rows, up to where it has committed, is paired again and compared too.
+
     Needs the inputs from where the tally began, and what it wrote from its first record on: what retention has removed
     of either is named in ``unverifiable``. Of a join row its id and a label's value are not compared. Slow on purpose:
     about 20 000 events a second.
     """
     found = Verification()
     for _ in range(_TRIES):
-        before = _latest(reader, topics.tally_state.name)
-        found = _Run(reader, models, topics, before, wall=clock == "wall").result()
-        if found.equal or _latest(reader, topics.tally_state.name) == before:
+        before, joined = _latest(reader, topics.tally_state.name), _latest(reader, topics.join_state.name)
+        found = _Run(reader, models, topics, before, joined, wall=clock == "wall").result()
+        after = _latest(reader, topics.tally_state.name), _latest(reader, topics.join_state.name)
+        if found.equal or after == (before, joined):
             return found
     found.unverifiable.append("the tally was writing all the time; stop it, or verify when it has caught up")
     return found
@@ -114,10 +121,12 @@ class _Run:
         models: Mapping[str, ModelSettings],
         topics: Topics,
         states: Mapping[bytes, bytes],
+        joined: Mapping[bytes, bytes],
         *,
         wall: bool,
     ) -> None:
         self._reader, self._models, self._topics, self._states, self._wall = reader, models, topics, states, wall
+        self._joined = gather(joined)
         self._found = Verification()
         self._references = self._all_references()
         self._left_out: set[str] = set()
@@ -142,6 +151,7 @@ class _Run:
         else:
             recorded.read(self._reader, self._reader.partitions(self._topics.joins.name))
             self._compare_joins(recorded)
+            self._compare_outcomes(recorded)
         return self._found
 
     def _all_references(self) -> References:
@@ -262,3 +272,25 @@ class _Run:
         for key in sorted({*recorded.joins, *self._joins}):
             if self._comparable(key.model) and key.model not in self._blind:
                 self._found.compare(f"{key}: rows", recorded.joins[key], self._joins[key])
+
+    def _compare_outcomes(self, recorded: Recorded) -> None:
+        """Pair the rows again of which the join has sent the outcomes: those before ``emitted``."""
+        plain: dict[OutcomeKey, Counter[str]] = {}
+        for partition in self._reader.partitions(self._topics.joins.name):
+            kept = self._joined.get(f"join/{partition.index}")
+            if kept is None:
+                continue
+            state = state_of(kept, JoinState)
+            if state.counts.get("crowded out"):
+                where = f"{partition.topic}/{partition.index}"
+                self._found.unverifiable.append(f"{where}: the join had no room for rows, so outcomes are not compared")
+                return
+            join = PlainJoin(self._models)
+            join.read(self._reader, partition, state.emitted)
+            for key, sums in join.sums.items():
+                plain.setdefault(key, Counter()).update(sums)
+        for key in sorted({*recorded.outcomes, *plain}):
+            if self._comparable(key.model) and key.model not in self._blind:
+                counted, mine = recorded.outcomes.get(key, Counter()), plain.get(key, Counter())
+                for name in sorted({*counted, *mine}):
+                    self._found.compare(f"{key}: {name}", counted[name], mine[name])

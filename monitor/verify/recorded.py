@@ -6,13 +6,15 @@ from typing import Final
 
 import numpy as np
 
-from stationkeeper.contracts.wire import ArmDelta, JoinBatch, PaneDelta, decode
+from stationkeeper.contracts.wire import ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, decode
 from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.tally import apart
 from stationkeeper.monitor.verify.arms import Arm
+from stationkeeper.monitor.verify.outcomes import OutcomeKey
 from stationkeeper.monitor.verify.recount import JoinKey, Key
 from stationkeeper.streams.ports import Partition, Reader
 
+_CONFUSION: Final = ("true positive", "false positive", "false negative", "true negative")
 _SUMS: Final = ("rows", "errors", "positives", "timed", "latency_us")
 
 
@@ -25,6 +27,7 @@ class Recorded:
         self.cells: dict[Key, Counts] = {}
         self.arms: dict[Arm, Counter[str]] = {}
         self.joins: Counter[JoinKey] = Counter()
+        self.outcomes: dict[OutcomeKey, Counter[str]] = {}
 
     def read(self, reader: Reader, partitions: Iterable[Partition]) -> None:
         """Add up the records of these partitions."""
@@ -35,6 +38,8 @@ class Recorded:
                         self._add_pane(record)
                     elif isinstance(record, ArmDelta):
                         self._add_arm(record)
+                    elif isinstance(record, OutcomeDelta):
+                        self._add_outcome(record)
                     elif isinstance(record, JoinBatch) and record.model in self._lengths:
                         self._add_rows(record, self._lengths[record.model])
 
@@ -52,6 +57,16 @@ class Recorded:
             sums[name] += getattr(record, name)
         for place, count in enumerate(np.frombuffer(record.scores, "<i8").tolist()):
             sums[f"score bin {place}"] += count
+
+    def _add_outcome(self, record: OutcomeDelta) -> None:
+        key = OutcomeKey(record.model, record.version, record.segment, record.start, record.known_at)
+        sums = self.outcomes.setdefault(key, Counter())
+        for name in ("rows", "age_ms", "loss"):
+            sums[name] += getattr(record, name)
+        for name, count in zip(_CONFUSION, np.frombuffer(record.confusion, "<i8").tolist(), strict=True):
+            sums[name] += count
+        for place, count in enumerate(np.frombuffer(record.scored, "<i8").tolist()):
+            sums[f"score bin {place // 2} of {place % 2}"] += count
 
     def _add_rows(self, record: JoinBatch, length: int) -> None:
         table, side = record.table(), record.side

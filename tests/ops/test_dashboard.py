@@ -35,6 +35,7 @@ def test_every_metric_that_is_exported_is_on_a_dashboard_or_named_here():
     # Information that a panel would only repeat, or that tables and alerts read.
     unshown = {
         "stationkeeper_build_info",
+        "stationkeeper_input_stopped",
         "stationkeeper_stale_after_seconds",
         "stationkeeper_incident_onset_timestamp_seconds",
         "stationkeeper_window_end_timestamp_seconds",

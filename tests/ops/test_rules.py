@@ -115,6 +115,7 @@ def test_only_an_incident_or_nobody_to_find_one_pages():
     assert {name for name, alert in ALERTS.items() if alert["labels"]["severity"] == "page"} == {
         "StationkeeperAbsent",
         "StationkeeperIncident",
+        "StationkeeperInputStopped",
     }
 
 

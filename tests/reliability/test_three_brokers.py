@@ -2,15 +2,29 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing, suppress
+from functools import partial
 
 import pytest
+from kafka.errors import KafkaError
+from kafka.structs import TopicPartition
 
 from stationkeeper.streams.broker import LocalBroker
+from stationkeeper.streams.connect import reader_for
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.kafka.clients import translated
 from stationkeeper.streams.kafka.topics import admin_client
+from stationkeeper.streams.ports import Partition, Reader
 from tests.reliability.bank import Bank
-from tests.reliability.drill import a_minute_is_closed, a_worker_noticed, hold, in_trouble, minutes_closed, only_long
+from tests.reliability.drill import (
+    CLIENTS,
+    a_minute_is_closed,
+    a_worker_noticed,
+    hold,
+    in_trouble,
+    minutes_closed,
+    only_long,
+)
 from tests.reliability.ledger import Ledger, long_form, rounds
 from tests.reliability.oracle import wait_caught_up
 from tests.waiting import until
@@ -56,11 +70,69 @@ def in_step(bank: Bank) -> bool:
     return all(leadership(bank, topic)[1] == len(NODES) for topic in topics)
 
 
+def elect_there_and_back(bank: Bank, topics: tuple[str, ...]) -> None:
+    """Let every partition of topics be led by another node and then by the first again: twice a new epoch."""
+    with admin_client(bank.settings("admin")) as admin, translated("elect leaders"):
+        orders = {
+            TopicPartition(found["name"], one["partition_index"]): list(one["replica_nodes"])
+            for found in admin.describe_topics(list(topics))
+            for one in found["partitions"]
+        }
+        for turn in (1, 0):
+            wanted = {partition: nodes[turn:] + nodes[:turn] for partition, nodes in orders.items()}
+            admin.alter_partition_reassignments(wanted)
+            until(partial(led_by_the_first, bank, topics), "every leader is the first replica", 60)
+
+
+def led_by_the_first(bank: Bank, topics: tuple[str, ...]) -> bool:
+    """Ask for preferred leaders and return whether every partition has its own."""
+    with admin_client(bank.settings("admin")) as admin, translated("elect leaders"):
+        partitions = [one for found in admin.describe_topics(list(topics)) for one in found["partitions"]]
+        if all(one["leader_id"] == one["replica_nodes"][0] for one in partitions):
+            return True
+        with suppress(KafkaError):
+            admin.elect_leaders(0, list(topics))
+    return False
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
+def test_leaders_change_and_change_back(spread: Bank, ledger: Ledger, client: str) -> None:
+    row = ledger.row(
+        (5,), "three brokers: every leader of a topic elected anew, there and back, its bounds asked", client
+    )
+    topics = (spread.scores, spread.topics.panes.name)
+    # The age of metadata that is the default: with less, a client that never asks who leads would be healed by it.
+    more = {"client": client, "metadata_max_age": 30_000}
+    reader = reader_for(spread.settings("admin").model_copy(update=more), "bounds")
+    with closing(reader):
+        partitions = [partition for topic in topics for partition in reader.partitions(topic)]
+        for _ in range(rounds()):
+            until(lambda: in_step(spread), "every replica is in step", 60)
+            reader.bounds(partitions)
+            elect_there_and_back(spread, topics)
+            row.effect("leaders elected twice")
+            elected = time.monotonic()
+            until(partial(answered, reader, partitions), "the bounds are told", 60)
+            row.figure("bounds told after the elections", time.monotonic() - elected, bar=30)
+
+
+def answered(reader: Reader, partitions: list[Partition]) -> bool:
+    """Return whether the bounds of all partitions are told now."""
+    try:
+        return reader.bounds(partitions).keys() == set(partitions)
+    except Retryable:
+        return False
+
+
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("of", ["input", "panes"])
-def test_a_leader_is_lost(spread: Bank, ledger: Ledger, of: str) -> None:
+def test_a_leader_is_lost(spread: Bank, ledger: Ledger, of: str, client: str) -> None:
     if of == "panes" and not long_form():
         pytest.skip("runs in make reliability")
-    row = ledger.row((5,), f"three brokers: the leader of a partition of the {of} topic killed with -9 under load")
+    row = ledger.row(
+        (5,), f"three brokers: the leader of a partition of the {of} topic killed with -9 under load", client
+    )
+    spread.client = client
     topic = spread.scores if of == "input" else spread.topics.panes.name
     spread.both()
     for _ in range(rounds()):

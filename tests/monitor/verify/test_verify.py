@@ -4,7 +4,9 @@ import json
 import random
 from typing import Any
 
-from stationkeeper.contracts.wire import ArmDelta, JoinBatch, PaneDelta, Record, decode, encode
+import msgspec
+
+from stationkeeper.contracts.wire import ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, Record, decode, encode
 from stationkeeper.monitor.tally.stage import Tally
 from stationkeeper.monitor.verify import Verification, verify
 from stationkeeper.streams.loop import Loop
@@ -184,3 +186,34 @@ def test_segments_arms_and_join_rows_are_compared() -> None:
     assert any("country=de" in line for line in again(panes, lambda r: isinstance(r, PaneDelta) and r.segment))
     assert any("Arm(" in line for line in again(panes, lambda r: isinstance(r, ArmDelta)))
     assert any("JoinKey(" in line for line in again(joins, lambda r: isinstance(r, JoinBatch)))
+
+
+def test_what_came_out_of_the_join_is_paired_again_and_a_wrong_outcome_is_found() -> None:
+    rig = Rig({"fraud": fraud(segments=["country"], label_horizon="1h", label_maturity="10m")})
+    rig.put_reference(reference())
+    drawn = random.Random(7)
+    # Labels before and after their predictions, twice, of no prediction, of no class, and a day after the horizon.
+    early, late = labels(range(100, 140), delay=0), labels(range(100), delay=5 * MINUTE)
+    odd = [
+        json.dumps(json.loads(one) | {"label": [0.25, "yes", 3, True][i % 4]}).encode()
+        for i, one in enumerate(late[:30])
+    ]
+    nulls = [json.dumps(json.loads(one) | {"prediction": None}).encode() for one in predictions(2, 5, first=900)]
+    rig.send("outcomes", [*early, *drawn.sample(odd, 30)])
+    rig.turn(2)
+    rig.send("scores", [*predictions(20, 20), *nulls])
+    rig.turn(2)
+    rig.start("join")
+    rig.send("outcomes", [*late, *late[:20], *labels(range(900, 910))])
+    rig.send("scores", predictions(2, 5, first=2_000, start=START + 90 * MINUTE))
+    rig.send("outcomes", [*labels(range(2_000, 2_005), start=START + 90 * MINUTE), *labels(range(140, 160), delay=1)])
+    rig.turn(4)
+    outcomes = [one for one in rig.records(TOPICS.panes.name) if isinstance(one, OutcomeDelta)]
+    assert sum(one.rows for one in outcomes if not one.segment) > 100
+    found = check(rig)
+    assert (found.differences, found.unverifiable) == ([], [])
+    wrong = msgspec.structs.replace(outcomes[0], rows=1, loss=0, age_ms=0, confusion=bytes(32), scored=bytes(512))
+    rig.log.produce(TOPICS.panes.name, [encode([wrong])], keys=[b"fraud"])
+    (difference,) = check(rig).differences
+    assert "rows: " in difference
+    assert "counted again" in difference
