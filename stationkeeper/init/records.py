@@ -61,16 +61,17 @@ class RecordSample:
         return EventReader(replace(form, decoder=self.decoder)).discover(self.values, self.headers)
 
     def in_own_form(self, kind: Kind) -> tuple[Events, ...]:
-        """Return the events if at least half of the records are events in our own form, else none.
+        """Return the events if at least half of the records have the form of ours, and some are events, else none.
 
         A record that says no kind is of ``kind``. One whose fields lie beside ``features`` is no event of ours, for
         they would never be watched.
         """
         objects = self.objects()
+        # Broken events are no reason for a mapping: `check` says what is wrong with each.
+        shaped = sum(one.keys() >= _NEEDED for one in objects)
         for kinds in (KINDS, (kind,)):
             events = self.read(own_form(kinds)).events
-            accepted = sum(map(len, events))
-            if 2 * accepted < len(objects) or not accepted:
+            if 2 * shaped < len(objects) or not sum(map(len, events)):
                 continue
             strange = sum(bool(one.keys() - _OWN_KEYS) for one in objects)
             if 2 * strange < len(objects):
@@ -85,6 +86,7 @@ class RecordSample:
         return found
 
 
+_NEEDED: Final = frozenset({"event_id", "time", "model"})
 _OWN_KEYS: Final = frozenset({*own_form().paths, "features", "schema_version"})
 
 

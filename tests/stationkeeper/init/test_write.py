@@ -43,6 +43,14 @@ def test_events_in_our_own_form_need_no_mapping() -> None:
     assert configured([event | {"event_id": f"e{i}"} for i in range(5)])["predictions"] == "t"
 
 
+def test_broken_events_of_our_own_form_are_no_reason_for_a_mapping() -> None:
+    event = {"kind": "prediction", "time": "soon", "model": "fraud", "version": "3", "features": {"a": 1}}
+    records = [event | {"event_id": f"e{i}"} for i in range(5)] + [event | {"event_id": "e", "time": T0 * 1_000}]
+    _, sketch = look(records)
+    text = render(Sampled("t", sketch), model="m", kafka=KAFKA)
+    assert yaml.safe_load(text)["models"]["fraud"]["predictions"] == "t"
+
+
 def test_our_own_form_in_seconds_behind_a_frame_and_with_labels_beside_it_is_read_as_it_is() -> None:
     event = {"kind": "prediction", "time": T0, "model": "fraud", "version": "3", "features": {"a": 1}}
     label = {"kind": "label", "time": T0, "model": "fraud", "label": True}
