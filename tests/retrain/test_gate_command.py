@@ -1,9 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stationkeeper.contracts.messages import GateOutcome
-from stationkeeper.registry import ArtifactError
+from stationkeeper.registry import AdoptionRules, ArtifactError, look_at
 from stationkeeper.retrain.bootstrap import bootstrap, training_rows
 from stationkeeper.retrain.gate_command import GateReport, gate_version
 from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore
@@ -46,6 +47,39 @@ def test_a_version_is_judged_on_rows_neither_has_learnt_from(bank: Bank, tmp_pat
     own = judge(bank, challenger.version, challenger.version, challenger.snapshot)
     assert (own.verdict.outcome, own.exit_code) == (GateOutcome.NO_EVIDENCE, 3)
     assert own.to_json()["outcome"] == "no_evidence"
+
+
+@pytest.mark.filterwarnings("ignore")  # what MLflow says while somebody's own model is logged is not ours to mend
+def test_a_champion_of_another_mlflow_flavour_is_compared_with(bank: Bank):
+    new = transactions(2_000, ONSET, ONSET + 4 * HOUR, seed=22, shifted=False).drop("event_id")
+    later = bank.snapshots.write(training_rows(new), {"model": "bank"})
+    version = log_coin(bank, new.drop("time", "label").to_pandas())
+    look_at(bank.registry, "bank", version, AdoptionRules("true", allow_pickle=True))
+    found = judge(bank, bank.champion.version, version, later.digest)
+    assert (found.verdict.outcome, found.champion) == (GateOutcome.PASS, version)
+
+
+def log_coin(bank: Bank, frame: Any) -> str:
+    """Register a model that knows nothing as a version of bank, as people log their own, and return the version."""
+    bank.registry.ping()
+    import mlflow
+    from mlflow.models import infer_signature
+    from mlflow.pyfunc import PythonModel, log_model
+
+    class Coin(PythonModel):  # type: ignore[misc] # mlflow gives no types here
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return [0.5] * len(model_input)
+
+    mlflow.set_tracking_uri(bank.registry.settings.tracking_uri)
+    with mlflow.start_run(experiment_id=bank.registry._experiment(bank.registry._connect("log"))):
+        made = log_model(
+            name="coin",
+            python_model=Coin(),
+            registered_model_name="bank",
+            signature=infer_signature(frame, [0.5]),
+            pip_requirements=[],
+        )
+    return str(made.registered_model_version)
 
 
 def test_what_is_missing_is_named(bank: Bank):
