@@ -35,6 +35,9 @@ WRITTEN: Final = "numbers written as text"
 """The reason of a column whose numbers are written with marks that nobody has named."""
 
 _ZERO, _DIGITS = r"^\s*0[0-9]", r"^\s*[0-9]+\s*$"
+_SHOWN: Final = 100
+"""Characters of a name in its line, about a line of a terminal; half cuts paths of keys, double wraps every line."""
+
 _PLAIN: Final = r"^\s*[+\-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+\-]?[0-9]+)?\s*$"
 _INFINITE: Final = r"^\s*[+\-]?(?i:inf(inity)?)\s*$"
 _TRUTHS: Final = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
@@ -78,7 +81,7 @@ class ColumnReading:
         if self.unusable:
             words.append(f"{self.unusable:,} unusable, e.g. {self.example}")
         use = f"left out: {why}" if why else part or "used"
-        return f"{printable(self.name)}: {use}; {', '.join(words)}" + (
+        return f"{printable(self.name)[:_SHOWN]}: {use}; {', '.join(words)}" + (
             f". {self.option}" if self.option and why else ""
         )
 

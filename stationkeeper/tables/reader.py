@@ -353,7 +353,9 @@ def _renamed(
 
 
 def _counts_up(values: Array, rows: int) -> bool:
-    return values.dtype.kind == "f" and bool(np.array_equal(values - values[0], np.arange(rows)))
+    if values.dtype.kind != "f" or not np.isfinite(values).all():
+        return False
+    return bool(np.array_equal(values - values[0], np.arange(rows)))
 
 
 def _in_order(table: InputTable, time: ColumnReading, rules: ValueRules) -> InputTable:

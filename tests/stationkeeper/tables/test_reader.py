@@ -257,6 +257,21 @@ def test_events_of_several_models_are_asked_about() -> None:
     assert set(table.columns["c"].tolist()) == {"b"}
 
 
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\n\n", b"a\n", b"PAR1xx", b"[]", b"[1]", b'{"a":', b"\x1f\x8bxx", b'"a\nb', b",\n1,2\n", b"a,b\n\0,1\n"],
+)
+def test_what_is_no_table_is_refused_by_its_name(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(TableRefused, match=r"t\.csv"):
+        read_table(written(tmp_path, data))
+
+
+def test_infinities_and_names_as_long_as_a_file_are_read(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, f"a,{'x' * 200_000}\n" + "1e400,2\n" * 3))
+    assert np.isinf(table.columns["a"]).all()
+    assert max(map(len, table.lines())) < 200
+
+
 def test_a_first_line_of_numbers_is_no_header(tmp_path: Path) -> None:
     with pytest.raises(TableRefused, match="looks like data"):
         read_table(written(tmp_path, "1,2.5\n3,4\n"))
