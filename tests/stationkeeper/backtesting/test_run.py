@@ -272,7 +272,7 @@ def test_labels_are_judged_at_their_maturity_and_not_when_they_come():
     budget = Budget(1.0, 20_000.0, "rows")
     early = run(made, ReplaySettings(budget, 50, 1_000, 2_000, maturity=100))
     ripe = run(made, ReplaySettings(budget, 50, 1_000, 2_000, maturity=1_000))
-    assert [line["kind"] for line in early.lines][:1] == ["concept_drift"] or early.lines
+    assert early.lines
     assert any("came later than --label-maturity 100" in note for note in early.replay.summary.notes)
     assert not ripe.lines
     assert "labels of the last 1000 rows are not judged: they are younger than 1000" in ripe.replay.summary.notes
