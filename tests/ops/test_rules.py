@@ -94,7 +94,7 @@ def test_an_alert_has_a_severity_and_a_runbook(name: str):
     alert = ALERTS[name]
     assert alert["labels"]["severity"] in {"page", "warn", "none"}
     assert {"summary", "description", "runbook_url"} <= alert["annotations"].keys()
-    base = "{{ with $externalLabels.stationkeeper_runbooks }}{{ . }}{{ else }}{{ $externalURL }}/consoles{{ end }}"
+    base = "{{ with $externalLabels.runbooks_base }}{{ . }}{{ else }}{{ $externalURL }}/consoles{{ end }}"
     assert alert["annotations"]["runbook_url"] == f"{base}/{name}.md"
     by_model = "$labels.model" in alert["annotations"]["summary"]
     assert ("page_url" in alert["annotations"]) is by_model, "what is about a model leads to its page"
