@@ -299,10 +299,20 @@ class Replay:
             reference, model, task = _with_labels(
                 table, self.summary.notes, reference, data, columns, label, timeline, before, settings.positive
             )
-        for note in reference.notes:
+        for note in (f"{note}; {_held(settings)}" if not reference.adopted else note for note in reference.notes):
             if note not in self.summary.notes:
                 self.summary.notes.append(note)
         return Judged(reference, last, model, task)
+
+
+def _held(settings: ReplaySettings) -> str:
+    """What follows where a reference does not know how its rows depend on each other."""
+    if not settings.adoption:
+        return "rows are taken as independent"
+    span = format_duration(settings.adoption)
+    return (
+        f"live panes teach it for {span}; until then nothing is judged but data quality (--adoption 0d judges at once)"
+    )
 
 
 def _given(reference: Reference, table: Table, settings: ReplaySettings, notes: list[str]) -> Judged:
@@ -313,15 +323,7 @@ def _given(reference: Reference, table: Table, settings: ReplaySettings, notes: 
     if missing:
         notes.append(f"not in the input, counted as absent: {', '.join(missing)}")
     if not reference.adopted:
-        held = settings.adoption
-        notes.append(
-            "the reference has no order of time: "
-            + (
-                f"live panes teach it for {format_duration(held)}, and until then nothing pages but data quality"
-                if held
-                else "rows are taken as independent"
-            )
-        )
+        notes.append(f"the reference has no order of time: {_held(settings)}")
     if table.label is not None and (reference.labels is None or table.prediction is None):
         notes.append("labels are not judged: that needs --prediction and a reference profiled with both")
     return Judged(reference, 0, None, reference.task)
