@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from stationkeeper.config import Config
+from stationkeeper.contracts.messages import Rollout
 from stationkeeper.demo.loop_history import LoopHistory, Observer
 from stationkeeper.demo.scenario import Chunk, Scenario
 from stationkeeper.demo.served import read_served
@@ -21,6 +22,7 @@ from stationkeeper.deploy.adoption import adopt
 from stationkeeper.deploy.router.requests import Rows
 from stationkeeper.deploy.router.router import Router
 from stationkeeper.deploy.router.traffic import TrafficTable
+from stationkeeper.deploy.targets.target import Observation
 from stationkeeper.process.first_champion import train_first_champion
 from stationkeeper.process.wiring import input_topics, monitor_stages, retrain_stage, topics_of
 from stationkeeper.registry import Registry
@@ -107,14 +109,15 @@ class WholeLoop:
         registry = Registry(config.registry, config.serve.cache_dir)
         self._adopt_first(config, scenario)
         stages = [*monitor_stages(config, self._count), retrain_stage(config, self._work, self._reader)]
-        loops = [self._loop(stage) for stage in [*stages, deploy_over(config, registry)]]
+        traffic = TrafficTable(registry, now_ms=self._now)
+        loops = [self._loop(stage) for stage in [*stages, deploy_over(config, registry, traffic)]]
         router = Router(
             config.serve,
             {scenario.name: self._model.predictions.topic},
             self.topics.rollouts.name,
             MemoryReader(self.log),
             MemoryPredictionLog(self.log),
-            TrafficTable(registry, now_ms=self._now),
+            traffic,
         )
         router.start()
         try:
@@ -219,10 +222,33 @@ class WholeLoop:
             self.log.produce(self._model.labels.topic, values, keys=keys)
 
 
-def deploy_over(config: Config, registry: Registry) -> Stage:
-    """Return the canary controller without an HTTP target to look at."""
+class TrafficTarget:
+    """The router of this process as a target: what its traffic table serves, without HTTP between."""
+
+    name = "traffic"
+
+    def __init__(self, traffic: TrafficTable) -> None:
+        self._traffic = traffic
+
+    def apply(self, rollout: Rollout) -> None:
+        """Do nothing: the router reads the same record."""
+
+    def observe(self, model: str) -> Observation | None:
+        """Return what the router applies."""
+        if model not in self._traffic.known():
+            return None
+        found = self._traffic.status(model)
+        return Observation(
+            found["champion"], found["canary"], found["weight_bp"], found["unfit"], frozenset(found["proven"])
+        )
+
+
+def deploy_over(config: Config, registry: Registry, traffic: TrafficTable) -> Stage:
+    """Return the canary controller with the router of this process as its target."""
     from stationkeeper.deploy.controller.effects import Effects
     from stationkeeper.deploy.controller.stage import Deploy
 
     rollouts = {name: model.rollout for name, model in config.models.items()}
-    return Deploy(topics_of(config), rollouts, Effects(registry, ()), clock=config.clock)
+    effects = Effects(registry, (TrafficTarget(traffic),))
+    labelled = [name for name, model in config.models.items() if model.labels is not None]
+    return Deploy(topics_of(config), rollouts, effects, clock=config.clock, labelled=labelled)

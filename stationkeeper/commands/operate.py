@@ -76,7 +76,9 @@ def list_deployments(config: ConfigOption = None, json: JsonOption = False) -> N
 
 
 def decision_verb(
-    target: Literal["request", "rollout"], decision: Literal["approve", "reject", "roll_back", "retry"], text: str
+    target: Literal["request", "rollout"],
+    decision: Literal["approve", "reject", "roll_back", "retry", "promote"],
+    text: str,
 ) -> Callable[..., None]:
     """Return the verb that writes a person's decision about a target to the approvals topic; ``text`` is its help."""
 
@@ -102,6 +104,8 @@ def decision_verb(
                 refuse_pointless(settings, lineage, approval)
             elif (rollout := lineage.rollouts.get(model)) and (name == model or rollout.candidate == full):
                 refuse_idle(rollout, approval)
+                if decision == "promote":
+                    _tell_risk(settings, rollout)
             publish(settings, Outgoing(topics.approvals.name, approval.encode(), full.encode()))
         if json:
             print_json(approval.model_dump(mode="json"))
@@ -148,11 +152,25 @@ def refuse_idle(rollout: Rollout, approval: Approval) -> None:
         )
     waits = phase is RolloutPhase.AWAITING_APPROVAL
     movable = phase is not RolloutPhase.STEADY or memory(rollout).previous is not None
+    if approval.decision == "promote":
+        movable = rollout.canary is not None and not waits
     if not (waits if approval.decision == "approve" else movable):
         raise typer.BadParameter(
             f"model {rollout.model!r} is {phase.value.replace('_', ' ')} with champion {champion}: there is nothing to "
             f"{wanted}; its last reason: {rollout.reason}"
         )
+
+
+def _tell_risk(settings: Any, rollout: Rollout) -> None:
+    """Say what a person accepts who promotes now, on the error stream; the controller writes it into the log."""
+    from stationkeeper.deploy.core.promotion import risks
+    from stationkeeper.deploy.core.state import memory
+
+    model = settings.models.get(rollout.model)
+    if model is not None:
+        policy = model.rollout.policy(labels_expected=model.labels is not None)
+        for risk in risks(memory(rollout), policy):
+            typer.echo(f"not shown yet: {risk}", err=True)
 
 
 def _target(lineage: Any, target: str, name: str) -> tuple[str, str] | None:
@@ -278,6 +296,9 @@ DEPLOYMENT_VERBS: dict[str, Callable[..., Any]] = {
         "rollout", "approve", "Approve the rollout of a candidate (its id) that waits for a person."
     ),
     "reject": decision_verb("rollout", "reject", "Reject the rollout of a candidate (its id)."),
+    "promote": decision_verb(
+        "rollout", "promote", "Promote a canary before its evidence is in, accepting the risk that is printed."
+    ),
     "roll-back": decision_verb(
         "rollout", "roll_back", "Send all traffic back to the champion: the candidate's id, or the model's name."
     ),
