@@ -117,6 +117,7 @@ def test_nothing_but_poison_stops_the_tally_uncommitted(bank: Bank, ledger: Ledg
         row.effect("stopped at the limit")
         assert strict.alive
         assert not caught_up(bank)
+        bank.dismiss("tally")
         bank.ready(bank.start("tally", dead_letters={"run": 100_000, "share": 1.0}))
         wait_caught_up(bank)
     bank.flow()
