@@ -1,105 +1,245 @@
-"""How often canary rules roll back an identical model, and catch a worse one: ours beside what others do.
+"""How often canary rules roll back an equal model, promote a worse one, and when: the shipped controller beside others.
 
-``python -m benchmarks canary --runs 1000``. The ramp is 1, 5, 25, 50 %, 30 minutes each, 1 000 requests a minute
-whose error rate swings by half over the day. ``e-process`` is ``deploy.core.evidence``; ``restarted`` begins it anew at
-each step; ``z-test`` looks at the pooled counts every minute at 5 %; ``threshold`` rolls back on the tenth minute in
-which the canary's success rate was under 99 %, as in the documented example of a widely used controller.
+``python -m benchmarks canary --runs 1000 [--only NAME]``. Each cell plays that many rollouts of one world through the
+controller's own core (``offer``, ``close_minute``) with the shipped policy: five guardrails, the ramp 1, 5, 25, 50 %,
+promotion on non-inferiority, seven days at most. The gate passed and serving is proven; no labels come. ``flagger``
+rolls back on the tenth minute with a success rate under 99 % (its documented example), ``flagger 1`` on the first (the
+default of its code), ``argo`` on the fourth minute under 95 % (its documented example), ``z-test`` looks at the pooled
+counts each minute at 5 %; all four promote at the end of the same ramp. A pane is one minute; where traffic is thin, or
+people stay for ever, it is longer, so that a rollout has two thousand panes at most.
 """
 
 import argparse
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-from stationkeeper.deploy.core.evidence import HARM_RATIOS, Arms, Mixture, log_bets
+from stationkeeper.contracts.messages import Candidate, GateOutcome
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.wire import ENTITY_GROUPS, LATENCY_BINS, latency_bin
+from stationkeeper.deploy.core.admission import note_proven, offer
+from stationkeeper.deploy.core.evidence import Arms, Floats
+from stationkeeper.deploy.core.minutes import ArmCounts, Minute
+from stationkeeper.deploy.core.moves import Phase, steady
+from stationkeeper.deploy.core.policy import Policy
+from stationkeeper.deploy.core.reasons import Reason, because
+from stationkeeper.deploy.core.rollout import close_minute
+from stationkeeper.deploy.core.state import memory
+from stationkeeper.deploy.settings import RolloutSettings
 
-STEPS, MINUTES, ROWS, ALPHA = (0.01, 0.05, 0.25, 0.5), 30, 1_000, 0.05
-CASES = ((0.002, 1.0), (0.008, 1.0), (0.012, 1.0), (0.1, 1.0), (0.002, 3.0), (0.008, 2.0), (0.1, 1.5))
+MINUTE_MS = 60_000
+"""Milliseconds of a minute."""
+MOST_PANES = 2_000
+"""Panes of the longest rollout: seven days of one-minute panes would take ten times as long to play."""
+LATENCY_MS, SPREAD = 8.0, 0.5
+"""Median and log standard deviation of a latency: what the findings of November were tried with."""
+VISIT_ROWS, CORRELATED = 8, 3 / 7
+"""Rows of a visit and their correlation: a design effect of 1 + 7 * 3/7 = 4."""
+POSITIVE = 0.02
+"""Share of positive decisions of both arms."""
 
 
 @dataclass(frozen=True, slots=True)
-class Minute:
-    """One minute of both arms and the step it belongs to."""
+class World:
+    """One cell: requests a minute, the champion's failure rate, the canary's ratios, and how rows hang together.
 
-    step: int
-    arms: Arms
+    ``users`` are so many people of whom few send most (lognormal activity), each with a failure rate of its own (its
+    standard deviation is .45 of the mean); they stay with their arm for ever. ``visits`` are people who come once, for
+    eight rows that fail together (design effect 4). Neither: independent rows. ``bursts`` multiply both arms' rate by
+    five for ten minutes of every hour.
+    """
 
-
-Rule = Callable[[list[Minute]], int | None]
-
-
-def ramp(rng: np.random.Generator, base: float, ratio: float) -> list[Minute]:
-    """Draw the ramp: a canary whose error rate is ``ratio`` times the champion's."""
-    out = []
-    for minute in range(len(STEPS) * MINUTES):
-        step = minute // MINUTES
-        rate = base * (1 + 0.5 * math.sin(minute / 20))
-        b = int(rng.binomial(ROWS, STEPS[step]))
-        errors = int(rng.binomial(ROWS - b, rate)), int(rng.binomial(b, min(rate * ratio, 1.0)))
-        out.append(Minute(step, Arms(ROWS - b, errors[0], b, errors[1])))
-    return out
+    name: str
+    per_minute: float
+    base: float
+    ratio: float = 1.0
+    slower: float = 1.0
+    users: int = 0
+    visits: bool = False
+    bursts: bool = False
 
 
-def e_process(minutes: list[Minute], *, restart: bool = False) -> int | None:
-    """Return the minute of the rollback by our rule."""
-    mixture = Mixture(HARM_RATIOS.size)
-    for at, (before, now) in enumerate(pairwise([minutes[0], *minutes]), 1):
-        if restart and now.step != before.step:
-            mixture = Mixture(HARM_RATIOS.size)
-        mixture.bet(log_bets(now.arms, 1.0, HARM_RATIOS))
-        if mixture.log_e() >= -math.log(ALPHA):
-            return at
-    return None
+def worlds() -> Iterator[World]:
+    """Yield the cells of docs/canary.md."""
+    for per_minute, base in ((1_000, 0.001), (1_000, 0.008), (1_000, 0.05), (5_000, 0.008), (20, 0.008), (20, 0.05)):
+        for ratio in (1.0, 2.0, 4.0):
+            yield World(f"{per_minute}/min {base:.1%} x{ratio:g}", per_minute, base, ratio)
+    for slower in (2.0, 3.0):
+        yield World(f"1000/min 0.8% slower x{slower:g}", 1_000, 0.008, slower=slower)
+    for ratio in (1.0, 2.0, 4.0):
+        yield World(f"visits 1000/min 5.0% x{ratio:g}", 1_000, 0.05, ratio, visits=True)
+    for users in (20, 200, 2_000):
+        for ratio in (1.0, 2.0):
+            yield World(f"{users} users 1000/min 5.0% x{ratio:g}", 1_000, 0.05, ratio, users=users)
+    yield World("bursts 1000/min 0.8% x1", 1_000, 0.008, bursts=True)
+    yield World("bursts 1000/min 0.8% x2", 1_000, 0.008, 2.0, bursts=True)
 
 
-def restarted(minutes: list[Minute]) -> int | None:
-    """Return the minute of the rollback when the evidence begins anew at each step."""
-    return e_process(minutes, restart=True)
+class Traffic:
+    """Draws the panes of one rollout of a world at whatever weight the record shows."""
+
+    def __init__(self, world: World, rng: np.random.Generator, minutes: int) -> None:
+        self._world, self._rng, self._minutes = world, rng, minutes
+        if world.users:
+            activity = rng.lognormal(0.0, 1.5, world.users)
+            self._rows = activity / activity.sum() * world.per_minute * minutes
+            self._people(world.users, rng.gamma(5.0, 0.2, world.users) * world.base)
+
+    def _people(self, count: int, rates: Floats) -> None:
+        self._rates = np.minimum(rates, 1.0)
+        self._bucket, self._group = self._rng.random(count), self._rng.integers(0, ENTITY_GROUPS, count)
+
+    def pane(self, index: int, weight: float, *, canary: bool) -> Minute:
+        """Return the pane ``index``."""
+        world, rng = self._world, self._rng
+        burst = 5.0 if world.bursts and index * self._minutes % 60 < 10 else 1.0
+        arms: dict[str, ArmCounts] = {}
+        if world.visits:
+            count = int(rng.poisson(world.per_minute * self._minutes / VISIT_ROWS))
+            # Beta rates whose variance is CORRELATED of the most that a share may have.
+            more = 1.0 / CORRELATED - 1.0
+            self._people(count, rng.beta(world.base * more, (1.0 - world.base) * more, count))
+            self._rows = np.full(count, float(VISIT_ROWS))
+        if world.users or world.visits:
+            rows = rng.poisson(self._rows) if world.users else self._rows.astype(np.int64)
+            mine = self._bucket < weight
+            for version, picked, ratio in (("1", ~mine, 1.0), ("2", mine, world.ratio)):
+                errors = rng.binomial(rows[picked], np.minimum(self._rates[picked] * burst * ratio, 1.0))
+                positives = rng.binomial(rows[picked], POSITIVE)
+                which = self._group[picked]
+                groups = [
+                    np.bincount(which, one, ENTITY_GROUPS).astype(int) for one in (rows[picked], errors, positives)
+                ]
+                arms[version] = self._arm(
+                    int(rows[picked].sum()), int(errors.sum()), int(positives.sum()), version, np.concatenate(groups)
+                )
+        else:
+            total = int(rng.poisson(world.per_minute * self._minutes))
+            b = int(rng.binomial(total, weight))
+            for version, n, ratio in (("1", total - b, 1.0), ("2", b, world.ratio)):
+                failed = int(rng.binomial(n, min(world.base * burst * ratio, 1.0)))
+                arms[version] = self._arm(n, failed, int(rng.binomial(n, POSITIVE)), version, None)
+        length = self._minutes * MINUTE_MS
+        found = {version: one for version, one in arms.items() if one.rows and (canary or version == "1")}
+        return Minute(start=index * length, length=length, arms=found)
+
+    def _arm(self, rows: int, errors: int, positives: int, version: str, groups: "Floats | None") -> ArmCounts:
+        slower = self._world.slower if version == "2" else 1.0
+        bins = latency_bin(self._rng.lognormal(math.log(LATENCY_MS * slower), SPREAD, rows))
+        return ArmCounts(
+            rows=rows,
+            errors=errors,
+            positives=positives,
+            timed=rows,
+            latencies=tuple(np.bincount(bins, minlength=LATENCY_BINS).tolist()),
+            groups=() if groups is None else tuple(groups.tolist()),
+        )
 
 
-def z_test(minutes: list[Minute]) -> int | None:
-    """Return the first minute in which the pooled rates differ at 5 %, one-sided, looked at every minute."""
-    rows_a = loss_a = rows_b = loss_b = 0.0
-    for at, minute in enumerate(minutes, 1):
-        arms = minute.arms
-        rows_a, loss_a = rows_a + arms.rows_a, loss_a + arms.loss_a
-        rows_b, loss_b = rows_b + arms.rows_b, loss_b + arms.loss_b
-        pooled = (loss_a + loss_b) / (rows_a + rows_b)
-        spread = math.sqrt(max(pooled * (1 - pooled) * (1 / rows_a + 1 / max(rows_b, 1.0)), 1e-12))
-        if loss_b >= 5 and (loss_b / rows_b - loss_a / rows_a) / spread > 1.645:
-            return at
-    return None
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a rollout ended: promoted, rolled back or undecided, after so many minutes."""
+
+    how: str
+    minutes: float
 
 
-def threshold(minutes: list[Minute]) -> int | None:
-    """Return the minute of the tenth failed check: success under 99 %."""
-    failed = 0
-    for at, minute in enumerate(minutes, 1):
-        arms = minute.arms
-        failed += arms.rows_b > 0 and arms.loss_b / arms.rows_b > 0.01
-        if failed >= 10:
-            return at
-    return None
+CANDIDATE = Candidate(
+    id="cand",
+    time=to_datetime(0),
+    request="req",
+    model="m",
+    version="2",
+    champion="1",
+    run_id="r",
+    snapshot="s",
+    reference="ref",
+    artifact="a",
+    gate=GateOutcome.PASS,
+    gate_reason="better",
+)
 
 
-RULES: dict[str, Rule] = {"e-process": e_process, "restarted": restarted, "z-test": z_test, "threshold": threshold}
+def shipped(world: World, rng: np.random.Generator, policy: Policy) -> Ended:
+    """Play one rollout through the controller's core."""
+    coarse = world.per_minute < 100 or world.users
+    minutes = max(1, math.ceil(policy.max_ms / MINUTE_MS / MOST_PANES)) if coarse else 1
+    traffic = Traffic(world, rng, minutes)
+    first = steady("m", "1", 0, because(Reason.ADOPTED, version="1", by="benchmark")).rollout
+    rollout = note_proven(offer(first, CANDIDATE, policy, 0).rollout, "2")
+    for index in range(policy.max_ms // (minutes * MINUTE_MS) + 2):
+        moved = close_minute(rollout, traffic.pane(index, rollout.weight_bp / 10_000, canary=True), policy)
+        rollout = moved.rollout
+        if rollout.canary is None:
+            code = moved.deployments[-1].evidence["code"]
+            how = "promoted" if rollout.phase is Phase.PROBATION else "no answer" if code == Reason.TIMEOUT else "harm"
+            return Ended(how, (index + 1) * minutes)
+    return Ended("no answer", memory(rollout).clock / MINUTE_MS)
 
 
-def measure(runs: int, seed: int) -> Iterator[str]:
-    """Yield the table, line by line: share rolled back and the median minute of it."""
-    yield f"{'error rate':>10} {'canary':>7}  " + "".join(f"{name:>22}" for name in RULES)
-    for base, ratio in CASES:
-        rng = np.random.default_rng(seed)
-        played = [ramp(rng, base, ratio) for _ in range(runs)]
-        cells = []
-        for rule in RULES.values():
-            found = [minute for minute in map(rule, played) if minute is not None]
-            when = f", minute {np.median(found):.0f}" if found else ""
-            cells.append(f"{f'{len(found) / runs:.1%}{when}':>22}")
-        yield f"{base:>10.1%} {f'x{ratio:g}':>7}  " + "".join(cells)
+def flagger(arms: Arms, failed: int, limit: int = 10, success: float = 0.99) -> tuple[int, bool]:
+    """Return the failed checks and whether the rollout ends: success under the bar for ``limit`` minutes."""
+    failed += arms.rows_b > 0 and 1.0 - arms.loss_b / arms.rows_b < success
+    return failed, failed >= limit
+
+
+def z_test(arms: Arms) -> bool:
+    """Return whether the pooled rates differ at 5 %, one-sided."""
+    rows_a, loss_a, rows_b, loss_b = arms.rows_a, arms.loss_a, arms.rows_b, arms.loss_b
+    pooled = (loss_a + loss_b) / max(rows_a + rows_b, 1)
+    spread = math.sqrt(max(pooled * (1 - pooled) * (1 / max(rows_a, 1) + 1 / max(rows_b, 1)), 1e-12))
+    return loss_b >= 5 and (loss_b / rows_b - loss_a / max(rows_a, 1)) / spread > 1.645
+
+
+def peers(world: World, rng: np.random.Generator, policy: Policy) -> dict[str, Ended]:
+    """Play the same ramp for the rules of others: each step its time, then promotion."""
+    traffic, ended = Traffic(world, rng, 1), dict[str, Ended]()
+    checks: dict[str, Callable[[Arms, int], tuple[int, bool]]] = {
+        "flagger": flagger,
+        "flagger 1": lambda arms, failed: flagger(arms, failed, limit=1),
+        "argo": lambda arms, failed: flagger(arms, failed, limit=4, success=0.95),
+    }
+    failed = dict.fromkeys(checks, 0)
+    pooled = Arms(0, 0, 0, 0)
+    steps = policy.step_ms // MINUTE_MS
+    for index in range(steps * len(policy.steps_bp)):
+        pane = traffic.pane(index, policy.steps_bp[index // steps] / 10_000, canary=True)
+        a, b = pane.arms.get("1", ArmCounts()), pane.arms.get("2", ArmCounts())
+        pooled = Arms(
+            pooled.rows_a + a.rows, pooled.loss_a + a.errors, pooled.rows_b + b.rows, pooled.loss_b + b.errors
+        )
+        for name, check in checks.items():
+            failed[name], over = check(Arms(a.rows, a.errors, b.rows, b.errors), failed[name])
+            if over:
+                ended.setdefault(name, Ended("harm", index + 1))
+        if z_test(pooled):
+            ended.setdefault("z-test", Ended("harm", index + 1))
+    return {name: ended.get(name, Ended("promoted", steps * len(policy.steps_bp))) for name in (*checks, "z-test")}
+
+
+def line(name: str, ended: list[Ended]) -> str:
+    """Return one rule's cell: share promoted and rolled back with median minutes, the rest without an answer."""
+    parts = []
+    for how in ("promoted", "harm", "no answer"):
+        found = [one.minutes for one in ended if one.how == how]
+        when = f" (minute {np.median(found):.0f})" if found else ""
+        parts.append(f"{how} {len(found) / len(ended):6.1%}{when:>14}")
+    return f"    {name:<10} " + "  ".join(parts)
+
+
+def measure(runs: int, seed: int, only: str) -> Iterator[str]:
+    """Yield the table, cell by cell."""
+    policy = RolloutSettings().policy()
+    for world in worlds():
+        if only not in world.name:
+            continue
+        yield f"{world.name}: {runs} rollouts"
+        yield line("shipped", [shipped(world, np.random.default_rng((seed, run)), policy) for run in range(runs)])
+        others = [peers(world, np.random.default_rng((seed, run)), policy) for run in range(runs)]
+        for name in others[0]:
+            yield line(name, [one[name] for one in others])
 
 
 def main() -> None:
@@ -107,9 +247,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="a part of the names of the cells to play")
     given = parser.parse_args()
-    for line in measure(given.runs, given.seed):
-        print(line, flush=True)
+    for row in measure(given.runs, given.seed, given.only):
+        print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The binary records between tally, join and judge: versioned msgpack in zstd, columns as raw little-endian arrays."""
 
+import math
 from typing import Final
 
 import msgspec
@@ -21,6 +22,15 @@ READ: Final = (1, 2)
 PART_BYTES: Final = 512 * 1024
 # Even in log-odds they tell .1 % from .2 % as well as 40 % from 60 %; 64 would double every arm's record.
 SCORE_BINS: Final = 32
+
+# Quarter octaves from 1/16 ms tell 1.4 times as slow from as slow; 80 of them reach 65 s, beyond which a request has
+# failed. Half octaves would hide a canary that is half slower, twice the range would double the record.
+LATENCY_BINS: Final = 80
+_LEAST_MS = 0.0625
+_PER_OCTAVE = 4
+# Groups of entities by a hash of their own: 62 degrees of freedom over two arms tell a design effect of 1.4 from 1;
+# 128 would quadruple the record to tell 1.2.
+ENTITY_GROUPS: Final = 32
 
 Counts = npt.NDArray[np.int64]
 
@@ -127,6 +137,8 @@ class ArmDelta(_Record, frozen=True, tag="arm"):
 
     ``scores`` is int64[SCORE_BINS] over predictions; ``errors`` counts null predictions; ``positives`` counts
     decisions at the version's own threshold; ``latency_us`` is a fixed-point sum over ``timed`` events.
+    ``latencies`` is int64[LATENCY_BINS] over these, ``groups`` int64[3, ENTITY_GROUPS] of rows, errors and positives by
+    entity group; both are empty for segments and where no event has a latency, or an entity.
     """
 
     model: str
@@ -140,6 +152,8 @@ class ArmDelta(_Record, frozen=True, tag="arm"):
     timed: int
     latency_us: int
     scores: bytes
+    latencies: bytes = b""
+    groups: bytes = b""
 
 
 class OutcomeDelta(_Record, frozen=True, tag="outcome"):
@@ -241,6 +255,22 @@ def sparse(counts: Counts) -> tuple[bytes, int, bytes]:
     steps = np.diff(at, prepend=0).astype("<u2")
     found = counts[at]
     return found.astype(narrowest(found)).tobytes(), len(counts), steps.tobytes()
+
+
+def latency_bin(milliseconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the shared bin of each latency: bin ``4 log2(ms / .0625)``, floored, the ends in the outer bins.
+
+    >>> latency_bin(np.array([0.0, 0.0625, 0.125, 1e9])).tolist()
+    [0, 0, 4, 79]
+    """
+    octaves = np.log2(np.maximum(milliseconds, _LEAST_MS) / _LEAST_MS)
+    bins: npt.NDArray[np.int64] = np.minimum(octaves * _PER_OCTAVE, LATENCY_BINS - 1).astype(np.int64)
+    return bins
+
+
+def latency_steps(ratio: float) -> int:
+    """Return how many bins a ratio of latencies spans, at least one: 1.5 is two (1.41), 2 is four."""
+    return max(1, round(math.log2(ratio) * _PER_OCTAVE))
 
 
 def score_bin(score: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -31,7 +31,7 @@ class GuardrailSettings(Settings):
 _DEFAULTS: dict[Guardrail, GuardrailSettings] = {
     Guardrail.ERRORS: GuardrailSettings(action=Action.ROLL_BACK, margin=1.0, floor=0.001),
     Guardrail.DECISIONS: GuardrailSettings(action=Action.ROLL_BACK, margin=10.0, floor=0.01),
-    Guardrail.LATENCY: GuardrailSettings(action=Action.ROLL_BACK, margin=2.0),
+    Guardrail.LATENCY: GuardrailSettings(action=Action.ROLL_BACK, margin=1.5),
     Guardrail.LOSS: GuardrailSettings(action=Action.ROLL_BACK, margin=1.5),
     Guardrail.PRECISION: GuardrailSettings(action=Action.ROLL_BACK, margin=1.25),
     Guardrail.RECALL: GuardrailSettings(action=Action.INFORM, margin=1.25),

@@ -9,6 +9,7 @@ import numpy as np
 from stationkeeper.events.columns import (
     CategoryColumn,
     Events,
+    Hashes,
     Integers,
     Keys,
     NumberColumn,
@@ -25,6 +26,8 @@ from stationkeeper.events.timestamps import BAD, parse_instants
 
 # An empty text must not pass for an absent one ("" is the code of that), so it becomes one that no rule lets through.
 _EMPTY = " " * (MAX_TEXT + 1)
+# One salt for every topic and process, so that an entity falls into the same group wherever it is counted.
+ENTITY_SALT = np.uint64(0x656E74697479)
 Owners = tuple[Integers, tuple[tuple[str, str], ...]]
 
 
@@ -88,7 +91,8 @@ class _Assembly:
             if type(ABSENT) in set(map(type, labels)):
                 return None
             return replace(events, label=category_column(labels, ABSENT))
-        events = replace(events, features=self._raw.features(self._index))
+        entity = self._entity(hashed) if kind == "prediction" else None
+        events = replace(events, features=self._raw.features(self._index), entity=entity)
         return self._with_prediction(events) if kind == "prediction" else events
 
     def _field(self, name: str) -> list[Any]:
@@ -144,6 +148,18 @@ class _Assembly:
         if np.isnan(numbers).all():
             return None
         return False if (numbers < lowest).any() else numbers
+
+    def _entity(self, ids: Hashes) -> Hashes | None:
+        """A hash of each row's entity, the same whatever the topic; a row without one is an entity of its own."""
+        values = self._optional("entity_id")
+        if values is None or values.count(ABSENT) == self._n:
+            return None
+        if set(map(type, values)) != {str}:
+            values = ["" if one is None or one is ABSENT else str(one) for one in values]
+        if max(map(len, values)) > MAX_TEXT:
+            values = [one[:MAX_TEXT] for one in values]
+        lengths = np.fromiter(map(len, values), np.uint64, self._n)
+        return np.where(lengths > 0, hash_ids(values, ENTITY_SALT, lengths), ids)
 
     def _segments(self) -> dict[str, CategoryColumn]:
         constant = self._form.segment.items()

@@ -151,7 +151,8 @@ class Events:
 
     ``rows`` int64[n] are positions in the batch, ``time`` int64[n] event time (ms), ``ids`` uint64[n] id hashes.
     ``owner`` int64[n] indexes ``owners`` (model, version); a version that is not known is "".
-    ``latency`` (ms) and ``weight`` are NaN where not given, or None if no record has one. ``segments`` holds a category
+    ``latency`` (ms) and ``weight`` are NaN where not given, or None if no record has one. ``entity`` uint64[n] hashes
+    the entity, or the event's id where none is given; None if no record has one. ``segments`` holds a category
     column for each dimension that records carry. ``label`` is a category column. ``extras`` are the fields that the
     form asks for beside these, as lists of what the records hold; ``event_id`` among them is always text.
     """
@@ -167,6 +168,7 @@ class Events:
     label: CategoryColumn | None = None
     latency: Floats | None = None
     weight: Floats | None = None
+    entity: Hashes | None = None
     segments: Mapping[str, CategoryColumn] = field(default_factory=dict)
     extras: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
@@ -186,6 +188,7 @@ class Events:
             label=None if self.label is None else self.label.at(index),
             latency=None if self.latency is None else self.latency[index],
             weight=None if self.weight is None else self.weight[index],
+            entity=None if self.entity is None else self.entity[index],
             segments={name: column.at(index) for name, column in self.segments.items()},
             extras={name: [values[i] for i in index.tolist()] for name, values in self.extras.items()},
         )

@@ -139,7 +139,10 @@ class Form:
 
 
 # The contract's fields under their own names: what a mapping does not name is looked for here.
-_OWN = ("kind", "event_id", "time", "model", "version", "prediction", "label", "segment", "weight", "latency_ms")
+_OWN = (
+    *("kind", "event_id", "time", "model", "version", "prediction", "label", "segment", "weight", "latency_ms"),
+    "entity_id",
+)
 
 
 def forms(models: Collection[InputModel]) -> dict[str, Form]:

@@ -44,9 +44,11 @@ _TYPES: dict[str, tuple[Any, Any]] = {
     "segment": (dict[str, str | bool | int | float | None] | None, None),
     "weight": (_NUMBER, NAN),
     "latency_ms": (_NUMBER, NAN),
+    # Any value: whose event it is only says which rows hang together, and must not decide whether one is accepted.
+    "entity_id": (Any, ABSENT),
 }
 # Fields that only one kind of event has: on topics without that kind they are skipped unread, whatever they hold.
-_BY_KIND = {"prediction": {"prediction", "latency_ms"}, "feature": set[str](), "label": {"label"}}
+_BY_KIND = {"prediction": {"prediction", "latency_ms", "entity_id"}, "feature": set[str](), "label": {"label"}}
 _ONLY = {name for names in _BY_KIND.values() for name in names}
 
 

@@ -19,6 +19,7 @@ FieldName = Literal[
     "segment",
     "weight",
     "latency_ms",
+    "entity_id",
 ]
 TimeUnit = Literal["rfc3339", "s", "ms", "us", "ns"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -42,7 +42,7 @@ def _bytes_of(record: Record) -> int:
         case JoinBatch():
             return len(record.rows)
         case ArmDelta():
-            return len(record.scores)
+            return len(record.scores) + len(record.latencies) + len(record.groups)
         case OutcomeDelta():
             return len(record.scored) + len(record.confusion)
         case _:

@@ -3,7 +3,10 @@
 import math
 from collections.abc import Iterator
 
-from stationkeeper.contracts.wire import SCORE_BINS
+import numpy as np
+
+from stationkeeper.contracts.wire import LATENCY_BINS, SCORE_BINS, latency_steps
+from stationkeeper.deploy.core.dispersion import design_effect, gathered, scattered
 from stationkeeper.deploy.core.evidence import (
     CALM_RATIOS,
     HARM_RATIOS,
@@ -16,9 +19,9 @@ from stationkeeper.deploy.core.evidence import (
     score_bets,
     sign_bets,
 )
-from stationkeeper.deploy.core.minutes import Minute, OutcomeCounts, arm
+from stationkeeper.deploy.core.minutes import ArmCounts, Minute, OutcomeCounts, arm
 from stationkeeper.deploy.core.policy import LABELLED, Guardrail, Policy
-from stationkeeper.deploy.core.state import Controller, Pool
+from stationkeeper.deploy.core.state import Controller, Pool, Spread
 
 WRONG = "wrong"
 """Wrong decisions among labelled rows, or of a regression its losses: what labels must say before a promotion rests
@@ -36,24 +39,30 @@ UNBOUNDED = "unbounded_loss"
 SCORE_CUTS = tuple(range(3, SCORE_BINS, 3))
 # A pool of labelled rows bets once both arms have ten: fewer make a bet on noise, and waiting for more loses time.
 MIN_POOL = 10
-# A mean latency of fewer answers is the latency of one slow one.
-MIN_TIMED = 10
+# The quantiles of the champion's latency beyond which slow answers are counted: the middle, the tail, the far tail.
+QUANTILES = (0.5, 0.9, 0.99)
+# Whose slow answers tell how far rows are slow together: the tail's, as all rows of a slow request are.
+TAIL = 1
+# Answers of the champion before its quantiles are taken: the 99th of a hundred is one answer.
+MIN_TIMED = 100
+
+
+# Counts that the monitor keeps by entity group, in the order of ``ArmCounts.groups`` after the rows.
+_GROUPED = (Guardrail.ERRORS, Guardrail.DECISIONS)
 
 
 def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy: Policy) -> Controller:
     """Return the memory after one closed minute: evidence, sums for people, pools of labelled rows.
 
-    Errors, decisions, latency and scores compare the two arms of the minute; labelled rows are pooled by the step
+    Errors, decisions, slow answers and scores compare the two arms of the minute; labelled rows are pooled by the step
     that predicted them, so that both arms' labels have matured alike, and bet once both arms have ``MIN_POOL``.
     """
     ledger = _Ledger(memory, policy)
     a, b = arm(minute, champion), arm(minute, canary)
     ledger.compare(Guardrail.ERRORS, Pool(rows_a=a.rows, loss_a=a.errors, rows_b=b.rows, loss_b=b.errors))
     ledger.compare(Guardrail.DECISIONS, Pool(rows_a=a.rows, loss_a=a.positives, rows_b=b.rows, loss_b=b.positives))
-    if a.timed >= MIN_TIMED and b.timed >= MIN_TIMED:
-        ratio = (b.latency_us / b.timed) / max(a.latency_us / a.timed, 1e-9)
-        ledger.bet(Guardrail.LATENCY, sign_bets(ratio > policy.guardrails[Guardrail.LATENCY].margin, HARM_RATIOS))
-        ledger.bet(calm(Guardrail.LATENCY), calm_sign_bets(ratio > policy.calm_margin(Guardrail.LATENCY), CALM_RATIOS))
+    ledger.slow(a, b)
+    ledger.gather(a, b)
     ledger.bet(Guardrail.SCORES, score_bets(a.histogram(), b.histogram(), SCORE_CUTS))
     labels_b = memory.labels_b
     for outcome in minute.outcomes:
@@ -66,7 +75,15 @@ def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy
             ledger.pool(f"{name}/{step}", one)
     ledger.drain()
     return memory.model_copy(
-        update={"wealth": ledger.wealth, "sums": ledger.sums, "pools": ledger.pools, "labels_b": labels_b}
+        update={
+            "wealth": ledger.wealth,
+            "sums": ledger.sums,
+            "pools": ledger.pools,
+            "groups": ledger.groups,
+            "spread": ledger.spread,
+            "latencies": ledger.latencies,
+            "labels_b": labels_b,
+        }
     )
 
 
@@ -75,6 +92,7 @@ class _Ledger:
 
     def __init__(self, memory: Controller, policy: Policy) -> None:
         self.wealth, self.sums, self.pools = dict(memory.wealth), dict(memory.sums), dict(memory.pools)
+        self.groups, self.spread, self.latencies = dict(memory.groups), dict(memory.spread), memory.latencies
         self._policy = policy
 
     def bet(self, name: str, log_factors: Floats) -> None:
@@ -96,7 +114,54 @@ class _Ledger:
             self.bet(name, log_bets(arms, rail.margin, HARM_RATIOS))
             if name not in LABELLED:
                 self.bet(calm(name), calm_bets(arms, policy.calm_margin(Guardrail(name)), rail.floor))
+        self._scatter(name, pool)
         self._show(name, pool)
+
+    def _scatter(self, name: str, pool: Pool) -> None:
+        """Note how far the canary's failures are from what both arms' rates so far expect."""
+        rows, loss = pool.rows_a + pool.rows_b, pool.loss_a + pool.loss_b
+        if not pool.rows_a or not pool.rows_b or not loss:
+            return
+        seen = self.sums.get(name, Pool())
+        # One failure of either arm is assumed before the first, so that the ratio begins at one.
+        rate_a, rate_b = (seen.loss_a + 1.0) / (seen.rows_a + rows), (seen.loss_b + 1.0) / (seen.rows_b + rows)
+        share = pool.rows_b * rate_b / (pool.rows_a * rate_a + pool.rows_b * rate_b)
+        spread = self.spread.get(name, Spread())
+        self.spread[name] = scattered(spread, pool.loss_b - share * loss, loss * share * (1.0 - share))
+
+    def slow(self, a: ArmCounts, b: ArmCounts) -> None:
+        """Bet on slow answers: the canary's beyond margin times a quantile of the champion's, by three quantiles.
+
+        If the canary is at most ``margin`` times as slow, it exceeds ``margin q`` no more often than the champion
+        exceeds ``q``, whatever ``q``. Quantiles are those of the champion's answers before this minute, so that no
+        bet knows its own minute.
+        """
+        if a.latencies and b.latencies and sum(self.latencies) >= MIN_TIMED:
+            before = np.cumsum(self.latencies)
+            cuts = np.searchsorted(before, np.array(QUANTILES) * before[-1]) + 1
+            steps = latency_steps(self._policy.guardrails[Guardrail.LATENCY].margin)
+            strata = [
+                Arms(a.timed, sum(a.latencies[cut:]), b.timed, sum(b.latencies[cut + steps :])) for cut in cuts.tolist()
+            ]
+            self.bet(Guardrail.LATENCY, np.concatenate([log_bets(arms, 1.0, HARM_RATIOS) for arms in strata]))
+            tail = strata[TAIL]
+            # A promotion has to show the middle, within the wider margin: the tail would take a hundred times the rows.
+            wide = latency_steps(self._policy.calm_margin(Guardrail.LATENCY))
+            middle = int(cuts[0])
+            shown = Arms(a.timed, sum(a.latencies[middle:]), b.timed, sum(b.latencies[middle + wide :]))
+            self.bet(calm(Guardrail.LATENCY), calm_bets(shown, 1.0, 0.0))
+            slow = Pool(rows_a=a.timed, loss_a=tail.loss_a, rows_b=b.timed, loss_b=tail.loss_b)
+            self._scatter(Guardrail.LATENCY, slow)
+            self._show(Guardrail.LATENCY, slow)
+        if a.latencies:
+            self.latencies = tuple((np.array(self.latencies or (0,) * LATENCY_BINS) + np.array(a.latencies)).tolist())
+
+    def gather(self, a: ArmCounts, b: ArmCounts) -> None:
+        """Add rows, errors and positives by entity group, where entities are known."""
+        if not a.groups and not b.groups:
+            return
+        for name, mine_a, mine_b in zip(("rows", *_GROUPED), a.by_group(), b.by_group(), strict=True):
+            self.groups[name] = gathered(self.groups.get(name), mine_a, mine_b)
 
     def coin(self, pool: Pool) -> None:
         """Bet on which arm of a pool has the higher mean loss: all that can be said of losses without a bound."""
@@ -130,12 +195,24 @@ class _Ledger:
 def log_e(memory: Controller, name: str, policy: Policy) -> float:
     """Return the log e-value of a guardrail, of its ``calm`` or of ``CONFIRM``: 0 before its first bet."""
     wealth = memory.wealth.get(name)
-    return Mixture(len(wealth), wealth).log_e(policy.design_effect) if wealth else 0.0
+    if not wealth:
+        return 0.0
+    effect = max(policy.design_effect, design_effect(memory, _COUNTED.get(name, name)))
+    return Mixture(len(wealth), wealth).log_e(effect)
 
 
 def calm(name: str) -> str:
     """Return the name of a guardrail's e-process for "no worse than its margin"."""
     return f"{name}.noninferior"
+
+
+# Whose failures tell how far rows fail together: each guardrail's own where they are kept by entity. Labels are not
+# kept so; the decisions that they judge are, and entities differ in these at least as much.
+_LABEL_PROCESSES = (Guardrail.LOSS, Guardrail.PRECISION, Guardrail.RECALL, calm(WRONG), CONFIRM)
+_COUNTED: dict[str, str] = {
+    **{calm(name): name.value for name in Guardrail},
+    **dict.fromkeys(_LABEL_PROCESSES, Guardrail.DECISIONS.value),
+}
 
 
 def harm_limit(policy: Policy) -> float:

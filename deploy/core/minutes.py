@@ -8,14 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from stationkeeper.contracts.messages import Message
-from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, OutcomeDelta, PaneDelta
+from stationkeeper.contracts.wire import ENTITY_GROUPS, SCORE_BINS, ArmDelta, OutcomeDelta, PaneDelta
 
 # Losses travel as whole millionths, so that sums are exact in any order.
 LOSS_UNIT = 1e-6
 
 
 class ArmCounts(Message):
-    """What one version did in one minute; ``latency_us`` sums over ``timed`` rows."""
+    """What one version did in one minute; ``latency_us`` sums over ``timed`` rows.
+
+    ``latencies`` counts them by bin, ``groups`` rows, errors and positives by entity group (three rows of counts);
+    either is empty where nothing is known.
+    """
 
     schema_name: ClassVar[str] = "arm-counts"
     rows: int = 0
@@ -24,6 +28,8 @@ class ArmCounts(Message):
     timed: int = 0
     latency_us: int = 0
     scores: tuple[int, ...] = (0,) * SCORE_BINS
+    latencies: tuple[int, ...] = ()
+    groups: tuple[int, ...] = ()
 
     def plus(self, delta: ArmDelta) -> "ArmCounts":
         """Return the counts with a delta added."""
@@ -35,11 +41,25 @@ class ArmCounts(Message):
             timed=self.timed + delta.timed,
             latency_us=self.latency_us + delta.latency_us,
             scores=tuple(scores.tolist()),
+            latencies=_added(self.latencies, delta.latencies),
+            groups=_added(self.groups, delta.groups),
         )
+
+    def by_group(self) -> npt.NDArray[np.int64]:
+        """Return rows, errors and positives by entity group, int64[3, ENTITY_GROUPS]; zeros where none is known."""
+        return np.array(self.groups or (0,) * (3 * ENTITY_GROUPS), dtype=np.int64).reshape(3, -1)
 
     def histogram(self) -> npt.NDArray[np.int64]:
         """Return the scores as int64[SCORE_BINS]."""
         return np.array(self.scores, dtype=np.int64)
+
+
+def _added(counts: tuple[int, ...], more: bytes) -> tuple[int, ...]:
+    """Return counts with those of a record added; either may be empty."""
+    if not more:
+        return counts
+    found = np.frombuffer(more, dtype="<i8")
+    return tuple((found + np.array(counts, dtype=np.int64) if counts else found).tolist())
 
 
 class OutcomeCounts(Message):

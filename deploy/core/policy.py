@@ -8,10 +8,10 @@ from enum import StrEnum
 class Guardrail(StrEnum):
     """The comparisons of canary and champion; each has its own e-process.
 
-    ``errors``: null predictions. ``decisions``: positive decisions. ``latency``: minutes in which the canary's mean
-    latency was above margin times the champion's. ``loss``: the model's loss on labelled rows. ``precision``: wrong
-    among labelled rows that were decided positive. ``recall``: missed among rows labelled positive. ``scores``: any
-    shift of the score distribution, which a retrained model has by right.
+    ``errors``: null predictions. ``decisions``: positive decisions. ``latency``: answers slower than margin times a
+    quantile of the champion's, against the champion's own beyond it. ``loss``: the model's loss on labelled rows.
+    ``precision``: wrong among labelled rows that were decided positive. ``recall``: missed among rows labelled
+    positive. ``scores``: any shift of the score distribution, which a retrained model has by right.
     """
 
     ERRORS = "errors"
@@ -91,5 +91,9 @@ class Policy:
         return self.alpha / max(acting, 1)
 
     def calm_margin(self, name: Guardrail) -> float:
-        """Return the ratio below which a canary is no worse: ``promote_margin``, or the wider one of the guardrail."""
-        return max(self.promote_margin, self.guardrails[name].margin)
+        """Return the ratio below which a canary is no worse: ``promote_margin``, or the wider one of the guardrail.
+
+        Of a latency, which scatters more than failures do, it is the product of both.
+        """
+        margin = self.guardrails[name].margin
+        return margin * self.promote_margin if name is Guardrail.LATENCY else max(self.promote_margin, margin)

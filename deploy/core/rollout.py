@@ -5,6 +5,7 @@ import math
 from stationkeeper.contracts.messages import DeploymentAction, Rollout
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.deploy.core.comparison import CONFIRM, harm_limit, log_e, seen_ratio, weigh
+from stationkeeper.deploy.core.dispersion import entities
 from stationkeeper.deploy.core.evidence import changeover, share_log_e
 from stationkeeper.deploy.core.minutes import Minute, arm
 from stationkeeper.deploy.core.moves import (
@@ -25,10 +26,16 @@ from stationkeeper.deploy.core.policy import LABELLED, Action, Policy, TimeoutAc
 from stationkeeper.deploy.core.promotion import confirmation, missing, promote_limit, wanted, why_labels
 from stationkeeper.deploy.core.reasons import Because, Reason, because
 from stationkeeper.deploy.core.split import BUCKETS
-from stationkeeper.deploy.core.state import Controller, StepLog, memory, remember
+from stationkeeper.deploy.core.state import Controller, memory, remember
 
 # log 20: a step counts once its minutes show the new weight 20 times likelier than the old one (alpha .05).
 _SETTLED_AT = math.log(20.0)
+# Milliseconds after which it counts where so few entities are that their share could not show it: what is far off is
+# told as a mismatch. Half cuts the changeover short where traffic is thin.
+_SETTLED_AFTER = 10 * MINUTE
+# A weight that gives the canary fewer entities than this may leave it none (of three one time in twenty), so that its
+# silence says nothing and the ramp goes on by time.
+_FEW = 3.0
 _RUNNING = frozenset({Phase.CANARY, Phase.HOLD})
 
 
@@ -39,8 +46,8 @@ def close_minute(rollout: Rollout, minute: Minute, policy: Policy) -> Transition
         return Transition(rollout)
     state = state.model_copy(update={"clock": minute.end})
     if rollout.phase in _RUNNING and rollout.canary:
-        state = _settle(state, minute, rollout)
         state = weigh(state, minute, rollout.champion, rollout.canary, policy)
+        state = _settle(state, minute, rollout)
         state = _count(state, minute, rollout)
         return _decide_canary(_stamped(rollout, state), policy)
     if rollout.phase is Phase.PROBATION and state.previous:
@@ -70,7 +77,7 @@ def _decide_canary(rollout: Rollout, policy: Policy) -> Transition:
         return roll_back(rollout, harm[1], state.clock)
     if state.clock - state.started >= policy.max_ms:
         return _time_out(rollout, policy)
-    mismatch = _mismatch(state.steps[-1], policy)
+    mismatch = _mismatch(state, policy)
     if harm or mismatch or state.incidents:
         broken = because(Reason.DATA_QUALITY, incident=", ".join(state.incidents))
         reason = harm[1] if harm else mismatch or broken
@@ -176,7 +183,8 @@ def _waiting(rollout: Rollout, state: Controller, policy: Policy) -> Because | N
             rows=step.rows_b,
         )
     last = len(state.steps) == len(policy.steps_bp)
-    if step.rows_b < policy.min_rows and (last or next_exposure(state, policy) > policy.min_rows):
+    exposed = last or (next_exposure(state, policy) > policy.min_rows and not _few(state))
+    if step.rows_b < policy.min_rows and exposed:
         return because(Reason.TOO_FEW_ROWS, rows=step.rows_b, needed=policy.min_rows)
     rows = sum(one.rows_b for one in state.steps)
     if last and rows < policy.promote_rows:
@@ -196,9 +204,23 @@ def _settle(state: Controller, minute: Minute, rollout: Rollout) -> Controller:
     rows_a, rows_b = arm(minute, rollout.champion).rows, arm(minute, rollout.canary).rows
     gain = changeover(rows_a, rows_b, state.before, rollout.weight_bp / BUCKETS)
     total = max(0.0, state.changeover + gain)
-    if total < _SETTLED_AT:
+    waited = minute.end - state.steps[-1].started >= _SETTLED_AFTER
+    if total < _SETTLED_AT and not (waited and _silent(state)):
         return state.model_copy(update={"changeover": total})
     return state.with_step(settled=minute.end).model_copy(update={"changeover": 0.0})
+
+
+def _silent(state: Controller) -> bool:
+    """Return whether the entities are too few for their share to tell the present weight from the one before."""
+    before, after = state.before, state.steps[-1].weight_bp / BUCKETS
+    if before <= 0.0 or before == after:
+        return _few(state)
+    told = after * math.log(after / before) + (1.0 - after) * math.log((1.0 - after) / (1.0 - before))
+    return entities(state) * told < _SETTLED_AT
+
+
+def _few(state: Controller) -> bool:
+    return state.steps[-1].weight_bp / BUCKETS * entities(state) < _FEW
 
 
 def _count(state: Controller, minute: Minute, rollout: Rollout) -> Controller:
@@ -209,9 +231,12 @@ def _count(state: Controller, minute: Minute, rollout: Rollout) -> Controller:
     return state.with_step(rows_a=step.rows_a + rows_a, rows_b=step.rows_b + rows_b)
 
 
-def _mismatch(step: StepLog, policy: Policy) -> Because | None:
+def _mismatch(state: Controller, policy: Policy) -> Because | None:
+    step = state.steps[-1]
+    # The share is that of entities, not of their rows.
+    effect = max(policy.design_effect, (step.rows_a + step.rows_b) / entities(state))
     weight = step.weight_bp / BUCKETS
-    log_share = share_log_e(step.rows_a, step.rows_b, weight, policy.share_tolerance)
+    log_share = share_log_e(step.rows_a / effect, step.rows_b / effect, weight, policy.share_tolerance)
     if log_share < -math.log(policy.alpha):
         return None
     seen = step.rows_b / (step.rows_a + step.rows_b)

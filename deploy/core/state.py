@@ -19,6 +19,24 @@ class Pool(Message):
     loss_b: float = 0.0
 
 
+class Groups(Message):
+    """Counts of champion (``a``) and canary (``b``) by entity group."""
+
+    schema_name: ClassVar[str] = "groups"
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+
+
+class Spread(Message):
+    """Scatter of the canary's failures over time: blocks, their squares over the expected, the block that is open."""
+
+    schema_name: ClassVar[str] = "spread"
+    squares: float = 0.0
+    blocks: int = 0
+    residual: float = 0.0
+    variance: float = 0.0
+
+
 class StepLog(Message):
     """One step of the ramp: its weight, when it was written, when traffic showed it, when it ended, its rows."""
 
@@ -38,7 +56,8 @@ class Controller(Message):
     ``before`` is the share that traffic showed ahead of the present weight and ``changeover`` the running log
     likelihood that it has changed. ``wealth`` holds each e-process, ``sums`` what was seen per guardrail for people.
     ``previous`` is the champion before the last promotion, ``dropped`` what the last rollback took away, ``after`` the
-    candidate that waits for this rollout. ``gate`` is what the gate said of the candidate, ``proven`` that a target
+    candidate that waits for this rollout. ``groups`` and ``spread`` say how far rows fail together, ``latencies`` is
+    what the champion's were so far. ``gate`` is what the gate said of the candidate, ``proven`` that a target
     serves the very model that the gate scored.
     """
 
@@ -65,6 +84,9 @@ class Controller(Message):
     rollbacks: int = 0
     gate: str = ""
     proven: bool = False
+    groups: dict[str, Groups] = {}
+    spread: dict[str, Spread] = {}
+    latencies: tuple[int, ...] = ()
 
     def step_at(self, start: int) -> int | None:
         """Return the index of the step whose settled span holds a prediction minute, None between steps."""

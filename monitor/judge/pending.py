@@ -265,7 +265,16 @@ def add_arms(one: ArmDelta, other: ArmDelta) -> ArmDelta:
         one.timed + other.timed,
         one.latency_us + other.latency_us,
         pack(scores),
+        _both(one.latencies, other.latencies),
+        _both(one.groups, other.groups),
     )
+
+
+def _both(one: bytes, other: bytes) -> bytes:
+    """Return the sum of two count vectors of which either may be absent."""
+    if not one or not other:
+        return one or other
+    return pack(np.frombuffer(one, "<i8") + np.frombuffer(other, "<i8"))
 
 
 def merged_sources(sources: Mapping[str, tuple[int, Counts]], source: str) -> tuple[int, Counts]:

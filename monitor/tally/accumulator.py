@@ -5,7 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from stationkeeper.contracts.column import Column
-from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, PaneDelta, pack, score_bin
+from stationkeeper.contracts.wire import (
+    ENTITY_GROUPS,
+    LATENCY_BINS,
+    SCORE_BINS,
+    ArmDelta,
+    PaneDelta,
+    latency_bin,
+    pack,
+    score_bin,
+)
 from stationkeeper.events import Events, Integers, decide
 from stationkeeper.monitor.core.reference import (
     Counts,
@@ -36,33 +45,39 @@ time and memory alone; the counts are the same on both sides."""
 _SUMS = 5
 """Columns of an arm's sums before its scores: rows, errors, positives, timed, latency_us."""
 
+_NARROW = _SUMS + SCORE_BINS
+_TIMED = _NARROW + LATENCY_BINS
+_WIDE = _TIMED + 3 * ENTITY_GROUPS
+"""Where the columns of a segment end, where those of all traffic go on with latencies, then with entity groups."""
+
 
 class ArmSums:
     """What one version did since the last flush, by pane, in bins that all versions share: a row of sums a pane."""
 
     def __init__(self) -> None:
         self._slots: dict[tuple[int, str], int] = {}
-        self._sums = np.zeros((16, _SUMS + SCORE_BINS), np.int64)
+        self._sums = np.zeros((16, _WIDE), np.int64)
 
     def __len__(self) -> int:
         return len(self._slots)
 
     def add(self, panes: Sequence[tuple[int, str]], sums: Counts) -> None:
-        """Add the sums int64[panes, ...] of distinct (start, segment)."""
+        """Add the sums int64[panes, ...] of distinct (start, segment); those of segments have fewer columns."""
         known = self._slots
         slots = np.fromiter((known.setdefault(pane, len(known)) for pane in panes), np.int64, len(panes))
         if len(known) > len(self._sums):
             self._sums = np.concatenate([self._sums, np.zeros((len(known), self._sums.shape[1]), np.int64)])
-        self._sums[slots] += sums
+        self._sums[slots, : sums.shape[1]] += sums
 
     def deltas(self, model: str, version: str, length: int) -> Iterator[ArmDelta]:
         """Yield the sums as records, by segment and start."""
-        scores, each = pack(self._sums[:, _SUMS:]), 8 * SCORE_BINS
+        scores, each = pack(self._sums[:, _SUMS:_NARROW]), 8 * SCORE_BINS
         sums = self._sums[:, :_SUMS].tolist()
         for segment, start, slot in sorted((segment, start, slot) for (start, segment), slot in self._slots.items()):
             rows, errors, positives, timed, latency = sums[slot]
             mine = scores[slot * each : (slot + 1) * each]
-            yield ArmDelta(model, version, segment, start, length, rows, errors, positives, timed, latency, mine)
+            more = [pack(part) if part.any() else b"" for part in np.split(self._sums[slot, _NARROW:], [LATENCY_BINS])]
+            yield ArmDelta(model, version, segment, start, length, rows, errors, positives, timed, latency, mine, *more)
 
 
 class Accumulator:
@@ -121,7 +136,9 @@ class Accumulator:
             for at, values in count_new(batch.new, group).items():
                 panes.add_new(int(slots[at]), values)
             if summary is not None:
-                self._arms.setdefault((model, version), ArmSums()).add(which, summary.sums(group, rows))
+                self._arms.setdefault((model, version), ArmSums()).add(
+                    which, summary.sums(group, rows, wide=names == ("",))
+                )
         self._cells += panes.cells - before
         if self._cells > self._most_cells:
             self._pack()
@@ -274,18 +291,34 @@ class _Summary:
             # Fixed point, so that sums do not depend on the order of events.
             capped = np.minimum(events.latency[self._timed], MAX_LATENCY_MS)
             self._latency = np.rint(capped * 1_000).astype(np.int64)
+            self._slow = latency_bin(capped)
+        self._entity: Integers | None = None
+        if events.entity is not None:
+            self._entity = (events.entity % np.uint64(ENTITY_GROUPS)).astype(np.int64)
 
-    def sums(self, group: Integers, rows: Counts) -> Counts:
-        """Return the sums by group, int64[groups, ...]: as ``ArmDelta`` has them, then the scores. O(n)."""
+    def sums(self, group: Integers, rows: Counts, *, wide: bool) -> Counts:
+        """Return the sums by group, int64[groups, ...]: as ``ArmDelta`` has them, then the scores. O(n).
+
+        ``wide`` adds latencies by bin, and rows, errors and positives by entity group.
+        """
         groups = len(rows)
-        out = np.zeros((groups, _SUMS + SCORE_BINS), np.int64)
+        out = np.zeros((groups, _WIDE if wide else _NARROW), np.int64)
         out[:, 0] = rows
         out[:, 1] = np.bincount(group[self._missing], minlength=groups)
         out[:, 2] = np.bincount(group[self._positive], minlength=groups)
         out[:, 3] = np.bincount(group[self._timed], minlength=groups)
         np.add.at(out[:, 4], group[self._timed], self._latency)
         flat = group[self._scored] * SCORE_BINS + self._bin
-        out[:, _SUMS:] = np.bincount(flat, minlength=groups * SCORE_BINS).reshape(groups, SCORE_BINS)
+        out[:, _SUMS:_NARROW] = np.bincount(flat, minlength=groups * SCORE_BINS).reshape(groups, SCORE_BINS)
+        if wide and len(self._timed):
+            flat = group[self._timed] * LATENCY_BINS + self._slow
+            out[:, _NARROW:_TIMED] = np.bincount(flat, minlength=groups * LATENCY_BINS).reshape(groups, LATENCY_BINS)
+        if wide and self._entity is not None:
+            place = group * ENTITY_GROUPS + self._entity
+            for first, mine in ((0, slice(None)), (1, self._missing), (2, self._positive)):
+                counts = np.bincount(place[mine], minlength=groups * ENTITY_GROUPS).reshape(groups, ENTITY_GROUPS)
+                begin = _TIMED + first * ENTITY_GROUPS
+                out[:, begin : begin + ENTITY_GROUPS] = counts
         return out
 
 

@@ -173,6 +173,38 @@ def _tell_risk(settings: Any, rollout: Rollout) -> None:
             typer.echo(f"not shown yet: {risk}", err=True)
 
 
+def plan(
+    model: Annotated[str, typer.Argument(help="The model, as in the configuration.")],
+    per_minute: Annotated[float, typer.Option(help="Requests a minute, all versions together.", min=0.01)],
+    base: Annotated[float, typer.Option(help="Share of the champion's answers that fail.", min=0.000001, max=0.5)],
+    ratio: Annotated[float, typer.Option(help="How many times as often a bad canary fails.", min=1.1)] = 2.0,
+    design_effect: Annotated[float, typer.Option(help="How many rows that fail together count as one.", min=1.0)] = 1.0,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print how long a rollout takes to decide at this traffic, failure rate and margin."""
+    from dataclasses import asdict
+
+    from stationkeeper.config import load
+    from stationkeeper.deploy.core.forecast import forecast
+
+    settings = load(config)
+    if model not in settings.models:
+        raise typer.BadParameter(f"model {model!r} is not configured; models: {', '.join(settings.models) or 'none'}")
+    rollout = settings.models[model].rollout
+    found = forecast(rollout.policy(), per_minute, base, ratio, design_effect)
+    if json:
+        print_json(asdict(found))
+        return
+    never = f"not within max_duration ({found.deadline} minutes), which ends in {rollout.on_timeout.value}"
+    promoted, caught = (f"after {at} minutes" if at else never for at in (found.promoted, found.caught))
+    typer.echo(f"{model}: {per_minute:g} requests a minute, {base:.3%} of the champion's fail; half of all rollouts")
+    typer.echo(f"  of an equal canary are promoted {promoted} (no more than {rollout.promote_margin:g} times as many)")
+    typer.echo(f"  of one that fails {ratio:g} times as often are rolled back {caught}")
+    if found.promoted is None:
+        typer.echo("  allow more time or a wider promote_margin, or promote by hand and accept the risk")
+
+
 def _target(lineage: Any, target: str, name: str) -> tuple[str, str] | None:
     if target == "request":
         request = lineage.requests.get(name)
@@ -299,6 +331,7 @@ DEPLOYMENT_VERBS: dict[str, Callable[..., Any]] = {
     "promote": decision_verb(
         "rollout", "promote", "Promote a canary before its evidence is in, accepting the risk that is printed."
     ),
+    "plan": plan,
     "roll-back": decision_verb(
         "rollout", "roll_back", "Send all traffic back to the champion: the candidate's id, or the model's name."
     ),

@@ -2,14 +2,18 @@
 
 import math
 
+import numpy as np
 import pytest
 
+from stationkeeper.contracts.wire import latency_bin
 from stationkeeper.deploy.core.comparison import MIN_POOL, WRONG, calm, harm_limit, log_e, seen_ratio, weigh
 from stationkeeper.deploy.core.minutes import ArmCounts, Minute
 from stationkeeper.deploy.core.policy import Guardrail
 from stationkeeper.deploy.core.state import Controller, Pool, StepLog
+from stationkeeper.deploy.settings import RolloutSettings
 from tests.deploy.core.ramp import MINUTE, POLICY, minute, outcomes
 
+SHIPPED = RolloutSettings().policy()
 RAMP = Controller(steps=(StepLog(weight_bp=5_000, started=0, settled=0),))
 
 
@@ -34,11 +38,59 @@ def test_a_ratio_without_losses_of_the_champion_cannot_be_told():
     assert seen_ratio(Controller(sums={"errors": Pool(rows_a=10, rows_b=10, loss_b=1.0)}), "errors") is None
 
 
-@pytest.mark.parametrize(("timed", "bets"), [(9, False), (10, True)])
-def test_a_mean_latency_of_few_answers_is_not_compared(timed, bets):
-    arms = {"1": ArmCounts(rows=50, timed=50, latency_us=50), "2": ArmCounts(rows=50, timed=timed, latency_us=90_000)}
-    weighed = weigh(RAMP, Minute(start=0, length=MINUTE, arms=arms), "1", "2", POLICY)
-    assert (Guardrail.LATENCY in weighed.wealth) is bets
+def timed(index: int, rng, *, slower: float, alike: int = 1) -> Minute:
+    """Play a minute of 200 answers an arm, each latency shared by ``alike`` of them."""
+    arms = {}
+    for version, median in (("1", 8.0), ("2", 8.0 * slower)):
+        bins = latency_bin(np.repeat(rng.lognormal(math.log(median), 0.5, 200 // alike), alike))
+        arms[version] = ArmCounts(rows=200, timed=200, latencies=tuple(np.bincount(bins, minlength=80).tolist()))
+    return Minute(start=index * MINUTE, length=MINUTE, arms=arms)
+
+
+def weighed(slower: float, alike: int, minutes: int, seed: int) -> Controller:
+    state, rng = RAMP, np.random.default_rng(seed)
+    for index in range(minutes):
+        state = weigh(state, timed(index, rng, slower=slower, alike=alike), "1", "2", SHIPPED)
+    return state
+
+
+def test_a_canary_twice_as_slow_is_found_and_one_as_slow_shows_it():
+    """Means of a minute let twice the latency pass at a margin of two, and hid the tail."""
+    slow, same = weighed(2.0, 1, 30, 1), weighed(1.0, 1, 30, 1)
+    assert log_e(slow, Guardrail.LATENCY, SHIPPED) > harm_limit(SHIPPED)
+    assert log_e(same, Guardrail.LATENCY, SHIPPED) < 0
+    assert log_e(same, calm(Guardrail.LATENCY), SHIPPED) > math.log(20)
+    assert log_e(weighed(3.0, 1, 30, 1), calm(Guardrail.LATENCY), SHIPPED) < 0
+
+
+def test_rows_of_one_request_share_their_latency_and_do_not_count_each():
+    """Two requests of a hundred rows a minute: as many rows as above, a hundredth of the evidence."""
+    for seed in range(20):
+        state = RAMP
+        rng = np.random.default_rng(seed)
+        for index in range(60):
+            state = weigh(state, timed(index, rng, slower=1.0, alike=100), "1", "2", SHIPPED)
+            assert log_e(state, Guardrail.LATENCY, SHIPPED) < harm_limit(SHIPPED)
+
+
+def test_people_in_one_arm_who_fail_alike_are_no_harm():
+    """Thirty people of whom one always fails: on rows the canary that has him is rolled back."""
+    rows = [np.zeros(32, int) for _ in range(2)]
+    for person in range(30):
+        rows[person % 2][person] = 20
+    wrong = np.zeros(32, int)
+    wrong[1] = 20
+    groups = [np.concatenate([mine, wrong * (number == 1), 0 * mine]) for number, mine in enumerate(rows)]
+    state = RAMP
+    for index in range(40):
+        arms = {
+            version: ArmCounts(rows=300, errors=20 * number, groups=tuple(groups[number].tolist()))
+            for number, version in enumerate(("1", "2"))
+        }
+        state = weigh(state, Minute(start=index * MINUTE, length=MINUTE, arms=arms), "1", "2", POLICY)
+    assert log_e(state, Guardrail.ERRORS, POLICY) < harm_limit(POLICY)
+    without = state.model_copy(update={"groups": {}})
+    assert log_e(without, Guardrail.ERRORS, POLICY) > harm_limit(POLICY)
 
 
 def test_labelled_rows_wait_for_those_of_the_other_arm_and_then_bet():

@@ -157,3 +157,25 @@ def test_few_entities_that_send_more_or_less_than_their_share_do_not_stop_the_ra
 def test_an_old_minute_changes_nothing():
     records, _ = drive(started(), POLICY, range(1, 8), rng=np.random.default_rng(1))
     assert close_minute(records[-1], minute(3, {"1": (10, 10)}), POLICY).rollout is records[-1]
+
+
+def test_twenty_entities_that_send_more_than_their_share_do_not_stop_the_ramp():
+    """At a weight of 25 % they sent 40 % of the rows, and at 50 % as many: no minute can show which weight it was."""
+    rollout, index, arms = started(), 1, dict[str, ArmCounts]()
+    while rollout.canary and len(memory(rollout).steps) < 4 and index < 120:
+        share = {100: 0.0, 500: 0.05}.get(rollout.weight_bp, 0.4)
+        people = np.zeros((2, 3, 32), int)
+        for person in range(20):
+            people[int(person < 20 * share), 0, person] = 50
+        arms = {
+            version: ArmCounts(rows=int(people[arm, 0].sum()), groups=tuple(people[arm].ravel().tolist()))
+            for arm, version in enumerate(("1", "2"))
+            if people[arm, 0].any()
+        }
+        rollout = close_minute(rollout, Minute(start=index * MINUTE, length=MINUTE, arms=arms), POLICY).rollout
+        index += 1
+    assert rollout.weight_bp == 5_000
+    while index < 180:
+        rollout = close_minute(rollout, Minute(start=index * MINUTE, length=MINUTE, arms=arms), POLICY).rollout
+        index += 1
+    assert rollout.champion == "2"

@@ -286,3 +286,32 @@ def test_values_stay_within_their_size() -> None:
         assert sum(len(r.counts) + len(r.steps) for r in held) <= PART_BYTES
     for one in out:
         assert len(one.value or b"") < 1_000_000
+
+
+def test_latencies_and_entities_are_counted_in_bins_that_all_versions_share_for_all_traffic_only() -> None:
+    """Whatever the batches, and with none where no event carries them."""
+    values = []
+    for place, one in enumerate(predictions(1, 40)):
+        event = json.loads(one)
+        event |= {"latency_ms": 0.125 * (1 + place % 2), "entity_id": [f"card-{place % 4}", None][place % 8 == 7]}
+        values.append(json.dumps(event).encode())
+
+    def counted(chunk: int) -> list[ArmDelta]:
+        stage = tally()
+        for first in range(0, len(values), chunk):
+            stage.absorb(batch(SCORES.topic, values[first : first + chunk], first=first))
+        return [one for one in records(stage.flush(START), TOPICS.panes.name) if isinstance(one, ArmDelta)]
+
+    (whole,) = [one for one in counted(100) if not one.segment]
+    latencies = np.frombuffer(whole.latencies, "<i8")
+    assert (latencies[4], latencies[8], latencies.sum()) == (20, 20, whole.timed)
+    rows, errors, positives = np.frombuffer(whole.groups, "<i8").reshape(3, -1)
+    assert (rows.sum(), errors.sum(), positives.sum()) == (whole.rows, whole.errors, whole.positives)
+    # Three people of ten rows, one of five whose other five rows have no entity and stand for themselves.
+    assert sorted(rows.tolist())[-3:] == [10, 10, 10]
+    assert [one for one in counted(7) if not one.segment] == [whole]
+    assert not any(one.latencies or one.groups for one in counted(100) if one.segment)
+    stage = tally()
+    stage.absorb(batch(SCORES.topic, predictions(1, 5)))
+    plain = [one for one in records(stage.flush(START), TOPICS.panes.name) if isinstance(one, ArmDelta)]
+    assert {(one.latencies, one.groups) for one in plain} == {(b"", b"")}

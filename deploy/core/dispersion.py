@@ -1,0 +1,101 @@
+"""How many rows count as one: the design effect of rows that fail together, estimated from the rollout itself.
+
+Rows of one entity or of one moment are alike, so that both arms differ by more than independent rows would. Entities
+fall into ``ENTITY_GROUPS`` groups by a hash of their own, each whole in one group: how far the groups' rates scatter
+around the arm's, over how far independent rows would, is the design effect (random groups, Wolter 2007, chapter 2).
+The same over blocks of minutes sees rows that fail together in time. Evidence is raised to the power one over the
+larger of the two; while neither is beyond chance it counts rows, as nothing says otherwise.
+"""
+
+import math
+
+import numpy as np
+
+from stationkeeper.contracts.wire import Counts
+from stationkeeper.deploy.core.policy import Guardrail
+from stationkeeper.deploy.core.state import Controller, Groups, Spread
+
+# A block of minutes ends when its expected variance reaches this: below one or two failures the square of a residual
+# says little, and longer blocks are fewer.
+BLOCK_VARIANCE = 2.0
+# Blocks that only tell the canary's ratio: a bad canary is far from the ratio of one that is assumed at first, and its
+# harm must not pass for scatter.
+FIRST_BLOCKS = 3
+# Standard deviations beyond one before an estimate is believed: at 2.3 one estimate of a hundred is believed falsely,
+# and costs that rollout time; at one standard deviation it would be one of six.
+BEYOND_CHANCE = 2.3
+# Groups or blocks below which nothing is estimated: eight squares have a standard deviation of a half.
+LEAST = 8.0
+
+
+def group_effect(rows: Counts, loss: Counts) -> tuple[float, float]:
+    """Return the design effect of one arm's groups and how many groups it rests on; ``(1, 0)`` where none can be told.
+
+    ``rows`` and ``loss`` int64[groups]. By hand: two groups of 10 rows with 0 and 10 failures: the rate is .5, the
+    residuals are -5 and 5, their squares sum to 50; independent rows would give .25 * (20 - 200 / 20) = 2.5: 20.
+    """
+    total = float(rows.sum())
+    rate = float(loss.sum()) / total if total else 0.0
+    sizes = float(np.square(rows, dtype=np.float64).sum())
+    expected = rate * (1.0 - rate) * (total - sizes / total) if total else 0.0
+    if expected <= 0.0:
+        return 1.0, 0.0
+    residual = loss - rate * rows
+    return float(np.square(residual).sum()) / expected, total * total / sizes - 1.0
+
+
+def design_effect(state: Controller, name: str) -> float:
+    """Return the larger of the design effects over entities and over time, 1 where neither is beyond chance."""
+    found = [1.0]
+    groups, arms = state.groups.get(name), state.groups.get("rows")
+    if groups is not None and arms is not None:
+        loss_a, loss_b = np.array(groups.a), np.array(groups.b)
+        a, b = group_effect(np.array(arms.a), loss_a), group_effect(np.array(arms.b), loss_b)
+        many = a[1] + b[1]
+        if many:
+            pooled = (a[0] * a[1] + b[0] * b[1]) / many
+            found.append(_believed(pooled, many, float(loss_a.sum() + loss_b.sum()) / (2 * len(loss_a))))
+        found.append(_believed(*b, float(loss_b.sum()) / len(loss_b)))
+    spread = state.spread.get(name, Spread())
+    blocks = spread.blocks - FIRST_BLOCKS
+    if blocks >= LEAST:
+        found.append(_believed(spread.squares / blocks, blocks, BLOCK_VARIANCE))
+    elif name == Guardrail.LATENCY:
+        # All rows of one request have one latency: how many count as one must be known before any is judged.
+        return math.inf
+    return max(found)
+
+
+def entities(state: Controller) -> float:
+    """Return how many entities of equal size would scatter the rows over groups as much; infinite where none is known.
+
+    Of entities with ``s`` rows each the groups' variance is the sum of ``s**2`` over their number.
+    """
+    rows = state.groups.get("rows")
+    if rows is None:
+        return math.inf
+    found = np.array(rows.a, dtype=np.float64) + np.array(rows.b)
+    return float(found.sum() ** 2 / max(found.var(ddof=1) * len(found), 1.0))
+
+
+def scattered(spread: Spread, residual: float, variance: float) -> Spread:
+    """Return the scatter over time with one stratum's residual of the canary's failures and its expected variance."""
+    residual, variance = spread.residual + residual, spread.variance + variance
+    if variance < BLOCK_VARIANCE:
+        return spread.model_copy(update={"residual": residual, "variance": variance})
+    square = residual * residual / variance if spread.blocks >= FIRST_BLOCKS else 0.0
+    return Spread(squares=spread.squares + square, blocks=spread.blocks + 1)
+
+
+def gathered(groups: Groups | None, a: Counts, b: Counts) -> Groups:
+    """Return the sums by group with one minute's added."""
+    if groups is None:
+        return Groups(a=tuple(a.tolist()), b=tuple(b.tolist()))
+    return Groups(a=tuple((np.array(groups.a) + a).tolist()), b=tuple((np.array(groups.b) + b).tolist()))
+
+
+def _believed(effect: float, many: float, mean: float) -> float:
+    """Return an estimate that is beyond chance, else 1; ``mean`` failures a square make its tail long (2 + 1/mean)."""
+    if many < LEAST or mean <= 0.0:
+        return 1.0
+    return effect if effect > 1.0 + BEYOND_CHANCE * math.sqrt((2.0 + 1.0 / mean) / many) else 1.0

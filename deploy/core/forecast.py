@@ -1,0 +1,96 @@
+"""How long a rollout takes to decide at a model's traffic, failure rate and margins, before it begins."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stationkeeper.deploy.core.comparison import harm_limit
+from stationkeeper.deploy.core.evidence import HARM_RATIOS, Arms, Floats, Mixture, calm_bets, log_bets
+from stationkeeper.deploy.core.moves import MINUTE
+from stationkeeper.deploy.core.policy import Guardrail, Policy
+from stationkeeper.deploy.core.promotion import promote_limit
+from stationkeeper.deploy.core.split import BUCKETS
+
+# Rollouts that a forecast plays: their median is within a tenth of that of thousands, and takes two seconds.
+PLAYED = 101
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Minutes of the declared clock until half of such rollouts have an answer; None where the deadline comes first.
+
+    ``promoted`` is that of an equal canary, ``caught`` of one that fails ``ratio`` times as often.
+    """
+
+    promoted: int | None
+    caught: int | None
+    ratio: float
+    deadline: int
+
+
+def forecast(policy: Policy, per_minute: float, base: float, ratio: float, design_effect: float = 1.0) -> Forecast:
+    """Forecast a rollout whose champion fails in ``base`` of its rows at ``per_minute`` rows a minute.
+
+    Plays ``PLAYED`` rollouts with drawn failures through the bets that decide, always the same draws: the median of the
+    time at which evidence first reaches its limit is not the time at which expected evidence does. ``design_effect`` is
+    how many rows count as one. Within 30 % of the medians of benchmarks/canary.py, to which a test holds it.
+    """
+    minutes = policy.max_ms // MINUTE
+    weights, last = _ramp(policy, per_minute, minutes)
+    # Every minute at first, then steps of one per cent.
+    ends = [1]
+    while ends[-1] < minutes:
+        ends.append(min(minutes, ends[-1] + max(1, ends[-1] // 100)))
+    canary = np.diff(np.cumsum(weights)[np.array(ends) - 1], prepend=0.0) * per_minute
+    champion = np.diff(np.array(ends), prepend=0) * per_minute - canary
+    rail, counted = policy.guardrails[Guardrail.ERRORS], max(policy.design_effect, design_effect)
+
+    def median(times: float, bets: Callable[[Arms], Floats], limit: float, since: int) -> int | None:
+        rng, found = np.random.default_rng(0), []
+        for _ in range(PLAYED):
+            lost_a = np.minimum(rng.poisson(champion * base), champion)
+            lost_b = np.minimum(rng.poisson(canary * min(base * times, 1.0)), canary)
+            mixture, at = Mixture(len(bets(Arms(1.0, 0.0, 1.0, 0.0)))), minutes + 1
+            for end, *arms in zip(
+                ends, champion.tolist(), lost_a.tolist(), canary.tolist(), lost_b.tolist(), strict=True
+            ):
+                mixture.bet(bets(Arms(*arms)))
+                if end >= since and mixture.log_e(counted) >= limit:
+                    at = end
+                    break
+            found.append(at)
+        middle = sorted(found)[PLAYED // 2]
+        return middle if middle <= minutes else None
+
+    def calm(arms: Arms) -> Floats:
+        return calm_bets(arms, policy.calm_margin(Guardrail.ERRORS), rail.floor)
+
+    def harm(arms: Arms) -> Floats:
+        return log_bets(arms, rail.margin, HARM_RATIOS)
+
+    promoted = median(1.0, calm, promote_limit(policy), last)
+    return Forecast(promoted, median(ratio, harm, harm_limit(policy), 0), ratio, minutes)
+
+
+def _ramp(policy: Policy, per_minute: float, minutes: int) -> tuple[Floats, int]:
+    """Return the weight of each minute up to the deadline, and the minute after which the last step has passed."""
+    steps = [weight / BUCKETS for weight in policy.steps_bp]
+    passed, rows, weights = 0, 0.0, list[float]()
+    for place, weight in enumerate(steps):
+        # One more minute until traffic shows the weight.
+        lasts = policy.step_ms / MINUTE + 1
+        last = place == len(steps) - 1
+        exposed = last or per_minute * policy.step_ms / MINUTE * steps[place + 1] > policy.min_rows
+        if exposed:
+            lasts = max(lasts, policy.min_rows / (per_minute * weight))
+        if last:
+            lasts = max(lasts, (policy.promote_rows - rows) / (per_minute * weight))
+        whole = math.ceil(lasts)
+        rows += whole * per_minute * weight
+        passed += whole
+        weights += [weight] * whole
+        if len(weights) >= minutes:
+            break
+    return np.array((weights + [steps[-1]] * minutes)[:minutes]), passed

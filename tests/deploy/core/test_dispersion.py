@@ -1,0 +1,81 @@
+"""The design effect: rows that fail together count as fewer, independent ones as themselves, and a share alike."""
+
+import math
+
+import numpy as np
+import pytest
+
+from stationkeeper.contracts.wire import ENTITY_GROUPS
+from stationkeeper.deploy.core.dispersion import (
+    BLOCK_VARIANCE,
+    FIRST_BLOCKS,
+    LEAST,
+    design_effect,
+    entities,
+    gathered,
+    group_effect,
+    scattered,
+)
+from stationkeeper.deploy.core.policy import Guardrail
+from stationkeeper.deploy.core.state import Controller, Groups, Spread
+
+
+def test_a_group_effect_by_hand():
+    assert group_effect(np.array([10, 10]), np.array([0, 10])) == (20.0, 1.0)
+    assert group_effect(np.array([10, 10]), np.array([0, 0])) == (1.0, 0.0)
+
+
+def counted(rng: np.random.Generator, people: int, rows: int, spread: float) -> Controller:
+    """People of equal rows in both arms; their failure rates have a standard deviation of ``spread`` times .1."""
+    state = Controller()
+    group = rng.integers(0, ENTITY_GROUPS, (2, people))
+    rates = np.clip(0.1 + 0.1 * spread * rng.standard_normal((2, people)), 0.0, 1.0)
+    failed = rng.binomial(rows, rates)
+    sums = {
+        "rows": [np.bincount(one, minlength=ENTITY_GROUPS) * rows for one in group],
+        "errors": [np.bincount(one, lost, ENTITY_GROUPS).astype(int) for one, lost in zip(group, failed, strict=True)],
+    }
+    return state.model_copy(update={"groups": {name: gathered(None, *arms) for name, arms in sums.items()}})
+
+
+def test_independent_rows_count_as_themselves_and_people_who_fail_alike_do_not():
+    rng = np.random.default_rng(1)
+    alike = [design_effect(counted(rng, 2_000, 20, 0.0), "errors") for _ in range(50)]
+    assert np.mean(np.array(alike) == 1.0) > 0.9
+    # Rates with a standard deviation of .1 and a mean of .1: 1 + (200 - 1) * .01 / .09 is about 20.
+    apart = [design_effect(counted(rng, 500, 200, 1.0), "errors") for _ in range(20)]
+    assert 10 < np.median(apart) < 30
+
+
+def test_scatter_over_time_is_believed_after_some_blocks_and_a_latency_not_judged_before():
+    spread = Spread()
+    for _ in range(FIRST_BLOCKS + int(LEAST) - 1):
+        spread = scattered(spread, 10.0, BLOCK_VARIANCE)
+    early = Controller(spread={"errors": spread, "latency": spread})
+    assert (design_effect(early, "errors"), design_effect(early, Guardrail.LATENCY)) == (1.0, math.inf)
+    late = Controller(spread={"errors": scattered(spread, 10.0, BLOCK_VARIANCE)})
+    assert design_effect(late, "errors") == pytest.approx(100.0 / BLOCK_VARIANCE)
+
+
+def test_a_block_ends_when_enough_was_expected():
+    half = scattered(Spread(), 1.0, BLOCK_VARIANCE / 2)
+    assert (half.blocks, half.residual) == (0, 1.0)
+    assert scattered(half, 1.0, BLOCK_VARIANCE / 2) == Spread(blocks=1)
+
+
+def test_entities_are_told_from_how_their_rows_fill_the_groups():
+    rng = np.random.default_rng(2)
+
+    def shared(people: int, rows: int) -> Controller:
+        group, mine = rng.integers(0, ENTITY_GROUPS, people), rng.random(people) < 0.25
+        found = [np.bincount(group[which], minlength=ENTITY_GROUPS) * rows for which in (~mine, mine)]
+        return Controller(groups={"rows": gathered(None, *found)})
+
+    assert 5 < entities(shared(20, 1_000)) < 80
+    assert entities(shared(40_000, 1)) > 2_000
+    assert entities(Controller()) == math.inf
+
+
+def test_gathered_groups_add_up():
+    first = gathered(None, np.array([1, 2]), np.array([3, 4]))
+    assert gathered(first, np.array([1, 1]), np.array([1, 1])) == Groups(a=(2, 3), b=(4, 5))

@@ -1,0 +1,33 @@
+"""The forecast agrees with rollouts that are played, and says when the deadline comes first."""
+
+import numpy as np
+import pytest
+
+from benchmarks.canary import World, shipped
+from stationkeeper.deploy.core.forecast import forecast
+from stationkeeper.deploy.settings import RolloutSettings
+from tests.deploy.core.ramp import NO_LATENCY
+
+POLICY = RolloutSettings(guardrails=NO_LATENCY).policy()
+
+
+@pytest.mark.parametrize(("per_minute", "base"), [(1_000, 0.008), (200, 0.02)])
+def test_half_of_the_rollouts_that_are_played_end_within_a_third_of_the_forecast(per_minute, base):
+    told = forecast(POLICY, per_minute, base, 2.0)
+    for ratio, minutes, how in ((1.0, told.promoted, "promoted"), (2.0, told.caught, "harm")):
+        world = World("one", per_minute, base, ratio)
+        ended = [shipped(world, np.random.default_rng(seed), POLICY) for seed in range(21)]
+        assert sum(one.how == how for one in ended) >= 20
+        assert minutes == pytest.approx(np.median([one.minutes for one in ended if one.how == how]), rel=0.3)
+
+
+def test_traffic_too_thin_for_the_deadline_is_told():
+    told = forecast(POLICY, 1.0, 0.002, 2.0)
+    assert (told.promoted, told.caught, told.deadline) == (None, None, 7 * 24 * 60)
+
+
+def test_rows_that_fail_together_take_longer():
+    alone, together = (forecast(POLICY, 100, 0.02, 2.0, effect) for effect in (1.0, 4.0))
+    assert alone.promoted is not None
+    assert together.promoted is not None
+    assert together.promoted > 1.5 * alone.promoted
