@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.policies.matrix import Losses, losses
 from benchmarks.policies.policies import best, every, never, policies, run, shipped
-from benchmarks.policies.streams import CHANGE, PERIODS, WORLD_ROWS, world
+from benchmarks.policies.streams import CHANGE, PERIODS, WORLD_ROWS, shares, world
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +59,11 @@ def test_worlds_change_as_they_are_named():
     assert broken.features[at.stop :, 0].any()
     assert harmless.features[at, -1].mean() == pytest.approx(2.0, abs=0.1)
     assert np.array_equal(world("slow", 3).labels, world("slow", 3).labels)
+
+
+def test_a_stream_that_ships_with_a_package_is_cut_into_whole_periods():
+    made = shares()
+    assert made.features.shape == (len(made.labels), 10)
+    assert set(made.labels) == {0, 1}
+    assert (np.diff(made.period) >= 0).all()
+    assert made.period.max() >= 15
