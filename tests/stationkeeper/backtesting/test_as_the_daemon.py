@@ -84,10 +84,14 @@ def two_weeks_of_batches() -> Stream:
 
 
 def late_labels() -> Stream:
-    """The concept turns, fraud is told within the hour, the rest by the next day: after maturity nothing counts."""
+    """The concept turns, and fraud is told sooner than the rest: a cohort waits for its maturity.
+
+    All labels are in by then. Where they are not, the daemon learns by class how long they take and waits; a backtest
+    judges at ``--label-maturity``.
+    """
     columns = world(even(8, 60), 5)
     columns["label"][6_000:] ^= np.random.default_rng(1).random(len(columns["label"]) - 6_000) < 0.35
-    delay = np.where(columns["label"] == 1, HOUR_MS, np.where(columns["amount"] > 0.5, 20, 5) * HOUR_MS)
+    delay = np.where(columns["label"] == 1, HOUR_MS, np.where(columns["amount"] > 0.5, 4, 5) * HOUR_MS)
     return Stream(columns, 3_600, label_delay=delay)
 
 

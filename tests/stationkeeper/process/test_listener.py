@@ -234,7 +234,7 @@ def test_peers_ask_each_other_by_tls_and_with_the_first_callers_secret(certifica
 def test_deploy_asks_the_router_with_the_first_callers_secret(certificate: tuple[Path, Path]) -> None:
     cert, key = certificate
     tls = {"cert_file": str(cert), "key_file": str(key), "ca_file": str(cert)}
-    stage: Any = deploy_stage(Config.parse({"http": {"callers": CALLERS, "tls": tls}}))
+    stage: Any = deploy_stage(Config.parse({"serve": {}, "http": {"callers": CALLERS, "tls": tls}}))
     (target,) = stage._effects._targets
     assert target._client._parts.scheme == "https"
     assert target._client._headers["authorization"] == f"Bearer {SECRET}"
