@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stationkeeper.contracts.messages import Candidate, GateOutcome
-from stationkeeper.contracts.times import to_datetime
+from scripts.docs.examples import EXAMPLES
+from stationkeeper.contracts.messages import Candidate
 from stationkeeper.contracts.wire import ENTITY_GROUPS, LATENCY_BINS, latency_bin
 from stationkeeper.deploy.core.admission import note_proven, offer
 from stationkeeper.deploy.core.evidence import Arms, Floats
@@ -146,20 +146,8 @@ class Ended:
     minutes: float
 
 
-CANDIDATE = Candidate(
-    id="cand",
-    time=to_datetime(0),
-    request="req",
-    model="m",
-    version="2",
-    champion="1",
-    run_id="r",
-    snapshot="s",
-    reference="ref",
-    artifact="a",
-    gate=GateOutcome.PASS,
-    gate_reason="better",
-)
+CANDIDATE = Candidate.model_validate(EXAMPLES[Candidate] | {"model": "m", "version": "2", "champion": "1"})
+"""The documents' example as version 2 of the model that is played; a rollout reads no more of it."""
 
 
 def shipped(world: World, rng: np.random.Generator, policy: Policy) -> Ended:

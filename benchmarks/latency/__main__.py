@@ -4,6 +4,7 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ PANE_MS = LATENESS_MS = 1_000
 LOADS = (0.1, 0.5, 0.9)
 WARM_S = 8.0
 BAR_S = 2.0
+_QUANTILES = ("work_p50", "work_p99", "whole_p50", "whole_p99")
 
 
 def main() -> None:
@@ -38,24 +40,20 @@ def main() -> None:
             # The daemon has the first core for itself; the traffic shares the broker's.
             os.sched_setaffinity(0, set(cores[1:]))
         found = [at_load(bootstrap, share, share * capacity, given.seconds, cores[0]) for share in LOADS]
-    rows = [
-        [
-            f"{one['load']:.0%}",
-            one["rate"],
-            one["daemon"] * 100,
-            one["closings"],
-            one["work_p50"],
-            one["work_p99"],
-            one["whole_p50"],
-            one["whole_p99"],
-        ]
-        for one in found
-    ]
-    header = ("load", "events/s", "core %", "panes", "work p50 s", "work p99 s", "event to verdict p50 s", "p99 s")
-    print("\n" + table(header, rows))
+    print("\n" + loads_table(found))
     bar = next(one["work_p99"] for one in found if one["load"] == 0.5)
     print(f"p99 past the closing at 50 % load: {bar:.2f} s (bar {BAR_S:g} s)")
     save("latency", {"capacity": capacity, "pane_ms": PANE_MS, "lateness_ms": LATENESS_MS, "loads": found, "bar": bar})
+
+
+def loads_table(loads: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of what ``at_load`` found, as the program and the page of performance print it."""
+    rows = [
+        [f"{one['load']:.0%}", one["rate"], one["daemon"] * 100, one["closings"], *(one[name] for name in _QUANTILES)]
+        for one in loads
+    ]
+    header = ("load", "events/s", "core %", "panes", "work p50 s", "work p99 s", "event to verdict p50 s", "p99 s")
+    return table(header, rows)
 
 
 def at_load(bootstrap: str, share: float, rate: float, seconds: float, core: int) -> dict[str, Any]:

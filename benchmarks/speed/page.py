@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from benchmarks.latency.__main__ import loads_table
 from benchmarks.measure.plot import bars
 from benchmarks.measure.results import ROOT, table
 from benchmarks.speed.sizing import CLIENTS, Costs, cluster_lines, costs_of, sizing_rows
@@ -142,26 +143,12 @@ def _growth(found: dict[str, Any]) -> str:
 
 
 def _latency(found: dict[str, Any]) -> str:
-    rows = [
-        [
-            f"{one['load']:.0%}",
-            one["rate"],
-            one["daemon"] * 100,
-            one["closings"],
-            one["work_p50"],
-            one["work_p99"],
-            one["whole_p50"],
-            one["whole_p99"],
-        ]
-        for one in found["loads"]
-    ]
-    header = ("load", "events/s", "core %", "panes", "work p50 s", "work p99 s", "event to verdict p50 s", "p99 s")
     return (
         "## From event to verdict\n\n`make bench ARGS=latency`: the daemon with all three roles on one core against a "
         f"real broker; full load is {found['capacity']:,.0f} events/s. Panes of {found['pane_ms'] / 1000:g} s and a "
         f"lateness of {found['lateness_ms'] / 1000:g} s, so that a run closes enough of them; with panes of a "
         f"minute and a lateness of two the waiting is 2 to 3 minutes, evenly, and the work is "
-        f"the same.\n\n{table(header, rows)}"
+        f"the same.\n\n{loads_table(found['loads'])}"
     )
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from stationkeeper.contracts.messages import Level, RetrainRequest, Verdict
 from stationkeeper.contracts.times import format_duration, to_datetime, to_ms
@@ -119,30 +118,3 @@ def _apart(one: Verdict, other: Verdict) -> float:
     if one.onset is None or other.onset is None:
         return seen
     return min(seen, abs(to_ms(one.onset.time) - to_ms(other.onset.time)))
-
-
-def json_line(verdict: Verdict, name: str) -> dict[str, Any]:
-    """Return a verdict as ``backtest`` prints it, with the configuration that said it."""
-    onset = verdict.onset
-    return {
-        "configuration": name,
-        "kind": verdict.kind.value,
-        "subject": verdict.subject.name,
-        "model": verdict.model,
-        "version": verdict.version,
-        "segment": verdict.segment,
-        "time": verdict.time.isoformat(),
-        "row": None,
-        "onset_row": None,
-        "onset_time": onset.time.isoformat() if onset else None,
-        "effect": verdict.effect,
-        "rows": verdict.rows,
-        "incident": verdict.incident,
-        "level": verdict.level.value,
-        "cause": verdict.cause,
-        "check": verdict.subject.check,
-        "reason": verdict.reason,
-        "statistic": verdict.statistic,
-        "threshold": verdict.threshold,
-        "subjects": verdict.evidence.get("subjects", []),
-    }

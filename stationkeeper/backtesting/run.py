@@ -18,12 +18,15 @@ from stationkeeper.monitor.core.reference import Reference, load
 from stationkeeper.monitor.settings import ModelSettings, QualitySettings
 
 
-def json_line(verdict: Verdict, table: Table) -> dict[str, Any]:
-    """Return a verdict as a backtest prints it: rows are positions in the input, time is row number without a clock."""
-    timed = table.times is not None
-    row = None if verdict.row is None else int(table.index[verdict.row])
+def json_line(verdict: Verdict, table: Table | None = None) -> dict[str, Any]:
+    """Return a verdict as a backtest prints it: rows are positions in the table, time is row number without a clock.
+
+    Without a table, as for a past judged from its topics, there are no rows to point at, and all has its time.
+    """
+    timed = table is None or table.times is not None
+    row = None if table is None or verdict.row is None else int(table.index[verdict.row])
     onset = verdict.onset
-    onset_row = None if onset is None or onset.row is None else int(table.index[onset.row])
+    onset_row = None if table is None or onset is None or onset.row is None else int(table.index[onset.row])
     return {
         "kind": verdict.kind.value,
         "subject": verdict.subject.name,

@@ -14,16 +14,7 @@ from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.messages import Deployment, Verdict
 from stationkeeper.contracts.times import format_duration, parse_duration, to_ms
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.contracts.wire import (
-    LABELS_HELD,
-    ArmDelta,
-    JoinBatch,
-    OutcomeDelta,
-    PaneDelta,
-    Progress,
-    WireError,
-    decode,
-)
+from stationkeeper.contracts.wire import LABELS_HELD, JoinBatch, OutcomeDelta, Progress, WireError, decode
 from stationkeeper.explain.lineage import read_messages
 from stationkeeper.monitor.core.reference import InvalidReference
 from stationkeeper.monitor.judge import FROM_INPUTS, Decisions, Kept, PastReferences, Rejudge
@@ -193,9 +184,11 @@ def _records(reader: Reader, partition: Partition, model: str) -> Iterator[tuple
             except WireError as error:
                 raise ReplayError(f"{partition.topic}: {error}") from error
             for record in records:
-                mine = isinstance(record, PaneDelta | ArmDelta | OutcomeDelta) and record.model == model
-                held = isinstance(record, Progress) and (record.source, record.topic) == (LABELS_HELD, model)
-                if not isinstance(record, JoinBatch) and (mine or held):
+                if isinstance(record, JoinBatch):
+                    continue
+                # Of progress, history holds how far the labels of a closed pane were, under the model as its topic.
+                held = (record.source, record.topic) if isinstance(record, Progress) else (LABELS_HELD, record.model)
+                if held == (LABELS_HELD, model):
                     yield record, share
 
 

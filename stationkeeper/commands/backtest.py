@@ -9,23 +9,19 @@ import typer
 
 from stationkeeper.commands.options import (
     EXIT_USAGE,
+    NOTHING_SAID,
     ConfigOption,
-    DecimalOption,
-    EncodingOption,
-    NaOption,
-    PositiveOption,
-    TextOption,
-    TimeFormatOption,
-    TimeUnitOption,
+    ReadingOptions,
     configured_values,
     names_of,
-    value_rules,
+    reads_table,
 )
 from stationkeeper.contracts.messages import Level, Verdict
 
 __all__ = ["backtest"]
 
 
+@reads_table
 def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     file: Annotated[Path | None, typer.Argument(help="Table (CSV, Parquet) or events (JSONL).")] = None,
     reference: Annotated[Path | None, typer.Option(help="Reference made by `stationkeeper profile`.")] = None,
@@ -75,13 +71,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
         list[str] | None, typer.Option("--set", help="With --topic: KEY=VALUE of the model to change; repeat.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Of events of several models in a file: which one.")] = None,
-    text: TextOption = None,
-    decimal: DecimalOption = None,
-    na: NaOption = None,
-    positive: PositiveOption = None,
-    time_unit: TimeUnitOption = None,
-    time_format: TimeFormatOption = None,
-    encoding: EncodingOption = None,
+    reading: ReadingOptions = NOTHING_SAID,
     config: ConfigOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and summary on stderr.")] = False,
 ) -> None:
@@ -102,9 +92,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     from stationkeeper.tables import Parts, read_table
 
     _, rules, known = configured_values(config, model)
-    rules = value_rules(
-        rules, text=text, decimal=decimal, na=na, time_unit=time_unit, time_format=time_format, encoding=encoding
-    )
+    rules = reading.over(rules)
     try:
         parts = Parts(time, prediction, label, None, names_of(features) or None)
         read = read_table(file, rules, parts, model=model)
@@ -123,7 +111,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
             pane=pane,
             renew=renew,
             effect_floor=effect_floor,
-            positive=positive or known,
+            positive=reading.positive or known,
         )
         marks = tuple(change_of(one) for one in change or ())
         given = load_reference(reference) if reference else None
@@ -163,8 +151,7 @@ def _past(
 ) -> None:
     import json
 
-    from stationkeeper.backtesting.comparison import json_line
-    from stationkeeper.backtesting.run import ProgressBar, shown
+    from stationkeeper.backtesting.run import ProgressBar, json_line, shown
     from stationkeeper.backtesting.topics import ReplayError, changed_settings, model_of, replay_topic
     from stationkeeper.config import load
     from stationkeeper.process.wiring import open_reader
@@ -179,7 +166,7 @@ def _past(
 
             def say(verdict: Verdict, name: str) -> None:
                 if shown(verdict, level):
-                    typer.echo(json.dumps(json_line(verdict, name), ensure_ascii=False))
+                    typer.echo(json.dumps({"configuration": name, **json_line(verdict)}, ensure_ascii=False))
 
             found = replay_topic(
                 reader,

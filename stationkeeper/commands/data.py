@@ -11,17 +11,13 @@ import typer
 
 from stationkeeper.commands.backtest import backtest
 from stationkeeper.commands.options import (
+    NOTHING_SAID,
     ConfigOption,
-    DecimalOption,
-    EncodingOption,
+    EvidentlyOption,
     JsonOption,
-    NaOption,
-    PositiveOption,
-    TextOption,
-    TimeFormatOption,
-    TimeUnitOption,
+    ReadingOptions,
     print_json,
-    value_rules,
+    reads_table,
 )
 from stationkeeper.commands.profile import moment, profile
 
@@ -31,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["EVIDENTLY_VERBS", "backtest", "dump", "explain", "init", "profile", "report", "verify"]
 
 
+@reads_table
 def init(  # noqa: PLR0913, PLR0917 - the verb's options
     source: Annotated[str, typer.Argument(help="A topic name, or a file of past predictions (CSV, Parquet, JSONL).")],
     topic: Annotated[str | None, typer.Option(help="With a table: the topic that the model's events are in.")] = None,
@@ -44,16 +41,8 @@ def init(  # noqa: PLR0913, PLR0917 - the verb's options
             help="FIELD=COLUMN of a table, FIELD=PATH of a topic, e.g. label=churned; before guesses. Repeat."
         ),
     ] = None,
-    evidently_mapping: Annotated[
-        Path | None, typer.Option(help="A DataDefinition or ColumnMapping of Evidently (JSON, YAML) for a table.")
-    ] = None,
-    text: TextOption = None,
-    decimal: DecimalOption = None,
-    na: NaOption = None,
-    positive: PositiveOption = None,
-    time_unit: TimeUnitOption = None,
-    time_format: TimeFormatOption = None,
-    encoding: EncodingOption = None,
+    evidently_mapping: EvidentlyOption = None,
+    reading: ReadingOptions = NOTHING_SAID,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="A file whose kafka: block says how to reach the broker.")
     ] = None,
@@ -71,15 +60,13 @@ def init(  # noqa: PLR0913, PLR0917 - the verb's options
     kafka = load(config).kafka
     if bootstrap is not None:
         kafka = kafka.model_copy(update={"bootstrap": bootstrap})
-    rules = value_rules(
-        ValueRules(), text=text, decimal=decimal, na=na, time_unit=time_unit, time_format=time_format, encoding=encoding
-    )
+    rules = reading.over(ValueRules())
     try:
         made = first_configuration(
             *(source, topic, labels, model, kafka, sample),
             _roles(field, evidently_mapping),
             rules,
-            positive,
+            reading.positive,
         )
     except InitError as error:
         raise typer.BadParameter(str(error)) from error

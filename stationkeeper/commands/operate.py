@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stationkeeper.commands.options import ConfigOption, JsonOption, print_json, print_rows
+from stationkeeper.commands.options import ConfigOption, JsonOption, model_settings, print_json, print_rows
 from stationkeeper.contracts.messages import Approval, Rollout, RolloutPhase
 from stationkeeper.contracts.times import to_datetime
 
@@ -188,10 +188,7 @@ def plan(
     from stationkeeper.config import load
     from stationkeeper.deploy.core.forecast import forecast
 
-    settings = load(config)
-    if model not in settings.models:
-        raise typer.BadParameter(f"model {model!r} is not configured; models: {', '.join(settings.models) or 'none'}")
-    rollout = settings.models[model].rollout
+    rollout = model_settings(load(config), model).rollout
     found = forecast(rollout.policy(), per_minute, base, ratio, design_effect)
     if json:
         print_json(asdict(found))
@@ -238,8 +235,7 @@ def adopt(  # noqa: PLR0913, PLR0917 - the verb's options
     from stationkeeper.process.wiring import prepare_topics
 
     settings = load(config)
-    if model not in settings.models:
-        raise typer.BadParameter(f"model {model!r} is not configured; models: {', '.join(settings.models) or 'none'}")
+    model_settings(settings, model)
     prepare_topics(settings, create_inputs=False)
     now = round(clock.time() * 1_000)
     if train is not None:

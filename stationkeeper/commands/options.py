@@ -1,8 +1,11 @@
-"""Options and outputs that verbs share: where the configuration is, and JSON or a table."""
+"""Options and outputs that verbs share: where the configuration is, how a table is read, and JSON or a table."""
 
 import csv
+import functools
+import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +14,7 @@ import typer
 from stationkeeper.contracts.masking import printable
 
 if TYPE_CHECKING:
+    from stationkeeper.config import Config, ModelConfig
     from stationkeeper.events import ValueRules
 
 # What click exits with for wrong use, so that a script sees one code for it.
@@ -22,25 +26,9 @@ ConfigOption = Annotated[
         "--config", "-c", help="Configuration file (YAML).", envvar="STATIONKEEPER_CONFIG", show_default=False
     ),
 ]
-TextOption = Annotated[
-    str | None, typer.Option("--text", help="Columns that stay text though they look like numbers (ZIP codes), a,b.")
-]
-DecimalOption = Annotated[
-    str | None,
-    typer.Option("--decimal", help="Numbers come as text with this decimal mark: . or , (1.234,50 €; 3,5%)."),
-]
-NaOption = Annotated[
-    list[str] | None, typer.Option("--na", help="Texts that mean a missing value beside the empty one; a,b or repeat.")
-]
-PositiveOption = Annotated[str | None, typer.Option("--positive", help="The label that scores are about, e.g. fraud.")]
-TimeUnitOption = Annotated[
-    str | None, typer.Option("--time-unit", help="What a number in --time counts: s, ms, us or ns; default found out.")
-]
-TimeFormatOption = Annotated[
-    str | None, typer.Option("--time-format", help="How --time is written, as strptime: '%d/%m/%Y %H:%M'.")
-]
-EncodingOption = Annotated[
-    str | None, typer.Option("--encoding", help="The file's character set, e.g. cp1252; default found out.")
+EvidentlyOption = Annotated[
+    Path | None,
+    typer.Option("--evidently-mapping", help="A DataDefinition or ColumnMapping of Evidently (JSON, YAML)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
@@ -68,34 +56,88 @@ def configured_values(config: Path | None, model: str | None) -> tuple[str | Non
     return (name, ValueRules(), None) if found is None else (name, found.values, found.positive)
 
 
-def value_rules(
-    configured: "ValueRules",
-    *,
-    text: str | None = None,
-    decimal: str | None = None,
-    na: Sequence[str] | None = None,
-    time_unit: str | None = None,
-    time_format: str | None = None,
-    encoding: str | None = None,
-) -> "ValueRules":
-    """Return the rules that a verb's options lay over the configured ones; raises ``typer.BadParameter``."""
-    from pydantic import ValidationError
+@dataclass(frozen=True, slots=True)
+class ReadingOptions:
+    """How a table's texts are to be read; what is None stays as the configuration says."""
 
-    given = {
-        "text": names_of(text) or None,
-        "decimal": decimal,
-        "na": None if na is None else ("", *(word for one in na for word in names_of(one))),
-        "time_unit": time_unit,
-        "time_format": time_format,
-        "encoding": encoding,
-    }
-    told = {name: value for name, value in given.items() if value is not None}
-    try:
-        return type(configured).model_validate(configured.model_dump() | told)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
-        raise typer.BadParameter(f"{option} {first['input']}: {first['msg']}") from None
+    text: Annotated[
+        str | None,
+        typer.Option("--text", help="Columns that stay text though they look like numbers (ZIP codes), a,b."),
+    ] = None
+    decimal: Annotated[
+        str | None,
+        typer.Option("--decimal", help="Numbers come as text with this decimal mark: . or , (1.234,50 €; 3,5%)."),
+    ] = None
+    na: Annotated[
+        list[str] | None,
+        typer.Option("--na", help="Texts that mean a missing value beside the empty one; a,b or repeat."),
+    ] = None
+    positive: Annotated[str | None, typer.Option("--positive", help="The label that scores are about, e.g. fraud.")] = (
+        None
+    )
+    time_unit: Annotated[
+        str | None,
+        typer.Option("--time-unit", help="What a number in --time counts: s, ms, us or ns; default found out."),
+    ] = None
+    time_format: Annotated[
+        str | None, typer.Option("--time-format", help="How --time is written, as strptime: '%d/%m/%Y %H:%M'.")
+    ] = None
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", help="The file's character set, e.g. cp1252; default found out.")
+    ] = None
+
+    def over(self, configured: "ValueRules") -> "ValueRules":
+        """Return the rules with what the options say laid over the configured ones; raises ``typer.BadParameter``."""
+        from pydantic import ValidationError
+
+        given = {
+            "text": names_of(self.text) or None,
+            "decimal": self.decimal,
+            # --na adds to the empty text, which means missing in every file: a column of numbers needs it so.
+            "na": None if self.na is None else ("", *(word for one in self.na for word in names_of(one))),
+            "time_unit": self.time_unit,
+            "time_format": self.time_format,
+            "encoding": self.encoding,
+        }
+        told = {name: value for name, value in given.items() if value is not None}
+        try:
+            return type(configured).model_validate(configured.model_dump() | told)
+        except ValidationError as error:
+            first = error.errors()[0]
+            option = "--" + str(first["loc"][0]).replace("_", "-")
+            raise typer.BadParameter(f"{option} {first['input']}: {first['msg']}") from None
+
+
+NOTHING_SAID = ReadingOptions()
+"""The default of a verb's ``reading``: read as the configuration says, else find out."""
+
+
+def reads_table(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return the verb with the options of ``ReadingOptions`` where its parameter ``reading`` stands.
+
+    typer makes one option of each parameter of a function's signature and knows no groups of them: the verbs that read
+    a table would each declare, and pass on, the same seven.
+    """
+    asked = inspect.signature(verb, eval_str=True).parameters.values()
+    options = inspect.signature(ReadingOptions, eval_str=True).parameters
+    # By keyword, because the new ones stand between others and a caller of the function names what it gives.
+    found = [one for each in asked for one in (options.values() if each.name == "reading" else (each,))]
+
+    @functools.wraps(verb)
+    def told(**given: Any) -> None:
+        reading = ReadingOptions(**{name: given.pop(name) for name in options if name in given})
+        verb(**given, reading=reading)
+
+    vars(told)["__signature__"] = inspect.Signature(found)
+    return told
+
+
+def model_settings(settings: "Config", model: str) -> "ModelConfig":
+    """Return what the configuration says of a model; raises ``typer.BadParameter`` that names those there are."""
+    found = settings.models.get(model)
+    if found is None:
+        raise typer.BadParameter(f"model {model!r} is not configured; models: {', '.join(settings.models) or 'none'}")
+    return found
 
 
 def print_json(value: Any) -> None:

@@ -7,19 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stationkeeper.commands.options import (
+    NOTHING_SAID,
     ConfigOption,
-    DecimalOption,
-    EncodingOption,
+    EvidentlyOption,
     JsonOption,
-    NaOption,
-    PositiveOption,
-    TextOption,
-    TimeFormatOption,
-    TimeUnitOption,
+    ReadingOptions,
     configured_values,
     names_of,
     print_json,
-    value_rules,
+    reads_table,
 )
 from stationkeeper.contracts.masking import printable
 from stationkeeper.monitor.core.reference import Reference
@@ -62,6 +58,7 @@ __all__ = ["moment", "profile"]
 _Features = Annotated[str | None, typer.Option("--features", help="Columns a,b,c; default every other column.")]
 
 
+@reads_table
 def profile(  # noqa: PLR0913, PLR0917 - the verb's options
     file: Annotated[
         Path | None, typer.Argument(help="Training data: CSV, Parquet, JSON lines.", exists=True, dir_okay=False)
@@ -90,16 +87,8 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
     false_pages: Annotated[
         str | None, typer.Option(help="The budget, for the power card; default: the configured one, or 1 per 30 days.")
     ] = None,
-    evidently_mapping: Annotated[
-        Path | None, typer.Option(help="A DataDefinition or ColumnMapping of Evidently (JSON, YAML).")
-    ] = None,
-    text: TextOption = None,
-    decimal: DecimalOption = None,
-    na: NaOption = None,
-    positive: PositiveOption = None,
-    time_unit: TimeUnitOption = None,
-    time_format: TimeFormatOption = None,
-    encoding: EncodingOption = None,
+    evidently_mapping: EvidentlyOption = None,
+    reading: ReadingOptions = NOTHING_SAID,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -116,9 +105,7 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
 
     roles = read_mapping(evidently_mapping) if evidently_mapping is not None else ColumnRoles()
     only, rules, known = configured_values(config, model)
-    rules = value_rules(
-        rules, text=text, decimal=decimal, na=na, time_unit=time_unit, time_format=time_format, encoding=encoding
-    )
+    rules = reading.over(rules)
     parts = Parts(
         time or roles.fields.get("time"),
         prediction or roles.fields.get("prediction"),
@@ -140,7 +127,7 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
             categorical=names_of(categorical) or roles.categorical,
             sensitive=names_of(sensitive),
             threshold=threshold,
-            positive=positive or known,
+            positive=reading.positive or known,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
