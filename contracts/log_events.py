@@ -42,6 +42,9 @@ class LogEvent(StrEnum):
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
     ALIAS_MOVED = "alias_moved"
+    TARGET_WAITS = "target_waits"
+    TARGET_CHANGED = "target_changed"
+    TARGET_WOULD = "target_would"
     MODEL_LOADED = "model_loaded"
     CHILD_STARTED = "child_started"
     CHILD_DIED = "child_died"
@@ -86,6 +89,9 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.PROMOTED: "A canary became champion.",
     LogEvent.ROLLED_BACK: "A canary lost its traffic.",
     LogEvent.ALIAS_MOVED: "The registry's alias was brought to what the log says.",
+    LogEvent.TARGET_WAITS: "A serving target does not serve yet what the log says, with the reason; it is asked again.",
+    LogEvent.TARGET_CHANGED: "Somebody else changed a serving target; it is left as they made it.",
+    LogEvent.TARGET_WOULD: "What the target dry-run would do.",
     LogEvent.MODEL_LOADED: "The router loaded a model version.",
     LogEvent.CHILD_STARTED: "The supervisor started a child process.",
     LogEvent.CHILD_DIED: "A child process ended.",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from stationkeeper.contracts.masking import remember_named
-from stationkeeper.contracts.settings import Credential, Duration, Settings
+from stationkeeper.contracts.settings import Credential, Duration, Name, Settings
 from stationkeeper.deploy.core.policy import Action, Guardrail, GuardrailPolicy, Policy, TimeoutAction
 
 
@@ -147,7 +147,8 @@ class TargetSettings(Settings):
     """A serving platform that follows the rollouts.
 
     ``kind`` is ``router`` (our own server; ``url`` defaults to that of ``serve``), ``http`` (the team's own), the name
-    of an installed extension, or its import path ``package.module:Class``. ``options`` are the extension's own.
+    of one of docs/targets.md or of an installed extension, or its import path ``package.module:Class``. ``options``
+    are the kind's own, ``models`` those that it serves; left out it serves all.
     ``token`` is sent as a bearer token (to ``router`` that of ``http``, left out); ``ca_file`` checks its
     certificate, left out the system's do.
     """
@@ -158,6 +159,7 @@ class TargetSettings(Settings):
     timeout: Annotated[Duration, Field(ge=100)] = 2_000
     token: Credential | None = None
     ca_file: Path | None = None
+    models: tuple[Name, ...] | None = None
     options: dict[str, str | int | float | bool] = {}
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from stationkeeper.contracts.codes import DeadLetterCode
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.contracts.plugins import NotConforming
 from stationkeeper.deploy.settings import TargetSettings
-from stationkeeper.deploy.targets import Observation, check_target
+from stationkeeper.deploy.targets import Abilities, ChangedByOthers, Observation, check_target
 from stationkeeper.events.conformance import check_decoder
 from stationkeeper.monitor.plugins.conformance import check_detector
 from stationkeeper.monitor.plugins.port import Alarm, Watched
@@ -16,7 +16,9 @@ from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel, Train
 from stationkeeper.streams.errors import Retryable
 
 __all__ = [
+    "Abilities",
     "Alarm",
+    "ChangedByOthers",
     "DeadLetterCode",
     "FittedModel",
     "NotConforming",

@@ -12,7 +12,7 @@ from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.messages import Rollout, RolloutPhase
 from stationkeeper.deploy.controller.origins import Origins
 from stationkeeper.deploy.core.state import memory
-from stationkeeper.deploy.targets.target import Target
+from stationkeeper.deploy.targets import ChangedByOthers, Target, serves
 from stationkeeper.registry import ArtifactError, ServingRegistry
 from stationkeeper.streams.errors import Retryable
 
@@ -51,7 +51,7 @@ class Effects:
         self._promoted: set[str] = set()
         self._queue: dict[str, None] = {}
         self._reports: dict[str, AliasReport] = {}
-        self._problems: dict[str, str] = {}
+        self._problems: dict[str, tuple[str, ...]] = {}
         self._unfit: dict[str, dict[str, str]] = {}
         self._proven: dict[str, frozenset[str]] = {}
         self._wake = threading.Condition()
@@ -81,7 +81,7 @@ class Effects:
 
     def problems(self) -> dict[str, str]:
         """Return by model what could not be done yet."""
-        return dict(self._problems)
+        return {model: "; ".join(found) for model, found in list(self._problems.items())}
 
     def unfit(self, model: str, version: str) -> str | None:
         """Return why a target can never serve a version, as last observed."""
@@ -127,29 +127,35 @@ class Effects:
         return min(_WATCH_S, self._check_s) if canary else self._check_s
 
     def _one(self, rollout: Rollout, *, promoted: bool) -> bool:
-        errors = []
-        # Each by itself: a registry that is away must not hide what a target serves, nor the other way round.
-        for act in (self._apply, partial(self._alias, promoted=promoted), self._observe):
+        errors: list[tuple[LogEvent, Exception]] = []
+        mine = [target for target in self._targets if serves(target, rollout.model)]
+        # Each by itself: a registry or a target that is away must not hide what another serves.
+        acts = [
+            *((LogEvent.TARGET_WAITS, partial(target.apply, rollout)) for target in mine),
+            (LogEvent.REGISTRY_UNREACHABLE, partial(self._alias, rollout, promoted=promoted)),
+            (LogEvent.TARGET_WAITS, partial(self._observe, rollout, mine)),
+        ]
+        for event, act in acts:
             try:
-                act(rollout)
+                act()
             except (Retryable, ArtifactError) as error:
-                errors.append(error)
-                _log.warning(LogEvent.REGISTRY_UNREACHABLE, model=rollout.model, error=str(error))
+                errors.append((LogEvent.TARGET_CHANGED if isinstance(error, ChangedByOthers) else event, error))
         if not errors:
             self._problems.pop(rollout.model, None)
             return True
-        self._problems[rollout.model] = "; ".join(map(str, errors))
-        return all(isinstance(error, ArtifactError) for error in errors)
+        told = self._problems.get(rollout.model, ())
+        for event, problem in errors:
+            # Asked every two seconds: an endpoint that takes ten minutes to change would fill the log.
+            if str(problem) not in told:
+                _tell(event, rollout.model, str(problem))
+        self._problems[rollout.model] = tuple(dict.fromkeys(str(problem) for _, problem in errors))
+        return all(isinstance(problem, ArtifactError) for _, problem in errors)
 
-    def _apply(self, rollout: Rollout) -> None:
-        for target in self._targets:
-            target.apply(rollout)
-
-    def _observe(self, rollout: Rollout) -> None:
-        seen = [target.observe(rollout.model) for target in self._targets] if rollout.canary else []
+    def _observe(self, rollout: Rollout, targets: Sequence[Target]) -> None:
+        seen = [target.observe(rollout.model) for target in targets] if rollout.canary else []
         self._unfit[rollout.model] = {
             version: f"{target.name}: {why}"
-            for target, one in zip(self._targets, seen, strict=False)
+            for target, one in zip(targets, seen, strict=False)
             if one is not None
             for version, why in one.unfit.items()
         }
@@ -176,6 +182,10 @@ class Effects:
         if report.moved and report != seen:
             _log.warning(LogEvent.ALIAS_MOVED, model=rollout.model, alias=alias, champion=rollout.champion)
         self._reports[rollout.model] = report
+
+
+def _tell(event: LogEvent, model: str, problem: str) -> None:
+    _log.warning(event, model=model, error=problem)
 
 
 def _shape(rollout: Rollout) -> tuple[str, str | None, int, int, RolloutPhase]:

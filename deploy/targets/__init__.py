@@ -10,6 +10,25 @@ party runs against its target; docs/extending.md).
 from stationkeeper.deploy.targets.conformance import check_target
 from stationkeeper.deploy.targets.http import HttpTarget
 from stationkeeper.deploy.targets.router import RouterTarget
-from stationkeeper.deploy.targets.target import Observation, Target, target_for
+from stationkeeper.deploy.targets.target import (
+    Abilities,
+    ChangedByOthers,
+    Observation,
+    Target,
+    abilities_of,
+    serves,
+    target_for,
+)
 
-__all__ = ["HttpTarget", "Observation", "RouterTarget", "Target", "check_target", "target_for"]
+__all__ = [
+    "Abilities",
+    "ChangedByOthers",
+    "HttpTarget",
+    "Observation",
+    "RouterTarget",
+    "Target",
+    "abilities_of",
+    "check_target",
+    "serves",
+    "target_for",
+]

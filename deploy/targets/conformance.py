@@ -9,6 +9,9 @@ from stationkeeper.deploy.targets.target import Observation, Target
 from stationkeeper.streams.errors import Retryable
 
 _MODEL = "conformance"
+# How often a record is applied again while the target says that it may help: an update of a platform goes through a
+# few states; one that is not there by then would never be.
+_TRIES = 20
 # Three weights of a usual ramp; the suite asks that none is exceeded, and that zero is zero.
 _STEPS_BP = (100, 2_500, 0)
 
@@ -16,9 +19,9 @@ _STEPS_BP = (100, 2_500, 0)
 def check_target(make: Callable[[], Target], settle: Callable[[Rollout], None] = lambda _: None) -> None:
     """Take a target through a ramp, a rollback, a restart and a record of an older epoch.
 
-    ``make`` returns a new object on the same platform each time. ``settle`` is called after each record, for
-    platforms that read the log by themselves or need time. Raises ``NotConforming`` with a sentence for each promise of
-    `Target` that is broken.
+    ``make`` returns a new object on the same platform each time. ``settle`` is called after each call of ``apply``,
+    for platforms that read the log by themselves or need time; a ``Retryable`` is answered by the same call again.
+    Raises ``NotConforming`` with a sentence for each promise of `Target` that is broken.
     """
     found = [*_name(make()), *_unknown(make()), *_ramp(make, settle), *_older_epoch(make, settle)]
     if found:
@@ -58,17 +61,30 @@ def _unknown(target: Target) -> Iterator[str]:
 def _ramp(make: Callable[[], Target], settle: Callable[[Rollout], None]) -> Iterator[str]:
     for epoch, weight_bp in enumerate(_STEPS_BP, 1):
         record, target = _rollout(epoch, weight_bp), make()
-        target.apply(record)
-        settle(record)
+        _apply(target, record, settle)
         first = target.observe(_MODEL)
         # The controller was killed and started again: the same record, through a new object.
         again = make()
-        again.apply(record)
-        settle(record)
+        _apply(again, record, settle)
         second = again.observe(_MODEL)
         if first != second:
             yield f"applying epoch {epoch} twice gives {first}, then {second}; apply must be idempotent"
         yield from _as_recorded(second, record)
+
+
+def _apply(target: Target, record: Rollout, settle: Callable[[Rollout], None]) -> None:
+    for tried in range(_TRIES):
+        try:
+            target.apply(record)
+        except Retryable as error:
+            if tried + 1 == _TRIES:
+                raise NotConforming(
+                    f"epoch {record.epoch} is not in force after {_TRIES} calls of apply: {error}"
+                ) from error
+        else:
+            settle(record)
+            return
+        settle(record)
 
 
 def _as_recorded(seen: Observation | None, record: Rollout) -> Iterator[str]:
@@ -85,8 +101,7 @@ def _as_recorded(seen: Observation | None, record: Rollout) -> Iterator[str]:
 
 def _older_epoch(make: Callable[[], Target], settle: Callable[[Rollout], None]) -> Iterator[str]:
     newer, older = _rollout(20, 0), _rollout(10, 2_500)
-    make().apply(newer)
-    settle(newer)
+    _apply(make(), newer, settle)
     try:
         make().apply(older)
         settle(older)

@@ -9,7 +9,7 @@ from typing import Final
 from stationkeeper.check.finding import SetupCheck
 from stationkeeper.config import Config
 from stationkeeper.contracts.plugins import PluginError
-from stationkeeper.deploy.targets import target_for
+from stationkeeper.deploy.targets import abilities_of, serves, target_for
 from stationkeeper.process.wiring import target_settings
 from stationkeeper.registry import Registry
 from stationkeeper.retrain.training.process import search_path
@@ -67,7 +67,8 @@ def check_targets(config: Config) -> Iterator[SetupCheck]:
         what = f"target {given.kind}"
         try:
             target = target_for(settings)
-            for model in config.models:
+            mine = [model for model in config.models if serves(target, model)]
+            for model in mine:
                 target.observe(model)
         except Retryable as error:
             if given.url or given.kind != "router":
@@ -79,3 +80,6 @@ def check_targets(config: Config) -> Iterator[SetupCheck]:
             yield SetupCheck(what, "failed", str(error))
         else:
             yield SetupCheck(what, "ok", f"{settings.url or given.kind} answers")
+            for model in mine:
+                for refused, limit in abilities_of(target).limits(config.models[model].rollout.policy().steps_bp):
+                    yield SetupCheck(f"{what} for {model}", "failed" if refused else "warning", limit)

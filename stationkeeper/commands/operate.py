@@ -190,8 +190,9 @@ def plan(
 
     rollout = model_settings(load(config), model).rollout
     found = forecast(rollout.policy(), per_minute, base, ratio, design_effect)
+    limits = _limits(settings, model)
     if json:
-        print_json(asdict(found))
+        print_json({**asdict(found), "limits": limits})
         return
     never = f"not within max_duration ({found.deadline} minutes), which ends in {rollout.on_timeout.value}"
     promoted, caught = (f"after {at} minutes" if at else never for at in (found.promoted, found.caught))
@@ -200,6 +201,27 @@ def plan(
     typer.echo(f"  of one that fails {ratio:g} times as often are rolled back {caught}")
     if found.promoted is None:
         typer.echo("  allow more time or a wider promote_margin, or promote by hand and accept the risk")
+    for limit in limits:
+        typer.echo(f"  {limit}")
+
+
+def _limits(settings: Any, model: str) -> list[str]:
+    """Return what the configured targets cannot do of the model's ramp; no platform is asked."""
+    from stationkeeper.contracts.plugins import PluginError
+    from stationkeeper.deploy.targets import abilities_of, serves, target_for
+    from stationkeeper.process.wiring import target_settings
+
+    found = []
+    for one in target_settings(settings):
+        try:
+            target = target_for(one)
+        except (PluginError, ValueError) as error:
+            found.append(f"target {one.kind}: {error}")
+            continue
+        if serves(target, model):
+            limits = abilities_of(target).limits(settings.models[model].rollout.policy().steps_bp)
+            found += [f"target {one.kind}: {limit}" for _, limit in limits]
+    return found
 
 
 def _target(lineage: Any, target: str, name: str) -> tuple[str, str] | None:

@@ -19,7 +19,7 @@ HOLDS = {
     "base": BASE,
     "image": [*BASE, *EXTRAS["retrain"], *EXTRAS["serve"]],
     "demo": DEMO,
-    "dev": [*DEMO, *EXTRAS["river"], *EXTRAS["librdkafka"], *GROUPS["dev"]],
+    "dev": [*DEMO, *EXTRAS["river"], *EXTRAS["librdkafka"], *EXTRAS["sagemaker"], *EXTRAS["vertex"], *GROUPS["dev"]],
 }
 
 

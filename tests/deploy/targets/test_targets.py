@@ -1,16 +1,26 @@
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from stationkeeper.contracts.messages import Rollout
+from stationkeeper.contracts.messages import Rollout, RolloutPhase
 from stationkeeper.contracts.plugins import NotConforming, PluginError
 from stationkeeper.deploy.settings import TargetSettings
-from stationkeeper.deploy.targets import HttpTarget, Observation, RouterTarget, Target, check_target, target_for
+from stationkeeper.deploy.targets import (
+    Abilities,
+    HttpTarget,
+    Observation,
+    RouterTarget,
+    Target,
+    check_target,
+    serves,
+    target_for,
+)
 from stationkeeper.streams.errors import Retryable
 
 
@@ -165,3 +175,56 @@ def test_what_cannot_be_told_is_retried_and_never_taken_for_an_answer(team: Team
     away = HttpTarget(TargetSettings(kind="http", url="http://127.0.0.1:1", timeout=200))
     with pytest.raises(Retryable, match="does not answer"):
         away.observe("fraud")
+
+
+@pytest.mark.parametrize(
+    ("can", "taken"),
+    [
+        (Abilities(), {50: 50, 250: 250, 0: 0}),
+        (Abilities(step_bp=100), {50: None, 250: 200, 2_500: 2_500, 0: 0}),
+        (Abilities(step_bp=100, round_up=True), {50: 100, 250: 200, 0: 0}),
+    ],
+)
+def test_a_weight_between_two_steps_of_a_platform_is_never_exceeded_unasked(
+    can: Abilities, taken: dict[int, int | None]
+):
+    assert {asked: can.weight(asked) for asked in taken} == taken
+
+
+def test_what_a_platform_cannot_do_of_a_ramp_is_said_before_it_begins():
+    coarse = Abilities(step_bp=100, sticky=False, lapses=False)
+    refused, rounded, *rest = coarse.limits((50, 250, 500))
+    assert refused == (True, "0.005 is refused: the least weight is 0.01")
+    assert rounded == (False, "0.025 becomes 0.02: weights are whole per cent")
+    assert [told for told, _ in rest] == [False, False]
+    assert list(Abilities().limits((1, 250))) == []
+
+
+def test_a_target_of_some_models_is_left_alone_by_the_others(team: TeamServer):
+    target = target_for(TargetSettings(kind="http", url=team.url, models=("fraud",)))
+    assert (serves(target, "fraud"), serves(target, "churn")) == (True, False)
+    churn = Rollout(
+        model="churn", epoch=1, time=datetime(2026, 1, 1, tzinfo=UTC), phase=RolloutPhase.STEADY, champion="1"
+    )
+    target.apply(churn)
+    target.apply(churn.model_copy(update={"model": "fraud"}))
+    assert set(team.platform.wanted) == {"fraud"}
+    assert (target.observe("churn"), target.observe("fraud")) == (None, Observation("1", None, 0))
+
+
+def test_a_platform_that_needs_time_is_asked_again_and_one_that_never_gets_there_is_named():
+    platform = Platform()
+
+    class Slow(MemoryTarget):
+        turns, patience = 0, 2
+
+        def apply(self, rollout: Rollout) -> None:
+            Slow.turns += 1
+            if Slow.turns % Slow.patience:
+                raise Retryable("Updating")
+            super().apply(rollout)
+
+    check_target(lambda: Slow(platform))
+    Slow.patience = 10_000
+    with pytest.raises(NotConforming, match="not in force after 20 calls of apply: Updating"):
+        check_target(lambda: Slow(platform))

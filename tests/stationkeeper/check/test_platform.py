@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from stationkeeper.check.platform import check_platform, check_targets, check_trainer
+from stationkeeper.commands import operate
 from stationkeeper.config import Config
+from stationkeeper.contracts.messages import Rollout
+from stationkeeper.deploy.settings import TargetSettings
+from stationkeeper.deploy.targets import Abilities, Observation
 
 
 def config(**more: Any) -> Config:
@@ -68,3 +72,37 @@ def test_a_server_that_answers_is_well() -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+class Coarse:
+    """A platform of whole per cents that keeps nobody with one version."""
+
+    name = "coarse"
+    abilities = Abilities(step_bp=100, sticky=False)
+
+    def __init__(self, settings: TargetSettings) -> None:
+        """Take no settings."""
+
+    def apply(self, rollout: Rollout) -> None:
+        """Do nothing."""
+
+    def observe(self, model: str) -> Observation | None:
+        return None
+
+
+def test_what_a_target_cannot_do_of_a_ramp_is_said_before_it_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {
+        "models": {"m": {"predictions": "p", "rollout": {"steps": [0.005, 0.025, 0.5]}}},
+        "targets": [{"kind": f"{__name__}:Coarse"}],
+    }
+    found = list(check_targets(config(**given)))
+    assert [one.outcome for one in found] == ["ok", "failed", "warning", "warning"]
+    assert found[1].detail == "0.005 is refused: the least weight is 0.01"
+    path = tmp_path / "stationkeeper.yaml"
+    path.write_text(json.dumps(given))
+    operate.plan("m", per_minute=1_000, base=0.01, config=path)
+    said = capsys.readouterr().out
+    for one in found[1:]:
+        assert one.detail in said
