@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import astuple
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from stationkeeper.monitor.core.performance import (
 )
 from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.judge.pending import Closed
-from stationkeeper.monitor.settings import DAY_MS, HOUR_MS, ModelSettings
+from stationkeeper.monitor.settings import DAY_MS, HOUR_MS
 
 # A day of one-minute panes for charts; judging does not read them. Half would cut charts to twelve hours; twice would
 # double memory and state of each version and segment.
@@ -42,6 +42,19 @@ _FINE = DAY_MS
 # many days.
 _PATIENCE = 2
 _Who = tuple[str, str]
+
+
+class CohortRules(Protocol):
+    """What of a model's settings cohorts need, in ms; a backtest has them from its options."""
+
+    @property
+    def pane(self) -> int: ...  # noqa: D102 - the settings say what they are
+    @property
+    def label_maturity(self) -> int: ...  # noqa: D102
+    @property
+    def label_horizon(self) -> int: ...  # noqa: D102
+    @property
+    def absent_is(self) -> Literal["negative"] | None: ...  # noqa: D102
 
 
 class GrowingCohorts:
@@ -137,7 +150,7 @@ class Cohorts:
     Stored are a small head and slots of ``SLOT_PANES`` panes each; a closed pane changes few slots.
     """
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: CohortRules) -> None:
         self._least, self._pane = settings.label_maturity, settings.pane
         self._horizon = max(settings.label_horizon, settings.label_maturity)
         self._absent = settings.absent_is == "negative"

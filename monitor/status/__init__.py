@@ -7,5 +7,6 @@ Read `model` (the whole), `subject` (one watched column), `performance` (labels 
 """
 
 from stationkeeper.monitor.status.model import ModelView
+from stationkeeper.monitor.status.performance import maturity_reason
 
-__all__ = ["ModelView"]
+__all__ = ["ModelView", "maturity_reason"]

@@ -15,7 +15,7 @@ from stationkeeper.contracts.times import format_duration
 from stationkeeper.monitor.core.performance import MIN_LABELS, Maturity, estimated_confusion, measures
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.watch import Watch
-from stationkeeper.monitor.judge import Cohorts, ModelJudge
+from stationkeeper.monitor.judge import CohortRules, Cohorts, ModelJudge
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import DAY_MS, HOUR_MS, ModelSettings
 
@@ -61,7 +61,7 @@ def label_status(cohorts: Cohorts, settings: ModelSettings, *, rebuilding: bool)
     return out
 
 
-def maturity_reason(maturity: Maturity, settings: ModelSettings) -> str:
+def maturity_reason(maturity: Maturity, settings: CohortRules) -> str:
     """Return why labels are judged later than at ``label_maturity``, or not at all; "" where neither is so."""
     least = settings.label_maturity
     if maturity.age is not None and maturity.selective:

@@ -6,33 +6,32 @@ from typing import Any
 
 import numpy as np
 
+from stationkeeper.backtesting.labels import Judged, ReplayedLabels
 from stationkeeper.backtesting.peers import Peers
 from stationkeeper.backtesting.surrogate_model import StandIn, fit_stand_in
 from stationkeeper.backtesting.table import Array, BadInput, Table
 from stationkeeper.contracts.column import Categories, Column, categories, numbers
 from stationkeeper.contracts.messages import Verdict, VerdictKind
 from stationkeeper.contracts.times import format_duration, to_datetime
-from stationkeeper.contracts.wire import SCORE_BINS, score_bin
 from stationkeeper.monitor.core.adoption import Timeline, adopt, inherit
 from stationkeeper.monitor.core.budget import Budget
 from stationkeeper.monitor.core.panes import Pane
-from stationkeeper.monitor.core.performance import OutcomePane, labels_in_order
+from stationkeeper.monitor.core.performance import labels_in_order
 from stationkeeper.monitor.core.reference import (
     Reference,
     Task,
     check_positive,
     count_new,
-    infer_task,
     is_score,
     labels_of,
     new_rows,
-    outcomes,
     positive_class,
     profile,
 )
 from stationkeeper.monitor.core.watch import IncidentChanges, Watch, WatchSettings
 from stationkeeper.monitor.judge import MAX_GAP_PANES
 from stationkeeper.monitor.profiling import subject_columns
+from stationkeeper.monitor.settings import DAY_MS
 
 # Panes tallied by one call: numpy's cost a call is spread over them, and their vectors stay some megabytes. Chosen.
 CHUNK = 256
@@ -44,7 +43,6 @@ FIRST_PART = 4
 # Variance inflation from which rows count as leaning on each other: 1 is independence. Chosen: nearer to 1 the own
 # scatter of an estimate would count as dependence; at 4 dependent rows would be given references that are too short.
 INDEPENDENT = 2.0
-_NEVER = np.iinfo(np.int64).max
 # What a new reference answers; broken data is no new normal.
 _DRIFT = frozenset(
     {VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT, VerdictKind.PERFORMANCE, VerdictKind.CONCEPT_DRIFT}
@@ -55,11 +53,11 @@ _DRIFT = frozenset(
 class ReplaySettings:
     """What a replay is told. Lengths are ms where the table has times, else rows.
 
-    ``delay`` is how long after its row a label is known, ``maturity`` the age at which a prediction's label is taken
-    for known or missing (None: the delay). ``adoption`` and ``learn_traffic`` are those of `WatchSettings`. ``renew``
-    is the number of rows after a page from which a new reference is built, as a retrained model would bring one: first
-    from a quarter of them, so that the next change is not slept through, then from all; 0 keeps the reference, so only
-    the first change shows.
+    ``delay`` is how long after its row a label is known, ``maturity`` the least age at which a prediction is judged by
+    its label (None: the delay). Where rows have times more is waited for where labels come later, at most ``horizon``.
+    ``adoption`` and ``learn_traffic`` are those of `WatchSettings`. ``renew`` is the number of rows after a page from
+    which a new reference is built, as a retrained model would bring one: first from a quarter of them, so that the next
+    change is not slept through, then from all; 0 keeps the reference, so only the first change shows.
     """
 
     budget: Budget
@@ -70,6 +68,8 @@ class ReplaySettings:
     delay: int = 0
     renew: int = 0
     maturity: int | None = None
+    # The daemon's own (monitor.settings).
+    horizon: int = 30 * DAY_MS
     adoption: int | None = None
     learn_traffic: int | None = None
     features: tuple[str, ...] | None = None
@@ -100,16 +100,6 @@ class Summary:
     thresholds: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A reference in force from a row on, with the model that answers where the table has no predictions."""
-
-    reference: Reference
-    first_row: int
-    model: StandIn | None
-    task: Task | None
-
-
 class Replay:
     """One pass over a table; ``run`` yields each verdict as it falls, with the ``watch`` that gave it."""
 
@@ -125,6 +115,8 @@ class Replay:
             raise BadInput(f"--reference-rows {rows}: the input has {len(table)} rows; leave some to judge")
         self.peers: Peers | None = None
         self.alarmed: Callable[[dict[str, Any]], None] = lambda _: None
+        delay, age = settings.delay, settings.delay if settings.maturity is None else settings.maturity
+        self._labels = ReplayedLabels(table, settings.pane, delay, age, settings.horizon)
         self._judged = (
             self._build(0, rows, 1) if reference is None else _given(reference, table, settings, self.summary.notes)
         )
@@ -177,22 +169,24 @@ class Replay:
 
     def _steps(self, judged: Judged, watch: Watch) -> Iterator[tuple[int, IncidentChanges]]:
         """Step the watch through the rows from the reference's first row on: (rows done, outcome) by pane."""
-        labels = _Labels(self, judged)
+        labels = self._labels
+        labels.begin(judged, on=watch.performance is not None and (self.table.prediction or judged.model) is not None)
         end: int | None = None
         done = judged.first_row
         for pane in self._panes(judged):
             for silent in self._silence(end, pane):
-                for outcome in (watch.step(silent), *map(watch.learn, labels.mature(silent.start, done - 1))):
+                stepped = watch.step(silent, labels.finding)
+                for outcome in (stepped, *map(watch.learn, labels.mature(silent.start, done - 1))):
                     if outcome.verdicts:
                         yield done, outcome
             self.summary.panes += 1
             end, done = pane.end, (pane.last_row or 0) + 1
-            outcomes = [watch.step(pane)]
+            outcomes = [watch.step(pane, labels.finding)]
             for line in self.peers.step(pane) if self.peers is not None else ():
                 self.alarmed(line)
             outcomes += map(watch.learn, labels.mature(pane.start, pane.last_row))
             yield done, _joined(outcomes)
-        self._note_unjudged(labels, done)
+        self._note_unjudged(done)
 
     def _panes(self, judged: Judged) -> Iterator[Pane]:
         """Closed panes with rows, tallied a chunk at a time; their rows are numbered by position in the table.
@@ -233,7 +227,7 @@ class Replay:
         for start in range(end, pane.start, length):
             yield Pane(start, length, 0, nothing)
 
-    def _note_unjudged(self, labels: "_Labels", done: int) -> None:
+    def _note_unjudged(self, done: int) -> None:
         """Say what a live stream would not have judged by now either."""
         notes, table = self.summary.notes, self.table
         if done < len(table):
@@ -241,11 +235,7 @@ class Replay:
                 f"row {done}" if table.times is None else f"{to_datetime(int(table.times[done])):%Y-%m-%d %H:%M:%S} UTC"
             )
             notes.append(f"the last {len(table) - done} rows, from {since}, are not judged: their pane is not over")
-        age = labels.age if table.times is None else format_duration(labels.age)
-        if labels.late:
-            notes.append(f"{labels.late} labels came later than --label-maturity {age} and are not judged")
-        if labels.waiting:
-            notes.append(f"labels of the last {labels.waiting} rows are not judged: they are younger than {age}")
+        notes += self._labels.notes()
 
     def _watch(self, reference: Reference) -> Watch:
         settings = self.settings
@@ -375,66 +365,6 @@ def _positive_of(wanted: str | None, truth: Categories, answers: Array, task: Ta
     if told and told not in notes:
         notes.append(told)
     return positive
-
-
-class _Labels:
-    """Labels by cohort, as the judge takes them: a pane's predictions are judged at one age, with what is known then.
-
-    ``late`` are labels that came when their cohort had been judged; ``waiting`` are rows whose cohort is too young.
-    """
-
-    def __init__(self, replay: Replay, judged: Judged) -> None:
-        table, settings = replay.table, replay.settings
-        self._table, self._judged, self._pane = table, judged, settings.pane
-        self.age = settings.delay if settings.maturity is None else settings.maturity
-        self.late = self._at = 0
-        rows, first = len(table), judged.first_row
-        clock = np.arange(rows) if table.times is None else table.times
-        self._known = clock + settings.delay if table.label_times is None else table.label_times
-        start = clock[first:] - clock[first:] % settings.pane
-        answers = table.prediction is not None or judged.model is not None
-        on = replay.watch.performance is not None and table.label is not None and answers
-        begin = np.flatnonzero(np.append(True, start[1:] != start[:-1])) if on and len(start) else np.zeros(0, np.int64)
-        self._cohorts = start[begin].tolist()
-        self._rows = [*(begin + first).tolist(), rows]
-
-    @property
-    def waiting(self) -> int:
-        """Rows of cohorts that are not mature yet."""
-        return self._rows[-1] - self._rows[self._at]
-
-    def mature(self, closed: int, last_row: int | None) -> Iterator[OutcomePane]:
-        """Yield the cohorts that are mature once the pane that began at ``closed`` is over, oldest first."""
-        while self._at < len(self._cohorts) and self._cohorts[self._at] + self.age <= closed:
-            start, first, stop = self._cohorts[self._at], self._rows[self._at], self._rows[self._at + 1]
-            self._at += 1
-            # The labels that are in when the pane closes that lies at the cohort's age.
-            until = -(-(start + self.age) // self._pane) * self._pane + self._pane
-            known = self._known[first:stop]
-            chosen = np.flatnonzero(known < until) + first
-            self.late += int(np.count_nonzero((known >= until) & (known < _NEVER)))
-            if len(chosen):
-                scored, confusion = self._score(chosen)
-                at = start + self.age
-                yield OutcomePane(at, at + self._pane, scored, confusion, last_row, int(chosen[0]))
-
-    def _score(self, rows: Array) -> tuple[Array, Array]:
-        table, judged = self._table, self._judged
-        columns = {name: values[rows] for name, values in table.columns.items()}
-        label = columns[str(table.label)]
-        if table.prediction is not None:
-            answers = columns[table.prediction]
-        elif judged.model is not None:
-            answers = judged.model.predict(subject_columns(judged.reference, columns))
-        else:
-            raise BadInput("labels need predictions or a stand-in model")
-        reference = judged.reference
-        task = judged.task or infer_task(answers)
-        right, up, down, score, truth, usable = outcomes(answers, label, task, reference.threshold, reference.positive)
-        bins = score_bin(np.nan_to_num(score[usable])) * 2 + truth[usable]
-        scored = np.bincount(bins, minlength=2 * SCORE_BINS).reshape(SCORE_BINS, 2)
-        table4 = [np.count_nonzero(part) for part in (right & truth, up, down, right & ~truth)]
-        return scored, np.array(table4, np.int64)
 
 
 def _joined(outcomes: Sequence[IncidentChanges]) -> IncidentChanges:

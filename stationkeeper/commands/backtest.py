@@ -32,7 +32,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     label_delay: Annotated[str | None, typer.Option(help="How much later a label is known: duration or rows.")] = None,
     label_maturity: Annotated[
         str | None,
-        typer.Option(help="Age at which a prediction's label is judged; default the delay, with --time at least 6h."),
+        typer.Option(help="Least age at which a label is judged; default the delay, with --time at least 6h."),
     ] = None,
     adoption: Annotated[
         str | None,

@@ -84,14 +84,13 @@ def two_weeks_of_batches() -> Stream:
 
 
 def late_labels() -> Stream:
-    """The concept turns, and fraud is told sooner than the rest: a cohort waits for its maturity.
+    """The concept turns, fraud is told at once and the rest after ten hours, which is later than ``label_maturity``.
 
-    All labels are in by then. Where they are not, the daemon learns by class how long they take and waits; a backtest
-    judges at ``--label-maturity``.
+    How late they come is learned by class, and their cohorts wait so long.
     """
     columns = world(even(8, 60), 5)
     columns["label"][6_000:] ^= np.random.default_rng(1).random(len(columns["label"]) - 6_000) < 0.35
-    delay = np.where(columns["label"] == 1, HOUR_MS, np.where(columns["amount"] > 0.5, 4, 5) * HOUR_MS)
+    delay = np.where(columns["label"] == 1, HOUR_MS, np.where(columns["amount"] > 0.5, 8, 10) * HOUR_MS)
     return Stream(columns, 3_600, label_delay=delay)
 
 

@@ -1,0 +1,224 @@
+"""Labels of a replay on their way to maturity, judged by the rules of the daemon's own cohorts."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from stationkeeper.backtesting.surrogate_model import StandIn
+from stationkeeper.backtesting.table import Array, BadInput, Table
+from stationkeeper.contracts.times import format_duration
+from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, OutcomeDelta, pack, score_bin
+from stationkeeper.monitor.core.finding import Finding
+from stationkeeper.monitor.core.performance import OutcomePane
+from stationkeeper.monitor.core.reference import Counts, Reference, Task, infer_task, outcomes
+from stationkeeper.monitor.judge import Closed, Cohorts
+from stationkeeper.monitor.profiling import subject_columns
+from stationkeeper.monitor.status import maturity_reason
+
+_NEVER = np.iinfo(np.int64).max
+# Panes scored by one call, as many as are tallied by one: half doubles numpy's cost a call, double predicts with a
+# stand-in model what a renewed reference judges again.
+_CHUNK = 256
+_CELLS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A reference in force from a row on, with the model that answers where the table has no predictions."""
+
+    reference: Reference
+    first_row: int
+    model: StandIn | None
+    task: Task | None
+
+    @property
+    def positives(self) -> float | None:
+        """The share of positives among the reference's labels; None where it has none."""
+        labels = self.reference.labels
+        return None if labels is None or not labels.rows else labels.positives
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRules:
+    """What cohorts are told: ``pane``, the least age and the horizon of labels, in ms."""
+
+    pane: int
+    label_maturity: int
+    label_horizon: int
+    absent_is: Literal["negative"] | None = None
+
+
+class RowAnswers:
+    """What each row says once its label is known: ``cell`` of the confusion, ``bin`` of the score, ``truth``.
+
+    Rows are scored as a replay reaches them, under the reference in force: int8[n] each; ``cell`` is -1 where a row
+    has no label or no prediction, ``bin`` -1 where it has no score.
+    """
+
+    def __init__(self, table: Table, ahead: int) -> None:
+        self._table, self._ahead = table, max(ahead, 1)
+        self.cell, self.bin = np.full(len(table), -1, np.int8), np.full(len(table), -1, np.int8)
+        self.truth = np.zeros(len(table), np.int8)
+        self._until = 0
+
+    def begin(self, judged: Judged) -> None:
+        """Score the rows from ``judged.first_row`` on under that reference."""
+        self._judged, self._until = judged, judged.first_row
+
+    def reach(self, row: int) -> None:
+        """Score what is not scored yet up to ``row``, and some rows ahead."""
+        while self._until <= min(row, len(self._table) - 1):
+            stop = min(max(self._until + self._ahead, row + 1), len(self._table))
+            self._score(slice(self._until, stop))
+            self._until = stop
+
+    def _score(self, rows: slice) -> None:
+        table, judged = self._table, self._judged
+        columns = {name: values[rows] for name, values in table.columns.items()}
+        label = columns[str(table.label)]
+        if table.prediction is not None:
+            answers = columns[table.prediction]
+        elif judged.model is not None:
+            answers = judged.model.predict(subject_columns(judged.reference, columns))
+        else:
+            raise BadInput("labels need predictions or a stand-in model")
+        reference = judged.reference
+        task = judged.task or infer_task(answers)
+        right, up, down, score, truth, usable = outcomes(answers, label, task, reference.threshold, reference.positive)
+        # In the order of the confusion: true positive, false positive, false negative, true negative.
+        cells = np.select([right & truth, up, down, right & ~truth], [0, 1, 2, 3], -1)
+        self.cell[rows] = np.where(usable, cells, -1)
+        # Of several classes a row's score is whether it was right, which its label alone tells.
+        scored = np.isfinite(score) & (usable | (task is not Task.MULTICLASS))
+        self.bin[rows] = np.where(scored, score_bin(np.nan_to_num(score)), -1)
+        self.truth[rows] = truth
+
+
+class ReplayedLabels:
+    """The labels of a table as the judge takes them: a pane's predictions are judged at one age, together.
+
+    Where rows have times that age is learned from how late labels come, class by class, at least ``age``: the daemon's
+    `Cohorts` are fed with what was known when each pane closed. Without a clock there is nothing to learn it from, and
+    ``age`` (rows) is when. ``late`` counts labels that came when their cohort had been judged.
+    """
+
+    def __init__(self, table: Table, pane: int, delay: int, age: int, horizon: int) -> None:
+        self._table, self._pane, self.age, self._horizon = table, pane, age, max(horizon, age)
+        self.late = 0
+        rows = len(table)
+        self._clock = np.arange(rows) if table.times is None else table.times
+        told = self._clock + delay if table.label_times is None else table.label_times
+        # A label may come before its prediction: a pair is known when the later of both is.
+        self._known = np.maximum(self._clock, told)
+        kept = self._known - self._clock <= self._horizon
+        self._start = self._clock - self._clock % pane
+        per_pane = rows * pane // max(int(self._clock[-1] - self._clock[0]), pane) if rows else 0
+        self.answers = RowAnswers(table, _CHUNK * per_pane)
+        self._order = np.argsort(np.where(kept, self._known, _NEVER), kind="stable")
+        self._sorted = np.where(kept, self._known, _NEVER)[self._order]
+        self._rules = LabelRules(pane, age, horizon)
+        self._cohorts = None if table.times is None else Cohorts(self._rules)
+        self._on = False
+        # The first rows of the references so far: a cohort belongs to the version that answered its rows.
+        self._firsts: list[int] = []
+        self._at = self._seen = 0
+
+    def begin(self, judged: Judged, *, on: bool) -> None:
+        """Judge under another reference from its first row on; what was learned of delays stays. ``on``: at all."""
+        self._judged, self._on = judged, on and self._table.label is not None
+        self._at = judged.first_row
+        self._firsts.append(judged.first_row)
+        if self._on:
+            self.answers.begin(judged)
+
+    @property
+    def finding(self) -> Finding | None:
+        """What is wrong with labels that lack where those before them had come, if anything is."""
+        return None if self._cohorts is None else self._cohorts.late
+
+    @property
+    def waiting(self) -> int:
+        """Rows of cohorts that are not mature yet."""
+        return len(self._table) - self._at if self._on else 0
+
+    def mature(self, closed: int, last_row: int | None) -> Iterator[OutcomePane]:
+        """Yield the cohorts that are mature once the pane that began at ``closed`` is over, oldest first."""
+        if not self._on:
+            return
+        if last_row is not None:
+            self.answers.reach(last_row)
+        if self._cohorts is None:
+            yield from self._aged(closed, last_row)
+            return
+        before = self._cohorts.judged
+        version = str(len(self._firsts))
+        sums = Closed(closed, {}, self._predicted(closed), list(self._labelled(closed, before)))
+        for whose, _, labels in self._cohorts.close(sums, closed, self._judged.positives):
+            if whose == version:
+                start = labels.start - (self._cohorts.maturity.age or 0)
+                yield replace(labels, last_row=last_row, first_row=int(np.searchsorted(self._start, start)))
+        if self._cohorts.judged is not None:
+            self._at = max(self._at, int(np.searchsorted(self._start, self._cohorts.judged, "right")))
+
+    def _predicted(self, closed: int) -> list[ArmDelta]:
+        """Sum the predictions of the pane that closes."""
+        first = max(int(np.searchsorted(self._start, closed)), self._firsts[-1])
+        rows = int(np.searchsorted(self._start, closed, "right")) - first
+        if rows <= 0:
+            return []
+        bins = self.answers.bin[first : first + rows]
+        scores = np.bincount(bins[bins >= 0], minlength=SCORE_BINS)
+        return [ArmDelta("", str(len(self._firsts)), "", closed, self._pane, rows, 0, 0, 0, 0, pack(scores))]
+
+    def _labelled(self, closed: int, judged: int | None) -> Iterator[OutcomeDelta]:
+        """Sum the labels that have become known until the pane that closes is over, by the pane of the prediction."""
+        seen, self._seen = self._seen, int(np.searchsorted(self._sorted, closed + self._pane))
+        rows = np.sort(self._order[seen : self._seen])
+        rows = rows[(rows >= self._firsts[0]) & (self.answers.cell[rows] >= 0)]
+        starts, begin = np.unique(self._start[rows], return_index=True)
+        for start, mine in zip(starts.tolist(), np.split(rows, begin[1:]) if len(rows) else (), strict=True):
+            self.late += len(mine) if judged is not None and start <= judged else 0
+            version = str(bisect_right(self._firsts, int(mine[0])))
+            ages = int((self._known[mine] - self._clock[mine]).sum())
+            cells, scored = map(pack, self._sums(mine))
+            yield OutcomeDelta("", version, "", start, self._pane, len(mine), closed, cells, scored, 0, ages)
+
+    def _aged(self, closed: int, last_row: int | None) -> Iterator[OutcomePane]:
+        """Judge at ``age`` rows with the labels that are known when the pane closes that lies there."""
+        while self._at < len(self._start) and (start := int(self._start[self._at])) + self.age <= closed:
+            first, self._at = self._at, int(np.searchsorted(self._start, start, "right"))
+            until = -(-(start + self.age) // self._pane) * self._pane + self._pane
+            known = self._known[first : self._at]
+            self.late += int(np.count_nonzero((known >= until) & (known < _NEVER)))
+            if len(rows := np.flatnonzero(known < until) + first):
+                cells, scored = self._sums(rows[self.answers.cell[rows] >= 0])
+                at = start + self.age
+                yield OutcomePane(at, at + self._pane, scored.reshape(-1, 2), cells, last_row, int(rows[0]))
+
+    def _sums(self, rows: Array) -> tuple[Counts, Counts]:
+        """Return the confusion int64[4] and labels by score bin, int64[32 * 2], of rows with an answer."""
+        answers = self.answers
+        bins = np.maximum(answers.bin[rows], 0).astype(np.int64) * 2 + answers.truth[rows]
+        return np.bincount(answers.cell[rows], minlength=_CELLS), np.bincount(bins, minlength=2 * SCORE_BINS)
+
+    def notes(self) -> Iterator[str]:
+        """Say which labels a live stream would not have judged by now either, and why."""
+        if not self._on:
+            return
+        if self._cohorts is None:
+            if self.late:
+                yield f"{self.late} labels came later than --label-maturity {self.age} and are not judged"
+            if self.waiting:
+                yield f"labels of the last {self.waiting} rows are not judged: they are younger than {self.age}"
+            return
+        if why := maturity_reason(self._cohorts.maturity, self._rules):
+            yield f"labels: {why}"
+        if self.late:
+            yield f"{self.late} labels came when their predictions had been judged, or later than the horizon"
+        if self.waiting:
+            age = self._cohorts.maturity.age
+            told = "" if age is None else f": they are younger than {format_duration(age)}, or lack labels"
+            yield f"labels of the last {self.waiting} rows are not judged{told}"
