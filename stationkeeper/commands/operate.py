@@ -188,7 +188,8 @@ def plan(
     from stationkeeper.config import load
     from stationkeeper.deploy.core.forecast import forecast
 
-    rollout = model_settings(load(config), model).rollout
+    settings = load(config)
+    rollout = model_settings(settings, model).rollout
     found = forecast(rollout.policy(), per_minute, base, ratio, design_effect)
     limits = _limits(settings, model)
     if json:
