@@ -3,11 +3,8 @@
 import threading
 import time
 import zlib
-from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Protocol
 
 import structlog
@@ -15,6 +12,7 @@ from kafka import KafkaProducer
 from kafka.errors import MessageSizeTooLargeError
 
 from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.deploy.router.backlog import Backlog, LogBatch, Unlogged
 from stationkeeper.deploy.settings import ServeSettings
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.settings import KafkaSettings
@@ -22,23 +20,12 @@ from stationkeeper.streams.settings import KafkaSettings
 _log = structlog.get_logger()
 # Half of the broker's default max.message.bytes (1 MiB), which it measures by the batch; large enough to compress.
 _BATCH_BYTES = 512 * 1024
-# Records handed to the producer and not acknowledged: ten full batches keep the line busy, and after an outage no more
-# than these are written a second time (the monitor counts an id once).
-_IN_FLIGHT = 20_000
 # Seconds before a broker that failed is tried again: half doubles the warnings of an outage, double its length.
 _RETRY_S = 1.0
 # How long the writer may stand at a topic whose partitions are not known, while others wait behind it.
 _BLOCK_MS = 2_000
 # Seconds: a lost answer keeps the server unready this long, so that a probe every ten seconds does not miss it.
 _LOSS_SHOWN_S = 15.0
-
-
-class Unlogged(StrEnum):
-    """Why an answer never came to the log."""
-
-    FULL = "full"
-    TOO_LARGE = "too_large"
-    CLOSED = "closed"
 
 
 class PredictionLog(Protocol):
@@ -84,43 +71,25 @@ def _let_go(producer: Any) -> None:
         _log.warning(LogEvent.BROKER_UNREACHABLE, role="serve", doing="closing a producer", error=str(error))
 
 
-@dataclass(slots=True)
-class _Batch:
-    """Records of one request; ``left`` of the present attempt are not acknowledged."""
-
-    topic: str
-    keys: Sequence[bytes]
-    values: Sequence[bytes]
-    since: float
-    future: Future[None] = field(default_factory=Future)
-    left: int = 0
-
-
 class KafkaPredictionLog:
     """A queue of at most ``max_pending_rows`` records and the thread that hands them to an idempotent producer.
 
     ``send`` never waits for the broker. What a producer did not get acknowledged is written again by the next one, in
     order and as often as it takes, so an outage costs memory up to the bound and, beyond it, answers that are counted
-    (``ack: queued``) or refused (``ack: produced``). Every record leaves the count of the waiting exactly once: when
-    its batch is acknowledged or given up, never by a call of a producer that was replaced.
+    (``ack: queued``) or refused (``ack: produced``). One lock guards the backlog and the fields beside it; the
+    producer is called outside it, because its callbacks, which take it, may come at once.
     """
 
     def __init__(self, kafka: KafkaSettings, serve: ServeSettings) -> None:
         self._options = _options(kafka, serve)
         self._bootstrap = kafka.bootstrap
-        self._limit = serve.max_pending_rows
+        self._backlog = Backlog(serve.max_pending_rows)
         self._stuck_s = serve.produce_timeout / 1_000
         self._refuses = serve.ack == "produced"
         self._producer: Any = None
-        self._attempt = 0
         self._failed: str | None = None
         self._why = ""
-        self._waiting: deque[_Batch] = deque()
-        self._flying: dict[int, _Batch] = {}
-        self._rows = self._handed = 0
-        self._unlogged: Counter[tuple[str, str]] = Counter()
-        self._lost_at = float("-inf")
-        self._closing = False
+        self._closing = self._out_of_time = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
@@ -130,7 +99,7 @@ class KafkaPredictionLog:
 
         Where answers wait for the log a stuck log takes no more, so that the next caller is told at once.
         """
-        batch = _Batch(topic, keys, values, time.monotonic())
+        batch = LogBatch(topic, keys, values, time.monotonic())
         if not keys:
             batch.future.set_result(None)
             return batch.future
@@ -138,31 +107,29 @@ class KafkaPredictionLog:
             stuck = self._problem() if self._refuses else None
             if stuck or self._closing:
                 raise Retryable(stuck or "the server is stopping")
-            if self._rows + len(keys) > self._limit:
+            if not self._backlog.fits(len(keys)):
                 if self._refuses:
-                    raise Retryable(f"{self._rows} answers wait for the log, at most {self._limit}")
-                self._lose(batch, Unlogged.FULL)
+                    raise Retryable(f"{self._backlog.rows} answers wait for the log, at most {self._backlog.limit}")
+                self._backlog.lose(topic, len(keys), Unlogged.FULL, time.monotonic())
                 raise Retryable("the answer was not logged: too many wait")
-            self._rows += len(keys)
-            self._waiting.append(batch)
+            self._backlog.add(batch)
             self._wake.notify_all()
         return batch.future
 
     def pending(self) -> int:
         """Return how many records wait for their acknowledgement."""
-        return self._rows
+        return self._backlog.rows
 
     def unlogged(self) -> Mapping[tuple[str, str], int]:
         """Return how many records never came to the log, by topic and reason."""
         with self._wake:
-            return dict(self._unlogged)
+            return dict(self._backlog.unlogged)
 
     def problem(self) -> str | None:
         """Return why answers are not logged now: one waits longer than ``produce_timeout``, or was lost just now."""
         with self._wake:
-            if time.monotonic() - self._lost_at < _LOSS_SHOWN_S:
-                found = "; ".join(f"{topic}: {count} {why}" for (topic, why), count in sorted(self._unlogged.items()))
-                return f"predictions are lost ({found}) on the way to {self._bootstrap}"
+            if time.monotonic() - self._backlog.lost_at < _LOSS_SHOWN_S:
+                return f"predictions are lost ({self._backlog.losses()}) on the way to {self._bootstrap}"
             return self._problem()
 
     def close(self) -> None:
@@ -171,20 +138,17 @@ class KafkaPredictionLog:
         with self._wake:
             self._closing = True
             self._wake.notify_all()
-            while self._rows and time.monotonic() < until:
+            while self._backlog.rows and time.monotonic() < until:
                 self._wake.wait(until - time.monotonic())
-            self._limit = 0
+            self._out_of_time = True
             self._wake.notify_all()
         self._thread.join(timeout=5.0)
         with self._wake:
-            for batch in (*self._flying.values(), *self._waiting):
-                self._give_up(batch, Unlogged.CLOSED, "the server stopped")
-            self._flying.clear()
-            self._waiting.clear()
+            self._backlog.give_up("the server stopped", time.monotonic())
         _let_go(self._producer)
 
     def _problem(self) -> str | None:
-        oldest = next(iter(self._flying.values()), self._waiting[0] if self._waiting else None)
+        oldest = self._backlog.oldest()
         if oldest is None or time.monotonic() - oldest.since <= self._stuck_s:
             return None
         waited = time.monotonic() - oldest.since
@@ -194,23 +158,20 @@ class KafkaPredictionLog:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while (
-                    not self._stopped() and self._failed is None and (not self._waiting or self._handed >= _IN_FLIGHT)
-                ):
+                while not self._stopped() and self._failed is None and self._backlog.next() is None:
                     self._wake.wait()
                 if self._stopped():
                     return
-                failed = self._failed
-                batch = self._waiting[0] if self._waiting and failed is None else None
+                failed, batch = self._failed, self._backlog.next()
             if failed is not None:
                 self._begin_again(failed)
             elif batch is not None:
                 self._hand_over(batch)
 
     def _stopped(self) -> bool:
-        return self._closing and (self._limit == 0 or not self._rows)
+        return self._closing and (self._out_of_time or not self._backlog.rows)
 
-    def _hand_over(self, batch: _Batch) -> None:
+    def _hand_over(self, batch: LogBatch) -> None:
         """Give the first waiting batch to the producer; what it cannot take goes behind the others."""
         try:
             if self._producer is None:
@@ -220,16 +181,12 @@ class KafkaPredictionLog:
             why = f"{error}; is the broker up, and does the topic {batch.topic} exist?"
             _log.warning(LogEvent.BROKER_UNREACHABLE, role="serve", doing="logging predictions", error=why)
             with self._wake:
-                self._waiting.rotate(-1)
+                self._backlog.put_off()
                 self._why = why
                 self._wake.wait_for(lambda: self._closing or self._failed is not None, _RETRY_S)
             return
         with self._wake:
-            self._waiting.popleft()
-            self._flying[id(batch)] = batch
-            batch.left = len(batch.keys)
-            self._handed += batch.left
-            attempt = self._attempt
+            attempt = self._backlog.hand_over()
         for key, value in zip(batch.keys, batch.values, strict=True):
             try:
                 record = self._producer.send(batch.topic, value, key=key, partition=zlib.crc32(key) % partitions)
@@ -242,14 +199,14 @@ class KafkaPredictionLog:
             record.add_callback(self._landed(batch, attempt))
             record.add_errback(self._not_landed(batch, attempt))
 
-    def _landed(self, batch: _Batch, attempt: int) -> Callable[[object], None]:
+    def _landed(self, batch: LogBatch, attempt: int) -> Callable[[object], None]:
         def landed(_metadata: object) -> None:
             with self._wake:
                 self._one_ended(batch, attempt)
 
         return landed
 
-    def _not_landed(self, batch: _Batch, attempt: int) -> Callable[[BaseException], None]:
+    def _not_landed(self, batch: LogBatch, attempt: int) -> Callable[[BaseException], None]:
         def not_landed(error: BaseException) -> None:
             if isinstance(error, MessageSizeTooLargeError):
                 self._too_large(batch, attempt)
@@ -258,29 +215,21 @@ class KafkaPredictionLog:
 
         return not_landed
 
-    def _too_large(self, batch: _Batch, attempt: int) -> None:
+    def _too_large(self, batch: LogBatch, attempt: int) -> None:
         """One record that no broker takes: asking again would hold up all others for ever."""
         with self._wake:
-            if attempt == self._attempt:
-                self._unlogged[batch.topic, Unlogged.TOO_LARGE] += 1
-                self._lost_at = time.monotonic()
+            if attempt == self._backlog.attempt:
+                self._backlog.lose(batch.topic, 1, Unlogged.TOO_LARGE, time.monotonic())
                 self._one_ended(batch, attempt)
 
-    def _one_ended(self, batch: _Batch, attempt: int) -> None:
-        if attempt != self._attempt:
-            return
-        batch.left -= 1
-        self._handed -= 1
-        if batch.left == 0:
-            del self._flying[id(batch)]
-            self._rows -= len(batch.keys)
+    def _one_ended(self, batch: LogBatch, attempt: int) -> None:
+        if self._backlog.ended(batch, attempt):
             self._why = ""
-            batch.future.set_result(None)
         self._wake.notify_all()
 
     def _fail(self, attempt: int, error: BaseException) -> None:
         with self._wake:
-            if attempt == self._attempt:
+            if attempt == self._backlog.attempt:
                 self._failed = str(error) or type(error).__name__
                 self._wake.notify_all()
 
@@ -290,21 +239,9 @@ class KafkaPredictionLog:
         with self._wake:
             old, self._producer = self._producer, None
             self._why = why
-            self._attempt += 1
-            self._handed = 0
-            self._waiting.extendleft(reversed(self._flying.values()))
-            self._flying.clear()
+            self._backlog.begin_again()
         _let_go(old)
         with self._wake:
             if not self._closing:
                 self._wake.wait_for(lambda: self._closing, _RETRY_S)
             self._failed = None
-
-    def _give_up(self, batch: _Batch, reason: Unlogged, why: str) -> None:
-        self._rows -= len(batch.keys)
-        self._lose(batch, reason)
-        batch.future.set_exception(Retryable(f"the prediction was not logged: {why}"))
-
-    def _lose(self, batch: _Batch, reason: Unlogged) -> None:
-        self._unlogged[batch.topic, reason] += len(batch.keys)
-        self._lost_at = time.monotonic()

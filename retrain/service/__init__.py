@@ -4,6 +4,7 @@ In: request records, the approvals and rollouts tables, finished steps. Out: sta
 with its reference. State: one ``RetrainState`` a request, with all that a restart needs to repeat its step alike.
 Invariant: a step starts only from a committed state, so a step that was killed is repeated and nothing else.
 
-Read ``state``, ``progress`` (what each finished step leads to), ``steps`` (what touches the world), ``worker`` (the
-thread and the subprocess), ``stage``, ``lineage`` (what a version says of its origin).
+Read ``state``, ``requests`` (those committed and those moved), ``progress`` (what each finished step leads to),
+``steps`` (what touches the world), ``worker`` (the thread and the subprocess), ``stage``, ``lineage`` (what a version
+says of its origin).
 """

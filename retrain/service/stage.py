@@ -17,11 +17,12 @@ from stationkeeper.contracts.topics import Topics
 from stationkeeper.retrain.core.plan import useless_retrains
 from stationkeeper.retrain.core.reasons import RequestStage
 from stationkeeper.retrain.service import progress
+from stationkeeper.retrain.service.requests import RequestStates
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.service.steps import ModelInputs, RegisteredCandidate, Steps
 from stationkeeper.retrain.service.worker import Done, RequestRunner
 from stationkeeper.streams.dead_letters.letters import dead_letter
-from stationkeeper.streams.errors import Fatal, Retryable
+from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 
 _log = structlog.get_logger()
@@ -145,8 +146,7 @@ class Retrain:
         self._runner = RequestRunner(steps, monotonic, self._tables.named)
         self._intake = Intake()
         self._owner = False
-        self._states: dict[str, RetrainState] = {}
-        self._pending: dict[str, RetrainState] = {}
+        self._requests = RequestStates(topics.retrain_state.name)
 
     def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
         """Return the state partition when requests are assigned."""
@@ -162,15 +162,7 @@ class Retrain:
         """Take over the requests in work; raises ``Fatal`` when a record of the state cannot be read."""
         self._reset()
         self._owner = bool(self.changelog(partitions))
-        for key, value in restored.values.items():
-            try:
-                state = RetrainState.decode(value)
-            except ValueError as error:
-                raise Fatal(
-                    f"the state of request {key.decode(errors='replace')} in {self.topics.retrain_state.name} cannot "
-                    f"be read ({error}); upgrade this role, or write a tombstone for the key to drop the request"
-                ) from error
-            self._states[state.id] = state
+        for state in self._requests.restore(restored.values):
             # A process that was fenced may still have registered a version: look once more.
             if state.stage is RequestStage.CANDIDATE and state.model in self.models:
                 self._runner.clean_later(state)
@@ -182,7 +174,7 @@ class Retrain:
     def _reset(self) -> None:
         self._runner.reset()
         self._intake, self._owner = Intake(), False
-        self._states, self._pending = {}, {}
+        self._requests = RequestStates(self.topics.retrain_state.name)
 
     def table(self, topic: str, key: bytes, value: bytes | None) -> None:
         """See a rollout or an approval."""
@@ -196,17 +188,17 @@ class Retrain:
         """Move every request as far as what has finished allows; returns the records of all moves."""
         requests, out = self._intake.take()
         for request in requests:
-            if request.id in self._view():
+            if self._requests.get(request.id) is not None:
                 continue
             inputs = self.models.get(request.model)
-            others = [state for state in self._view().values() if state.model == request.model]
+            others = self._requests.of_model(request.model)
             rules = inputs.settings.plan_rules() if inputs else None
             champion = self._tables.champion(request.model)
             self._move(progress.first_state(request, rules, others, champion), out)
         for done in self._runner.collect():
             self._finish(done, out)
         for approval in self._tables.approvals.values():
-            state = self._view().get(approval.id)
+            state = self._requests.get(approval.id)
             if state is None or state.model not in self.models:
                 continue
             moved = progress.after_word(state, approval, self._tables.champion(state.model))
@@ -217,11 +209,9 @@ class Retrain:
 
     def committed(self) -> None:
         """Make the flushed moves the state of record and start what follows from them."""
-        for state in self._pending.values():
-            self._states[state.id] = state
+        for state in self._requests.commit():
             if state.stage.final and state.model in self.models:
                 self._runner.clean_later(state)
-        self._pending = {}
         self._start()
 
     def samples(self) -> list[Sample]:
@@ -229,11 +219,11 @@ class Retrain:
 
         A process that does not know the requests would show zeros, and the next one a rise that never happened.
         """
-        return _samples(self.models, self._states.values()) if self._owner else []
+        return _samples(self.models, self._requests.committed()) if self._owner else []
 
     def status(self) -> dict[str, Any]:
         """Return ``contracts.status.RetrainStatus``, newest request first."""
-        newest = sorted(self._states.values(), key=lambda s: (s.request.time, s.id), reverse=True)
+        newest = sorted(self._requests.committed(), key=lambda s: (s.request.time, s.id), reverse=True)
         status: RetrainStatus = {"role": "retrain", "requests": [state.status() for state in newest[:SHOWN]]}
         return dict(status)
 
@@ -241,24 +231,11 @@ class Retrain:
         """End the training and the worker thread."""
         self._runner.close()
 
-    def _view(self) -> dict[str, RetrainState]:
-        return {**self._states, **self._pending}
-
     def _move(self, state: RetrainState, out: list[Outgoing]) -> None:
-        self._pending[state.id] = state
-        out.append(Outgoing(self.topics.retrain_state.name, state.encode(), state.id.encode(), partition=0))
-        event = LogEvent.RETRAIN_SUPPRESSED if state.stage is RequestStage.SUPPRESSED else LogEvent.RETRAIN_STAGE
-        _log.info(
-            event.value,
-            request=state.id,
-            model=state.model,
-            stage=state.stage.value,
-            reason=state.reason.value,
-            detail=state.detail,
-        )
+        out.append(self._requests.move(state))
 
     def _finish(self, done: Done, out: list[Outgoing]) -> None:
-        state = self._states.get(done.request)
+        state = self._requests.at_rest(done.request)
         if state is None or state.stage is not done.stage:
             return
         if state.stage.final:
@@ -293,7 +270,7 @@ class Retrain:
     def _count(self, state: RetrainState, counted: RetrainState, out: list[Outgoing]) -> None:
         self._runner.pause_after_survey(state.id)
         if (counted.stage, counted.reason) == (state.stage, state.reason):
-            self._states[state.id] = counted
+            self._requests.note(counted)
         else:
             self._move(counted, out)
 
@@ -308,7 +285,7 @@ class Retrain:
         self._runner.pause(state.id, self.models[state.model].settings.training.retry_after / 1_000)
         if isinstance(error, Retryable):
             _log.warning(LogEvent.REGISTRY_UNREACHABLE.value, request=state.id, stage=state.stage.value, why=str(error))
-            self._states[state.id] = state.model_copy(update={"detail": str(error)})
+            self._requests.note(state.model_copy(update={"detail": str(error)}))
             return
         if state.stage in (RequestStage.GATE, RequestStage.REGISTERING) and isinstance(error, FileNotFoundError):
             self._move(state.enter(RequestStage.TRAINING, state.reason, "its files are gone, trained again"), out)
@@ -318,9 +295,7 @@ class Retrain:
 
     def _start(self) -> None:
         """Start the next step of each committed request that has none under way."""
-        self._runner.start(
-            state for state in self._states.values() if state.id not in self._pending and state.model in self.models
-        )
+        self._runner.start(state for state in self._requests.unmoved() if state.model in self.models)
 
 
 def _samples(models: Mapping[str, ModelInputs], states: Iterable[RetrainState]) -> list[Sample]:

@@ -150,10 +150,10 @@ def test_a_producer_that_dies_with_answers_in_hand_loses_none_and_frees_the_queu
     """What a paused broker does: the producer gives its records up, some without a word; all are written again."""
     log = KafkaPredictionLog(settings, ServeSettings(linger=2_000))
     first = log.send(PREDICTIONS, [b"k"] * 10, [b'{"event_id": "again"}'] * 10)
-    while not log._flying:
+    while not log._backlog.handed:
         threading.Event().wait(0.01)
     before = log._producer
-    log._fail(log._attempt, RuntimeError("fenced"))
+    log._fail(log._backlog.attempt, RuntimeError("fenced"))
     first.result(30)
     assert log._producer is not before
     assert log.pending() == 0
