@@ -4,6 +4,7 @@ import numpy as np
 
 from stationkeeper.contracts.column import same_class
 from stationkeeper.events.columns import CategoryColumn, Events, Flags, Floats, NumberColumn
+from stationkeeper.events.text_values import NULL_WORDS
 
 
 def decide(events: Events, threshold: float, positive: str) -> tuple[Floats, Flags, Flags]:
@@ -33,7 +34,8 @@ def decide(events: Events, threshold: float, positive: str) -> tuple[Floats, Fla
 def outcomes(events: Events, positive: str) -> Floats:
     """Return labels as numbers, float64[n]: 1 for the positive class, 0 for another, a number as it is.
 
-    A label that is a number other than 0 or 1 is a measured value (regression) and stays as it is; NaN is unusable.
+    A label that is a number other than 0 or 1 is a measured value (regression) and stays as it is. Where labels are
+    numbers, the words for a missing one (``NULL_WORDS``) are unusable, as in a feature of numbers: NaN.
     """
     column = events.label
     if column is None:
@@ -46,6 +48,8 @@ def _outcome(key: str, positive: str) -> float:
     if same_class(key, positive):
         return 1.0
     if same_class(positive, "1"):
+        if key in NULL_WORDS:
+            return float("nan")
         try:
             return float(key)
         except ValueError:

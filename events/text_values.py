@@ -68,6 +68,11 @@ def plain_value(value: object, rules: ValueRules, *, numeric: bool) -> object:
     return value if number is None else number
 
 
+def not_told(labels: Sequence[object], rules: ValueRules) -> bool:
+    """Return whether a label among these is a text that stands for a missing value: as null, it is no label."""
+    return any(word in labels for word in rules.na)
+
+
 def texts_as_numbers(values: Sequence[object], rules: ValueRules) -> Sequence[object]:
     """Return values with numbers for the texts that are some by the rules' decimal mark; O(n), no step a text."""
     places = [] if rules.decimal is None else [i for i, value in enumerate(values) if isinstance(value, str)]

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,9 @@ def columns_of(data: Frame) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
     Takes pandas, polars and pyarrow frames, structured arrays and mappings of arrays; raises ``ValueError`` otherwise.
     """
     if isinstance(data, Mapping):
-        return {str(name): np.asarray(values) for name, values in data.items()}
+        return {str(name): _plain(np.asarray(values)) for name, values in data.items()}
     if isinstance(data, np.ndarray) and data.dtype.names:
-        return {name: np.asarray(data[name]) for name in data.dtype.names}
+        return {name: _plain(np.asarray(data[name])) for name in data.dtype.names}
     if isinstance(data, np.ndarray):
         raise ValueError(  # noqa: TRY004 - a value that does not fit, like the others
             f"an array of shape {data.shape} has no column names; give a mapping such as "
@@ -135,7 +136,21 @@ def _array(column: Any) -> np.ndarray[Any, Any]:
         return np.asarray(column.to_numpy())
     if str(kind) == "Boolean" and not column.null_count():
         return np.asarray(column.to_numpy(), np.bool_)
-    return np.array(column.to_list(), dtype=object)
+    return _plain(np.array(column.to_list(), dtype=object))
+
+
+def _plain(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same, but decimals as the numbers they are: databases and Parquet give amounts of money so."""
+    if values.dtype.kind != "O" or not any(isinstance(value, Decimal) for value in values):
+        return values
+    if not all(isinstance(value, int | float | Decimal) or _missing(value) for value in values):
+        return values
+    return np.array([np.nan if _missing(value) else float(value) for value in values])
+
+
+def _missing(value: object) -> bool:
+    """Whether a value is None or pandas' NA; the base install has no pandas to ask."""
+    return value is None or type(value).__name__ == "NAType"
 
 
 def _pane_ms(pane: str | int | None, times: np.ndarray[Any, Any]) -> int:

@@ -64,7 +64,7 @@ class PlainReader:
             return False
         if kind == "label":
             label = self.field(data, "label")
-            return isinstance(label, str | bool) or _number(label)
+            return (isinstance(label, str | bool) and label not in self._form.values.na) or _number(label)
         features = self._form.features
         if isinstance(features, tuple):
             held = at_path(data, features)

@@ -11,7 +11,17 @@ import numpy as np
 import polars as pl
 
 from stationkeeper.contracts.column import Status
-from stationkeeper.events import CategoryColumn, EventReader, Events, FeatureColumn, Form, Kind, too_early
+from stationkeeper.events import (
+    CategoryColumn,
+    EventReader,
+    Events,
+    FeatureColumn,
+    Form,
+    Kind,
+    ValueRules,
+    numbers_of,
+    too_early,
+)
 from stationkeeper.registry import FeatureKind
 from stationkeeper.streams.ports import Batch
 
@@ -74,10 +84,11 @@ class EventColumns:
                 self.unusable += int(np.count_nonzero(early))
                 mine &= ~early
             if mine.any():
-                frames[events.kind] = self._frame(events if mine.all() else events.keep(np.flatnonzero(mine)))
+                kept = events if mine.all() else events.keep(np.flatnonzero(mine))
+                frames[events.kind] = self._frame(kept, form.values)
         return frames
 
-    def _frame(self, events: Events) -> pl.DataFrame:
+    def _frame(self, events: Events, rules: ValueRules) -> pl.DataFrame:
         latest = int(events.time.max())
         self.clock_ms = latest if self.clock_ms is None else max(self.clock_ms, latest)
         ids = pl.Series(EVENT_ID, events.extras["event_id"], dtype=pl.String)
@@ -89,26 +100,36 @@ class EventColumns:
             versions = [events.owners[owner][1] for owner in events.owner.tolist()]
             columns.append(pl.Series(VERSION, versions, dtype=pl.String))
         for name, column in sorted(events.features.items()):
-            columns += self._feature(name, column)
+            columns += self._feature(name, column, rules)
         return pl.DataFrame(columns)
 
-    def _feature(self, name: str, column: FeatureColumn) -> Iterator[pl.Series]:
+    def _feature(self, name: str, column: FeatureColumn, rules: ValueRules) -> Iterator[pl.Series]:
         if not column.present().any():
             return
         found = column.numbers()
-        usable = np.abs(found.values) <= FLOAT32_MAX
+        values = found.values
+        usable = np.abs(values) <= FLOAT32_MAX
         if found.status is not None:
             usable &= found.status == 0
         texts = booleans = 0
+        strings = np.zeros(len(values), np.bool_)
         if isinstance(column, CategoryColumn):
-            texts = int(np.count_nonzero(column.of_type("string")))
+            strings = column.of_type("string")
+            if rules.decimal is not None and name not in rules.text:
+                # The monitor counts such a text as a number, and a model is trained on what it is watched by.
+                numbers = numbers_of(pl.Series(column.keys, dtype=pl.String), rules.decimal).fill_null(np.nan)
+                written = np.append(numbers.to_numpy(), np.nan)[np.where(strings, column.codes, -1)]
+                strings = strings & np.isnan(written)
+                values = np.where(np.isnan(written), values, written)
+                usable |= np.abs(written) <= FLOAT32_MAX
+            texts = int(np.count_nonzero(strings))
             booleans = int(np.count_nonzero(column.of_type("boolean")))
-        numbers = int(np.count_nonzero(usable))
-        self.types.add(name, numbers - booleans, booleans, texts)
-        if numbers:
-            yield pl.Series(NUMBER + name, np.where(usable, found.values, np.nan)).fill_nan(None)
+        counted = int(np.count_nonzero(usable))
+        self.types.add(name, counted - booleans, booleans, texts)
+        if counted:
+            yield pl.Series(NUMBER + name, np.where(usable, values, np.nan)).fill_nan(None)
         if texts and isinstance(column, CategoryColumn):
-            codes = np.where(column.of_type("string"), column.codes, Status.NULL)
+            codes = np.where(strings, column.codes, Status.NULL)
             yield pl.Series(TEXT + name, _texts(replace(column, codes=codes)), dtype=pl.String)
 
 

@@ -43,6 +43,12 @@ _INFINITE: Final = r"^\s*[+\-]?(?i:inf(inity)?)\s*$"
 _TRUTHS: Final = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
 
 
+# Share of the rows that may be broken and are left out, counted and shown: with another number of fields than the
+# header, no JSON, no event. Chosen: a few are an accident of the export; at double and beyond the file is another than
+# thought, and a refusal says so.
+BROKEN: Final = 0.05
+
+
 class TableRefused(ValueError):
     """A table, or a column that has a part in it, that cannot be used; the message says what to do."""
 

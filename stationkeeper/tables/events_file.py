@@ -9,7 +9,7 @@ import numpy as np
 
 from stationkeeper.contracts.codes import DEAD_LETTER_HELP
 from stationkeeper.events import EventReader, own_form
-from stationkeeper.tables.columns import Array, TableRefused
+from stationkeeper.tables.columns import BROKEN, Array, TableRefused
 
 PREDICTION: Final = "prediction"
 LABEL: Final = "label"
@@ -27,21 +27,32 @@ class EventRows:
     label_times: Array | None
     model: str
     version: str
+    notes: tuple[str, ...] = ()
+
+
+def left_out(source: str, broken: int, lines: int, first: str) -> str:
+    """Return the note on lines that are left out, with the first of them; raises ``TableRefused`` for too many."""
+    if broken > BROKEN * lines:
+        share = f" ({broken:,} of {lines:,} lines are broken)" if broken > 1 else ""
+        raise TableRefused(f"{source}, {first}{share}")
+    return f"left out: {broken:,} of {lines:,} lines; the first is {first}"
 
 
 def read_events(lines: Sequence[bytes], source: str = "events", model: str | None = None) -> EventRows:
     """Read events of the contract: features and predictions joined by event_id with labels.
 
     They are read as the tally reads them; of several of one kind and id the first counts, of labels the last, and a
-    feature of the prediction goes before one of a feature event. Of several models ``model`` says which. Raises
-    ``TableRefused`` with the line of the first record that is no event, or with the models there are. O(events), by
-    columns.
+    feature of the prediction goes before one of a feature event. Of several models ``model`` says which. A line that is
+    no event is left out, counted and shown. Raises ``TableRefused`` where more than ``BROKEN`` of them are none, or
+    with the models there are. O(events), by columns.
     """
     numbers = np.array([number for number, line in enumerate(lines) if line.strip()], np.int64)
     reading = EventReader(own_form(source=source)).discover([lines[number] for number in numbers.tolist()])
+    notes = []
     for fault in reading.rejected[:1]:
         named = f"{fault.code.value} ({fault.detail})" if fault.detail else fault.code.value
-        raise TableRefused(f"{source}, line {numbers[fault.row] + 1}: {named}: {DEAD_LETTER_HELP[fault.code]}")
+        text = f"line {numbers[fault.row] + 1}: {named}: {DEAD_LETTER_HELP[fault.code]}"
+        notes = [left_out(source, len(reading.rejected), len(numbers), text)]
     found = sorted({owner for events in reading.events for owner, _ in events.owners})
     if model is None and len(found) > 1:
         raise TableRefused(f"{source} holds events of the models {', '.join(found)}: say which with --model")
@@ -83,4 +94,4 @@ def read_events(lines: Sequence[bytes], source: str = "events", model: str | Non
     made = {name: values[order].tolist() for name, values in sorted(columns.items())}
     if not any(value is not None for value in made.get(PREDICTION, ())):
         made.pop(PREDICTION, None)
-    return EventRows(made, index[order], times[order], label_times, owner, version or "1")
+    return EventRows(made, index[order], times[order], label_times, owner, version or "1", tuple(notes))

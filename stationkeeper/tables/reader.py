@@ -22,7 +22,7 @@ from stationkeeper.tables.columns import (
     read_column,
     read_objects,
 )
-from stationkeeper.tables.events_file import LABEL, PREDICTION, read_events
+from stationkeeper.tables.events_file import LABEL, PREDICTION, left_out, read_events
 from stationkeeper.tables.moments import epoch_unit, epochs
 from stationkeeper.tables.text_file import read_text, unpacked
 
@@ -226,7 +226,7 @@ def _of_json(
     most: int | None,
 ) -> InputTable:
     """JSON lines, or one array of objects; only a line feed ends a line, for U+2028 is a letter of a text."""
-    objects, lines = [], [line.rstrip(b"\r") for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n")]
+    lines = [line.rstrip(b"\r") for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n")]
     if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
         try:
             found = json.loads(data)
@@ -236,22 +236,27 @@ def _of_json(
     lines = (
         [line for line in lines if line.strip()] if most is None else [line for line in lines if line.strip()][:most]
     )
-    for number, line in enumerate(lines, 1):
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise TableRefused(f"{source}, line {number}: no JSON ({error})") from error
-        if not isinstance(found, dict):
-            raise TableRefused(f"{source}, line {number}: a {type(found).__name__}; write one JSON object a line")
-        objects.append(found)
-    if any(one.keys() >= _EVENT_FIELDS for one in objects):
+    objects = [_object(line) for line in lines]
+    kept = [one for one in objects if isinstance(one, dict)]
+    if any(one.keys() >= _EVENT_FIELDS for one in kept):
         return _of_events(lines, source, rules, parts, model)
-    names = dict.fromkeys(name for one in objects for name in one)
-    rows = np.arange(1, len(objects) + 1)
+    faults = [f"line {number}: {one}" for number, one in enumerate(objects, 1) if isinstance(one, str)]
+    notes = [left_out(source, len(faults), len(objects), one) for one in faults[:1]]
+    names = dict.fromkeys(name for one in kept for name in one)
+    rows = np.array([number for number, one in enumerate(objects, 1) if not isinstance(one, str)], np.int64)
     readings = [
-        read_objects(name, [one.get(name) for one in objects], rules, rows, time=name == parts.time) for name in names
+        read_objects(name, [one.get(name) for one in kept], rules, rows, time=name == parts.time) for name in names
     ]
-    return _assemble(readings, source, rows - 1, rules, parts)
+    return _assemble(readings, source, rows - 1, rules, parts, notes)
+
+
+def _object(line: bytes) -> dict[str, Any] | str:
+    """Return the object of a line, or what is wrong with it."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return f"no JSON ({error})"
+    return found if isinstance(found, dict) else f"a {type(found).__name__}; write one JSON object a line"
 
 
 def _of_events(
@@ -269,7 +274,7 @@ def _of_events(
         prediction=PREDICTION if PREDICTION in found.columns else None,
         label=LABEL if LABEL in found.columns else None,
     )
-    made = _assemble(readings, source, found.index, rules, chosen)
+    made = _assemble(readings, source, found.index, rules, chosen, found.notes)
     return replace(
         made, times=found.times, label_times=found.label_times, model=found.model, version=found.version, time="time"
     )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 import zstandard
 
-from stationkeeper.tables.columns import TableRefused
+from stationkeeper.tables.columns import BROKEN, TableRefused
 
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -32,9 +32,6 @@ _SNIFFED: Final = 4_096
 # Characters of a file in which its header is looked for: 1 000 names of a thousand characters. Chosen: at half, a wide
 # table with long names would be read by the wrong separator; double only takes longer on a file that is none.
 _HEADER: Final = 1_000_000
-# Share of the rows that may have another number of fields than the header and are left out. Chosen: a few broken lines
-# are an accident of the export; at double and beyond the separator or the quoting is another than thought.
-_RAGGED: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +202,7 @@ def _lines(
             f"{int(wrong.sum()):,} rows have not the header's {width} fields ({common} fields; the first is row "
             f"{int(numbers[at])}: {body[starts[at] : ends[at]].decode(errors='replace').strip()[:60]!r})"
         )
-        if share > _RAGGED:
+        if share > BROKEN:
             raise TableRefused(f"{source}: {text}; is {separator!r} the separator, and are texts with it in quotes?")
         notes.append(f"left out: {text}")
     kept = np.flatnonzero(~wrong & ~blank)

@@ -1,4 +1,4 @@
-"""Every reader of events gives one answer for one record: 53 forms of a record times every reader there is.
+"""Every reader of events gives one answer for one record: 55 forms of a record times every reader there is.
 
 ``event_forms.jsonl`` holds each record with the code it is rejected by or the event it is, written down by hand from
 docs/events.md. A reader shows of an event what it keeps; where it keeps a field, it is the field of the table.

@@ -35,6 +35,11 @@ def test_shares_of_classes_become_the_positive_one_or_the_likeliest_class() -> N
     assert positive.tolist() == [True]
 
 
+def test_a_word_for_a_missing_value_is_no_number_among_labels_and_may_be_a_class() -> None:
+    assert np.isnan(outcomes(events("label", ["NA", "1", "null"]), "1")).tolist() == [True, False, True]
+    assert outcomes(events("label", ["none", "fraud"]), "fraud").tolist() == [0.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("labels", "positive", "found"),
     [

@@ -1,5 +1,6 @@
 """``from monitor import profile`` in a notebook: one reference, whatever frame the rows are in."""
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import polars as pl
 import pytest
 
 from stationkeeper.monitor import profile
+from stationkeeper.monitor.profiling import columns_of
 
 ROWS = 2_000
 START = np.datetime64("2026-01-01T00:00:00", "ms")
@@ -61,6 +63,16 @@ def test_every_frame_gives_the_same_reference(name: str):
     assert made.by_name["amount"].counts[-1] == np.isnan(rows()["amount"]).sum()
     assert (made.first, made.last) == (wanted.first, wanted.last)
     assert made.adopted
+
+
+def test_decimals_are_the_numbers_that_they_are():
+    """What databases and Parquet give for money: watched as categories, a model's amounts were watched blind."""
+    amounts = [Decimal("1.50"), None, Decimal("3.25")] * 10
+    made = [pl.DataFrame({"a": pl.Series(amounts, dtype=pl.Decimal(10, 2))}), pd.DataFrame({"a": amounts})]
+    for data in (*made, {"a": np.array(amounts, object)}):
+        found = columns_of(data)["a"]
+        assert found.dtype == np.float64
+        assert np.nan_to_num(found[:3], nan=-1).tolist() == [1.5, -1.0, 3.25]
 
 
 def test_a_plain_matrix_needs_names():

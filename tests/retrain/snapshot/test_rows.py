@@ -69,6 +69,18 @@ def test_poison_is_counted_and_changes_nothing(log: MemoryLog):
     assert rows.columns.unusable == len(poison), "a label in a topic of predictions is no event there, as for the tally"
 
 
+def test_a_text_that_is_a_number_by_the_decimal_mark_is_trained_on_as_one(log: MemoryLog):
+    """As the monitor counts it; ``text`` keeps a feature as it is written."""
+    amounts = ["1.234,50 €", "14,9%", None, 7, "unknown"]
+    found = [prediction(f"e{i}", i, {"amount": v, "zip": "01067"}) for i, v in enumerate(amounts)]
+    log.produce(PREDICTIONS, found, partition=0)
+    model = {"predictions": PREDICTIONS, "values": {"decimal": ",", "text": ["zip"]}}
+    topics = tuple(forms([ModelSettings.model_validate({"name": "bank", **model})]).values())
+    frame = rows_of(log, topics=topics).frame(100, 0)
+    assert frame["amount"].to_list() == [1234.5, pytest.approx(0.149), None, 7.0, None]
+    assert frame["zip"].to_list() == ["01067"] * 5
+
+
 def test_a_feature_is_what_it_mostly_is(log: MemoryLog):
     values: list[object] = ["de", "fr", 7, None, True]
     log.produce(

@@ -249,6 +249,20 @@ def test_flat_json_lines_are_a_table_and_a_line_separator_is_a_letter(tmp_path: 
     assert column(table, "c").blind == "holds objects"
 
 
+@pytest.mark.parametrize("broken", [b'{"a": 1,', b"[1, 2]"])
+def test_a_few_broken_lines_are_left_out_counted_and_shown(tmp_path: Path, broken: bytes) -> None:
+    flat = [json.dumps({"a": n + 0.5}).encode() for n in range(30)]
+    event = {"kind": "prediction", "model": "m", "version": "1", "prediction": 0.5, "features": {"a": 1.5}}
+    events = [json.dumps({**event, "event_id": f"e{n}", "time": 1_777_640_000_000 + n}).encode() for n in range(30)]
+    for lines in (flat, events):
+        table = read_table(written(tmp_path, b"\n".join([*lines[:7], broken, *lines[7:]]), "t.jsonl"))
+        assert len(table) == 30
+        assert table.index.tolist() == [*range(7), *range(8, 31)]
+        assert table.notes[0].startswith("left out: 1 of 31 lines; the first is line 8: ")
+        with pytest.raises(TableRefused, match=r"line 8: .* \(3 of 33 lines are broken\)"):
+            read_table(written(tmp_path, b"\n".join([*lines[:7], *[broken] * 3, *lines[7:]]), "t.jsonl"))
+
+
 def test_events_of_several_models_are_asked_about() -> None:
     with pytest.raises(TableRefused, match="models m, n: say which with --model"):
         read_table(INPUTS / "twomodels.jsonl")
