@@ -153,7 +153,7 @@ def test_a_target_is_found_by_its_name(kind: str, made: type[Target]):
 def test_a_target_of_another_distribution_is_found_by_its_import_path():
     with pytest.raises(ValueError, match="is no target: it lacks name, apply or observe"):
         target_for(TargetSettings(kind="builtins:repr"))
-    with pytest.raises(PluginError, match="http, router"):
+    with pytest.raises(PluginError, match="gateway-api, http, kserve"):
         target_for(TargetSettings(kind="nobody"))
 
 
