@@ -10,10 +10,10 @@ succession (versions and references that end), decisions; checkpoints and state 
 replay (the same over history).
 """
 
-from stationkeeper.monitor.judge.cohorts import CohortRules, Cohorts
 from stationkeeper.monitor.judge.decisions import Decisions
+from stationkeeper.monitor.judge.labels import CohortRules, Cohorts
 from stationkeeper.monitor.judge.model import MAX_GAP_PANES, ModelJudge
-from stationkeeper.monitor.judge.pending import Closed, WatchKey
+from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.judge.replay import FROM_INPUTS, Kept, PastReferences, Rejudge
 from stationkeeper.monitor.judge.stage import Judge
 from stationkeeper.monitor.judge.watermark import Progresses
@@ -21,7 +21,6 @@ from stationkeeper.monitor.judge.watermark import Progresses
 __all__ = [
     "FROM_INPUTS",
     "MAX_GAP_PANES",
-    "Closed",
     "CohortRules",
     "Cohorts",
     "Decisions",

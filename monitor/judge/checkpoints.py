@@ -6,11 +6,14 @@ A restart reads the panes topic again from the oldest checkpoint; records below 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from msgspec import structs
+
 from stationkeeper.contracts.identity import partition_of
+from stationkeeper.contracts.state import State, state_of
 from stationkeeper.contracts.topics import PANES_PARTITIONS
-from stationkeeper.monitor.judge.model import ModelJudge
-from stationkeeper.monitor.judge.pending import WatchKey
-from stationkeeper.monitor.judge.state import ModelRecords
+from stationkeeper.monitor.judge.model import ModelJudge, ModelPosition
+from stationkeeper.monitor.judge.pending import PendingState
+from stationkeeper.monitor.judge.state import Cold, ModelRecords
 from stationkeeper.monitor.judge.watermark import Progresses
 from stationkeeper.monitor.state_codec import parts
 from stationkeeper.streams.ports import Outgoing
@@ -19,8 +22,22 @@ from stationkeeper.streams.ports import Outgoing
 # segments; twice doubles what a restart reads of the panes topic before it is ready.
 CHECKPOINT_MS = 30_000
 
-Cold = tuple[Mapping[str, Any], dict[WatchKey, Mapping[str, Any]]]
-"""The kept head of a model and its watches' states, read back and not yet built."""
+
+class PanesPartitionState(State, frozen=True):
+    """Where a panes partition is: the flush that wrote it, the progress of inputs, and the next offset to absorb.
+
+    State of format 1 holds every open pane, so that nothing is read again: it has no ``absorbed``.
+    """
+
+    generation: int
+    progress: list[list[Any]]
+    absorbed: int = 0
+
+
+class OpenState(State, frozen=True):
+    """A checkpoint: the open panes of a model, whole."""
+
+    pending: PendingState
 
 
 class Checkpoints:
@@ -51,19 +68,21 @@ class Checkpoints:
         saved = found.get(f"progress/{index}")
         if saved is None:
             return
-        self._generation = max(self._generation, saved["generation"])
-        progress.restore(saved["progress"])
-        # State of format 1 holds every open pane, so that nothing is read again.
-        self.absorbed[index] = saved.get("absorbed", 0)
+        kept = state_of(saved, PanesPartitionState)
+        self._generation = max(self._generation, kept.generation)
+        progress.restore(kept.progress)
+        self.absorbed[index] = kept.absorbed
 
     def restore_model(self, judge: ModelJudge, found: Mapping[str, Any]) -> Cold | None:
         """Give a model its open panes, and return the rest of its state, which takes long to build."""
         open_ = found.get(f"{judge.name}/open")
         if open_ is not None:
-            at = found.get(f"{judge.name}/at") or open_
-            judge.restore_open(open_["pending"], at, self.absorbed.get(_partition(judge.name), 0))
-            if at.get("since") is not None:
-                self._since[judge.name] = at["since"]
+            # State of format 1 says beside the open panes where the model was.
+            at = state_of(found.get(f"{judge.name}/at") or open_, ModelPosition)
+            pending = state_of(open_, OpenState).pending
+            judge.restore_open(pending, at, self.absorbed.get(_partition(judge.name), 0))
+            if at.since is not None:
+                self._since[judge.name] = at.since
         records = self._records[judge.name] = ModelRecords(judge.name)
         return records.taken(found)
 
@@ -106,16 +125,21 @@ class Checkpoints:
         if self._is_due(name, now_ms):
             self._taken_at[name] = now_ms
             self._since.pop(name, None)
-            yield from self._written(f"{name}/open", {"pending": judge.pending.state()}, target)
-        yield from self._written(f"{name}/at", {**judge.where(), "since": self._since.get(name)}, target)
+            yield from self._written(f"{name}/open", OpenState(pending=judge.pending.state()), target)
+        at = structs.replace(judge.where(), since=self._since.get(name))
+        yield from self._written(f"{name}/at", at, target)
         for key, value in self._records[name].changed(judge, closed=closed):
             yield from self._written(key, value, target)
 
     def of_partitions(self, indices: Iterable[int], progress: Mapping[int, Progresses]) -> Iterator[Outgoing]:
         """Yield where panes partitions are."""
         for index in sorted(indices):
-            kept = {"generation": self._generation, "progress": progress[index].state()}
-            yield from self._written(f"progress/{index}", {**kept, "absorbed": self.absorbed.get(index, 0)}, index)
+            kept = PanesPartitionState(
+                generation=self._generation,
+                progress=progress[index].state(),
+                absorbed=self.absorbed.get(index, 0),
+            )
+            yield from self._written(f"progress/{index}", kept, index)
 
     def _written(self, key: str, value: Any, target: int) -> Iterator[Outgoing]:
         for name, data in parts(key, value, self._generation):

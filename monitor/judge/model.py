@@ -1,29 +1,25 @@
 """One model at the judge: closes its panes in order, steps its watches, and says what follows."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
-from stationkeeper.contracts.messages import Level, RetrainRequest, Verdict, VerdictKind
-from stationkeeper.contracts.model_status import IncidentStatus, MovedSubject
-from stationkeeper.contracts.state import state_of
+from msgspec import UNSET, UnsetType, field, structs
+
+from stationkeeper.contracts.messages import RetrainRequest, Verdict
+from stationkeeper.contracts.model_status import IncidentStatus
+from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Record
 from stationkeeper.monitor.core.ageing import AgeRecord, AgeState
-from stationkeeper.monitor.core.incidents import (
-    Incident,
-    Member,
-    RequestAnswer,
-    RequestPolicy,
-    RequestPolicyState,
-    RequestRules,
-    WatchIdentity,
-)
+from stationkeeper.monitor.core.incidents import RequestPolicyState, WatchIdentity
 from stationkeeper.monitor.core.reference import Counts
-from stationkeeper.monitor.judge.cohorts import Cohorts
+from stationkeeper.monitor.core.watch import WatchState
 from stationkeeper.monitor.judge.decisions import Decisions, joined
-from stationkeeper.monitor.judge.pending import Closed, LateLabels, Pending, WatchKey, merged_sources, pane_records
-from stationkeeper.monitor.judge.succession import Ended, Promotion, Succession
-from stationkeeper.monitor.judge.watches import Merged, Stepped, Watches
-from stationkeeper.monitor.judge.watermark import LabelClock, Progresses
+from stationkeeper.monitor.judge.escalation import Escalation
+from stationkeeper.monitor.judge.labels import Cohorts, CohortSlot, CohortsState, LabelClock, LateLabels
+from stationkeeper.monitor.judge.pending import Closed, Pending, PendingState, WatchKey, merged_sources, pane_records
+from stationkeeper.monitor.judge.succession import Promotion, Succession
+from stationkeeper.monitor.judge.watches import Merged, Watches, WatchesState
+from stationkeeper.monitor.judge.watermark import Progresses
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 
@@ -32,11 +28,36 @@ from stationkeeper.monitor.settings import ModelSettings
 # half a million empty panes.
 MAX_GAP_PANES = 2_880
 
-# Kinds whose effect is a share of the traffic: what performance and quality lost is told by their reason.
-_SHARES = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
 
-# Incidents that ended with their version or reference, kept for the status page: what a person looks up is recent.
-KEPT_RECOVERED = 20
+class ModelPosition(State, frozen=True):
+    """Where a model is: what every pane moves on, kept with each flush; times in ms, ``closed_by`` an offset.
+
+    ``since`` is the first offset whose record is in no checkpoint. Builds before late labels counted lack ``closed_by``
+    and ``judged``, which None does not tell from a model that judged nothing yet.
+    """
+
+    next: int | None
+    watermark: int | None
+    closed_by: int | None = None
+    judged: int | UnsetType | None = UNSET
+    joined: int | None = None
+    refused: int = 0
+    since: int | None = None
+
+
+class ModelState(WatchesState, frozen=True):
+    """The head of a model: what changes only when a pane closes, beside what its watches keep in one place.
+
+    ``recovered`` are `IncidentStatus`, unchecked: they are shown, and an old one that lacks a field is shown without.
+    """
+
+    champion: str | None
+    asking: RequestPolicyState
+    promotion: Promotion | None = field(name="cure")
+    verdicts: list[tuple[str, str, int]]
+    recovered: list[dict[str, Any]] = field(name="healed")
+    cohorts: CohortsState
+    age: AgeState = AgeState()
 
 
 class ModelJudge:
@@ -55,11 +76,9 @@ class ModelJudge:
         self.watches = Watches(settings, references)
         self.cohorts = Cohorts(settings)
         mine = settings.requests
-        self.requests = RequestPolicy(_request_rules(settings))
         self.age = AgeRecord(mine.cost if mine.when == "pays" else None)
         self.succession = Succession(settings.name, settings.pane, self.watches, references)
-        self.verdicts: dict[tuple[str, str], int] = {}
-        self.recovered: list[IncidentStatus] = []
+        self.escalation = Escalation(settings, self.watches, references)
 
     @property
     def inputs(self) -> set[tuple[str, str]]:
@@ -120,7 +139,7 @@ class ModelJudge:
         verdicts: list[Verdict] = []
         requests: list[RetrainRequest] = []
         for stepped in self.watches.step(closed.start, merged, self.succession.champion, closed.new, self.cohorts.late):
-            found, asks = self._decide(stepped, end)
+            found, asks = self.escalation.of(stepped, self.succession.champion, end)
             verdicts += [*found, *stepped.plugin_verdicts]
             requests += asks
         if self.labelled < closed.start:
@@ -130,23 +149,23 @@ class ModelJudge:
             verdicts += found
             requests += asks
         ended = [*self.succession.end_replaced(end), *self.succession.end_cured(merged, end)]
-        self._remember(ended)
+        self.escalation.remember(ended, self.succession.champion)
         verdicts += [one.verdict for one in ended]
-        open_incidents = [i for watch in self.watches.of(self.succession.champion) for i in watch.incidents()]
-        rollout = self._references.rollout(self.name)
-        requests += self.requests.consider_again(open_incidents, now=end, rollout=rollout)
-        _count(self.verdicts, verdicts)
+        requests += self.escalation.ask_again(self.succession.champion, end)
+        self.escalation.count(verdicts)
         return Decisions(tuple(history), tuple(verdicts), tuple(requests), 1)
 
     def _learn(self, closed: Closed, now: int) -> Iterator[tuple[list[Verdict], list[RetrainRequest]]]:
         """Judge the labels of every cohort that is mature."""
         positives = _positives(self._references, self.name, self.succession.champion)
-        for version, segment, labels in self.cohorts.close(closed, self.labelled, positives):
+        for version, segment, labels in self.cohorts.close(closed.arms, closed.outcomes, self.labelled, positives):
             for stepped in self.watches.learn(version, segment, labels):
-                yield self._decide(stepped, now)
+                yield self.escalation.of(stepped, self.succession.champion, now)
             if not segment and version == self.succession.champion:
                 champion = _identity(self._references, self.name, version)
-                yield self.age.judge(labels, champion, self.requests, now, self._references.rollout(self.name))
+                yield self.age.judge(
+                    labels, champion, self.escalation.requests, now, self._references.rollout(self.name)
+                )
         self.late.judged = self.cohorts.judged
 
     def _judge_late(self, start: int) -> Decisions:
@@ -155,7 +174,7 @@ class ModelJudge:
         history: tuple[Record, ...] = (self.labels.held(start, self.labelled, late=True), *closed.known())
         decided = list(self._learn(closed, start + self.settings.pane))
         verdicts = tuple(one for found, _ in decided for one in found)
-        _count(self.verdicts, verdicts)
+        self.escalation.count(verdicts)
         return Decisions(history, verdicts, tuple(one for _, asks in decided for one in asks), judged=True)
 
     def _merge(self, closed: Closed) -> tuple[Merged, list[Record]]:
@@ -170,101 +189,54 @@ class ModelJudge:
             self.watches.meet(key, closed.start, *merged[key], self.succession.champion)
         return merged, [*history, *closed.arms, *closed.known()]
 
-    def _decide(self, stepped: Stepped, now: int) -> tuple[list[Verdict], list[RetrainRequest]]:
-        """Return the verdicts of a step at the level they deserve, and the requests of incidents that opened in it.
-
-        A version that is no champion informs and never asks; an incident that began with one of another segment has
-        been paged and asked for with that.
-        """
-        key, outcome = stepped.key, stepped.outcome
-        if key.version != self.succession.champion:
-            why = f"version {key.version} is not champion, {self.succession.champion} is"
-            return [_informing(verdict, why) for verdict in outcome.verdicts], []
-        causes: dict[str | None, Incident] = {}
-        for incident in outcome.opened:
-            cause = self.watches.same_onset(key, incident)
-            if cause is not None:
-                causes[incident.id] = cause
-                self.requests.note_same_cause(incident, cause)
-        verdicts = [
-            _informing(verdict, f"began with {causes[verdict.incident].id}, which has paged")
-            if verdict.incident in causes
-            else verdict
-            for verdict in outcome.verdicts
-        ]
-        requests = []
-        rollout = self._references.rollout(self.name)
-        for incident in outcome.opened:
-            if incident.id in stepped.watch.lifecycle.incidents.open and incident.id not in causes:
-                opening = outcome.verdict_for(incident)
-                request = self.requests.consider(incident, opening, now=now, rollout=rollout)
-                requests += [] if request is None else [request]
-        return verdicts, requests
-
-    def _remember(self, ended: Iterable[Ended]) -> None:
-        for one in ended:
-            status = self.incident_status(one.incident, one.key)
-            status["recovered_reason"] = one.verdict.reason
-            self.recovered = [*self.recovered, status][-KEPT_RECOVERED:]
-
-    def incident_status(self, incident: Incident, key: WatchKey) -> IncidentStatus:
-        """Return an incident as people see it, with what became of its request."""
-        pages = key.version == self.succession.champion
-        return _incident_status(incident, self.requests.answer(incident.id), pages=pages)
-
-    def where(self) -> dict[str, Any]:
+    def where(self) -> ModelPosition:
         """Return where the model is, which every pane moves on."""
-        where = {"next": self.next, "watermark": self.watermark, "closed_by": self.late.closed_by}
-        where |= {"judged": self.late.judged, "joined": self.labels.joined}
-        return where | {"refused": self.watches.refused}
+        return ModelPosition(
+            next=self.next,
+            watermark=self.watermark,
+            closed_by=self.late.closed_by,
+            judged=self.late.judged,
+            joined=self.labels.joined,
+            refused=self.watches.refused,
+        )
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> ModelState:
         """Return what changes only when a pane closes, but for the watches, which are stored one by one."""
-        return {
-            "champion": self.succession.champion,
-            "asking": self.requests.state(),
-            "cure": self.succession.promotion,
-            "verdicts": [[*key, count] for key, count in self.verdicts.items()],
-            "healed": self.recovered,
-            "cohorts": self.cohorts.state(),
-            "age": self.age.state,
-            **self.watches.state(),
-        }
+        return ModelState(
+            champion=self.succession.champion,
+            asking=self.escalation.requests.state(),
+            promotion=self.succession.promotion,
+            verdicts=[(*key, count) for key, count in self.escalation.verdicts.items()],
+            recovered=[dict(one) for one in self.escalation.recovered],
+            cohorts=self.cohorts.state(),
+            age=self.age.state,
+            **structs.asdict(self.watches.state()),
+        )
 
-    def restore_open(self, pending: Mapping[str, Any], where: Mapping[str, Any], absorbed: int) -> None:
+    def restore_open(self, pending: PendingState, at: ModelPosition, absorbed: int) -> None:
         """Take over open panes and where the model was, at the offset ``absorbed``."""
-        self.pending.restore(dict(pending))
-        self.next, self.watermark = where["next"], where["watermark"]
-        self.watches.refused = where.get("refused", 0)
-        self.labels.joined = where.get("joined")
+        self.pending.restore(pending)
+        self.next, self.watermark = at.next, at.watermark
+        self.watches.refused = at.refused
+        self.labels.joined = at.joined
         # Older versions judged a cohort with the pane that closed at its age.
         before = None if self.next is None else self.next - self.settings.pane - self.settings.label_maturity
-        self.late.restore(where, absorbed, before)
-        self.cohorts.judged = self.late.judged
+        self.late.judged = self.cohorts.judged = before if at.judged is UNSET else at.judged
+        # One that does not tell it takes nothing that is late and was absorbed for new.
+        self.late.closed_by = absorbed if at.closed_by is None else at.closed_by
         self.pending.drop_before(self.next or 0, self.late.closed_by)
 
-    def restore(self, state: Mapping[str, Any], watches: Mapping[WatchKey, Mapping[str, Any]]) -> None:
-        """Go on from ``state`` and the watches' own; a watch without its reference starts anew."""
-        self.succession.champion = state["champion"]
-        self.requests.restore(state_of(state["asking"], RequestPolicyState))
-        self.cohorts.restore(state["cohorts"], state["slots"])
-        self.succession.promotion = None if state["cure"] is None else state_of(state["cure"], Promotion)
-        self.verdicts = {(kind, level): count for kind, level, count in state["verdicts"]}
-        self.recovered = list(state["healed"])
-        self.age.state = state_of(state.get("age", {}), AgeState)
+    def restore(
+        self, state: ModelState, slots: Mapping[int, CohortSlot], watches: Mapping[WatchKey, WatchState]
+    ) -> None:
+        """Go on from ``state``, the cohorts' slots and the watches' own; a watch without its reference starts anew."""
+        self.succession.champion, self.succession.promotion = state.champion, state.promotion
+        self.escalation.requests.restore(state.asking)
+        self.escalation.verdicts = {(kind, level): count for kind, level, count in state.verdicts}
+        self.escalation.recovered = [cast("IncidentStatus", one) for one in state.recovered]
+        self.cohorts.restore(state.cohorts, slots)
+        self.age.state = state.age
         self.watches.restore(state, watches)
-
-
-def _request_rules(settings: ModelSettings) -> RequestRules:
-    mine = settings.requests
-    pays = mine.when == "pays"
-    return RequestRules(mine.cooldown, mine.most, mine.period, enabled=mine.enabled, pane=settings.pane, harm_only=pays)
-
-
-def _count(total: dict[tuple[str, str], int], verdicts: Iterable[Verdict]) -> None:
-    for verdict in verdicts:
-        key = (verdict.kind.value, verdict.level.value)
-        total[key] = total.get(key, 0) + 1
 
 
 def _identity(references: References, model: str, version: str) -> WatchIdentity:
@@ -288,53 +260,3 @@ def _positives(references: References, model: str, champion: str | None) -> floa
     reference = None if champion is None else references.of(model, champion)
     labels = None if reference is None else reference.labels
     return None if labels is None or not labels.rows else float(labels.scored[:, 1].sum() / labels.scored.sum())
-
-
-def _informing(verdict: Verdict, why: str) -> Verdict:
-    """A verdict that informs instead of paging, and says why."""
-    if verdict.level is Level.INFORM:
-        return verdict
-    return verdict.model_copy(update={"level": Level.INFORM, "reason": f"{verdict.reason} ({why})"})
-
-
-def _moved(member: Member) -> MovedSubject:
-    moved: MovedSubject = {
-        "name": member.subject,
-        "kind": member.kind.value,
-        "joined": member.joined,
-        "effect": member.effect,
-        "recovered": member.recovered,
-    }
-    return moved if member.check is None else {**moved, "check": member.check.value}
-
-
-def _incident_status(incident: Incident, answer: RequestAnswer | None, *, pages: bool) -> IncidentStatus:
-    """Return the status of an incident; it pages where it is the champion's and no other incident has its cause."""
-    status: IncidentStatus = {
-        "id": incident.id,
-        "model": incident.model,
-        "version": incident.version,
-        "segment": incident.segment,
-        "kind": incident.kind.value,
-        "cause": incident.cause.value,
-        "level": "page" if pages and not (answer and answer.same_cause) else "inform",
-        "reason": incident.reason,
-        "onset": incident.onset.time,
-        "onset_low": incident.onset.low,
-        "onset_high": incident.onset.high,
-        "opened": incident.opened,
-        "leader": incident.leader.split(":")[1],
-        "subjects": list(incident.subjects),
-    }
-    status["moved"] = [_moved(member) for member in incident.members]
-    if incident.kind in _SHARES and incident.member(incident.leader) is not None:
-        status["effect"] = incident.leading.effect
-    if incident.closed is not None:
-        status["closed"] = incident.closed
-    if incident.verdict:
-        status["verdicts"] = [incident.verdict]
-    if answer is not None:
-        status["request_outcome"], status["request_reason"] = answer.outcome, answer.reason
-        if answer.request:
-            status["request"] = answer.request
-    return status

@@ -7,15 +7,20 @@ the labels that come first are not like those that come late.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 from msgspec import structs
 
+from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import PART_BYTES, ArmDelta, OutcomeDelta, PaneDelta, pack, sparse
 from stationkeeper.monitor.core.reference import Counts, NewValues, added, plain_new
 from stationkeeper.monitor.join import merged_outcomes
+from stationkeeper.monitor.judge.labels import Delta, LateLabels
 from stationkeeper.monitor.state_codec import freeze, thaw
+
+_Kept = TypeVar("_Kept", ArmDelta, OutcomeDelta)
 
 
 class WatchKey(NamedTuple):
@@ -24,9 +29,6 @@ class WatchKey(NamedTuple):
     version: str
     digest: str
     segment: str
-
-
-Delta = PaneDelta | ArmDelta | OutcomeDelta
 
 
 class _Key(NamedTuple):
@@ -98,6 +100,39 @@ class Closed:
         return [structs.replace(one, known_at=max(one.known_at, self.start)) for one in self.outcomes]
 
 
+class OpenPaneState(State, frozen=True, array_like=True):
+    """One pane's sum as it is kept, by position: the counts that are not zero, and where they are.
+
+    ``at`` holds the steps from each to the next; in state of format 1 it holds positions.
+    """
+
+    start: int
+    version: str
+    digest: str
+    source: str
+    segment: str
+    length: int
+    rows: int
+    width: int
+    at: Counts
+    values: Counts
+    new: dict[str, dict[str, int]] = {}
+
+
+class PendingState(State, frozen=True):
+    """The open panes as they are kept; ``panes`` are those of state of format 1, which has no ``sums``.
+
+    Arms and outcomes are the fields of their records in order, without the tag that tells records apart.
+    """
+
+    arms: list[list[Any]]
+    outcomes: list[list[Any]]
+    sums: list[OpenPaneState] | None = None
+    late: list[list[Any]] = []
+    late_since: int = -1
+    panes: list[OpenPaneState] = []
+
+
 class Pending:
     """The open panes of one model, in bounded memory however many are open: most of them wait packed."""
 
@@ -112,7 +147,7 @@ class Pending:
         self._late: list[OutcomeDelta] = []
         self._late_since = -1
 
-    def take(self, delta: Delta, late: "LateLabels", closing: int | None) -> bool:
+    def take(self, delta: Delta, late: LateLabels, closing: int | None) -> bool:
         """Add a delta unless it is too late for a decision; ``closing`` is the pane that closes next."""
         if not late.is_late(delta, closing):
             self.add(delta)
@@ -208,46 +243,57 @@ class Pending:
     def __len__(self) -> int:
         return len(self._panes)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> PendingState:
         """Return what ``restore`` needs."""
-        panes = []
+        sums = []
         for key, found in self._panes.items():
             counts = found.vector()
             at = np.flatnonzero(counts)
             # Steps between positions are small numbers, which are stored in a byte.
             step = np.diff(at, prepend=0)
-            panes.append([*key, found.length, found.rows, found.width, step, counts[at], plain_new(found.new)])
-        return {
-            "sums": panes,
-            "arms": [_fields(arm) for arm in self._arms.values()],
-            "outcomes": [_fields(outcome) for outcome in self._outcomes],
-            "late": [_fields(outcome) for outcome in self._late],
-            "late_since": self._late_since,
-        }
+            sums.append(
+                OpenPaneState(
+                    **key._asdict(),
+                    length=found.length,
+                    rows=found.rows,
+                    width=found.width,
+                    at=step,
+                    values=counts[at],
+                    new=plain_new(found.new),
+                )
+            )
+        return PendingState(
+            sums=sums,
+            arms=[_fields(arm) for arm in self._arms.values()],
+            outcomes=[_fields(outcome) for outcome in self._outcomes],
+            late=[_fields(outcome) for outcome in self._late],
+            late_since=self._late_since,
+        )
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Become what ``state`` was taken from; in state of format 1 positions stand for steps."""
+    def restore(self, state: PendingState) -> None:
+        """Become what ``state`` was taken from."""
         self._panes, self._plain, self._cells = {}, {}, 0
-        stepped = "sums" in state
-        for start, version, digest, source, segment, length, rows, width, at, values, *more in state[
-            "sums" if stepped else "panes"
-        ]:
-            counts = np.zeros(width, np.int64)
-            counts[np.cumsum(at) if stepped else at] = values
-            key = _Key(start, version, digest, source, segment)
-            self._panes[key] = _Sum(length, rows, width, counts, new=more[0] if more else {})
+        for one in state.panes if state.sums is None else state.sums:
+            counts = np.zeros(one.width, np.int64)
+            counts[one.at if state.sums is None else np.cumsum(one.at)] = one.values
+            key = _Key(one.start, one.version, one.digest, one.source, one.segment)
+            self._panes[key] = _Sum(one.length, one.rows, one.width, counts, new=one.new)
+            # At once, so that a restart never holds more plain counts than a run does.
             self._plainly(key, self._panes[key])
-        self._arms = {}
-        for fields in state["arms"]:
-            arm = ArmDelta(*fields)
-            self._arms[arm.start, arm.version, arm.segment] = arm
-        self._outcomes = [OutcomeDelta(*fields) for fields in state["outcomes"]]
-        self._late = [OutcomeDelta(*fields) for fields in state.get("late", ())]
-        self._late_since = state.get("late_since", -1)
+        arms = [_read("arm", fields, ArmDelta) for fields in state.arms]
+        self._arms = {(arm.start, arm.version, arm.segment): arm for arm in arms}
+        self._outcomes = [_read("outcome", fields, OutcomeDelta) for fields in state.outcomes]
+        self._late = [_read("outcome", fields, OutcomeDelta) for fields in state.late]
+        self._late_since = state.late_since
 
 
 def _fields(record: ArmDelta | OutcomeDelta) -> list[Any]:
     return [getattr(record, name) for name in record.__struct_fields__]
+
+
+def _read(tag: str, fields: list[Any], kind: type[_Kept]) -> _Kept:
+    """The record whose fields were kept; checked, because a later build may have added some or damage changed them."""
+    return msgspec.convert([tag, *fields], kind)
 
 
 def add_arms(one: ArmDelta, other: ArmDelta) -> ArmDelta:
@@ -295,40 +341,3 @@ def pane_records(
             model, key.version, key.digest, source, key.segment, start, length, rows, first, len(counts), *block, named
         )
         named = {}
-
-
-@dataclass(slots=True)
-class LateLabels:
-    """One model's rule: labels count until the cohort of their prediction was judged, whenever they come.
-
-    ``judged`` is the start (ms) of the last pane whose cohort was judged, None before the first. ``closed_by`` is the
-    offset of the record that closed the last pane, or judged labels after it. What is read again after a restart and
-    came before it was counted then, so that a label counts once wherever a process dies.
-    """
-
-    pane: int
-    closed_by: int = -1
-    judged: int | None = None
-
-    def is_late(self, delta: Delta, closing: int | None) -> bool:
-        """Return whether the pane of a delta has closed: ``closing`` is the next to close."""
-        stamp = delta.known_at if isinstance(delta, OutcomeDelta) else delta.start
-        return closing is not None and stamp + self.pane <= closing
-
-    def too_late(self, delta: Delta) -> bool:
-        """Return whether a late delta changes charts only: all but labels whose cohort is still growing."""
-        growing = self.judged is None or delta.start > self.judged
-        return not (isinstance(delta, OutcomeDelta) and growing)
-
-    def counted(self, delta: Delta, closing: int | None, offset: int) -> bool:
-        """Return whether a delta read again at ``offset`` are labels in a pane that has closed."""
-        late = isinstance(delta, OutcomeDelta) and closing is not None and delta.known_at < closing
-        return late and offset <= self.closed_by
-
-    def restore(self, state: Mapping[str, Any], absorbed: int, judged: int | None) -> None:
-        """Take up the state; one that does not tell it takes nothing that is late and was ``absorbed`` for new.
-
-        ``judged`` is what an older version, which does not tell it either, had judged.
-        """
-        self.closed_by = state.get("closed_by", absorbed)
-        self.judged = state.get("judged", judged)

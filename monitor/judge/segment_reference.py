@@ -6,10 +6,10 @@ Where the model has seasons, so has the segment: its first day, or week, is take
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.adoption import HOUR_MS, HOURS_OF_DAY
 from stationkeeper.monitor.core.panes import stratum_of
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference, ReferenceSubject
@@ -26,6 +26,22 @@ HOUR_ROWS = 50
 DAY, WEEK = 24 * HOUR_MS, 168 * HOUR_MS
 
 
+class SegmentAdoptionState(State, frozen=True, array_like=True):
+    """An `Adoption` as it is kept, by position, behind the version, digest and segment of its watch.
+
+    Builds before hours were told apart kept int64[width] counts and no ``by_hour``.
+    """
+
+    version: str
+    digest: str
+    segment: str
+    counts: Counts
+    rows: int = 0
+    panes: int = 0
+    begin: int | None = None
+    by_hour: list[int] = []
+
+
 @dataclass(slots=True)
 class Adoption:
     """The counts of a segment's first panes by hour of the day, int64[24 or 1, width], until they are enough."""
@@ -35,10 +51,6 @@ class Adoption:
     panes: int = 0
     begin: int | None = None
     by_hour: list[int] = field(default_factory=lambda: [0] * HOURS_OF_DAY)
-
-    def __post_init__(self) -> None:
-        """Take the counts of a state that was written before hours were told apart."""
-        self.counts = np.atleast_2d(self.counts)
 
     @classmethod
     def of(cls, reference: Reference) -> "Adoption":
@@ -59,9 +71,24 @@ class Adoption:
         span = start - self.begin
         return len(self.counts) == 1 or (span >= DAY and min(self.by_hour) >= HOUR_ROWS) or span >= WEEK
 
-    def state(self) -> list[Any]:
-        """Return what the constructor takes."""
-        return [self.counts.copy(), self.rows, self.panes, self.begin, list(self.by_hour)]
+    def state(self, version: str, digest: str, segment: str) -> SegmentAdoptionState:
+        """Return what ``restored`` takes; the counts are a copy, because more is added before they are written."""
+        return SegmentAdoptionState(
+            version=version,
+            digest=digest,
+            segment=segment,
+            counts=self.counts.copy(),
+            rows=self.rows,
+            panes=self.panes,
+            begin=self.begin,
+            by_hour=list(self.by_hour),
+        )
+
+    @classmethod
+    def restored(cls, state: SegmentAdoptionState) -> "Adoption":
+        """Return what ``state`` was taken from."""
+        by_hour = list(state.by_hour) or [0] * HOURS_OF_DAY
+        return cls(np.atleast_2d(state.counts), state.rows, state.panes, state.begin, by_hour)
 
 
 def segment_reference(reference: Reference, counts: Counts) -> Reference:

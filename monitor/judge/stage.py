@@ -7,21 +7,17 @@ from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.status import JudgeStatus
 from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
 from stationkeeper.contracts.wire import ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, Progress, WireError, decode
-from stationkeeper.monitor.judge.checkpoints import Checkpoints, Cold
-from stationkeeper.monitor.judge.decisions import Decisions, joined
+from stationkeeper.monitor.judge.checkpoints import Checkpoints
+from stationkeeper.monitor.judge.decisions import Decisions, Outbox
 from stationkeeper.monitor.judge.model import ModelJudge
+from stationkeeper.monitor.judge.state import Cold
 from stationkeeper.monitor.judge.views import Clock, View, Views
-from stationkeeper.monitor.judge.watermark import DecisionDelay, Progresses
-from stationkeeper.monitor.packets import packed
+from stationkeeper.monitor.judge.watermark import DecisionDelay, PartitionCounts, Progresses
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.state_codec import gather
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
-
-# Partitions are added to a topic by a person, now and then; asking the broker for their number costs a round trip, and
-# an unknown new partition is only missing from the watermark until its first progress record.
-_COUNT_EVERY_MS = 60_000
 
 
 class Judge:
@@ -50,16 +46,13 @@ class Judge:
         self.tables = (topics.references.name, topics.rollouts.name)
         self.references = References(self._models)
         self._views = Views(lambda judge: view(judge, self.references, clock))
-        self._count = partitions
-        self._counted: dict[str, int] = {}
-        self._counted_at: int | None = None
+        inputs = (mapping.topic for model in self._models.values() for mapping in model.topics().values())
+        self._counts = PartitionCounts(inputs, partitions)
         self._checkpoints = Checkpoints(topics.judge_state.name)
         self.judges: dict[str, ModelJudge] = {}
         self._progress: dict[int, Progresses] = {}
         self._cold: dict[str, Cold] = {}
-        self._decided: dict[str, list[Decisions]] = {}
-        self._touched: set[str] = set()
-        self._moved: set[int] = set()
+        self._outbox = Outbox()
         self._delay = DecisionDelay()
 
     def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
@@ -74,10 +67,10 @@ class Judge:
     def assigned(self, partitions: frozenset[Partition], restored: Restored) -> None:
         """Take over models with their state; whatever was not committed is forgotten."""
         self._forget()
-        self._count_partitions()
+        self._counts.refresh()
         found = gather(restored.values)
         for partition in sorted(partitions):
-            progress = self._progress[partition.index] = Progresses(self._counted)
+            progress = self._progress[partition.index] = Progresses(self._counts)
             self._checkpoints.restore_partition(partition.index, found, progress)
             for name, settings in self._models.items():
                 if partition_of(name, PANES_PARTITIONS) == partition.index:
@@ -90,8 +83,8 @@ class Judge:
 
     def _build(self, name: str) -> None:
         """Build what a model's restored state runs on: the tables of its detectors."""
-        head, watches = self._cold.pop(name)
-        self.judges[name].restore(head, watches)
+        cold = self._cold.pop(name)
+        self.judges[name].restore(cold.state, cold.slots, cold.watches)
         self._views.refresh([name])
 
     def revoked(self, partitions: frozenset[Partition]) -> None:
@@ -104,16 +97,8 @@ class Judge:
         self._views.forget()
         self._progress.clear()
         self._cold.clear()
-        self._decided.clear()
-        self._touched.clear()
-        self._moved.clear()
+        self._outbox.clear()
         self._delay.forget()
-
-    def _count_partitions(self) -> None:
-        if self._count is None:
-            return
-        topics = {mapping.topic for model in self._models.values() for mapping in model.topics().values()}
-        self._counted.update({topic: self._count(topic) for topic in sorted(topics)})
 
     def table(self, topic: str, key: bytes, value: bytes | None) -> None:
         """See a reference or a rollout."""
@@ -146,7 +131,7 @@ class Judge:
                     case JoinBatch():
                         raise Fatal(f"{batch.partition.topic}/{index} offset {offset}: join rows in the panes topic")
             if moved:
-                self._moved.add(index)
+                self._outbox.moved.add(index)
                 self._advance(index, offset)
         self._checkpoints.note_absorbed(index, batch.next_offset)
 
@@ -155,10 +140,10 @@ class Judge:
         if judge is None:
             return
         if new:
-            self._touched.add(record.model)
+            self._outbox.touched.add(record.model)
             self._checkpoints.note_open(record.model, offset)
             if late := judge.add(record):
-                self._decided.setdefault(record.model, []).append(Decisions(history=late))
+                self._outbox.put(record.model, Decisions(history=late))
         elif self._checkpoints.lacks(record.model, offset) and not judge.late.counted(record, judge.next, offset):
             # Read again after a restart: what the checkpoint lacks, but for late labels that a closed pane has. What is
             # late was written to history before.
@@ -173,48 +158,35 @@ class Judge:
             before, stopped = judge.watermark, judge.stopped
             decided = judge.advance(self._progress[index], offset, self._views.of(name).glance)
             if decided.closed or (judge.watermark, judge.stopped) != (before, stopped):
-                self._touched.add(name)
+                self._outbox.touched.add(name)
             if decided.closed or decided.judged:
                 self._delay.closed(decided.closed)
-                self._decided.setdefault(name, []).append(decided)
-                self._touched.add(name)
+                self._outbox.put(name, decided)
 
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Return history, verdicts, requests and state of everything decided since the last flush."""
-        if self._counted_at is None or now_ms - self._counted_at >= _COUNT_EVERY_MS:
-            if self._counted_at is not None:
-                self._count_partitions()
-            self._counted_at = now_ms
+        self._counts.keep_fresh(now_ms)
+        # One model a flush: all at once would hold back the first verdicts of a restart for minutes.
         if self._cold:
             self._build(min(self._cold))
-        self._touched |= self._checkpoints.overdue(now_ms)
-        if not self._touched and not self._moved:
+        waiting = self._outbox
+        waiting.touched |= self._checkpoints.overdue(now_ms)
+        if not waiting:
             return []
-        out: list[Outgoing] = []
-        decided = {name: joined(parts) for name, parts in self._decided.items()}
-        for name, one in decided.items():
-            out += self._records_of(name, one)
-        closed = {name for name, one in decided.items() if one.closed or one.judged}
+        closed = waiting.closed
+        out = list(waiting.records(self._topics))
         self._checkpoints.next_generation()
-        for name in sorted(self._touched):
+        for name in sorted(waiting.touched):
             out += self._checkpoints.of_model(self.judges[name], now_ms, closed=name in closed)
-        moved = self._moved | {partition_of(name, PANES_PARTITIONS) for name in self._touched}
+        # With a model's state goes how far its partition was absorbed: one without the other would count twice.
+        moved = waiting.moved | {partition_of(name, PANES_PARTITIONS) for name in waiting.touched}
         out += self._checkpoints.of_partitions(moved, self._progress)
         self._views.refresh(closed)
-        for name in self._touched - closed - self._cold.keys():
+        # A view of a model that is not built yet would build it.
+        for name in waiting.touched - closed - self._cold.keys():
             self._views.of(name).advance()
-        self._decided.clear()
-        self._touched.clear()
-        self._moved.clear()
+        waiting.clear()
         return out
-
-    def _records_of(self, name: str, decided: Decisions) -> list[Outgoing]:
-        topics, key, target = self._topics, name.encode(), partition_of(name, PANES_PARTITIONS)
-        return [
-            *(Outgoing(topics.history.name, value, key, target) for value in packed(list(decided.history))),
-            *(Outgoing(topics.verdicts.name, verdict.encode(), key) for verdict in decided.verdicts),
-            *(Outgoing(topics.requests.name, request.encode(), key) for request in decided.requests),
-        ]
 
     def committed(self) -> None:
         """Show what is now durable."""

@@ -1,6 +1,7 @@
 """A watch's state in pieces: what a pane does not change is not written again."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import Any, Final
@@ -8,10 +9,13 @@ from typing import Any, Final
 import numpy as np
 from msgspec import structs
 
+from stationkeeper.contracts.state import State, state_of
 from stationkeeper.monitor.core.detect import mark_of
 from stationkeeper.monitor.core.panes import PackedRows, RecentState
+from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.core.watch import WatchState
-from stationkeeper.monitor.judge.model import ModelJudge
+from stationkeeper.monitor.judge.labels import CohortSlot
+from stationkeeper.monitor.judge.model import ModelJudge, ModelState
 from stationkeeper.monitor.judge.pending import WatchKey
 
 RING: Final = 256
@@ -20,6 +24,37 @@ RING: Final = 256
 _BAG = "bag.growth"
 _Piece = tuple[bytes, Callable[[], Any]]
 """What tells a piece's content from another, and how to read it."""
+
+
+class WatchPieces(State, frozen=True):
+    """What the head knows of its pieces: shapes of the bags by drift, the width of the window's rows, and places.
+
+    ``places`` are (start, place) of remembered panes in order, ``next`` the place to try for the next one.
+    """
+
+    bags: dict[str, tuple[int, ...]]
+    width: int
+    places: list[tuple[int, int]]
+    next: int
+
+
+class WatchHead(State, frozen=True):
+    """A watch's state as it is kept: ``watch`` is a `WatchState` without what lies in pieces, ``key`` a `WatchKey`.
+
+    State of format 1 has no ``pieces``: its ``watch`` is whole.
+    """
+
+    watch: Any
+    pieces: WatchPieces | None = None
+    key: tuple[str, str, str] = ("", "", "")
+
+
+class RememberedPane(State, frozen=True):
+    """A remembered pane: its head with the number of its entries, their distances from each other, and values."""
+
+    head: list[int]
+    step: Counts
+    values: Counts
 
 
 class WatchRecords:
@@ -52,15 +87,16 @@ class WatchRecords:
         yield "", None
         self._written.clear()
 
-    def joined(self, head: Mapping[str, Any], pieces: Mapping[str, Any]) -> dict[str, Any]:
+    def joined(self, kept: Any, pieces: Mapping[str, Any]) -> WatchState:
         """Return the state of a head and its pieces, and go on from there; a state of format 1 has no pieces."""
         self._written.clear()
-        cut = head.get("pieces")
+        head = state_of(kept, WatchHead)
+        cut = head.pieces
         if cut is None:
-            return dict(head["watch"])
+            return state_of(head.watch, WatchState)
         self._written = {name: mark_of(value) for name, value in pieces.items() if name.startswith("bag/")}
-        state: dict[str, Any] = dict(head["watch"])
-        for drift, shape in cut["bags"].items():
+        state: dict[str, Any] = dict(head.watch)
+        for drift, shape in cut.bags.items():
             growth = np.zeros(shape, np.int64)
             for stratum in range(shape[0]):
                 part = pieces.get(f"bag/{drift}/{stratum}")
@@ -71,23 +107,24 @@ class WatchRecords:
         names = [f"window/{slot % RING}" for slot, _ in window["slots"].tolist()]
         rows = [pieces[name] for name in names]
         self._written |= {name: _headed(slot) for name, slot in zip(names, window["slots"].tolist(), strict=True)}
-        counts = np.array(rows, np.int64).reshape(len(rows), cut["width"])
+        counts = np.array(rows, np.int64).reshape(len(rows), cut.width)
         state["window"] = {**window, "counts": counts}
-        self._places = dict(cut["places"])
-        self._next = cut["next"]
-        found = [pieces[f"recent/{place}"] for _, place in cut["places"]]
-        for (_, place), one in zip(cut["places"], found, strict=True):
-            self._written[f"recent/{place}"] = _headed([int(value) for value in one["head"]][:5])
+        self._places = dict(cut.places)
+        self._next = cut.next
+        found = [state_of(pieces[f"recent/{place}"], RememberedPane) for _, place in cut.places]
+        for (_, place), one in zip(cut.places, found, strict=True):
+            # The sixth is the number of entries, which is no part of what tells a pane from another.
+            self._written[f"recent/{place}"] = _headed(one.head[:5])
         empty = np.empty(0, np.int64)
         recent = {
-            "heads": np.array([one["head"] for one in found], np.int64).reshape(-1, 6),
-            "at": np.concatenate([empty, *(np.cumsum(one["step"]) for one in found)]),
-            "values": np.concatenate([empty, *(one["values"] for one in found)]),
+            "heads": np.array([one.head for one in found], np.int64).reshape(-1, 6),
+            "at": np.concatenate([empty, *(np.cumsum(one.step) for one in found)]),
+            "values": np.concatenate([empty, *(one.values for one in found)]),
         }
         state["desk"] = {**state["desk"], "recent": recent}
-        return state
+        return state_of(state, WatchState)
 
-    def _split(self, state: WatchState) -> tuple[dict[str, Any], dict[str, _Piece]]:
+    def _split(self, state: WatchState) -> tuple[WatchHead, dict[str, _Piece]]:
         pieces: dict[str, _Piece] = {}
         drifts, bags = {}, {}
         for drift, detector in state.drifts.items():
@@ -95,7 +132,7 @@ class WatchRecords:
             drifts[drift] = structs.replace(detector, bag_growth=None)
             if growth is None:
                 continue
-            bags[drift] = list(growth.shape)
+            bags[drift] = tuple(growth.shape)
             for stratum, mark in growth.grown():
                 pieces[f"bag/{drift}/{stratum}"] = mark, partial(growth.__getitem__, stratum)
         window = state.window
@@ -104,15 +141,11 @@ class WatchRecords:
             pieces[f"window/{slot[0] % RING}"] = _headed(slot), partial(window.counts.__getitem__, i)
         if state.desk.recent is not None:
             pieces |= self._remembered(state.desk.recent)
-        cut = {
-            "bags": bags,
-            "width": window.counts.width,
-            "places": [list(pair) for pair in self._places.items()],
-            "next": self._next,
-        }
+        places = list(self._places.items())
+        cut = WatchPieces(bags=bags, width=window.counts.width, places=places, next=self._next)
         desk = structs.replace(state.desk, recent=None)
-        kept = structs.replace(state, drifts=drifts, window=structs.replace(window, counts=None), desk=desk)
-        return {"watch": kept, "pieces": cut}, pieces
+        whole = structs.replace(state, drifts=drifts, window=structs.replace(window, counts=None), desk=desk)
+        return WatchHead(watch=whole, pieces=cut), pieces
 
     def _remembered(self, recent: RecentState) -> dict[str, _Piece]:
         """One piece a pane, at the place it was given when it was new; what is merged takes the older one's."""
@@ -134,10 +167,9 @@ class WatchRecords:
         return pieces
 
 
-def _remembered(head: list[int], counts: PackedRows, i: int) -> dict[str, Any]:
-    """A remembered pane as it is stored: its head with the number of its entries, their distances and values."""
+def _remembered(head: list[int], counts: PackedRows, i: int) -> RememberedPane:
     at, values = counts.sparse(i)
-    return {"head": [*head, len(at)], "step": np.diff(at, prepend=0), "values": values}
+    return RememberedPane(head=[*head, len(at)], step=np.diff(at, prepend=0), values=values)
 
 
 def _headed(head: list[int]) -> bytes:
@@ -149,6 +181,15 @@ _NONE: Final = "-"
 _PIECE: Final = "\x1e"
 
 
+@dataclass(frozen=True, slots=True)
+class Cold:
+    """What was kept of a model beside its open panes, read back and not yet built."""
+
+    state: ModelState
+    slots: Mapping[int, CohortSlot]
+    watches: Mapping[WatchKey, WatchState]
+
+
 class ModelRecords:
     """Names and values of what belongs to a model: ``head``, the slots of its cohorts, and its watches in pieces."""
 
@@ -157,19 +198,19 @@ class ModelRecords:
         self._watches: dict[WatchKey, WatchRecords] = {}
         self._places: dict[int, int] = {}
 
-    def taken(self, found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[WatchKey, Mapping[str, Any]]] | None:
+    def taken(self, found: Mapping[str, Any]) -> Cold | None:
         """Return what ``ModelJudge.restore`` takes, among all states ``found``; None for a model without any."""
         head = found.get(f"{self._model}/head")
         if head is None:
             return None
         prefix = f"{self._model}/cohorts/"
         mine = {int(name[len(prefix) :]): slot for name, slot in found.items() if name.startswith(prefix)}
-        self._places = {slot["slot"]: place for place, slot in mine.items() if slot is not None}
-        slots = {number: mine[place] for number, place in self._places.items()}
-        return {**head, "slots": slots}, self._joined(found)
+        slots = {place: state_of(slot, CohortSlot) for place, slot in mine.items() if slot is not None}
+        self._places = {slot.slot: place for place, slot in slots.items()}
+        return Cold(state_of(head, ModelState), {slot.slot: slot for slot in slots.values()}, self._joined(found))
 
-    def _joined(self, found: Mapping[str, Any]) -> dict[WatchKey, Mapping[str, Any]]:
-        out: dict[WatchKey, Mapping[str, Any]] = {}
+    def _joined(self, found: Mapping[str, Any]) -> dict[WatchKey, WatchState]:
+        out: dict[WatchKey, WatchState] = {}
         pieces: dict[str, dict[str, Any]] = {}
         prefix = f"{self._model}/watch/"
         for name, state in found.items():
@@ -188,7 +229,7 @@ class ModelRecords:
         if closed:
             yield f"{self._model}/head", judge.state()
             for slot, value in judge.cohorts.changed():
-                yield f"{self._model}/cohorts/{self._place(slot)}", None if value is None else {"slot": slot, **value}
+                yield f"{self._model}/cohorts/{self._place(slot)}", value
                 if value is None:
                     del self._places[slot]
         for key in sorted(judge.watches.changed):
@@ -196,7 +237,7 @@ class ModelRecords:
             records = self._watches.setdefault(key, WatchRecords())
             base = f"{self._model}/watch/{key.version or _NONE}/{key.digest}/{key.segment or _NONE}"
             for piece, value in records.gone() if watch is None else records.changed(watch.state()):
-                head = value if piece or value is None else {"key": list(key), **value}
+                head = structs.replace(value, key=tuple(key)) if isinstance(value, WatchHead) else value
                 yield f"{base}{_PIECE}{piece}" if piece else base, head
             if watch is None:
                 del self._watches[key]

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from stationkeeper.contracts.messages import Verdict
-from stationkeeper.contracts.state import state_of
+from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.adoption import may_take_over
 from stationkeeper.monitor.core.finding import Finding
 from stationkeeper.monitor.core.incidents import CO_ONSET_PANES, Incident, IncidentChanges, merge
@@ -17,7 +16,7 @@ from stationkeeper.monitor.core.reference import Counts, NewValues, Reference
 from stationkeeper.monitor.core.watch import Watch, WatchSettings, WatchState
 from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.judge.plugin_watch import PluginWatch, PluginWatchState
-from stationkeeper.monitor.judge.segment_reference import Adoption, segment_reference
+from stationkeeper.monitor.judge.segment_reference import Adoption, SegmentAdoptionState, segment_reference
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import DAY_MS, ModelSettings
 from stationkeeper.monitor.tally import planned_segments
@@ -38,6 +37,21 @@ class Stepped:
     watch: Watch
     outcome: IncidentChanges
     plugin_verdicts: tuple[Verdict, ...] = ()
+
+
+class WatchesState(State, frozen=True):
+    """What watches keep beside their own states, which are stored one by one.
+
+    Rows begin with version, digest and segment: ``seen`` when each last had rows (ms), ``plugins`` the state of its
+    plug-ins, ``adopted`` the counts of a segment's own reference. ``rows`` and ``first_seen`` (ms) are by version.
+    """
+
+    seen: list[tuple[str, str, str, int]]
+    rows: dict[str, int]
+    first_seen: dict[str, int]
+    plugins: list[tuple[str, str, str, PluginWatchState]]
+    adoptions: list[SegmentAdoptionState]
+    adopted: list[tuple[str, str, str, Counts]]
 
 
 class Watches(Mapping[WatchKey, Watch]):
@@ -185,28 +199,29 @@ class Watches(Mapping[WatchKey, Watch]):
             self._plugins[key] = PluginWatch(settings.detectors, reference, watch.identity)
         return watch
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> WatchesState:
         """Return what ``restore`` needs, but for the watches themselves, which are stored one by one."""
-        return {
-            "seen": [[*key, at] for key, at in self.seen.items()],
-            "rows": self.rows,
-            "first_seen": self.first_seen,
-            "plugins": [[*key, plugins.state()] for key, plugins in self._plugins.items()],
-            "adoptions": [[*key, *growing.state()] for key, growing in self._growing.items()],
-            "adopted": [[*key, counts] for key, counts in self._segment_counts.items()],
-        }
+        return WatchesState(
+            seen=[(*key, at) for key, at in self.seen.items()],
+            rows=self.rows,
+            first_seen=self.first_seen,
+            plugins=[(*key, plugins.state()) for key, plugins in self._plugins.items()],
+            adoptions=[growing.state(*key) for key, growing in self._growing.items()],
+            adopted=[(*key, counts) for key, counts in self._segment_counts.items()],
+        )
 
-    def restore(self, state: Mapping[str, Any], watches: Mapping[WatchKey, Mapping[str, Any]]) -> None:
+    def restore(self, state: WatchesState, watches: Mapping[WatchKey, WatchState]) -> None:
         """Go on from ``state`` and the watches' own; a watch whose reference is not known any more starts anew."""
-        self.seen = {WatchKey(*key): at for *key, at in state["seen"]}
-        self.rows, self.first_seen = dict(state["rows"]), dict(state["first_seen"])
-        self._segment_counts = {WatchKey(*key): counts for *key, counts in state["adopted"]}
-        self._growing = {WatchKey(*fields[:3]): Adoption(*fields[3:]) for fields in state["adoptions"]}
+        self.seen = {WatchKey(*key): at for *key, at in state.seen}
+        self.rows, self.first_seen = dict(state.rows), dict(state.first_seen)
+        self._segment_counts = {WatchKey(*key): counts for *key, counts in state.adopted}
+        for one in state.adoptions:
+            self._growing[WatchKey(one.version, one.digest, one.segment)] = Adoption.restored(one)
         for key, saved in watches.items():
             reference = self._references.by_digest(key.digest)
             if reference is not None:
-                self._begin(key, reference).restore(state_of(saved, WatchState))
-        for *fields, saved in state["plugins"]:
-            plugins = self._plugins.get(WatchKey(*fields))
+                self._begin(key, reference).restore(saved)
+        for version, digest, segment, kept in state.plugins:
+            plugins = self._plugins.get(WatchKey(version, digest, segment))
             if plugins is not None:
-                plugins.restore(state_of(saved, PluginWatchState))
+                plugins.restore(kept)

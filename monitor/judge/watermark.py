@@ -3,58 +3,22 @@
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.topics import JOINS_PARTITIONS
-from stationkeeper.contracts.wire import JOIN, LABELS_HELD, Progress, joined_source
-from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.contracts.wire import JOIN, Progress, joined_source
 from stationkeeper.monitor.tally import UNSET
+
+# Partitions are added to a topic by a person, now and then; asking the broker for their number costs a round trip, and
+# an unknown new partition is only missing from the watermark until its first progress record.
+_COUNT_EVERY_MS: Final = 60_000
 
 # Seconds; the default buckets of Prometheus' Go client, so that dashboards for other histograms fit.
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-
-class LabelClock:
-    """Up to when one model's labels are in: every one that is older was read and has met its prediction.
-
-    Cohorts of labels mature by it, not by the predictions' watermark: in a catch-up both are read at their own pace.
-    """
-
-    def __init__(self, settings: ModelSettings) -> None:
-        self._model, self._pane, self._horizon = settings.name, settings.pane, settings.label_horizon
-        topics = settings.topics()
-        paired = [(topic.topic, kind) for kind, topic in topics.items() if kind != "feature"]
-        self._inputs = frozenset(paired if "label" in topics else ())
-        self.joined: int | None = None
-
-    def moves(self, progresses: "Progresses") -> bool:
-        """Return whether ``see`` would move it on."""
-        known = progresses.joined(self._inputs)
-        return known is not None and (self.joined is None or known > self.joined)
-
-    def see(self, progresses: "Progresses") -> None:
-        """Follow the progress of inputs and join; it stands while one of them is silent, and never goes back."""
-        known = progresses.joined(self._inputs)
-        self.joined = known if self.joined is None or known is None else max(self.joined, known)
-
-    def labelled(self, closed: int) -> int:
-        """Return the start of the last pane in which every label is known: ``closed``, the last closed, or before.
-
-        At most ``label_horizon`` before: so long the join keeps what has not met its other side.
-        """
-        if not self._inputs:
-            return closed
-        oldest = (closed - self._horizon) // self._pane * self._pane
-        known = oldest if self.joined is None else self.joined // self._pane * self._pane - self._pane
-        return max(min(closed, known), oldest)
-
-    def held(self, start: int, labelled: int, *, late: bool) -> Progress:
-        """Return what history keeps of a pane whose labels were being read, so that a replay judges the same ones."""
-        return Progress(self._model, 0, LABELS_HELD, start, labelled + self._pane, idle=late)
 
 
 class DecisionDelay:
@@ -93,6 +57,41 @@ class DecisionDelay:
             total += count
             buckets.append((bound, total))
         return Sample("stationkeeper_decision_delay_seconds", (role,), 0, buckets=tuple(buckets), sum=self._sum)
+
+
+class PartitionCounts(Mapping[str, int]):
+    """How many partitions each input topic has: asked at an assignment and once a minute.
+
+    ``ask`` returns the number of a topic's partitions; without it those count that spoke.
+    """
+
+    def __init__(self, topics: Iterable[str], ask: Callable[[str], int] | None) -> None:
+        self._topics = sorted(set(topics))
+        self._ask = ask
+        self._counts: dict[str, int] = {}
+        self._asked_at: int | None = None
+
+    def refresh(self) -> None:
+        """Ask now."""
+        if self._ask is not None:
+            self._counts.update({topic: self._ask(topic) for topic in self._topics})
+
+    def keep_fresh(self, now_ms: int) -> None:
+        """Ask if the last time is a minute ago; the first call only begins to count, for an assignment has asked."""
+        if self._asked_at is None:
+            self._asked_at = now_ms
+        elif now_ms - self._asked_at >= _COUNT_EVERY_MS:
+            self.refresh()
+            self._asked_at = now_ms
+
+    def __getitem__(self, topic: str) -> int:
+        return self._counts[topic]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._counts)
+
+    def __len__(self) -> int:
+        return len(self._counts)
 
 
 class Progresses:
@@ -153,11 +152,11 @@ class Progresses:
         return None if highest == UNSET else highest
 
     def state(self) -> list[list[Any]]:
-        """Return what ``restore`` needs."""
+        """Return what ``restore`` needs: the fields of each record in order."""
         return [list(msgspec.structs.astuple(p)) for p in self._known.values()]
 
     def restore(self, state: list[list[Any]]) -> None:
-        """Go on from what ``state`` gave."""
+        """Go on from what ``state`` gave; raises ``msgspec.ValidationError`` for fields that no progress has."""
         self._known.clear()
         for fields in state:
-            self.put(Progress(*fields))
+            self.put(msgspec.convert(["progress", *fields], Progress))

@@ -131,10 +131,10 @@ class ModelView:
 
     def _incidents(self) -> list[IncidentStatus]:
         judge = self._judge
-        found = list(judge.recovered)
+        found = list(judge.escalation.recovered)
         for key, watch in judge.watches.items():
             for incident in (*watch.incidents(), *watch.lifecycle.incidents.closed):
-                found.append(judge.incident_status(incident, key))
+                found.append(judge.escalation.incident_status(incident, key, judge.succession.champion))
         found.sort(key=lambda status: ("closed" in status, -status.get("closed", status["opened"]), status["id"]))
         keep = [status for status in found if "closed" not in status]
         keep += [status for status in found if "closed" in status][: max(0, 20 - len(keep))]
@@ -234,9 +234,9 @@ class ModelView:
         if refused:
             out.append(Sample("stationkeeper_series_refused_total", (), refused))
         out += _incident_samples(name, incidents)
-        for (kind, level), count in sorted(judge.verdicts.items()):
+        for (kind, level), count in sorted(judge.escalation.verdicts.items()):
             out.append(Sample("stationkeeper_verdicts_total", (name, kind, level), count))
-        for outcome, count in sorted(judge.requests.counts.items()):
+        for outcome, count in sorted(judge.escalation.requests.counts.items()):
             out.append(Sample("stationkeeper_retrain_requests_total", (name, outcome), count))
         return out
 

@@ -104,8 +104,8 @@ class PerformanceView:
     def statuses(self, judge: ModelJudge, references: References) -> list[PerformanceStatus]:
         """Return one entry a version, segment and measure, over the chart window that ends at the age of maturity."""
         out = []
-        self._points = {key: points for key, points in self._points.items() if key[:2] in judge.cohorts.mature}
-        for (version, segment), ring in sorted(judge.cohorts.mature.items()):
+        self._points = {key: points for key, points in self._points.items() if key[:2] in judge.cohorts.charts.mature}
+        for (version, segment), ring in sorted(judge.cohorts.charts.mature.items()):
             if not ring:
                 continue
             last = ring[-1][0]
@@ -114,14 +114,14 @@ class PerformanceView:
             age = max(maturity.age or 0, judge.settings.label_maturity)
             due = last if judge.next is None else judge.labelled - age
             since = max(last, due) + judge.settings.pane - judge.settings.window
-            real = measures(judge.cohorts.confusion(version, segment, since))
+            real = measures(judge.cohorts.charts.confusion(version, segment, since))
             reference = references.of(judge.name, version)
             labels = None if reference is None else reference.labels
             before = None if labels is None else measures(labels.confusion)
             guess = None
             if labels is not None:
                 now = (judge.next or last) - judge.settings.window
-                scores = judge.cohorts.scored(version, segment, now)
+                scores = judge.cohorts.charts.scored(version, segment, now)
                 threshold = references.threshold(judge.name, version)
                 guess = measures(estimated_confusion(scores, labels.scored, threshold))
             watch = next((w for k, w in judge.watches.items() if (k.version, k.segment) == (version, segment)), None)

@@ -14,7 +14,7 @@ from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, OutcomeDelta, pac
 from stationkeeper.monitor.core.finding import Finding
 from stationkeeper.monitor.core.performance import OutcomePane
 from stationkeeper.monitor.core.reference import Counts, Reference, Task, infer_task, outcomes
-from stationkeeper.monitor.judge import Closed, Cohorts
+from stationkeeper.monitor.judge import Cohorts
 from stationkeeper.monitor.profiling import subject_columns
 from stationkeeper.monitor.status import maturity_reason
 
@@ -155,8 +155,8 @@ class ReplayedLabels:
             return
         before = self._cohorts.judged
         version = str(len(self._firsts))
-        sums = Closed(closed, {}, self._predicted(closed), list(self._labelled(closed, before)))
-        for whose, _, labels in self._cohorts.close(sums, closed, self._judged.positives):
+        arms, outcomes = self._predicted(closed), list(self._labelled(closed, before))
+        for whose, _, labels in self._cohorts.close(arms, outcomes, closed, self._judged.positives):
             if whose == version:
                 start = labels.start - (self._cohorts.maturity.age or 0)
                 yield replace(labels, last_row=last_row, first_row=int(np.searchsorted(self._start, start)))

@@ -52,7 +52,7 @@ def test_the_judge_goes_on_from_the_old_format_and_writes_the_new_one() -> None:
     assert len(mine.pending) == EXPECTED["open"]
     assert made.start_offsets(PANES) == {}
     mine.watches.changed |= {key for key, _ in mine.watches.items()}
-    made._touched.add("fraud")
+    made._outbox.touched.add("fraud")
     new = {o.key: o.value for o in made.flush(20_000) if o.topic == TOPICS.judge_state.name and o.key and o.value}
     assert {value[0] for value in new.values()} == {FORMAT}
     again = judge(Restored({**restored("judge").values, **new})).judges["fraud"]

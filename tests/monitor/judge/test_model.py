@@ -4,13 +4,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 from pydantic import ValidationError
 
 from stationkeeper.contracts.messages import VerdictKind
+from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, Progress, pack
 from stationkeeper.monitor.core.reasons import Cause
+from stationkeeper.monitor.judge.model import ModelJudge, ModelPosition
+from stationkeeper.monitor.judge.pending import PendingState
+from stationkeeper.monitor.references import References
 from tests.monitor.judge.test_stage import Bench
-from tests.monitor.rig import START, fraud
+from tests.monitor.rig import MINUTE, START, fraud
 
 DAY = 86_400_000
 PAYS: dict[str, Any] = {
@@ -77,3 +82,16 @@ def test_a_price_and_labels_are_asked_for(more: dict[str, Any], words: str) -> N
     with pytest.raises(ValidationError) as error:
         fraud(**more)
     assert words in str(error.value)
+
+
+def test_an_older_state_takes_nothing_late_for_new_and_has_judged_by_the_age_of_maturity() -> None:
+    judge = ModelJudge(fraud(label_maturity="30m"), References({}))
+    old = state_of({"next": START + 60 * MINUTE, "watermark": START + 60 * MINUTE}, ModelPosition)
+    judge.restore_open(PendingState(arms=[], outcomes=[]), old, 20)
+    assert (judge.late.closed_by, judge.late.judged) == (20, START + 29 * MINUTE)
+    told = structs.replace(old, closed_by=3, judged=START)
+    judge.restore_open(PendingState(arms=[], outcomes=[]), told, 20)
+    assert (judge.late.closed_by, judge.late.judged) == (3, START)
+    # None is what a model says that has judged nothing yet.
+    judge.restore_open(PendingState(arms=[], outcomes=[]), structs.replace(told, judged=None), 20)
+    assert judge.late.judged is None

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stationkeeper.contracts.messages import Level, Verdict
+from stationkeeper.contracts.state import state_of
 from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.budget import parse_budget
@@ -15,8 +16,9 @@ from stationkeeper.monitor.core.charts.chart import measure
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, in_season, rank_grid
 from stationkeeper.monitor.core.watch import Watch, WatchSettings
-from stationkeeper.monitor.judge.segment_reference import Adoption, segment_reference
+from stationkeeper.monitor.judge.segment_reference import Adoption, SegmentAdoptionState, segment_reference
 from stationkeeper.monitor.profiling import subject_columns
+from stationkeeper.monitor.state_codec import freeze, thaw
 from stationkeeper.monitor.status.subject import cells_of
 
 LENGTH = HOUR_MS // 2
@@ -51,8 +53,8 @@ def panes(reference: Reference, first: int, days: float, *, seed: int, level: fl
 def adopted(reference: Reference) -> tuple[Reference, int]:
     adoption = Adoption.of(reference)
     for pane in panes(reference, 20 * DAY_MS, 8, seed=1):
-        again = Adoption(*adoption.state())
-        assert again.state()[1:] == adoption.state()[1:]
+        again = Adoption.restored(state_of(thaw(freeze(adoption.state("1", "d", "country=de"))), SegmentAdoptionState))
+        assert (again.rows, again.panes, again.by_hour) == (adoption.rows, adoption.panes, adoption.by_hour)
         adoption = again
         if adoption.add(pane.start, pane.rows, pane.counts):
             return segment_reference(reference, adoption.counts), pane.end
@@ -91,7 +93,7 @@ def test_a_model_without_seasons_takes_its_first_three_thousand_rows():
     assert enough.index(True) == 59
     assert adoption.counts.shape == (1, plain.layout.width)
     # A state written before hours were told apart.
-    old = Adoption(plain.layout.zeros(), 2_999, 70)
+    old = Adoption.restored(state_of(["1", "d", "", plain.layout.zeros(), 2_999, 70], SegmentAdoptionState))
     assert old.add(0, 1, plain.layout.zeros())
 
 

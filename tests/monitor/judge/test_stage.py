@@ -280,7 +280,7 @@ def test_labels_joined_late_count_until_their_cohort_is_judged(minutes: int, cou
         told += [outcomes(minute - 1, minute)] if minute > 1 else []
         bench.feed(*told, pane(minute), arm(minute), progress(minute + 1, minute + 1))
     judge = bench.judge.judges["fraud"]
-    assert judge.cohorts.confusion("1", "", START).sum() == 2_900 + counted
+    assert judge.cohorts.charts.confusion("1", "", START).sum() == 2_900 + counted
     (late,) = [r for r in bench.history() if isinstance(r, OutcomeDelta) and r.start == START]
     assert late.known_at == (START + minutes * MINUTE if counted else START + MINUTE)
 
@@ -307,7 +307,7 @@ def caught_up(bench: Bench, first: int, last: int) -> Bench:
 
 
 def counted(judge: Any) -> list[tuple[int, list[int]]]:
-    return [(start, cells.tolist()) for start, cells in judge.cohorts.mature["1", ""]]
+    return [(start, cells.tolist()) for start, cells in judge.cohorts.charts.mature["1", ""]]
 
 
 def test_labels_read_after_their_panes_are_judged_at_their_age_through_restarts_and_in_a_replay() -> None:

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from msgspec import structs
 
+from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.wire import OutcomeDelta, PaneDelta, Record, decode, pack
 from stationkeeper.monitor.judge import checkpoints
-from stationkeeper.monitor.judge.pending import Pending
+from stationkeeper.monitor.judge.pending import Pending, PendingState
 from stationkeeper.monitor.judge.watches import FORGET_MS
 from stationkeeper.monitor.state_codec import freeze, gather, parts, thaw
 from stationkeeper.streams.errors import Fatal
-from tests.monitor.judge.test_cohorts import inside
+from tests.monitor.judge.labels.test_cohorts import inside
 from tests.monitor.judge.test_stage import ALL, REFERENCE, Bench, arm, pane, progress, run
 from tests.monitor.rig import MINUTE, START, TOPICS, reference, rollout
 
@@ -49,7 +50,7 @@ def test_open_panes_come_from_a_checkpoint_and_the_log(stop: int, monkeypatch: p
     assert [*first.history(), *second.history()] == whole.history()
     one, two = (bench.judge.judges["fraud"].cohorts for bench in (whole, second))
     assert inside(one) == inside(two)
-    assert second.judge.judges["fraud"].pending.state().keys() == whole.judge.judges["fraud"].pending.state().keys()
+    assert len(second.judge.judges["fraud"].pending) == len(whole.judge.judges["fraud"].pending)
     assert second.replayed <= 5
 
 
@@ -106,7 +107,7 @@ def test_open_panes_beyond_the_room_wait_packed_and_add_up_the_same() -> None:
             for pending in (roomy, tight):
                 pending.add(pane(minute, rows=5, seed=seed))
     assert sum(found.counts is not None for found in tight._panes.values()) == 3
-    tight.restore(thaw(freeze(tight.state())))
+    tight.restore(state_of(thaw(freeze(tight.state())), PendingState))
     assert sum(found.counts is not None for found in tight._panes.values()) == 3
     tight.drop_before(START + MINUTE, -1)
     for minute in range(1, 12):
@@ -122,7 +123,7 @@ def test_pending_survives_its_state() -> None:
     for record in (pane(1), arm(1), arm(1)):
         pending.add(record)
     again = Pending("fraud", MINUTE)
-    again.restore(thaw(freeze(pending.state())))
+    again.restore(state_of(thaw(freeze(pending.state())), PendingState))
     one, two = pending.close(START + MINUTE), again.close(START + MINUTE)
     assert one.arms == two.arms
     assert one.arms[0].rows == 200

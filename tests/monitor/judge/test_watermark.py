@@ -1,4 +1,5 @@
-from stationkeeper.monitor.judge.watermark import DecisionDelay
+from stationkeeper.contracts.wire import Progress
+from stationkeeper.monitor.judge.watermark import DecisionDelay, PartitionCounts, Progresses
 
 
 def _buckets(delay):
@@ -29,3 +30,35 @@ def test_panes_of_a_given_up_transaction_do_not_count():
     delay.forget()
     delay.committed()
     assert _buckets(delay)[0][float("inf")] == 0
+
+
+def test_partitions_are_counted_at_an_assignment_and_once_a_minute():
+    asked: list[str] = []
+
+    def ask(topic):
+        asked.append(topic)
+        return len(asked)
+
+    counts = PartitionCounts(["b", "a", "b"], ask)
+    assert dict(counts) == {}
+    counts.refresh()
+    assert dict(counts) == {"a": 1, "b": 2}
+    # The first flush follows an assignment, which has just asked.
+    for now in (0, 59_999):
+        counts.keep_fresh(now)
+    assert asked == ["a", "b"]
+    counts.keep_fresh(60_000)
+    assert dict(counts) == {"a": 3, "b": 4}
+
+
+def test_without_a_way_to_ask_those_count_that_spoke():
+    counts = PartitionCounts(["a"], None)
+    counts.refresh()
+    assert "a" not in counts
+    progresses = Progresses(counts)
+    assert progresses.watermark({("a", "prediction")}, 0) is None
+    progresses.put(Progress("a", 0, "prediction", 1, 70, idle=False))
+    assert progresses.watermark({("a", "prediction")}, 10) == 60
+    again = Progresses()
+    again.restore([["a", 0, "prediction", 1, 70, False]])
+    assert again.state() == progresses.state()

@@ -7,10 +7,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stationkeeper.contracts.state import state_of
 from stationkeeper.monitor.core.panes.packed import merge, pack, unpack, unpack_sparse
 from stationkeeper.monitor.core.panes.pane import Pane
-from stationkeeper.monitor.core.panes.recent import COARSEST, Recent, RecentState
+from stationkeeper.monitor.core.panes.recent import COARSEST, Recent
 from stationkeeper.monitor.core.panes.window import ChartWindow
 from stationkeeper.monitor.core.watch import WatchState
 from stationkeeper.monitor.judge.state import WatchRecords
@@ -144,7 +143,9 @@ def test_a_place_of_a_stretch_is_never_given_away() -> None:
             head = stored.pop("")
             records = WatchRecords()
             again = Recent(50, limit=4_000)
-            again.restore(state_of(records.joined(thaw(freeze(head)), stored)["desk"]["recent"], RecentState))
+            kept = records.joined(thaw(freeze(head)), stored).desk.recent
+            assert kept is not None
+            again.restore(kept)
             assert [one.start for one in again.since(0)] == [one.start for one in recent.since(0)]
             np.testing.assert_array_equal(np.asarray(again.state().counts), np.asarray(recent.state().counts))
             recent = again

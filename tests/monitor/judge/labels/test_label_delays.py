@@ -10,14 +10,14 @@ import numpy.typing as npt
 import pytest
 
 from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
+from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, pack, score_bin
 from stationkeeper.monitor.core.performance import Maturity
 from stationkeeper.monitor.core.reference import Reference, profile
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.join.outcomes import outcomes_of
 from stationkeeper.monitor.join.store import WAITING_ROW, Owner, Owners
-from stationkeeper.monitor.judge import Cohorts
-from stationkeeper.monitor.judge.pending import Closed
+from stationkeeper.monitor.judge.labels import Cohorts, CohortSlot, CohortsState
 from stationkeeper.monitor.settings import DAY_MS, HOUR_MS
 from stationkeeper.monitor.state_codec import freeze, thaw
 from tests.monitor.rig import START, fraud
@@ -135,17 +135,16 @@ def lived(delay: Delay, *, restarts: int = 0, **settings: Any) -> Life:
     labels = known().labels
     assert labels is not None
     positives = float(labels.scored[:, 1].sum() / labels.scored.sum())
-    slots: dict[int, Any] = {}
+    slots: dict[int, CohortSlot | None] = {}
     for at, arm in enumerate(arms):
-        closed = Closed(arm.start, {}, [arm], by_hour.get(arm.start, []))
-        for _, _, pane in cohorts.close(closed, arm.start, positives):
+        for _, _, pane in cohorts.close([arm], by_hour.get(arm.start, []), arm.start, positives):
             life.judged += pane.rows
             life.verdicts += [(at / 24, verdict) for verdict in watch.learn(pane).verdicts]
         life.ages.append(cohorts.maturity)
         if restarts and at % restarts == 0:
             for number, value in cohorts.changed():
-                slots[number] = None if value is None else thaw(freeze(value))
-            head = thaw(freeze(cohorts.state()))
+                slots[number] = None if value is None else state_of(thaw(freeze(value)), CohortSlot)
+            head = state_of(thaw(freeze(cohorts.state())), CohortsState)
             judged, cohorts = cohorts.judged, Cohorts(model)
             cohorts.restore(head, {number: slot for number, slot in slots.items() if slot is not None})
             cohorts.judged = judged

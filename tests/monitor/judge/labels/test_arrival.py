@@ -3,7 +3,7 @@
 import numpy as np
 
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, pack
-from stationkeeper.monitor.judge.pending import LateLabels
+from stationkeeper.monitor.judge.labels import LateLabels
 
 RULE = LateLabels(pane=10, judged=390)
 COUNTS = pack(np.zeros(4, np.int64)), pack(np.zeros(64, np.int64))
@@ -38,13 +38,3 @@ def test_what_came_before_the_last_close_is_counted() -> None:
     assert [rule.counted(late, 1_000, offset) for offset in (6, 7, 8)] == [True, True, False]
     assert not rule.counted(early, 1_000, 6)
     assert not rule.counted(late, None, 6)
-
-
-def test_older_state_takes_nothing_late_for_new_and_has_judged_by_the_age_of_maturity() -> None:
-    rule = LateLabels(pane=10)
-    rule.restore({}, 20, 300)
-    assert rule.counted(labels(900, 500), 1_000, 19)
-    assert rule.judged == 300
-    rule.restore({"closed_by": 3, "judged": 310}, 20, 300)
-    assert not rule.counted(labels(900, 500), 1_000, 19)
-    assert rule.judged == 310

@@ -1,0 +1,71 @@
+"""The latest panes of labels and scores for charts: what people look at, and no decision reads."""
+
+from collections import deque
+from collections.abc import Collection
+from typing import Final
+
+import numpy as np
+
+from stationkeeper.contracts.wire import SCORE_BINS
+from stationkeeper.monitor.core.reference import Counts
+from stationkeeper.monitor.judge.labels.slots import CohortSlot, Rings, Who
+
+# A day of one-minute panes for charts; judging does not read them. Half would cut charts to twelve hours; twice would
+# double memory and state of each version and segment.
+KEPT: Final = 1_440
+
+
+class LabelCharts:
+    """The latest ``KEPT`` panes of each version and segment, oldest first.
+
+    ``mature`` holds the cells of the confusion matrix, int64[4], of cohorts whose labels are complete; ``scores`` the
+    predictions by shared score bin, int64[32], of every pane.
+    """
+
+    def __init__(self) -> None:
+        self.mature: dict[Who, deque[tuple[int, Counts]]] = {}
+        self.scores: dict[Who, deque[tuple[int, Counts]]] = {}
+
+    def add_mature(self, who: Who, start: int, confusion: Counts) -> None:
+        """Add the labels of a cohort that is complete."""
+        self.mature.setdefault(who, deque(maxlen=KEPT)).append((start, confusion))
+
+    def add_scores(self, who: Who, start: int, scores: Counts) -> None:
+        """Add the predictions of a pane that closed."""
+        self.scores.setdefault(who, deque(maxlen=KEPT)).append((start, scores))
+
+    def confusion(self, version: str, segment: str, since: int) -> Counts:
+        """Return int64[4] of the mature cohorts whose pane starts at ``since`` or later."""
+        found = [counts for start, counts in self.mature.get((version, segment), ()) if start >= since]
+        return np.sum(found, axis=0) if found else np.zeros(4, np.int64)
+
+    def scored(self, version: str, segment: str, since: int) -> Counts:
+        """Return the predictions by shared score bin, int64[32], of panes that start at ``since`` or later."""
+        found = [counts for start, counts in self.scores.get((version, segment), ()) if start >= since]
+        return np.sum(found, axis=0) if found else np.zeros(SCORE_BINS, np.int64)
+
+    @property
+    def rings(self) -> tuple[Rings, Rings]:
+        """The mature ones and those of scores, to be stored."""
+        return self.mature, self.scores
+
+    def oldest(self) -> int | None:
+        """Return the start of the first pane that a chart shows."""
+        return min((ring[0][0] for kept in self.rings for ring in kept.values() if ring), default=None)
+
+    def forget(self, watched: Collection[str], since: int) -> list[int]:
+        """Let go of versions outside ``watched`` without a pane from ``since`` (ms) on; returns the panes' starts."""
+        rings = [(who, ring) for kept in self.rings for who, ring in kept.items()]
+        young = {who[0] for who, ring in rings if ring and ring[-1][0] >= since}
+        gone = [(who, ring) for who, ring in rings if who[0] not in watched and who[0] not in young]
+        for who, _ in gone:
+            self.mature.pop(who, None)
+            self.scores.pop(who, None)
+        return [start for _, ring in gone for start, _ in ring]
+
+    def load(self, piece: CohortSlot) -> None:
+        """Take in what a slot holds; slots come in order, so that a full ring drops what it had dropped before."""
+        for kept, add in ((piece.mature, self.add_mature), (piece.scores, self.add_scores)):
+            for version, segment, starts, counts in kept:
+                for start, row in zip(starts.tolist(), counts, strict=True):
+                    add((version, segment), start, row.astype(np.int64))
