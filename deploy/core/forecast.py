@@ -35,7 +35,7 @@ def forecast(policy: Policy, per_minute: float, base: float, ratio: float, desig
 
     Plays ``PLAYED`` rollouts with drawn failures through the bets that decide, always the same draws: the median of the
     time at which evidence first reaches its limit is not the time at which expected evidence does. ``design_effect`` is
-    how many rows count as one. Within 30 % of the medians of benchmarks/canary.py, to which a test holds it.
+    how many rows count as one. Within 30 % of the medians of benchmarks/rules/canary.py, to which a test holds it.
     """
     minutes = policy.max_ms // MINUTE
     weights, last = _ramp(policy, per_minute, minutes)

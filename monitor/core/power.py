@@ -39,7 +39,7 @@ LARGEST_SHARE = 0.9
 _ETA = 0.01
 # Halvings of the bisection: 4 sd / 2^14 is far below the two digits that are printed.
 _STEPS = 14
-# Steps of the growing bag's integral, quadratic in time because a bag absorbs fastest at first; benchmarks/power
+# Steps of the growing bag's integral, quadratic in time because a bag absorbs fastest at first; the benchmark `power`
 # compares the result with simulation. Chosen: twice as many take twice as long.
 _GRID = 12
 # Thirty days: the card tells false pages a month.
@@ -118,7 +118,7 @@ def power_card(
     The expected log e-value of a row of the clipped tables under the changed law is its growth g; evidence after n
     rows is about log(w e (1 + 1/B sum exp(-g t))) + n g / phi for weight w, e budget units and B rows a pane; found
     where it reaches the threshold. The conformal bag absorbs what it ranks: its growth is integrated along the way.
-    ``benchmarks/power`` compares with simulation. O(subjects steps rows cells).
+    ``benchmarks/rules/power.py`` compares with simulation. O(subjects steps rows cells).
     """
     if not rows_per_hour > 0:
         raise ValueError(f"rows_per_hour must be above 0, got {rows_per_hour}")

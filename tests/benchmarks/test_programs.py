@@ -1,5 +1,6 @@
 """Every benchmark that `python -m benchmarks list` names can still be loaded: what it measures has not moved away."""
 
+import ast
 import importlib
 from pathlib import Path
 
@@ -22,13 +23,18 @@ def test_a_part_of_a_benchmark_loads(module: str):
     importlib.import_module(module)
 
 
-def test_every_benchmark_says_what_it_measures():
+def test_every_benchmark_says_what_it_measures_and_every_room_what_it_holds():
     found = programs()
-    assert {"endtoend", "detection", "speed", "fraud_seeds"} <= found.keys()
-    assert all(found.values())
+    assert {"endtoend", "detection", "speed", "fraud_seeds", "canary", "power", "restore", "scrape"} <= found.keys()
+    assert all(sentence for _, sentence in found.values())
+    # Only the package and the program that runs the others lie beside the rooms.
+    assert {path.name for path in HERE.glob("*.py")} == {"__init__.py", "__main__.py"}
+    for room in (path for path in HERE.iterdir() if any(path.glob("*.py"))):
+        assert ast.get_docstring(ast.parse((room / "__init__.py").read_text())), room.name
 
 
 @pytest.mark.parametrize("name", programs())
 def test_a_benchmark_loads(name: str):
-    folder = HERE / name
-    importlib.import_module(f"benchmarks.{name}.__main__" if folder.is_dir() else f"benchmarks.{name}")
+    module, _ = programs()[name]
+    folder = HERE.parent / module.replace(".", "/")
+    importlib.import_module(f"{module}.__main__" if folder.is_dir() else module)

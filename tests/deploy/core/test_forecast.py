@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.canary import World, shipped
+from benchmarks.rules.canary import World, shipped
 from stationkeeper.deploy.core.forecast import forecast
 from stationkeeper.deploy.settings import RolloutSettings
 from tests.deploy.core.ramp import NO_LATENCY

@@ -1,1 +1,0 @@
-"""The power card against simulation."""
