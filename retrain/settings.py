@@ -1,7 +1,7 @@
 """What a person may set about retraining, the registry and snapshots; unknown keys are refused."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -120,8 +120,16 @@ class ThresholdSettings(Settings):
     alert_rate: Share = 0.01
 
 
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
 class TrainingSettings(Settings):
-    """The limits of the training subprocess; ``timeout`` and ``retry_after`` are wall time."""
+    """The limits of the training subprocess; ``timeout`` and ``retry_after`` are wall time.
+
+    ``memory_bytes`` and ``disk_bytes`` hold for all its processes together. ``environment`` names the variables of the
+    role that a training may see besides those that any program needs (``PATH``, ``HOME``, the locale): credentials are
+    passed on only by name.
+    """
 
     # An hour is far beyond what the default trainers take on max_rows (seconds); it ends what hangs.
     timeout: Annotated[Duration, Field(ge=1_000)] = 3_600_000
@@ -129,23 +137,29 @@ class TrainingSettings(Settings):
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     retry_after: Duration = 10_000
     memory_bytes: Annotated[int, Field(ge=_GIB // 4)] = 4 * _GIB
+    # Chosen: a snapshot of a million rows of 100 numbers is below 1 GiB, and a trainer may write it several times.
+    disk_bytes: Annotated[int, Field(ge=_GIB // 64)] = 20 * _GIB
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     # Rows that one fit learns from, chosen: a fit of the default trainers stays within seconds on one thread.
     max_rows: Annotated[int, Field(ge=500)] = 50_000
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 20_260_105
+    environment: tuple[VariableName, ...] = ()
 
 
 class RetrainSettings(Settings):
     """How one model is retrained; every default suits a binary classifier with delayed labels.
 
-    ``trainer`` is ``gradient-boosting``, ``logistic-regression``, another distribution's entry point in the group
-    ``stationkeeper.trainers``, or the import path ``package.module:Class`` of a class that satisfies
-    ``retrain.training.Trainer``; the directory in which the role was started is searched last. ``breaker`` is how many
-    retrains in a row may end without a better model before a person must ask; how often a model may ask at all is
+    ``trainer`` is ``gradient-boosting``, ``logistic-regression``, ``command`` (any program), another distribution's
+    entry point in the group ``stationkeeper.trainers``, or the import path ``package.module:Class`` of a class that
+    satisfies ``retrain.training.Trainer``; the directory in which the role was started is searched last.
+    ``parameters`` are the keywords of that class (``trees`` and ``leaves`` of gradient boosting, ``command`` of
+    ``command``); they are recorded with every version, so no secret belongs there. ``breaker`` is how many retrains in
+    a row may end without a better model before a person must ask; how often a model may ask at all is
     ``models.NAME.requests``.
     """
 
     trainer: str = "gradient-boosting"
+    parameters: dict[str, Any] = Field(default_factory=dict)
     task: Literal["binary", "regression"] = "binary"
     labels: LabelSettings = LabelSettings()
     data: DataSettings = DataSettings()

@@ -12,6 +12,8 @@ from stationkeeper.events.conformance import check_decoder
 from stationkeeper.monitor.plugins.conformance import check_detector
 from stationkeeper.monitor.plugins.port import Alarm, Watched
 from stationkeeper.retrain.training.conformance import check_trainer
+from stationkeeper.retrain.training.encoding import Encoding
+from stationkeeper.retrain.training.estimators import EncodedModel
 from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel, TrainingData
 from stationkeeper.streams.errors import Retryable
 
@@ -20,6 +22,8 @@ __all__ = [
     "Alarm",
     "ChangedByOthers",
     "DeadLetterCode",
+    "EncodedModel",
+    "Encoding",
     "FittedModel",
     "NotConforming",
     "Observation",

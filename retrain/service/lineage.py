@@ -100,6 +100,7 @@ def metrics(result: TrainingResult, gate: Mapping[str, Any] | None = None) -> di
     """Return the numbers of a run: held-out performance, backtest losses, parity, seconds, and the gate's."""
     found = {f"held_out.{name}": value for name, value in result.performance.items()}
     found |= {f"backtest.{name}": value for name, value in result.backtest.items()}
+    found |= {f"trainer.{name}": value for name, value in result.metrics.items()}
     found |= {f"seconds.{name}": value for name, value in result.seconds.items()}
     found |= {"parity": result.parity, "rows": float(result.rows), "rows_after": float(result.rows_after)}
     if result.threshold is not None:

@@ -136,6 +136,7 @@ def after_training(state: RetrainState, finished: Finished, settings: RetrainSet
     else:
         reason = RequestReason.TRAINING_TIMEOUT
         detail = f"no result within {format_duration(round(finished.seconds * 1_000))} (training.timeout)"
+        detail += f"; it was at {finished.progress}" if finished.progress else ""
     final = isinstance(finished, TrainingError) and finished.final
     if final or state.attempts >= settings.training.retries:
         return state.enter(RequestStage.FAILED, reason, detail)

@@ -5,8 +5,9 @@ Out, in the same directory: ``result.json``, the artifact (ONNX and card), score
 State: none. Invariant: equal jobs give equal models; an ONNX model that scores otherwise than the trained one is an
 error, and a pickle is never written.
 
-Read ``trainer`` (the port) and ``conformance`` (what a trainer must hold to), ``job``, ``process`` (seen from outside),
-``train`` and ``training`` (inside), ``encoding``, ``estimators`` and ``tree_ensemble`` (ours), ``export``.
+Read ``trainer`` (the port) and ``conformance`` (what a trainer must hold to), ``job``, ``process`` and ``process_tree``
+(seen from outside), ``train`` and ``training`` (inside), ``encoding``, ``estimators`` and ``tree_ensemble`` (ours),
+``command`` (any program), ``export``.
 """
 
 from stationkeeper.retrain.training.trainer import FittedModel, OnnxModel, Trainer, TrainerError, TrainingData

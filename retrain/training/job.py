@@ -15,6 +15,7 @@ from stationkeeper.retrain.settings import RetrainSettings
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"
 LOG_FILE = "training.log"
+PROGRESS_FILE = "progress.json"
 HELD_OUT_FILE = "held_out.parquet"
 SCORED_FILE = "scored.parquet"
 SKOPS_FILE = "model.skops"
@@ -56,6 +57,11 @@ class TrainingJob(Record):
     request: str | None = None
     features: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    parameters: dict[str, Any] = {}
+    environment: tuple[str, ...] = ()
+    # A job of an older build names neither: what it could write was not limited.
+    disk_bytes: int = 2**63 - 1
+    timeout_s: float | None = None
 
     @classmethod
     def of(cls, settings: RetrainSettings, **facts: Any) -> "TrainingJob":
@@ -74,6 +80,10 @@ class TrainingJob(Record):
             max_rows=settings.training.max_rows,
             features=settings.data.features,
             exclude=settings.data.exclude,
+            parameters=settings.parameters,
+            environment=settings.training.environment,
+            disk_bytes=settings.training.disk_bytes,
+            timeout_s=settings.training.timeout / 1_000,
             **facts,
         )
 
@@ -81,11 +91,14 @@ class TrainingJob(Record):
         """Return what a tracking server should know of the job, without paths."""
         hidden = {"snapshot", "champion", "champion_until_ms", "windows", "digest", "request", "model"}
         values = self.model_dump(mode="json", exclude=hidden)
-        return {name: str(value) for name, value in values.items() if value not in (None, [], ())}
+        return {name: str(value) for name, value in values.items() if value not in (None, [], (), {})}
 
 
 class TrainingResult(Record):
-    """What a training gave: the artifact lies in ``ARTIFACT_DIRECTORY``, scores in the two Parquet files."""
+    """What a training gave: the artifact lies in ``ARTIFACT_DIRECTORY``, scores in the two Parquet files.
+
+    ``performance`` is ours, on rows held out; ``metrics`` is what the trainer says of its final model.
+    """
 
     window: WindowKind
     backtest: dict[str, float]
@@ -103,6 +116,7 @@ class TrainingResult(Record):
     code: str
     seconds: dict[str, float]
     packages: dict[str, str]
+    metrics: dict[str, float] = {}
 
 
 class TrainingError(Record):

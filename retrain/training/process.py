@@ -1,27 +1,57 @@
-"""The training subprocess as a stage sees it: started, polled, never waited for, and killed past its time."""
+"""The training subprocess as a stage sees it: started, polled, never waited for, and ended past one of its limits."""
 
+import contextlib
+import json
 import os
-import signal
+import secrets
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from pydantic import ValidationError
 
 from stationkeeper.retrain.training.job import (
     JOB_FILE,
     LOG_FILE,
+    PROGRESS_FILE,
     RESULT_FILE,
     TrainingError,
     TrainingJob,
     TrainingResult,
 )
+from stationkeeper.retrain.training.process_tree import MARKER, ControlGroup, ProcessTree
 
 LOG_TAIL = 2_000
 """Characters of a failed training's log in its error, chosen: a traceback fits, and the message stays a message."""
+
+LOG_BYTES: Final = 4 * 1024 * 1024
+"""A log past it is cut, chosen: an hour of a chatty trainer fits; a training that prints its rows filled 400 MB."""
+
+LOG_KEPT: Final = 1024 * 1024
+"""What stays of a cut log, its end, in a file beside it: the end holds the error, half a minute of chatter suffices."""
+
+LOOK_S: Final = 1.0
+"""Pause between two looks at memory, disk and log, chosen: a look reads /proc and walks one directory (milliseconds);
+at ten times as long a training could take ten more seconds' worth past its limit."""
+
+SCRATCH_DIRECTORY: Final = "scratch"
+"""Where the training's temporary files go (``TMPDIR``): they count as its disk and go with its directory."""
+
+PASSED: Final = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV"),
+        *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "JAVA_HOME"),
+        *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
+    }
+)
+"""Variables that a training gets without being named, and ``LC_*``: what programs need to start, and no credential.
+Proxies are not among them: their addresses may hold a password."""
 
 # Where the package is imported from: an installation, or the checkout (its links are not resolved).
 _ROOT = Path(__file__).parents[3]
@@ -29,9 +59,10 @@ _ROOT = Path(__file__).parents[3]
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """The subprocess ran past its limit and was killed."""
+    """The subprocess ran past its limit and was killed; ``progress`` is the last that it said of itself."""
 
     seconds: float
+    progress: str = ""
 
 
 Finished = TrainingResult | TrainingError | TimedOut
@@ -42,19 +73,30 @@ class TrainingProcess:
     """One running training; ``directory`` holds its job, log, artifact and result."""
 
     directory: Path
+    job: TrainingJob
     child: "subprocess.Popen[bytes]"
+    tree: ProcessTree
     deadline: float
     timeout_s: float
+    _look: float = 0.0
 
     @classmethod
     def start(cls, job: TrainingJob, directory: Path, timeout_s: float) -> Self:
-        """Start the training of ``job`` in a process group of its own; an earlier result there is removed."""
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / RESULT_FILE).unlink(missing_ok=True)
+        """Start the training of ``job`` in a session and, where possible, a control group of its own.
+
+        An earlier result and scratch files there are removed.
+        """
+        scratch = directory / SCRATCH_DIRECTORY
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        for name in (RESULT_FILE, PROGRESS_FILE):
+            (directory / name).unlink(missing_ok=True)
         (directory / JOB_FILE).write_text(job.model_dump_json(indent=1))
-        threads = {name: str(job.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-        env = os.environ | threads | {"PYTHONPATH": os.pathsep.join(search_path()), "PYTHONHASHSEED": "0"}
-        with (directory / LOG_FILE).open("wb") as log:
+        marker = secrets.token_hex(8)
+        group = ControlGroup.make(f"stationkeeper-{marker}")
+        # The log is appended to, so that it can be cut while others write it.
+        _log(directory).unlink(missing_ok=True)
+        with _log(directory).open("ab") as log:
             child = subprocess.Popen(
                 [
                     sys.executable,
@@ -67,30 +109,72 @@ class TrainingProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=env,
+                env=environment(os.environ, job, marker) | {"TMPDIR": str(scratch.resolve())},
                 start_new_session=True,
             )
-        return cls(directory, child, time.monotonic() + timeout_s, timeout_s)
+        if group is not None and not group.add(child.pid):
+            group.remove()
+            group = None
+        tree = ProcessTree(child.pid, marker, group)
+        return cls(directory, job, child, tree, time.monotonic() + timeout_s, timeout_s)
 
     def poll(self) -> Finished | None:
         """Return how the training ended, or None while it runs; never blocks."""
+        now = time.monotonic()
         code = self.child.poll()
         if code is None:
-            if time.monotonic() < self.deadline:
+            fault = None
+            if now >= self._look:
+                self._look = now + LOOK_S
+                fault = self._past_a_limit()
+            if fault is None and now < self.deadline:
                 return None
+            said = progress(self.directory)
             self.kill()
-            return TimedOut(self.timeout_s)
+            return fault or TimedOut(self.timeout_s, said)
+        self.kill()
         return read_result(self.directory, code)
 
     def kill(self) -> None:
-        """End the process group at once and collect it."""
-        if self.child.poll() is None:
-            try:
-                os.killpg(self.child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                return
-            finally:
-                self.child.wait()
+        """End every process of the training at once and collect the first; what it left running ends too."""
+        self.tree.end()
+        self.child.wait()
+        if self.tree.group is not None:
+            self.tree.group.remove()
+        cut_log(self.directory)
+
+    def _past_a_limit(self) -> TrainingError | None:
+        job = self.job
+        cut_log(self.directory)
+        held = self.tree.resident_bytes()
+        if held > job.memory_bytes:
+            detail = (
+                f"out of memory: the training and what it started hold {held} bytes, training.memory_bytes is "
+                f"{job.memory_bytes}; raise it or lower training.max_rows"
+            )
+            return TrainingError(detail=detail, final=True)
+        written = _written(self.directory)
+        if written > job.disk_bytes:
+            detail = (
+                f"out of disk: the training has written {written} bytes, training.disk_bytes is {job.disk_bytes}; "
+                "raise it, or let the trainer keep less"
+            )
+            return TrainingError(detail=detail, final=True)
+        return None
+
+
+def environment(own: Mapping[str, str], job: TrainingJob, marker: str) -> dict[str, str]:
+    """Return a training's environment: what programs need, and what ``training.environment`` names.
+
+    A role's environment holds the passwords of brokers and registries; a trainer, which is foreign code, gets none of
+    them unless it is named.
+    """
+    passed = {name: value for name, value in own.items() if name in PASSED or name.startswith("LC_")}
+    threads = {name: str(job.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    named = {name: own[name] for name in job.environment if name in own}
+    # The hash seed is fixed so that sets of texts are walked in one order: equal jobs give equal models.
+    ours = {"PYTHONPATH": os.pathsep.join(search_path()), "PYTHONHASHSEED": "0", MARKER: marker}
+    return passed | threads | named | ours
 
 
 def search_path() -> list[str]:
@@ -115,10 +199,55 @@ def read_result(directory: Path, code: int) -> TrainingResult | TrainingError:
         return TrainingError(detail=f"exit code {code}, unreadable result: {error}", final=False)
 
 
+def progress(directory: Path) -> str:
+    """Return the last that a training said of itself, or nothing."""
+    try:
+        found = json.loads((directory / PROGRESS_FILE).read_text())
+    except (OSError, ValueError):
+        return ""
+    return str(found.get("text", "")) if isinstance(found, dict) else ""
+
+
 def log_tail(directory: Path) -> str:
     """Return the last lines of a training's log."""
-    try:
-        text = (directory / LOG_FILE).read_text(errors="replace")
-    except OSError:
+    if not _log(directory).exists():
         return "no log"
+    # Four bytes hold any character of UTF-8.
+    kept = b"".join(_end(path, 4 * LOG_TAIL) for path in (_cut(directory), _log(directory)))
+    text = kept.decode(errors="replace")
     return text[-LOG_TAIL:].strip() or "the log is empty; it may have run out of memory (training.memory_bytes)"
+
+
+def cut_log(directory: Path) -> None:
+    """Keep the end of a log that has grown past ``LOG_BYTES`` in a file beside it, and begin it anew."""
+    log = _log(directory)
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_BYTES:
+            _cut(directory).write_bytes(_end(log, LOG_KEPT))
+            os.truncate(log, 0)
+
+
+def _log(directory: Path) -> Path:
+    return directory / LOG_FILE
+
+
+def _cut(directory: Path) -> Path:
+    return directory / f"{LOG_FILE}.1"
+
+
+def _end(path: Path, count: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - count))
+            return file.read(count)
+    except FileNotFoundError:
+        return b""
+
+
+def _written(directory: Path) -> int:
+    """Return the bytes of all files below a directory; a file that goes meanwhile counts nothing."""
+    total = 0
+    for path in directory.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.lstat().st_size if not path.is_dir() else 0
+    return total

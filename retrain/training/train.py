@@ -1,11 +1,13 @@
 """The training subprocess: reads ``job.json``, writes ``result.json`` beside it; usage: ``train job.json PARENT``."""
 
+import os
 import resource
 import sys
 import traceback
 from pathlib import Path
 
 from stationkeeper.retrain.training.job import RESULT_FILE, TrainingError, TrainingJob
+from stationkeeper.retrain.training.process_tree import MARKER, ProcessTree, take_in_orphans
 from stationkeeper.streams.parent import end_with
 
 
@@ -17,11 +19,17 @@ def main(arguments: list[str]) -> int:
     if len(arguments) not in (1, 2):
         sys.stderr.write("usage: python -m stationkeeper.retrain.training.train job.json [PARENT]\n")
         return 64
+    # What a trainer starts ends with this process, whether that is done, loses its parent or is killed from outside.
+    take_in_orphans()
+    tree = ProcessTree(os.getpid(), os.environ.get(MARKER, "none"))
     if len(arguments) == 2:
-        end_with(int(arguments[1]))
+        end_with(int(arguments[1]), lambda: tree.end(spare=(os.getpid(),)))
     path = Path(arguments[0])
     job = TrainingJob.model_validate_json(path.read_text())
+    # Of this process alone, and at once; what all of them hold together is measured from outside, each second.
     resource.setrlimit(resource.RLIMIT_DATA, (job.memory_bytes, job.memory_bytes))
+    # Of one file; that of all of them is measured, too.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (job.disk_bytes, job.disk_bytes))
     from stationkeeper.registry import ArtifactError
     from stationkeeper.retrain.snapshot import BadData
     from stationkeeper.retrain.training.export import ExportError
@@ -42,6 +50,7 @@ def main(arguments: list[str]) -> int:
     part = path.parent / (RESULT_FILE + ".part")
     part.write_text(written)
     part.replace(path.parent / RESULT_FILE)
+    tree.end(spare=(os.getpid(),))
     return code
 
 

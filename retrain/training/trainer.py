@@ -1,7 +1,9 @@
 """What a trainer is: the port that the default trainers and a user's own class satisfy."""
 
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +17,18 @@ class TrainerError(ValueError):
     """A trainer that cannot be loaded or that does not keep its promise; the message says which and what to do."""
 
 
+def say_nothing(share: float | None, text: str) -> None:
+    """Drop what a trainer says of its progress."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingData:
     """What a model learns from: n rows in time order.
 
     ``features`` has a column for each of ``specs``: Float64 for numeric, Boolean for boolean, String for categorical,
     null where missing. ``labels`` is float64[n] (1.0 for the positive class of a binary task), ``weights`` float64[n].
+    ``memory_bytes`` (of all processes together) and ``seconds`` (of the whole training, of which a fit is a part) are
+    its limits, None without; ``progress`` may be told what share is done (None: unknown) and a few words.
     """
 
     features: pl.DataFrame
@@ -30,6 +38,9 @@ class TrainingData:
     task: ModelTask
     seed: int
     threads: int = 1
+    memory_bytes: int | None = None
+    seconds: float | None = None
+    progress: Callable[[float | None, str], None] = say_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,11 @@ class OnnxModel:
     content: bytes
     output: str
     input_mode: InputMode
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the bytes."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 @runtime_checkable
@@ -60,21 +76,28 @@ class FittedModel(Protocol):
 
 @runtime_checkable
 class Trainer(Protocol):
-    """Trains a model; constructed without arguments, called several times in one training process."""
+    """Trains a model; constructed with ``retrain.parameters`` as keywords, called several times in one process."""
 
     def fit(self, data: TrainingData) -> FittedModel:
         """Return a model fitted to the weighted rows; equal data and seed give an equal model."""
 
 
-def load_trainer(name: str) -> Trainer:
+def load_trainer(name: str, parameters: Mapping[str, Any] | None = None) -> Trainer:
     """Return the trainer that an entry point of ``stationkeeper.trainers`` or an import path names.
 
-    Raises ``TrainerError``.
+    ``parameters`` are the keywords of its class. Raises ``TrainerError``.
     """
+    given = parameters or {}
     try:
-        trainer = load_plugin(PluginGroup.TRAINERS, name)()
+        make = load_plugin(PluginGroup.TRAINERS, name)
     except PluginError as error:
         raise TrainerError(f"trainer {error}") from error
+    try:
+        trainer = make(**given)
+    except TypeError as error:
+        raise TrainerError(
+            f"trainer {name!r} cannot be made with retrain.parameters ({', '.join(given) or 'none'}): {error}"
+        ) from error
     if not isinstance(trainer, Trainer):
         raise TrainerError(f"trainer {name!r} has no method fit(data); see stationkeeper.retrain.training.Trainer")
     return trainer

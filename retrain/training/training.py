@@ -2,8 +2,9 @@
 
 import hashlib
 import inspect
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from stationkeeper.retrain.training.export import Exported, export, packages
 from stationkeeper.retrain.training.job import (
     ARTIFACT_DIRECTORY,
     HELD_OUT_FILE,
+    PROGRESS_FILE,
     SCORED_FILE,
     TrainingJob,
     TrainingResult,
@@ -58,8 +60,8 @@ class Training:
             split = self._split(table, rows)
             champion = load_scorer(self.job.champion) if self.job.champion else None
             champion_scores = champion.score(table.features) if champion else None
-        trainer = load_trainer(self.job.trainer)
-        fits = _Fits(self.job, trainer, table, rows, split)
+        trainer = load_trainer(self.job.trainer, self.job.parameters)
+        fits = _Fits(self.job, trainer, table, rows, split, self._say)
         with self._timed("backtest"):
             backtest = fits.backtest(self.job.windows)
             window = min(backtest, key=lambda one: backtest[one])
@@ -200,7 +202,14 @@ class Training:
             code=code_digest(fits.trainer),
             seconds={name: round(value, 3) for name, value in self.seconds.items()},
             packages=packages(),
+            metrics=fits.metrics,
         )
+
+    def _say(self, share: float, text: str) -> None:
+        """Leave word of what is being done, whole or not at all; see ``process.progress``."""
+        part = self.directory / (PROGRESS_FILE + ".part")
+        part.write_text(json.dumps({"share": round(share, 3), "text": text}))
+        part.replace(self.directory / PROGRESS_FILE)
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:
@@ -218,6 +227,9 @@ class _Fits:
     table: TrainingTable
     rows: Positions
     split: Split
+    say: Callable[[float, str], None]
+    metrics: dict[str, float] = field(default_factory=dict)
+    _begun: int = 0
 
     def backtest(self, windows: Sequence[TrainingWindow]) -> dict[TrainingWindow, float]:
         """Return the loss of each window on the validation rows, which come after all it learnt from."""
@@ -245,7 +257,9 @@ class _Fits:
 
     def final(self, window: TrainingWindow) -> FittedModel:
         """Return the model of everything that is not held out."""
-        return self._fit(window, self.split.learn | self.split.validation, self.job.max_rows)
+        fitted = self._fit(window, self.split.learn | self.split.validation, self.job.max_rows)
+        self.metrics = dict(getattr(fitted, "metrics", {}))
+        return fitted
 
     def _fit(self, window: TrainingWindow, usable: Flags, limit: int) -> FittedModel:
         rng = np.random.default_rng(self.job.seed)
@@ -254,6 +268,15 @@ class _Fits:
         labels = self.table.labels[positions]
         if self.job.task is ModelTask.BINARY and len(np.unique(labels)) < 2:
             raise BadData(f"the {len(labels)} rows of window {window.kind.value} hold one label only")
+        windows = len(self.job.windows)
+        count, begun = (windows if windows > 1 else 0) + FOLDS + 1, self._begun
+        self._begun += 1
+
+        def say(share: float | None, text: str) -> None:
+            words = f"fit {begun + 1} of {count}, {len(labels)} rows"
+            self.say((begun + (share or 0.0)) / count, f"{words}: {text}" if text else words)
+
+        say(None, "")
         data = TrainingData(
             features=self.table.features[positions],
             specs=self.table.specs,
@@ -262,6 +285,9 @@ class _Fits:
             task=self.job.task,
             seed=self.job.seed,
             threads=self.job.threads,
+            memory_bytes=self.job.memory_bytes,
+            seconds=self.job.timeout_s,
+            progress=say,
         )
         return self.trainer.fit(data)
 

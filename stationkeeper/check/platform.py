@@ -1,5 +1,6 @@
 """What retraining and rollouts need beside Kafka: the registry, the trainers, the servers that take the traffic."""
 
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,10 @@ from stationkeeper.streams.errors import Retryable
 # Importing a trainer's libraries takes seconds on a cold disk; one that takes a minute waits for something.
 _IMPORT_S: Final = 60.0
 # In a process of its own, as a training is: what a trainer's module does when it is imported must not end `check`.
-_LOAD: Final = "import sys; from stationkeeper.retrain.training.trainer import load_trainer; load_trainer(sys.argv[1])"
+_LOAD: Final = (
+    "import json, sys; from stationkeeper.retrain.training.trainer import load_trainer;"
+    "load_trainer(sys.argv[1], json.loads(sys.argv[2]))"
+)
 
 
 def check_platform(config: Config) -> Iterator[SetupCheck]:
@@ -27,8 +31,10 @@ def check_platform(config: Config) -> Iterator[SetupCheck]:
         yield SetupCheck("registry", "ok", "not needed: no model has a retrain: section")
         return
     yield _registry(config)
-    for name in sorted({model.retrain.trainer for model in config.models.values() if model.retrain is not None}):
-        yield check_trainer(name)
+    trainers = [(one.retrain.trainer, one.retrain.parameters) for one in config.models.values() if one.retrain]
+    # Two models may give one trainer the same parameters: it is tried once.
+    for name, parameters in sorted({(name, json.dumps(given, sort_keys=True)) for name, given in trainers}):
+        yield check_trainer(name, parameters)
     yield from check_targets(config)
 
 
@@ -40,12 +46,12 @@ def _registry(config: Config) -> SetupCheck:
     return SetupCheck("registry", "ok", config.registry.tracking_uri.split("@")[-1])
 
 
-def check_trainer(name: str) -> SetupCheck:
-    """Import a trainer where a training would find it."""
+def check_trainer(name: str, parameters: str = "{}") -> SetupCheck:
+    """Import a trainer where a training would find it, and make one with its parameters (JSON)."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search_path())}
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _LOAD, name],
+            [sys.executable, "-P", "-c", _LOAD, name, parameters],
             env=environment,
             capture_output=True,
             text=True,

@@ -16,7 +16,7 @@ def test_defaults_are_complete_and_reach_the_cores():
 @pytest.mark.parametrize(
     ("data", "where", "said"),
     [
-        ({"trainer": "forest"}, "trainer", "'forest' is no trainer; write gradient-boosting"),
+        ({"trainer": "forest"}, "trainer", "'forest' is no trainer; write command, gradient-boosting"),
         ({"windows": {"holdout": 0.8, "validation": 0.15}}, "windows", "leave less than a tenth"),
         ({"data": {"min_row": 5}}, "data.min_row", "Extra inputs"),
         ({"training": {"timeout": "soon"}}, "training.timeout", "'soon' is not a duration"),

@@ -26,6 +26,7 @@ from tests.retrain.bank import HOUR, ONSET, SMALL, START, Bank, reference_builde
 from tests.waiting import until
 
 TRAIN = "stationkeeper.retrain.training.train"
+ONE_WINDOW = (TrainingWindow(WindowKind.ALL),)
 
 
 class Sleeper:
@@ -50,14 +51,18 @@ class Broken:
 
 
 def job_of(
-    tmp_path: Path, trainer: str = "logistic-regression", rows: pl.DataFrame | None = None, **facts
+    tmp_path: Path,
+    trainer: str = "logistic-regression",
+    rows: pl.DataFrame | None = None,
+    parameters: dict[str, object] | None = None,
+    **facts,
 ) -> TrainingJob:
     if rows is None:
         before = transactions(3_000, START, ONSET, seed=3, shifted=False)
         after = transactions(2_000, ONSET, ONSET + 5 * HOUR, seed=4, shifted=True)
         rows = training_rows(pl.concat([before, after]).drop("event_id"))
     snapshot = SnapshotStore(tmp_path / "snapshots").write(rows, {"model": "bank"})
-    settings = RetrainSettings.model_validate({**SMALL, "trainer": trainer})
+    settings = RetrainSettings.model_validate({**SMALL, "trainer": trainer, "parameters": parameters or {}})
     windows = tuple(TrainingWindow(kind=kind, weight=10.0) for kind in (WindowKind.ALL, WindowKind.SINCE_CHANGE))
     known = {
         "model": "bank",
