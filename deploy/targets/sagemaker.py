@@ -129,7 +129,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class VariantChange:
     """One change of an endpoint: versions to add, variants to drop, or weights."""
 
     add: tuple[str, ...] = ()
@@ -142,7 +142,7 @@ def state_of(config: str, weights: Mapping[str, float]) -> str:
     return " ".join([config, *(f"{name}={weight:g}" for name, weight in sorted(weights.items()) if weight)])
 
 
-def next_step(found: Endpoint, rollout: Rollout, *, keep_old: bool) -> Step | None:
+def next_change(found: Endpoint, rollout: Rollout, *, keep_old: bool) -> VariantChange | None:
     """Return the next change on the way to what a record says, None when nothing is left to do.
 
     First what is missing, without traffic; then weights; last, in a steady phase, what we added and nobody needs.
@@ -150,16 +150,16 @@ def next_step(found: Endpoint, rollout: Rollout, *, keep_old: bool) -> Step | No
     needed = [version for version in (rollout.champion, rollout.canary) if version]
     missing = tuple(version for version in needed if found.variant(version) is None)
     if missing:
-        return Step(add=missing)
+        return VariantChange(add=missing)
     wanted = dict.fromkeys(found.versions, 0.0)
     wanted[found.variant(rollout.champion) or ""] = float(BUCKETS - rollout.weight_bp)
     if rollout.canary:
         wanted[found.variant(rollout.canary) or ""] = float(rollout.weight_bp)
     if shares(found.weights) != shares(wanted):
-        return Step(weights=wanted)
+        return VariantChange(weights=wanted)
     surplus = tuple(name for name in found.versions if name.startswith(_OURS) and not wanted[name])
     if surplus and rollout.phase is RolloutPhase.STEADY and not keep_old:
-        return Step(drop=surplus)
+        return VariantChange(drop=surplus)
     return None
 
 
@@ -215,18 +215,18 @@ class Account:
                 self._configs[name] = self._client.describe_endpoint_config(EndpointConfigName=name)
         return self._configs[name]
 
-    def planned(self, found: Endpoint, model: str, step: Step) -> tuple[str, dict[str, Any]]:
-        """Return the configuration after a step: all else as it is, who is added like the one with most traffic."""
+    def planned(self, found: Endpoint, model: str, change: VariantChange) -> tuple[str, dict[str, Any]]:
+        """Return the configuration after a change: all else as it is, who is added like the one with most traffic."""
         told = self._config(found.config)
         known = self._client.meta.service_model.operation_model("CreateEndpointConfig").input_shape.members
         content = {name: value for name, value in told.items() if name in known and name != "EndpointConfigName"}
         variants = [
             {**one, "InitialVariantWeight": found.weights.get(one["VariantName"], 0.0)}
             for one in told["ProductionVariants"]
-            if one["VariantName"] not in step.drop
+            if one["VariantName"] not in change.drop
         ]
         like = max(variants, key=lambda one: one["InitialVariantWeight"])
-        for version in step.add:
+        for version in change.add:
             names = {
                 "VariantName": self._named(_OURS + version),
                 "ModelName": self._filled("model_name", model, version),
@@ -252,9 +252,9 @@ class Account:
             EndpointName=self.named_for(model), EndpointConfigName=config, **self._options.deployment()
         )
 
-    def weigh(self, model: str, step: Step) -> None:
+    def weigh(self, model: str, change: VariantChange) -> None:
         """Ask for other weights."""
-        weights = [{"VariantName": name, "DesiredWeight": weight} for name, weight in step.weights.items()]
+        weights = [{"VariantName": name, "DesiredWeight": weight} for name, weight in change.weights.items()]
         self._client.update_endpoint_weights_and_capacities(
             EndpointName=self.named_for(model), DesiredWeightsAndCapacities=weights
         )
@@ -302,16 +302,19 @@ class SageMakerTarget:
         if found is None:
             raise Retryable(f"{where} is not there: create it with version {rollout.champion} of {rollout.model}")
         self._settle(found, rollout, where)
-        step = next_step(found, rollout, keep_old=self._options.keep_old)
-        if step is None:
+        change = next_change(found, rollout, keep_old=self._options.keep_old)
+        if change is None:
             if found.mark.epoch is None or found.mark.epoch < rollout.epoch:
                 self._account.mark(found.arn, rollout, "done", found.state, found.state)
             return
-        if step.weights:
+        if change.weights:
             self._ask(
-                found, rollout, state_of(found.config, step.weights), lambda: self._account.weigh(rollout.model, step)
+                found,
+                rollout,
+                state_of(found.config, change.weights),
+                lambda: self._account.weigh(rollout.model, change),
             )
-        config, content = self._account.planned(found, rollout.model, step)
+        config, content = self._account.planned(found, rollout.model, change)
         weights = {one["VariantName"]: one["InitialVariantWeight"] for one in content["ProductionVariants"]}
         self._account.create(config, content)
         self._ask(found, rollout, state_of(config, weights), lambda: self._account.update(rollout.model, config))
