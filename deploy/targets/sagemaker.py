@@ -80,7 +80,7 @@ class SageMakerOptions(Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class EndpointMark:
     """What our tags on an endpoint say: who asked for what, and whether it was seen there (``done``)."""
 
     epoch: int | None = None
@@ -110,7 +110,7 @@ class Endpoint:
     weights: Mapping[str, float]
     present: Mapping[str, float]
     versions: Mapping[str, str]
-    mark: Mark = field(default_factory=Mark)
+    mark: EndpointMark = field(default_factory=EndpointMark)
 
     @property
     def state(self) -> str:
@@ -198,7 +198,7 @@ class Account:
             {one["VariantName"]: one.get("DesiredWeight", 0.0) for one in variants},
             {one["VariantName"]: one.get("CurrentWeight", 0.0) for one in variants},
             self.versions(model, told["EndpointConfigName"]),
-            Mark.of({one["Key"]: one["Value"] for one in tags}),
+            EndpointMark.of({one["Key"]: one["Value"] for one in tags}),
         )
 
     def versions(self, model: str, config: str) -> dict[str, str]:
