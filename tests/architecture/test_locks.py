@@ -17,7 +17,7 @@ DEMO = [*BASE, *EXTRAS["demo"], *EXTRAS["broker"], *EXTRAS["retrain"], *EXTRAS["
 HOLDS = {
     "build": [*PROJECT["build-system"]["requires"], *GROUPS["build"]],
     "base": BASE,
-    "image": [*BASE, *EXTRAS["retrain"], *EXTRAS["serve"]],
+    "image": [*BASE, *EXTRAS["retrain"], *EXTRAS["serve"], *EXTRAS["sagemaker"], *EXTRAS["vertex"]],
     "demo": DEMO,
     "dev": [*DEMO, *EXTRAS["river"], *EXTRAS["librdkafka"], *EXTRAS["sagemaker"], *EXTRAS["vertex"], *GROUPS["dev"]],
 }
