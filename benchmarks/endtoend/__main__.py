@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--no-peers", action="store_true")
     given = parser.parse_args()
     one_core()
-    reader = ours.tally().reader(TOPIC)
+    reader = ours.tally().readers.of(TOPIC)
     with broker_elsewhere() as bootstrap:
         create_topic(bootstrap, TOPIC)
         # quixstreams leaves records without a key out of its windows.

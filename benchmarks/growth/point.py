@@ -93,7 +93,7 @@ def main(kind: str, count: int) -> None:
     for _ in range(ROUNDS + 1):
         stage = ours.tally(settings, known)
         # Row types are made once a reference, and not once a run of this benchmark.
-        stage.reader(ours.TOPIC)
+        stage.readers.of(ours.TOPIC)
         gc.collect()
         began = time.process_time()
         ours.absorb(stage, parts)

@@ -64,14 +64,14 @@ def absorb(stage: Tally, parts: Sequence[Batch]) -> int:
 
 def decoding(stage: Tally, parts: Sequence[Batch], topic: str = TOPIC) -> None:
     """Decode batches to columns and do nothing with them."""
-    reader = stage.reader(topic)
+    reader = stage.readers.of(topic)
     for part in parts:
         reader.read(part.values)
 
 
 def parsing(stage: Tally, parts: Sequence[Batch]) -> None:
     """Let the JSON parser alone make a structure of each record: no column, no rule, no hash."""
-    parse = stage.reader(TOPIC).json.row_type.decode
+    parse = stage.readers.of(TOPIC).json.row_type.decode
     for part in parts:
         for value in part.values:
             parse(value or b"")

@@ -60,7 +60,7 @@ class SubjectCharts:
         incident = self.lifecycle.incidents.of_subject(name)
         start, rows, counts = self.window.end - self.window.length, self.window.rows, window
         if incident is not None:
-            start, rows, counts = self.lifecycle.since(incident)
+            start, rows, counts = self.lifecycle.since_onset.of(incident)
         cells = counts[place.histogram]
         if found is None:
             found = measure(self.compared(name), cells)

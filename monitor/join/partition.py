@@ -11,11 +11,8 @@ from stationkeeper.events import mix
 from stationkeeper.monitor.join.disk_cache import StoreSnapshot
 from stationkeeper.monitor.join.rebuild import Marks, NoteKind, RebuildNotes, Spent, SpentNotes
 from stationkeeper.monitor.join.store import WAITING_ROW, Owner, Owners, Rows, Waiting, distinct
+from stationkeeper.monitor.join.totals import COUNTS
 from stationkeeper.monitor.tally import UNSET, apart
-
-# Kept with the state and shown by these names: a new one begins at zero beside old state, a renamed one would begin
-# anew.
-COUNTS = ("paired", "repeated", "expired", "unusable", "crowded out")
 
 
 class JoinState(State, frozen=True):

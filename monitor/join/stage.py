@@ -17,6 +17,7 @@ from stationkeeper.contracts.wire import (
     JoinBatch,
     OutcomeDelta,
     Progress,
+    Record,
     WireError,
     decode,
     encode,
@@ -25,8 +26,9 @@ from stationkeeper.contracts.wire import (
 from stationkeeper.events import salt_of
 from stationkeeper.monitor.join.disk_cache import JoinCache
 from stationkeeper.monitor.join.outcomes import merged_outcomes, outcomes_of
-from stationkeeper.monitor.join.partition import COUNTS, JoinPartition, JoinState
+from stationkeeper.monitor.join.partition import JoinPartition, JoinState
 from stationkeeper.monitor.join.rebuild import SpentNotes
+from stationkeeper.monitor.join.totals import JoinTotals
 from stationkeeper.monitor.packets import packed
 from stationkeeper.monitor.settings import JoinSettings, ModelSettings
 from stationkeeper.monitor.state_codec import gather, parts
@@ -41,6 +43,41 @@ half sweeps twice as often for nothing, double keeps the memory of old rows twic
 _SAVE_ROWS = 100_000
 """New rows from which the local cache is written again at the earliest: reading fewer again
 costs little, so that half would only write more, and double reads a little more at a start."""
+
+
+class JoinProgress:
+    """Tells the judge once a second how far the joins partitions are, and how far the tallies were that filled them."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._at: int | None = None
+
+    def forget(self) -> None:
+        """Tell anew at the next call."""
+        self._at = None
+
+    def told(self, partitions: Mapping[int, JoinPartition], now_ms: int) -> bytes | None:
+        """Return the record for every panes partition; None without news or where the last is younger than it may."""
+        if self._at is not None and now_ms - self._at < PROGRESS_MS:
+            return None
+        self._at = now_ms
+        records: list[Record] = [
+            Progress(
+                self._topic,
+                index,
+                JOIN,
+                # A rebuild says where it will be, so that the judge takes it for news.
+                max(partition.next_offset, partition.emitted),
+                partition.clock,
+                idle=partition.rebuilding,
+            )
+            for index, partition in sorted(partitions.items())
+            if partition.rebuilding or partition.clock != UNSET
+        ]
+        for index, partition in sorted(partitions.items()):
+            records += [structs.replace(p, source=joined_source(p.source, index)) for p in partition.tallied.values()]
+            partition.tallied.clear()
+        return encode(records) if records else None
 
 
 class Join:
@@ -66,9 +103,9 @@ class Join:
         self._partitions: dict[int, JoinPartition] = {}
         self._outcomes: list[OutcomeDelta] = []
         self._moved: set[int] = set()
-        self._progress_at: int | None = None
+        self._progress = JoinProgress(topics.joins.name)
         self._generation = 0
-        self._shown: dict[str, Any] = {}
+        self._totals: JoinTotals | None = None
         self._salts = {name: salt_of(f"model {name}") for name in models}
         self._horizon = max((m.label_horizon for m in self._models.values()), default=0)
 
@@ -109,7 +146,8 @@ class Join:
         self._partitions.clear()
         self._outcomes.clear()
         self._moved.clear()
-        self._progress_at, self._durable = None, False
+        self._progress.forget()
+        self._durable = False
 
     def table(self, topic: str, key: bytes, value: bytes | None) -> None:
         """No tables are read."""
@@ -161,7 +199,9 @@ class Join:
         for model, outcomes in sorted(by_model.items()):
             target, values = partition_of(model, PANES_PARTITIONS), packed(merged_outcomes(outcomes))
             out += [Outgoing(self._topics.panes.name, value, model.encode(), target) for value in values]
-        out += self._progress(now_ms)
+        # Behind the outcomes of this flush: who reads how far the join is has them all.
+        if told := self._progress.told(self._partitions, now_ms):
+            out += [Outgoing(self._topics.panes.name, told, None, target) for target in range(PANES_PARTITIONS)]
         self._generation += bool(self._moved)
         for index in sorted(self._moved):
             partition = self._partitions[index]
@@ -175,33 +215,6 @@ class Join:
             ]
         self._moved.clear()
         return out
-
-    def _progress(self, now_ms: int) -> list[Outgoing]:
-        if self._progress_at is not None and now_ms - self._progress_at < PROGRESS_MS:
-            return []
-        self._progress_at = now_ms
-        topic = self._topics.joins.name
-        records = [
-            # A rebuild says where it will be, so that the judge takes it for news.
-            Progress(
-                topic,
-                index,
-                JOIN,
-                max(partition.next_offset, partition.emitted),
-                partition.clock,
-                idle=partition.rebuilding,
-            )
-            for index, partition in sorted(self._partitions.items())
-            if partition.rebuilding or partition.clock != UNSET
-        ]
-        for index, partition in sorted(self._partitions.items()):
-            # Behind the outcomes of this flush: who reads this has them all.
-            records += [structs.replace(p, source=joined_source(p.source, index)) for p in partition.tallied.values()]
-            partition.tallied.clear()
-        if not records:
-            return []
-        value = encode(list(records))
-        return [Outgoing(self._topics.panes.name, value, None, target) for target in range(PANES_PARTITIONS)]
 
     def committed(self) -> None:
         """Show what is now durable, and keep it on disk where enough of it is new."""
@@ -218,32 +231,21 @@ class Join:
         self._cache.save(index, partition.snapshot())
 
     def _show(self) -> None:
-        detail: dict[str, Any] = dict.fromkeys(COUNTS, 0)
-        for partition in self._partitions.values():
-            for name, count in partition.counts.items():
-                detail[name] += count
-        detail["waiting predictions"] = sum(len(partition.predictions) for partition in self._partitions.values())
-        detail["waiting labels"] = sum(len(partition.labels) for partition in self._partitions.values())
-        if not detail["crowded out"]:
-            del detail["crowded out"]
-        detail["rebuilding"] = any(partition.rebuilding for partition in self._partitions.values())
-        self._shown = detail
+        partitions = self._partitions.values()
+        waiting = {
+            "prediction": sum(len(one.predictions) for one in partitions),
+            "label": sum(len(one.labels) for one in partitions),
+        }
+        rebuilding = any(one.rebuilding for one in partitions)
+        self._totals = JoinTotals.of([one.counts for one in partitions], waiting, rebuilding=rebuilding)
 
     def samples(self) -> list[Sample]:
         """Return what became of the rows, what waits, and what limits refused; the judge shows the outcomes."""
-        if not self._shown:
-            return []
-        # Zeros too: a rate needs a series from the start.
-        totals = [(name.replace(" ", "_"), self._shown.get(name, 0)) for name in COUNTS]
-        out = [Sample("stationkeeper_join_rows_total", (name,), count) for name, count in totals]
-        sides = (("prediction", "waiting predictions"), ("label", "waiting labels"))
-        out += [Sample("stationkeeper_join_waiting_rows", (side,), self._shown[name]) for side, name in sides]
-        crowded = self._shown.get("crowded out", 0)
-        return [*out, *([Sample("stationkeeper_limits_refused_total", ("waiting",), crowded)] if crowded else [])]
+        return [] if self._totals is None else self._totals.samples()
 
     def status(self) -> dict[str, Any]:
         """Return ``contracts.status.JoinStatus``."""
-        return {"role": "join", "detail": dict(self._shown)}
+        return {"role": "join", "detail": {} if self._totals is None else self._totals.detail()}
 
     def close(self) -> None:
         """Keep the store on disk for the next start, if nothing in it is uncommitted."""

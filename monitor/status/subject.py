@@ -68,7 +68,7 @@ def cells_of(watch: Watch, chart: Chart) -> Cells:
     subject, place = watch.compared(chart.subject), watch.layout[chart.subject]
     incident = watch.lifecycle.incidents.of_subject(chart.subject)
     where = place.histogram
-    window = watch.window.part(where) if incident is None else watch.lifecycle.since(incident)[2][where]
+    window = watch.window.part(where) if incident is None else watch.lifecycle.since_onset.of(incident)[2][where]
     cells = subject.cells
     if isinstance(cells, NumericCells):
         grid = rank_grid(subject.counts[:-1], MAX_CATEGORIES)

@@ -1,16 +1,15 @@
 """What the tally sends to the label join: both sides of each event in 28 bytes, by hash partition."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from stationkeeper.contracts.topics import JOINS_PARTITIONS
-from stationkeeper.contracts.wire import JOIN_ROW, JoinBatch, Record, encode, score_bin
-from stationkeeper.events import Events, Form, decide, outcomes
+from stationkeeper.contracts.wire import JOIN_ROW, JoinBatch, score_bin
+from stationkeeper.events import Events, decide, outcomes
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
-from stationkeeper.monitor.tally.partition import PartitionState
 from stationkeeper.monitor.tally.segments import Places, Segmenter
 
 # ASCII's unit and record separators, which hardly any value holds; those that do are escaped.
@@ -84,44 +83,6 @@ class JoinBuffer:
     def clear(self) -> None:
         """Forget everything that was not drained."""
         self._rows.clear()
-
-
-MARK_MS = 10_000
-"""How often (ms, wall) each joins partition is told how far the tally is. The topic is kept for the label horizon, so
-half keeps twice as many records that are read again at a start; double lets labels of a catch-up be judged twenty
-seconds after they are joined."""
-
-
-class JoinMarks:
-    """Tells the joins partitions, behind the rows that they got, how far the inputs of models with labels are."""
-
-    def __init__(self, models: Mapping[str, ModelSettings], forms: Mapping[str, Form], idle_after: int) -> None:
-        self._kinds: dict[str, list[tuple[str, int]]] = {}
-        for topic, form in forms.items():
-            if any(models[model].labels is not None for model in form.models):
-                # A label partition is idle as soon as it is read to its end: every label that there is was sent.
-                self._kinds[topic] = [(k, 0 if k == "label" else idle_after) for k in form.kinds if k != "feature"]
-        self._at: int | None = None
-        self._last: list[Record] = []
-
-    def forget(self) -> None:
-        """Tell anew at the next call."""
-        self._at, self._last = None, []
-
-    def told(self, partitions: Iterable[PartitionState], now_ms: int) -> bytes | None:
-        """Return the record for every joins partition; None where nothing moved or the last is younger than it may."""
-        if self._at is not None and now_ms - self._at < MARK_MS:
-            return None
-        marks: list[Record] = [
-            one
-            for state in sorted(partitions, key=lambda state: state.partition)
-            for kind, after in self._kinds.get(state.partition.topic, ())
-            for one in state.progress((kind,), idle=state.end.idle(now_ms, after))
-        ]
-        if not marks or marks == self._last:
-            return None
-        self._at, self._last = now_ms, marks
-        return encode(marks)
 
 
 def together(joined: str, segment: str) -> str:

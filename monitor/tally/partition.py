@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
-import numpy as np
 import zstandard
 
 from stationkeeper.contracts.codes import DeadLetterCode, Outcome
@@ -12,7 +11,8 @@ from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import Progress
 from stationkeeper.monitor.state_codec import refuse_other
 from stationkeeper.monitor.tally.clock import LogEnd, PartitionClock
-from stationkeeper.monitor.tally.dedupe import CHUNK, Hashes, Integers, Seen
+from stationkeeper.monitor.tally.dedupe import Seen
+from stationkeeper.monitor.tally.id_chunks import IdChunk, IdChunks
 from stationkeeper.monitor.tally.segments import Places
 from stationkeeper.streams.dead_letters.limit import Rejections
 from stationkeeper.streams.ports import Batch, Partition
@@ -27,9 +27,6 @@ reference with a release, so that ``verify`` can recount years; double doubles t
 _MAX_BYTES = 16 * 1024 * 1024
 """Longest a state record may unpack to: far above the 128 KiB of a chunk and the widest head, so that only a damaged
 record reaches it, and that cannot fill the memory."""
-
-_FAR: Final = 1 << 62
-"""Further back than any horizon: what lies there is too old at once."""
 
 _LEVEL: Final = -1
 """Most of the state is hashes, of which zstd finds nothing at any level; this one looks for half as long."""
@@ -71,14 +68,6 @@ class SegmentValues(State, frozen=True, array_like=True):
     places: list[tuple[str, str, list[str]]]
 
 
-class IdChunk(State, frozen=True, array_like=True):
-    """Id hashes of one stretch of ``CHUNK`` offsets: uint64 and int64, little-endian."""
-
-    index: int
-    hashes: bytes
-    offsets: bytes
-
-
 _head = msgspec.msgpack.Decoder(PartitionHead)
 _chunk = msgspec.msgpack.Decoder(IdChunk)
 _places = msgspec.msgpack.Decoder(SegmentValues)
@@ -100,6 +89,7 @@ class PartitionState:
         self.partition = partition
         self.clock = PartitionClock()
         self.seen = Seen(horizon)
+        self.ids = IdChunks(self.key, horizon)
         self.horizon = horizon
         self.next_offset: int | None = None
         self.began: int | None = None
@@ -115,9 +105,6 @@ class PartitionState:
         self.topic_id, self.stopped = "", ""
         self.end_offset = self.epoch = self.accepted = 0
         self.end = LogEnd()
-        self._open: dict[int, list[tuple[Hashes, Integers]]] = {}
-        self._dirty: set[int] = set()
-        self._foreign: dict[bytes, int] = {}
         self._stored: list[bytes] = []
 
     @property
@@ -153,7 +140,8 @@ class PartitionState:
         self.__init__(self.partition, self.horizon)  # type: ignore[misc] # nothing of the other topic may remain
         self.topic_id, self.accepted, self.epoch, self.expired = topic_id, decided, epoch, expired + lost
         self.next_offset = self.began = 0
-        self._foreign = dict.fromkeys(stored, -_FAR)
+        for key in stored:
+            self.ids.discard(key)
 
     def reject(self, codes: Iterable[DeadLetterCode]) -> None:
         """Count records that go to the dead letters."""
@@ -164,23 +152,6 @@ class PartitionState:
     def refuse(self, limit: str, events: int) -> None:
         """Count events that a limit left no place for."""
         self.refused[limit] = self.refused.get(limit, 0) + events
-
-    def _chunk_key(self, index: int) -> bytes:
-        """One of a ring of keys; its size is in them, so that no ring of another horizon loses a chunk to this one."""
-        # Two more than the horizon holds: it begins within a chunk, and one is being filled.
-        ring = self.horizon // CHUNK + 2
-        return self.key + f"/ids/{ring}/{index % ring}".encode()
-
-    def remember(self, hashes: Hashes, offsets: Integers) -> None:
-        """Note records whose ids must be known again after a restart."""
-        if not len(hashes) or not self.horizon:
-            return
-        index = offsets // CHUNK
-        for one in range(int(index[0]), int(index[-1]) + 1):
-            low, high = np.searchsorted(index, [one, one + 1])
-            if low < high:
-                self._open.setdefault(one, []).append((hashes[low:high], offsets[low:high]))
-                self._dirty.add(one)
 
     def use(self, offset: int, digests: Mapping[tuple[str, str], str]) -> None:
         """Note from which offset on references count the events, where that changed."""
@@ -220,25 +191,8 @@ class PartitionState:
             known = [(*owner, list(values)) for owner, values in self.places.known.items()]
             yield self._places_key, _packed(SegmentValues(places=known))
             self.places.changed = False
-        for index in sorted(self._dirty):
-            parts = self._open[index]
-            hashes = np.concatenate([part for part, _ in parts])
-            offsets = np.concatenate([part for _, part in parts])
-            self._open[index] = [(hashes, offsets)]
-            ids = hashes.astype("<u8").tobytes()
-            chunk = IdChunk(index=index, hashes=ids, offsets=offsets.astype("<i8").tobytes())
-            yield self._chunk_key(index), _packed(chunk)
-        # Older chunks are full and stored: no record of them will change again.
-        latest = max(self._open, default=0)
-        self._open = {index: parts for index, parts in self._open.items() if index >= latest}
-        self._dirty.clear()
-        for key in [key for key, last in self._foreign.items() if last < self._oldest()]:
-            del self._foreign[key]
-            yield key, None
-
-    def _oldest(self) -> int:
-        """The lowest offset whose id may still be repeated."""
-        return (self.next_offset or 0) - self.horizon - 1
+        for key, chunk in self.ids.records(self.next_offset or 0):
+            yield key, None if chunk is None else _packed(chunk)
 
     def restore(self, values: Mapping[bytes, bytes | None]) -> None:
         """Take over what ``records`` wrote; raises ``Fatal`` for a format that this version does not read."""
@@ -261,32 +215,12 @@ class PartitionState:
         if (saved := values.get(self._places_key)) is not None:
             for model, dimension, found in _places.decode(_unpacked(saved, self._places_key)).places:
                 self.places.take_over(model, dimension, found)
-        self._restore_ids(values)
-
-    def _restore_ids(self, values: Mapping[bytes, bytes | None]) -> None:
-        """Take over the chunks of this horizon's ring, of another horizon's, and of the format that did not name it.
-
-        Those of other rings are nobody's to overwrite: each gets its tombstone once all of its ids are too old.
-        """
-        prefix = self.key + b"/ids/"
-        latest: dict[int, tuple[Hashes, Integers]] = {}
-        for key, value in values.items():
-            if value is None or not key.startswith(prefix):
-                continue
-            chunk = _chunk.decode(_unpacked(value, key))
-            hashes = np.frombuffer(chunk.hashes, "<u8").astype(np.uint64)
-            offsets = np.frombuffer(chunk.offsets, "<i8").astype(np.int64)
-            if key != self._chunk_key(chunk.index):
-                self._foreign[key] = int(offsets[-1])
-            # A chunk that was begun under one horizon and filled under the next is there twice.
-            if chunk.index not in latest or latest[chunk.index][1][-1] < offsets[-1]:
-                latest[chunk.index] = hashes, offsets
-        for _, (hashes, offsets) in sorted(latest.items()):
-            fresh = offsets >= self._oldest()
-            self.seen.restore(hashes[fresh], offsets[fresh])
-        if latest:
-            last = max(latest)
-            self._open[last] = [latest[last]]
+        stored = (
+            (key, value) for key, value in values.items() if value is not None and key.startswith(self.ids.prefix)
+        )
+        chunks = ((key, _chunk.decode(_unpacked(value, key))) for key, value in stored)
+        for hashes, offsets in self.ids.restore(chunks, self.next_offset or 0):
+            self.seen.restore(hashes, offsets)
 
     def conservation(self) -> dict[str, int]:
         """Return received and the five outcomes."""

@@ -9,7 +9,7 @@ from stationkeeper.contracts.codes import DeadLetterCode, Outcome
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.topics import JOINS_PARTITIONS, PANES_PARTITIONS, Topics
-from stationkeeper.contracts.wire import PROGRESS_MS, JoinBatch, Record, encode
+from stationkeeper.contracts.wire import JoinBatch
 from stationkeeper.events import EventReader, Events, Form, Reading, Rejection, forms, salt_of
 from stationkeeper.monitor.packets import packed, split_join
 from stationkeeper.monitor.references import References
@@ -17,8 +17,9 @@ from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.accumulator import Accumulator
 from stationkeeper.monitor.tally.cardinality import CardinalityLimits
 from stationkeeper.monitor.tally.clock import UNSET
-from stationkeeper.monitor.tally.join_rows import JoinBuffer, JoinMarks
+from stationkeeper.monitor.tally.join_rows import JoinBuffer
 from stationkeeper.monitor.tally.partition import PartitionState
+from stationkeeper.monitor.tally.progress import JoinMarks, PanesProgress
 from stationkeeper.monitor.tally.stops import Rejected, Stops
 from stationkeeper.monitor.tally.timeliness import Classified, classify
 from stationkeeper.monitor.tally.totals import CommittedTotals
@@ -30,6 +31,28 @@ IDLE_MS = 30_000
 """How long (ms, wall) a partition lies at its end before it holds the watermark back no more: chosen. Half would take a
 producer that writes twice a minute for idle, and its next events for late; double makes decisions wait a minute for a
 partition that no one writes to."""
+
+
+class EventReaders:
+    """One reader an input topic, each of which knows the features of the references seen so far.
+
+    A reader that does not know a feature drops it as an unknown field, and the counts of a new reference would begin
+    with gaps; learning costs a pass over all features, so it is done when a reference has come and not with each batch.
+    """
+
+    def __init__(self, forms: Mapping[str, Form], references: References, salt: str) -> None:
+        self._forms, self._references = forms, references
+        self._readers = {topic: EventReader(form, salt=salt_of(salt)) for topic, form in forms.items()}
+        # Before any epoch, so that the first reader that is asked for learns.
+        self._learned = -1
+
+    def of(self, topic: str) -> EventReader:
+        """Return the reader of an input topic."""
+        if self._learned != self._references.epoch:
+            for name, form in self._forms.items():
+                self._readers[name].learn(self._references.features(form.models))
+            self._learned = self._references.epoch
+        return self._readers[topic]
 
 
 class Tally:
@@ -54,13 +77,11 @@ class Tally:
         self._models = dict(models)
         self._topics = topics
         self._clock = clock
-        self._idle_after = idle_after
         self.forms: dict[str, Form] = forms(list(self._models.values()))
         self.inputs = tuple(sorted(self.forms))
         self.tables = (topics.references.name, topics.rollouts.name, topics.input_decisions.name)
         self.references = References(self._models)
-        self._readers = {topic: EventReader(form, salt=salt_of(salt)) for topic, form in self.forms.items()}
-        self._learned = -1
+        self.readers = EventReaders(self.forms, self.references, salt)
         self._accumulator = Accumulator(self._models, self.references)
         self._joins = JoinBuffer(self._models, self.references)
         self._cardinality = CardinalityLimits(self._models, self.references)
@@ -69,7 +90,7 @@ class Tally:
         self._stops = Stops()
         self._rejected = Rejected(dead_letters or DeadLetterSettings(), self._stops)
         self._touched: set[Partition] = set()
-        self._progress_at: int | None = None
+        self._progress = PanesProgress(self.forms, idle_after)
         self._marks = JoinMarks(self._models, self.forms, idle_after)
         self._committed = CommittedTotals()
 
@@ -108,7 +129,7 @@ class Tally:
         self._rejected.clear()
         self._touched.clear()
         self._committed = CommittedTotals()
-        self._progress_at = None
+        self._progress.forget()
         self._marks.forget()
 
     def table(self, topic: str, key: bytes, value: bytes | None) -> None:
@@ -129,7 +150,7 @@ class Tally:
             return
         state.end.left()
         self._touched.add(batch.partition)
-        reading = self.reader(batch.partition.topic).read(batch.values, batch.headers)
+        reading = self.readers.of(batch.partition.topic).read(batch.values, batch.headers)
         # Versions get their places from all events, also from those that are left out below.
         kinds = self._cardinality.versions(state, reading.events)
         owners = {owner for events in kinds if events.kind != "label" for owner in events.owners}
@@ -163,14 +184,6 @@ class Tally:
         """Learn that a partition ends before where its state ends; ``stopped`` follows."""
         self._stops.shorter(partition, end)
 
-    def reader(self, topic: str) -> EventReader:
-        """Return the reader of an input topic, which knows the features of the references seen so far."""
-        if self._learned != self.references.epoch:
-            for name, form in self.forms.items():
-                self._readers[name].learn(self.references.features(form.models))
-            self._learned = self.references.epoch
-        return self._readers[topic]
-
     def _leave_out(self, state: PartitionState, found: Classified) -> list[Rejection]:
         """Count what is not tallied; returns the events whose time lies in the future."""
         events = found.events
@@ -190,7 +203,7 @@ class Tally:
         state.outcomes[Outcome.TALLIED] += len(events)
         if events.kind != "label":
             self._accumulator.add(events, state.places)
-            names = self._readers[batch.partition.topic].features.keys()
+            names = self.readers.of(batch.partition.topic).features.keys()
             for found in self._unknown.count(batch, events, reading, names):
                 self._accumulator.note("unseen_fields", found.events, found.events.time, found.counts)
         if events.kind != "feature":
@@ -208,7 +221,9 @@ class Tally:
             joins.setdefault(target, []).extend(split_join(batch))
         for target, batches in sorted(joins.items()):
             out += [Outgoing(self._topics.joins.name, part, None, target) for part in packed(batches)]
-        out += self._progress(now_ms)
+        # Behind the panes and joins that it tells of: whoever reads it has read them.
+        if told := self._progress.told(self._partitions.values(), now_ms):
+            out += [Outgoing(self._topics.panes.name, told, None, target) for target in range(PANES_PARTITIONS)]
         if marks := self._marks.told(self._partitions.values(), now_ms):
             out += [Outgoing(self._topics.joins.name, marks, None, target) for target in range(JOINS_PARTITIONS)]
         for partition in sorted(self._touched):
@@ -216,22 +231,6 @@ class Tally:
                 out.append(Outgoing(self._topics.tally_state.name, value, key, 0))
         self._touched.clear()
         return out
-
-    def _progress(self, now_ms: int) -> list[Outgoing]:
-        for state in self._partitions.values():
-            state.end.at(now_ms)
-        if self._progress_at is not None and now_ms - self._progress_at < PROGRESS_MS:
-            return []
-        self._progress_at = now_ms
-        records: list[Record] = [
-            one
-            for (topic, _), state in sorted(self._partitions.items())
-            for one in state.progress(self.forms[topic].kinds, idle=state.end.idle(now_ms, self._idle_after))
-        ]
-        if not records:
-            return []
-        value = encode(records)
-        return [Outgoing(self._topics.panes.name, value, None, target) for target in range(PANES_PARTITIONS)]
 
     def committed(self) -> None:
         """Show the totals that are now durable."""

@@ -63,7 +63,7 @@ def classify(
     offsets = batch.offsets[rows[timely]]
     duplicate = np.zeros(len(rows), np.bool_)
     duplicate[timely] = state.seen.mark(hashes[timely], offsets)
-    state.remember(hashes[timely], offsets)
+    state.ids.remember(hashes[timely], offsets)
     left_out = early | duplicate
     # The clock that a left-out event met, so that the pane it is noted in does not depend on the batch.
     met = np.maximum(np.maximum.accumulate(np.where(left_out, UNSET, time)), state.clock.now)

@@ -94,7 +94,7 @@ def tally(case: Case) -> Answer:
     letters = stage.status()["dead_letters"]
     if letters:
         return {"code": next(iter(letters))}
-    reader = stage.reader("t")
+    reader = stage.readers.of("t")
     reader.learn({"a": True, "c": False})
     (events,) = [one for one in reader.read(case.batch().values).events if one.kind == case.expected.get("kind")]
     # A feature that a record does not carry has no value here; the table leaves it out.

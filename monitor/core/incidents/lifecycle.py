@@ -11,14 +11,14 @@ from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.detect import Drift
 from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
 from stationkeeper.monitor.core.incidents.explanation import DRIFTS, Explainer, Explanation, explained_by_faults
+from stationkeeper.monitor.core.incidents.held import HeldSubjects
 from stationkeeper.monitor.core.incidents.hysteresis import WarnedSubject, WarningHysteresis
 from stationkeeper.monitor.core.incidents.incident import Incident, Member, OpenIncidents, choose_leader, co_onset
 from stationkeeper.monitor.core.incidents.new_value_shares import NewValueShares, NewValueWeights
-from stationkeeper.monitor.core.incidents.recovery import RecoveryState, RecoveryTests
+from stationkeeper.monitor.core.incidents.recovery import RecoveryState, RecoveryTests, is_tested
 from stationkeeper.monitor.core.incidents.verdict import WatchIdentity, recovered_verdict, refusal_of, verdict_of
 from stationkeeper.monitor.core.panes import Pane, Recent, RecentState
 from stationkeeper.monitor.core.performance import LabelledPaneState, OutcomePane, RecentOutcomes
-from stationkeeper.monitor.core.quality import RULES
 from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.reference import Counts, Reference
 
@@ -72,6 +72,41 @@ class LifecycleState(State, frozen=True):
     new_values: dict[str, NewValueWeights] = {}
 
 
+class OnsetCounts:
+    """What each open incident saw since its onset: what a page and the charts measure its effect on.
+
+    Sums and not panes, because an incident may stay open for months and only the latest panes are remembered.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[int, int, Counts]] = {}
+
+    def begin(self, incident: Incident, start: int, rows: int, counts: Counts) -> None:
+        """Begin with the panes since ``start``, those of before the incident opened."""
+        self._sums[incident.id] = start, rows, counts
+
+    def add(self, pane: Pane) -> None:
+        """Add a closed pane to every open incident; new arrays, because verdicts hold the old ones."""
+        for name, (start, rows, counts) in list(self._sums.items()):
+            self._sums[name] = start, rows + pane.rows, counts + pane.counts
+
+    def of(self, incident: Incident) -> tuple[int, int, Counts]:
+        """Return start, rows and counts int64[width] of the panes since an open incident's onset."""
+        return self._sums[incident.id]
+
+    def end(self, incident: Incident) -> None:
+        """Let a closed incident's go."""
+        self._sums.pop(incident.id, None)
+
+    def state(self) -> dict[str, tuple[int, int, Counts]]:
+        """Return start, rows and counts by incident."""
+        return {name: (start, rows, counts.copy()) for name, (start, rows, counts) in self._sums.items()}
+
+    def restore(self, state: Mapping[str, tuple[int, int, Counts]]) -> None:
+        """Take over what ``state`` gave."""
+        self._sums = {name: (start, rows, np.array(counts, np.int64)) for name, (start, rows, counts) in state.items()}
+
+
 class IncidentLifecycle:
     """The incidents of one watch with what they need: panes since the onset, recovery tests, hysteresis of warnings."""
 
@@ -95,30 +130,22 @@ class IncidentLifecycle:
         self.recoveries = RecoveryTests(reference)
         self.new_values = NewValueShares(reference)
         self._explainer = Explainer(reference, self.drifts, self.recent, self.labelled, self.new_values)
-        self._since: dict[str, tuple[int, int, Counts]] = {}
+        self.since_onset = OnsetCounts()
         self._hysteresis = WarningHysteresis(rearm)
-        # When each subject last recovered (pane end): evidence from before belongs to the drift that ended.
-        self._released: dict[str, int] = {}
-        # Subjects whose drift is kept out of the bags.
-        self._held: set[str] = set()
-
-    def since(self, incident: Incident) -> tuple[int, int, Counts]:
-        """Return start, rows and counts int64[width] of the panes since the incident's onset."""
-        return self._since[incident.id]
+        self._held = HeldSubjects(self.drifts, self.recent)
 
     def add(self, pane: Pane) -> None:
         """Remember a closed pane with rows."""
         self.recent.add(pane)
         self.new_values.add(pane)
-        for incident, (start, rows, counts) in list(self._since.items()):
-            self._since[incident] = (start, rows + pane.rows, counts + pane.counts)
+        self.since_onset.add(pane)
 
     def fold(self, findings: Sequence[Finding], at: DecisionTime) -> IncidentChanges:
         """Turn the findings of a closed pane into incidents and verdicts; one page an incident.
 
         A subject that recovered at this very pane starts anew at the next: its evidence was for the drift that ended.
         """
-        findings = [f for f in findings if self._released.get(f.subject) != at.end]
+        findings = [f for f in findings if not self._held.came_back_at(f.subject, at.end)]
         pages = [f for f in findings if f.level == PAGE]
         opened: dict[str, Incident] = {}
         changed: dict[str, Incident] = {}
@@ -143,17 +170,10 @@ class IncidentLifecycle:
         return IncidentChanges(tuple(verdicts), tuple(opened.values()), only_changed)
 
     def recover(self, pane: Pane, firing: frozenset[str], *, volume_usual: bool = True) -> IncidentChanges:
-        """Step the recovery tests of a closed pane; ``firing`` are the keys of rules that still hold.
-
-        A rule's incident ends when the rule no longer holds, that of volume when ``volume_usual``.
-        """
+        """Step the recovery tests of a closed pane; ``firing`` are the keys of rules that still hold."""
 
         def back(incident: Incident, member: Member) -> bool:
-            if member.check in RULES:
-                return member.key not in firing
-            if member.check is Check.VOLUME:
-                return volume_usual
-            return self.recoveries.step(incident.id, member, pane)
+            return self.recoveries.back(incident.id, member, pane, firing, volume_usual=volume_usual)
 
         at = DecisionTime(pane.end, pane.length, pane.last_row)
         return self._recovered(lambda m: m.type is not SubjectType.PERFORMANCE, back, at, pane.rows)
@@ -169,14 +189,15 @@ class IncidentLifecycle:
 
     def state(self) -> LifecycleState:
         """Return all that changes."""
+        released, held = self._held.state()
         return LifecycleState(
             book=self.incidents.state(),
             recent=self.recent.state(),
             labelled=self.labelled.state(),
             latched=self._hysteresis.state(),
-            released=dict(self._released),
-            held=sorted(self._held),
-            since={key: (start, rows, counts.copy()) for key, (start, rows, counts) in self._since.items()},
+            released=released,
+            held=held,
+            since=self.since_onset.state(),
             recoveries=self.recoveries.state(),
             new_values=dict(self.new_values.weights),
         )
@@ -188,8 +209,8 @@ class IncidentLifecycle:
             self.recent.restore(state.recent)
         self.labelled.restore(state.labelled)
         self._hysteresis.restore(state.latched)
-        self._released, self._held = dict(state.released), set(state.held)
-        self._since = {key: (start, rows, np.array(n, np.int64)) for key, (start, rows, n) in state.since.items()}
+        self._held.restore(state.released, state.held)
+        self.since_onset.restore(state.since)
         self.recoveries.restore(state.recoveries, self.incidents.open)
         self.new_values.weights = dict(state.new_values)
 
@@ -200,7 +221,7 @@ class IncidentLifecycle:
         explained = self._explainer.explain(leader, counts, onset.time)
         leader, effect = explained.finding, explained.effect
         incident = self.incidents.open_new(leader, onset, at.end, refusal_of(leader))
-        self._since[incident.id] = (onset.time, rows, counts)
+        self.since_onset.begin(incident, onset.time, rows, counts)
         effects = {f.subject: effect if f.key == leader.key else self._explainer.effect(f, counts) for f in together}
         for finding in together:
             incident = self.incidents.join(incident, finding, at.end, effects[finding.subject])
@@ -219,7 +240,7 @@ class IncidentLifecycle:
             self.incidents.join(incident, finding, at.end, known.effect)
             return []
         new_kind = finding.kind not in incident.kinds
-        start, _, counts = self._since[incident.id]
+        start, _, counts = self.since_onset.of(incident)
         explained = self._explainer.explain(finding, counts, start)
         incident = self.incidents.join(incident, explained.finding, at.end, explained.effect)
         self._hold(incident, [explained.finding], max(start, finding.onset), counts)
@@ -258,33 +279,27 @@ class IncidentLifecycle:
         self.recoveries.end(incident_id, member)
         incident = self.incidents.recover(self.incidents.open[incident_id], member.key, at.end)
         if not any(m.subject == member.subject for m in incident.drifting):
-            for drift in self.drifts:
-                drift.release([member.subject])
-            self._released[member.subject] = at.end
+            self._held.release(member.subject, at.end)
             self._hysteresis.release(member.subject)
-            self._held.discard(member.subject)
         if incident.closed is not None:
-            self._since.pop(incident.id, None)
+            self.since_onset.end(incident)
         return incident
 
     def _hold(self, incident: Incident, findings: Sequence[Finding], onset: int, counts: Counts) -> None:
         """Keep what drifted out of the bags and start a recovery test for each member that has counts."""
         for finding in findings:
-            drifts = finding.kind in DRIFTS or finding.check is Check.UNIT
-            if drifts and finding.subject not in self._held:
-                self._held.add(finding.subject)
-                begin = max(onset, self._released.get(finding.subject, onset))
-                for drift in self.drifts:
-                    drift.hold([finding.subject], list(self.recent.since(begin)))
+            # A change of unit is a quality rule, but it is the cells that moved.
+            if finding.kind in DRIFTS or finding.check is Check.UNIT:
+                self._held.hold(finding.subject, onset)
             member = incident.member(finding.key)
-            if member is None or finding.check in RULES or finding.check is Check.VOLUME:
+            if member is None or not is_tested(member):
                 continue
-            seen = Pane(onset, 0, self._since[incident.id][1], counts)
+            seen = Pane(onset, 0, self.since_onset.of(incident)[1], counts)
             labelled = self.labelled.total(onset)[0] if finding.type is SubjectType.PERFORMANCE else None
             self.recoveries.start(incident.id, member, seen, labelled, self.recent.since(onset))
 
     def _date(self, finding: Finding, at: DecisionTime) -> Dated:
-        return self._explainer.date(finding, self._released.get(finding.subject, finding.onset), at.end)
+        return self._explainer.date(finding, self._held.since(finding), at.end)
 
 
 def _verdict(

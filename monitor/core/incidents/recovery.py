@@ -1,7 +1,7 @@
 """Whether a drifted subject came back: a sequential test of the reference against what it had drifted to."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.charts import coarse_cells, distances
 from stationkeeper.monitor.core.incidents.incident import Incident, Member
 from stationkeeper.monitor.core.panes import Pane, stratum_of
-from stationkeeper.monitor.core.quality import DUPLICATES_AND_LATE
+from stationkeeper.monitor.core.quality import DUPLICATES_AND_LATE, RULES
+from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
 
 THRESHOLD = math.log(1_000.0)
@@ -177,6 +178,11 @@ def member_phi(reference: Reference, member: Member) -> float:
     return float(subject.phi.max(initial=1.0)) if subject is not None else 1.0
 
 
+def is_tested(member: Member) -> bool:
+    """Return whether a member's recovery is tested on its counts: a rule, or volume, tells itself when it is over."""
+    return member.check not in RULES and member.check is not Check.VOLUME
+
+
 class RecoveryTests:
     """The recovery tests of a watch's open incidents, by incident and key of the member."""
 
@@ -191,8 +197,14 @@ class RecoveryTests:
         weights = strata_weights(panes, len(expected))
         self._tests[incident, member.key] = Recovery(expected, drifted, weights, member_phi(self._reference, member))
 
-    def step(self, incident: str, member: Member, pane: Pane) -> bool:
-        """Take a closed pane; returns whether the member has recovered."""
+    def back(self, incident: str, member: Member, pane: Pane, firing: Collection[str], *, volume_usual: bool) -> bool:
+        """Take a closed pane; returns whether the member has recovered.
+
+        A rule's is back when the rule no longer holds (``firing`` are the keys of those that do), that of volume when
+        it is usual again.
+        """
+        if not is_tested(member):
+            return volume_usual if member.check is Check.VOLUME else member.key not in firing
         test = self._tests[incident, member.key]
         return test.step(member_counts(self._reference, member, pane), stratum_of(pane.start, len(test.weights)))
 

@@ -1,0 +1,53 @@
+"""How far the tally is: told to the judge once a second, to the join where its labels' inputs moved."""
+
+from stationkeeper.contracts.wire import PROGRESS_MS, Progress, decode
+from stationkeeper.events import forms
+from stationkeeper.monitor.tally.partition import PartitionState
+from stationkeeper.monitor.tally.progress import MARK_MS, JoinMarks, PanesProgress
+from stationkeeper.streams.ports import Partition
+from tests.monitor.rig import fraud
+
+MODELS = {"fraud": fraud()}
+FORMS = forms(list(MODELS.values()))
+
+
+def states() -> list[PartitionState]:
+    made = [PartitionState(Partition(topic, 0), 0) for topic in ("scores", "outcomes")]
+    for state in made:
+        state.next_offset, state.clock.now = 7, 1_000
+    return made
+
+
+def told(value: bytes | None) -> list[tuple[str, str, int, bool]]:
+    records = [] if value is None else decode(value)
+    return [(one.topic, one.source, one.next_offset, one.idle) for one in records if isinstance(one, Progress)]
+
+
+def test_the_judge_is_told_once_a_second_and_anew_after_a_restart() -> None:
+    progress, mine = PanesProgress(FORMS, 30_000), states()
+    assert told(progress.told(mine, 0)) == [("outcomes", "label", 7, False), ("scores", "prediction", 7, False)]
+    assert progress.told(mine, PROGRESS_MS - 1) is None
+    assert progress.told(mine, PROGRESS_MS) is not None
+    progress.forget()
+    assert progress.told(mine, PROGRESS_MS) is not None
+    assert progress.told([], 5 * PROGRESS_MS) is None
+
+
+def test_an_end_that_was_seen_between_two_records_is_dated_then() -> None:
+    progress, mine = PanesProgress(FORMS, 3_400), states()
+    for now in (0, 500, 1_500, 2_500):
+        # At the first flush nothing has been read to its end yet.
+        for state in mine if now else ():
+            state.end.reached()
+        progress.told(mine, now)
+    # At its end since 500; dated at the record of 1 500 it would not be idle yet.
+    assert {idle for *_, idle in told(progress.told(mine, 4_000))} == {True}
+
+
+def test_the_join_is_told_only_news_and_seldom() -> None:
+    marks, mine = JoinMarks(MODELS, FORMS, 30_000), states()
+    assert marks.told(mine, 0) is not None
+    assert marks.told(mine, MARK_MS) is None
+    mine[0].next_offset = 8
+    assert marks.told(mine, MARK_MS - 1) is None
+    assert marks.told(mine, MARK_MS) is not None
