@@ -25,7 +25,7 @@ class SettingError(ValueError):
     """A setting that is well written and cannot be used here and now: a file or a variable that is not there."""
 
 
-Duration = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0)]
+Duration = Annotated[int, BeforeValidator(_milliseconds, json_schema_input_type=int | str), Field(ge=0)]
 """A span in milliseconds, written as ``90s``, ``5m`` or ``30d``."""
 
 
@@ -33,7 +33,7 @@ def _spelled(value: object) -> object:
     return canonical_key(value) if isinstance(value, bool | int | float) else value
 
 
-ClassName = Annotated[str, BeforeValidator(_spelled), Field(min_length=1)]
+ClassName = Annotated[str, BeforeValidator(_spelled, json_schema_input_type=str | bool | float), Field(min_length=1)]
 """The text of a class as labels spell it; YAML reads ``true`` and ``1`` as no text, and people write them so."""
 
 

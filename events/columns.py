@@ -18,7 +18,7 @@ from stationkeeper.contracts.column import (
     json_type,
 )
 from stationkeeper.events.settings import Kind, ValueRules
-from stationkeeper.events.text_values import NULL_WORDS, texts_as_numbers
+from stationkeeper.events.text_values import NULL_WORDS, plain_value, texts_as_numbers
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -118,6 +118,24 @@ class CategoryColumn:
         """Return which rows hold a usable value of this JSON type (string, number or boolean), bool[n]."""
         found: Flags = (self.codes >= 0) & (self.type_codes() == _TYPES.index(name))
         return found
+
+    def written(self, rules: ValueRules) -> "CategoryColumn":
+        """Return the same with the texts that are numbers by the rules' decimal mark as numbers. O(n)."""
+        texts = self.of_type("string")
+        known = {code: self.keys[code] for code in np.unique(self.codes[texts]).tolist()} if rules.decimal else {}
+        found = {code: plain_value(key, rules, numeric=True) for code, key in known.items()}
+        numbers = {code: value for code, value in found.items() if isinstance(value, float)}
+        if not numbers:
+            return self
+        # Keys of their own: as a number 1.234 may be there beside the text, which is 1234 where the mark is a comma.
+        place = np.arange(len(self.keys))
+        place[list(numbers)] = len(self.keys) + np.arange(len(numbers))
+        moved = texts & np.isin(self.codes, list(numbers))
+        codes = np.where(moved, place[np.maximum(self.codes, 0)], self.codes)
+        each = np.where(moved, _TYPES.index("number"), self.type_codes()).astype(np.int8)
+        return CategoryColumn(
+            codes, [*self.keys, *(canonical_key(value) or "" for value in numbers.values())], MIXED, each
+        )
 
     def numbers(self) -> Numbers:
         """Return the values as numbers: a boolean is 0 or 1, text is null or a wrong type."""

@@ -99,5 +99,5 @@ def _input(value: object) -> object:
     return {"topic": value} if isinstance(value, str) else value
 
 
-Input = Annotated[InputMapping, BeforeValidator(_input)]
+Input = Annotated[InputMapping, BeforeValidator(_input, json_schema_input_type=Name | InputMapping)]
 """A topic name (events in our own form) or an ``InputMapping``."""

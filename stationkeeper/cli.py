@@ -34,6 +34,7 @@ deployments = typer.Typer(no_args_is_help=True, help="List rollouts; adopt, appr
 requests = typer.Typer(no_args_is_help=True, help="List retrain requests; approve or reject them.")
 evidently_group = typer.Typer(no_args_is_help=True, help="Work with Evidently: write its report of our data.")
 dead_letters = typer.Typer(no_args_is_help=True, help="List rejected records by code, show one, replay them.")
+config_group = typer.Typer(no_args_is_help=True, help="Show the configuration in force; print its JSON Schema.")
 input_topics = typer.Typer(no_args_is_help=True, help="List input topics; read one on that was stopped.")
 
 VERBS: tuple[Callable[..., Any], ...] = (
@@ -46,6 +47,7 @@ GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., Any]]]] = {
     "requests": (requests, operate.REQUEST_VERBS),
     "dead-letters": (dead_letters, rejected.DEAD_LETTER_VERBS),
     "topics": (input_topics, topics.TOPIC_VERBS),
+    "config": (config_group, operate.CONFIG_VERBS),
     "evidently": (evidently_group, data.EVIDENTLY_VERBS),
 }
 

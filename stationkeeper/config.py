@@ -145,13 +145,18 @@ def load(path: Path | None, env: Mapping[str, str] | None = None) -> Config:
             raise ConfigError(f"{path} is not YAML: {error}") from None
         if not isinstance(data, dict):
             raise ConfigError(f"{path} holds a {type(data).__name__}; write keys such as kafka: and models:")
-    for name, value in sorted(env.items()):
-        if name.startswith(ENV_PREFIX):
-            keys = name.removeprefix(ENV_PREFIX).lower().split("__")
-            _lay(data, keys, _env_value(keys, value))
+    for _, keys, text in variables(env):
+        _lay(data, keys, _env_value(keys, text))
     if env.get(ENV_KAFKA):
         _lay(data, ["kafka", "bootstrap"], env[ENV_KAFKA])
     return Config.parse(data, source=str(path or "environment"))
+
+
+def variables(env: Mapping[str, str]) -> Iterator[tuple[str, list[str], str]]:
+    """Yield each variable that sets a key: its name, the key's path in lower case, and its text."""
+    for name, text in sorted(env.items()):
+        if name.startswith(ENV_PREFIX):
+            yield name, name.removeprefix(ENV_PREFIX).lower().split("__"), text
 
 
 def _env_value(keys: Sequence[str], text: str) -> Any:

@@ -19,7 +19,6 @@ from stationkeeper.events import (
     Form,
     Kind,
     ValueRules,
-    numbers_of,
     too_early,
 )
 from stationkeeper.registry import FeatureKind
@@ -106,30 +105,23 @@ class EventColumns:
     def _feature(self, name: str, column: FeatureColumn, rules: ValueRules) -> Iterator[pl.Series]:
         if not column.present().any():
             return
+        if isinstance(column, CategoryColumn) and name not in rules.text:
+            # The monitor counts such a text as a number, and a model is trained on what it is watched by.
+            column = column.written(rules)
         found = column.numbers()
-        values = found.values
-        usable = np.abs(values) <= FLOAT32_MAX
+        usable = np.abs(found.values) <= FLOAT32_MAX
         if found.status is not None:
             usable &= found.status == 0
         texts = booleans = 0
-        strings = np.zeros(len(values), np.bool_)
         if isinstance(column, CategoryColumn):
-            strings = column.of_type("string")
-            if rules.decimal is not None and name not in rules.text:
-                # The monitor counts such a text as a number, and a model is trained on what it is watched by.
-                numbers = numbers_of(pl.Series(column.keys, dtype=pl.String), rules.decimal).fill_null(np.nan)
-                written = np.append(numbers.to_numpy(), np.nan)[np.where(strings, column.codes, -1)]
-                strings = strings & np.isnan(written)
-                values = np.where(np.isnan(written), values, written)
-                usable |= np.abs(written) <= FLOAT32_MAX
-            texts = int(np.count_nonzero(strings))
+            texts = int(np.count_nonzero(column.of_type("string")))
             booleans = int(np.count_nonzero(column.of_type("boolean")))
-        counted = int(np.count_nonzero(usable))
-        self.types.add(name, counted - booleans, booleans, texts)
-        if counted:
-            yield pl.Series(NUMBER + name, np.where(usable, values, np.nan)).fill_nan(None)
+        numbers = int(np.count_nonzero(usable))
+        self.types.add(name, numbers - booleans, booleans, texts)
+        if numbers:
+            yield pl.Series(NUMBER + name, np.where(usable, found.values, np.nan)).fill_nan(None)
         if texts and isinstance(column, CategoryColumn):
-            codes = np.where(strings, column.codes, Status.NULL)
+            codes = np.where(column.of_type("string"), column.codes, Status.NULL)
             yield pl.Series(TEXT + name, _texts(replace(column, codes=codes)), dtype=pl.String)
 
 

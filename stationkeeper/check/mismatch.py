@@ -149,6 +149,10 @@ def reference_mismatches(
         columns = [part.prediction if is_answer else part.features.get(subject.name) for part in parts]
         # A prediction that is null everywhere has been said already.
         if parts and not (is_answer and not any(_usable(column).any() for column in columns)):
+            if isinstance(subject.cells, NumericCells):
+                # As the monitor reads them, a text may be a number.
+                rules = settings.values
+                columns = [one.written(rules) if isinstance(one, CategoryColumn) else one for one in columns]
             yield from _subject_mismatches(subject, columns, list(map(len, parts)), reference.rows)
     known = {subject.name for subject in reference.features}
     new = sorted({name for part in inputs for name in part.features} - known)

@@ -2,6 +2,7 @@
 
 import time as clock
 from collections.abc import Callable
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -334,6 +335,46 @@ def gate(
     return outcome.exit_code
 
 
+def show_config(
+    config: ConfigOption = None,
+    effective: Annotated[bool, typer.Option("--effective", help="Every key, those at their default too.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Print the configuration as a role would run with it, and what set each key: file, environment or default."""
+    from stationkeeper.effective import effective as keys_of
+
+    found = [one for one in keys_of(config) if effective or one.origin != "default"]
+    if json:
+        print_json([one.to_json() for one in found])
+        return
+    if not found:
+        typer.echo("every key is at its default: give --config FILE, or --effective to see them")
+    # As wide as its longest line, so that values and sources stand below each other.
+    lines = [f"{one.key} = {_text(one.value)}" for one in found]
+    width = min(max(map(len, lines), default=0), _WIDEST)
+    for one, line in zip(found, lines, strict=True):
+        typer.echo(f"{line:<{width}}  {one.where or one.origin}")
+
+
+def _text(value: Any) -> str:
+    """A value as YAML has it in one line."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else dumps(value, ensure_ascii=False)
+
+
+# A value may be long; beyond this column its source stands right behind it. Half would put most sources there, twice
+# would wrap every line of a terminal.
+_WIDEST = 80
+
+
+def config_schema() -> None:
+    """Print the JSON Schema of a configuration file, for editors that complete keys and mark wrong ones."""
+    from stationkeeper.effective import schema
+
+    print_json(schema())
+
+
 REQUEST_VERBS: dict[str, Callable[..., Any]] = {
     "list": list_requests,
     "approve": decision_verb("request", "approve", "Approve a retrain request that waits for a person."),
@@ -355,3 +396,4 @@ DEPLOYMENT_VERBS: dict[str, Callable[..., Any]] = {
         "rollout", "roll_back", "Send all traffic back to the champion: the candidate's id, or the model's name."
     ),
 }
+CONFIG_VERBS: dict[str, Callable[..., Any]] = {"show": show_config, "schema": config_schema}

@@ -94,6 +94,16 @@ def test_what_no_world_does_by_itself_fails_with_what_to_do(feature: dict[str, A
     assert any(one.words.startswith(words) and one.fails for one in found), found
 
 
+def test_numbers_written_as_text_are_numbers_where_the_configuration_says_how() -> None:
+    """As the monitor reads them; ``init`` writes ``decimal`` where a file has them so, and its own check refused."""
+    dice = random.Random(3)
+    values = [{"features": {"amount": f"${dice.lognormvariate(3, 1):,.2f}"}} for _ in range(100)]
+    told, silent = settings(values={"decimal": "."}), settings()
+    assert [*reference_mismatches(read(values, told), past(), told, NOW)] == []
+    (found,) = reference_mismatches(read(values, silent), past(), silent, NOW)
+    assert "'amount' is string in events (100 of 100 cannot be used as they are)" in found.words
+
+
 def test_a_new_value_and_some_more_nulls_are_said_and_do_not_fail() -> None:
     for feature, words in (
         ({"country": "SE"}, "never saw ('SE') in 20 of 200"),
