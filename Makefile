@@ -12,12 +12,13 @@ ROUNDS ?= 20
 SOAK ?= 10
 RATE ?= 1000
 ARGS ?=
+KUBE ?= $(HOME)/.cache/stationkeeper/kube
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --build-constraint requirements/build.txt
 
-.PHONY: help venv lock demo test lint format bench broker docs reliability clean
+.PHONY: help venv lock demo test lint format bench broker docs reliability kube clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -87,6 +88,9 @@ format: $(STAMPS)/dev ## rewrite the code in the house style
 
 docs: $(STAMPS)/dev ## write the generated documents again
 	@$(BIN)/python scripts/generated_docs.py
+
+kube: $(STAMPS)/dev ## build a real kube-apiserver for the tests of Kubernetes targets (KUBE=folder; needs Go, a quarter of an hour)
+	@$(BIN)/python -m scripts.kube_apiserver $(KUBE)
 
 bench: $(STAMPS)/dev ## measure the speed of everything, or run one benchmark (ARGS=NAME; ARGS=list names them)
 	@$(BIN)/python -m benchmarks $(or $(ARGS),speed)

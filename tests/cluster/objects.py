@@ -33,8 +33,8 @@ def route(model: str = "fraud") -> Object:
     }
 
 
-def inference_service(mode: str, model: str = "fraud") -> Object:
-    """Return an InferenceService of version 1."""
+def inference_service(mode: str, model: str = "fraud", name: str | None = None) -> Object:
+    """Return an InferenceService of version 1, called as its model unless it has another name."""
     predictor: Object = {
         "minReplicas": 2,
         "model": {"modelFormat": {"name": "onnx"}, "storageUri": URI.format(model=model, version="1")},
@@ -45,7 +45,7 @@ def inference_service(mode: str, model: str = "fraud") -> Object:
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": {"name": model, "namespace": "scoring", "annotations": annotations},
+        "metadata": {"name": name or model, "namespace": "scoring", "annotations": annotations},
         "spec": {"predictor": predictor},
     }
 

@@ -1,5 +1,6 @@
 """One cluster's API as a target uses it: an object is read, and patched only as it was when it was read."""
 
+import re
 from typing import Any
 
 from stationkeeper.contracts.settings import Settings
@@ -8,6 +9,8 @@ from stationkeeper.streams.errors import Retryable
 
 # Who wrote a field, as ``kubectl get --show-managed-fields`` tells it.
 FIELD_MANAGER = "stationkeeper"
+# For an unknown field the server repeats the whole object, with all of its environment, in quotes before the reason.
+_REPEATED = re.compile(r'"(?:[^"\\]|\\.){200,}"')
 
 
 class ClusterOptions(Settings):
@@ -68,7 +71,7 @@ class Cluster:
         if status == 404:
             raise Retryable(f"the cluster does not know {path}: its definition (CRD) is not installed")
         if status != 200:
-            raise Retryable(f"the cluster answers GET {path} with {status}: {body.get('message', 'no reason')}")
+            raise Retryable(f"the cluster answers GET {path} with {status}: {_reason(body)}")
         return body
 
     def patch(self, path: str, body: dict[str, Any]) -> bool:
@@ -81,7 +84,7 @@ class Cluster:
         if status == 409:
             return False
         if status != 200:
-            raise Retryable(f"the cluster refuses to change {path} ({status}): {answer.get('message', 'no reason')}")
+            raise Retryable(f"the cluster refuses to change {path} ({status}): {_reason(answer)}")
         return True
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
@@ -92,3 +95,7 @@ class Cluster:
         except (self._failed, OSError, ValueError) as error:
             raise Retryable(f"the cluster's API does not answer: {error}") from error
         return answer.status_code, found
+
+
+def _reason(status: dict[str, Any]) -> str:
+    return _REPEATED.sub('"…"', str(status.get("message", "no reason")))

@@ -4,6 +4,7 @@ Knative mode has ``canaryTrafficPercent`` (`knative`), Standard mode since 0.20 
 Both take whole percents: 1 % is the least that a canary can get, less is refused, and 2.5 becomes 2.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -36,6 +37,8 @@ class ServicePlacement:
 
     def __init__(self, namespace: str, options: ServiceOptions) -> None:
         self._namespace, self._service = namespace, options.service
+        # Versions that a record gave less than a percent, which will not change by waiting.
+        self._refused: dict[str, dict[str, str]] = {}
         models = Models(options.storage_uri)
         self._knative, self._standard = KnativeMode(models), StandardMode(models, options.predictor)
 
@@ -55,13 +58,17 @@ class ServicePlacement:
     def step(self, found: Found, mark: Mark, rollout: Rollout) -> Patch | None:
         """Return the next change of the mode; raises ``Retryable`` for a weight below a percent."""
         if 0 < rollout.weight_bp < PERCENT_BP:
-            least = f"KServe gives whole percents, and the record says {rollout.weight_bp / PERCENT_BP:g}"
-            raise Retryable(f"{rollout.model}: {least}: begin rollout.steps at 0.01")
+            why = f"KServe gives whole percents, and the record says {rollout.weight_bp / PERCENT_BP:g}"
+            why += ": begin rollout.steps at 0.01"
+            self._refused[rollout.model] = {rollout.canary or "": why}
+            raise Retryable(f"{rollout.model}: {why}")
+        self._refused.pop(rollout.model, None)
         return self._mode(found).step(found, mark, rollout)
 
     def seen(self, found: Found, mark: Mark, model: str) -> Observation:
         """Return what the mode's status says is served."""
-        return self._mode(found).seen(found, mark, model)
+        seen = self._mode(found).seen(found, mark, model)
+        return replace(seen, unfit={**seen.unfit, **self._refused.get(model, {})})
 
     def _mode(self, found: Found) -> KnativeMode | StandardMode:
         said = found["metadata"].get("annotations", {}).get(MODE)

@@ -44,11 +44,16 @@ def test_less_than_a_percent_is_refused_and_parts_of_one_are_left_to_the_champio
     cluster: Double, controller: Knative | Standard
 ):
     deployed(cluster, controller)
+    one = target(cluster)
+    one.apply(record(0))
     with pytest.raises(Retryable, match=r"whole percents, and the record says 0.5: begin rollout.steps at 0.01"):
-        target(cluster).apply(record(1, canary="2", weight_bp=50))
-    assert cluster.patches == []
-    target(cluster).apply(record(1, canary="2", weight_bp=250))
-    assert target(cluster).observe("fraud") == Observation("1", "2", 200)
+        one.apply(record(1, canary="2", weight_bp=50))
+    seen = one.observe("fraud")
+    assert seen is not None
+    assert (seen.weight_bp, list(seen.unfit)) == (0, ["2"])
+    assert all("spec" not in patch for patch in cluster.patches)
+    one.apply(record(1, canary="2", weight_bp=250))
+    assert one.observe("fraud") == Observation("1", "2", 200)
     refused, rounded = abilities_of(target(cluster)).limits((50, 250)), "0.025 becomes 0.02"
     assert [said for said in refused if said[0] or rounded in said[1]] == [
         (True, "0.005 is refused: the least weight is 0.01"),
