@@ -48,7 +48,9 @@ class Effects:
         self._targets = tuple(targets)
         self._check_s = check_s
         self._wanted: dict[str, Rollout] = {}
+        # A promotion since the last look may move an alias that a hand had moved; anything else may not.
         self._promoted: set[str] = set()
+        # A dict for its order: the model that waits longest is served first, and a model stands in it once.
         self._queue: dict[str, None] = {}
         self._reports: dict[str, AliasReport] = {}
         self._problems: dict[str, tuple[str, ...]] = {}
@@ -64,12 +66,16 @@ class Effects:
         with self._wake:
             before = self._wanted.get(rollout.model)
             self._wanted[rollout.model] = rollout
+            # The record is written again every few seconds while minutes are counted and leases renewed; what a target
+            # and the alias follow has not changed, and a cloud's API would be asked for nothing.
             if before is not None and _shape(before) == _shape(rollout):
                 return
             if before is not None and before.champion != rollout.champion:
                 self._promoted.add(rollout.model)
             self._queue[rollout.model] = None
+            # The first canary shortens the pace of a look that was due in a minute.
             self._due = min(self._due, time.monotonic() + self._pace())
+            # Started with the first record: a process that owns no model, as a second `deploy` does, talks to nobody.
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="deploy-effects", daemon=True)
                 self._thread.start()
@@ -98,6 +104,7 @@ class Effects:
             self._stopping = True
             self._wake.notify_all()
         if self._thread is not None:
+            # A call to a platform may hang; the thread is a daemon and does not keep the process from its end.
             self._thread.join(timeout=5)
 
     def _run(self) -> None:
@@ -138,7 +145,8 @@ class Effects:
         for event, act in acts:
             try:
                 act()
-            except (Retryable, ArtifactError) as error:
+            # A target may be a plugin's: an error of its own would end this thread, and with it every model's traffic.
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told and tried again
                 errors.append((LogEvent.TARGET_CHANGED if isinstance(error, ChangedByOthers) else event, error))
         if not errors:
             self._problems.pop(rollout.model, None)
@@ -146,12 +154,16 @@ class Effects:
         told = self._problems.get(rollout.model, ())
         for event, problem in errors:
             # Asked every two seconds: an endpoint that takes ten minutes to change would fill the log.
-            if str(problem) not in told:
-                _tell(event, rollout.model, str(problem))
-        self._problems[rollout.model] = tuple(dict.fromkeys(str(problem) for _, problem in errors))
+            if _words(problem) not in told:
+                _tell(event, rollout.model, _words(problem))
+        self._problems[rollout.model] = tuple(dict.fromkeys(_words(problem) for _, problem in errors))
+        # A version that the registry does not have, or cannot be read, does not get better by asking every two seconds;
+        # the look after `check_s` asks again.
         return all(isinstance(problem, ArtifactError) for _, problem in errors)
 
     def _observe(self, rollout: Rollout, targets: Sequence[Target]) -> None:
+        # Nothing of the canary is asked without one: an answer kept from the last canary would prove or condemn the
+        # next.
         seen = [target.observe(rollout.model) for target in targets] if rollout.canary else []
         self._unfit[rollout.model] = {
             version: f"{target.name}: {why}"
@@ -170,11 +182,14 @@ class Effects:
             return
         alias = self._registry.champion(rollout.model)
         state = memory(rollout)
+        # What we set last, by record: this champion, the one before a promotion that may be under way, and the one
+        # dropped by a rollback. Any other name was set by a hand.
         ours = alias in {None, rollout.champion, state.previous, state.dropped}
         if alias != rollout.champion and (ours or promoted):
             self._registry.set_champion(rollout.model, rollout.champion)
             alias, ours = rollout.champion, True
         with self._wake:
+            # A promotion that came while the registry was asked keeps its right to move the alias.
             if self._wanted[rollout.model].champion == rollout.champion:
                 self._promoted.discard(rollout.model)
         seen = self._reports.get(rollout.model)
@@ -186,6 +201,12 @@ class Effects:
 
 def _tell(event: LogEvent, model: str, problem: str) -> None:
     _log.warning(event, model=model, error=problem)
+
+
+def _words(problem: Exception) -> str:
+    """Return what is told of an error; one that was not foreseen seldom makes sense without its class."""
+    foreseen = isinstance(problem, Retryable | ArtifactError)
+    return str(problem) if foreseen else f"{type(problem).__name__}: {problem}"
 
 
 def _shape(rollout: Rollout) -> tuple[str, str | None, int, int, RolloutPhase]:

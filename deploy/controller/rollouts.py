@@ -64,6 +64,7 @@ class Rollouts:
 
     def apply(self, model: str, transition: Transition) -> None:
         """Take over what a decision gave."""
+        # By identity: a decision that changes nothing hands the same record back, and no record is written for it.
         if transition.rollout is not self.records.get(model):
             self.records[model] = transition.rollout
             self.dirty.add(model)
@@ -83,10 +84,12 @@ class Rollouts:
         model = record.model
         closed = self._books.setdefault(model, MinuteBook()).add(record)
         rollout, policy = self.records.get(model), self.policies[model]
+        # The open minute is kept in the record: with the offsets committed, a restart could not read its rows again.
         if rollout is not None and rollout.phase is not Phase.STEADY:
             self.dirty.add(model)
         if closed is None:
             return
+        # Never backwards: the record that a restart goes on from may be ahead of the minute that closes next.
         clock = self._clocks[model] = max(closed.end, self._clocks.get(model, 0))
         if rollout is None:
             return
@@ -123,8 +126,13 @@ class Rollouts:
         if rollout.weight_bp == 0 or settings is None:
             return
         until = to_ms(rollout.lease_until) if rollout.lease_until else None
+        # With two thirds left a missed flush or a restart of a few seconds does not let the lease lapse, which would
+        # send the canary's entities back to the champion and forth again. A record that goes out anyway renews it for
+        # nothing.
         if until is not None and now_ms < until - 2 * settings.lease // 3 and model not in self.dirty:
             return
+        # Routers have taken the canary away by themselves: its weight may not count as in force until rows show it
+        # again.
         if until is not None and until < now_ms:
             rollout = reseen(rollout, 0.0)
         lease = to_datetime(now_ms + settings.lease)

@@ -54,7 +54,10 @@ class Deploy:
         self._rollouts = Rollouts(models, clock, effects.origins.of, labelled)
         self._effects = effects
         self.inputs = tuple(
-            topic.name for topic in (topics.candidates, topics.history, topics.verdicts, topics.approvals)
+            # History is among the inputs, not the tables: its offsets commit with the rollout records, so each minute
+            # is judged once.
+            topic.name
+            for topic in (topics.candidates, topics.history, topics.verdicts, topics.approvals)
         )
         self.tables = (topics.rollouts.name,)
         self._readers: dict[str, Callable[[bytes], None]] = {
@@ -83,6 +86,8 @@ class Deploy:
         for key, value in restored.values.items():
             self._resume(key.decode(errors="replace"), value)
         topics = {one.topic for one in partitions}
+        # One partition of each input decides: with a part of them assigned, candidates or minutes would never come
+        # here.
         self._missing = sorted(set(self.inputs) - topics) if partitions else []
 
     def revoked(self, partitions: frozenset[Partition]) -> None:
@@ -92,6 +97,7 @@ class Deploy:
     def table(self, topic: str, key: bytes, value: bytes | None) -> None:
         """Learn of a model that somebody adopted while we ran; everything else in this topic is our own."""
         model = key.decode(errors="replace")
+        # What this process wrote itself comes back through the table and must not overwrite what it decided since.
         if value is not None and model not in self._rollouts.records:
             self._resume(model, value)
 
@@ -125,11 +131,14 @@ class Deploy:
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Return changed rollout records, renewed leases and the audit of what was done."""
         mine = self._rollouts
+        # In this order: time passes first, then what targets say of the canary, and the lease last, so that a canary
+        # that has just been rolled back gets no lease.
         mine.tick(now_ms)
         for model, rollout in list(mine.records.items()):
             mine.drop_unfit(model, self._effects.unfit(model, rollout.canary) if rollout.canary else None)
             mine.prove(model, self._effects.proven(model))
             mine.lease(model, now_ms)
+        # By name, so that the same state makes the same records and a test can compare them.
         self._written = [mine.written(model) for model in sorted(mine.dirty)]
         outgoing = [Outgoing(self._topics.rollouts.name, one.encode(), one.model.encode(), 0) for one in self._written]
         outgoing += [Outgoing(self._topics.deployments.name, one.encode(), one.model.encode()) for one in mine.audit]
@@ -186,6 +195,8 @@ class Deploy:
             self._rollouts.audit.append(refuse_unknown(candidate, configured=policy is not None))
             return
         clock, offered = self._rollouts.clock(candidate.model), to_ms(candidate.time)
+        # Beyond one step the candidate's time says little of this stream (a backlog, another clock): the stream's own
+        # stays.
         if clock is not None and 0 < offered - clock <= policy.step_ms:
             # Minutes close behind the stream: the canary does not start before its gate was passed.
             clock = offered
@@ -194,6 +205,8 @@ class Deploy:
         if not lookup.known:
             why = because(Reason.AWAITING_REGISTRY, candidate=candidate.id, version=candidate.version)
             moved = queue(rollout, candidate, now or offered, why)
+        # On the stream clock and before the first minute nobody knows the time: the candidate waits for one, unless it
+        # is to be refused, which needs no clock.
         elif clock is None and rollout.phase is Phase.STEADY and disagreement(candidate, lookup.origin) is None:
             moved = queue(rollout, candidate, offered)
         else:

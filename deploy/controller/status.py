@@ -21,6 +21,7 @@ def rollout_samples(rollout: Rollout, policy: Policy | None) -> list[Sample]:
         Sample("stationkeeper_rollouts_total", (model, "promoted"), state.promotions),
         Sample("stationkeeper_rollouts_total", (model, "rolled_back"), state.rollbacks),
     ]
+    # After a promotion the former canary is judged on, under the same labels, until probation ends.
     watched = rollout.canary or (rollout.champion if rollout.phase is Phase.PROBATION else None)
     if rollout.canary:
         found.append(Sample("stationkeeper_canary_weight_ratio", (model, rollout.canary), rollout.weight_bp / BUCKETS))
@@ -29,6 +30,7 @@ def rollout_samples(rollout: Rollout, policy: Policy | None) -> list[Sample]:
     for name, rail in policy.guardrails.items():
         labels = (model, watched, name.value)
         found.append(Sample("stationkeeper_canary_evidence", labels, log_e(state, name, policy)))
+        # A guardrail that only informs has no threshold: a line in a graph would promise an action.
         if rail.action is not Action.INFORM:
             found.append(Sample("stationkeeper_canary_evidence_threshold", labels, harm_limit(policy)))
     return found
@@ -37,6 +39,7 @@ def rollout_samples(rollout: Rollout, policy: Policy | None) -> list[Sample]:
 def rollout_status(rollout: Rollout, policy: Policy | None, deployments: Sequence[Deployment]) -> dict[str, Any]:
     """Return a ``contracts.status.RolloutStatus``."""
     state = memory(rollout)
+    # A page that says "on probation since" the start of the canary would count the ramp as well.
     since = state.promoted if rollout.phase is Phase.PROBATION else state.started
     status: dict[str, Any] = {
         "model": rollout.model,
@@ -74,6 +77,7 @@ def _step(step: StepLog, state: Controller, policy: Policy, *, current: bool) ->
     }
     if step.ended is not None:
         shown["ended"] = step.ended
+    # Evidence runs over all steps and belongs to now; a step that is over shows what it was when it ended.
     evidence = {name: log_e(state, name, policy) for name in state.wealth} if current else step.evidence
     shown["guardrails"] = [
         _guardrail(name.value, rail.margin, evidence.get(name, 0.0), state if current else None, policy, rail.action)

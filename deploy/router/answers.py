@@ -11,6 +11,8 @@ from stationkeeper.registry import Prediction
 Arm = Literal["champion", "canary"]
 
 
+# Not the pydantic message: encoding is on the path of each answer, and msgspec does a batch in one pass
+# (docs/performance).
 class Event(msgspec.Struct, omit_defaults=True):
     """A ``contracts.messages.PredictionEvent`` as it is written; a test holds both to the same JSON."""
 
@@ -54,6 +56,7 @@ def plain_body(model: str, answers: list[Answer], *, single: bool) -> bytes:
 
 def infer_body(model: str, answers: list[Answer], request_id: str | None) -> bytes:
     """Return a KServe v2 response with outputs ``prediction``, ``action``, ``version``, ``arm`` and ``event_id``."""
+    # A v2 tensor has one datatype: the probabilities of several classes are written as JSON texts.
     numeric = not any(isinstance(one.prediction, dict) for one in answers)
     values: list[Any] = [one.prediction if numeric else _encoder.encode(one.prediction).decode() for one in answers]
 
@@ -69,6 +72,7 @@ def infer_body(model: str, answers: list[Answer], request_id: str | None) -> byt
     ]
     body: dict[str, Any] = {"model_name": model, "outputs": outputs}
     versions = {one.version for one in answers}
+    # A request that both arms answered has no one version; the output `version` says it row by row.
     if len(versions) == 1:
         body["model_version"] = versions.pop()
     if request_id is not None:
@@ -100,6 +104,8 @@ def event_values(
                 latency_ms[answer.arm],
                 entity,
                 answer.action,
+                # With all traffic on one arm there is no assignment, and a probability would be taken for a randomised
+                # one.
                 probability[answer.arm] if probability else None,
             )
         )

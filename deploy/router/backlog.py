@@ -71,6 +71,7 @@ class Backlog:
     def hand_over(self) -> int:
         """Move the first waiting batch to the producer; returns the attempt under which its records end."""
         batch = self._waiting.popleft()
+        # By identity: two requests may hold the same ids and values, and each has its own future.
         self._flying[id(batch)] = batch
         batch.left = len(batch.keys)
         self.handed += batch.left

@@ -34,6 +34,7 @@ class RolloutsFollower:
         self._traffic = traffic
         self._whole = False
         self._stop = threading.Event()
+        # A daemon: a read that hangs on a dead broker must not keep the process from its end.
         self._thread = threading.Thread(target=self._run, name="rollouts", daemon=True)
 
     def start(self) -> None:
@@ -60,6 +61,8 @@ class RolloutsFollower:
                 for batch in self._reader.follow(tuple(ends), positions, _FOLLOW_S):
                     for key, value in zip(batch.keys, batch.values, strict=True):
                         self._see(key, value)
+                # Ready only at the end as it was at the start: an older record on the way names champions that are long
+                # gone.
                 if not self._whole and all(positions[one] >= end for one, end in ends.items()):
                     self._whole, self.problem = True, None
             except StreamError as error:
@@ -83,4 +86,6 @@ class RolloutsFollower:
         try:
             self._traffic.see(model, Rollout.decode(value) if value else None)
         except ValidationError as error:
+            # Answers go on with the last readable split: an unreadable record is the controller's fault and no reason
+            # for an outage.
             _log.error(LogEvent.FATAL, model=model, error=f"rollout record is not readable: {error}")

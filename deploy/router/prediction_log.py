@@ -50,12 +50,14 @@ class PredictionLog(Protocol):
 def _options(kafka: KafkaSettings, serve: ServeSettings) -> dict[str, Any]:
     return {
         **kafka.connection(f"{kafka.prefix}.serve"),
+        # An answer that one broker has and loses is one that no monitor counts.
         "acks": "all",
         "enable_idempotence": True,
         "linger_ms": serve.linger,
         "batch_size": _BATCH_BYTES,
         "compression_type": None if serve.compression == "none" else serve.compression,
         "max_block_ms": _BLOCK_MS,
+        # The client refuses less than one request and the linger together; one more millisecond satisfies it.
         "delivery_timeout_ms": max(serve.produce_timeout, kafka.request_timeout + serve.linger + 1),
         "max_request_size": kafka.max_message_bytes,
     }
@@ -183,12 +185,15 @@ class KafkaPredictionLog:
             with self._wake:
                 self._backlog.put_off()
                 self._why = why
+                # A producer that failed meanwhile is replaced at once: its records are older than what waits.
                 self._wake.wait_for(lambda: self._closing or self._failed is not None, _RETRY_S)
             return
         with self._wake:
             attempt = self._backlog.hand_over()
         for key, value in zip(batch.keys, batch.values, strict=True):
             try:
+                # The partition by our own rule: kafka-python hashes keys with murmur2, producers in C with CRC-32, and
+                # an id that is sent again through another of them must meet its first in one partition's dedupe.
                 record = self._producer.send(batch.topic, value, key=key, partition=zlib.crc32(key) % partitions)
             except MessageSizeTooLargeError:
                 self._too_large(batch, attempt)

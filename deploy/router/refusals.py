@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Final
 
 
+# Closed, because it is a label of a metric: a reason made up on the way would be a series without an alert or a text.
 class Refusal(StrEnum):
     """Why a request was refused; the value is the metric label and the ``code`` of the answer."""
 

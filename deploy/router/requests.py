@@ -15,6 +15,7 @@ from stationkeeper.registry import Column
 
 Value = float | int | bool | str | None
 Segment = dict[str, Value]
+# msgspec says in words where it failed and offers no field; a caller and our own tests want the name by itself.
 _PLACE: Final = re.compile(r"at `\$\.?([^`]*)`")
 _KEY: Final = re.compile(r"field `([^`]*)`")
 # The last millisecond of the year 9999, beyond which RFC 3339 has no form.
@@ -128,17 +129,22 @@ def _culprit(body: bytes) -> str | None:
 
 def parse_plain(body: bytes, now_ms: int) -> Rows:
     """Read ``{"features": ...}`` or ``{"instances": [...]}``; raises ``Refused`` naming the field."""
+    # A guess from the first bytes saves decoding every body twice; where it is wrong (`instances` stands behind another
+    # key) the other form is tried below.
     single = not body.lstrip()[:80].replace(b" ", b"").startswith(b'{"instances"')
     if single:
         try:
             batch = [_decode(_single_decoder, body)]
         except Refused as refusal:
+            # The refusal of the form that was meant is the one to show.
             if b'"instances"' not in body:
                 raise
             single = False
             try:
                 batch = _decode(_batch_decoder, body).instances
             except Refused:
+                # Neither form fits: the first refusal names the field, the second would complain of the other form's
+                # fields.
                 raise refusal from None
     else:
         batch = _decode(_batch_decoder, body).instances
@@ -163,6 +169,7 @@ def parse_infer(body: bytes, now_ms: int) -> tuple[Rows, str | None]:
         sizes = {name: len(column) for name, column in columns.items()}
         raise Refused(Refusal.WRONG_TYPE, f"inputs differ in rows: {sizes}; send one value a row in each", "inputs")
     rows = lengths.pop() if lengths else 0
+    # Popped, because what is left are features: an id among them would be scored.
     ids, entities, times = (columns.pop(name, [None] * rows) for name in IDENTITY)
     names = list(columns)
     values = zip(*columns.values(), strict=True) if columns else ([()] * rows)
@@ -199,6 +206,7 @@ def _flat(tensor: _Tensor) -> list[Any]:
     bad = next((one for one in data if isinstance(one, list | dict)), None)
     if bad is not None:
         raise Refused(Refusal.WRONG_TYPE, f"{bad!r} is no number, text, boolean or null", tensor.name)
+    # Clients send 0 and 1 under BOOL; as numbers they would be unseen values of a boolean feature.
     if tensor.datatype == "BOOL":
         return [None if one is None else bool(one) for one in data]
     return data
@@ -207,6 +215,7 @@ def _flat(tensor: _Tensor) -> list[Any]:
 def _time(value: Any, now_ms: int, row: int) -> int:
     if value is None:
         return now_ms
+    # In Python True is 1, which is a moment in 1970.
     if isinstance(value, int) and not isinstance(value, bool):
         if 0 <= value <= _LAST_MS:
             return value

@@ -86,6 +86,7 @@ class Router:
 
     def missing(self, model: str) -> str | None:
         """Return why a configured model cannot be answered, None where its champion is in memory."""
+        # The traffic table's word comes last: it only knows the records read so far.
         missing = self.traffic.missing(model)
         # Before the end of the topic was reached nobody knows whether a champion is still to come.
         return missing and (self._follower.problem or missing)
@@ -109,8 +110,10 @@ class Router:
             raise Refused(
                 Refusal.TOO_MANY_ROWS, f"{len(rows)} rows, at most {limit}; send smaller batches", "instances"
             )
+        # Asked before scoring: while the log is stuck a model's work would be thrown away with each refusal.
         if self.settings.ack == "produced" and (problem := self._sink.problem()):
             raise Refused(Refusal.NOT_LOGGED, f"{problem}; send the same event_id again")
+        # Read once a request: a lease that lapses between two rows would give them different splits and probabilities.
         weight = traffic.weight_bp(self.traffic.now_ms())
         canary_rows = self._canary_rows(rows, traffic, weight)
         answers: list[Answer | None] = [None] * len(rows)
@@ -118,6 +121,7 @@ class Router:
         for arm, served, picked in self._arms(traffic, canary_rows, len(rows)):
             got = self._score(model, served, rows, picked, arm)
             latency[arm] = round((time.perf_counter() - start) * 1_000, 3)
+            # The second arm's latency must not hold the first one's time: the arms are compared by it.
             start = time.perf_counter()
             order: Sequence[int] = range(len(rows)) if picked is None else picked
             for row, prediction, action in zip(order, got.predictions, got.actions, strict=True):
@@ -127,6 +131,8 @@ class Router:
         probability: dict[Arm, float] | None = {"champion": 1 - share, "canary": share} if weight else None
         values = event_values(model, rows, done, latency, probability)
         try:
+            # The event id is the key, so that an id that is sent again meets its first in one partition, where ids are
+            # counted once.
             logged = self._sink.send(self._topics[model], [one.encode() for one in rows.event_ids], values)
         except Retryable as error:
             if self.settings.ack == "produced":
@@ -152,6 +158,7 @@ class Router:
             served, refused = dict(self._served), dict(self._refused)
         found = [Sample("stationkeeper_predictions_served_total", key, count) for key, count in sorted(served.items())]
         found += [Sample("stationkeeper_serving_errors_total", key, count) for key, count in sorted(refused.items())]
+        # The log counts by topic, the metric is by model: models that share a topic have one count, under the last.
         models = {topic: model for model, topic in self._topics.items()}
         for (topic, reason), count in sorted(self._sink.unlogged().items()):
             found.append(Sample("stationkeeper_predictions_unlogged_total", (models[topic], reason), count))
@@ -194,6 +201,7 @@ class Router:
             return []
         keys = rows.event_ids
         if self.settings.sticky == "entity_id":
+            # A row without an entity is its own unit; with an empty key all of those would go to one arm.
             keys = [entity or event for entity, event in zip(rows.entity_ids, rows.event_ids, strict=True)]
         picked: list[int] = to_canary(traffic.rollout.salt, keys, weight).nonzero()[0].tolist()
         return picked
@@ -214,6 +222,8 @@ class Router:
         for name in served.card.names:
             column = rows.column(name, picked)
             if column is None:
+                # Only the champion's features are documented to callers: a canary that knows one more gets null, not
+                # the callers an error.
                 if arm == "champion" and self.settings.missing == "refuse":
                     where = f"instances[{rows.without(name)}].features.{name}"
                     raise Refused(

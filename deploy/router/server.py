@@ -25,6 +25,7 @@ from stationkeeper.registry import FeatureKind
 from stationkeeper.streams.errors import Retryable
 
 _log = structlog.get_logger()
+# The graph takes float32; FP64 would promise digits that the model never sees.
 _DATATYPES = {FeatureKind.NUMERIC: "FP32", FeatureKind.BOOLEAN: "BOOL", FeatureKind.CATEGORICAL: "BYTES"}
 _JSON = "application/json"
 # Text that a browser may not take for a page: names of models and features come from records.
@@ -39,6 +40,7 @@ class Server:
 
     def __init__(self, router: Router, extra: Sequence[BaseRoute] = ()) -> None:
         self._router = router
+        # Scoring holds its thread for milliseconds and would hold the event loop, and with it the probes.
         self._workers = ThreadPoolExecutor(router.settings.workers, thread_name_prefix="predict")
         self.app = Starlette(
             routes=[
@@ -55,6 +57,7 @@ class Server:
                 Route("/api/v1/status", self._status),
                 *extra,
             ],
+            # The framework's own answer to a mistyped path is a bare text that names no route.
             exception_handlers={404: self._no_route, 405: self._no_route},
             lifespan=self._lifespan,
         )
@@ -63,6 +66,7 @@ class Server:
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         self._router.start()
         yield
+        # First the answers under way, then the log that they go to: the other way round the last ones would be refused.
         self._workers.shutdown(wait=True)
         await asyncio.to_thread(self._router.close)
 
@@ -119,6 +123,8 @@ class Server:
     async def _body(self, request: Request) -> bytes:
         limit = self._router.settings.max_body_bytes
         message = f"the body is larger than {limit} bytes; send smaller batches or raise serve.max_body_bytes"
+        # Refused by its stated size before a byte is read; a body without one, or with a false one, is counted as it
+        # comes.
         stated = request.headers.get("content-length", "")
         if stated.isdigit() and int(stated) > limit:
             raise Refused(Refusal.TOO_LARGE, message)
@@ -137,6 +143,7 @@ class Server:
         body = {"error": str(refused), "code": refused.reason.value}
         if refused.field:
             body["field"] = refused.field
+        # What time mends is asked again; without the header some clients give up at once and others hammer.
         headers = {"retry-after": "1"} if refused.status == HTTP_STATUS[Refusal.OVERLOADED] else {}
         return JSONResponse(body, refused.status, headers=headers)
 

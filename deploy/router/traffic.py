@@ -38,6 +38,7 @@ class Traffic:
     def weight_bp(self, now_ms: int) -> int:
         """Return the canary's weight now: zero without a loaded canary and once the lease has lapsed."""
         lease = self.rollout.lease_until
+        # The controller or Kafka is gone: nobody watches the canary, so the champion answers alone.
         if self.canary is None or lease is None or now_ms >= to_ms(lease):
             return 0
         return self.rollout.weight_bp
@@ -85,6 +86,7 @@ class TrafficTable:
             self._wanted[model] = rollout
             now = self._applied.get(model)
             if now is not None:
+                # Here and not in the loader: taking traffic away must not wait behind a download.
                 self._applied[model] = _restricted(now, rollout)
             self._queue[model] = None
             self._dirty.notify_all()
@@ -144,6 +146,8 @@ class TrafficTable:
                 failures = 0
                 continue
             with self._dirty:
+                # Behind the others: a version that cannot be had must not keep other models' versions from being
+                # loaded.
                 self._queue.setdefault(model, None)
                 self._dirty.wait(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
             failures += 1
@@ -154,6 +158,8 @@ class TrafficTable:
         canary = self._version(model, rollout.canary) if rollout.canary else None
         with self._dirty:
             newest = self._wanted.get(model)
+            # While the versions were fetched a newer record may have named others: that one is in the queue, this one
+            # is over.
             if newest is None or (newest.epoch, newest.champion, newest.canary) != (
                 rollout.epoch,
                 rollout.champion,
@@ -161,6 +167,7 @@ class TrafficTable:
             ):
                 return True
             if champion is not None:
+                # The newest record, not the one that was loaded for: its weight may have fallen meanwhile.
                 self._applied[model] = Traffic(newest, champion, canary)
             self._forget(model, newest)
         return champion is not None and (canary is not None or rollout.canary is None)
@@ -168,6 +175,7 @@ class TrafficTable:
     def _version(self, model: str, version: str) -> ServedModel | None:
         held = self._loaded.setdefault(model, {})
         if version in held:
+            # Dicts keep the order of insertion: popped and set again it is the most recently used.
             held[version] = held.pop(version)
             return held[version]
         errors = self._errors.setdefault(model, {})
@@ -178,8 +186,14 @@ class TrafficTable:
             _log.warning(LogEvent.REGISTRY_UNREACHABLE, model=model, version=version, error=str(error))
             return None
         except ArtifactError as error:
+            # Unfit is what no retry mends; the controller reads it and rolls the canary back at once instead of at the
+            # deadline.
             errors[version] = self._unfit.setdefault(model, {})[version] = str(error)
             _log.error(LogEvent.MODEL_LOADED, model=model, version=version, error=str(error))
+            return None
+        except Exception as error:  # noqa: BLE001 - one version must not end the thread that loads all others
+            errors[version] = f"{type(error).__name__}: {error}"
+            _log.exception(LogEvent.MODEL_LOADED, model=model, version=version)
             return None
         errors.pop(version, None)
         self._unfit.get(model, {}).pop(version, None)
@@ -196,9 +210,12 @@ class TrafficTable:
 
 def _restricted(now: Traffic, rollout: Rollout) -> Traffic:
     """Return what of a new record applies before anything is loaded: never more canary than both records allow."""
+    # A promotion: the new champion is in memory as canary, so it needs no download.
     if now.canary is not None and rollout.champion == now.canary.version:
         return replace(now, rollout=rollout, champion=now.canary, canary=None)
     same = rollout.champion == now.champion.version
+    # Another epoch has another salt, which splits entities anew: the canary waits until the loader applies the new
+    # record as a whole.
     if now.canary is None or rollout.canary != now.canary.version or rollout.epoch != now.rollout.epoch or not same:
         return replace(now, canary=None)
     return replace(now, rollout=rollout)

@@ -66,6 +66,8 @@ def paired_interval(cells: Floats, statistic: Statistic, alpha: float, replicate
     ch. 13) at ``alpha`` on each side. O(replicates * blocks * k).
     """
     n = len(cells)
+    # Seeded, so that the gate repeated after a crash, or by `stationkeeper gate` in a pipeline, gives the same verdict.
+    # Drawing how often each block comes is the bootstrap of blocks in one matrix product.
     draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=replicates)
     resampled = statistic(draws @ cells)
     low, high = np.quantile(resampled, [alpha, 1.0 - alpha])
@@ -81,6 +83,7 @@ def sign_test(better: int, worse: int) -> float:
     0.054688
     """
     n = better + worse
+    # By logarithms: the binomials of a few thousand rows are beyond a float.
     logs = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(better, n + 1)]
     return min(1.0, math.fsum(math.exp(value - n * math.log(2.0)) for value in logs))
 
@@ -88,6 +91,7 @@ def sign_test(better: int, worse: int) -> float:
 def blocks_of(columns: Floats, rows: Flags, blocks: int) -> Floats:
     """Sum per-row columns ``(n, k)`` of the chosen rows over at most ``blocks`` runs of consecutive rows."""
     chosen = columns[rows]
+    # Never more blocks than rows: an empty block would repeat its neighbour's sum in `reduceat`.
     edges = np.linspace(0, len(chosen), min(blocks, len(chosen)) + 1).astype(np.int64)[:-1]
     return np.add.reduceat(chosen, edges, axis=0)
 
@@ -111,6 +115,8 @@ def judge_binary(
     if short is not None:
         return GateVerdict(GateOutcome.NO_EVIDENCE, short, numbers)
     columns = _binary_columns(labels, champion, challenger)
+    # Bonferroni over the looks: the gate that asks again with more labels would otherwise pass one equal model in four
+    # looks at four times alpha.
     level = rules.alpha / rules.looks
     everywhere = np.ones(len(labels), bool)
 
@@ -118,8 +124,12 @@ def judge_binary(
         return paired_interval(blocks_of(columns, rows, rules.blocks), statistic, alpha, rules.replicates, rules.seed)
 
     overall = interval(everywhere, _f1_difference, level)
+    # Better in either of two ways is enough, so each gets half (Bonferroni); worse overall is one test and keeps the
+    # whole.
     f1_after = interval(after, _f1_difference, level / 2)
     loss_after = interval(after, _log_loss_gain, level / 2)
+    # For people only: how the rows on which the two disagree fall. It does not decide, because it knows no margin and
+    # takes rows as independent.
     right = [(scores >= threshold) == labels for scores, threshold in (champion, challenger)]
     better, worse = int(np.sum(after & right[1] & ~right[0])), int(np.sum(after & right[0] & ~right[1]))
     numbers |= {
@@ -187,8 +197,11 @@ class _Test:
 def _weigh(overall: Interval, tests: tuple[_Test, ...], margin: float) -> tuple[GateOutcome, str]:
     better = [str(test) for test in tests if test.interval.low > test.least]
     every = "; ".join(str(test) for test in tests)
+    # Harm first: the order decides which reason is told where several hold, and evidence of harm must not hide behind a
+    # gain.
     if overall.high < -margin:
         return GateOutcome.FAIL, f"worse overall: {overall}, margin {margin:g}"
+    # The second half: better by its scores and worse by the decisions that people feel is harm, not a draw.
     if all(test.interval.high < 0.0 for test in tests) or (better and tests[0].interval.high < 0.0):
         return GateOutcome.FAIL, f"worse after the change: {every}"
     if overall.low < -margin:
@@ -202,11 +215,13 @@ def _binary_columns(labels: Flags, champion: tuple[Floats, float], challenger: t
     columns: list[npt.NDArray[Any]] = []
     for scores, threshold in (champion, challenger):
         alerts = scores >= threshold
+        # Sums per block are all that both statistics need, so each row is reduced to eight numbers once.
         columns += [alerts & labels, alerts & ~labels, ~alerts & labels, log_loss_rows(labels, scores)]
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
 
 
 def _f1_difference(sums: Floats) -> Floats:
+    # Columns 0-3 are the champion's hits, false alerts, misses and loss; 4-7 the challenger's.
     return f1_score(sums[:, 4], sums[:, 5], sums[:, 6]) - f1_score(sums[:, 0], sums[:, 1], sums[:, 2])
 
 

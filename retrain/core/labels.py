@@ -21,9 +21,12 @@ def misfit(texts: Collection[str], positive: str, *, whole: bool) -> str | None:
     """
     yes = positive_texts(texts, positive)
     others: list[str] = []
+    # Sorted, so that the same labels give the same words and a request's detail does not change at each survey.
     for text in sorted(set(texts) - yes):
         if not any(same_class(text, other) for other in others):
             others.append(text)
+    # One spelling beside the positive class is two classes; none yet may only mean that the labels of the other are
+    # late.
     if len(others) < 2 and (not whole or (yes and others)):
         return None
     shown = ", ".join(repr(text) for text in sorted(texts)[:_SHOWN]) or "none"

@@ -27,6 +27,7 @@ class ClassifierPerformance:
 
     def numbers(self) -> dict[str, float | int]:
         """Return the numbers as JSON takes them."""
+        # Six digits: as much as a run's page and a record need, and the same text on every machine.
         return {name: round(value, 6) for name, value in asdict(self).items()}
 
 

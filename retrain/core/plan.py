@@ -109,17 +109,22 @@ def admit(request: RetrainRequest, rules: PlanRules, past: Sequence[Past], champ
     help: a request in work may cure this incident too, and after ``breaker`` retrainings in a row without a better
     model a person must ask. A manual request passes the breaker. All times are event time: a replay decides alike.
     """
+    # First, because no state of other requests changes it and the person must hear of the source.
     if request.kind in _NOT_CURED_BY_TRAINING:
         text = f"kind {request.kind.value}: repair the source of the data"
         return Refuse(RequestStage.REJECTED, RequestReason.DATA_QUALITY, text)
+    # The monitor asked about a version that was replaced meanwhile: its successor has not drifted from its own
+    # reference.
     if champion is not None and champion != request.version:
         text = f"the request is about version {request.version}, the champion is {champion}"
         return Refuse(RequestStage.SUPPRESSED, RequestReason.SUPERSEDED, text)
+    # The oldest one in work is named: it is the one that the others wait for.
     working = sorted((p for p in past if p.taken_up and not p.stage.final), key=lambda p: p.time_ms)
     if working:
         text = f"{working[0].id} is in stage {working[0].stage.value}"
         return Refuse(RequestStage.SUPPRESSED, RequestReason.IN_FLIGHT, text)
     useless = useless_retrains(past)
+    # Each useless training costs compute and a gate's chance of error, and the next would see much the same rows.
     if useless >= rules.breaker and not request.manual:
         text = f"the last {useless} retrains gave no better model, the breaker opens at {rules.breaker}"
         return Refuse(RequestStage.SUPPRESSED, RequestReason.BREAKER, text)
@@ -142,6 +147,8 @@ def rows_needed(rules: PlanRules, look: int, judged: int = 0) -> tuple[int, int]
     ``judged`` are the rows after the onset that the last look had: the next one needs twice as many at least, because
     the same rows would only give the same answer.
     """
+    # Doubled, so that all looks together cost at most twice the last one, and each sees at least as many new rows as
+    # old.
     return max(rules.min_rows * 2**look, 2 * judged), rules.min_positives * 2**look
 
 
@@ -151,10 +158,13 @@ def decide(
     """Return what to do with an admitted request, given the labels known so far; see ``rows_needed``."""
     rows, positives = rows_needed(rules, look, judged)
     missing = max(0, rows - statistics.rows_after)
+    # Both classes: where nearly all is positive the negatives are the rare ones, and F1 and the loss rest on them as
+    # well.
     lacking = max(0, positives - statistics.positives_after, positives - statistics.negatives_after)
     have = f"{statistics.rows_after} matured labelled rows after the onset, {statistics.positives_after} positive"
     if missing == 0 and lacking == 0:
         return Plan(candidate_windows(rules, statistics), f"{have}; needed {rows} and {positives}")
+    # By the stream's clock: a replay of a month in an hour waits a month for labels, not an hour.
     waited = statistics.as_of_ms - to_ms(request.time)
     if waited > rules.max_wait_ms:
         text = f"{have}; needed {rows} and {positives} within {format_duration(rules.max_wait_ms)}"
@@ -169,6 +179,7 @@ def _ready(request: RetrainRequest, statistics: LabelStatistics, rows: int | Non
     onset = to_ms(request.onset.time)
     span = statistics.as_of_ms - statistics.maturity_ms - onset
     have, need = (statistics.rows_after, rows) if rows is not None else (statistics.positives_after, positives)
+    # Before the first matured row there is no pace to tell a time by.
     if span <= 0 or have == 0:
         return None
     return onset + statistics.maturity_ms + round(span * need / have)
@@ -185,6 +196,8 @@ def candidate_windows(rules: PlanRules, statistics: LabelStatistics) -> tuple[Tr
     if statistics.rows_before > 0:
         windows.append(TrainingWindow(WindowKind.REWEIGHTED, weight=rules.after_change_weight))
         windows.append(TrainingWindow(WindowKind.SINCE_CHANGE))
+    # With fewer rows after the onset "the last n" reaches before it and is a window of its own; with fewer in all it is
+    # `all`.
     if statistics.rows_after < rules.last_rows < total:
         windows.append(TrainingWindow(WindowKind.LAST, rows=rules.last_rows))
     return tuple(windows)

@@ -40,10 +40,14 @@ def split_rows(times: Times, onset_ms: int, holdout: float, validation: float, g
     if len(times) and bool(np.any(np.diff(times) < 0)):
         raise ValueError("rows must be in time order")
     n = len(times)
+    # The onset's own row is after the change: it is the first that the detector counts as changed.
     first = int(np.searchsorted(times, onset_ms, side="left"))
     after = n - first
+    # Rounded up: of a handful of rows at least one is judged.
     held = int(np.ceil(holdout * after))
+    # The holdout goes first: without validation a window is chosen badly, without a holdout nothing is known.
     validated = min(int(np.ceil(validation * after)), after - held)
+    # Not more than the holdout, or the overall measure would be of the time before the change.
     guarded = min(held, int(guard * first))
     position = np.arange(n)
     masks = {
@@ -73,10 +77,12 @@ def window_rows(
     positions = np.flatnonzero(mask)
     if window.kind is WindowKind.LAST:
         positions = positions[-window.rows :]
+    # The newest rows after the change are the last to be dropped: they are what the model is retrained for.
     new = positions[after[positions]][-limit:]
     old = positions[~after[positions]]
     room = limit - len(new)
     kept = np.sort(rng.choice(old, room, replace=False)) if len(old) > room else old
+    # A sample of the old rows stands for all of them, or `all` would quietly become `since_change` where rows are many.
     old_weight = len(old) / len(kept) if len(kept) else 1.0
     chosen = np.concatenate([kept, new])
     weights = np.concatenate([np.full(len(kept), old_weight), np.full(len(new), window.weight)])

@@ -68,6 +68,7 @@ def choose_threshold(
         raise ValueError(f"a threshold needs positive labels, got {int(labels.sum())} in {len(labels)} rows")
     cuts = _cut(labels, scores)
     if rule is ThresholdRule.ALERT_RATE:
+        # At least one alert: with none there is no threshold to name.
         wanted = max(1, round(alert_rate * len(labels)))
         cut = max(0, int(np.searchsorted(cuts.alerts, wanted, side="right")) - 1)
         return cuts.at(cut, rule, f"{int(cuts.alerts[cut])} of {len(labels)} rows, asked {alert_rate:.4g}")
@@ -75,7 +76,9 @@ def choose_threshold(
     best = int(np.argmax(f1))
     if rule is ThresholdRule.F1 or precision is None:
         return cuts.at(best, ThresholdRule.F1, f"largest F1 {f1[best]:.4f}")
+    # Precision of the fit, not of the counts: the counted precision of the first few alerts is 1.0 or 0.0 by luck.
     smooth = np.cumsum(_monotone_rates(cuts)) / cuts.alerts
+    # 1e-12 is rounding: a champion measured against itself must reach its own precision.
     reached = np.flatnonzero(smooth >= precision - 1e-12)
     if len(reached) and reached[-1] >= best:
         return cuts.at(best, rule, f"largest F1 {f1[best]:.4f}, precision not below the champion's {precision:.4f}")
@@ -94,6 +97,7 @@ def _cut(labels: Flags, scores: Floats) -> _Cuts:
     ranked = scores[order]
     last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
     # Half way to the next lower score: rounding to float32 in a server cannot move a row across.
+    # Under the lowest score there is no next one: a millionth below lets every row pass.
     below = np.append(ranked[last[:-1] + 1], np.maximum(ranked[-1] - 1e-6, 0.0))
     values = np.clip((ranked[last] + below) / 2.0, 0.0, 1.0)
     return _Cuts(last + 1, np.cumsum(labels[order])[last], values, int(labels.sum()))

@@ -30,6 +30,7 @@ GATE_FILE = "gate.json"
 
 def environment() -> str:
     """Return every installed package with its version, one a line, as pip writes them."""
+    # A set: a package that lies on two paths is listed twice by the library.
     found = {f"{d.metadata['Name']}=={d.version}" for d in importlib.metadata.distributions() if d.metadata["Name"]}
     return "\n".join(sorted(found, key=str.lower)) + "\n"
 
@@ -55,6 +56,7 @@ def register_training(
     if gate is not None:
         (directory / GATE_FILE).write_text(json.dumps(asdict(gate), indent=1))
     files = (JOB_FILE, RESULT_FILE, LOG_FILE, ENVIRONMENT_FILE, GATE_FILE)
+    # Before registering, so that of a step that was killed after it registered only this try's version is left.
     registry.remove_orphans(job.model, request, keep=keep)
     return registry.register(
         Registration(
@@ -67,6 +69,7 @@ def register_training(
                 "seed": str(job.seed),
                 "code": result.code,
                 "onnx_sha256": result.onnx_sha256,
+                # Nine digits carry a float32 whole; the artifact's card holds the number that decides.
                 "threshold": f"{result.threshold.value:.9g}" if result.threshold else "",
                 **tags,
             },
@@ -90,6 +93,8 @@ def request_tags(state: RetrainState) -> dict[str, str]:
         "onset": request.onset.time.isoformat(),
         "champion": state.champion or "",
         "window": result.window.value if result else "",
+        # Named before the candidate exists: its id follows from the request, and `deploy` takes out no version without
+        # it.
         "candidate": candidate_id(request.id),
         "gate": gate.outcome.value if gate else "",
         "gate_reason": gate.reason if gate else "",
@@ -106,6 +111,7 @@ def metrics(result: TrainingResult, gate: Mapping[str, Any] | None = None) -> di
     if result.threshold is not None:
         found |= {"threshold": result.threshold.value, "threshold.precision": result.threshold.precision}
     for name, numbers in (gate or {}).items():
+        # The registry takes numbers only; texts of the gate stand in its file.
         if isinstance(numbers, dict):
             found |= {f"gate.{name}.{key}": float(value) for key, value in numbers.items()}
     return found

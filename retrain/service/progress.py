@@ -35,6 +35,8 @@ def first_state(
     )
     if rules is None:
         return start.enter(RequestStage.REJECTED, RequestReason.NOT_CONFIGURED, f"model {request.model}")
+    # What came later in event time is left out, unless it is in work: requests of several partitions or a replay arrive
+    # in another order, and must be decided alike.
     past = [other.past() for other in others if to_ms(other.request.time) <= now or not other.stage.final]
     refusal = admit(request, rules, past, champion)
     if refusal is not None:
@@ -58,6 +60,7 @@ def after_word(state: RetrainState, word: Approval, champion: str | None) -> Ret
     if word.decision == "approve":
         pending = state.reason is RequestReason.APPROVAL_PENDING
         suppressed = state.stage is RequestStage.SUPPRESSED and state.reason in _REOPENED_BY_APPROVAL
+        # A word counts once: the approvals table is read through again at every flush and start.
         if state.approved or not (pending or suppressed):
             again = f"; stationkeeper requests retry {state.id} asks again" if state.stage.final else ""
             return f"{now}: there is nothing to approve{again}"
@@ -65,10 +68,12 @@ def after_word(state: RetrainState, word: Approval, champion: str | None) -> Ret
     if word.decision != "retry":
         return f"{word.decision} is no word on a request"
     asked = to_ms(word.time)
+    # By the word's own time, for the same reason: only a later `retry` asks again.
     if not state.stage.final or state.stage is RequestStage.CANDIDATE or asked <= state.asked:
         return f"{now}: there is nothing to ask again"
     if champion is not None and champion != state.request.version:
         return f"{now}: version {state.request.version} is no longer champion, version {champion} is"
+    # Built anew and not copied, so that nothing of the tries before is taken over: snapshot, look and gate begin again.
     fresh = RetrainState(
         request=state.request,
         stage=state.stage,
@@ -137,6 +142,7 @@ def after_training(state: RetrainState, finished: Finished, settings: RetrainSet
         reason = RequestReason.TRAINING_TIMEOUT
         detail = f"no result within {format_duration(round(finished.seconds * 1_000))} (training.timeout)"
         detail += f"; it was at {finished.progress}" if finished.progress else ""
+    # Bad rows stay bad: only what another try may mend, as a kill for memory, is tried again.
     final = isinstance(finished, TrainingError) and finished.final
     if final or state.attempts >= settings.training.retries:
         return state.enter(RequestStage.FAILED, reason, detail)
@@ -149,6 +155,7 @@ def after_gate(state: RetrainState, verdict: GateVerdict, settings: RetrainSetti
         return state.enter(RequestStage.REGISTERING, RequestReason.GATE_PASSED, verdict.reason, gate=verdict)
     if verdict.outcome is GateOutcome.FAIL:
         return state.enter(RequestStage.FAILED, RequestReason.GATE_FAILED, verdict.reason, gate=verdict)
+    # As many looks as the gate's level is divided by: one more would raise its chance of passing an equal model.
     if state.look + 1 < settings.gate.looks:
         return state.enter(
             RequestStage.WAITING,

@@ -65,6 +65,8 @@ class RequestStates:
     def move(self, state: RetrainState) -> Outgoing:
         """Move a request; returns the record that makes it true."""
         self._moved[state.id] = state
+        # Suppressed requests have an event of their own, so that an alert on `retrain_stage` does not ring for what was
+        # not done.
         event = LogEvent.RETRAIN_SUPPRESSED if state.stage is RequestStage.SUPPRESSED else LogEvent.RETRAIN_STAGE
         _log.info(
             event.value,

@@ -51,6 +51,7 @@ class Intake:
 
     def absorb(self, batch: Batch) -> None:
         """Sort a batch of the request topic into requests and dead letters; nothing is lost."""
+        # One by one: requests are a handful a day, and each that is bad must become its own letter.
         for row, value in enumerate(batch.values):
             found = _read_request(value)
             if isinstance(found, RetrainRequest):
@@ -143,6 +144,7 @@ class Retrain:
         self.inputs = (topics.requests.name,)
         self.tables = (topics.rollouts.name, topics.approvals.name)
         self._tables = LoopTables(topics)
+        # The table's method, not its answer: what the rollouts name is asked when a step deletes, not when it began.
         self._runner = RequestRunner(steps, monotonic, self._tables.named)
         self._intake = Intake()
         self._owner = False
@@ -188,6 +190,7 @@ class Retrain:
         """Move every request as far as what has finished allows; returns the records of all moves."""
         requests, out = self._intake.take()
         for request in requests:
+            # The same request again, from a replay of the monitor or a retry of its producer: its id is its content.
             if self._requests.get(request.id) is not None:
                 continue
             inputs = self.models.get(request.model)
@@ -195,6 +198,7 @@ class Retrain:
             rules = inputs.settings.plan_rules() if inputs else None
             champion = self._tables.champion(request.model)
             self._move(progress.first_state(request, rules, others, champion), out)
+        # Before people's words: a rejection that comes with the end of a step must find the state that the step led to.
         for done in self._runner.collect():
             self._finish(done, out)
         for approval in self._tables.approvals.values():
@@ -236,6 +240,7 @@ class Retrain:
 
     def _finish(self, done: Done, out: list[Outgoing]) -> None:
         state = self._requests.at_rest(done.request)
+        # A person ended the request while its step ran: the result is for a state that is gone.
         if state is None or state.stage is not done.stage:
             return
         if state.stage.final:
@@ -287,6 +292,7 @@ class Retrain:
             _log.warning(LogEvent.REGISTRY_UNREACHABLE.value, request=state.id, stage=state.stage.value, why=str(error))
             self._requests.note(state.model_copy(update={"detail": str(error)}))
             return
+        # The role runs on another machine or its disk was emptied; training is seeded and gives the same again.
         if state.stage in (RequestStage.GATE, RequestStage.REGISTERING) and isinstance(error, FileNotFoundError):
             self._move(state.enter(RequestStage.TRAINING, state.reason, "its files are gone, trained again"), out)
             return
@@ -308,6 +314,8 @@ def _samples(models: Mapping[str, ModelInputs], states: Iterable[RetrainState]) 
                 value = float(stages.count(stage))
                 found.append(Sample("stationkeeper_retrain_outcomes", (model, stage.value), value))
             else:
+                # 1 for each stage that a request is in: several requests of one model do not wait in the same stage,
+                # admission lets one in.
                 found.append(Sample("stationkeeper_retrain_stage", (model, stage.value), float(stage in stages)))
         opened = useless_retrains(state.past() for state in mine) >= inputs.settings.breaker
         found.append(Sample("stationkeeper_breaker_open", (Retrain.name, model), float(opened)))

@@ -70,6 +70,7 @@ class RetrainState(Record):
 
     def encode(self) -> bytes:
         """Return the record as UTF-8 JSON."""
+        # Without nulls: most fields are empty through most of a request's life, and the record is shown to people.
         return self.model_dump_json(exclude_none=True).encode()
 
     @classmethod
@@ -79,8 +80,11 @@ class RetrainState(Record):
 
     def enter(self, stage: RequestStage, reason: RequestReason, detail: str = "", **changes: Any) -> Self:
         """Return the state after a step: stage, reason and history move together."""
+        # Never backwards: the order of stages is told by it, and a survey may have read less than the one before a
+        # restart.
         clock = max(self.clock_ms, changes.pop("clock_ms", None) or 0)
         history = self.history
+        # A stage that is entered again by a retry keeps its first time: how long it took is from there.
         if not history or history[-1].stage is not stage:
             history = (*history, StageEntry(stage=stage, entered=clock, note=detail))
         facts: Mapping[str, Any] = {
@@ -89,6 +93,8 @@ class RetrainState(Record):
             "detail": detail,
             "clock_ms": clock,
             "history": history,
+            # Tries are counted within one training: whoever enters a stage begins at none, and a retry says how many it
+            # had.
             "attempts": 0,
             **changes,
         }

@@ -115,8 +115,10 @@ class Steps:
         """Read what came since the last survey and count matured labels after the onset."""
         settings = self.models[state.model].settings
         rows = self._read(state, None)
+        # No event at all: without a clock nothing can be mature, so the request waits.
         if rows.clock_ms is None:
             return Survey(None, None, dict(rows.end))
+        # The judge was at least there when it asked: topics that are behind must not count labels by an older moment.
         clock = max(rows.clock_ms, to_ms(state.request.time))
         maturity = None if settings.labels.maturity == "auto" else settings.labels.maturity
         onset = to_ms(state.request.onset.time)
@@ -132,6 +134,7 @@ class Steps:
         """
         if state.as_of_ms is None or state.maturity_ms is None:
             raise ValueError(f"request {state.id} has no plan to snapshot")
+        # First, because it fails most often (a registry away, a version gone), and reading the topics is the long part.
         champion = self._fetch_champion(state)
         rows = self._read(state, state.end_offsets())
         frame = rows.frame(state.as_of_ms, state.maturity_ms)
@@ -155,6 +158,7 @@ class Steps:
         """Return the training job of a state with a snapshot, None when snapshot or champion are not on this disk."""
         snapshot = self.snapshots.find(state.snapshot or "")
         champion = self.directory(state) / CHAMPION_DIRECTORY
+        # Both lie on this machine's disk; after a move they are made again from the recorded offsets, byte for byte.
         if snapshot is None or not (champion / CARD_FILE).exists():
             return None
         card = ModelCard.decode((champion / CARD_FILE).read_bytes())
@@ -220,9 +224,11 @@ class Steps:
         """Remove what a finished request left: orphaned versions, and the files of its trainings unless it failed."""
         if state.version is not None:
             self.registry.remove_orphans(state.model, state.id, keep=[state.version, *named])
+            # Only where a version came of it: a failed training's log is what a person reads next.
             shutil.rmtree(self.directory(state), ignore_errors=True)
         if state.snapshot is not None:
             written = self.snapshots.find(state.snapshot)
+            # The base as well: it is part of the rows this snapshot was made of, and the next one may build on it.
             self.snapshots.expire([state.snapshot, written.manifest.get("base") if written else None])
         self.forget(state.id)
 
@@ -240,10 +246,13 @@ class Steps:
         inputs = self.models[state.model]
         rows = self._rows.get(state.id)
         if rows is None:
+            # Counted from the onset and not from now: the longer labels are waited for, the more of the old world would
+            # be lost.
             since = to_ms(state.request.onset.time) - inputs.settings.data.history
             columns = EventColumns(state.model, inputs.future_skew_ms)
             rows = LabelledRows(inputs.topics, columns, since, inputs.settings.data.max_rows)
             self._rows[state.id] = rows
+        # A reader for each step: between two surveys lie minutes to days, and a broker closes idle connections.
         reader = self.open_reader()
         try:
             rows.advance(reader, ends)
@@ -276,6 +285,7 @@ def reference_of(
     card = ModelCard.decode((directory / ARTIFACT_DIRECTORY / CARD_FILE).read_bytes())
     scored = pl.read_parquet(directory / SCORED_FILE)
     frame = snapshots.read(job.digest).join(scored.select(EVENT_ID, "score", "known"), on=EVENT_ID)
+    # The new version's normal is the world after the change; with rows from before it, the change would be drift again.
     recent = frame if job.onset_ms is None else frame.filter(pl.col(TIME) >= job.onset_ms)
     rows = recent.sort(TIME, EVENT_ID)
     return build(

@@ -57,10 +57,12 @@ class RequestRunner:
     def start(self, states: Iterable[RetrainState]) -> None:
         """Start what can be started of these committed states, then the cleaning of ended requests."""
         for state in sorted(states, key=lambda one: (one.request.time, one.id)):
+            # The same look at every flush: a step that is under way is not begun twice.
             if state.stage.final or state.id in (one[0] for one in (self._step, self._training) if one is not None):
                 continue
             if self.monotonic() >= self._not_before.get(state.id, 0.0):
                 self._start_one(state)
+        # After the steps: cleaning waits for the registry, and a request in work must not wait behind it.
         while self._to_clean and self._step is None:
             state = self._to_clean.pop()
             self._run(state, lambda state=state: self._clean(state))  # type: ignore[misc]
@@ -93,6 +95,7 @@ class RequestRunner:
     def reset(self) -> None:
         """Forget every request; kill the training, and let a step end by itself, its result is dropped."""
         if self._training is not None:
+            # The subprocess would go on, write where the next try writes, and hold the cores.
             self._training[1].kill()
         if self._step is not None:
             self._step[2].cancel()
@@ -116,6 +119,8 @@ class RequestRunner:
             RequestStage.WAITING: lambda: steps.survey(state),
             RequestStage.SNAPSHOT: lambda: steps.snapshot(state),
             RequestStage.GATE: lambda: steps.gate(state),
+            # Asked when the step runs and not when it is queued: a version that was taken out meanwhile must not be
+            # removed.
             RequestStage.REGISTERING: lambda: steps.register(state, self.named(state.model)),
         }
         if state.stage is RequestStage.TRAINING:
@@ -126,14 +131,22 @@ class RequestRunner:
     def _train(self, state: RetrainState) -> None:
         if self._training is not None:
             return
-        job = self.steps.job(state)
-        if job is not None:
-            timeout = self.steps.models[state.model].settings.training.timeout / 1_000
-            process = TrainingProcess.start(job, self.steps.training_directory(state), timeout)
-            self._training = (state.id, process)
-        elif self._step is None:
+        found: Future[None] = Future()
+        try:
+            job = self.steps.job(state)
+            if job is not None:
+                timeout = self.steps.models[state.model].settings.training.timeout / 1_000
+                process = TrainingProcess.start(job, self.steps.training_directory(state), timeout)
+                self._training = (state.id, process)
+                return
             # Without snapshot or champion on this disk there is nothing to train: the stage makes them again.
-            self._run(state, lambda: None)
+            found.set_result(None)
+        except (OSError, ValueError) as error:
+            # A damaged snapshot, a full disk: raised here, in the loop's thread, it would end the role at every start,
+            # and with it the requests of all models. So it is what became of this request's step.
+            found.set_exception(error)
+        if self._step is None:
+            self._step = (state.id, state.stage, found)
 
     def _clean(self, state: RetrainState) -> None:
         try:

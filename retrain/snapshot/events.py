@@ -51,6 +51,8 @@ class FeatureTypes:
     def kind(self, name: str) -> FeatureKind:
         """Return the kind by majority: text wins over numbers, a boolean is one only if it always was."""
         numbers, booleans, texts = self.counts.get(name, [0, 0, 0])
+        # A majority: one typing error in a number must not turn its column into categories, nor one code in a thousand
+        # a column of texts into numbers.
         if texts > numbers + booleans:
             return FeatureKind.CATEGORICAL
         return FeatureKind.BOOLEAN if booleans and not numbers else FeatureKind.NUMERIC
@@ -71,6 +73,8 @@ class EventColumns:
         """Return the model's events of a batch by kind, in offset order; O(bytes), by columns."""
         reader = self._readers.get(form.topic)
         if reader is None:
+            # One reader a topic and request: it learns the columns of the topic batch by batch, and reading needs the
+            # id, which the monitor keeps as a hash only.
             reader = self._readers[form.topic] = EventReader(replace(form, extras=("event_id",)))
         reading = reader.discover(batch.values, batch.headers)
         self.unusable += len(reading.rejected)
@@ -78,6 +82,8 @@ class EventColumns:
         for events in reading.events:
             # A topic may carry several models: all are read, so that a record is unusable for everyone or for no one.
             mine = np.array([model == self.model for model, _ in events.owners])[events.owner]
+            # The monitor refuses such an event; here it would be a row from a time that is still to come, and move the
+            # clock there.
             if self.future_skew_ms is not None:
                 early = mine & too_early(events.time, batch.timestamps[events.rows], self.future_skew_ms)
                 self.unusable += int(np.count_nonzero(early))
@@ -88,6 +94,7 @@ class EventColumns:
         return frames
 
     def _frame(self, events: Events, rules: ValueRules) -> pl.DataFrame:
+        # Labels count too: on a stream whose labels come in bursts they may be ahead of the predictions.
         latest = int(events.time.max())
         self.clock_ms = latest if self.clock_ms is None else max(self.clock_ms, latest)
         ids = pl.Series(EVENT_ID, events.extras["event_id"], dtype=pl.String)
@@ -120,6 +127,7 @@ class EventColumns:
         self.types.add(name, numbers - booleans, booleans, texts)
         if numbers:
             yield pl.Series(NUMBER + name, np.where(usable, found.values, np.nan)).fill_nan(None)
+        # Both series of a feature go on where it is mixed: which one is kept is known only when all rows are read.
         if texts and isinstance(column, CategoryColumn):
             codes = np.where(column.of_type("string"), column.codes, Status.NULL)
             yield pl.Series(TEXT + name, _texts(replace(column, codes=codes)), dtype=pl.String)

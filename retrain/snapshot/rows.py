@@ -71,6 +71,8 @@ class LabelledRows:
 
     def _add(self, batch: Batch, topic: Form) -> None:
         for kind, frame in self.columns.read(batch, topic).items():
+            # Labels stay whatever their time is: the label of a kept row may be of any later moment, and its own time
+            # says nothing of its prediction's.
             kept = frame if kind == "label" else frame.filter(pl.col(TIME) >= self.since_ms)
             self._frames.setdefault(kind, []).append(kept)
             self._rows += len(kept) if kind == "prediction" else 0
@@ -79,6 +81,8 @@ class LabelledRows:
 
     def _drop_oldest(self) -> None:
         rows = self._whole("prediction").sort(TIME).tail(self.limit)
+        # From here on older rows are not even taken in: a topic read backwards in time would drop and sort at every
+        # batch.
         self.since_ms = int(rows[TIME][0])
         self._frames["prediction"] = [rows]
         self._rows = len(rows)
@@ -87,6 +91,7 @@ class LabelledRows:
         frames = self._frames.get(kind, [])
         if len(frames) > 1:
             self._frames[kind] = frames = [pl.concat(frames, how="diagonal")]
+        # A kind of which no record has come yet still joins, with no rows.
         empty = {EVENT_ID: pl.String, LABEL: pl.String, LABEL_TIME: pl.Int64}
         if kind != "label":
             empty = {EVENT_ID: pl.String, TIME: pl.Int64, VERSION: pl.String}
@@ -115,12 +120,15 @@ class LabelledRows:
             predictions = predictions.select(columns)
         # The first, as the tally counts it; later ones are duplicates there.
         rows = predictions.unique(EVENT_ID, keep="first", maintain_order=True)
+        # By id within a millisecond: partitions are read in any order, and the snapshot's digest must not depend on it.
         return rows.join(self.labels(as_of_ms), on=EVENT_ID, how="left").sort(TIME, EVENT_ID)
 
     def statistics(self, onset_ms: int, as_of_ms: int, maturity_ms: int | None, positive: str) -> LabelStatistics:
         """Count the matured labelled rows before and after the onset; a None maturity is estimated."""
         rows = self.labelled(as_of_ms, pl.col(EVENT_ID, TIME)).filter(pl.col(LABEL).is_not_null())
         maturity = label_maturity(rows) if maturity_ms is None else maturity_ms
+        # A younger labelled row is one whose label came quickly; where positives are told sooner than negatives those
+        # alone would teach a rate that nobody has.
         ripe = rows.filter(pl.col(TIME) <= as_of_ms - maturity)
         after = ripe.filter(pl.col(TIME) >= onset_ms)
         yes = positive_texts(self.label_texts(as_of_ms), positive)
@@ -151,6 +159,7 @@ class LabelledRows:
         number = pl.col(NUMBER + name) if NUMBER + name in present else pl.lit(None, pl.Float64)
         text = pl.col(TEXT + name) if TEXT + name in present else pl.lit(None, pl.String)
         kind = self.columns.types.kind(name)
+        # A column of texts with some numbers in it: the numbers become the category that the monitor counts them as.
         if kind is FeatureKind.CATEGORICAL:
             spelled = number.map_elements(category_text, return_dtype=pl.String, skip_nulls=True)
             return pl.coalesce(text, spelled).alias(name)
@@ -179,6 +188,7 @@ def _fill(rows: pl.DataFrame, extra: pl.DataFrame) -> pl.DataFrame:
 
 def _cut(batch: Batch, end: int) -> Batch:
     """Return the records of a batch before offset ``end``."""
+    # By offset, not by number: a compacted topic or one with transaction markers has gaps.
     keep = int((batch.offsets < end).sum())
     if keep == len(batch):
         return batch

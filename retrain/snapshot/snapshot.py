@@ -86,6 +86,8 @@ class SnapshotStore:
         data = canonical_bytes(frame)
         digest = hashlib.sha256(data).hexdigest()
         times = frame[TIME]
+        # Of labelled rows: it is the moment up to which a model trained on this snapshot has seen the truth, and later
+        # rows are unseen to it.
         labelled = frame.filter(pl.col(LABEL).is_not_null())[TIME]
         manifest = {
             "schema": "snapshot",
@@ -103,9 +105,11 @@ class SnapshotStore:
         }
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"{digest}.parquet"
+        # The name is the content: a file that is there holds the same bytes, and rewriting it under a reader would not.
         if not path.exists():
             _publish(path, data)
         beside = self.manifest_path(digest)
+        # The first manifest stays: another request with the same rows must not rewrite where the first one's came from.
         if not beside.exists():
             _publish(beside, json.dumps(manifest, indent=1, sort_keys=True).encode())
         return Snapshot(digest, path, json.loads(beside.read_bytes()))
@@ -148,6 +152,7 @@ class SnapshotStore:
         """Remove snapshots last written before ``older_than_s`` (Unix seconds) unless in ``keep``; returns digests."""
         kept, removed = set(keep), []
         for path in sorted(self.directory.glob("*.parquet")):
+            # Age by the wall, from the file: a snapshot of a replayed year is as old as the day that wrote it.
             if path.stem not in kept and path.stat().st_mtime < older_than_s:
                 path.unlink()
                 self.manifest_path(path.stem).unlink(missing_ok=True)
@@ -168,8 +173,10 @@ def merge_base(rows: pl.DataFrame, base: pl.DataFrame) -> pl.DataFrame:
     first = rows[TIME].min()
     older = base.filter(pl.col(LABEL).is_not_null())
     if first is not None:
+        # Strictly before, and unknown by id: a row in both would be learnt twice.
         older = older.filter(pl.col(TIME) < first).join(rows, on=EVENT_ID, how="anti")
     shared = [name for name in rows.columns if name in older.columns]
+    # Not strict: an old value that does not fit today's type becomes null; strict, the whole request would fail for it.
     older = older.select(shared).cast({name: rows.schema[name] for name in shared}, strict=False)
     return pl.concat([older, rows], how="diagonal")
 
@@ -179,6 +186,8 @@ def _publish(path: Path, data: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
         file.write(data)
         file.flush()
+        # A rename may reach the disk before the bytes do: after a power cut the name would stand for half a file, and
+        # `find` would call it damaged.
         os.fsync(file.fileno())
     Path(file.name).chmod(0o640)
     Path(file.name).replace(path)

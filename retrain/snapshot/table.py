@@ -49,6 +49,8 @@ class TrainingTable:
         exclude: tuple[str, ...] = (),
     ) -> Self:
         """Read a snapshot frame; raises ``BadData``."""
+        # By time and id, because rows of one millisecond come in any order from several partitions, and the split and
+        # the seeded trainer go by position.
         rows = frame.sort(TIME, EVENT_ID)
         specs = _specs(rows, include, exclude)
         known = rows[LABEL].is_not_null().to_numpy()
@@ -77,6 +79,8 @@ def _specs(rows: pl.DataFrame, include: tuple[str, ...], exclude: tuple[str, ...
     unknown = sorted(set(include) - set(present))
     if unknown:
         raise BadData(f"retrain.data.features names {unknown}, which no event carries; present: {', '.join(present)}")
+    # A feature that is null in every row teaches nothing and gives a tree no split; it would still be asked of every
+    # caller.
     wanted = [name for name in (include or present) if name not in exclude and rows[name].null_count() < len(rows)]
     if not wanted:
         raise BadData("no feature is left: the events carry none, or exclude names them all")
@@ -97,6 +101,7 @@ def _classes(rows: pl.DataFrame, positive: str) -> tuple[npt.NDArray[np.float64]
     if fault is not None:
         raise BadData(fault)
     yes = positive_texts(texts, positive)
+    # Negative first: the trainer's second class is the positive one, as in the artifact's card.
     names = [next(text for text in texts if (text in yes) is wanted) for wanted in (False, True)]
     labels = rows[LABEL].is_in(list(yes)).cast(pl.Float64).fill_null(float("nan"))
     return labels.to_numpy(), (names[0], names[1]), names[1]
@@ -104,6 +109,7 @@ def _classes(rows: pl.DataFrame, positive: str) -> tuple[npt.NDArray[np.float64]
 
 def _numbers(labels: pl.Series) -> npt.NDArray[np.float64]:
     numbers = labels.cast(pl.Float64, strict=False)
+    # Refused instead of left out: a text among the labels of a regression is a wrong topic or mapping, not noise.
     bad = labels.filter(numbers.is_null() & labels.is_not_null())
     if len(bad):
         raise BadData(f"a regression needs numeric labels; {len(bad)} are not, the first is {bad[0]!r}")

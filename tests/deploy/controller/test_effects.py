@@ -68,3 +68,17 @@ def test_a_change_of_somebody_else_has_its_own_event():
         assert target.applied.acquire(timeout=10)
         effects.close()
     assert [one["event"] for one in logs] == [LogEvent.TARGET_CHANGED]
+
+
+def test_an_error_that_nobody_foresaw_is_told_with_its_class_and_the_other_models_are_served(monkeypatch):
+    monkeypatch.setattr("stationkeeper.deploy.controller.effects._RETRY_S", 0.001)
+    broken = Scripted("first", fails(KeyError("spec")))
+    effects = Effects(None, (broken,))
+    effects.follow(RECORD)
+    assert all(broken.applied.acquire(timeout=10) for _ in range(2))
+    assert effects.problems() == {"fraud": "KeyError: 'spec'"}
+    broken.act = lambda: None
+    effects.follow(RECORD.model_copy(update={"model": "churn"}))
+    assert all(broken.applied.acquire(timeout=10) for _ in range(3))
+    effects.close()
+    assert effects.problems() == {}

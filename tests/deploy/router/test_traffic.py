@@ -131,3 +131,18 @@ def test_a_broker_outage_leaves_the_split_until_the_lease_lapses(serve, eventual
     assert served.ask("/predict/fraud", instances(3))[0] == 200
     served.clock[0] += LEASE
     assert served.applied() == ("1", "2", 0)
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_loader(serve, eventually, monkeypatch):
+    served = serve()
+    fetch = served.registry.fetch
+    monkeypatch.setattr("stationkeeper.deploy.router.traffic._RETRY_S", (0.01,))
+
+    def broken(model: str, version: str):
+        raise RuntimeError(f"{model} {version}: the client has a fault of its own")
+
+    served.registry.fetch = broken
+    served.rollouts.write(record(canary="2", weight_bp=3000))
+    eventually(lambda: "RuntimeError: fraud 2" in served.router.traffic.errors("fraud").get("2", ""))
+    served.registry.fetch = fetch
+    eventually(lambda: served.applied() == ("1", "2", 3000))
