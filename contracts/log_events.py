@@ -26,6 +26,7 @@ class LogEvent(StrEnum):
     INPUT_STOPPED = "input_stopped"
     INPUT_RESUMED = "input_resumed"
     DEAD_LETTER_UNWRITABLE = "dead_letter_unwritable"
+    TOPIC_REPLACED = "topic_replaced"
     TABLE_RECORD_REFUSED = "table_record_refused"
     RECORDS_EXPIRED = "records_expired"
     REFERENCE_LOADED = "reference_loaded"
@@ -73,6 +74,7 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.INPUT_STOPPED: "An input topic is not read any more, with the reason; the other topics go on.",
     LogEvent.INPUT_RESUMED: "An input topic that was stopped is read again.",
     LogEvent.DEAD_LETTER_UNWRITABLE: "The dead-letter topic takes no records; nothing past them is committed.",
+    LogEvent.TOPIC_REPLACED: "A role ended: one of our own topics was deleted and created again under it.",
     LogEvent.TABLE_RECORD_REFUSED: "A reference or rollout cannot be used; what its key said before stays in force.",
     LogEvent.RECORDS_EXPIRED: "Retention removed records before they were read.",
     LogEvent.REFERENCE_LOADED: "A reference was taken into use.",

@@ -23,6 +23,10 @@ class ShorterLog(Fatal):
     """A partition ends before where it was read to: it is another log, or a broker lost records."""
 
 
+class TopicReplaced(Fatal):
+    """A topic of our own was deleted and created again while a role lived by it: what it held is in memory only."""
+
+
 class Fenced(Fatal):
     """Another process has taken this replica's place; this one must stop."""
 

@@ -1,8 +1,9 @@
 """Which inputs a loop reads: those that its stage takes, of the topics that the broker has."""
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from stationkeeper.streams.errors import Retryable, ShorterLog
+from stationkeeper.streams.errors import Retryable, ShorterLog, TopicReplaced
 from stationkeeper.streams.offsets import resume_at, start_offsets
 from stationkeeper.streams.ports import Batch, Partition, Reader, Source, Stage, StopsInputs
 from stationkeeper.streams.settings import KafkaSettings
@@ -15,8 +16,10 @@ class Inputs:
     and give no records, so that nothing past them is committed.
     """
 
-    def __init__(self, stage: Stage, source: Source) -> None:
+    def __init__(self, stage: Stage, source: Source, own: Collection[str] = ()) -> None:
+        """``own`` are the topics of our own that the stage lives by: state, tables, what roles tell each other."""
         self._stage, self._source = stage, source
+        self._own = OwnTopics(source, own)
         self._held: frozenset[str] = frozenset()
         self._ids: Mapping[str, str] = {}
         self._ends: dict[Partition, int] = {}
@@ -70,7 +73,11 @@ class Inputs:
             raise (Retryable(str(error)) if isinstance(self._stage, StopsInputs) else error) from error
 
     def check(self) -> None:
-        """Raise ``Retryable`` where the stage takes other inputs than it was given: what was read may be wrong."""
+        """Raise ``Retryable`` where the stage takes other inputs than it was given: what was read may be wrong.
+
+        Raises ``TopicReplaced`` where a topic of our own is another than at first.
+        """
+        self._own.check()
         stopped = self._stopped()
         if stopped != self._held:
             changed = ", ".join(sorted(stopped ^ self._held))
@@ -86,6 +93,43 @@ class Inputs:
         self._ids = self._source.topic_ids(self._stage.inputs)
         found: Collection[str] = self._stage.stopped(self._ids, self._ends)
         return frozenset(found)
+
+
+# How often our own topics are looked up. At half the brokers are asked twice as often for what hardly ever happens; at
+# double two seconds of records go into a log that lacks what came before.
+_LOOK_S = 1.0
+
+
+class OwnTopics:
+    """Our own topics by their ids: one that was deleted and created again is another log, at offsets that look alike.
+
+    A role keeps in memory what the old one held, and what it would write to the new one lacks it: read back at the next
+    start, that is a state which never was. So the role ends, and says why.
+    """
+
+    def __init__(self, source: Source, names: Collection[str]) -> None:
+        self._source, self._names = source, sorted(names)
+        self._ids: dict[str, str] = {}
+        self._looked = -_LOOK_S
+
+    def check(self) -> None:
+        """Raise ``TopicReplaced`` where one is another than at first, ``Retryable`` where one is gone."""
+        if not self._names or time.monotonic() - self._looked < _LOOK_S:
+            return
+        found = self._source.topic_ids(self._names)
+        self._looked = time.monotonic()
+        # A broker older than 2.8 has no ids to tell by.
+        other = [name for name, found_id in found.items() if self._ids.setdefault(name, found_id) != found_id]
+        if other:
+            raise TopicReplaced(
+                f"{', '.join(other)}: deleted and created again while this role lived by it; what it held is lost. "
+                "Start the roles again: they begin with what the new one holds (docs/operations.md, a topic of ours)"
+            )
+        if gone := [name for name in self._ids if name not in found]:
+            raise Retryable(
+                f"{', '.join(gone)}: deleted; nothing is read or written until it is there again, as another topic "
+                "(stationkeeper check creates it)"
+            )
 
 
 def _known_topics(reader: Reader, source: Source, new: Collection[Partition]) -> set[str]:

@@ -12,7 +12,7 @@ import structlog
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.streams.dead_letters.letters import DeadLetterRefused, is_dead_letter
-from stationkeeper.streams.errors import Denied, Fatal, Fenced, Retryable, StreamError
+from stationkeeper.streams.errors import Denied, Fatal, Fenced, Retryable, StreamError, TopicReplaced
 from stationkeeper.streams.inputs import Inputs
 from stationkeeper.streams.kafka.topic_config import refuse_reshaped
 from stationkeeper.streams.offsets import Losses
@@ -95,6 +95,8 @@ def _names(partitions: Collection[Partition]) -> list[str]:
 def _fatal_event(error: Fatal) -> LogEvent:
     if isinstance(error, Fenced):
         return LogEvent.PRODUCER_FENCED
+    if isinstance(error, TopicReplaced):
+        return LogEvent.TOPIC_REPLACED
     if isinstance(error, Denied):
         return error.event
     return LogEvent.DEAD_LETTER_UNWRITABLE if isinstance(error, DeadLetterRefused) else LogEvent.FATAL
@@ -223,7 +225,7 @@ class Loop(LoopView):
         self._internal = dict(internal or {})
         self._prepare = prepare
         self._losses = Losses(stage, self.vitals)
-        self._inputs = Inputs(stage, source)
+        self._inputs = Inputs(stage, source, self._internal)
         self._tables = Tables(stage, reader, self.vitals)
         self._connected = False
         self._stale = True

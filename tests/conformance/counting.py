@@ -121,7 +121,9 @@ class Counting:
 class Running:
     """A loop in a thread of its own, as a role's process runs it."""
 
-    def __init__(self, world: World, stage: Counting, settings: KafkaSettings) -> None:
+    def __init__(
+        self, world: World, stage: Counting, settings: KafkaSettings, internal: Mapping[str, int] | None = None
+    ) -> None:
         self.stage = stage
         self.stop_event = threading.Event()
         self.error: BaseException | None = None
@@ -131,6 +133,7 @@ class Running:
             world.sink(settings, stage.name),
             world.reader(settings),
             settings,
+            internal=internal,
         )
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -164,9 +167,16 @@ class Setting:
         self.world.produce(self.topic, [value] * count, partition=partition)
         self.sent[partition] = self.sent.get(partition, 0) + count
 
-    def start(self, instance: str = "0", *, stage: Counting | None = None, **settings: Any) -> Running:
-        """Run a replica."""
-        run = Running(self.world, stage or self.stage(), self.world.settings(instance, **settings))
+    def start(
+        self,
+        instance: str = "0",
+        *,
+        stage: Counting | None = None,
+        internal: Mapping[str, int] | None = None,
+        **settings: Any,
+    ) -> Running:
+        """Run a replica; ``internal`` are the topics of our own with their partitions."""
+        run = Running(self.world, stage or self.stage(), self.world.settings(instance, **settings), internal)
         self.runs.append(run)
         return run
 

@@ -5,7 +5,7 @@ from structlog.testing import capture_logs
 from stationkeeper.contracts.codes import DeadLetterCode
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.streams.dead_letters.letters import DeadLetterRefused, dead_letter
-from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.errors import Retryable, TopicReplaced
 from stationkeeper.streams.ports import Outgoing
 from tests.conformance.counting import Setting
 from tests.conformance.worlds import everything
@@ -75,6 +75,29 @@ def test_a_dead_letter_topic_that_is_gone_is_named_and_waited_for(setting):
     setting.world.create("in.dlq", 1)
     setting.settled()
     assert [row[3] for row in everything(setting.world, gone)] == [b"bad"]
+
+
+def test_a_topic_of_our_own_that_is_another_than_before_ends_the_loop(setting):
+    """What the new one would be given lacks all that the old one held."""
+    with capture_logs() as logs:
+        run = setting.start(internal={setting.state: 4})
+        setting.send(5, 0)
+        until(lambda: run.stage.durable == 5, "counted, and written to the topic of states")
+        setting.world.delete(setting.state)
+        setting.world.create("state", 4, cleanup_policy="compact")
+        until(lambda: not run.thread.is_alive(), "the loop ends")
+    assert isinstance(run.error, TopicReplaced)
+    assert setting.state in str(run.error)
+    assert setting.counted() == {}
+    assert LogEvent.TOPIC_REPLACED in [line["event"] for line in logs]
+
+
+def test_a_topic_of_our_own_that_is_gone_is_named_and_nothing_is_committed(setting):
+    run = setting.start(internal={setting.state: 4})
+    until(run.loop.ready, "ready")
+    setting.world.delete(setting.state)
+    until(lambda: any(f"{setting.state}: deleted" in reason for reason in run.loop.reasons()), "the reason says it")
+    assert not run.loop.ready()
 
 
 def test_a_dead_letter_topic_that_takes_not_even_the_address_stops_the_loop(setting):

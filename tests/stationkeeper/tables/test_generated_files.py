@@ -202,7 +202,7 @@ def checked(made: Made, table: dict[str, list[Any]], config: Path, reference: Re
         features = {name: gap if cell is None else cell for name, cell in zip(made.columns, cells, strict=True)}
         facts = {"kind": "prediction", "event_id": f"e{number}", "time": (now + number) * 1_000, "model": "m"}
         event = {**facts, "version": reference.version, "features": features, "prediction": score}
-        log.produce(topic, [json.dumps(event, default=str if made.form == "csv" else float).encode()])
+        log.produce(topic, [json.dumps(event, default=float).encode()])
     known = KnownReferences({"m": {reference.version: reference}}, {})
     return list(check_inputs(settings, MemoryReader(log), known, 0))
 
@@ -251,7 +251,8 @@ def test_an_unchanged_world_is_read_and_said_and_never_pages(
             assert isinstance(subject.cells, NumericCells), said[name]
         if subject is not None:
             assert kind not in {"prose", "identifier", "big", "date", "none"}, said[name]
-    if made.configured:
+    # Of a file of JSON lines init takes the form for that of the topic, which is another chain (test_record_forms).
+    if made.configured and made.form != "jsonl":
         found = checked(made, half(table, KNOWN, ROWS), folder / "first.yaml", frozen)
         # What profile left out by name is named here too; no other difference is there to see.
         wrong = [line for one in found for line in one.lines if " not watched, " not in line]
