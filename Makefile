@@ -57,6 +57,9 @@ lock: $(STAMPS)/uv ## resolve pyproject.toml into hashed requirements (UPGRADE=1
 	  $(if $(UPGRADE),--upgrade) --group build -o requirements/build.txt
 	printf 'evidently>=0.7.20,<0.8\npandas<3\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) - -o stationkeeper/evidently/requirements.txt
+	printf 'kfp>=2.14,<3\nkfp-kubernetes>=2.14,<3\npolars>=1.35\nscikit-learn>=1.6\nskl2onnx>=1.19\n' | $(BIN)/uv pip compile --quiet --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) - \
+	  -o ops/examples/training/requirements.txt
 	printf 'uv\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) - -o requirements/uv.txt
 

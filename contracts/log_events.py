@@ -37,6 +37,7 @@ class LogEvent(StrEnum):
     RETRAIN_SUPPRESSED = "retrain_suppressed"
     RETRAIN_STAGE = "retrain_stage"
     REGISTRY_UNREACHABLE = "registry_unreachable"
+    SNAPSHOT_NOT_TRACKED = "snapshot_not_tracked"
     GATE = "gate"
     CANDIDATE = "candidate"
     ROLLOUT_STEP = "rollout_step"
@@ -85,6 +86,7 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.RETRAIN_SUPPRESSED: "A retrain request was due and withheld, with the reason.",
     LogEvent.RETRAIN_STAGE: "A request went on to its next stage.",
     LogEvent.REGISTRY_UNREACHABLE: "The model registry does not answer; the role waits and tries again.",
+    LogEvent.SNAPSHOT_NOT_TRACKED: "A snapshot could not be exported to DVC; the next one tries again.",
     LogEvent.GATE: "The gate compared a candidate with the champion.",
     LogEvent.CANDIDATE: "A candidate was registered and written.",
     LogEvent.ROLLOUT_STEP: "A rollout went to its next step.",

@@ -218,8 +218,12 @@ class RetrainSettings(Settings):
 
 
 class SnapshotSettings(Settings):
-    """Where snapshots of training data lie and how long one that no live model names is kept."""
+    """Where snapshots of training data lie and how long one that no live model names is kept.
+
+    ``dvc`` is a git repository with DVC in it, where each becomes a tracked version besides.
+    """
 
     directory: Path = Path("snapshots")
     # A year, in which auditors ask what a model learned from, and a month for the question to be asked.
     retention: Duration = 400 * 86_400_000
+    dvc: Path | None = None

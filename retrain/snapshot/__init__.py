@@ -5,7 +5,7 @@ rows, Parquet files named by SHA-256 with a manifest beside each, and ``Training
 far and the files. Invariants: the same offsets, time and maturity give the same bytes; a snapshot is whole or absent.
 
 Read in this order: events (event columns to frames), rows (predictions joined with features and labels), snapshot (the
-store), table (features with kinds and labels as numbers).
+store), dvc (its snapshots as tracked versions), table (features with kinds and labels as numbers).
 """
 
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION, EventColumns

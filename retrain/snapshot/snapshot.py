@@ -10,12 +10,19 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
+import structlog
 
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.retrain.settings import SnapshotSettings
+from stationkeeper.retrain.snapshot.dvc import DvcError, DvcRepository, tag_of
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION
+from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.ports import Partition
+
+_log = structlog.get_logger()
 
 # The columns that every snapshot begins with, in this order: the order is part of the digest.
 RESERVED = (EVENT_ID, TIME, VERSION, LABEL, LABEL_TIME)
@@ -75,11 +82,19 @@ def describe_ranges(begin: Mapping[Partition, int], end: Mapping[Partition, int]
 class SnapshotStore:
     """A directory of ``<sha256>.parquet`` and ``<sha256>.json``; writing the same content again changes nothing.
 
-    ``retention_ms`` (wall) is how long a snapshot is kept that nothing names; None keeps all.
+    ``retention_ms`` (wall) is how long a snapshot is kept that nothing names; None keeps all. ``dvc`` is where each one
+    is tracked as well.
     """
 
     directory: Path
     retention_ms: int | None = None
+    dvc: DvcRepository | None = None
+
+    @classmethod
+    def of(cls, settings: SnapshotSettings) -> Self:
+        """Return the store that a configuration describes."""
+        dvc = None if settings.dvc is None else DvcRepository(settings.dvc)
+        return cls(settings.directory, settings.retention, dvc)
 
     def write(self, frame: pl.DataFrame, facts: Mapping[str, Any]) -> Snapshot:
         """Store a frame; ``facts`` (model, offset ranges, as_of, maturity, base) go into the manifest."""
@@ -112,7 +127,22 @@ class SnapshotStore:
         # The first manifest stays: another request with the same rows must not rewrite where the first one's came from.
         if not beside.exists():
             _publish(beside, json.dumps(manifest, indent=1, sort_keys=True).encode())
+        self._track()
         return Snapshot(digest, path, json.loads(beside.read_bytes()))
+
+    def _track(self) -> None:
+        """Export what DVC does not track yet, oldest first; a repository that fails is told of, and tried next time."""
+        if self.dvc is None:
+            return
+        try:
+            known = self.dvc.tags()
+            for path in sorted(self.directory.glob("*.parquet"), key=lambda one: one.stat().st_mtime):
+                if tag_of(path.stem) not in known:
+                    manifest = json.loads(self.manifest_path(path.stem).read_bytes())
+                    self.dvc.add(Snapshot(path.stem, path, manifest))
+        except (DvcError, Retryable, OSError) as error:
+            # The rows are safe here, and a retrain does not wait for whoever else wants to have them.
+            _log.warning(LogEvent.SNAPSHOT_NOT_TRACKED.value, why=str(error))
 
     def find(self, digest: str) -> Snapshot | None:
         """Return a stored snapshot by its digest, or None; raises ``SnapshotError`` when it is damaged."""

@@ -27,7 +27,7 @@ def train_first_champion(
             rows,
             settings,
             registry=Registry(config.registry),
-            snapshots=SnapshotStore(config.snapshots.directory),
+            snapshots=SnapshotStore.of(config.snapshots),
             build_reference=build_reference,
             work_dir=Path(work),
         )

@@ -185,7 +185,7 @@ def retrain_stage(
     steps = Steps(
         models=models,
         registry=Registry(config.registry),
-        snapshots=SnapshotStore(config.snapshots.directory, config.snapshots.retention),
+        snapshots=SnapshotStore.of(config.snapshots),
         open_reader=open_reader or (lambda: reader_for(config, "snapshot")),
         build_reference=build_reference,
         work_dir=work_directory,
