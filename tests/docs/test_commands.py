@@ -32,6 +32,7 @@ ELSEWHERE = {
     "pip": "run by `python -m scripts.tutorial --install`",
     "uv": "installs from the network; `python -m scripts.tutorial --install` runs the same with pip",
     "curl": "run by the tutorial",
+    "dvc": "the same subcommands are run by tests/retrain/snapshot/test_dvc.py",
     "helm": "its chart is rendered where Helm is installed",
     "kubectl": "needs a cluster",
     "systemctl": "needs systemd",
