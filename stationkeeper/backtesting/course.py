@@ -77,6 +77,7 @@ class Course(Peers):
         self._timed = table.times is not None
         clock = table.times if table.times is not None else np.arange(len(table))
         self.start, self.end = int(clock[0]), int(clock[-1]) + 1
+        # Rounded up to whole panes: a step that cuts a pane would need rows where there are counts.
         panes = max(1, -(-(self.end - self.start) // (STEPS * pane)))
         self.step_length = panes * pane
         self.epochs: list[Epoch] = []
@@ -88,6 +89,7 @@ class Course(Peers):
         self.epochs.append(Epoch(reference))
         if self._compare:
             super().judge(reference)
+            # Kept through a renewal: the axis is the file, and alarms before it still happened.
             self._marks = {name: self._marks.get(name, []) for name in RULES}
 
     def step(self, pane: Pane) -> Iterator[dict[str, Any]]:
@@ -98,6 +100,7 @@ class Course(Peers):
         for drift in self._watch().drifts:
             for subject in drift.subjects:
                 evidence, threshold = drift.evidence(subject.name)
+                # Minus infinity is the evidence of a subject that no row of its own has come for yet.
                 ratio = evidence / threshold if math.isfinite(evidence) else 0.0
                 ratios[subject.name] = max(ratios.get(subject.name, 0.0), ratio)
         if not self._compare:

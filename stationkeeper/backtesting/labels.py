@@ -112,11 +112,14 @@ class ReplayedLabels:
         self._clock = np.arange(rows) if table.times is None else table.times
         told = self._clock + delay if table.label_times is None else table.label_times
         # A label may come before its prediction: a pair is known when the later of both is.
+        # The same rule as in the join, which pairs with whichever comes second.
         self._known = np.maximum(self._clock, told)
         kept = self._known - self._clock <= self._horizon
         self._start = self._clock - self._clock % pane
+        # A guess from the mean is enough: too few rows ahead are scored in another call, too many are scored again.
         per_pane = rows * pane // max(int(self._clock[-1] - self._clock[0]), pane) if rows else 0
         self.answers = RowAnswers(table, _CHUNK * per_pane)
+        # Stable: labels that became known at one moment stay in the order of their rows, as a partition's log has them.
         self._order = np.argsort(np.where(kept, self._known, _NEVER), kind="stable")
         self._sorted = np.where(kept, self._known, _NEVER)[self._order]
         self._rules = LabelRules(pane, age, horizon)
@@ -157,6 +160,7 @@ class ReplayedLabels:
         version = str(len(self._firsts))
         arms, outcomes = self._predicted(closed), list(self._labelled(closed, before))
         for whose, _, labels in self._cohorts.close(arms, outcomes, closed, self._judged.positives):
+            # A cohort of rows that the reference before answered says nothing of this one.
             if whose == version:
                 start = labels.start - (self._cohorts.maturity.age or 0)
                 yield replace(labels, last_row=last_row, first_row=int(np.searchsorted(self._start, start)))

@@ -47,6 +47,7 @@ class Peers:
             (subject, FixedRule(name, Watched(subject.name, subject.counts, _values(subject)), {}))
             for name, rule in RULES.items()
             for subject in reference.subjects
+            # A subject of nothing but missing values has no histogram to compare with.
             if subject.counts[:-1].any() and (rule.numeric if _values(subject) is not None else rule.categorical)
         ]
 
@@ -65,6 +66,7 @@ class Peers:
                 "subject": subject.name,
                 "row": row,
                 "time": row if self._table.times is None else to_datetime(pane.end).isoformat(),
+                # JSON has no Infinity, which a ratio against an empty cell is.
                 "statistic": alarm.statistic if np.isfinite(alarm.statistic) else None,
                 "threshold": alarm.threshold,
                 "rows": alarm.rows,

@@ -144,7 +144,10 @@ class Replay:
                     progress(done)
                 if not paged and self.settings.renew and any(i.kind in _DRIFT for i in outcome.opened):
                     paged, origin, version = True, done, version + 1
+                    # Only the first page of a reference renews it: a second one before the rows are there is of the
+                    # same change.
                     stages = [origin + rows for rows in self._renewals(judged.reference)]
+                # At the end of the table a new reference would have nothing to judge.
                 if stages and done >= stages[0] and done < len(self.table):
                     stages = [stage for stage in stages if stage > done]
                     self._judged = self._build(origin, done, version, before=judged.reference)
@@ -159,6 +162,8 @@ class Replay:
         """
         phi = [float(subject.phi.max(initial=1.0)) for subject in reference.subjects]
         floors = [subject.day_floor or 0.0 for subject in reference.subjects]
+        # Any sign is enough: a reference that is too short for dependent rows gives false pages, one that is longer
+        # than it need be costs only time.
         leaning = np.median(phi) > INDEPENDENT or max(phi) > 2 * INDEPENDENT or max(floors) > 0
         if leaning or not reference.adopted:
             return (max(self.settings.renew, self.settings.reference_rows or 0),)
@@ -199,6 +204,7 @@ class Replay:
         length = self.settings.pane
         keys = np.arange(rows) // length if self.table.times is None else self.table.times // length
         starts = np.flatnonzero(np.append(True, keys[first + 1 :] != keys[first:-1])) + first
+        # The last pane ends with the table here and is taken off below: it is never known to be over.
         ends = np.append(starts[1:], rows)
         if self.table.times is not None or rows % length:
             starts, ends = starts[:-1], ends[:-1]
@@ -211,6 +217,8 @@ class Replay:
             new = count_new(new_rows(judged.reference, columns), group)
             for k in range(len(begin)):
                 start, mine = int(keys[begin[k]]) * length, int(stop[k] - begin[k])
+                # Of the first pane some rows went into the reference; its traffic is the whole pane, or it would look
+                # like a drop.
                 cut = int(begin[k]) - int(np.searchsorted(keys, keys[begin[k]])) if at + k == 0 else 0
                 yield Pane(start, length, mine, vectors[k], int(stop[k]) - 1, int(begin[k]), mine + cut, new.get(k, {}))
 
@@ -222,6 +230,7 @@ class Replay:
         if end is None:
             return
         length, nothing = pane.length, np.zeros_like(pane.counts)
+        # A silence of months would be hundreds of thousands of empty panes; the judge skips them by the same rule.
         if pane.start - end > MAX_GAP_PANES * length:
             end = pane.start - length
         for start in range(end, pane.start, length):
@@ -262,6 +271,7 @@ class Replay:
         table, settings = self.table, self.settings
         columns = table.rows(first, last)
         label = columns.pop(table.label) if table.label else None
+        # A version of its own, so that verdicts before and after a renewal are not taken for one incident.
         name = table.version if version == 1 else f"{table.version}+{version - 1}"
         reference = profile(
             columns,

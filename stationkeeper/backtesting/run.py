@@ -100,6 +100,7 @@ def run(
         kind.append(line)
         if out is not None:
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
+            # Line by line: a replay of a large file is piped into another program while it runs.
             out.flush()
 
     replay.alarmed = lambda line: say(line, rules)
@@ -108,6 +109,7 @@ def run(
         counted = f"{verdict.kind.value} {verdict.level.value}"
         replay.summary.verdicts[counted] = replay.summary.verdicts.get(counted, 0) + 1
         replay.summary.pages += verdict.level is Level.PAGE
+        # Pages are counted here whatever `level` prints: the table of rules and the summary are about all of them.
         line = json_line(verdict, table)
         if verdict.level is Level.PAGE:
             ours.add(line["row"])
@@ -157,10 +159,13 @@ def replay_settings(  # noqa: PLR0913 - the options of the verb
     usual = ModelSettings.model_fields
     if maturity is None and timed:
         maturity = max(delay, usual["label_maturity"].default)
+    # Times False is 0: without times nothing is adopted.
     held = _length(adoption, "--adoption", timed=timed) if adoption else usual["adoption"].default * timed
     return ReplaySettings(
         budget=_budget(every, timed=timed),
         pane=length,
+        # Chosen: short enough that a table of a few hundred panes has several windows; the daemon's hour is sixty
+        # panes.
         window=20 * length,
         reference_rows=reference_rows,
         delay=delay,
@@ -204,9 +209,12 @@ def _length(text: str, option: str, *, timed: bool) -> int:
 def _default_pane(table: Table, reference_rows: int) -> int:
     """A hundred panes in the reference: 10 to 100 rows, or the duration from a list that comes nearest to 50 rows."""
     if table.times is None:
+        # Not under ten rows, where a pane's counts are mostly zeros, and not over a hundred, which dates a change too
+        # coarsely; fifty where nothing is known of the reference.
         return max(10, min(100, reference_rows // 100)) if reference_rows else 50
     span = max(int(table.times[-1] - table.times[0]), 1)
     wanted = 50 * span / len(table)
+    # A minute, ten, an hour, six, a day, a week: lengths that a person would choose, by the ratio to the wanted one.
     return min((60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 604_800_000), key=lambda ms: abs(ms / wanted - 1))
 
 

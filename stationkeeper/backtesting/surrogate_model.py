@@ -56,12 +56,16 @@ def fit_stand_in(
     None where the label is not 2 to 10 classes. O(rows features steps).
     """
     target = categories(label)
+    # More are an id or a number: a one-against-the-rest model of each would be slow and say nothing.
     if not 2 <= len(target.keys) <= MAX_CLASSES or (target.codes < 0).all() or not reference.features:
         return None
+    # The positive class last: scores are of the second of two.
     classes = tuple(sorted(target.keys, key=lambda key: (key == positive, key)))
     design = _design(reference, columns)
     codes = _codes(target, classes)
     width = _width(reference)
+    # In blocks, not by lot: neighbouring rows are alike, and a model that has seen the neighbours would look better
+    # than it is.
     block = np.arange(len(codes)) * FOLDS // len(codes)
     answers: Array = np.empty(len(codes), np.float64 if len(classes) == 2 else object)
     for fold in range(FOLDS):
@@ -94,10 +98,12 @@ def _fit(design: Integers, codes: Integers, classes: int, width: int) -> Floats:
 def _logistic(design: Integers, y: Floats, width: int) -> Floats:
     """Ridge logistic regression by gradient steps with a diagonal curvature bound; deterministic."""
     weights, parts = np.zeros(width), design.shape[1]
+    # A class without rows would begin at an infinite intercept.
     share = float(np.clip(y.mean(), 1e-3, 1 - 1e-3))
     weights[0] = np.log(share / (1 - share))
     flat = design.ravel()
     count = np.bincount(flat, minlength=len(weights)).astype(np.float64)
+    # 1/4 is the largest slope of the logistic function: with it each step goes down, without a line search.
     curvature = 0.25 * parts * count + RIDGE
     velocity = np.zeros_like(weights)
     for step in range(STEPS):
@@ -105,11 +111,13 @@ def _logistic(design: Integers, y: Floats, width: int) -> Floats:
         p = 1.0 / (1.0 + np.exp(-probe[design].sum(1)))
         gradient = np.bincount(flat, weights=np.repeat(y - p, parts), minlength=len(weights)) - RIDGE * probe
         new = probe + gradient / curvature
+        # Accelerated (Nesterov 1983): sixty plain steps would stop short of the bend.
         velocity = (new - weights) * (step / (step + 3.0))
         weights = new
     return weights
 
 
 def _codes(target: Categories, classes: tuple[str, ...]) -> Integers:
+    # Codes below 0 (missing, null and their like) index the four places at the end, from behind.
     table = np.array([*(classes.index(key) for key in target.keys), -1, -1, -1, -1])
     return np.asarray(table[target.codes], np.int64)

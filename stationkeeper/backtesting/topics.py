@@ -50,6 +50,7 @@ def changed_settings(running: ModelSettings, assignments: list[str]) -> ModelSet
                 f"--set {assignment!r}: write KEY=VALUE with a key of the model, such as "
                 "false_pages='1 per 7 days' or quality.learn_traffic=0d"
             )
+        # YAML, as in the file: `0.02` is a number there and `30d` a text.
         place[last] = yaml.safe_load(value)
     try:
         return type(running).model_validate(data)
@@ -73,6 +74,7 @@ def differences(running: ModelSettings, changed: ModelSettings) -> tuple[list[st
     extra = sorted(set(changed.segments) - set(running.segments))
     if extra:
         ignored.append(f"history holds no panes of the segments {', '.join(extra)}")
+    # Panes add to longer ones and cannot be cut.
     if changed.pane % running.pane:
         raise ReplayError(
             f"pane {format_duration(changed.pane)} is not a multiple of {format_duration(running.pane)}: history holds "
@@ -106,6 +108,7 @@ def replay_topic(
     partition = Partition(topics.history.name, partition_of(model, topics.history.partitions))
     if partition not in reader.partitions(topics.history.name):
         raise ReplayError(f"there is no topic {topics.history.name}; has `stationkeeper monitor` run with this prefix?")
+    # Asked first: a pane length that cannot be replayed is refused before the log is read.
     changes, notes = differences(running, changed) if changed is not None else ([], [])
     champions = _champions(reader, topics, model)
     pairs = [("running", running)] + ([("changed", changed)] if changed is not None else [])
@@ -113,6 +116,7 @@ def replay_topic(
     first, last = bounds(reader, partition, model)
     start, end = period(since, until, first, last + running.pane)
     for record, share in _records(reader, partition, model):
+        # What comes behind the period is left out, what came before is not: evidence is made of it.
         if _stamp(record) >= end:
             continue
         for side in sides:

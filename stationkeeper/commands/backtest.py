@@ -85,6 +85,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
         return
     if file is None:
         raise typer.BadParameter("give a FILE to judge, or --topic MODEL to judge a model's past again")
+    # Imported here and not above: `stationkeeper --help` must not wait for numpy, polars and the detectors.
     from stationkeeper.backtesting.course import change_of
     from stationkeeper.backtesting.run import load_reference, replay_settings, run
     from stationkeeper.backtesting.table import BadInput, table_of
@@ -129,6 +130,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
         if found.course is not None and report is not None:
             from stationkeeper.report.gather import from_course, write
 
+            # In the report, so that whoever is sent it can make it again.
             command = shlex.join(["stationkeeper", *sys.argv[1:]])
             write(from_course(found.course, found.lines, f"a backtest of {len(table):,} rows", command, marks), report)
             if err is not None:

@@ -55,6 +55,7 @@ def init(  # noqa: PLR0913, PLR0917 - the verb's options
     from stationkeeper.init.first import first_configuration
     from stationkeeper.init.infer import InitError
 
+    # Asked before anything is read: a configuration that a person has edited must not be lost to a second `init`.
     if output is not None and output.exists():
         raise typer.BadParameter(f"{output} exists; choose another --output or move it away")
     kafka = load(config).kafka
@@ -120,6 +121,7 @@ def explain(
     with open_reader(config) as (settings, reader, topics):
         lineage = Lineage(reader, topics)
         chain = lineage.chain(name)
+        # An id goes before a model of the same name: it is what a message or an alert says.
         if chain is None and name in settings.models:
             latest = [verdict.incident for verdict in lineage.verdicts if verdict.model == name and verdict.incident]
             if not latest:
@@ -242,6 +244,8 @@ def dump(
                 shown += 1
                 try:
                     print(json.dumps(line, default=str))  # noqa: T201 - the answer of the verb
+                # `dump … | head` is the usual way to call it; Python would print a trace at its end as well, for the
+                # stream it still holds.
                 except BrokenPipeError:
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                     return

@@ -164,6 +164,7 @@ def broker(
     from stationkeeper.streams.settings import KafkaSettings
 
     configure_logging()
+    # Read before the broker starts: a mistake in it must not cost the seconds of a start.
     named = None if config is None else load(config)
     stop = stop_on_signals()
     with LocalBroker(directory, nodes=nodes, port=port) as cluster:

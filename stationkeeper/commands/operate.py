@@ -94,6 +94,7 @@ def decision_verb(
             lineage = Lineage(reader, topics)
             found = _target(lineage, target, name)
             if found is None:
+                # Five, newest last: enough to see a mistyped letter, and one line.
                 known = list(lineage.requests if target == "request" else lineage.candidates)[-5:]
                 raise typer.BadParameter(f"no {target} is called {name!r}; the latest are {', '.join(known) or 'none'}")
             model, full = found
@@ -103,6 +104,8 @@ def decision_verb(
             )
             if target == "request":
                 refuse_pointless(settings, lineage, approval)
+            # A candidate that still waits for its turn may be rejected; only of one whose rollout this is can it be
+            # told that nothing moves.
             elif (rollout := lineage.rollouts.get(model)) and (name == model or rollout.candidate == full):
                 refuse_idle(rollout, approval)
                 if decision == "promote":
@@ -125,6 +128,7 @@ def refuse_pointless(settings: Any, lineage: Any, word: Approval) -> None:
     if configured is None or configured.retrain is None:
         raise typer.BadParameter(f"model {word.model!r} has no retrain: section, so nobody works on its requests")
     state, rollout = lineage.outcomes.get(word.id), lineage.rollouts.get(word.model)
+    # The role may not have read the request yet: an approval is kept in its table and counts when it has.
     if state is None:
         if word.decision == "retry":
             raise typer.BadParameter(f"request {word.id} is not taken up yet; does the role retrain run?")
@@ -151,6 +155,8 @@ def refuse_idle(rollout: Rollout, approval: Approval) -> None:
             f"model {rollout.model!r} has had no rollout since version {champion} was adopted: "
             f"there is nothing to {wanted}"
         )
+    # What waits for approval is approved and not promoted: the word `promote` accepts a risk, `approve` says that there
+    # is none.
     waits = phase is RolloutPhase.AWAITING_APPROVAL
     movable = phase is not RolloutPhase.STEADY or memory(rollout).previous is not None
     if approval.decision == "promote":
@@ -258,8 +264,13 @@ def adopt(  # noqa: PLR0913, PLR0917 - the verb's options
     from stationkeeper.process.first_champion import adopt_champion, adopt_first_champion
     from stationkeeper.process.wiring import prepare_topics
 
+    if version is not None and train is not None:
+        raise typer.BadParameter(
+            f"give VERSION ({version}) or --train, not both: a version trained here gets its own number"
+        )
     settings = load(config)
     model_settings(settings, model)
+    # The first command of a new installation may be this one, before any role has made the topics.
     prepare_topics(settings, create_inputs=False)
     now = round(clock.time() * 1_000)
     if train is not None:

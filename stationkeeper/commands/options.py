@@ -36,6 +36,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout."
 def names_of(text: str | None) -> tuple[str, ...]:
     """Return the names of an option such as ``a,b``; one with a comma stands in quotes, as in CSV: ``"x, y",b``."""
     try:
+        # Columns may hold commas; CSV's own quoting is what a person knows from the file.
         found = next(csv.reader([text], skipinitialspace=True), []) if text else []
     except csv.Error as error:
         raise typer.BadParameter(f"{text!r}: {error}; write a name with a comma or a line break in quotes") from None
@@ -51,6 +52,7 @@ def configured_values(config: Path | None, model: str | None) -> tuple[str | Non
     from stationkeeper.events import ValueRules
 
     models = {} if config is None else load(config).models
+    # With one model in the file nobody should have to say which.
     name = model or (next(iter(models)) if len(models) == 1 else None)
     found = models.get(name or "")
     return (name, ValueRules(), None) if found is None else (name, found.values, found.positive)
@@ -155,6 +157,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, emp
     from rich.text import Text
 
     console = Console(highlight=False)
+    # Drawn tables cannot be cut by `cut` and `awk`.
     if not console.is_terminal:
         typer.echo("\t".join(columns))
         for row in rows:

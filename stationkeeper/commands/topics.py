@@ -63,6 +63,7 @@ def _decide(topic: str, action: Literal["resume", "accept_new"], by: str, config
             raise typer.BadParameter(f"{topic!r} is no input topic of a model; topics: {', '.join(known) or 'none'}")
         with admin_client(settings.kafka) as admin:
             ids = topic_ids(admin, [topic])
+        # Asked of the broker and not of the state: the decision names the topic by the id that it has now.
         if topic not in ids:
             typer.secho(f"{topic} does not exist: create it first", err=True, fg="red")
             return 1
@@ -101,6 +102,7 @@ def _refusal(
     """Return why a decision would change nothing, empty where it would."""
     if not any(state.stopped for state in states.values()):
         return f"{topic} is not stopped; stationkeeper topics list shows how far it is read"
+    # Another id, or an end before what was read: deleted and created again, or restored from a backup.
     other = any(state.topic_id not in {"", present} for state in states.values())
     new = other or any((state.next_offset or 0) > ends.get(partition, 0) for partition, state in states.items())
     if action == "resume" and new:

@@ -20,6 +20,7 @@ def pins() -> str:
 def directory() -> Path:
     """Return where the environment lies: under ``$XDG_CACHE_HOME`` or ``~/.cache``, named by what is pinned."""
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    # By content: a new lock or another Python makes a new environment, and the old one stays whole for who uses it.
     named = hashlib.sha256(f"{sys.version_info[:2]}{pins()}".encode()).hexdigest()[:12]
     return Path(root) / "stationkeeper" / f"evidently-{named}"
 
@@ -43,16 +44,19 @@ def prepare() -> Path:
     home = directory()
     home.parent.mkdir(parents=True, exist_ok=True)
     with home.with_suffix(".lock").open("w") as lock:
+        # Two reports at once would install into one directory; the second waits and finds it made.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not ready(home):
             shutil.rmtree(home, ignore_errors=True)
             _make(home)
+            # Last of all: an installation that was cut off is begun again, not used.
             (home / "complete").touch()
     return python(home)
 
 
 def _make(home: Path) -> None:
     with resources.as_file(resources.files("stationkeeper.evidently").joinpath("requirements.txt")) as file:
+        # Ours first: it belongs to this installation, whatever else a machine has on its path.
         beside = Path(sys.executable).with_name("uv")
         uv = str(beside) if beside.exists() else shutil.which("uv")
         if uv is not None:

@@ -59,6 +59,7 @@ def _content(text: str) -> Any:
 
 def roles_of(content: Mapping[str, Any], source: str) -> ColumnRoles:
     """Return what a mapping says, given as plain data; raises ``MappingRefused`` for fields of neither form."""
+    # A dumped object lists all its fields; what is empty says nothing and must not make two forms look mixed.
     given = {str(name): value for name, value in content.items() if value not in (None, [], {}, "")}
     if given.keys() <= DEFINITION:
         return _definition(given, source)
@@ -86,6 +87,7 @@ def _definition(given: Mapping[str, Any], source: str) -> ColumnRoles:
             raise MappingRefused(f"{source}: more than one task; keep the one whose prediction is watched")
         for one in tasks:
             _put(fields, "label", one.get("target"), source, f"{task}.target")
+            # Probabilities tell more than labels, and they are what a threshold and drift of scores are about.
             answer = one.get("prediction_probas") or one.get("prediction_labels") or one.get("prediction")
             _put(fields, "prediction", answer, source, f"{task}.prediction")
     numeric = _names(given, "numerical_columns", source)
@@ -111,6 +113,7 @@ def _roles(
     source: str, fields: dict[str, str], numeric: Sequence[str], categorical: Sequence[str], left_out: Sequence[str]
 ) -> ColumnRoles:
     """Join the parts; with no list of columns Evidently takes every other column, and so do we."""
+    # Evidently lists target and prediction among the columns as well; as features they would be watched twice.
     used = set(fields.values())
     listed = tuple(name for name in (*numeric, *categorical) if name not in used)
     return ColumnRoles(

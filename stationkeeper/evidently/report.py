@@ -49,6 +49,7 @@ def read_reference(path: Path) -> Reference:
 def read_current(name: str, snapshots: Path) -> pl.DataFrame:
     """Read rows: a table by its path, or a snapshot by its SHA-256; raises ``ReportRefused``."""
     path = Path(name)
+    # A digest has no suffix: a mistyped file name must be told as a missing file, not as an unknown snapshot.
     if not path.exists() and not path.suffix:
         try:
             return SnapshotStore(snapshots).read(name)
@@ -77,6 +78,8 @@ def job_of(reference: Reference, current: pl.DataFrame, prediction: str | None =
             f"the rows {', '.join(current.columns)}"
         )
     numeric = [subject.name for subject in reference.subjects if subject.kind is Kind.NUMERIC]
+    # Both sides in the reference's types: Evidently chooses its test by the type, and compares 1 with "1" as two
+    # values.
     types = {name: pl.Float64 if name in numeric else pl.String for name in names}
     drawn = rows_of(reference)
     before = pl.DataFrame({name: pl.Series(name, drawn[name], types[name], strict=False) for name in names})
@@ -96,10 +99,15 @@ def run(job: Job, output: Path) -> list[dict[str, Any]]:
             task[side] = str(Path(folder) / f"{side}.parquet")
             frame.write_parquet(task[side])
         done = subprocess.run(
-            [str(interpreter), "-I", str(runner), json.dumps(task)], check=False, capture_output=True, text=True
+            # -I: neither the working directory nor PYTHONPATH may bring our packages into that environment.
+            [str(interpreter), "-I", str(runner), json.dumps(task)],
+            check=False,
+            capture_output=True,
+            text=True,
         )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise Fatal(f"Evidently failed: {last}")
+    # The last line: libraries print on the way.
     metrics: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])["metrics"]
     return metrics

@@ -47,6 +47,7 @@ def _column(subject: ReferenceSubject, count: int, dice: np.random.Generator) ->
     values += [None] * int(per_cell[-1])
     if subject.kind is not Kind.NUMERIC:
         values = [value if value is None else str(value) for value in values]
+    # Mixed, so that columns are not sorted alike: their correlation would be drawn from nothing.
     order = dice.permutation(count)
     return [values[place] for place in order]
 

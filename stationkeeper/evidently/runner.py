@@ -15,6 +15,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 
     definition = DataDefinition(**job["definition"])
     columns = [*job["definition"]["numerical_columns"], *job["definition"]["categorical_columns"]]
+    # In the order of the definition: a report lists the columns as the file has them.
     frames = (pd.read_parquet(job[side])[columns] for side in ("current", "reference"))
     current, reference = (Dataset.from_pandas(frame, data_definition=definition) for frame in frames)
     made = Report([DataDriftPreset(), DataSummaryPreset()]).run(current, reference)

@@ -45,6 +45,7 @@ class Bins:
         p, q = self.window / n, self.reference / m
         half = np.abs(p - q) / 2
         used = np.flatnonzero((self.window > 0) | (self.reference > 0))
+        # The cells that moved most, then in their own order: a table of ranges is read from low to high.
         shown = sorted(sorted(used.tolist(), key=lambda cell: (-half[cell], cell))[:MOST_LINES])
         width = max(len(self.names[cell]) for cell in shown)
         lines = [f"{'':{width}}  {'reference':>18}  {'since the onset':>18}  {'½|p − q|':>8}"]
@@ -94,6 +95,7 @@ class Panes:
         """Read the panes from ``start`` (epoch ms) on. O(history of the model's partition)."""
         found = read_panes(reader, topics, model)
         panes = [record for record in found if isinstance(record, PaneDelta) and record.start >= start]
+        # History also holds hours, which are the same rows added up: both would count each row twice.
         finest = min((pane.length for pane in panes), default=0)
         references = read_references(reader, topics, model)
         return cls(tuple(pane for pane in panes if pane.length == finest), references)
@@ -108,12 +110,15 @@ class Panes:
             return None
         found = [self._counted(verdict, start) for start in starts]
         made = [bins for bins in found if bins is not None]
+        # A verdict that joined an incident counted from that incident's onset or its own; its number of rows tells
+        # which.
         return min(made, key=lambda bins: abs(int(bins.window.sum()) - verdict.rows), default=None)
 
     def _counted(self, verdict: Verdict, start: int) -> Bins | None:
         end = to_ms(verdict.time)
         for digest, reference in self.references.items():
             subject = reference.by_name.get(verdict.subject.name)
+            # Bin edges and category names are values: of a sensitive subject they are shown to nobody.
             if subject is None or subject.sensitive or not subject.counts.sum():
                 continue
             whole: Counts | None = None

@@ -32,6 +32,7 @@ def _verdict(verdict: Verdict, bins: Bins | None) -> str:
         f"  {verdict.reason}",
     ]
     if verdict.statistic is not None and verdict.threshold is not None:
+        # A verdict may stand under its threshold: a recovery, or a subject that joined an incident.
         side = "≥" if verdict.statistic >= verdict.threshold else "<"
         lines.append(f"  evidence (log e-value) {verdict.statistic:.3f} {side} threshold {verdict.threshold:.3f}")
     if verdict.effect is not None:
@@ -107,4 +108,5 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = value if isinstance(value, str) else json.dumps(value, default=str)
+    # Two or three lines of a terminal: the evidence of a gate is a page of numbers.
     return text if len(text) <= 400 else f"{text[:400]} … ({len(text)} characters; --json shows all)"

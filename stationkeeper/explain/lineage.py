@@ -26,6 +26,8 @@ def read_messages(reader: Reader, topic: str, kind: type[M]) -> Iterator[M]:
                 continue
             try:
                 yield kind.decode(value)
+            # A topic outlives versions of this program: what an older or newer one wrote must not hide the rest from a
+            # person.
             except ValidationError:
                 continue
 
@@ -138,6 +140,7 @@ class Lineage:
         ``model/version``.
         """
         requests = list(self.requests.values())
+        # From whatever was named outwards: first what it is itself, then what caused it, then what followed.
         candidate = next((c for c in self.candidates.values() if self._names(c, name)), None)
         deployment = next((d for d in self.deployments if name == d.id), None)
         verdict = next((v for v in self.verdicts if name in {v.id, v.incident}), None)
@@ -155,6 +158,7 @@ class Lineage:
         )
         incident = request.incident if request else (verdict.incident if verdict else None)
         verdicts = tuple(v for v in self.verdicts if incident is not None and v.incident == incident)
+        # A verdict without an incident, as data quality may be, is a chain of its own.
         if verdict is not None and verdict not in verdicts:
             verdicts = (*verdicts, verdict)
         done = tuple(d for d in self.deployments if candidate is not None and d.candidate == candidate.id)

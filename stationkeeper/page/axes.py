@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 from stationkeeper.page.markup import Child, Html, tag
 
+# Pixels of the viewBox; the page scales it. Two plots stand side by side in the width of a text, and on a phone one
+# below the other; the margins hold six digits on the left and a line of 12 px under the box.
 WIDTH, HEIGHT = 420.0, 190.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 14.0, 26.0
 
@@ -23,6 +25,7 @@ class Axes:
 
     def x(self, value: float) -> float:
         """Return the pixel of an x value, held inside the box."""
+        # A single moment has no extent: everything is drawn at the left edge, where a division would fail.
         span = (self.x1 - self.x0) or 1.0
         share = min(1.0, max(0.0, (value - self.x0) / span))
         return LEFT + share * (WIDTH - LEFT - RIGHT)
@@ -44,6 +47,7 @@ class Axes:
 
     def times(self, count: int = 3) -> list[Html]:
         """Return ``count`` time labels under the box; days where the range is long, minutes where it is short."""
+        # A day and a half: up to there the same clock time cannot be meant twice by three labels.
         day = self.x1 - self.x0 > 36 * 3_600_000
         parts = []
         for i in range(count):
@@ -78,6 +82,7 @@ class Axes:
         left = self.x(low if low is not None else at)
         right = self.x(high if high is not None else at)
         place, floor = self.x(at), self.height - BOTTOM
+        # Right of the middle the word would leave the box.
         side = "end" if place > WIDTH * 0.6 else "start"
         return [
             tag("rect", x=left, y=TOP, width=max(1.0, right - left), height=floor - TOP, class_="onset-band"),
@@ -111,25 +116,35 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     span = (high - low) or 1.0
     raw = span / max(1, count - 1)
     magnitude = 10.0 ** math.floor(math.log10(raw))
+    # The first round step that is large enough; .999 and 1e-9 forgive rounding, which would else add an empty line.
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
 
 
-def figure(title: str, description: str, drawing: Child, *, height: float = HEIGHT, legend: Child = None) -> Html:
-    """Return a captioned plot; its description says in words what the eye would see."""
-    svg = tag(
+def picture(title: str, description: str, drawing: Child, *, width: float = WIDTH, height: float = HEIGHT) -> Html:
+    """Return a plot without its caption; who does not see it is read title and description."""
+    return tag(
         "svg",
         tag("title", f"{title}. {description}"),
         drawing,
-        viewBox=f"0 0 {WIDTH:.0f} {height:.0f}",
+        viewBox=f"0 0 {width:.0f} {height:.0f}",
         role="img",
         class_="plot",
         xmlns="http://www.w3.org/2000/svg",
         preserveAspectRatio="xMidYMid meet",
     )
-    caption = tag("figcaption", tag("strong", title), tag("span", description, class_="said"), legend)
-    return tag("figure", caption, svg)
+
+
+def caption(title: str, description: str, legend: Child = None) -> Html:
+    """Return the words above a plot: what it is, what the eye would see, what its colours mean."""
+    return tag("figcaption", tag("strong", title), tag("span", description, class_="said"), legend)
+
+
+def figure(title: str, description: str, drawing: Child, *, height: float = HEIGHT, legend: Child = None) -> Html:
+    """Return a captioned plot."""
+    svg = picture(title, description, drawing, height=height)
+    return tag("figure", caption(title, description, legend), svg)
 
 
 def legend(*entries: tuple[str, str]) -> Html:

@@ -62,6 +62,8 @@ def _guardrails(steps: list[Step]) -> Html:
     measured = [step for step in steps if step.get("guardrails")]
     if not measured:
         return tag("p", "No guardrail has been measured yet.", class_="quiet")
+    # Of the step that decides now, or that decided: the guardrails of a step that was passed say nothing of the canary
+    # today.
     step = next((s for s in measured if s["state"] in {"current", "rolled_back"}), measured[-1])
     rows = [_guardrail_row(guardrail) for guardrail in step.get("guardrails", [])]
     caption = f"Evidence of harm at {percent(step['weight_bp'] / 10_000)}"

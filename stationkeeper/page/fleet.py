@@ -17,6 +17,7 @@ OUTCOMES = ("tallied", "late", "duplicate", "rejected", "dropped")
 
 def fleet_page(fleet: FleetStatus) -> str:
     """Return the page at ``/``."""
+    # By name within a state: a list that changes its order at each look cannot be read.
     models = sorted(fleet["models"], key=lambda m: (URGENCY[m["state"]], m["model"]))
     cards = [incident_card(incident, model, fleet) for model in models for incident in open_incidents(model)]
     body = [
@@ -37,6 +38,7 @@ def headline(models: list[ModelStatus]) -> str:
         return "No model has been seen yet."
     if len(models) == 1:
         return f"{models[0]['model']} is {_STATE_PHRASES[models[0]['state']]}."
+    # Unknown is counted by itself: it is no alarm, and calling it steady would be a lie.
     urgent = [model for model in models if model["state"] not in {"steady", "unknown"}]
     unknown = sum(model["state"] == "unknown" for model in models)
     total = plural(len(models), "model")
@@ -87,6 +89,7 @@ def _loops(models: list[ModelStatus], fleet: FleetStatus) -> Html:
     """Draw the loop of each model in which something goes on, and one of the watching ones if there is none."""
     places = [(model, position(model, fleet)) for model in models]
     busy = [(model, where) for model, where in places if not where.resting]
+    # With nothing going on one picture still tells a newcomer what the loop is.
     shown = busy or places[:1]
     blocks = [
         tag("div", tag("h3", tag("a", model["model"], href=model_path(model["model"]))), loop_picture(where))

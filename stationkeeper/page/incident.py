@@ -52,6 +52,7 @@ def _state_of(incident: IncidentStatus, model: ModelStatus) -> Html:
         return state_chip("steady", "closed")
     if incident["kind"] == "data_quality":
         return state_chip("broken")
+    # Of the model's state only this says more than the incident's own level.
     if model["state"] == "recovering":
         return state_chip("recovering")
     return state_chip(
@@ -129,11 +130,13 @@ def _request_entries(request: RequestStatus) -> list[Entry]:
             "gate": "The gate compared challenger and champion",
             "registering": "The version was registered",
         }.get(stage["stage"])
+        # Stages without words (planned, the end) are told by the entries around them.
         if words is not None:
             entries.append((stage["entered"], words, stage.get("note", "")))
     if "outcome" in request:
         words = f"The request {OUTCOME_WORDS.get(request['outcome'], request['outcome'])}"
         version = f" Version {request['version']}." if "version" in request else ""
+        # When the last stage was left is when it ended; nothing records the end itself.
         ended = max([stage.get("left", 0) for stage in request.get("stages", [])], default=0)
         entries.append((ended or None, words, f"{request.get('gate_reason', request['reason'])}{version}"))
     return entries
@@ -205,6 +208,8 @@ def subjects_of(incident: IncidentStatus, model: ModelStatus) -> list[SubjectSta
     """Return the subjects that moved, the leader first, in the order of the incident."""
     place = {name: i for i, name in enumerate([incident["leader"], *incident["subjects"]])}
     where = incident["version"], incident["segment"]
+    # By its own mark while the incident is open; a closed one has left its subjects, which are found by name where it
+    # was seen.
     found = [
         s
         for s in model["subjects"]

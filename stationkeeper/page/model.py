@@ -32,6 +32,7 @@ def model_page(model: ModelStatus, fleet: FleetStatus) -> str:
     incidents = open_incidents(model)
     rollout = rollout_of(model["model"], fleet)
     order = sorted(model["subjects"], key=lambda s: (URGENCY[s["state"]], -nearness(s), s["name"], s["segment"]))
+    # A subject that is steady keeps no series; the table has it.
     plotted = [s for s in order if "series" in s or "cells" in s][:SHOWN_SUBJECTS]
     body = [
         tag("p", state_chip(model["state"]), class_="over-title"),
@@ -77,6 +78,7 @@ def _facts(model: ModelStatus) -> Html:
 
 
 def _performance(model: ModelStatus) -> list[Child]:
+    # With none open the last one still explains a step in the curve.
     incidents = open_incidents(model) or model["incidents"]
     incident = incidents[0] if incidents else None
     measures = model.get("performance", [])

@@ -33,6 +33,7 @@ def course_plot(subject: SubjectStatus, incident: IncidentStatus | None, name: s
     known = _present(ratios)
     if not known:
         return tag("p", "No closed window had enough rows to plot.", class_="quiet")
+    # Some room above the threshold, so that its line and word show where the evidence is far below.
     top = ticks(0.0, max(1.25, *known))
     axes = Axes(times[0], times[-1], 0.0, top[-1])
     limit = axes.y(1.0)
@@ -62,6 +63,7 @@ def distance_plot(subject: SubjectStatus, incident: IncidentStatus | None, name:
         return Html()
     distance = DISTANCE_WORDS.get(series["distance_name"], series["distance_name"])
     noise = series.get("noise", [])
+    # A subject that has not moved at all is flat at zero, and an axis needs an extent.
     top = ticks(0.0, max(*known, *_present(noise), 1e-6))
     axes = Axes(times[0], times[-1], 0.0, top[-1])
     drawing = [
@@ -73,6 +75,7 @@ def distance_plot(subject: SubjectStatus, incident: IncidentStatus | None, name:
     ]
     keys = legend(("now", "this window"), ("noise", "sampling alone")) if noise else None
     last = "Last" if incident is not None and "closed" in incident else "Now"
+    # A closed incident's plot ends with it: "now" would be read as today.
     description = f"{last} {number(known[-1])}, highest {number(max(known))}."
     return figure(f"Distance from the reference ({distance}): {name}", description, drawing, legend=keys)
 
@@ -89,6 +92,7 @@ def distribution_plot(cells: Cells, rows: int, name: str) -> Html:
     keys = legend(("ref", "reference"), ("now", "now"))
     if "edges" in cells:
         return figure(f"Distribution: {name}", description, _columns(cells, reference, window), legend=keys)
+    # Hash buckets that nothing falls into are most of a category's cells.
     used = [i for i in range(len(gaps)) if reference[i] or window[i]] or [most]
     order = sorted(used, key=lambda i: -abs(gaps[i]))[:MAX_BARS]
     height = TOP + _ROW * len(order) + 6
@@ -99,6 +103,7 @@ def distribution_plot(cells: Cells, rows: int, name: str) -> Html:
 def _cell(cells: Cells, index: int) -> str:
     """Return a cell's name; a numeric cell of one value only (an atom of the reference) is named by that value."""
     edges = cells.get("edges", [])
+    # An atom of the reference (a value that many rows share) is a cell from the number below it to itself.
     if index + 1 < len(edges) and edges[index] == math.nextafter(edges[index + 1], -math.inf):
         return f"exactly {number(edges[index + 1])}"
     return cells["labels"][index]
@@ -139,6 +144,7 @@ def _bars(labels: Sequence[str], reference: Sequence[float], window: Sequence[fl
     parts = []
     for i, (label, r, w) in enumerate(zip(labels, reference, window, strict=True)):
         y = TOP + i * _ROW
+        # What fits in `_LABEL`; the table beside it has the whole name.
         short = label if len(label) <= 18 else f"{label[:17]}…"
         parts.append(tag("text", short, x=_LABEL - 8, y=y + 12, class_="tick end"))
         parts.append(tag("rect", x=_LABEL, y=y, width=room * r / widest, height=_ROW - 5, class_="bar ref"))
@@ -156,6 +162,7 @@ def performance_plot(measure: PerformanceStatus, incident: IncidentStatus | None
     if not known:
         return tag("p", "No label has matured yet, so there is nothing to plot.", class_="quiet")
     scale = ticks(min(known), max(known))
+    # A share ends at 1: a round axis up to 1.2 would promise what cannot be.
     axes = Axes(times[0], times[-1], scale[0], min(scale[-1], max(1.0, *known)))
     reference = measure.get("reference")
     drawing = [

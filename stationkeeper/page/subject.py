@@ -55,6 +55,7 @@ def subject_table(subjects: list[SubjectStatus], model: ModelStatus, caption: st
 
 def _row(subject: SubjectStatus, model: ModelStatus) -> tuple[Html | str, ...]:
     distances, noise = subject.get("distances", {}), subject.get("noise", {})
+    # The first that the judge lists is the one that the kind of subject is measured by; the subject's page has all.
     name = next(iter(distances), None)
     distance = f"{DISTANCE_WORDS.get(name, name)} {number(distances[name], 2)}" if name else "–"
     if name in noise:

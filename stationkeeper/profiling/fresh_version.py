@@ -10,6 +10,7 @@ from stationkeeper.monitor.profiling import profile
 from stationkeeper.registry import FeatureKind
 from stationkeeper.retrain.service.steps import ReferenceRows
 
+# Names that begin with @ cannot be features' (retrain.snapshot.events).
 _SCORE = "@score"
 _LABEL = "@label"
 _TIME = "@time"

@@ -32,6 +32,7 @@ def history_reference(
     references, by_digest = _references(reader, topics, model)
     if version is None:
         rollouts = {r.model: r.champion for r in read_messages(reader, topics.rollouts.name, Rollout)}
+        # Before anything is deployed there is no champion: the reference written last is the one in use.
         version = rollouts.get(model, next(reversed(references), None))
     if version not in references:
         known = ", ".join(references) or "none"
@@ -74,6 +75,7 @@ class _Counted:
         vector[record.first : record.first + len(block)] += block
         self._lengths[record.start] = record.length
         rows = self._rows.setdefault(record.start, {})
+        # A pane's vector comes in parts, each with the number of rows: only the first part counts them.
         rows[record.source] = rows.get(record.source, 0) + (record.rows if record.first == 0 else 0)
 
     def panes(self) -> list[Pane]:
@@ -119,6 +121,7 @@ def _references(reader: Reader, topics: Topics, model: str) -> tuple[dict[str, R
             name, _, version = (key or b"").decode().partition("/")
             if name != model:
                 continue
+            # Popped and set again, so that the one written last stands at the end; a tombstone takes it out.
             found.pop(version, None)
             if value is not None:
                 try:

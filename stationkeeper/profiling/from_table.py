@@ -20,6 +20,7 @@ def profile_table(table: InputTable, **options: Any) -> tuple[Reference, tuple[s
         options["time"] = _TIME
         columns[_TIME] = table.times
     features = options.pop("features", None)
+    # An answer to watch is enough; without one a reference of nothing would be written, and nothing ever found.
     if features is None and not columns.keys() - {*table.parts, _TIME} and table.prediction is None:
         raise TableRefused("no column can be watched:\n  " + "\n  ".join(table.lines()))
     readings = {reading.name: reading for reading in table.readings}
@@ -34,5 +35,6 @@ def profile_table(table: InputTable, **options: Any) -> tuple[Reference, tuple[s
 
 def left_out(reference: Reference) -> dict[str, str]:
     """Return the columns that a reference left out and why, as its notes say."""
+    # From behind: a column's own name may hold a colon.
     notes = (note.removesuffix(_LEFT_OUT).rpartition(": ") for note in reference.notes if note.endswith(_LEFT_OUT))
     return {name: why for name, _, why in notes}

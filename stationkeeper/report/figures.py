@@ -6,7 +6,20 @@ from dataclasses import dataclass
 
 from stationkeeper.backtesting.course import Comparison, RuleCourse
 from stationkeeper.contracts.model_status import SubjectStatus
-from stationkeeper.page.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axes, figure, legend, ticks
+from stationkeeper.page.axes import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axes,
+    caption,
+    figure,
+    legend,
+    picture,
+    ticks,
+)
 from stationkeeper.page.markup import Child, Html, table, tag
 from stationkeeper.page.words import DISTANCE_WORDS, duration, integer, number, plural, when
 from stationkeeper.report.gather import Case, Report
@@ -83,25 +96,11 @@ def timeline(report: Report) -> Html | None:
     keys = [("page", "our page"), ("incident", "onset, as we date it"), ("alarm", "alarm of a fixed rule")]
     if found.changes:
         keys.append(("change", "known change"))
-    svg = tag(
-        "svg",
-        tag("title", f"Alarms over the file. {description}"),
-        parts,
-        viewBox=f"0 0 {_WIDE:.0f} {height:.0f}",
-        role="img",
-        class_="plot",
-        xmlns="http://www.w3.org/2000/svg",
-        preserveAspectRatio="xMidYMid meet",
-    )
-    caption = tag(
-        "figcaption",
-        tag("strong", "Alarms over the file"),
-        tag("span", description, class_="said"),
-        legend(*keys),
-    )
-    box = tag("div", svg, class_="roomy", tabindex=0, role="region", aria_label="Alarms over the file")
+    title = "Alarms over the file"
+    svg = picture(title, description, parts, width=_WIDE, height=height)
+    box = tag("div", svg, class_="roomy", tabindex=0, role="region", aria_label=title)
     never = tag("p", f"Never alarmed: {', '.join(silent)}.", class_="quiet") if silent else None
-    return tag("div", tag("figure", caption, box, class_="broad"), never)
+    return tag("div", tag("figure", caption(title, description, legend(*keys)), box, class_="broad"), never)
 
 
 def _loudest(rules: Sequence[RuleCourse]) -> str:

@@ -114,6 +114,7 @@ def finding_of(line: Mapping[str, Any]) -> ReportedFinding:
     """Read a verdict as plain data: a ``Verdict`` or a line of ``backtest``; raises ``KeyError`` or ``ValueError``."""
     subject = line["subject"]
     onset = line.get("onset") or {}
+    # A line of a backtest has the name and the check apart, a verdict has both in its subject.
     name = subject if isinstance(subject, str) else subject["name"] + (f" {c}" if (c := subject.get("check")) else "")
     time, kind = _ms(line.get("time")), str(line["kind"])
     return ReportedFinding(
@@ -129,6 +130,7 @@ def finding_of(line: Mapping[str, Any]) -> ReportedFinding:
         cause=str(line.get("cause", "")),
         reason=str(line.get("reason", "")),
         rows=int(line.get("rows", 0)),
+        # A verdict of no incident is a case of its own; without any id its kind, subject and time tell it from others.
         incident=str(line.get("incident") or line.get("id") or f"{kind} {name} {time}"),
         statistic=line.get("statistic"),
         threshold=line.get("threshold"),
@@ -197,6 +199,7 @@ def from_backtest(path: Path, model: str | None = None, changes: Sequence[Change
     models = sorted({finding.model for finding in findings})
     if model is None and len(models) > 1:
         raise ReportError(f"{path} holds the models {', '.join(models)}; choose one with --model")
+    # A backtest that found nothing has no line that names the model, and its report says so under the file's name.
     chosen = model if model is not None else models[0] if models else path.stem
     kept = tuple(finding for finding in findings if finding.model == chosen)
     if findings and not kept:
@@ -225,6 +228,7 @@ def _compared(
     by_row = all(finding.by_row for finding in findings)
     mine = [at for f in findings for at in (f.time, f.onset) if at is not None]
     known = [*mine, *(mark for course in courses for mark in course.marks), *(change.at for change in changes)]
+    # Rows are counted from the first; the first year of an epoch would squeeze times into a corner.
     start = 0 if by_row else min(known, default=0)
     return Comparison(start, max(known, default=1), by_row, tuple(courses), tuple(changes))
 
@@ -241,8 +245,7 @@ def from_course(
     cases = cases_of(findings)
     comparison = course.comparison(changes)
     moved = {
-        case.id: list(dict.fromkeys([case.first.subject.split(" ")[0], *_named(lines, case.id)]))[:MOST_PLOTTED]
-        for case in cases
+        case.id: list(dict.fromkeys([case.first.subject, *_named(lines, case.id)]))[:MOST_PLOTTED] for case in cases
     }
     return Report(
         model=findings[0].model if findings else course.model,
@@ -264,6 +267,8 @@ def _moved(course: Course, cases: Iterable[Case], names: Mapping[str, list[str]]
         for epoch in course.epochs:
             if not epoch.counts or first is None:
                 continue
+            # An incident is drawn under the reference that was in force when it was seen: cells of another do not
+            # compare.
             if not min(epoch.counts) <= first <= max(epoch.counts) + course.step_length:
                 continue
             history = History(course.step_length, {epoch.reference.digest: epoch.reference})
@@ -307,6 +312,7 @@ def from_log(reader: Reader, topics: Topics, model: str, start: int | None = Non
     return Report(
         model=model,
         source=f"the topics {topics.verdicts.name} and {topics.history.name}",
+        # Without a period asked for, the report's is what the log holds.
         start=start if start is not None else min([*times, *history.times()], default=None),
         end=end if end is not None else max([*times, *history.times()], default=None),
         cases=cases,
@@ -318,6 +324,7 @@ def from_log(reader: Reader, topics: Topics, model: str, start: int | None = Non
         performance=tuple(history.performance()),
         reproduce=(
             f"stationkeeper report --model {model}{period}",
+            # Five commands show how; the ids of all others stand with their incidents.
             *(f"stationkeeper explain {case.id}" for case in cases[:5]),
         ),
     )

@@ -54,6 +54,7 @@ class History:
 
     def subjects(self, cases: Iterable[Moved]) -> Iterator[SubjectStatus]:
         """Yield what each incident moved, with its distance over time and its distribution while it lasted."""
+        # A subject that moved twice is plotted once, with the first incident: its course is that of the whole period.
         done: set[str] = set()
         for case in cases:
             for name in case.subjects:
@@ -65,6 +66,7 @@ class History:
         for digest, reference in self.references.items():
             subject = reference.by_name.get(name)
             steps = {at: vector for (d, at), vector in self.vectors.items() if d == digest}
+            # Each reference of the period has its own cells, so each gives a plot of its own.
             if subject is None or not steps:
                 continue
             place = reference.layout[name]
@@ -95,6 +97,7 @@ class History:
         """Yield precision and recall of matured labels with 95 % Wilson intervals, one entry a version and measure."""
         for version in sorted({version for version, _ in self.confusions}):
             steps = {at: counts for (v, at), counts in self.confusions.items() if v == version}
+            # Places in the confusion: true positive, false positive, false negative, true negative.
             for measure_name, hit, of in (("precision", 0, (0, 1)), ("recall", 0, (0, 2))):
                 points = [(at, int(steps[at][hit]), int(steps[at][list(of)].sum())) for at in sorted(steps)]
                 total_hit, total = sum(p[1] for p in points), sum(p[2] for p in points)
@@ -157,6 +160,7 @@ def coarse(subject: ReferenceSubject, window: Counts) -> Cells:
             edges=edges,
         )
     known = len(cells.values)
+    # By both: a category that is new and one that is gone are what a person looks for.
     top = sorted(range(known), key=lambda i: -int(reference[i] + window[i]))[:TOP_CATEGORIES]
     rest = [i for i in range(cells.count - 1) if i not in set(top)]
     return Cells(
@@ -187,6 +191,7 @@ def read_history(reader: Reader, topics: Topics, model: str, start: int | None, 
     history.length = min(record.length for record in records)
     first, last = min(r.start for r in records), max(r.start for r in records)
     length = history.length
+    # Whole panes a step, rounded up: their counts add and cannot be cut.
     history.step = max(1, -(-(last - first + length) // (STEPS * length))) * length
     _add_panes(history, panes)
     for outcome in outcomes:
@@ -202,6 +207,7 @@ def _add_panes(history: History, panes: Iterable[PaneDelta]) -> None:
     for pane in panes:
         if pane.length != history.length:
             continue
+        # A pane comes in parts by blocks of features, each with the number of its rows: it is counted once.
         named = (pane.version, pane.digest, pane.source, pane.start)
         if named not in counted:
             counted.add(named)

@@ -115,3 +115,15 @@ def test_a_change_is_a_row_or_a_time_with_words(text: str, at: int, name: str):
     assert change_of(text) == Change(at, name)
     with pytest.raises(ValueError, match="write ROW=WORDS"):
         change_of("soon")
+
+
+def test_a_feature_whose_name_has_a_space_is_plotted_where_it_alone_is_named():
+    rng = np.random.default_rng(0)
+    values = rng.normal(40, 10, 3_000) + np.where(np.arange(3_000) >= 1_500, 30, 0)
+    table = Table({"loan amount": values}, np.arange(3_000))
+    settings = ReplaySettings(Budget(1.0, 100_000.0, "rows"), pane=50, window=1_000, reference_rows=1_000)
+    found = run(table, settings, course=True)
+    assert found.course is not None
+    # A verdict on broken data lists no subjects that moved with it: its own is all there is.
+    lines = [line | {"subjects": []} for line in found.lines]
+    assert [one["name"] for one in from_course(found.course, lines, "", "").subjects] == ["loan amount"]

@@ -244,3 +244,9 @@ def test_a_request_that_failed_is_listed_with_its_reason_refuses_an_approval_and
     code, text = main(capsys, "requests", "approve", "r2")
     assert code == WRONG_USE
     assert "no request is called 'r2'; the latest are r1" in text
+
+
+def test_a_version_is_adopted_or_trained_and_never_quietly_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = main(capsys, "deployments", "adopt", "fraud", "3", "--train", "past.csv")
+    assert code == WRONG_USE
+    assert "give VERSION (3) or --train" in text
