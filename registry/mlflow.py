@@ -108,6 +108,54 @@ class Registered:
     artifact: str
 
 
+class MlflowConnection:
+    """The client of one MLflow server or database, made at the first question; a failed start is tried again.
+
+    ``asking`` raises ``ArtifactError`` for a name or version that is not there, ``Retryable`` for all else.
+    """
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        self._settings = settings
+        self._client: Any = None
+        # A router's loader, a rollout's effects and a trainer's worker ask from threads of their own: without it each
+        # would make a client.
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def asking(self, doing: str) -> Iterator[Any]:
+        """Give the client to whoever is ``doing`` something, and turn what goes wrong into our two kinds of errors."""
+        client = self.client(doing)
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield client
+        except MlflowException as error:
+            kind = ArtifactError if error.error_code in _GONE else Retryable
+            advice = "; register it or name another version" if kind is ArtifactError else ""
+            where = self._settings.tracking_uri
+            raise kind(masked(f"could not {doing} at {where}: {error.message}{advice}")) from None
+        except OSError as error:
+            raise Retryable(masked(f"could not {doing} at {self._settings.tracking_uri}: {error}")) from None
+
+    def client(self, doing: str) -> Any:
+        """Return the client, made once; raises ``Retryable`` saying what was being done."""
+        with self._lock:
+            if self._client is None:
+                # The client's own default retries hold a caller for minutes; ours are visible and bounded.
+                os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(self._settings.retries))
+                os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, self._settings.timeout // 1_000)))
+                _import_mlflow()
+                from mlflow import MlflowClient
+                from mlflow.exceptions import MlflowException
+
+                uri = self._settings.tracking_uri
+                try:
+                    self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+                except (MlflowException, OSError) as error:
+                    raise Retryable(masked(f"could not {doing} at {uri}: {error}")) from None
+            return self._client
+
+
 class Registry:
     """One MLflow server or database. Every method raises ``Retryable`` while it cannot be reached."""
 
@@ -115,8 +163,7 @@ class Registry:
         """``cache`` is the directory in which ``fetch`` keeps artifacts."""
         self.settings = settings
         self._cache = cache
-        self._client: Any = None
-        self._lock = threading.Lock()
+        self._connection = MlflowConnection(settings)
 
     def register(self, registration: Registration) -> Registered:
         """Log a run with the model and make a version of it with tags and alias; raises ``ArtifactError``.
@@ -129,7 +176,7 @@ class Registry:
         if registration.request is not None:
             tags[REQUEST_TAG] = registration.request
         model = registration.model
-        with self._asking(f"register a version of {model}") as client:
+        with self._connection.asking(f"register a version of {model}") as client:
             run = client.create_run(self._experiment(client), tags=tags, run_name=registration.run_name)
             run_id = str(run.info.run_id)
             self._log(client, run_id, registration, card)
@@ -152,7 +199,7 @@ class Registry:
         version in ``keep`` (what the log names) or under any alias stays: it may be somebody's champion.
         """
         tagged = f"tags.`{REQUEST_TAG}` = '{_quoted(request)}'"
-        with self._asking(f"look for versions of request {request}") as client:
+        with self._connection.asking(f"look for versions of request {request}") as client:
             found = client.search_model_versions(f"name = '{_quoted(model)}' and {tagged}")
             named = set(keep) | _aliased(client, model)
             kept_runs = {v.run_id for v in found if str(v.version) in named}
@@ -172,7 +219,7 @@ class Registry:
         """Return the version under an alias, None without one."""
         from mlflow.exceptions import MlflowException
 
-        with self._asking(f"read the alias {alias} of {model}") as client:
+        with self._connection.asking(f"read the alias {alias} of {model}") as client:
             try:
                 return str(client.get_model_version_by_alias(model, alias).version)
             except MlflowException as error:
@@ -182,7 +229,7 @@ class Registry:
 
     def set_champion(self, model: str, version: str) -> None:
         """Move the champion alias; MLflow has no compare-and-set, so the log and not the alias decides."""
-        with self._asking(f"move the champion alias of {model} to version {version}") as client:
+        with self._connection.asking(f"move the champion alias of {model} to version {version}") as client:
             client.set_registered_model_alias(model, CHAMPION_ALIAS, version)
 
     def fetch(self, model: str, version: str) -> Path:
@@ -206,7 +253,7 @@ class Registry:
         if directory.exists():
             with contextlib.suppress(ArtifactError):
                 return read_card(directory, what)
-        with self._asking(f"fetch {what}") as client:
+        with self._connection.asking(f"fetch {what}") as client:
             directory.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetch-") as scratch:
                 found = _bring(client, self.settings.tracking_uri, (model, version), Path(scratch) / "found")
@@ -232,7 +279,7 @@ class Registry:
 
     def source(self, model: str, version: str, directory: Path) -> Path:
         """Copy what a version holds, or what ``attach`` put beside it, and return where it lies; nothing is checked."""
-        with self._asking(f"fetch version {version} of {model}") as client:
+        with self._connection.asking(f"fetch version {version} of {model}") as client:
             return _bring(client, self.settings.tracking_uri, (model, version), directory)
 
     def attach(self, model: str, version: str, directory: Path) -> None:
@@ -240,7 +287,7 @@ class Registry:
 
         The version itself stays as it is; a run of ours holds the files and a tag of the version names them.
         """
-        with self._asking(f"adopt version {version} of {model}") as client:
+        with self._connection.asking(f"adopt version {version} of {model}") as client:
             tags = {TAG + "adopts": f"{model}/{version}"}
             run = client.create_run(self._experiment(client), tags=tags, run_name=f"adopt {model} {version}")
             client.log_artifacts(run.info.run_id, str(directory), MODEL_PATH)
@@ -250,13 +297,13 @@ class Registry:
 
     def tags(self, model: str, version: str) -> dict[str, str]:
         """Return a version's own tags without their prefix; raises ``ArtifactError`` when it does not exist."""
-        with self._asking(f"read version {version} of {model}") as client:
+        with self._connection.asking(f"read version {version} of {model}") as client:
             found = client.get_model_version(model, version).tags
         return {name.removeprefix(TAG): value for name, value in found.items() if name.startswith(TAG)}
 
     def ping(self) -> None:
         """Prove that the registry answers."""
-        with self._asking("reach the registry") as client:
+        with self._connection.asking("reach the registry") as client:
             client.search_registered_models(max_results=1)
 
     def _log(self, client: Any, run_id: str, registration: Registration, card: ModelCard) -> None:
@@ -290,38 +337,6 @@ class Registry:
             if found is None:
                 raise
             return str(found.experiment_id)
-
-    @contextmanager
-    def _asking(self, doing: str) -> Iterator[Any]:
-        client = self._connect(doing)
-        from mlflow.exceptions import MlflowException
-
-        try:
-            yield client
-        except MlflowException as error:
-            kind = ArtifactError if error.error_code in _GONE else Retryable
-            advice = "; register it or name another version" if kind is ArtifactError else ""
-            where = self.settings.tracking_uri
-            raise kind(masked(f"could not {doing} at {where}: {error.message}{advice}")) from None
-        except OSError as error:
-            raise Retryable(masked(f"could not {doing} at {self.settings.tracking_uri}: {error}")) from None
-
-    def _connect(self, doing: str) -> Any:
-        with self._lock:
-            if self._client is None:
-                # The client's own default retries hold a caller for minutes; ours are visible and bounded.
-                os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(self.settings.retries))
-                os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(max(1, self.settings.timeout // 1_000)))
-                _import_mlflow()
-                from mlflow import MlflowClient
-                from mlflow.exceptions import MlflowException
-
-                uri = self.settings.tracking_uri
-                try:
-                    self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-                except (MlflowException, OSError) as error:
-                    raise Retryable(masked(f"could not {doing} at {uri}: {error}")) from None
-            return self._client
 
 
 def _bring(client: Any, where: str, named: tuple[str, str], directory: Path, *, attached: bool = True) -> Path:

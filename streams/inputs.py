@@ -1,12 +1,20 @@
-"""Which inputs a loop reads: those that its stage takes, of the topics that the broker has."""
+"""Which inputs a loop reads, of the topics that the broker has, and which of them it has read to their end."""
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from stationkeeper.streams.errors import Retryable, ShorterLog, TopicReplaced
-from stationkeeper.streams.offsets import resume_at, start_offsets
+from stationkeeper.streams.offsets import Positions, resume_at, start_offsets
 from stationkeeper.streams.ports import Batch, Partition, Reader, Source, Stage, StopsInputs
 from stationkeeper.streams.settings import KafkaSettings
+from stationkeeper.streams.vitals import Vitals
+
+# How often a partition that is read to its end is told to the stage as quiet: the pace of progress records.
+_QUIET_S = 1.0
+# The columns of a batch that only says "read to the end, and the broker answers".
+_NOTHING = np.empty(0, dtype=np.int64)
 
 
 class Inputs:
@@ -130,6 +138,35 @@ class OwnTopics:
                 f"{', '.join(gone)}: deleted; nothing is read or written until it is there again, as another topic "
                 "(stationkeeper check creates it)"
             )
+
+
+class LogEnds:
+    """Sees once a second which partitions are read to their end, the broker answering."""
+
+    def __init__(self, source: Source, inputs: Inputs, vitals: Vitals) -> None:
+        self._source, self._inputs, self._vitals = source, inputs, vitals
+        self._at = 0.0
+
+    def reached(self, positions: Positions) -> list[Batch]:
+        """Return an empty batch for each partition at its end; nothing between two looks.
+
+        Raises ``Retryable`` while the broker does not answer and nothing read waits for a transaction.
+        """
+        if time.monotonic() - self._at < _QUIET_S or not positions.at:
+            return []
+        self._at = time.monotonic()
+        try:
+            asked = [*sorted(positions.at), *self._inputs.waiting]
+            ends = {partition: end for partition, (_, end) in self._source.bounds(asked).items()}
+        except Retryable:
+            # On a narrow line the answer waits behind fetched records: to give up those that have come, for the want
+            # of news about the others, would be to read them again for ever.
+            if not positions.uncommitted:
+                raise
+            return []
+        self._inputs.measured(ends)
+        self._vitals.measured({p: max(ends[p] - at, 0) for p, at in positions.at.items()})
+        return [Batch(p, _NOTHING, _NOTHING, (), (), at) for p, at in positions.at.items() if at >= ends[p]]
 
 
 def _known_topics(reader: Reader, source: Source, new: Collection[Partition]) -> set[str]:

@@ -6,16 +6,15 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.streams.dead_letters.letters import DeadLetterRefused, is_dead_letter
 from stationkeeper.streams.errors import Denied, Fatal, Fenced, Retryable, StreamError, TopicReplaced
-from stationkeeper.streams.inputs import Inputs
+from stationkeeper.streams.inputs import Inputs, LogEnds
 from stationkeeper.streams.kafka.topic_config import refuse_reshaped
-from stationkeeper.streams.offsets import Losses
+from stationkeeper.streams.offsets import Losses, Positions
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Reader, Restored, Sink, Source, Stage
 from stationkeeper.streams.settings import KafkaSettings
 from stationkeeper.streams.vitals import Vitals
@@ -73,14 +72,10 @@ class Tables:
                 )
 
 
-# How often a partition that is read to its end is told to the stage as quiet: the pace of progress records.
-_QUIET_S = 1.0
 # Most failures are an election of a leader and over in a moment, so the first try comes soon.
 _FIRST_BACKOFF_S = 0.2
 # A broker that is away is asked every 5 s: soon enough for the bar of 30 s to the first closed minute.
 _LONGEST_BACKOFF_S = 5.0
-# The columns of a batch that only says "read to the end, and the broker answers".
-_NOTHING = np.empty(0, dtype=np.int64)
 
 
 def wall_ms() -> int:
@@ -230,10 +225,9 @@ class Loop(LoopView):
         self._connected = False
         self._stale = True
         self._assigned: frozenset[Partition] = frozenset()
-        self._positions: dict[Partition, int] = {}
-        self._dirty: dict[Partition, int] = {}
+        self._positions = Positions()
+        self._ends = LogEnds(source, self._inputs, self.vitals)
         self._flushed_ms = 0
-        self._quiet_at = 0.0
         self._pace = _Pace(settings)
         self._letters: set[str] = set()
         self._stopping = False
@@ -296,12 +290,13 @@ class Loop(LoopView):
         began = time.monotonic()
         for batch in batches:
             self.stage.absorb(batch)
-            self._positions[batch.partition] = self._dirty[batch.partition] = batch.next_offset
+            self._positions.read(batch.partition, batch.next_offset)
             self._flush_if_due()
         self._pace.turned(time.monotonic() - began)
         for partition, records in self._losses.new(self._source.expired()):
-            self._pass_lost(partition, self._positions[partition] + records, records)
-        self._tell_quiet()
+            self._pass_lost(partition, self._positions.at[partition] + records, records)
+        for quiet in self._ends.reached(self._positions):
+            self.stage.absorb(quiet)
         self._flush_if_due()
 
     def _flush_if_due(self) -> None:
@@ -324,7 +319,7 @@ class Loop(LoopView):
         self._sink.recover()
         self.stage.revoked(self._assigned)
         self._losses.begin_anew(self._source.expired())
-        self._dirty, self._positions = {}, {}
+        self._positions.forget()
         self._assigned = self._source.assignment()
         joined = self._source.joined()
         self._stale = True
@@ -340,11 +335,7 @@ class Loop(LoopView):
         partitions = self._inputs.begin(self._assigned)
         for partition, offset, lost in self._inputs.starts(partitions, committed, self._reader, self._settings):
             self._source.seek(partition, offset)
-            self._positions[partition] = offset
-            if partition not in committed:
-                # Where reading began is known from the first transaction on, also of a partition that stays quiet:
-                # at the next start it would be taken for one that was added, and read from its beginning.
-                self._dirty[partition] = offset
+            self._positions.begin(partition, offset, committed=partition in committed)
             if lost:
                 self._pass_lost(partition, offset, lost, committed.get(partition, 0))
         self._stale = False
@@ -359,44 +350,21 @@ class Loop(LoopView):
     def _pass_lost(self, partition: Partition, offset: int, records: int, committed: int = 0) -> None:
         """Tell of the records before ``offset`` that are gone, and commit with the next transaction that they are."""
         self._losses.tell(partition, offset, records)
-        self._positions[partition] = offset
-        if offset > committed:
-            self._dirty[partition] = offset
-
-    def _tell_quiet(self) -> None:
-        """Show the stage once a second which partitions are read to their end, the broker answering."""
-        if time.monotonic() - self._quiet_at < _QUIET_S or not self._positions:
-            return
-        self._quiet_at = time.monotonic()
-        try:
-            asked = [*sorted(self._positions), *self._inputs.waiting]
-            ends = {partition: end for partition, (_, end) in self._source.bounds(asked).items()}
-        except Retryable:
-            # On a narrow line the answer waits behind fetched records: to give up those that have come, for the want
-            # of news about the others, would be to read them again for ever.
-            if not self._dirty:
-                raise
-            return
-        self._inputs.measured(ends)
-        self.vitals.measured({p: max(ends[p] - at, 0) for p, at in self._positions.items()})
-        for partition, position in self._positions.items():
-            if position >= ends[partition]:
-                self.stage.absorb(Batch(partition, _NOTHING, _NOTHING, (), (), position))
+        self._positions.passed(partition, offset, committed)
 
     def _flush(self) -> None:
         now = self._now_ms()
         self._flushed_ms = now
         self._inputs.check()
         records: list[Outgoing] = self.stage.flush(now)
-        if records or self._dirty:
+        if records or self._positions.uncommitted:
             began = time.monotonic()
             self._letters = {record.topic for record in records if is_dead_letter(record)}
             self._sink.begin()
             self._sink.send(records)
-            # Offsets go with every transaction, also when none moved: they carry the proof of ownership that a
-            # member without its partitions, stopped for a while and unaware of it, does not have.
-            self._sink.commit(self._dirty or self._positions, self._source.group())
-            self._dirty, self._letters = {}, set()
+            self._sink.commit(self._positions.carried, self._source.group())
+            self._positions.settled()
+            self._letters = set()
             self.vitals.flushed(time.monotonic() - began)
             self._losses.settled()
             self.stage.committed()

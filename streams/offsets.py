@@ -57,6 +57,54 @@ class Losses:
         self._open.clear()
 
 
+class Positions:
+    """How far each partition was read, and what of that no transaction has carried yet.
+
+    ``at`` is the next offset of every partition that gives records, ``uncommitted`` the part that the next transaction
+    moves.
+    """
+
+    def __init__(self) -> None:
+        self.at: dict[Partition, int] = {}
+        self.uncommitted: dict[Partition, int] = {}
+
+    def forget(self) -> None:
+        """Begin anew: reading goes back to what is committed."""
+        self.at, self.uncommitted = {}, {}
+
+    def begin(self, partition: Partition, offset: int, *, committed: bool) -> None:
+        """Note where reading begins; ``committed`` says that the group knows an offset of the partition."""
+        self.at[partition] = offset
+        if not committed:
+            # Where reading began is known from the first transaction on, also of a partition that stays quiet: at the
+            # next start it would be taken for one that was added, and read from its beginning.
+            self.uncommitted[partition] = offset
+
+    def read(self, partition: Partition, next_offset: int) -> None:
+        """Note that records, or markers without any, were read up to ``next_offset``."""
+        self.at[partition] = self.uncommitted[partition] = next_offset
+
+    def passed(self, partition: Partition, offset: int, committed: int) -> None:
+        """Note that what lay before ``offset`` is gone; ``committed`` is what the group knows, or less."""
+        self.at[partition] = offset
+        # Where the group stands further, because the stage's state begins earlier, its offset must not go back.
+        if offset > committed:
+            self.uncommitted[partition] = offset
+
+    @property
+    def carried(self) -> Mapping[Partition, int]:
+        """The offsets that go with the next transaction: those that moved, all where none did.
+
+        They go with every transaction, because they carry the proof of ownership that a member without its partitions,
+        stopped for a while and unaware of it, does not have.
+        """
+        return self.uncommitted or self.at
+
+    def settled(self) -> None:
+        """Note that the transaction has gone through."""
+        self.uncommitted = {}
+
+
 def resume_at(partition: Partition, wanted: int, bounds: tuple[int, int]) -> tuple[int, int]:
     """Return where to go on and how many offsets retention took before they were read.
 

@@ -250,7 +250,7 @@ def measure(world: Any, topics: Topics, reference: Reference, ran: Ran, models: 
         restored = next(s.value for s in loop.vitals.samples() if s.metric == "stationkeeper_restore_seconds")
         restore_cpu = time.process_time() - cpu
         began, cpu = time.monotonic(), time.process_time()
-        while min(loop._positions.values()) < len(ran.log) or stage._cold:  # noqa: SLF001
+        while min(loop._positions.at.values()) < len(ran.log) or stage._cold:  # noqa: SLF001
             loop.turn()
         built, build_cpu = time.monotonic() - began, time.process_time() - cpu
         rows = {watch.rows for judge in stage.judges.values() for watch in judge.watches.values()}

@@ -3,14 +3,15 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, errors
+from kafka import KafkaAdminClient, KafkaConsumer, errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import TopicPartition
 
-from stationkeeper.streams.errors import Fenced, Retryable
+from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.handshake import explained
 from stationkeeper.streams.kafka.clients import ours, theirs, translated
 from stationkeeper.streams.kafka.fetch import Columns, columnar, joined
+from stationkeeper.streams.kafka.membership import Membership
 from stationkeeper.streams.kafka.topics import topic_ids
 from stationkeeper.streams.offsets import resume_at
 from stationkeeper.streams.ports import Batch, Partition
@@ -62,27 +63,6 @@ def to_batch(partition: Partition, parts: Sequence[Columns], next_offset: int) -
     )
 
 
-class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python has no types
-    """Holds back every newly assigned partition until the loop has restored its state and seeks.
-
-    The client calls it from its network thread, inside ``poll``.
-    """
-
-    def __init__(self, source: "KafkaSource") -> None:
-        self._source = source
-
-    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        del revoked
-        self._source.unsettle()
-
-    def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
-        del lost
-        self._source.unsettle()
-
-    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        self._source.settle(assigned)
-
-
 class KafkaSource:
     """The ``Source`` of one replica of a role: static member, range assignor, read committed.
 
@@ -94,10 +74,9 @@ class KafkaSource:
         self._role = role
         self._client: KafkaConsumer | None = None
         self._admin: KafkaAdminClient | None = None
-        self._assigned: frozenset[Partition] = frozenset()
-        self._joined = False
-        self._changed = False
         self._positions: dict[Partition, int] = {}
+        # Where a partition was before a rebalance is no longer where it is read: it gives nothing until it is sought.
+        self._membership = Membership(self._positions.clear)
         self._expired: dict[Partition, int] = {}
         self._topics: tuple[str, ...] = ()
         self._unanswered = 0
@@ -117,28 +96,11 @@ class KafkaSource:
                 **settings.connection(settings.member(self._role)),
             )
             self._client = columnar(client)
-            self._client.subscribe(topics=list(topics), listener=_Assignments(self))
+            self._membership.follow(self._client)
+            self._client.subscribe(topics=list(topics), listener=self._membership)
             for topic in topics:
                 # Known before the first join, or the group would first share out nothing and then join again.
                 self._client.partitions_for_topic(topic)
-
-    def unsettle(self) -> None:
-        """Note that the assignment is being taken away; called by the client."""
-        self._assigned = frozenset()
-        self._positions = {}
-        self._joined = False
-        self._changed = True
-
-    def settle(self, assigned: set[TopicPartition]) -> None:
-        """Note a new assignment and hold its partitions back; called by the client."""
-        for partition in assigned:
-            self._consumer.pause(partition)
-            # A position must exist, or the client would look for a committed one and refuse to go on without.
-            self._consumer.seek(partition, 0)
-        self._assigned = frozenset(ours(partition) for partition in assigned)
-        self._positions = {}
-        self._joined = True
-        self._changed = True
 
     def poll(self, timeout_s: float, max_records: int) -> list[Batch]:
         """Return what has arrived; an empty batch tells that a position moved past markers only."""
@@ -150,11 +112,8 @@ class KafkaSource:
             except errors.OffsetOutOfRangeError as error:
                 self._resume_after_expiry(error.args[0])
                 return []
-        if self._joined:
-            self._check_not_replaced()
-        else:
-            self._rejoin_if_forgotten()
-        if self._changed:
+        self._membership.check(self._settings.member(self._role))
+        if self._membership.changed:
             return []
         batches = []
         for partition in tuple(self._positions):
@@ -164,28 +123,6 @@ class KafkaSource:
                 self._positions[partition] = position
                 batches.append(to_batch(partition, records, position))
         return batches
-
-    def _check_not_replaced(self) -> None:
-        """Raise ``Fenced`` when a heartbeat was told that another process has this member's name.
-
-        kafka-python 3.0.12 then stops its heartbeats and says nothing more. It stops them as well when the group has
-        dropped the member, after a network that was away for longer than the session, but then it means to join again.
-        """
-        coordinator = self._consumer._coordinator  # noqa: SLF001 - nothing public tells it
-        if coordinator.stable() and not coordinator._heartbeat_enabled:  # noqa: SLF001
-            member = self._settings.member(self._role)
-            raise Fenced(f"another process runs as {member}; give each replica its own kafka.instance")
-
-    def _rejoin_if_forgotten(self) -> None:
-        """Join again when the client has lost the answer to a join.
-
-        kafka-python 3.0.12 drops the answer that arrives as a poll's time runs out; a leader that had joined because
-        partitions were added then believes to be a member, without partitions and without heartbeats, for ever.
-        """
-        coordinator = self._consumer._coordinator  # noqa: SLF001 - nothing public asks for a join
-        task = coordinator._join_task  # noqa: SLF001
-        if task is not None and task.is_done:
-            coordinator.request_rejoin()
 
     def _position(self, partition: Partition) -> int:
         with translated(f"find the position of {partition.topic}/{partition.index}"):
@@ -207,16 +144,15 @@ class KafkaSource:
 
     def assignment(self) -> frozenset[Partition]:
         """Return what is assigned now."""
-        return self._assigned
+        return self._membership.assigned
 
     def joined(self) -> bool:
         """Return whether the group has given this member its share, which may be nothing."""
-        return self._joined
+        return self._membership.joined
 
     def take_rebalance(self) -> bool:
         """Return whether the assignment changed since the last call."""
-        changed, self._changed = self._changed, False
-        return changed
+        return self._membership.take_change()
 
     def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Return committed offsets, after open transactions that carry offsets have ended."""
@@ -245,7 +181,7 @@ class KafkaSource:
             return
         self._unanswered = 0
         self.close()
-        self.unsettle()
+        self._membership.leave()
 
     def hold(self, partitions: Collection[Partition]) -> None:
         """Give no records of assigned partitions until they are sought again."""

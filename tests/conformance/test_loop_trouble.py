@@ -123,7 +123,7 @@ def test_records_that_came_are_committed_though_news_of_the_others_fails(setting
 
     def telling(partitions):
         # As on a narrow line, where the answer waits behind the records that are being fetched.
-        if run.loop._dirty:
+        if run.loop._positions.uncommitted:
             refused.append(1)
             raise Retryable("no answer")
         return bounds(partitions)

@@ -172,7 +172,7 @@ class Rig:
             self.now += 1_000
             for loop in list(self.loops.values()):
                 # A second has passed for what the loop does once a second by the machine's clock, too.
-                loop._quiet_at = 0.0
+                loop._ends._at = 0.0
                 loop.turn()
 
     def stage(self, role: str) -> Any:

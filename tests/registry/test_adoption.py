@@ -44,12 +44,12 @@ def log(registry: Registry) -> Callable[..., str]:
     """Return a function that logs a model as people do and returns its version."""
 
     def run(flavor: str, model: str, frame: pd.DataFrame = FRAME, *, signature: bool = True, **logged: Any) -> str:
-        registry._connect("make an experiment")
+        registry._connection.client("make an experiment")
         import mlflow
         from mlflow.models import infer_signature
 
         mlflow.set_tracking_uri(registry.settings.tracking_uri)
-        experiment = registry._experiment(registry._client)
+        experiment = registry._experiment(registry._connection.client("look"))
         answers = np.array([0.5] * ROWS)
         with mlflow.start_run(experiment_id=experiment):
             importlib.import_module(flavor).log_model(
@@ -60,7 +60,7 @@ def log(registry: Registry) -> Callable[..., str]:
                 pip_requirements=[],
                 **logged,
             )
-        found = registry._connect("look").search_model_versions(f"name = '{model}'")
+        found = registry._connection.client("look").search_model_versions(f"name = '{model}'")
         return str(max(int(one.version) for one in found))
 
     return run

@@ -39,7 +39,7 @@ def register(registry: Registry, artifact: Path, request: str, model: str = "fra
 
 
 def versions(registry: Registry, model: str) -> set[str]:
-    found = registry._connect("look").search_model_versions(f"name = '{model}'")
+    found = registry._connection.client("look").search_model_versions(f"name = '{model}'")
     return {str(version.version) for version in found}
 
 
@@ -91,7 +91,7 @@ def test_orphans_of_a_request_are_removed_and_others_stay(registry: Registry, ar
     assert registry.remove_orphans("orphans", "req-a", keep=[second.version]) == [first.version]
     assert registry.remove_orphans("orphans", "req-a", keep=[second.version]) == []
     assert versions(registry, "orphans") == {second.version, other.version}
-    client = registry._connect("look")
+    client = registry._connection.client("look")
     assert client.get_run(first.run_id).info.lifecycle_stage == "deleted"
     assert client.get_run(second.run_id).info.lifecycle_stage == "active"
 

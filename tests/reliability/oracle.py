@@ -299,7 +299,7 @@ def _compare_verdicts(bank: Bank, found: Audit, *, replayed: bool) -> None:
     loop = Loop(stage, MemorySource(log, settings, "judge"), MemorySink(log, settings, "judge"), reader, settings)
     panes = reader.partitions(bank.topics.panes.name)
     ends = {partition: end for partition, (_, end) in reader.bounds(panes).items()}
-    while any(loop._positions.get(partition, -1) < end for partition, end in ends.items()):
+    while any(loop._positions.at.get(partition, -1) < end for partition, end in ends.items()):
         loop.turn()
     loop.turn()
     again = [Verdict.decode(value).id for value in values_of(reader, bank.topics.verdicts.name)]

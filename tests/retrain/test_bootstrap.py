@@ -7,7 +7,7 @@ def test_the_first_champion_is_registered_with_its_facts(bank: Bank):
     assert tags["snapshot"] == bank.champion.snapshot
     assert tags["cause"] == "first champion"
     assert len(tags["code"]) == 64
-    run = bank.registry._connect("look").get_run(bank.champion.run_id)
+    run = bank.registry._connection.client("look").get_run(bank.champion.run_id)
     assert run.data.params["trainer"] == "logistic-regression"
     assert run.data.metrics["held_out.precision"] > 0
     assert run.info.status == "FINISHED"

@@ -71,7 +71,7 @@ def log_coin(bank: Bank, frame: Any) -> str:
             return [0.5] * len(model_input)
 
     mlflow.set_tracking_uri(bank.registry.settings.tracking_uri)
-    with mlflow.start_run(experiment_id=bank.registry._experiment(bank.registry._connect("log"))):
+    with mlflow.start_run(experiment_id=bank.registry._experiment(bank.registry._connection.client("log"))):
         made = log_model(
             name="coin",
             python_model=Coin(),

@@ -35,12 +35,13 @@ def test_a_client_that_leaves_two_questions_unanswered_is_replaced(monkeypatch: 
     source = KafkaSource(KafkaSettings(), "tally")
     coordinator = SimpleNamespace(_offset_fetch_futures={})
     old = SimpleNamespace(committed=unanswered, _coordinator=coordinator, close=lambda **how: closed.append(how))
-    source._client, source._topics, source._joined = old, ("scores",), True
+    source._client, source._topics, source._membership.joined = old, ("scores",), True
     subscribed: list[tuple[str, ...]] = []
 
     def subscribe(topics: tuple[str, ...]) -> None:
         subscribed.append(topics)
         source._client = SimpleNamespace(poll=lambda **_: {}, _coordinator=SimpleNamespace(_join_task=None))
+        source._membership.follow(source._client)
 
     monkeypatch.setattr(source, "subscribe", subscribe)
     for _ in range(2):

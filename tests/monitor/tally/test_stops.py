@@ -167,10 +167,10 @@ def test_a_topic_that_was_created_anew_stops_alone_and_is_read_whole_when_that_i
 def test_what_is_known_to_be_unread_of_a_topic_that_went_is_counted_as_lost(rig: Rig) -> None:
     steady(rig)
     rig.send("carts", [b"{"] * 2_000, partition=0)
-    rig.loops["tally"]._quiet_at = 0.0  # it asks for the ends now, and not when a second has passed
+    rig.loops["tally"]._ends._at = 0.0  # it asks for the ends now, and not when a second has passed
     turn(rig)
     assert stopped(rig) == {"carts": "rejected"}
-    rig.loops["tally"]._quiet_at = 0.0
+    rig.loops["tally"]._ends._at = 0.0
     turn(rig)
     recreate(rig, [])
     decide(rig, "carts", "accept_new")

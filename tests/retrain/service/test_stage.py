@@ -127,7 +127,7 @@ def world(bank: Bank, tmp_path: Path) -> Iterator[World]:
     yield made
     for loop in made.loops:
         loop.close()
-    made.bank.registry._connect("clean").delete_registered_model_alias("bank", "challenger")
+    made.bank.registry._connection.client("clean").delete_registered_model_alias("bank", "challenger")
     for version in made.bank.registry.remove_orphans("bank", "req-1"):
         assert version != made.bank.champion.version
 
@@ -199,7 +199,7 @@ def test_a_version_registered_by_a_dead_process_is_removed(world: World, monkeyp
 
 
 def _versions(world: World) -> list[str]:
-    client = world.registry._connect("look")
+    client = world.registry._connection.client("look")
     found = client.search_model_versions("name = 'bank' and tags.`stationkeeper.request` = 'req-1'")
     return sorted(str(version.version) for version in found)
 
