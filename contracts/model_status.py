@@ -186,6 +186,18 @@ class AdoptionStatus(TypedDict):
     rows: int
 
 
+class TrafficStatus(TypedDict):
+    """Why volume and silence are not judged yet; absent where the champion's traffic is known.
+
+    ``since`` and ``until`` (ms) are when live panes began to teach the week, and when they will have; absent where
+    nothing came yet, or nothing is learned at all.
+    """
+
+    reason: str
+    since: NotRequired[int]
+    until: NotRequired[int]
+
+
 class ModelStatus(TypedDict):
     """Everything the judge knows of one model."""
 
@@ -200,6 +212,7 @@ class ModelStatus(TypedDict):
     incidents: list[IncidentStatus]
     canary: NotRequired[str]
     adoption: NotRequired[AdoptionStatus]
+    traffic: NotRequired[TrafficStatus]
     false_pages: NotRequired[str]
     clock: NotRequired[Literal["wall", "stream"]]
     performance: NotRequired[list[PerformanceStatus]]

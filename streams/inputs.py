@@ -91,9 +91,15 @@ class Inputs:
             changed = ", ".join(sorted(stopped ^ self._held))
             raise Retryable(f"other inputs are to be read than before ({changed}): going back to what is committed")
 
-    def measured(self, ends: Mapping[Partition, int]) -> None:
-        """Note the end offsets as of now."""
+    def measured(self, ends: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Note the end offsets as of now, and return how many records wait in the partitions that are held back.
+
+        Of a topic that ends before where it was read to, all count: it is another one.
+        """
         self._ends.update(ends)
+        waiting = [partition for partition in self.waiting if partition in ends]
+        read = self._stage.start_offsets(frozenset(waiting)) if waiting else {}
+        return {p: ends[p] - at if (at := read.get(p, 0)) <= ends[p] else ends[p] for p in waiting}
 
     def _stopped(self) -> frozenset[str]:
         if not isinstance(self._stage, StopsInputs):
@@ -164,8 +170,8 @@ class LogEnds:
             if not positions.uncommitted:
                 raise
             return []
-        self._inputs.measured(ends)
-        self._vitals.measured({p: max(ends[p] - at, 0) for p, at in positions.at.items()})
+        waiting = self._inputs.measured(ends)
+        self._vitals.measured(waiting | {p: max(ends[p] - at, 0) for p, at in positions.at.items()})
         return [Batch(p, _NOTHING, _NOTHING, (), (), at) for p, at in positions.at.items() if at >= ends[p]]
 
 

@@ -20,7 +20,13 @@ from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.judge import ModelJudge, WatchKey
 from stationkeeper.monitor.references import References
-from stationkeeper.monitor.status.performance import PerformanceView, adoption_status, label_status, maturity_samples
+from stationkeeper.monitor.status.performance import (
+    PerformanceView,
+    adoption_status,
+    label_status,
+    maturity_samples,
+    traffic_status,
+)
 from stationkeeper.monitor.status.subject import cells_of, subject_status
 
 # Subjects with cells and series, the worst first: more than a page shows at once. Without a bound, the status of a
@@ -89,7 +95,7 @@ class ModelView:
             "champion": champion,
             "watermark": judge.watermark,
             "pane_ms": judge.settings.pane,
-            "versions": self._versions(champion),
+            "versions": _versions(judge, self._references, champion),
             "subjects": self._subjects(charts),
             "incidents": incidents,
             "false_pages": judge.settings.false_pages,
@@ -98,9 +104,10 @@ class ModelView:
         if judge.settings.labels is not None:
             status["labels"] = label_status(judge.cohorts, judge.settings, rebuilding=judge.rebuilding)
             status["performance"] = self._performance.statuses(judge, self._references)
-        adoption = adoption_status(judge, champion)
-        if adoption is not None:
+        if (adoption := adoption_status(judge, champion)) is not None:
             status["adoption"] = adoption
+        if (traffic := traffic_status(judge, champion)) is not None:
+            status["traffic"] = traffic
         rollout = self._references.rollout(judge.name)
         if rollout is not None and rollout.canary:
             status["canary"] = rollout.canary
@@ -172,20 +179,6 @@ class ModelView:
             )
         return SubjectState.STEADY, f"{len(whole)} subjects of version {champion} are steady"
 
-    def _versions(self, champion: str | None) -> list[VersionStatus]:
-        rollout = self._references.rollout(self._judge.name)
-        canary = rollout.canary if rollout is not None else None
-        out: list[VersionStatus] = []
-        for version, rows in sorted(self._judge.watches.rows.items()):
-            role: VersionRole = "champion" if version == champion else "canary" if version == canary else "retired"
-            entry: VersionStatus = {"version": version, "role": role, "rows": rows}
-            reference = self._references.of(self._judge.name, version)
-            if reference is not None:
-                entry["reference"] = reference.digest
-            entry["first_seen"] = self._judge.watches.first_seen[version]
-            out.append(entry)
-        return out
-
     def _subjects(self, charts: list[tuple[WatchKey, Watch, Chart]]) -> list[SubjectStatus]:
         out = []
         for place, (key, watch, chart) in enumerate(charts):
@@ -239,6 +232,21 @@ class ModelView:
         for outcome, count in sorted(judge.escalation.requests.counts.items()):
             out.append(Sample("stationkeeper_retrain_requests_total", (name, outcome), count))
         return out
+
+
+def _versions(judge: ModelJudge, references: References, champion: str | None) -> list[VersionStatus]:
+    rollout = references.rollout(judge.name)
+    canary = rollout.canary if rollout is not None else None
+    out: list[VersionStatus] = []
+    for version, rows in sorted(judge.watches.rows.items()):
+        role: VersionRole = "champion" if version == champion else "canary" if version == canary else "retired"
+        entry: VersionStatus = {"version": version, "role": role, "rows": rows}
+        reference = references.of(judge.name, version)
+        if reference is not None:
+            entry["reference"] = reference.digest
+        entry["first_seen"] = judge.watches.first_seen[version]
+        out.append(entry)
+    return out
 
 
 def _incident_samples(name: str, incidents: list[IncidentStatus]) -> list[Sample]:

@@ -10,9 +10,11 @@ from stationkeeper.contracts.model_status import (
     LabelStatus,
     PerformanceSeries,
     PerformanceStatus,
+    TrafficStatus,
 )
 from stationkeeper.contracts.times import format_duration
 from stationkeeper.monitor.core.performance import MIN_LABELS, Maturity, estimated_confusion, measures
+from stationkeeper.monitor.core.quality import TRAINING
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.judge import CohortRules, Cohorts, ModelJudge
@@ -35,6 +37,31 @@ def adoption_status(judge: ModelJudge, champion: str | None) -> AdoptionStatus |
                 "panes": period.panes,
                 "rows": period.rows,
             }
+    return None
+
+
+def traffic_status(judge: ModelJudge, champion: str | None) -> TrafficStatus | None:
+    """Return why the champion's volume and silence are not judged yet; None where its traffic is known."""
+    for key, watch in judge.watches.items():
+        if key.version != champion or key.segment or watch.quality.arrivals.known:
+            continue
+        if watch.reference.source == TRAINING:
+            why = "the rows of training say nothing of traffic"
+        elif watch.reference.traffic is None:
+            why = "the reference has no times"
+        else:
+            why = "the reference covers less than two weeks"
+        learned = watch.quality.learned_traffic
+        if learned is None:
+            return {"reason": f"unknown: {why}, and quality.learn_traffic: 0d lets live panes teach none"}
+        if learned.begin is None:
+            length = format_duration(learned.length)
+            return {"reason": f"unknown: {why}; live panes teach the week for {length} from the first event on"}
+        return {
+            "reason": f"unknown: {why}; live panes teach the week",
+            "since": learned.begin,
+            "until": learned.due,
+        }
     return None
 
 

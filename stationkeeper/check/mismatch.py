@@ -25,9 +25,9 @@ from stationkeeper.retrain.settings import RetrainSettings
 _FIRST_MS: Final = 946_684_800_000
 # Epochs of one unit read as another are wrong by a thousand; a year ahead leaves room for any clock.
 _AHEAD_MS: Final = 366 * DAY_MS
-# Five standard deviations beyond the reference's share, and three events: a share that moves so within one sample is
-# no chance in a million looks. Lower would speak of bursts, higher would miss one broken value in fifty.
-_SIGMAS, _SLACK = 5.0, 3
+# Chance does so once in a million looks, and it takes more than three events: a check looks at four shares of each of
+# some hundred features. Higher would speak of an unchanged world, lower would miss one broken value in fifty.
+_CHANCE, _SLACK = 1e-6, 3
 # From this share of a sample on nobody believes in a moved world: half of the values are new, or nulls, or beyond.
 _MOST: Final = 0.5
 # Fewer labels than this say nothing about a class that none of them has: of a rare one a hundred may hold none.
@@ -248,9 +248,22 @@ def _twin(key: str, cells: CategoricalCells) -> str | None:
 
 
 def _surprising(count: int, total: int, known: int, rows: int) -> bool:
-    """Return whether ``count`` of ``total`` events is more than a share of ``known`` in ``rows`` explains."""
-    share = min((known + 1) / (rows + 2), 1.0)
-    return count > total * share + _SIGMAS * math.sqrt(total * share * (1 - share)) + _SLACK
+    """Return whether ``count`` of ``total`` events is more than a share of ``known`` in ``rows`` explains.
+
+    The reference's share is an estimate too, so that the chance is that of the beta-binomial law with a flat prior:
+    of 400 rows none and of 300 events ten is about (300 / 700)^10 = 2e-4, where a share known to be 1 / 402 would give
+    1e-8. O(total).
+    """
+    yes, no = min(known, rows) + 1, rows - min(known, rows) + 1
+    if count <= total * yes / (yes + no) + _SLACK:
+        return False
+    whole = math.lgamma(yes + no) - math.lgamma(yes) - math.lgamma(no) + math.lgamma(total + 1)
+    whole -= math.lgamma(yes + no + total)
+    terms = (
+        math.lgamma(yes + x) + math.lgamma(no + total - x) - math.lgamma(x + 1) - math.lgamma(total - x + 1)
+        for x in range(count, total + 1)
+    )
+    return sum(math.exp(whole + term) for term in terms) < _CHANCE
 
 
 def _usable(column: FeatureColumn | None) -> Flags:

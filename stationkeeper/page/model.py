@@ -72,6 +72,14 @@ def _facts(model: ModelStatus) -> Html:
         facts.insert(1, ("Canary", model["canary"]))
     if "adoption" in model:
         facts.append(("Reference", model["adoption"]["reason"].partition(";")[0]))
+    if "traffic" in model:
+        told = model["traffic"]
+        span = (
+            [", since ", time_tag(told["since"]), " until ", time_tag(told["until"])]
+            if "since" in told and "until" in told
+            else []
+        )
+        facts.append(("Volume and silence", [told["reason"], *span]))
     if "false_pages" in model:
         facts.append(("False pages allowed", model["false_pages"]))
     return tag("dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts], class_="facts")

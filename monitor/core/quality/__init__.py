@@ -7,7 +7,7 @@ what it saw with probability below exp(-30). Read `quality` first, then `rates`,
 `learned_traffic`), `rules` (with `cardinality`) and `unit_change`.
 """
 
-from stationkeeper.monitor.core.quality.arrivals import own_traffic
+from stationkeeper.monitor.core.quality.arrivals import TRAINING, own_traffic
 from stationkeeper.monitor.core.quality.quality import Quality, QualityState
 from stationkeeper.monitor.core.quality.rates import DUPLICATES_AND_LATE, TOLERANCE, UNSEEN_TOLERANCE, rate_count
 from stationkeeper.monitor.core.quality.rules import RULES
@@ -16,6 +16,7 @@ __all__ = [
     "DUPLICATES_AND_LATE",
     "RULES",
     "TOLERANCE",
+    "TRAINING",
     "UNSEEN_TOLERANCE",
     "Quality",
     "QualityState",

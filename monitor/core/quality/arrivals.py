@@ -77,6 +77,11 @@ class Arrivals:
         """Whether the last half hour or so of panes brought about what it should."""
         return self.expected > 0 and 1 / USUAL <= self.came / self.expected <= USUAL
 
+    @property
+    def known(self) -> bool:
+        """Whether it is known what traffic is usual, so that volume and silence are judged."""
+        return self._traffic is not None
+
     def step(self, pane: Pane, elapsed: float) -> list[Finding]:
         """Take the next closed pane, also one without rows."""
         found = self._volume(pane, elapsed)

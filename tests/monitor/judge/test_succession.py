@@ -12,9 +12,11 @@ from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt, inherit, 
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS
 from stationkeeper.monitor.core.reference import Reference, dump, profile
 from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.page.model import model_page
 from stationkeeper.streams.ports import Restored
 from tests.monitor.judge.test_stage import ALL, REFERENCE, Bench, arm, progress, run
 from tests.monitor.rig import MINUTE, START, TOPICS, reference, rollout, table
+from tests.stationkeeper.test_page import fleet_of
 
 
 def pages(bench: Bench) -> list[Verdict]:
@@ -65,6 +67,22 @@ def test_a_reference_without_order_of_time_is_adopted_first_and_its_progress_is_
     assert {subject["state"] for subject in shown["subjects"]} == {"unknown"}
     assert shown["subjects"][0]["reason"].startswith("adopting: 0 of 14 days; ")
     check(bench.judge.status())
+
+
+def test_why_volume_is_not_judged_yet_is_shown_with_since_and_until():
+    bench = Bench(adoption="14d")
+    run(bench, range(30))
+    shown = model(bench)["traffic"]
+    assert shown["reason"] == "unknown: the rows of training say nothing of traffic; live panes teach the week"
+    assert (shown["since"], shown["until"]) == (START, START + 14 * DAY_MS)
+    check(bench.judge.status())
+    page = model_page(model(bench), fleet_of(model(bench)))
+    assert "Volume and silence" in page
+    assert "live panes teach the week" in page
+    never = Bench(adoption="14d", quality={"learn_traffic": "0d"})
+    run(never, range(30))
+    assert "learn_traffic: 0d lets live panes teach none" in model(never)["traffic"]["reason"]
+    assert "since" not in model(never)["traffic"]
 
 
 def test_a_reference_with_order_of_time_is_judged_at_once():

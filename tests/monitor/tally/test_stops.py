@@ -172,6 +172,8 @@ def test_what_is_known_to_be_unread_of_a_topic_that_went_is_counted_as_lost(rig:
     assert stopped(rig) == {"carts": "rejected"}
     rig.loops["tally"]._ends._at = 0.0
     turn(rig)
+    behind = [one for one in rig.loops["tally"].samples() if one.metric == "stationkeeper_consumer_lag_records"]
+    assert sum(one.value for one in behind if one.labels[1] == "carts") == 2_000
     recreate(rig, [])
     decide(rig, "carts", "accept_new")
     turn(rig)

@@ -9,6 +9,7 @@ import pytest
 
 from stationkeeper.check.mismatch import (
     Mismatch,
+    _surprising,
     event_mismatches,
     of_model,
     reference_mismatches,
@@ -102,6 +103,14 @@ def test_numbers_written_as_text_are_numbers_where_the_configuration_says_how() 
     assert [*reference_mismatches(read(values, told), past(), told, NOW)] == []
     (found,) = reference_mismatches(read(values, silent), past(), silent, NOW)
     assert "'amount' is string in events (100 of 100 cannot be used as they are)" in found.words
+
+
+def test_the_tail_of_few_rows_is_no_change_of_unit() -> None:
+    """None of 400 rows and ten of 300 events beyond a bound: once in 5 000 looks, and a check takes hundreds."""
+    assert not _surprising(10, 300, 0, 400)
+    assert _surprising(20, 300, 0, 400)
+    assert not _surprising(10, 300, 9, 400)
+    assert not _surprising(3, 300, 0, 100_000)
 
 
 def test_a_new_value_and_some_more_nulls_are_said_and_do_not_fail() -> None:

@@ -1,33 +1,51 @@
 """Generated forms of a record: what ``init`` writes for a topic passes ``check``, and no field goes unmentioned.
 
-``STATIONKEEPER_FORMS=1000`` tries so many; by default a few, for the suite's time.
+``STATIONKEEPER_FORMS=1000`` tries so many; by default a few, for the suite's time. On a real broker the tally reads
+each of them under what ``init`` wrote, and counts every record.
 """
 
 import json
 import os
 import random
 import struct
+import threading
 import time
+import uuid
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from kafka import KafkaProducer
 
 from stationkeeper.check.baselines import KnownReferences
 from stationkeeper.check.inputs import check_inputs
 from stationkeeper.config import Config
+from stationkeeper.contracts.topics import Topics
 from stationkeeper.events import ValueRules, path_text
 from stationkeeper.init import first
 from stationkeeper.init.infer import ColumnRoles
+from stationkeeper.monitor.settings import ModelSettings
+from stationkeeper.monitor.tally.stage import Tally
+from stationkeeper.monitor.verify import verify
+from stationkeeper.streams.broker import FoundBroker
+from stationkeeper.streams.connect import reader_for, sink_for, source_for
+from stationkeeper.streams.kafka.topics import admin_client, ensure_inputs, ensure_internal
+from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
 from stationkeeper.streams.settings import KafkaSettings
+from tests.waiting import until
 
 # Each takes some milliseconds; forty meet each kind of name, place, time and frame several times.
 FORMS = int(os.environ.get("STATIONKEEPER_FORMS") or 40)
+# Of them the suite sends these through a real broker: each costs a third of a second there.
+SENT = int(os.environ.get("STATIONKEEPER_FORMS") or 4)
+# So many share one run of the tally and one set of topics of our own; more take longer than hypothesis may draw.
+TOGETHER = 20
 ROWS = 30
 SHARES = {"no": 0.25, "yes": 0.75}
 NOW_S = int(time.time()) - 3_600
@@ -80,8 +98,8 @@ def put(record: dict[str, Any], path: tuple[str, ...], leaf: Any) -> None:
 
 
 @st.composite
-def forms(draw: st.DrawFn) -> tuple[list[bytes], list[bytes] | None]:
-    """The records of a topic of predictions, and of one of labels where there is one."""
+def forms(draw: st.DrawFn, whose: str = "m") -> tuple[list[bytes], list[bytes] | None]:
+    """The records of a topic of predictions, and of one of labels where there is one; ``whose`` begins model names."""
     envelope, clock, dice = draw(ENVELOPES), draw(CLOCKS), random.Random(draw(st.integers(0, 99)))
     name_id, name_time, name_answer, name_truth = draw(IDS), draw(TIMES), draw(ANSWERS), draw(TRUTHS)
     version = draw(st.one_of(st.none(), VERSIONS))
@@ -102,7 +120,7 @@ def forms(draw: st.DrawFn) -> tuple[list[bytes], list[bytes] | None]:
         if version is not None:
             fixed[version,] = 7 if numbered else "2026-04"
         if model is not None:
-            fixed[model] = f"m{number % 2}"
+            fixed[model] = f"{whose}{number % 2}"
         for path, leaf in fixed.items():
             record.pop(path[0], None)
             put(record, path, leaf)
@@ -110,7 +128,7 @@ def forms(draw: st.DrawFn) -> tuple[list[bytes], list[bytes] | None]:
             record = {key: record}
         records.append(json.dumps(record).encode())
         truth = {name_id: fixed[name_id,], name_time: moment(clock, number), name_truth: number % 2 == 0}
-        truths.append(json.dumps(truth | ({} if model is None else {"model": f"m{number % 2}"})).encode())
+        truths.append(json.dumps(truth | ({} if model is None else {"model": f"{whose}{number % 2}"})).encode())
     frame = struct.pack(">bI", 0, 7) if draw(st.booleans()) else b""
     labels = [frame + one for one in truths] if draw(st.booleans()) else None
     return [frame + one for one in records], labels
@@ -152,3 +170,70 @@ def test_what_init_writes_for_a_topic_passes_check_and_mentions_every_field(
     for record in records:
         body = json.loads(record[5:] if record[:1] == b"\0" else record)
         assert leaves(body) <= told, found.text
+
+
+TOPICS_TOGETHER = min(SENT, TOGETHER)
+
+
+@pytest.mark.broker
+@settings(
+    max_examples=-(-SENT // TOGETHER),
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, *HealthCheck],
+)
+@given(st.tuples(*(forms(f"f{number}x") for number in range(TOPICS_TOGETHER))))
+def test_the_tally_counts_every_record_of_every_form_on_a_real_broker(
+    kafka: FoundBroker, made: tuple[tuple[list[bytes], list[bytes] | None], ...]
+) -> None:
+    prefix = f"forms{uuid.uuid4().hex[:8]}"
+    mine = KafkaSettings(bootstrap=kafka.bootstrap, prefix=prefix, flush_interval=300)
+    sent = {f"{prefix}-t{number}": records for number, (records, _) in enumerate(made)}
+    sent |= {f"{prefix}-l{number}": labels for number, (_, labels) in enumerate(made) if labels is not None}
+    ensure_internal(mine, Topics(prefix))
+    ensure_inputs(mine, [*sent], create_inputs=True)
+    with closing(KafkaProducer(acks="all", **mine.connection("test"))) as producer:
+        for topic, records in sent.items():
+            for record in records:
+                producer.send(topic, record)
+        producer.flush()
+    models: dict[str, ModelSettings] = {}
+    stop = threading.Event()
+    with closing(reader_for(mine, "test")) as reader:
+        for number in range(len(made)):
+            topic, labels = f"{prefix}-t{number}", f"{prefix}-l{number}"
+            written = first.first_configuration(
+                topic,
+                None,
+                labels if labels in sent else None,
+                f"f{number}",
+                mine,
+                200,
+                ColumnRoles(),
+                ValueRules(),
+                None,
+            )
+            config = Config.parse(yaml.safe_load(written.text))
+            results = list(check_inputs(config, reader, KnownReferences({}, {}), 0))
+            assert [one.outcome for one in results] == ["ok"] * len(results), (written.text, results)
+            models |= config.models
+        tally = Tally(models, Topics(prefix))
+        loop = Loop(tally, source_for(mine, "tally"), sink_for(mine, "tally"), reader_for(mine, "tally"), mine)
+        thread = threading.Thread(target=loop.run, args=(stop,))
+        thread.start()
+        try:
+            total = sum(map(len, sent.values()))
+            until(lambda: _tallied(loop) >= total or not thread.is_alive(), "every record is read", 120.0)
+            assert thread.is_alive()
+            assert loop.status()["dead_letters"] == {}
+        finally:
+            stop.set()
+            thread.join(60)
+        found = verify(reader, models, Topics(prefix), clock="wall")
+        assert found.summary().endswith("equal")
+        assert found.records == total
+    with admin_client(mine) as admin:
+        admin.delete_topics([*sent, *(topic.name for topic in Topics(prefix).all())])
+
+
+def _tallied(loop: Loop) -> int:
+    return int(sum(row["tallied"] for row in loop.status().get("conservation", [])))
