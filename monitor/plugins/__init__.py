@@ -4,7 +4,7 @@ In come a subject with its reference counts, then the counts of each closed pane
 no false-page budget. State: whatever a detector's `state()` gives, as JSON values, kept with the watch it belongs to.
 Invariant: the same panes give the same alarms, also after a restart; `check_detector` tests that for any detector.
 Read `port` (the protocol), `registry` (how one is found: by name, entry point or import path), `rules` with
-`statistics`, `river_detectors`, `false_alarms` (what a rule costs), `conformance`.
+`statistics`, `river_detectors`, `conformance`.
 """
 
 from stationkeeper.monitor.plugins.port import Alarm, Detector, Factory, Watched

@@ -35,11 +35,13 @@ class Decision(NamedTuple):
 
 def decide_plainly(answer: Any, settings: ModelSettings, reference: Reference | None) -> Decision:
     """Return the decision of one answer at the threshold in force."""
+    # Bin 0, because a join row carries one; that there is no score is told by the score itself.
     if answer is None:
         return Decision(None, 0, positive=False)
     if isinstance(answer, str | bool):
         key = canonical_key(answer)
         wanted = settings.positive or ("1" if reference is None else reference.positive)
+        # True, 1 and "1" are one class: producers in several languages spell them.
         chosen = key == wanted or _truth(key) == _truth(wanted) is not None
         return Decision(float(chosen), bisect_right(_EDGES, float(chosen)), chosen)
     threshold = settings.threshold
@@ -62,4 +64,5 @@ def add_decision(sums: Counter[str], decision: Decision, latency: float | None) 
         sums[f"score bin {decision.bin}"] += 1
     if latency is not None:
         sums["timed"] += 1
+        # Whole microseconds, so that sums do not depend on the order.
         sums["latency_us"] += round(min(latency, _LONGEST_MS) * 1_000)

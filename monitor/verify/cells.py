@@ -38,8 +38,10 @@ def tally_value(mine: Counter[int], reference: Reference, subject: ReferenceSubj
             fails("not_finite")
         else:
             number = float(value)
+            # An edge belongs to the cell below it, as the cells were cut.
             mine[place.first + bisect_left(cells.edges.tolist(), number)] += 1
             if not cells.low <= number <= cells.high:
+                # Outside the range it is counted in the outermost cell as well: such a value is drift, not missing.
                 fails("below" if number < cells.low else "above", missing=False)
                 octave = min(max(math.frexp(number)[1] - LOWEST_OCTAVE, 0), OCTAVES - 1)
                 mine[place.octaves.start + octave] += 1
@@ -52,6 +54,7 @@ def _tally_category(
 ) -> None:
     key = canonical_key(value)
     if key is None:
+        # A number without a key is NaN or an infinity; all else without one is a list or an object.
         fails("not_finite" if json_type(value) == "number" else "wrong_type")
         return
     found, unseen = cells.lookup([key])

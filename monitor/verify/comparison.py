@@ -95,6 +95,7 @@ def verify(
         before, joined = _latest(reader, topics.tally_state.name), _latest(reader, topics.join_state.name)
         found = _Run(reader, models, topics, before, joined, wall=clock == "wall").result()
         after = _latest(reader, topics.tally_state.name), _latest(reader, topics.join_state.name)
+        # A difference counts only where nobody wrote meanwhile: the state and the topics are read one after the other.
         if found.equal or after == (before, joined):
             return found
     found.unverifiable.append("the tally was writing all the time; stop it, or verify when it has caught up")
@@ -146,6 +147,7 @@ class _Run:
         recorded.read(self._reader, self._whole(self._topics.panes.name))
         self._compare_panes(recorded)
         self._compare_arms(recorded)
+        # A row whose other side is gone would look unpaired, so none is compared.
         if self._trimmed(self._topics.joins.name):
             self._found.unverifiable.append(f"{self._topics.joins.name}: the first rows are gone")
         else:
@@ -179,23 +181,27 @@ class _Run:
         self._left_out |= set(models)
 
     def _count(self, partition: Partition, form: Form) -> None:
+        # Its state is read by the same code as the tally reads it, on purpose: what is held against it is the counting.
         state = PartitionState(partition, max(self._models[name].dedupe for name in form.models))
         state.restore(self._states)
         where = f"{partition.topic}/{partition.index}"
         first = self._reader.bounds([partition])[partition][0]
         if state.next_offset is None:
             return
+        # A state from before the offset was noted began where the log does, if it has counted anything at all.
         began = first if state.began is None and state.received else state.began or 0
         if first > (state.began or 0):
             self._leave_out(form.models, f"{where}: records before {first} are gone")
             return
         if state.epoch:
             self._leave_out(form.models, f"{where}: the topic was created anew, and what the one before held is gone")
+        # The oldest changes are merged from here on, so which reference counted the first events is lost.
         if len(state.digests) >= MAX_DIGESTS:
             self._leave_out(form.models, f"{where}: references changed so often that the first are not known")
             return
         recount = Recount(form, self._models, wall=self._wall, left_out=self._references.left_out)
         records = self._read(partition, state, began, recount)
+        # More records than were counted: it began later than the log does.
         if state.began is None and records > state.received:
             self._leave_out(form.models, f"{where}: an older version did not note where in the log counting began")
             return
@@ -219,6 +225,7 @@ class _Run:
             for row, offset in enumerate(batch.offsets.tolist()):
                 if offset >= (state.next_offset or 0):
                     return records
+                # A change counts from its offset on, so before the event at it.
                 while changes and changes[0][0] <= offset:
                     for name, digest in changes.pop(0)[1].items():
                         known[name] = self._by_digest(name, digest)
@@ -248,12 +255,15 @@ class _Run:
                 continue
             found.panes += 1
             found.compare(f"{key}: rows", recorded.rows[key], self._rows[key])
+            # Its rows were compared, its cells cannot be.
             if key.digest and self._references.by_digest(key.digest) is None:
                 continue
             counts, mine = recorded.cells.get(key, np.zeros(0, np.int64)), self._cells.get(key, Counter())
             plain = np.zeros(max(len(counts), 1 + max(mine, default=-1)), np.int64)
             plain[list(mine.keys())] = list(mine.values())
             found.counts += len(counts)
+            # Another width is a difference too, also where all beyond is zero: the layout is not what the reference
+            # says.
             if len(plain) != len(counts) or (plain != counts).any():
                 wrong = np.flatnonzero(plain[: len(counts)] != counts)[:_SHOWN].tolist()
                 pairs = ", ".join(f"{at}: {counts[at]} for {plain[at]}" for at in wrong)
@@ -281,6 +291,7 @@ class _Run:
             if kept is None:
                 continue
             state = state_of(kept, JoinState)
+            # Which rows a full store let go depends on its own order of arrival, which is not written again here.
             if state.counts.get("crowded out"):
                 where = f"{partition.topic}/{partition.index}"
                 self._found.unverifiable.append(f"{where}: the join had no room for rows, so outcomes are not compared")

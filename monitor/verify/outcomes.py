@@ -65,6 +65,7 @@ class PlainJoin:
         oldest = self._clock - self._horizon
         other = "label" if batch.side == "prediction" else "prediction"
         names = [apart(name) for name in batch.segments]
+        # Within a batch the first of a key counts, as between batches.
         seen: set[int] = set()
         for one in table.tolist():
             identity, time, score, label, decision, place, segment = one
@@ -77,16 +78,19 @@ class PlainJoin:
                 continue
             key = (batch.model, identity)
             met = self._waiting[other].get(key)
+            # What is older than the horizon meets nothing, wherever the sweep of the join is.
             if met is not None and met.time >= oldest:
                 del self._waiting[other][key]
                 self._count(batch.model, *((row, met) if batch.side == "prediction" else (met, row)))
                 continue
             mine = self._waiting[batch.side].get(key)
+            # One that is too old makes room for a new row under its key.
             if mine is None or mine.time < oldest:
                 self._waiting[batch.side][key] = row
 
     def _count(self, model: str, prediction: _Row, label: _Row) -> None:
         pane = self._models[model].pane
+        # A label bears the time at which it became known, and one from before its prediction is known with it.
         known = max(prediction.time, label.time)
         start, known_at = prediction.time // pane * pane, known // pane * pane
         error = prediction.score - label.label
@@ -97,6 +101,7 @@ class PlainJoin:
             sums["age_ms"] += known - prediction.time
             if error == error:  # noqa: PLR0124 - NaN: a prediction that is null
                 sums["loss"] += round(min(error * error, _LARGEST) * _MILLIONTHS)
+            # A regression has a loss and no confusion.
             if label.label in {0.0, 1.0}:
                 wrong = prediction.positive != bool(label.label)
                 word = f"{'false' if wrong else 'true'} {'positive' if prediction.positive else 'negative'}"

@@ -11,6 +11,7 @@ from stationkeeper.events import MAX_TEXT, Form, PathKeys, number_of, parse_inst
 MISSING: Final = object()
 """Stands for a field that is not there."""
 
+# Half a surrogate pair, which JSON may spell and UTF-8 may not hold.
 _SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 
 
@@ -43,12 +44,14 @@ class PlainReader:
             return None
         form = self._form
         kind = self.field(data, "kind")
+        # A topic of one kind says it by its name.
         kind = form.kinds[0] if kind is MISSING and len(form.kinds) == 1 else kind
         identity, model = self._text(data, "event_id"), form.model or self._text(data, "model")
         version = form.version or self._text(data, "version")
         time = parse_instant(self.field(data, "time"), form.time_unit)
         if kind not in form.kinds or identity is None or time is None or model not in form.models:
             return None
+        # A feature or a label may have no version; one that is there and is no text is a fault.
         if version is None and (kind == "prediction" or self.field(data, "version") not in (MISSING, None)):
             return None
         if not self._sound(data, kind):
@@ -86,6 +89,7 @@ class PlainReader:
 
     def _text(self, data: Mapping[str, Any], name: str) -> str | None:
         value = self.field(data, name)
+        # Ids that are numbers are read as their text; True is no id.
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         return value if isinstance(value, str) and 1 <= len(value) <= MAX_TEXT else None
@@ -96,6 +100,8 @@ def _plain(text: str) -> Any:
     data = json.loads(
         text,
         parse_constant=lambda name: None if name == "NaN" else float(name),
+        # Python converts no longer ones and would refuse the whole record; the tally counts such a number as not
+        # finite.
         parse_int=lambda t: float(t) if len(t.lstrip("-")) > 4_300 else int(t),
     )
     if _SURROGATE.search(text):
@@ -134,11 +140,13 @@ def answer_of(form: Form, event: Found) -> Any:
     positive = form.positive.get(event.model, "1")
     if positive in answer:
         return answer[positive]
+    # Of equal shares the first by name, so that the order of the keys, which producers do not keep, decides nothing.
     return min(answer, key=lambda name: (-answer[name], name)) if answer else None
 
 
 def _fields(data: object) -> int:
     """Return how many keys a JSON value has, at every depth."""
+    # A list of its own and no recursion: nesting is what the limit of fields is to be safe from.
     total, left = 0, [data]
     while left:
         value = left.pop()

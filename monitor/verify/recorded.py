@@ -48,6 +48,7 @@ class Recorded:
         counts = self.cells.setdefault(key, np.zeros(record.width, np.int64))
         part = record.vector()
         counts[record.first : record.first + len(part)] += part
+        # The rows are repeated in each block of a pane.
         if record.first == 0:
             self.rows[key] += record.rows
 
@@ -73,6 +74,7 @@ class Recorded:
         names = [apart(name) for name in record.segments]
         columns = (table[name].tolist() for name in ("segment", "time", "bin", "decision"))
         for segment, time, place, decision in zip(*columns, strict=True):
+            # Join rows bear times, and what is compared is panes.
             start = time // length * length
             self.joins[
                 JoinKey(side, record.model, record.version, names[segment], start, place, positive=bool(decision))

@@ -93,19 +93,25 @@ class Recount:
         if event.kind != "label":
             event = event._replace(version=self._place(event, references))
         reference = references.get(f"{event.model}/{event.version}")
+        # A record without a broker timestamp (-1) cannot be ahead of it.
         if self._wall and stamp >= 0 and event.time > stamp + settings.skew:
             self.outcomes[Outcome.REJECTED] += 1
             self._note("mistimed", event, reference)
             return
         key = (event.kind, event.id)
+        # By kind: the feature and the prediction of one event share its id and both count.
         before = self._seen.get(key)
+        # Also of a duplicate: the horizon runs from the last that came, or a sender that repeats for hours would count
+        # again.
         self._seen[key] = offset
         if before is not None and offset - before <= self._horizon and self._horizon:
             self.outcomes[Outcome.DUPLICATE] += 1
             self._note("duplicates", event, reference)
             return
+        # Labels are late by nature; they count while their prediction may still wait.
         bound = settings.label_horizon if event.kind == "label" else settings.lateness
         late = self._clock is not None and event.time < self._clock - bound
+        # After late was decided: an event is held against the clock before it.
         self._clock = event.time if self._clock is None else max(self._clock, event.time)
         if late:
             self.outcomes[Outcome.LATE] += 1
@@ -115,6 +121,7 @@ class Recount:
         if event.kind == "label":
             self._hand_over(event, (), 0, positive=False)
             return
+        # Its rows are known and its cells are not: what depends on cells, as segments by their values, is left out.
         if isinstance(reference, Gone):
             self.blind.add(event.model)
             self._count(event, reference, ())
@@ -122,6 +129,7 @@ class Recount:
         others = [one for one in references.values() if isinstance(one, Reference)]
         segments = self._segments.of(event, reference, others)
         self._count(event, reference, segments)
+        # The order of the tally: it looks at events that it has counted.
         self._look(offset, event, reference)
         if event.kind == "prediction":
             self._decide(event, reference, segments)
@@ -162,12 +170,15 @@ class Recount:
         settings = self._models[event.model]
         if reference is None or settings.source != event.kind or not isinstance(features, tuple):
             return
+        # The tally looks at one record in eight, by the offset alone, spread whatever pattern of holes markers leave.
+        # Written again here on purpose.
         if (offset * 0x9E3779B1 >> 16) % 8:
             return
         held = at_path(event.data, features)
         unseen = [name for name in held if name not in self._known(reference)] if isinstance(held, dict) else []
         if unseen:
             pane = settings.pane
+            # It stands in the pane of all traffic, which the event has just been counted in.
             key = Key(event.model, event.version, reference.digest, event.kind, "", event.time // pane * pane)
             self.cells[key][reference.layout.pane_counter("unseen_fields")] += 8 * len(unseen)
 
@@ -186,6 +197,7 @@ class Recount:
         if not isinstance(reference, Reference) or self._clock is None or event.kind == "label":
             return
         pane = self._models[event.model].pane
+        # In the pane of the clock: the own one of a late or mistimed event has closed, or is years away.
         key = Key(event.model, event.version, reference.digest, event.kind, "", self._clock // pane * pane)
         self.cells.setdefault(key, Counter())[reference.layout.pane_counter(counter)] += 1
 
@@ -213,6 +225,7 @@ class Recount:
                 tally_value(mine, reference, subject, self._as_told(found, subject))
         weight = self._reader.field(event.data, "weight")
         if weight is not MISSING and weight is not None:
+            # Octaves of the weight, 2^-16 to 2^15, the outer ones for what is beyond. Written again here on purpose.
             octave = min(max(math.frexp(weight)[1] + 16, 0), 31)
             mine[reference.layout.weights.start + octave] += 1
         return mine
@@ -231,6 +244,8 @@ class PlainSegments:
         for dimension in self._models[event.model].segments:
             value = self._value(event, dimension, others)
             subject = None if reference is None else reference.by_name.get(dimension)
+            # The reference says which values there are; of a sensitive one it holds hashes, so that values come in
+            # their order.
             if subject is not None and isinstance(subject.cells, CategoricalCells) and not subject.sensitive:
                 placed = value in subject.cells.values
             else:
@@ -240,6 +255,7 @@ class PlainSegments:
 
     def _place(self, model: str, dimension: str, value: str) -> bool:
         mine = self._places.setdefault((model, dimension), set())
+        # First come, first placed, and never given back: the tally must decide alike after a restart.
         if value not in mine and len(mine) < self._models[model].limits.segments and len(value) <= LONGEST:
             mine.add(value)
         return value in mine
@@ -258,6 +274,7 @@ class PlainSegments:
         value = at_path(event.data, where)
         if not all(isinstance(one, NumericCells) for one in cells):
             return None if value is MISSING else canonical_key(value)
+        # An integer beyond a double has no float, and would raise below.
         if not isinstance(value, bool | int | float) or abs(value) > 10**308:
             return None
         return canonical_key(float(value))

@@ -65,21 +65,32 @@ def letters(reader: Reader, topic: str) -> Iterator[Letter]:
             headers = batch.headers[row] if batch.headers else ()
             own: dict[str, str] = {}
             for name, text in headers:
+                # The first of a name is ours, see `dead_letter`; a producer may send any bytes.
                 own.setdefault(name, text.decode(errors="replace"))
             if _CODE in own:
                 letter = _letter(own, headers, key, value)
+                if letter is None:
+                    continue
+                # After offsets were reset a record is read, and rejected, once more under its address: the last letter
+                # says what the present version thinks of it.
                 found[letter.address] = letter
             elif REPLAYED in own:
                 done.add(own[REPLAYED])
+    # After all were read: a receipt lies behind its letter, often in another partition.
     for address, letter in found.items():
         yield replace(letter, replayed=address in done)
 
 
-def _letter(own: dict[str, str], headers: Headers, key: bytes | None, value: bytes | None) -> Letter:
+def _letter(own: dict[str, str], headers: Headers, key: bytes | None, value: bytes | None) -> Letter | None:
+    """The letter, None where its headers do not say where it came from: somebody else wrote to the topic."""
+    partition, offset = own.get(PREFIX + "partition", ""), own.get(PREFIX + "offset", "")
+    # One record of another's making must not hide all the letters beside it.
+    if PREFIX + "topic" not in own or not (partition.isdecimal() and offset.isdecimal()):
+        return None
     foreign = tuple((name, text) for name, text in headers if not name.startswith((PREFIX, CONNECT)))
     return Letter(
-        source=Partition(own[PREFIX + "topic"], int(own[PREFIX + "partition"])),
-        offset=int(own[PREFIX + "offset"]),
+        source=Partition(own[PREFIX + "topic"], int(partition)),
+        offset=int(offset),
         code=own[_CODE],
         detail=own.get(PREFIX + "error.detail", ""),
         time=own.get(PREFIX + "timestamp", ""),
@@ -99,6 +110,7 @@ def summary(reader: Reader, topic: str) -> list[dict[str, Any]]:
         )
         row["count"] += 1
         row["replayed"] += letter.replayed
+        # RFC 3339 in UTC at one precision sorts as text; of equal times the later letter counts.
         if letter.time >= row["newest"]:
             row |= {"newest": letter.time, "detail": letter.detail, "address": letter.address}
     return sorted(rows.values(), key=lambda row: (-row["count"], row["code"]))
@@ -111,7 +123,8 @@ def show(reader: Reader, address: str) -> Letter:
     """
     topic, _, rest = address.strip().rpartition("/")
     topic, _, partition = topic.rpartition("/")
-    if not topic or not partition.isdigit() or not rest.isdigit():
+    # isdecimal, because int() takes "+1" and " 1" as well, which no letter bears, and refuses a superscript.
+    if not topic or not partition.isdecimal() or not rest.isdecimal():
         raise LookupError(f"{address!r} is no address; write topic/partition/offset, e.g. fraud.predictions/2/1042")
     for letter in letters(reader, topic):
         if (letter.source.index, letter.offset) == (int(partition), int(rest)):
@@ -140,6 +153,7 @@ def replay(
             continue
         wanted.discard(letter.address)
         if letter.replayed:
+            # Sent twice it would be counted twice: dedupe knows ids only of the last `dedupe` offsets.
             skipped.append(f"{letter.address}: was sent again before")
         elif letter.value is None:
             skipped.append(f"{letter.address}: holds no value ({letter.code})")
@@ -147,8 +161,11 @@ def replay(
             mark = (REPLAYED, letter.address.encode())
             source = letter.source
             out.append(Outgoing(source.topic, letter.value, letter.key, source.index, (*letter.headers, mark)))
+            # The receipt lies where the letter lies, so that whoever lists it next knows, also on another machine. Its
+            # value is empty and not null, which would be a tombstone.
             out.append(Outgoing(dead_letter_topic(topic), b"", letter.address.encode(), None, (mark,)))
             sent.append(letter.address)
+    # Named and not found is said: a mistyped address would look like success.
     skipped += [f"{address}: is not in {dead_letter_topic(topic)}" for address in sorted(wanted)]
     if out:
         produce(out)

@@ -9,6 +9,7 @@ from stationkeeper.streams.errors import Denied, Fatal, Retryable, StreamError
 from stationkeeper.streams.ports import Batch, Headers, Outgoing
 
 PREFIX = "stationkeeper."
+# The names that Kafka Connect gives its own dead letters, so that tools which read those read ours too.
 CONNECT = "__connect.errors."
 
 
@@ -33,6 +34,7 @@ def refused(record: Outgoing, error: StreamError) -> StreamError:
 
     A fencing, which is ``Fatal`` by a class of its own, says nothing about the topic and is returned as it is.
     """
+    # By the exact class: a subclass of `Fatal` tells of something else, as a fencing of a second process.
     return DeadLetterRefused(str(error)) if type(error) in {Fatal, Denied} and is_dead_letter(record) else error
 
 
@@ -60,6 +62,8 @@ def dead_letter(
         "error.detail": detail,
         "stage": stage,
     }
+    # Ours come first: who reads a header by name takes the first, and a record that was itself a dead letter once bears
+    # foreign ones of the same name.
     headers: Headers = tuple((PREFIX + name, text.encode()) for name, text in facts.items() if text)
     if connect_headers:
         connect = {
@@ -67,6 +71,7 @@ def dead_letter(
             "partition": str(partition.index),
             "offset": str(offset),
             "connector.name": "stationkeeper",
+            # Connect numbers its tasks; we have none, and who reads these headers wants a number.
             "task.id": "0",
             "stage": "VALUE_CONVERTER",
             "class.name": stage,
@@ -76,6 +81,7 @@ def dead_letter(
         headers += tuple((CONNECT + name, text.encode()) for name, text in connect.items())
     if batch.headers:
         headers += tuple((name, value or b"") for name, value in batch.headers[row])
+    # Never decoded and encoded again: what cannot be read is what came.
     key, value = batch.keys[row], batch.values[row]
     return Outgoing(
         topic=dead_letter_topic(partition.topic),
@@ -89,6 +95,7 @@ def _stamp(ms: int) -> str:
     """A time as RFC 3339, as the bare number where no calendar has it: producers stamp records as they like."""
     try:
         stamp = datetime.fromtimestamp(ms / 1_000, tz=UTC)
+    # Which of the three depends on the number and the platform.
     except (ValueError, OverflowError, OSError):
         return str(ms)
     return stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -106,5 +113,6 @@ def without_value(letter: Outgoing) -> Outgoing:
     own[PREFIX + "error.code"] = DeadLetterCode.OVERSIZE.value.encode()
     own[PREFIX + "value.sha256"] = hashlib.sha256(value).hexdigest().encode()
     own[PREFIX + "value.bytes"] = str(len(value)).encode()
+    # The record's own key goes too: it counts towards the size, and without a value Kafka wants some key.
     address = b"/".join(own[PREFIX + part] for part in ("topic", "partition", "offset"))
     return letter._replace(value=None, key=address, headers=tuple(own.items()))

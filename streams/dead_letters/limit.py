@@ -40,6 +40,7 @@ class RejectionLimit:
             self._pass(counts, position - at)
             self._refuse(partition, counts, position)
             at = position + 1
+        # What follows the last rejected record, which ends its run.
         self._pass(counts, records - at)
 
     def counts(self, partition: Partition) -> Rejections:
@@ -57,9 +58,12 @@ class RejectionLimit:
     def _pass(self, counts: Rejections, records: int) -> None:
         if not records:
             return
+        # A good record ends a run: a run of bad ones is a changed contract, scattered ones are bad producers.
         counts.run = 0
         counts.seen += records
         if counts.seen >= self.settings.minimum:
+            # Blocks lie by the count of records and not by batches, so that a restart at another batch stops at the
+            # same record.
             counts.seen, counts.rejected = counts.seen % self.settings.minimum, 0
 
     def _refuse(self, partition: Partition, counts: Rejections, row: int) -> None:
@@ -67,10 +71,13 @@ class RejectionLimit:
         counts.rejected += 1
         counts.run += 1
         where = f"{partition.topic}/{partition.index}"
+        # Before the share: a run names the fault better, and a topic that is wrong from its first record must not wait
+        # for a block.
         if counts.run >= self.settings.run:
             raise DeadLetterLimit(
                 f"{counts.run} records in a row of {where} are rejected (limit {self.settings.run})", row
             )
+        # Measured against the whole block from its first record on: three bad of the first three are no share yet.
         if counts.rejected > self.settings.share * self.settings.minimum:
             raise DeadLetterLimit(
                 f"{counts.rejected} of the last {counts.seen} records of {where} are rejected, more than share "

@@ -38,6 +38,7 @@ class PartitionLog:
         self.values.extend(record.value for record in records)
         self.headers.extend(record.headers for record in records)
         self.end += len(records)
+        # Twice the keys: Kafka compacts when half of a log is dirty.
         if self.compacted and len(self.offsets) > 2 * len(set(self.keys)) + _COMPACT_SLACK:
             self.compact()
 
@@ -57,7 +58,10 @@ class PartitionLog:
             timestamps=np.array(self.timestamps[low:high], dtype=np.int64),
             keys=tuple(self.keys[low:high]),
             values=tuple(self.values[low:high]),
+            # Behind markers and aborted records at the end too, or a position would never reach the end of a log that
+            # ends with a marker, and a partition never count as read.
             next_offset=end if done else self.offsets[high - 1] + 1,
+            # As the real clients: no headers at all is one empty tuple, which costs nothing a record.
             headers=tuple(headers) if any(headers) else (),
         )
 
@@ -108,6 +112,7 @@ class MemoryLog:
 
     def __init__(self, clock_ms: Callable[[], int] | None = None) -> None:
         self.available = True
+        # Reentrant: a commit appends and checks under the lock that it holds.
         self.changed = threading.Condition(threading.RLock())
         self._clock_ms = clock_ms or (lambda: int(time.time() * 1_000))
         self._topics: dict[str, list[PartitionLog]] = {}
@@ -126,6 +131,7 @@ class MemoryLog:
             return
         with self.changed:
             if topic not in self._topics:
+                # A number and not random, so that a run repeats itself; topics made anew get another, as in Kafka.
                 self._made += 1
                 self.ids[topic] = f"{self._made:032x}"
             logs = self._topics.setdefault(topic, [])
@@ -194,6 +200,8 @@ class MemoryLog:
                 raise Retryable(f"topic {record.topic} does not exist")
             index = record.partition
             if index is None and record.key is not None:
+                # Kafka's own hash, made positive as its default partitioner does: tests that name partitions hold on
+                # both.
                 index = (murmur2(record.key) & 0x7FFFFFFF) % count
             elif index is None:
                 index = self._turns.get(record.topic, 0) % count
@@ -214,6 +222,7 @@ class MemoryLog:
     def check_group(self, token: GroupToken) -> None:
         """Raise ``Fenced`` for a member whose instance has a newer owner, ``Retryable`` for an old generation."""
         group = self.groups[token.group]
+        # First who it is, then when: a replaced member has an old generation too, and must not try again.
         if group.members.get(token.instance) is not token.member:
             raise Fenced(f"another process runs as {token.group}.{token.instance}")
         if group.generation != token.generation:
@@ -223,13 +232,16 @@ class MemoryLog:
         """Append a transaction atomically with a marker per partition; offsets go to ``record_offsets``."""
         with self.changed:
             self.check()
+            # Before anything is appended: a fenced process must leave nothing behind.
             if self.epochs.get(name) != epoch:
                 raise Fenced(f"another process runs with transactional.id {name}")
             now = self._clock_ms()
             for target, rows in self.route(records).items():
                 log = self.at(target)
                 log.append([records[row] for row in rows], [now] * len(rows))
+                # The commit marker takes an offset, on which code that adds up offsets would stumble.
                 log.skip(1)
+            # Only to raise for one that is gone, as a broker would; the group keeps the offsets.
             for partition in offsets:
                 self.at(partition)
             self.changed.notify_all()
@@ -237,6 +249,7 @@ class MemoryLog:
     def abort(self, records: Sequence[Outgoing]) -> None:
         """Use up the offsets of records that nobody will see, and of the abort marker."""
         with self.changed:
+            # Of a topic deleted meanwhile nothing is left to use up.
             known = [record for record in records if record.topic in self._topics]
             for target, rows in self.route(known).items():
                 self.at(target).skip(len(rows) + 1)
@@ -246,6 +259,7 @@ def share(members: Mapping[str, tuple[str, ...]], counts: Mapping[str, int], mem
     """Return the partitions of ``member`` by the range assignor, as Kafka computes it."""
     mine: set[Partition] = set()
     for topic in members[member]:
+        # By name, not by who came first: every member computes the same share by itself.
         readers = sorted(name for name, topics in members.items() if topic in topics)
         each, extra = divmod(counts.get(topic, 0), len(readers))
         place = readers.index(member)

@@ -21,6 +21,7 @@ class MemorySource:
         self._log = log
         self._name = settings.group(role)
         self._instance = settings.replica
+        # Who a process is: a newer one under the same instance has another, by which the older finds itself fenced.
         self._member = object()
         self._generation = -1
         self._assigned: frozenset[Partition] = frozenset()
@@ -57,12 +58,14 @@ class MemorySource:
         group = self._group
         if group.members.get(self._instance) is not self._member:
             raise Fenced(f"another process runs as {self._name}.{self._instance}; give each its own kafka.instance")
+        # The same share again is a rebalance too: others may have written meanwhile.
         if group.generation == self._generation:
             return not self._changed
         counts = {topic: len(self._log.partitions(topic)) for topics in group.topics.values() for topic in topics}
         self._assigned = share(group.topics, counts, self._instance)
         self._generation = group.generation
         self._positions = {}
+        # Until the loop has taken the change no records are given, as in Kafka: they would be read with the old state.
         self._changed = True
         return False
 
@@ -73,6 +76,7 @@ class MemorySource:
             log = self._log.at(partition)
             position, lost = resume_at(partition, wanted, (log.first, log.end))
             if lost:
+                # Told before the records behind it are given, so that the loss is counted in order.
                 self._expired[partition] = self._expired.get(partition, 0) + lost
                 self._positions[partition] = position
                 continue
@@ -151,6 +155,7 @@ class MemorySink:
     def recover(self) -> None:
         """Fence earlier owners of this slot; does nothing while this one is alive."""
         self._log.check()
+        # Alive, it keeps its epoch: recover is called after each abort, and would fence itself.
         if self._epoch is None:
             with self._log.changed:
                 self._epoch = self._log.epochs.get(self._name, -1) + 1
@@ -172,6 +177,7 @@ class MemorySink:
         if self._records is None or self._epoch is None:
             raise Retryable("no transaction is open")
         with self._log.changed:
+            # At the commit and not at send: a real producer hears of a refusal when the batch comes back.
             self._check_sizes(self._records)
             if offsets:
                 self._log.check_group(group)
@@ -191,6 +197,7 @@ class MemorySink:
     def abort(self) -> None:
         """Undo the open transaction."""
         records, self._records = self._records, None
+        # An unreachable broker gets no abort either; the newer epoch ends the transaction.
         if records and self._log.available:
             self._log.abort(records)
 
@@ -217,6 +224,7 @@ class MemoryReader:
     def read(self, partitions: Sequence[Partition], start: Mapping[Partition, int] | None = None) -> Iterator[Batch]:
         """Yield every committed record from ``start`` (default: the first) to the end as of the call."""
         for partition, (first, end) in _bounds(self._log, partitions).items():
+            # What retention removed is passed over: readers rebuild tables and reports, which take what is there.
             position = max((start or {}).get(partition, first), first)
             while position < end:
                 with self._log.changed:

@@ -7,10 +7,10 @@ from scipy.spatial.distance import jensenshannon
 
 from stationkeeper.monitor.plugins import registry
 from stationkeeper.monitor.plugins import statistics as st
-from stationkeeper.monitor.plugins.false_alarms import false_alarms
 from stationkeeper.monitor.plugins.port import Alarm, Detector, Watched
 from stationkeeper.monitor.plugins.registry import load, names
 from stationkeeper.monitor.plugins.rules import RULES, FixedRule
+from tests.monitor.plugins.false_alarms import false_alarms
 
 CELLS = 100
 VALUES = stats.norm.ppf((np.arange(CELLS) + 0.5) / CELLS)

@@ -2,7 +2,7 @@ import pytest
 
 from stationkeeper.contracts.codes import DeadLetterCode
 from stationkeeper.contracts.topics import dead_letter_topic
-from stationkeeper.streams.dead_letters.box import REPLAYED, replay, show, summary
+from stationkeeper.streams.dead_letters.box import REPLAYED, letters, replay, show, summary
 from stationkeeper.streams.dead_letters.letters import dead_letter, without_value
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader, MemorySink
@@ -128,3 +128,17 @@ def test_a_replayed_record_that_is_rejected_again_can_be_replayed_again(reader, 
     send([dead_letter(batch, 0, DeadLetterCode.NOT_JSON, "tally")])
     assert show(reader, f"{TOPIC}/1/{batch.offsets[0]}").code == "not_json"
     assert replay(reader, TOPIC, send, codes={"not_json"}).sent == (f"{TOPIC}/1/{batch.offsets[0]}",)
+
+
+def test_a_record_of_anothers_making_hides_no_letter_beside_it(log, reader):
+    before = [letter.address for letter in letters(reader, TOPIC)]
+    half = [("stationkeeper.error.code", b"not_json"), ("stationkeeper.topic", TOPIC.encode())]
+    odd = [("stationkeeper.partition", b"one"), ("stationkeeper.offset", b"7")]
+    log.produce(dead_letter_topic(TOPIC), [b"x", b"y"], headers=[tuple(half), (*half, *odd)])
+    assert [letter.address for letter in letters(reader, TOPIC)] == before
+    assert len(before) == 4
+
+
+def test_an_address_whose_offset_is_no_plain_number_is_refused_with_what_one_is(reader):
+    with pytest.raises(LookupError, match="write topic/partition/offset"):
+        show(reader, f"{TOPIC}/1/\u00b2")
