@@ -25,9 +25,10 @@ class Inputs:
     """
 
     def __init__(self, stage: Stage, source: Source, own: Collection[str] = ()) -> None:
-        """``own`` are the topics of our own that the stage lives by: state, tables, what roles tell each other."""
+        """``own`` are all topics of our own; the stage depends on those that it reads, and reads back."""
         self._stage, self._source = stage, source
-        self._own = OwnTopics(source, own)
+        self._own, self._needed = OwnTopics(source), frozenset(own)
+        self._state: frozenset[str] = frozenset()
         self._held: frozenset[str] = frozenset()
         self._ids: Mapping[str, str] = {}
         self._ends: dict[Partition, int] = {}
@@ -41,6 +42,7 @@ class Inputs:
     def begin(self, assigned: Iterable[Partition]) -> list[Partition]:
         """Hold back what the stage, which has its state, does not take; returns the partitions that are read."""
         self._held, mine = self._stopped(), set(assigned)
+        self._state = frozenset(partition.topic for partition in self._stage.changelog(frozenset(mine)))
         self._waiting = {partition for partition in mine if partition.topic in self._held}
         self._source.hold(self._waiting)
         return sorted(mine - self._waiting)
@@ -85,7 +87,7 @@ class Inputs:
 
         Raises ``TopicReplaced`` where a topic of our own is another than at first.
         """
-        self._own.check()
+        self._own.check(self._needed & {*self._stage.inputs, *self._stage.tables, *self._state})
         stopped = self._stopped()
         if stopped != self._held:
             changed = ", ".join(sorted(stopped ^ self._held))
@@ -121,16 +123,16 @@ class OwnTopics:
     start, that is a state which never was. So the role ends, and says why.
     """
 
-    def __init__(self, source: Source, names: Collection[str]) -> None:
-        self._source, self._names = source, sorted(names)
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._ids: dict[str, str] = {}
         self._looked = -_LOOK_S
 
-    def check(self) -> None:
+    def check(self, names: Collection[str]) -> None:
         """Raise ``TopicReplaced`` where one is another than at first, ``Retryable`` where one is gone."""
-        if not self._names or time.monotonic() - self._looked < _LOOK_S:
+        if not names or time.monotonic() - self._looked < _LOOK_S:
             return
-        found = self._source.topic_ids(self._names)
+        found = self._source.topic_ids(sorted(names))
         self._looked = time.monotonic()
         # A broker older than 2.8 has no ids to tell by.
         other = [name for name, found_id in found.items() if self._ids.setdefault(name, found_id) != found_id]
@@ -139,7 +141,7 @@ class OwnTopics:
                 f"{', '.join(other)}: deleted and created again while this role lived by it; what it held is lost. "
                 "Start the roles again: they begin with what the new one holds (docs/operations.md, a topic of ours)"
             )
-        if gone := [name for name in self._ids if name not in found]:
+        if gone := [name for name in names if name in self._ids and name not in found]:
             raise Retryable(
                 f"{', '.join(gone)}: deleted; nothing is read or written until it is there again, as another topic "
                 "(stationkeeper check creates it)"

@@ -1,6 +1,7 @@
 """Faults of the dead-letter topic: gone, or too narrow for what is rejected."""
 
 import random
+import time
 
 import pytest
 from kafka.admin import (
@@ -16,7 +17,7 @@ from kafka.admin import (
 
 from stationkeeper.contracts.topics import dead_letter_topic
 from stationkeeper.streams.kafka.clients import translated
-from stationkeeper.streams.kafka.topics import admin_client
+from stationkeeper.streams.kafka.topics import admin_client, ensure_internal
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.drill import MORE_CLIENTS, hold, only_long
@@ -68,6 +69,33 @@ def test_the_dead_letter_topic_is_gone(make_bank: MakeBank, ledger: Ledger, clie
     wait_caught_up(bank)
     found = hold(bank, row)
     assert found.poison_seen == 20
+
+
+@only_long
+@pytest.mark.parametrize("client", MORE_CLIENTS)
+def test_a_topic_of_our_own_is_created_anew(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
+    row = ledger.row((8,), "the judge's state deleted and created again: the judge ends, the tally goes on", client)
+    bank = make_bank(stream=CLEAN, client=client)
+    bank.both()
+    for _ in range(rounds()):
+        tally, judge = bank.running("tally"), bank.running("judge")
+        bank.ready(tally, judge)
+        bank.send(600)
+        bank.settle()
+        wait_caught_up(bank)
+        with admin_client(bank.settings("admin")) as admin, translated("delete the judge's state"):
+            admin.delete_topics([bank.topics.judge_state.name])
+        until(lambda: not bank.reader.partitions(bank.topics.judge_state.name), "the topic is gone", 60)
+        began = time.monotonic()
+        ensure_internal(bank.settings(), bank.topics)
+        assert judge.end(60) == EXIT_FATAL
+        row.figure("until the judge ended", time.monotonic() - began, bar=30)
+        assert judge.logged("topic_replaced") == 1
+        row.effect("judge ended with topic_replaced")
+        assert tally.alive
+    bank.ready(bank.start("judge"))
+    # What the old state knew is lost, and said; not one record of the counts is.
+    hold(bank, row, verdicts=False)
 
 
 @only_long

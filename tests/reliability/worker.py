@@ -95,7 +95,9 @@ def main() -> int:
     if when:
         sink.recover()
         sink._client = DyingProducer(sink._client, when, int(at))
-    loop = Loop(stage, source_for(settings, stage.name), sink, reader_for(settings, stage.name), settings)
+    internal = {topic.name: topic.partitions for topic in Topics(settings.prefix).all()}
+    source, reader = source_for(settings, stage.name), reader_for(settings, stage.name)
+    loop = Loop(stage, source, sink, reader, settings, internal=internal)
     try:
         loop.run(stop_on_signals())
     except Fatal:
