@@ -3,7 +3,7 @@
 In comes a `ModelJudge` with its references. Out go `contracts.model_status.ModelStatus` and metric samples.
 State: the points of each chart, in memory only; a restart begins the charts anew and loses no verdict.
 Invariant: page and metrics show the same numbers, and nothing here changes what is decided.
-Read `model` (the whole), `subject` (one watched column), `performance` (labels and measures).
+Read `model` (the whole), `subject` (one watched column), `series` (its points), `performance` (labels and measures).
 """
 
 from stationkeeper.monitor.status.model import ModelView

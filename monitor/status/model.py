@@ -1,6 +1,5 @@
 """A model as people and Prometheus see it: the numbers of its charts and incidents at its last closed pane."""
 
-from collections import deque
 from typing import Literal
 
 import numpy as np
@@ -8,7 +7,6 @@ import numpy as np
 from stationkeeper.contracts.messages import SubjectState, VerdictKind
 from stationkeeper.contracts.metrics import STATE_NUMBER, Sample
 from stationkeeper.contracts.model_status import (
-    MAX_POINTS,
     IncidentStatus,
     ModelStatus,
     SubjectStatus,
@@ -27,16 +25,13 @@ from stationkeeper.monitor.status.performance import (
     maturity_samples,
     traffic_status,
 )
+from stationkeeper.monitor.status.series import ChartSeries
 from stationkeeper.monitor.status.subject import cells_of, subject_status
 
 # Subjects with cells and series, the worst first: more than a page shows at once. Without a bound, the status of a
 # model of a thousand features would be megabytes.
 DETAILED = 40
-# One closed pane in so many becomes a point while catching up: a point costs as much as a refresh; fewer points would
-# hide short peaks.
-GLANCE = 5
 _WORST = (SubjectState.BROKEN, SubjectState.DRIFTING, SubjectState.RECOVERING)
-_Point = tuple[int, float | None, float | None, float | None]
 
 
 class ModelView:
@@ -49,40 +44,23 @@ class ModelView:
         self._judge = judge
         self._references = references
         self._clock = clock
-        self._points: dict[tuple[WatchKey, str], deque[_Point]] = {}
+        self._series = ChartSeries()
         self._performance = PerformanceView()
-        self._ended: dict[WatchKey, int] = {}
         self._stopped = ""
         self.status: ModelStatus | None = None
         self.samples: list[Sample] = []
 
     def glance(self, left: int) -> None:
-        """Note a point of each subject for a pane that closed with ``left`` more behind it.
-
-        After a catch-up the charts show the way here, not only its end. Older panes than a chart holds are left out,
-        of the others one in ``GLANCE``, because a point costs as much as a refresh.
-        """
-        if left > MAX_POINTS or left % GLANCE:
-            return
-        for key, watch in self._judge.watches.items():
-            for chart in watch.charts():
-                self._note(key, watch, chart)
-            if watch.end is not None:
-                self._ended[key] = watch.end
+        """Note a point of each chart for a pane that closed with ``left`` more behind it."""
+        self._series.glance(self._judge.watches, left)
 
     def refresh(self) -> None:
         """Read everything anew."""
         judge = self._judge
         self._stopped = judge.stopped
         champion = self._references.champion(judge.name)
-        charts: list[tuple[WatchKey, Watch, Chart]] = []
-        for key, watch in judge.watches.items():
-            for chart in watch.charts():
-                charts.append((key, watch, chart))
-                self._note(key, watch, chart)
-            if watch.end is not None:
-                self._ended[key] = watch.end
-        self._points = {at: points for at, points in self._points.items() if at[0] in judge.watches}
+        charts = self._series.note(judge.watches)
+        self._series.keep(judge.watches)
         charts.sort(key=lambda item: -_severity(item[2]))
         incidents = self._incidents()
         state, reason = self._state(champion, charts, incidents)
@@ -126,15 +104,6 @@ class ModelView:
             name = "stationkeeper_watermark_timestamp_seconds"
             others = [sample for sample in self.samples if sample.metric != name]
             self.samples = [*others, Sample(name, (self._judge.name,), watermark / 1_000)]
-
-    def _note(self, key: WatchKey, watch: Watch, chart: Chart) -> None:
-        if watch.end is None or self._ended.get(key) == watch.end:
-            return
-        points = self._points.setdefault((key, chart.subject), deque(maxlen=MAX_POINTS))
-        ratio = chart.evidence / chart.threshold if np.isfinite(chart.evidence) and chart.threshold > 0 else None
-        psi = chart.distances.get("psi")
-        known = psi is not None and chart.unknown is None
-        points.append((watch.end, ratio, psi.value if known and psi else None, psi.noise if known and psi else None))
 
     def _incidents(self) -> list[IncidentStatus]:
         judge = self._judge
@@ -187,16 +156,9 @@ class ModelView:
                 subject = watch.reference.by_name[chart.subject]
                 if not subject.sensitive:
                     entry["cells"] = cells_of(watch, chart)
-                points = self._points.get((key, chart.subject))
-                if points:
-                    time, ratio, distance, noise = (list(column) for column in zip(*points, strict=True))
-                    entry["series"] = {
-                        "time": time,
-                        "ratio": ratio,
-                        "distance": distance,
-                        "distance_name": "psi",
-                        "noise": noise,
-                    }
+                series = self._series.of(key, chart.subject)
+                if series is not None:
+                    entry["series"] = series
             out.append(entry)
         return out
 
@@ -208,10 +170,9 @@ class ModelView:
         if judge.watermark is not None:
             out.append(Sample("stationkeeper_watermark_timestamp_seconds", (name,), judge.watermark / 1_000))
         out += maturity_samples(judge)
-        for key, end in sorted(self._ended.items()):
-            if key in judge.watches:
-                where = (name, key.version, key.segment)
-                out.append(Sample("stationkeeper_window_end_timestamp_seconds", where, end / 1_000))
+        for key, end in sorted(self._series.ended.items()):
+            where = (name, key.version, key.segment)
+            out.append(Sample("stationkeeper_window_end_timestamp_seconds", where, end / 1_000))
         counts = dict.fromkeys(SubjectState, 0)
         for _, _, chart in charts:
             counts[chart.state] += 1

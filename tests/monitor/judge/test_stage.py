@@ -30,7 +30,8 @@ from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.core.reference import Labels, Reference, dump
 from stationkeeper.monitor.judge import Judge, PastReferences, Rejudge, WatchKey
 from stationkeeper.monitor.plugins.rules import RULES
-from stationkeeper.monitor.status.model import GLANCE, ModelView
+from stationkeeper.monitor.status.model import ModelView
+from stationkeeper.monitor.status.series import GLANCE
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 from tests.monitor.rig import MINUTE, START, TOPICS, fraud, reference, rollout, table
