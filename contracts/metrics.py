@@ -221,8 +221,16 @@ _WATCH = (
         "stationkeeper_performance_ratio",
         "gauge",
         ("model", "version", "segment", "measure"),
-        "Precision, recall, accuracy of matured labels in the chart window.",
+        "Precision, recall, accuracy, f1, roc_auc, pr_auc, brier and calibration_error of matured labels in the chart "
+        "window; of several classes their macro means, and 'recall of cat' and the like of each.",
         "ratio",
+    ),
+    Metric(
+        "stationkeeper_performance_amount",
+        "gauge",
+        ("model", "version", "segment", "measure"),
+        "The same of what is no share: log_loss (nats), mae, rmse, bias and quantile_loss (unit of the label), value "
+        "(unit of the configured value, a decision).",
     ),
     Metric(
         "stationkeeper_performance_estimate_ratio",

@@ -127,7 +127,11 @@ class PerformanceSeries(TypedDict):
 
 
 class PerformanceStatus(TypedDict):
-    """One performance measure of one version: the latest value of matured labels and its history."""
+    """One performance measure of one version: the latest value of matured labels and its history.
+
+    ``low`` and ``high`` hold at every look (95 %). ``share`` is false where the measure is no share of 1 but has the
+    unit of the label, of the value, or nats. ``binning`` is how far the value may be off because scores are binned.
+    """
 
     version: str
     segment: str
@@ -140,6 +144,8 @@ class PerformanceStatus(TypedDict):
     high: NotRequired[float]
     reference: NotRequired[float]
     estimated: NotRequired[float]
+    share: NotRequired[bool]
+    binning: NotRequired[float]
     series: NotRequired[PerformanceSeries]
 
 

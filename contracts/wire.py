@@ -162,7 +162,8 @@ class OutcomeDelta(_Record, frozen=True, tag="outcome"):
     ``confusion`` is int64[4]: true positive, false positive, false negative, true negative at the version's
     threshold. ``scored`` is int64[SCORE_BINS * 2]: by score bin, label negative then positive. ``loss`` is a
     fixed-point sum (1e-6 units) of the model's loss, e.g. squared error for a number. ``age_ms`` is the summed
-    label delay. ``known_at`` is the label pane (event time) that made it known.
+    label delay. ``known_at`` is the label pane (event time) that made it known. ``sums`` are those from which measures
+    of performance are read (``monitor.core.reference.outcome_sums``); builds before them sent none.
     """
 
     model: str
@@ -176,6 +177,7 @@ class OutcomeDelta(_Record, frozen=True, tag="outcome"):
     scored: bytes
     loss: int
     age_ms: int
+    sums: bytes = b""
 
 
 class JoinBatch(_Record, frozen=True, tag="join"):
@@ -203,7 +205,14 @@ JOIN_ROW: Final = np.dtype(
         ("segment", "<u2"),
     ]
 )
-"""One side of one event in 28 bytes: id hash, event time (ms), score, label (NaN on the other side), decision, bin."""
+"""One side of one event in 28 bytes: id hash, event time (ms), score, label (NaN on the other side), decision, bin.
+
+``decision`` is 1 for a positive one, plus ``OF_CLASSES`` where score and label are the codes of one of several classes,
+or ``OF_NUMBERS`` where they are amounts; only a reference tells, so before there is one a row has neither."""
+
+# Bits beside the first, which older builds wrote alone.
+OF_CLASSES: Final = 2
+OF_NUMBERS: Final = 4
 
 
 def joined_source(kind: str, index: int) -> str:

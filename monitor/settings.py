@@ -9,6 +9,7 @@ from stationkeeper.contracts.settings import ClassName, Duration, Name, Positive
 from stationkeeper.contracts.times import format_duration
 from stationkeeper.events import Input, InputMapping, Kind, ValueRules
 from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE, Budget, parse_budget
+from stationkeeper.monitor.core.performance.measures import ValueMatrix
 
 # Event times are epoch milliseconds everywhere, so durations are too.
 MINUTE_MS = 60_000
@@ -89,6 +90,21 @@ class RequestSettings(Settings):
         return self
 
 
+class ValueSettings(Settings):
+    """What each outcome of a decision is worth, in one unit: e.g. an undetected fraud −120, a call to a customer −5."""
+
+    # Nothing: who names one outcome means the others to be worth nothing.
+    true_positive: float = 0.0
+    false_positive: float = 0.0
+    false_negative: float = 0.0
+    true_negative: float = 0.0
+
+    @property
+    def matrix(self) -> ValueMatrix:
+        """The four in the order of a confusion table."""
+        return ValueMatrix((self.true_positive, self.false_positive, self.false_negative, self.true_negative))
+
+
 class JoinSettings(Settings):
     """The label join of one process: its local cache and the rows that may wait.
 
@@ -113,6 +129,7 @@ class ModelSettings(Settings):
     learned, and where they come later than that, class by class, more is waited for. Labels that come after their
     prediction was judged change charts only. ``absent_is: negative`` is for labels that only come for positives (frauds
     are reported, good payments never): what has no label at that age is a negative.
+    ``value`` is what each outcome of a decision is worth; ``quantile`` the one that a regression predicts.
     ``values`` says how texts are read, in files of past rows and in events alike.
     ``false_warnings`` is the budget of warnings, such as "1 per 7 days"; left out, it is that beside one page in 30
     days, and in the same proportion beside any other. ``segments`` are dimensions whose values are watched apart,
@@ -141,6 +158,9 @@ class ModelSettings(Settings):
     # class (fraud first) a shorter one reads the first to come as all.
     label_maturity: Duration = 6 * HOUR_MS
     absent_is: Literal["negative"] | None = None
+    value: ValueSettings | None = None
+    # The median: its loss is half the mean absolute error, so that it says the same.
+    quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
     window: Annotated[Duration, Field(ge=1_000)] = HOUR_MS
     values: ValueRules = ValueRules()
     positive: ClassName | None = None

@@ -27,6 +27,7 @@ class Cause(_Explained):
     OUT_OF_RANGE = "out_of_range", "Values outside the range of the reference."
     SHAPE = "shape", "The distribution changed in a way that no simpler word covers."
     ERROR_RATE = "error_rate", "The model is wrong more often than on its reference."
+    ERROR_SIZE = "error_size", "The model is further off than on its reference."
     CONCEPT = "concept", "The same score stands for another share of positives than on the reference."
     VOLUME = "volume", "More or fewer events than this hour of the week brings."
     AGEING = "ageing", "What the model's age has cost in wrong answers has reached the price of a retraining."

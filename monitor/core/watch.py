@@ -22,7 +22,7 @@ from stationkeeper.monitor.core.incidents import (
     WatchIdentity,
 )
 from stationkeeper.monitor.core.panes import ChartWindow, Pane, WindowState
-from stationkeeper.monitor.core.performance import OutcomePane, Performance, PerformanceState
+from stationkeeper.monitor.core.performance import ErrorSize, OutcomePane, Performance, PerformanceState, judged
 from stationkeeper.monitor.core.quality import Quality, QualityState, own_traffic
 from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, dump, load
 from stationkeeper.monitor.core.subject_charts import SubjectCharts, evidence_of
@@ -99,12 +99,7 @@ class Watch:
         self.layout = reference.layout
         self.alphas = split_budget(reference, self.settings, segment)
         self.drifts = plan_drifts(reference, self.settings, segment, self.alphas)
-        self.performance: Performance | None = None
-        if reference.labels is not None and reference.labels.rows:
-            key = b"\0".join(part.encode() for part in (reference.model, reference.version, segment))
-            self.performance = Performance(
-                reference.labels, self.alphas["performance"], len(self.settings.segments), key=key
-            )
+        self.performance = watched_performance(reference, segment, self.alphas, len(self.settings.segments))
         self.quality = Quality(
             reference,
             self.alphas,
@@ -283,7 +278,7 @@ class Watch:
 def split_budget(reference: Reference, settings: WatchSettings, segment: str) -> Mapping[str, float]:
     """Return the false pages per unit of the clock of each group of subjects that a watch judges in a segment."""
     groups = [name for type_, name in _GROUPS.items() if any(s.type is type_ for s in reference.subjects)]
-    if reference.labels is not None and reference.labels.rows:
+    if judged(reference) is not None:
         groups.append("performance")
     groups.append("quality")
     # What live panes teach of traffic warns and spends nothing; only a reference's own may page.
@@ -291,6 +286,19 @@ def split_budget(reference: Reference, settings: WatchSettings, segment: str) ->
         groups.append("volume")
     split = split_alpha(settings.budget.alpha, groups, settings.segments)
     return {group: split[group, segment] for group in groups}
+
+
+def watched_performance(
+    reference: Reference, segment: str, alphas: Mapping[str, float], segments: int
+) -> Performance | ErrorSize | None:
+    """Return what judges the labels of a reference: of answers, of numbers, or None where it has none."""
+    labels = judged(reference)
+    if labels is None:
+        return None
+    if labels.numeric:
+        return ErrorSize(labels, alphas["performance"], segments)
+    key = b"\0".join(part.encode() for part in (reference.model, reference.version, segment))
+    return Performance(labels, alphas["performance"], segments, key=key)
 
 
 def plan_drifts(

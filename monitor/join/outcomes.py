@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from stationkeeper.contracts.wire import SCORE_BINS, OutcomeDelta, pack
-from stationkeeper.monitor.join.store import Owners, Rows
+from stationkeeper.contracts.column import Floats, Integers
+from stationkeeper.contracts.wire import OF_CLASSES, OF_NUMBERS, SCORE_BINS, OutcomeDelta, pack
+from stationkeeper.monitor.core.reference import OutcomeSums, classes_by_group, errors_by_group, scores_by_group
+from stationkeeper.monitor.join.store import Flags, Owners, Rows
 
 _LOSS_SCALE = 1_000_000
 """Squared errors are summed in millionths as integers, so that sums do not depend on the order of events."""
@@ -19,7 +21,9 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
     ``pane`` is its length (ms). A label of 0 or 1 counts in the confusion (true and false positives, false and true
     negatives) and in the scores by bin and class; any label counts in the squared error and the label's age. E.g. a
     score of 0.9, decided positive, with a label of 0 that came a minute later: one false positive, a loss of 0.81 and
-    60 000 ms. O(n log n).
+    60 000 ms. Of several classes a right one counts as a true negative with the highest score, a wrong one as a false
+    positive with the lowest and a loss of 1. Numbers have no confusion, and count in the bin of their prediction.
+    Segments carry no curves, which would be most of their bytes. O(n log n).
     """
     if not len(predictions):
         return []
@@ -29,15 +33,23 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
     keys = np.stack([predictions["owner"].astype(np.int64), start, known - known % pane])
     groups, group = np.unique(keys, axis=1, return_inverse=True)
     group, n = group.reshape(-1), groups.shape[1]
-    label = labels["label"].astype(np.float64)
-    binary = (label == 0.0) | (label == 1.0)
-    positive, decided = label == 1.0, predictions["decision"] > 0
-    cell = np.where(decided, np.where(positive, 0, 1), np.where(positive, 2, 3))
-    confusion = np.bincount((group * 4 + cell)[binary], minlength=4 * n).reshape(n, 4)
+    label, score = labels["label"].astype(np.float64), predictions["score"].astype(np.float64)
+    kind, coded = predictions["decision"] & ~np.uint8(1), labels["decision"] == OF_CLASSES
+    classes, numbers = (kind == OF_CLASSES) & coded & np.isfinite(score), (kind == OF_NUMBERS) & ~coded
+    binary = ((label == 0.0) | (label == 1.0)) & (kind == 0) & ~coded
+    right = classes & (score == label)
+    positive, decided = binary & (label == 1.0), binary & ((predictions["decision"] & 1) > 0)
+    cell = np.where(right, 3, np.where(decided | classes, np.where(positive, 0, 1), np.where(positive, 2, 3)))
+    confusion = np.bincount((group * 4 + cell)[binary | classes], minlength=4 * n).reshape(n, 4)
     width = 2 * SCORE_BINS
-    place = predictions["bin"].astype(np.int64) * 2 + positive
-    scored = np.bincount((group * width + place)[binary], minlength=width * n).reshape(n, width)
-    error = np.nan_to_num(predictions["score"].astype(np.float64) - label)
+    place = np.where(classes, right * (SCORE_BINS - 1), predictions["bin"]).astype(np.int64) * 2 + positive
+    known_at_score = binary | classes | numbers
+    scored = np.bincount((group * width + place)[known_at_score], minlength=width * n).reshape(n, width)
+    error = np.where(classes, ~right, np.nan_to_num(score - label))
+    # A class and a number, while a reference is replaced, compare in nothing.
+    error = np.where(coded == (kind == OF_CLASSES), error, 0.0)
+    plain = binary | (~classes & ~coded & (kind != OF_CLASSES))
+    sums = _sums(score, label, group, n, binary, plain & ~binary, classes)
     loss = np.zeros(n, np.int64)
     np.add.at(loss, group, np.rint(np.minimum(error**2, _MAX_LOSS) * _LOSS_SCALE).astype(np.int64))
     age = np.zeros(n, np.int64)
@@ -46,6 +58,7 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
     out: list[OutcomeDelta] = []
     for at in range(n):
         owner = owners.names[int(groups[0, at])]
+        whole, part = sums[at].pack(), sums[at].without_curves().pack() if owner.segments else b""
         out += [
             OutcomeDelta(
                 owner.model,
@@ -59,9 +72,28 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
                 pack(scored[at]),
                 int(loss[at]),
                 int(age[at]),
+                part if segment else whole,
             )
             for segment in ("", *owner.segments)
         ]
+    return out
+
+
+def _sums(
+    score: Floats, label: Floats, group: Integers, n: int, binary: Flags, numbers: Flags, classes: Flags
+) -> list[OutcomeSums]:
+    """Return the sums of each group, of the rows of each kind."""
+    out = [OutcomeSums.none()] * n
+    parts = []
+    if binary.any():
+        parts.append(scores_by_group(score[binary], label[binary].astype(np.int64), group[binary], n))
+    if numbers.any():
+        parts.append(errors_by_group((score - label)[numbers], group[numbers], n))
+    if classes.any():
+        guess, actual = (values[classes].astype(np.int64) for values in (score, label))
+        parts.append(classes_by_group(guess, actual, group[classes], n))
+    for part in parts:
+        out = [one + other for one, other in zip(out, part, strict=True)]
     return out
 
 
@@ -88,4 +120,5 @@ def _add_outcomes(one: OutcomeDelta, other: OutcomeDelta) -> OutcomeDelta:
         pack(np.frombuffer(one.scored, "<i8") + np.frombuffer(other.scored, "<i8")),
         one.loss + other.loss,
         one.age_ms + other.age_ms,
+        (OutcomeSums.unpack(one.sums) + OutcomeSums.unpack(other.sums)).pack(),
     )

@@ -259,4 +259,6 @@ def _positives(references: References, model: str, champion: str | None) -> floa
     """The share of positives in the champion's labelled reference; None where there is none."""
     reference = None if champion is None else references.of(model, champion)
     labels = None if reference is None else reference.labels
-    return None if labels is None or not labels.rows else float(labels.scored[:, 1].sum() / labels.scored.sum())
+    if labels is None or not labels.rows or labels.numeric:
+        return None
+    return float(labels.scored[:, 1].sum() / labels.scored.sum())

@@ -1,5 +1,6 @@
 """How right a model is, as people see it: measures of mature labels beside what is expected without labels."""
 
+import math
 from collections import deque
 
 from stationkeeper.contracts.messages import SubjectState, SubjectType
@@ -13,9 +14,21 @@ from stationkeeper.contracts.model_status import (
     TrafficStatus,
 )
 from stationkeeper.contracts.times import format_duration
-from stationkeeper.monitor.core.performance import MIN_LABELS, Maturity, estimated_confusion, measures
+from stationkeeper.monitor.core.performance import (
+    MEASURES,
+    MIN_LABELS,
+    SHARES,
+    Maturity,
+    Measure,
+    estimated_confusion,
+    every_measure,
+    judged,
+    measures,
+    reference_classes,
+)
 from stationkeeper.monitor.core.quality import TRAINING
 from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
+from stationkeeper.monitor.core.reference import Counts, OutcomeSums, Reference, Task
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.judge import CohortRules, Cohorts, ModelJudge
 from stationkeeper.monitor.references import References
@@ -65,8 +78,11 @@ def traffic_status(judge: ModelJudge, champion: str | None) -> TrafficStatus | N
     return None
 
 
-# In the order in which the page shows them.
-SHOWN = ("precision", "recall", "accuracy")
+# Read more easily as what they are not: accuracy, and a share that drift of the prediction tells.
+_UNSHOWN = frozenset({"error_rate", "positive_rate"})
+# Measures with a course over time: those that most people ask for first; the others stand in the table. Each costs a
+# status 240 points.
+_DRAWN = frozenset({"precision", "recall", "accuracy", "macro_f1", "mae"})
 # Panes between two points: with the 240 of a chart this spans 40 hours of minutes. Mature labels move slowly, so that
 # denser points would show the same line over less time.
 _EVERY_PANES = 10
@@ -132,51 +148,51 @@ class PerformanceView:
         """Return one entry a version, segment and measure, over the chart window that ends at the age of maturity."""
         out = []
         self._points = {key: points for key, points in self._points.items() if key[:2] in judge.cohorts.charts.mature}
-        for (version, segment), ring in sorted(judge.cohorts.charts.mature.items()):
+        for who, ring in sorted(judge.cohorts.charts.mature.items()):
             if not ring:
                 continue
             last = ring[-1][0]
             # The window ends at the age at which labels are known, so that it empties when they stop coming.
-            maturity = judge.cohorts.maturity
-            age = max(maturity.age or 0, judge.settings.label_maturity)
+            age = max(judge.cohorts.maturity.age or 0, judge.settings.label_maturity)
             due = last if judge.next is None else judge.labelled - age
             since = max(last, due) + judge.settings.pane - judge.settings.window
-            real = measures(judge.cohorts.charts.confusion(version, segment, since))
-            reference = references.of(judge.name, version)
-            labels = None if reference is None else reference.labels
-            before = None if labels is None else measures(labels.confusion)
-            guess = None
+            reference = references.of(judge.name, who[0])
+            confusion = judge.cohorts.charts.confusion(*who, since)
+            sums = judge.cohorts.charts.sums.total(who, since, last)
+            real = _measures(judge.settings, reference, confusion, sums, segment=who[1])
+            labels = None if reference is None else judged(reference)
+            usual: dict[str, Measure] = {}
             if labels is not None:
-                now = (judge.next or last) - judge.settings.window
-                scores = judge.cohorts.charts.scored(version, segment, now)
-                threshold = references.threshold(judge.name, version)
-                guess = measures(estimated_confusion(scores, labels.scored, threshold))
-            watch = next((w for k, w in judge.watches.items() if (k.version, k.segment) == (version, segment)), None)
-            for name in SHOWN:
-                one = real[name]
-                state, reason = _state(watch, one.rows, stale=since > last)
-                if maturity.age is None or maturity.selective:
-                    state, reason = SubjectState.UNKNOWN, maturity_reason(maturity, judge.settings)
+                usual = _measures(judge.settings, reference, labels.confusion, labels.sums, segment="")
+            guess = self._estimates(judge, references, who, last)
+            watch = next((w for k, w in judge.watches.items() if (k.version, k.segment) == who), None)
+            for one in real.values():
+                state, reason = _state(watch, int(confusion.sum()), stale=since > last)
+                if judge.cohorts.maturity.age is None or judge.cohorts.maturity.selective:
+                    state, reason = SubjectState.UNKNOWN, maturity_reason(judge.cohorts.maturity, judge.settings)
                 if judge.rebuilding:
                     state, reason = SubjectState.UNKNOWN, UNKNOWN_HELP[Unknown.REBUILDING]
-                entry: PerformanceStatus = {
-                    "version": version,
-                    "segment": segment,
-                    "measure": name,
-                    "rows": one.rows,
-                    "state": state.value,
-                    "reason": reason,
-                }
-                if one.rows:
-                    entry["value"], entry["low"], entry["high"] = one.value, one.low, one.high
-                if before is not None and before[name].rows:
-                    entry["reference"] = before[name].value
-                if guess is not None and guess[name].rows:
-                    entry["estimated"] = guess[name].value
-                self._note((version, segment, name), last, entry, judge.settings.pane)
-                entry["series"] = self._series((version, segment, name))
+                entry = measure_status(who, one, state, reason)
+                if one.name in usual and math.isfinite(usual[one.name].value):
+                    entry["reference"] = usual[one.name].value
+                if one.name in guess and guess[one.name].rows:
+                    entry["estimated"] = guess[one.name].value
+                if one.name in _DRAWN:
+                    self._note((*who, one.name), last, entry, judge.settings.pane)
+                    entry["series"] = self._series((*who, one.name))
                 out.append(entry)
         return out
+
+    def _estimates(
+        self, judge: ModelJudge, references: References, who: tuple[str, str], last: int
+    ) -> dict[str, Measure]:
+        """Return what is expected without labels; of two answers alone."""
+        reference = references.of(judge.name, who[0])
+        if reference is None or reference.labels is None or reference.task not in {None, Task.BINARY}:
+            return {}
+        scores = judge.cohorts.charts.scored(*who, (judge.next or last) - judge.settings.window)
+        threshold = references.threshold(judge.name, who[0])
+        return measures(estimated_confusion(scores, reference.labels.scored, threshold))
 
     def _note(self, key: tuple[str, str, str], time: int, entry: PerformanceStatus, pane: int) -> None:
         points = self._points.setdefault(key, deque(maxlen=MAX_POINTS))
@@ -192,6 +208,38 @@ class PerformanceView:
             "high": [point[3] for point in points],
             "estimated": [point[4] for point in points],
         }
+
+
+def _measures(
+    settings: ModelSettings, reference: Reference | None, confusion: Counts, sums: OutcomeSums, *, segment: str
+) -> dict[str, Measure]:
+    """Return the measures of the reference's task; each class by itself in all traffic alone."""
+    task = None if reference is None else reference.task
+    value = None if settings.value is None else settings.value.matrix
+    names = reference_classes(reference)
+    found = every_measure(task, confusion, sums, names=names, value=value, quantile=settings.quantile)
+    return {name: one for name, one in found.items() if name not in _UNSHOWN and not (segment and name not in MEASURES)}
+
+
+def measure_status(who: tuple[str, str], one: Measure, state: SubjectState, reason: str) -> PerformanceStatus:
+    """Return a measure of (version, segment) as people see it; what is not known is left out."""
+    entry: PerformanceStatus = {
+        "version": who[0],
+        "segment": who[1],
+        "measure": one.name,
+        "rows": one.rows,
+        "state": state.value,
+        "reason": reason,
+    }
+    if one.name.partition(" of ")[0] not in SHARES:
+        entry["share"] = False
+    if one.binning:
+        entry["binning"] = one.binning
+    for name, value in (("value", one.value), ("low", one.low), ("high", one.high)):
+        # A bound without rows says nothing, and JSON knows no NaN.
+        if one.rows and math.isfinite(value):
+            entry[name] = value  # type: ignore[literal-required]
+    return entry
 
 
 def _state(watch: Watch | None, rows: int, *, stale: bool) -> tuple[SubjectState, str]:

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from stationkeeper.contracts.column import Floats, canonical_key
 from stationkeeper.contracts.topics import JOINS_PARTITIONS
-from stationkeeper.contracts.wire import JOIN_ROW, JoinBatch, score_bin
-from stationkeeper.events import Events, decide, outcomes
+from stationkeeper.contracts.wire import JOIN_ROW, OF_CLASSES, OF_NUMBERS, JoinBatch, score_bin
+from stationkeeper.events import CategoryColumn, Events, NumberColumn, decide, outcomes
+from stationkeeper.monitor.core.reference import Task, class_code
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.segments import Places, Segmenter
@@ -17,6 +19,18 @@ _SEPARATOR, _ESCAPE = "\x1f", "\x1e"
 
 _Rows = npt.NDArray[np.void]
 _Key = tuple[int, str, str, str]
+
+
+def codes_of(column: CategoryColumn | NumberColumn | None) -> Floats:
+    """Return the code of each value's class (``reference.class_code``), float64[n]; NaN where there is no value."""
+    if isinstance(column, NumberColumn):
+        values, at = np.unique(column.values, return_inverse=True)
+        keys = [canonical_key(value) for value in values.tolist()]
+        return np.array([np.nan if key is None else class_code(key) for key in keys])[at.reshape(-1)]
+    if column is None:
+        return np.empty(0)
+    table = np.array([*map(class_code, column.keys)] or [0], np.float64)
+    return np.where(column.codes >= 0, table[np.maximum(column.codes, 0)], np.nan)
 
 
 class JoinBuffer:
@@ -46,7 +60,9 @@ class JoinBuffer:
                 part, self._references.threshold(model, version), self._references.positive(model, version)
             )
             rows["score"], rows["label"] = score, np.nan
-            rows["decision"] = decision
+            rows["decision"] = decision | self._kind(model, version)
+            if self._kind(model, version) == OF_CLASSES:
+                rows["score"] = codes_of(part.prediction)
             rows["bin"] = score_bin(np.nan_to_num(score))
             codes, names = self._segments(model, version, part, places)
             rows["segment"] = codes
@@ -54,11 +70,19 @@ class JoinBuffer:
             champion = self._references.champion(model) or ""
             rows["score"] = np.nan
             rows["label"] = outcomes(part, self._references.positive(model, champion))
+            if self._kind(model, champion) == OF_CLASSES:
+                rows["label"], rows["decision"] = codes_of(part.label), OF_CLASSES
         # By our own hash: producers in other languages place keys differently, and both sides must meet.
         where = (part.ids % np.uint64(JOINS_PARTITIONS)).astype(np.int64)
         for target in np.unique(where).tolist():
             key = (target, part.kind, model, version)
             self._rows.setdefault(key, []).append((rows[where == target], names))
+
+    def _kind(self, model: str, version: str) -> int:
+        """Return what scores and labels are, as the reference tells it: one of several classes, numbers, or neither."""
+        reference = self._references.of(model, version)
+        task = None if reference is None else reference.task
+        return {Task.MULTICLASS: OF_CLASSES, Task.REGRESSION: OF_NUMBERS}.get(task, 0) if task is not None else 0
 
     def _segments(
         self, model: str, version: str, part: Events, places: Places

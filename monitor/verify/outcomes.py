@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from stationkeeper.contracts.wire import JoinBatch, decode
+from stationkeeper.contracts.wire import OF_CLASSES, OF_NUMBERS, SCORE_BINS, JoinBatch, decode
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally import apart
 from stationkeeper.streams.ports import Partition, Reader
@@ -34,6 +34,7 @@ class _Row(NamedTuple):
     bin: int
     version: str
     segments: tuple[str, ...]
+    kind: int
 
 
 class PlainJoin:
@@ -73,7 +74,7 @@ class PlainJoin:
                 continue
             seen.add(identity)
             segments = names[segment] if batch.side == "prediction" else ()
-            row = _Row(time, score, label, bool(decision), place, batch.version, segments)
+            row = _Row(time, score, label, bool(decision & 1), place, batch.version, segments, decision & ~1)
             if batch.side == "label" and label != label:  # noqa: PLR0124 - NaN: a label that no class or number is
                 continue
             key = (batch.model, identity)
@@ -94,6 +95,10 @@ class PlainJoin:
         known = max(prediction.time, label.time)
         start, known_at = prediction.time // pane * pane, known // pane * pane
         error = prediction.score - label.label
+        several, fits = prediction.kind == OF_CLASSES, False
+        if several or label.kind == OF_CLASSES:
+            fits = several and label.kind == OF_CLASSES and error == error  # noqa: PLR0124 - NaN: no class at all
+            error = float(error != 0) if fits else 0.0
         for segment in ("", *prediction.segments):
             key = OutcomeKey(model, prediction.version, segment, start, known_at)
             sums = self.sums.setdefault(key, Counter())
@@ -101,8 +106,13 @@ class PlainJoin:
             sums["age_ms"] += known - prediction.time
             if error == error:  # noqa: PLR0124 - NaN: a prediction that is null
                 sums["loss"] += round(min(error * error, _LARGEST) * _MILLIONTHS)
-            # A regression has a loss and no confusion.
-            if label.label in {0.0, 1.0}:
+            if several or label.kind == OF_CLASSES:
+                if fits:
+                    sums["false positive" if error else "true negative"] += 1
+                    sums[f"score bin {0 if error else SCORE_BINS - 1} of 0"] += 1
+            elif prediction.kind == OF_NUMBERS:
+                sums[f"score bin {prediction.bin} of 0"] += 1
+            elif label.label in {0.0, 1.0}:
                 wrong = prediction.positive != bool(label.label)
                 word = f"{'false' if wrong else 'true'} {'positive' if prediction.positive else 'negative'}"
                 sums[word] += 1

@@ -77,5 +77,5 @@ class Recorded:
             # Join rows bear times, and what is compared is panes.
             start = time // length * length
             self.joins[
-                JoinKey(side, record.model, record.version, names[segment], start, place, positive=bool(decision))
+                JoinKey(side, record.model, record.version, names[segment], start, place, positive=bool(decision & 1))
             ] += 1

@@ -9,6 +9,7 @@ import numpy as np
 
 from stationkeeper.backtesting.peers import Peers
 from stationkeeper.backtesting.table import Table
+from stationkeeper.contracts.model_status import PerformanceStatus
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import Counts, Reference
@@ -83,6 +84,7 @@ class Course(Peers):
         self.epochs: list[Epoch] = []
         self._marks: dict[str, list[int]] = {}
         self._thresholds: dict[str, float] = {}
+        self.performance: tuple[PerformanceStatus, ...] = ()
 
     def judge(self, reference: Reference) -> None:
         """Compare with this reference from the next pane on."""

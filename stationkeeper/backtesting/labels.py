@@ -9,11 +9,29 @@ import numpy as np
 
 from stationkeeper.backtesting.surrogate_model import StandIn
 from stationkeeper.backtesting.table import Array, BadInput, Table
+from stationkeeper.contracts.column import categories, numbers
 from stationkeeper.contracts.times import format_duration
 from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, OutcomeDelta, pack, score_bin
 from stationkeeper.monitor.core.finding import Finding
-from stationkeeper.monitor.core.performance import OutcomePane
-from stationkeeper.monitor.core.reference import Counts, Reference, Task, infer_task, outcomes
+from stationkeeper.monitor.core.performance import (
+    Measure,
+    OutcomePane,
+    class_names,
+    every_measure,
+    judged_counts,
+)
+from stationkeeper.monitor.core.reference import (
+    Counts,
+    OutcomeSums,
+    Reference,
+    Task,
+    class_codes,
+    classes_by_group,
+    errors_by_group,
+    infer_task,
+    outcomes,
+    scores_by_group,
+)
 from stationkeeper.monitor.judge import Cohorts
 from stationkeeper.monitor.profiling import subject_columns
 from stationkeeper.monitor.status import maturity_reason
@@ -38,7 +56,7 @@ class Judged:
     def positives(self) -> float | None:
         """The share of positives among the reference's labels; None where it has none."""
         labels = self.reference.labels
-        return None if labels is None or not labels.rows else labels.positives
+        return None if labels is None or not labels.rows or labels.numeric else labels.positives
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +66,8 @@ class LabelRules:
     pane: int
     label_maturity: int
     label_horizon: int
+    # Nothing is shown of a backtest while it runs: no sums are kept for it.
+    window: int = 0
     absent_is: Literal["negative"] | None = None
 
 
@@ -55,13 +75,16 @@ class RowAnswers:
     """What each row says once its label is known: ``cell`` of the confusion, ``bin`` of the score, ``truth``.
 
     Rows are scored as a replay reaches them, under the reference in force: int8[n] each; ``cell`` is -1 where a row
-    has no label or no prediction, ``bin`` -1 where it has no score.
+    has no label or no prediction, ``bin`` -1 where it has no score. ``value`` float64[n] is the score, of numbers the
+    error; ``classes`` int32[n, 2] the codes of predicted and true class of several.
     """
 
     def __init__(self, table: Table, ahead: int) -> None:
         self._table, self._ahead = table, max(ahead, 1)
         self.cell, self.bin = np.full(len(table), -1, np.int8), np.full(len(table), -1, np.int8)
         self.truth = np.zeros(len(table), np.int8)
+        self.value, self.classes = np.full(len(table), np.nan), np.zeros((len(table), 2), np.int32)
+        self.task: Task | None = None
         self._until = 0
 
     def begin(self, judged: Judged) -> None:
@@ -86,7 +109,12 @@ class RowAnswers:
         else:
             raise BadInput("labels need predictions or a stand-in model")
         reference = judged.reference
-        task = judged.task or infer_task(answers)
+        task = self.task = judged.task or infer_task(answers)
+        if task is Task.REGRESSION:
+            self.value[rows] = numbers(answers).values - numbers(label).values
+            self.cell[rows] = np.where(np.isfinite(self.value[rows]), 0, -1)
+            self.bin[rows] = score_bin(np.nan_to_num(numbers(answers).values))
+            return
         right, up, down, score, truth, usable = outcomes(answers, label, task, reference.threshold, reference.positive)
         # In the order of the confusion: true positive, false positive, false negative, true negative.
         cells = np.select([right & truth, up, down, right & ~truth], [0, 1, 2, 3], -1)
@@ -95,6 +123,28 @@ class RowAnswers:
         scored = np.isfinite(score) & (usable | (task is not Task.MULTICLASS))
         self.bin[rows] = np.where(scored, score_bin(np.nan_to_num(score)), -1)
         self.truth[rows] = truth
+        self.value[rows] = score
+        if task is Task.MULTICLASS:
+            self.classes[rows] = np.stack([class_codes(answers), class_codes(label)], axis=1)
+
+    def counts(self, rows: Array) -> tuple[Counts, Counts]:
+        """Return the confusion int64[4] and labels by score bin, int64[32 * 2], of rows with an answer.
+
+        Numbers have no confusion, and count in the bin of their prediction as if they were negative, as at the join.
+        """
+        cells = np.zeros(0, np.int64) if self.task is Task.REGRESSION else self.cell[rows]
+        bins = np.maximum(self.bin[rows], 0).astype(np.int64) * 2 + self.truth[rows]
+        return np.bincount(cells, minlength=_CELLS), np.bincount(bins, minlength=2 * SCORE_BINS)
+
+    def sums(self, rows: Array) -> OutcomeSums:
+        """Return the sums of rows with an answer, from which measures are read."""
+        one = np.zeros(len(rows), np.int64)
+        if self.task is Task.REGRESSION:
+            return errors_by_group(self.value[rows], one, 1)[0]
+        if self.task is Task.MULTICLASS:
+            guess, actual = self.classes[rows].astype(np.int64).T
+            return classes_by_group(guess, actual, one, 1)[0]
+        return scores_by_group(self.value[rows], self.truth[rows].astype(np.int64), one, 1)[0]
 
 
 class ReplayedLabels:
@@ -187,8 +237,9 @@ class ReplayedLabels:
             self.late += len(mine) if judged is not None and start <= judged else 0
             version = str(bisect_right(self._firsts, int(mine[0])))
             ages = int((self._known[mine] - self._clock[mine]).sum())
-            cells, scored = map(pack, self._sums(mine))
-            yield OutcomeDelta("", version, "", start, self._pane, len(mine), closed, cells, scored, 0, ages)
+            cells, scored = map(pack, self.answers.counts(mine))
+            sums = self.answers.sums(mine).pack() if self.answers.task is Task.REGRESSION else b""
+            yield OutcomeDelta("", version, "", start, self._pane, len(mine), closed, cells, scored, 0, ages, sums)
 
     def _aged(self, closed: int, last_row: int | None) -> Iterator[OutcomePane]:
         """Judge at ``age`` rows with the labels that are known when the pane closes that lies there."""
@@ -198,15 +249,21 @@ class ReplayedLabels:
             known = self._known[first : self._at]
             self.late += int(np.count_nonzero((known >= until) & (known < _NEVER)))
             if len(rows := np.flatnonzero(known < until) + first):
-                cells, scored = self._sums(rows[self.answers.cell[rows] >= 0])
+                rows = rows[self.answers.cell[rows] >= 0]
+                cells, scored = judged_counts(*self.answers.counts(rows), self.answers.sums(rows))
                 at = start + self.age
                 yield OutcomePane(at, at + self._pane, scored.reshape(-1, 2), cells, last_row, int(rows[0]))
 
-    def _sums(self, rows: Array) -> tuple[Counts, Counts]:
-        """Return the confusion int64[4] and labels by score bin, int64[32 * 2], of rows with an answer."""
-        answers = self.answers
-        bins = np.maximum(answers.bin[rows], 0).astype(np.int64) * 2 + answers.truth[rows]
-        return np.bincount(answers.cell[rows], minlength=_CELLS), np.bincount(bins, minlength=2 * SCORE_BINS)
+    def measured(self) -> dict[str, Measure]:
+        """Return the measures of the rows that were judged, under the references in force; empty where none was."""
+        rows = np.arange(self._firsts[0], self._at) if self._on else np.empty(0, np.int64)
+        rows = rows[(self.answers.cell[rows] >= 0) & (self._known[rows] < _NEVER)]
+        if not len(rows):
+            return {}
+        sums, task = self.answers.sums(rows), self.answers.task
+        confusion, _ = judged_counts(*self.answers.counts(rows), sums)
+        keys = tuple(categories(self._table.columns[str(self._table.label)]).keys)
+        return every_measure(task, confusion, sums, names=class_names(keys) if task is Task.MULTICLASS else None)
 
     def notes(self) -> Iterator[str]:
         """Say which labels a live stream would not have judged by now either, and why."""

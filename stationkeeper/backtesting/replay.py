@@ -16,7 +16,7 @@ from stationkeeper.contracts.times import format_duration, to_datetime
 from stationkeeper.monitor.core.adoption import Timeline, adopt, inherit
 from stationkeeper.monitor.core.budget import Budget
 from stationkeeper.monitor.core.panes import Pane
-from stationkeeper.monitor.core.performance import labels_in_order
+from stationkeeper.monitor.core.performance import Measure, labels_in_order
 from stationkeeper.monitor.core.reference import (
     Reference,
     Task,
@@ -98,6 +98,7 @@ class Summary:
     verdicts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     thresholds: dict[str, float] = field(default_factory=dict)
+    measures: dict[str, Measure] = field(default_factory=dict)
 
 
 class Replay:
@@ -239,6 +240,7 @@ class Replay:
     def _note_unjudged(self, done: int) -> None:
         """Say what a live stream would not have judged by now either."""
         notes, table = self.summary.notes, self.table
+        self.summary.measures = self._labels.measured()
         if done < len(table):
             since = (
                 f"row {done}" if table.times is None else f"{to_datetime(int(table.times[done])):%Y-%m-%d %H:%M:%S} UTC"
@@ -355,10 +357,12 @@ def _with_labels(
         task = Task.BINARY if model.binary else Task.MULTICLASS
         positive = model.classes[1] if model.binary else positive
         notes.append("no --prediction: a stand-in model of the reference rows is judged by the labels")
-    if task is None or task is Task.REGRESSION:
-        notes.append("labels of a regression are not judged; give classes or a 0/1 error column")
+    if task is None:
         return reference, None, task
     labels = labels_of(answers, label, task, reference.threshold, positive)
+    if task is Task.REGRESSION and not labels.numeric:
+        notes.append("predictions are numbers and labels are not: not judged")
+        return reference, None, task
     labels = labels_in_order(labels, reference, answers, label, timeline, task=task, positive=positive)
     if before is not None and before.labels is not None:
         labels = replace(labels, phi=max(labels.phi, before.labels.phi))

@@ -1,6 +1,7 @@
 """A file replayed through the judge as the daemon would have seen it: one JSON line a verdict, and a summary."""
 
 import json
+import math
 import time as clock
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ from stationkeeper.backtesting.course import Course
 from stationkeeper.backtesting.peers import Count, Peers
 from stationkeeper.backtesting.replay import RENEW_MOST, Replay, ReplaySettings
 from stationkeeper.backtesting.table import BadInput, Table
-from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
+from stationkeeper.contracts.messages import Level, SubjectState, Verdict, VerdictKind
 from stationkeeper.contracts.times import parse_duration, to_ms
 from stationkeeper.monitor.core.budget import Budget, parse_budget
 from stationkeeper.monitor.core.reference import Reference, load
 from stationkeeper.monitor.settings import ModelSettings, QualitySettings
+from stationkeeper.monitor.status import measure_status
 
 
 def json_line(verdict: Verdict, table: Table | None = None) -> dict[str, Any]:
@@ -119,6 +121,10 @@ def run(
         if kept is not None and verdict.statistic is not None and verdict.threshold is not None:
             kept.note(verdict.subject.name, to_ms(verdict.time), verdict.statistic, verdict.threshold)
     bar.done()
+    if kept is not None:
+        known = replay.summary.measures.values()
+        why = "Of the rows that were judged by their labels."
+        kept.performance = tuple(measure_status((table.version, ""), one, SubjectState.STEADY, why) for one in known)
     if err is not None:
         _summarise(replay, settings, clock.monotonic() - began, err)
         if peers is not None and compare:
@@ -269,3 +275,7 @@ def _summarise(replay: Replay, settings: ReplaySettings, seconds: float, err: Te
     err.writelines(f"{count:6d} {kind}\n" for kind, count in sorted(summary.verdicts.items()))
     if not summary.verdicts:
         err.write("no verdict\n")
+    for name, one in summary.measures.items():
+        if one.rows and math.isfinite(one.value):
+            between = f", {one.low:.4g} to {one.high:.4g}" if math.isfinite(one.low) else ""
+            err.write(f"{name}: {one.value:.4g}{between} ({one.rows} labelled rows)\n")

@@ -60,6 +60,7 @@ MEASURED = frozenset(
         "stationkeeper_model_state",
         "stationkeeper_subjects",
         "stationkeeper_performance_ratio",
+        "stationkeeper_performance_amount",
         "stationkeeper_performance_estimate_ratio",
         "stationkeeper_label_completeness_ratio",
         "stationkeeper_canary_evidence",
@@ -203,7 +204,8 @@ def _performance_samples(model: ModelStatus) -> list[Sample]:
     for measure in model.get("performance", []):
         labels = (model["model"], measure["version"], measure["segment"], measure["measure"])
         if "value" in measure:
-            samples.append(Sample("stationkeeper_performance_ratio", labels, measure["value"]))
+            metric = "ratio" if measure.get("share", True) else "amount"
+            samples.append(Sample(f"stationkeeper_performance_{metric}", labels, measure["value"]))
         if "estimated" in measure:
             samples.append(Sample("stationkeeper_performance_estimate_ratio", labels, measure["estimated"]))
     completeness = model.get("labels", {}).get("completeness")

@@ -1,6 +1,14 @@
 """The page of one model, and the page of one of its subjects."""
 
-from stationkeeper.contracts.model_status import IncidentStatus, LabelStatus, ModelStatus, SubjectStatus
+from collections.abc import Sequence
+
+from stationkeeper.contracts.model_status import (
+    IncidentStatus,
+    LabelStatus,
+    ModelStatus,
+    PerformanceStatus,
+    SubjectStatus,
+)
 from stationkeeper.contracts.status import FleetStatus
 from stationkeeper.page.canary import rollout_block
 from stationkeeper.page.frame import model_path, page, section, state_chip, time_tag
@@ -15,6 +23,7 @@ from stationkeeper.page.words import (
     URGENCY,
     incident_headline,
     integer,
+    measured,
     number,
     percent,
     plural,
@@ -91,28 +100,35 @@ def _performance(model: ModelStatus) -> list[Child]:
     incident = incidents[0] if incidents else None
     measures = model.get("performance", [])
     plots = [performance_plot(measure, incident) for measure in measures if "series" in measure]
-    rows = [
-        (
-            measure["measure"],
-            state_chip(measure["state"]),
-            percent(measure.get("value")),
-            f"{percent(measure['low'])} to {percent(measure['high'])}"
-            if "low" in measure and "high" in measure
-            else "–",
-            percent(measure.get("reference")),
-            percent(measure.get("estimated")),
-            integer(measure["rows"]),
-            tag("span", measure["reason"], class_="reason"),
-        )
-        for measure in measures
-    ]
-    heads = ("Measure", "State", "Now", "Interval", "Reference", "Estimated", "Rows", "Why")
     content = [
         label_line(model["labels"]) if "labels" in model else None,
         tag("div", plots, class_="plots") if plots else None,
-        table("Measures", heads, rows, class_="numbers") if rows else None,
+        measures_table(measures) if measures else None,
     ]
     return [part for part in content if part]
+
+
+def measures_table(measures: Sequence[PerformanceStatus]) -> Html:
+    """Return every measure with its interval, what the reference had, and why it is known or not."""
+    rows = []
+    for measure in measures:
+        share = measure.get("share", True)
+        bounds = [measured(end, share=share) for end in (measure.get("low"), measure.get("high"))]
+        name = f"{measure['measure']} in {measure['segment']}" if measure["segment"] else measure["measure"]
+        rows.append(
+            (
+                name,
+                state_chip(measure["state"]),
+                measured(measure.get("value"), share=share),
+                " to ".join(bounds) if "low" in measure and "high" in measure else "–",
+                measured(measure.get("reference"), share=share),
+                percent(measure.get("estimated")),
+                integer(measure["rows"]),
+                tag("span", measure["reason"], class_="reason"),
+            )
+        )
+    heads = ("Measure", "State", "Now", "Interval", "Reference", "Estimated", "Rows", "Why")
+    return table("Measures", heads, rows, class_="numbers")
 
 
 def label_line(labels: LabelStatus) -> Html:

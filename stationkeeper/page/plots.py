@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from stationkeeper.contracts.model_status import Cells, IncidentStatus, PerformanceStatus, SubjectStatus
 from stationkeeper.page.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axes, figure, legend, ticks
 from stationkeeper.page.markup import Html, tag
-from stationkeeper.page.words import DISTANCE_WORDS, number, percent, plural, when
+from stationkeeper.page.words import DISTANCE_WORDS, measured, number, percent, plural, when
 
 # Categories drawn, the most changed first. Chosen: half hides some that moved, double is taller than the other plots.
 MAX_BARS = 12
@@ -182,11 +182,13 @@ def performance_plot(measure: PerformanceStatus, incident: IncidentStatus | None
         entries.append(("estimate", "estimated without labels"))
     if reference is not None:
         entries.append(("reference", "on the reference"))
-    value = measure.get("value")
+    value, share = measure.get("value"), measure.get("share", True)
     between = (
-        f" ({percent(measure['low'])} to {percent(measure['high'])})" if "low" in measure and "high" in measure else ""
+        f" ({measured(measure['low'], share=share)} to {measured(measure['high'], share=share)})"
+        if "low" in measure and "high" in measure
+        else ""
     )
-    description = f"Now {percent(value)}{between}." if value is not None else measure["reason"]
+    description = f"Now {measured(value, share=share)}{between}." if value is not None else measure["reason"]
     segment = f" in {measure['segment']}" if measure["segment"] else ""
     titled = f"{measure['measure'].capitalize()} of version {measure['version']}{segment}"
     return figure(titled, description, drawing, legend=legend(*entries))

@@ -104,6 +104,11 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{share * 100:.{2 if abs(share) < 0.1 else 3}g}\u00a0%"
 
 
+def measured(value: float | None, *, share: bool = True) -> str:
+    """Return a measure of performance: a share as per cent, what has a unit of its own to four digits."""
+    return percent(value) if share or value is None else f"{value:.4g}"
+
+
 def span(low: int, high: int) -> str:
     """Return ``23 Nov 2026 12:04 to 12:09 UTC``; the day is repeated only when it differs."""
     first, last = (datetime.fromtimestamp(ms / 1_000, tz=UTC) for ms in (low, high))

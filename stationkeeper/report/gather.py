@@ -256,6 +256,7 @@ def from_course(
         findings=findings,
         subjects=tuple(_moved(course, cases, moved)),
         comparison=comparison,
+        performance=course.performance,
         reproduce=(command,),
     )
 

@@ -7,18 +7,23 @@ from typing import Any
 
 import numpy as np
 
+from stationkeeper.contracts.messages import SubjectState
 from stationkeeper.contracts.model_status import Cells, PerformanceStatus, Series, SubjectStatus
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import Counts, OutcomeDelta, PaneDelta
 from stationkeeper.explain.lineage import read_panes, read_references
 from stationkeeper.monitor.core.charts import FEW_ROWS, measure
-from stationkeeper.monitor.core.performance import wilson
+from stationkeeper.monitor.core.performance import every_measure, reference_classes, share_sequence
 from stationkeeper.monitor.core.reference import (
     NumericCells,
+    OutcomeSums,
     Reference,
     ReferenceSubject,
+    Task,
     rank_grid,
+    total,
 )
+from stationkeeper.monitor.status import measure_status
 from stationkeeper.streams.ports import Reader
 
 # Points of a plot: more than a plot of a few hundred pixels can show apart only costs bytes.
@@ -45,6 +50,7 @@ class History:
     references: dict[str, Reference] = field(default_factory=dict)
     vectors: dict[tuple[str, int], Counts] = field(default_factory=dict)
     confusions: dict[tuple[str, int], Counts] = field(default_factory=dict)
+    sums: dict[str, OutcomeSums] = field(default_factory=dict)
     rows: int = 0
     step: int = 60_000
 
@@ -94,17 +100,25 @@ class History:
             yield status
 
     def performance(self) -> Iterator[PerformanceStatus]:
-        """Yield precision and recall of matured labels with 95 % Wilson intervals, one entry a version and measure."""
+        """Yield measures of matured labels with their 95 % intervals, precision and recall over time."""
         for version in sorted({version for version, _ in self.confusions}):
             steps = {at: counts for (v, at), counts in self.confusions.items() if v == version}
+            mine = next((one for one in self.references.values() if one.version == version), None)
+            task, sums = None if mine is None else mine.task, self.sums.get(version, OutcomeSums.none())
+            every = every_measure(task, np.sum(list(steps.values()), axis=0), sums, names=reference_classes(mine))
+            for name, one in every.items():
+                if one.rows and name not in {"precision", "recall", "error_rate", "positive_rate"}:
+                    yield measure_status((version, ""), one, SubjectState.STEADY, "Of the labels in the period.")
+            if task not in {None, Task.BINARY}:
+                continue
             # Places in the confusion: true positive, false positive, false negative, true negative.
             for measure_name, hit, of in (("precision", 0, (0, 1)), ("recall", 0, (0, 2))):
                 points = [(at, int(steps[at][hit]), int(steps[at][list(of)].sum())) for at in sorted(steps)]
                 total_hit, total = sum(p[1] for p in points), sum(p[2] for p in points)
                 if not total:
                     continue
-                low, high = wilson(total_hit, total)
-                intervals = [wilson(hits, n) if n else None for _, hits, n in points]
+                low, high = share_sequence(total_hit, total)
+                intervals = [share_sequence(hits, n) if n else None for _, hits, n in points]
                 yield PerformanceStatus(
                     version=version,
                     segment="",
@@ -194,11 +208,14 @@ def read_history(reader: Reader, topics: Topics, model: str, start: int | None, 
     # Whole panes a step, rounded up: their counts add and cannot be cut.
     history.step = max(1, -(-(last - first + length) // (STEPS * length))) * length
     _add_panes(history, panes)
+    parts: dict[str, list[OutcomeSums]] = {}
     for outcome in outcomes:
         if outcome.length == length:
             key = outcome.version, outcome.start - outcome.start % history.step
             counts = np.frombuffer(outcome.confusion, dtype="<i8")
             history.confusions[key] = history.confusions.get(key, np.zeros(4, np.int64)) + counts
+            parts.setdefault(outcome.version, []).append(OutcomeSums.unpack(outcome.sums))
+    history.sums = {version: total(found) for version, found in parts.items()}
     return history
 
 

@@ -10,6 +10,7 @@ from stationkeeper.page.axes import LEFT, RIGHT, WIDTH, Axes, figure, legend
 from stationkeeper.page.fleet_status import installed_version
 from stationkeeper.page.frame import section, time_tag
 from stationkeeper.page.markup import Child, Html, table, tag
+from stationkeeper.page.model import measures_table
 from stationkeeper.page.plots import distribution_plot, performance_plot
 from stationkeeper.page.words import KIND_WORDS, duration, integer, listing, number, percent, plural, span, when
 from stationkeeper.report.figures import distance_figure, evidence_figure, rules_table, timeline
@@ -39,9 +40,10 @@ def report_page(report: Report) -> str:
         section("Incidents", [_case(case, report) for case in report.cases] or tag("p", "No incident in this period.")),
         section(
             "Performance of matured labels",
-            tag("div", [performance_plot(m, None) for m in report.performance], class_="plots")
-            if report.performance
+            tag("div", [performance_plot(m, None) for m in report.performance if "series" in m], class_="plots")
+            if any("series" in m for m in report.performance)
             else None,
+            measures_table(report.performance) if report.performance else None,
         ),
         section("What was done to production", _deployments(report.deployments)),
         section("All verdicts", _findings(report.findings)),

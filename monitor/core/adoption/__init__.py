@@ -7,7 +7,15 @@ Invariant: a reference that is not adopted pages nothing but data quality; cells
 Read `dependence` (phi, floors, strata), `traffic`, `adopt`, `period`, `rebase`.
 """
 
-from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, Timeline, adopt, error_phi, inherit, may_take_over
+from stationkeeper.monitor.core.adoption.adopt import (
+    MIN_PANES,
+    Timeline,
+    adopt,
+    error_phi,
+    inherit,
+    may_take_over,
+    pane_phi,
+)
 from stationkeeper.monitor.core.adoption.dependence import BLOCKS, HOURS_OF_DAY, MIN_BLOCKS, learned_phi, natural_floor
 from stationkeeper.monitor.core.adoption.period import AdoptionPeriod, AdoptionState
 from stationkeeper.monitor.core.adoption.rebase import PaneLabels, rebase
@@ -31,5 +39,6 @@ __all__ = [
     "learned_phi",
     "may_take_over",
     "natural_floor",
+    "pane_phi",
     "rebase",
 ]

@@ -19,13 +19,23 @@ from stationkeeper.monitor.core.detect.evidence import ADAPTIVE_WEIGHT, place_be
 from stationkeeper.monitor.core.detect.fixed_reference import Grouping, subject_cells
 from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES, DetectorPlan, PlannedSubject
 from stationkeeper.monitor.core.detect.quantile import clopper_pearson, gamma_tail, normal_cdf, normal_ppf
-from stationkeeper.monitor.core.detect.rate import Flags, OneSided, RateDetector, RateScores, level_of_score
+from stationkeeper.monitor.core.detect.rate import (
+    FACTOR_WEIGHTS,
+    FACTORS,
+    Flags,
+    OneSided,
+    RateDetector,
+    RateScores,
+    level_of_score,
+)
 from stationkeeper.monitor.core.detect.running_rate import RunningRate, RunningRateState
 from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState
 
 __all__ = [
     "ADAPTIVE_WEIGHT",
     "DENSE_ALTERNATIVES",
+    "FACTORS",
+    "FACTOR_WEIGHTS",
     "PART_SHARE",
     "RANK_CELLS",
     "AlternativeTable",

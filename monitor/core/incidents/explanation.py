@@ -70,8 +70,8 @@ class Explainer:
     def explain(self, finding: Finding, counts: Counts, start: int) -> Explanation:
         """Name the cause from what came since ``start``: ``counts`` int64[width], or the labels since then."""
         if finding.type is SubjectType.PERFORMANCE and self._reference.labels is not None:
-            confusion = self._labelled.total(start)[1]
-            text, change, numbers = explain_errors(self._reference.labels, confusion)
+            scored, confusion = self._labelled.total(start)
+            text, change, numbers = explain_errors(self._reference.labels, scored, confusion)
             named = replace(finding, reason=f"{finding.subject}: {text}", evidence={**finding.evidence, **numbers})
             return Explanation(named, change, int(confusion.sum()))
         effect = self.effect(finding, counts)

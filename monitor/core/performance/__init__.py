@@ -1,11 +1,14 @@
 """How right the model is, from predictions that met their label, and what the reference teaches of it.
 
-In: `OutcomePane` (counts of labelled predictions by score bin), in order of the labels' arrival. Out: findings on the
-error rate and on P(positive | score), rates with intervals, and the confusion expected without labels. State: the
-detectors' evidence, the latest labelled panes and the delays of labels. Invariant: a finding of kind ``concept_drift``
-never comes from new inputs alone. Read `performance`, then `label_delay`, `recent_outcomes` and `label_order`.
+In: `OutcomePane` (counts of labelled predictions by score bin, or by size of the error), in order of the labels'
+arrival. Out: findings on the error rate, the size of errors and P(positive | score), measures with intervals that hold
+at every look, and the confusion expected without labels. State: the detectors' evidence, the latest labelled panes and
+the delays of labels. Invariant: a finding of kind ``concept_drift`` never comes from new inputs alone. Read `measures`
+and `confidence`, then `performance` and `error_size`, then `label_delay`, `recent_outcomes` and `label_order`.
 """
 
+from stationkeeper.monitor.core.performance.confidence import mean_sequence, share_sequence
+from stationkeeper.monitor.core.performance.error_size import ABSOLUTE_ERROR, ErrorSize, judged, judged_counts
 from stationkeeper.monitor.core.performance.label_delay import (
     LabelDelays,
     LabelDelaysState,
@@ -14,32 +17,54 @@ from stationkeeper.monitor.core.performance.label_delay import (
     late_labels,
 )
 from stationkeeper.monitor.core.performance.label_order import labels_in_order
+from stationkeeper.monitor.core.performance.measures import (
+    MEASURES,
+    SHARES,
+    VALUE,
+    Measure,
+    ValueMatrix,
+    class_names,
+    every_measure,
+    measures,
+    reference_classes,
+)
 from stationkeeper.monitor.core.performance.performance import (
     MIN_LABELS,
     OutcomePane,
     Performance,
     PerformanceState,
     estimated_confusion,
-    measures,
-    wilson,
 )
 from stationkeeper.monitor.core.performance.recent_outcomes import LabelledPaneState, RecentOutcomes, explain_errors
 
 __all__ = [
+    "ABSOLUTE_ERROR",
+    "MEASURES",
     "MIN_LABELS",
+    "SHARES",
+    "VALUE",
+    "ErrorSize",
     "LabelDelays",
     "LabelDelaysState",
     "LabelledPaneState",
     "LateGate",
     "Maturity",
+    "Measure",
     "OutcomePane",
     "Performance",
     "PerformanceState",
     "RecentOutcomes",
+    "ValueMatrix",
+    "class_names",
     "estimated_confusion",
+    "every_measure",
     "explain_errors",
+    "judged",
+    "judged_counts",
     "labels_in_order",
     "late_labels",
+    "mean_sequence",
     "measures",
-    "wilson",
+    "reference_classes",
+    "share_sequence",
 ]

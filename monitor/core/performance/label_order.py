@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from stationkeeper.contracts.column import Floats, Integers
+from stationkeeper.contracts.column import Floats, Integers, numbers
 from stationkeeper.contracts.wire import SCORE_BINS, score_bin
-from stationkeeper.monitor.core.adoption import BLOCKS, MIN_BLOCKS, MIN_PANES, Timeline, error_phi
+from stationkeeper.monitor.core.adoption import BLOCKS, MIN_BLOCKS, MIN_PANES, Timeline, error_phi, pane_phi
+from stationkeeper.monitor.core.performance.error_size import capped_loss
 from stationkeeper.monitor.core.performance.performance import REGIONS
-from stationkeeper.monitor.core.reference import Array, Labels, Reference, Task, outcomes, rank_grid
+from stationkeeper.monitor.core.reference import Array, Labels, Reference, Task, error_cell, outcomes, rank_grid
 
 # Standard errors (sqrt(2 / blocks), as of a chi-square) above 1 from which an inflation counts: five block lengths are
 # tried, of which chance lifts one beyond 2.5 in three references of a hundred. At half most references of independent
@@ -30,11 +31,16 @@ def labels_in_order(
 
     phi is the larger of two variance inflations: of the errors, and of the positives about the share their score region
     has. A day of bad weather makes many errors at once; taken for independent rows, a few such days would page. With
-    fewer than ``MIN_PANES`` panes nothing is learned. O(n).
+    fewer than ``MIN_PANES`` panes nothing is learned. Of numbers it is that of the loss that is judged. O(n).
     """
     known = task or reference.task
-    if timeline.panes < MIN_PANES or known is None or known is Task.REGRESSION:
+    if timeline.panes < MIN_PANES or known is None:
         return labels
+    if known is Task.REGRESSION:
+        error = numbers(prediction).values - numbers(label).values
+        both = np.isfinite(error)
+        loss = capped_loss(labels.scored)[error_cell(error[both])]
+        return replace(labels, phi=max(loss_phi(loss, timeline.group[both], timeline.panes), labels.phi))
     right, *_, score, truth, usable = outcomes(
         prediction, label, known, reference.threshold, reference.positive if positive is None else positive
     )
@@ -48,6 +54,19 @@ def labels_in_order(
         error_phi(wrong, group, timeline.panes), region_phi(truth[usable].astype(float), region, group, timeline.panes)
     )
     return replace(labels, phi=max(phi, labels.phi))
+
+
+def loss_phi(loss: Floats, group: Integers, panes: int) -> float:
+    """Return the variance inflation of a loss [n], over blocks of 1 to 16 panes; at least 1. ``group`` [n] are panes.
+
+    Standardised to the mean and variance of a fair coin, block sums compare with those of independent rows.
+    """
+    spread = float(loss.std()) if len(loss) else 0.0
+    if not spread:
+        return 1.0
+    rows = np.bincount(group, minlength=panes).astype(np.float64)
+    moved = np.bincount(group, weights=(loss - loss.mean()) * (0.5 / spread), minlength=panes)
+    return pane_phi(np.asarray(rows / 2 + moved, np.float64), rows)
 
 
 def region_phi(truth: Floats, region: Integers, group: Integers, panes: int) -> float:

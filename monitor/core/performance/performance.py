@@ -1,6 +1,6 @@
-"""How right the model is, from predictions that met their label: rates with intervals, and detectors for harm."""
+"""Whether a model that answers one of two or several is wrong more often, or its scores mean something else."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,6 @@ from stationkeeper.monitor.core.detect import (
     RateScores,
     RunningRate,
     RunningRateState,
-    clopper_pearson,
     level_of_score,
 )
 from stationkeeper.monitor.core.finding import NONE, Finding
@@ -26,9 +25,6 @@ from stationkeeper.monitor.core.reference import Counts, Labels, rank_grid
 ERROR_RATE = "error_rate"
 CALIBRATION = "calibration"
 """The subjects of findings: how often the model is wrong, and P(positive | score)."""
-
-MEASURES = ("precision", "recall", "accuracy", "f1", "error_rate", "positive_rate")
-"""Rates shown, in the order of the status page."""
 
 REGIONS = 8
 """Score regions in which P(positive | score) is watched, each with about an eighth of the labels. 500 labels leave an
@@ -54,9 +50,6 @@ MIN_LABELS = 50
 """Labels below which performance is shown as unknown: a rate of 10 % is then known to lie between 4 % and 21 %.
 At half its upper end is 28 %; at double a model with ten labels a day says nothing for ten days."""
 
-# The normal quantile of a 95 % interval, as dashboards show intervals.
-_WILSON = 1.959963984540054
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutcomePane:
@@ -80,58 +73,6 @@ class OutcomePane:
     def rows(self) -> int:
         """Labelled predictions."""
         return int(self.confusion.sum())
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """A rate with its 95 % interval: ``value`` is NaN where it is not defined."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    rows: int
-
-
-def wilson(hits: float, rows: float) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a rate; (0, 1) without rows. By hand: 0 of 10 gives (0, .2775)."""
-    if rows <= 0:
-        return 0.0, 1.0
-    share, square = hits / rows, _WILSON**2
-    middle = (share + square / (2 * rows)) / (1 + square / rows)
-    half = _WILSON * float(np.sqrt(share * (1 - share) / rows + square / (4 * rows * rows))) / (1 + square / rows)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
-
-
-def measures(confusion: Counts) -> Mapping[str, Measure]:
-    """Return precision, recall, accuracy, F1, error rate and positive rate of int64[4] with their intervals.
-
-    By hand: tp 8, fp 2, fn 4, tn 86: precision .8, recall .667, accuracy .94, F1 .727. F1 has no simple interval; its
-    bounds are those of precision and recall combined, which is wider than 95 %.
-    """
-    tp, fp, fn, tn = (float(count) for count in confusion)
-    rows = tp + fp + fn + tn
-    parts = {
-        "precision": (tp, tp + fp),
-        "recall": (tp, tp + fn),
-        "accuracy": (tp + tn, rows),
-        "error_rate": (fp + fn, rows),
-        "positive_rate": (tp + fn, rows),
-    }
-    found = {
-        name: Measure(name, hits / of if of else float("nan"), *wilson(hits, of), int(of))
-        for name, (hits, of) in parts.items()
-    }
-    p, r = found["precision"], found["recall"]
-    found["f1"] = Measure("f1", _f1(p.value, r.value), _f1(p.low, r.low), _f1(p.high, r.high), int(rows))
-    return {name: found[name] for name in MEASURES}
-
-
-def calibration(scored: Counts, eta: float = 0.05) -> tuple[Counts, Counts, Counts]:
-    """Return by score bin: rows, and the Clopper-Pearson bounds of P(positive | bin), float64[32] each."""
-    rows = scored.sum(1)
-    low, high = clopper_pearson(scored[:, 1], np.maximum(rows, 1), eta / 2)
-    return rows, np.where(rows > 0, low, 0.0), np.where(rows > 0, high, 1.0)
 
 
 def estimated_confusion(scores: Counts, reference: Counts, threshold: float) -> Counts:
@@ -306,8 +247,3 @@ def _louder(fixed: RateScores, running: RateScores, part: slice) -> RateScores:
         np.where(ahead, running.onset[part], fixed.onset),
         np.where(ahead, running.row[part], fixed.row),
     )
-
-
-def _f1(precision: float, recall: float) -> float:
-    total = precision + recall
-    return 2 * precision * recall / total if total else float("nan")

@@ -9,7 +9,7 @@ import numpy as np
 from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor.core.performance.performance import OutcomePane
-from stationkeeper.monitor.core.reference import Counts, Labels
+from stationkeeper.monitor.core.reference import Counts, Labels, error_tops
 
 MAX_PANES = 1_000
 """Labelled panes kept, each under a kilobyte packed: sixteen hours of one-minute panes, weeks where labels come in
@@ -71,9 +71,19 @@ class RecentOutcomes:
             self._panes.append(OutcomePane(p.start, p.end, scored, confusion, p.last_row, p.first_row))
 
 
-def explain_errors(labels: Labels, confusion: Counts) -> tuple[str, float, Mapping[str, Any]]:
-    """Return the sentence, the change of the error rate, and the numbers, against the labelled reference."""
+def explain_errors(labels: Labels, scored: Counts, confusion: Counts) -> tuple[str, float, Mapping[str, Any]]:
+    """Return the sentence, the change of the error rate, and the numbers, against the labelled reference.
+
+    Of numbers it is the change of the mean absolute error, as a share of that of the reference; both are read from
+    counts by octave, so they are good to a few percent.
+    """
     rows = max(int(confusion.sum()), 1)
+    if labels.numeric:
+        middles = 0.75 * error_tops()
+        usual, met = (float(counts.ravel() @ middles) / max(int(counts.sum()), 1) for counts in (labels.scored, scored))
+        change = met / usual - 1 if usual else 0.0
+        text = f"off by {met:.3g} on average in labelled rows, by {usual:.3g} on the reference"
+        return text, change, {"error_before": usual, "error_now": met, "labels": rows}
     now = float(confusion[1] + confusion[2]) / rows
     before = labels.error_rate
     tp, fp, fn, _ = (float(count) for count in confusion)

@@ -4,7 +4,7 @@ In: columns of training data (`profile`), or the JSON of a reference (`load`). O
 each counter of a pane stands in one flat vector) and the counts of a batch in it. State: none; all is frozen.
 Invariant: cells never change under one digest, so any two panes of one digest add.
 Read `cells`, then `layout`, `reference`, `profile` (with `schema`,
-`outcomes` and `weighting`), `reference_json` and `new_values` (what it never saw, by name).
+`outcomes`, `outcome_sums` and `weighting`), `reference_json` and `new_values` (what it never saw, by name).
 """
 
 from stationkeeper.monitor.core.reference.cells import (
@@ -21,11 +21,24 @@ from stationkeeper.monitor.core.reference.cells import (
 )
 from stationkeeper.monitor.core.reference.layout import WEIGHT_OCTAVES, CellRows, Marked, Place, weight_octave
 from stationkeeper.monitor.core.reference.new_values import NewValues, added, count_new, new_rows, plain_new
+from stationkeeper.monitor.core.reference.outcome_sums import (
+    OutcomeSums,
+    amounts_by_group,
+    class_code,
+    classes_by_group,
+    error_cell,
+    error_tops,
+    errors_by_group,
+    scores_by_group,
+    total,
+)
 from stationkeeper.monitor.core.reference.outcomes import (
     check_positive,
+    class_codes,
     infer_task,
     is_score,
     labels_of,
+    outcome_counts,
     outcomes,
     positive_class,
 )
@@ -61,16 +74,24 @@ __all__ = [
     "Marked",
     "NewValues",
     "NumericCells",
+    "OutcomeSums",
     "Place",
     "Reference",
     "ReferenceSubject",
     "Task",
     "TrafficProfile",
     "added",
+    "amounts_by_group",
     "cell_of",
     "check_positive",
+    "class_code",
+    "class_codes",
+    "classes_by_group",
     "count_new",
     "dump",
+    "error_cell",
+    "error_tops",
+    "errors_by_group",
     "in_season",
     "infer_task",
     "is_score",
@@ -78,10 +99,13 @@ __all__ = [
     "load",
     "new_rows",
     "octave",
+    "outcome_counts",
     "outcomes",
     "plain_new",
     "positive_class",
     "profile",
     "rank_grid",
+    "scores_by_group",
+    "total",
     "weight_octave",
 ]

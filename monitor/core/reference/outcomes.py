@@ -7,6 +7,14 @@ import numpy.typing as npt
 
 from stationkeeper.contracts.column import Categories, Floats, Integers, categories, numbers, same_class
 from stationkeeper.contracts.wire import SCORE_BINS, score_bin
+from stationkeeper.monitor.core.reference.cells import Counts
+from stationkeeper.monitor.core.reference.outcome_sums import (
+    OutcomeSums,
+    class_code,
+    classes_by_group,
+    errors_by_group,
+    scores_by_group,
+)
 from stationkeeper.monitor.core.reference.reference import Labels, Task
 from stationkeeper.monitor.core.reference.schema import Array
 from stationkeeper.monitor.core.reference.weighting import effective_rows
@@ -112,16 +120,58 @@ def check_positive(positive: str, labels: Categories) -> None:
 def labels_of(
     prediction: Array, label: Array, task: Task, threshold: float, positive: str, weights: Floats | None = None
 ) -> Labels:
-    """Return score bins and confusion of rows that have both a prediction and a label."""
-    right, wrong_up, wrong_down, score, truth, usable = outcomes(prediction, label, task, threshold, positive)
+    """Return score bins, confusion and sums of rows that have both a prediction and a label."""
     weight = np.ones(len(prediction)) if weights is None else weights
+    if task is Task.REGRESSION:
+        usable = np.isfinite(numbers(prediction).values) & np.isfinite(numbers(label).values)
+    else:
+        usable = outcomes(prediction, label, task, threshold, positive)[-1]
     weight = np.where(usable, weight, 0.0)
     scale = 1.0 if weights is None or not weight.any() else effective_rows(weight) / weight.sum()
-    bins = score_bin(np.nan_to_num(score)) * 2 + truth
-    scored = np.bincount(bins, weights=weight * scale, minlength=2 * SCORE_BINS).reshape(SCORE_BINS, 2)
-    table = [right & truth, wrong_up, wrong_down, right & ~truth]
-    confusion = np.array([(weight * scale)[mask].sum() for mask in table])
-    return Labels(np.round(scored).astype(np.int64), np.round(confusion).astype(np.int64))
+    nothing = np.zeros(len(prediction), np.int64)
+    scored, confusion, sums = outcome_counts(
+        prediction, label, task, threshold, positive, nothing, 1, None if weights is None else weight * scale
+    )
+    return Labels(scored[0], confusion[0], sums=sums[0])
+
+
+def outcome_counts(
+    prediction: Array,
+    label: Array,
+    task: Task,
+    threshold: float,
+    positive: str,
+    group: Integers,
+    n: int,
+    weights: Floats | None = None,
+) -> tuple[Counts, Counts, list[OutcomeSums]]:
+    """Return scored int64[n, 32, 2], confusion int64[n, 4] and sums by group int64[rows], as ``Labels`` has them."""
+    if task is Task.REGRESSION:
+        error = numbers(prediction).values - numbers(label).values
+        sums = errors_by_group(error, group, n, weights)
+        cells = np.array([one.errors[:, 0] for one in sums]).reshape(n, SCORE_BINS, 2)
+        right = cells.sum((1, 2))
+        return cells, np.stack([0 * right, 0 * right, 0 * right, right], axis=1), sums
+    right, wrong_up, wrong_down, score, truth, usable = outcomes(prediction, label, task, threshold, positive)
+    weight = usable.astype(np.float64) if weights is None else np.where(usable, weights, 0.0)
+    place = group * (2 * SCORE_BINS) + score_bin(np.nan_to_num(score)) * 2 + truth
+    scored = np.rint(np.bincount(place, weights=weight, minlength=n * 2 * SCORE_BINS)).reshape(n, SCORE_BINS, 2)
+    cell = np.select([right & truth, wrong_up, wrong_down], [0, 1, 2], 3)
+    confusion = np.rint(np.bincount(group * 4 + cell, weights=weight, minlength=4 * n)).reshape(n, 4)
+    if task is Task.MULTICLASS:
+        guess, actual = (class_codes(column)[usable] for column in (prediction, label))
+        sums = classes_by_group(guess, actual, group[usable], n)
+    else:
+        given = None if weights is None else weight
+        sums = scores_by_group(np.where(usable, score, np.nan), truth.astype(np.int64), group, n, given)
+    return scored.astype(np.int64), confusion.astype(np.int64), sums
+
+
+def class_codes(column: Array) -> Integers:
+    """Return the number of each value's class (``outcome_sums.class_code``), int64[n]; 0 where there is none."""
+    found = categories(column)
+    table = np.array([*(class_code(key) for key in found.keys), 0, 0, 0, 0])
+    return np.asarray(table[found.codes], np.int64)
 
 
 def outcomes(

@@ -11,6 +11,7 @@ from stationkeeper.contracts.column import Floats, Integers
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.monitor.core.reference.cells import CategoricalCells, Cells, Counts, NumericCells, rank_grid
 from stationkeeper.monitor.core.reference.layout import Layout
+from stationkeeper.monitor.core.reference.outcome_sums import OutcomeSums
 
 SCHEMA_VERSION = 1
 """Version of the reference's JSON: it grows when an older release would misread a file, not for a field it may skip."""
@@ -120,12 +121,20 @@ class TrafficProfile:
 class Labels:
     """What is known with labels: by shared score bin int64[32, 2] (negative, positive) and int64[4] confusion.
 
-    ``phi`` is the variance inflation of errors that come in clusters, 1 where unknown.
+    ``phi`` is the variance inflation of errors that come in clusters, 1 where unknown. ``sums`` are those from which
+    measures are read; references of builds before them have none. Of numbers (``numeric``) the 64 counts of ``scored``
+    are those by octave of the absolute error, and all rows count as right.
     """
 
     scored: Counts
     confusion: Counts
     phi: float = 1.0
+    sums: OutcomeSums = field(default_factory=OutcomeSums.none)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether predictions and labels are numbers, of which the errors are known."""
+        return bool(self.sums.errors.any())
 
     @property
     def rows(self) -> int:

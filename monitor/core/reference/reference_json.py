@@ -24,6 +24,7 @@ from stationkeeper.monitor.core.reference.cells import (
     Counts,
     NumericCells,
 )
+from stationkeeper.monitor.core.reference.outcome_sums import OutcomeSums
 from stationkeeper.monitor.core.reference.reference import (
     HOURS_OF_WEEK,
     SCHEMA_VERSION,
@@ -60,6 +61,10 @@ _PHI_DIGITS, _FLOOR_DIGITS = 4, 6
 
 # Most variance inflations a subject may have: four for each fine cell in eight directions, beyond what any plan makes.
 _MAX_PHI = 4 * FINE_CELLS * 8
+
+
+# Bytes of sums over labelled rows: 5 000 classes of twelve bytes three times, with every cell of score and error.
+_MAX_SUMS = 200_000
 
 
 class InvalidReference(ValueError):
@@ -157,6 +162,9 @@ def _document(reference: Reference) -> dict[str, Any]:
             "confusion": reference.labels.confusion.tolist(),
             "phi": float(f"{reference.labels.phi:.4g}"),
         }
+        if len(reference.labels.sums.at):
+            packed = zlib.compress(reference.labels.sums.pack(), 6)
+            document["labels"]["sums"] = base64.b64encode(packed).decode()
     document["subjects"] = [_subject_document(subject) for subject in reference.subjects]
     return document
 
@@ -261,7 +269,20 @@ def _traffic(fields: "_Fields") -> TrafficProfile:
 
 def _labels(fields: "_Fields") -> Labels:
     scored = fields.counts("scored", 2 * SCORE_BINS).reshape(SCORE_BINS, 2)
-    return Labels(scored, fields.counts("confusion", 4), fields.number("phi", 1.0))
+    sums = _sums(fields) if fields.has("sums") else OutcomeSums.none()
+    return Labels(scored, fields.counts("confusion", 4), fields.number("phi", 1.0), sums)
+
+
+def _sums(fields: "_Fields") -> OutcomeSums:
+    try:
+        packed = base64.b64decode(fields.text("sums", longest=2 * _MAX_SUMS), validate=True)
+        raw = zlib.decompressobj().decompress(packed, _MAX_SUMS + 1)
+        found = OutcomeSums.unpack(raw)
+    except (binascii.Error, ValueError, zlib.error) as error:
+        raise InvalidReference(f"{fields.path}.sums: not compressed base64 of sums ({error}); profile again") from error
+    if len(raw) > _MAX_SUMS or np.any(np.diff(found.at) <= 0):
+        raise InvalidReference(f"{fields.path}.sums: {len(raw)} bytes of sums, at most {_MAX_SUMS}, in order")
+    return found
 
 
 def _no_constant(name: str) -> float:

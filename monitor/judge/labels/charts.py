@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 
 from stationkeeper.contracts.wire import SCORE_BINS
-from stationkeeper.monitor.core.reference import Counts
+from stationkeeper.monitor.core.panes import RecentSums
+from stationkeeper.monitor.core.reference import Counts, OutcomeSums
 from stationkeeper.monitor.judge.labels.slots import CohortSlot, Rings, Who
 
 # A day of one-minute panes for charts; judging does not read them. Half would cut charts to twelve hours; twice would
@@ -19,12 +20,14 @@ class LabelCharts:
     """The latest ``KEPT`` panes of each version and segment, oldest first.
 
     ``mature`` holds the cells of the confusion matrix, int64[4], of cohorts whose labels are complete; ``scores`` the
-    predictions by shared score bin, int64[32], of every pane.
+    predictions by shared score bin, int64[32], of every pane. ``sums`` are those from which the other measures are
+    read, of cohorts that are shown or still grow: they are larger, and kept no longer than the chart window.
     """
 
     def __init__(self) -> None:
         self.mature: dict[Who, deque[tuple[int, Counts]]] = {}
         self.scores: dict[Who, deque[tuple[int, Counts]]] = {}
+        self.sums = RecentSums()
 
     def add_mature(self, who: Who, start: int, confusion: Counts) -> None:
         """Add the labels of a cohort that is complete."""
@@ -61,6 +64,7 @@ class LabelCharts:
         for who, _ in gone:
             self.mature.pop(who, None)
             self.scores.pop(who, None)
+        self.sums.forget([who for who, _ in gone])
         return [start for _, ring in gone for start, _ in ring]
 
     def load(self, piece: CohortSlot) -> None:
@@ -69,3 +73,5 @@ class LabelCharts:
             for version, segment, starts, counts in kept:
                 for start, row in zip(starts.tolist(), counts, strict=True):
                     add((version, segment), start, row.astype(np.int64))
+        for start, version, segment, data in piece.sums:
+            self.sums.add((version, segment), start, OutcomeSums.unpack(data))

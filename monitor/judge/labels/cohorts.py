@@ -17,9 +17,10 @@ from stationkeeper.monitor.core.performance import (
     LateGate,
     Maturity,
     OutcomePane,
+    judged_counts,
     late_labels,
 )
-from stationkeeper.monitor.core.reference import Counts
+from stationkeeper.monitor.core.reference import Counts, OutcomeSums
 from stationkeeper.monitor.judge.labels.charts import KEPT, LabelCharts
 from stationkeeper.monitor.judge.labels.growing import WIDTH, GrowingCohorts
 from stationkeeper.monitor.judge.labels.slots import CohortSlot, CohortSlots
@@ -83,6 +84,8 @@ class CohortRules(Protocol):
     @property
     def label_horizon(self) -> int: ...  # noqa: D102
     @property
+    def window(self) -> int: ...  # noqa: D102
+    @property
     def absent_is(self) -> Literal["negative"] | None: ...  # noqa: D102
 
 
@@ -98,7 +101,7 @@ class Cohorts:
     def __init__(self, settings: CohortRules) -> None:
         self._least, self._pane = settings.label_maturity, settings.pane
         self._horizon = max(settings.label_horizon, settings.label_maturity)
-        self._absent = settings.absent_is == "negative"
+        self._absent, self._window = settings.absent_is == "negative", settings.window
         self._slots = CohortSlots(settings.pane)
         self._growing = GrowingCohorts(settings.pane, self._slots, absent=self._absent)
         self._delays = LabelDelays(settings.pane, self._horizon)
@@ -135,9 +138,15 @@ class Cohorts:
             # late labels at different ages.
             if self.judged is not None and one.start <= self.judged:
                 continue
-            mine = self._growing.of(one.start, (one.version, one.segment))
-            mine[:4] += np.frombuffer(one.confusion, "<i8")
+            who, sums = (one.version, one.segment), OutcomeSums.unpack(one.sums)
+            confusion, scored = judged_counts(np.frombuffer(one.confusion, "<i8"), scored, sums)
+            mine = self._growing.of(one.start, who)
+            mine[:4] += confusion
             mine[4:WIDTH] += scored
+            # Of what is absent no score is known but its bin: what is read from scores would be of positives alone.
+            if not self._absent:
+                self._slots.touch(one.start)
+                self.charts.sums.add(who, one.start, sums)
         self.labelled = labelled
         now = labelled + self._pane
         # By the labels' clock, not the pane's: in a catch-up cohorts would lose their minutes before labels are read.
@@ -186,6 +195,7 @@ class Cohorts:
                     selective = self.maturity.selective
                     yield *who, OutcomePane(known, known + span, scored, labels[:4], selective=selective)
         self.judged = limit if self.judged is None else max(self.judged, limit)
+        self.charts.sums.drop(self.judged - self._window - self._pane)
 
     def _absence(self, counts: Counts) -> Counts:
         """Return the counts of a cohort whose predictions without label are negatives."""
@@ -235,7 +245,8 @@ class Cohorts:
         """Yield (number, slot) of what is not stored as it is now; None for a slot that has emptied."""
         waiting, shown = self._growing.starts()[:1], self.charts.oldest()
         oldest = min((*waiting, *(() if shown is None else (shown,))), default=None)
-        return self._slots.changed(self._growing.cells(), self._growing.rows.items(), self.charts.rings, oldest)
+        kept = self._growing.cells(), self._growing.rows.items(), self.charts.rings, self.charts.sums.items()
+        return self._slots.changed(*kept, oldest)
 
     def restore(self, state: CohortsState, slots: Mapping[int, CohortSlot]) -> None:
         """Become what both were taken from; an older ``state`` holds everything, which then is stored in slots."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from stationkeeper.contracts.state import State
-from stationkeeper.monitor.core.reference import Counts
+from stationkeeper.monitor.core.reference import Counts, OutcomeSums
 
 # Panes whose cohorts are stored together, chosen: a closed pane rewrites the slots it touched whole, so twice writes
 # twice the bytes a pane; half doubles the number of state records.
@@ -23,7 +23,8 @@ class CohortSlot(State, frozen=True):
     """What is kept of ``SLOT_PANES`` panes: cohorts that grow, their predictions, and the rings for charts.
 
     A ring's row is version, segment, starts int64[n] and counts int64[n, width]. ``rows`` came with the learned delays
-    of labels; older slots lack them.
+    of labels, ``sums`` (start, version, segment, packed) with the measures that are read from them; older slots lack
+    both.
     """
 
     slot: int
@@ -31,6 +32,7 @@ class CohortSlot(State, frozen=True):
     rows: list[tuple[int, int]] = []
     mature: list[tuple[str, str, Any, Any]] = []
     scores: list[tuple[str, str, Any, Any]] = []
+    sums: list[tuple[int, str, str, bytes]] = []
 
 
 class CohortSlots:
@@ -50,6 +52,7 @@ class CohortSlots:
         growing: Iterable[tuple[int, str, str, Counts]],
         rows: Iterable[tuple[int, int]],
         rings: tuple[Rings, Rings],
+        sums: Iterable[tuple[int, Who, OutcomeSums]],
         oldest: int | None,
     ) -> Iterator[tuple[int, CohortSlot | None]]:
         """Yield (number, slot) of those that changed since the last call; None for one that has emptied.
@@ -63,6 +66,9 @@ class CohortSlots:
         for predicted in rows:
             if (slot := self._of(found, predicted[0])) is not None:
                 slot.rows.append(predicted)
+        for start, who, summed in sums:
+            if (slot := self._of(found, start)) is not None:
+                slot.sums.append((start, *who, summed.pack()))
         for kind, kept in zip(("mature", "scores"), rings, strict=True) if self._touched else ():
             for who, ring in kept.items():
                 for number, cut in self._cut(ring).items():

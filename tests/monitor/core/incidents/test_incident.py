@@ -13,7 +13,6 @@ from stationkeeper.monitor.core.incidents.verdict import refusal_of
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.panes.window import ChartWindow
 from stationkeeper.monitor.core.performance import OutcomePane, Performance, estimated_confusion, measures
-from stationkeeper.monitor.core.performance.performance import wilson
 from stationkeeper.monitor.core.reasons import CAUSE_HELP, CHECK_HELP, UNKNOWN_HELP, Cause, Check, Unknown
 from stationkeeper.monitor.core.reference import Labels
 
@@ -99,7 +98,6 @@ def test_measures_by_hand():
     assert found["recall"].value == pytest.approx(8 / 12)
     assert found["accuracy"].value == 0.94
     assert found["f1"].value == pytest.approx(16 / 22)
-    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
     assert np.isnan(measures(np.zeros(4, np.int64))["precision"].value)
 
 

@@ -13,16 +13,9 @@ from stationkeeper.monitor.core.performance import (
     explain_errors,
     measures,
 )
-from stationkeeper.monitor.core.performance.performance import wilson
 from stationkeeper.monitor.core.reference import Labels
 
 SCORED = np.arange(2 * SCORE_BINS).reshape(SCORE_BINS, 2)
-
-
-def test_wilsons_interval_by_hand():
-    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
-    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert wilson(0, 0) == (0.0, 1.0)
 
 
 def test_the_measures_of_a_confusion_table_by_hand():
@@ -44,7 +37,7 @@ def test_the_confusion_expected_of_one_bin_by_hand():
 
 def test_errors_are_explained_against_the_reference():
     labels = Labels(SCORED, np.array([50, 5, 5, 40]))
-    text, change, numbers = explain_errors(labels, np.array([40, 15, 15, 30]))
+    text, change, numbers = explain_errors(labels, SCORED, np.array([40, 15, 15, 30]))
     assert change == pytest.approx(0.2)
     assert text == "wrong in 30.0% of labelled rows, 10.0% on the reference"
     assert numbers["labels"] == 100
