@@ -49,6 +49,7 @@ class Driver:
         speed: Callable[[], float],
         waits_for: Callable[[int], str],
     ) -> None:
+        # One connection kept open: a new one for each request would measure the handshake.
         self._connection = http.client.HTTPConnection(*router, timeout=30)
         self._path = f"/predict/{model}"
         self._model = model
@@ -66,6 +67,8 @@ class Driver:
             if stop.is_set():
                 break
             if before is not None:
+                # At most one second of delay is made up: after a long wait for a slow role the stream would else come
+                # in a burst.
                 due = max(due + (chunk.until_ms - before) / 1_000 / self._speed(), time.monotonic() - 1.0)
             before = chunk.until_ms
             self._pace(due, chunk.until_ms, stop)
@@ -110,6 +113,7 @@ class Driver:
             if status == http.HTTPStatus.OK:
                 self.progress.asked += len(rows)
                 return
+            # No connection, too many, not ready: what time mends. The router itself says how (deploy.router.refusals).
             if status not in {0, 429, 503}:
                 raise DriverError(f"the router answered {status}: {text[:500].decode(errors='replace')}")
             time.sleep(min(0.1 * (attempt + 1), 1.0))
@@ -118,5 +122,6 @@ class Driver:
     def _report(self, labels: pl.DataFrame) -> None:
         for event_id, known_ms, label in labels.select("event_id", "time", "label").iter_rows():
             event = {"kind": "label", "event_id": event_id, "time": known_ms, "model": self._model, "label": label}
+            # Keyed like the prediction, as docs/events asks of a producer.
             self._producer.send(self._labels_topic, json.dumps(event).encode(), key=event_id.encode())
         self.progress.labelled += len(labels)

@@ -71,6 +71,7 @@ def measure_gain(
     rows = served.filter((pl.col("time") >= start_ms) & (pl.col("time") < end_ms) & pl.col("label").is_not_null()).sort(
         "time"
     )
+    # With less than a row a block there is nothing to draw from.
     if rows.height < BLOCKS:
         return None
     features = _features(reader, model, old.card, rows["event_id"].to_list())
@@ -91,6 +92,7 @@ def compare(truth: Flags, old: Flags, new: Flags) -> Gain:
         def gained(sums: Floats) -> Floats:
             return sign * (measure(sums[:, 4:]) - measure(sums[:, :4]))
 
+        # 2.5 % on each side: a 95 % interval.
         found = paired_interval(cells, gained, 0.025, REPLICATES, _SEED)
         before, after = float(measure(total[:, :4])[0]), float(measure(total[:, 4:])[0])
         return Paired(before, after, found.difference, found.low, found.high)
@@ -115,6 +117,7 @@ def _features(reader: Reader, model: ModelSettings, card: ModelCard, ids: Sequen
     """Return the card's features of these predictions, in their order."""
     form = forms([model])[model.predictions.topic]
     read = EventReader(replace(form, extras=("event_id",)))
+    # By the old version's card, so that it gets its features as it was trained on them.
     read.learn({one.name: one.kind is FeatureKind.NUMERIC for one in card.features})
     wanted = {one: place for place, one in enumerate(ids)}
     found: dict[str, list[Scalar]] = {name: [None] * len(ids) for name in card.names}

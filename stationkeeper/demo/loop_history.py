@@ -76,6 +76,7 @@ class Observer:
             topics.deployments.name: Deployment,
         }
         self._partitions: Sequence[Partition] = [p for name in self._types for p in reader.partitions(name)]
+        # From the beginning: the champion is adopted before the observer exists, and its record belongs to the story.
         self._positions: dict[Partition, int] = {
             p: first for p, (first, _) in reader.bounds(list(self._partitions)).items()
         }

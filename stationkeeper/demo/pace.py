@@ -53,6 +53,8 @@ class Pace:
     def waits_for(self, until_ms: int) -> str:
         """Return who is behind in a few words, empty when nobody is."""
         statuses = self.statuses()
+        # These two without an end to patience: a stream that runs ahead of an open pane or of a training would make
+        # another story on each machine.
         found = self._panes(statuses.monitor, until_ms) or self._training(statuses.retrain)
         if found:
             return found
@@ -62,6 +64,7 @@ class Pace:
             or self._counting(statuses.retrain, until_ms)
             or self._routing(statuses.serve)
         )
+        # Patience is counted anew for each reason: a machine that is merely slow goes from one to the next.
         if found != self._held:
             self._held, self._since = found, self.monotonic()
         return "" if self.monotonic() - self._since > PATIENCE_S else found
@@ -98,6 +101,7 @@ class Pace:
         request = known.get(self.history.requests[-1].id)
         if request is None:
             return "the request is taken up"
+        # By the clock that the role itself says: it counts labels of the stream it has read.
         behind = request["stage"] in COUNTING and until_ms - request.get("clock", until_ms) > self.lead_ms
         return "labels are counted" if behind else ""
 
@@ -105,6 +109,7 @@ class Pace:
         moves = [d for d in self.history.deployments if d.action is not DeploymentAction.REFUSED]
         if status is None or not moves:
             return ""
+        # After a promotion or a rollback no canary is out, whatever weight the record names.
         wanted = (moves[-1].champion, moves[-1].weight_bp if moves[-1].action in WEIGHTED else 0)
         applied = [(one["champion"], one["weight_bp"]) for one in status["models"] if one["model"] == self.model]
         return "the router follows" if any(one != wanted for one in applied) else ""

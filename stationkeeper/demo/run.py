@@ -102,6 +102,7 @@ def play(options: DemoOptions, directory: Path, console: Console, stack: ExitSta
     broker = stack.enter_context(find_broker(directory / "kafka"))
     console.print(f"  Kafka: {broker.description}")
     ports = Ports.free()
+    # Topics, group and prefix of their own: a second demo on a broker that is there already starts from nothing.
     run_id = format(int(time.time()), "x")
     path, config = write_config(demo_config(scenario, broker.bootstrap, ports, directory, run_id), directory)
     model = config.models[scenario.name]
@@ -188,15 +189,18 @@ def _replay(
 
 def _over(scenario: Scenario, history: LoopHistory, now_ms: int) -> bool:
     promoted = history.promoted_ms
+    # Not at the promotion: the stretch behind it is what shows whether it was a cure.
     return promoted is not None and now_ms >= promoted + scenario.plot.after_ms
 
 
 def _settle(observer: Observer, scenario: Scenario, now_ms: int, polls: StatusPolls) -> None:
     """Let the roles catch up with the end of the stream before anything is counted."""
     deadline = time.monotonic() + 20.0
+    # The panes of the two stories are minutes and hours: the last one stays open when the stream ends.
     slack = 3 * 60_000 if scenario.name == "fraud" else 4 * 3_600_000
     while time.monotonic() < deadline and (watermark_of(polls().monitor, scenario.name) or 0) < now_ms - slack:
         observer.turn(0.25)
     quiet = 0
+    # A second without a message: what a role decides at the last pane comes within its flush interval.
     while quiet < 4 and time.monotonic() < deadline:
         quiet = 0 if observer.turn(0.25) else quiet + 1

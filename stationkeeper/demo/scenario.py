@@ -75,6 +75,7 @@ class LabelQueue:
 
     def due(self, until_ms: int) -> pl.DataFrame:
         """Take out the labels known before ``until_ms``, in time order."""
+        # By id within a moment, so that one seed gives one topic.
         due = self.waiting.filter(pl.col("time") < until_ms).sort("time", "event_id")
         self.waiting = self.waiting.filter(pl.col("time") >= until_ms)
         return due

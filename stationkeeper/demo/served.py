@@ -41,6 +41,7 @@ class Stretch:
 def read_served(reader: Reader, model: ModelSettings) -> pl.DataFrame:
     """Return one row an event: event_id, time, version, prediction, flagged, label (null while unknown)."""
     found = pl.concat([_table(reader, form) for form in forms([model]).values()])
+    # As the tally counts: the first of an id. A router that answered twice after an outage logs it twice.
     first = found.unique(["kind", "event_id"], keep="first", maintain_order=True)
     known = first.filter(pl.col("kind") == "label").select("event_id", "label")
     return (
@@ -79,6 +80,7 @@ def taken_over_ms(served: pl.DataFrame, version: str, promoted_ms: int) -> int:
     before = pl.col("time") < promoted_ms
     replaced = served.filter(before & (pl.col("version") != version))["version"].unique().to_list()
     late = served.filter(~before & pl.col("version").is_in(replaced))["time"].to_numpy()
+    # Behind the last answer of a replaced version: from there on every answer is the new one's.
     return int(late.max()) + 1 if len(late) else promoted_ms
 
 

@@ -37,6 +37,7 @@ class Ports:
     @classmethod
     def free(cls) -> Self:
         """Take four free ports."""
+        # All four held at once, or the system may give one port twice.
         holders = [socket.socket() for _ in range(4)]
         for holder in holders:
             holder.bind(("127.0.0.1", 0))
@@ -74,12 +75,14 @@ def write_config(data: Mapping[str, Any], directory: Path) -> tuple[Path, Config
     """Write the configuration as a user would have it and read it back as the roles will."""
     path = directory / "stationkeeper.yaml"
     path.write_text(yaml.safe_dump(dict(data), sort_keys=False))
+    # Without this process's environment: a STATIONKEEPER_… of the person's own set-up must not change the demo.
     return path, load(path, {})
 
 
 @contextmanager
 def running_roles(config_path: Path, ports: Ports, directory: Path) -> Iterator[Supervisor]:
     """Run monitor, retrain, deploy and serve as supervised children until the block ends."""
+    # Separate processes and not threads: what a person runs in production is what is shown.
     base = ("--config", str(config_path))
     children = [Child(role, (role, *base)) for role in ("monitor", "retrain", "deploy", "serve")]
     supervisor = Supervisor(children, log_directory=directory / "logs")
@@ -102,6 +105,7 @@ def _wait_ready(ports: Ports, directory: Path, supervisor: Supervisor) -> None:
             path = "/v2/health/ready" if role == "serve" else "/readyz"
             if get(port, path) is not None:
                 del waiting[role]
+        # A role that has died three times will not come up: its log says more than the rest of the wait.
         if waiting and (time.monotonic() > deadline or any(n > 2 for n in supervisor.restarts().values())):
             logs = "\n".join(_tail(directory / "logs" / f"{role}.log") for role in waiting)
             raise StageError(f"not ready after {READY_S:.0f} s: {', '.join(waiting)}\n{logs}")

@@ -45,6 +45,7 @@ def summarise(
     onset = plot.onset_ms
     page = history.pages[0] if history.pages else None
     page_ms = to_ms(page.time) if page else None
+    # Where nothing was planted the story is told from the onset that the loop itself found.
     if onset is None:
         onset = _cured_onset(history)
     stage = history.stage()
@@ -52,6 +53,7 @@ def summarise(
         passed = stage == "closed"
         verdict = "the loop closed" if passed else f"the loop did not close: {stage}"
     else:
+        # Without a shift both must be absent: a request without a page would be a retraining that nobody was told of.
         passed = not history.pages and not history.requests
         verdict = (
             "no page and no request, as it should be"
@@ -107,6 +109,7 @@ def _timeline(plot: Plot, history: LoopHistory, cured_ms: int | None) -> list[di
     rows: list[tuple[int, str, str]] = []
     if plot.onset_ms is not None:
         rows.append((plot.onset_ms, "shift began", plot.onset_text))
+    # Three of each: a run that goes wrong pages on, and the page at the end must stay one page.
     for page in history.pages[:3]:
         found = f"{page.kind} · {page.subject.name}: {page.reason}"
         rows.append((to_ms(page.time), "seen", found))
@@ -121,6 +124,7 @@ def _timeline(plot: Plot, history: LoopHistory, cured_ms: int | None) -> list[di
             rows.append((to_ms(deployment.time), name, deployment.reason))
     if history.promoted is not None and cured_ms is not None:
         rows.append((cured_ms, "took over", f"version {history.promoted.champion} answers every request"))
+    # By the place in the list within one moment: cause before effect, as they were added.
     ordered = sorted(enumerate(rows), key=lambda row: (row[1][0], row[0]))
     return [
         {"time": to_datetime(time).isoformat(), "what": what, "detail": detail} for _, (time, what, detail) in ordered
