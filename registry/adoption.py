@@ -66,6 +66,7 @@ def look_at(registry: Registry, model: str, version: str, rules: AdoptionRules) 
             ServedModel.load(home / "own", model, version)
             return "ONNX, served by any target"
         found = ForeignModel.inspect(source, what)
+        # Before it is asked: asking loads it, and loading runs its code.
         if found.runs_code and not rules.allow_pickle:
             raise ArtifactError(
                 f"{what} is of MLflow flavour {found.flavor}, which runs code of its author when it is loaded (a "
@@ -98,6 +99,7 @@ def _card(
     classes, task = _task(answer, scores, rules, what)
     positive = None
     if task is ModelTask.BINARY:
+        # By meaning: a model may say 1 where events say true.
         positive = next((one for one in classes if same_class(one, rules.positive)), None)
         if positive is None:
             raise ArtifactError(
@@ -137,9 +139,12 @@ def _task(
         raise ArtifactError(f"{what} answers numbers that are not finite to rows without nulls")
     if scores.shape[1] > 2:
         raise ArtifactError(f"{what} answers {scores.shape[1]} numbers a row and does not say of which classes")
+    # Numbers that all lie between 0 and 1 are taken for probabilities unless a person says regression: a regression on
+    # shares has to be told.
     shares = bool(scores.min(initial=0.0) >= 0.0 and scores.max(initial=1.0) <= 1.0)
     if rules.task is not ModelTask.REGRESSION and shares:
         return (other, rules.positive), ModelTask.BINARY
+    # Whole numbers, a few of them, are classes; many are amounts.
     whole = scores.shape[1] == 1 and bool(np.all(scores == np.round(scores)))
     classes = tuple(sorted({category_text(float(one)) for one in scores.reshape(-1)})) if whole else ()
     if rules.task is not ModelTask.REGRESSION and 2 < len(classes) <= _FEW_CLASSES:
@@ -150,6 +155,7 @@ def _task(
 def _exact(card: ModelCard, answer: Mapping[str, Any], scores: Floats, job: Path) -> tuple[ServedModel | None, str]:
     """Return the converted model where it answers the made-up rows as the version does, and in words what was found."""
     asked = "scored through its pyfunc in a process of its own"
+    # Where no form serves, the reason of the last one is told.
     columns, why = answer["rows"], "there is no exact conversion for it"
     for form, output in answer["converted"].items():
         content = (job / ONNX_FILES[form]).read_bytes()
@@ -163,6 +169,7 @@ def _exact(card: ModelCard, answer: Mapping[str, Any], scores: Floats, job: Path
             made = card.model_copy(update=changed)
             served = ServedModel(made, content)
             found = served.output(columns)
+            # Another shape is another answer, however near its numbers.
             difference = float(np.abs(found - scores).max()) if found.shape == scores.shape else float("inf")
         except ValueError as error:
             why = str(error)
@@ -170,6 +177,7 @@ def _exact(card: ModelCard, answer: Mapping[str, Any], scores: Floats, job: Path
         except Exception as error:  # noqa: BLE001 - onnxruntime raises classes of its own
             why = f"{type(error).__name__}: {error}"
             continue
+        # Of a regression relative to its largest answer, as amounts in millions differ by more than a probability may.
         scale = max(1.0, float(np.abs(scores).max())) if card.task is ModelTask.REGRESSION else 1.0
         # Written so that NaN fails.
         if not difference / scale <= TOLERANCE:

@@ -139,6 +139,7 @@ class ModelCard(Message):
             raise ValueError("classes: a regression has none; remove them or change task")
         if self.task is not ModelTask.REGRESSION and len(set(self.classes)) < 2:
             raise ValueError(f"classes: {list(self.classes)} must be two or more different texts")
+        # Without it nobody knows whose probability the score is.
         if self.task is ModelTask.BINARY and (len(self.classes) != 2 or self.positive not in self.classes):
             raise ValueError(f"positive: {self.positive!r} must be one of exactly two classes, got {self.classes}")
         if self.input_mode is InputMode.TENSOR and any(f.kind is FeatureKind.CATEGORICAL for f in self.features):
@@ -182,6 +183,7 @@ def read_card(directory: Path, what: str | None = None) -> ModelCard:
 def tree_digest(directory: Path) -> str:
     """Return the SHA-256 over the relative names and contents of all files of a directory; O(bytes)."""
     whole = hashlib.sha256()
+    # Sorted, and each name with its length before it: no file can pass for a part of its neighbour.
     for path in sorted(one for one in directory.rglob("*") if one.is_file()):
         name = path.relative_to(directory).as_posix().encode()
         whole.update(len(name).to_bytes(4, "big") + name + hashlib.sha256(path.read_bytes()).digest())
@@ -209,6 +211,7 @@ def category_text(value: FeatureValue) -> str:
         return MISSING_CATEGORY
     if isinstance(value, bool):
         return "true" if value else "false"
+    # 7.0 is 7, as JSON writers spell it either way: training and serving must meet in one text.
     return str(int(value)) if value == int(value) else repr(float(value))
 
 
@@ -222,8 +225,10 @@ def column_input(feature: FeatureSpec, column: Column) -> npt.NDArray[Any]:
         return np.array(texts, dtype=object).reshape(-1, 1)
     numbers = np.empty(0, dtype=np.float32)
     try:
+        # What is too large for float32 becomes an infinity, which is refused below by name.
         with np.errstate(over="ignore"):
             numbers = np.array(column, dtype=np.float64).astype(np.float32)
+        # numpy reads the text "5" as a number; in a request it is a fault of whoever sends it.
         numeric = not any(type(value) is str for value in column)
     except (TypeError, ValueError):
         numeric = False

@@ -77,6 +77,7 @@ class ForeignModel:
     def inspect(cls, directory: Path, what: str) -> Self:
         """Read the description; raises ``ArtifactError`` that says what is missing and how to log it."""
         try:
+            # safe_load: the file is its author's, and a plain load would build any object it names.
             described = yaml.safe_load((directory / "MLmodel").read_text())
             loader = str(described["flavors"]["python_function"]["loader_module"])
         except (OSError, yaml.YAMLError, KeyError, TypeError):
@@ -84,11 +85,13 @@ class ForeignModel:
                 f"{what} is no MLflow model with a python_function flavour; log it with MLflow"
             ) from None
         files = [path for path in directory.rglob("*") if path.is_file()]
+        # By suffix, beside the loader: a plain loader may still be given a model with a pickle in its extras.
         pickled = any(path.suffix.lower() in _PICKLES for path in files)
         return cls(
             directory,
             next((name for name in described["flavors"] if name != "python_function"), "python_function"),
             _signature(described, what),
+            # Unknown loaders count as code: MLflow imports what they name.
             loader not in _PLAIN_LOADERS or pickled,
             tree_digest(directory),
         )
@@ -109,6 +112,7 @@ class ForeignModel:
         if rows is not None:
             rows.write_parquet(job / child.ROWS_FILE)
         log = job / "log"
+        # -P: a module of the working directory must not take the place of one of ours.
         command = [sys.executable, "-P", "-m", child.__name__, str(job / child.JOB_FILE), str(os.getpid())]
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -120,11 +124,13 @@ class ForeignModel:
             raise ArtifactError(f"{what} did not answer within {_TIMEOUT_S:g} s") from None
         finally:
             if process.poll() is None:
+                # The group: a model may have started processes of its own.
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         try:
             answer = json.loads((job / child.ANSWER_FILE).read_text())
         except (OSError, ValueError):
+            # A process that was killed, as for want of memory, has left no answer; its log may say why.
             answer = {"error": log.read_text(errors="replace")[-_SHOWN:]}
         if "error" in answer:
             raise ArtifactError(f"{what} (MLflow flavour {self.flavor}) cannot be asked: {answer['error']}")
@@ -157,6 +163,7 @@ class ForeignScorer:
         """Return the positive probability (or the value) of each row of a frame; starts a process."""
         if self.card.task is ModelTask.MULTICLASS:
             raise ArtifactError(f"{self._what} has several classes: it has no one score to compare")
+        # A snapshot may lack a column; the child fills it with nulls and the model says what it makes of them.
         present = [name for name in self.card.names if name in features.columns]
         with tempfile.TemporaryDirectory(prefix="stationkeeper-ask-") as job:
             answer, scores = self._model.ask(Path(job), self._what, features.select(present))

@@ -185,10 +185,12 @@ class Registry:
             made = client.create_model_version(model, source=source, run_id=run_id, tags=tags)
             version = str(made.version)
             with tempfile.TemporaryDirectory() as scratch:
+                # Before the alias: nobody must find a version whose bytes are not there.
                 if self.download(model, version, Path(scratch) / "back") != card:
                     raise ArtifactError(f"version {version} of {model} came back with another card than was registered")
             if registration.alias is not None:
                 client.set_registered_model_alias(model, registration.alias, version)
+            # Last: a run that shows as running is one whose process died on the way here.
             client.set_terminated(run_id, "FINISHED")
             return Registered(version, run_id, source)
 
@@ -201,6 +203,7 @@ class Registry:
         tagged = f"tags.`{REQUEST_TAG}` = '{_quoted(request)}'"
         with self._connection.asking(f"look for versions of request {request}") as client:
             found = client.search_model_versions(f"name = '{_quoted(model)}' and {tagged}")
+            # Aliases are read after the versions: one set meanwhile is then kept.
             named = set(keep) | _aliased(client, model)
             kept_runs = {v.run_id for v in found if str(v.version) in named}
             removed = [str(v.version) for v in found if str(v.version) not in named]
@@ -268,8 +271,10 @@ class Registry:
                     )
                     shutil.copytree(own, part / FOREIGN_DIRECTORY)
                 card = read_card(part, what)
+                # Only now that what replaces it has been checked.
                 shutil.rmtree(directory, ignore_errors=True)
                 try:
+                    # At once and whole: a reader finds the old directory, none, or the new one, never half of it.
                     part.rename(directory)
                 except OSError:
                     # Another process with this cache was first; what it brought has been checked by it.
@@ -304,6 +309,7 @@ class Registry:
     def ping(self) -> None:
         """Prove that the registry answers."""
         with self._connection.asking("reach the registry") as client:
+            # The cheapest question that reaches the database behind the server.
             client.search_registered_models(max_results=1)
 
     def _log(self, client: Any, run_id: str, registration: Registration, card: ModelCard) -> None:
@@ -388,6 +394,7 @@ def _ensure_model(client: Any, model: str) -> None:
     try:
         client.create_registered_model(model)
     except MlflowException as error:
+        # By trying and not by asking first: two processes may register the first version at once.
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 

@@ -32,6 +32,7 @@ OPSET: Final = {"": 18, "ai.onnx.ml": 3}
 def main(arguments: list[str]) -> int:
     """Answer one job; exit code 0 with an answer, 1 with ``{"error": …}``."""
     path = Path(arguments[0])
+    # Before the model is loaded: its code may hang, and a parent that was killed ends nobody.
     end_with(int(arguments[1]))
     try:
         answer, code = _answer(json.loads(path.read_text()), path.parent), 0
@@ -49,6 +50,7 @@ def _answer(job: Mapping[str, Any], directory: Path) -> dict[str, Any]:
 
     warnings.simplefilter("ignore")
     model = mlflow.pyfunc.load_model(job["model"])
+    # Of a model written in Python its author's own object, which may know its classes.
     raw = model.unwrap_python_model() if "python_model" in str(model.loader_module) else _raw(model)
     types = job["types"]
     if job["probe"]:
@@ -61,9 +63,11 @@ def _answer(job: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     classes = getattr(raw, "classes_", None)
     if scores.dtype.kind not in "fiu":
         answer["labels"] = [_plain(one) for one in scores.reshape(-1).tolist()]
+        # Answers that are texts have no numbers: the labels stand in their place.
         scores = np.empty((0, 1))
     elif classes is not None and scores.ndim == 2 and scores.shape[1] == len(classes):
         answer["classes"] = [_plain(one) for one in np.asarray(classes).tolist()]
+    # Written without pickle and read so: the parent must run nothing of the model.
     np.save(directory / SCORES_FILE, np.asarray(scores, dtype=np.float64).reshape(len(scores), -1), allow_pickle=False)
     return answer
 
@@ -87,6 +91,7 @@ def _scored(model: Any, raw: Any, rows: Any) -> Any:
     try:
         return _predict(model, raw, rows)
     except Exception:
+        # scikit-learn refuses a whole batch for one null; the rows without are asked again.
         whole = rows.notna().all(axis=1).to_numpy()
         if whole.all() or not whole.any():
             raise
@@ -113,6 +118,7 @@ def _probed(model: Any, raw: Any, types: Mapping[str, str]) -> tuple[Any, Any]:
 def _probes(model: Any, types: Mapping[str, str], *, strange: bool) -> Any:
     import pandas as pd
 
+    # A fixed seed: adopting a version twice must find the same.
     rng = np.random.default_rng(1)
     example = None
     with contextlib.suppress(Exception):
@@ -128,6 +134,7 @@ def _probes(model: Any, types: Mapping[str, str], *, strange: bool) -> Any:
         elif kind == "boolean":
             columns[name] = rng.random(PROBES) < 0.5
         else:
+            # Without an example, values over three decades, so that splits of most scales are crossed.
             numbers = np.array([float(one) for one in known] or [0.0, 1.0, 10.0, 100.0])
             spread = numbers.std() or max(abs(numbers.mean()), 1.0)
             # As float32, which is what the served graph takes: a difference is then the model's own.
@@ -171,12 +178,14 @@ def _convert(raw: Any, types: Mapping[str, str], directory: Path) -> dict[str, s
         }
         if "string" not in types.values():
             forms = {"tensor": [("features", FloatTensorType([None, len(types)]))], **forms}
+        # A zipmap answers dictionaries, which neither we nor other servers read as an array.
         options = {id(raw): {"zipmap": False}} if hasattr(raw, "predict_proba") else None
         for form, inputs in forms.items():
             # Every converter raises errors of its own; a form that fails is a form that is not offered.
             with contextlib.suppress(Exception):
                 graph = to_onnx(raw, initial_types=inputs, options=options, target_opset=OPSET)
                 (directory / ONNX_FILES[form]).write_bytes(graph.SerializeToString())
+                # The last output: a classifier has its label first and its probabilities behind.
                 written[form] = str(graph.graph.output[-1].name)
     return written
 

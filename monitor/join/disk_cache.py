@@ -101,6 +101,7 @@ def thaw(data: bytes) -> StoreSnapshot:
         raise CacheError("is no cache of this version")
     size = int.from_bytes(data[len(_MAGIC) : len(_MAGIC) + 4], "little")
     total = int.from_bytes(data[len(_MAGIC) + 4 : first], "little")
+    # Before the checksum: a torn file is told from a damaged one, for whoever reads the log.
     if len(data) != first + size + total + 4:
         raise CacheError(f"has {len(data)} bytes, its head says {first + size + total + 4}")
     view = memoryview(data)
@@ -139,6 +140,7 @@ class JoinCache:
             return None
         try:
             snapshot = thaw(path.read_bytes())
+        # The first start, or a cache that somebody deleted: nothing to tell of.
         except FileNotFoundError:
             return None
         except (OSError, CacheError) as error:
@@ -147,6 +149,7 @@ class JoinCache:
         if snapshot.store != store:
             self._drop(path, "belongs to another join state")
             return None
+        # However it came to be ahead: its rows come again and would pair twice.
         if snapshot.offset > committed:
             self._drop(path, f"is at offset {snapshot.offset}, committed is {committed}")
             return None
@@ -165,6 +168,8 @@ class JoinCache:
             return
         self.settle()
         self._sizes[index] = snapshot.nbytes
+        # Counted before it is written, or the disk would be full first. The old file goes too: it would be ever farther
+        # back.
         if sum(self._sizes.values()) > self._most_bytes:
             del self._sizes[index]
             self._drop(path, f"would pass join.cache_bytes ({self._most_bytes}) with {snapshot.nbytes} bytes")

@@ -129,6 +129,7 @@ class JoinPartition:
             rows["owner"] = self.owners.codes(owners)[segments]
             mine, others = self.predictions, self.labels
         else:
+            # A label that is no class and no number of the model: it would hold the place of one that is.
             usable = ~np.isnan(rows["label"])
             if new:
                 self.counts["unusable"] += int(np.count_nonzero(~usable))
@@ -140,6 +141,7 @@ class JoinPartition:
         hit, met = others.take(rows["key"], before)
         known, there = mine.put(rows[~hit], before)
         if new:
+            # What a rebuild that begins between the two would let wait for ever.
             self.spent.spent(offset, number, rows[hit]["key"], met["offset"], self.marks.start)
             self.spent.spent(offset, number, rows[~hit][known]["key"], there["offset"], self.marks.start)
             self.counts["repeated"] += repeated + len(there)

@@ -100,6 +100,7 @@ class Spent:
 
     def spent(self, offset: int, batch: int, keys: Hashes, others: Integers, since: int) -> None:
         """Note the rows of a batch whose other row came before ``since``, the begin of the step."""
+        # Rows of the same step are read again together by every rebuild, and meet again by themselves.
         old = others < since
         if old.any():
             made = np.zeros(int(np.count_nonzero(old)), _NOTE)
@@ -120,6 +121,7 @@ class Spent:
             self._new.clear()
             for first in range(0, len(rows), _MOST):
                 self._open = rows[first : first + _MOST]
+                # What tells when the notes can go: the last of them lies before where any rebuild would begin.
                 self._last[self._place] = int(self._open["offset"][-1])
                 yield self._place, SpentNotes(**{name: self._open[name] for name in _NOTE.names or ()})
                 if len(self._open) == _MOST:
@@ -127,6 +129,7 @@ class Spent:
         for place in [place for place, last in self._last.items() if last < base]:
             del self._last[place]
             yield place, None
+            # The open place went too: what comes needs another, or a late note would revive it.
             if place == self._place:
                 self._begin()
 
@@ -147,6 +150,7 @@ class Spent:
                 pieces.append(made)
         self._begin()
         rows = np.concatenate(pieces)
+        # Stable: notes of one record keep their order, in which evictions happened.
         return rows[np.argsort(rows["offset"], kind="stable")]
 
 
@@ -162,6 +166,7 @@ class RebuildNotes:
         """Return the rows of a batch without those that met a row from before the rebuild."""
         mine = self._of(offset)
         spent = mine["key"][(mine["what"] == NoteKind.SPENT) & (mine["batch"] == batch)]
+        # Only these are left out: the others of the batch meet what the rebuild has read.
         return rows[~np.isin(rows["key"], spent)] if len(spent) else rows
 
     def evictions(self, offset: int) -> list[tuple[NoteKind, int, int]]:

@@ -106,6 +106,7 @@ class Join:
         self._progress = JoinProgress(topics.joins.name)
         self._generation = 0
         self._totals: JoinTotals | None = None
+        # Models may use the same ids; by its own salt no prediction of one meets a label of another.
         self._salts = {name: salt_of(f"model {name}") for name in models}
         self._horizon = max((m.label_horizon for m in self._models.values()), default=0)
 
@@ -155,6 +156,7 @@ class Join:
     def absorb(self, batch: Batch) -> None:
         """Pair rows in the order of the log; raises ``Fatal`` for a record it cannot read."""
         partition = self._partitions[batch.partition.index]
+        # An empty batch changes nothing, so the store is still what was committed.
         self._durable = self._durable and not len(batch)
         for offset, value in zip(batch.offsets.tolist(), batch.values, strict=True):
             if value is None:
@@ -164,11 +166,14 @@ class Join:
             except WireError as error:
                 raise Fatal(f"{batch.partition.topic}/{batch.partition.index} offset {offset}: {error}") from error
             batches = [record for record in records if isinstance(record, JoinBatch)]
+            # Before the pairs: a rebuild that begins at this mark has to read this record.
             partition.marks.put(offset, partition.clock, max([partition.clock, *map(self._latest, batches)]))
             for number, record in enumerate(batches):
                 self._pair(partition, record, offset, number)
             partition.evict(offset)
+            # Of a rebuild nothing is passed on: the judge has had it.
             told = [record for record in records if isinstance(record, Progress) and offset >= partition.emitted]
+            # The latest of each input alone: a rebuild of hours would else hold every second of them.
             partition.tallied |= {(one.topic, one.partition, one.source): one for one in told}
         partition.next_offset = batch.next_offset
         partition.batches += 1
@@ -205,6 +210,7 @@ class Join:
         self._generation += bool(self._moved)
         for index in sorted(self._moved):
             partition = self._partitions[index]
+            # In a rebuild the position runs behind what was sent, which must not be sent again.
             partition.emitted = max(partition.emitted, partition.next_offset)
             states: dict[str, Any] = {f"join/{index}": partition.state(self._generation)}
             states |= {f"join/{index}/spent/{place}": value for place, value in partition.spent.changed(partition.base)}
@@ -221,6 +227,7 @@ class Join:
         self._durable = True
         for index, partition in sorted(self._partitions.items()):
             if partition.unsaved >= max(_SAVE_ROWS, (len(partition.predictions) + len(partition.labels)) // 4):
+                # One file at a time: a second writer would only share the disk, and the next commit asks again.
                 if self._cache.busy:
                     break
                 self._save(index, partition)
@@ -250,6 +257,7 @@ class Join:
     def close(self) -> None:
         """Keep the store on disk for the next start, if nothing in it is uncommitted."""
         for index, partition in sorted(self._partitions.items()):
+            # What is not committed must not be in a cache: it comes again.
             if self._durable and partition.unsaved:
                 self._save(index, partition)
         self._cache.settle()

@@ -23,6 +23,7 @@ WAITING_ROW = np.dtype(
         ("decision", "u1"),
         ("bin", "u1"),
         ("owner", "<i4"),
+        # Behind which record a rebuild must begin to meet the row again.
         ("offset", "<i8"),
     ]
 )
@@ -77,8 +78,11 @@ class Waiting:
         # What was too old and comes again takes the place of its key.
         stale = at[~known & (found >= 0)]
         self.alive -= int(np.count_nonzero(self._alive[stale]))
+        # Its place is not used again before the store is refilled: rows lie in the order they came, by which they are
+        # evicted.
         self._alive[stale] = False
         self._reserve(len(fresh))
+        # Dead rows lose their place in the table when it grows, and only then.
         self._table.make_room(len(fresh), lambda stored: self._alive[stored])
         place = np.arange(self._used, self._used + len(fresh))
         self._rows[place] = fresh
@@ -97,6 +101,8 @@ class Waiting:
         return hit, self._rows[at]
 
     def _waiting(self, found: Integers, before: int) -> tuple[Flags, Integers]:
+        # Place 0 stands in for a key that was not found (-1), so that one index serves all; the first condition drops
+        # it.
         at = np.maximum(found, 0)
         return (found >= 0) & self._alive[at] & (self._rows["time"][at] >= before), at
 
@@ -112,6 +118,7 @@ class Waiting:
             return None
         # Not just below the limit, or each record would evict again: 6 % at once, as the docstring says.
         excess = self.alive - (self._most - self._most // 16)
+        # The first come go: what waited longest is the least likely to be met yet.
         last = int(np.flatnonzero(self._alive[: self._used])[excess - 1])
         self._drop(last + 1)
         return int(self._rows["key"][last]), int(self._rows["offset"][last])
@@ -151,6 +158,7 @@ class Waiting:
 
     def _refill(self, rows: Rows, coming: int) -> None:
         size = _FIRST
+        # Twice, so that a full store is not copied again with the next batch.
         while size < 2 * (len(rows) + coming):
             size *= 2
         self._rows = np.zeros(size, WAITING_ROW)
@@ -167,6 +175,7 @@ class Waiting:
 
 def _first_of_each(rows: Rows) -> Rows:
     _, first = np.unique(rows["key"], return_index=True)
+    # np.unique sorts by key; the order of the log is what counts.
     return rows if len(first) == len(rows) else rows[np.sort(first)]
 
 

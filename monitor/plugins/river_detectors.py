@@ -36,11 +36,13 @@ class RiverDetector:
         self._subject = subject
         self._options = dict(options)
         if name == "KSWIN":
+            # It draws from its window; without a seed a replay would not repeat the alarm.
             self._options.setdefault("seed", 1)
         self._make = getattr(drift, name)
         if subject.values is not None:
             self._values = subject.values
         else:
+            # Half a row a cell, so that a value never seen has a finite surprise.
             share = (subject.reference[:-1] + 0.5) / (subject.reference[:-1] + 0.5).sum()
             self._values = -np.log(share)
         self._kept: deque[tuple[int, list[int]]] = deque(maxlen=KEPT_PANES)
@@ -56,9 +58,11 @@ class RiverDetector:
         rows = int(counts[:-1].sum())
         if rows == 0:
             return None
+        # Before it is played: an alarm in it clears all, and what did not alarm must be played again after a restart.
         self._kept.append((start, counts.tolist()))
         if not self._play(counts, start):
             return None
+        # Of the three ADWIN alone has one.
         statistic = float(getattr(self._detector, "estimation", np.nan))
         self._kept.clear()
         self._fresh()
@@ -86,6 +90,7 @@ class RiverDetector:
     def _play(self, counts: Counts, start: int) -> bool:
         digest = blake2b(f"{self._name}|{self._subject.name}|{start}".encode(), digest_size=8).digest()
         rng = np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+        # By plug-in, subject and pane: the same pane is played alike at a restart, and two subjects not in step.
         values = rng.permutation(np.repeat(self._values, counts[:-1]))[:_LARGEST_PANE]
         for value in values.tolist():
             self._detector.update(value)

@@ -100,14 +100,17 @@ class FixedRule:
     def alarms(self, counts: Counts) -> bool:
         """Whether a window of these counts alarms."""
         value = self.statistic(counts)
+        # A p-value is small where distributions differ, a distance large.
         return value < self.threshold if self._rule.p_value else value >= self.threshold
 
     def step(self, counts: Counts, start: int) -> Alarm | None:
         """Add a pane; when the window is full, compare it and begin the next."""
+        # Missing values are left out, as the tools drop them first.
         self._counts = self._counts + counts[:-1]
         rows = int(self._counts.sum())
         if rows < self.window:
             return None
+        # Tumbling, as the tools run on batches: a window that overlapped would be one alarm several times.
         full, self._counts = self._counts, np.zeros_like(self._counts)
         if not self.alarms(full):
             return None
@@ -142,6 +145,8 @@ class FixedRule:
             )
         values = []
         for _ in range(CHUNKS):
+            # Without replacement, as cutting the reference in chunks is; its rows are known by their cells alone, so
+            # the cut is drawn.
             chunk = rng.multivariate_hypergeometric(left, size, method="marginals")
             left = left - chunk
             values.append(self.statistic(chunk))

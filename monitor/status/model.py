@@ -61,6 +61,7 @@ class ModelView:
         champion = self._references.champion(judge.name)
         charts = self._series.note(judge.watches)
         self._series.keep(judge.watches)
+        # Stable: of equal ones the order of watches and subjects, so that a page does not jump.
         charts.sort(key=lambda item: -_severity(item[2]))
         incidents = self._incidents()
         state, reason = self._state(champion, charts, incidents)
@@ -113,6 +114,7 @@ class ModelView:
                 found.append(judge.escalation.incident_status(incident, key, judge.succession.champion))
         found.sort(key=lambda status: ("closed" in status, -status.get("closed", status["opened"]), status["id"]))
         keep = [status for status in found if "closed" not in status]
+        # Open ones all, with closed ones twenty: a page that a person reads.
         keep += [status for status in found if "closed" in status][: max(0, 20 - len(keep))]
         return sorted(keep, key=lambda status: (-status["opened"], status["id"]))
 
@@ -129,10 +131,12 @@ class ModelView:
         wrong = (
             None if worst is None else (worst, _reason(worst, [(k, c) for k, c in mine if c.state is worst], incidents))
         )
+        # Subjects first: they say what moved, an incident on volume or errors says that something did.
         if (told := wrong or _uncharted(incidents, champion)) is not None:
             return told
         if not mine:
             return SubjectState.UNKNOWN, UNKNOWN_HELP[Unknown.NO_ROWS]
+        # A segment that is unknown, as new ones are, does not make a model unknown.
         whole = [chart for key, chart in mine if not key.segment]
         if whole and all(chart.state is SubjectState.UNKNOWN for chart in whole):
             unknown = next((chart.unknown for chart in whole if chart.unknown is not None), Unknown.NO_ROWS)
@@ -180,6 +184,7 @@ class ModelView:
         shown, refused = 0, 0
         for key, _, chart in charts:
             mine = _chart_samples(name, key, chart)
+            # The worst come first, so that it is steady subjects that have no series.
             if shown + len(mine) > judge.settings.limits.series:
                 refused += len(mine)
                 continue
@@ -248,6 +253,7 @@ def _severity(chart: Chart) -> float:
     """What is worst comes first: states before evidence, evidence by its share of the threshold."""
     rank = {SubjectState.BROKEN: 4, SubjectState.DRIFTING: 3, SubjectState.RECOVERING: 2}.get(chart.state, 0)
     ratio = chart.evidence / chart.threshold if np.isfinite(chart.evidence) and chart.threshold > 0 else -1.0
+    # States are a thousand apart and evidence stays below, so that no evidence lifts a steady one over a drifting one.
     return rank * 1_000.0 + min(ratio, 999.0)
 
 

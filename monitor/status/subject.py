@@ -30,6 +30,7 @@ def subject_status(key: WatchKey, watch: Watch, chart: Chart) -> SubjectStatus:
     }
     if np.isfinite(chart.threshold):
         entry["threshold"] = chart.threshold
+    # What a change must reach to page: evidence says how sure a change is, not how large.
     entry["floor"] = effect_floor(watch.settings.delta, subject.day_floor or 0.0)
     if chart.incident:
         entry["incident"] = chart.incident
@@ -40,6 +41,7 @@ def subject_status(key: WatchKey, watch: Watch, chart: Chart) -> SubjectStatus:
         entry["sensitive"] = True
     if watch.end is not None:
         entry["window_start"], entry["window_end"] = chart.since, watch.end
+    # Numbers of rows that are not there, or no longer, would be read as of now.
     if chart.unknown in (Unknown.NO_ROWS, Unknown.STALE):
         return entry
     if np.isfinite(chart.evidence):
@@ -72,6 +74,7 @@ def cells_of(watch: Watch, chart: Chart) -> Cells:
     cells = subject.cells
     if isinstance(cells, NumericCells):
         grid = rank_grid(subject.counts[:-1], MAX_CATEGORIES)
+        # Fewer where many values are one: equal ranks share a cell.
         size = int(grid.max()) + 1
         before = np.bincount(grid, weights=subject.counts[:-1], minlength=size).astype(np.int64)
         now = np.bincount(grid, weights=window[:-1], minlength=size).astype(np.int64)
@@ -85,7 +88,9 @@ def cells_of(watch: Watch, chart: Chart) -> Cells:
             "edges": [float(edge) for edge in edges],
         }
     named = watch.lifecycle.new_values.of(subject.name)
+    # By both sides: a category that is gone is news as one that came. Stable, so that equal ones do not change place.
     order = np.argsort(-(subject.counts[:-1] + window[:-1]), kind="stable")[:MAX_CATEGORIES]
+    # In the order of the reference, which a reader knows from the plot before.
     chosen = np.sort(order)
     rest = np.setdiff1d(np.arange(len(subject.counts) - 1), chosen)
     before, now = subject.counts, window

@@ -64,6 +64,7 @@ def _container() -> Any:
 
 def _docker_answers() -> bool:
     """Return whether a Docker daemon answers; never pulls or starts anything."""
+    # The library is imported only where it may find something.
     if shutil.which("docker") is None and not Path("/var/run/docker.sock").exists():
         return False
     try:
@@ -72,6 +73,7 @@ def _docker_answers() -> bool:
     except ImportError:
         return False
     try:
+        # A daemon that hangs must not hold up the way to the local broker for the default minute.
         client = docker.from_env(timeout=3)
         return bool(client.ping())
     except (DockerException, OSError):

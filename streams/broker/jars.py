@@ -41,11 +41,13 @@ def class_path() -> str:
     sums = pinned_sums()
     jars = {directory / Path(path).name: path for path in sorted(sums)}
     with (directory / ".lock").open("w") as lock:
+        # One downloads, the others wait and find the jars there.
         fcntl.flock(lock, fcntl.LOCK_EX)
         missing = {jar: path for jar, path in jars.items() if not jar.exists()}
         if missing:
             _download(missing, sums)
     for jar, path in jars.items():
+        # At every start, not only after a download: what runs is what was pinned.
         _hold(jar, sums[path], f"delete {directory} to download it again")
     return os.pathsep.join(str(jar) for jar in sorted(jars))
 
@@ -75,6 +77,7 @@ def _download(jars: Mapping[Path, str], sums: Mapping[str, str]) -> None:
         part = jar.with_name(f".{name}.part")
         shutil.copyfile(fetched, part)
         _hold(part, sums[path], f"delete {fetched} to fetch it again")
+        # A rename within one directory is whole or not at all: a killed download leaves no half jar under a jar's name.
         part.rename(jar)
 
 
@@ -94,6 +97,7 @@ def java() -> str:
 
 def _java_version(path: str) -> int:
     try:
+        # It prints on the error stream.
         said = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=20, check=False).stderr
     except (OSError, subprocess.TimeoutExpired):
         return 0

@@ -201,6 +201,7 @@ class LocalBroker:
     def _properties(self, node: Node) -> str:
         voters = ",".join(f"{n.id}@127.0.0.1:{n.controller_port}" for n in self.nodes)
         copies = str(len(self.nodes))
+        # With three nodes one may be down and writes go on; with one there is no other to wait for.
         quorum = "2" if len(self.nodes) == 3 else "1"
         listeners, advertised = f"PLAINTEXT://127.0.0.1:{node.port}", f"PLAINTEXT://127.0.0.1:{node.port}"
         if node.second_port:
@@ -219,14 +220,19 @@ class LocalBroker:
             "num.partitions": "3",
             "default.replication.factor": copies,
             "offsets.topic.replication.factor": copies,
+            # Each is a directory and a log that is opened at the start; the default of 50 is for many groups.
             "offsets.topic.num.partitions": "8",
             "transaction.state.log.replication.factor": copies,
             "transaction.state.log.num.partitions": "8",
             "transaction.state.log.min.isr": quorum,
             "min.insync.replicas": quorum,
+            # Kafka waits 3 s for more members; here each start would wait for nobody.
             "group.initial.rebalance.delay.ms": "0",
+            # Below the default of 6 s, so that tests of lost members need not wait.
             "group.min.session.timeout.ms": "1000",
+            # As production should be: a mistyped topic must fail and not be made.
             "auto.create.topics.enable": "false",
+            # An eighth of the default 128 MiB, which would be a quarter of this heap.
             "log.cleaner.dedupe.buffer.size": "16777216",
             "log.cleaner.backoff.ms": "1000",
             "num.network.threads": "2",
@@ -237,6 +243,7 @@ class LocalBroker:
 
 def free_ports(count: int) -> list[int]:
     """Return ports that are free now, all different."""
+    # All held until the last is found, or the same port could be given twice.
     holders = [socket.socket() for _ in range(count)]
     for holder in holders:
         holder.bind(("127.0.0.1", 0))
