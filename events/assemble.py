@@ -40,6 +40,7 @@ def assemble(raw: Raw, form: Form, rows: Integers | None, salt: np.uint64) -> tu
         return ()
     rows = np.arange(len(raw), dtype=np.int64) if rows is None else rows
     kinds = raw.fields["kind"]
+    # The common case, without an index: each column is taken as it is.
     if len(form.kinds) == 1:
         if set(kinds) - {form.kinds[0], ABSENT}:
             return None
@@ -122,6 +123,7 @@ class _Assembly:
         if len(models) == 1:
             return version_code, tuple((models[0], version) for version in versions)
         width = len(versions)
+        # One number a pair; versions of two models may be called alike.
         distinct, owner = np.unique(model_code * width + version_code, return_inverse=True)
         return owner.reshape(-1), tuple((models[pair // width], versions[pair % width]) for pair in distinct.tolist())
 
@@ -152,11 +154,13 @@ class _Assembly:
     def _entity(self, ids: Hashes) -> Hashes | None:
         """A hash of each row's entity, the same whatever the topic; a row without one is an entity of its own."""
         values = self._optional("entity_id")
+        # Without any entity the events themselves are the units, and no hash is paid for.
         if values is None or values.count(ABSENT) == self._n:
             return None
         if set(map(type, values)) != {str}:
             values = ["" if one is None or one is ABSENT else str(one) for one in values]
         if max(map(len, values)) > MAX_TEXT:
+            # Cut and not refused: whose event it is must not decide whether it counts.
             values = [one[:MAX_TEXT] for one in values]
         lengths = np.fromiter(map(len, values), np.uint64, self._n)
         return np.where(lengths > 0, hash_ids(values, ENTITY_SALT, lengths), ids)
@@ -167,6 +171,7 @@ class _Assembly:
         values = self._optional("segment")
         if values is None or values.count(None) == self._n:
             return found
+        # Sorted: a set gives its names in another order in each process.
         for name in sorted({name for value in values if value for name in value}):
             found[name] = category_column([ABSENT if not v else v.get(name, ABSENT) for v in values], ABSENT)
         return found

@@ -66,6 +66,8 @@ class NumberColumn:
             return self.numbers()
         status = np.zeros(len(self.values), np.int8) if self.status is None else self.status
         nan = np.isnan(self.values) & (status == 0)
+        # NaN and what has no value are spelled as 0 here and get their status back below: a category of NaN would be
+        # one that no reference knows.
         made = categories(np.where(status == 0, np.nan_to_num(self.values), 0.0))
         codes = np.where(nan, Status.NULL, np.where(status != 0, status, made.codes))
         return CategoryColumn(codes, made.keys, "number").core(expected, numeric=False)

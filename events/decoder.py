@@ -42,6 +42,7 @@ class ConfluentJson:
 
     def decode(self, value: bytes, headers: Headers) -> Decoded:
         """Return the text behind the frame; a record without the frame is ``not_json``."""
+        # Longer than the frame: one without text is nothing, and no JSON.
         framed = len(value) > _FRAME.size and value[0] == _MAGIC
         return value[_FRAME.size :] if framed else DeadLetterCode.NOT_JSON
 
@@ -85,6 +86,7 @@ class JsonValues:
             texts.append(None)
             if not value:
                 continue
+            # Before the decoder, which is another's code and may unpack what it is given.
             if len(value) > self._max_bytes:
                 refused[row] = (DeadLetterCode.TOO_LARGE, f"{len(value)} bytes, limit {self._max_bytes}")
                 continue

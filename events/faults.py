@@ -34,6 +34,7 @@ def _finite(value: object) -> bool:
         return all(_finite(share) for share in value.values())
     try:
         return not isinstance(value, int | float) or math.isfinite(value)
+    # An integer of hundreds of digits, which JSON may hold and float64 not.
     except OverflowError:
         return False
 
@@ -65,6 +66,7 @@ class Faults:
         """Return the first field whose type the contract does not allow (for rows that were not read strictly)."""
         for name, get in row_type.get.items():
             value = get(row)
+            # That a field is missing has a code of its own, below.
             if value is ABSENT or value is NAN or name not in _ALLOWED:
                 continue
             if _ALLOWED[name](value):
@@ -79,6 +81,7 @@ class Faults:
         get = row_type.get
         kinds = self.form.kinds
         kind: object = get["kind"](row)
+        # A topic of one kind says it by its name.
         if kind is ABSENT and len(kinds) == 1:
             kind = kinds[0]
         if kind not in kinds:

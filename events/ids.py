@@ -43,6 +43,7 @@ def hash_ids(ids: Sequence[str], salt: np.uint64, lengths: Hashes | None = None)
         lengths = np.fromiter(map(len, ids), np.uint64, n) if lengths is None else lengths
         padded = _words(ids, lengths)
     except UnicodeEncodeError:
+        # Half a surrogate pair is allowed in JSON: such an id is odd, and still one.
         raw = [one.encode("utf-8", "surrogatepass") for one in ids]
         lengths = np.fromiter(map(len, raw), np.uint64, n)
         padded = _padded(np.array(raw, dtype=np.bytes_))
@@ -51,6 +52,7 @@ def hash_ids(ids: Sequence[str], salt: np.uint64, lengths: Hashes | None = None)
     with np.errstate(over="ignore"):
         hashed = mix(salt ^ (lengths * _GOLDEN))
         for word in range(words):
+            # Words beyond an id's end leave its hash alone: it must not depend on the longest id of its batch.
             used = lengths > np.uint64(8 * word)
             folded = mix(hashed ^ columns[:, word]) + _GOLDEN
             hashed = folded if used.all() else np.where(used, folded, hashed)

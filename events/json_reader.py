@@ -47,6 +47,7 @@ def finite(value: bytes, infinity: bytes = b"null") -> bytes:
 
     Strings stay as they are; what was no JSON for another reason stays none. O(bytes), no Python step for a field.
     """
+    # Such a record is no JSON, and splitting at its own zero bytes could make it one.
     if _SEAM in value:
         return value
     if b"\\" in value:
@@ -55,6 +56,7 @@ def finite(value: bytes, infinity: bytes = b"null") -> bytes:
         parts, between = value.split(b'"'), b'"'
     bare = _SEAM.join(parts[::2]).replace(b"NaN", b"null")
     if b"Infinity" in bare:
+        # The longer word first, or its minus would be left behind.
         bare = bare.replace(b"-Infinity", infinity).replace(b"Infinity", infinity)
     parts[::2] = bare.split(_SEAM)
     return between.join(parts)
@@ -178,6 +180,7 @@ class JsonReader:
         raw.add_odd([rows[at] for at in kept])
         events = assemble(raw, self.form, np.array([index[at] for at in kept], np.int64), self._salt)
         if events is None:
+            # Both ways hold the same rules; a difference is a fault of ours, not of the record.
             raise AssertionError("a record without a fault could not be put into columns")
         return Reading(events, tuple(sorted(rejected, key=lambda one: one.row)))
 
@@ -282,6 +285,7 @@ def _integer(text: str) -> int | float:
 
 
 def _count_fields(data: Any) -> int:
+    # A list of its own and no recursion: depth is what such a record may have too much of.
     total, open_ = 0, [data]
     while open_:
         node = open_.pop()

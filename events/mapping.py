@@ -154,6 +154,7 @@ def forms(models: Collection[InputModel]) -> dict[str, Form]:
     for model in models:
         for kind, mapping in model.topics().items():
             known, kinds, names = found.setdefault(mapping.topic, (mapping, [], []))
+            # A record is decoded once, by one form.
             if known != mapping:
                 raise MappingError(
                     f"topic {mapping.topic!r} is read in two ways, by model {names[0]!r} and by model {model.name!r} "
@@ -196,9 +197,11 @@ def _form(mapping: InputMapping, kinds: tuple[Kind, ...], readers: Sequence[Inpu
             paths[name] = parse_path(path)
     constants: dict[str, Any] = {str(field): value for field, value in mapping.constants.items()}
     model = constants.get("model")
+    # Records of another's making name no model of ours; with one reader there is no question whose they are.
     if model is None and not own and "model" not in mapping.map and len(models) == 1:
         model = models[0]
     for constant in (*constants, *(["model"] if model is not None else [])):
+        # A constant wins over the record, which may hold something else under that name.
         paths.pop(constant, None)
     return Form(
         mapping.topic,

@@ -66,6 +66,7 @@ class Raw:
         for row, again in infinite.items():
             for get in kind.get.values():
                 one, other = get(rows[row]), get(again)
+                # `is` first: NaN differs from itself and ABSENT is one object.
                 if one is not other and one != other:
                     return False
         # A tuple of each row, and slices of all of them, cost two thirds of getting field by field.
@@ -93,6 +94,7 @@ class Raw:
     def _add_numbers(self, block: Block, held: Sequence[Any], infinite: Mapping[int, Any]) -> None:
         try:
             flat = np.frombuffer(block.take(held), np.float64)
+            # By column from here on: each is read as a whole by the tally.
             values = np.ascontiguousarray(flat.reshape(len(held), -1).T)
         except struct.error:
             # A null: numpy takes it for NaN, struct does not take it.

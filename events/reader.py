@@ -49,6 +49,7 @@ class EventReader:
         reading = self.json.read(texts)
         if not refused:
             return reading
+        # The reader saw an empty text in its place; the decoder knows why.
         rejected = [Rejection(one.row, *refused[one.row]) if one.row in refused else one for one in reading.rejected]
         return replace(reading, rejected=tuple(rejected))
 
@@ -99,6 +100,7 @@ class FeatureNames:
                     name = key if names is None else names.get(key)
                     if name is None or (name not in found and len(found) >= self._limit):
                         continue
+                    # The first byte decides: the values are not decoded for it.
                     number = memoryview(inner)[0] in _NUMBER_STARTS and name not in self._text
                     found[name] = found.get(name, True) and number
         return found

@@ -18,6 +18,7 @@ def decide(events: Events, threshold: float, positive: str) -> tuple[Floats, Fla
     if isinstance(column, NumberColumn):
         return column.values, column.values >= threshold, np.isnan(column.values)
     if isinstance(column, CategoryColumn):
+        # One place at least, which rows without a key index below.
         table = np.array([same_class(key, positive) for key in column.keys] or [False])
         present = column.codes >= 0
         chosen = table[np.maximum(column.codes, 0)] & present
@@ -47,6 +48,8 @@ def outcomes(events: Events, positive: str) -> Floats:
 def _outcome(key: str, positive: str) -> float:
     if same_class(key, positive):
         return 1.0
+    # Only where the positive class is a number are other labels measured values; beside a named class all others are
+    # its opposite.
     if same_class(positive, "1"):
         if key in NULL_WORDS:
             return float("nan")

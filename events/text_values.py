@@ -51,6 +51,7 @@ def number_of(text: str, decimal: DecimalMark) -> float | None:
         return None
     bracket, before, after, whole, part, exponent, percent = found.groups()
     digits = re.sub(r"[^0-9]", "", whole)
+    # A bare sign or currency matches the pattern and is no number.
     if not digits and not part:
         return None
     value = float(f"{digits or '0'}.{part or '0'}{exponent or ''}")
@@ -62,6 +63,7 @@ def plain_value(value: object, rules: ValueRules, *, numeric: bool) -> object:
     """Return what one value of a feature stands for: a text may be null or a number."""
     if not isinstance(value, str):
         return value
+    # Before the number: a configured word may look like one (-999).
     if value in rules.na or (numeric and value in NULL_WORDS):
         return None
     number = number_of(value, rules.decimal) if numeric and rules.decimal is not None else None

@@ -38,10 +38,12 @@ def parse_instant(value: object, unit: TimeUnit) -> int | None:
     """
     if isinstance(value, str):
         return _parse_text(value)
+    # True is an int to Python, and would be the first millisecond of 1970.
     if isinstance(value, bool) or not isinstance(value, int | float) or unit == "rfc3339":
         return None
     up, down = _PER_MS[unit]
     if isinstance(value, float):
+        # Beyond any instant in nanoseconds: floor would make an integer of any size of it.
         if not math.isfinite(value) or abs(value) > LATEST_MS * 1e6:
             return None
         ms = math.floor(value * up / down)
@@ -101,8 +103,10 @@ def _parse_text(text: str) -> int | None:
         moment = datetime.fromisoformat(whole.upper())
     except ValueError:
         return None
+    # Without its fraction it is whole; round only takes off what the float added.
     ms = round(moment.timestamp()) * 1_000
     if fraction is not None:
+        # Cut, as numbers are rounded down: an event must not move into the next pane by its microseconds.
         ms += int(fraction[1].ljust(3, "0")[:3])
     return ms if 0 <= ms < LATEST_MS else None
 

@@ -77,6 +77,7 @@ def count_new(found: Collection[NewRows], group: Integers) -> dict[int, dict[str
         number = len(one.names)
         pairs, counts = np.unique(group[one.rows].astype(np.int64) * number + one.place, return_counts=True)
         first = np.searchsorted(pairs // number, pairs // number)
+        # `pairs` are sorted by group, then by hash, so that the place within a group is its rank.
         kept = np.arange(len(pairs)) - first < MOST_NAMES
         for pair, count in zip(pairs[kept].tolist(), counts[kept].tolist(), strict=True):
             at, place = divmod(pair, number)
@@ -102,4 +103,6 @@ def plain_new(values: NewValues) -> dict[str, dict[str, int]]:
 
 
 def _rank(name: str) -> tuple[int, str]:
+    # The hash orders, not the name: values that begin alike would else crowd out all others. The name settles equal
+    # hashes.
     return crc32(name.encode("utf-8", "surrogatepass")), name

@@ -35,6 +35,7 @@ def infer_task(prediction: Array) -> Task:
     if kinds in "iuf":
         found = prediction[np.isfinite(prediction)].astype(np.float64)
         distinct = np.unique(found)
+        # Before scores: 0 and 1 are both whole numbers and shares, and as classes they need no threshold.
         if len(distinct) <= FEW_CLASSES and np.all(distinct == np.round(distinct)):
             return Task.BINARY if len(distinct) <= 2 else Task.MULTICLASS
         return Task.BINARY if len(found) and found.min() >= 0 and found.max() <= 1 else Task.REGRESSION
@@ -48,6 +49,7 @@ def is_score(prediction: Array, task: Task) -> bool:
     if task is Task.MULTICLASS or prediction.dtype.kind not in "iuf":
         return False
     found = prediction[np.isfinite(prediction)]
+    # 0 and 1 alone are decisions: binned as scores they would fill two bins and say nothing more.
     return bool(np.any((found != 0) & (found != 1)))
 
 
@@ -156,6 +158,7 @@ def outcome_counts(
     weight = usable.astype(np.float64) if weights is None else np.where(usable, weights, 0.0)
     place = group * (2 * SCORE_BINS) + score_bin(np.nan_to_num(score)) * 2 + truth
     scored = np.rint(np.bincount(place, weights=weight, minlength=n * 2 * SCORE_BINS)).reshape(n, SCORE_BINS, 2)
+    # The last cell takes all else, unusable rows too: their weight is zero.
     cell = np.select([right & truth, wrong_up, wrong_down], [0, 1, 2], 3)
     confusion = np.rint(np.bincount(group * 4 + cell, weights=weight, minlength=4 * n)).reshape(n, 4)
     if task is Task.MULTICLASS:
@@ -184,6 +187,7 @@ def outcomes(
     guess, truth = categories(prediction), categories(label)
     usable = (guess.codes >= 0) & (truth.codes >= 0)
     if task is Task.MULTICLASS:
+        # One numbering for both: each column numbers its classes in the order of its own first sight.
         shared = {key: i for i, key in enumerate({*guess.keys, *truth.keys})}
         same = _codes(guess, shared) == _codes(truth, shared)
         right = usable & same
@@ -201,6 +205,7 @@ def outcomes(
 
 
 def _codes(column: Categories, shared: Mapping[str, int]) -> Integers:
+    # Statuses are negative codes, so they index these last places from the end.
     table = np.array([*(shared[key] for key in column.keys), -1, -1, -1, -1])
     return np.asarray(table[column.codes], np.int64)
 

@@ -72,6 +72,7 @@ class ReferenceSubject:
         grid = np.arange(self.cells.count)
         if isinstance(self.cells, NumericCells):
             ordered = rank_grid(self.counts[:-1])
+            # Missing by itself: a rise of nulls must not hide in the cell of large numbers.
             grid = np.append(ordered, ordered.max() + 1)
         object.__setattr__(self, "grid", grid)
 
@@ -100,6 +101,7 @@ class ReferenceSubject:
         edges = cells.edges
         low = edges[cell - 1] if cell > 0 else -np.inf
         high = edges[cell] if cell < len(edges) else np.inf
+        # A cell of one number: many rows had it, so its edges lie on both sides of it.
         if high == np.nextafter(low, np.inf):
             return f"= {high:.6g}"
         return f"in ({low:.6g}, {high:.6g}]"
@@ -219,6 +221,7 @@ def in_season(subject: ReferenceSubject, rows: Counts) -> ReferenceSubject:
         return subject
     sizes = np.maximum(subject.strata.sum(axis=1), 1)
     share = rows / rows.sum()
+    # Not the plain sum: a stratum of few rows that much traffic comes from makes the whole uncertain.
     effective = 1.0 / float((share**2 / sizes).sum())
     mixed = (share / sizes) @ subject.strata * effective
     return replace(subject, counts=np.round(mixed).astype(np.int64))

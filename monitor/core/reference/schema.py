@@ -79,6 +79,7 @@ def _kind(values: Array, *, forced: bool) -> tuple[Kind, str]:
     if code == "U":
         return Kind.CATEGORICAL, "string"
     found = Counter(json_type(value) for value in values.tolist())
+    # A hole says nothing of the type.
     found.pop("null", None)
     if not found:
         return Kind.CATEGORICAL, "null"
@@ -94,8 +95,10 @@ def _odd(values: Array, kind: Kind, *, ordered: bool) -> str | None:
         return None
     if kind is Kind.CATEGORICAL and values.dtype.kind in "OU":
         texts = [value for value in values.tolist() if isinstance(value, str)]
+        # Every single one: with one repeat it may be a code of which most are rare.
         if len(texts) == rows and len(set(texts)) == rows:
             return "has another text in every row, like an identifier"
+    # In time order alone: a sorted table would have a clock in its sort key.
     if kind is Kind.NUMERIC and ordered and values.dtype.kind in "iuf":
         number = values.astype(np.float64)
         if np.all(np.diff(number) >= 0) and len(np.unique(number)) >= _CLOCK_DISTINCT:

@@ -21,6 +21,7 @@ def prior_weights(labels: Categories, prior: Mapping[str, float]) -> Floats:
     """
     names = list(labels.keys)
     rows = np.bincount(labels.codes[labels.codes >= 0], minlength=len(names)).astype(np.float64)
+    # Their share of the traffic is not known, so no weight would be right.
     if (labels.codes < 0).any():
         raise ValueError("prior: some rows have no label; profile labelled rows only")
     share = rows / rows.sum()
@@ -54,6 +55,7 @@ def weighted_counts(cell: Integers, weights: Floats, cells: int) -> Counts:
     rows = effective_rows(weights)
     exact = mass / mass.sum() * rows
     counts: Counts = np.floor(exact).astype(np.int64)
+    # Stable, so that equal remainders go to the same cells on every machine: the digest names the counts.
     order = np.argsort(-(exact - counts), kind="stable")
     counts[order[: rows - int(counts.sum())]] += 1
     return counts
