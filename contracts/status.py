@@ -200,8 +200,6 @@ class FleetStatus(TypedDict):
     dead_letters: NotRequired[dict[str, int]]
 
 
-RoleStatus = TallyStatus | JoinStatus | JudgeStatus | RetrainStatus | DeployStatus
-
 BY_ROLE: dict[str, Any] = {
     "tally": list[TallyStatus],
     "join": list[JoinStatus],

@@ -1,18 +1,14 @@
-"""What people do to deployments: adopt a first champion, list, approve, reject, roll back."""
+"""Adopting a first champion, and what the log says about production."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from stationkeeper.contracts.messages import Approval, Deployment, Rollout
-from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.messages import Deployment, Rollout
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.deploy.core.admission import names
 from stationkeeper.deploy.core.moves import steady
 from stationkeeper.deploy.core.reasons import Reason, because
 from stationkeeper.streams.ports import Outgoing, Reader, Sink
-
-Decision = Literal["approve", "reject", "roll_back"]
 
 
 class DeploymentError(ValueError):
@@ -93,24 +89,6 @@ def adopt(
     records = adoption(topics, model, version, time_ms, by=by, reference=reference)
     commit(sink, records if held is None else records[-1:])
     return Rollout.decode(records[0].value or b"") if held is None else held
-
-
-def approval(
-    deployments: Deployments, model: str, decision: Decision, time_ms: int, *, by: str, note: str = ""
-) -> Approval:
-    """Return a person's word on the model's present rollout; raises ``DeploymentError`` when there is none to name."""
-    rollout = deployments.rollout(model)
-    known = sorted(names(rollout))
-    if not known:
-        raise DeploymentError(f"model {model!r} has had no rollout since its adoption: nothing to {decision}")
-    return Approval(
-        time=to_datetime(time_ms), target="rollout", id=known[0], model=model, decision=decision, by=by, note=note
-    )
-
-
-def approval_record(topics: Topics, word: Approval) -> Outgoing:
-    """Return the record that carries a word to the controller."""
-    return Outgoing(topics.approvals.name, word.encode(), word.id.encode())
 
 
 def commit(sink: Sink, records: Sequence[Outgoing], group: Any = None) -> None:

@@ -79,9 +79,22 @@ def labels(after: int, positives: int, *, as_of: int = NOW, before: int = 9_000)
 def test_it_waits_for_what_is_missing_and_says_when():
     found = decide(request(), RULES, labels(400, 30))
     assert isinstance(found, Wait)
-    assert (found.reason, found.rows_missing, found.positives_missing) == (RequestReason.TOO_FEW_ROWS, 600, 20)
+    assert found.reason is RequestReason.TOO_FEW_ROWS
     # 400 rows ripened in the 540 s from the onset to a minute ago, so 1000 need 1350 s and the minute.
-    assert found.ready_ms == NOW - 600_000 + 60_000 + 1_350_000
+    ready, end = to_datetime(NOW - 600_000 + 60_000 + 1_350_000), to_datetime(NOW + RULES.max_wait_ms)
+    assert found.detail == (
+        "400 matured labelled rows after the onset, 30 positive; needed 1000 and 50: at this pace by "
+        f"{ready:%Y-%m-%d %H:%M} UTC, given up at {end:%Y-%m-%d %H:%M} UTC (max_wait)"
+    )
+
+
+def test_where_nearly_all_is_positive_the_negatives_are_waited_for():
+    found = decide(request(), RULES, labels(1_000, 975))
+    assert isinstance(found, Wait)
+    assert found.reason is RequestReason.TOO_FEW_POSITIVES
+    # 25 negatives in 540 s: 50 in 1080 s.
+    assert f"at this pace by {to_datetime(NOW - 600_000 + 60_000 + 1_080_000):%Y-%m-%d %H:%M} UTC" in found.detail
+    assert "at this pace" not in decide(request(), RULES, labels(1_000, 1_000)).detail
 
 
 def test_it_gives_up_after_max_wait():
@@ -97,7 +110,7 @@ def test_a_look_without_evidence_doubles_the_rows():
     assert isinstance(decide(request(), RULES, labels(1_000, 60), look=1), Wait)
     again = decide(request(), RULES, labels(5_000, 500), look=1, judged=3_000)
     assert isinstance(again, Wait), "rows that the last look has seen bring nothing new"
-    assert again.rows_missing == 1_000
+    assert "needed 6000 and 100" in again.detail
 
 
 def test_windows_differ_only_where_rows_do():
