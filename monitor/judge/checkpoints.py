@@ -69,6 +69,7 @@ class Checkpoints:
         if saved is None:
             return
         kept = state_of(saved, PanesPartitionState)
+        # Over all partitions taken over: parts of a state that is written next must be newer than any that lies there.
         self._generation = max(self._generation, kept.generation)
         progress.restore(kept.progress)
         self.absorbed[index] = kept.absorbed
@@ -97,12 +98,14 @@ class Checkpoints:
 
     def lacks(self, model: str, offset: int) -> bool:
         """Return whether the checkpoint of a model lacks a record that is read again."""
+        # Without a mark the checkpoint has everything.
         return offset >= self._since.get(model, offset + 1)
 
     def note_absorbed(self, index: int, next_offset: int) -> None:
         """Note how far a partition was read; beyond what the state held it is caught up."""
         before = self.absorbed.get(index, 0)
         self.absorbed[index] = max(before, next_offset)
+        # Only then may an overdue checkpoint be written: before, open panes lack what is still to be read again.
         if next_offset >= before:
             self._caught_up.add(index)
 
@@ -124,6 +127,7 @@ class Checkpoints:
         name, target = judge.name, _partition(judge.name)
         if self._is_due(name, now_ms):
             self._taken_at[name] = now_ms
+            # From here on nothing of the log is needed for it, until a record comes.
             self._since.pop(name, None)
             yield from self._written(f"{name}/open", OpenState(pending=judge.pending.state()), target)
         at = structs.replace(judge.where(), since=self._since.get(name))

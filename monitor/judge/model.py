@@ -109,11 +109,13 @@ class ModelJudge:
 
         ``offset`` is the record's that moved the watermark; ``glance`` is told after a pane how many more wait.
         """
+        # Before the watermark, which may be unknown: both are shown all the same.
         self.rebuilding = progresses.rebuilding()
         self.stopped = progresses.stopped({topic.topic for topic in self.settings.topics().values()})
         watermark = progresses.watermark(self.inputs, self.settings.lateness)
         if watermark is None:
             return Decisions()
+        # It never goes back: a partition that was added begins with an older clock, and panes that closed stay closed.
         self.watermark = watermark if self.watermark is None else max(self.watermark, watermark)
         self.labels.see(progresses)
         length = self.settings.pane
@@ -142,6 +144,7 @@ class ModelJudge:
             found, asks = self.escalation.of(stepped, self.succession.champion, end)
             verdicts += [*found, *stepped.plugin_verdicts]
             requests += asks
+        # Only where labels lag: on a live stream it would be a record a pane that says nothing.
         if self.labelled < closed.start:
             history.append(self.labels.held(closed.start, self.labelled, late=False))
         self.cohorts.forget({key.version for key in self.watches}, closed.start)
@@ -183,6 +186,7 @@ class ModelJudge:
         merged: dict[WatchKey, tuple[int, Counts]] = {}
         for key, sources in closed.panes.items():
             for source, (rows, counts) in sorted(sources.items()):
+                # New values were added up over the sources: history must carry them once.
                 new = closed.new.get(key, {}) if source == min(sources) else {}
                 history += pane_records(self.name, key, source, closed.start, self.settings.pane, rows, counts, new)
             merged[key] = merged_sources(sources, self.settings.source)

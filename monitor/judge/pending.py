@@ -85,6 +85,7 @@ class Closed:
         Labels that say of themselves that they were known when labels were in already, up to ``before``, are known now:
         one that bears the time of its prediction is as late as it comes.
         """
+        # The common case, without a copy: no label of this pane was read late.
         if before is None or all(one.known_at > before for one in self.outcomes):
             return self
         found = [
@@ -175,6 +176,7 @@ class Pending:
                     known = self._panes[key] = _Sum(delta.length, 0, delta.width, np.zeros(delta.width, np.int64))
                 end = delta.first + (delta.size or len(delta.counts) // 8)
                 delta.add_to(self._plainly(key, known)[delta.first : end])
+                # Each block repeats the rows and only the first carries new values.
                 if delta.first == 0:
                     known.rows += delta.rows
                     known.new = added(known.new, delta.new)
@@ -211,6 +213,7 @@ class Pending:
         """Take out the pane that starts at ``start``."""
         panes: dict[WatchKey, dict[str, tuple[int, Counts]]] = {}
         new: dict[WatchKey, NewValues] = {}
+        # Sorted, so that watches are met in one order: the first of a version gives its dependence to others.
         for key in sorted(key for key in self._panes if key.start == start):
             found = self._panes.pop(key)
             self._cells -= self._plain.pop(key, 0)
@@ -219,6 +222,8 @@ class Pending:
             new[watch] = added(new.get(watch, {}), found.new)
         arms = [self._arms.pop(key) for key in sorted(key for key in self._arms if key[0] == start)]
         end = start + self.length
+        # Known before the pane's end: an outcome lies in the pane in which it became known, not in that of its
+        # prediction.
         known = [outcome for outcome in self._outcomes if outcome.known_at < end]
         if known:
             self._outcomes = [outcome for outcome in self._outcomes if outcome.known_at >= end]
@@ -232,6 +237,7 @@ class Pending:
 
     def drop_before(self, end: int, closed_by: int) -> None:
         """Let go of what was counted since: everything before ``end``, and late labels if ``closed_by`` moved on."""
+        # A pane has closed since this was stored, and has counted the late labels that lie here.
         if self._late_since != closed_by:
             self._late = []
         for key in [key for key in self._panes if key.start < end]:

@@ -37,6 +37,7 @@ class PluginWatch:
             f"{name}/{subject.name}": (subject, load(name, Watched(subject.name, subject.counts, _values(subject))))
             for name in names
             for subject in reference.subjects
+            # A subject that the reference never saw has nothing to compare with.
             if subject.rows
         }
         self._loud: set[str] = set()
@@ -47,6 +48,7 @@ class PluginWatch:
         for key, (subject, detector) in self._detectors.items():
             place = self._reference.layout[subject.name]
             alarm = detector.step(pane.counts[place.histogram], pane.start)
+            # Quiet again: the next alarm is a new one.
             if alarm is None:
                 self._loud.discard(key)
                 continue
@@ -72,6 +74,7 @@ class PluginWatch:
                 finding,
                 now=pane.end,
                 level=WARN,
+                # Foreign statistics are in units of their own and no share of the traffic.
                 effect=float("nan"),
                 rows=alarm.rows,
                 onset=Dated(pane.start, pane.start, pane.end),

@@ -41,6 +41,7 @@ class PastReferences(References):
         known = self._champions.get(model)
         if not known:
             return super().champion(model)
+        # The last that took over at this time or before.
         at = bisect_right([since for since, _ in known], self.now)
         return known[max(at - 1, 0)][1]
 
@@ -89,6 +90,7 @@ class Rejudge:
         if isinstance(record, Progress):
             return self._labels_held(record.next_offset, record.clock, late=record.idle)
         length, self._length = self.settings.pane, record.length
+        # A pane cannot be cut: its counts have no times within.
         if length % record.length:
             self.unfit += 1
             return None
@@ -102,6 +104,7 @@ class Rejudge:
         decided = self._begin(start)
         phase, name = _named(record)
         late = self._open is not None and start < self._open
+        # It is in history behind its time, so it changed charts only.
         if late or phase < self._phase or name in self._seen:
             return decided
         self._phase = phase

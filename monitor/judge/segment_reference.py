@@ -99,6 +99,7 @@ def segment_reference(reference: Reference, counts: Counts) -> Reference:
     """
     total = counts.sum(axis=0)
     subjects = tuple(_subject(subject, reference, counts, total) for subject in reference.subjects)
+    # Subjects may lack rows, so the one with most says how many came.
     rows = max(int(subject.counts.sum()) for subject in subjects)
     return replace(reference, subjects=subjects, rows=rows, traffic=None, labels=None, source="adoption")
 
@@ -106,6 +107,7 @@ def segment_reference(reference: Reference, counts: Counts) -> Reference:
 def _subject(subject: ReferenceSubject, reference: Reference, counts: Counts, total: Counts) -> ReferenceSubject:
     place = reference.layout[subject.name]
     mine = total[place.histogram]
+    # It has not shown what it is like: the model's own counts stand in, or any value would be drift.
     if not mine.any():
         by_hour = np.broadcast_to(subject.counts, (len(counts), len(subject.counts)))
         return replace(subject, strata=_strata(by_hour, subject.counts))

@@ -112,6 +112,7 @@ class Judge:
         index = batch.partition.index
         absorbed = self._checkpoints.absorbed.get(index, 0)
         for offset, value in zip(batch.offsets.tolist(), batch.values, strict=True):
+            # A tombstone says nothing here: panes are deltas and never taken back.
             if value is None:
                 continue
             try:
@@ -121,6 +122,7 @@ class Judge:
             moved = False
             for record in records:
                 match record:
+                    # Read again after a restart: the state holds this progress, or a later one.
                     case Progress() if offset < absorbed:
                         continue
                     case Progress():
@@ -130,6 +132,7 @@ class Judge:
                         self._add(record, offset, new=offset >= absorbed)
                     case JoinBatch():
                         raise Fatal(f"{batch.partition.topic}/{index} offset {offset}: join rows in the panes topic")
+            # Once a record and not once a progress in it: a tally tells of all its partitions together.
             if moved:
                 self._outbox.moved.add(index)
                 self._advance(index, offset)
@@ -153,8 +156,11 @@ class Judge:
         for name, judge in self.judges.items():
             if partition_of(name, PANES_PARTITIONS) != index:
                 continue
+            # Only now, when a pane is about to close: tables of detectors for models that are silent would hold a start
+            # up.
             if name in self._cold and judge.decides(self._progress[index]):
                 self._build(name)
+            # What a page shows may move though no pane closes.
             before, stopped = judge.watermark, judge.stopped
             decided = judge.advance(self._progress[index], offset, self._views.of(name).glance)
             if decided.closed or (judge.watermark, judge.stopped) != (before, stopped):

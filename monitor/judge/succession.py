@@ -60,6 +60,8 @@ def replaced(
         if reference is None or reference.digest == key.digest:
             continue
         after = seen.get(key._replace(digest=reference.digest))
+        # Its successor has been seen and seen later: a partition that still counts by the old reference keeps the
+        # watch.
         if after is not None and after > at and now - at > GRACE_PANES * pane:
             yield key, reference.digest
 
@@ -89,6 +91,7 @@ class Succession:
         champion = self._references.champion(self._model)
         if champion == self.champion:
             return
+        # Neither the first champion nor the loss of one is a promotion.
         if self.champion is not None and champion is not None:
             # Back to the version before within its promotion: nothing was cured.
             back = self.promotion is not None and self.promotion.old == champion
@@ -113,6 +116,7 @@ class Succession:
         new, old = self.promotion.new, self.promotion.old
         rows = sum(rows for key, (rows, _) in merged.items() if key.version == new and not key.segment)
         mine = self._watches.of(new)
+        # A version without a watch has not been judged, and is not steady.
         steady = bool(mine) and not any(watch.incidents() for watch in mine)
         self.promotion = done = self.promotion.step(rows, steady=steady)
         if not done.cured:

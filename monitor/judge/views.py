@@ -60,6 +60,7 @@ class Views:
     def committed(self) -> None:
         """Show what is now durable."""
         views = [view for _, view in sorted(self._views.items())]
+        # A model whose state is not built yet has no status: it is left out, not shown as unknown.
         self.status = {"role": "judge", "models": [view.status for view in views if view.status is not None]}
         self.samples = [sample for view in views for sample in view.samples]
         counts = {name: judge.watches.refused for name, judge in sorted(self._judges.items())}

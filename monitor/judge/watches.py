@@ -94,11 +94,13 @@ class Watches(Mapping[WatchKey, Watch]):
         A segment's own reference is what its first panes looked like, so its watch begins when there are enough.
         A watch whose reference does not know the dependence of its rows takes it over from another version's.
         """
+        # All traffic alone: segments repeat its rows.
         if not key.segment:
             self.rows[key.version] = self.rows.get(key.version, 0) + rows
             self.first_seen.setdefault(key.version, start)
         self.seen[key] = start
         reference = self._references.by_digest(key.digest)
+        # A pane of notes without rows (late events, unseen fields) begins no watch.
         if key in self._by_key or reference is None or not rows:
             return
         if len(self._by_key) >= self._settings.limits.segments + self._settings.limits.versions:
@@ -140,6 +142,7 @@ class Watches(Mapping[WatchKey, Watch]):
     def learn(self, version: str, segment: str, pane: OutcomePane) -> Iterator[Stepped]:
         """Give the labels of a mature cohort to the watches of its version and segment, and yield the outcomes."""
         for key, watch in self.items():
+            # By version and segment: labels know no digest.
             if (key.version, key.segment) == (version, segment):
                 self.changed.add(key)
                 yield Stepped(key, watch, watch.learn(pane))
@@ -171,6 +174,7 @@ class Watches(Mapping[WatchKey, Watch]):
         """The reference of the latest other watch of the segment that knows dependence, the champion's first."""
         others = {k: w.reference for k, w in self._by_key.items() if k != key and k.segment == key.segment}
         known = [k for k in others if may_take_over(others[k])]
+        # The key last, so that equal ones are taken in one order.
         known.sort(key=lambda k: (k.version == champion, self.seen.get(k, 0), k))
         return others[known[-1]] if known else None
 
@@ -178,6 +182,7 @@ class Watches(Mapping[WatchKey, Watch]):
         settings, name = self._settings, self._settings.name
         if key in self._segment_counts:
             reference = segment_reference(reference, np.atleast_2d(self._segment_counts[key]))
+        # Borrowed from the champion or another model: verdicts must name the version that is watched.
         if (reference.model, reference.version) != (name, key.version):
             reference = replace(reference, model=name, version=key.version)
         watch = self._by_key[key] = Watch(

@@ -115,6 +115,7 @@ class Accumulator:
         width = 0 if reference is None else len(reference.layout)
         # A batch that spans very many panes, as a replay of old data does, is halved until its vectors fit.
         if len(starts) > 1 and len(starts) * width > self._most_cells:
+            # By panes and not by rows: rows of one pane in both halves would need its vector twice.
             half = len(starts) // 2
             self._add(model, version, events.keep(np.flatnonzero(pane < half)), places)
             self._add(model, version, events.keep(np.flatnonzero(pane >= half)), places)
@@ -155,6 +156,7 @@ class Accumulator:
         if reference is None:
             return {}
         columns: dict[str, Column] = {}
+        # Features count from one kind of event alone, or an event that comes as both would count twice.
         if settings.source == events.kind:
             columns = {
                 subject.name: events.features[subject.name].core(
@@ -205,6 +207,7 @@ class Accumulator:
             by_model.setdefault(owner.model, []).extend(panes.deltas(self._models[owner.model].pane))
         for (model, version), arms in sorted(self._arms.items()):
             by_model.setdefault(model, []).extend(arms.deltas(model, version, self._models[model].pane))
+        # By model: a record goes to one panes partition, and a model lies in one.
         for model, deltas in by_model.items():
             self._full.setdefault(model, []).extend(packed(deltas))
         self._forget()
@@ -270,6 +273,7 @@ class _OwnerBatch:
         if weight is not None:
             for at in range(len(rows)):
                 mine = weight[group == at]
+                # Weights are counted, not used: a change in how a producer samples is told from a change of the world.
                 counts[at, layout.weights] += weight_octave(mine[~np.isnan(mine)])
         for slot, mine in zip(slots.tolist(), counts, strict=True):
             vector = panes.vector(slot)
@@ -324,6 +328,7 @@ class _Summary:
 
 def _groups(values: Integers) -> tuple[Integers, Integers]:
     """Distinct values in order and the position of each row's among them; one value needs no sort."""
+    # Events come nearly in order of time, so that a batch mostly lies within one pane.
     if values[0] == values[-1] and (values == values[0]).all():
         return values[:1], np.zeros(len(values), np.int64)
     distinct, group = np.unique(values, return_inverse=True)

@@ -153,7 +153,10 @@ class Tally:
         reading = self.readers.of(batch.partition.topic).read(batch.values, batch.headers)
         # Versions get their places from all events, also from those that are left out below.
         kinds = self._cardinality.versions(state, reading.events)
+        # Labels are counted by no reference.
         owners = {owner for events in kinds if events.kind != "label" for owner in events.owners}
+        # Before anything is counted: which reference counts a batch is noted with its first offset, so that verify and
+        # a replay take the same.
         counted_by = {owner: self.references.of(*owner) for owner in owners}
         digests = {owner: "" if found is None else found.digest for owner, found in counted_by.items()}
         state.use(int(batch.offsets[0]), digests)
@@ -162,12 +165,14 @@ class Tally:
         for classified in classify(state, batch, kinds, self._models, wall=self._clock == "wall"):
             rejected += self._leave_out(state, classified)
             counted.append(classified.kept)
+        # Rejected, late and repeated records move no clock, and must not keep a partition from being idle.
         if any(map(len, counted)):
             state.end.counted()
         self._cardinality.segments(state, counted)
         for events in counted:
             self._count(state, batch, events, reading)
         state.received += len(batch)
+        # Last, because it may raise: what was absorbed of the batch is then given up whole.
         self._rejected.take(state, batch, rejected)
 
     def lost(self, partition: Partition, offset: int, records: int) -> None:

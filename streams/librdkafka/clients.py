@@ -24,6 +24,7 @@ from stationkeeper.streams.errors import Denied, Fatal, Fenced, Retryable, Strea
 from stationkeeper.streams.ports import Batch, Partition
 from stationkeeper.streams.settings import KafkaSettings
 
+# Another process has taken over what we are: the group member or the transactional id.
 _FENCED = {
     KafkaError._FENCED,  # noqa: SLF001 - the library's public names for its own errors begin with an underscore
     KafkaError.PRODUCER_FENCED,
@@ -38,6 +39,7 @@ _DENIED = {
     KafkaError.SASL_AUTHENTICATION_FAILED: LogEvent.BROKER_CREDENTIALS,
     KafkaError._AUTHENTICATION: LogEvent.BROKER_CREDENTIALS,  # noqa: SLF001
 }
+# Trying again changes nothing: they are answers to how we are configured.
 _HOPELESS = {
     KafkaError.UNSUPPORTED_SASL_MECHANISM,
     KafkaError.UNSUPPORTED_VERSION,
@@ -81,6 +83,7 @@ _SASL = {
 def raised(doing: str, error: KafkaError) -> StreamError:
     """Return an error of the library as ours."""
     said = f"{doing}: {error.name()}: {' '.join(error.str().split())}"
+    # A fatal error of a producer hides its reason in the text.
     final = error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001
     if error.code() in _FENCED or (final and "fenced" in said.lower()):
         return Fenced(f"{said}; another process runs with the same instance: give each replica its own kafka.instance")
@@ -112,7 +115,10 @@ def connection(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "socket.timeout.ms": settings.request_timeout,
         "socket.connection.setup.timeout.ms": max(settings.connect_timeout, 1_000),
         "topic.metadata.refresh.interval.ms": settings.metadata_max_age,
+        # The default of 10 s would be the longest part of an outage.
         "reconnect.backoff.max.ms": 1_000,
+        # What goes wrong comes as an error and into our own log, once; the library's lines would stand on stderr beside
+        # it.
         "log_level": 0,
     }
     options |= {name: known[ours] for ours, name in _SASL.items() if known.get(ours) is not None}
@@ -142,9 +148,11 @@ def reading(settings: KafkaSettings) -> dict[str, Any]:
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
         "allow.auto.create.topics": False,
+        # Without it nothing tells that a position passed the markers at the end of a log.
         "enable.partition.eof": True,
         "fetch.wait.max.ms": 250,
         "max.partition.fetch.bytes": settings.partition_fetch_bytes,
+        # One record must fit, however small the room for fetches is set.
         "fetch.max.bytes": max(settings.fetch_bytes, settings.max_message_bytes),
         "message.max.bytes": settings.max_message_bytes,
         "receive.message.max.bytes": max(settings.fetch_bytes, settings.max_message_bytes) + 1024 * 1024,
@@ -185,6 +193,7 @@ class Asker:
                 return self._bounds(partitions, committed=committed)
             except KafkaException as error:
                 found = raised("ask for the bounds of partitions", error.args[0])
+                # Any other answer is one, and asking again would only repeat it.
                 if error.args[0].code() not in _LEADERSHIP:
                     raise found from error
                 self._client = None
@@ -215,6 +224,7 @@ class Asker:
                     if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                         continue
                     raise
+                # Java's way of a UUID: two signed halves, which Python shows with their sign.
                 halves = (known.get_most_significant_bits(), known.get_least_significant_bits())
                 found[topic] = "".join(f"{half & _UINT64:016x}" for half in halves) if any(halves) else ""
         return found
@@ -281,11 +291,13 @@ def consume(
                 lost.append(partition)
             elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED and not member:
                 continue
+            # Retriable ones the library retries itself; told of them the loop would give up its work for nothing.
             elif not error.retriable() or error.fatal():
                 raise raised("read", error)
         messages = [message for message, error in zip(messages, errors, strict=True) if error is None]
     rows = _by_partition(messages)
     for partition, mine in rows.items():
+        # The end that was told lies behind the records of the same poll.
         moved[partition] = max(mine[-1].offset() + 1, moved.get(partition, 0))
     batches = []
     for partition, position in moved.items():

@@ -45,8 +45,12 @@ class ConfluentSink:
                 {
                     "transactional.id": self._name,
                     "transaction.timeout.ms": settings.transaction_timeout,
+                    # As over kafka-python, so that a change of client changes no topic's size.
                     "compression.type": "lz4",
+                    # Kafka's own hash of the key, as Java and kafka-python have it: a key must fall into the same
+                    # partition from every client.
                     "partitioner": "murmur2_random",
+                    # A flush sends what it has: waiting for more would only delay its commit.
                     "linger.ms": 0,
                     "batch.size": BATCH_BYTES,
                     **({"batch.num.messages": 1} if self._oversize.alone else {}),
@@ -57,6 +61,7 @@ class ConfluentSink:
                     "socket.timeout.ms": min(settings.request_timeout, settings.transaction_timeout),
                 }
             )
+            # Here earlier owners are fenced; it waits for their open transaction to be ended.
             client.init_transactions(self._limit_s)
         self._client = client
 
@@ -81,6 +86,7 @@ class ConfluentSink:
 
         def told(error: KafkaError | None, _message: object) -> None:
             if error is not None:
+                # Kept and not raised: it runs within the library's poll, where an exception would be lost.
                 self._failed.append((record, error))
 
         more: dict[str, Any] = {} if record.partition is None else {"partition": record.partition}
@@ -118,11 +124,13 @@ class ConfluentSink:
         with translated("write"):
             left = _flushed(producer, self._limit_s)
         self._raise_failed()
+        # Before the commit: it would be refused, without saying for want of what.
         if left:
             raise Retryable(f"write: no answer for {left} records within {self._limit_s:g} s")
         with translated("commit"):
             if offsets:
                 positions = [theirs(partition, offset) for partition, offset in offsets.items()]
+                # Inside the transaction: outputs without offsets would be written again, offsets without outputs lost.
                 producer.send_offsets_to_transaction(positions, group, self._limit_s)
             producer.commit_transaction(self._limit_s)
         self._open = self._damaged = False

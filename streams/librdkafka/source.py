@@ -53,7 +53,9 @@ class ConfluentSource:
                     "group.instance.id": member,
                     "partition.assignment.strategy": "range",
                     "session.timeout.ms": settings.session_timeout,
+                    # Ten a session, so that a few lost ones cost no membership; as for kafka-python.
                     "heartbeat.interval.ms": max(settings.session_timeout // 10, 100),
+                    # The library refuses one shorter than the session.
                     "max.poll.interval.ms": max(settings.max_poll_interval, settings.session_timeout),
                     **reading(settings),
                     **connection(settings, member),
@@ -65,6 +67,7 @@ class ConfluentSource:
                 client.close()
                 raise
             self._client = client
+            # After the look-up: subscribing alone raises nothing where no broker answers.
             client.subscribe(list(topics), on_assign=self._settle, on_revoke=self._unsettle, on_lost=self._unsettle)
 
     def _settle(self, client: Consumer, partitions: Sequence[Any]) -> None:
@@ -83,11 +86,13 @@ class ConfluentSource:
     def poll(self, timeout_s: float, max_records: int) -> list[Batch]:
         """Return what has arrived; an empty batch tells that a position moved past markers only."""
         client = self._consumer
+        # All at once at the next poll, not at each seek: an assignment throws away what was fetched ahead.
         if self._moved:
             with translated("assign partitions"):
                 client.assign([theirs(p, offset) for p, offset in self._positions.items()])
             self._moved = False
         batches, lost = consume(client, max_records, timeout_s, self._positions)
+        # A rebalance came within the poll: what it brought belongs to an assignment that is gone.
         if self._changed:
             return []
         if lost:
@@ -128,6 +133,7 @@ class ConfluentSource:
         for entry in found:
             if entry.error is not None:
                 raise raised(f"read the committed offset of {entry.topic}/{entry.partition}", entry.error)
+        # Without a committed offset the library says -1001.
         return {Partition(e.topic, e.partition): int(e.offset) for e in found if e.offset >= 0}
 
     def hold(self, partitions: Collection[Partition]) -> None:
@@ -206,6 +212,8 @@ class ConfluentReader:
 
         Raises ``Retryable`` when a transaction stays open for longer than twice its timeout.
         """
+        # Uncommitted, so that a transaction that is open now is waited for: its records belong to what the caller asked
+        # for.
         bounds = self._asker.bounds(partitions, committed=False)
         position = {p: max((start or {}).get(p, first), first) for p, (first, _) in bounds.items()}
         ends = {p: end for p, (_, end) in bounds.items() if position[p] < end}
@@ -219,6 +227,7 @@ class ConfluentReader:
             for batch in batches:
                 if batch.partition not in ends:
                     continue
+                # What came after the call is cut off, or a busy topic would never end.
                 yield batch.until(ends[batch.partition])
                 if batch.next_offset >= ends[batch.partition]:
                     del ends[batch.partition]
@@ -232,6 +241,7 @@ class ConfluentReader:
     def follow(self, partitions: Sequence[Partition], positions: dict[Partition, int], timeout_s: float) -> list[Batch]:
         """Return records that came after ``positions`` and move them; for tables."""
         consumer = self._consumer("follow")
+        # Assigned anew only where that changed: an assignment throws away what was fetched ahead.
         if self._followed != set(partitions):
             missing = [p for p in partitions if p not in positions]
             for partition, (first, _) in self.bounds(missing).items():
