@@ -35,6 +35,7 @@ class KnownReferences:
 
     def champion(self, model: str) -> str | None:
         """Return the version that judges a model: the log's champion, else the version profiled last."""
+        # Before anything was deployed the monitor judges by the reference that was written last.
         return self.champions.get(model) or next(reversed([*self.versions.get(model, ())]), None)
 
     def reference(self, model: str, version: str | None = None) -> Reference | None:
@@ -52,6 +53,7 @@ def known_references(reader: Reader, topics: Topics) -> KnownReferences:
         for key, value in zip(batch.keys, batch.values, strict=True):
             model, _, version = (key or b"").decode().partition("/")
             mine = references.setdefault(model, {})
+            # Popped and set again, so that the one written last stands at the end.
             mine.pop(version, None)
             if value is not None:
                 try:

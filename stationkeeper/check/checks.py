@@ -24,6 +24,7 @@ def run_checks(config: Config, *, sample: int = 0, create: bool = False) -> list
     found = [_models(config)]
     try:
         inputs = forms(list(config.models.values()))
+        # A decoder that cannot be loaded is found here, before a role of it starts and stops.
         for form in inputs.values():
             load_decoder(form.decoder)
         found.append(SetupCheck("input mappings", "ok", f"{len(inputs)} topic(s) read in one way each"))
@@ -39,6 +40,7 @@ def run_checks(config: Config, *, sample: int = 0, create: bool = False) -> list
             found += check_inputs(config, reader, known, sample)
     except (Retryable, Fatal) as error:
         found.append(SetupCheck("Kafka", "failed", str(error)))
+    # Also with the broker away: registry, trainers and targets do not need it, and one look should find all.
     found += check_platform(config)
     return found
 
@@ -56,6 +58,7 @@ def _models(config: Config) -> SetupCheck:
 
 
 def _topics(config: Config, *, create: bool) -> Iterator[SetupCheck]:
+    # Our own topics are ours to make: a broker that makes them by itself gives them its defaults, with one partition.
     created = ensure_internal(config.kafka, topics_of(config))
     yield SetupCheck("internal topics", "ok", f"{len(created)} created, all have their partitions")
     missing = ensure_inputs(config.kafka, input_topics(config), create_inputs=create)
@@ -78,6 +81,7 @@ def _settings(config: Config) -> Iterator[SetupCheck]:
             has = ", ".join(f"{name}={value}" for name, value, _ in wrong)
             needs = ", ".join(f"{name}={value}" for name, _, value in wrong)
             lost = "state is lost after its retention" if "compact" in topic.cleanup else "records are lost"
+            # Only a wrong cleanup loses what is kept; the rest costs time, or a record is refused and told.
             harm = lost if any(name == "cleanup.policy" for name, _, _ in wrong) else "it costs time or refuses records"
             yield SetupCheck(f"settings of {topic.name}", "warning", f"has {has}: {harm}. Set {needs}")
 
@@ -105,7 +109,9 @@ def _retention(config: Config) -> Iterator[SetupCheck]:
 
 def retention_warnings(config: Config, kept: Mapping[str, Mapping[str, str]], joins: Topic) -> Iterator[SetupCheck]:
     """Yield what would be lost, given the configuration of each topic that exists."""
+    # Of topics that exist: a missing one has been told.
     for name in sorted(set(input_topics(config)) & {topic for topic, found in kept.items() if found}):
+        # Kafka's own default where a broker does not say.
         if "compact" in kept[name].get("cleanup.policy", "delete"):
             yield SetupCheck(
                 f"cleanup of {name}",

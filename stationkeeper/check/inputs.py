@@ -46,10 +46,12 @@ def _topic(
     if not total:
         yield SetupCheck(f"topic {topic}", "warning", "is empty: nothing can be said about its records yet")
         return
+    # Spread over the partitions: one producer often fills one of them, and a mistake of another would not be met.
     each = max(max(sample, _LOOKED_AT) // len(partitions), 1)
     start = {p: max(first, end - each) for p, (first, end) in bounds.items()}
     seen = sample_input(config, form, reader, start)
     events += seen.events
+    # A topic may hold other kinds of records too; only one of which nothing can be read has surely a wrong mapping.
     outcome: Outcome = "ok" if not seen.failures else ("warning" if seen.lines else "failed")
     failures = [f"{MARKS['failed']} {line}" for line in seen.failures[: sample or _SHOWN]]
     newest = seen.lines[-sample:] if sample else []
@@ -61,6 +63,7 @@ def _beside(config: Config, name: str, events: list[Events], known: KnownReferen
     """Set one model's events beside its reference; several versions' events are compared with the champion's."""
     settings, count = config.models[name], sum(map(len, events))
     versions: Mapping[str, object] = known.versions.get(name, {})
+    # With events of one version its own reference judges; of several, the champion's is the one that pages.
     seen = {part.owners[owner][1] for part in events for owner in part.owner.tolist()}
     reference = known.reference(name, next(iter(seen)) if len(seen) == 1 else None)
     positive = settings.positive or (DEFAULT_POSITIVE if reference is None else reference.positive)

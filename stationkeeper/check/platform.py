@@ -48,6 +48,8 @@ def _registry(config: Config) -> SetupCheck:
 
 def check_trainer(name: str, parameters: str = "{}") -> SetupCheck:
     """Import a trainer where a training would find it, and make one with its parameters (JSON)."""
+    # A trainer of the person's own lies in the working directory, where a training looks and this process, started with
+    # a safe path, does not.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search_path())}
     try:
         done = subprocess.run(

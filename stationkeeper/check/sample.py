@@ -49,6 +49,7 @@ def sample_input(config: Config, form: Form, reader: Reader, start: Mapping[Part
             timely = events.keep(np.flatnonzero(~early))
             found.events.append(timely)
             lines += zip(timely.rows.tolist(), lines_of(timely), strict=True)
+        # By row, because the reader gives events by kind: a person compares with the topic.
         found.lines += [f"{_address(batch, row)}  {line}" for row, line in sorted(lines)]
         for row, code, detail in sorted(faults):
             found.codes[code.value] += 1
@@ -63,6 +64,7 @@ def _address(batch: Batch, row: int) -> str:
 
 def _early(config: Config, events: Events, batch: Batch) -> Any:
     """Return which events the tally would refuse as being of the future, bool[n]."""
+    # On the stream clock a moment is early only beside other events, which the tally alone can say.
     if config.clock != "wall":
         return np.zeros(len(events), np.bool_)
     skews = np.array([config.models[model].skew for model, _ in events.owners], np.int64)

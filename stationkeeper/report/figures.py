@@ -60,6 +60,7 @@ def timeline(report: Report) -> Html | None:
     found = report.comparison
     if found is None:
         return None
+    # The loudest first: it is the one that a person compares ours with.
     rules = sorted(found.rules, key=lambda rule: (-len(rule.marks), rule.name))
     shown = [rule for rule in rules if rule.marks]
     silent = [rule.name for rule in rules if not rule.marks]
@@ -85,6 +86,7 @@ def timeline(report: Report) -> Html | None:
         if ours:
             parts += _ours(report, x, y)
         else:
+            # One stroke a pixel: a rule that alarms ten thousand times would make the file megabytes.
             columns = sorted({round(x(mark)) for mark in rule.marks})
             path = "".join(f"M{column} {y + 4:.0f}v{_LANE - 8:.0f}" for column in columns)
             parts.append(tag("path", d=path, class_="alarm"))
@@ -114,6 +116,7 @@ def _changes(found: Comparison, x: Place, top: float, floor: float) -> list[Html
     parts = []
     for i, change in enumerate(found.changes):
         at = x(change.at)
+        # Right of the middle the name would leave the box.
         side = "end" if at > _WIDE * 0.6 else "start"
         y = top + (11.0 if i % 2 else 0.0)
         parts.append(tag("line", x1=at, x2=at, y1=y - 8, y2=floor, class_="change"))
@@ -128,6 +131,7 @@ def _ours(report: Report, x: Place, y: float) -> list[Html]:
         low = case.first.onset_low if case.first.onset_low is not None else case.first.onset
         high = case.first.onset_high if case.first.onset_high is not None else case.first.onset
         if low is not None and high is not None:
+            # An onset known to the row is narrower than a pixel and would not be seen.
             wide = max(2.5, x(high) - x(low))
             parts.append(tag("rect", x=x(low), y=y + 2, width=wide, height=_LANE - 4, class_="onset-band bold"))
     middle = y + _LANE / 2
@@ -186,6 +190,7 @@ def distance_figure(subject: SubjectStatus, case: Case | None, report: Report, t
         return None
     noise = series.get("noise", [])
     levels = _psi_levels(report) if series["distance_name"] == _PSI else {}
+    # A tool's threshold far above everything would press the course flat; three times leaves it a third of the height.
     above = [level for level in levels.values() if level <= 3 * max(known)]
     top = ticks(0.0, max(*known, *(value for value in noise if value is not None), *above, 1e-6))
     axes = _axes(series["time"], top[-1], report)

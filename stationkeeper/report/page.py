@@ -50,6 +50,7 @@ def report_page(report: Report) -> str:
         section("How it was decided", tag("p", _METHOD)),
         section("Make it again", _commands(report.reproduce) if report.reproduce else None),
     ]
+    # Inside the file: a report is opened from a mail or an archive, where a link to a style leads nowhere.
     css = resources.files("stationkeeper.page").joinpath("static", "page.css").read_text(encoding="utf-8")
     head = tag(
         "head",
@@ -83,6 +84,7 @@ def summary(report: Report) -> str:
     if not report.cases:
         return "No incident was opened and nothing was asked for."
     kinds = Counter(case.first.kind for case in report.cases)
+    # Four kinds are a sentence; the table of verdicts has all.
     named = listing([f"{count} × {KIND_WORDS.get(kind, kind).lower()}" for kind, count in kinds.most_common()], 4)
     pages = sum(any(f.level == "page" for f in case.findings) for case in report.cases)
     ended = sum(case.recovered is not None for case in report.cases)
@@ -98,6 +100,7 @@ def summary(report: Report) -> str:
 def moment(finding: ReportedFinding) -> Child:
     """Return when a finding was made: its time, or its row where a file has no times."""
     if finding.by_row:
+        # Of a finding that nothing but silence decided there is no last row; its time is the row then.
         return f"row {integer(finding.row if finding.row is not None else finding.time or 0)}"
     return time_tag(finding.time)
 

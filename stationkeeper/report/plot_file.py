@@ -35,6 +35,7 @@ def svg_file(plot: str, heading: str = "", *, dark: bool = False) -> str:
     drawing = plot[first : last + len("</svg>")]
     body = drawing.index(">") + 1
     width, height = (float(x) for x in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawing)[0])
+    # Title and description stand in one element, with a full stop between them (page.axes).
     title = re.findall(r"<title>([^<]*?)[.] ", drawing)
     words = (
         f'<text class="heading" x="{MARGIN:.0f}" y="17">{" · ".join([escape(heading), *title])}</text>'
@@ -92,5 +93,6 @@ def _style(*, dark: bool) -> str:
     rules = [f"{selector.strip()}{{{plain(body).strip()}}}" for selector, body in _RULE.findall(css)]
     base = f".plot{{font-family:{FONTS};font-size:12px}}.paper{{fill:{values['--raised'].strip()}}}"
     base += f".heading{{font-size:12.5px;font-weight:bold;fill:{values['--ink'].strip()}}}"
+    # The page's own font rule names fonts of the browser; a file goes with those that a renderer knows.
     kept = [rule for rule in rules if not rule.startswith(".plot{")]
     return "".join([base, *kept])
