@@ -72,6 +72,7 @@ class Encoding:
         inputs: list[Any] = []
         constants: list[Any] = []
         parts: list[str] = []
+        # Numbered, because a feature's name may hold what no ONNX name may.
         for number, column in enumerate(self.columns):
             name, inner = column.spec.name, f"{prefix}{number}"
             categorical = column.spec.kind is FeatureKind.CATEGORICAL
@@ -80,6 +81,7 @@ class Encoding:
             if not column.width:
                 continue
             if categorical:
+                # OneHotEncoder puts an axis behind the one it is given: [n, 1] becomes [n, 1, width].
                 shape = f"{inner}.shape"
                 constants.append(numpy_helper.from_array(np.array([-1, column.width], dtype=np.int64), shape))
                 nodes += [
@@ -119,12 +121,15 @@ def _texts(values: pl.Series) -> pl.Series:
 
 def _fit_column(values: pl.Series, spec: FeatureSpec) -> ColumnEncoding:
     if spec.kind is FeatureKind.CATEGORICAL:
+        # Counted with the missing text among them: null is a category of its own, as the monitor counts it.
         counts = _texts(values).value_counts(name="rows").filter(pl.col("rows") >= RARE)
+        # By name where counts are equal, and sorted by name below: the same rows give the same matrix on every machine.
         frequent = counts.sort(["rows", values.name], descending=[True, False]).head(MAX_CATEGORIES)
         return ColumnEncoding(spec, categories=tuple(sorted(frequent[values.name].to_list())))
     numbers = _numbers(values)
     missing = np.isnan(numbers)
     if missing.all():
+        # A number that no training row has: its indicator still tells when it comes.
         return ColumnEncoding(spec, indicator=True)
     return ColumnEncoding(spec, median=float(np.median(numbers[~missing])), indicator=bool(missing.any()))
 

@@ -43,6 +43,7 @@ class EncodedModel:
         regression = self.task is ModelTask.REGRESSION
         matrix, output = PREFIX + "matrix", OUTPUTS[self.task]
         nodes, inputs, constants = self.encoding.onnx_nodes(matrix, PREFIX)
+        # Only histogram gradient boosting has it; the converter of skl2onnx fails on that one (tree_ensemble).
         if hasattr(self.estimator, "_predictors"):
             more, values = tree_nodes(self.estimator, matrix, output, classifier=not regression)
         else:
@@ -62,6 +63,8 @@ class EncodedModel:
             ir_version=IR_VERSION,
         )
         checker.check_model(model)
+        # Deterministic: the digest in the card names the bytes, and a training that is repeated must give the same
+        # ones.
         return OnnxModel(model.SerializeToString(deterministic=True), output, InputMode.COLUMNS)
 
     def _converted(self, matrix: str, output: str) -> tuple[list[Any], list[Any]]:
@@ -76,11 +79,13 @@ class EncodedModel:
             self.estimator,
             initial_types=[("x", FloatTensorType([None, self.encoding.width]))],
             target_opset=OPSET,
+            # Without it the probabilities come as a list of maps, which no server of tensors reads.
             options=None if regression else {id(self.estimator): {"zipmap": False}},
         )
         inner = PREFIX + "estimator."
         graph = add_prefix(converted, inner).graph
         bridge_in = helper.make_node("Identity", [matrix], [inner + "x"])
+        # A converted classifier answers with label and probabilities, in this order; a regression with its value alone.
         bridge_out = helper.make_node("Identity", [graph.output[0 if regression else 1].name], [output])
         return [bridge_in, *graph.node, bridge_out], list(graph.initializer)
 
@@ -111,7 +116,10 @@ class GradientBoosting:
             learning_rate=self.rate,
             l2_regularization=self.penalty,
             min_samples_leaf=5,  # new rows are few just after a change; the penalty guards what small leaves risk
+            # Half of the columns at each split, chosen: trees of one strong column alone would repeat each other.
             max_features=0.5,
+            # It would hold a tenth of the rows back at random, neighbours of rows that are learnt: the backtest judges
+            # by time.
             early_stopping=False,
             random_state=data.seed,
         )

@@ -83,6 +83,7 @@ def _load(found: OnnxModel, card: ModelCard) -> ServedModel:
 
 def _parity(fitted: FittedModel, served: ServedModel, golden: pl.DataFrame) -> float:
     trained, exported = fitted.score(golden), served.score(golden)
+    # Float32 is right to a share of a number: values in the millions differ by more than probabilities can.
     scale = max(1.0, float(np.abs(trained).max())) if served.card.task is ModelTask.REGRESSION else 1.0
     difference = float(np.abs(trained - exported).max()) / scale
     # Written so that NaN fails.
@@ -102,6 +103,7 @@ def _golden_rows(served: ServedModel, golden: pl.DataFrame) -> GoldenRows:
         known = [None if value != value else value for value in values]  # noqa: PLR0124 - only NaN differs from itself
         columns[name] = (*known[turn:], *known[:turn])
     scores = served.output(columns)
+    # A row without a finite score cannot be compared when the model is loaded, and JSON has no NaN.
     finite = np.flatnonzero(np.isfinite(scores).all(axis=1)).tolist()
     return GoldenRows(
         columns={name: tuple(values[row] for row in finite) for name, values in columns.items()},

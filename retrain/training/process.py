@@ -91,6 +91,7 @@ class TrainingProcess:
         scratch.mkdir(parents=True)
         for name in (RESULT_FILE, PROGRESS_FILE):
             (directory / name).unlink(missing_ok=True)
+        # Kept with the run: whoever asks later what was trained on which rows reads it there.
         (directory / JOB_FILE).write_text(job.model_dump_json(indent=1))
         marker = secrets.token_hex(8)
         group = ControlGroup.make(f"stationkeeper-{marker}")
@@ -131,6 +132,7 @@ class TrainingProcess:
                 return None
             said = progress(self.directory)
             self.kill()
+            # A limit that was passed is the better reason: a training that swaps runs out of time as well.
             return fault or TimedOut(self.timeout_s, said)
         self.kill()
         return read_result(self.directory, code)

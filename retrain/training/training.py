@@ -59,11 +59,13 @@ class Training:
             rows = np.flatnonzero(table.known)
             split = self._split(table, rows)
             champion = load_scorer(self.job.champion) if self.job.champion else None
+            # All rows at once: threshold, gate and reference each want a part of them.
             champion_scores = champion.score(table.features) if champion else None
         trainer = load_trainer(self.job.trainer, self.job.parameters)
         fits = _Fits(self.job, trainer, table, rows, split, self._say)
         with self._timed("backtest"):
             backtest = fits.backtest(self.job.windows)
+            # Of equal losses the first: `all`, which forgets nothing.
             window = min(backtest, key=lambda one: backtest[one])
         with self._timed("threshold"):
             out_of_fold = fits.out_of_fold(window)
@@ -80,6 +82,8 @@ class Training:
     def _read(self) -> TrainingTable:
         job = self.job
         found = hashlib.sha256(job.snapshot.read_bytes()).hexdigest()
+        # Once more, in the child: the file may have changed since the parent looked, and the run is named by this
+        # digest.
         if found != job.digest:
             raise BadData(f"the snapshot hashes to {found}, the job names {job.digest}")
         frame = pl.read_parquet(job.snapshot)
@@ -87,10 +91,12 @@ class Training:
 
     def _split(self, table: TrainingTable, rows: Positions) -> Split:
         times = table.times[rows]
+        # A first champion knows of no change: every row is after it.
         onset = int(times[0]) if self.job.onset_ms is None else self.job.onset_ms
         split = split_rows(times, onset, self.job.holdout, self.job.validation)
         for name, mask in (("training", split.learn), ("validation", split.validation), ("held-out", split.holdout)):
             labels = table.labels[rows][mask]
+            # With one window nothing is chosen on them.
             if name == "validation" and len(self.job.windows) == 1:
                 continue
             if len(labels) == 0 or (self.job.task is ModelTask.BINARY and len(np.unique(labels)) < 2):
@@ -115,6 +121,7 @@ class Training:
         before = ~split.after & (table.times[rows] > learnt_until if learnt_until is not None else True)
         if champion is not None and champion_scores is not None and before.any():
             found = performance(labels[before], champion_scores[rows][before], champion.card.threshold)
+            # Without a target the threshold is that of the largest F1.
             target = found.precision if found.alerts >= MIN_PRECISION_ALERTS else None
         usable = ~np.isnan(out_of_fold)
         return choose_threshold(
@@ -135,6 +142,7 @@ class Training:
             classes=table.classes,
             positive=table.positive,
             threshold=threshold.value if threshold else 0.5,
+            # Set by the export, which alone knows the bytes; a card must have one to be a card.
             onnx_sha256="0" * 64,
             request=self.job.request,
             snapshot=self.job.digest,
@@ -251,6 +259,7 @@ class _Fits:
         for part in blocked_folds(candidates, FOLDS):
             usable = allowed.copy()
             usable[part] = False
+            # Half of the rows of the final model, chosen: these three fits then cost as much as one and a half of that.
             fitted = self._fit(window, usable, self.job.max_rows // 2)
             scores[part] = fitted.score(self.table.features[self.rows[part]])
         return scores
@@ -262,6 +271,7 @@ class _Fits:
         return fitted
 
     def _fit(self, window: TrainingWindow, usable: Flags, limit: int) -> FittedModel:
+        # A generator for each fit and not one for all: a window's rows must not depend on how many fits came before.
         rng = np.random.default_rng(self.job.seed)
         chosen, weights = window_rows(window, usable, self.split.after, limit, rng)
         positions = self.rows[chosen]

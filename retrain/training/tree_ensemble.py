@@ -62,6 +62,8 @@ def _attributes(trees: list[npt.NDArray[Any]]) -> dict[str, Any]:
         "nodes_nodeids": node_ids.tolist(),
         "nodes_featureids": np.where(leaf, 0, nodes["feature_idx"]).astype(np.int64).tolist(),
         "nodes_modes": np.where(leaf, "LEAF", "BRANCH_LEQ").tolist(),
+        # Thresholds are float64 and the graph compares float32: rounded up, a row at the threshold would change its
+        # side.
         "nodes_values": np.where(leaf, 0.0, float32_below(nodes["num_threshold"])).astype(np.float32).tolist(),
         "nodes_truenodeids": np.where(leaf, 0, nodes["left"]).astype(np.int64).tolist(),
         "nodes_falsenodeids": np.where(leaf, 0, nodes["right"]).astype(np.int64).tolist(),

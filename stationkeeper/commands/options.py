@@ -101,6 +101,7 @@ class ReadingOptions:
             "time_format": self.time_format,
             "encoding": self.encoding,
         }
+        # None is "not said": what the configuration says stays.
         told = {name: value for name, value in given.items() if value is not None}
         try:
             return type(configured).model_validate(configured.model_dump() | told)

@@ -147,6 +147,7 @@ def rules_table(report: Report) -> Html | None:
     found = report.comparison
     if found is None or not found.rules:
         return None
+    # The first known change: an alarm before it is surely false, one after a second change may be of either.
     change = min(found.changes, key=lambda one: one.at, default=None)
     lanes = [RuleCourse(OURS, tuple(pages_of(report))), *sorted(found.rules, key=lambda rule: rule.name)]
     heads: list[Child] = ["Rule", "Alarms from", "Alarms", "First"]
