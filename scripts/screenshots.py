@@ -24,15 +24,6 @@ from stationkeeper.process.web import WebServer, create_app
 from tests.monitor.rig import Rig, fraud
 from tests.stationkeeper import story
 
-PATHS = {
-    "fleet": "/",
-    "model": "/models/fraud",
-    "unknown": "/models/churn",
-    "subject": "/models/fraud/subjects/amount",
-    "incident": f"/incidents/{story.INCIDENT}",
-}
-
-
 # Transactions a minute: a third of the demo's, so that two days of them are watched in a minute or two.
 PER_MINUTE = 20.0
 # How long after the new payment method the pages are drawn: the page has come, and both sides of the change show.
@@ -136,7 +127,7 @@ def main(arguments: list[str]) -> int:
         server = WebServer(create_app(story.canary_moment(), strict=True))
         server.start()
         if options.folder:
-            files = draw(server.url, options.folder, PATHS, widths=(1280, 375), whole=True)
+            files = draw(server.url, options.folder, story.PATHS, widths=(1280, 375), whole=True)
         else:
             server.stop()
             roles, incident = watched()

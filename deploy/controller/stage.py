@@ -1,25 +1,21 @@
 """The canary controller as a stage: candidates and closed minutes in, rollout and deployment records out."""
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import structlog
 from pydantic import ValidationError
 
 from stationkeeper.contracts.log_events import LogEvent
-from stationkeeper.contracts.messages import Approval, Candidate, Deployment, DeploymentAction, Rollout, Verdict
+from stationkeeper.contracts.messages import Deployment, DeploymentAction, Rollout
 from stationkeeper.contracts.metrics import Sample
-from stationkeeper.contracts.times import to_ms
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, WireError, decode
+from stationkeeper.contracts.wire import WireError
 from stationkeeper.deploy.controller.effects import Effects
+from stationkeeper.deploy.controller.inputs import DeployInputs
 from stationkeeper.deploy.controller.rollouts import Rollouts
 from stationkeeper.deploy.controller.status import rollout_samples, rollout_status
-from stationkeeper.deploy.core.admission import decide, disagreement, note_verdict, offer, queue, refuse_unknown
-from stationkeeper.deploy.core.moves import Phase, Transition
-from stationkeeper.deploy.core.reasons import Reason, because
-from stationkeeper.deploy.core.state import memory
 from stationkeeper.deploy.settings import RolloutSettings
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 
@@ -60,12 +56,7 @@ class Deploy:
             for topic in (topics.candidates, topics.history, topics.verdicts, topics.approvals)
         )
         self.tables = (topics.rollouts.name,)
-        self._readers: dict[str, Callable[[bytes], None]] = {
-            topics.candidates.name: self._candidate,
-            topics.history.name: self._history,
-            topics.verdicts.name: self._verdict,
-            topics.approvals.name: self._approval,
-        }
+        self._inputs = DeployInputs(topics, self._rollouts, effects.origins)
         self._written: list[Rollout] = []
         self._shown: deque[Deployment] = deque(maxlen=_DEPLOYMENTS_SHOWN)
         self._unreadable = 0
@@ -117,7 +108,7 @@ class Deploy:
 
     def absorb(self, batch: Batch) -> None:
         """Take in a batch; an unreadable message is counted and logged, it cannot be acted on."""
-        read = self._readers[batch.partition.topic]
+        read = self._inputs.reader(batch.partition.topic)
         for offset, value in zip(batch.offsets.tolist(), batch.values, strict=True):
             if value is None:
                 continue
@@ -187,50 +178,6 @@ class Deploy:
     def close(self) -> None:
         """Stop the effects."""
         self._effects.close()
-
-    def _candidate(self, value: bytes) -> None:
-        candidate = Candidate.decode(value)
-        rollout, policy = self._rollouts.records.get(candidate.model), self._rollouts.policies.get(candidate.model)
-        if rollout is None or policy is None:
-            self._rollouts.audit.append(refuse_unknown(candidate, configured=policy is not None))
-            return
-        clock, offered = self._rollouts.clock(candidate.model), to_ms(candidate.time)
-        # Beyond one step the candidate's time says little of this stream (a backlog, another clock): the stream's own
-        # stays.
-        if clock is not None and 0 < offered - clock <= policy.step_ms:
-            # Minutes close behind the stream: the canary does not start before its gate was passed.
-            clock = offered
-        lookup = self._effects.origins.of(candidate)
-        now = clock or memory(rollout).clock
-        if not lookup.known:
-            why = because(Reason.AWAITING_REGISTRY, candidate=candidate.id, version=candidate.version)
-            moved = queue(rollout, candidate, now or offered, why)
-        # On the stream clock and before the first minute nobody knows the time: the candidate waits for one, unless it
-        # is to be refused, which needs no clock.
-        elif clock is None and rollout.phase is Phase.STEADY and disagreement(candidate, lookup.origin) is None:
-            moved = queue(rollout, candidate, offered)
-        else:
-            moved = offer(rollout, candidate, policy, now or offered, lookup.origin)
-        self._rollouts.apply(candidate.model, moved)
-
-    def _approval(self, value: bytes) -> None:
-        approval = Approval.decode(value)
-        rollout, policy = self._rollouts.records.get(approval.model), self._rollouts.policies.get(approval.model)
-        if approval.target != "rollout" or rollout is None or policy is None:
-            return
-        clock = self._rollouts.clock(approval.model) or memory(rollout).clock or to_ms(approval.time)
-        self._rollouts.advance(approval.model, decide(rollout, approval, policy, clock), clock)
-
-    def _verdict(self, value: bytes) -> None:
-        verdict = Verdict.decode(value)
-        rollout = self._rollouts.records.get(verdict.model)
-        if rollout is not None:
-            self._rollouts.apply(verdict.model, Transition(note_verdict(rollout, verdict)))
-
-    def _history(self, value: bytes) -> None:
-        for record in decode(value):
-            if isinstance(record, ArmDelta | OutcomeDelta | PaneDelta) and record.model in self._rollouts.policies:
-                self._rollouts.minute(record)
 
     def _forget(self) -> None:
         self._rollouts.forget()

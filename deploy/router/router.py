@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +35,40 @@ class Served:
     logged: Future[None]
 
 
+class AnswerCounts:
+    """Counts answers by model, version and arm, and refusals by model and reason; called by many threads at once."""
+
+    def __init__(self, models: Collection[str]) -> None:
+        self._models = frozenset(models)
+        self._served: Counter[tuple[str, str, str]] = Counter()
+        self._refused: Counter[tuple[str, str]] = Counter()
+        # Adding to a counter reads and writes: two workers at once would lose one of their answers.
+        self._lock = threading.Lock()
+
+    def answered(self, model: str, served: Served) -> None:
+        """Count the rows of one request."""
+        with self._lock:
+            self._served.update((model, one.version, one.arm) for one in served.answers)
+
+    def refused(self, model: str, reason: Refusal) -> None:
+        """Count a refusal; unconfigured names share one series, so that a caller cannot make series."""
+        with self._lock:
+            self._refused[model if model in self._models else "", reason.value] += 1
+
+    def samples(self) -> list[Sample]:
+        """Return both counts as metrics."""
+        with self._lock:
+            served, refused = dict(self._served), dict(self._refused)
+        found = [Sample("stationkeeper_predictions_served_total", key, count) for key, count in sorted(served.items())]
+        found += [Sample("stationkeeper_serving_errors_total", key, count) for key, count in sorted(refused.items())]
+        return found
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return the answers as JSON."""
+        with self._lock:
+            return [{"model": m, "version": v, "arm": a, "answers": n} for (m, v, a), n in sorted(self._served.items())]
+
+
 class Router:
     """Everything of ``serve`` but HTTP: split, score, log.
 
@@ -56,9 +90,7 @@ class Router:
         self._topics = dict(topics)
         self._follower = RolloutsFollower(reader, rollouts, tuple(topics), traffic)
         self._sink = log
-        self._served: Counter[tuple[str, str, str]] = Counter()
-        self._refused: Counter[tuple[str, str]] = Counter()
-        self._counts = threading.Lock()
+        self._counts = AnswerCounts(topics)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -144,20 +176,15 @@ class Router:
 
     def answered(self, model: str, served: Served) -> None:
         """Count answers that go out to their caller."""
-        with self._counts:
-            self._served.update((model, one.version, one.arm) for one in served.answers)
+        self._counts.answered(model, served)
 
     def refused(self, model: str, reason: Refusal) -> None:
-        """Count a refusal; unconfigured names share one series, so that a caller cannot make series."""
-        with self._counts:
-            self._refused[model if model in self._topics else "", reason.value] += 1
+        """Count a refusal."""
+        self._counts.refused(model, reason)
 
     def samples(self) -> list[Sample]:
         """Return served, refused and unlogged counts, weights and champions."""
-        with self._counts:
-            served, refused = dict(self._served), dict(self._refused)
-        found = [Sample("stationkeeper_predictions_served_total", key, count) for key, count in sorted(served.items())]
-        found += [Sample("stationkeeper_serving_errors_total", key, count) for key, count in sorted(refused.items())]
+        found = self._counts.samples()
         # The log counts by topic, the metric is by model: models that share a topic have one count, under the last.
         models = {topic: model for model, topic in self._topics.items()}
         for (topic, reason), count in sorted(self._sink.unlogged().items()):
@@ -174,16 +201,12 @@ class Router:
 
     def status(self) -> dict[str, Any]:
         """Return the splits, the counts and what is wrong, as JSON."""
-        with self._counts:
-            served = [
-                {"model": m, "version": v, "arm": a, "answers": n} for (m, v, a), n in sorted(self._served.items())
-            ]
         return {
             "role": "serve",
             "ready": not self.readiness(),
             "reasons": self.readiness(),
             "models": [self.traffic.status(model) for model in self.traffic.known()],
-            "served": served,
+            "served": self._counts.status(),
             "pending": self._sink.pending(),
         }
 

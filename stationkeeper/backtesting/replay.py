@@ -101,6 +101,54 @@ class Summary:
     measures: dict[str, Measure] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class TablePanes:
+    """A table cut into panes of ``length`` (ms where rows have times, else rows), as a live stream would close them."""
+
+    table: Table
+    length: int
+
+    def closed(self, judged: Judged) -> Iterator[Pane]:
+        """Closed panes with rows, tallied a chunk at a time; their rows are numbered by position in the table.
+
+        The first has the traffic of the rows that its reference took, too. The last is never over where rows have
+        times: only a later row would say that nothing more of it comes.
+        """
+        first, layout = judged.first_row, judged.reference.layout
+        rows = len(self.table)
+        length = self.length
+        keys = np.arange(rows) // length if self.table.times is None else self.table.times // length
+        starts = np.flatnonzero(np.append(True, keys[first + 1 :] != keys[first:-1])) + first
+        # The last pane ends with the table here and is taken off below: it is never known to be over.
+        ends = np.append(starts[1:], rows)
+        if self.table.times is not None or rows % length:
+            starts, ends = starts[:-1], ends[:-1]
+        for at in range(0, len(starts), CHUNK):
+            begin, stop = starts[at : at + CHUNK], ends[at : at + CHUNK]
+            low, high = int(begin[0]), int(stop[-1])
+            group = np.repeat(np.arange(len(begin)), stop - begin)
+            columns = subject_columns(judged.reference, self.table.rows(low, high), self.table.prediction)
+            vectors = layout.tally(columns, group, stop - begin)
+            new = count_new(new_rows(judged.reference, columns), group)
+            for k in range(len(begin)):
+                start, mine = int(keys[begin[k]]) * length, int(stop[k] - begin[k])
+                # Of the first pane some rows went into the reference; its traffic is the whole pane, or it would look
+                # like a drop.
+                cut = int(begin[k]) - int(np.searchsorted(keys, keys[begin[k]])) if at + k == 0 else 0
+                yield Pane(start, length, mine, vectors[k], int(stop[k]) - 1, int(begin[k]), mine + cut, new.get(k, {}))
+
+    def silence(self, end: int | None, pane: Pane) -> Iterator[Pane]:
+        """Empty panes between two that hold rows; of a long silence only the last, as on a live stream."""
+        if end is None:
+            return
+        length, nothing = pane.length, np.zeros_like(pane.counts)
+        # A silence of months would be hundreds of thousands of empty panes; the judge skips them by the same rule.
+        if pane.start - end > MAX_GAP_PANES * length:
+            end = pane.start - length
+        for start in range(end, pane.start, length):
+            yield Pane(start, length, 0, nothing)
+
+
 class Replay:
     """One pass over a table; ``run`` yields each verdict as it falls, with the ``watch`` that gave it."""
 
@@ -109,6 +157,7 @@ class Replay:
     def __init__(self, table: Table, settings: ReplaySettings, reference: Reference | None = None) -> None:
         self.table, self.settings = table, settings
         self.summary = Summary(rows=len(table))
+        self._panes = TablePanes(table, settings.pane)
         if reference is None and not settings.reference_rows:
             raise BadInput("a backtest needs --reference FILE or --reference-rows N")
         rows = settings.reference_rows or 0
@@ -179,8 +228,8 @@ class Replay:
         labels.begin(judged, on=watch.performance is not None and (self.table.prediction or judged.model) is not None)
         end: int | None = None
         done = judged.first_row
-        for pane in self._panes(judged):
-            for silent in self._silence(end, pane):
+        for pane in self._panes.closed(judged):
+            for silent in self._panes.silence(end, pane):
                 stepped = watch.step(silent, labels.finding)
                 for outcome in (stepped, *map(watch.learn, labels.mature(silent.start, done - 1))):
                     if outcome.verdicts:
@@ -193,49 +242,6 @@ class Replay:
             outcomes += map(watch.learn, labels.mature(pane.start, pane.last_row))
             yield done, _joined(outcomes)
         self._note_unjudged(done)
-
-    def _panes(self, judged: Judged) -> Iterator[Pane]:
-        """Closed panes with rows, tallied a chunk at a time; their rows are numbered by position in the table.
-
-        The first has the traffic of the rows that its reference took, too. The last is never over where rows have
-        times: only a later row would say that nothing more of it comes.
-        """
-        first, layout = judged.first_row, judged.reference.layout
-        rows = len(self.table)
-        length = self.settings.pane
-        keys = np.arange(rows) // length if self.table.times is None else self.table.times // length
-        starts = np.flatnonzero(np.append(True, keys[first + 1 :] != keys[first:-1])) + first
-        # The last pane ends with the table here and is taken off below: it is never known to be over.
-        ends = np.append(starts[1:], rows)
-        if self.table.times is not None or rows % length:
-            starts, ends = starts[:-1], ends[:-1]
-        for at in range(0, len(starts), CHUNK):
-            begin, stop = starts[at : at + CHUNK], ends[at : at + CHUNK]
-            low, high = int(begin[0]), int(stop[-1])
-            group = np.repeat(np.arange(len(begin)), stop - begin)
-            columns = self._columns(judged, low, high)
-            vectors = layout.tally(columns, group, stop - begin)
-            new = count_new(new_rows(judged.reference, columns), group)
-            for k in range(len(begin)):
-                start, mine = int(keys[begin[k]]) * length, int(stop[k] - begin[k])
-                # Of the first pane some rows went into the reference; its traffic is the whole pane, or it would look
-                # like a drop.
-                cut = int(begin[k]) - int(np.searchsorted(keys, keys[begin[k]])) if at + k == 0 else 0
-                yield Pane(start, length, mine, vectors[k], int(stop[k]) - 1, int(begin[k]), mine + cut, new.get(k, {}))
-
-    def _columns(self, judged: Judged, low: int, high: int) -> dict[str, Column]:
-        return subject_columns(judged.reference, self.table.rows(low, high), self.table.prediction)
-
-    def _silence(self, end: int | None, pane: Pane) -> Iterator[Pane]:
-        """Empty panes between two that hold rows; of a long silence only the last, as on a live stream."""
-        if end is None:
-            return
-        length, nothing = pane.length, np.zeros_like(pane.counts)
-        # A silence of months would be hundreds of thousands of empty panes; the judge skips them by the same rule.
-        if pane.start - end > MAX_GAP_PANES * length:
-            end = pane.start - length
-        for start in range(end, pane.start, length):
-            yield Pane(start, length, 0, nothing)
 
     def _note_unjudged(self, done: int) -> None:
         """Say what a live stream would not have judged by now either."""

@@ -27,6 +27,7 @@ __all__ = [
     "INCIDENT",
     "MINUTE",
     "ONSET",
+    "PATHS",
     "REQUEST",
     "SEEN",
     "START",
@@ -47,6 +48,15 @@ __all__ = [
     "tally",
     "unknown_model",
 ]
+
+# The pages that a browser is sent to, by tests and by the screenshots of the documents.
+PATHS = {
+    "fleet": "/",
+    "model": "/models/fraud",
+    "unknown": "/models/churn",
+    "subject": "/models/fraud/subjects/amount",
+    "incident": f"/incidents/{INCIDENT}",
+}
 
 
 class Role:

@@ -17,14 +17,7 @@ from tests.stationkeeper.report.test_gather import TOPICS, log
 pytestmark = pytest.mark.browser
 
 LOOKS = [(scheme, width) for scheme in ("light", "dark") for width in (1280, 375)]
-PATHS = {
-    "fleet": "/",
-    "model": "/models/fraud",
-    "unknown": "/models/churn",
-    "subject": "/models/fraud/subjects/amount",
-    "incident": f"/incidents/{story.INCIDENT}",
-    "missing": "/models/nobody",
-}
+PATHS = story.PATHS | {"missing": "/models/nobody"}
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 

@@ -1,0 +1,79 @@
+"""What each record that comes in does to the rollouts: candidates, people's words, verdicts and closed minutes."""
+
+from collections.abc import Callable
+
+from stationkeeper.contracts.messages import Approval, Candidate, Verdict
+from stationkeeper.contracts.times import to_ms
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, decode
+from stationkeeper.deploy.controller.origins import Origins
+from stationkeeper.deploy.controller.rollouts import Rollouts
+from stationkeeper.deploy.core.admission import decide, disagreement, note_verdict, offer, queue, refuse_unknown
+from stationkeeper.deploy.core.moves import Phase, Transition
+from stationkeeper.deploy.core.reasons import Reason, because
+from stationkeeper.deploy.core.state import memory
+
+
+class DeployInputs:
+    """Reads one record of an input topic and moves the rollout of its model; what is not about a rollout is left out.
+
+    A record that cannot be read raises ``ValidationError`` or ``WireError`` before anything has moved.
+    """
+
+    def __init__(self, topics: Topics, rollouts: Rollouts, origins: Origins) -> None:
+        self._rollouts = rollouts
+        self._origins = origins
+        self._readers: dict[str, Callable[[bytes], None]] = {
+            topics.candidates.name: self._candidate,
+            topics.history.name: self._history,
+            topics.verdicts.name: self._verdict,
+            topics.approvals.name: self._approval,
+        }
+
+    def reader(self, topic: str) -> Callable[[bytes], None]:
+        """Return what takes in a record of this topic."""
+        return self._readers[topic]
+
+    def _candidate(self, value: bytes) -> None:
+        candidate = Candidate.decode(value)
+        rollout, policy = self._rollouts.records.get(candidate.model), self._rollouts.policies.get(candidate.model)
+        if rollout is None or policy is None:
+            self._rollouts.audit.append(refuse_unknown(candidate, configured=policy is not None))
+            return
+        clock, offered = self._rollouts.clock(candidate.model), to_ms(candidate.time)
+        # Beyond one step the candidate's time says little of this stream (a backlog, another clock): the stream's own
+        # stays.
+        if clock is not None and 0 < offered - clock <= policy.step_ms:
+            # Minutes close behind the stream: the canary does not start before its gate was passed.
+            clock = offered
+        lookup = self._origins.of(candidate)
+        now = clock or memory(rollout).clock
+        if not lookup.known:
+            why = because(Reason.AWAITING_REGISTRY, candidate=candidate.id, version=candidate.version)
+            moved = queue(rollout, candidate, now or offered, why)
+        # On the stream clock and before the first minute nobody knows the time: the candidate waits for one, unless it
+        # is to be refused, which needs no clock.
+        elif clock is None and rollout.phase is Phase.STEADY and disagreement(candidate, lookup.origin) is None:
+            moved = queue(rollout, candidate, offered)
+        else:
+            moved = offer(rollout, candidate, policy, now or offered, lookup.origin)
+        self._rollouts.apply(candidate.model, moved)
+
+    def _approval(self, value: bytes) -> None:
+        approval = Approval.decode(value)
+        rollout, policy = self._rollouts.records.get(approval.model), self._rollouts.policies.get(approval.model)
+        if approval.target != "rollout" or rollout is None or policy is None:
+            return
+        clock = self._rollouts.clock(approval.model) or memory(rollout).clock or to_ms(approval.time)
+        self._rollouts.advance(approval.model, decide(rollout, approval, policy, clock), clock)
+
+    def _verdict(self, value: bytes) -> None:
+        verdict = Verdict.decode(value)
+        rollout = self._rollouts.records.get(verdict.model)
+        if rollout is not None:
+            self._rollouts.apply(verdict.model, Transition(note_verdict(rollout, verdict)))
+
+    def _history(self, value: bytes) -> None:
+        for record in decode(value):
+            if isinstance(record, ArmDelta | OutcomeDelta | PaneDelta) and record.model in self._rollouts.policies:
+                self._rollouts.minute(record)
