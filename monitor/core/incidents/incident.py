@@ -104,9 +104,11 @@ def co_onset(findings: Iterable[Finding], leader: Finding, now: int, pane: int) 
     """
     slack = max(CO_ONSET_PANES * pane, (now - leader.onset) // 2)
     near = [f for f in findings if f.level > NONE and abs(f.onset - leader.onset) <= slack]
+    # By strength, then by name, so that a tie falls alike in a replay.
     near.sort(key=lambda f: (-f.strength, f.key))
     named = [k for k, finding in enumerate(near, start=1) if finding.strength >= -np.log(k)]
     chosen = near[: max(named)] if named else []
+    # The leader pages by itself; of the others then only those that do too.
     return chosen if leader in chosen else [leader, *(f for f in chosen if f.level == PAGE)]
 
 
@@ -124,11 +126,15 @@ class OpenIncidents:
         Errors that rise while inputs or predictions drift belong to that drift, whenever labels show them.
         """
         for incident in self.open.values():
+            # By subject as well where its data are broken: the drift that a fault makes is no second cause.
             if incident.member(finding.key) is not None or any(
                 m.subject == finding.subject and m.kind is VerdictKind.DATA_QUALITY for m in incident.members
             ):
                 return incident
         for incident in self.open.values():
+            # What had begun when the incident opened joins it, however long before: a gradual change dates its subjects
+            # one after the other, weak ones late, and each would page for the one cause. Only what began after it
+            # opened is another one.
             if onset.time <= incident.opened + CO_ONSET_PANES * pane:
                 return incident
             if finding.type is SubjectType.PERFORMANCE and incident.kinds & _CAUSES_ERRORS:

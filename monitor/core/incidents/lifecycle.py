@@ -151,6 +151,7 @@ class IncidentLifecycle:
         changed: dict[str, Incident] = {}
         verdicts: list[Verdict] = []
         taken: set[str] = set()
+        # Strongest first, until every page has its incident: one cause takes its weaker subjects with it.
         while remaining := [f for f in pages if f.key not in taken]:
             leader = choose_leader(remaining)
             onset = self._date(leader, at)
@@ -165,6 +166,7 @@ class IncidentLifecycle:
             incident, verdict = self._open(leader, together, onset, at)
             opened[incident.id] = incident
             verdicts.append(verdict)
+        # After the pages: what joined an incident says nothing of its own.
         verdicts += self._warnings([f for f in findings if f.level < PAGE and f.key not in taken], at)
         only_changed = tuple(incident for key, incident in changed.items() if key not in opened)
         return IncidentChanges(tuple(verdicts), tuple(opened.values()), only_changed)
@@ -225,6 +227,7 @@ class IncidentLifecycle:
         effects = {f.subject: effect if f.key == leader.key else self._explainer.effect(f, counts) for f in together}
         for finding in together:
             incident = self.incidents.join(incident, finding, at.end, effects[finding.subject])
+        # From the onset on, not from the page: what came between lies in the bags already.
         self._hold(incident, together, onset.time, counts)
         named = {"subjects": list(effects), "effects": {name: round(value, 6) for name, value in effects.items()}}
         verdict = _verdict(self.identity, explained, PAGE, onset, at, incident, named)
