@@ -74,25 +74,33 @@ def columns_of(data: Frame) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
 
     Takes pandas, polars and pyarrow frames, structured arrays and mappings of arrays; raises ``ValueError`` otherwise.
     """
+    found = opened(data)
+    if isinstance(found, Mapping):
+        return {name: _plain(np.asarray(values)) for name, values in found.items()}
+    return {str(name): _array(found[name]) for name in found.columns}
+
+
+def opened(data: Frame) -> Any:
+    """Return arrays by name, or a narwhals frame of what has columns of its own; raises ``ValueError`` otherwise."""
     if isinstance(data, Mapping):
-        return {str(name): _plain(np.asarray(values)) for name, values in data.items()}
+        return {str(name): values for name, values in data.items()}
     if isinstance(data, np.ndarray) and data.dtype.names:
-        return {name: _plain(np.asarray(data[name])) for name in data.dtype.names}
+        return {name: data[name] for name in data.dtype.names}
     if isinstance(data, np.ndarray):
         raise ValueError(  # noqa: TRY004 - a value that does not fit, like the others
             f"an array of shape {data.shape} has no column names; give a mapping such as "
             "{'amount': x[:, 0], 'age': x[:, 1]}, with the names that events carry"
         )
+    # Imported here: a mapping of arrays, as training scripts have, must not pay for it.
     import narwhals as nw
 
     try:
-        frame = nw.from_native(data, eager_only=True)
+        return nw.from_native(data, eager_only=True)
     except TypeError as error:
         raise ValueError(
             f"a {type(data).__name__} is no frame; give a pandas, polars or pyarrow frame, a structured array "
             "or a mapping of arrays"
         ) from error
-    return {str(name): _array(frame[name]) for name in frame.columns}
 
 
 def subject_columns(

@@ -13,6 +13,7 @@ import polars as pl
 
 from stationkeeper.contracts.column import numbers as numbers_column
 from stationkeeper.events import ValueRules
+from stationkeeper.monitor.profiling import opened
 from stationkeeper.tables.columns import (
     WRITTEN,
     Array,
@@ -165,30 +166,18 @@ def read_frame(
     """
     if isinstance(data, pl.DataFrame):
         return _of_frame(data, source, rules, parts)
-    if isinstance(data, np.ndarray) and data.dtype.names:
-        data = {name: data[name] for name in data.dtype.names}
-    if isinstance(data, np.ndarray):
-        raise TableRefused(
-            f"an array of shape {data.shape} has no column names; give a mapping such as "
-            "{'amount': x[:, 0], 'age': x[:, 1]}, with the names that events carry"
-        )
-    if isinstance(data, Mapping):
-        columns = {str(name): np.asarray(values) for name, values in data.items()}
+    try:
+        found = opened(data)
+    except ValueError as error:
+        raise TableRefused(str(error)) from error
+    if isinstance(found, Mapping):
+        columns = {name: np.asarray(values) for name, values in found.items()}
     else:
-        import narwhals as nw
-
         try:
-            native = nw.from_native(data, eager_only=True)
-        except TypeError as error:
-            raise TableRefused(
-                f"a {type(data).__name__} is no frame; give a pandas, polars or pyarrow frame, a structured array "
-                "or a mapping of arrays"
-            ) from error
-        try:
-            return _of_frame(native.to_polars(), source, rules, parts)
+            return _of_frame(found.to_polars(), source, rules, parts)
         except (ImportError, ValueError, TypeError, pl.exceptions.PolarsError):
             # pandas columns of mixed objects fit no column of one type; they are read cell by cell.
-            columns = {str(name): np.array(native[name].to_list(), object) for name in native.columns}
+            columns = {str(name): np.array(found[name].to_list(), object) for name in found.columns}
     lengths = {len(values) for values in columns.values()}
     if len(lengths) > 1:
         raise TableRefused(f"{source}: columns have {', '.join(map(str, sorted(lengths)))} rows; give equal lengths")
