@@ -87,10 +87,14 @@ def after_word(state: RetrainState, word: Approval, champion: str | None) -> Ret
     return fresh.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, f"asked again by {by}")
 
 
+# A topic that this role may not see looks like one that is empty.
+_NOTHING_READ = "no prediction has been read: are there any, and may this role read their topic (docs/kafka-rights.md)?"
+
+
 def after_survey(state: RetrainState, survey: Survey, rules: PlanRules) -> RetrainState:
     """Return the state after labels were counted: planned, waiting with what is missing, or given up."""
     if survey.statistics is None:
-        return state.enter(RequestStage.WAITING, RequestReason.TOO_FEW_ROWS, "no prediction has been read")
+        return state.enter(RequestStage.WAITING, RequestReason.TOO_FEW_ROWS, _NOTHING_READ)
     if survey.unfit is not None:
         return state.enter(RequestStage.FAILED, RequestReason.BAD_DATA, survey.unfit, clock_ms=survey.clock_ms)
     found = decide(state.request, rules, survey.statistics, state.look, state.judged)

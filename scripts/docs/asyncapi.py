@@ -66,7 +66,7 @@ ROLES: Final = (
     ),
     Role(
         "retrain",
-        ("retrain-requests", "approvals", "references", "rollouts", "retrain-state"),
+        ("inputs", "retrain-requests", "approvals", "references", "rollouts", "retrain-state"),
         ("candidates", "references", "retrain-state"),
     ),
     Role("deploy", ("candidates", "history", "verdicts", "approvals", "rollouts"), ("rollouts", "deployments")),

@@ -20,7 +20,11 @@ from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, R
 from kafka.admin import ACLResourcePatternType as PatternType
 
 from scripts.docs.acls import Right, rights
+from stationkeeper.contracts.messages import Onset, RetrainRequest, VerdictKind
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.topics import Topics
 from stationkeeper.streams.broker.local import free_ports
+from stationkeeper.streams.settings import KafkaSettings
 from tests.secured import SecuredBroker
 from tests.waiting import until
 
@@ -31,6 +35,14 @@ OPERATIONS = {"DescribeConfigs": "DESCRIBE_CONFIGS", "AlterConfigs": "ALTER_CONF
 PREFIX, PREDICTIONS, LABELS = "sk", "orders.predictions", "orders.labels"
 ROLES = ("monitor", "retrain", "deploy", "serve")
 EVENTS = 300
+RETRAIN = {
+    "trainer": "logistic-regression",
+    "data": {"min_rows": 1_200, "min_positives": 30},
+    "labels": {"maturity": "10m"},
+    "gate": {"replicates": 200},
+    "training": {"retry_after": "1s"},
+}
+MINUTE_MS = 60_000
 
 
 def acls(right: Right) -> Iterator[ACL]:
@@ -59,7 +71,7 @@ class World:
             "snapshots": {"directory": str(self.directory / "snapshots")},
             "serve": {"port": self.ports["serve"], "cache_dir": str(self.directory / "served")},
             "http": {role: self.ports[role] for role in ROLES if role != "serve"},
-            "models": {"orders": {"predictions": PREDICTIONS, "labels": LABELS, "retrain": {}}},
+            "models": {"orders": {"predictions": PREDICTIONS, "labels": LABELS, "retrain": RETRAIN}},
         }
         path = self.directory / f"{user}.yaml"
         path.write_text(yaml.safe_dump(data))
@@ -102,6 +114,11 @@ class World:
         except httpx.TransportError:
             return False
 
+    def rollout(self) -> dict[str, Any]:
+        status = httpx.get(f"http://127.0.0.1:{self.ports['deploy']}/api/v1/status?scope=own").json()
+        (found,) = status["rollouts"]
+        return {"canary": None, **found}
+
     def counted(self) -> dict[str, int]:
         status = httpx.get(f"http://127.0.0.1:{self.ports['monitor']}/api/v1/status?scope=own").json()
         counts: dict[str, int] = {}
@@ -133,8 +150,6 @@ def world(secured: SecuredBroker, tmp_path_factory: pytest.TempPathFactory) -> W
 
 def produce(world: World) -> None:
     """Send what the application and its labels would, one record of them broken."""
-    from stationkeeper.streams.settings import KafkaSettings
-
     producer = KafkaProducer(**KafkaSettings.model_validate(world.broker.settings("app")).connection("app"))
     now = round(time.time() * 1_000)
     for i in range(EVENTS):
@@ -145,6 +160,50 @@ def produce(world: World) -> None:
     producer.send(PREDICTIONS, b"{not json")
     producer.flush(30)
     producer.close()
+
+
+def changed_world(world: World) -> RetrainRequest:
+    """Three hours of labelled events, in which small amounts are the bad ones from the second on, and a request."""
+    now = round(time.time() * 1_000) - 30 * MINUTE_MS
+    onset, rows = now - 120 * MINUTE_MS, 2_400
+    drawn = np.random.default_rng(2)
+    times = np.sort(drawn.integers(now - 180 * MINUTE_MS, now, rows))
+    amount = drawn.gamma(2.0, 30.0, rows)
+    odds = np.where(times < onset, amount / 30 - 3, 3 - amount / 15)
+    bad = drawn.random(rows) < 1 / (1 + np.exp(-odds))
+    producer = KafkaProducer(**KafkaSettings.model_validate(world.broker.settings("app")).connection("app"))
+    for i in range(rows):
+        both: dict[str, Any] = {"event_id": f"r-{i}", "time": int(times[i]), "model": "orders"}
+        features = {"amount": float(amount[i])}
+        event = {**both, "kind": "prediction", "version": "1", "features": features, "prediction": 0.2}
+        producer.send(PREDICTIONS, json.dumps(event).encode())
+        told = {**both, "kind": "label", "time": int(times[i]) + MINUTE_MS, "label": bool(bad[i])}
+        producer.send(LABELS, json.dumps(told).encode())
+    producer.flush(30)
+    producer.close()
+    return RetrainRequest(
+        id="req-rights",
+        time=to_datetime(now),
+        model="orders",
+        version="1",
+        incident="inc-rights",
+        verdict="ver-rights",
+        kind=VerdictKind.CONCEPT_DRIFT,
+        cause="concept",
+        onset=Onset(time=to_datetime(onset), low=to_datetime(onset), high=to_datetime(onset)),
+        subjects=("amount",),
+    )
+
+
+def retrained(world: World) -> None:
+    """Let the roles retrain and roll out: the request is written as the monitor would, and a person promotes."""
+    request = changed_world(world)
+    writer = KafkaProducer(**KafkaSettings.model_validate(world.broker.settings("monitor")).connection("monitor"))
+    writer.send(Topics(PREFIX).requests.name, request.encode(), key=b"orders").get(30)
+    writer.close()
+    until(lambda: world.rollout()["canary"] == "2", "the new version to be a canary", 120)
+    world.run("operator", "deployments", "promote", "orders", "--by", "a person")
+    until(lambda: world.rollout()["champion"] == "2", "the new version to be champion", 120)
 
 
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
@@ -160,6 +219,7 @@ def test_every_role_does_its_work_with_the_rights_that_are_listed(world: World, 
         until(lambda: world.counted() == wanted, "the served prediction to be counted", 60)
         if client == "kafka-python":
             assert "orders" in world.run("reader", "deployments", "list")
+            retrained(world)
 
 
 def test_a_role_without_its_rights_is_told_so(world: World) -> None:

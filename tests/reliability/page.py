@@ -51,6 +51,7 @@ QUESTIONS = {
     22: "overload",
     23: "upgrade of the state format",
     24: "cold start",
+    25: "a topic deleted and created again",
 }
 """What an operator asks of a stream processor, by the numbers of the list this suite was planned from."""
 

@@ -74,7 +74,7 @@ def test_the_dead_letter_topic_is_gone(make_bank: MakeBank, ledger: Ledger, clie
 @only_long
 @pytest.mark.parametrize("client", MORE_CLIENTS)
 def test_a_topic_of_our_own_is_created_anew(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
-    row = ledger.row((8,), "the judge's state deleted and created again: the judge ends, the tally goes on", client)
+    row = ledger.row((25,), "the judge's state deleted and created again: the judge ends, the tally goes on", client)
     bank = make_bank(stream=CLEAN, client=client)
     bank.both()
     for _ in range(rounds()):
