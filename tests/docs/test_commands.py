@@ -171,7 +171,18 @@ def leaves(command: Any, name: str = "") -> dict[str, Any]:
 
 def test_every_verb_that_answers_answers_in_json() -> None:
     # These run until a signal, or print nothing but JSON.
-    silent = {"up", "monitor", "retrain", "deploy", "serve", "broker", "backtest", "dump", "dead-letters show"}
+    silent = {
+        "up",
+        "monitor",
+        "retrain",
+        "deploy",
+        "serve",
+        "broker",
+        "backtest",
+        "dump",
+        "dead-letters show",
+        "config schema",
+    }
     verbs = leaves(typer.main.get_command(app))
     without = {name for name, verb in verbs.items() if not any("--json" in p.opts for p in verb.params)}
     assert without == silent
