@@ -138,6 +138,7 @@ def serve(config: ConfigOption = None) -> None:
     need_models(settings)
     # The router refuses a large body by itself, with a code of its own that is counted.
     access = access_to(settings, max_body_bytes=None)
+    # Bound before the models are loaded: a port that is taken is told at once, not after the downloads.
     socket = bound(settings.serve.host, settings.serve.port, "serve.port")
     router = router_for(settings)
     server = Server(router, extra=[metrics_route(lambda: [*router.samples(), *access.samples()])])

@@ -26,6 +26,7 @@ def list_requests(config: ConfigOption = None, json: JsonOption = False) -> None
     from stationkeeper.process.wiring import open_reader
 
     with open_reader(config) as (settings, reader, topics):
+        # The log alone is listed: a model that left the configuration still has requests.
         del settings
         lineage = Lineage(reader, topics)
     rows = [

@@ -116,6 +116,7 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
     )
     try:
         table = read_table(file, rules, parts, model=model)
+        # What is said goes first, then what the events say, then the one model that the configuration has.
         name = model or table.model or only or "model"
         configured = _configured(config, name)
         reference, lines = profile_table(
@@ -134,6 +135,7 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
         raise typer.BadParameter(str(error)) from error
     for line in lines:
         typer.echo(f"  {line}", err=True)
+    # Beside the file, so that a second file's reference does not overwrite the first one's.
     target = output or file.with_suffix(".reference.json")
     _write(reference, target, per_hour, false_pages, configured, json=json)
     if publish:

@@ -39,6 +39,7 @@ def show_rejected(address: Address, config: ConfigOption = None) -> int:
         except LookupError as error:
             typer.secho(str(error), err=True, fg="red")
             return 1
+    # By text and not by code: a letter of a newer version may carry a code that this one does not know.
     known = {code.value: text for code, text in DEAD_LETTER_HELP.items()}
     print_json(letter.to_json() | {"help": known.get(letter.code, "")})
     return 0

@@ -28,6 +28,7 @@ def list_topics(config: ConfigOption = None, json: JsonOption = False) -> None:
         for topic in input_topics(settings):
             mine = {partition: state for partition, state in states.items() if partition.topic == topic}
             bounds = reader.bounds(reader.partitions(topic))
+            # Both: a partition that nobody has read yet has no state, one of a topic that was deleted has no end.
             for partition in sorted({*mine, *bounds}):
                 state, end = mine.get(partition), bounds.get(partition, (None, None))[1]
                 read_to = None if state is None else state.next_offset

@@ -42,6 +42,7 @@ STATIC = {"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; ch
 class _AnyName(Convertor[str]):
     """A name as a part of a path, also with slashes and line breaks, which starlette's ``path`` does not take."""
 
+    # A feature is called what its producer calls it: "rate/s" is a name.
     regex = "(?s:.*)"
 
     def convert(self, value: str) -> str:
@@ -72,6 +73,7 @@ class _Routes:
         return _probe([(view.role, view.live() and view.ready(), view.reasons()) for view in self._fleet.views])
 
     def status(self, request: Request) -> Response:
+        # A peer asks for `scope=own`: with the whole fleet two roles would ask each other in a circle.
         fleet = self._fleet.own() if _own(request) else self._fleet.whole()
         return JSONResponse({**fleet, "models": [brief(model) for model in fleet["models"]]})
 
@@ -153,6 +155,7 @@ def _missing(sentence: str, fleet: Any) -> Response:
 def _probe(states: Sequence[tuple[str, bool, Sequence[str]]]) -> Response:
     """Answer 200 when every role is well and 503 with the reasons otherwise; no role at all is not well."""
     bad = [f"{role}: {', '.join(reasons) or 'not yet'}" for role, well, reasons in states if not well]
+    # A process whose loops have not been made yet must not be sent traffic, nor be taken for well.
     if not states:
         bad = ["no role runs in this process yet"]
     return PlainTextResponse("\n".join(bad or ["ok"]) + "\n", status_code=503 if bad else 200)

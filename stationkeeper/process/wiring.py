@@ -30,6 +30,7 @@ T = TypeVar("T")
 def topics_of(config: Config) -> Topics:
     """Return the internal topics; joins are kept as long as the longest label horizon."""
     horizons = [model.label_horizon for model in config.models.values()]
+    # All models share the joins topic: the one whose labels may come latest decides how long it is kept.
     return Topics(config.kafka.prefix, label_horizon_ms=max(horizons)) if horizons else Topics(config.kafka.prefix)
 
 
@@ -67,6 +68,7 @@ def peer_addresses(config: Config, own: str) -> dict[str, str]:
     """Return where the page of one role finds the others: as configured, else on this machine at their ports."""
     if config.http.peers is not None:
         return {name: address for name, address in config.http.peers.items() if name != own}
+    # Without a model to retrain that role does not run, and its port would be shown as one that does not answer.
     retrained = any(model.retrain is not None for model in config.models.values())
     ports = {"monitor": config.http.monitor, "retrain": config.http.retrain if retrained else 0}
     ports["deploy"] = config.http.deploy
@@ -88,6 +90,7 @@ def access_to(config: Config, max_body_bytes: int | None = NO_BODY_BYTES) -> Acc
 
 def peers_of(config: Config, own: str) -> PeerRoles:
     """Return the other roles as the page of one asks them: with the first caller's secret, by TLS where it is on."""
+    # The first that the configuration lists: all of them may ask, and a page needs one.
     token = next(iter(_readable(config.http.secrets).values()), None)
     tls, context = config.http.tls, None
     if tls is not None:
@@ -177,6 +180,7 @@ def retrain_stage(
             name,
             tuple(found[topic] for topic in dict.fromkeys(mapping.topic for mapping in model.topics().values())),
             model.retraining(),
+            # On the stream clock an event moves the clock itself: no event is of the future.
             model.skew if config.clock == "wall" else None,
         )
         for name, model in config.models.items()
@@ -235,6 +239,7 @@ def deploy_stage(config: Config) -> Stage:
     from stationkeeper.deploy.targets import target_for
     from stationkeeper.registry import Registry
 
+    # The cache of `serve`: on one machine a version is fetched once for both.
     registry = Registry(config.registry, config.serve.cache_dir)
     asked = router_use(config)[0] or "targets" in config.model_fields_set
     targets = list(map(target_for, target_settings(config))) if asked else []
@@ -272,6 +277,7 @@ def publish(config: Config, record: Outgoing) -> None:
     """Write one record of a person or a tool in a transaction of its own; raises ``Retryable`` or ``Fatal``."""
     from stationkeeper.streams.connect import sink_for
 
+    # A transactional id of its own: two people deciding at once must not fence each other.
     sink = sink_for(config.kafka, f"cli-{uuid.uuid4().hex[:12]}")
     try:
         sink.begin()
