@@ -8,6 +8,7 @@ import pytest
 
 from tests.reliability.bank import Bank
 from tests.reliability.drill import CLIENTS, a_worker_noticed, hold, in_trouble
+from tests.reliability.events import SHIFT_AT
 from tests.reliability.ledger import Ledger, long_form, rounds
 from tests.reliability.oracle import caught_up, wait_caught_up
 from tests.reliability.worker import EXIT_FATAL
@@ -122,6 +123,8 @@ def test_nothing_but_poison_stops_the_tally_uncommitted(bank: Bank, ledger: Ledg
         bank.dismiss("tally")
         bank.ready(bank.start("tally", dead_letters={"run": 100_000, "share": 1.0}))
         wait_caught_up(bank)
+    # The rows before have sent the shift; asked for alone, this one has to.
+    bank.send(max(2 * SHIFT_AT - bank.sent, 0))
     bank.flow()
     bank.after(1.0, 2.0)
     hold(bank, row)
