@@ -10,6 +10,7 @@ from stationkeeper.contracts.topics import JOINS_PARTITIONS
 from stationkeeper.contracts.wire import JOIN_ROW, OF_CLASSES, OF_NUMBERS, JoinBatch, score_bin
 from stationkeeper.events import CategoryColumn, Events, NumberColumn, decide, outcomes
 from stationkeeper.monitor.core.reference import Task, class_code
+from stationkeeper.monitor.packets import packed, split_join
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.segments import Places, Segmenter
@@ -97,12 +98,21 @@ class JoinBuffer:
             codes = codes.reshape(-1)
         return codes, tuple(names)
 
-    def drain(self) -> Iterator[tuple[int, JoinBatch]]:
+    def drain(self) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield the records for each joins partition, of everything added since the last drain."""
+        # By partition, and within it in the order of the log, which the join takes for the order of arrival.
+        joins: dict[int, list[JoinBatch]] = {}
+        for target, batch in self._batches():
+            joins.setdefault(target, []).extend(split_join(batch))
+        self.clear()
+        for target, batches in sorted(joins.items()):
+            yield target, packed(batches)
+
+    def _batches(self) -> Iterator[tuple[int, JoinBatch]]:
         """Yield (joins partition, batch) of everything since the last drain, in the order it was added per key."""
         for (target, side, model, version), parts in self._rows.items():
             for rows, names in _merged(parts):
                 yield target, JoinBatch(side, model, version, names, rows.tobytes())
-        self.clear()
 
     def clear(self) -> None:
         """Forget everything that was not drained."""

@@ -9,9 +9,7 @@ from stationkeeper.contracts.codes import DeadLetterCode, Outcome
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.topics import JOINS_PARTITIONS, PANES_PARTITIONS, Topics
-from stationkeeper.contracts.wire import JoinBatch
 from stationkeeper.events import EventReader, Events, Form, Reading, Rejection, forms, salt_of
-from stationkeeper.monitor.packets import packed, split_join
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.accumulator import Accumulator
@@ -220,12 +218,8 @@ class Tally:
         for model, values in self._accumulator.drain().items():
             target = partition_of(model, PANES_PARTITIONS)
             out += [Outgoing(self._topics.panes.name, value, model.encode(), target) for value in values]
-        joins: dict[int, list[JoinBatch]] = {}
-        # By partition, and within it in the order of the log, which the join takes for the order of arrival.
-        for target, batch in self._joins.drain():
-            joins.setdefault(target, []).extend(split_join(batch))
-        for target, batches in sorted(joins.items()):
-            out += [Outgoing(self._topics.joins.name, part, None, target) for part in packed(batches)]
+        for target, values in self._joins.drain():
+            out += [Outgoing(self._topics.joins.name, value, None, target) for value in values]
         # Behind the panes and joins that it tells of: whoever reads it has read them.
         if told := self._progress.told(self._partitions.values(), now_ms):
             out += [Outgoing(self._topics.panes.name, told, None, target) for target in range(PANES_PARTITIONS)]

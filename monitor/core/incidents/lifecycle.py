@@ -166,7 +166,6 @@ class IncidentLifecycle:
             incident, verdict = self._open(leader, together, onset, at)
             opened[incident.id] = incident
             verdicts.append(verdict)
-        # After the pages: what joined an incident says nothing of its own.
         verdicts += self._warnings([f for f in findings if f.level < PAGE and f.key not in taken], at)
         only_changed = tuple(incident for key, incident in changed.items() if key not in opened)
         return IncidentChanges(tuple(verdicts), tuple(opened.values()), only_changed)
