@@ -35,6 +35,7 @@ class CardinalityLimits:
         fresh: dict[tuple[str, str], int] = {}
         for events in kinds:
             for code, owner in enumerate(events.owners):
+                # A label names no version, so it takes no place.
                 if events.kind != "label" and owner not in known:
                     rows = events.rows[events.owner == code]
                     if len(rows):
@@ -61,6 +62,7 @@ class CardinalityLimits:
     def segments(self, state: PartitionState, kinds: Sequence[Events]) -> None:
         """Give the values of segment dimensions their places, in the order in which counted events bring them."""
         wanted = [one for events in kinds for one in self._values(state.places, events)]
+        # By the row at which each first came, as versions: places must not depend on batches.
         for _, model, dimension, value, count in sorted(wanted):
             if not state.places.give(model, dimension, value, self._models[model].limits.segments):
                 state.refuse("segments", count)

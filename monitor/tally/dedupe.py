@@ -40,14 +40,17 @@ class Seen:
         if not n or not self.horizon:
             return np.zeros(n, np.bool_)
         oldest = int(offsets[0]) - self.horizon
+        # Before the batch goes in: what is older than its first record's horizon can be no hit for any of them.
         self._table.make_room(n, lambda stored: stored >= oldest)
         ranked = np.sort(hashes)
+        # Without repeats within the batch, nearly always, one swap tells all; the table takes each key once a call.
         if not (ranked[1:] == ranked[:-1]).any():
             previous = self._table.swap(hashes, offsets)
             return (previous >= 0) & (offsets - previous <= self.horizon)
         return self._mark_repeated(hashes, offsets)
 
     def _mark_repeated(self, hashes: Hashes, offsets: Integers) -> Flags:
+        # Stable: equal hashes stay in the order of the log, so that each meets the one before it.
         order = np.argsort(hashes, kind="stable")
         ranked, at = hashes[order], offsets[order]
         first = np.ones(len(order), np.bool_)

@@ -46,6 +46,7 @@ class JoinBuffer:
     def add(self, events: Events, places: Places) -> None:
         """Take in tallied predictions or labels of models that have labels; ``places`` are the partition's."""
         for code, (model, version) in enumerate(events.owners):
+            # Without labels nothing would ever meet them.
             if self._models[model].labels is None:
                 continue
             part = events if len(events.owners) == 1 else events.keep(np.flatnonzero(events.owner == code))
@@ -68,6 +69,7 @@ class JoinBuffer:
             codes, names = self._segments(model, version, part, places)
             rows["segment"] = codes
         else:
+            # A label names no version: it is read by the class that the champion's scores are about.
             champion = self._references.champion(model) or ""
             rows["score"] = np.nan
             rows["label"] = outcomes(part, self._references.positive(model, champion))

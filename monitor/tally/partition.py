@@ -157,6 +157,7 @@ class PartitionState:
         """Note from which offset on references count the events, where that changed."""
         latest: dict[str, str] = {}
         for _, known in self.digests:
+            # Later ones over earlier: what is in force now, model by model.
             latest |= known
         new = {f"{model}/{version}": digest for (model, version), digest in digests.items()}
         changed = {name: digest for name, digest in new.items() if latest.get(name) != digest}
@@ -202,6 +203,7 @@ class PartitionState:
         head = _head.decode(_unpacked(value, self.key))
         self.next_offset = None if head.next_offset < 0 else head.next_offset
         self.clock.now, self.received = head.clock, head.received
+        # Over the zeros, so that an outcome that is newer than the state begins at zero.
         self.outcomes |= {Outcome(name): count for name, count in head.outcomes.items()}
         self.codes = dict(head.codes)
         self.digests = [(offset, dict(known)) for offset, known in head.digests]
@@ -211,6 +213,7 @@ class PartitionState:
         self.expired, self.began = head.expired, head.began
         self.topic_id, self.end_offset, self.epoch = head.topic_id, head.end_offset, head.epoch
         self.accepted, self.stopped = head.accepted, head.stopped
+        # All that may have to be taken back should the topic be begun anew.
         self._stored = [key for key in values if key.startswith(self.key + b"/")]
         if (saved := values.get(self._places_key)) is not None:
             for model, dimension, found in _places.decode(_unpacked(saved, self._places_key)).places:

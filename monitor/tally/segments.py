@@ -44,6 +44,7 @@ class Places:
         known = self.known.setdefault((model, dimension), {})
         if value in known:
             return True
+        # A text that long is no segment, and would lie in every record of the state.
         if len(known) >= limit or len(value) > LONGEST:
             return False
         known[value] = segment_name(dimension, value)
@@ -112,6 +113,7 @@ class Segmenter:
         if column is None:
             return np.zeros(len(events), np.int64), tuple(names)
         present = column.codes >= 0
+        # Values of other batches lie in the keys too; a segment without events would be a record of zeros.
         used = np.bincount(column.codes[present], minlength=len(column.keys)) > 0
         table = np.zeros(len(column.keys) + 1, np.int64)
         apart = places.segments(model, dimension, reference)
@@ -135,6 +137,7 @@ def planned_segments(settings: ModelSettings, reference: Reference, segment: str
         if subject is not None and isinstance(subject.cells, CategoricalCells):
             names += [segment_name(dimension, value) for value in subject.cells.values]
         else:
+            # Names of places: which values will take them is not known, and the budget must not change as they come.
             names += [f"{dimension}#{place}" for place in range(settings.limits.segments)]
         names.append(segment_name(dimension, OTHER))
     if segment not in names:

@@ -73,6 +73,7 @@ class UnknownFields:
             if reference is None or self._models[model].source != events.kind:
                 continue
             known = reference.by_name.keys() | self._references.left_out(reference.digest)
+            # Both: a feature may be read for another model of the topic, whose reference knows it.
             if reading.known and read <= known:
                 continue
             which = index[owner == code]
@@ -108,6 +109,7 @@ class TopicFields:
             unknown = [name for name in features if name not in known]
             found[at] = len(unknown)
             for name in unknown:
+                # The first few, for a person: their number is counted whole.
                 if len(self.names) < MOST_NAMES and len(name) <= LONGEST_NAME:
                     self.names[name] = None
         return found
@@ -130,6 +132,7 @@ class TopicFields:
 
 def _strict_decoder(path: PathKeys, names: frozenset[str]) -> Any:
     """What refuses a record with a feature that is not among ``names`` and costs half of a dictionary."""
+    # Then every record is looked at name by name: slower, and the same counts.
     if not all(map(nameable, (*path, *names))):
         return refuse
     fields: list[Any] = [(f"f{place}", Any, None) for place in range(len(names))]
