@@ -240,6 +240,13 @@ _WATCH = (
         "ratio",
     ),
     Metric(
+        "stationkeeper_performance_estimate_error_ratio",
+        "gauge",
+        ("model", "version", "segment", "measure"),
+        "How far the estimate without labels was off where labels came since: absent without 50 of them.",
+        "ratio",
+    ),
+    Metric(
         "stationkeeper_label_completeness_ratio",
         "gauge",
         ("model",),

@@ -129,6 +129,8 @@ class PerformanceSeries(TypedDict):
 class PerformanceStatus(TypedDict):
     """One performance measure of one version: the latest value of matured labels and its history.
 
+    ``estimated`` with ``estimated_low`` and ``estimated_high`` (95 %) is expected without labels, of the latest window;
+    ``estimate_reason`` says why there is none. ``estimate_error`` is how far the estimate of the labelled rows was off.
     ``low`` and ``high`` hold at every look (95 %). ``share`` is false where the measure is no share of 1 but has the
     unit of the label, of the value, or nats. ``binning`` is how far the value may be off because scores are binned.
     """
@@ -144,6 +146,10 @@ class PerformanceStatus(TypedDict):
     high: NotRequired[float]
     reference: NotRequired[float]
     estimated: NotRequired[float]
+    estimated_low: NotRequired[float]
+    estimated_high: NotRequired[float]
+    estimate_error: NotRequired[float]
+    estimate_reason: NotRequired[str]
     share: NotRequired[bool]
     binning: NotRequired[float]
     series: NotRequired[PerformanceSeries]

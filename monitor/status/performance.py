@@ -2,6 +2,8 @@
 
 import math
 from collections import deque
+from dataclasses import dataclass
+from typing import Any
 
 from stationkeeper.contracts.messages import SubjectState, SubjectType
 from stationkeeper.contracts.metrics import Sample
@@ -20,14 +22,14 @@ from stationkeeper.monitor.core.performance import (
     SHARES,
     Maturity,
     Measure,
-    estimated_confusion,
+    estimate,
     every_measure,
     judged,
-    measures,
     reference_classes,
+    refuted,
 )
 from stationkeeper.monitor.core.quality import TRAINING
-from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
+from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Cause, Unknown
 from stationkeeper.monitor.core.reference import Counts, OutcomeSums, Reference, Task
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.judge import CohortRules, Cohorts, ModelJudge
@@ -86,7 +88,11 @@ _DRAWN = frozenset({"precision", "recall", "accuracy", "macro_f1", "mae"})
 # Panes between two points: with the 240 of a chart this spans 40 hours of minutes. Mature labels move slowly, so that
 # denser points would show the same line over less time.
 _EVERY_PANES = 10
-_Point = tuple[int, float | None, float | None, float | None, float | None]
+_Point = tuple[Any, ...]
+# Of these an estimate is made (`core.performance.estimate`).
+ESTIMATED = frozenset({"precision", "recall", "accuracy", "f1"})
+# Causes by which inputs hold what the reference never saw, so that what a score stands for there is not known.
+_NEW_VALUES = frozenset({Cause.NEW_CATEGORY, Cause.OUT_OF_RANGE})
 
 
 def label_status(cohorts: Cohorts, settings: ModelSettings, *, rebuilding: bool) -> LabelStatus:
@@ -164,8 +170,8 @@ class PerformanceView:
             usual: dict[str, Measure] = {}
             if labels is not None:
                 usual = _measures(judge.settings, reference, labels.confusion, labels.sums, segment="")
-            guess = self._estimates(judge, references, who, last)
             watch = next((w for k, w in judge.watches.items() if (k.version, k.segment) == who), None)
+            estimates = _estimates(judge, reference, references.threshold(judge.name, who[0]), who, watch, since, last)
             for one in real.values():
                 state, reason = _state(watch, int(confusion.sum()), stale=since > last)
                 if judge.cohorts.maturity.age is None or judge.cohorts.maturity.selective:
@@ -175,39 +181,78 @@ class PerformanceView:
                 entry = measure_status(who, one, state, reason)
                 if one.name in usual and math.isfinite(usual[one.name].value):
                     entry["reference"] = usual[one.name].value
-                if one.name in guess and guess[one.name].rows:
-                    entry["estimated"] = guess[one.name].value
+                if estimates is not None and one.name in ESTIMATED:
+                    estimates.tell(entry, one)
                 if one.name in _DRAWN:
                     self._note((*who, one.name), last, entry, judge.settings.pane)
                     entry["series"] = self._series((*who, one.name))
                 out.append(entry)
         return out
 
-    def _estimates(
-        self, judge: ModelJudge, references: References, who: tuple[str, str], last: int
-    ) -> dict[str, Measure]:
-        """Return what is expected without labels; of two answers alone."""
-        reference = references.of(judge.name, who[0])
-        if reference is None or reference.labels is None or reference.task not in {None, Task.BINARY}:
-            return {}
-        scores = judge.cohorts.charts.scored(*who, (judge.next or last) - judge.settings.window)
-        threshold = references.threshold(judge.name, who[0])
-        return measures(estimated_confusion(scores, reference.labels.scored, threshold))
-
     def _note(self, key: tuple[str, str, str], time: int, entry: PerformanceStatus, pane: int) -> None:
         points = self._points.setdefault(key, deque(maxlen=MAX_POINTS))
         if not points or time >= points[-1][0] + _EVERY_PANES * pane:
-            points.append((time, entry.get("value"), entry.get("low"), entry.get("high"), entry.get("estimated")))
+            names = ("value", "low", "high", "estimated", "estimated_low", "estimated_high")
+            points.append((time, *(entry.get(name) for name in names)))
 
     def _series(self, key: tuple[str, str, str]) -> PerformanceSeries:
-        points = self._points[key]
+        time, real, low, high, estimated, least, most = (
+            list(column) for column in zip(*self._points[key], strict=True)
+        )
         return {
-            "time": [point[0] for point in points],
-            "real": [point[1] for point in points],
-            "low": [point[2] for point in points],
-            "high": [point[3] for point in points],
-            "estimated": [point[4] for point in points],
+            "time": time,
+            "real": real,
+            "low": low,
+            "high": high,
+            "estimated": estimated,
+            "estimated_low": least,
+            "estimated_high": most,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Estimates:
+    """Estimates of the latest window, and of the labelled one, which labels score; ``reason`` withdraws the first."""
+
+    now: dict[str, Measure]
+    labelled: dict[str, Measure]
+    reason: str
+
+    def tell(self, entry: PerformanceStatus, real: Measure) -> None:
+        """Say beside a measure what is expected of it, or why nothing is, and how far that was off."""
+        expected, before = self.now[real.name], self.labelled[real.name]
+        if self.reason:
+            entry["estimate_reason"] = self.reason
+        elif expected.rows:
+            entry["estimated"], entry["estimated_low"], entry["estimated_high"] = (
+                expected.value,
+                expected.low,
+                expected.high,
+            )
+        if before.rows and real.rows >= MIN_LABELS and math.isfinite(real.value):
+            entry["estimate_error"] = abs(before.value - real.value)
+
+
+def _estimates(
+    judge: ModelJudge,
+    reference: Reference | None,
+    threshold: float,
+    who: tuple[str, str],
+    watch: Watch | None,
+    since: int,
+    last: int,
+) -> _Estimates | None:
+    """Return what is expected without labels; of two answers alone."""
+    labels = None if reference is None or reference.task not in {None, Task.BINARY} else judged(reference)
+    if labels is None:
+        return None
+    charts, now = judge.cohorts.charts, (judge.next or last) - judge.settings.window
+    latest = estimate(charts.scored(*who, now), labels, threshold)
+    incidents = [] if watch is None else watch.incidents()
+    drifting = [(member.kind, incident.id) for incident in incidents for member in incident.drifting]
+    new = [incident.id for incident in incidents if incident.cause in _NEW_VALUES]
+    labelled = estimate(charts.scored(*who, since, last), labels, threshold).measures
+    return _Estimates(latest.measures, labelled, refuted(latest.novel, drifting, new))
 
 
 def _measures(

@@ -62,6 +62,7 @@ MEASURED = frozenset(
         "stationkeeper_performance_ratio",
         "stationkeeper_performance_amount",
         "stationkeeper_performance_estimate_ratio",
+        "stationkeeper_performance_estimate_error_ratio",
         "stationkeeper_label_completeness_ratio",
         "stationkeeper_canary_evidence",
         *(metric.name for metric in METRICS if "subject" in metric.labels),
@@ -208,6 +209,8 @@ def _performance_samples(model: ModelStatus) -> list[Sample]:
             samples.append(Sample(f"stationkeeper_performance_{metric}", labels, measure["value"]))
         if "estimated" in measure:
             samples.append(Sample("stationkeeper_performance_estimate_ratio", labels, measure["estimated"]))
+        if "estimate_error" in measure:
+            samples.append(Sample("stationkeeper_performance_estimate_error_ratio", labels, measure["estimate_error"]))
     completeness = model.get("labels", {}).get("completeness")
     if completeness is not None:
         samples.append(Sample("stationkeeper_label_completeness_ratio", (model["model"],), completeness))

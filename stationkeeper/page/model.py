@@ -122,13 +122,20 @@ def measures_table(measures: Sequence[PerformanceStatus]) -> Html:
                 measured(measure.get("value"), share=share),
                 " to ".join(bounds) if "low" in measure and "high" in measure else "–",
                 measured(measure.get("reference"), share=share),
-                percent(measure.get("estimated")),
+                _estimated(measure),
                 integer(measure["rows"]),
                 tag("span", measure["reason"], class_="reason"),
             )
         )
     heads = ("Measure", "State", "Now", "Interval", "Reference", "Estimated", "Rows", "Why")
     return table("Measures", heads, rows, class_="numbers")
+
+
+def _estimated(measure: PerformanceStatus) -> str:
+    if "estimated_low" in measure and "estimated_high" in measure:
+        bounds = f" ({percent(measure['estimated_low'])} to {percent(measure['estimated_high'])})"
+        return f"{percent(measure.get('estimated'))}{bounds}"
+    return measure.get("estimate_reason", percent(measure.get("estimated")))
 
 
 def label_line(labels: LabelStatus) -> Html:

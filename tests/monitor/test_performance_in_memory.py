@@ -61,6 +61,9 @@ def test_a_binary_model_shows_what_scikit_learn_has_of_the_same_rows():
     _, fp, fn, tp = metrics.confusion_matrix(truth[:rows], score[:rows] >= 0.5).ravel()
     assert seen["value"] == pytest.approx((50 * tp - 5 * fp - 20 * fn) / rows)
     assert found["value"]["share"] is False
+    accuracy = found["accuracy"]
+    assert accuracy["estimated_low"] < accuracy["value"] < accuracy["estimated_high"]
+    assert accuracy["estimate_error"] < 0.03
     assert found["roc_auc"]["reference"] == pytest.approx(metrics.roc_auc_score(truth, score), abs=0.01)
 
 

@@ -2,13 +2,15 @@
 
 In: `OutcomePane` (counts of labelled predictions by score bin, or by size of the error), in order of the labels'
 arrival. Out: findings on the error rate, the size of errors and P(positive | score), measures with intervals that hold
-at every look, and the confusion expected without labels. State: the detectors' evidence, the latest labelled panes and
+at every look, and the measures expected without labels. State: the detectors' evidence, the latest labelled panes and
 the delays of labels. Invariant: a finding of kind ``concept_drift`` never comes from new inputs alone. Read `measures`
-and `confidence`, then `performance` and `error_size`, then `label_delay`, `recent_outcomes` and `label_order`.
+and `confidence`, then `performance`, `error_size` and `estimate`, then `label_delay`, `recent_outcomes` and
+`label_order`.
 """
 
 from stationkeeper.monitor.core.performance.confidence import mean_sequence, share_sequence
 from stationkeeper.monitor.core.performance.error_size import ABSOLUTE_ERROR, ErrorSize, judged, judged_counts
+from stationkeeper.monitor.core.performance.estimate import Estimate, estimate, refuted
 from stationkeeper.monitor.core.performance.label_delay import (
     LabelDelays,
     LabelDelaysState,
@@ -33,7 +35,6 @@ from stationkeeper.monitor.core.performance.performance import (
     OutcomePane,
     Performance,
     PerformanceState,
-    estimated_confusion,
 )
 from stationkeeper.monitor.core.performance.recent_outcomes import LabelledPaneState, RecentOutcomes, explain_errors
 
@@ -44,6 +45,7 @@ __all__ = [
     "SHARES",
     "VALUE",
     "ErrorSize",
+    "Estimate",
     "LabelDelays",
     "LabelDelaysState",
     "LabelledPaneState",
@@ -56,7 +58,7 @@ __all__ = [
     "RecentOutcomes",
     "ValueMatrix",
     "class_names",
-    "estimated_confusion",
+    "estimate",
     "every_measure",
     "explain_errors",
     "judged",
@@ -66,5 +68,6 @@ __all__ = [
     "mean_sequence",
     "measures",
     "reference_classes",
+    "refuted",
     "share_sequence",
 ]

@@ -7,7 +7,7 @@ import numpy as np
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import State
-from stationkeeper.contracts.wire import SCORE_BINS, SCORE_EDGES
+from stationkeeper.contracts.wire import SCORE_EDGES
 from stationkeeper.monitor.core.budget import log_thresholds
 from stationkeeper.monitor.core.detect import (
     EvidenceState,
@@ -73,23 +73,6 @@ class OutcomePane:
     def rows(self) -> int:
         """Labelled predictions."""
         return int(self.confusion.sum())
-
-
-def estimated_confusion(scores: Counts, reference: Counts, threshold: float) -> Counts:
-    """Return the confusion expected without labels: score counts int64[32] times the reference's P(positive | bin).
-
-    Valid only while P(y | score) is what it was on the reference. Bins without reference rows take the bin's middle.
-    O(32). By hand: one bin at or above the threshold with 10 rows and half positive: (5, 5, 0, 0).
-    """
-    rows = reference.sum(1)
-    middle = np.concatenate(
-        [[SCORE_EDGES[0] / 2], (SCORE_EDGES[1:] + SCORE_EDGES[:-1]) / 2, [(SCORE_EDGES[-1] + 1) / 2]]
-    )
-    positive = np.where(rows > 0, reference[:, 1] / np.maximum(rows, 1), middle)
-    called = np.arange(SCORE_BINS) >= np.searchsorted(SCORE_EDGES, threshold, side="right")
-    hits, misses = scores * positive, scores * (1 - positive)
-    table = [hits[called].sum(), misses[called].sum(), hits[~called].sum(), misses[~called].sum()]
-    return np.round(table).astype(np.int64)
 
 
 class PerformanceState(State, frozen=True):

@@ -42,9 +42,13 @@ class LabelCharts:
         found = [counts for start, counts in self.mature.get((version, segment), ()) if start >= since]
         return np.sum(found, axis=0) if found else np.zeros(4, np.int64)
 
-    def scored(self, version: str, segment: str, since: int) -> Counts:
-        """Return the predictions by shared score bin, int64[32], of panes that start at ``since`` or later."""
-        found = [counts for start, counts in self.scores.get((version, segment), ()) if start >= since]
+    def scored(self, version: str, segment: str, since: int, until: int | None = None) -> Counts:
+        """Return the predictions by shared score bin, int64[32], of panes that start at ``since`` or later.
+
+        ``until`` is the start of the last of them, None for all.
+        """
+        ring = self.scores.get((version, segment), ())
+        found = [counts for start, counts in ring if start >= since and (until is None or start <= until)]
         return np.sum(found, axis=0) if found else np.zeros(SCORE_BINS, np.int64)
 
     @property

@@ -12,7 +12,7 @@ from stationkeeper.monitor.core.incidents.incident import OpenIncidents, choose_
 from stationkeeper.monitor.core.incidents.verdict import refusal_of
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.panes.window import ChartWindow
-from stationkeeper.monitor.core.performance import OutcomePane, Performance, estimated_confusion, measures
+from stationkeeper.monitor.core.performance import OutcomePane, Performance, measures
 from stationkeeper.monitor.core.reasons import CAUSE_HELP, CHECK_HELP, UNKNOWN_HELP, Cause, Check, Unknown
 from stationkeeper.monitor.core.reference import Labels
 
@@ -136,14 +136,6 @@ def test_a_small_region_pages_only_when_half_a_point_of_the_traffic_changed(shar
     made = Performance(Labels(*labels(40_000, 0.99)), alpha=1 / 10_000)
     found = [f for k in range(60) for f in made.step(OutcomePane(k, k + 1, *labels(2_000, share)), 1.0)]
     assert any(f.level == PAGE and f.kind is VerdictKind.CONCEPT_DRIFT for f in found) is pages
-
-
-def test_confusion_without_labels_by_hand():
-    scored = np.zeros((32, 2), np.int64)
-    scored[31] = (5, 5)
-    scores = np.zeros(32, np.int64)
-    scores[31] = 10
-    assert estimated_confusion(scores, scored, 0.5).tolist() == [5, 5, 0, 0]
 
 
 def test_incidents_of_builds_that_wrote_members_by_position_are_read():

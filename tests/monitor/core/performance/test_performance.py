@@ -9,7 +9,6 @@ from stationkeeper.monitor.core.performance import (
     LabelledPaneState,
     OutcomePane,
     RecentOutcomes,
-    estimated_confusion,
     explain_errors,
     measures,
 )
@@ -27,12 +26,6 @@ def test_the_measures_of_a_confusion_table_by_hand():
         0.727,
     ]
     assert found["error_rate"].low < 0.06 < found["error_rate"].high
-
-
-def test_the_confusion_expected_of_one_bin_by_hand():
-    scores, reference = np.zeros(SCORE_BINS, np.int64), np.zeros((SCORE_BINS, 2), np.int64)
-    scores[-1], reference[-1] = 10, (50, 50)
-    assert estimated_confusion(scores, reference, 0.5).tolist() == [5, 5, 0, 0]
 
 
 def test_errors_are_explained_against_the_reference():

@@ -1,0 +1,107 @@
+"""Performance without labels: what the scores say of it, as long as a score stands for what it did on the reference."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stationkeeper.contracts.column import Floats, Integers
+from stationkeeper.contracts.messages import VerdictKind
+from stationkeeper.contracts.wire import SCORE_BINS, SCORE_EDGES
+from stationkeeper.monitor.core.performance.measures import Measure
+from stationkeeper.monitor.core.reference import Counts, Labels
+
+NOVEL = 0.02
+"""Share of rows in score bins of which the reference has no labelled row, from which an estimate is withdrawn: two in
+a hundred move a measure by two points at most, which is what people tell apart. At half, a reference of 500 rows hardly
+ever estimates its thin ends; at double, four points may be made up."""
+
+# The normal quantile of a 95 % interval, as labels have it beside.
+_SIGMAS = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What is expected: ``measures`` by name, and the share of rows whose score the reference does not know."""
+
+    measures: dict[str, Measure]
+    novel: float
+
+
+def isotonic(scored: Counts) -> tuple[Integers, Counts, Counts]:
+    """Return the pool of each score bin, and positives and rows of each pool, whose share never falls with the score.
+
+    ``scored`` is int64[bins, 2] (negative, positive). Neighbours in the wrong order are pooled (pool adjacent
+    violators, Ayer and others 1955); a bin without rows joins the pool below it. By hand: shares of 1/4, 3/4 and 2/4
+    in that order become 1/4 and 5/8.
+    """
+    pools: list[list[int]] = []
+    for negative, positive in scored.tolist():
+        pools.append([1, positive, negative + positive])
+        while len(pools) > 1 and (
+            not pools[-1][2] or not pools[-2][2] or pools[-2][1] * pools[-1][2] > pools[-1][1] * pools[-2][2]
+        ):
+            last = pools.pop()
+            pools[-1] = [one + other for one, other in zip(pools[-1], last, strict=True)]
+    bins, positives, rows = (np.array(column, np.int64) for column in zip(*pools, strict=True))
+    return np.repeat(np.arange(len(pools)), bins), positives, rows
+
+
+def estimate(scores: Counts, labels: Labels, threshold: float) -> Estimate:
+    """Return precision, recall, accuracy and F1 expected of score counts int64[32], with 95 % intervals.
+
+    With c the calibrated share of positives of a bin and g what a positive row of it adds to the measure, the variance
+    is ``sum n g^2 c (1 - c)``, which the rows' own chance gives, and for each pool of m reference rows
+    ``phi (sum n g)^2 c (1 - c) / m``, which the reference's does (STATISTICS.md, section 2.10). O(32). By hand: 10 rows
+    in one bin at or above the threshold, half of 100 positive there: precision .5, variance .025 + .0025.
+    """
+    pool, positives, rows = isotonic(labels.scored)
+    # Jeffreys' share for the variance: a pool without positives is not sure to have none.
+    likely = (positives + 0.5) / (rows + 1.0)
+    share = (positives / np.maximum(rows, 1))[pool]
+    called = np.arange(SCORE_BINS) >= np.searchsorted(SCORE_EDGES, threshold, side="right")
+    n, said = float(scores.sum()), float(scores[called].sum())
+    hits, missed = float((scores * share)[called].sum()), float((scores * share)[~called].sum())
+    both = hits + missed
+
+    def with_interval(name: str, value: float, gain: Floats, of: float) -> Measure:
+        if of <= 0:
+            return Measure(name, np.nan, 0.0, 1.0, 0)
+        chance = float((scores * gain**2) @ (likely * (1 - likely))[pool])
+        summed = np.bincount(pool, weights=scores * gain, minlength=len(rows))
+        learned = float((labels.phi * summed**2) @ (likely * (1 - likely) / np.maximum(rows, 1)))
+        half = _SIGMAS * float(np.sqrt(chance + learned))
+        return Measure(name, value, max(value - half, 0.0), min(value + half, 1.0), int(of))
+
+    def per(top: float, bottom: float) -> float:
+        return top / bottom if bottom > 0 else 0.0
+
+    right = hits + float((scores * (1 - share))[~called].sum())
+    found = [
+        with_interval("precision", per(hits, said), np.where(called, per(1, said), 0.0), said),
+        with_interval("recall", per(hits, both), np.where(called, per(missed, both**2), -per(hits, both**2)), both),
+        with_interval("accuracy", per(right, n), np.where(called, per(1, n), -per(1, n)), n),
+        with_interval(
+            "f1",
+            per(2 * hits, said + both),
+            np.where(called, per(2 * (said + both - hits), (said + both) ** 2), -per(2 * hits, (said + both) ** 2)),
+            n,
+        ),
+    ]
+    unknown = float(scores[labels.scored.sum(1) == 0].sum())
+    return Estimate({one.name: one for one in found}, per(unknown, n))
+
+
+def refuted(novel: float, drifting: Iterable[tuple[VerdictKind, str]], incidents: Iterable[str]) -> str:
+    """Return why an estimate says nothing; "" where it may be believed.
+
+    ``drifting`` are (kind, incident) of what drifts now, ``incidents`` the open ones that are about new values.
+    """
+    for kind, incident in drifting:
+        if kind is VerdictKind.CONCEPT_DRIFT:
+            return f"withdrawn: the same score stands for another share of positives now (incident {incident})"
+    for incident in incidents:
+        return f"withdrawn: values that the reference never saw come (incident {incident})"
+    if novel > NOVEL:
+        return f"withdrawn: {novel:.0%} of the scores lie where the reference has no labelled row"
+    return ""
