@@ -104,6 +104,17 @@ _PERFORMANCE = Panel(
     ),
     unit="percentunit",
 )
+_AMOUNTS = Panel(
+    "Errors, losses and value from labels",
+    "How far off is the model, and what are its decisions worth?",
+    ((f"stationkeeper_performance_amount{{{MODEL}}}", "{{measure}} {{version}} {{segment}}"),),
+)
+_ESTIMATE_ERROR = Panel(
+    "How far the estimate was off",
+    "Can performance be believed before labels come?",
+    ((f"stationkeeper_performance_estimate_error_ratio{{{MODEL}}}", "{{measure}} {{version}} {{segment}}"),),
+    unit="percentunit",
+)
 _DISTANCES = _panel(
     "Distances above their noise",
     "How far have inputs moved, beyond what sampling alone produces?",
@@ -375,6 +386,8 @@ DASHBOARDS = (
             _AGE,
             _MATURITY,
             _EXPECTED,
+            _AMOUNTS,
+            _ESTIMATE_ERROR,
         ),
         (_BY_MODEL,),
     ),
