@@ -26,6 +26,9 @@ def demo(
     hours: Annotated[float | None, typer.Option(help="Stream hours at most.", min=1.0)] = None,
     per_minute: Annotated[float | None, typer.Option(help="Transactions a stream minute (fraud).", min=1.0)] = None,
     keep: Annotated[Path | None, typer.Option(help="Keep logs, registry and snapshots here.")] = None,
+    on: Annotated[
+        Path | None, typer.Option(help="Tell it on the running roles of this configuration (clock: stream).")
+    ] = None,
     json: JsonOption = False,
 ) -> int:
     """Watch a model go bad and be cured: a real Kafka, registry and router on this machine."""
@@ -41,6 +44,7 @@ def demo(
             shift=shift,
             json=json,
             keep=keep,
+            on=on,
             hours=hours,
             per_minute=per_minute,
         )

@@ -12,6 +12,7 @@ import polars as pl
 from kafka import KafkaProducer
 
 from stationkeeper.demo.scenario import Chunk
+from stationkeeper.demo.stage import connect
 
 # Rows of one request. Chosen: half doubles the round trips, double makes one answer hold up twice as many rows.
 ASK_ROWS: Final = 500
@@ -41,7 +42,7 @@ class Driver:
 
     def __init__(
         self,
-        router: tuple[str, int],
+        router: str,
         model: str,
         producer: KafkaProducer,
         labels_topic: str,
@@ -50,7 +51,7 @@ class Driver:
         waits_for: Callable[[int], str],
     ) -> None:
         # One connection kept open: a new one for each request would measure the handshake.
-        self._connection = http.client.HTTPConnection(*router, timeout=30)
+        self._connection = connect(router, 30)
         self._path = f"/predict/{model}"
         self._model = model
         self._producer = producer

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from stationkeeper.contracts.messages import DeploymentAction
 from stationkeeper.demo.loop_history import LoopHistory
-from stationkeeper.demo.stage import Poll, Ports, get
+from stationkeeper.demo.stage import Addresses, Poll, get
 
 PATIENCE_S: Final = 120.0
 """How long one who follows is waited for; a model in training and an open pane are waited for as long as they take."""
@@ -124,9 +124,13 @@ def watermark_of(status: Status | None, model: str) -> int | None:
 class StatusPolls:
     """Polls monitor, retrain and router for their status, each in its own thread, while a ``with`` block runs."""
 
-    def __init__(self, ports: Ports) -> None:
-        roles = {"monitor": (ports.monitor, 0.2), "retrain": (ports.retrain, 0.3), "serve": (ports.serve, 0.2)}
-        self._polls = {name: Poll(partial(_status, port), every_s) for name, (port, every_s) in roles.items()}
+    def __init__(self, addresses: Addresses) -> None:
+        roles = {
+            "monitor": (addresses.monitor, 0.2),
+            "retrain": (addresses.retrain, 0.3),
+            "serve": (addresses.serve, 0.2),
+        }
+        self._polls = {name: Poll(partial(_status, url), every_s) for name, (url, every_s) in roles.items()}
 
     def __enter__(self) -> Self:
         for poll in self._polls.values():
@@ -142,7 +146,7 @@ class StatusPolls:
         return RoleStatuses(**{name: poll.value for name, poll in self._polls.items()})
 
 
-def _status(port: int) -> Status | None:
-    body = get(port, "/api/v1/status")
+def _status(url: str) -> Status | None:
+    body = get(url, "/api/v1/status")
     found: Status | None = None if body is None else json.loads(body)
     return found

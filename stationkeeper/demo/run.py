@@ -17,6 +17,7 @@ import structlog
 from rich.console import Console
 
 from stationkeeper.config import Config
+from stationkeeper.contracts.masking import masked
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.demo.card_fraud import FraudScenario
@@ -29,8 +30,18 @@ from stationkeeper.demo.loop_history import LoopHistory, Observer
 from stationkeeper.demo.pace import Pace, StatusPolls, watermark_of
 from stationkeeper.demo.scenario import Scenario
 from stationkeeper.demo.served import read_served, taken_over_ms
-from stationkeeper.demo.stage import Ports, StageError, demo_config, running_roles, write_config
+from stationkeeper.demo.stage import (
+    Addresses,
+    Ports,
+    StageError,
+    demo_config,
+    existing_config,
+    running_roles,
+    wait_ready,
+    write_config,
+)
 from stationkeeper.demo.summary import DemoSummary, show, summarise
+from stationkeeper.deploy.adoption import DeploymentError
 from stationkeeper.process.first_champion import adopt_first_champion
 from stationkeeper.process.wiring import plain_producer, prepare_topics, reader_for
 from stationkeeper.registry import Registry, ServedModel
@@ -46,7 +57,10 @@ CANARY_SPEED: Final = 100_000.0
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What the command line says about a run; ``speed`` is stream seconds a wall second."""
+    """What the command line says about a run; ``speed`` is stream seconds a wall second.
+
+    ``on`` is the configuration of roles that run already: nothing is started then, and nothing is stopped.
+    """
 
     scenario: str = "fraud"
     speed: float | None = None
@@ -54,6 +68,7 @@ class DemoOptions:
     shift: bool = True
     json: bool = False
     keep: Path | None = None
+    on: Path | None = None
     hours: float | None = None
     per_minute: float | None = None
 
@@ -99,30 +114,56 @@ def play(options: DemoOptions, directory: Path, console: Console, stack: ExitSta
     scenario, speed = build(options)
     plot = scenario.plot
     console.print(f"[bold]{plot.title}[/]")
+    config, addresses, champion = _set_stage(options.on, scenario, directory, console, stack)
+    model = config.models[scenario.name]
+    console.print(f"  roles are ready; status page: {addresses.monitor}/")
+    console.print()
+    lines = ConsoleLog(console, scenario.start_ms, plot.onset_ms)
+    topics = Topics(config.kafka.prefix)
+    with closing(reader_for(config)) as reader:
+        observer = Observer(reader, topics, lines.show)
+        driver_progress = _replay(scenario, speed, config, addresses, observer, lines, stack)
+        served = read_served(reader, model)
+        gain = _gain(config, scenario, reader, served, observer.history, champion)
+    span = (scenario.start_ms, driver_progress)
+    summary = summarise(options.scenario, plot, observer.history, served, span, time.monotonic() - began)
+    return replace(summary, gain=gain)
+
+
+def _set_stage(
+    on: Path | None, scenario: Scenario, directory: Path, console: Console, stack: ExitStack
+) -> tuple[Config, Addresses, str]:
+    """Return configuration, addresses of ready roles (those of ``on``, else new ones) and the first champion."""
+    if on is not None:
+        config = existing_config(on, scenario)
+        addresses = Addresses.of(config)
+        console.print(f"  Kafka: {config.kafka.bootstrap}, as {on} says")
+        champion = _adopt(config, scenario, console)
+        if waiting := wait_ready(addresses):
+            named = ", ".join(f"{role} at {getattr(addresses, role)}" for role in waiting)
+            raise StageError(f"not ready: {named}; the answer of /readyz there says why")
+        return config, addresses, champion
     broker = stack.enter_context(find_broker(directory / "kafka"))
     console.print(f"  Kafka: {broker.description}")
     ports = Ports.free()
     # Topics, group and prefix of their own: a second demo on a broker that is there already starts from nothing.
     run_id = format(int(time.time()), "x")
     path, config = write_config(demo_config(scenario, broker.bootstrap, ports, directory, run_id), directory)
-    model = config.models[scenario.name]
+    champion = _adopt(config, scenario, console)
+    stack.enter_context(running_roles(path, ports, directory))
+    return config, ports.addresses, champion
+
+
+def _adopt(config: Config, scenario: Scenario, console: Console) -> str:
+    """Train the first champion and return its version; raises ``StageError`` where the model has one already."""
     prepare_topics(config)
     console.print("  training the first champion …")
-    champion = adopt_first_champion(config, scenario.name, scenario.training(), at_ms=scenario.start_ms).version
-    console.print(f"  registry: MLflow on SQLite, version {champion} is champion")
-    stack.enter_context(running_roles(path, ports, directory))
-    console.print(f"  roles are ready; status page: http://127.0.0.1:{ports.monitor}/")
-    console.print()
-    lines = ConsoleLog(console, scenario.start_ms, plot.onset_ms)
-    topics = Topics(config.kafka.prefix)
-    with closing(reader_for(config)) as reader:
-        observer = Observer(reader, topics, lines.show)
-        driver_progress = _replay(scenario, speed, config, ports, observer, lines, stack)
-        served = read_served(reader, model)
-        gain = _gain(config, scenario, reader, served, observer.history, champion)
-    span = (scenario.start_ms, driver_progress)
-    summary = summarise(options.scenario, plot, observer.history, served, span, time.monotonic() - began)
-    return replace(summary, gain=gain)
+    try:
+        first = adopt_first_champion(config, scenario.name, scenario.training(), at_ms=scenario.start_ms)
+    except DeploymentError as error:
+        raise StageError(f"{error}; the story needs a model that has no champion yet") from None
+    console.print(f"  registry: MLflow at {masked(config.registry.tracking_uri)}, version {first.version} is champion")
+    return first.version
 
 
 def _gain(
@@ -141,16 +182,22 @@ def _gain(
 
 
 def _replay(
-    scenario: Scenario, speed: float, config: Any, ports: Ports, observer: Observer, lines: ConsoleLog, stack: ExitStack
+    scenario: Scenario,
+    speed: float,
+    config: Any,
+    addresses: Addresses,
+    observer: Observer,
+    lines: ConsoleLog,
+    stack: ExitStack,
 ) -> int:
     """Drive the world and follow the topics until the scenario is over; returns the last stream time."""
     model = config.models[scenario.name]
-    polls = stack.enter_context(StatusPolls(ports))
+    polls = stack.enter_context(StatusPolls(addresses))
     pace = Pace(scenario.name, LEAD_PANES * model.pane + model.lateness, observer.history, polls)
     producer = plain_producer(config)
     stack.callback(producer.close)
     driver = Driver(
-        ("127.0.0.1", ports.serve),
+        addresses.serve,
         scenario.name,
         producer,
         model.labels.topic,

@@ -1,6 +1,7 @@
-"""Starts what a demo runs on: free ports, a configuration, and every role as a supervised child process."""
+"""What a demo runs on: roles that it starts itself on free ports, or the roles of a configuration that are there."""
 
 import http.client
+import os
 import socket
 import threading
 import time
@@ -9,12 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import yaml
 
 from stationkeeper.config import Config, load
 from stationkeeper.demo.scenario import Scenario
 from stationkeeper.process.supervisor import Child, Supervisor
+from stationkeeper.process.wiring import peer_addresses, target_settings
 
 # Four Python processes start at once, on a laptop that may be busy. Chosen: half fails there, double keeps a person
 # waiting for a role that never comes.
@@ -45,6 +48,51 @@ class Ports:
         for holder in holders:
             holder.close()
         return cls(*ports)
+
+    @property
+    def addresses(self) -> "Addresses":
+        """Return where the roles of these ports are dialled."""
+        ports = (self.serve, self.monitor, self.retrain, self.deploy)
+        return Addresses(*(f"http://127.0.0.1:{port}" for port in ports))
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """The base URL of each role, as the demo dials it."""
+
+    serve: str
+    monitor: str
+    retrain: str
+    deploy: str
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Return where a configuration says that its roles are; raises ``StageError`` without a router of ours."""
+        routers = [target.url for target in target_settings(config) if target.kind == "router" and target.url]
+        if not routers:
+            raise StageError("targets: names no router; the demo asks a router for its predictions")
+        peers = peer_addresses(config, "demo")
+        missing = [role for role in ("monitor", "retrain", "deploy") if role not in peers]
+        if missing:
+            raise StageError(f"http.peers names no {' and no '.join(missing)}; the demo follows every role")
+        return cls(routers[0], peers["monitor"], peers["retrain"], peers["deploy"])
+
+
+def existing_config(path: Path, scenario: Scenario) -> Config:
+    """Read the configuration of roles that run already; raises ``StageError`` where the story cannot be told on it."""
+    config = load(path, os.environ)
+    if scenario.name not in config.models:
+        named = ", ".join(config.models) or "none"
+        raise StageError(f"{path} has no model {scenario.name!r} (it has: {named}); the story is told on that name")
+    if config.clock != "stream":
+        # Roles that run by the wall clock would take days for the story, and the labels would be from the future.
+        raise StageError(
+            f"clock is {config.clock!r}; a story is replayed faster than it happened, so every role must run with "
+            "clock: stream (STATIONKEEPER__CLOCK=stream in the environment of each does it)"
+        )
+    if config.http.callers:
+        raise StageError("http.callers: the demo shows no token; tell the story on an installation without callers")
+    return config
 
 
 def demo_config(scenario: Scenario, bootstrap: str, ports: Ports, directory: Path, run: str) -> dict[str, Any]:
@@ -90,26 +138,32 @@ def running_roles(config_path: Path, ports: Ports, directory: Path) -> Iterator[
     thread = threading.Thread(target=supervisor.run, args=(stop,), name="supervisor")
     thread.start()
     try:
-        _wait_ready(ports, directory, supervisor)
+        _wait_children(ports, directory, supervisor)
         yield supervisor
     finally:
         stop.set()
         thread.join()
 
 
-def _wait_ready(ports: Ports, directory: Path, supervisor: Supervisor) -> None:
-    waiting = {"monitor": ports.monitor, "retrain": ports.retrain, "deploy": ports.deploy, "serve": ports.serve}
+def _wait_children(ports: Ports, directory: Path, supervisor: Supervisor) -> None:
+    waiting = wait_ready(ports.addresses, lambda: any(n > 2 for n in supervisor.restarts().values()))
+    if waiting:
+        logs = "\n".join(_tail(directory / "logs" / f"{role}.log") for role in waiting)
+        raise StageError(f"not ready after {READY_S:.0f} s: {', '.join(waiting)}\n{logs}")
+
+
+def wait_ready(addresses: Addresses, hopeless: Callable[[], bool] = lambda: False) -> list[str]:
+    """Wait until every role is ready, at most ``READY_S``; returns those that are not."""
+    # Until a first champion is adopted a router has nothing to serve, so the router is asked as a load balancer does.
+    waiting = {role: getattr(addresses, role) for role in ("monitor", "retrain", "deploy", "serve")}
     deadline = time.monotonic() + READY_S
-    while waiting:
-        for role, port in list(waiting.items()):
-            path = "/v2/health/ready" if role == "serve" else "/readyz"
-            if get(port, path) is not None:
+    # A role that has died three times will not come up: its log says more than the rest of the wait.
+    while waiting and time.monotonic() < deadline and not hopeless():
+        for role, url in list(waiting.items()):
+            if get(url, "/v2/health/ready" if role == "serve" else "/readyz") is not None:
                 del waiting[role]
-        # A role that has died three times will not come up: its log says more than the rest of the wait.
-        if waiting and (time.monotonic() > deadline or any(n > 2 for n in supervisor.restarts().values())):
-            logs = "\n".join(_tail(directory / "logs" / f"{role}.log") for role in waiting)
-            raise StageError(f"not ready after {READY_S:.0f} s: {', '.join(waiting)}\n{logs}")
         time.sleep(0.1)
+    return list(waiting)
 
 
 def _tail(path: Path, lines: int = 12) -> str:
@@ -119,9 +173,16 @@ def _tail(path: Path, lines: int = 12) -> str:
     return "\n".join([f"--- {path}", *text])
 
 
-def get(port: int, path: str) -> bytes | None:
-    """Return the body of a local GET, or None unless it is answered with 200."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+def connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
+    """Return a connection to the host of a base URL, by TLS where it says https."""
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    return kind(parts.hostname or "", parts.port, timeout=timeout_s)
+
+
+def get(url: str, path: str) -> bytes | None:
+    """Return the body of a GET below a base URL, or None unless it is answered with 200."""
+    connection = connect(url, 5)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

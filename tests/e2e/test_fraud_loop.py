@@ -157,7 +157,7 @@ def test_registry_log_and_router_name_the_same_champion(played: Played) -> None:
     assert str(client.get_model_version_by_alias("fraud", CHAMPION_ALIAS).version) == rollout.champion
     assert rollout.champion != "1"
     assert rollout.phase is RolloutPhase.STEADY
-    body = get(played.config.serve.port, "/api/v1/status")
+    body = get(f"http://127.0.0.1:{played.config.serve.port}", "/api/v1/status")
     assert body is not None
     (served,) = [m for m in json.loads(body)["models"] if m["model"] == "fraud"]
     assert served["champion"] == rollout.champion
@@ -169,7 +169,8 @@ def test_metrics_are_what_prometheus_accepts_and_agree_with_the_log(played: Play
     promtool = tool("promtool")
     http = played.config.http
     pages = {
-        port: get(port, "/metrics") for port in (http.monitor, http.retrain, http.deploy, played.config.serve.port)
+        port: get(f"http://127.0.0.1:{port}", "/metrics")
+        for port in (http.monitor, http.retrain, http.deploy, played.config.serve.port)
     }
     for port, page in pages.items():
         assert page, f"no metrics at port {port}"
@@ -181,7 +182,7 @@ def test_metrics_are_what_prometheus_accepts_and_agree_with_the_log(played: Play
 
 
 def test_every_record_is_counted_in_exactly_one_way(played: Played) -> None:
-    body = get(played.config.http.monitor, "/api/v1/status")
+    body = get(f"http://127.0.0.1:{played.config.http.monitor}", "/api/v1/status")
     assert body is not None
     rows = json.loads(body)["conservation"]
     assert rows

@@ -31,7 +31,8 @@ def dockerfile() -> str:
 
 
 def test_the_stack_is_whole(compose):
-    assert set(compose["services"]) == {*ROLES, *OUTSIDE}
+    assert set(compose["services"]) == {*ROLES, *OUTSIDE, "story"}
+    assert compose["services"]["story"]["profiles"] == ["story"]  # up starts it not
 
 
 @pytest.mark.parametrize("name", [*ROLES, *OUTSIDE])
@@ -43,6 +44,14 @@ def test_every_service_is_checked_pinned_and_local(compose, name):
     assert re.fullmatch(r"v?\d+(\.\d+)+", tag), f"{service['image']} has no exact version"
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     assert "privileged" not in service
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["mem_limit"]
+
+
+def test_no_password_stands_in_the_file(compose):
+    named = [key for service in compose["services"].values() for key in service.get("environment", ())]
+    assert [key for key in named if "PASSWORD" in key] == []
 
 
 def test_what_is_mounted_and_waited_for_exists(compose):
@@ -60,7 +69,6 @@ def test_what_is_mounted_and_waited_for_exists(compose):
 def test_a_role_is_confined(compose, name):
     service = compose["services"][name]
     assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
     assert service["command"][0] == name
     assert "/etc/stationkeeper/stationkeeper.yaml" in service["command"]
 
@@ -80,7 +88,11 @@ def test_roles_listen_where_probes_scrapes_and_published_ports_expect(compose, c
 
 def test_every_role_runs_the_image_of_this_version(compose):
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    assert {compose["services"][name]["image"] for name in (*ROLES, "mlflow")} == {f"stationkeeper:{version}"}
+    for name in (*ROLES, "mlflow", "story"):
+        target = "monitor" if name == "monitor" else "full"
+        service = compose["services"][name]
+        assert service["build"]["target"] == target
+        assert service["image"] == f"stationkeeper{'-monitor' if name == 'monitor' else ''}:{version}"
 
 
 def test_the_configuration_names_the_services(compose, configuration):
@@ -99,16 +111,31 @@ def test_the_image_holds_every_package_and_nothing_unhashed(dockerfile):
         assert re.search(rf"^COPY {package} {package}$", dockerfile, re.MULTILINE)
         assert f"!{package}" in ignore
     installs = re.findall(r"pip install (.*?)(?: \\)?$", dockerfile, re.MULTILINE)
-    assert installs
-    ours = "--build-constraint requirements/build.txt --no-deps ."
+    assert len(installs) == 5
+    assert "uv build --wheel --build-constraint requirements/build.txt" in dockerfile
+    ours = "--no-deps /dist/*.whl"
     assert all("--require-hashes" in words or words == ours for words in installs)
 
 
-def test_the_image_runs_as_a_numbered_user_from_a_second_stage(dockerfile):
-    stages = re.split(r"^FROM ", dockerfile, flags=re.MULTILINE)[1:]
-    assert len(stages) == 2
-    (user,) = re.findall(r"^USER (\d+):\d+$", stages[-1], re.MULTILINE)
+def test_the_images_run_as_a_numbered_user_and_hold_no_build_tools(dockerfile):
+    stages = {
+        re.split(r" AS |\n", stage)[1]: stage for stage in re.split(r"^FROM ", dockerfile, flags=re.MULTILINE)[1:]
+    }
+    (user,) = re.findall(r"^USER (\d+):\d+$", stages["run"], re.MULTILINE)
     assert int(user) > 0
+    for image in ("monitor", "full"):
+        assert stages[
+            image
+        ] == f"run AS {image}\nCOPY --from={image}-environment /opt/stationkeeper /opt/stationkeeper\n" + (
+            "\n" if image == "monitor" else ""
+        )
+
+
+def test_nothing_but_the_base_is_pulled_to_build(dockerfile):
+    made = set(re.findall(r" AS ([a-z-]+)$", dockerfile, re.MULTILINE))
+    pulled = set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) - made
+    assert pulled == {"python:${PYTHON}-slim"}
+    assert "# syntax=" not in dockerfile.splitlines()[0]
 
 
 def test_docker_reads_the_file():
