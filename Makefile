@@ -73,8 +73,9 @@ broker: $(STAMPS)/demo ## run a local Apache Kafka for development (ARGS=...)
 
 # --- check ---------------------------------------------------------------------------------------
 
-test: $(STAMPS)/dev ## run the tests (ARGS=...)
-	@$(BIN)/python -m pytest $(ARGS)
+# A file's tests stay in one process and in order: many share a broker, a registry or a whole played loop.
+test: $(STAMPS)/dev ## run the tests in JOBS=2 processes (ARGS=...)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(STAMPS)/dev ## check style, types, room boundaries, sizes and generated documents
 	@$(BIN)/ruff check .
