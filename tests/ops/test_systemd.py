@@ -1,6 +1,6 @@
 """The unit for machines without containers is one that systemd takes, and gives a role the time that it may use."""
 
-import configparser
+import re
 import subprocess
 from pathlib import Path
 
@@ -18,7 +18,5 @@ def test_systemd_finds_nothing_wrong_with_it(tool, tmp_path):
 
 
 def test_a_role_is_not_killed_while_it_may_still_write():
-    unit = configparser.ConfigParser(strict=False, interpolation=None)
-    unit.optionxform = str
-    unit.read_string(UNIT.read_text())
-    assert int(unit["Service"]["TimeoutStopSec"]) * 1_000 > Config().drain
+    (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), re.MULTILINE)
+    assert int(seconds) * 1_000 > Config().drain
