@@ -11,6 +11,8 @@ SCENARIO ?= fraud
 ROUNDS ?= 20
 SOAK ?= 10
 RATE ?= 1000
+# Test processes at once; each starts a broker of its own when its tests ask for one.
+JOBS ?= 2
 ARGS ?=
 KUBE ?= $(HOME)/.cache/stationkeeper/kube
 VENV := .venv
