@@ -30,7 +30,14 @@ from stationkeeper.registry.artifact import (
     read_card,
 )
 from stationkeeper.registry.foreign import Scorer, load_scorer
-from stationkeeper.registry.mlflow import Registered, Registration, Registry, RegistrySettings, ServingRegistry
+from stationkeeper.registry.mlflow import (
+    MlflowConnection,
+    Registered,
+    Registration,
+    Registry,
+    RegistrySettings,
+    ServingRegistry,
+)
 from stationkeeper.registry.served_model import (
     NEGATIVE,
     POSITIVE,
@@ -59,6 +66,7 @@ __all__ = [
     "FeatureSpec",
     "GoldenRows",
     "InputMode",
+    "MlflowConnection",
     "ModelCard",
     "ModelTask",
     "Prediction",

@@ -40,13 +40,14 @@ class Abilities:
     """What a platform can do of what a rollout may ask; the default is all of it.
 
     Weights are multiples of ``step_bp`` basis points. ``sticky``: an entity stays with its arm. ``lapses``: the
-    canary's weight ends with its lease although nobody takes it away.
+    canary's weight ends with its lease although nobody takes it away. ``moves``: there is traffic to move.
     """
 
     step_bp: int = 1
     round_up: bool = False
     sticky: bool = True
     lapses: bool = True
+    moves: bool = True
 
     def weight(self, weight_bp: int) -> int | None:
         """Return the multiple of ``step_bp`` at or below a weight, as traffic never exceeds the record.
@@ -65,6 +66,8 @@ class Abilities:
                 yield True, f"{step / BUCKETS:g} is refused: the least weight is {self.step_bp / BUCKETS:g}"
             elif taken != step:
                 yield False, f"{step / BUCKETS:g} becomes {taken / BUCKETS:g}: weights are whole per cent"
+        if not self.moves:
+            yield False, "no traffic moves there: a canary shows nothing and ends as on_timeout says"
         if not self.sticky:
             yield False, "an entity is answered by both versions: nothing there keeps it with one"
         if not self.lapses:

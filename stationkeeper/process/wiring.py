@@ -198,7 +198,7 @@ def retrain_stage(
 
 
 def target_settings(config: Config) -> list[TargetSettings]:
-    """Return the targets with what our own router needs and nobody wrote: its address, a caller that it lets in."""
+    """Return the targets with what nobody wrote: addresses of router and registry, a caller that the router lets in."""
     own: dict[str, Any] = {
         "url": address_of(config.serve.host, config.serve.port, _scheme(config)),
         "token": next(iter(config.http.callers.values()), None),
@@ -207,6 +207,9 @@ def target_settings(config: Config) -> list[TargetSettings]:
 
     def completed(target: TargetSettings) -> TargetSettings:
         missing = {key: value for key, value in own.items() if getattr(target, key) is None and value is not None}
+        if target.kind == "mlflow-alias":
+            options = {"tracking_uri": config.registry.tracking_uri, **target.options}
+            return target.model_copy(update={"options": options})
         return target.model_copy(update=missing) if target.kind == "router" else target
 
     return list(map(completed, config.targets))
