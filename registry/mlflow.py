@@ -39,6 +39,7 @@ TAG = "stationkeeper."
 """Our tags on runs and versions start with it, beside those that people set."""
 REQUEST_TAG = TAG + "request"
 ARTIFACT_TAG = TAG + "artifact"
+DIGEST = "onnx_sha256"
 MODEL_PATH = "model"
 MAX_TAG = 4_000
 """Below what MLflow stores of a parameter (6 000 characters) and of a run's tag (8 000): we cut, not the server."""
@@ -172,7 +173,8 @@ class Registry:
         exist. Not idempotent: call ``remove_orphans`` with the request first.
         """
         card = read_card(registration.artifact)
-        tags = {TAG + name: value[:MAX_TAG] for name, value in registration.tags.items() if value}
+        named = {**registration.tags, DIGEST: card.onnx_sha256}
+        tags = {TAG + name: value[:MAX_TAG] for name, value in named.items() if value}
         if registration.request is not None:
             tags[REQUEST_TAG] = registration.request
         model = registration.model
@@ -270,7 +272,7 @@ class Registry:
                         client, self.settings.tracking_uri, (model, version), Path(scratch) / "own", attached=False
                     )
                     shutil.copytree(own, part / FOREIGN_DIRECTORY)
-                card = read_card(part, what)
+                card = _pinned_card(client, (model, version), part, what)
                 # Only now that what replaces it has been checked.
                 shutil.rmtree(directory, ignore_errors=True)
                 try:
@@ -343,6 +345,22 @@ class Registry:
             if found is None:
                 raise
             return str(found.experiment_id)
+
+
+def _pinned_card(client: Any, named: tuple[str, str], directory: Path, what: str) -> ModelCard:
+    """Return the card of a downloaded artifact, whose digest must be the one that the version was registered with.
+
+    Card and graph lie side by side: whoever may write there can change both alike. The tag lies in the registry's
+    database. Versions of builds that set none are taken as their card says. Raises ``ArtifactError``.
+    """
+    card = read_card(directory, what)
+    pinned = client.get_model_version(*named).tags.get(TAG + DIGEST, card.onnx_sha256)
+    if pinned != card.onnx_sha256:
+        raise ArtifactError(
+            f"{what} was registered with SHA-256 {pinned}, its artifact now holds {card.onnx_sha256}: somebody has "
+            "changed the files; register it again, or put them back"
+        )
+    return card
 
 
 def _bring(client: Any, where: str, named: tuple[str, str], directory: Path, *, attached: bool = True) -> Path:

@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,23 @@ def test_a_version_that_lost_its_bytes_is_refused(registry: Registry, artifact: 
     with pytest.raises((ArtifactError, Retryable), match=r"could not fetch|has no"):
         registry.download("fraud", made.version, tmp_path / "gone")
     assert not [one for one in tmp_path.iterdir() if not one.name.startswith(".")]
+
+
+def test_a_graph_and_card_that_were_changed_together_are_refused(registry: Registry, artifact: Path, tmp_path: Path):
+    made = register(registry, artifact, "req-swap")
+    stored = Path(made.artifact.removeprefix("file://"))
+    from onnx import load_from_string
+
+    graph = load_from_string((artifact / MODEL_FILE).read_bytes())
+    graph.doc_string = "somebody else's"
+    content = graph.SerializeToString()
+    card = read_card(artifact).model_copy(update={"onnx_sha256": hashlib.sha256(content).hexdigest()})
+    (stored / MODEL_FILE).write_bytes(content)
+    (stored / CARD_FILE).write_bytes(card.encode())
+    ServedModel.load(stored, "fraud", made.version)
+    with pytest.raises(ArtifactError, match="was registered with SHA-256"):
+        registry.download("fraud", made.version, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
 
 
 def test_what_does_not_exist_is_named(registry: Registry, tmp_path: Path):
