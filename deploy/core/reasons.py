@@ -21,6 +21,8 @@ class Reason(StrEnum):
     HARM = "harm"
     SHARE_MISMATCH = "share_mismatch"
     DATA_QUALITY = "data_quality"
+    NOT_COMPARED = "not_compared"
+    CATCHING_UP = "catching_up"
     TIMEOUT = "timeout"
     NOTHING_TO_SHOW = "nothing_to_show"
     NONINFERIOR = "noninferior"
@@ -65,6 +67,10 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.HARM: "{guardrail}: E = {e:.3g} reached {limit:.3g} against a ratio of at most {margin:g} (seen: {ratio})",
     Reason.SHARE_MISMATCH: "the canary got {seen:.2%} of the rows, not {weight:.2%} (E = {e:.3g}): cannot compare",
     Reason.DATA_QUALITY: "open data-quality incident {incident}: broken input says nothing about the canary",
+    Reason.NOT_COMPARED: (
+        "no closed minute holds rows of both arms (champion {champion}, canary {canary}); versions seen: {seen}"
+    ),
+    Reason.CATCHING_UP: "the closed minutes are being read from the log; ask again",
     Reason.TIMEOUT: "no answer after {minutes:.0f} minutes; could not measure is not success",
     Reason.NOTHING_TO_SHOW: "no guardrail acts, so nothing can be shown: set one to roll_back, or promote by hand",
     Reason.NONINFERIOR: (

@@ -72,7 +72,7 @@ def tick(rollout: Rollout, policy: Policy, clock_ms: int) -> Transition:
 
 def _decide_canary(rollout: Rollout, policy: Policy) -> Transition:
     state = memory(rollout)
-    harm = _harm(state, policy, labelled_only=False)
+    harm = harm_found(state, policy, labelled_only=False)
     if harm and harm[0] is Action.ROLL_BACK:
         return roll_back(rollout, harm[1], state.clock)
     if state.clock - state.started >= policy.max_ms:
@@ -116,7 +116,7 @@ def _finish(rollout: Rollout, state: Controller, policy: Policy) -> Transition:
 
 def _decide_probation(rollout: Rollout, policy: Policy) -> Transition:
     state = memory(rollout)
-    harm = _harm(state, policy, labelled_only=True)
+    harm = harm_found(state, policy, labelled_only=True)
     if harm and harm[0] is Action.ROLL_BACK:
         return roll_back(rollout, harm[1], state.clock)
     spent = state.clock - state.promoted
@@ -243,7 +243,7 @@ def _mismatch(state: Controller, policy: Policy) -> Because | None:
     return because(Reason.SHARE_MISMATCH, seen=seen, weight=weight, e=_exp(log_share))
 
 
-def _harm(state: Controller, policy: Policy, *, labelled_only: bool) -> tuple[Action, Because] | None:
+def harm_found(state: Controller, policy: Policy, *, labelled_only: bool) -> tuple[Action, Because] | None:
     """Return the most severe guardrail whose e-value reached its limit."""
     found: list[tuple[Action, Because]] = []
     limit = harm_limit(policy)

@@ -104,7 +104,7 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     from stationkeeper.config import load
     from stationkeeper.process.replica import claim
     from stationkeeper.process.run import configure_logging, leave_with_parent, run_loops
-    from stationkeeper.process.wiring import access_to, loop_for, need_models, peers_of, prepare_topics
+    from stationkeeper.process.wiring import access_to, analyses_for, loop_for, need_models, peers_of, prepare_topics
 
     configure_logging()
     settings = load(config)
@@ -124,6 +124,7 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
         access=access_to(settings),
         peers=peers_of(settings, role),
         drain_s=settings.drain / 1_000,
+        analyses=analyses_for(settings) if role == "deploy" else None,
     )
 
 

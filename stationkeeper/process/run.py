@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -19,6 +20,10 @@ from stationkeeper.process.web import WebServer, create_app
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.parent import end_with
+
+if TYPE_CHECKING:
+    # The monitor starts without what judges canaries.
+    from stationkeeper.deploy.analysis import Analyses
 
 # What a role needs after its drain to leave: the HTTP server takes a second, a client's close a few.
 LEAVE_S = 5.0
@@ -92,6 +97,7 @@ def run_loops(
     access: Access,
     peers: PeerRoles | None = None,
     drain_s: float = 20.0,
+    analyses: "Analyses | None" = None,
 ) -> int:
     """Run loops until a signal; when one of them must stop, all stop. Returns the exit code.
 
@@ -100,7 +106,7 @@ def run_loops(
     """
     stop = stop_on_signals()
     began = time.monotonic()
-    web = WebServer(create_app(loops, peers=peers, more=access.samples), host, port, access)
+    web = WebServer(create_app(loops, peers=peers, more=access.samples, analyses=analyses), host, port, access)
     web.start()
     failed: list[str] = []
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
@@ -22,6 +22,11 @@ from stationkeeper.page.model import model_page, subject_page
 from stationkeeper.process.listener import Access, bound, server_for
 from stationkeeper.process.telemetry import MAX_SERIES, Telemetry
 from stationkeeper.process.wiring import address_of
+from stationkeeper.streams.errors import StreamError
+
+if TYPE_CHECKING:
+    # The monitor starts without what judges canaries.
+    from stationkeeper.deploy.analysis import Analyses
 
 # Uvicorn answers within a fraction of a second. Chosen: half may fail on a busy machine, double delays the error.
 START_TIMEOUT_S = 10.0
@@ -161,6 +166,47 @@ def _probe(states: Sequence[tuple[str, bool, Sequence[str]]]) -> Response:
     return PlainTextResponse("\n".join(bad or ["ok"]) + "\n", status_code=503 if bad else 200)
 
 
+class _Judge:
+    """What controllers of others ask (docs/argo-flagger.md): a verdict as JSON, or yes (200) and no (403) to a hook."""
+
+    def __init__(self, analyses: "Analyses") -> None:
+        self._analyses = analyses
+
+    def routes(self) -> list[Route]:
+        """Return where the questions are asked."""
+        hooks = [
+            Route(f"/api/v1/analysis/{{model}}/{hook}", partial(self.hook, hook), methods=["GET", "POST"])
+            for hook in self._analyses.hooks
+        ]
+        return [Route("/api/v1/analysis/{model}", self.verdict), *hooks]
+
+    def verdict(self, request: Request) -> Response:
+        return self._answered(request, lambda model, asked: JSONResponse(self._analyses.answer(model, **asked)))
+
+    def hook(self, hook: str, request: Request) -> Response:
+        def answered(model: str, asked: dict[str, Any]) -> Response:
+            yes, why = self._analyses.allows(hook, model, **asked)
+            return PlainTextResponse(f"{why}\n", status_code=200 if yes else 403)
+
+        return self._answered(request, answered)
+
+    def _answered(self, request: Request, answered: Callable[[str, dict[str, Any]], Response]) -> Response:
+        model, given = request.path_params["model"], request.query_params
+        if model not in self._analyses.models:
+            body = {"error": f"no model {model!r} is configured", "known": self._analyses.models}
+            return JSONResponse(body, status_code=404)
+        labels = {"": None, "true": True, "false": False}
+        if set(given) - {"champion", "canary", "labels"} or given.get("labels", "") not in labels:
+            return JSONResponse({"error": "give champion=, canary=, labels=true or false, or none"}, status_code=400)
+        asked: dict[str, Any] = {key: given.get(key) or None for key in ("champion", "canary")}
+        asked["labels"] = labels[given.get("labels", "")]
+        try:
+            return answered(model, asked)
+        except StreamError as error:
+            # An error of the measurement for Argo, a no for Flagger, which repeats any 5xx at once.
+            return JSONResponse({"error": str(error)}, status_code=424)
+
+
 class _Headers:
     """Adds the security headers to every answer, as plain ASGI."""
 
@@ -184,12 +230,13 @@ def create_app(
     more: Callable[[], Sequence[Sample]] = tuple,
     max_series: int = MAX_SERIES,
     strict: bool = False,
+    analyses: "Analyses | None" = None,
 ) -> Callable[..., Awaitable[None]]:
     """Return the ASGI application of a role process.
 
     ``peers`` are the other processes of the loop, shown on the page; ``more`` samples are those of the process
-    itself; ``strict`` makes a sample outside the closed list
-    an error of the scrape (tests) instead of a count.
+    itself; ``strict`` makes a sample outside the closed list an error of the scrape (tests) instead of a count.
+    ``analyses`` judge the canaries of others' controllers, where this process does.
     """
     fleet = Fleet(views, peers)
     sources: list[Callable[[], Sequence[Sample]]] = [partial(fresh_samples, view) for view in fleet.views]
@@ -209,6 +256,7 @@ def create_app(
             Route("/models/{model}", routes.model_page),
             Route("/models/{model}/subjects/{subject:any_name}", routes.subject_page),
             Route("/incidents/{incident}", routes.incident_page),
+            *([] if analyses is None else _Judge(analyses).routes()),
         ]
     )
     return _Headers(app)

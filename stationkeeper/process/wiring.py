@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from stationkeeper.access import client_context
@@ -18,6 +18,10 @@ from stationkeeper.process.listener import NO_BODY_BYTES, Access
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.ports import Outgoing, Reader, Stage
 from stationkeeper.streams.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    # The monitor starts without what judges canaries.
+    from stationkeeper.deploy.analysis import Analyses
 
 # The judge commits at least five times a second: a verdict then leaves soon after the pane that decided it, while the
 # tally may gather for longer.
@@ -249,6 +253,16 @@ def deploy_stage(config: Config) -> Stage:
     rollouts = {name: model.rollout for name, model in config.models.items()}
     labelled = [name for name, model in config.models.items() if model.labels is not None]
     return Deploy(topics_of(config), rollouts, Effects(registry, targets), clock=config.clock, labelled=labelled)
+
+
+def analyses_for(config: Config) -> "Analyses":
+    """Return the judge of others' controllers, by each model's own rollout settings."""
+    from stationkeeper.deploy.analysis import Analyses
+
+    policies = {
+        name: model.rollout.policy(labels_expected=model.labels is not None) for name, model in config.models.items()
+    }
+    return Analyses(lambda: reader_for(config, "analysis"), topics_of(config).history.name, policies)
 
 
 def router_for(config: Config) -> Any:
