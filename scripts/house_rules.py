@@ -15,7 +15,7 @@ from scripts.unexplained import product_files
 # A file is one concept; at 350 lines the ceiling cut concepts in pieces (57 files under 100 lines had one importer).
 FILE_LINES = 500
 # "About 200": what fits a head with its fields and their rules; docstrings count.
-CLASS_LINES = 215
+CLASS_LINES = 200
 # A file this small that one other imports is a part of that one.
 LONELY_LINES = 60
 # As many names as one can look through without searching.
