@@ -10,7 +10,7 @@ from stationkeeper.monitor.core.finding import Dated, Finding
 from stationkeeper.monitor.core.incidents.incident import Member
 from stationkeeper.monitor.core.incidents.new_value_shares import NewValueShares
 from stationkeeper.monitor.core.panes import Recent
-from stationkeeper.monitor.core.performance import RecentOutcomes, explain_errors
+from stationkeeper.monitor.core.performance import CALIBRATION, RecentOutcomes, explain_calibration, explain_errors
 from stationkeeper.monitor.core.reasons import Check
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
 
@@ -71,7 +71,10 @@ class Explainer:
         """Name the cause from what came since ``start``: ``counts`` int64[width], or the labels since then."""
         if finding.type is SubjectType.PERFORMANCE and self._reference.labels is not None:
             scored, confusion = self._labelled.total(start)
-            text, change, numbers = explain_errors(self._reference.labels, scored, confusion)
+            if finding.subject == CALIBRATION:
+                text, change, numbers = explain_calibration(self._reference.labels, scored)
+            else:
+                text, change, numbers = explain_errors(self._reference.labels, scored, confusion)
             named = replace(finding, reason=f"{finding.subject}: {text}", evidence={**finding.evidence, **numbers})
             return Explanation(named, change, int(confusion.sum()))
         effect = self.effect(finding, counts)

@@ -31,15 +31,22 @@ from stationkeeper.monitor.core.performance.measures import (
     reference_classes,
 )
 from stationkeeper.monitor.core.performance.performance import (
+    CALIBRATION,
     MIN_LABELS,
     OutcomePane,
     Performance,
     PerformanceState,
 )
-from stationkeeper.monitor.core.performance.recent_outcomes import LabelledPaneState, RecentOutcomes, explain_errors
+from stationkeeper.monitor.core.performance.recent_outcomes import (
+    LabelledPaneState,
+    RecentOutcomes,
+    explain_calibration,
+    explain_errors,
+)
 
 __all__ = [
     "ABSOLUTE_ERROR",
+    "CALIBRATION",
     "MEASURES",
     "MIN_LABELS",
     "SHARES",
@@ -60,6 +67,7 @@ __all__ = [
     "class_names",
     "estimate",
     "every_measure",
+    "explain_calibration",
     "explain_errors",
     "judged",
     "judged_counts",

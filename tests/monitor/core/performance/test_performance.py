@@ -9,6 +9,7 @@ from stationkeeper.monitor.core.performance import (
     LabelledPaneState,
     OutcomePane,
     RecentOutcomes,
+    explain_calibration,
     explain_errors,
     measures,
 )
@@ -34,6 +35,18 @@ def test_errors_are_explained_against_the_reference():
     assert change == pytest.approx(0.2)
     assert text == "wrong in 30.0% of labelled rows, 10.0% on the reference"
     assert numbers["labels"] == 100
+
+
+def test_calibration_is_explained_by_what_the_scores_stood_for():
+    reference, now = np.zeros((32, 2), np.int64), np.zeros((32, 2), np.int64)
+    reference[30], now[30] = (20, 80), (80, 20)
+    reference[10], now[10] = (90, 10), (88, 12)
+    reference[3], now[3] = (100, 0), (0, 0)
+    now[20] = (0, 50)  # the reference has no label of these scores
+    text, change, numbers = explain_calibration(Labels(reference, np.array([80, 20, 10, 190])), now)
+    assert text == "positive in 20.0% of 100 labelled rows, 80.0% at these scores on the reference"
+    assert change == pytest.approx(-0.6)
+    assert numbers["labels"] == 250
 
 
 def test_panes_of_builds_that_wrote_lists_are_read():
