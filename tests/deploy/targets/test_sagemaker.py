@@ -1,15 +1,15 @@
 """SageMaker, through real botocore over HTTP to an account that checks requests with botocore's own model."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from stationkeeper.contracts.messages import Rollout, RolloutPhase
+from stationkeeper.contracts.messages import RolloutPhase
 from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.deploy.targets import ChangedByOthers, Observation, Target, check_target, target_for
 from stationkeeper.streams.errors import Retryable
+from tests.deploy.targets.cloud_records import follow, record
 from tests.deploy.targets.sagemaker_account import Account
 
 
@@ -29,34 +29,6 @@ def target(account: Account, **options: Any) -> Target:
     return target_for(TargetSettings(kind="sagemaker", url=account.url, options=given))
 
 
-def record(weight_bp: int, canary: str | None = "2", champion: str = "1", epoch: int = 1, **more: Any) -> Rollout:
-    phase = RolloutPhase.CANARY if canary else RolloutPhase.STEADY
-    given = {"phase": phase, **more}
-    return Rollout(
-        model="fraud",
-        epoch=epoch,
-        time=datetime(2026, 1, 1, tzinfo=UTC),
-        champion=champion,
-        canary=canary,
-        weight_bp=weight_bp,
-        **given,
-    )
-
-
-def follow(account: Account, one: Target, wanted: Rollout) -> None:
-    """Apply a record as the controller does: again and again, until the platform is there."""
-    for _ in range(20):
-        try:
-            one.apply(wanted)
-        except Retryable as error:
-            if isinstance(error, ChangedByOthers) or "undid" in str(error):
-                raise
-            account.settle()
-        else:
-            return
-    raise AssertionError("never there")
-
-
 def test_the_target_keeps_every_promise(account: Account):
     account.put("conformance", "1", "2")
     made = target(account)
@@ -67,7 +39,7 @@ def test_the_target_keeps_every_promise(account: Account):
 
 def test_a_rollout_adds_a_variant_without_traffic_moves_weights_alone_and_tidies_up(account: Account):
     one = target(account)
-    follow(account, one, record(500))
+    follow(account.settle, one, record(500))
     assert one.observe("fraud") == Observation("1", "2", 500)
     (made,) = [given for operation, given in account.calls if operation == "CreateEndpointConfig"]
     assert made["KmsKeyId"] == "key-1"
@@ -79,17 +51,17 @@ def test_a_rollout_adds_a_variant_without_traffic_moves_weights_alone_and_tidies
         "InitialVariantWeight": 0.0,
     }
     account.calls.clear()
-    follow(account, one, record(2_500))
+    follow(account.settle, one, record(2_500))
     moved = [operation for operation, _ in account.calls if not operation.startswith(("Describe", "List", "AddTags"))]
     assert moved == ["UpdateEndpointWeightsAndCapacities"]
-    follow(account, one, record(0, canary=None, champion="2", phase=RolloutPhase.PROBATION))
+    follow(account.settle, one, record(0, canary=None, champion="2", phase=RolloutPhase.PROBATION))
     # The old champion stays loaded on probation: to go back to it is to move weights.
     assert account.endpoints["fraud"]["weights"] == {"AllTraffic": 0.0, "stationkeeper-2": 10_000.0}
-    follow(account, one, record(0, canary=None, champion="2"))
+    follow(account.settle, one, record(0, canary=None, champion="2"))
     # What a person made stays for that person to take away; what we added goes when nobody needs it.
     assert set(account.endpoints["fraud"]["weights"]) == {"AllTraffic", "stationkeeper-2"}
-    follow(account, one, record(100, canary="3", champion="2", epoch=2))
-    follow(account, one, record(0, canary=None, champion="3", epoch=2))
+    follow(account.settle, one, record(100, canary="3", champion="2", epoch=2))
+    follow(account.settle, one, record(0, canary=None, champion="3", epoch=2))
     assert set(account.endpoints["fraud"]["weights"]) == {"AllTraffic", "stationkeeper-3"}
     assert one.observe("fraud") == Observation("3", None, 0)
 
@@ -98,7 +70,7 @@ def test_an_update_that_is_undone_silently_is_seen_not_asked_for_again_and_makes
     one = target(account)
     account.undoes = True
     with pytest.raises(Retryable, match="SageMaker undid"):
-        follow(account, one, record(100))
+        follow(account.settle, one, record(100))
     found = one.observe("fraud")
     assert found is not None
     assert (found.champion, found.weight_bp) == ("1", 0)
@@ -106,15 +78,15 @@ def test_an_update_that_is_undone_silently_is_seen_not_asked_for_again_and_makes
     updates = [given for operation, given in account.calls if operation == "UpdateEndpoint"]
     assert len(updates) == 1
     # The controller gives the version up; a later rollout may try again, and SageMaker take it.
-    follow(account, one, record(0, canary=None))
+    follow(account.settle, one, record(0, canary=None))
     account.undoes = False
-    follow(account, one, record(100, epoch=2))
+    follow(account.settle, one, record(100, epoch=2))
     assert one.observe("fraud") == Observation("1", "2", 100)
 
 
 def test_a_change_of_somebody_else_is_told_and_kept_until_it_is_handed_over(account: Account):
     one = target(account)
-    follow(account, one, record(500))
+    follow(account.settle, one, record(500))
     # A person's emergency brake: the weights as they were before our step.
     account.endpoints["fraud"]["weights"] = {"AllTraffic": 1.0, "stationkeeper-2": 0.0}
     with pytest.raises(ChangedByOthers, match=r"nothing was overwritten: set it back, or remove the tag"):
@@ -122,7 +94,7 @@ def test_a_change_of_somebody_else_is_told_and_kept_until_it_is_handed_over(acco
     assert account.endpoints["fraud"]["weights"] == {"AllTraffic": 1.0, "stationkeeper-2": 0.0}
     for tags in account.tags.values():
         tags.pop("stationkeeper:epoch")
-    follow(account, one, record(2_500))
+    follow(account.settle, one, record(2_500))
     assert one.observe("fraud") == Observation("1", "2", 2_500)
 
 
@@ -131,15 +103,15 @@ def test_a_controller_that_dies_between_its_word_and_its_deed_goes_on(account: A
     one = target(account)
     account.dies_before = call
     with pytest.raises(AssertionError, match="never there"):
-        follow(account, one, record(500))
+        follow(account.settle, one, record(500))
     account.dies_before = ""
-    follow(account, one, record(500))
+    follow(account.settle, one, record(500))
     assert one.observe("fraud") == Observation("1", "2", 500)
 
 
 def test_guardrails_go_with_an_update_and_only_with_one(account: Account):
     one = target(account, shift="canary", shift_percent=20, shift_wait="2m", alarms="errors-5xx, latency")
-    follow(account, one, record(500))
+    follow(account.settle, one, record(500))
     (update,) = [given for operation, given in account.calls if operation == "UpdateEndpoint"]
     assert update["DeploymentConfig"] == {
         "BlueGreenUpdatePolicy": {

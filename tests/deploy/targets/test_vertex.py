@@ -1,16 +1,16 @@
 """Vertex AI, over HTTP to a project that checks requests with Google's own description of the service."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from stationkeeper.contracts.messages import Rollout, RolloutPhase
+from stationkeeper.contracts.messages import RolloutPhase
 from stationkeeper.contracts.settings import Credential
 from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.deploy.targets import ChangedByOthers, Observation, Target, abilities_of, check_target, target_for
 from stationkeeper.streams.errors import Retryable
+from tests.deploy.targets.cloud_records import follow, record
 from tests.deploy.targets.vertex_project import PARENT, Project
 
 
@@ -29,33 +29,6 @@ def target(project: Project, **options: Any) -> Target:
     return target_for(TargetSettings(kind="vertex", url=project.url, token=token, options=given))
 
 
-def record(weight_bp: int, canary: str | None = "2", champion: str = "1", epoch: int = 1, **more: Any) -> Rollout:
-    phase = RolloutPhase.CANARY if canary else RolloutPhase.STEADY
-    return Rollout(
-        model="fraud",
-        epoch=epoch,
-        time=datetime(2026, 1, 1, tzinfo=UTC),
-        champion=champion,
-        canary=canary,
-        weight_bp=weight_bp,
-        **{"phase": phase, **more},
-    )
-
-
-def follow(project: Project, one: Target, wanted: Rollout) -> None:
-    """Apply a record as the controller does: again and again, until the platform is there."""
-    for _ in range(20):
-        try:
-            one.apply(wanted)
-        except ChangedByOthers:
-            raise
-        except Retryable:
-            project.settle()
-        else:
-            return
-    raise AssertionError("never there")
-
-
 def deployed(project: Project) -> dict[str, int]:
     one = project.endpoints[f"{PARENT}/endpoints/fraud"]
     return {model["modelVersionId"]: one["trafficSplit"].get(model["id"], 0) for model in one["deployedModels"]}
@@ -69,18 +42,18 @@ def test_the_target_keeps_every_promise(project: Project):
 
 def test_a_rollout_deploys_without_traffic_moves_the_split_alone_and_tidies_up(project: Project):
     one = target(project)
-    follow(project, one, record(1_250))
+    follow(project.settle, one, record(1_250))
     assert one.observe("fraud") == Observation("1", "2", 1_200)
     (made,) = [given["deployedModel"] for _, verb, given in project.calls if verb == "deployModel"]
     assert made["model"] == f"{PARENT}/models/fraud@2"
     assert made["dedicatedResources"]["machineSpec"] == {"machineType": "n1-standard-2"}
     project.calls.clear()
-    follow(project, one, record(2_500))
+    follow(project.settle, one, record(2_500))
     assert {(method, verb) for method, verb, _ in project.calls} == {("GET", ""), ("PATCH", "")}
-    follow(project, one, record(0, canary=None, champion="2", phase=RolloutPhase.PROBATION))
+    follow(project.settle, one, record(0, canary=None, champion="2", phase=RolloutPhase.PROBATION))
     assert deployed(project) == {"1": 0, "2": 100}
-    follow(project, one, record(100, canary="3", champion="2", epoch=2))
-    follow(project, one, record(0, canary=None, champion="2", epoch=2))
+    follow(project.settle, one, record(100, canary="3", champion="2", epoch=2))
+    follow(project.settle, one, record(0, canary=None, champion="2", epoch=2))
     # What a person deployed stays for that person to take away; what we added goes when nobody needs it.
     assert deployed(project) == {"1": 0, "2": 100}
 
@@ -89,33 +62,33 @@ def test_a_step_below_one_per_cent_is_refused_before_anything_is_deployed_or_is_
     project: Project,
 ):
     one = target(project)
-    follow(project, one, record(50))
+    follow(project.settle, one, record(50))
     found = one.observe("fraud")
     assert found is not None
     assert (found.weight_bp, deployed(project)) == (0, {"1": 100})
     assert "below 1 %" in found.unfit["2"]
     assert next(abilities_of(one).limits((50,)))[0]
     rounding = target(project, round_up=True)
-    follow(project, rounding, record(50))
+    follow(project.settle, rounding, record(50))
     assert rounding.observe("fraud") == Observation("1", "2", 100)
 
 
 def test_a_change_of_somebody_else_is_told_and_kept_until_it_is_handed_over(project: Project):
     one = target(project)
-    follow(project, one, record(500))
+    follow(project.settle, one, record(500))
     endpoint = project.endpoints[f"{PARENT}/endpoints/fraud"]
     endpoint["trafficSplit"] = {"77": 100}
     with pytest.raises(ChangedByOthers, match=r"set it back, or remove the label"):
         one.apply(record(2_500))
     assert deployed(project) == {"1": 100, "2": 0}
     del endpoint["labels"]["stationkeeper-epoch"]
-    follow(project, one, record(2_500))
+    follow(project.settle, one, record(2_500))
     assert deployed(project) == {"1": 75, "2": 25}
 
 
 def test_who_writes_between_our_look_and_our_change_wins(project: Project):
     one = target(project)
-    follow(project, one, record(500))
+    follow(project.settle, one, record(500))
 
     def elsewhere(endpoint: dict[str, Any]) -> None:
         endpoint["etag"], endpoint["labels"] = "e99", {**endpoint["labels"], "team": "risk"}
@@ -126,7 +99,7 @@ def test_who_writes_between_our_look_and_our_change_wins(project: Project):
     assert deployed(project) == {"1": 95, "2": 5}
     # It was a label of theirs, not the split: at the next look it is kept and the split moves on.
     project.between = None
-    follow(project, one, record(2_500))
+    follow(project.settle, one, record(2_500))
     assert deployed(project) == {"1": 75, "2": 25}
     assert project.endpoints[f"{PARENT}/endpoints/fraud"]["labels"]["team"] == "risk"
 
@@ -141,11 +114,11 @@ def test_a_deployment_that_fails_for_good_makes_the_version_unfit_and_one_that_l
             one.apply(record(500))
         project.settle()
     project.fails = None
-    follow(project, one, record(500))
+    follow(project.settle, one, record(500))
     assert one.observe("fraud") == Observation("1", "2", 500)
     project.fails = {"code": 9, "message": "the container does not start"}
     # The champion alone is served, and the reason is there for the controller to end the rollout with.
-    follow(project, one, record(500, canary="3", epoch=2))
+    follow(project.settle, one, record(500, canary="3", epoch=2))
     found = one.observe("fraud")
     assert found is not None
     assert "the container does not start" in found.unfit["3"]
@@ -158,7 +131,7 @@ def test_a_controller_that_dies_while_a_model_is_deployed_deploys_it_once(projec
     again = target(project)
     with pytest.raises(Retryable, match="is being deployed"):
         again.apply(record(500))
-    follow(project, again, record(500))
+    follow(project.settle, again, record(500))
     assert deployed(project) == {"1": 95, "2": 5}
 
 

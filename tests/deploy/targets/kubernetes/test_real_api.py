@@ -17,6 +17,9 @@ from tests.cluster.apiserver import VARIABLE, ApiServer, programs, running
 from tests.cluster.kserve import Knative, Standard
 from tests.cluster.objects import URI, inference_service, record, route, service
 
+# No package archive holds a kube-apiserver, and building one takes longer than CI may: whoever changes these targets
+# runs `make kube` once. The same promises are held everywhere against the definitions' own schemas, in
+# test_gateway_api.py and test_kserve.py.
 pytestmark = pytest.mark.skipif(
     programs() is None, reason=f"{VARIABLE} names no folder with a kube-apiserver; make kube builds one in 15 minutes"
 )
