@@ -1,5 +1,6 @@
 """A log with one controller on it, a router that follows the log, and a way to kill the controller."""
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -106,10 +107,11 @@ class World:
         self.start()
 
     def start(self) -> None:
+        self.effects = Effects(self.registry, (ProvingTarget(),))
         self.stage = Deploy(
             TOPICS,
             {"fraud": self.more.get("settings", SETTINGS)},
-            Effects(self.registry, (ProvingTarget(),)),
+            self.effects,
             self.more.get("clock", "stream"),
         )
         self.stage.assigned(ASSIGNED, Restored(dict(self.rollouts)))
@@ -150,9 +152,17 @@ class World:
 
     def minutes(self, count: int, **traffic: Any) -> None:
         for _ in range(count):
+            self.proofs()
             self.send(TOPICS.history.name, arms(self.index, self.traffic(**traffic)))
             self.index += 1
             self.flush()
+
+    def proofs(self) -> None:
+        """Wait until the target was asked about the canary: a minute here passes faster than its thread may start."""
+        deadline = time.monotonic() + 10
+        while self.last.canary and not self.effects.proven("fraud"):
+            assert time.monotonic() < deadline, "the thread of effects never asked the target about the canary"
+            time.sleep(0.001)
 
     def actions(self) -> list[str]:
         return [one.action.value for one in self.deployments]

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stationkeeper.contracts.messages import RolloutPhase
+from stationkeeper.contracts.messages import Rollout, RolloutPhase
 from stationkeeper.contracts.times import to_datetime, to_ms
 from stationkeeper.deploy.controller.effects import Effects
 from stationkeeper.streams.ports import Restored
@@ -79,6 +79,7 @@ def test_killed_or_aborted_anywhere_it_ends_as_if_nothing_had_happened(kills, ab
         world.send(TOPICS.candidates.name, candidate())
         world.flush()
         for minute in range(60):
+            world.proofs()
             value = arms(world.index, world.traffic(bad=0.001))
             world.index += 1
             for lost in (minute in kills, minute in aborts):
@@ -103,7 +104,13 @@ def test_no_weight_is_applied_that_was_not_written_before(monkeypatch):
     """Effects see only committed records: what an aborted flush decided never reaches them."""
     world = World()
     seen: list[int] = []
-    monkeypatch.setattr(Effects, "follow", lambda _self, rollout: seen.append(rollout.weight_bp))
+    follow = Effects.follow
+
+    def watched(self: Effects, rollout: Rollout) -> None:
+        seen.append(rollout.weight_bp)
+        follow(self, rollout)
+
+    monkeypatch.setattr(Effects, "follow", watched)
     world.minutes(2)
     world.send(TOPICS.candidates.name, candidate())
     world.flush(commit=False)
@@ -113,6 +120,7 @@ def test_no_weight_is_applied_that_was_not_written_before(monkeypatch):
     world.send(TOPICS.candidates.name, candidate())
     world.minutes(40)
     written = [one.weight_bp for one in world.written]
+    assert seen
     assert set(seen) <= set(written)
 
 
