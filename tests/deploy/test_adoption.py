@@ -20,6 +20,7 @@ from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemoryS
 from stationkeeper.streams.ports import Outgoing
 from stationkeeper.streams.settings import KafkaSettings
 from tests.deploy.world import SETTINGS, ProvingTarget
+from tests.messages import candidate
 
 TOPICS = Topics("stationkeeper")
 KAFKA = KafkaSettings(flush_interval=0, poll_timeout=0)
@@ -102,7 +103,7 @@ def test_adoption_approval_promotion_and_a_late_rollback_go_through_the_log(runn
     running.turn()
     adopt(running.sink(), running.reader(), TOPICS, "fraud", "1", MINUTE, by="ana", reference=b"{}")
     running.play(3)
-    offered = _candidate()
+    offered = candidate(MINUTE).encode()
     running.log.produce(TOPICS.candidates.name, [offered], keys=[b"fraud"])
     running.turn()
     held = read_deployments(running.reader(), TOPICS)
@@ -137,22 +138,3 @@ def test_adoption_is_idempotent_and_refuses_another_champion(running):
 def test_a_model_without_a_champion_is_refused_with_those_there_are(running):
     with pytest.raises(DeploymentError, match="known: none"):
         read_deployments(running.reader(), TOPICS).rollout("fraud")
-
-
-def _candidate() -> bytes:
-    from stationkeeper.contracts.messages import Candidate, GateOutcome
-
-    return Candidate(
-        id="cand-2",
-        time=to_datetime(MINUTE),
-        request="req-2",
-        model="fraud",
-        version="2",
-        champion="1",
-        run_id="run",
-        snapshot="snap",
-        reference="ref",
-        artifact="uri",
-        gate=GateOutcome.PASS,
-        gate_reason="better",
-    ).encode()

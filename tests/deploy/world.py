@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.messages import Candidate, Deployment, GateOutcome, Message, Rollout
-from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import SCORE_BINS, ArmDelta, encode, pack
 from stationkeeper.deploy.adoption import adoption
@@ -17,6 +16,7 @@ from stationkeeper.deploy.core.policy import Action, Guardrail
 from stationkeeper.deploy.settings import GuardrailSettings, RolloutSettings
 from stationkeeper.deploy.targets.target import Observation
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
+from tests import messages
 
 TOPICS = Topics("t")
 
@@ -63,20 +63,7 @@ def arms(index: int, by_version: dict[str, tuple[int, int]]) -> bytes:
 
 
 def candidate(version: str = "2", gate: GateOutcome = GateOutcome.PASS, model: str = "fraud") -> Candidate:
-    return Candidate(
-        id=f"cand-{version}",
-        time=to_datetime(START),
-        request="req-1",
-        model=model,
-        version=version,
-        champion="1",
-        run_id="run",
-        snapshot="snap",
-        reference="ref",
-        artifact="uri",
-        gate=gate,
-        gate_reason="because",
-    )
+    return messages.candidate(START, version, request="req-1", model=model, gate=gate)
 
 
 class ProvingTarget:

@@ -4,18 +4,18 @@ import json
 import re
 import socket
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.json_server import JsonServer
 from tests.waiting import until
 
 OPS = Path(__file__).resolve().parents[2] / "ops"
@@ -45,34 +45,20 @@ def demo_ports(stage: Path, over: Callable[[], bool]) -> dict[str, int]:
     return found
 
 
-class Receiver:
+class Receiver(JsonServer):
     """A webhook that keeps what Alertmanager sends, by the path of its receiver."""
 
     def __init__(self) -> None:
-        notifications: list[tuple[str, dict[str, Any]]] = []
+        self._notifications: list[tuple[str, dict[str, Any]]] = []
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                notifications.append((self.path.strip("/"), json.loads(body)))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the parent
-                """Say nothing: the test asserts on what came."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._notifications = notifications
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+    def respond(self, method: str, path: str, headers: Message, body: Any) -> tuple[int, Any]:
+        self._notifications.append((path.strip("/"), body))
+        return 200, None
 
     def got(self, receiver: str, status: str | None = None) -> list[dict[str, Any]]:
         """Return the notifications of a receiver, of one status (firing, resolved) if asked for."""
         return [n for path, n in list(self._notifications) if path == receiver and status in {None, n["status"]}]
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def hurried(rules: str) -> str:

@@ -20,11 +20,11 @@ from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, R
 from kafka.admin import ACLResourcePatternType as PatternType
 
 from scripts.docs.acls import Right, rights
-from stationkeeper.contracts.messages import Onset, RetrainRequest, VerdictKind
-from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.messages import RetrainRequest, VerdictKind
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.streams.broker.local import free_ports
 from stationkeeper.streams.settings import KafkaSettings
+from tests.messages import onset_at, request
 from tests.secured import SecuredBroker
 from tests.waiting import until
 
@@ -181,16 +181,15 @@ def changed_world(world: World) -> RetrainRequest:
         producer.send(LABELS, json.dumps(told).encode())
     producer.flush(30)
     producer.close()
-    return RetrainRequest(
+    return request(
+        now,
         id="req-rights",
-        time=to_datetime(now),
         model="orders",
-        version="1",
         incident="inc-rights",
         verdict="ver-rights",
         kind=VerdictKind.CONCEPT_DRIFT,
         cause="concept",
-        onset=Onset(time=to_datetime(onset), low=to_datetime(onset), high=to_datetime(onset)),
+        onset=onset_at(onset),
         subjects=("amount",),
     )
 

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable
 
 import pytest
 from kafka.admin import (
@@ -22,7 +23,7 @@ from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.drill import MORE_CLIENTS, hold, only_long
 from tests.reliability.events import Stream
-from tests.reliability.ledger import Ledger, rounds
+from tests.reliability.ledger import Ledger, Row, rounds
 from tests.reliability.oracle import caught_up, wait_caught_up
 from tests.reliability.worker import EXIT_FATAL
 from tests.waiting import until
@@ -44,6 +45,22 @@ def limit(bank: Bank, size: int) -> None:
 def noise(bank: Bank, size: int) -> list[bytes]:
     """Return poison that no compression makes smaller."""
     return [bank.random.randbytes(size) for _ in range(5)]
+
+
+def stops_at_poison(bank: Bank, row: Row, mend: Callable[[], None], patience_s: float) -> None:
+    """Send poison that cannot be put aside: the tally ends uncommitted, and goes on once ``mend`` was called."""
+    tally = bank.running("tally")
+    bank.ready(tally)
+    bank.send_raw([CLEAN.spoilt(bank.sent + number) for number in range(20)])
+    bank.send(300)
+    bank.settle()
+    assert tally.end(patience_s) == EXIT_FATAL
+    assert tally.logged("dead_letter_unwritable") == 1
+    row.effect("stopped with dead_letter_unwritable")
+    assert not caught_up(bank)
+    mend()
+    bank.ready(bank.start("tally"))
+    wait_caught_up(bank)
 
 
 @pytest.mark.parametrize("client", MORE_CLIENTS)
@@ -106,18 +123,7 @@ def test_the_dead_letter_topic_takes_not_even_an_address(make_bank: MakeBank, le
     bank.both()
     for _ in range(rounds()):
         limit(bank, 100)
-        tally = bank.running("tally")
-        bank.ready(tally)
-        bank.send_raw([CLEAN.spoilt(bank.sent + number) for number in range(20)])
-        bank.send(300)
-        bank.settle()
-        assert tally.end(60) == EXIT_FATAL
-        assert tally.logged("dead_letter_unwritable") == 1
-        row.effect("stopped with dead_letter_unwritable")
-        assert not caught_up(bank)
-        limit(bank, 1_000_000)
-        bank.ready(bank.start("tally"))
-        wait_caught_up(bank)
+        stops_at_poison(bank, row, lambda: limit(bank, 1_000_000), patience_s=60)
     hold(bank, row)
 
 
@@ -129,22 +135,15 @@ def test_the_dead_letter_topic_is_forbidden(make_bank: MakeBank, ledger: Ledger,
     topic = ResourcePattern(ResourceType.TOPIC, dead_letter_topic(bank.scores))
     ban = ACL("User:ANONYMOUS", "*", ACLOperation.WRITE, ACLPermissionType.DENY, topic)
     bank.both()
+
+    def allow() -> None:
+        with admin_client(bank.settings("admin")) as admin, translated("allow"):
+            admin.delete_acls([ban])
+
     for _ in range(rounds()):
         with admin_client(bank.settings("admin")) as admin, translated("forbid"):
             admin.create_acls([ban])
-        tally = bank.running("tally")
-        bank.ready(tally)
-        bank.send_raw([CLEAN.spoilt(bank.sent + number) for number in range(20)])
-        bank.send(300)
-        bank.settle()
-        assert tally.end(90) == EXIT_FATAL
-        assert tally.logged("dead_letter_unwritable") == 1
-        row.effect("stopped with dead_letter_unwritable")
-        assert not caught_up(bank)
-        with admin_client(bank.settings("admin")) as admin, translated("allow"):
-            admin.delete_acls([ban])
-        bank.ready(bank.start("tally"))
-        wait_caught_up(bank)
+        stops_at_poison(bank, row, allow, patience_s=90)
     hold(bank, row)
 
 

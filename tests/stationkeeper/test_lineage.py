@@ -5,20 +5,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from stationkeeper.contracts.messages import (
-    Candidate,
     Deployment,
     DeploymentAction,
-    GateOutcome,
     Level,
     Message,
     Onset,
-    RetrainRequest,
     Subject,
     SubjectState,
     SubjectType,
     Verdict,
     VerdictKind,
 )
+from stationkeeper.contracts.times import to_ms
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.explain.explain import chain_text
 from stationkeeper.explain.lineage import Lineage
@@ -26,6 +24,7 @@ from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
+from tests.messages import candidate, request
 
 START = datetime(2026, 1, 5, 6, tzinfo=UTC)
 ONSET = Onset(time=START, low=START, high=START + timedelta(minutes=4))
@@ -53,30 +52,15 @@ def verdict(name: str, incident: str | None, level: Level = Level.PAGE) -> Verdi
     )
 
 
-REQUEST = RetrainRequest(
-    id="req-1",
-    time=START,
-    model="fraud",
-    version="1",
-    incident="inc-1",
-    verdict="ver-1",
-    kind=VerdictKind.DATA_DRIFT,
-    cause="new_category",
-    onset=ONSET,
-    subjects=("method",),
-)
-CANDIDATE = Candidate(
+REQUEST = request(to_ms(START), onset=ONSET)
+CANDIDATE = candidate(
+    to_ms(START),
     id="cand-1",
-    time=START,
     request="req-1",
-    model="fraud",
-    version="2",
-    champion="1",
     run_id="run-1",
     snapshot="5eaf00d",
     reference="ref-2",
     artifact="models:/fraud/2",
-    gate=GateOutcome.PASS,
     gate_reason="F1 +0.54",
 )
 PROMOTED = Deployment(

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import structlog
@@ -27,28 +29,27 @@ class Pieces:
         return False
 
 
-def test_a_line_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = structlog.get_config()
-    stream = Pieces()
-    monkeypatch.setattr(sys, "stderr", stream)
-    configure_logging()
-    try:
+@contextmanager
+def logging_to_pieces() -> Iterator[Pieces]:
+    """Configure the log as a role does, onto a stream that keeps each write; what was configured before comes back."""
+    before, stream = structlog.get_config(), Pieces()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        configure_logging()
+        yield stream
+    structlog.configure(**before)
+
+
+def test_a_line_is_written_in_one_piece() -> None:
+    with logging_to_pieces() as stream:
         structlog.get_logger().info(LogEvent.READY, role="tally")
-    finally:
-        structlog.configure(**before)
     (line,) = stream.written
     assert line.endswith("\n")
     assert json.loads(line) | {"timestamp": ""} == {"event": "ready", "level": "info", "role": "tally", "timestamp": ""}
 
 
-def test_no_line_holds_the_password_of_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = structlog.get_config()
-    stream = Pieces()
-    monkeypatch.setattr(sys, "stderr", stream)
-    configure_logging()
-    try:
+def test_no_line_holds_the_password_of_an_address() -> None:
+    with logging_to_pieces() as stream:
         structlog.get_logger().error(LogEvent.READY, detail="https://mlflow:hunter2@registry does not answer")
-    finally:
-        structlog.configure(**before)
     assert "hunter2" not in "".join(stream.written)
     assert "https://***@registry" in "".join(stream.written)

@@ -23,6 +23,7 @@ from stationkeeper.deploy.core.policy import Action, Guardrail
 from stationkeeper.deploy.core.reasons import Reason, because
 from stationkeeper.deploy.core.rollout import close_minute
 from stationkeeper.deploy.settings import GuardrailSettings, RolloutSettings
+from tests import messages
 
 MINUTE = 60_000
 
@@ -48,20 +49,7 @@ def first() -> Rollout:
 
 
 def candidate(version: str = "2", champion: str = "1", gate: GateOutcome = GateOutcome.PASS) -> Candidate:
-    return Candidate(
-        id=f"cand-{version}",
-        time=to_datetime(0),
-        request=f"req-{version}",
-        model="fraud",
-        version=version,
-        champion=champion,
-        run_id="run",
-        snapshot="snap",
-        reference="ref",
-        artifact="uri",
-        gate=gate,
-        gate_reason="because",
-    )
+    return messages.candidate(0, version, champion, gate=gate)
 
 
 def minute(index: int, arms: dict[str, tuple[int, int]], outcomes: tuple[OutcomeCounts, ...] = ()) -> Minute:

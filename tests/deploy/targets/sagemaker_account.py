@@ -3,16 +3,16 @@
 botocore itself checks neither patterns nor upper bounds of what it sends; the account does, as SageMaker would.
 """
 
-import json
 import re
-import threading
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
 from typing import Any
 
 from botocore import xform_name
 from botocore.session import Session
 from botocore.validate import ParamValidator
+
+from tests.json_server import JsonServer
 
 MODEL = Session().get_service_model("sagemaker")
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:"
@@ -39,7 +39,7 @@ class Refused(Exception):
     """A ``ValidationException``."""
 
 
-class Account(ThreadingHTTPServer):
+class Account(JsonServer):
     """Endpoints that go through their states, one state a call of ``settle``."""
 
     def __init__(self) -> None:
@@ -49,29 +49,14 @@ class Account(ThreadingHTTPServer):
         self.models: set[str] = set()
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.undoes, self.dies_before = False, ""
-        account = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                operation = self.headers["x-amz-target"].removeprefix(f"{MODEL.metadata['targetPrefix']}.")
-                given = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                try:
-                    status, body = 200, account.answer(operation, given)
-                except Refused as error:
-                    status, body = 400, {"__type": "ValidationException", "message": str(error)}
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(json.dumps(body, default=lambda time: time.timestamp()).encode())
-
-            def log_message(self, *_: Any) -> None:
-                """Keep the test's output quiet."""
-
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+    def respond(self, method: str, path: str, headers: Message, body: Any) -> tuple[int, Any]:
+        operation = headers["x-amz-target"].removeprefix(f"{MODEL.metadata['targetPrefix']}.")
+        try:
+            return 200, self.answer(operation, body)
+        except Refused as error:
+            return 400, {"__type": "ValidationException", "message": str(error)}
 
     def put(self, model: str, *versions: str) -> None:
         """Make an endpoint as a person does, with its first version under a name of theirs."""

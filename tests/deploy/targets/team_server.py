@@ -1,12 +1,10 @@
 """A team's own server that takes weights by POST and tells them by GET, as docs/extending.md asks."""
 
-import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from email.message import Message
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.json_server import JsonServer
 
 
 class Platform:
@@ -25,46 +23,19 @@ class Platform:
         return True
 
 
-class TeamServer(ThreadingHTTPServer):
+class TeamServer(JsonServer):
     """A team's own server that takes weights by POST and tells them by GET."""
 
     def __init__(self) -> None:
         self.platform, self.status = Platform(), 0
-        platform, server = self.platform, self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                self._answer(server.status or (204 if platform.take(body) else 409))
-
-            def do_GET(self) -> None:
-                model = parse_qs(urlsplit(self.path).query)["model"][0]
-                found = platform.wanted.get(model)
-                self._answer(server.status or (200 if found else 404), found)
-
-            def _answer(self, status: int, body: Any = None) -> None:
-                self.send_response(status)
-                self.end_headers()
-                if status == 200:
-                    self.wfile.write(json.dumps(body).encode())
-
-            def log_message(self, *_: Any) -> None:
-                """Keep the test's output quiet."""
-
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    @classmethod
-    @contextmanager
-    def running(cls) -> Iterator[Self]:
-        """Serve for as long as the block lasts."""
-        server = cls()
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            server.server_close()
+        super().__init__()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/weights"
+        return f"{super().url}/weights"
+
+    def respond(self, method: str, path: str, headers: Message, body: Any) -> tuple[int, Any]:
+        if method == "POST":
+            return self.status or (204 if self.platform.take(body) else 409), None
+        found = self.platform.wanted.get(parse_qs(urlsplit(path).query)["model"][0])
+        return self.status or (200 if found else 404), found

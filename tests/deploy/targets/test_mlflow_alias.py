@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def client(uri: str, tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def team() -> Iterator[TeamServer]:
-    with TeamServer.running() as server:
+    with closing(TeamServer()) as server:
         yield server
 
 

@@ -20,8 +20,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     made = Account()
     made.put("fraud", "1", "2", "3")
     yield made
-    made.shutdown()
-    made.server_close()
+    made.close()
 
 
 def target(account: Account, **options: Any) -> Target:

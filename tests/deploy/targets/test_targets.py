@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -36,7 +37,7 @@ class MemoryTarget:
 
 @pytest.fixture
 def team() -> Iterator[TeamServer]:
-    with TeamServer.running() as server:
+    with closing(TeamServer()) as server:
         yield server
 
 

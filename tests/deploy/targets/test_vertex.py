@@ -19,8 +19,7 @@ def project() -> Iterator[Project]:
     made = Project()
     made.put("fraud", "1", "2", "3")
     yield made
-    made.shutdown()
-    made.server_close()
+    made.close()
 
 
 def target(project: Project, **options: Any) -> Target:

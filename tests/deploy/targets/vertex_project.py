@@ -7,11 +7,12 @@ its discovery document that describes endpoints.
 import copy
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.json_server import JsonServer
 
 SCHEMAS = json.loads(Path(__file__).with_name("vertex_discovery.json").read_text(encoding="utf-8"))["schemas"]
 GOOGLE = "GoogleCloudAiplatformV1"
@@ -48,7 +49,7 @@ class Refused(Exception):
     """An error answer: HTTP status, Google's word for it, the message."""
 
 
-class Project(ThreadingHTTPServer):
+class Project(JsonServer):
     """Endpoints and the operations on them; an operation is done at the next ``settle``."""
 
     def __init__(self) -> None:
@@ -60,42 +61,15 @@ class Project(ThreadingHTTPServer):
         self.fails: dict[str, Any] | None = None
         self.tokens: set[str] = set()
         self.between: Any = None
-        project = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self._do("GET")
-
-            def do_POST(self) -> None:
-                self._do("POST")
-
-            def do_PATCH(self) -> None:
-                self._do("PATCH")
-
-            def _do(self, method: str) -> None:
-                length = int(self.headers["content-length"] or 0)
-                given = json.loads(self.rfile.read(length)) if length else None
-                project.tokens.add(self.headers["authorization"] or "")
-                try:
-                    status, body = 200, project.answer(method, self.path, given)
-                except Refused as error:
-                    code, word, why = error.args
-                    status, body = code, {"error": {"code": code, "status": word, "message": why}}
-                text = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("content-length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
-
-            def log_message(self, *_: Any) -> None:
-                """Keep the test's output quiet."""
-
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+    def respond(self, method: str, path: str, headers: Message, body: Any) -> tuple[int, Any]:
+        self.tokens.add(headers["authorization"] or "")
+        try:
+            return 200, self.answer(method, path, body)
+        except Refused as error:
+            code, word, why = error.args
+            return code, {"error": {"code": code, "status": word, "message": why}}
 
     def put(self, model: str, *versions: str) -> None:
         """Make an endpoint as a person does, with its first version deployed."""

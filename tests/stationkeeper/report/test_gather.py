@@ -13,17 +13,13 @@ from typer.testing import CliRunner
 from stationkeeper.cli import app, guarded
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.messages import (
-    Candidate,
     Deployment,
     DeploymentAction,
-    GateOutcome,
     Message,
     Onset,
-    RetrainRequest,
     Subject,
     SubjectType,
     Verdict,
-    VerdictKind,
 )
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topic, Topics
@@ -35,6 +31,7 @@ from stationkeeper.report.gather import ReportError, from_backtest, from_log, wr
 from stationkeeper.report.page import report_page
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
+from tests.messages import candidate, request
 
 MINUTE = 60_000
 START = 1_790_000_040_000
@@ -100,34 +97,27 @@ def log() -> MemoryLog:
         records.append((TOPICS.history, b"fraud", encode(blocks)))
     say(TOPICS.verdicts, verdict())
     say(TOPICS.verdicts, verdict(at=SEEN + MINUTE, subject=Subject(type=SubjectType.FEATURE, name="amount")))
-    request = RetrainRequest(
-        id="req-1",
-        time=to_datetime(SEEN),
-        model="fraud",
-        version="3",
-        incident="inc-1",
+    asked = request(
+        SEEN,
         verdict=f"ver-data_drift-{SEEN}",
-        kind=VerdictKind.DATA_DRIFT,
+        version="3",
         cause="new value",
         onset=DATED,
         subjects=("method", "amount"),
     )
-    say(TOPICS.requests, request)
-    candidate = Candidate(
+    say(TOPICS.requests, asked)
+    passed = candidate(
+        SEEN + 5 * MINUTE,
+        "4",
+        "3",
         id="cand-1",
-        time=to_datetime(SEEN + 5 * MINUTE),
         request="req-1",
-        model="fraud",
-        version="4",
-        champion="3",
         run_id="run-7",
         snapshot="snap-ab12",
-        reference="ref",
         artifact="models:/fraud/4",
-        gate=GateOutcome.PASS,
         gate_reason="better by 0.14",
     )
-    say(TOPICS.candidates, candidate)
+    say(TOPICS.candidates, passed)
     for action, after in (("started", 6), ("promoted", 20)):
         deployment = Deployment(
             id=f"dep-{action}",
