@@ -161,6 +161,7 @@ def _past(
     try:
         with open_reader(config) as (settings, reader, topics):
             running = model_of(settings, model)
+            # --set is laid over --changed where both are given: the more particular word wins.
             other = None if changed is None else model_of(load(changed), model)
             if assignments:
                 other = changed_settings(running if other is None else other, assignments)

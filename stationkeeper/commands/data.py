@@ -58,6 +58,7 @@ def init(  # noqa: PLR0913, PLR0917 - the verb's options
     # Asked before anything is read: a configuration that a person has edited must not be lost to a second `init`.
     if output is not None and output.exists():
         raise typer.BadParameter(f"{output} exists; choose another --output or move it away")
+    # Of a configuration only how to reach the broker: the models are what this verb is to write.
     kafka = load(config).kafka
     if bootstrap is not None:
         kafka = kafka.model_copy(update={"bootstrap": bootstrap})
@@ -200,6 +201,7 @@ def verify(config: ConfigOption = None, json: JsonOption = False) -> int:
         typer.echo(result.summary())
     if not result.equal:
         return 1
+    # Not 0: counts that could not be compared (records gone from the topic) are no proof of equality.
     return 0 if result.complete else 3
 
 
@@ -218,6 +220,7 @@ def dump(
     from stationkeeper.process.wiring import open_reader
 
     with open_reader(config) as (_, reader, topics):
+        # With the prefix or without it, as pages and `kafka-topics` show it or as the documents do.
         name = topic if topic.startswith(f"{topics.prefix}.") else f"{topics.prefix}.{topic}"
         partitions = reader.partitions(name)
         if not partitions:
@@ -238,6 +241,8 @@ def dump(
                 line = {
                     "partition": batch.partition.index,
                     "offset": int(batch.offsets[row]),
+                    # Keys are names of models; what is no UTF-8 is shown, not refused, for this verb is for looking at
+                    # damage.
                     "key": (batch.keys[row] or b"").decode(errors="replace"),
                     "value": body,
                 }

@@ -112,6 +112,7 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     need_models(settings)
 
     def prepare(stage: str) -> None:
+        # Before the topics: of two programs with one name the newcomer must end without having changed anything.
         claim(settings.kafka, stage)
         prepare_topics(settings, create_inputs=False, dead_letters=stage == "tally")
 
@@ -173,6 +174,7 @@ def broker(
     # Read before the broker starts: a mistake in it must not cost the seconds of a start.
     named = None if config is None else load(config)
     stop = stop_on_signals()
+    # Ended with the block, however it is left: a broker that outlives its terminal holds the port for the next one.
     with LocalBroker(directory, nodes=nodes, port=port) as cluster:
         # Only where it is comes from the configuration's own broker: this one knows neither passwords nor TLS.
         mine = KafkaSettings(

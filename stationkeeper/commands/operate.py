@@ -38,6 +38,7 @@ def list_requests(config: ConfigOption = None, json: JsonOption = False) -> None
             "cause": request.cause,
             "incident": request.incident,
             "candidate": next((c.version for c in lineage.candidates.values() if c.request == request.id), None),
+            # Never an empty cell: a request that no trainer has read looks like one that is at work.
             "outcome": lineage.outcomes[request.id].words() if request.id in lineage.outcomes else "not taken up yet",
         }
         for request in lineage.requests.values()
@@ -141,6 +142,7 @@ def refuse_pointless(settings: Any, lineage: Any, word: Approval) -> None:
 
 def signed(settings: "Config", by: str) -> str:
     """Return who decides as the log keeps it: what the person says, and whom Kafka let in where it asked."""
+    # A name typed into `--by` proves nothing; the one that the broker checked does, and stands beside it.
     user = settings.kafka.security.username if settings.kafka.security.protocol.startswith("SASL") else None
     return by if user is None or user == by else f"{by} (Kafka user {user})"
 
@@ -225,6 +227,7 @@ def _limits(settings: Any, model: str) -> list[str]:
         try:
             target = target_for(one)
         except (PluginError, ValueError) as error:
+            # Told as a limit of the plan: the verb asks for numbers, and a missing package changes none of them.
             found.append(f"target {one.kind}: {error}")
             continue
         if serves(target, model):
@@ -280,7 +283,9 @@ def adopt(  # noqa: PLR0913, PLR0917 - the verb's options
         )
         first = adopt_first_champion(settings, model, frame, at_ms=now, by=by, time_column=time, label_column=label)
         version = first.version
+        # On the error stream with --json: stdout is one JSON value then.
         typer.echo(f"trained version {version}: {first.result.performance}", err=json)
+    # Neither is named: a first champion is never guessed, not even where the registry has one version.
     elif version is None:
         raise typer.BadParameter("give a VERSION of the registry, or --train FILE")
     else:
@@ -311,6 +316,7 @@ def check(
             typer.echo(f"{finding.mark} {finding.what}: {finding.detail}")
             for line in finding.lines:
                 typer.echo(f"    {line}")
+    # Warnings exit 0: a pipeline stops for what would fail, not for what could be better.
     return 1 if any(finding.failed for finding in findings) else 0
 
 

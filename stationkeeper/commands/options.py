@@ -157,6 +157,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, emp
     from rich.table import Table
     from rich.text import Text
 
+    # Colours guessed from a cell's text would mark parts of versions and ids as numbers.
     console = Console(highlight=False)
     # Drawn tables cannot be cut by `cut` and `awk`.
     if not console.is_terminal:

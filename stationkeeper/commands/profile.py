@@ -35,6 +35,7 @@ def card_of(reference: Reference, *, false_pages: str, rows_per_hour: float | No
     known = reference.traffic.rows_per_hour.mean() if reference.traffic is not None else None
     # A person's own number goes first: the training table is often a sample of the traffic.
     rate = rows_per_hour or (float(known) if known is not None else None)
+    # A card for a guessed traffic would promise delays that the real one cannot keep.
     return None if rate is None else power_card(reference, parse_budget(false_pages), rows_per_hour=rate)
 
 

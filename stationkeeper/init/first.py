@@ -19,6 +19,7 @@ from stationkeeper.streams.connect import reader_for
 from stationkeeper.streams.ports import Reader
 from stationkeeper.streams.settings import KafkaSettings
 
+# By ending where the file is not there yet is no help; these say "a table" also of a name with a typing error.
 TABLES: Final = frozenset({".csv", ".tsv", ".txt", ".parquet", ".pq"})
 EVENT_FILES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 
@@ -49,6 +50,7 @@ def first_configuration(
     ``rules`` and ``positive`` are what a person said of a table's values; what the table itself tells is added.
     """
     path = Path(source)
+    # A file that does not exist is not taken for events: its name may be that of a topic.
     is_events = topic is None and path.suffix.lower() in EVENT_FILES and path.exists()
     past: Sketch | None = None
     told = roles.fields
@@ -62,6 +64,7 @@ def first_configuration(
             past = sketch_past(path, rules, replace(roles, fields=mine), positive)
         else:
             told = {}
+    # Neither a table nor a file: what was typed names a topic.
     elif not is_events:
         topic = source
     records: dict[Kind, RecordSample] = {}
@@ -102,7 +105,9 @@ def sample_topic(reader: Reader, topic: str, rows: int, bootstrap: str) -> Recor
     if not partitions:
         raise InitError(f"there is no topic and no file called {topic!r} (broker {bootstrap})")
     bounds = reader.bounds(partitions)
+    # Rounded up: with fewer rows than partitions each still gives one.
     each = -(-rows // len(partitions))
+    # The newest: what a producer sent a year ago may have had another form.
     start = {p: max(first, end - each) for p, (first, end) in bounds.items()}
     batches = list(reader.read(partitions, start))
     values = [value for batch in batches for value in batch.values]
@@ -112,6 +117,7 @@ def sample_topic(reader: Reader, topic: str, rows: int, bootstrap: str) -> Recor
 
 def _nothing(sample: RecordSample, sketch: Sketch) -> str:
     why = f"{sample.source} holds no JSON objects to look at ({sketch.unreadable} records read)"
+    # A zero byte begins no JSON text; it is how the frame of a schema registry begins.
     if any(value and value[0] == 0 for value in sample.values):
         why += (
             "; they begin with a schema registry's frame and are Avro or Protobuf: name a decoder (docs/extending.md)"
@@ -121,6 +127,7 @@ def _nothing(sample: RecordSample, sketch: Sketch) -> str:
 
 def _proof(text: str, records: Mapping[Kind, RecordSample], topics: Mapping[Kind, str]) -> list[str]:
     """Read the samples back under the configuration as it is written: one line a topic."""
+    # From the text, not from the values it was made of: what is proven is what a person will run.
     config = Config.parse(yaml.safe_load(text))
     lines = []
     for kind, sample in records.items():

@@ -128,6 +128,7 @@ def sketch_events(
     """
     objects = sample.objects()
     unreadable = len(sample.values) - len(objects)
+    # Whoever names paths says that the records are not in our form.
     own = () if told else sample.in_own_form(kind)
     if own:
         kinds = tuple(name for name in KINDS if any(events.kind == name for events in own))
@@ -183,6 +184,7 @@ def _sketch_records(
     left_out: dict[str, str] = {}
     kept: list[PathKeys] = []
     for path in fields:
+        # A path that leads to others is an object in some records and a leaf in the rest; its leaves are the fields.
         if path in used or any(other[: len(path)] == path and other != path for other in fields):
             continue
         why = "no path can be written for it" if path not in texts else fields[path].no_feature()
@@ -219,6 +221,7 @@ def sketch_table(table: InputTable, roles: ColumnRoles | None = None) -> Sketch:
     used = {path[0] for path, _ in taken.values()}
     if "label" not in taken and "prediction" in taken:
         binary = [path for path, one in free.items() if path[0] not in used and one.is_binary()]
+        # Of two such columns none is taken: the wrong one as label would teach every measure to lie.
         if len(binary) == 1:
             taken["label"] = (binary[0], WHY_BINARY)
     used = {path[0] for path, _ in taken.values()} | set(roles.left_out)
@@ -286,6 +289,7 @@ class _Field:
             return whole and len(known) >= _NEARLY * self.rows and 2 * self.distinct() >= 1
         if field == "kind":
             return all(isinstance(v, str) for v in known) and set(known) <= set(KINDS) and len(known) == self.rows
+        # A name that the configuration could not hold, or dozens of them, is a property of the row (a car's model).
         if field == "model":
             named = all(isinstance(v, str) and MODEL_NAME.fullmatch(v) for v in known)
             return named and len(set(known)) <= MOST_MODELS and len(known) >= _NEARLY * self.rows
@@ -337,6 +341,7 @@ def _plain(reading: ColumnReading) -> list[Any]:
     if reading.values.dtype.kind != "f":
         return values
     known = [None if math.isnan(value) else value for value in values]
+    # A column of whole numbers with gaps is float in a table; its events carry integers.
     whole = all(value is None or value.is_integer() for value in known)
     return [None if value is None else int(value) for value in known] if whole else known
 
@@ -396,6 +401,7 @@ def _roles(
         scores = [
             path for path, one in free().items() if _words(path[-1]).rpartition("_")[2] in _SCORES and one.is_share()
         ]
+        # Of two scores neither is guessed; the line is left to fill in.
         if len(scores) == 1:
             found["prediction"] = (scores[0], f"{scores[0][-1]!r} is the only score between 0 and 1")
     if not table and "event_id" in wanted and "event_id" not in {*found, *taken}:
@@ -439,6 +445,7 @@ def _names_of(paths: Sequence[PathKeys], columns: Collection[str]) -> dict[PathK
         column = next((name for name in ends if name in columns), None)
         if column is not None and column not in found.values():
             found[path] = column
+    # The shortest ends that differ, so that `customer.age` and `device.age` both keep a readable name.
     depth = max(map(len, paths), default=0)
     for keys in range(1, depth + 1):
         open_ = [path for path in paths if path not in found]

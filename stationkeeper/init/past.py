@@ -25,6 +25,7 @@ def sketch_past(path: Path, rules: ValueRules, roles: ColumnRoles, positive: str
     """
     parts = Parts(time=roles.fields.get("time"))
     table = read_table(path, rules, parts, rows=_ROWS)
+    # What a person said comes first in the file and is never guessed over.
     told = dict.fromkeys(rules.model_dump(exclude_defaults=True), "as you say")
     zeros = tuple(one.name for one in table.readings if one.note.startswith("leading zeros"))
     if set(zeros) - set(rules.text):
@@ -50,6 +51,7 @@ def _numbers(table: InputTable) -> set[str]:
 
 def _positive(table: InputTable, sketch: Sketch, told: str | None) -> ValueGuess | None:
     """Return the class that scores are about, None in the guess's value where the table does not tell it."""
+    # The person's word is taken even where the column holds it nowhere: `profile` refuses it with the values there are.
     if told is not None:
         return ValueGuess("positive", told, "as you say")
     label, answer = sketch.guess("label"), sketch.guess("prediction")

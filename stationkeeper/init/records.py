@@ -86,6 +86,7 @@ class RecordSample:
         return found
 
 
+# Without one of these three no record is an event of ours, whatever else it holds.
 _NEEDED: Final = frozenset({"event_id", "time", "model"})
 _OWN_KEYS: Final = frozenset({*own_form().paths, "features", "schema_version"})
 
@@ -94,6 +95,7 @@ def sampled(source: str, values: Sequence[bytes | None], headers: Sequence[Heade
     """Return the sample with the decoder that its records need: most begin with the frame of Confluent, or none."""
     held = [value for value in values if value]
     framed = sum(value[0] == 0 and len(value) > _FRAME for value in held)
+    # The majority decides: a topic may hold a few records of before its serialiser was changed.
     return RecordSample(source, tuple(values), tuple(headers), CONFLUENT if 2 * framed > len(held) else JSON)
 
 
@@ -112,6 +114,7 @@ def is_shares(value: object) -> bool:
     if not isinstance(value, dict) or len(value) < 2:
         return False
     shares = list(value.values())
+    # A boolean is a number to Python, and two flags of which one is set would look like shares.
     if not all(isinstance(share, int | float) and not isinstance(share, bool) for share in shares):
         return False
     return all(0 <= share <= 1 for share in shares) and abs(sum(shares) - 1) <= _ROUNDING

@@ -51,6 +51,7 @@ def render(
         *_security(kafka),
         "models:",
     ]
+    # The models that the sample names; the name given is for samples that name none.
     names = sketch.models or (model,)
     for name in names:
         lines += _model(events, name, names[0], past, labels)
@@ -76,6 +77,7 @@ def _model(events: Sampled, name: str, first: str, past: Sketch | None, labels: 
         lines += _columns(table, name, sketch if table is not sketch else None)
     topic = events.topic or f"{first}.predictions"
     kinds = sketch.kinds or ("prediction",)
+    # Models of one topic share one block of YAML: written twice, the two could be edited apart.
     several = len(sketch.models) > 1
     if kinds == ("label",):
         lines.append(f"    predictions: {_scalar(f'{first}.predictions')}    # the sample holds labels only: name it")
@@ -153,6 +155,8 @@ def profile_command(table: Sketch, name: str, events: Sketch | None = None) -> s
     options = {"time": "--time", "prediction": "--prediction", "label": "--label"}
     found = [f"{options[g.field]} {quote(g.path)}" for g in table.guesses if g.field in options]
     brought = _brought(events) if events is not None else table.features
+    # With no name in common the topic's names are other ones: all columns are kept, and the lines above say which to
+    # map.
     features = [path for path in table.features if path in brought] or list(table.features)
     codes = [path for path in table.categorical if path in features]
     version = [] if events is None or events.version is None else [f"--version {quote(events.version)}"]
@@ -211,6 +215,7 @@ def _input(key: str, topic: str, sketch: Sketch, model: str, *, anchor: bool) ->
 
 def _mapping(key: str, sketch: Sketch, model: str) -> list[str]:
     lines = ["      map:"]
+    # A record that does not say its version still needs one; "1" is what a first version is called everywhere.
     constants = {"model": model, "version": "1"} if key == "predictions" else {"model": model}
     kind = ("kind",) if sketch.guess("kind") else ()
     answers = (
@@ -239,5 +244,6 @@ def _scalar(value: str) -> str:
     """Return a text as a YAML scalar of one line, quoted where YAML would read something else."""
     if _PLAIN.fullmatch(value) and isinstance(yaml.safe_load(value), str):
         return value
+    # So wide that YAML never breaks it: a folded scalar below a key would not be one line.
     quoted = yaml.safe_dump(value, default_style='"', width=10_000_000, allow_unicode=True)
     return quoted.rstrip("\n")

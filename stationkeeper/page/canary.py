@@ -37,7 +37,9 @@ def _stairs(steps: list[Step]) -> Html:
     parts = list(axes.grid((0, 25, 50, 75, 100), unit="\u2009%"))
     floor = axes.height - BOTTOM
     for i, step in enumerate(steps):
+        # Eight pixels between two steps; without them the stairs of one colour read as one bar.
         left, wide = axes.x(i) + 4, (WIDTH - LEFT - RIGHT) / len(steps) - 8
+        # Basis points: 100 are one per cent, and the axis is in per cent.
         top = axes.y(step["weight_bp"] / 100)
         parts.append(
             tag("rect", x=left, y=top, width=wide, height=max(2.0, floor - top), class_=f"step {step['state']}")
@@ -74,6 +76,7 @@ def _guardrails(steps: list[Step]) -> Html:
 
 
 def _guardrail_row(guardrail: GuardrailStatus) -> tuple[Html | str, ...]:
+    # Either may be missing: a guardrail without a row of the canary has gathered nothing, and the dash says so.
     evidence, threshold = guardrail.get("evidence"), guardrail.get("threshold")
     meter: Html | str = "–"
     if evidence is not None and threshold:

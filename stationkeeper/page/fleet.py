@@ -69,6 +69,7 @@ def _reasons(role: RoleHealth) -> str:
 
 def _unwell(fleet: FleetStatus) -> Html | None:
     """Say which programs do not answer, because then what is shown may be old."""
+    # Ready too, not live alone: a role that waits for its broker lives, and what it shows is of before.
     bad = [role for role in fleet["roles"] if not (role["live"] and role["ready"])]
     if not bad:
         return None
@@ -133,6 +134,7 @@ def _models(models: list[ModelStatus], fleet: FleetStatus) -> Html:
 def _census(model: ModelStatus) -> Html:
     """Return how many subjects are in each state, as words and as a bar."""
     counts = Counter(subject["state"] for subject in model["subjects"])
+    # A model before its first pane has no subject; the bar is empty then.
     total = len(model["subjects"]) or 1
     order = sorted(counts, key=lambda state: URGENCY[state])
     bar = [tag("i", class_=state, style=f"width:{100 * counts[state] / total:.1f}%") for state in order]
@@ -147,7 +149,9 @@ def _roles(fleet: FleetStatus) -> Html:
         (
             role["role"],
             state_chip(
-                "steady" if role["live"] and role["ready"] else "unknown", _role_words(role["live"], role["ready"])
+                # Never "broken": that word is kept for data, and a role that starts is not at fault.
+                "steady" if role["live"] and role["ready"] else "unknown",
+                _role_words(role["live"], role["ready"]),
             ),
             integer(role["lag"]) if "lag" in role else "–",
             time_tag(role["heartbeat"]) if "heartbeat" in role else "–",
@@ -192,6 +196,7 @@ def conservation_block(fleet: FleetStatus) -> Html:
         blocks.append(tag("div", tag("h3", topic), equation, _partitions(topic, partitions)))
     codes = fleet.get("dead_letters", {})
     if codes:
+        # The most frequent first: it is most often the one cause of all.
         found = ", ".join(f"{integer(count)} × {code}" for code, count in sorted(codes.items(), key=lambda c: -c[1]))
         blocks.append(tag("p", "Rejected to the dead-letter topics: ", found, "."))
     return tag("div", blocks)
@@ -207,6 +212,7 @@ def _gap(partition: Conservation) -> int:
 
 
 def _balance(partitions: list[Conservation]) -> Html:
+    # By partition: a record too many in one would hide a record lost in another.
     wrong = [p for p in partitions if _gap(p) != 0]
     if not wrong:
         return state_chip("steady", "adds up")

@@ -55,6 +55,7 @@ class RoleView(Protocol):
         """Return, in words, why the role is not live or not ready; empty when it is both."""
 
 
+# A scrape of these while the loop stands would draw a straight line through an outage.
 MEASURED = frozenset(
     {
         "stationkeeper_model_state",
@@ -88,6 +89,7 @@ def _as_of_before(model: ModelStatus, role: str) -> ModelStatus:
         kept = {key: value for key, value in subject.items() if key not in _NUMBERS}
         subjects.append({**kept, "state": "unknown", "reason": reason})
     old["subjects"] = subjects
+    # A measure has no state of its own to call unknown, so it goes as a whole.
     old.pop("performance", None)
     return old
 
@@ -99,9 +101,11 @@ def _health(view: RoleView) -> RoleHealth:
     health = RoleHealth(role=view.role, live=view.live(), ready=view.ready(), reasons=[str(r) for r in view.reasons()])
     lag = [s.value for s in view.samples() if s.metric == "stationkeeper_consumer_lag_records"]
     if lag:
+        # Records over all partitions: the sum is what is left to read.
         health["lag"] = int(sum(lag))
     beats = [s.value for s in view.samples() if s.metric == "stationkeeper_stage_heartbeat_timestamp_seconds"]
     if beats:
+        # Seconds, as Prometheus wants them; the page counts in ms.
         health["heartbeat"] = int(max(beats) * 1_000)
     detail = view.status().get("detail")
     if detail:
@@ -150,6 +154,7 @@ def merge(fleets: Sequence[FleetStatus], now_ms: int) -> FleetStatus:
         merged["roles"].extend(fleet["roles"])
         for count in fleet["conservation"]:
             at = (count["topic"], count["partition"])
+            # Counts only grow, so the larger is the later.
             if at not in partitions or count["received"] > partitions[at]["received"]:
                 partitions[at] = count
         merged["requests"].extend(fleet["requests"])
@@ -157,6 +162,7 @@ def merge(fleets: Sequence[FleetStatus], now_ms: int) -> FleetStatus:
         _add_dead_letters(merged, fleet.get("dead_letters", {}))
         for model in fleet["models"]:
             known = models.get(model["model"])
+            # While a partition changes hands both owners report the model; the older one no longer reads.
             if known is None or (model["watermark"] or 0) > (known["watermark"] or 0):
                 models[model["model"]] = model
     merged["models"] = [models[name] for name in sorted(models)]
@@ -188,14 +194,18 @@ def derived_samples(fleet: FleetStatus, known: Iterable[Sample]) -> list[Sample]
     for model in fleet["models"]:
         name = model["model"]
         samples.append(Sample("stationkeeper_model_state", (name,), STATE_NUMBER[SubjectState(model["state"])]))
+        # By the clock of a replay nothing is ever late, so no age means that it stands still.
         if model.get("clock", "wall") == "wall":
             stale = max(STALE_PANES * model["pane_ms"], STALE_AT_LEAST_MS) / 1_000
             samples.append(Sample("stationkeeper_stale_after_seconds", (name,), stale))
+        # All states, also those with no subject: a series that ends keeps its last value on a dashboard for five
+        # minutes.
         counts = dict.fromkeys(SubjectState, 0)
         for subject in model["subjects"]:
             counts[SubjectState(subject["state"])] += 1
         samples += [Sample("stationkeeper_subjects", (name, state.value), n) for state, n in counts.items()]
         samples += _performance_samples(model)
+    # What a stage hands over is exact to its commit; this is only derived from it.
     return [sample for sample in samples if sample.metric not in seen]
 
 
@@ -256,6 +266,7 @@ class PeerRoles:
         """Return the status of every peer, asked at the same time."""
         if not self._urls:
             return []
+        # One question at a time: a second page waits for the answer of the first instead of asking again.
         with self._lock, ThreadPoolExecutor(len(self._urls)) as pool:
             return list(pool.map(lambda name: self._fleet(name, now_ms), self._urls))
 

@@ -50,6 +50,7 @@ def incident_path(incident: IncidentStatus) -> str:
 def _state_of(incident: IncidentStatus, model: ModelStatus) -> Html:
     if "closed" in incident:
         return state_chip("steady", "closed")
+    # Data that are broken are mended at their source; a chip that says drift would send people to retrain.
     if incident["kind"] == "data_quality":
         return state_chip("broken")
     # Of the model's state only this says more than the incident's own level.
@@ -93,6 +94,7 @@ def history(incident: IncidentStatus, fleet: FleetStatus) -> list[Entry]:
     elif "request_outcome" in incident:
         words = f"The retrain request was {OUTCOME_WORDS[incident['request_outcome']]}"
         reason = why(incident.get("request_reason", ""), incident["request_outcome"])
+        # The judge decides about the request in the commit that opens the incident.
         entries.append((incident["opened"], words, reason))
     else:
         entries.append((None, "No retrain was asked for", sentence(incident.get("request_reason", ""))))

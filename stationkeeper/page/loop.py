@@ -49,6 +49,7 @@ class Position:
 
 def open_incidents(model: ModelStatus) -> list[IncidentStatus]:
     """Return the incidents that are not closed, those that page first, then the oldest."""
+    # The loudest first: the first card is the one that woke somebody.
     loudness = {"page": 0, "warn": 1, "inform": 2}
     live = [incident for incident in model["incidents"] if "closed" not in incident]
     return sorted(live, key=lambda i: (loudness[i["level"]], i["opened"]))
@@ -61,6 +62,7 @@ def rollout_of(model: str, fleet: FleetStatus) -> RolloutStatus | None:
 
 def request_of(model: str, fleet: FleetStatus) -> RequestStatus | None:
     """Return the newest request of a model, if one was seen."""
+    # `merge` sorts requests by age, the newest first.
     return next((request for request in fleet["requests"] if request["model"] == model), None)
 
 
@@ -68,6 +70,7 @@ def position(model: ModelStatus, fleet: FleetStatus) -> Position:
     """Return where the loop stands for a model: what is furthest along and not ended decides."""
     rollout, request = rollout_of(model["model"], fleet), request_of(model["model"], fleet)
     incidents = open_incidents(model)
+    # What moves traffic or trains is told before any incident: it is where a person may have to act now.
     return _under_way(rollout, request) or _at_rest(model, incidents, fleet)
 
 
@@ -84,6 +87,7 @@ def asked_for(incident: IncidentStatus, fleet: FleetStatus) -> RequestStatus | N
 
 
 def _under_way(rollout: RolloutStatus | None, request: RequestStatus | None) -> Position | None:
+    # The rollout comes before the request: a request that led to a canary is done, and would be told as the end.
     if rollout is not None and rollout["phase"] in {"canary", "hold", "awaiting_approval"}:
         weight = f"Version {rollout.get('canary', '?')} gets {percent(rollout['weight_bp'] / 10_000)} of the traffic"
         held = {"hold": "; held", "awaiting_approval": "; waiting for a person's approval"}.get(rollout["phase"], "")
@@ -104,6 +108,7 @@ def _at_rest(model: ModelStatus, incidents: list[IncidentStatus], fleet: FleetSt
         # The one that is furthest along: another may be held back because of it.
         first = min(incidents, key=lambda incident: "request" not in incident)
         return _without_request(first, asked_for(first, fleet))
+    # Not "watching": a model without data or reference would look guarded that nobody guards.
     if model["state"] == "unknown":
         return Position(node="watch", sentence=f"Not able to watch yet. {sentence(model['reason'])}", waiting=True)
     return Position(node="watch", sentence="Watching; nothing is being repaired.")
@@ -115,6 +120,7 @@ def _without_request(incident: IncidentStatus, request: RequestStatus | None) ->
         node = "gate" if "gate" in request else "request"
         text = sentence(f"The retrain request {ended}: {request['reason']}")
         return Position(node=node, sentence=text, stopped=True, since=request["created"])
+    # Published and not yet seen by the trainer: the judge wrote it, and the trainer has not reported a request so far.
     outcome = incident.get("request_outcome")
     if outcome is None:
         text = sentence(incident.get("request_reason", "No retrain was asked for"))

@@ -9,6 +9,7 @@ from stationkeeper.contracts.masking import printable
 Child = Union[str, int, float, None, Iterable["Child"]]  # noqa: UP007 - a string cannot be joined with a bar
 Attribute = str | int | float | bool | None
 
+# The elements of HTML that have no end; an end tag after `br` is read as a second one.
 _VOID = frozenset({"meta", "link", "br", "hr", "input", "img", "wbr", "col"})
 
 
@@ -25,6 +26,7 @@ def text(child: Child) -> Html:
     if child is None:
         return Html()
     if isinstance(child, str | int | float):
+        # A name from an event may hold a NUL or an escape, which no HTML parser takes as text.
         return Html(escape(printable(str(child))))
     return Html("".join(text(inner) for inner in child))
 
@@ -36,6 +38,7 @@ def tag(element: str, /, *children: Child, **attributes: Attribute) -> Html:
     """
     parts = [element]
     for key, value in attributes.items():
+        # So that callers write `hidden=flag` and `class_=word or None` without a branch of their own.
         if value is None or value is False:
             continue
         attribute = key.rstrip("_").replace("_", "-") if key != "viewBox" else key

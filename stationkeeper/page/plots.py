@@ -139,6 +139,7 @@ def _columns(cells: Cells, reference: Sequence[float], window: Sequence[float]) 
 
 
 def _bars(labels: Sequence[str], reference: Sequence[float], window: Sequence[float]) -> list[Html]:
+    # Never zero: with no row at all every bar has no length instead of no number.
     widest = max(*reference, *window, 1e-9)
     room = WIDTH - _LABEL - 58
     parts = []

@@ -25,6 +25,7 @@ def title(subject: SubjectStatus, model: ModelStatus) -> str:
 def nearness(subject: SubjectStatus) -> float:
     """Return evidence over threshold: 1 is found, below 0 is further from it than no data."""
     statistic, threshold = subject.get("statistic"), subject.get("threshold")
+    # Minus one: what gathers evidence below zero is still measured, what has none is not.
     return statistic / threshold if statistic is not None and threshold else -1.0
 
 
@@ -62,6 +63,7 @@ def _row(subject: SubjectStatus, model: ModelStatus) -> tuple[Html | str, ...]:
         distance += f" ({number(noise[name], 2)})"
     evidence: Html | str = "–"
     if "statistic" in subject and "threshold" in subject:
+        # Evidence may be negative (against a change) or far over; a bar has neither.
         share = max(0.0, min(1.0, nearness(subject)))
         over = "over" if nearness(subject) >= 1 else None
         bar = tag("span", tag("i", style=f"width:{share * 100:.0f}%", class_=over), class_="meter", aria_hidden="true")

@@ -71,6 +71,7 @@ def duration(ms: int) -> str:
         count, left = divmod(left, size)
         if count:
             parts.append(plural(count, unit))
+        # Seconds beside minutes would claim a precision that no pane has.
         if len(parts) == 2 or (parts and unit == "minute"):
             break
     return " ".join(parts) or "less than a second"
@@ -92,6 +93,7 @@ def number(value: float | None, digits: int = 3) -> str:
         return "–"
     if abs(value) < TINY:
         return "0"
+    # Outside, a plain number is mostly zeros; inside, an exponent is harder to read than the digits.
     if not 1e-4 <= abs(value) < 1e7:
         return f"{value:.{digits - 1}e}"
     if abs(value) >= 10 ** (digits - 1):
@@ -124,6 +126,7 @@ def sentence(words: str) -> str:
 
 def why(reason: str, outcome: str) -> str:
     """Return a reason as a sentence; an empty text where it only repeats the outcome."""
+    # Some outcomes carry their own name as the reason; said twice it reads like a fault of the page.
     reason = "" if reason.strip().lower() == outcome else sentence(reason)
     return f"{reason[:1].upper()}{reason[1:]}"
 

@@ -34,12 +34,14 @@ _LARGEST: Final = 2.0**53
 WRITTEN: Final = "numbers written as text"
 """The reason of a column whose numbers are written with marks that nobody has named."""
 
+# A ZIP code such as 01234 is digits with a zero before them; read as a number it would lose the zero.
 _ZERO, _DIGITS = r"^\s*0[0-9]", r"^\s*[0-9]+\s*$"
 _SHOWN: Final = 100
 """Characters of a name in its line, about a line of a terminal; half cuts paths of keys, double wraps every line."""
 
 _PLAIN: Final = r"^\s*[+\-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+\-]?[0-9]+)?\s*$"
 _INFINITE: Final = r"^\s*[+\-]?(?i:inf(inity)?)\s*$"
+# The spellings that pandas, R and SQL exports use; "yes" or "1" also name categories and counts, so they stay texts.
 _TRUTHS: Final = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
 
 
@@ -178,6 +180,7 @@ def read_objects(
         held = "objects" if dict in kinds else "lists"
         return ColumnReading(name, "other", None, note="nested", blind=f"holds {held}")
     try:
+        # polars would make texts of a mixture of texts and numbers, and then "1" and 1 are one value.
         if kinds <= {bool} or kinds <= {str} or not kinds or not kinds & {bool, str, dict, list}:
             made = pl.Series(name, cells, strict=len(kinds) < 2)
             if made.dtype != pl.Object:
@@ -185,6 +188,7 @@ def read_objects(
     except (pl.exceptions.PolarsError, TypeError, OverflowError, ValueError):
         pass
     gone = set(rules.na)
+    # A person's word goes before what the values look like.
     as_text = name in rules.text
     plain: list[Any] = []
     for cell in cells:
@@ -236,6 +240,7 @@ def _texts(name: str, column: pl.Series, rules: ValueRules, rows: Array, *, type
         return _other(name, column, cells, missing, rules, rows)
     number = _plain_numbers(cells) if rules.decimal is None else numbers_of(cells, rules.decimal)
     found = _numeric(name, column, number, words, rows)
+    # Asked of the numbers, answered of the digits: 1e300 is a measurement, twenty digits are an identifier.
     large = float(number.abs().max() or 0.0) > _LARGEST  # type: ignore[arg-type]
     if found is not None and large and cells.str.contains(_DIGITS).all():
         return _identifier(found)
@@ -275,6 +280,7 @@ def _other(
     name: str, column: pl.Series, cells: pl.Series, missing: int, rules: ValueRules, rows: Array
 ) -> ColumnReading:
     """Texts that are no plain numbers: numbers written in some way are asked about, times left out."""
+    # Patterns are tried on the different texts alone: a category of ten values in a million rows costs ten tries.
     known = cells.drop_nulls().unique(maintain_order=True)
     if known.is_in(list(_TRUTHS)).all():
         truths = [None if cell is None else _TRUTHS[cell] for cell in cells]

@@ -68,6 +68,7 @@ def text_times(texts: pl.Series, form: str | None = None) -> tuple[Integers, str
             except pl.exceptions.PolarsError:
                 return None
         return _filled(made), f"as {form}", ""
+    # The year first is the same in every country; only without it must the order be found out.
     for pattern, first in ((_YEAR_FIRST, True), (_YEAR_LAST, False)):
         parts = texts.str.extract_groups(pattern).struct.unnest()
         if parts.height - parts.to_series(0).null_count() >= _MOSTLY * known:
@@ -85,6 +86,7 @@ def _year_last(parts: pl.DataFrame) -> tuple[Integers, str, str]:
     dots = (parts.to_series(1) == ".").any()
     month_first, zone = _made(parts, year=4, month=1, day=3)
     day_first, _ = _made(parts, year=4, month=3, day=1)
+    # Dates with dots are written day first wherever they are written at all.
     if dots or (one > 12).any():
         return day_first, f"day first{zone and ', '}{zone}", ""
     if (other > 12).any():
@@ -122,6 +124,7 @@ def _made(parts: pl.DataFrame, *, year: int, month: int, day: int) -> tuple[Inte
     fraction = text.cast(pl.Int64, strict=False).fill_null(0)
     half = pl.col(names[8]).str.to_lowercase()
     hours = number[5].fill_null(0)
+    # 12 PM is noon and 12 AM midnight, so that twelve counts as none.
     hours = pl.when(half == "p").then(hours % 12 + 12).when(half == "a").then(hours % 12).otherwise(hours)
     years = number[year]
     years = pl.when(years >= 100).then(years).otherwise(years + pl.when(years < _CENTURY).then(2000).otherwise(1900))
@@ -129,6 +132,7 @@ def _made(parts: pl.DataFrame, *, year: int, month: int, day: int) -> tuple[Inte
     fits = (
         number[month].is_between(1, 12) & number[day].is_between(1, 31) & (hours < 24) & (minute < 60) & (second < 60)
     )
+    # A time without a zone is taken for UTC, and the column's line says so.
     zone = pl.col(names[9]).fill_null("Z")
     offset = (
         pl.when(zone.str.contains(r"^[+\-]")).then(zone.str.replace(":", "", literal=True)).otherwise(pl.lit("+0000"))

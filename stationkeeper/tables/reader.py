@@ -30,6 +30,7 @@ from stationkeeper.tables.text_file import read_text, unpacked
 Frame = Any
 """pandas, polars or pyarrow, a structured array, or a mapping of arrays."""
 
+# Nothing said: cells are read as their file has them, and what is doubtful is left out by name.
 NO_RULES: Final = ValueRules()
 
 # Share of the rows that may have no time and are left out, said aloud. Chosen: a few empty cells are an accident of the
@@ -40,6 +41,7 @@ _TWICE: Final = "stands twice"
 
 # Whole numbers up to here are shown as integers, as their file had them; beyond it a float64 has lost digits.
 _WHOLE: Final = 2.0**53
+# One line with all four makes the file one of events; a flat object of a table has no `event_id` beside `kind`.
 _EVENT_FIELDS: Final = frozenset({"kind", "event_id", "time", "model"})
 
 
@@ -138,6 +140,7 @@ def read_table(
     except OSError as error:
         raise TableRefused(f"{path} cannot be read: {error.strerror}") from error
     source = str(path)
+    # How zip archives begin, and with them the workbooks of Excel.
     if data.startswith(b"PK\x03\x04"):
         raise TableRefused(f"{path} is a workbook or an archive; save the sheet as CSV, or give the file within")
     if data.startswith((b"PAR1", b"ARROW1")):
@@ -227,6 +230,7 @@ def _of_json(
     )
     objects = [_object(line) for line in lines]
     kept = [one for one in objects if isinstance(one, dict)]
+    # Before faults are counted: a file of events counts its broken lines by the codes of events.
     if any(one.keys() >= _EVENT_FIELDS for one in kept):
         return _of_events(lines, source, rules, parts, model)
     faults = [f"line {number}: {one}" for number, one in enumerate(objects, 1) if isinstance(one, str)]
@@ -307,6 +311,7 @@ def _assemble(
         # An "error" among scores makes them no classes: it is a missing score, and its line has said so.
         if by_name[name].kind == "number":
             columns[name] = numbers_column(columns[name]).values
+    # A file of texts does not tell true from "true"; a reference made of it takes either in the stream.
     loose = tuple(
         reading.name
         for reading in readings
@@ -336,6 +341,7 @@ def _named(readings: list[ColumnReading], rows: int) -> list[ColumnReading]:
 def _renamed(
     one: ColumnReading, place: int, readings: Sequence[ColumnReading], counts: Mapping[str, int], rows: int
 ) -> ColumnReading:
+    # pandas writes its row numbers as a column unless told not to; watched, they would drift from the first row on.
     index = one.kind == "number" and one.values is not None and _counts_up(one.values, rows)
     if not one.name or (index and one.name.startswith(("Unnamed:", "__index_level_"))):
         why = "has no name and counts the rows, like an index" if index else "has no name"
@@ -382,6 +388,7 @@ def _in_order(table: InputTable, time: ColumnReading, rules: ValueRules) -> Inpu
             raise TableRefused(f"{source}: {text}; drop them, or say how it is written: --time-format, --time-unit")
         table = replace(table, notes=(*table.notes, f"left out: {text}"))
     kept = np.flatnonzero(~gone)
+    # Stable: rows of one moment stay in the order of the file, so that a run can be repeated to the verdict.
     order = kept[np.argsort(times[kept], kind="stable")]
     columns = {column: values[order] for column, values in table.columns.items()}
     return replace(table, columns=columns, index=table.index[order], times=times[order], time=name, time_unit=unit)

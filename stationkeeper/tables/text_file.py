@@ -87,6 +87,7 @@ def _unmarked(data: bytes) -> str:
     head = data[:_SNIFFED]
     if head.count(0) > len(head) // 4:
         return "utf-16-be" if head[:1] == b"\0" else "utf-16-le"
+    # UTF-8 first, since almost no other text is valid UTF-8; what cp1252 leaves undefined, Latin-1 always decodes.
     for name in ("utf-8", "cp1252"):
         try:
             data.decode(name)
@@ -103,13 +104,16 @@ def read_text(data: bytes, source: str, encoding: str | None = None, rows: int |
     """
     text, note = decoded(data, source, encoding)
     notes = [note] if note else []
+    # Before anything looks for line ends: a file from an old Mac has no line feed at all.
     text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff\n")
     first = text.split("\n", 1)[0]
+    # Excel writes and obeys this line; read as the header it would be the only column.
     if first.lower().startswith("sep=") and len(first.strip()) == 5:
         separator: str | None = first.strip()[4]
         text = text[len(first) + 1 :]
     else:
         separator = None
+    # No text holds a NUL after decoding; this is a spreadsheet's own format or another encoding.
     if "\0" in text:
         raise TableRefused(f"{source} holds NUL characters: no text table; is it another kind of file, or --encoding?")
     separator = separator or _separator(text[:_HEADER])
@@ -139,6 +143,7 @@ def read_text(data: bytes, source: str, encoding: str | None = None, rows: int |
         )
     except pl.exceptions.PolarsError as error:
         raise TableRefused(f"{source} cannot be read as a table: {str(error).splitlines()[0]}") from error
+    # Counted twice on purpose: a quote that never closes swallows rows, and polars does not say so.
     if frame.height != len(numbers):
         raise TableRefused(f"{source}: quotes that do not close; {frame.height} rows read of {len(numbers)}")
     pairs = tuple((name.strip(), frame[field]) for name, field in zip(names, fields, strict=True))
@@ -152,6 +157,7 @@ def _separator(head: str) -> str:
         rows = [row for _, row in zip(range(20), csv.reader(io.StringIO(head), delimiter=mark), strict=False)]
         return len(rows[0]) if rows else 0, sum(len(row) == len(rows[0]) for row in rows)
 
+    # Python refuses fields beyond 128 KiB with an error of its own; a header is judged by our bound.
     csv.field_size_limit(_HEADER)
     return max(SEPARATORS, key=score)
 
@@ -175,6 +181,7 @@ def _lines(
     """The rows of the right width, their numbers, notes on the others, and whether quotes hold. O(bytes) by columns."""
     if not body.strip():
         raise TableRefused(f"{source}: no rows")
+    # The last row of a file without an end of line is a row like the others.
     if not body.endswith(b"\n"):
         body += b"\n"
     raw = np.frombuffer(body, np.uint8)
