@@ -40,9 +40,13 @@ TAG = "stationkeeper."
 REQUEST_TAG = TAG + "request"
 ARTIFACT_TAG = TAG + "artifact"
 DIGEST = "onnx_sha256"
+SNAPSHOT = "snapshot"
 MODEL_PATH = "model"
 MAX_TAG = 4_000
 """Below what MLflow stores of a parameter (6 000 characters) and of a run's tag (8 000): we cut, not the server."""
+
+PAGE = 1_000
+"""Versions asked for at once: an answer of a few MB; MLflow itself gives no more than 10 000 over REST."""
 
 # What MLflow answers for a name or version that is not there; a version that is no number is an invalid parameter.
 _GONE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
@@ -179,7 +183,7 @@ class Registry:
             tags[REQUEST_TAG] = registration.request
         model = registration.model
         with self._connection.asking(f"register a version of {model}") as client:
-            run = client.create_run(self._experiment(client), tags=tags, run_name=registration.run_name)
+            run = client.create_run(_experiment(client, self.settings), tags=tags, run_name=registration.run_name)
             run_id = str(run.info.run_id)
             self._log(client, run_id, registration, card)
             source = f"{str(run.info.artifact_uri).rstrip('/')}/{MODEL_PATH}"
@@ -211,7 +215,7 @@ class Registry:
             removed = [str(v.version) for v in found if str(v.version) not in named]
             for version in removed:
                 client.delete_model_version(model, version)
-            for run in client.search_runs([self._experiment(client)], tagged):
+            for run in client.search_runs([_experiment(client, self.settings)], tagged):
                 if run.info.run_id not in kept_runs:
                     client.delete_run(run.info.run_id)
             return sorted(removed)
@@ -296,7 +300,7 @@ class Registry:
         """
         with self._connection.asking(f"adopt version {version} of {model}") as client:
             tags = {TAG + "adopts": f"{model}/{version}"}
-            run = client.create_run(self._experiment(client), tags=tags, run_name=f"adopt {model} {version}")
+            run = client.create_run(_experiment(client, self.settings), tags=tags, run_name=f"adopt {model} {version}")
             client.log_artifacts(run.info.run_id, str(directory), MODEL_PATH)
             uri = f"{str(run.info.artifact_uri).rstrip('/')}/{MODEL_PATH}"
             client.set_terminated(run.info.run_id, "FINISHED")
@@ -307,6 +311,19 @@ class Registry:
         with self._connection.asking(f"read version {version} of {model}") as client:
             found = client.get_model_version(model, version).tags
         return {name.removeprefix(TAG): value for name, value in found.items() if name.startswith(TAG)}
+
+    def snapshots(self) -> frozenset[str]:
+        """Return the snapshots that any version of any model was trained on: who deletes others must ask here first."""
+        named: set[str] = set()
+        with self._connection.asking("ask which snapshots are referred to") as client:
+            page = None
+            while True:
+                # Page by page to the last: an answer cut short would give away what a version still refers to.
+                versions = client.search_model_versions(max_results=PAGE, page_token=page)
+                named |= {found for one in versions if (found := one.tags.get(TAG + SNAPSHOT))}
+                page = versions.token
+                if not page:
+                    return frozenset(named)
 
     def ping(self) -> None:
         """Prove that the registry answers."""
@@ -330,21 +347,21 @@ class Registry:
             if file.exists():
                 client.log_artifact(run_id, str(file))
 
-    def _experiment(self, client: Any) -> str:
-        from mlflow.exceptions import MlflowException
 
-        name = self.settings.experiment
-        found = client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        try:
-            return str(client.create_experiment(name, artifact_location=_artifact_location(self.settings)))
-        except MlflowException:
-            # Another process was first.
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-            return str(found.experiment_id)
+def _experiment(client: Any, settings: RegistrySettings) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(settings.experiment)
+    if found is not None:
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(settings.experiment, artifact_location=_artifact_location(settings)))
+    except MlflowException:
+        # Another process was first.
+        found = client.get_experiment_by_name(settings.experiment)
+        if found is None:
+            raise
+        return str(found.experiment_id)
 
 
 def _pinned_card(client: Any, named: tuple[str, str], directory: Path, what: str) -> ModelCard:

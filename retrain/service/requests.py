@@ -58,6 +58,12 @@ class RequestStates:
         """Yield the committed states that no move waits behind: only these may start a step."""
         return (state for state in self._committed.values() if state.id not in self._moved)
 
+    def snapshots(self) -> frozenset[str]:
+        """Return the snapshots of requests that have not ended, moved or committed; safe from another thread."""
+        # Both: a move that is not committed may be the first that names a snapshot, or the last and be undone.
+        known = [*list(self._committed.values()), *list(self._moved.values())]
+        return frozenset(state.snapshot for state in known if state.snapshot and not state.stage.final)
+
     def note(self, state: RetrainState) -> None:
         """Change what is shown of a committed state (detail, clock) without a record: a restart finds it out again."""
         self._committed[state.id] = state

@@ -145,7 +145,7 @@ class Retrain:
         self.tables = (topics.rollouts.name, topics.approvals.name)
         self._tables = LoopTables(topics)
         # The table's method, not its answer: what the rollouts name is asked when a step deletes, not when it began.
-        self._runner = RequestRunner(steps, monotonic, self._tables.named)
+        self._runner = RequestRunner(steps, monotonic, self._tables.named, self._snapshots)
         self._intake = Intake()
         self._owner = False
         self._requests = RequestStates(topics.retrain_state.name)
@@ -234,6 +234,10 @@ class Retrain:
     def close(self) -> None:
         """End the training and the worker thread."""
         self._runner.close()
+
+    def _snapshots(self) -> frozenset[str]:
+        # Of the requests of now: what `assigned` restores is another table than the one of the start.
+        return self._requests.snapshots()
 
     def _move(self, state: RetrainState, out: list[Outgoing]) -> None:
         out.append(self._requests.move(state))

@@ -220,16 +220,21 @@ class Steps:
         candidate = candidate_of(now, registered, reference[0], state.champion or state.request.version)
         return RegisteredCandidate(candidate, reference[1], registered.run_id)
 
-    def clean(self, state: RetrainState, named: Collection[str] = ()) -> None:
-        """Remove what a finished request left: orphaned versions, and the files of its trainings unless it failed."""
+    def clean(
+        self, state: RetrainState, named: Collection[str] = (), in_work: Callable[[], Collection[str]] = tuple
+    ) -> None:
+        """Remove what a finished request left: orphaned versions, and the files of its trainings unless it failed.
+
+        ``in_work`` are the snapshots of requests that have not ended. Raises ``Retryable`` while the registry is away,
+        and then no snapshot is deleted.
+        """
         if state.version is not None:
             self.registry.remove_orphans(state.model, state.id, keep=[state.version, *named])
             # Only where a version came of it: a failed training's log is what a person reads next.
             shutil.rmtree(self.directory(state), ignore_errors=True)
         if state.snapshot is not None:
-            written = self.snapshots.find(state.snapshot)
-            # The base as well: it is part of the rows this snapshot was made of, and the next one may build on it.
-            self.snapshots.expire([state.snapshot, written.manifest.get("base") if written else None])
+            # In this order: a request that ends in between is either still in work, or the registry knows its version.
+            self.snapshots.expire(lambda: {*in_work(), *self.registry.snapshots()})
         self.forget(state.id)
 
     def forget(self, request: str | None = None) -> None:

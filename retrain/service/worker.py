@@ -39,12 +39,14 @@ class RequestRunner:
     """Starts the next step of each request in work: oldest request first, none before its pause is over.
 
     At most one step runs in the thread and one training beside it; the loop's thread starts them and collects what
-    they gave. ``named`` gives the versions of a model that its rollout names, which no step may delete.
+    they gave. ``named`` gives the versions of a model that its rollout names, ``in_work`` the snapshots of requests
+    that have not ended: no step may delete them.
     """
 
     steps: Steps
     monotonic: Callable[[], float]
     named: Callable[[str], Collection[str]]
+    in_work: Callable[[], Collection[str]]
     _pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=1, thread_name_prefix="retrain")
     )
@@ -150,6 +152,6 @@ class RequestRunner:
 
     def _clean(self, state: RetrainState) -> None:
         try:
-            self.steps.clean(state, self.named(state.model))
+            self.steps.clean(state, self.named(state.model), self.in_work)
         except Retryable as error:
             _log.warning(LogEvent.REGISTRY_UNREACHABLE.value, request=state.id, stage="clean", why=str(error))

@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +31,9 @@ ROW_GROUP = 65_536
 
 MANIFEST_VERSION = 1
 """Version of the manifest beside a snapshot; another one is refused, not guessed at."""
+
+PART = ".part-"
+"""How the name of an unfinished file begins; a reader looks for ``*.parquet`` and passes it by."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -121,7 +124,10 @@ class SnapshotStore:
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"{digest}.parquet"
         # The name is the content: a file that is there holds the same bytes, and rewriting it under a reader would not.
-        if not path.exists():
+        if path.exists():
+            # Wanted again, so young again: a request that has not recorded it yet must not lose it to its age.
+            path.touch()
+        else:
             _publish(path, data)
         beside = self.manifest_path(digest)
         # The first manifest stays: another request with the same rows must not rewrite where the first one's came from.
@@ -172,22 +178,43 @@ class SnapshotStore:
         """Return where the manifest of a digest lies."""
         return self.directory / f"{digest}.json"
 
-    def expire(self, keep: Iterable[str | None]) -> list[str]:
-        """Remove what is past its retention unless in ``keep``; returns the digests."""
+    def expire(self, named: Callable[[], Iterable[str]]) -> list[str]:
+        """Remove what is past its retention and not ``named``, nor a base of what is; returns the digests.
+
+        ``named`` is asked only where something is old enough, and whatever it raises leaves every file in place.
+        """
         if self.retention_ms is None:
             return []
-        return self.prune([digest for digest in keep if digest], time.time() - self.retention_ms / 1_000)
+        return self.prune(named, time.time() - self.retention_ms / 1_000)
 
-    def prune(self, keep: Iterable[str], older_than_s: float) -> list[str]:
-        """Remove snapshots last written before ``older_than_s`` (Unix seconds) unless in ``keep``; returns digests."""
-        kept, removed = set(keep), []
-        for path in sorted(self.directory.glob("*.parquet")):
-            # Age by the wall, from the file: a snapshot of a replayed year is as old as the day that wrote it.
-            if path.stem not in kept and path.stat().st_mtime < older_than_s:
-                path.unlink()
-                self.manifest_path(path.stem).unlink(missing_ok=True)
-                removed.append(path.stem)
-        return removed
+    def prune(self, named: Callable[[], Iterable[str]], older_than_s: float) -> list[str]:
+        """Remove snapshots last written before ``older_than_s`` (Unix seconds); see ``expire``."""
+        # Age by the wall, from the file: a snapshot of a replayed year is as old as the day that wrote it.
+        old = [path for path in sorted(self.directory.glob("*.parquet")) if path.stat().st_mtime < older_than_s]
+        kept = self._with_bases(named()) if old else set()
+        removed = [path for path in old if path.stem not in kept]
+        for path in removed:
+            path.unlink()
+            self.manifest_path(path.stem).unlink(missing_ok=True)
+        # What a process that was killed left of a file it never finished.
+        for part in self.directory.glob(PART + "*"):
+            if part.stat().st_mtime < older_than_s:
+                part.unlink(missing_ok=True)
+        return [path.stem for path in removed]
+
+    def _with_bases(self, digests: Iterable[str]) -> set[str]:
+        """Return the digests with those of the snapshots whose rows they took over, to the first of each chain."""
+        found: set[str] = set()
+        waiting = list(digests)
+        while waiting:
+            digest = waiting.pop()
+            # A registry shared with another site names snapshots that lie on its disk.
+            if digest in found or not _SHA256.fullmatch(digest) or not self.manifest_path(digest).exists():
+                continue
+            found.add(digest)
+            base = json.loads(self.manifest_path(digest).read_bytes()).get("base")
+            waiting += [base] if base else []
+        return found
 
     def _some(self) -> str:
         newest = sorted(self.directory.glob("*.parquet"), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -213,11 +240,17 @@ def merge_base(rows: pl.DataFrame, base: pl.DataFrame) -> pl.DataFrame:
 
 def _publish(path: Path, data: bytes) -> None:
     """Write a file so that it is whole or absent, whenever the process dies."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
-        file.write(data)
-        file.flush()
-        # A rename may reach the disk before the bytes do: after a power cut the name would stand for half a file, and
-        # `find` would call it damaged.
-        os.fsync(file.fileno())
-    Path(file.name).chmod(0o640)
-    Path(file.name).replace(path)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=PART, delete=False) as file:
+        part = Path(file.name)
+        try:
+            file.write(data)
+            file.flush()
+            # A rename may reach the disk before the bytes do: after a power cut the name would stand for half a file,
+            # and `find` would call it damaged.
+            os.fsync(file.fileno())
+            part.chmod(0o640)
+            part.replace(path)
+        except BaseException:
+            # A full disk is not made fuller by each try.
+            part.unlink(missing_ok=True)
+            raise

@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from stationkeeper.registry import AdoptionRules, ArtifactError, ModelTask, Registry, ServedModel, load_scorer, look_at
+from stationkeeper.registry.mlflow import _experiment
 
 # What people's own code and MLflow say while a model is logged is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -49,7 +50,7 @@ def log(registry: Registry) -> Callable[..., str]:
         from mlflow.models import infer_signature
 
         mlflow.set_tracking_uri(registry.settings.tracking_uri)
-        experiment = registry._experiment(registry._connection.client("look"))
+        experiment = _experiment(registry._connection.client("look"), registry.settings)
         answers = np.array([0.5] * ROWS)
         with mlflow.start_run(experiment_id=experiment):
             importlib.import_module(flavor).log_model(

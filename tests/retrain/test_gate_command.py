@@ -5,6 +5,7 @@ import pytest
 
 from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.registry import AdoptionRules, ArtifactError, look_at
+from stationkeeper.registry.mlflow import _experiment
 from stationkeeper.retrain.bootstrap import bootstrap, training_rows
 from stationkeeper.retrain.gate_command import GateReport, gate_version
 from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore
@@ -71,7 +72,7 @@ def log_coin(bank: Bank, frame: Any) -> str:
             return [0.5] * len(model_input)
 
     mlflow.set_tracking_uri(bank.registry.settings.tracking_uri)
-    with mlflow.start_run(experiment_id=bank.registry._experiment(bank.registry._connection.client("log"))):
+    with mlflow.start_run(experiment_id=_experiment(bank.registry._connection.client("log"), bank.registry.settings)):
         made = log_model(
             name="coin",
             python_model=Coin(),

@@ -22,7 +22,7 @@ def test_a_damaged_snapshot_is_what_became_of_its_own_request_and_does_not_end_t
     inputs = {"bank": ModelInputs("bank", (), RetrainSettings())}
     registry = Registry(RegistrySettings(tracking_uri=f"sqlite:///{tmp_path}/none.db"))
     steps = Steps(inputs, registry, store, lambda: MemoryReader(MemoryLog()), reference_builder, tmp_path / "work")
-    runner = RequestRunner(steps, lambda: 0.0, lambda _model: ())
+    runner = RequestRunner(steps, lambda: 0.0, lambda _model: (), tuple)
     state = RetrainState(
         request=a_request(), stage=RequestStage.TRAINING, reason=RequestReason.ACCEPTED, snapshot=digest
     )

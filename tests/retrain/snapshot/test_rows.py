@@ -207,9 +207,9 @@ def test_a_snapshot_is_stored_once_and_damage_is_seen(tmp_path):
     store = SnapshotStore(tmp_path)
     frame = snapshot_frame(0, 5, x=[1.0, 2.0, 3.0, 4.0, None])
     one = store.write(frame, {"model": "bank"})
-    stamp = one.path.stat().st_mtime_ns
+    inode = one.path.stat().st_ino
     assert store.write(frame.reverse(), {"model": "other"}) == one
-    assert one.path.stat().st_mtime_ns == stamp
+    assert one.path.stat().st_ino == inode
     assert (one.rows, one.manifest["labelled"], one.manifest["model"]) == (5, 5, "bank")
     assert store.read(one.digest).equals(frame)
     with pytest.raises(SnapshotError, match="no snapshot beef"):
@@ -217,7 +217,17 @@ def test_a_snapshot_is_stored_once_and_damage_is_seen(tmp_path):
     one.path.write_bytes(one.path.read_bytes()[:-1] + b"!")
     with pytest.raises(SnapshotError, match="damaged"):
         store.read(one.digest)
-    assert store.prune([], one.path.stat().st_mtime + 1) == [one.digest]
+    assert store.prune(tuple, one.path.stat().st_mtime + 1) == [one.digest]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_snapshot_whose_disk_is_full_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(_fd):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        SnapshotStore(tmp_path).write(snapshot_frame(0, 5), {"model": "bank"})
     assert list(tmp_path.iterdir()) == []
 
 
