@@ -17,8 +17,11 @@ _SECRET_NAME = r"(?:password|passwd|secret|token|api[_-]?key|access[_-]?key|cred
 # `name=value` and `name: value`, in a query, a connection string, a JSON text or a sentence. Names only, no entropy
 # rule: an id or a digest looks as random as a token, and masking those would hide what a person needs.
 _NAMED = re.compile(
-    rf"""(?ix) ( [\w.-]* {_SECRET_NAME} [\w.-]* ["']? \s* [=:] \s* ["']? ) (?! \*\*\* ) [^\s"'&;,)}}\]]+"""
+    rf"""(?ix) ( [\w.-]* {_SECRET_NAME} [\w.-]* ["']? \s* [=:] \s* ["']? ) (?! \*\*\* ) ( [^\s"'&;,)}}\]]+ )"""
 )
+# What follows the name of a setting and a colon may be the sentence about it: `kafka.password: unknown key`. A word of
+# letters alone that a word of letters follows is taken for one, unless it is a secret that entered this process.
+_SENTENCE = re.compile(r"[A-Z]?[a-z]+ [a-z'(]")
 # An Authorization header, in an error that quotes the request: the scheme stays.
 _HEADER = re.compile(
     r"(?i)(authorization[\"']?\s*[=:]\s*[\"']?(?:b[\"'])?+(?:[a-z]+\s+)?+)(?!\*\*\*|[a-z]+\s)[^\s\"',;]+"
@@ -29,6 +32,7 @@ _IS_SECRET = re.compile(rf"(?i){_SECRET_NAME}")
 # message would destroy it, and tell what the password is.
 _SHORTEST = 8
 _known: set[str] = set()
+_short: set[str] = set()
 
 # Control characters, halves of a surrogate pair, line and paragraph separators, and what turns the direction of a line:
 # they break the format around a name, or show another name than is there.
@@ -45,9 +49,11 @@ def names_secret(name: str) -> bool:
 def remember(secret: str) -> str:
     """Have ``masked`` hide this value wherever it stands, also escaped for an address; returns the value.
 
-    Called where a secret enters the process (a setting, a file, a variable). Of fewer than 8 characters it is not
-    remembered.
+    Called where a secret enters the process (a setting, a file, a variable). One of fewer than 8 characters is hidden
+    behind its name alone.
     """
+    if len(secret) < _SHORTEST:
+        _short.add(secret)
     if len(secret) >= _SHORTEST:
         _known.update((secret, urllib.parse.quote(secret, safe=""), repr(secret)[1:-1]))
     return secret
@@ -68,7 +74,13 @@ def masked(text: str) -> str:
             text = text.replace(secret, MASK)
     if "@" in text:
         text = _IN_URL.sub(rf"\1{MASK}@", text)
-    return _NAMED.sub(rf"\1{MASK}", _HEADER.sub(rf"\1{MASK}", text))
+    return _NAMED.sub(_behind_name, _HEADER.sub(rf"\1{MASK}", text))
+
+
+def _behind_name(found: re.Match[str]) -> str:
+    name, value = found.groups()
+    sentence = name.endswith(": ") and value not in _short and _SENTENCE.match(found.string, found.start(2))
+    return found[0] if sentence else name + MASK
 
 
 def printable(text: str) -> str:

@@ -36,7 +36,7 @@ from stationkeeper.events.mapping import (
 )
 from stationkeeper.events.reader import EventReader, object_at
 from stationkeeper.events.row_types import nameable, refuse
-from stationkeeper.events.score import decide, outcomes
+from stationkeeper.events.score import decide, outcomes, untold
 from stationkeeper.events.settings import KINDS, Input, InputMapping, Kind, ValueRules
 from stationkeeper.events.text_values import NULL_WORDS, number_of, numbers_of, plain_value
 from stationkeeper.events.timestamps import parse_instant, too_early
@@ -81,4 +81,5 @@ __all__ = [
     "refuse",
     "salt_of",
     "too_early",
+    "untold",
 ]

@@ -1,5 +1,7 @@
 """What a version decided for each event: its score, whether it is positive, and whether it is missing."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from stationkeeper.contracts.column import same_class
@@ -32,6 +34,15 @@ def decide(events: Events, threshold: float, positive: str) -> tuple[Floats, Fla
     return np.full(n, np.nan), np.zeros(n, np.bool_), np.ones(n, np.bool_)
 
 
+def untold(texts: Collection[str], positive: str) -> frozenset[str]:
+    """Return the label texts that say that no truth is known: words for nothing, where the classes are numbers.
+
+    By hand against ``1``: of ``0``, ``1``, ``NA`` it is ``NA``; against ``fraud`` it is none, for ``none`` may well be
+    the other class. Every reader of labels goes by it: the join, a table, the trainer.
+    """
+    return NULL_WORDS.intersection(texts) if same_class(positive, "1") else frozenset()
+
+
 def outcomes(events: Events, positive: str) -> Floats:
     """Return labels as numbers, float64[n]: 1 for the positive class, 0 for another, a number as it is.
 
@@ -41,7 +52,8 @@ def outcomes(events: Events, positive: str) -> Floats:
     column = events.label
     if column is None:
         return np.full(len(events), np.nan)
-    table = np.array([_outcome(key, positive) for key in column.keys] or [np.nan])
+    gone = untold(column.keys, positive)
+    table = np.array([np.nan if key in gone else _outcome(key, positive) for key in column.keys] or [np.nan])
     return np.where(column.codes >= 0, table[np.maximum(column.codes, 0)], np.nan)
 
 
@@ -51,8 +63,6 @@ def _outcome(key: str, positive: str) -> float:
     # Only where the positive class is a number are other labels measured values; beside a named class all others are
     # its opposite.
     if same_class(positive, "1"):
-        if key in NULL_WORDS:
-            return float("nan")
         try:
             return float(key)
         except ValueError:

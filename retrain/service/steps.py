@@ -255,7 +255,8 @@ class Steps:
             # be lost.
             since = to_ms(state.request.onset.time) - inputs.settings.data.history
             columns = EventColumns(state.model, inputs.future_skew_ms)
-            rows = LabelledRows(inputs.topics, columns, since, inputs.settings.data.max_rows)
+            data, labels = inputs.settings.data, inputs.settings.labels
+            rows = LabelledRows(inputs.topics, columns, since, data.max_rows, labels.positive_class)
             self._rows[state.id] = rows
         # A reader for each step: between two surveys lie minutes to days, and a broker closes idle connections.
         reader = self.open_reader()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from stationkeeper.events import Form, Kind
+from stationkeeper.events import DEFAULT_POSITIVE, Form, Kind, untold
 from stationkeeper.registry import FeatureKind, category_text
 from stationkeeper.retrain.core.labels import positive_texts
 from stationkeeper.retrain.core.plan import LabelStatistics
@@ -38,13 +38,15 @@ class LabelledRows:
     """Reads the topics of a model once, goes on where it stopped, and joins what it holds by event_id.
 
     ``since_ms`` leaves older predictions out; ``limit`` bounds the rows kept, oldest dropped first. A prediction
-    sent twice counts once, the first; of several labels of one event the one known last holds.
+    sent twice counts once, the first; of several labels of one event the one known last holds. ``positive`` decides
+    which labels are none (``events.untold``).
     """
 
     inputs: tuple[Form, ...]
     columns: EventColumns
     since_ms: int
     limit: int
+    positive: str = DEFAULT_POSITIVE
     begin: Offsets = field(default_factory=dict)
     end: Offsets = field(default_factory=dict)
     _frames: dict[Kind, list[pl.DataFrame]] = field(default_factory=dict)
@@ -73,7 +75,12 @@ class LabelledRows:
         for kind, frame in self.columns.read(batch, topic).items():
             # Labels stay whatever their time is: the label of a kept row may be of any later moment, and its own time
             # says nothing of its prediction's.
-            kept = frame if kind == "label" else frame.filter(pl.col(TIME) >= self.since_ms)
+            if kind == "label":
+                # Before labels of one event meet: a word for nothing must not take the place of a truth.
+                gone = untold(frame[LABEL].drop_nulls().unique().to_list(), self.positive)
+                kept = frame.filter(~pl.col(LABEL).is_in(list(gone))) if gone else frame
+            else:
+                kept = frame.filter(pl.col(TIME) >= self.since_ms)
             self._frames.setdefault(kind, []).append(kept)
             self._rows += len(kept) if kind == "prediction" else 0
         if self._rows > self.limit * ROWS_ABOVE_LIMIT:

@@ -251,7 +251,7 @@ def adopt(  # noqa: PLR0913, PLR0917 - the verb's options
     model: Annotated[str, typer.Argument(help="The model, as in the configuration.")],
     version: Annotated[str | None, typer.Argument(help="A version the registry has; none with --train.")] = None,
     reference: Annotated[Path | None, typer.Option(help="Its reference, from stationkeeper profile.")] = None,
-    train: Annotated[Path | None, typer.Option(help="Train the first champion on this CSV or Parquet.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Train the first champion on this table.")] = None,
     time: Annotated[str | None, typer.Option(help="Time column of --train.")] = None,
     label: Annotated[str, typer.Option(help="Label column of --train.")] = "label",
     allow_pickle: Annotated[
@@ -262,11 +262,10 @@ def adopt(  # noqa: PLR0913, PLR0917 - the verb's options
     json: JsonOption = False,
 ) -> None:
     """Make a version the first champion: one the registry has, or one trained here."""
-    import polars as pl
-
     from stationkeeper.config import load
     from stationkeeper.process.first_champion import adopt_champion, adopt_first_champion
     from stationkeeper.process.wiring import prepare_topics
+    from stationkeeper.tables import Parts, TableRefused, read_table
 
     if version is not None and train is not None:
         raise typer.BadParameter(
@@ -278,10 +277,14 @@ def adopt(  # noqa: PLR0913, PLR0917 - the verb's options
     prepare_topics(settings, create_inputs=False)
     now = round(clock.time() * 1_000)
     if train is not None:
-        frame = (
-            pl.read_parquet(train) if train.suffix.lower() == ".parquet" else pl.read_csv(train, try_parse_dates=True)
-        )
-        first = adopt_first_champion(settings, model, frame, at_ms=now, by=by, time_column=time, label_column=label)
+        try:
+            table = read_table(train, settings.models[model].values, Parts(time, None, label), model=None)
+        except TableRefused as error:
+            raise typer.BadParameter(str(error)) from error
+        for line in table.lines():
+            typer.echo(f"  {line}", err=True)
+        rows = table.used()
+        first = adopt_first_champion(settings, model, rows, at_ms=now, by=by, time_column=time, label_column=label)
         version = first.version
         # On the error stream with --json: stdout is one JSON value then.
         typer.echo(f"trained version {version}: {first.result.performance}", err=json)

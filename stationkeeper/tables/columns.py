@@ -214,6 +214,21 @@ def read_objects(
     return _as_category(found, different.values(), len(known))
 
 
+def as_labels(found: ColumnReading) -> ColumnReading:
+    """Return labels; words for nothing are missing where all others are numbers or truths (``events.untold``)."""
+    if found.kind != "text" or found.values is None:
+        return found
+    known = pl.Series([cell for cell in found.values.tolist() if cell is not None], dtype=pl.String)
+    told = known.filter(~known.is_in(list(NULL_WORDS)))
+    numbers_alone = (told.str.contains(_PLAIN) | told.is_in(list(_TRUTHS))).all()
+    if not len(told) or len(told) == len(known) or not numbers_alone:
+        return found
+    kept = [None if cell in NULL_WORDS else cell for cell in found.values.tolist()]
+    values = np.empty(len(kept), object)
+    values[:] = kept
+    return replace(found, values=values, missing=kept.count(None), note="", different=told.n_unique())
+
+
 def _is_number(cell: Any) -> bool:
     return json_type(cell) in {"number", "boolean"}
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from stationkeeper.contracts.column import canonical_key
 from stationkeeper.contracts.column import numbers as numbers_column
 from stationkeeper.events import ValueRules
 from stationkeeper.monitor.profiling import opened
@@ -19,6 +20,7 @@ from stationkeeper.tables.columns import (
     Array,
     ColumnReading,
     TableRefused,
+    as_labels,
     moments_of,
     read_column,
     read_objects,
@@ -107,6 +109,24 @@ class InputTable:
                 column = column.cast(pl.Int64) if whole else column
             made[reading.name] = column
         return pl.DataFrame(list(made.values()))
+
+    def used(self) -> pl.DataFrame:
+        """Return the columns that can be used, as a trainer takes them: numbers, truths and texts, null where missing.
+
+        In order of time, which is epoch ms under its own name.
+        """
+        made = [pl.Series(self.time, self.times)] if self.time is not None and self.times is not None else []
+        for reading in self.readings:
+            values = self.columns.get(reading.name)
+            if values is None or reading.name == self.time:
+                continue
+            if reading.kind == "number":
+                made.append(pl.Series(reading.name, numbers_column(values).values).fill_nan(None))
+            elif reading.kind == "mixed":
+                made.append(pl.Series(reading.name, [canonical_key(one) for one in values.tolist()], dtype=pl.String))
+            else:
+                made.append(pl.Series(reading.name, values.tolist()))
+        return pl.DataFrame(made)
 
     def lines(self, left_out: Mapping[str, str] | None = None) -> Iterator[str]:
         """Yield the notes on the file and one line a column; ``left_out`` are reasons that were found later."""
@@ -286,7 +306,7 @@ def _assemble(
     """Give columns their parts: what is needed and cannot be used is refused, what would be blind is left out."""
     if not len(index):
         raise TableRefused(f"{source}: no rows")
-    readings = _named(readings, len(index))
+    readings = [as_labels(one) if one.name == parts.label else one for one in _named(readings, len(index))]
     by_name = {reading.name: reading for reading in readings}
     named = parts.named()
     for name, part in [*named.items(), *((name, "features") for name in parts.features or ())]:

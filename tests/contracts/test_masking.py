@@ -21,6 +21,14 @@ from stationkeeper.streams.errors import Fatal, Retryable
         ("kafka at localhost:9092 does not answer", "kafka at localhost:9092 does not answer"),
         ("request 3f2a of fraud, snapshot sha256:00ff", "request 3f2a of fraud, snapshot sha256:00ff"),
         ("write to ops@bank.example", "write to ops@bank.example"),
+        (
+            "  kafka.password: unknown key 'password'; allowed: client",
+            "  kafka.password: unknown key 'password'; allowed: client",
+        ),
+        ("http.token: Input should be a valid string", "http.token: Input should be a valid string"),
+        ("password: hunter2 was refused", "password: *** was refused"),
+        ("password: swordfish, refused", "password: ***, refused"),
+        ("password=swordfish was refused", "password=*** was refused"),
     ],
 )
 def test_credentials_are_masked_and_nothing_else_is(text: str, shown: str):
@@ -37,6 +45,9 @@ def test_a_remembered_secret_is_hidden_wherever_a_library_writes_it_and_a_short_
     remember("tr0ub4dor&3 x")
     assert masked("login as me with tr0ub4dor&3 x failed") == "login as me with *** failed"
     assert masked("GET /?p=tr0ub4dor%263%20x") == "GET /?p=***"
+    assert masked("password: pearl is wrong") == "password: pearl is wrong", "nobody knows it for a secret"
+    remember("pearl")
+    assert masked("password: pearl is wrong; a pearl") == "password: *** is wrong; a pearl"
     remember("kafka")
     assert masked("kafka is away") == "kafka is away"
 

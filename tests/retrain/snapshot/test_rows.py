@@ -56,6 +56,22 @@ def test_predictions_meet_the_last_label_known(log: MemoryLog):
     assert (counted.rows_before, counted.rows_after, counted.positives_after) == (1, 1, 1)
 
 
+@pytest.mark.parametrize(("positive", "told"), [("1", ["1", None, "0"]), ("fraud", ["1", "NA", "none"])])
+def test_a_word_for_nothing_among_labels_that_are_numbers_is_no_label(
+    log: MemoryLog, positive: str, told: list[str | None]
+):
+    log.produce(PREDICTIONS, [prediction(one, 10, {"x": 1}) for one in "abc"], partition=0)
+    # The word comes after a's truth and before c's: neither may lose it.
+    texts = [("a", 20, "1"), ("a", 30, "n/a"), ("b", 20, "NA"), ("c", 20, "NA"), ("c", 30, "0")]
+    if positive == "fraud":
+        texts = [("a", 20, "1"), ("b", 20, "NA"), ("c", 20, "none")]
+    log.produce(LABELS, [label(*one) for one in texts])
+    rows = LabelledRows(TOPICS, EventColumns("bank"), 0, 10_000, positive)
+    rows.advance(MemoryReader(log))
+    assert rows.frame(40, 0)[LABEL].to_list() == told
+    assert set(rows.label_texts(40)) == {one for one in told if one is not None}
+
+
 def test_poison_is_counted_and_changes_nothing(log: MemoryLog):
     good = prediction("a", "2026-01-05T00:00:00Z", {"x": 1, "huge": 10**400, "nested": {"y": 1}})
     poison = [b"", b"{", b"[]", b"\xff", b'{"kind":"prediction"}', prediction("b", "yesterday", {}), None]

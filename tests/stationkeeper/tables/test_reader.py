@@ -50,6 +50,36 @@ def test_a_word_for_nothing_among_numbers_is_missing(tmp_path: Path) -> None:
     assert (found.kind, found.missing, found.unusable) == ("number", 4, 0)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "ndjson"])
+@pytest.mark.parametrize("truths", [("0", "1"), ("False", "True")])
+def test_a_word_for_nothing_among_labels_is_missing_in_every_kind_of_file(
+    tmp_path: Path, suffix: str, truths: tuple[str, str]
+) -> None:
+    frame = pl.DataFrame({"x": [1.0, 2.0, 3.0, 4.0] * 9, "label": [*truths, "NA", "?"] * 9})
+    getattr(frame, f"write_{suffix}")(tmp_path / "t")
+    found = read_table(tmp_path / "t", parts=Parts(label="label"))
+    assert column(found, "label").missing == 18
+    assert found.used()["label"].null_count() == 18
+
+
+def test_a_word_for_nothing_among_named_classes_is_a_class(tmp_path: Path) -> None:
+    pl.DataFrame({"x": [1.0] * 40, "label": ["fraud", "none"] * 20}).write_parquet(tmp_path / "t")
+    assert column(read_table(tmp_path / "t", parts=Parts(label="label")), "label").missing == 0
+
+
+def test_a_trainer_is_given_what_can_be_used_in_order_of_time(tmp_path: Path) -> None:
+    text = "id,when,amount,ok,zip\n" + "".join(
+        f"row {i} of prose,{1_700_000_000 + 60 * (200 - i)},{'error' if i == 7 else i},{bool(i % 2)},0123{i % 3}\n"
+        for i in range(200)
+    )
+    used = read_table(written(tmp_path, text), parts=Parts(time="when", label="ok")).used()
+    assert used.columns == ["when", "amount", "ok", "zip"]
+    assert used["when"].is_sorted()
+    assert used["when"][-1] == 1_700_012_000_000
+    assert used["amount"].null_count() == 1
+    assert used["zip"][0] == "01231"
+
+
 def test_one_cell_of_text_leaves_a_number_a_number_and_is_named(tmp_path: Path) -> None:
     found = column(read_table(written(tmp_path, rows("1.5") + "error,1\n")), "a")
     assert (found.kind, found.unusable, found.example) == ("number", 1, "'error' in row 21")
