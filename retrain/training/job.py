@@ -97,13 +97,15 @@ class TrainingJob(Record):
 class TrainingResult(Record):
     """What a training gave: the artifact lies in ``ARTIFACT_DIRECTORY``, scores in the two Parquet files.
 
-    ``performance`` is ours, on rows held out; ``metrics`` is what the trainer says of its final model.
+    ``performance`` is ours, on rows held out; ``metrics`` is what the trainer says of its final model. A regression has
+    no threshold.
     """
 
     window: WindowKind
     backtest: dict[str, float]
-    threshold: Threshold | None
-    champion_threshold: float | None
+    # None where left out: states are written without nulls.
+    threshold: Threshold | None = None
+    champion_threshold: float | None = None
     performance: dict[str, float]
     rows: int
     rows_after: int

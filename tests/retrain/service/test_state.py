@@ -5,6 +5,7 @@ from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.state import RetrainState
+from stationkeeper.retrain.training.job import TrainingResult
 from stationkeeper.streams.ports import Partition
 from tests.retrain.bank import a_request
 
@@ -31,4 +32,25 @@ def test_the_state_of_an_older_build_is_read_and_written_alike():
     assert state.end_offsets() == {Partition("t", 2): 9}
     written = json.loads(state.encode())
     assert {name: written[name] for name in OLD} == OLD
+    assert RetrainState.decode(state.encode()) == state
+
+
+def test_a_regression_has_no_threshold_and_its_state_is_read_back():
+    result = TrainingResult(
+        window=WindowKind.SINCE_CHANGE,
+        backtest={"all": 283.9, "since_change": 49.6},
+        performance={"mean_absolute_error": 48.1},
+        rows=21_001,
+        rows_after=1_801,
+        rows_held_out=1_082,
+        features=6,
+        parity=2e-7,
+        onnx_sha256="aa",
+        onnx_bytes=87_702,
+        trainer="gradient-boosting",
+        code="03",
+        seconds={"fit": 0.2},
+        packages={"numpy": "2.4.6"},
+    )
+    state = RetrainState.decode(json.dumps(OLD).encode()).model_copy(update={"result": result})
     assert RetrainState.decode(state.encode()) == state
