@@ -23,6 +23,7 @@ from stationkeeper.page.words import (
     URGENCY,
     incident_headline,
     integer,
+    measure_words,
     measured,
     number,
     percent,
@@ -110,14 +111,17 @@ def _performance(model: ModelStatus) -> list[Child]:
 
 def measures_table(measures: Sequence[PerformanceStatus]) -> Html:
     """Return every measure with its interval, what the reference had, and why it is known or not."""
+    # While two versions have labels a name alone does not say whose number it is.
+    several = len({measure["version"] for measure in measures}) > 1
     rows = []
     for measure in measures:
         share = measure.get("share", True)
         bounds = [measured(end, share=share) for end in (measure.get("low"), measure.get("high"))]
-        name = f"{measure['measure']} in {measure['segment']}" if measure["segment"] else measure["measure"]
+        version = f" of version {measure['version']}" if several else ""
+        segment = f" in {measure['segment']}" if measure["segment"] else ""
         rows.append(
             (
-                name,
+                f"{measure_words(measure['measure'])}{version}{segment}",
                 state_chip(measure["state"]),
                 measured(measure.get("value"), share=share),
                 " to ".join(bounds) if "low" in measure and "high" in measure else "–",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from stationkeeper.contracts.model_status import Cells, IncidentStatus, PerformanceStatus, SubjectStatus
 from stationkeeper.page.axes import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axes, figure, legend, ticks
 from stationkeeper.page.markup import Html, tag
-from stationkeeper.page.words import DISTANCE_WORDS, measured, number, percent, plural, when
+from stationkeeper.page.words import DISTANCE_WORDS, measure_words, measured, number, percent, plural, when
 
 # Categories drawn, the most changed first. Chosen: half hides some that moved, double is taller than the other plots.
 MAX_BARS = 12
@@ -191,5 +191,6 @@ def performance_plot(measure: PerformanceStatus, incident: IncidentStatus | None
     )
     description = f"Now {measured(value, share=share)}{between}." if value is not None else measure["reason"]
     segment = f" in {measure['segment']}" if measure["segment"] else ""
-    titled = f"{measure['measure'].capitalize()} of version {measure['version']}{segment}"
+    name = measure_words(measure["measure"])
+    titled = f"{name[:1].upper()}{name[1:]} of version {measure['version']}{segment}"
     return figure(titled, description, drawing, legend=legend(*entries))

@@ -46,6 +46,16 @@ DISTANCE_WORDS = {
     "linf": "Largest difference of a cell",
     "chi2": "Chi-square",
 }
+# The names of papers and of scikit-learn; what is no abbreviation is the measure's own name with spaces.
+_MEASURE_WORDS = {
+    "f1": "F1",
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC",
+    "brier": "Brier score",
+    "macro_f1": "macro F1",
+    "mae": "MAE",
+    "rmse": "RMSE",
+}
 # Below this a number is the next float to zero, the lower edge of a cell that holds zero alone.
 TINY = 1e-300
 _UNITS = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"))
@@ -109,6 +119,12 @@ def percent(share: float | None) -> str:
 def measured(value: float | None, *, share: bool = True) -> str:
     """Return a measure of performance: a share as per cent, what has a unit of its own to four digits."""
     return percent(value) if share or value is None else f"{value:.4g}"
+
+
+def measure_words(measure: str) -> str:
+    """Return a measure as people write it: ``MAE``, ``log loss``, ``recall of cat``."""
+    name, of, one = measure.partition(" of ")
+    return f"{_MEASURE_WORDS.get(name, name.replace('_', ' '))}{of}{one}"
 
 
 def span(low: int, high: int) -> str:
