@@ -13,7 +13,7 @@ from stationkeeper.backtesting.peers import Count, Peers
 from stationkeeper.backtesting.replay import RENEW_MOST, Replay, ReplaySettings
 from stationkeeper.backtesting.table import BadInput, Table
 from stationkeeper.contracts.messages import Level, SubjectState, Verdict, VerdictKind
-from stationkeeper.contracts.times import parse_duration, to_ms
+from stationkeeper.contracts.times import format_duration, parse_duration, to_ms
 from stationkeeper.monitor.core.budget import Budget, parse_budget
 from stationkeeper.monitor.core.reference import Reference, load
 from stationkeeper.monitor.settings import ModelSettings, QualitySettings
@@ -265,9 +265,9 @@ class ProgressBar:
 
 def _summarise(replay: Replay, settings: ReplaySettings, seconds: float, err: TextIO) -> None:
     summary, table = replay.summary, replay.table
-    unit = "ms" if table.times is not None else "rows"
+    length = f"{settings.pane} rows" if table.times is None else format_duration(settings.pane)
     err.write(
-        f"{summary.rows} rows, {summary.panes} panes of {settings.pane} {unit} judged in {seconds:.1f} s "
+        f"{summary.rows} rows, {summary.panes} panes of {length} judged in {seconds:.1f} s "
         f"({summary.rows / max(seconds, 1e-9):.0f} rows/s); {summary.references} reference(s)\n"
     )
     err.write(f"budget: false pages at most {settings.budget}\n")
