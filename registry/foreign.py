@@ -59,6 +59,9 @@ class Scorer(Protocol):
     def score(self, features: "pl.DataFrame") -> Floats:
         """Return the positive probability (or the value) of each row."""
 
+    def class_scores(self, features: "pl.DataFrame") -> Floats:
+        """Return the probability of each of the card's classes, float64[n, classes]; of several classes only."""
+
 
 @dataclass(frozen=True, slots=True)
 class ForeignModel:
@@ -163,13 +166,27 @@ class ForeignScorer:
         """Return the positive probability (or the value) of each row of a frame; starts a process."""
         if self.card.task is ModelTask.MULTICLASS:
             raise ArtifactError(f"{self._what} has several classes: it has no one score to compare")
-        # A snapshot may lack a column; the child fills it with nulls and the model says what it makes of them.
-        present = [name for name in self.card.names if name in features.columns]
-        with tempfile.TemporaryDirectory(prefix="stationkeeper-ask-") as job:
-            answer, scores = self._model.ask(Path(job), self._what, features.select(present))
+        answer, scores = self._ask(features)
         if self.card.task is ModelTask.REGRESSION:
             return scores.reshape(-1)
         return binary_scores(answer, scores, str(self.card.positive), self._what)
+
+    def class_scores(self, features: "pl.DataFrame") -> Floats:
+        """Return the probability of each class; 1 and 0 where the model answers classes only."""
+        answer, scores = self._ask(features)
+        if "labels" in answer:
+            told = [category_text(one) for one in answer["labels"]]
+            return np.array([[float(one == name) for name in self.card.classes] for one in told])
+        names = [category_text(one) for one in answer.get("classes", self.card.classes)]
+        if sorted(names) != sorted(self.card.classes) or scores.shape[1] != len(names):
+            raise ArtifactError(f"{self._what} answers {scores.shape[1]} numbers a row, its classes are {names}")
+        return scores[:, [names.index(name) for name in self.card.classes]]
+
+    def _ask(self, features: "pl.DataFrame") -> tuple[dict[str, Any], Floats]:
+        # A snapshot may lack a column; the child fills it with nulls and the model says what it makes of them.
+        present = [name for name in self.card.names if name in features.columns]
+        with tempfile.TemporaryDirectory(prefix="stationkeeper-ask-") as job:
+            return self._model.ask(Path(job), self._what, features.select(present))
 
 
 def binary_scores(answer: Mapping[str, Any], scores: Floats, positive: str, what: str) -> Floats:

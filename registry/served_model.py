@@ -142,6 +142,12 @@ class ServedModel:
         parts = [self._score(features[start : start + BATCH]) for start in range(0, len(features), BATCH)]
         return np.concatenate(parts) if parts else np.zeros(0)
 
+    def class_scores(self, features: "pl.DataFrame") -> npt.NDArray[np.float64]:
+        """Return the probability of each class for the rows of a frame, shape ``(n, classes)``."""
+        starts = range(0, len(features), BATCH)
+        parts = [self._run(raw_columns(features[at : at + BATCH], self.card.features)) for at in starts]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.card.classes)))
+
     def _score(self, features: "pl.DataFrame") -> npt.NDArray[np.float64]:
         output = self._run(raw_columns(features, self.card.features))
         if self.card.task is ModelTask.REGRESSION:

@@ -7,14 +7,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import polars as pl
 
 from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.contracts.times import to_ms
-from stationkeeper.registry import ArtifactError, ModelTask, Registry, load_scorer
-from stationkeeper.retrain.core.gate import GateVerdict, judge_binary, judge_regression
+from stationkeeper.registry import ArtifactError, Engine, ModelTask, Registry, Scorer, load_scorer
+from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.split import split_rows
+from stationkeeper.retrain.core.verdict import Compared, judge
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot import SnapshotStore, TrainingTable
+from stationkeeper.retrain.training.export import schema_changes, serving_cost
 
 # 2 is left out: it is what a shell command answers to wrong usage.
 EXIT_CODES = {GateOutcome.PASS: 0, GateOutcome.FAIL: 1, GateOutcome.NO_EVIDENCE: 3}
@@ -71,12 +75,13 @@ def gate_version(
         registry.download(model, candidate, Path(scratch) / "candidate")
         registry.download(model, version, Path(scratch) / "champion")
         new, old = load_scorer(Path(scratch) / "candidate"), load_scorer(Path(scratch) / "champion")
-        if new.card.task is not old.card.task or new.card.task is ModelTask.MULTICLASS:
+        if new.card.task is not old.card.task:
             raise ArtifactError(
                 f"version {candidate} is {new.card.task.value}, {version} is {old.card.task.value}; the gate compares "
-                "two binary or two regression models"
+                "two models of one kind"
             )
-        table = TrainingTable.of(frame, new.card.task, settings.labels.positive_class)
+        segments = (settings.segment_features(), settings.gate.protected)
+        table = TrainingTable.of(frame, new.card.task, settings.labels.positive_class, segments=segments)
         rows = np.flatnonzero(table.known)
         times = table.times[rows]
         onset = _onset(registry, model, candidate, int(times[0]))
@@ -87,16 +92,35 @@ def gate_version(
             last = max((int(found.manifest["last_labelled"]) for found in learnt if found is not None), default=None)
             judged = np.ones(len(rows), bool) if last is None else times > last
         chosen = rows[judged]
-        features, after = table.features[chosen], table.times[chosen] >= onset
+        features = table.features[chosen]
         # While the files are there: a champion of another MLflow flavour is read by a process of its own.
-        scores_old, scores_new = old.score(features), new.score(features)
-    rules = settings.gate_rules()
-    if new.card.task is ModelTask.REGRESSION:
-        verdict = judge_regression(table.labels[chosen], scores_old, scores_new, after, rules)
-    else:
-        pair = ((scores_old, old.card.threshold), (scores_new, new.card.threshold))
-        verdict = judge_binary(table.labels[chosen] == 1.0, *pair, after, rules)
+        scores = [_scores(model, features, table.classes) for model in (old, new)]
+        # What runs beside its own process has no time of one row that means anything elsewhere.
+        timed = new.card.engine is Engine.ONNX
+        measured = serving_cost(Path(scratch) / "candidate", features) if timed and len(features) else {}
+    compared = Compared(
+        task=new.card.task.value,
+        labels=table.labels[chosen],
+        champion=scores[0],
+        challenger=scores[1],
+        after=table.times[chosen] >= onset,
+        thresholds=(old.card.threshold, new.card.threshold),
+        groups=table.groups_at(chosen),
+        schema=schema_changes(old.card.features, new.card.features),
+        measured=measured,
+    )
+    verdict = judge(compared, settings.gate_rules(), settings.segment_rules(), settings.limits())
     return GateReport(model, candidate, version, snapshot, len(chosen), verdict)
+
+
+def _scores(model: Scorer, features: pl.DataFrame, classes: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    """Return what a model answers: a number a row, or of several classes float64[n, k] in the order of ``classes``."""
+    if model.card.task is not ModelTask.MULTICLASS:
+        return model.score(features)
+    found = model.class_scores(features)
+    # A class that a model does not know has probability 0; one that no label has is no answer's own column.
+    known = {name: found[:, place] for place, name in enumerate(model.card.classes)}
+    return np.stack([known.get(name, np.zeros(len(found))) for name in classes], axis=1)
 
 
 def _onset(registry: Registry, model: str, candidate: str, first: int) -> int:

@@ -5,10 +5,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from stationkeeper.contracts.messages import Text
 from stationkeeper.contracts.plugins import IMPORT_PATH, PluginGroup, plugin_names
 from stationkeeper.contracts.settings import ClassName, Duration, Settings
 from stationkeeper.retrain.core.gate import GateRules
 from stationkeeper.retrain.core.plan import PlanRules
+from stationkeeper.retrain.core.segments import SegmentRules
 from stationkeeper.retrain.core.threshold import ThresholdRule
 
 # The defaults below are chosen for a binary classifier with tens of thousands of events a day, whose labels come within
@@ -83,6 +85,20 @@ class WindowSettings(Settings):
         return self
 
 
+class LimitSettings(Settings):
+    """What a challenger may take and how far off its scores may be; a limit that is set and not measured never passes.
+
+    ``p99_ms`` is the 99 % quantile of the time one row takes, ``load_ms`` the time to load it, both wall time of one
+    thread where it was trained, without any network; ``onnx_bytes`` its size; ``calibration_error`` the mean distance
+    of scores and rates over ten bins of the held-out rows.
+    """
+
+    p99_ms: Annotated[float, Field(gt=0.0)] | None = None
+    load_ms: Annotated[float, Field(gt=0.0)] | None = None
+    onnx_bytes: Annotated[int, Field(gt=0)] | None = None
+    calibration_error: Share | None = None
+
+
 class GateSettings(Settings):
     """When a challenger is better: error rates of both sides, the margin, and how many looks share them.
 
@@ -90,6 +106,11 @@ class GateSettings(Settings):
     of a regression) before the challenger is inferior. ``min_gain`` is the share of the champion's log loss (or
     absolute error) after the change that the challenger must save to count as better by that measure. ``alpha`` is
     the chance to pass a model that is not better, over all ``looks`` together.
+
+    ``segments`` are the features (or ``auto``) in whose values the challenger must do no harm: give up more than
+    ``segment_margin`` of what the champion knows there, shown on at least ``segment_min_rows`` rows. ``protected`` are
+    those whose groups must not lie further apart than under the champion, by more than ``protected_gap`` in true
+    positive rate, false positive rate or approval rate.
     """
 
     # 5 % over all looks is the convention of one-sided superiority tests; looks share it by Bonferroni (core.gate).
@@ -103,6 +124,20 @@ class GateSettings(Settings):
     replicates: Annotated[int, Field(ge=200, le=100_000)] = 4_000
     # Blocks must be longer than serial dependence and many enough to resample: 200 of 1 800 rows are 9 rows each.
     blocks: Annotated[int, Field(ge=10, le=2_000)] = 200
+    # "auto": every feature with 2 to 20 values; () judges the whole alone, in which harm to a twelfth does not show.
+    segments: Literal["auto"] | tuple[Text, ...] = "auto"
+    # Between two cases: a model that is blind in a segment gives up all it knew there; a simple one that cures a large
+    # change gave up half in what did not change (a logistic regression, tests/retrain/bank.py), and is still the cure.
+    segment_margin: Annotated[float, Field(ge=0.0, le=1.0)] = 0.75
+    # Chosen: the mean of 100 losses is normal enough for the test, and a segment of fewer rows decides nothing.
+    segment_min_rows: Annotated[int, Field(ge=30)] = 100
+    # None by default: which groups of people the law or the house protects is not to be guessed from names.
+    protected: tuple[Text, ...] = ()
+    # Chosen: half of what the "four fifths rule" of US employment law allows at a rate of one. To show that a gap is no
+    # wider takes about 400 positives in each group; half of it takes four times as many.
+    protected_gap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    # None is set by default: what is slow or large depends on where the model is served.
+    limits: LimitSettings = LimitSettings()
     # At least a row a block: with fewer rows than blocks some blocks are empty and the bounds come out too narrow.
     min_rows: Annotated[int, Field(ge=20)] = 200
 
@@ -200,6 +235,19 @@ class RetrainSettings(Settings):
             last_rows=self.windows.last_rows,
             after_change_weight=self.windows.after_change_weight,
         )
+
+    def segment_rules(self) -> SegmentRules:
+        """Return what the gate core needs to judge segments."""
+        gate = self.gate
+        return SegmentRules(gate.segment_margin, gate.segment_min_rows, gate.protected, gate.protected_gap)
+
+    def segment_features(self) -> tuple[str, ...] | None:
+        """Return the features whose values are segments; None for all with few values."""
+        return None if self.gate.segments == "auto" else self.gate.segments
+
+    def limits(self) -> dict[str, float]:
+        """Return the limits that are set."""
+        return {name: float(value) for name, value in self.gate.limits.model_dump(exclude_none=True).items()}
 
     def gate_rules(self) -> GateRules:
         """Return what the gate core needs of these settings."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stationkeeper.contracts.messages import GateOutcome
-from stationkeeper.retrain.core.measures import Flags, Floats, f1_score, log_loss_rows, performance
+from stationkeeper.retrain.core.measures import Flags, Floats, class_loss_rows, f1_score, log_loss_rows, performance
 
 Statistic = Callable[[Floats], Floats]
 
@@ -145,6 +145,53 @@ def judge_binary(
     return GateVerdict(outcome, reason, numbers)
 
 
+def judge_classes(
+    labels: npt.NDArray[np.int64], champion: Floats, challenger: Floats, after: Flags, rules: GateRules
+) -> GateVerdict:
+    """Judge two models of several classes by the share they get right and by log loss; see ``judge_binary``.
+
+    ``labels`` are indices of classes, scores float64[n, k] in the same order. The rarer class of ``min_positives`` is
+    every class that is not the most frequent, taken together: of a class alone there may be no row.
+    """
+    pair = (champion, challenger)
+    right = [scores.argmax(axis=1) == labels for scores in pair]
+    losses = [class_loss_rows(labels, scores) for scores in pair]
+    columns = np.stack([right[0], right[1], *losses, np.ones(len(labels))], axis=1).astype(np.float64)
+    everywhere = np.ones(len(labels), bool)
+    numbers: dict[str, Any] = {
+        f"{name}_{slice_name}": {
+            "rows": int(rows.sum()),
+            "accuracy": float(right[place][rows].mean()),
+            "log_loss": float(losses[place][rows].mean()),
+        }
+        for place, name in enumerate(("champion", "challenger"))
+        for slice_name, rows in (("overall", everywhere), ("after", after))
+        if rows.any()
+    }
+    others = int((labels[after] != np.bincount(labels[after], minlength=1).argmax()).sum())
+    short = _too_few(int(after.sum()), others, rules)
+    if short is not None:
+        return GateVerdict(GateOutcome.NO_EVIDENCE, short, numbers)
+    level = rules.alpha / rules.looks
+
+    def interval(rows: Flags, statistic: Statistic, alpha: float) -> Interval:
+        return paired_interval(blocks_of(columns, rows, rules.blocks), statistic, alpha, rules.replicates, rules.seed)
+
+    overall = interval(everywhere, _accuracy_difference, level)
+    # Better in either way is enough, so each gets half, as for two classes.
+    right_after, loss_after = (interval(after, one, level / 2) for one in (_accuracy_difference, _log_loss_saved))
+    numbers |= {
+        "accuracy_overall": asdict(overall),
+        "accuracy_after": asdict(right_after),
+        "log_loss_gain_after": asdict(loss_after),
+        "margin": rules.margin,
+        "min_gain": rules.min_gain,
+    }
+    tests = (_Test("accuracy", right_after, 0.0), _Test("log loss saved", loss_after, rules.min_gain))
+    outcome, reason = _weigh(overall, tests, rules.margin)
+    return GateVerdict(outcome, reason, numbers)
+
+
 def judge_regression(
     labels: Floats, champion: Floats, challenger: Floats, after: Flags, rules: GateRules
 ) -> GateVerdict:
@@ -223,6 +270,15 @@ def _binary_columns(labels: Flags, champion: tuple[Floats, float], challenger: t
 def _f1_difference(sums: Floats) -> Floats:
     # Columns 0-3 are the champion's hits, false alerts, misses and loss; 4-7 the challenger's.
     return f1_score(sums[:, 4], sums[:, 5], sums[:, 6]) - f1_score(sums[:, 0], sums[:, 1], sums[:, 2])
+
+
+def _accuracy_difference(sums: Floats) -> Floats:
+    # Columns of several classes: right answers of both, losses of both, rows.
+    return np.asarray((sums[:, 1] - sums[:, 0]) / np.maximum(sums[:, 4], 1.0))
+
+
+def _log_loss_saved(sums: Floats) -> Floats:
+    return _saved(sums[:, 2], sums[:, 3])
 
 
 def _log_loss_gain(sums: Floats) -> Floats:

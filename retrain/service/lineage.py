@@ -113,7 +113,8 @@ def metrics(result: TrainingResult, gate: Mapping[str, Any] | None = None) -> di
     for name, numbers in (gate or {}).items():
         # The registry takes numbers only; texts of the gate stand in its file.
         if isinstance(numbers, dict):
-            found |= {f"gate.{name}.{key}": float(value) for key, value in numbers.items()}
+            plain = {key: value for key, value in numbers.items() if isinstance(value, int | float)}
+            found |= {f"gate.{name}.{key}": float(value) for key, value in plain.items()}
     return found
 
 

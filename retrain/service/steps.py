@@ -15,9 +15,10 @@ from stationkeeper.contracts.messages import Candidate
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.events import Form
 from stationkeeper.registry import CARD_FILE, FeatureSpec, ModelCard, Registry
-from stationkeeper.retrain.core.gate import GateVerdict, judge_binary, judge_regression
+from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.labels import misfit
 from stationkeeper.retrain.core.plan import LabelStatistics
+from stationkeeper.retrain.core.verdict import Compared, judge
 from stationkeeper.retrain.service.lineage import candidate_of, register_training, request_tags
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.settings import RetrainSettings
@@ -35,6 +36,7 @@ from stationkeeper.retrain.snapshot import (
 from stationkeeper.retrain.training.job import (
     ARTIFACT_DIRECTORY,
     CHAMPION_DIRECTORY,
+    GROUP,
     HELD_OUT_FILE,
     JOB_FILE,
     SCORED_FILE,
@@ -188,16 +190,22 @@ class Steps:
             raise ValueError(f"request {state.id} has no training result to judge")
         settings = self.models[state.model].settings
         rows = pl.read_parquet(self.training_directory(state) / HELD_OUT_FILE)
-        labels = rows["label"].to_numpy()
-        after = rows["after"].to_numpy()
-        champion, challenger = rows["champion"].to_numpy(), rows["challenger"].to_numpy()
-        rules = settings.gate_rules()
-        if settings.task == "regression":
-            return judge_regression(labels, champion, challenger, after, rules)
         old, new = state.result.champion_threshold, state.result.threshold
-        if old is None or new is None:
+        if settings.task == "binary" and (old is None or new is None):
             raise ValueError(f"request {state.id}: a classifier without a threshold cannot be judged")
-        return judge_binary(labels == 1.0, (champion, old), (challenger, new.value), after, rules)
+        groups = [name for name in rows.columns if name.startswith(GROUP)]
+        compared = Compared(
+            task=settings.task,
+            labels=rows["label"].to_numpy(),
+            champion=rows["champion"].to_numpy(),
+            challenger=rows["challenger"].to_numpy(),
+            after=rows["after"].to_numpy(),
+            thresholds=(old or 0.0, new.value if new else 0.0),
+            groups={name.removeprefix(GROUP): rows[name].to_numpy().astype(str) for name in groups},
+            schema=state.result.changed_inputs,
+            measured=state.result.serving,
+        )
+        return judge(compared, settings.gate_rules(), settings.segment_rules(), settings.limits())
 
     def register(self, state: RetrainState, named: Collection[str] = ()) -> RegisteredCandidate:
         """Register the challenger after removing what an earlier try left behind, and build its reference.

@@ -18,6 +18,11 @@ MIN_ROWS = 50
 enough for a better model is ``data.min_rows`` and the gate's business."""
 
 
+MOST_SEGMENTS = 20
+"""Values up to which a feature makes segments by itself, chosen: each of them gets a share of the gate's error rate,
+and a feature of a thousand values has few rows in each."""
+
+
 class BadData(ValueError):
     """Rows that cannot be trained on; the message names the column or label and what to do."""
 
@@ -38,6 +43,7 @@ class TrainingTable:
     known: Flags
     classes: tuple[str, ...]
     positive: str | None
+    groups: pl.DataFrame
 
     @classmethod
     def of(
@@ -47,8 +53,13 @@ class TrainingTable:
         positive: str,
         include: tuple[str, ...] = (),
         exclude: tuple[str, ...] = (),
+        segments: tuple[tuple[str, ...] | None, tuple[str, ...]] = ((), ()),
     ) -> Self:
-        """Read a snapshot frame; raises ``BadData``."""
+        """Read a snapshot frame; raises ``BadData``.
+
+        ``segments`` are the features that become ``groups``, whether models may use them or not: some (None takes all
+        with few values), and more that are protected.
+        """
         # By time and id, because rows of one millisecond come in any order from several partitions, and the split and
         # the seeded trainer go by position.
         rows = frame.sort(TIME, EVENT_ID)
@@ -60,6 +71,8 @@ class TrainingTable:
         chosen: str | None = None
         if task is ModelTask.REGRESSION:
             labels = _numbers(rows[LABEL])
+        elif task is ModelTask.MULTICLASS:
+            labels, classes = _indices(rows)
         else:
             labels, classes, chosen = _classes(rows, positive)
         return cls(
@@ -71,7 +84,12 @@ class TrainingTable:
             known=known,
             classes=classes,
             positive=chosen,
+            groups=_groups(rows, *segments),
         )
+
+    def groups_at(self, chosen: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.str_]]:
+        """Return the segment of each chosen row, as text, by dimension."""
+        return {name: self.groups[name].to_numpy()[chosen].astype(str) for name in self.groups.columns}
 
 
 def _specs(rows: pl.DataFrame, include: tuple[str, ...], exclude: tuple[str, ...]) -> tuple[FeatureSpec, ...]:
@@ -85,6 +103,16 @@ def _specs(rows: pl.DataFrame, include: tuple[str, ...], exclude: tuple[str, ...
     if not wanted:
         raise BadData("no feature is left: the events carry none, or exclude names them all")
     return tuple(FeatureSpec(name=name, kind=_kind(rows.schema[name])) for name in wanted)
+
+
+def _groups(rows: pl.DataFrame, segments: tuple[str, ...] | None, protected: tuple[str, ...]) -> pl.DataFrame:
+    present = [name for name in rows.columns if name not in RESERVED]
+    if segments is None:
+        few = [name for name in present if rows.schema[name] in (pl.String, pl.Boolean)]
+        segments = tuple(name for name in few if 2 <= rows[name].n_unique() <= MOST_SEGMENTS)
+    chosen = [name for name in present if name in (*segments, *protected)]
+    # A missing value is a segment as well, and often the one that is treated worst.
+    return rows.select([pl.col(name).cast(pl.String).fill_null("missing") for name in chosen])
 
 
 def _kind(dtype: pl.DataType) -> FeatureKind:
@@ -105,6 +133,14 @@ def _classes(rows: pl.DataFrame, positive: str) -> tuple[npt.NDArray[np.float64]
     names = [next(text for text in texts if (text in yes) is wanted) for wanted in (False, True)]
     labels = rows[LABEL].is_in(list(yes)).cast(pl.Float64).fill_null(float("nan"))
     return labels.to_numpy(), (names[0], names[1]), names[1]
+
+
+def _indices(rows: pl.DataFrame) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
+    """Return the index of each row's label among the sorted label texts; NaN where there is none."""
+    classes: list[str] = rows[LABEL].drop_nulls().unique().sort().to_list()
+    places = pl.DataFrame({LABEL: classes, "place": np.arange(len(classes), dtype=np.float64)})
+    found = rows.select(LABEL).join(places, on=LABEL, how="left", maintain_order="left")["place"]
+    return found.fill_null(float("nan")).to_numpy(), tuple(classes)
 
 
 def _numbers(labels: pl.Series) -> npt.NDArray[np.float64]:

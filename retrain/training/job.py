@@ -17,6 +17,8 @@ RESULT_FILE = "result.json"
 LOG_FILE = "training.log"
 PROGRESS_FILE = "progress.json"
 HELD_OUT_FILE = "held_out.parquet"
+GROUP = "segment:"
+"""Begins the name of a column of segments among the held-out scores."""
 SCORED_FILE = "scored.parquet"
 SKOPS_FILE = "model.skops"
 ARTIFACT_DIRECTORY = "artifact"
@@ -61,6 +63,8 @@ class TrainingJob(Record):
     environment: tuple[str, ...] = ()
     # A job of an older build names neither: what it could write was not limited.
     disk_bytes: int = 2**63 - 1
+    segments: tuple[str, ...] | None = ()
+    protected: tuple[str, ...] = ()
     timeout_s: float | None = None
 
     @classmethod
@@ -83,6 +87,8 @@ class TrainingJob(Record):
             parameters=settings.parameters,
             environment=settings.training.environment,
             disk_bytes=settings.training.disk_bytes,
+            segments=settings.segment_features(),
+            protected=settings.gate.protected,
             timeout_s=settings.training.timeout / 1_000,
             **facts,
         )
@@ -119,6 +125,9 @@ class TrainingResult(Record):
     seconds: dict[str, float]
     packages: dict[str, str]
     metrics: dict[str, float] = {}
+    # Results of older builds say neither, and are judged without.
+    serving: dict[str, float] = {}
+    changed_inputs: tuple[str, ...] = ()
 
 
 class TrainingError(Record):

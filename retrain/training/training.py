@@ -19,9 +19,10 @@ from stationkeeper.retrain.core.plan import TrainingWindow
 from stationkeeper.retrain.core.split import Split, blocked_folds, split_rows, window_rows
 from stationkeeper.retrain.core.threshold import Threshold, choose_threshold
 from stationkeeper.retrain.snapshot import EVENT_ID, TIME, BadData, TrainingTable
-from stationkeeper.retrain.training.export import Exported, export, packages
+from stationkeeper.retrain.training.export import Exported, export, packages, schema_changes, serving_cost
 from stationkeeper.retrain.training.job import (
     ARTIFACT_DIRECTORY,
+    GROUP,
     HELD_OUT_FILE,
     PROGRESS_FILE,
     SCORED_FILE,
@@ -87,7 +88,7 @@ class Training:
         if found != job.digest:
             raise BadData(f"the snapshot hashes to {found}, the job names {job.digest}")
         frame = pl.read_parquet(job.snapshot)
-        return TrainingTable.of(frame, job.task, job.positive, job.features, job.exclude)
+        return TrainingTable.of(frame, job.task, job.positive, job.features, job.exclude, (job.segments, job.protected))
 
     def _split(self, table: TrainingTable, rows: Positions) -> Split:
         times = table.times[rows]
@@ -170,6 +171,7 @@ class Training:
                 "challenger": scores[judged],
                 "champion": champion_scores[judged] if champion_scores is not None else np.full(len(judged), np.nan),
                 "after": split.after[split.judged],
+                **{GROUP + name: texts for name, texts in table.groups_at(judged).items()},
             }
         )
         held_out.write_parquet(self.directory / HELD_OUT_FILE)
@@ -211,6 +213,8 @@ class Training:
             seconds={name: round(value, 3) for name, value in self.seconds.items()},
             packages=packages(),
             metrics=fits.metrics,
+            serving=serving_cost(self.directory / ARTIFACT_DIRECTORY, fits.table.features),
+            changed_inputs=schema_changes(champion.card.features, fits.table.specs) if champion else (),
         )
 
     def _say(self, share: float, text: str) -> None:

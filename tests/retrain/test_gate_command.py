@@ -1,7 +1,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.registry import AdoptionRules, ArtifactError, look_at
@@ -12,12 +17,20 @@ from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore
 from tests.retrain.bank import HOUR, ONSET, Bank, reference_builder, transactions
 
 
-def judge(bank: Bank, candidate: str, champion: str, snapshot: str, store: SnapshotStore | None = None) -> GateReport:
+def judge(
+    bank: Bank,
+    candidate: str,
+    champion: str,
+    snapshot: str,
+    store: SnapshotStore | None = None,
+    *,
+    model: str = "bank",
+) -> GateReport:
     return gate_version(
         bank.registry,
         store or bank.snapshots,
         bank.settings,
-        model="bank",
+        model=model,
         candidate=candidate,
         champion=champion,
         snapshot=snapshot,
@@ -58,6 +71,42 @@ def test_a_champion_of_another_mlflow_flavour_is_compared_with(bank: Bank):
     look_at(bank.registry, "bank", version, AdoptionRules("true", allow_pickle=True))
     found = judge(bank, bank.champion.version, version, later.digest)
     assert (found.verdict.outcome, found.champion) == (GateOutcome.PASS, version)
+
+
+@pytest.mark.filterwarnings("ignore")  # as above
+def test_versions_of_several_classes_are_compared(bank: Bank):
+    rows = transactions(3_000, ONSET, ONSET + 4 * HOUR, seed=23, shifted=False).drop("event_id", "method", "foreign")
+    rows = rows.with_columns(pl.col("age").fill_null(0.0))
+    kinds = np.array(["low", "middle", "high"])[np.digitize(rows["amount"], [2.8, 3.3])]
+    table = rows.with_columns(pl.Series("label", kinds))
+    later = bank.snapshots.write(training_rows(table), {"model": "kinds"})
+    frame = table.drop("time", "label").to_pandas()
+    blind = log_classes(bank, frame, LogisticRegression().fit(frame[["amount", "age"]] * [0, 1], kinds))
+    sound = log_classes(bank, frame, make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, kinds))
+    for version in (blind, sound):
+        look_at(bank.registry, "kinds", version, AdoptionRules("true", allow_pickle=True))
+    found = judge(bank, sound, blind, later.digest, model="kinds")
+    assert (found.verdict.outcome, found.rows) == (GateOutcome.PASS, 3_000)
+    assert "accuracy" in found.verdict.numbers["champion_after"]
+    assert judge(bank, blind, sound, later.digest, model="kinds").verdict.outcome is GateOutcome.FAIL
+
+
+def log_classes(bank: Bank, frame: Any, fitted: Any) -> str:
+    bank.registry.ping()
+    import mlflow
+    from mlflow.models import infer_signature
+    from mlflow.sklearn import log_model
+
+    mlflow.set_tracking_uri(bank.registry.settings.tracking_uri)
+    with mlflow.start_run(experiment_id=_experiment(bank.registry._connection.client("log"), bank.registry.settings)):
+        made = log_model(
+            fitted,
+            name="kinds",
+            registered_model_name="kinds",
+            signature=infer_signature(frame, ["low"]),
+            pip_requirements=[],
+        )
+    return str(made.registered_model_version)
 
 
 def log_coin(bank: Bank, frame: Any) -> str:

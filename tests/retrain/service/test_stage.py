@@ -143,6 +143,9 @@ def test_a_request_becomes_one_candidate_with_its_lineage(world: World):
     assert state.stage is RequestStage.CANDIDATE, state.detail
     (candidate,) = world.candidates()
     assert candidate.gate is GateOutcome.PASS
+    segments = {one["name"].split("=")[0] for one in candidate.evidence["gate"]["segments"]}
+    assert segments == {"foreign", "method"}, "the gate of the loop sees what the snapshot has few values of"
+    assert candidate.evidence["gate"]["measured"]["p99_ms"] > 0
     assert candidate.request == "req-1"
     assert candidate.champion == world.bank.champion.version
     assert candidate.snapshot == state.snapshot

@@ -1,0 +1,170 @@
+"""The whole verdict on a challenger: the paired comparison, and everything that may forbid what it allows."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from stationkeeper.contracts.messages import GateOutcome
+from stationkeeper.retrain.core.gate import (
+    GateRules,
+    GateVerdict,
+    judge_binary,
+    judge_classes,
+    judge_regression,
+)
+from stationkeeper.retrain.core.measures import Flags, Floats, calibration_error, class_loss_rows, log_loss_rows
+from stationkeeper.retrain.core.segments import Groups, SegmentRules, numbers, protected_gaps, segment_harm
+
+CALIBRATION = "calibration_error"
+"""The measured thing that comes from the rows themselves; the others are told by whoever loaded the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Champion and challenger on the same n held-out rows in time order, and what is known of the challenger besides.
+
+    ``labels`` is float64[n]: 1.0 for the positive class, the index of the class, or the value. Scores are float64[n],
+    of several classes float64[n, k]. ``thresholds`` are the champion's and the challenger's. ``schema`` says in words
+    which inputs mean another thing than the champion's; ``measured`` holds what limits may be set on.
+    """
+
+    task: Literal["binary", "multiclass", "regression"]
+    labels: Floats
+    champion: Floats
+    challenger: Floats
+    after: Flags
+    thresholds: tuple[float, float] = (0.5, 0.5)
+    groups: Groups = field(default_factory=dict)
+    schema: tuple[str, ...] = ()
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+
+def judge(compared: Compared, rules: GateRules, segments: SegmentRules, limits: Mapping[str, float]) -> GateVerdict:
+    """Judge a challenger by everything that is asked of one; absence of an answer never passes.
+
+    First what forbids it whatever the comparison says (no numbers, changed inputs, limits), then the comparison, then
+    harm in a segment and between protected groups. FAIL goes before NO_EVIDENCE, that before PASS.
+    """
+    silent = _silent(compared)
+    if silent is not None:
+        return silent
+    base = _compare(compared, rules)
+    found: list[tuple[GateOutcome, str]] = [(GateOutcome.FAIL, text) for text in compared.schema]
+    details = dict(base.numbers)
+    measured = dict(compared.measured)
+    if compared.task == "binary":
+        measured[CALIBRATION] = calibration_error(compared.labels == 1.0, compared.challenger)
+    details["measured"] = {name: round(value, 6) for name, value in measured.items()}
+    found += _against(limits, measured)
+    level = rules.alpha / rules.looks
+    harm = segment_harm(
+        compared.groups, _losses(compared), lambda rows: _ignorance(compared, rows), segments, rules.blocks
+    )
+    details["segments"] = numbers(harm)
+    found += [(GateOutcome.FAIL, f"worse in segment {one}") for one in harm if one.p <= level]
+    gaps, words = _fairness(compared, rules, segments, level)
+    if gaps:
+        details["protected"] = gaps
+    found += words
+    for outcome in (GateOutcome.FAIL, GateOutcome.NO_EVIDENCE):
+        reasons = [text for kind, text in found if kind is outcome]
+        if base.outcome is outcome:
+            reasons.append(base.reason)
+        if reasons:
+            # A few: a reason is a line of a log; all of them are in the numbers.
+            return GateVerdict(outcome, "; ".join(reasons[:MOST]), details)
+    judged = f"; none of {len(harm)} segments worse" if harm else ""
+    return GateVerdict(base.outcome, base.reason + judged, details)
+
+
+MOST = 4
+"""Reasons that one verdict tells, chosen: what a person reads in one line of a list."""
+
+
+def _silent(compared: Compared) -> GateVerdict | None:
+    """Return the verdict where a model gives no number: comparisons with NaN are false, and would let anything pass."""
+    for name, scores, outcome in (
+        ("challenger", compared.challenger, GateOutcome.FAIL),
+        ("champion", compared.champion, GateOutcome.NO_EVIDENCE),
+    ):
+        missing = int((~np.isfinite(scores)).reshape(len(scores), -1).any(axis=1).sum())
+        if missing:
+            return GateVerdict(outcome, f"the {name} answers no number on {missing} of {len(scores)} held-out rows")
+    return None
+
+
+def _compare(compared: Compared, rules: GateRules) -> GateVerdict:
+    old, new = compared.champion, compared.challenger
+    if compared.task == "regression":
+        return judge_regression(compared.labels, old, new, compared.after, rules)
+    if compared.task == "multiclass":
+        return judge_classes(compared.labels.astype(np.int64), old, new, compared.after, rules)
+    pair = ((old, compared.thresholds[0]), (new, compared.thresholds[1]))
+    return judge_binary(compared.labels == 1.0, *pair, compared.after, rules)
+
+
+def _losses(compared: Compared) -> Floats:
+    """Return the loss of each row under champion and challenger, float64[n, 2]."""
+    pair = (compared.champion, compared.challenger)
+    if compared.task == "regression":
+        found = [np.abs(scores - compared.labels) for scores in pair]
+    elif compared.task == "multiclass":
+        found = [class_loss_rows(compared.labels.astype(np.int64), scores) for scores in pair]
+    else:
+        found = [log_loss_rows(compared.labels == 1.0, scores) for scores in pair]
+    return np.stack(found, axis=1)
+
+
+def _ignorance(compared: Compared, rows: Flags) -> float:
+    """Return the mean loss of the best answer that is the same for all rows: entropy, or deviation from the median."""
+    labels = compared.labels[rows]
+    if compared.task == "regression":
+        return float(np.abs(labels - np.median(labels)).mean()) if len(labels) else 0.0
+    shares = np.unique(labels, return_counts=True)[1] / max(len(labels), 1)
+    return float(-(shares * np.log(shares)).sum())
+
+
+def _against(limits: Mapping[str, float], measured: Mapping[str, float]) -> list[tuple[GateOutcome, str]]:
+    found = []
+    for name, limit in sorted(limits.items()):
+        value = measured.get(name)
+        if value is None:
+            found.append((GateOutcome.NO_EVIDENCE, f"{name} was not measured, its limit is {limit:g}"))
+        # Written so that NaN fails.
+        elif not value <= limit:
+            found.append((GateOutcome.FAIL, f"{name} is {value:.4g}, the limit is {limit:g}"))
+    return found
+
+
+def _fairness(
+    compared: Compared, rules: GateRules, segments: SegmentRules, level: float
+) -> tuple[dict[str, Any], list[tuple[GateOutcome, str]]]:
+    """Return the gaps of each protected dimension, and where one is wider than the champion's or cannot be told."""
+    details: dict[str, Any] = {}
+    found: list[tuple[GateOutcome, str]] = []
+    if not segments.protected:
+        return details, found
+    blocks = min(rules.blocks, len(compared.labels))
+    draws = np.random.default_rng(rules.seed).multinomial(blocks, np.full(blocks, 1.0 / blocks), size=rules.replicates)
+    pair = zip((compared.champion, compared.challenger), compared.thresholds, strict=True)
+    old, new = (scores >= threshold for scores, threshold in pair)
+    for name in segments.protected:
+        if compared.task != "binary" or name not in compared.groups:
+            why = "no held-out row carries it" if compared.task == "binary" else f"a {compared.task} has no such rates"
+            found.append((GateOutcome.NO_EVIDENCE, f"protected {name}: {why}"))
+            continue
+        # Three rates a dimension, each may be the one that fails (Bonferroni).
+        alpha = level / (3 * len(segments.protected))
+        gaps = protected_gaps(compared.groups[name], compared.labels == 1.0, (old, new), draws, alpha)
+        if isinstance(gaps, str):
+            found.append((GateOutcome.NO_EVIDENCE, f"protected {name}={gaps}"))
+            continue
+        details[name] = [asdict(gap) for gap in gaps]
+        for gap in gaps:
+            if gap.low > segments.gap:
+                found.append((GateOutcome.FAIL, f"protected {name}: wider gap of the {gap}"))
+            elif gap.high > segments.gap:
+                found.append((GateOutcome.NO_EVIDENCE, f"protected {name}: maybe a wider gap of the {gap}"))
+    return details, found
