@@ -1,6 +1,7 @@
 """Small streams with one planted change, and the panes a watch reads of them."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,13 @@ def reference_of(columns: Columns, **options: Any) -> Reference:
 
 def state_with(recent: RecentState, **parts: Any) -> WatchState:
     """The state of a new watch, with some of its parts replaced."""
-    state = Watch(reference_of({"age": bank(200)["age"]}), settings=SETTINGS).state()
+    state = _new_state()
     return replaced(state, **{"drifts": {}, "desk": replaced(state.desk, recent=recent), **parts})
+
+
+@cache
+def _new_state() -> WatchState:
+    return Watch(reference_of({"age": bank(200)["age"]}), settings=SETTINGS).state()
 
 
 def columns_for(reference: Reference, data: Mapping[str, Any]) -> dict[str, Column]:

@@ -136,3 +136,13 @@ def test_no_labels_give_no_measure():
     found = measures(np.zeros(4, np.int64))
     assert all(np.isnan(one.value) for one in found.values())
     assert (found["accuracy"].low, found["accuracy"].high) == (0.0, 1.0)
+
+
+def test_the_measures_of_a_confusion_table_by_hand() -> None:
+    found = measures(np.array([8, 2, 4, 86]))
+    assert found["precision"].value == 0.8
+    assert found["recall"].value == pytest.approx(8 / 12)
+    assert found["accuracy"].value == 0.94
+    assert found["f1"].value == pytest.approx(16 / 22)
+    assert found["error_rate"].low < 0.06 < found["error_rate"].high
+    assert np.isnan(measures(np.zeros(4, np.int64))["precision"].value)

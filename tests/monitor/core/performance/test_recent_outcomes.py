@@ -1,0 +1,99 @@
+"""Remembered labelled panes: their sums since an onset, and the sentences that explain what changed."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stationkeeper.contracts.state import state_of
+from stationkeeper.contracts.wire import SCORE_BINS
+from stationkeeper.monitor.core.performance import (
+    LabelledPaneState,
+    OutcomePane,
+    RecentOutcomes,
+    explain_calibration,
+    explain_errors,
+)
+from stationkeeper.monitor.core.performance.recent_outcomes import MAX_PANES
+from stationkeeper.monitor.core.reference import Labels
+from stationkeeper.monitor.core.reference.outcome_sums import errors_by_group
+
+SCORED = np.arange(2 * SCORE_BINS).reshape(SCORE_BINS, 2)
+
+
+def test_errors_are_explained_against_the_reference():
+    labels = Labels(SCORED, np.array([50, 5, 5, 40]))
+    text, change, numbers = explain_errors(labels, SCORED, np.array([40, 15, 15, 30]))
+    assert change == pytest.approx(0.2)
+    assert text == "wrong in 30.0% of labelled rows, 10.0% on the reference"
+    assert numbers["labels"] == 100
+
+
+def test_calibration_is_explained_by_what_the_scores_stood_for():
+    reference, now = np.zeros((32, 2), np.int64), np.zeros((32, 2), np.int64)
+    reference[30], now[30] = (20, 80), (80, 20)
+    reference[10], now[10] = (90, 10), (88, 12)
+    reference[3], now[3] = (100, 0), (0, 0)
+    now[20] = (0, 80)  # the reference has no label of these scores
+    text, change, numbers = explain_calibration(Labels(reference, np.array([80, 20, 10, 190])), now)
+    assert text == "positive in 20.0% of 100 labelled rows, 80.0% at these scores on the reference"
+    assert change == pytest.approx(-0.6)
+    assert numbers["labels"] == 280
+
+
+def test_panes_of_builds_that_wrote_lists_are_read():
+    plain = [[60, 120, SCORED.ravel().tolist(), [1, 2, 3, 4], 9, None]]
+    made = RecentOutcomes()
+    made.restore([state_of(item, LabelledPaneState) for item in plain])
+    scored, confusion = made.total(60)
+    assert scored.tolist() == SCORED.tolist()
+    assert confusion.tolist() == [1, 2, 3, 4]
+    made.add(OutcomePane(120, 180, SCORED, np.array([1, 0, 0, 0]), 10, 10))
+    assert made.first_row(60) is None
+    assert made.first_row(120) == 10
+    assert made.total(120)[1].tolist() == [1, 0, 0, 0]
+
+
+def pane(start: int, *confusion: int, scored: np.ndarray | None = None, first: int | None = None) -> OutcomePane:
+    return OutcomePane(start, start + 60, SCORED if scored is None else scored, np.array(confusion), first, first)
+
+
+def test_the_oldest_labelled_panes_are_forgotten() -> None:
+    made = RecentOutcomes()
+    for at in range(MAX_PANES + 5):
+        made.add(pane(at * 60, 1, 0, 0, 0, first=at))
+    assert made.total(0)[1].tolist() == [MAX_PANES, 0, 0, 0]
+    assert made.first_row(0) == 5
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.lists(st.integers(0, 9), min_size=4, max_size=4)), max_size=12))
+def test_a_memory_read_back_sums_alike_from_any_onset(steps: list[tuple[int, list[int]]]) -> None:
+    made, again = RecentOutcomes(), RecentOutcomes()
+    for start, confusion in steps:
+        made.add(pane(start, *confusion, first=start or None))
+    again.restore(made.state())
+    for since in range(11):
+        expected = [sum(confusion[k] for start, confusion in steps if start >= since) for k in range(4)]
+        for one in (made, again):
+            scored, table = one.total(since)
+            assert table.tolist() == expected
+            assert scored.tolist() == (SCORED * sum(start >= since for start, _ in steps)).tolist()
+        assert made.first_row(since) == again.first_row(since)
+
+
+def test_precision_is_not_said_where_nothing_was_flagged() -> None:
+    labels = Labels(SCORED, np.array([50, 5, 5, 40]))
+    _, _, numbers = explain_errors(labels, SCORED, np.array([0, 0, 10, 90]))
+    assert (numbers["precision"], numbers["recall"]) == (None, 0.0)
+
+
+def test_the_size_of_errors_is_told_against_the_reference() -> None:
+    # Errors of 3 lie in the octave 2..4 and errors of 12 in 8..16, whose middles are 3 and 12: four times as far off.
+    sums = errors_by_group(np.full(10, 3.0), np.zeros(10, np.int64), 1)[0]
+    usual, now = np.zeros((32, 2), np.int64), np.zeros((32, 2), np.int64)
+    usual.ravel()[33], now.ravel()[35] = 10, 4
+    labels = Labels(usual, np.array([10, 0, 0, 0]), sums=sums)
+    text, change, numbers = explain_errors(labels, now, np.array([4, 0, 0, 0]))
+    assert text == "off by 12 on average in labelled rows, by 3 on the reference"
+    assert change == 3.0
+    assert numbers["labels"] == 4
