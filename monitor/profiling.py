@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ Frame = Any
 # Rows of a pane that is a number of rows, as live panes of a quiet model have them: half teaches dependence from noisy
 # panes, twice from half as many.
 PANE_ROWS = 50
+# Panes that a reference has at least, where its rows can be cut so finely: 16 of them in a block leave six blocks.
+_PANES = 100
 # Units of epoch numbers that are read; finer ones come as datetimes.
 _TO_MS = {"ms": 1, "s": 1_000}
 
@@ -167,12 +170,13 @@ def _pane_ms(pane: str | int | None, times: np.ndarray[Any, Any]) -> int:
     if pane is not None:
         return int(pane)
     span = int(times[-1] - times[0]) + 1
-    for length in (60_000, 600_000, 3_600_000, 86_400_000):
-        # A pane wants about fifty rows. Below 200 panes the next length, six times as long or more, would leave too few
-        # to learn dependence from.
-        if len(times) * length / span >= PANE_ROWS or span // length < 200:
+    lengths = (60_000, 600_000, 3_600_000, 86_400_000)
+    for length, following in pairwise(lengths):
+        # A pane wants about fifty rows, but fewer than a hundred panes teach too little of dependence, and a pane of a
+        # day nothing of its hours: three weeks of 40 rows an hour are 500 panes of an hour, not 21 of a day.
+        if len(times) * length / span >= PANE_ROWS or span // following < _PANES:
             return length
-    return 86_400_000
+    return lengths[-1]
 
 
 def _pane_rows(pane: str | int | None) -> int:

@@ -10,6 +10,7 @@ from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.masking import printable
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.contracts.model_status import PowerLine
+from stationkeeper.monitor.core.adoption import FEW_DAYS
 from stationkeeper.monitor.core.budget import Budget, log_thresholds, split_alpha
 from stationkeeper.monitor.core.detect import (
     ADAPTIVE_WEIGHT,
@@ -69,11 +70,12 @@ class SubjectPower:
 
 @dataclass(frozen=True, slots=True)
 class PowerCard:
-    """The power of every subject at one traffic and budget."""
+    """The power of every subject at one traffic and budget; ``notes`` say what the reference knows badly."""
 
     subjects: tuple[SubjectPower, ...]
     rows_per_hour: float
     budget: str
+    notes: tuple[str, ...] = ()
 
     def text(self) -> str:
         """Return the card as lines for a terminal."""
@@ -90,7 +92,7 @@ class PowerCard:
                 parts.append(f"new category {_pair(power.new_category, '{:.1%}')}")
             parts.append(f"missing {_pair(power.missing, '{:.1%}')}")
             lines.append(f"{printable(power.subject)[:24]:24} {power.false_pages:11.4f}  {', '.join(parts)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
     def lines(self) -> list[PowerLine]:
         """Return the shifts and new-category shares as the status page shows them."""
@@ -156,7 +158,8 @@ def power_card(
                     **_rate_power(subject, quality, _ETA / rate_count(reference), clock, rows_per_hour),
                 )
             )
-    return PowerCard(tuple(out), rows_per_hour, str(budget))
+    notes = tuple(note for note in reference.notes if note.startswith(FEW_DAYS))
+    return PowerCard(tuple(out), rows_per_hour, str(budget), notes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 In: a reference with its rows in order (`adopt`), live panes (`AdoptionPeriod`) or panes of the past (`rebase`).
 Out: a `Reference` that knows phi, day floors, strata and traffic, and how serving differs from training, once.
-State: of an adoption period, its counts by day and hour and its latest panes in coarse cells.
+State: of an adoption period, its counts by day, hour of the day and of the week, and its latest panes in coarse cells.
 Invariant: a reference that is not adopted pages nothing but data quality; cells never change, so the digest stays.
-Read `dependence` (phi, floors, strata), `traffic`, `adopt`, `period`, `rebase`.
+Read `dependence` (phi, floors), `season` (strata), `traffic`, `adopt`, `period`, `rebase`.
 """
 
 from stationkeeper.monitor.core.adoption.adopt import (
+    FEW_DAYS,
     MIN_PANES,
     Timeline,
     adopt,
@@ -16,14 +17,16 @@ from stationkeeper.monitor.core.adoption.adopt import (
     may_take_over,
     pane_phi,
 )
-from stationkeeper.monitor.core.adoption.dependence import BLOCKS, HOURS_OF_DAY, MIN_BLOCKS, learned_phi, natural_floor
+from stationkeeper.monitor.core.adoption.dependence import BLOCKS, MIN_BLOCKS, learned_phi, natural_floor
 from stationkeeper.monitor.core.adoption.period import AdoptionPeriod, AdoptionState
 from stationkeeper.monitor.core.adoption.rebase import PaneLabels, rebase
+from stationkeeper.monitor.core.adoption.season import HOURS_OF_DAY
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS, VolumeModel
 
 __all__ = [
     "BLOCKS",
     "DAY_MS",
+    "FEW_DAYS",
     "HOURS_OF_DAY",
     "HOUR_MS",
     "MIN_BLOCKS",

@@ -9,14 +9,13 @@ from stationkeeper.contracts.column import Categories, Column, Floats, Integers
 from stationkeeper.monitor.core.adoption.dependence import (
     BLOCKS,
     FLOOR_QUANTILE,
-    HOURS_OF_DAY,
     MIN_BLOCKS,
     SURE,
-    choose_strata,
-    fold_strata,
     learned_phi,
     natural_floor,
+    sampling_noise,
 )
+from stationkeeper.monitor.core.adoption.season import Season, SeasonSums, learn_season, weekday_of
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS, traffic_of
 from stationkeeper.monitor.core.charts import coarse_cells
 from stationkeeper.monitor.core.panes import stratum_of
@@ -30,13 +29,19 @@ MIN_PANES = 20
 # Without times, blocks of rows in order stand for days. Chosen: a 90 % quantile of fewer is their maximum, and more
 # blocks are shorter, so that their own noise hides what moves between them.
 FLOOR_BLOCKS = 12
-# Hours that differ by less than the default effect floor (.02 of the traffic moved cell) need no strata of their own:
-# strata cost rows, and at .04 a daily swing of .1 sd (TV .04) would be judged against all hours.
-SEASON = 0.02
 # Draws of the noise of a floor, and how sure it must be: the 95 % quantile of 200 is the eleventh largest. Half as many
 # make it jump by itself; 99 % would call less movement natural, so that a lively subject pages more.
 _REPLICATES = 200
 _CERTAIN = 0.95
+# Days from which a floor counts as known: the .95 quantile of Student's t is then within 5 % of the normal one.
+ENOUGH_DAYS = 20
+# That quantile for 1, 2, ... degrees of freedom, the normal one last (tables of Student's t).
+_STUDENT = (
+    *(6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833),
+    *(1.812, 1.796, 1.782, 1.771, 1.761, 1.753, 1.746, 1.740, 1.734, 1.645),
+)
+FEW_DAYS = "day-to-day movement was learned from"
+"""How the note of a reference begins whose floors few days taught; the power card shows it."""
 # A seed of its own, so that adopting twice gives one answer; which number it is does not matter.
 _SEED = 20_170_911
 
@@ -70,26 +75,30 @@ def adopt(reference: Reference, columns: Mapping[str, Column], timeline: Timelin
     """Return the reference with what the order of its rows teaches; the digest does not change.
 
     ``columns`` hold the reference's rows by subject. With fewer than ``MIN_PANES`` panes dependence stays unknown and a
-    note says so. Seasons are used (one bag an hour) only where the hours differ by more than ``SEASON`` of the traffic.
+    note says so. Seasons are used (one bag an hour) only where hours or weekdays differ by more than their days do.
     O(rows features + panes cells features).
     """
     if timeline.panes < MIN_PANES:
         note = f"dependence unknown: {timeline.panes} panes in the reference, at least {MIN_PANES} are needed"
         return replace(reference, notes=(*reference.notes, note))
     rows = np.bincount(timeline.group, minlength=timeline.panes)
-    hours = _hours(timeline)
-    strata = _strata(reference, columns, timeline, rows, hours)
-    subjects = []
+    starts, learned = timeline.starts, {}
     for subject in reference.subjects:
         column = columns.get(subject.name)
-        if column is None:
-            subjects.append(subject)
-            continue
-        panes = subject.cells.tally(column, timeline.group, timeline.panes)[:, : subject.cells.count]
-        subjects.append(_learn(subject, column, panes, timeline, hours, strata))
-    starts = timeline.starts
+        if column is not None:
+            panes = subject.cells.tally(column, timeline.group, timeline.panes)[:, : subject.cells.count]
+            learned[subject.name] = panes, _season(subject, panes, timeline)
+    strata = max((len(season.strata) for _, season in learned.values() if season is not None), default=1)
+    days = 0 if starts is None else len(np.unique(starts // DAY_MS))
+    subjects = tuple(
+        _learn(subject, columns[subject.name], *learned[subject.name], timeline, strata)
+        if subject.name in learned
+        else subject
+        for subject in reference.subjects
+    )
     traffic = None if starts is None else traffic_of(starts, timeline.length, rows)
-    return replace(reference, subjects=tuple(subjects), traffic=traffic)
+    notes = (*reference.notes, *widened_note(days))
+    return replace(reference, subjects=subjects, traffic=traffic, notes=notes)
 
 
 def inherit(reference: Reference, before: Reference) -> Reference:
@@ -118,33 +127,53 @@ def may_take_over(before: Reference) -> bool:
     return before.adopted and not any(len(subject.strata) for subject in before.subjects)
 
 
-def excess_floor(blocks: Counts) -> float:
+def excess_floor(blocks: Counts, usual: Floats | None = None, own: Floats | None = None) -> float:
     """Return the natural movement between blocks [D, K] in TV, 0 where sampling alone explains it.
 
-    ``natural_floor`` of equal laws is above 0 by its own noise; it counts only beyond the 95 % quantile of what 200
-    seeded replicates of multinomial blocks give, and then without their median (squares subtract). By hand: equal
-    blocks give 0.
+    ``usual`` [D, K] is the mix that each block should have (its weekday's; without: that of all blocks) and ``own`` [D]
+    the share of it that the block made itself, by which the movement is larger than it looks. ``natural_floor`` of
+    equal laws is above 0 by its own noise; it counts only beyond the 95 % quantile of what 200 seeded replicates of
+    multinomial blocks give, and then without their median (squares subtract). By hand: equal blocks give 0.
     """
-    kept = blocks[blocks.sum(1) > 0]
-    if len(kept) < 2:
+    kept = blocks.sum(1) > 0
+    some = blocks[kept]
+    if len(some) < 2:
         return 0.0
-    found = natural_floor(kept)
+    p = some.sum(0) / some.sum() if usual is None else usual[kept]
+    found = natural_floor(some, None if usual is None else p)
     generator = np.random.Generator(np.random.Philox(key=_SEED))
-    p = kept.sum(0) / kept.sum()
-    noise = _floors(generator.multinomial(kept.sum(1), p, size=(_REPLICATES, len(kept))))
+    drawn = generator.multinomial(some.sum(1), p, size=(_REPLICATES, len(some)))
+    noise = _floors(drawn, None if usual is None else p)
     if found <= float(np.quantile(noise, _CERTAIN)):
         return 0.0
-    return float(np.sqrt(max(found**2 - float(np.median(noise)) ** 2, 0.0)))
+    beyond = float(np.sqrt(max(found**2 - float(np.median(noise)) ** 2, 0.0)))
+    return beyond if own is None else beyond / (1 - float(np.median(own[kept])))
 
 
-def _floors(blocks: Counts) -> Floats:
+def widening(days: int) -> float:
+    """Return by how much a floor that this many days taught is widened, 1 from ``ENOUGH_DAYS`` on, and for none.
+
+    As the .95 quantile of Student's t with days - 1 degrees of freedom is to the normal one: what a few days move by is
+    itself known badly. By hand: two days 6.314 / 1.645 = 3.84, ten days 1.833 / 1.645 = 1.11.
+    """
+    return _STUDENT[max(days - 2, 0)] / _STUDENT[-1] if 0 < days < ENOUGH_DAYS else 1.0
+
+
+def widened_note(days: int) -> tuple[str, ...]:
+    """Return what the power card says where few days taught how a day moves."""
+    if not 1 < days < ENOUGH_DAYS:
+        return ()
+    return (f"{FEW_DAYS} {days} days: floors are {widening(days):.2f} times as wide as {ENOUGH_DAYS} would make them",)
+
+
+def _floors(blocks: Counts, usual: Floats | None = None) -> Floats:
     """The floor of many sets of blocks [R, D, K] in one pass, float64[R].
 
     As ``natural_floor``, but for the noise quantile that it takes off, so that replicates lie a little higher than what
     they are compared with: a floor is then found later, never for nothing.
     """
     sizes = blocks.sum(2, keepdims=True)
-    p = blocks.sum(1, keepdims=True) / sizes.sum(1, keepdims=True)
+    p = blocks.sum(1, keepdims=True) / sizes.sum(1, keepdims=True) if usual is None else usual
     distance = 0.5 * np.abs(blocks / sizes - p).sum(2)
     noise = 0.5 * np.sqrt(2 / np.pi) * np.sqrt(p * (1 - p) / sizes).sum(2)
     beyond = np.sqrt(np.maximum(distance**2 - noise**2, 0.0))
@@ -187,61 +216,68 @@ def longest_run(column: Column) -> int:
     return int(np.diff(np.append(-1, change)).max())
 
 
+def learn_floor(days: Counts, weekday: Integers, season: Season | None) -> float:
+    """Return the floor of whole days, int64[D, K] in coarse cells: about their weekday's mix where weeks have one.
+
+    Widened where there are few days; at least what sampling leaves open of rows that many strata share, or what they
+    have wrong in common would be drift in each.
+    """
+    if season is None or len(season.strata) <= 1:
+        return excess_floor(days) * widening(len(days))
+    if len(season.strata) == HOURS_OF_WEEK:
+        found = excess_floor(days, season.days[weekday], season.leverage[weekday])
+    else:
+        found = excess_floor(days)
+    total = days.sum(axis=0)
+    return max(found * widening(len(days)), float(sampling_noise(total / max(total.sum(), 1), int(total.sum()))))
+
+
+def _season(subject: ReferenceSubject, panes: Counts, timeline: Timeline) -> Season | None:
+    """What the hours of the week teach of a subject; None where panes have no time, or are longer than an hour."""
+    if timeline.starts is None or timeline.length > HOUR_MS or not panes.any():
+        return None
+    sums = SeasonSums(panes.shape[1], int(subject.grid.max()) + 1)
+    hour = timeline.starts // HOUR_MS
+    cuts = np.flatnonzero(np.diff(hour, prepend=hour[0] - 1))
+    blocks = np.add.reduceat(panes, cuts, axis=0)
+    sums.add_blocks(hour[cuts] * HOUR_MS, blocks, coarse_cells(subject, blocks))
+    days, weekday = _days(panes, timeline)
+    if weekday is None:
+        return None
+    return learn_season(sums.counts(slice(None), slice(None), coarse_cells(subject, days), weekday, subject.grid))
+
+
 def _learn(
-    subject: ReferenceSubject, column: Column, panes: Counts, timeline: Timeline, hours: Integers | None, strata: int
+    subject: ReferenceSubject,
+    column: Column,
+    panes: Counts,
+    season: Season | None,
+    timeline: Timeline,
+    strata: int,
 ) -> ReferenceSubject:
     kind = "numeric" if subject.kind is Kind.NUMERIC else "categorical"
-    by_pane = None if hours is None or strata == 1 else hours % strata
     latest = slice(max(0, len(panes) - MAX_PANES), None)
     usable = panes[latest] if panes.any() else panes[:0]
-    phi = learned_phi(usable, kind, by_pane[latest] if by_pane is not None else None)  # type: ignore[arg-type]
     kept: Counts = np.empty((0, 0), np.int64)
-    if by_pane is not None:
-        by_hour = np.zeros((strata, panes.shape[1]), np.int64)
-        np.add.at(by_hour, by_pane, panes)
-        kept = fold_strata(by_hour, strata) if strata == HOURS_OF_WEEK else by_hour
-    blocks = _blocks(panes, timeline)
-    floor = excess_floor(coarse_cells(subject, blocks))
+    of: Integers | None = None
+    if strata > 1 and timeline.starts is not None:
+        kept = season.folded(strata) if season is not None else np.tile(subject.counts, (strata, 1))
+        of = np.array([stratum_of(int(start), strata) for start in timeline.starts[latest]])[: len(usable)]
+    phi = learned_phi(usable, kind, of, kept if len(kept) else None)  # type: ignore[arg-type]
+    days, weekday = _days(panes, timeline)
+    coarse = coarse_cells(subject, days)
+    floor = excess_floor(coarse) if weekday is None else learn_floor(coarse, weekday, season)
     return replace(subject, phi=phi, day_floor=floor, strata=kept, repeats=longest_run(column))
 
 
-def _blocks(panes: Counts, timeline: Timeline) -> Counts:
-    """Whole days where time is known, else a dozen blocks of panes in order."""
+def _days(panes: Counts, timeline: Timeline) -> tuple[Counts, Integers | None]:
+    """Whole days with their weekdays from Monday where time is known, else a dozen blocks of panes in order."""
+    weekday: Integers | None = None
     if timeline.starts is not None:
-        days = timeline.starts // DAY_MS
-        group = np.unique(days, return_inverse=True)[1].reshape(-1)
+        found, group = np.unique(timeline.starts // DAY_MS, return_inverse=True)
+        weekday, group = weekday_of(found), group.reshape(-1)
     else:
         group = np.arange(len(panes)) * FLOOR_BLOCKS // len(panes)
     out = np.zeros((int(group.max()) + 1, panes.shape[1]), np.int64)
     np.add.at(out, group, panes)
-    return out
-
-
-def _hours(timeline: Timeline) -> Integers | None:
-    if timeline.starts is None:
-        return None
-    return np.array([stratum_of(int(start), HOURS_OF_WEEK) for start in timeline.starts])
-
-
-def _strata(
-    reference: Reference, columns: Mapping[str, Column], timeline: Timeline, rows: Counts, hours: Integers | None
-) -> int:
-    """Return 168, 24 or 1: as many strata as the rows carry, and only if some subject differs between hours."""
-    if hours is None or timeline.length > HOUR_MS:
-        return 1
-    by_hour = np.bincount(hours, weights=rows, minlength=HOURS_OF_WEEK)
-    strata = choose_strata(by_hour)
-    if strata == 1:
-        return 1
-    for subject in reference.subjects:
-        column = columns.get(subject.name)
-        if column is None:
-            continue
-        panes = coarse_cells(
-            subject, subject.cells.tally(column, timeline.group, timeline.panes)[:, : subject.cells.count]
-        )
-        season = np.zeros((HOURS_OF_DAY, panes.shape[1]), np.int64)
-        np.add.at(season, hours % HOURS_OF_DAY, panes)
-        if excess_floor(season) > SEASON:
-            return strata
-    return 1
+    return out, weekday

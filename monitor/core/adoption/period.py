@@ -8,10 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stationkeeper.contracts.column import Integers
 from stationkeeper.contracts.messages import VerdictKind
 from stationkeeper.contracts.state import State
-from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, SEASON, excess_floor
-from stationkeeper.monitor.core.adoption.dependence import HOURS_OF_DAY, MIN_STRATUM_ROWS, learned_phi
+from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, learn_floor, widened_note
+from stationkeeper.monitor.core.adoption.dependence import learned_phi
+from stationkeeper.monitor.core.adoption.season import (
+    HOURS_OF_DAY,
+    Season,
+    SeasonSums,
+    SeasonSumsState,
+    learn_season,
+    weekday_of,
+)
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.charts import coarse_cells, measure, name_cause
 from stationkeeper.monitor.core.finding import WARN, Finding
@@ -51,6 +60,8 @@ class AdoptionState(State, frozen=True):
     days: list[tuple[int, Counts]]
     hours: Counts
     recent: tuple[list[int], NDArray[np.integer[Any]]]
+    # Builds before hours of the week were told apart kept those of the day alone.
+    season: SeasonSumsState | None = None
 
 
 class AdoptionPeriod:
@@ -69,8 +80,7 @@ class AdoptionPeriod:
         self.rows = self.panes = 0
         self.counts = reference.layout.zeros()
         self.days: dict[int, Counts] = {}
-        seasonal = width <= SEASONAL_WIDTH
-        self.hours: Counts = np.zeros((HOURS_OF_DAY if seasonal else 0, width), np.int64)
+        self.sums = SeasonSums(width, self._parts()[-1].stop) if width <= SEASONAL_WIDTH else None
         most = min(KEPT_PANES, max(KEPT_LEAST, KEPT_ENTRIES // self._parts()[-1].stop))
         self.recent: deque[tuple[int, Counts]] = deque(maxlen=most)
 
@@ -106,8 +116,8 @@ class AdoptionPeriod:
         self.counts += pane.counts
         day, coarse = pane.start // DAY_MS, self._coarse(pane.counts)
         self.days[day] = self.days[day] + coarse if day in self.days else coarse.copy()
-        if len(self.hours):
-            self.hours[stratum_of(pane.start, HOURS_OF_DAY)] += pane.counts
+        if self.sums is not None:
+            self.sums.add(pane.start, pane.counts, coarse, self._parts())
         self.recent.append((pane.start, coarse))
 
     def learned(self) -> Reference:
@@ -115,14 +125,23 @@ class AdoptionPeriod:
 
         Quality counters stay the reference's own shares: what is missing in live data is not made normal.
         """
-        days = np.stack([self.days[day] for day in sorted(self.days)])
-        seasonal, parts = self._seasonal(), self._parts()
-        subjects = tuple(
-            self._learn(subject, days[:, part], part, seasonal=seasonal)
+        days, weekday = np.stack([self.days[day] for day in sorted(self.days)]), weekday_of(np.array(sorted(self.days)))
+        parts = self._parts()
+        seasons = [
+            self._season(subject, days[:, part], weekday, part)
             for subject, part in zip(self.reference.subjects, parts, strict=True)
+        ]
+        strata = max((len(season.strata) for season in seasons if season is not None), default=1)
+        subjects = tuple(
+            self._learn(subject, days[:, part], weekday, part, season, strata)
+            for subject, part, season in zip(self.reference.subjects, parts, seasons, strict=True)
         )
         rows = max(int(subject.counts.sum()) for subject in subjects)
-        notes = (*self.reference.notes, f"adopted from {self.panes} panes with {self.rows} live rows")
+        notes = (
+            *self.reference.notes,
+            f"adopted from {self.panes} panes with {self.rows} live rows",
+            *widened_note(len(days)),
+        )
         return replace(self.reference, subjects=subjects, rows=rows, source="adoption", notes=notes)
 
     def skew(self, delta: float) -> Finding | None:
@@ -172,8 +191,9 @@ class AdoptionPeriod:
             panes=self.panes,
             counts=self.counts.copy(),
             days=[(day, counts.copy()) for day, counts in self.days.items()],
-            hours=self.hours.copy(),
+            hours=np.zeros((0, len(self.counts)), np.int64) if self.sums is None else self.sums.hours.copy(),
             recent=([start for start, _ in self.recent], np.array([kept for _, kept in self.recent], np.int32)),
+            season=None if self.sums is None else self.sums.state(),
         )
 
     def restore(self, state: AdoptionState) -> None:
@@ -181,7 +201,11 @@ class AdoptionPeriod:
         self.begin, self.end, self.rows, self.panes = state.begin, state.end, state.rows, state.panes
         self.counts = np.array(state.counts, np.int64)
         self.days = {day: np.array(counts, np.int64) for day, counts in state.days}
-        self.hours = np.array(state.hours, np.int64).reshape(self.hours.shape)
+        if self.sums is not None:
+            self.sums.hours = np.array(state.hours, np.int64).reshape(HOURS_OF_DAY, -1)
+            # Of an older build the hours of the week begin now, and those of the day are whole.
+            if state.season is not None:
+                self.sums.restore(state.season)
         self.recent.clear()
         self.recent.extend((start, row.astype(np.int64)) for start, row in zip(*state.recent, strict=True))
 
@@ -195,33 +219,37 @@ class AdoptionPeriod:
         ends = np.cumsum([0, *(int(subject.grid.max()) + 1 for subject in self.reference.subjects)])
         return [slice(int(first), int(last)) for first, last in pairwise(ends)]
 
-    def _learn(self, subject: ReferenceSubject, days: Counts, coarse: slice, *, seasonal: bool) -> ReferenceSubject:
+    def _season(self, subject: ReferenceSubject, days: Counts, weekday: Integers, coarse: slice) -> Season | None:
+        """What the hours of the week teach of a subject; None where they are not kept, or a day says nothing."""
         part = self.reference.layout[subject.name].histogram
-        mine = self.counts[part]
+        if self.sums is None or len(days) < 2 or not self.counts[part].any():
+            return None
+        return learn_season(self.sums.counts(part, coarse, days, weekday, subject.grid))
+
+    def _learn(
+        self,
+        subject: ReferenceSubject,
+        days: Counts,
+        weekday: Integers,
+        coarse: slice,
+        season: Season | None,
+        strata: int,
+    ) -> ReferenceSubject:
+        mine = self.counts[self.reference.layout[subject.name].histogram]
         if not mine.any():
-            return subject
+            kept = np.tile(subject.counts, (strata, 1)) if strata > 1 else subject.strata
+            return replace(subject, strata=kept)
         made = replace(
             subject, counts=mine.copy(), quality=_scaled(subject.quality, int(mine.sum()), max(subject.rows, 1))
         )
         panes = np.stack([kept[coarse] for _, kept in self.recent])
-        by_pane = np.array([stratum_of(start, HOURS_OF_DAY) for start, _ in self.recent]) if seasonal else None
-        phi = learned_phi(panes, "numeric" if subject.kind is Kind.NUMERIC else "categorical", by_pane)
-        floor = excess_floor(days)
-        strata = self.hours[:, part].copy() if seasonal else np.empty((0, 0), np.int64)
-        return replace(made, phi=phi, day_floor=floor, strata=strata)
-
-    def _seasonal(self) -> bool:
-        """Whether hours carry enough rows and some subject differs between them by more than sampling explains."""
-        if not len(self.hours) or len(self.days) < 2:
-            return False
-        for subject in self.reference.subjects:
-            cells = self.hours[:, self.reference.layout[subject.name].histogram]
-            if cells.any() and cells.sum(1).min() < MIN_STRATUM_ROWS:
-                return False
-        return any(
-            excess_floor(coarse_cells(subject, self.hours[:, self.reference.layout[subject.name].histogram])) > SEASON
-            for subject in self.reference.subjects
-        )
+        by_pane, usual, kept = None, None, np.empty((0, 0), np.int64)
+        if strata > 1 and season is not None:
+            kept = season.folded(strata)
+            by_pane = np.array([stratum_of(start, strata) for start, _ in self.recent])
+            usual = coarse_cells(subject, kept)
+        phi = learned_phi(panes, "numeric" if subject.kind is Kind.NUMERIC else "categorical", by_pane, usual)
+        return replace(made, phi=phi, day_floor=learn_floor(days, weekday, season), strata=kept)
 
 
 def _scaled(quality: Counts, rows: int, before: int) -> Counts:

@@ -43,6 +43,10 @@ a campaign warns; at double a plan that doubles a third of the weights does not.
 # A value above this share of the reference is nearly constant already: a run of it proves nothing.
 _NEARLY_CONSTANT = 0.9
 
+# A cell that covers more of the reference's range holds many values, not one that is stuck: of 250 cells of equal rows
+# only those of the tails are so wide. At half a long tail's sensor is never told stuck, at five times a season is.
+_WIDE = 0.1
+
 # A run must be this many times the longest run of one value that the reference saw, where its rows had an order.
 # Chosen: a longest run of a sample is soon beaten, so at 1.5 ordinary runs page; at six a stuck feed is told twice as
 # late.
@@ -200,7 +204,7 @@ class Rules:
             self.run_rows[i] += usable[i]
             rows = int(self.run_rows[i])
             limit = max(MIN_ROWS, self._patience[i], CERTAIN_NATS / self._nats[i] if self._nats[i] > 0 else np.inf)
-            if rows >= limit:
+            if rows >= limit and not _wide(subject, cell):
                 text = f"{subject.name}: {subject.cell_name(cell)} in all of the last {rows} rows"
                 found.append(_rule(subject, Check.CONSTANT, PAGE, int(self.run_start[i]), rows, limit, text, 1.0))
         return found
@@ -310,6 +314,14 @@ def far_outside(subject: ReferenceSubject, cells: Counts, counters: Counts) -> s
     minus = np.where(-small > bound, np.maximum(-large, bound), np.inf)
     far = np.minimum(plus, minus) - bound > width
     return side if int(octaves[far].sum()) >= _TOTAL * usable else ""
+
+
+def _wide(subject: ReferenceSubject, cell: int) -> bool:
+    """Whether a cell of numbers is too wide for its values to be one: a winter all below the reference's spring is."""
+    if isinstance(subject.cells, CategoricalCells):
+        return False
+    bounds = np.concatenate([[subject.cells.low], subject.cells.edges, [subject.cells.high]])
+    return bool(bounds[cell + 1] - bounds[cell] > _WIDE * (subject.cells.high - subject.cells.low))
 
 
 def _far_nats(subject: ReferenceSubject) -> float:

@@ -2,8 +2,6 @@ import numpy as np
 import pytest
 
 from stationkeeper.monitor.core.adoption.dependence import (
-    choose_strata,
-    fold_strata,
     learned_phi,
     natural_floor,
 )
@@ -70,22 +68,6 @@ def test_a_day_effect_is_learned_as_its_natural_distance():
     assert effect_floor(0.02, natural_floor(np.tile([300, 700], (5, 1)))) == 0.02
     assert effect_floor(0.02, 0.04) == pytest.approx(0.06)
     assert effect_floor(0.02, 0.8) == 0.9
-
-
-def test_strata_fall_back_where_hours_are_thin():
-    assert choose_strata(np.full(168, 500)) == 168
-    thin = np.full(168, 500)
-    thin[3] = 499
-    assert choose_strata(thin) == 24
-    assert choose_strata(np.full(168, 10)) == 1
-    counts = np.arange(168 * 2).reshape(168, 2)
-    for strata in (168, 24, 1):
-        folded = fold_strata(counts, strata)
-        assert folded.shape == (strata, 2)
-        assert folded.sum() == counts.sum()
-    assert fold_strata(counts, 24)[5, 0] == counts[5::24, 0].sum()
-    with pytest.raises(ValueError, match="got 7"):
-        fold_strata(counts, 7)
 
 
 def test_hour_of_the_week_by_hand():

@@ -117,3 +117,14 @@ def test_a_feature_of_one_value_with_gaps_is_not_called_constant():
 
     made = Watch(reference_of(held(5_000)), settings=SETTINGS)
     assert Check.CONSTANT not in {verdict.subject.check for verdict in judge(made, held(6_000))}
+
+
+def test_a_winter_below_a_spring_of_one_cold_night_is_not_called_constant():
+    """The lowest cell reaches from the one cold night to the rest: what falls into it is cold, and not one value."""
+    rng = np.random.default_rng(3)
+    spring = np.append(rng.normal(60.0, 5.0, 5_000), 10.0)
+    made = Watch(reference_of({"temp": spring}), settings=SETTINGS)
+    said = judge(made, {"temp": rng.uniform(15.0, 35.0, 6_000)})
+    assert Check.CONSTANT not in {verdict.subject.check for verdict in said}
+    stuck = Watch(reference_of({"temp": spring}), settings=SETTINGS)
+    assert Check.CONSTANT in {verdict.subject.check for verdict in judge(stuck, {"temp": np.full(6_000, 60.0)})}
