@@ -1,12 +1,15 @@
 """How often canary rules roll back an equal model, promote a worse one, and when: the shipped controller beside others.
 
-``python -m benchmarks canary --runs 1000 [--only NAME]``. Each cell plays that many rollouts of one world through the
-controller's own core (``offer``, ``close_minute``) with the shipped policy: five guardrails, the ramp 1, 5, 25, 50 %,
-promotion on non-inferiority, seven days at most. The gate passed and serving is proven; no labels come. ``flagger``
-rolls back on the tenth minute with a success rate under 99 % (its documented example), ``flagger 1`` on the first (the
-default of its code), ``argo`` on the fourth minute under 95 % (its documented example), ``z-test`` looks at the pooled
-counts each minute at 5 %; all four promote at the end of the same ramp. A pane is one minute; where traffic is thin, or
-people stay for ever, it is longer, so that a rollout has two thousand panes at most.
+``python -m benchmarks canary --runs 1000 [--only NAME]``, 40 minutes on one core. Each cell plays that many rollouts
+of one world through the controller's own core (``offer``, ``close_minute``) with the shipped policy: five guardrails,
+the ramp 1, 5, 25, 50 %, promotion on non-inferiority, seven days at most. The gate passed and serving is proven; no
+labels come. ``flagger`` rolls back on the tenth minute with a success rate under 99 % (its documented example),
+``flagger 1`` on the first (the default of its code), ``argo`` on the fourth minute under 95 % (its documented example),
+``z-test`` looks at the pooled counts each minute at 5 %, ``kayenta`` looks once, at the end, at the failure rates of
+the ramp's minutes (Mann-Whitney, 98 %, tolerance .25); all promote at the end of the same ramp. A pane is one minute;
+where traffic is thin, or people stay for ever, it is longer, so that a rollout has two thousand panes at most. Worlds
+of people who stay take thirty times as long as the others and play a fifth as many rollouts. ``forecast`` is what
+``stationkeeper deployments plan`` prints of such a rollout.
 """
 
 import argparse
@@ -21,6 +24,7 @@ from stationkeeper.contracts.messages import Candidate
 from stationkeeper.contracts.wire import ENTITY_GROUPS, LATENCY_BINS, latency_bin
 from stationkeeper.deploy.core.admission import note_proven, offer
 from stationkeeper.deploy.core.evidence import Arms, Floats
+from stationkeeper.deploy.core.forecast import forecast
 from stationkeeper.deploy.core.minutes import ArmCounts, Minute
 from stationkeeper.deploy.core.moves import Phase, steady
 from stationkeeper.deploy.core.policy import Policy
@@ -39,6 +43,10 @@ VISIT_ROWS, CORRELATED = 8, 3 / 7
 """Rows of a visit and their correlation: a design effect of 1 + 7 * 3/7 = 4."""
 POSITIVE = 0.02
 """Share of positive decisions of both arms."""
+FEWER = 5
+"""By how much fewer rollouts are played of people who stay: a second each, at most seven days of panes."""
+KAYENTA_TOLERANCE, KAYENTA_Z = 0.25, 2.326
+"""What its judge takes by default: a quarter of the estimated shift, beyond an interval of 98 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ class World:
     ``users`` are so many people of whom few send most (lognormal activity), each with a failure rate of its own (its
     standard deviation is .45 of the mean); they stay with their arm for ever. ``visits`` are people who come once, for
     eight rows that fail together (design effect 4). Neither: independent rows. ``bursts`` multiply both arms' rate by
-    five for ten minutes of every hour.
+    five for ten minutes of every hour. ``steps`` replace the ramp.
     """
 
     name: str
@@ -59,6 +67,11 @@ class World:
     users: int = 0
     visits: bool = False
     bursts: bool = False
+    steps: tuple[float, ...] = ()
+
+    def policy(self) -> Policy:
+        """Return the shipped policy, with the ramp of this world."""
+        return (RolloutSettings(steps=self.steps) if self.steps else RolloutSettings()).policy()
 
 
 def worlds() -> Iterator[World]:
@@ -66,6 +79,10 @@ def worlds() -> Iterator[World]:
     for per_minute, base in ((1_000, 0.001), (1_000, 0.008), (1_000, 0.05), (5_000, 0.008), (20, 0.008), (20, 0.05)):
         for ratio in (1.0, 2.0, 4.0):
             yield World(f"{per_minute}/min {base:.1%} x{ratio:g}", per_minute, base, ratio)
+    for ratio in (3.0, 20.0):
+        yield World(f"1000/min 0.8% x{ratio:g}", 1_000, 0.008, ratio)
+    for ratio in (1.0, 2.0):
+        yield World(f"at 10% 1000/min 0.8% x{ratio:g}", 1_000, 0.008, ratio, steps=(0.1,))
     for slower in (2.0, 3.0):
         yield World(f"1000/min 0.8% slower x{slower:g}", 1_000, 0.008, slower=slower)
     for ratio in (1.0, 2.0, 4.0):
@@ -181,6 +198,17 @@ def z_test(arms: Arms) -> bool:
     return loss_b >= 5 and (loss_b / rows_b - loss_a / max(rows_a, 1)) / spread > 1.645
 
 
+def kayenta(rates_a: list[float], rates_b: list[float]) -> bool:
+    """Return whether the canary's minutes are high: the interval of their shift lies beyond a quarter of it.
+
+    The shift is the median of all differences, its interval the order statistics that Mann-Whitney's test leaves.
+    """
+    differences = np.sort(np.subtract.outer(np.array(rates_b), np.array(rates_a)).ravel())
+    a, b = len(rates_a), len(rates_b)
+    low = int(a * b / 2 - KAYENTA_Z * math.sqrt(a * b * (a + b + 1) / 12))
+    return low >= 0 and bool(differences[low] > KAYENTA_TOLERANCE * abs(float(np.median(differences))))
+
+
 def peers(world: World, rng: np.random.Generator, policy: Policy) -> dict[str, Ended]:
     """Play the same ramp for the rules of others: each step its time, then promotion."""
     traffic, ended = Traffic(world, rng, 1), dict[str, Ended]()
@@ -191,6 +219,7 @@ def peers(world: World, rng: np.random.Generator, policy: Policy) -> dict[str, E
     }
     failed = dict.fromkeys(checks, 0)
     pooled = Arms(0, 0, 0, 0)
+    rates: tuple[list[float], list[float]] = ([], [])
     steps = policy.step_ms // MINUTE_MS
     for index in range(steps * len(policy.steps_bp)):
         pane = traffic.pane(index, policy.steps_bp[index // steps] / 10_000, canary=True)
@@ -198,13 +227,19 @@ def peers(world: World, rng: np.random.Generator, policy: Policy) -> dict[str, E
         pooled = Arms(
             pooled.rows_a + a.rows, pooled.loss_a + a.errors, pooled.rows_b + b.rows, pooled.loss_b + b.errors
         )
+        if a.rows and b.rows:
+            rates[0].append(a.errors / a.rows)
+            rates[1].append(b.errors / b.rows)
         for name, check in checks.items():
             failed[name], over = check(Arms(a.rows, a.errors, b.rows, b.errors), failed[name])
             if over:
                 ended.setdefault(name, Ended("harm", index + 1))
         if z_test(pooled):
             ended.setdefault("z-test", Ended("harm", index + 1))
-    return {name: ended.get(name, Ended("promoted", steps * len(policy.steps_bp))) for name in (*checks, "z-test")}
+    whole = steps * len(policy.steps_bp)
+    if rates[0] and kayenta(*rates):
+        ended["kayenta"] = Ended("harm", whole)
+    return {name: ended.get(name, Ended("promoted", whole)) for name in (*checks, "z-test", "kayenta")}
 
 
 def line(name: str, ended: list[Ended]) -> str:
@@ -219,13 +254,15 @@ def line(name: str, ended: list[Ended]) -> str:
 
 def measure(runs: int, seed: int, only: str) -> Iterator[str]:
     """Yield the table, cell by cell."""
-    policy = RolloutSettings().policy()
     for world in worlds():
         if only not in world.name:
             continue
-        yield f"{world.name}: {runs} rollouts"
-        yield line("shipped", [shipped(world, np.random.default_rng((seed, run)), policy) for run in range(runs)])
-        others = [peers(world, np.random.default_rng((seed, run)), policy) for run in range(runs)]
+        policy, count = world.policy(), max(1, runs // FEWER if world.users else runs)
+        effect = 4.0 if world.visits else 1.0
+        told = forecast(policy, world.per_minute, world.base, max(world.ratio, 2.0), effect)
+        yield f"{world.name}: {count} rollouts; forecast: x1 {told.promoted}, x{told.ratio:g} caught {told.caught}"
+        yield line("shipped", [shipped(world, np.random.default_rng((seed, run)), policy) for run in range(count)])
+        others = [peers(world, np.random.default_rng((seed, run)), policy) for run in range(count)]
         for name in others[0]:
             yield line(name, [one[name] for one in others])
 

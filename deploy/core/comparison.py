@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from stationkeeper.contracts.wire import LATENCY_BINS, SCORE_BINS, latency_steps
-from stationkeeper.deploy.core.dispersion import design_effect, gathered, scattered
+from stationkeeper.deploy.core.dispersion import MIDDLE, design_effect, gathered, scatter, scattered
 from stationkeeper.deploy.core.evidence import (
     CALM_RATIOS,
     HARM_RATIOS,
@@ -82,6 +82,7 @@ def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy
             "groups": ledger.groups,
             "spread": ledger.spread,
             "latencies": ledger.latencies,
+            "middle": ledger.middle,
             "labels_b": labels_b,
         }
     )
@@ -93,6 +94,7 @@ class _Ledger:
     def __init__(self, memory: Controller, policy: Policy) -> None:
         self.wealth, self.sums, self.pools = dict(memory.wealth), dict(memory.sums), dict(memory.pools)
         self.groups, self.spread, self.latencies = dict(memory.groups), dict(memory.spread), memory.latencies
+        self.middle = memory.middle
         self._policy = policy
 
     def bet(self, name: str, log_factors: Floats) -> None:
@@ -119,15 +121,16 @@ class _Ledger:
 
     def _scatter(self, name: str, pool: Pool) -> None:
         """Note how far the canary's failures are from what both arms' rates so far expect."""
-        rows, loss = pool.rows_a + pool.rows_b, pool.loss_a + pool.loss_b
-        if not pool.rows_a or not pool.rows_b or not loss:
-            return
-        seen = self.sums.get(name, Pool())
-        # One failure of either arm is assumed before the first, so that the ratio begins at one.
-        rate_a, rate_b = (seen.loss_a + 1.0) / (seen.rows_a + rows), (seen.loss_b + 1.0) / (seen.rows_b + rows)
-        share = pool.rows_b * rate_b / (pool.rows_a * rate_a + pool.rows_b * rate_b)
-        spread = self.spread.get(name, Spread())
-        self.spread[name] = scattered(spread, pool.loss_b - share * loss, loss * share * (1.0 - share))
+        found = scatter(self.sums.get(name, Pool()), pool)
+        if found is not None:
+            self.spread[name] = scattered(self.spread.get(name, Spread()), *found)
+
+    def _scatter_middle(self, pool: Pool) -> None:
+        """Note the same of answers slower than the champion's middle: half of all, so that an hour has enough."""
+        found = scatter(self.middle, pool)
+        if found is not None:
+            self.spread[MIDDLE] = scattered(self.spread.get(MIDDLE, Spread()), *found)
+        self.middle = _sum(self.middle, pool)
 
     def slow(self, a: ArmCounts, b: ArmCounts) -> None:
         """Bet on slow answers: the canary's beyond margin times a quantile of the champion's, by three quantiles.
@@ -152,6 +155,10 @@ class _Ledger:
             self.bet(calm(Guardrail.LATENCY), calm_bets(shown, 1.0, 0.0))
             slow = Pool(rows_a=a.timed, loss_a=tail.loss_a, rows_b=b.timed, loss_b=tail.loss_b)
             self._scatter(Guardrail.LATENCY, slow)
+            # The same bins of both arms: the margin's would change their ratio whenever the champion's middle moves to
+            # the next bin, and pass for scatter.
+            half = sum(b.latencies[middle:])
+            self._scatter_middle(Pool(rows_a=a.timed, loss_a=shown.loss_a, rows_b=b.timed, loss_b=half))
             self._show(Guardrail.LATENCY, slow)
         if a.latencies:
             self.latencies = tuple((np.array(self.latencies or (0,) * LATENCY_BINS) + np.array(a.latencies)).tolist())

@@ -57,8 +57,8 @@ class Controller(Message):
     likelihood that it has changed. ``wealth`` holds each e-process, ``sums`` what was seen per guardrail for people.
     ``previous`` is the champion before the last promotion, ``dropped`` what the last rollback took away, ``after`` the
     candidate that waits for this rollout. ``groups`` and ``spread`` say how far rows fail together, ``latencies`` is
-    what the champion's were so far. ``gate`` is what the gate said of the candidate, ``proven`` that a target
-    serves the very model that the gate scored.
+    what the champion's were so far, ``middle`` counts answers of either arm beyond their median. ``gate`` is what the
+    gate said of the candidate, ``proven`` that a target serves the very model that the gate scored.
     """
 
     schema_name: ClassVar[str] = "controller"
@@ -87,6 +87,7 @@ class Controller(Message):
     groups: dict[str, Groups] = {}
     spread: dict[str, Spread] = {}
     latencies: tuple[int, ...] = ()
+    middle: Pool = Pool()
 
     def step_at(self, start: int) -> int | None:
         """Return the index of the step whose settled span holds a prediction minute, None between steps."""

@@ -7,6 +7,7 @@ import pytest
 
 from stationkeeper.contracts.wire import latency_bin
 from stationkeeper.deploy.core.comparison import MIN_POOL, WRONG, calm, harm_limit, log_e, seen_ratio, weigh
+from stationkeeper.deploy.core.dispersion import design_effect
 from stationkeeper.deploy.core.minutes import ArmCounts, Minute
 from stationkeeper.deploy.core.policy import Guardrail
 from stationkeeper.deploy.core.state import Controller, Pool, StepLog
@@ -38,12 +39,12 @@ def test_a_ratio_without_losses_of_the_champion_cannot_be_told():
     assert seen_ratio(Controller(sums={"errors": Pool(rows_a=10, rows_b=10, loss_b=1.0)}), "errors") is None
 
 
-def timed(index: int, rng, *, slower: float, alike: int = 1) -> Minute:
-    """Play a minute of 200 answers an arm, each latency shared by ``alike`` of them."""
+def timed(index: int, rng, *, slower: float, alike: int = 1, rows: int = 200) -> Minute:
+    """Play a minute of ``rows`` answers an arm, each latency shared by ``alike`` of them."""
     arms = {}
     for version, median in (("1", 8.0), ("2", 8.0 * slower)):
-        bins = latency_bin(np.repeat(rng.lognormal(math.log(median), 0.5, 200 // alike), alike))
-        arms[version] = ArmCounts(rows=200, timed=200, latencies=tuple(np.bincount(bins, minlength=80).tolist()))
+        bins = latency_bin(np.repeat(rng.lognormal(math.log(median), 0.5, rows // alike), alike))
+        arms[version] = ArmCounts(rows=rows, timed=rows, latencies=tuple(np.bincount(bins, minlength=80).tolist()))
     return Minute(start=index * MINUTE, length=MINUTE, arms=arms)
 
 
@@ -71,6 +72,20 @@ def test_rows_of_one_request_share_their_latency_and_do_not_count_each():
         for index in range(60):
             state = weigh(state, timed(index, rng, slower=1.0, alike=100), "1", "2", SHIPPED)
             assert log_e(state, Guardrail.LATENCY, SHIPPED) < harm_limit(SHIPPED)
+
+
+def test_four_requests_of_fifteen_rows_a_minute_are_judged_within_the_hour_and_not_by_their_rows():
+    """Scatter told from the tail alone took a day; from the middle as if failures were rare it was half the truth."""
+    for seed in range(12):
+        state, rng, judged = RAMP, np.random.default_rng(seed), list[int]()
+        for index in range(60):
+            state = weigh(state, timed(index, rng, slower=1.0, alike=15, rows=60), "1", "2", SHIPPED)
+            if design_effect(state, Guardrail.LATENCY) < math.inf:
+                judged.append(index)
+            assert log_e(state, Guardrail.LATENCY, SHIPPED) < harm_limit(SHIPPED)
+        # The tail alone needs 11 blocks of 2 = .1 * 120 rows * .25 / minute: it would speak from minute 25 on.
+        assert judged[0] < 20
+        assert 5 < design_effect(state, Guardrail.LATENCY) < 60
 
 
 def test_people_in_one_arm_who_fail_alike_are_no_harm():

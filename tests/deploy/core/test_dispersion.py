@@ -10,14 +10,16 @@ from stationkeeper.deploy.core.dispersion import (
     BLOCK_VARIANCE,
     FIRST_BLOCKS,
     LEAST,
+    MIDDLE,
     design_effect,
     entities,
     gathered,
     group_effect,
+    scatter,
     scattered,
 )
 from stationkeeper.deploy.core.policy import Guardrail
-from stationkeeper.deploy.core.state import Controller, Groups, Spread
+from stationkeeper.deploy.core.state import Controller, Groups, Pool, Spread
 
 
 def test_a_group_effect_by_hand():
@@ -55,6 +57,21 @@ def test_scatter_over_time_is_believed_after_some_blocks_and_a_latency_not_judge
     assert (design_effect(early, "errors"), design_effect(early, Guardrail.LATENCY)) == (1.0, math.inf)
     late = Controller(spread={"errors": scattered(spread, 10.0, BLOCK_VARIANCE)})
     assert design_effect(late, "errors") == pytest.approx(100.0 / BLOCK_VARIANCE)
+
+
+def test_the_middle_speaks_of_latency_until_the_tail_has_its_blocks():
+    few, many = Spread(blocks=FIRST_BLOCKS), Spread(blocks=FIRST_BLOCKS + int(LEAST), squares=400.0)
+    assert design_effect(Controller(spread={"latency": few, MIDDLE: many}), Guardrail.LATENCY) == 50.0
+    calm = many.model_copy(update={"squares": 8.0})
+    assert design_effect(Controller(spread={"latency": calm, MIDDLE: many}), Guardrail.LATENCY) == 1.0
+
+
+def test_the_scatter_of_one_minute_by_hand():
+    residual, variance = scatter(Pool(), Pool(rows_a=10, loss_a=3, rows_b=10, loss_b=7)) or (0.0, 0.0)
+    assert (residual, variance) == (2.0, pytest.approx(10 * 0.25 * 10 / 19))
+    # Where all rows fail, or none, nothing can scatter.
+    assert scatter(Pool(), Pool(rows_a=10, loss_a=10, rows_b=10, loss_b=10)) is None
+    assert scatter(Pool(), Pool(rows_a=10, rows_b=10)) is None
 
 
 def test_a_block_ends_when_enough_was_expected():
