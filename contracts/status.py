@@ -160,6 +160,8 @@ class RolloutStatus(TypedDict):
     reason: str
     since: int
     canary: NotRequired[str]
+    holdback: NotRequired[str]
+    holdback_bp: NotRequired[int]
     candidate: NotRequired[str]
     request: NotRequired[str]
     lease_until: NotRequired[int]

@@ -47,7 +47,8 @@ class RolloutSettings(Settings):
     ``promote_rows`` canary rows over all steps and, of every guardrail that acts, evidence that the canary is below
     ``promote_margin`` times the champion (or the guardrail's own, wider margin); little traffic takes longer. Where
     labels are expected, a promotion is confirmed by labels that show fewer than ``probation_margin`` times the wrong
-    decisions, at latest after ``probation_max``. ``on_timeout`` ends both waits. ``share_tolerance`` is by what factor
+    decisions, at latest after ``probation_max``; until then the old champion keeps ``holdback`` of the traffic where
+    the target can split it so. ``on_timeout`` ends both waits. ``share_tolerance`` is by what factor
     (1 + tolerance, on the odds) the traffic may miss the weight, as it does when few entities send most of it.
     """
 
@@ -85,6 +86,10 @@ class RolloutSettings(Settings):
     probation_margin: Annotated[float, Field(gt=1.0, le=100.0)] = 3.0
     # Two weeks outlast labels that a person gives; chargebacks need more, and a doubled wait delays the answer twice.
     probation_max: Duration = 14 * 86_400_000
+    # What the old champion goes on answering until the promotion is confirmed. Two of a hundred see the older answers a
+    # while longer, and a fault of the new version shows beside the same minutes' traffic; at half of it a doubled error
+    # rate takes twice as long to see, at a tenth of the traffic the better version is kept from many. 0: none.
+    holdback: Annotated[float, Field(ge=0.0, le=0.5)] = 0.02
     # A router without its controller is back on the champion after it; renewed every third, so that two renewals may
     # fail. Kafka's leader changes take up to ten seconds, which one third survives.
     lease: Duration = 30_000
@@ -104,6 +109,8 @@ class RolloutSettings(Settings):
             raise ValueError(
                 f"probation_max: {self.probation_max} ms is shorter than probation: {self.probation} ms; raise it"
             )
+        if 0.0 < self.holdback < 0.0001:
+            raise ValueError(f"holdback: {self.holdback} is below 0.0001, the least weight; write 0 for none")
         if self.lease < 1_000:
             raise ValueError(f"lease: {self.lease} ms is below 1s; the controller could not renew it in time")
         return self
@@ -134,6 +141,7 @@ class RolloutSettings(Settings):
             probation_ms=self.probation,
             probation_margin=self.probation_margin,
             probation_max_ms=self.probation_max,
+            holdback_bp=round(self.holdback * 10_000),
             labels_expected=labels_expected,
         )
 

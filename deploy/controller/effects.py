@@ -11,8 +11,9 @@ import structlog
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.messages import Rollout, RolloutPhase
 from stationkeeper.deploy.controller.origins import Origins
+from stationkeeper.deploy.core.split import as_served
 from stationkeeper.deploy.core.state import memory
-from stationkeeper.deploy.targets import ChangedByOthers, Target, serves
+from stationkeeper.deploy.targets import ChangedByOthers, Target, abilities_of, serves
 from stationkeeper.registry import ArtifactError, ServingRegistry
 from stationkeeper.streams.errors import Retryable
 
@@ -68,7 +69,7 @@ class Effects:
             self._wanted[rollout.model] = rollout
             # The record is written again every few seconds while minutes are counted and leases renewed; what a target
             # and the alias follow has not changed, and a cloud's API would be asked for nothing.
-            if before is not None and _shape(before) == _shape(rollout):
+            if before is not None and _shape(as_served(before)) == _shape(as_served(rollout)):
                 return
             if before is not None and before.champion != rollout.champion:
                 self._promoted.add(rollout.model)
@@ -138,7 +139,7 @@ class Effects:
         mine = [target for target in self._targets if serves(target, rollout.model)]
         # Each by itself: a registry or a target that is away must not hide what another serves.
         acts = [
-            *((LogEvent.TARGET_WAITS, partial(target.apply, rollout)) for target in mine),
+            *((LogEvent.TARGET_WAITS, partial(target.apply, _for(target, rollout))) for target in mine),
             (LogEvent.REGISTRY_UNREACHABLE, partial(self._alias, rollout, promoted=promoted)),
             (LogEvent.TARGET_WAITS, partial(self._observe, rollout, mine)),
         ]
@@ -197,6 +198,12 @@ class Effects:
         if report.moved and report != seen:
             _log.warning(LogEvent.ALIAS_MOVED, model=rollout.model, alias=alias, champion=rollout.champion)
         self._reports[rollout.model] = report
+
+
+def _for(target: Target, rollout: Rollout) -> Rollout:
+    """Return the record as a target can carry it out: with its holdback, or the new champion alone."""
+    able, held = abilities_of(target), as_served(rollout)
+    return held if able.holds_back and able.weight(held.weight_bp) else rollout
 
 
 def _tell(event: LogEvent, model: str, problem: str) -> None:

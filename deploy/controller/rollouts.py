@@ -13,6 +13,7 @@ from stationkeeper.deploy.core.moves import Phase, Transition, reseen, roll_back
 from stationkeeper.deploy.core.policy import Policy
 from stationkeeper.deploy.core.reasons import Reason, because
 from stationkeeper.deploy.core.rollout import close_minute, tick
+from stationkeeper.deploy.core.split import as_served
 from stationkeeper.deploy.core.state import memory, remember
 from stationkeeper.deploy.settings import RolloutSettings
 
@@ -123,7 +124,7 @@ class Rollouts:
     def lease(self, model: str, now_ms: int) -> None:
         """Renew a weight's lease after a third of it; a weight whose lease lapsed has to be seen in traffic anew."""
         rollout, settings = self.records[model], self._settings.get(model)
-        if rollout.weight_bp == 0 or settings is None:
+        if settings is None or as_served(rollout).weight_bp == 0:
             return
         until = to_ms(rollout.lease_until) if rollout.lease_until else None
         # With two thirds left a missed flush or a restart of a few seconds does not let the lease lapse, which would
@@ -133,7 +134,7 @@ class Rollouts:
             return
         # Routers have taken the canary away by themselves: its weight may not count as in force until rows show it
         # again.
-        if until is not None and until < now_ms:
+        if until is not None and until < now_ms and rollout.canary:
             rollout = reseen(rollout, 0.0)
         lease = to_datetime(now_ms + settings.lease)
         self.records[model] = rollout.model_copy(update={"lease_until": lease})

@@ -5,5 +5,5 @@ the reason with its numbers.
 State: none outside the record. Invariant: the same inputs give the same record, wherever a process dies; what could
 not be measured is neither success nor failure.
 Read `rollout` (the machine), `moves`, `admission`, then `comparison`, `evidence` and `minutes` (the analysis),
-`policy`, `state`, `split` and `reasons`.
+`policy`, `state`, `split` (who is answered by whom, on probation too) and `reasons`.
 """

@@ -117,7 +117,7 @@ class CanaryComparison:
             return Judgement.INCONCLUSIVE, because(
                 Reason.NOT_COMPARED, champion=self.champion, canary=self.canary, seen=seen
             )
-        harm = harm_found(state, policy, labelled_only=False)
+        harm = harm_found(state, policy)
         if harm:
             failed = harm[0] is Action.ROLL_BACK
             return Judgement.FAILED if failed else Judgement.INCONCLUSIVE, harm[1]

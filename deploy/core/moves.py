@@ -103,8 +103,14 @@ def promote(rollout: Rollout, policy: Policy, reason: Because) -> Transition:
             "reason": reason.text,
         }
     )
+    kept = policy.holdback_bp if watched else 0
     record = audit(new, DeploymentAction.PROMOTED, reason, state.clock, previous=rollout.champion, **shown(state))
-    record = record.model_copy(update={"weight_bp": BUCKETS})
+    record = record.model_copy(update={"weight_bp": BUCKETS - kept})
+    if kept:
+        # The holdback is a step more: its labelled rows of both versions are compared by themselves, alike old. It
+        # counts at once, as each minute is compared by the share that it really had.
+        last = StepLog(weight_bp=BUCKETS - kept, started=state.clock, settled=state.clock)
+        state = state.model_copy(update={"steps": (*state.steps, last), "holdback_bp": kept})
     return Transition(remember(new, state if watched else state.for_next()), (record,))
 
 

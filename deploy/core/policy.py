@@ -61,7 +61,8 @@ class Policy:
     A step lasts until the canary had ``min_rows``, but is not waited for where traffic is so small that the next
     weight exposes no more than ``min_rows`` in one ``step_ms``. A promotion needs ``promote_rows`` over all steps and
     evidence of every guardrail that acts. ``labels_expected`` says that the model's labels come on a topic: then a
-    promotion is confirmed by labels alone, within ``probation_margin``, at latest after ``probation_max_ms``.
+    promotion is confirmed by labels alone, within ``probation_margin``, at latest after ``probation_max_ms``. Until
+    then the old champion keeps ``holdback_bp`` of the traffic.
     """
 
     steps_bp: tuple[int, ...]
@@ -83,6 +84,7 @@ class Policy:
     probation_ms: int
     probation_margin: float
     probation_max_ms: int
+    holdback_bp: int
     labels_expected: bool
 
     def rail_alpha(self) -> float:

@@ -1,6 +1,7 @@
 """The rollout of one model as a pure state machine: the last record and what came in give the next record."""
 
 import math
+from collections.abc import Collection
 
 from stationkeeper.contracts.messages import DeploymentAction, Rollout
 from stationkeeper.contracts.times import to_datetime
@@ -22,7 +23,7 @@ from stationkeeper.deploy.core.moves import (
     roll_back,
     shown,
 )
-from stationkeeper.deploy.core.policy import LABELLED, Action, Policy, TimeoutAction
+from stationkeeper.deploy.core.policy import LABELLED, Action, Guardrail, Policy, TimeoutAction
 from stationkeeper.deploy.core.promotion import confirmation, missing, promote_limit, wanted, why_labels
 from stationkeeper.deploy.core.reasons import Because, Reason, because
 from stationkeeper.deploy.core.split import BUCKETS
@@ -37,6 +38,9 @@ _SETTLED_AFTER = 10 * MINUTE
 # silence says nothing and the ramp goes on by time.
 _FEW = 3.0
 _RUNNING = frozenset({Phase.CANARY, Phase.HOLD})
+# What brings the old champion back while both answer. Latency does not: of a request of many rows the holdback answers
+# a few, so that it is faster without being better. Scores and decisions keep the action that the policy gives them.
+_WATCHED = LABELLED | {Guardrail.ERRORS, Guardrail.DECISIONS, Guardrail.SCORES}
 
 
 def close_minute(rollout: Rollout, minute: Minute, policy: Policy) -> Transition:
@@ -72,7 +76,7 @@ def tick(rollout: Rollout, policy: Policy, clock_ms: int) -> Transition:
 
 def _decide_canary(rollout: Rollout, policy: Policy) -> Transition:
     state = memory(rollout)
-    harm = harm_found(state, policy, labelled_only=False)
+    harm = harm_found(state, policy)
     if harm and harm[0] is Action.ROLL_BACK:
         return roll_back(rollout, harm[1], state.clock)
     if state.clock - state.started >= policy.max_ms:
@@ -116,7 +120,8 @@ def _finish(rollout: Rollout, state: Controller, policy: Policy) -> Transition:
 
 def _decide_probation(rollout: Rollout, policy: Policy) -> Transition:
     state = memory(rollout)
-    harm = harm_found(state, policy, labelled_only=True)
+    # Without a holdback both versions never answer at the same time: only labels of the ramp can still condemn.
+    harm = harm_found(state, policy, _WATCHED if state.holdback_bp else LABELLED)
     if harm and harm[0] is Action.ROLL_BACK:
         return roll_back(rollout, harm[1], state.clock)
     spent = state.clock - state.promoted
@@ -142,7 +147,7 @@ def _decide_probation(rollout: Rollout, policy: Policy) -> Transition:
     confirmed = because(Reason.CONFIRMED, rows=state.probation_rows)
     if policy.labels_expected:
         confirmed = because(Reason.CONFIRMED_BY_LABELS, **numbers)
-    done = rollout.model_copy(update={"phase": Phase.STEADY, "reason": confirmed.text})
+    done = rollout.model_copy(update={"phase": Phase.STEADY, "lease_until": None, "reason": confirmed.text})
     record = audit(done, DeploymentAction.CONFIRMED, confirmed, state.clock, **shown(state))
     return Transition(remember(done, state.for_next()), (record.model_copy(update={"weight_bp": BUCKETS}),))
 
@@ -243,13 +248,15 @@ def _mismatch(state: Controller, policy: Policy) -> Because | None:
     return because(Reason.SHARE_MISMATCH, seen=seen, weight=weight, e=_exp(log_share))
 
 
-def harm_found(state: Controller, policy: Policy, *, labelled_only: bool) -> tuple[Action, Because] | None:
+def harm_found(
+    state: Controller, policy: Policy, among: Collection[Guardrail] = frozenset(Guardrail)
+) -> tuple[Action, Because] | None:
     """Return the most severe guardrail whose e-value reached its limit."""
     found: list[tuple[Action, Because]] = []
     limit = harm_limit(policy)
     for name, rail in policy.guardrails.items():
         evidence = log_e(state, name, policy)
-        if rail.action is Action.INFORM or evidence < limit or (labelled_only and name not in LABELLED):
+        if rail.action is Action.INFORM or evidence < limit or name not in among:
             continue
         ratio = seen_ratio(state, name)
         numbers = {"guardrail": name.value, "e": _exp(evidence), "limit": math.exp(limit), "margin": rail.margin}

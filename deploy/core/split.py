@@ -1,4 +1,7 @@
-"""The sticky split: a keyed hash gives each entity a fixed place on the ramp, so a rising weight only adds entities."""
+"""The sticky split: a keyed hash gives each entity a fixed place on the ramp, so a rising weight only adds entities.
+
+While a promotion is provisional the split goes on, with the old champion in the canary's place (``as_served``).
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,6 +9,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from stationkeeper.contracts.messages import Rollout, RolloutPhase
+from stationkeeper.deploy.core.state import memory
 
 # Basis points: a weight of .01 % is the smallest step that a person can mean.
 BUCKETS: Final = 10_000
@@ -42,3 +48,20 @@ def to_canary(salt: str, entities: Sequence[str], weight_bp: int) -> npt.NDArray
     if weight_bp >= BUCKETS:
         return np.ones(len(entities), dtype=np.bool_)
     return buckets(salt, entities) < weight_bp
+
+
+def as_served(rollout: Rollout) -> Rollout:
+    """Return the record as a target that can hold back splits it: on probation the old champion is served as a canary.
+
+    So both versions are seen in the same minutes: compared with the past alone, a fault of the weekend would look like
+    the new version's. A record without a holdback is returned as it is.
+    """
+    if rollout.phase is not RolloutPhase.PROBATION:
+        return rollout
+    state = memory(rollout)
+    if not state.holdback_bp or state.previous is None:
+        return rollout
+    # A salt of its own, or the holdback would be those very entities that the canary had first: they would change
+    # versions twice.
+    salt = rollout_salt(f"{rollout.model}\0holdback", rollout.epoch)
+    return rollout.model_copy(update={"canary": state.previous, "weight_bp": state.holdback_bp, "salt": salt})

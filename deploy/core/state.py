@@ -58,7 +58,8 @@ class Controller(Message):
     ``previous`` is the champion before the last promotion, ``dropped`` what the last rollback took away, ``after`` the
     candidate that waits for this rollout. ``groups`` and ``spread`` say how far rows fail together, ``latencies`` is
     what the champion's were so far, ``middle`` counts answers of either arm beyond their median. ``gate`` is what the
-    gate said of the candidate, ``proven`` that a target serves the very model that the gate scored.
+    gate said of the candidate, ``proven`` that a target serves the very model that the gate scored. ``holdback_bp``
+    is the share that ``previous`` keeps while on probation.
     """
 
     schema_name: ClassVar[str] = "controller"
@@ -88,6 +89,7 @@ class Controller(Message):
     spread: dict[str, Spread] = {}
     latencies: tuple[int, ...] = ()
     middle: Pool = Pool()
+    holdback_bp: int = 0
 
     def step_at(self, start: int) -> int | None:
         """Return the index of the step whose settled span holds a prediction minute, None between steps."""

@@ -11,6 +11,7 @@ import structlog
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.contracts.times import to_ms
+from stationkeeper.deploy.core.split import as_served
 from stationkeeper.registry import ArtifactError, ServedModel, ServingRegistry
 from stationkeeper.streams.errors import Retryable
 
@@ -83,6 +84,7 @@ class TrafficTable:
                 self._wanted.pop(model, None)
                 self._applied.pop(model, None)
                 return
+            rollout = as_served(rollout)
             self._wanted[model] = rollout
             now = self._applied.get(model)
             if now is not None:

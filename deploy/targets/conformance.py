@@ -5,25 +5,28 @@ from datetime import UTC, datetime, timedelta
 
 from stationkeeper.contracts.messages import Rollout, RolloutPhase
 from stationkeeper.contracts.plugins import NotConforming
-from stationkeeper.deploy.targets.target import Observation, Target
+from stationkeeper.deploy.targets.target import Observation, Target, abilities_of
 from stationkeeper.streams.errors import Retryable
 
 _MODEL = "conformance"
 # How often a record is applied again while the target says that it may help: an update of a platform goes through a
 # few states; one that is not there by then would never be.
 _TRIES = 20
+# The share of the default holdback, which platforms of whole per cents can give.
+_HELD_BP = 200
 # Three weights of a usual ramp; the suite asks that none is exceeded, and that zero is zero.
 _STEPS_BP = (100, 2_500, 0)
 
 
 def check_target(make: Callable[[], Target], settle: Callable[[Rollout], None] = lambda _: None) -> None:
-    """Take a target through a ramp, a rollback, a restart and a record of an older epoch.
+    """Take a target through a ramp, a rollback, a restart, a promotion taken back, and a record of an older epoch.
 
     ``make`` returns a new object on the same platform each time. ``settle`` is called after each call of ``apply``,
     for platforms that read the log by themselves or need time; a ``Retryable`` is answered by the same call again.
     Raises ``NotConforming`` with a sentence for each promise of `Target` that is broken.
     """
-    found = [*_name(make()), *_unknown(make()), *_ramp(make, settle), *_older_epoch(make, settle)]
+    found = [*_name(make()), *_unknown(make()), *_ramp(make, settle), *_holdback(make, settle)]
+    found += _older_epoch(make, settle)
     if found:
         raise NotConforming("; ".join(found))
 
@@ -70,6 +73,21 @@ def _ramp(make: Callable[[], Target], settle: Callable[[Rollout], None]) -> Iter
         if first != second:
             yield f"applying epoch {epoch} twice gives {first}, then {second}; apply must be idempotent"
         yield from _as_recorded(second, record)
+
+
+def _holdback(make: Callable[[], Target], settle: Callable[[Rollout], None]) -> Iterator[str]:
+    """Promote, with the old champion held back, then take the promotion back: nobody has to load anything for it."""
+    if not abilities_of(make()).holds_back:
+        return
+    canary = _rollout(len(_STEPS_BP) + 1, _STEPS_BP[1])
+    held = canary.model_copy(
+        update={"phase": RolloutPhase.PROBATION, "champion": "2", "canary": "1", "weight_bp": _HELD_BP}
+    )
+    back = _rollout(canary.epoch, 0)
+    for record in (canary, held, back):
+        target = make()
+        _apply(target, record, settle)
+        yield from _as_recorded(target.observe(_MODEL), record)
 
 
 def _apply(target: Target, record: Rollout, settle: Callable[[Rollout], None]) -> None:

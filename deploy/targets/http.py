@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 from stationkeeper.contracts.masking import masked, remember
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.settings import TargetSettings
-from stationkeeper.deploy.targets.target import Observation
+from stationkeeper.deploy.targets.target import Abilities, Observation
 from stationkeeper.streams.errors import Retryable
 
 # What of an answer is read: an honest one has a hundred bytes a model, and a wrong address may answer with a film.
@@ -77,6 +77,7 @@ class HttpTarget:
     """A server of the team's own that takes weights by POST and tells them by GET."""
 
     name = "http"
+    abilities = Abilities(holds_back=True)
 
     def __init__(self, settings: TargetSettings) -> None:
         self._client = JsonClient("the server", settings)

@@ -3,13 +3,15 @@
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.deploy.targets.http import JsonClient
-from stationkeeper.deploy.targets.target import Observation
+from stationkeeper.deploy.targets.target import Abilities, Observation
 
 
 class RouterTarget:
     """One router process at ``settings.url``, e.g. ``http://127.0.0.1:8080``."""
 
     name = "router"
+    # It reads the record by itself, holdback included.
+    abilities = Abilities(holds_back=True)
 
     def __init__(self, settings: TargetSettings) -> None:
         self._client = JsonClient("the router", settings)

@@ -290,7 +290,7 @@ class SageMakerTarget:
 
     name = "sagemaker"
     # Weights are floats of any size. A caller may name a variant itself, but nothing keeps an entity with one.
-    abilities = Abilities(sticky=False, lapses=False)
+    abilities = Abilities(sticky=False, lapses=False, holds_back=True)
 
     def __init__(self, settings: TargetSettings) -> None:
         self._options = options_of(settings, SageMakerOptions)

@@ -41,6 +41,7 @@ class Abilities:
 
     Weights are multiples of ``step_bp`` basis points. ``sticky``: an entity stays with its arm. ``lapses``: the
     canary's weight ends with its lease although nobody takes it away. ``moves``: there is traffic to move.
+    ``holds_back``: after a promotion the old champion can go on with a share; a target that says nothing is not asked.
     """
 
     step_bp: int = 1
@@ -48,6 +49,7 @@ class Abilities:
     sticky: bool = True
     lapses: bool = True
     moves: bool = True
+    holds_back: bool = False
 
     def weight(self, weight_bp: int) -> int | None:
         """Return the multiple of ``step_bp`` at or below a weight, as traffic never exceeds the record.
@@ -58,7 +60,7 @@ class Abilities:
         whole = weight_bp - weight_bp % self.step_bp
         return whole if whole or not weight_bp else self.step_bp if self.round_up else None
 
-    def limits(self, steps_bp: Sequence[int]) -> Iterator[tuple[bool, str]]:
+    def limits(self, steps_bp: Sequence[int], holdback_bp: int = 0) -> Iterator[tuple[bool, str]]:
         """Yield what a ramp asks for and the platform cannot do, and for each whether a step is refused."""
         for step in steps_bp:
             taken = self.weight(step)
@@ -66,6 +68,9 @@ class Abilities:
                 yield True, f"{step / BUCKETS:g} is refused: the least weight is {self.step_bp / BUCKETS:g}"
             elif taken != step:
                 yield False, f"{step / BUCKETS:g} becomes {taken / BUCKETS:g}: weights are whole per cent"
+        # A holdback below the least weight would be refused for as long as the probation lasts.
+        if holdback_bp and (not self.holds_back or not self.weight(holdback_bp)):
+            yield False, "no holdback there: while on probation the new champion has all traffic"
         if not self.moves:
             yield False, "no traffic moves there: a canary shows nothing and ends as on_timeout says"
         if not self.sticky:

@@ -110,7 +110,9 @@ class VertexTarget:
 
     def __init__(self, settings: TargetSettings) -> None:
         self._options = options_of(settings, VertexOptions)
-        self.abilities = Abilities(step_bp=_PERCENT, round_up=self._options.round_up, sticky=False, lapses=False)
+        self.abilities = Abilities(
+            step_bp=_PERCENT, round_up=self._options.round_up, sticky=False, lapses=False, holds_back=True
+        )
         self._api = Api(settings, self._options)
         # By model the version and the operation that is under way; by model and version why it can never be served.
         self._pending: dict[str, tuple[str, str]] = {}

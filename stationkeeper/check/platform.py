@@ -89,5 +89,6 @@ def check_targets(config: Config) -> Iterator[SetupCheck]:
         else:
             yield SetupCheck(what, "ok", f"{settings.url or given.kind} answers")
             for model in mine:
-                for refused, limit in abilities_of(target).limits(config.models[model].rollout.policy().steps_bp):
+                policy = config.models[model].rollout.policy()
+                for refused, limit in abilities_of(target).limits(policy.steps_bp, policy.holdback_bp):
                     yield SetupCheck(f"{what} for {model}", "failed" if refused else "warning", limit)

@@ -231,7 +231,8 @@ def _limits(settings: Any, model: str) -> list[str]:
             found.append(f"target {one.kind}: {error}")
             continue
         if serves(target, model):
-            limits = abilities_of(target).limits(settings.models[model].rollout.policy().steps_bp)
+            policy = settings.models[model].rollout.policy()
+            limits = abilities_of(target).limits(policy.steps_bp, policy.holdback_bp)
             found += [f"target {one.kind}: {limit}" for _, limit in limits]
     return found
 

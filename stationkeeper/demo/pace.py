@@ -109,10 +109,15 @@ class Pace:
         moves = [d for d in self.history.deployments if d.action is not DeploymentAction.REFUSED]
         if status is None or not moves:
             return ""
-        # After a promotion or a rollback no canary is out, whatever weight the record names.
-        wanted = (moves[-1].champion, moves[-1].weight_bp if moves[-1].action in WEIGHTED else 0)
-        applied = [(one["champion"], one["weight_bp"]) for one in status["models"] if one["model"] == self.model]
-        return "the router follows" if any(one != wanted for one in applied) else ""
+        last = moves[-1]
+        # After a rollback no canary is out, whatever weight the record names; after a promotion the old champion keeps
+        # a share, which is the holdback's and no step that is waited for.
+        weight = last.weight_bp if last.action in WEIGHTED else 0
+        provisional = last.action is DeploymentAction.HELD and last.canary is None
+        kept = last.action is DeploymentAction.PROMOTED or provisional
+        applied = [one for one in status["models"] if one["model"] == self.model]
+        follows = all(one["champion"] == last.champion and (kept or one["weight_bp"] == weight) for one in applied)
+        return "" if follows else "the router follows"
 
 
 def watermark_of(status: Status | None, model: str) -> int | None:

@@ -18,6 +18,8 @@ def rollout_block(rollout: RolloutStatus) -> Html:
         " is champion",
         [", ", tag("strong", f"version {canary}"), f" is canary with {percent(share)} of the traffic"]
         if canary
+        else [", version ", rollout["holdback"], f" keeps {percent(rollout['holdback_bp'] / 10_000)} of the traffic"]
+        if "holdback" in rollout
         else None,
         f". {sentence(rollout['reason'])} Since ",
         time_tag(rollout["since"]),

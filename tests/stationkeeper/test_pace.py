@@ -82,6 +82,7 @@ def test_the_stream_stays_near_the_watermark() -> None:
         (DeploymentAction.STEP, ("1", 500), False),
         (DeploymentAction.PROMOTED, ("1", 500), True),
         (DeploymentAction.PROMOTED, ("2", 0), False),
+        (DeploymentAction.PROMOTED, ("2", 200), False),
         (DeploymentAction.ROLLED_BACK, ("1", 500), True),
         (DeploymentAction.ROLLED_BACK, ("1", 0), False),
     ],

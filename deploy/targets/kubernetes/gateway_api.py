@@ -134,7 +134,7 @@ class GatewayApiTarget(ObjectTarget):
     """An ``HTTPRoute`` of the cluster as a target."""
 
     # A gateway draws for each request, and nothing takes a weight away when nobody is there.
-    abilities = Abilities(sticky=False, lapses=False)
+    abilities = Abilities(sticky=False, lapses=False, holds_back=True)
 
     def __init__(self, settings: TargetSettings) -> None:
         options = options_of(settings, RouteOptions)

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.messages import Rollout, RolloutPhase
 from stationkeeper.deploy.controller.effects import Effects
-from stationkeeper.deploy.targets import ChangedByOthers, Observation
+from stationkeeper.deploy.targets import Abilities, ChangedByOthers, Observation
 from stationkeeper.streams.errors import Retryable
 
 RECORD = Rollout(
@@ -82,3 +82,27 @@ def test_an_error_that_nobody_foresaw_is_told_with_its_class_and_the_other_model
     assert all(broken.applied.acquire(timeout=10) for _ in range(3))
     effects.close()
     assert effects.problems() == {}
+
+
+class Weighing(Scripted):
+    """A platform that keeps the weights it was told."""
+
+    def __init__(self, name: str, abilities: Abilities) -> None:
+        super().__init__(name)
+        self.abilities, self.told = abilities, list[tuple[str, str | None, int]]()
+
+    def apply(self, rollout: Rollout) -> None:
+        self.told.append((rollout.champion, rollout.canary, rollout.weight_bp))
+        super().apply(rollout)
+
+
+def test_the_holdback_is_asked_of_those_who_can_split_it_and_of_no_others():
+    held = {"phase": RolloutPhase.PROBATION, "champion": "2", "canary": None, "weight_bp": 0}
+    record = RECORD.model_copy(update=held | {"controller": {"previous": "1", "holdback_bp": 50}})
+    able, coarse = Abilities(holds_back=True), Abilities(holds_back=True, step_bp=100)
+    targets = [Weighing("able", able), Weighing("coarse", coarse), Weighing("silent", Abilities())]
+    effects = Effects(None, targets)
+    effects.follow(record)
+    assert all(one.applied.acquire(timeout=10) for one in targets)
+    effects.close()
+    assert [one.told[0] for one in targets] == [("2", "1", 50), ("2", None, 0), ("2", None, 0)]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from stationkeeper.contracts.messages import RolloutPhase
 from stationkeeper.deploy.core.split import rollout_salt, to_canary
 from tests.deploy.serving import LEASE, NOW, instances, record
 
@@ -52,6 +53,23 @@ def test_promotion_and_rollback_follow_the_record_at_once(serve, eventually):
     eventually(lambda: served.applied() == ("1", "2", 5000))
     served.rollouts.write(record(champion="2", epoch=2))
     eventually(lambda: served.applied() == ("2", None, 0))
+    served.registry.gate.set()
+
+
+def test_on_probation_the_old_champion_keeps_its_share_and_comes_back_without_being_loaded(serve, eventually):
+    served = serve()
+    served.rollouts.write(record(canary="2", weight_bp=5000))
+    eventually(lambda: served.applied() == ("1", "2", 5000))
+    lease = record(canary="2", weight_bp=5000).lease_until
+    held = {"phase": RolloutPhase.PROBATION, "controller": {"previous": "1", "holdback_bp": 3000}, "lease_until": lease}
+    served.rollouts.write(record(champion="2").model_copy(update=held))
+    eventually(lambda: served.applied() == ("2", "1", 3000))
+    _, answer = served.ask("/predict/fraud", instances(200))
+    expected = to_canary(rollout_salt("fraud\0holdback", 1), [f"card-{i % 50}" for i in range(200)], 3000)
+    assert [one["version"] == "1" for one in answer["predictions"]] == expected.tolist()
+    served.registry.gate.clear()
+    served.rollouts.write(record())
+    eventually(lambda: served.applied() == ("1", None, 0))
     served.registry.gate.set()
 
 

@@ -78,7 +78,7 @@ class Coarse:
     """A platform of whole per cents that keeps nobody with one version."""
 
     name = "coarse"
-    abilities = Abilities(step_bp=100, sticky=False)
+    abilities = Abilities(step_bp=100, sticky=False, holds_back=True)
 
     def __init__(self, settings: TargetSettings) -> None:
         """Take no settings."""
