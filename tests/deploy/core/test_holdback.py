@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stationkeeper.contracts.messages import Rollout
+from stationkeeper.contracts.messages import Deployment, Rollout
 from stationkeeper.deploy.core.comparison import harm_limit, log_e
 from stationkeeper.deploy.core.dispersion import FIRST_BLOCKS, LEAST
 from stationkeeper.deploy.core.evidence import HARM_RATIOS
@@ -25,12 +25,14 @@ def promoted(policy=POLICY) -> Rollout:
     """Return the first record on probation; minute 60 is not closed yet."""
     records, audits = drive(started(policy), policy, range(1, 60), rng=np.random.default_rng(1))
     assert [one.weight_bp for one in audits if one.action.value == "promoted"] == [10_000 - policy.holdback_bp]
-    return next(one for one in records if one.phase is Phase.PROBATION)
+    found: Rollout = next(one for one in records if one.phase is Phase.PROBATION)
+    return found
 
 
 def on_probation(rollout: Rollout, bad_old: float, bad_new: float, minutes: int = 60, policy=POLICY):
     """Play minutes whose traffic follows the record; returns the record and the audits."""
-    rng, audits, first = np.random.default_rng(7), [], memory(rollout).clock // MINUTE
+    rng, first = np.random.default_rng(7), memory(rollout).clock // MINUTE
+    audits: list[Deployment] = []
     for index in range(first, first + minutes):
         if rollout.phase is not Phase.PROBATION:
             break
