@@ -70,7 +70,7 @@ def gate_version(
     ``Retryable`` while the registry is away.
     """
     version = registry.alias(model, champion) or champion
-    frame = store.read(snapshot)
+    frame = store.read(snapshot, settings.data.max_rows)
     with TemporaryDirectory(prefix="stationkeeper-gate-") as scratch:
         registry.download(model, candidate, Path(scratch) / "candidate")
         registry.download(model, version, Path(scratch) / "champion")

@@ -26,12 +26,12 @@ from stationkeeper.retrain.snapshot import (
     EVENT_ID,
     TIME,
     EventColumns,
+    EventFrames,
     LabelledRows,
     Snapshot,
     SnapshotError,
     SnapshotStore,
     describe_ranges,
-    merge_base,
 )
 from stationkeeper.retrain.training.job import (
     ARTIFACT_DIRECTORY,
@@ -139,19 +139,16 @@ class Steps:
         # First, because it fails most often (a registry away, a version gone), and reading the topics is the long part.
         champion = self._fetch_champion(state)
         rows = self._read(state, state.end_offsets())
-        frame = rows.frame(state.as_of_ms, state.maturity_ms)
-        base = self._base(champion)
-        if base is not None:
-            frame = merge_base(frame, base[1])
+        base = self.snapshots.find(champion.snapshot) if champion.snapshot else None
         return self.snapshots.write(
-            frame,
+            rows.pieces(state.as_of_ms, state.maturity_ms, base.path if base else None),
             {
                 "model": state.model,
                 "ranges": describe_ranges(rows.begin, rows.end),
                 "as_of": state.as_of_ms,
                 "maturity": state.maturity_ms,
                 "since": rows.since_ms,
-                "base": base[0] if base else None,
+                "base": base.digest if base else None,
                 "unusable": rows.columns.unusable,
             },
         )
@@ -248,7 +245,8 @@ class Steps:
     def forget(self, request: str | None = None) -> None:
         """Let go of the rows read for a request, or for all."""
         for one in [request] if request is not None else list(self._rows):
-            self._rows.pop(one, None)
+            if (rows := self._rows.pop(one, None)) is not None:
+                rows.close()
 
     def _latest(self, state: RetrainState) -> int:
         """Return the stream's clock, read on where rows of the request are at hand."""
@@ -264,7 +262,13 @@ class Steps:
             since = to_ms(state.request.onset.time) - inputs.settings.data.history
             columns = EventColumns(state.model, inputs.future_skew_ms)
             data, labels = inputs.settings.data, inputs.settings.labels
-            rows = LabelledRows(inputs.topics, columns, since, data.max_rows, labels.positive_class)
+            near = self.directory(state)
+            # What a process that was killed had read; this one reads it again.
+            for left in near.glob("rows-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            frames = EventFrames(near)
+            limit, positive = data.snapshot_rows, labels.positive_class
+            rows = LabelledRows(inputs.topics, columns, since, limit, positive, frames=frames)
             self._rows[state.id] = rows
         # A reader for each step: between two surveys lie minutes to days, and a broker closes idle connections.
         reader = self.open_reader()
@@ -277,11 +281,6 @@ class Steps:
     def _fetch_champion(self, state: RetrainState) -> ModelCard:
         version = state.champion or state.request.version
         return self.registry.download(state.model, version, self.directory(state) / CHAMPION_DIRECTORY)
-
-    def _base(self, champion: ModelCard) -> tuple[str, pl.DataFrame] | None:
-        if champion.snapshot is None or self.snapshots.find(champion.snapshot) is None:
-            return None
-        return champion.snapshot, self.snapshots.read(champion.snapshot)
 
     def _last_time(self, digest: str | None) -> int | None:
         try:
@@ -298,7 +297,7 @@ def reference_of(
     """Build the reference of a trained version from the rows since the change, labelled or not."""
     card = ModelCard.decode((directory / ARTIFACT_DIRECTORY / CARD_FILE).read_bytes())
     scored = pl.read_parquet(directory / SCORED_FILE)
-    frame = snapshots.read(job.digest).join(scored.select(EVENT_ID, "score", "known"), on=EVENT_ID)
+    frame = snapshots.read(job.digest, job.data_rows).join(scored.select(EVENT_ID, "score", "known"), on=EVENT_ID)
     # The new version's normal is the world after the change; with rows from before it, the change would be drift again.
     recent = frame if job.onset_ms is None else frame.filter(pl.col(TIME) >= job.onset_ms)
     rows = recent.sort(TIME, EVENT_ID)

@@ -4,13 +4,22 @@ In come the input topics (read by ``stationkeeper.events``, the reading that the
 rows, Parquet files named by SHA-256 with a manifest beside each, and ``TrainingTable``. The room keeps the rows read so
 far and the files. Invariants: the same offsets, time and maturity give the same bytes; a snapshot is whole or absent.
 
-Read in this order: events (event columns to frames), rows (predictions joined with features and labels), snapshot (the
-store), dvc (its snapshots as tracked versions), table (features with kinds and labels as numbers).
+Read in this order: events (event columns to frames), frames (more of them than memory holds), rows (predictions joined
+with features and labels), snapshot (the store), dvc (its snapshots as tracked versions), table (features with kinds and
+labels as numbers).
 """
 
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION, EventColumns
+from stationkeeper.retrain.snapshot.frames import EventFrames
 from stationkeeper.retrain.snapshot.rows import LabelledRows
-from stationkeeper.retrain.snapshot.snapshot import Snapshot, SnapshotError, SnapshotStore, describe_ranges, merge_base
+from stationkeeper.retrain.snapshot.snapshot import (
+    Snapshot,
+    SnapshotError,
+    SnapshotStore,
+    describe_ranges,
+    digest_of,
+    newest_rows,
+)
 from stationkeeper.retrain.snapshot.table import BadData, TrainingTable
 
 __all__ = [
@@ -21,11 +30,13 @@ __all__ = [
     "VERSION",
     "BadData",
     "EventColumns",
+    "EventFrames",
     "LabelledRows",
     "Snapshot",
     "SnapshotError",
     "SnapshotStore",
     "TrainingTable",
     "describe_ranges",
-    "merge_base",
+    "digest_of",
+    "newest_rows",
 ]

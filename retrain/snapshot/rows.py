@@ -1,11 +1,15 @@
 """Rows of one model read from its topics: predictions joined with features and with the labels known so far."""
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 
-from stationkeeper.events import DEFAULT_POSITIVE, Form, Kind, untold
+from stationkeeper.events import DEFAULT_POSITIVE, Form, untold
 from stationkeeper.registry import FeatureKind, category_text
 from stationkeeper.retrain.core.labels import positive_texts
 from stationkeeper.retrain.core.plan import LabelStatistics
@@ -19,6 +23,8 @@ from stationkeeper.retrain.snapshot.events import (
     VERSION,
     EventColumns,
 )
+from stationkeeper.retrain.snapshot.frames import EventFrames, OrderedRows
+from stationkeeper.retrain.snapshot.snapshot import ROW_GROUP, merge_base
 from stationkeeper.streams.ports import Batch, Partition, Reader
 
 MATURITY_QUANTILE = 0.99
@@ -27,8 +33,14 @@ are still open look negative. Lower trains sooner on rows whose positives are mi
 label ever."""
 
 ROWS_ABOVE_LIMIT = 1.25
-"""Rows may grow this much past their limit before the oldest are dropped: dropping sorts all of them, so that at 1 it
-would come with every batch; a quarter more memory makes it rare."""
+"""Rows may grow this much past their limit before the oldest are refused: to find which is a look at all minutes, and
+at 1 it would come with every batch."""
+
+MINUTE_MS = 60_000
+"""How finely the oldest rows are told from younger ones: half a year is 260 000 counts."""
+
+BASE = "base"
+"""The kind of frames that came from an earlier snapshot, beside the kinds of events."""
 
 Offsets = dict[Partition, int]
 
@@ -37,9 +49,10 @@ Offsets = dict[Partition, int]
 class LabelledRows:
     """Reads the topics of a model once, goes on where it stopped, and joins what it holds by event_id.
 
-    ``since_ms`` leaves older predictions out; ``limit`` bounds the rows kept, oldest dropped first. A prediction
-    sent twice counts once, the first; of several labels of one event the one known last holds. ``positive`` decides
-    which labels are none (``events.untold``).
+    ``since_ms`` leaves older predictions out; of more than ``limit`` rows the oldest are left out, whole minutes of
+    them, so that at least ``limit`` stay. They may outgrow memory (``frames``): all work goes bucket by bucket, and
+    what goes out is in pieces. A prediction sent twice counts once, the first; of several labels of one event the one
+    known last holds. ``positive`` decides which labels are none (``events.untold``).
     """
 
     inputs: tuple[Form, ...]
@@ -49,7 +62,8 @@ class LabelledRows:
     positive: str = DEFAULT_POSITIVE
     begin: Offsets = field(default_factory=dict)
     end: Offsets = field(default_factory=dict)
-    _frames: dict[Kind, list[pl.DataFrame]] = field(default_factory=dict)
+    frames: EventFrames = field(default_factory=EventFrames)
+    _minutes: dict[int, int] = field(default_factory=dict)
     _rows: int = 0
 
     def advance(self, reader: Reader, ends: Mapping[Partition, int] | None = None) -> int:
@@ -81,75 +95,118 @@ class LabelledRows:
                 kept = frame.filter(~pl.col(LABEL).is_in(list(gone))) if gone else frame
             else:
                 kept = frame.filter(pl.col(TIME) >= self.since_ms)
-            self._frames.setdefault(kind, []).append(kept)
-            self._rows += len(kept) if kind == "prediction" else 0
+            self.frames.add(kind, kept)
+            if kind == "prediction":
+                self._rows += len(kept)
+                minutes, counts = np.unique(kept[TIME].to_numpy() // MINUTE_MS, return_counts=True)
+                for minute, n in zip(minutes.tolist(), counts.tolist(), strict=True):
+                    self._minutes[minute] = self._minutes.get(minute, 0) + n
         if self._rows > self.limit * ROWS_ABOVE_LIMIT:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        rows = self._whole("prediction").sort(TIME).tail(self.limit)
-        # From here on older rows are not even taken in: a topic read backwards in time would drop and sort at every
-        # batch.
-        self.since_ms = int(rows[TIME][0])
-        self._frames["prediction"] = [rows]
-        self._rows = len(rows)
+        """Raise the time from which rows are taken, to the minute that still leaves ``limit`` of them."""
+        if self._rows <= self.limit:
+            return
+        left = 0
+        for minute in sorted(self._minutes, reverse=True):
+            left += self._minutes[minute]
+            if left >= self.limit:
+                # By the rows alone, not by when they were read: a second try must find the same.
+                self.since_ms = max(self.since_ms, minute * MINUTE_MS)
+                break
+        self._minutes = {minute: n for minute, n in self._minutes.items() if minute * MINUTE_MS >= self.since_ms}
+        self._rows = sum(self._minutes.values())
 
-    def _whole(self, kind: Kind) -> pl.DataFrame:
-        frames = self._frames.get(kind, [])
-        if len(frames) > 1:
-            self._frames[kind] = frames = [pl.concat(frames, how="diagonal")]
-        # A kind of which no record has come yet still joins, with no rows.
-        empty = {EVENT_ID: pl.String, LABEL: pl.String, LABEL_TIME: pl.Int64}
-        if kind != "label":
-            empty = {EVENT_ID: pl.String, TIME: pl.Int64, VERSION: pl.String}
-        return frames[0] if frames else pl.DataFrame(schema=empty)
+    def close(self) -> None:
+        """Let go of the rows, on disk as well."""
+        self.frames.close()
 
     @property
     def clock_ms(self) -> int | None:
         """The latest event time read, of predictions and labels: the stream's clock."""
         return self.columns.clock_ms
 
-    def labels(self, as_of_ms: int) -> pl.DataFrame:
+    def _labels(self, bucket: int, as_of_ms: int) -> pl.DataFrame:
         """Return the label of each event known at ``as_of_ms``: event id, label text, label time."""
-        known = self._whole("label").filter(pl.col(LABEL_TIME) <= as_of_ms)
+        found = self.frames.part("label", bucket)
+        if found is None:
+            # A kind of which no record has come yet still joins, with no rows.
+            return pl.DataFrame(schema={EVENT_ID: pl.String, LABEL: pl.String, LABEL_TIME: pl.Int64})
+        known = found.filter(pl.col(LABEL_TIME) <= as_of_ms)
         # By the time they became known, stable: of several at one time the last of the log holds.
         return known.sort(LABEL_TIME, maintain_order=True).unique(EVENT_ID, keep="last", maintain_order=True)
 
     def label_texts(self, as_of_ms: int) -> list[str]:
         """Return the different texts of the labels known at ``as_of_ms``."""
-        found: list[str] = self.labels(as_of_ms)[LABEL].drop_nulls().unique().to_list()
-        return found
+        texts: set[str] = set()
+        for bucket in self.frames.buckets:
+            texts.update(self._labels(bucket, as_of_ms)[LABEL].drop_nulls().unique().to_list())
+        return sorted(texts)
 
-    def labelled(self, as_of_ms: int, columns: pl.Expr | None = None) -> pl.DataFrame:
-        """Return the predictions up to ``as_of_ms`` in time order, each with its label or null; O(n log n)."""
-        predictions = self._whole("prediction").filter(pl.col(TIME) <= as_of_ms)
-        if columns is not None:
-            predictions = predictions.select(columns)
+    def _labelled(self, bucket: int, as_of_ms: int, columns: tuple[str, ...] | None = None) -> pl.DataFrame:
+        """Return a bucket's predictions up to ``as_of_ms``, each with its label or null."""
+        found = self.frames.part("prediction", bucket, columns)
+        if found is None:
+            found = pl.DataFrame(schema={EVENT_ID: pl.String, TIME: pl.Int64, VERSION: pl.String})
+        rows = found.filter(pl.col(TIME).is_between(self.since_ms, as_of_ms))
         # The first, as the tally counts it; later ones are duplicates there.
-        rows = predictions.unique(EVENT_ID, keep="first", maintain_order=True)
-        # By id within a millisecond: partitions are read in any order, and the snapshot's digest must not depend on it.
-        return rows.join(self.labels(as_of_ms), on=EVENT_ID, how="left").sort(TIME, EVENT_ID)
+        rows = rows.unique(EVENT_ID, keep="first", maintain_order=True)
+        return rows.join(self._labels(bucket, as_of_ms), on=EVENT_ID, how="left")
 
     def statistics(self, onset_ms: int, as_of_ms: int, maturity_ms: int | None, positive: str) -> LabelStatistics:
-        """Count the matured labelled rows before and after the onset; a None maturity is estimated."""
-        rows = self.labelled(as_of_ms, pl.col(EVENT_ID, TIME)).filter(pl.col(LABEL).is_not_null())
-        maturity = label_maturity(rows) if maturity_ms is None else maturity_ms
-        # A younger labelled row is one whose label came quickly; where positives are told sooner than negatives those
-        # alone would teach a rate that nobody has.
-        ripe = rows.filter(pl.col(TIME) <= as_of_ms - maturity)
-        after = ripe.filter(pl.col(TIME) >= onset_ms)
-        yes = positive_texts(self.label_texts(as_of_ms), positive)
-        positives = int(after[LABEL].is_in(list(yes)).sum())
-        return LabelStatistics(as_of_ms, maturity, len(ripe) - len(after), len(after), positives)
+        """Count the matured labelled rows before and after the onset; a None maturity is estimated.
 
-    def frame(self, as_of_ms: int, maturity_ms: int) -> pl.DataFrame:
-        """Return the rows of a snapshot: reserved columns (``@``), then features by name, in time order.
-
-        The label is null where it is not known or not matured. Numbers and booleans are Float64, texts String.
+        Where rows lie on disk, from the first bucket: some hundred thousand labels, chosen by a hash of their ids.
         """
-        rows = self.labelled(as_of_ms)
-        extra = self._whole("feature")
-        if len(extra):
+        self._drop_oldest()
+        maturity, before, after, positives = maturity_ms, 0, 0, 0
+        for bucket in self.frames.buckets:
+            rows = self._labelled(bucket, as_of_ms, (EVENT_ID, TIME)).filter(pl.col(LABEL).is_not_null())
+            if maturity is None:
+                maturity = label_maturity(rows)
+            # A younger labelled row is one whose label came quickly; where positives are told sooner than negatives
+            # those alone would teach a rate that nobody has.
+            ripe = rows.filter(pl.col(TIME) <= as_of_ms - maturity)
+            later = ripe.filter(pl.col(TIME) >= onset_ms)
+            yes = positive_texts(later[LABEL].unique().to_list(), positive)
+            before, after = before + len(ripe) - len(later), after + len(later)
+            positives += int(later[LABEL].is_in(list(yes)).sum())
+        return LabelStatistics(as_of_ms, maturity or 0, before, after, positives)
+
+    def pieces(self, as_of_ms: int, maturity_ms: int, base: Path | None = None) -> Iterator[pl.DataFrame]:
+        """Yield the rows of a snapshot by time and event id: reserved columns (``@``), then features by name.
+
+        The label is null where it is not known or not matured. Numbers and booleans are Float64, texts String. ``base``
+        is an earlier snapshot, whose older labelled rows are put before these (``merge_base``).
+        """
+        self._drop_oldest()
+        first = self._add_base(base, as_of_ms) if base is not None else None
+        buckets = self.frames.buckets
+        if len(buckets) == 1:
+            yield self._bucket(0, as_of_ms, maturity_ms, first).sort(TIME, EVENT_ID)
+            return
+        with tempfile.TemporaryDirectory(dir=self.frames.scratch()) as scratch:
+            ordered = OrderedRows(Path(scratch), len(buckets))
+            for bucket in buckets:
+                ordered.add(self._bucket(bucket, as_of_ms, maturity_ms, first))
+            yield from ordered.pieces()
+
+    def _add_base(self, base: Path, as_of_ms: int) -> int | None:
+        """Add the rows of an earlier snapshot that may come before ours; returns the time of our first row."""
+        firsts = [self._labelled(b, as_of_ms, (EVENT_ID, TIME))[TIME].min() for b in self.frames.buckets]
+        first = min((int(str(one)) for one in firsts if one is not None), default=None)
+        # A step that is tried again adds them again.
+        self.frames.drop(BASE)
+        for batch in pq.ParquetFile(base).iter_batches(ROW_GROUP):
+            older = pl.DataFrame(pl.from_arrow(batch)).filter(pl.col(LABEL).is_not_null())
+            self.frames.add(BASE, older if first is None else older.filter(pl.col(TIME) < first))
+        return first
+
+    def _bucket(self, bucket: int, as_of_ms: int, maturity_ms: int, first: int | None) -> pl.DataFrame:
+        rows = self._labelled(bucket, as_of_ms)
+        extra = self.frames.part("feature", bucket)
+        if extra is not None:
             rows = _fill(rows, extra.drop(TIME).unique(EVENT_ID, keep="first", maintain_order=True))
         ripe = pl.col(TIME) <= as_of_ms - maturity_ms
         reserved = [
@@ -160,7 +217,9 @@ class LabelledRows:
             pl.when(ripe).then(pl.col(LABEL_TIME)).alias(LABEL_TIME),
         ]
         names = sorted(name for name in self.columns.types.counts if not name.startswith("@"))
-        return rows.select(*reserved, *(self._feature(name, rows.columns) for name in names))
+        found = rows.select(*reserved, *(self._feature(name, rows.columns) for name in names))
+        base = self.frames.part(BASE, bucket)
+        return found if base is None else merge_base(found, base, first)
 
     def _feature(self, name: str, present: list[str]) -> pl.Expr:
         number = pl.col(NUMBER + name) if NUMBER + name in present else pl.lit(None, pl.Float64)

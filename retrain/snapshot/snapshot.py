@@ -1,18 +1,20 @@
 """Snapshots of training data: canonical Parquet named by its SHA-256, with a manifest that says where it came from."""
 
 import hashlib
-import io
 import json
 import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
@@ -28,6 +30,9 @@ _log = structlog.get_logger()
 RESERVED = (EVENT_ID, TIME, VERSION, LABEL, LABEL_TIME)
 ROW_GROUP = 65_536
 """Rows of one Parquet group. It is part of the bytes and so of the digest: another size gives old rows new names."""
+
+ALL_ROWS = 2**63 - 1
+"""More rows than there are: for who wants a whole snapshot in memory, as a report of its columns does."""
 
 MANIFEST_VERSION = 1
 """Version of the manifest beside a snapshot; another one is refused, not guessed at."""
@@ -56,21 +61,74 @@ class Snapshot:
         return int(self.manifest["rows"])
 
 
-def canonical_bytes(frame: pl.DataFrame) -> bytes:
-    """Return the Parquet bytes of a snapshot frame: the same content gives the same bytes.
+@dataclass(slots=True)
+class SnapshotFile:
+    """Writes the Parquet of a snapshot piece by piece and counts what its manifest says of it.
 
-    Columns are ordered reserved first, then by name; rows by time and event id. Deterministic for one version of
-    polars, which the manifest records.
+    The same rows give the same bytes, however they are cut into pieces: columns are ordered reserved first, then by
+    name, rows come by time and event id, every row group but the last has ``ROW_GROUP`` rows, and statistics are off.
+    Deterministic for one version of pyarrow, which the manifest records.
     """
-    missing = [name for name in RESERVED if name not in frame.columns]
-    if missing:
-        raise SnapshotError(f"the snapshot lacks the columns {missing}")
-    features = sorted(name for name in frame.columns if name not in RESERVED)
-    # Every order is fixed and statistics are off, or the same rows would have another digest after a restart.
-    ordered = frame.select(*RESERVED, *features).sort(TIME, EVENT_ID)
-    buffer = io.BytesIO()
-    ordered.write_parquet(buffer, compression="zstd", compression_level=3, statistics=False, row_group_size=ROW_GROUP)
-    return buffer.getvalue()
+
+    path: Path
+    rows: int = 0
+    labelled: int = 0
+    first_time: int | None = None
+    last_time: int | None = None
+    last_labelled: int | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    _writer: "pq.ParquetWriter | None" = None
+    _rest: pl.DataFrame | None = None
+
+    def add(self, piece: pl.DataFrame) -> None:
+        """Write a piece, whose rows come after those before it."""
+        missing = [name for name in RESERVED if name not in piece.columns]
+        if missing:
+            raise SnapshotError(f"the snapshot lacks the columns {missing}")
+        features = sorted(name for name in piece.columns if name not in RESERVED)
+        ordered = piece.select(*RESERVED, *features)
+        self.columns = {name: str(kind) for name, kind in sorted(piece.schema.items())}
+        self._count(ordered)
+        whole = ordered if self._rest is None else pl.concat([self._rest, ordered])
+        full = len(whole) // ROW_GROUP * ROW_GROUP
+        self._write(whole[:full])
+        self._rest = whole[full:]
+
+    def close(self) -> None:
+        """Write the last rows and end the file."""
+        if self._rest is not None:
+            self._write(self._rest, last=True)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the file as it is."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _count(self, piece: pl.DataFrame) -> None:
+        self.rows += len(piece)
+        times = piece[TIME]
+        if len(times):
+            self.first_time = int(times[0]) if self.first_time is None else self.first_time
+            self.last_time = int(times[-1])
+        # Of labelled rows: it is the moment up to which a model trained on this snapshot has seen the truth, and later
+        # rows are unseen to it.
+        labelled = times.filter(piece[LABEL].is_not_null())
+        self.labelled += len(labelled)
+        if len(labelled):
+            self.last_labelled = int(labelled[-1])
+
+    def _write(self, rows: pl.DataFrame, *, last: bool = False) -> None:
+        # One chunk a column: where a page ends depends on where a chunk does.
+        table = rows.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self.path, table.schema, compression="zstd", compression_level=3, write_statistics=False
+            )
+        # An empty group only where it is the whole file.
+        if len(rows) or (last and not self.rows):
+            self._writer.write_table(table, row_group_size=ROW_GROUP)
 
 
 def describe_ranges(begin: Mapping[Partition, int], end: Mapping[Partition, int]) -> list[dict[str, Any]]:
@@ -99,40 +157,51 @@ class SnapshotStore:
         dvc = None if settings.dvc is None else DvcRepository(settings.dvc)
         return cls(settings.directory, settings.retention, dvc)
 
-    def write(self, frame: pl.DataFrame, facts: Mapping[str, Any]) -> Snapshot:
-        """Store a frame; ``facts`` (model, offset ranges, as_of, maturity, base) go into the manifest."""
-        data = canonical_bytes(frame)
-        digest = hashlib.sha256(data).hexdigest()
-        times = frame[TIME]
-        # Of labelled rows: it is the moment up to which a model trained on this snapshot has seen the truth, and later
-        # rows are unseen to it.
-        labelled = frame.filter(pl.col(LABEL).is_not_null())[TIME]
+    def write(self, rows: pl.DataFrame | Iterable[pl.DataFrame], facts: Mapping[str, Any]) -> Snapshot:
+        """Store a frame, or pieces that come by time and event id; holds a piece in memory.
+
+        ``facts`` (model, offset ranges, as_of, maturity, base) go into the manifest.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        pieces = [rows.sort(TIME, EVENT_ID)] if isinstance(rows, pl.DataFrame) else rows
+        with _unfinished(self.directory) as part:
+            file = SnapshotFile(part)
+            try:
+                for piece in pieces:
+                    file.add(piece)
+                file.close()
+            finally:
+                file.abandon()
+            digest = digest_of(part)
+            path = self.directory / f"{digest}.parquet"
+            size = part.stat().st_size
+            # The name is the content: a file that is there holds the same bytes, and rewriting it under a reader would
+            # not.
+            if path.exists():
+                # Wanted again, so young again: a request that has not recorded it yet must not lose it to its age.
+                path.touch()
+            else:
+                _publish(part, path)
         manifest = {
             "schema": "snapshot",
             "schema_version": MANIFEST_VERSION,
             "digest": digest,
-            "bytes": len(data),
-            "rows": len(frame),
-            "labelled": int(frame[LABEL].is_not_null().sum()),
-            "first_time": int(str(times.min())) if len(frame) else None,
-            "last_time": int(str(times.max())) if len(frame) else None,
-            "last_labelled": int(str(labelled.max())) if len(labelled) else None,
-            "columns": {name: str(kind) for name, kind in sorted(frame.schema.items())},
-            "writer": f"polars {pl.__version__}",
+            "bytes": size,
+            "rows": file.rows,
+            "labelled": file.labelled,
+            "first_time": file.first_time,
+            "last_time": file.last_time,
+            "last_labelled": file.last_labelled,
+            "columns": file.columns,
+            "writer": f"pyarrow {pa.__version__}",
             **facts,
         }
-        self.directory.mkdir(parents=True, exist_ok=True)
-        path = self.directory / f"{digest}.parquet"
-        # The name is the content: a file that is there holds the same bytes, and rewriting it under a reader would not.
-        if path.exists():
-            # Wanted again, so young again: a request that has not recorded it yet must not lose it to its age.
-            path.touch()
-        else:
-            _publish(path, data)
         beside = self.manifest_path(digest)
         # The first manifest stays: another request with the same rows must not rewrite where the first one's came from.
         if not beside.exists():
-            _publish(beside, json.dumps(manifest, indent=1, sort_keys=True).encode())
+            with _unfinished(self.directory) as part:
+                part.write_text(json.dumps(manifest, indent=1, sort_keys=True))
+                _publish(part, beside)
         self._track()
         return Snapshot(digest, path, json.loads(beside.read_bytes()))
 
@@ -156,7 +225,7 @@ class SnapshotStore:
         # A digest may come from a card in the registry; only a SHA-256 becomes part of a path.
         if not _SHA256.fullmatch(digest) or not path.exists() or not self.manifest_path(digest).exists():
             return None
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = digest_of(path)
         if found != digest:
             raise SnapshotError(f"snapshot {digest} is damaged: its bytes hash to {found}; remove {path}")
         manifest = json.loads(self.manifest_path(digest).read_bytes())
@@ -167,12 +236,12 @@ class SnapshotStore:
             )
         return Snapshot(digest, path, manifest)
 
-    def read(self, digest: str) -> pl.DataFrame:
-        """Return the rows of a snapshot after checking its bytes; raises ``SnapshotError``."""
+    def read(self, digest: str, most: int = ALL_ROWS) -> pl.DataFrame:
+        """Return the newest ``most`` rows of a snapshot after checking its bytes; raises ``SnapshotError``."""
         snapshot = self.find(digest)
         if snapshot is None:
             raise SnapshotError(f"no snapshot {digest} in {self.directory}; give --snapshot one of: {self._some()}")
-        return pl.read_parquet(snapshot.path)
+        return newest_rows(snapshot.path, most)
 
     def manifest_path(self, digest: str) -> Path:
         """Return where the manifest of a digest lies."""
@@ -221,13 +290,13 @@ class SnapshotStore:
         return ", ".join(path.stem for path in newest[:5]) or "none is stored"
 
 
-def merge_base(rows: pl.DataFrame, base: pl.DataFrame) -> pl.DataFrame:
+def merge_base(rows: pl.DataFrame, base: pl.DataFrame, first: int | None) -> pl.DataFrame:
     """Put labelled rows of an earlier snapshot before the rows of this one.
 
     What the topics no longer hold, the champion's own training data still do. Rows of the base that are younger than
-    the first row of ``rows``, or known there by event id, are left out; columns take the types of ``rows``.
+    ``first``, the time of the first row of this one, or known here by event id, are left out; columns take the types of
+    ``rows``.
     """
-    first = rows[TIME].min()
     older = base.filter(pl.col(LABEL).is_not_null())
     if first is not None:
         # Strictly before, and unknown by id: a row in both would be learnt twice.
@@ -235,22 +304,43 @@ def merge_base(rows: pl.DataFrame, base: pl.DataFrame) -> pl.DataFrame:
     shared = [name for name in rows.columns if name in older.columns]
     # Not strict: an old value that does not fit today's type becomes null; strict, the whole request would fail for it.
     older = older.select(shared).cast({name: rows.schema[name] for name in shared}, strict=False)
-    return pl.concat([older, rows], how="diagonal")
+    return pl.concat([older, rows], how="diagonal").select(rows.columns)
 
 
-def _publish(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole or absent, whenever the process dies."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=PART, delete=False) as file:
+@contextmanager
+def _unfinished(directory: Path) -> Iterator[Path]:
+    """Yield the path of a file to write; what is left of it when the block ends is removed."""
+    with tempfile.NamedTemporaryFile(dir=directory, prefix=PART, delete=False) as file:
         part = Path(file.name)
-        try:
-            file.write(data)
-            file.flush()
-            # A rename may reach the disk before the bytes do: after a power cut the name would stand for half a file,
-            # and `find` would call it damaged.
-            os.fsync(file.fileno())
-            part.chmod(0o640)
-            part.replace(path)
-        except BaseException:
-            # A full disk is not made fuller by each try.
-            part.unlink(missing_ok=True)
-            raise
+    try:
+        yield part
+    finally:
+        # A full disk is not made fuller by each try.
+        part.unlink(missing_ok=True)
+
+
+def _publish(part: Path, path: Path) -> None:
+    """Give a file that is complete its name, so that it is whole or absent, whenever the process dies."""
+    with part.open("rb") as file:
+        # A rename may reach the disk before the bytes do: after a power cut the name would stand for half a file, and
+        # `find` would call it damaged.
+        os.fsync(file.fileno())
+    part.chmod(0o640)
+    part.replace(path)
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file; O(bytes), in constant memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def newest_rows(path: Path, most: int) -> pl.DataFrame:
+    """Return the last ``most`` rows of a snapshot file, which are the newest; reads only the row groups they lie in."""
+    file = pq.ParquetFile(path)
+    first, found = file.num_row_groups, 0
+    while first and found < most:
+        first -= 1
+        found += file.metadata.row_group(first).num_rows
+    groups = list(range(first, file.num_row_groups))
+    return pl.DataFrame(pl.from_arrow(file.read_row_groups(groups))).tail(most)

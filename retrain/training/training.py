@@ -18,7 +18,7 @@ from stationkeeper.retrain.core.measures import Flags, Floats, log_loss_rows, pe
 from stationkeeper.retrain.core.plan import TrainingWindow
 from stationkeeper.retrain.core.split import Split, blocked_folds, split_rows, window_rows
 from stationkeeper.retrain.core.threshold import Threshold, choose_threshold
-from stationkeeper.retrain.snapshot import EVENT_ID, TIME, BadData, TrainingTable
+from stationkeeper.retrain.snapshot import EVENT_ID, TIME, BadData, TrainingTable, digest_of, newest_rows
 from stationkeeper.retrain.training.export import Exported, export, packages, schema_changes, serving_cost
 from stationkeeper.retrain.training.job import (
     ARTIFACT_DIRECTORY,
@@ -82,12 +82,12 @@ class Training:
 
     def _read(self) -> TrainingTable:
         job = self.job
-        found = hashlib.sha256(job.snapshot.read_bytes()).hexdigest()
+        found = digest_of(job.snapshot)
         # Once more, in the child: the file may have changed since the parent looked, and the run is named by this
         # digest.
         if found != job.digest:
             raise BadData(f"the snapshot hashes to {found}, the job names {job.digest}")
-        frame = pl.read_parquet(job.snapshot)
+        frame = newest_rows(job.snapshot, job.data_rows)
         return TrainingTable.of(frame, job.task, job.positive, job.features, job.exclude, (job.segments, job.protected))
 
     def _split(self, table: TrainingTable, rows: Positions) -> Split:

@@ -1,6 +1,9 @@
 import json
+import tempfile
+from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +12,9 @@ from stationkeeper.events import Form, forms, own_form
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.registry import FeatureKind
 from stationkeeper.retrain.snapshot.events import LABEL, TIME, EventColumns
+from stationkeeper.retrain.snapshot.frames import EventFrames
 from stationkeeper.retrain.snapshot.rows import LabelledRows
-from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore, canonical_bytes, merge_base
+from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore, merge_base
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
 from stationkeeper.streams.ports import Partition
@@ -33,6 +37,16 @@ def rows_of(log: MemoryLog, *, since: int = 0, limit: int = 10_000, topics: tupl
     return rows
 
 
+def frame_of(rows: LabelledRows, as_of_ms: int, maturity_ms: int) -> pl.DataFrame:
+    return pl.concat(list(rows.pieces(as_of_ms, maturity_ms)))
+
+
+def canonical_bytes(*pieces: pl.DataFrame) -> bytes:
+    """Return the bytes that a snapshot of these rows has."""
+    with tempfile.TemporaryDirectory() as directory:
+        return SnapshotStore(Path(directory)).write(pieces if len(pieces) > 1 else pieces[0], {}).path.read_bytes()
+
+
 @pytest.fixture
 def log() -> MemoryLog:
     made = MemoryLog()
@@ -46,12 +60,12 @@ def test_predictions_meet_the_last_label_known(log: MemoryLog):
     log.produce(PREDICTIONS, [prediction("a", 11, {"x": 9}), prediction("c", 15, {})], partition=1)
     log.produce(LABELS, [label("a", 30, True), label("a", 50, False), label("b", 40, 1), label("z", 40, True)])
     rows = rows_of(log)
-    frame = rows.frame(as_of_ms=45, maturity_ms=0)
+    frame = frame_of(rows, as_of_ms=45, maturity_ms=0)
     assert frame["@event_id"].to_list() == ["a", "c", "b"]
     assert frame[LABEL].to_list() == ["true", None, "1"]
     assert frame["x"].to_list() == [1.0, None, 2.5]
-    assert rows.frame(60, 0)[LABEL].to_list() == ["false", None, "1"]
-    assert rows.frame(60, 45)[LABEL].to_list() == ["false", None, None], "younger than the maturity"
+    assert frame_of(rows, 60, 0)[LABEL].to_list() == ["false", None, "1"]
+    assert frame_of(rows, 60, 45)[LABEL].to_list() == ["false", None, None], "younger than the maturity"
     counted = rows.statistics(onset_ms=15, as_of_ms=60, maturity_ms=0, positive="true")
     assert (counted.rows_before, counted.rows_after, counted.positives_after) == (1, 1, 1)
 
@@ -68,7 +82,7 @@ def test_a_word_for_nothing_among_labels_that_are_numbers_is_no_label(
     log.produce(LABELS, [label(*one) for one in texts])
     rows = LabelledRows(TOPICS, EventColumns("bank"), 0, 10_000, positive)
     rows.advance(MemoryReader(log))
-    assert rows.frame(40, 0)[LABEL].to_list() == told
+    assert frame_of(rows, 40, 0)[LABEL].to_list() == told
     assert set(rows.label_texts(40)) == {one for one in told if one is not None}
 
 
@@ -78,7 +92,7 @@ def test_poison_is_counted_and_changes_nothing(log: MemoryLog):
     poison += [prediction("c", True, {}), prediction("d", 5, {}, event_id=7.5), label("a", 6, None)]
     log.produce(PREDICTIONS, [*poison[:5], good, *poison[5:]], partition=0)
     rows = rows_of(log)
-    frame = rows.frame(START + 1, 0)
+    frame = frame_of(rows, START + 1, 0)
     assert frame["@event_id"].to_list() == ["a"]
     assert frame[TIME].to_list() == [START]
     assert frame["x"].to_list() == [1.0]
@@ -92,7 +106,7 @@ def test_a_text_that_is_a_number_by_the_decimal_mark_is_trained_on_as_one(log: M
     log.produce(PREDICTIONS, found, partition=0)
     model = {"predictions": PREDICTIONS, "values": {"decimal": ",", "text": ["zip"]}}
     topics = tuple(forms([ModelSettings.model_validate({"name": "bank", **model})]).values())
-    frame = rows_of(log, topics=topics).frame(100, 0)
+    frame = frame_of(rows_of(log, topics=topics), 100, 0)
     assert frame["amount"].to_list() == [1234.5, pytest.approx(0.149), None, 7.0, None]
     assert frame["zip"].to_list() == ["01067"] * 5
 
@@ -105,7 +119,7 @@ def test_a_feature_is_what_it_mostly_is(log: MemoryLog):
         + [prediction("e9", 9, {"text": "it", "flag": None, "number": "nine"})],
         partition=0,
     )
-    frame = rows_of(log).frame(100, 0)
+    frame = frame_of(rows_of(log), 100, 0)
     assert frame.schema["text"] == pl.String
     assert frame["text"].to_list() == ["de", "fr", "7", None, "1", "it"]
     assert frame["flag"].to_list() == [True, False, True, False, True, None]
@@ -122,7 +136,7 @@ def test_feature_events_fill_what_predictions_lack(log: MemoryLog):
     sent = [facts | {"event_id": e, "features": {"x": 5, "y": "u"}} for e in ("a", "b")]
     log.produce("bank.features", [json.dumps(one).encode() for one in sent])
     features = own_form(("feature",), source="bank.features", models=("bank",))
-    frame = rows_of(log, topics=(*TOPICS, features)).frame(100, 0)
+    frame = frame_of(rows_of(log, topics=(*TOPICS, features)), 100, 0)
     assert frame["x"].to_list() == [1.0, 5.0]
     assert frame["y"].to_list() == ["u", "u"]
 
@@ -137,7 +151,7 @@ def test_a_mapped_topic_with_integer_ids_is_trained_on_as_it_is_counted(log: Mem
     )
     log.produce(LABELS, [json.dumps({"id": 1, "ts": 20, "y": True}).encode()])
     rows = rows_of(log, topics=(found[PREDICTIONS], found[LABELS]))
-    frame = rows.frame(100_000, 0)
+    frame = frame_of(rows, 100_000, 0)
     assert rows.columns.unusable == 0
     assert frame["@event_id"].to_list() == ["0", "1", "2"]
     assert frame[TIME].to_list() == [10_000, 11_000, 12_000]
@@ -156,7 +170,7 @@ def test_reading_on_gives_what_reading_at_once_gives(log: MemoryLog):
     whole = rows_of(log)
     clock = whole.clock_ms
     assert clock is not None
-    assert canonical_bytes(step.frame(clock, 1_000)) == canonical_bytes(whole.frame(clock, 1_000))
+    assert canonical_bytes(frame_of(step, clock, 1_000)) == canonical_bytes(frame_of(whole, clock, 1_000))
     assert step.end == whole.end
 
 
@@ -166,17 +180,63 @@ def test_recorded_ends_bound_what_is_read(log: MemoryLog):
     log.produce(LABELS, labels)
     rows = LabelledRows(TOPICS, EventColumns("bank"), 0, 10_000)
     rows.advance(MemoryReader(log), {Partition(PREDICTIONS, 0): 100, Partition(LABELS, 0): 50})
-    frame = rows.frame(ONSET + HOUR, 0)
+    frame = frame_of(rows, ONSET + HOUR, 0)
     assert len(frame) == 100
     assert frame[LABEL].is_not_null().sum() == 50
 
 
 def test_the_oldest_rows_go_first(log: MemoryLog):
-    log.produce(PREDICTIONS, [prediction(f"e{i}", i, {"x": i}) for i in range(100)], partition=0)
+    minute = 60_000
+    log.produce(PREDICTIONS, [prediction(f"e{i}", i * minute, {"x": i}) for i in range(100)], partition=0)
     rows = rows_of(log, limit=40)
-    frame = rows.frame(1_000, 0)
-    assert frame[TIME].to_list() == list(range(60, 100))
-    assert rows_of(log, since=90).frame(1_000, 0)[TIME].to_list() == list(range(90, 100))
+    frame = frame_of(rows, 100 * minute, 0)
+    assert frame[TIME].to_list() == [i * minute for i in range(60, 100)]
+    late = frame_of(rows_of(log, since=90 * minute), 100 * minute, 0)
+    assert late[TIME].to_list() == [i * minute for i in range(90, 100)]
+
+
+def test_rows_that_outgrow_memory_give_the_same_bytes(log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    predictions, labels = events(transactions(2_000, START, ONSET, seed=5, shifted=False), "1")
+    # One time for half of them, as a nightly batch has it, twice the same event, and labels that come in between.
+    batch = [prediction(f"n{i}", START, {"amount": i, "method": "card"}) for i in range(500)]
+    log.produce(PREDICTIONS, [*predictions, *batch[:250]], partition=0)
+    log.produce(PREDICTIONS, [*batch, *predictions[:100]], partition=1)
+    log.produce(LABELS, [*labels, *(label(f"n{i}", START + i, i % 3 == 0) for i in range(0, 500, 2))])
+    base = SnapshotStore(tmp_path).write(snapshot_frame(0, 300, prefix="old", amount=[1.0] * 300), {})
+    whole = rows_of(log)
+    (one,) = whole.pieces(ONSET, 1_000, base.path)
+    told = whole.statistics(START + HOUR, ONSET, None, "true")
+
+    monkeypatch.setattr("stationkeeper.retrain.snapshot.frames.HELD_BYTES", 20_000)
+    monkeypatch.setattr("stationkeeper.retrain.snapshot.frames.PIECE_CELLS", 5_000)
+    frames = EventFrames(tmp_path / "near")
+    small = LabelledRows(TOPICS, EventColumns("bank"), 0, 10_000, frames=frames)
+    small.advance(MemoryReader(log))
+    assert len(frames.buckets) > 1
+    pieces = list(small.pieces(ONSET, 1_000, base.path))
+    assert len(pieces) > 3
+    assert canonical_bytes(*pieces) == canonical_bytes(one)
+    found = small.statistics(START + HOUR, ONSET, told.maturity_ms, "true")
+    assert found == told
+    assert small.label_texts(ONSET) == whole.label_texts(ONSET)
+    # A step that is tried again finds the same, the base's rows once.
+    assert canonical_bytes(*small.pieces(ONSET, 1_000, base.path)) == canonical_bytes(one)
+    small.close()
+    assert list((tmp_path / "near").iterdir()) == []
+
+
+def test_a_training_reads_the_newest_rows_of_a_larger_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("stationkeeper.retrain.snapshot.snapshot.ROW_GROUP", 10)
+    store = SnapshotStore(tmp_path)
+    made = store.write(snapshot_frame(0, 95), {})
+    assert pq.ParquetFile(made.path).num_row_groups == 10
+    assert store.read(made.digest, 12)[TIME].to_list() == list(range(83, 95))
+    assert len(store.read(made.digest, 2**63 - 1)) == 95
+    # Cut into pieces of any size it is the same file.
+    frame = snapshot_frame(0, 95)
+    again = store.write((frame[at : at + 7] for at in range(0, 95, 7)), {})
+    assert again.digest == made.digest
+    assert again.manifest["last_labelled"] == 94
 
 
 def test_maturity_is_the_age_by_which_labels_have_come(log: MemoryLog):
@@ -227,12 +287,12 @@ def test_a_snapshot_is_stored_once_and_damage_is_seen(tmp_path):
     assert store.write(frame.reverse(), {"model": "other"}) == one
     assert one.path.stat().st_ino == inode
     assert (one.rows, one.manifest["labelled"], one.manifest["model"]) == (5, 5, "bank")
-    assert store.read(one.digest).equals(frame)
+    assert store.read(one.digest, 9).equals(frame)
     with pytest.raises(SnapshotError, match="no snapshot beef"):
-        store.read("beef")
+        store.read("beef", 9)
     one.path.write_bytes(one.path.read_bytes()[:-1] + b"!")
     with pytest.raises(SnapshotError, match="damaged"):
-        store.read(one.digest)
+        store.read(one.digest, 9)
     assert store.prune(tuple, one.path.stat().st_mtime + 1) == [one.digest]
     assert list(tmp_path.iterdir()) == []
 
@@ -250,7 +310,7 @@ def test_a_snapshot_whose_disk_is_full_leaves_nothing_behind(tmp_path, monkeypat
 def test_the_champions_rows_come_before_those_of_the_topics():
     base = snapshot_frame(0, 10, prefix="old", x=["1", "2", "z", *["3"] * 7], gone=[1] * 10)
     rows = snapshot_frame(6, 5, x=[0.5] * 5, new=[True] * 5)
-    merged = merge_base(rows, base)
+    merged = merge_base(rows, base, 6)
     assert merged["@event_id"].to_list() == [f"old{i}" for i in range(6)] + [f"e{i}" for i in range(6, 11)]
     assert merged["x"].to_list() == [1.0, 2.0, None, 3.0, 3.0, 3.0] + [0.5] * 5
     assert merged["new"].to_list() == [None] * 6 + [True] * 5
