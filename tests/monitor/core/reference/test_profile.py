@@ -4,10 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stationkeeper.contracts.column import categories
 from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.reference import Kind, Task, infer_task, outcomes
-from stationkeeper.monitor.core.reference.weighting import effective_rows, prior_weights, weighted_counts
 from tests.monitor.core.streams import bank
 
 
@@ -46,21 +44,6 @@ def test_frames_of_polars_and_arrays_give_the_same_reference():
     data["method"][::10] = None
     made = profile(pl.DataFrame({name: values.tolist() for name, values in data.items()}), ordered=True)
     assert made.digest == profile(data, ordered=True).digest
-
-
-def test_a_prior_undoes_rebalancing_by_hand():
-    weights = prior_weights(categories([1, 0] * 5), {"1": 0.1})
-    assert weights.tolist() == pytest.approx([0.2, 1.8] * 5)
-    with pytest.raises(ValueError, match="no row has the label 'yes'"):
-        prior_weights(categories([1, 0]), {"yes": 0.1})
-    with pytest.raises(ValueError, match="sum to"):
-        prior_weights(categories([1, 0]), {"1": 0.1, "0": 0.2})
-
-
-def test_weighted_counts_sum_to_the_effective_rows():
-    weights = np.array([1.0, 1.0, 4.0])
-    assert effective_rows(weights) == 2
-    assert weighted_counts(np.array([0, 1, 1]), weights, 3).tolist() == [0, 2, 0]
 
 
 def test_a_rebalanced_training_set_is_profiled_as_production_looks():

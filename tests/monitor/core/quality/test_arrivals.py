@@ -1,0 +1,171 @@
+"""Whether events arrive: silence becomes evidence, and volume is judged by its hour."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stationkeeper.monitor.core.adoption import HOUR_MS
+from stationkeeper.monitor.core.finding import PAGE, WARN, Finding
+from stationkeeper.monitor.core.panes.pane import Pane
+from stationkeeper.monitor.core.quality.arrivals import STALE_NATS, TRAINING, USUAL, Arrivals, own_traffic
+from stationkeeper.monitor.core.quality.learned_traffic import WEEK_MS
+from stationkeeper.monitor.core.reasons import Check
+from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Reference, TrafficProfile
+
+MINUTE = 60_000
+NOTHING = np.zeros(1, np.int64)
+LIMIT = 12.0
+
+
+def reference(
+    rows_per_hour: float = 6_000, size: float = 20.0, hours: int = HOURS_OF_WEEK, **options: Any
+) -> Reference:
+    traffic = TrafficProfile(np.full(hours, float(rows_per_hour)), size, MINUTE)
+    return Reference("m", "1", (), "", 1_000, traffic=traffic, **{"source": "history", **options})
+
+
+def arrivals(of: Reference, **options: Any) -> Arrivals:
+    settings: dict[str, Any] = {"stale_after": None, "learn_traffic": None, "whole": True, **options}
+    return Arrivals(of, settings.pop("limit", LIMIT), LIMIT, **settings)
+
+
+def feed(made: Arrivals, *volumes: int, start: int = 0, length: int = MINUTE) -> list[list[Finding]]:
+    panes = [Pane(start + at * length, length, rows, NOTHING) for at, rows in enumerate(volumes)]
+    return [made.step(pane, 1.0) for pane in panes]
+
+
+def checks(found: list[list[Finding]]) -> list[Check | None]:
+    return [finding.check for pane in found for finding in pane]
+
+
+def test_a_reference_teaches_traffic_only_of_production_and_of_whole_weeks() -> None:
+    assert own_traffic(reference()) is not None
+    assert own_traffic(reference(source=TRAINING)) is None
+    assert own_traffic(reference(hours=1)) is None
+    assert not arrivals(reference(source=TRAINING)).known
+
+
+def test_a_source_of_one_event_a_minute_is_silent_after_thirty_nats_by_hand() -> None:
+    # A negative binomial pane with mean 1 and size 20 is empty with chance (20/21)^20: .976 nats a minute.
+    nats = 20 * math.log(1 + 1 / 20)
+    panes = math.ceil(STALE_NATS / nats)
+    found = feed(arrivals(reference(60), limit=None), *[0] * panes)
+    assert panes == 31
+    assert [len(pane) for pane in found] == [0] * 30 + [1]
+    (said,) = found[-1]
+    assert (said.check, said.level, said.onset, said.threshold) == (Check.FRESHNESS, PAGE, 0, STALE_NATS)
+    assert said.score == pytest.approx(nats * panes)
+    assert said.reason == "no event for 31 minutes"
+
+
+def test_one_event_ends_the_silence() -> None:
+    made = arrivals(reference(60), limit=None)
+    found = feed(made, *[0] * 30, 1, *[0] * 30)
+    assert checks(found) == []
+    assert made.silent_since == 31 * MINUTE
+
+
+def test_a_stated_limit_judges_silence_where_no_traffic_is_known() -> None:
+    made = arrivals(reference(source=TRAINING), stale_after=3 * MINUTE)
+    found = feed(made, 5, 0, 0, 0)
+    assert checks(found) == [Check.FRESHNESS]
+    assert found[3][0].onset == MINUTE
+    # Without either nothing is said, however long it lasts.
+    assert checks(feed(arrivals(reference(source=TRAINING)), *[0] * 500)) == []
+
+
+def test_one_batch_a_day_is_never_called_silent() -> None:
+    # The burstiest size (.5): an empty pane is what such a source mostly brings.
+    assert checks(feed(arrivals(reference(60, size=0.1), limit=None), *[0] * 500)) == []
+
+
+def test_a_silent_segment_warns_and_a_silent_model_pages() -> None:
+    found = feed(arrivals(reference(6_000), limit=None, whole=False), *[0] * 3)
+    assert {finding.level for pane in found for finding in pane} == {WARN}
+
+
+def test_a_surge_and_a_drop_are_told_with_their_size() -> None:
+    found = feed(arrivals(reference()), *[100] * 5, *[20] * 5)
+    first = next(finding for pane in found for finding in pane)
+    assert (first.check, first.kind, first.rows) == (Check.VOLUME, "data_quality", 20)
+    assert first.reason == "20 events in a pane that usually brings 100.0"
+    assert first.effect == pytest.approx(-0.8)
+    assert PAGE in {finding.level for pane in found for finding in pane}
+    assert Check.VOLUME in checks(feed(arrivals(reference()), *[400] * 5))
+
+
+def test_panes_of_another_length_are_not_judged_by_volume() -> None:
+    assert checks(feed(arrivals(reference()), *[400] * 20, length=2 * MINUTE)) == []
+
+
+def test_nothing_is_usual_before_the_first_pane() -> None:
+    assert not arrivals(reference()).usual
+
+
+def test_volume_is_usual_again_when_the_latest_panes_brought_what_they_should() -> None:
+    made = arrivals(reference())
+    feed(made, *[100] * 5)
+    assert made.usual
+    feed(made, *[0] * 5, start=5 * MINUTE)
+    # A page starts the sum anew: the hours before it do not end the incident.
+    assert made.came == 0
+    feed(made, *[100] * 40, start=10 * MINUTE)
+    assert 1 / USUAL <= made.came / made.expected <= USUAL
+    assert made.usual
+
+
+def test_the_margin_to_a_page_shrinks_with_each_odd_pane() -> None:
+    made = arrivals(reference())
+    feed(made, *[100] * 5)
+    before = made.margin()
+    feed(made, 60, start=5 * MINUTE)
+    assert before < made.margin() < 0
+    assert arrivals(reference(), limit=None).margin() == -np.inf
+
+
+def test_traffic_that_live_panes_taught_warns_and_never_pages() -> None:
+    made = arrivals(reference(source=TRAINING), learn_traffic=2 * WEEK_MS)
+    hours = 2 * WEEK_MS // HOUR_MS
+    assert checks(feed(made, *[100] * hours, length=HOUR_MS)) == []
+    assert made.known
+    found = feed(made, *[0] * 10, start=2 * WEEK_MS, length=HOUR_MS)
+    volume = [finding.level for pane in found for finding in pane if finding.check is Check.VOLUME]
+    assert set(volume) <= {1, WARN}
+    assert WARN in volume
+
+
+def test_evidence_is_kept_when_the_usual_is_learned_anew() -> None:
+    made = arrivals(reference(source=TRAINING), learn_traffic=2 * WEEK_MS)
+    feed(made, *[100] * (3 * WEEK_MS // HOUR_MS), length=HOUR_MS)
+    assert made.learned is not None
+    assert made.learned.due == 4 * WEEK_MS
+    assert np.isfinite(made.margin())
+
+
+def test_what_was_learned_survives_a_restart() -> None:
+    made, again = (arrivals(reference(source=TRAINING), learn_traffic=2 * WEEK_MS) for _ in range(2))
+    feed(made, *[100] * (2 * WEEK_MS // HOUR_MS), 70, length=HOUR_MS)
+    assert made.volume is not None
+    assert np.isfinite(made.margin())
+    again.restore(made.learned_state(), made.volume.state())
+    assert again.margin() == made.margin()
+    found, expected = (feed(one, 30, 30, start=2 * WEEK_MS + HOUR_MS, length=HOUR_MS) for one in (again, made))
+    assert found == expected
+    # A reference that teaches traffic itself has nothing learned to keep.
+    assert arrivals(reference()).learned_state() is None
+
+
+@given(st.lists(st.integers(0, 3), max_size=60))
+def test_silence_is_dated_from_the_first_empty_pane_after_the_last_event(volumes: list[int]) -> None:
+    made = arrivals(reference(600), limit=None)
+    found = feed(made, *volumes)
+    run = 0
+    for at, (rows, said) in enumerate(zip(volumes, found, strict=True)):
+        run = 0 if rows else run + 1
+        nats = run * 20 * math.log(1 + 10 / 20)
+        assert bool(said) is (run > 0 and nats >= STALE_NATS)
+        assert all(finding.onset == (at - run + 1) * MINUTE for finding in said)

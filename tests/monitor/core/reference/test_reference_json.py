@@ -1,0 +1,205 @@
+"""A reference written and read back decides alike; a bad file is refused with the field, its value and the cure."""
+
+import base64
+import json
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stationkeeper.monitor.core.reference import (
+    InvalidReference,
+    Labels,
+    OutcomeSums,
+    Reference,
+    TrafficProfile,
+    dump,
+    load,
+)
+from stationkeeper.monitor.core.reference.reference_json import MAX_BYTES, MAX_NAME
+from tests.monitor.core.streams import bank, reference_of
+
+
+def made() -> Reference:
+    rng = np.random.default_rng(0)
+    data: dict[str, Any] = bank(3_000)
+    data["score"] = rng.random(3_000)
+    data["fraud"] = (rng.random(3_000) < data["score"]).astype(int)
+    data["active"] = rng.random(3_000) < 0.5
+    data["at"] = np.sort(rng.integers(0, 40 * 86_400_000, 3_000))
+    return reference_of(data, prediction="score", label="fraud", time="at", pane="12h", sensitive=["method"])
+
+
+REFERENCE = made()
+
+
+def test_a_reference_read_back_counts_and_decides_alike():
+    again = load(dump(REFERENCE))
+    assert again.digest == REFERENCE.digest
+    assert dump(again) == dump(REFERENCE)
+    assert again.layout.width == REFERENCE.layout.width
+    assert again.adopted
+    assert again.labels is not None
+    assert REFERENCE.labels is not None
+    assert again.labels.scored.tolist() == REFERENCE.labels.scored.tolist()
+    assert len(dump(REFERENCE)) < 30_000
+
+
+def test_the_digest_names_the_counts_and_not_the_version():
+    assert replace(REFERENCE, version="2").digest == REFERENCE.digest
+    other = replace(REFERENCE.subjects[0], counts=REFERENCE.subjects[0].counts + 1)
+    assert replace(REFERENCE, subjects=(other, *REFERENCE.subjects[1:])).digest != REFERENCE.digest
+
+
+def test_no_value_of_a_sensitive_feature_is_stored():
+    text = dump(REFERENCE)
+    assert '"card"' not in text
+    assert '"wire"' not in text
+
+
+def broken(path: list[str | int], value: object) -> str:
+    document = json.loads(dump(REFERENCE))
+    del document["digest"]
+    at = document
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        (["schema_version"], 99, "schema_version: 99"),
+        (["rows"], -1, "rows: -1"),
+        (["threshold"], "high", "threshold: 'high'"),
+        (["subjects"], {}, "subjects: {}"),
+        (["subjects", 0, "kind"], "complex", "kind: 'complex', must be one of numeric, categorical, boolean"),
+        (["subjects", 0, "counts"], [1, 2], "counts: 2 items"),
+        (["subjects", 0, "cuts"], [3.0, 2.0], "cuts: not strictly increasing"),
+        (["subjects", 0, "name"], "", "name: ''"),
+        (["subjects", 1, "name"], "amount", "'amount' appears twice"),
+        (["subjects", 2, "known"], "%%%", "known: not base64"),
+        (["subjects", 2, "buckets"], 10**9, "buckets: 1000000000"),
+        (["traffic", "rows_per_hour"], [1, 2, 3], "rows_per_hour"),
+        (["labels", "confusion"], [1, 2, 3, -4], "confusion"),
+    ],
+)
+def test_a_bad_field_is_named_with_its_value(path: list[str | int], value: object, named: str):
+    with pytest.raises(InvalidReference, match=named.replace("(", r"\(").replace("{", r"\{").replace("%", "%")):
+        load(broken(path, value))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", "[" * 100_000, '{"schema_version": NaN}'])
+def test_what_is_no_reference_is_refused_with_a_reason(text: str):
+    with pytest.raises(InvalidReference, match="reference"):
+        load(text)
+
+
+def test_an_edited_reference_does_not_pass_for_the_original():
+    document = json.loads(dump(REFERENCE))
+    document["subjects"][0]["counts"][0] += 1
+    with pytest.raises(InvalidReference, match="digest"):
+        load(json.dumps(document))
+
+
+def test_a_decompression_bomb_is_cut_off():
+    document = json.loads(dump(REFERENCE))
+    del document["digest"]
+    bomb = base64.b64encode(zlib.compress(bytes(50_000_000), 9)).decode()
+    document["subjects"][0]["strata"] = {"hours": 24, "counts": bomb}
+    with pytest.raises(InvalidReference, match=r"strata\.counts"):
+        load(json.dumps(document))
+
+
+# A reference as the first release wrote it: one number, one category, no dependence learned.
+FIRST_RELEASE = """{"schema_version":1,"model":"bank","version":"1","source":"training","rows":4,
+"salt":"s","threshold":0.5,"positive":"1","notes":[],"subjects":[{"name":"age","type":"feature","kind":"numeric","cuts":[30.0],"atoms":[],"low":20.0,
+"high":50.0,"counts":[2,2,0],"quality":[0,0,0,0,0,0,0],"json_type":"number","importance":1.0,"sensitive":false,
+"high_cardinality":false,"distinct":4,"phi":[],"repeats":0},{"name":"method","type":"feature","kind":"categorical",
+"values":["card"],"buckets":2,"known":"AQAAAA==","counts":[3,1,0,0],"quality":[0,0,0,0,0,0,0],"json_type":"string",
+"importance":1.0,"sensitive":false,"high_cardinality":false,"distinct":2,"phi":[],"repeats":0}]}"""
+
+
+def test_a_file_of_the_first_release_is_read_and_written_alike():
+    old = load(FIRST_RELEASE)
+    written = json.loads(dump(old))
+    assert written.pop("digest") == old.digest
+    assert written == json.loads(FIRST_RELEASE)
+    assert list(written) == list(json.loads(FIRST_RELEASE))
+    assert not old.adopted
+
+
+@pytest.mark.parametrize(
+    "learned",
+    [
+        {"traffic": TrafficProfile(np.array([60.0]), 20.0, 60_000)},
+        {"threshold": 0.9},
+        {"positive": "fraud"},
+        {"notes": ("read again",)},
+        {"source": "history"},
+    ],
+)
+def test_what_is_learned_later_leaves_the_digest_so_that_panes_still_add(learned: dict[str, Any]) -> None:
+    assert replace(REFERENCE, **learned).digest == REFERENCE.digest
+
+
+def test_dependence_learned_of_a_subject_leaves_the_digest_and_its_cells_do_not() -> None:
+    first, *others = REFERENCE.subjects
+    learned = replace(first, phi=np.full(3, 2.0), day_floor=0.1, repeats=9, importance=0.2)
+    assert replace(REFERENCE, subjects=(learned, *others)).digest == REFERENCE.digest
+    assert replace(REFERENCE, subjects=(*others, first)).digest != REFERENCE.digest
+    assert replace(REFERENCE, salt="other").digest != REFERENCE.digest
+
+
+@given(st.dictionaries(st.integers(0, 5_000), st.integers(-(2**60), 2**60).filter(bool), max_size=30))
+def test_sums_of_labels_come_back_exactly(by_position: dict[int, int]) -> None:
+    sums = OutcomeSums.of(np.array(list(by_position), np.int64), np.array(list(by_position.values()), np.int64))
+    labels = Labels(np.zeros((32, 2), np.int64), np.array([1, 2, 3, 4]), 1.25, sums)
+    again = load(dump(replace(REFERENCE, labels=labels))).labels
+    assert again is not None
+    assert again.phi == 1.25
+    assert dict(zip(again.sums.at.tolist(), again.sums.sum.tolist(), strict=True)) == by_position
+
+
+def test_sums_out_of_order_or_beyond_their_bound_are_refused() -> None:
+    entry = np.dtype([("at", "<u4"), ("sum", "<i8")])
+    many = np.ones(20_000, entry)
+    many["at"] = np.arange(20_000)
+    for raw in (np.array([(5, 1), (5, 2)], entry).tobytes(), many.tobytes(), b"12345"):
+        sums = base64.b64encode(zlib.compress(raw)).decode()
+        with pytest.raises(InvalidReference, match=r"reference\.labels\.sums: "):
+            load(broken(["labels", "sums"], sums))
+
+
+@given(st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=3) | st.none() | st.booleans())
+def test_a_count_of_rows_is_a_whole_number_that_every_reader_keeps(rows: Any) -> None:
+    text = broken(["rows"], rows)
+    if isinstance(rows, int) and not isinstance(rows, bool) and 0 <= rows <= 2**53:
+        assert load(text).rows == rows
+    else:
+        with pytest.raises(InvalidReference, match=r"rows|not JSON"):
+            load(text)
+
+
+def test_a_text_beyond_the_bounds_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(InvalidReference, match=f"{MAX_BYTES + 1} bytes, at most {MAX_BYTES}"):
+        load(b" " * (MAX_BYTES + 1))
+    with pytest.raises(InvalidReference, match=f"text of at most {MAX_NAME} characters"):
+        load(broken(["model"], "m" * (MAX_NAME + 1)))
+
+
+def test_a_subject_without_a_single_row_is_refused() -> None:
+    counts = [0] * len(json.loads(dump(REFERENCE))["subjects"][0]["counts"])
+    with pytest.raises(InvalidReference, match="all zero; profile rows in which"):
+        load(broken(["subjects", 0, "counts"], counts))
+
+
+def test_hours_of_the_week_must_fill_their_cells() -> None:
+    strata = {"hours": 24, "counts": base64.b64encode(zlib.compress(bytes(8))).decode()}
+    with pytest.raises(InvalidReference, match="holds 8 bytes, 24 hours"):
+        load(broken(["subjects", 0, "strata"], strata))
