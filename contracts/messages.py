@@ -190,7 +190,10 @@ class Verdict(Message):
 
 
 class RetrainRequest(Message):
-    """Asks for a new model, with the evidence; its id makes it idempotent (invariant 8)."""
+    """Asks for a new model, with the evidence; its id makes it idempotent (invariant 8).
+
+    ``withdrawn`` is why the same request, sent again, is taken back: it stops unless its training runs already.
+    """
 
     schema_name: ClassVar[str] = "retrain-request"
     schema_version: Literal[1] = 1
@@ -207,6 +210,7 @@ class RetrainRequest(Message):
     reference: str | None = None
     manual: bool = False
     evidence: dict[str, Any] = {}
+    withdrawn: str = ""
 
 
 class GateOutcome(StrEnum):

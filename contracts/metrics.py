@@ -287,7 +287,7 @@ _CURE = (
         "stationkeeper_retrain_requests_total",
         "counter",
         ("model", "outcome"),
-        "What became of the wish to retrain, in the monitor: published or suppressed.",
+        "What became of the wish to retrain, in the monitor: published, suppressed or withdrawn.",
     ),
     Metric(
         "stationkeeper_retrain_outcomes",

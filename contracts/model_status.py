@@ -84,8 +84,27 @@ class MovedSubject(TypedDict):
     check: NotRequired[str]
 
 
+class HarmStatus(TypedDict):
+    """What an incident costs a row: by labels since its onset, else by what the scores let expect, else unknown.
+
+    ``lost`` (95 %: ``low`` to ``high``) is in points of 1 of ``measure``, or in the label's unit where that is ``mae``;
+    above 0 is worse. ``value`` is what a row brings less. ``void`` is the share of rows of which nothing can be said.
+    """
+
+    source: Literal["measured", "estimated", "unknown"]
+    reason: str
+    words: str
+    measure: NotRequired[str]
+    lost: NotRequired[float]
+    low: NotRequired[float]
+    high: NotRequired[float]
+    rows: NotRequired[int]
+    value: NotRequired[float]
+    void: NotRequired[float]
+
+
 class IncidentStatus(TypedDict):
-    """One cause: what moved, since when, how sure, and what was done about it."""
+    """One cause: what moved, since when, how sure, what it costs, and what was done about it."""
 
     id: str
     model: str
@@ -106,6 +125,7 @@ class IncidentStatus(TypedDict):
     statistic: NotRequired[float]
     threshold: NotRequired[float]
     effect: NotRequired[float]
+    harm: NotRequired[HarmStatus]
     rows: NotRequired[int]
     moved: NotRequired[list[MovedSubject]]
     verdicts: NotRequired[list[str]]

@@ -9,6 +9,7 @@ from stationkeeper.contracts.settings import ClassName, Duration, Name, Positive
 from stationkeeper.contracts.times import format_duration
 from stationkeeper.events import Input, InputMapping, Kind, ValueRules
 from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE, Budget, parse_budget
+from stationkeeper.monitor.core.incidents import HarmRules
 from stationkeeper.monitor.core.performance.measures import ValueMatrix
 
 # Event times are epoch milliseconds everywhere, so durations are too.
@@ -68,13 +69,17 @@ class QualitySettings(Settings):
 class RequestSettings(Settings):
     """When a model asks for retraining, and how often it may: ``most`` times in ``period``, ``cooldown`` apart.
 
-    ``when: drift`` asks for every incident that a new model may cure. ``when: pays`` asks for incidents that show harm
-    in the labels, and besides, without any incident, once what the champion's age has cost since the last request
-    reaches ``cost``: the price of a retraining in wrong answers, e.g. 500 where nobody would spend it to spare fewer.
+    ``when: drift`` asks for every incident that a new model may cure. ``when: harm`` asks for those that have shown
+    harm (``harm``), however long after they opened. ``when: pays`` asks for incidents whose harm outweighs ``cost``,
+    and besides, without any incident, once what the champion's age has cost since the last request reaches it: the
+    price of a retraining in wrong answers, e.g. 500 where nobody would spend it to spare fewer. ``when: schedule`` asks
+    each ``every`` after the last request or promotion, whatever drifts.
     """
 
-    when: Literal["drift", "pays"] = "drift"
+    when: Literal["drift", "harm", "pays", "schedule"] = "drift"
     cost: Annotated[float, Field(gt=0)] | None = None
+    # Not 0, which would ask at each pane; a calendar finer than a day is none.
+    every: Annotated[Duration, Field(ge=DAY_MS)] | None = None
 
     # Chosen: a training, its gate and the first canary steps take hours, so a request before that knows nothing new.
     cooldown: Duration = 6 * HOUR_MS
@@ -87,7 +92,28 @@ class RequestSettings(Settings):
     def _priced(self) -> Self:
         if self.when == "pays" and self.cost is None:
             raise ValueError("requests.when: pays needs requests.cost, the price of a retraining in wrong answers")
+        if self.when == "schedule" and self.every is None:
+            raise ValueError("requests.when: schedule needs requests.every, e.g. 30d")
+        if self.when != "schedule" and self.every is not None:
+            raise ValueError(f"requests.every belongs to requests.when: schedule; it is {self.when}")
         return self
+
+
+class HarmSettings(Settings):
+    """From where on an incident does harm, for ``page_on: harm`` and ``requests.when: harm`` or ``pays``.
+
+    That is a loss of the model's accuracy since the onset of more than ``tolerance`` (points of 1; of a regression the
+    mean error, relative to the usual one), measured on labels or estimated without, or rows of which nothing can be
+    estimated, as those with values never seen before, above the share ``void``.
+    """
+
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = HarmRules().tolerance
+    void: Annotated[float, Field(ge=0, le=1)] = HarmRules().void
+
+    @property
+    def rules(self) -> HarmRules:
+        """Both as the core takes them."""
+        return HarmRules(self.tolerance, self.void)
 
 
 class ValueSettings(Settings):
@@ -129,6 +155,7 @@ class ModelSettings(Settings):
     learned, and where they come later than that, class by class, more is waited for. Labels that come after their
     prediction was judged change charts only. ``absent_is: negative`` is for labels that only come for positives (frauds
     are reported, good payments never): what has no label at that age is a negative.
+    ``page_on: harm`` lets drift of inputs and predictions warn, and page once it has shown harm (``harm``).
     ``value`` is what each outcome of a decision is worth; ``quantile`` the one that a regression predicts.
     ``values`` says how texts are read, in files of past rows and in events alike.
     ``false_warnings`` is the budget of warnings, such as "1 per 7 days"; left out, it is that beside one page in 30
@@ -171,6 +198,9 @@ class ModelSettings(Settings):
     adoption: Duration = 14 * DAY_MS
     quality: QualitySettings = QualitySettings()
     limits: Limits = Limits()
+    # Harm shows when labels come, for fraud days later; drift is known at once (docs/adr/page-on-drift.md).
+    page_on: Literal["drift", "harm"] = "drift"
+    harm: HarmSettings = HarmSettings()
     requests: RequestSettings = RequestSettings()
     detectors: tuple[str, ...] = ()
     importance: dict[str, Annotated[float, Field(gt=0)]] = {}

@@ -31,6 +31,7 @@ class Cause(_Explained):
     CONCEPT = "concept", "The same score stands for another share of positives than on the reference."
     VOLUME = "volume", "More or fewer events than this hour of the week brings."
     AGEING = "ageing", "What the model's age has cost in wrong answers has reached the price of a retraining."
+    SCHEDULE = "schedule", "The calendar of `requests.every` asks for a retraining."
     SEVERAL = "several", "Several subjects moved together."
     QUALITY = "quality", "The data are broken; the check says how."
 

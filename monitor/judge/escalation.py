@@ -1,10 +1,27 @@
 """From findings to pages and requests: which verdict pages, which incident asks for a retraining, what people see."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from stationkeeper.contracts.identity import verdict_id
 from stationkeeper.contracts.messages import Level, RetrainRequest, Verdict, VerdictKind
-from stationkeeper.contracts.model_status import IncidentStatus, MovedSubject
-from stationkeeper.monitor.core.incidents import Incident, Member, RequestAnswer, RequestPolicy, RequestRules
+from stationkeeper.contracts.model_status import HarmStatus, IncidentStatus, MovedSubject
+from stationkeeper.contracts.state import State
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.monitor.core.incidents import (
+    NOVELTY,
+    RETRY_PANES,
+    Harm,
+    Incident,
+    IncidentHarm,
+    Member,
+    RequestAnswer,
+    RequestPolicy,
+    RequestRules,
+    does_harm,
+    harm_words,
+)
+from stationkeeper.monitor.core.watch import Watch
+from stationkeeper.monitor.judge.labels import Cohorts, IncidentHarms
 from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.judge.succession import Ended
 from stationkeeper.monitor.judge.watches import Stepped, Watches
@@ -18,24 +35,37 @@ _SHARES = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
 KEPT_RECOVERED = 20
 
 
+class EscalationState(State, frozen=True):
+    """What each incident costs, and the verdicts that opened those whose page waits for harm, as JSON, by incident."""
+
+    harms: dict[str, Harm] = {}
+    waiting: dict[str, str] = {}
+
+
 class Escalation:
     """Whom one model's findings reach: a page, a retrain request, or the status page alone.
 
-    State: the request policy, the totals of verdicts by kind and level, and the latest ``KEPT_RECOVERED`` incidents
-    that ended with their version or reference. Who is champion is an argument, because it changes between panes.
+    State: the request policy, what incidents cost, which pages wait for harm, the totals of verdicts by kind and level,
+    and the latest ``KEPT_RECOVERED`` incidents that ended with their version or reference. Who is champion is an
+    argument, because it changes between panes.
     """
 
-    def __init__(self, settings: ModelSettings, watches: Watches, references: References) -> None:
-        self._model, self._watches, self._references = settings.name, watches, references
+    def __init__(self, settings: ModelSettings, watches: Watches, references: References, cohorts: Cohorts) -> None:
+        self._settings, self._watches, self._references = settings, watches, references
+        self._model = settings.name
         self.requests = RequestPolicy(_request_rules(settings))
+        self.harms = IncidentHarms(settings, cohorts, references)
+        self._waiting: dict[str, str] = {}
         self.verdicts: dict[tuple[str, str], int] = {}
         self.recovered: list[IncidentStatus] = []
 
-    def of(self, stepped: Stepped, champion: str | None, now: int) -> tuple[list[Verdict], list[RetrainRequest]]:
+    def of(
+        self, stepped: Stepped, champion: str | None, now: int, pays: Callable[[Harm], str] | None = None
+    ) -> tuple[list[Verdict], list[RetrainRequest]]:
         """Return the verdicts of a step at the level they deserve, and the requests of incidents that opened in it.
 
         A version that is no champion informs and never asks; an incident that began with one of another segment has
-        been paged and asked for with that.
+        been paged and asked for with that. ``pays`` says why an incident's harm does not pay a retraining.
         """
         key, outcome = stepped.key, stepped.outcome
         if key.version != champion:
@@ -56,17 +86,47 @@ class Escalation:
         requests = []
         rollout = self._references.rollout(self._model)
         for incident in outcome.opened:
+            harm = self.harms.weigh(incident, stepped.watch)
             # Two that opened in one pane may have been joined since: what is no longer open asks with the other.
             if incident.id in stepped.watch.lifecycle.incidents.open and incident.id not in causes:
                 opening = outcome.verdict_for(incident)
-                request = self.requests.consider(incident, opening, now=now, rollout=rollout)
-                requests += [] if request is None else [request]
+                verdicts = [self._paging(v, incident, harm) if v.id == opening.id else v for v in verdicts]
+                # Before it asks: what trained on broken data would learn the fault.
+                broken = self.requests.withdraw(f"{incident.id}: {incident.refusal}") if incident.refusal else None
+                weighed = self._weighed(incident, harm, pays)
+                request = self.requests.consider(
+                    incident, opening, now=now, rollout=rollout, harm=weighed, broken=self.broken(champion)
+                )
+                requests += [one for one in (broken, request) if one is not None]
+        for incident in outcome.closed:
+            self._waiting.pop(incident.id, None)
+            self.harms.weigh(incident, stepped.watch)
+            healed = self.requests.withdraw(f"healed: {', '.join(incident.subjects[:5])} came back", incident.id)
+            requests += [] if healed is None else [healed]
         return verdicts, requests
 
-    def ask_again(self, champion: str | None, now: int) -> list[RetrainRequest]:
-        """Return requests of open incidents that were refused for a reason that has passed."""
-        found = [incident for watch in self._watches.of(champion) for incident in watch.incidents()]
-        return self.requests.consider_again(found, now=now, rollout=self._references.rollout(self._model))
+    def again(
+        self, champion: str | None, now: int, pays: Callable[[Harm], str] | None = None
+    ) -> tuple[list[Verdict], list[RetrainRequest]]:
+        """Weigh the open incidents anew: return the pages of those that do harm by now, and what may ask by now."""
+        verdicts, found = list[Verdict](), list[tuple[Incident, Watch]]()
+        for watch in self._watches.of(champion):
+            for incident in watch.incidents():
+                found.append((incident, watch))
+                # By the incident's own clock, so that a process that starts anew weighs at the same panes.
+                if (now - incident.opened) // self._settings.pane % RETRY_PANES:
+                    continue
+                harm = self.harms.weigh(incident, watch)
+                if incident.id in self._waiting and does_harm(incident, harm, self._settings.harm.rules):
+                    verdicts.append(_paged_late(Verdict.decode(self._waiting.pop(incident.id).encode()), harm, now))
+        watches = {incident.id: watch for incident, watch in found}
+
+        def weighed(incident: Incident) -> IncidentHarm:
+            return self._weighed(incident, self.harms.weigh(incident, watches[incident.id]), pays)
+
+        incidents, rollout = [incident for incident, _ in found], self._references.rollout(self._model)
+        broken = self.broken(champion) if incidents else ""
+        return verdicts, self.requests.consider_again(incidents, now=now, rollout=rollout, harm=weighed, broken=broken)
 
     def count(self, verdicts: Iterable[Verdict]) -> None:
         """Add verdicts to the totals, at the level at which they go out."""
@@ -83,13 +143,84 @@ class Escalation:
 
     def incident_status(self, incident: Incident, key: WatchKey, champion: str | None) -> IncidentStatus:
         """Return an incident as people see it, with what became of its request."""
-        return _incident_status(incident, self.requests.answer(incident.id), pages=key.version == champion)
+        answer, harm = self.requests.answer(incident.id), self.harms.of(incident.id)
+        status = _incident_status(incident, answer, pages=key.version == champion)
+        if incident.id in self._waiting and status["level"] == "page":
+            status["level"] = "warn"
+        if harm is not None:
+            status["harm"] = _harm_status(harm)
+        return status
+
+    def state(self) -> EscalationState:
+        """Return what ``restore`` takes beside the state of the request policy."""
+        return EscalationState(harms=self.harms.state(), waiting=dict(self._waiting))
+
+    def restore(self, state: EscalationState) -> None:
+        """Go on from ``state``."""
+        self.harms.restore(state.harms)
+        self._waiting = dict(state.waiting)
+
+    def _paging(self, verdict: Verdict, incident: Incident, harm: Harm) -> Verdict:
+        """The verdict that opened an incident, with what it costs; a warning where its page waits for harm."""
+        told = verdict.model_copy(update={"evidence": {**verdict.evidence, "harm": _harm_status(harm)}})
+        waits = self._settings.page_on == "harm" and incident.kind in NOVELTY and told.level is Level.PAGE
+        if not waits or does_harm(incident, harm, self._settings.harm.rules):
+            return told
+        self._waiting[incident.id] = told.encode().decode()
+        return told.model_copy(update={"level": Level.WARN, "reason": f"{told.reason} (no harm so far: {_told(harm)})"})
+
+    def _weighed(self, incident: Incident, harm: Harm, pays: Callable[[Harm], str] | None) -> IncidentHarm:
+        """Why an incident's cost is no reason to retrain, with that cost; only where `requests.when` asks for one."""
+        if not does_harm(incident, harm, self._settings.harm.rules):
+            why = f"no harm so far: {_told(harm)}"
+        else:
+            why = "" if pays is None else pays(harm)
+        return IncidentHarm(why, {"harm": _harm_status(harm)})
+
+    def broken(self, champion: str | None) -> str:
+        """Return why no model may be trained on what comes now: the open incident about broken data, "" without one."""
+        for watch in self._watches.of(champion):
+            for incident in watch.incidents():
+                if incident.refusal:
+                    return f"{incident.id} is open: {incident.refusal}"
+        return ""
 
 
 def _request_rules(settings: ModelSettings) -> RequestRules:
     mine = settings.requests
-    pays = mine.when == "pays"
-    return RequestRules(mine.cooldown, mine.most, mine.period, enabled=mine.enabled, pane=settings.pane, harm_only=pays)
+    times = mine.cooldown, mine.most, mine.period
+    return RequestRules(*times, enabled=mine.enabled, pane=settings.pane, when=mine.when)
+
+
+def _told(harm: Harm) -> str:
+    """What is known of the cost, to stand behind a reason."""
+    return harm_words(harm).removeprefix("what it costs is ")
+
+
+def _paged_late(opening: Verdict, harm: Harm, now: int) -> Verdict:
+    """The page of an incident whose harm showed after it had opened."""
+    key = f"{opening.subject.type}:{opening.subject.name}:harm"
+    changes = {
+        "id": verdict_id(opening.model, opening.version, opening.segment, key, opening.kind, now),
+        "time": to_datetime(now),
+        "reason": f"{opening.reason} (by now it does harm: {_told(harm)})",
+        "evidence": {**opening.evidence, "harm": _harm_status(harm)},
+    }
+    return opening.model_copy(update=changes)
+
+
+def _harm_status(harm: Harm) -> HarmStatus:
+    """What an incident costs as people and messages see it; what is not known is left out."""
+    status: HarmStatus = {"source": harm.source, "reason": harm.reason, "words": harm_words(harm)}
+    if harm.void:
+        status["void"] = round(harm.void, 6)
+    if harm.source == "unknown":
+        return status
+    status["measure"], status["rows"] = harm.measure, harm.rows
+    status["lost"], status["low"], status["high"] = round(harm.lost, 6), round(harm.low, 6), round(harm.high, 6)
+    if harm.value is not None:
+        status["value"] = round(harm.value, 6)
+    return status
 
 
 def _informing(verdict: Verdict, why: str) -> Verdict:

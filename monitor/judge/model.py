@@ -9,12 +9,12 @@ from stationkeeper.contracts.messages import RetrainRequest, Verdict
 from stationkeeper.contracts.model_status import IncidentStatus
 from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Record
-from stationkeeper.monitor.core.ageing import AgeRecord, AgeState
+from stationkeeper.monitor.core.ageing import AgeRecord, AgeState, Calendar, CalendarState
 from stationkeeper.monitor.core.incidents import RequestPolicyState, WatchIdentity
 from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.core.watch import WatchState
 from stationkeeper.monitor.judge.decisions import Decisions, joined
-from stationkeeper.monitor.judge.escalation import Escalation
+from stationkeeper.monitor.judge.escalation import Escalation, EscalationState
 from stationkeeper.monitor.judge.labels import Cohorts, CohortSlot, CohortsState, LabelClock, LateLabels
 from stationkeeper.monitor.judge.pending import Closed, Pending, PendingState, WatchKey, merged_sources, pane_records
 from stationkeeper.monitor.judge.succession import Promotion, Succession
@@ -58,6 +58,8 @@ class ModelState(WatchesState, frozen=True):
     recovered: list[dict[str, Any]] = field(name="healed")
     cohorts: CohortsState
     age: AgeState = AgeState()
+    escalated: EscalationState = EscalationState()
+    calendar: CalendarState = CalendarState()
 
 
 class ModelJudge:
@@ -77,8 +79,9 @@ class ModelJudge:
         self.cohorts = Cohorts(settings)
         mine = settings.requests
         self.age = AgeRecord(mine.cost if mine.when == "pays" else None)
+        self.calendar = Calendar(mine.every if mine.when == "schedule" else None)
         self.succession = Succession(settings.name, settings.pane, self.watches, references)
-        self.escalation = Escalation(settings, self.watches, references)
+        self.escalation = Escalation(settings, self.watches, references, self.cohorts)
 
     @property
     def inputs(self) -> set[tuple[str, str]]:
@@ -141,7 +144,7 @@ class ModelJudge:
         verdicts: list[Verdict] = []
         requests: list[RetrainRequest] = []
         for stepped in self.watches.step(closed.start, merged, self.succession.champion, closed.new, self.cohorts.late):
-            found, asks = self.escalation.of(stepped, self.succession.champion, end)
+            found, asks = self.escalation.of(stepped, self.succession.champion, end, self.age.of_incident)
             verdicts += [*found, *stepped.plugin_verdicts]
             requests += asks
         # Only where labels lag: on a live stream it would be a record a pane that says nothing.
@@ -154,7 +157,15 @@ class ModelJudge:
         ended = [*self.succession.end_replaced(end), *self.succession.end_cured(merged, end)]
         self.escalation.remember(ended, self.succession.champion)
         verdicts += [one.verdict for one in ended]
-        requests += self.escalation.ask_again(self.succession.champion, end)
+        if self.succession.champion is not None:
+            champion = _identity(self._references, self.name, self.succession.champion)
+            broken, rollout = self.escalation.broken(champion.version), self._references.rollout(self.name)
+            found, asks = self.calendar.ask(champion, self.escalation.requests, end, rollout, broken)
+            verdicts += found
+            requests += asks
+        found, asks = self.escalation.again(self.succession.champion, end, self.age.of_incident)
+        verdicts += found
+        requests += asks
         self.escalation.count(verdicts)
         return Decisions(tuple(history), tuple(verdicts), tuple(requests), 1)
 
@@ -163,12 +174,11 @@ class ModelJudge:
         positives = _positives(self._references, self.name, self.succession.champion)
         for version, segment, labels in self.cohorts.close(closed.arms, closed.outcomes, self.labelled, positives):
             for stepped in self.watches.learn(version, segment, labels):
-                yield self.escalation.of(stepped, self.succession.champion, now)
+                yield self.escalation.of(stepped, self.succession.champion, now, self.age.of_incident)
             if not segment and version == self.succession.champion:
-                champion = _identity(self._references, self.name, version)
-                yield self.age.judge(
-                    labels, champion, self.escalation.requests, now, self._references.rollout(self.name)
-                )
+                champion, broken = _identity(self._references, self.name, version), self.escalation.broken(version)
+                rollout = self._references.rollout(self.name)
+                yield self.age.judge(labels, champion, self.escalation.requests, now, rollout, broken)
         self.late.judged = self.cohorts.judged
 
     def _judge_late(self, start: int) -> Decisions:
@@ -214,6 +224,8 @@ class ModelJudge:
             recovered=[dict(one) for one in self.escalation.recovered],
             cohorts=self.cohorts.state(),
             age=self.age.state,
+            escalated=self.escalation.state(),
+            calendar=self.calendar.state,
             **structs.asdict(self.watches.state()),
         )
 
@@ -239,7 +251,8 @@ class ModelJudge:
         self.escalation.verdicts = {(kind, level): count for kind, level, count in state.verdicts}
         self.escalation.recovered = [cast("IncidentStatus", one) for one in state.recovered]
         self.cohorts.restore(state.cohorts, slots)
-        self.age.state = state.age
+        self.age.state, self.calendar.state = state.age, state.calendar
+        self.escalation.restore(state.escalated)
         self.watches.restore(state, watches)
 
 

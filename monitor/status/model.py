@@ -62,7 +62,14 @@ class ModelView:
         charts = self._series.note(judge.watches)
         self._series.keep(judge.watches)
         # Stable: of equal ones the order of watches and subjects, so that a page does not jump.
-        charts.sort(key=lambda item: -_severity(item[2]))
+        importance = judge.settings.importance
+        charts.sort(
+            key=lambda item: (
+                -_severity(
+                    item[2], importance.get(item[2].subject, item[1].reference.by_name[item[2].subject].importance)
+                )
+            )
+        )
         incidents = self._incidents()
         state, reason = self._state(champion, charts, incidents)
         if judge.stopped:
@@ -249,12 +256,18 @@ def _uncharted(incidents: list[IncidentStatus], champion: str) -> tuple[SubjectS
     return None
 
 
-def _severity(chart: Chart) -> float:
-    """What is worst comes first: states before evidence, evidence by its share of the threshold."""
+def _severity(chart: Chart, importance: float) -> float:
+    """What is worst comes first: states, then how much harm may come of it, then evidence by its share of the threshold.
+
+    The harm is the share of rows that moved times the ``importance`` of the feature: a large move of what the model
+    hardly reads is below a small one of what it rests on. Of steady subjects the effect is noise.
+    """
     rank = {SubjectState.BROKEN: 4, SubjectState.DRIFTING: 3, SubjectState.RECOVERING: 2}.get(chart.state, 0)
+    if rank:
+        # States are a million apart and importance is at most some hundreds, so that none lifts one state over another.
+        return rank * 1e6 + min(max(chart.effect, 0.0) * importance * 1e3, 9e5)
     ratio = chart.evidence / chart.threshold if np.isfinite(chart.evidence) and chart.threshold > 0 else -1.0
-    # States are a thousand apart and evidence stays below, so that no evidence lifts a steady one over a drifting one.
-    return rank * 1_000.0 + min(ratio, 999.0)
+    return min(ratio, 9e5)
 
 
 def _chart_samples(model: str, key: WatchKey, chart: Chart) -> list[Sample]:

@@ -42,6 +42,8 @@ class RequestReason(StrEnum):
     COOLDOWN = "cooldown"  # Held back by an older build, which kept a cooldown here; the monitor holds back today.
     BUDGET = "budget"  # Held back by an older build, which kept a budget here; the monitor holds back today.
     BREAKER = "breaker"  # The last retrains of this model gave no better one; a person must ask (approve ID).
+    # The monitor took it back before its rows were fixed: the drift healed, or the data are broken by now.
+    WITHDRAWN = "withdrawn"
     SUPERSEDED = "superseded"  # The version that drifted is no longer champion.
     NOT_CONFIGURED = "not_configured"  # The model has no retrain: section in this process's configuration.
     REJECTED_BY_PERSON = "rejected_by_person"  # A person rejected the request.

@@ -46,6 +46,17 @@ def first_state(
     return start.enter(RequestStage.PLANNED, RequestReason.ACCEPTED)
 
 
+def after_withdrawal(state: RetrainState, why: str) -> RetrainState | None:
+    """Return the state of a request that the monitor takes back, None where its rows are fixed and it goes on.
+
+    Also one that a person approved: what healed needs no cure, and broken data teach nobody. `requests retry` asks for
+    it all the same.
+    """
+    if state.stage not in (RequestStage.PLANNED, RequestStage.WAITING):
+        return None
+    return state.enter(RequestStage.SUPPRESSED, RequestReason.WITHDRAWN, why)
+
+
 def after_word(state: RetrainState, word: Approval, champion: str | None) -> RetrainState | str:
     """Return the state after a person's word, or in words why it changes nothing; a word that is said counts once.
 

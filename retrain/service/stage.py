@@ -190,14 +190,20 @@ class Retrain:
         """Move every request as far as what has finished allows; returns the records of all moves."""
         requests, out = self._intake.take()
         for request in requests:
-            # The same request again, from a replay of the monitor or a retry of its producer: its id is its content.
-            if self._requests.get(request.id) is not None:
+            # The same request again: taken back, or from a replay of the monitor or a retry of its producer, which is
+            # nothing new: its id is its content.
+            if (known := self._requests.get(request.id)) is not None:
+                taken = progress.after_withdrawal(known, request.withdrawn) if request.withdrawn else None
+                if taken is not None:
+                    self._move(taken, out)
                 continue
             inputs = self.models.get(request.model)
             others = self._requests.of_model(request.model)
             rules = inputs.settings.plan_rules() if inputs else None
             champion = self._tables.champion(request.model)
-            self._move(progress.first_state(request, rules, others, champion), out)
+            first = progress.first_state(request, rules, others, champion)
+            taken = progress.after_withdrawal(first, request.withdrawn) if request.withdrawn else None
+            self._move(taken or first, out)
         # Before people's words: a rejection that comes with the end of a step must find the state that the step led to.
         for done in self._runner.collect():
             self._finish(done, out)

@@ -54,6 +54,8 @@ class ConsoleLog:
         match message:
             case Verdict():
                 self._verdict(message)
+            case RetrainRequest(withdrawn=why) if why:
+                self.write(to_ms(message.time), f"→ request {message.id} withdrawn: {why}", "bold")
             case RetrainRequest():
                 subjects = ", ".join(message.subjects[:4]) + (" …" if len(message.subjects) > 4 else "")
                 self.write(

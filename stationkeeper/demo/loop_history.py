@@ -96,6 +96,9 @@ class Observer:
         match message:
             case Verdict():
                 self.history.verdicts.append(message)
+            # What is withdrawn was asked before: it is no second request.
+            case RetrainRequest(withdrawn=why) if why:
+                pass
             case RetrainRequest():
                 self.history.requests.append(message)
             case Candidate():

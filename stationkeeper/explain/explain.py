@@ -61,6 +61,7 @@ def _request(request: RetrainRequest) -> str:
             f"  retrain {request.model} version {request.version}: {request.cause}",
             f"  incident {request.incident}, verdict {request.verdict}, subjects {', '.join(request.subjects)}",
             f"  the change began {request.onset.time.isoformat()}; training data start there or compete with it",
+            *([f"  withdrawn: {request.withdrawn}"] if request.withdrawn else []),
             *_evidence(request.evidence),
         ]
     )

@@ -15,6 +15,7 @@ from stationkeeper.page.words import (
     KIND_WORDS,
     OUTCOME_WORDS,
     incident_cause,
+    incident_harm,
     incident_headline,
     incident_numbers,
     incident_since,
@@ -77,9 +78,15 @@ def incident_card(incident: IncidentStatus, model: ModelStatus, fleet: FleetStat
         tag("h3", tag("a", incident_headline(incident), href=incident_path(incident))),
         tag("p", sentence(incident["reason"])),
         tag("p", incident_since(incident), " ", incident_numbers(incident), class_="quiet"),
+        _harm(incident),
         tag("p", tag("strong", "Done: "), last[1], ". ", last[2]),
         class_=f"card {'broken' if incident['kind'] == 'data_quality' else 'drifting'}",
     )
+
+
+def _harm(incident: IncidentStatus) -> Html | None:
+    told = incident_harm(incident)
+    return tag("p", tag("strong", "Harm: "), told, class_="harm") if told else None
 
 
 def history(incident: IncidentStatus, fleet: FleetStatus) -> list[Entry]:
@@ -171,6 +178,7 @@ def incident_page(incident: IncidentStatus, model: ModelStatus, fleet: FleetStat
         tag("h1", incident_headline(incident), ".", id="headline"),
         tag("p", sentence(incident["reason"]), class_="lead"),
         tag("p", incident_since(incident), " ", incident_numbers(incident)),
+        _harm(incident),
         tag(
             "p",
             "Cause: ",

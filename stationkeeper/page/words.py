@@ -184,6 +184,11 @@ def incident_since(incident: IncidentStatus) -> str:
     return f"{sentence}; seen {duration(delay)} later." if delay > 0 else f"{sentence}; seen at once."
 
 
+def incident_harm(incident: IncidentStatus) -> str:
+    """Return what it costs in one sentence, "" where nobody has weighed it."""
+    return sentence(incident["harm"]["words"]) if "harm" in incident else ""
+
+
 def incident_numbers(incident: IncidentStatus) -> str:
     """Return the numbers of the decision in one sentence; only those that exist."""
     parts = []

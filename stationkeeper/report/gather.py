@@ -55,6 +55,7 @@ class ReportedFinding:
     onset_high: int | None = None
     onset_row: int | None = None
     case: bool = True
+    harm: str = ""
 
     @property
     def by_row(self) -> bool:
@@ -140,6 +141,7 @@ def finding_of(line: Mapping[str, Any]) -> ReportedFinding:
         onset_high=_ms(onset.get("high")),
         onset_row=line.get("onset_row", onset.get("row")),
         case=bool(line.get("incident")) or str(line.get("level", Level.PAGE)) == Level.PAGE,
+        harm=str((line.get("evidence") or {}).get("harm", {}).get("words", "")),
     )
 
 

@@ -170,6 +170,8 @@ def _case(case: Case, report: Report) -> Html:
         numbers.append(("Share of the traffic that moved", percent(first.effect)))
     if first.statistic is not None and first.threshold is not None:
         numbers.append(("Evidence / threshold", f"{number(first.statistic, 4)} / {number(first.threshold, 4)}"))
+    if harm := _harm(case, report):
+        numbers.append(("Harm", harm))
     numbers.append(("Rows looked at", integer(first.rows)))
     plots: list[Child] = []
     for subject in report.subjects:
@@ -190,6 +192,13 @@ def _case(case: Case, report: Report) -> Html:
         plots,
         class_="subject",
     )
+
+
+def _harm(case: Case, report: Report) -> str:
+    """What an incident cost, as the request said it, which comes later, else the page."""
+    asked = next((r.evidence.get("harm") for r in report.requests if r.incident == case.id), None)
+    words = asked.get("words", "") if isinstance(asked, dict) else ""
+    return str(words) or next((finding.harm for finding in reversed(case.findings) if finding.harm), "")
 
 
 def _alone(subject: SubjectStatus, report: Report) -> bool:
@@ -219,7 +228,8 @@ def _step(what: str, name: str, why: str) -> list[Child]:
 
 
 def _request_step(request: RetrainRequest) -> list[Child]:
-    return [tag("strong", "request"), " ", tag("code", request.id), ", ", time_tag(to_ms(request.time))]
+    end = f", withdrawn: {request.withdrawn}" if request.withdrawn else ""
+    return [tag("strong", "request"), " ", tag("code", request.id), ", ", time_tag(to_ms(request.time)), end]
 
 
 def _deployments(deployments: tuple[Deployment, ...]) -> Html | None:

@@ -269,7 +269,8 @@ def _said(bank: Bank) -> tuple[list[Verdict], list[str], dict[Partition, int]]:
     while True:
         judged = committed_offsets(bank, "judge")
         verdicts = [Verdict.decode(value) for value in values_of(bank.reader, bank.topics.verdicts.name)]
-        asked = [RetrainRequest.decode(value).id for value in values_of(bank.reader, bank.topics.requests.name)]
+        sent = [RetrainRequest.decode(value) for value in values_of(bank.reader, bank.topics.requests.name)]
+        asked = [request.id for request in sent if not request.withdrawn]
         if committed_offsets(bank, "judge") == judged:
             return verdicts, asked, judged
 
@@ -303,7 +304,8 @@ def _compare_verdicts(bank: Bank, found: Audit, *, replayed: bool) -> None:
         loop.turn()
     loop.turn()
     again = [Verdict.decode(value).id for value in values_of(reader, bank.topics.verdicts.name)]
-    requests = [RetrainRequest.decode(value).id for value in values_of(reader, bank.topics.requests.name)]
+    sent = [RetrainRequest.decode(value) for value in values_of(reader, bank.topics.requests.name)]
+    requests = [request.id for request in sent if not request.withdrawn]
     for what, live, calm in (("verdicts", said, again), ("requests", asked, requests)):
         found.compare(what, len(live), len(calm))
         if sorted(live) != sorted(calm):

@@ -1,20 +1,25 @@
 """When a retraining pays: what the champion's age costs in wrong answers, against what a retraining costs.
 
 In: labelled rows and wrong answers of each version, by week. Out: a `Timing` with its numbers, and the request's
-verdict. State: the weeks of the latest versions (`AgeRecord`). Invariant: only weeks that are over are weighed, so any
-batching of the labels gives the same answer.
-Read `curve` (how age and loss go together), then `timing`.
+verdict. State: the weeks of the latest versions (`AgeRecord`), and since when the calendar counts (`Calendar`).
+Invariant: only weeks that are over are weighed, so any batching of the labels gives the same answer.
+Read `curve` (how age and loss go together), then `timing`, `calendar`, and `asking` (how either asks).
 """
 
-from stationkeeper.monitor.core.ageing.curve import AgeingCurve, ServedVersion, Week
+from stationkeeper.monitor.core.ageing.calendar import Calendar, CalendarState
+from stationkeeper.monitor.core.ageing.curve import AgeingCurve, Change, ServedVersion, Week, sudden_change
 from stationkeeper.monitor.core.ageing.timing import AgeRecord, AgeState, Timing, timing
 
 __all__ = [
     "AgeRecord",
     "AgeState",
     "AgeingCurve",
+    "Calendar",
+    "CalendarState",
+    "Change",
     "ServedVersion",
     "Timing",
     "Week",
+    "sudden_change",
     "timing",
 ]

@@ -1,23 +1,22 @@
 """Whether a retraining pays now: what age has cost since the last one, against the price of the next."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stationkeeper.contracts.identity import content_id, verdict_id
-from stationkeeper.contracts.messages import (
-    Level,
-    RetrainRequest,
-    Rollout,
-    Subject,
-    SubjectState,
-    SubjectType,
-    Verdict,
-    VerdictKind,
-)
+from stationkeeper.contracts.messages import RetrainRequest, Rollout, Verdict
 from stationkeeper.contracts.state import State, replaced
 from stationkeeper.contracts.times import to_datetime
-from stationkeeper.monitor.core.ageing.curve import AgeingCurve, ServedVersion, Week
-from stationkeeper.monitor.core.finding import Dated
-from stationkeeper.monitor.core.incidents import Incident, RequestPolicy, WatchIdentity, onset_of
+from stationkeeper.monitor.core.ageing.asking import asking
+from stationkeeper.monitor.core.ageing.curve import (
+    FRESH_WEEKS,
+    HORIZON_WEEKS,
+    AgeingCurve,
+    Change,
+    ServedVersion,
+    Week,
+    sudden_change,
+)
+from stationkeeper.monitor.core.incidents import ACCURACY, Harm, Incident, RequestPolicy, WatchIdentity
 from stationkeeper.monitor.core.performance import OutcomePane
 from stationkeeper.monitor.core.reasons import Cause
 
@@ -39,7 +38,10 @@ class AgeState(State, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Whether a retraining pays: ``spent`` wrong answers that age has cost since ``since`` (a week), and the price."""
+    """Whether a retraining pays: ``spent`` wrong answers that age has cost since ``since`` (a week), and the price.
+
+    ``spared`` are those that it spares in the next ``HORIZON_WEEKS`` of what a sudden ``change`` costs, 0 without one.
+    """
 
     pays: bool
     version: str
@@ -49,11 +51,19 @@ class Timing:
     cost: float
     rows: int
     curve: AgeingCurve
+    spared: float = 0.0
+    change: Change | None = None
 
     @property
     def reason(self) -> str:
         """The decision in words, with its numbers."""
         weeks = self.week - self.since + 1
+        if self.change is not None and self.spared >= self.cost:
+            return (
+                f"since the week of {to_datetime(self.change.week * WEEK_MS):%Y-%m-%d} "
+                f"{100 * self.change.lost:.1f} more answers in a hundred are wrong; a model that knows the rows since "
+                f"then spares {self.spared:.0f} in {HORIZON_WEEKS:.0f} weeks, a retraining costs {self.cost:.0f}"
+            )
         more = "which is what a retraining costs" if self.pays else "a retraining does not pay yet"
         return (
             f"age has cost {self.spent:.0f} of {self.cost:.0f} wrong answers in {weeks} week{'s' * (weeks != 1)} of "
@@ -68,7 +78,8 @@ def timing(state: AgeState, cost: float, week: int) -> Timing | None:
     the price of one: of a growth b a week and price c the sum c / T + b T / 2 a week is least at T = sqrt(2 c / b),
     where b T^2 / 2 = c. For a sudden change it is the rule of the ski rental, at most twice the best in hindsight.
     By hand: 1 000 labelled rows a week, a growth of .02 on a fresh loss of .10 and no rise cost 1, 3, 5, ... answers,
-    in n weeks n^2: a price of 50 is reached in the eighth.
+    in n weeks n^2: a price of 50 is reached in the eighth. After a sudden change it does not wait to have paid: what a
+    model that knows more of the rows since then spares is known (`Change`) and lasts, so it counts ahead.
     """
     if not state.versions:
         return None
@@ -76,12 +87,22 @@ def timing(state: AgeState, cost: float, week: int) -> Timing | None:
     weeks = [one for one in latest.weeks if one.number < week]
     if not weeks:
         return None
-    curve = AgeingCurve.fit([replaced(one, weeks=_before(one, week)) for one in state.versions])
+    history = [one for one in (replaced(one, weeks=_before(one, week)) for one in state.versions) if one.weeks]
+    curve, change = AgeingCurve.fit(history), sudden_change(history)
     since = weeks[0].number if state.asked is None else max(weeks[0].number, state.asked)
     counted = [(i, one) for i, one in enumerate(weeks) if one.number >= since]
     spent = sum(one.rows * curve.excess(weeks[: i + 1]) for i, one in counted)
     rows = sum(one.rows for _, one in counted)
-    return Timing(spent >= cost, latest.version, since, weeks[-1].number, spent, cost, rows, curve)
+    # From the last request on, or one that found nothing better would be made again each week.
+    spared = 0.0 if change is None else change.spared(history, since, week) * _rows_a_week(weeks) * HORIZON_WEEKS
+    pays = max(spent, spared) >= cost
+    return Timing(pays, latest.version, since, weeks[-1].number, spent, cost, rows, curve, spared, change)
+
+
+def _rows_a_week(weeks: Sequence[Week]) -> float:
+    """Labelled rows a week of late."""
+    latest = weeks[-FRESH_WEEKS:]
+    return sum(one.rows for one in latest) / max(len(latest), 1)
 
 
 class AgeRecord:
@@ -95,14 +116,40 @@ class AgeRecord:
         self.state = AgeState()
         self.last: Timing | None = None
 
+    def of_incident(self, harm: Harm) -> str:
+        """Return why what an incident costs does not pay a retraining, "" where it does or nobody can tell.
+
+        That is its loss a row for the rows of ``HORIZON_WEEKS`` against the price. By hand: 2 points of 1 000 rows a
+        week are 40 wrong answers in two weeks, a price of 50 is not paid.
+        """
+        versions = self.state.versions
+        if self._cost is None or not versions or not versions[-1].weeks or harm.source == "unknown":
+            return ""
+        # The week that goes on is a part of one.
+        weeks = versions[-1].weeks[:-1]
+        rows = _rows_a_week(weeks) * HORIZON_WEEKS
+        if not weeks or harm.measure != ACCURACY or harm.lost * rows >= self._cost:
+            return ""
+        return (
+            f"will not pay: {harm.lost * rows:.0f} wrong answers ({harm.low * rows:.0f} to {harm.high * rows:.0f}) in "
+            f"{HORIZON_WEEKS:.0f} weeks of {_rows_a_week(weeks):.0f} labelled rows, a retraining costs {self._cost:g}"
+        )
+
     def judge(
-        self, labels: OutcomePane, champion: WatchIdentity, policy: RequestPolicy, now: int, rollout: Rollout | None
+        self,
+        labels: OutcomePane,
+        champion: WatchIdentity,
+        policy: RequestPolicy,
+        now: int,
+        rollout: Rollout | None,
+        broken: str = "",
     ) -> tuple[list[Verdict], list[RetrainRequest]]:
         """Take labels of the champion, in order of their arrival; ask for a retraining that pays.
 
-        What the policy holds back is asked again a week later.
+        What the policy holds back is asked again a week later. While data are ``broken`` (why) labels do not count:
+        what they cost is not the model's age, and the weeks after would look like a change back.
         """
-        due = None if self._cost is None else self._add(champion.version, labels, self._cost)
+        due = None if self._cost is None or broken else self._add(champion.version, labels, self._cost)
         if due is None or not due.pays:
             return [], []
         incident, verdict = _asking(due, champion, now)
@@ -134,48 +181,27 @@ class AgeRecord:
         return self.last
 
 
+def _before(version: ServedVersion, week: int) -> tuple[Week, ...]:
+    return tuple(one for one in version.weeks if one.number < week)
+
+
 def _asking(due: Timing, identity: WatchIdentity, now: int) -> tuple[Incident, Verdict]:
-    """Return a timing as the request policy takes it: what asks, never opened, and its verdict that informs."""
-    onset = Dated(due.since * WEEK_MS, due.since * WEEK_MS, now)
-    key = f"{SubjectType.PERFORMANCE}:age"
-    verdict = Verdict(
-        id=verdict_id(identity.model, identity.version, "", key, VerdictKind.PERFORMANCE, now),
-        time=to_datetime(now),
-        model=identity.model,
-        version=identity.version,
-        subject=Subject(type=SubjectType.PERFORMANCE, name="age"),
-        kind=VerdictKind.PERFORMANCE,
-        level=Level.INFORM,
-        state=SubjectState.DRIFTING,
+    return asking(
+        identity,
+        now,
+        name="age",
         cause=Cause.AGEING,
         reason=due.reason,
-        statistic=due.spent,
+        since=due.since * WEEK_MS,
+        statistic=max(due.spent, due.spared),
         threshold=due.cost,
         rows=due.rows,
-        onset=onset_of(onset),
-        reference=identity.digest,
-        budgeted=False,
         evidence={
             "growth": round(due.curve.growth, 6),
             "cure": round(due.curve.cure, 6),
             "weeks": due.week - due.since + 1,
+            "spent": round(due.spent, 3),
+            "spared": round(due.spared, 3),
         },
+        number=due.week,
     )
-    incident = Incident(
-        id=content_id("age", identity.model, identity.version, due.week),
-        model=identity.model,
-        version=identity.version,
-        segment="",
-        opened=now,
-        onset=onset,
-        leader=key,
-        kind=VerdictKind.PERFORMANCE,
-        cause=Cause.AGEING,
-        reason=due.reason,
-        verdict=verdict.id,
-    )
-    return incident, verdict
-
-
-def _before(version: ServedVersion, week: int) -> tuple[Week, ...]:
-    return tuple(one for one in version.weeks if one.number < week)

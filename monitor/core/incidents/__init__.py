@@ -4,9 +4,20 @@ In: findings of each closed pane, and the panes. Out: verdicts, and the incident
 State: open and latest closed incidents, panes since their onsets, recovery tests, and what was warned of.
 Invariant: a subject is in at most one open incident, with one verdict in it. Read `incident` (with `hysteresis` for
 what stays below a page), `explanation` (with `new_value_shares`), `recovery`, `verdict`, then `lifecycle`, which ties
-them together; `request_policy` decides in the judge which incident asks for a retraining.
+them together; `harm` tells what an incident costs, `request_policy` which one asks for a retraining, in the judge.
 """
 
+from stationkeeper.monitor.core.incidents.harm import (
+    ACCURACY,
+    NEW_VALUES,
+    Harm,
+    HarmRules,
+    does_harm,
+    harm_by_labels,
+    harm_by_scores,
+    harm_words,
+    void_share,
+)
 from stationkeeper.monitor.core.incidents.hysteresis import REARM_MS, WarnedSubject
 from stationkeeper.monitor.core.incidents.incident import CO_ONSET_PANES, Incident, Member, merge
 from stationkeeper.monitor.core.incidents.lifecycle import (
@@ -16,6 +27,10 @@ from stationkeeper.monitor.core.incidents.lifecycle import (
     LifecycleState,
 )
 from stationkeeper.monitor.core.incidents.request_policy import (
+    NOVELTY,
+    RETRY_PANES,
+    UNWEIGHED,
+    IncidentHarm,
     RequestAnswer,
     RequestPolicy,
     RequestPolicyState,
@@ -24,11 +39,19 @@ from stationkeeper.monitor.core.incidents.request_policy import (
 from stationkeeper.monitor.core.incidents.verdict import WatchIdentity, onset_of, recovered_verdict, verdict_of
 
 __all__ = [
+    "ACCURACY",
     "CO_ONSET_PANES",
+    "NEW_VALUES",
+    "NOVELTY",
     "REARM_MS",
+    "RETRY_PANES",
+    "UNWEIGHED",
     "DecisionTime",
+    "Harm",
+    "HarmRules",
     "Incident",
     "IncidentChanges",
+    "IncidentHarm",
     "IncidentLifecycle",
     "LifecycleState",
     "Member",
@@ -38,8 +61,13 @@ __all__ = [
     "RequestRules",
     "WarnedSubject",
     "WatchIdentity",
+    "does_harm",
+    "harm_by_labels",
+    "harm_by_scores",
+    "harm_words",
     "merge",
     "onset_of",
     "recovered_verdict",
     "verdict_of",
+    "void_share",
 ]

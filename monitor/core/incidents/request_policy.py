@@ -4,16 +4,17 @@ The trainer that takes a request up adds nothing to this: it keeps a request fro
 stops after repeated failure (`retrain.core.plan`). Whoever asks by hand, through ``requests``, is not bound by it.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stationkeeper.contracts.identity import request_id
 from stationkeeper.contracts.messages import RetrainRequest, Rollout, RolloutPhase, Verdict, VerdictKind
-from stationkeeper.contracts.state import State
+from stationkeeper.contracts.state import State, replaced
 from stationkeeper.contracts.times import format_duration, to_datetime
 from stationkeeper.monitor.core.incidents.incident import Incident
 from stationkeeper.monitor.core.incidents.verdict import onset_of
+from stationkeeper.monitor.core.reasons import Cause
 
 # What a new model can mend. Broken data and skew between training and serving it would only learn.
 CURABLE = frozenset(
@@ -21,7 +22,7 @@ CURABLE = frozenset(
 )
 
 # What is new and need not be worse.
-_NOVELTY = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
+NOVELTY = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
 
 # An incident that was held back is looked at again after half an hour of one-minute panes: often enough to use the end
 # of a cooldown or a rollout, seldom enough that the count of refusals stays readable.
@@ -37,10 +38,23 @@ LOST_AFTER_MS = 24 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
+class IncidentHarm:
+    """What an incident costs as a request carries it, and why that is no reason to ask, "" where it is one."""
+
+    holds_back: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Where nobody weighs harm, as in what asks by age, nothing holds back.
+UNWEIGHED = IncidentHarm()
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRules:
     """``cooldown`` after any request, at most ``most`` in ``period``; a pane is ``pane`` long; times in ms.
 
-    With ``harm_only`` drift of inputs and predictions does not ask: what it costs shows in the labels.
+    ``when`` says which incidents ask: with ``drift`` all that a new model may cure; with ``harm`` and ``pays`` drift of
+    inputs and predictions only where the caller found what it costs (`consider`); with ``schedule`` none.
     """
 
     # The values of ``monitor.settings``, where their reasons stand; whoever has settings hands all of them over.
@@ -50,7 +64,7 @@ class RequestRules:
     enabled: bool = True
     # The pane's default length, a minute.
     pane: int = 60_000
-    harm_only: bool = False
+    when: Literal["drift", "harm", "pays", "schedule"] = "drift"
 
 
 class RequestAnswer(State, frozen=True, array_like=True):
@@ -76,12 +90,13 @@ class RequestTimes(State, frozen=True):
 
 
 class RequestPolicyState(State, frozen=True):
-    """What a policy keeps between runs."""
+    """What a policy keeps between runs; ``message`` is the outstanding request, so that it can be withdrawn."""
 
     desk: RequestTimes
     asked: dict[str, RequestAnswer]
     counts: dict[str, int]
     outstanding: tuple[str, int] | None = None
+    message: str = ""
 
 
 class RequestPolicy:
@@ -92,6 +107,7 @@ class RequestPolicy:
         self._times: list[int] = []
         self._answered: list[str] = []
         self._outstanding: tuple[str, int] | None = None
+        self._message = ""
         self._answers: dict[str, RequestAnswer] = {}
         self.counts: dict[str, int] = {}
 
@@ -105,18 +121,26 @@ class RequestPolicy:
         self._answers[incident.id] = RequestAnswer(outcome="suppressed", reason=reason, same_cause=True)
 
     def consider(
-        self, incident: Incident, verdict: Verdict, *, now: int, rollout: Rollout | None = None
+        self,
+        incident: Incident,
+        verdict: Verdict,
+        *,
+        now: int,
+        rollout: Rollout | None = None,
+        harm: IncidentHarm = UNWEIGHED,
+        broken: str = "",
     ) -> RetrainRequest | None:
         """Return the request of an incident, or None with the reason kept as its answer.
 
-        ``rollout`` is the model's state in production: while a version moves out, nothing is asked for.
+        ``rollout`` is the model's state in production: while a version moves out, nothing is asked for. ``broken`` is
+        why no model may be trained now, that of another incident which is about broken data.
         """
         if not self._rules.enabled:
             self._answers[incident.id] = RequestAnswer(
                 outcome="suppressed", reason="requests.enabled is false for this model"
             )
             return None
-        reason = self._refusal(incident, now, rollout)
+        reason = self._refusal(incident, now, rollout, harm, broken)
         outcome: Literal["published", "suppressed"] = "suppressed" if reason else "published"
         known = self._answers.pop(incident.id, None)
         if known is None or known.outcome != outcome:
@@ -128,37 +152,71 @@ class RequestPolicy:
                 outcome=outcome, reason=reason, again=again, verdict=verdict.encode().decode()
             )
             return None
-        request = _request(incident, verdict, now)
+        request = _request(incident, verdict, now, harm)
         self._times.append(now)
         self._answered = [*self._answered, incident.id][-KEPT:]
         self._answers[incident.id] = RequestAnswer(outcome=outcome, reason="published", request=request.id)
+        self._message = request.encode().decode()
         self._outstanding = (request.id, now)
         return request
 
     def consider_again(
-        self, incidents: Iterable[Incident], *, now: int, rollout: Rollout | None = None
+        self,
+        incidents: Iterable[Incident],
+        *,
+        now: int,
+        rollout: Rollout | None = None,
+        harm: Callable[[Incident], IncidentHarm] = lambda _: UNWEIGHED,
+        broken: str = "",
     ) -> list[RetrainRequest]:
-        """Return the requests of open incidents that were held back and may ask now."""
+        """Return the requests of open incidents that were held back and may ask now; ``harm`` weighs each of them."""
         found = []
         for incident in incidents:
             known = self._answers.get(incident.id)
             if known is None or not known.again or now < known.again:
                 continue
-            request = self.consider(incident, Verdict.decode(known.verdict.encode()), now=now, rollout=rollout)
+            opening = Verdict.decode(known.verdict.encode())
+            weighed = harm(incident)
+            request = self.consider(incident, opening, now=now, rollout=rollout, harm=weighed, broken=broken)
             found += [] if request is None else [request]
         return found
 
-    def _refusal(self, incident: Incident, now: int, rollout: Rollout | None) -> str:
+    def withdraw(self, why: str, incident: str | None = None) -> RetrainRequest | None:
+        """Return the request that is in work, withdrawn: that of ``incident``, or any; None if there is none.
+
+        It is the published one with the reason in ``withdrawn``: the trainer drops it unless it trains already.
+        """
+        asked = self._outstanding
+        name = next((n for n, one in self._answers.items() if asked is not None and one.request == asked[0]), None)
+        # Without a message a build asked that could not withdraw.
+        if name is None or incident not in {None, name} or not self._message:
+            return None
+        request = RetrainRequest.decode(self._message.encode()).model_copy(update={"withdrawn": why})
+        self._outstanding, self._message = None, ""
+        self._answers[name] = replaced(self._answers[name], reason=f"withdrawn: {why}")
+        self.counts["withdrawn"] = self.counts.get("withdrawn", 0) + 1
+        return request
+
+    def _refusal(self, incident: Incident, now: int, rollout: Rollout | None, harm: IncidentHarm, broken: str) -> str:
         """Why not, in the order in which a person wants to know it: what never changes comes first."""
         rules = self._rules
         if incident.refusal:
             return incident.refusal
         if incident.kind not in CURABLE:
             return f"{incident.kind} does not start a retraining; retraining starts on {', '.join(sorted(CURABLE))}"
-        if rules.harm_only and incident.kind in _NOVELTY:
-            return f"requests.when is pays: {incident.kind} alone does not ask; what it costs is weighed from labels"
+        if rules.when == "schedule" and incident.cause is not Cause.SCHEDULE:
+            return "requests.when is schedule: no incident asks"
+        if rules.when in {"harm", "pays"} and harm.holds_back:
+            return f"requests.when is {rules.when}: {harm.holds_back}"
+        if broken:
+            return broken
         if incident.id in self._answered:
             return "this incident has its request"
+        return self._held_back(now, rollout)
+
+    def _held_back(self, now: int, rollout: Rollout | None) -> str:
+        """What passes: work that goes on, the cooldown, the budget."""
+        rules = self._rules
         if work := self._in_flight(now, rollout):
             return f"{work} is still in work; one retraining of a model at a time"
         if self._times and now - self._times[-1] < rules.cooldown:
@@ -176,7 +234,7 @@ class RequestPolicy:
             return ""
         request, asked = self._outstanding
         if (rollout is not None and rollout.request == request) or now - asked > LOST_AFTER_MS:
-            self._outstanding = None
+            self._outstanding, self._message = None, ""
             return ""
         return f"request {request}"
 
@@ -184,17 +242,19 @@ class RequestPolicy:
         """Return what ``restore`` needs."""
         times = RequestTimes(asked=self._times[-KEPT:], answered=list(self._answered))
         kept = dict(list(self._answers.items())[-KEPT:])
-        return RequestPolicyState(desk=times, asked=kept, counts=self.counts, outstanding=self._outstanding)
+        return RequestPolicyState(
+            desk=times, asked=kept, counts=self.counts, outstanding=self._outstanding, message=self._message
+        )
 
     def restore(self, state: RequestPolicyState) -> None:
         """Go on from what ``state`` gave."""
         self._times, self._answered = list(state.desk.asked), list(state.desk.answered)
         self._answers, self.counts = dict(state.asked), dict(state.counts)
-        self._outstanding = state.outstanding
+        self._outstanding, self._message = state.outstanding, state.message
 
 
-def _request(incident: Incident, verdict: Verdict, now: int) -> RetrainRequest:
-    evidence: dict[str, Any] = {**verdict.evidence, "reason": incident.reason}
+def _request(incident: Incident, verdict: Verdict, now: int, harm: IncidentHarm) -> RetrainRequest:
+    evidence: dict[str, Any] = {**verdict.evidence, "reason": incident.reason, **harm.evidence}
     return RetrainRequest(
         id=request_id(incident.model, incident.version, incident.id),
         time=to_datetime(now),

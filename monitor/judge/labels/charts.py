@@ -37,9 +37,10 @@ class LabelCharts:
         """Add the predictions of a pane that closed."""
         self.scores.setdefault(who, deque(maxlen=KEPT)).append((start, scores))
 
-    def confusion(self, version: str, segment: str, since: int) -> Counts:
-        """Return int64[4] of the mature cohorts whose pane starts at ``since`` or later."""
-        found = [counts for start, counts in self.mature.get((version, segment), ()) if start >= since]
+    def confusion(self, version: str, segment: str, since: int, until: int | None = None) -> Counts:
+        """Return int64[4] of the mature cohorts whose pane starts at ``since`` or later, up to ``until`` as below."""
+        ring = self.mature.get((version, segment), ())
+        found = [counts for start, counts in ring if start >= since and (until is None or start <= until)]
         return np.sum(found, axis=0) if found else np.zeros(4, np.int64)
 
     def scored(self, version: str, segment: str, since: int, until: int | None = None) -> Counts:

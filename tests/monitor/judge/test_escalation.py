@@ -4,13 +4,15 @@ from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import Mock
 
+import pytest
 from msgspec import structs
 
 from stationkeeper.contracts.messages import Level, VerdictKind
 from stationkeeper.monitor.core.finding import Dated
-from stationkeeper.monitor.core.incidents import Incident, IncidentChanges
+from stationkeeper.monitor.core.incidents import RETRY_PANES, Harm, Incident, IncidentChanges
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.judge.escalation import KEPT_RECOVERED, Escalation
+from stationkeeper.monitor.judge.labels import Cohorts
 from stationkeeper.monitor.judge.pending import WatchKey
 from stationkeeper.monitor.judge.succession import Ended
 from stationkeeper.monitor.judge.watches import Stepped, Watches
@@ -26,11 +28,12 @@ def incident(name: str) -> Incident:
     return Incident(name, *where, 2, Dated(1, 1, 2), f"feature:{name}:x", VerdictKind.DATA_DRIFT, Cause.SHIFT, "moved")
 
 
-def escalation(cause: Incident | None = None) -> Escalation:
-    settings = fraud()
+def escalation(cause: Incident | None = None, **settings_: Any) -> Escalation:
+    settings = fraud(**settings_)
     watches = Mock(spec=Watches)
     watches.same_onset.return_value = cause
-    return Escalation(settings, watches, References({"fraud": settings}))
+    watches.of.return_value = []
+    return Escalation(settings, watches, References({"fraud": settings}), Cohorts(settings))
 
 
 def stepped(opened: Incident) -> Stepped:
@@ -73,3 +76,84 @@ def test_the_latest_that_ended_are_kept_with_why_and_verdicts_are_counted() -> N
     assert len(made.recovered) == KEPT_RECOVERED
     assert (made.recovered[0]["id"], made.recovered[0]["recovered_reason"]) == ("i2", "i2 moved")
     assert made.verdicts == {("data_drift", "page"): KEPT_RECOVERED + 2}
+
+
+def watching(made: Escalation, *incidents: Incident) -> None:
+    watch = SimpleNamespace(incidents=lambda: list(incidents))
+    cast("Any", made)._watches.of.return_value = [watch]
+
+
+def weighing(made: Escalation, monkeypatch: pytest.MonkeyPatch, harm: Harm) -> None:
+    def weigh(incident: Incident, _: object) -> Harm:
+        made.harms.restore({**made.harms.state(), incident.id: harm})
+        return harm
+
+    monkeypatch.setattr(made.harms, "weigh", weigh)
+
+
+HARMLESS = Harm("estimated", "estimated from the scores of 900 rows", "accuracy", 0.001, -0.01, 0.012, 0.9, 900)
+HARMFUL = Harm("measured", "measured on 400 labelled rows", "accuracy", 0.05, 0.02, 0.08, 0.9, 400, value=1.5)
+
+
+def test_with_page_on_harm_drift_warns_and_pages_once_it_does_harm(monkeypatch: pytest.MonkeyPatch):
+    made, one = escalation(page_on="harm", requests={"when": "harm"}), incident("a")
+    weighing(made, monkeypatch, HARMLESS)
+    (verdict,), requests = made.of(stepped(one), "1", 60_000)
+    assert (verdict.level, requests) == (Level.WARN, [])
+    assert "no harm so far: costs 0.1 points of accuracy (-1.0 to 1.2), estimated" in verdict.reason
+    assert verdict.evidence["harm"]["source"] == "estimated"
+    assert made.incident_status(one, KEY, "1")["level"] == "warn"
+    watching(made, one)
+    # Weighed by the incident's own clock, every half an hour of panes.
+    later = one.opened + RETRY_PANES * 60_000
+    assert made.again("1", later) == ([], [])
+    weighing(made, monkeypatch, HARMFUL)
+    kept = escalation(page_on="harm", requests={"when": "harm"})
+    kept.restore(made.state())
+    kept.requests.restore(made.requests.state())
+    weighing(kept, monkeypatch, HARMFUL)
+    watching(kept, one)
+    for each in (made, kept):
+        (paged,), (request,) = each.again("1", one.opened + 3 * RETRY_PANES * 60_000)
+        assert paged.level is Level.PAGE
+        assert paged.id != verdict.id
+        assert "by now it does harm: costs 5.0 points of accuracy (2.0 to 8.0) and 1.5 of value a row" in paged.reason
+        assert request.evidence["harm"]["lost"] == 0.05
+        assert each.incident_status(one, KEY, "1")["level"] == "page"
+        # Once.
+        assert each.again("1", one.opened + 6 * RETRY_PANES * 60_000) == ([], [])
+
+
+def test_with_page_on_drift_harm_is_told_and_changes_no_level(monkeypatch: pytest.MonkeyPatch):
+    made, one = escalation(), incident("a")
+    weighing(made, monkeypatch, HARMLESS)
+    (verdict,), (request,) = made.of(stepped(one), "1", 100)
+    assert verdict.level is Level.PAGE
+    assert request.evidence["harm"]["words"].startswith("costs 0.1 points of accuracy")
+    assert made.incident_status(one, KEY, "1")["harm"]["rows"] == 900
+
+
+def test_an_incident_that_heals_and_broken_data_withdraw_the_request_in_work():
+    for broken in (False, True):
+        made, one = escalation(), incident("a")
+        _, (request,) = made.of(stepped(one), "1", 100)
+        if broken:
+            fault = structs.replace(incident("b"), kind=VerdictKind.DATA_QUALITY, refusal="broken data (null)")
+            _, requests = made.of(stepped(fault), "1", 200)
+            why = "b: broken data (null)"
+        else:
+            back = Stepped(KEY, stepped(one).watch, IncidentChanges(closed=(structs.replace(one, closed=200),)))
+            _, requests = made.of(back, "1", 200)
+            why = "healed:  came back"
+        assert [(each.id, each.withdrawn) for each in requests] == [(request.id, why)]
+        assert made.incident_status(one, KEY, "1")["request_reason"] == f"withdrawn: {why}"
+
+
+def test_a_harm_that_does_not_pay_says_its_numbers(monkeypatch: pytest.MonkeyPatch):
+    made = escalation(requests={"when": "pays", "cost": 100}, labels="labels")
+    weighing(made, monkeypatch, HARMFUL)
+    _, requests = made.of(stepped(incident("a")), "1", 100, lambda harm: f"will not pay: {harm.lost}")
+    assert requests == []
+    answer = made.requests.answer("a")
+    assert answer is not None
+    assert answer.reason == "requests.when is pays: will not pay: 0.05"

@@ -75,7 +75,13 @@ def test_by_default_nothing_asks_for_age() -> None:
         ({"requests": {"when": "pays"}}, "needs requests.cost"),
         ({"requests": {"when": "pays", "cost": 5}, "labels": None}, "needs labels: TOPIC"),
         ({"requests": {"when": "pays", "cost": 0}}, "greater than 0"),
-        ({"requests": {"when": "always"}}, "'drift' or 'pays'"),
+        ({"requests": {"when": "always"}}, "'drift', 'harm', 'pays' or 'schedule'"),
+        ({"requests": {"when": "schedule"}}, "needs requests.every, e.g. 30d"),
+        (
+            {"requests": {"when": "harm", "every": "30d"}},
+            "every belongs to requests.when: schedule; it is harm",
+        ),
+        ({"page_on": "pays"}, "'drift' or 'harm'"),
     ],
 )
 def test_a_price_and_labels_are_asked_for(more: dict[str, Any], words: str) -> None:

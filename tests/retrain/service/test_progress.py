@@ -15,6 +15,7 @@ from stationkeeper.retrain.service.progress import (
     after_gate,
     after_survey,
     after_training,
+    after_withdrawal,
     after_word,
     first_state,
 )
@@ -132,3 +133,18 @@ def test_a_gate_without_evidence_looks_again_until_its_looks_are_used():
 def test_an_error_that_no_second_try_mends_names_its_kind():
     assert after_error(state(RequestStage.SNAPSHOT), ArtifactError("gone")).reason is RequestReason.NO_CHAMPION
     assert after_error(state(RequestStage.SNAPSHOT), ValueError("odd")).detail == "ValueError: odd"
+
+
+def test_what_the_monitor_takes_back_stops_while_it_waits_and_no_later():
+    waiting = state(RequestStage.WAITING)
+    taken = after_withdrawal(waiting, "healed: x came back")
+    assert taken is not None
+    assert (taken.stage, taken.reason, taken.detail) == (
+        RequestStage.SUPPRESSED,
+        RequestReason.WITHDRAWN,
+        "healed: x came back",
+    )
+    # It cost no retrain, so it does not count for the breaker.
+    assert not taken.past().taken_up
+    for stage in (RequestStage.SNAPSHOT, RequestStage.TRAINING, RequestStage.GATE, RequestStage.CANDIDATE):
+        assert after_withdrawal(state(stage), "healed") is None

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stationkeeper.contracts.messages import Level, VerdictKind
-from stationkeeper.contracts.state import state_of
+from stationkeeper.contracts.state import replaced, state_of
 from stationkeeper.monitor.core.ageing import AgeRecord, AgeState, ServedVersion, Week, timing
 from stationkeeper.monitor.core.ageing.timing import WEEK_MS
-from stationkeeper.monitor.core.incidents import RequestPolicy, RequestRules, WatchIdentity
+from stationkeeper.monitor.core.incidents import Harm, RequestPolicy, RequestRules, WatchIdentity
 from stationkeeper.monitor.core.performance import OutcomePane
 from stationkeeper.monitor.core.reasons import Cause
 
@@ -108,3 +108,42 @@ def test_any_batching_of_labels_gives_the_same_account(wrong: list[int], pieces:
             rows = 1_000 // pieces + (piece < 1_000 % pieces)
             many.judge(labels(at + piece, part, rows), CHAMPION, policy_many, at, None)
     assert one.state == many.state
+
+
+def test_after_a_sudden_change_a_model_that_knows_it_is_not_waited_for():
+    change = ServedVersion(version="1", weeks=tuple(Week(at, 1_000, 100 if at < 8 else 400) for at in range(9)))
+    due = timing(AgeState(versions=(change,)), 30.0, 9)
+    assert due is not None
+    # .3 x (1 - 14 / 15) of 1 000 rows in each of two weeks.
+    assert due.spared == pytest.approx(40)
+    assert due.pays
+    assert "30.0 more answers in a hundred are wrong" in due.reason
+    assert "spares 40 in 2 weeks, a retraining costs 30" in due.reason
+    # Once asked for it is not asked for each week.
+    asked = timing(AgeState(versions=(change,), asked=9), 30.0, 9)
+    assert asked is not None
+    assert (asked.spared, asked.pays) == (0.0, False)
+
+
+def test_labels_of_broken_data_are_no_age_and_nothing_asks_meanwhile():
+    record, policy = AgeRecord(30.0), RequestPolicy(RequestRules(when="pays"))
+    for week in range(12):
+        broken = "null" if 8 <= week < 11 else ""
+        wrong = 900 if broken else 100
+        asked = record.judge(labels(week * WEEK_MS, wrong), CHAMPION, policy, week * WEEK_MS, None, broken)
+        assert not (broken and (asked[0] or asked[1]))
+    assert [one.wrong for one in record.state.versions[0].weeks] == [100] * 9
+
+
+def test_an_incident_asks_where_its_harm_pays_in_two_weeks():
+    record, policy = AgeRecord(50.0), RequestPolicy(RequestRules(when="pays"))
+    small = Harm("measured", "", "accuracy", 0.02, 0.01, 0.03, 0.9, 500)
+    # Before a week is over nobody knows the traffic: harm decides.
+    assert record.of_incident(small) == ""
+    ask(record, policy, 3)
+    assert record.of_incident(small) == (
+        "will not pay: 40 wrong answers (20 to 60) in 2 weeks of 1000 labelled rows, a retraining costs 50"
+    )
+    assert record.of_incident(replaced(small, lost=0.03)) == ""
+    assert record.of_incident(Harm("unknown", "no labels")) == ""
+    assert AgeRecord(None).of_incident(small) == ""

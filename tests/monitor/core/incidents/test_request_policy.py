@@ -9,6 +9,7 @@ from stationkeeper.contracts.state import state_of
 from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
 from stationkeeper.monitor.core.incidents import (
     Incident,
+    IncidentHarm,
     RequestPolicy,
     RequestPolicyState,
     RequestRules,
@@ -169,18 +170,51 @@ def test_state_of_older_builds_is_read_by_position():
     assert one.counts == {"published": 1}
 
 
-@pytest.mark.parametrize(
-    ("kind", "asks"),
-    [
-        (VerdictKind.DATA_DRIFT, False),
-        (VerdictKind.PREDICTION_DRIFT, False),
-        (VerdictKind.PERFORMANCE, True),
-        (VerdictKind.CONCEPT_DRIFT, True),
-    ],
-)
-def test_where_a_retraining_must_pay_only_harm_asks(kind: VerdictKind, asks: bool):
-    one, made = policy(harm_only=True), incident("inc-1", kind)
-    assert (one.consider(made, verdict_for(made), now=0) is not None) is asks
+@pytest.mark.parametrize("when", ["harm", "pays"])
+def test_what_does_no_harm_does_not_ask_and_asks_once_it_does(when: Any):
+    one, made = policy(when=when), incident("inc-1")
+    harmless = IncidentHarm("no harm so far: costs nothing")
+    assert one.consider(made, verdict_for(made), now=0, harm=harmless) is None
     answer = one.answer("inc-1")
     assert answer is not None
-    assert asks or "alone does not ask" in answer.reason
+    assert answer.reason == f"requests.when is {when}: no harm so far: costs nothing"
+    weighed = IncidentHarm("", {"harm": {"words": "costs 3 points"}})
+    later = RETRY_PANES * 60_000
+    (request,) = one.consider_again([made], now=later, harm=lambda _: weighed)
+    assert request.evidence["harm"] == {"words": "costs 3 points"}
+
+
+def test_drift_asks_whatever_it_costs_and_a_calendar_lets_no_incident_ask():
+    made = incident("inc-1")
+    assert policy().consider(made, verdict_for(made), now=0, harm=IncidentHarm("no harm so far")) is not None
+    one = policy(when="schedule")
+    assert one.consider(made, verdict_for(made), now=0) is None
+    answer = one.answer("inc-1")
+    assert answer is not None
+    assert answer.reason == "requests.when is schedule: no incident asks"
+
+
+def test_while_data_are_broken_nothing_asks():
+    one, made = policy(), incident("inc-1")
+    assert one.consider(made, verdict_for(made), now=0, broken="inc-0 is open: broken data (null)") is None
+    assert one.consider_again([made], now=RETRY_PANES * 60_000)
+
+
+def test_a_request_is_withdrawn_once_by_its_incident_or_by_any():
+    one, made = policy(cooldown=0), incident("inc-1")
+    request = one.consider(made, verdict_for(made), now=0)
+    assert request is not None
+    assert one.withdraw("healed", "another") is None
+    kept = policy(cooldown=0)
+    kept.restore(state_of(msgspec.to_builtins(one.state()), RequestPolicyState))
+    taken = kept.withdraw("healed", "inc-1")
+    assert taken == request.model_copy(update={"withdrawn": "healed"})
+    answer = kept.answer("inc-1")
+    assert answer is not None
+    assert (answer.request, answer.reason) == (request.id, "withdrawn: healed")
+    assert kept.withdraw("healed", "inc-1") is None
+    # What is withdrawn holds nobody back.
+    other = incident("inc-2")
+    assert kept.consider(other, verdict_for(other), now=1) is not None
+    assert kept.withdraw("broken data") is not None
+    assert kept.counts == {"published": 2, "withdrawn": 2}
