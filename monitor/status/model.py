@@ -257,7 +257,7 @@ def _uncharted(incidents: list[IncidentStatus], champion: str) -> tuple[SubjectS
 
 
 def _severity(chart: Chart, importance: float) -> float:
-    """What is worst comes first: states, then how much harm may come of it, then evidence by its share of the threshold.
+    """What is worst comes first: states, then the harm that may come of it, then evidence by its share of a threshold.
 
     The harm is the share of rows that moved times the ``importance`` of the feature: a large move of what the model
     hardly reads is below a small one of what it rests on. Of steady subjects the effect is noise.

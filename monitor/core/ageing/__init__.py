@@ -7,7 +7,7 @@ Read `curve` (how age and loss go together), then `timing`, `calendar`, and `ask
 """
 
 from stationkeeper.monitor.core.ageing.calendar import Calendar, CalendarState
-from stationkeeper.monitor.core.ageing.curve import AgeingCurve, Change, ServedVersion, Week, sudden_change
+from stationkeeper.monitor.core.ageing.curve import AgeingCurve, ServedVersion, SuddenChange, Week, sudden_change
 from stationkeeper.monitor.core.ageing.timing import AgeRecord, AgeState, Timing, timing
 
 __all__ = [
@@ -16,8 +16,8 @@ __all__ = [
     "AgeingCurve",
     "Calendar",
     "CalendarState",
-    "Change",
     "ServedVersion",
+    "SuddenChange",
     "Timing",
     "Week",
     "sudden_change",

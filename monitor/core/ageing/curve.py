@@ -98,7 +98,7 @@ class AgeingCurve:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SuddenChange:
     """A sudden rise of the loss that lasts: the week it began in, and how many more answers of a row are wrong since.
 
     A version learns from rows of before and after it. As long as its rows are mixed so, the share of those from before
@@ -123,7 +123,7 @@ class Change:
         return max(self.lost * (kept(trained) - kept(week)), 0.0)
 
 
-def sudden_change(history: Sequence[ServedVersion]) -> Change | None:
+def sudden_change(history: Sequence[ServedVersion]) -> SuddenChange | None:
     """Return the latest sudden rise that the weeks of any version show, None without one. O(weeks)."""
     for version in reversed(history):
         rows, wrong = 0, 0
@@ -133,7 +133,7 @@ def sudden_change(history: Sequence[ServedVersion]) -> Change | None:
                 # A loss of nought has no spread: a pseudo-row keeps its error above it.
                 spread = (max(usual * (1 - usual), 1 / rows) * (1 / rows + 1 / week.rows)) ** 0.5
                 if now - usual > max(_SIGMAS * spread, _POINT):
-                    return Change(week.number, now - usual)
+                    return SuddenChange(week.number, now - usual)
             rows, wrong = rows + week.rows, wrong + week.wrong
     return None
 

@@ -11,8 +11,8 @@ from stationkeeper.monitor.core.ageing.curve import (
     FRESH_WEEKS,
     HORIZON_WEEKS,
     AgeingCurve,
-    Change,
     ServedVersion,
+    SuddenChange,
     Week,
     sudden_change,
 )
@@ -52,7 +52,7 @@ class Timing:
     rows: int
     curve: AgeingCurve
     spared: float = 0.0
-    change: Change | None = None
+    change: SuddenChange | None = None
 
     @property
     def reason(self) -> str:
@@ -79,7 +79,7 @@ def timing(state: AgeState, cost: float, week: int) -> Timing | None:
     where b T^2 / 2 = c. For a sudden change it is the rule of the ski rental, at most twice the best in hindsight.
     By hand: 1 000 labelled rows a week, a growth of .02 on a fresh loss of .10 and no rise cost 1, 3, 5, ... answers,
     in n weeks n^2: a price of 50 is reached in the eighth. After a sudden change it does not wait to have paid: what a
-    model that knows more of the rows since then spares is known (`Change`) and lasts, so it counts ahead.
+    model that knows more of the rows since then spares is known (`SuddenChange`) and lasts, so it counts ahead.
     """
     if not state.versions:
         return None

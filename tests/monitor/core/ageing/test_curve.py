@@ -2,7 +2,7 @@
 
 import pytest
 
-from stationkeeper.monitor.core.ageing import AgeingCurve, Change, ServedVersion, Week, sudden_change
+from stationkeeper.monitor.core.ageing import AgeingCurve, ServedVersion, SuddenChange, Week, sudden_change
 from stationkeeper.monitor.core.ageing.curve import CURE, GROWTH
 
 
@@ -65,7 +65,8 @@ def test_a_sudden_change_is_dated_and_noise_and_slow_growth_are_none():
     assert sudden_change([slow]) is None
     found = sudden_change([ServedVersion(version="1", weeks=weeks(100, 95, 105, 300, 310))])
     assert found is not None
-    assert (found.week, found.lost) == (3, pytest.approx(0.2))
+    assert found.week == 3
+    assert found.lost == pytest.approx(0.2)
     # Of a version without errors a single one is no change, a tenth of wrong answers is.
     assert sudden_change([ServedVersion(version="1", weeks=weeks(0, 0, 1))]) is None
     assert sudden_change([ServedVersion(version="1", weeks=weeks(0, 0, 100))]) is not None
@@ -75,7 +76,7 @@ def test_what_a_model_that_knows_more_rows_since_a_change_spares_by_hand():
     # Six weeks that nobody counted and four before the change: trained at week 4 all rows are from before it, at week 6
     # ten of twelve, at week 14 ten of twenty.
     history = [ServedVersion(version="1", weeks=weeks(*[100] * 4, *[300] * 10))]
-    change = Change(4, 0.2)
+    change = SuddenChange(4, 0.2)
     assert change.spared(history, 0, 6) == pytest.approx(0.2 * 2 / 12)
     assert change.spared(history, 6, 14) == pytest.approx(0.2 * (10 / 12 - 10 / 20))
     assert change.spared(history, 6, 6) == 0.0
