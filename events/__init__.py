@@ -11,6 +11,7 @@ structures that msgspec fills), faults (the rules), raw and assemble (rows to co
 timestamps, ids, score.
 """
 
+from stationkeeper.events.assemble import entity_hash
 from stationkeeper.events.columns import (
     CategoryColumn,
     Events,
@@ -66,6 +67,7 @@ __all__ = [
     "Scalar",
     "ValueRules",
     "decide",
+    "entity_hash",
     "forms",
     "load_decoder",
     "mix",

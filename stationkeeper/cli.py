@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from stationkeeper.commands import data, loop, operate, rejected, topics
+from stationkeeper.commands import data, erase, loop, operate, rejected, topics
 from stationkeeper.commands.options import EXIT_USAGE
 from stationkeeper.contracts.masking import masked
 
@@ -40,7 +40,7 @@ input_topics = typer.Typer(no_args_is_help=True, help="List input topics; read o
 VERBS: tuple[Callable[..., Any], ...] = (
     *(loop.demo, loop.up, loop.monitor, loop.retrain, loop.deploy, loop.serve, loop.broker),
     *(data.init, data.profile, data.backtest, data.explain, data.report, data.verify, data.dump),
-    *(operate.check, operate.gate),
+    *(operate.check, operate.gate, erase.erase),
 )
 GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., Any]]]] = {
     "deployments": (deployments, operate.DEPLOYMENT_VERBS),

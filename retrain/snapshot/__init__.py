@@ -5,10 +5,11 @@ rows, Parquet files named by SHA-256 with a manifest beside each, and ``Training
 far and the files. Invariants: the same offsets, time and maturity give the same bytes; a snapshot is whole or absent.
 
 Read in this order: events (event columns to frames), frames (more of them than memory holds), rows (predictions joined
-with features and labels), snapshot (the store), dvc (its snapshots as tracked versions), table (features with kinds and
-labels as numbers).
+with features and labels), snapshot (the store), erasure (a person's rows out of it), dvc (its snapshots as tracked
+versions), table (features with kinds and labels as numbers).
 """
 
+from stationkeeper.retrain.snapshot.erasure import Erased, Erasure, erase_files, erase_snapshots
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION, EventColumns
 from stationkeeper.retrain.snapshot.frames import EventFrames
 from stationkeeper.retrain.snapshot.rows import LabelledRows
@@ -29,6 +30,8 @@ __all__ = [
     "TIME",
     "VERSION",
     "BadData",
+    "Erased",
+    "Erasure",
     "EventColumns",
     "EventFrames",
     "LabelledRows",
@@ -38,5 +41,7 @@ __all__ = [
     "TrainingTable",
     "describe_ranges",
     "digest_of",
+    "erase_files",
+    "erase_snapshots",
     "newest_rows",
 ]

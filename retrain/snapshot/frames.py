@@ -17,8 +17,9 @@ BUCKETS = 128
 """Parts on disk, by a hash of the event id: what belongs together lies in one. 50 million rows of 30 numbers are 12 GB,
 94 MB a part, and a join holds four of them; half as many parts would take half a GiB for that."""
 
-PIECE_CELLS = 16_000_000
-"""Values in a piece of ordered rows, chosen: 128 MB of numbers, of which a sort holds two or three."""
+PIECE_CELLS = 6_000_000
+"""Values in a piece of ordered rows: 48 MB of numbers and as much of ids, of which sorting and writing hold several
+copies. At 16 million the peak of the benchmark `snapshot` was 1.5 GiB."""
 
 
 @dataclass(slots=True)

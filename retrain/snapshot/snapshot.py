@@ -40,6 +40,10 @@ MANIFEST_VERSION = 1
 PART = ".part-"
 """How the name of an unfinished file begins; a reader looks for ``*.parquet`` and passes it by."""
 
+TOMBSTONE = "snapshot-tombstone"
+"""The schema of what lies in place of a manifest when rows were erased: another name than ``snapshot``, which tools of
+others read as one that is there."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -220,7 +224,11 @@ class SnapshotStore:
             _log.warning(LogEvent.SNAPSHOT_NOT_TRACKED.value, why=str(error))
 
     def find(self, digest: str) -> Snapshot | None:
-        """Return a stored snapshot by its digest, or None; raises ``SnapshotError`` when it is damaged."""
+        """Return a stored snapshot by its digest, or None; raises ``SnapshotError`` when it is damaged.
+
+        Of one from which somebody was erased it is what became of it, under its new digest.
+        """
+        digest = self._became(digest)
         path = self.directory / f"{digest}.parquet"
         # A digest may come from a card in the registry; only a SHA-256 becomes part of a path.
         if not _SHA256.fullmatch(digest) or not path.exists() or not self.manifest_path(digest).exists():
@@ -281,9 +289,25 @@ class SnapshotStore:
             if digest in found or not _SHA256.fullmatch(digest) or not self.manifest_path(digest).exists():
                 continue
             found.add(digest)
-            base = json.loads(self.manifest_path(digest).read_bytes()).get("base")
-            waiting += [base] if base else []
+            manifest = json.loads(self.manifest_path(digest).read_bytes())
+            waiting += [one for one in (manifest.get("base"), manifest.get("became")) if one]
         return found
+
+    def bury(self, digest: str, tombstone: str) -> None:
+        """Put a tombstone in place of a manifest; the file that it was about is the caller's to remove."""
+        with _unfinished(self.directory) as part:
+            part.write_text(tombstone)
+            _publish(part, self.manifest_path(digest))
+
+    def _became(self, digest: str) -> str:
+        """Follow the tombstones from a digest to what is there now."""
+        # Each step leads to a file that was written later, so the walk ends.
+        while _SHA256.fullmatch(digest) and self.manifest_path(digest).exists():
+            manifest = json.loads(self.manifest_path(digest).read_bytes())
+            if manifest.get("schema") != TOMBSTONE:
+                break
+            digest = str(manifest["became"])
+        return digest
 
     def _some(self) -> str:
         newest = sorted(self.directory.glob("*.parquet"), key=lambda path: path.stat().st_mtime, reverse=True)
