@@ -24,7 +24,7 @@ ANNA = Erasure("anna", frozenset({"e3"}))
 
 def test_rows_go_under_a_new_digest_and_every_way_to_the_old_one_leads_there(tmp_path: Path) -> None:
     store = SnapshotStore(tmp_path, retention_ms=1)
-    customers = ["bert", "anna", "annabel", *["carl"] * 7]
+    customers: list[object] = ["bert", "anna", "annabel", *["carl"] * 7]
     old = store.write(snapshot_frame(0, 10, customer=customers), {"model": "bank", "base": None, "maturity": 7})
     younger = store.write(
         snapshot_frame(20, 5, prefix="y", customer=["dora"] * 5), {"model": "bank", "base": old.digest}
