@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --build-constraint requirements/build.txt
 
-.PHONY: help venv lock demo test lint format bench broker docs reliability kube clean
+.PHONY: help venv lock demo test lint format bench broker docs reliability kube chart clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -97,6 +97,9 @@ docs: $(STAMPS)/dev ## write the generated documents again
 
 kube: $(STAMPS)/dev ## build a real kube-apiserver for the tests of Kubernetes targets (KUBE=folder; needs Go, a quarter of an hour)
 	@$(BIN)/python -m scripts.kube_apiserver $(KUBE)
+
+chart: $(STAMPS)/dev ## render ops/helm again for the tests that have no helm (needs helm on PATH or from make kube)
+	@$(BIN)/python -m tests.cluster.helm
 
 bench: $(STAMPS)/dev ## measure the speed of everything, or run one benchmark (ARGS=NAME; ARGS=list names them)
 	@$(BIN)/python -m benchmarks $(or $(ARGS),speed)

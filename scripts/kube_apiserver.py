@@ -1,7 +1,8 @@
 """Build the programs of a real Kubernetes API: ``python -m scripts.kube_apiserver FOLDER`` (``make kube``).
 
-An API server and its store are enough for the tests of deploy/targets/kubernetes: no cluster, container or root. Both
-are built from their Go modules by an installed Go; once, in a quarter of an hour on two processors.
+An API server and its store are enough for the tests of deploy/targets/kubernetes, and with helm for those of the chart:
+no cluster, container or root. All are built from their Go modules by an installed Go; once, in a quarter of an hour on
+two processors.
 """
 
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 VERSION = "1.34.1"
 # What this version itself is built with and tested against.
 ETCD = "v3.6.4"
+# Built by itself, as it asks for libraries of another Kubernetes.
+HELM = "helm.sh/helm/v3/cmd/helm@v3.20.2"
 PROGRAMS = {"etcd": "go.etcd.io/etcd/server/v3", "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"}
 
 
@@ -38,6 +41,10 @@ def build(folder: Path) -> None:
             print(f"building {name}, which takes minutes the first time", flush=True)
             made = ["go", "build", "-trimpath", "-ldflags", stamp, "-o", str(folder / name), package]
             subprocess.run(made, cwd=work, env=environment, check=True)
+    if not (folder / "helm").exists():
+        alone = {**environment, "GOBIN": str(folder.resolve())}
+        installed = ["go", "install", "-trimpath", "-ldflags", "-s -w", HELM]
+        subprocess.run(installed, cwd=work.parent, env=alone, check=True)
     print(f"export STATIONKEEPER_KUBE_BIN={folder.resolve()}")
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from scripts.docs.acls import rights_page
 from scripts.docs.asyncapi import document
+from scripts.docs.chart import kafka_objects, values_schema
 from scripts.docs.pages import events_page, metrics_page
 from stationkeeper.contracts.messages import MESSAGES, Message
 from stationkeeper.registry import ModelCard
@@ -18,6 +19,7 @@ MESSAGES_VERSION: Final = "1.0.0"
 
 _MESSAGES: tuple[type[Message], ...] = (*MESSAGES, ModelCard)
 _SCHEMAS = Path("contracts/schemas")
+_CHART = Path("ops/helm/stationkeeper")
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -37,6 +39,8 @@ def pages() -> dict[Path, str]:
         Path("docs/metrics.md"): metrics_page(),
         Path("docs/kafka-rights.md"): rights_page(),
         Path("contracts/asyncapi.json"): _text(document(MESSAGES_VERSION)),
+        _CHART / "values.schema.json": _text(values_schema()),
+        _CHART / "files/kafka.json": _text(kafka_objects()),
         **{_SCHEMAS / f"{message.schema_name}.json": _schema(message) for message in _MESSAGES},
     }
 

@@ -34,8 +34,8 @@ class ApiServer:
 
     def __init__(self, url: str, ca_file: Path) -> None:
         self.url, self.ca_file = url, ca_file
-        self.deploy_token = "deploy-token-of-the-test"
-        headers = {"authorization": "Bearer admin-token-of-the-test"}
+        self.deploy_token, self.admin_token = "deploy-token-of-the-test", "admin-token-of-the-test"
+        headers = {"authorization": f"Bearer {self.admin_token}"}
         self._http = httpx2.Client(
             base_url=url, verify=ssl.create_default_context(cafile=ca_file), headers=headers, timeout=30
         )
@@ -54,14 +54,15 @@ class ApiServer:
         version = definition(name)["spec"]["versions"][0]["name"]
         until(lambda: self._http.get(f"/apis/{group}/{version}/{plural}").status_code == 200, f"{name} is served")
 
-    def create(self, document: Object) -> str:
-        """Create an object and return its path."""
+    def create(self, document: Object, *, dry_run: bool = False) -> str:
+        """Create an object, unknown fields refused, and return its path; ``dry_run`` has it judged and not kept."""
         root = "api" if "/" not in document["apiVersion"] else "apis"
         scope = f"/namespaces/{document['metadata']['namespace']}" if "namespace" in document["metadata"] else ""
         kind = document["kind"].lower()
         # The plural of the kinds that the tests use.
-        path = f"/{root}/{document['apiVersion']}{scope}/{kind}s"
-        self._sent("POST", f"{path}?fieldValidation=Strict", document)
+        plural = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
+        path = f"/{root}/{document['apiVersion']}{scope}/{plural}"
+        self._sent("POST", f"{path}?fieldValidation=Strict{'&dryRun=All' if dry_run else ''}", document)
         return f"{path}/{document['metadata']['name']}"
 
     def read(self, path: str) -> Object:
