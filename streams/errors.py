@@ -24,7 +24,7 @@ class ShorterLog(Fatal):
 
 
 class TopicReplaced(Fatal):
-    """A topic of our own was deleted and created again while a role lived by it: what it held is in memory only."""
+    """A topic of our own was deleted and created again since a role began to live by it: what it held is lost."""
 
 
 class Fenced(Fatal):

@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from stationkeeper.streams.errors import Retryable, ShorterLog, TopicReplaced
+from stationkeeper.streams.errors import Retryable, ShorterLog
 from stationkeeper.streams.offsets import Positions, resume_at, start_offsets
+from stationkeeper.streams.own_topics import OwnTopics
 from stationkeeper.streams.ports import Batch, Partition, Reader, Source, Stage, StopsInputs
 from stationkeeper.streams.settings import KafkaSettings
 from stationkeeper.streams.vitals import Vitals
@@ -24,10 +25,10 @@ class Inputs:
     and give no records, so that nothing past them is committed.
     """
 
-    def __init__(self, stage: Stage, source: Source, own: Collection[str] = ()) -> None:
-        """``own`` are all topics of our own; the stage depends on those that it reads, and reads back."""
+    def __init__(self, stage: Stage, source: Source, own: OwnTopics, names: Collection[str] = ()) -> None:
+        """``names`` are all topics of our own; the stage depends on those that it reads, and reads back."""
         self._stage, self._source = stage, source
-        self._own, self._needed = OwnTopics(source), frozenset(own)
+        self._own, self._needed = own, frozenset(names)
         self._state: frozenset[str] = frozenset()
         self._held: frozenset[str] = frozenset()
         self._ids: Mapping[str, str] = {}
@@ -39,10 +40,17 @@ class Inputs:
         """The partitions that are held back and there: how far they go is asked all the same."""
         return sorted(partition for partition in self._waiting if partition.topic in self._ids)
 
+    def recognise(self, assigned: frozenset[Partition]) -> None:
+        """Raise ``TopicReplaced`` where a topic of our own is another than the group last knew; before it is read."""
+        self._state = frozenset(partition.topic for partition in self._stage.changelog(assigned))
+        self._own.begin(self._names(), assigned)
+
+    def _names(self) -> frozenset[str]:
+        return self._needed & {*self._stage.inputs, *self._stage.tables, *self._state}
+
     def begin(self, assigned: Iterable[Partition]) -> list[Partition]:
         """Hold back what the stage, which has its state, does not take; returns the partitions that are read."""
         self._held, mine = self._stopped(), set(assigned)
-        self._state = frozenset(partition.topic for partition in self._stage.changelog(frozenset(mine)))
         self._waiting = {partition for partition in mine if partition.topic in self._held}
         self._source.hold(self._waiting)
         return sorted(mine - self._waiting)
@@ -87,7 +95,7 @@ class Inputs:
 
         Raises ``TopicReplaced`` where a topic of our own is another than at first.
         """
-        self._own.check(self._needed & {*self._stage.inputs, *self._stage.tables, *self._state})
+        self._own.check(self._names())
         stopped = self._stopped()
         if stopped != self._held:
             changed = ", ".join(sorted(stopped ^ self._held))
@@ -109,43 +117,6 @@ class Inputs:
         self._ids = self._source.topic_ids(self._stage.inputs)
         found: Collection[str] = self._stage.stopped(self._ids, self._ends)
         return frozenset(found)
-
-
-# How often our own topics are looked up. At half the brokers are asked twice as often for what hardly ever happens; at
-# double two seconds of records go into a log that lacks what came before.
-_LOOK_S = 1.0
-
-
-class OwnTopics:
-    """Our own topics by their ids: one that was deleted and created again is another log, at offsets that look alike.
-
-    A role keeps in memory what the old one held, and what it would write to the new one lacks it: read back at the next
-    start, that is a state which never was. So the role ends, and says why.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._ids: dict[str, str] = {}
-        self._looked = -_LOOK_S
-
-    def check(self, names: Collection[str]) -> None:
-        """Raise ``TopicReplaced`` where one is another than at first, ``Retryable`` where one is gone."""
-        if not names or time.monotonic() - self._looked < _LOOK_S:
-            return
-        found = self._source.topic_ids(sorted(names))
-        self._looked = time.monotonic()
-        # A broker older than 2.8 has no ids to tell by.
-        other = [name for name, found_id in found.items() if self._ids.setdefault(name, found_id) != found_id]
-        if other:
-            raise TopicReplaced(
-                f"{', '.join(other)}: deleted and created again while this role lived by it; what it held is lost. "
-                "Start the roles again: they begin with what the new one holds (docs/operations.md, a topic of ours)"
-            )
-        if gone := [name for name in names if name in self._ids and name not in found]:
-            raise Retryable(
-                f"{', '.join(gone)}: deleted; nothing is read or written until it is there again, as another topic "
-                "(stationkeeper check creates it)"
-            )
 
 
 class LogEnds:

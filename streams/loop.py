@@ -15,6 +15,7 @@ from stationkeeper.streams.errors import Denied, Fatal, Fenced, Retryable, Strea
 from stationkeeper.streams.inputs import Inputs, LogEnds
 from stationkeeper.streams.kafka.topic_config import refuse_reshaped
 from stationkeeper.streams.offsets import Losses, Positions
+from stationkeeper.streams.own_topics import OwnTopics
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Reader, Restored, Sink, Source, Stage
 from stationkeeper.streams.settings import KafkaSettings
 from stationkeeper.streams.vitals import Vitals
@@ -97,12 +98,30 @@ def _fatal_event(error: Fatal) -> LogEvent:
     return LogEvent.DEAD_LETTER_UNWRITABLE if isinstance(error, DeadLetterRefused) else LogEvent.FATAL
 
 
-def _missing(reader: Reader, letters: Collection[str]) -> list[str]:
-    """Return the dead-letter topics of a failed transaction that are gone, which no client says in its error."""
-    try:
-        return [topic for topic in sorted(letters) if not reader.partitions(topic)]
-    except Retryable:
-        return []
+class _Transactions:
+    """Writes records with the offsets and the note that belong to them; knows of a failed one what it was to write."""
+
+    def __init__(self, source: Source, sink: Sink, own: OwnTopics) -> None:
+        self._source, self._sink, self._own = source, sink, own
+        self._letters: set[str] = set()
+
+    def write(self, records: Sequence[Outgoing], positions: Positions) -> None:
+        """Commit all of it or nothing; raises ``Retryable`` and ``Fatal``."""
+        self._letters = {record.topic for record in records if is_dead_letter(record)}
+        self._sink.begin()
+        self._sink.send(records)
+        self._sink.commit(self._own.carried(positions.carried), self._source.group(), self._own.note)
+        self._own.settled()
+        positions.settled()
+        self._letters = set()
+
+    def missing(self, reader: Reader) -> list[str]:
+        """Return, once, the dead-letter topics of a failed one that are gone, which no client says in its error."""
+        letters, self._letters = self._letters, set()
+        try:
+            return [topic for topic in sorted(letters) if not reader.partitions(topic)]
+        except Retryable:
+            return []
 
 
 def _retryable_event(missing: Sequence[str], *, connected: bool) -> LogEvent:
@@ -220,7 +239,8 @@ class Loop(LoopView):
         self._internal = dict(internal or {})
         self._prepare = prepare
         self._losses = Losses(stage, self.vitals)
-        self._inputs = Inputs(stage, source, self._internal)
+        self._own = OwnTopics(source, now_ms)
+        self._inputs = Inputs(stage, source, self._own, self._internal)
         self._tables = Tables(stage, reader, self.vitals)
         self._connected = False
         self._stale = True
@@ -229,7 +249,7 @@ class Loop(LoopView):
         self._ends = LogEnds(source, self._inputs, self.vitals)
         self._flushed_ms = 0
         self._pace = _Pace(settings)
-        self._letters: set[str] = set()
+        self._transactions = _Transactions(source, sink, self._own)
         self._stopping = False
 
     def run(self, stop: threading.Event) -> None:
@@ -259,17 +279,18 @@ class Loop(LoopView):
         except Retryable as error:
             self._pace.failures += 1
             self._stale = True
-            missing = _missing(self._reader, self._letters)
+            missing = self._transactions.missing(self._reader)
             event = _retryable_event(missing, connected=self._connected)
             gone = f"{', '.join(missing)} does not exist; create it (stationkeeper check does) and this goes on"
             reason = gone if missing else str(error)
-            self._letters = set()
             self.vitals.aborted(reason)
             log.warning(event, role=self.stage.name, reason=reason, attempt=self._pace.failures)
             self._sink.abort()
             return False
-        except Fatal:
+        except Fatal as error:
             self._sink.abort()
+            if isinstance(error, TopicReplaced):
+                self._own.accept(self._sink)
             raise
         self._pace.failures = 0
         return True
@@ -330,6 +351,7 @@ class Loop(LoopView):
             return
         began = time.monotonic()
         committed = dict(self._source.committed(sorted(self._assigned)))
+        self._inputs.recognise(self._assigned)
         restored = _read_back(self._reader, self.stage.changelog(self._assigned))
         self.stage.assigned(self._assigned, restored)
         partitions = self._inputs.begin(self._assigned)
@@ -359,12 +381,7 @@ class Loop(LoopView):
         records: list[Outgoing] = self.stage.flush(now)
         if records or self._positions.uncommitted:
             began = time.monotonic()
-            self._letters = {record.topic for record in records if is_dead_letter(record)}
-            self._sink.begin()
-            self._sink.send(records)
-            self._sink.commit(self._positions.carried, self._source.group())
-            self._positions.settled()
-            self._letters = set()
+            self._transactions.write(records, self._positions)
             self.vitals.flushed(time.monotonic() - began)
             self._losses.settled()
             self.stage.committed()

@@ -184,6 +184,9 @@ class Source(Protocol):
     def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Return committed offsets, once transactions that carry some have ended; those without are left out."""
 
+    def notes(self, partitions: Sequence[Partition]) -> Sequence[str]:
+        """Return what was noted beside the committed offsets of these, without those that have none."""
+
     def hold(self, partitions: Collection[Partition]) -> None:
         """Give no records of assigned partitions until they are sought again."""
 
@@ -215,8 +218,8 @@ class Sink(Protocol):
     def send(self, records: Sequence[Outgoing]) -> None:
         """Write records in the open transaction; every result is checked by ``commit``."""
 
-    def commit(self, offsets: Mapping[Partition, int], group: Any) -> None:
-        """Commit records and input offsets together; raises ``Retryable`` or ``Fatal`` (fenced)."""
+    def commit(self, offsets: Mapping[Partition, int], group: Any, note: str = "") -> None:
+        """Commit records and input offsets together, with a note; raises ``Retryable`` or ``Fatal`` (fenced)."""
 
     def abort(self) -> None:
         """Undo the open transaction."""

@@ -122,7 +122,7 @@ class KafkaSink:
             raise refused(record, error) from error
         self._pending.append((record, future))
 
-    def commit(self, offsets: Mapping[Partition, int], group: Any) -> None:
+    def commit(self, offsets: Mapping[Partition, int], group: Any, note: str = "") -> None:
         """Commit records and input offsets together.
 
         Raises ``Retryable`` when the outcome is unknown or the transaction was refused, ``Fenced`` when another
@@ -137,7 +137,7 @@ class KafkaSink:
             self._check(record, future)
         with translated("commit"):
             if offsets:
-                positions = {theirs(p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()}
+                positions = {theirs(p): OffsetAndMetadata(offset, note, -1) for p, offset in offsets.items()}
                 _bounded(lambda: producer.send_offsets_to_transaction(positions, group), limit)
             _bounded(producer.commit_transaction, limit)
         self._pending = []

@@ -156,16 +156,24 @@ class KafkaSource:
 
     def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Return committed offsets, after open transactions that carry offsets have ended."""
+        return {partition: int(found.offset) for partition, found in self._found(partitions).items()}
+
+    def notes(self, partitions: Sequence[Partition]) -> Sequence[str]:
+        """Return what was noted beside committed offsets."""
+        return [found.metadata for found in self._found(partitions).values() if found.metadata]
+
+    def _found(self, partitions: Sequence[Partition]) -> dict[Partition, Any]:
         found = {}
         for partition in partitions:
             with translated(f"read the committed offset of {partition.topic}/{partition.index}"):
                 try:
-                    offset = self._consumer.committed(theirs(partition), timeout_ms=self._settings.transaction_timeout)
+                    limit_ms = self._settings.transaction_timeout
+                    offset = self._consumer.committed(theirs(partition), metadata=True, timeout_ms=limit_ms)
                 except errors.KafkaTimeoutError:
                     self._ask_anew()
                     raise
             if offset is not None:
-                found[partition] = int(offset)
+                found[partition] = offset
         self._unanswered = 0
         return found
 

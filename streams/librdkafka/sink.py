@@ -117,8 +117,11 @@ class ConfluentSink:
         if error.code() in _TOO_LARGE:
             self._oversize.refuse(record, error.name())
 
-    def commit(self, offsets: Mapping[Partition, int], group: Any) -> None:
-        """Commit records and input offsets together; raises ``Retryable``, ``Fenced`` or ``Fatal``."""
+    def commit(self, offsets: Mapping[Partition, int], group: Any, note: str = "") -> None:
+        """Commit records and input offsets together; raises ``Retryable``, ``Fenced`` or ``Fatal``.
+
+        ``note`` is not written: confluent-kafka 2.16.1 cuts it at a NUL, and without one reads it past its end.
+        """
         producer = self._producer
         self._damaged = True
         with translated("write"):

@@ -124,8 +124,15 @@ class ConfluentSource:
 
     def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         """Return committed offsets, after open transactions that carry offsets have ended."""
+        return {Partition(found.topic, found.partition): int(found.offset) for found in self._found(partitions)}
+
+    def notes(self, partitions: Sequence[Partition]) -> Sequence[str]:
+        """Return what was noted beside committed offsets, by a process with the other client."""
+        return [found.metadata for found in self._found(partitions) if found.metadata]
+
+    def _found(self, partitions: Sequence[Partition]) -> list[Any]:
         if not partitions:
-            return {}
+            return []
         with translated("read committed offsets"):
             found = self._consumer.committed(
                 [theirs(p) for p in partitions], timeout=self._settings.transaction_timeout / 1_000
@@ -134,7 +141,7 @@ class ConfluentSource:
             if entry.error is not None:
                 raise raised(f"read the committed offset of {entry.topic}/{entry.partition}", entry.error)
         # Without a committed offset the library says -1001.
-        return {Partition(e.topic, e.partition): int(e.offset) for e in found if e.offset >= 0}
+        return [entry for entry in found if entry.offset >= 0]
 
     def hold(self, partitions: Collection[Partition]) -> None:
         """Give no records of assigned partitions until they are sought again."""

@@ -91,6 +91,7 @@ class Group:
     members: dict[str, object] = field(default_factory=dict)
     topics: dict[str, tuple[str, ...]] = field(default_factory=dict)
     committed: dict[Partition, int] = field(default_factory=dict)
+    notes: dict[Partition, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,9 @@ class MemoryLog:
         with self.changed:
             del self._topics[topic], self.ids[topic]
             for group in self.groups.values():
+                # As in Kafka, where the offsets of a topic go with it.
+                for partition in [one for one in group.committed if one.topic == topic]:
+                    del group.committed[partition], group.notes[partition]
                 if any(topic in topics for topics in group.topics.values()):
                     group.generation += 1
 

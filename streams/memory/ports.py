@@ -111,6 +111,11 @@ class MemorySource:
         known = self._group.committed
         return {partition: known[partition] for partition in partitions if partition in known}
 
+    def notes(self, partitions: Sequence[Partition]) -> Sequence[str]:
+        """Return what was noted beside committed offsets."""
+        self._log.check()
+        return [self._group.notes[partition] for partition in partitions if self._group.notes.get(partition)]
+
     def hold(self, partitions: Collection[Partition]) -> None:
         """Give no records of these until they are sought again."""
         for partition in partitions:
@@ -172,7 +177,7 @@ class MemorySink:
             raise Retryable("no transaction is open")
         self._records.extend(self._oversize.fitted(record) for record in records)
 
-    def commit(self, offsets: Mapping[Partition, int], group: Any) -> None:
+    def commit(self, offsets: Mapping[Partition, int], group: Any, note: str = "") -> None:
         """Commit records and input offsets together; raises ``Retryable`` or ``Fenced``."""
         if self._records is None or self._epoch is None:
             raise Retryable("no transaction is open")
@@ -184,6 +189,7 @@ class MemorySink:
             self._log.commit(self._name, self._epoch, self._records, offsets)
             if offsets:
                 self._log.groups[group.group].committed.update(offsets)
+                self._log.groups[group.group].notes.update(dict.fromkeys(offsets, note))
         self._records = None
 
     def _check_sizes(self, records: Sequence[Outgoing]) -> None:

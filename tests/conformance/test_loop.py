@@ -47,11 +47,11 @@ def test_aborted_transactions_leave_no_trace(setting):
     sink, failures = run.loop._sink, [0]
     commit = sink.commit
 
-    def refusing(offsets, group):
+    def refusing(offsets, group, note=""):
         if failures[0] < 3 and offsets and run.stage.durable < 1_000:
             failures[0] += 1
             raise Retryable("the test says no")
-        commit(offsets, group)
+        commit(offsets, group, note)
 
     sink.commit = refusing
     for _ in range(10):
@@ -69,7 +69,7 @@ def test_a_crash_between_writing_and_committing_is_undone_by_the_next_owner(sett
     until(lambda: crashed.stage.durable == 50, "a first commit")
     entered, never = threading.Event(), threading.Event()
 
-    def hang(offsets, group):
+    def hang(*_):
         # The records of the transaction are on the broker; its offsets and its end never come.
         entered.set()
         never.wait()
@@ -120,7 +120,7 @@ def test_a_zombie_that_failed_otherwise_does_not_fence_its_successor(setting):
     until(lambda: zombie.stage.durable == 50, "a first commit")
     asleep, wake = threading.Event(), threading.Event()
 
-    def late(offsets, group):
+    def late(*_):
         asleep.set()
         wake.wait()
         raise Retryable("no answer for a record: the batch has expired")

@@ -1,14 +1,17 @@
 """A loop in trouble: stopping, losing partitions, a dead-letter topic that takes nothing, a narrow line."""
 
+import json
+
+import pytest
 from structlog.testing import capture_logs
 
 from stationkeeper.contracts.codes import DeadLetterCode
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.streams.dead_letters.letters import DeadLetterRefused, dead_letter
 from stationkeeper.streams.errors import Retryable, TopicReplaced
-from stationkeeper.streams.ports import Outgoing
+from stationkeeper.streams.ports import Outgoing, Partition
 from tests.conformance.counting import Setting
-from tests.conformance.worlds import everything
+from tests.conformance.worlds import ConfluentWorld, KafkaWorld, MemoryWorld, everything
 from tests.waiting import until
 
 
@@ -90,6 +93,64 @@ def test_a_topic_of_our_own_that_is_another_than_before_ends_the_loop(setting):
     assert setting.state in str(run.error)
     assert setting.counted() == {}
     assert LogEvent.TOPIC_REPLACED in [line["event"] for line in logs]
+    setting.sent = {}
+    again = setting.start(internal={setting.state: 4})
+    until(again.loop.ready, "it was told once, and begins with what the new one holds")
+
+
+def told_at_the_next_start_once(world, replaced):
+    setting = Setting(world)
+    try:
+        table = world.create("table", 1, cleanup_policy="compact")
+        own = {setting.state: 4, setting.topic: 2, table: 1}
+        first = setting.start(internal=own, stage=setting.stage(table=table))
+        setting.send(5, 0)
+        until(lambda: first.stage.durable == 5, "counted, and written to the topic of states")
+        first.stop()
+        again = setting.start(internal=own, stage=setting.stage(table=table))
+        until(again.loop.ready, "the same topics as before")
+        again.stop()
+        name = f"{world.prefix}.{replaced}"
+        world.delete(name)
+        until(lambda: not world.reader().partitions(name), "gone")
+        world.create(replaced, own[name], cleanup_policy="delete" if replaced == "in" else "compact")
+        with capture_logs() as logs:
+            second = setting.start(internal=own, stage=setting.stage(table=table))
+            until(lambda: not second.thread.is_alive(), "the loop ends")
+        assert isinstance(second.error, TopicReplaced)
+        assert name in str(second.error)
+        assert LogEvent.TOPIC_REPLACED in [line["event"] for line in logs]
+        third = setting.start(internal=own, stage=setting.stage(table=table))
+        until(third.loop.ready, "it begins with what the new one holds")
+        third.stop()
+    finally:
+        setting.close()
+
+
+@pytest.mark.parametrize("replaced", ["state", "table", "in"])
+def test_a_topic_of_our_own_that_was_replaced_while_no_role_ran_is_told_at_the_next_start_once(replaced):
+    """Whichever of them it is, the others tell of it."""
+    told_at_the_next_start_once(MemoryWorld(), replaced)
+
+
+@pytest.mark.broker
+def test_a_real_broker_keeps_the_note_and_the_other_client_can_read_beside_it(kafka):
+    pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed: stationkeeper[librdkafka]")
+    world = KafkaWorld(kafka.bootstrap)
+    told_at_the_next_start_once(world, "state")
+    other = ConfluentWorld(kafka.bootstrap)
+    settings = world.settings().model_copy(update={"client": "librdkafka"})
+    source = other.source(settings, "counting")
+    try:
+        source.subscribe([f"{world.prefix}.in"])
+        asked = [Partition(f"{world.prefix}.in", 0), Partition(f"{world.prefix}.table", 0)]
+        # Many times, for what it read past the end was chance.
+        for _ in range(50):
+            assert source.committed(asked) == {asked[0]: 5, asked[1]: 0}
+            assert all(json.loads(note)["topics"].keys() >= {asked[1].topic} for note in source.notes(asked))
+    finally:
+        other.close()
+        world.close()
 
 
 def test_a_topic_of_our_own_that_is_gone_is_named_and_nothing_is_committed(setting):

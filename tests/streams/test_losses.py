@@ -29,7 +29,7 @@ class Refusing(MemorySink):
 
     refusing = False
 
-    def commit(self, offsets, group):
+    def commit(self, offsets, group, note=""):
         if self.refusing:
             raise Retryable("the broker is away")
         super().commit(offsets, group)

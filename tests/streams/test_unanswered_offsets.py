@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from kafka import errors
+from kafka.structs import OffsetAndMetadata
 
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.kafka.source import KafkaSource
@@ -13,10 +14,10 @@ from stationkeeper.streams.settings import KafkaSettings
 def test_an_unanswered_question_for_offsets_is_asked_anew() -> None:
     asked: dict[frozenset[str], object] = {frozenset(["scores/0"]): object()}
 
-    def committed(*_: Any, **__: Any) -> int:
+    def committed(*_: Any, **__: Any) -> OffsetAndMetadata:
         if asked:
             raise errors.KafkaTimeoutError
-        return 7
+        return OffsetAndMetadata(7, "", -1)
 
     source = KafkaSource(KafkaSettings(), "tally")
     coordinator = SimpleNamespace(_offset_fetch_futures=asked)
