@@ -47,13 +47,21 @@ def group_effect(rows: Counts, loss: Counts) -> tuple[float, float]:
 
 
 def design_effect(state: Controller, name: str) -> float:
-    """Return the larger of the design effects over entities and over time, 1 where neither is beyond chance."""
+    """Return the larger of the design effects over entities and over time, 1 where neither is beyond chance.
+
+    Infinite where it must be known and cannot be told: then nothing counts as evidence, and the rollout waits.
+    """
     found = [1.0]
     groups, arms = state.groups.get(name), state.groups.get("rows")
     if groups is not None and arms is not None:
         loss_a, loss_b = np.array(groups.a), np.array(groups.b)
         a, b = group_effect(np.array(arms.a), loss_a), group_effect(np.array(arms.b), loss_b)
         many = a[1] + b[1]
+        # A handful of people send most of the rows: how alike theirs are cannot be told, and counted by the row the arm
+        # that has the worst of them would be condemned. Where most rows name nobody the few who do say nothing of all.
+        counted = state.sums.get(name, Pool())
+        if 0.0 < many < LEAST and 2 * (sum(arms.a) + sum(arms.b)) > counted.rows_a + counted.rows_b:
+            return math.inf
         if many:
             pooled = (a[0] * a[1] + b[0] * b[1]) / many
             found.append(_believed(pooled, many, float(loss_a.sum() + loss_b.sum()) / (2 * len(loss_a))))

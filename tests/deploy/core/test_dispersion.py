@@ -49,6 +49,17 @@ def test_independent_rows_count_as_themselves_and_people_who_fail_alike_do_not()
     assert 10 < np.median(apart) < 30
 
 
+def test_of_a_handful_of_people_nothing_is_told_and_where_most_rows_name_nobody_they_do_not_count():
+    """Twenty people of whom two send most: an equal canary was rolled back in 39 of 100 rollouts, on rows."""
+    rows, wrong = np.zeros((2, ENTITY_GROUPS), int), np.zeros((2, ENTITY_GROUPS), int)
+    rows[0, :3], rows[1, 3:6], wrong[1, 3] = 500, 500, 40
+    groups = {"rows": gathered(None, *rows), "errors": gathered(None, *wrong)}
+    few = Controller(groups=groups, sums={"errors": Pool(rows_a=1_500, rows_b=1_500, loss_b=40)})
+    assert design_effect(few, "errors") == math.inf
+    mostly_nobody = few.model_copy(update={"sums": {"errors": Pool(rows_a=15_000, rows_b=15_000, loss_b=40)}})
+    assert design_effect(mostly_nobody, "errors") == 1.0
+
+
 def test_scatter_over_time_is_believed_after_some_blocks_and_a_latency_not_judged_before():
     spread = Spread()
     for _ in range(FIRST_BLOCKS + int(LEAST) - 1):
