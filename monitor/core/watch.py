@@ -22,6 +22,7 @@ from stationkeeper.monitor.core.incidents import (
     WatchIdentity,
 )
 from stationkeeper.monitor.core.panes import ChartWindow, Pane, WindowState
+from stationkeeper.monitor.core.patience import Patience
 from stationkeeper.monitor.core.performance import ErrorSize, OutcomePane, Performance, PerformanceState, judged
 from stationkeeper.monitor.core.quality import Quality, QualityState, own_traffic
 from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, dump, load
@@ -70,7 +71,7 @@ class WatchSettings:
 class WatchState(Kept, frozen=True):
     """What a watch keeps, by part; ``learned`` is the reference an adoption period taught, as JSON.
 
-    States of builds before the adoption period lack its two.
+    States of builds before the adoption period lack its two, those before seasons had patience ``held``.
     """
 
     digest: str
@@ -83,6 +84,7 @@ class WatchState(Kept, frozen=True):
     quality: QualityState
     adoption: AdoptionState | None = None
     learned: str | None = None
+    held: dict[str, int] = {}
 
 
 class Watch:
@@ -110,6 +112,7 @@ class Watch:
             self.settings.learn_traffic,
             whole=not segment,
         )
+        self.patience = Patience(self.drifts)
         self.lifecycle = self._begin_lifecycle()
         self.window = ChartWindow(self.layout.width, self.settings.window)
         self.end: int | None = None
@@ -143,7 +146,8 @@ class Watch:
             if self.period is None:
                 for drift in self.drifts:
                     findings += drift.step(pane, elapsed)
-                findings += self._faults(findings)
+                findings += self._faults(findings, pane.end)
+                findings = [self._hold(finding, pane.end) for finding in findings]
             else:
                 findings = self._adopt(self.period, pane, findings)
         elif not findings and not self.lifecycle.incidents.open:
@@ -202,6 +206,7 @@ class Watch:
             quality=self.quality.state(),
             adoption=self.period.state() if self.period else None,
             learned=self._learned,
+            held=dict(self.patience.since),
         )
 
     def restore(self, state: WatchState) -> None:
@@ -220,8 +225,15 @@ class Watch:
         if self.performance is not None and state.performance is not None:
             self.performance.restore(state.performance)
         self.quality.restore(state.quality)
+        self.patience.since = dict(state.held)
 
-    def _faults(self, findings: list[Finding]) -> list[Finding]:
+    def _hold(self, finding: Finding, now: int) -> Finding:
+        """A page of drift that an evening or a slow season explains, as a warning; not of an incident that is open."""
+        if self.lifecycle.incidents.of_subject(finding.subject):
+            return finding
+        return self.patience.hold(finding, now, lambda begin: self.lifecycle.recent.total(begin)[0])
+
+    def _faults(self, findings: list[Finding], now: int) -> list[Finding]:
         """The pages of drift that are broken data in truth, said as such beside the drift they explain."""
         found = []
         for finding in findings:
@@ -229,6 +241,7 @@ class Watch:
                 finding.level == PAGE
                 and finding.kind in _DRIFT_KINDS
                 and not self.lifecycle.incidents.of_subject(finding.subject)
+                and not self.patience.slow(finding, now)
             ):
                 fault = self.quality.reinterpret(finding, self.lifecycle.recent.total(finding.onset)[1])
                 if fault is not None:
@@ -251,6 +264,7 @@ class Watch:
         """Judge drift from here on against the reference that the adoption period taught; quality keeps its own."""
         self.reference, self._learned, self.period = load(learned), learned, None
         self.drifts = plan_drifts(self.reference, self.settings, self.identity.segment, self.alphas)
+        self.patience = Patience(self.drifts)
         state = self.lifecycle.state()
         self.lifecycle = self._begin_lifecycle()
         self.lifecycle.restore(state)
