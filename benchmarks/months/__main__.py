@@ -98,7 +98,7 @@ def delay(shift: float, seed: int, *, adopted: bool, move: float) -> int | None:
     days = rng.normal(size=14 + 7 + 9) * move
 
     def hour(at: int) -> Floats:
-        return rng.normal(size=rows) + 0.5 * (at // 24 % 7 >= 5) + days[at // 24]
+        return np.asarray(rng.normal(size=rows) + 0.5 * (at // 24 % 7 >= 5) + days[at // 24], np.float64)
 
     past = [hour(at) for at in range(first)]
     settings = WatchSettings()

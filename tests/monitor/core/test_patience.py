@@ -22,9 +22,9 @@ def watch_of(rhythm=1.0):
     return Watch(profile({"x": values, "t": MONDAY + hours * HOUR}, time="t", pane="1h"), settings=WatchSettings())
 
 
-def page_of(onset, **other):
-    fields = {"subject": "x", "type": SubjectType.FEATURE, "kind": VerdictKind.DATA_DRIFT, "level": PAGE} | other
-    return Finding(score=15.0, threshold=14.0, onset=onset, rows=40, cause=Cause.SHIFT, **fields)
+def page_of(onset, type_=SubjectType.FEATURE, check=None):
+    kind = VerdictKind.DATA_DRIFT
+    return Finding("x", type_, kind, PAGE, 15.0, 14.0, onset, rows=40, cause=Cause.SHIFT, check=check)
 
 
 def test_an_evening_waits_and_is_remembered_for_a_day():
@@ -47,13 +47,14 @@ def test_a_slow_season_warns_and_what_came_lately_pages():
 def test_only_drift_of_a_model_with_seasons_waits():
     patience = Patience(watch_of().drifts)
     assert patience.hold(page_of(0, check=Check.CONSTANT), HOUR, lambda _: 1).level == PAGE
-    assert patience.hold(page_of(0, type=SubjectType.PERFORMANCE), HOUR, lambda _: 1).level == PAGE
+    assert patience.hold(page_of(0, type_=SubjectType.PERFORMANCE), HOUR, lambda _: 1).level == PAGE
     assert Patience(watch_of(rhythm=0.0).drifts).hold(page_of(0), HOUR, lambda _: 1).level == PAGE
 
 
 def said_of_a_jump(hours, restart=None):
     """What a jump of 2 sd that lasts so many hours brings, by hour since it began."""
-    watch, rng, said = watch_of(), np.random.default_rng(1), {}
+    watch, rng = watch_of(), np.random.default_rng(1)
+    said: dict[Level, list[int]] = {}
     for hour in range(21 * 24, 21 * 24 + 60):
         since = hour - 21 * 24 - 20
         values = rng.normal(size=40) + (hour % 24 < 6) + 2.0 * (0 <= since < hours)
