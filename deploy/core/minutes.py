@@ -100,7 +100,6 @@ class MinuteBook:
     """
 
     open: Minute | None = None
-    late_rows: int = 0
     _arms: dict[str, ArmCounts] = field(default_factory=dict)
     _outcomes: list[OutcomeCounts] = field(default_factory=list)
 
@@ -126,8 +125,6 @@ class MinuteBook:
         if isinstance(record, ArmDelta):
             if stamp == self.open.start and record.length == self.open.length:
                 self._arms[record.version] = self._arms.get(record.version, ArmCounts()).plus(record)
-            else:
-                self.late_rows += record.rows
         elif isinstance(record, OutcomeDelta) and record.length == self.open.length:
             self._outcomes.append(_outcome(record))
         return closed

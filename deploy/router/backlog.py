@@ -97,14 +97,14 @@ class Backlog:
         self._waiting.extendleft(reversed(self._flying.values()))
         self._flying.clear()
 
-    def give_up(self, why: str, now: float) -> None:
+    def give_up(self, now: float) -> None:
         """Fail the future of everything that is left, and count it; an acknowledgement that comes later is ignored."""
         self.attempt += 1
         self.handed = 0
         for batch in (*self._flying.values(), *self._waiting):
             self.rows -= len(batch.keys)
             self.lose(batch.topic, len(batch.keys), Unlogged.CLOSED, now)
-            batch.future.set_exception(Retryable(f"the prediction was not logged: {why}"))
+            batch.future.set_exception(Retryable("the prediction was not logged: the server stopped"))
         self._flying.clear()
         self._waiting.clear()
 

@@ -146,7 +146,7 @@ class KafkaPredictionLog:
             self._wake.notify_all()
         self._thread.join(timeout=5.0)
         with self._wake:
-            self._backlog.give_up("the server stopped", time.monotonic())
+            self._backlog.give_up(time.monotonic())
         _let_go(self._producer)
 
     def _problem(self) -> str | None:

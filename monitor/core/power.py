@@ -43,6 +43,10 @@ _STEPS = 14
 # Steps of the growing bag's integral, quadratic in time because a bag absorbs fastest at first; the benchmark `power`
 # compares the result with simulation. Chosen: twice as many take twice as long.
 _GRID = 12
+# One minute, the default pane of a model: a card is asked for before there is a configuration.
+_PANE_MS = 60_000
+# What may change cell without being drift: `WatchSettings.delta`, or the card would promise what no watch finds.
+_DELTA = 0.02
 # Thirty days: the card tells false pages a month.
 _MONTH_HOURS = 720.0
 # The normal scores on which ranks are integrated: beyond 9 sd there is no mass (1e-19); steps of .025 sd.
@@ -111,9 +115,6 @@ def power_card(
     budget: Budget,
     *,
     rows_per_hour: float,
-    pane_ms: int = 60_000,
-    segments: tuple[str, ...] = ("",),
-    delta: float = 0.02,
 ) -> PowerCard:
     """Return the card of a reference at a constant traffic; raises ``ValueError`` unless ``rows_per_hour`` > 0.
 
@@ -124,9 +125,9 @@ def power_card(
     """
     if not rows_per_hour > 0:
         raise ValueError(f"rows_per_hour must be above 0, got {rows_per_hour}")
-    rows = rows_per_hour * pane_ms / 3_600_000
+    rows = rows_per_hour * _PANE_MS / 3_600_000
     clock = _BudgetClock(
-        rows, budget.elapsed(max(round(rows), 1), pane_ms) if budget.clock == "rows" else pane_ms / 60_000
+        rows, budget.elapsed(max(round(rows), 1), _PANE_MS) if budget.clock == "rows" else _PANE_MS / 60_000
     )
     hours = _MONTH_HOURS * (rows_per_hour if budget.clock == "rows" else 60.0)
     groups = ["features", "quality"]
@@ -137,17 +138,17 @@ def power_card(
     # As the watch splits it: traffic of training rows is learned live and spends nothing.
     if own_traffic(reference) is not None:
         groups.append("volume")
-    alphas = split_alpha(budget.alpha, groups, segments)
+    alphas = split_alpha(budget.alpha, groups, ("",))
     out = []
     for group, type_ in (("features", SubjectType.FEATURE), ("prediction", SubjectType.PREDICTION)):
         subjects = [subject for subject in reference.subjects if subject.type is type_]
         if not subjects:
             continue
-        planned = [plan_subject(subject, delta) for subject in subjects]
+        planned = [plan_subject(subject, _DELTA) for subject in subjects]
         importance = np.array([p.importance for p in planned])
         limits = log_thresholds(alphas[group, ""], importance, [2 if p.kind == "numeric" else 1 for p in planned])
         quality = float(log_thresholds(alphas["quality", ""], np.ones(rate_count(reference)))[0])
-        eta = _ETA / (len(subjects) * len(segments) * max(len(planned[0].reference), 1))
+        eta = _ETA / (len(subjects) * max(len(planned[0].reference), 1))
         for subject, plan, limit in zip(subjects, planned, limits, strict=True):
             share = plan.importance / importance.sum()
             out.append(

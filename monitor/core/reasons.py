@@ -32,7 +32,6 @@ class Cause(_Explained):
     VOLUME = "volume", "More or fewer events than this hour of the week brings."
     AGEING = "ageing", "What the model's age has cost in wrong answers has reached the price of a retraining."
     SCHEDULE = "schedule", "The calendar of `requests.every` asks for a retraining."
-    SEVERAL = "several", "Several subjects moved together."
     QUALITY = "quality", "The data are broken; the check says how."
 
 
@@ -55,7 +54,6 @@ class Check(_Explained):
         "All values at once lie far outside the reference's range: a sentinel, another unit or another sensor.",
     )
     CONSTANT = "constant", "One value in all rows of a feature that used to vary."
-    STUCK = "stuck", "One value repeats far longer than it ever did in the reference."
     VANISHED = "vanished", "A category that made up a good share of the reference no longer comes."
     SCHEMA_MISSING = "schema_missing", "A field of the reference is in no event."
     SCHEMA_UNSEEN = "schema_unseen", "Events carry a field that the reference does not know."
@@ -91,10 +89,6 @@ class Unknown(_Explained):
     NO_LABELS = "no_labels", "No label has matured yet."
     FEW_LABELS = "few_labels", "Fewer matured labels than a verdict on performance needs."
     INPUT_STOPPED = "input_stopped", "input stopped: one of the topics is not read."
-    IMMATURE = (
-        "immature",
-        "Too few of the labels that will come are here: judged now, a model is taken for what it is not.",
-    )
     SELECTIVE = "selective", "Labels come for some scores rather than others, so that the labelled are not like all."
     STALE = "stale", "The source is silent; what was known is out of date."
     ADOPTING = "adopting", "The reference has no order of time; dependence and daily movement are being learned."

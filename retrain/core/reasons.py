@@ -35,7 +35,6 @@ class RequestReason(StrEnum):
     # Fewer matured labelled rows after the onset than data.min_rows; more are waited for.
     TOO_FEW_ROWS = "too_few_rows"
     TOO_FEW_POSITIVES = "too_few_positives"  # Too few positive labels after the onset; more are waited for.
-    REGISTRY_AWAY = "registry_away"  # The model registry does not answer; the step is tried again.
     ENOUGH_LABELS = "enough_labels"  # There are enough matured labels; the snapshot is being written.
     DATA_QUALITY = "data_quality"  # The data are broken, not different: a model would learn it. Repair the source.
     IN_FLIGHT = "in_flight"  # Another request of this model is in work; its model may cure this incident too.

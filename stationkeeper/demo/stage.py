@@ -22,6 +22,8 @@ from stationkeeper.process.wiring import peer_addresses, target_settings
 # Four Python processes start at once, on a laptop that may be busy. Chosen: half fails there, double keeps a person
 # waiting for a role that never comes.
 READY_S: Final = 120.0
+# Lines of each log that are shown when a role is not ready: an error with its trace fits, four logs fit a terminal.
+_TAIL_LINES: Final = 12
 
 
 class StageError(RuntimeError):
@@ -166,10 +168,10 @@ def wait_ready(addresses: Addresses, hopeless: Callable[[], bool] = lambda: Fals
     return list(waiting)
 
 
-def _tail(path: Path, lines: int = 12) -> str:
+def _tail(path: Path) -> str:
     if not path.exists():
         return f"{path}: no log"
-    text = path.read_text(errors="replace").splitlines()[-lines:]
+    text = path.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
     return "\n".join([f"--- {path}", *text])
 
 

@@ -20,14 +20,14 @@ from stationkeeper.monitor.core.reference import (
 MOST_ROWS = 20_000
 
 
-def rows_of(reference: Reference, most: int = MOST_ROWS, seed: int = 1) -> dict[str, list[Any]]:
+def rows_of(reference: Reference, most: int = MOST_ROWS) -> dict[str, list[Any]]:
     """Return columns of equally many values, whose shares in each subject's cells are those of the reference.
 
     Each column is right by itself to 1 in ``most`` rows; what columns have to do with each other is not in a
     reference and not in these rows. Within a numeric cell values are spread evenly between its edges.
     """
     count = max(min(reference.rows, most), 1)
-    dice = np.random.default_rng(seed)
+    dice = np.random.default_rng(1)
     return {subject.name: _column(subject, count, dice) for subject in reference.subjects}
 
 

@@ -11,6 +11,8 @@ from stationkeeper.page.markup import Child, Html, tag
 # below the other; the margins hold six digits on the left and a line of 12 px under the box.
 WIDTH, HEIGHT = 420.0, 190.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 14.0, 26.0
+# Grid lines of a plot: 150 pixels hold four labels with room between; with two a curve cannot be read off.
+_TICKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +113,10 @@ class Axes:
         return Html("".join(paths))
 
 
-def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Return about ``count`` round values from at or below ``low`` to at or above ``high``."""
+def ticks(low: float, high: float) -> list[float]:
+    """Return about ``_TICKS`` round values from at or below ``low`` to at or above ``high``."""
     span = (high - low) or 1.0
-    raw = span / max(1, count - 1)
+    raw = span / (_TICKS - 1)
     magnitude = 10.0 ** math.floor(math.log10(raw))
     # The first round step that is large enough; .999 and 1e-9 forgive rounding, which would else add an empty line.
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw * 0.999)

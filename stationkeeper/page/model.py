@@ -59,7 +59,7 @@ def model_page(model: ModelStatus, fleet: FleetStatus) -> str:
         section("Nearest to their threshold", [subject_block(s, model, _incident_of(s, model)) for s in plotted]),
         section(
             "Everything that is watched",
-            subject_table(order, model, "Subjects, the most urgent first") if order else None,
+            subject_table(order, model) if order else None,
         ),
         section("Retrain requests", _requests(model, fleet)),
         section("Closed incidents", _closed(model)),

@@ -49,9 +49,14 @@ def subject_block(subject: SubjectStatus, model: ModelStatus, incident: Incident
     )
 
 
-def subject_table(subjects: list[SubjectStatus], model: ModelStatus, caption: str) -> Html:
+def subject_table(subjects: list[SubjectStatus], model: ModelStatus) -> Html:
     """Return one row a subject."""
-    return table(caption, HEADS, [_row(subject, model) for subject in subjects], class_="numbers subjects")
+    return table(
+        "Subjects, the most urgent first",
+        HEADS,
+        [_row(subject, model) for subject in subjects],
+        class_="numbers subjects",
+    )
 
 
 def _row(subject: SubjectStatus, model: ModelStatus) -> tuple[Html | str, ...]:

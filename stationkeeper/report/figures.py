@@ -74,7 +74,7 @@ def timeline(report: Report) -> Html | None:
     def x(at: float) -> float:
         return _NAMES + (min(max(at, found.start), found.end) - found.start) * scale
 
-    parts: list[Child] = [_changes(found, x, 12.0, floor)]
+    parts: list[Child] = [_changes(found, x, floor)]
     for lane, rule in enumerate(lanes):
         y = head + lane * _LANE
         ours = lane == 0
@@ -111,14 +111,14 @@ def _loudest(rules: Sequence[RuleCourse]) -> str:
     return f"{rules[0].name} alarmed {plural(len(rules[0].marks), 'time')}, the most of {plural(len(rules), 'rule')}."
 
 
-def _changes(found: Comparison, x: Place, top: float, floor: float) -> list[Html]:
+def _changes(found: Comparison, x: Place, floor: float) -> list[Html]:
     """Known changes as dashed lines with their names; names that would overlap alternate in height."""
     parts = []
     for i, change in enumerate(found.changes):
         at = x(change.at)
         # Right of the middle the name would leave the box.
         side = "end" if at > _WIDE * 0.6 else "start"
-        y = top + (11.0 if i % 2 else 0.0)
+        y = 23.0 if i % 2 else 12.0
         parts.append(tag("line", x1=at, x2=at, y1=y - 8, y2=floor, class_="change"))
         parts.append(tag("text", change.name, x=at + (-5 if side == "end" else 5), y=y, class_=f"named {side}"))
     return parts

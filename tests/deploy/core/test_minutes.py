@@ -45,7 +45,6 @@ def test_late_rows_segments_and_hours_change_no_minute():
     assert held is not None
     assert arm(held, "1").rows == 10
     assert held.outcomes == ()
-    assert book.late_rows == 12
 
 
 def test_a_book_resumed_from_its_snapshot_closes_the_same_minute():

@@ -59,7 +59,7 @@ def test_what_is_left_at_the_end_is_counted_once_and_an_acknowledgement_behind_i
     backlog.add(flying)
     attempt = backlog.hand_over()
     backlog.add(waiting)
-    backlog.give_up("the server stopped", 7.0)
+    backlog.give_up(7.0)
     # The producer is closed only afterwards: its thread may still hear from the broker.
     assert not backlog.ended(flying, attempt)
     assert (backlog.rows, backlog.lost_at) == (0, 7.0)

@@ -29,7 +29,7 @@ def test_a_word_is_sent_as_it_is_spelled_and_read_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "check", [Check.NULL, Check.ABSENT, Check.WRONG_TYPE, Check.UNIT, Check.CONSTANT, Check.STUCK, Check.SCHEMA_MISSING]
+    "check", [Check.NULL, Check.ABSENT, Check.WRONG_TYPE, Check.UNIT, Check.CONSTANT, Check.SCHEMA_MISSING]
 )
 def test_a_model_is_not_trained_on_a_fault(check: Check) -> None:
     assert check in BLOCKS_RETRAINING
