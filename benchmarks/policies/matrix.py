@@ -1,6 +1,7 @@
 """What a model trained at each period's beginning loses in every later period."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -15,6 +16,7 @@ class Losses:
 
     ``wrong`` [K, K] answers and the mean ``log_loss`` [K, K]; ``rows`` [K] of each period, which begins at row
     ``starts`` [K + 1]; ``errors[i]`` is whether each answer of version i was wrong, from row ``starts[i]`` on.
+    ``broken`` [K] says that a feature which used to vary has one value in all rows of a period (`Check.CONSTANT`).
     """
 
     name: str
@@ -23,6 +25,8 @@ class Losses:
     rows: Array
     errors: dict[int, Array]
     starts: Array
+    stream: Stream
+    broken: Array
 
     @property
     def unit(self) -> float:
@@ -51,4 +55,11 @@ def losses(stream: Stream) -> Losses:
         edges = starts[i:periods] - starts[i]
         wrong[i, i:] = np.add.reduceat(errors[i].astype(float), edges)
         log_loss[i, i:] = np.add.reduceat(surprise, edges) / np.diff(starts[i:])
-    return Losses(stream.name, wrong, log_loss, np.diff(starts), errors, starts)
+    return Losses(stream.name, wrong, log_loss, np.diff(starts), errors, starts, stream, broken(stream, starts))
+
+
+def broken(stream: Stream, starts: Array) -> Array:
+    """Return for each period whether a feature that varied in the first one has a single value in all of its rows."""
+    parts = [stream.features[begin:end] for begin, end in pairwise(starts)]
+    varied = np.ptp(parts[0], axis=0) > 0
+    return np.array([bool((varied & (np.ptp(part, axis=0) == 0)).any()) for part in parts])

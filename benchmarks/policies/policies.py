@@ -8,6 +8,7 @@ from river.drift import ADWIN
 from river.drift.binary import DDM
 
 from benchmarks.policies.matrix import Losses
+from benchmarks.policies.peers import cara, evidently, upf
 from stationkeeper.monitor.core.ageing import AgeState, ServedVersion, Week, timing
 
 Decide = Callable[[int, list[int]], bool]
@@ -63,14 +64,23 @@ def every(periods: int) -> Decide:
 
 
 def shipped(found: Losses, price: float) -> Decide:
-    """The rule that ships with ``requests: {when: pays}``, fed what the judge has: weeks of the champions alone."""
+    """The rule that ships with ``requests: {when: pays}``, fed what the judge has: weeks of the champions alone.
+
+    As there, nothing asks while data are broken, and their weeks are no age.
+    """
 
     def decide(period: int, versions: list[int]) -> bool:
+        if found.broken[period - 1]:
+            return False
         ends = [*versions[1:], period]
         served = tuple(
             ServedVersion(
                 version=str(first),
-                weeks=tuple(Week(at, int(found.rows[at]), round(found.wrong[first, at])) for at in range(first, last)),
+                weeks=tuple(
+                    Week(at, int(found.rows[at]), round(found.wrong[first, at]))
+                    for at in range(first, last)
+                    if not found.broken[at]
+                ),
             )
             for first, last in zip(versions, ends, strict=True)
         )
@@ -113,5 +123,8 @@ def policies(found: Losses, price: float) -> dict[str, Decide]:
         "every 13th": every(13),
         "ADWIN on errors": on_errors(found, ADWIN),
         "DDM on errors": on_errors(found, DDM),
+        "Evidently's rule": evidently(found),
+        "CARA": cara(found, price),
+        "UPF": upf(found, price),
         "when it pays": shipped(found, price),
     }

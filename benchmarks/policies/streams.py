@@ -22,13 +22,17 @@ CHANGE = 12
 
 @dataclass(frozen=True)
 class Stream:
-    """Rows in order of time: features [n, k], labels [n] of 0 and 1, and the period of each row, from 0 on."""
+    """Rows in order of time: features [n, k], labels [n] of 0 and 1, and the period of each row, from 0 on.
+
+    The last ``categories`` features are codes of classes.
+    """
 
     name: str
     features: Array
     labels: Array
     period: Array
     linear: bool = False
+    categories: int = 0
 
 
 def flights() -> Stream:
@@ -39,7 +43,9 @@ def flights() -> Stream:
     codes = [np.unique(frame[name].to_numpy(), return_inverse=True)[1].astype(float) for name in CATEGORICAL]
     week = (frame["time"].to_numpy() - START_MS) // (7 * 86_400_000)
     features = np.column_stack([*(frame[name].to_numpy() for name in NUMERIC), *codes])
-    return Stream("flights", features, frame["label"].to_numpy().astype(int), np.maximum(week - 2, 0))
+    return Stream(
+        "flights", features, frame["label"].to_numpy().astype(int), np.maximum(week - 2, 0), categories=len(codes)
+    )
 
 
 def shares() -> Stream:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.policies.matrix import Losses, losses
+from benchmarks.policies.peers import cara, drifted, upf
 from benchmarks.policies.policies import best, every, never, policies, run, shipped
 from benchmarks.policies.streams import CHANGE, PERIODS, WORLD_ROWS, shares, world
 
@@ -67,3 +68,36 @@ def test_a_stream_that_ships_with_a_package_is_cut_into_whole_periods():
     assert set(made.labels) == {0, 1}
     assert (np.diff(made.period) >= 0).all()
     assert made.period.max() >= 15
+
+
+def test_on_broken_data_the_shipped_rule_refuses(abrupt: Losses):
+    found = losses(world("broken", 1))
+    assert np.flatnonzero(found.broken).tolist() == [CHANGE, CHANGE + 1, CHANGE + 2]
+    decide = shipped(found, 1e-9)
+    assert decide(CHANGE, [1])
+    assert not any(decide(period, [1]) for period in range(CHANGE + 1, CHANGE + 4))
+    assert not abrupt.broken.any()
+
+
+def test_evidentlys_rule_asks_for_half_of_the_columns():
+    rng = np.random.default_rng(0)
+    for rows in (800, 5_000):
+        reference = np.column_stack([rng.normal(size=(rows, 3)), rng.integers(0, 3, rows)])
+        current = np.column_stack([rng.normal(size=(900, 3)), rng.integers(0, 3, 900)])
+        assert not drifted(reference, current, categories=1)
+        one, two = current.copy(), current.copy()
+        one[:, 0] += 1
+        two[:, 0] += 1
+        two[:, 3] = 0
+        assert not drifted(reference, one, categories=1)
+        assert drifted(reference, two, categories=1)
+
+
+def test_rules_of_others_do_not_see_what_is_to_come(abrupt: Losses):
+    later = abrupt.wrong.copy()
+    later[:, CHANGE:] *= 3
+    changed = replace(abrupt, wrong=later)
+    for make in (cara, upf):
+        price = 0.1 * abrupt.unit
+        before, after = make(abrupt, price), make(changed, price)
+        assert [before(at, [1]) for at in range(2, CHANGE)] == [after(at, [1]) for at in range(2, CHANGE)]
