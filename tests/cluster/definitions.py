@@ -1,12 +1,8 @@
 """Definitions of foreign Kubernetes objects (CRDs), and whether a document is one of them as an API server judges it.
 
-No package of a registry holds them, so they lie beside this file, 40 KB: without their descriptions, which are most of
-the text, and packed. They are made anew from the files that the releases publish:
-
-    python -m tests.cluster.definitions tests/cluster/crds FILE.yaml...
-
-with ``config/crd/standard`` of kubernetes-sigs/gateway-api (v1.6.1), ``config/crd/full`` of kserve/kserve (v0.20.0),
-``manifests/crds`` of argoproj/argo-rollouts and ``artifacts/flagger/crd.yaml`` of fluxcd/flagger.
+``python -m tests.cluster.definitions tests/cluster/crds FILE.yaml...`` writes them again from the files of a release,
+without their descriptions, which are most of the text; ``crds/README.md`` says which release and file each is. No
+package of a registry holds them, so they lie there.
 """
 
 import gzip
