@@ -96,6 +96,7 @@ def story(kafka: FoundBroker, tmp_path_factory: pytest.TempPathFactory) -> Itera
     data["targets"] = [{"kind": "http", "url": f"http://127.0.0.1:{port}/weights"}]
     path, config = write_config(data, folder)
     model = config.models["fraud"]
+    assert model.predictions is not None
     prepare_topics(config)
     adopt_first_champion(config, "fraud", scenario.training(), at_ms=scenario.start_ms)
     environment = {
