@@ -38,6 +38,7 @@ class Stops:
 
     def __init__(self) -> None:
         self.by_topic: dict[str, Stop] = {}
+        # By the key of the record: the topic of decisions is compacted, and the latest of topic and action holds.
         self._decided: dict[bytes, InputDecision] = {}
         self._shorter: dict[Partition, int] = {}
         self._adopted: set[Partition] = set()
@@ -56,6 +57,7 @@ class Stops:
 
     def _decision(self, topic: str, action: str, topic_id: str) -> InputDecision | None:
         found = self._decided.get(f"{topic}/{action}".encode())
+        # A decision is about one topic and not its name: after it was deleted and made again, nobody has decided.
         return found if found is not None and topic_id in {"", found.topic_id} else None
 
     def passed_until(self, partition: Partition, topic_id: str) -> int:
@@ -78,6 +80,7 @@ class Stops:
     ) -> set[Partition]:
         """Look at every topic again, and let states begin anew where a person decided so; returns the changed ones."""
         changed: set[Partition] = set()
+        # Sorted, so that two processes log the same stops in the same order.
         for topic in sorted({topic for topic, _ in states} | self.by_topic.keys()):
             mine = {partition: state for partition, state in states.items() if partition.topic == topic}
             stop = self._review(topic, ids.get(topic), mine, changed)
@@ -97,16 +100,20 @@ class Stops:
     def _review(
         self, topic: str, present: str | None, mine: Mapping[Partition, PartitionState], changed: set[Partition]
     ) -> Stop | None:
+        # A topic whose partitions this process does not read is another one's to stop.
         if not mine:
             return None
         if present is None:
             return Stop(StopReason.GONE, "it does not exist")
+        # Whether it is another topic comes before its length: a new one is mostly shorter
+        # as well, and to go on where it ends would skip what it holds.
         accepted = self._decision(topic, "accept_new", present)
         other = [state for state in mine.values() if present and state.topic_id not in {"", present}]
         # A state of before ids were kept cannot say which topic it is of; one that is too short is another one.
         unsure = [p for p in mine if p in self._shorter and (p in self._adopted or not present)]
         other += [mine[partition] for partition in unsure]
         if other:
+            # A decision counts once: after the next deletion the same record must not let another topic in.
             if accepted is None or all(to_ms(accepted.time) <= state.accepted for state in other):
                 for partition in unsure:
                     mine[partition].topic_id = ""
@@ -138,6 +145,7 @@ class Stops:
     def _stop(self, topic: str, stop: Stop) -> None:
         before = self.by_topic.get(topic)
         self.by_topic[topic] = stop
+        # Found again at each review: logged once, and again only when it reads differently.
         if before != stop:
             log.error(LogEvent.INPUT_STOPPED, topic=topic, cause=stop.reason.value, reason=stop.words(topic))
 
@@ -166,6 +174,7 @@ class Rejected:
 
     def take(self, state: PartitionState, batch: Batch, rejected: list[Rejection]) -> None:
         """Count rejected records of a batch and make dead letters; raises ``DeadLetterLimit`` for one too many."""
+        # The faults of a batch come by kind; the limit and its example follow the order of the log.
         rejected.sort(key=lambda one: one.row)
         state.reject(one.code for one in rejected)
         for row, code, detail in ((one.row, one.code, one.detail) for one in rejected):

@@ -90,6 +90,7 @@ class ErrorSize:
         rows = max(int(counts.sum()), 1)
         self._usual = float(counts @ self._loss) / rows
         bound = mean_bound(counts, self._loss, rows / labels.phi, ETA / segments)
+        # The bound and not the mean: a reference of few rows may lie low by chance, and its luck must not page.
         edge = min(bound + GROWTH * self._usual, _CEILING)
         bets = np.minimum(np.array(FACTORS) * edge, max(_CEILING, edge))
         stake = (bets / edge - 1) / (1 - edge)
@@ -99,6 +100,7 @@ class ErrorSize:
 
     def step(self, pane: OutcomePane, elapsed: float) -> list[Finding]:
         """Take the labels that arrived in one closed pane."""
+        # Labels that come for some scores only are no sample of the errors.
         if not pane.rows or pane.selective:
             return []
         counts = pane.scored.ravel()
@@ -133,6 +135,7 @@ class ErrorSize:
 
     def state(self) -> PerformanceState:
         """Return what ``restore`` needs; what a rate has beside, numbers do not."""
+        # Twice, because the field has no default: a state without it could not be read by builds before.
         mine = self.error.state()
         return PerformanceState(error=mine, concept=mine)
 

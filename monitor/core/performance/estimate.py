@@ -35,6 +35,7 @@ def isotonic(scored: Counts) -> tuple[Integers, Counts, Counts]:
     violators, Ayer and others 1955); a bin without rows joins the pool below it. By hand: shares of 1/4, 3/4 and 2/4
     in that order become 1/4 and 5/8.
     """
+    # Whole numbers compared crosswise: shares as floats would pool or not by the last bit, and replays would differ.
     pools: list[list[int]] = []
     for negative, positive in scored.tolist():
         pools.append([1, positive, negative + positive])

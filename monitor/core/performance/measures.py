@@ -127,6 +127,7 @@ def roc_auc(ranked: Counts) -> Measure:
     n, p = float(negatives.sum()), float(positives.sum())
     if not n or not p:
         return Measure("roc_auc", math.nan, 0.0, 1.0, int(n + p))
+    # Half of its own cell: a pair within a cell is a tie, as the cells cannot tell which scores above.
     above = (np.cumsum(negatives) - negatives / 2) / n
     below = (np.cumsum(positives[::-1])[::-1] - positives / 2) / p
     value = float(positives @ above / p)
@@ -143,6 +144,7 @@ def pr_auc(ranked: Counts) -> Measure:
     first, last, or all at one score; the value is midway, and that of the rows lies within ``binning``. O(cells).
     By hand: from the top 1 positive, then a cell with 1 of either: 1 and 1/1 to 2/3, together .917 give or take .083.
     """
+    # From the highest score down, as precision is asked of all rows above a threshold.
     negatives, positives = ranked[::-1, 0].astype(np.float64), ranked[::-1, 1].astype(np.float64)
     p = float(positives.sum())
     if not p:
@@ -175,6 +177,7 @@ def class_measures(confusion: Counts, sums: OutcomeSums, names: Mapping[int, str
     for name, value in parts.items():
         mean = float(value.mean()) if found else math.nan
         out[f"macro_{name}"] = Measure(f"macro_{name}", mean, math.nan, math.nan, int(of))
+    # By true rows and then by code, so that a tie shows the same classes at every look.
     frequent = sorted(found, key=lambda code: (-found[code][2], code))[:MOST_CLASSES]
     for code in frequent:
         key, (right, predicted, actual) = names.get(code, f"class {code}"), found[code]
@@ -217,6 +220,7 @@ def value_measure(confusion: Counts, sums: OutcomeSums, value: ValueMatrix) -> M
         return Measure(VALUE, math.nan, math.nan, math.nan, 0)
     if value.by_amount:
         return Measure(VALUE, float(worth @ amounts(sums)) / rows, math.nan, math.nan, rows)
+    # Scaled to [0, 1], where the sequence of shares holds and is narrower than that of an unbounded mean.
     mean, least, span = float(worth @ confusion) / rows, float(worth.min()), float(np.ptp(worth))
     low, high = share_sequence((mean - least) / span * rows if span else 0.0, rows)
     return Measure(VALUE, mean, least + low * span, least + high * span, rows)
@@ -276,10 +280,12 @@ def _calibration_error(sums: OutcomeSums, rows: int) -> Measure:
 
 def _deviation(squares: float, summed: float, rows: float) -> float:
     """The standard deviation of rows from the sums of their squares and of themselves."""
+    # Of equal rows the difference may fall below 0 by rounding.
     return math.sqrt(max(squares / rows - (summed / rows) ** 2, 0.0)) if rows else 0.0
 
 
 def _from_zero(mean: float, deviation: float, rows: float) -> tuple[float, float]:
+    # Losses and absolute errors cannot be negative, and a page that says so is not believed.
     low, high = mean_sequence(mean, deviation, rows)
     return max(low, 0.0), high
 

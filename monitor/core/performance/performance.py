@@ -98,6 +98,7 @@ class Performance:
         """``key`` names the draws: model, version and segment."""
         self.labels = labels
         eta = ETA / (2 * segments)
+        # Half to the error rate, half to the concept; each has a fixed and a running reference.
         threshold = log_thresholds(alpha / 2, [1.0], 2)
         wrong = int(labels.confusion[1] + labels.confusion[2])
         self.error = RateDetector([wrong], [labels.rows], [tolerance], eta, threshold, labels.phi)
@@ -107,6 +108,7 @@ class Performance:
         hits, rows = self._successes(labels.scored)
         usable = rows > 0
         limits = log_thresholds(alpha / 2, np.ones(len(hits)), 2)
+        # A region without reference rows gets a rate that nothing exceeds, so that positions stay what they are.
         edge = np.where(usable, hits, 1)
         floor = np.minimum(CONCEPT_FLOOR * max(labels.rows, 1) / np.maximum(rows, 1), _MOST_FLOOR)
         self.concept = RateDetector(
@@ -176,6 +178,7 @@ class Performance:
         """Take over the detectors whose ``state`` this was."""
         self.error.restore(state.error)
         self.concept.restore(state.concept)
+        # Evidence of builds before it starts from the reference, as on the first day.
         if state.running is not None:
             self.running.restore(state.running)
 
@@ -207,6 +210,7 @@ class Performance:
     def _successes(self, scored: Counts) -> tuple[Counts, Counts]:
         """Positives, then negatives, of each score region: int64[2 R], and the rows behind them."""
         table = np.zeros((self.regions, 2), np.int64)
+        # `np.add.at`, because several bins fall into one region: plain indexing would keep the last alone.
         np.add.at(table, self._region, scored)
         rows = table.sum(1)
         return np.concatenate([table[:, 1], table[:, 0]]), np.concatenate([rows, rows])
@@ -222,6 +226,8 @@ class Performance:
 
 def _louder(fixed: RateScores, running: RateScores, part: slice) -> RateScores:
     """The scores of whichever of two detectors with one threshold has more evidence, subject by subject."""
+    # The louder one, and its own onset with it: an onset of the quieter one would date another change. Both have half
+    # of the budget, so that the louder of the two keeps to the whole.
     ahead = running.score[part] > fixed.score
     return RateScores(
         np.where(ahead, running.score[part], fixed.score),

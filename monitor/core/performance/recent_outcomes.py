@@ -46,6 +46,7 @@ class RecentOutcomes:
 
     def first_row(self, start: int) -> int | None:
         """Return the row number with which the first such pane begins, where rows are numbered."""
+        # Panes come in order of time, so the first that matches is the earliest.
         return next((pane.first_row for pane in self._panes if pane.start >= start), None)
 
     def state(self) -> list[LabelledPaneState]:
@@ -79,6 +80,7 @@ def explain_errors(labels: Labels, scored: Counts, confusion: Counts) -> tuple[s
     """
     rows = max(int(confusion.sum()), 1)
     if labels.numeric:
+        # The middle of an octave is three quarters of its upper edge.
         middles = 0.75 * error_tops()
         usual, met = (float(counts.ravel() @ middles) / max(int(counts.sum()), 1) for counts in (labels.scored, scored))
         change = met / usual - 1 if usual else 0.0
@@ -86,6 +88,7 @@ def explain_errors(labels: Labels, scored: Counts, confusion: Counts) -> tuple[s
         return text, change, {"error_before": usual, "error_now": met, "labels": rows}
     now = float(confusion[1] + confusion[2]) / rows
     before = labels.error_rate
+    # None and not 0 where nothing was flagged, or nothing positive came: a verdict must not say "precision 0".
     tp, fp, fn, _ = (float(count) for count in confusion)
     numbers: dict[str, Any] = {"error_before": before, "error_now": now, "labels": rows}
     numbers |= {"precision": tp / (tp + fp) if tp + fp else None, "recall": tp / (tp + fn) if tp + fn else None}

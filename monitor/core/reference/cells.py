@@ -106,8 +106,10 @@ class NumericCells:
 
     def __post_init__(self) -> None:
         edges = np.union1d(self.cuts, atom_edges(self.atoms))
+        # The neighbour of the smallest or largest float is no float; it becomes 0 or infinity, which sorts as well.
         with np.errstate(over="ignore", under="ignore"):
             ends = [np.inf, np.nextafter(self.low, -np.inf), self.high]
+        # The dataclass is frozen; these two follow from its fields and are looked up for every batch.
         object.__setattr__(self, "edges", edges)
         object.__setattr__(self, "keys", np.concatenate([edges, ends]))
 
@@ -148,6 +150,7 @@ class NumericCells:
         values = column.values
         if column.status is None and len(values) >= _SORTED_FROM:
             order = np.argsort(values)
+            # Sorted, -inf stands first, +inf and NaN last: the two ends tell of all.
             if np.isfinite(values[order[0]]) and np.isfinite(values[order[-1]]):
                 return self._marks_sorted(values, order)
         usable = np.isfinite(values)
@@ -156,6 +159,7 @@ class NumericCells:
             usable &= column.status == 0
             if column.status.any():
                 flags = {-status - 1: column.status == status for status in Status}
+        # Without statuses a NaN is how arrays write null; an infinity is a value, and a wrong one.
         elif not usable.all():
             flags = {_NULL: np.isnan(values), _NOT_FINITE: np.isinf(values)}
         cell = np.where(usable, np.searchsorted(self.edges, values, side="left"), self.count - 1)
@@ -216,6 +220,7 @@ class CategoricalCells:
         for i, key in enumerate(keys):
             found = cache.get(key)
             if found is None:
+                # All at once and not the oldest: an order kept for each look-up would cost more than it saves.
                 if len(cache) >= _CACHE:
                     cache.clear()
                 found = cache[key] = self._place(key)
@@ -255,6 +260,7 @@ class CategoricalCells:
 
     def _place(self, key: str) -> tuple[int, bool]:
         if self.boolean:
+            # "yes" in a boolean is counted beside false and true, never guessed to be one of them.
             code = _TRUE.get(key)
             return (len(self.values), True) if code is None else (code, False)
         digest = hash_value(key, self.salt)
@@ -304,6 +310,7 @@ def numeric_cells(values: Floats, weights: Floats | None = None, cells: int = FI
     An atom is a value with at least 2 / cells of the mass. Fewer quantiles are taken where atoms use up cells.
     Raises ``ValueError`` without a finite value. O(n log n).
     """
+    # Stable, so that weights of equal values add in one order: cells must be the same on every machine.
     order = np.argsort(values, kind="stable")
     ranked = values[order]
     mass = np.ones(len(ranked)) if weights is None else weights[order]
@@ -324,8 +331,10 @@ def numeric_cells(values: Floats, weights: Floats | None = None, cells: int = FI
         levels = np.arange(1, quantiles) / quantiles
         at = np.minimum(np.searchsorted(cumulated, levels - _ROUNDING), len(distinct) - 1)
         cuts = _rounded(np.setdiff1d(np.unique(distinct[at]), atoms))
+        # Fewer quantiles until they fit: panes of a subject never have more counters than the plan allows.
         if len(np.union1d(cuts, atom_edges(atoms))) < cells:
             break
+    # An edge below the range, or at its upper end, would cut off an empty cell.
     inner = cuts[(cuts >= distinct[0]) & (cuts < distinct[-1])]
     return NumericCells(inner, atoms, float(distinct[0]), float(distinct[-1]))
 
@@ -340,6 +349,7 @@ def categorical_cells(
     buckets: int = HASH_BUCKETS,
 ) -> CategoricalCells:
     """Freeze the cells of a category from its distinct ``keys`` and their ``weights`` float64[len(keys)]."""
+    # By weight, then by name: a tie at the last place would else give another digest for the same rows.
     order = sorted(range(len(keys)), key=lambda i: (-weights[i], keys[i]))
     names = tuple(value_name(keys[i], salt) if sensitive else keys[i] for i in order[:top])
     hashes = [hash_value(keys[i], salt) & 0xFFFFFFFF for i in order[:KNOWN_VALUES]]
@@ -362,6 +372,7 @@ def rank_grid(counts: npt.NDArray[np.integer | np.floating], cells: int = RANK_C
     if total <= 0:
         return np.zeros(len(mass), np.int64)
     middle = (np.cumsum(mass) - mass / 2) / total
+    # By the middle of its mass and not its end: a heavy cell would else share its level with all that follows.
     level = np.minimum((middle * cells).astype(np.int64), cells - 1)
     return np.unique(level, return_inverse=True)[1].astype(np.int64)
 

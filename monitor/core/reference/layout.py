@@ -116,10 +116,12 @@ class _Histograms:
         self._places = tuple(places)
         self._keys = [place.cells.keys for place in places if isinstance(place.cells, NumericCells)]
         sizes = np.array([len(keys) for keys in self._keys], np.int64)
+        # All columns' keys stand one behind the other, so that one subtraction serves a thousand columns.
         ends = np.cumsum(sizes)
         self._first = ends - sizes
         self._slices = [slice(first, end) for first, end in zip(self._first.tolist(), ends.tolist(), strict=True)]
-        # The keys of a column are its edges, infinity, and the two ends of the reference's range.
+        # The keys of a column are its edges, infinity, and the two ends of the reference's range; the order is that of
+        # ``NumericCells.keys``, and the last two are read from behind.
         self._ranges = ends - 2
         cells = [np.arange(span.start, span.stop - 2) for span in self._slices]
         self._of = np.concatenate([np.empty(0, np.int64), *cells])
@@ -136,6 +138,7 @@ class _Histograms:
         which, values = [], []
         for at, place in enumerate(self._places):
             column = columns.get(place.name)
+            # A column with statuses has absent or null rows, which count in quality counters that this pass has not.
             if isinstance(column, Numbers) and column.status is None:
                 which.append(at)
                 values.append(column.values)
@@ -143,6 +146,7 @@ class _Histograms:
             return frozenset()
         matrix = np.stack(values)
         finite: Flags = np.asarray(np.isfinite(matrix).all(axis=1))
+        # Sorted, NaN would stand last and be counted as above the range.
         if not finite.all():
             matrix, which = matrix[finite], [which[at] for at in np.flatnonzero(finite).tolist()]
         present = np.zeros(len(self._places), np.bool_)
@@ -159,12 +163,15 @@ class _Histograms:
             ends[self._slices[at]] = values.searchsorted(self._keys[at], side="right")
         steps = ends.copy()
         steps[1:] -= ends[:-1]
+        # The first key of a column has no key before it: what was subtracted there belongs to its neighbour.
         steps[self._first] = ends[self._first]
         out[self._at] += steps[self._of]
         below = ends[self._ranges]
+        # A column that is not in the batch has zero ends: without this it would count every row as above.
         above = np.where(present, n - ends[self._ranges + 1], 0)
         out[self._quality + _BELOW] += below
         out[self._quality + _ABOVE] += above
+        # Few columns have such values: only those pay for the look at octaves.
         outside = np.flatnonzero(below + above)
         if not len(outside):
             return
@@ -185,6 +192,7 @@ class Layout:
     def __init__(self, subjects: Iterable[tuple[str, Cells]]) -> None:
         """``subjects`` are names, each once, and the frozen cells of each."""
         places, at = [], 0
+        # In the order of the reference, which its digest fixes: panes of two processes add by position alone.
         for name, cells in subjects:
             quality = at + cells.count
             last = quality + len(QUALITY) + (OCTAVES if isinstance(cells, NumericCells) else 0)
@@ -243,12 +251,14 @@ class Layout:
                 continue
             if column is not None:
                 out[:, place.first : place.last] = place.cells.tally(column, group, groups)
+            # Absent rows are missing too: cells sum to the rows, so that shares need no second denominator.
             elif place.name not in skip:
                 out[:, place.missing] = rows
                 out[:, place.counter("absent")] = rows
         unseen = self.pane_counter("unseen_fields")
         for name, column in columns.items():
             if name not in self._by_name:
+                # A batch has a column as soon as one of its events has the field: the others do not count.
                 present = column.codes != Status.ABSENT if isinstance(column, Categories) else _present(column)
                 out[:, unseen] += np.bincount(group[present], minlength=groups)
         return out

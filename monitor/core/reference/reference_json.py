@@ -62,7 +62,6 @@ _PHI_DIGITS, _FLOOR_DIGITS = 4, 6
 # Most variance inflations a subject may have: four for each fine cell in eight directions, beyond what any plan makes.
 _MAX_PHI = 4 * FINE_CELLS * 8
 
-
 # Bytes of sums over labelled rows: 5 000 classes of twelve bytes three times, with every cell of score and error.
 _MAX_SUMS = 200_000
 
@@ -90,13 +89,16 @@ def digest(reference: Reference) -> str:
 
 def load(text: str | bytes) -> Reference:
     """Read a reference; raises ``InvalidReference`` naming the bad field. Sizes are bounded before they are used."""
+    # Asked first: parsing takes several times the memory of the text.
     if len(text) > MAX_BYTES:
         raise InvalidReference(f"reference: {len(text)} bytes, at most {MAX_BYTES} are read; profile fewer features")
     try:
+        # Python reads NaN and Infinity, which are no JSON: an edge that is NaN sorts nowhere.
         raw = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidReference(f"reference: not JSON ({error}); write it with `stationkeeper profile`") from error
     top = _Fields(raw, "reference")
+    # Before all other fields, so that a file of a newer release is told as such and not by its first unknown field.
     version = top.whole("schema_version", 1, 1_000_000)
     if version != SCHEMA_VERSION:
         raise InvalidReference(
@@ -126,6 +128,7 @@ def load(text: str | bytes) -> Reference:
         labels=_labels(top.inner("labels")) if top.has("labels") else None,
         notes=tuple(str(note)[:MAX_NAME] for note in top.items("notes", MAX_SUBJECTS)),
     )
+    # Without a digest a file counts as it is: whoever edits one by hand takes it out and says so.
     stated = top.text("digest") if top.has("digest") else reference.digest
     if stated != reference.digest:
         raise InvalidReference(
@@ -147,6 +150,7 @@ def _document(reference: Reference) -> dict[str, Any]:
         "positive": reference.positive,
         "notes": list(reference.notes),
     }
+    # Left out where unknown, never null: files of builds before these fields keep their digest.
     for key in ("task", "first", "last"):
         if getattr(reference, key) is not None:
             document[key] = getattr(reference, key)
@@ -189,6 +193,7 @@ def _subject_document(subject: ReferenceSubject) -> dict[str, Any]:
     }
     if subject.day_floor is not None:
         document["day_floor"] = float(f"{subject.day_floor:.{_FLOOR_DIGITS}g}")
+    # Compressed: 168 hours of 256 cells are 170 kB of mostly small numbers, some forty times the rest of a subject.
     if len(subject.strata):
         packed = zlib.compress(subject.strata.astype("<i4").tobytes(), 6)
         document["strata"] = {"hours": len(subject.strata), "counts": base64.b64encode(packed).decode()}
@@ -200,6 +205,7 @@ def _subject(fields: "_Fields", salt: str) -> ReferenceSubject:
     sensitive = fields.flag("sensitive")
     cells = _cells(fields, kind, salt, sensitive=sensitive)
     counts = fields.counts("counts", cells.count)
+    # Coarse cells are cut by mass: without a row there is nothing to compare with.
     if isinstance(cells, NumericCells) and not counts.sum():
         raise InvalidReference(f"{fields.path}.counts: all zero; profile rows in which {fields.path} has values")
     strata = np.empty((0, 0), np.int64)
@@ -228,6 +234,7 @@ def _cells(fields: "_Fields", kind: Kind, salt: str, *, sensitive: bool) -> Cell
     if kind is Kind.NUMERIC:
         cuts, atoms = fields.floats("cuts", FINE_CELLS), fields.floats("atoms", FINE_CELLS)
         for name, values in (("cuts", cuts), ("atoms", atoms)):
+            # `searchsorted` gives arbitrary cells for edges out of order, and says nothing.
             if np.any(np.diff(values) <= 0):
                 raise InvalidReference(f"{fields.path}.{name}: not strictly increasing; profile again")
         return NumericCells(cuts, atoms, fields.number("low"), fields.number("high"))
@@ -241,6 +248,7 @@ def _cells(fields: "_Fields", kind: Kind, salt: str, *, sensitive: bool) -> Cell
         hashes = np.frombuffer(known, "<u4")
     except (binascii.Error, ValueError) as error:
         raise InvalidReference(f"{fields.path}.known: not base64 of 32-bit hashes ({error})") from error
+    # Sixteen times ours: room for a release that hashes finer, and still no vector without end.
     buckets = fields.whole("buckets", 1, 16 * HASH_BUCKETS)
     return CategoricalCells(tuple(names), buckets, np.unique(hashes).astype(np.uint32), salt, sensitive=sensitive)
 
@@ -250,6 +258,7 @@ def _strata(fields: "_Fields", cells: int) -> Counts:
     size = hours * cells * 4
     try:
         packed = base64.b64decode(fields.text("counts", longest=2 * size + 1_024), validate=True)
+        # One byte more than is right, so that a bomb is cut off and still found to be too long.
         raw = zlib.decompressobj().decompress(packed, size + 1)
     except (binascii.Error, ValueError, zlib.error) as error:
         raise InvalidReference(f"{fields.path}.counts: not compressed base64 ({error}); profile again") from error
