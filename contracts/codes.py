@@ -10,6 +10,7 @@ class Outcome(StrEnum):
     LATE = "late"
     DUPLICATE = "duplicate"
     REJECTED = "rejected"
+    # No code drops a record today; it stays, because status, metrics and kept state name five outcomes.
     DROPPED = "dropped"
 
 

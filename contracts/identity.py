@@ -16,6 +16,7 @@ def content_id(prefix: str, *parts: object) -> str:
 
     Two calls agree exactly when prefix and parts agree; parts must be JSON values.
     """
+    # Sorted keys and no spaces: the same content must give the same text, whatever order a dictionary was filled in.
     text = json.dumps([prefix, *parts], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return f"{prefix}-{hashlib.blake2b(text.encode(), digest_size=_ID_BYTES).hexdigest()}"
 

@@ -27,6 +27,7 @@ class Message(BaseModel):
 
     def encode(self) -> bytes:
         """Return the message as UTF-8 JSON."""
+        # Without nulls: a reader tells unknown from 0 by the field that is not there.
         return self.model_dump_json(exclude_none=True, by_alias=True).encode()
 
     @classmethod
@@ -36,6 +37,7 @@ class Message(BaseModel):
 
 
 class _Event(Message):
+    # Unlike our own messages: a producer may send fields for others, and its events must count all the same.
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     event_id: Text | StrictInt
@@ -148,6 +150,7 @@ class Subject(Message):
     schema_name: ClassVar[str] = "subject"
     type: SubjectType
     name: str
+    # A word of the monitor's list as plain text, like a verdict's cause: an older reader takes a newer word.
     check: str | None = None
 
 
@@ -266,6 +269,7 @@ class Rollout(Message):
     phase: RolloutPhase
     champion: Identifier
     canary: Identifier | None = None
+    # Whole basis points: two routers that round a share differently would put one entity in different arms.
     weight_bp: Annotated[int, Field(ge=0, le=10_000)] = 0
     salt: str = ""
     lease_until: AwareDatetime | None = None

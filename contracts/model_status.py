@@ -19,6 +19,9 @@ VersionRole = Literal["champion", "canary", "retired"]
 RequestOutcome = Literal["published", "suppressed", "rejected", "failed", "no_evidence", "candidate"]
 
 
+# In all that follows a field that is not known is left out, never null: 0 and "unknown" must not look alike.
+
+
 class Cells(TypedDict):
     """The distribution of one subject in at most ``MAX_CELLS`` coarse cells, reference beside window.
 

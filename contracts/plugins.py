@@ -28,11 +28,13 @@ class NotConforming(AssertionError):
 
 def plugin_names(group: PluginGroup) -> tuple[str, ...]:
     """Return the names that installed distributions offer in a group, sorted; nothing is imported."""
+    # Nothing imported, so that one broken extension does not stop a role that uses another.
     return tuple(sorted(entry_points(group=group.value).names))
 
 
 def load_plugin(group: PluginGroup, name: str) -> Any:
     """Return what an entry point or an import path names, imported now; raises ``PluginError``."""
+    # What is installed comes first: its name is what the documents of an extension tell people to write.
     found = entry_points(group=group.value, name=name)
     if not found and IMPORT_PATH.fullmatch(name) is None:
         known = ", ".join(plugin_names(group)) or "none is installed"

@@ -25,6 +25,8 @@ from stationkeeper.page.words import DISTANCE_WORDS, duration, integer, number, 
 from stationkeeper.report.gather import Case, Report
 
 OURS = "Stationkeeper"
+# Pixels of the viewBox: the width of the page's text, of the names of rules on the left and of their counts on the
+# right; a lane is a line of small text, and the head holds the names of known changes at two heights.
 _WIDE, _NAMES, _COUNTS = 780.0, 208.0, 62.0
 _LANE, _HEAD = 19.0, 34.0
 _PSI = "psi"
@@ -65,13 +67,16 @@ def timeline(report: Report) -> Html | None:
     shown = [rule for rule in rules if rule.marks]
     silent = [rule.name for rule in rules if not rule.marks]
     pages = pages_of(report)
+    # Ours on top, whatever its number of alarms: every other lane is read against it.
     lanes = [RuleCourse(OURS, tuple(pages)), *shown]
     head = _HEAD if found.changes else _LANE / 2
     floor = head + _LANE * len(lanes)
     height = floor + 26
+    # A file of one moment has no extent; its marks stand at the left edge.
     scale = (_WIDE - _NAMES - _COUNTS) / ((found.end - found.start) or 1)
 
     def x(at: float) -> float:
+        # An onset may be dated before the first row shown: it is held at the edge instead of in the names.
         return _NAMES + (min(max(at, found.start), found.end) - found.start) * scale
 
     parts: list[Child] = [_changes(found, x, floor)]
@@ -236,6 +241,7 @@ def evidence_figure(subject: SubjectStatus, case: Case | None, report: Report, t
     known = [value for value in series["ratio"] if value is not None] if series is not None else []
     if series is None or not known:
         return None
+    # A quarter above the threshold, so that its line is seen where the evidence never reaches it.
     top = ticks(0.0, max(1.25, *known))
     axes = _axes(series["time"], top[-1], report)
     limit = axes.y(1.0)

@@ -118,17 +118,20 @@ def _onset(finding: ReportedFinding) -> Child:
 
 def _course(report: Report) -> Html | None:
     """Draw incidents as bars from onset to end and deployments as marks, over the period."""
+    # The timeline of alarms shows the same incidents, beside the rules.
     if report.comparison is not None and not report.deployments:
         return None
     dated = [case for case in report.cases if not case.first.by_row]
     if report.start is None or report.end is None or report.end <= report.start or not (dated or report.deployments):
         return None
+    # A dozen bars are told apart at a glance; each incident has its own section below.
     lanes = min(len(dated), 12)
     height = 34.0 + _LANE * (lanes + 1)
     axes = Axes(report.start, report.end, 0.0, 1.0, height)
     parts: list[Child] = []
     for lane, case in enumerate(dated[:lanes]):
         began = axes.x(case.first.onset if case.first.onset is not None else case.first.time or report.start)
+        # An incident that is still open lasts to the end of the period.
         ended = axes.x(case.recovered.time) if case.recovered and case.recovered.time else WIDTH - RIGHT
         y = 8 + lane * _LANE
         parts.append(
