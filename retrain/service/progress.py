@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import assert_never
 
-from stationkeeper.contracts.messages import Approval, GateOutcome, RetrainRequest
+from stationkeeper.contracts.messages import Approval, GateOutcome, RetrainRequest, Rollout, RolloutPhase
 from stationkeeper.contracts.times import format_duration, to_ms
 from stationkeeper.registry import ArtifactError
 from stationkeeper.retrain.core.gate import GateVerdict
@@ -195,6 +195,19 @@ def after_registration(state: RetrainState, found: RegisteredCandidate) -> Retra
         candidate=found.candidate.id,
         clock_ms=to_ms(found.candidate.time),
     )
+
+
+def after_rollout(state: RetrainState, rollout: Rollout) -> RetrainState | None:
+    """Return the state once the rollout of its candidate ended otherwise than it is known; None where nothing is new.
+
+    A rollout that rests and names the request while another version is champion has taken its candidate back.
+    """
+    if state.stage is not RequestStage.CANDIDATE or rollout.request != state.id:
+        return None
+    back = rollout.phase is RolloutPhase.STEADY and rollout.champion != state.version
+    if back == state.rolled_back:
+        return None
+    return state.model_copy(update={"rolled_back": back})
 
 
 def after_error(state: RetrainState, error: BaseException) -> RetrainState:

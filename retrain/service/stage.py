@@ -1,7 +1,7 @@
 """The retrain stage: from a retrain request to a gated, registered candidate, resumable wherever it is killed."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +111,14 @@ class LoopTables:
         rollout = self.rollouts.get(model)
         return rollout.champion if rollout else None
 
+    def ended(self, known: Callable[[str], RetrainState | None]) -> Iterator[RetrainState]:
+        """Yield the states of requests whose candidate's rollout ended otherwise than they know."""
+        for rollout in self.rollouts.values():
+            state = known(rollout.request) if rollout.request else None
+            moved = progress.after_rollout(state, rollout) if state is not None else None
+            if moved is not None:
+                yield moved
+
     def named(self, model: str) -> tuple[str, ...]:
         """Return the versions that the model's rollout names: nothing may delete them."""
         rollout = self.rollouts.get(model)
@@ -214,6 +222,8 @@ class Retrain:
             moved = progress.after_word(state, approval, self._tables.champion(state.model))
             if isinstance(moved, RetrainState):
                 self._move(moved, out)
+        for ended in self._tables.ended(self._requests.get):
+            self._move(ended, out)
         self._start()
         return out
 

@@ -56,6 +56,7 @@ class RetrainState(Record):
     run_id: str | None = None
     version: str | None = None
     candidate: str | None = None
+    rolled_back: bool = False
     history: tuple[StageEntry, ...] = ()
 
     @property
@@ -107,7 +108,7 @@ class RetrainState(Record):
 
     def past(self) -> Past:
         """Return what later requests' admission needs of this one."""
-        return Past(self.id, to_ms(self.request.time), self.stage)
+        return Past(self.id, to_ms(self.request.time), self.stage, self.rolled_back)
 
     def end_offsets(self) -> dict[Partition, int]:
         """Return the recorded end of each partition of the snapshot."""

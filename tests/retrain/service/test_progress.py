@@ -1,18 +1,19 @@
 """Where each finished step and each word of a person leads, without a thread, a file or a registry."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
-from stationkeeper.contracts.messages import Approval, GateOutcome
+from stationkeeper.contracts.messages import Approval, GateOutcome, Rollout, RolloutPhase
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.registry import ArtifactError
 from stationkeeper.retrain.core.gate import GateVerdict
-from stationkeeper.retrain.core.plan import LabelStatistics
+from stationkeeper.retrain.core.plan import LabelStatistics, useless_retrains
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.progress import (
     after_error,
     after_gate,
+    after_rollout,
     after_survey,
     after_training,
     after_withdrawal,
@@ -148,3 +149,24 @@ def test_what_the_monitor_takes_back_stops_while_it_waits_and_no_later():
     assert not taken.past().taken_up
     for stage in (RequestStage.SNAPSHOT, RequestStage.TRAINING, RequestStage.GATE, RequestStage.CANDIDATE):
         assert after_withdrawal(state(stage), "healed") is None
+
+
+def test_a_candidate_that_was_rolled_back_counts_as_no_better_model():
+    done = state(RequestStage.CANDIDATE, version="2")
+    at: dict[str, Any] = {
+        "model": done.model,
+        "epoch": 3,
+        "time": done.request.time,
+        "request": done.id,
+        "champion": "1",
+    }
+    running = Rollout(**at, phase=RolloutPhase.CANARY, canary="2")
+    assert after_rollout(done, running) is None
+    back = after_rollout(done, Rollout(**at, phase=RolloutPhase.STEADY))
+    assert back is not None
+    assert (useless_retrains([done.past()]), useless_retrains([back.past()])) == (0, 1)
+    # Told once, through the record that a restart reads.
+    assert after_rollout(RetrainState.decode(back.encode()), Rollout(**at, phase=RolloutPhase.STEADY)) is None
+    promoted = Rollout(**{**at, "champion": "2"}, phase=RolloutPhase.STEADY)
+    assert after_rollout(done, promoted) is None
+    assert after_rollout(done, Rollout(**{**at, "request": "another"}, phase=RolloutPhase.STEADY)) is None
