@@ -127,7 +127,7 @@ def admit(request: RetrainRequest, rules: PlanRules, past: Sequence[Past], champ
     useless = useless_retrains(past)
     # Each useless training costs compute and a gate's chance of error, and the next would see much the same rows.
     if useless >= rules.breaker and not request.manual:
-        text = f"the last {useless} retrains gave no better model (or one that was rolled back), the breaker opens at {rules.breaker}"
+        text = f"the last {useless} retrains gave no better model that stayed, the breaker opens at {rules.breaker}"
         return Refuse(RequestStage.SUPPRESSED, RequestReason.BREAKER, text)
     return None
 
