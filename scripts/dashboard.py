@@ -9,7 +9,9 @@ from scripts.panels import DASHBOARDS, STATES, Dashboard, Panel
 
 FOLDER = Path(__file__).resolve().parent.parent / "ops" / "grafana" / "dashboards"
 COLUMNS = 24
-SOURCE = {"type": "prometheus", "uid": "prometheus"}
+# Chosen in the dashboard, so that it imports into any Grafana whatever its Prometheus is called there.
+SOURCE = {"type": "prometheus", "uid": "${DS_PROMETHEUS}"}
+CHOICE = {"name": "DS_PROMETHEUS", "label": "Prometheus", "type": "datasource", "query": "prometheus", "refresh": 1}
 # Unknown is grey: neither the colour of good nor of bad.
 COLOURS = {0: "#8e8e8e", 1: "green", 2: "orange", 3: "red", 4: "blue"}
 
@@ -75,17 +77,20 @@ def render(dashboard: Dashboard) -> str:
         ],
         "templating": {
             "list": [
-                {
-                    "name": name,
-                    "type": "query",
-                    "datasource": SOURCE,
-                    "query": f"label_values({metric}, {label})",
-                    "refresh": 2,
-                    "multi": True,
-                    "includeAll": True,
-                    "current": {"text": "All", "value": "$__all"},
-                }
-                for name, metric, label in dashboard.variables
+                CHOICE,
+                *(
+                    {
+                        "name": name,
+                        "type": "query",
+                        "datasource": SOURCE,
+                        "query": f"label_values({metric}, {label})",
+                        "refresh": 2,
+                        "multi": True,
+                        "includeAll": True,
+                        "current": {"text": "All", "value": "$__all"},
+                    }
+                    for name, metric, label in dashboard.variables
+                ),
             ]
         },
         "panels": place(dashboard.panels),

@@ -30,6 +30,16 @@ def test_the_dashboards_are_the_promised_ones():
     assert len({dashboard["uid"] for dashboard in DASHBOARDS.values()}) == 4
 
 
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_imports_wherever_a_prometheus_is(name: str):
+    dashboard = DASHBOARDS[name]
+    (choice,) = (one for one in dashboard["templating"]["list"] if one["type"] == "datasource")
+    assert (choice["name"], choice["query"]) == ("DS_PROMETHEUS", "prometheus")
+    others = [one for one in dashboard["templating"]["list"] if one is not choice]
+    asking = [*others, *dashboard["panels"], *(one for panel in dashboard["panels"] for one in panel["targets"])]
+    assert {one["datasource"]["uid"] for one in asking} == {"${DS_PROMETHEUS}"}
+
+
 def test_every_metric_that_is_exported_is_on_a_dashboard_or_named_here():
     shown = {name for expression, _ in QUERIES for name in metrics_in(expression)}
     # Information that a panel would only repeat, or that tables and alerts read.
@@ -67,7 +77,7 @@ def test_counters_are_rated_and_gauges_are_not(expression: str, legend: str):
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_what_can_be_chosen_comes_from_a_metric_that_carries_it_and_is_used(name: str):
     dashboard = DASHBOARDS[name]
-    for variable in dashboard["templating"]["list"]:
+    for variable in (one for one in dashboard["templating"]["list"] if one["type"] == "query"):
         match = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"])
         assert match is not None
         assert match[2] in BY_NAME[match[1]].labels
