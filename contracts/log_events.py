@@ -51,6 +51,8 @@ class LogEvent(StrEnum):
     CHILD_STARTED = "child_started"
     CHILD_DIED = "child_died"
     ROLE_LEFT_OUT = "role_left_out"
+    CONFIG_RELOADED = "config_reloaded"
+    CONFIG_REFUSED = "config_refused"
     FATAL = "fatal"
 
 
@@ -100,5 +102,7 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.CHILD_STARTED: "The supervisor started a child process.",
     LogEvent.CHILD_DIED: "A child process ended.",
     LogEvent.ROLE_LEFT_OUT: "The command up did not start a role, because the configuration has no use for it.",
+    LogEvent.CONFIG_RELOADED: "SIGHUP: the configuration was read again; the role begins again with what changed.",
+    LogEvent.CONFIG_REFUSED: "SIGHUP: the configuration cannot be taken, with the reason; nothing changes.",
     LogEvent.FATAL: "A role stopped for good, uncommitted, with the reason.",
 }

@@ -102,14 +102,17 @@ def deploy(config: ConfigOption = None) -> int:
 def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[Stage]]") -> int:
     """Run a role's stages in one process until a signal; returns the exit code."""
     from stationkeeper.config import load
+    from stationkeeper.process.reload import Reload
     from stationkeeper.process.replica import claim
     from stationkeeper.process.run import configure_logging, leave_with_parent, run_loops
     from stationkeeper.process.wiring import access_to, analyses_for, loop_for, need_models, peers_of, prepare_topics
 
     configure_logging()
     settings = load(config)
+    reload = Reload(config, settings)
     leave_with_parent(settings.drain / 1_000)
     need_models(settings)
+    reload.listen()
 
     def prepare(stage: str) -> None:
         # Before the topics: of two programs with one name the newcomer must end without having changed anything.
@@ -118,7 +121,7 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
 
     loops = [loop_for(stage, settings.kafka, partial(prepare, stage.name)) for stage in stages(settings)]
     http = settings.http
-    return run_loops(
+    code = run_loops(
         loops,
         http.host,
         getattr(http, role),
@@ -126,7 +129,11 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
         peers=peers_of(settings, role),
         drain_s=settings.drain / 1_000,
         analyses=analyses_for(settings) if role == "deploy" else None,
+        reload=reload,
     )
+    if code == 0 and reload.accepted:
+        reload.begin_again()
+    return code
 
 
 def serve(config: ConfigOption = None) -> None:

@@ -24,6 +24,7 @@ from stationkeeper.streams.parent import end_with
 if TYPE_CHECKING:
     # The monitor starts without what judges canaries.
     from stationkeeper.deploy.analysis import Analyses
+    from stationkeeper.process.reload import Reload
 
 # What a role needs after its drain to leave: the HTTP server takes a second, a client's close a few.
 LEAVE_S = 5.0
@@ -98,11 +99,13 @@ def run_loops(
     peers: PeerRoles | None = None,
     drain_s: float = 20.0,
     analyses: "Analyses | None" = None,
+    reload: "Reload | None" = None,
 ) -> int:
     """Run loops until a signal; when one of them must stop, all stop. Returns the exit code.
 
     A stopped loop writes what it has absorbed and leaves. One that has not done so after ``drain_s``, because no broker
-    answers, is left behind uncommitted and the exit code is 1: what it had absorbed is read again.
+    answers, is left behind uncommitted and the exit code is 1: what it had absorbed is read again. A ``reload`` that is
+    due stops them as a signal does.
     """
     stop = stop_on_signals()
     began = time.monotonic()
@@ -127,6 +130,8 @@ def run_loops(
         thread.start()
     announced = False
     while not stop.wait(0.05):
+        if reload is not None and reload.due():
+            stop.set()
         if not announced and all(loop.ready() for loop in loops):
             announced = True
             seconds = round(time.monotonic() - began, 2)

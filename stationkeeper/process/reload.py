@@ -1,0 +1,86 @@
+"""SIGHUP: a role goes on with changed models and budgets, as the same process; what is wrong changes nothing.
+
+A changed model changes every state that is built on it, so the role writes what it has absorbed and begins again from
+its log, which a start does anyway: no second way to the same state that could differ from the first.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import structlog
+from pydantic import BaseModel
+
+from stationkeeper.config import Config, ConfigError, load
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.process.supervisor import PARENT
+
+log = structlog.get_logger()
+
+
+def fixed_changes(running: Config, wanted: Config) -> list[str]:
+    """Return the keys that differ and hold only from a start of the process: all but ``models``."""
+    found: list[str] = []
+    for name in Config.model_fields:
+        old, new = getattr(running, name), getattr(wanted, name)
+        if name == "models" or old == new:
+            continue
+        if isinstance(old, BaseModel) and isinstance(new, BaseModel):
+            inner = type(old).model_fields
+            found += [f"{name}.{key}" for key in inner if getattr(old, key) != getattr(new, key)]
+        else:
+            found.append(name)
+    return found
+
+
+class Reload:
+    """What SIGHUP asks of a role whose configuration is the file ``path`` and that runs by ``running``."""
+
+    def __init__(self, path: Path | None, running: Config) -> None:
+        self._path, self._running = path, running
+        # The role takes it out of its environment when it begins to watch its parent.
+        self._parent = os.environ.get(PARENT)
+        self._asked = False
+        self.accepted = False
+
+    def listen(self) -> None:
+        """Take SIGHUP as the wish to reload, unless a terminal sends it: one that closes ends what runs in it."""
+        try:
+            os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+        except OSError:
+            signal.signal(signal.SIGHUP, self._ask)
+
+    def due(self) -> bool:
+        """Read the file again where that was asked for; return whether the role must begin again with it."""
+        if not self._asked:
+            return False
+        self._asked = False
+        try:
+            wanted = load(self._path)
+        except ConfigError as error:
+            log.error(LogEvent.CONFIG_REFUSED, reason=f"{error}; the role goes on as before")
+            return False
+        if fixed := fixed_changes(self._running, wanted):
+            named = ", ".join(fixed)
+            reason = f"{named}: holds from a start only; restart the role, or take it back. It goes on as before"
+            log.error(LogEvent.CONFIG_REFUSED, reason=reason)
+            return False
+        if not wanted.models:
+            log.error(LogEvent.CONFIG_REFUSED, reason="models: is empty; the role goes on as before")
+            return False
+        old, new = self._running.models, wanted.models
+        changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+        log.info(LogEvent.CONFIG_RELOADED, changed=changed)
+        self.accepted = bool(changed)
+        return self.accepted
+
+    def begin_again(self) -> NoReturn:
+        """Replace this process by one with the same arguments, and the same process id for whoever watches it."""
+        if self._parent is not None:
+            os.environ[PARENT] = self._parent
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line, no shell
+
+    def _ask(self, _number: int, _frame: object) -> None:
+        self._asked = True
