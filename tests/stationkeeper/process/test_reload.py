@@ -31,7 +31,7 @@ def asked(path: Path, text: str) -> tuple[Reload, bool, dict[str, Any]]:
     with structlog.testing.capture_logs() as logged:
         due = reload.due()
         assert not reload.due()
-    return reload, due, logged[0]
+    return reload, due, dict(logged[0])
 
 
 def test_another_budget_is_taken(tmp_path: Path):
