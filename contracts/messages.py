@@ -139,6 +139,7 @@ class SubjectType(StrEnum):
 
     FEATURE = "feature"
     PREDICTION = "prediction"
+    JOINT = "joint"
     PERFORMANCE = "performance"
     QUALITY = "quality"
     VOLUME = "volume"

@@ -13,7 +13,7 @@ MAX_CELLS = 20
 MAX_POINTS = 240
 
 StateName = Literal["unknown", "steady", "drifting", "broken", "recovering"]
-SubjectTypeName = Literal["feature", "prediction", "performance", "quality", "volume"]
+SubjectTypeName = Literal["feature", "prediction", "joint", "performance", "quality", "volume"]
 LevelName = Literal["page", "warn", "inform"]
 VersionRole = Literal["champion", "canary", "retired"]
 RequestOutcome = Literal["published", "suppressed", "rejected", "failed", "no_evidence", "candidate"]

@@ -52,6 +52,8 @@ class References:
         ranked = sorted(features, key=lambda one: -weight[one.name])
         gone = frozenset(one.name for one in ranked[settings.limits.features :])
         made = replace(reference, subjects=tuple(one for one in reference.subjects if one.name not in gone))
+        pairs = tuple(one for one in reference.pairs if one.pair and not gone.intersection(one.pair.features))
+        made = replace(made, pairs=pairs)
         self._left_out[made.digest] = gone
         return made
 

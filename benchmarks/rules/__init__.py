@@ -4,5 +4,5 @@ In: simulated traffic, and a year of real departures. Out: how often and when a 
 promises and what others' rules do. State: none; seeds are fixed. Invariant: no rule is written again here, the daemon's
 own code decides.
 Each file is a program: `canary` (rollouts, beside other controllers), `power` (the power card against simulation),
-`traffic` (what live panes teach of volume).
+`traffic` (what live panes teach of volume), `joint` (relations of features, tails and traces of nulls).
 """

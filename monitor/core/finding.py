@@ -29,7 +29,7 @@ class Finding:
     ``level`` is 0 none, 1 inform, 2 warn, 3 page. ``score`` and ``threshold`` are natural logs of e-values, or the
     share and its limit for a rule without e-value (``budgeted`` False). ``onset`` is the start of the pane with which
     the evidence began; ``rows`` the rows it rests on. ``effect`` is set where the detector knows it better than the
-    cells do (a rate's change).
+    cells do (a rate's change). ``parts`` are the features that a joint subject is of: it moves when one of them does.
     """
 
     subject: str
@@ -46,6 +46,7 @@ class Finding:
     effect: float | None = None
     budgeted: bool = True
     evidence: dict[str, Any] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
 
     def levelled(self, warnings_a_page: float) -> "Finding":
         """Return the finding with a warning only where the budget of warnings carries its evidence, else to inform.

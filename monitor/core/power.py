@@ -11,7 +11,7 @@ from stationkeeper.contracts.masking import printable
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.contracts.model_status import PowerLine
 from stationkeeper.monitor.core.adoption import FEW_DAYS
-from stationkeeper.monitor.core.budget import Budget, log_thresholds, split_alpha
+from stationkeeper.monitor.core.budget import Budget, log_thresholds
 from stationkeeper.monitor.core.detect import (
     ADAPTIVE_WEIGHT,
     PART_SHARE,
@@ -26,8 +26,9 @@ from stationkeeper.monitor.core.detect import (
     place_bets,
     plan_subject,
 )
-from stationkeeper.monitor.core.quality import TOLERANCE, UNSEEN_TOLERANCE, own_traffic, rate_count
+from stationkeeper.monitor.core.quality import TOLERANCE, TRACE_SHARE, UNSEEN_TOLERANCE, rate_count
 from stationkeeper.monitor.core.reference import QUALITY, CategoricalCells, Kind, Reference, ReferenceSubject
+from stationkeeper.monitor.core.watch import WatchSettings, split_budget
 
 # What people ask: is it found while somebody is awake, is it found today.
 HORIZONS = {"1 hour": 1.0, "1 day": 24.0}
@@ -130,15 +131,7 @@ def power_card(
         rows, budget.elapsed(max(round(rows), 1), _PANE_MS) if budget.clock == "rows" else _PANE_MS / 60_000
     )
     hours = _MONTH_HOURS * (rows_per_hour if budget.clock == "rows" else 60.0)
-    groups = ["features", "quality"]
-    if reference.prediction is not None:
-        groups.append("prediction")
-    if reference.labels is not None:
-        groups.append("performance")
-    # As the watch splits it: traffic of training rows is learned live and spends nothing.
-    if own_traffic(reference) is not None:
-        groups.append("volume")
-    alphas = split_alpha(budget.alpha, groups, ("",))
+    alphas = split_budget(reference, WatchSettings(budget=budget), "")
     out = []
     for group, type_ in (("features", SubjectType.FEATURE), ("prediction", SubjectType.PREDICTION)):
         subjects = [subject for subject in reference.subjects if subject.type is type_]
@@ -146,15 +139,15 @@ def power_card(
             continue
         planned = [plan_subject(subject, _DELTA) for subject in subjects]
         importance = np.array([p.importance for p in planned])
-        limits = log_thresholds(alphas[group, ""], importance, [2 if p.kind == "numeric" else 1 for p in planned])
-        quality = float(log_thresholds(alphas["quality", ""], np.ones(rate_count(reference)))[0])
+        limits = log_thresholds(alphas[group], importance, [2 if p.kind == "numeric" else 1 for p in planned])
+        quality = float(log_thresholds(alphas["quality"] * (1 - TRACE_SHARE), np.ones(rate_count(reference)))[0])
         eta = _ETA / (len(subjects) * max(len(planned[0].reference), 1))
         for subject, plan, limit in zip(subjects, planned, limits, strict=True):
             share = plan.importance / importance.sum()
             out.append(
                 SubjectPower(
                     subject=subject.name,
-                    false_pages=alphas[group, ""] * share * hours,
+                    false_pages=alphas[group] * share * hours,
                     **_drift_power(subject, plan, float(limit), eta, clock, rows_per_hour),
                     **_rate_power(subject, quality, _ETA / rate_count(reference), clock, rows_per_hour),
                 )

@@ -32,8 +32,9 @@ class SubjectCharts:
     adopting: bool
 
     def every(self) -> list[Chart]:
-        """Return every subject, in the order of the reference. O(width), in array passes."""
-        window, book, places = self.window.counts, self.lifecycle.incidents, self.reference.layout.places
+        """Return every subject, in the order of the reference, then the pairs. O(width), in array passes."""
+        window, book, layout = self.window.counts, self.lifecycle.incidents, self.reference.layout
+        places = (*layout.places, *layout.pairs)
         free = [place for place in places if book.of_subject(place.name) is None]
         # What no incident holds is measured in a few array passes; the rest, few, one by one.
         found = compare([self.compared(place.name) for place in free], [window[place.histogram] for place in free])

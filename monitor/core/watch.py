@@ -37,7 +37,7 @@ _JUDGED_EMPTY = frozenset({SubjectType.VOLUME})
 # Performance is judged when labels arrive (`Watch.learn`), not when a pane of events closes.
 _JUDGED = frozenset(SubjectType) - {SubjectType.PERFORMANCE}
 # The groups of `budget.SHARES` that have a drift detector each.
-_GROUPS = {SubjectType.FEATURE: "features", SubjectType.PREDICTION: "prediction"}
+_GROUPS = {SubjectType.FEATURE: "features", SubjectType.PREDICTION: "prediction", SubjectType.JOINT: "joint"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +291,7 @@ class Watch:
 
 def split_budget(reference: Reference, settings: WatchSettings, segment: str) -> Mapping[str, float]:
     """Return the false pages per unit of the clock of each group of subjects that a watch judges in a segment."""
-    groups = [name for type_, name in _GROUPS.items() if any(s.type is type_ for s in reference.subjects)]
+    groups = [name for type_, name in _GROUPS.items() if any(s.type is type_ for s in reference.watched)]
     if judged(reference) is not None:
         groups.append("performance")
     groups.append("quality")
@@ -318,10 +318,10 @@ def watched_performance(
 def plan_drifts(
     reference: Reference, settings: WatchSettings, segment: str, alphas: Mapping[str, float]
 ) -> tuple[Drift, ...]:
-    """Return the drift detectors of a reference: one for its features, one for its prediction, where it has them."""
+    """Return the drift detectors of a reference: for its features, prediction and pairs, where it has them."""
     drifts = []
     for type_, group in _GROUPS.items():
-        chosen = [subject for subject in reference.subjects if subject.type is type_]
+        chosen = [subject for subject in reference.watched if subject.type is type_]
         if chosen:
             planned = tuple(plan_subject(subject, settings.delta) for subject in chosen)
             plan = DetectorPlan(

@@ -98,10 +98,10 @@ def segment_reference(reference: Reference, counts: Counts) -> Reference:
     labels are left out, as they are the whole model's. An hour without rows is taken for an average one.
     """
     total = counts.sum(axis=0)
-    subjects = tuple(_subject(subject, reference, counts, total) for subject in reference.subjects)
+    watched = [_subject(subject, reference, counts, total) for subject in reference.watched]
     # Subjects may lack rows, so the one with most says how many came.
-    rows = max(int(subject.counts.sum()) for subject in subjects)
-    return replace(reference, subjects=subjects, rows=rows, traffic=None, labels=None, source="adoption")
+    rows = max(int(subject.counts.sum()) for subject in watched)
+    return replace(reference.with_watched(watched), rows=rows, traffic=None, labels=None, source="adoption")
 
 
 def _subject(subject: ReferenceSubject, reference: Reference, counts: Counts, total: Counts) -> ReferenceSubject:

@@ -7,6 +7,7 @@ from typing import Any
 
 from stationkeeper.contracts.column import canonical_key, json_type
 from stationkeeper.monitor.core.reference import (
+    GROUPS,
     LOWEST_OCTAVE,
     OCTAVES,
     QUALITY,
@@ -47,6 +48,18 @@ def tally_value(mine: Counter[int], reference: Reference, subject: ReferenceSubj
                 mine[place.octaves.start + octave] += 1
     else:
         _tally_category(mine, place.first, cells, subject, value, fails)
+
+
+def tally_pair(mine: Counter[int], reference: Reference, joint: ReferenceSubject) -> None:
+    """Count the joint cell of an event whose two features are in ``mine`` already."""
+    place, pair = reference.layout[joint.name], joint.pair
+    groups = []
+    for side in (pair.first, pair.second) if pair is not None else ():
+        at = reference.layout[side.feature]
+        cell = next(position for position in range(at.first, at.quality) if mine[position])
+        groups.append(int(side.groups[cell - at.first]))
+    missing = any(group == GROUPS for group in groups)
+    mine[place.missing if missing else place.first + groups[0] * GROUPS + groups[1]] += 1
 
 
 def _tally_category(

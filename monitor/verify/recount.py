@@ -15,7 +15,7 @@ from stationkeeper.monitor.core.reference import CategoricalCells, NumericCells,
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally import LONGEST, OTHER
 from stationkeeper.monitor.verify.arms import Arm, add_decision, decide_plainly
-from stationkeeper.monitor.verify.cells import tally_value
+from stationkeeper.monitor.verify.cells import tally_pair, tally_value
 from stationkeeper.monitor.verify.reading import MISSING, Found, PlainReader, answer_of, at_path
 
 
@@ -223,6 +223,8 @@ class Recount:
                 path = self._form.feature_path(subject.name)
                 found = MISSING if path is None else at_path(event.data, path)
                 tally_value(mine, reference, subject, self._as_told(found, subject))
+        for joint in reference.pairs if inputs else ():
+            tally_pair(mine, reference, joint)
         weight = self._reader.field(event.data, "weight")
         if weight is not MISSING and weight is not None:
             # Octaves of the weight, 2^-16 to 2^15, the outer ones for what is beyond. Written again here on purpose.

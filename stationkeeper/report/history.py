@@ -83,7 +83,7 @@ class History:
             found = measure(subject, window)
             status = SubjectStatus(
                 name=name,
-                type="prediction" if subject.type.value == "prediction" else "feature",
+                type=subject.type.value,
                 version=digest[:8],
                 segment="",
                 state="drifting",

@@ -29,7 +29,7 @@ def test_a_newcomer_sees_the_drift_of_an_own_model(kafka: FoundBroker, tmp_path:
     assert effects == by_hand
     assert "<svg" in (tmp_path / "loans" / "loans.html").read_text()
     model = json.loads(next(text for line, text in newcomer.outputs if line.startswith("curl")))
-    assert [incident["cause"] for incident in model["incidents"]] == ["category_share"]
+    assert [incident["cause"] for incident in model["incidents"]] == ["joint"]
 
 
 def test_the_commands_are_found_with_what_they_must_show() -> None:

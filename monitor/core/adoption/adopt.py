@@ -83,22 +83,23 @@ def adopt(reference: Reference, columns: Mapping[str, Column], timeline: Timelin
         return replace(reference, notes=(*reference.notes, note))
     rows = np.bincount(timeline.group, minlength=timeline.panes)
     starts, learned = timeline.starts, {}
-    for subject in reference.subjects:
+    columns = reference.with_pairs(columns)
+    for subject in reference.watched:
         column = columns.get(subject.name)
         if column is not None:
             panes = subject.cells.tally(column, timeline.group, timeline.panes)[:, : subject.cells.count]
             learned[subject.name] = panes, _season(subject, panes, timeline)
     strata = max((len(season.strata) for _, season in learned.values() if season is not None), default=1)
     days = 0 if starts is None else len(np.unique(starts // DAY_MS))
-    subjects = tuple(
+    watched = [
         _learn(subject, columns[subject.name], *learned[subject.name], timeline, strata)
         if subject.name in learned
         else subject
-        for subject in reference.subjects
-    )
+        for subject in reference.watched
+    ]
     traffic = None if starts is None else traffic_of(starts, timeline.length, rows)
     notes = (*reference.notes, *widened_note(days))
-    return replace(reference, subjects=subjects, traffic=traffic, notes=notes)
+    return replace(reference.with_watched(watched), traffic=traffic, notes=notes)
 
 
 def inherit(reference: Reference, before: Reference) -> Reference:
@@ -109,7 +110,7 @@ def inherit(reference: Reference, before: Reference) -> Reference:
     own. O(features).
     """
     subjects = []
-    for subject in reference.subjects:
+    for subject in reference.watched:
         old = before.by_name.get(subject.name)
         if old is None or old.kind is not subject.kind:
             subjects.append(subject)
@@ -119,7 +120,7 @@ def inherit(reference: Reference, before: Reference) -> Reference:
             phi = np.maximum(phi, old.phi) if len(phi) else old.phi
         floor = max(subject.day_floor or 0.0, old.day_floor or 0.0)
         subjects.append(replace(subject, phi=phi, day_floor=floor, repeats=max(subject.repeats, old.repeats)))
-    return replace(reference, subjects=tuple(subjects))
+    return reference.with_watched(subjects)
 
 
 def may_take_over(before: Reference) -> bool:

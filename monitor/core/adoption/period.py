@@ -129,20 +129,20 @@ class AdoptionPeriod:
         parts = self._parts()
         seasons = [
             self._season(subject, days[:, part], weekday, part)
-            for subject, part in zip(self.reference.subjects, parts, strict=True)
+            for subject, part in zip(self.reference.watched, parts, strict=True)
         ]
         strata = max((len(season.strata) for season in seasons if season is not None), default=1)
-        subjects = tuple(
+        watched = [
             self._learn(subject, days[:, part], weekday, part, season, strata)
-            for subject, part, season in zip(self.reference.subjects, parts, seasons, strict=True)
-        )
-        rows = max(int(subject.counts.sum()) for subject in subjects)
+            for subject, part, season in zip(self.reference.watched, parts, seasons, strict=True)
+        ]
+        rows = max(int(subject.counts.sum()) for subject in watched)
         notes = (
             *self.reference.notes,
             f"adopted from {self.panes} panes with {self.rows} live rows",
             *widened_note(len(days)),
         )
-        return replace(self.reference, subjects=subjects, rows=rows, source="adoption", notes=notes)
+        return replace(self.reference.with_watched(watched), rows=rows, source="adoption", notes=notes)
 
     def skew(self, delta: float) -> Finding | None:
         """Return how live differs from the reference beyond ``delta`` of the rows and four times the noise, or None.
@@ -212,11 +212,11 @@ class AdoptionPeriod:
     def _coarse(self, counts: Counts) -> Counts:
         """A pane's cells of all subjects on their coarse cells, one after the other."""
         layout = self.reference.layout
-        return np.concatenate([coarse_cells(s, counts[layout[s.name].histogram]) for s in self.reference.subjects])
+        return np.concatenate([coarse_cells(s, counts[layout[s.name].histogram]) for s in self.reference.watched])
 
     def _parts(self) -> list[slice]:
         """Where each subject stands in a coarse vector."""
-        ends = np.cumsum([0, *(int(subject.grid.max()) + 1 for subject in self.reference.subjects)])
+        ends = np.cumsum([0, *(int(subject.grid.max()) + 1 for subject in self.reference.watched)])
         return [slice(int(first), int(last)) for first, last in pairwise(ends)]
 
     def _season(self, subject: ReferenceSubject, days: Counts, weekday: Integers, coarse: slice) -> Season | None:

@@ -8,7 +8,7 @@ import numpy as np
 from stationkeeper.contracts.column import Floats
 from stationkeeper.monitor.core.charts.distance import positions_of
 from stationkeeper.monitor.core.reasons import Cause
-from stationkeeper.monitor.core.reference import QUALITY, CategoricalCells, Counts, ReferenceSubject
+from stationkeeper.monitor.core.reference import GROUPS, QUALITY, CategoricalCells, Counts, Pair, ReferenceSubject
 
 # A cause is named when it is at least half of what moved: more than all others together. At .25 two causes could both
 # claim a verdict, at 1 noise of the other cells would leave nearly every drift as "shape".
@@ -28,6 +28,11 @@ _QUARTILES_SD = 1.349
 # The smallest shift (sd) and log scale that are named. Chosen near what cells of 5 % resolve by interpolation; half as
 # much names noise, twice as much calls a clear .1 sd (the smallest alternative) a change of shape.
 _LEAST_SHIFT, _LEAST_SCALE = 0.05, 0.1
+
+
+# Rounds of fitting margins: errors shrink a hundredfold a round at the relations that features have, and half a point
+# of the rows is what matters. More cost microseconds.
+_FITTED = 10
 
 
 class NamedCause(NamedTuple):
@@ -57,6 +62,8 @@ def name_cause(
         evidence |= {"missing_before": float(q[-1]), "missing_now": float(p[-1])}
         text = f"{subject.name}: rows without a usable value {way} from {q[-1]:.2%} to {p[-1]:.2%}"
         return NamedCause(Cause.MISSING, text, evidence)
+    if subject.pair is not None:
+        return _pair(subject, subject.pair, p, q, evidence)
     if isinstance(subject.cells, CategoricalCells):
         return _category(subject, p, q, quality / n, subject.quality / m, evidence, new or {})
     return _number(subject, p, q, quality / n, evidence)
@@ -87,6 +94,58 @@ def _category(
     way = "rose" if cell == up else "fell"
     text = f"{subject.name}: {name} {way} from {q[cell]:.2%} to {p[cell]:.2%}"
     return NamedCause(Cause.CATEGORY_SHARE, text, evidence)
+
+
+def _pair(subject: ReferenceSubject, pair: Pair, p: Floats, q: Floats, evidence: dict[str, Any]) -> NamedCause:
+    """Say how the relation changed, or that a feature moved and took the pair along."""
+    first, second = pair.features
+    now, before = _table(p), _table(q)
+    # What is left once the reference's relation has today's shares of either feature is the relation's own change.
+    left = 0.5 * float(np.abs(now - with_margins(before, now.sum(1), now.sum(0))).sum())
+    evidence |= {"features": [first, second], "relation": round(left, 6)}
+    if left < _EXPLAINS * evidence["moved"]:
+        alone = [0.5 * float(np.abs(now.sum(axis) - before.sum(axis)).sum()) for axis in (1, 0)]
+        mover = first if alone[0] >= alone[1] else second
+        text = (
+            f"{subject.name}: {evidence['moved']:.1%} of rows changed their joint cell, mostly for {mover} moved itself"
+        )
+        return NamedCause(Cause.SHAPE, text, evidence)
+    if pair.first.edges is not None and pair.second.edges is not None:
+        old, new = _correlation(before), _correlation(now)
+        evidence |= {"correlation_before": round(old, 4), "correlation_now": round(new, 4)}
+        text = f"{first} and {second} no longer go together as they did: correlation of their quarters {old:+.2f}"
+        return NamedCause(Cause.JOINT, f"{text} to {new:+.2f}", evidence)
+    change = np.abs(p - q)[:-1]
+    cell = int(np.argmax(change))
+    evidence |= {"cell": subject.cell_name(cell), "share_before": float(q[cell]), "share_now": float(p[cell])}
+    text = f"{first} and {second} no longer go together as they did: {subject.cell_name(cell)}"
+    return NamedCause(Cause.JOINT, f"{text} went from {q[cell]:.2%} to {p[cell]:.2%}", evidence)
+
+
+def _table(shares: Floats) -> Floats:
+    """The joint shares of a pair by group of the first and the second, without missing, summing to 1."""
+    table = shares[:-1].reshape(GROUPS, GROUPS)
+    return np.asarray(table / max(float(table.sum()), 1e-300), np.float64)
+
+
+def with_margins(table: Floats, rows: Floats, columns: Floats) -> Floats:
+    """Return joint shares with other margins and the same odds ratios (iterative proportional fitting, Deming 1940).
+
+    By hand: of [[.4, .1], [.1, .4]] with rows .8 and .2, columns .8 and .2, the first cell becomes .7 or so.
+    """
+    out = table.copy()
+    for _ in range(_FITTED):
+        out *= (rows / np.maximum(out.sum(1), 1e-300))[:, None]
+        out *= (columns / np.maximum(out.sum(0), 1e-300))[None, :]
+    return out
+
+
+def _correlation(table: Floats) -> float:
+    """Pearson's correlation of the two group numbers under joint shares."""
+    at = np.arange(GROUPS)
+    x, y = at - float(table.sum(1) @ at), at - float(table.sum(0) @ at)
+    spread = float(np.sqrt((table.sum(1) @ x**2) * (table.sum(0) @ y**2)))
+    return float(x @ table @ y) / spread if spread > 0 else 0.0
 
 
 def cell_name(subject: ReferenceSubject, cell: int, new: Mapping[str, float]) -> str:

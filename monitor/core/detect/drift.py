@@ -13,7 +13,11 @@ from stationkeeper.monitor.core.panes import Pane, Recent, stratum_of
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import Counts, Kind, Place, Reference, ReferenceSubject
 
-_KINDS = {SubjectType.FEATURE: VerdictKind.DATA_DRIFT, SubjectType.PREDICTION: VerdictKind.PREDICTION_DRIFT}
+_KINDS = {
+    SubjectType.FEATURE: VerdictKind.DATA_DRIFT,
+    SubjectType.PREDICTION: VerdictKind.PREDICTION_DRIFT,
+    SubjectType.JOINT: VerdictKind.DATA_DRIFT,
+}
 _CAUSES = {"shift": Cause.SHIFT, "scale": Cause.SCALE, "cell": Cause.SPIKE, "adaptive": Cause.SHAPE}
 
 
@@ -117,6 +121,7 @@ class Drift:
             rows=int(scores.rows[i]),
             cause=_CAUSES[row.kind],
             evidence={"alternative": str(row), "alternative_kind": row.kind},
+            parts=() if subject.pair is None else subject.pair.features,
         )
 
 

@@ -20,12 +20,7 @@ from stationkeeper.monitor.core.incidents.harm import (
 )
 from stationkeeper.monitor.core.incidents.hysteresis import REARM_MS, WarnedSubject
 from stationkeeper.monitor.core.incidents.incident import CO_ONSET_PANES, Incident, Member, merge
-from stationkeeper.monitor.core.incidents.lifecycle import (
-    DecisionTime,
-    IncidentChanges,
-    IncidentLifecycle,
-    LifecycleState,
-)
+from stationkeeper.monitor.core.incidents.lifecycle import IncidentChanges, IncidentLifecycle, LifecycleState
 from stationkeeper.monitor.core.incidents.request_policy import (
     NOVELTY,
     RETRY_PANES,
@@ -36,7 +31,13 @@ from stationkeeper.monitor.core.incidents.request_policy import (
     RequestPolicyState,
     RequestRules,
 )
-from stationkeeper.monitor.core.incidents.verdict import WatchIdentity, onset_of, recovered_verdict, verdict_of
+from stationkeeper.monitor.core.incidents.verdict import (
+    DecisionTime,
+    WatchIdentity,
+    onset_of,
+    recovered_verdict,
+    verdict_of,
+)
 
 __all__ = [
     "ACCURACY",

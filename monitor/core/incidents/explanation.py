@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.monitor.core.charts import measure, name_cause
 from stationkeeper.monitor.core.detect import Drift
-from stationkeeper.monitor.core.finding import Dated, Finding
-from stationkeeper.monitor.core.incidents.incident import Member
+from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
+from stationkeeper.monitor.core.incidents.incident import Member, OpenIncidents
 from stationkeeper.monitor.core.incidents.new_value_shares import NewValueShares
 from stationkeeper.monitor.core.panes import Recent
 from stationkeeper.monitor.core.performance import CALIBRATION, RecentOutcomes, explain_calibration, explain_errors
-from stationkeeper.monitor.core.reasons import Check
+from stationkeeper.monitor.core.reasons import Cause, Check
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
 
 # Kinds whose cause is read from the cells that moved.
@@ -19,6 +19,9 @@ DRIFTS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
 
 # Faults that touch every value of a subject, so that any drift of its cells is theirs.
 _OF_EVERY_VALUE = frozenset({Check.UNIT, Check.CONSTANT, Check.SCHEMA_MISSING})
+
+# Values beyond the reference's range, whose share is the evidence and whose cells are the outermost ones.
+_TAILS = frozenset({Check.BELOW, Check.ABOVE})
 
 # A fault explains drift when it makes up half of it or more: then the larger part is broken data. At a quarter, a few
 # more nulls hide real drift; at one, the noise of two estimates of the same rows gives a plain fault two verdicts.
@@ -49,7 +52,7 @@ class Explainer:
         labelled: RecentOutcomes,
         new_values: NewValueShares,
     ) -> None:
-        self._reference, self._layout, self._drifts = reference, reference.layout, drifts
+        self.reference, self._layout, self._drifts = reference, reference.layout, drifts
         self._recent, self._labelled, self._new_values = recent, labelled, new_values
 
     def effect(self, finding: Finding, counts: Counts) -> float:
@@ -59,7 +62,7 @@ class Explainer:
         """
         if finding.effect is not None or finding.subject not in self._layout:
             return finding.effect or 0.0
-        place, subject = self._layout[finding.subject], self._reference.by_name[finding.subject]
+        place, subject = self._layout[finding.subject], self.reference.by_name[finding.subject]
         if finding.check is not None and finding.check in QUALITY:
             rows = int(counts[place.histogram].sum())
             usual = float(subject.quality[QUALITY.index(finding.check)]) / max(subject.rows, 1)
@@ -69,24 +72,54 @@ class Explainer:
 
     def explain(self, finding: Finding, counts: Counts, start: int) -> Explanation:
         """Name the cause from what came since ``start``: ``counts`` int64[width], or the labels since then."""
-        if finding.type is SubjectType.PERFORMANCE and self._reference.labels is not None:
+        if finding.type is SubjectType.PERFORMANCE and self.reference.labels is not None:
             scored, confusion = self._labelled.total(start)
             if finding.subject == CALIBRATION:
-                text, change, numbers = explain_calibration(self._reference.labels, scored)
+                text, change, numbers = explain_calibration(self.reference.labels, scored)
             else:
-                text, change, numbers = explain_errors(self._reference.labels, scored, confusion)
+                text, change, numbers = explain_errors(self.reference.labels, scored, confusion)
             named = replace(finding, reason=f"{finding.subject}: {text}", evidence={**finding.evidence, **numbers})
             return Explanation(named, change, int(confusion.sum()))
         effect = self.effect(finding, counts)
         if finding.kind not in DRIFTS or finding.subject not in self._layout:
             return Explanation(finding, effect, finding.rows)
-        place, subject = self._layout[finding.subject], self._reference.by_name[finding.subject]
+        place, subject = self._layout[finding.subject], self.reference.by_name[finding.subject]
         cells = counts[place.histogram]
+        if finding.check in _TAILS:
+            # The tail is what moved; the cells between would be named by their noise.
+            rows = int(cells.sum())
+            share = int(counts[place.counter(finding.check)]) / max(rows, 1)
+            text = f"{finding.subject}: {share:.2%} of {rows} rows lie {finding.check} everything in the reference"
+            return Explanation(replace(finding, reason=f"{text}{_usual(finding)}"), effect, rows)
         quality = counts[place.quality : place.quality + len(QUALITY)]
         cause = name_cause(subject, cells, quality, self._new_values.of(subject.name))
         evidence = {**finding.evidence, **cause.evidence}
         named = replace(finding, cause=cause.cause, reason=cause.reason, evidence=evidence)
         return Explanation(named, effect, int(cells.sum()))
+
+    def since_onset(self, finding: Finding) -> tuple[Explanation, Counts]:
+        """Return what the remembered panes since its onset say of a finding, and their sum int64[width]."""
+        _, counts = self._recent.total(finding.onset)
+        return self.explain(finding, counts, finding.onset), counts
+
+    def told(self, findings: Sequence[Finding], incidents: OpenIncidents) -> tuple[list[Finding], set[str]]:
+        """Return the findings without pages of pairs that only follow a feature, and the keys of pairs beside one.
+
+        A pair is named where none of its features explains it. One that follows a feature whose incident is open still
+        pages: it belongs to that incident, so that it must come back too. None opens an incident with others.
+        """
+        drifting = {m.subject for one in incidents.open.values() for m in one.drifting}
+        speaking = speaking_of(findings, incidents)
+        out, beside = list[Finding](), set[str]()
+        for finding in findings:
+            if speaking.isdisjoint(finding.parts):
+                out.append(finding)
+                continue
+            beside.add(finding.key)
+            alone = finding.level == PAGE and drifting.isdisjoint({finding.subject, *finding.parts})
+            if not alone or not follows(self.since_onset(finding)[0].finding):
+                out.append(finding)
+        return out, beside
 
     def date(self, finding: Finding, not_before: int, end: int) -> Dated:
         """Return when a finding's change began, at ``not_before`` (its subject's last recovery) or later."""
@@ -99,6 +132,22 @@ class Explainer:
         return Dated(rough, rough, end, self._recent.first_row(rough))
 
 
+def _usual(finding: Finding) -> str:
+    limit = finding.evidence.get("limit")
+    return "" if limit is None else f", at most {limit:.2%} is usual"
+
+
+def speaking_of(findings: Iterable[Finding], incidents: OpenIncidents) -> set[str]:
+    """Return the subjects, pairs apart, that have evidence in this pane or drift in an open incident."""
+    drifting = {m.subject for one in incidents.open.values() for m in one.drifting if not m.parts}
+    return drifting.union(finding.subject for finding in findings if not finding.parts)
+
+
+def follows(finding: Finding) -> bool:
+    """Return whether an explained finding is of a pair that moved because one of its features did."""
+    return bool(finding.parts) and finding.cause is not Cause.JOINT
+
+
 def explained_by_faults(
     known: Iterable[Finding | Member], reference: Reference, finding: Finding, effect: float, counts: Counts
 ) -> bool:
@@ -109,14 +158,19 @@ def explained_by_faults(
     """
     if finding.check is not None or finding.subject not in reference.layout:
         return False
-    checks = {one.check for one in known if one.subject == finding.subject and one.kind is VerdictKind.DATA_QUALITY}
-    if checks & _OF_EVERY_VALUE:
+    # A pair of features is broken where one of them is.
+    names = {finding.subject, *finding.parts}
+    checks = {
+        (one.subject, one.check) for one in known if one.subject in names and one.kind is VerdictKind.DATA_QUALITY
+    }
+    if any(check in _OF_EVERY_VALUE for _, check in checks):
         return True
-    place, subject = reference.layout[finding.subject], reference.by_name[finding.subject]
-    rows = max(int(counts[place.histogram].sum()), 1)
-    broken = sum(
-        int(counts[place.counter(check)]) / rows - float(subject.quality[QUALITY.index(check)]) / max(subject.rows, 1)
-        for check in _UNUSABLE
-        if check in checks
-    )
+    broken = 0.0
+    for name in names:
+        place, subject = reference.layout[name], reference.by_name[name]
+        rows = max(int(counts[place.histogram].sum()), 1)
+        for check in _UNUSABLE:
+            if (name, check) in checks:
+                usual = float(subject.quality[QUALITY.index(check)]) / max(subject.rows, 1)
+                broken += int(counts[place.counter(check)]) / rows - usual
     return broken > 0 and broken >= _EXPLAINS * effect

@@ -1,12 +1,15 @@
-"""Hysteresis of warnings: a subject below its page is warned of once an episode, however its evidence flickers."""
+"""Warnings: a subject below its page is warned of once an episode, however its evidence flickers (hysteresis)."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from stationkeeper.contracts.messages import SubjectType
+from stationkeeper.contracts.messages import SubjectType, Verdict
 from stationkeeper.contracts.state import State, replaced
 from stationkeeper.monitor.core.budget import LEVELS
-from stationkeeper.monitor.core.finding import NONE, Finding
+from stationkeeper.monitor.core.finding import NONE, Dated, Finding
+from stationkeeper.monitor.core.incidents.explanation import Explainer, explained_by_faults, follows, speaking_of
+from stationkeeper.monitor.core.incidents.incident import OpenIncidents
+from stationkeeper.monitor.core.incidents.verdict import DecisionTime, WatchIdentity, explained_verdict
 from stationkeeper.monitor.core.reasons import Check
 
 REARM_PANES = 30
@@ -87,3 +90,35 @@ class WarningHysteresis:
     def restore(self, state: Mapping[str, WarnedSubject]) -> None:
         """Take over what ``state`` gave."""
         self._warned = dict(state)
+
+
+class Warnings:
+    """What is said of findings below a page: each level once an episode of its subject, and no fault a second time."""
+
+    def __init__(
+        self, identity: WatchIdentity, explainer: Explainer, margin: Callable[[WarnedSubject], float], rearm: int
+    ) -> None:
+        """``margin`` and ``rearm`` are those of the hysteresis."""
+        self._identity, self._explainer, self._margin = identity, explainer, margin
+        self.hysteresis = WarningHysteresis(rearm)
+
+    def step(
+        self,
+        findings: Sequence[Finding],
+        at: DecisionTime,
+        incidents: OpenIncidents,
+        date: Callable[[Finding, DecisionTime], Dated],
+    ) -> Iterator[Verdict]:
+        """Yield the verdicts on a closed pane's findings below a page; what an open incident holds is said there."""
+        present = {f.key: f for f in findings}
+        speaking = speaking_of(findings, incidents)
+        self.hysteresis.rest(present, at.judged, self._margin, at.length)
+        for finding in present.values():
+            if incidents.of_subject(finding.subject) is not None or not self.hysteresis.admit(finding):
+                continue
+            explained, counts = self._explainer.since_onset(finding)
+            if explained_by_faults(present.values(), self._explainer.reference, finding, explained.effect, counts):
+                continue
+            if follows(explained.finding) and not speaking.isdisjoint(finding.parts):
+                continue
+            yield explained_verdict(self._identity, explained, finding.level, date(finding, at), at, None, {})

@@ -36,6 +36,7 @@ class Member(State, frozen=True, array_like=True):
     last_seen: int
     effect: float = 0.0
     recovered: bool = False
+    parts: tuple[str, ...] = ()
 
 
 class Incident(State, frozen=True):
@@ -61,8 +62,8 @@ class Incident(State, frozen=True):
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """Names of the subjects in it, leader first."""
-        ordered = sorted(self.members, key=lambda m: (m.key != self.leader, m.joined, m.key))
+        """Names of the subjects in it: the leader, features, then the pairs that moved with them."""
+        ordered = sorted(self.members, key=lambda m: (m.key != self.leader, bool(m.parts), m.joined, m.key))
         return tuple(dict.fromkeys(member.subject for member in ordered))
 
     @property
@@ -84,16 +85,36 @@ class Incident(State, frozen=True):
         """Return the member that findings of this key belong to."""
         return next((member for member in self.members if member.key == key), None)
 
+    def holds(self, finding: Finding) -> bool:
+        """Return whether a finding's subject is in it: by itself, broken, or beside its pair.
+
+        By subject where its data are broken: the drift that a fault makes is no second cause. A pair belongs to the
+        feature that moves, and a feature to the pair that names the incident; of a pair that only followed, the other
+        feature is another cause.
+        """
+        for member in self.members:
+            if member.key == finding.key:
+                return True
+            if member.subject == finding.subject and member.kind is VerdictKind.DATA_QUALITY:
+                return True
+            names = member.subject in finding.parts or (finding.subject in member.parts and member.key == self.leader)
+            if names and not member.recovered:
+                return True
+        return False
+
     def with_member(self, member: Member) -> "Incident":
-        """Return the incident with a member put in the place of the one with its key, or last."""
+        """Return the incident with a member put in the place of the one with its key, or last; pairs after features."""
         if self.member(member.key) is None:
-            return replaced(self, members=(*self.members, member))
+            return replaced(self, members=tuple(sorted((*self.members, member), key=lambda m: bool(m.parts))))
         return replaced(self, members=tuple(member if m.key == member.key else m for m in self.members))
 
 
 def choose_leader(findings: Sequence[Finding]) -> Finding:
-    """Return the finding that names the incident: broken data explain drift, else the strongest evidence."""
-    return max(findings, key=lambda f: (f.kind is VerdictKind.DATA_QUALITY, f.strength, f.key))
+    """Return the finding that names the incident: broken data explain drift, else the strongest evidence.
+
+    A pair moves with each of its features, so a feature that moved is named before it.
+    """
+    return max(findings, key=lambda f: (f.kind is VerdictKind.DATA_QUALITY, not f.parts, f.strength, f.key))
 
 
 def co_onset(findings: Iterable[Finding], leader: Finding, now: int, pane: int) -> list[Finding]:
@@ -125,11 +146,9 @@ class OpenIncidents:
 
         Errors that rise while inputs or predictions drift belong to that drift, whenever labels show them.
         """
-        for incident in self.open.values():
-            # By subject as well where its data are broken: the drift that a fault makes is no second cause.
-            if incident.member(finding.key) is not None or any(
-                m.subject == finding.subject and m.kind is VerdictKind.DATA_QUALITY for m in incident.members
-            ):
+        # Its own incident first: a pair of two features that drift apart belongs where it joined.
+        for incident in sorted(self.open.values(), key=lambda one: one.member(finding.key) is None):
+            if incident.holds(finding):
                 return incident
         for incident in self.open.values():
             # What had begun when the incident opened joins it, however long before: a gradual change dates its subjects
@@ -163,6 +182,7 @@ class OpenIncidents:
         """Put a subject into an incident, or mark that it is still drifting."""
         known = incident.member(finding.key)
         member = Member(finding.key, finding.subject, finding.type, finding.kind, finding.check, now, now, effect)
+        member = replaced(member, parts=finding.parts)
         if known is not None:
             member = replaced(known, last_seen=now, recovered=False)
         return self._put(incident.with_member(member))

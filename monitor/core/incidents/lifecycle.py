@@ -1,8 +1,7 @@
 """The life of incidents: opened, joined, measured since the onset, recovered, closed; one page each."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -10,13 +9,19 @@ from stationkeeper.contracts.messages import Level, SubjectType, Verdict
 from stationkeeper.contracts.state import State
 from stationkeeper.monitor.core.detect import Drift
 from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
-from stationkeeper.monitor.core.incidents.explanation import DRIFTS, Explainer, Explanation, explained_by_faults
+from stationkeeper.monitor.core.incidents.explanation import DRIFTS, Explainer, explained_by_faults, follows
 from stationkeeper.monitor.core.incidents.held import HeldSubjects
-from stationkeeper.monitor.core.incidents.hysteresis import WarnedSubject, WarningHysteresis
+from stationkeeper.monitor.core.incidents.hysteresis import WarnedSubject, Warnings
 from stationkeeper.monitor.core.incidents.incident import Incident, Member, OpenIncidents, choose_leader, co_onset
 from stationkeeper.monitor.core.incidents.new_value_shares import NewValueShares, NewValueWeights
 from stationkeeper.monitor.core.incidents.recovery import RecoveryState, RecoveryTests, is_tested
-from stationkeeper.monitor.core.incidents.verdict import WatchIdentity, recovered_verdict, refusal_of, verdict_of
+from stationkeeper.monitor.core.incidents.verdict import (
+    DecisionTime,
+    WatchIdentity,
+    explained_verdict,
+    recovered_verdict,
+    refusal_of,
+)
 from stationkeeper.monitor.core.panes import Pane, Recent, RecentState
 from stationkeeper.monitor.core.performance import LabelledPaneState, OutcomePane, RecentOutcomes
 from stationkeeper.monitor.core.reasons import Check
@@ -40,19 +45,6 @@ class IncidentChanges:
             if verdict.id == incident.verdict:
                 return verdict
         raise KeyError(incident.id)
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionTime:
-    """The closed pane a decision is made at: its end and length in clock units, and its last row if numbered.
-
-    ``judged`` are the types of the subjects that were judged in it.
-    """
-
-    end: int
-    length: int
-    last_row: int | None
-    judged: frozenset[SubjectType] = frozenset()
 
 
 class LifecycleState(State, frozen=True):
@@ -122,7 +114,6 @@ class IncidentLifecycle:
 
         ``rearm`` is the quiet, in clock units, after which a subject may be warned of again.
         """
-        self._margin = margin
         self.reference, self.identity, self.drifts = reference, identity, tuple(drifts)
         self.incidents = OpenIncidents(identity.model, identity.version, identity.segment)
         self.recent = Recent(reference.layout.width)
@@ -131,7 +122,7 @@ class IncidentLifecycle:
         self.new_values = NewValueShares(reference)
         self._explainer = Explainer(reference, self.drifts, self.recent, self.labelled, self.new_values)
         self.since_onset = OnsetCounts()
-        self._hysteresis = WarningHysteresis(rearm)
+        self._warnings = Warnings(identity, self._explainer, margin, rearm)
         self._held = HeldSubjects(self.drifts, self.recent)
 
     def add(self, pane: Pane) -> None:
@@ -146,6 +137,7 @@ class IncidentLifecycle:
         A subject that recovered at this very pane starts anew at the next: its evidence was for the drift that ended.
         """
         findings = [f for f in findings if not self._held.came_back_at(f.subject, at.end)]
+        findings, beside = self._explainer.told(findings, self.incidents)
         pages = [f for f in findings if f.level == PAGE]
         opened: dict[str, Incident] = {}
         changed: dict[str, Incident] = {}
@@ -161,12 +153,13 @@ class IncidentLifecycle:
                 verdicts += self._join(incident, leader, onset, at)
                 changed[incident.id] = self.incidents.open[incident.id]
                 continue
-            together = co_onset([f for f in findings if f.key not in taken], leader, at.end, at.length)
+            together = co_onset([f for f in findings if f.key not in taken | beside], leader, at.end, at.length)
             taken |= {f.key for f in together}
             incident, verdict = self._open(leader, together, onset, at)
             opened[incident.id] = incident
             verdicts.append(verdict)
-        verdicts += self._warnings([f for f in findings if f.level < PAGE and f.key not in taken], at)
+        below = [f for f in findings if f.level < PAGE and f.key not in taken]
+        verdicts += self._warnings.step(below, at, self.incidents, self._date)
         only_changed = tuple(incident for key, incident in changed.items() if key not in opened)
         return IncidentChanges(tuple(verdicts), tuple(opened.values()), only_changed)
 
@@ -195,7 +188,7 @@ class IncidentLifecycle:
             book=self.incidents.state(),
             recent=self.recent.state(),
             labelled=self.labelled.state(),
-            latched=self._hysteresis.state(),
+            latched=self._warnings.hysteresis.state(),
             released=released,
             held=held,
             since=self.since_onset.state(),
@@ -209,7 +202,7 @@ class IncidentLifecycle:
         if state.recent is not None:
             self.recent.restore(state.recent)
         self.labelled.restore(state.labelled)
-        self._hysteresis.restore(state.latched)
+        self._warnings.hysteresis.restore(state.latched)
         self._held.restore(state.released, state.held)
         self.since_onset.restore(state.since)
         self.recoveries.restore(state.recoveries, self.incidents.open)
@@ -229,7 +222,7 @@ class IncidentLifecycle:
         # From the onset on, not from the page: what came between lies in the bags already.
         self._hold(incident, together, onset.time, counts)
         named = {"subjects": list(effects), "effects": {name: round(value, 6) for name, value in effects.items()}}
-        verdict = _verdict(self.identity, explained, PAGE, onset, at, incident, named)
+        verdict = explained_verdict(self.identity, explained, PAGE, onset, at, incident, named)
         return self.incidents.amend(incident, verdict=verdict.id), verdict
 
     def _join(self, incident: Incident, finding: Finding, onset: Dated, at: DecisionTime) -> list[Verdict]:
@@ -246,23 +239,12 @@ class IncidentLifecycle:
         explained = self._explainer.explain(finding, counts, start)
         incident = self.incidents.join(incident, explained.finding, at.end, explained.effect)
         self._hold(incident, [explained.finding], max(start, finding.onset), counts)
-        if explained_by_faults(incident.drifting, self.reference, explained.finding, explained.effect, counts):
+        if follows(explained.finding) or explained_by_faults(
+            incident.drifting, self.reference, explained.finding, explained.effect, counts
+        ):
             return []
-        verdict = _verdict(self.identity, explained, PAGE, onset, at, incident, {"joined": True})
+        verdict = explained_verdict(self.identity, explained, PAGE, onset, at, incident, {"joined": True})
         return [verdict.model_copy(update={"level": Level.WARN if new_kind else Level.INFORM})]
-
-    def _warnings(self, findings: Sequence[Finding], at: DecisionTime) -> Iterator[Verdict]:
-        """Verdicts below a page: each level once an episode of its subject."""
-        present = {f.key: f for f in findings}
-        self._hysteresis.rest(present, at.judged, self._margin, at.length)
-        for finding in present.values():
-            if self.incidents.of_subject(finding.subject) is not None or not self._hysteresis.admit(finding):
-                continue
-            _, counts = self.recent.total(finding.onset)
-            explained = self._explainer.explain(finding, counts, finding.onset)
-            if explained_by_faults(present.values(), self.reference, finding, explained.effect, counts):
-                continue
-            yield _verdict(self.identity, explained, finding.level, self._date(finding, at), at, None, {})
 
     def _recovered(
         self, waiting: Waiting, back: Callable[[Incident, Member], bool], at: DecisionTime, rows: int
@@ -282,7 +264,7 @@ class IncidentLifecycle:
         incident = self.incidents.recover(self.incidents.open[incident_id], member.key, at.end)
         if not any(m.subject == member.subject for m in incident.drifting):
             self._held.release(member.subject, at.end)
-            self._hysteresis.release(member.subject)
+            self._warnings.hysteresis.release(member.subject)
         if incident.closed is not None:
             self.since_onset.end(incident)
         return incident
@@ -302,26 +284,3 @@ class IncidentLifecycle:
 
     def _date(self, finding: Finding, at: DecisionTime) -> Dated:
         return self._explainer.date(finding, self._held.since(finding), at.end)
-
-
-def _verdict(
-    identity: WatchIdentity,
-    explained: Explanation,
-    level: int,
-    onset: Dated,
-    at: DecisionTime,
-    incident: Incident | None,
-    evidence: Mapping[str, Any],
-) -> Verdict:
-    return verdict_of(
-        identity,
-        explained.finding,
-        now=at.end,
-        level=level,
-        effect=explained.effect,
-        rows=explained.rows,
-        onset=onset,
-        incident=incident,
-        last_row=at.last_row,
-        evidence=evidence,
-    )

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.identity import verdict_id
-from stationkeeper.contracts.messages import Level, Onset, Subject, SubjectState, Verdict, VerdictKind
+from stationkeeper.contracts.messages import Level, Onset, Subject, SubjectState, SubjectType, Verdict, VerdictKind
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.monitor.core.finding import INFORM, PAGE, WARN, Dated, Finding
+from stationkeeper.monitor.core.incidents.explanation import Explanation
 from stationkeeper.monitor.core.incidents.incident import Incident
 from stationkeeper.monitor.core.reasons import BLOCKS_RETRAINING, Cause
 
@@ -25,6 +26,19 @@ class WatchIdentity:
     version: str
     segment: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionTime:
+    """The closed pane a decision is made at: its end and length in clock units, and its last row if numbered.
+
+    ``judged`` are the types of the subjects that were judged in it.
+    """
+
+    end: int
+    length: int
+    last_row: int | None
+    judged: frozenset[SubjectType] = frozenset()
 
 
 def refusal_of(finding: Finding) -> str:
@@ -73,6 +87,30 @@ def verdict_of(  # noqa: PLR0913 - a verdict is these parts
         reference=named.digest,
         budgeted=finding.budgeted,
         evidence={**finding.evidence, **evidence},
+    )
+
+
+def explained_verdict(
+    identity: WatchIdentity,
+    explained: Explanation,
+    level: int,
+    onset: Dated,
+    at: DecisionTime,
+    incident: Incident | None,
+    evidence: Mapping[str, Any],
+) -> Verdict:
+    """Return the verdict on an explained finding at the pane that closed at ``at``."""
+    return verdict_of(
+        identity,
+        explained.finding,
+        now=at.end,
+        level=level,
+        effect=explained.effect,
+        rows=explained.rows,
+        onset=onset,
+        incident=incident,
+        last_row=at.last_row,
+        evidence=evidence,
     )
 
 

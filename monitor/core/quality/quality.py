@@ -16,6 +16,7 @@ from stationkeeper.monitor.core.quality.arrivals import Arrivals
 from stationkeeper.monitor.core.quality.learned_traffic import LearnedTraffic, LearnedTrafficState
 from stationkeeper.monitor.core.quality.rates import QualityRates
 from stationkeeper.monitor.core.quality.rules import Rules, RulesState, far_outside
+from stationkeeper.monitor.core.quality.traces import TRACE_SHARE, Traces, TracesState
 from stationkeeper.monitor.core.quality.unit_change import unit_change
 from stationkeeper.monitor.core.quality.volume import VolumeDetector
 from stationkeeper.monitor.core.reasons import Cause, Check
@@ -32,6 +33,7 @@ class QualityState(State, frozen=True):
     silent_nats: float
     came: tuple[float, float]
     lesson: tuple[int | None, LearnedTrafficState] | None = None
+    traces: TracesState | None = None
 
 
 class Quality:
@@ -58,7 +60,9 @@ class Quality:
         self.reference, self.layout = reference, reference.layout
         self._ignored = frozenset(ignore)
         self.rules = Rules(reference)
-        self.rates = QualityRates(reference, alphas["quality"], segments, tolerance)
+        self.rates = QualityRates(reference, alphas["quality"] * (1 - TRACE_SHARE), segments, tolerance)
+        key = b"\0".join(part.encode() for part in (reference.model, reference.version, "traces"))
+        self.traces = Traces(reference, alphas["quality"] * TRACE_SHARE, key)
         self.arrivals = Arrivals(
             reference,
             float(log_thresholds(alphas["volume"], [1.0])[0]) if "volume" in alphas else None,
@@ -92,7 +96,11 @@ class Quality:
         found = self.arrivals.step(pane, elapsed)
         if not pane.rows:
             return found
-        found += [*self.rates.step(pane, elapsed), *self.rules.step(pane)]
+        found += [*self.rules.step(pane)]
+        # What pages says a rate's rise before the trace of it does.
+        rates = self.rates.step(pane, elapsed)
+        said = {finding.key for finding in rates}
+        found += [*rates, *(one for one in self.traces.step(pane, elapsed) if one.key not in said)]
         return [finding for finding in found if str(finding.check) not in self._ignored]
 
     def reinterpret(self, finding: Finding, counts: Counts) -> Finding | None:
@@ -100,6 +108,9 @@ class Quality:
 
         ``counts`` int64[width] are the panes since the finding's onset.
         """
+        # A pair whose features are broken moves with them: they are what is said to be broken.
+        if finding.parts:
+            return None
         if finding.subject not in self.layout or finding.check is not None:
             return None
         place, subject = self.layout[finding.subject], self.reference.by_name[finding.subject]
@@ -143,12 +154,15 @@ class Quality:
             silent_nats=arrivals.silent_nats,
             came=(arrivals.came, arrivals.expected),
             lesson=arrivals.learned_state(),
+            traces=self.traces.state(),
         )
 
     def restore(self, state: QualityState) -> None:
         """Take over the checks whose ``state`` this was."""
         self.rates.restore(state.rates)
         self.rules.restore(state.rules)
+        if state.traces is not None:
+            self.traces.restore(state.traces)
         self.arrivals.restore(state.lesson, state.volume)
         self.arrivals.silent_since, self.arrivals.silent_nats = state.silent_since, state.silent_nats
         self.arrivals.came, self.arrivals.expected = state.came

@@ -6,7 +6,7 @@ import numpy as np
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.monitor.core.budget import level_of, log_thresholds
-from stationkeeper.monitor.core.detect import EvidenceState, RateDetector, RateScores
+from stationkeeper.monitor.core.detect import EvidenceState, RateDetector, RateScores, effect_floor
 from stationkeeper.monitor.core.finding import WARN, Finding
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reasons import Cause, Check
@@ -27,9 +27,12 @@ UNSEEN_TOLERANCE = 0.002
 without knowledge of it, and because the reference's own rate of new values is in the bound. At double a new value of
 .4 % is never named; at half, open sets page for their usual trickle where the reference was small."""
 
-RANGE_TOLERANCE = 0.01
-"""The same for values outside the reference's range: a point, since every new sample of a long-tailed number exceeds
-the old extremes a little. Chosen: at half such tails warn for ever; at double two rows in a hundred pass unnamed."""
+RANGE_TOLERANCE, MOVING_RANGE_TOLERANCE = 0.001, 0.01
+"""The same for values outside the reference's range: a row in a thousand where the reference's own days stand still, so
+that the top hundredth of an amount that is multiplied by ten is named within hours (`python -m benchmarks joint`; at a
+point it never was, at none every new sample of a long-tailed number warns, for it passes the old extremes a little). A
+subject that moves from day to day by itself may lie outside by as much as it moves (`effect_floor`), a point at most:
+April is warmer than January, and at two points two rows in a hundred pass unnamed."""
 
 DUPLICATES_AND_LATE: Final = {Check.DUPLICATES: ("duplicates", 0.01), Check.LATE: ("late", 0.05)}
 """Counters of the pane as a whole and the share a sound source may show of each; the reference knows neither. Chosen:
@@ -109,7 +112,11 @@ class QualityRates:
         if check == "unseen":
             half = float(max(rows // 2, 1))
             return min(hits, half), half, UNSEEN_TOLERANCE
-        return hits, float(rows), RANGE_TOLERANCE if check in _RANGE else tolerance
+        if check in _RANGE:
+            slack = effect_floor(RANGE_TOLERANCE, subject.day_floor or 0.0)
+            # One value of the reference is its extreme; the next of the same law lies beyond with chance 1 / (n + 1).
+            return max(hits, 1.0), float(rows), min(slack, MOVING_RANGE_TOLERANCE)
+        return hits, float(rows), tolerance
 
     def _index(self, subject: str, check: Check) -> int | None:
         """Position of a subject's rate, None where a check is not watched as one."""

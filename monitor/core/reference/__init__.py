@@ -3,7 +3,7 @@
 In: columns of training data (`profile`), or the JSON of a reference (`load`). Out: a `Reference`, its `Layout` (where
 each counter of a pane stands in one flat vector) and the counts of a batch in it. State: none; all is frozen.
 Invariant: cells never change under one digest, so any two panes of one digest add.
-Read `cells`, then `layout`, `reference`, `profile` (with `schema`,
+Read `cells`, then `pairs` (features that go together), `layout`, `reference`, `profile` (with `schema`,
 `outcomes`, `outcome_sums` and `weighting`), `reference_json` and `new_values` (what it never saw, by name).
 """
 
@@ -42,6 +42,7 @@ from stationkeeper.monitor.core.reference.outcomes import (
     outcomes,
     positive_class,
 )
+from stationkeeper.monitor.core.reference.pairs import GROUPS, MOST_PAIRS, Pair, choose_pairs
 from stationkeeper.monitor.core.reference.profile import PREDICTION, profile
 from stationkeeper.monitor.core.reference.reference import (
     HOURS_OF_WEEK,
@@ -57,8 +58,10 @@ from stationkeeper.monitor.core.reference.reference_json import InvalidReference
 from stationkeeper.monitor.core.reference.schema import Array
 
 __all__ = [
+    "GROUPS",
     "HOURS_OF_WEEK",
     "LOWEST_OCTAVE",
+    "MOST_PAIRS",
     "OCTAVES",
     "PREDICTION",
     "QUALITY",
@@ -75,6 +78,7 @@ __all__ = [
     "NewValues",
     "NumericCells",
     "OutcomeSums",
+    "Pair",
     "Place",
     "Reference",
     "ReferenceSubject",
@@ -84,6 +88,7 @@ __all__ = [
     "amounts_by_group",
     "cell_of",
     "check_positive",
+    "choose_pairs",
     "class_code",
     "class_codes",
     "classes_by_group",

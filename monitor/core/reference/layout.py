@@ -9,7 +9,16 @@ import numpy.typing as npt
 
 from stationkeeper.contracts.column import Categories, Column, Floats, Integers, Numbers, Status
 from stationkeeper.contracts.wire import PART_BYTES
-from stationkeeper.monitor.core.reference.cells import OCTAVES, QUALITY, Cells, Counts, NumericCells, octave
+from stationkeeper.monitor.core.reference.cells import (
+    OCTAVES,
+    QUALITY,
+    CategoricalCells,
+    Cells,
+    Counts,
+    NumericCells,
+    octave,
+)
+from stationkeeper.monitor.core.reference.pairs import Pair, PairCounter, PlacedPair
 
 PANE_COUNTERS = ("duplicates", "late", "unseen_fields", "mistimed")
 """Counters of the pane as a whole, at the end of the vector, before the weight octaves."""
@@ -186,19 +195,29 @@ class _Histograms:
 class Layout:
     """The flat int64 vector of one reference: every subject's cells and quality counters, then the pane's own.
 
-    ``places`` follow the reference's order. Two vectors of one layout add; nothing else merges panes.
+    ``places`` follow the reference's order, ``pairs`` of subjects come after all of them. Two vectors of one layout
+    add; nothing else merges panes.
     """
 
-    def __init__(self, subjects: Iterable[tuple[str, Cells]]) -> None:
-        """``subjects`` are names, each once, and the frozen cells of each."""
+    def __init__(
+        self, subjects: Iterable[tuple[str, Cells]], pairs: Iterable[tuple[str, CategoricalCells, Pair]] = ()
+    ) -> None:
+        """``subjects`` are names, each once, and the frozen cells of each; ``pairs`` are of two of them."""
         places, at = [], 0
+        both = list(pairs)
         # In the order of the reference, which its digest fixes: panes of two processes add by position alone.
-        for name, cells in subjects:
-            quality = at + cells.count
-            last = quality + len(QUALITY) + (OCTAVES if isinstance(cells, NumericCells) else 0)
-            places.append(Place(name, at, quality, last, cells))
+        for name, of in [*subjects, *((name, of) for name, of, _ in both)]:
+            quality = at + of.count
+            last = quality + len(QUALITY) + (OCTAVES if isinstance(of, NumericCells) else 0)
+            places.append(Place(name, at, quality, last, of))
             at = last
-        self.places = tuple(places)
+        self.places = tuple(places[: len(places) - len(both)])
+        self.pairs = tuple(places[len(places) - len(both) :])
+        alone = {place.name: place.cells for place in self.places}
+        self.pair_counter = PairCounter(
+            PlacedPair(pair, (alone[pair.first.feature], alone[pair.second.feature]), place.first, name, cells.values)
+            for place, (name, cells, pair) in zip(self.pairs, both, strict=True)
+        )
         self.pane = at
         self.weights = slice(at + len(PANE_COUNTERS), at + len(PANE_COUNTERS) + WEIGHT_OCTAVES)
         self.width = self.weights.stop
@@ -255,6 +274,7 @@ class Layout:
             elif place.name not in skip:
                 out[:, place.missing] = rows
                 out[:, place.counter("absent")] = rows
+        self.pair_counter.tally(columns, group, groups, skip, out)
         unseen = self.pane_counter("unseen_fields")
         for name, column in columns.items():
             if name not in self._by_name:
@@ -277,6 +297,9 @@ class Layout:
                 found += [(rows, place.first + position) for rows, position in more]
             elif place.name not in skip:
                 found += [(_ALL, place.missing), (_ALL, place.counter("absent"))]
+        # Without any column every row counts at the same positions.
+        rows = len(next(iter(columns.values()))) if columns else 1
+        found += [(_ALL, position) for position in self.pair_counter.marks(columns, rows, skip)]
         unseen = self.pane_counter("unseen_fields")
         for name, column in columns.items():
             if name not in self._by_name:

@@ -1,6 +1,6 @@
 """Build a reference from training data: schema, cells, counts, and what the order of rows teaches."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,7 +33,15 @@ from stationkeeper.monitor.core.reference.outcomes import (
     labels_of,
     positive_class,
 )
-from stationkeeper.monitor.core.reference.reference import Kind, Reference, ReferenceSubject, Task
+from stationkeeper.monitor.core.reference.pairs import MOST_PAIRS, choose_pairs
+from stationkeeper.monitor.core.reference.reference import (
+    MAX_NAME,
+    Kind,
+    Reference,
+    ReferenceSubject,
+    Task,
+    joint_subject,
+)
 from stationkeeper.monitor.core.reference.schema import Array, Schema, infer_schema
 from stationkeeper.monitor.core.reference.weighting import effective_rows, prior_weights, weighted_counts
 
@@ -91,6 +99,7 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
     positive: str | None = None,
     salt: str | None = None,
     source: str = "training",
+    pairs: int = MOST_PAIRS,
 ) -> Reference:
     """Freeze a reference from ``columns``: name to array of n rows.
 
@@ -98,7 +107,8 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
     weights, ``prior`` the true share of classes: either undoes rebalancing. ``sensitive`` features keep only salted
     hashes of values and edges of two digits. ``ordered`` says that rows are in order of time (dependence between rows
     is then learned by ``monitor.core.adoption.adopt.adopt``). ``untyped`` features take any JSON type, for their file
-    did not tell it. Raises ``ValueError`` naming the column and what to do.
+    did not tell it. ``pairs`` of features that go together, at most so many, are counted together as well. Raises
+    ``ValueError`` naming the column and what to do.
     O(n features log n).
     """
     arrays = {name: np.asarray(values) for name, values in columns.items()}
@@ -131,6 +141,7 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
         )
         for s in subjects
     ]
+    joint = _joint(subjects, {s.name: schema.column(s.name, arrays[s.name]) for s in subjects}, weights, pairs)
     task = None
     if prediction is not None:
         task = infer_task(arrays[prediction])
@@ -158,6 +169,24 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
         source=source,
         labels=known,
         notes=(*schema.notes, told) if told else schema.notes,
+        pairs=joint,
+    )
+
+
+def _joint(
+    features: Sequence[ReferenceSubject], columns: Mapping[str, Column], weights: Floats | None, most: int
+) -> tuple[ReferenceSubject, ...]:
+    """The pairs of features that depend on each other most, with the reference's rows counted in them."""
+    of = {subject.name: (subject.cells, subject.counts) for subject in features}
+    cells = {name: cells for name, (cells, _) in of.items()}
+    found = [joint_subject(pair, cells) for pair in choose_pairs(of, columns, most)]
+    # Two long names together could be longer than any file may have.
+    found = [one for one in found if len(one.name) <= MAX_NAME and one.name not in of]
+    columns = Reference("", "", tuple(features), "", 0, pairs=tuple(found)).with_pairs(columns)
+    rows = weights if weights is not None else np.ones(max(map(len, columns.values()), default=1))
+    return tuple(
+        replace(one, counts=weighted_counts(cell_of(one.cells, columns[one.name]), rows, one.cells.count))
+        for one in found
     )
 
 

@@ -1,24 +1,33 @@
 """The reference: what a model version was trained on, as frozen cells and counts, in kilobytes and without rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
 
-from stationkeeper.contracts.column import Floats, Integers
+from stationkeeper.contracts.column import Column, Floats, Integers
 from stationkeeper.contracts.messages import SubjectType
-from stationkeeper.monitor.core.reference.cells import CategoricalCells, Cells, Counts, NumericCells, rank_grid
+from stationkeeper.monitor.core.reference.cells import QUALITY, CategoricalCells, Cells, Counts, NumericCells, rank_grid
 from stationkeeper.monitor.core.reference.layout import Layout
 from stationkeeper.monitor.core.reference.outcome_sums import OutcomeSums
+from stationkeeper.monitor.core.reference.pairs import Pair, pair_cells
 
 SCHEMA_VERSION = 1
 """Version of the reference's JSON: it grows when an older release would misread a file, not for a field it may skip."""
 
+PAIRS_VERSION = 2
+"""Version of the JSON of a reference with pairs: an older release would lay out its panes without them."""
+
 HOURS_OF_WEEK = 168
 """Strata of a week, Monday 0:00 UTC first: day and night, working days and weekends are the rhythms that most traffic
 has (STATISTICS.md, section 2.8)."""
+
+
+MAX_NAME = 512
+"""Longest name of a subject that a file may have: honest ones have tens of characters, and a message on a topic must
+not make a role allocate without end."""
 
 
 class Kind(StrEnum):
@@ -47,7 +56,7 @@ class ReferenceSubject:
     the variance inflation by direction and ``day_floor`` the natural day-to-day movement (TV): empty and None are
     unknown. ``strata`` int64[S, cells] are counts by hour of the week (S = 168) or of the day (24), S = 0 where
     unknown. ``repeats`` is the longest run of one value in time order, 0 where unknown. ``grid`` int64[cells] is the
-    coarse cell of each cell, missing alone in the last.
+    coarse cell of each cell, missing alone in the last. ``pair`` says of which two features a joint subject is.
     """
 
     name: str
@@ -66,6 +75,7 @@ class ReferenceSubject:
     strata: Counts = field(default_factory=lambda: np.empty((0, 0), np.int64))
     repeats: int = 0
     grid: Integers = field(init=False, repr=False)
+    pair: Pair | None = None
 
     def __post_init__(self) -> None:
         """Freeze the coarse cells: about twenty of near equal mass for a number, the cells themselves otherwise."""
@@ -159,7 +169,8 @@ class Reference:
     """A frozen reference of one model version; ``digest`` names its content, whatever model carries it.
 
     ``threshold`` turns a score into a decision; ``first`` and ``last`` are the time range (clock units) of the rows
-    or None; ``source`` says where they came from (training, adoption, history).
+    or None; ``source`` says where they came from (training, adoption, history). ``pairs`` are joint subjects, each of
+    two features: they are judged as drift is, and have no quality of their own.
     """
 
     model: str
@@ -177,16 +188,36 @@ class Reference:
     labels: Labels | None = None
     notes: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
+    pairs: tuple[ReferenceSubject, ...] = ()
+
+    @cached_property
+    def watched(self) -> tuple[ReferenceSubject, ...]:
+        """All that is judged for drift: the subjects, then the pairs of them."""
+        return (*self.subjects, *self.pairs)
+
+    def with_watched(self, watched: Sequence[ReferenceSubject]) -> "Reference":
+        """Return the reference with others in the place of ``watched``, in its order."""
+        return replace(self, subjects=tuple(watched[: len(self.subjects)]), pairs=tuple(watched[len(self.subjects) :]))
 
     @cached_property
     def by_name(self) -> Mapping[str, ReferenceSubject]:
-        """Subjects by name."""
-        return {subject.name: subject for subject in self.subjects}
+        """Subjects and pairs by name."""
+        return {subject.name: subject for subject in self.watched}
 
     @cached_property
     def layout(self) -> Layout:
         """Where each subject stands in a pane's vector."""
-        return Layout((subject.name, subject.cells) for subject in self.subjects)
+        pairs = [
+            (subject.name, subject.cells, subject.pair)
+            for subject in self.pairs
+            if subject.pair is not None and isinstance(subject.cells, CategoricalCells)
+        ]
+        return Layout(((subject.name, subject.cells) for subject in self.subjects), pairs)
+
+    def with_pairs(self, columns: Mapping[str, Column]) -> dict[str, Column]:
+        """Return columns of n rows by subject, with those of the pairs beside them."""
+        rows = max(map(len, columns.values()), default=0)
+        return {**columns, **self.layout.pair_counter.columns(columns, rows)}
 
     @property
     def features(self) -> tuple[ReferenceSubject, ...]:
@@ -209,6 +240,22 @@ class Reference:
         from stationkeeper.monitor.core.reference.reference_json import digest
 
         return digest(self)
+
+
+def joint_subject(pair: Pair, cells: Mapping[str, Cells], counts: Counts | None = None) -> ReferenceSubject:
+    """Return the joint subject of two features whose cells are given by name, with ``counts`` int64[17] or zeros."""
+    first, second = pair.features
+    joint = pair_cells(pair, (cells[first], cells[second]))
+    return ReferenceSubject(
+        name=f"{first} & {second}",
+        type=SubjectType.JOINT,
+        kind=Kind.CATEGORICAL,
+        cells=joint,
+        counts=np.zeros(joint.count, np.int64) if counts is None else counts,
+        quality=np.zeros(len(QUALITY), np.int64),
+        distinct=len(joint.values),
+        pair=pair,
+    )
 
 
 def in_season(subject: ReferenceSubject, rows: Counts) -> ReferenceSubject:

@@ -4,7 +4,9 @@ import base64
 import binascii
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -25,15 +27,18 @@ from stationkeeper.monitor.core.reference.cells import (
     NumericCells,
 )
 from stationkeeper.monitor.core.reference.outcome_sums import OutcomeSums
+from stationkeeper.monitor.core.reference.pairs import GROUPS, Codes, Pair, PairSide
 from stationkeeper.monitor.core.reference.reference import (
     HOURS_OF_WEEK,
-    SCHEMA_VERSION,
+    MAX_NAME,
+    PAIRS_VERSION,
     Kind,
     Labels,
     Reference,
     ReferenceSubject,
     Task,
     TrafficProfile,
+    joint_subject,
 )
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -41,7 +46,6 @@ MAX_BYTES = 64 * 1024 * 1024
 may multiply that. Chosen: more is a wrong file or an attack on memory, of which parsing takes a multiple."""
 
 MAX_SUBJECTS = 5_000
-MAX_NAME = 512
 MAX_VALUES = 1_000
 """Bounds that no honest reference meets (the widest seen have a thousand features, names of tens of characters, 30 top
 values), so that a message on a topic cannot make a role allocate without end."""
@@ -81,7 +85,7 @@ def digest(reference: Reference) -> str:
     What an adoption period learns later (dependence, day floor, strata, traffic) leaves the digest as it is.
     """
     document = {key: value for key, value in _document(reference).items() if key not in _IDENTITY}
-    for subject in document["subjects"]:
+    for subject in (*document["subjects"], *document.get("pairs", ())):
         for key in _LEARNED:
             subject.pop(key, None)
     return content_id("ref", document)
@@ -100,18 +104,19 @@ def load(text: str | bytes) -> Reference:
     top = _Fields(raw, "reference")
     # Before all other fields, so that a file of a newer release is told as such and not by its first unknown field.
     version = top.whole("schema_version", 1, 1_000_000)
-    if version != SCHEMA_VERSION:
+    if version > PAIRS_VERSION:
         raise InvalidReference(
-            f"reference.schema_version: {version}, this release reads {SCHEMA_VERSION}; "
+            f"reference.schema_version: {version}, this release reads up to {PAIRS_VERSION}; "
             "upgrade Stationkeeper or profile again"
         )
     rows = top.items("subjects", MAX_SUBJECTS)
     salt = top.text("salt", empty=True)
     subjects = tuple(_subject(_Fields(item, f"reference.subjects[{i}]"), salt) for i, item in enumerate(rows))
-    names = [subject.name for subject in subjects]
-    for name in names:
-        if names.count(name) > 1:
-            raise InvalidReference(f"reference.subjects: {name!r} appears twice; names are unique")
+    _check_unique(subjects)
+    joint = top.items("pairs", MAX_SUBJECTS) if top.has("pairs") else ()
+    cells = {subject.name: subject.cells for subject in subjects}
+    pairs = tuple(_pair(_Fields(item, f"reference.pairs[{i}]"), cells) for i, item in enumerate(joint))
+    _check_unique((*subjects, *pairs))
     reference = Reference(
         model=top.text("model"),
         version=top.text("version"),
@@ -127,6 +132,7 @@ def load(text: str | bytes) -> Reference:
         traffic=_traffic(top.inner("traffic")) if top.has("traffic") else None,
         labels=_labels(top.inner("labels")) if top.has("labels") else None,
         notes=tuple(str(note)[:MAX_NAME] for note in top.items("notes", MAX_SUBJECTS)),
+        pairs=pairs,
     )
     # Without a digest a file counts as it is: whoever edits one by hand takes it out and says so.
     stated = top.text("digest") if top.has("digest") else reference.digest
@@ -138,9 +144,15 @@ def load(text: str | bytes) -> Reference:
     return reference
 
 
+def _check_unique(subjects: Sequence[ReferenceSubject]) -> None:
+    for name, times in Counter(subject.name for subject in subjects).items():
+        if times > 1:
+            raise InvalidReference(f"reference.subjects: {name!r} appears twice; names are unique")
+
+
 def _document(reference: Reference) -> dict[str, Any]:
     document: dict[str, Any] = {
-        "schema_version": reference.schema_version,
+        "schema_version": PAIRS_VERSION if reference.pairs else reference.schema_version,
         "model": reference.model,
         "version": reference.version,
         "source": reference.source,
@@ -170,7 +182,18 @@ def _document(reference: Reference) -> dict[str, Any]:
             packed = zlib.compress(reference.labels.sums.pack(), 6)
             document["labels"]["sums"] = base64.b64encode(packed).decode()
     document["subjects"] = [_subject_document(subject) for subject in reference.subjects]
+    if reference.pairs:
+        document["pairs"] = [_pair_document(subject) for subject in reference.pairs]
     return document
+
+
+def _pair_document(subject: ReferenceSubject) -> dict[str, Any]:
+    pair = subject.pair
+    if pair is None:
+        raise ValueError(f"{subject.name!r} is no pair of features")
+    groups = ["".join(map(str, side.groups.tolist())) for side in (pair.first, pair.second)]
+    named = {"features": list(pair.features), "groups": groups, "counts": subject.counts.tolist()}
+    return {**named, "importance": subject.importance, **_learned_document(subject)}
 
 
 def _subject_document(subject: ReferenceSubject) -> dict[str, Any]:
@@ -188,6 +211,13 @@ def _subject_document(subject: ReferenceSubject) -> dict[str, Any]:
         "sensitive": subject.sensitive,
         "high_cardinality": subject.high_cardinality,
         "distinct": subject.distinct,
+    }
+    return document | _learned_document(subject)
+
+
+def _learned_document(subject: ReferenceSubject) -> dict[str, Any]:
+    """What the order of rows taught of a subject or a pair."""
+    document: dict[str, Any] = {
         "phi": [float(f"{value:.{_PHI_DIGITS}g}") for value in subject.phi],
         "repeats": subject.repeats,
     }
@@ -208,9 +238,6 @@ def _subject(fields: "_Fields", salt: str) -> ReferenceSubject:
     # Coarse cells are cut by mass: without a row there is nothing to compare with.
     if isinstance(cells, NumericCells) and not counts.sum():
         raise InvalidReference(f"{fields.path}.counts: all zero; profile rows in which {fields.path} has values")
-    strata = np.empty((0, 0), np.int64)
-    if fields.has("strata"):
-        strata = _strata(fields.inner("strata"), cells.count)
     return ReferenceSubject(
         name=fields.text("name"),
         type=fields.choice("type", SubjectType),
@@ -219,15 +246,50 @@ def _subject(fields: "_Fields", salt: str) -> ReferenceSubject:
         counts=counts,
         quality=fields.counts("quality", len(QUALITY)),
         json_type=fields.text("json_type", empty=True),
-        importance=fields.number("importance", 0.0),
         sensitive=sensitive,
         high_cardinality=fields.flag("high_cardinality"),
         distinct=fields.whole("distinct", 0, MAX_COUNT),
-        phi=fields.floats("phi", _MAX_PHI),
-        day_floor=fields.number("day_floor", 0.0) if fields.has("day_floor") else None,
-        strata=strata,
-        repeats=fields.whole("repeats", 0, MAX_COUNT),
+        **_learned(fields, cells.count),
     )
+
+
+def _learned(fields: "_Fields", cells: int) -> dict[str, Any]:
+    """Read what the order of rows taught of a subject or a pair of so many cells."""
+    return {
+        "importance": fields.number("importance", 0.0),
+        "phi": fields.floats("phi", _MAX_PHI),
+        "day_floor": fields.number("day_floor", 0.0) if fields.has("day_floor") else None,
+        "strata": _strata(fields.inner("strata"), cells) if fields.has("strata") else np.empty((0, 0), np.int64),
+        "repeats": fields.whole("repeats", 0, MAX_COUNT),
+    }
+
+
+def _pair(fields: "_Fields", cells: Mapping[str, Cells]) -> ReferenceSubject:
+    names, texts = fields.items("features", 2), fields.items("groups", 2)
+    known = [name for name in names if isinstance(name, str) and name in cells]
+    if len(set(known)) != 2 or len(names) != 2 or len(texts) != 2:
+        raise InvalidReference(
+            f"{fields.path}.features: {names!r:.80} must be two different subjects, with groups each"
+        )
+    first, second = (_side(fields, name, text, cells[name]) for name, text in zip(names, texts, strict=True))
+    pair = Pair(first, second)
+    counts = fields.counts("counts", GROUPS**2 + 1)
+    if not counts.sum():
+        raise InvalidReference(f"{fields.path}.counts: all zero; profile rows in which both features have values")
+    return replace(joint_subject(pair, cells, counts), **_learned(fields, len(counts)))
+
+
+def _side(fields: "_Fields", name: str, text: object, cells: Cells) -> PairSide:
+    """Read the group of each cell of a feature: digits, the missing cell last, rising for a number."""
+    known = isinstance(text, str) and len(text) == cells.count and set(text[:-1]) <= set(map(str, range(GROUPS)))
+    if not known or not str(text).endswith(str(GROUPS)):
+        raise InvalidReference(
+            f"{fields.path}.groups: {name!r} needs {cells.count} digits below {GROUPS}, the last (missing) {GROUPS}"
+        )
+    groups: Codes = np.array([int(digit) for digit in str(text)], np.int8)
+    if isinstance(cells, NumericCells) and np.any(np.diff(groups) < 0):
+        raise InvalidReference(f"{fields.path}.groups: those of the number {name!r} must not fall; profile again")
+    return PairSide.of(name, groups, cells)
 
 
 def _cells(fields: "_Fields", kind: Kind, salt: str, *, sensitive: bool) -> Cells:

@@ -187,8 +187,9 @@ def said_by_the_daemon(stream: Stream, reference: Reference) -> list[Verdict]:
     labels.sort(key=lambda label: label["time"])
     last = events[-1]["time"]
     # In steps, as events come: the labels that are told by then, then the predictions. Labels that come by their class
-    # need steps of a pane: a daemon that catches up judges them with what has come since, too.
-    step = 6 * HOUR_MS if delay is None else HOUR_MS
+    # and an adoption period that ends need steps of a pane: a daemon that catches up judges labels with what has come
+    # since, so by what the panes after them taught.
+    step = 6 * HOUR_MS if delay is None and stream.ordered else HOUR_MS
     for until in range(events[0]["time"], last + step, step):
         for topic, waiting in (("outcomes", labels), ("scores", events)):
             due = [event for event in waiting if event["time"] < until + step]

@@ -20,7 +20,8 @@ from stationkeeper.monitor.core.reference import (
     dump,
     load,
 )
-from stationkeeper.monitor.core.reference.reference_json import MAX_BYTES, MAX_NAME
+from stationkeeper.monitor.core.reference.reference import MAX_NAME
+from stationkeeper.monitor.core.reference.reference_json import MAX_BYTES
 from tests.monitor.core.streams import bank, reference_of
 
 
