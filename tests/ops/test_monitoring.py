@@ -31,6 +31,24 @@ def test_amtool_accepts_the_configuration(tool):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+EXAMPLE = OPS / "examples" / "alertmanager" / "pagerduty-slack.yml"
+
+
+@pytest.mark.prometheus
+def test_amtool_accepts_the_example_with_receivers(tool):
+    done = subprocess.run([tool("amtool"), "check-config", str(EXAMPLE)], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_example_with_receivers_differs_in_them_alone_and_holds_no_secret():
+    base = yaml.safe_load((OPS / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8"))
+    example = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    assert [one["name"] for one in example.pop("receivers")] == [one["name"] for one in base.pop("receivers")]
+    assert example == base
+    assert "routing_key:" not in EXAMPLE.read_text(encoding="utf-8")
+    assert "api_url:" not in EXAMPLE.read_text(encoding="utf-8")
+
+
 @pytest.mark.prometheus
 @pytest.mark.parametrize(
     ("severity", "receiver"), [("page", "page"), ("warn", "warn"), ("info", "nobody")], ids=["page", "warn", "rest"]
