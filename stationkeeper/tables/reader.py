@@ -44,6 +44,16 @@ _TWICE: Final = "stands twice"
 # Whole numbers up to here are shown as integers, as their file had them; beyond it a float64 has lost digits.
 _WHOLE: Final = 2.0**53
 # One line with all four makes the file one of events; a flat object of a table has no `event_id` beside `kind`.
+# How files begin that people take for tables and that are read here as none: each gets a word of what to do, where a
+# text reader would speak of NUL characters, character sets or odd columns.
+_FOREIGN: Final = {
+    b"PK\x03\x04": "a workbook or an archive; save the sheet as CSV, or give the file within",
+    b"\xd0\xcf\x11\xe0": "a workbook of old Excel; save the sheet as CSV",
+    b"Obj\x01": "an Avro file; write it as Parquet or CSV",
+    b"%PDF": "a PDF; give the table it was made from",
+    b"SQLite format 3": "an SQLite database; write the table as CSV",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself: git lfs pull",
+}
 _EVENT_FIELDS: Final = frozenset({"kind", "event_id", "time", "model"})
 
 
@@ -160,9 +170,11 @@ def read_table(
     except OSError as error:
         raise TableRefused(f"{path} cannot be read: {error.strerror}") from error
     source = str(path)
-    # How zip archives begin, and with them the workbooks of Excel.
-    if data.startswith(b"PK\x03\x04"):
-        raise TableRefused(f"{path} is a workbook or an archive; save the sheet as CSV, or give the file within")
+    if not data.strip():
+        raise TableRefused(f"{path} is empty")
+    for begins, what in _FOREIGN.items():
+        if data.startswith(begins):
+            raise TableRefused(f"{path} is {what}")
     if data.startswith((b"PAR1", b"ARROW1")):
         try:
             read = pl.read_parquet if data.startswith(b"PAR1") else pl.read_ipc

@@ -146,6 +146,17 @@ def read_text(data: bytes, source: str, encoding: str | None = None, rows: int |
     # Counted twice on purpose: a quote that never closes swallows rows, and polars does not say so.
     if frame.height != len(numbers):
         raise TableRefused(f"{source}: quotes that do not close; {frame.height} rows read of {len(numbers)}")
+    # Files that were put together bring each their header along; as a row it would make a category of its own name.
+    again = frame.select(
+        pl.all_horizontal(pl.col(f).str.strip_chars() == n.strip() for f, n in zip(fields, names, strict=True))
+    )
+    heads = again.to_series().fill_null(value=False)
+    if len(names) > 1 and heads.any():
+        shown = int(numbers[int(heads.arg_max() or 0)])
+        notes.append(f"left out: {int(heads.sum()):,} rows that repeat the header (the first is row {shown})")
+        frame, numbers = frame.filter(~heads), numbers[~heads.to_numpy()]
+        if not len(numbers):
+            raise TableRefused(f"{source}: no rows")
     pairs = tuple((name.strip(), frame[field]) for name, field in zip(names, fields, strict=True))
     return Texts(pairs, numbers, tuple(notes))
 

@@ -80,6 +80,32 @@ def test_a_trainer_is_given_what_can_be_used_in_order_of_time(tmp_path: Path) ->
     assert used["zip"][0] == "01231"
 
 
+def test_headers_of_files_that_were_put_together_are_no_rows(tmp_path: Path) -> None:
+    text = "time,kind,x\n" + "".join(f"2026-05-01T00:00:{i:02d}Z,{'ab'[i % 2]},{i}\n" for i in range(30))
+    found = read_table(written(tmp_path, text * 3), parts=TIME)
+    assert len(found) == 90
+    assert column(found, "kind").different == 2
+    assert column(found, "x").unusable == 0
+    assert found.notes == ("left out: 2 rows that repeat the header (the first is row 31)",)
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "is empty"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "workbook of old Excel"),
+        (b"PK\x03\x04" + bytes(30), "workbook"),
+        (b"Obj\x01\x04" + bytes(300), "Avro"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 5\n", "git lfs pull"),
+    ],
+)
+def test_what_is_no_table_is_called_what_it_is(tmp_path: Path, data: bytes, word: str) -> None:
+    for packed in (data, gzip.compress(data)):
+        with pytest.raises(TableRefused, match=word):
+            read_table(written(tmp_path, packed))
+
+
 def test_one_cell_of_text_leaves_a_number_a_number_and_is_named(tmp_path: Path) -> None:
     found = column(read_table(written(tmp_path, rows("1.5") + "error,1\n")), "a")
     assert (found.kind, found.unusable, found.example) == ("number", 1, "'error' in row 21")
