@@ -7,7 +7,7 @@ import pytest
 
 from stationkeeper.contracts.model_status import IncidentStatus
 from stationkeeper.page.fleet_status import own_status
-from stationkeeper.page.incident import history, incident_page
+from stationkeeper.page.incident import history, incident_card, incident_page
 from stationkeeper.page.loop import incident_position, position
 from stationkeeper.page.model import model_page, subject_page
 from stationkeeper.page.words import when
@@ -112,3 +112,14 @@ def test_no_two_charts_of_a_page_have_one_title():
     ):
         assert len(figures(page)) > 4
         assert len(set(figures(page))) == len(figures(page))
+
+
+def test_an_incident_says_what_it_costs_where_that_was_weighed():
+    words = "costs 3.1 points of accuracy (1.2 to 5.0), measured on 812 labelled rows since the onset"
+    told = story.incident(harm={"source": "measured", "reason": "measured", "words": words})
+    model, fleet = fleet_of(told)
+    shown = "<strong>Harm: </strong>Costs 3.1 points of accuracy (1.2 to 5.0), measured on 812 labelled rows"
+    assert shown in incident_page(told, model, fleet)
+    assert shown in str(incident_card(told, model, fleet))
+    silent = story.incident()
+    assert "Harm: " not in incident_page(silent, *fleet_of(silent))

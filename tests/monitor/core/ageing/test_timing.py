@@ -119,6 +119,13 @@ def test_after_a_sudden_change_a_model_that_knows_it_is_not_waited_for():
     assert due.pays
     assert "30.0 more answers in a hundred are wrong" in due.reason
     assert "spares 40 in 2 weeks, a retraining costs 30" in due.reason
+    # The next version learned from one week of it: its own age has cost little, what two more weeks teach pays.
+    young = ServedVersion(version="2", weeks=tuple(Week(at, 1_000, 350) for at in range(9, 11)))
+    again = timing(AgeState(versions=(change, young)), 50.0, 11)
+    assert again is not None
+    assert again.spared == pytest.approx(0.3 * (14 / 15 - 14 / 17) * 2_000)
+    assert again.spent < 50.0
+    assert again.pays
     # Once asked for it is not asked for each week.
     asked = timing(AgeState(versions=(change,), asked=9), 30.0, 9)
     assert asked is not None
