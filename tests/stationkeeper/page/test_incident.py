@@ -118,7 +118,7 @@ def test_an_incident_says_what_it_costs_where_that_was_weighed():
     words = "costs 3.1 points of accuracy (1.2 to 5.0), measured on 812 labelled rows since the onset"
     told = story.incident(harm={"source": "measured", "reason": "measured", "words": words})
     model, fleet = fleet_of(told)
-    shown = "<strong>Harm: </strong>Costs 3.1 points of accuracy (1.2 to 5.0), measured on 812 labelled rows"
+    shown = "<strong>Harm: </strong>costs 3.1 points of accuracy (1.2 to 5.0), measured on 812 labelled rows"
     assert shown in incident_page(told, model, fleet)
     assert shown in str(incident_card(told, model, fleet))
     silent = story.incident()
