@@ -115,6 +115,7 @@ def story(kafka: FoundBroker, tmp_path_factory: pytest.TempPathFactory) -> Itera
         pace = Pace("fraud", LEAD_PANES * model.pane + model.lateness, observer.history, polls)
         producer = plain_producer(config)
         stack.callback(producer.close)
+        assert model.labels is not None
         driver = Driver(
             base,
             "fraud",
