@@ -80,7 +80,7 @@ def gate_version(
                 f"version {candidate} is {new.card.task.value}, {version} is {old.card.task.value}; the gate compares "
                 "two models of one kind"
             )
-        segments = (settings.segment_features(), settings.gate.protected)
+        segments = (settings.segment_features(), settings.gate.protected, settings.gate.sensitive)
         table = TrainingTable.of(frame, new.card.task, settings.labels.positive_class, segments=segments)
         rows = np.flatnonzero(table.known)
         times = table.times[rows]

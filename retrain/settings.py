@@ -136,6 +136,8 @@ class GateSettings(Settings):
     segment_min_rows: Annotated[int, Field(ge=30)] = 100
     # None by default: which groups of people the law or the house protects is not to be guessed from names.
     protected: tuple[Text, ...] = ()
+    # Those of the model (models.NAME.sensitive) are always among them: their values are told as group 1, group 2.
+    sensitive: tuple[Text, ...] = ()
     # Chosen: half of what the "four fifths rule" of US employment law allows at a rate of one. To show that a gap is no
     # wider takes about 400 positives in each group; half of it takes four times as many.
     protected_gap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1

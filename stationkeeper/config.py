@@ -51,7 +51,8 @@ class ModelConfig(ModelSettings):
         """Return how the model is retrained (by default where it says nothing), with the model's own positive class."""
         found = self.retrain or RetrainSettings()
         labels = found.labels.model_copy(update={"positive": found.labels.positive or self.positive})
-        return found.model_copy(update={"labels": labels})
+        gate = found.gate.model_copy(update={"sensitive": (*found.gate.sensitive, *self.sensitive)})
+        return found.model_copy(update={"labels": labels, "gate": gate})
 
     @model_validator(mode="after")
     def _one_positive(self) -> Self:

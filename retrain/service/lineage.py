@@ -26,6 +26,7 @@ from stationkeeper.retrain.training.job import (
 # Logged beside the model, with the job's own files; a reader of a run looks for these names.
 ENVIRONMENT_FILE = "environment.txt"
 GATE_FILE = "gate.json"
+MODEL_CARD_FILE = "model-card.md"
 
 
 def environment() -> str:
@@ -55,7 +56,9 @@ def register_training(
     (directory / ENVIRONMENT_FILE).write_text(environment())
     if gate is not None:
         (directory / GATE_FILE).write_text(json.dumps(asdict(gate), indent=1))
-    files = (JOB_FILE, RESULT_FILE, LOG_FILE, ENVIRONMENT_FILE, GATE_FILE)
+    manifest = json.loads(snapshots.manifest_path(job.digest).read_text())
+    (directory / MODEL_CARD_FILE).write_text(model_card(job, result, manifest, tags, gate))
+    files = (JOB_FILE, RESULT_FILE, LOG_FILE, ENVIRONMENT_FILE, GATE_FILE, MODEL_CARD_FILE)
     # Before registering, so that of a step that was killed after it registered only this try's version is left.
     registry.remove_orphans(job.model, request, keep=keep)
     return registry.register(
@@ -79,6 +82,51 @@ def register_training(
             run_name=request,
         )
     )
+
+
+def model_card(
+    job: TrainingJob,
+    result: TrainingResult,
+    manifest: Mapping[str, Any],
+    tags: Mapping[str, str],
+    gate: GateVerdict | None,
+) -> str:
+    """Return what a person should know of a version before it decides about anyone, as Markdown.
+
+    Sections after Mitchell et al. 2019, "Model Cards for Model Reporting"; what nobody has told us is said to be so.
+    """
+    times = [manifest.get(name) for name in ("first_time", "last_time")]
+    span = " to ".join(to_datetime(one).isoformat() if one is not None else "unknown" for one in times)
+    decides = f"positive from a score of {result.threshold.value:.6g}" if result.threshold else "no threshold"
+    about = [
+        f"# {job.model}",
+        f"A {job.task.value} model of {result.features} features, made by `{job.trainer}`; {decides}.",
+        "## Why it was made",
+        *(f"- {name}: {tags[name]}" for name in ("cause", "kind", "subjects", "onset", "incident") if tags.get(name)),
+        "## What it learnt from",
+        f"- snapshot `{job.digest}`: {manifest.get('rows')} rows, {manifest.get('labelled')} labelled, {span}",
+        f"- window `{result.window.value}`: {result.rows} labelled rows, {result.rows_after} since the change",
+        *([f"- left out: {', '.join(job.exclude)}"] if job.exclude else []),
+        "## How well it does on rows it has not seen",
+        f"{result.rows_held_out} rows. "
+        + ", ".join(f"{name} {value:.4g}" for name, value in result.performance.items()),
+    ]
+    about += ["## What the gate said"]
+    if gate is None:
+        about += ["Nothing: it is the first, there was none to compare with."]
+    else:
+        about += [f"{gate.outcome.value}: {gate.reason}"]
+        segments = gate.numbers.get("segments", [])
+        rows = [f"| {one['name']} | {one['rows']} | {one['lost']:.1%} | {one['p']:.3g} |" for one in segments]
+        head = ["| segment | rows | knowledge lost | p (Holm) |", "|---|---|---|---|"]
+        about += ["\n".join([*head, *rows])] if rows else []
+        gaps = gate.numbers.get("protected", {})
+        about += [f"- {name}: {gap['name']} gap {gap['challenger']:.3f}" for name in gaps for gap in gaps[name]]
+    about += [
+        "## What is not known here",
+        "Its purpose, who may be affected, and for whom it must not be used: the owner of the model writes that.",
+    ]
+    return "\n\n".join(about) + "\n"
 
 
 def request_tags(state: RetrainState) -> dict[str, str]:

@@ -53,12 +53,12 @@ class TrainingTable:
         positive: str,
         include: tuple[str, ...] = (),
         exclude: tuple[str, ...] = (),
-        segments: tuple[tuple[str, ...] | None, tuple[str, ...]] = ((), ()),
+        segments: tuple[tuple[str, ...] | None, tuple[str, ...], tuple[str, ...]] = ((), (), ()),
     ) -> Self:
         """Read a snapshot frame; raises ``BadData``.
 
         ``segments`` are the features that become ``groups``, whether models may use them or not: some (None takes all
-        with few values), and more that are protected.
+        with few values), more that are protected, and which of them are sensitive.
         """
         # By time and id, because rows of one millisecond come in any order from several partitions, and the split and
         # the seeded trainer go by position.
@@ -105,14 +105,24 @@ def _specs(rows: pl.DataFrame, include: tuple[str, ...], exclude: tuple[str, ...
     return tuple(FeatureSpec(name=name, kind=_kind(rows.schema[name])) for name in wanted)
 
 
-def _groups(rows: pl.DataFrame, segments: tuple[str, ...] | None, protected: tuple[str, ...]) -> pl.DataFrame:
+def _groups(
+    rows: pl.DataFrame, segments: tuple[str, ...] | None, protected: tuple[str, ...], sensitive: tuple[str, ...]
+) -> pl.DataFrame:
     present = [name for name in rows.columns if name not in RESERVED]
     if segments is None:
         few = [name for name in present if rows.schema[name] in (pl.String, pl.Boolean)]
         segments = tuple(name for name in few if 2 <= rows[name].n_unique() <= MOST_SEGMENTS)
     chosen = [name for name in present if name in (*segments, *protected)]
     # A missing value is a segment as well, and often the one that is treated worst.
-    return rows.select([pl.col(name).cast(pl.String).fill_null("missing") for name in chosen])
+    found = rows.select([pl.col(name).cast(pl.String).fill_null("missing") for name in chosen])
+    return found.with_columns(_ranks(found[name]) for name in chosen if name in sensitive)
+
+
+def _ranks(values: pl.Series) -> pl.Series:
+    """Return values as group 1, group 2 and so on, the most frequent first: what goes into reasons names none."""
+    counts = values.value_counts().sort("count", values.name, descending=[True, False])
+    names = {value: f"group {rank}" for rank, value in enumerate(counts[values.name].to_list(), 1)}
+    return values.replace_strict(names, return_dtype=pl.String)
 
 
 def _kind(dtype: pl.DataType) -> FeatureKind:

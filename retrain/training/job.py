@@ -65,6 +65,7 @@ class TrainingJob(Record):
     disk_bytes: int = 2**63 - 1
     segments: tuple[str, ...] | None = ()
     protected: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
     # A job of an older build reads all: its snapshot was cut already.
     data_rows: int = 2**63 - 1
     timeout_s: float | None = None
@@ -91,6 +92,7 @@ class TrainingJob(Record):
             disk_bytes=settings.training.disk_bytes,
             segments=settings.segment_features(),
             protected=settings.gate.protected,
+            sensitive=settings.gate.sensitive,
             data_rows=settings.data.max_rows,
             timeout_s=settings.training.timeout / 1_000,
             **facts,

@@ -88,7 +88,9 @@ class Training:
         if found != job.digest:
             raise BadData(f"the snapshot hashes to {found}, the job names {job.digest}")
         frame = newest_rows(job.snapshot, job.data_rows)
-        return TrainingTable.of(frame, job.task, job.positive, job.features, job.exclude, (job.segments, job.protected))
+        return TrainingTable.of(
+            frame, job.task, job.positive, job.features, job.exclude, (job.segments, job.protected, job.sensitive)
+        )
 
     def _split(self, table: TrainingTable, rows: Positions) -> Split:
         times = table.times[rows]

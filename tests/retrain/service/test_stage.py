@@ -153,6 +153,11 @@ def test_a_request_becomes_one_candidate_with_its_lineage(world: World):
     assert manifest["base"] == world.bank.champion.snapshot
     assert {one["topic"]: one["end"] for one in manifest["ranges"]} == {PREDICTIONS: 5_000, LABELS: 5_000}
     tags = world.registry.tags("bank", candidate.version)
+    client = world.registry._connection.client("look")
+    assert state.run_id is not None
+    card = Path(client.download_artifacts(state.run_id, "model-card.md", str(world.directory))).read_text()
+    for told in ("cause: method moved", candidate.snapshot, "pass: better after the change", "| method=wallet |"):
+        assert told in card
     assert tags["request"] == "req-1"
     assert tags["incident"] == "inc-1"
     assert tags["snapshot"] == candidate.snapshot

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stationkeeper.config import Config
 from stationkeeper.events import Form, forms, own_form
 from stationkeeper.monitor.settings import ModelSettings
-from stationkeeper.registry import FeatureKind
+from stationkeeper.registry import FeatureKind, ModelTask
+from stationkeeper.retrain.snapshot import TrainingTable
 from stationkeeper.retrain.snapshot.events import LABEL, TIME, EventColumns
 from stationkeeper.retrain.snapshot.frames import EventFrames
 from stationkeeper.retrain.snapshot.rows import LabelledRows
@@ -237,6 +239,17 @@ def test_a_training_reads_the_newest_rows_of_a_larger_snapshot(tmp_path: Path, m
     again = store.write((frame[at : at + 7] for at in range(0, 95, 7)), {})
     assert again.digest == made.digest
     assert again.manifest["last_labelled"] == 94
+
+
+def test_values_of_a_sensitive_feature_name_no_segment():
+    frame = snapshot_frame(0, 60, faith=["a"] * 20 + ["b"] * 40, region=["n", "s"] * 30)
+    frame = frame.with_columns(pl.Series("@label", ["true", "false"] * 30))
+    table = TrainingTable.of(frame, ModelTask.BINARY, "true", segments=(None, (), ("faith",)))
+    assert set(table.groups["faith"]) == {"group 1", "group 2"}
+    assert table.groups["faith"].to_list().count("group 1") == 40
+    assert set(table.groups["region"]) == {"n", "s"}
+    model = {"predictions": "p", "labels": "l", "sensitive": ["faith"], "retrain": {}}
+    assert Config.model_validate({"models": {"m": model}}).models["m"].retraining().gate.sensitive == ("faith",)
 
 
 def test_maturity_is_the_age_by_which_labels_have_come(log: MemoryLog):
