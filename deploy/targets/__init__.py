@@ -3,7 +3,8 @@
 In: committed rollout records. Out: weights on the platform, and what it really serves.
 State: none here; the platform has it, and the log is the truth.
 Invariant: traffic never above the recorded weight; every call may be repeated; an older epoch changes nothing.
-Read `target` (the protocol), `router` (our own server), `http` (the team's own), `conformance` (the suite that a third
+Read `target` (the protocol), `router` (our own server), `http` (the team's own), the platforms `kubernetes`,
+`sagemaker`, `vertex` and `mlflow_alias`, `dry_run` (says what it would do), and `conformance` (the suite that a third
 party runs against its target; docs/extending.md).
 """
 

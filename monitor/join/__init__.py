@@ -6,7 +6,7 @@ its other side, in memory and as a cache on disk that may be deleted at any time
 partition are a function of its log alone; restarts, batches, evictions and a lost cache change nothing.
 
 Read in this order: store (rows that wait), partition (pairing), outcomes (pairs as sums), rebuild (what a rebuild
-cannot know from the log), disk_cache, stage (the loop's side).
+cannot know from the log), disk_cache, stage (the loop's side), totals (what is shown).
 """
 
 from stationkeeper.monitor.join.outcomes import merged_outcomes

@@ -7,8 +7,8 @@ rejected + dropped; all of it is a function of each partition's log prefix, what
 
 Read in this order: stage (a batch from reading to counting), clock, dedupe and timeliness (what is counted at all),
 cardinality and segments (under which version and segment), accumulator and open_panes (the sums), join_rows,
-unknown_fields, partition with id_chunks (the state), progress (how far it is, for judge and join), totals (what is
-shown).
+unknown_fields, partition with id_chunks (the state), stops (which topics are not read, and why), progress (how far it
+is, for judge and join), totals (what is shown).
 """
 
 from stationkeeper.monitor.tally.clock import UNSET

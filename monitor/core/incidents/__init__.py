@@ -4,7 +4,8 @@ In: findings of each closed pane, and the panes. Out: verdicts, and the incident
 State: open and latest closed incidents, panes since their onsets, recovery tests, and what was warned of.
 Invariant: a subject is in at most one open incident, with one verdict in it. Read `incident` (with `hysteresis` for
 what stays below a page), `explanation` (with `new_value_shares`), `recovery`, `verdict`, then `lifecycle`, which ties
-them together; `harm` tells what an incident costs, `request_policy` which one asks for a retraining, in the judge.
+them together; `held` keeps what drifts out of the detectors' bags, `harm` tells what an incident costs,
+`request_policy` which one asks for a retraining, in the judge.
 """
 
 from stationkeeper.monitor.core.incidents.harm import (
