@@ -242,8 +242,8 @@ def test_a_training_reads_the_newest_rows_of_a_larger_snapshot(tmp_path: Path, m
 
 
 def test_values_of_a_sensitive_feature_name_no_segment():
-    faith: list[object] = ["a"] * 20 + ["b"] * 40
-    region: list[object] = ["n", "s"] * 30
+    faith: list[object] = [*["a"] * 20, *["b"] * 40]
+    region: list[object] = [*["n", "s"] * 30]
     frame = snapshot_frame(0, 60, faith=faith, region=region)
     frame = frame.with_columns(pl.Series("@label", ["true", "false"] * 30))
     table = TrainingTable.of(frame, ModelTask.BINARY, "true", segments=(None, (), ("faith",)))
