@@ -5,5 +5,5 @@ records; the weights that serving targets apply; predictions of the built-in rou
 State: the rollout record of each model on its compacted topic; nothing else survives, and nothing else is needed.
 Invariant: traffic never outruns the record: a weight is in the log before it is applied, and lapses to the champion.
 Read `core` (the decisions, pure), `controller` (the role deploy), `router` (the role serve), `targets`, then
-`adoption` (the verbs of a person), `analysis` (the canaries of other controllers) and `settings`.
+`adoption` and `drill` (the verbs of a person), `analysis` (the canaries of other controllers) and `settings`.
 """

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from stationkeeper.commands import data, erase, loop, operate, rejected, topics
+from stationkeeper.commands import data, erase, loop, operate, rejected, rollout, topics
 from stationkeeper.commands.options import EXIT_USAGE
 from stationkeeper.contracts.masking import masked
 
@@ -30,7 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-deployments = typer.Typer(no_args_is_help=True, help="List rollouts; adopt, approve, reject, roll back.")
+deployments = typer.Typer(no_args_is_help=True, help="List and show rollouts; adopt, approve, reject, roll back.")
 requests = typer.Typer(no_args_is_help=True, help="List retrain requests; approve or reject them.")
 evidently_group = typer.Typer(no_args_is_help=True, help="Work with Evidently: write its report of our data.")
 dead_letters = typer.Typer(no_args_is_help=True, help="List rejected records by code, show one, replay them.")
@@ -43,7 +43,7 @@ VERBS: tuple[Callable[..., Any], ...] = (
     *(operate.check, operate.gate, erase.erase),
 )
 GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., Any]]]] = {
-    "deployments": (deployments, operate.DEPLOYMENT_VERBS),
+    "deployments": (deployments, operate.DEPLOYMENT_VERBS | rollout.ROLLOUT_VERBS),
     "requests": (requests, operate.REQUEST_VERBS),
     "dead-letters": (dead_letters, rejected.DEAD_LETTER_VERBS),
     "topics": (input_topics, topics.TOPIC_VERBS),

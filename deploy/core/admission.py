@@ -63,6 +63,7 @@ def offer(
         return Transition(rollout)
     stranger = disagreement(candidate, origin)
     refusal = stranger or _refusal(rollout, candidate)
+    # One rollout at a time: two canaries would share the traffic, and each would be the other's bad weather.
     if rollout.phase is not Phase.STEADY and candidate.gate is not GateOutcome.FAIL and stranger is None:
         return queue(rollout, candidate, clock_ms)
     if refusal:
@@ -132,6 +133,7 @@ def decide(rollout: Rollout, approval: Approval, policy: Policy, clock_ms: int) 
         approved = because(Reason.APPROVED, by=approval.by, candidate=rollout.candidate, weight=weight)
         return begin(rollout, policy, clock_ms, approved)
     note = approval.note or "no note"
+    # Not of a canary that still waits: it has no evidence whose lack could be accepted, and `approve` begins it.
     if approval.decision == "promote" and rollout.canary and not waits:
         risk = "; ".join(risks(state, policy)) or "none: every guardrail has shown its margin"
         accepted = because(Reason.RISK_ACCEPTED, by=approval.by, risk=risk, note=note)
@@ -169,6 +171,7 @@ def note_verdict(rollout: Rollout, verdict: Verdict) -> Rollout:
         incidents.add(verdict.incident)
     elif verdict.kind is VerdictKind.RECOVERED:
         incidents.discard(verdict.incident)
+    # The same record where nothing changed, so that a stream of verdicts writes none.
     if incidents == set(state.incidents):
         return rollout
     return remember(rollout, state.model_copy(update={"incidents": tuple(sorted(incidents))}))
@@ -185,6 +188,7 @@ def _refusal(rollout: Rollout, candidate: Candidate) -> Because | None:
         return because(Reason.GATE_FAILED, gate=candidate.gate.value, gate_reason=candidate.gate_reason)
     if candidate.version == rollout.champion:
         return because(Reason.ALREADY_CHAMPION, version=candidate.version)
+    # The gate compared it with a version that answers nobody any more: better than that says nothing of today's.
     if candidate.champion != rollout.champion:
         return because(Reason.STALE_CHAMPION, compared=candidate.champion, champion=rollout.champion)
     return None

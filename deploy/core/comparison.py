@@ -57,6 +57,8 @@ def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy
     Errors, decisions, slow answers and scores compare the two arms of the minute; labelled rows are pooled by the step
     that predicted them, so that both arms' labels have matured alike, and bet once both arms have ``MIN_POOL``.
     """
+    # Every minute bets, also while the rollout is held or the weight changes: a choice of minutes by what they show
+    # would void the guarantee.
     ledger = _Ledger(memory, policy)
     a, b = arm(minute, champion), arm(minute, canary)
     ledger.compare(Guardrail.ERRORS, Pool(rows_a=a.rows, loss_a=a.errors, rows_b=b.rows, loss_b=b.errors))
@@ -66,6 +68,7 @@ def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy
     ledger.bet(Guardrail.SCORES, score_bets(a.histogram(), b.histogram(), SCORE_CUTS))
     labels_b = memory.labels_b
     for outcome in minute.outcomes:
+        # By the step that predicted the row: labels of one step are alike late for both arms.
         step = memory.step_at(outcome.start)
         if step is None or outcome.version not in {champion, canary}:
             continue
@@ -108,6 +111,7 @@ class _Ledger:
         """Bet on the losses of one stratum and add it to what people see."""
         arms = Arms(pool.rows_a, min(pool.loss_a, pool.rows_a), pool.rows_b, min(pool.loss_b, pool.rows_b))
         policy = self._policy
+        # Wrong decisions are not a guardrail: they are only asked whether they show that the canary is no worse.
         if name == WRONG:
             self.bet(calm(WRONG), calm_bets(arms, policy.promote_margin, WRONG_FLOOR))
             self.bet(CONFIRM, calm_bets(arms, policy.probation_margin, WRONG_FLOOR))

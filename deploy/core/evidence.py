@@ -176,6 +176,7 @@ def share_log_e(rows_a: float, rows_b: float, weight: float, tolerance: float) -
     whatever share is true, so it is anytime-valid over one step (sample-ratio mismatch, arXiv 2011.03567).
     """
     rows = rows_a + rows_b
+    # At all or nothing there is no share to compare.
     if not rows or not 0.0 < weight < 1.0:
         return 0.0
     odds = weight / (1.0 - weight)
@@ -189,6 +190,7 @@ def changeover(rows_a: int, rows_b: int, before: float, after: float) -> float:
     """Return the log likelihood ratio of one minute's rows for the new weight over the old, possibly infinite."""
     if before == after:
         return 0.0
+    # From nothing one row of the canary decides: no chance of the old weight could give it.
     if before <= 0.0:
         return math.inf if rows_b else rows_a * math.log1p(-after)
     return rows_b * math.log(after / before) + rows_a * (math.log1p(-after) - math.log1p(-before))

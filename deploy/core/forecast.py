@@ -37,6 +37,7 @@ def forecast(policy: Policy, per_minute: float, base: float, ratio: float, desig
     time at which evidence first reaches its limit is not the time at which expected evidence does. ``design_effect`` is
     how many rows count as one. Within 30 % of the medians of benchmarks/rules/canary.py, to which a test holds it.
     """
+    # Counts are drawn for spans and not for minutes: the evidence of a span is the sum of its minutes'.
     minutes = policy.max_ms // MINUTE
     weights, last = _ramp(policy, per_minute, minutes)
     # Every minute at first, then steps of one per cent.

@@ -117,9 +117,11 @@ class MinuteBook:
         closed = None
         if self.open is None:
             self.open = Minute(start=stamp, length=record.length)
+        # A longer record is an hour's sum of minutes that were judged already; it must close none.
         elif stamp > self.open.start and record.length <= self.open.length:
             closed = self.snapshot()
             self.open, self._arms, self._outcomes = Minute(start=stamp, length=record.length), {}, []
+        # Segments are parts of all traffic: counted beside it their rows would count twice.
         if record.segment:
             return closed
         if isinstance(record, ArmDelta):

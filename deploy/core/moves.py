@@ -62,6 +62,7 @@ def roll_back(
 ) -> Transition:
     """Return the champion alone: needs nothing but the last record. From probation the old champion returns."""
     state = memory(rollout)
+    # From a canary the champion stays; from probation, or after it by a person's word, the one before returns.
     champion = rollout.champion if rollout.canary else (state.previous or rollout.champion)
     back = rollout.model_copy(
         update={
@@ -92,6 +93,7 @@ def promote(rollout: Rollout, policy: Policy, reason: Because) -> Transition:
     state = state.with_step(ended=state.clock).model_copy(
         update={"previous": rollout.champion, "promoted": state.clock, "promotions": state.promotions + 1}
     )
+    # Where nothing could speak against it later a probation would be a name without a meaning.
     watched = policy.probation_rows > 0 or policy.labels_expected
     new = rollout.model_copy(
         update={
@@ -151,6 +153,7 @@ def hold(rollout: Rollout, reason: Because) -> Transition:
     """Return the rollout held at its weight; a new reason is recorded once, not every minute."""
     state = memory(rollout)
     held = rollout.model_copy(update={"phase": Phase.HOLD, "reason": reason.text})
+    # By reason and not by words, whose numbers change with each minute.
     if state.held == reason.reason:
         return Transition(held)
     held = remember(held, state.model_copy(update={"held": reason.reason.value}))

@@ -38,6 +38,7 @@ def wanted(state: Controller, policy: Policy) -> list[Proof]:
     found = [_proof(state, policy, name, calm(name), policy.calm_margin(name)) for name in names]
     if why_labels(state, policy):
         found.append(_proof(state, policy, WRONG, calm(WRONG), policy.promote_margin))
+    # The least shown first: it is what people are told to wait for, and all must reach the limit.
     return sorted(found, key=lambda proof: proof.log_e)
 
 
@@ -49,6 +50,7 @@ def missing(state: Controller, policy: Policy) -> Proof | None:
 
 def confirmation(state: Controller, policy: Policy) -> Proof | None:
     """Return what a confirmation still has to show by ripe labels; None when shown, or where none are expected."""
+    # A process of its own: against the wider margin, as a promotion asked for the narrower one on other evidence.
     proof = _proof(state, policy, WRONG, CONFIRM, policy.probation_margin)
     return proof if policy.labels_expected and proof.log_e < promote_limit(policy) else None
 

@@ -46,6 +46,7 @@ _WATCHED = LABELLED | {Guardrail.ERRORS, Guardrail.DECISIONS, Guardrail.SCORES}
 def close_minute(rollout: Rollout, minute: Minute, policy: Policy) -> Transition:
     """Return the record after one closed minute: evidence first, then one decision on it."""
     state = memory(rollout)
+    # A replay after a restart brings minutes again; weighed twice they would be evidence twice.
     if minute.end <= state.clock:
         return Transition(rollout)
     state = state.model_copy(update={"clock": minute.end})
@@ -76,6 +77,8 @@ def tick(rollout: Rollout, policy: Policy, clock_ms: int) -> Transition:
 
 def _decide_canary(rollout: Rollout, policy: Policy) -> Transition:
     state = memory(rollout)
+    # The order is the rule: harm before the deadline, the deadline before a hold (else a hold would last for ever), and
+    # a promotion last, when nothing speaks against it.
     harm = harm_found(state, policy)
     if harm and harm[0] is Action.ROLL_BACK:
         return roll_back(rollout, harm[1], state.clock)
@@ -140,6 +143,7 @@ def _decide_probation(rollout: Rollout, policy: Policy) -> Transition:
         "limit": math.exp(promote_limit(policy)),
         "margin": policy.probation_margin,
     }
+    # Labels that are late are waited for; that none came in time is no success, so the deadline does not confirm.
     if confirmation(state, policy):
         if spent >= policy.probation_max_ms:
             return _end_probation(rollout, policy, because(Reason.PROBATION_TIMEOUT, minutes=spent / MINUTE, **numbers))
@@ -158,6 +162,7 @@ def _end_probation(rollout: Rollout, policy: Policy, why: Because) -> Transition
     if policy.on_timeout is TimeoutAction.ROLL_BACK:
         return roll_back(rollout, why, state.clock)
     held = rollout.model_copy(update={"reason": why.text})
+    # Told once: this is asked again with each minute that closes.
     if state.held == why.reason:
         return Transition(held)
     held = remember(held, state.model_copy(update={"held": why.reason.value}))
@@ -188,6 +193,7 @@ def _waiting(rollout: Rollout, state: Controller, policy: Policy) -> Because | N
             rows=step.rows_b,
         )
     last = len(state.steps) == len(policy.steps_bp)
+    # At the last step the rows are always waited for: behind it nothing limits whom a bad version reaches.
     exposed = last or (next_exposure(state, policy) > policy.min_rows and not _few(state))
     if step.rows_b < policy.min_rows and exposed:
         return because(Reason.TOO_FEW_ROWS, rows=step.rows_b, needed=policy.min_rows)
@@ -208,6 +214,7 @@ def _settle(state: Controller, minute: Minute, rollout: Rollout) -> Controller:
         return state
     rows_a, rows_b = arm(minute, rollout.champion).rows, arm(minute, rollout.canary).rows
     gain = changeover(rows_a, rows_b, state.before, rollout.weight_bp / BUCKETS)
+    # Never below zero: minutes of the old weight before the router had the new one must not have to be made up for.
     total = max(0.0, state.changeover + gain)
     waited = minute.end - state.steps[-1].started >= _SETTLED_AFTER
     if total < _SETTLED_AT and not (waited and _silent(state)):
@@ -262,6 +269,7 @@ def harm_found(
         numbers = {"guardrail": name.value, "e": _exp(evidence), "limit": math.exp(limit), "margin": rail.margin}
         shown = "unknown" if ratio is None else f"{ratio:.3g}"
         found.append((rail.action, because(Reason.HARM, ratio=shown, **numbers)))
+    # One that holds must not hide one that rolls back.
     return next((one for one in found if one[0] is Action.ROLL_BACK), found[0] if found else None)
 
 

@@ -4,6 +4,6 @@ In: options and the configuration's path. Out: text or JSON on stdout, progress 
 (see `cli`). State: none. Invariant: a verb imports its room when it is called, so that `--help` and the roles start
 fast.
 Read `options` (shared by all), then the file of a verb: `loop` (demo, up and the roles), `data` (init, explain,
-report, verify, dump, evidently), `profile`, `backtest`, `operate` (check, gate, deployments, requests), `rejected`,
-`topics`, `erase`.
+report, verify, dump, evidently), `profile`, `backtest`, `operate` (check, gate, deployments, requests), `rollout`
+(show and drill of deployments), `rejected`, `topics`, `erase`.
 """

@@ -1,0 +1,126 @@
+"""Verbs about one model's rollout: where it stands with its evidence, and how fast it could be taken back."""
+
+import time as clock
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from stationkeeper.commands.operate import Person, signed
+from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
+from stationkeeper.contracts.messages import Approval, Rollout, RolloutPhase
+from stationkeeper.contracts.times import to_datetime
+
+Model = Annotated[str, typer.Argument(help="The model, as in the configuration.", show_default=False)]
+
+
+def show_deployment(model: Model, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Show a model's rollout: each step, each guardrail with its evidence and limit, and what was done."""
+    from stationkeeper.deploy.adoption import DeploymentError, read_deployments
+    from stationkeeper.deploy.controller.status import rollout_status
+    from stationkeeper.process.wiring import open_reader
+
+    with open_reader(config) as (settings, reader, topics):
+        found = read_deployments(reader, topics)
+        try:
+            rollout = found.rollout(model)
+        except DeploymentError as error:
+            raise typer.BadParameter(str(error)) from None
+        known = settings.models.get(model)
+    # A model that left the configuration still has a record; only its limits are unknown.
+    policy = known.rollout.policy(labels_expected=known.labels is not None) if known else None
+    status = rollout_status(rollout, policy, [one for one in found.audit if one.model == model])
+    if json:
+        print_json(status)
+        return
+    for line in _lines(status):
+        typer.echo(line)
+
+
+def _lines(status: dict[str, Any]) -> list[str]:
+    weight = f"{status['weight_bp'] / 100:g} %"
+    canary = f", canary {status['canary']} at {weight}" if "canary" in status else ""
+    if "holdback" in status:
+        canary = f", holdback {status['holdback']} at {status['holdback_bp'] / 100:g} %"
+    lines = [f"{status['model']}: {status['phase']}, champion {status['champion']}{canary}", f"  {status['reason']}"]
+    for step in status.get("steps", ()):
+        rows = f", {step['rows_canary']} canary rows" if "rows_canary" in step else ""
+        lines.append(f"  step {step['weight_bp'] / 100:g} %: {step['state']}{rows}")
+        lines += [f"    {rail['name']}: {rail['reason']}" for rail in step.get("guardrails", ())]
+    for one in status["deployments"]:
+        lines.append(f"  {to_datetime(one['time']).isoformat()} {one['action']}: {one['reason']}")
+    return lines
+
+
+def drill(
+    model: Model,
+    by: Person = "unknown",
+    yes: Annotated[bool, typer.Option("--yes", help="Really take back what is out now.")] = False,
+    within: Annotated[float, typer.Option(help="Seconds after which it counts as failed.", min=1.0)] = 120.0,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Measure the seconds until production is back on its champion: a canary or a promotion on probation is taken back.
+
+    Where nothing is out no traffic moves: each target gets its present record once more and is read back.
+    """
+    from stationkeeper.deploy.adoption import DeploymentError, read_deployments
+    from stationkeeper.deploy.drill import rehearsed, restored
+    from stationkeeper.deploy.targets import target_for
+    from stationkeeper.process.wiring import open_reader, publish, target_settings
+    from stationkeeper.streams.ports import Outgoing
+
+    with open_reader(config) as (settings, reader, topics):
+
+        def record() -> Rollout:
+            return read_deployments(reader, topics).rollout(model)
+
+        try:
+            rollout = record()
+        except DeploymentError as error:
+            raise typer.BadParameter(str(error)) from None
+        targets = [target_for(one) for one in target_settings(settings)]
+        back = _back(rollout)
+        if back is None:
+            found = rehearsed(rollout, targets)
+        elif not yes:
+            raise typer.BadParameter(
+                f"{model} is {rollout.phase.value}: the drill ends it and leaves version {back} alone; "
+                "say --yes, or wait until nothing is out for a rehearsal that moves no traffic"
+            )
+        else:
+            word = Approval(
+                time=to_datetime(round(clock.time() * 1_000)),
+                target="rollout",
+                id=rollout.candidate or model,
+                model=model,
+                decision="roll_back",
+                by=signed(settings, by),
+                note="drill",
+            )
+            publish(settings, Outgoing(topics.approvals.name, word.encode(), word.id.encode()))
+            found = restored(model, back, record, targets, within)
+    if json:
+        print_json({"model": model, "rehearsal": back is None, "restored": [_plain(one) for one in found]})
+    else:
+        typer.echo(f"{model}: " + ("rehearsal, nothing was moved" if back is None else f"back to version {back}"))
+        for one in found:
+            took = "not within the limit" if one.seconds is None else f"{one.seconds:.1f} s"
+            typer.echo(f"  {one.what}: {took} ({one.seen})")
+    return 1 if any(one.seconds is None for one in found) else 0
+
+
+def _back(rollout: Rollout) -> str | None:
+    """Return the version that a rollback leaves, None where nothing is out."""
+    from stationkeeper.deploy.core.state import memory
+
+    if rollout.canary and rollout.phase is not RolloutPhase.AWAITING_APPROVAL:
+        return rollout.champion
+    return memory(rollout).previous if rollout.phase is RolloutPhase.PROBATION else None
+
+
+def _plain(one: Any) -> dict[str, Any]:
+    return {"what": one.what, "seconds": one.seconds, "seen": one.seen}
+
+
+ROLLOUT_VERBS: dict[str, Callable[..., Any]] = {"show": show_deployment, "drill": drill}
