@@ -97,6 +97,7 @@ def story(kafka: FoundBroker, tmp_path_factory: pytest.TempPathFactory) -> Itera
     path, config = write_config(data, folder)
     model = config.models["fraud"]
     assert model.predictions is not None
+    assert model.labels is not None
     prepare_topics(config)
     adopt_first_champion(config, "fraud", scenario.training(), at_ms=scenario.start_ms)
     environment = {
