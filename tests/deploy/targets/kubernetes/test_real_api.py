@@ -151,7 +151,7 @@ class ClusterWorld(World):
 
     def routed(self) -> tuple[str | None, int] | None:
         seen = self.target.observe("fraud")
-        return seen and (seen.champion, seen.weight_bp)
+        return None if seen is None else (seen.champion, seen.weight_bp)
 
     def traffic(self, *, bad: float = 0.0, rows: int = 1_000) -> dict[str, tuple[int, int]]:
         wanted = (self.last.champion, self.last.weight_bp)
