@@ -34,6 +34,8 @@ from tests.cluster.helm import (
 )
 
 ROLES = ("monitor", "retrain", "deploy", "serve")
+# The labels of every pod of the release, by the last part of their keys.
+RELEASED = {"name": "stationkeeper", "instance": "sk"}
 DEFINED = {
     "KafkaTopic": "kafkatopics.kafka.strimzi.io",
     "KafkaUser": "kafkausers.kafka.strimzi.io",
@@ -139,6 +141,41 @@ def test_the_program_takes_the_configuration_of_each_role(values: str, role: str
         assert not config.http.unprotected
         assert config.kafka.security.username == f"sk-stationkeeper-{role}"
         assert config.kafka.security.mechanism == "SCRAM-SHA-512"
+
+
+def selected(policy: Object, role: str) -> bool:
+    asked = policy["spec"]["podSelector"]
+    exact = asked["matchLabels"].get("app.kubernetes.io/component", role) == role
+    # NotIn is the one expression that the chart writes; any other must be added here first.
+    assert all(one["operator"] == "NotIn" for one in asked.get("matchExpressions", ()))
+    return exact and not any(role in one["values"] for one in asked.get("matchExpressions", ()))
+
+
+def admitted(found: list[Object], role: str) -> list[Any]:
+    """Who may connect to a role: what the policies that select its pods allow adds up."""
+    chosen = [one for one in of_kind(found, "NetworkPolicy").values() if selected(one, role)]
+    return [caller for one in chosen for rule in one["spec"]["ingress"] for caller in rule["from"]]
+
+
+def test_only_those_named_for_it_may_ask_serve_for_predictions():
+    own = {"podSelector": {"matchLabels": {f"app.kubernetes.io/{key}": of for key, of in RELEASED.items()}}}
+    metrics = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    full = kept("full")
+    assert admitted(full, "serve") == [own, {"podSelector": {"matchLabels": {"app": "payments"}}}, metrics]
+    for role in ROLES[:3]:
+        assert admitted(full, role) == [own, metrics]
+
+
+def test_who_may_read_metrics_everywhere_may_not_ask_serve(program: str):
+    found = objects(rendered(program, "full", "--set-json", "networkPolicy.metricsFrom=[]"))
+    assert {"namespaceSelector": {}} in admitted(found, "monitor")
+    assert {"namespaceSelector": {}} not in admitted(found, "serve")
+    assert {"podSelector": {"matchLabels": {"app": "payments"}}} in admitted(found, "serve")
+    # A role that no policy selects would be open to all.
+    found = objects(rendered(program, "full", "--set-json", 'networkPolicy.egress=[{"ports": [{"port": 9092}]}]'))
+    for role in ROLES:
+        (policy,) = [one["spec"] for one in of_kind(found, "NetworkPolicy").values() if selected(one, role)]
+        assert (policy["policyTypes"], policy["egress"]) == (["Ingress", "Egress"], [{"ports": [{"port": 9092}]}])
 
 
 def test_the_topics_are_those_that_the_roles_would_make(tmp_path: Path):
