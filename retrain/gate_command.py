@@ -62,11 +62,14 @@ def gate_version(
     candidate: str,
     champion: str,
     snapshot: str,
+    learnt_until: int | None = None,
 ) -> GateReport:
     """Judge version ``candidate`` against ``champion`` (an alias or a version) on a snapshot.
 
     On the snapshot that the candidate was trained on, the rows are those its training held out; on any other, the
-    rows after all that either model has learnt from. Raises ``ArtifactError``, ``SnapshotError``, ``BadData``, and
+    rows after all that either model has learnt from. ``learnt_until`` (epoch ms) says it of a candidate whose card does
+    not, as of one that another pipeline has trained: without it there is no evidence, for nobody knows which rows are
+    new to it. Raises ``ArtifactError``, ``SnapshotError``, ``BadData``, and
     ``Retryable`` while the registry is away.
     """
     version = registry.alias(model, champion) or champion
@@ -90,9 +93,12 @@ def gate_version(
         if own is not None and asked is not None and own.digest == asked.digest:
             judged = split_rows(times, onset, settings.windows.holdout, settings.windows.validation).judged
         else:
-            learnt = [store.find(card.snapshot) for card in (new.card, old.card) if card.snapshot]
-            last = max((int(found.manifest["last_labelled"]) for found in learnt if found is not None), default=None)
-            judged = np.ones(len(rows), bool) if last is None else times > last
+            mine = learnt_until if own is None else int(own.manifest["last_labelled"] or 0)
+            if mine is None:
+                return GateReport(model, candidate, version, snapshot, 0, _unknown_past(candidate))
+            # What the champion has learnt may be unknown: rows that it knows speak for it, never for the candidate.
+            theirs = store.find(old.card.snapshot) if old.card.snapshot else None
+            judged = times > max(mine, 0 if theirs is None else int(theirs.manifest["last_labelled"] or 0))
         chosen = rows[judged]
         features = table.features[chosen]
         # While the files are there: a champion of another MLflow flavour is read by a process of its own.
@@ -113,6 +119,14 @@ def gate_version(
     )
     verdict = judge(compared, settings.gate_rules(), settings.segment_rules(), settings.limits())
     return GateReport(model, candidate, version, snapshot, len(chosen), verdict)
+
+
+def _unknown_past(candidate: str) -> GateVerdict:
+    reason = (
+        f"which rows version {candidate} has learnt from is not known: its snapshot is not here, or it was trained "
+        "elsewhere; say --learnt-until TIME, the last time among its training rows"
+    )
+    return GateVerdict(GateOutcome.NO_EVIDENCE, reason, {})
 
 
 def _scores(model: Scorer, features: pl.DataFrame, classes: tuple[str, ...]) -> npt.NDArray[np.float64]:

@@ -126,6 +126,10 @@ def protected_gaps(
     is no answer where a group is too small: a group that nobody has measured is not treated alike by default.
     """
     names, codes = np.unique(values, return_inverse=True)
+    if len(names) < 2:
+        return (
+            f"{names[0] if len(names) else 'none'}: the only group among the held-out rows: no gap to tell"
+        )
     blocks = draws.shape[1]
     edges = np.linspace(0, len(labels), blocks + 1).astype(np.int64)[:-1]
     # By run of rows, group, and what is counted: positives, negatives, and each model's alerts among them.
@@ -143,8 +147,11 @@ def protected_gaps(
     found = []
     for rate, parts in (("true positive rate", (0,)), ("false positive rate", (3,)), ("approval rate", (0, 3))):
         gaps = [[_gap(sums, parts, model) for model in (1, 2)] for sums in (whole, resampled)]
-        low, high = np.quantile(gaps[1][1] - gaps[1][0], [alpha, 1.0 - alpha])
-        found.append(Gap(rate, float(gaps[0][0][0]), float(gaps[0][1][0]), float(low), float(high)))
+        excess = gaps[1][1] - gaps[1][0]
+        # What a resample cannot tell may be anything, so it counts at both ends: a bound that rests on such is none.
+        low = float(np.quantile(np.where(np.isnan(excess), -np.inf, excess), alpha, method="lower"))
+        high = float(np.quantile(np.where(np.isnan(excess), np.inf, excess), 1.0 - alpha, method="higher"))
+        found.append(Gap(rate, float(gaps[0][0][0]), float(gaps[0][1][0]), low, high))
     return found
 
 
@@ -156,9 +163,9 @@ MIN_GROUP = 30
 def _gap(sums: Floats, parts: tuple[int, ...], model: int) -> Floats:
     rows = sum((sums[:, :, part] for part in parts), np.zeros(sums.shape[:2]))
     alerts = sum((sums[:, :, part + model] for part in parts), np.zeros(sums.shape[:2]))
-    # A resample may hold none of a small group's rows: it says nothing of that group.
+    # A resample that holds no row of a group knows no gap (NaN): the other groups alone would make it look narrow.
     rates = np.divide(alerts, rows, out=np.full(rows.shape, np.nan), where=rows > 0)
-    return np.asarray(np.nanmax(rates, axis=1) - np.nanmin(rates, axis=1))
+    return np.asarray(np.max(rates, axis=1) - np.min(rates, axis=1))
 
 
 def numbers(harm: list[SegmentHarm]) -> list[dict[str, Any]]:

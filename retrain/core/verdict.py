@@ -85,6 +85,8 @@ MOST = 4
 
 def _silent(compared: Compared) -> GateVerdict | None:
     """Return the verdict where a model gives no number: comparisons with NaN are false, and would let anything pass."""
+    if not len(compared.labels):
+        return GateVerdict(GateOutcome.NO_EVIDENCE, "no held-out row is left to judge on", {})
     for name, scores, outcome in (
         ("challenger", compared.challenger, GateOutcome.FAIL),
         ("champion", compared.champion, GateOutcome.NO_EVIDENCE),

@@ -329,10 +329,15 @@ def gate(
     model: Annotated[str, typer.Option(help="The model.")],
     snapshot: Annotated[str, typer.Option(help="The snapshot's SHA-256.")],
     champion: Annotated[str, typer.Option(help="Alias or version to compare with.")] = "champion",
+    learnt_until: Annotated[
+        str | None,
+        typer.Option(help="Last time among the version's training rows (RFC 3339), where its card does not say."),
+    ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> int:
     """Judge a version against the champion on a snapshot's held-out rows: exit 0 PASS, 1 FAIL, 3 NO-EVIDENCE."""
+    from stationkeeper.commands.profile import moment
     from stationkeeper.config import load
     from stationkeeper.registry import Registry
     from stationkeeper.retrain.gate_command import gate_version
@@ -349,6 +354,7 @@ def gate(
         candidate=candidate,
         champion=champion,
         snapshot=snapshot,
+        learnt_until=moment(learnt_until),
     )
     if json:
         print_json(outcome.to_json())

@@ -25,6 +25,7 @@ def judge(
     store: SnapshotStore | None = None,
     *,
     model: str = "bank",
+    learnt_until: int | None = None,
 ) -> GateReport:
     return gate_version(
         bank.registry,
@@ -34,6 +35,7 @@ def judge(
         candidate=candidate,
         champion=champion,
         snapshot=snapshot,
+        learnt_until=learnt_until,
     )
 
 
@@ -63,6 +65,28 @@ def test_a_version_is_judged_on_rows_neither_has_learnt_from(bank: Bank, tmp_pat
     assert own.to_json()["outcome"] == "no_evidence"
 
 
+def test_a_version_that_may_have_learnt_the_rows_proves_nothing_until_somebody_says(bank: Bank, tmp_path: Path):
+    new = training_rows(transactions(6_000, ONSET, ONSET + 10 * HOUR, seed=24, shifted=True).drop("event_id"))
+    elsewhere = SnapshotStore(tmp_path / "another-machine")
+    challenger = bootstrap(
+        "bank",
+        new[:3_000],
+        bank.settings,
+        registry=bank.registry,
+        snapshots=elsewhere,
+        build_reference=reference_builder,
+        work_dir=tmp_path,
+        alias="challenger",
+    )
+    later = bank.snapshots.write(new, {"model": "bank"})
+    found = judge(bank, challenger.version, "champion", later.digest)
+    assert (found.verdict.outcome, found.exit_code, found.rows) == (GateOutcome.NO_EVIDENCE, 3, 0)
+    assert "--learnt-until" in found.verdict.reason
+    told = judge(bank, challenger.version, "champion", later.digest, learnt_until=ONSET + 5 * HOUR)
+    assert told.verdict.outcome is GateOutcome.PASS
+    assert 0 < told.rows < 6_000
+
+
 @pytest.mark.filterwarnings("ignore")  # what MLflow says while somebody's own model is logged is not ours to mend
 def test_a_champion_of_another_mlflow_flavour_is_compared_with(bank: Bank):
     new = transactions(2_000, ONSET, ONSET + 4 * HOUR, seed=22, shifted=False).drop("event_id")
@@ -85,10 +109,12 @@ def test_versions_of_several_classes_are_compared(bank: Bank):
     sound = log_classes(bank, frame, make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, kinds))
     for version in (blind, sound):
         look_at(bank.registry, "kinds", version, AdoptionRules("true", allow_pickle=True))
-    found = judge(bank, sound, blind, later.digest, model="kinds")
+    # Neither says what it was trained on: that it was trained before these rows is what a person says.
+    found = judge(bank, sound, blind, later.digest, model="kinds", learnt_until=ONSET - HOUR)
     assert (found.verdict.outcome, found.rows) == (GateOutcome.PASS, 3_000)
     assert "accuracy" in found.verdict.numbers["champion_after"]
-    assert judge(bank, blind, sound, later.digest, model="kinds").verdict.outcome is GateOutcome.FAIL
+    worse = judge(bank, blind, sound, later.digest, model="kinds", learnt_until=ONSET - HOUR)
+    assert worse.verdict.outcome is GateOutcome.FAIL
 
 
 def log_classes(bank: Bank, frame: Any, fitted: Any) -> str:
