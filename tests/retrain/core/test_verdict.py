@@ -120,22 +120,22 @@ def test_a_protected_group_that_was_not_measured_never_passes(changes: dict[str,
 def test_a_gap_that_resampling_cannot_tell_never_passes():
     """Positives in one burst: some resamples hold none of a group, and their rates are no numbers."""
     rng = np.random.default_rng(3)
-    n, burst = 12_000, slice(0, 300)
+    n, burst = 12_000, slice(0, 240)
     labels = np.zeros(n)
     labels[burst] = 1.0
     sex = np.where(np.arange(n) % 2 == 0, "f", "m")
     old = np.where(labels == 1.0, rng.uniform(0.4, 0.95, n), rng.uniform(0.0, 0.3, n))
     new = np.where(labels == 1.0, rng.uniform(0.6, 0.99, n), rng.uniform(0.0, 0.1, n))
     # A third of one group's frauds is no longer seen.
-    new[burst] = np.where((sex[burst] == "m") & (rng.random(300) < 0.35), 0.45, new[burst])
+    new[burst] = np.where((sex[burst] == "m") & (rng.random(240) < 0.35), 0.45, new[burst])
     one = Compared("binary", labels, old, new, np.ones(n, bool), groups={"sex": sex})
     found = judged(one, replace(SEGMENTS, protected=("sex",)))
-    assert found.outcome is not PASS
-    assert "protected sex" in found.reason
+    assert found.outcome is NO_EVIDENCE
+    assert "inf)" in found.reason
 
 
 def test_without_a_row_there_is_no_evidence():
-    none = Compared("binary", *(np.zeros(0) for _ in range(3)), np.zeros(0, bool))
+    none = Compared("binary", np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, bool))
     assert judged(none).outcome is NO_EVIDENCE
 
 
