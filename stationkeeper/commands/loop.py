@@ -109,7 +109,7 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
 
     configure_logging()
     settings = load(config)
-    reload = Reload(config, settings)
+    reload = Reload(config, settings, stages)
     leave_with_parent(settings.drain / 1_000)
     need_models(settings)
     reload.listen()

@@ -7,6 +7,7 @@ its log, which a start does anyway: no second way to the same state that could d
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel
 from stationkeeper.config import Config, ConfigError, load
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.process.supervisor import PARENT
+from stationkeeper.streams.ports import Stage
 
 log = structlog.get_logger()
 
@@ -36,10 +38,13 @@ def fixed_changes(running: Config, wanted: Config) -> list[str]:
 
 
 class Reload:
-    """What SIGHUP asks of a role whose configuration is the file ``path`` and that runs by ``running``."""
+    """What SIGHUP asks of a role whose configuration is the file ``path`` and that runs by ``running``.
 
-    def __init__(self, path: Path | None, running: Config) -> None:
-        self._path, self._running = path, running
+    ``stages`` builds the role of a configuration without asking a broker or a registry: what it raises is refused.
+    """
+
+    def __init__(self, path: Path | None, running: Config, stages: Callable[[Config], Sequence[Stage]]) -> None:
+        self._path, self._running, self._stages = path, running, stages
         # The role takes it out of its environment when it begins to watch its parent.
         self._parent = os.environ.get(PARENT)
         self._asked = False
@@ -58,23 +63,31 @@ class Reload:
             return False
         self._asked = False
         try:
-            wanted = load(self._path)
+            wanted = self._wanted()
         except ConfigError as error:
             log.error(LogEvent.CONFIG_REFUSED, reason=f"{error}; the role goes on as before")
-            return False
-        if fixed := fixed_changes(self._running, wanted):
-            named = ", ".join(fixed)
-            reason = f"{named}: holds from a start only; restart the role, or take it back. It goes on as before"
-            log.error(LogEvent.CONFIG_REFUSED, reason=reason)
-            return False
-        if not wanted.models:
-            log.error(LogEvent.CONFIG_REFUSED, reason="models: is empty; the role goes on as before")
             return False
         old, new = self._running.models, wanted.models
         changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
         log.info(LogEvent.CONFIG_RELOADED, changed=changed)
         self.accepted = bool(changed)
         return self.accepted
+
+    def _wanted(self) -> Config:
+        """Return the configuration of the file; raises ``ConfigError`` where this role could not begin with it."""
+        wanted = load(self._path)
+        if fixed := fixed_changes(self._running, wanted):
+            raise ConfigError(f"{', '.join(fixed)}: holds from a start only; restart the role, or take it back")
+        if not wanted.models:
+            raise ConfigError("models: is empty")
+        try:
+            built = self._stages(wanted)
+        except Exception as error:
+            # Of any kind: it may come out of an extension, and each would end the role that begins again with it.
+            raise ConfigError(str(error) or repr(error)) from error
+        for stage in built:
+            stage.close()
+        return wanted
 
     def begin_again(self) -> NoReturn:
         """Replace this process by one with the same arguments, and the same process id for whoever watches it."""

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from stationkeeper.access import client_context
 from stationkeeper.config import Config, ConfigError, load
+from stationkeeper.contracts.plugins import IMPORT_PATH, PluginGroup, load_plugin
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.monitor.status import ModelView
@@ -141,6 +142,10 @@ def monitor_stages(config: Config, count_partitions: Callable[[str], int] | None
     from stationkeeper.monitor.judge import Judge
     from stationkeeper.monitor.tally import Tally
 
+    for name in {name for model in config.models.values() for name in model.detectors}:
+        # The judge imports it when a model's state is restored, which is too late to refuse the configuration.
+        if IMPORT_PATH.fullmatch(name):
+            load_plugin(PluginGroup.DETECTORS, name)
     topics = topics_of(config)
     return [
         Tally(config.models, topics, clock=config.clock, dead_letters=config.kafka.dead_letters),

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import structlog
@@ -16,15 +18,17 @@ from kafka.admin import NewTopic
 
 from stationkeeper.config import load
 from stationkeeper.process.reload import Reload, fixed_changes
+from stationkeeper.process.wiring import deploy_stage, monitor_stages, retrain_stage
 from tests.waiting import until
 
 WATCHED = "models: {fraud: {predictions: scores, false_pages: 1 per 30 days}}\n"
+TWO = "models: {{fraud: {{predictions: scores}}, churn: {{predictions: {}}}}}\n"
 
 
 def asked(path: Path, text: str) -> tuple[Reload, bool, dict[str, Any]]:
     """What a role that runs by WATCHED does with another file, and what it logs."""
     path.write_text(WATCHED)
-    reload = Reload(path, load(path, {}))
+    reload = Reload(path, load(path, {}), monitor_stages)
     assert not reload.due()
     path.write_text(text)
     reload._ask(signal.SIGHUP, None)
@@ -52,13 +56,43 @@ def test_nothing_new_stops_nothing(tmp_path: Path):
         ("models: [", "is not YAML"),
         ("models: {}\n", "models: is empty"),
         (f"{WATCHED}kafka: {{prefix: other}}\nclock: stream\n", "clock, kafka.prefix: holds from a start only"),
+        # What only the building of the role finds: the running one would end, and its successor not begin.
+        (TWO.format("{topic: scores, time_unit: s}"), "topic 'scores' is read in two ways"),
+        (TWO.format("{topic: more, decoder: 'not.there:Decoder'}"), "'not.there:Decoder' of stationkeeper.decoders"),
+        ("models: {fraud: {predictions: scores, detectors: ['not.there:Rule']}}\n", "'not.there:Rule' of station"),
     ],
-    ids=["misspelt", "no yaml", "no model", "fixed"],
+    ids=["misspelt", "no yaml", "no model", "fixed", "two ways", "no decoder", "no detector"],
 )
 def test_what_is_wrong_is_refused_whole(tmp_path: Path, text: str, reason: str):
     reload, due, said = asked(tmp_path / "c.yaml", text)
     assert (due, reload.accepted, said["event"]) == (False, False, "config_refused")
     assert reason in said["reason"]
+
+
+@pytest.mark.parametrize("stage", [None, retrain_stage, deploy_stage], ids=["monitor", "retrain", "deploy"])
+def test_a_role_is_built_without_broker_and_registry_and_leaves_nothing(stage: Any, tmp_path: Path):
+    path = tmp_path / "c.yaml"
+    retrained = "labels: labels, retrain: {trainer: gradient-boosting}"
+    around = f"kafka: {{bootstrap: 'nobody:1'}}\nregistry: {{tracking_uri: 'sqlite:///{tmp_path}/none/mlflow.db'}}\n"
+    path.write_text(f"{around}models: {{fraud: {{predictions: scores, {retrained}}}}}\n")
+    closes: list[Mock] = []
+
+    def build(config: Any) -> list[Any]:
+        built: list[Any] = monitor_stages(config) if stage is None else [stage(config)]
+        for one in built:
+            one.close = Mock(wraps=one.close)
+            closes.append(one.close)
+        return built
+
+    reload = Reload(path, load(path, {}), build)
+    reload._ask(signal.SIGHUP, None)
+    threads = threading.active_count()
+    with structlog.testing.capture_logs() as logged:
+        assert not reload.due()
+    assert logged[0]["event"] == "config_reloaded"
+    assert [one.call_count for one in closes] == [1] * (3 if stage is None else 1)
+    assert threading.active_count() == threads
+    assert [one.name for one in tmp_path.iterdir()] == ["c.yaml"]
 
 
 def test_every_key_but_the_models_is_fixed(tmp_path: Path):
