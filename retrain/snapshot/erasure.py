@@ -2,7 +2,7 @@
 
 A snapshot that holds such rows is written again without them, under the digest that it then has. In place of the old
 manifest lies a tombstone that says so: whoever walks from a version, a request or a younger snapshot to the old digest
-is led to the new one, and the old bytes are gone.
+is led to the new one, and the old bytes are gone. One file that cannot be erased is told of and keeps no other back.
 """
 
 import json
@@ -11,21 +11,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.retrain.snapshot.events import EVENT_ID
-from stationkeeper.retrain.snapshot.snapshot import MANIFEST_VERSION, ROW_GROUP, TOMBSTONE, Snapshot, SnapshotStore
+from stationkeeper.retrain.snapshot.snapshot import (
+    MANIFEST_VERSION,
+    ROW_GROUP,
+    TOMBSTONE,
+    Snapshot,
+    SnapshotError,
+    SnapshotStore,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What an erasure found in one file and did to it; ``became`` is None in a rehearsal and for a file beside."""
+    """What an erasure found in one file and did to it; ``became`` is None in a rehearsal and for a file beside.
+
+    ``kept`` says why the file stays as it is and what to do, None where it was, or would be, erased.
+    """
 
     file: Path
     rows: int
     digest: str | None = None
     became: str | None = None
+    kept: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +63,41 @@ class Erasure:
         return numbered.join(gone, on="@row", how="anti", maintain_order="left").drop("@row")
 
     def count(self, file: Path) -> int:
-        """Return how many rows of a Parquet file go; a row group in memory at a time."""
-        return sum(len(self.of(rows)) for rows in _batches(file))
+        """Return how many rows of a Parquet file go, a row group in memory at a time; raises ``SnapshotError``."""
+        try:
+            return sum(len(self.of(rows)) for rows in _batches(file))
+        except pa.ArrowInvalid as error:
+            # What a process left that was killed while it wrote, or has not ended yet.
+            raise SnapshotError(
+                f"nobody knows who is in it ({error}); if no training is writing it, remove it"
+            ) from None
 
 
 def erase_snapshots(store: SnapshotStore, erasure: Erasure, at_ms: int, *, really: bool) -> list[Erased]:
-    """Erase from every snapshot of a store; returns those with such rows. Killed anywhere, it can be run again.
+    """Erase from every snapshot of a store; returns those with such rows, and those of which nobody can say (``kept``).
 
-    ``at_ms`` is when, as the tombstones tell it; who was erased they do not. Raises ``SnapshotError`` for a snapshot
-    that is damaged: nobody can say what is in it.
+    ``at_ms`` is when, as the tombstones tell it; who was erased they do not. Killed anywhere, it can be run again: what
+    an earlier run buried and did not get to remove goes with any later one, whomever that is about.
     """
     found = []
     for path in sorted(store.directory.glob("*.parquet")):
-        rows = erasure.count(path)
-        if not rows:
-            continue
-        became = _rewrite(store, path.stem, erasure, rows, at_ms).digest if really else None
-        found.append(Erased(path, rows, path.stem, became))
+        digest, rows = path.stem, 0
+        try:
+            tombstone = store.tombstone(digest)
+            rows = erasure.count(path) if tombstone is None else int(tombstone["rows_erased"])
+            if not rows:
+                continue
+            if tombstone is None:
+                before = _own(store, digest)
+                became = _rewrite(store, before, erasure, rows, at_ms).digest if really else None
+            else:
+                became = _became(store, digest) if really else None
+            # The file of the digest itself. What ``find`` returns may lie where a tombstone led, and is to stay.
+            if really:
+                path.unlink()
+            found.append(Erased(path, rows, digest, became))
+        except SnapshotError as error:
+            found.append(Erased(path, rows, digest, kept=str(error)))
     return found
 
 
@@ -75,7 +105,11 @@ def erase_files(directory: Path, erasure: Erasure, *, really: bool) -> list[Eras
     """Erase from the Parquet files that trainings left in a work directory: scores by event, rows of a failed run."""
     found = []
     for path in sorted(directory.rglob("*.parquet")):
-        rows = erasure.count(path)
+        try:
+            rows = erasure.count(path)
+        except SnapshotError as error:
+            found.append(Erased(path, 0, kept=str(error)))
+            continue
         if not rows:
             continue
         if really:
@@ -86,19 +120,41 @@ def erase_files(directory: Path, erasure: Erasure, *, really: bool) -> list[Eras
     return found
 
 
-def _rewrite(store: SnapshotStore, digest: str, erasure: Erasure, rows: int, at_ms: int) -> Snapshot:
-    before = store.find(digest)
-    assert before is not None  # noqa: S101 - its file was listed a moment ago
+def _own(store: SnapshotStore, digest: str) -> Snapshot:
+    """Return the snapshot of a digest that is no tombstone; raises ``SnapshotError`` where it is not whole."""
+    found = store.find(digest)
+    if found is None:
+        file = store.directory / f"{digest}.parquet"
+        raise SnapshotError(
+            f"it has no manifest, as when its writer was killed or is at it now; run erase again, and if it still has "
+            f"none, remove {file}"
+        )
+    return found
+
+
+def _became(store: SnapshotStore, digest: str) -> str:
+    """Return what a buried snapshot became, which must be there and whole before the buried bytes go."""
+    found = store.find(digest)
+    if found is None:
+        raise SnapshotError(
+            f"it is to go, but what it became is not there: put that back, or remove "
+            f"{store.directory / f'{digest}.parquet'} and lose its other rows too"
+        )
+    return found.digest
+
+
+def _rewrite(store: SnapshotStore, before: Snapshot, erasure: Erasure, rows: int, at_ms: int) -> Snapshot:
+    """Write a snapshot again without the rows that go, and bury its old digest; its file is the caller's to remove."""
     counted = {"schema", "schema_version", "digest", "bytes", "rows", "labelled", "columns", "writer"}
     counted |= {"first_time", "last_time", "last_labelled"}
     facts = {name: value for name, value in before.manifest.items() if name not in counted}
     at = to_datetime(at_ms).isoformat()
-    facts["erased"] = [*facts.get("erased", []), {"from": digest, "rows": rows, "at": at}]
+    facts["erased"] = [*facts.get("erased", []), {"from": before.digest, "rows": rows, "at": at}]
     made = store.write((erasure.without(one) for one in _batches(before.path)), facts)
     tombstone = {
         "schema": TOMBSTONE,
         "schema_version": MANIFEST_VERSION,
-        "digest": digest,
+        "digest": before.digest,
         "became": made.digest,
         "rows_erased": rows,
         "at": at,
@@ -106,8 +162,7 @@ def _rewrite(store: SnapshotStore, digest: str, erasure: Erasure, rows: int, at_
         "base": before.manifest.get("base"),
     }
     # The tombstone first: from here on the old digest leads to the new one, and a second run removes what is left.
-    store.bury(digest, json.dumps(tombstone, indent=1, sort_keys=True))
-    before.path.unlink()
+    store.bury(before.digest, json.dumps(tombstone, indent=1, sort_keys=True))
     return made
 
 

@@ -164,7 +164,8 @@ class SnapshotStore:
     def write(self, rows: pl.DataFrame | Iterable[pl.DataFrame], facts: Mapping[str, Any]) -> Snapshot:
         """Store a frame, or pieces that come by time and event id; holds a piece in memory.
 
-        ``facts`` (model, offset ranges, as_of, maturity, base) go into the manifest.
+        ``facts`` (model, offset ranges, as_of, maturity, base) go into the manifest. Rows from which a person was
+        erased since are not stored: returned is what became of them; raises ``SnapshotError`` where that is gone.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         pieces = [rows.sort(TIME, EVENT_ID)] if isinstance(rows, pl.DataFrame) else rows
@@ -177,6 +178,9 @@ class SnapshotStore:
             finally:
                 file.abandon()
             digest = digest_of(part)
+            # The topics still hold what was erased here: the same request, made again, must not bring it back.
+            if self.tombstone(digest) is not None:
+                return self._instead(digest)
             path = self.directory / f"{digest}.parquet"
             size = part.stat().st_size
             # The name is the content: a file that is there holds the same bytes, and rewriting it under a reader would
@@ -216,7 +220,8 @@ class SnapshotStore:
         try:
             known = self.dvc.tags()
             for path in sorted(self.directory.glob("*.parquet"), key=lambda one: one.stat().st_mtime):
-                if tag_of(path.stem) not in known:
+                # A file that an erasure was killed over is on its way out, and must not be copied to where it stays.
+                if tag_of(path.stem) not in known and self.tombstone(path.stem) is None:
                     manifest = json.loads(self.manifest_path(path.stem).read_bytes())
                     self.dvc.add(Snapshot(path.stem, path, manifest))
         except (DvcError, Retryable, OSError) as error:
@@ -299,15 +304,30 @@ class SnapshotStore:
             part.write_text(tombstone)
             _publish(part, self.manifest_path(digest))
 
+    def tombstone(self, digest: str) -> Mapping[str, Any] | None:
+        """Return what lies in place of the manifest of rows that somebody was erased from, or None."""
+        if not _SHA256.fullmatch(digest) or not self.manifest_path(digest).exists():
+            return None
+        manifest = json.loads(self.manifest_path(digest).read_bytes())
+        return manifest if manifest.get("schema") == TOMBSTONE else None
+
     def _became(self, digest: str) -> str:
         """Follow the tombstones from a digest to what is there now."""
-        # Each step leads to a file that was written later, so the walk ends.
-        while _SHA256.fullmatch(digest) and self.manifest_path(digest).exists():
-            manifest = json.loads(self.manifest_path(digest).read_bytes())
-            if manifest.get("schema") != TOMBSTONE:
-                break
-            digest = str(manifest["became"])
+        # Each step leads to a file with fewer rows, so the walk ends.
+        while (tombstone := self.tombstone(digest)) is not None:
+            digest = str(tombstone["became"])
         return digest
+
+    def _instead(self, digest: str) -> Snapshot:
+        """Return what became of a buried digest, young again as any snapshot that is wanted."""
+        found = self.find(digest)
+        if found is None:
+            raise SnapshotError(
+                f"snapshot {digest} holds rows of somebody who was erased, and {self._became(digest)}, which it became "
+                f"then, is not in {self.directory}; put it back, or ask again when the topics hold them no more"
+            )
+        found.path.touch()
+        return found
 
     def _some(self) -> str:
         newest = sorted(self.directory.glob("*.parquet"), key=lambda path: path.stat().st_mtime, reverse=True)

@@ -13,7 +13,8 @@ from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
 def erase(
     entity: Annotated[str, typer.Argument(metavar="ENTITY", help="The entity_id of events, or a value of a feature.")],
     events: Annotated[
-        Path | None, typer.Option(help="A file of event ids that are the entity's too, one a line.")
+        Path | None,
+        typer.Option(help="A file of event ids that are the entity's too, one a line.", exists=True, dir_okay=False),
     ] = None,
     work: Annotated[Path | None, typer.Option(help="The role retrain's work directory; default: as it runs here.")] = (
         None
@@ -26,18 +27,32 @@ def erase(
 
     Rehearses without --yes. Which events are the entity's is read from the input topics as far back as they reach; of
     older ones give --events. A snapshot is written again under its new SHA-256, with a tombstone at the old one.
+    Exits 1 where a directory does not exist or a file could not be erased; the rest is erased all the same.
     """
     from stationkeeper.process.wiring import WORK_DIRECTORY, open_reader
     from stationkeeper.retrain.snapshot import Erasure, SnapshotStore, erase_files, erase_snapshots
 
     with open_reader(config) as (settings, reader, _):
-        known = set(events.read_text(encoding="utf-8").split()) if events is not None else set()
+        known = _listed(events) if events is not None else set()
         known |= _events_of(settings, reader, entity)
         rejected = _rejected(settings, reader, {entity, *known})
     erasure = Erasure(entity, frozenset(known))
     store = SnapshotStore.of(settings.snapshots)
     found = erase_snapshots(store, erasure, round(time.time() * 1_000), really=really)
-    beside = erase_files(work or WORK_DIRECTORY, erasure, really=really)
+    trained = work or WORK_DIRECTORY
+    beside = erase_files(trained, erasure, really=really)
+    # Both paths are relative by default: from another directory there is nothing to erase, which must not look done.
+    missing = [str(one.absolute()) for one in (store.directory, trained) if not one.is_dir()]
+    kept = [one for one in (*found, *beside) if one.kept is not None]
+    found, beside = ([one for one in some if one.kept is None] for some in (found, beside))
+    for lost in missing:
+        typer.echo(
+            f"there is no directory {lost}, so nothing was looked at there: start erase where the role retrain "
+            "runs, or give --work, and snapshots.directory in the configuration",
+            err=True,
+        )
+    for one in kept:
+        typer.echo(f"{one.file} is not erased: {one.kept}", err=True)
     if json:
         print_json(
             {
@@ -46,9 +61,37 @@ def erase(
                 "snapshots": [{"digest": one.digest, "rows": one.rows, "became": one.became} for one in found],
                 "files": [{"file": str(one.file), "rows": one.rows} for one in beside],
                 "rejected": rejected,
+                "missing": missing,
+                "kept": [{"file": str(one.file), "why": one.kept} for one in kept],
             }
         )
-        return
+    else:
+        _tell(known, found, beside, rejected, really=really)
+    if store.dvc is not None and found:
+        typer.echo(
+            f"DVC keeps its own copies: remove them in {store.dvc.directory} (dvc gc), and in its remote", err=True
+        )
+    if found:
+        typer.echo(
+            "versions trained on these snapshots keep values of theirs in card.json (golden): train again, then delete "
+            "those versions and their runs in MLflow",
+            err=True,
+        )
+    if missing or kept:
+        raise typer.Exit(1)
+
+
+def _listed(file: Path) -> set[str]:
+    """Return the ids of a file, a line each; an id may hold blanks, and a part of it may be the id of another event."""
+    try:
+        # utf-8-sig: what Excel puts before the first id is not part of it.
+        return {line for line in file.read_text(encoding="utf-8-sig").split("\n") if line.strip()}
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"--events {file}: {error}; save it as UTF-8") from None
+
+
+def _tell(known: set[str], found: list[Any], beside: list[Any], rejected: list[str], *, really: bool) -> None:
+    """Print what was erased, or would be."""
     word = "erased" if really else "would be erased"
     typer.echo(f"{len(known)} events are the entity's")
     for one in found:
@@ -57,10 +100,6 @@ def erase(
         typer.echo(f"{one.file}: {one.rows} rows {word}")
     for address in rejected:
         typer.echo(f"rejected record {address} may name it: it goes with the retention of its topic")
-    if store.dvc is not None and found:
-        typer.echo(
-            f"DVC keeps its own copies: remove them in {store.dvc.directory} (dvc gc), and in its remote", err=True
-        )
     if not really:
         typer.echo("nothing was changed; say --yes to erase")
 
