@@ -127,9 +127,7 @@ def protected_gaps(
     """
     names, codes = np.unique(values, return_inverse=True)
     if len(names) < 2:
-        return (
-            f"{names[0] if len(names) else 'none'}: the only group among the held-out rows: no gap to tell"
-        )
+        return f"{names[0] if len(names) else 'none'}: the only group among the held-out rows: no gap to tell"
     blocks = draws.shape[1]
     edges = np.linspace(0, len(labels), blocks + 1).astype(np.int64)[:-1]
     # By run of rows, group, and what is counted: positives, negatives, and each model's alerts among them.
