@@ -32,6 +32,9 @@ def erase(
     from stationkeeper.process.wiring import WORK_DIRECTORY, open_reader
     from stationkeeper.retrain.snapshot import Erasure, SnapshotStore, erase_files, erase_snapshots
 
+    # As from a shell variable that is not set: it would take every row in which some text is empty.
+    if not entity.strip():
+        raise typer.BadParameter(f"ENTITY is {entity!r}; name whom to erase, or an event id of --events")
     with open_reader(config) as (settings, reader, _):
         known = _listed(events) if events is not None else set()
         known |= _events_of(settings, reader, entity)

@@ -251,3 +251,10 @@ def test_a_file_that_cannot_be_erased_is_told_and_is_no_success(log: MemoryLog, 
     assert f"{made.path} is not erased: it has no manifest" in done.stderr
     assert "scored.parquet is not erased: nobody knows who is in it" in done.stderr
     assert made.path.exists()
+
+
+def test_an_empty_name_erases_nobody(log: MemoryLog, tmp_path: Path) -> None:
+    made = SnapshotStore(tmp_path / "snapshots").write(snapshot_frame(0, 6, customer=[""] * 6), {"model": "bank"})
+    done = CliRunner().invoke(app, ["erase", "", "--yes"], catch_exceptions=False)
+    assert done.exit_code == 2
+    assert made.path.exists()
