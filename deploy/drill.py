@@ -14,7 +14,7 @@ _EVERY_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class WayBack:
-    """Seconds until the log, or a target, had the champion alone; None where it had not within the limit."""
+    """Seconds until the log, or a target, no longer had what was out; None where it had all the time."""
 
     what: str
     seconds: float | None
@@ -22,28 +22,34 @@ class WayBack:
 
 
 def restored(
-    model: str,
+    bad: Rollout,
     champion: str,
     record: Callable[[], Rollout],
     targets: Sequence[Target],
     within_s: float,
     now: Callable[[], float] = time.monotonic,
 ) -> list[WayBack]:
-    """Wait until the log says, and each target of the model serves, ``champion`` alone; at most ``within_s`` seconds.
+    """Wait until neither the log nor a target of its model serves what ``bad`` let out; at most ``within_s`` seconds.
 
+    ``champion`` answers instead: alone, or beside the candidate that waited for ``bad`` to end and is the next canary.
     Called as soon as the way back was asked for. A target that cannot be asked meanwhile is asked again.
     """
     began = now()
-    waiting: dict[str, Callable[[], tuple[bool, str]]] = {"log": lambda: _record_of(record(), champion)}
-    waiting |= {one.name: _look(one, model, champion) for one in targets if serves(one, model)}
-    found: dict[str, WayBack] = {}
+    # By position too: two targets of one kind have one name, and the one that is back must not hide the other.
+    waiting: dict[tuple[int, str], Callable[[], tuple[bool, str]]] = {
+        (0, "log"): lambda: _record_of(record(), bad, champion)
+    }
+    mine = [target for target in targets if serves(target, bad.model)]
+    out = bad.canary or bad.champion
+    waiting |= {(place, one.name): _look(one, bad.model, champion, out) for place, one in enumerate(mine, 1)}
+    found: dict[tuple[int, str], WayBack] = {}
     while True:
         for what, look in list(waiting.items()):
             try:
                 there, seen = look()
             except Retryable as error:
                 there, seen = False, str(error)
-            found[what] = WayBack(what, round(now() - began, 2) if there else None, seen)
+            found[what] = WayBack(what[1], round(now() - began, 2) if there else None, seen)
             if there:
                 del waiting[what]
         if not waiting or now() - began > within_s:
@@ -70,17 +76,25 @@ def rehearsed(rollout: Rollout, targets: Sequence[Target], now: Callable[[], flo
     return found
 
 
-def _record_of(rollout: Rollout, champion: str) -> tuple[bool, str]:
-    alone = rollout.canary is None and rollout.champion == champion
-    return alone, f"champion {rollout.champion}, canary {rollout.canary or 'none'}: {rollout.reason}"
+def _record_of(rollout: Rollout, bad: Rollout, champion: str) -> tuple[bool, str]:
+    # A candidate that waited goes out in the same moment as the old one is dropped: then "alone" is never to be seen.
+    gone = rollout.canary is None or rollout.epoch != bad.epoch or rollout.canary != bad.canary
+    return (
+        gone and rollout.champion == champion,
+        f"champion {rollout.champion}, canary {rollout.canary or 'none'}: {rollout.reason}",
+    )
 
 
-def _look(target: Target, model: str, champion: str) -> Callable[[], tuple[bool, str]]:
+def _look(target: Target, model: str, champion: str, out: str | None = None) -> Callable[[], tuple[bool, str]]:
     def look() -> tuple[bool, str]:
         seen = target.observe(model)
         if seen is None:
             return False, "it does not know the model"
-        alone = seen.champion == champion and seen.weight_bp == 0
-        return alone, f"champion {seen.champion}, {seen.weight_bp / 100:g} % to {seen.canary or 'nobody'}"
+        # Without ``out`` any canary is one too many; with it the next one may have its place.
+        gone = seen.weight_bp == 0 or (out is not None and seen.canary not in {None, out})
+        return (
+            seen.champion == champion and gone,
+            f"champion {seen.champion}, {seen.weight_bp / 100:g} % to {seen.canary or 'nobody'}",
+        )
 
     return look

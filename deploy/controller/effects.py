@@ -130,8 +130,9 @@ class Effects:
                 self._wake.wait(_RETRY_S)
 
     def _pace(self) -> float:
-        """Return how long until the next look: targets are watched closely while there is a canary to watch."""
-        canary = self._targets and any(rollout.canary for rollout in self._wanted.values())
+        """Return how long until the next look: targets are watched closely while they split traffic."""
+        # A holdback is a lease as a canary's weight is: not renewed, the target takes it for lapsed.
+        canary = self._targets and any(as_served(rollout).canary for rollout in self._wanted.values())
         return min(_WATCH_S, self._check_s) if canary else self._check_s
 
     def _one(self, rollout: Rollout, *, promoted: bool) -> bool:

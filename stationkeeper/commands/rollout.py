@@ -99,7 +99,7 @@ def drill(
                 note="drill",
             )
             publish(settings, Outgoing(topics.approvals.name, word.encode(), word.id.encode()))
-            found = restored(model, back, record, targets, within)
+            found = restored(rollout, back, record, targets, within)
     if json:
         print_json({"model": model, "rehearsal": back is None, "restored": [_plain(one) for one in found]})
     else:

@@ -106,3 +106,14 @@ def test_the_holdback_is_asked_of_those_who_can_split_it_and_of_no_others():
     assert all(one.applied.acquire(timeout=10) for one in targets)
     effects.close()
     assert [one.told[0] for one in targets] == [("2", "1", 50), ("2", None, 0), ("2", None, 0)]
+
+
+def test_a_holdback_is_looked_after_at_the_pace_of_its_lease(monkeypatch):
+    """Asked once a minute a lease of 30 s lapsed, and the old champion answered nobody for half of each minute."""
+    monkeypatch.setattr("stationkeeper.deploy.controller.effects._WATCH_S", 0.001)
+    held = {"phase": RolloutPhase.PROBATION, "champion": "2", "canary": None, "weight_bp": 0}
+    target = Weighing("leased", Abilities(holds_back=True))
+    effects = Effects(None, (target,))
+    effects.follow(RECORD.model_copy(update=held | {"controller": {"previous": "1", "holdback_bp": 50}}))
+    assert all(target.applied.acquire(timeout=10) for _ in range(3))
+    effects.close()
