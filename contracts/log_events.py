@@ -53,6 +53,7 @@ class LogEvent(StrEnum):
     ROLE_LEFT_OUT = "role_left_out"
     CONFIG_RELOADED = "config_reloaded"
     CONFIG_REFUSED = "config_refused"
+    RELOAD_PASSED_ON = "reload_passed_on"
     FATAL = "fatal"
 
 
@@ -104,5 +105,6 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.ROLE_LEFT_OUT: "The command up did not start a role, because the configuration has no use for it.",
     LogEvent.CONFIG_RELOADED: "SIGHUP: the configuration was read again; the role begins again with what changed.",
     LogEvent.CONFIG_REFUSED: "SIGHUP: the configuration cannot be taken, with the reason; nothing changes.",
+    LogEvent.RELOAD_PASSED_ON: "SIGHUP: the command up asked these roles to read the configuration again.",
     LogEvent.FATAL: "A role stopped for good, uncommitted, with the reason.",
 }

@@ -1,5 +1,6 @@
 """Verbs that run the loop: the demo, all roles, each role, the router and a broker."""
 
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -56,11 +57,14 @@ def up(
     workers: Annotated[int, typer.Option(help="Monitor processes, sharing partitions and models.", min=1)] = 1,
 ) -> int:
     """Run every role on this machine as supervised child processes."""
+    # As each role does: it waits for the moment from which on it can be passed on.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     import structlog
 
     from stationkeeper.config import load
     from stationkeeper.contracts.log_events import LogEvent
     from stationkeeper.process.children import children
+    from stationkeeper.process.reload import on_sighup
     from stationkeeper.process.run import LEAVE_S, configure_logging, stop_on_signals
     from stationkeeper.process.supervisor import Supervisor
     from stationkeeper.process.wiring import need_models, prepare_topics
@@ -74,7 +78,9 @@ def up(
     except Retryable as error:
         # Each role waits for the broker and makes its topics by itself; a set-up that is wrong for good ends here.
         structlog.get_logger().warning(LogEvent.BROKER_UNREACHABLE, role="up", error=str(error))
-    Supervisor(children(settings, config, workers), drain_s=settings.drain / 1_000 + LEAVE_S).run(stop_on_signals())
+    supervisor = Supervisor(children(settings, config, workers), drain_s=settings.drain / 1_000 + LEAVE_S)
+    on_sighup(lambda *_: supervisor.reload())
+    supervisor.run(stop_on_signals())
     return 0
 
 
@@ -101,10 +107,13 @@ def deploy(config: ConfigOption = None) -> int:
 
 def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[Stage]]") -> int:
     """Run a role's stages in one process until a signal; returns the exit code."""
+    # Before the imports, which take a second: SIGHUP waits until there is somebody to take it. Others are let in, which
+    # a process that began itself again held back.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGHUP])
     from stationkeeper.config import load
     from stationkeeper.process.reload import Reload
     from stationkeeper.process.replica import claim
-    from stationkeeper.process.run import configure_logging, leave_with_parent, run_loops
+    from stationkeeper.process.run import configure_logging, leave_with_parent, run_loops, stop_on_signals
     from stationkeeper.process.wiring import access_to, analyses_for, loop_for, need_models, peers_of, prepare_topics
 
     configure_logging()
@@ -121,10 +130,12 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
 
     loops = [loop_for(stage, settings.kafka, partial(prepare, stage.name)) for stage in stages(settings)]
     http = settings.http
+    ended = stop_on_signals()
     code = run_loops(
         loops,
         http.host,
         getattr(http, role),
+        ended=ended,
         access=access_to(settings),
         peers=peers_of(settings, role),
         drain_s=settings.drain / 1_000,
@@ -132,7 +143,7 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
         reload=reload,
     )
     if code == 0 and reload.accepted:
-        reload.begin_again()
+        reload.begin_again(ended)
     return code
 
 

@@ -60,6 +60,7 @@ def children(config: Config, path: Path | None, workers: int) -> list[Child]:
                 **peers(name),
             },
             "it watches",
+            reloads=True,
         )
         for slot, (name, port) in enumerate(ports.items())
     ]
@@ -69,7 +70,9 @@ def children(config: Config, path: Path | None, workers: int) -> list[Child]:
             roles[role] = why
         else:
             log.info(LogEvent.ROLE_LEFT_OUT, role=role, why=why)
-    return [*made, *(Child(role, (role, *base), peers(role), why) for role, why in roles.items())]
+    # The router loads models and listens for no change of its configuration.
+    others = [Child(role, (role, *base), peers(role), why, reloads=role != "serve") for role, why in roles.items()]
+    return [*made, *others]
 
 
 def _retrain_use(config: Config) -> tuple[bool, str]:

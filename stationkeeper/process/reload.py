@@ -7,9 +7,10 @@ its log, which a start does anyway: no second way to the same state that could d
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from types import FrameType
 
 import structlog
 from pydantic import BaseModel
@@ -37,6 +38,19 @@ def fixed_changes(running: Config, wanted: Config) -> list[str]:
     return found
 
 
+def on_sighup(handle: Callable[[int, FrameType | None], object]) -> None:
+    """Call ``handle`` at SIGHUP, also at one that waited blocked since the start, unless a terminal sends it.
+
+    A terminal that closes ends what runs in it.
+    """
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        signal.signal(signal.SIGHUP, handle)
+    # Only now: the default action ends the process.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+
+
 class Reload:
     """What SIGHUP asks of a role whose configuration is the file ``path`` and that runs by ``running``.
 
@@ -51,11 +65,8 @@ class Reload:
         self.accepted = False
 
     def listen(self) -> None:
-        """Take SIGHUP as the wish to reload, unless a terminal sends it: one that closes ends what runs in it."""
-        try:
-            os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-        except OSError:
-            signal.signal(signal.SIGHUP, self._ask)
+        """Take SIGHUP as the wish to reload."""
+        on_sighup(self._ask)
 
     def due(self) -> bool:
         """Read the file again where that was asked for; return whether the role must begin again with it."""
@@ -89,8 +100,13 @@ class Reload:
             stage.close()
         return wanted
 
-    def begin_again(self) -> NoReturn:
-        """Replace this process by one with the same arguments, and the same process id for whoever watches it."""
+    def begin_again(self, ended: threading.Event) -> None:
+        """Replace this process by one with the same arguments and process id; return where it was told to end."""
+        # What comes from here on waits for the process that follows, which would otherwise end by a SIGHUP that comes
+        # before it listens, or go on although a SIGTERM came to the one before.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+        if ended.is_set():
+            return
         if self._parent is not None:
             os.environ[PARENT] = self._parent
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line, no shell

@@ -95,19 +95,21 @@ def run_loops(
     host: str,
     port: int,
     *,
+    ended: threading.Event,
     access: Access,
     peers: PeerRoles | None = None,
     drain_s: float = 20.0,
     analyses: "Analyses | None" = None,
     reload: "Reload | None" = None,
 ) -> int:
-    """Run loops until a signal; when one of them must stop, all stop. Returns the exit code.
+    """Run loops until ``ended`` (``stop_on_signals``); when one of them must stop, all stop. Returns the exit code.
 
     A stopped loop writes what it has absorbed and leaves. One that has not done so after ``drain_s``, because no broker
     answers, is left behind uncommitted and the exit code is 1: what it had absorbed is read again. A ``reload`` that is
     due stops them as a signal does.
     """
-    stop = stop_on_signals()
+    # Apart from `ended`, which only signals set: one that comes while a reload drains is the first, and not the second.
+    stop = threading.Event()
     began = time.monotonic()
     web = WebServer(create_app(loops, peers=peers, more=access.samples, analyses=analyses), host, port, access)
     web.start()
@@ -130,7 +132,7 @@ def run_loops(
         thread.start()
     announced = False
     while not stop.wait(0.05):
-        if reload is not None and reload.due():
+        if ended.is_set() or (reload is not None and reload.due()):
             stop.set()
         if not announced and all(loop.ready() for loop in loops):
             announced = True

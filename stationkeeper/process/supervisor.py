@@ -32,12 +32,16 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One role to keep alive: its name in logs, arguments after ``stationkeeper``, environment, and why it runs."""
+    """One role to keep alive: its name in logs, arguments after ``stationkeeper``, environment, and why it runs.
+
+    ``reloads`` says that it reads its configuration again at SIGHUP, which would end another.
+    """
 
     name: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     why: str = ""
+    reloads: bool = False
 
 
 @dataclass(slots=True)
@@ -64,6 +68,7 @@ class Supervisor:
         self._running = [_Running(child) for child in children]
         self._log_directory = log_directory
         self._stop = threading.Event()
+        self._reload_asked = False
 
     def run(self, stop: threading.Event | None = None) -> None:
         """Start all, watch them until ``stop`` (or ``stop()``), then drain: SIGTERM, and after ``drain_s`` SIGKILL."""
@@ -71,6 +76,9 @@ class Supervisor:
         try:
             while not stop.is_set():
                 self.turn(time.monotonic())
+                if self._reload_asked:
+                    self._reload_asked = False
+                    self._pass_on()
                 stop.wait(0.2)
         finally:
             self.drain()
@@ -107,6 +115,10 @@ class Supervisor:
         """Ask ``run`` to end."""
         self._stop.set()
 
+    def reload(self) -> None:
+        """Ask the children that can to read their configuration again, at the next turn of ``run``."""
+        self._reload_asked = True
+
     def drain(self) -> None:
         """End every child: SIGTERM in parallel, wait, then SIGKILL what is left."""
         alive = [r.process for r in self._running if r.process is not None and r.process.poll() is None]
@@ -120,6 +132,13 @@ class Supervisor:
                 process.kill()
                 process.wait()
 
+    def _pass_on(self) -> None:
+        reloading = [r for r in self._running if r.child.reloads and r.process is not None and r.process.poll() is None]
+        for running in reloading:
+            if running.process is not None:
+                running.process.send_signal(signal.SIGHUP)
+        log.info(LogEvent.RELOAD_PASSED_ON, roles=[running.child.name for running in reloading])
+
     def _start(self, running: _Running, now: float) -> None:
         command = [sys.executable, "-P", "-m", "stationkeeper", *running.child.arguments]
         environment = {**os.environ, PARENT: str(os.getpid()), **running.child.environment}
@@ -127,11 +146,14 @@ class Supervisor:
         if self._log_directory is not None:
             self._log_directory.mkdir(parents=True, exist_ok=True)
             output = (self._log_directory / f"{running.child.name}.log").open("ab")
+        # A child takes the mask over: SIGHUP waits until it listens, for at its start it would end it.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP] if running.child.reloads else [])
         try:
             running.process = subprocess.Popen(
                 command, env=environment, stdout=output, stderr=subprocess.STDOUT if output else None
             )
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
             if output is not None:
                 output.close()
         running.started = now

@@ -20,3 +20,7 @@ def test_systemd_finds_nothing_wrong_with_it(tool, tmp_path):
 def test_a_role_is_not_killed_while_it_may_still_write():
     (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), re.MULTILINE)
     assert int(seconds) * 1_000 > Config().drain
+
+
+def test_a_reload_that_comes_before_the_role_listens_does_not_leave_it_down():
+    assert "\nRestartForceExitStatus=SIGHUP\n" in UNIT.read_text()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -16,9 +17,13 @@ import structlog
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
-from stationkeeper.config import load
+from stationkeeper.commands import loop
+from stationkeeper.config import Config, ConfigError, load
+from stationkeeper.process import run
+from stationkeeper.process.listener import Access
 from stationkeeper.process.reload import Reload, fixed_changes
 from stationkeeper.process.wiring import deploy_stage, monitor_stages, retrain_stage
+from tests.stationkeeper import story
 from tests.waiting import until
 
 WATCHED = "models: {fraud: {predictions: scores, false_pages: 1 per 30 days}}\n"
@@ -93,6 +98,93 @@ def test_a_role_is_built_without_broker_and_registry_and_leaves_nothing(stage: A
     assert [one.call_count for one in closes] == [1] * (3 if stage is None else 1)
     assert threading.active_count() == threads
     assert [one.name for one in tmp_path.iterdir()] == ["c.yaml"]
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Handlers and mask as before, whatever a test makes of them."""
+    numbers = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+    before, mask = [signal.getsignal(number) for number in numbers], signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+# Begins itself again once; what follows gets SIGHUP before it listens.
+AGAIN = """
+import os, signal, threading
+from stationkeeper.config import Config
+from stationkeeper.process.reload import Reload
+reload = Reload(None, Config(), lambda _: [])
+if os.environ.pop("FIRST", None):
+    reload.begin_again(threading.Event())
+os.kill(os.getpid(), signal.SIGHUP)
+reload.listen()
+print("asked" if reload._asked else "not asked")
+"""
+
+
+def test_sighup_waits_for_the_process_that_follows_to_listen(tmp_path: Path):
+    script = tmp_path / "again.py"
+    script.write_text(AGAIN)
+    # Without a terminal, as a daemon is.
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        check=False,
+        env={**os.environ, "FIRST": "1"},
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "asked\n"), done.stderr
+
+
+@pytest.mark.parametrize("verb", [loop.monitor, loop.retrain, loop.deploy, loop.up])
+def test_sighup_waits_from_the_first_moment_of_a_verb(
+    verb: Callable[[Path], int], signals: None, monkeypatch: pytest.MonkeyPatch
+):
+    held: list[bool] = []
+    # The first thing that a verb reads.
+    monkeypatch.setattr(run, "configure_logging", lambda: held.append(is_held(signal.SIGHUP)))
+    with pytest.raises(ConfigError):
+        verb(Path("not-there.yaml"))
+    assert held == [True]
+
+
+def is_held(number: signal.Signals) -> bool:
+    return number in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+class Draining(story.Role):
+    """A role that gets SIGTERM while it drains for a reload."""
+
+    def __init__(self, ended: threading.Event) -> None:
+        super().__init__("tally", {})
+        self._ended = ended
+
+    def run(self, stop: threading.Event) -> None:
+        assert stop.wait(30)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert self._ended.wait(30)
+
+
+def test_sigterm_while_a_reload_drains_is_the_first_signal_and_ends_the_role(
+    signals: None, monkeypatch: pytest.MonkeyPatch
+):
+    begun: list[str] = []
+    monkeypatch.setattr(os, "execv", lambda program, _arguments: begun.append(program))
+    ended = run.stop_on_signals()
+    role: Any = Draining(ended)
+    reload = Reload(None, Config(), lambda _: [])
+    monkeypatch.setattr(reload, "due", lambda: True)
+    assert run.run_loops([role], "127.0.0.1", 0, ended=ended, access=Access(), reload=reload) == 0
+    reload.begin_again(ended)
+    assert not begun
+    ended.clear()
+    reload.begin_again(ended)
+    assert begun == [sys.executable]
+    assert is_held(signal.SIGTERM)
 
 
 def test_every_key_but_the_models_is_fixed(tmp_path: Path):

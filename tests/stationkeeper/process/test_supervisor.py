@@ -1,6 +1,7 @@
 """Roles come back when they die, and leave together."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -55,34 +56,58 @@ def test_a_users_own_module_in_the_working_directory_shadows_no_role(
     assert "own file" not in said
 
 
-def test_up_waits_for_a_broker_that_is_away_and_leaves_no_child_behind_when_it_is_killed(tmp_path: Path) -> None:
+def up_without_broker(tmp_path: Path) -> tuple["subprocess.Popen[bytes]", Path, int]:
+    """The process of `up`, the file of its log, and the port of serve."""
     nobody, port = free_ports(2)
     config = tmp_path / "stationkeeper.yaml"
     config.write_text(
-        f"kafka: {{bootstrap: '127.0.0.1:{nobody}'}}\nhttp: {{monitor: 0, deploy: 0}}\nserve: {{port: {port}}}\n"
+        f"kafka: {{bootstrap: '127.0.0.1:{nobody}', connect_timeout: 100ms}}\n"
+        f"http: {{monitor: 0, deploy: 0}}\nserve: {{port: {port}}}\n"
         f"registry: {{tracking_uri: 'sqlite:///{tmp_path}/mlflow.db'}}\ndrain: 1s\n"
         "models: {fraud: {predictions: scores}}\n"
     )
     log = tmp_path / "log"
     with log.open("wb") as out:
         command = [sys.executable, "-m", "stationkeeper", "up", "--config", str(config)]
-        up = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path)
+        # Without a terminal, as a daemon is: one that closes ends what runs in it.
+        up = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path, start_new_session=True)
+    return up, log, port
 
-    def logged(event: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-        return [line for line in lines if line["event"] == event]
 
+def logged(log: Path, event: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == event]
+
+
+def test_up_waits_for_a_broker_that_is_away_and_leaves_no_child_behind_when_it_is_killed(tmp_path: Path) -> None:
+    up, log, port = up_without_broker(tmp_path)
+    children: list[int] = []
     try:
         until(lambda: _listens(port) or up.poll() is not None, "serve listens", 60)
         assert up.poll() is None, log.read_text()
-        assert any(line["role"] == "up" for line in logged("broker_unreachable"))
-        children = [line["pid"] for line in logged("child_started")]
+        assert any(line["role"] == "up" for line in logged(log, "broker_unreachable"))
+        children = [line["pid"] for line in logged(log, "child_started")]
+        assert len(children) == 3
         assert all(Path(f"/proc/{pid}").exists() for pid in children)
     finally:
         up.kill()
         up.wait()
     until(lambda: not any(_runs(pid) for pid in children), "every child has ended", 60)
     assert not _listens(port)
+
+
+def test_up_passes_sighup_on_to_the_roles_that_reload_also_while_they_start(tmp_path: Path) -> None:
+    up, log, _ = up_without_broker(tmp_path)
+    try:
+        until(lambda: len(logged(log, "child_started")) == 3 or up.poll() is not None, "all have begun", 60)
+        up.send_signal(signal.SIGHUP)
+        until(lambda: len(logged(log, "config_reloaded")) == 2 or up.poll() is not None, "both have read", 60)
+        assert up.poll() is None, log.read_text()
+        assert [line["roles"] for line in logged(log, "reload_passed_on")] == [["monitor-0", "deploy"]]
+        assert not logged(log, "child_died")
+    finally:
+        up.terminate()
+        up.wait(60)
 
 
 def _listens(port: int) -> bool:
