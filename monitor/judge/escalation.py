@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from stationkeeper.contracts.identity import verdict_id
-from stationkeeper.contracts.messages import Level, RetrainRequest, Verdict, VerdictKind
+from stationkeeper.contracts.messages import Level, RetrainRequest, Rollout, Verdict, VerdictKind
 from stationkeeper.contracts.model_status import HarmStatus, IncidentStatus, MovedSubject
 from stationkeeper.contracts.state import State
 from stationkeeper.contracts.times import to_datetime
@@ -18,6 +18,7 @@ from stationkeeper.monitor.core.incidents import (
     RequestPolicy,
     RequestRules,
     does_harm,
+    fault_in,
     harm_words,
 )
 from stationkeeper.monitor.core.watch import Watch
@@ -78,9 +79,7 @@ class Escalation:
                 causes[incident.id] = cause
                 self.requests.note_same_cause(incident, cause)
         verdicts = [
-            _informing(verdict, f"began with {causes[verdict.incident].id}, which has paged")
-            if verdict.incident in causes
-            else verdict
+            _informing(verdict, self._told_with(causes[verdict.incident])) if verdict.incident in causes else verdict
             for verdict in outcome.verdicts
         ]
         requests = []
@@ -92,18 +91,36 @@ class Escalation:
                 opening = outcome.verdict_for(incident)
                 verdicts = [self._paging(v, incident, harm) if v.id == opening.id else v for v in verdicts]
                 # Before it asks: what trained on broken data would learn the fault.
-                broken = self.requests.withdraw(f"{incident.id}: {incident.refusal}") if incident.refusal else None
+                broken = self._take_back(incident, rollout)
                 weighed = self._weighed(incident, harm, pays)
                 request = self.requests.consider(
                     incident, opening, now=now, rollout=rollout, harm=weighed, broken=self.broken(champion)
                 )
                 requests += [one for one in (broken, request) if one is not None]
+        for incident in outcome.changed:
+            # Errors that rise, a concept that changes and broken data page as ever, also where drift has been waiting.
+            if incident.id in self._waiting and not incident.kinds <= NOVELTY:
+                verdicts.append(self._page_late(incident, self.harms.weigh(incident, stepped.watch), now))
+            taken = self._take_back(incident, rollout)
+            requests += [] if taken is None else [taken]
         for incident in outcome.closed:
             self._waiting.pop(incident.id, None)
             self.harms.weigh(incident, stepped.watch)
-            healed = self.requests.withdraw(f"healed: {', '.join(incident.subjects[:5])} came back", incident.id)
+            why = f"healed: {', '.join(incident.subjects[:5])} came back"
+            healed = self.requests.withdraw(why, incident.id, rollout=rollout)
             requests += [] if healed is None else [healed]
         return verdicts, requests
+
+    def _take_back(self, incident: Incident, rollout: Rollout | None) -> RetrainRequest | None:
+        """The request in work, withdrawn because of a fault in an incident: what trains on it would learn the fault."""
+        fault = fault_in(incident)
+        return self.requests.withdraw(f"{incident.id}: {fault}", rollout=rollout) if fault else None
+
+    def _page_late(self, incident: Incident, harm: Harm, now: int) -> Verdict:
+        return _paged_late(Verdict.decode(self._waiting.pop(incident.id).encode()), harm, now)
+
+    def _told_with(self, cause: Incident) -> str:
+        return f"began with {cause.id}, which {'waits for harm' if cause.id in self._waiting else 'has paged'}"
 
     def again(
         self, champion: str | None, now: int, pays: Callable[[Harm], str] | None = None
@@ -118,7 +135,7 @@ class Escalation:
                     continue
                 harm = self.harms.weigh(incident, watch)
                 if incident.id in self._waiting and does_harm(incident, harm, self._settings.harm.rules):
-                    verdicts.append(_paged_late(Verdict.decode(self._waiting.pop(incident.id).encode()), harm, now))
+                    verdicts.append(self._page_late(incident, harm, now))
         watches = {incident.id: watch for incident, watch in found}
 
         def weighed(incident: Incident) -> IncidentHarm:
@@ -139,6 +156,8 @@ class Escalation:
         for one in ended:
             status = self.incident_status(one.incident, one.key, champion)
             status["recovered_reason"] = one.verdict.reason
+            # Its watch is gone, so that nothing else would take its page out of the state.
+            self._waiting.pop(one.incident.id, None)
             self.recovered = [*self.recovered, status][-KEPT_RECOVERED:]
 
     def incident_status(self, incident: Incident, key: WatchKey, champion: str | None) -> IncidentStatus:
@@ -181,8 +200,8 @@ class Escalation:
         """Return why no model may be trained on what comes now: the open incident about broken data, "" without one."""
         for watch in self._watches.of(champion):
             for incident in watch.incidents():
-                if incident.refusal:
-                    return f"{incident.id} is open: {incident.refusal}"
+                if fault := fault_in(incident):
+                    return f"{incident.id} is open: {fault}"
         return ""
 
 

@@ -35,6 +35,7 @@ from stationkeeper.monitor.core.incidents.request_policy import (
 from stationkeeper.monitor.core.incidents.verdict import (
     DecisionTime,
     WatchIdentity,
+    fault_in,
     onset_of,
     recovered_verdict,
     verdict_of,
@@ -64,6 +65,7 @@ __all__ = [
     "WarnedSubject",
     "WatchIdentity",
     "does_harm",
+    "fault_in",
     "harm_by_labels",
     "harm_by_scores",
     "harm_words",

@@ -102,9 +102,10 @@ def void_share(incident: Incident) -> float:
 def does_harm(incident: Incident, harm: Harm, rules: HarmRules) -> bool:
     """Return whether an incident has shown harm, or is about rows of which nobody can tell.
 
-    A loss counts once its interval excludes none at all: noise is above a tolerance half of the time.
+    A loss counts once its interval excludes none at all: noise is above a tolerance half of the time. Errors that rose
+    or a concept that changed are harm that has shown, also where they joined an incident that drift had opened.
     """
-    if incident.kind in _SHOWN:
+    if incident.kind in _SHOWN or not _SHOWN.isdisjoint(incident.kinds):
         return True
     scale = harm.usual if harm.measure == ERROR else 1.0
     if harm.source != "unknown" and harm.low > 0 and harm.lost > rules.tolerance * scale:

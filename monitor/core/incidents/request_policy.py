@@ -181,11 +181,16 @@ class RequestPolicy:
             found += [] if request is None else [request]
         return found
 
-    def withdraw(self, why: str, incident: str | None = None) -> RetrainRequest | None:
+    def withdraw(
+        self, why: str, incident: str | None = None, *, rollout: Rollout | None = None
+    ) -> RetrainRequest | None:
         """Return the request that is in work, withdrawn: that of ``incident``, or any; None if there is none.
 
-        It is the published one with the reason in ``withdrawn``: the trainer drops it unless it trains already.
+        It is the published one with the reason in ``withdrawn``: the trainer drops it unless it trains already. One
+        whose candidate is in a ``rollout``, or came out of one, has nothing left to take back.
         """
+        if self._outstanding is not None and rollout is not None and rollout.request == self._outstanding[0]:
+            self._outstanding, self._message = None, ""
         asked = self._outstanding
         name = next((n for n, one in self._answers.items() if asked is not None and one.request == asked[0]), None)
         # Without a message a build asked that could not withdraw.

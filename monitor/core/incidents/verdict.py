@@ -50,6 +50,15 @@ def refusal_of(finding: Finding) -> str:
     return ""
 
 
+def fault_in(incident: Incident) -> str:
+    """Return why no model may be trained while this incident is as it is, "" where one may.
+
+    It opened with broken data, or a member that joined it since is broken and has not come back.
+    """
+    broken = [m for m in incident.drifting if m.kind is VerdictKind.DATA_QUALITY and m.check in BLOCKS_RETRAINING]
+    return incident.refusal or "; ".join(f"{m.subject}: broken data ({m.check})" for m in broken)
+
+
 def verdict_of(  # noqa: PLR0913 - a verdict is these parts
     named: WatchIdentity,
     finding: Finding,

@@ -7,10 +7,10 @@ from unittest.mock import Mock
 import pytest
 from msgspec import structs
 
-from stationkeeper.contracts.messages import Level, VerdictKind
+from stationkeeper.contracts.messages import Level, SubjectType, VerdictKind
 from stationkeeper.monitor.core.finding import Dated
-from stationkeeper.monitor.core.incidents import RETRY_PANES, Harm, Incident, IncidentChanges
-from stationkeeper.monitor.core.reasons import Cause
+from stationkeeper.monitor.core.incidents import RETRY_PANES, Harm, Incident, IncidentChanges, Member
+from stationkeeper.monitor.core.reasons import Cause, Check
 from stationkeeper.monitor.judge.escalation import KEPT_RECOVERED, Escalation
 from stationkeeper.monitor.judge.labels import Cohorts
 from stationkeeper.monitor.judge.pending import WatchKey
@@ -122,6 +122,38 @@ def test_with_page_on_harm_drift_warns_and_pages_once_it_does_harm(monkeypatch: 
         assert each.incident_status(one, KEY, "1")["level"] == "page"
         # Once.
         assert each.again("1", one.opened + 6 * RETRY_PANES * 60_000) == ([], [])
+
+
+def member(name: str, kind: VerdictKind, check: Check | None = None) -> Member:
+    type_ = SubjectType.PERFORMANCE if kind is VerdictKind.PERFORMANCE else SubjectType.FEATURE
+    return Member(f"{type_}:{name}:x", name, type_, kind, check, 3, 3, 0.1)
+
+
+def joined(one: Incident, more: Member) -> Stepped:
+    """A pane in which a subject joins an incident, with the warning that tells it."""
+    now = one.with_member(member("a", VerdictKind.DATA_DRIFT)).with_member(more)
+    verdict = verdict_for(now).model_copy(update={"level": Level.WARN, "kind": more.kind, "id": "joined"})
+    return Stepped(KEY, stepped(one).watch, IncidentChanges((verdict,), changed=(now,)))
+
+
+def test_errors_that_rise_within_a_drift_that_waits_for_harm_page_at_once(monkeypatch: pytest.MonkeyPatch):
+    made, one = escalation(page_on="harm"), incident("a")
+    weighing(made, monkeypatch, HARMLESS)
+    made.of(stepped(one), "1", 60_000)
+    told, paged = made.of(joined(one, member("error_rate", VerdictKind.PERFORMANCE)), "1", 120_000)[0]
+    assert (told.level, paged.level) == (Level.WARN, Level.PAGE)
+    assert made.incident_status(one, KEY, "1")["level"] == "page"
+    assert len(made.of(joined(one, member("error_rate", VerdictKind.PERFORMANCE)), "1", 180_000)[0]) == 1
+
+
+def test_broken_data_that_join_a_drift_take_its_request_back_and_let_nothing_ask():
+    made, one = escalation(), incident("a")
+    _, (request,) = made.of(stepped(one), "1", 100)
+    fault = joined(one, member("b", VerdictKind.DATA_QUALITY, Check.NULL))
+    _, (taken,) = made.of(fault, "1", 200)
+    assert (taken.id, taken.withdrawn) == (request.id, "a: b: broken data (null)")
+    watching(made, fault.outcome.changed[0])
+    assert made.broken("1") == "a is open: b: broken data (null)"
 
 
 def test_with_page_on_drift_harm_is_told_and_changes_no_level(monkeypatch: pytest.MonkeyPatch):

@@ -200,6 +200,18 @@ def test_while_data_are_broken_nothing_asks():
     assert one.consider_again([made], now=RETRY_PANES * 60_000)
 
 
+def test_a_request_whose_candidate_was_rolled_out_has_nothing_to_take_back():
+    for phase in (RolloutPhase.CANARY, RolloutPhase.STEADY):
+        one, made = policy(), incident("inc-1")
+        request = one.consider(made, verdict_for(made), now=0)
+        assert request is not None
+        assert one.withdraw("inc-2: broken data", rollout=rollout(phase, request.id)) is None
+        answer = one.answer("inc-1")
+        assert answer is not None
+        assert "withdrawn" not in answer.reason
+        assert one.counts == {"published": 1}
+
+
 def test_a_request_is_withdrawn_once_by_its_incident_or_by_any():
     one, made = policy(cooldown=0), incident("inc-1")
     request = one.consider(made, verdict_for(made), now=0)
