@@ -83,6 +83,7 @@ def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy
             "sums": ledger.sums,
             "pools": ledger.pools,
             "groups": ledger.groups,
+            "grouped": ledger.grouped,
             "spread": ledger.spread,
             "latencies": ledger.latencies,
             "middle": ledger.middle,
@@ -97,7 +98,7 @@ class _Ledger:
     def __init__(self, memory: Controller, policy: Policy) -> None:
         self.wealth, self.sums, self.pools = dict(memory.wealth), dict(memory.sums), dict(memory.pools)
         self.groups, self.spread, self.latencies = dict(memory.groups), dict(memory.spread), memory.latencies
-        self.middle = memory.middle
+        self.middle, self.grouped = memory.middle, memory.grouped
         self._policy = policy
 
     def bet(self, name: str, log_factors: Floats) -> None:
@@ -171,6 +172,7 @@ class _Ledger:
         """Add rows, errors and positives by entity group, where entities are known."""
         if not a.groups and not b.groups:
             return
+        self.grouped += 1
         for name, mine_a, mine_b in zip(("rows", *_GROUPED), a.by_group(), b.by_group(), strict=True):
             self.groups[name] = gathered(self.groups.get(name), mine_a, mine_b)
 
@@ -208,7 +210,8 @@ def log_e(memory: Controller, name: str, policy: Policy) -> float:
     wealth = memory.wealth.get(name)
     if not wealth:
         return 0.0
-    effect = max(policy.design_effect, design_effect(memory, _COUNTED.get(name, name)))
+    harm = name in frozenset(Guardrail)
+    effect = max(policy.design_effect, design_effect(memory, counted(name), harm=harm))
     return Mixture(len(wealth), wealth).log_e(effect)
 
 
@@ -224,6 +227,11 @@ _COUNTED: dict[str, str] = {
     **{calm(name): name.value for name in Guardrail},
     **dict.fromkeys(_LABEL_PROCESSES, Guardrail.DECISIONS.value),
 }
+
+
+def counted(name: str) -> str:
+    """Return whose failures tell how far the rows of a process fail together."""
+    return _COUNTED.get(name, name)
 
 
 def harm_limit(policy: Policy) -> float:

@@ -16,6 +16,7 @@ class Reason(StrEnum):
     WEIGHT_NOT_SEEN = "weight_not_seen"
     TOO_FEW_ROWS = "too_few_rows"
     TOO_FEW_LABELS = "too_few_labels"
+    TOO_FEW_ENTITIES = "too_few_entities"
     STEP_RUNNING = "step_running"
     NOT_YET_NONINFERIOR = "not_yet_noninferior"
     HARM = "harm"
@@ -59,6 +60,10 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.WEIGHT_NOT_SEEN: "the closed minutes do not yet show the canary at {weight:.2%}",
     Reason.TOO_FEW_ROWS: "{rows} of {needed} canary rows at this step",
     Reason.TOO_FEW_LABELS: "{labels} of {needed} labelled canary rows",
+    Reason.TOO_FEW_ENTITIES: (
+        "{guardrail}: about {entities:.0f} entities send most rows, too few to tell a good canary from lucky ones; the "
+        "weight stays at {weight:.2%} until more come"
+    ),
     Reason.STEP_RUNNING: "{minutes:.0f} of {needed:.0f} minutes at {weight:.2%}, {rows} canary rows, no harm",
     Reason.NOT_YET_NONINFERIOR: (
         "{guardrail}: E = {e:.3g} of {limit:.3g} for a ratio below {margin:g}; "

@@ -5,8 +5,8 @@ from collections.abc import Collection
 
 from stationkeeper.contracts.messages import DeploymentAction, Rollout
 from stationkeeper.contracts.times import to_datetime
-from stationkeeper.deploy.core.comparison import CONFIRM, harm_limit, log_e, seen_ratio, weigh
-from stationkeeper.deploy.core.dispersion import entities
+from stationkeeper.deploy.core.comparison import CONFIRM, counted, harm_limit, log_e, seen_ratio, weigh
+from stationkeeper.deploy.core.dispersion import entities, handful
 from stationkeeper.deploy.core.evidence import changeover, share_log_e
 from stationkeeper.deploy.core.minutes import Minute, arm
 from stationkeeper.deploy.core.moves import (
@@ -89,9 +89,14 @@ def _decide_canary(rollout: Rollout, policy: Policy) -> Transition:
         broken = because(Reason.DATA_QUALITY, incident=", ".join(state.incidents))
         reason = harm[1] if harm else mismatch or broken
         return hold(reseen(rollout, mismatch.numbers["seen"]) if mismatch else rollout, reason)
-    if rollout.phase is Phase.HOLD and state.steps[-1].settled is not None:
+    few = _handful(state, policy)
+    # It stays until more entities come: resumed each time, it would go to and fro and be told anew with each step.
+    stays = few is not None and state.held == few.reason
+    if rollout.phase is Phase.HOLD and not stays and state.steps[-1].settled is not None:
         return resume(rollout)
     waiting = _waiting(rollout, state, policy)
+    if few and (stays or not waiting):
+        return hold(rollout, few)
     if waiting:
         return Transition(rollout.model_copy(update={"reason": waiting.text}))
     if len(state.steps) < len(policy.steps_bp):
@@ -202,6 +207,17 @@ def _waiting(rollout: Rollout, state: Controller, policy: Policy) -> Because | N
         return because(Reason.TOO_FEW_ROWS, rows=rows, needed=policy.promote_rows)
     if last and state.labels_b < policy.min_labels:
         return because(Reason.TOO_FEW_LABELS, labels=state.labels_b, needed=policy.min_labels)
+    return None
+
+
+def _handful(state: Controller, policy: Policy) -> Because | None:
+    """Return why no step passes where so few entities are that no harm seen is no evidence; None where there is."""
+    for name, rail in policy.guardrails.items():
+        # A canary that answered nobody yet has harmed nobody: the ramp goes on until it has somebody.
+        if rail.action is Action.INFORM or not handful(state, counted(name)) or not any(state.groups["rows"].b):
+            continue
+        weight = state.steps[-1].weight_bp / BUCKETS
+        return because(Reason.TOO_FEW_ENTITIES, guardrail=name.value, entities=entities(state), weight=weight)
     return None
 
 

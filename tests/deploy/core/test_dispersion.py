@@ -11,6 +11,8 @@ from stationkeeper.deploy.core.dispersion import (
     FIRST_BLOCKS,
     LEAST,
     MIDDLE,
+    alike,
+    crowd,
     design_effect,
     entities,
     gathered,
@@ -58,6 +60,34 @@ def test_of_a_handful_of_people_nothing_is_told_and_where_most_rows_name_nobody_
     assert design_effect(few, "errors") == math.inf
     mostly_nobody = few.model_copy(update={"sums": {"errors": Pool(rows_a=15_000, rows_b=15_000, loss_b=40)}})
     assert design_effect(mostly_nobody, "errors") == 1.0
+
+
+def test_one_known_entity_an_arm_is_a_handful_and_people_of_whom_none_fails_are_none():
+    """One entity an arm scatters over no groups: its rows counted as independent, the least so of all."""
+
+    def of(people: int, failed: int) -> Controller:
+        rows, wrong = np.zeros((2, ENTITY_GROUPS), int), np.zeros((2, ENTITY_GROUPS), int)
+        rows[:, :people], wrong[1, :people] = 100, failed
+        groups = {"rows": gathered(None, *rows), "errors": gathered(None, *wrong)}
+        return Controller(groups=groups, grouped=10)
+
+    for failed in (0, 50, 100):
+        assert (design_effect(of(1, failed), "errors"), design_effect(of(20, failed), "errors")) == (math.inf, 1.0)
+    # Ten rows a minute of one entity in either arm: (100 * 10 + 100 * 10) / 200.
+    assert design_effect(of(1, 50), "errors", harm=True) == 10.0
+
+
+def test_the_worst_case_of_a_handful_by_hand():
+    rows = np.array([[30, 30, 30, 0, 0], [0, 0, 0, 5, 5]])
+    assert [crowd(one) for one in rows] == [pytest.approx(3.0), pytest.approx(2.0)]
+    state = Controller(groups={"rows": gathered(None, *rows)}, grouped=1)
+    assert alike(state) == pytest.approx(7.5)
+    # A record from before minutes were counted: all rows of an entity are one.
+    assert alike(state.model_copy(update={"grouped": 0})) == pytest.approx(7.5)
+    assert alike(state.model_copy(update={"grouped": 100})) == 1.0
+    # An entity counts for sixty at most: after a hundred minutes of such rows as after sixty.
+    many = Controller(groups={"rows": gathered(None, *(100 * rows))}, grouped=100)
+    assert alike(many) == pytest.approx(7.5 * 100 / 60)
 
 
 def test_scatter_over_time_is_believed_after_some_blocks_and_a_latency_not_judged_before():
