@@ -76,7 +76,8 @@ def alike(state: Controller) -> float:
     """Return how many rows count as one if those of one entity and minute all fail together, at least one.
 
     The variance of the difference of both arms' rates over that of independent rows, with each arm's rows an entity and
-    minute, of which an entity has ``AN_ENTITY`` at most. By hand: 90 rows of 3 entities beside 10 of 2, in one minute: (90 * 5 + 10 * 30) / 100 = 7.5.
+    minute, of which an entity has ``AN_ENTITY`` at most. By hand: 90 rows of 3 entities beside 10 of 2, in one minute:
+    (90 * 5 + 10 * 30) / 100 = 7.5.
     """
     arms = state.groups["rows"]
     rows_a, rows_b = np.array(arms.a), np.array(arms.b)
