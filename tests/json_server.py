@@ -2,13 +2,14 @@
 
 import json
 import threading
+from abc import ABC, abstractmethod
 from datetime import datetime
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-class JsonServer(ThreadingHTTPServer):
+class JsonServer(ThreadingHTTPServer, ABC):
     """Serves from a free port of this machine from its making until ``close``."""
 
     def __init__(self) -> None:
@@ -20,9 +21,9 @@ class JsonServer(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
+    @abstractmethod
     def respond(self, method: str, path: str, headers: Message, body: Any) -> tuple[int, Any]:
         """Return status and body of the answer; None answers with an empty body."""
-        raise NotImplementedError
 
     def close(self) -> None:
         self.shutdown()

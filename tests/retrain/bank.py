@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ from stationkeeper.contracts.messages import Onset, RetrainRequest, VerdictKind
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.events import own_form
 from stationkeeper.registry import Registry
-from stationkeeper.retrain.bootstrap import FirstChampion
+from stationkeeper.retrain.bootstrap import FirstChampion, bootstrap
 from stationkeeper.retrain.service.steps import ReferenceRows
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
@@ -126,3 +127,9 @@ class Bank:
     snapshots: SnapshotStore
     champion: FirstChampion
     settings: RetrainSettings
+
+    def challenger(self, rows: pl.DataFrame, work_dir: Path, **changes: Any) -> FirstChampion:
+        """Train and register a version on rows, beside the champion."""
+        stores: dict[str, Any] = {"registry": self.registry, "snapshots": self.snapshots, "alias": "challenger"}
+        made = {**stores, **changes}
+        return bootstrap("bank", rows, self.settings, build_reference=reference_builder, work_dir=work_dir, **made)

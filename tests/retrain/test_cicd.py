@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from stationkeeper.registry import CHAMPION_ALIAS
-from stationkeeper.retrain.bootstrap import bootstrap, training_rows
+from stationkeeper.retrain.bootstrap import training_rows
 from stationkeeper.streams.broker import FoundBroker
 from stationkeeper.streams.kafka.topics import ensure_inputs
 from stationkeeper.streams.settings import KafkaSettings
-from tests.retrain.bank import HOUR, ONSET, START, Bank, reference_builder, transactions
+from tests.retrain.bank import HOUR, ONSET, START, Bank, transactions
 
 pytestmark = pytest.mark.broker
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cicd.md").read_text(encoding="utf-8")
@@ -29,16 +29,7 @@ def steps() -> dict[str, str]:
 
 def test_the_steps_of_the_workflow_do_what_the_page_says(bank: Bank, kafka: FoundBroker, tmp_path: Path) -> None:
     new = transactions(6_000, ONSET, ONSET + 10 * HOUR, seed=31, shifted=True).drop("event_id")
-    challenger = bootstrap(
-        "bank",
-        training_rows(new[:3_000]),
-        bank.settings,
-        registry=bank.registry,
-        snapshots=bank.snapshots,
-        build_reference=reference_builder,
-        work_dir=tmp_path / "work",
-        alias=None,
-    )
+    challenger = bank.challenger(training_rows(new[:3_000]), tmp_path / "work", alias=None)
     later = bank.snapshots.write(training_rows(new), {"model": "bank"})
     assert bank.registry.alias("bank", CHAMPION_ALIAS) == bank.champion.version
     _write_tables(tmp_path, new)

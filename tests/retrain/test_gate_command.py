@@ -11,10 +11,10 @@ from sklearn.preprocessing import StandardScaler
 from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.registry import AdoptionRules, ArtifactError, look_at
 from stationkeeper.registry.mlflow import _experiment
-from stationkeeper.retrain.bootstrap import bootstrap, training_rows
+from stationkeeper.retrain.bootstrap import training_rows
 from stationkeeper.retrain.gate_command import GateReport, gate_version
 from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore
-from tests.retrain.bank import HOUR, ONSET, Bank, reference_builder, transactions
+from tests.retrain.bank import HOUR, ONSET, Bank, transactions
 
 
 def judge(
@@ -41,16 +41,7 @@ def judge(
 
 def test_a_version_is_judged_on_rows_neither_has_learnt_from(bank: Bank, tmp_path: Path):
     new = transactions(6_000, ONSET, ONSET + 10 * HOUR, seed=21, shifted=True).drop("event_id")
-    challenger = bootstrap(
-        "bank",
-        training_rows(new[:3_000]),
-        bank.settings,
-        registry=bank.registry,
-        snapshots=bank.snapshots,
-        build_reference=reference_builder,
-        work_dir=tmp_path,
-        alias="challenger",
-    )
+    challenger = bank.challenger(training_rows(new[:3_000]), tmp_path)
     later = bank.snapshots.write(training_rows(new), {"model": "bank"})
     found = judge(bank, challenger.version, "champion", later.digest)
     assert found.verdict.outcome is GateOutcome.PASS
@@ -68,16 +59,7 @@ def test_a_version_is_judged_on_rows_neither_has_learnt_from(bank: Bank, tmp_pat
 def test_a_version_that_may_have_learnt_the_rows_proves_nothing_until_somebody_says(bank: Bank, tmp_path: Path):
     new = training_rows(transactions(6_000, ONSET, ONSET + 10 * HOUR, seed=24, shifted=True).drop("event_id"))
     elsewhere = SnapshotStore(tmp_path / "another-machine")
-    challenger = bootstrap(
-        "bank",
-        new[:3_000],
-        bank.settings,
-        registry=bank.registry,
-        snapshots=elsewhere,
-        build_reference=reference_builder,
-        work_dir=tmp_path,
-        alias="challenger",
-    )
+    challenger = bank.challenger(new[:3_000], tmp_path, snapshots=elsewhere)
     later = bank.snapshots.write(new, {"model": "bank"})
     found = judge(bank, challenger.version, "champion", later.digest)
     assert (found.verdict.outcome, found.exit_code, found.rows) == (GateOutcome.NO_EVIDENCE, 3, 0)
