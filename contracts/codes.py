@@ -59,6 +59,7 @@ class DeadLetterCode(StrEnum):
     TOO_LARGE = "too_large"
     TOO_MANY_FIELDS = "too_many_fields"
     OVERSIZE = "oversize"
+    OTHER_SCHEMA = "other_schema"
 
 
 DEAD_LETTER_HELP: dict[DeadLetterCode, str] = {
@@ -82,4 +83,7 @@ DEAD_LETTER_HELP: dict[DeadLetterCode, str] = {
     DeadLetterCode.TOO_LARGE: "The value is larger than the configured limit.",
     DeadLetterCode.TOO_MANY_FIELDS: "The record has more fields than the configured limit.",
     DeadLetterCode.OVERSIZE: "The broker refused the dead letter's size; only its address and SHA-256 were kept.",
+    DeadLetterCode.OTHER_SCHEMA: (
+        "A newer version wrote the message. Upgrade this role to it, then send the record again (dead-letters replay)."
+    ),
 }

@@ -1,9 +1,10 @@
 """The low-rate messages of the loop, JSON on their topics: frozen, checked, with schema and version inside."""
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
+from pydantic_core import PydanticCustomError
 
 FeatureValue = float | bool | str | None
 Text = Annotated[str, Field(min_length=1, max_length=512)]
@@ -18,12 +19,48 @@ Identifier = Annotated[
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Message(BaseModel):
-    """A frozen message; unknown keys are refused so that a typo is an error and not a silence."""
+OTHER_SCHEMA: Final = "other_schema"
+"""Pydantic's name of the error for a message in a ``schema_version`` that this version does not read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+def _readable(found: object) -> object:
+    # A text or a fraction is nobody's version: it stays an error of type below.
+    if type(found) is int and found != 1:
+        raise PydanticCustomError(
+            OTHER_SCHEMA,
+            "schema_version is {found}, this version of Stationkeeper reads 1: upgrade this role to the version that "
+            "wrote the message, then send it again (docs/upgrading.md)",
+            {"found": found},
+        )
+    return found
+
+
+# Raised when a reader that does not know a change would be wrong: a field that is gone or means another thing, a new
+# word in a closed list. A new field with a default raises nothing: older readers leave it out (docs/adr).
+SchemaVersion = Annotated[Literal[1], BeforeValidator(_readable)]
+
+
+def _open(schema: dict[str, Any], message: type["Message"]) -> None:
+    # The published schema is a promise to readers in other languages: what they validate today holds for the fields of
+    # tomorrow.
+    if message.reads_newer:
+        schema.pop("additionalProperties", None)
+
+
+class Message(BaseModel):
+    """A frozen message: its writer may name known fields only, its reader leaves out those of the future.
+
+    So a typo in our code is an error and not a silence, and an older role goes on beside a newer one. What changed the
+    meaning has another ``schema_version``, which is refused (docs/adr/readers-leave-out-new-fields.md).
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, json_schema_extra=_open
+    )
 
     schema_name: ClassVar[str]
+    reads_newer: ClassVar[bool] = True
+    """Whether ``decode`` leaves out fields that it does not know; False where people write the record by hand."""
 
     def encode(self) -> bytes:
         """Return the message as UTF-8 JSON."""
@@ -32,8 +69,12 @@ class Message(BaseModel):
 
     @classmethod
     def decode(cls, value: bytes) -> Self:
-        """Read a message; raises ``pydantic.ValidationError`` that names each bad field."""
-        return cls.model_validate_json(value)
+        """Read a message; raises ``pydantic.ValidationError`` that names each bad field.
+
+        >>> Subject.decode(b'{"type": "feature", "name": "age", "of_the_future": 1}').name
+        'age'
+        """
+        return cls.model_validate_json(value, extra="ignore" if cls.reads_newer else None)
 
 
 class _Event(Message):
@@ -169,7 +210,7 @@ class Verdict(Message):
     """One decision of the judge with the numbers behind it."""
 
     schema_name: ClassVar[str] = "verdict"
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = 1
     id: Text
     time: AwareDatetime
     model: Text
@@ -200,7 +241,7 @@ class RetrainRequest(Message):
     """
 
     schema_name: ClassVar[str] = "retrain-request"
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = 1
     id: Identifier
     time: AwareDatetime
     model: Identifier
@@ -229,7 +270,7 @@ class Candidate(Message):
     """A registered version that passed the gate and may go to production."""
 
     schema_name: ClassVar[str] = "candidate"
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = 1
     id: Identifier
     time: AwareDatetime
     request: Identifier
@@ -263,7 +304,7 @@ class Rollout(Message):
     """
 
     schema_name: ClassVar[str] = "rollout"
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = 1
     model: Identifier
     epoch: Annotated[int, Field(ge=0)]
     time: AwareDatetime
@@ -297,7 +338,7 @@ class Deployment(Message):
     """One thing done to production, with its reason and numbers: the audit log of rollouts."""
 
     schema_name: ClassVar[str] = "deployment"
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = 1
     id: Text
     time: AwareDatetime
     model: Text
@@ -315,7 +356,7 @@ class Approval(Message):
     """A person's word on a request or a rollout."""
 
     schema_name: ClassVar[str] = "approval"
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = 1
     time: AwareDatetime
     target: Literal["request", "rollout"]
     id: Identifier
@@ -329,7 +370,7 @@ class InputDecision(Message):
     """A person's word on an input topic that was stopped; the key is topic and action, the latest one holds."""
 
     schema_name: ClassVar[str] = "input-decision"
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = 1
     time: AwareDatetime
     topic: Text
     action: Literal["resume", "accept_new"]

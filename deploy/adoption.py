@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from stationkeeper.contracts.messages import Deployment, Rollout
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.deploy.core.moves import steady
@@ -31,7 +33,19 @@ class Deployments:
 
 
 def read_deployments(reader: Reader, topics: Topics) -> Deployments:
-    """Read both topics to their end; raises ``Retryable`` when the broker is away."""
+    """Read both topics to their end; raises ``Retryable`` when the broker is away.
+
+    Raises ``DeploymentError`` for a record that this version cannot read: half of what is in production is no answer.
+    """
+    try:
+        return _read(reader, topics)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join((error.title.lower(), *map(str, first["loc"])))
+        raise DeploymentError(f"a record of production cannot be read: {where}: {first['msg']}") from error
+
+
+def _read(reader: Reader, topics: Topics) -> Deployments:
     rollouts: dict[str, Rollout] = {}
     for batch in reader.read(reader.partitions(topics.rollouts.name)):
         for key, value in zip(batch.keys, batch.values, strict=True):

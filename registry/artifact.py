@@ -9,13 +9,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from stationkeeper.contracts.messages import FeatureValue, Message, Text
+from stationkeeper.contracts.messages import FeatureValue, Message, SchemaVersion, Text
 
 # The names are the format: versions that are registered already hold these files under these aliases.
 MODEL_FILE: Final = "model.onnx"
@@ -53,7 +53,14 @@ class FeatureKind(StrEnum):
     BOOLEAN = "boolean"
 
 
-class FeatureSpec(Message):
+class _Card(Message):
+    # People write cards, where `thresold` must not mean the default; and a field that a server leaves out could be the
+    # one that says how to ask the model.
+    reads_newer: ClassVar[bool] = False
+    schema_name: ClassVar[str] = "card"
+
+
+class FeatureSpec(_Card):
     """One feature, in the order of the card."""
 
     schema_name: ClassVar[str] = "feature-spec"
@@ -80,7 +87,7 @@ class InputMode(StrEnum):
     TENSOR = "tensor"
 
 
-class GoldenRows(Message):
+class GoldenRows(_Card):
     """A few rows and what the model answered them where it was trained: a server that answers alike is the same model.
 
     ``columns`` holds raw values by feature, all of one length; ``scores`` the model's output by row.
@@ -98,7 +105,7 @@ class Engine(StrEnum):
     PYFUNC = "pyfunc"
 
 
-class ModelCard(Message):
+class ModelCard(_Card):
     """What the server must know to call ``model.onnx``; stored as ``card.json`` in the same directory.
 
     A card whose ``engine`` is ``pyfunc`` has no graph: beside it lies, in ``FOREIGN_DIRECTORY``, the MLflow model whose
@@ -111,7 +118,7 @@ class ModelCard(Message):
     """
 
     schema_name: ClassVar[str] = "model-card"
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = 1
     model: Text
     task: ModelTask
     # The bound of events (streams' limit on fields) is far below it; it only keeps a hostile card from filling memory.

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from stationkeeper.contracts.codes import DeadLetterCode
 from stationkeeper.contracts.log_events import LogEvent
-from stationkeeper.contracts.messages import Approval, RetrainRequest, Rollout
+from stationkeeper.contracts.messages import OTHER_SCHEMA, Approval, RetrainRequest, Rollout
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.status import RetrainStatus
 from stationkeeper.contracts.topics import Topics
@@ -39,6 +39,7 @@ _CODES = {
     "timezone_aware": DeadLetterCode.BAD_TIME,
     "datetime_parsing": DeadLetterCode.BAD_TIME,
     "datetime_from_date_parsing": DeadLetterCode.BAD_TIME,
+    OTHER_SCHEMA: DeadLetterCode.OTHER_SCHEMA,
 }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from stationkeeper.contracts.messages import RetrainRequest
+from stationkeeper.contracts.messages import RetrainRequest, SchemaVersion
 from stationkeeper.contracts.status import RequestStatus, StageTime
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.retrain.core.gate import GateVerdict
@@ -32,7 +32,7 @@ class StageEntry(Record):
 class RetrainState(Record):
     """Where one request stands. Every field is what a restart needs to repeat the step it is in, alike."""
 
-    schema_version: int = 1
+    schema_version: SchemaVersion = 1
     request: RetrainRequest
     stage: RequestStage
     reason: RequestReason

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from scripts.docs.examples import EXAMPLES
 from stationkeeper.contracts.messages import MESSAGES, Candidate, LabelEvent, Message, PredictionEvent, Rollout, Verdict
+from stationkeeper.registry import ModelCard
 
 TEXT = st.text(min_size=1, max_size=40)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
@@ -28,7 +29,7 @@ def test_the_published_schema_accepts_what_is_written_and_refuses_a_field_of_the
     validator = jsonschema.Draft202012Validator(schema)
     written = json.loads(message.model_validate(EXAMPLES[message]).encode())
     validator.validate(written)
-    assert not validator.is_valid({**written, "model": 7})
+    assert not validator.is_valid({**written, "time": []})
 
 
 @given(
@@ -46,7 +47,53 @@ def test_a_prediction_keeps_its_values_and_their_types(features, prediction):
     assert {k: type(v) for k, v in again.features.items()} == {k: type(v) for k, v in event.features.items()}
 
 
-def test_unknown_fields_of_an_event_are_ignored_and_of_our_own_messages_refused():
+def of_the_future(plain):
+    """Return a message's JSON with a field that nobody knows yet in each object whose fields are the contract's."""
+    free = {"evidence", "controller", "features", "ends", "segment"}
+    inner = {
+        key: of_the_future(value) if isinstance(value, dict) and key not in free else value
+        for key, value in plain.items()
+    }
+    return {**inner, "of_the_future": {"deep": [1]}}
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_a_reader_leaves_out_fields_of_a_newer_writer(message):
+    once = message.model_validate(EXAMPLES[message])
+    assert message.decode(json.dumps(of_the_future(json.loads(once.encode()))).encode()) == once
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_the_published_schema_accepts_fields_of_a_newer_writer(message):
+    newer = of_the_future(json.loads(message.model_validate(EXAMPLES[message]).encode()))
+    jsonschema.Draft202012Validator(message.model_json_schema()).validate(newer)
+
+
+@pytest.mark.parametrize("message", [one for one in MESSAGES if "schema_version" in one.model_fields])
+@pytest.mark.parametrize("version", [2, 0])
+def test_another_schema_version_is_refused_with_what_to_do(message, version):
+    newer = {**json.loads(message.model_validate(EXAMPLES[message]).encode()), "schema_version": version}
+    with pytest.raises(ValidationError) as refused:
+        message.decode(json.dumps(newer).encode())
+    (only,) = refused.value.errors()
+    assert (only["type"], only["loc"]) == ("other_schema", ("schema_version",))
+    assert f"schema_version is {version}, this version of Stationkeeper reads 1: upgrade this role" in only["msg"]
+
+
+@pytest.mark.parametrize("text", ['"2"', "1.5", "null"])
+def test_a_schema_version_that_is_no_number_is_a_wrong_type_and_not_a_newer_version(text):
+    value = _candidate().replace(b'"schema_version":1', b'"schema_version":' + text.encode())
+    with pytest.raises(ValidationError) as refused:
+        Candidate.decode(value)
+    assert refused.value.errors()[0]["type"] == "literal_error"
+
+
+def test_a_card_is_written_by_people_and_takes_no_unknown_field():
+    with pytest.raises(ValidationError, match="thresold"):
+        ModelCard.decode(b'{"model": "m", "task": "regression", "thresold": 0.9}')
+
+
+def test_unknown_fields_of_an_event_are_ignored_and_of_our_own_messages_refused_where_they_are_made():
     assert LabelEvent.decode(b'{"event_id":"e","time":1,"model":"m","label":true,"shop":4}').label is True
     with pytest.raises(ValidationError, match="wieght_bp"):
         Rollout.model_validate({**EXAMPLES[Rollout], "wieght_bp": 1})

@@ -118,6 +118,16 @@ def test_records_of_format_1_are_read():
     assert decode(value)[0].vector().tolist() == [4, 5]  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("kind", [PaneDelta, Progress, ArmDelta, OutcomeDelta, JoinBatch])
+def test_a_reader_leaves_out_fields_that_a_newer_writer_put_last(kind):
+    blank = {str: "x", int: 1, bytes: b"", bool: False, tuple[str, ...]: ()}
+    needed = {f.name: blank[f.type] for f in msgspec.structs.fields(kind) if f.required}
+    record = kind(**needed)
+    plain = msgspec.to_builtins(record, builtin_types=(bytes,))
+    packed = zstandard.ZstdCompressor().compress(msgspec.msgpack.encode([[*plain, {"of": "the future"}]]))
+    assert decode(bytes((FORMAT,)) + packed) == [record]
+
+
 def test_a_join_row_is_28_bytes_and_comes_back_by_column():
     rows = np.zeros(2, JOIN_ROW)
     rows["id"], rows["score"] = [2**64 - 1, 7], [0.5, np.nan]

@@ -135,6 +135,14 @@ def test_adoption_is_idempotent_and_refuses_another_champion(running):
         adopt(running.sink(), running.reader(), TOPICS, "fraud", "2", MINUTE, by="ana")
 
 
+def test_a_record_of_a_newer_version_is_refused_with_what_to_do(running):
+    adopt(running.sink(), running.reader(), TOPICS, "fraud", "1", MINUTE, by="ana")
+    newer = running.audit()[0].encode().replace(b'"schema_version":1', b'"schema_version":2')
+    running.log.produce(TOPICS.deployments.name, [newer])
+    with pytest.raises(DeploymentError, match=r"deployment\.schema_version: schema_version is 2.*upgrade this role"):
+        read_deployments(running.reader(), TOPICS)
+
+
 def test_a_model_without_a_champion_is_refused_with_those_there_are(running):
     with pytest.raises(DeploymentError, match="known: none"):
         read_deployments(running.reader(), TOPICS).rollout("fraud")

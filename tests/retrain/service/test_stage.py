@@ -247,6 +247,7 @@ def test_malformed_requests_become_dead_letters_and_the_good_one_is_served(world
         text.replace(b'"incident":"inc-1",', b""): "missing_field",
         text.replace(b'"manual":false', b'"manual":7'): "wrong_type",
         b"\xff\xfe": "not_utf8",
+        text.replace(b'"schema_version":1', b'"schema_version":2'): "other_schema",
     }
     world.ask(*bad, text.replace(b'"bank"', b'"other"').replace(b"req-1", b"req-2"), text)
     loop = world.restart()

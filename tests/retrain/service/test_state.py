@@ -1,11 +1,15 @@
 import json
 
+import pytest
+
 from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
+from stationkeeper.retrain.service.requests import RequestStates
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.training.job import TrainingResult
+from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Partition
 from tests.retrain.bank import a_request
 
@@ -54,3 +58,10 @@ def test_a_regression_has_no_threshold_and_its_state_is_read_back():
     )
     state = RetrainState.decode(json.dumps(OLD).encode()).model_copy(update={"result": result})
     assert RetrainState.decode(state.encode()) == state
+
+
+@pytest.mark.parametrize("newer", [{"schema_version": 2}, {"learnt_later": 1}])
+def test_the_state_of_a_newer_build_is_refused_with_what_to_do(newer):
+    states = RequestStates("retrain-state")
+    with pytest.raises(Fatal, match=r"(?s)state of request req-1 in retrain-state cannot be read.*upgrade this role"):
+        states.restore({b"req-1": json.dumps(OLD | newer).encode()})
