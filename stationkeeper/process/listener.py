@@ -313,8 +313,8 @@ def server_for(app: App, access: Access, *, grace_s: int = 1) -> uvicorn.Server:
 def bound(host: str, port: int, key: str) -> socket.socket:
     """Return a socket bound before anything starts; raises ``OSError`` that names the address and the setting."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, not 0 (which is TCP as well): asyncio switches Nagle's delay off only where it reads TCP, and with the delay
-    # each answer on a kept connection waits 40 ms for the caller's acknowledgement of its head.
+    # Named, not 0 (which is TCP as well): asyncio switches Nagle's delay off only where it reads TCP, and with the
+    # delay each answer on a kept connection waits 40 ms for the caller's acknowledgement of its head.
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
