@@ -21,6 +21,7 @@ from stationkeeper.contracts.masking import masked, names_secret, remember_named
 from stationkeeper.contracts.settings import Duration
 from stationkeeper.deploy.settings import RolloutSettings, ServeSettings, TargetSettings
 from stationkeeper.monitor.settings import JoinSettings, ModelSettings
+from stationkeeper.observability import LoggingSettings
 from stationkeeper.registry import RegistrySettings
 from stationkeeper.retrain.settings import RetrainSettings, SnapshotSettings
 from stationkeeper.streams.settings import KafkaSettings
@@ -82,6 +83,7 @@ class Config(BaseModel):
     targets: tuple[TargetSettings, ...] = (TargetSettings(),)
     http: HttpSettings = HttpSettings()
     join: JoinSettings = JoinSettings()
+    logging: LoggingSettings = LoggingSettings()
     # Below the 30 s that Kubernetes and compose wait before they kill; a flush takes a second or two.
     drain: Duration = 20_000
     models: dict[ModelName, ModelConfig] = {}

@@ -195,6 +195,10 @@ def metrics_page() -> str:
             series that is no longer known is withdrawn, not frozen. Totals are the committed ones, exported by the
             partition's owner only, so that they survive a restart and a takeover."""),
         "",
+        *_prose("""Beside these every process exports what the Prometheus client tells of any process on Linux, by the
+            names that ready-made dashboards read: `process_cpu_seconds_total`, `process_resident_memory_bytes`,
+            `process_virtual_memory_bytes`, `process_open_fds`, `process_max_fds` and `process_start_time_seconds`."""),
+        "",
         *table(["metric", "kind", "labels", "unit", "meaning"], rows),
     ]
     return "\n".join(lines).rstrip() + "\n"

@@ -34,7 +34,7 @@ def demo(
 ) -> int:
     """Watch a model go bad and be cured: a real Kafka, registry and router on this machine."""
     from stationkeeper.demo.run import DemoOptions, run
-    from stationkeeper.process.run import configure_logging
+    from stationkeeper.process.logs import configure_logging
 
     configure_logging()
     return run(
@@ -64,14 +64,15 @@ def up(
     from stationkeeper.config import load
     from stationkeeper.contracts.log_events import LogEvent
     from stationkeeper.process.children import children
+    from stationkeeper.process.logs import configure_logging
     from stationkeeper.process.reload import on_sighup
-    from stationkeeper.process.run import LEAVE_S, configure_logging, stop_on_signals
+    from stationkeeper.process.run import LEAVE_S, stop_on_signals
     from stationkeeper.process.supervisor import Supervisor
     from stationkeeper.process.wiring import need_models, prepare_topics
     from stationkeeper.streams.errors import Retryable
 
-    configure_logging()
     settings = load(config)
+    configure_logging(settings.logging)
     need_models(settings)
     try:
         prepare_topics(settings, create_inputs=False)
@@ -111,13 +112,14 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     # a process that began itself again held back.
     signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGHUP])
     from stationkeeper.config import load
+    from stationkeeper.process.logs import configure_logging
     from stationkeeper.process.reload import Reload
     from stationkeeper.process.replica import claim
-    from stationkeeper.process.run import configure_logging, leave_with_parent, run_loops, stop_on_signals
+    from stationkeeper.process.run import leave_with_parent, run_loops, stop_on_signals
     from stationkeeper.process.wiring import access_to, analyses_for, loop_for, need_models, peers_of, prepare_topics
 
-    configure_logging()
     settings = load(config)
+    configure_logging(settings.logging)
     reload = Reload(config, settings, stages)
     leave_with_parent(settings.drain / 1_000)
     need_models(settings)
@@ -150,14 +152,17 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
 def serve(config: ConfigOption = None) -> None:
     """Serve: the reference model server with the canary split."""
     from stationkeeper.config import load
+    from stationkeeper.contracts.metrics import Sample
     from stationkeeper.deploy.router.server import Server
+    from stationkeeper.page.fleet_status import installed_version
     from stationkeeper.process.listener import bound, server_for
-    from stationkeeper.process.run import configure_logging, leave_with_parent
+    from stationkeeper.process.logs import configure_logging
+    from stationkeeper.process.run import leave_with_parent
     from stationkeeper.process.telemetry import metrics_route
     from stationkeeper.process.wiring import access_to, need_models, router_for
 
-    configure_logging()
     settings = load(config)
+    configure_logging(settings.logging)
     leave_with_parent(settings.drain / 1_000)
     need_models(settings)
     # The router refuses a large body by itself, with a code of its own that is counted.
@@ -165,7 +170,8 @@ def serve(config: ConfigOption = None) -> None:
     # Bound before the models are loaded: a port that is taken is told at once, not after the downloads.
     socket = bound(settings.serve.host, settings.serve.port, "serve.port")
     router = router_for(settings)
-    server = Server(router, extra=[metrics_route(lambda: [*router.samples(), *access.samples()])])
+    built = Sample("stationkeeper_build_info", (installed_version(), "serve"), 1.0)
+    server = Server(router, extra=[metrics_route(lambda: [built, *router.samples(), *access.samples()])])
     server_for(server.app, access, grace_s=SERVE_GRACE_S).run(sockets=[socket])
 
 
@@ -182,15 +188,16 @@ def broker(
     waits a minute and fails.
     """
     from stationkeeper.config import load
-    from stationkeeper.process.run import configure_logging, stop_on_signals
+    from stationkeeper.process.logs import configure_logging
+    from stationkeeper.process.run import stop_on_signals
     from stationkeeper.process.wiring import prepare_topics
     from stationkeeper.streams.broker import LocalBroker
     from stationkeeper.streams.kafka.topics import create_missing
     from stationkeeper.streams.settings import KafkaSettings
 
-    configure_logging()
     # Read before the broker starts: a mistake in it must not cost the seconds of a start.
     named = None if config is None else load(config)
+    configure_logging(*([] if named is None else [named.logging]))
     stop = stop_on_signals()
     # Ended with the block, however it is left: a broker that outlives its terminal holds the port for the next one.
     with LocalBroker(directory, nodes=nodes, port=port) as cluster:

@@ -1,12 +1,11 @@
 """A role process: its loops in threads, its HTTP side, and an orderly end on SIGTERM."""
 
-import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -30,42 +29,6 @@ if TYPE_CHECKING:
 LEAVE_S = 5.0
 
 log = structlog.get_logger()
-
-
-def configure_logging() -> None:
-    """Send structured logs to standard error: JSON when piped, colours on a terminal."""
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            # After the traceback is text and before anything is written: no line holds the password of an address.
-            _mask_values,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        # A line in one piece: several roles may share one standard error, unbuffered in a container.
-        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
-
-
-def _mask_values(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {key: _mask(value) for key, value in event.items()}
-
-
-def _mask(value: object) -> object:
-    """Return a field of a log line without credentials, whatever lists and maps it stands in."""
-    if isinstance(value, str):
-        return masked(value)
-    if isinstance(value, Mapping):
-        return {key: _mask(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_mask(inner) for inner in value]
-    return value if isinstance(value, bool | int | float | None) else masked(str(value))
 
 
 def stop_on_signals() -> threading.Event:

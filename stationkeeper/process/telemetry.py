@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.samples import Exemplar
 from starlette.requests import Request
@@ -118,6 +119,8 @@ class Telemetry(Collector):
         self._lock = threading.Lock()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
+        # What every dashboard of processes reads: processor, memory, open files and start; from /proc at each scrape.
+        ProcessCollector(registry=self._registry)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return the exposition and its content type for an ``Accept`` header."""

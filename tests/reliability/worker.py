@@ -20,7 +20,8 @@ from stationkeeper.monitor.judge import Judge
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.status import ModelView
 from stationkeeper.monitor.tally.stage import Tally
-from stationkeeper.process.run import configure_logging, stop_on_signals
+from stationkeeper.process.logs import configure_logging
+from stationkeeper.process.run import stop_on_signals
 from stationkeeper.streams.connect import reader_for, sink_for, source_for
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.loop import Loop

@@ -145,8 +145,13 @@ def test_sighup_waits_from_the_first_moment_of_a_verb(
     verb: Callable[[Path], int], signals: None, monkeypatch: pytest.MonkeyPatch
 ):
     held: list[bool] = []
-    # The first thing that a verb reads.
-    monkeypatch.setattr(run, "configure_logging", lambda: held.append(is_held(signal.SIGHUP)))
+
+    def read(path: Path) -> None:
+        held.append(is_held(signal.SIGHUP))
+        raise ConfigError(str(path))
+
+    # The first thing that a verb does.
+    monkeypatch.setattr("stationkeeper.config.load", read)
     with pytest.raises(ConfigError):
         verb(Path("not-there.yaml"))
     assert held == [True]

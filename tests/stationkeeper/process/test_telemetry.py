@@ -1,9 +1,11 @@
 """The exposition: closed list, cap, exemplars, withdrawn series, and what the official linter says."""
 
 import math
+import re
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -49,9 +51,21 @@ def test_the_official_linter_accepts_every_metric_of_the_list() -> None:
         pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
     body, _ = Telemetry([one_of_each], strict=True).render()
     found = {family.name for family in parse_text(body.decode())}
-    assert found == {name.removesuffix("_total") for name in BY_NAME}
+    assert {name for name in found if not name.startswith("process_")} == {
+        name.removesuffix("_total") for name in BY_NAME
+    }
     lint = subprocess.run([promtool, "check", "metrics"], input=body, capture_output=True, check=False)
     assert (lint.returncode, lint.stdout + lint.stderr) == (0, b"")
+
+
+def test_a_process_tells_of_itself_what_the_page_of_metrics_says() -> None:
+    body, _ = Telemetry([]).render()
+    found = {family.name: family.samples[0].value for family in parse_text(body.decode())}
+    told = {name.removesuffix("_total") for name in found if name.startswith("process_")}
+    page = (Path(__file__).resolve().parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert told == {name.removesuffix("_total") for name in re.findall(r"`(process_\w+)`", page)}
+    assert found["process_resident_memory_bytes"] > 1_000_000
+    assert found["process_start_time_seconds"] <= time.time()
 
 
 @pytest.mark.parametrize("buckets", [((0.1, 1), (math.inf, 3)), ((0.1, 1),)], ids=["with infinity", "without"])
