@@ -20,8 +20,8 @@ from stationkeeper.contracts.column import same_class
 from stationkeeper.contracts.masking import masked, names_secret, remember_named
 from stationkeeper.contracts.settings import Duration
 from stationkeeper.deploy.settings import RolloutSettings, ServeSettings, TargetSettings
+from stationkeeper.logs import LoggingSettings
 from stationkeeper.monitor.settings import JoinSettings, ModelSettings
-from stationkeeper.observability import LoggingSettings
 from stationkeeper.registry import RegistrySettings
 from stationkeeper.retrain.settings import RetrainSettings, SnapshotSettings
 from stationkeeper.streams.settings import KafkaSettings

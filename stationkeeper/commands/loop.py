@@ -34,7 +34,7 @@ def demo(
 ) -> int:
     """Watch a model go bad and be cured: a real Kafka, registry and router on this machine."""
     from stationkeeper.demo.run import DemoOptions, run
-    from stationkeeper.process.logs import configure_logging
+    from stationkeeper.logs import configure_logging
 
     configure_logging()
     return run(
@@ -63,8 +63,8 @@ def up(
 
     from stationkeeper.config import load
     from stationkeeper.contracts.log_events import LogEvent
+    from stationkeeper.logs import configure_logging
     from stationkeeper.process.children import children
-    from stationkeeper.process.logs import configure_logging
     from stationkeeper.process.reload import on_sighup
     from stationkeeper.process.run import LEAVE_S, stop_on_signals
     from stationkeeper.process.supervisor import Supervisor
@@ -112,7 +112,7 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     # a process that began itself again held back.
     signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGHUP])
     from stationkeeper.config import load
-    from stationkeeper.process.logs import configure_logging
+    from stationkeeper.logs import configure_logging
     from stationkeeper.process.reload import Reload
     from stationkeeper.process.replica import claim
     from stationkeeper.process.run import leave_with_parent, run_loops, stop_on_signals
@@ -154,9 +154,9 @@ def serve(config: ConfigOption = None) -> None:
     from stationkeeper.config import load
     from stationkeeper.contracts.metrics import Sample
     from stationkeeper.deploy.router.server import Server
+    from stationkeeper.logs import configure_logging
     from stationkeeper.page.fleet_status import installed_version
     from stationkeeper.process.listener import bound, server_for
-    from stationkeeper.process.logs import configure_logging
     from stationkeeper.process.run import leave_with_parent
     from stationkeeper.process.telemetry import metrics_route
     from stationkeeper.process.wiring import access_to, need_models, router_for
@@ -188,7 +188,7 @@ def broker(
     waits a minute and fails.
     """
     from stationkeeper.config import load
-    from stationkeeper.process.logs import configure_logging
+    from stationkeeper.logs import configure_logging
     from stationkeeper.process.run import stop_on_signals
     from stationkeeper.process.wiring import prepare_topics
     from stationkeeper.streams.broker import LocalBroker

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from stationkeeper.contracts.topics import Topics
+from stationkeeper.logs import configure_logging
 from stationkeeper.monitor.join import stage as join
 from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.judge import Judge
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.status import ModelView
 from stationkeeper.monitor.tally.stage import Tally
-from stationkeeper.process.logs import configure_logging
 from stationkeeper.process.run import stop_on_signals
 from stationkeeper.streams.connect import reader_for, sink_for, source_for
 from stationkeeper.streams.errors import Fatal

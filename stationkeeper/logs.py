@@ -2,14 +2,30 @@
 
 import sys
 from collections.abc import Mapping
+from typing import Literal
 
 import structlog
 
 from stationkeeper.contracts.masking import masked
-from stationkeeper.observability import LoggingSettings
+from stationkeeper.contracts.settings import Settings
 
 
-def configure_logging(settings: LoggingSettings = LoggingSettings()) -> None:
+class LoggingSettings(Settings):
+    """From which level on a line is logged, and in which form: ``auto`` is ``console`` on a terminal, else ``json``.
+
+    ``console`` without a terminal has no colours. An orderly start, each step of a rollout and each verdict are
+    ``info``; what a role goes on after by itself is a ``warning``, what it cannot mend alone an ``error``.
+    """
+
+    # A quiet role logs a few lines an hour at info, and an incident without them has no history.
+    level: Literal["info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+DEFAULTS = LoggingSettings()
+
+
+def configure_logging(settings: LoggingSettings = DEFAULTS) -> None:
     """Send structured logs to standard error, from the level and in the form of the settings."""
     terminal = sys.stderr.isatty()
     console = terminal if settings.format == "auto" else settings.format == "console"

@@ -9,8 +9,7 @@ import pytest
 import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
-from stationkeeper.observability import LoggingSettings
-from stationkeeper.process.logs import configure_logging
+from stationkeeper.logs import LoggingSettings, configure_logging
 
 
 class Pieces:
