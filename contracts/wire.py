@@ -282,6 +282,18 @@ def latency_steps(ratio: float) -> int:
     return max(1, round(math.log2(ratio) * _PER_OCTAVE))
 
 
+def slower_bin(cut: int, ratio: float, more_ms: float) -> int:
+    """Return the first bin whose latencies are ``ratio`` times the start of bin ``cut``, and ``more_ms`` longer.
+
+    Bin 4 starts at .125 ms and bin 32 at 16 ms: half more of these are bins 6 and 34, and 8 ms more 29 (9.5 ms) and 35.
+
+    >>> [slower_bin(cut, 1.5, more) for more in (0.0, 8.0) for cut in (4, 32)]
+    [6, 34, 29, 35]
+    """
+    longer = _LEAST_MS * 2.0 ** (cut / _PER_OCTAVE) + more_ms
+    return max(cut + latency_steps(ratio), math.ceil(math.log2(longer / _LEAST_MS) * _PER_OCTAVE) if more_ms else 0)
+
+
 def score_bin(score: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Return the shared bin of each score, shape kept; scores outside [0, 1] fall in the outer bins.
 

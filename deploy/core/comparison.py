@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stationkeeper.contracts.wire import LATENCY_BINS, SCORE_BINS, latency_steps
+from stationkeeper.contracts.wire import LATENCY_BINS, SCORE_BINS, slower_bin
 from stationkeeper.deploy.core.dispersion import MIDDLE, design_effect, gathered, scatter, scattered
 from stationkeeper.deploy.core.evidence import (
     CALM_RATIOS,
@@ -141,22 +141,29 @@ class _Ledger:
         """Bet on slow answers: the canary's beyond margin times a quantile of the champion's, by three quantiles.
 
         If the canary is at most ``margin`` times as slow, it exceeds ``margin q`` no more often than the champion
-        exceeds ``q``, whatever ``q``. Quantiles are those of the champion's answers before this minute, so that no
+        exceeds ``q``, whatever ``q``; it does so still less often where an answer is slow only ``slower_by_ms`` beyond
+        ``q``. Quantiles are those of the champion's answers before this minute, so that no
         bet knows its own minute.
         """
         if a.latencies and b.latencies and sum(self.latencies) >= MIN_TIMED:
             before = np.cumsum(self.latencies)
             cuts = np.searchsorted(before, np.array(QUANTILES) * before[-1]) + 1
-            steps = latency_steps(self._policy.guardrails[Guardrail.LATENCY].margin)
+            rail = self._policy.guardrails[Guardrail.LATENCY]
             strata = [
-                Arms(a.timed, sum(a.latencies[cut:]), b.timed, sum(b.latencies[cut + steps :])) for cut in cuts.tolist()
+                Arms(
+                    a.timed,
+                    sum(a.latencies[cut:]),
+                    b.timed,
+                    sum(b.latencies[slower_bin(cut, rail.margin, rail.slower_by_ms) :]),
+                )
+                for cut in cuts.tolist()
             ]
             self.bet(Guardrail.LATENCY, np.concatenate([log_bets(arms, 1.0, HARM_RATIOS) for arms in strata]))
             tail = strata[TAIL]
             # A promotion has to show the middle, within the wider margin: the tail would take a hundred times the rows.
-            wide = latency_steps(self._policy.calm_margin(Guardrail.LATENCY))
             middle = int(cuts[0])
-            shown = Arms(a.timed, sum(a.latencies[middle:]), b.timed, sum(b.latencies[middle + wide :]))
+            wide = slower_bin(middle, self._policy.calm_margin(Guardrail.LATENCY), rail.slower_by_ms)
+            shown = Arms(a.timed, sum(a.latencies[middle:]), b.timed, sum(b.latencies[wide:]))
             self.bet(calm(Guardrail.LATENCY), calm_bets(shown, 1.0, 0.0))
             slow = Pool(rows_a=a.timed, loss_a=tail.loss_a, rows_b=b.timed, loss_b=tail.loss_b)
             self._scatter(Guardrail.LATENCY, slow)

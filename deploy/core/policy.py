@@ -45,13 +45,16 @@ class TimeoutAction(StrEnum):
 class GuardrailPolicy:
     """What harm does, and the ratio of bad rates (canary over champion) up to which there is none.
 
-    A canary whose bad rate is below ``floor`` is good enough whatever the ratio; 0 is no floor.
+    A canary whose bad rate is below ``floor`` is good enough whatever the ratio; 0 is no floor. An answer is slow only
+    where it takes ``slower_by_ms`` longer besides (latency alone).
     """
 
     action: Action
     margin: float
     # No floor: a rate that is compared only by its ratio says nothing where neither arm fails.
     floor: float = 0.0
+    # The ratio alone: what a policy without the field was judged by.
+    slower_by_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

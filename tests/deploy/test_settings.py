@@ -39,6 +39,7 @@ def test_the_documented_actions_are_the_defaults():
         ({"lease": "10ms"}, "could not renew"),
         ({"guardrails": {"precison": {"action": "hold", "margin": 1}}}, "precision"),
         ({"guardrails": {"precision": {"action": "hold", "margin": 0.5}}}, "greater than or equal to 1"),
+        ({"guardrails": {"errors": {"action": "hold", "margin": 1, "slower_by": "5ms"}}}, "latency alone"),
         ({"stepz": [0.5]}, "Extra inputs"),
         ({"alpha": float("nan")}, "finite"),
     ],

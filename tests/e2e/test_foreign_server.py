@@ -141,18 +141,19 @@ def test_drift_ends_in_a_promotion_on_a_server_that_is_not_ours(story: Story) ->
     history = story.history
     assert history.promoted is not None, [(one.action.value, one.reason) for one in history.deployments]
     assert history.promoted.champion != "1"
-    (request,) = history.requests
-    (candidate,) = history.candidates
-    assert (candidate.request, candidate.gate) == (request.id, GateOutcome.PASS)
+    # A machine that stops for seconds can truly answer too slowly: then the first canary goes back and another follows.
+    (candidate,) = (one for one in history.candidates if one.version == history.promoted.champion)
+    assert candidate.gate is GateOutcome.PASS
+    assert candidate.request in {one.id for one in history.requests}
     raised = [one.weight_bp for one in history.deployments if one.action is DeploymentAction.STARTED]
-    assert raised == [100]
+    assert raised == [100] * len(history.candidates)
 
 
 def test_the_server_split_by_the_weights_that_it_was_told_and_logged_its_own_versions(story: Story) -> None:
     promoted = story.history.promoted
     assert promoted is not None
     answered = Counter(story.served["version"].to_list())
-    assert set(answered) == {"1", promoted.champion}
+    assert set(answered) == {"1"} | {one.version for one in story.history.candidates}
     # 1, 5, 25 and 50 % for half an hour each, and what came until the promotion was in the log.
     assert 0 < answered[promoted.champion] < answered["1"]
     assert story.served["event_id"].n_unique() == len(story.served)
