@@ -271,8 +271,9 @@ _WATCH = (
         "stationkeeper_join_rows_total",
         "counter",
         ("result",),
-        "What became of predictions and labels in the label join: paired, repeated, expired without their other side, "
-        "unusable, crowded_out by join.rows.",
+        "What became of predictions and labels in the label join: paired, repeated, corrected (labels that say "
+        "something else than the one before), expired without their other side, unusable, crowded_out by join.rows, "
+        "forgotten (pairs beyond join.corrections).",
     ),
     Metric(
         "stationkeeper_join_waiting_rows",

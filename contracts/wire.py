@@ -164,6 +164,9 @@ class OutcomeDelta(_Record, frozen=True, tag="outcome"):
     fixed-point sum (1e-6 units) of the model's loss, e.g. squared error for a number. ``age_ms`` is the summed
     label delay. ``known_at`` is the label pane (event time) that made it known. ``sums`` are those from which measures
     of performance are read (``monitor.core.reference.outcome_sums``); builds before them sent none.
+
+    ``corrected`` above 0 marks a correction: so many predictions got a label that says something else than the one
+    before. It has no rows, its sums are signed differences, and it changes charts only: no decision is taken back.
     """
 
     model: str
@@ -178,6 +181,7 @@ class OutcomeDelta(_Record, frozen=True, tag="outcome"):
     loss: int
     age_ms: int
     sums: bytes = b""
+    corrected: int = 0
 
 
 class JoinBatch(_Record, frozen=True, tag="join"):

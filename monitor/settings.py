@@ -137,6 +137,8 @@ class JoinSettings(Settings):
     ``cache`` is a directory that may be deleted at any time; null keeps none, and a start then reads the joins topic
     back over the label horizon. ``cache_bytes`` bounds its files together. ``rows`` is how many predictions without
     label, and labels without prediction, each of the joins partitions keeps; beyond it the first come go, counted.
+    ``corrections`` is how many predictions that have their label it keeps beside them, for labels that say later that
+    it was another.
     """
 
     cache: FilePath | None = FilePath(".stationkeeper") / "join"
@@ -144,6 +146,9 @@ class JoinSettings(Settings):
     cache_bytes: Positive = 8 * 1024**3
     # At about 70 bytes a row, 5 M are 350 MB of memory for each side of a partition (monitor.join.store).
     rows: Annotated[int, Field(ge=1_000)] = 5_000_000
+    # A tenth of that, as corrections are rare and mostly come soon (monitor.join.settled); half forgets sooner, and a
+    # correction of what is forgotten is a label of no prediction.
+    corrections: Annotated[int, Field(ge=1_000)] = 500_000
 
 
 class ModelSettings(Settings):

@@ -16,7 +16,7 @@ from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.state import State
 from stationkeeper.monitor.join.store import WAITING_ROW, Owner, Rows
 
-_MAGIC: Final = b"SKJOIN2\n"
+_MAGIC: Final = b"SKJOIN3\n"
 """The first bytes of a file and its version: another one is no cache, and costs a rebuild."""
 
 _LENGTHS: Final = 12
@@ -44,11 +44,17 @@ class StoreSnapshot:
     owners: list[Owner]
     predictions: Rows
     labels: Rows
+    settled: Rows
+
+    @property
+    def rows(self) -> tuple[Rows, Rows, Rows]:
+        """All its rows, in the order of its file."""
+        return self.predictions, self.labels, self.settled
 
     @property
     def nbytes(self) -> int:
         """About the size of its file."""
-        return self.predictions.nbytes + self.labels.nbytes + 16 * len(self.marks) + 256 * (1 + len(self.owners))
+        return sum(rows.nbytes for rows in self.rows) + 16 * len(self.marks) + 256 * (1 + len(self.owners))
 
 
 class CacheHead(State, frozen=True):
@@ -60,7 +66,7 @@ class CacheHead(State, frozen=True):
     clock: int
     marks: list[tuple[int, int]]
     owners: list[Owner]
-    rows: tuple[int, int]
+    rows: tuple[int, int, int]
 
 
 _head = msgspec.msgpack.Decoder(CacheHead)
@@ -73,19 +79,23 @@ class CacheError(ValueError):
 def freeze(snapshot: StoreSnapshot) -> Iterator[bytes]:
     """Yield a snapshot as the pieces of its file: magic, lengths, head, rows, and the CRC-32 of all before it."""
     facts = {name: getattr(snapshot, name) for name in ("store", "offset", "base", "clock", "marks", "owners")}
-    head = msgspec.msgpack.encode(CacheHead(**facts, rows=(len(snapshot.predictions), len(snapshot.labels))))
-    total = snapshot.predictions.nbytes + snapshot.labels.nbytes
+    head = msgspec.msgpack.encode(CacheHead(**facts, rows=_sizes(snapshot)))
+    total = sum(rows.nbytes for rows in snapshot.rows)
     checked = 0
     for piece in (
         _MAGIC,
         len(head).to_bytes(4, "little") + total.to_bytes(8, "little"),
         head,
-        *_chunks(snapshot.predictions),
-        *_chunks(snapshot.labels),
+        *(chunk for rows in snapshot.rows for chunk in _chunks(rows)),
     ):
         checked = zlib.crc32(piece, checked)
         yield piece
     yield checked.to_bytes(4, "little")
+
+
+def _sizes(snapshot: StoreSnapshot) -> tuple[int, int, int]:
+    predictions, labels, settled = map(len, snapshot.rows)
+    return predictions, labels, settled
 
 
 def _chunks(rows: Rows) -> Iterator[bytes]:
@@ -112,7 +122,8 @@ def thaw(data: bytes) -> StoreSnapshot:
         rows = np.frombuffer(view[first + size : -4], WAITING_ROW)
     except (msgspec.MsgspecError, ValueError) as error:
         raise CacheError(f"cannot be read: {error}") from error
-    sides = rows[: head.rows[0]], rows[head.rows[0] :]
+    ends = head.rows[0], head.rows[0] + head.rows[1]
+    sides = rows[: ends[0]], rows[ends[0] : ends[1]], rows[ends[1] :]
     return StoreSnapshot(head.store, head.offset, head.base, head.clock, head.marks, head.owners, *sides)
 
 

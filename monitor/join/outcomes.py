@@ -1,10 +1,12 @@
 """Pairs of the label join as sums: by owner, by the prediction's pane, and by the pane in which both were known."""
 
 import numpy as np
+from msgspec import structs
 
 from stationkeeper.contracts.column import Floats, Integers
 from stationkeeper.contracts.wire import OF_CLASSES, OF_NUMBERS, SCORE_BINS, OutcomeDelta, pack
 from stationkeeper.monitor.core.reference import OutcomeSums, classes_by_group, errors_by_group, scores_by_group
+from stationkeeper.monitor.join.settled import Corrections, coded
 from stationkeeper.monitor.join.store import Flags, Owners, Rows
 
 _LOSS_SCALE = 1_000_000
@@ -34,9 +36,9 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
     groups, group = np.unique(keys, axis=1, return_inverse=True)
     group, n = group.reshape(-1), groups.shape[1]
     label, score = labels["label"].astype(np.float64), predictions["score"].astype(np.float64)
-    kind, coded = predictions["decision"] & ~np.uint8(1), labels["decision"] == OF_CLASSES
-    classes, numbers = (kind == OF_CLASSES) & coded & np.isfinite(score), (kind == OF_NUMBERS) & ~coded
-    binary = ((label == 0.0) | (label == 1.0)) & (kind == 0) & ~coded
+    kind, classy = predictions["decision"] & ~np.uint8(1), coded(labels)
+    classes, numbers = (kind == OF_CLASSES) & classy & np.isfinite(score), (kind == OF_NUMBERS) & ~classy
+    binary = ((label == 0.0) | (label == 1.0)) & (kind == 0) & ~classy
     right = classes & (score == label)
     positive, decided = binary & (label == 1.0), binary & ((predictions["decision"] & 1) > 0)
     cell = np.where(right, 3, np.where(decided | classes, np.where(positive, 0, 1), np.where(positive, 2, 3)))
@@ -47,8 +49,8 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
     scored = np.bincount((group * width + place)[known_at_score], minlength=width * n).reshape(n, width)
     error = np.where(classes, ~right, np.nan_to_num(score - label))
     # A class and a number, while a reference is replaced, compare in nothing.
-    error = np.where(coded == (kind == OF_CLASSES), error, 0.0)
-    plain = binary | (~classes & ~coded & (kind != OF_CLASSES))
+    error = np.where(classy == (kind == OF_CLASSES), error, 0.0)
+    plain = binary | (~classes & ~classy & (kind != OF_CLASSES))
     sums = _sums(score, label, group, n, binary, plain & ~binary, classes)
     loss = np.zeros(n, np.int64)
     np.add.at(loss, group, np.rint(np.minimum(error**2, _MAX_LOSS) * _LOSS_SCALE).astype(np.int64))
@@ -79,6 +81,35 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
     return out
 
 
+def corrections_of(owners: Owners, found: Corrections, pane: int) -> list[OutcomeDelta]:
+    """Return what corrections change, as sums of no row: those of the new labels less those of the old.
+
+    They stand in the pane in which the new label was known. E.g. a positive decision labelled 0 and then 1: one false
+    positive less and one true positive more. O(n log n).
+    """
+    later, were = found.after, found.before.copy()
+    # Known with the new one, so that both are in one pane and the delays of labels cancel out.
+    were["time"] = later["time"]
+    gained = outcomes_of(owners, found.predictions, later, pane)
+    lost = [_negative(one) for one in outcomes_of(owners, found.predictions, were, pane)]
+    rows = [structs.replace(one, corrected=one.rows, rows=0) for one in gained]
+    return merged_outcomes([*rows, *lost])
+
+
+def _negative(one: OutcomeDelta) -> OutcomeDelta:
+    sums = OutcomeSums.unpack(one.sums)
+    return structs.replace(
+        one,
+        rows=0,
+        corrected=0,
+        confusion=pack(-np.frombuffer(one.confusion, "<i8")),
+        scored=pack(-np.frombuffer(one.scored, "<i8")),
+        loss=-one.loss,
+        age_ms=-one.age_ms,
+        sums=OutcomeSums(sums.at, -sums.sum).pack(),
+    )
+
+
 def _sums(
     score: Floats, label: Floats, group: Integers, n: int, binary: Flags, numbers: Flags, classes: Flags
 ) -> list[OutcomeSums]:
@@ -98,10 +129,13 @@ def _sums(
 
 
 def merged_outcomes(outcomes: list[OutcomeDelta]) -> list[OutcomeDelta]:
-    """Return the sums by pane in which they were known, pane, version and segment, in this order."""
-    found: dict[tuple[int, int, str, str], OutcomeDelta] = {}
+    """Return the sums by pane in which they were known, pane, version and segment, in this order.
+
+    Corrections stay apart, behind the outcomes that they correct: those have rows, corrections have none.
+    """
+    found: dict[tuple[int, int, str, str, bool], OutcomeDelta] = {}
     for one in outcomes:
-        key = (one.known_at, one.start, one.version, one.segment)
+        key = (one.known_at, one.start, one.version, one.segment, not one.rows)
         other = found.get(key)
         found[key] = one if other is None else _add_outcomes(other, one)
     return [found[key] for key in sorted(found)]
@@ -121,4 +155,5 @@ def _add_outcomes(one: OutcomeDelta, other: OutcomeDelta) -> OutcomeDelta:
         one.loss + other.loss,
         one.age_ms + other.age_ms,
         (OutcomeSums.unpack(one.sums) + OutcomeSums.unpack(other.sums)).pack(),
+        one.corrected + other.corrected,
     )

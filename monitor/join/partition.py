@@ -1,7 +1,7 @@
 """One partition of the label join: pairs what comes, keeps what waits, and knows what a later start needs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from stationkeeper.contracts.wire import JoinBatch, Progress
 from stationkeeper.events import mix
 from stationkeeper.monitor.join.disk_cache import StoreSnapshot
 from stationkeeper.monitor.join.rebuild import Marks, NoteKind, RebuildNotes, Spent, SpentNotes
-from stationkeeper.monitor.join.store import WAITING_ROW, Owner, Owners, Rows, Waiting, distinct
+from stationkeeper.monitor.join.settled import MOST_PAIRS, Corrections, Settled, coded, note_latest, said_else
+from stationkeeper.monitor.join.store import WAITING_ROW, Flags, Owner, Owners, Rows, Waiting, first_of_each
 from stationkeeper.monitor.join.totals import COUNTS
 from stationkeeper.monitor.tally import UNSET, apart
 
@@ -32,10 +33,16 @@ class JoinState(State, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Rows that met: a prediction and its label at each place."""
+    """Rows that met: a prediction and its label at each place; and what later labels changed."""
 
     predictions: Rows
     labels: Rows
+    corrections: Corrections = field(default_factory=Corrections)
+
+    def __add__(self, other: "Pairs") -> "Pairs":
+        predictions = np.concatenate([self.predictions, other.predictions])
+        labels = np.concatenate([self.labels, other.labels])
+        return Pairs(predictions, labels, self.corrections + other.corrections)
 
 
 class JoinPartition:
@@ -47,9 +54,10 @@ class JoinPartition:
     last, where that was not passed on yet.
     """
 
-    def __init__(self, most: int, horizon: int, store: str) -> None:
+    def __init__(self, most: int, horizon: int, store: str, most_pairs: int = MOST_PAIRS) -> None:
         self._horizon = horizon
         self.predictions, self.labels = Waiting(most), Waiting(most)
+        self.settled = Settled(most_pairs)
         self.owners = Owners()
         self.store = store
         self.unsaved = 0
@@ -95,6 +103,7 @@ class JoinPartition:
         """Take over a cached store: what came since is read from the topic."""
         self.predictions.load(snapshot.predictions)
         self.labels.load(snapshot.labels)
+        self.settled.rows.load(snapshot.settled)
         self.owners = Owners()
         self.owners.codes(snapshot.owners)
         self.next_offset, self.clock, self.rebuild = snapshot.offset, snapshot.clock, None
@@ -102,16 +111,16 @@ class JoinPartition:
 
     def snapshot(self) -> StoreSnapshot:
         """Return the store as it is now, in arrays of its own."""
-        waiting = self.predictions.rows(), self.labels.rows()
+        waiting = self.predictions.rows(), self.labels.rows(), self.settled.rows.rows()
         owners = list(self.owners.names)
         return StoreSnapshot(self.store, self.next_offset, self.base, self.clock, self.marks.state(), owners, *waiting)
 
     def pair(self, record: JoinBatch, offset: int, number: int, salt: np.uint64) -> Pairs:
         """Let the rows of batch ``number`` of the record at ``offset`` meet what waits; those that meet none wait.
 
-        ``salt`` keeps models apart that use the same ids. The first row of a key counts. O(rows) expected.
+        ``salt`` keeps models apart that use the same ids. The first row of a key counts; a later label that says
+        something else corrects it, which is told apart. O(rows) expected.
         """
-        new = offset >= self.emitted
         table = record.table()
         rows = np.zeros(len(table), WAITING_ROW)
         rows["offset"] = offset
@@ -120,39 +129,74 @@ class JoinPartition:
             rows[name] = table[name]
         self.clock = max(self.clock, int(table["time"].max()))
         self.unsaved += len(table)
-        before = self.clock - self._horizon
-        rows, repeated = distinct(rows)
         if record.side == "prediction":
-            _, first = np.unique(table["id"], return_index=True)
-            segments = table["segment"] if not repeated else table["segment"][np.sort(first)]
             owners = [Owner(record.model, record.version, apart(name)) for name in record.segments]
-            rows["owner"] = self.owners.codes(owners)[segments]
-            mine, others = self.predictions, self.labels
+            rows["owner"] = self.owners.codes(owners)[table["segment"]]
         else:
             # A label that is no class and no number of the model: it would hold the place of one that is.
             usable = ~np.isnan(rows["label"])
-            if new:
+            if offset >= self.emitted:
                 self.counts["unusable"] += int(np.count_nonzero(~usable))
             rows = rows[usable]
-            mine, others = self.labels, self.predictions
+            note_latest(rows)
+        at = offset, number, 0
+        first, again = first_of_each(rows)
+        pairs = self._meet(first, at, prediction=record.side == "prediction")
+        # Hardly ever: rows of one key within a batch pass one after the other, as if in batches of their own.
+        while len(again):
+            at = offset, number, at[2] + 1
+            first, again = first_of_each(again)
+            pairs += self._meet(first, at, prediction=record.side == "prediction")
+        return pairs
+
+    def _meet(self, rows: Rows, at: tuple[int, int, int], *, prediction: bool) -> Pairs:
+        """Let rows of one side with distinct keys meet the other side, then what they may correct or repeat.
+
+        ``at`` is the record's offset, the batch in it, and how often the keys came in that before.
+        """
+        offset, number, turn = at
+        new = offset >= self.emitted
+        before = self.clock - self._horizon
+        mine, others = (self.predictions, self.labels) if prediction else (self.labels, self.predictions)
         if not new and self.rebuild is not None:
-            rows = self.rebuild.waiting(rows, offset, number)
+            rows = self.rebuild.waiting(rows, offset, number, turn)
         # First those that wait on the other side, then this side: a row that meets its other never waits.
         hit, met = others.take(rows["key"], before)
-        known, there = mine.put(rows[~hit], before)
+        rest = rows[~hit]
+        predictions, labels = (rows[hit], met) if prediction else (met, rows[hit])
+        found = self.settled.keep(predictions, labels, before) if len(met) else Corrections()
+        spent = [(rows[hit], met)]
+        if not prediction and len(rest):
+            settled, were, corrections = self.settled.correct(rest, before)
+            spent.append((rest[settled], were))
+            found, rest = found + corrections, rest[~settled]
+        known, there = mine.put(rest, before)
+        again = rest[known]
+        contrary = self._contrary(again, before) if not prediction and len(again) else np.zeros(len(again), np.bool_)
+        spent.append((again, there))
         if new:
             # What a rebuild that begins between the two would let wait for ever.
-            self.spent.spent(offset, number, rows[hit]["key"], met["offset"], self.marks.start)
-            self.spent.spent(offset, number, rows[~hit][known]["key"], there["offset"], self.marks.start)
-            self.counts["repeated"] += repeated + len(there)
+            for gone, others_of in spent:
+                self.spent.spent(offset, number, gone["key"], others_of["offset"], self.marks.start)
+            self.counts["repeated"] += len(there) - int(np.count_nonzero(contrary)) + found.repeated
+            self.counts["corrected"] += int(np.count_nonzero(contrary)) + found.corrected
             self.counts["paired"] += len(met)
-        return Pairs(rows[hit], met) if record.side == "prediction" else Pairs(met, rows[hit])
+        return Pairs(predictions, labels, found)
+
+    def _contrary(self, again: Rows, before: int) -> Flags:
+        """Note labels whose ids have one waiting already, and return which say something else than it."""
+        _, were = self.labels.amend("score", again, coded(again), before)
+        return said_else("score", were, again)
 
     def evict(self, offset: int) -> None:
         """Bound the store after the record at ``offset``; in a rebuild, as it was bounded then."""
         # What is too old goes first, by ``Waiting.evict``: only what could still be met counts as crowded out.
         before = self.clock - self._horizon
-        stores = {NoteKind.PREDICTIONS: self.predictions, NoteKind.LABELS: self.labels}
+        stores = {
+            NoteKind.PREDICTIONS: self.predictions,
+            NoteKind.LABELS: self.labels,
+            NoteKind.SETTLED: self.settled.rows,
+        }
         if self.rebuild is not None and offset < self.emitted:
             for side, key, other in self.rebuild.evictions(offset):
                 stores[side].evict_to(key, other)
@@ -163,7 +207,9 @@ class JoinPartition:
             last = store.evict(before)
             if last is not None and offset >= self.emitted:
                 self.spent.evicted(offset, side, *last)
-                self.counts["crowded out"] += store.crowded - crowded
+                # Pairs have given their outcomes: without them a correction is a label of no prediction, no more.
+                gone = "forgotten" if side is NoteKind.SETTLED else "crowded out"
+                self.counts[gone] += store.crowded - crowded
 
     def expire(self) -> None:
         """Let go of rows older than the horizon, and of offsets that held nothing younger."""
@@ -174,6 +220,8 @@ class JoinPartition:
         if mark is not None and mark[0] > self.base:
             self.base, self.base_clock = mark
         gone = self.predictions.expire(before) + self.labels.expire(before)
+        # Not counted: a pair has given its outcome.
+        self.settled.rows.expire(before)
         # In a rebuild they were counted before.
         if self.next_offset > self.emitted:
             self.counts["expired"] += gone

@@ -75,12 +75,13 @@ class SpentNotes(State, frozen=True):
 
 
 class NoteKind(IntEnum):
-    """A row that did not wait (``SPENT``), or the last of those that were evicted on one side."""
+    """A row that did not wait (``SPENT``), or the last of those that were evicted on one side, or of the pairs."""
 
     # Stored in the notes: a number keeps its meaning for good.
     SPENT = 0
     PREDICTIONS = 1
     LABELS = 2
+    SETTLED = 3
 
 
 class Spent:
@@ -162,12 +163,18 @@ class RebuildNotes:
         waits = (notes["what"] == NoteKind.SPENT) & (notes["other"] >= base)
         self._notes = notes[(notes["offset"] >= base) & ~waits]
 
-    def waiting(self, rows: Rows, offset: int, batch: int) -> Rows:
-        """Return the rows of a batch without those that met a row from before the rebuild."""
+    def waiting(self, rows: Rows, offset: int, batch: int, turn: int = 0) -> Rows:
+        """Return the rows of a batch without those that met a row from before the rebuild.
+
+        ``turn`` is how often their keys came in the batch before: those that met one are always the first of a key.
+        """
         mine = self._of(offset)
         spent = mine["key"][(mine["what"] == NoteKind.SPENT) & (mine["batch"] == batch)]
         # Only these are left out: the others of the batch meet what the rebuild has read.
-        return rows[~np.isin(rows["key"], spent)] if len(spent) else rows
+        if not len(spent):
+            return rows
+        keys, times = np.unique(spent, return_counts=True)
+        return rows[~np.isin(rows["key"], keys[times > turn])]
 
     def evictions(self, offset: int) -> list[tuple[NoteKind, int, int]]:
         """Return (side, key, offset of its record) of the last row evicted on each side at ``offset``."""

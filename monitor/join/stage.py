@@ -25,7 +25,7 @@ from stationkeeper.contracts.wire import (
 )
 from stationkeeper.events import salt_of
 from stationkeeper.monitor.join.disk_cache import JoinCache
-from stationkeeper.monitor.join.outcomes import merged_outcomes, outcomes_of
+from stationkeeper.monitor.join.outcomes import corrections_of, merged_outcomes, outcomes_of
 from stationkeeper.monitor.join.partition import JoinPartition, JoinState
 from stationkeeper.monitor.join.rebuild import SpentNotes
 from stationkeeper.monitor.join.totals import JoinTotals
@@ -118,13 +118,16 @@ class Join:
         """Return where the cache ends, without one the oldest offsets whose rows may still meet their other side."""
         return {p: self._partitions[p.index].next_offset for p in assigned if self._partitions[p.index].emitted}
 
+    def _partition(self) -> JoinPartition:
+        return JoinPartition(self._settings.rows, self._horizon, uuid.uuid4().hex, self._settings.corrections)
+
     def assigned(self, partitions: frozenset[Partition], restored: Restored) -> None:
         """Start with what is cached, or with nothing; the records before ``emitted`` do the rest."""
         self._forget()
         self._cache.settle()
         found = gather(restored.values)
         for index in sorted(partition.index for partition in partitions):
-            mine = self._partitions[index] = JoinPartition(self._settings.rows, self._horizon, uuid.uuid4().hex)
+            mine = self._partitions[index] = self._partition()
             plain = found.get(f"join/{index}")
             if plain is None:
                 continue
@@ -193,6 +196,8 @@ class Join:
         pairs = partition.pair(record, offset, number, self._salts[record.model])
         if offset >= partition.emitted:
             self._outcomes += outcomes_of(partition.owners, pairs.predictions, pairs.labels, settings.pane)
+            if len(pairs.corrections.predictions):
+                self._outcomes += corrections_of(partition.owners, pairs.corrections, settings.pane)
 
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Return the outcomes since the last flush, progress once a second, and how far the join is."""

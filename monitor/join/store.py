@@ -29,6 +29,10 @@ WAITING_ROW = np.dtype(
 )
 """One waiting row in 38 bytes: key (id and model), event time, score, label, decision, bin, owner code, its record."""
 
+CODED = np.uint8(8)
+"""The bit of a kept row's ``decision`` that says that the latest label is the code of a class; those below are the
+prediction's, or the first label's, in ``contracts.wire``."""
+
 _FIRST = 1 << 12
 """Rows of an empty store (156 kB): a power of two, as the store doubles; half saves what nobody misses."""
 
@@ -99,6 +103,18 @@ class Waiting:
         self._alive[at] = False
         self.alive -= len(at)
         return hit, self._rows[at]
+
+    def amend(self, value: str, labels: Rows, classes: Flags, before: int = UNSET) -> tuple[Flags, Rows]:
+        """Write labels of distinct keys over the column ``value`` of rows that are here; returns which, as they were.
+
+        ``classes`` says which labels are the code of a class, a bit of ``decision`` (``CODED``).
+        """
+        hit, at = self._waiting(self._table.find(labels["key"]), before)
+        at = at[hit]
+        were = self._rows[at]
+        self._rows[value][at] = labels["label"][hit]
+        self._rows["decision"][at] = were["decision"] & ~CODED | np.where(classes[hit], CODED, 0).astype(np.uint8)
+        return hit, were
 
     def _waiting(self, found: Integers, before: int) -> tuple[Flags, Integers]:
         # Place 0 stands in for a key that was not found (-1), so that one index serves all; the first condition drops
@@ -173,16 +189,15 @@ class Waiting:
             self._table.swap(rows["key"][part], np.arange(len(rows))[part])
 
 
-def _first_of_each(rows: Rows) -> Rows:
+def first_of_each(rows: Rows) -> tuple[Rows, Rows]:
+    """Return the first row of each key and the others, both in the order of the log."""
     _, first = np.unique(rows["key"], return_index=True)
+    if len(first) == len(rows):
+        return rows, rows[:0]
     # np.unique sorts by key; the order of the log is what counts.
-    return rows if len(first) == len(rows) else rows[np.sort(first)]
-
-
-def distinct(rows: Rows) -> tuple[Rows, int]:
-    """Return the first row of each key and how many were left out."""
-    kept = _first_of_each(rows)
-    return kept, len(rows) - len(kept)
+    is_first = np.zeros(len(rows), np.bool_)
+    is_first[first] = True
+    return rows[is_first], rows[~is_first]
 
 
 class Owners:

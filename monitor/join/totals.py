@@ -8,7 +8,7 @@ from stationkeeper.contracts.metrics import Sample
 
 # Kept with the state and shown by these names: a new one begins at zero beside old state, a renamed one would begin
 # anew.
-COUNTS = ("paired", "repeated", "expired", "unusable", "crowded out")
+COUNTS = ("paired", "repeated", "corrected", "expired", "unusable", "crowded out", "forgotten")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,9 @@ class JoinTotals:
 
     def detail(self) -> dict[str, Any]:
         """Return what the status page shows of the role."""
-        # Nothing is crowded out where the limit fits, and a zero would make people ask what it is.
-        shown: dict[str, Any] = {name: count for name, count in self.counts.items() if count or name != "crowded out"}
+        # Nothing is let go where the limits fit, and a zero would make people ask what it is.
+        rare = {"crowded out", "forgotten"}
+        shown: dict[str, Any] = {name: count for name, count in self.counts.items() if count or name not in rare}
         shown |= {f"waiting {side}s": rows for side, rows in self.waiting.items()}
         return shown | {"rebuilding": self.rebuilding}
 

@@ -172,7 +172,9 @@ class ModelJudge:
     def _learn(self, closed: Closed, now: int) -> Iterator[tuple[list[Verdict], list[RetrainRequest]]]:
         """Judge the labels of every cohort that is mature."""
         positives = _positives(self._references, self.name, self.succession.champion)
-        for version, segment, labels in self.cohorts.close(closed.arms, closed.outcomes, self.labelled, positives):
+        # The first label of a prediction decides: corrections are for history alone, and change its charts.
+        first = [one for one in closed.outcomes if not one.corrected]
+        for version, segment, labels in self.cohorts.close(closed.arms, first, self.labelled, positives):
             for stepped in self.watches.learn(version, segment, labels):
                 yield self.escalation.of(stepped, self.succession.champion, now, self.age.of_incident)
             if not segment and version == self.succession.champion:

@@ -1,4 +1,4 @@
-"""Duplicates: the same event id and kind again within the last N offsets of one partition, exactly and in columns."""
+"""Duplicates: an event id and kind again, with nothing new said, within N offsets of a partition, in columns."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,6 +7,7 @@ from stationkeeper.monitor.hashtable import HashTable
 
 Hashes = npt.NDArray[np.uint64]
 Integers = npt.NDArray[np.int64]
+Values = npt.NDArray[np.uint16]
 Flags = npt.NDArray[np.bool_]
 
 CHUNK = 8_192
@@ -14,13 +15,23 @@ CHUNK = 8_192
 that double writes twice as much; half makes twice as many keys. It is part of the keys: another size orphans stored
 hashes."""
 
+_SAID_BITS = 16
+"""Low bits of a stored number, which hold what a label said beside its offset: fewer would miss more contradictions (at
+16 one of 65 535 is, and counts as a duplicate), more would leave less than the 140 trillion offsets above them."""
+
+# The bits below the offset, by the number above.
+_SAID = np.int64((1 << _SAID_BITS) - 1)
+
 _RESTORE = 65_536
 """Hashes put into the table at once while state is read back, so that temporary arrays stay small; no result depends
 on it."""
 
 
 class Seen:
-    """The last offset at which each id hash was seen, for the last ``horizon`` offsets.
+    """The last offset at which each id hash was seen, and what was said then, for the last ``horizon`` offsets.
+
+    A label says its value, so that one that says something else than the last is a correction and no duplicate; 0 says
+    nothing, as predictions and features do, and the ids that older builds stored.
 
     What is older than the horizon is no hit, because a hit counts by its offset, and leaves the table when that is
     rebuilt. So the answers do not depend on batches or rebuilds.
@@ -30,29 +41,39 @@ class Seen:
         self.horizon = horizon
         self._table = HashTable()
 
-    def mark(self, hashes: Hashes, offsets: Integers) -> Flags:
+    def mark(self, hashes: Hashes, offsets: Integers, said: Values | int = 0) -> Flags:
         """Return which records repeat an id of the last ``horizon`` offsets, and remember all of them.
 
         ``offsets`` rise. A record is a duplicate if the latest earlier record of its hash lies at most ``horizon``
-        offsets before it. O(n) expected.
+        offsets before it and said the same, or one of the two says nothing. E.g. labels 0, 1, 1, 0 of one id: the
+        third is a duplicate, the second and the last are corrections. O(n) expected.
         """
         n = len(hashes)
         if not n or not self.horizon:
             return np.zeros(n, np.bool_)
         oldest = int(offsets[0]) - self.horizon
         # Before the batch goes in: what is older than its first record's horizon can be no hit for any of them.
-        self._table.make_room(n, lambda stored: stored >= oldest)
+        self._table.make_room(n, lambda stored: stored >> _SAID_BITS >= oldest)
+        values = offsets << _SAID_BITS | said
         ranked = np.sort(hashes)
         # Without repeats within the batch, nearly always, one swap tells all; the table takes each key once a call.
         if not (ranked[1:] == ranked[:-1]).any():
-            previous = self._table.swap(hashes, offsets)
-            return (previous >= 0) & (offsets - previous <= self.horizon)
-        return self._mark_repeated(hashes, offsets)
+            return self._repeats(values, self._table.swap(hashes, values))
+        return self._mark_repeated(hashes, values)
 
-    def _mark_repeated(self, hashes: Hashes, offsets: Integers) -> Flags:
+    def _repeats(self, values: Integers, previous: Integers) -> Flags:
+        near: Flags = (previous >= 0) & ((values >> _SAID_BITS) - (previous >> _SAID_BITS) <= self.horizon)
+        # Nearly always nothing repeats, and what was said need not be looked at.
+        if not near.any():
+            return near
+        said, before = values & _SAID, previous & _SAID
+        near &= (said == before) | (said == 0) | (before == 0)
+        return near
+
+    def _mark_repeated(self, hashes: Hashes, values: Integers) -> Flags:
         # Stable: equal hashes stay in the order of the log, so that each meets the one before it.
         order = np.argsort(hashes, kind="stable")
-        ranked, at = hashes[order], offsets[order]
+        ranked, at = hashes[order], values[order]
         first = np.ones(len(order), np.bool_)
         first[1:] = ranked[1:] != ranked[:-1]
         last = np.ones(len(order), np.bool_)
@@ -61,10 +82,11 @@ class Seen:
         previous[1:] = at[:-1]
         previous[first] = self._table.swap(ranked[first], at[last])
         flags = np.empty(len(order), np.bool_)
-        flags[order] = (previous >= 0) & (at - previous <= self.horizon)
+        flags[order] = self._repeats(at, previous)
         return flags
 
-    def restore(self, hashes: Hashes, offsets: Integers) -> None:
+    def restore(self, hashes: Hashes, offsets: Integers, said: Values) -> None:
         """Take over remembered records, in the order of their offsets."""
         for first in range(0, len(hashes), _RESTORE):
-            self.mark(hashes[first : first + _RESTORE], offsets[first : first + _RESTORE])
+            part = slice(first, first + _RESTORE)
+            self.mark(hashes[part], offsets[part], said[part])

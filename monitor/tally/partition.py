@@ -222,8 +222,8 @@ class PartitionState:
             (key, value) for key, value in values.items() if value is not None and key.startswith(self.ids.prefix)
         )
         chunks = ((key, _chunk.decode(_unpacked(value, key))) for key, value in stored)
-        for hashes, offsets in self.ids.restore(chunks, self.next_offset or 0):
-            self.seen.restore(hashes, offsets)
+        for ids in self.ids.restore(chunks, self.next_offset or 0):
+            self.seen.restore(*ids)
 
     def conservation(self) -> dict[str, int]:
         """Return received and the five outcomes."""

@@ -1,5 +1,6 @@
 """What becomes of each decoded event of a batch: in time, too early, duplicate or late, in the order of the log."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import numpy as np
 from stationkeeper.events import KINDS, Events, Flags, Integers, mix, salt_of, too_early
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.clock import UNSET
+from stationkeeper.monitor.tally.dedupe import Values
 from stationkeeper.monitor.tally.partition import PartitionState
 from stationkeeper.streams.ports import Batch
 
@@ -61,9 +63,10 @@ def classify(
     # repeat would be a duplicate; and a repeat is a duplicate however late it comes.
     timely = np.flatnonzero(~early) if early.any() else _ALL
     offsets = batch.offsets[rows[timely]]
+    told = np.concatenate([said(events) for events in kinds])[order][timely]
     duplicate = np.zeros(len(rows), np.bool_)
-    duplicate[timely] = state.seen.mark(hashes[timely], offsets)
-    state.ids.remember(hashes[timely], offsets)
+    duplicate[timely] = state.seen.mark(hashes[timely], offsets, told)
+    state.ids.remember(hashes[timely], offsets, told)
     left_out = early | duplicate
     # The clock that a left-out event met, so that the pane it is noted in does not depend on the batch.
     met = np.maximum(np.maximum.accumulate(np.where(left_out, UNSET, time)), state.clock.now)
@@ -81,6 +84,20 @@ def classify(
         found.append(Classified(events, early[mine], duplicate[mine], late[mine], met[mine]))
         first += len(events)
     return found
+
+
+def said(events: Events) -> Values:
+    """Return what each label says as 16 bits of its value's CRC-32, 1 to 65535, uint16[n]; 0 for other kinds.
+
+    The value as it was sent, whatever class it is read as: what becomes of ids must not depend on references.
+    """
+    if events.kind != "label" or events.label is None:
+        return np.zeros(len(events), np.uint16)
+    codes = events.label.codes
+    keys = [zlib.crc32(key.encode("utf-8", "surrogatepass")) % 65_535 + 1 for key in events.label.keys]
+    table = np.array(keys or [0], np.uint16)
+    # Negative codes are values that are none.
+    return np.where(codes >= 0, table[np.maximum(codes, 0)], np.uint16(0))
 
 
 def by_owner(models: Mapping[str, ModelSettings], events: Events, name: str) -> Integers:

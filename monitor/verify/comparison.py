@@ -9,17 +9,15 @@ import numpy as np
 
 from stationkeeper.contracts.codes import Outcome
 from stationkeeper.contracts.identity import partition_of
-from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
 from stationkeeper.events import Form, forms
 from stationkeeper.monitor.core.reference import Reference
-from stationkeeper.monitor.join import JoinState
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.state_codec import gather
 from stationkeeper.monitor.tally import MAX_DIGESTS, PartitionState
 from stationkeeper.monitor.verify.arms import Arm
-from stationkeeper.monitor.verify.outcomes import OutcomeKey, PlainJoin
+from stationkeeper.monitor.verify.outcomes import OutcomeKey, PlainOutcomes
 from stationkeeper.monitor.verify.recorded import Recorded
 from stationkeeper.monitor.verify.recount import Gone, JoinKey, Key, Recount
 from stationkeeper.streams.ports import Partition, Reader
@@ -284,24 +282,20 @@ class _Run:
                 self._found.compare(f"{key}: rows", recorded.joins[key], self._joins[key])
 
     def _compare_outcomes(self, recorded: Recorded) -> None:
-        """Pair the rows again of which the join has sent the outcomes: those before ``emitted``."""
-        plain: dict[OutcomeKey, Counter[str]] = {}
-        for partition in self._reader.partitions(self._topics.joins.name):
-            kept = self._joined.get(f"join/{partition.index}")
-            if kept is None:
-                continue
-            state = state_of(kept, JoinState)
-            # Which rows a full store let go depends on its own order of arrival, which is not written again here.
-            if state.counts.get("crowded out"):
-                where = f"{partition.topic}/{partition.index}"
-                self._found.unverifiable.append(f"{where}: the join had no room for rows, so outcomes are not compared")
-                return
-            join = PlainJoin(self._models)
-            join.read(self._reader, partition, state.emitted)
-            for key, sums in join.sums.items():
-                plain.setdefault(key, Counter()).update(sums)
-        for key in sorted({*recorded.outcomes, *plain}):
+        """Pair the rows again of which the join has sent the outcomes, and compare what it told."""
+        plain = PlainOutcomes(self._models)
+        plain.read(self._reader, self._reader.partitions(self._topics.joins.name), self._joined)
+        self._found.unverifiable += plain.gaps
+        if not plain.crowded:
+            self._compare_sums("", recorded.outcomes, plain.sums)
+        if not plain.crowded and not plain.forgotten:
+            self._compare_sums(" corrections", recorded.corrections, plain.corrections)
+
+    def _compare_sums(
+        self, of: str, recorded: Mapping[OutcomeKey, Counter[str]], plain: Mapping[OutcomeKey, Counter[str]]
+    ) -> None:
+        for key in sorted({*recorded, *plain}):
             if self._comparable(key.model) and key.model not in self._blind:
-                counted, mine = recorded.outcomes.get(key, Counter()), plain.get(key, Counter())
+                counted, mine = recorded.get(key, Counter()), plain.get(key, Counter())
                 for name in sorted({*counted, *mine}):
-                    self._found.compare(f"{key}: {name}", counted[name], mine[name])
+                    self._found.compare(f"{key}{of}: {name}", counted[name], mine[name])

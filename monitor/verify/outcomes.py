@@ -1,10 +1,12 @@
 """What comes out of the label join, the plain way: each row of the joins topic meets its other side in a dictionary."""
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
+from stationkeeper.contracts.state import state_of
 from stationkeeper.contracts.wire import OF_CLASSES, OF_NUMBERS, SCORE_BINS, JoinBatch, decode
+from stationkeeper.monitor.join import JoinState
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally import apart
 from stationkeeper.streams.ports import Partition, Reader
@@ -37,6 +39,48 @@ class _Row(NamedTuple):
     kind: int
 
 
+class PlainOutcomes:
+    """What the joins partitions should have told together, as far as each has committed.
+
+    ``crowded`` and ``forgotten`` are partitions whose join let rows, or pairs, go for want of room: which, depends on
+    its own order of arrival, which is not written again here. ``gaps`` says so in words.
+    """
+
+    def __init__(self, models: Mapping[str, ModelSettings]) -> None:
+        self._models = models
+        self.sums: dict[OutcomeKey, Counter[str]] = {}
+        self.corrections: dict[OutcomeKey, Counter[str]] = {}
+        self.crowded: list[str] = []
+        self.forgotten: list[str] = []
+
+    def read(self, reader: Reader, partitions: Iterable[Partition], states: Mapping[str, Any]) -> None:
+        """Pair the rows of the partitions before where ``states`` (by name, of the join) say that outcomes are sent."""
+        for partition in partitions:
+            kept = states.get(f"join/{partition.index}")
+            if kept is None:
+                continue
+            state = state_of(kept, JoinState)
+            for name, into in (("crowded out", self.crowded), ("forgotten", self.forgotten)):
+                if state.counts.get(name):
+                    into.append(f"{partition.topic}/{partition.index}")
+            # Then nothing of it is compared, and pairing takes long.
+            if self.crowded:
+                return
+            join = PlainJoin(self._models)
+            join.read(reader, partition, state.emitted)
+            for sums, whole in ((join.sums, self.sums), (join.corrections, self.corrections)):
+                for key, counts in sums.items():
+                    whole.setdefault(key, Counter()).update(counts)
+
+    @property
+    def gaps(self) -> list[str]:
+        """What cannot be compared, and why."""
+        if self.crowded:
+            return [f"{self.crowded[0]}: the join had no room for rows, so outcomes are not compared"]
+        told = "the join let pairs beyond join.corrections go, so corrections are not compared"
+        return [f"{self.forgotten[0]}: {told}"] if self.forgotten else []
+
+
 class PlainJoin:
     """Pairs the rows of one joins partition, in the order of the log."""
 
@@ -44,8 +88,11 @@ class PlainJoin:
         self._models = models
         self._horizon = max((model.label_horizon for model in models.values()), default=0)
         self._waiting: dict[str, dict[tuple[str, int], _Row]] = {"prediction": {}, "label": {}}
+        self._latest: dict[tuple[str, int], _Row] = {}
+        self._settled: dict[tuple[str, int], tuple[_Row, _Row]] = {}
         self._clock: int | None = None
         self.sums: dict[OutcomeKey, Counter[str]] = {}
+        self.corrections: dict[OutcomeKey, Counter[str]] = {}
 
     def read(self, reader: Reader, partition: Partition, end: int) -> None:
         """Pair what the records of a partition before offset ``end`` hold."""
@@ -57,63 +104,106 @@ class PlainJoin:
                             self.take(record)
 
     def take(self, batch: JoinBatch) -> None:
-        """Let the rows of a batch meet what waits, and wait themselves: of a key the first row counts."""
+        """Let the rows of a batch meet what waits, and wait themselves: the first counts, later labels correct it."""
         table = batch.table()
         if batch.model not in self._models or not len(table):
             return
         latest = int(table["time"].max())
         self._clock = latest if self._clock is None else max(self._clock, latest)
         oldest = self._clock - self._horizon
-        other = "label" if batch.side == "prediction" else "prediction"
         names = [apart(name) for name in batch.segments]
-        # Within a batch the first of a key counts, as between batches.
-        seen: set[int] = set()
         for one in table.tolist():
             identity, time, score, label, decision, place, segment = one
-            if identity in seen:
-                continue
-            seen.add(identity)
             segments = names[segment] if batch.side == "prediction" else ()
             row = _Row(time, score, label, bool(decision & 1), place, batch.version, segments, decision & ~1)
             if batch.side == "label" and label != label:  # noqa: PLR0124 - NaN: a label that no class or number is
                 continue
             key = (batch.model, identity)
-            met = self._waiting[other].get(key)
-            # What is older than the horizon meets nothing, wherever the sweep of the join is.
-            if met is not None and met.time >= oldest:
-                del self._waiting[other][key]
-                self._count(batch.model, *((row, met) if batch.side == "prediction" else (met, row)))
-                continue
-            mine = self._waiting[batch.side].get(key)
-            # One that is too old makes room for a new row under its key.
-            if mine is None or mine.time < oldest:
-                self._waiting[batch.side][key] = row
+            if batch.side == "prediction":
+                self._predicted(key, row, oldest)
+            else:
+                self._labelled(key, row, oldest)
 
-    def _count(self, model: str, prediction: _Row, label: _Row) -> None:
+    def _predicted(self, key: tuple[str, int], row: _Row, oldest: int) -> None:
+        label = self._waiting["label"].get(key)
+        # What is older than the horizon meets nothing, wherever the sweep of the join is.
+        if label is not None and label.time >= oldest:
+            del self._waiting["label"][key]
+            self._pair(key, row, label, self._latest[key])
+            return
+        mine = self._waiting["prediction"].get(key)
+        # One that is too old makes room for a new row under its key.
+        if mine is None or mine.time < oldest:
+            self._waiting["prediction"][key] = row
+
+    def _labelled(self, key: tuple[str, int], row: _Row, oldest: int) -> None:
+        prediction = self._waiting["prediction"].get(key)
+        if prediction is not None and prediction.time >= oldest:
+            del self._waiting["prediction"][key]
+            self._pair(key, prediction, row, row)
+            return
+        settled = self._settled.get(key)
+        if settled is not None and settled[0].time >= oldest:
+            self._correct(key[0], *settled, row, max(settled[0].time, row.time))
+            self._settled[key] = settled[0], row
+            return
+        mine = self._waiting["label"].get(key)
+        if mine is None or mine.time < oldest:
+            self._waiting["label"][key] = row
+        self._latest[key] = row
+
+    def _pair(self, key: tuple[str, int], prediction: _Row, first: _Row, latest: _Row) -> None:
+        known = max(prediction.time, first.time)
+        self._count(self.sums, key[0], prediction, first, known)
+        self._correct(key[0], prediction, first, latest, known)
+        # A label from before its prediction cannot be corrected: the join would not know the pair after a rebuild.
+        if first.time >= prediction.time:
+            self._settled[key] = prediction, latest
+
+    def _correct(self, model: str, prediction: _Row, before: _Row, after: _Row, known: int) -> None:
+        if (before.label, before.kind == OF_CLASSES) == (after.label, after.kind == OF_CLASSES):
+            return
+        self._count(self.corrections, model, prediction, before, known, -1)
+        self._count(self.corrections, model, prediction, after, known)
+        for key in self._keys(model, prediction, known):
+            self.corrections[key]["corrected"] += 1
+
+    def _keys(self, model: str, prediction: _Row, known: int) -> list[OutcomeKey]:
         pane = self._models[model].pane
-        # A label bears the time at which it became known, and one from before its prediction is known with it.
-        known = max(prediction.time, label.time)
         start, known_at = prediction.time // pane * pane, known // pane * pane
+        return [
+            OutcomeKey(model, prediction.version, segment, start, known_at) for segment in ("", *prediction.segments)
+        ]
+
+    def _count(
+        self,
+        into: dict[OutcomeKey, Counter[str]],
+        model: str,
+        prediction: _Row,
+        label: _Row,
+        known: int,
+        times: int = 1,
+    ) -> None:
+        """Add a pair, or take it away with ``times`` -1; ``known`` is when both were."""
         error = prediction.score - label.label
         several, fits = prediction.kind == OF_CLASSES, False
         if several or label.kind == OF_CLASSES:
             fits = several and label.kind == OF_CLASSES and error == error  # noqa: PLR0124 - NaN: no class at all
             error = float(error != 0) if fits else 0.0
-        for segment in ("", *prediction.segments):
-            key = OutcomeKey(model, prediction.version, segment, start, known_at)
-            sums = self.sums.setdefault(key, Counter())
-            sums["rows"] += 1
-            sums["age_ms"] += known - prediction.time
+        for key in self._keys(model, prediction, known):
+            sums = into.setdefault(key, Counter())
+            sums["rows"] += times
+            sums["age_ms"] += times * (known - prediction.time)
             if error == error:  # noqa: PLR0124 - NaN: a prediction that is null
-                sums["loss"] += round(min(error * error, _LARGEST) * _MILLIONTHS)
+                sums["loss"] += times * round(min(error * error, _LARGEST) * _MILLIONTHS)
             if several or label.kind == OF_CLASSES:
                 if fits:
-                    sums["false positive" if error else "true negative"] += 1
-                    sums[f"score bin {0 if error else SCORE_BINS - 1} of 0"] += 1
+                    sums["false positive" if error else "true negative"] += times
+                    sums[f"score bin {0 if error else SCORE_BINS - 1} of 0"] += times
             elif prediction.kind == OF_NUMBERS:
-                sums[f"score bin {prediction.bin} of 0"] += 1
+                sums[f"score bin {prediction.bin} of 0"] += times
             elif label.label in {0.0, 1.0}:
                 wrong = prediction.positive != bool(label.label)
                 word = f"{'false' if wrong else 'true'} {'positive' if prediction.positive else 'negative'}"
-                sums[word] += 1
-                sums[f"score bin {prediction.bin} of {int(label.label)}"] += 1
+                sums[word] += times
+                sums[f"score bin {prediction.bin} of {int(label.label)}"] += times

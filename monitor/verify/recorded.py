@@ -28,6 +28,7 @@ class Recorded:
         self.arms: dict[Arm, Counter[str]] = {}
         self.joins: Counter[JoinKey] = Counter()
         self.outcomes: dict[OutcomeKey, Counter[str]] = {}
+        self.corrections: dict[OutcomeKey, Counter[str]] = {}
 
     def read(self, reader: Reader, partitions: Iterable[Partition]) -> None:
         """Add up the records of these partitions."""
@@ -61,8 +62,9 @@ class Recorded:
 
     def _add_outcome(self, record: OutcomeDelta) -> None:
         key = OutcomeKey(record.model, record.version, record.segment, record.start, record.known_at)
-        sums = self.outcomes.setdefault(key, Counter())
-        for name in ("rows", "age_ms", "loss"):
+        # Apart: the join keeps fewer pairs for corrections than the plain one.
+        sums = (self.corrections if record.corrected else self.outcomes).setdefault(key, Counter())
+        for name in ("rows", "age_ms", "loss", "corrected"):
             sums[name] += getattr(record, name)
         for name, count in zip(_CONFUSION, np.frombuffer(record.confusion, "<i8").tolist(), strict=True):
             sums[name] += count

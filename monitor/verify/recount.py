@@ -4,6 +4,7 @@ Nothing of the tally's decoding, columns, hashing or grouping is used: only the 
 """
 
 import math
+import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -71,7 +72,7 @@ class Recount:
         self.outcomes: Counter[str] = Counter()
         self.rows: Counter[Key] = Counter()
         self.cells: dict[Key, Counter[int]] = {}
-        self._seen: dict[tuple[str, str], int] = {}
+        self._seen: dict[tuple[str, str], tuple[int, int]] = {}
         self._clock: int | None = None
         self.arms: dict[Arm, Counter[str]] = {}
         self.joins: Counter[JoinKey] = Counter()
@@ -100,11 +101,13 @@ class Recount:
             return
         key = (event.kind, event.id)
         # By kind: the feature and the prediction of one event share its id and both count.
-        before = self._seen.get(key)
+        before, last = self._seen.get(key, (None, 0))
         # Also of a duplicate: the horizon runs from the last that came, or a sender that repeats for hours would count
         # again.
-        self._seen[key] = offset
-        if before is not None and offset - before <= self._horizon and self._horizon:
+        said = self._said(event)
+        self._seen[key] = offset, said
+        # A label that says something else than the last one is a correction.
+        if before is not None and offset - before <= self._horizon and self._horizon and said == last:
             self.outcomes[Outcome.DUPLICATE] += 1
             self._note("duplicates", event, reference)
             return
@@ -133,6 +136,12 @@ class Recount:
         self._look(offset, event, reference)
         if event.kind == "prediction":
             self._decide(event, reference, segments)
+
+    def _said(self, event: Found) -> int:
+        """What a label says, 0 for other kinds: 16 bits of the CRC-32 of its value, written again here on purpose."""
+        if event.kind != "label":
+            return 0
+        return zlib.crc32((canonical_key(self._reader.field(event.data, "label")) or "").encode()) % 65_535 + 1
 
     def _decide(self, event: Found, reference: Reference | None, segments: tuple[str, ...]) -> None:
         settings = self._models[event.model]

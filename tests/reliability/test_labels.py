@@ -89,7 +89,8 @@ def hold_outcomes(bank: Bank, row: Row, *, horizon: int = 30 * DAY_MS) -> None:
     told: Counter[int] = Counter()
     for value in values_of(bank.reader, bank.topics.panes.name):
         for record in decode(value):
-            if isinstance(record, OutcomeDelta) and not record.segment:
+            # Corrections stand apart: the first label decides.
+            if isinstance(record, OutcomeDelta) and not (record.segment or record.corrected):
                 rows[record.start] += record.rows
                 told[record.start] += int(np.frombuffer(record.scored, "<i8").reshape(-1, 2)[:, 1].sum())
     assert rows == known

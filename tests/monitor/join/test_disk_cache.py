@@ -195,13 +195,14 @@ def test_a_snapshot_is_read_back_and_no_other_bytes_are() -> None:
     made = np.zeros(3, WAITING_ROW)
     made["key"] = [1, 2, 3]
     owners = [Owner("fraud", "1", ("shop=a", "shop=(other)")), Owner("fraud", "2", ())]
-    snapshot = StoreSnapshot("s", 9, 4, 1_000, [(4, 5), (8, 1_000)], owners, made[:2], made[2:])
+    snapshot = StoreSnapshot("s", 9, 4, 1_000, [(4, 5), (8, 1_000)], owners, made[:1], made[1:2], made[2:])
     data = b"".join(freeze(snapshot))
     back = thaw(data)
     assert (back.store, back.offset, back.base, back.clock) == ("s", 9, 4, 1_000)
     assert (back.marks, back.owners) == (snapshot.marks, owners)
-    assert back.predictions.tolist() == made[:2].tolist()
-    assert back.labels.tolist() == made[2:].tolist()
+    assert back.predictions.tolist() == made[:1].tolist()
+    assert back.labels.tolist() == made[1:2].tolist()
+    assert back.settled.tolist() == made[2:].tolist()
     for cut in range(len(data)):
         with pytest.raises(CacheError):
             thaw(data[:cut])

@@ -60,11 +60,7 @@ def plainly(log: list[tuple[str, list[tuple[int, int]]]]) -> dict[Any, tuple[int
     waiting: dict[str, dict[int, int]] = {"prediction": {}, "label": {}}
     found: dict[Any, Any] = {}
     for side, events in log:
-        seen = set()
         for one, minute in events:
-            if one in seen:
-                continue
-            seen.add(one)
             other = waiting["label" if side == "prediction" else "prediction"]
             if one not in other:
                 waiting[side].setdefault(one, minute)
@@ -184,7 +180,15 @@ def test_metrics_say_what_became_of_the_rows_and_what_waits() -> None:
     join.flush(0)
     join.committed()
     found = {(s.metric, *s.labels): s.value for s in join.samples()}
-    results = {"paired": 1, "repeated": 1, "expired": 0, "unusable": 0, "crowded_out": 0}
+    results = {
+        "paired": 1,
+        "repeated": 1,
+        "corrected": 0,
+        "expired": 0,
+        "unusable": 0,
+        "crowded_out": 0,
+        "forgotten": 0,
+    }
     waits = {"prediction": 2, "label": 2}
     assert found == {
         **{("stationkeeper_join_rows_total", name): count for name, count in results.items()},

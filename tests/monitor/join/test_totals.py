@@ -15,7 +15,7 @@ def test_partitions_are_summed_and_what_never_happened_is_not_shown() -> None:
     )
     assert "crowded out" not in detail
     found = {(sample.metric, *sample.labels): sample.value for sample in made.samples()}
-    assert [found["stationkeeper_join_rows_total", name.replace(" ", "_")] for name in COUNTS] == [7, 0, 1, 0, 0]
+    assert [found["stationkeeper_join_rows_total", name.replace(" ", "_")] for name in COUNTS] == [7, 0, 0, 1, 0, 0, 0]
     assert ("stationkeeper_limits_refused_total", "waiting") not in found
 
 

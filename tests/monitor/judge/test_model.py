@@ -9,12 +9,14 @@ from pydantic import ValidationError
 
 from stationkeeper.contracts.messages import VerdictKind
 from stationkeeper.contracts.state import state_of
-from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, Progress, pack
+from stationkeeper.contracts.wire import ArmDelta, JoinBatch, OutcomeDelta, Progress, pack
 from stationkeeper.monitor.core.reasons import Cause
+from stationkeeper.monitor.core.reference import dump
 from stationkeeper.monitor.judge.model import ModelJudge, ModelPosition
 from stationkeeper.monitor.judge.pending import PendingState
+from stationkeeper.monitor.judge.replay import PastReferences, Rejudge
 from stationkeeper.monitor.references import References
-from tests.monitor.judge.test_stage import Bench
+from tests.monitor.judge.test_stage import REFERENCE, Bench
 from tests.monitor.rig import MINUTE, START, fraud
 
 DAY = 86_400_000
@@ -46,6 +48,35 @@ def asked(bench: Bench, days: range, wrong: int = 20) -> list[int]:
         day(bench, number, wrong=wrong)
         found += [number] if len(bench.requests()) > before else []
     return found
+
+
+def test_corrections_of_labels_are_kept_for_charts_and_change_no_decision() -> None:
+    def run(corrected: int) -> tuple[list[str], list[OutcomeDelta], Bench]:
+        bench = Bench(**PAYS)
+        for number in range(45):
+            if corrected and number:
+                # Of all that were right it now says that they were wrong.
+                scored, confusion = np.zeros(64, np.int64), np.array([0, corrected, 0, -corrected])
+                start, before = START + number * DAY, START + (number - 1) * DAY
+                fields = ("fraud", "1", "", before, DAY, 0, start, pack(confusion), pack(scored), 0, 0, b"", corrected)
+                bench.feed(OutcomeDelta(*fields))
+            day(bench, number)
+        records = [record for record in bench.history() if isinstance(record, OutcomeDelta)]
+        return [verdict.id for verdict in bench.verdicts()], records, bench
+
+    plain, records, _ = run(0)
+    said, both, bench = run(180)
+    assert plain
+    assert said == plain
+    corrections = [record for record in both if record.corrected]
+    assert len(corrections) == 44
+    assert [record for record in both if not record.corrected] == records
+    # What history holds is judged again as it was, corrections and all.
+    references = PastReferences({"fraud": fraud(**PAYS)}, {})
+    references.put_reference(b"fraud/1", dump(REFERENCE).encode())
+    again = Rejudge(fraud(**PAYS), references)
+    found = [again.take(record) for record in bench.history() if not isinstance(record, JoinBatch)]
+    assert [one.id for part in [*found, again.finish()] if part is not None for one in part.verdicts] == plain
 
 
 def test_age_asks_without_an_incident_and_the_same_after_a_restart() -> None:

@@ -40,6 +40,35 @@ def test_duplicates_are_those_of_the_definition_in_any_batches(
     assert found == plainly(ids, offsets, horizon)
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(1, 4), st.integers(0, 3)), max_size=120),
+    st.integers(1, 40),
+    st.integers(1, 30),
+)
+def test_what_says_something_else_than_the_last_of_its_id_is_no_duplicate(
+    log: list[tuple[int, int, int]], horizon: int, size: int
+) -> None:
+    ids, said = [one for one, _, _ in log], [value for _, _, value in log]
+    offsets = np.cumsum([gap for _, gap, _ in log]).tolist() if log else []
+    last: dict[int, tuple[int, int]] = {}
+    plain = []
+    for one, offset, value in zip(ids, offsets, said, strict=True):
+        at, before = last.get(one, (None, 0))
+        near = at is not None and offset - at <= horizon
+        plain.append(near and (value == before or 0 in {value, before}))
+        last[one] = offset, value
+    seen, again, found = Seen(horizon), Seen(horizon), list[bool]()
+    for first in range(0, len(ids), size):
+        part = slice(first, first + size)
+        columns = np.array(ids[part], np.uint64), np.array(offsets[part], np.int64), np.array(said[part], np.uint16)
+        found += seen.mark(*columns).tolist()
+        again.restore(*columns)
+    assert found == plain
+    if log:
+        probe = np.array([ids[-1]], np.uint64), np.array([offsets[-1] + 1]), np.array([said[-1]], np.uint16)
+        assert seen.mark(*probe).tolist() == again.mark(*probe).tolist() == [True]
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_the_horizon_is_counted_in_offsets_its_end_included(together: bool) -> None:
     for gap, repeated in ((3, True), (4, False)):

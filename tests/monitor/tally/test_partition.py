@@ -27,7 +27,7 @@ def run(store: Store, horizon: int, first: int, end: int) -> PartitionState:
     for at in range(first, end, STEP):
         offsets = np.arange(at, min(at + STEP, end), dtype=np.int64)
         assert not state.seen.mark(ids(offsets), offsets).any()
-        state.ids.remember(ids(offsets), offsets)
+        state.ids.remember(ids(offsets), offsets, np.zeros(len(offsets), np.uint16))
         state.next_offset = int(offsets[-1]) + 1
         store |= dict(state.records())
     return state

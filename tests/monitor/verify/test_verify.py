@@ -5,6 +5,7 @@ import random
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from stationkeeper.contracts.wire import ArmDelta, JoinBatch, OutcomeDelta, PaneDelta, Record, decode, encode
 from stationkeeper.monitor.tally.stage import Tally
@@ -217,3 +218,33 @@ def test_what_came_out_of_the_join_is_paired_again_and_a_wrong_outcome_is_found(
     (difference,) = check(rig).differences
     assert "rows: " in difference
     assert "counted again" in difference
+
+
+def test_labels_that_contradict_are_corrections_and_everything_still_adds_up() -> None:
+    rig = Rig({"fraud": fraud(dedupe=300)}, partitions=1)
+    rig.put_reference(reference())
+    rig.send("scores", predictions(30, 20))
+    rig.send("outcomes", labels(range(400), delay=40 * MINUTE))
+    rig.turn(4)
+    # The same again is a duplicate within the horizon, and a repetition past it; what says something else is neither.
+    rig.send("outcomes", labels(range(200, 400), delay=40 * MINUTE))
+    rig.send("outcomes", labels(range(0, 100, 5), delay=60 * MINUTE, positive=1_000_000))
+    rig.send("outcomes", labels(range(300, 310), delay=60 * MINUTE, positive=1))
+    # So far that every label's pane has closed.
+    rig.send("scores", predictions(2, 5, first=5_000, start=START + 90 * MINUTE))
+    rig.turn(4)
+    counted = next(row for row in rig.stage("tally").status()["conservation"] if row["topic"] == "outcomes")
+    assert (counted["received"], counted["tallied"], counted["duplicate"]) == (630, 428, 202)
+    detail = rig.stage("join").status()["detail"]
+    # Two of the ten were positive already, and so was 0 of the first lot: a repetition past the horizon.
+    assert (detail["paired"], detail["corrected"]) == (400, 19 + 8)
+    assert detail["repeated"] == 1
+    told = [record for record in rig.records(TOPICS.history.name) if isinstance(record, OutcomeDelta)]
+    truth = [0] * 2
+    for record in told:
+        negative, positive = np.frombuffer(record.scored, "<i8").reshape(-1, 2).sum(0).tolist()
+        truth = [truth[0] + negative, truth[1] + positive]
+    assert sum(record.rows for record in told) == 400
+    assert truth == [400 - (80 - 19 + 8), 80 - 19 + 8]
+    found = check(rig)
+    assert found.differences == found.unverifiable == []
