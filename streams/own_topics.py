@@ -28,6 +28,7 @@ class OwnTopics:
         self._ids: dict[str, str] = {}
         self._looked = -_LOOK_S
         self._at = 0
+        self._read: frozenset[str] = frozenset()
         self._anchors: frozenset[Partition] = frozenset()
         self._noted = False
 
@@ -36,9 +37,8 @@ class OwnTopics:
         if not names:
             return
         found = self._source.topic_ids(sorted(names))
-        read = {partition.topic for partition in inputs}
-        # Offset 0 of a table or a state means nothing to anyone; the note beside it does.
-        self._anchors = frozenset(Partition(name, 0) for name in found if name not in read)
+        self._read = frozenset(partition.topic for partition in inputs)
+        self._anchors = self._beside(found)
         notes = map(_read, self._source.notes(sorted({*self._anchors, *inputs})))
         at, ids = max(notes, key=lambda note: note[0], default=(0, {}))
         known = ids | self._ids
@@ -53,6 +53,10 @@ class OwnTopics:
             return
         found = self._source.topic_ids(sorted(names))
         self._looked = time.monotonic()
+        # One that appears later is noted with the next transaction, under a younger date than the notes without it.
+        if new := {name: one for name, one in found.items() if name not in self._ids}:
+            self._anchors |= self._beside(new)
+            self._noted, self._at = False, max(self._now_ms(), self._at + 1)
         # A broker older than 2.8 has no ids to tell by.
         other = [name for name, found_id in found.items() if self._ids.setdefault(name, found_id) != found_id]
         if other:
@@ -64,6 +68,10 @@ class OwnTopics:
                 f"{', '.join(gone)}: deleted; nothing is read or written until it is there again, as another topic "
                 "(stationkeeper check creates it)"
             )
+
+    def _beside(self, names: Collection[str]) -> frozenset[Partition]:
+        """Where a note stands for topics that are not read: offset 0 of one means nothing to anyone, the note does."""
+        return frozenset(Partition(name, 0) for name in names if name not in self._read)
 
     @staticmethod
     def _refuse(other: Collection[str]) -> None:

@@ -151,14 +151,22 @@ class Escalation:
             key = (verdict.kind.value, verdict.level.value)
             self.verdicts[key] = self.verdicts.get(key, 0) + 1
 
-    def remember(self, ended: Iterable[Ended], champion: str | None) -> None:
-        """Keep incidents that ended with their version or reference, with why: their watch is gone."""
+    def remember(self, ended: Iterable[Ended], champion: str | None) -> list[RetrainRequest]:
+        """Keep incidents that ended with their version or reference, with why: their watch is gone.
+
+        Returns the request of one of them that is still in work, withdrawn: what it asks for was measured against what
+        is no longer in force, and what still differs asks by itself.
+        """
+        withdrawn, rollout = list[RetrainRequest](), self._references.rollout(self._model)
         for one in ended:
+            taken = self.requests.withdraw(one.verdict.reason, one.incident.id, rollout=rollout)
+            withdrawn += [] if taken is None else [taken]
             status = self.incident_status(one.incident, one.key, champion)
             status["recovered_reason"] = one.verdict.reason
             # Its watch is gone, so that nothing else would take its page out of the state.
             self._waiting.pop(one.incident.id, None)
             self.recovered = [*self.recovered, status][-KEPT_RECOVERED:]
+        return withdrawn
 
     def incident_status(self, incident: Incident, key: WatchKey, champion: str | None) -> IncidentStatus:
         """Return an incident as people see it, with what became of its request."""

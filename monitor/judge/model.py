@@ -155,7 +155,7 @@ class ModelJudge:
             verdicts += found
             requests += asks
         ended = [*self.succession.end_replaced(end), *self.succession.end_cured(merged, end)]
-        self.escalation.remember(ended, self.succession.champion)
+        requests += self.escalation.remember(ended, self.succession.champion)
         verdicts += [one.verdict for one in ended]
         if self.succession.champion is not None:
             champion = _identity(self._references, self.name, self.succession.champion)

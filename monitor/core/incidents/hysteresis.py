@@ -49,13 +49,17 @@ class WarningHysteresis:
         self._rearm = rearm
         self._warned: dict[str, WarnedSubject] = {}
 
+    def news(self, finding: Finding) -> bool:
+        """Return whether a finding says more than what its subject was warned of."""
+        known = self._warned.get(finding.key)
+        return finding.level > (NONE if known is None else known.level)
+
     def admit(self, finding: Finding) -> bool:
         """Return whether a finding is news, and remember it."""
-        known = self._warned.get(finding.key)
-        if known is not None and finding.level <= known.level:
+        if not self.news(finding):
             return False
         self._warned[finding.key] = WarnedSubject(finding.subject, finding.type, finding.check, finding.level)
-        return finding.level > NONE
+        return True
 
     def rest(
         self,
@@ -114,11 +118,15 @@ class Warnings:
         speaking = speaking_of(findings, incidents)
         self.hysteresis.rest(present, at.judged, self._margin, at.length)
         for finding in present.values():
-            if incidents.of_subject(finding.subject) is not None or not self.hysteresis.admit(finding):
+            if incidents.of_subject(finding.subject) is not None or not self.hysteresis.news(finding):
                 continue
             explained, counts = self._explainer.since_onset(finding)
-            if explained_by_faults(present.values(), self._explainer.reference, finding, explained.effect, counts):
+            faulty = explained_by_faults(present.values(), self._explainer.reference, finding, explained.effect, counts)
+            # A pair that moves with its features keeps its warning: it is said when they are quiet and it is not.
+            if not faulty and follows(explained.finding) and not speaking.isdisjoint(finding.parts):
                 continue
-            if follows(explained.finding) and not speaking.isdisjoint(finding.parts):
+            # What a fault explains is the fault's: its evidence fades after it, and must not be said then.
+            self.hysteresis.admit(finding)
+            if faulty:
                 continue
             yield explained_verdict(self._identity, explained, finding.level, date(finding, at), at, None, {})

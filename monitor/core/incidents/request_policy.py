@@ -115,10 +115,17 @@ class RequestPolicy:
         """Return what became of an incident, None where it never asked."""
         return self._answers.get(incident)
 
+    def _answer(self, incident: str, answer: RequestAnswer) -> None:
+        """Keep an answer as the latest, and the latest ``KEPT`` of them: here, so that a restart forgets no other."""
+        self._answers.pop(incident, None)
+        self._answers[incident] = answer
+        while len(self._answers) > KEPT:
+            del self._answers[next(iter(self._answers))]
+
     def note_same_cause(self, incident: Incident, cause: Incident) -> None:
         """Note that an incident began with another one, which asks for both."""
         reason = f"began with {cause.id}: one cause, one request"
-        self._answers[incident.id] = RequestAnswer(outcome="suppressed", reason=reason, same_cause=True)
+        self._answer(incident.id, RequestAnswer(outcome="suppressed", reason=reason, same_cause=True))
 
     def consider(
         self,
@@ -136,26 +143,24 @@ class RequestPolicy:
         why no model may be trained now, that of another incident which is about broken data.
         """
         if not self._rules.enabled:
-            self._answers[incident.id] = RequestAnswer(
-                outcome="suppressed", reason="requests.enabled is false for this model"
-            )
+            off = "requests.enabled is false for this model"
+            self._answer(incident.id, RequestAnswer(outcome="suppressed", reason=off))
             return None
         reason = self._refusal(incident, now, rollout, harm, broken)
         outcome: Literal["published", "suppressed"] = "suppressed" if reason else "published"
-        known = self._answers.pop(incident.id, None)
+        known = self._answers.get(incident.id)
         if known is None or known.outcome != outcome:
             self.counts[outcome] = self.counts.get(outcome, 0) + 1
         if reason:
             # Broken data stay broken for this incident: it never asks.
             again = 0 if incident.refusal else now + RETRY_PANES * self._rules.pane
-            self._answers[incident.id] = RequestAnswer(
-                outcome=outcome, reason=reason, again=again, verdict=verdict.encode().decode()
-            )
+            told = verdict.encode().decode()
+            self._answer(incident.id, RequestAnswer(outcome=outcome, reason=reason, again=again, verdict=told))
             return None
         request = _request(incident, verdict, now, harm)
         self._times.append(now)
         self._answered = [*self._answered, incident.id][-KEPT:]
-        self._answers[incident.id] = RequestAnswer(outcome=outcome, reason="published", request=request.id)
+        self._answer(incident.id, RequestAnswer(outcome=outcome, reason="published", request=request.id))
         self._message = request.encode().decode()
         self._outstanding = (request.id, now)
         return request
@@ -246,9 +251,12 @@ class RequestPolicy:
     def state(self) -> RequestPolicyState:
         """Return what ``restore`` needs."""
         times = RequestTimes(asked=self._times[-KEPT:], answered=list(self._answered))
-        kept = dict(list(self._answers.items())[-KEPT:])
         return RequestPolicyState(
-            desk=times, asked=kept, counts=self.counts, outstanding=self._outstanding, message=self._message
+            desk=times,
+            asked=dict(self._answers),
+            counts=self.counts,
+            outstanding=self._outstanding,
+            message=self._message,
         )
 
     def restore(self, state: RequestPolicyState) -> None:

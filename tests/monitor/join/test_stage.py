@@ -56,18 +56,21 @@ def told(out: list[Outgoing]) -> dict[Any, tuple[int, list[int], int, int]]:
 
 
 def plainly(log: list[tuple[str, list[tuple[int, int]]]]) -> dict[Any, tuple[int, list[int], int, int]]:
-    """The definition, one row at a time: the first of each side waits, a pair is out."""
+    """The definition, one row at a time: the first of each side waits, a pair is out and takes its later labels."""
     waiting: dict[str, dict[int, int]] = {"prediction": {}, "label": {}}
+    settled: set[int] = set()
     found: dict[Any, Any] = {}
     for side, events in log:
         for one, minute in events:
             other = waiting["label" if side == "prediction" else "prediction"]
             if one not in other:
-                waiting[side].setdefault(one, minute)
+                if side == "prediction" or one not in settled:
+                    waiting[side].setdefault(one, minute)
                 continue
             before = other.pop(one)
             predicted = minute if side == "prediction" else before
             known = max(minute, before)
+            settled |= {one} if known != predicted or minute == before else set()
             key = (START + predicted * MINUTE, START + known * MINUTE)
             mine = found.setdefault(key, [0, [0, 0, 0, 0], 0, 0])
             said, true = one % 10 >= 5, one % 2 == 1

@@ -148,6 +148,10 @@ def test_a_replaced_reference_ends_the_incidents_of_the_one_before():
     assert last.incident == pages(bench)[0].incident
     assert [key.digest for key in bench.judge.judges["fraud"].watches] == [fitting.digest]
     assert len(pages(bench)) == 1
+    # What it asked for was measured against what is gone.
+    asked, withdrawn = bench.requests()
+    assert (asked.withdrawn, withdrawn.id) == ("", asked.id)
+    assert "the reference was replaced" in withdrawn.withdrawn
 
 
 def test_a_segment_learns_its_own_traffic_and_only_warns_of_silence():

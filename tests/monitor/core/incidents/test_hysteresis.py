@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ import pytest
 from stationkeeper.contracts.messages import Level, SubjectType, Verdict, VerdictKind
 from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE
-from stationkeeper.monitor.core.finding import INFORM, WARN, Finding
+from stationkeeper.monitor.core.finding import INFORM, WARN, Dated, Finding
 from stationkeeper.monitor.core.incidents import WarnedSubject
-from stationkeeper.monitor.core.incidents.hysteresis import REARM_NATS, REARM_PANES, WarningHysteresis
+from stationkeeper.monitor.core.incidents.explanation import Explainer, Explanation
+from stationkeeper.monitor.core.incidents.hysteresis import REARM_NATS, REARM_PANES, WarningHysteresis, Warnings
+from stationkeeper.monitor.core.incidents.incident import OpenIncidents
+from stationkeeper.monitor.core.incidents.verdict import DecisionTime, WatchIdentity
 from stationkeeper.monitor.core.performance import OutcomePane
 from stationkeeper.monitor.core.reasons import Cause, Check
 from stationkeeper.monitor.core.reference import Labels
@@ -145,3 +149,36 @@ def test_values_out_of_range_warn_once_while_they_last():
         found += made.step(pane).verdicts
     warned = [v for v in found if v.subject.check == Check.ABOVE and v.level is Level.WARN]
     assert len(warned) == 1
+
+
+class Said:
+    """Explains a finding as itself, with the cause it is told; no panes are needed for what is tested here."""
+
+    def __init__(self, reference: Any) -> None:
+        self.reference, self.cause = reference, Cause.SHIFT
+
+    def since_onset(self, finding: Finding) -> tuple[Explanation, Any]:
+        return Explanation(replace(finding, cause=self.cause), 0.2, 100), np.zeros(
+            self.reference.layout.width, np.int64
+        )
+
+
+def test_a_pair_that_follows_its_feature_keeps_its_warning_for_when_it_moves_alone():
+    reference = reference_of(bank(500))
+    explainer = Said(reference)
+    made = Warnings(WatchIdentity("m", "1", "", reference.digest), cast("Explainer", explainer), lambda _: 0.0, 0)
+    feature = Finding("age", SubjectType.FEATURE, VerdictKind.DATA_DRIFT, WARN, 9.0, 14.0, 0, 100, Cause.SHIFT, "moved")
+    pair = replace(feature, subject="age + balance", parts=("age", "balance"))
+
+    def warned(*findings: Finding, joint: bool = False) -> list[str]:
+        explainer.cause = Cause.JOINT if joint else Cause.SHIFT
+        at = DecisionTime(1, 1, None, frozenset({SubjectType.FEATURE}))
+        return [
+            v.subject.name
+            for v in made.step(findings, at, OpenIncidents("m", "1", ""), lambda one, _: Dated(one.onset, 0, 1))
+        ]
+
+    assert warned(feature, pair) == ["age"]
+    assert warned(feature, pair) == []
+    assert warned(pair, joint=True) == ["age + balance"]
+    assert warned(pair, joint=True) == []

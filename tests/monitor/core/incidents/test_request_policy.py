@@ -16,7 +16,7 @@ from stationkeeper.monitor.core.incidents import (
     WatchIdentity,
     verdict_of,
 )
-from stationkeeper.monitor.core.incidents.request_policy import LOST_AFTER_MS, RETRY_PANES
+from stationkeeper.monitor.core.incidents.request_policy import KEPT, LOST_AFTER_MS, RETRY_PANES
 from stationkeeper.monitor.core.reasons import Cause
 
 DAY = 86_400_000
@@ -230,3 +230,13 @@ def test_a_request_is_withdrawn_once_by_its_incident_or_by_any():
     assert kept.consider(other, verdict_for(other), now=1) is not None
     assert kept.withdraw("broken data") is not None
     assert kept.counts == {"published": 2, "withdrawn": 2}
+
+
+def test_answers_are_forgotten_alike_with_and_without_a_restart():
+    made = policy(when="schedule")
+    for number in range(KEPT + 40):
+        reason(made, incident(f"i{number}"), number)
+    again = policy(when="schedule")
+    again.restore(made.state())
+    for number in range(KEPT + 40):
+        assert (made.answer(f"i{number}") is None) == (again.answer(f"i{number}") is None) == (number < 40)
