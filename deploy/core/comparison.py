@@ -9,6 +9,8 @@ from stationkeeper.contracts.wire import LATENCY_BINS, SCORE_BINS, slower_bin
 from stationkeeper.deploy.core.dispersion import MIDDLE, design_effect, gathered, scatter, scattered
 from stationkeeper.deploy.core.evidence import (
     CALM_RATIOS,
+    COIN_RATIOS,
+    HARM_COIN_RATIOS,
     HARM_RATIOS,
     Arms,
     Floats,
@@ -16,6 +18,7 @@ from stationkeeper.deploy.core.evidence import (
     calm_bets,
     calm_sign_bets,
     log_bets,
+    overlap,
     score_bets,
     sign_bets,
 )
@@ -63,6 +66,8 @@ def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy
     a, b = arm(minute, champion), arm(minute, canary)
     ledger.compare(Guardrail.ERRORS, Pool(rows_a=a.rows, loss_a=a.errors, rows_b=b.rows, loss_b=b.errors))
     ledger.compare(Guardrail.DECISIONS, Pool(rows_a=a.rows, loss_a=a.positives, rows_b=b.rows, loss_b=b.positives))
+    if _at_last(memory, policy):
+        ledger.no_slower(a, b)
     ledger.slow(a, b)
     ledger.gather(a, b)
     ledger.bet(Guardrail.SCORES, score_bets(a.histogram(), b.histogram(), SCORE_CUTS))
@@ -90,6 +95,17 @@ def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy
             "labels_b": labels_b,
         }
     )
+
+
+def _at_last(memory: Controller, policy: Policy) -> bool:
+    """Return whether the ramp is at its last weight, as far as it is ours.
+
+    Below, an arm with a few rows of each large request is faster without being better; the last weight splits most
+    evenly, and lasts as long as a step anyway.
+    """
+    weight = memory.steps[-1].weight_bp if memory.steps else 0
+    # A ramp of somebody else's controller has no weights that we know.
+    return weight == 0 or (memory.steps[-1].settled is not None and weight >= policy.steps_bp[-1])
 
 
 class _Ledger:
@@ -160,20 +176,33 @@ class _Ledger:
             ]
             self.bet(Guardrail.LATENCY, np.concatenate([log_bets(arms, 1.0, HARM_RATIOS) for arms in strata]))
             tail = strata[TAIL]
-            # A promotion has to show the middle, within the wider margin: the tail would take a hundred times the rows.
             middle = int(cuts[0])
-            wide = slower_bin(middle, self._policy.calm_margin(Guardrail.LATENCY), rail.slower_by_ms)
-            shown = Arms(a.timed, sum(a.latencies[middle:]), b.timed, sum(b.latencies[wide:]))
-            self.bet(calm(Guardrail.LATENCY), calm_bets(shown, 1.0, 0.0))
             slow = Pool(rows_a=a.timed, loss_a=tail.loss_a, rows_b=b.timed, loss_b=tail.loss_b)
             self._scatter(Guardrail.LATENCY, slow)
             # The same bins of both arms: the margin's would change their ratio whenever the champion's middle moves to
             # the next bin, and pass for scatter.
             half = sum(b.latencies[middle:])
-            self._scatter_middle(Pool(rows_a=a.timed, loss_a=shown.loss_a, rows_b=b.timed, loss_b=half))
+            self._scatter_middle(Pool(rows_a=a.timed, loss_a=strata[0].loss_a, rows_b=b.timed, loss_b=half))
             self._show(Guardrail.LATENCY, slow)
         if a.latencies:
             self.latencies = tuple((np.array(self.latencies or (0,) * LATENCY_BINS) + np.array(a.latencies)).tolist())
+
+    def no_slower(self, a: ArmCounts, b: ArmCounts) -> None:
+        """Bet on whether the canary's answers of one minute are slower than the wider margin allows: one coin a minute.
+
+        Both arms of the same minute are ranked, so that a machine that is busy slows both and says nothing. A canary
+        slower than the margin is so in half of all minutes at least, however many rows share a request's latency.
+        """
+        if not sum(a.latencies) or not sum(b.latencies):
+            return
+        slower = overlap(a.latencies, b.latencies, self._tolerated())
+        if slower:
+            self.bet(calm(Guardrail.LATENCY), calm_sign_bets(slower > 0.0, COIN_RATIOS))
+
+    def _tolerated(self) -> list[int]:
+        """Return, by bin of the champion, the bin of an answer that is as much slower as a promotion tolerates."""
+        margin, rail = self._policy.calm_margin(Guardrail.LATENCY), self._policy.guardrails[Guardrail.LATENCY]
+        return [slower_bin(one, margin, rail.slower_by_ms) for one in range(LATENCY_BINS)]
 
     def gather(self, a: ArmCounts, b: ArmCounts) -> None:
         """Add rows, errors and positives by entity group, where entities are known."""
@@ -186,7 +215,7 @@ class _Ledger:
     def coin(self, pool: Pool) -> None:
         """Bet on which arm of a pool has the higher mean loss: all that can be said of losses without a bound."""
         policy, ratio = self._policy, (pool.loss_b / pool.rows_b) / max(pool.loss_a / pool.rows_a, 1e-300)
-        self.bet(Guardrail.LOSS, sign_bets(ratio > policy.guardrails[Guardrail.LOSS].margin, HARM_RATIOS))
+        self.bet(Guardrail.LOSS, sign_bets(ratio > policy.guardrails[Guardrail.LOSS].margin, HARM_COIN_RATIOS))
         self.bet(calm(WRONG), calm_sign_bets(ratio > policy.promote_margin, CALM_RATIOS))
         self.bet(CONFIRM, calm_sign_bets(ratio > policy.probation_margin, CALM_RATIOS))
         self._show(Guardrail.LOSS, pool)
@@ -217,6 +246,10 @@ def log_e(memory: Controller, name: str, policy: Policy) -> float:
     wealth = memory.wealth.get(name)
     if not wealth:
         return 0.0
+    # A coin a minute, and no row: rows that are slow together are one coin already.
+    if name == calm(Guardrail.LATENCY):
+        # Evidence of a version of us that counted rows is no evidence here.
+        return Mixture(len(wealth), wealth).log_e() if len(wealth) == COIN_RATIOS.size else 0.0
     harm = name in frozenset(Guardrail)
     effect = max(policy.design_effect, design_effect(memory, counted(name), harm=harm))
     return Mixture(len(wealth), wealth).log_e(effect)

@@ -37,6 +37,9 @@ _SETTLED_AFTER = 10 * MINUTE
 # A weight that gives the canary fewer entities than this may leave it none (of three one time in twenty), so that its
 # silence says nothing and the ramp goes on by time.
 _FEW = 3.0
+# Log of a thousand: a weight that gives the canary fewer entities than this leaves it none one time in a thousand or
+# more, and it would wait for its first row until the deadline. At log 20 one such step in twenty still would.
+_NOBODY = math.log(1_000.0)
 _RUNNING = frozenset({Phase.CANARY, Phase.HOLD})
 # What brings the old champion back while both answer. Latency does not: of a request of many rows the holdback answers
 # a few, so that it is faster without being better. Scores and decisions keep the action that the policy gives them.
@@ -199,7 +202,9 @@ def _waiting(rollout: Rollout, state: Controller, policy: Policy) -> Because | N
         )
     last = len(state.steps) == len(policy.steps_bp)
     # At the last step the rows are always waited for: behind it nothing limits whom a bad version reaches.
-    exposed = last or (next_exposure(state, policy) > policy.min_rows and not _few(state))
+    # Nobody at all is an accident of the split where few entities are: they are there at the next weight.
+    excused = _few(state) or (not step.rows_b and weight * entities(state) < _NOBODY)
+    exposed = last or (next_exposure(state, policy) > policy.min_rows and not excused)
     if step.rows_b < policy.min_rows and exposed:
         return because(Reason.TOO_FEW_ROWS, rows=step.rows_b, needed=policy.min_rows)
     rows = sum(one.rows_b for one in state.steps)
@@ -241,8 +246,10 @@ def _settle(state: Controller, minute: Minute, rollout: Rollout) -> Controller:
 def _silent(state: Controller) -> bool:
     """Return whether the entities are too few for their share to tell the present weight from the one before."""
     before, after = state.before, state.steps[-1].weight_bp / BUCKETS
+    if entities(state) * after < _NOBODY:
+        return True
     if before <= 0.0 or before == after:
-        return _few(state)
+        return False
     told = after * math.log(after / before) + (1.0 - after) * math.log((1.0 - after) / (1.0 - before))
     return entities(state) * told < _SETTLED_AT
 

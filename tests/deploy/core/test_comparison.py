@@ -15,6 +15,7 @@ from stationkeeper.deploy.settings import RolloutSettings
 from tests.deploy.core.ramp import MINUTE, POLICY, minute, outcomes
 
 SHIPPED = RolloutSettings().policy()
+LATENCY_CALM = calm(Guardrail.LATENCY)
 RAMP = Controller(steps=(StepLog(weight_bp=5_000, started=0, settled=0),))
 
 
@@ -96,6 +97,61 @@ def test_four_requests_of_fifteen_rows_a_minute_are_judged_within_the_hour_and_n
         # The tail alone needs 11 blocks of 2 = .1 * 120 rows * .25 / minute: it would speak from minute 25 on.
         assert judged[0] < 20
         assert 5 < design_effect(state, Guardrail.LATENCY) < 60
+
+
+def one_request(index: int, rng, *, slower: float, weather: float = 1.0) -> Minute:
+    """Play a minute of one request of sixty rows, split evenly, as the demo sends: each arm's rows share a latency."""
+    return timed(index, rng, slower=slower, ms=8.0 * weather, alike=30, rows=30)
+
+
+def calm_latency(slower: float, seed: int, *, minutes: int, busy: frozenset[int] = frozenset()) -> Controller:
+    state, rng = RAMP, np.random.default_rng(seed)
+    for index in range(minutes):
+        one = one_request(index, rng, slower=slower, weather=8.0 if index in busy else 1.0)
+        state = weigh(state, one, "1", "2", SHIPPED)
+    return state
+
+
+def test_one_request_a_minute_shows_a_latency_no_worse_within_the_half_hour_of_a_step():
+    """By blocks of scatter that such minutes never fill it stood at E = 1 for half a day and more."""
+    shown = [log_e(calm_latency(1.0, seed, minutes=30), LATENCY_CALM, SHIPPED) for seed in range(40)]
+    assert sum(e > math.log(20) for e in shown) >= 38
+    assert all(log_e(calm_latency(1.0, seed, minutes=3), LATENCY_CALM, SHIPPED) < math.log(20) for seed in range(5))
+
+
+def test_a_machine_that_is_busy_for_both_arms_costs_no_evidence_and_is_no_harm():
+    busy = frozenset(range(5, 20))
+    for seed in range(20):
+        state = calm_latency(1.0, seed, minutes=30, busy=busy)
+        assert log_e(state, Guardrail.LATENCY, SHIPPED) < harm_limit(SHIPPED)
+        assert log_e(state, LATENCY_CALM, SHIPPED) > 0.8 * log_e(
+            calm_latency(1.0, seed, minutes=30), LATENCY_CALM, SHIPPED
+        )
+
+
+def test_a_canary_slower_than_the_margin_is_shown_as_no_slower_one_time_in_twenty_at_most():
+    """The ratio in whole bins of the wider margin of 2.25, 5 ms being less: the least that is told."""
+    ratio = 2.0 ** (5 / 4)
+    shown = 0
+    for seed in range(200):
+        state, rng = RAMP, np.random.default_rng(seed)
+        seen = []
+        for index in range(40):
+            state = weigh(state, one_request(index, rng, slower=ratio), "1", "2", SHIPPED)
+            seen.append(log_e(state, LATENCY_CALM, SHIPPED))
+        shown += max(seen) > math.log(20)
+    assert shown <= 14
+
+
+def test_below_the_last_weight_a_small_part_of_each_request_shows_nothing_of_latency():
+    state, rng = Controller(steps=(StepLog(weight_bp=500, started=0, settled=0),)), np.random.default_rng(1)
+    for index in range(30):
+        state = weigh(state, one_request(index, rng, slower=1.0), "1", "2", SHIPPED)
+    assert log_e(state, LATENCY_CALM, SHIPPED) == 0.0
+
+
+def test_evidence_of_latency_by_rows_that_an_older_version_kept_is_none():
+    assert log_e(Controller(wealth={LATENCY_CALM: (90.0,) * 4}), LATENCY_CALM, SHIPPED) == 0.0
 
 
 def test_people_in_one_arm_who_fail_alike_are_no_harm():

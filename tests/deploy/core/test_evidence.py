@@ -9,12 +9,16 @@ from hypothesis import strategies as st
 
 from stationkeeper.deploy.core.evidence import (
     CALM_RATIOS,
+    HARM_COIN_RATIOS,
     HARM_RATIOS,
     TILTS,
     Arms,
     Mixture,
+    calm_bets,
     changeover,
     log_bets,
+    log_mean_exp,
+    overlap,
     score_bets,
     share_log_e,
     sign_bets,
@@ -143,11 +147,11 @@ def test_a_state_of_another_size_is_refused():
 
 
 def test_sign_bets_have_mean_one_and_find_a_slow_canary_within_ten_minutes():
-    worse, better = np.exp(sign_bets(True, HARM_RATIOS)), np.exp(sign_bets(False, HARM_RATIOS))
-    assert worse + better == pytest.approx(np.full(HARM_RATIOS.size, 2.0))
-    mixture = Mixture(HARM_RATIOS.size)
+    worse, better = np.exp(sign_bets(True, HARM_COIN_RATIOS)), np.exp(sign_bets(False, HARM_COIN_RATIOS))
+    assert worse + better == pytest.approx(np.full(HARM_COIN_RATIOS.size, 2.0))
+    mixture = Mixture(HARM_COIN_RATIOS.size)
     for _ in range(10):
-        mixture.bet(sign_bets(True, HARM_RATIOS))
+        mixture.bet(sign_bets(True, HARM_COIN_RATIOS))
     assert mixture.log_e() > math.log(100)
 
 
@@ -179,3 +183,19 @@ def test_the_changeover_speaks_for_the_weight_that_traffic_shows():
     assert changeover(990, 10, 0.01, 0.05) < -10
     assert changeover(99, 1, 0.0, 0.01) == math.inf
     assert changeover(100, 0, 0.0, 0.01) < 0
+
+
+def test_what_alternatives_weigh_is_a_whole_and_most_lies_where_the_wait_is_longest():
+    """Equal wealth of all is its own mean, whatever they weigh: no evidence comes from the weights."""
+    for size in (3, 4, 6, 12, 36, 60):
+        assert log_mean_exp(np.full(size, 2.0)) == pytest.approx(2.0)
+    clean = calm_bets(Arms(4_200, 0, 4_200, 0), 1.5, 0.001)
+    assert Mixture(6, clean.tolist()).log_e() > math.log(20)
+    assert float(np.mean(np.exp(clean))) < 20
+
+
+def test_how_often_an_answer_is_slower_is_counted_over_all_pairs_with_ties_as_a_half():
+    """The example worked by hand, and two of three pairs."""
+    a, b = [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]
+    assert [overlap(a, b, [bin_ + steps for bin_ in range(5)]) for steps in (0, 2, 3)] == [0.5, 0.0, -0.5]
+    assert overlap([1, 2, 0], [0, 0, 1], [1, 2, 3]) == pytest.approx((1 + 0.5 * 2) / 3 - 0.5)

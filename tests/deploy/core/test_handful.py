@@ -76,3 +76,17 @@ def test_an_equal_canary_of_twenty_people_is_seldom_condemned_and_one_twice_as_b
         worse += any(one.evidence["code"] == Reason.NONINFERIOR for one in ended[1])
     assert equal <= 3
     assert worse == 0
+
+
+def test_a_step_that_reaches_nobody_by_chance_does_not_wait_for_its_first_row_until_the_deadline():
+    """Of eighty entities one split in sixty has none below 5 %: it stood there for seven days."""
+
+    def nobody(seed: int) -> bool:
+        rng = np.random.default_rng(seed)
+        rng.integers(0, ENTITY_GROUPS, 80)
+        return bool(rng.random(80).min() > 0.05)
+
+    seed = next(seed for seed in range(10_000) if nobody(seed))
+    rollout, audits, _ = play(np.full(80, 0.01), np.full(80, 1 / 80), 1.0, 120, seed, sticky=True)
+    assert rollout.weight_bp >= 2_500
+    assert [one.evidence["code"] for one in audits][:2] == [Reason.SMALL_TRAFFIC] * 2
