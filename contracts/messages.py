@@ -163,6 +163,15 @@ class VerdictKind(StrEnum):
     TRAIN_SERVE_SKEW = "train_serve_skew"
     DATA_QUALITY = "data_quality"
     RECOVERED = "recovered"
+    CURE = "cure"
+
+
+class CureOutcome(StrEnum):
+    """Whether a retraining cured what it was asked for; ``unknown`` is neither (invariant 5)."""
+
+    CURED = "cured"
+    NOT_CURED = "not_cured"
+    UNKNOWN = "unknown"
 
 
 class SubjectState(StrEnum):
@@ -238,6 +247,7 @@ class RetrainRequest(Message):
     """Asks for a new model, with the evidence; its id makes it idempotent (invariant 8).
 
     ``withdrawn`` is why the same request, sent again, is taken back: it stops unless its training runs already.
+    ``cure`` is what became of it, sent again after its version's probation, and ``cure_reason`` by which numbers.
     """
 
     schema_name: ClassVar[str] = "retrain-request"
@@ -256,6 +266,8 @@ class RetrainRequest(Message):
     manual: bool = False
     evidence: dict[str, Any] = {}
     withdrawn: str = ""
+    cure: CureOutcome | None = None
+    cure_reason: str = ""
 
 
 class GateOutcome(StrEnum):

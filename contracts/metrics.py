@@ -291,6 +291,12 @@ _CURE = (
         "What became of the wish to retrain, in the monitor: published, suppressed or withdrawn.",
     ),
     Metric(
+        "stationkeeper_retrain_cures_total",
+        "counter",
+        ("model", "outcome"),
+        "Whether what asked for a retraining was tested well again after its probation: cured, not_cured, unknown.",
+    ),
+    Metric(
         "stationkeeper_retrain_outcomes",
         "gauge",
         ("model", "outcome"),

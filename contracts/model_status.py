@@ -106,6 +106,15 @@ class HarmStatus(TypedDict):
     void: NotRequired[float]
 
 
+class CureStatus(TypedDict):
+    """What became of the retraining of an incident, in words and with the numbers that they rest on; ``time`` in ms."""
+
+    outcome: Literal["cured", "not_cured", "unknown"]
+    words: str
+    time: int
+    numbers: dict[str, float]
+
+
 class IncidentStatus(TypedDict):
     """One cause: what moved, since when, how sure, what it costs, and what was done about it."""
 
@@ -135,6 +144,7 @@ class IncidentStatus(TypedDict):
     request: NotRequired[str]
     request_outcome: NotRequired[RequestOutcome]
     request_reason: NotRequired[str]
+    cure: NotRequired[CureStatus]
 
 
 class PerformanceSeries(TypedDict):

@@ -105,6 +105,7 @@ class RequestStatus(TypedDict):
     gate: NotRequired[Literal["pass", "fail", "no_evidence"]]
     gate_reason: NotRequired[str]
     candidate: NotRequired[str]
+    cure: NotRequired[str]
 
 
 class RetrainStatus(TypedDict):

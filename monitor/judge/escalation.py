@@ -145,6 +145,13 @@ class Escalation:
         broken = self.broken(champion) if incidents else ""
         return verdicts, self.requests.consider_again(incidents, now=now, rollout=rollout, harm=weighed, broken=broken)
 
+    def harm_now(self, name: str) -> Harm | None:
+        """Return what an incident costs as of now, of one that has ended what was last known."""
+        for watch in self._watches.values():
+            if (incident := watch.lifecycle.incidents.open.get(name)) is not None:
+                return self.harms.weigh(incident, watch)
+        return self.harms.of(name)
+
     def count(self, verdicts: Iterable[Verdict]) -> None:
         """Add verdicts to the totals, at the level at which they go out."""
         for verdict in verdicts:

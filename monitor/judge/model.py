@@ -9,13 +9,21 @@ from stationkeeper.contracts.messages import RetrainRequest, Verdict
 from stationkeeper.contracts.model_status import IncidentStatus
 from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Record
-from stationkeeper.monitor.core.ageing import AgeRecord, AgeState, Calendar, CalendarState
-from stationkeeper.monitor.core.incidents import RequestPolicyState, WatchIdentity
+from stationkeeper.monitor.core.ageing import AgeState, CalendarState
+from stationkeeper.monitor.core.incidents import RequestPolicyState
 from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.core.watch import WatchState
 from stationkeeper.monitor.judge.decisions import Decisions, joined
 from stationkeeper.monitor.judge.escalation import Escalation, EscalationState
-from stationkeeper.monitor.judge.labels import Cohorts, CohortSlot, CohortsState, LabelClock, LateLabels
+from stationkeeper.monitor.judge.labels import (
+    Cohorts,
+    CohortSlot,
+    CohortsState,
+    CuresState,
+    LabelClock,
+    LateLabels,
+    Retrainings,
+)
 from stationkeeper.monitor.judge.pending import Closed, Pending, PendingState, WatchKey, merged_sources, pane_records
 from stationkeeper.monitor.judge.succession import Promotion, Succession
 from stationkeeper.monitor.judge.watches import Merged, Watches, WatchesState
@@ -60,6 +68,7 @@ class ModelState(WatchesState, frozen=True):
     age: AgeState = AgeState()
     escalated: EscalationState = EscalationState()
     calendar: CalendarState = CalendarState()
+    cures: CuresState = CuresState()
 
 
 class ModelJudge:
@@ -77,9 +86,7 @@ class ModelJudge:
         self.rebuilding, self.stopped = False, ""
         self.watches = Watches(settings, references)
         self.cohorts = Cohorts(settings)
-        mine = settings.requests
-        self.age = AgeRecord(mine.cost if mine.when == "pays" else None)
-        self.calendar = Calendar(mine.every if mine.when == "schedule" else None)
+        self.retrainings = Retrainings(settings, references)
         self.succession = Succession(settings.name, settings.pane, self.watches, references)
         self.escalation = Escalation(settings, self.watches, references, self.cohorts)
 
@@ -144,7 +151,7 @@ class ModelJudge:
         verdicts: list[Verdict] = []
         requests: list[RetrainRequest] = []
         for stepped in self.watches.step(closed.start, merged, self.succession.champion, closed.new, self.cohorts.late):
-            found, asks = self.escalation.of(stepped, self.succession.champion, end, self.age.of_incident)
+            found, asks = self.escalation.of(stepped, self.succession.champion, end, self.retrainings.age.of_incident)
             verdicts += [*found, *stepped.plugin_verdicts]
             requests += asks
         # Only where labels lag: on a live stream it would be a record a pane that says nothing.
@@ -157,17 +164,20 @@ class ModelJudge:
         ended = [*self.succession.end_replaced(end), *self.succession.end_cured(merged, end)]
         requests += self.escalation.remember(ended, self.succession.champion)
         verdicts += [one.verdict for one in ended]
-        if self.succession.champion is not None:
-            champion = _identity(self._references, self.name, self.succession.champion)
-            broken, rollout = self.escalation.broken(champion.version), self._references.rollout(self.name)
-            found, asks = self.calendar.ask(champion, self.escalation.requests, end, rollout, broken)
-            verdicts += found
-            requests += asks
-        found, asks = self.escalation.again(self.succession.champion, end, self.age.of_incident)
+        champion, policy = self.succession.champion, self.escalation.requests
+        broken = "" if champion is None else self.escalation.broken(champion)
+        found, asks = self.retrainings.by_calendar(champion, end, policy, broken)
         verdicts += found
         requests += asks
+        found, asks = self.escalation.again(champion, end, self.retrainings.age.of_incident)
+        verdicts += found
+        requests += asks
+        rows = ((key, count) for key, (count, _) in merged.items())
+        harm = self.escalation.harm_now
+        found, asks = self.retrainings.follow_up(requests, end, rows, self.watches.of, champion, harm)
+        verdicts += found
         self.escalation.count(verdicts)
-        return Decisions(tuple(history), tuple(verdicts), tuple(requests), 1)
+        return Decisions(tuple(history), tuple(verdicts), (*requests, *asks), 1)
 
     def _learn(self, closed: Closed, now: int) -> Iterator[tuple[list[Verdict], list[RetrainRequest]]]:
         """Judge the labels of every cohort that is mature."""
@@ -175,12 +185,12 @@ class ModelJudge:
         # The first label of a prediction decides: corrections are for history alone, and change its charts.
         first = [one for one in closed.outcomes if not one.corrected]
         for version, segment, labels in self.cohorts.close(closed.arms, first, self.labelled, positives):
+            champion, policy = self.succession.champion, self.escalation.requests
+            by_age = self.retrainings.learn(version, segment, labels, champion, now, policy)
             for stepped in self.watches.learn(version, segment, labels):
-                yield self.escalation.of(stepped, self.succession.champion, now, self.age.of_incident)
-            if not segment and version == self.succession.champion:
-                champion, broken = _identity(self._references, self.name, version), self.escalation.broken(version)
-                rollout = self._references.rollout(self.name)
-                yield self.age.judge(labels, champion, self.escalation.requests, now, rollout, broken)
+                yield self.escalation.of(stepped, champion, now, self.retrainings.age.of_incident)
+            # After the incidents of these labels, which may say that the data are broken.
+            yield by_age(self.escalation.broken(version))
         self.late.judged = self.cohorts.judged
 
     def _judge_late(self, start: int) -> Decisions:
@@ -189,8 +199,10 @@ class ModelJudge:
         history: tuple[Record, ...] = (self.labels.held(start, self.labelled, late=True), *closed.known())
         decided = list(self._learn(closed, start + self.settings.pane))
         verdicts = tuple(one for found, _ in decided for one in found)
+        requests = tuple(one for _, asks in decided for one in asks)
+        self.retrainings.cures.asked(requests, self.watches.of(self.succession.champion))
         self.escalation.count(verdicts)
-        return Decisions(history, verdicts, tuple(one for _, asks in decided for one in asks), judged=True)
+        return Decisions(history, verdicts, requests, judged=True)
 
     def _merge(self, closed: Closed) -> tuple[Merged, list[Record]]:
         """Add up the sources of a pane by watch, and return the records that history keeps of it."""
@@ -218,6 +230,7 @@ class ModelJudge:
 
     def state(self) -> ModelState:
         """Return what changes only when a pane closes, but for the watches, which are stored one by one."""
+        age, calendar, cures = self.retrainings.state()
         return ModelState(
             champion=self.succession.champion,
             asking=self.escalation.requests.state(),
@@ -225,9 +238,10 @@ class ModelJudge:
             verdicts=[(*key, count) for key, count in self.escalation.verdicts.items()],
             recovered=[dict(one) for one in self.escalation.recovered],
             cohorts=self.cohorts.state(),
-            age=self.age.state,
+            age=age,
             escalated=self.escalation.state(),
-            calendar=self.calendar.state,
+            calendar=calendar,
+            cures=cures,
             **structs.asdict(self.watches.state()),
         )
 
@@ -253,14 +267,9 @@ class ModelJudge:
         self.escalation.verdicts = {(kind, level): count for kind, level, count in state.verdicts}
         self.escalation.recovered = [cast("IncidentStatus", one) for one in state.recovered]
         self.cohorts.restore(state.cohorts, slots)
-        self.age.state, self.calendar.state = state.age, state.calendar
         self.escalation.restore(state.escalated)
+        self.retrainings.restore(state.age, state.calendar, state.cures)
         self.watches.restore(state, watches)
-
-
-def _identity(references: References, model: str, version: str) -> WatchIdentity:
-    reference = references.of(model, version)
-    return WatchIdentity(model, version, "", "" if reference is None else reference.digest)
 
 
 def _next_start(following: int | None, pending: Pending, watermark: int | None) -> int | None:

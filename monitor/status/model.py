@@ -119,6 +119,9 @@ class ModelView:
         for key, watch in judge.watches.items():
             for incident in (*watch.incidents(), *watch.lifecycle.incidents.closed):
                 found.append(judge.escalation.incident_status(incident, key, judge.succession.champion))
+        for status in found:
+            if (cure := judge.retrainings.cures.of(status["id"])) is not None:
+                status["cure"] = cure
         found.sort(key=lambda status: ("closed" in status, -status.get("closed", status["opened"]), status["id"]))
         keep = [status for status in found if "closed" not in status]
         # Open ones all, with closed ones twenty: a page that a person reads.
@@ -204,6 +207,8 @@ class ModelView:
             out.append(Sample("stationkeeper_verdicts_total", (name, kind, level), count))
         for outcome, count in sorted(judge.escalation.requests.counts.items()):
             out.append(Sample("stationkeeper_retrain_requests_total", (name, outcome), count))
+        for outcome, count in sorted(judge.retrainings.cures.state.counts.items()):
+            out.append(Sample("stationkeeper_retrain_cures_total", (name, outcome), count))
         return out
 
 

@@ -30,12 +30,16 @@ class PlanRules:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """An earlier request of the same model: when it came, how it stands, and whether its candidate was taken back."""
+    """An earlier request of the same model: when it came, how it stands, and whether its candidate was of no use.
+
+    That is one that was taken back, or that stayed and did not cure what it was asked for.
+    """
 
     id: str
     time_ms: int
     stage: RequestStage
     rolled_back: bool = False
+    not_cured: bool = False
 
     @property
     def taken_up(self) -> bool:
@@ -127,17 +131,17 @@ def admit(request: RetrainRequest, rules: PlanRules, past: Sequence[Past], champ
     useless = useless_retrains(past)
     # Each useless training costs compute and a gate's chance of error, and the next would see much the same rows.
     if useless >= rules.breaker and not request.manual:
-        text = f"the last {useless} retrains gave no better model that stayed, the breaker opens at {rules.breaker}"
+        text = f"the last {useless} retrains gave no model that stayed and helped, the breaker opens at {rules.breaker}"
         return Refuse(RequestStage.SUPPRESSED, RequestReason.BREAKER, text)
     return None
 
 
 def useless_retrains(past: Iterable[Past]) -> int:
-    """Return how many of a model's last ended retrainings in a row gave no candidate, or one that was rolled back."""
+    """Return how many of a model's last ended retrainings in a row gave no candidate, or one that was of no use."""
     useless = 0
     for one in sorted((p for p in past if p.taken_up and p.stage.final), key=lambda p: p.time_ms, reverse=True):
-        # A candidate counts as better until its canary or its probation says otherwise.
-        if one.stage is RequestStage.CANDIDATE and not one.rolled_back:
+        # A candidate counts as better until its canary, its probation or the test after it says otherwise.
+        if one.stage is RequestStage.CANDIDATE and not one.rolled_back and not one.not_cured:
             break
         useless += 1
     return useless

@@ -57,6 +57,13 @@ def after_withdrawal(state: RetrainState, why: str) -> RetrainState | None:
     return state.enter(RequestStage.SUPPRESSED, RequestReason.WITHDRAWN, why)
 
 
+def after_cure(state: RetrainState, request: RetrainRequest) -> RetrainState | None:
+    """Return the state of a request whose version was tested after its probation; None where nothing is new."""
+    if state.stage is not RequestStage.CANDIDATE or request.cure in {None, state.cure}:
+        return None
+    return state.model_copy(update={"cure": request.cure, "cure_reason": request.cure_reason})
+
+
 def after_word(state: RetrainState, word: Approval, champion: str | None) -> RetrainState | str:
     """Return the state after a person's word, or in words why it changes nothing; a word that is said counts once.
 

@@ -199,12 +199,12 @@ class Retrain:
         """Move every request as far as what has finished allows; returns the records of all moves."""
         requests, out = self._intake.take()
         for request in requests:
-            # The same request again: taken back, or from a replay of the monitor or a retry of its producer, which is
-            # nothing new: its id is its content.
+            # The same request again: taken back, followed up, or from a replay of the monitor or a retry of its
+            # producer, which is nothing new: its id is its content.
             if (known := self._requests.get(request.id)) is not None:
                 taken = progress.after_withdrawal(known, request.withdrawn) if request.withdrawn else None
-                if taken is not None:
-                    self._move(taken, out)
+                if (followed := taken or progress.after_cure(known, request)) is not None:
+                    self._move(followed, out)
                 continue
             inputs = self.models.get(request.model)
             others = self._requests.of_model(request.model)

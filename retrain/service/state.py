@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from stationkeeper.contracts.messages import RetrainRequest, SchemaVersion
+from stationkeeper.contracts.messages import CureOutcome, RetrainRequest, SchemaVersion
 from stationkeeper.contracts.status import RequestStatus, StageTime
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.retrain.core.gate import GateVerdict
@@ -57,6 +57,8 @@ class RetrainState(Record):
     version: str | None = None
     candidate: str | None = None
     rolled_back: bool = False
+    cure: CureOutcome | None = None
+    cure_reason: str = ""
     history: tuple[StageEntry, ...] = ()
 
     @property
@@ -104,11 +106,13 @@ class RetrainState(Record):
     def words(self) -> str:
         """Return where the request stands and why, in one line."""
         why = f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value
-        return f"{self.stage.value.replace('_', ' ')} ({why})"
+        cure = f"; {self.cure.replace('_', ' ')}: {self.cure_reason}" if self.cure else ""
+        return f"{self.stage.value.replace('_', ' ')} ({why}){cure}"
 
     def past(self) -> Past:
         """Return what later requests' admission needs of this one."""
-        return Past(self.id, to_ms(self.request.time), self.stage, self.rolled_back)
+        not_cured = self.cure is CureOutcome.NOT_CURED
+        return Past(self.id, to_ms(self.request.time), self.stage, self.rolled_back, not_cured)
 
     def end_offsets(self) -> dict[Partition, int]:
         """Return the recorded end of each partition of the snapshot."""
@@ -139,6 +143,7 @@ class RetrainState(Record):
             "gate": self.gate.outcome.value if self.gate else None,
             "gate_reason": self.gate.reason if self.gate else None,
             "candidate": self.candidate,
+            "cure": f"{self.cure.replace('_', ' ')}: {self.cure_reason}" if self.cure else None,
         }
         found.update({name: value for name, value in known.items() if value is not None})  # type: ignore[typeddict-item]
         return found

@@ -56,6 +56,9 @@ class ConsoleLog:
                 self._verdict(message)
             case RetrainRequest(withdrawn=why) if why:
                 self.write(to_ms(message.time), f"→ request {message.id} withdrawn: {why}", "bold")
+            case RetrainRequest(cure=cure) if cure:
+                # Its verdict says the same, with the time.
+                return
             case RetrainRequest():
                 subjects = ", ".join(message.subjects[:4]) + (" …" if len(message.subjects) > 4 else "")
                 self.write(
@@ -71,7 +74,7 @@ class ConsoleLog:
                 self._deployment(message)
 
     def _verdict(self, verdict: Verdict) -> None:
-        if verdict.level is Level.INFORM and verdict.kind is not VerdictKind.RECOVERED:
+        if verdict.level is Level.INFORM and verdict.kind not in {VerdictKind.RECOVERED, VerdictKind.CURE}:
             self.quiet += 1
             return
         time_ms = to_ms(verdict.time)

@@ -96,8 +96,8 @@ class Observer:
         match message:
             case Verdict():
                 self.history.verdicts.append(message)
-            # What is withdrawn was asked before: it is no second request.
-            case RetrainRequest(withdrawn=why) if why:
+            # What is withdrawn or followed up was asked before: it is no second request.
+            case RetrainRequest(withdrawn=why, cure=cure) if why or cure:
                 pass
             case RetrainRequest():
                 self.history.requests.append(message)

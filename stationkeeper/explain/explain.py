@@ -62,6 +62,7 @@ def _request(request: RetrainRequest) -> str:
             f"  incident {request.incident}, verdict {request.verdict}, subjects {', '.join(request.subjects)}",
             f"  the change began {request.onset.time.isoformat()}; training data start there or compete with it",
             *([f"  withdrawn: {request.withdrawn}"] if request.withdrawn else []),
+            *([f"  {request.cure.replace('_', ' ')}: {request.cure_reason}"] if request.cure else []),
             *_evidence(request.evidence),
         ]
     )

@@ -112,6 +112,8 @@ def history(incident: IncidentStatus, fleet: FleetStatus) -> list[Entry]:
         entries += _rollout_entries(rollout)
     if "closed" in incident:
         entries.append((incident["closed"], "It ended", incident.get("recovered_reason", "")))
+    if "cure" in incident:
+        entries.append((incident["cure"]["time"], "It was tested again", sentence(incident["cure"]["words"])))
     return _in_order(entries)
 
 

@@ -26,6 +26,7 @@ KIND_WORDS = {
     "train_serve_skew": "Serving disagrees with training",
     "data_quality": "The data are broken",
     "recovered": "The model recovered",
+    "cure": "What retraining did",
 }
 CAUSE_WORDS = {cause.value: words for cause, words in CAUSE_HELP.items()}
 OUTCOME_WORDS = {

@@ -159,7 +159,8 @@ def cases_of(findings: Iterable[ReportedFinding]) -> tuple[Case, ...]:
     opened: dict[str, list[ReportedFinding]] = {}
     ended: dict[str, ReportedFinding] = {}
     for finding in findings:
-        if not finding.case:
+        # What a retraining did is told with its request.
+        if not finding.case or finding.kind == VerdictKind.CURE:
             continue
         if finding.kind == VerdictKind.RECOVERED:
             ended[finding.incident] = finding

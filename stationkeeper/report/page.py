@@ -232,6 +232,7 @@ def _step(what: str, name: str, why: str) -> list[Child]:
 
 def _request_step(request: RetrainRequest) -> list[Child]:
     end = f", withdrawn: {request.withdrawn}" if request.withdrawn else ""
+    end += f", {request.cure.replace('_', ' ')}: {request.cure_reason}" if request.cure else ""
     return [tag("strong", "request"), " ", tag("code", request.id), ", ", time_tag(to_ms(request.time)), end]
 
 

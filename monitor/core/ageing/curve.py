@@ -41,6 +41,20 @@ _UNSEEN_WEEKS = 6.0
 PAIR_WEEKS = 2
 
 
+# What the prior counts of retrainings that helped: with none seen each is taken to help, as the curve's own prior says.
+# At one, a single failure halves what the next is expected to spare; at ten, a model that no retraining helps goes on
+# asking for a year.
+PRIOR_CURES = 3.0
+
+
+def help_share(cured: int, not_cured: int) -> float:
+    """Return the share of what a retraining may spare that it is expected to, by what became of those before.
+
+    By hand: none seen gives 1, two that did not help 3 / 5, and two more that did 5 / 7.
+    """
+    return (PRIOR_CURES + cured) / (PRIOR_CURES + cured + not_cured)
+
+
 class Week(State, frozen=True, array_like=True):
     """Labelled rows of one version in a week, and how many answers were wrong; ``number`` counts weeks of the clock."""
 

@@ -14,6 +14,7 @@ from stationkeeper.monitor.core.ageing.curve import (
     ServedVersion,
     SuddenChange,
     Week,
+    help_share,
     sudden_change,
 )
 from stationkeeper.monitor.core.incidents import ACCURACY, Harm, Incident, RequestPolicy, WatchIdentity
@@ -71,7 +72,7 @@ class Timing:
         )
 
 
-def timing(state: AgeState, cost: float, week: int) -> Timing | None:
+def timing(state: AgeState, cost: float, week: int, helps: float = 1.0) -> Timing | None:
     """Return whether the latest version is due, by the weeks before ``week``; None before it has a whole one.
 
     Where a loss grows linearly with age, total cost is least when what age has cost since the last retraining equals
@@ -79,7 +80,8 @@ def timing(state: AgeState, cost: float, week: int) -> Timing | None:
     where b T^2 / 2 = c. For a sudden change it is the rule of the ski rental, at most twice the best in hindsight.
     By hand: 1 000 labelled rows a week, a growth of .02 on a fresh loss of .10 and no rise cost 1, 3, 5, ... answers,
     in n weeks n^2: a price of 50 is reached in the eighth. After a sudden change it does not wait to have paid: what a
-    model that knows more of the rows since then spares is known (`SuddenChange`) and lasts, so it counts ahead.
+    model that knows more of the rows since then spares is known (`SuddenChange`) and lasts, so it counts ahead, by the
+    share ``helps`` of retrainings that did (`help_share`).
     """
     if not state.versions:
         return None
@@ -94,7 +96,8 @@ def timing(state: AgeState, cost: float, week: int) -> Timing | None:
     spent = sum(one.rows * curve.excess(weeks[: i + 1]) for i, one in counted)
     rows = sum(one.rows for _, one in counted)
     # From the last request on, or one that found nothing better would be made again each week.
-    spared = 0.0 if change is None else change.spared(history, since, week) * _rows_a_week(weeks) * HORIZON_WEEKS
+    ahead = helps * _rows_a_week(weeks) * HORIZON_WEEKS
+    spared = 0.0 if change is None else change.spared(history, since, week) * ahead
     pays = max(spent, spared) >= cost
     return Timing(pays, latest.version, since, weeks[-1].number, spent, cost, rows, curve, spared, change)
 
@@ -108,18 +111,21 @@ def _rows_a_week(weeks: Sequence[Week]) -> float:
 class AgeRecord:
     """One model's weeks by version, and the answer at each week's end.
 
-    ``cost`` is the price of a retraining in wrong answers; without one nothing is kept and nothing asked.
+    ``cost`` is the price of a retraining in wrong answers; without one nothing is kept and nothing asked. ``cures`` are
+    the retrainings of incidents that helped and those that did not, as `incidents.cure` found.
     """
 
     def __init__(self, cost: float | None) -> None:
         self._cost = cost
         self.state = AgeState()
         self.last: Timing | None = None
+        self.cures = 0, 0
 
     def of_incident(self, harm: Harm) -> str:
         """Return why what an incident costs does not pay a retraining, "" where it does or nobody can tell.
 
-        That is its loss a row for the rows of ``HORIZON_WEEKS`` against the price. By hand: 2 points of 1 000 rows a
+        That is its loss a row for the rows of ``HORIZON_WEEKS``, by the share of retrainings that helped so far,
+        against the price. By hand: 2 points of 1 000 rows a
         week are 40 wrong answers in two weeks, a price of 50 is not paid.
         """
         versions = self.state.versions
@@ -127,12 +133,15 @@ class AgeRecord:
             return ""
         # The week that goes on is a part of one.
         weeks = versions[-1].weeks[:-1]
-        rows = _rows_a_week(weeks) * HORIZON_WEEKS
+        helps = help_share(*self.cures)
+        rows = _rows_a_week(weeks) * HORIZON_WEEKS * helps
         if not weeks or harm.measure != ACCURACY or harm.lost * rows >= self._cost:
             return ""
+        seldom = f", times {helps:.2f} as {self.cures[1]} of {sum(self.cures)} did not help" if self.cures[1] else ""
         return (
             f"will not pay: {harm.lost * rows:.0f} wrong answers ({harm.low * rows:.0f} to {harm.high * rows:.0f}) in "
-            f"{HORIZON_WEEKS:.0f} weeks of {_rows_a_week(weeks):.0f} labelled rows, a retraining costs {self._cost:g}"
+            f"{HORIZON_WEEKS:.0f} weeks of {_rows_a_week(weeks):.0f} labelled rows{seldom}, "
+            f"a retraining costs {self._cost:g}"
         )
 
     def judge(
@@ -177,7 +186,7 @@ class AgeRecord:
         self.state = replaced(self.state, versions=tuple(versions[-KEPT_VERSIONS:]))
         if not ended:
             return None
-        self.last = timing(self.state, cost, week)
+        self.last = timing(self.state, cost, week, help_share(*self.cures))
         return self.last
 
 

@@ -5,9 +5,21 @@ State: open and latest closed incidents, panes since their onsets, recovery test
 Invariant: a subject is in at most one open incident, with one verdict in it. Read `incident` (with `hysteresis` for
 what stays below a page), `explanation` (with `new_value_shares`), `recovery`, `verdict`, then `lifecycle`, which ties
 them together; `held` keeps what drifts out of the detectors' bags, `harm` tells what an incident costs,
-`request_policy` which one asks for a retraining, in the judge.
+`request_policy` which one asks for a retraining, in the judge, and `cure` whether that helped.
 """
 
+from stationkeeper.monitor.core.incidents.cure import (
+    PATIENCE_MS,
+    Cure,
+    CureRules,
+    Trial,
+    after_labels,
+    after_pane,
+    before_change,
+    cure_verdict,
+    cure_words,
+    judge_cure,
+)
 from stationkeeper.monitor.core.incidents.harm import (
     ACCURACY,
     NEW_VALUES,
@@ -46,9 +58,12 @@ __all__ = [
     "CO_ONSET_PANES",
     "NEW_VALUES",
     "NOVELTY",
+    "PATIENCE_MS",
     "REARM_MS",
     "RETRY_PANES",
     "UNWEIGHED",
+    "Cure",
+    "CureRules",
     "DecisionTime",
     "Harm",
     "HarmRules",
@@ -62,13 +77,20 @@ __all__ = [
     "RequestPolicy",
     "RequestPolicyState",
     "RequestRules",
+    "Trial",
     "WarnedSubject",
     "WatchIdentity",
+    "after_labels",
+    "after_pane",
+    "before_change",
+    "cure_verdict",
+    "cure_words",
     "does_harm",
     "fault_in",
     "harm_by_labels",
     "harm_by_scores",
     "harm_words",
+    "judge_cure",
     "merge",
     "onset_of",
     "recovered_verdict",

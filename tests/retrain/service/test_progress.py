@@ -4,13 +4,14 @@ from typing import Any, Literal
 
 import pytest
 
-from stationkeeper.contracts.messages import Approval, GateOutcome, Rollout, RolloutPhase
+from stationkeeper.contracts.messages import Approval, CureOutcome, GateOutcome, Rollout, RolloutPhase
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.registry import ArtifactError
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.plan import LabelStatistics, useless_retrains
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.progress import (
+    after_cure,
     after_error,
     after_gate,
     after_rollout,
@@ -170,3 +171,22 @@ def test_a_candidate_that_was_rolled_back_counts_as_no_better_model():
     promoted = Rollout(**{**at, "champion": "2"}, phase=RolloutPhase.STEADY)
     assert after_rollout(done, promoted) is None
     assert after_rollout(done, Rollout(**{**at, "request": "another"}, phase=RolloutPhase.STEADY)) is None
+
+
+def test_a_candidate_that_did_not_cure_counts_as_no_better_model_and_its_words_say_so():
+    done = state(RequestStage.CANDIDATE, version="2")
+    followed = done.request.model_copy(update={"cure": CureOutcome.NOT_CURED, "cure_reason": "wrong answers 13 %"})
+    known = after_cure(done, followed)
+    assert known is not None
+    assert useless_retrains([known.past()]) == 1
+    assert known.words().endswith("; not cured: wrong answers 13 %")
+    assert known.status()["cure"] == "not cured: wrong answers 13 %"
+    assert RetrainState.decode(known.encode()) == known
+    # The same word again is nothing new, and what failed has no cure.
+    assert after_cure(known, followed) is None
+    assert after_cure(done, done.request) is None
+    assert after_cure(state(RequestStage.FAILED), followed) is None
+    for helped in (CureOutcome.CURED, CureOutcome.UNKNOWN):
+        better = after_cure(done, followed.model_copy(update={"cure": helped}))
+        assert better is not None
+        assert useless_retrains([better.past()]) == 0

@@ -154,3 +154,25 @@ def test_an_incident_asks_where_its_harm_pays_in_two_weeks():
     assert record.of_incident(replaced(small, lost=0.03)) == ""
     assert record.of_incident(Harm("unknown", "no labels")) == ""
     assert AgeRecord(None).of_incident(small) == ""
+
+
+def test_retrainings_that_did_not_help_are_expected_to_spare_less():
+    record, policy = AgeRecord(50.0), RequestPolicy(RequestRules(when="pays"))
+    worse = Harm("measured", "", "accuracy", 0.04, 0.03, 0.05, 0.9, 500)
+    ask(record, policy, 3)
+    assert record.of_incident(worse) == ""
+    record.cures = 0, 2
+    assert record.of_incident(worse) == (
+        "will not pay: 48 wrong answers (36 to 60) in 2 weeks of 1000 labelled rows, times 0.60 as 2 of 2 did not "
+        "help, a retraining costs 50"
+    )
+    record.cures = 2, 2
+    assert record.of_incident(worse) == ""
+    # What a sudden change would spare, too.
+    weeks = tuple(Week(at, 1_000, 100 if at < 8 else 400) for at in range(9))
+    change = ServedVersion(version="1", weeks=weeks)
+    whole, part = (timing(AgeState(versions=(change,)), 30.0, 9, helps) for helps in (1.0, 0.5))
+    assert whole is not None
+    assert part is not None
+    assert part.spared == pytest.approx(whole.spared / 2)
+    assert (whole.pays, part.pays) == (True, part.spent >= 30.0)

@@ -1,0 +1,158 @@
+"""Retrainings under test: from the request of an incident to what its version did for the subject that asked."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from stationkeeper.contracts.messages import CureOutcome, RetrainRequest, RolloutPhase, Verdict
+from stationkeeper.contracts.model_status import CureStatus
+from stationkeeper.contracts.state import State, replaced
+from stationkeeper.monitor.core.incidents import (
+    PATIENCE_MS,
+    Cure,
+    CureRules,
+    Harm,
+    Trial,
+    after_labels,
+    after_pane,
+    before_change,
+    cure_verdict,
+    cure_words,
+    judge_cure,
+)
+from stationkeeper.monitor.core.performance import OutcomePane, judged
+from stationkeeper.monitor.core.watch import Watch
+from stationkeeper.monitor.references import References
+from stationkeeper.monitor.settings import ModelSettings
+
+# Requests that wait for what becomes of them: one retraining of a model goes on at a time, and of those that gave no
+# version nobody tells the judge. More would keep what is lost; one alone would lose a cure that is still awaited when
+# the next incident asks.
+KEPT_TRIALS = 4
+
+# Outcomes kept for the pages of incidents: a model has a few a month, so about a year of them, some 500 bytes each.
+KEPT_CURES = 40
+
+
+class CuresState(State, frozen=True):
+    """What `Cures` keeps: what is under test, the latest outcomes (oldest first), and totals by outcome."""
+
+    trials: tuple[Trial, ...] = ()
+    known: tuple[Cure, ...] = ()
+    counts: dict[str, int] = {}
+
+
+class Cures:
+    """One model's: which retrainings are under test, and what became of the others. Decisions: `core.incidents.cure`.
+
+    State: the trials, the latest outcomes, and the totals. A function of the panes log and of the rollouts.
+    """
+
+    def __init__(self, settings: ModelSettings, references: References) -> None:
+        self._name, self._references = settings.name, references
+        # Labels are judged at their maturity, so that those of the first days are in a week after probation too.
+        self._rules = CureRules(settings.harm.tolerance, PATIENCE_MS + settings.label_maturity)
+        self.state = CuresState()
+
+    def of(self, incident: str) -> CureStatus | None:
+        """Return what became of the retraining of an incident as people see it, None where there is none so far."""
+        found = next((one for one in reversed(self.state.known) if one.incident == incident), None)
+        if found is None:
+            return None
+        words = f"{cure_words(found.outcome)}: {found.reason}"
+        return {"outcome": found.outcome.value, "words": words, "time": found.time, "numbers": dict(found.numbers)}
+
+    def asked(self, requests: Iterable[RetrainRequest], watches: Sequence[Watch]) -> None:
+        """Put published requests under test; ``watches`` are the champion's, whose incidents ask.
+
+        What age or the calendar asked for has no subject: `core.ageing` learns from the weeks on either side of it.
+        """
+        for request in requests:
+            others = tuple(one for one in self.state.trials if one.message.id != request.id)
+            if request.cure is None and not request.withdrawn:
+                others = (*others, *_trials(request, watches))
+            self.state = replaced(self.state, trials=others[-KEPT_TRIALS:])
+
+    def learn(self, version: str, segment: str, labels: OutcomePane) -> None:
+        """Take labels of a mature cohort."""
+        if self.state.trials:
+            trials = tuple(
+                after_labels(one, labels) if (one.new, one.segment) == (version, segment) else one
+                for one in self.state.trials
+            )
+            self.state = replaced(self.state, trials=trials)
+
+    def step(
+        self,
+        now: int,
+        rows: Mapping[tuple[str, str], int],
+        watches: Callable[[str | None], Sequence[Watch]],
+        harm: Callable[[str], Harm | None],
+    ) -> tuple[list[Verdict], list[RetrainRequest]]:
+        """Take a closed pane: ``rows`` of it by version and segment, the ``watches`` of a version, incidents' harm.
+
+        Returns the verdicts of what can be told by now, and the requests again with it, for whoever retrains.
+        """
+        verdicts, requests = list[Verdict](), list[RetrainRequest]()
+        for trial in self.state.trials:
+            moved = self._follow(trial, now, harm)
+            if moved is None:
+                self._put(trial, None)
+                continue
+            if moved.new:
+                mine = [one for one in watches(moved.new) if one.identity.segment == moved.segment]
+                open_incidents = [incident for watch in mine for incident in watch.incidents()]
+                adopted = bool(mine) and not any(watch.adopting for watch in mine)
+                moved = after_pane(moved, rows.get((moved.new, moved.segment), 0), open_incidents, judged=adopted)
+            cure = judge_cure(moved, self._rules, now)
+            self._put(trial, moved if cure is None else None)
+            if cure is not None:
+                reference = self._references.of(self._name, moved.new)
+                verdicts.append(cure_verdict(moved, cure, "" if reference is None else reference.digest))
+                again = {"cure": cure.outcome, "cure_reason": cure.reason}
+                requests.append(moved.message.model_copy(update=again))
+                self._remember(cure)
+        return verdicts, requests
+
+    def _follow(self, trial: Trial, now: int, harm: Callable[[str], Harm | None]) -> Trial | None:
+        """The trial with where its version is in production; None once that was taken back."""
+        rollout = self._references.rollout(self._name)
+        message = trial.message
+        if rollout is None or rollout.request != message.id:
+            # A rollout of another request took its place: after probation this version serves on until it is replaced.
+            if not trial.new:
+                return trial
+            serves = self._references.champion(self._name) == trial.new
+            return replaced(trial, confirmed=trial.confirmed or now) if serves else None
+        if rollout.phase is RolloutPhase.STEADY and rollout.champion == message.version:
+            return None
+        if rollout.champion != message.version and not trial.new:
+            cost = harm(message.incident)
+            # What was not shown to be lost is no room for the new version to lose.
+            lost = cost.lost if cost is not None and cost.low > 0 else 0.0
+            trial = replaced(trial, new=rollout.champion, since=now, lost=lost)
+        if trial.new and rollout.phase is RolloutPhase.STEADY and not trial.confirmed:
+            trial = replaced(trial, confirmed=now)
+        return trial
+
+    def _put(self, before: Trial, after: Trial | None) -> None:
+        trials = tuple(after if one is before else one for one in self.state.trials)
+        self.state = replaced(self.state, trials=tuple(one for one in trials if one is not None))
+
+    def _remember(self, cure: Cure) -> None:
+        counts = {**self.state.counts, cure.outcome.value: self.state.counts.get(cure.outcome.value, 0) + 1}
+        self.state = replaced(self.state, known=(*self.state.known, cure)[-KEPT_CURES:], counts=counts)
+
+    def tried(self) -> tuple[int, int]:
+        """Return how many retrainings cured what they were asked for, and how many did not."""
+        counts = self.state.counts
+        return counts.get(CureOutcome.CURED.value, 0), counts.get(CureOutcome.NOT_CURED.value, 0)
+
+
+def _trials(request: RetrainRequest, watches: Sequence[Watch]) -> Iterable[Trial]:
+    """The trial of a request, from the watch whose incident asked."""
+    for watch in watches:
+        for incident in watch.incidents():
+            if incident.id == request.incident:
+                # The leader first: it names the verdict.
+                keys = sorted((one.key for one in incident.members), key=lambda key: (key != incident.leader, key))
+                before = before_change(judged(watch.reference))
+                yield Trial(request.encode().decode(), tuple(keys), incident.segment, before)

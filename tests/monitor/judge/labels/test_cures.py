@@ -1,0 +1,116 @@
+"""A retraining followed up by the judge: from its request over the rollout to what it did, through restarts."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stationkeeper.contracts.messages import CureOutcome, RetrainRequest, Rollout, RolloutPhase, VerdictKind
+from stationkeeper.contracts.status import check
+from stationkeeper.contracts.wire import OutcomeDelta
+from stationkeeper.monitor.core.reference import Labels, dump
+from stationkeeper.page.incident import find_incident, history
+from tests.monitor.judge.test_stage import REFERENCE, Bench, arm, outcomes, pane, progress, run
+from tests.monitor.judge.test_succession import counted
+from tests.monitor.rig import TOPICS, reference, rollout
+from tests.stationkeeper.test_page import fleet_of
+
+KNOWN = replace(REFERENCE, labels=Labels(np.tile([[45, 5]], (32, 1)), np.array([0, 160, 160, 1_280])))
+# What the new version was trained on: the world after the shift.
+NEW = reference("2", shift=0.8)
+
+
+def asked() -> tuple[Bench, RetrainRequest]:
+    """A judge whose champion drifted and asked for a retraining."""
+    bench = Bench(references=(KNOWN,), label_maturity="5m")
+    take_out(bench, "1", "", RolloutPhase.STEADY)
+    run(bench, range(40))
+    for minute in range(40, 60):
+        # Two of three answers are wrong under the shift, one of five was on the reference.
+        told = [outcomes(minute - 5, minute, wrong=60)] if minute >= 45 else []
+        bench.feed(pane(minute, shift=0.8), arm(minute), *told, progress(minute + 1, minute + 1))
+    (request,) = bench.requests()
+    return bench, request
+
+
+def take_out(bench: Bench, champion: str, request: str, phase: RolloutPhase, epoch: int = 1) -> None:
+    record: Rollout = rollout(champion, epoch=epoch)
+    record = record.model_copy(update={"phase": phase, "request": request or None})
+    bench.judge.table(TOPICS.rollouts.name, b"fraud", record.encode())
+
+
+def serve(bench: Bench, minutes: range, wrong: int) -> None:
+    for minute in minutes:
+        at = minute - 5
+        told = [replaced_version(outcomes(at, minute, wrong=wrong), "2")] if at >= minutes.start else []
+        closed = counted(NEW, minute, version="2", shift=0.8)
+        bench.feed(closed, arm(minute, version="2"), *told, progress(minute + 1, minute + 1))
+
+
+def replaced_version(one: OutcomeDelta, version: str) -> OutcomeDelta:
+    fields = {name: getattr(one, name) for name in one.__struct_fields__}
+    return OutcomeDelta(**{**fields, "version": version})
+
+
+def promote(bench: Bench, request: RetrainRequest) -> None:
+    bench.judge.table(TOPICS.references.name, b"fraud/2", dump(NEW).encode())
+    take_out(bench, "2", request.id, RolloutPhase.PROBATION, 2)
+
+
+def told(bench: Bench) -> list[Any]:
+    return [one for one in bench.verdicts() if one.kind is VerdictKind.CURE]
+
+
+@pytest.mark.parametrize(("wrong", "outcome"), [(10, CureOutcome.CURED), (60, CureOutcome.NOT_CURED)])
+def test_a_promoted_version_is_tested_again_after_probation_and_the_request_is_told(wrong: int, outcome: CureOutcome):
+    bench, request = asked()
+    promote(bench, request)
+    serve(bench, range(60, 110), wrong)
+    assert told(bench) == []
+    take_out(bench, "2", request.id, RolloutPhase.STEADY, 3)
+    # From here on by a process that starts anew.
+    resumed = Bench(bench, (KNOWN,), label_maturity="5m")
+    promote(resumed, request)
+    take_out(resumed, "2", request.id, RolloutPhase.STEADY, 3)
+    for one in (bench, resumed):
+        serve(one, range(110, 112), wrong)
+    (found,) = told(bench)
+    assert [v.encode() for v in told(resumed)] == [found.encode()]
+    assert (found.evidence["cure"], found.incident, found.version) == (outcome.value, request.incident, "2")
+    again = bench.requests()[-1]
+    assert (again.id, again.cure) == (request.id, outcome)
+    assert found.reason.endswith(again.cure_reason)
+    # On the page of the incident and as a metric.
+    check(bench.judge.status())
+    fleet = fleet_of(bench.judge.status()["models"][0])
+    shown = find_incident(fleet, request.incident)
+    assert shown is not None
+    assert shown[0]["cure"]["outcome"] == outcome.value
+    assert any(what == "It was tested again" for _, what, _ in history(shown[0], fleet))
+    samples = {one.labels: one.value for one in bench.judge.samples() if one.metric.endswith("retrain_cures_total")}
+    assert samples == {("fraud", outcome.value): 1}
+    # Once.
+    serve(bench, range(112, 116), wrong)
+    assert len(told(bench)) == 1
+    # It is part of what the next retraining is expected to spare.
+    cures = bench.judge.judges["fraud"].retrainings.age.cures
+    assert cures == ((1, 0) if outcome is CureOutcome.CURED else (0, 1))
+
+
+def test_a_version_that_is_taken_back_is_not_tested():
+    bench, request = asked()
+    promote(bench, request)
+    serve(bench, range(60, 70), 10)
+    take_out(bench, "1", request.id, RolloutPhase.STEADY, 3)
+    run(bench, range(70, 80), shift=0.8)
+    assert told(bench) == []
+    assert bench.judge.judges["fraud"].retrainings.cures.state.trials == ()
+
+
+def test_a_withdrawn_request_is_not_followed():
+    bench, request = asked()
+    cures = bench.judge.judges["fraud"].retrainings.cures
+    assert [one.message.id for one in cures.state.trials] == [request.id]
+    cures.asked([request.model_copy(update={"withdrawn": "healed"})], [])
+    assert cures.state.trials == ()
