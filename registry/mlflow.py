@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import importlib.metadata
+import json
 import logging
 import os
 import shutil
@@ -28,7 +29,6 @@ from stationkeeper.registry.artifact import (
     MODEL_FILE,
     ArtifactError,
     FeatureKind,
-    InputMode,
     ModelCard,
     ModelTask,
     read_card,
@@ -42,6 +42,7 @@ ARTIFACT_TAG = TAG + "artifact"
 DIGEST = "onnx_sha256"
 SNAPSHOT = "snapshot"
 MODEL_PATH = "model"
+PLOTS_PATH = "plots"
 MAX_TAG = 4_000
 """Below what MLflow stores of a parameter (6 000 characters) and of a run's tag (8 000): we cut, not the server."""
 
@@ -51,8 +52,11 @@ PAGE = 1_000
 # What MLflow answers for a name or version that is not there; a version that is no number is an invalid parameter.
 _GONE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 
+# Copied into each model and never imported here: it needs what only a machine that scores has.
+_SCORING = Path(__file__).with_name("pyfunc_graph.py")
+
 # What a tool that loads the flavor needs; without the list MLflow infers it in ten seconds and a subprocess.
-_REQUIREMENTS = ("onnxruntime", "numpy")
+_REQUIREMENTS = ("mlflow", "onnxruntime", "numpy", "pandas")
 
 
 class RegistrySettings(Settings):
@@ -90,7 +94,8 @@ class ServingRegistry(Protocol):
 class Registration:
     """What is registered: an artifact directory with the facts that tie it to its cause.
 
-    ``tags`` go on run and version without the prefix ``stationkeeper.``; ``files`` are logged beside the model.
+    ``tags`` go on run and version without the prefix ``stationkeeper.``; ``files`` are logged beside the model,
+    ``plots`` in a folder of their own. ``description`` is Markdown. A tag ``snapshot`` is the run's dataset, too.
     """
 
     model: str
@@ -99,6 +104,8 @@ class Registration:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
+    plots: tuple[Path, ...] = ()
+    description: str = ""
     request: str | None = None
     alias: str | None = CHALLENGER_ALIAS
     run_name: str | None = None
@@ -188,7 +195,8 @@ class Registry:
             self._log(client, run_id, registration, card)
             source = f"{str(run.info.artifact_uri).rstrip('/')}/{MODEL_PATH}"
             _ensure_model(client, model)
-            made = client.create_model_version(model, source=source, run_id=run_id, tags=tags)
+            about = registration.description or None
+            made = client.create_model_version(model, source=source, run_id=run_id, tags=tags, description=about)
             version = str(made.version)
             with tempfile.TemporaryDirectory() as scratch:
                 # Before the alias: nobody must find a version whose bytes are not there.
@@ -343,9 +351,27 @@ class Registry:
             flavored = Path(scratch) / MODEL_PATH
             write_flavor(registration.artifact, card, flavored)
             client.log_artifacts(run_id, str(flavored), MODEL_PATH)
-        for file in registration.files:
-            if file.exists():
-                client.log_artifact(run_id, str(file))
+        for folder, files in ((None, registration.files), (PLOTS_PATH, registration.plots)):
+            for file in files:
+                if file.exists():
+                    client.log_artifact(run_id, str(file), folder)
+        if SNAPSHOT in registration.tags:
+            client.log_inputs(run_id, datasets=[_dataset(registration)])
+        if registration.description:
+            # What MLflow shows as the run's description.
+            client.set_tag(run_id, "mlflow.note.content", registration.description)
+
+
+def _dataset(registration: Registration) -> Any:
+    """What MLflow lists as a run's dataset: the snapshot by its SHA-256, which MLflow's own digest cuts."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
+
+    digest = registration.tags[SNAPSHOT]
+    source = json.dumps({"sha256": digest, "manifest": f"{digest}.json"})
+    name = f"{registration.model} snapshot"
+    found = Dataset(name=name, digest=digest[:MAX_DATASET_DIGEST_SIZE], source_type="stationkeeper", source=source)
+    return DatasetInput(found, tags=[InputTag("mlflow.data.context", "training")])
 
 
 def _experiment(client: Any, settings: RegistrySettings) -> str:
@@ -439,25 +465,34 @@ def _quoted(text: str) -> str:
 
 
 def write_flavor(artifact: Path, card: ModelCard, directory: Path) -> None:
-    """Write the artifact as MLflow's ONNX flavor, which any tool that reads MLflow models can load."""
-    import mlflow.onnx
-    import numpy as np
-    import onnx
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import ColSpec, Schema, TensorSpec
+    """Write the artifact as an MLflow model that any tool which reads them can load, serve and show.
 
-    if card.input_mode is InputMode.TENSOR:
-        inputs = Schema([TensorSpec(np.dtype("float32"), (-1, len(card.features)), "features")])
-    else:
-        kinds = {FeatureKind.CATEGORICAL: "string", FeatureKind.NUMERIC: "float", FeatureKind.BOOLEAN: "float"}
-        inputs = Schema([ColSpec(kinds[spec.kind], spec.name, required=True) for spec in card.features])
-    outputs = Schema([ColSpec("float", "value" if card.task is ModelTask.REGRESSION else "probability")])
+    Its flavors are ``onnx`` and ``python_function``, the latter by `pyfunc_graph`, which travels with it. The card's
+    golden rows are its input example.
+    """
+    import mlflow.onnx
+    import onnx
+    import pandas as pd
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types.schema import ColSpec, Schema
+
+    # Doubles, and none required: JSON has no float32, which MLflow refuses, and a missing value is a row's own matter.
+    kinds = {FeatureKind.CATEGORICAL: "string", FeatureKind.NUMERIC: "double", FeatureKind.BOOLEAN: "boolean"}
+    inputs = Schema([ColSpec(kinds[spec.kind], spec.name, required=False) for spec in card.features])
+    answers = {ModelTask.REGRESSION: ("value",), ModelTask.BINARY: ("probability",)}.get(card.task, card.classes)
     mlflow.onnx.save_model(
         onnx.load(artifact / MODEL_FILE),
         str(directory),
+        code_paths=[str(_SCORING)],
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS],
-        signature=ModelSignature(inputs=inputs, outputs=outputs),
+        signature=ModelSignature(inputs=inputs, outputs=Schema([ColSpec("float", name) for name in answers])),
+        input_example=pd.DataFrame(card.golden.columns, dtype=object) if card.golden is not None else None,
     )
+    written = Model.load(str(directory))
+    written.flavors["python_function"]["loader_module"] = _SCORING.stem
+    # The loader finds graph and card in the model's own directory, not in a file of it.
+    written.flavors["python_function"].pop("data", None)
+    written.save(str(directory / "MLmodel"))
     # onnx writes the same model with another byte order of fields; the registered bytes are the trained ones.
     for name in (MODEL_FILE, CARD_FILE):
         shutil.copyfile(artifact / name, directory / name)

@@ -12,6 +12,7 @@ from stationkeeper.contracts.messages import Candidate, GateOutcome
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.registry import CHALLENGER_ALIAS, Registered, Registration, Registry
 from stationkeeper.retrain.core.gate import GateVerdict
+from stationkeeper.retrain.service.plots import write_plots
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
 from stationkeeper.retrain.training.job import (
@@ -57,7 +58,12 @@ def register_training(
     if gate is not None:
         (directory / GATE_FILE).write_text(json.dumps(asdict(gate), indent=1))
     manifest = json.loads(snapshots.manifest_path(job.digest).read_text())
-    (directory / MODEL_CARD_FILE).write_text(model_card(job, result, manifest, tags, gate))
+    card = model_card(job, result, manifest, tags, gate)
+    (directory / MODEL_CARD_FILE).write_text(card)
+    subject = tags.get("subjects", "").split(", ")[0]
+    # Read for the picture of the drift alone: a first champion has none.
+    rows = snapshots.read(job.digest, job.data_rows) if subject and job.onset_ms is not None else None
+    plots = write_plots(job, result, directory, rows, subject)
     files = (JOB_FILE, RESULT_FILE, LOG_FILE, ENVIRONMENT_FILE, GATE_FILE, MODEL_CARD_FILE)
     # Before registering, so that of a step that was killed after it registered only this try's version is left.
     registry.remove_orphans(job.model, request, keep=keep)
@@ -77,6 +83,8 @@ def register_training(
                 **tags,
             },
             files=(*(directory / name for name in files), snapshots.manifest_path(job.digest)),
+            plots=tuple(plots),
+            description=card,
             request=request,
             alias=alias,
             run_name=request,

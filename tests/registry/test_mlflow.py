@@ -9,6 +9,7 @@ from stationkeeper.registry import (
     CARD_FILE,
     MODEL_FILE,
     ArtifactError,
+    GoldenRows,
     Registered,
     Registration,
     Registry,
@@ -16,6 +17,7 @@ from stationkeeper.registry import (
     ServedModel,
     read_card,
 )
+from stationkeeper.registry.mlflow import write_flavor
 from stationkeeper.streams.errors import Retryable
 
 
@@ -56,6 +58,55 @@ def test_what_is_registered_comes_back_and_any_tool_can_load_it(registry: Regist
     found = Model.load(made.artifact)
     assert "onnx" in found.flavors
     assert found.get_input_schema().input_names() == list(card.names)
+
+
+def test_mlflows_own_server_answers_for_a_version_with_a_text_feature(artifact: Path, tmp_path: Path):
+    """`mlflow models serve` is this application behind a socket; it answered 400 to each of these requests."""
+    from fastapi.testclient import TestClient
+    from mlflow.pyfunc import load_model, scoring_server
+
+    card = read_card(artifact)
+    golden = GoldenRows(columns={"amount": (1.5, None), "method": ("card", None)}, scores=((0.1, 0.9), (0.5, 0.5)))
+    write_flavor(artifact, card.model_copy(update={"golden": golden}), tmp_path / "model")
+    server = TestClient(scoring_server.init(load_model(str(tmp_path / "model"))))
+    rows = {"amount": [1.5, -2, 0.25], "method": ["card", "wallet", "nobody"]}
+    answers = []
+    for body in (
+        {"dataframe_split": {"columns": list(rows), "data": list(zip(*rows.values(), strict=True))}},
+        {"dataframe_records": [dict(zip(rows, one, strict=True)) for one in zip(*rows.values(), strict=True)]},
+    ):
+        got = server.post("/invocations", json=body)
+        assert got.status_code == 200, got.text
+        answers.append([one["probability"] for one in got.json()["predictions"]])
+    assert answers[0] == answers[1]
+    assert all(0 < one < 1 for one in answers[0])
+    # Missing values are no fault of the request, and the example that travels with the model is one that it takes.
+    assert server.post("/invocations", json={"dataframe_records": [{"amount": 1, "method": None}]}).status_code == 200
+    example = (tmp_path / "model" / "serving_input_example.json").read_bytes()
+    assert server.post("/invocations", content=example, headers={"Content-Type": "application/json"}).status_code == 200
+    needed = (tmp_path / "model" / "requirements.txt").read_text()
+    assert all(f"{name}==" in needed for name in ("mlflow", "onnxruntime", "pandas"))
+
+
+def test_a_run_holds_plots_its_description_and_the_snapshot_as_its_dataset(
+    registry: Registry, artifact: Path, tmp_path: Path
+):
+    (tmp_path / "a.png").write_bytes(b"png")
+    digest = "ab" * 32
+    made = registry.register(
+        Registration(
+            "fraud", artifact, tags={"snapshot": digest}, plots=(tmp_path / "a.png",), description="# Why", alias=None
+        )
+    )
+    client = registry._connection.client("look")
+    run = client.get_run(made.run_id)
+    (found,) = run.inputs.dataset_inputs
+    # MLflow keeps 36 characters; the whole digest is in the source.
+    assert found.dataset.digest == digest[:36]
+    assert digest in found.dataset.source
+    assert [one.path for one in client.list_artifacts(made.run_id, "plots")] == ["plots/a.png"]
+    assert run.data.tags["mlflow.note.content"] == "# Why"
+    assert client.get_model_version("fraud", made.version).description == "# Why"
 
 
 def test_a_version_is_fetched_once_and_serves_without_the_registry(registry: Registry, artifact: Path, tmp_path: Path):
