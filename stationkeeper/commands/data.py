@@ -22,7 +22,12 @@ from stationkeeper.commands.options import (
 from stationkeeper.commands.profile import moment, profile
 
 if TYPE_CHECKING:
+    from stationkeeper.config import Config
+    from stationkeeper.contracts.topics import Topics
+    from stationkeeper.explain.lineage import Chain
+    from stationkeeper.explain.verify import Check
     from stationkeeper.init.infer import ColumnRoles
+    from stationkeeper.streams.ports import Reader
 
 __all__ = ["EVIDENTLY_VERBS", "backtest", "dump", "explain", "init", "profile", "report", "verify"]
 
@@ -110,13 +115,18 @@ def explain(
     name: Annotated[
         str, typer.Argument(metavar="ID", help="Verdict, incident, request, candidate, run, version …, or a model.")
     ],
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Hash snapshot, artifact, reference and recipe again; exit 1 if one differs."),
+    ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
-) -> None:
+) -> int:
     """Say why: the counts and numbers of a decision, and everything that led to it and followed from it."""
     from stationkeeper.explain.bins import bins_of
     from stationkeeper.explain.explain import chain_text
     from stationkeeper.explain.lineage import Lineage
+    from stationkeeper.explain.verify import verified_text
     from stationkeeper.process.wiring import open_reader
 
     with open_reader(config) as (settings, reader, topics):
@@ -134,10 +144,41 @@ def explain(
                 f"{', '.join(settings.models) or 'none is configured'}"
             )
         bins = bins_of(reader, topics, chain.verdicts)
+        checks = _verified(settings, chain, reader, topics) if verify else []
     if json:
-        print_json({**chain.to_json(), "bins": {verdict: table.to_json() for verdict, table in bins.items()}})
+        tables = {verdict: table.to_json() for verdict, table in bins.items()}
+        told = {"verified": [one.to_json() for one in checks]} if verify else {}
+        print_json({**chain.to_json(), "bins": tables, **told})
     else:
         typer.echo(chain_text(chain, bins))
+        if verify:
+            typer.echo(f"\n{verified_text(checks)}")
+    return 1 if any(one.state == "wrong" for one in checks) else 0
+
+
+def _verified(settings: "Config", chain: "Chain", reader: "Reader", topics: "Topics") -> "list[Check]":
+    """Check the digests of a chain where this command runs."""
+    from stationkeeper.explain.lineage import read_references
+    from stationkeeper.explain.verify import verify_chain
+    from stationkeeper.registry import Registry
+    from stationkeeper.retrain.snapshot import SnapshotStore
+    from stationkeeper.retrain.training import TrainerError
+    from stationkeeper.retrain.training.trainer import load_trainer
+    from stationkeeper.retrain.training.training import code_digest
+
+    def code_of(trainer: str) -> str | None:
+        # Only what the configuration names is loaded: a name from the registry must not choose what runs here.
+        mine = settings.models.get(chain.candidate.model) if chain.candidate else None
+        if mine is None or mine.retrain is None or mine.retrain.trainer != trainer:
+            return None
+        try:
+            return code_digest(load_trainer(trainer, mine.retrain.parameters))
+        except TrainerError:
+            return None
+
+    known = read_references(reader, topics, chain.candidate.model) if chain.candidate else {}
+    store = SnapshotStore(settings.snapshots.directory)
+    return verify_chain(chain, store, Registry(settings.registry), known, code_of)
 
 
 def report(  # noqa: PLR0913, PLR0917 - the verb's options
