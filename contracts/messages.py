@@ -376,6 +376,8 @@ class Approval(Message):
     decision: Literal["approve", "reject", "roll_back", "promote", "retry"]
     by: Text
     note: str = ""
+    principal: str = ""
+    """Whom the broker let in, where it asked: two words of one principal are one person's."""
 
 
 class InputDecision(Message):

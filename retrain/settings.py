@@ -195,7 +195,8 @@ class RetrainSettings(Settings):
     ``parameters`` are the keywords of that class (``trees`` and ``leaves`` of gradient boosting, ``command`` of
     ``command``); they are recorded with every version, so no secret belongs there. ``breaker`` is how many retrains in
     a row may end without a better model before a person must ask; how often a model may ask at all is
-    ``models.NAME.requests``.
+    ``models.NAME.requests``. With ``approval`` a person says yes to each request, with ``risk: high`` two different
+    people do; what nobody approved within ``approval_expires`` (wall time) lapses: nothing is trained.
     """
 
     trainer: str = "gradient-boosting"
@@ -210,6 +211,12 @@ class RetrainSettings(Settings):
     # Chosen: one useless retrain is chance, three in a row say that training is not the cure.
     breaker: Annotated[int, Field(ge=1)] = 3
     approval: bool = False
+    # Low: whoever runs the role has said yes to retraining by configuring it. Which model decides about people, or
+    # about much money, is not to be guessed.
+    risk: Literal["low", "high"] = "low"
+    # A week: a person on holiday has a deputy by then. At half a long weekend lapses what somebody would have approved;
+    # at double rows and onset are a fortnight old when training begins.
+    approval_expires: Annotated[Duration, Field(ge=60_000)] = 7 * 86_400_000
 
     @model_validator(mode="before")
     @classmethod
@@ -229,6 +236,12 @@ class RetrainSettings(Settings):
             )
         return value
 
+    @property
+    def approvers(self) -> int:
+        """How many different people must say yes to a request that asks a person at all."""
+        # Four eyes: whoever asks again, or approves first, cannot be the second pair.
+        return 2 if self.risk == "high" else 1
+
     def plan_rules(self) -> PlanRules:
         """Return what the planning core needs of these settings."""
         return PlanRules(
@@ -236,7 +249,7 @@ class RetrainSettings(Settings):
             min_positives=self.data.min_positives if self.task == "binary" else 0,
             max_wait_ms=self.data.max_wait,
             breaker=self.breaker,
-            approval=self.approval,
+            approval=self.approval or self.approvers > 1,
             last_rows=self.windows.last_rows,
             after_change_weight=self.windows.after_change_weight,
         )

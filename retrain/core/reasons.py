@@ -32,6 +32,7 @@ class RequestReason(StrEnum):
     ACCEPTED = "accepted"  # The request is taken up; labelled rows are being counted.
     # The model's settings ask for a person's word: stationkeeper requests approve ID.
     APPROVAL_PENDING = "approval_pending"
+    APPROVAL_LAPSED = "approval_lapsed"  # Nobody, or too few people, approved in time; the champion stays.
     # Fewer matured labelled rows after the onset than data.min_rows; more are waited for.
     TOO_FEW_ROWS = "too_few_rows"
     TOO_FEW_POSITIVES = "too_few_positives"  # Too few positive labels after the onset; more are waited for.

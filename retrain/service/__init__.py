@@ -5,6 +5,6 @@ with its reference. State: one ``RetrainState`` a request, with all that a resta
 Invariant: a step starts only from a committed state, so a step that was killed is repeated and nothing else.
 
 Read ``state``, ``requests`` (those committed and those moved), ``progress`` (what each finished step leads to),
-``steps`` (what touches the world), ``worker`` (the thread and the subprocess), ``stage``, ``lineage`` (what a version
-says of its origin), ``plots`` (its pictures).
+``approvals`` (what people say), ``steps`` (what touches the world), ``worker`` (the thread and the subprocess),
+``stage``, ``lineage`` (what a version says of its origin), ``plots`` (its pictures).
 """

@@ -120,7 +120,8 @@ def _drift(before: pl.Series, after: pl.Series) -> Any:
     if before.dtype.is_numeric():
         both = np.concatenate([before.drop_nulls().to_numpy(), after.drop_nulls().to_numpy()])
         # Without the outermost hundredths, or one absurd value leaves a single bar.
-        edges = np.linspace(*np.quantile(both, [0.005, 0.995]), _BARS + 1) if len(both) else np.array([0.0, 1.0])
+        low, high = (float(edge) for edge in np.quantile(both, [0.005, 0.995])) if len(both) else (0.0, 1.0)
+        edges = np.linspace(low, high, _BARS + 1)
         for name, series in (("before", before), ("after", after)):
             values = series.drop_nulls().to_numpy()
             axes.hist(values, edges, weights=np.full(len(values), 1 / max(len(series), 1)), alpha=0.6, label=name)

@@ -1,9 +1,9 @@
-"""How a request's state moves: admission, a person's word, and what each finished step leads to."""
+"""How a request's state moves: admission, what the monitor says of it, and what each finished step leads to."""
 
 from collections.abc import Iterable
 from typing import assert_never
 
-from stationkeeper.contracts.messages import Approval, GateOutcome, RetrainRequest, Rollout, RolloutPhase
+from stationkeeper.contracts.messages import GateOutcome, RetrainRequest, Rollout, RolloutPhase
 from stationkeeper.contracts.times import format_duration, to_ms
 from stationkeeper.registry import ArtifactError
 from stationkeeper.retrain.core.gate import GateVerdict
@@ -15,10 +15,6 @@ from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot import Snapshot
 from stationkeeper.retrain.training.job import TrainingError, TrainingResult
 from stationkeeper.retrain.training.process import Finished
-
-# What held a request back for its number and not for its content: a person may still ask for it. Budget and cooldown
-# come only from the state of older builds; the monitor holds such requests back today.
-_REOPENED_BY_APPROVAL = frozenset({RequestReason.BREAKER, RequestReason.BUDGET, RequestReason.COOLDOWN})
 
 
 def first_state(
@@ -62,47 +58,6 @@ def after_cure(state: RetrainState, request: RetrainRequest) -> RetrainState | N
     if state.stage is not RequestStage.CANDIDATE or request.cure in {None, state.cure}:
         return None
     return state.model_copy(update={"cure": request.cure, "cure_reason": request.cure_reason})
-
-
-def after_word(state: RetrainState, word: Approval, champion: str | None) -> RetrainState | str:
-    """Return the state after a person's word, or in words why it changes nothing; a word that is said counts once.
-
-    ``champion`` is the version that the log names champion now.
-    """
-    by = f"{word.by}: {word.note}" if word.note else word.by
-    now = f"request {state.id} is {state.words()}"
-    if word.decision == "reject":
-        if state.stage.final:
-            return f"{now}: there is nothing to reject"
-        return state.enter(RequestStage.REJECTED, RequestReason.REJECTED_BY_PERSON, by)
-    if word.decision == "approve":
-        pending = state.reason is RequestReason.APPROVAL_PENDING
-        suppressed = state.stage is RequestStage.SUPPRESSED and state.reason in _REOPENED_BY_APPROVAL
-        # A word counts once: the approvals table is read through again at every flush and start.
-        if state.approved or not (pending or suppressed):
-            again = f"; stationkeeper requests retry {state.id} asks again" if state.stage.final else ""
-            return f"{now}: there is nothing to approve{again}"
-        return state.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, f"approved by {by}", approved=True)
-    if word.decision != "retry":
-        return f"{word.decision} is no word on a request"
-    asked = to_ms(word.time)
-    # By the word's own time, for the same reason: only a later `retry` asks again.
-    if not state.stage.final or state.stage is RequestStage.CANDIDATE or asked <= state.asked:
-        return f"{now}: there is nothing to ask again"
-    if champion is not None and champion != state.request.version:
-        return f"{now}: version {state.request.version} is no longer champion, version {champion} is"
-    # Built anew and not copied, so that nothing of the tries before is taken over: snapshot, look and gate begin again.
-    fresh = RetrainState(
-        request=state.request,
-        stage=state.stage,
-        reason=state.reason,
-        champion=state.champion,
-        clock_ms=state.clock_ms,
-        history=state.history,
-        approved=True,
-        asked=asked,
-    )
-    return fresh.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, f"asked again by {by}")
 
 
 # A topic that this role may not see looks like one that is empty.

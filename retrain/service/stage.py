@@ -16,7 +16,7 @@ from stationkeeper.contracts.status import RetrainStatus
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.retrain.core.plan import useless_retrains
 from stationkeeper.retrain.core.reasons import RequestStage
-from stationkeeper.retrain.service import progress
+from stationkeeper.retrain.service import approvals, progress
 from stationkeeper.retrain.service.requests import RequestStates
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.service.steps import ModelInputs, RegisteredCandidate, Steps
@@ -89,7 +89,7 @@ class LoopTables:
 
     topics: Topics
     rollouts: dict[str, Rollout] = field(default_factory=dict)
-    approvals: dict[str, Approval] = field(default_factory=dict)
+    approvals: dict[str, list[Approval]] = field(default_factory=dict)
 
     def see(self, topic: str, key: bytes, value: bytes | None) -> None:
         """Take in one record; one that cannot be read changes nothing and is logged."""
@@ -103,7 +103,8 @@ class LoopTables:
             elif topic == self.topics.approvals.name and value is not None:
                 approval = Approval.decode(value)
                 if approval.target == "request":
-                    self.approvals[approval.id] = approval
+                    # All, in order: of two people who approved while the role was down both count.
+                    self.approvals.setdefault(approval.id, []).append(approval)
         except ValidationError as error:
             _log.warning(LogEvent.RETRAIN_STAGE.value, topic=topic, unreadable=str(error))
 
@@ -111,6 +112,20 @@ class LoopTables:
         """Return the version that the log names champion, None before the first adoption."""
         rollout = self.rollouts.get(model)
         return rollout.champion if rollout else None
+
+    def heard(
+        self, known: Callable[[str], RetrainState | None], models: Mapping[str, ModelInputs]
+    ) -> Iterator[RetrainState]:
+        """Yield what people's words move, one by one: a later word finds what an earlier one led to."""
+        for name, words in self.approvals.items():
+            for word in words:
+                state = known(name)
+                if state is None or state.model not in models:
+                    break
+                people = models[state.model].settings.approvers
+                moved = approvals.after_word(state, word, self.champion(state.model), people)
+                if isinstance(moved, RetrainState):
+                    yield moved
 
     def ended(self, known: Callable[[str], RetrainState | None]) -> Iterator[RetrainState]:
         """Yield the states of requests whose candidate's rollout ended otherwise than they know."""
@@ -216,13 +231,12 @@ class Retrain:
         # Before people's words: a rejection that comes with the end of a step must find the state that the step led to.
         for done in self._runner.collect():
             self._finish(done, out)
-        for approval in self._tables.approvals.values():
-            state = self._requests.get(approval.id)
-            if state is None or state.model not in self.models:
-                continue
-            moved = progress.after_word(state, approval, self._tables.champion(state.model))
-            if isinstance(moved, RetrainState):
-                self._move(moved, out)
+        for said in self._tables.heard(self._requests.get, self.models):
+            self._move(said, out)
+        for model, inputs in self.models.items():
+            waiting = self._requests.of_model(model)
+            for waited in approvals.lapsing(waiting, inputs.settings.approval_expires, now_ms):
+                self._move(waited, out)
         for ended in self._tables.ended(self._requests.get):
             self._move(ended, out)
         self._start()

@@ -39,6 +39,8 @@ class RetrainState(Record):
     detail: str = ""
     champion: str | None = None
     approved: bool = False
+    approvers: tuple[str, ...] = ()
+    pending_since: int = 0
     asked: int = 0
     look: int = 0
     rows_after: int = 0

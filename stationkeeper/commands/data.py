@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stationkeeper.config import Config
     from stationkeeper.contracts.topics import Topics
     from stationkeeper.explain.lineage import Chain
-    from stationkeeper.explain.verify import Check
+    from stationkeeper.explain.verify import DigestCheck
     from stationkeeper.init.infer import ColumnRoles
     from stationkeeper.streams.ports import Reader
 
@@ -156,8 +156,8 @@ def explain(
     return 1 if any(one.state == "wrong" for one in checks) else 0
 
 
-def _verified(settings: "Config", chain: "Chain", reader: "Reader", topics: "Topics") -> "list[Check]":
-    """Check the digests of a chain where this command runs."""
+def _verified(settings: "Config", chain: "Chain", reader: "Reader", topics: "Topics") -> "list[DigestCheck]":
+    """DigestCheck the digests of a chain where this command runs."""
     from stationkeeper.explain.lineage import read_references
     from stationkeeper.explain.verify import verify_chain
     from stationkeeper.registry import Registry

@@ -102,7 +102,14 @@ def decision_verb(
             model, full = found
             now = to_datetime(round(clock.time() * 1_000))
             approval = Approval(
-                time=now, target=target, id=full, model=model, decision=decision, by=signed(settings, by), note=note
+                time=now,
+                target=target,
+                id=full,
+                model=model,
+                decision=decision,
+                by=signed(settings, by),
+                note=note,
+                principal=_principal(settings),
             )
             if target == "request":
                 refuse_pointless(settings, lineage, approval)
@@ -124,7 +131,7 @@ def decision_verb(
 
 def refuse_pointless(settings: Any, lineage: Any, word: Approval) -> None:
     """Raise ``typer.BadParameter`` where a word on a request would do nothing, with where the request stands."""
-    from stationkeeper.retrain.service.progress import after_word
+    from stationkeeper.retrain.service.approvals import after_word
 
     configured = settings.models.get(word.model)
     if configured is None or configured.retrain is None:
@@ -135,7 +142,8 @@ def refuse_pointless(settings: Any, lineage: Any, word: Approval) -> None:
         if word.decision == "retry":
             raise typer.BadParameter(f"request {word.id} is not taken up yet; does the role retrain run?")
         return
-    moved = after_word(state, word, rollout.champion if rollout else None)
+    people = configured.retraining().approvers
+    moved = after_word(state, word, rollout.champion if rollout else None, people)
     if isinstance(moved, str):
         raise typer.BadParameter(moved)
 
@@ -143,8 +151,14 @@ def refuse_pointless(settings: Any, lineage: Any, word: Approval) -> None:
 def signed(settings: "Config", by: str) -> str:
     """Return who decides as the log keeps it: what the person says, and whom Kafka let in where it asked."""
     # A name typed into `--by` proves nothing; the one that the broker checked does, and stands beside it.
-    user = settings.kafka.security.username if settings.kafka.security.protocol.startswith("SASL") else None
-    return by if user is None or user == by else f"{by} (Kafka user {user})"
+    user = _principal(settings)
+    return by if user in {"", by} else f"{by} (Kafka user {user})"
+
+
+def _principal(settings: "Config") -> str:
+    """Whom the broker lets in, "" where it does not ask."""
+    security = settings.kafka.security
+    return (security.username or "") if security.protocol.startswith("SASL") else ""
 
 
 def refuse_idle(rollout: Rollout, approval: Approval) -> None:

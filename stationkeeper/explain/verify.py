@@ -13,15 +13,15 @@ from stationkeeper.registry import ArtifactError, ModelCard, Registry
 from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore
 from stationkeeper.streams.errors import Retryable
 
-State = Literal["ok", "wrong", "not checked"]
+CheckState = Literal["ok", "wrong", "not checked"]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class DigestCheck:
     """One thing that was checked: ``wrong`` is another content than the log says, ``not checked`` says why."""
 
     what: str
-    state: State
+    state: CheckState
     detail: str
 
     def to_json(self) -> dict[str, str]:
@@ -35,8 +35,8 @@ def verify_chain(
     registry: Registry,
     references: Mapping[str, Any],
     code_of: Callable[[str], str | None],
-) -> list[Check]:
-    """Check ids, snapshot, artifact, reference and recipe of a chain; reads the whole snapshot and artifact.
+) -> list[DigestCheck]:
+    """DigestCheck ids, snapshot, artifact, reference and recipe of a chain; reads the whole snapshot and artifact.
 
     ``references`` are those of the model that the topic holds by digest, read back and hashed by whoever read them;
     ``code_of`` gives the digest of a trainer's code as it is here, None where there is no such trainer.
@@ -47,7 +47,10 @@ def verify_chain(
         found.append(_same("request id", request.id, wanted, "the id of its model, version and incident"))
     candidate = chain.candidate
     if candidate is None:
-        return [*found, Check("snapshot, artifact, reference, recipe", "not checked", "the chain has no candidate")]
+        return [
+            *found,
+            DigestCheck("snapshot, artifact, reference, recipe", "not checked", "the chain has no candidate"),
+        ]
     found.append(_same("candidate id", candidate.id, candidate_id(candidate.request), "the id of its request"))
     found += [_snapshot(candidate, store), *_artifact(candidate, registry, code_of)]
     if candidate.reference in references:
@@ -55,32 +58,32 @@ def verify_chain(
         found.append(_same("reference", known.version, candidate.version, "its version; the content has its digest"))
     else:
         why = f"{candidate.reference} is not in the topic: another one was written for the version, or it was damaged"
-        found.append(Check("reference", "not checked", why))
+        found.append(DigestCheck("reference", "not checked", why))
     return found
 
 
-def _same(what: str, is_: str, wanted: str, meaning: str) -> Check:
+def _same(what: str, is_: str, wanted: str, meaning: str) -> DigestCheck:
     if is_ == wanted:
-        return Check(what, "ok", f"{is_} is {meaning}")
-    return Check(what, "wrong", f"it is {is_}, {meaning} would be {wanted}")
+        return DigestCheck(what, "ok", f"{is_} is {meaning}")
+    return DigestCheck(what, "wrong", f"it is {is_}, {meaning} would be {wanted}")
 
 
-def _snapshot(candidate: Candidate, store: SnapshotStore) -> Check:
+def _snapshot(candidate: Candidate, store: SnapshotStore) -> DigestCheck:
     digest = candidate.snapshot
     try:
         snapshot = store.find(digest)
     except (SnapshotError, OSError) as error:
-        return Check("snapshot", "wrong", str(error))
+        return DigestCheck("snapshot", "wrong", str(error))
     if snapshot is None:
         why = f"{digest} is not in {store.directory}: run this where the role retrain runs, or it was deleted"
-        return Check("snapshot", "not checked", why)
+        return DigestCheck("snapshot", "not checked", why)
     if snapshot.digest != digest:
         why = f"somebody was erased from {digest}; what became of it, {snapshot.digest}, has its SHA-256"
-        return Check("snapshot", "not checked", why)
-    return Check("snapshot", "ok", f"{snapshot.path} ({snapshot.rows} rows) has the SHA-256 {digest}")
+        return DigestCheck("snapshot", "not checked", why)
+    return DigestCheck("snapshot", "ok", f"{snapshot.path} ({snapshot.rows} rows) has the SHA-256 {digest}")
 
 
-def _artifact(candidate: Candidate, registry: Registry, code_of: Callable[[str], str | None]) -> list[Check]:
+def _artifact(candidate: Candidate, registry: Registry, code_of: Callable[[str], str | None]) -> list[DigestCheck]:
     """The graph against the log, and what its card and its version say of request, snapshot and recipe."""
     named = f"version {candidate.version} of {candidate.model}"
     try:
@@ -89,12 +92,12 @@ def _artifact(candidate: Candidate, registry: Registry, code_of: Callable[[str],
             card = registry.download(candidate.model, candidate.version, Path(scratch) / "artifact")
         tags = registry.tags(candidate.model, candidate.version)
     except ArtifactError as error:
-        return [Check("artifact", "wrong", str(error))]
+        return [DigestCheck("artifact", "wrong", str(error))]
     except Retryable as error:
-        return [Check("artifact, recipe", "not checked", str(error))]
+        return [DigestCheck("artifact, recipe", "not checked", str(error))]
     stated = candidate.evidence.get("onnx_sha256")
     if stated is None:
-        first = Check("artifact", "not checked", f"the candidate of {named} does not say its digest")
+        first = DigestCheck("artifact", "not checked", f"the candidate of {named} does not say its digest")
     else:
         first = _same(f"artifact of {named}", card.onnx_sha256, str(stated), "what the candidate says")
     ties = [("snapshot", candidate.snapshot), ("request", candidate.request)]
@@ -102,22 +105,22 @@ def _artifact(candidate: Candidate, registry: Registry, code_of: Callable[[str],
     return [first, *tied, _recipe(card, tags, code_of)]
 
 
-def _recipe(card: ModelCard, tags: Mapping[str, str], code_of: Callable[[str], str | None]) -> Check:
+def _recipe(card: ModelCard, tags: Mapping[str, str], code_of: Callable[[str], str | None]) -> DigestCheck:
     stated, here = tags.get("code"), code_of(card.trainer) if card.trainer else None
     if stated is None or here is None:
         why = f"there is no trainer {card.trainer!r} here" if stated else "the version names no code"
-        return Check("recipe", "not checked", why)
+        return DigestCheck("recipe", "not checked", why)
     if stated != here:
         # Not wrong: a program that was upgraded since has other code, and the version says which it was made by.
         why = f"the code of {card.trainer} is {here[:16]} here, it was made by {stated[:16]}: upgraded since?"
-        return Check("recipe", "not checked", why)
-    return Check(
+        return DigestCheck("recipe", "not checked", why)
+    return DigestCheck(
         "recipe", "ok", f"{card.trainer} has the code {stated[:16]} that made it, seed {tags.get('seed', '?')}"
     )
 
 
-def verified_text(checks: list[Check]) -> str:
+def verified_text(checks: list[DigestCheck]) -> str:
     """Return the checks as lines, what is wrong first."""
-    order: dict[State, int] = {"wrong": 0, "not checked": 1, "ok": 2}
+    order: dict[CheckState, int] = {"wrong": 0, "not checked": 1, "ok": 2}
     ordered = sorted(checks, key=lambda one: order[one.state])
     return "\n".join(["VERIFIED", *(f"  {one.state}: {one.what}: {one.detail}" for one in ordered)])

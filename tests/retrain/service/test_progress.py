@@ -10,6 +10,7 @@ from stationkeeper.registry import ArtifactError
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.plan import LabelStatistics, useless_retrains
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
+from stationkeeper.retrain.service.approvals import after_pending, after_word
 from stationkeeper.retrain.service.progress import (
     after_cure,
     after_error,
@@ -18,7 +19,6 @@ from stationkeeper.retrain.service.progress import (
     after_survey,
     after_training,
     after_withdrawal,
-    after_word,
     first_state,
 )
 from stationkeeper.retrain.service.state import RetrainState
@@ -190,3 +190,54 @@ def test_a_candidate_that_did_not_cure_counts_as_no_better_model_and_its_words_s
         better = after_cure(done, followed.model_copy(update={"cure": helped}))
         assert better is not None
         assert useless_retrains([better.past()]) == 0
+
+
+def said(decision: Literal["approve", "reject", "retry"], by: str, at: int = START, principal: str = "") -> Approval:
+    return word(decision).model_copy(update={"by": by, "time": to_datetime(at), "principal": principal})
+
+
+def test_high_risk_needs_two_different_people_and_whoever_asks_is_one_of_them():
+    rules = SETTINGS.model_copy(update={"risk": "high"})
+    assert rules.plan_rules().approval
+    waiting = first_state(a_request(), rules.plan_rules(), [], "1")
+    assert waiting.reason is RequestReason.APPROVAL_PENDING
+    assert "say who you are" in str(after_word(waiting, said("approve", "unknown"), "1", 2))
+    once = after_word(waiting, said("approve", "ada"), "1", 2)
+    assert isinstance(once, RetrainState)
+    assert (once.reason, once.detail) == (RequestReason.APPROVAL_PENDING, "ada said yes; it needs 2 people")
+    assert "needs another person" in str(after_word(once, said("approve", "ada"), "1", 2))
+    # Two names behind one login are one person.
+    logged = after_word(waiting, said("approve", "ada", principal="ops"), "1", 2)
+    assert isinstance(logged, RetrainState)
+    assert "needs another person" in str(after_word(logged, said("approve", "bob", principal="ops"), "1", 2))
+    both = after_word(once, said("approve", "bob"), "1", 2)
+    assert isinstance(both, RetrainState)
+    assert (both.stage, both.approved, both.approvers) == (RequestStage.PLANNED, True, ("ada", "bob"))
+    assert RetrainState.decode(both.encode()) == both
+    # Asked again by ada: bob must say so too, and what was said before was about the other try.
+    failed = both.enter(RequestStage.FAILED, RequestReason.BAD_DATA)
+    again = after_word(failed, said("retry", "ada", START + 10), "1", 2)
+    assert isinstance(again, RetrainState)
+    assert (again.stage, again.approved) == (RequestStage.WAITING, False)
+    assert "asked again since" in str(after_word(again, said("approve", "bob"), "1", 2))
+    assert "asked again since" in str(after_word(again, said("reject", "bob"), "1", 2))
+    assert "needs another person" in str(after_word(again, said("approve", "ada", START + 20), "1", 2))
+    last = after_word(again, said("approve", "bob", START + 20), "1", 2)
+    assert isinstance(last, RetrainState)
+    assert last.stage is RequestStage.PLANNED
+
+
+def test_what_nobody_approves_in_time_lapses_and_the_champion_stays():
+    pending = state(RequestStage.WAITING, RequestReason.APPROVAL_PENDING)
+    noted = after_pending(pending, 1_000, 50)
+    assert noted is not None
+    assert noted.pending_since == 50
+    assert after_pending(noted, 1_000, 1_049) is None
+    lapsed = after_pending(noted, 1_000, 1_050)
+    assert lapsed is not None
+    assert (lapsed.stage, lapsed.reason) == (RequestStage.REJECTED, RequestReason.APPROVAL_LAPSED)
+    assert lapsed.detail == "nobody approved within 1s (approval_expires); the champion stays"
+    assert not after_pending(lapsed, 1_000, 9_999)
+    assert "nothing to approve" in str(after_word(lapsed, said("approve", "ada"), "1"))
+    # A request that waits for labels waits for nobody.
+    assert after_pending(state(RequestStage.WAITING, RequestReason.TOO_FEW_ROWS), 1_000, 50) is None

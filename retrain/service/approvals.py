@@ -1,0 +1,118 @@
+"""A person's word on a request: who must say yes, who may not say it twice, and what lapses when nobody does."""
+
+from collections.abc import Iterable, Iterator
+
+from stationkeeper.contracts.messages import Approval
+from stationkeeper.contracts.times import format_duration, to_ms
+from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
+from stationkeeper.retrain.service.state import RetrainState
+
+# Who says nothing of himself (`--by` without a name) is nobody that can be told from another.
+UNNAMED = "unknown"
+
+# What held a request back for its number and not for its content: a person may still ask for it. Budget and cooldown
+# come only from the state of older builds; the monitor holds such requests back today.
+_REOPENED_BY_APPROVAL = frozenset({RequestReason.BREAKER, RequestReason.BUDGET, RequestReason.COOLDOWN})
+
+
+def after_pending(state: RetrainState, expires_ms: int, now_ms: int) -> RetrainState | None:
+    """Return the state of a request that waits for a person: since when, or that it lapsed; None where nothing is new.
+
+    ``now_ms`` is wall time: people are waited for by their own clock, also where the stream's stands still. What lapses
+    trains nothing, so the champion stays.
+    """
+    if state.reason is not RequestReason.APPROVAL_PENDING or state.stage.final:
+        return None
+    if not state.pending_since:
+        return state.model_copy(update={"pending_since": now_ms})
+    if now_ms - state.pending_since < expires_ms:
+        return None
+    said = f"{', '.join(state.approvers)} alone approved" if state.approvers else "nobody approved"
+    why = f"{said} within {format_duration(expires_ms)} (approval_expires); the champion stays"
+    return state.enter(RequestStage.REJECTED, RequestReason.APPROVAL_LAPSED, why)
+
+
+def lapsing(states: Iterable[RetrainState], expires_ms: int, now_ms: int) -> Iterator[RetrainState]:
+    """Yield the states of requests that begin to wait for a person, or have waited too long."""
+    moved = (after_pending(state, expires_ms, now_ms) for state in states)
+    return (state for state in moved if state is not None)
+
+
+def after_word(state: RetrainState, word: Approval, champion: str | None, people: int = 1) -> RetrainState | str:
+    """Return the state after a person's word, or in words why it changes nothing; a word that is said counts once.
+
+    ``champion`` is the version that the log names champion now, ``people`` how many different ones must say yes.
+    """
+    now = f"request {state.id} is {state.words()}"
+    # Words are read through again at every start: one from before somebody asked anew was about that other try.
+    if word.decision != "retry" and to_ms(word.time) <= state.asked:
+        return f"{now}: it was asked again since"
+    match word.decision:
+        case "reject":
+            if state.stage.final:
+                return f"{now}: there is nothing to reject"
+            return state.enter(RequestStage.REJECTED, RequestReason.REJECTED_BY_PERSON, _signed(word))
+        case "approve":
+            return _approved(state, word, people, now)
+        case "retry":
+            return _asked_again(state, word, champion, people, now)
+    return f"{word.decision} is no word on a request"
+
+
+def _signed(word: Approval) -> str:
+    return f"{word.by}: {word.note}" if word.note else word.by
+
+
+def _who(word: Approval) -> str:
+    # Whom the broker checked, where it did: two names behind one login are one person.
+    return word.principal or word.by
+
+
+def _approved(state: RetrainState, word: Approval, people: int, now: str) -> RetrainState | str:
+    pending = state.reason is RequestReason.APPROVAL_PENDING
+    suppressed = state.stage is RequestStage.SUPPRESSED and state.reason in _REOPENED_BY_APPROVAL
+    # A word counts once: the approvals table is read through again at every flush and start.
+    if state.approved or not (pending or suppressed):
+        again = f"; stationkeeper requests retry {state.id} asks again" if state.stage.final else ""
+        return f"{now}: there is nothing to approve{again}"
+    who = _who(word)
+    if people > 1 and who == UNNAMED:
+        return f"{now}: it needs {people} people by name; say who you are with --by"
+    if who in state.approvers:
+        return f"{now}: {who} has had a say; it needs another person"
+    approvers = (*state.approvers, who)
+    if len(approvers) < people:
+        why = f"{' and '.join(approvers)} said yes; it needs {people} people"
+        return state.enter(RequestStage.WAITING, RequestReason.APPROVAL_PENDING, why, approvers=approvers)
+    said = f"approved by {_signed(word)}"
+    if people > 1:
+        said = f"approved by {' and '.join(approvers)}"
+    return state.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, said, approved=True, approvers=approvers)
+
+
+def _asked_again(
+    state: RetrainState, word: Approval, champion: str | None, people: int, now: str
+) -> RetrainState | str:
+    asked = to_ms(word.time)
+    # By the word's own time, for the same reason: only a later `retry` asks again.
+    if not state.stage.final or state.stage is RequestStage.CANDIDATE or asked <= state.asked:
+        return f"{now}: there is nothing to ask again"
+    if champion is not None and champion != state.request.version:
+        return f"{now}: version {state.request.version} is no longer champion, version {champion} is"
+    # Built anew and not copied, so that nothing of the tries before is taken over: snapshot, look and gate begin again.
+    fresh = RetrainState(
+        request=state.request,
+        stage=state.stage,
+        reason=state.reason,
+        champion=state.champion,
+        clock_ms=state.clock_ms,
+        history=state.history,
+        approved=people == 1,
+        # Whoever asks is one of the people, and cannot be the other.
+        approvers=(_who(word),),
+        asked=asked,
+    )
+    if people > 1:
+        why = f"asked again by {_signed(word)}; it needs {people} people"
+        return fresh.enter(RequestStage.WAITING, RequestReason.APPROVAL_PENDING, why)
+    return fresh.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, f"asked again by {_signed(word)}")
