@@ -1,0 +1,105 @@
+"""Kills and pauses spread over retrainings: one candidate each, no stray version or alias, no request lost.
+
+``STATIONKEEPER_RELIABILITY_ROUNDS=200 python -m pytest tests/retrain/service/test_kills.py -s`` prints what was seen.
+"""
+
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from stationkeeper.retrain.core.reasons import RequestStage
+from stationkeeper.streams.errors import Fatal, Retryable
+from stationkeeper.streams.loop import Loop
+from tests.reliability.ledger import long_form, rounds
+from tests.retrain.bank import Bank, a_request
+from tests.retrain.service.test_stage import KILLS, World
+from tests.waiting import until
+
+# Disturbances of one retraining: more of them only begin the same steps again.
+A_REQUEST = 10
+# Turns after a stage was reached: a step takes up to some hundreds of them, so that most are hit within.
+MOST_TURNS = 300
+
+
+def versions(world: World, request: str) -> list[str]:
+    client = world.registry._connection.client("look")
+    found = client.search_model_versions(f"name = 'bank' and tags.`stationkeeper.request` = '{request}'")
+    return sorted(str(version.version) for version in found)
+
+
+def disturb(world: World, loop: Loop, request: str, rng: random.Random, seen: Counter[str]) -> Loop:
+    """Run to a random moment of a random stage, then kill the process, or let it sleep while another takes over."""
+    stage = rng.choice(KILLS)
+    world.run(
+        loop,
+        lambda: (
+            world.stage_of(request) is not None and (world.stage_of(request) is stage or _behind(world, request, stage))
+        ),
+    )
+    for _ in range(rng.randrange(MOST_TURNS)):
+        loop.turn()
+    seen[f"in {world.stage_of(request)}"] += 1
+    if rng.random() < 0.5:
+        seen["kills"] += 1
+        return world.restart()
+    # The old one is not ended: its step goes on in its thread, and what it flushes later must be refused.
+    seen["pauses"] += 1
+    asleep = loop
+    world.loops.remove(asleep)
+    awake = world.restart()
+    world.loops.insert(0, asleep)
+    awake.turn()
+    # Awake again: whatever it wants to write, it is not the owner any more.
+    with pytest.raises((Fatal, Retryable)):
+        turn_for_ever(asleep)
+    asleep.close()
+    return awake
+
+
+def turn_for_ever(loop: Loop) -> None:
+    """Turn until it raises; ends by itself in a test that would otherwise hang."""
+    for _ in range(100_000):
+        loop.turn()
+
+
+def _behind(world: World, request: str, stage: RequestStage) -> bool:
+    now = world.stage_of(request)
+    order: list[RequestStage] = list(KILLS)
+    return now is not None and (now.final or (now in order and order.index(now) > order.index(stage)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not long_form(), reason="takes minutes: STATIONKEEPER_RELIABILITY_ROUNDS says how many")
+def test_retrainings_that_are_killed_and_paused_give_one_candidate_each(bank: Bank, tmp_path: Path) -> None:
+    rng, seen = random.Random(20_261_129), Counter[str]()
+    world = World(bank, tmp_path, bank.settings, bank.registry)
+    world.traffic()
+    asked = 0
+    try:
+        loop = world.restart()
+        while seen["kills"] + seen["pauses"] < rounds():
+            request = f"req-k{asked}"
+            asked += 1
+            world.ask(a_request(bank.champion.version).model_copy(update={"id": request}).encode())
+            for _ in range(min(A_REQUEST, rounds() - seen["kills"] - seen["pauses"])):
+                loop = disturb(world, loop, request, rng, seen)
+            world.run(loop, lambda request=request: world.stage_of(request) in _FINAL)  # type: ignore[misc]
+            assert world.stage_of(request) is RequestStage.CANDIDATE, world.states()[request].detail
+            # What a sleeper registered after its successor had cleaned is found at the next start.
+            loop = world.restart()
+            (candidate,) = [one for one in world.candidates() if one.request == request]
+            world.run(loop, lambda request=request, c=candidate: versions(world, request) == [c.version])  # type: ignore[misc]
+            named = until(lambda: world.registry.alias("bank", "challenger"), "an alias", 60)
+            assert named == candidate.version
+        assert len(world.candidates()) == asked == len(world.states())
+    finally:
+        for one in world.loops:
+            one.close()
+        told = ", ".join(f"{count} {what}" for what, count in sorted(seen.items()))
+        sys.stdout.write(f"\n{asked} retrainings, {told}: {len(world.candidates())} candidates\n")
+
+
+_FINAL = frozenset(stage for stage in RequestStage if stage.final)
