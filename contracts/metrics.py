@@ -338,6 +338,13 @@ _CURE = (
         "Answers given by the router.",
     ),
     Metric(
+        "stationkeeper_serving_seconds",
+        "histogram",
+        ("model", "version"),
+        "From a request's arrival at the router to its answer; once for each version that answered rows of it.",
+        "seconds",
+    ),
+    Metric(
         "stationkeeper_predictions_unlogged_total",
         "counter",
         ("model", "reason"),

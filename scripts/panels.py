@@ -320,6 +320,23 @@ _LOOP = (
         "{{model}} {{outcome}}",
     ),
     Panel(
+        "Time to an answer",
+        "Is one version slower than the other?",
+        (
+            (
+                f"histogram_quantile(0.99, sum by (le, model, version) "
+                f"(rate(stationkeeper_serving_seconds_bucket{{{MODEL}}}[5m])))",
+                "p99 {{model}} {{version}}",
+            ),
+            (
+                f"histogram_quantile(0.5, sum by (le, model, version) "
+                f"(rate(stationkeeper_serving_seconds_bucket{{{MODEL}}}[5m])))",
+                "p50 {{model}} {{version}}",
+            ),
+        ),
+        unit="s",
+    ),
+    Panel(
         "Answers of the router",
         "Who is served by which version, and who is refused?",
         (

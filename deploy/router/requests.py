@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -64,6 +64,17 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.event_ids)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the rows of several requests as one batch, in their order."""
+        return cls(
+            [one for part in parts for one in part.event_ids],
+            [one for part in parts for one in part.entity_ids],
+            [one for part in parts for one in part.times],
+            [one for part in parts for one in part.features],
+            [one for part in parts for one in part.segments],
+        )
 
     def column(self, name: str, rows: Sequence[int] | None = None) -> Column | None:
         """Return one feature of the rows, None when a row has not got it."""

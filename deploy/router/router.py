@@ -1,9 +1,7 @@
 """The serving router: splits requests between champion and canary, answers them and logs every answer."""
 
-import threading
 import time
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +11,7 @@ import structlog
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.deploy.core.split import BUCKETS, to_canary
+from stationkeeper.deploy.router.answer_counts import AnswerCounts
 from stationkeeper.deploy.router.answers import Answer, Arm, event_values
 from stationkeeper.deploy.router.follower import RolloutsFollower
 from stationkeeper.deploy.router.prediction_log import PredictionLog
@@ -33,40 +32,6 @@ class Served:
 
     answers: list[Answer]
     logged: Future[None]
-
-
-class AnswerCounts:
-    """Counts answers by model, version and arm, and refusals by model and reason; called by many threads at once."""
-
-    def __init__(self, models: Collection[str]) -> None:
-        self._models = frozenset(models)
-        self._served: Counter[tuple[str, str, str]] = Counter()
-        self._refused: Counter[tuple[str, str]] = Counter()
-        # Adding to a counter reads and writes: two workers at once would lose one of their answers.
-        self._lock = threading.Lock()
-
-    def answered(self, model: str, served: Served) -> None:
-        """Count the rows of one request."""
-        with self._lock:
-            self._served.update((model, one.version, one.arm) for one in served.answers)
-
-    def refused(self, model: str, reason: Refusal) -> None:
-        """Count a refusal; unconfigured names share one series, so that a caller cannot make series."""
-        with self._lock:
-            self._refused[model if model in self._models else "", reason.value] += 1
-
-    def samples(self) -> list[Sample]:
-        """Return both counts as metrics."""
-        with self._lock:
-            served, refused = dict(self._served), dict(self._refused)
-        found = [Sample("stationkeeper_predictions_served_total", key, count) for key, count in sorted(served.items())]
-        found += [Sample("stationkeeper_serving_errors_total", key, count) for key, count in sorted(refused.items())]
-        return found
-
-    def status(self) -> list[dict[str, Any]]:
-        """Return the answers as JSON."""
-        with self._lock:
-            return [{"model": m, "version": v, "arm": a, "answers": n} for (m, v, a), n in sorted(self._served.items())]
 
 
 class Router:
@@ -127,11 +92,17 @@ class Router:
         """Return the champion of a model; raises ``Refused``."""
         return self._traffic(model).champion
 
-    def predict(self, model: str, rows: Rows) -> Served:
+    def one_version(self, model: str) -> bool:
+        """Return whether all rows of a model go to its champion now."""
+        traffic = self.traffic.get(model)
+        return traffic is not None and traffic.weight_bp(self.traffic.now_ms()) == 0
+
+    def predict(self, model: str, rows: Rows, *, shared: bool = False) -> Served:
         """Answer rows and hand them to the log; raises ``Refused``.
 
         Rows of the canary's entities go to the canary; a feature that only the canary knows is null to it, because
-        the champion's card is what callers were told.
+        the champion's card is what callers were told. Rows of several callers are ``shared``: what a model raises is
+        raised, where a caller's own rows would get null predictions.
         """
         start = time.perf_counter()
         traffic = self._traffic(model)
@@ -151,7 +122,7 @@ class Router:
         answers: list[Answer | None] = [None] * len(rows)
         latency: dict[Arm, float] = {}
         for arm, served, picked in self._arms(traffic, canary_rows, len(rows)):
-            got = self._score(model, served, rows, picked, arm)
+            got = self._score(model, served, rows, picked, arm, shared=shared)
             latency[arm] = round((time.perf_counter() - start) * 1_000, 3)
             # The second arm's latency must not hold the first one's time: the arms are compared by it.
             start = time.perf_counter()
@@ -174,9 +145,9 @@ class Router:
             logged.set_exception(error)
         return Served(done, logged)
 
-    def answered(self, model: str, served: Served) -> None:
-        """Count answers that go out to their caller."""
-        self._counts.answered(model, served)
+    def answered(self, model: str, served: Served, seconds: float) -> None:
+        """Count answers that go out to their caller, so many seconds after the request came."""
+        self._counts.answered(model, served.answers, seconds)
 
     def refused(self, model: str, reason: Refusal) -> None:
         """Count a refusal."""
@@ -240,7 +211,9 @@ class Router:
         rest = [row for row in range(count) if row not in taken]
         return [("champion", traffic.champion, rest), ("canary", traffic.canary, canary_rows)]
 
-    def _score(self, model: str, served: ServedModel, rows: Rows, picked: list[int] | None, arm: Arm) -> Answers:
+    def _score(
+        self, model: str, served: ServedModel, rows: Rows, picked: list[int] | None, arm: Arm, *, shared: bool
+    ) -> Answers:
         columns = {}
         for name in served.card.names:
             column = rows.column(name, picked)
@@ -258,7 +231,9 @@ class Router:
             return served.answer(columns)
         except CardError as error:
             raise Refused(Refusal.WRONG_TYPE, str(error), f"features.{error.feature}") from None
-        except Exception as error:  # noqa: BLE001 - whatever a model does wrong is a null prediction that is counted
+        except Exception as error:
+            if shared:
+                raise
             _log.error(LogEvent.FATAL, model=model, version=served.version, error=str(error))
             count = len(rows) if picked is None else len(picked)
             return Answers([None] * count, [None] * count)

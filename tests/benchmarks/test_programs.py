@@ -10,7 +10,11 @@ from benchmarks.__main__ import programs
 
 HERE = Path(__file__).resolve().parents[2] / "benchmarks"
 # These run in an environment of their own, with a peer that is not installed here.
-ELSEWHERE = {"benchmarks.detection.external_alibi", "benchmarks.detection.external_frouros", "benchmarks.endtoend.quix"}
+ELSEWHERE = {
+    *(f"benchmarks.detection.external_{peer}" for peer in ("alibi", "frouros")),
+    *(f"benchmarks.serving.peer_{peer}" for peer in ("bentoml", "mlflow", "mlserver")),
+    "benchmarks.endtoend.quix",
+}
 MODULES = sorted(
     ".".join(path.relative_to(HERE.parent).with_suffix("").parts)
     for path in HERE.rglob("*.py")
