@@ -129,6 +129,7 @@ _QUALITY = _panel(
     "{{subject}} {{check}}",
     unit="percentunit",
 )
+_SERVING = f"sum by (le, model, version) (rate(stationkeeper_serving_seconds_bucket{{{MODEL}}}[5m]))"
 _WEIGHT = _panel(
     "Canary's share of traffic",
     "Who gets how much?",
@@ -324,13 +325,11 @@ _LOOP = (
         "Is one version slower than the other?",
         (
             (
-                f"histogram_quantile(0.99, sum by (le, model, version) "
-                f"(rate(stationkeeper_serving_seconds_bucket{{{MODEL}}}[5m])))",
+                f"histogram_quantile(0.99, {_SERVING})",
                 "p99 {{model}} {{version}}",
             ),
             (
-                f"histogram_quantile(0.5, sum by (le, model, version) "
-                f"(rate(stationkeeper_serving_seconds_bucket{{{MODEL}}}[5m])))",
+                f"histogram_quantile(0.5, {_SERVING})",
                 "p50 {{model}} {{version}}",
             ),
         ),

@@ -160,7 +160,7 @@ def report(found: dict[str, list[dict[str, Any]]], alone: tuple[float, float]) -
             continue
 
         def middle(callers: int, what: str, good: list[dict[str, Any]] = good) -> float:
-            return median(one[str(callers)][what] for one in good)
+            return float(median(one[str(callers)][what] for one in good))
 
         failed = sum(one[str(callers)]["failed"] for one in good for callers in CALLERS)
         one, many = CALLERS

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.deploy.router.refusals import HTTP_STATUS, Refusal, Refused
 from stationkeeper.deploy.router.router import Router, Served
-from stationkeeper.deploy.router.together import Asked, Waiting, answer_together
+from stationkeeper.deploy.router.together import Asked, RequestQueue, answer_together
 from stationkeeper.streams.errors import Retryable
 
 _log = structlog.get_logger()
@@ -33,7 +33,7 @@ class PredictRoute:
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        self._waiting = Waiting(partial(answer_together, router), router.settings.workers)
+        self._waiting = RequestQueue(partial(answer_together, router), router.settings.workers)
 
     @staticmethod
     def asked(scope: Any) -> tuple[str, bool] | None:

@@ -34,6 +34,41 @@ class Served:
     logged: Future[None]
 
 
+class ArmScoring:
+    """Scores the rows of one arm; a feature that a row has not got is refused or null, as ``serve.missing`` says."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._refuse_missing = settings.missing == "refuse"
+
+    def score(
+        self, model: str, served: ServedModel, rows: Rows, picked: list[int] | None, arm: Arm, *, shared: bool
+    ) -> Answers:
+        """Return the answers of rows ``picked`` (None: all); raises ``Refused``, ``shared`` also a model error."""
+        columns = {}
+        for name in served.card.names:
+            column = rows.column(name, picked)
+            if column is None:
+                # Only the champion's features are documented to callers: a canary that knows one more gets null, not
+                # the callers an error.
+                if arm == "champion" and self._refuse_missing:
+                    where = f"instances[{rows.without(name)}].features.{name}"
+                    raise Refused(
+                        Refusal.MISSING_FEATURE, f"feature {name!r} is absent; send it, or null if unknown", where
+                    )
+                column = rows.padded(name, picked)
+            columns[name] = column
+        try:
+            return served.answer(columns)
+        except CardError as error:
+            raise Refused(Refusal.WRONG_TYPE, str(error), f"features.{error.feature}") from None
+        except Exception as error:
+            if shared:
+                raise
+            _log.error(LogEvent.FATAL, model=model, version=served.version, error=str(error))
+            count = len(rows) if picked is None else len(picked)
+            return Answers([None] * count, [None] * count)
+
+
 class Router:
     """Everything of ``serve`` but HTTP: split, score, log.
 
@@ -56,6 +91,7 @@ class Router:
         self._follower = RolloutsFollower(reader, rollouts, tuple(topics), traffic)
         self._sink = log
         self._counts = AnswerCounts(topics)
+        self._scoring = ArmScoring(settings)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -122,7 +158,7 @@ class Router:
         answers: list[Answer | None] = [None] * len(rows)
         latency: dict[Arm, float] = {}
         for arm, served, picked in self._arms(traffic, canary_rows, len(rows)):
-            got = self._score(model, served, rows, picked, arm, shared=shared)
+            got = self._scoring.score(model, served, rows, picked, arm, shared=shared)
             latency[arm] = round((time.perf_counter() - start) * 1_000, 3)
             # The second arm's latency must not hold the first one's time: the arms are compared by it.
             start = time.perf_counter()
@@ -210,30 +246,3 @@ class Router:
         taken = set(canary_rows)
         rest = [row for row in range(count) if row not in taken]
         return [("champion", traffic.champion, rest), ("canary", traffic.canary, canary_rows)]
-
-    def _score(
-        self, model: str, served: ServedModel, rows: Rows, picked: list[int] | None, arm: Arm, *, shared: bool
-    ) -> Answers:
-        columns = {}
-        for name in served.card.names:
-            column = rows.column(name, picked)
-            if column is None:
-                # Only the champion's features are documented to callers: a canary that knows one more gets null, not
-                # the callers an error.
-                if arm == "champion" and self.settings.missing == "refuse":
-                    where = f"instances[{rows.without(name)}].features.{name}"
-                    raise Refused(
-                        Refusal.MISSING_FEATURE, f"feature {name!r} is absent; send it, or null if unknown", where
-                    )
-                column = rows.padded(name, picked)
-            columns[name] = column
-        try:
-            return served.answer(columns)
-        except CardError as error:
-            raise Refused(Refusal.WRONG_TYPE, str(error), f"features.{error.feature}") from None
-        except Exception as error:
-            if shared:
-                raise
-            _log.error(LogEvent.FATAL, model=model, version=served.version, error=str(error))
-            count = len(rows) if picked is None else len(picked)
-            return Answers([None] * count, [None] * count)

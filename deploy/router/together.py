@@ -39,7 +39,7 @@ Reply = Given | Exception
 """An exception is the answer of the request it belongs to alone: ``Refused``, or a fault of the server."""
 
 
-class Waiting:
+class RequestQueue:
     """Requests that wait for one of ``workers`` threads; a free one takes all that wait.
 
     Nothing waits for others to come: a lone request starts at once. Used by one event loop, whose thread alone

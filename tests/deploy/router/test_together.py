@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stationkeeper.deploy.router.refusals import Refusal, Refused
-from stationkeeper.deploy.router.together import Asked, Given, Reply, Waiting, answer_together
+from stationkeeper.deploy.router.together import Asked, Given, Reply, RequestQueue, answer_together
 from tests.deploy.serving import Served, record
 
 
@@ -132,7 +132,7 @@ def test_what_waits_while_the_worker_is_busy_is_taken_at_once() -> None:
                 asyncio.run_coroutine_threadsafe(free.wait(), loop).result()
             return [Refused(Refusal.NO_ROWS, "counted") for _ in each]
 
-        waiting = Waiting(work, 1)
+        waiting = RequestQueue(work, 1)
 
         async def ask() -> Exception | None:
             try:
