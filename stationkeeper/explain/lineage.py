@@ -56,8 +56,12 @@ def read_references(reader: Reader, topics: Topics, model: str) -> dict[str, Ref
     return found
 
 
-def read_panes(reader: Reader, topics: Topics, model: str) -> Iterator[PaneDelta | OutcomeDelta]:
+def read_panes(
+    reader: Reader, topics: Topics, model: str, *, segments: bool = False
+) -> Iterator[PaneDelta | OutcomeDelta]:
     """Yield a model's records of all traffic in the history topic; what another version wrote is passed over.
+
+    With ``segments`` those of segments come too.
 
     O(history of the model's partition).
     """
@@ -71,7 +75,11 @@ def read_panes(reader: Reader, topics: Topics, model: str) -> Iterator[PaneDelta
             except WireError:
                 continue
             for record in records:
-                if isinstance(record, PaneDelta | OutcomeDelta) and record.model == model and not record.segment:
+                if (
+                    isinstance(record, PaneDelta | OutcomeDelta)
+                    and record.model == model
+                    and (segments or not record.segment)
+                ):
                     yield record
 
 

@@ -13,7 +13,9 @@ from stationkeeper.contracts.model_status import PerformanceStatus, SubjectStatu
 from stationkeeper.contracts.times import to_datetime, to_ms
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.explain.lineage import Lineage
+from stationkeeper.monitor.core.charts import SegmentPart
 from stationkeeper.report.history import History, Moved, read_history
+from stationkeeper.report.segments import located
 from stationkeeper.streams.ports import Reader
 
 MOST_PLOTTED = 4
@@ -94,7 +96,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything a report shows of one model between two times."""
+    """Everything a report shows of one model between two times; ``segments`` says where each incident's change lies."""
 
     model: str
     source: str
@@ -108,6 +110,7 @@ class Report:
     subjects: tuple[SubjectStatus, ...] = ()
     performance: tuple[PerformanceStatus, ...] = ()
     comparison: Comparison | None = None
+    segments: Mapping[str, tuple[SegmentPart, ...]] = field(default_factory=dict)
     reproduce: tuple[str, ...] = field(default=())
 
 
@@ -310,6 +313,7 @@ def from_log(reader: Reader, topics: Topics, model: str, start: int | None = Non
     verdicts = [v.model_dump(mode="json", exclude_none=True) for v in log.verdicts if inside(v)]
     findings = tuple(finding_of(verdict) for verdict in verdicts)
     cases = cases_of(findings)
+    moved = [Moved(c.id, c.subjects, c.since, c.until) for c in cases]
     times: Sequence[int] = [finding.time for finding in findings if finding.time is not None]
     bounds = (("from", start), ("to", end))
     period = "".join(f" --{name} {to_datetime(at).isoformat()}" for name, at in bounds if at is not None)
@@ -324,7 +328,8 @@ def from_log(reader: Reader, topics: Topics, model: str, start: int | None = Non
         requests=tuple(r for r in log.requests.values() if inside(r)),
         candidates=tuple(c for c in log.candidates.values() if inside(c)),
         deployments=tuple(d for d in log.deployments if inside(d)),
-        subjects=tuple(history.subjects(Moved(c.id, c.subjects, c.since, c.until) for c in cases)),
+        subjects=tuple(history.subjects(moved)),
+        segments=located(reader, topics, model, moved, history.references, length=history.length, start=start, end=end),
         performance=tuple(history.performance()),
         reproduce=(
             f"stationkeeper report --model {model}{period}",

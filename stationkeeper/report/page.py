@@ -1,11 +1,13 @@
 """A report as one HTML file that needs nothing else: for an auditor, a ticket, or the archive."""
 
+import math
 from collections import Counter
 from importlib import resources
 
 from stationkeeper.contracts.messages import Deployment, RetrainRequest
 from stationkeeper.contracts.model_status import SubjectStatus
 from stationkeeper.contracts.times import to_ms
+from stationkeeper.monitor.core.charts import FEW_ROWS, SegmentPart
 from stationkeeper.page.axes import LEFT, RIGHT, WIDTH, Axes, figure, legend
 from stationkeeper.page.fleet_status import installed_version
 from stationkeeper.page.frame import section, time_tag
@@ -191,10 +193,35 @@ def _case(case: Case, report: Report) -> Html:
         tag("p", first.reason) if first.reason else None,
         tag("p", tag("strong", "Cause: "), first.cause, ".") if first.cause else None,
         table(f"Incident {case.id}", ("What", "Value"), numbers, class_="numbers"),
+        _segments(report.segments.get(case.id, ())),
         _chain(case, report),
         plots,
         class_="subject",
     )
+
+
+def _segments(parts: tuple[SegmentPart, ...]) -> Html | None:
+    """In which segments the change of an incident's first subject lies, the largest part of each dimension first."""
+    if not parts:
+        return None
+    rows = [
+        (
+            f"{part.segment}: {plural(part.pooled, 'small segment')} together" if part.pooled else part.segment,
+            percent(part.share),
+            "new" if math.isnan(part.moved) else f"{percent(part.moved)} ± {percent(part.noise)}",
+            integer(part.rows),
+            integer(part.before),
+        )
+        for part in parts[:MAX_LISTED]
+    ]
+    heads = ("Segment", "Part of the change", "Of its rows moved", "Rows in the incident", "Rows before")
+    note = (
+        "Against the time before the onset in this report's period. The parts of a dimension add up to 100 %; a "
+        f"negative one moved against the others. Segments of fewer than {FEW_ROWS} rows stand together."
+    )
+    rest = len(parts) - MAX_LISTED
+    more = f" And {plural(rest, 'further segment')}, left out here." if rest > 0 else ""
+    return tag("div", table("Where it changed", heads, rows, class_="numbers"), tag("p", note + more, class_="quiet"))
 
 
 def _harm(case: Case, report: Report) -> str:

@@ -1,0 +1,104 @@
+"""Where an incident's change lies, from the panes of segments in history."""
+
+import json
+import math
+
+import numpy as np
+
+from stationkeeper.contracts.identity import partition_of
+from stationkeeper.contracts.wire import PaneDelta, encode, pack
+from stationkeeper.monitor.core.reference import Reference
+from stationkeeper.page.words import percent
+from stationkeeper.report.gather import from_log
+from stationkeeper.report.history import Moved
+from stationkeeper.report.page import report_page
+from stationkeeper.report.segments import located
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader
+from tests.monitor.rig import MINUTE, START, TOPICS, Rig, fraud, predictions, reference
+
+ONE = reference()
+
+
+def pane(minute: int, segment: str, moved: float, *, of: Reference = ONE, length: int = MINUTE) -> list[PaneDelta]:
+    """A hundred rows of a segment, of which a share lies in the last cell of amount, in two blocks of the vector."""
+    whole = np.zeros(of.layout.width, np.int64)
+    place = of.layout["amount"].histogram
+    whole[place.start], whole[place.stop - 2] = 100 - int(100 * moved), int(100 * moved)
+    cut = place.stop - 2
+    fields = ("fraud", "1", of.digest, "prediction", segment, START + minute * MINUTE, length, 100)
+    blocks = ((0, whole[:cut]), (cut, whole[cut:]))
+    return [PaneDelta(*fields, first, of.layout.width, pack(block)) for first, block in blocks]
+
+
+def history(*panes: list[PaneDelta]) -> MemoryReader:
+    log = MemoryLog()
+    for topic in TOPICS.all():
+        log.create(topic)
+    values = [encode([one]) for records in panes for one in records]
+    at = partition_of("fraud", TOPICS.history.partitions)
+    log.produce(TOPICS.history.name, values, keys=[b"fraud"] * len(values), partition=at)
+    return MemoryReader(log)
+
+
+CASE = Moved("inc-1", ["amount", "age"], START + 10 * MINUTE, START + 20 * MINUTE)
+
+
+def test_the_change_is_found_in_the_segment_that_made_it_before_and_after_the_incident_left_out():
+    panes = []
+    for minute in range(24):
+        drifts = 10 <= minute < 20
+        panes += [pane(minute, "", 0.3), pane(minute, "shop=a", 0.4 if drifts else 0.1), pane(minute, "shop=b", 0.2)]
+        panes += [pane(minute, "land=x", 0.5 if drifts else 0.2)]
+        # History repeats minutes in longer panes.
+        panes += [pane(minute, "shop=b", 0.9, length=60 * MINUTE)]
+    found = located(history(*panes), TOPICS, "fraud", [CASE], {ONE.digest: ONE}, length=MINUTE)
+    parts = [(one.segment, round(one.share, 6), round(one.moved, 6), one.rows, one.before) for one in found["inc-1"]]
+    assert parts == [
+        ("land=x", 1.0, 0.3, 1_000, 1_000),
+        ("shop=a", 1.0, 0.3, 1_000, 1_000),
+        ("shop=b", 0.0, 0.0, 1_000, 1_000),
+    ]
+    later = START + 5 * MINUTE
+    bounded = located(history(*panes), TOPICS, "fraud", [CASE], {ONE.digest: ONE}, length=MINUTE, start=later)
+    assert {one.before for one in bounded["inc-1"]} == {500}
+
+
+def test_an_incident_without_segments_before_it_or_without_cells_is_left_out():
+    panes = [pane(minute, "shop=a", 0.4) for minute in range(10, 20)]
+    cases = [CASE, Moved("inc-2", ["volume"], START, None)]
+    assert located(history(*panes), TOPICS, "fraud", cases, {ONE.digest: ONE}, length=MINUTE) == {}
+
+
+def test_of_several_references_the_one_with_the_most_rows_tells():
+    other = reference(shift=0.5)
+    panes = [pane(minute, "shop=a", 0.1 if minute < 10 else 0.4) for minute in range(20)]
+    panes += [pane(9, "shop=b", 0.1, of=other), pane(10, "shop=b", 0.9, of=other)]
+    references = {ONE.digest: ONE, other.digest: other}
+    (part,) = located(history(*panes), TOPICS, "fraud", [CASE], references, length=MINUTE)["inc-1"]
+    assert (part.segment, math.isclose(part.moved, 0.3)) == ("shop=a", True)
+
+
+def test_a_report_says_in_which_country_the_amounts_moved():
+    rig = Rig({"fraud": fraud(segments=["country"], window="20m")})
+    rig.put_reference(ONE)
+    rig.send("scores", predictions(60, 60))
+    moved = []
+    for value in predictions(40, 60, first=10_000, start=START + 60 * MINUTE):
+        event = json.loads(value)
+        if event["features"]["country"] == "de":
+            event["features"]["amount"] += 1.5
+        moved.append(json.dumps(event).encode())
+    rig.send("scores", moved)
+    rig.turn(14)
+    report = from_log(MemoryReader(rig.log), TOPICS, "fraud")
+    case = next(case for case in report.cases if case.first.subject == "amount" and not case.first.segment)
+    germany, *others = report.segments[case.id]
+    assert germany.segment == "country=de"
+    assert germany.share > 0.8
+    assert germany.moved - germany.noise > 0.3
+    assert all(abs(part.moved) < 0.15 for part in others)
+    assert {part.segment for part in others} == {"country=fr", "country=us"}
+    page = report_page(report)
+    assert "Where it changed" in page
+    assert f"<td>{percent(germany.share)}</td>" in page.replace(' class="number"', "")
