@@ -270,7 +270,7 @@ def _said(bank: Bank) -> tuple[list[Verdict], list[str], dict[Partition, int]]:
         judged = committed_offsets(bank, "judge")
         verdicts = [Verdict.decode(value) for value in values_of(bank.reader, bank.topics.verdicts.name)]
         sent = [RetrainRequest.decode(value) for value in values_of(bank.reader, bank.topics.requests.name)]
-        asked = [request.id for request in sent if not request.withdrawn]
+        asked = [request.id for request in sent if not request.withdrawn and request.cure is None]
         if committed_offsets(bank, "judge") == judged:
             return verdicts, asked, judged
 
@@ -305,7 +305,7 @@ def _compare_verdicts(bank: Bank, found: Audit, *, replayed: bool) -> None:
     loop.turn()
     again = [Verdict.decode(value).id for value in values_of(reader, bank.topics.verdicts.name)]
     sent = [RetrainRequest.decode(value) for value in values_of(reader, bank.topics.requests.name)]
-    requests = [request.id for request in sent if not request.withdrawn]
+    requests = [request.id for request in sent if not request.withdrawn and request.cure is None]
     for what, live, calm in (("verdicts", said, again), ("requests", asked, requests)):
         found.compare(what, len(live), len(calm))
         if sorted(live) != sorted(calm):

@@ -12,7 +12,7 @@ from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topics, dead_letter_topic
 from stationkeeper.registry import Registry, RegistrySettings
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
-from stationkeeper.retrain.service.stage import Retrain
+from stationkeeper.retrain.service.stage import LoopTables, Retrain
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.service.steps import ModelInputs, Steps
 from stationkeeper.retrain.settings import RetrainSettings
@@ -299,6 +299,24 @@ def test_a_person_can_reject_and_approve(world: World):
     world.run(loop, world.finished)
     assert world.states()["req-1"].reason is RequestReason.REJECTED_BY_PERSON
     assert world.candidates() == []
+
+
+def test_two_people_who_approve_while_the_role_is_down_both_count():
+    settings = RetrainSettings.model_validate({**SMALL, "risk": "high"})
+    waiting = RetrainState(
+        request=a_request(), stage=RequestStage.WAITING, reason=RequestReason.APPROVAL_PENDING, champion="1"
+    )
+    states, tables = {"req-1": waiting}, LoopTables(T)
+    for by in ("ada", "bob"):
+        said = Approval.decode(_approval("approve")).model_copy(update={"by": by})
+        tables.see(T.approvals.name, b"req-1", said.encode())
+    models = {"bank": ModelInputs("bank", TOPICS, settings)}
+    for moved in tables.heard(states.get, models):
+        states[moved.id] = moved
+    assert states["req-1"].stage is RequestStage.PLANNED
+    assert states["req-1"].approvers == ("ada", "bob")
+    # Read through again at the next flush: nothing moves.
+    assert list(tables.heard(states.get, models)) == []
 
 
 def test_an_unreachable_registry_is_waited_for(world: World, free_port: int):
