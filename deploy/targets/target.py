@@ -60,6 +60,10 @@ class Abilities:
         whole = weight_bp - weight_bp % self.step_bp
         return whole if whole or not weight_bp else self.step_bp if self.round_up else None
 
+    def keeps(self, holdback_bp: int) -> bool:
+        """Return whether the old champion can keep this share after a promotion."""
+        return self.holds_back and bool(self.weight(holdback_bp))
+
     def limits(self, steps_bp: Sequence[int], holdback_bp: int = 0) -> Iterator[tuple[bool, str]]:
         """Yield what a ramp asks for and the platform cannot do, and for each whether a step is refused."""
         for step in steps_bp:
@@ -69,7 +73,7 @@ class Abilities:
             elif taken != step:
                 yield False, f"{step / BUCKETS:g} becomes {taken / BUCKETS:g}: weights are whole per cent"
         # A holdback below the least weight would be refused for as long as the probation lasts.
-        if holdback_bp and (not self.holds_back or not self.weight(holdback_bp)):
+        if holdback_bp and not self.keeps(holdback_bp):
             yield False, "no holdback there: while on probation the new champion has all traffic"
         if not self.moves:
             yield False, "no traffic moves there: a canary shows nothing and ends as on_timeout says"

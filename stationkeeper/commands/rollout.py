@@ -30,6 +30,8 @@ def show_deployment(model: Model, config: ConfigOption = None, json: JsonOption 
     # A model that left the configuration still has a record; only its limits are unknown.
     policy = known.rollout.policy(labels_expected=known.labels is not None) if known else None
     status = rollout_status(rollout, policy, [one for one in found.audit if one.model == model])
+    if "holdback" in status:
+        status["holdback_not_at"] = _without_holdback(settings, model, status["holdback_bp"])
     if json:
         print_json(status)
         return
@@ -37,11 +39,31 @@ def show_deployment(model: Model, config: ConfigOption = None, json: JsonOption 
         typer.echo(line)
 
 
+def _without_holdback(settings: Any, model: str, holdback_bp: int) -> list[str]:
+    """Return the configured targets of a model that cannot split what the log holds back; no platform is asked."""
+    from stationkeeper.contracts.plugins import PluginError
+    from stationkeeper.deploy.targets import abilities_of, serves, target_for
+    from stationkeeper.process.wiring import target_settings
+
+    found = []
+    for one in target_settings(settings):
+        try:
+            target = target_for(one)
+        except (PluginError, ValueError):
+            # Its package is not installed here: the role deploy says so, and the rest can be shown.
+            continue
+        if serves(target, model) and not abilities_of(target).keeps(holdback_bp):
+            found.append(one.kind)
+    return found
+
+
 def _lines(status: dict[str, Any]) -> list[str]:
     weight = f"{status['weight_bp'] / 100:g} %"
     canary = f", canary {status['canary']} at {weight}" if "canary" in status else ""
     if "holdback" in status:
         canary = f", holdback {status['holdback']} at {status['holdback_bp'] / 100:g} %"
+        if without := status.get("holdback_not_at"):
+            canary += f" (not at {', '.join(without)}: there version {status['champion']} has all traffic)"
     lines = [f"{status['model']}: {status['phase']}, champion {status['champion']}{canary}", f"  {status['reason']}"]
     for step in status.get("steps", ()):
         rows = f", {step['rows_canary']} canary rows" if "rows_canary" in step else ""
