@@ -2,8 +2,9 @@
 
 ``python -m benchmarks canary --runs 1000 [--only NAME]``, 40 minutes on one core. Each cell plays that many rollouts
 of one world through the controller's own core (``offer``, ``close_minute``) with the shipped policy: five guardrails,
-the ramp 1, 5, 25, 50 %, promotion on non-inferiority, seven days at most. The gate passed and serving is proven; no
-labels come. ``flagger`` rolls back on the tenth minute with a success rate under 99 % (its documented example),
+the ramp 1, 5, 25, 50 %, promotion on non-inferiority, seven days at most. The gate passed and serving is proven; labels
+come only in the cells of late labels, where they decide. ``flagger`` rolls back on the tenth minute with a success rate
+under 99 % (its documented example),
 ``flagger 1`` on the first (the default of its code), ``argo`` on the fourth minute under 95 % (its documented example),
 ``z-test`` looks at the pooled counts each minute at 5 %, ``kayenta`` looks once, at the end, at the failure rates of
 the ramp's minutes (Mann-Whitney, 98 %, tolerance .25); all promote at the end of the same ramp. A pane is one minute;
@@ -25,7 +26,7 @@ from stationkeeper.contracts.wire import ENTITY_GROUPS, LATENCY_BINS, latency_bi
 from stationkeeper.deploy.core.admission import note_proven, offer
 from stationkeeper.deploy.core.evidence import Arms, Floats
 from stationkeeper.deploy.core.forecast import forecast
-from stationkeeper.deploy.core.minutes import ArmCounts, Minute
+from stationkeeper.deploy.core.minutes import ArmCounts, Minute, OutcomeCounts
 from stationkeeper.deploy.core.moves import Phase, steady
 from stationkeeper.deploy.core.policy import Policy
 from stationkeeper.deploy.core.reasons import Reason, because
@@ -45,6 +46,8 @@ POSITIVE = 0.02
 """Share of positive decisions of both arms."""
 FEWER = 5
 """By how much fewer rollouts are played of people who stay: a second each, at most seven days of panes."""
+LATE_MINUTES = {True: 12 * 60, False: 60}
+"""Minutes until the label of a positive row is known, and of any other: fraud is told later than its lack."""
 KAYENTA_TOLERANCE, KAYENTA_Z = 0.25, 2.326
 """What its judge takes by default: a quarter of the estimated shift, beyond an interval of 98 %."""
 
@@ -56,7 +59,8 @@ class World:
     ``users`` are so many people of whom few send most (lognormal activity), each with a failure rate of its own (its
     standard deviation is .45 of the mean); they stay with their arm for ever. ``visits`` are people who come once, for
     eight rows that fail together (design effect 4). Neither: independent rows. ``bursts`` multiply both arms' rate by
-    five for ten minutes of every hour. ``steps`` replace the ramp.
+    five for ten minutes of every hour. ``steps`` replace the ramp. With ``labels`` the rates are of wrong decisions
+    and not of failures, and labels decide the promotion, late by their class.
     """
 
     name: str
@@ -67,10 +71,13 @@ class World:
     users: int = 0
     visits: bool = False
     bursts: bool = False
+    labels: bool = False
     steps: tuple[float, ...] = ()
 
     def policy(self) -> Policy:
         """Return the shipped policy, with the ramp of this world."""
+        if self.labels:
+            return RolloutSettings(promote_on="labels").policy(labels_expected=True)
         return (RolloutSettings(steps=self.steps) if self.steps else RolloutSettings()).policy()
 
 
@@ -90,6 +97,8 @@ def worlds() -> Iterator[World]:
     for users in (20, 200, 2_000):
         for ratio in (1.0, 2.0):
             yield World(f"{users} users 1000/min 5.0% x{ratio:g}", 1_000, 0.05, ratio, users=users)
+    for ratio in (1.0, 2.0, 4.0):
+        yield World(f"late labels 100/min 5.0% x{ratio:g}", 100, 0.05, ratio, labels=True)
     yield World("bursts 1000/min 0.8% x1", 1_000, 0.008, bursts=True)
     yield World("bursts 1000/min 0.8% x2", 1_000, 0.008, 2.0, bursts=True)
 
@@ -99,6 +108,7 @@ class Traffic:
 
     def __init__(self, world: World, rng: np.random.Generator, minutes: int) -> None:
         self._world, self._rng, self._minutes = world, rng, minutes
+        self._late: dict[int, list[OutcomeCounts]] = {}
         if world.users:
             activity = rng.lognormal(0.0, 1.5, world.users)
             self._rows = activity / activity.sum() * world.per_minute * minutes
@@ -136,11 +146,27 @@ class Traffic:
             total = int(rng.poisson(world.per_minute * self._minutes))
             b = int(rng.binomial(total, weight))
             for version, n, ratio in (("1", total - b, 1.0), ("2", b, world.ratio)):
-                failed = int(rng.binomial(n, min(world.base * burst * ratio, 1.0)))
+                if world.labels and (canary or version == "1"):
+                    self._label(index, version, n, min(world.base * ratio, 1.0))
+                base = 0.0 if world.labels else world.base
+                failed = int(rng.binomial(n, min(base * burst * ratio, 1.0)))
                 arms[version] = self._arm(n, failed, int(rng.binomial(n, POSITIVE)), version, None)
         length = self._minutes * MINUTE_MS
         found = {version: one for version, one in arms.items() if one.rows and (canary or version == "1")}
-        return Minute(start=index * length, length=length, arms=found)
+        return Minute(start=index * length, length=length, arms=found, outcomes=tuple(self._late.pop(index, ())))
+
+    def _label(self, index: int, version: str, rows: int, wrong: float) -> None:
+        """Draw the labels of one pane's rows of a version, to be known when their class is."""
+        for positive, share in ((True, POSITIVE), (False, 1.0 - POSITIVE)):
+            n = int(self._rng.binomial(rows, share))
+            bad = int(self._rng.binomial(n, wrong))
+            if n:
+                known = index + LATE_MINUTES[positive] // self._minutes
+                counts = {"true_positives": (n - bad) * positive, "false_negatives": bad * positive}
+                counts |= {"true_negatives": (n - bad) * (not positive), "false_positives": bad * (not positive)}
+                start = index * self._minutes * MINUTE_MS
+                one = OutcomeCounts(version=version, start=start, rows=n, loss=float(bad), **counts)
+                self._late.setdefault(known, []).append(one)
 
     def _arm(self, rows: int, errors: int, positives: int, version: str, groups: "Floats | None") -> ArmCounts:
         slower = self._world.slower if version == "2" else 1.0
@@ -169,7 +195,7 @@ CANDIDATE = Candidate.model_validate(EXAMPLES[Candidate] | {"model": "m", "versi
 
 def shipped(world: World, rng: np.random.Generator, policy: Policy) -> Ended:
     """Play one rollout through the controller's core."""
-    coarse = world.per_minute < 100 or world.users
+    coarse = world.per_minute < 100 or world.users or world.labels
     minutes = max(1, math.ceil(policy.max_ms / MINUTE_MS / MOST_PANES)) if coarse else 1
     traffic = Traffic(world, rng, minutes)
     first = steady("m", "1", 0, because(Reason.ADOPTED, version="1", by="benchmark")).rollout
@@ -260,8 +286,12 @@ def measure(runs: int, seed: int, only: str) -> Iterator[str]:
         policy, count = world.policy(), max(1, runs // FEWER if world.users else runs)
         effect = 4.0 if world.visits else 1.0
         told = forecast(policy, world.per_minute, world.base, max(world.ratio, 2.0), effect)
-        yield f"{world.name}: {count} rollouts; forecast: x1 {told.promoted}, x{told.ratio:g} caught {told.caught}"
+        # The forecast and the others' rules look at failures alone; where labels decide there is none.
+        said = "" if world.labels else f"; forecast: x1 {told.promoted}, x{told.ratio:g} caught {told.caught}"
+        yield f"{world.name}: {count} rollouts{said}"
         yield line("shipped", [shipped(world, np.random.default_rng((seed, run)), policy) for run in range(count)])
+        if world.labels:
+            continue
         others = [peers(world, np.random.default_rng((seed, run)), policy) for run in range(count)]
         for name in others[0]:
             yield line(name, [one[name] for one in others])
