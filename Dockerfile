@@ -53,6 +53,7 @@ LABEL org.opencontainers.image.title="stationkeeper" \
 # Root file system may be read-only: what a process writes goes to /tmp or to the one state directory.
 ENV PATH=/opt/stationkeeper/bin:$PATH HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib GIT_PYTHON_REFRESH=quiet \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+COPY LICENSE THIRD_PARTY_NOTICES.md /usr/share/doc/stationkeeper/
 RUN install -d -o 10001 -g 10001 /var/lib/stationkeeper /var/lib/mlflow
 WORKDIR /var/lib/stationkeeper
 # A number, so that a cluster that demands a non-root user can see that it is one.

@@ -15,12 +15,14 @@ RATE ?= 1000
 JOBS ?= 2
 ARGS ?=
 KUBE ?= $(HOME)/.cache/stationkeeper/kube
+# The Python of the image, by which its lock is read: Dockerfile's PYTHON.
+IMAGE_PYTHON ?= 3.12
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --build-constraint requirements/build.txt
 
-.PHONY: help venv lock demo test lint format bench broker docs reliability kube chart clean
+.PHONY: help venv lock demo test lint format bench broker docs reliability kube chart sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -62,6 +64,8 @@ lock: $(STAMPS)/uv ## resolve pyproject.toml into hashed requirements (UPGRADE=1
 	printf 'kfp>=2.14,<3\nkfp-kubernetes>=2.14,<3\npolars>=1.35\nscikit-learn>=1.6\nskl2onnx>=1.19\n' | $(BIN)/uv pip compile --quiet --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) - \
 	  -o ops/examples/training/requirements.txt
+	printf 'cyclonedx-bom\npip-audit\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) - -o requirements/supply.txt
 	printf 'uv\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) - -o requirements/uv.txt
 
@@ -106,6 +110,20 @@ bench: $(STAMPS)/dev ## measure the speed of everything, or run one benchmark (A
 
 reliability: $(STAMPS)/dev ## run each fault many times and write docs/reliability.md (ROUNDS=20, SOAK=10 minutes of RATE=1000 events/s)
 	@STATIONKEEPER_RELIABILITY_ROUNDS=$(ROUNDS) STATIONKEEPER_RELIABILITY_SOAK=$(SOAK) STATIONKEEPER_RELIABILITY_RATE=$(RATE) $(BIN)/python -m pytest tests/reliability -s $(ARGS)
+
+# Tools that look at the lock run apart: what they need is none of ours.
+SUPPLY = $(BIN)/uv run --quiet --no-project --isolated --with-requirements requirements/supply.txt
+sbom: $(STAMPS)/uv ## write build/sbom.cdx.json (CycloneDX) of the image's lock, and THIRD_PARTY_NOTICES.md from it
+	@mkdir -p build
+	@$(BIN)/uv venv --quiet --clear build/image-environment --python $(IMAGE_PYTHON)
+	@$(BIN)/uv pip install --quiet --python build/image-environment/bin/python --require-hashes -r requirements/image.txt
+	@$(SUPPLY) cyclonedx-py environment build/image-environment/bin/python --pyproject pyproject.toml --output-reproducible \
+	  --of JSON -o build/sbom.cdx.json
+	@$(BIN)/python -m scripts.notices build/sbom.cdx.json
+
+# Strict: a package that the database was not asked about is a failure and no clean bill.
+audit: $(STAMPS)/uv ## look for known vulnerabilities in the image's lock (ARGS="-s osv" asks osv.dev instead of PyPI)
+	@$(SUPPLY) pip-audit --strict --disable-pip --require-hashes -r requirements/image.txt $(ARGS)
 
 clean: ## remove .venv, caches and everything a run leaves behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
