@@ -35,7 +35,8 @@ class Bank:
     """Topics of their own prefix on a broker, a stream that can be let flow, and workers by slot.
 
     ``client`` is the client of the workers that are started next; the bank itself always uses kafka-python. ``kafka``
-    are settings that take the place of the suite's.
+    are settings that take the place of the suite's. Without ``pairs`` the reference is one that
+    releases before them read.
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class Bank:
         stream: Stream | None = None,
         client: str = "kafka-python",
         kafka: dict[str, Any] | None = None,
+        pairs: bool = True,
     ) -> None:
         self.broker, self.client, self._kafka = broker, client, kafka or {}
         self.setup, self.stream = setup or Setup(), stream or Stream()
+        self._pairs = pairs
         self.prefix = f"r{uuid.uuid4().hex[:8]}"
         self.topics = Topics(self.prefix)
         self.scores, self.labels = f"{self.prefix}.scores", f"{self.prefix}.labels"
@@ -103,7 +106,8 @@ class Bank:
         rows = [calm.row(number) for number in range(SHIFT_AT)]
         columns = {name: [row["features"][name] for row in rows] for name in rows[0]["features"]}
         columns["score"] = [row["prediction"] for row in rows]
-        made = profile(columns, model="fraud", version="1", prediction="score", salt="stationkeeper")
+        about: dict[str, Any] = {"model": "fraud", "version": "1", "prediction": "score", "salt": "stationkeeper"}
+        made = profile(columns, **about | ({} if self._pairs else {"pairs": 0}))
         began = to_datetime(self.stream.start)
         rollout = Rollout(model="fraud", epoch=1, time=began, phase=RolloutPhase.STEADY, champion="1")
         self._producer.send(self.topics.references.name, value=dump(made).encode(), key=b"fraud/1")

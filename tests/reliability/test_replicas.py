@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +19,15 @@ from tests.reliability.drill import MORE_CLIENTS, hold, longest_pause_s, only_lo
 from tests.reliability.events import PARTITIONS
 from tests.reliability.ledger import Ledger, long_form, rounds
 from tests.reliability.oracle import states_of, wait_caught_up
+from tests.reliability.workers import source_of
 from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 SLOTS = ("0", "1", "2")
 PANE_S = 60
+LAST_RELEASE = "482c562c80ce56ee5ff47cb7822d6ef3eb591632"
+"""The last version that was released before this one: what is on the machines when this one comes."""
 STEPS = 50 if rounds() >= 3 else 15
 """One every two seconds, so that three rounds are five minutes of storm."""
 
@@ -102,6 +106,29 @@ def test_a_rolling_restart_pauses_verdicts_for_less_than_two_panes(
     wait_caught_up(bank)
     row.figure("longest pause of closed minutes", longest_pause_s(bank, since), bar=2 * PANE_S)
     hold(bank, row)
+
+
+@only_long
+def test_a_rolling_upgrade_of_three_replicas(make_bank: MakeBank, ledger: Ledger, tmp_path: Path) -> None:
+    row = ledger.row((4, 23), "three tallies and three judges of the last release upgraded one by one under load")
+    bank, release = make_bank(pairs=False), source_of(LAST_RELEASE, tmp_path)
+    bank.ready(*[bank.start(role, slot, build=release) for role in ("tally", "judge") for slot in SLOTS])
+    bank.flow(300)
+    since = wall_ms()
+    for role in ("tally", "judge"):
+        for slot in SLOTS:
+            bank.after(1.0, 2.0)
+            bank.workers[f"{role}-{slot}"].leave()
+            # Beside the two that are still old, or new by now: what it was given it goes on with.
+            bank.ready(bank.start(role, slot))
+            row.effect("replica of the last release replaced")
+    bank.after(3.0, 4.0)
+    bank.still()
+    wait_caught_up(bank, 180)
+    row.figure("longest pause of closed minutes", longest_pause_s(bank, since), bar=2 * PANE_S)
+    # The detectors of two versions need not say the same; what they count must be.
+    hold(bank, row, verdicts=False)
+    assert not [one.log for one in bank.ever if one.logged("fatal") or one.logged("table_record_refused")]
 
 
 def test_two_tallies_finish_a_backlog_with_the_panes_of_one(make_bank: MakeBank, ledger: Ledger) -> None:

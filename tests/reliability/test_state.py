@@ -1,8 +1,5 @@
 """Faults of what is kept: records that retention took, state of another version, and the start from nothing."""
 
-import io
-import subprocess
-import tarfile
 import time
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from tests.reliability.events import Stream
 from tests.reliability.ledger import Ledger, rounds
 from tests.reliability.oracle import fresh_event_passes, latest_state, states_of, wait_caught_up
 from tests.reliability.worker import EXIT_FATAL
-from tests.reliability.workers import ROOT
+from tests.reliability.workers import source_of
 from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -93,24 +90,12 @@ def test_state_of_a_newer_version_is_refused(make_bank: MakeBank, ledger: Ledger
     hold(bank, row)
 
 
-@pytest.fixture
-def old_build(tmp_path: Path) -> Path:
-    """Return the source tree of the version before the state's present format, from the repository's history."""
-    tree = tmp_path / "old"
-    tree.mkdir()
-    packed = subprocess.run(["git", "archive", OLD_BUILD], cwd=ROOT, capture_output=True, check=False)
-    if packed.returncode != 0:
-        pytest.skip(f"the repository's history does not go back to {OLD_BUILD[:7]}")
-    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-        archive.extractall(tree, filter="data")
-    return tree
-
-
 @only_long
-def test_two_builds_one_after_the_other(make_bank: MakeBank, ledger: Ledger, old_build: Path) -> None:
+def test_two_builds_one_after_the_other(make_bank: MakeBank, ledger: Ledger, tmp_path: Path) -> None:
     row = ledger.row((23,), "an older build's state taken over by this one; this one's refused by the older")
     # Of the poison of today one kind, an integer of 5 000 digits, ends the older build.
-    bank = make_bank(stream=Stream(poison=0))
+    bank = make_bank(stream=Stream(poison=0), pairs=False)
+    old_build = source_of(OLD_BUILD, tmp_path)
     old = [bank.start(role, build=old_build) for role in ("tally", "judge")]
     bank.ready(*old)
     bank.flow()

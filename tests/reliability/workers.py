@@ -1,18 +1,34 @@
 """A role's process and what can be seen of it from outside: its log, its end, its memory."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
+
 from stationkeeper.streams.settings import KafkaSettings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def source_of(commit: str, directory: Path) -> Path:
+    """Return the source tree of an earlier version, from the repository's history; skips where that is too short."""
+    tree = directory / commit[:7]
+    tree.mkdir()
+    packed = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
+    if packed.returncode != 0:
+        pytest.skip(f"the repository's history does not go back to {commit[:7]}")
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+        archive.extractall(tree, filter="data")
+    return tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +66,12 @@ class Worker:
     ) -> None:
         self.role, self.log, self.client = role, log, settings.client
         self.began = time.monotonic()
-        command = [sys.executable, str(ROOT / "tests" / "reliability" / "worker.py"), role]
-        command += [settings.model_dump_json(exclude={"security"}, exclude_unset=True), setup.to_json()]
+        # An older build brings the worker of its time: ours imports names that it may not have.
+        script = (build or ROOT) / "tests" / "reliability" / "worker.py"
+        command = [sys.executable, str(script), role]
+        command += [settings.model_dump_json(exclude={"security"}, exclude_unset=True)]
+        # The oldest took no setup: its model is the one of the bank without one.
+        command += [setup.to_json()] if '"setup"' in script.read_text() else []
         command += ["--die", die] if die else []
         command += ["--file-limit", str(file_limit)] if file_limit else []
         with log.open("ab") as output:
