@@ -6,16 +6,18 @@ configuration; 3 no evidence (gate); 4 a broker, registry or target could not be
 
 import contextlib
 import logging
+import re
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from importlib import metadata
 from types import TracebackType
 from typing import Annotated, Any, Final
 
 import typer
 
-from stationkeeper.commands import data, erase, loop, operate, rejected, rollout, topics
+from stationkeeper.commands import data, erase, loop, operate, plan, rejected, rollout, topics
 from stationkeeper.commands.options import EXIT_USAGE
 from stationkeeper.contracts.masking import masked
 
@@ -40,7 +42,7 @@ input_topics = typer.Typer(no_args_is_help=True, help="List input topics; read o
 VERBS: tuple[Callable[..., Any], ...] = (
     *(loop.demo, loop.up, loop.monitor, loop.retrain, loop.deploy, loop.serve, loop.broker),
     *(data.init, data.profile, data.backtest, data.explain, data.report, data.verify, data.dump),
-    *(operate.check, operate.gate, erase.erase),
+    *(operate.check, operate.gate, erase.erase, plan.plan),
 )
 GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., Any]]]] = {
     "deployments": (deployments, operate.DEPLOYMENT_VERBS | rollout.ROLLOUT_VERBS),
@@ -111,6 +113,23 @@ def mask_outputs() -> None:
     )
 
 
+# Modules whose package has another name; every other one is named like it.
+_PACKAGES: Final = {"google": "google-auth", "sklearn": "scikit-learn"}
+
+
+def extra_of(module: str) -> str | None:
+    """Return the extra that brings a module, None where none does: then its absence is a fault of ours.
+
+    >>> extra_of("sklearn.metrics")
+    'retrain'
+    """
+    top = module.partition(".")[0]
+    package = _PACKAGES.get(top, top.replace("_", "-"))
+    found = (re.match(r"([\w-]+).*extra == ['\"]([\w-]+)", one) for one in metadata.requires("stationkeeper") or ())
+    # `demo` is several extras in one: it is named only where no smaller one will do.
+    return min((one[2] for one in found if one and one[1] == package), key=lambda name: name == "demo", default=None)
+
+
 def guarded(call: Callable[..., Any]) -> int:
     """Run a typer application and turn the project's own errors into a message and an exit code."""
     from stationkeeper.config import ConfigError
@@ -130,6 +149,13 @@ def guarded(call: Callable[..., Any]) -> int:
     except Retryable as error:
         typer.secho(masked(str(error)), err=True, fg="red")
         return EXIT_UNREACHABLE
+    except ModuleNotFoundError as error:
+        extra = extra_of(error.name or "")
+        if extra is None:
+            raise
+        need = f"this needs the package {error.name}: pip install 'stationkeeper[{extra}]'"
+        typer.secho(f"{need}; the demo and a local broker: 'stationkeeper[demo]'", err=True, fg="red")
+        return EXIT_USAGE
     except (Fatal, OSError) as error:
         typer.secho(masked(str(error)), err=True, fg="red")
         return EXIT_FAILED
