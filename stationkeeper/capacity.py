@@ -3,12 +3,13 @@
 Pure but for ``kept_costs``, which reads the file that ``python -m benchmarks capacity`` writes.
 """
 
-import json
 import math
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import pairwise
 from typing import Final
+
+import msgspec
 
 from stationkeeper.contracts.topics import DAY_MS, PANES_PARTITIONS, Topics
 
@@ -112,7 +113,7 @@ class TopicNeed:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class Capacity:
     """What the load needs; cores are busy ones, replicas are monitors of one core that keep to ``USE`` of it."""
 
     tally_cores: float
@@ -133,9 +134,7 @@ class Forecast:
 
 def kept_costs() -> Costs:
     """Return the costs that come with this version."""
-    plain = json.loads(files("stationkeeper").joinpath("costs.json").read_text(encoding="utf-8"))
-    tupled = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
-    return Costs(**tupled | {"panes_bytes": tuple((int(rows), float(size)) for rows, size in plain["panes_bytes"])})
+    return msgspec.json.decode(files("stationkeeper").joinpath("costs.json").read_bytes(), type=Costs)
 
 
 def at(line: Line, features: int) -> float:
@@ -143,7 +142,7 @@ def at(line: Line, features: int) -> float:
     return max(line[0] + line[1] * features, line[0], 0.0)
 
 
-def plan(load: Load, costs: Costs) -> Forecast:
+def plan(load: Load, costs: Costs) -> Capacity:
     """Return what a load needs.
 
     A tally's cores are ``events * event_us`` and, for each of ``counted`` (model, replica) pairs, a delta a flush. With
@@ -188,7 +187,7 @@ def plan(load: Load, costs: Costs) -> Forecast:
     judge_mb = watches * at(costs.judge_kb, width) / 1e3
     tally_mb = counted / replicas * costs.tally_kb * width * (1 + load.segments) / 1e3
     topics = _topics(load, costs, deltas_s * costs.delta_bytes(rows / (1 + load.segments), rows_wide), watches)
-    return Forecast(
+    return Capacity(
         tally_cores=tally,
         judge_cores=judge,
         replicas=replicas,

@@ -25,7 +25,7 @@ from benchmarks.measure.timing import one_core, resident_mib
 from benchmarks.recovery.restore import FIRST, MINUTE, START, made_reference, settings_of, table
 from benchmarks.throughput import events as stream
 from benchmarks.throughput import ours
-from stationkeeper.capacity import READ_US, Costs, Forecast, Load, kept_costs, plan
+from stationkeeper.capacity import READ_US, Capacity, Costs, Load, kept_costs, plan
 from stationkeeper.contracts.column import Column, categories, numbers
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.topics import PANES_PARTITIONS, Topics
@@ -215,7 +215,7 @@ def checked() -> int:
     for features in (100, 300):
         found = {**point("tallied", features, 2, 5_000), **point("judged", features)}
         asked = Load(events=10_000, models=2, features=features, one_topic=True)
-        said: Forecast = plan(asked, costs)
+        said: Capacity = plan(asked, costs)
         pairs = {
             "tally, cores": (said.tally_cores, ((found["event_us"] + READ_US) / 100 + 2 * found["flush_ms"] / 1e3)),
             "judge, cores": (said.judge_cores, 2 * (found["pane_ms"] / 60_000 + found["absorb_ms"] / 1e3)),
