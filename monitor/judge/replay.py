@@ -89,9 +89,6 @@ class Rejudge:
         """Take the next record; returns what was decided if panes closed before it."""
         if isinstance(record, Progress):
             return self._labels_held(record.next_offset, record.clock, late=record.idle)
-        # Charts only: no decision was made of it.
-        if isinstance(record, OutcomeDelta) and record.corrected:
-            return None
         length, self._length = self.settings.pane, record.length
         # A pane cannot be cut: its counts have no times within.
         if length % record.length:
