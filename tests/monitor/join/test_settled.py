@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -170,3 +171,34 @@ def test_pairs_beyond_the_limit_are_forgotten_oldest_first_and_counted() -> None
     detail = join.status()["detail"]
     assert sum(record.corrected for record in records) == 1
     assert (detail["corrected"], detail["forgotten"], detail["waiting labels"]) == (1, 1_101 - 938, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "probe"),
+    [
+        # A correction of a pair from before where the rebuild begins is no label that waits.
+        ([("prediction", [(1, 0, 0.75)]), ("label", [(1, 1, 0.0)])], ("label", [(1, 29, 1.0)]), "prediction"),
+        # Of two predictions in a batch the first met a label from before it, and the second waits all the same.
+        ([("label", [(1, 0, 0.0)])], ("prediction", [(1, 29, 0.75), (1, 29, 0.75)]), "label"),
+    ],
+)
+def test_a_rebuild_that_begins_between_two_sides_knows_what_still_waits(first: Log, later: Any, probe: str) -> None:
+    fill: Log = [("prediction", [(1_000 + at, 31, 0.75)]) for at in range(70)]
+    log: Log = [*first, ("prediction", [(500, 28, 0.75)]), later, *fill]
+    values = [encode([batch(side, events)]) for side, events in log]
+    join = stage(horizon="30m")
+    feed(join, values, 0)
+    out = join.flush(0)
+    join.committed()
+    state = {o.key: o.value for o in out if o.topic == TOPICS.join_state.name and o.key and o.value}
+    again = stage(state, horizon="30m")
+    begin = again.start_offsets(frozenset({PARTITION}))[PARTITION]
+    assert len(first) <= begin <= len(first) + 1
+    feed(again, values[begin:], begin)
+    asked = encode([batch(probe, [(1, 32, 1.0 if probe == "label" else 0.75)])])
+    told_by = []
+    for one in (join, again):
+        feed(one, [asked], len(values))
+        told_by.append(told(outcomes(one.flush(9_000)), corrected=False))
+    assert told_by[0] == told_by[1]
+    assert len(told_by[0]) == (probe == "label")
