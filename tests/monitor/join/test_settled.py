@@ -187,13 +187,15 @@ def test_a_rebuild_that_begins_between_two_sides_knows_what_still_waits(first: L
     log: Log = [*first, ("prediction", [(500, 28, 0.75)]), later, *fill]
     values = [encode([batch(side, events)]) for side, events in log]
     join = stage(horizon="30m")
-    feed(join, values, 0)
+    for at, value in enumerate(values):
+        feed(join, [value], at)
     out = join.flush(0)
     join.committed()
     state = {o.key: o.value for o in out if o.topic == TOPICS.join_state.name and o.key and o.value}
     again = stage(state, horizon="30m")
     begin = again.start_offsets(frozenset({PARTITION}))[PARTITION]
-    assert len(first) <= begin <= len(first) + 1
+    # Behind the first side, before the later one.
+    assert 0 < begin <= len(first) + 1
     feed(again, values[begin:], begin)
     asked = encode([batch(probe, [(1, 32, 1.0 if probe == "label" else 0.75)])])
     told_by = []
