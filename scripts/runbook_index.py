@@ -16,9 +16,12 @@ PAGES = ROOT / "docs" / "runbooks"
 HEAD = """<!-- Written by scripts/runbook_index.py from the alert rules; `make docs` writes it again. -->
 # Runbooks
 
-A page for each alert: what it means, what it costs, how to see it, what to do, when to silence it. Two page:
-[StationkeeperIncident](runbooks/StationkeeperIncident.md), once for a model, and
-[StationkeeperAbsent](runbooks/StationkeeperAbsent.md), when nothing judges at all; everything else warns. Thresholds of
+A page for each alert: what it means, the first command to type and what it prints, how to tell the causes apart, what to
+do, what comes if nothing is done, when to silence it. What is printed was printed by real runs on a real broker (2026-11-29,
+`demo fraud` and faults put into it), shortened only where a page says so. Three page:
+[StationkeeperIncident](runbooks/StationkeeperIncident.md), once for a model,
+[StationkeeperAbsent](runbooks/StationkeeperAbsent.md), when nothing judges at all, and
+[StationkeeperInputStopped](runbooks/StationkeeperInputStopped.md); everything else warns. Thresholds of
 drift are not in the rules: they come with the metrics and belong to the budget `false_pages` of the model.
 
 In the commands `--config FILE` is left out; `STATIONKEEPER_CONFIG=FILE` does the same. The status page is at
@@ -36,7 +39,7 @@ def page() -> str:
     for rule in (rule for group in groups for rule in group["rules"] if "alert" in rule):
         name, severity = rule["alert"], rule["labels"]["severity"]
         text = (PAGES / f"{name}.md").read_text(encoding="utf-8").split("## What it means\n\n", 1)[1]
-        sentence = " ".join(text.split("\n\n", 1)[0].split()).split(". ")[0].rstrip(".")
+        sentence = " ".join(text.split("\n\n", 1)[0].split()).rstrip(".").replace("](../", "](")
         lines.append(f"| [{name}](runbooks/{name}.md) | {severity} | {sentence}. |")
     return HEAD + "\n".join(lines) + "\n"
 

@@ -27,7 +27,16 @@ RECORDED: dict[str, str] = {
     for rule in group["rules"]
     if "record" in rule
 }
-RUNBOOK = ["What it means", "What it costs", "How to see it", "What to do", "When to silence it"]
+RUNBOOK = [
+    "What it means",
+    "First command",
+    "Which cause",
+    "What to do",
+    "If nothing is done",
+    "When to silence it",
+]
+# A command and what it printed.
+TYPED = re.compile(r"^```console\n\$ (.+)\n((?:.+\n)+)```$", re.MULTILINE)
 NAME = re.compile(r"(?<![\w:])stationkeeper_[a-z0-9_]+")
 
 
@@ -102,6 +111,21 @@ def test_an_alert_has_a_severity_and_a_runbook(name: str):
     assert re.findall(r"^#+ (.+)$", text, re.MULTILINE) == [name, *RUNBOOK]
     sections = re.split(r"^## .+$", text, flags=re.MULTILINE)[1:]
     assert all(len(section.split()) > 0 for section in sections)
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_a_runbook_begins_with_one_sentence_and_one_command_and_tells_causes_apart(name: str):
+    text = (ROOT / "docs" / "runbooks" / f"{name}.md").read_text(encoding="utf-8")
+    section = dict(re.findall(r"^## ([^\n]+)\n\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    assert section["What it means"].strip().endswith(".")
+    assert len(re.findall(r"\.(?:\s|$)", section["What it means"])) == 1
+    # tests/docs/test_commands.py parses each command of a console block with the real command line.
+    ((command, printed),) = TYPED.findall(section["First command"])
+    assert not command.isspace()
+    assert printed.strip()
+    rows = [line for line in section["Which cause"].splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 3
+    assert all(len(cell.strip()) > 1 for row in rows for cell in re.split(r"(?<!\\)\|", row)[1:-1])
 
 
 def test_every_runbook_has_its_alert_and_is_in_the_index():
