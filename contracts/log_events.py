@@ -54,6 +54,7 @@ class LogEvent(StrEnum):
     CONFIG_RELOADED = "config_reloaded"
     CONFIG_REFUSED = "config_refused"
     RELOAD_PASSED_ON = "reload_passed_on"
+    OTLP_UNREACHABLE = "otlp_unreachable"
     FATAL = "fatal"
 
 
@@ -106,5 +107,6 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.CONFIG_RELOADED: "SIGHUP: the configuration was read again; the role begins again with what changed.",
     LogEvent.CONFIG_REFUSED: "SIGHUP: the configuration cannot be taken, with the reason; nothing changes.",
     LogEvent.RELOAD_PASSED_ON: "SIGHUP: the command up asked these roles to read the configuration again.",
+    LogEvent.OTLP_UNREACHABLE: "The collector of OpenTelemetry did not take what was sent; the role goes on.",
     LogEvent.FATAL: "A role stopped for good, uncommitted, with the reason.",
 }

@@ -16,9 +16,9 @@ PAGES = ROOT / "docs" / "runbooks"
 HEAD = """<!-- Written by scripts/runbook_index.py from the alert rules; `make docs` writes it again. -->
 # Runbooks
 
-A page for each alert: what it means, the first command to type and what it prints, how to tell the causes apart, what to
-do, what comes if nothing is done, when to silence it. What is printed was printed by real runs on a real broker (2026-11-29,
-`demo fraud` and faults put into it), shortened only where a page says so. Three page:
+A page for each alert: what it means, the first command to type and what it prints, how to tell the causes apart,
+what to do, what comes if nothing is done, when to silence it. What is printed was printed by real runs on a real
+broker (2026-11-29, `demo fraud` and faults put into it), shortened only where a page says so. Three page:
 [StationkeeperIncident](runbooks/StationkeeperIncident.md), once for a model,
 [StationkeeperAbsent](runbooks/StationkeeperAbsent.md), when nothing judges at all, and
 [StationkeeperInputStopped](runbooks/StationkeeperInputStopped.md); everything else warns. Thresholds of

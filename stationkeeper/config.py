@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from stationkeeper.access import HttpSettings
 from stationkeeper.contracts.column import same_class
 from stationkeeper.contracts.masking import masked, names_secret, remember_named
-from stationkeeper.contracts.settings import Duration
+from stationkeeper.contracts.settings import Duration, Settings
 from stationkeeper.deploy.settings import RolloutSettings, ServeSettings, TargetSettings
 from stationkeeper.logs import LoggingSettings
 from stationkeeper.monitor.settings import JoinSettings, ModelSettings
@@ -66,6 +66,16 @@ class ModelConfig(ModelSettings):
         return self
 
 
+class OtlpSettings(Settings):
+    """Where metrics and the loop's trace go as OTLP over HTTP; paths ``/v1/metrics`` and ``/v1/traces`` are added."""
+
+    url: Annotated[str, Field(pattern="^https?://")]
+    # What Prometheus scrapes by; half costs twice as much, double shows an incident later.
+    interval: Annotated[Duration, Field(ge=1_000)] = 15_000
+    # Chosen: below the interval, so that a collector that hangs costs one turn and not two.
+    timeout: Annotated[Duration, Field(ge=100)] = 10_000
+
+
 class Config(BaseModel):
     """The whole configuration.
 
@@ -84,6 +94,7 @@ class Config(BaseModel):
     http: HttpSettings = HttpSettings()
     join: JoinSettings = JoinSettings()
     logging: LoggingSettings = LoggingSettings()
+    otlp: OtlpSettings | None = None
     # Below the 30 s that Kubernetes and compose wait before they kill; a flush takes a second or two.
     drain: Duration = 20_000
     models: dict[ModelName, ModelConfig] = {}

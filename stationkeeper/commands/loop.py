@@ -113,10 +113,21 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGHUP])
     from stationkeeper.config import load
     from stationkeeper.logs import configure_logging
+    from stationkeeper.page.fleet_status import Fleet
     from stationkeeper.process.reload import Reload
     from stationkeeper.process.replica import claim
     from stationkeeper.process.run import leave_with_parent, run_loops, stop_on_signals
-    from stationkeeper.process.wiring import access_to, analyses_for, loop_for, need_models, peers_of, prepare_topics
+    from stationkeeper.process.web import telemetry_of
+    from stationkeeper.process.wiring import (
+        access_to,
+        analyses_for,
+        loop_for,
+        need_models,
+        otlp_for,
+        peers_of,
+        prepare_topics,
+        topics_of,
+    )
 
     settings = load(config)
     configure_logging(settings.logging)
@@ -130,20 +141,26 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
         claim(settings.kafka, stage)
         prepare_topics(settings, create_inputs=False, dead_letters=stage == "tally")
 
-    loops = [loop_for(stage, settings.kafka, partial(prepare, stage.name)) for stage in stages(settings)]
-    http = settings.http
+    told = otlp_for(settings, role)
+    traced = (lambda sink: sink) if told is None else told.traced(topics_of(settings))
+    loops = [loop_for(stage, settings.kafka, partial(prepare, stage.name), traced) for stage in stages(settings)]
+    http, access = settings.http, access_to(settings)
     ended = stop_on_signals()
+    if told is not None:
+        told.start(telemetry_of(Fleet(loops), access.samples).samples)
     code = run_loops(
         loops,
         http.host,
         getattr(http, role),
         ended=ended,
-        access=access_to(settings),
+        access=access,
         peers=peers_of(settings, role),
         drain_s=settings.drain / 1_000,
         analyses=analyses_for(settings) if role == "deploy" else None,
         reload=reload,
     )
+    if told is not None:
+        told.stop()
     if code == 0 and reload.accepted:
         reload.begin_again(ended)
     return code
@@ -159,7 +176,7 @@ def serve(config: ConfigOption = None) -> None:
     from stationkeeper.process.listener import bound, server_for
     from stationkeeper.process.run import leave_with_parent
     from stationkeeper.process.telemetry import metrics_route
-    from stationkeeper.process.wiring import access_to, need_models, router_for
+    from stationkeeper.process.wiring import access_to, need_models, otlp_for, router_for
 
     settings = load(config)
     configure_logging(settings.logging)
@@ -171,8 +188,17 @@ def serve(config: ConfigOption = None) -> None:
     socket = bound(settings.serve.host, settings.serve.port, "serve.port")
     router = router_for(settings)
     built = Sample("stationkeeper_build_info", (installed_version(), "serve"), 1.0)
-    server = Server(router, extra=[metrics_route(lambda: [built, *router.samples(), *access.samples()])])
+
+    def samples() -> list[Sample]:
+        return [built, *router.samples(), *access.samples()]
+
+    server = Server(router, extra=[metrics_route(samples)])
+    told = otlp_for(settings, "serve")
+    if told is not None:
+        told.start(samples)
     server_for(server.app, access, grace_s=SERVE_GRACE_S).run(sockets=[socket])
+    if told is not None:
+        told.stop()
 
 
 def broker(

@@ -131,8 +131,8 @@ class Telemetry(Collector):
         """Return nothing: the names are known without asking the sources."""
         return ()
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield one family per metric that has samples, in the order of the closed list."""
+    def samples(self) -> list[Sample]:
+        """Return what a scrape shows now: of the closed list, each series once, within the cap."""
         with self._lock:
             good = self._good(sample for source in self._sources for sample in source())
             kept, refused = capped(good, self._max_series)
@@ -140,8 +140,12 @@ class Telemetry(Collector):
             kept.append(Sample(REFUSED, (), self._refused))
             if self._bad:
                 kept.append(Sample("stationkeeper_limits_refused_total", ("bad_sample",), self._bad))
+        return kept
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one family per metric that has samples, in the order of the closed list."""
         by_metric: dict[str, list[Sample]] = defaultdict(list)
-        for sample in kept:
+        for sample in self.samples():
             by_metric[sample.metric].append(sample)
         for name in BY_NAME:
             if name in by_metric:

@@ -223,6 +223,14 @@ class _Headers:
         await self._app(scope, receive, send_with_headers)
 
 
+def telemetry_of(
+    fleet: Fleet, more: Callable[[], Sequence[Sample]], *, max_series: int = MAX_SERIES, strict: bool = False
+) -> Telemetry:
+    """Return the series of a process: those of its loops, what follows from their status, and ``more``."""
+    sources: list[Callable[[], Sequence[Sample]]] = [partial(fresh_samples, view) for view in fleet.views]
+    return Telemetry([*sources, fleet.samples, more], max_series=max_series, strict=strict)
+
+
 def create_app(
     views: Sequence[RoleView],
     *,
@@ -239,9 +247,7 @@ def create_app(
     ``analyses`` judge the canaries of others' controllers, where this process does.
     """
     fleet = Fleet(views, peers)
-    sources: list[Callable[[], Sequence[Sample]]] = [partial(fresh_samples, view) for view in fleet.views]
-    sources += [fleet.samples, more]
-    routes = _Routes(fleet, Telemetry(sources, max_series=max_series, strict=strict))
+    routes = _Routes(fleet, telemetry_of(fleet, more, max_series=max_series, strict=strict))
     app = Starlette(
         routes=[
             Route("/metrics", routes.metrics),

@@ -17,12 +17,13 @@ from stationkeeper.monitor.status import ModelView
 from stationkeeper.page.fleet_status import PeerRoles
 from stationkeeper.process.listener import NO_BODY_BYTES, Access
 from stationkeeper.streams.loop import Loop
-from stationkeeper.streams.ports import Outgoing, Reader, Stage
+from stationkeeper.streams.ports import Outgoing, Reader, Sink, Stage
 from stationkeeper.streams.settings import KafkaSettings
 
 if TYPE_CHECKING:
     # The monitor starts without what judges canaries.
     from stationkeeper.deploy.analysis import Analyses
+    from stationkeeper.process.otlp import Otlp
 
 # The judge commits at least five times a second: a verdict then leaves soon after the pane that decided it, while the
 # tally may gather for longer.
@@ -111,8 +112,13 @@ def _readable(read: Callable[[], T]) -> T:
         raise ConfigError(str(error)) from None
 
 
-def loop_for(stage: Stage, settings: KafkaSettings, prepare: Callable[[], object] = lambda: None) -> Loop:
-    """Return the loop of a stage over a real broker.
+def loop_for(
+    stage: Stage,
+    settings: KafkaSettings,
+    prepare: Callable[[], object] = lambda: None,
+    traced: Callable[[Sink], Sink] = lambda sink: sink,
+) -> Loop:
+    """Return the loop of a stage over a real broker; ``traced`` may look at what it commits.
 
     The judge looks five times a second whether it has something to write, so that a closed minute's verdicts do not
     wait for a whole flush interval after the tally's; while nothing came in it writes nothing.
@@ -128,12 +134,21 @@ def loop_for(stage: Stage, settings: KafkaSettings, prepare: Callable[[], object
     return Loop(
         stage,
         source_for(settings, name),
-        sink_for(settings, name),
+        traced(sink_for(settings, name)),
         reader,
         settings,
         internal=internal,
         prepare=prepare,
     )
+
+
+def otlp_for(config: Config, role: str) -> "Otlp | None":
+    """Return what exports the metrics and spans of a role, where the configuration names a collector."""
+    if config.otlp is None:
+        return None
+    from stationkeeper.process.otlp import Otlp
+
+    return Otlp(config.otlp, role, config.kafka.replica)
 
 
 def monitor_stages(config: Config, count_partitions: Callable[[str], int] | None = None) -> list[Stage]:

@@ -1,0 +1,116 @@
+"""The trace of one loop, told from the records that close it: verdict, request, training, canary.
+
+Each role tells the part that it wrote. The ids follow from the request's id, which stands in every record of the loop,
+so that the parts meet in one trace though no process hands another a header.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from stationkeeper.contracts.messages import Deployment, DeploymentAction, RetrainRequest, Rollout
+from stationkeeper.contracts.times import to_ms
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.streams.ports import Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One part of a loop; times are ms of the declared clock, ``failed`` is why it did not end well."""
+
+    request: str
+    name: str
+    parent: str
+    start_ms: int
+    end_ms: int
+    facts: Mapping[str, str] = field(default_factory=dict)
+    failed: str = ""
+
+
+def trace_id(request: str) -> int:
+    """Return the 128 bits under which every part of a request's loop is found."""
+    return int.from_bytes(hashlib.sha256(request.encode()).digest()[:16])
+
+
+def span_id(request: str, name: str) -> int:
+    """Return the 64 bits of one part, so that its children know it without having met it."""
+    return int.from_bytes(hashlib.sha256(f"{request}/{name}".encode()).digest()[:8])
+
+
+class Spans:
+    """Reads committed records of the loop's own topics; holds when each canary started, until it has ended."""
+
+    def __init__(self, topics: Topics) -> None:
+        self._readers = {
+            topics.requests.name: _verdict,
+            topics.retrain_state.name: _training,
+            topics.rollouts.name: self._rollout,
+            topics.deployments.name: self._canary,
+        }
+        self._started: dict[str, int] = {}
+        self._promoted: dict[str, int] = {}
+
+    def tells_of(self, topic: str) -> bool:
+        """Return whether records of a topic can end a span; the many of the hot path cannot."""
+        return topic in self._readers
+
+    def of(self, record: Outgoing) -> list[Span]:
+        """Return the spans that a committed record ends."""
+        return [] if record.value is None else list(self._readers[record.topic](record.value))
+
+    def _rollout(self, value: bytes) -> Iterator[Span]:
+        # A canary may outlive the process that started it: every record of its rollout says when that was.
+        rollout = Rollout.decode(value)
+        started = int(rollout.controller.get("started", 0))
+        if rollout.candidate and started:
+            self._started.setdefault(rollout.candidate, started)
+        yield from ()
+
+    def _canary(self, value: bytes) -> Iterator[Span]:
+        done = Deployment.decode(value)
+        now, candidate = to_ms(done.time), done.candidate
+        if done.request is None or candidate is None:
+            return
+        facts = {"model": done.model, "version": done.canary or "", "candidate": candidate, "reason": done.reason}
+        failed = done.reason if done.action is DeploymentAction.ROLLED_BACK else ""
+        if done.action is DeploymentAction.STARTED:
+            self._started[candidate] = now
+        elif candidate in self._promoted and done.action in {DeploymentAction.CONFIRMED, DeploymentAction.ROLLED_BACK}:
+            began = self._promoted.pop(candidate)
+            yield Span(done.request, "probation", "canary", began, now, facts, failed)
+        elif done.action in {DeploymentAction.PROMOTED, DeploymentAction.ROLLED_BACK}:
+            if not failed:
+                self._promoted[candidate] = now
+            yield Span(done.request, "canary", "request", self._started.pop(candidate, now), now, facts, failed)
+
+
+def _verdict(value: bytes) -> Iterator[Span]:
+    request = RetrainRequest.decode(value)
+    if request.withdrawn:
+        return
+    facts = {
+        "model": request.model,
+        "version": request.version,
+        "incident": request.incident,
+        "verdict": request.verdict,
+        "kind": request.kind.value,
+        "cause": request.cause,
+    }
+    yield Span(request.id, "verdict", "", to_ms(request.onset.time), to_ms(request.time), facts)
+
+
+def _training(value: bytes) -> Iterator[Span]:
+    # The monitor writes no such record and starts without what retrains.
+    from stationkeeper.retrain.core.reasons import RequestStage
+    from stationkeeper.retrain.service.state import RetrainState
+
+    state = RetrainState.decode(value)
+    if not state.stage.final:
+        return
+    facts = {"model": state.model, "outcome": state.stage.value, "version": state.version or "", "detail": state.detail}
+    failed = state.words() if state.stage is RequestStage.FAILED else ""
+    end = max(state.clock_ms, to_ms(state.request.time))
+    yield Span(state.id, "request", "verdict", to_ms(state.request.time), end, facts, failed)
+    for stage, following in pairwise(state.history):
+        yield Span(state.id, stage.stage.value, "request", stage.entered, following.entered, {"note": stage.note})

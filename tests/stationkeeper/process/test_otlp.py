@@ -1,0 +1,237 @@
+"""A real collector's port (OTLP over HTTP, opentelemetry-proto's own messages) hears metrics and one trace a loop."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import structlog
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from stationkeeper.config import OtlpSettings
+from stationkeeper.contracts.messages import (
+    Deployment,
+    DeploymentAction,
+    Onset,
+    RetrainRequest,
+    Rollout,
+    RolloutPhase,
+    VerdictKind,
+)
+from stationkeeper.contracts.metrics import Sample
+from stationkeeper.contracts.topics import Topics
+from stationkeeper.process.otlp import Otlp
+from stationkeeper.process.spans import Spans
+from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
+from stationkeeper.retrain.service.state import RetrainState
+from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.ports import Outgoing
+
+TOPICS = Topics()
+REQUEST = "req-1"
+
+
+class Collector(http.server.ThreadingHTTPServer):
+    """Takes what is exported and keeps it, decoded; answers with ``status``."""
+
+    def __init__(self, status: int = 200) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.status = status
+        self.spans: list[Any] = []
+        self.roles: list[str] = []
+        self.metrics: dict[str, Any] = {}
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Collector
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.status == 200 and self.path == "/v1/traces":
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                named = {one.key: one.value.string_value for one in resource.resource.attributes}
+                for scope in resource.scope_spans:
+                    self.server.spans += scope.spans
+                    self.server.roles += [named["service.name"]] * len(scope.spans)
+        if self.server.status == 200 and self.path == "/v1/metrics":
+            for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                self.server.metrics |= {one.name: one for scope in resource.scope_metrics for one in scope.metrics}
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the library
+        """Say nothing."""
+
+
+@contextmanager
+def collecting(status: int = 200) -> Iterator[Collector]:
+    with Collector(status) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def exporter(server: Collector, role: str) -> Otlp:
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    return Otlp(OtlpSettings(url=url, interval=600_000, timeout=2_000), role, "a")
+
+
+def at(minute: int) -> datetime:
+    return datetime(2026, 1, 5, 6, minute, tzinfo=UTC)
+
+
+def request() -> RetrainRequest:
+    onset = Onset(time=at(0), low=at(0), high=at(1))
+    return RetrainRequest(
+        id=REQUEST,
+        time=at(1),
+        model="fraud",
+        version="1",
+        incident="inc-1",
+        verdict="ver-1",
+        kind=VerdictKind.DATA_DRIFT,
+        cause="new_category",
+        onset=onset,
+        subjects=("method",),
+    )
+
+
+def state() -> RetrainState:
+    begun = RetrainState(request=request(), stage=RequestStage.PLANNED, reason=RequestReason.ACCEPTED)
+    for minute, stage in enumerate((RequestStage.PLANNED, RequestStage.TRAINING, RequestStage.CANDIDATE), start=2):
+        clock = int(at(minute).timestamp() * 1_000)
+        begun = begun.enter(stage, RequestReason.ACCEPTED, clock_ms=clock)
+    return begun
+
+
+def done(minute: int, action: DeploymentAction) -> Outgoing:
+    record = Deployment(
+        id=f"dep-{minute}",
+        time=at(minute),
+        model="fraud",
+        action=action,
+        champion="1",
+        canary="2",
+        candidate="cand-1",
+        request=REQUEST,
+        reason=action.value,
+    )
+    return Outgoing(TOPICS.deployments.name, record.encode())
+
+
+class Log:
+    """A sink that takes everything, or fails its commit."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails = fails
+
+    def recover(self) -> None: ...
+    def begin(self) -> None: ...
+    def send(self, records: object) -> None: ...
+    def abort(self) -> None: ...
+    def close(self) -> None: ...
+    def commit(self, offsets: object, group: object, note: str = "") -> None:
+        if self.fails:
+            raise Retryable("the broker is away")
+
+
+def committed(told: Otlp, records: list[Outgoing]) -> None:
+    sink = told.traced(TOPICS)(Log())
+    sink.begin()
+    sink.send(records)
+    sink.commit({}, None)
+
+
+def test_three_processes_share_one_trace_without_a_header() -> None:
+    with collecting() as server:
+        wrote = {
+            "monitor": [Outgoing(TOPICS.requests.name, request().encode()), Outgoing(TOPICS.panes.name, b"not read")],
+            "retrain": [Outgoing(TOPICS.retrain_state.name, state().encode())],
+            "deploy": [done(10, DeploymentAction.STARTED), done(20, DeploymentAction.PROMOTED)],
+        }
+        for role, records in wrote.items():
+            told = exporter(server, role)
+            committed(told, records)
+            told.start(list)
+            told.stop()
+        found = {span.name: span for span in server.spans}
+        assert set(found) == {"verdict", "request", "planned", "training", "canary"}
+        assert len({span.trace_id for span in server.spans}) == 1
+        assert set(server.roles) == {"stationkeeper-monitor", "stationkeeper-retrain", "stationkeeper-deploy"}
+        assert found["verdict"].parent_span_id == b""
+        assert found["request"].parent_span_id == found["verdict"].span_id
+        assert found["training"].parent_span_id == found["canary"].parent_span_id == found["request"].span_id
+        canary = found["canary"]
+        assert (canary.end_time_unix_nano - canary.start_time_unix_nano) // 60_000_000_000 == 10
+        facts = {one.key: one.value.string_value for one in found["verdict"].attributes}
+        assert (facts["incident"], facts["cause"]) == ("inc-1", "new_category")
+
+
+def test_metrics_come_by_the_names_of_the_list() -> None:
+    samples = [
+        Sample("stationkeeper_role_ready", ("judge",), 1.0),
+        Sample("stationkeeper_records_received_total", ("t", "0"), 7.0),
+        Sample("stationkeeper_flush_seconds", ("tally",), 3.0, buckets=((0.1, 1), (1.0, 2)), sum=2.5),
+    ]
+    with collecting() as server:
+        told = exporter(server, "monitor")
+        told.start(lambda: samples)
+        told.stop()
+        got = server.metrics
+    assert set(got) == {sample.metric for sample in samples}
+    assert got["stationkeeper_role_ready"].gauge.data_points[0].as_double == 1.0
+    received = got["stationkeeper_records_received_total"].sum
+    assert (received.is_monotonic, received.data_points[0].as_double) == (True, 7.0)
+    (point,) = got["stationkeeper_flush_seconds"].histogram.data_points
+    assert (list(point.bucket_counts), list(point.explicit_bounds), point.count) == ([1, 1, 1], [0.1, 1.0], 3)
+
+
+def test_what_an_aborted_transaction_carried_is_not_told() -> None:
+    with collecting() as server:
+        told = exporter(server, "monitor")
+        sink = told.traced(TOPICS)(Log(fails=True))
+        sink.begin()
+        sink.send([Outgoing(TOPICS.requests.name, request().encode())])
+        with pytest.raises(Retryable):
+            sink.commit({}, None)
+        sink.abort()
+        told.start(list)
+        told.stop()
+        assert server.spans == []
+
+
+def test_a_collector_that_refuses_is_told_once_a_turn_and_spans_wait_for_it() -> None:
+    with collecting(status=400) as server, structlog.testing.capture_logs() as lines:
+        told = exporter(server, "monitor")
+        committed(told, [Outgoing(TOPICS.requests.name, request().encode())])
+        told.start(list)
+        told.stop()
+        assert [span.name for span in told._spans] == ["verdict"]
+    assert {line["event"] for line in lines} == {"otlp_unreachable"}
+
+
+def test_a_canary_that_outlived_its_process_is_told_from_its_start() -> None:
+    spans = Spans(TOPICS)
+    began = int(at(10).timestamp() * 1_000)
+    rollout = Rollout(
+        model="fraud",
+        epoch=3,
+        time=at(15),
+        phase=RolloutPhase.CANARY,
+        champion="1",
+        canary="2",
+        candidate="cand-1",
+        request=REQUEST,
+        controller={"started": began},
+    )
+    assert spans.of(Outgoing(TOPICS.rollouts.name, rollout.encode())) == []
+    (canary,) = spans.of(done(20, DeploymentAction.ROLLED_BACK))
+    assert (canary.start_ms, canary.failed) == (began, "rolled_back")
