@@ -26,6 +26,8 @@ class Span:
     end_ms: int
     facts: Mapping[str, str] = field(default_factory=dict)
     failed: str = ""
+    # Which of several of one name: a request that is asked again trains again.
+    turn: int = 0
 
 
 def trace_id(request: str) -> int:
@@ -33,9 +35,9 @@ def trace_id(request: str) -> int:
     return int.from_bytes(hashlib.sha256(request.encode()).digest()[:16])
 
 
-def span_id(request: str, name: str) -> int:
+def span_id(request: str, name: str, turn: int = 0) -> int:
     """Return the 64 bits of one part, so that its children know it without having met it."""
-    return int.from_bytes(hashlib.sha256(f"{request}/{name}".encode()).digest()[:8])
+    return int.from_bytes(hashlib.sha256(f"{request}/{name}/{turn}".encode()).digest()[:8])
 
 
 class Spans:
@@ -112,5 +114,6 @@ def _training(value: bytes) -> Iterator[Span]:
     failed = state.words() if state.stage is RequestStage.FAILED else ""
     end = max(state.clock_ms, to_ms(state.request.time))
     yield Span(state.id, "request", "verdict", to_ms(state.request.time), end, facts, failed)
-    for stage, following in pairwise(state.history):
-        yield Span(state.id, stage.stage.value, "request", stage.entered, following.entered, {"note": stage.note})
+    for turn, (stage, following) in enumerate(pairwise(state.history)):
+        note = {"note": stage.note}
+        yield Span(state.id, stage.stage.value, "request", stage.entered, following.entered, note, turn=turn)

@@ -25,7 +25,7 @@ from stationkeeper.contracts.messages import (
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.process.otlp import Otlp
-from stationkeeper.process.spans import Spans
+from stationkeeper.process.spans import Spans, span_id
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.streams.errors import Retryable
@@ -33,6 +33,7 @@ from stationkeeper.streams.ports import Outgoing
 
 TOPICS = Topics()
 REQUEST = "req-1"
+TRAINED = (RequestStage.PLANNED, RequestStage.TRAINING, RequestStage.CANDIDATE)
 
 
 class Collector(http.server.ThreadingHTTPServer):
@@ -104,9 +105,9 @@ def request() -> RetrainRequest:
     )
 
 
-def state() -> RetrainState:
+def state(*stages: RequestStage) -> RetrainState:
     begun = RetrainState(request=request(), stage=RequestStage.PLANNED, reason=RequestReason.ACCEPTED)
-    for minute, stage in enumerate((RequestStage.PLANNED, RequestStage.TRAINING, RequestStage.CANDIDATE), start=2):
+    for minute, stage in enumerate(stages, start=2):
         clock = int(at(minute).timestamp() * 1_000)
         begun = begun.enter(stage, RequestReason.ACCEPTED, clock_ms=clock)
     return begun
@@ -154,7 +155,7 @@ def test_three_processes_share_one_trace_without_a_header() -> None:
     with collecting() as server:
         wrote = {
             "monitor": [Outgoing(TOPICS.requests.name, request().encode()), Outgoing(TOPICS.panes.name, b"not read")],
-            "retrain": [Outgoing(TOPICS.retrain_state.name, state().encode())],
+            "retrain": [Outgoing(TOPICS.retrain_state.name, state(*TRAINED).encode())],
             "deploy": [done(10, DeploymentAction.STARTED), done(20, DeploymentAction.PROMOTED)],
         }
         for role, records in wrote.items():
@@ -216,6 +217,13 @@ def test_a_collector_that_refuses_is_told_once_a_turn_and_spans_wait_for_it() ->
         told.stop()
         assert [span.name for span in told._spans] == ["verdict"]
     assert {line["event"] for line in lines} == {"otlp_unreachable"}
+
+
+def test_a_request_that_is_asked_again_has_a_span_for_each_training() -> None:
+    again = state(RequestStage.PLANNED, RequestStage.TRAINING, RequestStage.FAILED, *TRAINED)
+    spans = Spans(TOPICS).of(Outgoing(TOPICS.retrain_state.name, again.encode()))
+    assert [span.name for span in spans].count("training") == 2
+    assert len({span_id(span.request, span.name, span.turn) for span in spans}) == len(spans) == 6
 
 
 def test_a_canary_that_outlived_its_process_is_told_from_its_start() -> None:
