@@ -7,12 +7,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import polars as pl
 
 from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.contracts.times import to_ms
-from stationkeeper.registry import ArtifactError, Engine, ModelTask, Registry, Scorer, load_scorer
+from stationkeeper.registry import ArtifactError, Engine, Registry, load_scorer
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.split import split_rows
 from stationkeeper.retrain.core.verdict import Compared, judge
@@ -84,7 +82,9 @@ def gate_version(
                 "two models of one kind"
             )
         segments = (settings.segment_features(), settings.gate.protected, settings.gate.sensitive)
-        table = TrainingTable.of(frame, new.card.task, settings.labels.positive_class, segments=segments)
+        amount = settings.gate.amount if settings.gate.value is not None else None
+        others = () if amount is None else (amount,)
+        table = TrainingTable.of(frame, new.card.task, settings.labels.positive_class, segments=segments, others=others)
         rows = np.flatnonzero(table.known)
         times = table.times[rows]
         onset = _onset(registry, model, candidate, int(times[0]))
@@ -102,7 +102,7 @@ def gate_version(
         chosen = rows[judged]
         features = table.features[chosen]
         # While the files are there: a champion of another MLflow flavour is read by a process of its own.
-        scores = [_scores(model, features, table.classes) for model in (old, new)]
+        scores = [table.scores_by(model, chosen) for model in (old, new)]
         # What runs beside its own process has no time of one row that means anything elsewhere.
         timed = new.card.engine is Engine.ONNX
         measured = serving_cost(Path(scratch) / "candidate", features) if timed and len(features) else {}
@@ -116,6 +116,8 @@ def gate_version(
         groups=table.groups_at(chosen),
         schema=schema_changes(old.card.features, new.card.features),
         measured=measured,
+        worth=settings.worth(),
+        amounts=None if amount is None else table.amounts(amount)[chosen],
     )
     verdict = judge(compared, settings.gate_rules(), settings.segment_rules(), settings.limits())
     return GateReport(model, candidate, version, snapshot, len(chosen), verdict)
@@ -127,16 +129,6 @@ def _unknown_past(candidate: str) -> GateVerdict:
         "elsewhere; say --learnt-until TIME, the last time among its training rows"
     )
     return GateVerdict(GateOutcome.NO_EVIDENCE, reason, {})
-
-
-def _scores(model: Scorer, features: pl.DataFrame, classes: tuple[str, ...]) -> npt.NDArray[np.float64]:
-    """Return what a model answers: a number a row, or of several classes float64[n, k] in the order of ``classes``."""
-    if model.card.task is not ModelTask.MULTICLASS:
-        return model.score(features)
-    found = model.class_scores(features)
-    # A class that a model does not know has probability 0; one that no label has is no answer's own column.
-    known = {name: found[:, place] for place, name in enumerate(model.card.classes)}
-    return np.stack([known.get(name, np.zeros(len(found))) for name in classes], axis=1)
 
 
 def _onset(registry: Registry, model: str, candidate: str, first: int) -> int:

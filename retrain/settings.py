@@ -12,6 +12,7 @@ from stationkeeper.retrain.core.gate import GateRules
 from stationkeeper.retrain.core.plan import PlanRules
 from stationkeeper.retrain.core.segments import SegmentRules
 from stationkeeper.retrain.core.threshold import ThresholdRule
+from stationkeeper.retrain.core.value import Worth
 
 # The defaults below are chosen for a binary classifier with tens of thousands of events a day, whose labels come within
 # days; where no rule or measurement gives a value it is called chosen.
@@ -113,7 +114,8 @@ class GateSettings(Settings):
     ``segments`` are the features (or ``auto``) in whose values the challenger must do no harm: give up more than
     ``segment_margin`` of what the champion knows there, shown on at least ``segment_min_rows`` rows. ``protected`` are
     those whose groups must not lie further apart than under the champion, by more than ``protected_gap`` in true
-    positive rate, false positive rate or approval rate.
+    positive rate, false positive rate or approval rate. Where decisions have a ``value``, the challenger's must not be
+    worth less by more than ``margin`` of what could be won; ``amount`` is the feature that each is multiplied by.
     """
 
     # 5 % over all looks is the convention of one-sided superiority tests; looks share it by Bonferroni (core.gate).
@@ -141,6 +143,10 @@ class GateSettings(Settings):
     # Chosen: half of what the "four fifths rule" of US employment law allows at a rate of one. To show that a gap is no
     # wider takes about 400 positives in each group; half of it takes four times as many.
     protected_gap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    # That of the model (models.NAME.value), in the order of a confusion table; without it decisions have no value.
+    value: tuple[float, float, float, float] | None = None
+    # None by default: every decision counts alike.
+    amount: Text | None = None
     # None is set by default: what is slow or large depends on where the model is served.
     limits: LimitSettings = LimitSettings()
     # At least a row a block: with fewer rows than blocks some blocks are empty and the bounds come out too narrow.
@@ -201,7 +207,7 @@ class RetrainSettings(Settings):
 
     trainer: str = "gradient-boosting"
     parameters: dict[str, Any] = Field(default_factory=dict)
-    task: Literal["binary", "regression"] = "binary"
+    task: Literal["binary", "multiclass", "regression"] = "binary"
     labels: LabelSettings = LabelSettings()
     data: DataSettings = DataSettings()
     windows: WindowSettings = WindowSettings()
@@ -262,6 +268,11 @@ class RetrainSettings(Settings):
     def segment_features(self) -> tuple[str, ...] | None:
         """Return the features whose values are segments; None for all with few values."""
         return None if self.gate.segments == "auto" else self.gate.segments
+
+    def worth(self) -> Worth | None:
+        """Return what the gate core needs to value decisions; None where nothing says what they are worth."""
+        gate = self.gate
+        return None if gate.value is None else Worth(gate.value, gate.amount or "")
 
     def limits(self) -> dict[str, float]:
         """Return the limits that are set."""

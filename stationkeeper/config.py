@@ -49,10 +49,11 @@ class ModelConfig(ModelSettings):
     rollout: RolloutSettings = RolloutSettings()
 
     def retraining(self) -> RetrainSettings:
-        """Return how the model is retrained (by default where it says nothing), with the model's own positive class."""
+        """Return how the model is retrained (by default where it says nothing), with its positive class and value."""
         found = self.retrain or RetrainSettings()
         labels = found.labels.model_copy(update={"positive": found.labels.positive or self.positive})
-        gate = found.gate.model_copy(update={"sensitive": (*found.gate.sensitive, *self.sensitive)})
+        value = found.gate.value or (self.value.matrix.worth if self.value else None)
+        gate = found.gate.model_copy(update={"sensitive": (*found.gate.sensitive, *self.sensitive), "value": value})
         return found.model_copy(update={"labels": labels, "gate": gate})
 
     @model_validator(mode="after")

@@ -167,13 +167,16 @@ def decide(
     # Both classes: where nearly all is positive the negatives are the rare ones, and F1 and the loss rest on them as
     # well.
     lacking = max(0, positives - statistics.positives_after, positives - statistics.negatives_after)
-    have = f"{statistics.rows_after} matured labelled rows after the onset, {statistics.positives_after} positive"
+    have, needed = f"{statistics.rows_after} matured labelled rows after the onset", f"needed {rows}"
+    # Numbers and several classes have no positive one, and nobody asks for any.
+    if positives:
+        have, needed = f"{have}, {statistics.positives_after} positive", f"{needed} and {positives}"
     if missing == 0 and lacking == 0:
-        return Plan(candidate_windows(rules, statistics), f"{have}; needed {rows} and {positives}")
+        return Plan(candidate_windows(rules, statistics), f"{have}; {needed}")
     # By the stream's clock: a replay of a month in an hour waits a month for labels, not an hour.
     waited = statistics.as_of_ms - to_ms(request.time)
     if waited > rules.max_wait_ms:
-        text = f"{have}; needed {rows} and {positives} within {format_duration(rules.max_wait_ms)}"
+        text = f"{have}; {needed} within {format_duration(rules.max_wait_ms)}"
         return Refuse(RequestStage.NO_EVIDENCE, RequestReason.LABELS_LATE, text)
     reason = RequestReason.TOO_FEW_ROWS if missing else RequestReason.TOO_FEW_POSITIVES
     # The rarer class is the one that is waited for.
@@ -181,7 +184,7 @@ def decide(
     ready = _ready(request, statistics, *((statistics.rows_after, rows) if missing else (rarer, positives)))
     end = to_datetime(to_ms(request.time) + rules.max_wait_ms)
     when = f"at this pace by {to_datetime(ready):{_MINUTE}}, " if ready is not None else ""
-    return Wait(reason, f"{have}; needed {rows} and {positives}: {when}given up at {end:{_MINUTE}} (max_wait)")
+    return Wait(reason, f"{have}; {needed}: {when}given up at {end:{_MINUTE}} (max_wait)")
 
 
 def _ready(request: RetrainRequest, statistics: LabelStatistics, have: int, need: int) -> int | None:

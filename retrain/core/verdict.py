@@ -10,12 +10,15 @@ from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.retrain.core.gate import (
     GateRules,
     GateVerdict,
+    blocks_of,
     judge_binary,
     judge_classes,
     judge_regression,
+    paired_interval,
 )
 from stationkeeper.retrain.core.measures import Flags, Floats, calibration_error, class_loss_rows, log_loss_rows
 from stationkeeper.retrain.core.segments import Groups, SegmentRules, numbers, protected_gaps, segment_harm
+from stationkeeper.retrain.core.value import Worth, value_columns, value_gain
 
 CALIBRATION = "calibration_error"
 """The measured thing that comes from the rows themselves; the others are told by whoever loaded the model."""
@@ -27,7 +30,8 @@ class Compared:
 
     ``labels`` is float64[n]: 1.0 for the positive class, the index of the class, or the value. Scores are float64[n],
     of several classes float64[n, k]. ``thresholds`` are the champion's and the challenger's. ``schema`` says in words
-    which inputs mean another thing than the champion's; ``measured`` holds what limits may be set on.
+    which inputs mean another thing than the champion's; ``measured`` holds what limits may be set on. ``worth`` is what
+    decisions of two classes are worth, by ``amounts`` float64[n] (NaN where unknown) where it names some.
     """
 
     task: Literal["binary", "multiclass", "regression"]
@@ -39,6 +43,8 @@ class Compared:
     groups: Groups = field(default_factory=dict)
     schema: tuple[str, ...] = ()
     measured: Mapping[str, float] = field(default_factory=dict)
+    worth: Worth | None = None
+    amounts: Floats | None = None
 
 
 def judge(compared: Compared, rules: GateRules, segments: SegmentRules, limits: Mapping[str, float]) -> GateVerdict:
@@ -58,6 +64,7 @@ def judge(compared: Compared, rules: GateRules, segments: SegmentRules, limits: 
         measured[CALIBRATION] = calibration_error(compared.labels == 1.0, compared.challenger)
     details["measured"] = {name: round(value, 6) for name, value in measured.items()}
     found += _against(limits, measured)
+    details |= _value(compared, rules, found)
     level = rules.alpha / rules.looks
     harm = segment_harm(
         compared.groups, _losses(compared), lambda rows: _ignorance(compared, rows), segments, rules.blocks
@@ -105,6 +112,31 @@ def _compare(compared: Compared, rules: GateRules) -> GateVerdict:
         return judge_classes(compared.labels.astype(np.int64), old, new, compared.after, rules)
     pair = ((old, compared.thresholds[0]), (new, compared.thresholds[1]))
     return judge_binary(compared.labels == 1.0, *pair, compared.after, rules)
+
+
+def _value(compared: Compared, rules: GateRules, found: list[tuple[GateOutcome, str]]) -> dict[str, Any]:
+    """Return the interval of the value gained, and add to ``found`` what it forbids: no worse than ``margin`` overall.
+
+    In shares of what the decisions on these rows could win, so that the margin means the same in every currency.
+    """
+    if compared.worth is None or compared.task != "binary":
+        return {}
+    truth = compared.labels == 1.0
+    old, new = (
+        scores >= cut for scores, cut in zip((compared.champion, compared.challenger), compared.thresholds, strict=True)
+    )
+    columns = value_columns(truth, (old, new), compared.worth, compared.amounts)
+    if isinstance(columns, str):
+        found.append((GateOutcome.NO_EVIDENCE, f"value: {columns}"))
+        return {}
+    cells = blocks_of(columns, np.ones(len(columns), bool), rules.blocks)
+    interval = paired_interval(cells, value_gain, rules.alpha / rules.looks, rules.replicates, rules.seed)
+    if interval.high < -rules.margin:
+        found.append((GateOutcome.FAIL, f"worth less overall: {interval} of what could be won"))
+    elif interval.low < -rules.margin:
+        found.append((GateOutcome.NO_EVIDENCE, f"may be worth less overall: {interval} of what could be won"))
+    won = dict(zip(("champion", "challenger", "possible"), columns.sum(axis=0).round(6).tolist(), strict=True))
+    return {"value": asdict(interval) | won}
 
 
 def _losses(compared: Compared) -> Floats:

@@ -34,6 +34,7 @@ from stationkeeper.retrain.snapshot import (
     describe_ranges,
 )
 from stationkeeper.retrain.training.job import (
+    AMOUNT,
     ARTIFACT_DIRECTORY,
     CHAMPION_DIRECTORY,
     GROUP,
@@ -50,7 +51,8 @@ class ReferenceRows:
     """What a new version's reference is built from: rows like those it will see, with its own scores on them.
 
     ``features`` has a column for each of ``specs``; ``scores`` are out of sample where the model has seen the row;
-    ``labels`` is NaN where unknown, 1.0 for the positive class, whose text events carry as ``positive``.
+    ``labels`` is NaN where unknown, 1.0 for the positive class, whose text events carry as ``positive``. Of several
+    classes both are indices in those of the card.
     """
 
     model: str
@@ -126,7 +128,7 @@ class Steps:
         onset = to_ms(state.request.onset.time)
         positive = settings.labels.positive_class
         statistics = rows.statistics(onset, clock, maturity, positive)
-        unfit = None if settings.task == "regression" else misfit(rows.label_texts(clock), positive, whole=False)
+        unfit = None if settings.task != "binary" else misfit(rows.label_texts(clock), positive, whole=False)
         return Survey(statistics, clock, dict(rows.end), unfit)
 
     def snapshot(self, state: RetrainState) -> Snapshot:
@@ -201,6 +203,8 @@ class Steps:
             groups={name.removeprefix(GROUP): rows[name].to_numpy().astype(str) for name in groups},
             schema=state.result.changed_inputs,
             measured=state.result.serving,
+            worth=settings.worth(),
+            amounts=rows[AMOUNT].to_numpy() if AMOUNT in rows.columns else None,
         )
         return judge(compared, settings.gate_rules(), settings.segment_rules(), settings.limits())
 

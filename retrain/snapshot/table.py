@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stationkeeper.registry import FeatureKind, FeatureSpec, ModelTask
+from stationkeeper.registry import FeatureKind, FeatureSpec, ModelTask, Scorer
 from stationkeeper.retrain.core.labels import misfit, positive_texts
 from stationkeeper.retrain.core.measures import Flags
 from stationkeeper.retrain.snapshot.events import EVENT_ID, LABEL, TIME
@@ -31,8 +31,8 @@ class BadData(ValueError):
 class TrainingTable:
     """All rows of a snapshot in time order: n rows, of which those with ``known`` have a label.
 
-    ``labels`` is float64[n] (NaN where unknown; 1.0 for the positive class); ``classes`` are the texts of the
-    negative and the positive class.
+    ``labels`` is float64[n] (NaN where unknown; 1.0 for the positive class, of several the index in ``classes``);
+    ``classes`` are the texts of the negative and the positive class, or of all of several in order.
     """
 
     ids: pl.Series
@@ -44,6 +44,7 @@ class TrainingTable:
     classes: tuple[str, ...]
     positive: str | None
     groups: pl.DataFrame
+    others: pl.DataFrame
 
     @classmethod
     def of(
@@ -54,11 +55,13 @@ class TrainingTable:
         include: tuple[str, ...] = (),
         exclude: tuple[str, ...] = (),
         segments: tuple[tuple[str, ...] | None, tuple[str, ...], tuple[str, ...]] = ((), (), ()),
+        others: tuple[str, ...] = (),
     ) -> Self:
         """Read a snapshot frame; raises ``BadData``.
 
         ``segments`` are the features that become ``groups``, whether models may use them or not: some (None takes all
-        with few values), more that are protected, and which of them are sensitive.
+        with few values), more that are protected, and which of them are sensitive; ``others`` are features that are
+        kept beside those that models may use.
         """
         # By time and id, because rows of one millisecond come in any order from several partitions, and the split and
         # the seeded trainer go by position.
@@ -85,7 +88,24 @@ class TrainingTable:
             classes=classes,
             positive=chosen,
             groups=_groups(rows, *segments),
+            others=rows.select(name for name in others if name in rows.columns and name not in RESERVED),
         )
+
+    def scores_by(self, model: Scorer, rows: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float64]:
+        """Return what a model answers on rows (all without): float64[n], or [n, k] in the order of ``classes``."""
+        features = self.features if rows is None else self.features[rows]
+        if model.card.task is not ModelTask.MULTICLASS:
+            return model.score(features)
+        found = model.class_scores(features)
+        # A class that a model does not know has probability 0; one that no label has is no answer's own column.
+        known = {name: found[:, place] for place, name in enumerate(model.card.classes)}
+        return np.stack([known.get(name, np.zeros(len(found))) for name in self.classes], axis=1)
+
+    def amounts(self, name: str) -> npt.NDArray[np.float64]:
+        """Return one of ``others`` as float64[n], NaN where a row has no number or no event carries it."""
+        if name not in self.others.columns:
+            return np.full(len(self.ids), np.nan)
+        return self.others[name].cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
 
     def groups_at(self, chosen: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.str_]]:
         """Return the segment of each chosen row, as text, by dimension."""

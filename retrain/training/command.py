@@ -40,7 +40,11 @@ PROGRESS_S: Final = 0.5
 """Pause between two looks at the program's progress, chosen: people read it, and a look is one small file."""
 
 # What an exported graph calls its output, where model.json does not say: what skl2onnx calls it.
-_OUTPUTS: Final = {ModelTask.BINARY: "probabilities", ModelTask.REGRESSION: "variable"}
+_OUTPUTS: Final = {
+    ModelTask.BINARY: "probabilities",
+    ModelTask.MULTICLASS: "probabilities",
+    ModelTask.REGRESSION: "variable",
+}
 
 
 class ExchangeFeature(BaseModel):
@@ -55,7 +59,8 @@ class ExchangeJob(BaseModel):
     """What the program is asked: ``job.json`` of the folder.
 
     ``memory_bytes`` holds for all its processes together; ``seconds`` is how long the whole training may take, of
-    which the program's runs are parts. Equal rows, parameters and seed must give an equal model.
+    which the program's runs are parts. Equal rows, parameters and seed must give an equal model. ``classes`` are those
+    of several, which ``@label`` numbers from 0 on; the model answers with a column for each, in this order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,13 +73,15 @@ class ExchangeJob(BaseModel):
     threads: int
     memory_bytes: int | None
     seconds: float | None
+    classes: tuple[str, ...] = ()
 
 
 class ExchangeModel(BaseModel):
     """How ``model.onnx`` is asked: ``model.json``, which may be left out where the defaults hold.
 
     ``columns``: an input of shape (n, 1) a feature, named like it, float32 or text; ``tensor``: one input ``features``,
-    float32 (n, features) in the order of ``job.json``. ``output`` is (n, 2) probabilities, or (n, 1) of a regression.
+    float32 (n, features) in the order of ``job.json``. ``output`` is (n, 2) probabilities, (n, classes) of
+    several, or (n, 1) of a regression.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,7 +99,7 @@ class ForeignFit:
 
     def score(self, features: pl.DataFrame) -> npt.NDArray[np.float64]:
         """Return what the graph answers."""
-        return self.served.score(features)
+        return _answers(self.served, features)
 
     def to_onnx(self) -> OnnxModel:
         """Return the graph as the program wrote it."""
@@ -160,6 +167,7 @@ class Command:
             threads=data.threads,
             memory_bytes=data.memory_bytes,
             seconds=data.seconds,
+            classes=data.classes if data.task is ModelTask.MULTICLASS else (),
         )
         (folder / JOB_FILE).write_text(job.model_dump_json(indent=1))
 
@@ -176,12 +184,12 @@ def _read(folder: Path, data: TrainingData) -> ForeignFit:
     except (ValidationError, ValueError, TypeError, AttributeError) as error:
         raise TrainerError(f"the program left a {CARD_FILE} or {METRICS_FILE} that is no such file: {error}") from error
     onnx = OnnxModel(content, about.output or _OUTPUTS[data.task], about.input_mode)
-    binary = data.task is ModelTask.BINARY
+    binary, several = data.task is ModelTask.BINARY, data.task is ModelTask.MULTICLASS
     card = ModelCard(
         model="command",
         task=data.task,
         features=data.specs,
-        classes=("false", "true") if binary else (),
+        classes=data.classes if several else ("false", "true") if binary else (),
         positive="true" if binary else None,
         input_mode=onnx.input_mode,
         output=onnx.output,
@@ -191,6 +199,11 @@ def _read(folder: Path, data: TrainingData) -> ForeignFit:
         return ForeignFit(ServedModel(card, content), onnx, metrics)
     except ArtifactError as error:
         raise TrainerError(f"the program's {MODEL_FILE} cannot be served: {error}") from error
+
+
+def _answers(served: ServedModel, features: pl.DataFrame) -> npt.NDArray[np.float64]:
+    several = served.card.task is ModelTask.MULTICLASS
+    return served.class_scores(features) if several else served.score(features)
 
 
 def _progress(folder: Path) -> tuple[float | None, str]:

@@ -33,8 +33,8 @@ def check_trainer(make: Callable[[], Trainer], tasks: tuple[ModelTask, ...] = (M
 
     Raises ``NotConforming`` where it cannot be constructed without arguments, gives another model for equal data and
     seed, changes its input, ignores the weights, learns nothing, scores in another form than ``(n,)`` finite numbers
-    (within 0 and 1 for a binary task), cannot score nulls, one row or categories it has not seen, or gives an ONNX
-    model that scores otherwise. O(four fits of ``ROWS`` rows a task).
+    (within 0 and 1 for a binary task; of several classes ``(n, classes)`` that sum to 1), cannot score nulls, one row
+    or categories it has not seen, or gives an ONNX model that scores otherwise. O(four fits of ``ROWS`` rows a task).
     """
     trainer = make()
     if not isinstance(trainer, Trainer):
@@ -49,7 +49,7 @@ def check_trainer(make: Callable[[], Trainer], tasks: tuple[ModelTask, ...] = (M
         scores = _scores(first, data.features, task)
         if not np.array_equal(scores, _scores(again, data.features, task)):
             raise NotConforming(f"{task}: two fits of equal data and seed score differently; use data.seed everywhere")
-        _learns(scores, data)
+        _learns(_single(scores), data)
         _weighs(trainer, data)
         _scores_what_comes(first, task)
         _exports(first, data)
@@ -66,17 +66,34 @@ def _table(task: ModelTask) -> TrainingData:
     features = features.with_columns(
         pl.when(pl.Series(missing[name])).then(None).otherwise(pl.col(name)).alias(name) for name in features.columns
     )
-    labels = value if task is ModelTask.REGRESSION else (value > np.median(value)).astype(np.float64)
-    return TrainingData(features, SPECS, labels, np.ones(ROWS), task, seed=11)
+    # Three classes in the order of the value, so that one question serves all tasks: do scores follow it?
+    parts = np.quantile(value, [1 / 3, 2 / 3] if task is ModelTask.MULTICLASS else [0.5])
+    labels = value if task is ModelTask.REGRESSION else np.searchsorted(parts, value).astype(np.float64)
+    return TrainingData(features, SPECS, labels, np.ones(ROWS), task, seed=11, classes=_CLASSES[task])
+
+
+_CLASSES: Final = {
+    ModelTask.BINARY: ("false", "true"),
+    ModelTask.MULTICLASS: ("low", "middle", "high"),
+    ModelTask.REGRESSION: (),
+}
+
+
+def _single(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return one number a row: the score, or of several classes the mean class."""
+    return scores if scores.ndim == 1 else scores @ np.arange(scores.shape[1])
 
 
 def _scores(model: FittedModel, features: pl.DataFrame, task: ModelTask) -> npt.NDArray[np.float64]:
     scores = np.asarray(model.score(features))
-    if scores.shape != (len(features),):
+    several = task is ModelTask.MULTICLASS
+    if scores.shape != ((len(features), len(_CLASSES[task])) if several else (len(features),)):
         raise NotConforming(f"{task}: score gives shape {scores.shape} for {len(features)} rows")
     if not np.isfinite(scores).all():
         raise NotConforming(f"{task}: score gives numbers that are not finite")
-    if task is ModelTask.BINARY and (scores.min(initial=0.0) < 0.0 or scores.max(initial=1.0) > 1.0):
+    if several and not np.allclose(scores.sum(axis=1), 1.0, atol=1e-4):
+        raise NotConforming(f"{task}: the probabilities of a row do not sum to 1")
+    if task is not ModelTask.REGRESSION and (scores.min(initial=0.0) < 0.0 or scores.max(initial=1.0) > 1.0):
         raise NotConforming(f"{task}: score gives {scores.min()} to {scores.max()}, a probability is within 0 and 1")
     return scores
 
@@ -96,10 +113,13 @@ def _learns(scores: npt.NDArray[np.float64], data: TrainingData) -> None:
 def _weighs(trainer: Trainer, data: TrainingData) -> None:
     """Turn the labels of every second row around: whichever half weighs more decides."""
     turned = np.arange(ROWS) % 2 == 1
-    opposite = 1.0 - data.labels if data.task is ModelTask.BINARY else -data.labels
+    # Of classes the last becomes the first.
+    opposite = -data.labels if data.task is ModelTask.REGRESSION else data.labels.max() - data.labels
     mixed = replace(data, labels=np.where(turned, opposite, data.labels))
     heavy, light = (
-        np.corrcoef(_scores(trainer.fit(replace(mixed, weights=weights)), data.features, data.task), data.labels)[0, 1]
+        np.corrcoef(
+            _single(_scores(trainer.fit(replace(mixed, weights=weights)), data.features, data.task)), data.labels
+        )[0, 1]
         for weights in (np.where(turned, 1.0, 50.0), np.where(turned, 50.0, 1.0))
     )
     if not heavy > 0.0 > light:
@@ -120,13 +140,12 @@ def _scores_what_comes(model: FittedModel, task: ModelTask) -> None:
 
 
 def _exports(model: FittedModel, data: TrainingData) -> None:
-    binary = data.task is ModelTask.BINARY
     card = ModelCard(
         model="conformance",
         task=data.task,
         features=SPECS,
-        classes=("false", "true") if binary else (),
-        positive="true" if binary else None,
+        classes=data.classes,
+        positive="true" if data.task is ModelTask.BINARY else None,
         onnx_sha256="0" * 64,
     )
     with TemporaryDirectory() as scratch:

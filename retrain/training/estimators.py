@@ -18,37 +18,57 @@ OPSET = {"": 18, "ai.onnx.ml": 3}
 IR_VERSION = 9
 PREFIX = "stationkeeper."
 """Inner names start with it, so that no feature's name meets one."""
-OUTPUTS = {ModelTask.BINARY: "stationkeeper.probabilities", ModelTask.REGRESSION: "stationkeeper.value"}
+_PROBABILITIES = "stationkeeper.probabilities"
+OUTPUTS = {
+    ModelTask.BINARY: _PROBABILITIES,
+    ModelTask.MULTICLASS: _PROBABILITIES,
+    ModelTask.REGRESSION: "stationkeeper.value",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedModel:
-    """A scikit-learn estimator behind an encoding; a user's own trainer may return one too."""
+    """A scikit-learn estimator behind an encoding; a user's own trainer may return one too.
+
+    ``classes`` is how many there are where there are several: an estimator that saw no row of one gives it 0.
+    """
 
     encoding: Encoding
     estimator: Any
     task: ModelTask
+    classes: int = 2
 
     def score(self, features: pl.DataFrame) -> npt.NDArray[np.float64]:
-        """Return the positive probability or the value of each row."""
+        """Return the positive probability or the value of each row, of several classes float64[n, classes]."""
         matrix = self.encoding.transform(features)
         if self.task is ModelTask.REGRESSION:
             return np.asarray(self.estimator.predict(matrix), dtype=np.float64)
-        return np.asarray(self.estimator.predict_proba(matrix)[:, 1], dtype=np.float64)
+        found = np.asarray(self.estimator.predict_proba(matrix), dtype=np.float64)
+        return found @ self._places() if self.task is ModelTask.MULTICLASS else found[:, 1]
+
+    def _places(self) -> npt.NDArray[np.float32]:
+        """Return which class each of the estimator's columns is, float32[columns, classes] of 0 and 1."""
+        return np.eye(self.classes, dtype=np.float32)[np.asarray(self.estimator.classes_, np.int64)]
 
     def to_onnx(self) -> OnnxModel:
         """Return encoding and estimator as one graph with an input for each feature."""
-        from onnx import TensorProto, checker, helper
+        from onnx import TensorProto, checker, helper, numpy_helper
 
-        regression = self.task is ModelTask.REGRESSION
+        regression, several = self.task is ModelTask.REGRESSION, self.task is ModelTask.MULTICLASS
         matrix, output = PREFIX + "matrix", OUTPUTS[self.task]
         nodes, inputs, constants = self.encoding.onnx_nodes(matrix, PREFIX)
+        seen = PREFIX + "seen" if several else output
         # Only histogram gradient boosting has it; the converter of skl2onnx fails on that one (tree_ensemble).
         if hasattr(self.estimator, "_predictors"):
-            more, values = tree_nodes(self.estimator, matrix, output, classifier=not regression)
+            more, values = tree_nodes(self.estimator, matrix, seen, classifier=not regression)
         else:
-            more, values = self._converted(matrix, output)
-        width = 1 if regression else 2
+            more, values = self._converted(matrix, seen)
+        if several:
+            # A product with 0 and 1 is exact, and the graph has one form whether a class was missing or not.
+            places = PREFIX + "places"
+            more = [*more, helper.make_node("MatMul", [seen, places], [output])]
+            values = [*values, numpy_helper.from_array(self._places(), places)]
+        width = 1 if regression else self.classes
         graph = helper.make_graph(
             [*nodes, *more],
             "stationkeeper",
@@ -153,5 +173,7 @@ def _fit(estimator: Any, data: TrainingData) -> FittedModel:
     # A pipeline passes weights on by the name of its last step.
     steps = getattr(estimator, "steps", None)
     name = "sample_weight" if steps is None else f"{steps[-1][0]}__sample_weight"
-    estimator.fit(matrix, labels, **{name: data.weights})
-    return EncodedModel(encoding, estimator, data.task)
+    # With weights scikit-learn bins by weighted quantiles, which takes longer than the trees: none where all are 1.
+    weighted = {} if (data.weights == 1.0).all() else {name: data.weights}
+    estimator.fit(matrix, labels, **weighted)
+    return EncodedModel(encoding, estimator, data.task, max(len(data.classes), 2))

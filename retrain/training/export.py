@@ -111,15 +111,19 @@ def _load(found: OnnxModel, card: ModelCard) -> ServedModel:
 
 
 def _parity(fitted: FittedModel, served: ServedModel, golden: pl.DataFrame) -> float:
-    trained, exported = fitted.score(golden), served.score(golden)
+    several = served.card.task is ModelTask.MULTICLASS
+    trained = fitted.score(golden)
+    exported = served.class_scores(golden) if several else served.score(golden)
+    if trained.shape != exported.shape:
+        raise ArtifactError(f"scores have shape {trained.shape} trained and {exported.shape} exported")
     # Float32 is right to a share of a number: values in the millions differ by more than probabilities can.
     scale = max(1.0, float(np.abs(trained).max())) if served.card.task is ModelTask.REGRESSION else 1.0
     difference = float(np.abs(trained - exported).max()) / scale
     # Written so that NaN fails.
     if not difference <= TOLERANCE:
-        worst = int(np.argmax(np.nan_to_num(np.abs(trained - exported), nan=np.inf)))
+        worst = np.unravel_index(np.argmax(np.nan_to_num(np.abs(trained - exported), nan=np.inf)), trained.shape)
         raise ArtifactError(
-            f"row {worst} of the golden rows scores {trained[worst]:.6g} trained and {exported[worst]:.6g} exported"
+            f"row {worst[0]} of the golden rows scores {trained[worst]:.6g} trained and {exported[worst]:.6g} exported"
         )
     return difference
 

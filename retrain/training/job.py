@@ -19,6 +19,8 @@ PROGRESS_FILE = "progress.json"
 HELD_OUT_FILE = "held_out.parquet"
 GROUP = "segment:"
 """Begins the name of a column of segments among the held-out scores."""
+AMOUNT = "amount"
+"""The column of amounts among the held-out scores, where decisions are valued by one."""
 SCORED_FILE = "scored.parquet"
 SKOPS_FILE = "model.skops"
 ARTIFACT_DIRECTORY = "artifact"
@@ -66,6 +68,7 @@ class TrainingJob(Record):
     segments: tuple[str, ...] | None = ()
     protected: tuple[str, ...] = ()
     sensitive: tuple[str, ...] = ()
+    amount: str | None = None
     # A job of an older build reads all: its snapshot was cut already.
     data_rows: int = 2**63 - 1
     timeout_s: float | None = None
@@ -93,6 +96,7 @@ class TrainingJob(Record):
             segments=settings.segment_features(),
             protected=settings.gate.protected,
             sensitive=settings.gate.sensitive,
+            amount=settings.gate.amount if settings.gate.value is not None else None,
             data_rows=settings.data.max_rows,
             timeout_s=settings.training.timeout / 1_000,
             **facts,

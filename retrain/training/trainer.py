@@ -26,7 +26,9 @@ class TrainingData:
     """What a model learns from: n rows in time order.
 
     ``features`` has a column for each of ``specs``: Float64 for numeric, Boolean for boolean, String for categorical,
-    null where missing. ``labels`` is float64[n] (1.0 for the positive class of a binary task), ``weights`` float64[n].
+    null where missing. ``labels`` is float64[n] (1.0 for the positive class of a binary task, of several classes the
+    index in ``classes``, which are all that labels of this training have, also where these rows lack one), ``weights``
+    float64[n].
     ``memory_bytes`` (of all processes together) and ``seconds`` (of the whole training, of which a fit is a part) are
     its limits, None without; ``progress`` may be told what share is done (None: unknown) and a few words.
     """
@@ -41,13 +43,15 @@ class TrainingData:
     memory_bytes: int | None = None
     seconds: float | None = None
     progress: Callable[[float | None, str], None] = say_nothing
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxModel:
     """An exported model: its bytes, the output to read and how it takes its input (see ``registry.InputMode``).
 
-    A binary model's output is float32 probabilities ``(n, 2)``, negative class first; a regression's is ``(n, 1)``.
+    A binary model's output is float32 probabilities ``(n, 2)``, negative class first; one of several classes has a
+    column for each of ``TrainingData.classes``; a regression's is ``(n, 1)``.
     """
 
     content: bytes
@@ -65,7 +69,7 @@ class FittedModel(Protocol):
     """A trained model."""
 
     def score(self, features: pl.DataFrame) -> npt.NDArray[np.float64]:
-        """Return the probability of the positive class, or the value of a regression, shape ``(n,)``."""
+        """Return the probability of the positive class or the value, shape ``(n,)``; of several classes ``(n, k)``."""
 
     def to_onnx(self) -> OnnxModel:
         """Return the model as ONNX; the trained and the exported model are compared row by row afterwards."""

@@ -14,13 +14,14 @@ import numpy.typing as npt
 import polars as pl
 
 from stationkeeper.registry import ModelCard, ModelTask, Scorer, load_scorer
-from stationkeeper.retrain.core.measures import Flags, Floats, log_loss_rows, performance
+from stationkeeper.retrain.core.measures import Flags, Floats, class_loss_rows, log_loss_rows, performance
 from stationkeeper.retrain.core.plan import TrainingWindow
 from stationkeeper.retrain.core.split import Split, blocked_folds, split_rows, window_rows
 from stationkeeper.retrain.core.threshold import Threshold, choose_threshold
 from stationkeeper.retrain.snapshot import EVENT_ID, TIME, BadData, TrainingTable, digest_of, newest_rows
 from stationkeeper.retrain.training.export import Exported, export, packages, schema_changes, serving_cost
 from stationkeeper.retrain.training.job import (
+    AMOUNT,
     ARTIFACT_DIRECTORY,
     GROUP,
     HELD_OUT_FILE,
@@ -61,9 +62,9 @@ class Training:
             split = self._split(table, rows)
             champion = load_scorer(self.job.champion) if self.job.champion else None
             # All rows at once: threshold, gate and reference each want a part of them.
-            champion_scores = champion.score(table.features) if champion else None
+            champion_scores = table.scores_by(champion) if champion else None
         trainer = load_trainer(self.job.trainer, self.job.parameters)
-        fits = _Fits(self.job, trainer, table, rows, split, self._say)
+        fits = WindowFits(self.job, trainer, table, rows, split, self._say)
         with self._timed("backtest"):
             backtest = fits.backtest(self.job.windows)
             # Of equal losses the first: `all`, which forgets nothing.
@@ -76,7 +77,7 @@ class Training:
         with self._timed("export"):
             exported = self._export(fitted, table, threshold, trainer)
         with self._timed("score"):
-            scores = exported.model.score(table.features)
+            scores = table.scores_by(exported.model)
             held_out = self._write_scores(table, rows, split, scores, champion_scores, out_of_fold)
         return self._result(fits, backtest, window, threshold, exported, held_out, champion)
 
@@ -89,7 +90,13 @@ class Training:
             raise BadData(f"the snapshot hashes to {found}, the job names {job.digest}")
         frame = newest_rows(job.snapshot, job.data_rows)
         return TrainingTable.of(
-            frame, job.task, job.positive, job.features, job.exclude, (job.segments, job.protected, job.sensitive)
+            frame,
+            job.task,
+            job.positive,
+            job.features,
+            job.exclude,
+            (job.segments, job.protected, job.sensitive),
+            () if job.amount is None else (job.amount,),
         )
 
     def _split(self, table: TrainingTable, rows: Positions) -> Split:
@@ -102,7 +109,7 @@ class Training:
             # With one window nothing is chosen on them.
             if name == "validation" and len(self.job.windows) == 1:
                 continue
-            if len(labels) == 0 or (self.job.task is ModelTask.BINARY and len(np.unique(labels)) < 2):
+            if len(labels) == 0 or (self.job.task is not ModelTask.REGRESSION and len(np.unique(labels)) < 2):
                 raise BadData(f"the {len(labels)} {name} rows hold one label only; wait for more labels")
         return split
 
@@ -165,22 +172,27 @@ class Training:
         out_of_fold: Floats,
     ) -> pl.DataFrame:
         judged = rows[split.judged]
+        unknown = np.full(scores[judged].shape, np.nan)
         held_out = pl.DataFrame(
             {
                 EVENT_ID: table.ids[judged],
                 TIME: table.times[judged],
                 "label": table.labels[judged],
                 "challenger": scores[judged],
-                "champion": champion_scores[judged] if champion_scores is not None else np.full(len(judged), np.nan),
+                "champion": champion_scores[judged] if champion_scores is not None else unknown,
                 "after": split.after[split.judged],
+                **({} if self.job.amount is None else {AMOUNT: table.amounts(self.job.amount)[judged]}),
                 **{GROUP + name: texts for name, texts in table.groups_at(judged).items()},
             }
         )
         held_out.write_parquet(self.directory / HELD_OUT_FILE)
         # Scores as they will be on rows not learnt from: out of fold where the final model has seen the row.
         honest = scores.copy()
-        seen = ~np.isnan(out_of_fold)
+        seen = ~np.isnan(out_of_fold).reshape(len(rows), -1).any(axis=1)
         honest[rows[seen]] = out_of_fold[seen]
+        if self.job.task is ModelTask.MULTICLASS:
+            # The answer alone: of several classes a reference counts them and bins no score.
+            honest = honest.argmax(axis=1).astype(np.float64)
         pl.DataFrame({EVENT_ID: table.ids, TIME: table.times, "score": honest, "known": table.labels}).write_parquet(
             self.directory / SCORED_FILE
         )
@@ -188,7 +200,7 @@ class Training:
 
     def _result(
         self,
-        fits: "_Fits",
+        fits: "WindowFits",
         backtest: dict[TrainingWindow, float],
         window: TrainingWindow,
         threshold: Threshold | None,
@@ -202,7 +214,7 @@ class Training:
             backtest={one.kind.value: round(loss, 6) for one, loss in backtest.items()},
             threshold=threshold,
             champion_threshold=champion.card.threshold if champion else None,
-            performance=_measures(after, threshold.value if threshold else None),
+            performance=_measures(after, self.job.task, threshold.value if threshold else None),
             rows=len(fits.rows),
             rows_after=int(fits.split.after.sum()),
             rows_held_out=len(held_out),
@@ -233,8 +245,8 @@ class Training:
 
 
 @dataclass(slots=True)
-class _Fits:
-    """The fits of one training, each on the rows of a window that it may see."""
+class WindowFits:
+    """The fits of one training, each on the rows of a window that it may see (``benchmarks.windows`` compares them)."""
 
     job: TrainingJob
     trainer: Trainer
@@ -260,7 +272,8 @@ class _Fits:
     def out_of_fold(self, window: TrainingWindow) -> Floats:
         """Return scores of rows after the change, each by a model that has not seen its run of rows; NaN elsewhere."""
         allowed = self.split.learn | self.split.validation
-        scores = np.full(len(self.rows), np.nan)
+        several = self.job.task is ModelTask.MULTICLASS
+        scores = np.full((len(self.rows), len(self.table.classes)) if several else len(self.rows), np.nan)
         candidates = np.flatnonzero(allowed & self.split.after)
         for part in blocked_folds(candidates, FOLDS):
             usable = allowed.copy()
@@ -282,7 +295,7 @@ class _Fits:
         chosen, weights = window_rows(window, usable, self.split.after, limit, rng)
         positions = self.rows[chosen]
         labels = self.table.labels[positions]
-        if self.job.task is ModelTask.BINARY and len(np.unique(labels)) < 2:
+        if self.job.task is not ModelTask.REGRESSION and len(np.unique(labels)) < 2:
             raise BadData(f"the {len(labels)} rows of window {window.kind.value} hold one label only")
         windows = len(self.job.windows)
         count, begun = (windows if windows > 1 else 0) + FOLDS + 1, self._begun
@@ -304,6 +317,7 @@ class _Fits:
             memory_bytes=self.job.memory_bytes,
             seconds=self.job.timeout_s,
             progress=say,
+            classes=self.table.classes,
         )
         return self.trainer.fit(data)
 
@@ -311,6 +325,8 @@ class _Fits:
         scores, labels = fitted.score(self.table.features[positions]), self.table.labels[positions]
         if self.job.task is ModelTask.BINARY:
             return float(log_loss_rows(labels == 1.0, scores).mean())
+        if self.job.task is ModelTask.MULTICLASS:
+            return float(class_loss_rows(labels.astype(np.int64), scores).mean())
         return float(np.abs(scores - labels).mean())
 
 
@@ -324,8 +340,12 @@ def code_digest(trainer: Trainer) -> str:
     return hashlib.sha256(source.encode()).hexdigest()
 
 
-def _measures(held_out: pl.DataFrame, threshold: float | None) -> dict[str, float]:
+def _measures(held_out: pl.DataFrame, task: ModelTask, threshold: float | None) -> dict[str, float]:
     labels, scores = held_out["label"].to_numpy(), held_out["challenger"].to_numpy()
+    if task is ModelTask.MULTICLASS:
+        places = labels.astype(np.int64)
+        right = float((scores.argmax(axis=1) == places).mean())
+        return {"accuracy": right, "log_loss": float(class_loss_rows(places, scores).mean())}
     if threshold is None:
         return {"mean_absolute_error": float(np.abs(labels - scores).mean())}
     return {name: float(value) for name, value in performance(labels == 1.0, scores, threshold).numbers().items()}

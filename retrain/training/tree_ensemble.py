@@ -16,15 +16,14 @@ import numpy.typing as npt
 def tree_nodes(estimator: Any, matrix: str, output: str, *, classifier: bool) -> tuple[list[Any], list[Any]]:
     """Return (nodes, initializers) that compute ``output`` from a float32 matrix without missing values.
 
-    ``output`` is probabilities ``(n, 2)`` of a binary classifier, or values ``(n, 1)``. Raises ``ValueError`` for
-    what this form cannot hold: more than two classes, categorical splits.
+    ``output`` is probabilities ``(n, classes)`` of a classifier, or values ``(n, 1)``. Raises ``ValueError`` for
+    what this form cannot hold: categorical splits.
     """
     from onnx import helper, numpy_helper
 
-    trees = [iteration[0] for iteration in estimator._predictors]  # noqa: SLF001 - the fitted trees have no public name
-    if any(len(iteration) != 1 for iteration in estimator._predictors):  # noqa: SLF001
-        raise ValueError("more than two classes; only binary classifiers and regressions have this form")
-    baseline = float(np.asarray(estimator._baseline_prediction).reshape(-1)[0])  # noqa: SLF001
+    # Of several classes each round has a tree a class, whose sum is that class's logit.
+    trees = [tree for round_ in estimator._predictors for tree in round_]  # noqa: SLF001 - they have no public name
+    baseline = np.asarray(estimator._baseline_prediction, np.float64).reshape(-1)  # noqa: SLF001
     raw = output if not classifier else f"{output}.raw"
     nodes = [
         helper.make_node(
@@ -32,14 +31,16 @@ def tree_nodes(estimator: Any, matrix: str, output: str, *, classifier: bool) ->
             [matrix],
             [raw],
             domain="ai.onnx.ml",
-            n_targets=1,
+            n_targets=len(baseline),
             aggregate_function="SUM",
-            base_values=[baseline],
-            **_attributes([tree.nodes for tree in trees]),
+            base_values=baseline.tolist(),
+            **_attributes([tree.nodes for tree in trees], len(baseline)),
         )
     ]
     if not classifier:
         return nodes, []
+    if len(baseline) > 1:
+        return [*nodes, helper.make_node("Softmax", [raw], [output], axis=1)], []
     one = f"{output}.one"
     nodes += [
         helper.make_node("Sigmoid", [raw], [f"{output}.positive"]),
@@ -49,7 +50,7 @@ def tree_nodes(estimator: Any, matrix: str, output: str, *, classifier: bool) ->
     return nodes, [numpy_helper.from_array(np.ones((1, 1), dtype=np.float32), one)]
 
 
-def _attributes(trees: list[npt.NDArray[Any]]) -> dict[str, Any]:
+def _attributes(trees: list[npt.NDArray[Any]], targets: int) -> dict[str, Any]:
     nodes = np.concatenate(trees)
     if nodes["is_categorical"].any():
         raise ValueError("categorical splits; encode categories as columns")
@@ -69,7 +70,7 @@ def _attributes(trees: list[npt.NDArray[Any]]) -> dict[str, Any]:
         "nodes_falsenodeids": np.where(leaf, 0, nodes["right"]).astype(np.int64).tolist(),
         "target_treeids": tree_ids[leaf].tolist(),
         "target_nodeids": node_ids[leaf].tolist(),
-        "target_ids": [0] * int(leaf.sum()),
+        "target_ids": (tree_ids[leaf] % targets).tolist(),
         "target_weights": nodes["value"][leaf].astype(np.float32).tolist(),
     }
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from stationkeeper.monitor.core.reference import dump
+from stationkeeper.monitor.core.reference import Task, dump
 from stationkeeper.monitor.profiling import profile
-from stationkeeper.registry import FeatureKind
+from stationkeeper.registry import FeatureKind, ModelTask
 from stationkeeper.retrain.service.steps import ReferenceRows
 
 # Names that begin with @ cannot be features' (retrain.snapshot.events).
@@ -18,10 +18,18 @@ _TIME = "@time"
 
 def build_reference(rows: ReferenceRows) -> tuple[str, bytes]:
     """Return digest and JSON of the reference of a new version, from rows like those it will see."""
-    columns = [*rows.features.get_columns(), pl.Series(_TIME, rows.times), pl.Series(_SCORE, rows.scores)]
+    several = rows.card.task is ModelTask.MULTICLASS
+    # Events carry the class's text; its index would be read as an amount where there are many classes.
+    answers, truth = (
+        pl.Series([None if np.isnan(one) else rows.card.classes[int(one)] for one in values.tolist()], dtype=pl.String)
+        if several
+        else pl.Series(values)
+        for values in (rows.scores, rows.labels)
+    )
+    columns = [*rows.features.get_columns(), pl.Series(_TIME, rows.times), answers.alias(_SCORE)]
     labelled = bool(np.isfinite(rows.labels).any())
     if labelled:
-        columns.append(pl.Series(_LABEL, rows.labels))
+        columns.append(truth.alias(_LABEL))
     reference = profile(
         pl.DataFrame(columns),
         model=rows.model,
@@ -31,7 +39,9 @@ def build_reference(rows: ReferenceRows) -> tuple[str, bytes]:
         label=_LABEL if labelled else None,
         categorical=[spec.name for spec in rows.specs if spec.kind is FeatureKind.CATEGORICAL],
         threshold=rows.card.threshold,
+        task=Task(rows.card.task.value),
     )
     # The rows have 1 for it; labels and classes of events to come have its text.
-    reference = replace(reference, positive=rows.positive)
+    if not several:
+        reference = replace(reference, positive=rows.positive)
     return reference.digest, dump(reference).encode()

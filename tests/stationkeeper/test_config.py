@@ -125,6 +125,12 @@ def test_a_positive_class_is_written_as_people_write_it_and_retraining_takes_it_
     assert (model.positive, model.retraining().labels.positive_class) == (read, read)
 
 
+def test_the_gate_values_decisions_as_the_model_does() -> None:
+    worth = {"false_negative": -120, "false_positive": -5}
+    model = Config.parse({"models": {"fraud": MODEL | {"value": worth}}}).models["fraud"]
+    assert model.retraining().gate.value == (0.0, -5.0, -120.0, 0.0)
+
+
 def test_two_different_positive_classes_are_refused_and_two_spellings_of_one_are_not() -> None:
     def parse(positive: str, trained: str) -> Config:
         labels = {"labels": {"positive": trained}}

@@ -100,6 +100,7 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
     salt: str | None = None,
     source: str = "training",
     pairs: int = MOST_PAIRS,
+    task: Task | None = None,
 ) -> Reference:
     """Freeze a reference from ``columns``: name to array of n rows.
 
@@ -107,8 +108,8 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
     weights, ``prior`` the true share of classes: either undoes rebalancing. ``sensitive`` features keep only salted
     hashes of values and edges of two digits. ``ordered`` says that rows are in order of time (dependence between rows
     is then learned by ``monitor.core.adoption.adopt.adopt``). ``untyped`` features take any JSON type, for their file
-    did not tell it. ``pairs`` of features that go together, at most so many, are counted together as well. Raises
-    ``ValueError`` naming the column and what to do.
+    did not tell it. ``pairs`` of features that go together, at most so many, are counted together as well. ``task`` is
+    what predictions are, where their values do not tell. Raises ``ValueError`` naming the column and what to do.
     O(n features log n).
     """
     arrays = {name: np.asarray(values) for name, values in columns.items()}
@@ -142,9 +143,10 @@ def profile(  # noqa: PLR0913 - the library call of a training script names each
         for s in subjects
     ]
     joint = _joint(subjects, {s.name: schema.column(s.name, arrays[s.name]) for s in subjects}, weights, pairs)
-    task = None
-    if prediction is not None:
-        task = infer_task(arrays[prediction])
+    if prediction is None:
+        task = None
+    else:
+        task = task or infer_task(arrays[prediction])
         subjects.append(_prediction(arrays[prediction], task, weights, salt))
     told = ""
     if positive is None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,6 +88,12 @@ def test_it_waits_for_what_is_missing_and_says_when():
         "400 matured labelled rows after the onset, 30 positive; needed 1000 and 50: at this pace by "
         f"{ready:%Y-%m-%d %H:%M} UTC, given up at {end:%Y-%m-%d %H:%M} UTC (max_wait)"
     )
+
+
+def test_where_no_class_is_the_positive_one_none_is_told():
+    found = decide(request(), replace(RULES, min_positives=0), labels(400, 0))
+    assert isinstance(found, Wait)
+    assert found.detail.startswith("400 matured labelled rows after the onset; needed 1000: ")
 
 
 def test_where_nearly_all_is_positive_the_negatives_are_waited_for():

@@ -19,7 +19,7 @@ def test_ours_are_offered_as_entry_points():
 
 @pytest.mark.parametrize("name", ["gradient-boosting", "logistic-regression"])
 def test_ours_conform(name: str):
-    check_trainer(lambda: load_trainer(name), (ModelTask.BINARY, ModelTask.REGRESSION))
+    check_trainer(lambda: load_trainer(name), tuple(ModelTask))
 
 
 class Nothing:

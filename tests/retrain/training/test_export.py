@@ -40,18 +40,20 @@ def table(n: int = 1_500, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
 
 def fitted(trainer: str, task: ModelTask):
     frame, value = table()
-    labels = value if task is ModelTask.REGRESSION else (value > 1.5).astype(float)
-    data = TrainingData(frame, SPECS, labels, np.ones(len(labels)), task, seed=3)
+    parts = [-1.0, 1.5] if task is ModelTask.MULTICLASS else [1.5]
+    labels = value if task is ModelTask.REGRESSION else np.searchsorted(parts, value).astype(float)
+    data = TrainingData(frame, SPECS, labels, np.ones(len(labels)), task, seed=3, classes=card(task).classes)
     return load_trainer(trainer).fit(data), frame
 
 
 def card(task: ModelTask) -> ModelCard:
     binary = task is ModelTask.BINARY
+    several = ("low", "middle", "high") if task is ModelTask.MULTICLASS else ()
     return ModelCard(
         model="bank",
         task=task,
         features=SPECS,
-        classes=("false", "true") if binary else (),
+        classes=("false", "true") if binary else several,
         positive="true" if binary else None,
         onnx_sha256="0" * 64,
     )
@@ -71,6 +73,27 @@ def test_the_server_scores_what_was_trained(trainer: str, task: ModelTask, tmp_p
     scale = 1.0 if task is ModelTask.BINARY else float(np.abs(model.score(unseen)).max())
     np.testing.assert_allclose(again.score(unseen), model.score(unseen), atol=1e-5 * scale)
     assert again.card.input_mode is InputMode.COLUMNS
+
+
+@pytest.mark.parametrize("trainer", ["gradient-boosting", "logistic-regression"])
+@pytest.mark.parametrize("unseen", ["none", "low", "low and middle"])
+def test_of_several_classes_each_has_its_column_also_one_without_a_row(trainer: str, unseen: str, tmp_path: Path):
+    frame, value = table()
+    labels = np.searchsorted([-1.0, 0.5, 1.5], value).astype(float)
+    kept = labels > {"none": -1, "low": 0, "low and middle": 1}[unseen]
+    classes = ("low", "middle", "high", "top")
+    rows = frame.filter(pl.Series(kept))
+    data = TrainingData(
+        rows, SPECS, labels[kept], np.ones(int(kept.sum())), ModelTask.MULTICLASS, seed=3, classes=classes
+    )
+    model = load_trainer(trainer).fit(data)
+    about = card(ModelTask.MULTICLASS).model_copy(update={"classes": classes})
+    served = export(model, about, frame, tmp_path / "artifact").model
+    found = served.class_scores(frame)
+    np.testing.assert_allclose(found, model.score(frame), atol=1e-5)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-5)
+    assert (found[kept].argmax(axis=1) == labels[kept]).mean() > 0.5
+    assert not found[:, : int(labels[kept].min())].any()
 
 
 def test_the_same_seed_gives_the_same_bytes():

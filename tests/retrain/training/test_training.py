@@ -82,7 +82,7 @@ def wait(process: TrainingProcess, limit_s: float = 60.0) -> Finished:
 
 
 def test_the_subprocess_trains_alike_twice_and_keeps_its_log(tmp_path: Path):
-    job = job_of(tmp_path)
+    job = job_of(tmp_path).model_copy(update={"amount": "amount", "exclude": ("amount",)})
     one = wait(TrainingProcess.start(job, tmp_path / "one", 60))
     two = wait(TrainingProcess.start(job, tmp_path / "two", 60))
     assert isinstance(one, TrainingResult)
@@ -94,6 +94,9 @@ def test_the_subprocess_trains_alike_twice_and_keeps_its_log(tmp_path: Path):
     held = pl.read_parquet(tmp_path / "one" / HELD_OUT_FILE)
     assert held.filter("after").height == 600
     rows = pl.read_parquet(job.snapshot)
+    # What decisions are valued by goes to the gate, also where models may not use it.
+    assert one.features == 3
+    assert held["amount"].equals(held.select("@event_id").join(rows, on="@event_id", how="left")["amount"])
     learnt = rows.join(held, on="@event_id", how="anti").filter(pl.col(TIME) >= ONSET)
     assert learnt[TIME].max() <= held.filter("after")[TIME].min()
 
