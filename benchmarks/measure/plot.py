@@ -15,7 +15,7 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
 """
 
 
-def bars(title: str, rows: Sequence[tuple[str, float, str]]) -> str:
+def bars(title: str, rows: Sequence[tuple[str, float, str]], digits: int = 0) -> str:
     """Return the chart of (name, rate, class) from the top; the axis runs over whole powers of ten."""
     low = math.floor(math.log10(min(rate for _, rate, _ in rows)))
     high = math.log10(max(rate for _, rate, _ in rows)) + 0.05
@@ -30,11 +30,12 @@ def bars(title: str, rows: Sequence[tuple[str, float, str]]) -> str:
     for power in range(low, math.floor(high) + 1):
         x = LEFT + (power - low) * scale
         out.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 8}" y2="{height - 24}"/>')
-        out.append(f'<text class="small" text-anchor="middle" x="{x:.1f}" y="{height - 8}">{10**power:,}</text>')
+        mark = f"{10.0**power:,.{max(-power, 0)}f}"
+        out.append(f'<text class="small" text-anchor="middle" x="{x:.1f}" y="{height - 8}">{mark}</text>')
     for at, (name, rate, kind) in enumerate(rows):
         y = TOP + at * (BAR + GAP)
         length = max((math.log10(rate) - low) * scale, 1.0)
         out.append(f'<text text-anchor="end" x="{LEFT - 8}" y="{y + 15}">{escape(name)}</text>')
         out.append(f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}" rx="2"/>')
-        out.append(f'<text x="{LEFT + length + 6:.1f}" y="{y + 15}">{rate:,.0f}</text>')
+        out.append(f'<text x="{LEFT + length + 6:.1f}" y="{y + 15}">{rate:,.{digits}f}</text>')
     return "\n".join([*out, "</svg>"]) + "\n"

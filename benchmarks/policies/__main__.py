@@ -1,10 +1,12 @@
 """When to retrain: total cost of the shipped rule, calendars and rules of others over that of the best in hindsight.
 
-``python -m benchmarks policies [--data FOLDER] [--seeds 20] [--quick]``. Cost is wrong answers plus trainings times a
-price; the price is .02, .1 and .5 of a period's wrong answers under a fresh model. Streams: the flights of 2013 by week
-and the S&P 500 by quarter come with packages; ``--data`` adds elec.csv, weather.csv and sea_stream.csv from a folder;
-six made worlds with ``--seeds`` seeds each. ``--quick`` leaves the real streams out. Every policy trains on all rows so
-far, and knows the labels of the periods that are over; CARA and UPF also know every version's loss in them, uncharged.
+``python -m benchmarks policies [--data FOLDER] [--seeds 20] [--first 0] [--quick] [--plot FILE]``. Cost is wrong
+answers plus trainings times a price; the price is .02, .1 and .5 of a period's wrong answers under a fresh model.
+Streams: the flights of 2013 by week and the S&P 500 by quarter come with packages; ``--data`` adds elec.csv,
+weather.csv and sea_stream.csv from a folder; six made worlds with ``--seeds`` seeds each. ``--quick`` leaves the real
+streams out. Every policy trains on all rows so far, and knows the labels of the periods that are over; CARA and UPF
+also what the versions that they trained, but that serve no more, would have lost in them.
+The end says which of the bars below hold; ``--plot`` draws the means.
 """
 
 import argparse
@@ -14,11 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measure.plot import bars
 from benchmarks.policies.matrix import Losses, losses
 from benchmarks.policies.policies import best, policies, run
 from benchmarks.policies.streams import ROWS, WORLDS, flights, from_file, shares, world
 
 RATIOS = (0.02, 0.1, 0.5)
+
+OURS, BEST = "when it pays", "best in hindsight"
+# The bars: on average at most so much over the best in hindsight, and on no stream at most so much over the better of
+# never training and training each period.
+MOST_OVER_BEST, MOST_OVER_SIMPLE = 1.15, 1.05
+
+Means = dict[str, dict[str, float]]
+"""Cost over the best by stream and policy."""
 
 
 def real(data: Path | None) -> Iterator[Losses]:
@@ -29,8 +40,8 @@ def real(data: Path | None) -> Iterator[Losses]:
         yield losses(from_file(Path(data or "") / f"{name}.csv"))
 
 
-def table(title: str, all_losses: list[list[Losses]], ratio: float) -> dict[str, float]:
-    """Print cost over the best, by policy (rows) and stream (columns, the mean of its seeds); return the means."""
+def table(title: str, all_losses: list[list[Losses]], ratio: float) -> Means:
+    """Print cost over the best, by policy (rows) and stream (columns, the mean of its seeds); return the cells."""
     columns = {}
     for group in all_losses:
         over: dict[str, list[float]] = {}
@@ -38,8 +49,8 @@ def table(title: str, all_losses: list[list[Losses]], ratio: float) -> dict[str,
         for found in group:
             price = ratio * found.unit
             least = best(found, price)
-            over.setdefault("best in hindsight", []).append(1.0)
-            trained.setdefault("best in hindsight", []).append(least.trainings)
+            over.setdefault(BEST, []).append(1.0)
+            trained.setdefault(BEST, []).append(least.trainings)
             for name, decide in policies(found, price).items():
                 outcome = run(found, price, decide)
                 over.setdefault(name, []).append(outcome.cost / least.cost)
@@ -48,12 +59,39 @@ def table(title: str, all_losses: list[list[Losses]], ratio: float) -> dict[str,
     print(f"\n{title}, price {ratio:g} of a period's wrong answers: cost over the best (trainings)\n")
     print(f"| policy | {' | '.join(columns)} | mean |")
     print("|---|" + "---|" * (len(columns) + 1))
-    means = {}
     for name in next(iter(columns.values())):
         cells = [column[name] for column in columns.values()]
-        means[name] = float(np.mean([cost for cost, _ in cells]))
-        print(f"| {name} | {' | '.join(f'{cost:.3f} ({count:.0f})' for cost, count in cells)} | {means[name]:.4f} |")
-    return means
+        mean = float(np.mean([cost for cost, _ in cells]))
+        print(f"| {name} | {' | '.join(f'{cost:.3f} ({count:.0f})' for cost, count in cells)} | {mean:.4f} |")
+    return {stream: {name: cost for name, (cost, _) in column.items()} for stream, column in columns.items()}
+
+
+def mean_of(found: Means, name: str) -> float:
+    """Return a policy's cost over the best in the mean of the streams."""
+    return float(np.mean([column[name] for column in found.values()]))
+
+
+def bars_hold(found: Means) -> bool:
+    """Print which bars hold at one price: cheapest in the mean, near hindsight, on no stream much worse than simple."""
+    others = [name for name in next(iter(found.values())) if name not in (BEST, OURS)]
+    first, mean = min(others, key=lambda name: mean_of(found, name)), mean_of(found, OURS)
+    simple = {stream: min(column["never"], column["each period"]) for stream, column in found.items()}
+    worst = max(found, key=lambda stream: found[stream][OURS] / simple[stream])
+    ratio = found[worst][OURS] / simple[worst]
+    held = (mean <= mean_of(found, first), mean <= MOST_OVER_BEST, ratio <= MOST_OVER_SIMPLE)
+    words = ["held" if one else "MISSED" for one in held]
+    print(f"\n{OURS}: {mean:.4f}; the best other, {first}: {mean_of(found, first):.4f} ({words[0]})")
+    print(f"at most {MOST_OVER_BEST:g} x the best in hindsight: {words[1]}")
+    print(f"at most {MOST_OVER_SIMPLE:g} x the better of never and each period: {ratio:.3f} on {worst} ({words[2]})")
+    return all(held)
+
+
+def picture(by_price: list[Means]) -> str:
+    """Return as SVG what each policy costs above hindsight, in the mean of all prices and streams."""
+    names = [name for name in next(iter(by_price[0].values())) if name != BEST]
+    above = {name: 100 * (float(np.mean([mean_of(one, name) for one in by_price])) - 1) for name in names}
+    rows = [(name, above[name], "ours" if name == OURS else "peer") for name in sorted(names, key=lambda n: above[n])]
+    return bars("Cost above the best retrainings in hindsight, per cent", rows, digits=1)
 
 
 def log_losses(found: Losses, ratio: float) -> None:
@@ -61,33 +99,35 @@ def log_losses(found: Losses, ratio: float) -> None:
     price, rows = ratio * found.unit, float(found.rows[1:].sum())
     print(f"\n{found.name}, price {ratio:g}: log loss, % wrong (trainings)\n")
     least = best(found, price)
-    outcomes = {"best in hindsight": least} | {n: run(found, price, d) for n, d in policies(found, price).items()}
+    outcomes = {BEST: least} | {n: run(found, price, d) for n, d in policies(found, price).items()}
     for name, one in outcomes.items():
         wrong = (one.cost - one.trainings * price) / rows
         print(f"- {name}: {one.log_loss:.4f}, {100 * wrong:.2f} ({one.trainings})")
 
 
 def main() -> int:
-    """Print the tables; 1 where the shipped rule is not the cheapest in the mean of all streams at some price."""
+    """Print the tables and the bars; 1 where one is missed at some price."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks policies", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder with elec.csv, weather.csv and sea_stream.csv")
     parser.add_argument("--seeds", type=int, default=20, help="seeds of each made world")
+    parser.add_argument("--first", type=int, default=0, help="the first of those seeds")
+    parser.add_argument("--plot", type=Path, help="where to draw the means, as SVG")
     parser.add_argument("--quick", action="store_true", help="made worlds only")
     chosen = parser.parse_args()
     streams = [] if chosen.quick else [[found] for found in real(chosen.data)]
-    worlds = [[losses(world(kind, seed)) for seed in range(chosen.seeds)] for kind in WORLDS]
-    won = True
+    seeds = range(chosen.first, chosen.first + chosen.seeds)
+    worlds = [[losses(world(kind, seed)) for seed in seeds] for kind in WORLDS]
+    by_price, held = [], True
     for ratio in RATIOS:
         if streams:
             table("Real streams", streams, ratio)
             log_losses(streams[0][0], ratio)
         table(f"Made worlds, {chosen.seeds} seeds each", worlds, ratio)
-        means = table("All", [*streams, *worlds], ratio)
-        others = {name: mean for name, mean in means.items() if name not in ("best in hindsight", "when it pays")}
-        first = min(others, key=lambda name: others[name])
-        won &= means["when it pays"] <= others[first]
-        print(f"\nwhen it pays: {means['when it pays']:.4f}; the best other, {first}: {others[first]:.4f}")
-    return 0 if won else 1
+        by_price.append(table("All", [*streams, *worlds], ratio))
+        held &= bars_hold(by_price[-1])
+    if chosen.plot is not None:
+        chosen.plot.write_text(picture(by_price))
+    return 0 if held else 1
 
 
 if __name__ == "__main__":

@@ -64,30 +64,45 @@ def _moved(reference: Array, current: Array, *, classes: bool) -> bool:
     return bool(np.sqrt(divergence) >= _DISTANCE)
 
 
+def own(found: Losses, versions: list[int], period: int) -> tuple[Array, Array, Array]:
+    """Return what a policy can know online: (version, period, wrong a row) of the versions that it has trained.
+
+    Those that serve no more are scored on, which costs no training; what a version not trained would have lost, nobody
+    knows.
+    """
+    pairs = [(version, at) for version in versions for at in range(version, period)]
+    first, at = (np.array(side, np.int64) for side in zip(*pairs, strict=True))
+    return first, at, found.wrong[first, at] / found.rows[at]
+
+
 def cara(found: Losses, price: float) -> Decide:
     """CARA's cumulative threshold (Mahadevan and Mathioudakis, 2310.04216): train when what was wrong reaches it.
 
-    The threshold is that of the least total cost over the periods so far, replayed with the loss of every version in
-    every one of them; the trainings that this needs are not charged. Staleness is told by the last labelled period.
+    The threshold is that of the least total cost over the periods so far, replayed. The paper replays an offline phase
+    in which every version is trained; online, a version that was not trained is taken to lose what its own ones lost
+    at that age (the nearest age seen).
     """
     # From half of the first period's wrong answers, which are known at every decision, to the whole of a long stream's.
     thresholds = float(found.wrong[1, 1]) * 2.0 ** np.arange(-1.0, 7.0, 0.5)
 
-    def costs(threshold: float, until: int) -> float:
+    def costs(threshold: float, wrong: Array) -> float:
         version, summed, cost = 1, 0.0, 0.0
-        for period in range(1, until):
+        for period in range(1, len(wrong)):
             if summed >= threshold:
                 version, summed, cost = period, 0.0, cost + price
-            cost += found.wrong[version, period]
-            summed += found.wrong[version, period]
+            cost += wrong[version, period]
+            summed += wrong[version, period]
         return cost
 
-    chosen: dict[int, float] = {}
-
     def decide(period: int, versions: list[int]) -> bool:
-        if period not in chosen:
-            chosen[period] = min(thresholds.tolist(), key=lambda one: costs(one, period))
-        return float(found.wrong[versions[-1], versions[-1] : period].sum()) >= chosen[period]
+        first, at, rates = own(found, versions, period)
+        ages = at - first
+        usual = np.bincount(ages, rates) / np.maximum(np.bincount(ages), 1)
+        told = usual[np.clip(np.subtract.outer(np.arange(period), np.arange(period)).T, 0, len(usual) - 1)]
+        told[first, at] = rates
+        wrong = told * found.rows[:period]
+        chosen: float = min(thresholds.tolist(), key=lambda one: costs(one, wrong))
+        return float(found.wrong[versions[-1], versions[-1] : period].sum()) >= chosen
 
     return decide
 
@@ -95,28 +110,25 @@ def cara(found: Losses, price: float) -> Decide:
 def upf(found: Losses, price: float) -> Decide:
     """UPF's rule (Regol and others, 2505.14903): forecast every version's loss, train now if the best plan does.
 
-    The forecast is a ridge regression of the loss on when a version was trained and its age, from all pairs so far (the
-    trainings for that are not charged); the plan is the cheapest to the end of the stream, which it is told. The mean
-    of the forecast decides: their quantile of it adds the same to all plans where the spread is one for all.
+    The forecast is a ridge regression of the loss on when a version was trained and its age, from all pairs of its own
+    versions; the plan is the cheapest to the end of the stream, which it is told. The mean of the forecast decides:
+    their quantile of it adds the same to all plans where the spread is one for all.
     """
     last = len(found.rows)
-    rates = found.wrong / found.rows
 
-    def forecast(period: int) -> Array:
-        first, at = np.triu_indices(period)
-        kept = first >= 1
-        first, at = first[kept], at[kept]
+    def forecast(period: int, versions: list[int]) -> Array:
+        first, at, rates = own(found, versions, period)
         table = _features(first, at, last)
-        weights = np.linalg.solve(table.T @ table + 1e-3 * np.eye(table.shape[1]), table.T @ rates[first, at])
+        weights = np.linalg.solve(table.T @ table + 1e-3 * np.eye(table.shape[1]), table.T @ rates)
         each, when = np.meshgrid(np.arange(last), np.arange(last), indexing="ij")
         told = np.clip(_features(each.ravel(), when.ravel(), last) @ weights, 0.0, 1.0).reshape(last, last)
         return np.asarray(told * found.rows[:period].mean(), np.float64)
 
     def decide(period: int, versions: list[int]) -> bool:
-        # Three periods give six pairs, for four numbers.
+        # Three periods of one version are the least from which its age shows.
         if period <= 3:
             return False
-        cost = forecast(period)
+        cost = forecast(period, versions)
         least = np.zeros(last + 1)
         # What a version trained at n costs to the end, with the best trainings after it.
         for n in range(last - 1, period - 1, -1):

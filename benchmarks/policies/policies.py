@@ -9,6 +9,7 @@ from river.drift.binary import DDM
 
 from benchmarks.policies.matrix import Losses
 from benchmarks.policies.peers import cara, evidently, upf
+from stationkeeper.demo.calendars import hindsight
 from stationkeeper.monitor.core.ageing import AgeState, ServedVersion, Week, timing
 
 Decide = Callable[[int, list[int]], bool]
@@ -37,20 +38,10 @@ def run(found: Losses, price: float, decide: Decide) -> Outcome:
 
 
 def best(found: Losses, price: float) -> Outcome:
-    """The cheapest trainings in hindsight, by dynamic programming over period and version in force; O(periods^2)."""
-    after = {1: (found.wrong[1, 1], 0, found.rows[1] * found.log_loss[1, 1])}
-    for period in range(2, len(found.rows)):
-        cheapest = min(after.values())
-        surprise = found.rows[period] * found.log_loss[:, period]
-        step = {v: (c + found.wrong[v, period], n, s + surprise[v]) for v, (c, n, s) in after.items()}
-        step[period] = (
-            cheapest[0] + price + found.wrong[period, period],
-            cheapest[1] + 1,
-            cheapest[2] + surprise[period],
-        )
-        after = step
-    cost, trainings, total = min(after.values())
-    return Outcome(cost, trainings, total / found.rows[1:].sum())
+    """The cheapest trainings in hindsight; O(periods^2)."""
+    # Nobody has a version before the first period's rows are in, so the first that can serve is that of period 1.
+    used = [0, *(version + 1 for version in hindsight(found.wrong[1:, 1:], price))]
+    return run(found, price, lambda period, _: used[period] == period)
 
 
 def never(_: int, __: list[int]) -> bool:

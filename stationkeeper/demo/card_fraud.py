@@ -64,7 +64,7 @@ class FraudScenario:
     def training(self) -> pl.DataFrame:
         """Return the labelled history the first champion learns from."""
         first = START_MS - TRAINING_HOURS * HOUR_MS
-        return _frame(generate(self.story, first, TRAINING_HOURS, TRAINING_PER_MINUTE, onset_ms=None)).drop(
+        return frame_of(generate(self.story, first, TRAINING_HOURS, TRAINING_PER_MINUTE, onset_ms=None)).drop(
             "event_id", "entity_id", "label_time"
         )
 
@@ -72,7 +72,7 @@ class FraudScenario:
         """Yield two stream minutes at a time."""
         queue = LabelQueue()
         for hour_ms in range(START_MS, self.end_ms, HOUR_MS):
-            hour = _frame(generate(self.story, hour_ms, 1.0, self.per_minute, onset_ms=self.onset_ms))
+            hour = frame_of(generate(self.story, hour_ms, 1.0, self.per_minute, onset_ms=self.onset_ms))
             queue.put(hour.select("event_id", pl.col("label_time").alias("time"), "label"))
             asks = hour.drop("label", "label_time")
             for until in range(hour_ms + CHUNK_MS, hour_ms + HOUR_MS + 1, CHUNK_MS):
@@ -80,7 +80,8 @@ class FraudScenario:
                 yield Chunk(until, piece, queue.due(until))
 
 
-def _frame(rows: Transactions) -> pl.DataFrame:
+def frame_of(rows: Transactions) -> pl.DataFrame:
+    """Return transactions with event_id, entity_id, time, features, label and label_time."""
     columns = {name: pl.Series(name, list(rows.columns[name])) for name in FEATURES}
     return pl.DataFrame(
         {

@@ -74,7 +74,7 @@ def measure_gain(
     # With less than a row a block there is nothing to draw from.
     if rows.height < BLOCKS:
         return None
-    features = _features(reader, model, old.card, rows["event_id"].to_list())
+    features = features_of(reader, model, old.card, rows["event_id"].to_list())
     flagged: list[bool] = []
     for start in range(0, rows.height, _ROWS):
         columns = {name: values[start : start + _ROWS] for name, values in features.items()}
@@ -113,7 +113,7 @@ def _wrong(sums: Floats) -> Floats:
     return found
 
 
-def _features(reader: Reader, model: ModelSettings, card: ModelCard, ids: Sequence[str]) -> dict[str, list[Scalar]]:
+def features_of(reader: Reader, model: ModelSettings, card: ModelCard, ids: Sequence[str]) -> dict[str, list[Scalar]]:
     """Return the card's features of these predictions, in their order."""
     form = forms([model])[model.predictions.topic]
     read = EventReader(replace(form, extras=("event_id",)))

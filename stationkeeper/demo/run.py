@@ -20,6 +20,7 @@ from stationkeeper.config import Config
 from stationkeeper.contracts.masking import masked
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.contracts.topics import Topics
+from stationkeeper.demo.calendars import policy_table
 from stationkeeper.demo.card_fraud import FraudScenario
 from stationkeeper.demo.console_log import ConsoleLog
 from stationkeeper.demo.driver import Driver, DriverError
@@ -45,6 +46,7 @@ from stationkeeper.deploy.adoption import DeploymentError
 from stationkeeper.process.first_champion import adopt_first_champion
 from stationkeeper.process.wiring import plain_producer, prepare_topics, reader_for
 from stationkeeper.registry import Registry, ServedModel
+from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.streams.broker import find_broker
 from stationkeeper.streams.ports import Reader
 
@@ -124,10 +126,24 @@ def play(options: DemoOptions, directory: Path, console: Console, stack: ExitSta
         observer = Observer(reader, topics, lines.show)
         driver_progress = _replay(scenario, speed, config, addresses, observer, lines, stack)
         served = read_served(reader, model)
-        gain = _gain(config, scenario, reader, served, observer.history, champion)
+        gain, policies = None, None
+        if model.requests.cost is None:
+            gain = _gain(config, scenario, reader, served, observer.history, champion)
+        elif served.height:
+            console.print("  training what calendars and hindsight would have trained …")
+            policies = policy_table(
+                reader,
+                model,
+                model.retraining(),
+                served,
+                _served_model(config, scenario, champion),
+                scenario.training(),
+                scenario.start_ms,
+                _trainings(reader, topics),
+            )
     span = (scenario.start_ms, driver_progress)
     summary = summarise(options.scenario, plot, observer.history, served, span, time.monotonic() - began)
-    return replace(summary, gain=gain)
+    return replace(summary, gain=gain, policies=policies)
 
 
 def _set_stage(
@@ -173,12 +189,25 @@ def _gain(
     promoted = history.promoted
     if promoted is None or not served.height:
         return None
-    registry = Registry(config.registry, config.serve.cache_dir)
-    old = ServedModel.load(registry.fetch(scenario.name, first), scenario.name, first)
+    old = _served_model(config, scenario, first)
     cured_ms = taken_over_ms(served, promoted.champion, to_ms(promoted.time))
     return measure_gain(
         reader, config.models[scenario.name], served, old, cured_ms, int(served["time"].to_numpy().max()) + 1
     )
+
+
+def _served_model(config: Config, scenario: Scenario, version: str) -> ServedModel:
+    registry = Registry(config.registry, config.serve.cache_dir)
+    return ServedModel.load(registry.fetch(scenario.name, version), scenario.name, version)
+
+
+def _trainings(reader: Reader, topics: Topics) -> int:
+    """Return how many trainings the loop's requests have cost, those that its gate held back included."""
+    parts = list(reader.partitions(topics.retrain_state.name))
+    values = [value for batch in reader.read(parts) for value in batch.values if value is not None]
+    last = {state.id: state for state in map(RetrainState.decode, values)}
+    # Each look that found too little evidence was one, and so is the present one from its result on.
+    return sum(state.look + (state.result is not None) for state in last.values())
 
 
 def _replay(

@@ -39,11 +39,11 @@ class Stretch:
 
 
 def read_served(reader: Reader, model: ModelSettings) -> pl.DataFrame:
-    """Return one row an event: event_id, time, version, prediction, flagged, label (null while unknown)."""
+    """Return one row an event: event_id, time, version, prediction, flagged, label, label_time (null while unknown)."""
     found = pl.concat([_table(reader, form) for form in forms([model]).values()])
     # As the tally counts: the first of an id. A router that answered twice after an outage logs it twice.
     first = found.unique(["kind", "event_id"], keep="first", maintain_order=True)
-    known = first.filter(pl.col("kind") == "label").select("event_id", "label")
+    known = first.filter(pl.col("kind") == "label").select("event_id", "label", label_time="time")
     return (
         first.filter(pl.col("kind") == "prediction")
         .drop("kind", "label")

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from stationkeeper.contracts.messages import DeploymentAction
 from stationkeeper.contracts.times import format_duration, to_datetime, to_ms
+from stationkeeper.demo.calendars import PolicyTable
 from stationkeeper.demo.gain import Gain
 from stationkeeper.demo.loop_history import LoopHistory
 from stationkeeper.demo.scenario import Plot
@@ -31,6 +32,7 @@ class DemoSummary:
     stretches: tuple[Stretch, ...]
     wall_seconds: float
     gain: Gain | None = None
+    policies: PolicyTable | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -156,9 +158,29 @@ def show(summary: DemoSummary, console: Console) -> None:
         console.print(f"Seen {summary.seen_after_events:,} events and {summary.seen_after} after the planted moment.")
     if summary.gain is not None:
         console.print(summary.gain.sentence())
+    if summary.policies is not None:
+        _show_policies(summary.policies, console)
     word, style = ("PASSED", "bold green") if summary.passed else ("FAILED", "bold red")
     console.print(
         f"[{style}]{word}[/]: {summary.verdict}. "
         f"{summary.events:,} events, {summary.pages} page(s), {summary.requests} request(s), "
         f"{summary.wall_seconds:.0f} s."
     )
+
+
+def _show_policies(found: PolicyTable, console: Console) -> None:
+    title = (
+        f"When to retrain: the same {found.events:,} labelled events, {found.weeks} weeks, {found.price:g} wrong "
+        "answers for a training"
+    )
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for column in ("policy", "wrong", "log loss", "retrains", "cost"):
+        table.add_column(column, justify="left" if column == "policy" else "right")
+    for row in found.rows:
+        table.add_row(row.name, f"{row.wrong:.2%}", f"{row.log_loss:.4f}", f"{row.retrains}", f"{row.cost:,.0f}")
+    console.print(table)
+    console.print(
+        f"Ours is what this run did: {found.promoted} of its trainings came to answer. The others answer at once, "
+        "without gate or canary, by all labels of the weeks before; the oracle knows the weeks to come."
+    )
+    console.print()

@@ -24,9 +24,15 @@ _PRIOR_WEEKS, _PRIOR_RISE = 4.0, 0.2
 FRESH_WEEKS = 3
 
 # A sudden change: a week whose loss lies so many standard errors, and at least a point, above all weeks of its version
-# before. At three one of a thousand weeks is taken for a change, at five a small stream sees none (the same costs on
-# eleven streams, `python -m benchmarks policies`); of less than a point a retraining is not worth the look.
+# before. At three one of a thousand weeks is taken for a change, at five
+# a small stream sees none (the same costs on eleven streams, `python -m benchmarks policies`); of less than a point a
+# retraining is not worth the look.
 _SIGMAS, _POINT = 4.0, 0.01
+
+# Times the loss of the version before, from which a version's first week tells of a change: versions of two seasons
+# differ by less. At one and a half flights of two neighbouring weeks do (two per cent dearer on them), and a change
+# that less than doubles the loss is seen as age.
+_PROMOTED = 2.0
 
 # Weeks for which what a change costs counts against the price. By the benchmark the costs over all streams are least at
 # two; at one an abrupt change is followed too slowly, at four a price of a tenth of a week's errors is paid twice as
@@ -96,7 +102,9 @@ class AgeingCurve:
             # The weeks before the new version's first; a week that both served is in neither.
             before = [week for week in old.weeks if week.number < new.weeks[0].number]
             after = [week for week in new.weeks if week.number > old.weeks[-1].number]
-            if not before or not after:
+            jump = _jump(old, new)
+            # What the world did in the very week of a promotion, the promotion has not done.
+            if not before or not after or (jump is not None and jump[0] == 0):
                 continue
             features = _features(before)
             gain = _loss(before[-PAIR_WEEKS:]) - _loss(after[:PAIR_WEEKS])
@@ -139,16 +147,34 @@ class SuddenChange:
 
 def sudden_change(history: Sequence[ServedVersion]) -> SuddenChange | None:
     """Return the latest sudden rise that the weeks of any version show, None without one. O(weeks)."""
-    for version in reversed(history):
-        rows, wrong = 0, 0
-        for week in version.weeks:
-            if rows and week.rows:
-                usual, now = wrong / rows, week.wrong / week.rows
-                # A loss of nought has no spread: a pseudo-row keeps its error above it.
-                spread = (max(usual * (1 - usual), 1 / rows) * (1 / rows + 1 / week.rows)) ** 0.5
-                if now - usual > max(_SIGMAS * spread, _POINT):
-                    return SuddenChange(week.number, now - usual)
-            rows, wrong = rows + week.rows, wrong + week.wrong
+    for old, version in reversed([*zip([None, *history], history, strict=False)]):
+        jump = _jump(old, version)
+        if jump is not None:
+            place, lost = jump
+            return SuddenChange(version.weeks[place].number, lost)
+    return None
+
+
+def _jump(old: ServedVersion | None, version: ServedVersion) -> tuple[int, float] | None:
+    """Return the place of the first week that lies far above those before, and by how much.
+
+    The first week of a version is compared with the worst of late of the version before it, and must be ``_PROMOTED``
+    times as bad: a change in the very week of a promotion would otherwise be the new version's usual loss, and never be
+    learned.
+    """
+    late = [week for week in old.weeks[-FRESH_WEEKS:] if week.rows] if old is not None else []
+    # The worst alone: a change that the old version has seen already is not found again in the new one.
+    earlier: Sequence[Week] = sorted(late, key=lambda week: week.wrong / week.rows)[-1:]
+    for place, week in enumerate(version.weeks):
+        rows, wrong = sum(one.rows for one in earlier), sum(one.wrong for one in earlier)
+        if rows and week.rows:
+            usual, now = wrong / rows, week.wrong / week.rows
+            # A loss of nought has no spread: a pseudo-row keeps its error above it.
+            spread = (max(usual * (1 - usual), 1 / rows) * (1 / rows + 1 / week.rows)) ** 0.5
+            least = max(_SIGMAS * spread, _POINT) if place else max(_SIGMAS * spread, (_PROMOTED - 1) * usual)
+            if now - usual > least:
+                return place, now - usual
+        earlier = version.weeks[: place + 1]
     return None
 
 

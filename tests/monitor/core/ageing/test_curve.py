@@ -80,3 +80,16 @@ def test_what_a_model_that_knows_more_rows_since_a_change_spares_by_hand():
     assert change.spared(history, 0, 6) == pytest.approx(0.2 * 2 / 12)
     assert change.spared(history, 6, 14) == pytest.approx(0.2 * (10 / 12 - 10 / 20))
     assert change.spared(history, 6, 6) == 0.0
+
+
+def test_a_change_in_the_very_week_of_a_promotion_is_a_change_and_teaches_nothing_of_promotions():
+    # Four times as many wrong from the first week of version 2 on: of its own weeks none is above the others.
+    history = [ServedVersion("1", weeks(150, 150, 150, 150)), ServedVersion("2", weeks(600, 610, 590, first=4))]
+    found = sudden_change(history)
+    assert found is not None
+    assert found.week == 4
+    assert found.lost == pytest.approx(0.45)
+    assert AgeingCurve.fit(history) == AgeingCurve(GROWTH, CURE)
+    # A season that is half as bad again is none, and neither is a version that is better.
+    for later in (225, 60):
+        assert sudden_change([history[0], ServedVersion("2", weeks(later, later, first=4))]) is None
