@@ -2,7 +2,7 @@
 
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -82,7 +82,7 @@ def collecting(status: int = 200) -> Iterator[Collector]:
 
 def exporter(server: Collector, role: str) -> Otlp:
     url = f"http://127.0.0.1:{server.server_address[1]}"
-    return Otlp(OtlpSettings(url=url, interval=600_000, timeout=2_000), role, "a")
+    return Otlp(OtlpSettings(url=url, interval=600_000, timeout=60_000), role, "a")
 
 
 def at(minute: int) -> datetime:
@@ -144,6 +144,15 @@ class Log:
             raise Retryable("the broker is away")
 
 
+def sent(told: Otlp, samples: Callable[[], list[Sample]]) -> None:
+    """Send what is there and wait for the end of it, however long a busy machine takes."""
+    told.start(samples)
+    told.stop()
+    assert told._thread is not None
+    told._thread.join(120)
+    assert not told._thread.is_alive()
+
+
 def committed(told: Otlp, records: list[Outgoing]) -> None:
     sink = told.traced(TOPICS)(Log())
     sink.begin()
@@ -161,8 +170,7 @@ def test_three_processes_share_one_trace_without_a_header() -> None:
         for role, records in wrote.items():
             told = exporter(server, role)
             committed(told, records)
-            told.start(list)
-            told.stop()
+            sent(told, list)
         found = {span.name: span for span in server.spans}
         assert set(found) == {"verdict", "request", "planned", "training", "canary"}
         assert len({span.trace_id for span in server.spans}) == 1
@@ -184,8 +192,7 @@ def test_metrics_come_by_the_names_of_the_list() -> None:
     ]
     with collecting() as server:
         told = exporter(server, "monitor")
-        told.start(lambda: samples)
-        told.stop()
+        sent(told, lambda: samples)
         got = server.metrics
     assert set(got) == {sample.metric for sample in samples}
     assert got["stationkeeper_role_ready"].gauge.data_points[0].as_double == 1.0
@@ -204,8 +211,7 @@ def test_what_an_aborted_transaction_carried_is_not_told() -> None:
         with pytest.raises(Retryable):
             sink.commit({}, None)
         sink.abort()
-        told.start(list)
-        told.stop()
+        sent(told, list)
         assert server.spans == []
 
 
@@ -213,8 +219,7 @@ def test_a_collector_that_refuses_is_told_once_a_turn_and_spans_wait_for_it() ->
     with collecting(status=400) as server, structlog.testing.capture_logs() as lines:
         told = exporter(server, "monitor")
         committed(told, [Outgoing(TOPICS.requests.name, request().encode())])
-        told.start(list)
-        told.stop()
+        sent(told, list)
         assert [span.name for span in told._spans] == ["verdict"]
     assert {line["event"] for line in lines} == {"otlp_unreachable"}
 
