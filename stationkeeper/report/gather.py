@@ -14,8 +14,10 @@ from stationkeeper.contracts.times import to_datetime, to_ms
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.explain.lineage import Lineage
 from stationkeeper.monitor.core.charts import SegmentPart
+from stationkeeper.monitor.core.performance import SegmentGap
+from stationkeeper.monitor.core.reference import Task
 from stationkeeper.report.history import History, Moved, read_history
-from stationkeeper.report.segments import located
+from stationkeeper.report.segments import gaps_of, located
 from stationkeeper.streams.ports import Reader
 
 MOST_PLOTTED = 4
@@ -111,6 +113,7 @@ class Report:
     performance: tuple[PerformanceStatus, ...] = ()
     comparison: Comparison | None = None
     segments: Mapping[str, tuple[SegmentPart, ...]] = field(default_factory=dict)
+    gaps: tuple[SegmentGap, ...] = ()
     reproduce: tuple[str, ...] = field(default=())
 
 
@@ -330,6 +333,7 @@ def from_log(reader: Reader, topics: Topics, model: str, start: int | None = Non
         deployments=tuple(d for d in log.deployments if inside(d)),
         subjects=tuple(history.subjects(moved)),
         segments=located(reader, topics, model, moved, history.references, length=history.length, start=start, end=end),
+        gaps=_gaps(reader, topics, model, history, start, end),
         performance=tuple(history.performance()),
         reproduce=(
             f"stationkeeper report --model {model}{period}",
@@ -337,6 +341,16 @@ def from_log(reader: Reader, topics: Topics, model: str, start: int | None = Non
             *(f"stationkeeper explain {case.id}" for case in cases[:5]),
         ),
     )
+
+
+def _gaps(
+    reader: Reader, topics: Topics, model: str, history: History, start: int | None, end: int | None
+) -> tuple[SegmentGap, ...]:
+    """The gaps between segments of a model of two classes; other tasks have no such rates."""
+    tasks = {reference.task for reference in history.references.values()}
+    if not tasks <= {None, Task.BINARY}:
+        return ()
+    return gaps_of(reader, topics, model, length=history.length, start=start, end=end)
 
 
 TIMELINE = "timeline"

@@ -8,6 +8,7 @@ from stationkeeper.contracts.messages import Deployment, RetrainRequest
 from stationkeeper.contracts.model_status import SubjectStatus
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.monitor.core.charts import FEW_ROWS, SegmentPart
+from stationkeeper.monitor.core.performance import SegmentGap
 from stationkeeper.page.axes import LEFT, RIGHT, WIDTH, Axes, figure, legend
 from stationkeeper.page.fleet_status import installed_version
 from stationkeeper.page.frame import section, time_tag
@@ -46,6 +47,7 @@ def report_page(report: Report) -> str:
             if any("series" in m for m in report.performance)
             else None,
             measures_table(report.performance) if report.performance else None,
+            _gaps(report.gaps),
         ),
         section("What was done to production", _deployments(report.deployments)),
         section("All verdicts", _findings(report.findings)),
@@ -222,6 +224,25 @@ def _segments(parts: tuple[SegmentPart, ...]) -> Html | None:
     rest = len(parts) - MAX_LISTED
     more = f" And {plural(rest, 'further segment')}, left out here." if rest > 0 else ""
     return tag("div", table("Where it changed", heads, rows, class_="numbers"), tag("p", note + more, class_="quiet"))
+
+
+def _gaps(gaps: tuple[SegmentGap, ...]) -> Html | None:
+    """How far segments lie apart in what the model decided, of matured labels."""
+    if not gaps:
+        return None
+    rows = [
+        (
+            f"{gap.dimension}: {gap.rate}",
+            f"{gap.lowest} {percent(gap.lowest_value)}",
+            f"{gap.highest} {percent(gap.highest_value)}",
+            percent(gap.gap),
+            f"{percent(gap.low)} to {percent(gap.high)}",
+            f"{plural(gap.left_out, 'segment')} of few labels" if gap.left_out else "none",
+        )
+        for gap in gaps
+    ]
+    heads = ("Rate", "Lowest", "Highest", "Gap", "Gap, 95 %", "Left out")
+    return table("How far segments lie apart, of labelled rows", heads, rows, class_="numbers")
 
 
 def _harm(case: Case, report: Report) -> str:

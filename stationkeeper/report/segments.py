@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.contracts.wire import Counts, PaneDelta
+from stationkeeper.contracts.wire import Counts, OutcomeDelta, PaneDelta
 from stationkeeper.explain.lineage import read_panes
 from stationkeeper.monitor.core.charts import SegmentPart, segment_parts
+from stationkeeper.monitor.core.performance import SegmentGap, segment_gaps
 from stationkeeper.monitor.core.reference import Reference, ReferenceSubject
 from stationkeeper.report.history import Moved
 from stationkeeper.streams.ports import Reader
@@ -34,6 +35,24 @@ class _Sides:
         mine = side.setdefault(pane.segment.partition("=")[0], {})
         counts = mine.setdefault(pane.segment, np.zeros(place.stop - place.start, np.int64))
         counts[low - place.start : high - place.start] += block[low - pane.first : high - pane.first]
+
+
+def gaps_of(
+    reader: Reader, topics: Topics, model: str, *, length: int, start: int | None = None, end: int | None = None
+) -> tuple[SegmentGap, ...]:
+    """Return how far segments lie apart in the labelled rows of a period, dimension after dimension.
+
+    Rows of all versions count together: what people met in the period, whichever version decided. Corrections of labels
+    are in it. O(history of the model's partition).
+    """
+    found: dict[str, dict[str, Counts]] = {}
+    for one in read_panes(reader, topics, model, segments=True):
+        if not isinstance(one, OutcomeDelta) or not one.segment or one.length != length:
+            continue
+        if (start is None or one.start >= start) and (end is None or one.start < end):
+            mine = found.setdefault(one.segment.partition("=")[0], {})
+            mine[one.segment] = mine.get(one.segment, np.zeros(4, np.int64)) + np.frombuffer(one.confusion, "<i8")
+    return tuple(gap for name, confusions in sorted(found.items()) for gap in segment_gaps(name, confusions))
 
 
 def _coarse(counts: Mapping[str, Counts], subject: ReferenceSubject) -> dict[str, Counts]:

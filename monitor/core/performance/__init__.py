@@ -4,8 +4,8 @@ In: `OutcomePane` (counts of labelled predictions by score bin, or by size of th
 arrival. Out: findings on the error rate, the size of errors and P(positive | score), measures with intervals that hold
 at every look, and the measures expected without labels. State: the detectors' evidence, the latest labelled panes and
 the delays of labels. Invariant: a finding of kind ``concept_drift`` never comes from new inputs alone. Read `measures`
-and `confidence`, then `performance`, `error_size` and `estimate`, then `label_delay`, `recent_outcomes` and
-`label_order`.
+and `confidence`, then `performance`, `error_size` and `estimate`, then `label_delay`, `recent_outcomes`,
+`label_order` and `segment_gaps` (how far segments lie apart).
 """
 
 from stationkeeper.monitor.core.performance.confidence import mean_sequence, share_sequence
@@ -43,6 +43,7 @@ from stationkeeper.monitor.core.performance.recent_outcomes import (
     explain_calibration,
     explain_errors,
 )
+from stationkeeper.monitor.core.performance.segment_gaps import SegmentGap, segment_gaps
 
 __all__ = [
     "ABSOLUTE_ERROR",
@@ -63,6 +64,7 @@ __all__ = [
     "Performance",
     "PerformanceState",
     "RecentOutcomes",
+    "SegmentGap",
     "ValueMatrix",
     "class_names",
     "estimate",
@@ -77,5 +79,6 @@ __all__ = [
     "measures",
     "reference_classes",
     "refuted",
+    "segment_gaps",
     "share_sequence",
 ]

@@ -2,17 +2,18 @@
 
 import json
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from stationkeeper.contracts.identity import partition_of
-from stationkeeper.contracts.wire import PaneDelta, encode, pack
+from stationkeeper.contracts.wire import OutcomeDelta, PaneDelta, encode, pack
 from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.page.words import percent
-from stationkeeper.report.gather import from_log
+from stationkeeper.report.gather import Report, from_log
 from stationkeeper.report.history import Moved
 from stationkeeper.report.page import report_page
-from stationkeeper.report.segments import located
+from stationkeeper.report.segments import gaps_of, located
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
 from tests.monitor.rig import MINUTE, START, TOPICS, Rig, fraud, predictions, reference
@@ -31,7 +32,7 @@ def pane(minute: int, segment: str, moved: float, *, of: Reference = ONE, length
     return [PaneDelta(*fields, first, of.layout.width, pack(block)) for first, block in blocks]
 
 
-def history(*panes: list[PaneDelta]) -> MemoryReader:
+def history(*panes: Sequence[PaneDelta | OutcomeDelta]) -> MemoryReader:
     log = MemoryLog()
     for topic in TOPICS.all():
         log.create(topic)
@@ -102,3 +103,31 @@ def test_a_report_says_in_which_country_the_amounts_moved():
     page = report_page(report)
     assert "Where it changed" in page
     assert f"<td>{percent(germany.share)}</td>" in page.replace(' class="number"', "")
+
+
+def test_gaps_between_segments_count_matured_labels_and_their_corrections():
+    def outcome(segment: str, confusion: list[int], corrected: int = 0) -> OutcomeDelta:
+        rows = 0 if corrected else sum(confusion)
+        fields = (
+            "fraud",
+            "1",
+            segment,
+            START,
+            MINUTE,
+            rows,
+            START,
+            pack(np.array(confusion)),
+            pack(np.zeros(64, np.int64)),
+        )
+        return OutcomeDelta(*fields, 0, 0, b"", corrected)
+
+    told = [outcome("", [150, 10, 50, 190]), outcome("sex=a", [90, 5, 10, 95]), outcome("sex=b", [70, 5, 30, 95])]
+    told += [outcome("sex=b", [-10, 0, 10, 0], 10), outcome("land=x", [90, 5, 10, 95])]
+    true, false, approved = gaps_of(history(told), TOPICS, "fraud", length=MINUTE)
+    assert (true.rate, true.lowest, round(true.gap, 6), true.low > 0) == ("true positive rate", "sex=b", 0.3, True)
+    assert (false.gap, approved.rate) == (0.0, "approval rate")
+    report = Report("fraud", "a log", START, START + MINUTE, (), (), gaps=(true, false, approved))
+    page = report_page(report)
+    assert "How far segments lie apart" in page
+    assert percent(true.gap) in page
+    assert gaps_of(history(told), TOPICS, "fraud", length=MINUTE, start=START + 1) == ()
