@@ -6,8 +6,8 @@ artifacts, named by hashes and checked against their digests at each use. Invari
 was written for are never loaded, and a version that an alias or the log names is never deleted.
 
 Read ``artifact`` (the format, values into inputs), ``served_model`` (a version in memory), ``mlflow`` (the registry
-and its settings), ``foreign`` (a version of another flavour, asked through ``pyfunc_process``), ``adoption`` (how one
-is taken).
+and its settings), ``run_log`` (what a run holds; ``pyfunc_graph`` travels in it), ``foreign`` (a version of another
+flavour, asked through ``pyfunc_process``), ``adoption`` (how one is taken).
 """
 
 from stationkeeper.registry.adoption import AdoptionRules, look_at

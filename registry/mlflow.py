@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import importlib.metadata
-import json
 import logging
 import os
 import shutil
@@ -28,11 +27,10 @@ from stationkeeper.registry.artifact import (
     FOREIGN_DIRECTORY,
     MODEL_FILE,
     ArtifactError,
-    FeatureKind,
     ModelCard,
-    ModelTask,
     read_card,
 )
+from stationkeeper.registry.run_log import MAX_TAG, MODEL_PATH, SNAPSHOT, log_run
 from stationkeeper.streams.errors import Retryable
 
 TAG = "stationkeeper."
@@ -40,23 +38,12 @@ TAG = "stationkeeper."
 REQUEST_TAG = TAG + "request"
 ARTIFACT_TAG = TAG + "artifact"
 DIGEST = "onnx_sha256"
-SNAPSHOT = "snapshot"
-MODEL_PATH = "model"
-PLOTS_PATH = "plots"
-MAX_TAG = 4_000
-"""Below what MLflow stores of a parameter (6 000 characters) and of a run's tag (8 000): we cut, not the server."""
 
 PAGE = 1_000
 """Versions asked for at once: an answer of a few MB; MLflow itself gives no more than 10 000 over REST."""
 
 # What MLflow answers for a name or version that is not there; a version that is no number is an invalid parameter.
 _GONE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
-
-# Copied into each model and never imported here: it needs what only a machine that scores has.
-_SCORING = Path(__file__).with_name("pyfunc_graph.py")
-
-# What a tool that loads the flavor needs; without the list MLflow infers it in ten seconds and a subprocess.
-_REQUIREMENTS = ("mlflow", "onnxruntime", "numpy", "pandas")
 
 
 class RegistrySettings(Settings):
@@ -191,8 +178,19 @@ class Registry:
         model = registration.model
         with self._connection.asking(f"register a version of {model}") as client:
             run = client.create_run(_experiment(client, self.settings), tags=tags, run_name=registration.run_name)
-            run_id = str(run.info.run_id)
-            self._log(client, run_id, registration, card)
+        try:
+            return self._fill(run, registration, card, tags)
+        except ArtifactError as error:
+            # A process that was asleep and does not know yet that another took over removes what that one registers.
+            if not self._removed(str(run.info.run_id)):
+                raise
+            raise Retryable(f"another process removed the run in which {model} was being registered: {error}") from None
+
+    def _fill(self, run: Any, registration: Registration, card: ModelCard, tags: Mapping[str, str]) -> Registered:
+        """Log into a run and make the version of it."""
+        model, run_id = registration.model, str(run.info.run_id)
+        with self._connection.asking(f"register a version of {model}") as client:
+            log_run(client, run_id, registration, card)
             source = f"{str(run.info.artifact_uri).rstrip('/')}/{MODEL_PATH}"
             _ensure_model(client, model)
             about = registration.description or None
@@ -207,6 +205,11 @@ class Registry:
             # Last: a run that shows as running is one whose process died on the way here.
             client.set_terminated(run_id, "FINISHED")
             return Registered(version, run_id, source)
+
+    def _removed(self, run_id: str) -> bool:
+        """Whether a run was deleted, which `remove_orphans` does right after its versions."""
+        with self._connection.asking(f"look for run {run_id}") as client:
+            return bool(client.get_run(run_id).info.lifecycle_stage != "active")
 
     def remove_orphans(self, model: str, request: str, keep: Collection[str] = ()) -> list[str]:
         """Remove versions and runs that carry the request's tag; returns the versions removed.
@@ -339,40 +342,6 @@ class Registry:
             # The cheapest question that reaches the database behind the server.
             client.search_registered_models(max_results=1)
 
-    def _log(self, client: Any, run_id: str, registration: Registration, card: ModelCard) -> None:
-        from mlflow.entities import Metric, Param
-        from mlflow.utils.time import get_current_time_millis
-
-        now = get_current_time_millis()
-        metrics = [Metric(name, float(value), now, 0) for name, value in registration.metrics.items()]
-        params = [Param(name, str(value)[:MAX_TAG]) for name, value in registration.params.items()]
-        client.log_batch(run_id, metrics=metrics, params=params)
-        with tempfile.TemporaryDirectory() as scratch:
-            flavored = Path(scratch) / MODEL_PATH
-            write_flavor(registration.artifact, card, flavored)
-            client.log_artifacts(run_id, str(flavored), MODEL_PATH)
-        for folder, files in ((None, registration.files), (PLOTS_PATH, registration.plots)):
-            for file in files:
-                if file.exists():
-                    client.log_artifact(run_id, str(file), folder)
-        if SNAPSHOT in registration.tags:
-            client.log_inputs(run_id, datasets=[_dataset(registration)])
-        if registration.description:
-            # What MLflow shows as the run's description.
-            client.set_tag(run_id, "mlflow.note.content", registration.description)
-
-
-def _dataset(registration: Registration) -> Any:
-    """What MLflow lists as a run's dataset: the snapshot by its SHA-256, which MLflow's own digest cuts."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-    from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
-
-    digest = registration.tags[SNAPSHOT]
-    source = json.dumps({"sha256": digest, "manifest": f"{digest}.json"})
-    name = f"{registration.model} snapshot"
-    found = Dataset(name=name, digest=digest[:MAX_DATASET_DIGEST_SIZE], source_type="stationkeeper", source=source)
-    return DatasetInput(found, tags=[InputTag("mlflow.data.context", "training")])
-
 
 def _experiment(client: Any, settings: RegistrySettings) -> str:
     from mlflow.exceptions import MlflowException
@@ -462,37 +431,3 @@ def _ensure_model(client: Any, model: str) -> None:
 
 def _quoted(text: str) -> str:
     return text.replace("'", "\\'")
-
-
-def write_flavor(artifact: Path, card: ModelCard, directory: Path) -> None:
-    """Write the artifact as an MLflow model that any tool which reads them can load, serve and show.
-
-    Its flavors are ``onnx`` and ``python_function``, the latter by `pyfunc_graph`, which travels with it. The card's
-    golden rows are its input example.
-    """
-    import mlflow.onnx
-    import onnx
-    import pandas as pd
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types.schema import ColSpec, Schema
-
-    # Doubles, and none required: JSON has no float32, which MLflow refuses, and a missing value is a row's own matter.
-    kinds = {FeatureKind.CATEGORICAL: "string", FeatureKind.NUMERIC: "double", FeatureKind.BOOLEAN: "boolean"}
-    inputs = Schema([ColSpec(kinds[spec.kind], spec.name, required=False) for spec in card.features])
-    answers = {ModelTask.REGRESSION: ("value",), ModelTask.BINARY: ("probability",)}.get(card.task, card.classes)
-    mlflow.onnx.save_model(
-        onnx.load(artifact / MODEL_FILE),
-        str(directory),
-        code_paths=[str(_SCORING)],
-        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in _REQUIREMENTS],
-        signature=ModelSignature(inputs=inputs, outputs=Schema([ColSpec("float", name) for name in answers])),
-        input_example=pd.DataFrame(card.golden.columns, dtype=object) if card.golden is not None else None,
-    )
-    written = Model.load(str(directory))
-    written.flavors["python_function"]["loader_module"] = _SCORING.stem
-    # The loader finds graph and card in the model's own directory, not in a file of it.
-    written.flavors["python_function"].pop("data", None)
-    written.save(str(directory / "MLmodel"))
-    # onnx writes the same model with another byte order of fields; the registered bytes are the trained ones.
-    for name in (MODEL_FILE, CARD_FILE):
-        shutil.copyfile(artifact / name, directory / name)

@@ -116,22 +116,33 @@ def _confusion(labels: npt.NDArray[np.bool_], flagged: npt.NDArray[np.bool_]) ->
 
 
 def _drift(before: pl.Series, after: pl.Series) -> Any:
-    figure, axes = _axes(f"{before.name}: before and after the onset", before.name, "share of the rows")
+    name = _plain(before.name)
+    figure, axes = _axes(f"{name}: before and after the onset", name, "share of the rows")
     if before.dtype.is_numeric():
-        both = np.concatenate([before.drop_nulls().to_numpy(), after.drop_nulls().to_numpy()])
+        both = np.concatenate([_numbers(before), _numbers(after)])
         # Without the outermost hundredths, or one absurd value leaves a single bar.
         low, high = (float(edge) for edge in np.quantile(both, [0.005, 0.995])) if len(both) else (0.0, 1.0)
         edges = np.linspace(low, high, _BARS + 1)
-        for name, series in (("before", before), ("after", after)):
-            values = series.drop_nulls().to_numpy()
-            axes.hist(values, edges, weights=np.full(len(values), 1 / max(len(series), 1)), alpha=0.6, label=name)
+        for when, series in (("before", before), ("after", after)):
+            values = _numbers(series)
+            axes.hist(values, edges, weights=np.full(len(values), 1 / max(len(series), 1)), alpha=0.6, label=when)
     else:
         texts = [series.cast(pl.String).fill_null("(missing)") for series in (before, after)]
         top = pl.concat(texts).value_counts(sort=True)[:_BARS].to_series(0).to_list()
-        for place, (name, series) in enumerate(zip(("before", "after"), texts, strict=True)):
+        for place, (when, series) in enumerate(zip(("before", "after"), texts, strict=True)):
             counts = dict(series.value_counts().iter_rows())
             shares = [counts.get(value, 0) / len(series) for value in top]
-            axes.bar(np.arange(len(top)) + 0.4 * place, shares, 0.4, label=name)
-        axes.set_xticks(np.arange(len(top)) + 0.2, [str(value)[:20] for value in top], rotation=45, ha="right")
+            axes.bar(np.arange(len(top)) + 0.4 * place, shares, 0.4, label=when)
+        axes.set_xticks(np.arange(len(top)) + 0.2, [_plain(str(value)[:20]) for value in top], rotation=45, ha="right")
     axes.legend()
     return figure
+
+
+def _numbers(series: pl.Series) -> Floats:
+    # A missing number is null or NaN; either would leave the axis without ends.
+    return series.cast(pl.Float64).drop_nulls().drop_nans().to_numpy()
+
+
+def _plain(text: str) -> str:
+    # Between two dollars matplotlib reads mathematics, and refuses what is none.
+    return text.replace("$", r"\$")

@@ -17,7 +17,8 @@ from stationkeeper.registry import (
     ServedModel,
     read_card,
 )
-from stationkeeper.registry.mlflow import write_flavor
+from stationkeeper.registry import mlflow as registering
+from stationkeeper.registry.run_log import write_flavor
 from stationkeeper.streams.errors import Retryable
 
 
@@ -86,6 +87,24 @@ def test_mlflows_own_server_answers_for_a_version_with_a_text_feature(artifact: 
     assert server.post("/invocations", content=example, headers={"Content-Type": "application/json"}).status_code == 200
     needed = (tmp_path / "model" / "requirements.txt").read_text()
     assert all(f"{name}==" in needed for name in ("mlflow", "onnxruntime", "pandas"))
+
+
+@pytest.mark.parametrize("at", ["log_run", "_ensure_model"])
+def test_what_another_process_removed_meanwhile_is_registered_again(
+    registry: Registry, artifact: Path, monkeypatch: pytest.MonkeyPatch, at: str
+):
+    """A process that slept goes on with its cleaning: the one that took over must wait and not give up."""
+    real = getattr(registering, at)
+
+    def removed(*given: Any) -> Any:
+        registry.remove_orphans("fraud", "req-asleep")
+        return real(*given)
+
+    monkeypatch.setattr(registering, at, removed)
+    with pytest.raises(Retryable, match="another process removed the run"):
+        register(registry, artifact, "req-asleep", alias=None)
+    monkeypatch.undo()
+    assert register(registry, artifact, "req-asleep", alias=None).version
 
 
 def test_a_run_holds_plots_its_description_and_the_snapshot_as_its_dataset(

@@ -38,6 +38,9 @@ def test_what_is_drawn_and_what_is_not(tmp_path: Path) -> None:
             "amount": rng.normal(size=1_000),
             "method": rng.choice(["card", "wallet"], 1_000),
             "secret": rng.normal(size=1_000),
+            "holes": np.where(np.arange(1_000) % 2, np.nan, 1.0),
+            "none": pl.Series([None] * 1_000, dtype=pl.Float64),
+            "$a_$": rng.choice(["$x_$", "\\"], 1_000),
         }
     ).with_columns(pl.when(pl.col("amount") > 1).then(None).otherwise(pl.col("method")).alias("method"))
 
@@ -45,7 +48,7 @@ def test_what_is_drawn_and_what_is_not(tmp_path: Path) -> None:
         return [path.name for path in write_plots(job, result, tmp_path, rows, subject)]
 
     of_scores = ["reliability.png", "precision-recall.png", "confusion.png"]
-    for subject in ("amount", "method"):
+    for subject in ("amount", "method", "holes", "none", "$a_$"):
         assert drawn(subject) == [*of_scores, "drift.png"]
     assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
     assert drawn("secret") == of_scores
