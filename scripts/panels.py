@@ -310,6 +310,10 @@ _LOOP = (
         (
             (f"sum by (model, outcome) (increase(stationkeeper_retrain_requests_total{{{MODEL}}}[1h]))", _OUTCOME),
             (f"max by (model, outcome) (stationkeeper_retrain_outcomes{{{MODEL}}})", f"{_OUTCOME} (on record)"),
+            (
+                f"sum by (model, outcome) (increase(stationkeeper_retrain_cures_total{{{MODEL}}}[1h]))",
+                f"{_OUTCOME} (tested again)",
+            ),
         ),
     ),
     _WEIGHT,
