@@ -106,7 +106,15 @@ def peers() -> list[ServerCommand]:
     """Return the peers, each as its own documentation serves a model."""
     tensor = {"name": "features", "datatype": "FP32"}
     return [
-        ServerCommand("mlflow models serve 3.17.2", MLFLOW, _mlflow, "/invocations", lambda v: {"inputs": [list(v)]}),
+        ServerCommand(
+            "mlflow models serve 3.17.2",
+            MLFLOW,
+            _mlflow,
+            "/invocations",
+            lambda v: {"inputs": [list(v)]},
+            # It starts uvicorn by name.
+            lambda _: {"PATH": f"{python_of('mlflow', MLFLOW).parent}:{os.environ['PATH']}"},
+        ),
         ServerCommand(
             "MLServer 1.7.1",
             MLSERVER,
@@ -127,7 +135,7 @@ def peers() -> list[ServerCommand]:
 
 @contextmanager
 def running(server: ServerCommand, work: Path, port: int, core: int, request: bytes) -> Iterator[int]:
-    """Yield the session of a started server once it answers; raises ``NotServed``."""
+    """Yield the process of a started server once it answers; raises ``NotServed``."""
     command = server.command(work, port)
     errors = work / "server.log"
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -170,15 +178,19 @@ def _until_answered(process: "subprocess.Popen[bytes]", port: int, request: byte
     raise NotServed(f"no answer: {got.decode(errors='replace')[-300:]} {told}")
 
 
-def processor_s(session: int) -> float:
-    """Return the processor seconds of all processes of a session that live: a server may be several."""
-    spent = 0
+def processor_s(process: int) -> float:
+    """Return the processor seconds of a process and of all below it that live: a server may be several."""
+    parents, ticks = {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
         except OSError:
             continue
-        # Behind the name in brackets: 3 is the session, 11 and 12 the ticks of user and system.
-        if int(fields[3]) == session:
-            spent += int(fields[11]) + int(fields[12])
-    return spent / os.sysconf("SC_CLK_TCK")
+        # Behind the name in brackets: 1 is the parent, 11 and 12 the ticks of user and system.
+        one = int(path.parent.name)
+        parents[one], ticks[one] = int(fields[1]), int(fields[11]) + int(fields[12])
+    below, found = {process}, {process}
+    while below:
+        below = {one for one, parent in parents.items() if parent in below}
+        found |= below
+    return sum(ticks.get(one, 0) for one in found) / os.sysconf("SC_CLK_TCK")

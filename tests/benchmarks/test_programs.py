@@ -13,6 +13,7 @@ HERE = Path(__file__).resolve().parents[2] / "benchmarks"
 ELSEWHERE = {
     *(f"benchmarks.detection.external_{peer}" for peer in ("alibi", "frouros")),
     *(f"benchmarks.serving.peer_{peer}" for peer in ("bentoml", "mlflow", "mlserver")),
+    "benchmarks.client.peer_scouter",
     "benchmarks.endtoend.quix",
 }
 MODULES = sorted(
