@@ -7,9 +7,18 @@ from dataclasses import dataclass, field
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import State as Kept
 from stationkeeper.monitor.core.adoption import AdoptionPeriod, AdoptionState, inherit
-from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE, Budget, split_alpha
+from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE, Budget, log_thresholds, split_alpha
 from stationkeeper.monitor.core.charts import Chart
-from stationkeeper.monitor.core.detect import DetectorPlan, DetectorState, Drift, plan_subject
+from stationkeeper.monitor.core.detect import (
+    LABEL_SHIFT_FLOOR,
+    DetectorPlan,
+    DetectorState,
+    Drift,
+    LabelShift,
+    effect_floor,
+    plan_subject,
+    tells_label_shift,
+)
 from stationkeeper.monitor.core.finding import PAGE, Finding
 from stationkeeper.monitor.core.incidents import (
     REARM_MS,
@@ -292,6 +301,8 @@ class Watch:
 def split_budget(reference: Reference, settings: WatchSettings, segment: str) -> Mapping[str, float]:
     """Return the false pages per unit of the clock of each group of subjects that a watch judges in a segment."""
     groups = [name for type_, name in _GROUPS.items() if any(s.type is type_ for s in reference.watched)]
+    if tells_label_shift(reference.prediction, reference.labels):
+        groups.append("label_shift")
     if judged(reference) is not None:
         groups.append("performance")
     groups.append("quality")
@@ -332,8 +343,19 @@ def plan_drifts(
                 alphas[group],
                 segments=len(settings.segments),
             )
-            drifts.append(Drift(reference, type_, plan))
+            shift = _label_shift(reference, settings, alphas) if type_ is SubjectType.PREDICTION else None
+            drifts.append(Drift(reference, type_, plan, shift))
     return tuple(drifts)
+
+
+def _label_shift(reference: Reference, settings: WatchSettings, alphas: Mapping[str, float]) -> LabelShift | None:
+    """The detector of more or fewer positives, where the reference knows the scores of both classes."""
+    subject, labels = reference.prediction, reference.labels
+    if "label_shift" not in alphas or subject is None or labels is None:
+        return None
+    floor = effect_floor(LABEL_SHIFT_FLOOR * settings.delta, subject.day_floor or 0.0)
+    limit = float(log_thresholds(alphas["label_shift"], [1.0])[0])
+    return LabelShift(subject, labels, floor, limit, len(settings.segments))
 
 
 def _both(first: IncidentChanges, second: IncidentChanges) -> IncidentChanges:

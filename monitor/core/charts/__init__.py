@@ -7,7 +7,7 @@ Read `distance` (formulas and their noise), `chart`, `comparison` (many subjects
 which segments a change lies).
 """
 
-from stationkeeper.monitor.core.charts.cause import cell_name, name_cause
+from stationkeeper.monitor.core.charts.cause import NamedCause, cell_name, name_cause
 from stationkeeper.monitor.core.charts.chart import FEW_ROWS, Chart, measure, quality_shares
 from stationkeeper.monitor.core.charts.comparison import compare
 from stationkeeper.monitor.core.charts.distance import Distance, coarse_cells, distances, positions_of
@@ -17,6 +17,7 @@ __all__ = [
     "FEW_ROWS",
     "Chart",
     "Distance",
+    "NamedCause",
     "SegmentPart",
     "cell_name",
     "coarse_cells",

@@ -6,8 +6,8 @@ e-CUSUM, moving averages, and what the conformal bags grew by.
 Invariant: between resets M - t is a supermartingale in units of the budget clock, so that false pages keep the budget
 whatever depends on what (Shin, Ramdas and Rinaldo, arXiv 2203.03532); the same panes give the same scores bit for bit.
 Read `plan`, `alternatives` and `evalue` (the bets), `conformal` (the bag and its growth), `fixed_reference`,
-`shiryaev_roberts`, `evidence` (an e-detector), `detector`, `drift`, `change_point`; `rate` and `running_rate`;
-`quantile` is numerics.
+`shiryaev_roberts`, `evidence` (an e-detector), `detector`, `drift`, `change_point`, `label_shift`; `rate` and
+`running_rate`; `quantile` is numerics.
 """
 
 from stationkeeper.monitor.core.detect.alternatives import AlternativeTable, ReferenceCells, exact_alternatives
@@ -17,6 +17,7 @@ from stationkeeper.monitor.core.detect.detector import DetectorState, DriftDetec
 from stationkeeper.monitor.core.detect.drift import Drift, effect_floor, plan_subject
 from stationkeeper.monitor.core.detect.evidence import ADAPTIVE_WEIGHT, place_bets
 from stationkeeper.monitor.core.detect.fixed_reference import Grouping, subject_cells
+from stationkeeper.monitor.core.detect.label_shift import LABEL_SHIFT_FLOOR, LabelShift, tells_label_shift
 from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES, DetectorPlan, PlannedSubject
 from stationkeeper.monitor.core.detect.quantile import clopper_pearson, gamma_tail, normal_cdf, normal_ppf
 from stationkeeper.monitor.core.detect.rate import (
@@ -36,6 +37,7 @@ __all__ = [
     "DENSE_ALTERNATIVES",
     "FACTORS",
     "FACTOR_WEIGHTS",
+    "LABEL_SHIFT_FLOOR",
     "PART_SHARE",
     "RANK_CELLS",
     "AlternativeTable",
@@ -46,6 +48,7 @@ __all__ = [
     "EvidenceState",
     "Flags",
     "Grouping",
+    "LabelShift",
     "OneSided",
     "PlannedSubject",
     "RateDetector",
@@ -67,4 +70,5 @@ __all__ = [
     "place_bets",
     "plan_subject",
     "subject_cells",
+    "tells_label_shift",
 ]

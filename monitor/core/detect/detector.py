@@ -79,6 +79,9 @@ class DetectorState(State, frozen=True, omit_defaults=True, rename=lambda name: 
     categorical_average: NDArray[np.float64] | None = None
     bag_growth: Any = None
     bag_frozen: NDArray[np.bool_] | None = None
+    labels_log_m: NDArray[np.float64] | None = None
+    labels_log_c: NDArray[np.float64] | None = None
+    labels_restart: NDArray[np.int64] | None = None
 
     def evidence(self, name: str) -> EDetectorState | None:
         """Return what an e-detector left, by its stored name; None where any part of it is lacking."""

@@ -5,9 +5,13 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.contracts.state import replaced
+from stationkeeper.monitor.core.budget import level_of
 from stationkeeper.monitor.core.detect.change_point import change_point_log_ratios, locate_change_point
 from stationkeeper.monitor.core.detect.detector import DetectorState, DriftDetector, Scores
+from stationkeeper.monitor.core.detect.label_shift import ODDS, LabelShift
 from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES, DetectorPlan, PlannedSubject
+from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState
 from stationkeeper.monitor.core.finding import Dated, Finding
 from stationkeeper.monitor.core.panes import Pane, Recent, stratum_of
 from stationkeeper.monitor.core.reasons import Cause
@@ -24,8 +28,11 @@ _CAUSES = {"shift": Cause.SHIFT, "scale": Cause.SCALE, "cell": Cause.SPIKE, "ada
 class Drift:
     """Watches all subjects of one type: cells in, findings out; costs one detector step a pane with rows."""
 
-    def __init__(self, reference: Reference, type_: SubjectType, plan: DetectorPlan) -> None:
-        self.type = type_
+    def __init__(
+        self, reference: Reference, type_: SubjectType, plan: DetectorPlan, label_shift: LabelShift | None = None
+    ) -> None:
+        """``label_shift`` watches beside the detector, for predictions only."""
+        self.type, self.label_shift = type_, label_shift
         self.plan = plan
         self.detector = DriftDetector(plan)
         layout = reference.layout
@@ -41,7 +48,8 @@ class Drift:
             return []
         scores = self.detector.step(self._cells(pane), pane.start, self._stratum(pane), elapsed)
         self.scores = scores
-        return [self._finding(scores, int(i)) for i in np.flatnonzero(scores.level)]
+        found = [self._finding(scores, int(i)) for i in np.flatnonzero(scores.level)]
+        return found if self.label_shift is None else _stronger(found, self._shifted(self.label_shift, pane, elapsed))
 
     def evidence(self, name: str) -> tuple[float, float]:
         """Return (log e-value, log threshold) of a subject at the last step; (-inf, threshold) before the first."""
@@ -56,6 +64,8 @@ class Drift:
         """
         oldest = recent.oldest()
         if self.scores is None or oldest is None or oldest > rough or rough >= now:
+            return Dated(rough, rough, now, recent.first_row(rough))
+        if finding.cause is Cause.LABEL_SHIFT:
             return Dated(rough, rough, now, recent.first_row(rough))
         i = self._positions[finding.subject]
         # Far before the rough estimate only noise could move the date.
@@ -81,16 +91,26 @@ class Drift:
         chosen = [name for name in names if name in self._positions]
         if chosen:
             self.detector.reset(chosen)
+            if self.label_shift is not None:
+                self.label_shift.detector.evidence.reset(np.ones(1, np.bool_))
             if self._numeric(chosen):
                 self.detector.freeze(chosen, frozen=False)
 
     def state(self) -> DetectorState:
         """Return all that changes."""
-        return self.detector.state()
+        if self.label_shift is None:
+            return self.detector.state()
+        mine = self.label_shift.detector.state()
+        return replaced(
+            self.detector.state(), labels_log_m=mine.log_m, labels_log_c=mine.log_c, labels_restart=mine.restart
+        )
 
     def restore(self, state: DetectorState) -> None:
         """Become what ``state`` was taken from; raises ``ValueError`` where it belongs to another reference."""
         self.detector.restore(state)
+        log_m, log_c, restart = state.labels_log_m, state.labels_log_c, state.labels_restart
+        if self.label_shift is not None and log_m is not None and log_c is not None and restart is not None:
+            self.label_shift.detector.restore(EvidenceState(log_m, log_c, restart))
 
     def _cells(self, pane: Pane) -> Counts:
         """The cells of the subjects out of a pane, one behind the other as the plan lays them out."""
@@ -108,6 +128,28 @@ class Drift:
     def _stratum(self, pane: Pane) -> int:
         return stratum_of(pane.start, self.plan.strata)
 
+    def _shifted(self, label_shift: LabelShift, pane: Pane, elapsed: float) -> list[Finding]:
+        """What the share of positives alone says of the prediction's cells."""
+        cells, stratum = pane.counts[self._slices[0]], stratum_of(pane.start, label_shift.strata)
+        scores = label_shift.step(cells, stratum, pane.start, elapsed)
+        level = int(level_of(scores.score, scores.log_threshold)[0])
+        if not level:
+            return []
+        return [
+            Finding(
+                subject=self.subjects[0].name,
+                type=self.type,
+                kind=_KINDS[self.type],
+                level=level,
+                score=float(scores.score[0]),
+                threshold=float(scores.log_threshold[0]),
+                onset=int(scores.onset[0]),
+                rows=int(cells.sum()),
+                cause=Cause.LABEL_SHIFT,
+                evidence={"alternative": f"odds of a positive x {ODDS[int(scores.row[0])]:g}"},
+            )
+        ]
+
     def _finding(self, scores: Scores, i: int) -> Finding:
         subject, row = self.subjects[i], scores.alternative[i]
         return Finding(
@@ -123,6 +165,15 @@ class Drift:
             evidence={"alternative": str(row), "alternative_kind": row.kind},
             parts=() if subject.pair is None else subject.pair.features,
         )
+
+
+def _stronger(found: list[Finding], shifted: list[Finding]) -> list[Finding]:
+    """One finding a subject: that with more evidence above its threshold."""
+    best: dict[str, Finding] = {}
+    for one in [*found, *shifted]:
+        if one.key not in best or one.strength > best[one.key].strength:
+            best[one.key] = one
+    return list(best.values())
 
 
 def _runs(places: Iterable[Place]) -> Iterator[tuple[int, int, int, int]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
-from stationkeeper.monitor.core.charts import measure, name_cause
+from stationkeeper.monitor.core.charts import NamedCause, measure, name_cause
 from stationkeeper.monitor.core.detect import Drift
 from stationkeeper.monitor.core.finding import PAGE, Dated, Finding
 from stationkeeper.monitor.core.incidents.incident import Member, OpenIncidents
@@ -12,7 +12,7 @@ from stationkeeper.monitor.core.incidents.new_value_shares import NewValueShares
 from stationkeeper.monitor.core.panes import Recent
 from stationkeeper.monitor.core.performance import CALIBRATION, RecentOutcomes, explain_calibration, explain_errors
 from stationkeeper.monitor.core.reasons import Cause, Check
-from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference
+from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference, ReferenceSubject
 
 # Kinds whose cause is read from the cells that moved.
 DRIFTS = frozenset({VerdictKind.DATA_DRIFT, VerdictKind.PREDICTION_DRIFT})
@@ -22,6 +22,10 @@ _OF_EVERY_VALUE = frozenset({Check.UNIT, Check.CONSTANT, Check.SCHEMA_MISSING})
 
 # Values beyond the reference's range, whose share is the evidence and whose cells are the outermost ones.
 _TAILS = frozenset({Check.BELOW, Check.ABOVE})
+
+# Points of positives that a label shift is named from: half is within the error of a reference of some thousand labels,
+# twice leaves a tenth of the positives of a rare class unnamed.
+_LEAST_POSITIVES = 0.01
 
 # A fault explains drift when it makes up half of it or more: then the larger part is broken data. At a quarter, a few
 # more nulls hide real drift; at one, the noise of two estimates of the same rows gives a plain fault two verdicts.
@@ -93,6 +97,7 @@ class Explainer:
             return Explanation(replace(finding, reason=f"{text}{_usual(finding)}"), effect, rows)
         quality = counts[place.quality : place.quality + len(QUALITY)]
         cause = name_cause(subject, cells, quality, self._new_values.of(subject.name))
+        cause = label_shift_of(self.reference, self._drifts, subject, counts) or cause
         evidence = {**finding.evidence, **cause.evidence}
         named = replace(finding, cause=cause.cause, reason=cause.reason, evidence=evidence)
         return Explanation(named, effect, int(cells.sum()))
@@ -135,6 +140,35 @@ class Explainer:
 def _usual(finding: Finding) -> str:
     limit = finding.evidence.get("limit")
     return "" if limit is None else f", at most {limit:.2%} is usual"
+
+
+def label_shift_of(
+    reference: Reference, drifts: Iterable[Drift], subject: ReferenceSubject, counts: Counts
+) -> NamedCause | None:
+    """Return that another share of positives explains the scores in ``counts`` int64[width]; None where it does not.
+
+    Known without a label: the scores are a mixture of what both classes had on the reference, and no feature moved
+    further (chi-square) than the score. A score sums up what features know of the label, so under a shift of the labels
+    alone it moves most; a feature that moved further is a change of the inputs. O(cells of all features).
+    """
+    shift = next((drift.label_shift for drift in drifts if drift.label_shift is not None), None)
+    if shift is None or subject.type is not SubjectType.PREDICTION:
+        return None
+    layout = reference.layout
+    cells = counts[layout[subject.name].histogram]
+    found = shift.estimate(cells)
+    if not found.fits or abs(found.now - found.before) < _LEAST_POSITIVES:
+        return None
+    moved = measure(subject, cells)
+    for feature in reference.features:
+        other = measure(feature, counts[layout[feature.name].histogram])
+        if moved and other and other["chi2"].value > moved["chi2"].value:
+            return None
+    text = f"{subject.name}: share of positives {found.before:.1%} -> {found.now:.1%}, P(x|y) unchanged"
+    numbers = {"positives_before": round(found.before, 4), "positives_now": round(found.now, 4)}
+    return NamedCause(
+        Cause.LABEL_SHIFT, f"{text} (from scores and inputs, no label)", {"rows": int(cells.sum()), **numbers}
+    )
 
 
 def speaking_of(findings: Iterable[Finding], incidents: OpenIncidents) -> set[str]:

@@ -53,6 +53,7 @@ from stationkeeper.monitor.core.reference.reference import (
     Task,
     TrafficProfile,
     in_season,
+    isotonic,
 )
 from stationkeeper.monitor.core.reference.reference_json import InvalidReference, dump, load
 from stationkeeper.monitor.core.reference.schema import Array
@@ -100,6 +101,7 @@ __all__ = [
     "in_season",
     "infer_task",
     "is_score",
+    "isotonic",
     "labels_of",
     "load",
     "new_rows",

@@ -164,6 +164,26 @@ class Labels:
         return float((self.confusion[1] + self.confusion[2]) / max(self.rows, 1))
 
 
+def isotonic(scored: Counts) -> tuple[Integers, Counts, Counts]:
+    """Return the pool of each score bin, and positives and rows of each pool, whose share never falls with the score.
+
+    ``scored`` is int64[bins, 2] (negative, positive). Neighbours in the wrong order are pooled (pool adjacent
+    violators, Ayer and others 1955); a bin without rows joins the pool below it. By hand: shares of 1/4, 3/4 and 2/4
+    in that order become 1/4 and 5/8.
+    """
+    # Whole numbers compared crosswise: shares as floats would pool or not by the last bit, and replays would differ.
+    pools: list[list[int]] = []
+    for negative, positive in scored.tolist():
+        pools.append([1, positive, negative + positive])
+        while len(pools) > 1 and (
+            not pools[-1][2] or not pools[-2][2] or pools[-2][1] * pools[-1][2] > pools[-1][1] * pools[-2][2]
+        ):
+            last = pools.pop()
+            pools[-1] = [one + other for one, other in zip(pools[-1], last, strict=True)]
+    bins, positives, rows = (np.array(column, np.int64) for column in zip(*pools, strict=True))
+    return np.repeat(np.arange(len(pools)), bins), positives, rows
+
+
 @dataclass(frozen=True, eq=False)
 class Reference:
     """A frozen reference of one model version; ``digest`` names its content, whatever model carries it.

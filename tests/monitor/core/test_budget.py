@@ -57,11 +57,11 @@ def test_the_split_spends_exactly_the_budget(groups, segments):
 
 
 def test_split_by_hand():
-    alphas = split_alpha(1.0, [group for group in SHARES if group != "joint"], ["", "DE", "FR"])
+    alphas = split_alpha(1.0, [group for group in SHARES if group not in ("joint", "label_shift")], ["", "DE", "FR"])
     assert alphas["features", ""] == pytest.approx(0.175)
     assert alphas["volume", "DE"] == pytest.approx(0.025)
-    # Pairs take a twentieth on top, and all shares are of 1.05 then.
-    assert split_alpha(1.0, list(SHARES), [""])["joint", ""] == pytest.approx(0.05 / 1.05)
+    # Pairs and the share of positives take a twentieth on top each, and all shares are of 1.1 then.
+    assert split_alpha(1.0, list(SHARES), [""])["joint", ""] == pytest.approx(0.05 / 1.1)
     with pytest.raises(ValueError, match="colour"):
         split_alpha(1.0, ["colour"], [""])
 

@@ -6,8 +6,7 @@ import pytest
 from stationkeeper.contracts.messages import VerdictKind
 from stationkeeper.contracts.wire import SCORE_BINS, score_bin
 from stationkeeper.monitor.core.performance import estimate, refuted
-from stationkeeper.monitor.core.performance.estimate import isotonic
-from stationkeeper.monitor.core.reference import Labels, Task, labels_of
+from stationkeeper.monitor.core.reference import Labels, Task, isotonic, labels_of
 
 
 def labelled(scored: np.ndarray) -> Labels:

@@ -1,0 +1,1 @@
+"""More positives of the same kind, and moved inputs: what is named, after how many hours; and quiet months."""
