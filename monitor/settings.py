@@ -10,6 +10,7 @@ from stationkeeper.contracts.times import format_duration
 from stationkeeper.events import Input, InputMapping, Kind, ValueRules
 from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE, Budget, parse_budget
 from stationkeeper.monitor.core.incidents import HarmRules
+from stationkeeper.monitor.core.performance import TOLERANCE
 from stationkeeper.monitor.core.performance.measures import ValueMatrix
 
 # Event times are epoch milliseconds everywhere, so durations are too.
@@ -161,6 +162,8 @@ class ModelSettings(Settings):
     prediction was judged change charts only. ``absent_is: negative`` is for labels that only come for positives (frauds
     are reported, good payments never): what has no label at that age is a negative.
     ``page_on: harm`` lets drift of inputs and predictions warn, and page once it has shown harm (``harm``).
+    ``error_tolerance`` is how far the error rate, and the share of positives at a score, may rise above the reference's
+    before that is evidence; the size of a regression's errors has none.
     ``value`` is what each outcome of a decision is worth; ``quantile`` the one that a regression predicts.
     ``values`` says how texts are read, in files of past rows and in events alike.
     ``false_warnings`` is the budget of warnings, such as "1 per 7 days"; left out, it is that beside one page in 30
@@ -206,6 +209,8 @@ class ModelSettings(Settings):
     # Harm shows when labels come, for fraud days later; drift is known at once (docs/adr/page-on-drift.md).
     page_on: Literal["drift", "harm"] = "drift"
     harm: HarmSettings = HarmSettings()
+    # The core's point; 0 finds a loss of a point within days, and calls the reference's own wear by its name too.
+    error_tolerance: Annotated[float, Field(ge=0, lt=1)] = TOLERANCE
     requests: RequestSettings = RequestSettings()
     detectors: tuple[str, ...] = ()
     importance: dict[str, Annotated[float, Field(gt=0)]] = {}

@@ -32,7 +32,14 @@ from stationkeeper.monitor.core.incidents import (
 )
 from stationkeeper.monitor.core.panes import ChartWindow, Pane, WindowState
 from stationkeeper.monitor.core.patience import Patience
-from stationkeeper.monitor.core.performance import ErrorSize, OutcomePane, Performance, PerformanceState, judged
+from stationkeeper.monitor.core.performance import (
+    TOLERANCE,
+    ErrorSize,
+    OutcomePane,
+    Performance,
+    PerformanceState,
+    judged,
+)
 from stationkeeper.monitor.core.quality import Quality, QualityState, own_traffic
 from stationkeeper.monitor.core.reference import Reference, ReferenceSubject, dump, load
 from stationkeeper.monitor.core.subject_charts import SubjectCharts, evidence_of
@@ -58,7 +65,8 @@ class WatchSettings:
     judges at once. ``ignore`` names data-quality checks that must stay silent;
     ``tolerance`` is how far a quality rate may rise, ``stale_after`` the silence after which data are stale; None keeps
     what is learned. ``learn_traffic`` is how long (ms) live panes teach volume and freshness by hour of
-    the week where the reference does not; None leaves them unjudged.
+    the week where the reference does not; None leaves them unjudged. ``error_tolerance`` is how far the error rate, and
+    the share of positives at a score, may rise unremarked.
     """
 
     # One page in 30 days of minutes: what somebody on call bears for a model that is well (docs/statistics.md).
@@ -75,6 +83,7 @@ class WatchSettings:
     tolerance: float | None = None
     stale_after: int | None = None
     learn_traffic: int | None = None
+    error_tolerance: float = TOLERANCE
 
 
 class WatchState(Kept, frozen=True):
@@ -110,7 +119,7 @@ class Watch:
         self.layout = reference.layout
         self.alphas = split_budget(reference, self.settings, segment)
         self.drifts = plan_drifts(reference, self.settings, segment, self.alphas)
-        self.performance = watched_performance(reference, segment, self.alphas, len(self.settings.segments))
+        self.performance = watched_performance(reference, segment, self.alphas, self.settings)
         self.quality = Quality(
             reference,
             self.alphas,
@@ -314,16 +323,16 @@ def split_budget(reference: Reference, settings: WatchSettings, segment: str) ->
 
 
 def watched_performance(
-    reference: Reference, segment: str, alphas: Mapping[str, float], segments: int
+    reference: Reference, segment: str, alphas: Mapping[str, float], settings: WatchSettings
 ) -> Performance | ErrorSize | None:
     """Return what judges the labels of a reference: of answers, of numbers, or None where it has none."""
     labels = judged(reference)
     if labels is None:
         return None
     if labels.numeric:
-        return ErrorSize(labels, alphas["performance"], segments)
+        return ErrorSize(labels, alphas["performance"], len(settings.segments))
     key = b"\0".join(part.encode() for part in (reference.model, reference.version, segment))
-    return Performance(labels, alphas["performance"], segments, key=key)
+    return Performance(labels, alphas["performance"], len(settings.segments), settings.error_tolerance, key)
 
 
 def plan_drifts(

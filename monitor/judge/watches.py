@@ -198,6 +198,7 @@ class Watches(Mapping[WatchKey, Watch]):
                 tolerance=settings.quality.tolerance,
                 stale_after=settings.quality.stale_after,
                 learn_traffic=settings.quality.learn_traffic or None,
+                error_tolerance=settings.error_tolerance,
             ),
         )
         if settings.detectors and not key.segment:

@@ -81,7 +81,9 @@ class Explainer:
             if finding.subject == CALIBRATION:
                 text, change, numbers = explain_calibration(self.reference.labels, scored)
             else:
-                text, change, numbers = explain_errors(self.reference.labels, scored, confusion)
+                text, change, numbers = explain_errors(
+                    self.reference.labels, scored, confusion, self.reference.threshold
+                )
             named = replace(finding, reason=f"{finding.subject}: {text}", evidence={**finding.evidence, **numbers})
             return Explanation(named, change, int(confusion.sum()))
         effect = self.effect(finding, counts)

@@ -10,7 +10,7 @@ and `confidence`, then `performance`, `error_size` and `estimate`, then `label_d
 
 from stationkeeper.monitor.core.performance.confidence import mean_sequence, share_sequence
 from stationkeeper.monitor.core.performance.error_size import ABSOLUTE_ERROR, ErrorSize, judged, judged_counts
-from stationkeeper.monitor.core.performance.estimate import Estimate, estimate, refuted
+from stationkeeper.monitor.core.performance.estimate import ErrorSplit, Estimate, estimate, refuted, split_errors
 from stationkeeper.monitor.core.performance.label_delay import (
     LabelDelays,
     LabelDelaysState,
@@ -33,6 +33,7 @@ from stationkeeper.monitor.core.performance.measures import (
 from stationkeeper.monitor.core.performance.performance import (
     CALIBRATION,
     MIN_LABELS,
+    TOLERANCE,
     OutcomePane,
     Performance,
     PerformanceState,
@@ -51,8 +52,10 @@ __all__ = [
     "MEASURES",
     "MIN_LABELS",
     "SHARES",
+    "TOLERANCE",
     "VALUE",
     "ErrorSize",
+    "ErrorSplit",
     "Estimate",
     "LabelDelays",
     "LabelDelaysState",
@@ -81,4 +84,5 @@ __all__ = [
     "refuted",
     "segment_gaps",
     "share_sequence",
+    "split_errors",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import SCORE_BINS
+from stationkeeper.monitor.core.performance.estimate import split_errors
 from stationkeeper.monitor.core.performance.performance import OutcomePane
 from stationkeeper.monitor.core.reference import Counts, Labels, error_tops
 
@@ -72,10 +73,13 @@ class RecentOutcomes:
             self._panes.append(OutcomePane(p.start, p.end, scored, confusion, p.last_row, p.first_row))
 
 
-def explain_errors(labels: Labels, scored: Counts, confusion: Counts) -> tuple[str, float, Mapping[str, Any]]:
+def explain_errors(
+    labels: Labels, scored: Counts, confusion: Counts, threshold: float = 0.5
+) -> tuple[str, float, Mapping[str, Any]]:
     """Return the sentence, the change of the error rate, and the numbers, against the labelled reference.
 
-    Of numbers it is the change of the mean absolute error, as a share of that of the reference; both are read from
+    Of scores it says what part other scores explain, and what part only another concept does (`split_errors`). Of
+    numbers it is the change of the mean absolute error, as a share of that of the reference; both are read from
     counts by octave, so they are good to a few percent.
     """
     rows = max(int(confusion.sum()), 1)
@@ -92,7 +96,15 @@ def explain_errors(labels: Labels, scored: Counts, confusion: Counts) -> tuple[s
     tp, fp, fn, _ = (float(count) for count in confusion)
     numbers: dict[str, Any] = {"error_before": before, "error_now": now, "labels": rows}
     numbers |= {"precision": tp / (tp + fp) if tp + fp else None, "recall": tp / (tp + fn) if tp + fn else None}
-    return f"wrong in {now:.1%} of labelled rows, {before:.1%} on the reference", now - before, numbers
+    text = f"wrong in {now:.1%} of labelled rows, {before:.1%} on the reference"
+    split = split_errors(scored, labels, now, threshold)
+    if split is None:
+        return text, now - before, numbers
+    mix, concept, low, high = (100 * one for one in (split.mix, split.concept, split.low, split.high))
+    rest = "the rest is within chance" if low <= 0 <= high else f"a changed meaning of scores {concept:+.1f}"
+    numbers |= {"mix_points": mix, "concept_points": concept, "concept_low": low, "concept_high": high}
+    text = f"{text}; the mix of scores explains {mix:+.1f} points, {rest} ({low:+.1f} to {high:+.1f})"
+    return text, now - before, numbers
 
 
 def explain_calibration(labels: Labels, scored: Counts) -> tuple[str, float, Mapping[str, Any]]:

@@ -44,3 +44,20 @@ def test_a_small_region_pages_only_when_half_a_point_of_the_traffic_changed(shar
     made = Performance(Labels(*labels(40_000, 0.99)), alpha=1 / 10_000)
     found = [f for k in range(60) for f in made.step(OutcomePane(k, k + 1, *labels(2_000, share)), 1.0)]
     assert any(f.level == PAGE and f.kind is VerdictKind.CONCEPT_DRIFT for f in found) is pages
+
+
+@pytest.mark.parametrize(("tolerance", "pages"), [(0.0, True), (0.01, False)])
+def test_a_point_of_accuracy_pages_within_two_days_only_without_tolerance(tolerance: float, pages: bool) -> None:
+    usual, lost = np.array([455, 45, 45, 455]), np.array([450, 50, 50, 450])
+
+    def pane(hour: int, confusion: np.ndarray) -> OutcomePane:
+        scored = np.zeros((32, 2), np.int64)
+        scored[4], scored[28] = confusion[[3, 2]], confusion[[1, 0]]
+        return OutcomePane(hour, hour + 1, scored, confusion)
+
+    reference = pane(0, 10 * usual)
+    made = Performance(Labels(reference.scored, reference.confusion), alpha=0.2 / 43_200, tolerance=tolerance)
+    calm = [f for hour in range(14 * 24) for f in made.step(pane(hour, usual), 60.0)]
+    after = [f for hour in range(14 * 24, 16 * 24) for f in made.step(pane(hour, lost), 60.0)]
+    assert not calm
+    assert any(f.level == PAGE and f.kind is VerdictKind.PERFORMANCE for f in after) is pages

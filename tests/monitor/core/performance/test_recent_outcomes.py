@@ -25,8 +25,29 @@ def test_errors_are_explained_against_the_reference():
     labels = Labels(SCORED, np.array([50, 5, 5, 40]))
     text, change, numbers = explain_errors(labels, SCORED, np.array([40, 15, 15, 30]))
     assert change == pytest.approx(0.2)
-    assert text == "wrong in 30.0% of labelled rows, 10.0% on the reference"
+    assert text.startswith("wrong in 30.0% of labelled rows, 10.0% on the reference; the mix of scores explains +0.0")
     assert numbers["labels"] == 100
+
+
+@pytest.mark.parametrize(
+    ("wrong", "mix", "said"),
+    [
+        # Half of the reference's rows are hard and three in four of these: .25 is what the same concept lets expect.
+        (250, 5.0, "the mix of scores explains +5.0 points, the rest is within chance"),
+        (350, 5.0, "the mix of scores explains +5.0 points, a changed meaning of scores +10.0"),
+    ],
+)
+def test_what_other_scores_explain_is_told_from_another_concept(wrong: int, mix: float, said: str) -> None:
+    usual, now = np.zeros((32, 2), np.int64), np.zeros((32, 2), np.int64)
+    # Called positive from .5 on (bin 16): wrong in 30 % there, in 10 % below.
+    usual[10], usual[20] = (45_000, 5_000), (15_000, 35_000)
+    now[10], now[20] = (225, 25), (225, 525)
+    labels = Labels(usual, np.array([35_000, 15_000, 5_000, 45_000]))
+    text, change, numbers = explain_errors(labels, now, np.array([500, wrong, 0, 500 - wrong]))
+    assert said in text
+    assert change == pytest.approx(wrong / 1_000 - 0.2)
+    assert numbers["mix_points"] == pytest.approx(mix)
+    assert (numbers["concept_low"] <= 0 <= numbers["concept_high"]) == (wrong == 250)
 
 
 def test_calibration_is_explained_by_what_the_scores_stood_for():
