@@ -9,6 +9,8 @@ from stationkeeper.retrain.service.state import RetrainState
 
 # Who says nothing of himself (`--by` without a name) is nobody that can be told from another.
 UNNAMED = "unknown"
+# A name of spaces alone says no more.
+_NOBODY = frozenset({UNNAMED, ""})
 
 # What held a request back for its number and not for its content: a person may still ask for it. Budget and cooldown
 # come only from the state of older builds; the monitor holds such requests back today.
@@ -65,7 +67,31 @@ def _signed(word: Approval) -> str:
 
 def _who(word: Approval) -> str:
     # Whom the broker checked, where it did: two names behind one login are one person.
-    return word.principal or word.by
+    return (word.principal or word.by).strip()
+
+
+def _typed(word: Approval) -> tuple[str, ...]:
+    """The name typed beside a login, as ``stationkeeper requests`` writes both into ``by``; none without either."""
+    name = word.by.removesuffix(f" (Kafka user {word.principal})")
+    return (name.strip(),) if word.principal and _folded(name) not in _NOBODY else ()
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _had_a_say(state: RetrainState, word: Approval) -> bool:
+    """Whether somebody of a word's names is among those that count; where it cannot be told, one person."""
+    mine, theirs = {_folded(one) for one in (_who(word), *_typed(word))}, {*map(_folded, state.approvers)}
+    # Names beside two different logins may be alike (`root`); a name without a login is told from no name at all.
+    return bool(mine & (theirs if word.principal else theirs | {*map(_folded, state.typed)}))
+
+
+def _nameless(word: Approval, people: int) -> str:
+    """Why a word without a name does not count where several people must be told apart, "" where it does."""
+    if people == 1 or _folded(_who(word)) not in _NOBODY:
+        return ""
+    return f"it needs {people} people by name; say who you are with --by"
 
 
 def _approved(state: RetrainState, word: Approval, people: int, now: str) -> RetrainState | str:
@@ -75,19 +101,23 @@ def _approved(state: RetrainState, word: Approval, people: int, now: str) -> Ret
     if state.approved or not (pending or suppressed):
         again = f"; stationkeeper requests retry {state.id} asks again" if state.stage.final else ""
         return f"{now}: there is nothing to approve{again}"
-    who = _who(word)
-    if people > 1 and who == UNNAMED:
-        return f"{now}: it needs {people} people by name; say who you are with --by"
-    if who in state.approvers:
+    who, said = _who(word), f"approved by {_signed(word)}"
+    if people == 1:
+        # Also who said so while the risk was high: one person is enough now.
+        return state.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, said, approved=True, approvers=(who,))
+    if refused := _nameless(word, people):
+        return f"{now}: {refused}"
+    if _had_a_say(state, word):
         return f"{now}: {who} has had a say; it needs another person"
-    approvers = (*state.approvers, who)
+    # Older builds let a nameless `retry` count as a person; it does not count here either.
+    approvers = (*(one for one in state.approvers if _folded(one) not in _NOBODY), who)
+    typed = (*state.typed, *_typed(word))
+    names = " and ".join(approvers)
     if len(approvers) < people:
-        why = f"{' and '.join(approvers)} said yes; it needs {people} people"
-        return state.enter(RequestStage.WAITING, RequestReason.APPROVAL_PENDING, why, approvers=approvers)
-    said = f"approved by {_signed(word)}"
-    if people > 1:
-        said = f"approved by {' and '.join(approvers)}"
-    return state.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, said, approved=True, approvers=approvers)
+        why = f"{names} said yes; it needs {people} people"
+        return state.enter(RequestStage.WAITING, RequestReason.APPROVAL_PENDING, why, approvers=approvers, typed=typed)
+    facts = {"approved": True, "approvers": approvers, "typed": typed}
+    return state.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, f"approved by {names}", **facts)
 
 
 def _asked_again(
@@ -99,6 +129,8 @@ def _asked_again(
         return f"{now}: there is nothing to ask again"
     if champion is not None and champion != state.request.version:
         return f"{now}: version {state.request.version} is no longer champion, version {champion} is"
+    if refused := _nameless(word, people):
+        return f"{now}: {refused}"
     # Built anew and not copied, so that nothing of the tries before is taken over: snapshot, look and gate begin again.
     fresh = RetrainState(
         request=state.request,
@@ -110,6 +142,7 @@ def _asked_again(
         approved=people == 1,
         # Whoever asks is one of the people, and cannot be the other.
         approvers=(_who(word),),
+        typed=_typed(word),
         asked=asked,
     )
     if people > 1:

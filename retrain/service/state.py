@@ -62,6 +62,8 @@ class RetrainState(Record):
     cure: CureOutcome | None = None
     cure_reason: str = ""
     history: tuple[StageEntry, ...] = ()
+    typed: tuple[str, ...] = ()
+    """The names that ``approvers`` with a login typed beside it."""
 
     @property
     def id(self) -> str:

@@ -227,6 +227,55 @@ def test_high_risk_needs_two_different_people_and_whoever_asks_is_one_of_them():
     assert last.stage is RequestStage.PLANNED
 
 
+def test_nobody_without_a_name_asks_again_where_two_people_must_say_so():
+    failed = state(RequestStage.FAILED, RequestReason.BAD_DATA)
+    for nobody in ("unknown", " ", "Unknown "):
+        assert "say who you are" in str(after_word(failed, said("retry", nobody, START + 10), "1", 2))
+    assert isinstance(after_word(failed, said("retry", "unknown", START + 10), "1", 1), RetrainState)
+    # An older build took it: what it left counts nobody.
+    old = state(RequestStage.WAITING, RequestReason.APPROVAL_PENDING, approvers=("unknown",))
+    once = after_word(old, said("approve", "ada"), "1", 2)
+    assert isinstance(once, RetrainState)
+    assert (once.approved, once.approvers) == (False, ("ada",))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        (("Anna", ""), ("anna ", ""), True),
+        (("Anna (Kafka user anna)", "anna"), ("Anna", ""), True),
+        (("Anna (Kafka user a.smith)", "a.smith"), ("anna", ""), True),
+        (("Anna", ""), ("anna (Kafka user a.smith)", "a.smith"), True),
+        # Two logins of one name on their machines are two.
+        (("root (Kafka user anna)", "anna"), ("root (Kafka user bob)", "bob"), False),
+        (("unknown (Kafka user anna)", "anna"), ("unknown (Kafka user bob)", "bob"), False),
+    ],
+)
+@pytest.mark.parametrize("decision", ["approve", "retry"])
+def test_one_person_under_two_spellings_is_one(
+    first: tuple[str, str], second: tuple[str, str], same: bool, decision: Literal["approve", "retry"]
+):
+    begun = {"approve": RequestStage.WAITING, "retry": RequestStage.FAILED}[decision]
+    pending = state(begun, RequestReason.APPROVAL_PENDING)
+    once = after_word(pending, said(decision, first[0], START + 10, first[1]), "1", 2)
+    assert isinstance(once, RetrainState)
+    once = RetrainState.decode(once.encode())
+    found = after_word(once, said("approve", second[0], START + 20, second[1]), "1", 2)
+    assert ("needs another person" in str(found)) == same
+    if not same:
+        assert isinstance(found, RetrainState)
+        assert found.approved
+
+
+def test_when_the_risk_is_lowered_whoever_said_yes_may_say_it_again_alone():
+    waiting = state(RequestStage.WAITING, RequestReason.APPROVAL_PENDING)
+    once = after_word(waiting, said("approve", "ada"), "1", 2)
+    assert isinstance(once, RetrainState)
+    alone = after_word(once, said("approve", "ada", START + 10), "1", 1)
+    assert isinstance(alone, RetrainState)
+    assert (alone.approved, alone.approvers) == (True, ("ada",))
+
+
 def test_what_nobody_approves_in_time_lapses_and_the_champion_stays():
     pending = state(RequestStage.WAITING, RequestReason.APPROVAL_PENDING)
     noted = after_pending(pending, 1_000, 50)
