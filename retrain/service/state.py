@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
+from stationkeeper.contracts.masking import masked
 from stationkeeper.contracts.messages import CureOutcome, RetrainRequest, SchemaVersion
 from stationkeeper.contracts.status import RequestStatus, StageTime
 from stationkeeper.contracts.times import to_ms
@@ -86,7 +87,9 @@ class RetrainState(Record):
         return cls.model_validate_json(value)
 
     def enter(self, stage: RequestStage, reason: RequestReason, detail: str = "", **changes: Any) -> Self:
-        """Return the state after a step: stage, reason and history move together."""
+        """Return the state after a step: stage, reason and history move together; ``detail`` without credentials."""
+        # Errors quote the address that they failed on, and this record goes to Kafka, pages and traces.
+        detail = masked(detail)
         # Never backwards: the order of stages is told by it, and a survey may have read less than the one before a
         # restart.
         clock = max(self.clock_ms, changes.pop("clock_ms", None) or 0)

@@ -175,7 +175,7 @@ def serve(config: ConfigOption = None) -> None:
     from stationkeeper.page.fleet_status import installed_version
     from stationkeeper.process.listener import bound, server_for
     from stationkeeper.process.run import leave_with_parent
-    from stationkeeper.process.telemetry import metrics_route
+    from stationkeeper.process.telemetry import Telemetry, metrics_route
     from stationkeeper.process.wiring import access_to, need_models, otlp_for, router_for
 
     settings = load(config)
@@ -195,7 +195,8 @@ def serve(config: ConfigOption = None) -> None:
     server = Server(router, extra=[metrics_route(samples)])
     told = otlp_for(settings, "serve")
     if told is not None:
-        told.start(samples)
+        # Through the same filter as its /metrics: one bad sample must cost itself alone.
+        told.start(Telemetry([samples]).samples)
     server_for(server.app, access, grace_s=SERVE_GRACE_S).run(sockets=[socket])
     if told is not None:
         told.stop()

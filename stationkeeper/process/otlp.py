@@ -138,8 +138,15 @@ class Otlp:
 
     def _run(self, samples: Callable[[], Sequence[Sample]]) -> None:
         while not self._stop.wait(self._interval_s):
+            self._turn(samples)
+        self._turn(samples)
+
+    def _turn(self, samples: Callable[[], Sequence[Sample]]) -> None:
+        try:
             self._send(samples())
-        self._send(samples())
+        except Exception as error:
+            # Whatever it was, the next turn may do better; a thread that ended would leave the collector with nothing.
+            log.warning(LogEvent.OTLP_UNREACHABLE, reason=f"{type(error).__name__}: {error}")
 
     def _send(self, samples: Sequence[Sample]) -> None:
         from opentelemetry.sdk.trace.export import SpanExportResult

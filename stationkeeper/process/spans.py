@@ -6,10 +6,11 @@ so that the parts meet in one trace though no process hands another a header.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from stationkeeper.contracts.messages import Deployment, DeploymentAction, RetrainRequest, Rollout
+from stationkeeper.contracts.masking import masked
+from stationkeeper.contracts.messages import Deployment, DeploymentAction, RetrainRequest, Rollout, RolloutPhase
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.streams.ports import Outgoing
@@ -41,7 +42,10 @@ def span_id(request: str, name: str, turn: int = 0) -> int:
 
 
 class Spans:
-    """Reads committed records of the loop's own topics; holds when each canary started, until it has ended."""
+    """Reads committed records of the loop's own topics; holds when a canary and its probation began, until they end.
+
+    Each span is told once: records that only add to what ended (a cure, a rollback) end nothing.
+    """
 
     def __init__(self, topics: Topics) -> None:
         self._readers = {
@@ -59,13 +63,17 @@ class Spans:
 
     def of(self, record: Outgoing) -> list[Span]:
         """Return the spans that a committed record ends."""
-        return [] if record.value is None else list(self._readers[record.topic](record.value))
+        found = [] if record.value is None else self._readers[record.topic](record.value)
+        return [_without_secrets(span) for span in found]
 
     def _rollout(self, value: bytes) -> Iterator[Span]:
         # A canary may outlive the process that started it: every record of its rollout says when that was.
         rollout = Rollout.decode(value)
-        started = int(rollout.controller.get("started", 0))
-        if rollout.candidate and started:
+        started, promoted = (int(rollout.controller.get(name, 0)) for name in ("started", "promoted"))
+        # What rests names its last candidate too: nothing of that is still going on.
+        if rollout.candidate and rollout.phase is RolloutPhase.PROBATION:
+            self._promoted.setdefault(rollout.candidate, promoted or to_ms(rollout.time))
+        elif rollout.candidate and started and rollout.phase is not RolloutPhase.STEADY:
             self._started.setdefault(rollout.candidate, started)
         yield from ()
 
@@ -78,8 +86,9 @@ class Spans:
         failed = done.reason if done.action is DeploymentAction.ROLLED_BACK else ""
         if done.action is DeploymentAction.STARTED:
             self._started[candidate] = now
-        elif candidate in self._promoted and done.action in {DeploymentAction.CONFIRMED, DeploymentAction.ROLLED_BACK}:
-            began = self._promoted.pop(candidate)
+        elif done.action is DeploymentAction.CONFIRMED or (failed and candidate in self._promoted):
+            # Unknown where this process began after the last record of the probation: then it has no length.
+            began = self._promoted.pop(candidate, now)
             yield Span(done.request, "probation", "canary", began, now, facts, failed)
         elif done.action in {DeploymentAction.PROMOTED, DeploymentAction.ROLLED_BACK}:
             if not failed:
@@ -87,9 +96,15 @@ class Spans:
             yield Span(done.request, "canary", "request", self._started.pop(candidate, now), now, facts, failed)
 
 
+def _without_secrets(span: Span) -> Span:
+    # A collector belongs to another system: what errors quote must not reach it.
+    return replace(span, facts={name: masked(text) for name, text in span.facts.items()}, failed=masked(span.failed))
+
+
 def _verdict(value: bytes) -> Iterator[Span]:
     request = RetrainRequest.decode(value)
-    if request.withdrawn:
+    # Written again with what became of it: the verdict was told when it was asked.
+    if request.withdrawn or request.cure is not None:
         return
     facts = {
         "model": request.model,
@@ -108,12 +123,16 @@ def _training(value: bytes) -> Iterator[Span]:
     from stationkeeper.retrain.service.state import RetrainState
 
     state = RetrainState.decode(value)
-    if not state.stage.final:
+    # Of a candidate that was taken back or tested the training was told when it ended.
+    if not state.stage.final or state.rolled_back or state.cure is not None:
         return
+    # What is asked again carries the tries before, which were told when each of them ended.
+    ended = [place + 1 for place, entry in enumerate(state.history[:-1]) if entry.stage.final]
+    first = ended[-1] if ended else 0
+    began = state.history[first].entered if ended else to_ms(state.request.time)
     facts = {"model": state.model, "outcome": state.stage.value, "version": state.version or "", "detail": state.detail}
     failed = state.words() if state.stage is RequestStage.FAILED else ""
-    end = max(state.clock_ms, to_ms(state.request.time))
-    yield Span(state.id, "request", "verdict", to_ms(state.request.time), end, facts, failed)
-    for turn, (stage, following) in enumerate(pairwise(state.history)):
+    yield Span(state.id, "request", "verdict", began, max(state.clock_ms, began), facts, failed, turn=len(ended))
+    for turn, (stage, following) in enumerate(pairwise(state.history[first:]), start=first):
         note = {"note": stage.note}
         yield Span(state.id, stage.stage.value, "request", stage.entered, following.entered, note, turn=turn)

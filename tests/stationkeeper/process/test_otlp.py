@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from stationkeeper.config import OtlpSettings
 from stationkeeper.contracts.messages import (
+    CureOutcome,
     Deployment,
     DeploymentAction,
     Onset,
@@ -225,26 +226,97 @@ def test_a_collector_that_refuses_is_told_once_a_turn_and_spans_wait_for_it() ->
 
 
 def test_a_request_that_is_asked_again_has_a_span_for_each_training() -> None:
-    again = state(RequestStage.PLANNED, RequestStage.TRAINING, RequestStage.FAILED, *TRAINED)
-    spans = Spans(TOPICS).of(Outgoing(TOPICS.retrain_state.name, again.encode()))
-    assert [span.name for span in spans].count("training") == 2
-    assert len({span_id(span.request, span.name, span.turn) for span in spans}) == len(spans) == 6
+    first = (RequestStage.PLANNED, RequestStage.TRAINING, RequestStage.FAILED)
+    reader = Spans(TOPICS)
+    tries = [reader.of(Outgoing(TOPICS.retrain_state.name, state(*one).encode())) for one in (first, first + TRAINED)]
+    assert [[span.name for span in spans] for spans in tries] == [["request", "planned", "training"]] * 2
+    # Each once: the second try does not tell the first again.
+    assert len({span_id(span.request, span.name, span.turn) for spans in tries for span in spans}) == 6
 
 
-def test_a_canary_that_outlived_its_process_is_told_from_its_start() -> None:
+def test_what_became_of_a_request_tells_its_spans_no_second_time() -> None:
+    reader, topic = Spans(TOPICS), TOPICS.retrain_state.name
+    done_with = state(*TRAINED)
+    assert len(reader.of(Outgoing(topic, done_with.encode()))) == 3
+    for later in ({"cure": CureOutcome.CURED, "cure_reason": "steady"}, {"rolled_back": True}):
+        assert reader.of(Outgoing(topic, done_with.model_copy(update=later).encode())) == []
+    cured = request().model_copy(update={"cure": CureOutcome.CURED, "cure_reason": "steady"})
+    assert reader.of(Outgoing(TOPICS.requests.name, cured.encode())) == []
+
+
+@pytest.mark.parametrize(("action", "failed"), [("confirmed", ""), ("rolled_back", "rolled_back")])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_probation_is_told_as_one_and_leaves_nothing_behind(action: str, failed: str, restarted: bool) -> None:
     spans = Spans(TOPICS)
-    began = int(at(10).timestamp() * 1_000)
-    rollout = Rollout(
+    spans.of(rolling(RolloutPhase.CANARY))
+    assert [one.name for one in spans.of(done(12, DeploymentAction.PROMOTED))] == ["canary"]
+    if restarted:
+        spans = Spans(TOPICS)
+    spans.of(rolling(RolloutPhase.PROBATION))
+    (probation,) = spans.of(done(20, DeploymentAction(action)))
+    assert (probation.name, probation.start_ms, probation.failed) == ("probation", ms(12), failed)
+    spans.of(rolling(RolloutPhase.STEADY))
+    assert spans._started == spans._promoted == {}
+
+
+def test_no_secret_leaves_in_a_span() -> None:
+    secret = "postgresql://svc:hunter2secret@db/fraud refused"
+    failing = state(RequestStage.TRAINING).enter(RequestStage.FAILED, RequestReason.TRAINING_FAILED, secret)
+    assert "hunter2" not in failing.encode().decode()
+    # As an older build wrote it, in every text.
+    entry = failing.history[0].model_copy(update={"note": secret})
+    old = failing.model_copy(update={"detail": secret, "history": (entry, failing.history[-1])})
+    found = Spans(TOPICS).of(Outgoing(TOPICS.retrain_state.name, old.encode()))
+    assert "***@db" in str(found)
+    back = Deployment.decode(done(20, DeploymentAction.ROLLED_BACK).value or b"").model_copy(update={"reason": secret})
+    found += Spans(TOPICS).of(Outgoing(TOPICS.deployments.name, back.encode()))
+    assert "hunter2" not in str(found)
+
+
+def test_a_turn_that_fails_is_told_and_the_next_one_exports() -> None:
+    failed = threading.Event()
+
+    def samples() -> list[Sample]:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("dictionary changed size during iteration")
+        return [Sample("stationkeeper_role_ready", ("judge",), 1.0)]
+
+    with collecting() as server, structlog.testing.capture_logs() as lines:
+        told = exporter(server, "monitor")
+        told._interval_s = 0.001
+        told.start(samples)
+        assert failed.wait(120)
+        told.stop()
+        assert told._thread is not None
+        told._thread.join(120)
+        assert "stationkeeper_role_ready" in server.metrics
+    assert {line["event"] for line in lines} == {"otlp_unreachable"}
+    assert "dictionary changed size" in lines[0]["reason"]
+
+
+def ms(minute: int) -> int:
+    return int(at(minute).timestamp() * 1_000)
+
+
+def rolling(phase: RolloutPhase) -> Outgoing:
+    controller = {"started": ms(10), "promoted": ms(12)} if phase is not RolloutPhase.CANARY else {"started": ms(10)}
+    record = Rollout(
         model="fraud",
         epoch=3,
         time=at(15),
-        phase=RolloutPhase.CANARY,
+        phase=phase,
         champion="1",
         canary="2",
         candidate="cand-1",
         request=REQUEST,
-        controller={"started": began},
+        controller=controller,
     )
-    assert spans.of(Outgoing(TOPICS.rollouts.name, rollout.encode())) == []
+    return Outgoing(TOPICS.rollouts.name, record.encode())
+
+
+def test_a_canary_that_outlived_its_process_is_told_from_its_start() -> None:
+    spans = Spans(TOPICS)
+    assert spans.of(rolling(RolloutPhase.CANARY)) == []
     (canary,) = spans.of(done(20, DeploymentAction.ROLLED_BACK))
-    assert (canary.start_ms, canary.failed) == (began, "rolled_back")
+    assert (canary.start_ms, canary.failed) == (ms(10), "rolled_back")
