@@ -144,7 +144,7 @@ class Otlp:
     def _turn(self, samples: Callable[[], Sequence[Sample]]) -> None:
         try:
             self._send(samples())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the thread has nobody to raise to
             # Whatever it was, the next turn may do better; a thread that ended would leave the collector with nothing.
             log.warning(LogEvent.OTLP_UNREACHABLE, reason=f"{type(error).__name__}: {error}")
 
