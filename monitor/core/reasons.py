@@ -27,7 +27,7 @@ class Cause(_Explained):
     OUT_OF_RANGE = "out_of_range", "Values outside the range of the reference."
     SHAPE = "shape", "The distribution changed in a way that no simpler word covers."
     JOINT = "joint", "Two features no longer go together as they did, whatever each does alone."
-    LABEL_SHIFT = "label_shift", "Scores come as they do with more, or fewer, positives of the same kind."
+    LABEL_SHIFT = "label_shift", "Scores come as they would with more, or fewer, positives of the same kind."
     ERROR_RATE = "error_rate", "The model is wrong more often than on its reference."
     ERROR_SIZE = "error_size", "The model is further off than on its reference."
     CONCEPT = "concept", "The same score stands for another share of positives than on the reference."

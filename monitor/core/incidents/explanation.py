@@ -1,6 +1,6 @@
 """What a finding rests on: its cause, its effect and its rows since the onset, the onset itself, and known faults."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
@@ -58,6 +58,8 @@ class Explainer:
     ) -> None:
         self.reference, self._layout, self._drifts = reference, reference.layout, drifts
         self._recent, self._labelled, self._new_values = recent, labelled, new_values
+        # What has evidence of its own as of the last `told`: it explains the scores before a label shift may.
+        self._speaking = frozenset[str]()
 
     def effect(self, finding: Finding, counts: Counts) -> float:
         """Return the effect of a finding in the panes ``counts`` int64[width] since its onset.
@@ -99,7 +101,7 @@ class Explainer:
             return Explanation(replace(finding, reason=f"{text}{_usual(finding)}"), effect, rows)
         quality = counts[place.quality : place.quality + len(QUALITY)]
         cause = name_cause(subject, cells, quality, self._new_values.of(subject.name))
-        cause = label_shift_of(self.reference, self._drifts, subject, counts) or cause
+        cause = label_shift_of(self.reference, self._drifts, subject, counts, self._speaking) or cause
         evidence = {**finding.evidence, **cause.evidence}
         named = replace(finding, cause=cause.cause, reason=cause.reason, evidence=evidence)
         return Explanation(named, effect, int(cells.sum()))
@@ -116,7 +118,7 @@ class Explainer:
         pages: it belongs to that incident, so that it must come back too. None opens an incident with others.
         """
         drifting = {m.subject for one in incidents.open.values() for m in one.drifting}
-        speaking = speaking_of(findings, incidents)
+        speaking = self._speaking = speaking_of(findings, incidents)
         out, beside = list[Finding](), set[str]()
         for finding in findings:
             if speaking.isdisjoint(finding.parts):
@@ -145,16 +147,20 @@ def _usual(finding: Finding) -> str:
 
 
 def label_shift_of(
-    reference: Reference, drifts: Iterable[Drift], subject: ReferenceSubject, counts: Counts
+    reference: Reference, drifts: Iterable[Drift], subject: ReferenceSubject, counts: Counts, speaking: Collection[str]
 ) -> NamedCause | None:
     """Return that another share of positives explains the scores in ``counts`` int64[width]; None where it does not.
 
-    Known without a label: the scores are a mixture of what both classes had on the reference, and no feature moved
-    further (chi-square) than the score. A score sums up what features know of the label, so under a shift of the labels
-    alone it moves most; a feature that moved further is a change of the inputs. O(cells of all features).
+    Seen without a label: the scores are a mixture of what both classes had on the reference, no feature is among those
+    ``speaking`` by evidence of its own, and none moved further (chi-square) than the score. A score sums up what
+    features know of the label, so under a shift of the labels alone it moves most; a feature that moved further is a
+    change of the inputs. Many features that each moved a little leave the same scores, so the share is told with its
+    condition, and beside it what it is if a score means what it did. O(cells of all features).
     """
     shift = next((drift.label_shift for drift in drifts if drift.label_shift is not None), None)
     if shift is None or subject.type is not SubjectType.PREDICTION:
+        return None
+    if any(feature.name in speaking for feature in reference.features):
         return None
     layout = reference.layout
     cells = counts[layout[subject.name].histogram]
@@ -166,16 +172,25 @@ def label_shift_of(
         other = measure(feature, counts[layout[feature.name].histogram])
         if moved and other and other["chi2"].value > moved["chi2"].value:
             return None
-    text = f"{subject.name}: share of positives {found.before:.1%} -> {found.now:.1%}, P(x|y) unchanged"
-    numbers = {"positives_before": round(found.before, 4), "positives_now": round(found.now, 4)}
-    return NamedCause(
-        Cause.LABEL_SHIFT, f"{text} (from scores and inputs, no label)", {"rows": int(cells.sum()), **numbers}
+    text = (
+        f"{subject.name}: as if the share of positives went {found.before:.1%} -> {found.now:.1%} "
+        f"({found.low:.1%} to {found.high:.1%}), if each class looks as it did; "
+        f"{found.by_score:.1%} if a score means what it did (no label read)"
     )
+    numbers = {
+        "positives_before": found.before,
+        "positives_now": found.now,
+        "positives_low": found.low,
+        "positives_high": found.high,
+        "positives_by_score": found.by_score,
+    }
+    evidence = {"rows": int(cells.sum()), **{name: round(value, 4) for name, value in numbers.items()}}
+    return NamedCause(Cause.LABEL_SHIFT, text, evidence)
 
 
-def speaking_of(findings: Iterable[Finding], incidents: OpenIncidents) -> set[str]:
+def speaking_of(findings: Iterable[Finding], incidents: OpenIncidents) -> frozenset[str]:
     """Return the subjects, pairs apart, that have evidence in this pane or drift in an open incident."""
-    drifting = {m.subject for one in incidents.open.values() for m in one.drifting if not m.parts}
+    drifting = frozenset(m.subject for one in incidents.open.values() for m in one.drifting if not m.parts)
     return drifting.union(finding.subject for finding in findings if not finding.parts)
 
 

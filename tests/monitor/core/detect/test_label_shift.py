@@ -9,9 +9,10 @@ from stationkeeper.contracts.column import Numbers
 from stationkeeper.contracts.messages import Level, Verdict
 from stationkeeper.monitor.core.budget import Budget
 from stationkeeper.monitor.core.detect import LabelShift, tells_label_shift
+from stationkeeper.monitor.core.incidents.explanation import label_shift_of
 from stationkeeper.monitor.core.reference import Counts, Reference
 from stationkeeper.monitor.core.watch import Watch, WatchSettings
-from tests.monitor.core.streams import Columns, judge, reference_of
+from tests.monitor.core.streams import Columns, columns_for, judge, reference_of
 
 SETTINGS = WatchSettings(budget=Budget(1.0, 72_000.0, "rows"), window=1_000)
 
@@ -64,8 +65,10 @@ def test_more_positives_page_and_are_named(reference: Reference) -> None:
     assert named[0].subject.name == "prediction"
     assert any(verdict.level is Level.PAGE for verdict in said)
     assert 0.33 < named[0].evidence["positives_now"] < 0.47
-    assert str(named[0].reason).startswith("prediction: share of positives 27.8% -> ")
-    assert "P(x|y) unchanged" in str(named[0].reason)
+    assert str(named[0].reason).startswith("prediction: as if the share of positives went 27.8% -> ")
+    assert "if each class looks as it did" in str(named[0].reason)
+    told = named[0].evidence
+    assert told["positives_low"] < 0.4 < told["positives_high"]
     again = Watch(reference, settings=SETTINGS)
     again.restore(watch.state())
     kept, known = (one.state().drifts["prediction"].labels_log_m for one in (again, watch))
@@ -78,6 +81,39 @@ def test_moved_inputs_are_not_called_more_positives(reference: Reference) -> Non
     (page,) = [verdict for verdict in said if verdict.level is Level.PAGE]
     assert (page.subject.name, page.cause) == ("x", "shift")
     assert not detector(reference).estimate(cells_of(reference, rows(20_000, 0.28, 7, shift=0.7))).fits
+
+
+def test_inputs_that_move_together_are_told_as_a_condition_with_the_share_by_score() -> None:
+    def moved(number: int, shift: float, seed: int) -> Columns:
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(6, number)) + shift
+        score = 1 / (1 + np.exp(1.0 - 0.55 * x.sum(0)))
+        label = (rng.random(number) < score).astype(np.int64)
+        return {**{f"x{i}": column for i, column in enumerate(x)}, "score": score, "label": label}
+
+    made, now = reference_of(moved(8_000, 0.0, 1), prediction="score", label="label"), moved(1_000, 0.2, 2)
+    watch = Watch(made, settings=SETTINGS)
+    columns = {
+        name: values for name, values in {**now, "prediction": now["score"]}.items() if name not in {"score", "label"}
+    }
+    counts = made.layout.tally(columns_for(made, columns), np.zeros(1_000, np.int64), np.array([1_000]))[0]
+    assert made.prediction is not None
+    found = label_shift_of(made, watch.drifts, made.prediction, counts, frozenset())
+    # 46 % are positive and the mixture that fits tells 83 %.
+    assert found is not None
+    assert "as if" in found.reason
+    assert "unchanged" not in found.reason
+    assert found.evidence["positives_low"] > 0.6
+    assert found.evidence["positives_by_score"] == pytest.approx(float(now["label"].mean()), abs=0.03)
+    assert label_shift_of(made, watch.drifts, made.prediction, counts, frozenset({"x3"})) is None
+
+
+def test_a_condition_tells_the_true_share_within_its_interval(reference: Reference) -> None:
+    inside = 0
+    for seed in range(40):
+        found = detector(reference).estimate(cells_of(reference, rows(1_500, 0.4, 100 + seed)))
+        inside += found.low <= 0.4 <= found.high
+    assert inside >= 34
 
 
 def test_the_same_share_says_nothing(reference: Reference) -> None:

@@ -15,7 +15,7 @@ from stationkeeper.monitor.core.performance import (
     explain_errors,
 )
 from stationkeeper.monitor.core.performance.recent_outcomes import MAX_PANES
-from stationkeeper.monitor.core.reference import Labels
+from stationkeeper.monitor.core.reference import Labels, Task, labels_of
 from stationkeeper.monitor.core.reference.outcome_sums import errors_by_group
 
 SCORED = np.arange(2 * SCORE_BINS).reshape(SCORE_BINS, 2)
@@ -48,6 +48,22 @@ def test_what_other_scores_explain_is_told_from_another_concept(wrong: int, mix:
     assert change == pytest.approx(wrong / 1_000 - 0.2)
     assert numbers["mix_points"] == pytest.approx(mix)
     assert (numbers["concept_low"] <= 0 <= numbers["concept_high"]) == (wrong == 250)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.45, 0.4, 0.3, 0.15])
+def test_a_threshold_inside_a_score_bin_is_no_changed_meaning(threshold: float) -> None:
+    def law(rows: int, middle: float, seed: int) -> Labels:
+        rng = np.random.default_rng(seed)
+        score = 1 / (1 + np.exp(-(rng.normal(size=rows) + middle)))
+        return labels_of(score, (rng.random(rows) < score).astype(float), Task.BINARY, threshold, "1")
+
+    usual = law(50_000, -0.8, 1)
+    for now in (usual, law(20_000, -0.3, 2)):
+        text, _, numbers = explain_errors(usual, now.scored, now.confusion, threshold)
+        assert "the rest is within chance" in text
+        assert numbers["concept_points"] == pytest.approx(0.0, abs=1.0)
+    same = explain_errors(usual, usual.scored, usual.confusion, threshold)[2]
+    assert same["concept_points"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_calibration_is_explained_by_what_the_scores_stood_for():
