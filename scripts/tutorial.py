@@ -139,6 +139,10 @@ def like(text: str) -> str:
     return re.sub(r"\d[\d.,:]*", "#", text)
 
 
+# What the page names and a run of it has elsewhere: the broker, the monitor's port, the checkout. The longest is first.
+_NAMED = re.compile(r"127\.0\.0\.1:9092|9092|9101|'\.\[")
+
+
 def free_port() -> int:
     """Return a port that nobody listens on."""
     with socket.socket() as one:
@@ -153,7 +157,7 @@ def run(directory: Path, *, install: bool = False, kafka: str | None = None) -> 
     """
     (directory / "docs").symlink_to(ROOT / "docs")
     address, http = kafka or f"127.0.0.1:{free_port()}", free_port()
-    port = address.rpartition(":")[2]
+    ours = {"127.0.0.1:9092": address, "9092": address.rpartition(":")[2], "9101": str(http), "'.[": f"'{ROOT}["}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STATIONKEEPER")}
     environment |= {
         "STATIONKEEPER__HTTP__MONITOR": str(http),
@@ -168,12 +172,8 @@ def run(directory: Path, *, install: bool = False, kafka: str | None = None) -> 
                 kafka and command.line.startswith("stationkeeper broker")
             ):
                 continue
-            line = (
-                command.line.replace("127.0.0.1:9092", address)
-                .replace("9092", port)
-                .replace("9101", str(http))
-                .replace("'.[", f"'{ROOT}[")
-            )
+            # At once: a free port may hold the digits of another one that the page names.
+            line = _NAMED.sub(lambda found: ours[found[0]], command.line)
             began = time.monotonic()
             newcomer.run(Command(command.step, line, command.shown, command.how))
             seconds[command.step] = seconds.get(command.step, 0.0) + time.monotonic() - began

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from stationkeeper.streams.broker import FoundBroker, find_broker
@@ -15,6 +16,14 @@ from tests.secured import SecuredBroker, secured_broker
 settings.register_profile("person", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.register_profile("ci", settings.get_profile("person"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "person")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_found() -> Iterator[None]:
+    """Undo what a test sets about logging: one that runs a verb with a level would silence the lines of later tests."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")
