@@ -163,7 +163,7 @@ def plan(load: Load, costs: Costs) -> Capacity:
         # What is left of a core to read events. Below a tenth nothing works, and only the size of the trouble is told.
         left = max(USE - load.models * flush_s / FLUSH_S, 0.1)
         # Less a hair, so that a whole number that rounding left above itself stays what it is.
-        counters = math.ceil(load.events * event_s / left - 1e-9)
+        counters = max(math.ceil(load.events * event_s / left - 1e-9), 1)
         counted = load.models * counters
     else:
         a_model = load.events / load.models * event_s + flush_s / FLUSH_S

@@ -6,6 +6,10 @@ import numpy as np
 
 from stationkeeper.retrain.core.measures import Flags, Floats
 
+# The share of held-out rows that may lack their amount and are left out of both sums. Chosen: in any large set a few
+# lack it, so that at none the gate would never pass; with many more, those left out could be the ones that decide.
+MOST_WITHOUT = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Worth:
@@ -21,13 +25,18 @@ class Worth:
 def value_columns(labels: Flags, decisions: tuple[Flags, Flags], worth: Worth, amounts: Floats | None) -> Floats | str:
     """Return what old and new decisions win above the worst, and what could be won: float64[n, 3]; a text says why not.
 
+    A row whose amount is missing wins nothing on either side; where more than ``MOST_WITHOUT`` miss it nothing is told.
     By hand: a found fraud is worth 90, a call -5, a missed fraud -100, at amounts of 1. Of one fraud and one honest
     payment the best decisions are worth 90 + 0, the worst -100 - 5: 195 can be won. Who flags both wins 190 of them.
     """
     size = np.ones(len(labels)) if amounts is None else amounts
     missing = int((~np.isfinite(size)).sum()) if not worth.amount or amounts is not None else len(labels)
-    if missing:
-        return f"{missing} of {len(labels)} held-out rows have no {worth.amount}, by which decisions are valued"
+    if missing > MOST_WITHOUT * len(labels):
+        return (
+            f"{missing} of {len(labels)} held-out rows have no {worth.amount}, by which decisions are valued; "
+            f"at most {MOST_WITHOUT:.0%} may"
+        )
+    size = np.where(np.isfinite(size), size, 0.0)
     hit, alarm, miss, calm = worth.matrix
     flagged, passed = np.where(labels, hit, alarm), np.where(labels, miss, calm)
     least = np.minimum(flagged, passed)

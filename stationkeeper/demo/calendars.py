@@ -155,8 +155,9 @@ class _Fleet:
             begin = int(edges[version])
             if version:
                 # By all that is known at that moment, as `keep-precision` chooses it for a first champion.
-                known = self.truth[:begin]
-                threshold = choose_threshold(known, fresh[:begin], ThresholdRule.F1).value if known.any() else threshold
+                known = self._known(version, begin)
+                truth = self.truth[known]
+                threshold = choose_threshold(truth, fresh[known], ThresholdRule.F1).value if truth.any() else threshold
             scores = self._scores(version, begin)
             if version + 1 < count:
                 end = int(edges[version + 1])
@@ -167,11 +168,15 @@ class _Fleet:
             surprise[version] = np.bincount(later, log_loss_rows(truth, scores), count)
         return wrong, surprise
 
+    def _known(self, version: int, begin: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+        """The rows whose labels are in when a version is trained."""
+        return np.flatnonzero(self.label_times[:begin] < self.start_ms + version * WEEK_MS)
+
     def _scores(self, version: int, begin: int) -> Floats:
         later = self.features[begin:]
         if not version:
             return self.first.score(later)
-        known = np.flatnonzero(self.label_times[:begin] < self.start_ms + version * WEEK_MS)
+        known = self._known(version, begin)
         rows = pl.concat([self.training.select(self.first.card.names), self.features[known]])
         labels = np.concatenate([self.training["label"].to_numpy(), self.truth[known]]).astype(np.float64)
         everything = np.ones(len(rows), bool)

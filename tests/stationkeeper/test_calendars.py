@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from stationkeeper.demo import calendars
 from stationkeeper.demo.calendars import WEEK_MS, PolicyTable, hindsight, policy_table
 from stationkeeper.demo.served import read_served
 from stationkeeper.monitor.settings import ModelSettings
@@ -25,6 +26,8 @@ class Newest:
     """A trainer whose model answers with the share of late rows among the last forty that it was given."""
 
     seen: ClassVar[list[int]] = []
+    # Of how many known labels each threshold was chosen.
+    cut: ClassVar[list[int]] = []
 
     def fit(self, data: Any) -> Any:
         self.seen.append(len(data.labels))
@@ -54,7 +57,7 @@ def test_hindsight_is_the_cheapest_of_all_plans():
 
 
 @pytest.fixture
-def told() -> PolicyTable:
+def told(monkeypatch: pytest.MonkeyPatch) -> PolicyTable:
     """Six weeks of forty flights; from the second on all are late, and the loop's version 2 says so from the fourth."""
     log = MemoryLog()
     for topic in ("asked", "landed"):
@@ -83,6 +86,14 @@ def told() -> PolicyTable:
     training = pl.DataFrame({"time": [0, 1], "x": [1.0, 1.0], "label": [True, False]})
     reader = MemoryReader(log)
     Newest.seen.clear()
+    Newest.cut.clear()
+    choose = calendars.choose_threshold
+
+    def counted(labels: Any, *rest: Any) -> Any:
+        Newest.cut.append(len(labels))
+        return choose(labels, *rest)
+
+    monkeypatch.setattr(calendars, "choose_threshold", counted)
     retraining = RetrainSettings(trainer=f"{__name__}:Newest")
     served = read_served(reader, model)
     found = policy_table(reader, model, retraining, served, first, training, START, 3)
@@ -109,4 +120,7 @@ def test_the_table_holds_what_was_served_and_what_others_would_have_come_to(told
 
 def test_a_version_learns_only_from_labels_that_were_in(told: PolicyTable):
     # Two rows of before, and of each week the half whose labels came in it with the other half of the week before.
-    assert Newest.seen == [2 + ROWS * week - ROWS // 2 for week in range(1, WEEKS)]
+    known = [ROWS * week - ROWS // 2 for week in range(1, WEEKS)]
+    assert Newest.seen == [2 + count for count in known]
+    # And so is its threshold chosen.
+    assert Newest.cut == known

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from stationkeeper.capacity import BASE_MB, Costs, Load, kept_costs, plan
+from stationkeeper.capacity import BASE_MB, LEAST_REPLICAS, SPARE, Costs, Load, kept_costs, plan
 
 # Costs by which a person can compute: 9.05 µs to count an event of 100 features and .95 to read it are 10.
 COSTS = Costs(
@@ -65,6 +65,11 @@ def test_one_topic_for_all_models_makes_every_replica_write_every_model():
     warning, _ = plan(replace(asked, models=700), COSTS).warnings
     assert "one topic for 700 models takes" in warning
     assert "a topic for each 17:" in warning
+
+
+def test_one_topic_with_hardly_an_event_takes_one_counter_a_model():
+    found = plan(Load(events=5 / 86_400, models=3, features=10, one_topic=True), COSTS)
+    assert (found.replicas, found.partitions) == (LEAST_REPLICAS, SPARE)
 
 
 def test_many_models_in_one_topic_leave_each_few_events_of_a_batch():

@@ -19,6 +19,7 @@ from stationkeeper.monitor.core.incidents.cure import (
     cure_verdict,
     cure_words,
     judge_cure,
+    overtaken,
 )
 from stationkeeper.monitor.core.incidents.harm import (
     ACCURACY,
@@ -93,6 +94,7 @@ __all__ = [
     "judge_cure",
     "merge",
     "onset_of",
+    "overtaken",
     "recovered_verdict",
     "verdict_of",
     "void_share",

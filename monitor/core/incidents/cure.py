@@ -175,6 +175,20 @@ def judge_cure(trial: Trial, rules: CureRules, now: int) -> Cure | None:
     return None
 
 
+def overtaken(trial: Trial, champion: str | None, now: int) -> Cure | None:
+    """Return that a cure stays unknown because another version replaced the one under test; None where none did.
+
+    A version that was taken back for the one before is no cure that anybody awaits.
+    """
+    message = trial.message
+    if not trial.new or champion in {None, trial.new, message.version}:
+        return None
+    why = f"version {champion} took the place of version {trial.new} before it could be told"
+    numbers = {"panes": float(trial.panes), "rows": float(trial.rows), "labels": float(trial.labels)}
+    words = f"{why}; {_subject_words(trial)}"
+    return Cure(message.id, message.incident, CureOutcome.UNKNOWN, words, now, numbers)
+
+
 def cure_verdict(trial: Trial, cure: Cure, digest: str) -> Verdict:
     """Return the verdict that tells what became of a retraining, in the incident that asked for it.
 

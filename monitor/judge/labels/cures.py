@@ -17,6 +17,7 @@ from stationkeeper.monitor.core.incidents import (
     cure_verdict,
     cure_words,
     judge_cure,
+    overtaken,
 )
 from stationkeeper.monitor.core.performance import OutcomePane, judged
 from stationkeeper.monitor.core.watch import Watch
@@ -69,7 +70,11 @@ class Cures:
             others = tuple(one for one in self.state.trials if one.message.id != request.id)
             if request.cure is None and not request.withdrawn:
                 others = (*others, *_trials(request, watches))
-            self.state = replaced(self.state, trials=others[-KEPT_TRIALS:])
+            while len(others) > KEPT_TRIALS:
+                # The oldest without a version: it most likely gives none, and one that serves is awaited still.
+                gone = next((one for one in others[:-1] if not one.new), others[0])
+                others = tuple(one for one in others if one is not gone)
+            self.state = replaced(self.state, trials=others)
 
     def learn(self, version: str, segment: str, labels: OutcomePane) -> None:
         """Take labels of a mature cohort."""
@@ -96,6 +101,8 @@ class Cures:
             moved = self._follow(trial, now, harm)
             if moved is None:
                 self._put(trial, None)
+                if (cure := overtaken(trial, self._references.champion(self._name), now)) is not None:
+                    self._tell(trial, cure, verdicts, requests)
                 continue
             if moved.new:
                 mine = [one for one in watches(moved.new) if one.identity.segment == moved.segment]
@@ -105,15 +112,18 @@ class Cures:
             cure = judge_cure(moved, self._rules, now)
             self._put(trial, moved if cure is None else None)
             if cure is not None:
-                reference = self._references.of(self._name, moved.new)
-                verdicts.append(cure_verdict(moved, cure, "" if reference is None else reference.digest))
-                again = {"cure": cure.outcome, "cure_reason": cure.reason}
-                requests.append(moved.message.model_copy(update=again))
-                self._remember(cure)
+                self._tell(moved, cure, verdicts, requests)
         return verdicts, requests
 
+    def _tell(self, trial: Trial, cure: Cure, verdicts: list[Verdict], requests: list[RetrainRequest]) -> None:
+        reference = self._references.of(self._name, trial.new)
+        verdicts.append(cure_verdict(trial, cure, "" if reference is None else reference.digest))
+        again = {"cure": cure.outcome, "cure_reason": cure.reason}
+        requests.append(trial.message.model_copy(update=again))
+        self._remember(cure)
+
     def _follow(self, trial: Trial, now: int, harm: Callable[[str], Harm | None]) -> Trial | None:
-        """The trial with where its version is in production; None once that was taken back."""
+        """The trial with where its version is in production; None once that was taken back or replaced."""
         rollout = self._references.rollout(self._name)
         message = trial.message
         if rollout is None or rollout.request != message.id:

@@ -21,7 +21,7 @@ def test_the_share_won_by_hand():
     assert value_gain(found.sum(axis=0, keepdims=True)).tolist() == [pytest.approx(185 / 195)]
 
 
-def test_amounts_weigh_rows_and_a_missing_one_is_no_evidence():
+def test_amounts_weigh_rows_and_many_missing_ones_are_no_evidence():
     truth, flagged = np.array([True, True]), (np.array([True, False]), np.array([False, True]))
     worth = replace(FRAUD, amount="paid")
     found = value_columns(truth, flagged, worth, np.array([1.0, -3.0]))
@@ -29,7 +29,24 @@ def test_amounts_weigh_rows_and_a_missing_one_is_no_evidence():
     assert found.sum(axis=0).tolist() == [190.0, 570.0, 760.0]
     for amounts, missing in ((np.array([1.0, np.nan]), 1), (None, 2)):
         told = value_columns(truth, flagged, worth, amounts)
-        assert told == f"{missing} of 2 held-out rows have no paid, by which decisions are valued"
+        assert told == f"{missing} of 2 held-out rows have no paid, by which decisions are valued; at most 5% may"
+
+
+@pytest.mark.parametrize(
+    ("missing", "outcome"), [(1, GateOutcome.PASS), (200, GateOutcome.PASS), (201, GateOutcome.NO_EVIDENCE)]
+)
+def test_a_few_rows_without_amount_are_left_out_and_the_others_valued(missing: int, outcome: GateOutcome):
+    amounts = np.ones(4_000)
+    amounts[:missing] = np.nan
+    one = replace(compared(), worth=replace(FRAUD, amount="paid"), amounts=amounts)
+    found = judged(one)
+    assert found.outcome is outcome
+    assert (f"{missing} of 4000 held-out rows have no paid" in found.reason) == (outcome is GateOutcome.NO_EVIDENCE)
+    if outcome is GateOutcome.PASS:
+        assert (
+            found.numbers["value"]["possible"]
+            < judged(replace(one, amounts=np.ones(4_000))).numbers["value"]["possible"]
+        )
 
 
 def test_decisions_that_are_worth_the_same_say_nothing():

@@ -108,6 +108,38 @@ def test_a_version_that_is_taken_back_is_not_tested():
     assert bench.judge.judges["fraud"].retrainings.cures.state.trials == ()
 
 
+def again(bench: Bench, request: RetrainRequest, count: int) -> None:
+    """The same incident asks so often anew; none of these gives a version."""
+    cures = bench.judge.judges["fraud"].retrainings.cures
+    for number in range(count):
+        later = request.model_copy(update={"id": f"later-{number}"})
+        cures.asked([later], bench.judge.judges["fraud"].watches.of("1"))
+
+
+def test_requests_that_give_no_version_push_out_each_other_and_not_the_one_that_serves():
+    bench, request = asked()
+    cures = bench.judge.judges["fraud"].retrainings.cures
+    promote(bench, request)
+    serve(bench, range(60, 62), 10)
+    (mine,) = cures.state.trials
+    assert mine.new == "2"
+    again(bench, request, 6)
+    assert [one.message.id for one in cures.state.trials] == [request.id, "later-3", "later-4", "later-5"]
+
+
+def test_a_version_that_another_replaces_before_it_is_judged_leaves_unknown():
+    bench, request = asked()
+    promote(bench, request)
+    serve(bench, range(60, 64), 10)
+    take_out(bench, "3", "another", RolloutPhase.STEADY, 3)
+    serve(bench, range(64, 66), 10)
+    (found,) = told(bench)
+    assert found.evidence["cure"] == CureOutcome.UNKNOWN.value
+    assert "version 3 took the place of version 2" in found.reason
+    assert (bench.requests()[-1].id, bench.requests()[-1].cure) == (request.id, CureOutcome.UNKNOWN)
+    assert bench.judge.judges["fraud"].retrainings.cures.state.trials == ()
+
+
 def test_a_withdrawn_request_is_not_followed():
     bench, request = asked()
     cures = bench.judge.judges["fraud"].retrainings.cures
