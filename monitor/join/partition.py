@@ -11,7 +11,7 @@ from stationkeeper.events import mix
 from stationkeeper.monitor.join.disk_cache import StoreSnapshot
 from stationkeeper.monitor.join.rebuild import Marks, NoteKind, RebuildNotes, Spent, SpentNotes
 from stationkeeper.monitor.join.settled import MOST_PAIRS, Corrections, Settled, coded, note_latest, said_else
-from stationkeeper.monitor.join.store import WAITING_ROW, Flags, Owner, Owners, Rows, Waiting, first_of_each
+from stationkeeper.monitor.join.store import WAITING_ROW, Flags, Integers, Owner, Owners, Rows, Waiting, first_of_each
 from stationkeeper.monitor.join.totals import COUNTS
 from stationkeeper.monitor.tally import UNSET, apart
 
@@ -38,11 +38,6 @@ class Pairs:
     predictions: Rows
     labels: Rows
     corrections: Corrections = field(default_factory=Corrections)
-
-    def __add__(self, other: "Pairs") -> "Pairs":
-        predictions = np.concatenate([self.predictions, other.predictions])
-        labels = np.concatenate([self.labels, other.labels])
-        return Pairs(predictions, labels, self.corrections + other.corrections)
 
 
 class JoinPartition:
@@ -119,7 +114,7 @@ class JoinPartition:
         """Let the rows of batch ``number`` of the record at ``offset`` meet what waits; those that meet none wait.
 
         ``salt`` keeps models apart that use the same ids. The first row of a key counts; a later label that says
-        something else corrects it, which is told apart. O(rows) expected.
+        something else corrects it, which is told apart. O(n log n).
         """
         table = record.table()
         rows = np.zeros(len(table), WAITING_ROW)
@@ -129,55 +124,53 @@ class JoinPartition:
             rows[name] = table[name]
         self.clock = max(self.clock, int(table["time"].max()))
         self.unsaved += len(table)
-        if record.side == "prediction":
+        prediction = record.side == "prediction"
+        if prediction:
             owners = [Owner(record.model, record.version, apart(name)) for name in record.segments]
             rows["owner"] = self.owners.codes(owners)[table["segment"]]
-        else:
-            # A label that is no class and no number of the model: it would hold the place of one that is.
-            usable = ~np.isnan(rows["label"])
-            if offset >= self.emitted:
-                self.counts["unusable"] += int(np.count_nonzero(~usable))
-            rows = rows[usable]
+        # A label that is no class and no number of the model: it would hold the place of one that is.
+        places = np.flatnonzero(prediction | ~np.isnan(rows["label"]))
+        if offset >= self.emitted:
+            self.counts["unusable"] += len(rows) - len(places)
+        elif self.rebuild is not None:
+            places = places[self.rebuild.waiting(rows["key"][places], places, offset, number)]
+        rows = rows[places]
+        if not prediction:
             note_latest(rows)
-        at = offset, number, 0
-        first, again = first_of_each(rows)
-        pairs = self._meet(first, at, prediction=record.side == "prediction")
-        # Hardly ever: rows of one key within a batch pass one after the other, as if in batches of their own.
-        while len(again):
-            at = offset, number, at[2] + 1
-            first, again = first_of_each(again)
-            pairs += self._meet(first, at, prediction=record.side == "prediction")
-        return pairs
+        return self._meet(rows, places, (offset, number), prediction=prediction)
 
-    def _meet(self, rows: Rows, at: tuple[int, int, int], *, prediction: bool) -> Pairs:
-        """Let rows of one side with distinct keys meet the other side, then what they may correct or repeat.
+    def _meet(self, rows: Rows, places: Integers, at: tuple[int, int], *, prediction: bool) -> Pairs:
+        """Let rows of one side meet the other side, then what they may correct or repeat.
 
-        ``at`` is the record's offset, the batch in it, and how often the keys came in that before.
+        ``at`` is the record's offset and the batch in it, ``places`` are those of the rows in the batch. Rows of one
+        key come out as if they came one by one: only the first can meet the other side, as nothing of that side waits
+        behind it.
         """
-        offset, number, turn = at
-        new = offset >= self.emitted
+        offset, number = at
         before = self.clock - self._horizon
         mine, others = (self.predictions, self.labels) if prediction else (self.labels, self.predictions)
-        if not new and self.rebuild is not None:
-            rows = self.rebuild.waiting(rows, offset, number, turn)
+        hit = first_of_each(rows["key"])
+        distinct = bool(hit.all())
         # First those that wait on the other side, then this side: a row that meets its other never waits.
-        hit, met = others.take(rows["key"], before)
-        rest = rows[~hit]
+        hit[hit], met = others.take(rows["key"][hit], before)
         predictions, labels = (rows[hit], met) if prediction else (met, rows[hit])
         found = self.settled.keep(predictions, labels, before) if len(met) else Corrections()
-        spent = [(rows[hit], met)]
-        if not prediction and len(rest):
-            settled, were, corrections = self.settled.correct(rest, before)
-            spent.append((rest[settled], were))
-            found, rest = found + corrections, rest[~settled]
-        known, there = mine.put(rest, before)
-        again = rest[known]
-        contrary = self._contrary(again, before) if not prediction and len(again) else np.zeros(len(again), np.bool_)
-        spent.append((again, there))
-        if new:
+        rest = np.flatnonzero(~hit)
+        if prediction:
+            # Its label has counted: were it to wait, a correction would count it a second time.
+            settled, were = self.settled.repeats(rows[rest], before)
+            found += Corrections(repeated=len(were))
+        else:
+            settled, were, corrections = self.settled.correct(rows[rest], before)
+            found += corrections
+        waits = rest[~settled]
+        known, there = mine.put(rows[waits], before, distinct=distinct)
+        again = rows[waits[known]]
+        contrary = np.zeros(len(again), np.bool_) if prediction else self._contrary(again, before)
+        if offset >= self.emitted:
             # What a rebuild that begins between the two would let wait for ever.
-            for gone, others_of in spent:
-                self.spent.spent(offset, number, gone["key"], others_of["offset"], self.marks.start)
+            for gone, others_of in ((np.flatnonzero(hit), met), (rest[settled], were), (waits[known], there)):
+                self.spent.spent(offset, number, places[gone], others_of["offset"], self.marks.start)
             self.counts["repeated"] += len(there) - int(np.count_nonzero(contrary)) + found.repeated
             self.counts["corrected"] += int(np.count_nonzero(contrary)) + found.corrected
             self.counts["paired"] += len(met)
@@ -205,8 +198,8 @@ class JoinPartition:
         for side, store in stores.items():
             crowded = store.crowded
             last = store.evict(before)
-            if last is not None and offset >= self.emitted:
-                self.spent.evicted(offset, side, *last)
+            if len(last) and offset >= self.emitted:
+                self.spent.evicted(offset, side, last, self.marks.state())
                 # Pairs have given their outcomes: without them a correction is a label of no prediction, no more.
                 gone = "forgotten" if side is NoteKind.SETTLED else "crowded out"
                 self.counts[gone] += store.crowded - crowded

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stationkeeper.contracts.state import State
-from stationkeeper.monitor.join.store import Hashes, Integers, Rows
+from stationkeeper.monitor.join.store import Flags, Hashes, Integers, Rows
 from stationkeeper.monitor.tally import UNSET
 
 STEPS = 64
@@ -55,7 +55,8 @@ class Marks:
         self.start = state[-1][0] if state else base
 
 
-# One note in 40 bytes: where, which batch of the record, a NoteKind, the row's key, and the offset of its other row.
+# One note in 40 bytes: where, which batch of the record, a NoteKind, the row's key (its place, for a ROW), and the
+# offset of its other row.
 _NOTE = np.dtype([("offset", "<i8"), ("batch", "<i8"), ("what", "<i8"), ("key", "<u8"), ("other", "<i8")])
 _MOST = 2_048
 """Notes of one record of the state topic (80 kB before zstd); the last one is written again until it is full: half
@@ -75,13 +76,21 @@ class SpentNotes(State, frozen=True):
 
 
 class NoteKind(IntEnum):
-    """A row that did not wait (``SPENT``), or the last of those that were evicted on one side, or of the pairs."""
+    """A row that did not wait (``ROW``), or the last of those that were evicted on one side, or of the pairs.
+
+    ``SPENT`` is what older versions wrote for a row, by its key: as many rows of a key as notes, the first ones.
+    """
 
     # Stored in the notes: a number keeps its meaning for good.
     SPENT = 0
     PREDICTIONS = 1
     LABELS = 2
     SETTLED = 3
+    # By its place in the batch: rows of one key that met and rows that waited may come in any order.
+    ROW = 4
+
+
+_ROWS = NoteKind.SPENT, NoteKind.ROW
 
 
 class Spent:
@@ -99,20 +108,28 @@ class Spent:
         self._place = 0
         self._last: dict[int, int] = {}
 
-    def spent(self, offset: int, batch: int, keys: Hashes, others: Integers, since: int) -> None:
-        """Note the rows of a batch whose other row came before ``since``, the begin of the step."""
+    def spent(self, offset: int, batch: int, places: Integers, others: Integers, since: int) -> None:
+        """Note the rows at ``places`` of a batch whose other row came before ``since``, the begin of the step."""
         # Rows of the same step are read again together by every rebuild, and meet again by themselves.
         old = others < since
         if old.any():
             made = np.zeros(int(np.count_nonzero(old)), _NOTE)
-            made["offset"], made["batch"] = offset, batch
-            made["key"], made["other"] = keys[old], others[old]
+            made["offset"], made["batch"], made["what"] = offset, batch, NoteKind.ROW
+            made["key"], made["other"] = places[old], others[old]
             self._new.append(made)
 
-    def evicted(self, offset: int, side: NoteKind, key: int, other: int) -> None:
-        """Note that the record at ``offset`` evicted rows, up to that with ``key`` of the record ``other``."""
-        made = np.zeros(1, _NOTE)
-        made["offset"], made["what"], made["key"], made["other"] = offset, side, key, other
+    def evicted(self, offset: int, side: NoteKind, rows: Rows, marks: Sequence[tuple[int, int]]) -> None:
+        """Note that the record at ``offset`` evicted ``rows``, first come first.
+
+        Pairs lie in the order in which they met: the last of them may be of a row from before a rebuild, which then
+        lacks it. So for every mark at which a rebuild may begin the last one behind it is noted, 65 at most.
+        """
+        step = np.searchsorted(np.array([at for at, _ in marks], np.int64), rows["offset"], side="right")
+        # The highest step of the row and all behind it: a row is the last of its step where that falls.
+        highest = np.maximum.accumulate(step[::-1])[::-1]
+        last = rows[highest > np.append(highest[1:], -1)]
+        made = np.zeros(len(last), _NOTE)
+        made["offset"], made["what"], made["key"], made["other"] = offset, side, last["key"], last["offset"]
         self._new.append(made)
 
     def changed(self, base: int) -> Iterator[tuple[int, SpentNotes | None]]:
@@ -160,28 +177,28 @@ class RebuildNotes:
 
     def __init__(self, notes: Notes, base: int) -> None:
         # Where the other row is read again too, the two simply meet again.
-        waits = (notes["what"] == NoteKind.SPENT) & (notes["other"] >= base)
+        waits = np.isin(notes["what"], _ROWS) & (notes["other"] >= base)
         self._notes = notes[(notes["offset"] >= base) & ~waits]
 
-    def waiting(self, rows: Rows, offset: int, batch: int, turn: int = 0) -> Rows:
-        """Return the rows of a batch without those that met a row from before the rebuild.
+    def waiting(self, keys: Hashes, places: Integers, offset: int, batch: int) -> Flags:
+        """Return which rows of a batch are not noted: the others met a row from before the rebuild.
 
-        ``turn`` is how often their keys came in the batch before: those that met one are always the first of a key.
+        ``places`` are those of the rows in the batch as it came.
         """
         mine = self._of(offset)
-        spent = mine["key"][(mine["what"] == NoteKind.SPENT) & (mine["batch"] == batch)]
-        # Only these are left out: the others of the batch meet what the rebuild has read.
-        if not len(spent):
-            return rows
-        keys, times = np.unique(spent, return_counts=True)
-        return rows[~np.isin(rows["key"], keys[times > turn])]
+        mine = mine[mine["batch"] == batch]
+        waits: Flags = ~np.isin(places, mine["key"][mine["what"] == NoteKind.ROW].astype(np.int64))
+        # Of an older version: the first rows of the key.
+        for key, times in zip(*np.unique(mine["key"][mine["what"] == NoteKind.SPENT], return_counts=True), strict=True):
+            waits[np.flatnonzero(keys == key)[:times]] = False
+        return waits
 
     def evictions(self, offset: int) -> list[tuple[NoteKind, int, int]]:
-        """Return (side, key, offset of its record) of the last row evicted on each side at ``offset``."""
+        """Return (side, key, offset of its record) of the last rows evicted on each side at ``offset``."""
         mine = self._of(offset)
         return [
             (NoteKind(int(note["what"])), int(note["key"]), int(note["other"]))
-            for note in mine[mine["what"] != NoteKind.SPENT]
+            for note in mine[~np.isin(mine["what"], _ROWS)]
         ]
 
     def _of(self, offset: int) -> Notes:

@@ -87,8 +87,19 @@ class Settled:
         after["label"], after["decision"] = rows["label"][changed], _as_sent(rows[changed])
         return Corrections(predictions[changed], labels[changed], after)
 
+    def repeats(self, predictions: Rows, before: int = UNSET) -> tuple[Flags, Rows]:
+        """Return which predictions are those of pairs that are here, come again, and these pairs.
+
+        The same id at another time is another prediction.
+        """
+        # Most batches come while nothing is settled or repeats nothing: one look-up, no copies.
+        hit, pairs = self.rows.find(predictions["key"], before)
+        same = pairs["time"] == predictions["time"][hit]
+        hit[hit] = same
+        return hit, pairs[same]
+
     def correct(self, labels: Rows, before: int = UNSET) -> tuple[Flags, Rows, Corrections]:
-        """Let labels of distinct keys meet pairs: which did, the pairs as they were, and what changes by it."""
+        """Let labels meet pairs: which did, the pairs as each label found them, and what changes by it."""
         hit, were = self.rows.amend("label", labels, coded(labels), before)
         mine = labels[hit]
         changed = said_else("label", were, mine)

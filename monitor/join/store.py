@@ -71,16 +71,27 @@ class Waiting:
     def __len__(self) -> int:
         return self.alive
 
-    def put(self, rows: Rows, before: int = UNSET) -> tuple[Flags, Rows]:
-        """Keep rows of distinct keys that are not waiting yet; returns which are, and the rows that wait, which stay.
+    def put(self, rows: Rows, before: int = UNSET, *, distinct: bool = True) -> tuple[Flags, Rows]:
+        """Keep rows that are not waiting yet; returns which are, and the rows that wait, which stay.
 
-        What is older than ``before`` waits no longer.
+        What is older than ``before`` waits no longer. Where keys are not ``distinct``, the first row of a key waits and
+        those behind it find it waiting.
         """
         found = self._table.find(rows["key"])
         known, at = self._waiting(found, before)
-        fresh, there = rows[~known], self._rows[at[known]]
+        keep, there = np.flatnonzero(~known), self._rows[at[known]]
+        if not distinct:
+            place = keep
+            seat = place[_seats(rows[place], before)]
+            keep, behind = place[seat == place], seat < place
+            # In the order of the rows: those that waited already, and those behind the first of their key.
+            seats = np.zeros(len(rows), WAITING_ROW)
+            seats[known], seats[place[behind]] = there, rows[seat[behind]]
+            known[place[behind]] = True
+            there = seats[known]
+        fresh = rows[keep]
         # What was too old and comes again takes the place of its key.
-        stale = at[~known & (found >= 0)]
+        stale = at[keep][found[keep] >= 0]
         self.alive -= int(np.count_nonzero(self._alive[stale]))
         # Its place is not used again before the store is refilled: rows lie in the order they came, by which they are
         # evicted.
@@ -105,16 +116,29 @@ class Waiting:
         return hit, self._rows[at]
 
     def amend(self, value: str, labels: Rows, classes: Flags, before: int = UNSET) -> tuple[Flags, Rows]:
-        """Write labels of distinct keys over the column ``value`` of rows that are here; returns which, as they were.
+        """Write labels over the column ``value`` of rows that are here; returns which, as each label found its row.
 
-        ``classes`` says which labels are the code of a class, a bit of ``decision`` (``CODED``).
+        ``classes`` says which labels are the code of a class, a bit of ``decision`` (``CODED``). Of labels of one key
+        the last one stays, and each finds what the one before it wrote. O(n log n).
         """
         hit, at = self._waiting(self._table.find(labels["key"]), before)
         at = at[hit]
-        were = self._rows[at]
-        self._rows[value][at] = labels["label"][hit]
-        self._rows["decision"][at] = were["decision"] & ~CODED | np.where(classes[hit], CODED, 0).astype(np.uint8)
+        were, said = self._rows[at], labels["label"][hit]
+        decision = were["decision"] & ~CODED | np.where(classes[hit], CODED, 0).astype(np.uint8)
+        # Stable: labels of one row stay in the order of the log.
+        order = np.argsort(at, kind="stable")
+        same = at[order[1:]] == at[order[:-1]]
+        later, one_before = order[1:][same], order[:-1][same]
+        were[value][later], were["decision"][later] = said[one_before], decision[one_before]
+        # Where a place comes twice numpy keeps the last value, which is what the latest label said.
+        self._rows[value][at] = said
+        self._rows["decision"][at] = decision
         return hit, were
+
+    def find(self, keys: Hashes, before: int = UNSET) -> tuple[Flags, Rows]:
+        """Return which of the keys have a row here, and a copy of those rows, which stay."""
+        hit, at = self._waiting(self._table.find(keys), before)
+        return hit, self._rows[at[hit]]
 
     def _waiting(self, found: Integers, before: int) -> tuple[Flags, Integers]:
         # Place 0 stands in for a key that was not found (-1), so that one index serves all; the first condition drops
@@ -122,22 +146,21 @@ class Waiting:
         at = np.maximum(found, 0)
         return (found >= 0) & self._alive[at] & (self._rows["time"][at] >= before), at
 
-    def evict(self, before: int = UNSET) -> tuple[int, int] | None:
-        """Let the first come go where too many wait; returns (key, offset) of the last of them, None where none goes.
+    def evict(self, before: int = UNSET) -> Rows:
+        """Let the first come go where too many wait; returns them, first come first.
 
         A sixteenth of the room at once, so that it is not done with every record.
         """
+        if self.alive > self._most:
+            self.expire(before)
         if self.alive <= self._most:
-            return None
-        self.expire(before)
-        if self.alive <= self._most:
-            return None
+            return self._rows[:0]
         # Not just below the limit, or each record would evict again: 6 % at once, as the docstring says.
         excess = self.alive - (self._most - self._most // 16)
         # The first come go: what waited longest is the least likely to be met yet.
-        last = int(np.flatnonzero(self._alive[: self._used])[excess - 1])
-        self._drop(last + 1)
-        return int(self._rows["key"][last]), int(self._rows["offset"][last])
+        gone = np.flatnonzero(self._alive[: self._used])[:excess]
+        self._drop(int(gone[-1]) + 1)
+        return self._rows[gone]
 
     def evict_to(self, key: int, offset: int) -> None:
         """Let go of what came before the waiting row with ``key`` of the record at ``offset``, and of that row."""
@@ -189,15 +212,26 @@ class Waiting:
             self._table.swap(rows["key"][part], np.arange(len(rows))[part])
 
 
-def first_of_each(rows: Rows) -> tuple[Rows, Rows]:
-    """Return the first row of each key and the others, both in the order of the log."""
-    _, first = np.unique(rows["key"], return_index=True)
-    if len(first) == len(rows):
-        return rows, rows[:0]
-    # np.unique sorts by key; the order of the log is what counts.
-    is_first = np.zeros(len(rows), np.bool_)
-    is_first[first] = True
-    return rows[is_first], rows[~is_first]
+def first_of_each(keys: Hashes) -> Flags:
+    """Return which places hold a key for the first time. O(n log n)."""
+    is_first = np.zeros(len(keys), np.bool_)
+    is_first[np.unique(keys, return_index=True)[1]] = True
+    return is_first
+
+
+def _seats(rows: Rows, before: int) -> Integers:
+    """Return for each row the place of that row of its key which waits in the end, had they come one by one.
+
+    It is the first that is not older than ``before``: it takes the place of older ones, those behind it repeat it. Of
+    old ones alone it is the last. O(n log n).
+    """
+    place, old = np.arange(len(rows)), rows["time"] < before
+    order = np.lexsort((np.where(old, -place, place), old, rows["key"]))
+    begins = np.ones(len(rows), np.bool_)
+    begins[1:] = rows["key"][order[1:]] != rows["key"][order[:-1]]
+    seats = np.empty(len(rows), np.int64)
+    seats[order] = order[begins][np.cumsum(begins) - 1]
+    return seats
 
 
 class Owners:

@@ -131,6 +131,10 @@ class PlainJoin:
             del self._waiting["label"][key]
             self._pair(key, row, label, self._latest[key])
             return
+        settled = self._settled.get(key)
+        # The same prediction once more: its label has counted.
+        if settled is not None and settled[0].time == row.time and row.time >= oldest:
+            return
         mine = self._waiting["prediction"].get(key)
         # One that is too old makes room for a new row under its key.
         if mine is None or mine.time < oldest:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stationkeeper.contracts.wire import JOIN_ROW, OF_CLASSES, JoinBatch, OutcomeDelta, decode, encode
+from stationkeeper.monitor.hashtable import Hashes, HashTable, Integers
 from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.settings import JoinSettings
 from stationkeeper.monitor.verify.outcomes import PlainJoin
@@ -150,6 +151,44 @@ def test_rows_of_labels_are_counted_as_pair_repeat_or_correction() -> None:
     assert sum(record.rows for record in records) == 2
     totals = np.sum([np.frombuffer(record.confusion, "<i8") for record in records], axis=0)
     assert totals.tolist() == [0, 2, 0, 0]
+
+
+def test_a_prediction_that_comes_again_behind_its_label_counts_once() -> None:
+    join = stage()
+    again = encode([batch("prediction", [(1, 0, 0.75)])])
+    first, second = (encode([batch("label", [(1, minute, value)])]) for minute, value in ((1, 0.0), (2, 1.0)))
+    feed(join, [again, first, again, second], 0)
+    records = outcomes(join.flush(0))
+    join.committed()
+    detail = join.status()["detail"]
+    assert (detail["paired"], detail["repeated"], detail["corrected"]) == (1, 1, 1)
+    assert (sum(one.rows for one in records), sum(one.corrected for one in records)) == (1, 1)
+    # The same id at another time is another prediction.
+    feed(join, [encode([batch("prediction", [(1, 3, 0.75)])]), encode([batch("label", [(1, 4, 0.0)])])], 4)
+    join.flush(2_000)
+    join.committed()
+    assert join.status()["detail"]["paired"] == 2
+
+
+def test_a_batch_of_one_id_is_looked_up_as_often_as_one_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    find = HashTable.find
+
+    def counted(self: HashTable, keys: Hashes) -> Integers:
+        asked.append(len(keys))
+        return find(self, keys)
+
+    monkeypatch.setattr(HashTable, "find", counted)
+    for ids in ([1] * 4_000, list(range(1, 4_001))):
+        join = stage()
+        feed(join, [encode([batch("prediction", [(1, 0, 0.75)])])], 0)
+        asked.clear()
+        feed(join, [encode([batch("label", [(one, 1, float(at % 2)) for at, one in enumerate(ids)])])], 1)
+        # The other side, pairs that are made, pairs that were, this side twice; turns would ask for each row of an id.
+        assert len(asked) <= 5
+        join.flush(0)
+        join.committed()
+        assert join.status()["detail"]["corrected"] == (3_999 if ids[1] == 1 else 0)
 
 
 def test_a_class_that_is_corrected_to_another_moves_in_the_table_of_classes() -> None:

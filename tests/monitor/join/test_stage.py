@@ -58,19 +58,20 @@ def told(out: list[Outgoing]) -> dict[Any, tuple[int, list[int], int, int]]:
 def plainly(log: list[tuple[str, list[tuple[int, int]]]]) -> dict[Any, tuple[int, list[int], int, int]]:
     """The definition, one row at a time: the first of each side waits, a pair is out and takes its later labels."""
     waiting: dict[str, dict[int, int]] = {"prediction": {}, "label": {}}
-    settled: set[int] = set()
+    settled: dict[int, int] = {}
     found: dict[Any, Any] = {}
     for side, events in log:
         for one, minute in events:
             other = waiting["label" if side == "prediction" else "prediction"]
             if one not in other:
-                if side == "prediction" or one not in settled:
+                if settled.get(one) != minute if side == "prediction" else one not in settled:
                     waiting[side].setdefault(one, minute)
                 continue
             before = other.pop(one)
             predicted = minute if side == "prediction" else before
             known = max(minute, before)
-            settled |= {one} if known != predicted or minute == before else set()
+            if known != predicted or minute == before:
+                settled[one] = predicted
             key = (START + predicted * MINUTE, START + known * MINUTE)
             mine = found.setdefault(key, [0, [0, 0, 0, 0], 0, 0])
             said, true = one % 10 >= 5, one % 2 == 1
@@ -151,6 +152,21 @@ def test_waiting_rows_stay_in_bounded_memory() -> None:
         waiting.expire(turn - 10)
     assert len(waiting) == 11 * 50
     assert len(waiting._rows) <= 8_192
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 9)), max_size=12), st.integers(0, 9), st.integers(0, 12))
+def test_rows_of_one_key_at_once_wait_as_if_they_came_one_by_one(
+    events: list[tuple[int, int]], before: int, cut: int
+) -> None:
+    made = np.zeros(len(events), WAITING_ROW)
+    made["key"], made["time"] = [one for one, _ in events], [time for _, time in events]
+    made["offset"] = np.arange(len(events))
+    one_by_one, at_once = Waiting(), Waiting()
+    each = [one_by_one.put(made[at : at + 1], before) for at in range(len(made))]
+    parts = [at_once.put(part, before, distinct=False) for part in (made[:cut], made[cut:])]
+    for one, other in zip(zip(*each, strict=True) if each else ((), ()), zip(*parts, strict=True), strict=True):
+        assert [row for part in one for row in part.tolist()] == [row for part in other for row in part.tolist()]
+    assert sorted(at_once.rows().tolist()) == sorted(one_by_one.rows().tolist())
 
 
 def test_what_a_restart_has_to_know_does_not_grow_with_the_records() -> None:
