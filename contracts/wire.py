@@ -23,11 +23,13 @@ PART_BYTES: Final = 512 * 1024
 # Even in log-odds they tell .1 % from .2 % as well as 40 % from 60 %; 64 would double every arm's record.
 SCORE_BINS: Final = 32
 
-# Quarter octaves from 1/16 ms tell 1.4 times as slow from as slow; 80 of them reach 65 s, beyond which a request has
+# Quarter octaves from 1/16 ms tell 1.7 times as slow from 1.5 times; 80 of them reach 65 s, beyond which a request has
 # failed. Half octaves would hide a canary that is half slower, twice the range would double the record.
 LATENCY_BINS: Final = 80
 _LEAST_MS = 0.0625
 _PER_OCTAVE = 4
+# Of a bin: a logarithm's last digits must not carry a ratio that is a whole number of bins to the next one.
+_EXACT = 1e-9
 # Groups of entities by a hash of their own: 62 degrees of freedom over two arms tell a design effect of 1.4 from 1;
 # 128 would quadruple the record to tell 1.2.
 ENTITY_GROUPS: Final = 32
@@ -281,21 +283,34 @@ def latency_bin(milliseconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return bins
 
 
-def latency_steps(ratio: float) -> int:
-    """Return how many bins a ratio of latencies spans, at least one: 1.5 is two (1.41), 2 is four."""
-    return max(1, round(math.log2(ratio) * _PER_OCTAVE))
-
-
 def slower_bin(cut: int, ratio: float, more_ms: float) -> int:
-    """Return the first bin whose latencies are ``ratio`` times the start of bin ``cut``, and ``more_ms`` longer.
+    """Return the first bin that holds only latencies ``ratio`` times the start of bin ``cut`` and ``more_ms`` longer.
 
-    Bin 4 starts at .125 ms and bin 32 at 16 ms: half more of these are bins 6 and 34, and 8 ms more 29 (9.5 ms) and 35.
+    Rounded up, for harm: what is tolerated is never counted as slow. Bins are quarter octaves, so that a ratio of 1.5
+    takes effect as 1.68 (three bins) and 2 as itself (four). Bin 4 starts at .125 ms and bin 32 at 16 ms: half more of
+    these are bins 7 and 35, and 8 ms more 29 (9.5 ms) and 35.
 
     >>> [slower_bin(cut, 1.5, more) for more in (0.0, 8.0) for cut in (4, 32)]
-    [6, 34, 29, 35]
+    [7, 35, 29, 35]
     """
-    longer = _LEAST_MS * 2.0 ** (cut / _PER_OCTAVE) + more_ms
-    return max(cut + latency_steps(ratio), math.ceil(math.log2(longer / _LEAST_MS) * _PER_OCTAVE) if more_ms else 0)
+    return math.ceil(_slower(cut, ratio, more_ms) - _EXACT)
+
+
+def tolerated_bin(cut: int, ratio: float, more_ms: float) -> int:
+    """Return the bin in which the start of bin ``cut`` lies once it is ``ratio`` times, and ``more_ms``, longer.
+
+    Rounded down, for non-inferiority: what is slower is never counted as tolerated, so that 2.25 takes effect as 2
+    (four bins); one bin (1.19) at least, below which no latency could be shown to be no worse.
+
+    >>> [tolerated_bin(cut, 2.25, more) for more in (0.0, 8.0) for cut in (4, 32)]
+    [8, 36, 28, 36]
+    """
+    return max(cut + 1, math.floor(_slower(cut, ratio, more_ms) + _EXACT))
+
+
+def _slower(cut: int, ratio: float, more_ms: float) -> float:
+    start = _LEAST_MS * 2.0 ** (cut / _PER_OCTAVE)
+    return math.log2(max(start * ratio, start + more_ms) / _LEAST_MS) * _PER_OCTAVE
 
 
 def score_bin(score: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

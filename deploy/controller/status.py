@@ -65,7 +65,7 @@ def rollout_status(rollout: Rollout, policy: Policy | None, deployments: Sequenc
 def _steps(state: Controller, policy: Policy) -> list[dict[str, Any]]:
     last = len(state.steps) - 1
     steps = [_step(step, state, policy, current=index == last) for index, step in enumerate(state.steps)]
-    planned = policy.steps_bp[len(steps) :]
+    planned = [weight for weight in policy.steps_bp if weight > state.steps[-1].weight_bp]
     return [*steps, *({"weight_bp": weight, "state": "planned"} for weight in planned)]
 
 

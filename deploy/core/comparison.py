@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stationkeeper.contracts.wire import LATENCY_BINS, SCORE_BINS, slower_bin
+from stationkeeper.contracts.wire import LATENCY_BINS, SCORE_BINS, slower_bin, tolerated_bin
 from stationkeeper.deploy.core.dispersion import MIDDLE, design_effect, gathered, scatter, scattered
 from stationkeeper.deploy.core.evidence import (
     CALM_RATIOS,
@@ -18,9 +18,9 @@ from stationkeeper.deploy.core.evidence import (
     calm_bets,
     calm_sign_bets,
     log_bets,
-    overlap,
     score_bets,
     sign_bets,
+    slower_chance,
 )
 from stationkeeper.deploy.core.minutes import ArmCounts, Minute, OutcomeCounts, arm
 from stationkeeper.deploy.core.policy import LABELLED, Guardrail, Policy
@@ -105,7 +105,7 @@ def _at_last(memory: Controller, policy: Policy) -> bool:
     """
     weight = memory.steps[-1].weight_bp if memory.steps else 0
     # A ramp of somebody else's controller has no weights that we know.
-    return weight == 0 or (memory.steps[-1].settled is not None and weight >= policy.steps_bp[-1])
+    return weight == 0 or (memory.steps[-1].settled is not None and policy.next_weight(weight) is None)
 
 
 class _Ledger:
@@ -157,9 +157,9 @@ class _Ledger:
         """Bet on slow answers: the canary's beyond margin times a quantile of the champion's, by three quantiles.
 
         If the canary is at most ``margin`` times as slow, it exceeds ``margin q`` no more often than the champion
-        exceeds ``q``, whatever ``q``; it does so still less often where an answer is slow only ``slower_by_ms`` beyond
-        ``q``. Quantiles are those of the champion's answers before this minute, so that no
-        bet knows its own minute.
+        exceeds ``q``, whatever ``q``; it is counted from the first whole bin beyond (1.5 acts as 1.68), and only where
+        it is ``slower_by_ms`` beyond ``q``, both of which make it still rarer. Quantiles are those of the champion's
+        answers before this minute, so that no bet knows its own minute.
         """
         if a.latencies and b.latencies and sum(self.latencies) >= MIN_TIMED:
             before = np.cumsum(self.latencies)
@@ -191,18 +191,18 @@ class _Ledger:
         """Bet on whether the canary's answers of one minute are slower than the wider margin allows: one coin a minute.
 
         Both arms of the same minute are ranked, so that a machine that is busy slows both and says nothing. A canary
-        slower than the margin is so in half of all minutes at least, however many rows share a request's latency.
+        slower than the margin (2.25 acts as 2) is so in half of all minutes at least, however few rows either arm has
+        (``slower_chance``), provided that one row is as slow in either arm: rows are independent within the minute, or
+        share a request's latency with others of their arm alone and both arms have like parts of each request.
         """
-        if not sum(a.latencies) or not sum(b.latencies):
-            return
-        slower = overlap(a.latencies, b.latencies, self._tolerated())
-        if slower:
-            self.bet(calm(Guardrail.LATENCY), calm_sign_bets(slower > 0.0, COIN_RATIOS))
+        if sum(a.latencies) and sum(b.latencies):
+            worse = slower_chance(a.latencies, b.latencies, self._tolerated())
+            self.bet(calm(Guardrail.LATENCY), calm_sign_bets(worse, COIN_RATIOS))
 
     def _tolerated(self) -> list[int]:
         """Return, by bin of the champion, the bin of an answer that is as much slower as a promotion tolerates."""
         margin, rail = self._policy.calm_margin(Guardrail.LATENCY), self._policy.guardrails[Guardrail.LATENCY]
-        return [slower_bin(one, margin, rail.slower_by_ms) for one in range(LATENCY_BINS)]
+        return [tolerated_bin(one, margin, rail.slower_by_ms) for one in range(LATENCY_BINS)]
 
     def gather(self, a: ArmCounts, b: ArmCounts) -> None:
         """Add rows, errors and positives by entity group, where entities are known."""

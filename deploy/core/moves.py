@@ -116,11 +116,10 @@ def promote(rollout: Rollout, policy: Policy, reason: Because) -> Transition:
     return Transition(remember(new, state if watched else state.for_next()), (record,))
 
 
-def next_step(rollout: Rollout, policy: Policy) -> Transition:
-    """Return the canary at the next weight of the ramp; its evidence goes on, it is not restarted."""
+def next_step(rollout: Rollout, policy: Policy, weight_bp: int) -> Transition:
+    """Return the canary at the weight that follows in the ramp; its evidence goes on, it is not restarted."""
     state = memory(rollout)
     step = state.steps[-1]
-    weight_bp = policy.steps_bp[len(state.steps)]
     minutes, exposed = (state.clock - step.started) / MINUTE, next_exposure(state, policy)
     reason = because(Reason.STEP_PASSED, rows=step.rows_b, minutes=minutes, weight=weight_bp / BUCKETS)
     if step.rows_b < policy.min_rows:
@@ -135,10 +134,10 @@ def next_step(rollout: Rollout, policy: Policy) -> Transition:
 
 
 def next_exposure(state: Controller, policy: Policy) -> float:
-    """Return how many rows the next weight gives the canary in one step, at the traffic seen in this one."""
+    """Return how many rows the next weight, or the last, gives the canary in one step, at this one's traffic."""
     step = state.steps[-1]
     spent = state.clock - (step.settled or state.clock)
-    weight = policy.steps_bp[min(len(state.steps), len(policy.steps_bp) - 1)] / BUCKETS
+    weight = (policy.next_weight(step.weight_bp) or step.weight_bp) / BUCKETS
     return (step.rows_a + step.rows_b) / max(spent, 1) * policy.step_ms * weight
 
 

@@ -90,6 +90,15 @@ class Policy:
     holdback_bp: int
     labels_expected: bool
 
+    def next_weight(self, weight_bp: int) -> int | None:
+        """Return the weight that follows one of the ramp, None at the last.
+
+        By weight and not by the number of steps behind: the steps may have been edited since, and then the ramp goes on
+        to the next that is configured now, e.g. from 5000 to 8000 where .5 became .8, and 2500 is last where none above
+        it is left.
+        """
+        return next((step for step in self.steps_bp if step > weight_bp), None)
+
     def rail_alpha(self) -> float:
         """Return the error each acting guardrail may make: alpha split evenly over those that roll back or hold."""
         acting = sum(rail.action is not Action.INFORM for rail in self.guardrails.values())

@@ -102,8 +102,9 @@ def _decide_canary(rollout: Rollout, policy: Policy) -> Transition:
         return hold(rollout, few)
     if waiting:
         return Transition(rollout.model_copy(update={"reason": waiting.text}))
-    if len(state.steps) < len(policy.steps_bp):
-        return next_step(rollout, policy)
+    following = policy.next_weight(state.steps[-1].weight_bp)
+    if following is not None:
+        return next_step(rollout, policy, following)
     return _finish(rollout, state, policy)
 
 
@@ -200,7 +201,7 @@ def _waiting(rollout: Rollout, state: Controller, policy: Policy) -> Because | N
             weight=weight,
             rows=step.rows_b,
         )
-    last = len(state.steps) == len(policy.steps_bp)
+    last = policy.next_weight(step.weight_bp) is None
     # At the last step the rows are always waited for: behind it nothing limits whom a bad version reaches.
     # Nobody at all is an accident of the split where few entities are: they are there at the next weight.
     excused = _few(state) or (not step.rows_b and weight * entities(state) < _NOBODY)

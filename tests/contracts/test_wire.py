@@ -19,9 +19,12 @@ from stationkeeper.contracts.wire import (
     WireError,
     decode,
     encode,
+    latency_bin,
     pack,
     score_bin,
+    slower_bin,
     sparse,
+    tolerated_bin,
 )
 
 I64 = st.integers(-(2**63), 2**63 - 1)
@@ -155,3 +158,24 @@ def test_score_bins_are_equal_steps_of_log_odds():
 def test_score_bins_are_those_of_a_binary_search(scores):
     values = np.concatenate([scores, np.nextafter(scores, np.inf), np.nextafter(scores, -np.inf), SCORE_EDGES])
     assert score_bin(values).tolist() == np.searchsorted(SCORE_EDGES, values, side="right").tolist()
+
+
+@given(
+    ms=st.floats(0.0625, 1_000.0),
+    ratio=st.floats(1.2, 20.0),
+    more=st.sampled_from([0.0, 0.2, 5.0]),
+    by=st.floats(1.0, 2.0),
+)
+def test_a_margin_of_latency_is_rounded_to_the_side_that_errs_on_caution(ms, ratio, more, by):
+    """1.5 was rounded to 1.41, which condemned what is tolerated, and 2.25 to 2.38, which let pass what is not."""
+    longer = max(ms * ratio, ms + more)
+    start, inside, beyond = latency_bin(np.array([ms, longer / by, longer * by])).tolist()
+    assert inside <= slower_bin(start + 1, ratio, more)
+    assert beyond >= tolerated_bin(start, ratio, more)
+
+
+def test_a_ratio_of_whole_bins_takes_effect_as_itself():
+    for cut in range(80):
+        for bins in range(1, 12):
+            ratio = 2.0 ** (bins / 4)
+            assert slower_bin(cut, ratio, 0.0) == tolerated_bin(cut, ratio, 0.0) == cut + bins

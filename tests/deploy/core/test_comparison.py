@@ -40,19 +40,21 @@ def test_a_ratio_without_losses_of_the_champion_cannot_be_told():
     assert seen_ratio(Controller(sums={"errors": Pool(rows_a=10, rows_b=10, loss_b=1.0)}), "errors") is None
 
 
-def timed(index: int, rng, *, slower: float, alike: int = 1, rows: int = 200, ms: float = 8.0) -> Minute:
+def timed(
+    index: int, rng, *, slower: float, alike: int = 1, rows: int = 200, ms: float = 8.0, spread: float = 0.5
+) -> Minute:
     """Play a minute of ``rows`` answers an arm in a median of ``ms``, each latency shared by ``alike`` of them."""
     arms = {}
     for version, median in (("1", ms), ("2", ms * slower)):
-        bins = latency_bin(np.repeat(rng.lognormal(math.log(median), 0.5, rows // alike), alike))
+        bins = latency_bin(np.repeat(rng.lognormal(math.log(median), spread, rows // alike), alike))
         arms[version] = ArmCounts(rows=rows, timed=rows, latencies=tuple(np.bincount(bins, minlength=80).tolist()))
     return Minute(start=index * MINUTE, length=MINUTE, arms=arms)
 
 
-def weighed(slower: float, alike: int, minutes: int, seed: int, ms: float = 8.0) -> Controller:
+def weighed(slower: float, alike: int, minutes: int, seed: int, ms: float = 8.0, spread: float = 0.5) -> Controller:
     state, rng = RAMP, np.random.default_rng(seed)
     for index in range(minutes):
-        state = weigh(state, timed(index, rng, slower=slower, alike=alike, ms=ms), "1", "2", SHIPPED)
+        state = weigh(state, timed(index, rng, slower=slower, alike=alike, ms=ms, spread=spread), "1", "2", SHIPPED)
     return state
 
 
@@ -63,6 +65,42 @@ def test_a_canary_twice_as_slow_is_found_and_one_as_slow_shows_it():
     assert log_e(same, Guardrail.LATENCY, SHIPPED) < 0
     assert log_e(same, calm(Guardrail.LATENCY), SHIPPED) > math.log(20)
     assert log_e(weighed(3.0, 1, 30, 1), calm(Guardrail.LATENCY), SHIPPED) < 0
+
+
+def test_what_the_margin_tolerates_is_no_harm_and_what_exceeds_the_wider_one_is_not_shown_as_no_slower():
+    """Rounded to the next bin 1.49 times was harm in all runs, and 2.25 times was no slower in all."""
+    for seed in range(4):
+        assert log_e(weighed(1.49, 1, 60, seed, spread=0.3), Guardrail.LATENCY, SHIPPED) < 0
+        assert log_e(weighed(2.25, 1, 30, seed, spread=0.3), LATENCY_CALM, SHIPPED) < 0
+        assert log_e(weighed(2.0, 1, 40, seed, spread=0.3), Guardrail.LATENCY, SHIPPED) > harm_limit(SHIPPED)
+
+
+def few_bins(index: int, rng, *, rows: int, rows_b: int, slower: float) -> Minute:
+    """Play a minute of a cache: seven of ten answers in 20 ms, three in 200."""
+    arms = {}
+    for version, count, ratio in (("1", rows, 1.0), ("2", rows_b, slower)):
+        bins = latency_bin(np.where(rng.random(count) < 0.3, 200.0, 20.0) * ratio)
+        arms[version] = ArmCounts(rows=count, timed=count, latencies=tuple(np.bincount(bins, minlength=80).tolist()))
+    return Minute(start=index * MINUTE, length=MINUTE, arms=arms)
+
+
+@pytest.mark.parametrize(("rows", "rows_b"), [(30, 1), (10, 1), (30, 3)])
+def test_a_last_weight_of_a_few_rows_a_minute_shows_no_slow_canary_as_no_slower(rows, rows_b):
+    """One row a minute is among the quick ones in most minutes, however slow they are."""
+    for seed in range(10):
+        state, rng = RAMP, np.random.default_rng(seed)
+        for index in range(60):
+            state = weigh(state, few_bins(index, rng, rows=rows, rows_b=rows_b, slower=2.5), "1", "2", SHIPPED)
+        assert log_e(state, LATENCY_CALM, SHIPPED) < 0
+
+
+def test_a_last_weight_of_five_per_cent_shows_an_equal_canary_within_the_hour():
+    state, rng = RAMP, np.random.default_rng(1)
+    for index in range(60):
+        state = weigh(state, few_bins(index, rng, rows=285, rows_b=15, slower=1.0), "1", "2", SHIPPED)
+        if log_e(state, LATENCY_CALM, SHIPPED) > math.log(20):
+            break
+    assert index < 10
 
 
 def test_a_canary_is_not_slow_for_what_no_caller_notices():
@@ -124,14 +162,15 @@ def test_a_machine_that_is_busy_for_both_arms_costs_no_evidence_and_is_no_harm()
     for seed in range(20):
         state = calm_latency(1.0, seed, minutes=30, busy=busy)
         assert log_e(state, Guardrail.LATENCY, SHIPPED) < harm_limit(SHIPPED)
-        assert log_e(state, LATENCY_CALM, SHIPPED) > 0.8 * log_e(
+        # Not as much in each: beside 8 ms the 5 that no caller notices tolerate more than beside 64.
+        assert log_e(state, LATENCY_CALM, SHIPPED) > 0.6 * log_e(
             calm_latency(1.0, seed, minutes=30), LATENCY_CALM, SHIPPED
         )
 
 
 def test_a_canary_slower_than_the_margin_is_shown_as_no_slower_one_time_in_twenty_at_most():
-    """The ratio in whole bins of the wider margin of 2.25, 5 ms being less: the least that is told."""
-    ratio = 2.0 ** (5 / 4)
+    """The wider margin of 2.25 in whole bins, 5 ms being less: the least that is told."""
+    ratio = 2.0
     shown = 0
     for seed in range(200):
         state, rng = RAMP, np.random.default_rng(seed)

@@ -9,19 +9,21 @@ from hypothesis import strategies as st
 
 from stationkeeper.deploy.core.evidence import (
     CALM_RATIOS,
+    COIN_RATIOS,
     HARM_COIN_RATIOS,
     HARM_RATIOS,
     TILTS,
     Arms,
     Mixture,
     calm_bets,
+    calm_sign_bets,
     changeover,
     log_bets,
     log_mean_exp,
-    overlap,
     score_bets,
     share_log_e,
     sign_bets,
+    slower_chance,
 )
 
 STEPS = (0.01, 0.05, 0.25, 0.5)
@@ -194,8 +196,25 @@ def test_what_alternatives_weigh_is_a_whole_and_most_lies_where_the_wait_is_long
     assert float(np.mean(np.exp(clean))) < 20
 
 
-def test_how_often_an_answer_is_slower_is_counted_over_all_pairs_with_ties_as_a_half():
-    """The example worked by hand, and two of three pairs."""
+def test_the_slower_of_two_arms_is_told_by_the_ranks_of_their_bins():
+    """The example worked by hand; a tie that outweighs what is ahead says nothing, one that does not a little."""
     a, b = [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]
-    assert [overlap(a, b, [bin_ + steps for bin_ in range(5)]) for steps in (0, 2, 3)] == [0.5, 0.0, -0.5]
-    assert overlap([1, 2, 0], [0, 0, 1], [1, 2, 3]) == pytest.approx((1 + 0.5 * 2) / 3 - 0.5)
+    assert [slower_chance(a, b, [bin_ + steps for bin_ in range(5)]) for steps in (0, 2, 3)] == [1.0, 0.5, 0.0]
+    # Seven of ten are tied with the only answer of B, three are slower: 1.5 ahead, 7 * 9 / 12 of variance.
+    assert slower_chance([7, 3], [1, 0], [0, 1]) == 0.5
+    # Ninety of a hundred slower: 45 ahead, 10 * 12 / 12 of variance.
+    assert slower_chance([10, 90], [1, 0], [0, 1]) == pytest.approx(10 / (2 * 45**2))
+
+
+@pytest.mark.parametrize("quick", [0.1, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize(("rows_a", "rows_b"), [(30, 1), (9, 2), (5, 5), (2, 9)])
+def test_the_coin_of_equally_slow_arms_has_mean_factors_of_one_at_most_whatever_their_rows(quick, rows_a, rows_b):
+    """Every outcome of the worst law, two bins: with ties left out one row a minute was the quicker in most of them."""
+    mean = np.zeros(COIN_RATIOS.size)
+    for quick_a in range(rows_a + 1):
+        for quick_b in range(rows_b + 1):
+            chance = math.comb(rows_a, quick_a) * math.comb(rows_b, quick_b)
+            chance *= quick ** (quick_a + quick_b) * (1 - quick) ** (rows_a + rows_b - quick_a - quick_b)
+            worse = slower_chance([quick_a, rows_a - quick_a], [quick_b, rows_b - quick_b], [0, 1])
+            mean += chance * np.exp(calm_sign_bets(worse, COIN_RATIOS))
+    assert (mean <= 1.0 + 1e-9).all()

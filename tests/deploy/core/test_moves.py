@@ -54,7 +54,7 @@ def test_a_rollback_from_probation_brings_the_old_champion_back():
 
 def test_the_next_step_has_the_next_weight_and_comes_from_the_share_that_was_seen():
     seen = remember(started(), memory(started()).with_step(settled=0, rows_a=990, rows_b=30))
-    raised = next_step(seen, POLICY).rollout
+    raised = next_step(seen, POLICY, POLICY.steps_bp[1]).rollout
     assert raised.weight_bp == POLICY.steps_bp[1]
     assert memory(raised).before == 30.5 / 1021.0
 

@@ -10,3 +10,14 @@ def test_alpha_is_split_over_the_guardrails_that_act():
     policy = RolloutSettings().policy()
     acting = [rail for rail in policy.guardrails.values() if rail.action is not Action.INFORM]
     assert policy.rail_alpha() * len(acting) == pytest.approx(policy.alpha)
+
+
+def test_the_weight_that_follows_is_the_next_above_the_present_whatever_the_steps_were():
+    policy = RolloutSettings(steps=(0.1, 0.3)).policy()
+    assert [policy.next_weight(weight) for weight in (0, 1_000, 2_500, 3_000, 5_000)] == [
+        1_000,
+        3_000,
+        3_000,
+        None,
+        None,
+    ]

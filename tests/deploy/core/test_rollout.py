@@ -28,6 +28,17 @@ def test_a_harmless_canary_climbs_every_step_and_is_confirmed():
     assert memory(last).previous == "1"
 
 
+@pytest.mark.parametrize(("steps", "at"), [((100, 500, 2_500, 8_000), 8_000), ((100, 500), 5_000)])
+def test_steps_edited_in_mid_ramp_leave_a_way_to_the_promotion(steps, at):
+    """By number the ramp was at its last step, by weight it was not: such a rollout waited for latency for ever."""
+    rng = np.random.default_rng(1)
+    before, _ = drive(started(), POLICY, range(1, 24), rng=rng)
+    assert before[-1].weight_bp == 5_000
+    records, audits = drive(before[-1], replace(POLICY, steps_bp=steps), range(24, 60), rng=rng)
+    assert max(one.weight_bp for one in records if one.canary) == at
+    assert DeploymentAction.PROMOTED in [one.action for one in audits]
+
+
 def test_a_failing_canary_is_rolled_back_with_its_numbers():
     records, audits = drive(started(), POLICY, range(1, 80), rng=np.random.default_rng(2), bad=0.2)
     assert [one.action for one in audits][-1] is DeploymentAction.ROLLED_BACK
