@@ -32,9 +32,9 @@ class AnswerCounts:
         at = bisect_left(_BUCKETS, seconds)
         with self._lock:
             self._served.update((model, one.version, one.arm) for one in answers)
+            # The caller waited for all rows, so each version that answered one of them has the whole time.
             for version in {one.version for one in answers}:
                 self._took.setdefault((model, version), [0] * (len(_BUCKETS) + 1))[at] += 1
-
                 self._seconds[model, version] = self._seconds.get((model, version), 0.0) + seconds
 
     def refused(self, model: str, reason: Refusal) -> None:

@@ -33,7 +33,7 @@ class PredictRoute:
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        self._waiting = RequestQueue(partial(answer_together, router), router.settings.workers)
+        self._waiting = RequestQueue(partial(answer_together, router), router.settings.workers, router.one_version)
 
     @staticmethod
     def asked(scope: Any) -> tuple[str, bool] | None:

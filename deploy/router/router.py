@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -34,16 +34,67 @@ class Served:
     logged: Future[None]
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Answers in the order of their rows, each arm's time (ms), and each arm's share while there are two."""
+
+    answers: list[Answer]
+    latency_ms: dict[Arm, float]
+    probability: dict[Arm, float] | None
+
+
 class ArmScoring:
-    """Scores the rows of one arm; a feature that a row has not got is refused or null, as ``serve.missing`` says."""
+    """Scores rows by the arm that answers them; an absent feature is refused or null, as ``serve.missing`` says."""
 
     def __init__(self, settings: ServeSettings) -> None:
         self._refuse_missing = settings.missing == "refuse"
+        self._sticky = settings.sticky
 
-    def score(
+    def scored(self, model: str, traffic: Traffic, rows: Rows, weight: int, *, shared: bool = False) -> Scored:
+        """Return the answers of rows of which ``weight`` basis points go to the canary; raises ``Refused``.
+
+        Rows of several callers are ``shared``: what a model raises is raised, where a caller's own rows would get null
+        predictions.
+        """
+        start = time.perf_counter()
+        answers: list[Answer | None] = [None] * len(rows)
+        latency: dict[Arm, float] = {}
+        for arm, served, picked in self._arms(traffic, self._canary_rows(rows, traffic, weight), len(rows)):
+            got = self._arm(model, served, rows, picked, arm, shared=shared)
+            latency[arm] = round((time.perf_counter() - start) * 1_000, 3)
+            # The second arm's latency must not hold the first one's time: the arms are compared by it.
+            start = time.perf_counter()
+            order: Sequence[int] = range(len(rows)) if picked is None else picked
+            for row, prediction, action in zip(order, got.predictions, got.actions, strict=True):
+                answers[row] = Answer(rows.event_ids[row], prediction, served.version, arm, action)
+        share = weight / BUCKETS
+        probability: dict[Arm, float] | None = {"champion": 1 - share, "canary": share} if weight else None
+        return Scored([one for one in answers if one is not None], latency, probability)
+
+    def _canary_rows(self, rows: Rows, traffic: Traffic, weight: int) -> list[int]:
+        if weight == 0:
+            return []
+        keys = rows.event_ids
+        if self._sticky == "entity_id":
+            # A row without an entity is its own unit; with an empty key all of those would go to one arm.
+            keys = [entity or event for entity, event in zip(rows.entity_ids, rows.event_ids, strict=True)]
+        picked: list[int] = to_canary(traffic.rollout.salt, keys, weight).nonzero()[0].tolist()
+        return picked
+
+    def _arms(
+        self, traffic: Traffic, canary_rows: list[int], count: int
+    ) -> list[tuple[Arm, ServedModel, list[int] | None]]:
+        if not canary_rows or traffic.canary is None:
+            return [("champion", traffic.champion, None)]
+        if len(canary_rows) == count:
+            return [("canary", traffic.canary, None)]
+        taken = set(canary_rows)
+        rest = [row for row in range(count) if row not in taken]
+        return [("champion", traffic.champion, rest), ("canary", traffic.canary, canary_rows)]
+
+    def _arm(
         self, model: str, served: ServedModel, rows: Rows, picked: list[int] | None, arm: Arm, *, shared: bool
     ) -> Answers:
-        """Return the answers of rows ``picked`` (None: all); raises ``Refused``, ``shared`` also a model error."""
         columns = {}
         for name in served.card.names:
             column = rows.column(name, picked)
@@ -133,53 +184,39 @@ class Router:
         traffic = self.traffic.get(model)
         return traffic is not None and traffic.weight_bp(self.traffic.now_ms()) == 0
 
-    def predict(self, model: str, rows: Rows, *, shared: bool = False) -> Served:
+    def predict(self, model: str, rows: Rows) -> Served:
         """Answer rows and hand them to the log; raises ``Refused``.
 
         Rows of the canary's entities go to the canary; a feature that only the canary knows is null to it, because
-        the champion's card is what callers were told. Rows of several callers are ``shared``: what a model raises is
-        raised, where a caller's own rows would get null predictions.
+        the champion's card is what callers were told.
         """
-        start = time.perf_counter()
         traffic = self._traffic(model)
-        if not len(rows):
-            raise Refused(Refusal.NO_ROWS, "the request has no rows; send at least one", "instances")
-        if len(rows) > self.settings.max_rows:
-            limit = self.settings.max_rows
-            raise Refused(
-                Refusal.TOO_MANY_ROWS, f"{len(rows)} rows, at most {limit}; send smaller batches", "instances"
-            )
-        # Asked before scoring: while the log is stuck a model's work would be thrown away with each refusal.
-        if self.settings.ack == "produced" and (problem := self._sink.problem()):
-            raise Refused(Refusal.NOT_LOGGED, f"{problem}; send the same event_id again")
+        self._admit(rows)
         # Read once a request: a lease that lapses between two rows would give them different splits and probabilities.
         weight = traffic.weight_bp(self.traffic.now_ms())
-        canary_rows = self._canary_rows(rows, traffic, weight)
-        answers: list[Answer | None] = [None] * len(rows)
-        latency: dict[Arm, float] = {}
-        for arm, served, picked in self._arms(traffic, canary_rows, len(rows)):
-            got = self._scoring.score(model, served, rows, picked, arm, shared=shared)
-            latency[arm] = round((time.perf_counter() - start) * 1_000, 3)
-            # The second arm's latency must not hold the first one's time: the arms are compared by it.
-            start = time.perf_counter()
-            order: Sequence[int] = range(len(rows)) if picked is None else picked
-            for row, prediction, action in zip(order, got.predictions, got.actions, strict=True):
-                answers[row] = Answer(rows.event_ids[row], prediction, served.version, arm, action)
-        done = [one for one in answers if one is not None]
-        share = weight / BUCKETS
-        probability: dict[Arm, float] | None = {"champion": 1 - share, "canary": share} if weight else None
-        values = event_values(model, rows, done, latency, probability)
-        try:
-            # The event id is the key, so that an id that is sent again meets its first in one partition, where ids are
-            # counted once.
-            logged = self._sink.send(self._topics[model], [one.encode() for one in rows.event_ids], values)
-        except Retryable as error:
-            if self.settings.ack == "produced":
-                raise Refused(Refusal.NOT_LOGGED, f"{error}; send the same event_id again") from error
-            # The log has counted what it could not take; the caller gets the answer.
-            logged = Future()
-            logged.set_exception(error)
-        return Served(done, logged)
+        return self._log(model, rows, self._scoring.scored(model, traffic, rows, weight))
+
+    def predict_together(self, model: str, requests: Sequence[Rows]) -> list[Served | Exception]:
+        """Score several requests by one call of the champion and log each by itself; an exception is that one's alone.
+
+        Raises, with nothing logged, when any of them cannot be answered this way, whosever fault it is.
+        """
+        traffic = self._traffic(model)
+        if traffic.weight_bp(self.traffic.now_ms()):
+            raise Refused(Refusal.NOT_READY, f"model {model} is compared with a canary; ask again")
+        for rows in requests:
+            self._admit(rows)
+        scored = self._scoring.scored(model, traffic, Rows.joined(requests), 0, shared=True)
+        replies: list[Served | Exception] = []
+        begin = 0
+        for rows in requests:
+            end = begin + len(rows)
+            try:
+                replies.append(self._log(model, rows, replace(scored, answers=scored.answers[begin:end])))
+            except Exception as error:  # noqa: BLE001 - others are in the log already: it is this request's answer
+                replies.append(error)
+            begin = end
+        return replies
 
     def answered(self, model: str, served: Served, seconds: float) -> None:
         """Count answers that go out to their caller, so many seconds after the request came."""
@@ -226,23 +263,28 @@ class Router:
             raise Refused(Refusal.NOT_READY, f"model {model}: {self.missing(model) or 'loading, ask again'}")
         return traffic
 
-    def _canary_rows(self, rows: Rows, traffic: Traffic, weight: int) -> list[int]:
-        if weight == 0:
-            return []
-        keys = rows.event_ids
-        if self.settings.sticky == "entity_id":
-            # A row without an entity is its own unit; with an empty key all of those would go to one arm.
-            keys = [entity or event for entity, event in zip(rows.entity_ids, rows.event_ids, strict=True)]
-        picked: list[int] = to_canary(traffic.rollout.salt, keys, weight).nonzero()[0].tolist()
-        return picked
+    def _admit(self, rows: Rows) -> None:
+        if not len(rows):
+            raise Refused(Refusal.NO_ROWS, "the request has no rows; send at least one", "instances")
+        if len(rows) > self.settings.max_rows:
+            limit = self.settings.max_rows
+            raise Refused(
+                Refusal.TOO_MANY_ROWS, f"{len(rows)} rows, at most {limit}; send smaller batches", "instances"
+            )
+        # Asked before scoring: while the log is stuck a model's work would be thrown away with each refusal.
+        if self.settings.ack == "produced" and (problem := self._sink.problem()):
+            raise Refused(Refusal.NOT_LOGGED, f"{problem}; send the same event_id again")
 
-    def _arms(
-        self, traffic: Traffic, canary_rows: list[int], count: int
-    ) -> list[tuple[Arm, ServedModel, list[int] | None]]:
-        if not canary_rows or traffic.canary is None:
-            return [("champion", traffic.champion, None)]
-        if len(canary_rows) == count:
-            return [("canary", traffic.canary, None)]
-        taken = set(canary_rows)
-        rest = [row for row in range(count) if row not in taken]
-        return [("champion", traffic.champion, rest), ("canary", traffic.canary, canary_rows)]
+    def _log(self, model: str, rows: Rows, scored: Scored) -> Served:
+        values = event_values(model, rows, scored.answers, scored.latency_ms, scored.probability)
+        try:
+            # The event id is the key, so that an id that is sent again meets its first in one partition, where ids are
+            # counted once.
+            logged = self._sink.send(self._topics[model], [one.encode() for one in rows.event_ids], values)
+        except Retryable as error:
+            if self.settings.ack == "produced":
+                raise Refused(Refusal.NOT_LOGGED, f"{error}; send the same event_id again") from error
+            # The log has counted what it could not take; the caller gets the answer.
+            logged = Future()
+            logged.set_exception(error)
+        return Served(scored.answers, logged)

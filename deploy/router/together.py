@@ -1,21 +1,27 @@
-"""Requests that are answered together: what waits while a worker is busy is scored and logged as one batch."""
+"""Requests that are answered together: small ones that wait at the same moment are scored by one call."""
 
 import asyncio
+import math
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from stationkeeper.deploy.router.answers import infer_body, plain_body
+from stationkeeper.deploy.router.refusals import Refusal, Refused
 from stationkeeper.deploy.router.requests import Rows, parse_infer, parse_plain
 from stationkeeper.deploy.router.router import Router, Served
 from stationkeeper.deploy.router.traffic import wall_ms
 
-# Requests that a worker takes at once: scoring 64 rows costs little more than one, and the first of them waits for the
-# last, so twice as many would be felt. Chosen.
+# Requests of one call: a call of 64 rows of a small model costs little more than of one. Chosen.
 _TOGETHER = 64
-# A request of more rows is a batch by itself: it gains nothing, and the others would wait for it.
-_MOST_ROWS = 16
+# Bytes. A longer body is a job by itself: it gains nothing, and the others would wait for it. Sixteen rows of twelve
+# numbers take about as much; the body's size is known before anything is parsed. Chosen.
+_SMALL = 4_096
+# Seconds that a joined call may last, by what a request of the model took last: all of a call are answered at its end,
+# so with a slow model the first would wait for the last. About what the log takes to acknowledge an answer. Chosen.
+_LONGEST_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +44,36 @@ class Given:
 Reply = Given | Exception
 """An exception is the answer of the request it belongs to alone: ``Refused``, or a fault of the server."""
 
+Work = Callable[[Sequence[Asked]], Iterator[Mapping[int, Reply]]]
+"""Answers requests, each by its place among them, as soon as it is ready; runs in a worker."""
+
+_Job = list[tuple[Asked, "asyncio.Future[Reply]"]]
+
 
 class RequestQueue:
-    """Requests that wait for one of ``workers`` threads; a free one takes all that wait.
+    """Requests that wait for one of ``workers`` threads, in the order they came.
 
-    Nothing waits for others to come: a lone request starts at once. Used by one event loop, whose thread alone
-    touches the fields.
+    A free worker takes the first, and with it those right behind that are small, of the same model, while ``joins``
+    says that the model's requests may share a call: at most a worker's share of what waits, and no more than last
+    about 10 ms. Nothing waits for others to come. Used by one event loop, whose thread alone touches the fields.
     """
 
-    def __init__(self, work: Callable[[Sequence[Asked]], Sequence[Reply]], workers: int) -> None:
-        self._work = work
-        self._free = workers
+    def __init__(
+        self, work: Work, workers: int, joins: Callable[[str], bool], clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._work, self._joins, self._clock = work, joins, clock
+        self._workers = self._free = workers
         self._queue: deque[tuple[Asked, asyncio.Future[Reply]]] = deque()
-        self._due = False
+        # By model: what a small request took last. Only of models that answered: callers cannot make it grow.
+        self._took: dict[str, float] = {}
+        self._due = self._closed = False
         # Scoring holds its thread for milliseconds and would hold the event loop, and with it the probes.
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="predict")
 
     async def ask(self, asked: Asked) -> Given:
         """Return what a request gets; raises what it was refused with."""
+        if self._closed:
+            raise _stopping()
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Reply] = loop.create_future()
         self._queue.append((asked, reply))
@@ -69,80 +87,117 @@ class RequestQueue:
         return given
 
     def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait for what is under way; what no worker has is refused, to be asked again."""
+        self._closed = True
+        while self._queue:
+            _reply(self._queue.popleft()[1], _stopping())
         self._threads.shutdown(wait=True)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._due = False
+        # A share of all workers, not of the free ones: one that is done soon would find nothing left to take.
+        share = math.ceil(len(self._queue) / self._workers)
         while self._free and self._queue:
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), _TOGETHER))]
+            job = self._next(share)
             self._free -= 1
-            self._threads.submit(self._run, loop, batch)
+            self._threads.submit(self._run, loop, job)
 
-    def _run(self, loop: asyncio.AbstractEventLoop, batch: list[tuple[Asked, "asyncio.Future[Reply]"]]) -> None:
+    def _next(self, share: int) -> _Job:
+        first = self._queue[0][0]
+        most = 1
+        # A model that has not answered yet may be a slow one: its first request goes alone.
+        if _small(first) and first.model in self._took and self._joins(first.model):
+            quick = _LONGEST_S / max(self._took[first.model], _LONGEST_S / _TOGETHER)
+            most = min(share, int(quick))
+        job = [self._queue.popleft()]
+        # Only from the front: a request that is skipped would be overtaken by those that came later.
+        while len(job) < most and self._queue:
+            asked = self._queue[0][0]
+            if asked.model != first.model or not _small(asked):
+                break
+            job.append(self._queue.popleft())
+        return job
+
+    def _run(self, loop: asyncio.AbstractEventLoop, job: _Job) -> None:
+        began, answered = self._clock(), 0
+        failed: Exception = RuntimeError("the worker gave no answer")
         try:
-            given = self._work([asked for asked, _ in batch])
+            for replies in self._work([asked for asked, _ in job]):
+                answered += sum(isinstance(one, Given) for one in replies.values())
+                loop.call_soon_threadsafe(self._give, job, replies)
         except Exception as error:  # noqa: BLE001 - whatever failed, each caller gets an answer
-            given = [error] * len(batch)
-        loop.call_soon_threadsafe(self._end, loop, batch, given)
+            failed = error
+        except BaseException as error:  # noqa: BLE001 - raised in the event loop it would end the server
+            failed = RuntimeError(f"the worker ended with {type(error).__name__}: {error}")
+        took = (self._clock() - began) / answered if answered else None
+        loop.call_soon_threadsafe(self._end, loop, job, took, failed)
 
-    def _end(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        batch: list[tuple[Asked, "asyncio.Future[Reply]"]],
-        given: Sequence[Reply],
-    ) -> None:
+    def _give(self, job: _Job, replies: Mapping[int, Reply]) -> None:
+        for at, one in replies.items():
+            _reply(job[at][1], one)
+
+    def _end(self, loop: asyncio.AbstractEventLoop, job: _Job, took: float | None, failed: Exception) -> None:
         self._free += 1
-        for (_, reply), one in zip(batch, given, strict=True):
-            # A caller that was given up meanwhile has a cancelled future.
-            if not reply.done():
-                reply.set_result(one)
+        for _, reply in job:
+            _reply(reply, failed)
+        first = job[0][0]
+        # A large request says nothing of what a small one takes.
+        if took is not None and _small(first):
+            self._took[first.model] = took
         self._begin(loop)
 
 
-def answer_together(router: Router, asked: Sequence[Asked]) -> list[Reply]:
-    """Answer requests in their order, the small ones of a model in one batch.
+def _small(asked: Asked) -> bool:
+    return len(asked.body) <= _SMALL
 
-    What is wrong with one request is refused to it alone: a batch in which anything fails is answered request by
-    request.
-    """
-    parsed: list[tuple[Rows, str | None] | Exception] = [_parsed(one) for one in asked]
-    replies: dict[int, Reply] = {at: one for at, one in enumerate(parsed) if isinstance(one, Exception)}
-    rows = {at: one[0] for at, one in enumerate(parsed) if not isinstance(one, Exception)}
-    for model in {asked[at].model for at in rows}:
-        small = [at for at, one in rows.items() if asked[at].model == model and 0 < len(one) <= _MOST_ROWS]
-        # While two versions are compared each request is scored by itself: the version with the smaller share would be
-        # scored in smaller batches, and look quicker than it is.
-        if len(small) < 2 or not router.one_version(model):
-            continue
+
+def _stopping() -> Refused:
+    return Refused(Refusal.NOT_READY, "the server stops; ask again")
+
+
+def _reply(reply: "asyncio.Future[Reply]", given: Reply) -> None:
+    # A caller that was given up meanwhile has a cancelled future.
+    if not reply.done():
+        reply.set_result(given)
+
+
+def answer_together(router: Router, asked: Sequence[Asked]) -> Iterator[Mapping[int, Reply]]:
+    """Answer requests of one model, by one call of its champion where they are several; yields each when ready."""
+    parsed: dict[int, tuple[Rows, str | None]] = {}
+    for at, one in enumerate(asked):
         try:
-            together = router.predict(model, Rows.joined([rows[at] for at in small]), shared=True)
-        except Exception:  # noqa: BLE001, S112 - whose fault it is shows when each is answered by itself, below
+            parsed[at] = (parse_plain(one.body, wall_ms()), None) if one.plain else parse_infer(one.body, wall_ms())
+        except Exception as error:  # noqa: BLE001 - it is the answer of this request alone
+            yield {at: error}
+    if not parsed:
+        return
+    model = asked[0].model
+    left = [list(parsed)]
+    while left:
+        some = left.pop()
+        try:
+            if len(some) == 1:
+                answers: list[Served | Exception] = [router.predict(model, parsed[some[0]][0])]
+            else:
+                answers = router.predict_together(model, [parsed[at][0] for at in some])
+        except Exception as error:  # noqa: BLE001 - whose fault it is shows when there is one left
+            if len(some) == 1:
+                yield {some[0]: error}
+            else:
+                # Halves, so that one culprit among 64 costs twelve calls more and not sixty-four. The first half is
+                # next.
+                middle = len(some) // 2
+                left += [some[middle:], some[:middle]]
             continue
-        begin = 0
-        for at in small:
-            end = begin + len(rows[at])
-            served = Served(together.answers[begin:end], together.logged)
-            replies[at], begin = _given(asked[at], served, parsed[at]), end
-    for at, one in rows.items():
-        if at not in replies:
-            try:
-                replies[at] = _given(asked[at], router.predict(asked[at].model, one), parsed[at])
-            except Exception as error:  # noqa: BLE001 - it is the answer of this request alone
-                replies[at] = error
-    return [replies[at] for at in range(len(asked))]
+        yield {at: _given(asked[at], one, *parsed[at]) for at, one in zip(some, answers, strict=True)}
 
 
-def _parsed(asked: Asked) -> tuple[Rows, str | None] | Exception:
+def _given(asked: Asked, served: Served | Exception, rows: Rows, request_id: str | None) -> Reply:
+    if isinstance(served, Exception):
+        return served
     try:
-        return (parse_plain(asked.body, wall_ms()), None) if asked.plain else parse_infer(asked.body, wall_ms())
+        if asked.plain:
+            return Given(served, plain_body(asked.model, served.answers, single=rows.single))
+        return Given(served, infer_body(asked.model, served.answers, request_id))
     except Exception as error:  # noqa: BLE001 - it is the answer of this request alone
         return error
-
-
-def _given(asked: Asked, served: Served, parsed: tuple[Rows, str | None] | Exception) -> Given:
-    assert not isinstance(parsed, Exception)  # noqa: S101 - only what was parsed is answered
-    rows, request_id = parsed
-    if asked.plain:
-        return Given(served, plain_body(asked.model, served.answers, single=rows.single))
-    return Given(served, infer_body(asked.model, served.answers, request_id))
