@@ -11,6 +11,7 @@ from stationkeeper.monitor.core.detect.change_point import change_point_log_rati
 from stationkeeper.monitor.core.detect.detector import DetectorState, DriftDetector, Scores
 from stationkeeper.monitor.core.detect.label_shift import ODDS, LabelShift
 from stationkeeper.monitor.core.detect.plan import DENSE_ALTERNATIVES, DetectorPlan, PlannedSubject
+from stationkeeper.monitor.core.detect.rate import RateScores
 from stationkeeper.monitor.core.detect.shiryaev_roberts import EvidenceState
 from stationkeeper.monitor.core.finding import Dated, Finding
 from stationkeeper.monitor.core.panes import Pane, Recent, stratum_of
@@ -41,6 +42,7 @@ class Drift:
         self._runs = list(_runs([layout[subject.name] for subject in self.subjects]))
         self._positions = {subject.name: i for i, subject in enumerate(self.subjects)}
         self.scores: Scores | None = None
+        self.shifted: RateScores | None = None
 
     def step(self, pane: Pane, elapsed: float) -> list[Finding]:
         """Take a closed pane; a pane without rows changes nothing."""
@@ -52,10 +54,17 @@ class Drift:
         return found if self.label_shift is None else _stronger(found, self._shifted(self.label_shift, pane, elapsed))
 
     def evidence(self, name: str) -> tuple[float, float]:
-        """Return (log e-value, log threshold) of a subject at the last step; (-inf, threshold) before the first."""
+        """Return (log e-value, log threshold) of a subject at the last step; (-inf, threshold) before the first.
+
+        Of a label shift and the cells' own detector it is the one that lies higher above its threshold.
+        """
         i = self._positions[name]
         scores, threshold = self.scores, float(self.detector.log_threshold[i])
-        return (-np.inf if scores is None else max(float(scores.conformal[i]), float(scores.fixed[i]))), threshold
+        mine = -np.inf if scores is None else float(scores.leading[i])
+        shifted = self.shifted
+        if shifted is not None and float((shifted.score - shifted.log_threshold)[0]) > mine - threshold:
+            return float(shifted.score[0]), float(shifted.log_threshold[0])
+        return mine, threshold
 
     def date(self, finding: Finding, recent: Recent, rough: int, now: int) -> Dated:
         """Date a finding of the last step: the winning row's likelihood over the stored panes, with its interval.
@@ -63,9 +72,9 @@ class Drift:
         ``rough`` is the detector's own estimate, kept where the stored panes do not reach back to it.
         """
         oldest = recent.oldest()
-        if self.scores is None or oldest is None or oldest > rough or rough >= now:
-            return Dated(rough, rough, now, recent.first_row(rough))
-        if finding.cause is Cause.LABEL_SHIFT:
+        # Bets on the share of positives have no row in the plan whose likelihood could date them.
+        by_share = finding.cause is Cause.LABEL_SHIFT
+        if self.scores is None or by_share or oldest is None or oldest > rough or rough >= now:
             return Dated(rough, rough, now, recent.first_row(rough))
         i = self._positions[finding.subject]
         # Far before the rough estimate only noise could move the date.
@@ -131,7 +140,7 @@ class Drift:
     def _shifted(self, label_shift: LabelShift, pane: Pane, elapsed: float) -> list[Finding]:
         """What the share of positives alone says of the prediction's cells."""
         cells, stratum = pane.counts[self._slices[0]], stratum_of(pane.start, label_shift.strata)
-        scores = label_shift.step(cells, stratum, pane.start, elapsed)
+        scores = self.shifted = label_shift.step(cells, stratum, pane.start, elapsed)
         level = int(level_of(scores.score, scores.log_threshold)[0])
         if not level:
             return []

@@ -54,7 +54,8 @@ class PositivesEstimate(NamedTuple):
 
 def tells_label_shift(subject: ReferenceSubject | None, labels: Labels | None) -> bool:
     """Return whether the reference knows the scores of both classes of a binary model."""
-    if subject is None or labels is None or not isinstance(subject.cells, NumericCells):
+    # What a regression counts by octave of its error looks like counts of two classes.
+    if subject is None or labels is None or labels.numeric or not isinstance(subject.cells, NumericCells):
         return False
     return int(labels.scored.sum(0).min()) >= _FEWEST
 

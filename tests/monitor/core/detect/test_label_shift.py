@@ -116,6 +116,17 @@ def test_a_condition_tells_the_true_share_within_its_interval(reference: Referen
     assert inside >= 34
 
 
+def test_a_chart_shows_the_evidence_that_lies_higher_above_its_threshold(reference: Reference) -> None:
+    watch, _ = judged(reference, rows(2_500, 0.4, 2))
+    (drift,) = (one for one in watch.drifts if one.label_shift is not None)
+    assert drift.shifted is not None
+    assert drift.scores is not None
+    share, own = float(drift.shifted.score[0]), float(drift.scores.leading[0])
+    own_limit = float(drift.detector.log_threshold[0])
+    assert share - float(drift.shifted.log_threshold[0]) > own - own_limit
+    assert drift.evidence("prediction") == (share, float(drift.shifted.log_threshold[0]))
+
+
 def test_the_same_share_says_nothing(reference: Reference) -> None:
     assert not judged(reference, rows(6_000, 0.28, 4))[1]
 
@@ -124,5 +135,13 @@ def test_without_scores_of_both_classes_nothing_is_watched() -> None:
     data = rows(500, 0.28, 6)
     made = reference_of({name: data[name] for name in ("x", "score")}, prediction="score")
     assert not tells_label_shift(made.prediction, made.labels)
+    size = np.random.default_rng(7).gamma(2.0, size=500)
+    numbers = reference_of(
+        {"x": data["x"], "score": size, "label": size * 1.3 + data["x"]}, prediction="score", label="label"
+    )
+    assert numbers.labels is not None
+    assert numbers.labels.numeric
+    assert int(numbers.labels.scored.sum(0).min()) >= 50
+    assert not tells_label_shift(numbers.prediction, numbers.labels)
     few = reference_of({**data, "label": (np.arange(500) < 10).astype(np.int64)}, prediction="score", label="label")
     assert not tells_label_shift(few.prediction, few.labels)
