@@ -11,6 +11,12 @@ from stationkeeper.monitor.core.reference import Counts
 # The normal quantile of a 95 % interval, as everywhere in charts.
 _TWO_SIDED = 1.96
 
+# Standard deviations by which a cell must have gained to be looked into. A cell that gained at all did so by chance in
+# the segment at hand too: at 0 the interval of a segment that did not move missed 0 in 35 of 100 (twenty cells, four
+# segments, nothing moved), here in 3, and in up to 6 beside a segment that moved. At 3 a shift of one segment in four
+# by .4 sd (1 000 rows) is placed in 70 of 100 reports, here in 88.
+_GAINED = 2.5
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentPart:
@@ -32,14 +38,17 @@ class SegmentPart:
 
 
 def segment_parts(before: Mapping[str, Counts], now: Mapping[str, Counts]) -> list[SegmentPart]:
-    """Return the parts of a dimension's segments, the largest first; empty where nothing moved or a period has no rows.
+    """Return the parts of a dimension's segments, the largest first.
+
+    Empty where no cell gained beyond its noise or a period has no rows.
 
     ``before`` and ``now`` are counts int64[cells] of one subject by segment. With all rows B and N of the two periods
-    and r = N / B, the cells that gained are G = {k: now_k > r before_k} over all segments together, and a segment's
-    part is sum over G of (now_sk - r before_sk) over the same sum of all: a segment that grew in a cell that gained
-    counts as one that moved there. Of its own rows those moved that are more in G than its share before. By hand:
-    before a: 100, 100 and b: 100, 100; now a: 0, 200 and b: 100, 100. The second cell gained 100, all of it in a: parts
-    1 and 0; half of a's rows moved, none of b's. Many cells of few rows gain by chance alone: give coarse ones.
+    and r = N / B, the cells that gained are G = {k: now_k - r before_k > 2.5 sqrt(now_k + r^2 before_k)} over all
+    segments together; within their noise, the interval of what moved would mean nothing. A segment's part is sum over
+    G of (now_sk - r before_sk) over the same sum of all: a segment that grew in a cell that gained counts as one that
+    moved there. Of its own rows those moved that are more in G than its share before. By hand: before a: 100, 100 and
+    b: 100, 100; now a: 0, 200 and b: 100, 100. The second cell gained 100, all of it in a, with a noise of 22: parts 1
+    and 0; half of a's rows moved, none of b's. Of many cells of few rows none gains beyond its noise: give coarse ones.
     Segments of fewer than ``FEW_ROWS`` rows now are one part together. O(segments cells).
     """
     names = sorted({*before, *now})
@@ -50,8 +59,9 @@ def segment_parts(before: Mapping[str, Counts], now: Mapping[str, Counts]) -> li
     old, new = (np.array([side.get(name, nothing) for name in names], np.float64) for side in (before, now))
     if not old.sum() or not new.sum():
         return []
-    change = new - old * (new.sum() / old.sum())
-    gained = change.sum(0) > 0
+    ratio = new.sum() / old.sum()
+    change = new - old * ratio
+    gained = change.sum(0) > _GAINED * np.sqrt((new + ratio**2 * old).sum(0))
     total = float(change[:, gained].sum())
     if total <= 0:
         return []

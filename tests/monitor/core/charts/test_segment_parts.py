@@ -56,6 +56,18 @@ def test_where_nothing_moved_or_a_period_is_empty_there_is_nothing_to_say():
     assert segment_parts(one, one) == segment_parts({}, one) == segment_parts(one, {}) == segment_parts({}, {}) == []
 
 
+def test_the_interval_of_a_segment_that_did_not_move_holds_zero():
+    rng, law, moved = np.random.default_rng(1), np.full(20, 0.05), np.full(20, 0.9 / 20)
+    moved[3] += 0.1
+    for one in (law, moved):
+        missed = 0
+        for _ in range(150):
+            old = {f"d={i}": rng.multinomial(500, law) for i in range(4)}
+            new = {f"d={i}": rng.multinomial(500, one if i == 0 else law) for i in range(4)}
+            missed += sum(abs(part.moved) > part.noise for part in segment_parts(old, new) if part.segment != "d=0")
+        assert missed / (150 * 3) < 0.1
+
+
 sides = st.dictionaries(
     st.sampled_from(["d=a", "d=b", "d=c", "d=e"]), st.lists(st.integers(0, 200), min_size=3, max_size=3), max_size=4
 )
