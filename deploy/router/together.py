@@ -19,8 +19,9 @@ _TOGETHER = 64
 # Bytes. A longer body is a job by itself: it gains nothing, and the others would wait for it. Sixteen rows of twelve
 # numbers take about as much; the body's size is known before anything is parsed. Chosen.
 _SMALL = 4_096
-# Seconds that a joined call may last, by what a request of the model took last: all of a call are answered at its end,
-# so with a slow model the first would wait for the last. About what the log takes to acknowledge an answer. Chosen.
+# Seconds of processor time that a joined call may last, by what a request of the model took last: all of a call are
+# answered at its end, so with a slow model the first would wait for the last. About what the log takes to acknowledge
+# an answer. Chosen.
 _LONGEST_S = 0.01
 
 
@@ -59,12 +60,13 @@ class RequestQueue:
     """
 
     def __init__(
-        self, work: Work, workers: int, joins: Callable[[str], bool], clock: Callable[[], float] = time.perf_counter
+        self, work: Work, workers: int, joins: Callable[[str], bool], clock: Callable[[], float] = time.thread_time
     ) -> None:
         self._work, self._joins, self._clock = work, joins, clock
         self._workers = self._free = workers
         self._queue: deque[tuple[Asked, asyncio.Future[Reply]]] = deque()
-        # By model: what a small request took last. Only of models that answered: callers cannot make it grow.
+        # By model: what a small request took last, in its worker's processor time: by the wall clock of a busy machine
+        # every model is slow. Only of models that answered: callers cannot make it grow.
         self._took: dict[str, float] = {}
         self._due = self._closed = False
         # Scoring holds its thread for milliseconds and would hold the event loop, and with it the probes.
