@@ -28,6 +28,7 @@ class LogEvent(StrEnum):
     DEAD_LETTER_UNWRITABLE = "dead_letter_unwritable"
     TOPIC_REPLACED = "topic_replaced"
     TABLE_RECORD_REFUSED = "table_record_refused"
+    RECORD_LEFT_OUT = "record_left_out"
     RECORDS_EXPIRED = "records_expired"
     REFERENCE_LOADED = "reference_loaded"
     VERDICT = "verdict"
@@ -81,6 +82,10 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.DEAD_LETTER_UNWRITABLE: "The dead-letter topic takes no records; nothing past them is committed.",
     LogEvent.TOPIC_REPLACED: "A role ended: one of our own topics was deleted and created again under it.",
     LogEvent.TABLE_RECORD_REFUSED: "A reference or rollout cannot be used; what its key said before stays in force.",
+    LogEvent.RECORD_LEFT_OUT: (
+        "A record of our own topics cannot be read, such as a candidate in a newer `schema_version`: it was passed "
+        "over, nothing is done for it, and it is not read again. Whoever wrote it must write it again."
+    ),
     LogEvent.RECORDS_EXPIRED: "Retention removed records before they were read.",
     LogEvent.REFERENCE_LOADED: "A reference was taken into use.",
     LogEvent.VERDICT: "A verdict was written.",

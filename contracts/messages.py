@@ -367,6 +367,8 @@ class Deployment(Message):
 class Approval(Message):
     """A person's word on a request or a rollout."""
 
+    # People write them by hand too, where `princpal` or `nte` must not pass for nothing said.
+    reads_newer: ClassVar[bool] = False
     schema_name: ClassVar[str] = "approval"
     schema_version: SchemaVersion = 1
     time: AwareDatetime
@@ -383,6 +385,8 @@ class Approval(Message):
 class InputDecision(Message):
     """A person's word on an input topic that was stopped; the key is topic and action, the latest one holds."""
 
+    # With `topicid` for a word about one topic, the word would hold for whatever bears its name.
+    reads_newer: ClassVar[bool] = False
     schema_name: ClassVar[str] = "input-decision"
     schema_version: SchemaVersion = 1
     time: AwareDatetime

@@ -101,13 +101,13 @@ class Deploy:
             where = f"the rollout record of {model} in {self._topics.rollouts.name}"
             self._refused[model] = f"{where} cannot be read: run the version that wrote it, or adopt a champion anew"
             self._unreadable += 1
-            _log.error(LogEvent.DEAD_LETTER_UNWRITABLE, role=self.name, record=where, error=str(error))
+            _log.error(LogEvent.TABLE_RECORD_REFUSED, role=self.name, record=where, error=str(error))
             return
         self._refused.pop(model, None)
         self._effects.follow(rollout)
 
     def absorb(self, batch: Batch) -> None:
-        """Take in a batch; an unreadable message is counted and logged, it cannot be acted on."""
+        """Take in a batch; an unreadable message is counted, logged and passed over for good."""
         read = self._inputs.reader(batch.partition.topic)
         for offset, value in zip(batch.offsets.tolist(), batch.values, strict=True):
             if value is None:
@@ -117,7 +117,8 @@ class Deploy:
             except (ValidationError, WireError) as error:
                 self._unreadable += 1
                 where = f"{batch.partition.topic}/{batch.partition.index}@{offset}"
-                _log.error(LogEvent.DEAD_LETTER_UNWRITABLE, role=self.name, record=where, error=str(error))
+                # No dead letter: the role has no right to write one, and these topics are written by our own roles.
+                _log.error(LogEvent.RECORD_LEFT_OUT, role=self.name, record=where, error=str(error))
 
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Return changed rollout records, renewed leases and the audit of what was done."""

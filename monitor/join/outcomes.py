@@ -84,8 +84,9 @@ def outcomes_of(owners: Owners, predictions: Rows, labels: Rows, pane: int) -> l
 def corrections_of(owners: Owners, found: Corrections, pane: int) -> list[OutcomeDelta]:
     """Return what corrections change, as sums of no row: those of the new labels less those of the old.
 
-    They stand in the pane in which the new label was known. E.g. a positive decision labelled 0 and then 1: one false
-    positive less and one true positive more. O(n log n).
+    They stand in the pane in which the new label was known; where it came while the first waited for its prediction, in
+    that in which the pair was known, as the store keeps the first label's time alone. E.g. a positive
+    decision labelled 0 and then 1: one false positive less and one true positive more. O(n log n).
     """
     later, were = found.after, found.before.copy()
     # Known with the new one, so that both are in one pane and the delays of labels cancel out.

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
+from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.messages import (
     Approval,
     Level,
@@ -72,6 +74,17 @@ def test_unreadable_records_are_counted_and_stop_nothing():
     world.flush()
     assert world.stage.status()["detail"]["unreadable_records"] == 5
     assert world.last.canary == "2"
+
+
+def test_a_candidate_in_a_newer_schema_is_logged_as_left_out_with_where_it_lies_and_what_to_do():
+    world = World()
+    world.minutes(2)
+    with capture_logs() as logs:
+        world.send(TOPICS.candidates.name, candidate().encode().replace(b'"schema_version":1', b'"schema_version":2'))
+    (line,) = [one for one in logs if one["log_level"] == "error"]
+    assert (line["event"], line["role"]) == (LogEvent.RECORD_LEFT_OUT, "deploy")
+    assert line["record"].startswith("t.candidates/0@")
+    assert "upgrade this role to the version that wrote the message, then send it again" in line["error"]
 
 
 def test_a_rollout_record_that_cannot_be_read_leaves_its_model_alone_and_the_others_go_on():
