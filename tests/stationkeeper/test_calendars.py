@@ -14,6 +14,7 @@ from stationkeeper.demo.calendars import WEEK_MS, PolicyTable, hindsight, policy
 from stationkeeper.demo.served import read_served
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.registry import FeatureKind, FeatureSpec
+from stationkeeper.retrain.core.threshold import choose_threshold
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
@@ -87,11 +88,10 @@ def told(monkeypatch: pytest.MonkeyPatch) -> PolicyTable:
     reader = MemoryReader(log)
     Newest.seen.clear()
     Newest.cut.clear()
-    choose = calendars.choose_threshold
 
     def counted(labels: Any, *rest: Any) -> Any:
         Newest.cut.append(len(labels))
-        return choose(labels, *rest)
+        return choose_threshold(labels, *rest)
 
     monkeypatch.setattr(calendars, "choose_threshold", counted)
     retraining = RetrainSettings(trainer=f"{__name__}:Newest")
