@@ -53,7 +53,8 @@ def _column(data: Any, feature: dict[str, str], place: int) -> Any:
 
 
 def _text(value: Any) -> str:
-    # As in training: whole numbers without a point, and one word for what is missing.
+    # `artifact.category_text` again, as this file must stand alone (test_artifact holds both to one text): whole
+    # numbers have no point, and what is missing has one word.
     if isinstance(value, str):
         return value
     if value is None or value != value:  # noqa: PLR0124 - only NaN differs from itself

@@ -13,6 +13,7 @@ from stationkeeper.retrain.service.state import RetrainState
 
 def chain_text(chain: Chain, bins: Mapping[str, Bins] | None = None) -> str:
     """Return the chain as text, in the order in which it happened; ``bins`` are tables by the verdict's id."""
+    # In the order in which it happened, cause before effect: a person reads down to where it went wrong.
     parts = [_verdict(verdict, (bins or {}).get(verdict.id)) for verdict in chain.verdicts]
     if chain.request is not None:
         parts.append(_request(chain.request))
@@ -42,6 +43,7 @@ def _verdict(verdict: Verdict, bins: Bins | None) -> str:
         span = f"{onset.low.isoformat()} … {onset.high.isoformat()}"
         lines.append(f"  onset: {onset.time.isoformat()} (between {span})")
     lines += _evidence(verdict.evidence)
+    # Only where history still holds the panes: they are kept for a time, verdicts for longer.
     if bins is not None:
         lines += [
             f"  by hand, from the onset to this verdict, against {bins.digest}:",
@@ -107,6 +109,7 @@ def _evidence(evidence: dict[str, Any]) -> list[str]:
 
 
 def _short(value: Any) -> str:
+    # Six digits are more than any of these numbers is known to; seventeen hide them.
     if isinstance(value, float):
         return f"{value:.6g}"
     text = value if isinstance(value, str) else json.dumps(value, default=str)

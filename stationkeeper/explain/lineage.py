@@ -50,6 +50,7 @@ def read_references(reader: Reader, topics: Topics, model: str) -> dict[str, Ref
                 continue
             try:
                 reference = load(value)
+            # One damaged reference must not keep a person from the chain of another.
             except InvalidReference:
                 continue
             found[reference.digest] = reference
@@ -65,6 +66,7 @@ def read_panes(
 
     O(history of the model's partition).
     """
+    # A model's history lies in one partition by its name; reading all would take as long as all models have.
     partition = Partition(topics.history.name, partition_of(model, topics.history.partitions))
     if partition not in reader.partitions(topics.history.name):
         return
@@ -135,6 +137,8 @@ class Lineage:
 
     def __init__(self, reader: Reader, topics: Topics) -> None:
         self.verdicts = list(read_messages(reader, topics.verdicts.name, Verdict))
+        # A request is sent again when it is withdrawn or its cure is known, a candidate when it is found again after
+        # a crash: the last one tells all.
         self.requests = latest(read_messages(reader, topics.requests.name, RetrainRequest), "id")
         self.candidates = latest(read_messages(reader, topics.candidates.name, Candidate), "id")
         self.deployments = list(read_messages(reader, topics.deployments.name, Deployment))
@@ -164,6 +168,7 @@ class Lineage:
         candidate = candidate or next(
             (c for c in self.candidates.values() if request is not None and c.request == request.id), None
         )
+        # All verdicts of the incident and not the named one alone: the one that asked is seldom the first.
         incident = request.incident if request else (verdict.incident if verdict else None)
         verdicts = tuple(v for v in self.verdicts if incident is not None and v.incident == incident)
         # A verdict without an incident, as data quality may be, is a chain of its own.

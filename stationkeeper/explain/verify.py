@@ -36,12 +36,13 @@ def verify_chain(
     references: Mapping[str, Any],
     code_of: Callable[[str], str | None],
 ) -> list[DigestCheck]:
-    """DigestCheck ids, snapshot, artifact, reference and recipe of a chain; reads the whole snapshot and artifact.
+    """Check ids, snapshot, artifact, reference and recipe of a chain; reads the whole snapshot and artifact.
 
     ``references`` are those of the model that the topic holds by digest, read back and hashed by whoever read them;
     ``code_of`` gives the digest of a trainer's code as it is here, None where there is no such trainer.
     """
     found = []
+    # A person's request has an id of its own: only the monitor's is a digest of what it asks for.
     if (request := chain.request) is not None and not request.manual:
         wanted = request_id(request.model, request.version, request.incident)
         found.append(_same("request id", request.id, wanted, "the id of its model, version and incident"))
@@ -74,9 +75,11 @@ def _snapshot(candidate: Candidate, store: SnapshotStore) -> DigestCheck:
         snapshot = store.find(digest)
     except (SnapshotError, OSError) as error:
         return DigestCheck("snapshot", "wrong", str(error))
+    # Absent is not wrong: snapshots lie on the trainer's machine, and those that no version names are deleted.
     if snapshot is None:
         why = f"{digest} is not in {store.directory}: run this where the role retrain runs, or it was deleted"
         return DigestCheck("snapshot", "not checked", why)
+    # An erasure writes the rest under a digest of its own: the old bytes must not be there to be checked.
     if snapshot.digest != digest:
         why = f"somebody was erased from {digest}; what became of it, {snapshot.digest}, has its SHA-256"
         return DigestCheck("snapshot", "not checked", why)
@@ -93,8 +96,10 @@ def _artifact(candidate: Candidate, registry: Registry, code_of: Callable[[str],
         tags = registry.tags(candidate.model, candidate.version)
     except ArtifactError as error:
         return [DigestCheck("artifact", "wrong", str(error))]
+    # A registry that does not answer says nothing of the bytes: a person tries again.
     except Retryable as error:
         return [DigestCheck("artifact, recipe", "not checked", str(error))]
+    # Candidates of older builds carry no digest of the graph.
     stated = candidate.evidence.get("onnx_sha256")
     if stated is None:
         first = DigestCheck("artifact", "not checked", f"the candidate of {named} does not say its digest")
@@ -121,6 +126,7 @@ def _recipe(card: ModelCard, tags: Mapping[str, str], code_of: Callable[[str], s
 
 def verified_text(checks: list[DigestCheck]) -> str:
     """Return the checks as lines, what is wrong first."""
+    # What is wrong is why a person asked; a long list of what is well would hide it.
     order: dict[CheckState, int] = {"wrong": 0, "not checked": 1, "ok": 2}
     ordered = sorted(checks, key=lambda one: order[one.state])
     return "\n".join(["VERIFIED", *(f"  {one.state}: {one.what}: {one.detail}" for one in ordered)])

@@ -17,6 +17,7 @@ from stationkeeper.registry import (
     InputMode,
     ModelCard,
     category_text,
+    pyfunc_graph,
 )
 from stationkeeper.registry.artifact import column_input, model_inputs, read_card
 
@@ -36,6 +37,8 @@ def card(**changes: Any) -> ModelCard:
 )
 def test_a_category_has_one_text(value: Any, text: str):
     assert category_text(value) == text
+    # What travels with a model into MLflow's own tools cannot import ours, and must spell it alike.
+    assert pyfunc_graph._text(value) == text
 
 
 def test_numbers_and_booleans_are_float32_with_nan_for_null():

@@ -71,6 +71,7 @@ def _behind(world: World, request: str, stage: RequestStage) -> bool:
     return now is not None and (now.final or (now in order and order.index(now) > order.index(stage)))
 
 
+# Two hundred real trainings take longer than CI has: `test_stage` kills a retraining at each stage there, once.
 @pytest.mark.slow
 @pytest.mark.skipif(not long_form(), reason="takes minutes: STATIONKEEPER_RELIABILITY_ROUNDS says how many")
 def test_retrainings_that_are_killed_and_paused_give_one_candidate_each(bank: Bank, tmp_path: Path) -> None:
