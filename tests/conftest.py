@@ -1,5 +1,6 @@
 """What every test may ask for: an outside tool, and the profile of the property tests."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,9 +22,10 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" else "person")
 @pytest.fixture(autouse=True)
 def logging_as_found() -> Iterator[None]:
     """Undo what a test sets about logging: one that runs a verb with a level would silence the lines of later tests."""
-    before = structlog.get_config()
+    before, disabled = structlog.get_config(), logging.root.manager.disable
     yield
     structlog.configure(**before)
+    logging.disable(disabled)
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,6 @@ import time
 
 from quixstreams import Application
 
-logging.disable(logging.CRITICAL)
-
 
 class Meter:
     """Counts events and ends the process after enough of them."""
@@ -40,6 +38,7 @@ class Meter:
 
 
 def main(broker, topic, events, way):
+    logging.disable(logging.CRITICAL)
     meter = Meter(int(events))
     application = Application(
         broker_address=broker,

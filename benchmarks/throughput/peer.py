@@ -21,9 +21,6 @@ from statistics import median
 import msgspec
 import numpy as np
 
-warnings.filterwarnings("ignore")
-logging.disable(logging.CRITICAL)
-
 ROUNDS = 3
 WINDOW = 10_000
 decode = msgspec.json.Decoder().decode
@@ -206,6 +203,9 @@ PEERS = {
 
 
 def main(name, reference, events):
+    # Here and not on loading: a test that loads this file would silence those after it.
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.CRITICAL)
     known = Path(reference).read_bytes().splitlines()
     lines = list(itertools.islice(Path(events).read_bytes().splitlines(), 3 * WINDOW))
     first = rows(known[:1])[0]
