@@ -14,7 +14,8 @@ from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.join.store import WAITING_ROW, Owner, Waiting
 from stationkeeper.monitor.settings import JoinSettings
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
-from tests.monitor.join.test_stage import PARTITION, feed, logs, plainly, rows, told
+from tests.monitor.join.kills import PARTITION, feed
+from tests.monitor.join.test_stage import logs, plainly, rows, told
 from tests.monitor.rig import TOPICS, fraud
 
 OTHER = Partition(TOPICS.joins.name, 1)

@@ -14,7 +14,8 @@ from stationkeeper.monitor.join.rebuild import NoteKind, RebuildNotes, Spent, Sp
 from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.settings import JoinSettings
 from stationkeeper.streams.ports import Outgoing, Restored
-from tests.monitor.join.test_stage import PARTITION, feed, rows, told
+from tests.monitor.join.kills import PARTITION, feed
+from tests.monitor.join.test_stage import rows, told
 from tests.monitor.rig import TOPICS, fraud
 
 Log = list[tuple[str, list[tuple[int, int]]]]

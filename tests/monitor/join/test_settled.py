@@ -13,10 +13,9 @@ from stationkeeper.monitor.hashtable import Hashes, HashTable, Integers
 from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.settings import JoinSettings
 from stationkeeper.monitor.verify.outcomes import PlainJoin
-from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
+from stationkeeper.streams.ports import Outgoing, Restored
+from tests.monitor.join.kills import PARTITION, feed, through
 from tests.monitor.rig import MINUTE, START, TOPICS, fraud
-
-PARTITION = Partition(TOPICS.joins.name, 0)
 
 Event = tuple[int, int, float]
 Log = list[tuple[str, list[Event]]]
@@ -37,11 +36,6 @@ def stage(state: dict[bytes, bytes] | None = None, *, pairs: int = 1_000, horizo
     made = Join({"fraud": fraud(label_horizon=horizon)}, TOPICS, JoinSettings(cache=None, corrections=pairs))
     made.assigned(frozenset({PARTITION}), Restored(state or {}))
     return made
-
-
-def feed(join: Join, values: list[bytes], first: int) -> None:
-    at = np.arange(first, first + len(values), dtype=np.int64)
-    join.absorb(Batch(PARTITION, at, at, (None,) * len(values), tuple(values), first + len(values)))
 
 
 def outcomes(out: list[Outgoing]) -> list[OutcomeDelta]:
@@ -93,18 +87,7 @@ def test_corrections_are_those_of_the_plain_join_through_flushes_and_restarts(
     log: Log, flushes: set[int], restarts: set[int], horizon: str
 ) -> None:
     values = [encode([batch(side, events)]) for side, events in log]
-    join, out, state = stage(horizon=horizon), list[Outgoing](), dict[bytes, bytes]()
-    for at, value in enumerate(values):
-        feed(join, [value], at)
-        if at in flushes | restarts:
-            out += join.flush(at)
-            join.committed()
-            state |= {o.key: o.value for o in out if o.topic == TOPICS.join_state.name and o.key and o.value}
-        if at in restarts:
-            join = stage(state, horizon=horizon)
-            first = join.start_offsets(frozenset({PARTITION})).get(PARTITION, 0)
-            feed(join, values[first : at + 1], first)
-    found = outcomes([*out, *join.flush(99)])
+    found = outcomes(through(lambda state: stage(state, horizon=horizon), values, flushes, restarts))
     assert told(found, corrected=False) == plainly(log, horizon, corrected=False)
     assert told(found, corrected=True) == plainly(log, horizon, corrected=True)
 

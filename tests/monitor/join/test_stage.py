@@ -6,15 +6,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stationkeeper.contracts.status import check
 from stationkeeper.contracts.wire import JOIN_ROW, JoinBatch, OutcomeDelta, Progress, decode, encode
 from stationkeeper.monitor.join.rebuild import STEPS
 from stationkeeper.monitor.join.stage import Join
 from stationkeeper.monitor.join.store import WAITING_ROW, Waiting
-from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
+from stationkeeper.streams.ports import Outgoing, Restored
+from tests.monitor.join.kills import PARTITION, feed, through
 from tests.monitor.rig import MINUTE, START, TOPICS, fraud
-
-PARTITION = Partition(TOPICS.joins.name, 0)
 
 
 def rows(side: str, events: list[tuple[int, int]]) -> bytes:
@@ -34,11 +32,6 @@ def stage(state: dict[bytes, bytes] | None = None, **more: Any) -> Join:
     made = Join({"fraud": fraud(**more)}, TOPICS)
     made.assigned(frozenset({PARTITION}), Restored(state or {}))
     return made
-
-
-def feed(join: Join, values: list[bytes], first: int) -> None:
-    at = np.arange(first, first + len(values), dtype=np.int64)
-    join.absorb(Batch(PARTITION, at, at, (None,) * len(values), tuple(values), first + len(values)))
 
 
 def told(out: list[Outgoing]) -> dict[Any, tuple[int, list[int], int, int]]:
@@ -97,23 +90,7 @@ def test_pairs_are_those_of_the_definition_through_flushes_and_restarts(
     log: list[tuple[str, list[tuple[int, int]]]], flushes: set[int], restarts: set[int]
 ) -> None:
     values = [rows(side, events) for side, events in log]
-    join = stage()
-    out: list[Outgoing] = []
-    state: dict[bytes, bytes] = {}
-    for at, value in enumerate(values):
-        feed(join, [value], at)
-        if at in flushes | restarts:
-            out += join.flush(at)
-            join.committed()
-            state |= {o.key: o.value for o in out if o.topic == TOPICS.join_state.name and o.key and o.value}
-        if at in restarts:
-            join = stage(state)
-            first = join.start_offsets(frozenset({PARTITION})).get(PARTITION, 0)
-            feed(join, values[first : at + 1], first)
-    out += join.flush(99)
-    join.committed()
-    assert told(out) == plainly(log)
-    check(join.status())
+    assert told(through(stage, values, flushes, restarts)) == plainly(log)
 
 
 def test_rows_older_than_the_horizon_are_let_go_and_counted() -> None:

@@ -1,4 +1,5 @@
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from stationkeeper.monitor.core.reference import Task, load
@@ -6,27 +7,33 @@ from stationkeeper.profiling.fresh_version import build_reference
 from stationkeeper.registry import FeatureKind, FeatureSpec, ModelCard, ModelTask
 from stationkeeper.retrain.service.steps import ReferenceRows
 
+AMOUNT = FeatureSpec(name="amount", kind=FeatureKind.NUMERIC)
+Floats = npt.NDArray[np.float64]
+
+
+def rows(card: ModelCard, scores: Floats, labels: Floats, positive: str = "") -> ReferenceRows:
+    """200 minutes of version 2 of a model with one number."""
+    return ReferenceRows(
+        model="m",
+        version="2",
+        card=card,
+        specs=(AMOUNT,),
+        times=1_777_593_600_000 + np.arange(200) * 60_000,
+        features=pl.DataFrame({"amount": np.random.default_rng(1).random(200)}),
+        scores=scores,
+        labels=labels,
+        snapshot="",
+        positive=positive,
+    )
+
 
 def test_a_new_version_keeps_the_text_of_the_positive_class() -> None:
     rng = np.random.default_rng(1)
-    spec = FeatureSpec(name="amount", kind=FeatureKind.NUMERIC)
     card = ModelCard.__new__(ModelCard)
     object.__setattr__(card, "threshold", 0.5)
     object.__setattr__(card, "task", ModelTask.BINARY)
     score = rng.random(200)
-    rows = ReferenceRows(
-        model="m",
-        version="2",
-        card=card,
-        specs=(spec,),
-        times=1_777_593_600_000 + np.arange(200) * 60_000,
-        features=pl.DataFrame({"amount": rng.random(200)}),
-        scores=score,
-        labels=(rng.random(200) < score).astype(float),
-        snapshot="",
-        positive="fraud",
-    )
-    digest, text = build_reference(rows)
+    digest, text = build_reference(rows(card, score, (rng.random(200) < score).astype(float), "fraud"))
     made = load(text)
     assert (made.positive, made.digest) == ("fraud", digest)
     assert made.labels is not None
@@ -35,25 +42,13 @@ def test_a_new_version_keeps_the_text_of_the_positive_class() -> None:
 
 def test_of_several_classes_the_reference_has_their_texts_also_where_only_two_are_answered() -> None:
     rng = np.random.default_rng(2)
-    spec = FeatureSpec(name="amount", kind=FeatureKind.NUMERIC)
     card = ModelCard(
-        model="m", task=ModelTask.MULTICLASS, features=(spec,), classes=("cat", "dog", "owl"), onnx_sha256="0" * 64
+        model="m", task=ModelTask.MULTICLASS, features=(AMOUNT,), classes=("cat", "dog", "owl"), onnx_sha256="0" * 64
     )
     answered = rng.integers(0, 2, 200).astype(float)
     truth = np.where(rng.random(200) < 0.8, answered, 2.0)
     truth[:5] = np.nan
-    rows = ReferenceRows(
-        model="m",
-        version="2",
-        card=card,
-        specs=(spec,),
-        times=1_777_593_600_000 + np.arange(200) * 60_000,
-        features=pl.DataFrame({"amount": rng.random(200)}),
-        scores=answered,
-        labels=truth,
-        snapshot="",
-    )
-    _, text = build_reference(rows)
+    _, text = build_reference(rows(card, answered, truth))
     made = load(text)
     assert made.task is Task.MULTICLASS
     assert made.labels is not None
