@@ -100,6 +100,7 @@ class RolloutSettings(Settings):
 
     @model_validator(mode="after")
     def _ramp(self) -> Self:
+        # Weights are whole basis points: less than one would be none.
         if any(not 0.0001 <= step < 1.0 for step in self.steps):
             raise ValueError(f"steps: {list(self.steps)} must be shares of at least 0.0001 and below 1, e.g. 0.05")
         if list(self.steps) != sorted(set(self.steps)):

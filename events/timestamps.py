@@ -135,6 +135,8 @@ def _plain(values: Sequence[object], width: int) -> tuple[Integers, npt.NDArray[
     most = _MONTH_DAYS[np.clip(month, 0, 12)] - ((month == 2) & ~leap)
     fine &= (year >= 1970) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= most)
     fine &= (hour < 24) & (minute < 60) & (second < 60)
+    # Days since 1970 of a civil date, without a loop (H. Hinnant, chrono-compatible low-level date algorithms): years
+    # begin in March, 400 of them have 146 097 days, and 719 468 days lie before 1970.
     shifted = year - (month <= 2)
     era = shifted // 400
     of_era = shifted - era * 400

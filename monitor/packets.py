@@ -24,6 +24,7 @@ def packed(records: Iterable[Record]) -> list[bytes]:
     held: list[Record] = []
     size = 0
     for record in records:
+        # A record's names, numbers and frame beside its arrays; too much only cuts a packet early.
         mine = 128 + _bytes_of(record)
         if held and size + mine > PART_BYTES:
             out.append(encode(held))

@@ -170,6 +170,7 @@ def _pane_ms(pane: str | int | None, times: np.ndarray[Any, Any]) -> int:
     if pane is not None:
         return int(pane)
     span = int(times[-1] - times[0]) + 1
+    # A minute, ten, an hour, a day: what people read off a clock.
     lengths = (60_000, 600_000, 3_600_000, 86_400_000)
     for length, following in pairwise(lengths):
         # A pane wants about fifty rows, but fewer than a hundred panes teach too little of dependence, and a pane of a

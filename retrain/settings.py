@@ -289,6 +289,8 @@ class RetrainSettings(Settings):
             replicates=gate.replicates,
             blocks=gate.blocks,
             min_rows=gate.min_rows,
+            # The holdout's share of the positives that training wants, a quarter of it, as the gate only compares;
+            # below five its interval says nothing.
             min_positives=max(5, round(self.data.min_positives * self.windows.holdout / 4)),
             seed=self.training.seed,
         )

@@ -230,6 +230,7 @@ class Client:
             if delivery is None:
                 delivery = self._connected()
                 if delivery is None:
+                    # No broker answers: asking again at once would only fill its log of connections.
                     self._stop.wait(_IDLE_S * 20)
                     if self._stop.is_set():
                         return

@@ -195,7 +195,7 @@ def backtest(  # noqa: PLR0913 - the options of the verb of the same name
     false_alarms_every: str | None = None,
     pane: str | None = None,
     renew: str = "auto",
-    effect_floor: float = 0.02,
+    effect_floor: float | None = None,
     level: Level | str = Level.PAGE,
     report: str | Path | None = None,
 ) -> BacktestResult:

@@ -192,6 +192,7 @@ def slower_chance(counts_a: Sequence[int], counts_b: Sequence[int], moved: Seque
     ahead = float(b @ (np.cumsum(a) - a / 2.0)) - a.sum() * b.sum() / 2.0
     if ahead > 0.0:
         return 1.0
+    # The rank sum's variance under equal arms, n m (n + m + 1) / 12, summed over minutes.
     variance = float((a * b * (a + b + 1.0)).sum()) / 12.0
     return 0.5 if variance >= ahead**2 else variance / (2.0 * ahead**2)
 

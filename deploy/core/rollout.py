@@ -302,4 +302,5 @@ def _stamped(rollout: Rollout, state: Controller) -> Rollout:
 
 
 def _exp(log_value: float) -> float:
+    # exp(710) overflows a float64; nobody reads an e-value of 1e304 as less than one of infinity.
     return math.exp(min(log_value, 700.0))

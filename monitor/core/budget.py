@@ -26,6 +26,10 @@ SHARES: Mapping[str, float] = {
 """Share of the budget of each group of subjects; performance includes concept drift. They sum to 1 without "joint" and
 "label_shift", which take a twentieth each on top where a model has them: each costs the other groups .05 nats."""
 
+# The share of rows that may change cell without being drift: a mean shift of .05 sd (TV 2 Phi(d / 2) - 1). Twice as
+# much would hide .1 sd. One number for the watch, the backtest and the power card, which promises what a watch finds.
+EFFECT_FLOOR = 0.02
+
 # A level ten times as cheap as the next comes 2.3 nats (log 10) earlier. Chosen: at 2 a warning would come with its
 # page, at 100 a month of "1 per 30 days" would bring three warnings a day.
 LEVELS: Mapping[str, float] = {"page": 1.0, "warn": 10.0, "inform": 100.0}

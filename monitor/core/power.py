@@ -11,7 +11,7 @@ from stationkeeper.contracts.masking import printable
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.contracts.model_status import PowerLine
 from stationkeeper.monitor.core.adoption import FEW_DAYS
-from stationkeeper.monitor.core.budget import Budget, log_thresholds
+from stationkeeper.monitor.core.budget import EFFECT_FLOOR, Budget, log_thresholds
 from stationkeeper.monitor.core.detect import (
     ADAPTIVE_WEIGHT,
     PART_SHARE,
@@ -46,8 +46,6 @@ _STEPS = 14
 _GRID = 12
 # One minute, the default pane of a model: a card is asked for before there is a configuration.
 _PANE_MS = 60_000
-# What may change cell without being drift: `WatchSettings.delta`, or the card would promise what no watch finds.
-_DELTA = 0.02
 # Thirty days: the card tells false pages a month.
 _MONTH_HOURS = 720.0
 # The normal scores on which ranks are integrated: beyond 9 sd there is no mass (1e-19); steps of .025 sd.
@@ -137,7 +135,7 @@ def power_card(
         subjects = [subject for subject in reference.subjects if subject.type is type_]
         if not subjects:
             continue
-        planned = [plan_subject(subject, _DELTA) for subject in subjects]
+        planned = [plan_subject(subject, EFFECT_FLOOR) for subject in subjects]
         importance = np.array([p.importance for p in planned])
         limits = log_thresholds(alphas[group], importance, [2 if p.kind == "numeric" else 1 for p in planned])
         quality = float(log_thresholds(alphas["quality"] * (1 - TRACE_SHARE), np.ones(rate_count(reference)))[0])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import State as Kept
 from stationkeeper.monitor.core.adoption import AdoptionPeriod, AdoptionState, inherit
-from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE, Budget, log_thresholds, split_alpha
+from stationkeeper.monitor.core.budget import EFFECT_FLOOR, WARNINGS_A_PAGE, Budget, log_thresholds, split_alpha
 from stationkeeper.monitor.core.charts import Chart
 from stationkeeper.monitor.core.detect import (
     LABEL_SHIFT_FLOOR,
@@ -74,8 +74,8 @@ class WatchSettings:
     segments: tuple[str, ...] = ("",)
     # How many false warnings go with one false page, see `budget`.
     warnings_a_page: float = WARNINGS_A_PAGE
-    # Two rows in a hundred may change cell, a mean shift of .05 sd (TV 2 Phi(d / 2) - 1); twice as much hides .1 sd.
-    delta: float = 0.02
+    # How much of the traffic may change cell unremarked.
+    delta: float = EFFECT_FLOOR
     # An hour: short enough to show what an incident did, long enough for a few hundred rows of a quiet model.
     window: int = 3_600_000
     adoption: int | None = None

@@ -54,6 +54,7 @@ class StoreSnapshot:
     @property
     def nbytes(self) -> int:
         """About the size of its file."""
+        # Two int64 a mark, and a header of a few numbers a table and owner: an estimate that caches are evicted by.
         return sum(rows.nbytes for rows in self.rows) + 16 * len(self.marks) + 256 * (1 + len(self.owners))
 
 

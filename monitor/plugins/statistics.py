@@ -102,6 +102,7 @@ def l_infinity(s: CountPair) -> float:
 
 def l_infinity_robust(s: CountPair) -> float:
     """SageMaker's Robust form: max(0, L-infinity - 1.8 sqrt((n + m) / (n m)))."""
+    # 1.8 is theirs (SageMaker Clarify, "LInfinity", Robust).
     return max(0.0, l_infinity(s) - 1.8 / math.sqrt(s.scale))
 
 
@@ -112,6 +113,7 @@ def wasserstein_normed(s: CountPair) -> float:
     mean = float(s.p @ s.values)
     spread = math.sqrt(float(s.p @ (s.values - mean) ** 2))
     gap = np.abs(np.cumsum(s.q - s.p))[:-1]
+    # A constant column has no spread; Evidently's own floor, so that both print one number.
     return float((gap * np.diff(s.values)).sum()) / max(spread, 0.001)
 
 
@@ -120,8 +122,10 @@ def kolmogorov_smirnov_p(s: CountPair) -> float:
     if s.values is None:
         raise ValueError("the Kolmogorov-Smirnov test needs a numeric subject")
     root = math.sqrt(s.scale) * l_infinity(s)
+    # Below .2 Kolmogorov's tail is 1 to twelve digits and its series converges too slowly to show it.
     if root < 0.2:
         return 1.0
+    # At .2 the hundredth term is exp(-800): nothing follows.
     k = np.arange(1, 101)
     return float(np.clip(2 * (np.where(k % 2, 1.0, -1.0) * np.exp(-2 * k**2 * root**2)).sum(), 0, 1))
 

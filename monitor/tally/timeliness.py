@@ -94,6 +94,7 @@ def said(events: Events) -> Values:
     if events.kind != "label" or events.label is None:
         return np.zeros(len(events), np.uint16)
     codes = events.label.codes
+    # 1 to 65 535, so that 0 says: no label. Two values of one label share a code once in 65 535 corrections.
     keys = [zlib.crc32(key.encode("utf-8", "surrogatepass")) % 65_535 + 1 for key in events.label.keys]
     table = np.array(keys or [0], np.uint16)
     # Negative codes are values that are none.

@@ -85,6 +85,7 @@ def choose_threshold(
     if len(reached) and cuts.hits[reached[-1]] >= LEAST_RECALL * cuts.hits[best]:
         return cuts.at(int(reached[-1]), rule, f"precision of the champion before the change {precision:.4f}")
     kept = np.flatnonzero(cuts.hits >= FALLBACK_RECALL * cuts.hits[best])
+    # Shares of small counts that are equal may differ in their last digit.
     highest = kept[np.flatnonzero(smooth[kept] >= smooth[kept].max() - 1e-12)[-1]]
     text = (
         f"precision {precision:.4f} is out of reach; the highest that keeps {FALLBACK_RECALL:.0%} of the recall of f1"

@@ -162,6 +162,7 @@ class LogisticRegression:
         if data.task is ModelTask.REGRESSION:
             last = Ridge(alpha=1.0 / self.inverse_penalty, random_state=data.seed)
         else:
+            # scikit-learn's 100 stops some fits before they have converged; those that converge end before 500.
             last = Logistic(C=self.inverse_penalty, max_iter=500, random_state=data.seed)
         return _fit(make_pipeline(StandardScaler(), last), data)
 

@@ -18,6 +18,7 @@ def main(arguments: list[str]) -> int:
     """
     if len(arguments) not in (1, 2):
         sys.stderr.write("usage: python -m stationkeeper.retrain.training.train job.json [PARENT]\n")
+        # EX_USAGE of sysexits.h.
         return 64
     # What a trainer starts ends with this process, whether that is done, loses its parent or is killed from outside.
     take_in_orphans()

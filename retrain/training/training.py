@@ -159,6 +159,7 @@ class Training:
             trainer=self.job.trainer,
             notes={"code": code_digest(trainer), "seed": self.job.seed},
         )
+        # Enough that a category of one in a hundred is among them, and few enough to travel with the model.
         golden = table.features.sample(min(2_000, len(table.features)), seed=self.job.seed)
         return export(fitted, card, golden, self.directory / ARTIFACT_DIRECTORY)
 

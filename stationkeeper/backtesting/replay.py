@@ -14,7 +14,7 @@ from stationkeeper.contracts.column import Categories, Column, categories, numbe
 from stationkeeper.contracts.messages import Verdict, VerdictKind
 from stationkeeper.contracts.times import format_duration, to_datetime
 from stationkeeper.monitor.core.adoption import Timeline, adopt, inherit
-from stationkeeper.monitor.core.budget import Budget
+from stationkeeper.monitor.core.budget import EFFECT_FLOOR, Budget
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.performance import Measure, labels_in_order
 from stationkeeper.monitor.core.reference import (
@@ -76,8 +76,8 @@ class ReplaySettings:
     categorical: tuple[str, ...] = ()
     threshold: float | None = None
     positive: str | None = None
-    # The daemon's own effect floor (monitor.core.watch).
-    delta: float = 0.02
+    # The daemon's own.
+    delta: float = EFFECT_FLOOR
 
     def __post_init__(self) -> None:
         """Refuse a pane or a budget of nothing."""

@@ -14,7 +14,7 @@ from stationkeeper.backtesting.replay import RENEW_MOST, Replay, ReplaySettings
 from stationkeeper.backtesting.table import BadInput, Table
 from stationkeeper.contracts.messages import Level, SubjectState, Verdict, VerdictKind
 from stationkeeper.contracts.times import format_duration, parse_duration, to_ms
-from stationkeeper.monitor.core.budget import Budget, parse_budget
+from stationkeeper.monitor.core.budget import EFFECT_FLOOR, Budget, parse_budget
 from stationkeeper.monitor.core.reference import Reference, load
 from stationkeeper.monitor.settings import ModelSettings, QualitySettings
 from stationkeeper.monitor.status import measure_status
@@ -150,7 +150,7 @@ def replay_settings(  # noqa: PLR0913 - the options of the verb
     every: str | None,
     pane: str | None,
     renew: str,
-    effect_floor: float,
+    effect_floor: float | None,
     label_maturity: str | None = None,
     adoption: str | None = None,
     positive: str | None = None,
@@ -181,7 +181,7 @@ def replay_settings(  # noqa: PLR0913 - the options of the verb
         renew=_renew(renew, rows),
         features=None if features is None else tuple(features),
         categorical=tuple(categorical),
-        delta=effect_floor,
+        delta=EFFECT_FLOOR if effect_floor is None else effect_floor,
         positive=positive,
     )
 

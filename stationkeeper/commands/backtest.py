@@ -48,7 +48,10 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
         str, typer.Option(help="After a page, build a new reference from this many rows (auto, N, never).")
     ] = "auto",
     level: Annotated[Level, typer.Option(help="Quietest verdicts to print.")] = Level.PAGE,
-    effect_floor: Annotated[float, typer.Option(help="Share of the traffic that may move without being drift.")] = 0.02,
+    effect_floor: Annotated[
+        float | None,
+        typer.Option(help="Share of the traffic that may move without being drift; the daemon's by default."),
+    ] = None,
     compare: Annotated[
         bool,
         typer.Option("--compare", help="Run other tools' fixed rules beside ours: lines with `rule`, and a table."),

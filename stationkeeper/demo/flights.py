@@ -64,6 +64,8 @@ def read_flights() -> pl.DataFrame:
     )
     return (
         departed.with_columns(
+            # The delay is known at the gate: in the air as long as recorded (two hours where it is not), then twenty
+            # minutes of taxiing.
             label_time=pl.col("time") + (pl.col("air_time").fill_null(120) + 20).cast(pl.Int64) * 60_000
         )
         .sort("time", "carrier", "flight")

@@ -79,6 +79,7 @@ def build(options: DemoOptions) -> tuple[Scenario, float]:
     """Return the scenario of the options and its speed."""
     if options.scenario == "flights":
         flights = FlightsScenario() if options.hours is None else FlightsScenario(days=options.hours / 24)
+        # A year in two minutes; the fraud story's two days in two and a half.
         return flights, options.speed or 250_000.0
     story = FraudStory() if options.seed is None else FraudStory.drawn(options.seed)
     story = story if options.shift else story.without_shift()
@@ -271,6 +272,7 @@ def _over(scenario: Scenario, history: LoopHistory, now_ms: int) -> bool:
 
 def _settle(observer: Observer, scenario: Scenario, now_ms: int, polls: StatusPolls) -> None:
     """Let the roles catch up with the end of the stream before anything is counted."""
+    # A role flushes within seconds; a busy machine gets several times that.
     deadline = time.monotonic() + 20.0
     # The panes of the two stories are minutes and hours: the last one stays open when the stream ends.
     slack = 3 * 60_000 if scenario.name == "fraud" else 4 * 3_600_000

@@ -94,6 +94,7 @@ def run_loops(
     for thread in threads:
         thread.start()
     announced = False
+    # What a signal, the end of a loop or a reload waits at most.
     while not stop.wait(0.05):
         if ended.is_set() or (reload is not None and reload.due()):
             stop.set()

@@ -79,6 +79,7 @@ class Supervisor:
                 if self._reload_asked:
                     self._reload_asked = False
                     self._pass_on()
+                # How long a dead child stays unnoticed at most.
                 stop.wait(0.2)
         finally:
             self.drain()

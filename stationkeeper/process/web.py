@@ -298,11 +298,13 @@ class WebServer:
         while not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > deadline:
                 raise RuntimeError(f"the web server did not start on {self.host}:{self.port}")
+            # The server listens within milliseconds, and each role's start waits for it.
             time.sleep(0.005)
 
     def stop(self) -> None:
         """End serving; open requests get a second."""
         self._server.should_exit = True
+        # The open requests' second, and what a busy machine needs besides; the process ends anyway.
         self._thread.join(timeout=5.0)
         self._socket.close()
 

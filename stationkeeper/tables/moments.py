@@ -48,6 +48,7 @@ def epochs(values: npt.NDArray[Any], unit: str) -> Integers:
         return np.where((whole >= 0) & (whole < LATEST_MS), whole, -1).astype(np.int64)
     number = values.astype(np.float64) / PER_MS[unit]
     fine = np.isfinite(number) & (number >= 0) & (number < LATEST_MS)
+    # A float of seconds holds whole milliseconds only to 1e-7 of one: without this 1.001 s becomes 1 000 ms.
     return np.where(fine, np.where(fine, np.floor(number + 1e-6), 0), -1).astype(np.int64)
 
 

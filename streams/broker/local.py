@@ -134,6 +134,7 @@ class LocalBroker:
             if node.process is None or node.process.poll() is not None or time.monotonic() > deadline:
                 log = (node.directory / "kafka.log").read_text(errors="replace").splitlines()[-15:]
                 raise Fatal("\n".join([f"Kafka node {node.id} did not start; its log ends:", *log]))
+            # A node takes seconds to start; twenty looks a second cost nothing and delay nobody.
             time.sleep(0.05)
 
     def kill(self, node: int = 1) -> None:

@@ -105,6 +105,7 @@ def _wait_until_known(admin: KafkaAdminClient, names: Collection[str]) -> None:
             return
         if time.monotonic() > deadline:
             raise Retryable(f"{', '.join(sorted(missing))}: created, but not known to the broker after {_KNOWN_S:g} s")
+        # A new topic is known within tens of milliseconds, and a look is one small request.
         time.sleep(0.02)
 
 

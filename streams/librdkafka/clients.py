@@ -158,6 +158,7 @@ def reading(settings: KafkaSettings) -> dict[str, Any]:
         "receive.message.max.bytes": max(settings.fetch_bytes, settings.max_message_bytes) + 1024 * 1024,
         "queued.max.messages.kbytes": settings.fetch_bytes // 1024,
         "queued.min.messages": _AHEAD,
+        # The library's second would leave a full queue, once drained, without records for that long.
         "fetch.queue.backoff.ms": 5,
     }
 

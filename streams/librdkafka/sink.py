@@ -105,6 +105,7 @@ class ConfluentSink:
             except BufferError as error:
                 if time.monotonic() > deadline:
                     raise Retryable(f"no room to send to {record.topic}: the broker takes nothing") from error
+                # Delivers answers, which makes room; it returns with the first.
                 producer.poll(0.1)
             except KafkaException as error:
                 self._refuse(record, error.args[0])

@@ -83,6 +83,7 @@ def ordered_alternatives(p: Floats) -> tuple[Floats, tuple[Alternative, ...]]:
     return np.stack(q, axis=-2), tuple(rows)
 
 
+# A table a kind and number of cells, shared by all subjects of that shape; a fleet has a few dozen shapes.
 @lru_cache(maxsize=256)
 def cell_alternatives(kind: str, cells: int) -> tuple[Floats, tuple[Alternative, ...]]:
     """Levels and names of the one-cell alternatives, level by level and cell by cell within a level.

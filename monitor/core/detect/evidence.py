@@ -79,6 +79,7 @@ def rank_bets(delta: Floats) -> Bets:
     return _each(found, lambda array: array[index])
 
 
+# Subjects of one shape share a table; a fleet has fewer shapes than this, and a table that fell out is made again.
 @lru_cache(maxsize=64)
 def _rank_bets(delta: tuple[float, ...]) -> Bets:
     uniform = np.full((len(delta), RANK_CELLS), 1 / RANK_CELLS)

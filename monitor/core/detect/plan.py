@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stationkeeper.monitor.core.budget import log_thresholds
+from stationkeeper.monitor.core.budget import EFFECT_FLOOR, log_thresholds
 from stationkeeper.monitor.core.detect.alternatives import SCALES, SHIFTS
 
 Floats = NDArray[np.float64]
@@ -32,7 +32,7 @@ class PlannedSubject:
     name: str
     kind: Kind
     reference: Counts
-    delta: float = 0.02
+    delta: float = EFFECT_FLOOR
     phi: float | Floats = 1.0
     importance: float = 1.0
 

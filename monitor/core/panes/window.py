@@ -38,6 +38,7 @@ class ChartWindow:
     ``add`` is O(width); an empty pane only moves the clock.
     """
 
+    # Twelve slots: a window of an hour moves in steps of five minutes and keeps at most a twelfth too much.
     def __init__(self, width: int, length: int, slots: int = 12) -> None:
         if length < 1 or not 1 <= slots <= MAX_SLOTS:
             raise ValueError(f"a window needs length >= 1 and 1..{MAX_SLOTS} slots, got {length} and {slots}")

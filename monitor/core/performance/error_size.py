@@ -40,6 +40,7 @@ def capped_loss(scored: Counts) -> Floats:
     counts, tops = scored.ravel(), error_tops()
     known = np.searchsorted(np.cumsum(counts), _CAP_SHARE * counts.sum())
     cap = tops[min(int(known) + _CAP_OCTAVES, len(tops) - 1)]
+    # Three quarters of its top is the middle of an octave: from half of it to the whole.
     return np.asarray(np.minimum(0.75 * tops / cap, 1.0), np.float64)
 
 

@@ -313,5 +313,6 @@ def _precisions(hits: Floats, misses: Floats, positives: Floats) -> Floats:
 
 def _harmonic(n: Floats) -> Floats:
     large = np.maximum(n, _SMALL - 1)
+    # Euler and Maclaurin's series; from _SMALL on what follows is below 1e-13.
     series = np.log(large) + _EULER + 1 / (2 * large) - 1 / (12 * large**2) + 1 / (120 * large**4)
     return np.where(n < _SMALL, _HARMONIC[np.minimum(n, _SMALL - 1).astype(np.int64)], series)

@@ -242,6 +242,7 @@ class Rules:
                 if share >= _WATCHED_SHARE:
                     at.append(place.first + cell)
                     owner.append(i)
+                    # A cell that holds all rows would weigh infinitely much; .999 is the most it counts as.
                     nats.append(-np.log1p(-min(share, 0.999)))
         return np.array(at, np.int64), np.array(owner, np.int64), np.array(nats, np.float64)
 

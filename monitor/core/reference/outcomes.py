@@ -108,6 +108,7 @@ def _area(scores: Floats, labels: Categories) -> tuple[float, float] | None:
     distinct, place, counts = np.unique(scores[usable], return_inverse=True, return_counts=True)
     rank = np.cumsum(counts) - (counts - 1) / 2
     area = (float(rank[place][first].sum()) - n * (n + 1) / 2) / (n * m)
+    # The standard error of the rank sum under no order at all (Mann and Whitney 1947).
     return (area, float(np.sqrt((n + m + 1) / (12 * n * m)))) if len(distinct) > 1 else None
 
 

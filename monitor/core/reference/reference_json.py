@@ -179,6 +179,7 @@ def _document(reference: Reference) -> dict[str, Any]:
             "phi": float(f"{reference.labels.phi:.4g}"),
         }
         if len(reference.labels.sums.at):
+            # zlib's own default: the record is written once, and a few bytes less would change nothing.
             packed = zlib.compress(reference.labels.sums.pack(), 6)
             document["labels"]["sums"] = base64.b64encode(packed).decode()
     document["subjects"] = [_subject_document(subject) for subject in reference.subjects]
