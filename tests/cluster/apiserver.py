@@ -123,7 +123,7 @@ def running(folder: Path, work: Path) -> Iterator[ApiServer]:
         _process([str(one) for one in server], server_log),
     ):
         certificate = work / "apiserver.crt"
-        until(certificate.exists, "the server has made its certificate", 60)
+        until(certificate.exists, "the server has made its certificate")
         api = ApiServer(f"https://127.0.0.1:{port}", certificate)
         until(api.ready, f"the API server is ready; see {work}/server.log", 120)
         try:

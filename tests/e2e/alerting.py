@@ -112,8 +112,8 @@ class Alerting:
             "--rules.alert.resend-delay=1s",
         )
         try:
-            until(lambda: _answers(f"http://127.0.0.1:{manager_port}/-/ready"), "Alertmanager", 60)
-            until(lambda: _answers(f"http://127.0.0.1:{self._port}/-/ready"), "Prometheus", 60)
+            until(lambda: _answers(f"http://127.0.0.1:{manager_port}/-/ready"), "Alertmanager")
+            until(lambda: _answers(f"http://127.0.0.1:{self._port}/-/ready"), "Prometheus")
         except AssertionError as error:
             self.close()
             raise AssertionError(f"{error}\n{self.logs()}") from None
@@ -152,7 +152,7 @@ class Alerting:
             seen.add(next(g["lastEvaluation"] for g in groups if g["name"] == "stationkeeper-models"))
             return len(seen) > more
 
-        until(enough, f"{more} evaluations", 60)
+        until(enough, f"{more} evaluations")
 
     def logs(self) -> str:
         """Return what the programs said, for a failing test."""

@@ -48,7 +48,7 @@ def monitor() -> Iterator[Monitor]:
 @pytest.fixture
 def alerting(tool: Callable[[str], str], monitor: Monitor, tmp_path: Path) -> Iterator[Alerting]:
     alerting = Alerting(tool, tmp_path, {"monitor": monitor.server.port})
-    until(lambda: bool(alerting.query("stationkeeper_model_state")), "the first scrape", 60)
+    until(lambda: bool(alerting.query("stationkeeper_model_state")), "the first scrape")
     yield alerting
     alerting.close()
 
@@ -61,7 +61,7 @@ def test_one_incident_is_one_page_with_its_id_and_cause_and_ends_with_the_cure(
     monitor.model = story.model(story.SEEN, drifting=True)
     verdict = Sample("stationkeeper_verdicts_total", ("fraud", "data_drift", "page"), 1.0, exemplar="ver-77b1c0d4")
     monitor.extra = [verdict]
-    until(lambda: bool(alerting.receiver.got("page", "firing")), "the page", 60)
+    until(lambda: bool(alerting.receiver.got("page", "firing")), "the page")
     # More of the same, also from a monitor that is away for a moment, is no second page.
     monitor.model = story.model(story.SEEN)
     alerting.wait_evaluations(2)
@@ -74,7 +74,7 @@ def test_one_incident_is_one_page_with_its_id_and_cause_and_ends_with_the_cure(
     told = alert["annotations"]["description"]
     assert told.startswith(f"Incident {story.INCIDENT}: data_drift, new value in payment_method (version 3).")
     monitor.model = story.model(story.SEEN + story.MINUTE)
-    until(lambda: bool(alerting.receiver.got("page", "resolved")), "the end of the page", 60)
+    until(lambda: bool(alerting.receiver.got("page", "resolved")), "the end of the page")
     assert len(alerting.receiver.got("page")) == 2
     assert alerting.receiver.got("warn") == []
     stored = alerting.exemplars('stationkeeper_verdicts_total{model="fraud"}')
@@ -89,7 +89,7 @@ def test_without_an_incident_nobody_is_told_anything(alerting: Alerting) -> None
 
 def test_broken_data_warns_and_does_not_page(alerting: Alerting, monitor: Monitor) -> None:
     monitor.model = story.broken_model(story.SEEN, name="fraud")
-    until(lambda: bool(alerting.receiver.got("warn", "firing")), "the warning", 60)
+    until(lambda: bool(alerting.receiver.got("warn", "firing")), "the warning")
     (warning,) = alerting.receiver.got("warn", "firing")
     assert warning["commonLabels"]["cause"] == "burst of nulls in amount"
     assert alerting.receiver.got("page") == []
@@ -97,7 +97,7 @@ def test_broken_data_warns_and_does_not_page(alerting: Alerting, monitor: Monito
 
 def test_a_monitor_that_is_gone_is_one_warning(alerting: Alerting, monitor: Monitor) -> None:
     monitor.server.stop()
-    until(lambda: bool(alerting.receiver.got("warn", "firing")), "the warning", 60)
+    until(lambda: bool(alerting.receiver.got("warn", "firing")), "the warning")
     alerting.wait_evaluations(4)
     names = {notification["groupLabels"]["alertname"] for notification in alerting.receiver.got("warn", "firing")}
     assert names <= {"StationkeeperDown", "StationkeeperAbsent"}

@@ -108,7 +108,7 @@ def story(kafka: FoundBroker, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with ExitStack() as stack:
         base = stack.enter_context(team_server(folder, port, environment))
         stack.enter_context(roles(path, ports, folder))
-        until(lambda: b'"1"' in (get(base, "/weights?model=fraud") or b""), "the server was told its champion", 60)
+        until(lambda: b'"1"' in (get(base, "/weights?model=fraud") or b""), "the server was told its champion")
         reader = stack.enter_context(closing(reader_for(config)))
         observer = Observer(reader, Topics(config.kafka.prefix), lambda *_: None)
         at = Addresses(base, ports.addresses.monitor, ports.addresses.retrain, ports.addresses.deploy)

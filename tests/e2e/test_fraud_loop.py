@@ -201,7 +201,7 @@ def test_the_person_on_call_is_paged_once_and_the_cure_ends_the_page(
     alerting = played.alerting
     assert alerting is not None, "Prometheus and Alertmanager did not start"
     # The roles still run: were they stopped, every alert about them would end too.
-    until(lambda: bool(alerting.receiver.got("page", "resolved")), "the end of the page", 60)
+    until(lambda: bool(alerting.receiver.got("page", "resolved")), "the end of the page")
     (page,) = alerting.receiver.got("page", "firing")
     assert len(alerting.receiver.got("page", "resolved")) == 1
     (alert,) = page["alerts"]

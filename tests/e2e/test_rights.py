@@ -99,7 +99,7 @@ class World:
             log.close()
         try:
             for role, process in processes.items():
-                until(partial(self._ready, role, process), f"{role} to be ready", 60)
+                until(partial(self._ready, role, process), f"{role} to be ready")
             yield
         finally:
             for process in processes.values():
@@ -211,11 +211,11 @@ def test_every_role_does_its_work_with_the_rights_that_are_listed(world: World, 
         before = world.counted()
         produce(world)
         wanted = {"tallied": before["tallied"] + 2 * EVENTS, "rejected": before["rejected"] + 1}
-        until(lambda: world.counted() == wanted, f"{wanted}", 60)
+        until(lambda: world.counted() == wanted, f"{wanted}")
         answer = httpx.post(f"http://127.0.0.1:{world.ports['serve']}/predict/orders", json={"features": {"amount": 3}})
         assert answer.status_code == 200, answer.text
         wanted["tallied"] += 1
-        until(lambda: world.counted() == wanted, "the served prediction to be counted", 60)
+        until(lambda: world.counted() == wanted, "the served prediction to be counted")
         if client == "kafka-python":
             assert "orders" in world.run("reader", "deployments", "list")
             retrained(world)

@@ -169,7 +169,7 @@ class Bank:
                 assert worker.alive, f"{worker.role} ended:\n{worker.log.read_text()[-3_000:]}"
                 return worker.logged("partitions_assigned") > 0
 
-            until(has_started, f"{worker.role} has its partitions", 60)
+            until(has_started, f"{worker.role} has its partitions")
 
     def both(self) -> list[Worker]:
         """Return tally and judge of slot 0, ready."""

@@ -82,4 +82,4 @@ def in_trouble(bank: Bank) -> int:
 
 def a_worker_noticed(bank: Bank, before: int) -> None:
     """Wait until a worker has had more trouble than before."""
-    until(lambda: in_trouble(bank) > before, "a worker noticed", 60)
+    until(lambda: in_trouble(bank) > before, "a worker noticed")

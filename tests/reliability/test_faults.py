@@ -116,7 +116,7 @@ def test_nothing_but_poison_stops_the_tally_uncommitted(bank: Bank, ledger: Ledg
         bank.dismiss("tally")
         bank.send_raw([bank.stream.spoilt(bank.sent + number) for number in range(400)])
         strict = bank.start("tally", dead_letters={"run": 200})
-        until(partial(strict.logged, "input_stopped"), "the topic stops", 60)
+        until(partial(strict.logged, "input_stopped"), "the topic stops")
         row.effect("stopped at the limit")
         assert strict.alive
         assert not caught_up(bank)

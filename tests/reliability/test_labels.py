@@ -118,7 +118,7 @@ def test_the_join_is_killed(labelled: Bank, ledger: Ledger, cache: str) -> None:
     all_three(labelled)
     for _ in range(rounds()):
         send(labelled, COUNT // 2)
-        until(lambda: files(labelled.cache), "the join writes its cache", 60)
+        until(lambda: files(labelled.cache), "the join writes its cache")
         labelled.after(0.0, 0.5)
         labelled.workers["join-0"].kill()
         row.effect("join ended by kill -9")
@@ -175,7 +175,7 @@ def test_the_cache_has_no_place(labelled: Bank, ledger: Ledger) -> None:
         row.effect("cache_dropped logged", blocked.logged("cache_dropped"))
         labelled.cache.parent.unlink()
         send(labelled, COUNT)
-        until(lambda: files(labelled.cache), "the cache is written again", 60)
+        until(lambda: files(labelled.cache), "the cache is written again")
         row.effect("cache written again by the same process", len(files(labelled.cache)))
         labelled.dismiss("join")
     labelled.running("join")

@@ -77,7 +77,7 @@ def test_the_dead_letter_topic_is_gone(make_bank: MakeBank, ledger: Ledger, clie
     bank.send_raw([CLEAN.spoilt(number) for number in range(20)])
     bank.send(600)
     bank.settle()
-    until(lambda: tally.logged("dead_letter_unwritable") > 0, "the log says it", 60)
+    until(lambda: tally.logged("dead_letter_unwritable") > 0, "the log says it")
     row.effect("dead_letter_unwritable logged", tally.logged("dead_letter_unwritable"))
     assert not caught_up(bank)
     assert tally.alive
@@ -102,7 +102,7 @@ def test_a_topic_of_our_own_is_created_anew(make_bank: MakeBank, ledger: Ledger,
         wait_caught_up(bank)
         with admin_client(bank.settings("admin")) as admin, translated("delete the judge's state"):
             admin.delete_topics([bank.topics.judge_state.name])
-        until(lambda: not bank.reader.partitions(bank.topics.judge_state.name), "the topic is gone", 60)
+        until(lambda: not bank.reader.partitions(bank.topics.judge_state.name), "the topic is gone")
         began = time.monotonic()
         ensure_internal(bank.settings(), bank.topics)
         assert judge.end(60) == EXIT_FATAL

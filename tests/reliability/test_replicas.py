@@ -184,18 +184,18 @@ def test_up_with_two_workers_outlives_one_of_them(make_bank: MakeBank, ledger: L
     http = {"retrain": retrain, "deploy": deploy, "peers": None}
     daemon = bank.monitor(("up", "--workers", "2"), http=http, serve={"port": serve})
     ports = (daemon.port, daemon.port + 10)
-    until(lambda: all(daemon.get("/readyz", port)[0] == 200 for port in ports), "both monitors are ready", 60)
+    until(lambda: all(daemon.get("/readyz", port)[0] == 200 for port in ports), "both monitors are ready")
     bank.flow(200)
     for _ in range(rounds()):
         bank.after(1.0, 2.0)
         victim = min(pid for pid, command in daemon.children().items() if " monitor " in command)
         os.kill(victim, signal.SIGKILL)
         row.effect("monitor ended by kill -9")
-        until(lambda gone=victim: gone not in daemon.children(), "the killed one is gone", 30)  # type: ignore[misc]
-        until(lambda: all(daemon.get("/readyz", port)[0] == 200 for port in ports), "both are ready again", 60)
+        until(lambda gone=victim: gone not in daemon.children(), "the killed one is gone")  # type: ignore[misc]
+        until(lambda: all(daemon.get("/readyz", port)[0] == 200 for port in ports), "both are ready again")
     hold(bank, row)
     for port in ports:
-        told = until(lambda at=port: shared_out(daemon, at), "the page shows every partition", 30)  # type: ignore[misc]
+        told = until(lambda at=port: shared_out(daemon, at), "the page shows every partition")  # type: ignore[misc]
         assert told is not None
         received = sum(one["received"] for one in told["conservation"])
         assert received == sum(state.received for state in states_of(bank).values())

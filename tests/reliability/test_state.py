@@ -138,7 +138,7 @@ def test_a_cold_start(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
     for _ in range(max(rounds(), 3)):
         began = time.monotonic()
         daemon = bank.monitor()
-        until(daemon.ready, "ready", 60)
+        until(daemon.ready, "ready")
         row.figure("start to ready", time.monotonic() - began, bar=2)
         row.figure("processor time until ready", daemon.processor_s())
         row.figure("memory when ready", daemon.memory_mb(), "MB")

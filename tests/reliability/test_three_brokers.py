@@ -61,7 +61,7 @@ def another_leads(bank: Bank, topic: str, than: int) -> None:
         except Retryable:
             return False
 
-    until(moved, "another leader", 60)
+    until(moved, "another leader")
 
 
 def in_step(bank: Bank) -> bool:
@@ -81,7 +81,7 @@ def elect_there_and_back(bank: Bank, topics: tuple[str, ...]) -> None:
         for turn in (1, 0):
             wanted = {partition: nodes[turn:] + nodes[:turn] for partition, nodes in orders.items()}
             admin.alter_partition_reassignments(wanted)
-            until(partial(led_by_the_first, bank, topics), "every leader is the first replica", 60)
+            until(partial(led_by_the_first, bank, topics), "every leader is the first replica")
 
 
 def led_by_the_first(bank: Bank, topics: tuple[str, ...]) -> bool:
@@ -107,12 +107,12 @@ def test_leaders_change_and_change_back(spread: Bank, ledger: Ledger, client: st
     with closing(reader):
         partitions = [partition for topic in topics for partition in reader.partitions(topic)]
         for _ in range(rounds()):
-            until(lambda: in_step(spread), "every replica is in step", 60)
+            until(lambda: in_step(spread), "every replica is in step")
             reader.bounds(partitions)
             elect_there_and_back(spread, topics)
             row.effect("leaders elected twice")
             elected = time.monotonic()
-            until(partial(answered, reader, partitions), "the bounds are told", 60)
+            until(partial(answered, reader, partitions), "the bounds are told")
             row.figure("bounds told after the elections", time.monotonic() - elected, bar=30)
 
 
@@ -136,7 +136,7 @@ def test_a_leader_is_lost(spread: Bank, ledger: Ledger, of: str, client: str) ->
     topic = spread.scores if of == "input" else spread.topics.panes.name
     spread.both()
     for _ in range(rounds()):
-        until(lambda: in_step(spread), "every replica is in step", 60)
+        until(lambda: in_step(spread), "every replica is in step")
         spread.flow()
         spread.after(0.5, 1.5)
         before, _ = leadership(spread, topic)
@@ -158,7 +158,7 @@ def test_a_broker_stands_still(spread: Bank, ledger: Ledger) -> None:
     row = ledger.row((5,), "three brokers: the leader of an input partition stopped for 15 s (SIGSTOP), then resumed")
     spread.both()
     for _ in range(rounds()):
-        until(lambda: in_step(spread), "every replica is in step", 60)
+        until(lambda: in_step(spread), "every replica is in step")
         spread.flow()
         spread.after(0.5, 1.5)
         before, _ = leadership(spread, spread.scores)
@@ -181,7 +181,7 @@ def test_all_brokers_are_down(spread: Bank, ledger: Ledger) -> None:
     row = ledger.row((5,), "three brokers: all killed with -9 and down for a minute (rounds after the first: 10 s)")
     for round_ in range(rounds()):
         workers = spread.both()
-        until(lambda: in_step(spread), "every replica is in step", 60)
+        until(lambda: in_step(spread), "every replica is in step")
         spread.flow(200)
         spread.after(0.5, 1.5)
         troubles, closed = in_trouble(spread), minutes_closed(spread)

@@ -93,7 +93,7 @@ def test_retrainings_that_are_killed_and_paused_give_one_candidate_each(bank: Ba
             loop = world.restart()
             (candidate,) = [one for one in world.candidates() if one.request == request]
             world.run(loop, lambda request=request, c=candidate: versions(world, request) == [c.version])  # type: ignore[misc]
-            named = until(lambda: world.registry.alias("bank", "challenger"), "an alias", 60)
+            named = until(lambda: world.registry.alias("bank", "challenger"), "an alias")
             assert named == candidate.version
         assert len(world.candidates()) == asked == len(world.states())
     finally:

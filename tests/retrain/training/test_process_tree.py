@@ -65,7 +65,7 @@ def test_daemons_of_a_trainer_end_with_it_where_no_control_group_can_be_made(
     pids = tmp_path / "pids"
     job = job_of(tmp_path, trainer=f"{HERE}:Daemons", parameters={"pids": str(pids), "then": then}, windows=ONE_WINDOW)
     running = TrainingProcess.start(job, tmp_path / "run", 60.0)
-    until(pids.exists, "the daemons run", 60)
+    until(pids.exists, "the daemons run")
     left = [int(one) for one in pids.read_text().split()]
     running.deadline = 0.0 if then == "hang" else running.deadline
     found = wait(running)

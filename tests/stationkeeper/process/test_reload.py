@@ -220,13 +220,13 @@ def test_a_running_monitor_takes_another_budget_as_the_same_process(kafka: Any, 
         # Without a terminal, as a daemon is.
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path, start_new_session=True)
     try:
-        until(lambda: any("roles" in line for line in told("ready")), "the monitor is ready", 60)
+        until(lambda: any("roles" in line for line in told("ready")), "the monitor is ready")
         path.write_text(around + models.replace("false_pages", "false_pags"))
         os.kill(process.pid, signal.SIGHUP)
-        until(lambda: told("config_refused"), "the mistake is refused", 30)
+        until(lambda: told("config_refused"), "the mistake is refused")
         path.write_text(around + models.replace("30 days", "7 days"))
         os.kill(process.pid, signal.SIGHUP)
-        until(lambda: sum("roles" in line for line in told("ready")) == 2, "the monitor is ready again", 60)
+        until(lambda: sum("roles" in line for line in told("ready")) == 2, "the monitor is ready again")
         assert process.poll() is None
         assert told("config_reloaded")[0]["changed"] == ["fraud"]
     finally:

@@ -96,9 +96,9 @@ def test_the_way_to_scale_out_that_the_documents_tell(
     section = OPERATIONS.read_text().split("## More than one of a role")[1].split("\n## ")[0]
     first, second = re.findall(r"```\n(.*)\n```", section)
     one, log = start(first)
-    until(lambda: stages(log, "ready") == 3, "the first is ready", 60)
+    until(lambda: stages(log, "ready") == 3, "the first is ready")
     two, log = start(second.replace("9111", "0"))
-    until(lambda: stages(log, "ready") == 3, "the second is ready", 60)
+    until(lambda: stages(log, "ready") == 3, "the second is ready")
     again, log = start(first)
     assert again.wait(60) == 1
     assert "runs as" in log.read_text()
@@ -106,5 +106,5 @@ def test_the_way_to_scale_out_that_the_documents_tell(
     one.kill()
     one.wait()
     _, log = start(first)
-    until(lambda: stages(log, "ready") == 3, "its successor is ready", 60)
+    until(lambda: stages(log, "ready") == 3, "its successor is ready")
     assert stages(log, "instance_held") == 0

@@ -35,7 +35,7 @@ def test_a_role_alone_becomes_ready(role: str, stages: int, kafka: Any, tmp_path
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path)
     try:
         # The process logs one more line when all of its stages are ready; it has no `role`.
-        until(lambda: sum("role" in line for line in events(log, "ready")) == stages, f"all of {role} ready", 60)
+        until(lambda: sum("role" in line for line in events(log, "ready")) == stages, f"all of {role} ready")
     finally:
         process.terminate()
         assert process.wait(30) == 0, log.read_text()

@@ -83,7 +83,7 @@ def test_up_waits_for_a_broker_that_is_away_and_leaves_no_child_behind_when_it_i
     up, log, port = up_without_broker(tmp_path)
     children: list[int] = []
     try:
-        until(lambda: _listens(port) or up.poll() is not None, "serve listens", 60)
+        until(lambda: _listens(port) or up.poll() is not None, "serve listens")
         assert up.poll() is None, log.read_text()
         assert any(line["role"] == "up" for line in logged(log, "broker_unreachable"))
         children = [line["pid"] for line in logged(log, "child_started")]
@@ -92,16 +92,16 @@ def test_up_waits_for_a_broker_that_is_away_and_leaves_no_child_behind_when_it_i
     finally:
         up.kill()
         up.wait()
-    until(lambda: not any(_runs(pid) for pid in children), "every child has ended", 60)
+    until(lambda: not any(_runs(pid) for pid in children), "every child has ended")
     assert not _listens(port)
 
 
 def test_up_passes_sighup_on_to_the_roles_that_reload_also_while_they_start(tmp_path: Path) -> None:
     up, log, _ = up_without_broker(tmp_path)
     try:
-        until(lambda: len(logged(log, "child_started")) == 3 or up.poll() is not None, "all have begun", 60)
+        until(lambda: len(logged(log, "child_started")) == 3 or up.poll() is not None, "all have begun")
         up.send_signal(signal.SIGHUP)
-        until(lambda: len(logged(log, "config_reloaded")) == 2 or up.poll() is not None, "both have read", 60)
+        until(lambda: len(logged(log, "config_reloaded")) == 2 or up.poll() is not None, "both have read")
         assert up.poll() is None, log.read_text()
         assert [line["roles"] for line in logged(log, "reload_passed_on")] == [["monitor-0", "deploy"]]
         assert not logged(log, "child_died")
