@@ -11,6 +11,8 @@ SCENARIO ?= fraud
 ROUNDS ?= 20
 SOAK ?= 10
 RATE ?= 1000
+# How many generated files and record forms a newcomer's first steps are tried on.
+INPUTS ?= 1000
 # Test processes at once; each starts a broker of its own when its tests ask for one.
 JOBS ?= 2
 ARGS ?=
@@ -22,7 +24,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --build-constraint requirements/build.txt
 
-.PHONY: help venv lock demo test lint format bench broker docs reliability kube chart sbom audit clean
+.PHONY: help venv lock demo test lint format bench broker docs reliability generated kube chart sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -110,6 +112,10 @@ bench: $(STAMPS)/dev ## measure the speed of everything, or run one benchmark (A
 
 reliability: $(STAMPS)/dev ## run each fault many times and write docs/reliability.md (ROUNDS=20, SOAK=10 minutes of RATE=1000 events/s)
 	@STATIONKEEPER_RELIABILITY_ROUNDS=$(ROUNDS) STATIONKEEPER_RELIABILITY_SOAK=$(SOAK) STATIONKEEPER_RELIABILITY_RATE=$(RATE) $(BIN)/python -m pytest tests/reliability -s $(ARGS)
+
+generated: $(STAMPS)/dev ## take generated files and record forms a newcomer's way, the forms on a real broker (INPUTS=1000 of each)
+	@STATIONKEEPER_FILES=$(INPUTS) STATIONKEEPER_FORMS=$(INPUTS) $(BIN)/python -m pytest --durations=5 $(ARGS) \
+	  tests/stationkeeper/tables/test_generated_files.py tests/stationkeeper/init/test_record_forms.py
 
 # Tools that look at the lock run apart: what they need is none of ours.
 SUPPLY = $(BIN)/uv run --quiet --no-project --isolated --with-requirements requirements/supply.txt

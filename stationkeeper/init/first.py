@@ -49,11 +49,12 @@ def first_configuration(
 
     ``rules`` and ``positive`` are what a person said of a table's values; what the table itself tells is added.
     """
-    path = Path(source)
+    path, told = Path(source), roles.fields
     # A file that does not exist is not taken for events: its name may be that of a topic.
-    is_events = topic is None and path.suffix.lower() in EVENT_FILES and path.exists()
+    is_events = (
+        topic is None and path.suffix.lower() in EVENT_FILES and path.exists() and not _holds_rows(path, rows, told)
+    )
     past: Sketch | None = None
-    told = roles.fields
     if not is_events and (path.suffix.lower() in TABLES or path.exists()):
         past = sketch_past(path, rules, roles if topic is None else ColumnRoles(), positive)
         if topic is not None and (roles.named() or roles.left_out):
@@ -69,8 +70,7 @@ def first_configuration(
         topic = source
     records: dict[Kind, RecordSample] = {}
     if is_events:
-        with path.open("rb") as lines:
-            records["prediction"] = sampled(source, [line for _, line in zip(range(rows), lines, strict=False)])
+        records["prediction"] = _lines(path, rows)
     if topic is not None or labels is not None:
         with closing(reader_for(kafka, "init")) as reader:
             if topic is not None:
@@ -113,6 +113,26 @@ def sample_topic(reader: Reader, topic: str, rows: int, bootstrap: str) -> Recor
     values = [value for batch in batches for value in batch.values]
     headers = [header for batch in batches for header in (batch.headers or [()] * len(batch.values))]
     return sampled(f"topic {topic}", values[:rows], headers[:rows])
+
+
+def _lines(path: Path, rows: int) -> RecordSample:
+    with path.open("rb") as lines:
+        return sampled(str(path), [line for _, line in zip(range(rows), lines, strict=False)])
+
+
+def _holds_rows(path: Path, rows: int, told: Mapping[str, str]) -> bool:
+    """Say whether a file of JSON lines is a table: flat objects in none of which an event's id is found.
+
+    No role reads events without one, for no label finds them: such lines were exported from a warehouse.
+    """
+    if "event_id" in told:
+        return False
+    sample = _lines(path, rows)
+    objects = sample.objects()
+    if not objects or any(isinstance(cell, dict | list) for one in objects for cell in one.values()):
+        return False
+    sketch = sketch_events(sample, told=told)
+    return not sketch.own_form and sketch.guess("event_id") is None
 
 
 def _nothing(sample: RecordSample, sketch: Sketch) -> str:

@@ -84,3 +84,18 @@ def test_a_decimal_mark_that_would_make_text_of_other_columns_is_not_taken(tmp_p
     block, text, _ = first(write(tmp_path, ["price;score", *rows]), tmp_path)
     assert "values" not in block
     assert "# not watched: 'price': numbers written as text. To read them: --decimal ," in text
+
+
+def test_json_lines_of_flat_rows_without_ids_are_a_table_as_they_are_to_profile(tmp_path: Path) -> None:
+    path = tmp_path / "exported.jsonl"
+    rows = [
+        {"when": f"2026-05-{1 + i // 24:02d}T{i % 24:02d}:00:00Z", "amt": i % 97, "score": i / 400} for i in range(400)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    block, text, reference = first(path, tmp_path)
+    assert isinstance(block["predictions"], str), text
+    assert {subject.name for subject in reference.subjects} == {"amt", "prediction"}
+    # With ids they may be a topic's records, and a mapping is written.
+    path.write_text("\n".join(json.dumps({"request_id": f"r{i}", **row}) for i, row in enumerate(rows)))
+    answer = CliRunner().invoke(app, ["init", str(path), "--model", "m", "--json"], catch_exceptions=False)
+    assert "event_id: request_id" in json.loads(answer.stdout)["configuration"]
