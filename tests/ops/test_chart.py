@@ -189,6 +189,29 @@ def test_the_topics_are_those_that_the_roles_would_make(tmp_path: Path):
         assert made[name]["config"] == topic.config()
 
 
+def test_no_two_topics_are_one_object():
+    found = [one["metadata"]["name"] for one in kept("full") if one["kind"] == "KafkaTopic"]
+    assert len(found) == len(set(found))
+
+
+def test_topics_whose_names_differ_by_what_a_cluster_forbids_stay_two(program: str, tmp_path: Path):
+    topics = ("Fraud_A", "fraud-a", "fraud_a")
+    models = {f"m{at}": {"predictions": topic} for at, topic in enumerate(topics)}
+    strimzi = {"cluster": "events", "topics": {"enabled": True}}
+    written = tmp_path / "values.yaml"
+    written.write_text(yaml.safe_dump({"config": {**KAFKA, **REGISTRY, "models": models}, "strimzi": strimzi}))
+    done = run(program, "template", "sk", str(CHART), "--values", str(written))
+    made = [one for one in yaml.safe_load_all(done.stdout) if one and one["kind"] == "KafkaTopic"]
+    letters = [one["metadata"]["name"] for one in made if one["spec"]["topicName"].endswith(".dlq")]
+    assert len(letters) == len(set(letters)) == 3
+
+
+def test_the_monitor_scales_on_the_lag_of_every_topic_that_the_tally_reads():
+    (scaled,) = of_kind(kept("full"), "ScaledObject").values()
+    topics = [trigger["metadata"]["topic"] for trigger in scaled["spec"]["triggers"]]
+    assert topics == ["churn_scores", "fraud.predictions", "churn.features", "fraud.labels"]
+
+
 def test_each_user_has_the_rights_of_its_role_and_no_more():
     made = of_kind(kept("full"), "KafkaUser")
     wanted: dict[str, set[Any]] = {}
@@ -248,8 +271,13 @@ WORKS = {"config": {**KAFKA, **REGISTRY, **MODELS}}
         ),
         ({"config": {**WORKS["config"], "kafka": {"bootstap": "kafka:9092"}}}, "'bootstap' not allowed"),
         ({**WORKS, "strimzi": {"users": {"enabled": True}}}, "strimzi.cluster is not set"),
+        (
+            {**WORKS, "strimzi": {"users": {"enabled": True}, "cluster": "events", "namespace": "kafka"}},
+            "pods cannot mount the Secrets of users from another namespace",
+        ),
+        ({"config": {**WORKS["config"], "drain": "1 month"}}, "is not a duration"),
     ],
-    ids=["models", "kafka", "registry", "drain", "misspelt", "strimzi"],
+    ids=["models", "kafka", "registry", "drain", "misspelt", "strimzi", "namespace", "duration"],
 )
 def test_values_that_cannot_work_are_refused_in_words(program: str, tmp_path: Path, values: Any, said: str):
     written = tmp_path / "values.yaml"

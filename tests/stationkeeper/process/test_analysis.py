@@ -72,6 +72,18 @@ def asked_by_argo(url: str, **given: str) -> tuple[str, str]:
     return "Inconclusive", answer.text
 
 
+def test_what_runs_beside_a_rollout_is_not_over_at_its_first_success():
+    spec = manifest("argo-rollouts/analysis-template.yaml")["spec"]
+    assert [metric["consecutiveSuccessLimit"] for metric in spec["metrics"]] == ["{{args.enough}}"]
+    usual = {one["name"]: one.get("value") for one in spec["args"]}
+    canary = manifest("argo-rollouts/rollout.yaml")["spec"]["strategy"]["canary"]
+    beside = {one["name"]: one.get("value") for one in canary["analysis"]["args"]}
+    (step,) = [one["analysis"] for one in canary["steps"] if "analysis" in one]
+    within = {one["name"]: one.get("value") for one in step["args"]}
+    # For Argo 0 is no limit.
+    assert (beside["enough"], (usual | within)["enough"]) == ("0", "1")
+
+
 def asked_by_flagger(url: str) -> dict[str, int]:
     hooks = manifest("flagger/canary.yaml")["spec"]["analysis"]["webhooks"]
     payload = {"name": "fraud", "namespace": "scoring", "phase": "Progressing", "checksum": "1"}

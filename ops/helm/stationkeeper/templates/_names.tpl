@@ -62,11 +62,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- define "stationkeeper.milliseconds" -}}
 {{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 "w" 604800000 -}}
-{{- $text := toString . -}}
-{{- $unit := regexFind "[a-z]+" $text -}}
-{{- if $unit -}}
-{{- printf "%.0f" (mulf (float64 (regexFind "[0-9.]+" $text)) (float64 (index $units $unit))) -}}
-{{- else -}}
+{{- if not (kindIs "string" .) -}}
+{{- /* A number is milliseconds. Its text is not looked at: helm writes a large one as 7.2e+06. */ -}}
 {{- int64 . -}}
+{{- else if not (regexMatch "^ *[0-9]+([.][0-9]+)? *(ms|s|m|h|d|w) *$" .) -}}
+{{- fail (printf "%q is not a duration: write a number and one of ms, s, m, h, d, w, as in 30d" .) -}}
+{{- else -}}
+{{- printf "%.0f" (mulf (float64 (regexFind "[0-9.]+" .)) (float64 (index $units (regexFind "[a-z]+" .)))) -}}
 {{- end -}}
 {{- end -}}
+
