@@ -86,11 +86,11 @@ class Course(Peers):
         self._thresholds: dict[str, float] = {}
         self.performance: tuple[PerformanceStatus, ...] = ()
 
-    def judge(self, reference: Reference) -> None:
-        """Compare with this reference from the next pane on."""
+    def judge(self, reference: Reference, panes: Iterator[Pane]) -> None:
+        """Draw with this reference from the next pane on."""
         self.epochs.append(Epoch(reference))
         if self._compare:
-            super().judge(reference)
+            super().judge(reference, panes)
             # Kept through a renewal: the axis is the file, and alarms before it still happened.
             self._marks = {name: self._marks.get(name, []) for name in RULES}
 

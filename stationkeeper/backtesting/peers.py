@@ -31,7 +31,8 @@ class Count:
 class Peers:
     """Every fixed rule on every subject it can watch, with the tool's own threshold and windows of 1000 rows.
 
-    A rule alarms at each window that breaks it, as the tools do; it knows no incident.
+    A rule alarms at each window that breaks it, as the tools do; it knows no incident, and keeps the first reference
+    when ours is renewed after a page: that page was none of its own.
     """
 
     def __init__(self, table: Table) -> None:
@@ -39,9 +40,14 @@ class Peers:
         self.counts = {name: Count() for name in RULES}
         self._reference: Reference | None = None
         self._rules: list[tuple[ReferenceSubject, FixedRule]] = []
+        self._own: Iterator[Pane] | None = None
 
-    def judge(self, reference: Reference) -> None:
-        """Compare with this reference from the next pane on."""
+    def judge(self, reference: Reference, panes: Iterator[Pane]) -> None:
+        """Compare with the first reference; from a later one on ``panes`` are the same rows in the first one's cells."""
+        if self._reference is not None:
+            # Of several renewals the first: its panes go on to the end of the table.
+            self._own = self._own or panes
+            return
         self._reference = reference
         self._rules = [
             (subject, FixedRule(name, Watched(subject.name, subject.counts, _values(subject)), {}))
@@ -55,6 +61,8 @@ class Peers:
         """Take a closed pane with rows; yields a line for each alarm, marked with its rule."""
         if self._reference is None:
             return
+        # Cut at the same bounds, so that each closed pane has one.
+        pane = pane if self._own is None else next(self._own)
         row = None if pane.last_row is None else int(self._table.index[pane.last_row])
         for subject, rule in self._rules:
             alarm = rule.step(pane.counts[self._reference.layout[subject.name].histogram], pane.start)

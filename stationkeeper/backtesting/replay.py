@@ -179,13 +179,13 @@ class Replay:
     def run(self, progress: Callable[[int], None] | None = None) -> Iterator[tuple[Verdict, Watch]]:
         """Yield verdicts in the order of the closed panes that decided them; ``progress`` gets rows done."""
         stages: list[int] = []
-        origin, version = 0, 1
+        origin, version, first = 0, 1, self._judged
         while True:
             judged = self._judged
             watch = self._watch(judged.reference)
             self.summary.references += 1
             if self.peers is not None:
-                self.peers.judge(judged.reference)
+                self.peers.judge(judged.reference, self._panes.closed(replace(first, first_row=judged.first_row)))
             paged = False
             for done, outcome in self._steps(judged, watch):
                 for verdict in outcome.verdicts:

@@ -15,11 +15,11 @@ from stationkeeper.monitor.core.budget import Budget
 ROWS, CHANGE = 9_000, 5_000
 
 
-def replayed(*, compare: bool) -> tuple[list[dict[str, Any]], str]:
+def replayed(*, compare: bool, renew: int = 0) -> tuple[list[dict[str, Any]], str]:
     rng = np.random.default_rng(0)
     age = rng.normal(40, 10, ROWS) + np.where(np.arange(ROWS) >= CHANGE, 10, 0)
     table = Table({"age": age}, np.arange(ROWS))
-    settings = ReplaySettings(Budget(1.0, 100_000.0, "rows"), pane=50, window=1_000, reference_rows=2_000)
+    settings = ReplaySettings(Budget(1.0, 100_000.0, "rows"), pane=50, window=1_000, reference_rows=2_000, renew=renew)
     out, err = io.StringIO(), io.StringIO()
     run(table, settings, out=out, err=err, compare=compare)
     return [json.loads(line) for line in out.getvalue().splitlines()], err.getvalue()
@@ -38,6 +38,15 @@ def test_peers_are_printed_beside_our_unchanged_lines():
     assert rows["psi"] == ["4", "5999"]
     assert rows["stationkeeper"][0] == "1"
     assert CHANGE <= int(rows["stationkeeper"][1]) < 5_300
+
+
+def test_peers_keep_their_reference_where_ours_is_renewed_after_a_page():
+    lines, table = replayed(compare=True, renew=1_000)
+    # What no tool of theirs saw yet does not reset them.
+    assert lines[-1]["row"] > CHANGE + 1_000
+    assert [line["row"] for line in lines if line.get("rule") == "psi"] == [5_999, 6_999, 7_999, 8_999]
+    assert [line for line in lines if "rule" in line] == [line for line in replayed(compare=True)[0] if "rule" in line]
+    assert " 1 reference(s)" not in table
 
 
 def test_a_pane_that_the_file_or_the_reference_cuts_is_no_loss_of_traffic():

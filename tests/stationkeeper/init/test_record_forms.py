@@ -109,10 +109,15 @@ def put(record: dict[str, Any], path: tuple[str, ...], leaf: Any) -> None:
         record[path[-1]] = leaf
 
 
+class Records(list[bytes]):
+    """Shows its first record: a failing example of many topics is else megabytes, which hypothesis will not print."""
+
+    def __repr__(self) -> str:
+        return f"{len(self)} of {self[0]!r}"
+
+
 @st.composite
-def forms(
-    draw: st.DrawFn, whose: str = "m", rows: int = ROWS, every: int = 1
-) -> tuple[list[bytes], list[bytes] | None]:
+def forms(draw: st.DrawFn, whose: str = "m", rows: int = ROWS, every: int = 1) -> tuple[Records, Records | None]:
     """The records of a topic of predictions, and of one of labels where there is one, ``every`` so many seconds.
 
     ``whose`` begins the names of models.
@@ -123,7 +128,7 @@ def forms(
     model = draw(st.sampled_from([None, ("model",), ("model", "name"), ("model_name",)]))
     numbered, shares = draw(st.booleans()), draw(st.booleans())
     features = draw(st.lists(st.tuples(PLACES, NAMES, KINDS), max_size=6))
-    records, truths = [], []
+    records, truths = list[bytes](), list[bytes]()
     for number in range(rows):
         record: dict[str, Any] = {}
         for place, name, kind in features:
@@ -144,11 +149,11 @@ def forms(
         for key in reversed(envelope):
             record = {key: record}
         records.append(json.dumps(record).encode())
-        truth = {name_id: fixed[name_id,], name_time: moment(clock, number * every), name_truth: number % 2 == 0}
+        truth = {name_id: fixed[name_id,], name_time: moment(clock, number * every), name_truth: number // 2 % 2 == 0}
         truths.append(json.dumps(truth | ({} if model is None else {"model": f"{whose}{number % 2}"})).encode())
     frame = struct.pack(">bI", 0, 7) if draw(st.booleans()) else b""
-    labels = [frame + one for one in truths] if draw(st.booleans()) else None
-    return [frame + one for one in records], labels
+    labels = Records(frame + one for one in truths) if draw(st.booleans()) else None
+    return Records(frame + one for one in records), labels
 
 
 def leaves(record: Mapping[str, Any], above: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -168,7 +173,7 @@ def bodies(records: Iterable[bytes]) -> list[dict[str, Any]]:
 @settings(max_examples=FORMS)
 @given(forms())
 def test_what_init_writes_for_a_topic_passes_check_and_mentions_every_field(
-    made: tuple[list[bytes], list[bytes] | None],
+    made: tuple[Records, Records | None],
 ) -> None:
     records, labels = made
     log = MemoryLog()
@@ -216,7 +221,7 @@ TOPICS_TOGETHER = min(SENT, TOGETHER)
 )
 @given(st.tuples(*(forms(f"f{number}x", HOUR, EVERY_S) for number in range(TOPICS_TOGETHER))))
 def test_the_monitor_counts_and_watches_every_form_on_a_real_broker_and_never_pages(
-    kafka: FoundBroker, made: tuple[tuple[list[bytes], list[bytes] | None], ...]
+    kafka: FoundBroker, made: tuple[tuple[Records, Records | None], ...]
 ) -> None:
     prefix = f"forms{uuid.uuid4().hex[:8]}"
     mine = KafkaSettings(bootstrap=kafka.bootstrap, prefix=prefix, flush_interval=300)
@@ -237,7 +242,7 @@ def test_the_monitor_counts_and_watches_every_form_on_a_real_broker_and_never_pa
             written = first.first_configuration(topic, None, *mine_of)
             config = Config.parse(yaml.safe_load(written.text))
             results = list(check_inputs(config, reader, KnownReferences({}, {}), 0))
-            assert [one.outcome for one in results] == ["ok"] * len(results), (written.text, results)
+            assert [one for one in results if one.outcome != "ok"] == [], written.text
             models |= config.models
             fields = bodies(records)
             for model in config.models:
