@@ -43,7 +43,7 @@ class Peers:
         self._own: Iterator[Pane] | None = None
 
     def judge(self, reference: Reference, panes: Iterator[Pane]) -> None:
-        """Compare with the first reference; from a later one on ``panes`` are the same rows in the first one's cells."""
+        """Compare with the first reference; from a later one on ``panes`` are the same rows in its cells."""
         if self._reference is not None:
             # Of several renewals the first: its panes go on to the end of the table.
             self._own = self._own or panes
