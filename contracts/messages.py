@@ -278,6 +278,51 @@ class GateOutcome(StrEnum):
     NO_EVIDENCE = "no_evidence"
 
 
+class Shadow(Message):
+    """What a candidate would have answered to the logged rows since the change, beside its champion.
+
+    ``flipped`` is how many decisions it changes, among them ``silent`` rows, for which it has no number; a regression
+    flips none. ``risen`` of them become positive (binary). ``moved`` is the mean distance of two answers: of a binary
+    model the share of rows between them, of several classes the total variation, else in the value's unit.
+    ``labelled`` counts the changed answers (of a regression all) with a ripe label of a row that neither has learnt
+    from, and then who was right. ``places`` are the segments in which more change than elsewhere.
+    """
+
+    schema_name: ClassVar[str] = "shadow"
+    rows: int
+    since: AwareDatetime
+    until: AwareDatetime
+    flipped: int | None = None
+    risen: int | None = None
+    silent: int = 0
+    moved: float = 0.0
+    labelled: int = 0
+    challenger_right: int = 0
+    champion_right: int = 0
+    places: tuple[str, ...] = ()
+
+    @property
+    def flip_share(self) -> float | None:
+        """The share of decisions that change, None where none can be told."""
+        return None if self.flipped is None or not self.rows else self.flipped / self.rows
+
+    def words(self) -> str:
+        """Return the numbers as one sentence."""
+        rows = f"{self.rows} logged rows since {self.since.isoformat()}"
+        if self.flipped is None or self.flip_share is None:
+            said = f"on {rows} its answers are {self.moved:.4g} from the champion's in the mean"
+        else:
+            said = f"it changes {self.flipped} of {rows} ({self.flip_share:.2%})"
+        if self.risen is not None and self.flipped is not None:
+            said += f", {self.risen} to positive and {self.flipped - self.risen - self.silent} from it"
+        if self.silent:
+            said += f"; for {self.silent} it has no number"
+        if self.labelled:
+            said += f"; of {self.labelled} with a label it was right in {self.challenger_right}"
+            said += f", the champion in {self.champion_right}"
+        return said + (f"; most in {', '.join(self.places)}" if self.places else "")
+
+
 class Candidate(Message):
     """A registered version that passed the gate and may go to production."""
 
@@ -296,6 +341,8 @@ class Candidate(Message):
     gate: GateOutcome
     gate_reason: str
     evidence: dict[str, Any] = {}
+    shadow: Shadow | None = None
+    """None where no row was logged since the change, and of builds that made none."""
 
 
 class RolloutPhase(StrEnum):

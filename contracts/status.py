@@ -165,6 +165,7 @@ class RolloutStatus(TypedDict):
     holdback_bp: NotRequired[int]
     candidate: NotRequired[str]
     request: NotRequired[str]
+    shadow: NotRequired[str]
     lease_until: NotRequired[int]
     steps: NotRequired[list[Step]]
     deployments: NotRequired[list[DeploymentStatus]]

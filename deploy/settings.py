@@ -52,8 +52,10 @@ class RolloutSettings(Settings):
     ``promote_margin`` times the champion (or the guardrail's own, wider margin); little traffic takes longer. Where
     labels are expected, a promotion is confirmed by labels that show fewer than ``probation_margin`` times the wrong
     decisions, at latest after ``probation_max``; until then the old champion keeps ``holdback`` of the traffic where
-    the target can split it so. ``on_timeout`` ends both waits. ``share_tolerance`` is by what factor
-    (1 + tolerance, on the odds) the traffic may miss the weight, as it does when few entities send most of it.
+    the target can split it so. A candidate that changes more than ``most_flips`` of the decisions logged since the
+    change, or of which that is not known, waits for a person first. ``on_timeout`` ends both waits.
+    ``share_tolerance`` is by what factor (1 + tolerance, on the odds) the traffic may miss the weight, as it does when
+    few entities send most of it.
     """
 
     # Ramps by factors of two to five: a harm of 1 % of traffic hurts one user in a hundred, and each step has enough
@@ -94,6 +96,9 @@ class RolloutSettings(Settings):
     # while longer, and a fault of the new version shows beside the same minutes' traffic; at half of it a doubled error
     # rate takes twice as long to see, at a tenth of the traffic the better version is kept from many. 0: none.
     holdback: Annotated[float, Field(ge=0.0, le=0.5)] = 0.02
+    # None: a model that is retrained after a change has to decide otherwise, how often depends on the change. Set it
+    # where a flood of new decisions is a harm by itself, as alerts that people work off.
+    most_flips: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     # A router without its controller is back on the champion after it; renewed every third, so that two renewals may
     # fail. Kafka's leader changes take up to ten seconds, which one third survives.
     lease: Duration = 30_000
@@ -151,6 +156,7 @@ class RolloutSettings(Settings):
             probation_max_ms=self.probation_max,
             holdback_bp=round(self.holdback * 10_000),
             labels_expected=labels_expected,
+            most_flips=self.most_flips,
         )
 
 

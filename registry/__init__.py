@@ -39,6 +39,7 @@ from stationkeeper.registry.mlflow import (
     RegistrySettings,
     ServingRegistry,
 )
+from stationkeeper.registry.run_log import read_run_file, write_run_file
 from stationkeeper.registry.served_model import (
     NEGATIVE,
     POSITIVE,
@@ -84,4 +85,6 @@ __all__ = [
     "look_at",
     "raw_columns",
     "read_card",
+    "read_run_file",
+    "write_run_file",
 ]

@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stationkeeper.registry.artifact import CARD_FILE, MODEL_FILE, FeatureKind, ModelCard, ModelTask
+from stationkeeper.registry.artifact import CARD_FILE, MODEL_FILE, ArtifactError, FeatureKind, ModelCard, ModelTask
 
 if TYPE_CHECKING:
-    from stationkeeper.registry.mlflow import Registration
+    from stationkeeper.registry.mlflow import MlflowConnection, Registration
 
 SNAPSHOT = "snapshot"
 MODEL_PATH = "model"
@@ -93,3 +93,26 @@ def write_flavor(artifact: Path, card: ModelCard, directory: Path) -> None:
     # onnx writes the same model with another byte order of fields; the registered bytes are the trained ones.
     for name in (MODEL_FILE, CARD_FILE):
         shutil.copyfile(artifact / name, directory / name)
+
+
+def read_run_file(connection: "MlflowConnection", where: str, run_id: str, name: str) -> str:
+    """Return the text of a file that a run holds beside its model, from the registry at ``where``.
+
+    Raises ``ArtifactError`` where there is none, ``Retryable`` while the registry is away.
+    """
+    with connection.asking(f"read {name} of run {run_id}") as client, tempfile.TemporaryDirectory() as scratch:
+        from mlflow.artifacts import download_artifacts
+
+        # Asked first: of a file that is not there each kind of store raises an error of its own.
+        held = sorted(one.path for one in client.list_artifacts(run_id))
+        if name not in held:
+            raise ArtifactError(f"run {run_id} holds no {name}; it has: {', '.join(held) or 'nothing'}")
+        got = download_artifacts(run_id=run_id, artifact_path=name, dst_path=scratch, tracking_uri=where)
+        return Path(got).read_text()
+
+
+def write_run_file(connection: "MlflowConnection", run_id: str, name: str, text: str) -> None:
+    """Write a file beside a run's model in place of the one of that name; raises ``Retryable``."""
+    with connection.asking(f"write {name} of run {run_id}") as client, tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / name).write_text(text)
+        client.log_artifact(run_id, str(Path(scratch) / name))

@@ -1,6 +1,6 @@
 """The quality gate for a pipeline: a registered version against another on a stored snapshot's held-out rows."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stationkeeper.contracts.messages import GateOutcome
+from stationkeeper.contracts.messages import GateOutcome, Shadow
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.registry import ArtifactError, Engine, Registry, load_scorer
 from stationkeeper.retrain.core.gate import GateVerdict
@@ -17,6 +17,7 @@ from stationkeeper.retrain.core.verdict import Compared, judge
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot import SnapshotStore, TrainingTable
 from stationkeeper.retrain.training.export import schema_changes, serving_cost
+from stationkeeper.retrain.training.shadow import shadow_of
 
 # 2 is left out: it is what a shell command answers to wrong usage.
 EXIT_CODES = {GateOutcome.PASS: 0, GateOutcome.FAIL: 1, GateOutcome.NO_EVIDENCE: 3}
@@ -32,6 +33,7 @@ class GateReport:
     snapshot: str
     rows: int
     verdict: GateVerdict
+    shadow: Shadow | None = None
 
     @property
     def exit_code(self) -> int:
@@ -39,16 +41,19 @@ class GateReport:
         return EXIT_CODES[self.verdict.outcome]
 
     def text(self) -> str:
-        """Return one line for a person."""
+        """Return the verdict and what the candidate answers otherwise, a line each, for a person."""
         name = self.verdict.outcome.value.upper().replace("_", "-")
         against = f"{self.model} {self.candidate} against {self.champion} on {self.rows} held-out rows"
-        return f"{name}: {against} of {self.snapshot[:12]}: {self.verdict.reason}"
+        said = f"{name}: {against} of {self.snapshot[:12]}: {self.verdict.reason}"
+        return said if self.shadow is None else f"{said}\nshadow: {self.shadow.words()}"
 
     def to_json(self) -> dict[str, Any]:
         """Return every number."""
-        facts = {name: value for name, value in asdict(self).items() if name != "verdict"}
+        facts = {name: getattr(self, name) for name in ("model", "candidate", "champion", "snapshot", "rows")}
         verdict = self.verdict
-        return facts | {"outcome": verdict.outcome.value, "reason": verdict.reason, "numbers": verdict.numbers}
+        shadow = None if self.shadow is None else self.shadow.model_dump(mode="json")
+        facts |= {"outcome": verdict.outcome.value, "reason": verdict.reason, "numbers": verdict.numbers}
+        return facts | {"shadow": shadow}
 
 
 def gate_version(
@@ -102,15 +107,15 @@ def gate_version(
         chosen = rows[judged]
         features = table.features[chosen]
         # While the files are there: a champion of another MLflow flavour is read by a process of its own.
-        scores = [table.scores_by(model, chosen) for model in (old, new)]
+        pair = table.scores_by(old), table.scores_by(new)
         # What runs beside its own process has no time of one row that means anything elsewhere.
         timed = new.card.engine is Engine.ONNX
         measured = serving_cost(Path(scratch) / "candidate", features) if timed and len(features) else {}
     compared = Compared(
         task=new.card.task.value,
         labels=table.labels[chosen],
-        champion=scores[0],
-        challenger=scores[1],
+        champion=pair[0][chosen],
+        challenger=pair[1][chosen],
         after=table.times[chosen] >= onset,
         thresholds=(old.card.threshold, new.card.threshold),
         groups=table.groups_at(chosen),
@@ -120,7 +125,10 @@ def gate_version(
         amounts=None if amount is None else table.amounts(amount)[chosen],
     )
     verdict = judge(compared, settings.gate_rules(), settings.segment_rules(), settings.limits())
-    return GateReport(model, candidate, version, snapshot, len(chosen), verdict)
+    fresh = np.zeros(len(table.times), bool)
+    fresh[chosen] = True
+    shadow = shadow_of(table, new.card.task, onset, pair, compared.thresholds, fresh)
+    return GateReport(model, candidate, version, snapshot, len(chosen), verdict, shadow[0] if shadow else None)
 
 
 def _unknown_past(candidate: str) -> GateVerdict:

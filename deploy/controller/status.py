@@ -53,6 +53,8 @@ def rollout_status(rollout: Rollout, policy: Policy | None, deployments: Sequenc
     for name in ("canary", "candidate", "request"):
         if getattr(rollout, name) is not None:
             status[name] = getattr(rollout, name)
+    if state.shadow is not None:
+        status["shadow"] = state.shadow.words()
     if rollout.phase is Phase.PROBATION and state.holdback_bp and state.previous:
         status["holdback"], status["holdback_bp"] = state.previous, state.holdback_bp
     if rollout.lease_until is not None:

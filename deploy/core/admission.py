@@ -69,7 +69,7 @@ def offer(
     if refusal:
         handled = remember(rollout, state.handling(candidate.id))
         return Transition(handled, (_refused(rollout, candidate, refusal, clock_ms),))
-    begins = {"clock": clock_ms, "started": clock_ms, "gate": candidate.gate.value}
+    begins = {"clock": clock_ms, "started": clock_ms, "gate": candidate.gate.value, "shadow": candidate.shadow}
     fresh = state.for_next().handling(candidate.id).model_copy(update=begins)
     epoch = rollout.epoch + 1
     begun = rollout.model_copy(
@@ -84,13 +84,27 @@ def offer(
             "lease_until": None,
         }
     )
-    if policy.approval or candidate.gate is not GateOutcome.PASS:
-        asked = because(Reason.AWAITING_APPROVAL, candidate=candidate.id)
+    flips = too_many_flips(candidate, policy)
+    if policy.approval or candidate.gate is not GateOutcome.PASS or flips:
+        asked = flips or because(Reason.AWAITING_APPROVAL, candidate=candidate.id)
         held = begun.model_copy(update={"phase": Phase.AWAITING_APPROVAL, "reason": asked.text})
         held = remember(held, fresh)
         return Transition(held, (audit(held, DeploymentAction.HELD, asked, clock_ms),))
     started = because(Reason.STARTED, candidate=candidate.id, weight=policy.steps_bp[0] / BUCKETS)
     return begin(remember(begun, fresh), policy, clock_ms, started)
+
+
+def too_many_flips(candidate: Candidate, policy: Policy) -> Because | None:
+    """Return why a candidate changes too many decisions to reach anyone unasked; None where it does not."""
+    shadow, limit = candidate.shadow, policy.most_flips
+    if limit is None:
+        return None
+    share = shadow.flip_share if shadow else None
+    if share is not None and share <= limit:
+        return None
+    # What nobody has measured is not few.
+    said = shadow.words() if shadow and share is not None else "how many it changes is not known"
+    return because(Reason.MANY_FLIPS, candidate=candidate.id, limit=limit, shadow=said)
 
 
 def queue(rollout: Rollout, candidate: Candidate, clock_ms: int, why: Because | None = None) -> Transition:

@@ -65,7 +65,8 @@ class Policy:
     weight exposes no more than ``min_rows`` in one ``step_ms``. A promotion needs ``promote_rows`` over all steps and
     evidence of every guardrail that acts. ``labels_expected`` says that the model's labels come on a topic: then a
     promotion is confirmed by labels alone, within ``probation_margin``, at latest after ``probation_max_ms``. Until
-    then the old champion keeps ``holdback_bp`` of the traffic.
+    then the old champion keeps ``holdback_bp`` of the traffic. A candidate that changes more than ``most_flips`` of
+    the logged decisions waits for a person.
     """
 
     steps_bp: tuple[int, ...]
@@ -89,6 +90,8 @@ class Policy:
     probation_max_ms: int
     holdback_bp: int
     labels_expected: bool
+    # No bound: what a policy without the field was judged by.
+    most_flips: float | None = None
 
     def next_weight(self, weight_bp: int) -> int | None:
         """Return the weight that follows one of the ramp, None at the last.

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     NONINFERIOR = "noninferior"
     RISK_ACCEPTED = "risk_accepted"
     AWAITING_APPROVAL = "awaiting_approval"
+    MANY_FLIPS = "many_flips"
     APPROVED = "approved"
     REJECTED = "rejected"
     MANUAL = "manual"
@@ -84,6 +85,10 @@ REASON_TEXT: dict[Reason, str] = {
     ),
     Reason.RISK_ACCEPTED: "{by} promotes before the evidence and accepts the risk: {risk}; {note}",
     Reason.AWAITING_APPROVAL: "a person must approve candidate {candidate}",
+    Reason.MANY_FLIPS: (
+        "a person must approve candidate {candidate}: it may change {limit:.2%} of the logged decisions (most_flips); "
+        "{shadow}"
+    ),
     Reason.APPROVED: "{by} approved candidate {candidate}; the canary starts at {weight:.2%}",
     Reason.REJECTED: "{by} rejected candidate {candidate}: {note}",
     Reason.MANUAL: "{by} rolled back to version {version}: {note}",

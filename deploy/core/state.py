@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from stationkeeper.contracts.messages import Candidate, Message, Rollout
+from stationkeeper.contracts.messages import Candidate, Message, Rollout, Shadow
 from stationkeeper.deploy.core.minutes import Minute
 
 # Candidates that were answered, against asking twice: a model has a few a month.
@@ -59,7 +59,8 @@ class Controller(Message):
     candidate that waits for this rollout. ``groups`` and ``spread`` say how far rows fail together, ``latencies`` is
     what the champion's were so far, ``middle`` counts answers of either arm beyond their median. ``gate`` is what the
     gate said of the candidate, ``proven`` that a target serves the very model that the gate scored. ``holdback_bp``
-    is the share that ``previous`` keeps while on probation. ``grouped`` counts the minutes in ``groups``.
+    is the share that ``previous`` keeps while on probation. ``grouped`` counts the minutes in ``groups``. ``shadow`` is
+    what the candidate would have answered before it answers anyone.
     """
 
     schema_name: ClassVar[str] = "controller"
@@ -91,6 +92,7 @@ class Controller(Message):
     middle: Pool = Pool()
     holdback_bp: int = 0
     grouped: int = 0
+    shadow: Shadow | None = None
 
     def step_at(self, start: int) -> int | None:
         """Return the index of the step whose settled span holds a prediction minute, None between steps."""

@@ -5,5 +5,6 @@ with the numbers behind it. State: none; ``now`` is always an argument, so a rep
 Invariant: the rows a model is judged on are rows that no model of the comparison has learnt from.
 
 Read ``reasons`` (where a request stands), ``plan`` (train, wait or refuse), ``split`` (who may see which row),
-``measures``, ``threshold``, ``gate``, ``segments`` (harm that the whole hides).
+``measures``, ``threshold``, ``gate``, ``segments`` (harm that the whole hides), ``shadow`` (whom a challenger would
+answer otherwise).
 """

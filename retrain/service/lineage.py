@@ -7,8 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from stationkeeper.contracts.identity import candidate_id
-from stationkeeper.contracts.messages import Candidate, GateOutcome
+from stationkeeper.contracts.messages import Candidate, GateOutcome, Shadow
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.registry import CHALLENGER_ALIAS, Registered, Registration, Registry
 from stationkeeper.retrain.core.gate import GateVerdict
@@ -20,6 +22,7 @@ from stationkeeper.retrain.training.job import (
     JOB_FILE,
     LOG_FILE,
     RESULT_FILE,
+    SHADOW_FILE,
     TrainingJob,
     TrainingResult,
 )
@@ -28,6 +31,7 @@ from stationkeeper.retrain.training.job import (
 ENVIRONMENT_FILE = "environment.txt"
 GATE_FILE = "gate.json"
 MODEL_CARD_FILE = "model-card.md"
+SHADOW_REPORT = "shadow.json"
 
 
 def environment() -> str:
@@ -64,7 +68,9 @@ def register_training(
     # Read for the picture of the drift alone: a first champion has none.
     rows = snapshots.read(job.digest, job.data_rows) if subject and job.onset_ms is not None else None
     plots = write_plots(job, result, directory, rows, subject)
-    files = (JOB_FILE, RESULT_FILE, LOG_FILE, ENVIRONMENT_FILE, GATE_FILE, MODEL_CARD_FILE)
+    if result.shadow is not None:
+        (directory / SHADOW_REPORT).write_text(shadow_report(result.shadow, directory / SHADOW_FILE))
+    files = (JOB_FILE, RESULT_FILE, LOG_FILE, ENVIRONMENT_FILE, GATE_FILE, MODEL_CARD_FILE, SHADOW_REPORT)
     # Before registering, so that of a step that was killed after it registered only this try's version is left.
     registry.remove_orphans(job.model, request, keep=keep)
     return registry.register(
@@ -90,6 +96,15 @@ def register_training(
             run_name=request,
         )
     )
+
+
+def shadow_report(shadow: Shadow, rows: Path) -> str:
+    """Return a shadow and its disagreements, worst first, as the JSON that a version's run keeps.
+
+    Here and not where the training writes it: `erase` finds a person's rows in Parquet files.
+    """
+    found = pl.read_parquet(rows).to_dicts()
+    return json.dumps({"summary": shadow.model_dump(mode="json"), "text": shadow.words(), "rows": found}, indent=1)
 
 
 def model_card(
@@ -130,6 +145,8 @@ def model_card(
         about += ["\n".join([*head, *rows])] if rows else []
         gaps = gate.numbers.get("protected", {})
         about += [f"- {name}: {gap['name']} gap {gap['challenger']:.3f}" for name in gaps for gap in gaps[name]]
+    if result.shadow is not None:
+        about += ["## What it would have answered otherwise", f"{result.shadow.words()}. The rows: `{SHADOW_REPORT}`."]
     about += [
         "## What is not known here",
         "Its purpose, who may be affected, and for whom it must not be used: the owner of the model writes that.",
@@ -203,4 +220,5 @@ def candidate_of(state: RetrainState, registered: Registered, reference: str, ch
             "verdict": state.request.verdict,
             "gate": state.gate.numbers,
         },
+        shadow=result.shadow,
     )

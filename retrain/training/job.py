@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from stationkeeper.contracts.messages import Shadow
 from stationkeeper.registry import ModelTask
 from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
 from stationkeeper.retrain.core.threshold import Threshold, ThresholdRule
@@ -22,6 +23,7 @@ GROUP = "segment:"
 AMOUNT = "amount"
 """The column of amounts among the held-out scores, where decisions are valued by one."""
 SCORED_FILE = "scored.parquet"
+SHADOW_FILE = "shadow.parquet"
 SKOPS_FILE = "model.skops"
 ARTIFACT_DIRECTORY = "artifact"
 CHAMPION_DIRECTORY = "champion"
@@ -137,6 +139,8 @@ class TrainingResult(Record):
     # Results of older builds say neither, and are judged without.
     serving: dict[str, float] = {}
     changed_inputs: tuple[str, ...] = ()
+    # Nor is there one of a first champion, which answers beside nobody.
+    shadow: Shadow | None = None
 
 
 class TrainingError(Record):

@@ -13,23 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from stationkeeper.contracts.messages import Shadow
 from stationkeeper.registry import ModelCard, ModelTask, Scorer, load_scorer
 from stationkeeper.retrain.core.measures import Flags, Floats, class_loss_rows, log_loss_rows, performance
 from stationkeeper.retrain.core.plan import TrainingWindow
 from stationkeeper.retrain.core.split import Split, blocked_folds, split_rows, window_rows
 from stationkeeper.retrain.core.threshold import Threshold, choose_threshold
-from stationkeeper.retrain.snapshot import EVENT_ID, TIME, BadData, TrainingTable, digest_of, newest_rows
+from stationkeeper.retrain.snapshot import BadData, TrainingTable, digest_of, newest_rows
 from stationkeeper.retrain.training.export import Exported, export, packages, schema_changes, serving_cost
-from stationkeeper.retrain.training.job import (
-    AMOUNT,
-    ARTIFACT_DIRECTORY,
-    GROUP,
-    HELD_OUT_FILE,
-    PROGRESS_FILE,
-    SCORED_FILE,
-    TrainingJob,
-    TrainingResult,
-)
+from stationkeeper.retrain.training.job import ARTIFACT_DIRECTORY, PROGRESS_FILE, TrainingJob, TrainingResult
+from stationkeeper.retrain.training.scored_rows import ScoredRows
 from stationkeeper.retrain.training.trainer import FittedModel, Trainer, TrainingData, load_trainer
 
 FOLDS = 3
@@ -77,9 +70,13 @@ class Training:
         with self._timed("export"):
             exported = self._export(fitted, table, threshold, trainer)
         with self._timed("score"):
-            scores = table.scores_by(exported.model)
-            held_out = self._write_scores(table, rows, split, scores, champion_scores, out_of_fold)
-        return self._result(fits, backtest, window, threshold, exported, held_out, champion)
+            pair = (champion_scores, table.scores_by(exported.model))
+            scored = ScoredRows(self.job, self.directory, table, rows, split, pair)
+            held_out = scored.write_held_out()
+            scored.write_honest(out_of_fold)
+            cuts = (champion.card.threshold if champion else 0.5, exported.model.card.threshold)
+            shadow = scored.write_shadow(cuts)
+        return self._result(fits, backtest, window, threshold, exported, held_out, champion, shadow)
 
     def _read(self) -> TrainingTable:
         job = self.job
@@ -163,42 +160,6 @@ class Training:
         golden = table.features.sample(min(2_000, len(table.features)), seed=self.job.seed)
         return export(fitted, card, golden, self.directory / ARTIFACT_DIRECTORY)
 
-    def _write_scores(
-        self,
-        table: TrainingTable,
-        rows: Positions,
-        split: Split,
-        scores: Floats,
-        champion_scores: Floats | None,
-        out_of_fold: Floats,
-    ) -> pl.DataFrame:
-        judged = rows[split.judged]
-        unknown = np.full(scores[judged].shape, np.nan)
-        held_out = pl.DataFrame(
-            {
-                EVENT_ID: table.ids[judged],
-                TIME: table.times[judged],
-                "label": table.labels[judged],
-                "challenger": scores[judged],
-                "champion": champion_scores[judged] if champion_scores is not None else unknown,
-                "after": split.after[split.judged],
-                **({} if self.job.amount is None else {AMOUNT: table.amounts(self.job.amount)[judged]}),
-                **{GROUP + name: texts for name, texts in table.groups_at(judged).items()},
-            }
-        )
-        held_out.write_parquet(self.directory / HELD_OUT_FILE)
-        # Scores as they will be on rows not learnt from: out of fold where the final model has seen the row.
-        honest = scores.copy()
-        seen = ~np.isnan(out_of_fold).reshape(len(rows), -1).any(axis=1)
-        honest[rows[seen]] = out_of_fold[seen]
-        if self.job.task is ModelTask.MULTICLASS:
-            # The answer alone: of several classes a reference counts them and bins no score.
-            honest = honest.argmax(axis=1).astype(np.float64)
-        pl.DataFrame({EVENT_ID: table.ids, TIME: table.times, "score": honest, "known": table.labels}).write_parquet(
-            self.directory / SCORED_FILE
-        )
-        return held_out
-
     def _result(
         self,
         fits: "WindowFits",
@@ -208,6 +169,7 @@ class Training:
         exported: Exported,
         held_out: pl.DataFrame,
         champion: Scorer | None,
+        shadow: Shadow | None,
     ) -> TrainingResult:
         after = held_out.filter(pl.col("after"))
         return TrainingResult(
@@ -230,6 +192,7 @@ class Training:
             metrics=fits.metrics,
             serving=serving_cost(self.directory / ARTIFACT_DIRECTORY, fits.table.features),
             changed_inputs=schema_changes(champion.card.features, fits.table.specs) if champion else (),
+            shadow=shadow,
         )
 
     def _say(self, share: float, text: str) -> None:

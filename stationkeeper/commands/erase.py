@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from json import dumps, loads
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,10 +36,11 @@ def erase(
     # As from a shell variable that is not set: it would take every row in which some text is empty.
     if not entity.strip():
         raise typer.BadParameter(f"ENTITY is {entity!r}; name whom to erase, or an event id of --events")
-    with open_reader(config) as (settings, reader, _):
+    with open_reader(config) as (settings, reader, topics):
         known = _listed(events) if events is not None else set()
         known |= _events_of(settings, reader, entity)
         rejected = _rejected(settings, reader, {entity, *known})
+        runs = _shadowed(reader, topics)
     erasure = Erasure(entity, frozenset(known))
     store = SnapshotStore.of(settings.snapshots)
     found = erase_snapshots(store, erasure, round(time.time() * 1_000), really=really)
@@ -46,6 +48,7 @@ def erase(
     beside = erase_files(trained, erasure, really=really)
     # Both paths are relative by default: from another directory there is nothing to erase, which must not look done.
     missing = [str(one.absolute()) for one in (store.directory, trained) if not one.is_dir()]
+    beside += [one for one in (erase_shadow(settings, run, {entity, *known}, really=really) for run in runs) if one]
     kept = [one for one in (*found, *beside) if one.kept is not None]
     found, beside = ([one for one in some if one.kept is None] for some in (found, beside))
     for lost in missing:
@@ -82,6 +85,38 @@ def erase(
         )
     if missing or kept:
         raise typer.Exit(1)
+
+
+def _shadowed(reader: Any, topics: Any) -> list[str]:
+    """Return the runs that keep the disagreements of a shadow, which name events."""
+    from stationkeeper.contracts.messages import Candidate
+    from stationkeeper.explain.lineage import read_messages
+
+    candidates = read_messages(reader, topics.candidates.name, Candidate)
+    return sorted({one.run_id for one in candidates if one.shadow is not None})
+
+
+def erase_shadow(settings: Any, run: str, names: set[str], *, really: bool) -> Any:
+    """Erase the rows of these events from a run's list of disagreements; returns ``Erased``, None without one."""
+    from stationkeeper.registry import ArtifactError, MlflowConnection, read_run_file, write_run_file
+    from stationkeeper.retrain.service.lineage import SHADOW_REPORT
+    from stationkeeper.retrain.snapshot import Erased
+    from stationkeeper.streams.errors import Retryable
+
+    file, connection = Path(f"run-{run}") / SHADOW_REPORT, MlflowConnection(settings.registry)
+    try:
+        report = loads(read_run_file(connection, settings.registry.tracking_uri, run, SHADOW_REPORT))
+        # A segment may be the entity itself, as a text feature of a snapshot may.
+        left = [row for row in report["rows"] if names.isdisjoint(map(str, row.values()))]
+        gone = len(report["rows"]) - len(left)
+        if gone and really:
+            write_run_file(connection, run, SHADOW_REPORT, dumps({**report, "rows": left}, indent=1))
+        return Erased(file, gone) if gone else None
+    except ArtifactError:
+        # The run was deleted, and its list with it.
+        return None
+    except Retryable as error:
+        return Erased(file, 0, kept=f"{error}; run erase again when the registry answers")
 
 
 def _listed(file: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 import time as clock
 from collections.abc import Callable
+from json import loads
 from typing import Annotated, Any
 
 import typer
@@ -65,6 +66,8 @@ def _lines(status: dict[str, Any]) -> list[str]:
         if without := status.get("holdback_not_at"):
             canary += f" (not at {', '.join(without)}: there version {status['champion']} has all traffic)"
     lines = [f"{status['model']}: {status['phase']}, champion {status['champion']}{canary}", f"  {status['reason']}"]
+    if "shadow" in status:
+        lines.append(f"  shadow: {status['shadow']}")
     for step in status.get("steps", ()):
         rows = f", {step['rows_canary']} canary rows" if "rows_canary" in step else ""
         lines.append(f"  step {step['weight_bp'] / 100:g} %: {step['state']}{rows}")
@@ -132,6 +135,47 @@ def drill(
     return 1 if any(one.seconds is None for one in found) else 0
 
 
+def show_shadow(
+    model: Model,
+    version: Annotated[str | None, typer.Argument(help="A retrained version; default: the newest candidate.")] = None,
+    first: Annotated[int, typer.Option(help="So many of the rows that are kept.", min=1)] = 20,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what a candidate would have answered otherwise before it answered anyone, row by row, worst first."""
+    from stationkeeper.contracts.messages import Candidate
+    from stationkeeper.explain.lineage import latest, read_messages
+    from stationkeeper.process.wiring import open_reader
+    from stationkeeper.registry import ArtifactError, MlflowConnection, read_run_file
+    from stationkeeper.retrain.service.lineage import SHADOW_REPORT
+
+    with open_reader(config) as (settings, reader, topics):
+        candidates = latest(read_messages(reader, topics.candidates.name, Candidate), "id").values()
+    mine = [one for one in candidates if one.model == model]
+    asked = [one for one in mine if version in {None, one.version}]
+    if not asked:
+        known = ", ".join(one.version for one in mine) or "none"
+        raise typer.BadParameter(f"{model} has no candidate {version or ''}; candidates in the log: {known}")
+    candidate = max(asked, key=lambda one: one.time)
+    if candidate.shadow is None:
+        raise typer.BadParameter(f"version {candidate.version} of {model} was registered without a shadow")
+    try:
+        connection, where = MlflowConnection(settings.registry), settings.registry.tracking_uri
+        report = loads(read_run_file(connection, where, candidate.run_id, SHADOW_REPORT))
+    except ArtifactError as error:
+        raise typer.BadParameter(str(error)) from None
+    if json:
+        print_json({"model": model, "version": candidate.version, **report})
+        return
+    typer.echo(f"{model} {candidate.version} against {candidate.champion}: {report['text']}")
+    for row in report["rows"][:first]:
+        groups = " ".join(f"{name.partition(':')[2]}={row[name]}" for name in row if name.startswith("segment:"))
+        when = to_datetime(row["@time"]).isoformat()
+        typer.echo(f"  {when} event {row['@event_id']} {row['kind']}: {row['reason']}  {groups}".rstrip())
+    if len(report["rows"]) > first:
+        typer.echo(f"  and {len(report['rows']) - first} more rows: --first {len(report['rows'])}")
+
+
 def _back(rollout: Rollout) -> str | None:
     """Return the version that a rollback leaves, None where nothing is out."""
     from stationkeeper.deploy.core.state import memory
@@ -145,4 +189,4 @@ def _plain(one: Any) -> dict[str, Any]:
     return {"what": one.what, "seconds": one.seconds, "seen": one.seen}
 
 
-ROLLOUT_VERBS: dict[str, Callable[..., Any]] = {"show": show_deployment, "drill": drill}
+ROLLOUT_VERBS: dict[str, Callable[..., Any]] = {"show": show_deployment, "shadow": show_shadow, "drill": drill}

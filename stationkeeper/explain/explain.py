@@ -86,6 +86,7 @@ def _candidate(candidate: Candidate) -> str:
             f"CANDIDATE {candidate.id}  {candidate.time.isoformat()}",
             f"  version {candidate.version} of {candidate.model} against champion {candidate.champion}",
             f"  gate: {candidate.gate}: {candidate.gate_reason}",
+            *([f"  shadow: {candidate.shadow.words()}"] if candidate.shadow else []),
             f"  snapshot {candidate.snapshot}, run {candidate.run_id}, reference {candidate.reference}",
             *_evidence(candidate.evidence),
         ]

@@ -29,9 +29,19 @@ def rollout_block(rollout: RolloutStatus) -> Html:
     return tag(
         "div",
         tag("p", lead),
+        _shadow(rollout),
         tag("div", _stairs(steps), _guardrails(steps), class_="beside") if steps else None,
         _audit(rollout),
     )
+
+
+def _shadow(rollout: RolloutStatus) -> Html | None:
+    # Also on probation: what a person is told then was known before anyone saw it.
+    if (words := rollout.get("shadow")) is None:
+        return None
+    version = rollout.get("canary", rollout["champion"])
+    listed = tag("code", f"stationkeeper deployments shadow {rollout['model']} {version}")
+    return tag("p", f"Replayed before anyone saw version {version}: {words}. Row by row: ", listed, ".")
 
 
 def _stairs(steps: list[Step]) -> Html:

@@ -49,6 +49,9 @@ def test_a_version_is_judged_on_rows_neither_has_learnt_from(bank: Bank, tmp_pat
     assert found.rows == 3_000
     assert found.champion == bank.champion.version
     assert found.text().startswith(f"PASS: bank {challenger.version} against {bank.champion.version} on 3000")
+    assert found.shadow is not None
+    assert f"\nshadow: it changes {found.shadow.flipped} of 6000 logged rows since" in found.text()
+    assert found.to_json()["shadow"]["rows"] == 6_000
     worse = judge(bank, bank.champion.version, challenger.version, later.digest)
     assert (worse.verdict.outcome, worse.exit_code) == (GateOutcome.FAIL, 1)
     own = judge(bank, challenger.version, challenger.version, challenger.snapshot)

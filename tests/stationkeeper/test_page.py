@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stationkeeper.page.axes import ticks
+from stationkeeper.page.canary import rollout_block
 from stationkeeper.page.fleet import conservation_block, fleet_page, headline
 from stationkeeper.page.fleet_status import own_status
 from stationkeeper.page.incident import history
@@ -48,6 +49,15 @@ def test_the_headline_never_counts_unknown_as_well() -> None:
     assert headline([story.broken_model(0), steady, unknown]) == (
         "1 of 3 models needs attention: credit (broken data). 1 is unknown."
     )
+
+
+def test_what_a_canary_would_have_answered_otherwise_stands_beside_its_rollout() -> None:
+    (rollout,) = story.deploy()["rollouts"]
+    assert "Replayed" not in str(rollout_block(rollout))
+    rollout["shadow"] = "it changes <2> of 40 logged rows"
+    text = str(rollout_block(rollout))
+    assert f"Replayed before anyone saw version {rollout['canary']}: it changes &lt;2&gt; of 40 logged rows. " in text
+    assert f"<code>stationkeeper deployments shadow {rollout['model']} {rollout['canary']}</code>" in text
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stationkeeper.contracts.messages import GateOutcome, Level, VerdictKind
+from stationkeeper.contracts.messages import GateOutcome, Level, Shadow, VerdictKind
+from stationkeeper.contracts.times import to_datetime
 from stationkeeper.deploy.core.admission import (
     Origin,
     advance,
@@ -20,7 +21,7 @@ from stationkeeper.deploy.core.admission import (
 from stationkeeper.deploy.core.reasons import Reason, because
 from stationkeeper.deploy.core.rollout import tick
 from stationkeeper.deploy.core.state import memory
-from tests.deploy.core.ramp import MINUTE, POLICY, Phase, candidate, drive, first, started, verdict, word
+from tests.deploy.core.ramp import MINUTE, POLICY, SETTINGS, Phase, candidate, drive, first, started, verdict, word
 
 
 def test_broken_data_holds_until_the_incident_recovers():
@@ -69,6 +70,26 @@ def test_a_candidate_without_evidence_and_one_that_needs_approval_wait_for_a_per
         refused = decide(waiting, word("reject", waiting), policy, 2 * MINUTE)
         assert (refused.rollout.phase, refused.deployments[0].action.value) == (Phase.STEADY, "refused")
         assert memory(refused.rollout).rollbacks == 0
+
+
+def shadow(flipped: int | None) -> Shadow:
+    return Shadow(rows=1_000, since=to_datetime(0), until=to_datetime(MINUTE), flipped=flipped)
+
+
+def test_a_candidate_that_changes_more_decisions_than_it_may_waits_for_a_person_before_the_first_weight():
+    bound = SETTINGS.model_copy(update={"most_flips": 0.05}).policy()
+    for told, waits in ((shadow(50), False), (shadow(51), True), (shadow(None), True), (None, True)):
+        offered = candidate().model_copy(update={"shadow": told})
+        moved = offer(first(), offered, bound, MINUTE)
+        assert (moved.rollout.phase is Phase.AWAITING_APPROVAL) is waits, told
+        assert memory(moved.rollout).shadow == told
+        if waits:
+            assert moved.deployments[0].evidence["code"] == "many_flips"
+            assert "5.00%" in moved.rollout.reason
+            going = decide(moved.rollout, word("approve", moved.rollout), bound, 2 * MINUTE).rollout
+            assert (going.phase, memory(going).shadow) == (Phase.CANARY, told)
+        # Without a bound, which is the default, nobody is asked.
+        assert offer(first(), offered, POLICY, MINUTE).rollout.phase is Phase.CANARY
 
 
 def test_a_person_rolls_back_a_canary_and_a_confirmed_promotion():

@@ -1,3 +1,4 @@
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from stationkeeper.contracts.messages import Approval, Candidate, GateOutcome, V
 from stationkeeper.contracts.status import check
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topics, dead_letter_topic
-from stationkeeper.registry import Registry, RegistrySettings
+from stationkeeper.registry import ArtifactError, Registry, RegistrySettings, read_run_file, write_run_file
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.stage import LoopTables, Retrain
 from stationkeeper.retrain.service.state import RetrainState
@@ -156,7 +157,33 @@ def test_a_request_becomes_one_candidate_with_its_lineage(world: World):
     client = world.registry._connection.client("look")
     assert state.run_id is not None
     card = Path(client.download_artifacts(state.run_id, "model-card.md", str(world.directory))).read_text()
-    for told in ("cause: method moved", candidate.snapshot, "pass: better after the change", "| method=wallet |"):
+    shadow, rows = candidate.shadow, world.bank.snapshots.find(candidate.snapshot).rows  # type: ignore[union-attr]
+    assert shadow is not None
+    assert shadow.flipped is not None
+    # Of the 5 000 rows 3 000 came after the change, with a label or without; each label here is ripe but those of the
+    # last hours, and only what was held out tells who was right.
+    assert (shadow.rows, shadow.silent) == (3_000, 0)
+    assert 0 < shadow.labelled < shadow.flipped < 3_000 < rows
+    assert shadow.challenger_right > shadow.champion_right
+    assert any(place.startswith("method=wallet") for place in shadow.places), shadow.places
+    connection, where = world.registry._connection, world.registry.settings.tracking_uri
+    kept = json.loads(read_run_file(connection, where, candidate.run_id, "shadow.json"))
+    assert kept["text"] == shadow.words()
+    assert 0 < len(kept["rows"]) <= 100
+    # Named by their events; of its features only the segments.
+    assert {"@event_id", "@time", "reason", "segment:method"} <= set(kept["rows"][0])
+    assert "amount" not in kept["rows"][0]
+    write_run_file(connection, candidate.run_id, "shadow.json", "{}")
+    assert read_run_file(connection, where, candidate.run_id, "shadow.json") == "{}"
+    with pytest.raises(ArtifactError, match=r"holds no shadow.txt; it has: .*shadow\.json"):
+        read_run_file(connection, where, candidate.run_id, "shadow.txt")
+    for told in (
+        shadow.words(),
+        "cause: method moved",
+        candidate.snapshot,
+        "pass: better after the change",
+        "| method=wallet |",
+    ):
         assert told in card
     assert tags["request"] == "req-1"
     assert tags["incident"] == "inc-1"

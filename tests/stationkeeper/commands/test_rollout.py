@@ -1,18 +1,23 @@
 """What a person is told of a rollout, and that a drill takes nothing back unasked."""
 
+import json
 from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import typer
 
-from stationkeeper.commands.rollout import drill, show_deployment
+from stationkeeper.commands.erase import erase_shadow
+from stationkeeper.commands.rollout import drill, show_deployment, show_shadow
 from stationkeeper.config import Config
-from stationkeeper.contracts.messages import RolloutPhase
+from stationkeeper.contracts.messages import RolloutPhase, Shadow
+from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.deploy.adoption import Deployments
+from stationkeeper.deploy.core.admission import offer
 from stationkeeper.deploy.targets.target import Abilities
-from tests.deploy.core.ramp import POLICY, first, started
+from stationkeeper.streams.errors import Retryable
+from tests.deploy.core.ramp import POLICY, candidate, first, started
 
 
 @pytest.fixture
@@ -55,6 +60,58 @@ def test_a_holdback_is_not_claimed_of_a_target_that_cannot_split_it(
     show_deployment("fraud")
     told = "champion 2, holdback 1 at 2 % (not at dry-run: there version 2 has all traffic)\n"
     assert told in capsys.readouterr().out
+
+
+def test_what_a_candidate_would_have_answered_otherwise_is_shown_row_by_row_as_its_run_keeps_it(
+    log: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Shadow(
+        rows=40, since=to_datetime(0), until=to_datetime(9), flipped=2, risen=2, labelled=2, challenger_right=2
+    )
+    log["rollouts"]["fraud"] = offer(first(), candidate().model_copy(update={"shadow": told}), POLICY, 0).rollout
+    show_deployment("fraud")
+    words = "it changes 2 of 40 logged rows since 1970-01-01T00:00:00+00:00 (5.00%), 2 to positive and 0 from it"
+    assert f"  shadow: {words}; of 2 with a label it was right in 2, the champion in 0\n" in capsys.readouterr().out
+
+    rows = [{"@event_id": f"e{n}", "@time": n, "kind": "flip", "reason": "no becomes yes"} for n in range(2)]
+    rows[0]["segment:channel"] = "web"
+    offered = [candidate("2"), candidate("3").model_copy(update={"shadow": told})]
+    held = {("run-3", "shadow.json"): json.dumps({"text": told.words(), "rows": rows})}
+    monkeypatch.setattr("stationkeeper.explain.lineage.read_messages", lambda *_: iter(offered))
+    monkeypatch.setattr("stationkeeper.registry.read_run_file", lambda _, __, run, name: held[run, name])
+    offered[1] = offered[1].model_copy(update={"id": "cand-3", "run_id": "run-3"})
+    show_shadow("fraud", "3", first=1)
+    text = capsys.readouterr().out
+    assert text.startswith(f"fraud 3 against 1: {words}")
+    assert (
+        "  1970-01-01T00:00:00+00:00 event e0 flip: no becomes yes  channel=web\n  and 1 more rows: --first 2\n" in text
+    )
+    with pytest.raises(typer.BadParameter, match="version 2 of fraud was registered without a shadow"):
+        show_shadow("fraud", "2", first=1)
+    with pytest.raises(typer.BadParameter, match="fraud has no candidate 9; candidates in the log: 2, 3"):
+        show_shadow("fraud", "9", first=1)
+
+
+def test_an_erased_entity_leaves_the_lists_of_disagreements_too(
+    log: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {"run-2": json.dumps({"text": "", "rows": [{"@event_id": one, "segment:who": "ann"} for one in "abc"]})}
+    held["run-2"] = held["run-2"].replace('"c", "segment:who": "ann"', '"c", "segment:who": "bob"')
+    monkeypatch.setattr("stationkeeper.registry.read_run_file", lambda _, __, run, ___: held[run])
+    monkeypatch.setattr("stationkeeper.registry.write_run_file", lambda _, run, __, text: held.update({run: text}))
+    settings = Config.parse({"models": {"fraud": {"predictions": "scores"}}})
+    rehearsed = erase_shadow(settings, "run-2", {"a", "bob"}, really=False)
+    assert (rehearsed.rows, len(json.loads(held["run-2"])["rows"])) == (2, 3)
+    assert erase_shadow(settings, "run-2", {"a", "bob"}, really=True).rows == 2
+    assert [row["@event_id"] for row in json.loads(held["run-2"])["rows"]] == ["b"]
+    assert erase_shadow(settings, "run-2", {"a", "bob"}, really=True) is None, "a second run has nothing left to do"
+
+    def away(*_: object) -> str:
+        raise Retryable("the registry is away")
+
+    monkeypatch.setattr("stationkeeper.registry.read_run_file", away)
+    kept = erase_shadow(settings, "run-2", {"a"}, really=True)
+    assert kept.kept == "the registry is away; run erase again when the registry answers"
 
 
 def test_a_model_without_a_rollout_is_named_with_those_there_are(log: dict[str, Any]) -> None:

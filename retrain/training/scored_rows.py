@@ -1,0 +1,79 @@
+"""Both models' scores on every row of a training's table, and the files that tell gate, reference and shadow."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from stationkeeper.contracts.messages import Shadow
+from stationkeeper.registry import ModelTask
+from stationkeeper.retrain.core.measures import Floats
+from stationkeeper.retrain.core.split import Split
+from stationkeeper.retrain.snapshot import EVENT_ID, TIME, TrainingTable
+from stationkeeper.retrain.training.job import AMOUNT, GROUP, HELD_OUT_FILE, SCORED_FILE, SHADOW_FILE, TrainingJob
+from stationkeeper.retrain.training.shadow import shadow_of
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRows:
+    """The champion's (None without one) and the challenger's ``scores`` of all rows of ``table``.
+
+    ``rows`` are the positions of those with a label, ``split`` who of them may be learnt from.
+    """
+
+    job: TrainingJob
+    directory: Path
+    table: TrainingTable
+    rows: npt.NDArray[np.int64]
+    split: Split
+    scores: tuple[Floats | None, Floats]
+
+    def write_held_out(self) -> pl.DataFrame:
+        """Write and return what the gate judges: both scores and the label of each row that neither learnt from."""
+        judged, table = self.rows[self.split.judged], self.table
+        champion, challenger = self.scores
+        held_out = pl.DataFrame(
+            {
+                EVENT_ID: table.ids[judged],
+                TIME: table.times[judged],
+                "label": table.labels[judged],
+                "challenger": challenger[judged],
+                "champion": np.full(challenger[judged].shape, np.nan) if champion is None else champion[judged],
+                "after": self.split.after[self.split.judged],
+                **({} if self.job.amount is None else {AMOUNT: table.amounts(self.job.amount)[judged]}),
+                **{GROUP + name: texts for name, texts in table.groups_at(judged).items()},
+            }
+        )
+        held_out.write_parquet(self.directory / HELD_OUT_FILE)
+        return held_out
+
+    def write_honest(self, out_of_fold: Floats) -> None:
+        """Write scores as they will be on rows not learnt from: out of fold where the final model has seen the row."""
+        honest, table = self.scores[1].copy(), self.table
+        seen = ~np.isnan(out_of_fold).reshape(len(self.rows), -1).any(axis=1)
+        honest[self.rows[seen]] = out_of_fold[seen]
+        if self.job.task is ModelTask.MULTICLASS:
+            # The answer alone: of several classes a reference counts them and bins no score.
+            honest = honest.argmax(axis=1).astype(np.float64)
+        columns = {EVENT_ID: table.ids, TIME: table.times, "score": honest, "known": table.labels}
+        pl.DataFrame(columns).write_parquet(self.directory / SCORED_FILE)
+
+    def write_shadow(self, thresholds: tuple[float, float]) -> Shadow | None:
+        """Write the disagreements since the change, with a label or without; returns None without a champion."""
+        job, champion = self.job, self.scores[0]
+        # A first champion answers beside nobody, and knows of no change.
+        if champion is None or job.onset_ms is None:
+            return None
+        fresh = np.zeros(len(self.table.times), bool)
+        fresh[self.rows[self.split.judged]] = True
+        # A champion that was trained after the change began has learnt from some of it.
+        fresh &= self.table.times > (job.champion_until_ms or 0)
+        pair = (champion, self.scores[1])
+        hidden = {*job.sensitive, *job.protected}
+        found = shadow_of(self.table, job.task, job.onset_ms, pair, thresholds, fresh, hidden)
+        if found is None:
+            return None
+        found[1].write_parquet(self.directory / SHADOW_FILE)
+        return found[0]
