@@ -7,7 +7,8 @@ import numpy as np
 from stationkeeper.retrain.core.measures import Flags, Floats
 
 # The share of held-out rows that may lack their amount and are left out of both sums. Chosen: in any large set a few
-# lack it, so that at none the gate would never pass; with many more, those left out could be the ones that decide.
+# lack it, so that at none the gate would never pass; with many more, those left out could be the ones that decide. For
+# the same reason it holds among rare rows too: of all rows alone, 5 % could be every positive, and who flags nobody won.
 MOST_WITHOUT = 0.05
 
 
@@ -25,17 +26,27 @@ class Worth:
 def value_columns(labels: Flags, decisions: tuple[Flags, Flags], worth: Worth, amounts: Floats | None) -> Floats | str:
     """Return what old and new decisions win above the worst, and what could be won: float64[n, 3]; a text says why not.
 
-    A row whose amount is missing wins nothing on either side; where more than ``MOST_WITHOUT`` miss it nothing is told.
+    A row whose amount is missing wins nothing on either side; where more than ``MOST_WITHOUT`` of the rows, positives or
+    negatives miss it, or of those of either label on which old and new differ, nothing is told.
     By hand: a found fraud is worth 90, a call -5, a missed fraud -100, at amounts of 1. Of one fraud and one honest
     payment the best decisions are worth 90 + 0, the worst -100 - 5: 195 can be won. Who flags both wins 190 of them.
     """
     size = np.ones(len(labels)) if amounts is None else amounts
-    missing = int((~np.isfinite(size)).sum()) if not worth.amount or amounts is not None else len(labels)
-    if missing > MOST_WITHOUT * len(labels):
-        return (
-            f"{missing} of {len(labels)} held-out rows have no {worth.amount}, by which decisions are valued; "
-            f"at most {MOST_WITHOUT:.0%} may"
-        )
+    missing = ~np.isfinite(size) if not worth.amount or amounts is not None else np.ones(len(labels), np.bool_)
+    differ = decisions[0] != decisions[1]
+    for rows, among in (
+        ("rows", np.ones(len(labels), np.bool_)),
+        ("positives", labels),
+        ("negatives", ~labels),
+        ("positives that the two decide differently", labels & differ),
+        ("negatives that the two decide differently", ~labels & differ),
+    ):
+        without, count = int((missing & among).sum()), int(among.sum())
+        if without > MOST_WITHOUT * count:
+            return (
+                f"{without} of {count} held-out {rows} have no {worth.amount}, by which decisions are valued; "
+                f"at most {MOST_WITHOUT:.0%} may"
+            )
     size = np.where(np.isfinite(size), size, 0.0)
     hit, alarm, miss, calm = worth.matrix
     flagged, passed = np.where(labels, hit, alarm), np.where(labels, miss, calm)

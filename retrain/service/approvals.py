@@ -1,5 +1,6 @@
 """A person's word on a request: who must say yes, who may not say it twice, and what lapses when nobody does."""
 
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 from stationkeeper.contracts.messages import Approval
@@ -11,6 +12,11 @@ from stationkeeper.retrain.service.state import RetrainState
 UNNAMED = "unknown"
 # A name of spaces alone says no more.
 _NOBODY = frozenset({UNNAMED, ""})
+# Variation selectors, the grapheme joiner and Hangul's fillers: Unicode counts them among letters and marks, and no font
+# shows them. Without them a second "ann" could be typed that reads as the first.
+_SHAPES = frozenset(
+    {*map(chr, range(0xFE00, 0xFE10)), *map(chr, range(0xE0100, 0xE01F0)), "\u034f", "\u115f", "\u1160"}
+)
 
 # What held a request back for its number and not for its content: a person may still ask for it. Budget and cooldown
 # come only from the state of older builds; the monitor holds such requests back today.
@@ -77,7 +83,19 @@ def _typed(word: Approval) -> tuple[str, ...]:
 
 
 def _folded(name: str) -> str:
-    return name.strip().casefold()
+    """A name as it is told from others: what looks the same on a screen is one person, not two.
+
+    Accents composed or not, wide letters, capitals, several spaces and signs that nobody sees make no other name.
+    """
+    name = unicodedata.normalize("NFKC", name)
+    seen = "".join(one for one in name if one.isspace() or not _unseen(one))
+    # Again after folding, which takes some letters apart.
+    return unicodedata.normalize("NFKC", " ".join(seen.split()).casefold())
+
+
+def _unseen(letter: str) -> bool:
+    # Joiners and direction marks, controls and letters that no font has; marks that only choose a shape of the letter.
+    return unicodedata.category(letter)[0] == "C" or letter in _SHAPES
 
 
 def _had_a_say(state: RetrainState, word: Approval) -> bool:

@@ -166,14 +166,14 @@ def readable(span: Span, resource: "Resource") -> "ReadableSpan":
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
-    def context(name: str, turn: int = 0) -> SpanContext:
+    def context(name: str, turn: int) -> SpanContext:
         flags, number = TraceFlags(TraceFlags.SAMPLED), span_id(span.request, name, turn)
         return SpanContext(trace_id(span.request), number, is_remote=True, trace_flags=flags)
 
     return ReadableSpan(
         span.name,
         context=context(span.name, span.turn),
-        parent=context(span.parent) if span.parent else None,
+        parent=context(span.parent, span.parent_turn) if span.parent else None,
         resource=resource,
         attributes={"request": span.request, **{key: value for key, value in span.facts.items() if value}},
         status=Status(StatusCode.ERROR, span.failed) if span.failed else Status(StatusCode.OK),

@@ -27,8 +27,9 @@ class Span:
     end_ms: int
     facts: Mapping[str, str] = field(default_factory=dict)
     failed: str = ""
-    # Which of several of one name: a request that is asked again trains again.
+    # Which of several of one name, and of its parent's: a request that is asked again trains again, under its own try.
     turn: int = 0
+    parent_turn: int = 0
 
 
 def trace_id(request: str) -> int:
@@ -132,7 +133,11 @@ def _training(value: bytes) -> Iterator[Span]:
     began = state.history[first].entered if ended else to_ms(state.request.time)
     facts = {"model": state.model, "outcome": state.stage.value, "version": state.version or "", "detail": state.detail}
     failed = state.words() if state.stage is RequestStage.FAILED else ""
-    yield Span(state.id, "request", "verdict", began, max(state.clock_ms, began), facts, failed, turn=len(ended))
+    # The try that gave a candidate is the last one, and has no number: its canary hangs under it, told by a role that
+    # does not know how often was asked.
+    own = 0 if state.stage is RequestStage.CANDIDATE else len(ended) + 1
+    yield Span(state.id, "request", "verdict", began, max(state.clock_ms, began), facts, failed, turn=own)
     for turn, (stage, following) in enumerate(pairwise(state.history[first:]), start=first):
         note = {"note": stage.note}
-        yield Span(state.id, stage.stage.value, "request", stage.entered, following.entered, note, turn=turn)
+        name, until = stage.stage.value, following.entered
+        yield Span(state.id, name, "request", stage.entered, until, note, turn=turn, parent_turn=own)

@@ -229,7 +229,7 @@ def test_high_risk_needs_two_different_people_and_whoever_asks_is_one_of_them():
 
 def test_nobody_without_a_name_asks_again_where_two_people_must_say_so():
     failed = state(RequestStage.FAILED, RequestReason.BAD_DATA)
-    for nobody in ("unknown", " ", "Unknown "):
+    for nobody in ("unknown", " ", "Unknown ", "\u200b", "un\u00adknown"):
         assert "say who you are" in str(after_word(failed, said("retry", nobody, START + 10), "1", 2))
     assert isinstance(after_word(failed, said("retry", "unknown", START + 10), "1", 1), RetrainState)
     # An older build took it: what it left counts nobody.
@@ -246,6 +246,14 @@ def test_nobody_without_a_name_asks_again_where_two_people_must_say_so():
         (("Anna (Kafka user anna)", "anna"), ("Anna", ""), True),
         (("Anna (Kafka user a.smith)", "a.smith"), ("anna", ""), True),
         (("Anna", ""), ("anna (Kafka user a.smith)", "a.smith"), True),
+        # What reads the same on a screen: an accent composed or not, spaces, signs that nobody sees, wide letters.
+        (("Jos\u00e9", ""), ("Jose\u0301", ""), True),
+        (("Ann Lee", ""), ("Ann  Lee", ""), True),
+        (("Ann Lee", ""), ("Ann\u00a0\u200bLee\u2066", ""), True),
+        (("ann", ""), ("an\u200dn\u034f\ufe0f\u3164", ""), True),
+        (("ann", ""), ("\uff21nn", ""), True),
+        (("\u0390da", ""), ("\u1fd3DA", ""), True),
+        (("Ann Lee", ""), ("AnnLee", ""), False),
         # Two logins of one name on their machines are two.
         (("root (Kafka user anna)", "anna"), ("root (Kafka user bob)", "bob"), False),
         (("unknown (Kafka user anna)", "anna"), ("unknown (Kafka user bob)", "bob"), False),

@@ -11,6 +11,7 @@ import pytest
 import structlog
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.resources import Resource
 
 from stationkeeper.config import OtlpSettings
 from stationkeeper.contracts.messages import (
@@ -25,7 +26,7 @@ from stationkeeper.contracts.messages import (
 )
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.process.otlp import Otlp
+from stationkeeper.process.otlp import Otlp, readable
 from stationkeeper.process.spans import Spans, span_id
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.state import RetrainState
@@ -232,6 +233,25 @@ def test_a_request_that_is_asked_again_has_a_span_for_each_training() -> None:
     assert [[span.name for span in spans] for spans in tries] == [["request", "planned", "training"]] * 2
     # Each once: the second try does not tell the first again.
     assert len({span_id(span.request, span.name, span.turn) for spans in tries for span in spans}) == 6
+
+
+def test_what_a_try_did_hangs_under_that_try_and_the_canary_under_the_last() -> None:
+    """The stages of every try hung under the first one, so that a trace told of one long training and an empty one."""
+    first = (RequestStage.PLANNED, RequestStage.TRAINING, RequestStage.FAILED)
+    reader, resource = Spans(TOPICS), Resource.create({})
+    records = [Outgoing(TOPICS.retrain_state.name, state(*one).encode()) for one in (first, first + TRAINED)]
+    tries = [[readable(span, resource) for span in reader.of(record)] for record in records]
+    parents = [{one.name: one.parent.span_id for one in spans if one.parent is not None} for spans in tries]
+    own = [next(one.context.span_id for one in spans if one.name == "request") for spans in tries]
+    assert own[0] != own[1]
+    assert [set(found) for found in parents] == [{"request", "planned", "training"}] * 2
+    for found, mine in zip(parents, own, strict=True):
+        assert found["planned"] == found["training"] == mine
+    # Told by another role, which does not know how often was asked.
+    reader.of(done(10, DeploymentAction.STARTED))
+    (canary,) = (readable(span, resource) for span in reader.of(done(20, DeploymentAction.PROMOTED)))
+    assert canary.parent is not None
+    assert canary.parent.span_id == own[1]
 
 
 def test_what_became_of_a_request_tells_its_spans_no_second_time() -> None:
