@@ -7,8 +7,8 @@ import numpy as np
 from stationkeeper.retrain.core.measures import Flags, Floats
 
 # The share of held-out rows that may lack their amount and are left out of both sums. Chosen: in any large set a few
-# lack it, so that at none the gate would never pass; with many more, those left out could be the ones that decide. For
-# the same reason it holds among rare rows too: of all rows alone, 5 % could be every positive, and who flags nobody won.
+# lack it, so that at none the gate would never pass; with many more, those left out could be the ones that decide. It
+# holds among rare rows too: of all rows alone, 5 % could be every positive, and who flags nobody won.
 MOST_WITHOUT = 0.05
 
 
@@ -26,8 +26,8 @@ class Worth:
 def value_columns(labels: Flags, decisions: tuple[Flags, Flags], worth: Worth, amounts: Floats | None) -> Floats | str:
     """Return what old and new decisions win above the worst, and what could be won: float64[n, 3]; a text says why not.
 
-    A row whose amount is missing wins nothing on either side; where more than ``MOST_WITHOUT`` of the rows, positives or
-    negatives miss it, or of those of either label on which old and new differ, nothing is told.
+    A row whose amount is missing wins nothing on either side; where more than ``MOST_WITHOUT`` of the positives or
+    negatives, or of those on which old and new differ, miss it, nothing is told.
     By hand: a found fraud is worth 90, a call -5, a missed fraud -100, at amounts of 1. Of one fraud and one honest
     payment the best decisions are worth 90 + 0, the worst -100 - 5: 195 can be won. Who flags both wins 190 of them.
     """

@@ -12,8 +12,8 @@ from stationkeeper.retrain.service.state import RetrainState
 UNNAMED = "unknown"
 # A name of spaces alone says no more.
 _NOBODY = frozenset({UNNAMED, ""})
-# Variation selectors, the grapheme joiner and Hangul's fillers: Unicode counts them among letters and marks, and no font
-# shows them. Without them a second "ann" could be typed that reads as the first.
+# Variation selectors, the grapheme joiner and Hangul's fillers: Unicode counts them among letters and marks, and no
+# font shows them. Without them a second "ann" could be typed that reads as the first.
 _SHAPES = frozenset(
     {*map(chr, range(0xFE00, 0xFE10)), *map(chr, range(0xE0100, 0xE01F0)), "\u034f", "\u115f", "\u1160"}
 )
