@@ -43,6 +43,8 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
 _TIME_ENDINGS: Final = frozenset({"at", "on", "time", "timestamp", "ts", "date", "datetime"})
 # What a score's name ends with where it is called after what it says: fraud_score, churnProbability.
 _SCORES: Final = frozenset({"score", "probability", "proba", "prob", "prediction", "pred"})
+# Letters of what a score is named after, chosen: of fewer (is, p, my) many a column's name begins so by chance.
+_STEM: Final = 4
 # A label within the answer is what the model said, not what turned out to be true.
 _ANSWERS: Final = frozenset({"prediction", "predictions", "output", "outputs", "result", "response", "answer"})
 _ID_ENDINGS: Final = frozenset({"id", "uuid", "guid", "key", "hash", "token"})
@@ -220,6 +222,12 @@ def sketch_table(table: InputTable, roles: ColumnRoles | None = None) -> Sketch:
     taken |= _roles(free, CONTRACT_FIELDS, taken, table=True)
     used = {path[0] for path, _ in taken.values()}
     if "label" not in taken and "prediction" in taken:
+        # First, and of any two values: beside it a feature of 0 and 1 would be taken for the truth.
+        answer = taken["prediction"][0][0]
+        named = [path for path, one in free.items() if path[0] not in used and one.is_truth_of(answer)]
+        if len(named) == 1:
+            taken["label"] = (named[0], f"has two values and {answer!r} is named after it")
+    if "label" not in taken and "prediction" in taken:
         binary = [path for path, one in free.items() if path[0] not in used and one.is_binary()]
         # Of two such columns none is taken: the wrong one as label would teach every measure to lie.
         if len(binary) == 1:
@@ -275,6 +283,14 @@ class _Field:
             return None
         read = sum(isinstance(v, date) or (isinstance(v, str) and _is_time(v, table=table)) for v in known)
         return "rfc3339" if read >= _NEARLY * len(known) else None
+
+    def is_truth_of(self, score: str) -> bool:
+        """Return whether it holds two values and a word that a score is named after: churned beside churn_score."""
+        parts = _words(score).split("_")
+        stem = next((word for word in parts if word not in _SCORES and len(word) >= _STEM), None)
+        if stem is None or not any(word.startswith(stem) for word in _words(self.path[-1]).split("_")):
+            return False
+        return all(isinstance(v, str | int | float) for v in self.known) and len(set(self.known)) == 2
 
     def fits(self, field: str, *, table: bool) -> bool:
         """Return whether the values can be this field of the contract."""

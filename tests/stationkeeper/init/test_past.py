@@ -99,3 +99,29 @@ def test_json_lines_of_flat_rows_without_ids_are_a_table_as_they_are_to_profile(
     path.write_text("\n".join(json.dumps({"request_id": f"r{i}", **row}) for i, row in enumerate(rows)))
     answer = CliRunner().invoke(app, ["init", str(path), "--model", "m", "--json"], catch_exceptions=False)
     assert "event_id: request_id" in json.loads(answer.stdout)["configuration"]
+
+
+@pytest.mark.parametrize(
+    ("score", "label", "values"),
+    [
+        ("churn_score", "churned", "yes no"),
+        ("fraudProbability", "is_fraud", "True False"),
+        ("default_prob", "default", "1 0"),
+    ],
+)
+def test_the_label_that_a_score_is_named_after_is_no_feature(
+    score: str, label: str, values: str, tmp_path: Path
+) -> None:
+    yes, no = values.split()
+    rows = [f"{i % 97},{i % 2},{i / 400},{yes if i % 5 < i / 100 else no}" for i in range(400)]
+    block, text, reference = first(write(tmp_path, [f"amount,member,{score},{label}", *rows]), tmp_path)
+    assert f"label: column {label!r}" in text
+    assert f"{score!r} is named after it" in text
+    assert {subject.name for subject in reference.subjects} == {"amount", "member", "prediction"}
+    assert block.get("positive", yes) == yes
+
+
+def test_two_columns_that_a_score_is_named_after_are_a_persons_choice(tmp_path: Path) -> None:
+    rows = [f"{i % 97},{i / 400},{i % 2},{i % 3 % 2}" for i in range(400)]
+    _, text, _ = first(write(tmp_path, ["amount,churn_score,churned,churn_risk_flag", *rows]), tmp_path)
+    assert "label: column" not in text
