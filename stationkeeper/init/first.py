@@ -77,9 +77,12 @@ def first_configuration(
                 records["prediction"] = sample_topic(reader, topic, rows, kafka.bootstrap)
             if labels is not None:
                 records["label"] = sample_topic(reader, labels, rows, kafka.bootstrap)
-    known = () if past is None else tuple(past.features)
+    known: dict[Kind, tuple[str, ...]] = {}
+    if past is not None:
+        truth = past.guess("label")
+        known = {"prediction": tuple(past.features), "label": () if truth is None else (truth.path,)}
     seen = {
-        kind: sketch_events(one, kind, columns=known, told=told if kind == "prediction" else {})
+        kind: sketch_events(one, kind, columns=known.get(kind, ()), told=told if kind == "prediction" else {})
         for kind, one in records.items()
     }
     for kind, sketch in seen.items():

@@ -125,8 +125,8 @@ def sketch_events(
 ) -> Sketch:
     """Look at JSON events of a topic of ``kind``; what is not a JSON object is counted as unreadable.
 
-    ``columns`` are those of the reference's table, after which features are named where one fits; ``told`` are paths
-    that a person gave. Raises ``InitError`` where ``told`` names a path that no record has.
+    ``columns`` are those of the reference's table, after which features are named where one fits, or its label's, of
+    labels; ``told`` are paths that a person gave. Raises ``InitError`` where ``told`` names a path that no record has.
     """
     objects = sample.objects()
     unreadable = len(sample.values) - len(objects)
@@ -181,6 +181,10 @@ def _sketch_records(
     kinds = tuple(k for k in KINDS if "kind" in roles and k in fields[roles["kind"][0]].values)
     if "label" in kinds:
         roles |= _roles({path: fields[path] for path in texts}, ("label",), roles)
+    if kind == "label" and "label" not in roles:
+        called = [path for path in texts if path[-1] in columns and path not in {taken for taken, _ in roles.values()}]
+        if len(called) == 1:
+            roles["label"] = (called[0], f"{called[0][-1]!r} is the label of the table")
     models = tuple(sorted(set(fields[roles["model"][0]].known))) if "model" in roles else ()
     used = {path for path, _ in roles.values()}
     left_out: dict[str, str] = {}

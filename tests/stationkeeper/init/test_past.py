@@ -11,7 +11,13 @@ from typer.testing import CliRunner
 
 from stationkeeper.cli import app
 from stationkeeper.config import Config
+from stationkeeper.events import ValueRules
+from stationkeeper.init.first import first_configuration
+from stationkeeper.init.infer import ColumnRoles
 from stationkeeper.monitor.core.reference import Kind, Reference, load
+from stationkeeper.streams.memory.log import MemoryLog
+from stationkeeper.streams.memory.ports import MemoryReader
+from stationkeeper.streams.settings import KafkaSettings
 
 INPUTS = sorted((Path(__file__).parents[1] / "tables" / "inputs").glob("*.[cp][sa]*"))
 
@@ -125,3 +131,29 @@ def test_two_columns_that_a_score_is_named_after_are_a_persons_choice(tmp_path: 
     rows = [f"{i % 97},{i / 400},{i % 2},{i % 3 % 2}" for i in range(400)]
     _, text, _ = first(write(tmp_path, ["amount,churn_score,churned,churn_risk_flag", *rows]), tmp_path)
     assert "label: column" not in text
+
+
+def test_the_label_of_a_topic_of_its_own_is_found_by_the_name_that_it_has_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"{i % 97},{i / 400},{'yes' if i % 5 < i / 100 else 'no'}" for i in range(400)]
+    path = write(tmp_path, ["amount,churn_score,churned", *rows])
+    log = MemoryLog()
+    log.create("scores", 1)
+    log.create("truths", 1)
+    times = [f"2026-05-01T00:{i:02d}:00Z" for i in range(50)]
+    log.produce(
+        "scores",
+        [
+            json.dumps({"rid": f"r{i}", "ts": at, "amount": i, "churn_score": 0.1}).encode()
+            for i, at in enumerate(times)
+        ],
+    )
+    log.produce(
+        "truths", [json.dumps({"rid": f"r{i}", "ts": at, "churned": "no"}).encode() for i, at in enumerate(times)]
+    )
+    monkeypatch.setattr("stationkeeper.init.first.reader_for", lambda *_: MemoryReader(log))
+    nothing = (KafkaSettings(), 200, ColumnRoles(), ValueRules(), None)
+    found = first_configuration(str(path), "scores", "truths", "m", *nothing)
+    block = yaml.safe_load(found.text)["models"]["m"]["labels"]
+    assert block["map"]["label"] == "churned", found.text
