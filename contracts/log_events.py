@@ -56,6 +56,8 @@ class LogEvent(StrEnum):
     CONFIG_REFUSED = "config_refused"
     RELOAD_PASSED_ON = "reload_passed_on"
     OTLP_UNREACHABLE = "otlp_unreachable"
+    NOTICE_WAITS = "notice_waits"
+    NOTICE_REFUSED = "notice_refused"
     FATAL = "fatal"
 
 
@@ -112,6 +114,8 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.CONFIG_RELOADED: "SIGHUP: the configuration was read again; the role begins again with what changed.",
     LogEvent.CONFIG_REFUSED: "SIGHUP: the configuration cannot be taken, with the reason; nothing changes.",
     LogEvent.RELOAD_PASSED_ON: "SIGHUP: the command up asked these roles to read the configuration again.",
+    LogEvent.NOTICE_WAITS: "A receiver of notices is away or busy; it is told again until it takes it or it expires.",
+    LogEvent.NOTICE_REFUSED: "A receiver will never take this notice; it was given up, the next ones are told.",
     LogEvent.OTLP_UNREACHABLE: "The collector of OpenTelemetry did not take what was sent; the role goes on.",
     LogEvent.FATAL: "A role stopped for good, uncommitted, with the reason.",
 }

@@ -90,6 +90,13 @@ _PROCESS = (
         "stationkeeper_series_refused_total", "counter", (), "Series left out by a series cap, added up over scrapes."
     ),
     Metric(
+        "stationkeeper_notices_total",
+        "counter",
+        ("notifier", "outcome"),
+        "Notices by what became of them: told, refused by the receiver, expired before it took them; and tries made "
+        "again (retried).",
+    ),
+    Metric(
         "stationkeeper_limits_refused_total",
         "counter",
         ("limit",),

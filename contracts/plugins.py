@@ -16,6 +16,7 @@ class PluginGroup(StrEnum):
     TRAINERS = "stationkeeper.trainers"
     TARGETS = "stationkeeper.targets"
     DECODERS = "stationkeeper.decoders"
+    NOTIFIERS = "stationkeeper.notifiers"
 
 
 class PluginError(ValueError):

@@ -1,11 +1,12 @@
 """What users import: ``import stationkeeper as sk``; nothing else of this package is promised to stay.
 
 ``profile`` builds a ``Reference`` from training rows, ``backtest`` says what the daemon would have said of a frame, and
-``client`` logs predictions and labels from a service without making it wait. ``Trainer``, ``Target``, ``Decoder`` and
-``Detector`` are what an extension satisfies (docs/extending.md). Each is loaded when it is first named, so that a role
-that starts pays for none of them. State: none. Beside them this folder is the composition root: read `cli`, `config`,
-`process/wiring`, then the room of a verb. The rooms below it (contracts, streams, events, registry, monitor, retrain,
-deploy) lie at the top of the repository and are linked here, so that their import names collide with nobody's.
+``client`` logs predictions and labels from a service without making it wait. ``Trainer``, ``Target``, ``Decoder``,
+``Notifier`` and ``Detector`` are what an extension satisfies (docs/extending.md). Each is loaded when it is first
+named, so that a role that starts pays for none of them. State: none. Beside them this folder is the composition root:
+read `cli`, `config`, `process/wiring`, then the room of a verb. The rooms below it (contracts, streams, events,
+registry, monitor, retrain, deploy) lie at the top of the repository and are linked here, so that their import names
+collide with nobody's.
 """
 
 from importlib import import_module
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     from stationkeeper.frames import BacktestResult, backtest, profile
     from stationkeeper.frames import ReferenceFile as Reference
     from stationkeeper.monitor.plugins.port import Detector
+    from stationkeeper.notify.notifier import Notifier
     from stationkeeper.retrain.training.trainer import Trainer
 
 __all__ = [
     "BacktestResult",
     "Decoder",
     "Detector",
+    "Notifier",
     "Reference",
     "Target",
     "Trainer",
@@ -36,6 +39,7 @@ _WHERE = {
     "BacktestResult": ("stationkeeper.frames", "BacktestResult"),
     "Decoder": ("stationkeeper.events.decoder", "Decoder"),
     "Detector": ("stationkeeper.monitor.plugins.port", "Detector"),
+    "Notifier": ("stationkeeper.notify.notifier", "Notifier"),
     "Reference": ("stationkeeper.frames", "ReferenceFile"),
     "Target": ("stationkeeper.deploy.targets.target", "Target"),
     "Trainer": ("stationkeeper.retrain.training.trainer", "Trainer"),

@@ -42,7 +42,7 @@ input_topics = typer.Typer(no_args_is_help=True, help="List input topics; read o
 VERBS: tuple[Callable[..., Any], ...] = (
     *(loop.demo, loop.up, loop.monitor, loop.retrain, loop.deploy, loop.serve, loop.broker),
     *(data.init, data.profile, data.backtest, data.explain, data.report, data.verify, data.dump),
-    *(operate.check, operate.gate, erase.erase, plan.plan),
+    *(operate.check, operate.notify, operate.gate, erase.erase, plan.plan),
 )
 GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., Any]]]] = {
     "deployments": (deployments, operate.DEPLOYMENT_VERBS | rollout.ROLLOUT_VERBS),

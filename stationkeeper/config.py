@@ -22,6 +22,7 @@ from stationkeeper.contracts.settings import Duration, Settings
 from stationkeeper.deploy.settings import RolloutSettings, ServeSettings, TargetSettings
 from stationkeeper.logs import LoggingSettings
 from stationkeeper.monitor.settings import JoinSettings, ModelSettings
+from stationkeeper.notify.notifier import NotifierSettings
 from stationkeeper.registry import RegistrySettings
 from stationkeeper.retrain.settings import RetrainSettings, SnapshotSettings
 from stationkeeper.streams.settings import KafkaSettings
@@ -80,8 +81,9 @@ class OtlpSettings(Settings):
 class Config(BaseModel):
     """The whole configuration.
 
-    ``targets`` are the serving platforms that the role deploy moves. ``drain`` is how long a role may take, after
-    SIGTERM, to write what it has absorbed; then it leaves without.
+    ``targets`` are the serving platforms that the role deploy moves, ``notifiers`` by their names whom the monitor
+    tells of pages, requests and rollouts. ``drain`` is how long a role may take, after SIGTERM, to write what it has
+    absorbed; then it leaves without.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,6 +98,7 @@ class Config(BaseModel):
     join: JoinSettings = JoinSettings()
     logging: LoggingSettings = LoggingSettings()
     otlp: OtlpSettings | None = None
+    notifiers: dict[ModelName, NotifierSettings] = {}
     # Below the 30 s that Kubernetes and compose wait before they kill; a flush takes a second or two.
     drain: Duration = 20_000
     models: dict[ModelName, ModelConfig] = {}

@@ -11,6 +11,7 @@ from stationkeeper.deploy.targets import Abilities, ChangedByOthers, Observation
 from stationkeeper.events.conformance import check_decoder
 from stationkeeper.monitor.plugins.conformance import check_detector
 from stationkeeper.monitor.plugins.port import Alarm, Watched
+from stationkeeper.notify import Notice, NotifierSettings, Told, check_notifier
 from stationkeeper.retrain.training.conformance import check_trainer
 from stationkeeper.retrain.training.encoding import Encoding
 from stationkeeper.retrain.training.estimators import EncodedModel
@@ -26,15 +27,19 @@ __all__ = [
     "Encoding",
     "FittedModel",
     "NotConforming",
+    "Notice",
+    "NotifierSettings",
     "Observation",
     "OnnxModel",
     "Retryable",
     "Rollout",
     "TargetSettings",
+    "Told",
     "TrainingData",
     "Watched",
     "check_decoder",
     "check_detector",
+    "check_notifier",
     "check_target",
     "check_trainer",
 ]

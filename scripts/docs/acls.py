@@ -11,7 +11,7 @@ Kind = Literal["topic", "group", "transactional-id"]
 
 # Which loops a process runs under one Kafka user.
 PROCESSES: Final = {
-    "monitor": ("tally", "join", "judge"),
+    "monitor": ("tally", "join", "judge", "notify"),
     "retrain": ("retrain",),
     "deploy": ("deploy",),
     "serve": ("serve",),
@@ -53,7 +53,13 @@ def _process(process: str, prefix: str, predictions: Sequence[str], inputs: Sequ
             yield from (Right(process, "topic", one, (word,)) for one in _topics(name, prefix, predictions, inputs))
     if process != "serve":
         for loop in loops:
-            yield Right(process, "group", f"{prefix}.{loop.name}", ("Read",))
+            # A notifier's name is part of its group's.
+            each = loop.name == "notify"
+            group = f"{prefix}.{loop.name}{'-' * each}"
+            yield Right(process, "group", group, ("Read",), prefixed=each)
+            if each:
+                yield Right(process, "transactional-id", group, ("Write",), prefixed=True)
+                continue
             yield Right(process, "transactional-id", f"{prefix}.{loop.name}.", ("Write",), prefixed=True)
 
 
@@ -87,7 +93,7 @@ def _people(prefix: str, inputs: Sequence[str]) -> Iterator[Right]:
 
 
 _WHO: Final = {
-    "monitor": "the role `monitor`: loops tally, join and judge",
+    "monitor": "the role `monitor`: loops tally, join, judge and one a notifier",
     "retrain": "the role `retrain`",
     "deploy": "the role `deploy`",
     "serve": "the router `serve`",

@@ -71,6 +71,7 @@ ROLES: Final = (
     ),
     Role("deploy", ("candidates", "history", "verdicts", "approvals", "rollouts"), ("rollouts", "deployments")),
     Role("serve", ("rollouts",), ("predictions",)),
+    Role("notify", ("verdicts", "retrain-requests", "deployments"), ()),
 )
 """Who reads and writes what; docs/events.md and the operations of the document are made from it."""
 

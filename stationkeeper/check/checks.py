@@ -6,7 +6,7 @@ from contextlib import closing
 from stationkeeper.check.baselines import KnownReferences, baselines, known_references
 from stationkeeper.check.finding import SetupCheck
 from stationkeeper.check.inputs import check_inputs
-from stationkeeper.check.platform import check_platform
+from stationkeeper.check.platform import check_notifiers, check_platform
 from stationkeeper.config import Config
 from stationkeeper.contracts.plugins import PluginError
 from stationkeeper.contracts.times import format_duration
@@ -42,6 +42,7 @@ def run_checks(config: Config, *, sample: int = 0, create: bool = False) -> list
         found.append(SetupCheck("Kafka", "failed", str(error)))
     # Also with the broker away: registry, trainers and targets do not need it, and one look should find all.
     found += check_platform(config)
+    found += check_notifiers(config)
     return found
 
 

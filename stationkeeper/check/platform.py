@@ -11,6 +11,7 @@ from stationkeeper.check.finding import SetupCheck
 from stationkeeper.config import Config
 from stationkeeper.contracts.plugins import PluginError
 from stationkeeper.deploy.targets import abilities_of, serves, target_for
+from stationkeeper.notify.notifier import notifier_for
 from stationkeeper.process.wiring import target_settings
 from stationkeeper.registry import Registry
 from stationkeeper.retrain.training.process import search_path
@@ -23,6 +24,17 @@ _LOAD: Final = (
     "import json, sys; from stationkeeper.retrain.training.trainer import load_trainer;"
     "load_trainer(sys.argv[1], json.loads(sys.argv[2]))"
 )
+
+
+def check_notifiers(config: Config) -> Iterator[SetupCheck]:
+    """Yield for each notifier whether it can be made; nothing is told, which ``stationkeeper notify`` does."""
+    for name, settings in config.notifiers.items():
+        try:
+            notifier_for(settings)
+        except (PluginError, ValueError) as error:
+            yield SetupCheck(f"notifier {name}", "failed", str(error))
+        else:
+            yield SetupCheck(f"notifier {name}", "ok", f"{settings.kind}; stationkeeper notify {name} tells it a trial")
 
 
 def check_platform(config: Config) -> Iterator[SetupCheck]:

@@ -126,6 +126,7 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
         otlp_for,
         peers_of,
         prepare_topics,
+        telling_for,
         topics_of,
     )
 
@@ -144,21 +145,27 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     told = otlp_for(settings, role)
     traced = (lambda sink: sink) if told is None else told.traced(topics_of(settings))
     loops = [loop_for(stage, settings.kafka, partial(prepare, stage.name), traced) for stage in stages(settings)]
+    # The monitor's, because it is the one role that every installation runs; of its replicas one tells.
+    telling = telling_for(settings, prepare) if role == "monitor" else None
     http, access = settings.http, access_to(settings)
     ended = stop_on_signals()
     if told is not None:
         told.start(telemetry_of(Fleet(loops), access.samples).samples)
+    if telling is not None:
+        telling.start()
     code = run_loops(
         loops,
-        http.host,
-        getattr(http, role),
+        (http.host, getattr(http, role)),
         ended=ended,
         access=access,
         peers=peers_of(settings, role),
         drain_s=settings.drain / 1_000,
         analyses=analyses_for(settings) if role == "deploy" else None,
         reload=reload,
+        more=list if telling is None else telling.samples,
     )
+    if telling is not None:
+        telling.stop(settings.drain / 1_000)
     if told is not None:
         told.stop()
     if code == 0 and reload.accepted:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from stationkeeper.commands.options import ConfigOption, JsonOption, model_settings, print_json, print_rows
+from stationkeeper.contracts.masking import masked
 from stationkeeper.contracts.messages import Approval, Rollout, RolloutPhase
 from stationkeeper.contracts.times import to_datetime
 
@@ -336,6 +337,43 @@ def check(
                 typer.echo(f"    {line}")
     # Warnings exit 0: a pipeline stops for what would fail, not for what could be better.
     return 1 if any(finding.failed for finding in findings) else 0
+
+
+def notify(
+    name: Annotated[
+        str | None, typer.Argument(help="One of notifiers:; all where left out.", show_default=False)
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Tell each configured notifier a trial notice now, and say what its receiver answers."""
+    from stationkeeper.config import load
+    from stationkeeper.notify import Notice, Told, notifier_for
+    from stationkeeper.streams.errors import Retryable
+
+    known = load(config).notifiers
+    if name is not None and name not in known:
+        raise typer.BadParameter(f"no notifier is called {name!r}; notifiers: has {', '.join(known) or 'none'}")
+    answers: dict[str, str] = {}
+    code = 0
+    for one in known if name is None else [name]:
+        now = to_datetime(round(clock.time() * 1_000))
+        text = "a trial of stationkeeper notify: nothing happened"
+        notice = Notice(id=f"trial-{one}-{now.isoformat()}", told=Told.PAGE, time=now, model="trial", text=text)
+        try:
+            notifier_for(known[one]).notify(notice)
+        except (Retryable, ValueError) as error:
+            answers[one] = masked(str(error))
+            # 4 is a receiver that is away, 1 one that does not want it (cli).
+            code = 4 if isinstance(error, Retryable) else 1
+        else:
+            answers[one] = f"took {notice.id}"
+    if json:
+        print_json(answers)
+    else:
+        for one, said in answers.items():
+            typer.echo(f"{one}: {said}")
+    return code
 
 
 def gate(

@@ -5,13 +5,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.masking import masked
+from stationkeeper.contracts.metrics import Sample
 from stationkeeper.page.fleet_status import PeerRoles
 from stationkeeper.process.listener import Access
 from stationkeeper.process.supervisor import PARENT
@@ -55,8 +56,7 @@ def leave_with_parent(drain_s: float) -> None:
 
 def run_loops(
     loops: Sequence[Loop],
-    host: str,
-    port: int,
+    listen: tuple[str, int],
     *,
     ended: threading.Event,
     access: Access,
@@ -64,17 +64,20 @@ def run_loops(
     drain_s: float = 20.0,
     analyses: "Analyses | None" = None,
     reload: "Reload | None" = None,
+    more: Callable[[], list[Sample]] = list,
 ) -> int:
     """Run loops until ``ended`` (``stop_on_signals``); when one of them must stop, all stop. Returns the exit code.
 
     A stopped loop writes what it has absorbed and leaves. One that has not done so after ``drain_s``, because no broker
     answers, is left behind uncommitted and the exit code is 1: what it had absorbed is read again. A ``reload`` that is
-    due stops them as a signal does.
+    due stops them as a signal does. Beside them the host and port of ``listen`` are served, with ``more`` samples of
+    what else runs in this process.
     """
     # Apart from `ended`, which only signals set: one that comes while a reload drains is the first, and not the second.
     stop = threading.Event()
     began = time.monotonic()
-    web = WebServer(create_app(loops, peers=peers, more=access.samples, analyses=analyses), host, port, access)
+    app = create_app(loops, peers=peers, more=lambda: [*access.samples(), *more()], analyses=analyses)
+    web = WebServer(app, *listen, access)
     web.start()
     failed: list[str] = []
 

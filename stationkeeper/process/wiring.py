@@ -14,6 +14,8 @@ from stationkeeper.contracts.plugins import IMPORT_PATH, PluginGroup, load_plugi
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.deploy.settings import TargetSettings
 from stationkeeper.monitor.status import ModelView
+from stationkeeper.notify.notifier import notifier_for
+from stationkeeper.notify.stage import Notify, Telling
 from stationkeeper.page.fleet_status import PeerRoles
 from stationkeeper.process.listener import NO_BODY_BYTES, Access
 from stationkeeper.streams.loop import Loop
@@ -149,6 +151,19 @@ def otlp_for(config: Config, role: str) -> "Otlp | None":
     from stationkeeper.process.otlp import Otlp
 
     return Otlp(config.otlp, role, config.kafka.replica)
+
+
+def telling_for(config: Config, prepare: Callable[[str], object] = lambda _: None) -> Telling:
+    """Return what tells the configured notifiers; raises where one of them cannot be made (``notifier_for``)."""
+    topics = topics_of(config)
+    stages = {
+        name: Notify(name, settings, notifier_for(settings), topics) for name, settings in config.notifiers.items()
+    }
+
+    def loop_of(stage: Notify) -> Callable[[], Loop]:
+        return lambda: loop_for(stage, config.kafka, lambda: prepare(stage.name))
+
+    return Telling({name: loop_of(stage) for name, stage in stages.items()})
 
 
 def monitor_stages(config: Config, count_partitions: Callable[[str], int] | None = None) -> list[Stage]:

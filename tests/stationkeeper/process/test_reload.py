@@ -183,7 +183,7 @@ def test_sigterm_while_a_reload_drains_is_the_first_signal_and_ends_the_role(
     role: Any = Draining(ended)
     reload = Reload(None, Config(), lambda _: [])
     monkeypatch.setattr(reload, "due", lambda: True)
-    assert run.run_loops([role], "127.0.0.1", 0, ended=ended, access=Access(), reload=reload) == 0
+    assert run.run_loops([role], ("127.0.0.1", 0), ended=ended, access=Access(), reload=reload) == 0
     reload.begin_again(ended)
     assert not begun
     ended.clear()

@@ -1,0 +1,24 @@
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from stationkeeper.cli import app
+from tests.stationkeeper.notify.receiver import receiving
+
+
+def test_a_trial_says_what_each_receiver_answers(tmp_path: Path):
+    with receiving() as good, receiving() as bad, receiving() as away:
+        bad.answer, away.answer = (lambda _: 400), (lambda _: 503)
+        file = tmp_path / "c.yaml"
+        given = {name: {"url": one.url} for name, one in {"good": good, "bad": bad, "away": away}.items()}
+        file.write_text(json.dumps({"notifiers": given}))
+        run = CliRunner().invoke(app, ["notify", "good", "--config", str(file)], standalone_mode=False)
+        assert (run.return_value, run.output.split(" ")[:2]) == (0, ["good:", "took"])
+        assert good.events()[0]["id"].startswith("trial-good-")
+        for name, code, word in (("bad", 1, "refuses it with 400"), ("away", 4, "answers with 503")):
+            run = CliRunner().invoke(app, ["notify", name, "--json", "--config", str(file)], standalone_mode=False)
+            assert run.return_value == code
+            assert word in json.loads(run.output)[name]
+        unknown = CliRunner().invoke(app, ["notify", "rom", "--config", str(file)])
+        assert (unknown.exit_code, "no notifier is called 'rom'" in unknown.output) == (2, True)

@@ -1,0 +1,131 @@
+import json
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from stationkeeper.contracts.plugins import NotConforming, PluginGroup, plugin_names
+from stationkeeper.contracts.settings import SettingError
+from stationkeeper.notify import Notice, NotifierSettings, Told, check_notifier, notifier_for
+from stationkeeper.streams.errors import Retryable
+from tests.stationkeeper.notify.receiver import Receiver, receiving
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as server:
+        yield server
+
+
+def notice(name: str = "v1") -> Notice:
+    return Notice.model_validate(
+        {"id": name, "told": "page", "time": "2026-01-05T06:01:00Z", "model": "fraud", "version": "1", "text": "moved"}
+    )
+
+
+def settings(url: object, kind: str = "webhook", **more: object) -> NotifierSettings:
+    return NotifierSettings.model_validate({"kind": kind, "url": url, "timeout": "2s", **more})
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@pytest.mark.parametrize("kind", plugin_names(PluginGroup.NOTIFIERS))
+def test_what_ships_conforms(kind: str, receiver: Receiver):
+    @contextmanager
+    def away() -> Iterator[None]:
+        receiver.answer = lambda _: 503
+        yield
+
+    check_notifier(lambda: notifier_for(settings(receiver.url, kind)), lambda: receiver.bodies, away)
+
+
+def test_one_that_keeps_an_error_to_itself_does_not_conform(receiver: Receiver):
+    class Silent:
+        def notify(self, notice: Notice) -> None:
+            pass
+
+    with pytest.raises(NotConforming, match="had not arrived") as found:
+        check_notifier(Silent, lambda: receiver.bodies, receiving)
+    assert "as if it had been told" in str(found.value)
+
+
+def test_a_cloud_event_has_what_its_specification_demands(receiver: Receiver):
+    for told in Told:
+        notifier_for(settings(receiver.url, "cloudevents")).notify(notice().model_copy(update={"told": told}))
+    for headers, event in zip(receiver.headers, receiver.events(), strict=True):
+        # CloudEvents 1.0.2, sections 3.1 and 3.1.2: the structured mode's media type, names, and required attributes.
+        assert headers["Content-Type"] == "application/cloudevents+json; charset=utf-8"
+        assert all(re.fullmatch("[a-z0-9]{1,20}", name) for name in event)
+        assert event["specversion"] == "1.0"
+        assert all(isinstance(event[name], str) and event[name] for name in ("id", "source", "type", "subject"))
+        assert urlsplit(event["source"]).path == "/stationkeeper/models/fraud"
+        assert datetime.fromisoformat(event["time"]).tzinfo is not None
+        assert event["datacontenttype"] == "application/json"
+        assert Notice.model_validate(event["data"]).id == event["id"]
+    assert [event["type"] for event in receiver.events()] == [f"stationkeeper.{told.value}" for told in Told]
+
+
+def test_a_webhook_gets_the_notice_and_its_line(receiver: Receiver):
+    notifier_for(settings(receiver.url)).notify(notice())
+    # Chat systems read `text` and leave the rest.
+    assert receiver.events() == [json.loads(notice().encode())]
+    assert receiver.events()[0]["text"] == "moved"
+
+
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+def test_a_refusal_gives_the_notice_up(status: int, receiver: Receiver):
+    receiver.answer = lambda _: status
+    with pytest.raises(ValueError, match=f"refuses it with {status}"):
+        notifier_for(settings(receiver.url)).notify(notice())
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 408, 429, 500, 503])
+def test_what_a_person_or_time_can_mend_is_tried_again(status: int, receiver: Receiver):
+    receiver.answer = lambda _: status
+    with pytest.raises(Retryable, match=f"answers with {status}"):
+        notifier_for(settings(receiver.url)).notify(notice())
+
+
+def test_a_receiver_that_is_away_is_tried_again_and_its_secret_address_is_not_shown():
+    url = f"http://127.0.0.1:{free_port()}/hooks/T0/secret-path"
+    with pytest.raises(Retryable, match=r"the receiver at 127\.0\.0\.1 does not answer") as found:
+        notifier_for(settings(url)).notify(notice())
+    assert "secret-path" not in str(found.value)
+
+
+def test_secrets_come_from_files_and_variables_and_stay_in_no_dump(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "url").write_text(receiver.url + "\n")
+    monkeypatch.setenv("HOOK_TOKEN", "token-of-the-hook")
+    made = settings({"file": str(tmp_path / "url")}, token={"env": "HOOK_TOKEN"})
+    notifier_for(made).notify(notice())
+    assert receiver.headers[0]["Authorization"] == "Bearer token-of-the-hook"
+    assert "secret-path" not in made.model_dump_json()
+    monkeypatch.delenv("HOOK_TOKEN")
+    with pytest.raises(SettingError, match=r"notifiers\.token\.env names HOOK_TOKEN, which is not set"):
+        notifier_for(made)
+
+
+def test_a_redirect_takes_the_token_nowhere(receiver: Receiver):
+    with receiving() as elsewhere:
+        receiver.answer, receiver.location = (lambda _: 302), elsewhere.url
+        with pytest.raises(Retryable, match="answers with 302"):
+            notifier_for(settings(receiver.url, token={"secret": "token-of-the-hook"})).notify(notice())
+        assert elsewhere.asked == []
+
+
+@pytest.mark.parametrize("url", [None, "", "hooks.example/x", "ftp://hooks.example", "https://me:word@hooks.example/x"])
+def test_what_is_no_address_is_refused_without_showing_it(url: str | None):
+    with pytest.raises(ValueError, match="notifiers: url is no address") as found:
+        notifier_for(settings(url))
+    assert "word" not in str(found.value)
