@@ -72,7 +72,7 @@ class Following:
         recount.joins.clear()
         horizon = self._bank.models["fraud"].dedupe
         if len(recount._seen) > 2 * horizon:
-            recount._seen = {key: seen for key, seen in recount._seen.items() if seen >= offset - horizon}
+            recount._seen = {key: seen for key, seen in recount._seen.items() if seen[0] >= offset - horizon}
 
     def compare_panes(self, found: Audit) -> None:
         """Take the panes that were written from those counted: nothing must be left, and nothing be owed."""
