@@ -1,6 +1,7 @@
 """The judge: merges pane deltas, closes minutes at the watermark, and writes what it decided."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.metrics import Sample
@@ -162,7 +163,7 @@ class Judge:
                 self._build(name)
             # What a page shows may move though no pane closes.
             before, stopped = judge.watermark, judge.stopped
-            decided = judge.advance(self._progress[index], offset, self._views.of(name).glance)
+            decided = judge.advance(self._progress[index], offset, partial(self._views.glance, name))
             if decided.closed or (judge.watermark, judge.stopped) != (before, stopped):
                 self._outbox.touched.add(name)
             if decided.closed or decided.judged:

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.model_status import ModelStatus
 from stationkeeper.contracts.status import JudgeStatus
+from stationkeeper.monitor.core.reasons import UNKNOWN_HELP, Unknown
 from stationkeeper.monitor.judge.model import ModelJudge
 
 Clock = Literal["wall", "stream"]
@@ -51,6 +52,16 @@ class Views:
     def of(self, name: str) -> View:
         """Return the view of a model."""
         return self._views[name]
+
+    def glance(self, name: str, left: int) -> None:
+        """Show a view a closed pane; a page that knew of no event says how much of a backlog is left."""
+        self._views[name].glance(left)
+        # Before the commit, which a backlog of days holds up for minutes: it is about the work and decides nothing.
+        waiting = UNKNOWN_HELP[Unknown.CATCHING_UP]
+        unsaid = (UNKNOWN_HELP[Unknown.NO_ROWS], waiting)
+        for at, model in enumerate(self.status["models"]):
+            if model["model"] == name and model["reason"].startswith(unsaid):
+                self.status["models"][at] = {**model, "reason": f"{waiting} {left} panes wait."}
 
     def refresh(self, models: Iterable[str]) -> None:
         """Read models anew in which a pane closed."""

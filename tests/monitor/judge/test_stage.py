@@ -34,7 +34,7 @@ from stationkeeper.monitor.status.model import ModelView
 from stationkeeper.monitor.status.series import GLANCE
 from stationkeeper.streams.errors import Fatal
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
-from tests.monitor.rig import MINUTE, START, TOPICS, fraud, reference, rollout, table
+from tests.monitor.rig import MINUTE, START, TOPICS, Rig, fraud, predictions, reference, rollout, table
 
 ALL = frozenset(Partition(TOPICS.panes.name, index) for index in range(6))
 REFERENCE = reference()
@@ -392,3 +392,26 @@ def test_performance_is_unknown_while_the_join_rebuilds_and_drift_goes_on() -> N
     assert model["state"] == "drifting"
     model = minute(40, rebuilding=False)
     assert {one["state"] for one in model["performance"]} == {"steady"}
+
+
+def test_a_page_says_that_a_backlog_is_judged_and_not_that_nothing_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig({"fraud": fraud()}, partitions=1)
+    rig.put_reference(reference())
+    rig.turn()
+    judge = rig.stage("judge")
+    assert [one["reason"] for one in judge.status()["models"]] == ["No event has come yet."]
+    shown = list[str]()
+    plain = ModelView.glance
+
+    def seen(view: ModelView, left: int) -> None:
+        shown.append(judge.status()["models"][0]["reason"])
+        plain(view, left)
+
+    monkeypatch.setattr(ModelView, "glance", seen)
+    rig.send("scores", predictions(20, 30))
+    rig.turn()
+    # The first pane closes before anything of it was told.
+    waiting = "What came before the start is being judged. {} panes wait."
+    assert len(shown) > 10
+    assert shown == ["No event has come yet.", *(waiting.format(left) for left in range(len(shown), 1, -1))]
+    assert "wait" not in judge.status()["models"][0]["reason"]
