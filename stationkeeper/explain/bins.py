@@ -1,6 +1,6 @@
 """The table by which a verdict's effect can be redone by hand: bins, counts, shares, and the sum that they give."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,7 +11,7 @@ from stationkeeper.contracts.times import to_ms
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import PaneDelta
 from stationkeeper.explain.lineage import read_panes, read_references
-from stationkeeper.monitor.core.charts import Distance, coarse_cells, measure
+from stationkeeper.monitor.core.charts import Distance, cell_name, coarse_cells, measure
 from stationkeeper.monitor.core.reference import (
     Counts,
     NumericCells,
@@ -129,7 +129,7 @@ class Panes:
                     whole[pane.first : pane.first + len(block)] += block
             if whole is not None:
                 window = whole[reference.layout[subject.name].histogram]
-                return _bins(reference, subject, window) if window.sum() else None
+                return _bins(reference, subject, window, verdict.evidence.get("values") or {}) if window.sum() else None
         return None
 
 
@@ -143,12 +143,14 @@ def bins_of(reader: Reader, topics: Topics, verdicts: Sequence[Verdict]) -> dict
     return {name: bins for name, bins in found.items() if bins is not None}
 
 
-def _bins(reference: Reference, subject: ReferenceSubject, window: Counts) -> Bins:
+def _bins(reference: Reference, subject: ReferenceSubject, window: Counts, new: Mapping[str, float]) -> Bins:
     coarse = isinstance(subject.cells, NumericCells)
     return Bins(
         subject.name,
         reference.digest,
-        _coarse_names(subject) if coarse else tuple(subject.cell_name(cell) for cell in range(subject.cells.count)),
+        _coarse_names(subject)
+        if coarse
+        else tuple(cell_name(subject, cell, new) for cell in range(subject.cells.count)),
         coarse_cells(subject, window) if coarse else window,
         coarse_cells(subject, subject.counts) if coarse else subject.counts,
         dict(measure(subject, window)),

@@ -11,7 +11,7 @@ from stationkeeper.contracts.wire import PaneDelta
 from stationkeeper.explain.bins import Bins, Panes
 from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.charts.distance import distances
-from stationkeeper.monitor.core.reference import Reference
+from stationkeeper.monitor.core.reference import CategoricalCells, Reference
 
 START = 1_790_000_000_000
 MINUTE = 60_000
@@ -88,3 +88,17 @@ def test_a_sensitive_subject_is_shown_to_nobody() -> None:
     panes = Panes((pane(reference, START, [4, 6]),), {reference.digest: reference})
     assert panes.bins(verdict(10, START, 5), [START]) is None
     assert reference.by_name["plan"].sensitive
+
+
+def test_a_bucket_of_other_values_is_called_by_the_new_value_that_the_verdict_found_in_it() -> None:
+    reference = reference_of(sensitive=False)
+    cells = reference.by_name["plan"].cells
+    assert isinstance(cells, CategoricalCells)
+    bucket = int(cells.lookup(["family"])[0][0])
+    counts = [5, 5, *[0] * (cells.count - 2)]
+    counts[bucket] = 4
+    panes = Panes((pane(reference, START, counts),), {reference.digest: reference})
+    found = panes.bins(verdict(14, START, 5).model_copy(update={"evidence": {"values": {"family": 0.28}}}), [START])
+    assert found is not None
+    assert found.names[bucket] == "'family'"
+    assert any(line.split()[0] == "'family'" for line in found.lines())
