@@ -299,10 +299,13 @@ class Registry:
                         raise
         return card
 
-    def source(self, model: str, version: str, directory: Path) -> Path:
-        """Copy what a version holds, or what ``attach`` put beside it, and return where it lies; nothing is checked."""
+    def source(self, model: str, version: str, directory: Path, logged: str = "") -> Path:
+        """Copy what a version holds, or what ``attach`` put beside it, and return where it lies; nothing is checked.
+
+        With ``logged``, the file of that name that its training left in the run; ``ArtifactError`` without one.
+        """
         with self._connection.asking(f"fetch version {version} of {model}") as client:
-            return _bring(client, self.settings.tracking_uri, (model, version), directory)
+            return _bring(client, self.settings.tracking_uri, (model, version), directory, logged=logged)
 
     def attach(self, model: str, version: str, directory: Path) -> None:
         """Store an artifact directory beside a version of another's making, so that ``download`` finds it.
@@ -375,12 +378,20 @@ def _pinned_card(client: Any, named: tuple[str, str], directory: Path, what: str
     return card
 
 
-def _bring(client: Any, where: str, named: tuple[str, str], directory: Path, *, attached: bool = True) -> Path:
-    """Copy what a version holds, or what was attached to it, from the registry at ``where``; returns the copy."""
+def _bring(
+    client: Any, where: str, named: tuple[str, str], directory: Path, *, attached: bool = True, logged: str = ""
+) -> Path:
+    """Copy what a version holds, was attached to it, or is ``logged`` in its run, from the registry at ``where``."""
     from mlflow.artifacts import download_artifacts
 
     tags = client.get_model_version(*named).tags if attached else {}
     uri = tags.get(ARTIFACT_TAG) or client.get_model_version_download_uri(*named)
+    if logged:
+        run = client.get_model_version(*named).run_id
+        # Asked before: MLflow answers for a file that is not there as it does for a disk that is away.
+        if not run or logged not in {file.path for file in client.list_artifacts(run)}:
+            raise ArtifactError(f"version {named[1]} of {named[0]} has no {logged}: it was not trained by this role")
+        uri = f"runs:/{run}/{logged}"
     directory.mkdir(parents=True, exist_ok=True)
     return Path(download_artifacts(artifact_uri=uri, dst_path=str(directory), tracking_uri=where))
 

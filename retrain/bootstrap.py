@@ -1,7 +1,6 @@
 """The first champion of a model: trained from a file, registered and made champion, with its reference."""
 
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,22 +8,15 @@ from pathlib import Path
 import polars as pl
 
 from stationkeeper.contracts.identity import content_id
-from stationkeeper.contracts.times import format_duration
 from stationkeeper.registry import CHAMPION_ALIAS, Registry, category_text
 from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
 from stationkeeper.retrain.service.lineage import register_training
 from stationkeeper.retrain.service.steps import ReferenceBuilder, reference_of
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot import EVENT_ID, LABEL, LABEL_TIME, TIME, VERSION, SnapshotStore
-from stationkeeper.retrain.training.job import (
-    TrainingError,
-    TrainingJob,
-    TrainingResult,
-)
-from stationkeeper.retrain.training.process import TimedOut, TrainingProcess, log_tail
+from stationkeeper.retrain.training.job import TrainingJob, TrainingResult
+from stationkeeper.retrain.training.process import train_to_the_end
 
-# Pause between two looks at the training, chosen: a training takes seconds, so nobody notices a twentieth of one.
-POLL_S = 0.05
 HOLDOUT = 0.2
 """The newest share of the file, on which the first champion is measured; there is nobody to compare it with.
 Chosen: half of it measures on half the rows, twice of it teaches a quarter less."""
@@ -94,7 +86,7 @@ def bootstrap(
 ) -> FirstChampion:
     """Train on all but the held-out rows of ``training_rows``, register, and set the alias.
 
-    Blocks until the training subprocess ends. Raises ``BootstrapError`` and ``Retryable`` (registry unreachable).
+    Blocks until the training subprocess ends. Raises ``NoModel`` and ``Retryable`` (registry unreachable).
     """
     registry.ping()
     snapshot = snapshots.write(rows, {"model": model, "ranges": [], "base": None})
@@ -107,7 +99,7 @@ def bootstrap(
     ).model_copy(update={"holdout": HOLDOUT, "validation": 0.0})
     request = content_id("boot", model, snapshot.digest, settings.model_dump_json())
     directory = work_dir / request
-    result = _train(job, directory, settings)
+    result = train_to_the_end(job, directory, settings.training.timeout)
     tags = {"cause": "first champion"}
     registered = register_training(registry, snapshots, directory, request=request, tags=tags, alias=alias)
     digest, reference = reference_of(job, directory, registered.version, snapshots, build_reference)
@@ -122,21 +114,6 @@ def bootstrap(
         threshold=result.threshold.value if result.threshold else 0.5,
         result=result,
     )
-
-
-def _train(job: TrainingJob, directory: Path, settings: RetrainSettings) -> TrainingResult:
-    process = TrainingProcess.start(job, directory, settings.training.timeout / 1_000)
-    try:
-        while (finished := process.poll()) is None:
-            time.sleep(POLL_S)
-    finally:
-        process.kill()
-    if isinstance(finished, TrainingError):
-        raise BootstrapError(f"the training gave no model: {finished.detail}")
-    if isinstance(finished, TimedOut):
-        limit = format_duration(settings.training.timeout)
-        raise BootstrapError(f"the training ran longer than training.timeout {limit}: {log_tail(directory)}")
-    return finished
 
 
 def _feature(values: pl.Series, categorical: bool) -> pl.Series:  # noqa: FBT001 - a column is one or it is not

@@ -35,17 +35,19 @@ app = typer.Typer(
 deployments = typer.Typer(no_args_is_help=True, help="List and show rollouts; adopt, approve, reject, roll back.")
 requests = typer.Typer(no_args_is_help=True, help="List retrain requests; approve or reject them.")
 evidently_group = typer.Typer(no_args_is_help=True, help="Work with Evidently: write its report of our data.")
+retrain_group = typer.Typer(invoke_without_command=True, callback=loop.retrain, help=loop.retrain.__doc__)
 dead_letters = typer.Typer(no_args_is_help=True, help="List rejected records by code, show one, replay them.")
 config_group = typer.Typer(no_args_is_help=True, help="Show the configuration in force; print its JSON Schema.")
 input_topics = typer.Typer(no_args_is_help=True, help="List input topics; read one on that was stopped.")
 
 VERBS: tuple[Callable[..., Any], ...] = (
-    *(loop.demo, loop.up, loop.monitor, loop.retrain, loop.deploy, loop.serve, loop.broker),
+    *(loop.demo, loop.up, loop.monitor, loop.deploy, loop.serve, loop.broker),
     *(data.init, data.profile, data.backtest, data.explain, data.report, data.verify, data.dump),
     *(operate.check, operate.notify, operate.gate, erase.erase, plan.plan),
 )
 GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., Any]]]] = {
     "deployments": (deployments, operate.DEPLOYMENT_VERBS | rollout.ROLLOUT_VERBS),
+    "retrain": (retrain_group, operate.RETRAIN_VERBS),
     "requests": (requests, operate.REQUEST_VERBS),
     "dead-letters": (dead_letters, rejected.DEAD_LETTER_VERBS),
     "topics": (input_topics, topics.TOPIC_VERBS),

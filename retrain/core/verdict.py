@@ -83,6 +83,7 @@ def judge(compared: Compared, rules: GateRules, segments: SegmentRules, limits: 
             # A few: a reason is a line of a log; all of them are in the numbers.
             return GateVerdict(outcome, "; ".join(reasons[:MOST]), details)
     judged = f"; none of {len(harm)} segments worse" if harm else ""
+    judged += _left_out(details.get("value", {}).get("without_amount", 0), compared)
     return GateVerdict(base.outcome, base.reason + judged, details)
 
 
@@ -129,14 +130,22 @@ def _value(compared: Compared, rules: GateRules, found: list[tuple[GateOutcome, 
     if isinstance(columns, str):
         found.append((GateOutcome.NO_EVIDENCE, f"value: {columns}"))
         return {}
+    missing = 0 if compared.amounts is None else int((~np.isfinite(compared.amounts)).sum())
+    but = _left_out(missing, compared)
     cells = blocks_of(columns, np.ones(len(columns), bool), rules.blocks)
     interval = paired_interval(cells, value_gain, rules.alpha / rules.looks, rules.replicates, rules.seed)
     if interval.high < -rules.margin:
-        found.append((GateOutcome.FAIL, f"worth less overall: {interval} of what could be won"))
+        found.append((GateOutcome.FAIL, f"worth less overall: {interval} of what could be won{but}"))
     elif interval.low < -rules.margin:
-        found.append((GateOutcome.NO_EVIDENCE, f"may be worth less overall: {interval} of what could be won"))
+        found.append((GateOutcome.NO_EVIDENCE, f"may be worth less overall: {interval} of what could be won{but}"))
     won = dict(zip(("champion", "challenger", "possible"), columns.sum(axis=0).round(6).tolist(), strict=True))
-    return {"value": asdict(interval) | won}
+    return {"value": asdict(interval) | won | {"without_amount": missing}}
+
+
+def _left_out(missing: int, compared: Compared) -> str:
+    """Return how many rows are no part of the value, "" where all are: said beside what was judged without them."""
+    name = compared.worth.amount if compared.worth is not None else ""
+    return f"; {missing} of {len(compared.labels)} rows have no {name} and no part in the value" if missing else ""
 
 
 def _losses(compared: Compared) -> Floats:

@@ -13,6 +13,9 @@ from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.training.job import Record, TrainingResult
 from stationkeeper.streams.ports import Partition
 
+# The fields of a state that quote what others said: an error of a broker or registry, a judge's reason.
+_TOLD = frozenset({"detail", "cure_reason"})
+
 
 class OffsetEnd(Record):
     """How far a partition is read for a snapshot."""
@@ -86,9 +89,15 @@ class RetrainState(Record):
         """Read a record; raises ``pydantic.ValidationError``."""
         return cls.model_validate_json(value)
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a changed state; what it tells people is without credentials, whichever step changed it."""
+        # Errors quote the address that they failed on, and this record goes to Kafka, pages and traces.
+        told = {name: masked(text) for name, text in (update or {}).items() if name in _TOLD and text}
+        return super().model_copy(update={**(update or {}), **told}, deep=deep)
+
     def enter(self, stage: RequestStage, reason: RequestReason, detail: str = "", **changes: Any) -> Self:
         """Return the state after a step: stage, reason and history move together; ``detail`` without credentials."""
-        # Errors quote the address that they failed on, and this record goes to Kafka, pages and traces.
+        # Here as well as in the copy: the history tells it, too.
         detail = masked(detail)
         # Never backwards: the order of stages is told by it, and a survey may have read less than the one before a
         # restart.

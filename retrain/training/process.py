@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from pydantic import ValidationError
 
+from stationkeeper.contracts.times import format_duration
 from stationkeeper.retrain.training.job import (
     JOB_FILE,
     LOG_FILE,
@@ -38,6 +39,9 @@ LOG_KEPT: Final = 1024 * 1024
 LOOK_S: Final = 1.0
 """Pause between two looks at memory, disk and log, chosen: a look reads /proc and walks one directory (milliseconds);
 at ten times as long a training could take ten more seconds' worth past its limit."""
+
+POLL_S: Final = 0.05
+"""Pause between two looks of ``train_to_the_end``, chosen: a training takes seconds, nobody notices a twentieth."""
 
 SCRATCH_DIRECTORY: Final = "scratch"
 """Where the training's temporary files go (``TMPDIR``): they count as its disk and go with its directory."""
@@ -163,6 +167,26 @@ class TrainingProcess:
             )
             return TrainingError(detail=detail, final=True)
         return None
+
+
+class NoModel(ValueError):
+    """A training that gave no model; the message quotes what it said."""
+
+
+def train_to_the_end(job: TrainingJob, directory: Path, timeout_ms: int) -> TrainingResult:
+    """Train and wait for it: for a person's command, which has nothing else to do. Raises ``NoModel``."""
+    process = TrainingProcess.start(job, directory, timeout_ms / 1_000)
+    try:
+        while (finished := process.poll()) is None:
+            time.sleep(POLL_S)
+    finally:
+        process.kill()
+    if isinstance(finished, TrainingError):
+        raise NoModel(f"the training gave no model: {finished.detail}")
+    if isinstance(finished, TimedOut):
+        limit = format_duration(timeout_ms)
+        raise NoModel(f"the training ran longer than training.timeout {limit}: {log_tail(directory)}")
+    return finished
 
 
 def environment(own: Mapping[str, str], job: TrainingJob, marker: str) -> dict[str, str]:

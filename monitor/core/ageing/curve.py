@@ -70,10 +70,14 @@ class Week(State, frozen=True, array_like=True):
 
 
 class ServedVersion(State, frozen=True):
-    """A version with its weeks, oldest first."""
+    """A version with its weeks, oldest first, and those (``asked``) in which a retraining was asked for meanwhile.
+
+    All but the last of them gave no version in its place; neither did the last where the version serves still.
+    """
 
     version: str
     weeks: tuple[Week, ...] = ()
+    asked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,8 @@ class AgeingCurve:
     """What a row's loss would be less under a model trained now: growth x fresh loss x age + cure x rise.
 
     ``growth`` is the share of its fresh loss that a version loses a week, ``cure`` the share of a rise above it that a
-    new version takes away. Linear regression of what each promotion gained on the two, with a normal prior (ridge).
+    new version takes away. Linear regression of what each promotion gained on the two, with a normal prior (ridge). A
+    retraining that gave no version gained nothing: what the gate or the canary refuses costs its price all the same.
     By hand: a version wrong in 10 % when fresh and 12 % of late, 8.5 weeks old, at .02 and .5: .02 x .10 x 8.5 + .5 x
     .02 = .027, so 27 of a thousand answers.
     """
@@ -98,6 +103,11 @@ class AgeingCurve:
         if not (precision > 0).all():
             return cls(GROWTH, CURE)
         normal, target = np.diag(precision), precision * np.array([GROWTH, CURE])
+        for version in served:
+            for asked in barren(version, latest=version is served[-1]):
+                before = [week for week in version.weeks if week.number < asked]
+                # A gain of nought adds nothing to the target.
+                normal += np.outer(_features(before), _features(before)) if before else 0.0
         for old, new in pairwise(served):
             # The weeks before the new version's first; a week that both served is in neither.
             before = [week for week in old.weeks if week.number < new.weeks[0].number]
@@ -117,6 +127,11 @@ class AgeingCurve:
     def excess(self, weeks: Sequence[Week]) -> float:
         """Return wrong answers a row that a model trained at the end of these weeks of one version would spare."""
         return float(_features(weeks) @ np.array([self.growth, self.cure]))
+
+
+def barren(version: ServedVersion, *, latest: bool) -> tuple[int, ...]:
+    """Return the weeks of retrainings that gave no version: of one that was replaced all but the last."""
+    return version.asked if latest else version.asked[:-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Whether a retraining pays now: what age has cost since the last one, against the price of the next."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stationkeeper.contracts.messages import RetrainRequest, Rollout, Verdict
@@ -10,10 +10,12 @@ from stationkeeper.monitor.core.ageing.asking import asking
 from stationkeeper.monitor.core.ageing.curve import (
     FRESH_WEEKS,
     HORIZON_WEEKS,
+    PAIR_WEEKS,
     AgeingCurve,
     ServedVersion,
     SuddenChange,
     Week,
+    barren,
     help_share,
     sudden_change,
 )
@@ -42,6 +44,8 @@ class Timing:
     """Whether a retraining pays: ``spent`` wrong answers that age has cost since ``since`` (a week), and the price.
 
     ``spared`` are those that it spares in the next ``HORIZON_WEEKS`` of what a sudden ``change`` costs, 0 without one.
+    ``late`` is the share of wrong answers of late, ``forecast`` how much less a model trained now would have;
+    ``barren`` are the retrainings so far that gave no version.
     """
 
     pays: bool
@@ -54,6 +58,9 @@ class Timing:
     curve: AgeingCurve
     spared: float = 0.0
     change: SuddenChange | None = None
+    late: float = 0.0
+    forecast: float = 0.0
+    barren: int = 0
 
     @property
     def reason(self) -> str:
@@ -66,6 +73,7 @@ class Timing:
                 f"then spares {self.spared:.0f} in {HORIZON_WEEKS:.0f} weeks, a retraining costs {self.cost:.0f}"
             )
         more = "which is what a retraining costs" if self.pays else "a retraining does not pay yet"
+        more += f"; {self.barren} asked for before gave no version so far" if self.barren else ""
         return (
             f"age has cost {self.spent:.0f} of {self.cost:.0f} wrong answers in {weeks} week{'s' * (weeks != 1)} of "
             f"version {self.version} ({self.rows} labelled rows): {more}"
@@ -97,9 +105,15 @@ def timing(state: AgeState, cost: float, week: int, helps: float = 1.0) -> Timin
     rows = sum(one.rows for _, one in counted)
     # From the last request on, or one that found nothing better would be made again each week.
     ahead = helps * _rows_a_week(weeks) * HORIZON_WEEKS
-    spared = 0.0 if change is None else change.spared(history, since, week) * ahead
+    less = 0.0 if change is None else change.spared(history, since, week)
+    spared = less * ahead
     pays = max(spent, spared) >= cost
-    return Timing(pays, latest.version, since, weeks[-1].number, spent, cost, rows, curve, spared, change)
+    near = weeks[-PAIR_WEEKS:]
+    late = sum(one.wrong for one in near) / max(sum(one.rows for one in near), 1)
+    forecast = max(curve.excess(weeks), less)
+    failed = sum(len(barren(one, latest=one is history[-1])) for one in history)
+    number = weeks[-1].number
+    return Timing(pays, latest.version, since, number, spent, cost, rows, curve, spared, change, late, forecast, failed)
 
 
 def _rows_a_week(weeks: Sequence[Week]) -> float:
@@ -143,6 +157,16 @@ class AgeRecord:
             f"{HORIZON_WEEKS:.0f} weeks of {_rows_a_week(weeks):.0f} labelled rows{seldom}, "
             f"a retraining costs {self._cost:g}"
         )
+
+    def asked(self, requests: Iterable[RetrainRequest], now: int) -> None:
+        """Note what was asked for, whoever asked; what is withdrawn was not tried, and a ``cure`` asks for nothing."""
+        for request in requests:
+            versions = self.state.versions
+            if not versions or versions[-1].version != request.version or request.cure is not None:
+                continue
+            kept = versions[-1].asked
+            kept = kept[:-1] if request.withdrawn else (*kept, now // WEEK_MS)[-KEPT_WEEKS:]
+            self.state = replaced(self.state, versions=(*versions[:-1], replaced(versions[-1], asked=kept)))
 
     def judge(
         self,
@@ -211,6 +235,8 @@ def _asking(due: Timing, identity: WatchIdentity, now: int) -> tuple[Incident, V
             "weeks": due.week - due.since + 1,
             "spent": round(due.spent, 3),
             "spared": round(due.spared, 3),
+            "late": round(due.late, 6),
+            "forecast": round(due.forecast, 6),
         },
         number=due.week,
     )

@@ -10,6 +10,7 @@ them together; `held` keeps what drifts out of the detectors' bags, `harm` tells
 
 from stationkeeper.monitor.core.incidents.cure import (
     PATIENCE_MS,
+    Before,
     Cure,
     CureRules,
     Trial,
@@ -63,6 +64,7 @@ __all__ = [
     "REARM_MS",
     "RETRY_PANES",
     "UNWEIGHED",
+    "Before",
     "Cure",
     "CureRules",
     "DecisionTime",

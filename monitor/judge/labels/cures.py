@@ -7,6 +7,7 @@ from stationkeeper.contracts.model_status import CureStatus
 from stationkeeper.contracts.state import State, replaced
 from stationkeeper.monitor.core.incidents import (
     PATIENCE_MS,
+    Before,
     Cure,
     CureRules,
     Harm,
@@ -20,6 +21,7 @@ from stationkeeper.monitor.core.incidents import (
     overtaken,
 )
 from stationkeeper.monitor.core.performance import OutcomePane, judged
+from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
@@ -64,7 +66,7 @@ class Cures:
     def asked(self, requests: Iterable[RetrainRequest], watches: Sequence[Watch]) -> None:
         """Put published requests under test; ``watches`` are the champion's, whose incidents ask.
 
-        What age or the calendar asked for has no subject: `core.ageing` learns from the weeks on either side of it.
+        Of what age asked for the forecast is tested; what the calendar asked for promised nothing.
         """
         for request in requests:
             others = tuple(one for one in self.state.trials if one.message.id != request.id)
@@ -137,7 +139,7 @@ class Cures:
         if rollout.champion != message.version and not trial.new:
             cost = harm(message.incident)
             # What was not shown to be lost is no room for the new version to lose.
-            lost = cost.lost if cost is not None and cost.low > 0 else 0.0
+            lost = cost.lost if cost is not None and cost.low > 0 else trial.lost
             trial = replaced(trial, new=rollout.champion, since=now, lost=lost)
         if trial.new and rollout.phase is RolloutPhase.STEADY and not trial.confirmed:
             trial = replaced(trial, confirmed=now)
@@ -158,8 +160,14 @@ class Cures:
 
 
 def _trials(request: RetrainRequest, watches: Sequence[Watch]) -> Iterable[Trial]:
-    """The trial of a request, from the watch whose incident asked."""
+    """The trial of a request, from the watch whose incident asked, or from the forecast that age made."""
+    told = request.evidence
     for watch in watches:
+        # A build before forecasts were told asked without one.
+        if request.cause == Cause.AGEING and "forecast" in told and not watch.identity.segment:
+            known = before_change(judged(watch.reference))
+            late = Before(float(told["late"]), known.phi)
+            yield Trial(request.encode().decode(), (), "", late, lost=float(told["forecast"]))
         for incident in watch.incidents():
             if incident.id == request.incident:
                 # The leader first: it names the verdict.

@@ -52,7 +52,9 @@ class Retrainings:
         harm: Callable[[str], Harm | None],
     ) -> Asked:
         """Test again what retrainings were asked for, those ``asked`` now included, with the ``rows`` of a pane."""
+        asked = list(asked)
         self.cures.asked(asked, watches(champion))
+        self.age.asked(asked, now)
         counted: dict[tuple[str, str], int] = {}
         for key, count in rows:
             counted[key.version, key.segment] = counted.get((key.version, key.segment), 0) + count

@@ -59,6 +59,9 @@ def test_a_few_rows_without_amount_are_left_out_and_the_others_valued(missing: i
     assert found.outcome is outcome
     assert (f"{missing} of 4000 held-out rows have no paid" in found.reason) == (outcome is GateOutcome.NO_EVIDENCE)
     if outcome is GateOutcome.PASS:
+        assert f"{missing} of 4000 rows have no paid and no part in the value" in found.reason
+        assert found.numbers["value"]["without_amount"] == missing
+        assert "no part" not in judged(replace(one, amounts=np.ones(4_000))).reason
         assert (
             found.numbers["value"]["possible"]
             < judged(replace(one, amounts=np.ones(4_000))).numbers["value"]["possible"]

@@ -17,6 +17,7 @@ from stationkeeper.retrain.service.stage import LoopTables, Retrain
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.retrain.service.steps import ModelInputs, Steps
 from stationkeeper.retrain.settings import RetrainSettings
+from stationkeeper.retrain.verification import train_again
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
@@ -189,6 +190,8 @@ def test_a_request_becomes_one_candidate_with_its_lineage(world: World):
     assert tags["incident"] == "inc-1"
     assert tags["snapshot"] == candidate.snapshot
     assert world.registry.alias("bank", "challenger") == candidate.version
+    # Anybody can train it again, on the same rows and against the same champion.
+    assert train_again(world.registry, world.bank.snapshots, model="bank", version=candidate.version).same
     references = world.latest(T.references.name)
     assert list(references) == [f"bank/{candidate.version}"]
     assert b'"rows": 3000' in references[f"bank/{candidate.version}"]

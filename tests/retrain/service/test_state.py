@@ -65,3 +65,17 @@ def test_the_state_of_a_newer_build_is_refused_with_what_to_do(newer):
     states = RequestStates("retrain-state")
     with pytest.raises(Fatal, match=r"(?s)state of request req-1 in retrain-state cannot be read.*upgrade this role"):
         states.restore({b"req-1": json.dumps(OLD | newer).encode()})
+
+
+def test_no_change_of_a_state_lets_a_credential_out():
+    state = RetrainState.decode(json.dumps(OLD).encode())
+    said = "no answer from http://bob:hunter22@mlflow:5000/api?token=abcdefgh"
+    for told in (
+        state.model_copy(update={"detail": said}),
+        state.enter(RequestStage.FAILED, RequestReason.BAD_DATA, said),
+        state.model_copy(update={"cure_reason": said}),
+    ):
+        assert b"hunter22" not in told.encode()
+        assert b"abcdefgh" not in told.encode()
+        assert "hunter22" not in told.words()
+        assert "***@mlflow:5000" in told.words() + told.cure_reason

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stationkeeper.contracts.messages import Level, VerdictKind
+from stationkeeper.contracts.messages import Level, RetrainRequest, VerdictKind
 from stationkeeper.contracts.state import replaced, state_of
 from stationkeeper.monitor.core.ageing import AgeRecord, AgeState, ServedVersion, Week, timing
 from stationkeeper.monitor.core.ageing.timing import WEEK_MS
@@ -63,6 +63,9 @@ def ask(record: AgeRecord, policy: RequestPolicy, weeks: int, wrong: int = 100) 
             assert (requests[0].kind, requests[0].cause) == (VerdictKind.PERFORMANCE, Cause.AGEING)
             assert requests[0].verdict == verdicts[0].id
             assert requests[0].evidence["reason"] == verdicts[0].reason
+            # What it promises, which is tested again once a new version serves: .02 x .10 x weeks of age.
+            assert requests[0].evidence["late"] == wrong / 1_000
+            assert requests[0].evidence["forecast"] == pytest.approx(0.002 * (week - 0.5), abs=1e-3)
     return asked
 
 
@@ -70,6 +73,32 @@ def test_it_asks_without_an_incident_and_not_again_at_once():
     record = AgeRecord(50.0)
     assert ask(record, RequestPolicy(RequestRules()), 12) == [8, 11]
     assert record.last is not None
+
+
+def test_a_retraining_that_gave_no_version_makes_the_next_one_later():
+    record, policy = AgeRecord(50.0), RequestPolicy(RequestRules())
+    found: dict[int, RetrainRequest] = {}
+    for week in range(20):
+        _, requests = record.judge(labels(week * WEEK_MS, 100), CHAMPION, policy, week * WEEK_MS, None)
+        record.asked(requests, week * WEEK_MS)
+        if requests:
+            found[week] = requests[0]
+    # Growth .02 x .48 / (.48 + .75^2) = .0092 after the first, so six weeks and not three; fewer still afterwards.
+    assert list(found) == [8, 14]
+    assert record.last is not None
+    assert record.last.curve.growth < 0.0092
+    assert record.last.reason.endswith("a retraining does not pay yet; 2 asked for before gave no version so far")
+    # One that was withdrawn was not tried.
+    record.asked([found[14].model_copy(update={"withdrawn": "broken data"})], 15 * WEEK_MS)
+    assert record.state.versions[-1].asked == (8,)
+
+
+def test_what_led_to_a_version_is_not_held_against_the_next():
+    old = ServedVersion(version="1", weeks=flat(9).versions[0].weeks, asked=(6, 9))
+    new = ServedVersion(version="2", weeks=tuple(Week(at, 1_000, 100) for at in range(9, 12)))
+    due = timing(AgeState(versions=(old, new)), 50.0, 12)
+    assert due is not None
+    assert due.barren == 1
 
 
 def test_without_a_price_nothing_is_kept_or_asked():

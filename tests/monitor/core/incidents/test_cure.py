@@ -9,6 +9,7 @@ from stationkeeper.contracts.times import to_datetime
 from stationkeeper.monitor.core.finding import Dated
 from stationkeeper.monitor.core.incidents import (
     PATIENCE_MS,
+    Before,
     Cure,
     CureRules,
     Incident,
@@ -188,3 +189,26 @@ def test_the_verdict_is_in_the_incident_that_asked_and_warns_where_it_did_not_he
     assert told.evidence["request"] == "req-1"
     good = cure_verdict(trial(), replaced(cure, outcome=CureOutcome.CURED), "")
     assert (good.level, good.state) == (Level.INFORM, "steady")
+
+
+@pytest.mark.parametrize(
+    ("rows", "wrong", "outcome", "spared"),
+    [
+        (20_000, 2_000, CureOutcome.CURED, "it spared 2.00 (1.12 to 2.84)"),
+        (10_000, 1_000, CureOutcome.UNKNOWN, "it spared 2.00 (0.77 to 3.15)"),
+        (20_000, 2_400, CureOutcome.NOT_CURED, "it spared 0.00 (-0.9"),
+        (0, 0, CureOutcome.UNKNOWN, "no label of it says what it spared"),
+    ],
+)
+def test_what_came_of_a_forecast_is_told_after_a_week(rows: int, wrong: int, outcome: CureOutcome, spared: str):
+    one = trial(keys=(), before=Before(0.12), lost=0.02)
+    if rows:
+        one = labelled(one, rows, wrong)
+    assert judge_cure(one, RULES, 2_000 + PATIENCE_MS - 1) is None, "a new version's first days may be a weekend"
+    found = judge_cure(one, RULES, 2_000 + PATIENCE_MS)
+    assert found is not None
+    assert (found.outcome, found.numbers["forecast"]) == (outcome, 0.02)
+    assert found.reason.startswith("version 2 was forecast to spare 2.00 of 12.00 wrong answers in a hundred; ")
+    assert spared in found.reason
+    # Nothing is broken: nobody has to get up.
+    assert cure_verdict(one, found, "").level is Level.INFORM

@@ -9,6 +9,7 @@ import pytest
 from stationkeeper.contracts.messages import CureOutcome, RetrainRequest, Rollout, RolloutPhase, VerdictKind
 from stationkeeper.contracts.status import check
 from stationkeeper.contracts.wire import OutcomeDelta
+from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import Labels, dump
 from stationkeeper.page.incident import find_incident, history
 from tests.monitor.judge.test_stage import REFERENCE, Bench, arm, outcomes, pane, progress, run
@@ -146,3 +147,25 @@ def test_a_withdrawn_request_is_not_followed():
     assert [one.message.id for one in cures.state.trials] == [request.id]
     cures.asked([request.model_copy(update={"withdrawn": "healed"})], [])
     assert cures.state.trials == ()
+
+
+def test_what_age_asked_for_is_tested_against_its_forecast():
+    bench, request = asked()
+    cures = bench.judge.judges["fraud"].retrainings.cures
+    promised = {"late": 0.3, "forecast": 0.1}
+    aged = request.model_copy(update={"id": "req-age", "incident": "age-1", "cause": Cause.AGEING.value})
+    watches = bench.judge.judges["fraud"].watches.of("1")
+    cures.asked([aged], watches)
+    assert "age-1" not in [one.message.incident for one in cures.state.trials], "an older build asked without one"
+    cures.asked([aged.model_copy(update={"evidence": promised})], watches)
+    promote(bench, aged)
+    serve(bench, range(60, 110), 10)
+    take_out(bench, "2", aged.id, RolloutPhase.STEADY, 3)
+    serve(bench, range(110, 112), 10)
+    (trial,) = [one for one in cures.state.trials if one.message.incident == "age-1"]
+    assert (trial.before.loss, trial.lost, trial.new) == (0.3, 0.1, "2")
+    verdicts, requests = cures.step(trial.confirmed + 8 * 86_400_000, {}, lambda _: [], lambda _: None)
+    ((verdict,), (again,)) = (verdicts, requests)
+    assert (again.id, again.cure, verdict.incident) == ("req-age", CureOutcome.CURED, "age-1")
+    assert "was forecast to spare 10.00 of 30.00 wrong answers in a hundred; it spared 10.00" in again.cure_reason
+    assert cures.tried() == (1, 0)
