@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from stationkeeper.contracts.messages import Text
 from stationkeeper.contracts.plugins import IMPORT_PATH, PluginGroup, plugin_names
 from stationkeeper.contracts.settings import ClassName, Duration, Settings
+from stationkeeper.contracts.times import format_duration
 from stationkeeper.retrain.core.gate import GateRules
 from stationkeeper.retrain.core.plan import PlanRules
 from stationkeeper.retrain.core.segments import SegmentRules
@@ -192,6 +193,28 @@ class TrainingSettings(Settings):
     environment: tuple[VariableName, ...] = ()
 
 
+class SearchSettings(Settings):
+    """Which parameters of the trainer are searched, and for how long (wall time).
+
+    ``space`` names keywords of the trainer's class with the values that are tried. ``retrain.parameters`` are tried
+    first, then random combinations on the validation rows, in the window that won; a fit that would end past ``budget``
+    is not begun. What was chosen is the version's; the gate's rows choose nothing.
+    """
+
+    # Chosen: some tens of fits of the default trainers; at half a small search is cut off, at double a canary begins
+    # ten minutes later for a gain that is seldom past noise.
+    budget: Annotated[Duration, Field(ge=1_000)] = 600_000
+    space: Annotated[dict[Text, tuple[Any, ...]], Field(min_length=1)]
+
+    @field_validator("space")
+    @classmethod
+    def _values(cls, space: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        empty = sorted(name for name, values in space.items() if not values)
+        if empty:
+            raise ValueError(f"{', '.join(empty)}: no value to try; list at least one")
+        return space
+
+
 class RetrainSettings(Settings):
     """How one model is retrained; every default suits a binary classifier with delayed labels.
 
@@ -207,6 +230,8 @@ class RetrainSettings(Settings):
 
     trainer: str = "gradient-boosting"
     parameters: dict[str, Any] = Field(default_factory=dict)
+    # None by default: the shipped trainers' parameters suit most tables, and a search delays every candidate.
+    search: SearchSettings | None = None
     task: Literal["binary", "multiclass", "regression"] = "binary"
     labels: LabelSettings = LabelSettings()
     data: DataSettings = DataSettings()
@@ -232,6 +257,15 @@ class RetrainSettings(Settings):
             instead = "; ".join(f"write models.NAME.requests.{_MOVED[key]} instead of retrain.{key}" for key in gone)
             raise ValueError(f"{', '.join(gone)}: the monitor alone decides how often a model may ask; {instead}")
         return values
+
+    @model_validator(mode="after")
+    def _search_leaves_time(self) -> Self:
+        if self.search is not None and self.search.budget >= self.training.timeout:
+            raise ValueError(
+                f"search.budget {format_duration(self.search.budget)} leaves nothing of training.timeout "
+                f"{format_duration(self.training.timeout)} for the model itself; lower one or raise the other"
+            )
+        return self
 
     @field_validator("trainer")
     @classmethod

@@ -77,7 +77,9 @@ def register_training(
         Registration(
             model=job.model,
             artifact=directory / ARTIFACT_DIRECTORY,
-            params=job.params() | {"window": result.window.value, "snapshot": job.digest},
+            params=job.params()
+            | {"window": result.window.value, "snapshot": job.digest}
+            | ({"chosen": str(result.parameters)} if result.parameters is not None else {}),
             metrics=metrics(result, gate.numbers if gate else None),
             tags={
                 "snapshot": job.digest,

@@ -74,6 +74,9 @@ class TrainingJob(Record):
     # A job of an older build reads all: its snapshot was cut already.
     data_rows: int = 2**63 - 1
     timeout_s: float | None = None
+    # Of no search, and of an older build, both are empty.
+    space: dict[str, tuple[Any, ...]] = {}
+    search_s: float = 0.0
 
     @classmethod
     def of(cls, settings: RetrainSettings, **facts: Any) -> "TrainingJob":
@@ -101,6 +104,8 @@ class TrainingJob(Record):
             amount=settings.gate.amount if settings.gate.value is not None else None,
             data_rows=settings.data.max_rows,
             timeout_s=settings.training.timeout / 1_000,
+            space=settings.search.space if settings.search else {},
+            search_s=settings.search.budget / 1_000 if settings.search else 0.0,
             **facts,
         )
 
@@ -138,6 +143,8 @@ class TrainingResult(Record):
     metrics: dict[str, float] = {}
     # Results of older builds say neither, and are judged without.
     serving: dict[str, float] = {}
+    # What a search chose: how far it came depends on the machine, so who trains again takes this.
+    parameters: dict[str, Any] | None = None
     changed_inputs: tuple[str, ...] = ()
     # Nor is there one of a first champion, which answers beside nobody.
     shadow: Shadow | None = None

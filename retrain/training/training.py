@@ -4,10 +4,11 @@ import hashlib
 import inspect
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from stationkeeper.retrain.snapshot import BadData, TrainingTable, digest_of, ne
 from stationkeeper.retrain.training.export import Exported, export, packages, schema_changes, serving_cost
 from stationkeeper.retrain.training.job import ARTIFACT_DIRECTORY, PROGRESS_FILE, TrainingJob, TrainingResult
 from stationkeeper.retrain.training.scored_rows import ScoredRows
+from stationkeeper.retrain.training.search import search
 from stationkeeper.retrain.training.trainer import FittedModel, Trainer, TrainingData, load_trainer
 
 FOLDS = 3
@@ -46,6 +48,7 @@ class Training:
     job: TrainingJob
     directory: Path
     seconds: dict[str, float] = field(default_factory=dict)
+    parameters: dict[str, Any] | None = None
 
     def run(self) -> TrainingResult:
         """Train, export and score; raises ``BadData``, ``ExportError``, ``TrainerError``."""
@@ -62,13 +65,16 @@ class Training:
             backtest = fits.backtest(self.job.windows)
             # Of equal losses the first: `all`, which forgets nothing.
             window = min(backtest, key=lambda one: backtest[one])
+        if self.job.space:
+            with self._timed("search"):
+                fits.trainer, self.parameters = fits.search(window)
         with self._timed("threshold"):
             out_of_fold = fits.out_of_fold(window)
             threshold = self._threshold(table, rows, split, out_of_fold, champion, champion_scores)
         with self._timed("fit"):
             fitted = fits.final(window)
         with self._timed("export"):
-            exported = self._export(fitted, table, threshold, trainer)
+            exported = self._export(fitted, table, threshold, fits.trainer)
         with self._timed("score"):
             pair = (champion_scores, table.scores_by(exported.model))
             scored = ScoredRows(self.job, self.directory, table, rows, split, pair)
@@ -103,8 +109,8 @@ class Training:
         split = split_rows(times, onset, self.job.holdout, self.job.validation)
         for name, mask in (("training", split.learn), ("validation", split.validation), ("held-out", split.holdout)):
             labels = table.labels[rows][mask]
-            # With one window nothing is chosen on them.
-            if name == "validation" and len(self.job.windows) == 1:
+            # With one window and one recipe nothing is chosen on them.
+            if name == "validation" and len(self.job.windows) == 1 and not self.job.space:
                 continue
             if len(labels) == 0 or (self.job.task is not ModelTask.REGRESSION and len(np.unique(labels)) < 2):
                 raise BadData(f"the {len(labels)} {name} rows hold one label only; wait for more labels")
@@ -190,6 +196,7 @@ class Training:
             seconds={name: round(value, 3) for name, value in self.seconds.items()},
             packages=packages(),
             metrics=fits.metrics,
+            parameters=self.parameters,
             serving=serving_cost(self.directory / ARTIFACT_DIRECTORY, fits.table.features),
             changed_inputs=schema_changes(champion.card.features, fits.table.specs) if champion else (),
             shadow=shadow,
@@ -219,19 +226,36 @@ class WindowFits:
     split: Split
     say: Callable[[float, str], None]
     metrics: dict[str, float] = field(default_factory=dict)
+    searched: dict[str, float] = field(default_factory=dict)
     _begun: int = 0
 
     def backtest(self, windows: Sequence[TrainingWindow]) -> dict[TrainingWindow, float]:
         """Return the loss of each window on the validation rows, which come after all it learnt from."""
         if len(windows) == 1:
             return {windows[0]: 0.0}
-        validation = self.rows[self.split.validation]
-        return {
-            window: self._loss(
-                self._fit(window, self.split.learn, round(BACKTEST_SHARE * self.job.max_rows)), validation
-            )
-            for window in windows
+        return {window: self._validated(window, self.trainer) for window in windows}
+
+    def search(self, window: TrainingWindow) -> tuple[Trainer, dict[str, Any]]:
+        """Return the trainer of the least loss on the validation rows, within the job's time, and its parameters."""
+        job = self.job
+
+        def loss(parameters: Mapping[str, Any]) -> float:
+            return self._validated(window, load_trainer(job.trainer, parameters))
+
+        found = search(job.parameters, job.space, loss, seed=job.seed, budget_s=job.search_s, clock=time.monotonic)
+        # Beside the trainer's own: what was tried is known to whoever reads the run.
+        self.searched = {
+            "search.tried": float(found.tried),
+            "search.possible": float(found.possible),
+            "search.loss_given": found.given_loss,
+            "search.loss_best": found.best_loss,
         }
+        return load_trainer(job.trainer, found.parameters), found.parameters
+
+    def _validated(self, window: TrainingWindow, trainer: Trainer) -> float:
+        """The loss on the validation rows of a fit on what came before them."""
+        fitted = self._fit(window, self.split.learn, round(BACKTEST_SHARE * self.job.max_rows), trainer)
+        return self._loss(fitted, self.rows[self.split.validation])
 
     def out_of_fold(self, window: TrainingWindow) -> Floats:
         """Return scores of rows after the change, each by a model that has not seen its run of rows; NaN elsewhere."""
@@ -250,10 +274,10 @@ class WindowFits:
     def final(self, window: TrainingWindow) -> FittedModel:
         """Return the model of everything that is not held out."""
         fitted = self._fit(window, self.split.learn | self.split.validation, self.job.max_rows)
-        self.metrics = dict(getattr(fitted, "metrics", {}))
+        self.metrics = dict(getattr(fitted, "metrics", {})) | self.searched
         return fitted
 
-    def _fit(self, window: TrainingWindow, usable: Flags, limit: int) -> FittedModel:
+    def _fit(self, window: TrainingWindow, usable: Flags, limit: int, trainer: Trainer | None = None) -> FittedModel:
         # A generator for each fit and not one for all: a window's rows must not depend on how many fits came before.
         rng = np.random.default_rng(self.job.seed)
         chosen, weights = window_rows(window, usable, self.split.after, limit, rng)
@@ -266,8 +290,11 @@ class WindowFits:
         self._begun += 1
 
         def say(share: float | None, text: str) -> None:
+            # A search makes more fits than anybody can tell before.
             words = f"fit {begun + 1} of {count}, {len(labels)} rows"
-            self.say((begun + (share or 0.0)) / count, f"{words}: {text}" if text else words)
+            if self.job.space:
+                words = f"fit {begun + 1}, {len(labels)} rows"
+            self.say(min((begun + (share or 0.0)) / count, 1.0), f"{words}: {text}" if text else words)
 
         say(None, "")
         data = TrainingData(
@@ -283,7 +310,7 @@ class WindowFits:
             progress=say,
             classes=self.table.classes,
         )
-        return self.trainer.fit(data)
+        return (trainer or self.trainer).fit(data)
 
     def _loss(self, fitted: FittedModel, positions: Positions) -> float:
         scores, labels = fitted.score(self.table.features[positions]), self.table.labels[positions]
