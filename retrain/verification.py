@@ -97,7 +97,7 @@ def train_again(registry: Registry, store: SnapshotStore, *, model: str, version
         limit = round(1_000 * job.timeout_s) if job.timeout_s is not None else DAY_MS
         result = train_to_the_end(job, place / "again", limit)
         same = result.onnx_sha256 == stated.onnx_sha256
-        models = [load_scorer(place / "registered"), load_scorer(place / "again" / ARTIFACT_DIRECTORY)]
+        models = load_scorer(place / "registered"), load_scorer(place / "again" / ARTIFACT_DIRECTORY)
         return Retrained(
             model=model,
             version=version,

@@ -16,7 +16,7 @@ are drawn one by one, which may repeat some."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchOutcome:
     """The parameters of the least loss, how many were tried of how many, and the loss of the given and of the best."""
 
     parameters: dict[str, Any]
@@ -34,7 +34,7 @@ def search(
     seed: int,
     budget_s: float,
     clock: Callable[[], float],
-) -> Found:
+) -> SearchOutcome:
     """Try the ``given`` parameters, then random combinations of ``space`` over them until ``budget_s`` is spent.
 
     Random and not the grid in order (Bergstra and Bengio 2012): cut off anywhere, each parameter has been tried at all
@@ -55,7 +55,7 @@ def search(
         found, tried = loss(parameters), tried + 1
         if found < least:
             best, least = parameters, found
-    return Found(best, tried, prod(len(values) for values in space.values()), first, least)
+    return SearchOutcome(best, tried, prod(len(values) for values in space.values()), first, least)
 
 
 def _order(space: Mapping[str, Sequence[Any]], seed: int) -> Iterator[dict[str, Any]]:

@@ -29,7 +29,7 @@ def run(budget: float, seed: int = 1, space: Mapping[str, Any] = SPACE, step: fl
 
     def loss(parameters: Mapping[str, Any]) -> float:
         asked.append(dict(parameters))
-        return abs(parameters["leaves"] - 31) + parameters["rate"]
+        return float(abs(parameters["leaves"] - 31) + parameters["rate"])
 
     ticks = seconds(step)
     found = search(GIVEN, space, loss, seed=seed, budget_s=budget, clock=lambda: next(ticks))
