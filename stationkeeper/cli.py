@@ -47,7 +47,7 @@ VERBS: tuple[Callable[..., Any], ...] = (
 )
 GROUPS: dict[str, tuple[typer.Typer, dict[str, Callable[..., Any]]]] = {
     "deployments": (deployments, operate.DEPLOYMENT_VERBS | rollout.ROLLOUT_VERBS),
-    "retrain": (retrain_group, operate.RETRAIN_VERBS),
+    "retrain": (retrain_group, {"verify": loop.verify_version}),
     "requests": (requests, operate.REQUEST_VERBS),
     "dead-letters": (dead_letters, rejected.DEAD_LETTER_VERBS),
     "topics": (input_topics, topics.TOPIC_VERBS),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stationkeeper.commands.options import ConfigOption, JsonOption
+from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
 
 if TYPE_CHECKING:
     from stationkeeper.config import Config
@@ -100,6 +100,28 @@ def retrain(context: typer.Context, config: ConfigOption = None) -> int:
     from stationkeeper.process.wiring import retrain_stage
 
     return _run_role("retrain", config, lambda settings: [retrain_stage(settings)])
+
+
+def verify_version(
+    version: Annotated[str, typer.Argument(help="A version of the registry that the role retrain registered.")],
+    model: Annotated[str, typer.Option(help="The model.")],
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Train a version again from its snapshot and compare: exit 0 the same model, 1 another one."""
+    from stationkeeper.config import load
+    from stationkeeper.registry import Registry
+    from stationkeeper.retrain.snapshot import SnapshotStore
+    from stationkeeper.retrain.verification import train_again
+
+    settings = load(config)
+    store = SnapshotStore(settings.snapshots.directory)
+    found = train_again(Registry(settings.registry), store, model=model, version=version)
+    if json:
+        print_json(found.to_json())
+    else:
+        typer.echo(found.text())
+    return found.exit_code
 
 
 def deploy(config: ConfigOption = None) -> int:

@@ -415,28 +415,6 @@ def gate(
     return outcome.exit_code
 
 
-def verify_version(
-    version: Annotated[str, typer.Argument(help="A version of the registry that the role retrain registered.")],
-    model: Annotated[str, typer.Option(help="The model.")],
-    config: ConfigOption = None,
-    json: JsonOption = False,
-) -> int:
-    """Train a version again from its snapshot and compare: exit 0 the same model, 1 another one."""
-    from stationkeeper.config import load
-    from stationkeeper.registry import Registry
-    from stationkeeper.retrain.snapshot import SnapshotStore
-    from stationkeeper.retrain.verification import train_again
-
-    settings = load(config)
-    store = SnapshotStore(settings.snapshots.directory)
-    found = train_again(Registry(settings.registry), store, model=model, version=version)
-    if json:
-        print_json(found.to_json())
-    else:
-        typer.echo(found.text())
-    return found.exit_code
-
-
 def show_config(
     config: ConfigOption = None,
     effective: Annotated[bool, typer.Option("--effective", help="Every key, those at their default too.")] = False,
@@ -483,7 +461,6 @@ REQUEST_VERBS: dict[str, Callable[..., Any]] = {
     "reject": decision_verb("request", "reject", "Reject a retrain request."),
     "retry": decision_verb("request", "retry", "Ask again for a request that ended without a candidate."),
 }
-RETRAIN_VERBS: dict[str, Callable[..., Any]] = {"verify": verify_version}
 DEPLOYMENT_VERBS: dict[str, Callable[..., Any]] = {
     "list": list_deployments,
     "adopt": adopt,
