@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure.plot import bars
+from benchmarks.measure.plot import amounts
 from benchmarks.policies.matrix import Losses, losses
 from benchmarks.policies.policies import best, policies, run
 from benchmarks.policies.streams import ROWS, WORLDS, flights, from_file, shares, world
@@ -91,7 +91,7 @@ def picture(by_price: list[Means]) -> str:
     names = [name for name in next(iter(by_price[0].values())) if name != BEST]
     above = {name: 100 * (float(np.mean([mean_of(one, name) for one in by_price])) - 1) for name in names}
     rows = [(name, above[name], "ours" if name == OURS else "peer") for name in sorted(names, key=lambda n: above[n])]
-    return bars("Cost above the best retrainings in hindsight, per cent", rows, digits=1)
+    return amounts("Cost above the best retrainings in hindsight, per cent", rows, step=5, digits=1)
 
 
 def log_losses(found: Losses, ratio: float) -> None:

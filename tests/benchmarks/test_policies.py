@@ -1,10 +1,12 @@
 """The comparison of retraining policies: hindsight is a bound, and no policy sees what is to come."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from benchmarks.measure.plot import amounts
 from benchmarks.policies.matrix import Losses, losses
 from benchmarks.policies.peers import cara, drifted, upf
 from benchmarks.policies.policies import best, every, never, policies, run, shipped
@@ -101,3 +103,9 @@ def test_rules_of_others_do_not_see_what_is_to_come(abrupt: Losses):
         price = 0.1 * abrupt.unit
         before, after = make(abrupt, price), make(changed, price)
         assert [before(at, [1]) for at in range(2, CHANGE)] == [after(at, [1]) for at in range(2, CHANGE)]
+
+
+def test_a_bar_of_twice_the_amount_is_twice_as_long():
+    drawn = amounts("cost", [("one", 2.0, "ours"), ("other", 4.0, "peer")], step=1)
+    one, other = (float(width) for width in re.findall(r'<rect[^>]* width="([\d.]+)"', drawn))
+    assert other == pytest.approx(2 * one, rel=1e-2)
