@@ -12,6 +12,7 @@ import pytest
 from stationkeeper.streams.broker import LocalBroker
 from stationkeeper.streams.errors import Fatal, Retryable
 from tests.reliability.bank import Bank
+from tests.reliability.drill import CLIENTS
 from tests.reliability.ledger import Ledger, long_form
 from tests.reliability.page import Kept, keep, table
 from tests.reliability.proxy import Proxy
@@ -84,13 +85,28 @@ def bank(broker: LocalBroker, tmp_path_factory: pytest.TempPathFactory) -> Itera
         found.close()
 
 
+@pytest.fixture(params=CLIENTS)
+def client(request: pytest.FixtureRequest) -> str:
+    """Return the client of a test's workers."""
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def through(request: pytest.FixtureRequest, client: str, ledger: Ledger) -> None:
+    """Let the rows and the banks that tests share know the client of this test."""
+    ledger.client = client
+    for shared in ("bank", "spread"):
+        if shared in request.fixturenames:
+            request.getfixturevalue(shared).client = client
+
+
 @pytest.fixture
-def make_bank(broker: LocalBroker, tmp_path: Path) -> Iterator[MakeBank]:
+def make_bank(broker: LocalBroker, client: str, tmp_path: Path) -> Iterator[MakeBank]:
     """Yield a function that makes a bank of one test's own."""
     with ExitStack() as closing:
 
         def make(**options: Any) -> Bank:
-            found = Bank(broker, tmp_path, **options)
+            found = Bank(broker, tmp_path, client=client, **options)
             closing.callback(found.close)
             return found
 

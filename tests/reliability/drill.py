@@ -7,15 +7,12 @@ import pytest
 from stationkeeper.streams.errors import Retryable
 from tests.reliability.bank import Bank
 from tests.reliability.following import Following
-from tests.reliability.ledger import Row, long_form, rounds
+from tests.reliability.ledger import Row, long_form
 from tests.reliability.oracle import Audit, audit, fresh_event_passes, wait_caught_up, wait_read
 from tests.waiting import until
 
 CLIENTS = ("kafka-python", "librdkafka") if long_form() else ("kafka-python",)
-"""The clients of the rows in which a process or the only broker is killed."""
-
-MORE_CLIENTS = CLIENTS if rounds() >= 5 else CLIENTS[:1]
-"""The clients of the other rows: both in a run that is long enough."""
+"""Every row runs through each of them: what one survives says nothing about the other."""
 
 only_long = pytest.mark.skipif(not long_form(), reason="takes a minute or more: runs in make reliability")
 """All rows take a quarter of an hour, on top of a suite that must end in 25 minutes; it runs one row of each kind."""

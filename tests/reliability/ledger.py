@@ -98,16 +98,17 @@ class Row:
 
 @dataclass(slots=True)
 class Ledger:
-    """The rows of one run, how many tests of those that were to run have ended, and how many rows are theirs."""
+    """The rows of one run, the client of those to come, how many tests have ended, and how many rows are theirs."""
 
     rows: list[Row] = field(default_factory=list)
+    client: str = "kafka-python"
     ended: int = 0
     whole: int = 0
 
-    def row(self, numbers: tuple[int, ...], fault: str, client: str = "kafka-python") -> Row:
-        """Begin a row of the test that runs now."""
+    def row(self, numbers: tuple[int, ...], fault: str) -> Row:
+        """Begin a row of the test that runs now, through the client that it has."""
         test = re.sub(r"\[.*| \(.*", "", os.environ.get("PYTEST_CURRENT_TEST", "").rpartition("::")[2])
-        self.rows.append(Row(numbers, fault, client, test))
+        self.rows.append(Row(numbers, fault, self.client, test))
         return self.rows[-1]
 
     def end(self) -> None:

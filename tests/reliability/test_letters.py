@@ -21,7 +21,7 @@ from stationkeeper.streams.kafka.clients import translated
 from stationkeeper.streams.kafka.topics import admin_client, ensure_internal
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
-from tests.reliability.drill import MORE_CLIENTS, hold, only_long
+from tests.reliability.drill import hold, only_long
 from tests.reliability.events import Stream
 from tests.reliability.ledger import Ledger, Row, rounds
 from tests.reliability.oracle import caught_up, wait_caught_up
@@ -63,10 +63,9 @@ def stops_at_poison(bank: Bank, row: Row, mend: Callable[[], None], patience_s: 
     wait_caught_up(bank)
 
 
-@pytest.mark.parametrize("client", MORE_CLIENTS)
-def test_the_dead_letter_topic_is_gone(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
-    row = ledger.row((8,), "the dead-letter topic deleted: the tally says so, waits, and goes on", client)
-    bank = make_bank(stream=CLEAN, client=client)
+def test_the_dead_letter_topic_is_gone(make_bank: MakeBank, ledger: Ledger) -> None:
+    row = ledger.row((8,), "the dead-letter topic deleted: the tally says so, waits, and goes on")
+    bank = make_bank(stream=CLEAN)
     letters = dead_letter_topic(bank.scores)
     tally, _ = bank.both()
     bank.send(600)
@@ -89,10 +88,9 @@ def test_the_dead_letter_topic_is_gone(make_bank: MakeBank, ledger: Ledger, clie
 
 
 @only_long
-@pytest.mark.parametrize("client", MORE_CLIENTS)
-def test_a_topic_of_our_own_is_created_anew(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
-    row = ledger.row((25,), "the judge's state deleted and created again: the judge ends, the tally goes on", client)
-    bank = make_bank(stream=CLEAN, client=client)
+def test_a_topic_of_our_own_is_created_anew(make_bank: MakeBank, ledger: Ledger) -> None:
+    row = ledger.row((25,), "the judge's state deleted and created again: the judge ends, the tally goes on")
+    bank = make_bank(stream=CLEAN)
     bank.both()
     for _ in range(rounds()):
         tally, judge = bank.running("tally"), bank.running("judge")
@@ -116,10 +114,9 @@ def test_a_topic_of_our_own_is_created_anew(make_bank: MakeBank, ledger: Ledger,
 
 
 @only_long
-@pytest.mark.parametrize("client", MORE_CLIENTS)
-def test_the_dead_letter_topic_takes_not_even_an_address(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
-    row = ledger.row((8,), "the dead-letter topic takes 100 bytes: the tally stops uncommitted", client)
-    bank = make_bank(stream=CLEAN, client=client)
+def test_the_dead_letter_topic_takes_not_even_an_address(make_bank: MakeBank, ledger: Ledger) -> None:
+    row = ledger.row((8,), "the dead-letter topic takes 100 bytes: the tally stops uncommitted")
+    bank = make_bank(stream=CLEAN)
     bank.both()
     for _ in range(rounds()):
         limit(bank, 100)
@@ -128,10 +125,9 @@ def test_the_dead_letter_topic_takes_not_even_an_address(make_bank: MakeBank, le
 
 
 @only_long
-@pytest.mark.parametrize("client", MORE_CLIENTS)
-def test_the_dead_letter_topic_is_forbidden(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
-    row = ledger.row((8,), "an access list forbids writing dead letters: the tally stops uncommitted", client)
-    bank = make_bank(stream=CLEAN, client=client)
+def test_the_dead_letter_topic_is_forbidden(make_bank: MakeBank, ledger: Ledger) -> None:
+    row = ledger.row((8,), "an access list forbids writing dead letters: the tally stops uncommitted")
+    bank = make_bank(stream=CLEAN)
     topic = ResourcePattern(ResourceType.TOPIC, dead_letter_topic(bank.scores))
     ban = ACL("User:ANONYMOUS", "*", ACLOperation.WRITE, ACLPermissionType.DENY, topic)
     bank.both()
@@ -148,10 +144,9 @@ def test_the_dead_letter_topic_is_forbidden(make_bank: MakeBank, ledger: Ledger,
 
 
 @only_long
-@pytest.mark.parametrize("client", MORE_CLIENTS)
-def test_a_letter_too_large_keeps_its_address_and_sum(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
-    row = ledger.row((7, 8), "poison of 50 kB for a topic of 10 kB: address and SHA-256 are kept", client)
-    bank = make_bank(stream=CLEAN, client=client)
+def test_a_letter_too_large_keeps_its_address_and_sum(make_bank: MakeBank, ledger: Ledger) -> None:
+    row = ledger.row((7, 8), "poison of 50 kB for a topic of 10 kB: address and SHA-256 are kept")
+    bank = make_bank(stream=CLEAN)
     bank.random = random.Random(3)
     limit(bank, 10_000)
     bank.both()

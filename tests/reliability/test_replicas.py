@@ -15,7 +15,7 @@ from stationkeeper.streams.loop import wall_ms
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
 from tests.reliability.daemon import Daemon
-from tests.reliability.drill import MORE_CLIENTS, hold, longest_pause_s, only_long
+from tests.reliability.drill import hold, longest_pause_s, only_long
 from tests.reliability.events import PARTITIONS
 from tests.reliability.ledger import Ledger, long_form, rounds
 from tests.reliability.oracle import states_of, wait_caught_up
@@ -63,10 +63,9 @@ def given(bank: Bank) -> int:
 
 
 @only_long
-@pytest.mark.parametrize("client", MORE_CLIENTS)
-def test_a_rebalance_storm(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
-    row = ledger.row((4,), "three tallies and three judges leave, are killed and join, one every 2 s", client)
-    bank = make_bank(client=client)
+def test_a_rebalance_storm(make_bank: MakeBank, ledger: Ledger) -> None:
+    row = ledger.row((4,), "three tallies and three judges leave, are killed and join, one every 2 s")
+    bank = make_bank()
     bank.both()
     bank.flow(300)
     since = wall_ms()
@@ -84,12 +83,9 @@ def test_a_rebalance_storm(make_bank: MakeBank, ledger: Ledger, client: str) -> 
 
 
 @only_long
-@pytest.mark.parametrize("client", MORE_CLIENTS)
-def test_a_rolling_restart_pauses_verdicts_for_less_than_two_panes(
-    make_bank: MakeBank, ledger: Ledger, client: str
-) -> None:
-    row = ledger.row((4,), "rolling restart of two tallies and two judges, one after the other, under load", client)
-    bank = make_bank(client=client)
+def test_a_rolling_restart_pauses_verdicts_for_less_than_two_panes(make_bank: MakeBank, ledger: Ledger) -> None:
+    row = ledger.row((4,), "rolling restart of two tallies and two judges, one after the other, under load")
+    bank = make_bank()
     workers = [bank.start(role, slot) for role in ("tally", "judge") for slot in SLOTS[:2]]
     bank.ready(*workers)
     bank.flow(300)

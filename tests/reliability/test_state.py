@@ -13,7 +13,7 @@ from stationkeeper.streams.kafka.clients import translated
 from stationkeeper.streams.kafka.topics import admin_client
 from tests.reliability.bank import Bank
 from tests.reliability.conftest import MakeBank
-from tests.reliability.drill import MORE_CLIENTS, hold, only_long
+from tests.reliability.drill import hold, only_long
 from tests.reliability.events import Stream
 from tests.reliability.ledger import Ledger, rounds
 from tests.reliability.oracle import fresh_event_passes, latest_state, states_of, wait_caught_up
@@ -36,10 +36,9 @@ def write_state(bank: Bank, key: bytes, value: bytes) -> None:
 
 
 @only_long
-@pytest.mark.parametrize("client", MORE_CLIENTS)
-def test_retention_takes_records_before_they_are_read(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
-    row = ledger.row((5,), "retention takes 100 records of one partition while the tally is down", client)
-    bank = make_bank(client=client)
+def test_retention_takes_records_before_they_are_read(make_bank: MakeBank, ledger: Ledger) -> None:
+    row = ledger.row((5,), "retention takes 100 records of one partition while the tally is down")
+    bank = make_bank()
     bank.both()
     bank.send(600)
     hold(bank, row)
@@ -129,12 +128,11 @@ def format_of(bank: Bank) -> set[int]:
 
 
 @only_long
-@pytest.mark.parametrize("client", MORE_CLIENTS)
-def test_a_cold_start(make_bank: MakeBank, ledger: Ledger, client: str) -> None:
+def test_a_cold_start(make_bank: MakeBank, ledger: Ledger) -> None:
     row = ledger.row(
-        (24,), "`stationkeeper monitor` started: process, import, groups, state, first transactions, /readyz", client
+        (24,), "`stationkeeper monitor` started: process, import, groups, state, first transactions, /readyz"
     )
-    bank = make_bank(client=client)
+    bank = make_bank()
     for _ in range(max(rounds(), 3)):
         began = time.monotonic()
         daemon = bank.monitor()

@@ -17,7 +17,6 @@ from stationkeeper.streams.kafka.topics import admin_client
 from stationkeeper.streams.ports import Partition, Reader
 from tests.reliability.bank import Bank
 from tests.reliability.drill import (
-    CLIENTS,
     a_minute_is_closed,
     a_worker_noticed,
     hold,
@@ -97,9 +96,7 @@ def led_by_the_first(bank: Bank, topics: tuple[str, ...]) -> bool:
 
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
 def test_leaders_change_and_change_back(spread: Bank, ledger: Ledger, client: str) -> None:
-    row = ledger.row(
-        (5,), "three brokers: every leader of a topic elected anew, there and back, its bounds asked", client
-    )
+    row = ledger.row((5,), "three brokers: every leader of a topic elected anew, there and back, its bounds asked")
     topics = (spread.scores, spread.topics.panes.name)
     # The age of metadata that is the default: with less, a client that never asks who leads would be healed by it.
     more = {"client": client, "metadata_max_age": 30_000}
@@ -124,15 +121,11 @@ def answered(reader: Reader, partitions: list[Partition]) -> bool:
         return False
 
 
-@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("of", ["input", "panes"])
-def test_a_leader_is_lost(spread: Bank, ledger: Ledger, of: str, client: str) -> None:
+def test_a_leader_is_lost(spread: Bank, ledger: Ledger, of: str) -> None:
     if of == "panes" and not long_form():
         pytest.skip("runs in make reliability")
-    row = ledger.row(
-        (5,), f"three brokers: the leader of a partition of the {of} topic killed with -9 under load", client
-    )
-    spread.client = client
+    row = ledger.row((5,), f"three brokers: the leader of a partition of the {of} topic killed with -9 under load")
     topic = spread.scores if of == "input" else spread.topics.panes.name
     spread.both()
     for _ in range(rounds()):
