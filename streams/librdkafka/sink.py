@@ -1,7 +1,9 @@
 """The ``Sink`` over confluent-kafka: a transactional producer whose every result is checked."""
 
+import queue
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -18,6 +20,10 @@ _TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 _TAKEN_DOWN = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}  # noqa: SLF001 - the library's public names
 # An abort is one request; a broker that does not answer within this lets the transaction time out by itself.
 _ABORT_S = 5.0
+# What a call may take beyond its own time limit, to which most of the library's calls keep within milliseconds. Without
+# it a busy machine's answer would be thrown away with its producer; ten times as long and a loop that hangs stands
+# still for longer than the 30 s of its bar.
+_GRACE_S = 2.0
 
 
 class ConfluentSink:
@@ -62,7 +68,7 @@ class ConfluentSink:
                 }
             )
             # Here earlier owners are fenced; it waits for their open transaction to be ended.
-            client.init_transactions(self._limit_s)
+            _within(self._limit_s, client.init_transactions, self._limit_s)
         self._client = client
 
     def begin(self) -> None:
@@ -135,9 +141,17 @@ class ConfluentSink:
             if offsets:
                 positions = [theirs(partition, offset) for partition, offset in offsets.items()]
                 # Inside the transaction: outputs without offsets would be written again, offsets without outputs lost.
-                producer.send_offsets_to_transaction(positions, group, self._limit_s)
-            producer.commit_transaction(self._limit_s)
+                self._ask(producer.send_offsets_to_transaction, positions, group, self._limit_s)
+            self._ask(producer.commit_transaction, self._limit_s)
         self._open = self._damaged = False
+
+    def _ask(self, call: Callable[..., object], *arguments: object) -> None:
+        """Call the library, and leave the producer behind where no answer comes: an abort would wait for it, too."""
+        try:
+            _within(self._limit_s, call, *arguments)
+        except Retryable:
+            self._client, self._open, self._damaged = None, False, False
+            raise
 
     def _raise_failed(self) -> None:
         if self._failed:
@@ -169,6 +183,34 @@ class ConfluentSink:
         if self._client is None:
             raise Retryable("the producer is gone; start a new transaction")
         return self._client
+
+
+def _within(seconds: float, call: Callable[..., object], *arguments: object) -> None:
+    """Call the library with a time limit that it may forget; raises what it raises, ``Retryable`` for no answer.
+
+    librdkafka 2.16 waits for ever for a group coordinator whose connection was cut (its issues 5456 and 5511), in C,
+    where not even SIGTERM reaches it. The thread stays behind with its producer until an answer comes; what that could
+    still write is fenced by the next producer of the same name.
+    """
+    answer: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            call(*arguments)
+        except BaseException as error:  # noqa: BLE001 - it is raised by whoever waits for it
+            answer.put(error)
+        else:
+            answer.put(None)
+
+    threading.Thread(target=run, daemon=True, name="librdkafka call").start()
+    try:
+        found = answer.get(timeout=seconds + _GRACE_S)
+    except queue.Empty:
+        raise Retryable(
+            f"librdkafka gave no answer to {call.__name__} within {seconds:g} s; a new producer begins"
+        ) from None
+    if found is not None:
+        raise found
 
 
 def _flushed(producer: Producer, seconds: float) -> int:

@@ -1,10 +1,13 @@
-"""A producer that cannot begin a transaction is replaced, in both clients."""
+"""A producer that cannot begin a transaction is replaced, in both clients; so is one that gives no answer."""
+
+import threading
 
 import pytest
 from kafka import errors
 
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.kafka.sink import KafkaSink
+from stationkeeper.streams.ports import Partition
 from stationkeeper.streams.settings import KafkaSettings
 
 
@@ -42,3 +45,48 @@ def test_librdkafkas():
 
     error = confluent_kafka.KafkaException(confluent_kafka.KafkaError(confluent_kafka.KafkaError._STATE))
     assert replaced(ConfluentSink(KafkaSettings(), "tally"), error)
+
+
+class Silent:
+    """A producer as librdkafka 2.16 leaves it when its group coordinator is cut off: it forgets its time limit."""
+
+    def __init__(self, silent):
+        self.silent, self.released = silent, threading.Event()
+
+    def _answer(self, name):
+        if name == self.silent:
+            self.released.wait()
+
+    def begin_transaction(self):
+        pass
+
+    def flush(self, *_):
+        return 0
+
+    def send_offsets_to_transaction(self, *_):
+        self._answer("send_offsets_to_transaction")
+
+    def commit_transaction(self, *_):
+        self._answer("commit_transaction")
+
+    def abort_transaction(self, *_):
+        raise AssertionError("asked of a producer that hangs: the abort would hang as well")
+
+
+@pytest.mark.parametrize("silent", ["send_offsets_to_transaction", "commit_transaction"])
+def test_librdkafka_that_forgets_its_time_limit_is_left_behind(silent, monkeypatch):
+    pytest.importorskip("confluent_kafka", reason="needs stationkeeper[librdkafka]")
+    from stationkeeper.streams.librdkafka import sink as room
+
+    monkeypatch.setattr(room, "_GRACE_S", 0.0)
+    sink = room.ConfluentSink(KafkaSettings(), "tally")
+    monkeypatch.setattr(room.ConfluentSink, "_limit_s", 0.05)
+    producer = sink._client = Silent(silent)
+    sink.begin()
+    try:
+        with pytest.raises(Retryable, match=f"no answer to {silent}"):
+            sink.commit({Partition("panes", 0): 1}, None)
+        sink.abort()
+        assert sink._client is None
+    finally:
+        producer.released.set()
