@@ -12,6 +12,7 @@ class LogEvent(StrEnum):
     DRAIN_TIMEOUT = "drain_timeout"
     STOPPED = "stopped"
     BROKER_UNREACHABLE = "broker_unreachable"
+    TOPIC_MISSING = "topic_missing"
     BROKER_CREDENTIALS = "broker_credentials"
     BROKER_CERTIFICATE = "broker_certificate"
     BROKER_PROTOCOL = "broker_protocol"
@@ -68,6 +69,10 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.DRAIN_TIMEOUT: "A role could not write what it had absorbed in time; the open work is read again.",
     LogEvent.STOPPED: "A role ended.",
     LogEvent.BROKER_UNREACHABLE: "No broker answers; the role waits and tries again.",
+    LogEvent.TOPIC_MISSING: (
+        "The broker answers and has not a topic that the role reads; it waits until another role, or "
+        "`stationkeeper check --create`, makes it."
+    ),
     LogEvent.BROKER_CREDENTIALS: "Kafka does not accept the user and its secret; the role stops.",
     LogEvent.BROKER_CERTIFICATE: "Kafka's certificate, or ours, is not accepted; the role stops.",
     LogEvent.BROKER_PROTOCOL: "The listener speaks another protocol or SASL mechanism than is set; the role stops.",

@@ -1,6 +1,6 @@
 """Every topic Stationkeeper writes or reads: its name, partitions, key and how long it keeps records."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Cleanup = Literal["delete", "compact", "compact,delete"]
@@ -69,6 +69,12 @@ class Topics:
         self.history = topic("history", PANES_PARTITIONS, "delete", quarter, "model", "closed minutes and hours")
         self.verdicts = topic("verdicts", 1, "delete", quarter, "model", "Verdict")
         self.requests = topic("retrain-requests", 1, "delete", quarter, "model", "RetrainRequest")
+        # The role retrain writes here what it cannot read: without it one bad record would be all that it ever reads.
+        # Two weeks and room for headers, as beside every input (streams.kafka.topics).
+        self.request_letters = replace(
+            topic("retrain-requests.dlq", 1, "delete", 14 * DAY_MS, "the record's own", "rejected requests"),
+            max_message_bytes=self.requests.max_message_bytes + 64 * 1024,
+        )
         self.retrain_state = topic("retrain-state", 1, "compact", -1, "request id", "requests in work")
         self.candidates = topic("candidates", 1, "delete", quarter, "model", "Candidate")
         self.rollouts = topic("rollouts", 1, "compact", -1, "model", "Rollout")

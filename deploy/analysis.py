@@ -16,7 +16,7 @@ from stationkeeper.deploy.core.analysis import CanaryComparison, CanaryFinding, 
 from stationkeeper.deploy.core.minutes import Minute, MinuteBook
 from stationkeeper.deploy.core.policy import Policy
 from stationkeeper.deploy.core.reasons import Reason, because
-from stationkeeper.streams.errors import Retryable
+from stationkeeper.streams.errors import TopicMissing
 from stationkeeper.streams.ports import Partition, Reader
 
 # Both controllers wait ten seconds for an answer; half is for the way. A longer history is gone on with next time.
@@ -121,7 +121,7 @@ class Analyses:
         oldest = time.time() * 1_000 - max((one.policy.max_ms for one in self._models.values()), default=0)
         partitions = reader.partitions(self._history)
         if not partitions:
-            raise Retryable(f"topic {self._history} does not exist yet; stationkeeper creates it when a role starts")
+            raise TopicMissing(f"topic {self._history} does not exist yet; a role makes it as it starts")
         bounds = reader.bounds(partitions)
         for partition, (low, _) in bounds.items():
             self._positions[partition] = max(self._positions.get(partition, low), low)

@@ -15,6 +15,10 @@ class Retryable(StreamError):
     """The world may be better in a moment: abort, keep the offsets, try again."""
 
 
+class TopicMissing(Retryable):
+    """The broker answers and has not the topic: what waits for it waits for whoever makes it."""
+
+
 class Fatal(StreamError):
     """Going on would lose or corrupt something: stop without committing, and say what to do."""
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.router.traffic import TrafficTable
-from stationkeeper.streams.errors import Denied, Retryable, StreamError
+from stationkeeper.streams.errors import Denied, StreamError, TopicMissing
 from stationkeeper.streams.ports import Partition, Reader
 
 _log = structlog.get_logger()
@@ -17,6 +17,12 @@ _log = structlog.get_logger()
 _FOLLOW_S = 0.25
 # Chosen: after a broker error. Half doubles the warnings of an outage, double the delay of a rollback after it.
 _RETRY_S = 1.0
+
+
+def _event(error: StreamError) -> LogEvent:
+    if isinstance(error, Denied):
+        return error.event
+    return LogEvent.TOPIC_MISSING if isinstance(error, TopicMissing) else LogEvent.BROKER_UNREACHABLE
 
 
 class RolloutsFollower:
@@ -54,6 +60,7 @@ class RolloutsFollower:
     def _run(self) -> None:
         positions: dict[Partition, int] = {}
         ends: dict[Partition, int] = {}
+        said = ""
         while not self._stop.is_set():
             try:
                 if not ends:
@@ -65,18 +72,24 @@ class RolloutsFollower:
                 # gone.
                 if not self._whole and all(positions[one] >= end for one, end in ends.items()):
                     self._whole, self.problem = True, None
+                said = ""
             except StreamError as error:
                 # Also what a role would stop for: answers go on with the split that is known, and the reason is shown.
                 if not self._whole:
                     self.problem = str(error)
-                event = error.event if isinstance(error, Denied) else LogEvent.BROKER_UNREACHABLE
-                _log.warning(event, role="serve", error=str(error))
+                # Once for a trouble: the same line each second would hide what else is said meanwhile.
+                if str(error) != said:
+                    said = str(error)
+                    _log.warning(_event(error), role="serve", error=said)
                 self._stop.wait(_RETRY_S)
 
     def _span(self) -> tuple[dict[Partition, int], dict[Partition, int]]:
         bounds = self._reader.bounds(self._reader.partitions(self._rollouts))
         if not bounds:
-            raise Retryable(f"topic {self._rollouts} does not exist yet; stationkeeper creates it when a role starts")
+            raise TopicMissing(
+                f"topic {self._rollouts} does not exist yet; the other roles make it as they start, and so does "
+                "stationkeeper check --create"
+            )
         return {one: low for one, (low, _) in bounds.items()}, {one: high for one, (_, high) in bounds.items()}
 
     def _see(self, key: bytes | None, value: bytes | None) -> None:

@@ -16,8 +16,9 @@ PROCESSES: Final = {
     "deploy": ("deploy",),
     "serve": ("serve",),
 }
-# What a person's verbs write: a decision; and an adoption or a reference, which are records that roles write as well.
-_OPERATOR_WRITES: Final = ("approvals", "rollouts", "deployments", "references")
+# What a person's verbs write: a decision, also on a topic that was stopped; and an adoption or a reference, which are
+# records that roles write as well. What was rejected goes back to its topic, and a mark to its dead letters.
+_OPERATOR_WRITES: Final = ("approvals", "rollouts", "deployments", "references", "input-decisions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,10 @@ def _people(prefix: str, inputs: Sequence[str]) -> Iterator[Right]:
             yield Right(user, "topic", name, ("Read",))
     for name in _OPERATOR_WRITES:
         yield Right("operator", "topic", f"{prefix}.{name}", ("Write",))
-    for verb in ("cli-", "adopt."):
+    for name in (*inputs, f"{prefix}.retrain-requests"):
+        for one in (name, dead_letter_topic(name)):
+            yield Right("operator", "topic", one, ("Write",))
+    for verb in ("cli-", "adopt.", "dead-letters."):
         yield Right("operator", "transactional-id", f"{prefix}.{verb}", ("Write",), prefixed=True)
 
 
@@ -99,7 +103,8 @@ _WHO: Final = {
     "serve": "the router `serve`",
     "setup": "whoever runs `stationkeeper check --create` once, and after an upgrade: the only one that makes topics",
     "reader": "a person who looks: `explain`, `report`, `verify`, `requests list`, `dead-letters list`",
-    "operator": "a person who decides: `approve`, `reject`, `roll-back`, `adopt`, `profile --publish`",
+    "operator": "a person who decides: `approve`, `reject`, `roll-back`, `adopt`, `profile --publish`, "
+    "`topics resume`, `topics accept-new`, `dead-letters replay`",
 }
 
 

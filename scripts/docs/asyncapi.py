@@ -22,7 +22,7 @@ from stationkeeper.contracts.messages import (
     Rollout,
     Verdict,
 )
-from stationkeeper.contracts.topics import Topic, Topics
+from stationkeeper.contracts.topics import Topic, Topics, dead_letter_topic
 
 Json = dict[str, Any]
 
@@ -67,7 +67,7 @@ ROLES: Final = (
     Role(
         "retrain",
         ("inputs", "retrain-requests", "approvals", "references", "rollouts", "retrain-state"),
-        ("candidates", "references", "retrain-state"),
+        ("candidates", "references", "retrain-requests.dlq", "retrain-state"),
     ),
     Role("deploy", ("candidates", "history", "verdicts", "approvals", "rollouts"), ("rollouts", "deployments")),
     Role("serve", ("rollouts",), ("predictions",)),
@@ -78,7 +78,7 @@ ROLES: Final = (
 
 def suffix(topic: Topic) -> str:
     """Return a topic's name without its prefix."""
-    return topic.name.rpartition(".")[2]
+    return topic.name.removeprefix(f"{_PREFIX}.")
 
 
 def internal_topics() -> tuple[Topic, ...]:
@@ -181,6 +181,8 @@ def _carried(topic: Topic) -> str:
     message = message_of(topic)
     if message is not None:
         return message.schema_name
+    if suffix(topic).endswith(dead_letter_topic("")):
+        return "dead-letter"
     return "reference" if suffix(topic) == "references" else "records"
 
 

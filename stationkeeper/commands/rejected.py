@@ -1,12 +1,15 @@
 """Verbs for rejected records: count them by code, look at one, send them back."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stationkeeper.commands.options import ConfigOption, JsonOption, print_json, print_rows
 from stationkeeper.contracts.codes import DEAD_LETTER_HELP, DeadLetterCode
+
+if TYPE_CHECKING:
+    from stationkeeper.config import Config
 
 Topic = Annotated[str, typer.Argument(help="The input topic, as list prints it.", show_default=False)]
 Address = Annotated[str, typer.Argument(help="topic/partition/offset, as list prints it.", show_default=False)]
@@ -14,13 +17,20 @@ Codes = Annotated[list[DeadLetterCode] | None, typer.Option("--code", help="Only
 Addresses = Annotated[list[str] | None, typer.Option("--address", help="Only these records.")]
 
 
+def _rejecting(config: "Config") -> list[str]:
+    """Return the topics beside which dead letters lie: every model's inputs, and the requests to retrain."""
+    from stationkeeper.process.wiring import input_topics, topics_of
+
+    return [*input_topics(config), topics_of(config).requests.name]
+
+
 def list_rejected(config: ConfigOption = None, json: JsonOption = False) -> None:
     """List rejected records by topic and code, with the newest one's address."""
-    from stationkeeper.process.wiring import input_topics, open_reader
+    from stationkeeper.process.wiring import open_reader
     from stationkeeper.streams.dead_letters.box import summary
 
     with open_reader(config) as (settings, reader, _):
-        rows = [row for topic in input_topics(settings) for row in summary(reader, topic)]
+        rows = [row for topic in _rejecting(settings) for row in summary(reader, topic)]
     if json:
         print_json(rows)
     else:
@@ -53,14 +63,14 @@ def replay_rejected(
     json: JsonOption = False,
 ) -> None:
     """Send rejected records back to their topic, byte-identical and each once, in one transaction."""
-    from stationkeeper.process.wiring import input_topics, open_reader
+    from stationkeeper.process.wiring import open_reader
     from stationkeeper.streams.connect import sink_for
     from stationkeeper.streams.dead_letters.box import replay
     from stationkeeper.streams.ports import Outgoing
 
     with open_reader(config) as (settings, reader, _):
-        if topic not in (known := input_topics(settings)):
-            raise typer.BadParameter(f"{topic!r} is no input topic of a model; topics: {', '.join(known) or 'none'}")
+        if topic not in (known := _rejecting(settings)):
+            raise typer.BadParameter(f"{topic!r} is no topic of which records are rejected; topics: {', '.join(known)}")
         sink = sink_for(settings.kafka, f"dead-letters.{topic}")
 
         def produce(records: Sequence[Outgoing]) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 from kafka import KafkaAdminClient, errors
 from kafka.admin import NewTopic
 
+from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.topics import Topic, Topics, dead_letter_topic
-from stationkeeper.streams.errors import Fatal, Retryable
+from stationkeeper.streams.errors import Denied, Fatal, Retryable
 from stationkeeper.streams.handshake import explained
 from stationkeeper.streams.kafka.clients import translated
 from stationkeeper.streams.kafka.topic_config import set_config, topic_config
@@ -72,8 +73,9 @@ def topic_ids(admin: KafkaAdminClient, names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def create(admin: KafkaAdminClient, topics: Iterable[Topic], replication: int | None = None) -> list[str]:
+def create(admin: KafkaAdminClient, topics: Iterable[Topic], settings: KafkaSettings) -> list[str]:
     """Create the topics that do not exist and return their names; one that appears meanwhile is fine."""
+    user = settings.security.username
     wanted = list(topics)
     existing = partition_counts(admin, [topic.name for topic in wanted])
     new: list[str] = []
@@ -83,7 +85,7 @@ def create(admin: KafkaAdminClient, topics: Iterable[Topic], replication: int | 
         request = NewTopic(
             topic.name,
             num_partitions=topic.partitions,
-            replication_factor=replication or -1,
+            replication_factor=settings.replication or -1,
             topic_configs=topic.config(),
         )
         with translated(f"create topic {topic.name}"):
@@ -91,6 +93,14 @@ def create(admin: KafkaAdminClient, topics: Iterable[Topic], replication: int | 
                 admin.create_topics([request])
             except errors.TopicAlreadyExistsError:
                 continue
+            except errors.AuthorizationError as error:
+                # Not the client's words: they are the whole request and answer, a screen for each topic.
+                who = f"the Kafka user {user}" if user else "this Kafka user"
+                raise Denied(
+                    LogEvent.BROKER_RIGHTS,
+                    f"topic {topic.name} does not exist, and {who} may not make it: let one that may run stationkeeper "
+                    "check --create once (docs/kafka-rights.md, setup), then start this again",
+                ) from error
         new.append(topic.name)
     _wait_until_known(admin, new)
     return new
@@ -115,7 +125,7 @@ def ensure_internal(settings: KafkaSettings, topics: Topics) -> list[str]:
     The partition of a model or an event id is computed from the number of partitions, so it may never change.
     """
     with admin_client(settings) as admin:
-        created = create(admin, topics.all(), settings.replication)
+        created = create(admin, topics.all(), settings)
         counts = partition_counts(admin, [topic.name for topic in topics.all()])
     wrong = [
         f"{topic.name} has {counts[topic.name]} partitions, must have {topic.partitions}"
@@ -140,7 +150,7 @@ def input_topic(name: str, *, partitions: int = 3, retention_ms: int = -1) -> To
 def create_missing(settings: KafkaSettings, names: Iterable[str]) -> list[str]:
     """Create the topics that do not exist, as ``input_topic`` makes them; returns all that the broker has now."""
     with admin_client(settings) as admin:
-        create(admin, map(input_topic, names), settings.replication)
+        create(admin, map(input_topic, names), settings)
         with translated("list topics"):
             return sorted(name for name in admin.list_topics() if not name.startswith(("__", f"{settings.prefix}.")))
 
@@ -178,10 +188,10 @@ def ensure_inputs(
     names = sorted(set(inputs))
     with admin_client(settings) as admin:
         if create_inputs:
-            create(admin, [input_topic(name, partitions=partitions) for name in names], settings.replication)
+            create(admin, [input_topic(name, partitions=partitions) for name in names], settings)
         existing = partition_counts(admin, names)
         letters = [dead_letter_for(name, _largest_record(admin, name)) for name in names]
-        new = create(admin, letters, settings.replication)
+        new = create(admin, letters, settings)
         for letter in letters:
             if letter.name not in new:
                 _enlarge(admin, letter)

@@ -209,8 +209,13 @@ def _within(seconds: float, call: Callable[..., object], *arguments: object) -> 
         raise Retryable(
             f"librdkafka gave no answer to {call.__name__} within {seconds:g} s; a new producer begins"
         ) from None
-    if found is not None:
-        raise found
+    try:
+        if found is not None:
+            raise found
+    finally:
+        # Error and frame would hold each other, and with them a producer that failed to begin: as soon as the brokers
+        # are back it would begin after all, and fence the one that works.
+        del found
 
 
 def _flushed(producer: Producer, seconds: float) -> int:

@@ -26,12 +26,14 @@ class RolloutsLog:
     def __init__(self) -> None:
         self.records: list[tuple[bytes, bytes | None]] = []
         self.exists = True
+        self.asked = 0
         self.up = True
 
     def write(self, rollout: Rollout) -> None:
         self.records.append((rollout.model.encode(), rollout.encode()))
 
     def partitions(self, topic: str) -> tuple[Partition, ...]:
+        self.asked += 1
         return (Partition(topic, 0),) if self.exists else ()
 
     def bounds(self, partitions: Any) -> dict[Partition, tuple[int, int]]:

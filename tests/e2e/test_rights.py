@@ -20,7 +20,8 @@ from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, R
 from kafka.admin import ACLResourcePatternType as PatternType
 
 from scripts.docs.acls import Right, rights
-from stationkeeper.contracts.messages import RetrainRequest, VerdictKind
+from stationkeeper.contracts.messages import InputDecision, RetrainRequest, VerdictKind
+from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.streams.broker.local import free_ports
 from stationkeeper.streams.settings import KafkaSettings
@@ -198,6 +199,8 @@ def retrained(world: World) -> None:
     """Let the roles retrain and roll out: the request is written as the monitor would, and a person promotes."""
     request = changed_world(world)
     writer = KafkaProducer(**KafkaSettings.model_validate(world.broker.settings("monitor")).connection("monitor"))
+    # What cannot be read must not keep what comes after it from its turn: it needs a topic and a right to write there.
+    writer.send(Topics(PREFIX).requests.name, b"{not json", key=b"orders").get(30)
     writer.send(Topics(PREFIX).requests.name, request.encode(), key=b"orders").get(30)
     writer.close()
     until(lambda: world.rollout()["canary"] == "2", "the new version to be a canary", 120)
@@ -219,6 +222,17 @@ def test_every_role_does_its_work_with_the_rights_that_are_listed(world: World, 
         if client == "kafka-python":
             assert "orders" in world.run("reader", "deployments", "list")
             retrained(world)
+
+
+def test_a_person_may_do_what_the_list_names(world: World) -> None:
+    assert f"{PREFIX}.retrain-requests" in world.run("reader", "dead-letters", "list")
+    assert "went back" in world.run("operator", "dead-letters", "replay", PREDICTIONS)
+    assert "went back" in world.run("operator", "dead-letters", "replay", f"{PREFIX}.retrain-requests")
+    # `topics resume` and `accept-new` refuse where nothing stands still: what they write is written by hand.
+    writer = KafkaProducer(**KafkaSettings.model_validate(world.broker.settings("operator")).connection("operator"))
+    word = InputDecision(time=to_datetime(1), topic=LABELS, action="resume", topic_id="0" * 32, ends={}, by="a person")
+    writer.send(Topics(PREFIX).input_decisions.name, word.encode(), key=b"orders.labels/resume").get(30)
+    writer.close()
 
 
 def test_a_role_without_its_rights_is_told_so(world: World) -> None:

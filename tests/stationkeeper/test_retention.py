@@ -76,7 +76,7 @@ def test_the_brokers_own_configuration_is_what_is_compared(kafka: FoundBroker) -
     state = replace(topics_of(settings).judge_state, cleanup="delete")
     short = input_topic(f"{prefix}.p", partitions=1, retention_ms=2 * DAY_MS)
     with admin_client(settings.kafka) as admin:
-        create(admin, [joins, state, short, input_topic(f"{prefix}.l", partitions=1)])
+        create(admin, [joins, state, short, input_topic(f"{prefix}.l", partitions=1)], settings.kafka)
     found = {check.what: check for check in run_checks(settings)}
     assert found[f"retention of {prefix}.p"].detail.startswith("keeps 2d of predictions")
     assert found[f"retention of {joins.name}"].detail.startswith("keeps 5d, labels count for up to 30d")

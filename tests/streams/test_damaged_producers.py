@@ -1,6 +1,8 @@
 """A producer that cannot begin a transaction is replaced, in both clients; so is one that gives no answer."""
 
 import threading
+import weakref
+from contextlib import nullcontext, suppress
 
 import pytest
 from kafka import errors
@@ -90,3 +92,27 @@ def test_librdkafka_that_forgets_its_time_limit_is_left_behind(silent, monkeypat
         assert sink._client is None
     finally:
         producer.released.set()
+
+
+def test_librdkafka_that_could_not_begin_is_gone_at_once(monkeypatch):
+    confluent_kafka = pytest.importorskip("confluent_kafka", reason="needs stationkeeper[librdkafka]")
+    from stationkeeper.streams.librdkafka import sink as room
+
+    made = []
+
+    class Late:
+        """A producer whose brokers are away; while it lives it begins as they come back, and fences the next."""
+
+        def __init__(self, _options):
+            made.append(weakref.ref(self))
+
+        def init_transactions(self, _seconds):
+            raise confluent_kafka.KafkaException(confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT))
+
+    monkeypatch.setattr(room, "Producer", Late)
+    monkeypatch.setattr(room, "explained", nullcontext)
+    sink = room.ConfluentSink(KafkaSettings(), "tally")
+    for _ in range(3):
+        with suppress(Retryable):
+            sink.recover()
+    assert [one() for one in made] == [None, None, None]

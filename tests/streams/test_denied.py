@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.contracts.topics import Topics
 from stationkeeper.streams.connect import reader_for, source_for
 from stationkeeper.streams.errors import Denied, Retryable
 from stationkeeper.streams.handshake import refusal
-from stationkeeper.streams.kafka.topics import admin_client
+from stationkeeper.streams.kafka.topics import admin_client, ensure_internal
 from stationkeeper.streams.settings import KafkaSettings
 from tests.secured import PASSWORD, SecuredBroker
 
@@ -113,6 +114,16 @@ def test_the_right_password_is_let_in(secured: SecuredBroker, client: str) -> No
     used = settings(secured).model_copy(update={"client": client})
     assert refusal(used) is None
     read(used)
+
+
+def test_who_may_not_make_topics_is_told_who_must(secured: SecuredBroker) -> None:
+    with pytest.raises(Denied) as caught:
+        ensure_internal(settings(secured), Topics("nobody"))
+    assert caught.value.event is LogEvent.BROKER_RIGHTS
+    assert str(caught.value) == (
+        "topic nobody.panes does not exist, and the Kafka user ann may not make it: let one that may run stationkeeper "
+        "check --create once (docs/kafka-rights.md, setup), then start this again"
+    )
 
 
 class _Tokens(BaseHTTPRequestHandler):

@@ -3,6 +3,7 @@
 import shlex
 import socket
 import urllib.request
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ import pytest
 
 from stationkeeper.contracts.messages import PredictionEvent
 from stationkeeper.contracts.wire import score_bin
+from stationkeeper.deploy.router import follower
 from tests.deploy.serving import NOW, instances
 
 
@@ -70,13 +72,19 @@ def test_a_server_that_loads_says_so_and_tells_nobody_to_adopt_what_is_adopted(s
     eventually(lambda: not served.router.readiness())
 
 
-def test_before_the_log_is_read_nobody_knows_whether_there_is_a_champion(serve, eventually):
+def test_before_the_log_is_read_nobody_knows_whether_there_is_a_champion(serve, eventually, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(follower, "_log", SimpleNamespace(warning=lambda event, **_: said.append(event)))
+    monkeypatch.setattr(follower, "_RETRY_S", 0.01)
     served = serve(wait=False, exists=False)
     eventually(lambda: "does not exist yet" in served.router.readiness()[0])
+    eventually(lambda: served.rollouts.asked > 2)
     assert "adopt" not in served.router.readiness()[0]
     served.rollouts.records.clear()
     served.rollouts.exists = True
     eventually(lambda: "no champion yet; stationkeeper deployments adopt fraud" in served.router.readiness()[0])
+    # The broker answers, so that it is not called away; and once, not with each look.
+    assert said == ["topic_missing"]
 
 
 def test_the_address_alone_says_what_is_served_and_how_to_ask(serve):

@@ -57,7 +57,7 @@ class World:
     def __post_init__(self) -> None:
         for topic in T.all():
             self.log.create(topic)
-        for name in (PREDICTIONS, LABELS, dead_letter_topic(T.requests.name)):
+        for name in (PREDICTIONS, LABELS):
             self.log.create(name)
 
     def restart(self) -> Loop:

@@ -40,7 +40,7 @@ def test_our_topics_are_created_once_compacted_and_small_in_segments(settings):
 def test_a_topic_of_another_width_is_refused_by_name_and_numbers(settings):
     topics = Topics(settings.prefix)
     with admin_client(settings) as admin:
-        create(admin, [input_topic(topics.panes.name, partitions=2)])
+        create(admin, [input_topic(topics.panes.name, partitions=2)], settings)
     with pytest.raises(Fatal, match=rf"{topics.panes.name} has 2 partitions, must have {topics.panes.partitions}"):
         ensure_internal(settings, topics)
 
@@ -50,7 +50,7 @@ def test_inputs_get_dead_letter_topics_that_take_their_largest_record(settings):
     name = f"{settings.prefix}.in"
     large = f"{settings.prefix}.large"
     with admin_client(settings) as admin:
-        create(admin, [replace(input_topic(large), max_message_bytes=3_000_000)])
+        create(admin, [replace(input_topic(large), max_message_bytes=3_000_000)], settings)
     ensure_inputs(settings, [name, large], create_inputs=True, partitions=2)
     assert ensure_inputs(settings, [name, large], create_inputs=False) == []
     with admin_client(settings) as admin:
