@@ -110,8 +110,8 @@ class KafkaReader:
                 fetched = consumer.poll(timeout_ms=timeout_ms, max_records=_MAX_RECORDS)
             except errors.OffsetOutOfRangeError as error:
                 # Retention or compaction moved the log's start past our place: what is left is what there is.
-                for partition, first in consumer.beginning_offsets(list(error.args[0])).items():
-                    consumer.seek(partition, first)
+                for partition, (first, _) in offset_bounds(consumer, [ours(one) for one in error.args[0]]).items():
+                    consumer.seek(theirs(partition), first)
                 fetched = {}
             batches = []
             for partition in partitions:

@@ -245,6 +245,11 @@ def offset_bounds(consumer: KafkaConsumer, partitions: Sequence[Partition]) -> d
     if not wanted:
         return {}
     with translated("ask for the bounds of partitions"):
-        first = consumer.beginning_offsets(wanted, timeout_ms=_ANSWER_MS)
-        end = consumer.end_offsets(wanted, timeout_ms=_ANSWER_MS)
+        try:
+            first = consumer.beginning_offsets(wanted, timeout_ms=_ANSWER_MS)
+            end = consumer.end_offsets(wanted, timeout_ms=_ANSWER_MS)
+        except KeyError as error:
+            # How the client tells of a topic that was deleted meanwhile: raised as it is, it ends the whole role.
+            (gone,) = error.args
+            raise Retryable(f"ask for the bounds of partitions: the brokers do not know {gone} any more") from error
     return {ours(p): (int(first[p]), int(end[p])) for p in wanted}

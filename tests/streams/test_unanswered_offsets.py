@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from kafka import errors
-from kafka.structs import OffsetAndMetadata
+from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.kafka.source import KafkaSource
@@ -25,6 +25,17 @@ def test_an_unanswered_question_for_offsets_is_asked_anew() -> None:
     with pytest.raises(Retryable):
         source.committed([Partition("scores", 0)])
     assert source.committed([Partition("scores", 0)]) == {Partition("scores", 0): 7}
+
+
+def test_a_topic_that_is_deleted_while_its_bounds_are_asked_ends_no_role() -> None:
+    def gone(wanted: list[TopicPartition], **_: Any) -> dict[TopicPartition, int]:
+        # As kafka-python 3.0 does: it looks up the answer of a partition that no broker gave one for.
+        return {one: {}[one] for one in wanted}
+
+    source = KafkaSource(KafkaSettings(), "tally")
+    source._client = SimpleNamespace(beginning_offsets=gone, end_offsets=gone)
+    with pytest.raises(Retryable, match=r"do not know .*labels.* any more"):
+        source.bounds([Partition("labels", 0)])
 
 
 def test_a_client_that_leaves_two_questions_unanswered_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
