@@ -211,15 +211,22 @@ class Registry:
         with self._connection.asking(f"look for run {run_id}") as client:
             return bool(client.get_run(run_id).info.lifecycle_stage != "active")
 
-    def remove_orphans(self, model: str, request: str, keep: Collection[str] = ()) -> list[str]:
+    def remove_orphans(
+        self, model: str, request: str, keep: Collection[str] = (), candidate: str | None = None
+    ) -> list[str]:
         """Remove versions and runs that carry the request's tag; returns the versions removed.
 
         They are what a process left behind that died between registering and writing the candidate to the log. A
-        version in ``keep`` (what the log names) or under any alias stays: it may be somebody's champion.
+        version in ``keep`` (what the log names) or under any alias stays: it may be somebody's champion. But where
+        ``candidate``, the log's version of this request, is known, it gets ``challenger`` back from a stray of its
+        request: a process that slept while another took over has moved that alias.
         """
         tagged = f"tags.`{REQUEST_TAG}` = '{_quoted(request)}'"
         with self._connection.asking(f"look for versions of request {request}") as client:
             found = client.search_model_versions(f"name = '{_quoted(model)}' and {tagged}")
+            strays = {str(v.version) for v in found}.difference(keep)
+            if candidate is not None and strays and self.alias(model, CHALLENGER_ALIAS) in strays:
+                client.set_registered_model_alias(model, CHALLENGER_ALIAS, candidate)
             # Aliases are read after the versions: one set meanwhile is then kept.
             named = set(keep) | _aliased(client, model)
             kept_runs = {v.run_id for v in found if str(v.version) in named}

@@ -238,7 +238,7 @@ class Steps:
         and then no snapshot is deleted.
         """
         if state.version is not None:
-            self.registry.remove_orphans(state.model, state.id, keep=[state.version, *named])
+            self.registry.remove_orphans(state.model, state.id, keep=[state.version, *named], candidate=state.version)
             # Only where a version came of it: a failed training's log is what a person reads next.
             shutil.rmtree(self.directory(state), ignore_errors=True)
         if state.snapshot is not None:

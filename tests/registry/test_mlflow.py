@@ -175,6 +175,17 @@ def test_a_version_under_an_alias_is_never_an_orphan(registry: Registry, artifac
     assert registry.remove_orphans("named", "req' or '1' = '1") == []
 
 
+def test_the_candidate_gets_its_alias_back_from_what_a_sleeper_registered_later(registry: Registry, artifact: Path):
+    candidate = register(registry, artifact, "req-s", "slept", alias="challenger")
+    stray = register(registry, artifact, "req-s", "slept", alias="challenger")
+    assert registry.remove_orphans("slept", "req-s", [candidate.version], candidate.version) == [stray.version]
+    assert registry.alias("slept", "challenger") == candidate.version
+    # The challenger of another request is nobody's stray.
+    other = register(registry, artifact, "req-t", "slept", alias="challenger")
+    assert registry.remove_orphans("slept", "req-s", [candidate.version], candidate.version) == []
+    assert registry.alias("slept", "challenger") == other.version
+
+
 def test_a_version_that_lost_its_bytes_is_refused(registry: Registry, artifact: Path, tmp_path: Path):
     made = register(registry, artifact, "req-c")
     Path(made.artifact, MODEL_FILE).write_bytes(b"other")
