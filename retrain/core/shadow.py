@@ -5,7 +5,7 @@ anyone: how many decisions flip, where they lie, and which rows a person should 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from stationkeeper.contracts.messages import Shadow
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.retrain.core.measures import Flags, Floats
-from stationkeeper.retrain.core.segments import Groups
+from stationkeeper.retrain.core.segments import Texts
 
 MOST_ROWS = 100
 """Disagreements that are kept, chosen: an hour's reading for a person; ten times as many are read by nobody."""
@@ -84,11 +84,11 @@ class Disagreement:
     reason: str
 
 
-def replay(answers: PairedAnswers, groups: Groups) -> tuple[Shadow, list[Disagreement]]:
+def replay(answers: PairedAnswers, groups: Iterable[tuple[str, Texts]]) -> tuple[Shadow, list[Disagreement]]:
     """Return the numbers of a shadow and its first ``MOST_ROWS`` disagreements; there must be a row. O(n log n).
 
     First comes where the challenger is silent, then flips that the labels hold against it, then other flips, then
-    scores that moved; within each the furthest apart.
+    scores that moved; within each the furthest apart. ``groups`` are the rows' segments, a dimension at a time.
     """
     found = _Compared.of(answers)
     # By what a person must see: an answer lost, then a harm that is known, then what may be one.
@@ -125,7 +125,7 @@ class _Compared:
     def changed(self) -> Flags:
         return self.flipped | self.silent
 
-    def summary(self, groups: Groups) -> Shadow:
+    def summary(self, groups: Iterable[tuple[str, Texts]]) -> Shadow:
         answers, changed, regression = self.answers, self.changed, self.answers.task == "regression"
         # A regression flips nothing: there every row with a label says who was nearer.
         rights = np.bincount(self.right if regression else self.right[changed], minlength=len(_RIGHTS))
@@ -207,7 +207,7 @@ def distances(answers: PairedAnswers, ranks: tuple[Floats, Floats]) -> Floats:
     return 0.5 * found.sum(axis=1) if answers.task == "multiclass" else found
 
 
-def places(changed: Flags, groups: Groups) -> tuple[str, ...]:
+def places(changed: Flags, groups: Iterable[tuple[str, Texts]]) -> tuple[str, ...]:
     """Return in words the segments in which more answers change than their share of the rows lets expect.
 
     By hand: of 1 000 rows 100 change; of 200 of them 60 do, where 20 were to be expected with a deviation of
@@ -215,7 +215,7 @@ def places(changed: Flags, groups: Groups) -> tuple[str, ...]:
     """
     share = float(changed.mean())
     found = []
-    for name, texts in groups.items():
+    for name, texts in groups:
         values, where = np.unique(texts, return_inverse=True)
         rows, flips = np.bincount(where), np.bincount(where, weights=changed)
         for value, n, k, more in zip(values, rows, flips, flips - rows * share, strict=True):

@@ -36,10 +36,10 @@ def shadow_of(
     answers = PairedAnswers(
         task.value, table.times[after], old, new, thresholds, table.labels[after], fresh[after], table.classes
     )
-    groups = table.groups_at(after)
+    # One dimension at a time: as texts a million rows of each take some hundred megabytes.
+    groups = ((name, table.groups[name].to_numpy()[after].astype(str)) for name in table.groups.columns)
     shadow, found = replay(answers, groups)
-    places = np.array([one.row for one in found], dtype=np.int64)
-    chosen = after[places]
+    chosen = after[np.array([one.row for one in found], dtype=np.int64)]
     rows = pl.DataFrame(
         {
             EVENT_ID: table.ids[chosen],
@@ -50,7 +50,7 @@ def shadow_of(
             "challenger": [one.challenger for one in found],
             "right": [one.right.value for one in found],
             "reason": [one.reason for one in found],
-            **{GROUP + name: texts[places] for name, texts in groups.items() if name not in hidden},
+            **{GROUP + name: texts for name, texts in table.groups_at(chosen).items() if name not in hidden},
         }
     )
     return shadow, rows

@@ -21,7 +21,7 @@ BINARY = PairedAnswers(
 
 
 def test_flips_and_lost_answers_are_counted_and_labels_of_rows_not_learnt_from_say_who_was_right():
-    shadow, rows = replay(BINARY, {})
+    shadow, rows = replay(BINARY, ())
     # Rows 0, 1 and 4 flip, row 3 lost its answer; of row 5 the champion had none to differ from.
     assert (shadow.rows, shadow.flipped, shadow.risen, shadow.silent) == (6, 4, 2, 1)
     assert shadow.flip_share == pytest.approx(4 / 6)
@@ -37,7 +37,7 @@ def test_flips_and_lost_answers_are_counted_and_labels_of_rows_not_learnt_from_s
 
 
 def test_a_row_says_in_words_what_becomes_of_it():
-    _, rows = replay(BINARY, {})
+    _, rows = replay(BINARY, ())
     assert rows[0].reason == "fraud (0.8) becomes no number; the label says honest: neither was right"
     assert rows[1].reason == (
         "fraud (0.9, above 87.5% of the rows) becomes honest (0.1, above 12.5% of the rows); "
@@ -47,16 +47,16 @@ def test_a_row_says_in_words_what_becomes_of_it():
 
 
 def test_where_neither_has_a_number_nothing_was_lost():
-    told, rows = replay(replace(BINARY, champion=BINARY.challenger), {})
+    told, rows = replay(replace(BINARY, champion=BINARY.challenger), ())
     assert (told.flipped, told.silent, told.moved, rows) == (0, 0, 0.0, [])
 
 
 def test_scores_of_another_scale_in_the_same_order_are_no_disagreement_and_a_moved_threshold_is():
     same = replace(BINARY, champion=np.linspace(0.1, 0.9, 6), challenger=np.linspace(0.01, 0.09, 6))
-    told, rows = replay(replace(same, thresholds=(0.5, 0.05)), {})
+    told, rows = replay(replace(same, thresholds=(0.5, 0.05)), ())
     assert (told.flipped, told.moved, rows) == (0, 0.0, [])
     # By the cut alone: the fourth row was positive.
-    told, rows = replay(replace(same, thresholds=(0.5, 0.07)), {})
+    told, rows = replay(replace(same, thresholds=(0.5, 0.07)), ())
     assert (told.flipped, told.risen, [one.row for one in rows]) == (1, 0, [3])
 
 
@@ -71,7 +71,7 @@ def test_of_several_classes_the_class_flips_and_neither_may_be_right():
         fresh=np.ones(3, bool),
         classes=("a", "b", "c"),
     )
-    shadow, rows = replay(several, {})
+    shadow, rows = replay(several, ())
     assert (shadow.flipped, shadow.risen, shadow.labelled, shadow.challenger_right) == (2, None, 2, 1)
     assert [(one.row, one.kind, one.right, round(one.distance, 3)) for one in rows] == [
         (0, DisagreementKind.FLIP, Right.CHALLENGER, 0.6),
@@ -91,7 +91,7 @@ def test_a_regression_flips_nothing_and_counts_who_was_nearer():
         labels=np.array([12.0, 10.0, 9.0, 1.0, 12.0, NAN]),
         classes=(),
     )
-    shadow, rows = replay(values, {"where": np.full(6, "x")})
+    shadow, rows = replay(values, [("where", np.full(6, "x"))])
     assert (shadow.flipped, shadow.flip_share, shadow.silent, shadow.places) == (None, None, 1, ())
     assert shadow.moved == pytest.approx((1 + 4 + 0 + 2 + 0) / 5)
     # Row 0 the challenger, rows 1 and 3 the champion, row 2 both alike; row 4 was learnt from.
@@ -106,7 +106,7 @@ def test_a_segment_is_named_where_more_flips_than_its_share_lets_expect():
     changed[200:240] = True  # 40 of the 800 others
     where = np.where(np.arange(1_000) < 200, "web", "shop")
     even = np.where(np.arange(1_000) % 2 == 0, "odd", "even")
-    assert places(changed, {"channel": where, "parity": even}) == ("channel=web (60 of 200 rows)",)
+    assert places(changed, [("channel", where), ("parity", even)]) == ("channel=web (60 of 200 rows)",)
 
 
 def test_of_many_disagreements_the_first_hundred_are_kept_in_one_order():
@@ -119,5 +119,5 @@ def test_of_many_disagreements_the_first_hundred_are_kept_in_one_order():
         labels=np.full(n, NAN),
         fresh=np.ones(n, bool),
     )
-    shadow, rows = replay(many, {})
+    shadow, rows = replay(many, ())
     assert (shadow.flipped, [one.row for one in rows]) == (n, list(range(MOST_ROWS)))
