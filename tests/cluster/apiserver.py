@@ -5,6 +5,7 @@ that the rights which docs/targets.md asks for are the rights that are enough.
 """
 
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import yaml
 
 from tests.cluster.definitions import definition
 from tests.secured import openssl
 from tests.waiting import until
 
 VARIABLE = "STATIONKEEPER_KUBE_BIN"
+DOCS = Path(__file__).parents[2] / "docs" / "targets.md"
 Object = dict[str, Any]
 
 
@@ -64,6 +67,25 @@ class ApiServer:
         path = f"/{root}/{document['apiVersion']}{scope}/{plural}"
         self._sent("POST", f"{path}?fieldValidation=Strict{'&dryRun=All' if dry_run else ''}", document)
         return f"{path}/{document['metadata']['name']}"
+
+    def allow_deploy(self, names: list[str]) -> None:
+        """Give our caller the rights that docs/targets.md asks for, in its namespace, for objects of these names."""
+        self.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "scoring"}})
+        written = re.findall(r"```yaml\n(apiVersion: rbac.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL)
+        role: Any = yaml.safe_load(written[0])
+        for rule in role["rules"]:
+            rule.get("resourceNames", []).extend(names)
+        self.create(role)
+        group = {"apiGroup": "rbac.authorization.k8s.io"}
+        self.create(
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "RoleBinding",
+                "metadata": {"name": "deploy", "namespace": "scoring"},
+                "roleRef": {**group, "kind": "Role", "name": role["metadata"]["name"]},
+                "subjects": [{**group, "kind": "User", "name": "deploy"}],
+            }
+        )
 
     def read(self, path: str) -> Object:
         return self._sent("GET", path)

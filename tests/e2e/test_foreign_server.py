@@ -1,6 +1,7 @@
 """The whole loop on a team's own server: drift, retraining, canary and promotion, our router nowhere.
 
-The server is the example of docs/targets.md, run as it is written there, in a process of its own.
+The server is the example of docs/targets.md, run as it is written there, in a process of its own. It is told the
+weights over HTTP, or stands for the pods of a KServe InferenceService on a real kube-apiserver.
 """
 
 import os
@@ -10,10 +11,12 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import polars as pl
 import pytest
 
@@ -31,6 +34,9 @@ from stationkeeper.process.supervisor import Child, Supervisor
 from stationkeeper.process.wiring import plain_producer, prepare_topics, reader_for
 from stationkeeper.streams.broker import FoundBroker
 from stationkeeper.streams.broker.local import free_ports
+from tests.cluster.apiserver import VARIABLE, programs, running
+from tests.cluster.kserve import Standard
+from tests.cluster.objects import URI, inference_service
 from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -86,14 +92,89 @@ def roles(path: Path, ports: Ports, folder: Path) -> Iterator[None]:
         thread.join()
 
 
-@pytest.fixture(scope="module")
-def story(kafka: FoundBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+@contextmanager
+def kserve(folder: Path, base: str) -> Iterator[dict[str, Any]]:
+    """Yield the target of an InferenceService on a real kube-apiserver, whose pods are the team's server.
+
+    A thread plays KServe: it writes the status that its controller would, and sends traffic as the spec says.
+    """
+    programs_at = programs()
+    assert programs_at is not None
+    (folder / "kube").mkdir()
+    with running(programs_at, folder / "kube") as api:
+        api.install("inferenceservices.serving.kserve.io")
+        api.allow_deploy([])
+        path, over = api.create(inference_service("Standard")), threading.Event()
+
+        def play() -> None:
+            controller, routed, said = Standard(), None, None
+            while not over.wait(0.05):
+                found = api.read(path)
+                if said != (status := controller(found)):
+                    api.status(path, status)
+                    said = status
+                if (wanted := _routed(found)) != routed:
+                    # Only what the server took is routed: it may not have started yet.
+                    with suppress(httpx2.HTTPError):
+                        httpx2.post(f"{base}/weights", json=wanted, timeout=60).raise_for_status()
+                        routed = wanted
+
+        thread = threading.Thread(target=play)
+        thread.start()
+        try:
+            options = {"namespace": "scoring", "storage_uri": URI}
+            token = {"secret": api.deploy_token}
+            yield {"kind": "kserve", "url": api.url, "ca_file": str(api.ca_file), "token": token, "options": options}
+        finally:
+            over.set()
+            thread.join()
+
+
+def _routed(service: dict[str, Any]) -> dict[str, Any]:
+    """Return what the example takes, as the spec of a service in Standard mode splits its traffic."""
+    canaries = [one for one in service["spec"].get("canary", ()) if one["trafficPercent"]]
+    stable, *others = (one["model"]["storageUri"].rpartition("/")[2] for one in _predictors(service, canaries))
+    share = canaries[0]["trafficPercent"] * 100 if canaries else 0
+    # One epoch for all: it salts the split, and KServe's has no lease that could lapse.
+    told = {"model": "fraud", "epoch": 1, "champion": stable, "canary": others[0] if others else None}
+    return {**told, "weight_bp": share, "lease_until": "2999-01-01T00:00:00+00:00"}
+
+
+def _predictors(service: dict[str, Any], canaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [service["spec"]["predictor"], *(one["predictor"] for one in canaries)]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "http",
+        pytest.param(
+            "kserve",
+            marks=pytest.mark.skipif(
+                programs() is None,
+                reason=f"{VARIABLE} names no folder with a kube-apiserver; make kube builds one in 15 minutes",
+            ),
+        ),
+    ],
+)
+def story(
+    request: pytest.FixtureRequest, kafka: FoundBroker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Story]:
     """Replay the fraud scenario on the team's server until its canary is promoted."""
-    folder = tmp_path_factory.mktemp("foreign")
-    scenario, _ = build(DemoOptions(hours=72.0))
+    folder = tmp_path_factory.mktemp(request.param)
     ports, (port,) = Ports.free(), free_ports(1)
-    data = demo_config(scenario, kafka.bootstrap, ports, folder, "foreign")
-    data["targets"] = [{"kind": "http", "url": f"http://127.0.0.1:{port}/weights"}]
+    with ExitStack() as stack:
+        target: dict[str, Any] = {"kind": "http", "url": f"http://127.0.0.1:{port}/weights"}
+        if request.param == "kserve":
+            target = stack.enter_context(kserve(folder, f"http://127.0.0.1:{port}"))
+        yield from told(kafka, folder, ports, port, target)
+
+
+def told(kafka: FoundBroker, folder: Path, ports: Ports, port: int, target: dict[str, Any]) -> Iterator[Story]:
+    """Run the server, the roles and the world against one target."""
+    scenario, _ = build(DemoOptions(hours=72.0))
+    data = demo_config(scenario, kafka.bootstrap, ports, folder, folder.name)
+    data["targets"] = [target]
     path, config = write_config(data, folder)
     model = config.models["fraud"]
     assert model.predictions is not None

@@ -1,13 +1,10 @@
 """The same targets on a real kube-apiserver with the real definitions, by the rights that docs/targets.md asks for."""
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.contracts.settings import Credential
@@ -30,7 +27,6 @@ from tests.waiting import until
 pytestmark = pytest.mark.skipif(
     programs() is None, reason=f"{VARIABLE} names no folder with a kube-apiserver; make kube builds one in 15 minutes"
 )
-DOCS = Path(__file__).parents[4] / "docs" / "targets.md"
 
 
 @pytest.fixture(scope="module")
@@ -40,25 +36,8 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with running(folder, tmp_path_factory.mktemp("kube")) as server:
         for name in ("httproutes.gateway.networking.k8s.io", "inferenceservices.serving.kserve.io"):
             server.install(name)
-        server.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "scoring"}})
-        written = re.findall(r"```yaml\n(apiVersion: rbac.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL)
-        role: Any = yaml.safe_load(written[0])
-        for rule in role["rules"]:
-            # The tests have a model for each of them; a team names its own.
-            rule.get("resourceNames", []).extend(
-                ["conformance", "no-such-model", "knative", "standard", "raced", "looped"]
-            )
-        server.create(role)
-        names = {"apiGroup": "rbac.authorization.k8s.io"}
-        server.create(
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "RoleBinding",
-                "metadata": {"name": "deploy", "namespace": "scoring"},
-                "roleRef": {**names, "kind": "Role", "name": role["metadata"]["name"]},
-                "subjects": [{**names, "kind": "User", "name": "deploy"}],
-            }
-        )
+        # The tests have a model for each of them; a team names its own.
+        server.allow_deploy(["conformance", "no-such-model", "knative", "standard", "raced", "looped"])
         yield server
 
 
