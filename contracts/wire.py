@@ -300,11 +300,14 @@ def tolerated_bin(cut: int, ratio: float, more_ms: float) -> int:
     """Return the bin in which the start of bin ``cut`` lies once it is ``ratio`` times, and ``more_ms``, longer.
 
     Rounded down, for non-inferiority: what is slower is never counted as tolerated, so that 2.25 takes effect as 2
-    (four bins); one bin (1.19) at least, below which no latency could be shown to be no worse.
+    (four bins); one bin (1.19) at least, below which no latency could be shown to be no worse. Bin 0 begins at nothing,
+    of which no ratio is longer: without ``more_ms`` it stays where it is, so that two answers in it are a tie.
 
-    >>> [tolerated_bin(cut, 2.25, more) for more in (0.0, 8.0) for cut in (4, 32)]
-    [8, 36, 28, 36]
+    >>> [tolerated_bin(cut, 2.25, more) for more in (0.0, 8.0) for cut in (0, 4, 32)]
+    [0, 8, 36, 28, 28, 36]
     """
+    if not cut:
+        return int(latency_bin(np.array([more_ms]))[0])
     return max(cut + 1, math.floor(_slower(cut, ratio, more_ms) + _EXACT))
 
 

@@ -161,13 +161,16 @@ def test_score_bins_are_those_of_a_binary_search(scores):
 
 
 @given(
-    ms=st.floats(0.0625, 1_000.0),
+    ms=st.floats(0.0, 1_000.0),
     ratio=st.floats(1.2, 20.0),
     more=st.sampled_from([0.0, 0.2, 5.0]),
     by=st.floats(1.0, 2.0),
 )
 def test_a_margin_of_latency_is_rounded_to_the_side_that_errs_on_caution(ms, ratio, more, by):
-    """1.5 was rounded to 1.41, which condemned what is tolerated, and 2.25 to 2.38, which let pass what is not."""
+    """1.5 was rounded to 1.41, which condemned what is tolerated, and 2.25 to 2.38, which let pass what is not.
+
+    Below a sixteenth of a millisecond nothing is told apart: .058 ms beside .02 was shown to be no slower.
+    """
     longer = max(ms * ratio, ms + more)
     start, inside, beyond = latency_bin(np.array([ms, longer / by, longer * by])).tolist()
     assert inside <= slower_bin(start + 1, ratio, more)
@@ -175,7 +178,8 @@ def test_a_margin_of_latency_is_rounded_to_the_side_that_errs_on_caution(ms, rat
 
 
 def test_a_ratio_of_whole_bins_takes_effect_as_itself():
-    for cut in range(80):
+    # The first bin has no start that a ratio could be of.
+    for cut in range(1, 80):
         for bins in range(1, 12):
             ratio = 2.0 ** (bins / 4)
             assert slower_bin(cut, ratio, 0.0) == tolerated_bin(cut, ratio, 0.0) == cut + bins
