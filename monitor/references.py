@@ -9,6 +9,10 @@ from stationkeeper.monitor.settings import ModelSettings
 
 Key = tuple[str, str]
 
+# A rollout has about four: canary, probation, steady, or taken back. So an outage of several rollouts is read as it
+# went; at half, a judge that was away for two forgets when the first one ended.
+KEPT_ROLLOUTS = 16
+
 
 class References:
     """What the topics ``references`` and ``rollouts`` say now.
@@ -22,6 +26,7 @@ class References:
         self._references: dict[Key, Reference] = {}
         self._by_digest: dict[str, Reference] = {}
         self._rollouts: dict[str, Rollout] = {}
+        self._stood: dict[str, tuple[Rollout, ...]] = {}
         self._latest: dict[str, str] = {}
         self._left_out: dict[str, frozenset[str]] = {}
         self.epoch = 0
@@ -75,10 +80,22 @@ class References:
         self.epoch += 1
         if value is None:
             self._rollouts.pop(key.decode(), None)
+            self._stood.pop(key.decode(), None)
             return None
         rollout = Rollout.decode(value)
-        self._rollouts[rollout.model] = rollout
+        before, self._rollouts[rollout.model] = self._rollouts.get(rollout.model), rollout
+        # Most records renew a lease: kept is where each standing began.
+        if before is None or _standing(before) != _standing(rollout):
+            self._stood[rollout.model] = (*self._stood.get(rollout.model, ()), rollout)[-KEPT_ROLLOUTS:]
         return rollout
+
+    def rollouts(self, model: str) -> tuple[Rollout, ...]:
+        """Return the latest records that changed champion, request or phase, oldest first: the last one counts now.
+
+        For who reads panes that it missed: the table is at its end before them. After a start only those are known that
+        compaction left.
+        """
+        return self._stood.get(model, ())
 
     def rollout(self, model: str) -> Rollout | None:
         """Return the model's rollout, if one was written."""
@@ -136,3 +153,7 @@ class References:
                     numeric = isinstance(subject.cells, NumericCells)
                     found[subject.name] = found.get(subject.name, True) and numeric
         return found
+
+
+def _standing(rollout: Rollout) -> tuple[str, str | None, str]:
+    return rollout.champion, rollout.request, rollout.phase.value

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from stationkeeper.contracts.messages import CureOutcome, RetrainRequest, RolloutPhase, Verdict
+from stationkeeper.contracts.messages import CureOutcome, RetrainRequest, Rollout, RolloutPhase, Verdict
 from stationkeeper.contracts.model_status import CureStatus
 from stationkeeper.contracts.state import State, replaced
+from stationkeeper.contracts.times import to_ms
 from stationkeeper.monitor.core.incidents import (
     PATIENCE_MS,
     Before,
@@ -103,8 +104,11 @@ class Cures:
             moved = self._follow(trial, now, harm)
             if moved is None:
                 self._put(trial, None)
-                if (cure := overtaken(trial, self._references.champion(self._name), now)) is not None:
-                    self._tell(trial, cure, verdicts, requests)
+                if (cure := overtaken(trial, self._champion(now), now)) is not None:
+                    # Its probation ended before another one began, also where no record of that is left: what it has
+                    # shown by now counts.
+                    confirmed = replaced(trial, confirmed=trial.confirmed or now)
+                    self._tell(trial, judge_cure(confirmed, self._rules, now) or cure, verdicts, requests)
                 continue
             if moved.new:
                 mine = [one for one in watches(moved.new) if one.identity.segment == moved.segment]
@@ -126,13 +130,17 @@ class Cures:
 
     def _follow(self, trial: Trial, now: int, harm: Callable[[str], Harm | None]) -> Trial | None:
         """The trial with where its version is in production; None once that was taken back or replaced."""
-        rollout = self._references.rollout(self._name)
+        known = self._references.rollouts(self._name)
+        rollout = _standing(known, now)
         message = trial.message
+        if rollout is None and known:
+            # What is told of began after this pane, which was missed.
+            return trial
         if rollout is None or rollout.request != message.id:
             # A rollout of another request took its place: after probation this version serves on until it is replaced.
             if not trial.new:
                 return trial
-            serves = self._references.champion(self._name) == trial.new
+            serves = self._champion(now) == trial.new
             return replaced(trial, confirmed=trial.confirmed or now) if serves else None
         if rollout.phase is RolloutPhase.STEADY and rollout.champion == message.version:
             return None
@@ -144,6 +152,10 @@ class Cures:
         if trial.new and rollout.phase is RolloutPhase.STEADY and not trial.confirmed:
             trial = replaced(trial, confirmed=now)
         return trial
+
+    def _champion(self, now: int) -> str | None:
+        rollout = _standing(self._references.rollouts(self._name), now)
+        return self._references.champion(self._name) if rollout is None else rollout.champion
 
     def _put(self, before: Trial, after: Trial | None) -> None:
         trials = tuple(after if one is before else one for one in self.state.trials)
@@ -157,6 +169,16 @@ class Cures:
         """Return how many retrainings cured what they were asked for, and how many did not."""
         counts = self.state.counts
         return counts.get(CureOutcome.CURED.value, 0), counts.get(CureOutcome.NOT_CURED.value, 0)
+
+
+def _standing(known: Sequence[Rollout], now: int) -> Rollout | None:
+    """The record that counted at ``now``, of those oldest first; None where all came later.
+
+    A judge that was away has read them to their end before the panes it missed, and must tell what it had told then.
+    """
+    # Further ahead than that it was written on another clock (a stream replayed years later): what is read counts then.
+    counted = [one for one in known if not now < to_ms(one.time) <= now + PATIENCE_MS]
+    return counted[-1] if counted else None
 
 
 def _trials(request: RetrainRequest, watches: Sequence[Watch]) -> Iterable[Trial]:

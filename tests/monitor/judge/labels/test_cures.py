@@ -14,7 +14,7 @@ from stationkeeper.monitor.core.reference import Labels, dump
 from stationkeeper.page.incident import find_incident, history
 from tests.monitor.judge.test_stage import REFERENCE, Bench, arm, outcomes, pane, progress, run
 from tests.monitor.judge.test_succession import counted
-from tests.monitor.rig import TOPICS, reference, rollout
+from tests.monitor.rig import MINUTE, START, TOPICS, reference, rollout
 from tests.stationkeeper.test_page import fleet_of
 
 KNOWN = replace(REFERENCE, labels=Labels(np.tile([[45, 5]], (32, 1)), np.array([0, 160, 160, 1_280])))
@@ -35,8 +35,10 @@ def asked() -> tuple[Bench, RetrainRequest]:
     return bench, request
 
 
-def take_out(bench: Bench, champion: str, request: str, phase: RolloutPhase, epoch: int = 1) -> None:
-    record: Rollout = rollout(champion, epoch=epoch)
+def take_out(
+    bench: Bench, champion: str, request: str, phase: RolloutPhase, epoch: int = 1, *, time: int = START
+) -> None:
+    record: Rollout = rollout(champion, epoch=epoch, time=time)
     record = record.model_copy(update={"phase": phase, "request": request or None})
     bench.judge.table(TOPICS.rollouts.name, b"fraud", record.encode())
 
@@ -139,6 +141,34 @@ def test_a_version_that_another_replaces_before_it_is_judged_leaves_unknown():
     assert "version 3 took the place of version 2" in found.reason
     assert (bench.requests()[-1].id, bench.requests()[-1].cure) == (request.id, CureOutcome.UNKNOWN)
     assert bench.judge.judges["fraud"].retrainings.cures.state.trials == ()
+
+
+def test_a_judge_that_was_away_tells_what_it_had_told():
+    """The table of rollouts is read to its end before missed panes: it told `unknown` of a version that had cured."""
+    live, request = asked()
+    # The same from here on, with all records or with the one that compaction leaves.
+    away, compacted = (Bench(live, (KNOWN,), label_maturity="5m") for _ in range(2))
+    benches = (live, away, compacted)
+    ended, replacement = START + 110 * MINUTE + 1, START + 112 * MINUTE + 1
+    for bench in benches:
+        if bench is not live:
+            take_out(bench, "1", "", RolloutPhase.STEADY)
+        promote(bench, request)
+        serve(bench, range(60, 75), 10)
+    serve(live, range(75, 110), 10)
+    for bench in (live, away):
+        take_out(bench, "2", request.id, RolloutPhase.STEADY, 3, time=ended)
+    serve(live, range(110, 112), 10)
+    for bench in benches:
+        take_out(bench, "3", "another", RolloutPhase.PROBATION, 4, time=replacement)
+    serve(live, range(112, 116), 10)
+    for bench in (away, compacted):
+        serve(bench, range(75, 116), 10)
+    first, second, third = ([one.encode() for one in told(bench)] for bench in benches)
+    assert first == second
+    assert len(first) == len(third) == 1
+    outcomes_told = [one.evidence["cure"] for bench in benches for one in told(bench)]
+    assert outcomes_told == [CureOutcome.CURED.value] * 3
 
 
 def test_a_withdrawn_request_is_not_followed():
