@@ -8,7 +8,7 @@ import numpy as np
 
 from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import SCORE_BINS
-from stationkeeper.monitor.core.performance.estimate import split_errors
+from stationkeeper.monitor.core.performance.estimate import FEW_ROWS, MOST_THIN, split_errors, thin_share
 from stationkeeper.monitor.core.performance.performance import OutcomePane
 from stationkeeper.monitor.core.reference import Counts, Labels, error_tops
 
@@ -99,6 +99,13 @@ def explain_errors(
     text = f"wrong in {now:.1%} of labelled rows, {before:.1%} on the reference"
     split = split_errors(scored, labels, now, threshold)
     if split is None:
+        # Of classes and without a positive label there is nothing to split, whatever the scores.
+        if labels.scored[:, 1].any() and (thin := thin_share(scored, labels)) > MOST_THIN:
+            numbers["thin_share"] = thin
+            text = (
+                f"{text}; whether other scores explain it is not known: {thin:.0%} of these rows have scores of which "
+                f"the reference has fewer than {FEW_ROWS} labelled rows"
+            )
         return text, now - before, numbers
     mix, concept, low, high = (100 * one for one in (split.mix, split.concept, split.low, split.high))
     rest = "the rest is within chance" if low <= 0 <= high else f"a changed meaning of scores {concept:+.1f}"

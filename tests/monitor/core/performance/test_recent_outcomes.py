@@ -50,15 +50,29 @@ def test_what_other_scores_explain_is_told_from_another_concept(wrong: int, mix:
     assert (numbers["concept_low"] <= 0 <= numbers["concept_high"]) == (wrong == 250)
 
 
+def law(rows: int, middle: float, seed: int, threshold: float) -> Labels:
+    """Labels of a score that is always true: one concept, whatever the scores."""
+    rng = np.random.default_rng(seed)
+    score = 1 / (1 + np.exp(-(rng.normal(size=rows) + middle)))
+    return labels_of(score, (rng.random(rows) < score).astype(float), Task.BINARY, threshold, "1")
+
+
+@pytest.mark.parametrize(("rows", "before", "after"), [(10_000, -4.0, 0.0), (2_000, -3.0, 1.0), (500, -3.0, -1.0)])
+def test_scores_that_the_reference_hardly_has_are_no_changed_meaning(rows: int, before: float, after: float) -> None:
+    """Of one concept at other scores a half to nine tenths were told as a changed meaning, instead of a twentieth."""
+    for seed in range(20):
+        usual, now = law(rows, before, seed, 0.45), law(3_000, after, 1_000 + seed, 0.45)
+        text, _, numbers = explain_errors(usual, now.scored, now.confusion, 0.45)
+        assert "whether other scores explain it is not known" in text
+        assert "changed meaning" not in text
+        assert numbers["thin_share"] > 0.05
+        assert "concept_points" not in numbers
+
+
 @pytest.mark.parametrize("threshold", [0.5, 0.45, 0.4, 0.3, 0.15])
 def test_a_threshold_inside_a_score_bin_is_no_changed_meaning(threshold: float) -> None:
-    def law(rows: int, middle: float, seed: int) -> Labels:
-        rng = np.random.default_rng(seed)
-        score = 1 / (1 + np.exp(-(rng.normal(size=rows) + middle)))
-        return labels_of(score, (rng.random(rows) < score).astype(float), Task.BINARY, threshold, "1")
-
-    usual = law(50_000, -0.8, 1)
-    for now in (usual, law(20_000, -0.3, 2)):
+    usual = law(50_000, -0.8, 1, threshold)
+    for now in (usual, law(20_000, -0.3, 2, threshold)):
         text, _, numbers = explain_errors(usual, now.scored, now.confusion, threshold)
         assert "the rest is within chance" in text
         assert numbers["concept_points"] == pytest.approx(0.0, abs=1.0)
