@@ -19,7 +19,8 @@ ever estimates its thin ends; at double, four points may be made up."""
 # Labelled rows of the reference below which a score bin says nothing of its own: the pool below it speaks for it, of
 # which no variance knows. And the share of rows that may lie in such bins: one in twenty moves the error rate by less
 # than the interval of some hundred labels. Without a bound one concept, scores moved by four in log-odds, was called
-# another in half of the cases (10 000 rows of reference), in nine of ten by 500; a fifth of it withholds plain noise.
+# another in half of the cases (10 000 rows of reference), in nine of ten by 500; at two fifths of it a reference of 500
+# rows says next to never what the mix explains, also of its own scores.
 FEW_ROWS = 10
 MOST_THIN = 0.05
 
