@@ -46,14 +46,14 @@ _DEFAULTS: dict[Guardrail, GuardrailSettings] = {
 class RolloutSettings(Settings):
     """How a candidate of one model goes to production; times read the declared clock, the lease is wall.
 
-    A step lasts ``step_duration`` and until the canary had ``min_rows``; where traffic is so small that the next
-    weight exposes no more than ``min_rows`` in one ``step_duration`` the rows are not waited for. Promotion needs
-    ``promote_rows`` canary rows over all steps and, of every guardrail that acts, evidence that the canary is below
-    ``promote_margin`` times the champion (or the guardrail's own, wider margin); little traffic takes longer. Where
-    labels are expected, a promotion is confirmed by labels that show fewer than ``probation_margin`` times the wrong
-    decisions, at latest after ``probation_max``; until then the old champion keeps ``holdback`` of the traffic where
-    the target can split it so. A candidate that changes more than ``most_flips`` of the decisions logged since the
-    change, or of which that is not known, waits for a person first. ``on_timeout`` ends both waits.
+    A step lasts ``step_duration`` and until the canary had a fifth of the rows that the next weight gives it in one
+    ``step_duration``, at most ``min_rows``; where the next gives it no more than ``min_rows`` five minutes are enough.
+    Promotion needs ``promote_rows`` canary rows over all steps and, of every guardrail that acts, evidence that the
+    canary is below ``promote_margin`` times the champion (or the guardrail's own, wider margin); little traffic takes
+    longer. Where labels are expected, a promotion is confirmed by labels that show fewer than ``probation_margin``
+    times the wrong decisions, at latest after ``probation_max``; until then the old champion keeps ``holdback`` of the
+    traffic where the target can split it so. A candidate that changes more than ``most_flips`` of the decisions logged
+    since the change, or of which that is not known, waits for a person first. ``on_timeout`` ends both waits.
     ``share_tolerance`` is by what factor (1 + tolerance, on the odds) the traffic may miss the weight, as it does when
     few entities send most of it.
     """
@@ -63,7 +63,8 @@ class RolloutSettings(Settings):
     steps: Annotated[tuple[float, ...], Field(min_length=1, max_length=50)] = (0.01, 0.05, 0.25, 0.5)
     # Half an hour outlasts caches, connection pools and the first batch of a caller; four steps fit into a night.
     step_duration: Duration = 30 * 60_000
-    # 200 rows show a harm that hits one row in fifty (1 - .98**200 = .98); a thousand one in two hundred.
+    # 200 rows show a harm that hits one row in fifty (1 - .98**200 = .98); a thousand one in two hundred. At the last
+    # step all of them are waited for, as behind it nothing limits whom a bad version reaches.
     min_rows: Annotated[int, Field(ge=1)] = 200
     promote_rows: Annotated[int, Field(ge=1)] = 1_000
     # None are asked for: labels may come days after the rows, and a model without labels must be able to roll out.

@@ -8,16 +8,24 @@ import numpy as np
 from stationkeeper.contracts.wire import LATENCY_BINS, SCORE_BINS, slower_bin, tolerated_bin
 from stationkeeper.deploy.core.dispersion import MIDDLE, design_effect, gathered, scatter, scattered
 from stationkeeper.deploy.core.evidence import (
+    CALM,
+    CALM_RATIO,
     CALM_RATIOS,
     COIN_RATIOS,
+    COINS,
+    HARM,
     HARM_COIN_RATIOS,
     HARM_RATIOS,
+    SLOW,
+    TILTS,
     Arms,
     Floats,
     Mixture,
+    Stakes,
     calm_bets,
     calm_sign_bets,
     log_bets,
+    quiet,
     score_bets,
     sign_bets,
     slower_chance,
@@ -40,6 +48,9 @@ UNBOUNDED = "unbounded_loss"
 # Every third of the 32 shared bins: ten cuts see a shift anywhere; all 31 would spread the evidence three times
 # thinner.
 SCORE_CUTS = tuple(range(3, SCORE_BINS, 3))
+_SHIFTS = Stakes.even(len(SCORE_CUTS) * TILTS.size)
+# What the name of a guardrail's e-process for "no worse than its margin" ends with.
+_CALM = ".noninferior"
 # A pool of labelled rows bets once both arms have ten: fewer make a bet on noise, and waiting for more loses time.
 MIN_POOL = 10
 # The quantiles of the champion's latency beyond which slow answers are counted: the middle, the tail, the far tail.
@@ -92,6 +103,7 @@ def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy
             "spread": ledger.spread,
             "latencies": ledger.latencies,
             "middle": ledger.middle,
+            "timed": ledger.timed,
             "labels_b": labels_b,
         }
     )
@@ -114,29 +126,32 @@ class _Ledger:
     def __init__(self, memory: Controller, policy: Policy) -> None:
         self.wealth, self.sums, self.pools = dict(memory.wealth), dict(memory.sums), dict(memory.pools)
         self.groups, self.spread, self.latencies = dict(memory.groups), dict(memory.spread), memory.latencies
-        self.middle, self.grouped = memory.middle, memory.grouped
+        self.middle, self.grouped, self.timed = memory.middle, memory.grouped, memory.timed
         self._policy = policy
 
     def bet(self, name: str, log_factors: Floats) -> None:
         """Multiply one stratum in; evidence that another version of us kept differently begins again at one."""
         held = self.wealth.get(name, ())
-        mixture = Mixture(log_factors.size, held if len(held) == log_factors.size else ())
+        mixture = Mixture(stakes(name, log_factors.size), held if len(held) == log_factors.size else ())
         mixture.bet(log_factors)
         self.wealth[name] = tuple(mixture.wealth.tolist())
 
     def compare(self, name: str, pool: Pool) -> None:
         """Bet on the losses of one stratum and add it to what people see."""
         arms = Arms(pool.rows_a, min(pool.loss_a, pool.rows_a), pool.rows_b, min(pool.loss_b, pool.rows_b))
-        policy = self._policy
+        policy, seen = self._policy, self.sums.get(name, Pool())
+        # Of what came before this stratum, so that no bet knows its own.
+        idle = quiet(seen.rows_a + seen.rows_b, seen.loss_a + seen.loss_b)
         # Wrong decisions are not a guardrail: they are only asked whether they show that the canary is no worse.
         if name == WRONG:
-            self.bet(calm(WRONG), calm_bets(arms, policy.promote_margin, WRONG_FLOOR))
-            self.bet(CONFIRM, calm_bets(arms, policy.probation_margin, WRONG_FLOOR))
+            self.bet(calm(WRONG), calm_bets(arms, policy.promote_margin, WRONG_FLOOR, quiet=idle))
+            self.bet(CONFIRM, calm_bets(arms, policy.probation_margin, WRONG_FLOOR, quiet=idle))
         else:
             rail = policy.guardrails[Guardrail(name)]
             self.bet(name, log_bets(arms, rail.margin, HARM_RATIOS))
             if name not in LABELLED:
-                self.bet(calm(name), calm_bets(arms, policy.calm_margin(Guardrail(name)), rail.floor))
+                margin = policy.calm_margin(Guardrail(name))
+                self.bet(calm(name), calm_bets(arms, margin, rail.floor, quiet=idle))
         self._scatter(name, pool)
         self._show(name, pool)
 
@@ -184,6 +199,7 @@ class _Ledger:
             half = sum(b.latencies[middle:])
             self._scatter_middle(Pool(rows_a=a.timed, loss_a=strata[0].loss_a, rows_b=b.timed, loss_b=half))
             self._show(Guardrail.LATENCY, slow)
+            self.timed += 1
         if a.latencies:
             self.latencies = tuple((np.array(self.latencies or (0,) * LATENCY_BINS) + np.array(a.latencies)).tolist())
 
@@ -246,18 +262,30 @@ def log_e(memory: Controller, name: str, policy: Policy) -> float:
     wealth = memory.wealth.get(name)
     if not wealth:
         return 0.0
+    staked = stakes(name, len(wealth))
+    # Evidence of a version of us that kept other alternatives is none here.
+    if len(staked.shares) != len(wealth):
+        return 0.0
     # A coin a minute, and no row: rows that are slow together are one coin already.
     if name == calm(Guardrail.LATENCY):
-        # Evidence of a version of us that counted rows is no evidence here.
-        return Mixture(len(wealth), wealth).log_e() if len(wealth) == COIN_RATIOS.size else 0.0
+        return Mixture(staked, wealth).log_e()
     harm = name in frozenset(Guardrail)
     effect = max(policy.design_effect, design_effect(memory, counted(name), harm=harm))
-    return Mixture(len(wealth), wealth).log_e(effect)
+    return Mixture(staked, wealth).log_e(effect)
+
+
+def stakes(name: str, size: int) -> Stakes:
+    """Return what the alternatives of a process are staked; ``size`` of them tells non-inferiority without a floor."""
+    if name == calm(Guardrail.LATENCY):
+        return COINS
+    if name == CONFIRM or name.endswith(_CALM):
+        return CALM if size == len(CALM.shares) else CALM_RATIO
+    return {Guardrail.SCORES.value: _SHIFTS, Guardrail.LATENCY.value: SLOW}.get(name, HARM)
 
 
 def calm(name: str) -> str:
     """Return the name of a guardrail's e-process for "no worse than its margin"."""
-    return f"{name}.noninferior"
+    return f"{name}{_CALM}"
 
 
 # Whose failures tell how far rows fail together: each guardrail's own where they are kept by entity. Labels are not

@@ -31,16 +31,6 @@ CALM_RATIOS: Final[Floats] = np.array([0.85, 0.65, 0.45, 0.25])
 """How many times the margin the alternatives of non-inferiority are."""
 FLOOR_RATIOS: Final[Floats] = np.array([0.02, 0.4])
 """How many times the floor the alternatives of "rarer than the floor" are: hardly ever, and two fifths."""
-# What an alternative weighs in the mean, by how many there are. An even mean pays log 12 for twelve, of which nine are
-# of canaries so bad that few minutes tell them anyway: most weight lies where the wait is longest. Promotions wait for
-# equal failures beside a margin of 1.5 (.65) and for none at all (.02), rollbacks for failures of 1.5 to 2.5 times.
-_HARM_WEIGHTS: Final[Floats] = np.array([0.04, 0.2, 0.26, 0.18, 0.1, 0.06, 0.05, 0.03, 0.02, 0.02, 0.02, 0.02])
-_WEIGHTS: Final[dict[int, Floats]] = {
-    CALM_RATIOS.size + FLOOR_RATIOS.size: np.array([0.06, 0.36, 0.12, 0.06, 0.34, 0.06]),
-    HARM_RATIOS.size: _HARM_WEIGHTS,
-    # Of latency, a third for each of three quantiles.
-    3 * HARM_RATIOS.size: np.tile(_HARM_WEIGHTS, 3) / 3.0,
-}
 HARM_COIN_RATIOS: Final[Floats] = HARM_RATIOS**3
 """The same for harm: worse in .59 to all of the pools, the heaviest alternatives in .73, .81 and .87 of them."""
 COIN_RATIOS: Final[Floats] = np.array([0.64, 0.25, 0.04])
@@ -52,6 +42,45 @@ EXACT_BELOW: Final = 400
 # shift (1.4 times) to one that nobody could miss (3 times). The mean over all is what is bet, so a missing factor
 # costs delay and no error.
 TILTS: Final[Floats] = np.array([1 / 3, 1 / 2, 1 / 1.4, 1.4, 2.0, 3.0])
+# Rows of both arms without a failure before "hardly ever" is bet with more than its own stake: before, the first
+# failure may as well be the canary's, which would cost a canary of ordinary failures that stake. At a base of .8 %
+# fewer than one rollout of a thousand gets so far.
+QUIET_ROWS: Final = 1_000
+# How much of what a ratio has goes with "hardly ever" while nothing fails, minute by minute: a first failure that is
+# the canary's leaves it a tenth, log 10 of the log 20 that are asked for, and it has grown since. With all of it such a
+# canary would hardly ever show a ratio; with half of it a promotion waits for 570 rows more where nothing fails.
+LENT: Final = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Stakes:
+    """What each alternative of one e-process is given at its start: shares of one, in the order of its bets."""
+
+    shares: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not math.isclose(sum(self.shares), 1.0):
+            raise ValueError(f"stakes must sum to 1: {self.shares}")
+
+    @classmethod
+    def even(cls, alternatives: int) -> "Stakes":
+        """Return the same for each: where nothing says which is waited for longest."""
+        return cls((1.0 / alternatives,) * alternatives)
+
+
+# An even stake pays log 12 for twelve alternatives, of which nine are of canaries so bad that few minutes tell them
+# anyway: most goes to where the wait is longest. Promotions wait for equal failures beside a margin of 1.5 (.65) and
+# for none at all (.02), rollbacks for failures of 1.5 to 2.5 times.
+HARM: Final = Stakes((0.04, 0.2, 0.26, 0.18, 0.1, 0.06, 0.05, 0.03, 0.02, 0.02, 0.02, 0.02))
+"""Of harm told by failures."""
+SLOW: Final = Stakes(tuple(one / 3.0 for one in HARM.shares * 3))
+"""Of harm told by latency: a third for each of three quantiles."""
+CALM: Final = Stakes((0.06, 0.36, 0.12, 0.06, 0.34, 0.06))
+"""Of non-inferiority with a floor: four ratios, then two below the floor."""
+CALM_RATIO: Final = Stakes.even(CALM_RATIOS.size)
+"""Of non-inferiority without a floor."""
+COINS: Final = Stakes.even(3)
+"""Of "no slower", a coin a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +110,29 @@ def log_bets(arms: Arms, tolerated: float, ratios: Floats) -> Floats:
     return bets
 
 
-def calm_bets(arms: Arms, margin: float, floor: float) -> Floats:
+def quiet(rows: float, loss: float) -> bool:
+    """Return whether so far nothing has failed in so many rows that a ratio has nothing to bet on."""
+    return not loss and rows >= QUIET_ROWS
+
+
+def calm_bets(arms: Arms, margin: float, floor: float, *, quiet: bool = False) -> Floats:
     """Return the log factors against "the canary fails ``margin`` times as often or more, and ``floor`` or more".
 
     ``CALM_RATIOS`` against the margin, then, with a floor, ``FLOOR_RATIOS`` against it: a row of the canary fails
     with probability ``floor`` at least, so one alternative ``s`` multiplies by ``s`` for a failure and by
     ``(1 - floor s) / (1 - floor)`` for any other row, mean at most one. Where neither arm ever fails no ratio can be
-    told, and the floor alone decides. By hand: 3 000 rows without failure at a floor of .001 and ``s`` = 0 give
-    ``.999 ** -3000 = 20.1``; weighing .34 among six alternatives 4 100 rows do.
+    told, and the floor alone decides: ``quiet``, which is told from the strata before, lends ``LENT`` of what each
+    ratio has to the first of them. Such a factor is a mean of two that have mean at most one, chosen beforehand, so it
+    has too. By hand: 3 000 rows without failure at a floor of .001 and ``s`` = 0 give ``.999 ** -3000 = 20.1``; with
+    the stake of .34 alone 4 200 rows do, with what is lent 3 320.
     """
     ratio = log_bets(arms, margin, CALM_RATIOS)
     if floor <= 0.0:
         return ratio
     passed = np.log1p(-floor * FLOOR_RATIOS) - math.log1p(-floor)
     rare: Floats = arms.loss_b * np.log(FLOOR_RATIOS) + (arms.rows_b - arms.loss_b) * passed
+    if quiet:
+        ratio = np.logaddexp(ratio + math.log1p(-LENT), rare[0] + math.log(LENT))
     return np.concatenate([ratio, rare])
 
 
@@ -121,17 +159,13 @@ def as_good(rows_a: int, loss_a: float, rows_b: int, loss_b: float, ratio: float
     return min(1.0, math.exp(top) * sum(math.exp(one - top) for one in logs))
 
 
-def log_mean_exp(values: Floats) -> float:
-    """Return log of the mean of exp(values), weighed where their number has weights: the log e-value of a mixture."""
-    top, weights = float(values.max()), _WEIGHTS.get(values.size)
-    return top + math.log(float(np.average(np.exp(values - top), weights=weights)))
-
-
 class Mixture:
     """A running e-process: log wealth by alternative; ``wealth`` is its whole state."""
 
-    def __init__(self, size: int, wealth: Sequence[float] = ()) -> None:
+    def __init__(self, stakes: Stakes, wealth: Sequence[float] = ()) -> None:
         """Begin at E = 1, or take over a state; raises ``ValueError`` when its length is another's."""
+        size = len(stakes.shares)
+        self._stakes = stakes
         self.wealth: Floats = np.array(wealth, dtype=np.float64) if len(wealth) else np.zeros(size)
         if self.wealth.shape != (size,):
             raise ValueError(f"evidence has {self.wealth.size} alternatives, this version keeps {size}")
@@ -142,7 +176,9 @@ class Mixture:
 
     def log_e(self, design_effect: float = 1.0) -> float:
         """Return the natural log of the e-value now; with clustered rows the power 1/design_effect of every bet."""
-        return log_mean_exp(self.wealth / design_effect)
+        powered = self.wealth / design_effect
+        top = float(powered.max())
+        return top + math.log(float(np.average(np.exp(powered - top), weights=self._stakes.shares)))
 
 
 def score_bets(scores_a: npt.NDArray[np.int64], scores_b: npt.NDArray[np.int64], cuts: Sequence[int]) -> Floats:

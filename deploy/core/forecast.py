@@ -7,7 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from stationkeeper.deploy.core.comparison import harm_limit
-from stationkeeper.deploy.core.evidence import HARM_RATIOS, Arms, Floats, Mixture, calm_bets, log_bets
+from stationkeeper.deploy.core.evidence import (
+    CALM,
+    CALM_RATIO,
+    HARM,
+    HARM_RATIOS,
+    Arms,
+    Floats,
+    Mixture,
+    Stakes,
+    calm_bets,
+    log_bets,
+    quiet,
+)
 from stationkeeper.deploy.core.moves import MINUTE
 from stationkeeper.deploy.core.policy import Guardrail, Policy
 from stationkeeper.deploy.core.promotion import promote_limit
@@ -48,16 +60,20 @@ def forecast(policy: Policy, per_minute: float, base: float, ratio: float, desig
     champion = np.diff(np.array(ends), prepend=0) * per_minute - canary
     rail, counted = policy.guardrails[Guardrail.ERRORS], max(policy.design_effect, design_effect)
 
-    def median(times: float, bets: Callable[[Arms], Floats], limit: float, since: int) -> int | None:
+    def median(
+        times: float, stakes: Stakes, bets: Callable[[Arms, bool], Floats], limit: float, since: int
+    ) -> int | None:
         rng, found = np.random.default_rng(0), []
         for _ in range(PLAYED):
             lost_a = np.minimum(rng.poisson(champion * base), champion)
             lost_b = np.minimum(rng.poisson(canary * min(base * times, 1.0)), canary)
-            mixture, at = Mixture(len(bets(Arms(1.0, 0.0, 1.0, 0.0)))), minutes + 1
+            mixture, at, rows, lost = Mixture(stakes), minutes + 1, 0.0, 0.0
             for end, *arms in zip(
                 ends, champion.tolist(), lost_a.tolist(), canary.tolist(), lost_b.tolist(), strict=True
             ):
-                mixture.bet(bets(Arms(*arms)))
+                one = Arms(*arms)
+                mixture.bet(bets(one, quiet(rows, lost)))
+                rows, lost = rows + one.rows_a + one.rows_b, lost + one.loss_a + one.loss_b
                 if end >= since and mixture.log_e(counted) >= limit:
                     at = end
                     break
@@ -65,14 +81,14 @@ def forecast(policy: Policy, per_minute: float, base: float, ratio: float, desig
         middle = sorted(found)[PLAYED // 2]
         return middle if middle <= minutes else None
 
-    def calm(arms: Arms) -> Floats:
-        return calm_bets(arms, policy.calm_margin(Guardrail.ERRORS), rail.floor)
+    def calm(arms: Arms, idle: bool) -> Floats:  # noqa: FBT001 - both take the same two
+        return calm_bets(arms, policy.calm_margin(Guardrail.ERRORS), rail.floor, quiet=idle)
 
-    def harm(arms: Arms) -> Floats:
+    def harm(arms: Arms, _idle: bool) -> Floats:  # noqa: FBT001 - both take the same two
         return log_bets(arms, rail.margin, HARM_RATIOS)
 
-    promoted = median(1.0, calm, promote_limit(policy), last)
-    return Forecast(promoted, median(ratio, harm, harm_limit(policy), 0), ratio, minutes)
+    promoted = median(1.0, CALM if rail.floor > 0.0 else CALM_RATIO, calm, promote_limit(policy), last)
+    return Forecast(promoted, median(ratio, HARM, harm, harm_limit(policy), 0), ratio, minutes)
 
 
 def _ramp(policy: Policy, per_minute: float, minutes: int) -> tuple[Floats, int]:
@@ -80,12 +96,14 @@ def _ramp(policy: Policy, per_minute: float, minutes: int) -> tuple[Floats, int]
     steps = [weight / BUCKETS for weight in policy.steps_bp]
     passed, rows, weights = 0, 0.0, list[float]()
     for place, weight in enumerate(steps):
-        # One more minute until traffic shows the weight.
-        lasts = policy.step_ms / MINUTE + 1
         last = place == len(steps) - 1
-        exposed = last or per_minute * policy.step_ms / MINUTE * steps[place + 1] > policy.min_rows
-        if exposed:
+        exposed = math.inf if last else per_minute * policy.step_ms / MINUTE * steps[place + 1]
+        # One more minute until traffic shows the weight.
+        lasts = policy.lasts(exposed) / MINUTE + 1
+        if last:
             lasts = max(lasts, policy.min_rows / (per_minute * weight))
+        else:
+            lasts = max(lasts, (policy.rows_before(exposed) - rows) / (per_minute * weight))
         if last:
             lasts = max(lasts, (policy.promote_rows - rows) / (per_minute * weight))
         whole = math.ceil(lasts)

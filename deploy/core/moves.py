@@ -122,7 +122,9 @@ def next_step(rollout: Rollout, policy: Policy, weight_bp: int) -> Transition:
     step = state.steps[-1]
     minutes, exposed = (state.clock - step.started) / MINUTE, next_exposure(state, policy)
     reason = because(Reason.STEP_PASSED, rows=step.rows_b, minutes=minutes, weight=weight_bp / BUCKETS)
-    if step.rows_b < policy.min_rows:
+    had = sum(one.rows_b for one in state.steps)
+    # Passed without the rows of a step: the next exposes few, or too few entities are there to give any.
+    if step.rows_b < policy.min_rows and (exposed <= policy.min_rows or had < policy.rows_before(exposed)):
         small = {"exposed": exposed, "needed": policy.min_rows, "weight": weight_bp / BUCKETS}
         reason = because(Reason.SMALL_TRAFFIC, **small)
     # What traffic showed, not what was asked: with few entities the two differ.

@@ -59,7 +59,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.SMALL_TRAFFIC: "{exposed:.0f} canary rows a step are at most {needed}; the weight rises to {weight:.2%}",
     Reason.RESUMED: "what held the rollout is over; the step at {weight:.2%} starts again",
     Reason.WEIGHT_NOT_SEEN: "the closed minutes do not yet show the canary at {weight:.2%}",
-    Reason.TOO_FEW_ROWS: "{rows} of {needed} canary rows at this step",
+    Reason.TOO_FEW_ROWS: "{rows} of {needed} canary rows that are waited for",
     Reason.TOO_FEW_LABELS: "{labels} of {needed} labelled canary rows",
     Reason.TOO_FEW_ENTITIES: (
         "{guardrail}: about {entities:.0f} entities send most rows, too few to tell a good canary from lucky ones; the "

@@ -192,23 +192,25 @@ def _waiting(rollout: Rollout, state: Controller, policy: Policy) -> Because | N
     weight = rollout.weight_bp / BUCKETS
     if step.settled is None:
         return because(Reason.WEIGHT_NOT_SEEN, weight=weight)
-    spent = state.clock - step.settled
-    if spent < policy.step_ms:
+    last = policy.next_weight(step.weight_bp) is None
+    spent, exposed = state.clock - step.settled, math.inf if last else next_exposure(state, policy)
+    lasts = policy.lasts(exposed)
+    if spent < lasts:
         return because(
             Reason.STEP_RUNNING,
             minutes=spent / MINUTE,
-            needed=policy.step_ms / MINUTE,
+            needed=lasts / MINUTE,
             weight=weight,
             rows=step.rows_b,
         )
-    last = policy.next_weight(step.weight_bp) is None
     # At the last step the rows are always waited for: behind it nothing limits whom a bad version reaches.
     # Nobody at all is an accident of the split where few entities are: they are there at the next weight.
     excused = _few(state) or (not step.rows_b and weight * entities(state) < _NOBODY)
-    exposed = last or (next_exposure(state, policy) > policy.min_rows and not excused)
-    if step.rows_b < policy.min_rows and exposed:
+    if last and step.rows_b < policy.min_rows:
         return because(Reason.TOO_FEW_ROWS, rows=step.rows_b, needed=policy.min_rows)
-    rows = sum(one.rows_b for one in state.steps)
+    rows, needed = sum(one.rows_b for one in state.steps), policy.rows_before(exposed)
+    if rows < needed and not (last or excused):
+        return because(Reason.TOO_FEW_ROWS, rows=rows, needed=needed)
     if last and rows < policy.promote_rows:
         return because(Reason.TOO_FEW_ROWS, rows=rows, needed=policy.promote_rows)
     if last and state.labels_b < policy.min_labels:

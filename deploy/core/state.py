@@ -59,8 +59,9 @@ class Controller(Message):
     candidate that waits for this rollout. ``groups`` and ``spread`` say how far rows fail together, ``latencies`` is
     what the champion's were so far, ``middle`` counts answers of either arm beyond their median. ``gate`` is what the
     gate said of the candidate, ``proven`` that a target serves the very model that the gate scored. ``holdback_bp``
-    is the share that ``previous`` keeps while on probation. ``grouped`` counts the minutes in ``groups``. ``shadow`` is
-    what the candidate would have answered before it answers anyone.
+    is the share that ``previous`` keeps while on probation. ``grouped`` counts the minutes in ``groups``,
+    ``timed`` those in which latency was compared. ``shadow`` is what the candidate would
+    have answered before it answers anyone.
     """
 
     schema_name: ClassVar[str] = "controller"
@@ -93,6 +94,7 @@ class Controller(Message):
     holdback_bp: int = 0
     grouped: int = 0
     shadow: Shadow | None = None
+    timed: int = 0
 
     def step_at(self, start: int) -> int | None:
         """Return the index of the step whose settled span holds a prediction minute, None between steps."""

@@ -113,6 +113,25 @@ def test_a_canary_is_not_slow_for_what_no_caller_notices():
     assert log_e(weighed(200.0, 1, 60, 1, ms=0.06), Guardrail.LATENCY, SHIPPED) > harm_limit(SHIPPED)
 
 
+@pytest.mark.parametrize("slower", [2.25, 4.0])
+def test_a_canary_whose_every_answer_is_slower_than_any_of_the_champion_is_harm(slower):
+    """Nothing scatters between arms that never overlap: how many rows count as one was unknown for ever."""
+    state = weighed(slower, 1, 30, 3, ms=20.0, spread=0.02)
+    assert log_e(state, Guardrail.LATENCY, SHIPPED) >= harm_limit(SHIPPED)
+    assert design_effect(state, Guardrail.LATENCY, harm=True) == pytest.approx(200.0)
+    assert design_effect(state, Guardrail.LATENCY) == math.inf
+
+
+def test_equal_arms_are_not_condemned_before_the_scatter_of_their_latency_is_known():
+    """One request a minute and arm: all its rows are slow together, and by the row one slow request would be harm."""
+    condemned = [
+        log_e(weighed(1.0, 200, minutes, seed), Guardrail.LATENCY, SHIPPED) >= harm_limit(SHIPPED)
+        for seed in range(20)
+        for minutes in (5, 15)
+    ]
+    assert sum(condemned) <= 1
+
+
 def test_rows_of_one_request_share_their_latency_and_do_not_count_each():
     """Two requests of a hundred rows a minute: as many rows as above, a hundredth of the evidence."""
     for seed in range(20):

@@ -8,18 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stationkeeper.deploy.core.evidence import (
+    CALM,
+    CALM_RATIO,
     CALM_RATIOS,
     COIN_RATIOS,
+    COINS,
+    HARM,
     HARM_COIN_RATIOS,
     HARM_RATIOS,
+    SLOW,
     TILTS,
     Arms,
     Mixture,
+    Stakes,
     calm_bets,
     calm_sign_bets,
     changeover,
     log_bets,
-    log_mean_exp,
+    quiet,
     score_bets,
     share_log_e,
     sign_bets,
@@ -86,7 +92,7 @@ def test_score_bets_have_mean_at_most_one_over_every_assignment(cells):
 
 def ramp(rng, base, ratio, tolerated=1.0, minutes=30, rows=1_000):
     """Play a ramp; returns the minute in which E reached 1/alpha, None if it never did."""
-    mixture, minute = Mixture(HARM_RATIOS.size), 0
+    mixture, minute = Mixture(HARM), 0
     for weight in STEPS:
         for _ in range(minutes):
             minute += 1
@@ -123,7 +129,7 @@ def test_fractional_losses_bet_like_counts_of_the_same_sum_and_never_more_often_
     rng = np.random.default_rng(10)
     false = 0
     for _ in range(200):
-        mixture = Mixture(HARM_RATIOS.size)
+        mixture = Mixture(HARM)
         for _ in range(60):
             a, b = rng.beta(0.3, 2.0, 90), rng.beta(0.3, 2.0, 10)
             mixture.bet(log_bets(Arms(90, float(a.sum()), 10, float(b.sum())), 1.0, HARM_RATIOS))
@@ -145,13 +151,13 @@ def test_loss_beyond_the_rows_is_refused():
 
 def test_a_state_of_another_size_is_refused():
     with pytest.raises(ValueError, match="3 alternatives"):
-        Mixture(12, [0.0, 0.0, 0.0])
+        Mixture(HARM, [0.0, 0.0, 0.0])
 
 
 def test_sign_bets_have_mean_one_and_find_a_slow_canary_within_ten_minutes():
     worse, better = np.exp(sign_bets(True, HARM_COIN_RATIOS)), np.exp(sign_bets(False, HARM_COIN_RATIOS))
     assert worse + better == pytest.approx(np.full(HARM_COIN_RATIOS.size, 2.0))
-    mixture = Mixture(HARM_COIN_RATIOS.size)
+    mixture = Mixture(HARM)
     for _ in range(10):
         mixture.bet(sign_bets(True, HARM_COIN_RATIOS))
     assert mixture.log_e() > math.log(100)
@@ -187,13 +193,48 @@ def test_the_changeover_speaks_for_the_weight_that_traffic_shows():
     assert changeover(100, 0, 0.0, 0.01) < 0
 
 
-def test_what_alternatives_weigh_is_a_whole_and_most_lies_where_the_wait_is_longest():
-    """Equal wealth of all is its own mean, whatever they weigh: no evidence comes from the weights."""
-    for size in (3, 4, 6, 12, 36, 60):
-        assert log_mean_exp(np.full(size, 2.0)) == pytest.approx(2.0)
+def test_stakes_are_a_whole_and_most_lies_where_the_wait_is_longest():
+    """Equal wealth of all is its own mean, whatever they are staked: no evidence comes from the stakes."""
+    for stakes in (HARM, SLOW, CALM, CALM_RATIO, COINS):
+        assert Mixture(stakes, [2.0] * len(stakes.shares)).log_e() == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="sum to 1"):
+        Stakes((0.5, 0.4))
     clean = calm_bets(Arms(4_200, 0, 4_200, 0), 1.5, 0.001)
-    assert Mixture(6, clean.tolist()).log_e() > math.log(20)
+    assert Mixture(CALM, clean.tolist()).log_e() > math.log(20)
     assert float(np.mean(np.exp(clean))) < 20
+
+
+def test_where_nothing_fails_what_a_ratio_has_no_use_for_shows_it_sooner():
+    """4 200 rows by the stake of "hardly ever" alone; three thousand is what any rule needs (.999 ** -3000 = 20)."""
+    mixture, rows_a, rows_b = Mixture(CALM), 0, 0
+    while mixture.log_e() < math.log(20):
+        # The champion has its thousand rows while the canary has one of a hundred, as on any ramp.
+        a, b = (59, 1) if rows_b < 20 else (30, 30)
+        mixture.bet(calm_bets(Arms(a, 0, b, 0), 1.5, 0.001, quiet=quiet(rows_a + rows_b, 0.0)))
+        rows_a, rows_b = rows_a + a, rows_b + b
+    assert 3_000 < rows_b <= 3_400
+
+
+@given(rate=st.floats(0.001, 0.2), more=st.floats(1.0, 3.0), rows_a=st.integers(0, 9), rows_b=st.integers(1, 9))
+def test_what_is_lent_while_nothing_fails_has_mean_at_most_one_too(rate, more, rows_a, rows_b):
+    """Exact, over all numbers of failures: the canary at the margin and at the floor, or worse."""
+    from math import comb
+
+    rate_b = min(max(0.001, rate * 1.5 * more), 1.0)
+    mean = np.zeros(len(CALM.shares))
+    for lost_a in range(rows_a + 1):
+        for lost_b in range(rows_b + 1):
+            chance_a = comb(rows_a, lost_a) * rate**lost_a * (1 - rate) ** (rows_a - lost_a)
+            chance_b = comb(rows_b, lost_b) * rate_b**lost_b * (1 - rate_b) ** (rows_b - lost_b)
+            bets = calm_bets(Arms(rows_a, lost_a, rows_b, lost_b), 1.5, 0.001, quiet=True)
+            mean += chance_a * chance_b * np.exp(bets)
+    assert (mean <= 1 + 1e-9).all()
+
+
+def test_a_first_failure_of_the_canary_leaves_a_ratio_its_tenth():
+    lent = calm_bets(Arms(50, 0, 50, 1), 1.5, 0.001, quiet=True)[: CALM_RATIOS.size]
+    alone = log_bets(Arms(50, 0, 50, 1), 1.5, CALM_RATIOS)
+    assert (lent - alone >= math.log(0.1) - 1e-9).all()
 
 
 def test_the_slower_of_two_arms_is_told_by_the_ranks_of_their_bins():

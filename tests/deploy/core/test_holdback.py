@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stationkeeper.contracts.messages import Deployment, Rollout
 from stationkeeper.deploy.core.comparison import harm_limit, log_e
 from stationkeeper.deploy.core.dispersion import FIRST_BLOCKS, LEAST
-from stationkeeper.deploy.core.evidence import HARM_RATIOS
+from stationkeeper.deploy.core.evidence import HARM, SLOW
 from stationkeeper.deploy.core.minutes import Minute
 from stationkeeper.deploy.core.rollout import close_minute
 from stationkeeper.deploy.core.split import as_served, to_canary
@@ -93,10 +93,11 @@ def test_latency_takes_nothing_back_as_the_holdback_answers_fewer_rows_of_each_r
     rollout = promoted()
     believed = Spread(blocks=FIRST_BLOCKS + int(LEAST), squares=LEAST)
     policy = RolloutSettings().policy(labels_expected=True)
-    for name, phase in (("latency", Phase.PROBATION), ("errors", Phase.STEADY)):
-        state = memory(rollout).model_copy(
-            update={"wealth": {name: (50.0,) * HARM_RATIOS.size}, "spread": {name: believed}}
-        )
+    for name, size, phase in (
+        ("latency", len(SLOW.shares), Phase.PROBATION),
+        ("errors", len(HARM.shares), Phase.STEADY),
+    ):
+        state = memory(rollout).model_copy(update={"wealth": {name: (50.0,) * size}, "spread": {name: believed}})
         assert log_e(state, name, policy) > harm_limit(policy)
         quiet = Minute(start=state.clock, length=MINUTE)
         assert close_minute(remember(rollout, state), quiet, policy).rollout.phase is phase

@@ -138,6 +138,19 @@ def test_a_replay_decides_alike_and_a_restart_changes_nothing(seed, plan):
         previous = one.weight_bp
 
 
+@pytest.mark.parametrize("per_minute", [65, 134, 1_000])
+def test_the_shipped_ramp_takes_its_half_hours_at_any_traffic(per_minute):
+    """A fixed number of rows made 65 a minute wait twice a step at 5 %, and 134 a minute for hours at 1 %."""
+    policy, rng = RolloutSettings(guardrails=NO_LATENCY).policy(), np.random.default_rng(per_minute)
+    records, _ = drive(started(policy), policy, range(2, 150), rng=rng, rows=per_minute)
+    reached = next(number for number, one in enumerate(records) if one.weight_bp == 5_000)
+    # Three half hours, the minutes until traffic shows each weight, and some luck of few rows.
+    assert reached <= 115
+    # A first weight of which the next gives a hundred rows in half an hour shows only the traffic.
+    first = next(number for number, one in enumerate(records) if one.weight_bp == 500)
+    assert (first <= 15) == (per_minute == 65)
+
+
 def test_small_traffic_climbs_by_time_and_still_needs_its_rows_to_be_promoted():
     """Like flights: 40 rows an hour, so that 200 rows at 1 % would take three weeks."""
     policy = RolloutSettings(guardrails=NO_LATENCY, max_duration=30 * 24 * 60 * MINUTE).policy()
@@ -151,7 +164,7 @@ def test_small_traffic_climbs_by_time_and_still_needs_its_rows_to_be_promoted():
         rollout, index = step.rollout, index + 1
         audits += step.deployments
     assert [one.evidence["code"] for one in audits] == ["small_traffic"] * 3 + ["noninferior"]
-    assert audits[-1].evidence["rows"] >= 4_000 > policy.promote_rows
+    assert audits[-1].evidence["rows"] >= 3_100 > policy.promote_rows
 
 
 def test_few_entities_that_send_more_or_less_than_their_share_do_not_stop_the_ramp():
