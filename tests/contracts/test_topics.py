@@ -9,8 +9,8 @@ from stationkeeper.contracts.topics import Topics, dead_letter_topic
 
 def test_every_topic_has_its_own_legal_name_under_the_prefix():
     names = [topic.name for topic in Topics("bank").all()]
-    assert len(set(names)) == len(names) == 15
-    assert all(re.fullmatch(r"bank\.[a-z-]+", name) for name in names)
+    assert len(set(names)) == len(names) == 16
+    assert all(re.fullmatch(r"bank\.[a-z-]+(\.dlq)?", name) for name in names)
     assert dead_letter_topic("fraud.predictions") == "fraud.predictions.dlq"
 
 
