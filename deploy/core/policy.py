@@ -8,11 +8,8 @@ from enum import StrEnum
 # Rows that a weight may expose for each that was seen before: what the shipped ramp (1, 5, 25 %) does, so that at any
 # traffic its own half hours are enough. With a fixed number alone a canary of 65 requests a minute waited twice the
 # step at 5 %, and one of 134 three hours at 1 % where one of 133 went on. Of n rows without harm 3/n may still be
-# harmful (95 %), so that at most fifteen rows of the next step are, whatever the traffic.
+# harmful (95 %), so that at most fifteen rows of the next step are, at the traffic of this one.
 GROWTH = 5
-# How long a weight lasts where even the next exposes no more rows than a step is asked for: long enough to tell the
-# traffic by some dozens of requests. Half an hour there shows some twenty rows, while the old model answers all others.
-IDLE_MS = 5 * 60_000
 
 
 class Guardrail(StrEnum):
@@ -71,7 +68,7 @@ class GuardrailPolicy:
 class Policy:
     """One model's rollout rules: weights in basis points, times in milliseconds of the declared clock.
 
-    A step ``lasts`` its time, and until the canary had ``rows_before`` what the next weight exposes. A promotion needs
+    A step lasts ``step_ms``, and until the canary had ``rows_before`` what the next weight exposes. A promotion needs
     ``promote_rows`` over all steps and evidence of every guardrail that acts. ``labels_expected`` says that the
     model's labels come on a topic: then a promotion is confirmed by labels alone, within ``probation_margin``, at
     latest after ``probation_max_ms``. Until then the old champion keeps ``holdback_bp`` of the traffic. A
@@ -110,10 +107,6 @@ class Policy:
         it is left.
         """
         return next((step for step in self.steps_bp if step > weight_bp), None)
-
-    def lasts(self, exposed: float) -> int:
-        """Return the milliseconds of a step whose next weight gives the canary ``exposed`` rows in one ``step_ms``."""
-        return min(self.step_ms, IDLE_MS) if exposed <= self.min_rows else self.step_ms
 
     def rows_before(self, exposed: float) -> int:
         """Return how many rows the canary must have had before a weight that gives it ``exposed`` rows in one step.

@@ -194,12 +194,11 @@ def _waiting(rollout: Rollout, state: Controller, policy: Policy) -> Because | N
         return because(Reason.WEIGHT_NOT_SEEN, weight=weight)
     last = policy.next_weight(step.weight_bp) is None
     spent, exposed = state.clock - step.settled, math.inf if last else next_exposure(state, policy)
-    lasts = policy.lasts(exposed)
-    if spent < lasts:
+    if spent < policy.step_ms:
         return because(
             Reason.STEP_RUNNING,
             minutes=spent / MINUTE,
-            needed=lasts / MINUTE,
+            needed=policy.step_ms / MINUTE,
             weight=weight,
             rows=step.rows_b,
         )

@@ -15,7 +15,18 @@ from stationkeeper.page.frame import section, time_tag
 from stationkeeper.page.markup import Child, Html, table, tag
 from stationkeeper.page.model import measures_table
 from stationkeeper.page.plots import distribution_plot, performance_plot
-from stationkeeper.page.words import KIND_WORDS, duration, integer, listing, number, percent, plural, span, when
+from stationkeeper.page.words import (
+    KIND_WORDS,
+    duration,
+    incident_cause,
+    integer,
+    listing,
+    number,
+    percent,
+    plural,
+    span,
+    when,
+)
 from stationkeeper.report.figures import distance_figure, evidence_figure, rules_table, timeline
 from stationkeeper.report.gather import Case, Report, ReportedFinding
 
@@ -193,7 +204,7 @@ def _case(case: Case, report: Report) -> Html:
         "article",
         tag("h3", headline),
         tag("p", first.reason) if first.reason else None,
-        tag("p", tag("strong", "Cause: "), first.cause, ".") if first.cause else None,
+        tag("p", tag("strong", "Cause: "), incident_cause(first.cause)) if first.cause else None,
         table(f"Incident {case.id}", ("What", "Value"), numbers, class_="numbers"),
         _segments(report.segments.get(case.id, ())),
         _chain(case, report),

@@ -11,6 +11,7 @@ from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.kafka.sink import KafkaSink
 from stationkeeper.streams.ports import Partition
 from stationkeeper.streams.settings import KafkaSettings
+from tests.waiting import until
 
 
 class Broken:
@@ -115,4 +116,6 @@ def test_librdkafka_that_could_not_begin_is_gone_at_once(monkeypatch):
     for _ in range(3):
         with suppress(Retryable):
             sink.recover()
-    assert [one() for one in made] == [None, None, None]
+    assert len(made) == 3
+    # The thread that asked it may still be on its way out.
+    until(lambda: all(one() is None for one in made), "each is gone")

@@ -146,9 +146,9 @@ def test_the_shipped_ramp_takes_its_half_hours_at_any_traffic(per_minute):
     reached = next(number for number, one in enumerate(records) if one.weight_bp == 5_000)
     # Three half hours, the minutes until traffic shows each weight, and some luck of few rows.
     assert reached <= 115
-    # A first weight of which the next gives a hundred rows in half an hour shows only the traffic.
+    # Not sooner either, however little the next weight seems to expose: of a burst quiet minutes say nothing.
     first = next(number for number, one in enumerate(records) if one.weight_bp == 500)
-    assert (first <= 15) == (per_minute == 65)
+    assert first >= 30
 
 
 def test_small_traffic_climbs_by_time_and_still_needs_its_rows_to_be_promoted():
