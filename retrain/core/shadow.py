@@ -24,9 +24,16 @@ MOST_ROWS = 100
 MOST_PLACES = 5
 """Segments that are named, chosen: what one sentence holds."""
 
-CLEAR_SD = 3.0
-"""A segment is named where its flips exceed its share of all flips by so many standard deviations of a count: of 100
-segments without a difference one run in eight names one; at two, every run names a few."""
+FEWEST_FLIPS = 5
+"""A segment with fewer changed answers is never named, chosen: two of two rows are two events and no place."""
+
+CHANCE = 0.01
+"""A bound on the chance that a replay names a segment where none differs, shared among all segments looked at: a person
+acts on what is named, and of two segments each is held to about the usual three standard deviations."""
+
+LONGEST_VALUE = 60
+"""Letters of a segment's value that are told, chosen: a line on a screen. A value may be a whole document, and the
+sentence travels in every record of a candidate and its rollout."""
 
 
 class DisagreementKind(StrEnum):
@@ -210,19 +217,44 @@ def distances(answers: PairedAnswers, ranks: tuple[Floats, Floats]) -> Floats:
 def places(changed: Flags, groups: Iterable[tuple[str, Texts]]) -> tuple[str, ...]:
     """Return in words the segments in which more answers change than their share of the rows lets expect.
 
-    By hand: of 1 000 rows 100 change; of 200 of them 60 do, where 20 were to be expected with a deviation of
-    sqrt(200 * .1 * .9) = 4.2.
+    A segment of n rows is named where ``tail(k, n, share)`` of its k changes is at most ``CHANCE`` over the number of
+    segments large enough to be named (Bonferroni). By hand: of 1 000 rows 100 change; of 200 of them 60 do, where 20
+    were to be expected with a deviation of sqrt(200 * .1 * .9) = 4.2.
     """
-    share = float(changed.mean())
-    found = []
+    share, looked, found = float(changed.mean()), 0, []
     for name, texts in groups:
         values, where = np.unique(texts, return_inverse=True)
         rows, flips = np.bincount(where), np.bincount(where, weights=changed)
-        for value, n, k, more in zip(values, rows, flips, flips - rows * share, strict=True):
-            if more > CLEAR_SD * math.sqrt(n * share * (1.0 - share)):
-                found.append((float(more), f"{name}={value} ({k:.0f} of {n} rows)"))
+        # By their rows, which know nothing of the flips: counting those with enough flips would let chance choose.
+        looked += int((rows >= FEWEST_FLIPS).sum())
+        for at in np.flatnonzero((flips >= FEWEST_FLIPS) & (flips > rows * share)):
+            n, k = int(rows[at]), int(flips[at])
+            found.append((tail(k, n, share), k - n * share, f"{name}={told(str(values[at]))} ({k} of {n} rows)"))
+    clear = [(more, words) for chance, more, words in found if chance * looked <= CHANCE]
     # By the excess and then by name: equal ones in one order.
-    return tuple(words for _, words in sorted(found, key=lambda one: (-one[0], one[1]))[:MOST_PLACES])
+    return tuple(words for _, words in sorted(clear, key=lambda one: (-one[0], one[1]))[:MOST_PLACES])
+
+
+def told(value: str) -> str:
+    """Return a segment's value as ``places`` tells it: its first ``LONGEST_VALUE`` letters."""
+    return value if len(value) <= LONGEST_VALUE else value[: LONGEST_VALUE - 1] + "…"
+
+
+def tail(k: int, n: int, share: float) -> float:
+    """Return the chance of k or more of n rows where each changes with probability ``share`` in (0, 1), k > n * share.
+
+    Exact and not by a normal curve, which makes small counts far too rare. By hand: two or more of three at .5 are
+    3/8 + 1/8 = .5.
+    """
+    logs = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    term = math.exp(logs + k * math.log(share) + (n - k) * math.log1p(-share))
+    total = 0.0
+    # Above the mean each term is smaller than the last: once one adds nothing, none does.
+    while k <= n and total + term > total:
+        total += term
+        term *= (n - k) / (k + 1) * share / (1.0 - share)
+        k += 1
+    return total
 
 
 def _numbers(scores: Floats) -> Flags:

@@ -68,8 +68,9 @@ class ScoredRows:
             return None
         fresh = np.zeros(len(self.table.times), bool)
         fresh[self.rows[self.split.judged]] = True
-        # A champion that was trained after the change began has learnt from some of it.
-        fresh &= self.table.times > (job.champion_until_ms or 0)
+        # A champion that was trained after the change began has learnt from some of it; of one that was adopted, or
+        # whose snapshot is gone, nobody knows, and any label might flatter it.
+        fresh &= job.champion_until_ms is not None and self.table.times > job.champion_until_ms
         pair = (champion, self.scores[1])
         hidden = {*job.sensitive, *job.protected}
         found = shadow_of(self.table, job.task, job.onset_ms, pair, thresholds, fresh, hidden)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stationkeeper.retrain.core.shadow import MOST_ROWS, DisagreementKind, PairedAnswers, Right, places, replay
+from stationkeeper.retrain.core.shadow import MOST_ROWS, DisagreementKind, PairedAnswers, Right, places, replay, tail
 
 NAN = float("nan")
 BINARY = PairedAnswers(
@@ -107,6 +107,32 @@ def test_a_segment_is_named_where_more_flips_than_its_share_lets_expect():
     where = np.where(np.arange(1_000) < 200, "web", "shop")
     even = np.where(np.arange(1_000) % 2 == 0, "odd", "even")
     assert places(changed, [("channel", where), ("parity", even)]) == ("channel=web (60 of 200 rows)",)
+
+
+def test_of_segments_without_a_difference_hardly_a_run_names_one():
+    rng = np.random.default_rng(1)
+    for rows, share in ((5, 0.02), (10, 0.005), (20, 0.01), (50, 0.01), (1_000, 0.05)):
+        groups = [("x", np.repeat(np.array([f"s{one}" for one in range(100)]), rows))]
+        named = sum(bool(places(rng.random(100 * rows) < share, groups)) for _ in range(30))
+        # Of 30 runs at most 0.3 are to be expected; three or more then come in fewer than one of 270 seeds.
+        assert named <= 2, (rows, share)
+    alone = np.arange(1_000) < 50
+    assert places(alone, [("id", np.array([f"id{one}" for one in range(1_000)]))]) == ()
+    # Four of four are four events, however rare flips are elsewhere.
+    assert places(alone, [("id", np.array([f"id{one // 4}" for one in range(1_000)]))]) == ()
+
+
+def test_the_chance_of_a_count_is_exact_by_hand():
+    assert tail(2, 3, 0.5) == pytest.approx(0.5)
+    assert tail(5, 5, 0.1) == pytest.approx(1e-5)
+    # 1 - .9**10, and .1 * 10 = 1 of them expected.
+    assert tail(2, 10, 0.1) == pytest.approx(1 - 0.9**10 - 10 * 0.1 * 0.9**9)
+
+
+def test_a_segment_whose_value_is_a_document_is_named_by_its_beginning():
+    changed = np.arange(1_000) < 60
+    named = places(changed, [("note", np.where(np.arange(1_000) < 200, "a" * 5_000, "b"))])
+    assert named == (f"note={'a' * 59}… (60 of 200 rows)",)
 
 
 def test_of_many_disagreements_the_first_hundred_are_kept_in_one_order():
