@@ -45,6 +45,11 @@ _TIME_ENDINGS: Final = frozenset({"at", "on", "time", "timestamp", "ts", "date",
 _SCORES: Final = frozenset({"score", "probability", "proba", "prob", "prediction", "pred"})
 # Letters of what a score is named after, chosen: of fewer (is, p, my) many a column's name begins so by chance.
 _STEM: Final = 4
+# What a label's name begins with where it is a question: is_fraud, was_default, did_churn.
+_ASKED: Final = frozenset({"is", "was", "did"})
+# How a score's word ends where it came true: churned, purchased, churner, fraudulent. Any other word behind it, as in
+# credit_card or customer_active, names a property, and the truth (bad, paid) would be watched as a feature.
+_HAPPENED: Final = "(?:ed|d|er|r|ing|ulent)"
 # A label within the answer is what the model said, not what turned out to be true.
 _ANSWERS: Final = frozenset({"prediction", "predictions", "output", "outputs", "result", "response", "answer"})
 _ID_ENDINGS: Final = frozenset({"id", "uuid", "guid", "key", "hash", "token"})
@@ -226,15 +231,16 @@ def sketch_table(table: InputTable, roles: ColumnRoles | None = None) -> Sketch:
     taken |= _roles(free, CONTRACT_FIELDS, taken, table=True)
     used = {path[0] for path, _ in taken.values()}
     if "label" not in taken and "prediction" in taken:
-        # First, and of any two values: beside it a feature of 0 and 1 would be taken for the truth.
         answer = taken["prediction"][0][0]
-        named = [path for path, one in free.items() if path[0] not in used and one.is_truth_of(answer)]
-        if len(named) == 1:
-            taken["label"] = (named[0], f"has two values and {answer!r} is named after it")
-    if "label" not in taken and "prediction" in taken:
-        binary = [path for path, one in free.items() if path[0] not in used and one.is_binary()]
-        # Of two such columns none is taken: the wrong one as label would teach every measure to lie.
-        if len(binary) == 1:
+        left = {path: one for path, one in free.items() if path[0] not in used}
+        kin = [path for path, one in left.items() if one.is_kin_of(answer)]
+        binary = [path for path, one in left.items() if one.is_binary()]
+        # Of two candidates none is taken: the wrong one as label would teach every measure to lie.
+        alone = len({*kin, *binary}) == 1
+        # First, and of any two values: beside it a feature of 0 and 1 would be taken for the truth.
+        if len(kin) == 1 and left[kin[0]].is_truth_of(answer, alone=alone):
+            taken["label"] = (kin[0], f"has two values and {answer!r} is named after it")
+        elif alone and binary:
             taken["label"] = (binary[0], WHY_BINARY)
     used = {path[0] for path, _ in taken.values()} | set(roles.left_out)
     left_out: dict[str, str] = {}
@@ -288,13 +294,21 @@ class _Field:
         read = sum(isinstance(v, date) or (isinstance(v, str) and _is_time(v, table=table)) for v in known)
         return "rfc3339" if read >= _NEARLY * len(known) else None
 
-    def is_truth_of(self, score: str) -> bool:
-        """Return whether it holds two values and a word that a score is named after: churned beside churn_score."""
-        parts = _words(score).split("_")
-        stem = next((word for word in parts if word not in _SCORES and len(word) >= _STEM), None)
-        if stem is None or not any(word.startswith(stem) for word in _words(self.path[-1]).split("_")):
+    def is_kin_of(self, score: str) -> bool:
+        """Return whether it holds two values and a word that a score is named after: credit_card by credit_score."""
+        stem = _stem(score)
+        if not stem or not any(word.startswith(stem[0]) for word in _words(self.path[-1]).split("_")):
             return False
         return all(isinstance(v, str | int | float) for v in self.known) and len(set(self.known)) == 2
+
+    def is_truth_of(self, score: str, *, alone: bool) -> bool:
+        """Return whether its name says that the scored thing happened: churned, is_fraud, default; not credit_card.
+
+        Of what somebody *has* that can be said only where it stands ``alone``: has_disease is a label, has_credit none.
+        """
+        stem, (first, _, rest) = "_".join(_stem(score)), _words(self.path[-1]).partition("_")
+        word = rest if first in _ASKED or (first == "has" and alone) else _words(self.path[-1])
+        return bool(stem) and re.fullmatch(f"{stem}(?:{stem[-1]}?{_HAPPENED})?", word) is not None
 
     def fits(self, field: str, *, table: bool) -> bool:
         """Return whether the values can be this field of the contract."""
@@ -380,6 +394,11 @@ def _words(name: str) -> str:
     """Return a name in lower case with one underscore between its words: ``modelRev`` -> ``model_rev``."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     return re.sub(r"[^a-z0-9]+", "_", parted).strip("_")
+
+
+def _stem(score: str) -> list[str]:
+    """Return the words that a score is named after: ``churn_score`` -> ``churn``."""
+    return [word for word in _words(score).split("_") if word not in _SCORES and len(word) >= _STEM]
 
 
 def _ending(path: PathKeys) -> str:

@@ -113,6 +113,7 @@ def test_json_lines_of_flat_rows_without_ids_are_a_table_as_they_are_to_profile(
         ("churn_score", "churned", "yes no"),
         ("fraudProbability", "is_fraud", "True False"),
         ("default_prob", "default", "1 0"),
+        ("cancel_score", "cancelled", "yes no"),
     ],
 )
 def test_the_label_that_a_score_is_named_after_is_no_feature(
@@ -131,6 +132,24 @@ def test_two_columns_that_a_score_is_named_after_are_a_persons_choice(tmp_path: 
     rows = [f"{i % 97},{i / 400},{i % 2},{i % 3 % 2}" for i in range(400)]
     _, text, _ = first(write(tmp_path, ["amount,churn_score,churned,churn_risk_flag", *rows]), tmp_path)
     assert "label: column" not in text
+
+
+@pytest.mark.parametrize("columns", ["credit_card,credit_score,bad", "has_credit,credit_score,bad"])
+@pytest.mark.parametrize("values", ["yes no", "1 0", "business private"])
+def test_a_feature_that_shares_a_word_with_the_score_is_not_taken_for_the_label(
+    columns: str, values: str, tmp_path: Path
+) -> None:
+    two = values.split()
+    rows = [f"{i % 97},{two[i % 3 % 2]},{i / 400},{int(i % 5 >= i / 100)}" for i in range(400)]
+    block, text, _ = first(write(tmp_path, [f"amount,{columns}", *rows]), tmp_path)
+    assert "label: column" not in text
+    assert "positive" not in block
+
+
+def test_what_somebody_has_is_the_label_where_nothing_else_can_be(tmp_path: Path) -> None:
+    rows = [f"{i % 97},{i / 400},{'yes' if i % 5 < i / 100 else 'no'}" for i in range(400)]
+    _, text, _ = first(write(tmp_path, ["amount,disease_prob,has_disease", *rows]), tmp_path)
+    assert "label: column 'has_disease'" in text
 
 
 def test_the_label_of_a_topic_of_its_own_is_found_by_the_name_that_it_has_in_the_file(
