@@ -1,5 +1,6 @@
 """The story's statuses, a served role process and a browser, for the tests of what people see."""
 
+import os
 import shutil
 from collections.abc import Iterator
 
@@ -7,6 +8,13 @@ import pytest
 
 from stationkeeper.process.web import WebServer, create_app
 from tests.stationkeeper import story
+
+
+@pytest.fixture
+def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the product posts, which obeys a proxy, reaches the test's own receiver wherever the test runs."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,22 @@
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from stationkeeper.cli import app
 from tests.stationkeeper.notify.receiver import receiving
+from tests.waiting import LIMIT_S
+
+pytestmark = pytest.mark.usefixtures("without_proxies")
 
 
 def test_a_trial_says_what_each_receiver_answers(tmp_path: Path):
     with receiving() as good, receiving() as bad, receiving() as away:
         bad.answer, away.answer = (lambda _: 400), (lambda _: 503)
         file = tmp_path / "c.yaml"
-        given = {name: {"url": one.url} for name, one in {"good": good, "bad": bad, "away": away}.items()}
+        known = {"good": good, "bad": bad, "away": away}
+        given = {name: {"url": one.url, "timeout": f"{LIMIT_S:g}s"} for name, one in known.items()}
         file.write_text(json.dumps({"notifiers": given}))
         run = CliRunner().invoke(app, ["notify", "good", "--config", str(file)], standalone_mode=False)
         assert (run.return_value, run.output.split(" ")[:2]) == (0, ["good:", "took"])

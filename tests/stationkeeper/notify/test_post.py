@@ -1,8 +1,10 @@
 import json
 import re
 import socket
+import struct
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +16,9 @@ from stationkeeper.contracts.settings import SettingError
 from stationkeeper.notify import Notice, NotifierSettings, Told, check_notifier, notifier_for
 from stationkeeper.streams.errors import Retryable
 from tests.stationkeeper.notify.receiver import Receiver, receiving
+from tests.waiting import LIMIT_S
+
+pytestmark = pytest.mark.usefixtures("without_proxies")
 
 
 @pytest.fixture
@@ -29,7 +34,7 @@ def notice(name: str = "v1") -> Notice:
 
 
 def settings(url: object, kind: str = "webhook", **more: object) -> NotifierSettings:
-    return NotifierSettings.model_validate({"kind": kind, "url": url, "timeout": "2s", **more})
+    return NotifierSettings.model_validate({"kind": kind, "url": url, "timeout": f"{LIMIT_S:g}s", **more})
 
 
 def free_port() -> int:
@@ -124,8 +129,94 @@ def test_a_redirect_takes_the_token_nowhere(receiver: Receiver):
         assert elsewhere.asked == []
 
 
-@pytest.mark.parametrize("url", [None, "", "hooks.example/x", "ftp://hooks.example", "https://me:word@hooks.example/x"])
+@contextmanager
+def answering(said: bytes, *, reset: bool = False) -> Iterator[str]:
+    """Yield the address of one that answers each request with these bytes and breaks off, or keeps the line open."""
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    line, _ = server.accept()
+                    held.append(line)
+                    line.recv(65_536)
+                    line.sendall(said)
+                    if reset:
+                        # Linger for no time: the close is a reset.
+                        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        line.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        # A close alone wakes nobody who waits in accept.
+        server.shutdown(socket.SHUT_RDWR)
+    for line in held:
+        line.close()
+
+
+# Of those that hang: waited for in full by each such test; a machine on which the status comes later says the same.
+SHORT = "100ms"
+
+
+@pytest.mark.parametrize(
+    ("said", "timeout", "reset"),
+    [
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\n<html>", SHORT, False),
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\n<html>", "2m", True),
+        (b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "2m", False),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://[bad/\r\nContent-Length: 0\r\n\r\n", "2m", False),
+        (b"HTTP/1.1 302 Found\r\nLocation: ftp://x/\r\nContent-Length: 0\r\n\r\n", "2m", False),
+        (b"hello\r\n\r\n", "2m", False),
+    ],
+    ids=["hangs", "reset", "no chunk", "location is no address", "location is no http", "no http"],
+)
+def test_an_answer_that_breaks_off_does_not_give_the_notice_up(said: bytes, timeout: str, reset: bool):
+    with answering(said, reset=reset) as url, pytest.raises(Retryable, match=r"answers with|does not answer"):
+        notifier_for(settings(url, timeout=timeout)).notify(notice())
+
+
+def test_a_status_that_takes_it_counts_though_the_body_never_comes():
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n") as url:
+        notifier_for(settings(url)).notify(notice())
+
+
+def test_a_proxy_of_the_environment_is_used_and_one_that_is_none_loses_nothing(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("http_proxy", receiver.url)
+    notifier_for(settings("http://tickets.invalid/hook")).notify(notice())
+    assert [event["id"] for event in receiver.events()] == ["v1"]
+    monkeypatch.setenv("http_proxy", "http:///nowhere")
+    with pytest.raises(Retryable, match="does not answer"):
+        notifier_for(settings("http://tickets.invalid/hook")).notify(notice())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        None,
+        "",
+        "hooks.example/x",
+        "ftp://hooks.example",
+        "https://me:word@hooks.example/x",
+        "https://hooks.example/word \u00e4",
+        "https://hooks.example/word\n",
+        "https://b\u00fccher.example/word",
+        "https://hooks.example:99x/word",
+        "https://hooks.example:65536/word",
+        "https://hooks.example:0/word",
+        "https://[hooks/word",
+        f"https://{'h' * 64}.example/word",
+    ],
+)
 def test_what_is_no_address_is_refused_without_showing_it(url: str | None):
-    with pytest.raises(ValueError, match="notifiers: url is no address") as found:
+    with pytest.raises(ValueError, match="notifiers: url is no address: write https://HOST:PORT/PATH") as found:
         notifier_for(settings(url))
     assert "word" not in str(found.value)
+
+
+def test_a_token_that_no_header_carries_is_refused_without_showing_it():
+    with pytest.raises(ValueError, match="notifiers: token has a space") as found:
+        notifier_for(settings("https://hooks.example/x", token={"secret": "w\u00f6rd"}))
+    assert "w\u00f6rd" not in str(found.value)

@@ -29,7 +29,9 @@ from stationkeeper.streams.ports import Outgoing, Partition
 from stationkeeper.streams.settings import KafkaSettings
 from tests.messages import request
 from tests.stationkeeper.notify.receiver import Receiver, receiving
-from tests.waiting import until
+from tests.waiting import LIMIT_S, until
+
+pytestmark = pytest.mark.usefixtures("without_proxies")
 
 TOPICS = Topics("told")
 NOW = datetime(2026, 1, 5, 6, 1, tzinfo=UTC)
@@ -78,7 +80,7 @@ class World:
         self.kafka = KafkaSettings(prefix=TOPICS.prefix, instance="0", flush_interval=0, poll_timeout=0)
 
     def loop(self, **more: Any) -> Loop:
-        made = NotifierSettings.model_validate({"url": self.receiver.url, **more})
+        made = NotifierSettings.model_validate({"url": self.receiver.url, "timeout": f"{LIMIT_S:g}s", **more})
         stage = Notify("ops", made, notifier_for(made), TOPICS)
         name, log = stage.name, self.log
         ports = MemorySource(log, self.kafka, name), MemorySink(log, self.kafka, name), MemoryReader(log)
