@@ -12,11 +12,21 @@ from stationkeeper.retrain.service.state import RetrainState
 UNNAMED = "unknown"
 # A name of spaces alone says no more.
 _NOBODY = frozenset({UNNAMED, ""})
-# Variation selectors, the grapheme joiner and Hangul's fillers: Unicode counts them among letters and marks, and no
-# font shows them. Without them a second "ann" could be typed that reads as the first.
+# What no font shows though Unicode counts it among letters and marks (Default_Ignorable_Code_Point beyond the controls
+# of category C): the grapheme joiner, Hangul's fillers, Khmer's inherent vowels, variation selectors. Without them a
+# second "ann" could be typed by mistake, or pasted, that reads as the first.
 _SHAPES = frozenset(
-    {*map(chr, range(0xFE00, 0xFE10)), *map(chr, range(0xE0100, 0xE01F0)), "\u034f", "\u115f", "\u1160"}
+    {
+        *"\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f",
+        *map(chr, range(0xFE00, 0xFE10)),
+        *map(chr, range(0xE0100, 0xE01F0)),
+    }
 )
+# Braille without a dot: Unicode has it for a symbol, every font for a space.
+_BLANK = "\u2800"
+# Alphabets whose letters read alike (a and Cyrillic a, o and Greek omicron): a name in two of them is hardly anybody's.
+# Kanji beside kana or Latin is somebody's, and is let through.
+_ALIKE = frozenset({"LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "COPTIC", "CHEROKEE", "LISU"})
 
 # What held a request back for its number and not for its content: a person may still ask for it. Budget and cooldown
 # come only from the state of older builds; the monitor holds such requests back today.
@@ -83,11 +93,12 @@ def _typed(word: Approval) -> tuple[str, ...]:
 
 
 def _folded(name: str) -> str:
-    """A name as it is told from others: what looks the same on a screen is one person, not two.
+    """A name as it is told from others, so that one person who writes it in two ways is not two.
 
     Accents composed or not, wide letters, capitals, several spaces and signs that nobody sees make no other name.
+    Letters that only look alike do (`l` and `I`, or a name wholly in Cyrillic): nothing but a login proves who it is.
     """
-    name = unicodedata.normalize("NFKC", name)
+    name = unicodedata.normalize("NFKC", name).replace(_BLANK, " ")
     seen = "".join(one for one in name if one.isspace() or not _unseen(one))
     # Again after folding, which takes some letters apart.
     return unicodedata.normalize("NFKC", " ".join(seen.split()).casefold())
@@ -105,11 +116,19 @@ def _had_a_say(state: RetrainState, word: Approval) -> bool:
     return bool(mine & (theirs if word.principal else theirs | {*map(_folded, state.typed)}))
 
 
-def _nameless(word: Approval, people: int) -> str:
-    """Why a word without a name does not count where several people must be told apart, "" where it does."""
-    if people == 1 or _folded(_who(word)) not in _NOBODY:
+def _uncounted(word: Approval, people: int) -> str:
+    """Why a word does not count where several people must be told apart, "" where it does."""
+    name = _folded(_who(word))
+    if people == 1:
         return ""
-    return f"it needs {people} people by name; say who you are with --by"
+    if name in _NOBODY:
+        return f"it needs {people} people by name; say who you are with --by"
+    alphabets = sorted({unicodedata.name(one, "").split(" ")[0] for one in name if one.isalpha()} & _ALIKE)
+    # Whom the broker checked is one person, however he is spelt.
+    if len(alphabets) > 1 and not word.principal:
+        mixed = " and ".join(one.capitalize() for one in alphabets)
+        return f"the name {_who(word)!a} mixes {mixed} letters, which read alike; write it in one alphabet with --by"
+    return ""
 
 
 def _approved(state: RetrainState, word: Approval, people: int, now: str) -> RetrainState | str:
@@ -123,7 +142,7 @@ def _approved(state: RetrainState, word: Approval, people: int, now: str) -> Ret
     if people == 1:
         # Also who said so while the risk was high: one person is enough now.
         return state.enter(RequestStage.PLANNED, RequestReason.ACCEPTED, said, approved=True, approvers=(who,))
-    if refused := _nameless(word, people):
+    if refused := _uncounted(word, people):
         return f"{now}: {refused}"
     if _had_a_say(state, word):
         return f"{now}: {who} has had a say; it needs another person"
@@ -147,7 +166,7 @@ def _asked_again(
         return f"{now}: there is nothing to ask again"
     if champion is not None and champion != state.request.version:
         return f"{now}: version {state.request.version} is no longer champion, version {champion} is"
-    if refused := _nameless(word, people):
+    if refused := _uncounted(word, people):
         return f"{now}: {refused}"
     # Built anew and not copied, so that nothing of the tries before is taken over: snapshot, look and gate begin again.
     fresh = RetrainState(

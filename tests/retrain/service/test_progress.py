@@ -246,13 +246,16 @@ def test_nobody_without_a_name_asks_again_where_two_people_must_say_so():
         (("Anna (Kafka user anna)", "anna"), ("Anna", ""), True),
         (("Anna (Kafka user a.smith)", "a.smith"), ("anna", ""), True),
         (("Anna", ""), ("anna (Kafka user a.smith)", "a.smith"), True),
-        # What reads the same on a screen: an accent composed or not, spaces, signs that nobody sees, wide letters.
+        # One name written in two ways: an accent composed or not, spaces, signs that nobody sees, wide letters.
         (("Jos\u00e9", ""), ("Jose\u0301", ""), True),
         (("Ann Lee", ""), ("Ann  Lee", ""), True),
         (("Ann Lee", ""), ("Ann\u00a0\u200bLee\u2066", ""), True),
         (("ann", ""), ("an\u200dn\u034f\ufe0f\u3164", ""), True),
         (("ann", ""), ("\uff21nn", ""), True),
-        (("\u0390da", ""), ("\u1fd3DA", ""), True),
+        (("\u0390\u03b4\u03b1", ""), ("\u1fd3\u0394\u0391", ""), True),
+        (("ann", ""), ("ann\u2800", ""), True),
+        (("Ann Lee", ""), ("Ann\u2800Lee", ""), True),
+        (("ann", ""), ("a\u180bn\u17b4n\u180f\u180e", ""), True),
         (("Ann Lee", ""), ("AnnLee", ""), False),
         # Two logins of one name on their machines are two.
         (("root (Kafka user anna)", "anna"), ("root (Kafka user bob)", "bob"), False),
@@ -273,6 +276,29 @@ def test_one_person_under_two_spellings_is_one(
     if not same:
         assert isinstance(found, RetrainState)
         assert found.approved
+
+
+def test_a_name_in_two_alphabets_that_read_alike_counts_only_behind_a_login():
+    pending = state(RequestStage.WAITING, RequestReason.APPROVAL_PENDING)
+    once = after_word(pending, said("approve", "anna", START + 10), "1", 2)
+    assert isinstance(once, RetrainState)
+    for name in ("\u0430nna", "ann\u0430", "\u0391nna", "Ann \u041e'Neil"):
+        refused = str(after_word(once, said("approve", name, START + 20), "1", 2))
+        assert "Latin letters, which read alike; write it in one alphabet" in refused
+        assert refused.isascii(), "the letter that is another one is told apart"
+    failed = state(RequestStage.FAILED, RequestReason.BAD_DATA)
+    assert "one alphabet" in str(after_word(failed, said("retry", "\u0430nna", START + 10), "1", 2))
+    # One alphabet, or two of which nothing reads alike, is a name; whom the broker checked is somebody.
+    for name, login in (
+        ("\u0418\u0432\u0430\u043d", ""),
+        ("\u7530\u4e2d Taro", ""),
+        ("\u0430nna (Kafka user bob)", "bob"),
+    ):
+        approved = after_word(once, said("approve", name, START + 20, login), "1", 2)
+        assert isinstance(approved, RetrainState)
+        assert approved.approved
+    # One person is enough: nobody is to be told apart.
+    assert isinstance(after_word(pending, said("approve", "\u0430nna"), "1", 1), RetrainState)
 
 
 def test_when_the_risk_is_lowered_whoever_said_yes_may_say_it_again_alone():
