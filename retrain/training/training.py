@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -244,12 +245,10 @@ class WindowFits:
 
         found = search(job.parameters, job.space, loss, seed=job.seed, budget_s=job.search_s, clock=time.monotonic)
         # Beside the trainer's own: what was tried is known to whoever reads the run.
-        self.searched = {
-            "search.tried": float(found.tried),
-            "search.possible": float(found.possible),
-            "search.loss_given": found.given_loss,
-            "search.loss_best": found.best_loss,
-        }
+        self.searched = found.numbers()
+        for parameters, why in found.failed:
+            # This process's errors are the run's log.
+            sys.stderr.write(f"search: {parameters} failed: {why}\n")
         return load_trainer(job.trainer, found.parameters), found.parameters
 
     def _validated(self, window: TrainingWindow, trainer: Trainer) -> float:

@@ -65,10 +65,50 @@ def test_what_was_given_wins_where_nothing_is_better_and_many_combinations_are_d
     assert drawn.parameters["p0"] == 0
 
 
-def test_a_training_searches_and_says_what_it_chose(tmp_path: Path):
-    job = job_of(tmp_path).model_copy(update={"space": {"inverse_penalty": (1e-6, 1.0, 10.0)}, "search_s": 60.0})
+def test_parameters_that_fail_lose_to_all_others_and_are_named():
+    def loss(parameters: Mapping[str, Any]) -> float:
+        if parameters["a"] == 3:
+            raise ValueError("a must not be 3")
+        return {1: float("nan"), 2: 0.5, 4: float("inf"), 5: 0.1}[parameters["a"]]
+
+    found = search({"a": 1}, {"a": (2, 3, 4, 5)}, loss, seed=0, budget_s=9.0, clock=lambda: 0.0)
+    assert (found.parameters, found.best_loss, found.tried) == ({"a": 5}, 0.1, 5)
+    # NaN of what was given: it is neither above nor below any other.
+    assert found.given_loss == float("inf")
+    assert sorted((one["a"], why) for one, why in found.failed) == [
+        (1, "the loss is no finite number"),
+        (3, "ValueError: a must not be 3"),
+        (4, "the loss is no finite number"),
+    ]
+    numbers = found.numbers()
+    assert numbers["search.failed"] == 3
+    assert {"search.failed.a:1", "search.failed.a:3", "search.failed.a:4"} <= numbers.keys()
+    assert "search.loss_given" not in numbers, "a result holds finite numbers only"
+
+
+def test_where_every_fit_fails_the_given_parameters_stay():
+    def loss(_: Mapping[str, Any]) -> float:
+        raise MemoryError
+
+    found = search({"a": 1}, {"a": ("x{y}", 2)}, loss, seed=0, budget_s=9.0, clock=lambda: 0.0)
+    assert (found.parameters, len(found.failed)) == ({"a": 1}, 3)
+    assert found.numbers()["search.failed.a:x_y_"] == 1
+
+
+def test_one_impossible_value_does_not_end_the_retraining(tmp_path: Path):
+    job = job_of(tmp_path).model_copy(update={"space": {"inverse_penalty": (-1.0, 1.0)}, "search_s": 600.0})
     job = job.model_copy(update={"parameters": {"inverse_penalty": 1e-6}})
-    found = wait(TrainingProcess.start(job, tmp_path / "searched", 60))
+    found = wait(TrainingProcess.start(job, tmp_path / "searched", 600), 600)
+    assert isinstance(found, TrainingResult)
+    assert found.parameters is not None
+    assert found.parameters["inverse_penalty"] == 1.0
+    assert found.metrics["search.failed"] == found.metrics["search.failed.inverse_penalty:-1.0"] == 1
+
+
+def test_a_training_searches_and_says_what_it_chose(tmp_path: Path):
+    job = job_of(tmp_path).model_copy(update={"space": {"inverse_penalty": (1e-6, 1.0, 10.0)}, "search_s": 600.0})
+    job = job.model_copy(update={"parameters": {"inverse_penalty": 1e-6}})
+    found = wait(TrainingProcess.start(job, tmp_path / "searched", 600), 600)
     assert isinstance(found, TrainingResult)
     assert found.parameters is not None
     assert found.parameters["inverse_penalty"] in (1.0, 10.0)
@@ -77,7 +117,7 @@ def test_a_training_searches_and_says_what_it_chose(tmp_path: Path):
     # Trained again with what was chosen, in the window that the given ones chose, it is the same model.
     windows = tuple(one for one in job.windows if one.kind is found.window)
     chosen = job.model_copy(update={"parameters": found.parameters, "space": {}, "windows": windows})
-    again = wait(TrainingProcess.start(chosen, tmp_path / "again", 60))
+    again = wait(TrainingProcess.start(chosen, tmp_path / "again", 600), 600)
     assert isinstance(again, TrainingResult)
     assert again.onnx_sha256 == found.onnx_sha256
 
