@@ -40,7 +40,7 @@ class SearchOutcome:
 
     def numbers(self) -> dict[str, float]:
         """Return what a run's metrics say of it; only finite numbers, as a result holds no others."""
-        found = {"tried": self.tried, "possible": self.possible, "failed": len(self.failed)}
+        found: dict[str, float] = {"tried": self.tried, "possible": self.possible, "failed": len(self.failed)}
         found |= {f"failed.{_metric_name(one)}": 1 for one, _ in self.failed[:MOST_NAMED]}
         found |= {"loss_given": self.given_loss, "loss_best": self.best_loss}
         return {f"search.{name}": float(value) for name, value in found.items() if math.isfinite(value)}
