@@ -165,12 +165,12 @@ class Watch:
                 for drift in self.drifts:
                     findings += drift.step(pane, elapsed)
                 findings += self._faults(findings, pane.end)
-                findings = [self._hold(finding, pane.end) for finding in findings]
             else:
                 findings = self._adopt(self.period, pane, findings)
         elif not findings and not self.lifecycle.incidents.open:
             return IncidentChanges()
-        findings = [finding.levelled(self.settings.warnings_a_page) for finding in findings]
+        # First what evidence warns by its budget, then what must wait: that is not raised again.
+        findings = [self._hold(one.levelled(self.settings.warnings_a_page), pane.end) for one in findings]
         # Recovery goes before new findings: a subject that comes back at this pane starts anew with the next.
         firing = frozenset(finding.key for finding in findings)
         tick = DecisionTime(pane.end, pane.length, pane.last_row, _JUDGED if pane.rows else _JUDGED_EMPTY)
@@ -249,7 +249,7 @@ class Watch:
         """A page of drift that an evening or a slow season explains, as a warning; not of an incident that is open."""
         if self.lifecycle.incidents.of_subject(finding.subject):
             return finding
-        return self.patience.hold(finding, now, lambda begin: self.lifecycle.recent.total(begin)[0])
+        return self.patience.hold(finding, now, lambda begin: self.lifecycle.seen_since(finding, begin))
 
     def _faults(self, findings: list[Finding], now: int) -> list[Finding]:
         """The pages of drift that are broken data in truth, said as such beside the drift they explain."""

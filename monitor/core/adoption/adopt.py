@@ -118,8 +118,14 @@ def inherit(reference: Reference, before: Reference) -> Reference:
         phi = subject.phi
         if len(old.phi):
             phi = np.maximum(phi, old.phi) if len(phi) else old.phi
-        floor = max(subject.day_floor or 0.0, old.day_floor or 0.0)
-        subjects.append(replace(subject, phi=phi, day_floor=floor, repeats=max(subject.repeats, old.repeats)))
+        within = subject.phi_within_days
+        if len(subject.phi):
+            # Both must know that days move independently, else the whole of phi counts.
+            within = np.maximum(within, old.phi_within_days) if len(within) == len(old.phi_within_days) else within[:0]
+        else:
+            within = old.phi_within_days
+        floor, repeats = max(subject.day_floor or 0.0, old.day_floor or 0.0), max(subject.repeats, old.repeats)
+        subjects.append(replace(subject, phi=phi, phi_within_days=within, day_floor=floor, repeats=repeats))
     return reference.with_watched(subjects)
 
 
@@ -128,8 +134,25 @@ def may_take_over(before: Reference) -> bool:
     return before.adopted and not any(len(subject.strata) for subject in before.subjects)
 
 
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """How far blocks move by themselves, in TV, 0 where sampling alone explains it.
+
+    ``independent`` says that they do, and that a block says nothing of the next: weather lasts for days, so that
+    several in a row lie beyond any floor, and dependence has to carry them.
+    """
+
+    size: float = 0.0
+    independent: bool = False
+
+
 def excess_floor(blocks: Counts, usual: Floats | None = None, own: Floats | None = None) -> float:
-    """Return the natural movement between blocks [D, K] in TV, 0 where sampling alone explains it.
+    """Return the natural movement between blocks [D, K] in TV, 0 where sampling alone explains it; see ``movement``."""
+    return movement(blocks, usual, own).size
+
+
+def movement(blocks: Counts, usual: Floats | None = None, own: Floats | None = None) -> Movement:
+    """Return the natural movement between blocks [D, K] in TV.
 
     ``usual`` [D, K] is the mix that each block should have (its weekday's; without: that of all blocks) and ``own`` [D]
     the share of it that the block made itself, by which the movement is larger than it looks. ``natural_floor`` of
@@ -139,16 +162,27 @@ def excess_floor(blocks: Counts, usual: Floats | None = None, own: Floats | None
     kept = blocks.sum(1) > 0
     some = blocks[kept]
     if len(some) < 2:
-        return 0.0
+        return Movement()
     p = some.sum(0) / some.sum() if usual is None else usual[kept]
     found = natural_floor(some, None if usual is None else p)
     generator = np.random.Generator(np.random.Philox(key=_SEED))
     drawn = generator.multinomial(some.sum(1), p, size=(_REPLICATES, len(some)))
     noise = _floors(drawn, None if usual is None else p)
     if found <= float(np.quantile(noise, _CERTAIN)):
-        return 0.0
+        return Movement()
     beyond = float(np.sqrt(max(found**2 - float(np.median(noise)) ** 2, 0.0)))
-    return beyond if own is None else beyond / (1 - float(np.median(own[kept])))
+    size = beyond if own is None else beyond / (1 - float(np.median(own[kept])))
+    return Movement(size, not _lasts(some / some.sum(1, keepdims=True) - p))
+
+
+def _lasts(off: Floats) -> bool:
+    """Whether what blocks are off by, [D, K] in order, goes on into the next: correlation beyond 1 / sqrt(D).
+
+    That is one standard error of independent blocks: one such stream in six is taken for one that lasts, and keeps its
+    whole phi; at two, 21 days of weather correlated by .4 pass as independent.
+    """
+    square = float((off * off).sum())
+    return square <= 0 or float((off[1:] * off[:-1]).sum()) / square > 1 / np.sqrt(len(off))
 
 
 def widening(days: int) -> float:
@@ -217,20 +251,28 @@ def longest_run(column: Column) -> int:
     return int(np.diff(np.append(-1, change)).max())
 
 
-def learn_floor(days: Counts, weekday: Integers, season: Season | None) -> float:
-    """Return the floor of whole days, int64[D, K] in coarse cells: about their weekday's mix where weeks have one.
+def day_movement(days: Counts, weekday: Integers, season: Season | None) -> Movement:
+    """Return how far whole days, int64[D, K] in coarse cells, move by themselves.
 
-    Widened where there are few days; at least what sampling leaves open of rows that many strata share, or what they
-    have wrong in common would be drift in each.
+    About their weekday's mix where weeks have one; widened where there are few days.
+    """
+    if season is not None and len(season.strata) == HOURS_OF_WEEK:
+        found = movement(days, season.days[weekday], season.leverage[weekday])
+    else:
+        found = movement(days)
+    return replace(found, size=found.size * widening(len(days)))
+
+
+def floor_of(moves: Movement, days: Counts, season: Season | None) -> float:
+    """Return the floor of days, int64[D, K] in coarse cells, that move so far.
+
+    At least what sampling leaves open of rows that many strata share, or what they have wrong in common would be drift
+    in each.
     """
     if season is None or len(season.strata) <= 1:
-        return excess_floor(days) * widening(len(days))
-    if len(season.strata) == HOURS_OF_WEEK:
-        found = excess_floor(days, season.days[weekday], season.leverage[weekday])
-    else:
-        found = excess_floor(days)
+        return moves.size
     total = days.sum(axis=0)
-    return max(found * widening(len(days)), float(sampling_noise(total / max(total.sum(), 1), int(total.sum()))))
+    return max(moves.size, float(sampling_noise(total / max(total.sum(), 1), int(total.sum()))))
 
 
 def _season(subject: ReferenceSubject, panes: Counts, timeline: Timeline) -> Season | None:
@@ -264,11 +306,17 @@ def _learn(
     if strata > 1 and timeline.starts is not None:
         kept = season.folded(strata) if season is not None else np.tile(subject.counts, (strata, 1))
         of = np.array([stratum_of(int(start), strata) for start in timeline.starts[latest]])[: len(usable)]
-    phi = learned_phi(usable, kind, of, kept if len(kept) else None)  # type: ignore[arg-type]
     days, weekday = _days(panes, timeline)
     coarse = coarse_cells(subject, days)
-    floor = excess_floor(coarse) if weekday is None else learn_floor(coarse, weekday, season)
-    return replace(subject, phi=phi, day_floor=floor, strata=kept, repeats=longest_run(column))
+    moves = Movement(excess_floor(coarse)) if weekday is None else day_movement(coarse, weekday, season)
+    floor = floor_of(moves, coarse, season)
+    known = kept if len(kept) else None
+    phi = learned_phi(usable, kind, of, known)  # type: ignore[arg-type]
+    within = np.empty(0)
+    # Of blocks of rows nobody knows where a day ends.
+    if timeline.starts is not None and moves.independent:
+        within = learned_phi(usable, kind, of, known, timeline.starts[latest][: len(usable)] // DAY_MS)  # type: ignore[arg-type]
+    return replace(subject, phi=phi, phi_within_days=within, day_floor=floor, strata=kept, repeats=longest_run(column))
 
 
 def _days(panes: Counts, timeline: Timeline) -> tuple[Counts, Integers | None]:

@@ -9,6 +9,7 @@ from stationkeeper.monitor.core.detect import DENSE_ALTERNATIVES, exact_alternat
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
+Integers = NDArray[np.int64]
 Kind = Literal["numeric", "categorical"]
 
 # Lengths of blocks, in panes, over which dependence is looked for (docs/statistics.md). What lasts longer, such as
@@ -28,7 +29,13 @@ FLOOR_QUANTILE = 0.9
 _NOISE_QUANTILE = 1.28
 
 
-def learned_phi(panes: Counts, kind: Kind, strata: ArrayLike | None = None, usual: Counts | None = None) -> Floats:
+def learned_phi(
+    panes: Counts,
+    kind: Kind,
+    strata: ArrayLike | None = None,
+    usual: Counts | None = None,
+    days: Integers | None = None,
+) -> Floats:
     """Variance inflation of a subject's groups of alternatives from its reference panes in time order.
 
     panes [T, C]: cell counts of consecutive panes, as `PlannedSubject.reference`; strata [T] their strata, whose
@@ -37,22 +44,64 @@ def learned_phi(panes: Counts, kind: Kind, strata: ArrayLike | None = None, usua
     largest, over blocks of 1 to 16 panes, of the variance of block sums of log e over what independent events would
     give.  A ratio counts from 2.5 standard errors above 1, so that independent panes keep phi = 1.  By hand: every
     pane seen twice in a row doubles the variance of pairs, phi = 2.
+    days [T]: the day of each pane, where the effect floor carries what moves from day to day. Dependence is then that
+    within days, about each day's own mean and in blocks of at most half a day: charged with both, days that move by
+    .05 sd slow a page from hours to days (docs/statistics.md).
     """
     series, expected = _centred(panes, kind, strata, usual)
     rows = series.shape[1]
     inflation = np.ones(rows)
+    within = None if days is None else _Days(days, panes.sum(axis=1).astype(np.float64))
+    if within is not None:
+        series = within.centred(series)
     for block in BLOCKS:
-        count = len(panes) // block
+        if within is not None:
+            blocks, iid = within.blocks(series, expected, block)
+        else:
+            whole = len(panes) // block * block
+            blocks = series[:whole].reshape(-1, block, rows).sum(axis=1)
+            iid = expected[:whole].sum(axis=0)
+        count = len(blocks)
         if count < MIN_BLOCKS:
             break
-        blocks = series[: count * block].reshape(count, block, rows).sum(axis=1)
-        iid = expected[: count * block].sum(axis=0)
         ratio = np.divide((blocks**2).sum(axis=0), iid, out=np.ones(rows), where=iid > 1e-12)
         sure = ratio > 1 + SURE * np.sqrt(2 / count)
         inflation = np.maximum(inflation, np.where(sure, ratio, 1.0))
     dense = DENSE_ALTERNATIVES if kind == "numeric" else 0
     cells = inflation[dense:].max()
     return np.concatenate([inflation[:dense], [cells, inflation.max()]])
+
+
+class _Days:
+    """The days of panes in time order: what a day has in common is taken off, and blocks lie within one."""
+
+    def __init__(self, days: Integers, size: Floats) -> None:
+        """``days`` int64[T] is the day of each pane, ``size`` float64[T] its rows."""
+        first = np.flatnonzero(np.diff(days, prepend=days[:1] - 1))
+        self._of = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(days))))
+        self._place = np.arange(len(days)) - first[self._of]
+        self._many = np.bincount(self._of)[self._of]
+        self._size, self._rows = size, np.maximum(np.bincount(self._of, weights=size), 1.0)
+
+    def centred(self, series: Floats) -> Floats:
+        """Take from sums [T, rows] what their day has in common, in proportion to the rows of each pane."""
+        total = np.zeros((len(self._rows), series.shape[1]))
+        np.add.at(total, self._of, series)
+        return np.asarray(series - self._size[:, None] * (total / self._rows[:, None])[self._of], np.float64)
+
+    def blocks(self, series: Floats, expected: Floats, block: int) -> tuple[Floats, Floats]:
+        """Sums over the blocks of so many panes that lie in half a day or less, and what independent events give.
+
+        A day's own mean took the share n / N of a block's variance with it, n of the day's N rows; of more than half a
+        day too little is left to tell dependence from what was taken.
+        """
+        kept = (self._place < self._many // block * block) & (2 * block <= self._many)
+        if not kept.any():
+            return np.empty((0, series.shape[1])), np.zeros(series.shape[1])
+        starts = np.flatnonzero(self._place[kept] % block == 0)
+        left = 1 - np.add.reduceat(self._size[kept], starts) / self._rows[self._of[kept][starts]]
+        iid = np.add.reduceat(expected[kept], starts, axis=0) * left[:, None]
+        return np.add.reduceat(series[kept], starts, axis=0), iid.sum(axis=0)
 
 
 def _centred(panes: Counts, kind: Kind, strata: ArrayLike | None, usual: Counts | None) -> tuple[Floats, Floats]:

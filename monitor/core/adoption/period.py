@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stationkeeper.contracts.column import Integers
 from stationkeeper.contracts.messages import VerdictKind
 from stationkeeper.contracts.state import State
-from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, learn_floor, widened_note
+from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, day_movement, floor_of, widened_note
 from stationkeeper.monitor.core.adoption.dependence import learned_phi
 from stationkeeper.monitor.core.adoption.season import (
     HOURS_OF_DAY,
@@ -248,8 +248,14 @@ class AdoptionPeriod:
             kept = season.folded(strata)
             by_pane = np.array([stratum_of(start, strata) for start, _ in self.recent])
             usual = coarse_cells(subject, kept)
-        phi = learned_phi(panes, "numeric" if subject.kind is Kind.NUMERIC else "categorical", by_pane, usual)
-        return replace(made, phi=phi, day_floor=learn_floor(days, weekday, season), strata=kept)
+        moves = day_movement(days, weekday, season)
+        kind: Literal["numeric", "categorical"] = "numeric" if subject.kind is Kind.NUMERIC else "categorical"
+        phi, within = learned_phi(panes, kind, by_pane, usual), np.empty(0)
+        if moves.independent:
+            of_day = np.array([start // DAY_MS for start, _ in self.recent])
+            within = learned_phi(panes, kind, by_pane, usual, of_day)
+        floor = floor_of(moves, days, season)
+        return replace(made, phi=phi, phi_within_days=within, day_floor=floor, strata=kept)
 
 
 def _scaled(quality: Counts, rows: int, before: int) -> Counts:

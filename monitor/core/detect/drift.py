@@ -221,6 +221,10 @@ def plan_subject(subject: ReferenceSubject, delta: float) -> PlannedSubject:
     numeric = subject.kind is Kind.NUMERIC
     counts: Counts = subject.strata if len(subject.strata) else subject.counts[None, :]
     groups = DENSE_ALTERNATIVES + 2 if numeric else 2
-    phi = np.maximum(subject.phi, 1.0) if len(subject.phi) == groups else 1.0
+    # Where the floor carries what days move by, evidence pays for dependence within a day alone. Only with strata:
+    # there a day beyond the floor waits (`patience`), without them it would page by itself.
+    within = len(subject.phi_within_days) == groups and len(subject.strata) > 1
+    learned = subject.phi_within_days if within else subject.phi
+    phi = np.maximum(learned, 1.0) if len(learned) == groups else 1.0
     floor = effect_floor(delta, subject.day_floor or 0.0)
     return PlannedSubject(subject.name, "numeric" if numeric else "categorical", counts, floor, phi, subject.importance)

@@ -26,6 +26,9 @@ REARM_NATS = -math.log(10 * LEVELS["inform"])
 of ten, evidence that flickers about the inform level warns at each crossing. A factor of five rearms a little sooner,
 twenty later; an e-value decays by a tenth within a few panes once its drift is over."""
 
+# What the values of a subject are, whether its cells tell it or the share beyond the reference's range.
+_SHAPES = frozenset({None, Check.BELOW, Check.ABOVE})
+
 
 class WarnedSubject(State, frozen=True, array_like=True):
     """What was warned of: a subject, the highest level so far, and the quiet panes since."""
@@ -52,6 +55,10 @@ class WarningHysteresis:
     def news(self, finding: Finding) -> bool:
         """Return whether a finding says more than what its subject was warned of."""
         known = self._warned.get(finding.key)
+        if known is None and finding.check in _SHAPES:
+            # The tail beyond the reference and the cells say one thing: a warm spring is one episode, not two.
+            same = (w for w in self._warned.values() if w.subject == finding.subject and w.type is finding.type)
+            known = max((w for w in same if w.check in _SHAPES), key=lambda w: w.level, default=None)
         return finding.level > (NONE if known is None else known.level)
 
     def admit(self, finding: Finding) -> bool:

@@ -14,7 +14,7 @@ from stationkeeper.monitor.core.incidents.held import HeldSubjects
 from stationkeeper.monitor.core.incidents.hysteresis import WarnedSubject, Warnings
 from stationkeeper.monitor.core.incidents.incident import Incident, Member, OpenIncidents, choose_leader, co_onset
 from stationkeeper.monitor.core.incidents.new_value_shares import NewValueShares, NewValueWeights
-from stationkeeper.monitor.core.incidents.recovery import RecoveryState, RecoveryTests, is_tested
+from stationkeeper.monitor.core.incidents.recovery import RecoveryState, RecoveryTests, is_tested, moved_since
 from stationkeeper.monitor.core.incidents.verdict import (
     DecisionTime,
     WatchIdentity,
@@ -180,6 +180,11 @@ class IncidentLifecycle:
 
         at = DecisionTime(pane.end, pane.end - pane.start, pane.last_row)
         return self._recovered(lambda m: m.type is SubjectType.PERFORMANCE, back, at, pane.rows)
+
+    def seen_since(self, finding: Finding, begin: int) -> tuple[int, float]:
+        """Return the remembered rows since a time, and how far the subject of a finding moved in them (TV)."""
+        panes = list(self.recent.since(begin))
+        return sum(pane.rows for pane in panes), moved_since(self.reference, finding.subject, panes)
 
     def state(self) -> LifecycleState:
         """Return all that changes."""

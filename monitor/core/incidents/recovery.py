@@ -1,13 +1,14 @@
 """Whether a drifted subject came back: a sequential test of the reference against what it had drifted to."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.messages import SubjectType
 from stationkeeper.contracts.state import State
+from stationkeeper.monitor.core.adoption import HOURS_OF_DAY
 from stationkeeper.monitor.core.charts import coarse_cells, distances
 from stationkeeper.monitor.core.incidents.incident import Incident, Member
 from stationkeeper.monitor.core.panes import Pane, stratum_of
@@ -59,8 +60,10 @@ class Recovery:
 
     While at least half of the drift seen at the page lasts, it crosses ``THRESHOLD`` falsely about once in a thousand
     tries; halfway, because what paged was seen at its worst. The latest ``MIN_ROWS`` or more must also lie nearer to
-    the reference than half of the drift: a third law is no recovery. With strata, p is that of the pane's hour and q is
-    p tilted by what the drift did to the hours it was seen in: the cells' ratio of drifted to expected. By hand: two
+    the reference than half of the drift: a third law is no recovery. Of a model with seasons they come from the hours
+    of the day at which half of the drift's rows were seen: a night says nothing of what mornings do. With strata, p is
+    that of the pane's hour and q is p tilted by what the drift did to the hours it was seen in: the cells' ratio of
+    drifted to expected. By hand: two
     cells at p = (.5, .5) that drifted far to (.9, .1) give halfway (.7, .3), so each row in the second cell adds
     log(.5 / .3) = .51 nats and each in the first takes log(.7 / .5) = .34.
     """
@@ -103,7 +106,8 @@ class Recovery:
         if self.latest.sum() > _FORGET:
             self.latest //= 2
             self.latest_weights //= 2
-        return self.evidence >= THRESHOLD and int(self.latest.sum()) >= MIN_ROWS and self._near()
+        enough = self.evidence >= THRESHOLD and int(self.latest.sum()) >= MIN_ROWS
+        return enough and self._same_hours() and self._near()
 
     def state(self) -> RecoveryState:
         """Return the test as it stands."""
@@ -129,6 +133,18 @@ class Recovery:
         if not weights.any():
             return np.asarray(self._p.mean(0), np.float64)
         return np.asarray(weights @ self._p / weights.sum(), np.float64)
+
+    def _same_hours(self) -> bool:
+        """Whether the latest rows came at the hours of half of the drift's rows or more; without strata any hour does.
+
+        What paged in the morning is usual each evening: without this it came back and paged again each day.
+        """
+        if len(self.weights) < HOURS_OF_DAY or not self.weights.any():
+            return True
+        drifted, latest = (w.reshape(-1, HOURS_OF_DAY).sum(0) for w in (self.weights, self.latest_weights))
+        # An hour beside it will do: when the clocks change, a daily batch never comes at its old hour again.
+        seen = latest + np.roll(latest, 1) + np.roll(latest, -1) > 0
+        return float(drifted[seen].sum()) >= _HALF * float(drifted.sum())
 
     def _near(self) -> bool:
         found = distances(self.latest, self._mixture(self.latest_weights) * self._rows)
@@ -168,6 +184,22 @@ def strata_weights(panes: Iterable[Pane], strata: int) -> Counts:
     for pane in panes:
         weights[stratum_of(pane.start, strata)] += pane.rows
     return weights
+
+
+def moved_since(reference: Reference, name: str, panes: Sequence[Pane]) -> float:
+    """Return how far a subject moved in these panes from what their hours bring (TV beyond noise); 0 without rows.
+
+    Not from the reference's mix of all hours, against which each weekday of a model with a weekend's rhythm has moved.
+    """
+    subject, place = reference.by_name[name], reference.layout[name]
+    usual = coarse_cells(subject, subject.strata if len(subject.strata) else subject.counts[None, :])
+    weights = strata_weights(panes, len(usual))
+    if not weights.any():
+        return 0.0
+    shares = (usual + 0.5) / (usual.sum(1, keepdims=True) + 0.5 * usual.shape[1])
+    seen = coarse_cells(subject, np.sum([pane.counts[place.histogram] for pane in panes], axis=0))
+    found = distances(seen, weights @ shares / weights.sum() * int(usual.sum()))
+    return found["tv"].value if found else 0.0
 
 
 def member_phi(reference: Reference, member: Member) -> float:

@@ -54,9 +54,11 @@ class ReferenceSubject:
     rows. ``quality`` is int64[7] as ``cells.QUALITY``; its ``unseen`` counts the odd rows whose value no even row has,
     an honest rate of new values on half of the rows. ``json_type`` is the type most values had. ``phi`` float64[L] is
     the variance inflation by direction and ``day_floor`` the natural day-to-day movement (TV): empty and None are
-    unknown. ``strata`` int64[S, cells] are counts by hour of the week (S = 168) or of the day (24), S = 0 where
-    unknown. ``repeats`` is the longest run of one value in time order, 0 where unknown. ``grid`` int64[cells] is the
-    coarse cell of each cell, missing alone in the last. ``pair`` says of which two features a joint subject is.
+    unknown. ``phi_within_days`` float64[L] is the part of phi that the floor does not carry, that within days, where
+    days move independently; else empty. ``strata`` int64[S, cells] are counts by hour of the week (S = 168) or of the
+    day (24), S = 0 where unknown. ``repeats`` is the longest run of one value in time order, 0 where unknown. ``grid``
+    int64[cells] is the coarse cell of each cell, missing alone in the last. ``pair`` says of which two features a joint
+    subject is.
     """
 
     name: str
@@ -72,6 +74,7 @@ class ReferenceSubject:
     distinct: int = 0
     phi: Floats = field(default_factory=lambda: np.empty(0))
     day_floor: float | None = None
+    phi_within_days: Floats = field(default_factory=lambda: np.empty(0))
     strata: Counts = field(default_factory=lambda: np.empty((0, 0), np.int64))
     repeats: int = 0
     grid: Integers = field(init=False, repr=False)

@@ -58,7 +58,7 @@ _E = TypeVar("_E", bound=StrEnum)
 # What may differ while panes still add: who the model is and how its decisions are read, and what adoption learns
 # later.
 _IDENTITY = ("model", "version", "notes", "source", "traffic", "labels", "threshold", "positive", "task")
-_LEARNED = ("phi", "day_floor", "strata", "importance", "repeats")
+_LEARNED = ("phi", "phi_within_days", "day_floor", "strata", "importance", "repeats")
 
 # Significant digits of what is estimated from samples anyway: they halve the text and change no verdict.
 _PHI_DIGITS, _FLOOR_DIGITS = 4, 6
@@ -222,6 +222,8 @@ def _learned_document(subject: ReferenceSubject) -> dict[str, Any]:
         "phi": [float(f"{value:.{_PHI_DIGITS}g}") for value in subject.phi],
         "repeats": subject.repeats,
     }
+    if len(subject.phi_within_days):
+        document["phi_within_days"] = [float(f"{value:.{_PHI_DIGITS}g}") for value in subject.phi_within_days]
     if subject.day_floor is not None:
         document["day_floor"] = float(f"{subject.day_floor:.{_FLOOR_DIGITS}g}")
     # Compressed: 168 hours of 256 cells are 170 kB of mostly small numbers, some forty times the rest of a subject.
@@ -259,6 +261,7 @@ def _learned(fields: "_Fields", cells: int) -> dict[str, Any]:
     return {
         "importance": fields.number("importance", 0.0),
         "phi": fields.floats("phi", _MAX_PHI),
+        "phi_within_days": fields.floats("phi_within_days", _MAX_PHI) if fields.has("phi_within_days") else np.empty(0),
         "day_floor": fields.number("day_floor", 0.0) if fields.has("day_floor") else None,
         "strata": _strata(fields.inner("strata"), cells) if fields.has("strata") else np.empty((0, 0), np.int64),
         "repeats": fields.whole("repeats", 0, MAX_COUNT),

@@ -15,6 +15,8 @@ from stationkeeper.monitor.core.adoption.adopt import (
     may_take_over,
     pane_phi,
 )
+from stationkeeper.monitor.core.detect import plan_subject
+from stationkeeper.monitor.core.reference import Reference
 from tests.monitor.core.streams import bank, columns_for, reference_of
 
 
@@ -79,6 +81,46 @@ def test_hours_that_differ_get_their_own_bags():
     assert made.by_name["daily"].strata.shape[0] == 24
     flat = profile({"flat": rng.normal(size=len(times)), "at": times}, time="at", pane="1h")
     assert flat.by_name["flat"].strata.shape[0] == 0
+
+
+def days_that_move(carry: float) -> Reference:
+    """Four weeks of 300 numbers an hour whose days lie .1 sd off, each with ``carry`` of the day before."""
+    rng, moves = np.random.default_rng(3), np.zeros(28)
+    for day in range(1, 28):
+        moves[day] = carry * moves[day - 1] + rng.normal() * 0.1
+    hours = np.repeat(np.arange(28 * 24), 300)
+    data = {"x": rng.normal(size=len(hours)) + moves[hours // 24], "at": hours * 3_600_000}
+    return profile(data, time="at", pane="1h")
+
+
+def test_days_that_move_by_themselves_are_charged_once_and_weather_by_dependence():
+    x = days_that_move(0.0).by_name["x"]
+    assert x.day_floor is not None
+    assert 0.04 < x.day_floor < 0.12
+    # Half a day of such panes varies tens of times as much as rows do; within a day they are independent.
+    assert x.phi.max() > 20
+    assert len(x.phi_within_days) == len(x.phi)
+    assert x.phi_within_days.max() < 2.5
+    # An odd day waits only of a model with seasons, so without them it is charged with the whole.
+    np.testing.assert_array_equal(plan_subject(x, 0.02).phi, x.phi)
+    seasonal = replace(x, strata=np.tile(x.counts, (24, 1)))
+    np.testing.assert_array_equal(plan_subject(seasonal, 0.02).phi, np.maximum(x.phi_within_days, 1.0))
+    weather = days_that_move(0.9).by_name["x"]
+    assert len(weather.phi_within_days) == 0
+    np.testing.assert_array_equal(plan_subject(weather, 0.02).phi, weather.phi)
+
+
+def test_a_version_inherits_dependence_within_days_only_where_both_know_it():
+    known = reference_of(bank(500))
+    knows = replace(known.subjects[0], name="x", phi=np.full(10, 3.0), phi_within_days=np.full(10, 2.0), day_floor=0.1)
+    before = replace(known, subjects=(knows,), pairs=())
+    for mine, within in (
+        (replace(knows, phi=np.empty(0), phi_within_days=np.empty(0)), np.full(10, 2.0)),
+        (replace(knows, phi_within_days=np.full(10, 4.0)), np.full(10, 4.0)),
+        (replace(knows, phi_within_days=np.empty(0)), np.empty(0)),
+    ):
+        made = inherit(replace(before, subjects=(mine,)), before).by_name["x"]
+        np.testing.assert_array_equal(made.phi_within_days, within)
 
 
 def test_sampling_noise_is_no_daily_movement():

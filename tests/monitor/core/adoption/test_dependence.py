@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from stationkeeper.monitor.core.adoption.dependence import (
     learned_phi,
@@ -78,3 +79,25 @@ def test_hour_of_the_week_by_hand():
     assert stratum_of(monday + 25 * 3_600_000, 24) == 1
     assert stratum_of(0, 168) == 72
     assert stratum_of(monday, 1) == 0
+
+
+def test_what_days_move_by_is_not_dependence_within_them():
+    rng, hours = np.random.default_rng(8), np.arange(24 * 21)
+    edges = np.arange(1, 20) / 20
+
+    def panes_of(day_sd: float, carry: float) -> np.ndarray:
+        move = rng.normal(size=len(hours) // 24) * day_sd
+        wander = np.zeros(len(hours))
+        for t in range(1, len(hours)):
+            wander[t] = carry * wander[t - 1] + rng.normal() * 0.2 * (carry > 0)
+        shift = move[hours // 24] + wander
+        cells = [np.bincount(np.searchsorted(edges, ndtr(rng.normal(size=300) + s)), minlength=21) for s in shift]
+        return np.array(cells)
+
+    days = panes_of(0.1, 0.0)
+    assert learned_phi(days, "numeric").max() > 20
+    assert learned_phi(days, "numeric", days=hours // 24).max() < 2.5
+    # Hours that lean on each other are dependence within days as well.
+    assert learned_phi(panes_of(0.0, 0.6), "numeric", days=hours // 24).max() > 10
+    # One pane a day says nothing of what is within.
+    np.testing.assert_array_equal(learned_phi(days, "numeric", days=hours), 1.0)

@@ -182,3 +182,15 @@ def test_a_pair_that_follows_its_feature_keeps_its_warning_for_when_it_moves_alo
     assert warned(feature, pair) == []
     assert warned(pair, joint=True) == ["age + balance"]
     assert warned(pair, joint=True) == []
+
+
+def test_the_tail_and_the_cells_of_a_subject_are_one_episode():
+    episodes, told = WarningHysteresis(), finding(PAGE_AT)
+    assert told is not None
+    assert episodes.admit(replace(told, check=Check.ABOVE))
+    assert not episodes.news(told)
+    assert not episodes.news(replace(told, check=Check.BELOW))
+    assert episodes.news(replace(told, check=Check.NULL))
+    assert episodes.news(replace(told, subject="amount"))
+    episodes.release("age")
+    assert episodes.news(told)

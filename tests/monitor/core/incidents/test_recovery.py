@@ -1,12 +1,16 @@
 import numpy as np
 import pytest
 
+from stationkeeper.contracts.column import numbers
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.monitor import profile
 from stationkeeper.monitor.core.incidents.incident import Member
-from stationkeeper.monitor.core.incidents.recovery import Recovery, member_expected
+from stationkeeper.monitor.core.incidents.recovery import Recovery, member_expected, moved_since
+from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reasons import Check
 from tests.monitor.core.streams import bank, reference_of
 
+HOUR = 3_600_000
 REFERENCE = np.array([[500, 400, 100]])
 DRIFTED = np.array([100, 400, 500])
 
@@ -97,3 +101,33 @@ def test_events_that_are_late_no_more_often_than_allowed_have_recovered(late: fl
     assert expected.tolist() == [[50, 950]]
     test = Recovery(expected, np.array([400, 600]), np.zeros(1, np.int64), 1.0)
     assert any(test.step(np.array([round(late * 200), 200])) for _ in range(50)) is back
+
+
+def test_an_evening_says_nothing_of_mornings():
+    reference = np.tile(REFERENCE, (24, 1))
+    weights = np.zeros(24, np.int64)
+    weights[6:12] = 100
+    test, rng = Recovery(reference, DRIFTED, weights, 1.0), np.random.default_rng(0)
+    assert not any(test.step(rng.multinomial(50, [0.5, 0.4, 0.1]), hour) for hour in [*range(12, 24), *range(6)])
+    assert any(test.step(rng.multinomial(50, [0.5, 0.4, 0.1]), hour) for hour in range(6, 12))
+    # A batch at six comes at seven when the clocks change.
+    weights[:] = 0
+    weights[6] = 600
+    batch = Recovery(reference, DRIFTED, weights, 1.0)
+    assert any(batch.step(rng.multinomial(600, [0.5, 0.4, 0.1]), 7) for _ in range(3))
+
+
+def test_what_moved_is_told_from_the_hours_it_was_seen_in():
+    rng, hours = np.random.default_rng(2), np.repeat(np.arange(24 * 21), 200)
+    x = rng.normal(size=len(hours)) + 2.0 * (hours % 24 < 6)
+    reference = profile({"x": x, "t": hours * HOUR}, time="t", pane="1h")
+
+    def panes_of(shift: float) -> list[Pane]:
+        values = [rng.normal(size=200) + 2.0 + shift for _ in range(6)]
+        counted = [reference.layout.tally({"x": numbers(v)}, np.zeros(200, np.int64), np.array([200])) for v in values]
+        return [Pane((21 * 24 + hour) * HOUR, HOUR, 200, vector[0]) for hour, vector in enumerate(counted)]
+
+    assert moved_since(reference, "x", panes_of(0.0)) < 0.05
+    # A shift of one standard deviation moves 2 Phi(1 / 2) - 1 = .38 of the rows.
+    assert 0.3 < moved_since(reference, "x", panes_of(1.0)) < 0.45
+    assert moved_since(reference, "x", []) == 0.0

@@ -151,8 +151,11 @@ def test_what_is_learned_later_leaves_the_digest_so_that_panes_still_add(learned
 
 def test_dependence_learned_of_a_subject_leaves_the_digest_and_its_cells_do_not() -> None:
     first, *others = REFERENCE.subjects
-    learned = replace(first, phi=np.full(3, 2.0), day_floor=0.1, repeats=9, importance=0.2)
+    within = np.full(3, 1.5)
+    learned = replace(first, phi=np.full(3, 2.0), phi_within_days=within, day_floor=0.1, repeats=9, importance=0.2)
     assert replace(REFERENCE, subjects=(learned, *others)).digest == REFERENCE.digest
+    again = load(dump(replace(REFERENCE, subjects=(learned, *others)))).subjects[0]
+    np.testing.assert_array_equal(again.phi_within_days, within)
     assert replace(REFERENCE, subjects=(*others, first)).digest != REFERENCE.digest
     assert replace(REFERENCE, salt="other").digest != REFERENCE.digest
 
