@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from stationkeeper.registry import ArtifactError, ModelTask, Registry, Scorer, load_scorer
+from stationkeeper.retrain.core.measures import Floats
 from stationkeeper.retrain.snapshot import SnapshotError, SnapshotStore, newest_rows
 from stationkeeper.retrain.training.job import (
     ARTIFACT_DIRECTORY,
@@ -29,12 +30,15 @@ DAY_MS: Final = 86_400_000
 
 # How far apart the answers of two models may be that count as alike, chosen: a hundred steps of a float32 near one,
 # which another processor's order of sums makes; a split at another value moves a score a thousand times further.
+# Of answers above one it is a share of the answer: a float32 of 25 000 has steps of 0.002.
 ALIKE: Final = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class Retrained:
     """What came of it: ``same`` where the bytes are, else how far the answers lie apart (``furthest``).
+
+    ``furthest`` is the largest ``|new - old| / max(1, |old|)``: of scores points, of large amounts a share of them.
 
     ``differences`` are what the two trainings say otherwise of themselves: numbers, code, packages.
     """
@@ -131,14 +135,19 @@ def _at_home(registry: Registry, store: SnapshotStore, job: TrainingJob, version
 
 
 def _furthest(registered: Scorer, trained: Scorer, snapshot: Path) -> float:
-    """Return the largest difference of two models' answers on the newest rows; infinite where one lacks a feature."""
+    """Return how far two models' answers on the newest rows lie apart; infinite where one lacks a feature."""
     rows = newest_rows(snapshot, COMPARED_ROWS)
     if registered.card.names != trained.card.names or registered.card.classes != trained.card.classes:
         return float("inf")
     several = registered.card.task is ModelTask.MULTICLASS
     features = rows.select(registered.card.names)
     old, new = (one.class_scores(features) if several else one.score(features) for one in (registered, trained))
-    return float(np.abs(old - new).max())
+    return distance(old, new)
+
+
+def distance(old: Floats, new: Floats) -> float:
+    """Return the largest ``|new - old| / max(1, |old|)``, NaN where an answer is: 25 000 and 25 000.5 give 2e-5."""
+    return float((np.abs(new - old) / np.maximum(1.0, np.abs(old))).max())
 
 
 def _differences(stated: TrainingResult, found: TrainingResult) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stationkeeper.registry import ArtifactError
@@ -10,7 +11,7 @@ from stationkeeper.retrain.bootstrap import training_rows
 from stationkeeper.retrain.snapshot import SnapshotError, SnapshotStore
 from stationkeeper.retrain.snapshot.snapshot import TOMBSTONE
 from stationkeeper.retrain.training.job import JOB_FILE
-from stationkeeper.retrain.verification import ALIKE, Retrained, train_again
+from stationkeeper.retrain.verification import ALIKE, Retrained, distance, train_again
 from tests.retrain.bank import HOUR, START, Bank, transactions
 
 
@@ -63,3 +64,13 @@ def test_other_bytes_that_answer_alike_are_the_same_model():
     assert (found.alike, found.exit_code) == (True, 0)
     assert found.text().splitlines()[1] == "  packages x"
     assert not Retrained("bank", "3", "ab" * 32, 100, 7, same=False, furthest=float("nan"), differences=()).alike
+
+
+@pytest.mark.parametrize("level", [0.5, 120.0, 25_000.0, 3e6, -3e6])
+def test_amounts_that_differ_by_the_last_digit_of_a_float32_are_alike(level: float):
+    old = np.array([level, 0.25])
+    step = float(np.spacing(np.float32(abs(level))))
+    assert distance(old, old + np.array([step, 0.0])) <= ALIKE < distance(old, old * 1.001)
+    # A score of another split is another one, whatever large amounts stand beside it.
+    assert distance(old, old + np.array([0.0, 0.001])) == pytest.approx(0.001)
+    assert np.isnan(distance(old, np.array([level, np.nan])))
