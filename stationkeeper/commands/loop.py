@@ -176,8 +176,6 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     ended = stop_on_signals()
     if told is not None:
         told.start(telemetry_of(Fleet(loops), access.samples).samples)
-    if telling is not None:
-        telling.start()
     code = run_loops(
         loops,
         (http.host, getattr(http, role)),
@@ -187,10 +185,8 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
         drain_s=settings.drain / 1_000,
         analyses=analyses_for(settings) if role == "deploy" else None,
         reload=reload,
-        more=list if telling is None else telling.samples,
+        telling=telling,
     )
-    if telling is not None:
-        telling.stop(settings.drain / 1_000)
     if told is not None:
         told.stop()
     if code == 0 and reload.accepted:

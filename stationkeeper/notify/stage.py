@@ -20,8 +20,8 @@ from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 
 _log = structlog.get_logger()
-# One that fails may be a notice that the receiver stumbles over; at the third it is the receiver, and the rest of what
-# waits would each cost a timeout.
+# One that fails may be a notice that the receiver stumbles over; at the third in a row it is likely the receiver, and
+# the rest of what waits would each cost a timeout.
 _FAILURES = 3
 # Chosen: what ends a loop for good is mended by a person, in the broker; half fills the log, double delays the notice.
 _AGAIN_S = 60.0
@@ -51,6 +51,8 @@ class Notify:
         self._page = (settings.page or "").rstrip("/")
         self._waiting: list[_Waiting] = []
         self._told: set[tuple[str, int, int]] = set()
+        self._probed: set[tuple[str, int, int]] = set()
+        self._leaving = threading.Event()
         self._outcomes: Counter[str] = Counter()
 
     def changelog(self, assigned: frozenset[Partition]) -> tuple[Partition, ...]:
@@ -93,30 +95,54 @@ class Notify:
     def flush(self, now_ms: int) -> list[Outgoing]:
         """Tell what waits; raises ``Retryable`` where some of it must be told again, which leaves all uncommitted."""
         failed: list[Retryable] = []
-        for address, written_ms, notice in self._waiting:
-            if address in self._told:
+        in_a_row = 0
+        waiting = [one for one in self._waiting if one.address not in self._told]
+        while waiting:
+            probes = in_a_row == _FAILURES
+            error = self._tell(waiting.pop(self._probe(waiting) if probes else 0), now_ms)
+            if error is None:
+                in_a_row = 0
                 continue
-            if now_ms - written_ms > self._settings.expires:
-                self._done(address, "expired")
-                continue
-            try:
-                self._notifier.notify(notice)
-            except Retryable as error:
-                failed.append(error)
-                self._outcomes["retried"] += 1
-                _log.warning(LogEvent.NOTICE_WAITS, notifier=self._who, notice=notice.id, reason=str(error))
-                if len(failed) == _FAILURES:
-                    break
-            except Exception as error:  # noqa: BLE001 - of an extension, and it must cost this notice alone
-                self._done(address, "refused")
-                reason = masked(f"{type(error).__name__}: {error}")
-                _log.error(LogEvent.NOTICE_REFUSED, notifier=self._who, notice=notice.id, reason=reason)
-            else:
-                self._done(address, "told")
+            failed.append(error)
+            in_a_row += 1
+            # One that is to leave asks a receiver that hangs no second time: the next process tells the rest.
+            if probes or self._leaving.is_set():
+                break
         if failed:
             raise failed[0]
         self._waiting.clear()
         return []
+
+    def _probe(self, waiting: list[_Waiting]) -> int:
+        """Return which to try behind those that fail: if it is taken they are at fault, and else the receiver is.
+
+        In order otherwise, so that after an outage a page is told before its recovery. The newest first, as it is what
+        somebody waits for, and another one each time: it may be one that the receiver stumbles over as well.
+        """
+        if all(one.address in self._probed for one in waiting):
+            self._probed.clear()
+        at = max(row for row, one in enumerate(waiting) if one.address not in self._probed)
+        self._probed.add(waiting[at].address)
+        return at
+
+    def _tell(self, one: _Waiting, now_ms: int) -> Retryable | None:
+        """Tell one, or return why it must be told again."""
+        if now_ms - one.written_ms > self._settings.expires:
+            self._done(one.address, "expired")
+            return None
+        try:
+            self._notifier.notify(one.notice)
+        except Retryable as error:
+            self._outcomes["retried"] += 1
+            _log.warning(LogEvent.NOTICE_WAITS, notifier=self._who, notice=one.notice.id, reason=str(error))
+            return error
+        except Exception as error:  # noqa: BLE001 - of an extension, and it must cost this notice alone
+            self._done(one.address, "refused")
+            reason = masked(f"{type(error).__name__}: {error}")
+            _log.error(LogEvent.NOTICE_REFUSED, notifier=self._who, notice=one.notice.id, reason=reason)
+        else:
+            self._done(one.address, "told")
+        return None
 
     def _done(self, address: tuple[str, int, int], outcome: str) -> None:
         self._told.add(address)
@@ -125,6 +151,11 @@ class Notify:
     def committed(self) -> None:
         """Forget what was told: nobody reads it again."""
         self._told.clear()
+        self._probed.clear()
+
+    def leave(self) -> None:
+        """Tell what waits only as long as the receiver takes it; called from another thread, when the role ends."""
+        self._leaving.set()
 
     def samples(self) -> list[Sample]:
         """Return what became of the notices since the start."""
@@ -156,9 +187,16 @@ class Telling:
         for thread in self._threads:
             thread.start()
 
-    def stop(self, within_s: float) -> None:
-        """Tell and commit what was absorbed; what is not done by then is told by the next process."""
+    def end(self) -> None:
+        """Begin to end, beside the role's own loops: tell and commit what was absorbed; who hangs is asked no more."""
         self._stop.set()
+        for loop in list(self._loops.values()):
+            if isinstance(loop.stage, Notify):
+                loop.stage.leave()
+
+    def stop(self, within_s: float) -> None:
+        """End; what is not done by then is told by the next process, some of it again under the same id."""
+        self.end()
         deadline = time.monotonic() + within_s
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0.0))

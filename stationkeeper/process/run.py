@@ -5,14 +5,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.masking import masked
-from stationkeeper.contracts.metrics import Sample
+from stationkeeper.notify.stage import Telling
 from stationkeeper.page.fleet_status import PeerRoles
 from stationkeeper.process.listener import Access
 from stationkeeper.process.supervisor import PARENT
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 # What a role needs after its drain to leave: the HTTP server takes a second, a client's close a few.
 LEAVE_S = 5.0
+# Chosen: a receiver that answers has been told within it; without it each reload would tell some notices again, and
+# with more a receiver that hangs would keep the monitor from its new configuration.
+RECEIVERS_S = 1.0
 
 log = structlog.get_logger()
 
@@ -64,19 +67,23 @@ def run_loops(
     drain_s: float = 20.0,
     analyses: "Analyses | None" = None,
     reload: "Reload | None" = None,
-    more: Callable[[], list[Sample]] = list,
+    telling: Telling | None = None,
 ) -> int:
     """Run loops until ``ended`` (``stop_on_signals``); when one of them must stop, all stop. Returns the exit code.
 
     A stopped loop writes what it has absorbed and leaves. One that has not done so after ``drain_s``, because no broker
     answers, is left behind uncommitted and the exit code is 1: what it had absorbed is read again. A ``reload`` that is
-    due stops them as a signal does. Beside them the host and port of ``listen`` are served, with ``more`` samples of
-    what else runs in this process.
+    due stops them as a signal does. Beside them the host and port of ``listen`` are served, and ``telling`` tells until
+    they end, which no receiver delays: by the same deadline at a signal, by ``RECEIVERS_S`` at a reload.
     """
     # Apart from `ended`, which only signals set: one that comes while a reload drains is the first, and not the second.
     stop = threading.Event()
     began = time.monotonic()
-    app = create_app(loops, peers=peers, more=lambda: [*access.samples(), *more()], analyses=analyses)
+    telling = telling or Telling({})
+    others = access, telling
+    app = create_app(
+        loops, peers=peers, more=lambda: [sample for one in others for sample in one.samples()], analyses=analyses
+    )
     web = WebServer(app, *listen, access)
     web.start()
     failed: list[str] = []
@@ -96,6 +103,7 @@ def run_loops(
     threads = [threading.Thread(target=run, args=(loop,), name=loop.role, daemon=True) for loop in loops]
     for thread in threads:
         thread.start()
+    telling.start()
     announced = False
     # What a signal, the end of a loop or a reload waits at most.
     while not stop.wait(0.05):
@@ -106,8 +114,11 @@ def run_loops(
             seconds = round(time.monotonic() - began, 2)
             log.info(LogEvent.READY, roles=[loop.role for loop in loops], url=web.url, seconds=seconds)
     deadline = time.monotonic() + drain_s
+    telling.end()
     for thread in threads:
         thread.join(max(deadline - time.monotonic(), 0.0))
+    left = max(deadline - time.monotonic(), 0.0)
+    telling.stop(min(left, RECEIVERS_S) if reload is not None and reload.accepted else left)
     late = [thread.name for thread in threads if thread.is_alive()]
     for role in late:
         log.error(LogEvent.DRAIN_TIMEOUT, role=role, seconds=drain_s)

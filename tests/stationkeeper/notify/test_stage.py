@@ -1,6 +1,7 @@
 """The stage over a log in memory and a real receiver: after the commit, again after a failure."""
 
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -19,9 +20,9 @@ from stationkeeper.contracts.messages import (
     VerdictKind,
 )
 from stationkeeper.contracts.topics import Topics
-from stationkeeper.notify import Notice, NotifierSettings, Told, notifier_for
+from stationkeeper.notify import Notice, Notifier, NotifierSettings, Told, notifier_for
 from stationkeeper.notify.stage import Notify, Telling
-from stationkeeper.streams.errors import Fatal
+from stationkeeper.streams.errors import Fatal, Retryable
 from stationkeeper.streams.loop import Loop
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader, MemorySink, MemorySource
@@ -79,9 +80,9 @@ class World:
             self.log.create(topic)
         self.kafka = KafkaSettings(prefix=TOPICS.prefix, instance="0", flush_interval=0, poll_timeout=0)
 
-    def loop(self, **more: Any) -> Loop:
+    def loop(self, notifier: Notifier | None = None, **more: Any) -> Loop:
         made = NotifierSettings.model_validate({"url": self.receiver.url, "timeout": f"{LIMIT_S:g}s", **more})
-        stage = Notify("ops", made, notifier_for(made), TOPICS)
+        stage = Notify("ops", made, notifier or notifier_for(made), TOPICS)
         name, log = stage.name, self.log
         ports = MemorySource(log, self.kafka, name), MemorySink(log, self.kafka, name), MemoryReader(log)
         return Loop(stage, *ports, self.kafka, now_ms=lambda: self.now)
@@ -201,6 +202,59 @@ def test_one_notice_that_the_receiver_stumbles_over_delays_itself_alone(world: W
     assert world.told() == ["good", "later", "after"]
 
 
+def test_many_that_the_receiver_stumbles_over_silence_nothing_behind_them(world: World):
+    loop = world.loop()
+    world.receiver.answer = lambda body: 500 if json.loads(body)["id"].startswith("bad") else 204
+    bad = [verdict(f"bad{number}") for number in range(6)]
+    world.verdicts(verdict("good0"), *bad[:3], verdict("good1"), *bad[3:], verdict("good2"))
+    world.turn(loop, 30)
+    assert sorted(world.told()) == ["good0", "good1", "good2"]
+    world.verdicts(verdict("later"), verdict("bad6"), verdict("bad7"))
+    world.turn(loop, 30)
+    assert sorted(world.told()) == ["good0", "good1", "good2", "later"]
+    here = Partition(TOPICS.verdicts.name, 0)
+    assert loop._source.committed([here]).get(here, 0) == 0
+    world.receiver.answer = lambda _: 204
+    world.turn(loop, 8)
+    assert world.told()[4:] == [f"bad{number}" for number in range(8)]
+    assert loop._source.committed([here])[here] == 12
+
+
+def test_after_an_outage_it_is_told_in_order(world: World):
+    loop = world.loop()
+    world.receiver.answer = lambda _: 503
+    names = [f"v{number}" for number in range(9)]
+    world.verdicts(*map(verdict, names))
+    world.turn(loop, 30)
+    # No round asks a receiver that is away more than the three and the one that could show that it is not.
+    assert [json.loads(body)["id"] for body in world.receiver.asked[:5]] == ["v0", "v1", "v2", "v8", "v0"]
+    world.receiver.answer = lambda _: 204
+    world.turn(loop, 8)
+    assert world.told() == names
+
+
+def test_one_that_is_to_leave_asks_a_receiver_that_hangs_no_second_time(world: World):
+    asked: list[str] = []
+    hangs, ends = threading.Event(), threading.Event()
+
+    class Hanging:
+        def notify(self, notice: Notice) -> None:
+            asked.append(notice.id)
+            hangs.set()
+            assert ends.wait(LIMIT_S)
+            raise Retryable("timed out")
+
+    world.verdicts(*(verdict(f"v{number}") for number in range(5)))
+    telling = Telling({"ops": lambda: world.loop(Hanging())})
+    telling.start()
+    assert hangs.wait(LIMIT_S)
+    telling.end()
+    ends.set()
+    telling.stop(LIMIT_S)
+    assert asked == ["v0"]
+    assert world.log.groups[world.kafka.group("notify-ops")].committed.get(Partition(TOPICS.verdicts.name, 0), 0) == 0
+
+
 def test_what_will_never_be_taken_is_given_up(world: World):
     loop = world.loop()
     world.receiver.answer = lambda body: 400 if json.loads(body)["id"] == "bad" else 204
@@ -242,7 +296,7 @@ def test_what_ends_one_of_them_ends_nothing_else(world: World):
     telling.start()
     world.verdicts(verdict("v1"))
     until(lambda: world.told() == ["v1"], "told")
-    telling.stop(10)
+    telling.stop(LIMIT_S)
     assert ("ops", "told") in {sample.labels for sample in telling.samples()}
 
 

@@ -19,12 +19,13 @@ from kafka.admin import NewTopic
 
 from stationkeeper.commands import loop
 from stationkeeper.config import Config, ConfigError, load
+from stationkeeper.notify.stage import Telling
 from stationkeeper.process import run
 from stationkeeper.process.listener import Access
 from stationkeeper.process.reload import Reload, fixed_changes
 from stationkeeper.process.wiring import deploy_stage, monitor_stages, retrain_stage
 from tests.stationkeeper import story
-from tests.waiting import until
+from tests.waiting import LIMIT_S, until
 
 WATCHED = "models: {fraud: {predictions: scores, false_pages: 1 per 30 days}}\n"
 TWO = "models: {{fraud: {{predictions: scores}}, churn: {{predictions: {}}}}}\n"
@@ -190,6 +191,50 @@ def test_sigterm_while_a_reload_drains_is_the_first_signal_and_ends_the_role(
     reload.begin_again(ended)
     assert begun == [sys.executable]
     assert is_held(signal.SIGTERM)
+
+
+class Hanging(story.Role):
+    """The loop of a notifier whose receiver hangs: told to end it says so, and does not."""
+
+    def __init__(self) -> None:
+        super().__init__("notify-ops", {})
+        self.told_to_end, self.answered = threading.Event(), threading.Event()
+
+    def run(self, stop: threading.Event) -> None:
+        stop.wait()
+        self.told_to_end.set()
+        self.answered.wait()
+
+
+class Ending(story.Role):
+    """A role whose own drain lasts until the notifier was told to end."""
+
+    def __init__(self, beside: Hanging) -> None:
+        super().__init__("tally", {})
+        self._beside = beside
+
+    def run(self, stop: threading.Event) -> None:
+        assert stop.wait(LIMIT_S)
+        assert self._beside.told_to_end.wait(LIMIT_S)
+
+
+def test_a_receiver_that_hangs_is_told_to_end_with_the_loops_and_holds_up_no_reload(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run, "RECEIVERS_S", 0.0)
+    reload = Reload(None, Config(), lambda _: [])
+    monkeypatch.setattr(reload, "due", lambda: True)
+    reload.accepted = True
+    hanging: Any = Hanging()
+    role: Any = Ending(hanging)
+    joined: list[float] = []
+    telling = Telling({"ops": lambda: hanging})
+    stop = telling.stop
+    monkeypatch.setattr(telling, "stop", lambda within_s: (joined.append(within_s), stop(within_s)))
+    try:
+        ended, access = threading.Event(), Access()
+        assert run.run_loops([role], ("127.0.0.1", 0), ended=ended, access=access, reload=reload, telling=telling) == 0
+    finally:
+        hanging.answered.set()
+    assert joined == [0.0]
 
 
 def test_every_key_but_the_models_is_fixed(tmp_path: Path):
