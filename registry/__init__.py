@@ -38,6 +38,7 @@ from stationkeeper.registry.mlflow import (
     Registry,
     RegistrySettings,
     ServingRegistry,
+    retrained_runs,
 )
 from stationkeeper.registry.run_log import read_run_file, write_run_file
 from stationkeeper.registry.served_model import (
@@ -86,5 +87,6 @@ __all__ = [
     "raw_columns",
     "read_card",
     "read_run_file",
+    "retrained_runs",
     "write_run_file",
 ]

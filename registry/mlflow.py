@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -335,22 +335,44 @@ class Registry:
 
     def snapshots(self) -> frozenset[str]:
         """Return the snapshots that any version of any model was trained on: who deletes others must ask here first."""
-        named: set[str] = set()
         with self._connection.asking("ask which snapshots are referred to") as client:
-            page = None
-            while True:
-                # Page by page to the last: an answer cut short would give away what a version still refers to.
-                versions = client.search_model_versions(max_results=PAGE, page_token=page)
-                named |= {found for one in versions if (found := one.tags.get(TAG + SNAPSHOT))}
-                page = versions.token
-                if not page:
-                    return frozenset(named)
+            # Page by page to the last: an answer cut short would give away what a version still refers to.
+            versions = _paged(lambda page: client.search_model_versions(max_results=PAGE, page_token=page))
+            return frozenset(found for one in versions if (found := one.tags.get(TAG + SNAPSHOT)))
 
     def ping(self) -> None:
         """Prove that the registry answers."""
         with self._connection.asking("reach the registry") as client:
             # The cheapest question that reaches the database behind the server.
             client.search_registered_models(max_results=1)
+
+
+def retrained_runs(connection: MlflowConnection) -> list[str]:
+    """Return the runs of all versions that retraining ever registered; raises ``Retryable``.
+
+    Found by their tag and not through their versions: a run outlives its version, and a deleted one keeps its files
+    until `mlflow gc`.
+    """
+    with connection.asking("ask for the runs of retrained versions") as client:
+        from mlflow.entities import ViewType
+
+        asked, every = f"tags.`{REQUEST_TAG}` LIKE '%'", ViewType.ALL
+        # All experiments: the setting that names ours may have changed since.
+        places = _paged(lambda page: client.search_experiments(every, max_results=PAGE, page_token=page))
+        named = [one.experiment_id for one in places]
+        runs = _paged(lambda page: client.search_runs(named, asked, every, max_results=PAGE, page_token=page))
+        return sorted(str(one.info.run_id) for one in runs)
+
+
+def _paged(ask: Callable[[str | None], Any]) -> Iterator[Any]:
+    """Yield all that a question to MLflow finds, which answers a page and the token of the next."""
+    page: str | None = None
+    while True:
+        found = ask(page)
+        yield from found
+        page = found.token
+        if not page:
+            return
 
 
 def _experiment(client: Any, settings: RegistrySettings) -> str:

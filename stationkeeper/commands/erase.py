@@ -28,7 +28,8 @@ def erase(
 
     Rehearses without --yes. Which events are the entity's is read from the input topics as far back as they reach; of
     older ones give --events. A snapshot is written again under its new SHA-256, with a tombstone at the old one.
-    Exits 1 where a directory does not exist or a file could not be erased; the rest is erased all the same.
+    Exits 1 where a directory does not exist, a file could not be erased or the registry is away; the rest is erased all
+    the same.
     """
     from stationkeeper.process.wiring import WORK_DIRECTORY, open_reader
     from stationkeeper.retrain.snapshot import Erasure, SnapshotStore, erase_files, erase_snapshots
@@ -36,11 +37,10 @@ def erase(
     # As from a shell variable that is not set: it would take every row in which some text is empty.
     if not entity.strip():
         raise typer.BadParameter(f"ENTITY is {entity!r}; name whom to erase, or an event id of --events")
-    with open_reader(config) as (settings, reader, topics):
+    with open_reader(config) as (settings, reader, _):
         known = _listed(events) if events is not None else set()
         known |= _events_of(settings, reader, entity)
         rejected = _rejected(settings, reader, {entity, *known})
-        runs = _shadowed(reader, topics)
     erasure = Erasure(entity, frozenset(known))
     store = SnapshotStore.of(settings.snapshots)
     found = erase_snapshots(store, erasure, round(time.time() * 1_000), really=really)
@@ -48,13 +48,17 @@ def erase(
     beside = erase_files(trained, erasure, really=really)
     # Both paths are relative by default: from another directory there is nothing to erase, which must not look done.
     missing = [str(one.absolute()) for one in (store.directory, trained) if not one.is_dir()]
-    beside += [one for one in (erase_shadow(settings, run, {entity, *known}, really=really) for run in runs) if one]
+    if (database := _no_database(settings)) is None:
+        beside += _shadows(settings, erasure, really=really)
+    elif any(one.retrain is not None for one in settings.models.values()):
+        missing.append(str(database.absolute()))
     kept = [one for one in (*found, *beside) if one.kept is not None]
     found, beside = ([one for one in some if one.kept is None] for some in (found, beside))
     for lost in missing:
+        kind = "file" if database is not None and lost == str(database.absolute()) else "directory"
         typer.echo(
-            f"there is no directory {lost}, so nothing was looked at there: start erase where the role retrain "
-            "runs, or give --work, and snapshots.directory in the configuration",
+            f"there is no {kind} {lost}, so nothing was looked at there: start erase where the role retrain runs, or "
+            "give --work, and snapshots.directory and registry.tracking_uri in the configuration",
             err=True,
         )
     for one in kept:
@@ -87,17 +91,33 @@ def erase(
         raise typer.Exit(1)
 
 
-def _shadowed(reader: Any, topics: Any) -> list[str]:
-    """Return the runs that keep the disagreements of a shadow, which name events."""
-    from stationkeeper.contracts.messages import Candidate
-    from stationkeeper.explain.lineage import read_messages
-
-    candidates = read_messages(reader, topics.candidates.name, Candidate)
-    return sorted({one.run_id for one in candidates if one.shadow is not None})
+def _no_database(settings: Any) -> Path | None:
+    """Return the SQLite file of the registry where there is none: MLflow would make an empty one, and find nobody."""
+    uri = settings.registry.tracking_uri
+    file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    return file if uri.startswith("sqlite:///") and not file.exists() else None
 
 
-def erase_shadow(settings: Any, run: str, names: set[str], *, really: bool) -> Any:
-    """Erase the rows of these events from a run's list of disagreements; returns ``Erased``, None without one."""
+def _shadows(settings: Any, erasure: Any, *, really: bool) -> list[Any]:
+    """Erase from the lists of disagreements of every run; returns ``Erased`` of those that hold the entity."""
+    from stationkeeper.registry import ArtifactError, MlflowConnection, retrained_runs
+    from stationkeeper.retrain.service.lineage import SHADOW_REPORT
+    from stationkeeper.retrain.snapshot import Erased
+    from stationkeeper.streams.errors import Retryable
+
+    try:
+        # Of the registry and not of the topic of candidates, which forgets after a quarter what runs keep for good.
+        runs = retrained_runs(MlflowConnection(settings.registry))
+    except (ArtifactError, Retryable) as error:
+        return [Erased(Path(SHADOW_REPORT), 0, kept=f"{error}; run erase again when the registry answers")]
+    return [one for one in (erase_shadow(settings, run, erasure, really=really) for run in runs) if one]
+
+
+def erase_shadow(settings: Any, run: str, erasure: Any, *, really: bool) -> Any:
+    """Erase these events' rows from a run's list of disagreements, and the entity from the sentence above it.
+
+    Returns ``Erased``, whose rows count a segment that named the entity as one; None where nothing holds it.
+    """
     from stationkeeper.registry import ArtifactError, MlflowConnection, read_run_file, write_run_file
     from stationkeeper.retrain.service.lineage import SHADOW_REPORT
     from stationkeeper.retrain.snapshot import Erased
@@ -106,17 +126,49 @@ def erase_shadow(settings: Any, run: str, names: set[str], *, really: bool) -> A
     file, connection = Path(f"run-{run}") / SHADOW_REPORT, MlflowConnection(settings.registry)
     try:
         report = loads(read_run_file(connection, settings.registry.tracking_uri, run, SHADOW_REPORT))
-        # A segment may be the entity itself, as a text feature of a snapshot may.
-        left = [row for row in report["rows"] if names.isdisjoint(map(str, row.values()))]
-        gone = len(report["rows"]) - len(left)
+        left = [row for row in report["rows"] if not _theirs(row, erasure)]
+        summary = report.get("summary", {})
+        named = {place: _unnamed(place, erasure.entity) for place in summary.get("places", ())}
+        gone = len(report["rows"]) - len(left) + sum(place != said for place, said in named.items())
         if gone and really:
-            write_run_file(connection, run, SHADOW_REPORT, dumps({**report, "rows": left}, indent=1))
+            text = report["text"]
+            for place, said in named.items():
+                text = text.replace(place, said)
+            kept = {**report, "text": text, "rows": left}
+            if named:
+                kept["summary"] = {**summary, "places": [*named.values()]}
+            write_run_file(connection, run, SHADOW_REPORT, dumps(kept, indent=1))
         return Erased(file, gone) if gone else None
     except ArtifactError:
-        # The run was deleted, and its list with it.
+        # The run holds no such list, or is gone with it.
         return None
     except Retryable as error:
         return Erased(file, 0, kept=f"{error}; run erase again when the registry answers")
+
+
+def _theirs(row: dict[str, Any], erasure: Any) -> bool:
+    """Whether a disagreement is of these events, or of a segment that is the entity itself."""
+    from stationkeeper.retrain.snapshot import EVENT_ID
+    from stationkeeper.retrain.training.job import GROUP
+
+    # No other cell: an entity called "unknown" or "flip" would take every row that our own words say that of. An event
+    # called "12" is no segment of hour 12, either.
+    event = row.get(EVENT_ID)
+    segments = [row[name] for name in row if name.startswith(GROUP)]
+    return event == erasure.entity or event in erasure.events or erasure.entity in map(str, segments)
+
+
+def _unnamed(place: str, entity: str) -> str:
+    """Return a segment as the sentence names it, NAME=VALUE (K of N rows), without its value where that is the entity.
+
+    A value that ends in "=" and the entity loses that end, too: nobody can tell it from a feature with "=" in its name.
+    """
+    from stationkeeper.retrain.core.shadow import told
+
+    head, bracket, counts = place.rpartition(" (")
+    # As it is told, and whole, as older builds told it.
+    ends = [f"={one}" for one in (told(entity), entity) if head.endswith(f"={one}")]
+    return f"{head.removesuffix(ends[0])}=(erased){bracket}{counts}" if ends else place
 
 
 def _listed(file: Path) -> set[str]:

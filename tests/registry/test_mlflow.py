@@ -16,6 +16,7 @@ from stationkeeper.registry import (
     RegistrySettings,
     ServedModel,
     read_card,
+    retrained_runs,
 )
 from stationkeeper.registry import mlflow as registering
 from stationkeeper.registry.run_log import write_flavor
@@ -165,6 +166,21 @@ def test_orphans_of_a_request_are_removed_and_others_stay(registry: Registry, ar
     client = registry._connection.client("look")
     assert client.get_run(first.run_id).info.lifecycle_stage == "deleted"
     assert client.get_run(second.run_id).info.lifecycle_stage == "active"
+
+
+def test_the_runs_of_retrained_versions_are_found_when_their_versions_are_gone(
+    registry: Registry, artifact: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first, second = (register(registry, artifact, f"req-runs-{one}", "runs") for one in "ab")
+    client = registry._connection.client("delete")
+    somebodys = client.create_run("0").info.run_id
+    client.delete_model_version("runs", first.version)
+    client.delete_run(second.run_id)
+    # A run a page: all are read.
+    monkeypatch.setattr(registering, "PAGE", 1)
+    found = retrained_runs(registry._connection)
+    assert {first.run_id, second.run_id} <= set(found)
+    assert somebodys not in found
 
 
 def test_a_version_under_an_alias_is_never_an_orphan(registry: Registry, artifact: Path):

@@ -1,6 +1,6 @@
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +14,7 @@ from stationkeeper.contracts.topics import Topics, dead_letter_topic
 from stationkeeper.retrain.snapshot import Erasure, Snapshot, SnapshotError, SnapshotStore, erase_snapshots
 from stationkeeper.retrain.snapshot.dvc import DvcRepository
 from stationkeeper.streams.dead_letters.letters import dead_letter
+from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.memory.log import MemoryLog
 from stationkeeper.streams.memory.ports import MemoryReader
 from stationkeeper.streams.ports import Reader
@@ -258,3 +259,46 @@ def test_an_empty_name_erases_nobody(log: MemoryLog, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["erase", "", "--yes"], catch_exceptions=False)
     assert done.exit_code == 2
     assert made.path.exists()
+
+
+def test_the_lists_of_disagreements_are_found_through_the_registry_alone(
+    log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("snapshots", "work"):
+        (tmp_path / name).mkdir()
+    # The registry of the settings' default; no topic of candidates says which runs there were.
+    (tmp_path / "mlflow.db").touch()
+    report = {"summary": {"places": []}, "text": "", "rows": [{"@event_id": "e1", "segment:customer": "anna"}]}
+    held = {"run-1": json.dumps(report)}
+    monkeypatch.setattr("stationkeeper.registry.retrained_runs", lambda _: ["run-1"])
+    monkeypatch.setattr("stationkeeper.registry.read_run_file", lambda _, __, run, ___: held[run])
+    monkeypatch.setattr("stationkeeper.registry.write_run_file", lambda _, run, __, text: held.update({run: text}))
+    asked = ["erase", "anna", "--work", "work", "--yes"]
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert (done.exit_code, json.loads(held["run-1"])["rows"]) == (0, [])
+    assert "run-run-1/shadow.json: 1 rows erased" in done.stdout
+
+    def away(_: object) -> list[str]:
+        raise Retryable("the registry is away")
+
+    monkeypatch.setattr("stationkeeper.registry.retrained_runs", away)
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert done.exit_code == 1
+    assert "shadow.json is not erased: the registry is away; run erase again" in done.stderr
+
+
+def test_a_registry_that_is_not_there_is_told_where_retraining_is_configured_and_none_is_made(
+    log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("snapshots", "work"):
+        (tmp_path / name).mkdir()
+    asked = ["erase", "anna", "--work", "work", "--yes"]
+    assert CliRunner().invoke(app, asked, catch_exceptions=False).exit_code == 0
+    model = {"predictions": PREDICTIONS, "labels": LABELS, "retrain": {}}
+    config = Config.model_validate({"models": {"bank": model}, "snapshots": {"directory": tmp_path / "snapshots"}})
+    opened = nullcontext((config, MemoryReader(log), Topics()))
+    monkeypatch.setattr("stationkeeper.process.wiring.open_reader", lambda _: opened)
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert done.exit_code == 1
+    assert f"there is no file {tmp_path / 'mlflow.db'}, so nothing was looked at there" in done.stderr
+    assert not (tmp_path / "mlflow.db").exists()

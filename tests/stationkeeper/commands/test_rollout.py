@@ -16,6 +16,7 @@ from stationkeeper.contracts.topics import Topics
 from stationkeeper.deploy.adoption import Deployments
 from stationkeeper.deploy.core.admission import offer
 from stationkeeper.deploy.targets.target import Abilities
+from stationkeeper.retrain.snapshot import Erasure
 from stationkeeper.streams.errors import Retryable
 from tests.deploy.core.ramp import POLICY, candidate, first, started
 
@@ -92,25 +93,44 @@ def test_what_a_candidate_would_have_answered_otherwise_is_shown_row_by_row_as_i
         show_shadow("fraud", "9", first=1)
 
 
-def test_an_erased_entity_leaves_the_lists_of_disagreements_too(
-    log: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_an_erased_entity_leaves_the_lists_of_disagreements_and_the_sentence_above_them(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    held = {"run-2": json.dumps({"text": "", "rows": [{"@event_id": one, "segment:who": "ann"} for one in "abc"]})}
-    held["run-2"] = held["run-2"].replace('"c", "segment:who": "ann"', '"c", "segment:who": "bob"')
+    places = ("customer=bob (2 of 2 rows)", "hour=12 (9 of 9 rows)", f"customer={'x' * 59}… (5 of 6 rows)")
+    told = Shadow(rows=40, since=to_datetime(0), until=to_datetime(9), flipped=2, places=places)
+    rows = [
+        {"@event_id": "12", "segment:customer": "ann", "right": "unknown", "kind": "flip"},
+        {"@event_id": "b", "segment:customer": "ann", "segment:hour": "12", "right": "unknown", "kind": "flip"},
+        {"@event_id": "c", "segment:customer": "bob", "right": "unknown", "kind": "flip"},
+    ]
+    report = {"summary": told.model_dump(mode="json"), "text": told.words(), "rows": rows}
+    held = {"run-2": json.dumps(report)}
     monkeypatch.setattr("stationkeeper.registry.read_run_file", lambda _, __, run, ___: held[run])
     monkeypatch.setattr("stationkeeper.registry.write_run_file", lambda _, run, __, text: held.update({run: text}))
     settings = Config.parse({"models": {"fraud": {"predictions": "scores"}}})
-    rehearsed = erase_shadow(settings, "run-2", {"a", "bob"}, really=False)
-    assert (rehearsed.rows, len(json.loads(held["run-2"])["rows"])) == (2, 3)
-    assert erase_shadow(settings, "run-2", {"a", "bob"}, really=True).rows == 2
-    assert [row["@event_id"] for row in json.loads(held["run-2"])["rows"]] == ["b"]
-    assert erase_shadow(settings, "run-2", {"a", "bob"}, really=True) is None, "a second run has nothing left to do"
+    # Our own words in a row are nobody's name.
+    for word in ("unknown", "flip"):
+        assert erase_shadow(settings, "run-2", Erasure(word, frozenset()), really=True) is None
+    bob = Erasure("bob", frozenset({"12"}))
+    assert erase_shadow(settings, "run-2", bob, really=False).rows == 3
+    assert json.loads(held["run-2"]) == report, "a rehearsal changes nothing"
+    # Two rows, and the segment that the sentence names; the event 12 is not the hour 12.
+    assert erase_shadow(settings, "run-2", bob, really=True).rows == 3
+    assert "bob" not in held["run-2"]
+    left = json.loads(held["run-2"])
+    assert [row["@event_id"] for row in left["rows"]] == ["b"]
+    assert left["summary"]["places"] == ["customer=(erased) (2 of 2 rows)", *places[1:]]
+    assert left["text"] == Shadow.model_validate(left["summary"]).words()
+    assert erase_shadow(settings, "run-2", bob, really=True) is None, "a second run has nothing left to do"
+    # A long name is told by its beginning.
+    assert erase_shadow(settings, "run-2", Erasure("x" * 70, frozenset()), really=True).rows == 1
+    assert "xxx" not in held["run-2"]
 
     def away(*_: object) -> str:
         raise Retryable("the registry is away")
 
     monkeypatch.setattr("stationkeeper.registry.read_run_file", away)
-    kept = erase_shadow(settings, "run-2", {"a"}, really=True)
+    kept = erase_shadow(settings, "run-2", bob, really=True)
     assert kept.kept == "the registry is away; run erase again when the registry answers"
 
 
