@@ -95,6 +95,7 @@ def gate_version(
         onset = _onset(registry, model, candidate, int(times[0]))
         # By what is there now: either digest may be that of before a person was erased.
         own, asked = (store.find(one) if one else None for one in (new.card.snapshot, snapshot))
+        theirs = store.find(old.card.snapshot) if old.card.snapshot else None
         if own is not None and asked is not None and own.digest == asked.digest:
             judged = split_rows(times, onset, settings.windows.holdout, settings.windows.validation).judged
         else:
@@ -102,7 +103,6 @@ def gate_version(
             if mine is None:
                 return GateReport(model, candidate, version, snapshot, 0, _unknown_past(candidate))
             # What the champion has learnt may be unknown: rows that it knows speak for it, never for the candidate.
-            theirs = store.find(old.card.snapshot) if old.card.snapshot else None
             judged = times > max(mine, 0 if theirs is None else int(theirs.manifest["last_labelled"] or 0))
         chosen = rows[judged]
         features = table.features[chosen]
@@ -126,7 +126,8 @@ def gate_version(
     )
     verdict = judge(compared, settings.gate_rules(), settings.segment_rules(), settings.limits())
     fresh = np.zeros(len(table.times), bool)
-    fresh[chosen] = True
+    # Who was right is told of rows that the champion is known not to have learnt from alone, as after a training.
+    fresh[chosen] = theirs is not None and table.times[chosen] > int(theirs.manifest["last_labelled"] or 0)
     shadow = shadow_of(table, new.card.task, onset, pair, compared.thresholds, fresh)
     return GateReport(model, candidate, version, snapshot, len(chosen), verdict, shadow[0] if shadow else None)
 

@@ -52,6 +52,7 @@ def test_a_version_is_judged_on_rows_neither_has_learnt_from(bank: Bank, tmp_pat
     assert found.shadow is not None
     assert f"\nshadow: it changes {found.shadow.flipped} of 6000 logged rows since" in found.text()
     assert found.to_json()["shadow"]["rows"] == 6_000
+    assert found.shadow.labelled > 0
     worse = judge(bank, bank.champion.version, challenger.version, later.digest)
     assert (worse.verdict.outcome, worse.exit_code) == (GateOutcome.FAIL, 1)
     own = judge(bank, challenger.version, challenger.version, challenger.snapshot)
@@ -80,6 +81,9 @@ def test_a_champion_of_another_mlflow_flavour_is_compared_with(bank: Bank):
     look_at(bank.registry, "bank", version, AdoptionRules("true", allow_pickle=True))
     found = judge(bank, bank.champion.version, version, later.digest)
     assert (found.verdict.outcome, found.champion) == (GateOutcome.PASS, version)
+    assert found.shadow is not None
+    # Nobody knows what it learnt from, so no label says that it was right, or wrong.
+    assert (found.shadow.labelled, found.shadow.champion_right) == (0, 0)
 
 
 @pytest.mark.filterwarnings("ignore")  # as above
