@@ -375,6 +375,12 @@ _LOOP = (
         ),
         unit="cps",
     ),
+    Panel(
+        "Notices by what became of them",
+        "Do other systems hear of it?",
+        (("sum by (notifier, outcome) (rate(stationkeeper_notices_total[5m]))", "{{notifier}} {{outcome}}"),),
+        unit="cps",
+    ),
 )
 
 _BY_MODEL = ("model", "stationkeeper_model_state", "model")

@@ -92,11 +92,14 @@ def monitor(config: ConfigOption = None) -> int:
     return _run_role("monitor", config, monitor_stages)
 
 
-def retrain(context: typer.Context, config: ConfigOption = None) -> int:
+def retrain_or_verb(context: typer.Context, config: ConfigOption = None) -> int:
     """Retrain: plan, snapshot, train, gate and register what is requested; `retrain verify` trains a version again."""
     # The role is the group itself: what is behind it is a verb of its own.
-    if context.invoked_subcommand is not None:
-        return 0
+    return 0 if context.invoked_subcommand is not None else retrain(config)
+
+
+def retrain(config: Path | None = None) -> int:
+    """Run the role alone."""
     from stationkeeper.process.wiring import retrain_stage
 
     return _run_role("retrain", config, lambda settings: [retrain_stage(settings)])

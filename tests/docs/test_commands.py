@@ -163,7 +163,7 @@ def leaves(command: Any, name: str = "") -> dict[str, Any]:
     """Every verb by its whole name."""
     if not hasattr(command, "commands"):
         return {name.strip(): command}
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {name.strip(): command} if command.invoke_without_command else {}
     for inner, one in command.commands.items():
         found |= leaves(one, f"{name} {inner}")
     return found

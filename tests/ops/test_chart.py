@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from scripts.docs.acls import rights
-from stationkeeper.cli import VERBS
+from stationkeeper.cli import GROUPS, VERBS
 from stationkeeper.config import Config, load
 from stationkeeper.contracts.topics import dead_letter_topic
 from stationkeeper.process.wiring import input_topics, topics_of
@@ -95,7 +95,7 @@ def test_the_chart_is_of_this_version():
 @pytest.mark.parametrize("values", VALUES)
 def test_every_role_is_started_by_a_verb_and_given_the_time_it_may_take(values: str, tmp_path: Path):
     found = kept(values)
-    verbs = {verb.__name__ for verb in VERBS}
+    verbs = {verb.__name__ for verb in VERBS} | GROUPS.keys()
     assert set(workloads(found)) == (set(ROLES) if values == "full" else {"monitor"})
     config = configuration(found, tmp_path)
     for role, made in workloads(found).items():
@@ -202,7 +202,7 @@ def test_topics_whose_names_differ_by_what_a_cluster_forbids_stay_two(program: s
     written.write_text(yaml.safe_dump({"config": {**KAFKA, **REGISTRY, "models": models}, "strimzi": strimzi}))
     done = run(program, "template", "sk", str(CHART), "--values", str(written))
     made = [one for one in yaml.safe_load_all(done.stdout) if one and one["kind"] == "KafkaTopic"]
-    letters = [one["metadata"]["name"] for one in made if one["spec"]["topicName"].endswith(".dlq")]
+    letters = [one["metadata"]["name"] for one in made if one["spec"]["topicName"] in {f"{name}.dlq" for name in topics}]
     assert len(letters) == len(set(letters)) == 3
 
 

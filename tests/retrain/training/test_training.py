@@ -21,7 +21,7 @@ from stationkeeper.retrain.training.job import (
     TrainingJob,
     TrainingResult,
 )
-from stationkeeper.retrain.training.process import Finished, TimedOut, TrainingProcess
+from stationkeeper.retrain.training.process import Finished, NoModel, TimedOut, TrainingProcess
 from tests.retrain.bank import HOUR, ONSET, SMALL, START, Bank, reference_builder, transactions
 from tests.waiting import until
 
@@ -223,7 +223,7 @@ def test_a_training_file_becomes_rows():
 
 def test_a_bootstrap_of_bad_labels_leaves_no_version(bank: Bank, tmp_path: Path):
     table = transactions(300, START, ONSET, seed=1, shifted=False).with_columns(label=pl.lit("x"))
-    with pytest.raises(BootstrapError, match="needs two classes"):
+    with pytest.raises(NoModel, match="needs two classes"):
         bootstrap(
             "nobody",
             training_rows(table.drop("event_id")),

@@ -8,7 +8,6 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -143,10 +142,7 @@ def test_sighup_waits_for_the_process_that_follows_to_listen(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    # The group `retrain` is also called on the way to a verb behind it; here to none.
-    "verb",
-    [loop.monitor, partial(loop.retrain, Mock(invoked_subcommand=None)), loop.deploy, loop.up],
-    ids=["monitor", "retrain", "deploy", "up"],
+    "verb", [loop.monitor, loop.retrain, loop.deploy, loop.up], ids=["monitor", "retrain", "deploy", "up"]
 )
 def test_sighup_waits_from_the_first_moment_of_a_verb(
     verb: Callable[[Path], int], signals: None, monkeypatch: pytest.MonkeyPatch
