@@ -202,7 +202,8 @@ def test_topics_whose_names_differ_by_what_a_cluster_forbids_stay_two(program: s
     written.write_text(yaml.safe_dump({"config": {**KAFKA, **REGISTRY, "models": models}, "strimzi": strimzi}))
     done = run(program, "template", "sk", str(CHART), "--values", str(written))
     made = [one for one in yaml.safe_load_all(done.stdout) if one and one["kind"] == "KafkaTopic"]
-    letters = [one["metadata"]["name"] for one in made if one["spec"]["topicName"] in {f"{name}.dlq" for name in topics}]
+    ours = {f"{name}.dlq" for name in topics}
+    letters = [one["metadata"]["name"] for one in made if one["spec"]["topicName"] in ours]
     assert len(letters) == len(set(letters)) == 3
 
 
