@@ -35,7 +35,9 @@ app = typer.Typer(
 deployments = typer.Typer(no_args_is_help=True, help="List and show rollouts; adopt, approve, reject, roll back.")
 requests = typer.Typer(no_args_is_help=True, help="List retrain requests; approve or reject them.")
 evidently_group = typer.Typer(no_args_is_help=True, help="Work with Evidently: write its report of our data.")
-retrain_group = typer.Typer(invoke_without_command=True, callback=loop.retrain_or_verb, help=loop.retrain_or_verb.__doc__)
+retrain_group = typer.Typer(
+    invoke_without_command=True, callback=loop.retrain_or_verb, help=loop.retrain_or_verb.__doc__
+)
 dead_letters = typer.Typer(no_args_is_help=True, help="List rejected records by code, show one, replay them.")
 config_group = typer.Typer(no_args_is_help=True, help="Show the configuration in force; print its JSON Schema.")
 input_topics = typer.Typer(no_args_is_help=True, help="List input topics; read one on that was stopped.")
