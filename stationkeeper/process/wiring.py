@@ -154,11 +154,13 @@ def otlp_for(config: Config, role: str) -> "Otlp | None":
 
 
 def telling_for(config: Config, prepare: Callable[[str], object] = lambda _: None) -> Telling:
-    """Return what tells the configured notifiers; raises where one of them cannot be made (``notifier_for``)."""
-    topics = topics_of(config)
-    stages = {
-        name: Notify(name, settings, notifier_for(settings), topics) for name, settings in config.notifiers.items()
-    }
+    """Return what tells the configured notifiers; raises ``ConfigError`` where one of them cannot be made."""
+    topics, stages = topics_of(config), dict[str, Notify]()
+    for name, settings in config.notifiers.items():
+        try:
+            stages[name] = Notify(name, settings, notifier_for(settings), topics)
+        except ValueError as error:
+            raise ConfigError(f"notifiers.{name}: {error}") from None
 
     def loop_of(stage: Notify) -> Callable[[], Loop]:
         return lambda: loop_for(stage, config.kafka, lambda: prepare(stage.name))

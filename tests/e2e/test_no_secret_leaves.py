@@ -50,6 +50,9 @@ class Planted:
                 data[name] = self._new(here)
             elif Path in kinds and name.endswith("password_file"):
                 data[name] = str(self._file(here))
+            elif name.endswith(ADDRESSES) and Credential in kinds:
+                # A secret as a whole, as chat systems give an address that anyone may write to.
+                data[name] = {"secret": f"http://{NOBODY}/{self._new(here)}"}
             elif str in kinds and name.endswith(ADDRESSES):
                 address = f"http://user:{self._new(here)}@{NOBODY}/"
                 data[name] = {"deploy": address} if dict in kinds else address
