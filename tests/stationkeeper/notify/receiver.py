@@ -2,11 +2,12 @@
 
 import http.server
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import Message
 from typing import Any
+
+from tests.listening import listening
 
 
 class Receiver(http.server.ThreadingHTTPServer):
@@ -56,11 +57,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Receiver()) as server:
+        yield server

@@ -32,6 +32,7 @@ from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service.state import RetrainState
 from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.ports import Outgoing
+from tests.listening import listening
 
 TOPICS = Topics()
 REQUEST = "req-1"
@@ -72,14 +73,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def collecting(status: int = 200) -> Iterator[Collector]:
-    with Collector(status) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Collector(status)) as server:
+        yield server
 
 
 def exporter(server: Collector, role: str) -> Otlp:
