@@ -27,6 +27,7 @@ from stationkeeper.streams.broker.local import free_ports
 from stationkeeper.streams.settings import KafkaSettings
 from tests.messages import onset_at, request
 from tests.secured import SecuredBroker
+from tests.stationkeeper.notify.receiver import Receiver, receiving
 from tests.waiting import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -63,8 +64,8 @@ def acls(right: Right) -> Iterator[ACL]:
 class World:
     """A directory with one configuration for each user, and what runs on it."""
 
-    def __init__(self, broker: SecuredBroker, directory: Path) -> None:
-        self.broker, self.directory = broker, directory
+    def __init__(self, broker: SecuredBroker, directory: Path, receiver: Receiver) -> None:
+        self.broker, self.directory, self.receiver = broker, directory, receiver
         self.ports = dict(zip(ROLES, free_ports(len(ROLES)), strict=True))
 
     def config(self, user: str, client: str) -> Path:
@@ -74,6 +75,7 @@ class World:
             "snapshots": {"directory": str(self.directory / "snapshots")},
             "serve": {"port": self.ports["serve"], "cache_dir": str(self.directory / "served")},
             "http": {role: self.ports[role] for role in ROLES if role != "serve"},
+            "notifiers": {"bank": {"url": self.receiver.url, "tell": ["request", "deployment"]}},
             "models": {"orders": {"predictions": PREDICTIONS, "labels": LABELS, "retrain": RETRAIN}},
         }
         path = self.directory / f"{user}.yaml"
@@ -132,7 +134,13 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(secured: SecuredBroker, tmp_path_factory: pytest.TempPathFactory) -> World:
+def receiver() -> Iterator[Receiver]:
+    with receiving() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def world(secured: SecuredBroker, tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> World:
     listed = rights(PREFIX, [PREDICTIONS], [LABELS])
     listed += [Right("app", "topic", name, ("Write",)) for name in (PREDICTIONS, LABELS)]
     for user in {right.user for right in listed}:
@@ -141,7 +149,7 @@ def world(secured: SecuredBroker, tmp_path_factory: pytest.TempPathFactory) -> W
     result = admin.create_acls([acl for right in listed for acl in acls(right)])
     assert result["failed"] == []
     admin.close()
-    made = World(secured, tmp_path_factory.mktemp("rights"))
+    made = World(secured, tmp_path_factory.mktemp("rights"), receiver)
     made.run("setup", "check", "--create")
     drawn = np.random.default_rng(1)
     amount = drawn.gamma(2.0, 30.0, 4_000)
@@ -224,6 +232,14 @@ def test_every_role_does_its_work_with_the_rights_that_are_listed(world: World, 
         if client == "kafka-python":
             assert "orders" in world.run("reader", "deployments", "list")
             retrained(world)
+            # Told by the monitor, in a group of its own: what it and the role deploy have committed, once each.
+            until(
+                lambda: {"started", "promoted"} <= {one["facts"].get("action") for one in world.receiver.events()},
+                "told",
+            )
+            told = [one["id"] for one in world.receiver.events()]
+            assert told.count("req-rights") == 1
+            assert len(told) == len(set(told))
 
 
 def test_a_person_may_do_what_the_list_names(world: World) -> None:
