@@ -41,6 +41,12 @@ class Promotion(State, frozen=True, array_like=True):
         return self.panes >= STEADY_PANES and self.rows >= STEADY_ROWS
 
     @property
+    def proof(self) -> str:
+        """What the new version has yet to show, with how far it is."""
+        wanted = f"{STEADY_PANES} steady panes with {STEADY_ROWS} rows of version {self.new}"
+        return f"{wanted} (now {self.panes} with {self.rows})"
+
+    @property
     def reason(self) -> str:
         """Why the incidents of the old version close."""
         return (

@@ -154,12 +154,14 @@ class ModelView:
             if unknown is Unknown.ADOPTING and adoption is not None:
                 return SubjectState.UNKNOWN, adoption["reason"]
             return SubjectState.UNKNOWN, UNKNOWN_HELP[unknown]
-        old = next((i for i in incidents if "closed" not in i), None)
+        # What a version has left open that neither serves nor was just replaced, says nothing of the one that serves.
+        promotion = self._judge.succession.promotion
+        concerned = {champion, promotion.old if promotion is not None else champion}
+        old = next((i for i in incidents if "closed" not in i and i["version"] in concerned), None)
         if old is not None:
-            return (
-                SubjectState.RECOVERING,
-                f"version {champion} is steady so far; the incident of {old['version']} is still open",
-            )
+            proof = "" if promotion is None or old["version"] == champion else f" until {promotion.proof}"
+            why = f"version {champion} is steady so far; the incident of {old['version']} is still open{proof}"
+            return SubjectState.RECOVERING, why
         return SubjectState.STEADY, f"{len(whole)} subjects of version {champion} are steady"
 
     def _subjects(self, charts: list[tuple[WatchKey, Watch, Chart]]) -> list[SubjectStatus]:

@@ -134,10 +134,10 @@ def explain(
         chain = lineage.chain(name)
         # An id goes before a model of the same name: it is what a message or an alert says.
         if chain is None and name in settings.models:
-            latest = [verdict.incident for verdict in lineage.verdicts if verdict.model == name and verdict.incident]
-            if not latest:
+            latest = lineage.latest_incident(name)
+            if latest is None:
                 raise typer.BadParameter(f"model {name!r} has had no incident: nothing was decided that has a reason")
-            chain = lineage.chain(latest[-1])
+            chain = lineage.chain(latest)
         if chain is None:
             raise typer.BadParameter(
                 f"nothing in the log is called {name!r}; a model's name explains its latest incident: "

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from stationkeeper.contracts.identity import partition_of
-from stationkeeper.contracts.messages import Candidate, Deployment, Message, RetrainRequest, Rollout, Verdict
+from stationkeeper.contracts.messages import Candidate, Deployment, Level, Message, RetrainRequest, Rollout, Verdict
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import OutcomeDelta, PaneDelta, WireError, decode
 from stationkeeper.monitor.core.reference import InvalidReference, Reference, load
@@ -144,6 +144,14 @@ class Lineage:
         self.deployments = list(read_messages(reader, topics.deployments.name, Deployment))
         self.outcomes = {state.id: state for state in read_states(reader, topics)}
         self.rollouts = latest(read_messages(reader, topics.rollouts.name, Rollout), "model")
+
+    def latest_incident(self, model: str) -> str | None:
+        """Return the incident of a model that warned or paged last, else the last there is; None without any."""
+        told = [verdict for verdict in self.verdicts if verdict.model == model and verdict.incident]
+        # What is for information comes last after a promotion, of the version that no longer serves: nobody was called
+        # by it, and it hides why the new version came.
+        loud = [verdict for verdict in told if verdict.level != Level.INFORM]
+        return (loud or told)[-1].incident if told else None
 
     def chain(self, name: str) -> Chain | None:
         """Return the chain that holds ``name``, None when nothing has that name.

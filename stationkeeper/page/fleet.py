@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from stationkeeper.contracts.model_status import ModelStatus
 from stationkeeper.contracts.status import Conservation, FleetStatus, RoleHealth
 from stationkeeper.page.frame import model_path, page, section, state_chip, time_tag
-from stationkeeper.page.incident import incident_card
-from stationkeeper.page.loop import loop_picture, open_incidents, position, rollout_of
+from stationkeeper.page.incident import LEFT, incident_cards
+from stationkeeper.page.loop import by_serving, loop_picture, position, rollout_of
 from stationkeeper.page.markup import Html, table, tag
 from stationkeeper.page.words import STATE_WORDS, URGENCY, integer, listing, percent, plural
 
@@ -19,13 +19,16 @@ def fleet_page(fleet: FleetStatus) -> str:
     """Return the page at ``/``."""
     # By name within a state: a list that changes its order at each look cannot be read.
     models = sorted(fleet["models"], key=lambda m: (URGENCY[m["state"]], m["model"]))
-    cards = [incident_card(incident, model, fleet) for model in models for incident in open_incidents(model)]
+    sorted_out = [(model, *by_serving(model)) for model in models]
+    serving = [(incident, model) for model, mine, _ in sorted_out for incident in mine]
+    left = [(incident, model) for model, _, others in sorted_out for incident in others]
     body = [
         tag("h1", headline(models), id="headline"),
         _unwell(fleet),
-        section("Needs attention", tag("div", cards, class_="cards") if cards else None),
+        incident_cards("Needs attention", serving, fleet),
         _loops(models, fleet),
         section("Models", _models(models, fleet) if models else tag("p", "No model has been seen yet.")),
+        incident_cards(LEFT, left, fleet),
         section("The programs of the loop", _roles(fleet)),
         section("Every record accounted for", conservation_block(fleet)),
     ]
@@ -38,15 +41,20 @@ def headline(models: list[ModelStatus]) -> str:
         return "No model has been seen yet."
     if len(models) == 1:
         return f"{models[0]['model']} is {_STATE_PHRASES[models[0]['state']]}."
-    # Unknown is counted by itself: it is no alarm, and calling it steady would be a lie.
-    urgent = [model for model in models if model["state"] not in {"steady", "unknown"}]
+    # Unknown is counted by itself: it is no alarm, and calling it steady would be a lie. So is a new version that is
+    # steady while the incident of the one before waits for its proof.
+    urgent = [model for model in models if model["state"] in {"broken", "drifting"}]
     unknown = sum(model["state"] == "unknown" for model in models)
+    recovering = sum(model["state"] == "recovering" for model in models)
+    calm = len(models) - unknown - recovering
     total = plural(len(models), "model")
     if urgent:
         named = listing([f"{model['model']} ({STATE_WORDS[model['state']]})" for model in urgent])
         sentence = f"{integer(len(urgent))} of {total} {'needs' if len(urgent) == 1 else 'need'} attention: {named}."
     else:
-        sentence = f"{integer(len(models) - unknown)} of {total} steady." if unknown else f"All {total} are steady."
+        sentence = f"All {total} are steady." if calm == len(models) else f"{integer(calm)} of {total} steady."
+    if recovering:
+        sentence += f" {integer(recovering)} {'is' if recovering == 1 else 'are'} recovering."
     if unknown:
         sentence += f" {integer(unknown)} {'is' if unknown == 1 else 'are'} unknown."
     return sentence

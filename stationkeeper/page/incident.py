@@ -1,7 +1,7 @@
 """An incident: what is wrong, since when, why, what was done about it, in words; then the plots of what moved."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar, cast
 
 from stationkeeper.contracts.model_status import IncidentStatus, ModelStatus, PerformanceSeries, Series, SubjectStatus
@@ -30,6 +30,8 @@ from stationkeeper.page.words import (
 
 # Subjects with plots; the rest is counted and linked. Chosen: half hides what moved too, double is a page of plots.
 SHOWN_SUBJECTS = 8
+# After a promotion the incident that led to it waits for the new version's proof; nobody has to act meanwhile.
+LEFT = "Still open, of a version that no longer serves"
 Entry = tuple[int | None, str, Child]
 _Series = TypeVar("_Series", Series, PerformanceSeries)
 
@@ -82,6 +84,12 @@ def incident_card(incident: IncidentStatus, model: ModelStatus, fleet: FleetStat
         tag("p", tag("strong", "Done: "), last[1], ". ", last[2]),
         class_=f"card {'broken' if incident['kind'] == 'data_quality' else 'drifting'}",
     )
+
+
+def incident_cards(heading: str, found: Sequence[tuple[IncidentStatus, ModelStatus]], fleet: FleetStatus) -> Html:
+    """Return a section of incidents, each with its model; nothing where there are none."""
+    cards = [incident_card(incident, model, fleet) for incident, model in found]
+    return section(heading, tag("div", cards, class_="cards") if cards else None)
 
 
 def _harm(incident: IncidentStatus) -> Html | None:

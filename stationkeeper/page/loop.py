@@ -55,6 +55,14 @@ def open_incidents(model: ModelStatus) -> list[IncidentStatus]:
     return sorted(live, key=lambda i: (loudness[i["level"]], i["opened"]))
 
 
+def by_serving(model: ModelStatus) -> tuple[list[IncidentStatus], list[IncidentStatus]]:
+    """Return the open incidents of the versions that serve, and those that a version before has left open."""
+    live = open_incidents(model)
+    # Without a known champion nobody can say that a version no longer serves.
+    serving = {model["champion"], model.get("canary")} if model["champion"] else {i["version"] for i in live}
+    return [i for i in live if i["version"] in serving], [i for i in live if i["version"] not in serving]
+
+
 def rollout_of(model: str, fleet: FleetStatus) -> RolloutStatus | None:
     """Return the rollout record of a model, if one was seen."""
     return next((rollout for rollout in fleet["rollouts"] if rollout["model"] == model), None)
@@ -69,9 +77,9 @@ def request_of(model: str, fleet: FleetStatus) -> RequestStatus | None:
 def position(model: ModelStatus, fleet: FleetStatus) -> Position:
     """Return where the loop stands for a model: what is furthest along and not ended decides."""
     rollout, request = rollout_of(model["model"], fleet), request_of(model["model"], fleet)
-    incidents = open_incidents(model)
+    incidents, left = by_serving(model)
     # What moves traffic or trains is told before any incident: it is where a person may have to act now.
-    return _under_way(rollout, request) or _at_rest(model, incidents, fleet)
+    return _under_way(rollout, request) or _at_rest(model, incidents, left, fleet)
 
 
 def incident_position(incident: IncidentStatus, fleet: FleetStatus) -> Position:
@@ -103,7 +111,9 @@ def _under_way(rollout: RolloutStatus | None, request: RequestStatus | None) -> 
     return None
 
 
-def _at_rest(model: ModelStatus, incidents: list[IncidentStatus], fleet: FleetStatus) -> Position:
+def _at_rest(
+    model: ModelStatus, incidents: list[IncidentStatus], left: list[IncidentStatus], fleet: FleetStatus
+) -> Position:
     if incidents:
         # The one that is furthest along: another may be held back because of it.
         first = min(incidents, key=lambda incident: "request" not in incident)
@@ -111,6 +121,9 @@ def _at_rest(model: ModelStatus, incidents: list[IncidentStatus], fleet: FleetSt
     # Not "watching": a model without data or reference would look guarded that nobody guards.
     if model["state"] == "unknown":
         return Position(node="watch", sentence=f"Not able to watch yet. {sentence(model['reason'])}", waiting=True)
+    # What led to the promotion stays open until the new version has proved itself: nobody has to act for it.
+    if left and model["state"] == "recovering":
+        return Position(node="check", sentence=why(model["reason"], ""))
     return Position(node="watch", sentence="Watching; nothing is being repaired.")
 
 

@@ -12,8 +12,8 @@ from stationkeeper.contracts.model_status import (
 from stationkeeper.contracts.status import FleetStatus
 from stationkeeper.page.canary import rollout_block
 from stationkeeper.page.frame import model_path, page, section, state_chip, time_tag
-from stationkeeper.page.incident import incident_card, incident_path
-from stationkeeper.page.loop import loop_picture, open_incidents, position, rollout_of
+from stationkeeper.page.incident import LEFT, incident_cards, incident_path
+from stationkeeper.page.loop import by_serving, loop_picture, open_incidents, position, rollout_of
 from stationkeeper.page.markup import Child, Html, table, tag
 from stationkeeper.page.plots import performance_plot
 from stationkeeper.page.subject import nearness, subject_block, subject_table, title
@@ -39,7 +39,7 @@ SHOWN_SUBJECTS = 6
 
 def model_page(model: ModelStatus, fleet: FleetStatus) -> str:
     """Return the page of one model."""
-    incidents = open_incidents(model)
+    incidents, left = by_serving(model)
     rollout = rollout_of(model["model"], fleet)
     order = sorted(model["subjects"], key=lambda s: (URGENCY[s["state"]], -nearness(s), s["name"], s["segment"]))
     # A subject that is steady keeps no series; the table has it.
@@ -49,10 +49,7 @@ def model_page(model: ModelStatus, fleet: FleetStatus) -> str:
         tag("h1", model["model"], id="headline"),
         tag("p", sentence(model["reason"]), class_="lead"),
         _facts(model),
-        section(
-            "Needs attention",
-            tag("div", [incident_card(i, model, fleet) for i in incidents], class_="cards") if incidents else None,
-        ),
+        incident_cards("Needs attention", [(i, model) for i in incidents], fleet),
         section("The loop", loop_picture(position(model, fleet))),
         section("Rollout", rollout_block(rollout) if rollout else None),
         section("Performance", *_performance(model)),
@@ -62,6 +59,7 @@ def model_page(model: ModelStatus, fleet: FleetStatus) -> str:
             subject_table(order, model) if order else None,
         ),
         section("Retrain requests", _requests(model, fleet)),
+        incident_cards(LEFT, [(i, model) for i in left], fleet),
         section("Closed incidents", _closed(model)),
         section("Versions in the traffic", _versions(model)),
         section("What can be seen", _power(model)),

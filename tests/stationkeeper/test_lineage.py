@@ -129,6 +129,16 @@ def test_a_verdict_without_incident_stands_alone(lineage: Lineage) -> None:
     assert chain.deployments == ()
 
 
+def test_a_model_is_explained_by_what_called_somebody_last_and_not_by_what_came_for_information() -> None:
+    log = MemoryLog()
+    for topic in TOPICS.all():
+        log.create(topic)
+    told = [verdict("ver-1", "inc-1"), verdict("ver-2", "inc-2", Level.INFORM), verdict("ver-3", None)]
+    log.produce(TOPICS.verdicts.name, [one.encode() for one in told])
+    assert Lineage(MemoryReader(log), TOPICS).latest_incident("fraud") == "inc-1"
+    assert Lineage(MemoryReader(log), TOPICS).latest_incident("churn") is None
+
+
 def test_an_unknown_name_is_none(lineage: Lineage) -> None:
     assert lineage.chain("inc-7") is None
 

@@ -51,6 +51,19 @@ def test_the_headline_never_counts_unknown_as_well() -> None:
     )
 
 
+def test_the_head_says_what_is_true_of_the_version_that_serves() -> None:
+    drifting = story.model(story.SEEN, drifting=True)
+    assert "Needs attention" in fleet_page(fleet_of(drifting))
+    promoted: Any = {**drifting, "champion": "4", "state": "recovering", "reason": "version 4 is steady so far"}
+    page = fleet_page(fleet_of(promoted))
+    assert "Needs attention" not in page
+    assert "Still open, of a version that no longer serves" in page
+    assert position(promoted, fleet_of(promoted)).sentence == "Version 4 is steady so far."
+    assert headline([promoted, story.model(0)]) == "1 of 2 models steady. 1 is recovering."
+    # Of which version it is cannot be told without a champion: then it is shown where somebody looks.
+    assert "Needs attention" in fleet_page(fleet_of({**promoted, "champion": None}))
+
+
 def test_what_a_canary_would_have_answered_otherwise_stands_beside_its_rollout() -> None:
     (rollout,) = story.deploy()["rollouts"]
     assert "Replayed" not in str(rollout_block(rollout))

@@ -14,7 +14,7 @@ from stationkeeper.monitor.core.reference import Reference, dump, profile
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.page.model import model_page
 from stationkeeper.streams.ports import Restored
-from tests.monitor.judge.test_stage import ALL, REFERENCE, Bench, arm, progress, run
+from tests.monitor.judge.test_stage import ALL, REFERENCE, Bench, arm, pane, progress, run
 from tests.monitor.rig import MINUTE, START, TOPICS, reference, rollout, table
 from tests.stationkeeper.test_page import fleet_of
 
@@ -132,6 +132,41 @@ def test_a_promoted_version_takes_over_what_the_champion_learned_and_is_judged_a
             )
     assert [verdict.version for verdict in pages(bench)] == ["2"]
     assert [v.id for v in pages(resumed)] == [v.id for v in pages(bench)]
+
+
+def test_after_a_promotion_the_state_is_that_of_the_version_that_serves():
+    bench = Bench()
+    bench.judge.table(TOPICS.rollouts.name, b"fraud", rollout("1").encode())
+    run(bench, range(40))
+    run(bench, range(40, 60), shift=0.8)
+    assert model(bench)["state"] == "drifting"
+    fitting = reference("2", shift=0.8)
+    bench.judge.table(TOPICS.references.name, b"fraud/2", dump(fitting).encode())
+    bench.judge.table(TOPICS.rollouts.name, b"fraud", rollout("2", epoch=2).encode())
+
+    def serve(minutes: range) -> str:
+        for minute in minutes:
+            now = counted(fitting, minute, version="2", shift=0.8), arm(minute, version="2")
+            bench.feed(*now, progress(minute + 1, minute + 1))
+        return str(model_page(model(bench), fleet_of(model(bench))))
+
+    page = serve(range(60, 70))
+    assert model(bench)["state"] == "recovering"
+    # What keeps the incident open, and how far that is: it may last hours where few rows come.
+    assert "until 30 steady panes with 500 rows of version 2 (now 10 with 1000)" in model(bench)["reason"]
+    # The cause lies behind: there is nothing that a person could do about it.
+    assert "Needs attention" not in page
+    assert "Still open, of a version that no longer serves" in page
+    page = serve(range(70, 95))
+    assert model(bench)["state"] == "steady"
+    assert "Still open" not in page
+    # A straggler of the old version opens a new incident for information: of what serves it says nothing.
+    for minute in range(95, 130):
+        old = pane(minute, shift=1.8), arm(minute)
+        new = counted(fitting, minute, version="2", shift=0.8), arm(minute, version="2")
+        bench.feed(*old, *new, progress(minute + 1, minute + 1))
+    assert [i["version"] for i in model(bench)["incidents"] if "closed" not in i] == ["1"]
+    assert model(bench)["state"] == "steady"
 
 
 def test_a_replaced_reference_ends_the_incidents_of_the_one_before():
