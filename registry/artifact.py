@@ -8,6 +8,7 @@ version's source is an artifact directory that holds ``MODEL_FILE`` and ``CARD_F
 import hashlib
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Self
 
@@ -237,6 +238,9 @@ def column_input(feature: FeatureSpec, column: Column) -> npt.NDArray[Any]:
             numbers = np.array(column, dtype=np.float64).astype(np.float32)
         # numpy reads the text "5" as a number; in a request it is a fault of whoever sends it.
         numeric = not any(type(value) is str for value in column)
+    except OverflowError:
+        # JSON has whole numbers of any length.
+        raise CardError(feature.name, "a whole number is beyond float32; send a smaller one or null") from None
     except (TypeError, ValueError):
         numeric = False
     if not numeric:
@@ -255,12 +259,32 @@ def column_input(feature: FeatureSpec, column: Column) -> npt.NDArray[Any]:
     return numbers.reshape(-1, 1)
 
 
+def _tensor(columns: "Sequence[Column | None]") -> npt.NDArray[np.float32] | None:
+    """Return numeric columns of one length as float32 ``(n, columns)``; None where ``column_input`` refuses a value."""
+    # numpy reads the text "5" as a number, and none at all of a column that is absent.
+    found = [one for one in columns if one is not None]
+    if len(found) < len(columns) or str in set(map(type, chain.from_iterable(found))):
+        return None
+    try:
+        with np.errstate(over="ignore"):
+            table = np.array(found, dtype=np.float64).astype(np.float32).T
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return None if np.isinf(table).any() else np.ascontiguousarray(table)
+
+
 def model_inputs(card: ModelCard, columns: Mapping[str, Column]) -> dict[str, npt.NDArray[Any]]:
     """Return what ``InferenceSession.run`` takes, from a column of raw values for every feature of the card.
 
     Training and serving both call this, so a value means the same to both. Columns have one length n; a missing
     column raises ``CardError``. O(n * features).
     """
+    if card.input_mode is InputMode.TENSOR:
+        # All columns by one conversion: by twelve of them a row costs five times what the model itself takes.
+        table = _tensor([columns.get(feature.name) for feature in card.features])
+        if table is not None:
+            return {TENSOR_INPUT: table}
+    # Slower, and says which feature is wrong.
     arrays: dict[str, npt.NDArray[Any]] = {}
     for feature in card.features:
         if feature.name not in columns:

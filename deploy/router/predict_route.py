@@ -75,13 +75,16 @@ class PredictRoute:
     async def _logged(self, served: Served) -> None:
         """Wait until the answers are in the log: what was answered and is not there would be lost to everybody."""
         limit = self._router.settings.produce_timeout / 1_000
-        try:
-            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(served.logged)), limit)
-        except TimeoutError:
+        logged = asyncio.wrap_future(served.logged)
+        # Unlike wait_for it cancels nothing when the time is over, or when the caller goes: the log writes it anyway.
+        await asyncio.wait((logged,), timeout=limit)
+        if not logged.done():
             raise Refused(
                 Refusal.NOT_LOGGED,
                 f"the log did not acknowledge within {limit:g} s; send the same event_id again",
-            ) from None
+            )
+        try:
+            logged.result()
         except Retryable as error:
             raise Refused(Refusal.NOT_LOGGED, f"{error}; send the same event_id again") from error
 

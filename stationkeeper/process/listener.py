@@ -14,6 +14,7 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -123,6 +124,9 @@ class Guard:
     def __init__(self, app: App, access: Access) -> None:
         self._app = app
         self._access = access
+        # Callers of one port use one or two names of it, and reading one costs as much as a small model's answer.
+        # Bounded, as hostile callers use many.
+        self._serves = lru_cache(maxsize=64)(access.serves)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a refusal, or let the application answer."""
@@ -131,7 +135,8 @@ class Guard:
             return
         headers: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
-            headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+            if name in _READ:
+                headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
         refused = self._refusal(scope, headers)
         if refused is not None:
             await self._refuse(send, *refused)
@@ -153,7 +158,7 @@ class Guard:
                 f"the header has {size} bytes, at most {access.settings.max_header_bytes} (http.max_header_bytes)",
             )
         for host in headers.get("host", ()):
-            if not access.serves(host):
+            if not self._serves(host):
                 return 421, f"{_shown(host)} is no name of this port; add it to http.allowed_hosts if callers use it"
         length = headers.get("content-length", ["0"])[0]
         if access.max_body_bytes is not None and length.isdecimal() and int(length) > access.max_body_bytes:
@@ -178,6 +183,8 @@ class Guard:
         await send({"type": "http.response.body", "body": body})
 
 
+# The headers that decide here; the others are not decoded.
+_READ: Final = frozenset({b"host", b"content-length", b"origin", b"authorization"})
 # How each refusal is counted, beside the limits that records meet.
 _WHY: Final = {401: "credentials", 403: "origin", 413: "body_bytes", 421: "host", 431: "header_bytes"}
 

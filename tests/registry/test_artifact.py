@@ -19,7 +19,7 @@ from stationkeeper.registry import (
     category_text,
     pyfunc_graph,
 )
-from stationkeeper.registry.artifact import column_input, model_inputs, read_card
+from stationkeeper.registry.artifact import TENSOR_INPUT, column_input, model_inputs, read_card
 
 NUMBER = FeatureSpec(name="n", kind=FeatureKind.NUMERIC)
 TEXT = FeatureSpec(name="t", kind=FeatureKind.CATEGORICAL)
@@ -55,6 +55,7 @@ def test_numbers_and_booleans_are_float32_with_nan_for_null():
         (FLAG, ["yes"], "send true, false or null"),
         (NUMBER, [1.0, math.inf], "inf is infinite"),
         (NUMBER, [1e300], "beyond float32"),
+        (NUMBER, [10**400], "beyond float32"),
     ],
 )
 def test_what_is_no_input_is_named(spec: FeatureSpec, column: list[Any], says: str):
@@ -70,6 +71,24 @@ def test_inputs_are_columns_or_one_tensor_in_the_order_of_the_card():
     assert {name: value.tolist() for name, value in tensor.items()} == {"features": [[4.0, 1.0]]}
     with pytest.raises(CardError, match="missing; the model takes n, b"):
         model_inputs(card(), {"n": [1.0]})
+
+
+@pytest.mark.parametrize(
+    "bad", [[1.0, "5"], [1.0, 1e39], [1.0, float("inf")], [10**400, 1.0]], ids=["text", "float32", "infinite", "int"]
+)
+def test_a_tensor_s_columns_are_converted_at_once_and_refused_by_name(bad: list[Any]) -> None:
+    tensor = card(input_mode=InputMode.TENSOR)
+    columns: dict[str, list[Any]] = {"n": [1, None], "b": [True, None]}
+    whole = model_inputs(tensor, columns)[TENSOR_INPUT]
+    # The same numbers as column by column, which is what training and the other mode do.
+    alone = np.hstack([column_input(one, columns[one.name]) for one in tensor.features])
+    assert (whole.dtype, whole.shape, whole.flags.c_contiguous) == (np.float32, (2, 2), True)
+    np.testing.assert_array_equal(whole, alone)
+    with pytest.raises(CardError) as refused:
+        model_inputs(tensor, columns | {"n": bad})
+    assert refused.value.feature == "n"
+    with pytest.raises(CardError, match="missing"):
+        model_inputs(tensor, {"n": [1.0, 2.0]})
 
 
 @pytest.mark.parametrize(

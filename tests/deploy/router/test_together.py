@@ -175,16 +175,18 @@ GIVEN = Given(Answered([Answer("e", 0.5, "1", "champion")], Future()), b"{}")
 class Workers:
     """What a queue's workers are given, job by job; a body ``held`` waits for ``gate``, ``panic`` ends the worker.
 
-    ``seconds`` is what a request takes on the clock that the queue reads.
+    ``seconds`` is what a request takes on the clock that the queue reads; by default too long for the event loop.
     """
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, seconds: float = 0.0003) -> None:
         self.jobs: list[list[bytes]] = []
+        self.threads: list[str] = []
         self.begun, self.gate = threading.Event(), threading.Event()
         self.now, self.seconds = 0.0, seconds
 
     def work(self, each: Sequence[Asked]) -> Iterator[Mapping[int, Reply]]:
         self.jobs.append([one.body for one in each])
+        self.threads.append(threading.current_thread().name)
         for at, one in enumerate(each):
             if one.body == b"panic":
                 raise SystemExit("panic")
@@ -239,8 +241,50 @@ def test_what_waits_while_the_worker_is_busy_is_taken_at_once() -> None:
         queue.close()
 
     asyncio.run(story())
-    # At most 64 together, so that the first does not wait for a hundred; a model's first request is alone.
-    assert sizes(workers) == [1, 1, 64, 36]
+    # As many as take 10 ms, so that the first does not wait for a hundred; a model's first request is alone.
+    assert sizes(workers) == [1, 1, 33, 33, 33, 1]
+
+
+def test_a_small_model_s_requests_are_answered_by_the_event_loop_without_a_thread() -> None:
+    workers = Workers(1 / 8_192)
+
+    async def story() -> None:
+        queue = workers.queue(2)
+        await quick(queue, 2)
+        await asyncio.gather(*asking(queue, [b"small"] * 20))
+        # What no event loop may be held by goes to a worker: a large body, and a model that takes longer.
+        await asyncio.gather(*asking(queue, [b"x" * 5_000]))
+        workers.seconds = 1 / 1_024
+        await asyncio.gather(*asking(queue, [b"small"]))
+        await asyncio.gather(*asking(queue, [b"small"]))
+        queue.close()
+
+    asyncio.run(story())
+    # A millisecond at a time; both workers stand idle, so nobody gets a share less.
+    assert sizes(workers) == [1, 8, 8, 4, 1, 1, 1]
+    here = threading.current_thread().name
+    assert [name == here for name in workers.threads] == [False, True, True, True, False, True, False]
+
+
+def test_other_requests_have_their_turn_between_two_calls_on_the_event_loop() -> None:
+    workers, seen = Workers(1 / 8_192), list[int]()
+
+    async def probe() -> None:
+        seen.append(len(workers.jobs))
+
+    async def story() -> None:
+        queue = workers.queue()
+        await quick(queue)
+        tasks = asking(queue, [b"small"] * 16)
+        # The first call is due once all have asked; what comes meanwhile does not wait for the second.
+        await asyncio.sleep(0)
+        await asyncio.create_task(probe())
+        await asyncio.gather(*tasks)
+        queue.close()
+
+    asyncio.run(story())
+    assert sizes(workers) == [1, 8, 8]
+    assert seen == [2]
 
 
 def test_free_workers_share_what_waits() -> None:
@@ -258,8 +302,8 @@ def test_free_workers_share_what_waits() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "joins", "body", "model"),
-    [(0.2, True, b"small", "fraud"), (0.0, False, b"small", "fraud"), (0.0, True, b"x" * 5_000, "fraud"),
-     (0.0, True, b"small", "new")],
+    [(0.2, True, b"small", "fraud"), (0.0003, False, b"small", "fraud"), (0.0003, True, b"x" * 5_000, "fraud"),
+     (0.0003, True, b"small", "new")],
     ids=["slow model", "versions compared", "large", "never answered"],
 )  # fmt: skip
 def test_what_would_wait_for_others_is_a_job_by_itself(seconds: float, joins: bool, body: bytes, model: str) -> None:
