@@ -57,7 +57,7 @@ _Job = list[tuple[Asked, "asyncio.Future[Reply]"]]
 
 
 class RequestQueue:
-    """Requests that wait for one of ``workers`` threads, or for the event loop where the model is quick, in their order.
+    """Requests that wait for a worker's thread, or for the event loop where their model is quick, in their order.
 
     A free worker takes the first, and with it those right behind that are small, of the same model, while ``joins``
     says that the model's requests may share a call: at most a worker's share of what waits, and no more than last

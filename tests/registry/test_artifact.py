@@ -82,7 +82,7 @@ def test_a_tensor_s_columns_are_converted_at_once_and_refused_by_name(bad: list[
     whole = model_inputs(tensor, columns)[TENSOR_INPUT]
     # The same numbers as column by column, which is what training and the other mode do.
     alone = np.hstack([column_input(one, columns[one.name]) for one in tensor.features])
-    assert (whole.dtype, whole.shape, whole.flags.c_contiguous) == (np.float32, (2, 2), True)
+    assert (str(whole.dtype), whole.shape, whole.flags.c_contiguous) == ("float32", (2, 2), True)
     np.testing.assert_array_equal(whole, alone)
     with pytest.raises(CardError) as refused:
         model_inputs(tensor, columns | {"n": bad})
