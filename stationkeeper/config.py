@@ -187,7 +187,7 @@ def _env_value(keys: Sequence[str], text: str) -> Any:
     for key in keys:
         fields = [found for model in here if (found := model.model_fields.get(key)) is not None]
         field = fields[0] if fields else None
-        here = {inner for one in fields for inner in _models_in(one.annotation)} or here
+        here = {inner for one in fields for inner in models_in(one.annotation)} or here
     kinds = set() if field is None else set(_scalars_in(field.annotation))
     if kinds and kinds <= {str, SecretStr, type(None)} and not (type(None) in kinds and text in {"", "null", "~"}):
         # Quotes around the whole come off, as they did when every variable was YAML.
@@ -240,11 +240,12 @@ def _explain(root: type[BaseModel], error: ValidationError, source: str) -> str:
     return "\n".join(lines)
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the blocks that a field's annotation holds, through unions, maps and lists."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
-        yield from _models_in(argument)
+        yield from models_in(argument)
 
 
 def _allowed(root: type[BaseModel], path: tuple[int | str, ...]) -> set[str]:
@@ -252,5 +253,5 @@ def _allowed(root: type[BaseModel], path: tuple[int | str, ...]) -> set[str]:
     here: set[type[BaseModel]] = {root}
     for part in path:
         fields = [model.model_fields[str(part)] for model in here if str(part) in model.model_fields]
-        here = {inner for field in fields for inner in _models_in(field.annotation)} or here
+        here = {inner for field in fields for inner in models_in(field.annotation)} or here
     return {field.alias or name for model in here for name, field in model.model_fields.items()} - {"name"}

@@ -1,8 +1,10 @@
-"""The effective configuration: every key with its value and where that comes from, secrets as stars."""
+"""The effective configuration: every key with its value and where that comes from, secrets as stars; what each says."""
 
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,7 +12,7 @@ import yaml
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from stationkeeper.config import ENV_KAFKA, Config, load, variables
+from stationkeeper.config import ENV_KAFKA, Config, ModelConfig, load, models_in, variables
 from stationkeeper.contracts.masking import MASK, masked, names_secret
 from stationkeeper.contracts.settings import Duration
 from stationkeeper.contracts.times import format_duration
@@ -20,6 +22,21 @@ Keys = tuple[str, ...]
 Origin = Literal["file", "environment", "default"]
 # What marks a field as a span of time: it is kept in ms and shown as people write it.
 _SPAN = get_args(Duration)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHelp:
+    """What a key says, and the unit of its number: ``span`` is a span of time, as ``90s``; empty where it has none."""
+
+    unit: str
+    words: str
+
+    @property
+    def sentence(self) -> str:
+        """Both as an editor shows them."""
+        if self.unit == "span":
+            return f"{self.words} (as 90s, 5m, 30d)."
+        return f"{self.unit}: {self.words}." if self.unit else f"{self.words}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +145,21 @@ def _lines(path: Path) -> dict[Keys, int]:
     return found
 
 
+def key_help(kind: type[BaseModel]) -> dict[str, KeyHelp]:
+    """Return what each key of a block says, from ``keys.yaml``; ``KeyError`` names a key that is not in there."""
+    told: dict[str, str] = {}
+    for one in reversed(kind.__mro__):
+        told |= _told().get(one.__name__, {})
+    found = {}
+    for name, field in kind.model_fields.items():
+        if kind is ModelConfig and name == "name":
+            continue
+        unit, closed, words = told[name].removeprefix("[").partition("] ")
+        span = "span" if _is_span(field) else ""
+        found[field.alias or name] = KeyHelp(unit, words) if closed else KeyHelp(span, told[name])
+    return found
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a configuration file, by which an editor completes keys and marks wrong ones."""
     made = Config.model_json_schema(mode="validation")
@@ -135,4 +167,24 @@ def schema() -> dict[str, Any]:
     # A model's name is the key that it stands under.
     del model["properties"]["name"]
     model["required"].remove("name")
+    for kind in blocks(Config):
+        properties = (made if kind is Config else made["$defs"][kind.__name__])["properties"]
+        for key, told in key_help(kind).items():
+            properties[key]["description"] = told.sentence
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Stationkeeper configuration", **made}
+
+
+def blocks(kind: type[BaseModel]) -> list[type[BaseModel]]:
+    """Return a settings model and all that stand in it, each once, in the order of its keys."""
+    found = [kind]
+    for field in kind.model_fields.values():
+        for inner in models_in(field.annotation):
+            found += [one for one in blocks(inner) if one not in found]
+    return found
+
+
+@functools.cache
+def _told() -> dict[str, dict[str, str]]:
+    text = files("stationkeeper").joinpath("keys.yaml").read_text(encoding="utf-8")
+    read: dict[str, dict[str, str]] = yaml.load(text, Loader=yaml.CSafeLoader)
+    return read

@@ -11,6 +11,7 @@ from scripts.docs.acls import rights_page
 from scripts.docs.asyncapi import document
 from scripts.docs.chart import kafka_objects, values_schema
 from scripts.docs.pages import events_page, metrics_page
+from scripts.docs.settings import settings_page
 from stationkeeper.contracts.messages import MESSAGES, Message
 from stationkeeper.registry import ModelCard
 
@@ -38,6 +39,7 @@ def pages() -> dict[Path, str]:
         Path("docs/events.md"): events_page(),
         Path("docs/metrics.md"): metrics_page(),
         Path("docs/kafka-rights.md"): rights_page(),
+        Path("docs/settings.md"): settings_page(),
         Path("contracts/asyncapi.json"): _text(document(MESSAGES_VERSION)),
         _CHART / "values.schema.json": _text(values_schema()),
         _CHART / "files/kafka.json": _text(kafka_objects()),
