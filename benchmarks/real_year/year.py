@@ -16,6 +16,7 @@ from stationkeeper.contracts.times import to_ms
 from stationkeeper.monitor.core.budget import parse_budget
 from stationkeeper.monitor.core.incidents import Incident, RequestPolicy, RequestRules
 from stationkeeper.monitor.core.reference import Reference
+from stationkeeper.monitor.core.watch import Watch
 from stationkeeper.monitor.profiling import profile
 from stationkeeper.monitor.settings import ModelSettings, QualitySettings
 
@@ -98,8 +99,9 @@ def live(stream: RealStream) -> Lived:
     lived = Lived((int(stream.times[-1]) - int(stream.times[first])) / DAY_MS)
     version, number, at = Version(stream, np.arange(first)), 1, first
     policy = RequestPolicy(RequestRules(pane=stream.pane))
+    watch: Watch | None = None
     while at < len(stream.times):
-        at, version = _reign(stream, version, str(number), at, policy, lived)
+        at, version, watch = _reign(stream, version, str(number), at, policy, lived, watch)
         number += 1
     bounds = [*stream.changes, int(stream.times[-1]) + 1]
     pages = [to_ms(page.time) for page in lived.pages]
@@ -109,9 +111,12 @@ def live(stream: RealStream) -> Lived:
 
 
 def _reign(
-    stream: RealStream, version: Version, name: str, at: int, policy: RequestPolicy, lived: Lived
-) -> tuple[int, Version]:
-    """Judge from row ``at`` on until another version takes over; returns its first row (the end: none did) and it."""
+    stream: RealStream, version: Version, name: str, at: int, policy: RequestPolicy, lived: Lived, before: Watch | None
+) -> tuple[int, Version, Watch | None]:
+    """Judge from row ``at`` on until another version takes over; returns its first row (the end: none did) and it.
+
+    The version's watch comes with them: the next one's knows the traffic that it has learned, as the judge's does.
+    """
     rows = np.arange(at, len(stream.times))
     table = Table(
         {
@@ -137,7 +142,7 @@ def _reign(
         learn_traffic=QualitySettings().learn_traffic,
         categorical=stream.categorical,
     )
-    replay = Replay(table, settings, reference_of(stream, version, name))
+    replay = Replay(table, settings, reference_of(stream, version, name), before)
     asked: Incident | None = None
     asked_at = onset = healed = 0
     for verdict, watch in replay.run():
@@ -145,7 +150,7 @@ def _reign(
         if asked is not None and (due := _due(stream, onset, asked_at)) is not None and now >= due:
             taken = _replace(stream, version, onset, due, lived)
             if taken is not None:
-                return taken
+                return (*taken, replay.watch)
             asked = None
         if verdict.level is Level.PAGE:
             lived.pages.append(verdict)
@@ -159,7 +164,7 @@ def _reign(
         if policy.consider(incident, verdict, now=now) is not None:
             asked, asked_at, onset, healed = incident, now, int(incident.onset.time), 0
             lived.requests += 1
-    return len(stream.times), version
+    return len(stream.times), version, replay.watch
 
 
 def _due(stream: RealStream, onset: int, asked: int) -> int | None:

@@ -172,9 +172,8 @@ class Watch:
         # First what evidence warns by its budget, then what must wait: that is not raised again.
         findings = [self._hold(one.levelled(self.settings.warnings_a_page), pane.end) for one in findings]
         # Recovery goes before new findings: a subject that comes back at this pane starts anew with the next.
-        firing = frozenset(finding.key for finding in findings)
         tick = DecisionTime(pane.end, pane.length, pane.last_row, _JUDGED if pane.rows else _JUDGED_EMPTY)
-        back = self.lifecycle.recover(pane, firing, volume_usual=self.quality.volume_usual)
+        back = self.lifecycle.recover(pane, frozenset(one.key for one in findings), volume_usual=self.quality.volume_usual)
         return _both(back, self.lifecycle.fold(findings, tick))
 
     def learn(self, pane: OutcomePane) -> IncidentChanges:
@@ -246,10 +245,11 @@ class Watch:
         self.patience.since = dict(state.held)
 
     def _hold(self, finding: Finding, now: int) -> Finding:
-        """A page of drift that an evening or a slow season explains, as a warning; not of an incident that is open."""
+        """What an evening or a slow season explains, a level lower; not of an incident that is open."""
+        lowered = self.quality.arrivals.hold(finding, now)
         if self.lifecycle.incidents.of_subject(finding.subject):
             return finding
-        return self.patience.hold(finding, now, lambda begin: self.lifecycle.seen_since(finding, begin))
+        return self.patience.hold(lowered, now, lambda begin: self.lifecycle.seen_since(finding, begin))
 
     def _faults(self, findings: list[Finding], now: int) -> list[Finding]:
         """The pages of drift that are broken data in truth, said as such beside the drift they explain."""

@@ -201,9 +201,21 @@ class Watches(Mapping[WatchKey, Watch]):
                 error_tolerance=settings.error_tolerance,
             ),
         )
+        self._teach_traffic(key, watch)
         if settings.detectors and not key.segment:
             self._plugins[key] = PluginWatch(settings.detectors, reference, watch.identity)
         return watch
+
+    def _teach_traffic(self, key: WatchKey, watch: Watch) -> None:
+        """Let a new version's watch know what the others have learned of traffic: each sees that of all versions.
+
+        Without it no outage and no drop would be seen for two weeks after each promotion.
+        """
+        others = [w.quality.arrivals for k, w in self._by_key.items() if k.segment == key.segment and w is not watch]
+        learned = [one for one in others if one.learned is not None and one.learned.begin is not None]
+        if learned:
+            # The one that has learned longest knows most.
+            watch.quality.arrivals.learn_from(min(learned, key=lambda one: (one.learned and one.learned.begin) or 0))
 
     def state(self) -> WatchesState:
         """Return what ``restore`` needs, but for the watches themselves, which are stored one by one."""

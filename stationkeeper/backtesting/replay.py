@@ -154,8 +154,11 @@ class Replay:
 
     watch: Watch
 
-    def __init__(self, table: Table, settings: ReplaySettings, reference: Reference | None = None) -> None:
-        self.table, self.settings = table, settings
+    def __init__(
+        self, table: Table, settings: ReplaySettings, reference: Reference | None = None, before: Watch | None = None
+    ) -> None:
+        """``before`` is the watch of the version before: what it learned of traffic the first watch here knows."""
+        self.table, self.settings, self._before = table, settings, before
         self.summary = Summary(rows=len(table))
         self._panes = TablePanes(table, settings.pane)
         if reference is None and not settings.reference_rows:
@@ -266,6 +269,9 @@ class Replay:
                 learn_traffic=settings.learn_traffic,
             ),
         )
+        if self._before is not None:
+            watch.quality.arrivals.learn_from(self._before.quality.arrivals)
+        self._before = watch
         for drift in watch.drifts:
             for planned, limit in zip(drift.plan.subjects, drift.detector.log_threshold, strict=True):
                 self.summary.thresholds[planned.name] = float(limit)

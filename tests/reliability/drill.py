@@ -18,11 +18,14 @@ only_long = pytest.mark.skipif(not long_form(), reason="takes a minute or more: 
 """All rows take a quarter of an hour, on top of a suite that must end in 25 minutes; it runs one row of each kind."""
 
 
-def hold(bank: Bank, row: Row, *, verdicts: bool = True, following: Following | None = None) -> Audit:
+def hold(
+    bank: Bank, row: Row, *, verdicts: bool = True, following: Following | None = None, crowded: bool = False
+) -> Audit:
     """Let the stream end, see a fresh event pass, and hold that nothing was lost, doubled or said twice.
 
     Without ``verdicts`` they are not compared with an undisturbed judge's, only their ids among each other.
-    ``following`` has counted a log that is too long to be counted now.
+    ``following`` has counted a log that is too long to be counted now. ``crowded``: the join let rows go for want of
+    room, so which labels it met cannot be compared; all else can.
     """
     bank.still()
     if following is None:
@@ -36,6 +39,7 @@ def hold(bank: Bank, row: Row, *, verdicts: bool = True, following: Following | 
     found = audit(bank, verdicts=verdicts, following=following)
     row.audited(found, fresh)
     assert found.differences == [], found.differences[:20]
+    assert [line for line in found.unverifiable if not (crowded and "had no room for rows" in line)] == []
     assert (found.lost, found.twice, found.repeated_ids) == (0, 0, 0)
     # The stream was as dirty as it says.
     assert found.duplicates_seen > 0 or not bank.stream.duplicate

@@ -55,6 +55,8 @@ class Audit:
     repeated_ids: int = 0
     numbers: int = 0
     differences: list[str] = field(default_factory=list)
+    # What ``stationkeeper verify`` could not compare, and why.
+    unverifiable: list[str] = field(default_factory=list)
 
     def add(self, plain: "Plain") -> None:
         """Note how dirty a partition was."""
@@ -179,7 +181,8 @@ def audit(bank: Bank, *, verdicts: bool = True, following: "Following | None" = 
     if following is None:
         checked = verify(bank.reader, bank.models, bank.topics, clock=bank.setup.clock)
         found.numbers += checked.counts
-        found.differences += checked.differences + checked.unverifiable
+        found.differences += checked.differences
+        found.unverifiable += checked.unverifiable
     else:
         following.compare_panes(found)
     _compare_verdicts(bank, found, replayed=verdicts and bank.setup.clock == "stream")

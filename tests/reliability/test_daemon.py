@@ -103,7 +103,7 @@ def test_no_label_ever_comes(make_bank: MakeBank, ledger: Ledger) -> None:
     row.figure("predictions that wait", waiting["waiting predictions"], "", bar=WAITING * JOINS_PARTITIONS + 1)
     hold_unknown(said, row)
     row.figure("most memory", daemon.memory_mb("VmHWM"), "MB", bar=1_024)
-    found = hold(bank, row)
+    found = hold(bank, row, crowded=True)
     row.figure("performance verdicts", found.kinds["performance"] + found.kinds["concept_drift"], "", bar=1)
     assert not found.kinds["performance"] + found.kinds["concept_drift"]
 

@@ -3,8 +3,8 @@
 In: closed panes in order. Out: findings (`Finding`) of rates that rose, of rules that hold, of volume and of silence.
 State: evidence per rate and of volume, runs and silences per subject, learned traffic; all returned by ``state``.
 Invariant: only rates and a reference's own volume spend false-alarm budget; a rule holds only when chance would give
-what it saw with probability below exp(-30). Read `quality` first, then `rates`, `traces`, `arrivals` (with `volume` and
-`learned_traffic`), `rules` (with `cardinality`) and `unit_change`.
+what it saw with probability below exp(-30). Read `quality` first, then `rates`, `traces`, `arrivals` (with `volume`,
+`learned_traffic` and `spells`), `rules` (with `cardinality`) and `unit_change`.
 """
 
 from stationkeeper.monitor.core.quality.arrivals import TRAINING, own_traffic

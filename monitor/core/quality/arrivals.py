@@ -1,13 +1,16 @@
 """Whether events arrive as they should: their number by hour of the week, and silence."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.monitor.core.adoption import HOUR_MS, VolumeModel
 from stationkeeper.monitor.core.detect import EvidenceState, level_of_score
-from stationkeeper.monitor.core.finding import NONE, PAGE, WARN, Finding
+from stationkeeper.monitor.core.finding import INFORM, NONE, PAGE, WARN, Finding
 from stationkeeper.monitor.core.panes import Pane, stratum_of
 from stationkeeper.monitor.core.quality.learned_traffic import QUIET, LearnedTraffic, LearnedTrafficState
+from stationkeeper.monitor.core.quality.spells import Spells
 from stationkeeper.monitor.core.quality.volume import SMALLEST_MEAN, SMALLEST_SIZE, VolumeDetector
 from stationkeeper.monitor.core.reasons import Cause, Check
 from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Reference, TrafficProfile
@@ -67,6 +70,7 @@ class Arrivals:
         self.learned: LearnedTraffic | None = None
         if self._traffic is None and learn_traffic is not None:
             self.learned = LearnedTraffic(learn_traffic)
+        self.spells = Spells()
         self._learned_limit = learned_limit
         self.silent_since: int | None = None
         self.silent_nats = 0.0
@@ -114,6 +118,22 @@ class Arrivals:
                 self._take_over_learned(self.learned, pane)
         if self.volume is not None and volume is not None:
             self.volume.restore(volume)
+
+    def hold(self, finding: Finding, now: int) -> Finding:
+        """Return a warning of learned volume as news where its spell is no odder than others of late (`spells`).
+
+        It is the last to say what a pane's volume warns, at ``now``, its end: what it holds back is not raised again.
+        """
+        if self.learned is None or finding.check is not Check.VOLUME or finding.level != WARN:
+            return finding
+        held = self.spells.take(now, finding.score, crossed=finding.score >= finding.threshold)
+        return finding if held is None else replace(finding, level=INFORM, evidence={**finding.evidence, "held": held})
+
+    def learn_from(self, other: "Arrivals") -> None:
+        """Know of traffic what another version's watch of the same events has learned, where neither reference does."""
+        if self.learned is not None and other.learned is not None:
+            self.restore(other.learned_state(), None)
+            self.spells.restore(other.spells.state())
 
     def _take_over_learned(self, learned: LearnedTraffic, pane: int) -> None:
         """Judge volume and freshness by what was learned; evidence so far is kept."""
@@ -172,6 +192,7 @@ class Arrivals:
             score = self.silent_nats
         if score < limit or limit <= 0:
             return []
+        self.spells.outage()
         return [
             Finding(
                 subject="events",

@@ -16,6 +16,7 @@ from stationkeeper.monitor.core.quality.arrivals import Arrivals
 from stationkeeper.monitor.core.quality.learned_traffic import LearnedTraffic, LearnedTrafficState
 from stationkeeper.monitor.core.quality.rates import QualityRates
 from stationkeeper.monitor.core.quality.rules import Rules, RulesState, far_outside
+from stationkeeper.monitor.core.quality.spells import SpellsState
 from stationkeeper.monitor.core.quality.traces import TRACE_SHARE, Traces, TracesState
 from stationkeeper.monitor.core.quality.unit_change import unit_change
 from stationkeeper.monitor.core.quality.volume import VolumeDetector
@@ -34,6 +35,8 @@ class QualityState(State, frozen=True):
     came: tuple[float, float]
     lesson: tuple[int | None, LearnedTrafficState] | None = None
     traces: TracesState | None = None
+    # Builds before odd spells were set beside each other lack it.
+    spells: SpellsState | None = None
 
 
 class Quality:
@@ -155,6 +158,7 @@ class Quality:
             came=(arrivals.came, arrivals.expected),
             lesson=arrivals.learned_state(),
             traces=self.traces.state(),
+            spells=arrivals.spells.state(),
         )
 
     def restore(self, state: QualityState) -> None:
@@ -164,5 +168,7 @@ class Quality:
         if state.traces is not None:
             self.traces.restore(state.traces)
         self.arrivals.restore(state.lesson, state.volume)
+        if state.spells is not None:
+            self.arrivals.spells.restore(state.spells)
         self.arrivals.silent_since, self.arrivals.silent_nats = state.silent_since, state.silent_nats
         self.arrivals.came, self.arrivals.expected = state.came

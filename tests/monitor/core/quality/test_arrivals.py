@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stationkeeper.monitor.core.adoption import HOUR_MS
-from stationkeeper.monitor.core.finding import PAGE, WARN, Finding
+from stationkeeper.monitor.core.finding import INFORM, PAGE, WARN, Finding
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.quality.arrivals import STALE_NATS, TRAINING, USUAL, Arrivals, own_traffic
 from stationkeeper.monitor.core.quality.learned_traffic import WEEK_MS
@@ -169,3 +169,34 @@ def test_silence_is_dated_from_the_first_empty_pane_after_the_last_event(volumes
         nats = run * 20 * math.log(1 + 10 / 20)
         assert bool(said) is (run > 0 and nats >= STALE_NATS)
         assert all(finding.onset == (at - run + 1) * MINUTE for finding in said)
+
+
+def test_learned_traffic_tells_an_odd_evening_only_where_it_is_the_oddest_of_a_quarter() -> None:
+    made = arrivals(reference(source=TRAINING), learn_traffic=2 * WEEK_MS)
+    told: list[int] = []
+    for rows in (100, 100, 20, 30, 5):
+        # Another hour each week: what is odd twice is learned as usual.
+        week = [100] * (WEEK_MS // HOUR_MS)
+        week[90 + 5 * len(told)] = rows
+        levels = []
+        for at, volume in enumerate(week):
+            pane = Pane(len(told) * WEEK_MS + at * HOUR_MS, HOUR_MS, volume, NOTHING)
+            said = [made.hold(finding, pane.end) for finding in made.step(pane, 1.0)]
+            levels += [finding.level for finding in said if finding.check is Check.VOLUME]
+            assert all("nats" in finding.evidence["held"] for finding in said if rows == 30)
+        told.append(max(levels, default=0))
+    assert told == [0, 0, WARN, INFORM, WARN]
+
+
+def test_a_new_versions_watch_knows_the_traffic_that_the_one_before_learned() -> None:
+    old, new = (arrivals(reference(source=TRAINING), learn_traffic=2 * WEEK_MS) for _ in range(2))
+    feed(old, *[100] * (2 * WEEK_MS // HOUR_MS), length=HOUR_MS)
+    new.learn_from(old)
+    assert new.known
+    found, expected = (feed(one, 5, 5, start=2 * WEEK_MS, length=HOUR_MS) for one in (new, old))
+    assert found == expected
+    assert Check.VOLUME in checks(found)
+    # A reference of production's own traffic needs no lesson.
+    own = arrivals(reference())
+    own.learn_from(old)
+    assert own.learned is None
