@@ -173,7 +173,7 @@ class Watch:
         findings = [self._hold(one.levelled(self.settings.warnings_a_page), pane.end) for one in findings]
         # Recovery goes before new findings: a subject that comes back at this pane starts anew with the next.
         tick = DecisionTime(pane.end, pane.length, pane.last_row, _JUDGED if pane.rows else _JUDGED_EMPTY)
-        back = self.lifecycle.recover(pane, frozenset(one.key for one in findings), volume_usual=self.quality.volume_usual)
+        back = self.lifecycle.recover(pane, frozenset(f.key for f in findings), volume_usual=self.quality.volume_usual)
         return _both(back, self.lifecycle.fold(findings, tick))
 
     def learn(self, pane: OutcomePane) -> IncidentChanges:
