@@ -57,7 +57,8 @@ class World:
     """One cell: requests a minute, the champion's failure rate, the canary's ratios, and how rows hang together.
 
     ``users`` are so many people of whom few send most (lognormal activity), each with a failure rate of its own (its
-    standard deviation is .45 of the mean); they stay with their arm for ever. ``visits`` are people who come once, for
+    standard deviation is .45 of the mean); they stay with their arm for ever, or with ``by_request`` each of their
+    requests is split by itself, as gateways and clouds do. ``visits`` are people who come once, for
     eight rows that fail together (design effect 4). Neither: independent rows. ``bursts`` multiply both arms' rate by
     five for ten minutes of every hour. ``steps`` replace the ramp. With ``labels`` the rates are of wrong decisions
     and not of failures, and labels decide the promotion, late by their class.
@@ -69,6 +70,7 @@ class World:
     ratio: float = 1.0
     slower: float = 1.0
     users: int = 0
+    by_request: bool = False
     visits: bool = False
     bursts: bool = False
     labels: bool = False
@@ -97,6 +99,8 @@ def worlds() -> Iterator[World]:
     for users in (20, 200, 2_000):
         for ratio in (1.0, 2.0):
             yield World(f"{users} users 1000/min 5.0% x{ratio:g}", 1_000, 0.05, ratio, users=users)
+    for ratio in (1.0, 2.0):
+        yield World(f"20 users by request 1000/min 5.0% x{ratio:g}", 1_000, 0.05, ratio, users=20, by_request=True)
     for ratio in (1.0, 2.0, 4.0):
         yield World(f"late labels 100/min 5.0% x{ratio:g}", 100, 0.05, ratio, labels=True)
     yield World("bursts 1000/min 0.8% x1", 1_000, 0.008, bursts=True)
@@ -131,16 +135,13 @@ class Traffic:
             self._rows = np.full(count, float(VISIT_ROWS))
         if world.users or world.visits:
             rows = rng.poisson(self._rows) if world.users else self._rows.astype(np.int64)
-            mine = self._bucket < weight
-            for version, picked, ratio in (("1", ~mine, 1.0), ("2", mine, world.ratio)):
-                errors = rng.binomial(rows[picked], np.minimum(self._rates[picked] * burst * ratio, 1.0))
-                positives = rng.binomial(rows[picked], POSITIVE)
-                which = self._group[picked]
-                groups = [
-                    np.bincount(which, one, ENTITY_GROUPS).astype(int) for one in (rows[picked], errors, positives)
-                ]
+            mine = rng.binomial(rows, weight) if world.by_request else rows * (self._bucket < weight)
+            for version, sent, ratio in (("1", rows - mine, 1.0), ("2", mine, world.ratio)):
+                errors = rng.binomial(sent, np.minimum(self._rates * burst * ratio, 1.0))
+                positives = rng.binomial(sent, POSITIVE)
+                groups = [np.bincount(self._group, one, ENTITY_GROUPS).astype(int) for one in (sent, errors, positives)]
                 arms[version] = self._arm(
-                    int(rows[picked].sum()), int(errors.sum()), int(positives.sum()), version, np.concatenate(groups)
+                    int(sent.sum()), int(errors.sum()), int(positives.sum()), version, np.concatenate(groups)
                 )
         else:
             total = int(rng.poisson(world.per_minute * self._minutes))

@@ -30,6 +30,12 @@ LEAST = 8.0
 # bound two of twelve equal canaries of twenty people were condemned within a week (with it none of fifty); far fewer
 # would miss one that always fails.
 AN_ENTITY = 60
+# Rows of the canary before it is believed that requests are split one by one. Where entities keep their arm so many rows
+# of a handful are some twenty-five each, which no chance spreads over all groups; with far fewer they might.
+ROWS_TELL = 200
+# Canary rows that a group is expected to have before its share is compared: Cochran's rule for Pearson's statistic, below
+# which it is no chi-square.
+EXPECTED = 5.0
 MIDDLE = "latency.middle"
 """The scatter of answers beyond the champion's median, kept beside that of the slow tail."""
 
@@ -56,10 +62,32 @@ def crowd(rows: Counts) -> float:
     return total * total / float(np.square(rows, dtype=np.float64).sum()) if total else 0.0
 
 
+def by_request(state: Controller) -> bool:
+    """Return whether rows were split one by one: each group of entities has the canary's share, within chance.
+
+    A gateway, a cloud's endpoint and ``sticky: event_id`` split so. Then each entity is in both arms and no arm has the
+    worst of them, however few they are: who is randomised is what counts (Fisher 1935; Deng et al. 2017 for metrics of
+    A/B tests). Where entities keep their arm the share scatters over the groups at least as much as their failures can.
+    Pearson's statistic; by hand: two groups of 200 rows, 103 and 97 of them the canary's: residuals of 3 and -3, each of
+    variance 200 * .5 * .5 = 50: .36 on one degree of freedom, split one by one. All of one and none of the other: 400.
+    """
+    arms = state.groups.get("rows")
+    if arms is None or sum(arms.b) < ROWS_TELL:
+        return False
+    rows_b = np.array(arms.b, dtype=np.float64)
+    rows = rows_b + np.array(arms.a)
+    share = rows_b.sum() / rows.sum()
+    seen = rows * share >= EXPECTED
+    squares = np.square(rows_b - share * rows)[seen] / (rows * share * (1.0 - share))[seen] if share < 1.0 else rows[:0]
+    # One group has no other to compare its share with.
+    free = int(squares.size) - 1
+    return free >= 1 and float(squares.sum()) <= free + BEYOND_CHANCE * math.sqrt(2.0 * free)
+
+
 def handful(state: Controller, name: str) -> bool:
     """Return whether so few entities send most of the rows that how alike theirs are cannot be told."""
     groups, arms = state.groups.get(name), state.groups.get("rows")
-    if groups is None or arms is None:
+    if groups is None or arms is None or by_request(state):
         return False
     # Where most rows name nobody the few who do say nothing of all.
     counted = state.sums.get(name, Pool())
@@ -115,7 +143,7 @@ def design_effect(state: Controller, name: str, *, harm: bool = False) -> float:
     """
     found = [1.0]
     groups, arms = state.groups.get(name), state.groups.get("rows")
-    if groups is not None and arms is not None:
+    if groups is not None and arms is not None and not by_request(state):
         # A handful of people send most of the rows: counted by the row the arm that has the worst of them would be
         # condemned, and one that has the best of them promoted.
         if handful(state, name):

@@ -204,6 +204,10 @@ def plan(
     base: Annotated[float, typer.Option(help="Share of the champion's answers that fail.", min=0.000001, max=0.5)],
     ratio: Annotated[float, typer.Option(help="How many times as often a bad canary fails.", min=1.1)] = 2.0,
     design_effect: Annotated[float, typer.Option(help="How many rows that fail together count as one.", min=1.0)] = 1.0,
+    entities: Annotated[
+        int | None,
+        typer.Option(help="How many people, cards or tenants send them, where each keeps its version.", min=1),
+    ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -215,7 +219,7 @@ def plan(
 
     settings = load(config)
     rollout = model_settings(settings, model).rollout
-    found = forecast(rollout.policy(), per_minute, base, ratio, design_effect)
+    found = forecast(rollout.policy(), per_minute, base, ratio, design_effect, entities)
     limits = _limits(settings, model)
     if json:
         print_json({**asdict(found), "limits": limits})
@@ -225,7 +229,18 @@ def plan(
     typer.echo(f"{model}: {per_minute:g} requests a minute, {base:.3%} of the champion's fail; half of all rollouts")
     typer.echo(f"  of an equal canary are promoted {promoted} (no more than {rollout.promote_margin:g} times as many)")
     typer.echo(f"  of one that fails {ratio:g} times as often are rolled back {caught}")
-    if found.promoted is None:
+    if (
+        found.promoted is None
+        and entities
+        and forecast(rollout.policy(), per_minute, base, ratio, design_effect).promoted
+    ):
+        typer.echo(
+            f"  {entities} entities that keep their version differ too much from each other, however long it takes: split"
+        )
+        typer.echo(
+            "  by request (serve.sticky: event_id; gateways and clouds do), or promote by hand and accept the risk"
+        )
+    elif found.promoted is None:
         typer.echo("  allow more time or a wider promote_margin, or promote by hand and accept the risk")
     for limit in limits:
         typer.echo(f"  {limit}")

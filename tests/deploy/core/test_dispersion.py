@@ -12,6 +12,7 @@ from stationkeeper.deploy.core.dispersion import (
     LEAST,
     MIDDLE,
     alike,
+    by_request,
     crowd,
     design_effect,
     entities,
@@ -60,6 +61,44 @@ def test_of_a_handful_of_people_nothing_is_told_and_where_most_rows_name_nobody_
     assert design_effect(few, "errors") == math.inf
     mostly_nobody = few.model_copy(update={"sums": {"errors": Pool(rows_a=15_000, rows_b=15_000, loss_b=40)}})
     assert design_effect(mostly_nobody, "errors") == 1.0
+
+
+def of_users(split: str, share: float, users: int = 20, rows: int = 20_000) -> Controller:
+    """Return users of whom few send most, each with a failure rate of its own, split by entity or by request."""
+    rng = np.random.default_rng(3)
+    activity = rng.lognormal(0.0, 1.5, users)
+    sent = rng.poisson(activity / activity.sum() * rows)
+    b = rng.binomial(sent, share) if split == "request" else sent * (rng.permutation(users) < share * users)
+    group = rng.integers(0, ENTITY_GROUPS, users)
+    rates = rng.gamma(5.0, 0.2, users) * 0.05
+    arms = [sent - b, b]
+    sums = {
+        "rows": [np.bincount(group, one, ENTITY_GROUPS).astype(int) for one in arms],
+        "errors": [np.bincount(group, rng.binomial(one, rates), ENTITY_GROUPS).astype(int) for one in arms],
+    }
+    total = Pool(rows_a=int(arms[0].sum()), rows_b=int(arms[1].sum()))
+    groups = {name: gathered(None, *both) for name, both in sums.items()}
+    return Controller(groups=groups, sums={"errors": total})
+
+
+@pytest.mark.parametrize("users", [5, 20, 200])
+def test_people_who_are_in_both_arms_are_no_reason_to_wait(users: int) -> None:
+    """A gateway splits request by request: twenty tenants were held as too few for a week, and rolled back."""
+    for share in (0.05, 0.5):
+        apart = of_users("entity", max(share, 0.21), users)
+        assert not by_request(apart)
+        assert design_effect(apart, "errors") > 3.0
+        mixed = of_users("request", share, users)
+        assert by_request(mixed)
+        assert design_effect(mixed, "errors") == 1.0
+
+
+def test_the_split_is_not_told_from_few_rows_nor_from_one_entity() -> None:
+    assert not by_request(of_users("request", 0.5, rows=300))
+    rows = np.zeros((2, ENTITY_GROUPS), int)
+    rows[:, 4] = 5_000
+    assert not by_request(Controller(groups={"rows": gathered(None, *rows)}))
+    assert not by_request(Controller())
 
 
 def test_one_known_entity_an_arm_is_a_handful_and_people_of_whom_none_fails_are_none():

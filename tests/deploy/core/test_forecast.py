@@ -31,3 +31,15 @@ def test_rows_that_fail_together_take_longer():
     assert alone.promoted is not None
     assert together.promoted is not None
     assert together.promoted > 1.5 * alone.promoted
+
+
+def test_of_few_entities_that_keep_their_version_no_time_is_enough():
+    """A hundred times the rows of two hundred people are still two hundred people."""
+    told = {count: forecast(POLICY, 1_000, 0.05, 2.0, entities=count) for count in (5_000, 500, 200, 20)}
+    rows = forecast(POLICY, 1_000, 0.05, 2.0)
+    assert told[5_000].promoted == rows.promoted
+    assert told[500].promoted is not None
+    assert told[500].promoted > rows.promoted
+    assert (told[200].promoted, told[20].promoted) == (None, None)
+    assert told[200].caught is not None
+    assert told[20].caught is None
