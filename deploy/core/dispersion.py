@@ -30,11 +30,11 @@ LEAST = 8.0
 # bound two of twelve equal canaries of twenty people were condemned within a week (with it none of fifty); far fewer
 # would miss one that always fails.
 AN_ENTITY = 60
-# Rows of the canary before it is believed that requests are split one by one. Where entities keep their arm so many rows
-# of a handful are some twenty-five each, which no chance spreads over all groups; with far fewer they might.
+# Rows of the canary before it is believed that requests are split one by one. Where entities keep their arm so many
+# rows of a handful are some twenty-five each, which no chance spreads over all groups; with far fewer they might.
 ROWS_TELL = 200
-# Canary rows that a group is expected to have before its share is compared: Cochran's rule for Pearson's statistic, below
-# which it is no chi-square.
+# Canary rows that a group is expected to have before its share is compared: Cochran's rule for Pearson's statistic,
+# below which it is no chi-square.
 EXPECTED = 5.0
 MIDDLE = "latency.middle"
 """The scatter of answers beyond the champion's median, kept beside that of the slow tail."""
@@ -68,8 +68,8 @@ def by_request(state: Controller) -> bool:
     A gateway, a cloud's endpoint and ``sticky: event_id`` split so. Then each entity is in both arms and no arm has the
     worst of them, however few they are: who is randomised is what counts (Fisher 1935; Deng et al. 2017 for metrics of
     A/B tests). Where entities keep their arm the share scatters over the groups at least as much as their failures can.
-    Pearson's statistic; by hand: two groups of 200 rows, 103 and 97 of them the canary's: residuals of 3 and -3, each of
-    variance 200 * .5 * .5 = 50: .36 on one degree of freedom, split one by one. All of one and none of the other: 400.
+    Pearson's statistic; by hand: two groups of 200 rows, 103 and 97 of them the canary's: residuals of 3 and -3, each
+    of variance 200 * .5 * .5 = 50: .36 on one degree of freedom, split one by one. All of one, none of the other: 400.
     """
     arms = state.groups.get("rows")
     if arms is None or sum(arms.b) < ROWS_TELL:

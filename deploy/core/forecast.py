@@ -27,8 +27,8 @@ from stationkeeper.deploy.core.split import BUCKETS
 
 # Rollouts that a forecast plays: their median is within a tenth of that of thousands, and takes two seconds.
 PLAYED = 101
-# Standard deviation of entities' failure rates over their mean, and the squared one of how much they send, chosen as the
-# benchmark's people: rates a half apart, and a tenth of the entities with most of the rows (lognormal, 1.5).
+# Standard deviation of entities' failure rates over their mean, and the squared one of how much they send, chosen as
+# the benchmark's people: rates a half apart, and a tenth of the entities with most of the rows (lognormal, 1.5).
 APART, HEAVY = 0.45, 8.5
 
 
@@ -45,7 +45,7 @@ class Forecast:
     deadline: int
 
 
-def forecast(  # noqa: PLR0913, PLR0917 - what a rollout's time depends on
+def forecast(
     policy: Policy,
     per_minute: float,
     base: float,
@@ -57,8 +57,9 @@ def forecast(  # noqa: PLR0913, PLR0917 - what a rollout's time depends on
 
     Plays ``PLAYED`` rollouts with drawn failures through the bets that decide, always the same draws: the median of the
     time at which evidence first reaches its limit is not the time at which expected evidence does. ``design_effect`` is
-    how many rows count as one. Of ``entities`` that keep their arm more and more rows do as time goes on
-    (``_together``), so that with few of them no time is enough. Within 30 % of the medians of benchmarks/rules/canary.py, to which a test holds it.
+    how many rows count as one. Of ``entities`` that keep their arm more and more rows do as time goes on (``_together``),
+    so that with few of them no time is enough. Within 30 % of the medians of benchmarks/rules/canary.py, to which a test
+    holds it.
     """
     # Counts are drawn for spans and not for minutes: the evidence of a span is the sum of its minutes'.
     minutes = policy.max_ms // MINUTE
@@ -104,10 +105,10 @@ def forecast(  # noqa: PLR0913, PLR0917 - what a rollout's time depends on
 
 
 def _together(entities: int, rows: float, base: float) -> float:
-    """Return how many of ``rows`` count as one: ``1 + (m - 1) rho`` of ``m`` rows each and of an intraclass correlation.
+    """Return how many of ``rows`` count as one: ``1 + (m - 1) rho``, of ``m`` rows each with a correlation ``rho``.
 
-    Entities that send unequally count as fewer (Kish 1965). By hand: 20 people, 95 000 rows, 5 % fail: as many as 2.1 of
-    45 125 rows each, ``rho = .45**2 * .05 / .95 = .0107``: 482 rows are one, so that all are 197.
+    Entities that send unequally count as fewer (Kish 1965). By hand: 20 people, 95 000 rows, 5 % fail: as many as 2.1
+    of 45 125 rows each, ``rho = .45**2 * .05 / .95 = .0107``: 482 rows are one, so that all are 197.
     """
     each = rows * (1.0 + HEAVY) / entities
     return 1.0 + max(each - 1.0, 0.0) * APART**2 * base / (1.0 - base)

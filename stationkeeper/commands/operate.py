@@ -224,22 +224,19 @@ def plan(
     if json:
         print_json({**asdict(found), "limits": limits})
         return
-    never = f"not within max_duration ({found.deadline} minutes), which ends in {rollout.on_timeout.value}"
+    never = f"not by max_duration ({found.deadline} minutes), whose on_timeout is {rollout.on_timeout.value}"
     promoted, caught = (f"after {at} minutes" if at else never for at in (found.promoted, found.caught))
     typer.echo(f"{model}: {per_minute:g} requests a minute, {base:.3%} of the champion's fail; half of all rollouts")
-    typer.echo(f"  of an equal canary are promoted {promoted} (no more than {rollout.promote_margin:g} times as many)")
-    typer.echo(f"  of one that fails {ratio:g} times as often are rolled back {caught}")
-    if (
-        found.promoted is None
-        and entities
-        and forecast(rollout.policy(), per_minute, base, ratio, design_effect).promoted
-    ):
+    typer.echo(
+        f"  of an equal canary are promoted (no more than {rollout.promote_margin:g} times as many fail): {promoted}"
+    )
+    typer.echo(f"  of one that fails {ratio:g} times as often are rolled back: {caught}")
+    by_row = found if not entities else forecast(rollout.policy(), per_minute, base, ratio, design_effect)
+    if found.promoted is None and by_row.promoted:
         typer.echo(
-            f"  {entities} entities that keep their version differ too much from each other, however long it takes: split"
+            f"  {entities} entities that keep their version differ too much, however long it takes: split by request"
         )
-        typer.echo(
-            "  by request (serve.sticky: event_id; gateways and clouds do), or promote by hand and accept the risk"
-        )
+        typer.echo("  (serve.sticky: event_id; gateways and clouds do), or promote by hand and accept the risk")
     elif found.promoted is None:
         typer.echo("  allow more time or a wider promote_margin, or promote by hand and accept the risk")
     for limit in limits:
