@@ -57,9 +57,9 @@ def forecast(
 
     Plays ``PLAYED`` rollouts with drawn failures through the bets that decide, always the same draws: the median of the
     time at which evidence first reaches its limit is not the time at which expected evidence does. ``design_effect`` is
-    how many rows count as one. Of ``entities`` that keep their arm more and more rows do as time goes on (``_together``),
-    so that with few of them no time is enough. Within 30 % of the medians of benchmarks/rules/canary.py, to which a test
-    holds it.
+    how many rows count as one. Of ``entities`` that keep their arm more and more rows do as time goes on
+    (``_together``), so that with few of them no time is enough. Within 30 % of the medians of
+    benchmarks/rules/canary.py, to which a test holds it.
     """
     # Counts are drawn for spans and not for minutes: the evidence of a span is the sum of its minutes'.
     minutes = policy.max_ms // MINUTE
