@@ -11,6 +11,8 @@ SCENARIO ?= fraud
 ROUNDS ?= 20
 SOAK ?= 10
 RATE ?= 1000
+# Seconds that all three brokers stay down in the row of that name.
+OUTAGE ?= 60
 # How many generated files and record forms a newcomer's first steps are tried on.
 INPUTS ?= 1000
 # Test processes at once; each starts a broker of its own when its tests ask for one.
@@ -110,8 +112,8 @@ chart: $(STAMPS)/dev ## render ops/helm again for the tests that have no helm (n
 bench: $(STAMPS)/dev ## measure the speed of everything, or run one benchmark (ARGS=NAME; ARGS=list names them)
 	@$(BIN)/python -m benchmarks $(or $(ARGS),speed)
 
-reliability: $(STAMPS)/dev ## run each fault many times and write docs/reliability.md (ROUNDS=20, SOAK=10 minutes of RATE=1000 events/s)
-	@STATIONKEEPER_RELIABILITY_ROUNDS=$(ROUNDS) STATIONKEEPER_RELIABILITY_SOAK=$(SOAK) STATIONKEEPER_RELIABILITY_RATE=$(RATE) $(BIN)/python -m pytest tests/reliability -s $(ARGS)
+reliability: $(STAMPS)/dev ## run each fault many times and write docs/reliability.md (ROUNDS=20, SOAK=10 minutes of RATE=1000 events/s, OUTAGE=60 s)
+	@STATIONKEEPER_RELIABILITY_ROUNDS=$(ROUNDS) STATIONKEEPER_RELIABILITY_SOAK=$(SOAK) STATIONKEEPER_RELIABILITY_RATE=$(RATE) STATIONKEEPER_RELIABILITY_OUTAGE=$(OUTAGE) $(BIN)/python -m pytest tests/reliability -s $(ARGS)
 
 generated: $(STAMPS)/dev ## take generated files and record forms a newcomer's way, the forms on a real broker (INPUTS=1000 of each)
 	@STATIONKEEPER_FILES=$(INPUTS) STATIONKEEPER_FORMS=$(INPUTS) $(BIN)/python -m pytest --durations=5 $(ARGS) \

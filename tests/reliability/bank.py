@@ -73,7 +73,8 @@ class Bank:
             bootstrap_servers=broker.bootstrap.split(","),
             enable_idempotence=True,
             acks="all",
-            delivery_timeout_ms=180_000,
+            # Beyond every outage: what expires here is never sent, and the stream that follows waits behind it.
+            delivery_timeout_ms=3_600_000,
             max_block_ms=600_000,
             request_timeout_ms=5_000,
             reconnect_backoff_max_ms=500,

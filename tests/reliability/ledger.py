@@ -11,6 +11,7 @@ from tests.reliability.oracle import Audit
 ROUNDS_VARIABLE = "STATIONKEEPER_RELIABILITY_ROUNDS"
 SOAK_VARIABLE = "STATIONKEEPER_RELIABILITY_SOAK"
 RATE_VARIABLE = "STATIONKEEPER_RELIABILITY_RATE"
+OUTAGE_VARIABLE = "STATIONKEEPER_RELIABILITY_OUTAGE"
 
 
 def rounds() -> int:
@@ -31,6 +32,11 @@ def soak_minutes() -> float:
 def soak_rate() -> int:
     """Return how many events a second the soak sends."""
     return int(os.environ.get(RATE_VARIABLE) or 1_000)
+
+
+def outage_s() -> int:
+    """Return how long all brokers stay down in the first round: ``OUTAGE`` of ``make reliability``, a minute else."""
+    return int(os.environ.get(OUTAGE_VARIABLE) or 60)
 
 
 def machine() -> str:

@@ -24,7 +24,7 @@ from tests.reliability.drill import (
     minutes_closed,
     only_long,
 )
-from tests.reliability.ledger import Ledger, long_form, rounds
+from tests.reliability.ledger import Ledger, long_form, outage_s, rounds
 from tests.reliability.oracle import wait_caught_up
 from tests.waiting import until
 
@@ -171,7 +171,8 @@ def test_a_broker_stands_still(spread: Bank, ledger: Ledger) -> None:
 
 @only_long
 def test_all_brokers_are_down(spread: Bank, ledger: Ledger) -> None:
-    row = ledger.row((5,), "three brokers: all killed with -9 and down for a minute (rounds after the first: 10 s)")
+    away = f"down for {'a minute' if outage_s() == 60 else f'{outage_s()} s'} (rounds after the first: 10 s)"
+    row = ledger.row((5,), f"three brokers: all killed with -9 and {away}")
     for round_ in range(rounds()):
         workers = spread.both()
         until(lambda: in_step(spread), "every replica is in step")
@@ -184,7 +185,7 @@ def test_all_brokers_are_down(spread: Bank, ledger: Ledger) -> None:
         a_worker_noticed(spread, troubles)
         row.effect("all brokers gone and missed by a worker")
         spread.still_without_waiting()
-        time.sleep(max((60 if round_ == 0 else 10) - (time.monotonic() - down), 0))
+        time.sleep(max((outage_s() if round_ == 0 else 10) - (time.monotonic() - down), 0))
         for node in NODES:
             spread.broker.start_node(spread.broker.nodes[node - 1])
         for node in NODES:
