@@ -22,7 +22,9 @@ LATEST_MS = 253_402_300_800_000
 _PER_MS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}
 # Stricter than datetime.fromisoformat: a date alone, a week date or a time without its zone is no instant. Nor is the
 # hour 24, which Python reads since 3.14: an upgrade of Python must not change what becomes of a record.
-_RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ](?:[01]\d|2[0-3]):\d{2}:\d{2}(?:[.,]\d{1,9})?(?:[Zz]|[+-]\d{2}:?\d{2})", re.ASCII)
+_RFC3339 = re.compile(
+    r"\d{4}-\d{2}-\d{2}[Tt ](?:[01]\d|2[0-3]):\d{2}:\d{2}(?:[.,]\d{1,9})?(?:[Zz]|[+-]\d{2}:?\d{2})", re.ASCII
+)
 _FRACTION = re.compile(r"[.,](\d{1,9})")
 # (position, byte) of - - T : : in YYYY-MM-DDTHH:MM:SS, and the lengths of that with Z and no, three or six digits of a
 # second: what producers write nearly always, and what is therefore read without a Python step a value.
