@@ -26,7 +26,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --build-constraint requirements/build.txt
 
-.PHONY: help venv lock demo test lint format bench broker docs reliability generated kube chart sbom audit clean
+.PHONY: help venv lock demo test lint format bench broker docs reliability generated kube chart sbom audit release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -132,6 +132,9 @@ sbom: $(STAMPS)/uv ## write build/sbom.cdx.json (CycloneDX) of the image's lock,
 # Strict: a package that the database was not asked about is a failure and no clean bill.
 audit: $(STAMPS)/uv ## look for known vulnerabilities in the image's lock (ARGS="-s osv" asks osv.dev instead of PyPI)
 	@$(SUPPLY) pip-audit --strict --disable-pip --require-hashes -r requirements/image.txt $(ARGS)
+
+release: $(STAMPS)/dev ## write, build, try, commit and tag VERSION=0.2.0; pushes nothing
+	@$(BIN)/python -m scripts.release $(VERSION)
 
 clean: ## remove .venv, caches and everything a run leaves behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
