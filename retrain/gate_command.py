@@ -97,7 +97,9 @@ def gate_version(
         own, asked = (store.find(one) if one else None for one in (new.card.snapshot, snapshot))
         theirs = store.find(old.card.snapshot) if old.card.snapshot else None
         if own is not None and asked is not None and own.digest == asked.digest:
-            judged = split_rows(times, onset, settings.windows.holdout, settings.windows.validation).judged
+            held, validation = _held_out(registry, model, candidate, settings)
+            until = int(theirs.manifest["last_labelled"] or 0) if theirs is not None else None
+            judged = split_rows(times, onset, held, validation, learnt_until=until).judged
         else:
             mine = learnt_until if own is None else int(own.manifest["last_labelled"] or 0)
             if mine is None:
@@ -138,6 +140,15 @@ def _unknown_past(candidate: str) -> GateVerdict:
         "elsewhere; say --learnt-until TIME, the last time among its training rows"
     )
     return GateVerdict(GateOutcome.NO_EVIDENCE, reason, {})
+
+
+def _held_out(registry: Registry, model: str, candidate: str, settings: RetrainSettings) -> tuple[float, float]:
+    """Return the shares that the candidate's training held out and validated on; of older builds those of today."""
+    text = registry.tags(model, candidate).get("held_out")
+    if not text:
+        return settings.windows.holdout, settings.windows.validation
+    held, validation = text.split()
+    return float(held), float(validation)
 
 
 def _onset(registry: Registry, model: str, candidate: str, first: int) -> int:

@@ -312,8 +312,8 @@ class RetrainSettings(Settings):
         """Return the limits that are set."""
         return {name: float(value) for name, value in self.gate.limits.model_dump(exclude_none=True).items()}
 
-    def gate_rules(self) -> GateRules:
-        """Return what the gate core needs of these settings."""
+    def gate_rules(self, *, aged: bool = False) -> GateRules:
+        """Return what the gate core needs of these settings; ``aged``: the request is for no change."""
         gate = self.gate
         return GateRules(
             alpha=gate.alpha,
@@ -327,6 +327,7 @@ class RetrainSettings(Settings):
             # below five its interval says nothing.
             min_positives=max(5, round(self.data.min_positives * self.windows.holdout / 4)),
             seed=self.training.seed,
+            aged=aged,
         )
 
 

@@ -55,10 +55,17 @@ def every(periods: int) -> Decide:
 
 
 def shipped(found: Losses, price: float) -> Decide:
-    """The rule that ships with ``requests: {when: pays}``, fed what the judge has: weeks of the champions alone.
+    """The rule that ships with ``requests: {when: pays}``, fed what the judge has: weeks of champions, and the gate.
 
-    As there, nothing asks while data are broken, and their weeks are no age.
+    As there, nothing asks while data are broken, and their weeks are no age; the gate compares the champion with a
+    model that has not learnt from the last period, on that period.
     """
+
+    def seen(old: int, new: int) -> float | None:
+        held = new - 1
+        if held <= old or found.broken[held]:
+            return None
+        return float((found.wrong[old, held] - found.wrong[held, held]) / found.rows[held])
 
     def decide(period: int, versions: list[int]) -> bool:
         if found.broken[period - 1]:
@@ -67,13 +74,14 @@ def shipped(found: Losses, price: float) -> Decide:
         served = tuple(
             ServedVersion(
                 version=str(first),
+                spared=seen(before, first) if before else None,
                 weeks=tuple(
                     Week(at, int(found.rows[at]), round(found.wrong[first, at]))
                     for at in range(first, last)
                     if not found.broken[at]
                 ),
             )
-            for first, last in zip(versions, ends, strict=True)
+            for before, first, last in zip([0, *versions], versions, ends, strict=False)
         )
         due = timing(AgeState(versions=served), price, period)
         return due is not None and due.pays

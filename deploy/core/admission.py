@@ -82,6 +82,7 @@ def offer(
             "candidate": candidate.id,
             "request": candidate.request,
             "lease_until": None,
+            "spared": candidate.spared,
         }
     )
     flips = too_many_flips(candidate, policy)

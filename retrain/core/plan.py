@@ -100,10 +100,15 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Train now, on the best of these windows."""
+    """Train now, on the best of these windows; ``asked`` is the share of rows after the onset that the look asks for.
+
+    The gate holds out its part of those alone: a third of nine weeks' rows are the newest three weeks, by which the new
+    model would be born older, where the gate asked for the rows of one.
+    """
 
     windows: tuple[TrainingWindow, ...]
     detail: str
+    asked: float = 1.0
 
 
 def admit(request: RetrainRequest, rules: PlanRules, past: Sequence[Past], champion: str | None) -> Refuse | None:
@@ -172,7 +177,11 @@ def decide(
     if positives:
         have, needed = f"{have}, {statistics.positives_after} positive", f"{needed} and {positives}"
     if missing == 0 and lacking == 0:
-        return Plan(candidate_windows(rules, statistics), f"{have}; {needed}")
+        # The rarer class too: rows that were waited for until it had enough are all asked for.
+        shares = [rows / max(statistics.rows_after, 1)]
+        if positives:
+            shares.append(positives / min(statistics.positives_after, statistics.negatives_after))
+        return Plan(candidate_windows(rules, statistics), f"{have}; {needed}", max(shares))
     # By the stream's clock: a replay of a month in an hour waits a month for labels, not an hour.
     waited = statistics.as_of_ms - to_ms(request.time)
     if waited > rules.max_wait_ms:

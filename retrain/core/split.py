@@ -15,9 +15,9 @@ Times = npt.NDArray[np.int64]
 class Split:
     """Masks over n rows in time order; ``guard`` and ``holdout`` are what no model of this retrain learns from.
 
-    ``guard`` are the last rows before the change (at most as many as are held out), ``holdout`` the last rows after
-    it, ``validation`` those before the holdout, ``learn`` everything that is neither. ``after`` marks rows from the
-    onset on.
+    ``guard`` are the last rows before the change that are new to the champion too (at most as many as are held out),
+    ``holdout`` the last rows after it, ``validation`` those before the holdout, ``learn`` everything that is neither.
+    ``after`` marks rows from the onset on.
     """
 
     learn: Mask
@@ -32,8 +32,17 @@ class Split:
         return self.holdout | self.guard
 
 
-def split_rows(times: Times, onset_ms: int, holdout: float, validation: float, guard: float = 0.25) -> Split:
+def split_rows(
+    times: Times,
+    onset_ms: int,
+    holdout: float,
+    validation: float,
+    guard: float = 0.25,
+    learnt_until: int | None = None,
+) -> Split:
     """Split rows sorted by time; shares are of the rows from the onset on, ``guard`` of those before it.
+
+    ``learnt_until`` is the last time (ms) among the rows that the champion has learnt from, None where nobody knows.
 
     Raises ``ValueError`` when the times are not in order. O(n).
     """
@@ -50,10 +59,13 @@ def split_rows(times: Times, onset_ms: int, holdout: float, validation: float, g
     # Not more than the holdout, or the overall measure would be of the time before the change.
     guarded = min(held, int(guard * first))
     position = np.arange(n)
+    # What the champion has learnt by heart speaks for it and never for the challenger, which has not: where the model's
+    # age is what is asked about, all before the onset is such.
+    fresh = np.ones(n, bool) if learnt_until is None else times > learnt_until
     masks = {
         "holdout": position >= n - held,
         "validation": (position >= n - held - validated) & (position < n - held),
-        "guard": (position >= first - guarded) & (position < first),
+        "guard": (position >= first - guarded) & (position < first) & fresh,
         "after": position >= first,
     }
     learn = ~(masks["holdout"] | masks["validation"] | masks["guard"])

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from stationkeeper.contracts.identity import candidate_id
-from stationkeeper.contracts.messages import Candidate, GateOutcome, Shadow
+from stationkeeper.contracts.messages import Candidate, GateOutcome, Shadow, Spared
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.registry import CHALLENGER_ALIAS, Registered, Registration, Registry
 from stationkeeper.retrain.core.gate import GateVerdict
@@ -87,6 +87,8 @@ def register_training(
                 "code": result.code,
                 "onnx_sha256": result.onnx_sha256,
                 # Nine digits carry a float32 whole; the artifact's card holds the number that decides.
+                # Which rows it has not learnt from, for whoever judges it again on them.
+                "held_out": f"{job.holdout:.9g} {job.validation:.9g}",
                 "threshold": f"{result.threshold.value:.9g}" if result.threshold else "",
                 **tags,
             },
@@ -223,4 +225,7 @@ def candidate_of(state: RetrainState, registered: Registered, reference: str, ch
             "gate": state.gate.numbers,
         },
         shadow=result.shadow,
+        spared=Spared(version=registered.version, share=state.gate.numbers["spared"])
+        if "spared" in state.gate.numbers
+        else None,
     )

@@ -93,6 +93,7 @@ def after_survey(state: RetrainState, survey: Survey, rules: PlanRules) -> Retra
                 for partition, end in sorted(survey.ends.items())
             ),
             windows=found.windows,
+            asked_share=found.asked,
         )
     assert_never(found)
 
@@ -140,7 +141,8 @@ def after_gate(state: RetrainState, verdict: GateVerdict, settings: RetrainSetti
             verdict.reason,
             gate=verdict,
             look=state.look + 1,
-            judged=state.rows_after,
+            # What was held out of is what the look asked for; the next may find twice as many there already.
+            judged=round(state.rows_after * state.asked_share),
             result=None,
         )
     return state.enter(RequestStage.NO_EVIDENCE, RequestReason.GATE_NO_EVIDENCE, verdict.reason, gate=verdict)

@@ -66,6 +66,8 @@ class RetrainState(Record):
     cure: CureOutcome | None = None
     cure_reason: str = ""
     history: tuple[StageEntry, ...] = ()
+    asked_share: float = 1.0
+    """Share of the rows after the onset that the look asks for, of which the gate holds out its part."""
     typed: tuple[str, ...] = ()
     """The names that ``approvers`` with a login typed beside it."""
 

@@ -165,6 +165,7 @@ class Steps:
         card = ModelCard.decode((champion / CARD_FILE).read_bytes())
         return TrainingJob.of(
             self.models[state.model].settings,
+            asked_share=state.asked_share,
             model=state.model,
             snapshot=snapshot.path.resolve(),
             digest=snapshot.digest,
@@ -206,7 +207,8 @@ class Steps:
             worth=settings.worth(),
             amounts=rows[AMOUNT].to_numpy() if AMOUNT in rows.columns else None,
         )
-        return judge(compared, settings.gate_rules(), settings.segment_rules(), settings.limits())
+        rules = settings.gate_rules(aged=state.request.aged)
+        return judge(compared, rules, settings.segment_rules(), settings.limits())
 
     def register(self, state: RetrainState, named: Collection[str] = ()) -> RegisteredCandidate:
         """Register the challenger after removing what an earlier try left behind, and build its reference.

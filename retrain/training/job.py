@@ -79,13 +79,13 @@ class TrainingJob(Record):
     search_s: float = 0.0
 
     @classmethod
-    def of(cls, settings: RetrainSettings, **facts: Any) -> "TrainingJob":
-        """Return the job of a model's settings with the facts of one training."""
+    def of(cls, settings: RetrainSettings, asked_share: float = 1.0, **facts: Any) -> "TrainingJob":
+        """Return the job of a model's settings with the facts of one training; ``asked_share`` is ``Plan.asked``."""
         return cls(
             task=ModelTask(settings.task),
             trainer=settings.trainer,
             positive=settings.labels.positive_class,
-            holdout=settings.windows.holdout,
+            holdout=settings.windows.holdout * asked_share,
             validation=settings.windows.validation,
             threshold_rule=settings.threshold.rule,
             alert_rate=settings.threshold.alert_rate,

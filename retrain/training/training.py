@@ -107,7 +107,7 @@ class Training:
         times = table.times[rows]
         # A first champion knows of no change: every row is after it.
         onset = int(times[0]) if self.job.onset_ms is None else self.job.onset_ms
-        split = split_rows(times, onset, self.job.holdout, self.job.validation)
+        split = split_rows(times, onset, self.job.holdout, self.job.validation, learnt_until=self.job.champion_until_ms)
         for name, mask in (("training", split.learn), ("validation", split.validation), ("held-out", split.holdout)):
             labels = table.labels[rows][mask]
             # With one window and one recipe nothing is chosen on them.

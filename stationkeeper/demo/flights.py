@@ -101,12 +101,13 @@ class FlightsScenario:
         default_factory=lambda: {
             "pane": "1h",
             "lateness": "1h",
-            # Nine hundred flights a day: three weeks of them before the gate looks, and time for it to look twice.
+            # Nine hundred flights a day: eleven days of them before the gate looks, and time for it to look twice.
             # A training is paid for by the time that the gate looks: what is shown to be better by a hundredth answers.
-            "retrain": {"data": {"min_rows": 20_000, "max_wait": "70d"}, "gate": {"looks": 2, "min_gain": 0.01}},
+            "retrain": {"data": {"min_rows": 10_000, "max_wait": "70d"}, "gate": {"looks": 2, "min_gain": 0.01}},
             # About half of the wrong answers of a week, at which hindsight trains four to five times in the year.
             "requests": {"when": "pays", "cost": 300},
-            "rollout": {"steps": [0.05, 0.25, 0.5], "step_duration": "2d", "max_duration": "60d"},
+            # A day holds each hour once; in less the weight would rise on a night's flights.
+            "rollout": {"steps": [0.05, 0.25, 0.5], "step_duration": "1d", "max_duration": "60d"},
         }
     )
     start_ms: int = START_MS + TRAINING_DAYS * DAY_MS

@@ -1,6 +1,6 @@
 """The ageing curve: how much less often a model trained now would be wrong, from the weeks of versions seen so far."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,6 +19,13 @@ CURE = 0.5
 # At one a single lucky retraining decides; at ten a stream that never ages is retrained for half a year.
 PRIOR_PAIRS = 3.0
 _PRIOR_WEEKS, _PRIOR_RISE = 4.0, 0.2
+
+# By how much of a fresh loss such a retraining may gain more or less than the curve says, before any was seen: half of
+# the .18 that it expects. At half of it the first forecasts would claim to be sure, at double nothing is ever told.
+_PRIOR_SPREAD = 0.1
+
+# Standard errors on either side of a forecast that is told: nine of ten lie between.
+_NINE_OF_TEN = 1.645
 
 # Weeks that tell how a version does when it is new and how it does of late: one alone is noise of few labels.
 FRESH_WEEKS = 3
@@ -73,11 +80,23 @@ class ServedVersion(State, frozen=True):
     """A version with its weeks, oldest first, and those (``asked``) in which a retraining was asked for meanwhile.
 
     All but the last of them gave no version in its place; neither did the last where the version serves still.
+    ``spared`` is how much less often than the version before it was wrong on the rows that the gate compared both on,
+    None where nobody told.
     """
 
     version: str
     weeks: tuple[Week, ...] = ()
     asked: tuple[int, ...] = ()
+    spared: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgeingForecast:
+    """Wrong answers that a retraining would spare, between ``low`` and ``high`` nine times of ten."""
+
+    mean: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +104,18 @@ class AgeingCurve:
     """What a row's loss would be less under a model trained now: growth x fresh loss x age + cure x rise.
 
     ``growth`` is the share of its fresh loss that a version loses a week, ``cure`` the share of a rise above it that a
-    new version takes away. Linear regression of what each promotion gained on the two, with a normal prior (ridge). A
-    retraining that gave no version gained nothing: what the gate or the canary refuses costs its price all the same.
+    new version takes away. Linear regression of what each promotion gained on the two, with a normal prior (ridge).
+    What one gained is seen twice: in the weeks on either side of it, season and all, and by the gate on the very same
+    rows, but of a short time (``ServedVersion.spared``); both count alike. A retraining that gave no version gained
+    nothing: what the gate or the canary refuses costs its price all the same.
     By hand: a version wrong in 10 % when fresh and 12 % of late, 8.5 weeks old, at .02 and .5: .02 x .10 x 8.5 + .5 x
     .02 = .027, so 27 of a thousand answers.
     """
 
     growth: float
     cure: float
+    spread: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Variance of ``growth``, covariance of both, variance of ``cure``."""
 
     @classmethod
     def fit(cls, history: Sequence[ServedVersion]) -> "AgeingCurve":
@@ -102,31 +125,52 @@ class AgeingCurve:
         precision = PRIOR_PAIRS * np.array([(base * _PRIOR_WEEKS) ** 2, (base * _PRIOR_RISE) ** 2])
         if not (precision > 0).all():
             return cls(GROWTH, CURE)
-        normal, target = np.diag(precision), precision * np.array([GROWTH, CURE])
-        for version in served:
-            for asked in barren(version, latest=version is served[-1]):
-                before = [week for week in version.weeks if week.number < asked]
-                # A gain of nought adds nothing to the target.
-                normal += np.outer(_features(before), _features(before)) if before else 0.0
-        for old, new in pairwise(served):
-            # The weeks before the new version's first; a week that both served is in neither.
-            before = [week for week in old.weeks if week.number < new.weeks[0].number]
-            after = [week for week in new.weeks if week.number > old.weeks[-1].number]
-            jump = _jump(old, new)
-            # What the world did in the very week of a promotion, the promotion has not done.
-            if not before or not after or (jump is not None and jump[0] == 0):
-                continue
-            features = _features(before)
-            gain = _loss(before[-PAIR_WEEKS:]) - _loss(after[:PAIR_WEEKS])
-            normal += np.outer(features, features)
-            target += features * gain
+        seen = [*_barren_gains(served), *_gains(served)]
+        features = np.array([one for one, _ in seen]).reshape(-1, 2)
+        gains = np.array([gain for _, gain in seen])
+        normal = np.diag(precision) + features.T @ features
+        prior = np.array([GROWTH, CURE])
+        found = np.linalg.solve(normal, precision * prior + features.T @ gains)
+        # How far gains lie from the curve, with the prior's as many as it counts (normal-inverse-gamma).
+        off = float(np.sum((gains - features @ found) ** 2) + precision @ (found - prior) ** 2)
+        variance = (PRIOR_PAIRS * (_PRIOR_SPREAD * base) ** 2 + off) / (PRIOR_PAIRS + len(gains))
+        spread = variance * np.linalg.inv(normal)
         # A loss that falls with age would say never to retrain again on the strength of one lucky week.
-        growth, cure = np.maximum(np.linalg.solve(normal, target), 0.0).tolist()
-        return cls(growth, cure)
+        growth, cure = np.maximum(found, 0.0).tolist()
+        return cls(growth, cure, (float(spread[0, 0]), float(spread[0, 1]), float(spread[1, 1])))
 
-    def excess(self, weeks: Sequence[Week]) -> float:
-        """Return wrong answers a row that a model trained at the end of these weeks of one version would spare."""
-        return float(_features(weeks) @ np.array([self.growth, self.cure]))
+    def forecast(self, features: Floats) -> AgeingForecast:
+        """Return what ``features`` (of `ageing_features`, or a sum of such) come to, with its interval."""
+        mean = float(features @ np.array([self.growth, self.cure]))
+        first, both, second = self.spread
+        half = _NINE_OF_TEN * float(features @ np.array([[first, both], [both, second]]) @ features) ** 0.5
+        return AgeingForecast(mean, max(mean - half, 0.0), mean + half)
+
+
+Gain = tuple[Floats, float]
+"""The features of a version's weeks, and how much less often its successor was wrong."""
+
+
+def _barren_gains(served: Sequence[ServedVersion]) -> Iterator[Gain]:
+    for version in served:
+        for asked in barren(version, latest=version is served[-1]):
+            if before := [week for week in version.weeks if week.number < asked]:
+                yield ageing_features(before), 0.0
+
+
+def _gains(served: Sequence[ServedVersion]) -> Iterator[Gain]:
+    for old, new in pairwise(served):
+        # The weeks before the new version's first; a week that both served is in neither.
+        before = [week for week in old.weeks if week.number < new.weeks[0].number]
+        after = [week for week in new.weeks if week.number > old.weeks[-1].number]
+        jump = _jump(old, new)
+        # What the world did in the very week of a promotion, the promotion has not done.
+        if before and after and (jump is None or jump[0] > 0):
+            yield ageing_features(before), _loss(before[-PAIR_WEEKS:]) - _loss(after[:PAIR_WEEKS])
+        # The gate's rows end with the request: what came between it and the promotion it has not seen.
+        judged = [week for week in before if not old.asked or week.number < old.asked[-1]]
+        if new.spared is not None and judged:
+            yield ageing_features(judged), new.spared
 
 
 def barren(version: ServedVersion, *, latest: bool) -> tuple[int, ...]:
@@ -197,7 +241,7 @@ def _loss(weeks: Sequence[Week]) -> float:
     return sum(week.wrong for week in weeks) / max(sum(week.rows for week in weeks), 1)
 
 
-def _features(weeks: Sequence[Week]) -> Floats:
+def ageing_features(weeks: Sequence[Week]) -> Floats:
     """Fresh loss times age in weeks (to the middle of the last), and the rise of late above the fresh loss."""
     fresh = _loss(weeks[:FRESH_WEEKS])
     age = weeks[-1].number - weeks[0].number + 0.5

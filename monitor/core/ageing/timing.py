@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from stationkeeper.contracts.messages import RetrainRequest, Rollout, Verdict
 from stationkeeper.contracts.state import State, replaced
 from stationkeeper.contracts.times import to_datetime
@@ -12,9 +14,11 @@ from stationkeeper.monitor.core.ageing.curve import (
     HORIZON_WEEKS,
     PAIR_WEEKS,
     AgeingCurve,
+    AgeingForecast,
     ServedVersion,
     SuddenChange,
     Week,
+    ageing_features,
     barren,
     help_share,
     sudden_change,
@@ -41,26 +45,37 @@ class AgeState(State, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Whether a retraining pays: ``spent`` wrong answers that age has cost since ``since`` (a week), and the price.
+    """Whether a retraining pays: ``age`` is what age has cost in wrong answers since ``since`` (a week), and the price.
 
     ``spared`` are those that it spares in the next ``HORIZON_WEEKS`` of what a sudden ``change`` costs, 0 without one.
-    ``late`` is the share of wrong answers of late, ``forecast`` how much less a model trained now would have;
-    ``barren`` are the retrainings so far that gave no version.
+    ``late`` is the share of wrong answers of late, ``ahead`` how much less a model trained now is forecast to have by
+    its age, ``less`` by the change; ``barren`` are the retrainings so far that gave no version.
     """
 
     pays: bool
     version: str
     since: int
     week: int
-    spent: float
+    age: AgeingForecast
     cost: float
     rows: int
     curve: AgeingCurve
+    ahead: AgeingForecast
     spared: float = 0.0
     change: SuddenChange | None = None
     late: float = 0.0
-    forecast: float = 0.0
+    less: float = 0.0
     barren: int = 0
+
+    @property
+    def spent(self) -> float:
+        """What age has cost, in the mean: what the price is held against."""
+        return self.age.mean
+
+    @property
+    def forecast(self) -> float:
+        """How much less often than of late a model trained now is expected to be wrong."""
+        return max(self.ahead.mean, self.less)
 
     @property
     def reason(self) -> str:
@@ -74,9 +89,12 @@ class Timing:
             )
         more = "which is what a retraining costs" if self.pays else "a retraining does not pay yet"
         more += f"; {self.barren} asked for before gave no version so far" if self.barren else ""
+        age, ahead, late = self.age, self.ahead, 100 * self.late
+        spares = f"{100 * ahead.mean:.2f} ({100 * ahead.low:.2f} to {100 * ahead.high:.2f}) of {late:.2f} in a hundred"
         return (
-            f"age has cost {self.spent:.0f} of {self.cost:.0f} wrong answers in {weeks} week{'s' * (weeks != 1)} of "
-            f"version {self.version} ({self.rows} labelled rows): {more}"
+            f"age has cost {age.mean:.0f} of {self.cost:.0f} wrong answers ({age.low:.0f} to {age.high:.0f}) in "
+            f"{weeks} week{'s' * (weeks != 1)} of version {self.version} ({self.rows} labelled rows), a new one is "
+            f"forecast to spare {spares}: {more}"
         )
 
 
@@ -101,19 +119,33 @@ def timing(state: AgeState, cost: float, week: int, helps: float = 1.0) -> Timin
     curve, change = AgeingCurve.fit(history), sudden_change(history)
     since = weeks[0].number if state.asked is None else max(weeks[0].number, state.asked)
     counted = [(i, one) for i, one in enumerate(weeks) if one.number >= since]
-    spent = sum(one.rows * curve.excess(weeks[: i + 1]) for i, one in counted)
+    # Linear in the features, so that the sum of all weeks has one interval.
+    age = curve.forecast(sum((one.rows * ageing_features(weeks[: i + 1]) for i, one in counted), np.zeros(2)))
     rows = sum(one.rows for _, one in counted)
     # From the last request on, or one that found nothing better would be made again each week.
     ahead = helps * _rows_a_week(weeks) * HORIZON_WEEKS
     less = 0.0 if change is None else change.spared(history, since, week)
     spared = less * ahead
-    pays = max(spent, spared) >= cost
+    pays = max(age.mean, spared) >= cost
     near = weeks[-PAIR_WEEKS:]
     late = sum(one.wrong for one in near) / max(sum(one.rows for one in near), 1)
-    forecast = max(curve.excess(weeks), less)
     failed = sum(len(barren(one, latest=one is history[-1])) for one in history)
-    number = weeks[-1].number
-    return Timing(pays, latest.version, since, number, spent, cost, rows, curve, spared, change, late, forecast, failed)
+    return Timing(
+        pays=pays,
+        version=latest.version,
+        since=since,
+        week=weeks[-1].number,
+        age=age,
+        cost=cost,
+        rows=rows,
+        curve=curve,
+        ahead=curve.forecast(ageing_features(weeks)),
+        spared=spared,
+        change=change,
+        late=late,
+        less=less,
+        barren=failed,
+    )
 
 
 def _rows_a_week(weeks: Sequence[Week]) -> float:
@@ -136,7 +168,10 @@ class AgeRecord:
         self.cures = 0, 0
 
     def of_incident(self, harm: Harm) -> str:
-        """Return why what an incident costs does not pay a retraining, "" where it does or nobody can tell.
+        """Return why what an incident costs does not pay a retraining so far, "" where it does or nobody can tell.
+
+        It will not where the whole interval of its harm says so; where only the mean does it may pay, and is asked
+        again while the incident is open.
 
         That is its loss a row for the rows of ``HORIZON_WEEKS``, by the share of retrainings that helped so far,
         against the price. By hand: 2 points of 1 000 rows a
@@ -152,8 +187,9 @@ class AgeRecord:
         if not weeks or harm.measure != ACCURACY or harm.lost * rows >= self._cost:
             return ""
         seldom = f", times {helps:.2f} as {self.cures[1]} of {sum(self.cures)} did not help" if self.cures[1] else ""
+        verdict = "will not pay" if harm.high * rows < self._cost else "not shown to pay so far"
         return (
-            f"will not pay: {harm.lost * rows:.0f} wrong answers ({harm.low * rows:.0f} to {harm.high * rows:.0f}) in "
+            f"{verdict}: {harm.lost * rows:.0f} wrong answers ({harm.low * rows:.0f} to {harm.high * rows:.0f}) in "
             f"{HORIZON_WEEKS:.0f} weeks of {_rows_a_week(weeks):.0f} labelled rows{seldom}, "
             f"a retraining costs {self._cost:g}"
         )
@@ -182,7 +218,10 @@ class AgeRecord:
         What the policy holds back is asked again a week later. While data are ``broken`` (why) labels do not count:
         what they cost is not the model's age, and the weeks after would look like a change back.
         """
-        due = None if self._cost is None or broken else self._add(champion.version, labels, self._cost)
+        spared = None
+        if rollout is not None and rollout.spared is not None and rollout.spared.version == champion.version:
+            spared = rollout.spared.share
+        due = None if self._cost is None or broken else self._add(champion.version, labels, self._cost, spared)
         if due is None or not due.pays:
             return [], []
         incident, verdict = _asking(due, champion, now)
@@ -193,14 +232,14 @@ class AgeRecord:
         self.state = replaced(self.state, asked=due.week + 1)
         return [verdict], [request]
 
-    def _add(self, version: str, labels: OutcomePane, cost: float) -> Timing | None:
+    def _add(self, version: str, labels: OutcomePane, cost: float, spared: float | None) -> Timing | None:
         """Count labels; returns the timing when a week has ended with them."""
         week = labels.start // WEEK_MS
         _, false_positive, false_negative, _ = (int(cell) for cell in labels.confusion)
         versions = list(self.state.versions)
         if not versions or versions[-1].version != version:
             # A version that comes back is another time of it: its old weeks are those of another season.
-            versions.append(ServedVersion(version=version))
+            versions.append(ServedVersion(version=version, spared=spared))
         weeks = versions[-1].weeks
         ended = not weeks or week > weeks[-1].number
         known = Week(week, 0, 0) if ended else weeks[-1]
@@ -237,6 +276,8 @@ def _asking(due: Timing, identity: WatchIdentity, now: int) -> tuple[Incident, V
             "spared": round(due.spared, 3),
             "late": round(due.late, 6),
             "forecast": round(due.forecast, 6),
+            "low": round(due.ahead.low, 6),
+            "high": round(due.ahead.high, 6),
         },
         number=due.week,
     )

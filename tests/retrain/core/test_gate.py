@@ -67,6 +67,32 @@ def test_equal_models_pass_no_more_often_than_alpha():
     assert passed <= 15
 
 
+def test_for_age_a_better_estimate_is_enough_where_decisions_are_no_worse():
+    labels = drawn(6_000, 7)
+    old = scores(labels, 4, 8)
+    # A little nearer to the truth in each row, but not by a twentieth of the loss.
+    new = old + 0.01 * (labels - old)
+    new = np.where((old < 0.5) != (new < 0.5), old, new)
+    assert judge(labels, old, new) is GateOutcome.NO_EVIDENCE
+    aged = replace(RULES, aged=True)
+    found = judge_binary(labels, (old, 0.5), (new, 0.5), np.ones(6_000, bool), aged)
+    assert found.outcome is GateOutcome.PASS
+    assert found.reason.startswith("nothing drifted; estimated better: log loss saved +0.0")
+    # No better, or with worse decisions, it stays where it is.
+    assert judge(labels, old, old, aged) is GateOutcome.NO_EVIDENCE
+    assert judge(labels, new, old, aged) is not GateOutcome.PASS
+    worse = judge_binary(labels, (old, 0.5), (new, 0.95), np.ones(6_000, bool), aged)
+    assert worse.outcome is not GateOutcome.PASS
+
+
+def test_the_gate_tells_how_many_wrong_answers_a_row_were_spared():
+    labels = np.arange(1_000) % 10 == 0
+    old, new = np.full(1_000, 0.1), np.where(np.arange(1_000) % 20 == 0, 0.9, 0.1)
+    found = judge_binary(labels, (old, 0.5), (new, 0.5), np.arange(1_000) >= 500, RULES)
+    # One row of twenty, which the champion misses.
+    assert found.numbers["spared"] == 0.05
+
+
 def test_better_after_the_change_but_much_worse_before_it_does_not_pass():
     labels = drawn(6_000, 4)
     after = np.arange(6_000) >= 4_500

@@ -121,6 +121,20 @@ def test_a_look_without_evidence_doubles_the_rows():
     assert "needed 6000 and 100" in again.detail
 
 
+def test_what_is_held_out_is_a_share_of_what_the_look_asks_for():
+    # 8 000 rows where 1 000 and 50 positives are asked for: an eighth, or the gate would hold out the newest fortnight.
+    plenty = decide(request(), RULES, labels(8_000, 4_000))
+    assert isinstance(plenty, Plan)
+    assert plenty.asked == 1_000 / 8_000
+    # Positives were waited for: all of the rows are asked for.
+    rare = decide(request(), RULES, labels(8_000, 50))
+    assert isinstance(rare, Plan)
+    assert rare.asked == 1.0
+    again = decide(request(), RULES, labels(8_000, 4_000), look=1, judged=1_000)
+    assert isinstance(again, Plan)
+    assert again.asked == 2_000 / 8_000
+
+
 def test_windows_differ_only_where_rows_do():
     kinds = [window.kind for window in candidate_windows(RULES, labels(1_000, 60))]
     assert kinds == [WindowKind.ALL, WindowKind.REWEIGHTED, WindowKind.SINCE_CHANGE, WindowKind.LAST]

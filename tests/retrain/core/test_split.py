@@ -17,6 +17,16 @@ def test_a_split_by_hand():
     assert int(split.learn.sum()) == 70
 
 
+def test_rows_that_the_champion_has_learnt_are_no_guard_and_may_be_learnt():
+    split = split_rows(TIMES, 60, 0.25, 0.25, learnt_until=54)
+    assert np.flatnonzero(split.guard).tolist() == [55, 56, 57, 58, 59]
+    assert split.learn[50:55].all()
+    # Of a model that learnt up to the onset nothing before it is new.
+    aged = split_rows(TIMES, 60, 0.25, 0.25, learnt_until=59)
+    assert not aged.guard.any()
+    assert aged.judged.sum() == aged.holdout.sum() == 10
+
+
 @given(
     times=st.lists(st.integers(0, 1_000), min_size=1, max_size=80).map(sorted),
     onset=st.integers(-5, 1_005),

@@ -121,6 +121,16 @@ def test_a_failed_training_is_tried_again_unless_its_data_are_to_blame():
     assert (final.stage, final.reason) == (RequestStage.FAILED, RequestReason.BAD_DATA)
 
 
+def test_the_next_look_asks_for_twice_what_was_asked_for_and_not_for_twice_what_was_there():
+    first = state(RequestStage.GATE, rows_after=80_000, asked_share=0.25, result=None)
+    now = after_gate(first, GateVerdict(GateOutcome.NO_EVIDENCE, "too few"), SETTINGS)
+    assert now.judged == 20_000
+    statistics = LabelStatistics(START, 0, 10_000, 80_000, 9_000)
+    planned = after_survey(now, Survey(statistics, START, {}), SETTINGS.plan_rules())
+    # The rows are there already: nothing is waited for.
+    assert (planned.stage, planned.asked_share) == (RequestStage.SNAPSHOT, 0.5)
+
+
 def test_a_gate_without_evidence_looks_again_until_its_looks_are_used():
     now = state(RequestStage.GATE, rows_after=100)
     unclear = GateVerdict(GateOutcome.NO_EVIDENCE, "few rows")

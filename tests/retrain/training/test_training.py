@@ -71,7 +71,7 @@ def job_of(
         "windows": windows,
         "onset_ms": ONSET,
     }
-    return TrainingJob.of(settings, **(known | facts))
+    return TrainingJob.of(settings, 1.0, **(known | facts))
 
 
 def wait(process: TrainingProcess, limit_s: float = 60.0) -> Finished:

@@ -1,9 +1,11 @@
 """The ageing curve: what promotions gained teaches how fast models age here."""
 
+import numpy as np
 import pytest
 
+from stationkeeper.contracts.state import replaced
 from stationkeeper.monitor.core.ageing import AgeingCurve, ServedVersion, SuddenChange, Week, sudden_change
-from stationkeeper.monitor.core.ageing.curve import CURE, GROWTH
+from stationkeeper.monitor.core.ageing.curve import CURE, GROWTH, ageing_features
 
 
 def served(version: str, first: int, rates: list[float], rows: int = 1_000) -> ServedVersion:
@@ -19,11 +21,13 @@ def ageing(growth: float, versions: int = 8, weeks: int = 8) -> list[ServedVersi
 
 def test_the_excess_by_hand():
     weeks = served("1", 0, [0.10, 0.10, 0.10, 0.11, 0.11, 0.11, 0.12, 0.12, 0.12]).weeks
-    assert AgeingCurve(0.02, 0.5).excess(weeks) == pytest.approx(0.02 * 0.10 * 8.5 + 0.5 * 0.02)
+    assert AgeingCurve(0.02, 0.5).forecast(ageing_features(weeks)).mean == pytest.approx(0.02 * 0.10 * 8.5 + 0.5 * 0.02)
 
 
 def test_without_a_promotion_the_prior_holds():
-    assert AgeingCurve.fit([served("1", 0, [0.1] * 20)]) == AgeingCurve(GROWTH, CURE)
+    prior = AgeingCurve.fit([served("1", 0, [0.1] * 20)])
+    assert prior.growth == pytest.approx(GROWTH)
+    assert prior.cure == pytest.approx(CURE)
     assert AgeingCurve.fit([]) == AgeingCurve(GROWTH, CURE)
     assert AgeingCurve.fit([served("1", 0, [0.0] * 20)]) == AgeingCurve(GROWTH, CURE)
 
@@ -35,17 +39,40 @@ def test_promotions_that_gain_nothing_teach_that_models_do_not_age():
 @pytest.mark.parametrize("growth", [0.05, 0.10])
 def test_promotions_that_gain_teach_how_fast(growth: float):
     weeks = ageing(growth)[-1].weeks
-    found = AgeingCurve.fit(ageing(growth)).excess(weeks)
+    found = AgeingCurve.fit(ageing(growth)).forecast(ageing_features(weeks)).mean
     # What a new version gains is known to a third after seven promotions.
     assert found == pytest.approx(0.10 * growth * 7, rel=0.34)
+
+
+def test_what_the_gate_saw_on_the_same_rows_outweighs_a_season():
+    # Each version begins in a worse season than the last one ended in, so that the weeks say that nothing was gained.
+    versions = [served(str(n), n * 8, [0.10 + 0.005 * n] * 8, 100_000) for n in range(4)]
+    told = [versions[0], *(replaced(one, spared=0.02) for one in versions[1:])]
+    features = ageing_features(versions[-1].weeks)
+    blind, seen = (AgeingCurve.fit(history).forecast(features) for history in (versions, told))
+    assert blind.mean == 0.0
+    assert seen.mean > 0.005
+
+
+def test_a_forecast_is_surer_the_more_promotions_gained_alike():
+    features = ageing_features(ageing(0.05)[-1].weeks)
+    few, many = (AgeingCurve.fit(ageing(0.05, versions=n)).forecast(features) for n in (2, 12))
+    assert few.low < few.mean < few.high
+    assert many.high - many.low < (few.high - few.low) / 2
+    # By hand: variances .0001 and .04 of features .85 and .02 are .00007225 + .000016, of which the root is .0094.
+    found = AgeingCurve(0.02, 0.5, (0.0001, 0.0, 0.04)).forecast(np.array([0.85, 0.02]))
+    assert found.mean == pytest.approx(0.027)
+    assert found.high - found.mean == pytest.approx(1.645 * 0.0093941, rel=1e-3)
+    assert AgeingCurve(0.02, 0.5, (1.0, 0.0, 1.0)).forecast(np.array([0.85, 0.02])).low == 0.0
 
 
 def test_a_season_that_a_new_version_does_not_cure_is_not_called_age():
     # All versions rise alike within their time and begin high: the rise was the season's.
     season = [0.10 + 0.004 * week for week in range(40)]
     versions = [served(str(n), n * 8, season[n * 8 : n * 8 + 8], 100_000) for n in range(5)]
-    curve, plain = AgeingCurve.fit(versions), AgeingCurve(GROWTH, CURE)
-    assert curve.excess(versions[-1].weeks) < plain.excess(versions[-1].weeks) / 2
+    features = ageing_features(versions[-1].weeks)
+    learned, plain = (curve.forecast(features).mean for curve in (AgeingCurve.fit(versions), AgeingCurve(GROWTH, CURE)))
+    assert learned < plain / 2
 
 
 def test_one_lucky_promotion_never_says_that_age_is_a_gain():
@@ -89,7 +116,9 @@ def test_a_change_in_the_very_week_of_a_promotion_is_a_change_and_teaches_nothin
     assert found is not None
     assert found.week == 4
     assert found.lost == pytest.approx(0.45)
-    assert AgeingCurve.fit(history) == AgeingCurve(GROWTH, CURE)
+    learned = AgeingCurve.fit(history)
+    assert learned.growth == pytest.approx(GROWTH)
+    assert learned.cure == pytest.approx(CURE)
     # A season that is half as bad again is none, and neither is a version that is better.
     for later in (225, 60):
         assert sudden_change([history[0], ServedVersion("2", weeks(later, later, first=4))]) is None

@@ -5,8 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stationkeeper.contracts.messages import Level, RetrainRequest, VerdictKind
+from stationkeeper.contracts.messages import (
+    AGEING,
+    SCHEDULE,
+    Level,
+    RetrainRequest,
+    Rollout,
+    RolloutPhase,
+    Spared,
+    VerdictKind,
+)
 from stationkeeper.contracts.state import replaced, state_of
+from stationkeeper.contracts.times import to_datetime
 from stationkeeper.monitor.core.ageing import AgeRecord, AgeState, ServedVersion, Week, timing
 from stationkeeper.monitor.core.ageing.timing import WEEK_MS
 from stationkeeper.monitor.core.incidents import Harm, RequestPolicy, RequestRules, WatchIdentity
@@ -35,7 +45,8 @@ def test_the_account_by_hand():
     assert early is not None
     assert not early.pays
     assert early.spent == pytest.approx(49)
-    assert "age has cost 49 of 50 wrong answers in 7 weeks of version 1 (7000 labelled rows)" in early.reason
+    assert "age has cost 49 of 50 wrong answers (" in early.reason
+    assert "in 7 weeks of version 1 (7000 labelled rows), a new one is forecast to spare" in early.reason
 
 
 def test_a_week_that_is_not_over_is_not_weighed():
@@ -178,8 +189,11 @@ def test_an_incident_asks_where_its_harm_pays_in_two_weeks():
     assert record.of_incident(small) == ""
     ask(record, policy, 3)
     assert record.of_incident(small) == (
-        "will not pay: 40 wrong answers (20 to 60) in 2 weeks of 1000 labelled rows, a retraining costs 50"
+        "not shown to pay so far: 40 wrong answers (20 to 60) in 2 weeks of 1000 labelled rows, a retraining costs 50"
     )
+    # It will not where the whole interval says so.
+    refused = record.of_incident(replaced(small, high=0.024))
+    assert refused.startswith("will not pay: 40 wrong answers (20 to 48) in 2 weeks")
     assert record.of_incident(replaced(small, lost=0.03)) == ""
     assert record.of_incident(Harm("unknown", "no labels")) == ""
     assert AgeRecord(None).of_incident(small) == ""
@@ -192,8 +206,8 @@ def test_retrainings_that_did_not_help_are_expected_to_spare_less():
     assert record.of_incident(worse) == ""
     record.cures = 0, 2
     assert record.of_incident(worse) == (
-        "will not pay: 48 wrong answers (36 to 60) in 2 weeks of 1000 labelled rows, times 0.60 as 2 of 2 did not "
-        "help, a retraining costs 50"
+        "not shown to pay so far: 48 wrong answers (36 to 60) in 2 weeks of 1000 labelled rows, times 0.60 as 2 of 2 "
+        "did not help, a retraining costs 50"
     )
     record.cures = 2, 2
     assert record.of_incident(worse) == ""
@@ -205,3 +219,22 @@ def test_retrainings_that_did_not_help_are_expected_to_spare_less():
     assert part is not None
     assert part.spared == pytest.approx(whole.spared / 2)
     assert (whole.pays, part.pays) == (True, part.spent >= 30.0)
+
+
+def test_what_the_gate_saw_of_a_version_is_kept_with_it_alone():
+    def rollout(champion: str, version: str) -> Rollout:
+        spared = Spared(version=version, share=0.02)
+        return Rollout(
+            model="fraud", epoch=1, time=to_datetime(0), phase=RolloutPhase.STEADY, champion=champion, spared=spared
+        )
+
+    record, policy = AgeRecord(50.0), RequestPolicy(RequestRules(when="pays"))
+    for week, (champion, said) in enumerate([("1", None), ("2", "2"), ("1", "2")]):
+        told = None if said is None else rollout(champion, said)
+        record.judge(labels(week * WEEK_MS, 100), WatchIdentity("fraud", champion, "", "d"), policy, week, told)
+    # A version that came back is not the one that the gate saw.
+    assert [one.spared for one in record.state.versions] == [None, 0.02, None]
+
+
+def test_the_words_of_the_contract_are_causes():
+    assert (AGEING, SCHEDULE) == (Cause.AGEING, Cause.SCHEDULE)
