@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,6 +120,10 @@ def explain(
         bool,
         typer.Option("--verify", help="Hash snapshot, artifact, reference and recipe again; exit 1 if one differs."),
     ] = False,
+    openlineage: Annotated[
+        bool,
+        typer.Option("--openlineage", help="Print the training as run events of OpenLineage instead, one JSON a line."),
+    ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -145,7 +150,12 @@ def explain(
             )
         bins = bins_of(reader, topics, chain.verdicts)
         checks = _verified(settings, chain, reader, topics) if verify else []
-    if json:
+    if openlineage:
+        from stationkeeper.explain.openlineage import run_events
+
+        for event in run_events(chain.outcome, settings.kafka.prefix) if chain.outcome is not None else []:
+            typer.echo(dumps(event))
+    elif json:
         tables = {verdict: table.to_json() for verdict, table in bins.items()}
         told = {"verified": [one.to_json() for one in checks]} if verify else {}
         print_json({**chain.to_json(), "bins": tables, **told})
