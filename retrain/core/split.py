@@ -82,20 +82,28 @@ def window_rows(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Return positions and weights of the rows a window teaches, both of length k <= ``limit``, in time order.
 
-    Where there are more than ``limit``, rows from before the change are thinned at random first, and the rows that
-    are left stand for those that are gone through their weight; then the oldest rows after it are dropped.
+    Where there are more than ``limit``, `since_change` and `last` drop their oldest. `all` and `reweighted` thin at
+    random, and what is left stands for what is gone through its weight: rows from before the change give way first, to
+    no less than half of the room.
     """
     mask = usable & after if window.kind is WindowKind.SINCE_CHANGE else usable
     positions = np.flatnonzero(mask)
     if window.kind is WindowKind.LAST:
         positions = positions[-window.rows :]
-    # The newest rows after the change are the last to be dropped: they are what the model is retrained for.
-    new = positions[after[positions]][-limit:]
-    old = positions[~after[positions]]
-    room = limit - len(new)
-    kept = np.sort(rng.choice(old, room, replace=False)) if len(old) > room else old
+    new, old = positions[after[positions]], positions[~after[positions]]
+    thins = window.kind in {WindowKind.ALL, WindowKind.REWEIGHTED}
+    # Months after a change the new rows alone fill the room. Without a half for the old ones every window would be the
+    # newest rows, and a model of the summer would answer in the autumn.
+    kept_new = _thinned(new, max(limit // 2, limit - len(old)), rng) if thins else new[-limit:]
+    kept_old = _thinned(old, limit - len(kept_new), rng)
     # A sample of the old rows stands for all of them, or `all` would quietly become `since_change` where rows are many.
-    old_weight = len(old) / len(kept) if len(kept) else 1.0
-    chosen = np.concatenate([kept, new])
-    weights = np.concatenate([np.full(len(kept), old_weight), np.full(len(new), window.weight)])
+    # What drops its oldest means to forget them.
+    of_new = len(new) / len(kept_new) if thins and len(kept_new) else 1.0
+    of_old = len(old) / len(kept_old) if len(kept_old) else 1.0
+    chosen = np.concatenate([kept_old, kept_new])
+    weights = np.concatenate([np.full(len(kept_old), of_old), np.full(len(kept_new), of_new * window.weight)])
     return chosen, weights
+
+
+def _thinned(rows: npt.NDArray[np.int64], room: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    return np.sort(rng.choice(rows, room, replace=False)) if len(rows) > room else rows

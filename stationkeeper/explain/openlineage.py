@@ -1,4 +1,4 @@
-"""A training as run events of OpenLineage, for whoever collects the lineage of all jobs in one place (Marquez, DataHub).
+"""A training as run events of OpenLineage, for whoever collects the lineage of all jobs in one place (Marquez).
 
 Pure: a state of a request in, plain data out. Written against the specification 2-0-2 (spec/OpenLineage.json of
 OpenLineage/OpenLineage) and its facets of version and error message.

@@ -66,8 +66,26 @@ def test_thinned_rows_stand_for_those_that_are_gone():
     rows, weights = window_rows(TrainingWindow(WindowKind.ALL), np.ones(100, bool), after, 50, np.random.default_rng(0))
     assert len(rows) == 50
     assert (np.diff(rows) > 0).all()
-    assert after[rows].sum() == 40
+    assert after[rows].sum() == 25
     assert weights.sum() == pytest.approx(100)
+    # Few old rows leave the rest of the room to the new ones.
+    late = TIMES >= 10
+    rows, weights = window_rows(TrainingWindow(WindowKind.ALL), np.ones(100, bool), late, 50, np.random.default_rng(0))
+    assert (late[rows].sum(), (~late[rows]).sum()) == (40, 10)
+    assert weights[late[rows]].sum() == pytest.approx(90)
+
+
+@pytest.mark.parametrize("kind", [WindowKind.ALL, WindowKind.REWEIGHTED])
+def test_long_after_a_change_history_is_still_history(kind: WindowKind):
+    # More new rows than there is room: were they all kept, each window would be the newest rows.
+    after = TIMES >= 30
+    rows, _ = window_rows(TrainingWindow(kind, weight=10.0), np.ones(100, bool), after, 40, np.random.default_rng(0))
+    assert (~after[rows]).sum() == 20
+    assert rows[after[rows]].min() < 60, "of the new ones the older too"
+    newest, _ = window_rows(
+        TrainingWindow(WindowKind.SINCE_CHANGE), np.ones(100, bool), after, 40, np.random.default_rng(0)
+    )
+    assert newest.tolist() == list(range(60, 100))
 
 
 def test_folds_are_runs():
