@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from stationkeeper.contracts.messages import GateOutcome
 from stationkeeper.registry import AdoptionRules, ArtifactError, look_at
 from stationkeeper.registry.mlflow import _experiment
 from stationkeeper.retrain.bootstrap import training_rows
-from stationkeeper.retrain.gate_command import GateReport, gate_version
+from stationkeeper.retrain.gate_command import GateReport, _held_out, gate_version
+from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore
 from tests.retrain.bank import HOUR, ONSET, Bank, transactions
 
@@ -58,6 +60,13 @@ def test_a_version_is_judged_on_rows_neither_has_learnt_from(bank: Bank, tmp_pat
     own = judge(bank, challenger.version, challenger.version, challenger.snapshot)
     assert (own.verdict.outcome, own.exit_code) == (GateOutcome.NO_EVIDENCE, 3)
     assert own.to_json()["outcome"] == "no_evidence"
+
+
+@pytest.mark.parametrize(("tag", "shares"), [("0.05 0.2", (0.05, 0.2)), ("", (0.3, 0.2))])
+def test_held_out_is_what_its_own_training_held_out(tag: str, shares: tuple[float, float]):
+    # Of nine weeks' rows a training holds out the share of what its look asked for, which no setting says.
+    registry: Any = SimpleNamespace(tags=lambda *_: {"held_out": tag})
+    assert _held_out(registry, "bank", "2", RetrainSettings()) == shares
 
 
 def test_a_version_that_may_have_learnt_the_rows_proves_nothing_until_somebody_says(bank: Bank, tmp_path: Path):
