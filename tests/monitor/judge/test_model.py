@@ -86,7 +86,7 @@ def test_age_asks_without_an_incident_and_the_same_after_a_restart() -> None:
     assert when == [42, 70]
     request = whole.requests()[0]
     assert (request.kind, request.cause, request.version) == (VerdictKind.PERFORMANCE, Cause.AGEING, "1")
-    assert "wrong answers in" in request.evidence["reason"]
+    assert "wrong answers (0 to 110) in 6 weeks" in request.evidence["reason"]
     assert request.verdict in {verdict.id for verdict in whole.verdicts()}
     first = Bench(**PAYS)
     asked(first, range(when[0] - 3))
