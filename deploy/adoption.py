@@ -1,7 +1,7 @@
 """Adopting a first champion, and what the log says about production."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,47 +19,54 @@ class DeploymentError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Deployments:
-    """What the log says about production: the last rollout of each model and the audit log, oldest first."""
+    """What the log says about production: the last rollout of each model and the audit log, oldest first.
+
+    ``refused`` says of a model why a record of it cannot be read: half of what is in production is no answer.
+    """
 
     rollouts: dict[str, Rollout]
     audit: tuple[Deployment, ...]
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def held(self, model: str) -> Rollout | None:
+        """Return the rollout of a model, None before its first; raises ``DeploymentError`` where it cannot be read."""
+        if model in self.refused:
+            raise DeploymentError(f"a record of production of {model!r} cannot be read: {self.refused[model]}")
+        return self.rollouts.get(model)
 
     def rollout(self, model: str) -> Rollout:
         """Return the rollout of a model; raises ``DeploymentError`` naming those there are."""
-        if model not in self.rollouts:
+        held = self.held(model)
+        if held is None:
             known = ", ".join(sorted(self.rollouts)) or "none"
             raise DeploymentError(f"model {model!r} has no champion in the log; known: {known}")
-        return self.rollouts[model]
+        return held
 
 
 def read_deployments(reader: Reader, topics: Topics) -> Deployments:
-    """Read both topics to their end; raises ``Retryable`` when the broker is away.
-
-    Raises ``DeploymentError`` for a record that this version cannot read: half of what is in production is no answer.
-    """
-    try:
-        return _read(reader, topics)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join((error.title.lower(), *map(str, first["loc"])))
-        raise DeploymentError(f"a record of production cannot be read: {where}: {first['msg']}") from error
-
-
-def _read(reader: Reader, topics: Topics) -> Deployments:
+    """Read both topics to their end; raises ``Retryable`` when the broker is away."""
     rollouts: dict[str, Rollout] = {}
-    for batch in reader.read(reader.partitions(topics.rollouts.name)):
-        for key, value in zip(batch.keys, batch.values, strict=True):
-            if value is None:
-                rollouts.pop((key or b"").decode(), None)
-            else:
-                rollouts[(key or b"").decode()] = Rollout.decode(value)
-    audit = [
-        Deployment.decode(value)
-        for batch in reader.read(reader.partitions(topics.deployments.name))
-        for value in batch.values
-        if value is not None
-    ]
-    return Deployments(rollouts, tuple(audit))
+    audit: list[Deployment] = []
+    refused: dict[str, str] = {}
+    for topic in (topics.rollouts.name, topics.deployments.name):
+        for batch in reader.read(reader.partitions(topic)):
+            for key, value in zip(batch.keys, batch.values, strict=True):
+                # A key that is no text names no model: whoever wrote it hurts none.
+                model = (key or b"").decode(errors="backslashreplace")
+                try:
+                    if topic == topics.deployments.name:
+                        audit += [] if value is None else [Deployment.decode(value)]
+                        continue
+                    # The table is compacted: its last record alone counts, and one that is mended is read again.
+                    refused.pop(model, None)
+                    rollouts.pop(model, None)
+                    if value is not None:
+                        rollouts[model] = Rollout.decode(value)
+                except ValidationError as error:
+                    first = error.errors(include_input=False, include_url=False)[0]
+                    where = ".".join((error.title.lower(), *map(str, first["loc"])))
+                    refused[model] = f"{where}: {first['msg']}"
+    return Deployments(rollouts, tuple(audit), refused)
 
 
 def adoption(
@@ -93,7 +100,7 @@ def adopt(
 
     Raises ``DeploymentError`` where the model has another champion: that is replaced by a rollout, not by adoption.
     """
-    held = read_deployments(reader, topics).rollouts.get(model)
+    held = read_deployments(reader, topics).held(model)
     if held is not None and held.champion != version:
         raise DeploymentError(
             f"model {model!r} has champion {held.champion} already; train or offer a candidate to replace it"

@@ -83,7 +83,9 @@ def look_at(registry: Registry, model: str, version: str, rules: AdoptionRules) 
             graph = home / "job" / ONNX_FILES[exact.card.input_mode.value]
             (home / "made" / MODEL_FILE).write_bytes(graph.read_bytes())
         registry.attach(model, version, home / "made")
-    return f"MLflow flavour {found.flavor}, {words}"
+    # Of several, by name: a booster numbers its own, and whoever adopts it sees whether labels are called so.
+    told = f"classes {', '.join(card.classes)}, " if card.task is ModelTask.MULTICLASS else ""
+    return f"MLflow flavour {found.flavor}, {told}{words}"
 
 
 def _agree(card: ModelCard, rules: AdoptionRules, what: str) -> None:
@@ -138,7 +140,10 @@ def _task(
     if not np.isfinite(scores).all():
         raise ArtifactError(f"{what} answers numbers that are not finite to rows without nulls")
     if scores.shape[1] > 2:
-        raise ArtifactError(f"{what} answers {scores.shape[1]} numbers a row and does not say of which classes")
+        raise ArtifactError(
+            f"{what} answers {scores.shape[1]} numbers a row and does not say of which classes; log a model with "
+            "classes_, or let its pyfunc answer a data frame with a column of shares for each class"
+        )
     # Numbers that all lie between 0 and 1 are taken for probabilities unless a person says regression: a regression on
     # shares has to be told.
     shares = bool(scores.min(initial=0.0) >= 0.0 and scores.max(initial=1.0) <= 1.0)

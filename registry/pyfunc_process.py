@@ -6,6 +6,7 @@ and writes answers as numbers and JSON.
 
 import contextlib
 import json
+import math
 import os
 import sys
 import traceback
@@ -54,21 +55,27 @@ def _answer(job: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     raw = model.unwrap_python_model() if "python_model" in str(model.loader_module) else _raw(model)
     types = job["types"]
     if job["probe"]:
-        rows, scores = _probed(model, raw, types)
+        rows, (scores, names) = _probed(model, raw, types)
         answer: dict[str, Any] = {"rows": {name: [_plain(one) for one in rows[name]] for name in types}}
         answer["converted"] = _convert(raw, types, directory)
     else:
         rows = _typed(pd.read_parquet(directory / ROWS_FILE), types)
-        answer, scores = {}, _scored(model, raw, rows)
-    classes = getattr(raw, "classes_", None)
+        answer, (scores, names) = {}, _scored(model, raw, rows)
+    # A booster numbers its classes from 0 and keeps no names; two numbers may be anything else.
+    classes = names or (list(range(scores.shape[1])) if _are_shares(scores, least=3) else [])
     if scores.dtype.kind not in "fiu":
+        if scores.size != len(rows):
+            raise ValueError(f"it answers {scores.size} texts to {len(rows)} rows; one class a row is expected")
         answer["labels"] = [_plain(one) for one in scores.reshape(-1).tolist()]
         # Answers that are texts have no numbers: the labels stand in their place.
         scores = np.empty((0, 1))
-    elif classes is not None and scores.ndim == 2 and scores.shape[1] == len(classes):
-        answer["classes"] = [_plain(one) for one in np.asarray(classes).tolist()]
+    elif classes and scores.ndim == 2 and scores.shape[1] == len(classes):
+        answer["classes"] = [_plain(one) for one in classes]
     # Written without pickle and read so: the parent must run nothing of the model.
-    np.save(directory / SCORES_FILE, np.asarray(scores, dtype=np.float64).reshape(len(scores), -1), allow_pickle=False)
+    numbers = np.asarray(scores, dtype=np.float64)
+    # Not -1, which numpy cannot make out where there is no row.
+    numbers = numbers.reshape(len(numbers), math.prod(numbers.shape[1:]))
+    np.save(directory / SCORES_FILE, numbers, allow_pickle=False)
     return answer
 
 
@@ -78,15 +85,32 @@ def _raw(model: Any) -> Any:
     return None
 
 
-def _predict(model: Any, raw: Any, rows: Any) -> Any:
-    """Return class probabilities where the model has them, else what its pyfunc answers."""
+def _predict(model: Any, raw: Any, rows: Any) -> tuple[Any, list[Any]]:
+    """Return class probabilities where the model has them, else what its pyfunc answers; and the classes it names."""
     if hasattr(raw, "predict_proba"):
-        return np.asarray(raw.predict_proba(rows))
+        return np.asarray(raw.predict_proba(rows)), list(np.asarray(getattr(raw, "classes_", ())))
     found = model.predict(rows)
-    return found.to_numpy() if hasattr(found, "to_numpy") else np.asarray(found)
+    if not hasattr(found, "columns"):
+        return np.asarray(found), []
+    answers = found.to_numpy()
+    # A frame of several columns names what each is a share of; of amounts, as of several targets, it names no classes.
+    return answers, list(map(str, found.columns)) if _are_shares(answers, least=2) else []
 
 
-def _scored(model: Any, raw: Any, rows: Any) -> Any:
+def _are_shares(scores: Any, *, least: int) -> bool:
+    """Return whether each row has a share for each of at least so many classes.
+
+    >>> _are_shares(np.array([[0.2, 0.5, 0.3]]), least=3)
+    True
+    """
+    if scores.dtype.kind != "f" or scores.ndim != 2 or scores.shape[1] < least:
+        return False
+    known = scores[np.isfinite(scores).all(axis=1)]
+    # Sums of float32 differ from 1 in the seventh digit; amounts that add up to one in every row are no accident.
+    return len(known) > 0 and bool(known.min() >= 0 and np.allclose(known.sum(axis=1), 1.0, atol=1e-3))
+
+
+def _scored(model: Any, raw: Any, rows: Any) -> tuple[Any, list[Any]]:
     """Return the answers to rows; a row with nulls that the model refuses has NaN, as a served one has none."""
     try:
         return _predict(model, raw, rows)
@@ -95,12 +119,12 @@ def _scored(model: Any, raw: Any, rows: Any) -> Any:
         whole = rows.notna().all(axis=1).to_numpy()
         if whole.all() or not whole.any():
             raise
-        found = np.asarray(_predict(model, raw, rows[whole]))
+        found, names = _predict(model, raw, rows[whole])
         if found.dtype.kind not in "fiu":
             raise
         scores = np.full((len(rows), *found.shape[1:]), np.nan)
         scores[whole] = found
-        return scores
+        return scores, names
 
 
 def _probed(model: Any, raw: Any, types: Mapping[str, str]) -> tuple[Any, Any]:

@@ -1,7 +1,8 @@
-"""Why a cluster does not let us in: asked step by step when a client has failed, because no client says it.
+"""Why a cluster does not let us in: asked step by step, because no client says it.
 
 kafka-python and librdkafka try a refused connection again and report in the end that no broker answered. One look by
-hand (connection, TLS, SASL) tells a wrong password from a broker that is away.
+hand (connection, TLS, SASL) tells a wrong password from a broker that is away: before a client with secrets is made,
+so that nobody waits for its tries, and after one has failed.
 """
 
 import socket
@@ -20,8 +21,8 @@ from stationkeeper.streams.errors import Denied, Retryable
 from stationkeeper.streams.oauth import TokenRefused
 from stationkeeper.streams.settings import KafkaSettings
 
-# For each step. A refusal comes after the broker's own delay of 100 ms; with a connect timeout of five seconds before
-# it, a wrong password is told within ten.
+# For each step. A refusal comes after the broker's own delay of 100 ms, under load after some times that; a broker
+# that hangs delays the first try of a client by it.
 _STEP_S: Final = 2.0
 # Chosen: of a whole cluster that hangs, six seconds of asking delay the next try; one broker alone may be the ill one.
 _MOST_BROKERS: Final = 3
@@ -33,7 +34,12 @@ _MECHANISM: Final = "set kafka.security.protocol and mechanism to what the liste
 
 @contextmanager
 def explained(settings: KafkaSettings) -> Iterator[None]:
-    """Turn a ``Retryable`` raised inside into ``Denied`` where the cluster refuses these settings, and says so."""
+    """Raise ``Denied`` where the cluster refuses these settings, beforehand or after a ``Retryable`` raised inside."""
+    # Without TLS and SASL there is nothing to refuse, and most clients are spared a connection.
+    if settings.security.protocol != "PLAINTEXT":
+        refused = refusal(settings, brokers=1)
+        if refused is not None:
+            raise refused
     try:
         yield
     except Retryable as error:
@@ -43,9 +49,9 @@ def explained(settings: KafkaSettings) -> Iterator[None]:
         raise
 
 
-def refusal(settings: KafkaSettings) -> Denied | None:
-    """Return why one of the first brokers refuses us; None where none can be reached, or they let us in."""
-    for server in settings.connection("")["bootstrap_servers"][:_MOST_BROKERS]:
+def refusal(settings: KafkaSettings, brokers: int = _MOST_BROKERS) -> Denied | None:
+    """Return why one of the first ``brokers`` refuses us; None where none can be reached, or they let us in."""
+    for server in settings.connection("")["bootstrap_servers"][:brokers]:
         host, _, port = server.rpartition(":")
         options = settings.connection(settings.member("handshake"))
         found = _Look(host.strip("[]"), int(port), options).refusal() if port.isdecimal() else None

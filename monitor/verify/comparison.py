@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -159,8 +160,10 @@ class _Run:
         references = References(self._models)
         for batch in self._reader.read(self._reader.partitions(self._topics.references.name)):
             for key, value in zip(batch.keys, batch.values, strict=True):
-                if key is not None:
-                    references.put_reference(key, value)
+                # What the tally refused counted nothing, and must keep nobody from counting the rest.
+                with suppress(ValueError, ArithmeticError):
+                    if key is not None:
+                        references.put_reference(key, value)
         return references
 
     def _trimmed(self, topic: str) -> list[int]:

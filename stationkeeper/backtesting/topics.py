@@ -150,12 +150,14 @@ def _rejudge(
     references = PastReferences({settings.name: settings}, champions)
     for batch in reader.read(list(reader.partitions(topics.references.name))):
         for key, value in zip(batch.keys, batch.values, strict=True):
-            if key is None or not key.decode().startswith(f"{settings.name}/"):
+            if key is None or not key.startswith(f"{settings.name}/".encode()):
                 continue
             try:
                 references.put_reference(key, value)
             except InvalidReference as error:
-                raise ReplayError(f"the reference {key.decode()} cannot be read: {error}") from error
+                raise ReplayError(
+                    f"the reference {key.decode(errors='backslashreplace')} cannot be read: {error}"
+                ) from error
     return Rejudge(settings, references)
 
 

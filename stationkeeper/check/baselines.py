@@ -51,7 +51,7 @@ def known_references(reader: Reader, topics: Topics) -> KnownReferences:
     references: dict[str, dict[str, Reference | None]] = {}
     for batch in reader.read(list(reader.partitions(topics.references.name))):
         for key, value in zip(batch.keys, batch.values, strict=True):
-            model, _, version = (key or b"").decode().partition("/")
+            model, _, version = (key or b"").decode(errors="backslashreplace").partition("/")
             mine = references.setdefault(model, {})
             # Popped and set again, so that the one written last stands at the end.
             mine.pop(version, None)

@@ -19,31 +19,31 @@ from stationkeeper.streams.kafka.topics import admin_client, ensure_inputs, ensu
 from stationkeeper.streams.ports import Reader
 
 
-def run_checks(config: Config, *, sample: int = 0, create: bool = False) -> list[SetupCheck]:
-    """Look at everything a role would need; a broker that is away ends the look, all else is looked at."""
-    found = [_models(config)]
+def run_checks(config: Config, *, sample: int = 0, create: bool = False) -> Iterator[SetupCheck]:
+    """Look at everything a role would need, finding by finding; a broker that is away ends the look at it alone."""
+    yield _models(config)
     try:
         inputs = forms(list(config.models.values()))
         # A decoder that cannot be loaded is found here, before a role of it starts and stops.
         for form in inputs.values():
             load_decoder(form.decoder)
-        found.append(SetupCheck("input mappings", "ok", f"{len(inputs)} topic(s) read in one way each"))
     except (MappingError, PluginError) as error:
-        return [*found, SetupCheck("input mappings", "failed", str(error))]
+        yield SetupCheck("input mappings", "failed", str(error))
+        return
+    yield SetupCheck("input mappings", "ok", f"{len(inputs)} topic(s) read in one way each")
     try:
-        found += _topics(config, create=create)
-        found += _settings(config)
-        found += _retention(config)
+        yield from _topics(config, create=create)
+        yield from _settings(config)
+        yield from _retention(config)
         with closing(reader_for(config, "check")) as reader:
             known = known_references(reader, topics_of(config))
-            found += _baselines(config, reader, known)
-            found += check_inputs(config, reader, known, sample)
+            yield from _baselines(config, reader, known)
+            yield from check_inputs(config, reader, known, sample)
     except (Retryable, Fatal) as error:
-        found.append(SetupCheck("Kafka", "failed", str(error)))
+        yield SetupCheck("Kafka", "failed", str(error))
     # Also with the broker away: registry, trainers and targets do not need it, and one look should find all.
-    found += check_platform(config)
-    found += check_notifiers(config)
-    return found
+    yield from check_platform(config)
+    yield from check_notifiers(config)
 
 
 def _models(config: Config) -> SetupCheck:

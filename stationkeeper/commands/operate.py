@@ -339,14 +339,16 @@ def check(
     from stationkeeper.check.checks import run_checks
     from stationkeeper.config import load
 
-    findings = run_checks(load(config), sample=sample, create=create)
-    if json:
-        print_json([finding.to_json() for finding in findings])
-    else:
-        for finding in findings:
+    findings = []
+    for finding in run_checks(load(config), sample=sample, create=create):
+        findings.append(finding)
+        # Each as it is found: a registry's client alone takes seconds to load, and a refused password is known before.
+        if not json:
             typer.echo(f"{finding.mark} {finding.what}: {finding.detail}")
             for line in finding.lines:
                 typer.echo(f"    {line}")
+    if json:
+        print_json([finding.to_json() for finding in findings])
     # Warnings exit 0: a pipeline stops for what would fail, not for what could be better.
     return 1 if any(finding.failed for finding in findings) else 0
 

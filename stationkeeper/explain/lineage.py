@@ -46,7 +46,7 @@ def read_references(reader: Reader, topics: Topics, model: str) -> dict[str, Ref
     found: dict[str, Reference] = {}
     for batch in reader.read(list(reader.partitions(topics.references.name))):
         for key, value in zip(batch.keys, batch.values, strict=True):
-            if value is None or (key or b"").decode().partition("/")[0] != model:
+            if value is None or (key or b"").decode(errors="backslashreplace").partition("/")[0] != model:
                 continue
             try:
                 reference = load(value)

@@ -14,7 +14,7 @@ from stationkeeper.events import Kind, ValueRules
 from stationkeeper.init.infer import ColumnRoles, InitError, Sketch, sketch_events
 from stationkeeper.init.past import sketch_past
 from stationkeeper.init.records import RecordSample, sampled
-from stationkeeper.init.write import Sampled, profile_command, render
+from stationkeeper.init.write import Sampled, asked, profile_command, render
 from stationkeeper.streams.connect import reader_for
 from stationkeeper.streams.ports import Reader
 from stationkeeper.streams.settings import KafkaSettings
@@ -98,7 +98,10 @@ def first_configuration(
         text,
         tuple(one for one in (past, *seen.values()) if one is not None),
         None if past is None else profile_command(past, name, None if main is past else main),
-        tuple(_proof(text, records, {"prediction": topic or f"{name}.predictions", "label": labels or ""})),
+        (
+            *([] if past is None else asked(past)),
+            *_proof(text, records, {"prediction": topic or f"{name}.predictions", "label": labels or ""}),
+        ),
     )
 
 

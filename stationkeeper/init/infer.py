@@ -4,7 +4,6 @@ Every guess carries why it was made, because a person has to judge it; a column 
 """
 
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -14,44 +13,20 @@ from stationkeeper.config import MODEL_NAME
 from stationkeeper.events import KINDS, Kind, MappingError, PathKeys, parse_instant, path_text
 from stationkeeper.events.settings import JSON, TimeUnit
 from stationkeeper.init.classes import ValueGuess, label_guesses
+from stationkeeper.init.names import (
+    NAMES,
+    TIME_ENDINGS,
+    ending,
+    likelihood,
+    names_score,
+    says_it_happened,
+    score_stem,
+    words_of,
+)
 from stationkeeper.init.records import RecordSample, is_shares, leaves, unit_of
 from stationkeeper.tables import ColumnReading, InputTable
 
 CONTRACT_FIELDS: Final = ("event_id", "time", "model", "version", "prediction", "label")
-# The first name is the likeliest: `id` is taken only where no other is there.
-_NAMES: Final[dict[str, tuple[str, ...]]] = {
-    "event_id": (
-        *("event_id", "eventid", "request_id", "requestid", "inference_id", "prediction_id", "transaction_id"),
-        *("uuid", "id"),
-    ),
-    "time": (
-        *("event_time", "eventtime", "time", "timestamp", "ts", "datetime", "date", "occurred_at", "created_at"),
-        *("created", "when"),
-    ),
-    "model": ("model_name", "modelname", "model_id", "model"),
-    "version": (
-        *("model_version", "modelversion", "model_rev", "model_revision", "model_ver", "model_tag", "model_build"),
-        *("version", "revision", "rev", "ver"),
-    ),
-    "prediction": (
-        *("prediction", "score", "probability", "proba", "probabilities", "probs", "y_pred", "y_hat", "predicted"),
-        *("output", "pred"),
-    ),
-    "label": ("label", "target", "y_true", "truth", "actual", "outcome", "ground_truth", "y"),
-}
-# What a time is named after besides: scored_at, request_ts, bookedOn.
-_TIME_ENDINGS: Final = frozenset({"at", "on", "time", "timestamp", "ts", "date", "datetime"})
-# What a score's name ends with where it is called after what it says: fraud_score, churnProbability.
-_SCORES: Final = frozenset({"score", "probability", "proba", "prob", "prediction", "pred"})
-# Letters of what a score is named after, chosen: of fewer (is, p, my) many a column's name begins so by chance.
-_STEM: Final = 4
-# What a label's name begins with where it is a question: is_fraud, was_default, did_churn.
-_ASKED: Final = frozenset({"is", "was", "did"})
-# How a score's word ends where it came true: churned, purchased, churner, fraudulent. Any other word behind it, as in
-# credit_card or customer_active, names a property, and the truth (bad, paid) would be watched as a feature.
-_HAPPENED: Final = "(?:ed|d|er|r|ing|ulent)"
-# A label within the answer is what the model said, not what turned out to be true.
-_ANSWERS: Final = frozenset({"prediction", "predictions", "output", "outputs", "result", "response", "answer"})
 _ID_ENDINGS: Final = frozenset({"id", "uuid", "guid", "key", "hash", "token"})
 WHY_BINARY: Final = "the only one of nothing but 0 and 1; is it a feature? Then take --label away and list it"
 # More names than this in one sample are no models: a fleet in one topic has a handful, a column such as a car's model
@@ -99,7 +74,8 @@ class Sketch:
 
     ``features`` maps the name under which each is watched to its path; ``left_out`` maps the path of a field that is
     no feature to the reason. ``version`` is the one that all records carry. Of a table ``values`` are the settings
-    under which it is read, ``positive`` its class. ``lone_label`` is the only label that ever came.
+    under which it is read, ``positive`` its class. ``lone_label`` is the only label that ever came; ``unsure`` has the
+    features that may be a contract field which was not found.
     """
 
     source: str
@@ -119,6 +95,7 @@ class Sketch:
     values: tuple[ValueGuess, ...] = ()
     positive: ValueGuess | None = None
     lone_label: str | None = None
+    unsure: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def guess(self, field: str) -> Guess | None:
         """Return the guess for a contract field, if there is one."""
@@ -163,7 +140,7 @@ def _only(versions: Iterable[object]) -> str | None:
 
 
 def _is_answer(path: PathKeys, value: object) -> bool:
-    return _words(path[-1]) in _NAMES["prediction"] and is_shares(value)
+    return words_of(path[-1]) in NAMES["prediction"] and is_shares(value)
 
 
 def _sketch_records(
@@ -253,12 +230,16 @@ def sketch_table(table: InputTable, roles: ColumnRoles | None = None) -> Sketch:
             features[name] = name
         else:
             left_out[name] = why
+    may_be = {"prediction": _Field.is_share, "label": _Field.has_two_values}
+    unsure = {name: tuple(one for one in features if may(fields[one,])) for name, may in may_be.items()}
     unit = fields[taken["time"][0]].time_unit(table=True) if "time" in taken else None
     found = tuple(Guess(name, path[0], why) for name, (path, why) in taken.items())
     return Sketch(
         *(source, False, (), (), found, features, unit, rows, 0, roles.categorical),
         left_out=left_out,
         table=True,
+        # A model without labels is a common one, a table of past predictions without any is none.
+        unsure={name: may for name, may in unsure.items() if name not in taken and (may or name == "prediction")},
     )
 
 
@@ -296,9 +277,13 @@ class _Field:
 
     def is_kin_of(self, score: str) -> bool:
         """Return whether it holds two values and a word that a score is named after: credit_card by credit_score."""
-        stem = _stem(score)
-        if not stem or not any(word.startswith(stem[0]) for word in _words(self.path[-1]).split("_")):
+        stem = score_stem(score)
+        if not stem or not any(word.startswith(stem[0]) for word in words_of(self.path[-1]).split("_")):
             return False
+        return self.has_two_values()
+
+    def has_two_values(self) -> bool:
+        """Return whether it holds two different texts or numbers."""
         return all(isinstance(v, str | int | float) for v in self.known) and len(set(self.known)) == 2
 
     def is_truth_of(self, score: str, *, alone: bool) -> bool:
@@ -306,9 +291,7 @@ class _Field:
 
         Of what somebody *has* that can be said only where it stands ``alone``: has_disease is a label, has_credit none.
         """
-        stem, (first, _, rest) = "_".join(_stem(score)), _words(self.path[-1]).partition("_")
-        word = rest if first in _ASKED or (first == "has" and alone) else _words(self.path[-1])
-        return bool(stem) and re.fullmatch(f"{stem}(?:{stem[-1]}?{_HAPPENED})?", word) is not None
+        return says_it_happened(self.path[-1], score, alone=alone)
 
     def fits(self, field: str, *, table: bool) -> bool:
         """Return whether the values can be this field of the contract."""
@@ -355,8 +338,8 @@ class _Field:
             return "a list or an object: only text, numbers and booleans are watched"
         if not known:
             return "null in every record of the sample"
-        ends = _ending(self.path)
-        if self.time_unit(table=False) is not None and (isinstance(known[0], str) or ends in _TIME_ENDINGS):
+        ends = ending(self.path)
+        if self.time_unit(table=False) is not None and (isinstance(known[0], str) or ends in TIME_ENDINGS):
             return "a time: it moves on by itself"
         text = all(isinstance(v, str) for v in known)
         numbered = ends in _ID_ENDINGS and all(isinstance(v, int) for v in known)
@@ -390,22 +373,6 @@ def _is_time(text: str, *, table: bool) -> bool:
     return True
 
 
-def _words(name: str) -> str:
-    """Return a name in lower case with one underscore between its words: ``modelRev`` -> ``model_rev``."""
-    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-    return re.sub(r"[^a-z0-9]+", "_", parted).strip("_")
-
-
-def _stem(score: str) -> list[str]:
-    """Return the words that a score is named after: ``churn_score`` -> ``churn``."""
-    return [word for word in _words(score).split("_") if word not in _SCORES and len(word) >= _STEM]
-
-
-def _ending(path: PathKeys) -> str:
-    """Return the last word of a field's name."""
-    return _words(path[-1]).rpartition("_")[2]
-
-
 def _roles(
     fields: Mapping[PathKeys, _Field],
     wanted: Sequence[str],
@@ -426,7 +393,7 @@ def _roles(
         ranked = [
             (rank, len(path), path)
             for path, one in free().items()
-            if (rank := _rank(name, path)) is not None and one.fits(name, table=table)
+            if (rank := likelihood(name, path)) is not None and one.fits(name, table=table)
         ]
         if ranked:
             path = min(ranked, key=lambda one: one[:2])[2]
@@ -437,9 +404,7 @@ def _roles(
         if len(typed or times) == 1:
             found["time"] = ((typed or times)[0], "the only one that holds times")
     if "prediction" in wanted and "prediction" not in {*found, *taken}:
-        scores = [
-            path for path, one in free().items() if _words(path[-1]).rpartition("_")[2] in _SCORES and one.is_share()
-        ]
+        scores = [path for path, one in free().items() if names_score(path) and one.is_share()]
         # Of two scores neither is guessed; the line is left to fill in.
         if len(scores) == 1:
             found["prediction"] = (scores[0], f"{scores[0][-1]!r} is the only score between 0 and 1")
@@ -450,22 +415,6 @@ def _roles(
                 found["event_id"] = (path, f"{one.rows} different texts in {one.rows} rows")
                 break
     return found
-
-
-def _rank(field: str, path: PathKeys) -> int | None:
-    """Return how likely a path is this field by its name, 0 the likeliest, None for not at all."""
-    if field == "kind":
-        return 0 if len(path) <= 2 else None
-    last = _words(path[-1])
-    above = [_words(key) for key in path[:-1]]
-    if field == "label" and _ANSWERS.intersection(above):
-        return None
-    names = _NAMES[field]
-    both = f"{above[-1]}_{last}" if above else last
-    for name in (both, last):
-        if name in names:
-            return names.index(name)
-    return len(names) if field == "time" and _ending(path) in _TIME_ENDINGS else None
 
 
 def _written(path: PathKeys) -> str | None:

@@ -110,10 +110,23 @@ def _model(events: Sampled, name: str, first: str, past: Sketch | None, labels: 
 def _columns(table: Sketch, name: str, events: Sketch | None) -> list[str]:
     """Say what the table's columns were taken for, and the command that profiles it."""
     lines = [f"    # {guess.field}: column {guess.path!r} of {table.source} ({guess.why})" for guess in table.guesses]
+    lines += [f"    # {line}" for line in asked(table)]
     lines += _left_out(table)
     lines += _strangers(table, events) if events is not None else []
-    command = profile_command(table, name, events).replace("\n", "\\n")
+    # Of what YAML takes for the end of a line, or does not take at all, the repr: the command itself is printed below.
+    command = "".join(c if c.isprintable() else repr(c)[1:-1] for c in profile_command(table, name, events))
     return [*lines, "    # The reference that drift is measured against:", f"    #   {command}"]
+
+
+def asked(table: Sketch) -> list[str]:
+    """Say which answer or truth was not found, and which columns are watched as features though they may be it."""
+    lines = []
+    for field, names in table.unsure.items():
+        one = len(names) == 1
+        watched = f", and {_inline(names[:_SHOWN])} would be watched as {'a feature' if one else 'features'}"
+        known = f"if {'it' if one else 'one of them'} is the {field} say" if names else "say"
+        lines.append(f"no {field} was found{watched if names else ''}; {known} --field {field}=COLUMN")
+    return lines
 
 
 def _values(told: Sequence[Sketch]) -> list[str]:

@@ -75,7 +75,7 @@ def _refuse_other_champion(config: Config, model: str, version: str | None) -> N
     """Raise ``DeploymentError`` where the log names another champion than ``version``, or any at all for None."""
     reader = reader_for(config, "adopt")
     try:
-        held = read_deployments(reader, topics_of(config)).rollouts.get(model)
+        held = read_deployments(reader, topics_of(config)).held(model)
     finally:
         reader.close()
     if held is not None and held.champion != version:

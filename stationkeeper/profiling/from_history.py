@@ -118,7 +118,7 @@ def _references(reader: Reader, topics: Topics, model: str) -> tuple[dict[str, R
     by_digest: dict[str, Reference] = {}
     for batch in reader.read(list(reader.partitions(topics.references.name))):
         for key, value in zip(batch.keys, batch.values, strict=True):
-            name, _, version = (key or b"").decode().partition("/")
+            name, _, version = (key or b"").decode(errors="backslashreplace").partition("/")
             if name != model:
                 continue
             # Popped and set again, so that the one written last stands at the end; a tombstone takes it out.

@@ -40,6 +40,32 @@ def rule() -> Any:
     return Rule()
 
 
+def naming(width: int) -> Any:
+    """Return a model that answers the name of a class, ``width`` times a row."""
+    from mlflow.pyfunc import PythonModel
+
+    class Naming(PythonModel):  # type: ignore[misc] # mlflow gives no types here
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            names = np.where(model_input["amount"] > 0, "fraud", "legit")
+            return names if width == 1 else np.stack([names] * width, axis=1)
+
+    return Naming()
+
+
+def shares(columns: list[str] | None) -> Any:
+    """Return a model that answers three shares a row, in a frame with the names of their classes or as bare numbers."""
+    from mlflow.pyfunc import PythonModel
+
+    class Shares(PythonModel):  # type: ignore[misc] # mlflow gives no types here
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            import pandas as pd
+
+            found = pd.DataFrame([[0.2, 0.3, 0.5]] * len(model_input), columns=columns)
+            return found if columns else found.to_numpy()
+
+    return Shares()
+
+
 @pytest.fixture
 def log(registry: Registry) -> Callable[..., str]:
     """Return a function that logs a model as people do and returns its version."""
@@ -117,6 +143,29 @@ def test_a_model_of_ones_own_needs_a_word_is_pinned_and_scored_in_a_process_of_i
     (tmp_path / "champion" / "mlflow" / "python_model.pkl").write_bytes(b"another")
     with pytest.raises(ArtifactError, match="is not what was adopted"):
         load_scorer(tmp_path / "champion")
+
+
+@pytest.mark.parametrize(("named", "classes"), [(True, ("high", "low", "middle")), (False, ("0", "1", "2"))])
+def test_shares_of_several_classes_are_named_by_their_columns_or_numbered_as_boosters_number_them(
+    registry: Registry, log: Callable[..., str], tmp_path: Path, named: bool, classes: tuple[str, ...]
+):
+    version = log("mlflow.pyfunc", "shares", python_model=shares(list(classes) if named else None))
+    rules = AdoptionRules("1", task=ModelTask.MULTICLASS, allow_pickle=True)
+    assert f"classes {', '.join(classes)}, scored through" in look_at(registry, "shares", version, rules)
+    champion = scorer(registry, "shares", version, tmp_path / "champion")
+    assert champion.card.classes == classes
+    assert champion.class_scores(pl.DataFrame({"amount": [1.0]})).tolist() == [[0.2, 0.3, 0.5]]
+
+
+def test_a_model_that_names_the_class_is_scored_by_it(registry: Registry, log: Callable[..., str], tmp_path: Path):
+    rules = AdoptionRules("fraud", allow_pickle=True)
+    version = log("mlflow.pyfunc", "naming", python_model=naming(1))
+    assert "scored through its pyfunc" in look_at(registry, "naming", version, rules)
+    champion = scorer(registry, "naming", version, tmp_path / "champion")
+    assert champion.card.classes == ("legit", "fraud")
+    assert champion.score(pl.DataFrame({"amount": [1.0, -1.0]})).tolist() == [1.0, 0.0]
+    with pytest.raises(ArtifactError, match="answers 600 texts to 200 rows; one class a row is expected"):
+        look_at(registry, "naming", log("mlflow.pyfunc", "naming", python_model=naming(3)), rules)
 
 
 def test_what_cannot_be_a_champion_is_refused_with_its_reason(registry: Registry, log: Callable[..., str]):

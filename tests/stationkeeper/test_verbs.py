@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from stationkeeper import cli
@@ -143,6 +144,18 @@ def test_check_goes_on_to_the_registry_when_the_broker_is_away(
     assert code == cli.EXIT_FAILED
     assert "✗ Kafka: connect to Kafka at localhost:1" in text
     assert "✓ registry" in text
+
+
+def test_check_tells_each_finding_before_it_looks_for_the_next(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_yet(_: Config) -> None:
+        assert "✗ Kafka: connect to Kafka at localhost:1" in capsys.readouterr().out
+        raise typer.Abort
+
+    monkeypatch.setattr("stationkeeper.check.checks.check_platform", not_yet)
+    path = config(tmp_path, "kafka: {bootstrap: 'localhost:1'}\nmodels: {fraud: {predictions: scores}}")
+    assert main(capsys, "check", "--config", path)[0] == cli.EXIT_FAILED
 
 
 def test_a_registry_that_is_away_is_a_finding_without_a_trace(

@@ -15,7 +15,7 @@ from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.streams.connect import reader_for, source_for
 from stationkeeper.streams.errors import Denied, Retryable
-from stationkeeper.streams.handshake import refusal
+from stationkeeper.streams.handshake import explained, refusal
 from stationkeeper.streams.kafka.topics import admin_client, ensure_internal
 from stationkeeper.streams.settings import KafkaSettings
 from tests.secured import PASSWORD, SecuredBroker
@@ -83,6 +83,14 @@ def test_a_wrong_password_or_authority_is_called_that_by_both_clients(
         use(used)
     assert caught.value.event is event
     assert WRONG not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", ["password", "authority"])
+def test_a_refusal_is_told_before_any_client_tries(secured: SecuredBroker, case: str) -> None:
+    wrong, event, _ = CASES[case]
+    with pytest.raises(Denied) as caught, explained(settings(secured, **wrong)):
+        raise AssertionError("a client was made, and its tries were waited for")
+    assert caught.value.event is event
 
 
 @pytest.mark.parametrize("case", CASES)

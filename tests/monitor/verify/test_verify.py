@@ -116,6 +116,16 @@ def test_records_that_retention_removed_are_named_and_not_guessed() -> None:
     assert found.panes == 0
 
 
+def test_references_that_cannot_be_read_keep_nobody_from_counting() -> None:
+    rig = Rig({"fraud": fraud()}, partitions=1)
+    rig.put_reference(reference())
+    rig.log.produce(TOPICS.references.name, [b"{not json", b"\xff"], keys=[b"credit/1", b"\xff"])
+    rig.send("scores", predictions(5, 20))
+    rig.turn(4)
+    found = check(rig)
+    assert (found.differences, found.complete) == ([], True)
+
+
 def test_comparing_nothing_is_no_success() -> None:
     rig = Rig({"fraud": fraud()}, partitions=1)
     rig.send("scores", predictions(5, 20))

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from stationkeeper.check.baselines import baselines, known_references
+from stationkeeper.explain.lineage import read_references
 from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt
 from stationkeeper.monitor.core.reference import profile
 from stationkeeper.monitor.profiling import subject_columns
+from stationkeeper.profiling.from_history import _references
 from stationkeeper.streams.memory.ports import MemoryReader
 from tests.monitor.rig import TOPICS, Rig, fraud, predictions, reference, rollout, table
 
@@ -48,3 +50,15 @@ def test_a_reference_with_order_of_time_and_a_champion_without_any():
     assert said(rig) == (True, "version 1, 5,000 rows of training, in order of time: judged at once")
     rig.put_rollout(rollout("2"))
     assert said(rig)[1].startswith("no reference of its champion 2: drift is unknown")
+
+
+def test_a_reference_of_another_that_cannot_be_read_hides_nothing():
+    rig = Rig({"fraud": fraud(adoption="14d")})
+    rig.put_reference(reference("1"))
+    bad = {b"\xff\xfe": b"\xff", b"credit/1": b"{not json", b"../../etc/1": b"{}"}
+    rig.log.produce(TOPICS.references.name, [*bad.values()], keys=[*bad])
+    rig.log.produce(TOPICS.rollouts.name, [b"nonsense"], keys=[b"\xff"])
+    known, text = said(rig)
+    assert (known, text.startswith("version 1, 5,000 rows")) == (True, True)
+    assert list(read_references(MemoryReader(rig.log), TOPICS, "fraud")) == [reference("1").digest]
+    assert _references(MemoryReader(rig.log), TOPICS, "fraud")[0].keys() == {"1"}

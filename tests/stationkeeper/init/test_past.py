@@ -128,6 +128,35 @@ def test_the_label_that_a_score_is_named_after_is_no_feature(
     assert block.get("positive", yes) == yes
 
 
+@pytest.mark.parametrize(("two", "label"), [("1 0", "column 'Ausfall'"), ("ja nein", None)])
+def test_a_share_of_something_is_the_prediction_and_what_may_be_the_label_is_asked_about(
+    two: str, label: str | None, tmp_path: Path
+) -> None:
+    yes, no = two.split()
+    rows = [f"{i % 97},{'a' if i % 2 else 'b'},{i / 400},{yes if i % 5 < i / 100 else no}" for i in range(400)]
+    _, text, _ = first(write(tmp_path, ["Alter,Wohnen,p_bad,Ausfall", *rows]), tmp_path)
+    assert "prediction: column 'p_bad'" in text
+    asks = "no label was found, and Wohnen, Ausfall would be watched as features; if one of them is the label say"
+    assert (f"label: {label}" if label else asks) in text
+    answer = CliRunner().invoke(app, ["init", str(tmp_path / "past.csv"), "--model", "m"], catch_exceptions=False)
+    assert (asks in answer.stderr) is (label is None)
+
+
+def test_a_table_in_which_no_prediction_is_found_is_said_to_have_none(tmp_path: Path) -> None:
+    rows = [f"{i % 97},{900 + i},{905 + i}" for i in range(400)]
+    _, text, _ = first(write(tmp_path, ["sqm,answer,rent", *rows]), tmp_path)
+    assert "# no prediction was found; say --field prediction=COLUMN" in text
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\x85", "\u202e", "\x01", "\x7f"])
+def test_a_name_with_a_sign_that_ends_a_line_of_yaml_or_may_not_stand_in_it_is_watched(
+    sign: str, tmp_path: Path
+) -> None:
+    rows = [f"{i % 97},{i / 400}" for i in range(400)]
+    _, _, reference = first(write(tmp_path, [f"a{sign}b,score", *rows]), tmp_path)
+    assert {subject.name for subject in reference.subjects} == {f"a{sign}b", "prediction"}
+
+
 def test_two_columns_that_a_score_is_named_after_are_a_persons_choice(tmp_path: Path) -> None:
     rows = [f"{i % 97},{i / 400},{i % 2},{i % 3 % 2}" for i in range(400)]
     _, text, _ = first(write(tmp_path, ["amount,churn_score,churned,churn_risk_flag", *rows]), tmp_path)
