@@ -2,10 +2,14 @@
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
+from email.message import Message
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
@@ -32,6 +36,7 @@ from tests.cluster.helm import (
     rendered,
     run,
 )
+from tests.json_server import JsonServer
 
 ROLES = ("monitor", "retrain", "deploy", "serve")
 # The labels of every pod of the release, by the last part of their keys.
@@ -155,6 +160,36 @@ def admitted(found: list[Object], role: str) -> list[Any]:
     """Who may connect to a role: what the policies that select its pods allow adds up."""
     chosen = [one for one in of_kind(found, "NetworkPolicy").values() if selected(one, role)]
     return [caller for one in chosen for rule in one["spec"]["ingress"] for caller in rule["from"]]
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_the_test_of_a_release_asks_every_role_and_says_which_is_not_ready(values: str, tmp_path: Path):
+    found = kept(values)
+    (container,) = of_kind(found, "Pod")["sk-stationkeeper-test"]["spec"]["containers"]
+    script, *urls = container["args"]
+    # By the names that the ports answer to: a Service's own name is none of a monitor's.
+    config = configuration(found, tmp_path)
+    named = [*(config.http.peers or {}).values(), *(target.url for target in config.targets if target.url)]
+    assert urls == sorted(f"{url}/readyz" for url in named)
+    roles = {re.findall("^sk-stationkeeper-([a-z]+)", str(urlsplit(url).hostname))[0] for url in urls}
+    assert roles == set(workloads(found))
+    assert container["command"] == ["python", "-c"]
+    server = Probes()
+    try:
+        for path, code in (("/ready", 0), ("/stuck", 1)):
+            words = [sys.executable, "-c", script, f"{server.url}/ready", f"{server.url}{path}"]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            assert done.returncode == code, done.stderr
+            assert ("the broker is away" in done.stdout) is bool(code)
+    finally:
+        server.close()
+
+
+class Probes(JsonServer):
+    """Two roles: one is ready and one says why it is not."""
+
+    def respond(self, method: str, path: str, headers: Message, body: Any) -> tuple[int, Any]:
+        return (200, "ok") if path == "/ready" else (503, "tally: the broker is away")
 
 
 def test_only_those_named_for_it_may_ask_serve_for_predictions():
