@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from stationkeeper.config import Config
 
 Person = Annotated[str, typer.Option("--by", help="Who decides; kept in the log.", envvar="USER")]
-Name = Annotated[str, typer.Argument(metavar="ID", help="The id that list prints.", show_default=False)]
 Note = Annotated[str, typer.Option("--note", help="Why; kept in the log.")]
 
 
@@ -85,9 +84,14 @@ def decision_verb(
     text: str,
 ) -> Callable[..., None]:
     """Return the verb that writes a person's decision about a target to the approvals topic; ``text`` is its help."""
+    which = "The id that list prints." if target == "request" else "The model's name, or its candidate's id."
 
     def decide(
-        name: Name, by: Person = "unknown", note: Note = "", config: ConfigOption = None, json: JsonOption = False
+        name: Annotated[str, typer.Argument(metavar="ID", help=which, show_default=False)],
+        by: Person = "unknown",
+        note: Note = "",
+        config: ConfigOption = None,
+        json: JsonOption = False,
     ) -> None:
         from stationkeeper.explain.lineage import Lineage
         from stationkeeper.process.wiring import open_reader, publish
@@ -99,7 +103,9 @@ def decision_verb(
             if found is None:
                 # Five, newest last: enough to see a mistyped letter, and one line.
                 known = list(lineage.requests if target == "request" else lineage.candidates)[-5:]
-                raise typer.BadParameter(f"no {target} is called {name!r}; the latest are {', '.join(known) or 'none'}")
+                models = "" if target == "request" else f"; models with one: {', '.join(lineage.rollouts) or 'none'}"
+                latest = ", ".join(known) or "none"
+                raise typer.BadParameter(f"no {target} is called {name!r}; the latest are {latest}{models}")
             model, full = found
             now = to_datetime(round(clock.time() * 1_000))
             approval = Approval(
