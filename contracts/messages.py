@@ -18,7 +18,6 @@ Identifier = Annotated[
 ]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
-
 OTHER_SCHEMA: Final = "other_schema"
 """Pydantic's name of the error for a message in a ``schema_version`` that this version does not read."""
 
@@ -251,7 +250,7 @@ class RetrainRequest(Message):
     """Asks for a new model, with the evidence; its id makes it idempotent (invariant 8).
 
     ``withdrawn`` is why the same request, sent again, is taken back: it stops unless its training runs already.
-    ``cure`` is what became of it, sent again after its version's probation, and ``cure_reason`` by which numbers.
+    ``cure`` is what became of it, sent again after probation, ``cure_reason`` why; ``looks`` how many a gate may have.
     """
 
     schema_name: ClassVar[str] = "retrain-request"
@@ -272,6 +271,7 @@ class RetrainRequest(Message):
     withdrawn: str = ""
     cure: CureOutcome | None = None
     cure_reason: str = ""
+    looks: Annotated[int, Field(ge=1)] | None = None
 
     @property
     def aged(self) -> bool:
@@ -343,8 +343,21 @@ class Spared(Message):
     share: float
 
 
+class LearningCurve(Message):
+    """Loss of a training on ``rows`` from ``onset`` to ``until``, and on a ``quarter``; ``error`` of the difference."""
+
+    schema_name: ClassVar[str] = "learning-curve"
+    version: str = ""
+    onset: AwareDatetime
+    until: AwareDatetime
+    rows: Annotated[int, Field(gt=0)]
+    loss: Annotated[float, Field(ge=0.0)]
+    quarter: Annotated[float, Field(ge=0.0)]
+    error: Annotated[float, Field(ge=0.0)]
+
+
 class Candidate(Message):
-    """A registered version that passed the gate and may go to production."""
+    """A registered version that passed the gate; ``busiest`` is the most requests a minute in a half hour before it."""
 
     schema_name: ClassVar[str] = "candidate"
     schema_version: SchemaVersion = 1
@@ -365,6 +378,8 @@ class Candidate(Message):
     """None where no row was logged since the change, and of builds that made none."""
     spared: Spared | None = None
     """None of a regression, whose answers are never right, and of builds that told none."""
+    curve: LearningCurve | None = None
+    busiest: Annotated[float, Field(ge=0.0)] | None = None
 
 
 class RolloutPhase(StrEnum):
@@ -381,7 +396,7 @@ class Rollout(Message):
     """The state of one model in production; the log's last record decides the champion and every weight.
 
     ``weight_bp`` is the canary's share in basis points; the router applies it only until ``lease_until`` (its
-    clock), so that a dead controller cannot leave traffic on a canary. ``controller`` is opaque to readers.
+    clock), so that a dead controller leaves none on a canary. ``curve`` is the candidate's; ``controller`` is opaque.
     """
 
     schema_name: ClassVar[str] = "rollout"
@@ -398,6 +413,7 @@ class Rollout(Message):
     lease_until: AwareDatetime | None = None
     candidate: Identifier | None = None
     request: Identifier | None = None
+    curve: LearningCurve | None = None
     reason: str = ""
     controller: dict[str, Any] = {}
     spared: Spared | None = None

@@ -75,6 +75,10 @@ class RequestSettings(Settings):
     and besides, without any incident, once what the champion's age has cost since the last request reaches it: the
     price of a retraining in wrong answers, e.g. 500 where nobody would spend it to spare fewer. ``when: schedule`` asks
     each ``every`` after the last request or promotion, whatever drifts.
+
+    Beside ``drift``, ``harm`` and ``pays`` a version that stays asks once more, without ``cooldown``, as soon as there
+    are four times the labelled rows since its change and its learning curve forecasts that they spare ``follow_up`` of
+    its loss; null never does.
     """
 
     when: Literal["drift", "harm", "pays", "schedule"] = "drift"
@@ -88,6 +92,8 @@ class RequestSettings(Settings):
     most: Positive = 4
     period: Duration = 7 * DAY_MS
     enabled: bool = True
+    # Twice the gain that the gate asks for (`gate.min_gain`): of a forecast of just that half would not be shown.
+    follow_up: Annotated[float, Field(gt=0, lt=1)] | None = 0.1
 
     @model_validator(mode="after")
     def _priced(self) -> Self:

@@ -49,10 +49,12 @@ def line(seed: int, summary: DemoSummary) -> str:
 
 
 def recovered(summary: DemoSummary) -> bool:
-    """Return whether precision after the promotion is within the tolerance of before."""
+    """Return whether precision after the promotion, and after a follow-up's, is within the tolerance of before."""
     parts = {part.name: part.precision for part in summary.stretches}
-    before, after = parts.get("before"), parts.get("after")
-    return summary.passed and before is not None and after is not None and after >= before - TOLERANCE
+    before, after = parts.get("before"), [value for name, value in parts.items() if name.startswith("after")]
+    if not summary.passed or before is None or not after:
+        return False
+    return all(value is not None and value >= before - TOLERANCE for value in after)
 
 
 def main() -> int:

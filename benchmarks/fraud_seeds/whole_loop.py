@@ -150,12 +150,12 @@ class WholeLoop:
         for number, chunk in enumerate(scenario.chunks(), start=1):
             self._world(router, chunk)
             now = chunk.until_ms
-            if number % CHUNKS:
+            # What a weight or a gate follows by: in life it is a second.
+            if number % CHUNKS and not observer.history.waited_for:
                 continue
             self._settle(loops, observer)
             self._wait(lambda: self._applied(router), "the router did not take the rollout over")
-            promoted = observer.history.promoted_ms
-            if promoted is not None and now >= promoted + scenario.plot.after_ms:
+            if observer.history.over(now, scenario.plot.after_ms):
                 break
         served = read_served(MemoryReader(self.log), self._model)
         return observer.history, served, now

@@ -70,7 +70,8 @@ def offer(
         handled = remember(rollout, state.handling(candidate.id))
         return Transition(handled, (_refused(rollout, candidate, refusal, clock_ms),))
     begins = {"clock": clock_ms, "started": clock_ms, "gate": candidate.gate.value, "shadow": candidate.shadow}
-    fresh = state.for_next().handling(candidate.id).model_copy(update=begins)
+    known = {"busiest": candidate.busiest or 0.0, **begins}
+    fresh = state.for_next().handling(candidate.id).model_copy(update=known)
     epoch = rollout.epoch + 1
     begun = rollout.model_copy(
         update={
@@ -81,6 +82,7 @@ def offer(
             "salt": rollout_salt(rollout.model, epoch),
             "candidate": candidate.id,
             "request": candidate.request,
+            "curve": candidate.curve,
             "lease_until": None,
             "spared": candidate.spared,
         }

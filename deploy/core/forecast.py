@@ -122,7 +122,7 @@ def _ramp(policy: Policy, per_minute: float, minutes: int) -> tuple[Floats, int]
         last = place == len(steps) - 1
         exposed = math.inf if last else per_minute * policy.step_ms / MINUTE * steps[place + 1]
         # One more minute until traffic shows the weight.
-        lasts = policy.step_ms / MINUTE + 1
+        lasts = policy.lasts(exposed) / MINUTE + 1
         if last:
             lasts = max(lasts, policy.min_rows / (per_minute * weight))
         else:

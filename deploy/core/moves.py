@@ -1,5 +1,6 @@
 """The moves of a rollout: each gives the next record and the audit record of what was done."""
 
+import math
 from dataclasses import dataclass, field
 
 from stationkeeper.contracts.identity import content_id
@@ -141,6 +142,18 @@ def next_exposure(state: Controller, policy: Policy) -> float:
     spent = state.clock - (step.settled or state.clock)
     weight = (policy.next_weight(step.weight_bp) or step.weight_bp) / BUCKETS
     return (step.rows_a + step.rows_b) / max(spent, 1) * policy.step_ms * weight
+
+
+def busiest_exposure(state: Controller, policy: Policy) -> float:
+    """Return the same at the busiest that is known: of the log before the rollout or of this step; inf without a log.
+
+    A few quiet minutes say nothing of the hour after them.
+    """
+    if not state.busiest:
+        return math.inf
+    step = state.steps[-1]
+    weight = (policy.next_weight(step.weight_bp) or step.weight_bp) / BUCKETS
+    return max(next_exposure(state, policy), state.busiest * policy.step_ms / MINUTE * weight)
 
 
 def at_step(rollout: Rollout, state: Controller, weight_bp: int, clock_ms: int, *, before: float) -> Rollout:

@@ -10,6 +10,10 @@ from enum import StrEnum
 # step at 5 %, and one of 134 three hours at 1 % where one of 133 went on. Of n rows without harm 3/n may still be
 # harmful (95 %), so that at most fifteen rows of the next step are, at the traffic of this one.
 GROWTH = 5
+# How long a weight lasts where even at the busiest hour that was logged the next one exposes no more rows than a step
+# may without being asked: long enough to see that it answers at all. Half an hour there shows some twenty rows, which
+# the next weight shows in six minutes, while the old model answers all others.
+IDLE_MS = 5 * 60_000
 
 
 class Guardrail(StrEnum):
@@ -68,7 +72,7 @@ class GuardrailPolicy:
 class Policy:
     """One model's rollout rules: weights in basis points, times in milliseconds of the declared clock.
 
-    A step lasts ``step_ms``, and until the canary had ``rows_before`` what the next weight exposes. A promotion needs
+    A step ``lasts`` its time, and until the canary had ``rows_before`` what the next weight exposes. A promotion needs
     ``promote_rows`` over all steps and evidence of every guardrail that acts. ``labels_expected`` says that the
     model's labels come on a topic: then a promotion is confirmed by labels alone, within ``probation_margin``, at
     latest after ``probation_max_ms``. Until then the old champion keeps ``holdback_bp`` of the traffic. A
@@ -107,6 +111,10 @@ class Policy:
         it is left.
         """
         return next((step for step in self.steps_bp if step > weight_bp), None)
+
+    def lasts(self, exposed: float) -> int:
+        """Return the milliseconds of a step whose next weight gives the canary at most ``exposed`` rows in one step."""
+        return min(self.step_ms, IDLE_MS) if exposed <= self.min_rows else self.step_ms
 
     def rows_before(self, exposed: float) -> int:
         """Return how many rows the canary must have had before a weight that gives it ``exposed`` rows in one step.

@@ -14,6 +14,7 @@ from stationkeeper.deploy.core.moves import (
     Phase,
     Transition,
     audit,
+    busiest_exposure,
     hold,
     next_exposure,
     next_step,
@@ -194,11 +195,12 @@ def _waiting(rollout: Rollout, state: Controller, policy: Policy) -> Because | N
         return because(Reason.WEIGHT_NOT_SEEN, weight=weight)
     last = policy.next_weight(step.weight_bp) is None
     spent, exposed = state.clock - step.settled, math.inf if last else next_exposure(state, policy)
-    if spent < policy.step_ms:
+    lasts = policy.step_ms if last else policy.lasts(busiest_exposure(state, policy))
+    if spent < lasts:
         return because(
             Reason.STEP_RUNNING,
             minutes=spent / MINUTE,
-            needed=policy.step_ms / MINUTE,
+            needed=lasts / MINUTE,
             weight=weight,
             rows=step.rows_b,
         )

@@ -61,7 +61,8 @@ class Controller(Message):
     gate said of the candidate, ``proven`` that a target serves the very model that the gate scored. ``holdback_bp``
     is the share that ``previous`` keeps while on probation. ``grouped`` counts the minutes in ``groups``,
     ``timed`` those in which latency was compared. ``shadow`` is what the candidate would
-    have answered before it answers anyone.
+    have answered before it answers anyone, ``busiest`` the requests a minute of the busiest half hour logged before (0:
+    not known).
     """
 
     schema_name: ClassVar[str] = "controller"
@@ -95,6 +96,7 @@ class Controller(Message):
     grouped: int = 0
     shadow: Shadow | None = None
     timed: int = 0
+    busiest: float = 0.0
 
     def step_at(self, start: int) -> int | None:
         """Return the index of the step whose settled span holds a prediction minute, None between steps."""

@@ -34,6 +34,7 @@ class Cause(_Explained):
     VOLUME = "volume", "More or fewer events than this hour of the week brings."
     AGEING = "ageing", "What the model's age has cost in wrong answers has reached the price of a retraining."
     SCHEDULE = "schedule", "The calendar of `requests.every` asks for a retraining."
+    MORE_ROWS = "more_rows", "So many rows came since the change that a model trained on them is forecast to be better."
     QUALITY = "quality", "The data are broken; the check says how."
 
 

@@ -9,7 +9,7 @@ from stationkeeper.contracts.messages import RetrainRequest, Verdict
 from stationkeeper.contracts.model_status import IncidentStatus
 from stationkeeper.contracts.state import State
 from stationkeeper.contracts.wire import ArmDelta, OutcomeDelta, PaneDelta, Record
-from stationkeeper.monitor.core.ageing import AgeState, CalendarState
+from stationkeeper.monitor.core.ageing import AgeState, CalendarState, FollowUpState
 from stationkeeper.monitor.core.incidents import RequestPolicyState
 from stationkeeper.monitor.core.reference import Counts
 from stationkeeper.monitor.core.watch import WatchState
@@ -69,6 +69,7 @@ class ModelState(WatchesState, frozen=True):
     escalated: EscalationState = EscalationState()
     calendar: CalendarState = CalendarState()
     cures: CuresState = CuresState()
+    more_rows: FollowUpState = FollowUpState()
 
 
 class ModelJudge:
@@ -166,7 +167,7 @@ class ModelJudge:
         verdicts += [one.verdict for one in ended]
         champion, policy = self.succession.champion, self.escalation.requests
         broken = "" if champion is None else self.escalation.broken(champion)
-        found, asks = self.retrainings.by_calendar(champion, end, policy, broken)
+        found, asks = self.retrainings.by_time(champion, end, policy, broken)
         verdicts += found
         requests += asks
         found, asks = self.escalation.again(champion, end, self.retrainings.age.of_incident)
@@ -230,7 +231,7 @@ class ModelJudge:
 
     def state(self) -> ModelState:
         """Return what changes only when a pane closes, but for the watches, which are stored one by one."""
-        age, calendar, cures = self.retrainings.state()
+        age, calendar, cures, more_rows = self.retrainings.state()
         return ModelState(
             champion=self.succession.champion,
             asking=self.escalation.requests.state(),
@@ -242,6 +243,7 @@ class ModelJudge:
             escalated=self.escalation.state(),
             calendar=calendar,
             cures=cures,
+            more_rows=more_rows,
             **structs.asdict(self.watches.state()),
         )
 
@@ -268,7 +270,7 @@ class ModelJudge:
         self.escalation.recovered = [cast("IncidentStatus", one) for one in state.recovered]
         self.cohorts.restore(state.cohorts, slots)
         self.escalation.restore(state.escalated)
-        self.retrainings.restore(state.age, state.calendar, state.cures)
+        self.retrainings.restore(state.age, state.calendar, state.cures, state.more_rows)
         self.watches.restore(state, watches)
 
 

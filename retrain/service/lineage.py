@@ -228,4 +228,6 @@ def candidate_of(state: RetrainState, registered: Registered, reference: str, ch
         spared=Spared(version=registered.version, share=state.gate.numbers["spared"])
         if "spared" in state.gate.numbers
         else None,
+        curve=result.curve.model_copy(update={"version": registered.version}) if result.curve else None,
+        busiest=result.busiest,
     )

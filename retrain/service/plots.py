@@ -10,7 +10,7 @@ import polars as pl
 from stationkeeper.retrain.snapshot import TIME
 from stationkeeper.retrain.training.job import HELD_OUT_FILE, TrainingJob, TrainingResult
 
-# Cells of the reliability plot: of 1 800 held-out rows (data.min_rows times the holdout) 180 each, known to 7 points at
+# Cells of the reliability plot: of 900 held-out rows (data.min_rows times the holdout) 90 each, known to 10 points at
 # worst; twice as many are mostly noise, half hide a bend.
 _BINS = 10
 # Bars of the drift plot, and values of a text feature: what is read at a glance.

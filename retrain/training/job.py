@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from stationkeeper.contracts.messages import Shadow
+from stationkeeper.contracts.messages import LearningCurve, Shadow
 from stationkeeper.registry import ModelTask
 from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
 from stationkeeper.retrain.core.threshold import Threshold, ThresholdRule
@@ -148,6 +148,8 @@ class TrainingResult(Record):
     changed_inputs: tuple[str, ...] = ()
     # Nor is there one of a first champion, which answers beside nobody.
     shadow: Shadow | None = None
+    curve: LearningCurve | None = None
+    busiest: float | None = None
 
 
 class TrainingError(Record):

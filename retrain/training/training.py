@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stationkeeper.contracts.messages import Shadow
+from stationkeeper.contracts.messages import LearningCurve, Shadow
+from stationkeeper.contracts.times import to_datetime
 from stationkeeper.registry import ModelCard, ModelTask, Scorer, load_scorer
 from stationkeeper.retrain.core.measures import Flags, Floats, class_loss_rows, log_loss_rows, performance
 from stationkeeper.retrain.core.plan import TrainingWindow
@@ -35,6 +36,8 @@ threshold is chosen on all. More folds cost a fit each and see little more; two 
 BACKTEST_SHARE = 0.3
 """Share of ``max_rows`` that each window's backtest learns from: enough to rank windows, not to serve.
 Half of it ranks by noise more often, twice of it takes twice the time for each of four windows."""
+BUSY_MS = 30 * 60_000
+"""Over how long the busiest traffic is counted: a step of the shipped ramp, whose length it decides on."""
 MIN_PRECISION_ALERTS = 30
 """Alerts before the change below which the champion's precision there is no target, chosen: its standard error
 is then above 9 points at a precision of one half."""
@@ -69,6 +72,8 @@ class Training:
         if self.job.space:
             with self._timed("search"):
                 fits.trainer, self.parameters = fits.search(window)
+        with self._timed("curve"):
+            curve = fits.curve(window) if champion and self.job.onset_ms is not None else None
         with self._timed("threshold"):
             out_of_fold = fits.out_of_fold(window)
             threshold = self._threshold(table, rows, split, out_of_fold, champion, champion_scores)
@@ -83,7 +88,7 @@ class Training:
             scored.write_honest(out_of_fold)
             cuts = (champion.card.threshold if champion else 0.5, exported.model.card.threshold)
             shadow = scored.write_shadow(cuts)
-        return self._result(fits, backtest, window, threshold, exported, held_out, champion, shadow)
+        return self._result(fits, backtest, window, threshold, exported, held_out, champion, shadow, curve)
 
     def _read(self) -> TrainingTable:
         job = self.job
@@ -177,6 +182,7 @@ class Training:
         held_out: pl.DataFrame,
         champion: Scorer | None,
         shadow: Shadow | None,
+        curve: LearningCurve | None,
     ) -> TrainingResult:
         after = held_out.filter(pl.col("after"))
         return TrainingResult(
@@ -201,6 +207,8 @@ class Training:
             serving=serving_cost(self.directory / ARTIFACT_DIRECTORY, fits.table.features),
             changed_inputs=schema_changes(champion.card.features, fits.table.specs) if champion else (),
             shadow=shadow,
+            curve=curve,
+            busiest=busiest(fits.table.times),
         )
 
     def _say(self, share: float, text: str) -> None:
@@ -254,7 +262,32 @@ class WindowFits:
     def _validated(self, window: TrainingWindow, trainer: Trainer) -> float:
         """The loss on the validation rows of a fit on what came before them."""
         fitted = self._fit(window, self.split.learn, round(BACKTEST_SHARE * self.job.max_rows), trainer)
-        return self._loss(fitted, self.rows[self.split.validation])
+        return float(self._losses(fitted, self.rows[self.split.validation]).mean())
+
+    def curve(self, window: TrainingWindow) -> LearningCurve | None:
+        """Return how the loss falls from a quarter of the rows since the change to all of them; None of too few.
+
+        On all later rows, held out ones too: nothing of this training is chosen by it.
+        """
+        new, later = np.flatnonzero(self.split.learn & self.split.after), self.split.validation | self.split.holdout
+        few, limit = self.split.learn.copy(), round(BACKTEST_SHARE * self.job.max_rows)
+        # At random and not the oldest: what is asked is what their number brings, not how old they are.
+        few[np.random.default_rng(self.job.seed).permutation(new)[len(new) // 4 :]] = False
+        try:
+            pair = [self._losses(self._fit(window, one, limit), self.rows[later]) for one in (few, self.split.learn)]
+        except BadData:
+            # A quarter that holds one class says nothing, and is no reason to give up the training.
+            return None
+        saved = pair[0] - pair[1]
+        times = self.table.times[self.rows]
+        return LearningCurve(
+            onset=to_datetime(self.job.onset_ms or int(times[0])),
+            until=to_datetime(int(times[-1])),
+            rows=int(self.split.after.sum()),
+            loss=round(float(pair[1].mean()), 6),
+            quarter=round(float(pair[0].mean()), 6),
+            error=round(float(saved.std() / len(saved) ** 0.5), 6),
+        )
 
     def out_of_fold(self, window: TrainingWindow) -> Floats:
         """Return scores of rows after the change, each by a model that has not seen its run of rows; NaN elsewhere."""
@@ -285,7 +318,8 @@ class WindowFits:
         if self.job.task is not ModelTask.REGRESSION and len(np.unique(labels)) < 2:
             raise BadData(f"the {len(labels)} rows of window {window.kind.value} hold one label only")
         windows = len(self.job.windows)
-        count, begun = (windows if windows > 1 else 0) + FOLDS + 1, self._begun
+        curve = 0 if self.job.champion is None or self.job.onset_ms is None else 2
+        count, begun = (windows if windows > 1 else 0) + curve + FOLDS + 1, self._begun
         self._begun += 1
 
         def say(share: float | None, text: str) -> None:
@@ -311,13 +345,18 @@ class WindowFits:
         )
         return (trainer or self.trainer).fit(data)
 
-    def _loss(self, fitted: FittedModel, positions: Positions) -> float:
+    def _losses(self, fitted: FittedModel, positions: Positions) -> Floats:
         scores, labels = fitted.score(self.table.features[positions]), self.table.labels[positions]
         if self.job.task is ModelTask.BINARY:
-            return float(log_loss_rows(labels == 1.0, scores).mean())
+            return log_loss_rows(labels == 1.0, scores)
         if self.job.task is ModelTask.MULTICLASS:
-            return float(class_loss_rows(labels.astype(np.int64), scores).mean())
-        return float(np.abs(scores - labels).mean())
+            return class_loss_rows(labels.astype(np.int64), scores)
+        return np.asarray(np.abs(scores - labels), dtype=np.float64)
+
+
+def busiest(times: npt.NDArray[np.int64]) -> float:
+    """Return the rows a minute of the busiest half hour (of the clock) among ``times`` in ms, at least one."""
+    return float(np.unique(times // BUSY_MS, return_counts=True)[1].max() / (BUSY_MS / 60_000))
 
 
 def code_digest(trainer: Trainer) -> str:

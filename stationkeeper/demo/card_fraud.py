@@ -18,9 +18,12 @@ TRAINING_HOURS: Final = 14 * 24
 TRAINING_PER_MINUTE: Final = 2.0
 # Chosen: half asks twice as many requests of half the rows, double moves the stream in coarser steps than a reaction.
 CHUNK_MS: Final = 2 * MINUTE_MS
-# Labels take up to 3.8 h, so of eight hours after the promotion about four are labelled;
+# Labels take up to 3.8 h, so of seven hours after the last promotion about three are labelled, with some 400 frauds;
 # of four hours it would be half an hour or so.
-AFTER_MS: Final = 8 * HOUR_MS
+AFTER_MS: Final = 7 * HOUR_MS
+# A weight and a gate then follow the stream within some five minutes, where in life it is a second. At thirty panes
+# each step of the canary came up to half an hour late; at two the stream stops at every flush of the roles.
+NEAR_PANES: Final = 4
 
 
 @dataclass(slots=True)
@@ -59,6 +62,7 @@ class FraudScenario:
             onset_ms=self.onset_ms,
             onset_text=f"a new payment method, instant_wallet, takes {self.story.share:.0%} of the traffic",
             after_ms=AFTER_MS,
+            near_panes=NEAR_PANES,
         )
 
     def training(self) -> pl.DataFrame:

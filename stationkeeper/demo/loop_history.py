@@ -39,14 +39,32 @@ class LoopHistory:
         return bool(self.deployments) and self.deployments[-1].action in out
 
     @property
+    def offered(self) -> bool:
+        """Whether a candidate waits for its canary: nothing was said of it yet."""
+        told = {deployment.candidate for deployment in self.deployments}
+        return any(candidate.id not in told for candidate in self.candidates)
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether a canary is out or a request has no candidate yet."""
+        known = {candidate.request for candidate in self.candidates}
+        return self.canary or any(request.id not in known for request in self.requests[-1:])
+
+    @property
     def promoted(self) -> Deployment | None:
         """The first promotion, if there was one."""
         return next((d for d in self.deployments if d.action is DeploymentAction.PROMOTED), None)
 
     @property
-    def promoted_ms(self) -> int | None:
-        """When the first promotion happened, on the stream clock."""
-        return to_ms(self.promoted.time) if self.promoted else None
+    def followed(self) -> Deployment | None:
+        """The promotion after the first, of a follow-up, if there was one."""
+        return next((d for d in self.deployments if d.action is DeploymentAction.PROMOTED and d != self.promoted), None)
+
+    def over(self, now_ms: int, after_ms: int) -> bool:
+        """Return whether ``after_ms`` have passed since the last promotion, and no canary is out."""
+        # Not at the promotion: the stretch behind it is what shows whether it was a cure.
+        last = self.followed or self.promoted
+        return last is not None and not self.canary and now_ms >= to_ms(last.time) + after_ms
 
     def stage(self) -> str:
         """Name the first stage of the loop that has not happened: what failed when the loop does not close."""

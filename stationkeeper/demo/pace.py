@@ -39,7 +39,10 @@ class RoleStatuses:
 
 @dataclass(slots=True)
 class Pace:
-    """Decides whom the stream waits for; ``lead_ms`` is how far ahead of the monitor it may be."""
+    """Decides whom the stream waits for; ``lead_ms`` is how far ahead of the monitor it may be.
+
+    ``near_ms`` is that from a request's counting of labels to its canary's end; None: the same.
+    """
 
     model: str
     lead_ms: int
@@ -47,21 +50,28 @@ class Pace:
     statuses: Callable[[], RoleStatuses]
     monotonic: Callable[[], float] = time.monotonic
     wall_s: Callable[[], float] = time.time
+    near_ms: int | None = None
     _held: str = ""
     _since: float = 0.0
+
+    def _lead(self, status: Status | None) -> int:
+        counts = status is not None and any(r["stage"] in COUNTING for r in status["requests"])
+        near = counts or self.history.offered or self.history.canary
+        return self.near_ms if near and self.near_ms is not None else self.lead_ms
 
     def waits_for(self, until_ms: int) -> str:
         """Return who is behind in a few words, empty when nobody is."""
         statuses = self.statuses()
         # These two without an end to patience: a stream that runs ahead of an open pane or of a training would make
         # another story on each machine.
-        found = self._panes(statuses.monitor, until_ms) or self._training(statuses.retrain)
+        lead_ms = self._lead(statuses.retrain)
+        found = self._panes(statuses.monitor, until_ms, lead_ms) or self._training(statuses.retrain)
         if found:
             return found
         found = (
             self._answering(statuses)
             or self._joining(statuses.monitor)
-            or self._counting(statuses.retrain, until_ms)
+            or self._counting(statuses.retrain, until_ms, lead_ms)
             or self._routing(statuses.serve)
         )
         # Patience is counted anew for each reason: a machine that is merely slow goes from one to the next.
@@ -69,9 +79,9 @@ class Pace:
             self._held, self._since = found, self.monotonic()
         return "" if self.monotonic() - self._since > PATIENCE_S else found
 
-    def _panes(self, status: Status | None, until_ms: int) -> str:
+    def _panes(self, status: Status | None, until_ms: int, lead_ms: int) -> str:
         watermark = watermark_of(status, self.model)
-        behind = watermark is not None and until_ms - watermark > self.lead_ms
+        behind = watermark is not None and until_ms - watermark > lead_ms
         return "panes are closed" if behind else ""
 
     def _answering(self, statuses: RoleStatuses) -> str:
@@ -94,7 +104,7 @@ class Pace:
         busy = status is not None and any(r["stage"] not in {*COUNTING, "done"} for r in status["requests"])
         return "a model is trained" if busy else ""
 
-    def _counting(self, status: Status | None, until_ms: int) -> str:
+    def _counting(self, status: Status | None, until_ms: int, lead_ms: int) -> str:
         if status is None or not self.history.requests:
             return ""
         known = {request["id"]: request for request in status["requests"]}
@@ -102,7 +112,7 @@ class Pace:
         if request is None:
             return "the request is taken up"
         # By the clock that the role itself says: it counts labels of the stream it has read.
-        behind = request["stage"] in COUNTING and until_ms - request.get("clock", until_ms) > self.lead_ms
+        behind = request["stage"] in COUNTING and until_ms - request.get("clock", until_ms) > lead_ms
         return "labels are counted" if behind else ""
 
     def _routing(self, status: Status | None) -> str:

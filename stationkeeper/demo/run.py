@@ -224,6 +224,8 @@ def _replay(
     model = config.models[scenario.name]
     polls = stack.enter_context(StatusPolls(addresses))
     pace = Pace(scenario.name, LEAD_PANES * model.pane + model.lateness, observer.history, polls)
+    if scenario.plot.near_panes is not None:
+        pace.near_ms = scenario.plot.near_panes * model.pane + model.lateness
     producer = plain_producer(config)
     stack.callback(producer.close)
     driver = Driver(
@@ -253,7 +255,7 @@ def _replay(
             if onset is not None and not onset_shown and driver.progress.time_ms >= onset:
                 lines.write(onset, f"▸ {scenario.plot.onset_text} (planted)", "magenta")
                 onset_shown = True
-            if _over(scenario, observer.history, driver.progress.time_ms):
+            if observer.history.over(driver.progress.time_ms, scenario.plot.after_ms):
                 stop.set()
     finally:
         stop.set()
@@ -262,12 +264,6 @@ def _replay(
         raise failure[0]
     _settle(observer, scenario, driver.progress.time_ms, polls)
     return driver.progress.time_ms
-
-
-def _over(scenario: Scenario, history: LoopHistory, now_ms: int) -> bool:
-    promoted = history.promoted_ms
-    # Not at the promotion: the stretch behind it is what shows whether it was a cure.
-    return promoted is not None and now_ms >= promoted + scenario.plot.after_ms
 
 
 def _settle(observer: Observer, scenario: Scenario, now_ms: int, polls: StatusPolls) -> None:

@@ -28,7 +28,9 @@ class Plot:
     onset_ms: int | None
     onset_text: str
     after_ms: int
-    """How long to go on after the promotion, so that the cured stretch can be measured (event time)."""
+    """How long to go on after the last promotion, so that the cured stretch can be measured (event time)."""
+    near_panes: int | None = None
+    """How many panes the stream may be ahead while a canary is out or labels are waited for; None: as ever."""
 
 
 class Scenario(Protocol):

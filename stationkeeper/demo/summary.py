@@ -43,7 +43,6 @@ def summarise(
     scenario: str, plot: Plot, history: LoopHistory, served: pl.DataFrame, span: tuple[int, int], wall_seconds: float
 ) -> DemoSummary:
     """Judge the run: with a shift the loop must have closed, without one nothing may have happened."""
-    start_ms, end_ms = span
     onset = plot.onset_ms
     page = history.pages[0] if history.pages else None
     page_ms = to_ms(page.time) if page else None
@@ -62,8 +61,10 @@ def summarise(
             if passed
             else f"{len(history.pages)} page(s) and {len(history.requests)} request(s) without any shift"
         )
-    promoted = history.promoted
-    cured_ms = taken_over_ms(served, promoted.champion, to_ms(promoted.time)) if promoted else None
+    cured_ms, followed_ms = (
+        taken_over_ms(served, one.champion, to_ms(one.time)) if one else None
+        for one in (history.promoted, history.followed)
+    )
     seen = None
     if plot.onset_ms is not None and page_ms is not None:
         seen = served.filter((pl.col("time") >= plot.onset_ms) & (pl.col("time") < page_ms)).height
@@ -77,7 +78,7 @@ def summarise(
         events=served.height,
         seen_after_events=seen,
         seen_after=_span(plot.onset_ms, page_ms),
-        stretches=tuple(_stretches(served, start_ms, end_ms, onset, cured_ms)),
+        stretches=tuple(_stretches(served, span, onset, cured_ms, followed_ms)),
         wall_seconds=round(wall_seconds, 1),
     )
 
@@ -95,15 +96,23 @@ def _span(start_ms: int | None, end_ms: int | None) -> str | None:
     return format_duration(max(end_ms - start_ms, 0) // 60_000 * 60_000)
 
 
+def _hours(span_ms: int) -> str:
+    minutes = max(span_ms, 0) // 60_000
+    return f"{minutes // 60}:{minutes % 60:02d} h"
+
+
 def _stretches(
-    served: pl.DataFrame, start_ms: int, end_ms: int, onset_ms: int | None, cured_ms: int | None
+    served: pl.DataFrame, span: tuple[int, int], onset_ms: int | None, cured_ms: int | None, followed_ms: int | None
 ) -> list[Stretch]:
+    start_ms, end_ms = span
     if onset_ms is None:
         return [stretch(served, "whole run", start_ms, end_ms)]
     during_end = cured_ms if cured_ms is not None else end_ms
     stretches = [stretch(served, "before", start_ms, onset_ms), stretch(served, "during", onset_ms, during_end)]
     if cured_ms is not None:
-        stretches.append(stretch(served, "after", cured_ms, end_ms))
+        stretches.append(stretch(served, "after", cured_ms, followed_ms or end_ms))
+    if followed_ms is not None:
+        stretches.append(stretch(served, "after the follow-up", followed_ms, end_ms))
     return stretches
 
 
@@ -129,17 +138,23 @@ def _timeline(plot: Plot, history: LoopHistory, cured_ms: int | None) -> list[di
     # By the place in the list within one moment: cause before effect, as they were added.
     ordered = sorted(enumerate(rows), key=lambda row: (row[1][0], row[0]))
     return [
-        {"time": to_datetime(time).isoformat(), "what": what, "detail": detail} for _, (time, what, detail) in ordered
+        {
+            "time": to_datetime(time).isoformat(),
+            "since": "" if plot.onset_ms is None else _hours(time - plot.onset_ms),
+            "what": what,
+            "detail": detail,
+        }
+        for _, (time, what, detail) in ordered
     ]
 
 
 def show(summary: DemoSummary, console: Console) -> None:
     """Print the page."""
     timeline = Table(title="What happened", title_justify="left", show_edge=False, pad_edge=False)
-    for column in ("when", "what", "detail"):
+    for column in ("when", "since onset", "what", "detail"):
         timeline.add_column(column, overflow="fold", no_wrap=column == "when")
     for row in summary.timeline:
-        timeline.add_row(row["time"][:16].replace("T", " "), row["what"], row["detail"])
+        timeline.add_row(row["time"][:16].replace("T", " "), row["since"], row["what"], row["detail"])
     table = Table(title="How the model served", title_justify="left", show_edge=False, pad_edge=False)
     for column in ("stretch", "events", "labelled", "flagged", "precision", "recall", "confidence"):
         table.add_column(column, justify="left" if column == "stretch" else "right")

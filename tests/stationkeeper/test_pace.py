@@ -1,5 +1,6 @@
 """The stream of a demo stays near those who follow it, however slow the machine is."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from stationkeeper.contracts.messages import DeploymentAction
 from stationkeeper.demo.loop_history import LoopHistory
 from stationkeeper.demo.pace import PATIENCE_S, Pace, RoleStatuses
-from tests.stationkeeper.test_lineage import PROMOTED, REQUEST
+from tests.stationkeeper.test_lineage import CANDIDATE, PROMOTED, REQUEST
 
 LEAD = 1_000
 MODEL = REQUEST.model
@@ -101,3 +102,19 @@ def test_who_never_comes_is_not_waited_for_for_ever() -> None:
     assert pace.waits_for(500) == "the request is taken up"
     now[0] = PATIENCE_S + 1
     assert pace.waits_for(500) == ""
+
+
+def test_the_stream_stays_near_while_a_canary_is_out_or_labels_are_counted() -> None:
+    for story, asked, near in (
+        (history(DeploymentAction.STEP), None, True),
+        (history(asked=False), retrain(request("waiting")), True),
+        (LoopHistory(candidates=[CANDIDATE]), None, True),
+        (history(DeploymentAction.PROMOTED), None, False),
+    ):
+        statuses = RoleStatuses(monitor(490), asked)
+        pace = Pace(MODEL, LEAD, story, partial(_same, statuses), lambda: 0.0, lambda: NOW_S, near_ms=5)
+        assert (pace.waits_for(500) == "panes are closed") == near
+
+
+def _same(statuses: RoleStatuses) -> RoleStatuses:
+    return statuses

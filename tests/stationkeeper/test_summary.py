@@ -123,3 +123,19 @@ def test_the_cure_begins_when_the_old_version_has_answered_for_the_last_time() -
     assert summary.stretches[-1].precision == 1.0
     row = next(row for row in summary.timeline if row["what"] == "took over")
     assert row["time"] == to_datetime(START + 4 * HOUR + 1).isoformat()
+
+
+def test_a_follow_up_has_a_stretch_of_its_own_and_the_story_goes_on_until_it_is_seen() -> None:
+    history = story("page", "request", "candidate", "canary", "promotion")
+    assert history.over(START + 4 * HOUR, HOUR)
+    out = PROMOTED.model_copy(update={"action": DeploymentAction.STEP})
+    history.deployments.append(out)
+    assert not history.over(START + 9 * HOUR, HOUR)
+    second = PROMOTED.model_copy(update={"champion": "3", "time": to_datetime(START + 5 * HOUR)})
+    history.deployments.append(second)
+    assert not history.over(START + 5 * HOUR, HOUR)
+    assert history.over(START + 6 * HOUR, HOUR)
+    later = served().with_columns(pl.lit("3").alias("version")).with_columns(pl.col("time") + 5 * HOUR)
+    summary = summarise("fraud", PLOT, history, pl.concat([served(), later]), (START, START + 9 * HOUR), 1.0)
+    assert [part.name for part in summary.stretches] == ["before", "during", "after", "after the follow-up"]
+    assert [row["since"] for row in summary.timeline if row["what"].startswith("promoted")] == ["2:00 h", "4:00 h"]

@@ -222,14 +222,18 @@ class RequestPolicy:
             return broken
         if incident.id in self._answered:
             return "this incident has its request"
-        return self._held_back(now, rollout)
+        return self._held_back(now, rollout, cools=incident.cause is not Cause.MORE_ROWS)
 
-    def _held_back(self, now: int, rollout: Rollout | None) -> str:
-        """What passes: work that goes on, the cooldown, the budget."""
+    def _held_back(self, now: int, rollout: Rollout | None, *, cools: bool) -> str:
+        """What passes: work that goes on, the cooldown, the budget.
+
+        A follow-up waits for no cooldown: what the request before it led to has been promoted and tested, and rows that
+        are four times as many are what a cooldown waits for.
+        """
         rules = self._rules
         if work := self._in_flight(now, rollout):
             return f"{work} is still in work; one retraining of a model at a time"
-        if self._times and now - self._times[-1] < rules.cooldown:
+        if cools and self._times and now - self._times[-1] < rules.cooldown:
             left = rules.cooldown - (now - self._times[-1])
             return f"cooldown: {format_duration(left)} left of {format_duration(rules.cooldown)}"
         within = sum(now - time < rules.period for time in self._times)

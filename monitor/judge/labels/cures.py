@@ -67,7 +67,7 @@ class Cures:
     def asked(self, requests: Iterable[RetrainRequest], watches: Sequence[Watch]) -> None:
         """Put published requests under test; ``watches`` are the champion's, whose incidents ask.
 
-        Of what age asked for the forecast is tested; what the calendar asked for promised nothing.
+        Of what age and rows asked for the forecast is tested; what the calendar asked for promised nothing.
         """
         for request in requests:
             others = tuple(one for one in self.state.trials if one.message.id != request.id)
@@ -165,6 +165,10 @@ class Cures:
         counts = {**self.state.counts, cure.outcome.value: self.state.counts.get(cure.outcome.value, 0) + 1}
         self.state = replaced(self.state, known=(*self.state.known, cure)[-KEPT_CURES:], counts=counts)
 
+    def tests(self, request: str | None) -> bool:
+        """Return whether what a request led to is still under test."""
+        return any(one.message.id == request for one in self.state.trials)
+
     def tried(self) -> tuple[int, int]:
         """Return how many retrainings cured what they were asked for, and how many did not."""
         counts = self.state.counts
@@ -186,7 +190,9 @@ def _trials(request: RetrainRequest, watches: Sequence[Watch]) -> Iterable[Trial
     told = request.evidence
     for watch in watches:
         # A build before forecasts were told asked without one.
-        if request.cause == Cause.AGEING and "forecast" in told and not watch.identity.segment:
+        # Nor has a follow-up one where its version had no wrong answer yet.
+        promised = request.cause in {Cause.AGEING, Cause.MORE_ROWS} and "forecast" in told
+        if promised and not watch.identity.segment:
             known = before_change(judged(watch.reference))
             late = Before(float(told["late"]), known.phi)
             yield Trial(request.encode().decode(), (), "", late, lost=float(told["forecast"]))

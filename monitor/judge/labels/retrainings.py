@@ -1,9 +1,9 @@
-"""One model's retrainings beside its incidents: what age and the calendar ask for, and whether those asked helped."""
+"""One model's retrainings beside its incidents: what age, rows and calendar ask for, and whether those asked helped."""
 
 from collections.abc import Callable, Iterable, Sequence
 
 from stationkeeper.contracts.messages import RetrainRequest, Verdict
-from stationkeeper.monitor.core.ageing import AgeRecord, AgeState, Calendar, CalendarState
+from stationkeeper.monitor.core.ageing import AgeRecord, AgeState, Calendar, CalendarState, FollowUp, FollowUpState
 from stationkeeper.monitor.core.incidents import Harm, RequestPolicy, WatchIdentity
 from stationkeeper.monitor.core.performance import OutcomePane
 from stationkeeper.monitor.core.watch import Watch
@@ -17,12 +17,14 @@ Asked = tuple[list[Verdict], list[RetrainRequest]]
 
 
 class Retrainings:
-    """The age record, the calendar and the cures of one model; ``policy`` is its request policy, times are in ms."""
+    """The age record, calendar, follow-up and cures of one model; ``policy`` is its request policy, times are in ms."""
 
     def __init__(self, settings: ModelSettings, references: References) -> None:
         self._name, self._references = settings.name, references
         mine = settings.requests
-        self.age = AgeRecord(mine.cost if mine.when == "pays" else None)
+        cost = mine.cost if mine.when == "pays" else None
+        self.age = AgeRecord(cost)
+        self.more_rows = FollowUp(mine.follow_up, cost)
         self.calendar = Calendar(mine.every if mine.when == "schedule" else None)
         self.cures = Cures(settings, references)
 
@@ -31,16 +33,25 @@ class Retrainings:
     ) -> Callable[[str], Asked]:
         """Take labels of a mature cohort; returns what asks by age, given why the data are broken ("" if sound)."""
         self.cures.learn(version, segment, labels)
+        rollout = self._references.rollout(self._name)
+        if not segment:
+            # Of all versions: a row is one to learn from whoever answered it.
+            self.more_rows.learn(version, labels, None if rollout is None else rollout.curve)
         if segment or version != champion:
             return lambda _: ([], [])
-        rollout = self._references.rollout(self._name)
         return lambda broken: self.age.judge(labels, self._identity(version), policy, now, rollout, broken)
 
-    def by_calendar(self, champion: str | None, now: int, policy: RequestPolicy, broken: str) -> Asked:
-        """Return what the calendar asks for at the end of a pane."""
+    def by_time(self, champion: str | None, now: int, policy: RequestPolicy, broken: str) -> Asked:
+        """Return what the calendar, or a champion that could learn from many more rows, asks for at a pane's end."""
         if champion is None:
             return [], []
-        return self.calendar.ask(self._identity(champion), policy, now, self._references.rollout(self._name), broken)
+        identity, rollout = self._identity(champion), self._references.rollout(self._name)
+        verdicts, requests = self.calendar.ask(identity, policy, now, rollout, broken)
+        # Until its own cure is told: a follow-up would end the test of the version before (`cures.overtaken`).
+        if rollout is not None and not self.cures.tests(rollout.request):
+            found, asks = self.more_rows.ask(identity, policy, now, rollout, broken)
+            verdicts, requests = [*verdicts, *found], [*requests, *asks]
+        return verdicts, requests
 
     def follow_up(
         self,
@@ -63,13 +74,14 @@ class Retrainings:
         self.age.cures = self.cures.tried()
         return told
 
-    def state(self) -> tuple[AgeState, CalendarState, CuresState]:
+    def state(self) -> tuple[AgeState, CalendarState, CuresState, FollowUpState]:
         """Return what ``restore`` needs."""
-        return self.age.state, self.calendar.state, self.cures.state
+        return self.age.state, self.calendar.state, self.cures.state, self.more_rows.state
 
-    def restore(self, age: AgeState, calendar: CalendarState, cures: CuresState) -> None:
+    def restore(self, age: AgeState, calendar: CalendarState, cures: CuresState, more_rows: FollowUpState) -> None:
         """Go on from what ``state`` gave."""
         self.age.state, self.calendar.state, self.cures.state = age, calendar, cures
+        self.more_rows.state = more_rows
         self.age.cures = self.cures.tried()
 
     def _identity(self, version: str) -> WatchIdentity:

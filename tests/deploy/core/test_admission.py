@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stationkeeper.contracts.messages import GateOutcome, Level, Shadow, VerdictKind
+from stationkeeper.contracts.messages import GateOutcome, LearningCurve, Level, Rollout, Shadow, VerdictKind
 from stationkeeper.contracts.times import to_datetime
 from stationkeeper.deploy.core.admission import (
     Origin,
@@ -162,3 +162,14 @@ def test_a_rollout_goes_by_its_candidate_its_request_and_its_own_id():
     assert names(first()) == set()
     assert {"cand-2", "req-2"} < names(started())
     assert len(names(started())) == 3
+
+
+def test_a_rollout_carries_the_learning_curve_of_its_candidate_for_the_monitor():
+    when = to_datetime(0)
+    curve = LearningCurve(version="2", onset=when, until=when, rows=3_000, loss=0.01, quarter=0.012, error=0.001)
+    told = candidate().model_copy(update={"curve": curve})
+    begun = offer(first(), told, POLICY, MINUTE).rollout
+    assert Rollout.decode(begun.encode()).curve == curve
+    # The next candidate's takes its place, also where it has none.
+    ended = begun.model_copy(update={"phase": Phase.STEADY, "champion": "2", "canary": None, "weight_bp": 0})
+    assert offer(ended, candidate("3", "2"), POLICY, 2 * MINUTE).rollout.curve is None

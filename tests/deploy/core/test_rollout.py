@@ -151,6 +151,20 @@ def test_the_shipped_ramp_takes_its_half_hours_at_any_traffic(per_minute):
     assert first >= 30
 
 
+@pytest.mark.parametrize(("busiest", "least"), [(65, 5), (130, 5), (140, 30), (1_000, 30)])
+def test_a_weight_that_shows_nothing_is_short_where_the_log_knows_no_busier_hour(busiest, least):
+    """At 65 a minute the next weight gives a hundred rows in half an hour; at 140 it gives more than `min_rows`."""
+    policy, rng = RolloutSettings(guardrails=NO_LATENCY).policy(), np.random.default_rng(1)
+    told = candidate().model_copy(update={"busiest": float(busiest)})
+    begun = note_proven(offer(first(), told, policy, MINUTE).rollout, "2")
+    records, _ = drive(begun, policy, range(2, 150), rng=rng, rows=65)
+    raised = next(number for number, one in enumerate(records) if one.weight_bp == 500)
+    # The minutes until traffic shows the weight are luck of few rows.
+    assert least <= raised <= least + 10
+    # What the next weight exposes to more takes its half hour.
+    assert next(number for number, one in enumerate(records) if one.weight_bp == 2_500) >= raised + 30
+
+
 def test_small_traffic_climbs_by_time_and_still_needs_its_rows_to_be_promoted():
     """Like flights: 40 rows an hour, so that 200 rows at 1 % would take three weeks."""
     policy = RolloutSettings(guardrails=NO_LATENCY, max_duration=30 * 24 * 60 * MINUTE).policy()

@@ -142,6 +142,13 @@ def test_a_gate_without_evidence_looks_again_until_its_looks_are_used():
     assert after_gate(now, GateVerdict(GateOutcome.PASS, "better"), SETTINGS).stage is RequestStage.REGISTERING
 
 
+def test_a_request_may_ask_for_fewer_looks_than_the_settings_allow():
+    now = state(RequestStage.GATE, rows_after=100)
+    now = now.model_copy(update={"request": now.request.model_copy(update={"looks": 1})})
+    unclear = GateVerdict(GateOutcome.NO_EVIDENCE, "few rows")
+    assert after_gate(now, unclear, SETTINGS).stage is RequestStage.NO_EVIDENCE
+
+
 def test_an_error_that_no_second_try_mends_names_its_kind():
     assert after_error(state(RequestStage.SNAPSHOT), ArtifactError("gone")).reason is RequestReason.NO_CHAMPION
     assert after_error(state(RequestStage.SNAPSHOT), ValueError("odd")).detail == "ValueError: odd"

@@ -6,12 +6,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
+from stationkeeper.contracts.times import to_datetime
+from stationkeeper.registry import ModelTask
 from stationkeeper.retrain.bootstrap import BootstrapError, bootstrap, training_rows
 from stationkeeper.retrain.core.plan import TrainingWindow, WindowKind
+from stationkeeper.retrain.core.split import split_rows
 from stationkeeper.retrain.settings import RetrainSettings
+from stationkeeper.retrain.snapshot import TrainingTable
 from stationkeeper.retrain.snapshot.events import LABEL, TIME
 from stationkeeper.retrain.snapshot.snapshot import SnapshotStore
 from stationkeeper.retrain.training.job import (
@@ -22,6 +27,8 @@ from stationkeeper.retrain.training.job import (
     TrainingResult,
 )
 from stationkeeper.retrain.training.process import Finished, NoModel, TimedOut, TrainingProcess
+from stationkeeper.retrain.training.trainer import load_trainer
+from stationkeeper.retrain.training.training import WindowFits, busiest
 from tests.retrain.bank import HOUR, ONSET, SMALL, START, Bank, reference_builder, transactions
 from tests.waiting import until
 
@@ -243,3 +250,26 @@ def test_the_reference_is_built_from_all_rows_with_honest_scores(bank: Bank):
     assert facts["features"] == ["age", "amount", "foreign", "method"]
     assert facts["mean_score"] == pytest.approx(0.08, abs=0.01)
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_a_training_after_a_change_tells_how_its_loss_fell_with_the_rows_since():
+    times = np.arange(6_000, dtype=np.int64)
+    rng = np.random.default_rng(5)
+    labels = (rng.random(6_000) < 0.3).astype(np.float64)
+    # Before the change the number says nothing of the label, after it all: what is learnt comes from the new rows.
+    signal = np.where(times >= 3_000, labels * 2.0 + rng.normal(size=6_000), rng.normal(size=6_000))
+    frame = pl.DataFrame({"time": times, "signal": signal, "label": labels == 1.0})
+    table = TrainingTable.of(training_rows(frame), ModelTask.BINARY, "true")
+    settings = RetrainSettings.model_validate(SMALL)
+    job = TrainingJob.of(settings, model="m", snapshot=Path(), digest="", windows=ONE_WINDOW, onset_ms=3_000)
+    split = split_rows(times, 3_000, job.holdout, job.validation)
+    fits = WindowFits(job, load_trainer("gradient-boosting", {}), table, np.arange(6_000), split, lambda *_: None)
+    curve = fits.curve(ONE_WINDOW[0])
+    assert curve is not None
+    assert (curve.rows, curve.until) == (3_000, to_datetime(5_999))
+    assert curve.quarter - curve.loss > curve.error > 0.0
+
+
+def test_the_busiest_half_hour_is_told_by_the_minute():
+    half_hour = 30 * 60_000
+    assert busiest(np.array([0, half_hour, half_hour + 1, half_hour + 2])) == pytest.approx(0.1)

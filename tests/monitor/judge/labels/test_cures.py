@@ -6,8 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stationkeeper.contracts.messages import CureOutcome, RetrainRequest, Rollout, RolloutPhase, VerdictKind
+from stationkeeper.contracts.messages import (
+    CureOutcome,
+    LearningCurve,
+    RetrainRequest,
+    Rollout,
+    RolloutPhase,
+    VerdictKind,
+)
 from stationkeeper.contracts.status import check
+from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.wire import OutcomeDelta
 from stationkeeper.monitor.core.reasons import Cause
 from stationkeeper.monitor.core.reference import Labels, dump
@@ -36,10 +44,17 @@ def asked() -> tuple[Bench, RetrainRequest]:
 
 
 def take_out(
-    bench: Bench, champion: str, request: str, phase: RolloutPhase, epoch: int = 1, *, time: int = START
+    bench: Bench,
+    champion: str,
+    request: str,
+    phase: RolloutPhase,
+    epoch: int = 1,
+    *,
+    time: int = START,
+    curve: LearningCurve | None = None,
 ) -> None:
     record: Rollout = rollout(champion, epoch=epoch, time=time)
-    record = record.model_copy(update={"phase": phase, "request": request or None})
+    record = record.model_copy(update={"phase": phase, "request": request or None, "curve": curve})
     bench.judge.table(TOPICS.rollouts.name, b"fraud", record.encode())
 
 
@@ -199,3 +214,26 @@ def test_what_age_asked_for_is_tested_against_its_forecast():
     assert (again.id, again.cure, verdict.incident) == ("req-age", CureOutcome.CURED, "age-1")
     assert "was forecast to spare 10.00 of 30.00 wrong answers in a hundred; it spared 10.00" in again.cure_reason
     assert cures.tried() == (1, 0)
+
+
+def test_a_follow_up_waits_until_the_cure_is_told_and_is_asked_once_by_whoever_started_anew():
+    bench, request = asked()
+    when = to_datetime(START + 40 * MINUTE)
+    curve = LearningCurve(version="2", onset=when, until=when, rows=500, loss=0.01, quarter=0.015, error=0.001)
+    bench.judge.table(TOPICS.references.name, b"fraud/2", dump(NEW).encode())
+    take_out(bench, "2", request.id, RolloutPhase.PROBATION, 2, curve=curve)
+    serve(bench, range(60, 110), 10)
+    take_out(bench, "2", request.id, RolloutPhase.STEADY, 3, curve=curve)
+    resumed = Bench(bench, (KNOWN,), label_maturity="5m")
+    promote(resumed, request)
+    take_out(resumed, "2", request.id, RolloutPhase.STEADY, 3, curve=curve)
+    for one in (bench, resumed):
+        serve(one, range(110, 130), 10)
+    found = [[one for one in judge.requests() if one.cause == Cause.MORE_ROWS] for judge in (bench, resumed)]
+    assert [[one.encode() for one in asks] for asks in found] == [[found[0][0].encode()]] * 2
+    (follow_up,) = found[0]
+    assert (follow_up.version, follow_up.onset.time, follow_up.looks) == ("2", when, 1)
+    # Its forecast is tested as that of age is, and the test of the first was not cut short.
+    assert bench.judge.judges["fraud"].retrainings.cures.tests(follow_up.id)
+    assert [one.evidence["cure"] for one in told(bench)] == [CureOutcome.CURED.value]
+    assert follow_up.time > told(bench)[0].time
