@@ -66,7 +66,7 @@ class LogEnd:
     def at(self, now_ms: int) -> None:
         """Date what was seen since the last call."""
         if self._reached:
-            self._since = now_ms if self._since is None else self._since
+            self._since = now_ms if self._since is None else min(self._since, now_ms)
             self._seen, self._reached = now_ms, False
 
     def idle(self, now_ms: int, after_ms: int) -> bool:

@@ -28,7 +28,8 @@ class PanesProgress:
         # Before the question whether it is time: an end that was seen between two records is dated when it was seen.
         for state in states:
             state.end.at(now_ms)
-        if self._at is not None and now_ms - self._at < PROGRESS_MS:
+        # A clock that was set back must not silence it until it is later again.
+        if self._at is not None and 0 <= now_ms - self._at < PROGRESS_MS:
             return None
         # Also with nothing to tell: a wait for the first batch asks once a second and not at every flush.
         self._at = now_ms
@@ -66,7 +67,7 @@ class JoinMarks:
 
     def told(self, partitions: Iterable[PartitionState], now_ms: int) -> bytes | None:
         """Return the record for every joins partition; None where nothing moved or the last is younger than it may."""
-        if self._at is not None and now_ms - self._at < MARK_MS:
+        if self._at is not None and 0 <= now_ms - self._at < MARK_MS:
             return None
         marks: list[Record] = [
             one

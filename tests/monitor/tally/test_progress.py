@@ -31,6 +31,9 @@ def test_the_judge_is_told_once_a_second_and_anew_after_a_restart() -> None:
     progress.forget()
     assert progress.told(mine, PROGRESS_MS) is not None
     assert progress.told([], 5 * PROGRESS_MS) is None
+    # The host's clock was set back: it goes on at once, and not when the clock is where it was.
+    assert progress.told(mine, -3_600_000) is not None
+    assert progress.told(mine, -3_600_000 + PROGRESS_MS - 1) is None
 
 
 def test_an_end_that_was_seen_between_two_records_is_dated_then() -> None:
