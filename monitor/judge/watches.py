@@ -114,6 +114,7 @@ class Watches(Mapping[WatchKey, Watch]):
         watch = self._begin(key, reference)
         if watch.adopting and (known := self._knows_dependence(key, champion)) is not None:
             watch.take_over(known)
+        self._teach_traffic(key, watch)
 
     def step(
         self,
@@ -201,7 +202,6 @@ class Watches(Mapping[WatchKey, Watch]):
                 error_tolerance=settings.error_tolerance,
             ),
         )
-        self._teach_traffic(key, watch)
         if settings.detectors and not key.segment:
             self._plugins[key] = PluginWatch(settings.detectors, reference, watch.identity)
         return watch
@@ -211,11 +211,11 @@ class Watches(Mapping[WatchKey, Watch]):
 
         Without it no outage and no drop would be seen for two weeks after each promotion.
         """
-        others = [w.quality.arrivals for k, w in self._by_key.items() if k.segment == key.segment and w is not watch]
-        learned = [one for one in others if one.learned is not None and one.learned.begin is not None]
+        others = [(k, w.quality.arrivals) for k, w in self._by_key.items() if k != key and k.segment == key.segment]
+        # The one that has learned longest knows most; the key last, so that equal ones are taken in one order.
+        learned = [(a.learned.begin, k, a) for k, a in others if a.learned is not None and a.learned.begin is not None]
         if learned:
-            # The one that has learned longest knows most.
-            watch.quality.arrivals.learn_from(min(learned, key=lambda one: (one.learned and one.learned.begin) or 0))
+            watch.quality.arrivals.learn_from(min(learned, key=lambda one: one[:2])[2])
 
     def state(self) -> WatchesState:
         """Return what ``restore`` needs, but for the watches themselves, which are stored one by one."""

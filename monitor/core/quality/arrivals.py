@@ -10,7 +10,7 @@ from stationkeeper.monitor.core.detect import EvidenceState, level_of_score
 from stationkeeper.monitor.core.finding import INFORM, NONE, PAGE, WARN, Finding
 from stationkeeper.monitor.core.panes import Pane, stratum_of
 from stationkeeper.monitor.core.quality.learned_traffic import QUIET, LearnedTraffic, LearnedTrafficState
-from stationkeeper.monitor.core.quality.spells import Spells
+from stationkeeper.monitor.core.quality.spells import Spells, SpellsState
 from stationkeeper.monitor.core.quality.volume import SMALLEST_MEAN, SMALLEST_SIZE, VolumeDetector
 from stationkeeper.monitor.core.reasons import Cause, Check
 from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Reference, TrafficProfile
@@ -70,7 +70,8 @@ class Arrivals:
         self.learned: LearnedTraffic | None = None
         if self._traffic is None and learn_traffic is not None:
             self.learned = LearnedTraffic(learn_traffic)
-        self.spells = Spells()
+        # A sale says nothing of how odd a loss may be.
+        self._drops, self._surges = Spells(), Spells()
         self._learned_limit = learned_limit
         self.silent_since: int | None = None
         self.silent_nats = 0.0
@@ -126,14 +127,27 @@ class Arrivals:
         """
         if self.learned is None or finding.check is not Check.VOLUME or finding.level != WARN:
             return finding
-        held = self.spells.take(now, finding.score, crossed=finding.score >= finding.threshold)
+        # A pane without any event is no ordinary evening: it warns, and hides nothing that comes later.
+        if not finding.rows:
+            return finding
+        spells = self._surges if (finding.effect or 0.0) > 0 else self._drops
+        held = spells.take(now, finding.score, crossed=finding.score >= finding.threshold)
         return finding if held is None else replace(finding, level=INFORM, evidence={**finding.evidence, "held": held})
 
     def learn_from(self, other: "Arrivals") -> None:
         """Know of traffic what another version's watch of the same events has learned, where neither reference does."""
         if self.learned is not None and other.learned is not None:
             self.restore(other.learned_state(), None)
-            self.spells.restore(other.spells.state())
+            self.restore_spells(other.spells())
+
+    def spells(self) -> tuple[SpellsState, SpellsState]:
+        """Return the odd spells of late, of drops and of surges."""
+        return self._drops.state(), self._surges.state()
+
+    def restore_spells(self, state: tuple[SpellsState, SpellsState]) -> None:
+        """Take over what ``spells`` gave."""
+        self._drops.restore(state[0])
+        self._surges.restore(state[1])
 
     def _take_over_learned(self, learned: LearnedTraffic, pane: int) -> None:
         """Judge volume and freshness by what was learned; evidence so far is kept."""
@@ -192,7 +206,7 @@ class Arrivals:
             score = self.silent_nats
         if score < limit or limit <= 0:
             return []
-        self.spells.outage()
+        self._drops.outage()
         return [
             Finding(
                 subject="events",

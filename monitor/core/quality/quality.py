@@ -35,8 +35,8 @@ class QualityState(State, frozen=True):
     came: tuple[float, float]
     lesson: tuple[int | None, LearnedTrafficState] | None = None
     traces: TracesState | None = None
-    # Builds before odd spells were set beside each other lack it.
-    spells: SpellsState | None = None
+    # Of drops and of surges; builds before odd spells were set beside each other lack them.
+    spells: tuple[SpellsState, SpellsState] | None = None
 
 
 class Quality:
@@ -158,7 +158,7 @@ class Quality:
             came=(arrivals.came, arrivals.expected),
             lesson=arrivals.learned_state(),
             traces=self.traces.state(),
-            spells=arrivals.spells.state(),
+            spells=arrivals.spells(),
         )
 
     def restore(self, state: QualityState) -> None:
@@ -169,6 +169,6 @@ class Quality:
             self.traces.restore(state.traces)
         self.arrivals.restore(state.lesson, state.volume)
         if state.spells is not None:
-            self.arrivals.spells.restore(state.spells)
+            self.arrivals.restore_spells(state.spells)
         self.arrivals.silent_since, self.arrivals.silent_nats = state.silent_since, state.silent_nats
         self.arrivals.came, self.arrivals.expected = state.came

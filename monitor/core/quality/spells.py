@@ -1,8 +1,9 @@
-"""Spells of odd traffic: what a stormy evening brings is told only where no spell of the last quarter was as odd.
+"""Spells of odd traffic: a stormy evening is told only where none of the last quarter was as odd, or when it lasts.
 
 A few weeks teach how many events an hour brings, not how far its worst evening lies from that. So beside the evidence
 against the hour's mean, a spell is set beside its like: among D exchangeable days the oddest is the newest with chance
-1 / D, whatever the law of odd days is, and so a quarter of them allows four such warnings a year.
+1 / D, whatever the law of odd days is, and so a quarter of them allows four such warnings a year. The price: a loss no
+odder than such an evening is told a day late; one of all traffic never is.
 """
 
 from stationkeeper.contracts.state import State
@@ -18,12 +19,13 @@ cause. At a day a timetable that moved by an hour is a new spell each morning af
 are one."""
 
 LASTING_MS = DAY_MS
-"""A spell that is older than this is told whatever others were: it is no evening any more. At half, one that lasts from
-noon to midnight is; at double, a source that lost a part of its traffic after a storm is told two days late."""
+"""A spell that is older than this is told whatever others were, as what lasts, or comes back on the day after, is no
+evening; nor are evenings held beside one that lasted so long. At half, one that lasts from noon to midnight is told; at
+double, a source that lost a part of its traffic after a storm is told two days late."""
 
 
 class SpellsState(State, frozen=True):
-    """The spell that goes on, ``done`` its nats before the last reset, and (end, nats) of those before."""
+    """The spell that goes on, ``done`` its nats before the last reset, and (end, nats) of those before within a day."""
 
     begin: int | None = None
     last: int = 0
@@ -51,7 +53,8 @@ class Spells:
         """
         now = self._now
         if now.begin is None or start - now.last > APART_MS:
-            ended = () if now.begin is None else ((now.last, now.nats),)
+            lasted = now.begin is not None and now.last - now.begin > LASTING_MS
+            ended = () if now.begin is None or lasted else ((now.last, now.nats),)
             kept = tuple(one for one in now.before + ended if start - one[0] <= QUARTER_MS)
             now = SpellsState(begin=start, before=kept)
         total = now.done + nats

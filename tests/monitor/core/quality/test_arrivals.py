@@ -188,6 +188,23 @@ def test_learned_traffic_tells_an_odd_evening_only_where_it_is_the_oddest_of_a_q
     assert told == [0, 0, WARN, INFORM, WARN]
 
 
+def told(made: Arrivals, start: int, *volumes: int) -> list[int]:
+    """Return the levels at which hours of odd volume are told, in order."""
+    panes = [Pane(start + at * HOUR_MS, HOUR_MS, rows, NOTHING) for at, rows in enumerate(volumes)]
+    found = [(pane, finding) for pane in panes for finding in made.step(pane, 1.0)]
+    return [made.hold(finding, pane.end).level for pane, finding in found if finding.check is Check.VOLUME]
+
+
+@pytest.mark.parametrize("before", [[400] * 6, [0] * 6], ids=["a sale", "an outage"])
+def test_neither_a_surge_nor_an_outage_hides_a_loss(before: list[int]) -> None:
+    made = arrivals(reference(source=TRAINING), learn_traffic=2 * WEEK_MS, stale_after=8 * HOUR_MS)
+    feed(made, *[100] * (2 * WEEK_MS // HOUR_MS), length=HOUR_MS)
+    assert WARN in told(made, 2 * WEEK_MS, *before)
+    usual = 5 * 24
+    assert told(made, 2 * WEEK_MS + 6 * HOUR_MS, *[100] * usual) == []
+    assert WARN in told(made, 2 * WEEK_MS + (6 + usual) * HOUR_MS, 20, 20)
+
+
 def test_a_new_versions_watch_knows_the_traffic_that_the_one_before_learned() -> None:
     old, new = (arrivals(reference(source=TRAINING), learn_traffic=2 * WEEK_MS) for _ in range(2))
     feed(old, *[100] * (2 * WEEK_MS // HOUR_MS), length=HOUR_MS)

@@ -50,6 +50,13 @@ def test_an_outage_is_no_ordinary_evening() -> None:
     assert made.take(10 * DAY_MS, 12.0, crossed=False) is None
 
 
+def test_what_lasted_a_day_hides_no_evening() -> None:
+    made = Spells()
+    for hour in range(30):
+        made.take(hour * HOUR_MS, 20.0, crossed=True)
+    assert made.take(10 * DAY_MS, 12.0, crossed=False) is None
+
+
 def test_a_restored_one_says_the_same() -> None:
     made, again = Spells(), Spells()
     for at in range(8):

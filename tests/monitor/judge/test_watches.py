@@ -1,0 +1,75 @@
+"""Watches of one model: what a new version's watch knows of traffic, live and after a restart alike."""
+
+from dataclasses import replace
+
+from stationkeeper.monitor.core.panes import Pane
+from stationkeeper.monitor.core.reference import dump
+from stationkeeper.monitor.judge.watches import Watches, WatchKey
+from stationkeeper.monitor.references import References
+from stationkeeper.monitor.settings import ModelSettings
+from tests.monitor.rig import reference
+
+HOUR = 3_600_000
+SETTINGS = ModelSettings.model_validate({"name": "fraud", "predictions": "scores", "pane": "1h", "lateness": "1h"})
+# Versions whose references differ.
+MADE = {version: replace(reference(), version=version) for version in ("1", "2", "3")}
+KEYS = {version: WatchKey(version, made.digest, "") for version, made in MADE.items()}
+WEEKS = 3 * 168
+
+
+def watches() -> Watches:
+    references = References({"fraud": SETTINGS})
+    for version, made in MADE.items():
+        references.put_reference(f"fraud/{version}".encode(), dump(made).encode())
+    return Watches(SETTINGS, references)
+
+
+def meet(made: Watches, version: str, start: int) -> None:
+    made.meet(KEYS[version], start, 1, MADE[version].layout.zeros(), "1")
+
+
+def feed(made: Watches, version: str, hours: range, volume: int = 1_000) -> None:
+    for hour in hours:
+        zeros = MADE[version].layout.zeros()
+        made[KEYS[version]].quality.arrivals.step(Pane(hour * HOUR, HOUR, volume, zeros), 1.0)
+
+
+def knows(made: Watches) -> dict[str, bool]:
+    return {key.version: watch.quality.arrivals.known for key, watch in made.items()}
+
+
+def test_a_new_version_knows_the_traffic_that_the_one_before_learned() -> None:
+    made = watches()
+    meet(made, "1", 0)
+    feed(made, "1", range(WEEKS))
+    meet(made, "2", WEEKS * HOUR)
+    assert knows(made) == {"1": True, "2": True}
+
+
+def test_a_restart_teaches_nobody() -> None:
+    made = watches()
+    # Version 2 was met before version 1 knew anything, as by a build that taught nobody.
+    meet(made, "1", 0)
+    meet(made, "2", 0)
+    feed(made, "1", range(WEEKS))
+    feed(made, "2", range(WEEKS - 24, WEEKS))
+    again = watches()
+    again.restore(made.state(), {key: watch.state() for key, watch in made.items()})
+    assert knows(again) == knows(made) == {"1": True, "2": False}
+
+
+def test_of_two_that_learned_equally_long_the_same_one_teaches_after_a_restart() -> None:
+    made = watches()
+    meet(made, "2", 0)
+    feed(made, "2", range(WEEKS))
+    meet(made, "1", WEEKS * HOUR)
+    # Now both began at the same hour, and have seen different ones since.
+    feed(made, "2", range(WEEKS, WEEKS + 168), 900)
+    feed(made, "1", range(WEEKS, WEEKS + 168), 1_100)
+    again = watches()
+    again.restore(made.state(), {key: watch.state() for key, watch in made.items()})
+    for one in (made, again):
+        meet(one, "3", (WEEKS + 168) * HOUR)
+    assert [str(one[KEYS["3"]].quality.arrivals.learned_state()) for one in (made, again)] == 2 * [
+        str(made[KEYS["1"]].quality.arrivals.learned_state())
+    ]
