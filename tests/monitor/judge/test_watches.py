@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from stationkeeper.monitor.core.panes import Pane
 from stationkeeper.monitor.core.reference import dump
-from stationkeeper.monitor.judge.watches import Watches, WatchKey
+from stationkeeper.monitor.judge.pending import WatchKey
+from stationkeeper.monitor.judge.watches import Watches
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 from tests.monitor.rig import reference
