@@ -1,7 +1,8 @@
 """Make a release of what is committed: ``python -m scripts.release 0.2.0`` writes, builds, tries, commits and tags.
 
-Nothing leaves the machine: what to push and upload is printed. Refused, before anything is written, is a version that
-is not above the last one, a tag that is there, a tree with changes, and an empty *Unreleased* of the changelog.
+Nothing leaves the machine: what to push and upload is printed. Refused, before anything is written, is what is no
+version or not above the last one (the first release is the version that the project begins with), a tag that is there,
+a tree with changes, an empty *Unreleased* of the changelog, and a place that does not name the last version.
 """
 
 import re
@@ -14,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 _OF_PROJECT = re.compile(r'(?m)^version = "([\d.]+)"$')
+# What a user copies or installs by: of what is left out, the images or the chart would be of the version before.
+_PLACES = ("pyproject.toml", "ops/helm/stationkeeper/Chart.yaml", "docker-compose.yml", "docs/kubernetes.md")
 _UNRELEASED = re.compile(r"(?ms)^## Unreleased\n(.*?)(?=^## |\Z)")
 
 
@@ -30,13 +33,14 @@ def noted(changelog: str, version: str, day: str) -> tuple[str, str]:
     return changelog[: found.start()] + heading + found[1] + changelog[found.end() :], found[1].strip()
 
 
-def above(version: str, last: str) -> None:
-    """Raise ``ReleaseError`` where a version is none or not above the last one."""
+def above(version: str, last: str, *, released: bool = True) -> None:
+    """Raise ``ReleaseError`` where a version is none or not above the last one, which it may be until ``released``."""
     if _VERSION.fullmatch(version) is None:
         raise ReleaseError(
             f"{version!r} is no version: write MAJOR.MINOR.PATCH (docs/upgrading.md says which to raise)"
         )
-    if tuple(map(int, version.split("."))) <= tuple(map(int, last.split("."))):
+    new, old = (tuple(map(int, one.split("."))) for one in (version, last))
+    if new < old or (released and new == old):
         raise ReleaseError(f"{version} is not above {last}, the last one")
 
 
@@ -48,17 +52,18 @@ def prepare(root: Path, version: str, day: str) -> str:
         raise ReleaseError("the tree has changes that are not committed: commit or remove them")
     if _git(root, "tag", "--list", f"v{version}"):
         raise ReleaseError(f"there is a tag v{version}: a release is never made twice")
-    # The first release is the version that the project begins with.
-    if _git(root, "tag", "--list", f"v{last}"):
-        above(version, last)
+    above(version, last, released=bool(_git(root, "tag", "--list", f"v{last}")))
     changelog, notes = noted((root / "CHANGELOG.md").read_text(encoding="utf-8"), version, day)
-    (root / "CHANGELOG.md").write_text(changelog, encoding="utf-8")
-    # What a rendered chart says of its version is its labels; the rest of it does not change.
+    written = {root / "CHANGELOG.md": changelog}
     rendered = (root / "tests/cluster/charts").glob("*.yaml")
-    for path in (project, root / "ops/helm/stationkeeper/Chart.yaml", *rendered):
-        text = path.read_text(encoding="utf-8")
-        named = rf'(?m)^(.*(?:ersion:? |ersion = |chart: stationkeeper-)"?){re.escape(last)}("?)$'
-        path.write_text(re.sub(named, rf"\g<1>{version}\g<2>", text), encoding="utf-8")
+    named = rf'((?:ersion:? |ersion = |chart: stationkeeper-|stationkeeper(?:-monitor)?:)"?){re.escape(last)}(?=["\s])'
+    for path in (*(root / place for place in _PLACES), *rendered):
+        text, count = re.subn(named, rf"\g<1>{version}", path.read_text(encoding="utf-8"))
+        if not count:
+            raise ReleaseError(f"{path.relative_to(root)} does not name {last}: write it there, or take it off the list")
+        written[path] = text
+    for path, text in written.items():
+        path.write_text(text, encoding="utf-8")
     return notes
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from scripts.release import ReleaseError, above, noted, prepare
 
+WHO = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
 LOG = "# Changelog\n\n## Unreleased\n\n### Added\n\n- A thing.\n\n## 0.1.0 - 2026-01-01\n\n- All.\n"
 
 
@@ -32,12 +33,14 @@ def tree(tmp_path: Path) -> Path:
     rendered.mkdir(parents=True)
     (tmp_path / "pyproject.toml").write_text('[project]\nversion = "0.1.0"\ndependencies = ["other==0.1.0"]\n')
     (chart / "Chart.yaml").write_text("version: 0.1.0\nappVersion: 0.1.0\n")
-    labels = 'app.kubernetes.io/version: "0.1.0"\nhelm.sh/chart: stationkeeper-0.1.0\n'
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/kubernetes.md").write_text("docker build -t REGISTRY/stationkeeper-monitor:0.1.0 .\n")
+    (tmp_path / "docker-compose.yml").write_text("image: stationkeeper:0.1.0\nimage: apache/kafka:0.1.0\n")
+    labels = 'app.kubernetes.io/version: "0.1.0"\nhelm.sh/chart: stationkeeper-0.1.0\nimage: "stationkeeper:0.1.0"\n'
     (rendered / "minimal.yaml").write_text(labels)
     (tmp_path / "CHANGELOG.md").write_text(LOG)
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"], ["tag", "v0.1.0"]):
-        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True)
+        subprocess.run(["git", *WHO, *words], cwd=tmp_path, check=True)
     return tmp_path
 
 
@@ -46,6 +49,8 @@ def test_every_place_names_the_version_and_nothing_else_is_touched(tree: Path):
     assert (tree / "pyproject.toml").read_text() == '[project]\nversion = "0.2.0"\ndependencies = ["other==0.1.0"]\n'
     assert (tree / "ops/helm/stationkeeper/Chart.yaml").read_text() == "version: 0.2.0\nappVersion: 0.2.0\n"
     assert "0.1.0" not in (tree / "tests/cluster/charts/minimal.yaml").read_text()
+    assert (tree / "docker-compose.yml").read_text() == "image: stationkeeper:0.2.0\nimage: apache/kafka:0.1.0\n"
+    assert "stationkeeper-monitor:0.2.0 ." in (tree / "docs/kubernetes.md").read_text()
     # Once more is refused: the tree has changes now.
     with pytest.raises(ReleaseError, match="not committed"):
         prepare(tree, "0.3.0", "2026-12-01")
@@ -55,4 +60,26 @@ def test_a_release_is_never_made_twice_and_writes_nothing_when_refused(tree: Pat
     for version in ("0.1.0", "0.0.5"):
         with pytest.raises(ReleaseError):
             prepare(tree, version, "2026-12-01")
-    assert (tree / "CHANGELOG.md").read_text() == LOG
+    assert not changed(tree)
+
+
+@pytest.mark.parametrize("version", ["v0.2.0", "banana", "0.2", "0.0.1"])
+def test_before_the_first_tag_what_is_no_version_or_lower_is_refused_as_well(tree: Path, version: str):
+    subprocess.run(["git", "tag", "--delete", "v0.1.0"], cwd=tree, check=True)
+    with pytest.raises(ReleaseError):
+        prepare(tree, version, "2026-12-01")
+    assert not changed(tree)
+    # The first release is the version that the project begins with.
+    assert prepare(tree, "0.1.0", "2026-12-01")
+
+
+def test_a_place_that_does_not_name_the_last_version_is_refused_before_any_is_written(tree: Path):
+    (tree / "docs/kubernetes.md").write_text("docker build -t stationkeeper:0.0.9 .\n")
+    subprocess.run(["git", *WHO, "commit", "-qam", "stale"], cwd=tree, check=True)
+    with pytest.raises(ReleaseError, match=r"docs/kubernetes.md does not name 0\.1\.0"):
+        prepare(tree, "0.2.0", "2026-12-01")
+    assert not changed(tree)
+
+
+def changed(tree: Path) -> str:
+    return subprocess.run(["git", "status", "-s"], cwd=tree, check=True, capture_output=True, text=True).stdout
