@@ -60,7 +60,7 @@ def prepare(root: Path, version: str, day: str) -> str:
     for path in (*(root / place for place in _PLACES), *rendered):
         text, count = re.subn(named, rf"\g<1>{version}", path.read_text(encoding="utf-8"))
         if not count:
-            raise ReleaseError(f"{path.relative_to(root)} does not name {last}: write it there, or take it off the list")
+            raise ReleaseError(f"{path.relative_to(root)} does not name {last}: write it there")
         written[path] = text
     for path, text in written.items():
         path.write_text(text, encoding="utf-8")
