@@ -25,7 +25,7 @@ from stationkeeper.streams.settings import KafkaSettings
 # that hangs delays the first try of a client by it.
 _STEP_S: Final = 2.0
 # Chosen: of a whole cluster that hangs, six seconds of asking delay the next try; one broker alone may be the ill one.
-_MOST_BROKERS: Final = 3
+_MOST_SILENT: Final = 3
 # An answer has a hundred bytes; what comes in pieces is read on.
 _MOST_BYTES: Final = 65_536
 # Ends each sentence about protocols, so that they say the same.
@@ -37,7 +37,7 @@ def explained(settings: KafkaSettings) -> Iterator[None]:
     """Raise ``Denied`` where the cluster refuses these settings, beforehand or after a ``Retryable`` raised inside."""
     # Without TLS and SASL there is nothing to refuse, and most clients are spared a connection.
     if settings.security.protocol != "PLAINTEXT":
-        refused = refusal(settings, brokers=1)
+        refused = refusal(settings)
         if refused is not None:
             raise refused
     try:
@@ -49,15 +49,29 @@ def explained(settings: KafkaSettings) -> Iterator[None]:
         raise
 
 
-def refusal(settings: KafkaSettings, brokers: int = _MOST_BROKERS) -> Denied | None:
-    """Return why one of the first ``brokers`` refuses us; None where none can be reached, or they let us in."""
-    for server in settings.connection("")["bootstrap_servers"][:brokers]:
+def refusal(settings: KafkaSettings) -> Denied | None:
+    """Return why the first broker that answers refuses us; None where one lets us in, or none can be reached.
+
+    One ill broker (a certificate that has expired) stops nobody: a client goes on to the next, and so does this.
+    """
+    options = settings.connection(settings.member("handshake"))
+    first, silent = None, 0
+    for server in options["bootstrap_servers"]:
         host, _, port = server.rpartition(":")
-        options = settings.connection(settings.member("handshake"))
-        found = _Look(host.strip("[]"), int(port), options).refusal() if port.isdecimal() else None
-        if found is not None:
-            return found
-    return None
+        # What is no address, the client refuses in its own words.
+        if not port.isdecimal():
+            continue
+        if silent == _MOST_SILENT:
+            break
+        try:
+            found = _Look(host.strip("[]"), int(port), options).refusal()
+        except (OSError, errors.KafkaError):
+            silent += 1
+            continue
+        if found is None:
+            return None
+        first = first or found
+    return first
 
 
 class _Refused(Exception):
@@ -93,19 +107,20 @@ class _Look:
         self._protocol = str(options["security_protocol"])
 
     def refusal(self) -> Denied | None:
-        """Go through the steps; None where the broker lets us in, or cannot be reached."""
+        """Go through the steps; None where the broker lets us in. Raises what it met where it cannot be reached."""
         try:
             with self._connected() as raw, self._tls(raw) if self._protocol.endswith("SSL") else raw as line:
                 self._sasl(_Line(line, str(self._options["client_id"])))
         except _Refused as refused:
             return Denied(refused.event, f"Kafka at {self._host}:{self._port} refuses: {refused}")
         except TimeoutError:
-            return None
+            raise
         except (OSError, errors.KafkaError):
             # It hung up, or said what no broker says. Another protocol on this port is a reason, else it is ill.
             if self._protocol.endswith("PLAINTEXT") and self._speaks_tls():
                 sentence = f"it speaks TLS, and kafka.security.protocol is {self._protocol}; {_MECHANISM}"
                 return Denied(LogEvent.BROKER_PROTOCOL, f"Kafka at {self._host}:{self._port}: {sentence}")
+            raise
         return None
 
     def _connected(self) -> socket.socket:
@@ -164,7 +179,7 @@ class _Look:
         client = get_sasl_mechanism(mechanism)(host=self._host, **self._options)
         try:
             while not client.is_done():
-                answer = line.ask(SaslAuthenticateRequest(client.auth_bytes()))
+                answer = line.ask(SaslAuthenticateRequest(_proof(client, mechanism)))
                 if errors.for_code(answer.error_code) is not errors.NoError:
                     raise _Refused(LogEvent.BROKER_CREDENTIALS, f"{what} ({answer.error_message})")
                 client.receive(answer.auth_bytes)
@@ -189,3 +204,16 @@ class _Look:
         with suppress(OSError), self._connected() as raw, context.wrap_socket(raw):
             return True
         return False
+
+
+def _proof(client: Any, mechanism: str) -> Any:
+    """What we say of ourselves; kafka-python signs for MSK with what botocore finds, which may be nothing."""
+    try:
+        return client.auth_bytes()
+    except Exception as error:
+        if mechanism != "AWS_MSK_IAM":
+            raise
+        # Without credentials it asks None for them; botocore's own errors (a profile that is none) share no root.
+        told = "none are found" if isinstance(error, AttributeError) else error
+        sentence = f"AWS_MSK_IAM has no credentials ({told}); give keys and region as to AWS's own tools"
+        raise _Refused(LogEvent.BROKER_CREDENTIALS, sentence) from error

@@ -99,7 +99,11 @@ class Access:
         A page of another site reaches a port behind the firewall by a name of its own that it lets point here (DNS
         rebinding). It cannot do so by an address.
         """
-        name = (urlsplit(f"//{host}").hostname or "").rstrip(".") if _one_host(host) else ""
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".") if _one_host(host) else ""
+        except ValueError:
+            # A bracket without its other one, or around no address: urlsplit reads neither.
+            return False
         with contextlib.suppress(ValueError):
             return bool(ipaddress.ip_address(name))
         return any(

@@ -86,6 +86,8 @@ def raw(port: int, data: bytes) -> bytes:
         "127.0.0.1@evil.example",
         "",
         "a b",
+        "[",
+        "[monitor]",
         "sub.good.example.evil",
     ],
 )
