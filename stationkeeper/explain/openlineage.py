@@ -17,22 +17,27 @@ _VERSION = f"{_SPEC}/facets/1-0-1/DatasetVersionDatasetFacet.json#/$defs/Dataset
 _ERROR = f"{_SPEC}/facets/1-0-1/ErrorMessageRunFacet.json#/$defs/ErrorMessageRunFacet"
 # Whoever reads the events finds by it what wrote them; it need not be an address that answers.
 _PRODUCER = "urn:stationkeeper"
+# What a training passes through on its way to a version; any other stage is its end.
+_GOES_ON = (RequestStage.GATE, RequestStage.REGISTERING)
 
 
 def run_events(state: RetrainState, namespace: str) -> list[dict[str, Any]]:
-    """Return START, and once the request has ended COMPLETE, FAIL or ABORT, of its latest training; [] before one.
+    """Return START of each training, and once it has ended COMPLETE, FAIL or ABORT; [] before the first.
 
-    The input is the snapshot, its version the SHA-256; the output is the registered model. COMPLETE is a candidate;
-    FAIL an error, a gate that says no or has no evidence; ABORT what a person or the monitor took back. The run's id
-    follows from the request's, so that the same request told twice is one run.
+    The input is the snapshot, its version the SHA-256, told of the latest training alone, as the state keeps no other;
+    the output is the registered model. COMPLETE is a candidate; FAIL an error, a gate that says no or has no evidence,
+    also where the request then waits for more rows; ABORT what a person or the monitor took back. A run's id follows
+    from the request's and the training's place in it, so that the same request told twice is the same runs.
     """
-    began = [(place, entry) for place, entry in enumerate(state.history) if entry.stage is RequestStage.TRAINING]
-    if not began or state.snapshot is None:
-        return []
-    place, entry = began[-1]
+    began = [place for place, entry in enumerate(state.history) if entry.stage is RequestStage.TRAINING]
+    return [event for place in began for event in _run(state, namespace, place, latest=place == began[-1])]
+
+
+def _run(state: RetrainState, namespace: str, place: int, *, latest: bool) -> list[dict[str, Any]]:
     run = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{_PRODUCER}:{state.id}:{place}"))
     job = {"namespace": namespace, "name": f"{state.model}.retrain"}
-    inputs = [_dataset(namespace, f"{state.model}.snapshot", state.snapshot)]
+    read = latest and state.snapshot is not None
+    inputs = [_dataset(namespace, f"{state.model}.snapshot", state.snapshot or "")] if read else []
 
     def event(kind: str, time_ms: int, facets: dict[str, Any], outputs: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -46,15 +51,19 @@ def run_events(state: RetrainState, namespace: str) -> list[dict[str, Any]]:
             "schemaURL": _EVENT,
         }
 
-    events = [event("START", entry.entered, {}, [])]
-    if state.stage is RequestStage.CANDIDATE:
+    events = [event("START", state.history[place].entered, {}, [])]
+    after = (entry for entry in state.history[place + 1 :] if entry.stage not in _GOES_ON)
+    end = next(after, None)
+    if end is None:
+        return events
+    if end.stage is RequestStage.CANDIDATE:
         model = _dataset(namespace, f"{state.model}.model", state.version or "")
-        events.append(event("COMPLETE", state.clock_ms, {}, [model]))
-    elif state.stage.final:
-        kind = "FAIL" if state.stage in {RequestStage.FAILED, RequestStage.NO_EVIDENCE} else "ABORT"
-        why = {"message": state.words(), "programmingLanguage": "Python", "_producer": _PRODUCER, "_schemaURL": _ERROR}
-        events.append(event(kind, state.clock_ms, {"errorMessage": why}, []))
-    return events
+        return [*events, event("COMPLETE", end.entered, {}, [model])]
+    kind = "ABORT" if end.stage in {RequestStage.REJECTED, RequestStage.SUPPRESSED} else "FAIL"
+    # The state has the reason of where it stands; of what is past, the history has the words.
+    words = state.words() if end is state.history[-1] else end.note
+    why = {"message": words, "programmingLanguage": "Python", "_producer": _PRODUCER, "_schemaURL": _ERROR}
+    return [*events, event(kind, end.entered, {"errorMessage": why}, [])]
 
 
 def _dataset(namespace: str, name: str, version: str) -> dict[str, Any]:
