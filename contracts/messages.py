@@ -377,7 +377,7 @@ class Candidate(Message):
     shadow: Shadow | None = None
     """None where no row was logged since the change, and of builds that made none."""
     spared: Spared | None = None
-    """None of a regression, whose answers are never right, and of builds that told none."""
+    """None where neither age nor a calendar asked, of a regression (never right), and of builds that told none."""
     curve: LearningCurve | None = None
     busiest: Annotated[float, Field(ge=0.0)] | None = None
 

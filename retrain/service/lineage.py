@@ -86,9 +86,9 @@ def register_training(
                 "seed": str(job.seed),
                 "code": result.code,
                 "onnx_sha256": result.onnx_sha256,
-                # Nine digits carry a float32 whole; the artifact's card holds the number that decides.
                 # Which rows it has not learnt from, for whoever judges it again on them.
                 "held_out": f"{job.holdout:.9g} {job.validation:.9g}",
+                # Nine digits carry a float32 whole; the artifact's card holds the number that decides.
                 "threshold": f"{result.threshold.value:.9g}" if result.threshold else "",
                 **tags,
             },
@@ -200,6 +200,9 @@ def candidate_of(state: RetrainState, registered: Registered, reference: str, ch
     if state.gate is None or state.result is None or state.snapshot is None:
         raise ValueError(f"request {state.id} has no gate, result or snapshot; it cannot have a candidate")
     result = state.result
+    # Of age alone: after a change the gate's rows are all of after it, what the new model spares there is no age's, and
+    # the curve would take the whole change for growth.
+    aged = state.request.aged and "spared" in state.gate.numbers
     return Candidate(
         id=candidate_id(state.id),
         time=to_datetime(state.clock_ms),
@@ -225,9 +228,7 @@ def candidate_of(state: RetrainState, registered: Registered, reference: str, ch
             "gate": state.gate.numbers,
         },
         shadow=result.shadow,
-        spared=Spared(version=registered.version, share=state.gate.numbers["spared"])
-        if "spared" in state.gate.numbers
-        else None,
+        spared=Spared(version=registered.version, share=state.gate.numbers["spared"]) if aged else None,
         curve=result.curve.model_copy(update={"version": registered.version}) if result.curve else None,
         busiest=result.busiest,
     )
