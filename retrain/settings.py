@@ -295,6 +295,7 @@ class RetrainSettings(Settings):
             approval=self.approval or self.approvers > 1,
             last_rows=self.windows.last_rows,
             after_change_weight=self.windows.after_change_weight,
+            max_rows=self.data.max_rows,
         )
 
     def segment_rules(self) -> SegmentRules:

@@ -26,6 +26,7 @@ class PlanRules:
     approval: bool
     last_rows: int
     after_change_weight: float
+    max_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +103,9 @@ class Wait:
 class Plan:
     """Train now, on the best of these windows; ``asked`` is the share of rows after the onset that the look asks for.
 
-    The gate holds out its part of those alone: a third of nine weeks' rows are the newest three weeks, by which the new
-    model would be born older, where the gate asked for the rows of one.
+    It is a share of those that a training reads, the newest ``PlanRules.max_rows`` at most. The gate holds out its part
+    of those alone: a third of nine weeks' rows are the newest three weeks, by which the new model would be born older,
+    where the gate asked for the rows of one.
     """
 
     windows: tuple[TrainingWindow, ...]
@@ -181,7 +183,10 @@ def decide(
         shares = [rows / max(statistics.rows_after, 1)]
         if positives:
             shares.append(positives / min(statistics.positives_after, statistics.negatives_after))
-        return Plan(candidate_windows(rules, statistics), f"{have}; {needed}", max(shares))
+        # The split knows what was read alone: a share of ten million rows, taken of the newest million, is a tenth of
+        # what the look asks for, and the gate would never see enough.
+        unread = max(1.0, statistics.rows_after / rules.max_rows)
+        return Plan(candidate_windows(rules, statistics), f"{have}; {needed}", min(1.0, max(shares) * unread))
     # By the stream's clock: a replay of a month in an hour waits a month for labels, not an hour.
     waited = statistics.as_of_ms - to_ms(request.time)
     if waited > rules.max_wait_ms:

@@ -142,7 +142,7 @@ def after_gate(state: RetrainState, verdict: GateVerdict, settings: RetrainSetti
             gate=verdict,
             look=state.look + 1,
             # What was held out of is what the look asked for; the next may find twice as many there already.
-            judged=round(state.rows_after * state.asked_share),
+            judged=round(min(state.rows_after, settings.data.max_rows) * state.asked_share),
             result=None,
         )
     return state.enter(RequestStage.NO_EVIDENCE, RequestReason.GATE_NO_EVIDENCE, verdict.reason, gate=verdict)

@@ -67,7 +67,8 @@ class RetrainState(Record):
     cure_reason: str = ""
     history: tuple[StageEntry, ...] = ()
     asked_share: float = 1.0
-    """Share of the rows after the onset that the look asks for, of which the gate holds out its part."""
+    """Share of the rows after the onset that a training reads which the look asks for; of those the gate holds out its
+    part."""
     typed: tuple[str, ...] = ()
     """The names that ``approvers`` with a login typed beside it."""
 

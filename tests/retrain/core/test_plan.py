@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 
 NOW = 1_767_571_200_000
 DAY_MS = 86_400_000
-RULES = PlanRules(1_000, 50, 3_600_000, 2, False, 5_000, 10.0)
+RULES = PlanRules(1_000, 50, 3_600_000, 2, False, 5_000, 10.0, 1_000_000)
 
 
 def request(kind: VerdictKind = VerdictKind.DATA_DRIFT, **changes: object) -> RetrainRequest:
@@ -133,6 +134,21 @@ def test_what_is_held_out_is_a_share_of_what_the_look_asks_for():
     again = decide(request(), RULES, labels(8_000, 4_000), look=1, judged=1_000)
     assert isinstance(again, Plan)
     assert again.asked == 2_000 / 8_000
+
+
+def test_what_is_held_out_is_a_share_of_the_rows_that_a_training_reads():
+    # Of ten million rows the newest million are read: of those 3 000 are asked for, not three hundred.
+    many = decide(request(), replace(RULES, min_rows=3_000), labels(10_000_000, 5_000_000))
+    assert isinstance(many, Plan)
+    assert many.asked == pytest.approx(3_000 / 1_000_000)
+    # One in 500 is positive: 50 of the 2 000 that are read, each with 499 others.
+    rare = decide(request(), RULES, labels(10_000_000, 20_000))
+    assert isinstance(rare, Plan)
+    assert rare.asked == pytest.approx(50 / 2_000)
+    # More than is read cannot be held out of it.
+    all_of_it = decide(request(), RULES, labels(10_000_000, 200))
+    assert isinstance(all_of_it, Plan)
+    assert all_of_it.asked == 1.0
 
 
 def test_windows_differ_only_where_rows_do():

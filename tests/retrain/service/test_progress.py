@@ -131,6 +131,11 @@ def test_the_next_look_asks_for_twice_what_was_asked_for_and_not_for_twice_what_
     assert (planned.stage, planned.asked_share) == (RequestStage.SNAPSHOT, 0.5)
 
 
+def test_the_next_look_doubles_what_was_asked_for_of_the_rows_that_were_read():
+    first = state(RequestStage.GATE, rows_after=10_000_000, asked_share=0.05, result=None)
+    assert after_gate(first, GateVerdict(GateOutcome.NO_EVIDENCE, "too few"), SETTINGS).judged == 50_000
+
+
 def test_a_gate_without_evidence_looks_again_until_its_looks_are_used():
     now = state(RequestStage.GATE, rows_after=100)
     unclear = GateVerdict(GateOutcome.NO_EVIDENCE, "few rows")
