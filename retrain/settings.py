@@ -296,6 +296,7 @@ class RetrainSettings(Settings):
             last_rows=self.windows.last_rows,
             after_change_weight=self.windows.after_change_weight,
             max_rows=self.data.max_rows,
+            looks=self.gate.looks,
         )
 
     def segment_rules(self) -> SegmentRules:
@@ -316,14 +317,15 @@ class RetrainSettings(Settings):
         """Return the limits that are set."""
         return {name: float(value) for name, value in self.gate.limits.model_dump(exclude_none=True).items()}
 
-    def gate_rules(self, *, aged: bool = False) -> GateRules:
-        """Return what the gate core needs of these settings; ``aged``: the request is for no change."""
+    def gate_rules(self, *, aged: bool = False, looks: int | None = None) -> GateRules:
+        """Return what the gate core needs; ``aged``: the request is for no change, ``looks``: how many it may have."""
         gate = self.gate
         return GateRules(
             alpha=gate.alpha,
             margin=gate.margin,
             min_gain=gate.min_gain,
-            looks=gate.looks,
+            # A level that is divided by looks which a request cannot have would only hide what its one look shows.
+            looks=min(gate.looks, looks or gate.looks),
             replicates=gate.replicates,
             blocks=gate.blocks,
             min_rows=gate.min_rows,

@@ -27,6 +27,7 @@ class PlanRules:
     last_rows: int
     after_change_weight: float
     max_rows: int
+    looks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,9 @@ def decide(
     if positives:
         have, needed = f"{have}, {statistics.positives_after} positive", f"{needed} and {positives}"
     if missing == 0 and lacking == 0:
+        # Where the request limits its looks no later one sees more: its last asks for what the gate's last would.
+        if request.looks is not None and look + 1 >= request.looks:
+            rows, positives = rows_needed(rules, rules.looks - 1, judged)
         # The rarer class too: rows that were waited for until it had enough are all asked for.
         shares = [rows / max(statistics.rows_after, 1)]
         if positives:

@@ -134,7 +134,7 @@ def after_gate(state: RetrainState, verdict: GateVerdict, settings: RetrainSetti
     if verdict.outcome is GateOutcome.FAIL:
         return state.enter(RequestStage.FAILED, RequestReason.GATE_FAILED, verdict.reason, gate=verdict)
     # As many looks as the gate's level is divided by: one more would raise its chance of passing an equal model.
-    if state.look + 1 < min(settings.gate.looks, state.request.looks or settings.gate.looks):
+    if state.look + 1 < settings.gate_rules(looks=state.request.looks).looks:
         return state.enter(
             RequestStage.WAITING,
             RequestReason.GATE_NO_EVIDENCE,

@@ -207,7 +207,7 @@ class Steps:
             worth=settings.worth(),
             amounts=rows[AMOUNT].to_numpy() if AMOUNT in rows.columns else None,
         )
-        rules = settings.gate_rules(aged=state.request.aged)
+        rules = settings.gate_rules(aged=state.request.aged, looks=state.request.looks)
         return judge(compared, rules, settings.segment_rules(), settings.limits())
 
     def register(self, state: RetrainState, named: Collection[str] = ()) -> RegisteredCandidate:

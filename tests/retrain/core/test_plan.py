@@ -24,7 +24,7 @@ from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 
 NOW = 1_767_571_200_000
 DAY_MS = 86_400_000
-RULES = PlanRules(1_000, 50, 3_600_000, 2, False, 5_000, 10.0, 1_000_000)
+RULES = PlanRules(1_000, 50, 3_600_000, 2, False, 5_000, 10.0, 1_000_000, 5)
 
 
 def request(kind: VerdictKind = VerdictKind.DATA_DRIFT, **changes: object) -> RetrainRequest:
@@ -149,6 +149,20 @@ def test_what_is_held_out_is_a_share_of_the_rows_that_a_training_reads():
     all_of_it = decide(request(), RULES, labels(10_000_000, 200))
     assert isinstance(all_of_it, Plan)
     assert all_of_it.asked == 1.0
+
+
+def test_a_request_of_one_look_is_judged_on_what_it_waited_for():
+    # A follow-up waits for four times the rows: with a quarter of them its one look would see no more than the first.
+    once = decide(request(looks=1), RULES, labels(4_000, 2_000))
+    assert isinstance(once, Plan)
+    assert once.asked == 1.0
+    # More than the gate's last look asks for, 16 000, would only make the model older.
+    late = decide(request(looks=1), RULES, labels(160_000, 80_000))
+    assert isinstance(late, Plan)
+    assert late.asked == pytest.approx(0.1)
+    twice = decide(request(looks=2), RULES, labels(4_000, 2_000))
+    assert isinstance(twice, Plan)
+    assert twice.asked == 0.25
 
 
 def test_windows_differ_only_where_rows_do():
