@@ -228,7 +228,18 @@ def candidate_of(state: RetrainState, registered: Registered, reference: str, ch
             "gate": state.gate.numbers,
         },
         shadow=result.shadow,
-        spared=Spared(version=registered.version, share=state.gate.numbers["spared"]) if aged else None,
+        spared=Spared(version=registered.version, share=_shrunk(state.gate.numbers)) if aged else None,
         curve=result.curve.model_copy(update={"version": registered.version}) if result.curve else None,
         busiest=result.busiest,
     )
+
+
+def _shrunk(gate: Mapping[str, Any]) -> float:
+    """Return what the gate saw a challenger spare, drawn towards nought by its standard error (James and Stein 1961).
+
+    Only those that passed are told of, so what chance gave is among it: of equal models those pass that had luck, and
+    the curve would learn from them that models age. By hand: .02 with an error of .01 is told as .015.
+    """
+    # Requests that a build before judged tell no error.
+    share, error = float(gate["spared"]), float(gate.get("spared_error", 0.0))
+    return share * max(1.0 - (error / share) ** 2, 0.0) if share else 0.0

@@ -30,6 +30,20 @@ RESULT = TrainingResult(
 )
 
 
+def state(cause: str, **numbers: float) -> RetrainState:
+    return RetrainState(
+        request=a_request(cause=cause),
+        stage=RequestStage.REGISTERING,
+        reason=RequestReason.ACCEPTED,
+        snapshot="snap",
+        result=RESULT,
+        gate=GateVerdict(GateOutcome.PASS, "better", numbers),
+    )
+
+
+REGISTERED = Registered(version="2", run_id="run", artifact="artifact")
+
+
 @pytest.mark.parametrize(
     ("cause", "told"),
     [(AGEING, Spared(version="2", share=0.3)), (SCHEDULE, Spared(version="2", share=0.3)), ("input_drift", None)],
@@ -37,13 +51,12 @@ RESULT = TrainingResult(
 def test_what_the_gate_saw_is_told_as_the_gain_of_age_where_age_or_a_calendar_asked(cause: str, told: Spared | None):
     # After a sudden change the gate's rows are all of after it: thirty points are the change's, and taught the curve
     # that a model that never ages loses an eighth of its fresh loss a week.
-    state = RetrainState(
-        request=a_request(cause=cause),
-        stage=RequestStage.REGISTERING,
-        reason=RequestReason.ACCEPTED,
-        snapshot="snap",
-        result=RESULT,
-        gate=GateVerdict(GateOutcome.PASS, "better", {"spared": 0.3}),
-    )
-    found = candidate_of(state, Registered(version="2", run_id="run", artifact="artifact"), "ref", "1")
-    assert found.spared == told
+    assert candidate_of(state(cause, spared=0.3), REGISTERED, "ref", "1").spared == told
+
+
+@pytest.mark.parametrize(("seen", "error", "told"), [(0.02, 0.01, 0.015), (0.005, 0.0065, 0.0), (0.0, 0.0, 0.0)])
+def test_what_may_be_luck_is_not_told_as_a_gain(seen: float, error: float, told: float):
+    # Of equal models those pass that had luck; told whole, a model that never ages is taken for one that does.
+    found = candidate_of(state(AGEING, spared=seen, spared_error=error), REGISTERED, "ref", "1").spared
+    assert found is not None
+    assert found.share == pytest.approx(told)
