@@ -267,10 +267,19 @@ class WindowFits:
     def curve(self, window: TrainingWindow) -> LearningCurve | None:
         """Return how the loss falls from a quarter of the rows since the change to all of them; None of too few.
 
-        On all later rows, held out ones too: nothing of this training is chosen by it.
+        None as well where they are more than one fit may take: no training would learn from four times as many. On all
+        later rows, held out ones too: nothing of this training is chosen by it.
         """
         new, later = np.flatnonzero(self.split.learn & self.split.after), self.split.validation | self.split.holdout
         few, limit = self.split.learn.copy(), round(BACKTEST_SHARE * self.job.max_rows)
+        # As cheap as a window's backtest where that takes all of them; capped, both fits would learn from as many, and
+        # the curve would say that rows bring nothing.
+        if not self._takes(window, new, limit):
+            limit = self.job.max_rows
+            if not self._takes(window, new, limit):
+                # Progress counts its two fits beforehand.
+                self._begun += 2
+                return None
         # At random and not the oldest: what is asked is what their number brings, not how old they are.
         few[np.random.default_rng(self.job.seed).permutation(new)[len(new) // 4 :]] = False
         try:
@@ -288,6 +297,12 @@ class WindowFits:
             quarter=round(float(pair[0].mean()), 6),
             error=round(float(saved.std() / len(saved) ** 0.5), 6),
         )
+
+    def _takes(self, window: TrainingWindow, new: Positions, limit: int) -> bool:
+        """Return whether a fit on ``limit`` rows learns from all of the ``new`` ones."""
+        rng = np.random.default_rng(self.job.seed)
+        taken, _ = window_rows(window, self.split.learn, self.split.after, limit, rng)
+        return int(self.split.after[taken].sum()) == len(new)
 
     def out_of_fold(self, window: TrainingWindow) -> Floats:
         """Return scores of rows after the change, each by a model that has not seen its run of rows; NaN elsewhere."""

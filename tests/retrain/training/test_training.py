@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,7 +29,7 @@ from stationkeeper.retrain.training.job import (
     TrainingResult,
 )
 from stationkeeper.retrain.training.process import Finished, NoModel, TimedOut, TrainingProcess
-from stationkeeper.retrain.training.trainer import load_trainer
+from stationkeeper.retrain.training.trainer import TrainingData, load_trainer
 from stationkeeper.retrain.training.training import WindowFits, busiest
 from tests.retrain.bank import HOUR, ONSET, SMALL, START, Bank, reference_builder, transactions
 from tests.waiting import until
@@ -268,6 +270,44 @@ def test_a_training_after_a_change_tells_how_its_loss_fell_with_the_rows_since()
     assert curve is not None
     assert (curve.rows, curve.until) == (3_000, to_datetime(5_999))
     assert curve.quarter - curve.loss > curve.error > 0.0
+
+
+@pytest.mark.parametrize(
+    ("max_rows", "kind", "learnt"),
+    [
+        # A backtest's share, 3 000 rows, holds them all; or the rows of a whole fit do.
+        (10_000, WindowKind.SINCE_CHANGE, [375, 1_500]),
+        (3_000, WindowKind.SINCE_CHANGE, [375, 1_500]),
+        # `all` takes as many from before the change.
+        (3_000, WindowKind.ALL, [2_625, 3_000]),
+        (2_000, WindowKind.ALL, None),
+        (1_000, WindowKind.SINCE_CHANGE, None),
+    ],
+)
+def test_a_curve_is_of_a_quarter_and_all_of_the_rows_since_or_there_is_none(
+    max_rows: int, kind: WindowKind, learnt: list[int] | None
+):
+    times, rng = np.arange(6_000, dtype=np.int64), np.random.default_rng(5)
+    frame = pl.DataFrame({"time": times, "signal": rng.normal(size=6_000), "label": rng.random(6_000) < 0.3})
+    table = TrainingTable.of(training_rows(frame), ModelTask.BINARY, "true")
+    window = TrainingWindow(kind)
+    job = TrainingJob.of(
+        RetrainSettings(), model="m", snapshot=Path(), digest="", windows=(window,), onset_ms=3_000
+    ).model_copy(update={"max_rows": max_rows})
+    counted: list[int] = []
+
+    class Counting:
+        """A trainer that answers one score, and says what it was given."""
+
+        def fit(self, data: TrainingData) -> Any:
+            counted.append(len(data.labels))
+            return SimpleNamespace(score=lambda features: np.full(len(features), 0.3))
+
+    split = split_rows(times, 3_000, job.holdout, job.validation)
+    fits = WindowFits(job, Counting(), table, np.arange(6_000), split, lambda *_: None)
+    curve = fits.curve(window)
+    assert counted == (learnt or [])
+    assert (curve and curve.rows) == (3_000 if learnt else None)
 
 
 def test_the_busiest_half_hour_is_told_by_the_minute():
