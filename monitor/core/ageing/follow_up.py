@@ -1,6 +1,7 @@
 """A better model after the first one of a change: asked for once there are so many more rows that it should show."""
 
 import math
+from collections.abc import Sequence
 
 from stationkeeper.contracts.messages import LearningCurve, RetrainRequest, Rollout, RolloutPhase, Verdict
 from stationkeeper.contracts.state import State, replaced
@@ -18,13 +19,18 @@ _AGAIN_MS = 3_600_000
 # Over how long what a better model spares is held against the price of a retraining, as for what an incident costs
 # (`curve.HORIZON_WEEKS`): two weeks.
 _HORIZON_MS = 14 * 86_400_000
+# Versions whose rows are counted: the champion's are kept while seven candidates after it are tried and taken back. At
+# one the first of them would end its follow-up; more is state for versions that nobody waits for.
+_KEPT = 8
 
 
 class FollowUpState(State, frozen=True):
     """Labelled rows since ``version`` was trained: of all versions, and of its own with the wrong answers among them.
 
     ``first`` and ``last`` are when the first and last of its own were predicted, ``due`` when it may ask next (ms);
-    ``asked`` says that it did, which it does once.
+    ``asked`` says that it did, which it does once. ``curve`` is the version's `LearningCurve` as JSON, kept because the
+    rollout's record names the latest candidate's alone ("" in state of builds that kept none, until the record is seen
+    again); ``earlier`` are the same of versions before it, newest first.
     """
 
     version: str = ""
@@ -35,6 +41,8 @@ class FollowUpState(State, frozen=True):
     last: int = 0
     due: int = 0
     asked: bool = False
+    curve: str = ""
+    earlier: tuple["FollowUpState", ...] = ()
 
 
 class FollowUp:
@@ -48,36 +56,41 @@ class FollowUp:
         self.state = FollowUpState()
 
     def learn(self, version: str, labels: OutcomePane, curve: LearningCurve | None) -> None:
-        """Count labels of a mature cohort that came after the training of the version that ``curve`` tells of."""
-        if self._least is None or curve is None:
+        """Count labels of a mature cohort for each version whose curve was told and that was trained before them."""
+        if self._least is None:
             return
-        if self.state.version != curve.version:
-            self.state = FollowUpState(version=curve.version)
-        # What the version has learnt from is no new row.
-        if labels.start <= to_ms(curve.until):
-            return
-        state = replaced(self.state, rows=self.state.rows + labels.rows)
-        if version == curve.version and not labels.selective:
-            wrong = int(labels.confusion[1] + labels.confusion[2])
-            first = state.first or labels.start
-            state = replaced(
-                state, own=state.own + labels.rows, wrong=state.wrong + wrong, first=first, last=labels.end
-            )
-        self.state = state
+        known = self._versions()
+        if curve is not None and curve.version not in [one.version for one in known if one.curve]:
+            # State of an older build knows the version and not its curve.
+            had = [one for one in known if one.version == curve.version] or [FollowUpState(version=curve.version)]
+            others = [one for one in known if one.version != curve.version]
+            known = [replaced(had[0], curve=curve.model_dump_json()), *others][:_KEPT]
+        self._keep([_counted(one, version, labels) for one in known])
+
+    def _versions(self) -> list[FollowUpState]:
+        return [replaced(self.state, earlier=()), *self.state.earlier] if self.state.version else []
+
+    def _keep(self, versions: Sequence[FollowUpState]) -> None:
+        if versions:
+            self.state = replaced(versions[0], earlier=tuple(versions[1:]))
+
+    def _note(self, changed: FollowUpState) -> None:
+        self._keep([changed if one.version == changed.version else one for one in self._versions()])
 
     def ask(
         self, champion: WatchIdentity, policy: RequestPolicy, now: int, rollout: Rollout | None, broken: str = ""
     ) -> tuple[list[Verdict], list[RetrainRequest]]:
         """Return the request of a champion that stays, once rows since the change are enough (``now`` in ms)."""
-        curve, state = (None if rollout is None else rollout.curve), self.state
-        if self._least is None or curve is None or rollout is None or rollout.phase is not RolloutPhase.STEADY:
+        # The champion's own: the latest candidate, of which the record tells, may have been taken back.
+        mine = [one for one in self._versions() if one.version == champion.version and one.curve]
+        if self._least is None or not mine or rollout is None or rollout.phase is not RolloutPhase.STEADY:
             return [], []
-        # Taken back, or adopted by hand over it: the curve is of a version that does not serve.
-        if not curve.version == champion.version == state.version or state.asked or now < state.due:
+        state, curve = mine[0], LearningCurve.model_validate_json(mine[0].curve)
+        if state.asked or now < state.due:
             return [], []
         rows = curve.rows + state.rows
         spared = forecast(curve, rows)
-        if rows < _TIMES * curve.rows or spared < self._least or not self._pays(spared):
+        if rows < _TIMES * curve.rows or spared < self._least or not self._pays(spared, state):
             return [], []
         reason = (
             f"{curve.rows} labelled rows since the change gave a loss of {curve.loss:.4g}, a quarter of them "
@@ -104,21 +117,33 @@ class FollowUp:
         )
         request = policy.consider(incident, verdict, now=now, rollout=rollout, broken=broken)
         if request is None:
-            self.state = replaced(state, due=now + _AGAIN_MS)
+            self._note(replaced(state, due=now + _AGAIN_MS))
             return [], []
-        self.state = replaced(state, asked=True)
+        self._note(replaced(state, asked=True))
         # One look: it has the rows that it asks for, and while it waited for more no other incident could be answered.
         return [verdict], [request.model_copy(update={"looks": 1})]
 
-    def _pays(self, spared: float) -> bool:
+    def _pays(self, spared: float, state: FollowUpState) -> bool:
         """Return whether the forecast spares what a retraining costs, if wrong answers fall as the loss does.
 
         By hand: 20 wrong in two days are 140 in two weeks; a third of them does not pay a price of 50.
         """
         if self._cost is None:
             return True
-        span = self.state.last - self.state.first
-        return span > 0 and spared * self.state.wrong / span * _HORIZON_MS >= self._cost
+        span = state.last - state.first
+        return span > 0 and spared * state.wrong / span * _HORIZON_MS >= self._cost
+
+
+def _counted(state: FollowUpState, version: str, labels: OutcomePane) -> FollowUpState:
+    # What the version has learnt from is no new row.
+    if not state.curve or labels.start <= to_ms(LearningCurve.model_validate_json(state.curve).until):
+        return state
+    state = replaced(state, rows=state.rows + labels.rows)
+    if version != state.version or labels.selective:
+        return state
+    wrong = int(labels.confusion[1] + labels.confusion[2])
+    first = state.first or labels.start
+    return replaced(state, own=state.own + labels.rows, wrong=state.wrong + wrong, first=first, last=labels.end)
 
 
 def forecast(curve: LearningCurve, rows: int) -> float:

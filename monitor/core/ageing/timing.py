@@ -37,10 +37,15 @@ KEPT_WEEKS = 104
 
 
 class AgeState(State, frozen=True):
-    """What a model's record keeps: its versions in order of promotion, and the week of the last request for age."""
+    """What a model's record keeps: its versions in order of promotion, and the week of the last request for age.
+
+    ``told`` is what the gate saw of a version (`ServedVersion.spared`), kept from when a rollout's record first names
+    it: labels may come when the record tells of the next candidate already.
+    """
 
     versions: tuple[ServedVersion, ...] = ()
     asked: int | None = None
+    told: dict[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +223,11 @@ class AgeRecord:
         What the policy holds back is asked again a week later. While data are ``broken`` (why) labels do not count:
         what they cost is not the model's age, and the weeks after would look like a change back.
         """
-        spared = None
-        if rollout is not None and rollout.spared is not None and rollout.spared.version == champion.version:
-            spared = rollout.spared.share
-        due = None if self._cost is None or broken else self._add(champion.version, labels, self._cost, spared)
+        told = None if self._cost is None or rollout is None else rollout.spared
+        if told is not None and told.version not in self.state.told:
+            kept = {**self.state.told, told.version: told.share}
+            self.state = replaced(self.state, told=dict([*kept.items()][-KEPT_VERSIONS:]))
+        due = None if self._cost is None or broken else self._add(champion.version, labels, self._cost)
         if due is None or not due.pays:
             return [], []
         incident, verdict = _asking(due, champion, now)
@@ -232,13 +238,16 @@ class AgeRecord:
         self.state = replaced(self.state, asked=due.week + 1)
         return [verdict], [request]
 
-    def _add(self, version: str, labels: OutcomePane, cost: float, spared: float | None) -> Timing | None:
+    def _add(self, version: str, labels: OutcomePane, cost: float) -> Timing | None:
         """Count labels; returns the timing when a week has ended with them."""
         week = labels.start // WEEK_MS
         _, false_positive, false_negative, _ = (int(cell) for cell in labels.confusion)
         versions = list(self.state.versions)
         if not versions or versions[-1].version != version:
-            # A version that comes back is another time of it: its old weeks are those of another season.
+            # A version that comes back is another time of it: its old weeks are those of another season, and the gate
+            # did not compare it with the one before it.
+            back = version in [one.version for one in versions]
+            spared = None if back else self.state.told.get(version)
             versions.append(ServedVersion(version=version, spared=spared))
         weeks = versions[-1].weeks
         ended = not weeks or week > weeks[-1].number

@@ -81,8 +81,35 @@ def test_a_version_that_does_not_stay_asks_for_nothing():
         assert asks(follow_up, one=rollout(phase)) == []
     # Taken back: the old version serves again, the record still names the curve.
     assert asks(follow_up, OLD, rollout(champion="1")) == []
-    assert asks(follow_up, one=rollout().model_copy(update={"curve": None})) == []
+    assert asks(FollowUp(0.1, None)) == []
     assert len(asks(follow_up)) == 1
+
+
+def test_a_candidate_that_was_taken_back_does_not_end_the_champions_follow_up():
+    follow_up = grown(FollowUp(0.1, None), range(6, 10))
+    three = CURVE.model_copy(update={"version": "3", "until": to_datetime(10 * HOUR)})
+    grown(follow_up, range(10, 14), three)
+    back = rollout(curve=three)
+    assert asks(follow_up, one=back) == []
+    grown(follow_up, range(14, 15), three)
+    # All of its nine hours count, those of the canary too, by its own curve.
+    (request,) = asks(follow_up, one=back)
+    assert (request.version, request.evidence["rows"]) == ("2", 12_000)
+    # A candidate that has no curve of its own changes as little; asked once it does not ask again.
+    assert asks(follow_up, one=rollout().model_copy(update={"curve": None})) == []
+    # Ever more candidates leave the state small.
+    for version in range(4, 40):
+        follow_up.learn(str(version), labels(50), CURVE.model_copy(update={"version": str(version)}))
+    assert len(follow_up.state.earlier) == 7
+
+
+def test_the_state_of_a_build_that_kept_no_curve_goes_on_with_its_rows():
+    old = FollowUp(0.1, None)
+    old.state = state_of(
+        {"version": "2", "rows": 8_000, "own": 4_000, "wrong": 40, "first": 1, "last": 2}, FollowUpState
+    )
+    assert asks(old) == []
+    assert len(asks(grown(old, range(14, 15)))) == 1
 
 
 def test_a_curve_that_shows_nothing_more_to_learn_asks_for_nothing():

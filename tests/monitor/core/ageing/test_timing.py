@@ -1,5 +1,6 @@
 """When a retraining pays: accounts of wrong answers against a price."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -229,11 +230,13 @@ def test_what_the_gate_saw_of_a_version_is_kept_with_it_alone():
         )
 
     record, policy = AgeRecord(50.0), RequestPolicy(RequestRules(when="pays"))
-    for week, (champion, said) in enumerate([("1", None), ("2", "2"), ("1", "2")]):
+    # The first labels of 2 come when 3 is in its canary already.
+    for week, (champion, said) in enumerate([("1", None), ("1", "2"), ("2", "3"), ("1", "3"), ("2", "3")]):
         told = None if said is None else rollout(champion, said)
         record.judge(labels(week * WEEK_MS, 100), WatchIdentity("fraud", champion, "", "d"), policy, week, told)
     # A version that came back is not the one that the gate saw.
-    assert [one.spared for one in record.state.versions] == [None, 0.02, None]
+    assert [one.spared for one in record.state.versions] == [None, 0.02, None, None]
+    assert state_of(msgspec.to_builtins(record.state), AgeState) == record.state
 
 
 def test_the_words_of_the_contract_are_causes():
