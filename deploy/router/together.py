@@ -61,9 +61,9 @@ class RequestQueue:
 
     A free worker takes the first, and with it those right behind that are small, of the same model, while ``joins``
     says that the model's requests may share a call: at most a worker's share of what waits, and no more than last
-    about 10 ms. Small requests of a model that last took at most .25 ms each go to no worker: the event loop answers
-    them itself, 1 ms at a time. Nothing waits for others to come. Used by one event loop, whose thread alone touches
-    the fields.
+    about 10 ms. Small requests of such a model that last took at most .25 ms each go to no worker: the event loop
+    answers them itself, 1 ms at a time. Nothing waits for others to come. Used by one event loop, whose thread alone
+    touches the fields.
     """
 
     def __init__(
@@ -122,6 +122,9 @@ class RequestQueue:
             self._threads.submit(self._run, loop.call_soon_threadsafe, loop, job)
 
     def _quick(self, asked: Asked) -> bool:
+        # What one of two versions took says nothing of the other, nor of the one that stays: that one is timed anew.
+        if not self._joins(asked.model):
+            self._took.pop(asked.model, None)
         return _small(asked) and self._took.get(asked.model, math.inf) <= _AT_ONCE_S
 
     def _next(self, share: int, longest: float) -> _Job:
@@ -143,7 +146,8 @@ class RequestQueue:
 
     def _run(self, tell: Callable[..., object], loop: asyncio.AbstractEventLoop, job: _Job) -> None:
         """Answer a job; ``tell`` calls what it is given in the event loop's thread."""
-        began, answered = self._clock(), 0
+        # Asked before the work: the version that answers may have gone by its end.
+        timed, began, answered = self._joins(job[0][0].model), self._clock(), 0
         failed: Exception = RuntimeError("the worker gave no answer")
         try:
             for replies in self._work([asked for asked, _ in job]):
@@ -153,7 +157,7 @@ class RequestQueue:
             failed = error
         except BaseException as error:  # noqa: BLE001 - raised in the event loop it would end the server
             failed = RuntimeError(f"the worker ended with {type(error).__name__}: {error}")
-        took = (self._clock() - began) / answered if answered else None
+        took = (self._clock() - began) / answered if timed and answered else None
         tell(self._end, loop, job, took, failed)
 
     def _give(self, job: _Job, replies: Mapping[int, Reply]) -> None:

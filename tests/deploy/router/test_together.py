@@ -266,6 +266,35 @@ def test_a_small_model_s_requests_are_answered_by_the_event_loop_without_a_threa
     assert [name == here for name in workers.threads] == [False, True, True, True, False, True, False]
 
 
+def test_a_slow_canary_and_its_promotion_never_hold_the_event_loop() -> None:
+    """Timed by the quick champion, a canary of 300 ms was answered by the event loop, ahead of the probes."""
+    workers, compared, here = Workers(1 / 8_192), False, threading.current_thread().name
+
+    async def story() -> None:
+        nonlocal compared
+        queue = RequestQueue(workers.work, 1, lambda _model: not compared, lambda: workers.now)
+        await quick(queue)
+        await asyncio.gather(*asking(queue, [b"champion"]))
+        compared = True
+        for version, seconds in ((b"champion", 1 / 8_192), (b"canary", 0.3), (b"champion", 1 / 8_192)):
+            workers.seconds = seconds
+            await asyncio.gather(*asking(queue, [version]))
+        assert here not in workers.threads[2:]
+        # The old champion's last request began with the canary out, and ends after its promotion.
+        tasks = asking(queue, [b"held"])
+        await wait_for(workers.begun)
+        compared = False
+        workers.gate.set()
+        await asyncio.gather(*tasks)
+        workers.seconds = 0.3
+        for _ in range(2):
+            await asyncio.gather(*asking(queue, [b"promoted"]))
+        queue.close()
+
+    asyncio.run(story())
+    assert [name == here for name in workers.threads] == [False, True, *[False] * 6]
+
+
 def test_other_requests_have_their_turn_between_two_calls_on_the_event_loop() -> None:
     workers, seen = Workers(1 / 8_192), list[int]()
 
