@@ -131,8 +131,9 @@ class GateSettings(Settings):
     looks: Annotated[int, Field(ge=1, le=10)] = 5
     # 4 000 resamples leave 20 beyond the bound at the smallest level used (0.05 / 5 / 2): enough for a stable quantile.
     replicates: Annotated[int, Field(ge=200, le=100_000)] = 4_000
-    # Blocks must be longer than serial dependence and many enough to resample: 200 of 1 800 rows are 9 rows each.
-    blocks: Annotated[int, Field(ge=10, le=2_000)] = 200
+    # Blocks must be longer than serial dependence and many enough to resample: 100 of the first look's 900 rows after
+    # the change are 9 rows each, and later looks have longer ones. With 200 a visit of eight rows lies in two or three.
+    blocks: Annotated[int, Field(ge=10, le=2_000)] = 100
     # "auto": every feature with 2 to 20 values; () judges the whole alone, in which harm to a twelfth does not show.
     segments: Literal["auto"] | tuple[Text, ...] = "auto"
     # Between two cases: a model that is blind in a segment gives up all it knew there; a simple one that cures a large

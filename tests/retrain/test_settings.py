@@ -13,6 +13,12 @@ def test_defaults_are_complete_and_reach_the_cores():
     assert settings.trainer in plugin_names(PluginGroup.TRAINERS)
 
 
+def test_a_block_of_the_bootstrap_holds_what_hangs_together_at_the_first_look():
+    settings = RetrainSettings()
+    # Rows of one visit hang together: cut into several blocks they speak as if each were evidence of its own.
+    assert settings.data.min_rows * settings.windows.holdout / settings.gate.blocks >= 9
+
+
 @pytest.mark.parametrize(
     ("data", "where", "said"),
     [
