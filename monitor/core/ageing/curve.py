@@ -121,10 +121,13 @@ class AgeingCurve:
     def fit(cls, history: Sequence[ServedVersion]) -> "AgeingCurve":
         """Learn from every promotion among versions in order; O(weeks)."""
         served = [version for version in history if version.weeks]
-        base = _loss(served[0].weeks[:FRESH_WEEKS]) if served else 0.0
-        precision = PRIOR_PAIRS * np.array([(base * _PRIOR_WEEKS) ** 2, (base * _PRIOR_RISE) ** 2])
-        if not (precision > 0).all():
+        if not served:
             return cls(GROWTH, CURE)
+        fresh = served[0].weeks[:FRESH_WEEKS]
+        # Without a wrong answer at first, one stands for the least that so many rows tell apart: of nought the prior
+        # would be sure, and every forecast's interval empty.
+        base = max(_loss(fresh), 1 / max(sum(week.rows for week in fresh), 1))
+        precision = PRIOR_PAIRS * np.array([(base * _PRIOR_WEEKS) ** 2, (base * _PRIOR_RISE) ** 2])
         seen = [*_barren_gains(served), *_gains(served)]
         features = np.array([one for one, _ in seen]).reshape(-1, 2)
         gains = np.array([gain for _, gain in seen])

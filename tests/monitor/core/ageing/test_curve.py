@@ -29,7 +29,17 @@ def test_without_a_promotion_the_prior_holds():
     assert prior.growth == pytest.approx(GROWTH)
     assert prior.cure == pytest.approx(CURE)
     assert AgeingCurve.fit([]) == AgeingCurve(GROWTH, CURE)
-    assert AgeingCurve.fit([served("1", 0, [0.0] * 20)]) == AgeingCurve(GROWTH, CURE)
+    flawless = AgeingCurve.fit([served("1", 0, [0.0] * 20)])
+    assert (flawless.growth, flawless.cure) == pytest.approx((GROWTH, CURE))
+
+
+def test_a_model_that_made_no_mistake_at_first_is_not_forecast_with_certainty():
+    # One wrong answer of sixty in two of the later weeks: a rise of a hundred and eightieth.
+    one = ServedVersion(version="1", weeks=tuple(Week(at, 60, int(at in {3, 5})) for at in range(6)))
+    found = AgeingCurve.fit([one]).forecast(ageing_features(one.weeks))
+    # The prior's own spread of the cure, .1 / (.2 x root of 3), whatever the loss is.
+    assert found.mean == pytest.approx(0.5 * 2 / 180)
+    assert found.high - found.mean == pytest.approx(1.645 * 0.1 / (0.2 * 3**0.5) * 2 / 180, rel=1e-3)
 
 
 def test_promotions_that_gain_nothing_teach_that_models_do_not_age():
