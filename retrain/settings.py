@@ -113,7 +113,8 @@ class GateSettings(Settings):
     ``margin`` is how much worse the decisions may be overall (F1 points of a classifier, share of the champion's loss
     of a regression) before the challenger is inferior. ``min_gain`` is the share of the champion's log loss (or
     absolute error) after the change that the challenger must save to count as better by that measure. ``alpha`` is
-    the chance to pass a model that is not better, over all ``looks`` together.
+    the chance to pass a model that is not better, over all ``looks`` together. Neither holds where age or a calendar
+    asked: there the loss estimated better is enough.
 
     ``segments`` are the features (or ``auto``) in whose values the challenger must do no harm: give up more than
     ``segment_margin`` of what the champion knows there, shown on at least ``segment_min_rows`` rows. ``protected`` are

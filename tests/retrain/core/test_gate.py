@@ -85,6 +85,20 @@ def test_for_age_a_better_estimate_is_enough_where_decisions_are_no_worse():
     assert worse.outcome is not GateOutcome.PASS
 
 
+def test_for_age_decisions_that_are_shown_to_be_worse_are_refused_though_the_loss_is_estimated_better():
+    labels = drawn(6_000, 7)
+    old = scores(labels, 4, 8)
+    after = np.arange(6_000) >= 1_500
+    # Nearer to the truth in each row since the change, by a threshold that misses some: worse within the margin.
+    new = np.where(after, old + 0.05 * (labels - old), old)
+    aged = replace(RULES, aged=True, margin=0.5)
+    found = judge_binary(labels, (old, 0.5), (new, 0.8), after, aged)
+    assert found.numbers["log_loss_gain_after"]["difference"] > 0
+    assert found.numbers["f1_after"]["high"] < 0
+    assert found.outcome is GateOutcome.FAIL
+    assert found.reason.startswith("worse after the change: F1 -")
+
+
 def test_the_gate_tells_how_many_wrong_answers_a_row_were_spared():
     labels = np.arange(1_000) % 10 == 0
     old, new = np.full(1_000, 0.1), np.where(np.arange(1_000) % 20 == 0, 0.9, 0.1)
