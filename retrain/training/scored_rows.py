@@ -17,6 +17,19 @@ from stationkeeper.retrain.training.shadow import shadow_of
 
 
 @dataclass(frozen=True, slots=True)
+class OutOfFold:
+    """Scores of labelled rows by models that have not seen them (NaN where there is none), float64[n] or [n, classes].
+
+    ``beside`` are the folds' scores, float64[folds, m], of the rows of the table at ``fresh``, which neither they nor
+    the final model have learnt from; m is 0 where no scale is asked for.
+    """
+
+    scores: Floats
+    fresh: npt.NDArray[np.int64]
+    beside: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class ScoredRows:
     """The champion's (None without one) and the challenger's ``scores`` of all rows of ``table``.
 
@@ -49,25 +62,19 @@ class ScoredRows:
         held_out.write_parquet(self.directory / HELD_OUT_FILE)
         return held_out
 
-    def write_honest(self, out_of_fold: Floats) -> None:
+    def write_honest(self, folds: OutOfFold) -> None:
         """Write scores as they will be on rows not learnt from: out of fold where the final model has seen the row."""
         honest, table = self.scores[1].copy(), self.table
-        seen = ~np.isnan(out_of_fold).reshape(len(self.rows), -1).any(axis=1)
-        told = out_of_fold[seen]
-        if self.job.task is ModelTask.BINARY and self.job.onset_ms is not None:
-            told = on_scale(told, self._unseen(self.job.onset_ms))
+        seen = ~np.isnan(folds.scores).reshape(len(self.rows), -1).any(axis=1)
+        told = folds.scores[seen]
+        if folds.beside.size:
+            told = on_scale(told, folds.beside.reshape(-1), self.scores[1][folds.fresh])
         honest[self.rows[seen]] = told
         if self.job.task is ModelTask.MULTICLASS:
             # The answer alone: of several classes a reference counts them and bins no score.
             honest = honest.argmax(axis=1).astype(np.float64)
         columns = {EVENT_ID: table.ids, TIME: table.times, "score": honest, "known": table.labels}
         pl.DataFrame(columns).write_parquet(self.directory / SCORED_FILE)
-
-    def _unseen(self, onset_ms: int) -> Floats:
-        """The challenger's scores of the rows since the change that it has not learnt from, with a label or without."""
-        fresh = self.table.times >= onset_ms
-        fresh[self.rows[self.split.learn | self.split.validation]] = False
-        return self.scores[1][fresh]
 
     def write_shadow(self, thresholds: tuple[float, float]) -> Shadow | None:
         """Write the disagreements since the change, with a label or without; returns None without a champion."""
@@ -94,14 +101,20 @@ class ScoredRows:
 MIN_UNSEEN = 1_000
 
 
-def on_scale(scores: Floats, unseen: Floats) -> Floats:
-    """Return ``scores`` in their order, spread as ``unseen``, the scores of the model that will serve; both float64[n].
+def on_scale(scores: Floats, beside: Floats, final: Floats) -> Floats:
+    """Return ``scores`` of the folds as the model that will serve would say them; all float64[n].
 
     Models of the folds learn from half the rows and are less sure: mixed with the final one's, their scores were a
-    reference from which the served ones soon moved away. By hand: .1, .3, .2 beside 1, 2 and 3 become 1, 3 and 2.
+    reference from which the served ones soon moved away. ``beside`` (the folds') and ``final`` are of the same rows,
+    which none has learnt from, so that the share of positives among them moves nothing: a score takes the place in
+    ``final`` that it has in ``beside``, and alike models change none. By hand: .15 between .1 and .2 of ``beside`` .1,
+    .2 is 1.5 between 1 and 2 of ``final`` 1, 2. What lies beyond all of ``beside`` stays, beyond all of ``final``.
     """
-    if len(unseen) < MIN_UNSEEN or not len(scores):
+    if len(final) < MIN_UNSEEN:
         return scores
-    places = np.empty(len(scores))
-    places[np.argsort(scores, kind="stable")] = (np.arange(len(scores)) + 0.5) / len(scores)
-    return np.asarray(np.quantile(unseen, places))
+    values, counts = np.unique(beside, return_counts=True)
+    places = (np.cumsum(counts) - counts / 2) / len(beside)
+    # Hazen's quantiles, as the places are: with others a model would move its own scores.
+    found = np.quantile(final, np.interp(scores, values, places), method="hazen")
+    above, below = np.maximum(scores, final.max()), np.minimum(scores, final.min())
+    return np.asarray(np.where(scores > values[-1], above, np.where(scores < values[0], below, found)))

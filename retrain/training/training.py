@@ -25,7 +25,7 @@ from stationkeeper.retrain.core.threshold import Threshold, choose_threshold
 from stationkeeper.retrain.snapshot import BadData, TrainingTable, digest_of, newest_rows
 from stationkeeper.retrain.training.export import Exported, export, packages, schema_changes, serving_cost
 from stationkeeper.retrain.training.job import ARTIFACT_DIRECTORY, PROGRESS_FILE, TrainingJob, TrainingResult
-from stationkeeper.retrain.training.scored_rows import ScoredRows
+from stationkeeper.retrain.training.scored_rows import OutOfFold, ScoredRows
 from stationkeeper.retrain.training.search import search
 from stationkeeper.retrain.training.trainer import FittedModel, Trainer, TrainingData, load_trainer
 
@@ -33,6 +33,9 @@ FOLDS = 3
 """Parts of the rows after the change that are scored out of fold, chosen: each fit sees two thirds of them and the
 threshold is chosen on all. More folds cost a fit each and see little more; two would see half."""
 
+MAX_FRESH = 20_000
+"""Rows beside the folds' own that each fold scores at most, chosen: twenty of them are the highest thousandth, and
+no slow trainer answers a month of rows three times over."""
 BACKTEST_SHARE = 0.3
 """Share of ``max_rows`` that each window's backtest learns from: enough to rank windows, not to serve.
 Half of it ranks by noise more often, twice of it takes twice the time for each of four windows."""
@@ -76,7 +79,7 @@ class Training:
             curve = fits.curve(window) if champion and self.job.onset_ms is not None else None
         with self._timed("threshold"):
             out_of_fold = fits.out_of_fold(window)
-            threshold = self._threshold(table, rows, split, out_of_fold, champion, champion_scores)
+            threshold = self._threshold(table, rows, split, out_of_fold.scores, champion, champion_scores)
         with self._timed("fit"):
             fitted = fits.final(window)
         with self._timed("export"):
@@ -304,19 +307,30 @@ class WindowFits:
         taken, _ = window_rows(window, self.split.learn, self.split.after, limit, rng)
         return int(self.split.after[taken].sum()) == len(new)
 
-    def out_of_fold(self, window: TrainingWindow) -> Floats:
+    def out_of_fold(self, window: TrainingWindow) -> OutOfFold:
         """Return scores of rows after the change, each by a model that has not seen its run of rows; NaN elsewhere."""
         allowed = self.split.learn | self.split.validation
         several = self.job.task is ModelTask.MULTICLASS
         scores = np.full((len(self.rows), len(self.table.classes)) if several else len(self.rows), np.nan)
-        candidates = np.flatnonzero(allowed & self.split.after)
+        candidates, fresh, beside = np.flatnonzero(allowed & self.split.after), self._fresh(), []
         for part in blocked_folds(candidates, FOLDS):
             usable = allowed.copy()
             usable[part] = False
             # Half of the rows of the final model, chosen: these three fits then cost as much as one and a half of that.
             fitted = self._fit(window, usable, self.job.max_rows // 2)
             scores[part] = fitted.score(self.table.features[self.rows[part]])
-        return scores
+            if len(fresh):
+                beside.append(fitted.score(self.table.features[fresh]))
+        return OutOfFold(scores, fresh, np.array(beside))
+
+    def _fresh(self) -> Positions:
+        """Positions in the table of rows since the change that no model learns from, with a label or without."""
+        if self.job.task is not ModelTask.BINARY or self.job.onset_ms is None:
+            return np.empty(0, np.int64)
+        fresh = self.table.times >= self.job.onset_ms
+        fresh[self.rows[self.split.learn | self.split.validation]] = False
+        found = np.flatnonzero(fresh)
+        return found[:: len(found) // MAX_FRESH + 1]
 
     def final(self, window: TrainingWindow) -> FittedModel:
         """Return the model of everything that is not held out."""

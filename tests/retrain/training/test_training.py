@@ -52,6 +52,14 @@ class Hungry:
         return bytearray(40 * 1024**3)
 
 
+class Mean:
+    """A trainer of the one share of positives that it was shown."""
+
+    def fit(self, data):
+        share = float(data.labels.mean())
+        return SimpleNamespace(score=lambda features: np.full(len(features), share))
+
+
 class Broken:
     """A trainer with an error of its own."""
 
@@ -308,6 +316,24 @@ def test_a_curve_is_of_a_quarter_and_all_of_the_rows_since_or_there_is_none(
     curve = fits.curve(window)
     assert counted == (learnt or [])
     assert (curve and curve.rows) == (3_000 if learnt else None)
+
+
+def test_folds_score_the_rows_since_the_change_that_no_model_learns_from_beside_their_own():
+    times = np.arange(100, dtype=np.int64)
+    frame = pl.DataFrame({"time": times, "signal": times * 1.0, "label": times % 2 == 0})
+    table = TrainingTable.of(training_rows(frame), ModelTask.BINARY, "true")
+    # The newest ten have no label yet.
+    rows = np.arange(90)
+    job = TrainingJob.of(
+        RetrainSettings.model_validate(SMALL), model="m", snapshot=Path(), digest="", windows=ONE_WINDOW, onset_ms=40
+    )
+    split = split_rows(times[rows], 40, 0.3, 0.2)
+    mean: Any = Mean()
+    found = WindowFits(job, mean, table, rows, split, lambda *_: None).out_of_fold(ONE_WINDOW[0])
+    seen = np.flatnonzero(~np.isnan(found.scores))
+    assert np.array_equal(np.sort(np.concatenate([seen, found.fresh])), np.arange(40, 100))
+    assert found.fresh.min() == 75
+    assert np.array_equal(found.beside[:, 0], found.scores[[seen[0], seen[len(seen) // 2], seen[-1]]])
 
 
 def test_the_busiest_half_hour_is_told_by_the_minute():
