@@ -128,8 +128,11 @@ def _task(
 ) -> tuple[tuple[str, ...], ModelTask]:
     """Return the classes and the task that answers speak of."""
     other = "false" if same_class(rules.positive, "true") else f"not {rules.positive}"
-    if "classes" in answer:
-        classes = tuple(category_text(one) for one in answer["classes"])
+    columns = [category_text(one) for one in answer.get("columns", ())]
+    # Two columns name classes only where one is the positive one: else they are called as the author liked.
+    named = columns if any(same_class(one, rules.positive) for one in columns) else answer.get("classes")
+    if named is not None:
+        classes = tuple(category_text(one) for one in named)
         return classes, ModelTask.BINARY if len(classes) == 2 else ModelTask.MULTICLASS
     if "labels" in answer:
         classes = tuple(sorted({category_text(one) for one in answer["labels"]}))

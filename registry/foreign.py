@@ -193,9 +193,16 @@ def binary_scores(answer: Mapping[str, Any], scores: Floats, positive: str, what
     """Return the positive class's score: its probability, the one number, or 1 and 0 where classes are answered."""
     if "labels" in answer:
         return np.array([float(same_class(category_text(one), positive)) for one in answer["labels"]])
+    classes = [category_text(one) for one in answer.get("classes", answer.get("columns", ()))]
+    place = next((place for place, one in enumerate(classes) if same_class(one, positive)), None)
+    if place is not None:
+        return scores[:, place]
     if "classes" in answer:
-        classes = [category_text(one) for one in answer["classes"]]
-        return scores[:, next(place for place, one in enumerate(classes) if same_class(one, positive))]
+        raise ArtifactError(
+            f"{what} answers the classes {', '.join(map(repr, classes))}, and its card says {positive!r} is positive; "
+            "adopt a version whose classes are those of the card"
+        )
+    # Two columns without the positive class's name: its share is the second, as scikit-learn has it.
     if scores.shape[1] == 2:
         return scores[:, 1]
     if scores.shape[1] != 1:

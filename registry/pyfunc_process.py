@@ -55,22 +55,23 @@ def _answer(job: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     raw = model.unwrap_python_model() if "python_model" in str(model.loader_module) else _raw(model)
     types = job["types"]
     if job["probe"]:
-        rows, (scores, names) = _probed(model, raw, types)
+        rows, (scores, named) = _probed(model, raw, types)
         answer: dict[str, Any] = {"rows": {name: [_plain(one) for one in rows[name]] for name in types}}
         answer["converted"] = _convert(raw, types, directory)
     else:
         rows = _typed(pd.read_parquet(directory / ROWS_FILE), types)
-        answer, (scores, names) = {}, _scored(model, raw, rows)
+        answer, (scores, named) = {}, _scored(model, raw, rows)
     # A booster numbers its classes from 0 and keeps no names; two numbers may be anything else.
-    classes = names or (list(range(scores.shape[1])) if _are_shares(scores, least=3) else [])
+    if not any(named.values()) and _are_shares(scores, least=3):
+        named = {"classes": list(range(scores.shape[1]))}
     if scores.dtype.kind not in "fiu":
         if scores.size != len(rows):
             raise ValueError(f"it answers {scores.size} texts to {len(rows)} rows; one class a row is expected")
         answer["labels"] = [_plain(one) for one in scores.reshape(-1).tolist()]
         # Answers that are texts have no numbers: the labels stand in their place.
         scores = np.empty((0, 1))
-    elif classes and scores.ndim == 2 and scores.shape[1] == len(classes):
-        answer["classes"] = [_plain(one) for one in classes]
+    elif scores.ndim == 2:
+        answer |= {key: [_plain(one) for one in names] for key, names in named.items() if len(names) == scores.shape[1]}
     # Written without pickle and read so: the parent must run nothing of the model.
     numbers = np.asarray(scores, dtype=np.float64)
     # Not -1, which numpy cannot make out where there is no row.
@@ -85,16 +86,21 @@ def _raw(model: Any) -> Any:
     return None
 
 
-def _predict(model: Any, raw: Any, rows: Any) -> tuple[Any, list[Any]]:
-    """Return class probabilities where the model has them, else what its pyfunc answers; and the classes it names."""
+def _predict(model: Any, raw: Any, rows: Any) -> tuple[Any, dict[str, list[Any]]]:
+    """Return class probabilities where the model has them, else what its pyfunc answers; and the names it gives.
+
+    ``classes`` are names of classes; ``columns`` those of two shares, which may be any (``p_legit``, ``p_fraud``).
+    """
     if hasattr(raw, "predict_proba"):
-        return np.asarray(raw.predict_proba(rows)), list(np.asarray(getattr(raw, "classes_", ())))
+        return np.asarray(raw.predict_proba(rows)), {"classes": list(np.asarray(getattr(raw, "classes_", ())))}
     found = model.predict(rows)
     if not hasattr(found, "columns"):
-        return np.asarray(found), []
+        return np.asarray(found), {}
     answers = found.to_numpy()
     # A frame of several columns names what each is a share of; of amounts, as of several targets, it names no classes.
-    return answers, list(map(str, found.columns)) if _are_shares(answers, least=2) else []
+    if not _are_shares(answers, least=2):
+        return answers, {}
+    return answers, {"columns" if answers.shape[1] == 2 else "classes": list(map(str, found.columns))}
 
 
 def _are_shares(scores: Any, *, least: int) -> bool:
@@ -110,7 +116,7 @@ def _are_shares(scores: Any, *, least: int) -> bool:
     return len(known) > 0 and bool(known.min() >= 0 and np.allclose(known.sum(axis=1), 1.0, atol=1e-3))
 
 
-def _scored(model: Any, raw: Any, rows: Any) -> tuple[Any, list[Any]]:
+def _scored(model: Any, raw: Any, rows: Any) -> tuple[Any, dict[str, list[Any]]]:
     """Return the answers to rows; a row with nulls that the model refuses has NaN, as a served one has none."""
     try:
         return _predict(model, raw, rows)
@@ -119,12 +125,12 @@ def _scored(model: Any, raw: Any, rows: Any) -> tuple[Any, list[Any]]:
         whole = rows.notna().all(axis=1).to_numpy()
         if whole.all() or not whole.any():
             raise
-        found, names = _predict(model, raw, rows[whole])
+        found, named = _predict(model, raw, rows[whole])
         if found.dtype.kind not in "fiu":
             raise
         scores = np.full((len(rows), *found.shape[1:]), np.nan)
         scores[whole] = found
-        return scores, names
+        return scores, named
 
 
 def _probed(model: Any, raw: Any, types: Mapping[str, str]) -> tuple[Any, Any]:
