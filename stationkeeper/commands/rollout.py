@@ -31,6 +31,8 @@ def show_deployment(model: Model, config: ConfigOption = None, json: JsonOption 
     # A model that left the configuration still has a record; only its limits are unknown.
     policy = known.rollout.policy(labels_expected=known.labels is not None) if known else None
     status = rollout_status(rollout, policy, [one for one in found.audit if one.model == model])
+    if found.unreadable[model]:
+        status["unreadable"] = found.unreadable[model]
     if "holdback" in status:
         status["holdback_not_at"] = _without_holdback(settings, model, status["holdback_bp"])
     if json:
@@ -74,6 +76,8 @@ def _lines(status: dict[str, Any]) -> list[str]:
         lines += [f"    {rail['name']}: {rail['reason']}" for rail in step.get("guardrails", ())]
     for one in status["deployments"]:
         lines.append(f"  {to_datetime(one['time']).isoformat()} {one['action']}: {one['reason']}")
+    if unread := status.get("unreadable"):
+        lines.append(f"  {unread} records of the audit log cannot be read (another version's, or nonsense)")
     return lines
 
 

@@ -135,21 +135,27 @@ def test_adoption_is_idempotent_and_refuses_another_champion(running):
         adopt(running.sink(), running.reader(), TOPICS, "fraud", "2", MINUTE, by="ana")
 
 
-def test_a_record_of_a_newer_version_is_refused_with_what_to_do_and_for_its_model_alone(running):
-    adopt(running.sink(), running.reader(), TOPICS, "fraud", "1", MINUTE, by="ana")
-    newer = running.audit()[0].encode().replace(b'"schema_version":1', b'"schema_version":2')
-    running.log.produce(TOPICS.deployments.name, [newer], keys=[b"fraud"])
-    running.log.produce(TOPICS.rollouts.name, [b"nonsense", b"nonsense"], keys=[b"credit", b"\xff"])
+def test_a_rollout_of_a_newer_version_is_refused_with_what_to_do_and_for_its_model_alone(running):
+    held = adopt(running.sink(), running.reader(), TOPICS, "fraud", "1", MINUTE, by="ana")
+    newer = held.encode().replace(b'"schema_version":1', b'"schema_version":2')
+    running.log.produce(TOPICS.rollouts.name, [newer, b"nonsense", b"nonsense"], keys=[b"fraud", b"credit", b"\xff"])
     found = read_deployments(running.reader(), TOPICS)
-    with pytest.raises(
-        DeploymentError, match=r"'fraud'.*deployment\.schema_version: schema_version is 2.*upgrade this"
-    ):
+    with pytest.raises(DeploymentError, match=r"'fraud'.*rollout\.schema_version: schema_version is 2.*upgrade this"):
         found.rollout("fraud")
     with pytest.raises(
         DeploymentError, match=r"a record of production of 'credit' cannot be read: rollout: Invalid JSON"
     ):
         adopt(running.sink(), running.reader(), TOPICS, "credit", "1", MINUTE, by="ana")
     assert adopt(running.sink(), running.reader(), TOPICS, "churn", "4", MINUTE, by="ana").champion == "4"
+
+
+def test_records_of_the_audit_log_that_cannot_be_read_are_counted_and_take_no_verb_away(running):
+    held = adopt(running.sink(), running.reader(), TOPICS, "fraud", "1", MINUTE, by="ana")
+    newer = running.audit()[0].encode().replace(b'"schema_version":1', b'"schema_version":2')
+    running.log.produce(TOPICS.deployments.name, [newer, b"nonsense"], keys=[b"fraud", b"fraud"])
+    found = read_deployments(running.reader(), TOPICS)
+    assert (found.rollout("fraud"), len(found.audit), found.unreadable) == (held, 1, {"fraud": 2})
+    assert adopt(running.sink(), running.reader(), TOPICS, "fraud", "1", MINUTE, by="ana") == held
 
 
 def test_a_model_without_a_champion_is_refused_with_those_there_are(running):

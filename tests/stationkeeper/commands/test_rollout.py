@@ -1,6 +1,7 @@
 """What a person is told of a rollout, and that a drill takes nothing back unasked."""
 
 import json
+from collections import Counter
 from contextlib import nullcontext
 from typing import Any
 
@@ -24,12 +25,15 @@ from tests.deploy.core.ramp import POLICY, candidate, first, started
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A log whose rollouts a test sets; ``sent`` is what verbs publish."""
-    held: dict[str, Any] = {"rollouts": {}, "sent": []}
+    held: dict[str, Any] = {"rollouts": {}, "sent": [], "unreadable": Counter()}
     settings = Config.parse({"models": {"fraud": {"predictions": "scores"}}, "targets": [{"kind": "dry-run"}]})
     monkeypatch.setattr(
         "stationkeeper.process.wiring.open_reader", lambda _: nullcontext((settings, None, Topics("t")))
     )
-    monkeypatch.setattr("stationkeeper.deploy.adoption.read_deployments", lambda *_: Deployments(held["rollouts"], ()))
+    monkeypatch.setattr(
+        "stationkeeper.deploy.adoption.read_deployments",
+        lambda *_: Deployments(held["rollouts"], (), unreadable=held["unreadable"]),
+    )
     monkeypatch.setattr("stationkeeper.process.wiring.publish", lambda _, one: held["sent"].append(one))
     return held
 
@@ -38,8 +42,10 @@ def test_a_canary_is_shown_with_its_steps_and_the_limits_of_its_guardrails(
     log: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     log["rollouts"]["fraud"] = started(POLICY)
+    log["unreadable"]["fraud"] = 2
     show_deployment("fraud")
     text = capsys.readouterr().out
+    assert "  2 records of the audit log cannot be read" in text
     assert "fraud: canary, champion 1, canary 2 at 1 %" in text
     assert "step 1 %: current, 0 canary rows" in text
     assert "step 50 %: planned" in text
