@@ -76,6 +76,8 @@ class PredictRoute:
         """Wait until the answers are in the log: what was answered and is not there would be lost to everybody."""
         limit = self._router.settings.produce_timeout / 1_000
         logged = asyncio.wrap_future(served.logged)
+        # Read by somebody even where it fails after its caller was told: unread it is told as an error of this program.
+        logged.add_done_callback(lambda one: one.cancelled() or one.exception())
         # Unlike wait_for it cancels nothing when the time is over, or when the caller goes: the log writes it anyway.
         await asyncio.wait((logged,), timeout=limit)
         if not logged.done():

@@ -1,5 +1,7 @@
 """The router behind a real uvicorn: answers, refusals, back-pressure, the log of every answer."""
 
+import asyncio
+import gc
 import shlex
 import socket
 import urllib.request
@@ -12,6 +14,8 @@ import pytest
 from stationkeeper.contracts.messages import PredictionEvent
 from stationkeeper.contracts.wire import score_bin
 from stationkeeper.deploy.router import follower
+from stationkeeper.deploy.router.predict_route import PredictRoute
+from stationkeeper.streams.errors import Retryable
 from tests.deploy.serving import NOW, instances
 
 
@@ -171,6 +175,32 @@ def test_what_is_not_in_the_log_is_not_answered(serve):
     status, answer = served.ask("/predict/fraud", instances(1))
     assert (status, answer["code"]) == (503, "not_logged")
     assert "same event_id" in answer["error"]
+
+
+def test_an_answer_that_fails_after_its_caller_was_told_is_no_error_of_the_server(serve):
+    """The broker's late refusal was told as "Future exception was never retrieved"."""
+    served, told, sent = serve(produce_timeout="1ms"), [], []
+    served.log.durable = False
+
+    async def receive():
+        return {"type": "http.request", "body": b'{"features": {"amount": 1.0, "method": "card"}}'}
+
+    async def send(message):
+        sent.append(message)
+
+    async def story() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["message"]))
+        route = PredictRoute(served.router)
+        await route.answer("fraud", {"type": "http", "headers": []}, receive, send, plain=True)
+        served.log.waiting.pop().set_exception(Retryable("the broker is away"))
+        # The failure comes to the loop by a callback, and what holds it goes with the next turn.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        gc.collect()
+        route.close()
+
+    asyncio.run(story())
+    assert (sent[0]["status"], told) == (503, [])
 
 
 def answers(served) -> float:
