@@ -1,5 +1,6 @@
 """The quality gate for a pipeline: a registered version against another on a stored snapshot's held-out rows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -8,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from stationkeeper.contracts.messages import GateOutcome, Shadow
+from stationkeeper.contracts.messages import AGEING, SCHEDULE, GateOutcome, Shadow
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.registry import ArtifactError, Engine, Registry, load_scorer
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.split import split_rows
 from stationkeeper.retrain.core.verdict import Compared, judge
 from stationkeeper.retrain.settings import RetrainSettings
-from stationkeeper.retrain.snapshot import SnapshotStore, TrainingTable
+from stationkeeper.retrain.snapshot import Snapshot, SnapshotStore, TrainingTable
 from stationkeeper.retrain.training.export import schema_changes, serving_cost
 from stationkeeper.retrain.training.shadow import shadow_of
 
@@ -92,14 +93,15 @@ def gate_version(
         table = TrainingTable.of(frame, new.card.task, settings.labels.positive_class, segments=segments, others=others)
         rows = np.flatnonzero(table.known)
         times = table.times[rows]
-        onset = _onset(registry, model, candidate, int(times[0]))
+        # What its training wrote down, for whoever judges it again.
+        tags = registry.tags(model, candidate)
+        onset = _onset(tags, int(times[0]))
         # By what is there now: either digest may be that of before a person was erased.
         own, asked = (store.find(one) if one else None for one in (new.card.snapshot, snapshot))
         theirs = store.find(old.card.snapshot) if old.card.snapshot else None
         if own is not None and asked is not None and own.digest == asked.digest:
-            held, validation = _held_out(registry, model, candidate, settings)
-            until = int(theirs.manifest["last_labelled"] or 0) if theirs is not None else None
-            judged = split_rows(times, onset, held, validation, learnt_until=until).judged
+            held, validation = _held_out(tags, settings)
+            judged = split_rows(times, onset, held, validation, learnt_until=_learnt_until(tags, theirs)).judged
         else:
             mine = learnt_until if own is None else int(own.manifest["last_labelled"] or 0)
             if mine is None:
@@ -126,7 +128,8 @@ def gate_version(
         worth=settings.worth(),
         amounts=None if amount is None else table.amounts(amount)[chosen],
     )
-    verdict = judge(compared, settings.gate_rules(), settings.segment_rules(), settings.limits())
+    rules = settings.gate_rules(aged=tags.get("cause") in {AGEING, SCHEDULE}, looks=int(tags.get("looks") or 0) or None)
+    verdict = judge(compared, rules, settings.segment_rules(), settings.limits())
     fresh = np.zeros(len(table.times), bool)
     # Who was right is told of rows that the champion is known not to have learnt from alone, as after a training.
     fresh[chosen] = theirs is not None and table.times[chosen] > int(theirs.manifest["last_labelled"] or 0)
@@ -142,16 +145,28 @@ def _unknown_past(candidate: str) -> GateVerdict:
     return GateVerdict(GateOutcome.NO_EVIDENCE, reason, {})
 
 
-def _held_out(registry: Registry, model: str, candidate: str, settings: RetrainSettings) -> tuple[float, float]:
+def _held_out(tags: Mapping[str, str], settings: RetrainSettings) -> tuple[float, float]:
     """Return the shares that the candidate's training held out and validated on; of older builds those of today."""
-    text = registry.tags(model, candidate).get("held_out")
+    text = tags.get("held_out")
     if not text:
         return settings.windows.holdout, settings.windows.validation
     held, validation = text.split()
     return float(held), float(validation)
 
 
-def _onset(registry: Registry, model: str, candidate: str, first: int) -> int:
+def _learnt_until(tags: Mapping[str, str], champion: Snapshot | None) -> int | None:
+    """Return from when on rows are new to both: to the candidate's guard and to the champion named now.
+
+    The training kept as its guard what was new to its own champion, and taught the rest: an older champion, or one
+    whose snapshot is gone, would be compared on rows that the candidate knows by heart. None where nobody knows.
+    """
+    known = [] if champion is None else [int(champion.manifest["last_labelled"] or 0)]
+    if text := tags.get("champion_until"):
+        known.append(int(text))
+    return max(known, default=None)
+
+
+def _onset(tags: Mapping[str, str], first: int) -> int:
     """Return when the change began that the candidate was trained for; without one every row is after it."""
-    text = registry.tags(model, candidate).get("onset")
+    text = tags.get("onset")
     return to_ms(datetime.fromisoformat(text)) if text else first

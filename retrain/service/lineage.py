@@ -88,6 +88,8 @@ def register_training(
                 "onnx_sha256": result.onnx_sha256,
                 # Which rows it has not learnt from, for whoever judges it again on them.
                 "held_out": f"{job.holdout:.9g} {job.validation:.9g}",
+                # Beside it and not in it: a gate of an older build reads two numbers there.
+                "champion_until": "" if job.champion_until_ms is None else str(job.champion_until_ms),
                 # Nine digits carry a float32 whole; the artifact's card holds the number that decides.
                 "threshold": f"{result.threshold.value:.9g}" if result.threshold else "",
                 **tags,
@@ -168,6 +170,7 @@ def request_tags(state: RetrainState) -> dict[str, str]:
         "cause": request.cause,
         "subjects": ", ".join(request.subjects),
         "onset": request.onset.time.isoformat(),
+        "looks": str(request.looks or ""),
         "champion": state.champion or "",
         "window": result.window.value if result else "",
         # Named before the candidate exists: its id follows from the request, and `deploy` takes out no version without

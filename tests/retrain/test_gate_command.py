@@ -10,10 +10,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from stationkeeper.contracts.messages import GateOutcome
-from stationkeeper.registry import AdoptionRules, ArtifactError, look_at
+from stationkeeper.registry import AdoptionRules, ArtifactError, Registry, look_at
 from stationkeeper.registry.mlflow import _experiment
+from stationkeeper.retrain import gate_command
 from stationkeeper.retrain.bootstrap import training_rows
-from stationkeeper.retrain.gate_command import GateReport, _held_out, gate_version
+from stationkeeper.retrain.core.gate import GateRules, GateVerdict
+from stationkeeper.retrain.core.split import split_rows
+from stationkeeper.retrain.core.verdict import Compared
+from stationkeeper.retrain.gate_command import GateReport, _held_out, _learnt_until, gate_version
 from stationkeeper.retrain.settings import RetrainSettings
 from stationkeeper.retrain.snapshot.snapshot import SnapshotError, SnapshotStore
 from tests.retrain.bank import HOUR, ONSET, Bank, transactions
@@ -65,8 +69,41 @@ def test_a_version_is_judged_on_rows_neither_has_learnt_from(bank: Bank, tmp_pat
 @pytest.mark.parametrize(("tag", "shares"), [("0.05 0.2", (0.05, 0.2)), ("", (0.3, 0.2))])
 def test_held_out_is_what_its_own_training_held_out(tag: str, shares: tuple[float, float]):
     # Of nine weeks' rows a training holds out the share of what its look asked for, which no setting says.
-    registry: Any = SimpleNamespace(tags=lambda *_: {"held_out": tag})
-    assert _held_out(registry, "bank", "2", RetrainSettings()) == shares
+    assert _held_out({"held_out": tag}, RetrainSettings()) == shares
+
+
+@pytest.mark.parametrize("champion", [9_500, 4_000, 9_900, None])
+def test_a_candidate_is_never_judged_on_rows_that_it_learnt_whichever_champion_is_named(champion: int | None):
+    times = np.arange(20_000, dtype=np.int64)
+    # Its own champion learnt until 9 500: rows from there to the change are its guard, all older ones it was taught.
+    trained = split_rows(times, 10_000, 0.3, 0.2, learnt_until=9_500)
+    named: Any = None if champion is None else SimpleNamespace(manifest={"last_labelled": champion})
+    until = _learnt_until({"champion_until": "9500"}, named)
+    judged = split_rows(times, 10_000, 0.3, 0.2, learnt_until=until).judged
+    assert not (judged & trained.learn).any()
+    assert judged.sum() == trained.holdout.sum() + 9_999 - max(9_500, champion or 0)
+
+
+def test_of_a_version_of_an_older_build_the_named_champion_alone_is_known():
+    named: Any = SimpleNamespace(manifest={"last_labelled": 4_000})
+    assert _learnt_until({}, named) == 4_000
+    assert _learnt_until({"champion_until": ""}, None) is None
+
+
+@pytest.mark.parametrize(("cause", "looks"), [("ageing", 5), ("more_rows", 1), ("input_drift", 5)])
+def test_it_is_judged_by_the_rules_of_the_request_that_it_was_made_for(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch, cause: str, looks: int
+):
+    monkeypatch.setattr(Registry, "tags", lambda *_: {"cause": cause, "looks": "1" if looks == 1 else ""})
+    rules: list[GateRules] = []
+
+    def keep(compared: Compared, asked: GateRules, *_: Any) -> GateVerdict:
+        rules.append(asked)
+        return GateVerdict(GateOutcome.NO_EVIDENCE, "kept")
+
+    monkeypatch.setattr(gate_command, "judge", keep)
+    judge(bank, bank.champion.version, "champion", bank.champion.snapshot)
+    assert (rules[0].aged, rules[0].looks) == (cause == "ageing", looks)
 
 
 def test_a_version_that_may_have_learnt_the_rows_proves_nothing_until_somebody_says(bank: Bank, tmp_path: Path):

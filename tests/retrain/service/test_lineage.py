@@ -1,15 +1,20 @@
 """What a candidate says of the retraining that made it."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from stationkeeper.contracts.messages import AGEING, SCHEDULE, GateOutcome, Spared
-from stationkeeper.registry import Registered
+from stationkeeper.registry import Registered, Registration
 from stationkeeper.retrain.core.gate import GateVerdict
 from stationkeeper.retrain.core.plan import WindowKind
 from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
-from stationkeeper.retrain.service.lineage import candidate_of
+from stationkeeper.retrain.service.lineage import candidate_of, register_training, request_tags
 from stationkeeper.retrain.service.state import RetrainState
-from stationkeeper.retrain.training.job import TrainingResult
+from stationkeeper.retrain.settings import RetrainSettings
+from stationkeeper.retrain.training.job import JOB_FILE, RESULT_FILE, TrainingJob, TrainingResult
 from tests.retrain.bank import a_request
 
 RESULT = TrainingResult(
@@ -42,6 +47,23 @@ def state(cause: str, **numbers: float) -> RetrainState:
 
 
 REGISTERED = Registered(version="2", run_id="run", artifact="artifact")
+
+
+@pytest.mark.parametrize(("until", "tag"), [(0, "0"), (9_500, "9500"), (None, "")])
+def test_a_version_says_how_many_looks_it_had_and_until_when_its_champion_had_learnt(
+    tmp_path: Path, until: int | None, tag: str
+):
+    kept: list[Registration] = []
+    registry: Any = SimpleNamespace(remove_orphans=lambda *_, **__: None, register=kept.append)
+    snapshots: Any = SimpleNamespace(manifest_path=lambda _: tmp_path / "manifest.json")
+    snapshots.manifest_path("").write_text("{}")
+    job = TrainingJob.of(RetrainSettings(), model="m", snapshot=Path(), digest="d", windows=(), champion_until_ms=until)
+    (tmp_path / JOB_FILE).write_text(job.model_dump_json())
+    (tmp_path / RESULT_FILE).write_text(RESULT.model_dump_json())
+    state = RetrainState(request=a_request(looks=1), stage=RequestStage.REGISTERING, reason=RequestReason.ACCEPTED)
+    tags = {name: text for name, text in request_tags(state).items() if name == "looks"}
+    register_training(registry, snapshots, tmp_path, request="r", tags=tags)
+    assert (kept[0].tags["champion_until"], kept[0].tags["looks"]) == (tag, "1")
 
 
 @pytest.mark.parametrize(
