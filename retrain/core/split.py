@@ -95,11 +95,12 @@ def window_rows(
     # Months after a change the new rows alone fill the room. Without a half for the old ones every window would be the
     # newest rows, and a model of the summer would answer in the autumn.
     kept_new = _thinned(new, max(limit // 2, limit - len(old)), rng) if thins else new[-limit:]
-    kept_old = _thinned(old, limit - len(kept_new), rng)
+    room = limit - len(kept_new)
+    kept_old = _thinned(old, room, rng) if thins else old[max(len(old) - room, 0) :]
     # A sample of the old rows stands for all of them, or `all` would quietly become `since_change` where rows are many.
     # What drops its oldest means to forget them.
     of_new = len(new) / len(kept_new) if thins and len(kept_new) else 1.0
-    of_old = len(old) / len(kept_old) if len(kept_old) else 1.0
+    of_old = len(old) / len(kept_old) if thins and len(kept_old) else 1.0
     chosen = np.concatenate([kept_old, kept_new])
     weights = np.concatenate([np.full(len(kept_old), of_old), np.full(len(kept_new), of_new * window.weight)])
     return chosen, weights

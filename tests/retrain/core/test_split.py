@@ -88,6 +88,17 @@ def test_long_after_a_change_history_is_still_history(kind: WindowKind):
     assert newest.tolist() == list(range(60, 100))
 
 
+def test_the_last_rows_are_the_last_and_stand_for_none_that_are_gone():
+    after = TIMES >= 90
+    last = TrainingWindow(WindowKind.LAST, rows=80)
+    rows, weights = window_rows(last, np.ones(100, bool), after, 30, np.random.default_rng(0))
+    assert rows.tolist() == list(range(70, 100))
+    assert (weights == 1.0).all()
+    # The new rows alone fill the room: no old one is left, and not all of them.
+    full, _ = window_rows(last, np.ones(100, bool), after, 10, np.random.default_rng(0))
+    assert full.tolist() == list(range(90, 100))
+
+
 def test_folds_are_runs():
     folds = blocked_folds(np.arange(10), 3)
     assert [fold.tolist() for fold in folds] == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9]]
