@@ -21,7 +21,7 @@ from stationkeeper.deploy.core.evidence import (
     quiet,
 )
 from stationkeeper.deploy.core.moves import MINUTE
-from stationkeeper.deploy.core.policy import Guardrail, Policy
+from stationkeeper.deploy.core.policy import IDLE_ROWS, Guardrail, Policy
 from stationkeeper.deploy.core.promotion import promote_limit
 from stationkeeper.deploy.core.split import BUCKETS
 
@@ -121,8 +121,10 @@ def _ramp(policy: Policy, per_minute: float, minutes: int) -> tuple[Floats, int]
     for place, weight in enumerate(steps):
         last = place == len(steps) - 1
         exposed = math.inf if last else per_minute * policy.step_ms / MINUTE * steps[place + 1]
-        # One more minute until traffic shows the weight.
-        lasts = policy.lasts(exposed) / MINUTE + 1
+        # The short step where its few rows come within it, else until they have. One more minute until traffic shows
+        # the weight.
+        few = min(IDLE_ROWS / (per_minute * weight), policy.step_ms / MINUTE)
+        lasts = max(policy.lasts(exposed, IDLE_ROWS) / MINUTE, few) + 1
         if last:
             lasts = max(lasts, policy.min_rows / (per_minute * weight))
         else:

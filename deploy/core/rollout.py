@@ -195,7 +195,7 @@ def _waiting(rollout: Rollout, state: Controller, policy: Policy) -> Because | N
         return because(Reason.WEIGHT_NOT_SEEN, weight=weight)
     last = policy.next_weight(step.weight_bp) is None
     spent, exposed = state.clock - step.settled, math.inf if last else next_exposure(state, policy)
-    lasts = policy.step_ms if last else policy.lasts(busiest_exposure(state, policy))
+    lasts = policy.step_ms if last else policy.lasts(busiest_exposure(state, policy), step.rows_b)
     if spent < lasts:
         return because(
             Reason.STEP_RUNNING,
