@@ -185,6 +185,24 @@ def test_the_test_of_a_release_asks_every_role_and_says_which_is_not_ready(value
         server.close()
 
 
+def test_it_asks_serve_also_where_another_target_is_named_and_runs_where_the_monitor_may(program: str, tmp_path: Path):
+    targets = '[{"kind": "mlflow-alias"}]'
+    for more, allowed in (
+        ("{}", ["sk-stationkeeper-serve"]),
+        ('{"allowed_hosts": ["a.b"]}', ["a.b", "sk-stationkeeper-serve"]),
+    ):
+        given = ("--set-json", f"config.targets={targets}", "--set-json", f"config.http={more}")
+        found = objects(rendered(program, "full", *given))
+        pod = of_kind(found, "Pod")["sk-stationkeeper-test"]["spec"]
+        assert "http://sk-stationkeeper-serve:8080/readyz" in pod["containers"][0]["args"]
+        # Its port answers to no name that the configuration does not give it.
+        config = configuration(found, tmp_path, "serve")
+        assert [target.kind for target in config.targets] == ["mlflow-alias"]
+        assert list(config.http.allowed_hosts) == allowed
+    for key in ("nodeSelector", "tolerations"):
+        assert pod[key] == workloads(found)["monitor"]["spec"]["template"]["spec"][key]
+
+
 class Probes(JsonServer):
     """Two roles: one is ready and one says why it is not."""
 

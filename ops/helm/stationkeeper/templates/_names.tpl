@@ -22,6 +22,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default (ternary (include "stationkeeper.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
 {{- end -}}
 
+{{- define "stationkeeper.serveUrl" -}}
+{{- $config := .Values.config -}}
+{{- $scheme := ternary "https" "http" (hasKey (default dict $config.http) "tls") -}}
+{{- printf "%s://%s-serve:%d" $scheme (include "stationkeeper.fullname" .) (int (default 8080 (default dict $config.serve).port)) -}}
+{{- end -}}
+
 {{- define "stationkeeper.config" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- $http := default dict $config.http -}}
@@ -45,8 +51,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $_ := set $made "peers" $peers -}}
 {{- $base := dict "http" $made "serve" (dict "host" "0.0.0.0" "port" 8080) "snapshots" (dict "directory" "/var/lib/stationkeeper/snapshots") -}}
 {{- if .Values.serve.enabled -}}
-{{- $port := int (default 8080 (default dict $config.serve).port) -}}
-{{- $_ := set $base "targets" (list (dict "kind" "router" "url" (printf "%s://%s-serve:%d" $scheme $name $port))) -}}
+{{- $_ := set $base "targets" (list (dict "kind" "router" "url" (include "stationkeeper.serveUrl" .))) -}}
+{{- if $config.targets -}}
+{{- /* A port answers to the names in the configuration alone, and with targets of your own its name may be in none. */ -}}
+{{- $_ := set $config "http" (merge (dict "allowed_hosts" (append (default list $http.allowed_hosts) (printf "%s-serve" $name))) $http) -}}
+{{- end -}}
 {{- end -}}
 {{- if not $config.models -}}
 {{- fail "config.models is empty: name at least one model, as in config: {models: {fraud: {predictions: fraud.predictions}}}" -}}
