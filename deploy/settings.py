@@ -48,7 +48,8 @@ class RolloutSettings(Settings):
 
     A step lasts ``step_duration`` and until the canary had a fifth of the rows that the next weight gives it in one
     ``step_duration``, at most ``min_rows``; where the next gives it no more than ``min_rows`` no rows are waited for,
-    and where it would not in the busiest half hour of the candidate's snapshot either five minutes are enough.
+    and where it would not in the busiest half hour of the candidate's snapshot either five minutes with five canary
+    rows are enough.
     Promotion needs ``promote_rows`` canary rows over all steps and, of every guardrail that acts, evidence that the
     canary is below ``promote_margin`` times the champion (or the guardrail's own, wider margin); little traffic takes
     longer. Where labels are expected, a promotion is confirmed by labels that show fewer than ``probation_margin``

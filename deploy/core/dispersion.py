@@ -70,6 +70,7 @@ def by_request(state: Controller) -> bool:
     A/B tests). Where entities keep their arm the share scatters over the groups at least as much as their failures can.
     Pearson's statistic; by hand: two groups of 200 rows, 103 and 97 of them the canary's: residuals of 3 and -3, each
     of variance 200 * .5 * .5 = 50: .36 on one degree of freedom, split one by one. All of one, none of the other: 400.
+    Entities with hours of their own, under a weight that rises, seem to keep their arm: they wait as those do.
     """
     arms = state.groups.get("rows")
     if arms is None or sum(arms.b) < ROWS_TELL:

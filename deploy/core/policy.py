@@ -16,7 +16,7 @@ GROWTH = 5
 IDLE_MS = 5 * 60_000
 # Rows of the canary without which such a step lasts its whole time: that a version answers nothing, or only errors, is
 # seen in a handful. By time alone one of a request a minute had half of all requests after a quarter of an hour, and
-# four times of ten had not answered once. Chosen.
+# two times of ten had not answered once. Chosen.
 IDLE_ROWS = 5
 
 

@@ -63,7 +63,9 @@ def settings_page() -> str:
     for kind, paths in where.items():
         lines += [f"## {paths[0] or 'The whole'}", ""]
         if len(paths) > 1:
-            lines += [f"Likewise {', '.join(f'`{path}`' for path in paths[1:])}.", ""]
+            # Each place has variables of its own, of which the table can show only the first one's.
+            others = [f"`{path}` ({_variable(f'{path}.KEY')})" for path in paths[1:]]
+            lines += [f"Likewise {', '.join(others)}.", ""]
         lines += _table(kind, paths[0])
     for name, options in OPTIONS.items():
         lines += [f"## targets[].options of {name}", "", *_table(options, "targets[].options")]
@@ -80,6 +82,8 @@ def _table(kind: type[BaseModel], path: str) -> list[str]:
         one, inner = told[key], list(models_in(field.annotation))
         # Of a topic a name is enough; of all others the block is a section of this page.
         default = "block" if inner and InputMapping not in inner else _default(field, one.unit) + _allowed(field)
+        # What a target's own options need, and the wiring fills in where it is left out.
+        default = "" if default == "needed" and "left out" in one.words else default
         lock = " 🔒" if _secret(field) else ""
         rows.append([f"`{key}`{lock}", default, one.unit, _variable(f"{path}.{key}".lstrip(".")), one.words])
     return table(["key", "default", "unit", "variable", "what it says"], rows)

@@ -199,8 +199,8 @@ def test_it_asks_serve_also_where_another_target_is_named_and_runs_where_the_mon
         config = configuration(found, tmp_path, "serve")
         assert [target.kind for target in config.targets] == ["mlflow-alias"]
         assert list(config.http.allowed_hosts) == allowed
-    for key in ("nodeSelector", "tolerations"):
-        assert pod[key] == workloads(found)["monitor"]["spec"]["template"]["spec"][key]
+        for key in ("nodeSelector", "tolerations"):
+            assert pod[key] == workloads(found)["monitor"]["spec"]["template"]["spec"][key]
 
 
 class Probes(JsonServer):
