@@ -3,10 +3,12 @@
 import functools
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, SecretStr
@@ -65,6 +67,8 @@ def effective(path: Path | None, env: Mapping[str, str] | None = None) -> list[E
     for keys, value, usual in _leaves(config, ()):
         origin, where = _origin(keys, named, lines, usual=value == usual)
         shown = f"{path}:{where}" if origin == "file" else where
+        if keys[0] == "notifiers" and keys[-1] == "url" and isinstance(value, str):
+            value = _receiver(value)
         found.append(EffectiveKey(path_text(keys), _shown(keys[-1], value), origin, shown))
     return found
 
@@ -125,6 +129,16 @@ def _shown(key: str, value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_shown(key, held) for held in value]
     return masked(str(getattr(value, "value", value)))
+
+
+def _receiver(url: str) -> str:
+    """Of a notifier's address the scheme and the host: in a chat system whoever knows the rest may write there."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        # Reading the port raises where it is none: then a password with a slash may stand where the host is read.
+        if parts.hostname and parts.username is None and parts.port != 0:
+            return f"{parts.scheme}://{parts.netloc}/{MASK}"
+    return MASK
 
 
 def _lines(path: Path) -> dict[Keys, int]:

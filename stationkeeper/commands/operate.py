@@ -218,14 +218,15 @@ def plan(
     json: JsonOption = False,
 ) -> None:
     """Print how long a rollout takes to decide at this traffic, failure rate and margin."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from stationkeeper.config import load
     from stationkeeper.deploy.core.forecast import forecast
 
     settings = load(config)
     rollout = model_settings(settings, model).rollout
-    found = forecast(rollout.policy(), per_minute, base, ratio, design_effect, entities)
+    policy = rollout.policy()
+    found = forecast(policy, per_minute, base, ratio, design_effect, entities)
     limits = _limits(settings, model)
     if json:
         print_json({**asdict(found), "limits": limits})
@@ -237,16 +238,27 @@ def plan(
         f"  of an equal canary are promoted (no more than {rollout.promote_margin:g} times as many fail): {promoted}"
     )
     typer.echo(f"  of one that fails {ratio:g} times as often are rolled back: {caught}")
-    by_row = found if not entities else forecast(rollout.policy(), per_minute, base, ratio, design_effect)
-    if found.promoted is None and by_row.promoted:
+    if found.promoted is not None:
+        late = by_row = None
+    else:
+        # What a max_duration of hours cuts off says nothing of the entities.
+        longer = replace(policy, max_ms=max(policy.max_ms, _LONG_MS))
+        late, by_row = (forecast(longer, per_minute, base, ratio, design_effect, of).promoted for of in (entities, None))
+    if late is None and by_row:
         typer.echo(
             f"  {entities} entities that keep their version differ too much, however long it takes: split by request"
         )
         typer.echo("  (serve.sticky: event_id; gateways and clouds do), or promote by hand and accept the risk")
     elif found.promoted is None:
-        typer.echo("  allow more time or a wider promote_margin, or promote by hand and accept the risk")
+        enough = f" (about {late} minutes)" if late else ""
+        typer.echo(f"  allow more time{enough} or a wider promote_margin, or promote by hand and accept the risk")
     for limit in limits:
         typer.echo(f"  {limit}")
+
+
+# Far beyond what anybody lets a rollout run: by then the rows of an entity outweigh all that more of them could show. A
+# tenth of it takes slow traffic for entities that differ, ten times as much lets the verb wait for seconds.
+_LONG_MS = 90 * 24 * 3_600_000
 
 
 def _limits(settings: Any, model: str) -> list[str]:

@@ -404,7 +404,8 @@ def _roles(
         if len(typed or times) == 1:
             found["time"] = ((typed or times)[0], "the only one that holds times")
     if "prediction" in wanted and "prediction" not in {*found, *taken}:
-        scores = [path for path, one in free().items() if names_score(path) and one.is_share()]
+        of_two = [path[-1] for path, one in free().items() if one.has_two_values()]
+        scores = [path for path, one in free().items() if names_score(path, of_two) and one.is_share()]
         # Of two scores neither is guessed; the line is left to fill in.
         if len(scores) == 1:
             found["prediction"] = (scores[0], f"{scores[0][-1]!r} is the only score between 0 and 1")

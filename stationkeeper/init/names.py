@@ -1,6 +1,7 @@
 """What the name of a column or a path says of its part: a time, a score, a label."""
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from stationkeeper.events import PathKeys
@@ -31,7 +32,13 @@ TIME_ENDINGS: Final = frozenset({"at", "on", "time", "timestamp", "ts", "date", 
 # What a score's name ends with where it is called after what it says: fraud_score, churnProbability; or begins with:
 # p_bad, prob_default.
 _SCORES: Final = frozenset({"score", "probability", "proba", "prob", "prediction", "pred"})
-_SHARE_OF: Final = frozenset({"p", "prob", "proba", "probability"})
+_SHARE_OF: Final = frozenset({"prob", "proba", "probability"})
+# What a `p` stands before where the column of the truth has another name or none. Without such a word `p_value` (a
+# test's) and `p_e_ratio` (a price's) would be watched as the prediction; a word that is not here is asked about.
+_OUTCOMES: Final = frozenset({
+    *("bad", "good", "default", "fraud", "churn", "spam", "click", "purchase", "buy", "conversion", "cancel", "lapse"),
+    *("claim", "failure", "fail", "loss", "win", "death", "disease", "positive", "true", "yes", "1", "event", "late"),
+})
 # Letters of what a score is named after, chosen: of fewer (is, p, my) many a column's name begins so by chance.
 _STEM: Final = 4
 # What a label's name begins with where it is a question: is_fraud, was_default, did_churn.
@@ -54,10 +61,20 @@ def score_stem(score: str) -> list[str]:
     return [word for word in words_of(score).split("_") if word not in _SCORES and len(word) >= _STEM]
 
 
-def names_score(path: PathKeys) -> bool:
-    """Return whether the last key is a score's name: churn_score, p_bad."""
+def names_score(path: PathKeys, of_two: Iterable[str]) -> bool:
+    """Return whether the last key is a score's name: churn_score, prob_x; p_bad, or p_x beside x ``of_two`` values."""
     first, _, rest = words_of(path[-1]).partition("_")
-    return ending(path) in _SCORES or (bool(rest) and first in _SHARE_OF)
+    if ending(path) in _SCORES or (rest and first in _SHARE_OF):
+        return True
+    return first == "p" and (
+        _asked(rest) in _OUTCOMES
+        or any(_asked(words_of(name)) == _asked(rest) or says_it_happened(name, rest, alone=False) for name in of_two)
+    )
+
+
+def _asked(words: str) -> str:
+    first, _, rest = words.partition("_")
+    return rest if first in _ASKED else words
 
 
 def ending(path: PathKeys) -> str:
@@ -83,6 +100,7 @@ def likelihood(field: str, path: PathKeys) -> int | None:
 
 def says_it_happened(name: str, score: str, *, alone: bool) -> bool:
     """Return whether a name says that what a score is about came true; see ``_Field.is_truth_of``."""
-    stem, (first, _, rest) = "_".join(score_stem(score)), words_of(name).partition("_")
-    word = rest if first in _ASKED or (first == "has" and alone) else words_of(name)
+    stem, word = "_".join(score_stem(score)), _asked(words_of(name))
+    if alone:
+        word = word.removeprefix("has_")
     return bool(stem) and re.fullmatch(f"{stem}(?:{stem[-1]}?{_HAPPENED})?", word) is not None

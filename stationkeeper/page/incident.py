@@ -30,8 +30,9 @@ from stationkeeper.page.words import (
 
 # Subjects with plots; the rest is counted and linked. Chosen: half hides what moved too, double is a page of plots.
 SHOWN_SUBJECTS = 8
-# After a promotion the incident that led to it waits for the new version's proof; nobody has to act meanwhile.
-LEFT = "Still open, of a version that no longer serves"
+# After a promotion the incident that led to it waits for the new version's proof; nobody has to act meanwhile. Whether
+# that version still answers the rollout tells: during probation it keeps a share of the traffic (rollout.holdback).
+LEFT = "Still open, of an earlier version"
 Entry = tuple[int | None, str, Child]
 _Series = TypeVar("_Series", Series, PerformanceSeries)
 

@@ -58,7 +58,7 @@ def open_incidents(model: ModelStatus) -> list[IncidentStatus]:
 def by_serving(model: ModelStatus) -> tuple[list[IncidentStatus], list[IncidentStatus]]:
     """Return the open incidents of the versions that serve, and those that a version before has left open."""
     live = open_incidents(model)
-    # Without a known champion nobody can say that a version no longer serves.
+    # Without a known champion nobody can say which version is an earlier one.
     serving = {model["champion"], model.get("canary")} if model["champion"] else {i["version"] for i in live}
     return [i for i in live if i["version"] in serving], [i for i in live if i["version"] not in serving]
 

@@ -68,6 +68,23 @@ def test_no_secret_is_shown(file: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert "https://***@registry/x" in told.output
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.chat.example/services/T01/xoxSECRET", "https://hooks.chat.example/***"),
+        ("http://[::1]:8080?key=xoxSECRET", "http://[::1]:8080/***"),
+        ("https://ann:xoxSECRET@chat.example/", "***"),
+        ("https://ann:xox/SECRET@chat.example/", "***"),
+        ("xoxSECRET", "***"),
+    ],
+)
+def test_of_a_receivers_address_the_host_alone_is_shown(file: Path, url: str, shown: str) -> None:
+    """Whoever knows the address of a chat system's webhook may write there."""
+    found = keys(file, {"STATIONKEEPER__NOTIFIERS": f"{{chat: {{url: '{url}', page: 'https://status/x'}}}}"})
+    assert found["notifiers.chat.url"].value == shown
+    assert found["notifiers.chat.page"].value == "https://status/x"
+
+
 def test_what_is_at_its_default_is_shown_when_asked_for(file: Path) -> None:
     run = CliRunner()
     short = run.invoke(app, ["config", "show", "--config", str(file), "--json"])

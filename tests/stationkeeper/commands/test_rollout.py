@@ -3,12 +3,14 @@
 import json
 from collections import Counter
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
 from stationkeeper.commands.erase import erase_shadow
+from stationkeeper.commands.operate import plan
 from stationkeeper.commands.rollout import drill, show_deployment, show_shadow
 from stationkeeper.config import Config
 from stationkeeper.contracts.messages import RolloutPhase, Shadow
@@ -16,6 +18,8 @@ from stationkeeper.contracts.times import to_datetime
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.deploy.adoption import Deployments
 from stationkeeper.deploy.core.admission import offer
+from stationkeeper.deploy.core.forecast import Forecast
+from stationkeeper.deploy.core.policy import Policy
 from stationkeeper.deploy.targets.target import Abilities
 from stationkeeper.retrain.snapshot import Erasure
 from stationkeeper.streams.errors import Retryable
@@ -157,3 +161,25 @@ def test_a_drill_takes_nothing_back_unasked_and_rehearses_where_nothing_is_out(
     assert "rehearsal, nothing was moved" in text
     assert "dry-run: 0.0 s (champion 1, 0 % to nobody)" in text
     assert log["sent"] == []
+
+
+@pytest.mark.parametrize(
+    ("entities", "asks"), [(500, "allow more time (about 309 minutes)"), (5, "differ too much, however long it takes")]
+)
+def test_a_short_deadline_is_not_blamed_on_the_entities(
+    entities: int, asks: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The forecast itself takes seconds; these are its answers at 1 000 requests a minute of which 0.8 % fail."""
+
+    def forecast(policy: Policy, *given: Any) -> Forecast:
+        minutes = policy.max_ms // 60_000
+        promoted = {500: 309, 5: None, None: 216}[given[4]]
+        return Forecast(promoted if promoted and promoted <= minutes else None, 87, 2.0, minutes)
+
+    monkeypatch.setattr("stationkeeper.deploy.core.forecast.forecast", forecast)
+    (tmp_path / "c.yaml").write_text("models: {fraud: {predictions: scores, rollout: {max_duration: 4h}}}")
+    plan("fraud", 1_000, 0.008, entities=entities, config=tmp_path / "c.yaml")
+    told = capsys.readouterr().out
+    assert "not by max_duration (240 minutes)" in told
+    assert asks in told
+    assert ("however long" in told) is (entities == 5)

@@ -142,6 +142,28 @@ def test_a_share_of_something_is_the_prediction_and_what_may_be_the_label_is_ask
     assert (asks in answer.stderr) is (label is None)
 
 
+@pytest.mark.parametrize(
+    ("score", "label", "taken"),
+    [
+        ("p_e_ratio", "Ausfall", False),
+        ("p_value", "Ausfall", False),
+        ("p", "Ausfall", False),
+        ("p_is_fraud", "Ausfall", True),
+        ("p_repaid", "repaid", True),
+        ("pRepaid", "was_repaid", True),
+        ("p_renew", "renewed", True),
+        ("prob_x", "Ausfall", True),
+    ],
+)
+def test_what_a_p_stands_before_says_whether_it_is_a_score(
+    score: str, label: str, *, taken: bool, tmp_path: Path
+) -> None:
+    rows = [f"{i % 97},{i / 400},{'ja' if i % 5 < i / 100 else 'nein'}" for i in range(400)]
+    _, text, _ = first(write(tmp_path, [f"Alter,{score},{label}", *rows]), tmp_path)
+    assert (f"prediction: column {score!r}" in text) is taken
+    assert (f"{score} would be watched as" in text) is not taken
+
+
 def test_a_table_in_which_no_prediction_is_found_is_said_to_have_none(tmp_path: Path) -> None:
     rows = [f"{i % 97},{900 + i},{905 + i}" for i in range(400)]
     _, text, _ = first(write(tmp_path, ["sqm,answer,rent", *rows]), tmp_path)
