@@ -67,9 +67,9 @@ def effective(path: Path | None, env: Mapping[str, str] | None = None) -> list[E
     for keys, value, usual in _leaves(config, ()):
         origin, where = _origin(keys, named, lines, usual=value == usual)
         shown = f"{path}:{where}" if origin == "file" else where
-        if keys[0] == "notifiers" and keys[-1] == "url" and isinstance(value, str):
-            value = _receiver(value)
-        found.append(EffectiveKey(path_text(keys), _shown(keys[-1], value), origin, shown))
+        secret = keys[0] == "notifiers" and keys[-1] == "url" and isinstance(value, str)
+        told = _receiver(value) if secret else _shown(keys[-1], value)
+        found.append(EffectiveKey(path_text(keys), told, origin, shown))
     return found
 
 

@@ -218,16 +218,15 @@ def plan(
     json: JsonOption = False,
 ) -> None:
     """Print how long a rollout takes to decide at this traffic, failure rate and margin."""
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     from stationkeeper.config import load
-    from stationkeeper.deploy.core.forecast import forecast
+    from stationkeeper.deploy.core.forecast import forecast, in_time
 
     settings = load(config)
     rollout = model_settings(settings, model).rollout
-    policy = rollout.policy()
-    found = forecast(policy, per_minute, base, ratio, design_effect, entities)
-    limits = _limits(settings, model)
+    given = rollout.policy(), per_minute, base, ratio, design_effect
+    found, limits = forecast(*given, entities), _limits(settings, model)
     if json:
         print_json({**asdict(found), "limits": limits})
         return
@@ -238,27 +237,17 @@ def plan(
         f"  of an equal canary are promoted (no more than {rollout.promote_margin:g} times as many fail): {promoted}"
     )
     typer.echo(f"  of one that fails {ratio:g} times as often are rolled back: {caught}")
-    if found.promoted is not None:
-        late = by_row = None
-    else:
-        # What a max_duration of hours cuts off says nothing of the entities.
-        longer = replace(policy, max_ms=max(policy.max_ms, _LONG_MS))
-        late, by_row = (forecast(longer, per_minute, base, ratio, design_effect, of).promoted for of in (entities, None))
-    if late is None and by_row:
+    late, by_row = [None if found.promoted else in_time(*given, of).promoted for of in (entities, None)]
+    if by_row and late is None:
         typer.echo(
             f"  {entities} entities that keep their version differ too much, however long it takes: split by request"
         )
         typer.echo("  (serve.sticky: event_id; gateways and clouds do), or promote by hand and accept the risk")
     elif found.promoted is None:
-        enough = f" (about {late} minutes)" if late else ""
-        typer.echo(f"  allow more time{enough} or a wider promote_margin, or promote by hand and accept the risk")
+        more = f"more time (about {late} minutes)" if late else "more time"
+        typer.echo(f"  allow {more} or a wider promote_margin, or promote by hand and accept the risk")
     for limit in limits:
         typer.echo(f"  {limit}")
-
-
-# Far beyond what anybody lets a rollout run: by then the rows of an entity outweigh all that more of them could show. A
-# tenth of it takes slow traffic for entities that differ, ten times as much lets the verb wait for seconds.
-_LONG_MS = 90 * 24 * 3_600_000
 
 
 def _limits(settings: Any, model: str) -> list[str]:

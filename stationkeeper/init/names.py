@@ -35,10 +35,39 @@ _SCORES: Final = frozenset({"score", "probability", "proba", "prob", "prediction
 _SHARE_OF: Final = frozenset({"prob", "proba", "probability"})
 # What a `p` stands before where the column of the truth has another name or none. Without such a word `p_value` (a
 # test's) and `p_e_ratio` (a price's) would be watched as the prediction; a word that is not here is asked about.
-_OUTCOMES: Final = frozenset({
-    *("bad", "good", "default", "fraud", "churn", "spam", "click", "purchase", "buy", "conversion", "cancel", "lapse"),
-    *("claim", "failure", "fail", "loss", "win", "death", "disease", "positive", "true", "yes", "1", "event", "late"),
-})
+_OUTCOMES: Final = frozenset(
+    {
+        *(
+            "bad",
+            "good",
+            "default",
+            "fraud",
+            "churn",
+            "spam",
+            "click",
+            "purchase",
+            "buy",
+            "conversion",
+            "cancel",
+            "lapse",
+        ),
+        *(
+            "claim",
+            "failure",
+            "fail",
+            "loss",
+            "win",
+            "death",
+            "disease",
+            "positive",
+            "true",
+            "yes",
+            "1",
+            "event",
+            "late",
+        ),
+    }
+)
 # Letters of what a score is named after, chosen: of fewer (is, p, my) many a column's name begins so by chance.
 _STEM: Final = 4
 # What a label's name begins with where it is a question: is_fraud, was_default, did_churn.
