@@ -24,6 +24,9 @@ AFTER_MS: Final = 7 * HOUR_MS
 # A weight and a gate then follow the stream within some five minutes, where in life it is a second. At thirty panes
 # each step of the canary came up to half an hour late; at two the stream stops at every flush of the roles.
 NEAR_PANES: Final = 4
+# A good payment is known as one after 2.5 h at the earliest and 3 h in the mean, and a gate wants 3 000 rows, which is
+# 50 minutes of traffic: at 3 h no gate has looked yet. Half an hour later the first look could come late.
+SOONEST_MS: Final = 3 * HOUR_MS
 
 
 @dataclass(slots=True)
@@ -63,6 +66,7 @@ class FraudScenario:
             onset_text=f"a new payment method, instant_wallet, takes {self.story.share:.0%} of the traffic",
             after_ms=AFTER_MS,
             near_panes=NEAR_PANES,
+            soonest_ms=SOONEST_MS,
         )
 
     def training(self) -> pl.DataFrame:

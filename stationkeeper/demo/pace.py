@@ -17,7 +17,7 @@ from stationkeeper.demo.stage import Addresses, Poll, get
 
 PATIENCE_S: Final = 120.0
 """How long one who follows is waited for; a model in training and an open pane are waited for as long as they take."""
-# A status is polled every 0.2 or 0.3 s. Chosen: half would call a busy role silent, double lets the stream run on that
+# A status is polled every 0.1 s. Chosen: half would call a busy role silent, double lets the stream run on that
 # much longer while a role does not answer.
 STILL_MS: Final = 2_000
 JOIN_LAG: Final = 60
@@ -41,7 +41,8 @@ class RoleStatuses:
 class Pace:
     """Decides whom the stream waits for; ``lead_ms`` is how far ahead of the monitor it may be.
 
-    ``near_ms`` is that from a request's counting of labels to its canary's end; None: the same.
+    ``near_ms`` is that from a request's counting of labels to its canary's end; None: the same. The counting begins
+    ``soonest_ms`` after the request, before which no label can settle it.
     """
 
     model: str
@@ -51,11 +52,14 @@ class Pace:
     monotonic: Callable[[], float] = time.monotonic
     wall_s: Callable[[], float] = time.time
     near_ms: int | None = None
+    soonest_ms: int = 0
     _held: str = ""
     _since: float = 0.0
 
-    def _lead(self, status: Status | None) -> int:
-        counts = status is not None and any(r["stage"] in COUNTING for r in status["requests"])
+    def _lead(self, status: Status | None, until_ms: int) -> int:
+        counts = status is not None and any(
+            r["stage"] in COUNTING and until_ms >= r["created"] + self.soonest_ms for r in status["requests"]
+        )
         near = counts or self.history.offered or self.history.canary
         return self.near_ms if near and self.near_ms is not None else self.lead_ms
 
@@ -64,7 +68,7 @@ class Pace:
         statuses = self.statuses()
         # These two without an end to patience: a stream that runs ahead of an open pane or of a training would make
         # another story on each machine.
-        lead_ms = self._lead(statuses.retrain)
+        lead_ms = self._lead(statuses.retrain, until_ms)
         found = self._panes(statuses.monitor, until_ms, lead_ms) or self._training(statuses.retrain)
         if found:
             return found
@@ -141,9 +145,9 @@ class StatusPolls:
 
     def __init__(self, addresses: Addresses) -> None:
         roles = {
-            "monitor": (addresses.monitor, 0.2),
-            "retrain": (addresses.retrain, 0.3),
-            "serve": (addresses.serve, 0.2),
+            "monitor": (addresses.monitor, 0.1),
+            "retrain": (addresses.retrain, 0.1),
+            "serve": (addresses.serve, 0.1),
         }
         self._polls = {name: Poll(partial(_status, url), every_s) for name, (url, every_s) in roles.items()}
 

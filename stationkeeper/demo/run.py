@@ -226,6 +226,7 @@ def _replay(
     pace = Pace(scenario.name, LEAD_PANES * model.pane + model.lateness, observer.history, polls)
     if scenario.plot.near_panes is not None:
         pace.near_ms = scenario.plot.near_panes * model.pane + model.lateness
+        pace.soonest_ms = scenario.plot.soonest_ms
     producer = plain_producer(config)
     stack.callback(producer.close)
     driver = Driver(

@@ -31,6 +31,8 @@ class Plot:
     """How long to go on after the last promotion, so that the cured stretch can be measured (event time)."""
     near_panes: int | None = None
     """How many panes the stream may be ahead while a canary is out or labels are waited for; None: as ever."""
+    soonest_ms: int = 0
+    """How long after a request no label can have settled it, so that nobody has to come nearer before (event time)."""
 
 
 class Scenario(Protocol):

@@ -102,7 +102,7 @@ def demo_config(scenario: Scenario, bootstrap: str, ports: Ports, directory: Pat
     name = scenario.name
     return {
         "clock": "stream",
-        "kafka": {"bootstrap": bootstrap, "prefix": f"stationkeeper-{run}", "flush_interval": "250ms"},
+        "kafka": {"bootstrap": bootstrap, "prefix": f"stationkeeper-{run}", "flush_interval": "100ms"},
         "registry": {
             "tracking_uri": f"sqlite:///{directory / 'mlflow.db'}",
             "artifact_root": str(directory / "artifacts"),

@@ -24,8 +24,8 @@ def retrain(*requests: Any, at_s: float = NOW_S) -> Any:
     return {"generated": at_s * 1_000, "requests": list(requests)}
 
 
-def request(stage: str, clock: int = 0) -> Any:
-    return {"id": REQUEST.id, "stage": stage, "clock": clock}
+def request(stage: str, clock: int = 0, created: int = 0) -> Any:
+    return {"id": REQUEST.id, "stage": stage, "clock": clock, "created": created}
 
 
 def serve(champion: str, weight_bp: int) -> Any:
@@ -114,6 +114,14 @@ def test_the_stream_stays_near_while_a_canary_is_out_or_labels_are_counted() -> 
         statuses = RoleStatuses(monitor(490), asked)
         pace = Pace(MODEL, LEAD, story, partial(_same, statuses), lambda: 0.0, lambda: NOW_S, near_ms=5)
         assert (pace.waits_for(500) == "panes are closed") == near
+
+
+def test_the_stream_need_not_stay_near_before_a_label_can_have_come() -> None:
+    statuses = RoleStatuses(monitor(490), retrain(request("waiting", created=480)))
+    story = history(asked=False)
+    pace = Pace(MODEL, LEAD, story, partial(_same, statuses), lambda: 0.0, lambda: NOW_S, near_ms=5, soonest_ms=20)
+    assert pace.waits_for(499) == ""
+    assert pace.waits_for(500) == "panes are closed"
 
 
 def _same(statuses: RoleStatuses) -> RoleStatuses:
