@@ -67,7 +67,10 @@ lock: $(STAMPS)/uv ## resolve pyproject.toml into hashed requirements (UPGRADE=1
 	  --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) - -o stationkeeper/evidently/requirements.txt
 	printf 'kfp>=2.14,<3\nkfp-kubernetes>=2.14,<3\npolars>=1.35\nscikit-learn>=1.6\nskl2onnx>=1.19\n' | $(BIN)/uv pip compile --quiet --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) - \
-	  -o ops/examples/training/requirements.txt
+	  -o ops/examples/training/requirements-kubeflow.txt
+	printf 'ray[client]>=2.50,<3\npolars>=1.35\nscikit-learn>=1.6\nskl2onnx>=1.19\n' | $(BIN)/uv pip compile --quiet --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) - \
+	  -o ops/examples/training/requirements-ray.txt
 	printf 'cyclonedx-bom\npip-audit\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade) - -o requirements/supply.txt
 	printf 'uv\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -10,9 +10,8 @@ FeatureValue = float | bool | str | None
 Text = Annotated[str, Field(min_length=1, max_length=512)]
 
 # What names a version, candidate, request or snapshot in a record that makes a role act: the letters of names in
-# MLflow, of semantic versions (1.2.0+build.5), dates, image tags and our own content ids; single dots and spaces only
-# between them, so that neither ".." nor a separator of paths is one. 249 is Kafka's bound for a topic's name, of which
-# a model's name may be a part. Whoever stores something under such a name hashes it all the same.
+# MLflow, semantic versions (1.2.0+build.5), dates, image tags and our own content ids; single dots and spaces only
+# between them: neither ".." nor a path's separator is one. 249 is Kafka's bound for a topic, of which it may be a part.
 Identifier = Annotated[
     str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9_@+:=-]+(?:[. ][A-Za-z0-9_@+:=-]+)*$")
 ]
@@ -344,7 +343,7 @@ class Spared(Message):
 
 
 class LearningCurve(Message):
-    """Loss of a training on ``rows`` from ``onset`` to ``until``, and on a ``quarter``; ``error`` of the difference."""
+    """Loss of a training on ``rows`` since ``onset``, on a ``quarter``; no training learns from more than ``most``."""
 
     schema_name: ClassVar[str] = "learning-curve"
     version: str = ""
@@ -354,6 +353,7 @@ class LearningCurve(Message):
     loss: Annotated[float, Field(ge=0.0)]
     quarter: Annotated[float, Field(ge=0.0)]
     error: Annotated[float, Field(ge=0.0)]
+    most: Annotated[int, Field(gt=0)] | None = None
 
 
 class Candidate(Message):

@@ -48,8 +48,9 @@ class DataSettings(Settings):
 
     ``min_rows`` and ``min_positives`` count matured labelled rows after the onset; ``max_wait`` is how long (declared
     clock, from the request) they may take to come. A snapshot holds the newest ``snapshot_rows`` of ``history``, in
-    pieces larger than memory; a training and its gate read the newest ``max_rows`` of it. Each look at the gate that
-    finds too little evidence asks for twice the rows of the look before.
+    pieces larger than memory; a training and its gate read the newest ``max_rows`` labelled ones of it, and of those
+    without a label among them at most as many. Each look at the gate that finds too little evidence asks for twice the
+    rows of the look before.
     """
 
     # Chosen: with holdout 0.3 and some per cent positive, 3 000 rows leave the gate 900 rows after the change, as many
@@ -61,7 +62,8 @@ class DataSettings(Settings):
     min_positives: Annotated[int, Field(ge=5)] = 100
     # Chosen: two weeks of drift without labels are a matter for a person.
     max_wait: Duration = 14 * 86_400_000
-    # Chosen: a million rows of 100 numbers take 800 MB in memory, within training.memory_bytes.
+    # Chosen: a million rows of 100 numbers take 800 MB in memory, twice that with as many unlabelled ones, within
+    # training.memory_bytes.
     max_rows: Annotated[int, Field(ge=1_000)] = 1_000_000
     # Chosen: what was measured to need less than 2 GiB of memory (python -m benchmarks snapshot); as Parquet some GB.
     snapshot_rows: Annotated[int, Field(ge=1_000)] = 50_000_000

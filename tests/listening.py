@@ -1,5 +1,6 @@
-"""A server of a test that answers in a thread of its own, until the test is done with it."""
+"""A server of a test that answers in a thread of its own, until the test is done with it, and ports for others."""
 
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -20,3 +21,16 @@ def listening(server: Server) -> Iterator[Server]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Return whether something on this machine takes connections on a port."""
+    with socket.socket() as asked:
+        return asked.connect_ex(("127.0.0.1", port)) == 0

@@ -92,9 +92,7 @@ def window_rows(
         positions = positions[-window.rows :]
     new, old = positions[after[positions]], positions[~after[positions]]
     thins = window.kind in {WindowKind.ALL, WindowKind.REWEIGHTED}
-    # Months after a change the new rows alone fill the room. Without a half for the old ones every window would be the
-    # newest rows, and a model of the summer would answer in the autumn.
-    kept_new = _thinned(new, max(limit // 2, limit - len(old)), rng) if thins else new[-limit:]
+    kept_new = _thinned(new, fit_room(window, len(old), limit), rng) if thins else new[-limit:]
     room = limit - len(kept_new)
     kept_old = _thinned(old, room, rng) if thins else old[max(len(old) - room, 0) :]
     # A sample of the old rows stands for all of them, or `all` would quietly become `since_change` where rows are many.
@@ -104,6 +102,15 @@ def window_rows(
     chosen = np.concatenate([kept_old, kept_new])
     weights = np.concatenate([np.full(len(kept_old), of_old), np.full(len(kept_new), of_new * window.weight)])
     return chosen, weights
+
+
+def fit_room(window: TrainingWindow, old: int, limit: int) -> int:
+    """Return how many rows since the change a fit of a window takes at most, beside ``old`` ones from before it."""
+    if window.kind is WindowKind.LAST:
+        return min(window.rows, limit)
+    # Months after a change the new rows alone fill the room. Without a half for the old ones every window would be the
+    # newest rows, and a model of the summer would answer in the autumn.
+    return limit if window.kind is WindowKind.SINCE_CHANGE else max(limit // 2, limit - old)
 
 
 def _thinned(rows: npt.NDArray[np.int64], room: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:

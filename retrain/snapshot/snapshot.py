@@ -380,11 +380,23 @@ def digest_of(path: Path) -> str:
 
 
 def newest_rows(path: Path, most: int) -> pl.DataFrame:
-    """Return the last ``most`` rows of a snapshot file, which are the newest; reads only the row groups they lie in."""
+    """Return the newest ``most`` labelled rows of a snapshot file, and those without a label among them, in its order.
+
+    Of these at most ``most`` as well, the newest: where few rows have a label, all since the oldest of many would be
+    larger than memory. Row groups are read one at a time, from the newest back to the one that holds the oldest row.
+    """
     file = pq.ParquetFile(path)
-    first, found = file.num_row_groups, 0
-    while first and found < most:
-        first -= 1
-        found += file.metadata.row_group(first).num_rows
-    groups = list(range(first, file.num_row_groups))
-    return pl.DataFrame(pl.from_arrow(file.read_row_groups(groups))).tail(most)
+    found = [pl.DataFrame(pl.from_arrow(file.schema_arrow.empty_table()))]
+    left = unlabelled = most
+    for group in reversed(range(file.num_row_groups)):
+        if left <= 0:
+            break
+        rows = pl.DataFrame(pl.from_arrow(file.read_row_group(group)))
+        known = rows[LABEL].is_not_null()
+        # How many there are from each row to the newest, itself included.
+        labelled, others = (one.cast(pl.Int64).cum_sum(reverse=True) for one in (known, ~known))
+        kept = (known & (labelled <= left)) | (~known & (labelled < left) & (others <= unlabelled))
+        found.append(rows.filter(kept))
+        left -= int(known.sum())
+        unlabelled -= int((~known).sum())
+    return pl.concat(found[::-1])

@@ -20,7 +20,7 @@ from stationkeeper.contracts.times import to_datetime
 from stationkeeper.registry import ModelCard, ModelTask, Scorer, load_scorer
 from stationkeeper.retrain.core.measures import Flags, Floats, class_loss_rows, log_loss_rows, performance
 from stationkeeper.retrain.core.plan import TrainingWindow
-from stationkeeper.retrain.core.split import Split, blocked_folds, split_rows, window_rows
+from stationkeeper.retrain.core.split import Split, blocked_folds, fit_room, split_rows, window_rows
 from stationkeeper.retrain.core.threshold import Threshold, choose_threshold
 from stationkeeper.retrain.snapshot import BadData, TrainingTable, digest_of, newest_rows
 from stationkeeper.retrain.training.export import Exported, export, packages, schema_changes, serving_cost
@@ -299,7 +299,17 @@ class WindowFits:
             loss=round(float(pair[1].mean()), 6),
             quarter=round(float(pair[0].mean()), 6),
             error=round(float(saved.std() / len(saved) ** 0.5), 6),
+            most=self._most(window),
         )
+
+    def _most(self, window: TrainingWindow) -> int:
+        """Return how many labelled rows since the change a later training could use: it reads and learns from no more.
+
+        As many as fill what a fit of this window takes of them, those that it may not learn from (held out) included.
+        """
+        job, usable, after = self.job, self.split.learn | self.split.validation, self.split.after
+        room = fit_room(window, int((usable & ~after).sum()), job.max_rows)
+        return min(job.data_rows, round(room * int(after.sum()) / max(int((usable & after).sum()), 1)))
 
     def _takes(self, window: TrainingWindow, new: Positions, limit: int) -> bool:
         """Return whether a fit on ``limit`` rows learns from all of the ``new`` ones."""

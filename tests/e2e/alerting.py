@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,17 +15,12 @@ from typing import Any
 import yaml
 
 from tests.json_server import JsonServer
+from tests.listening import free_port
 from tests.waiting import until
 
 OPS = Path(__file__).resolve().parents[2] / "ops"
 # Waits of the rules count seconds instead of minutes, so that five minutes of silence are five seconds.
 _MINUTES = re.compile(r"^(\s*(?:for|keep_firing_for): \d+)m$", re.MULTILINE)
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
 
 
 def demo_ports(stage: Path, over: Callable[[], bool]) -> dict[str, int]:

@@ -89,6 +89,8 @@ class FollowUp:
         if state.asked or now < state.due:
             return [], []
         rows = curve.rows + state.rows
+        # What comes beyond what a training takes teaches it nothing.
+        rows = rows if curve.most is None else min(rows, curve.most)
         spared = forecast(curve, rows)
         if rows < _TIMES * curve.rows or spared < self._least or not self._pays(spared, state):
             return [], []

@@ -175,28 +175,36 @@ class AgeRecord:
     def of_incident(self, harm: Harm) -> str:
         """Return why what an incident costs does not pay a retraining so far, "" where it does or nobody can tell.
 
-        It will not where the whole interval of its harm says so; where only the mean does it may pay, and is asked
-        again while the incident is open.
+        It will not where the whole interval says so; where only the mean does it may pay, and is asked again while the
+        incident is open.
 
-        That is its loss a row for the rows of ``HORIZON_WEEKS``, by the share of retrainings that helped so far,
-        against the price. By hand: 2 points of 1 000 rows a
-        week are 40 wrong answers in two weeks, a price of 50 is not paid.
+        That is its loss a row for the rows of ``HORIZON_WEEKS``, of which a new version takes the share away that it
+        takes of any rise (`AgeingCurve.cure`: the rest is the season's, and stays), by the share of retrainings that
+        helped so far, against the price. By hand: 2 points of 1 000 rows a week are 40 wrong answers in two weeks, of
+        which half go, a price of 50 is not paid.
         """
         versions = self.state.versions
         if self._cost is None or not versions or not versions[-1].weeks or harm.source == "unknown":
             return ""
         # The week that goes on is a part of one.
         weeks = versions[-1].weeks[:-1]
-        helps = help_share(*self.cures)
-        rows = _rows_a_week(weeks) * HORIZON_WEEKS * helps
-        if not weeks or harm.measure != ACCURACY or harm.lost * rows >= self._cost:
+        if not weeks or harm.measure != ACCURACY:
             return ""
+        helps, curve = help_share(*self.cures), AgeingCurve.fit(versions)
+        rows = _rows_a_week(weeks) * HORIZON_WEEKS * helps
+        # No model takes away more than what rose.
+        share = min(curve.cure, 1.0)
+        spared = rows * share * harm.lost
+        if spared >= self._cost:
+            return ""
+        low, high = (curve.forecast(np.array([0.0, rows * lost])) for lost in (harm.low, harm.high))
+        most = min(high.high, rows * harm.high)
         seldom = f", times {helps:.2f} as {self.cures[1]} of {sum(self.cures)} did not help" if self.cures[1] else ""
-        verdict = "will not pay" if harm.high * rows < self._cost else "not shown to pay so far"
+        verdict = "will not pay" if most < self._cost else "not shown to pay so far"
         return (
-            f"{verdict}: {harm.lost * rows:.0f} wrong answers ({harm.low * rows:.0f} to {harm.high * rows:.0f}) in "
-            f"{HORIZON_WEEKS:.0f} weeks of {_rows_a_week(weeks):.0f} labelled rows{seldom}, "
-            f"a retraining costs {self._cost:g}"
+            f"{verdict}: {spared:.0f} wrong answers ({low.low:.0f} to {most:.0f}) in "
+            f"{HORIZON_WEEKS:.0f} weeks of {_rows_a_week(weeks):.0f} labelled rows, as a new version takes away "
+            f"{share:.0%} of a rise{seldom}; a retraining costs {self._cost:g}"
         )
 
     def asked(self, requests: Iterable[RetrainRequest], now: int) -> None:

@@ -5,8 +5,8 @@ usage: python pipeline.py                   run here, in processes (kfp's local 
        python pipeline.py --compile FILE    write the pipeline as YAML
 
 The folder is the one that $STATIONKEEPER_EXCHANGE names. On a cluster the pods must see it: the volume claim $CLAIM is
-mounted at $MOUNT, and the role `retrain` works below the same path. The pods' image $IMAGE holds requirements.txt and,
-on PYTHONPATH, train.py.
+mounted at $MOUNT, and the role `retrain` works below the same path. The pods' image $IMAGE holds what
+requirements-kubeflow.txt names and, on PYTHONPATH, train.py.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -239,6 +240,26 @@ def test_a_training_reads_the_newest_rows_of_a_larger_snapshot(tmp_path: Path, m
     again = store.write((frame[at : at + 7] for at in range(0, 95, 7)), {})
     assert again.digest == made.digest
     assert again.manifest["last_labelled"] == 94
+
+
+def test_rows_without_a_label_do_not_use_up_what_a_training_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("stationkeeper.retrain.snapshot.snapshot.ROW_GROUP", 10)
+    store, frame = SnapshotStore(tmp_path), snapshot_frame(0, 95)
+
+    def read(labelled: Callable[[int], bool], most: int) -> tuple[list[int], list[int]]:
+        texts = ["true" if labelled(at) else None for at in range(95)]
+        made = store.write(frame.with_columns(pl.Series(LABEL, texts)), {})
+        found = store.read(made.digest, most)
+        assert found[TIME].is_sorted()
+        known = found[LABEL].is_not_null()
+        return found.filter(known)[TIME].to_list(), found.filter(~known)[TIME].to_list()
+
+    # The newest twenty wait for their labels; ten of each.
+    assert read(lambda at: at < 75, 10) == ([*range(65, 75)], [*range(85, 95)])
+    # One in three: what lies among the labelled ones comes along, and no row from before the oldest of them.
+    assert read(lambda at: at % 3 == 0, 10) == ([*range(66, 94, 3)], [at for at in range(80, 95) if at % 3])
+    assert read(lambda at: at % 3 > 0, 10) == ([at for at in range(80, 95) if at % 3], [81, 84, 87, 90, 93])
+    assert read(lambda _: False, 10) == ([], [*range(85, 95)])
 
 
 def test_values_of_a_sensitive_feature_name_no_segment():

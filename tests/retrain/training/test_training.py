@@ -281,19 +281,20 @@ def test_a_training_after_a_change_tells_how_its_loss_fell_with_the_rows_since()
 
 
 @pytest.mark.parametrize(
-    ("max_rows", "kind", "learnt"),
+    ("max_rows", "kind", "learnt", "most"),
     [
-        # A backtest's share, 3 000 rows, holds them all; or the rows of a whole fit do.
-        (10_000, WindowKind.SINCE_CHANGE, [375, 1_500]),
-        (3_000, WindowKind.SINCE_CHANGE, [375, 1_500]),
-        # `all` takes as many from before the change.
-        (3_000, WindowKind.ALL, [2_625, 3_000]),
-        (2_000, WindowKind.ALL, None),
-        (1_000, WindowKind.SINCE_CHANGE, None),
+        # A backtest's share, 3 000 rows, holds them all; or the rows of a whole fit do. Of 3 000 rows since the change
+        # 2 100 are learnt from, so 10 000 are filled by 14 286.
+        (10_000, WindowKind.SINCE_CHANGE, [375, 1_500], 14_286),
+        (3_000, WindowKind.SINCE_CHANGE, [375, 1_500], 4_286),
+        # `all` takes as many from before the change: 2 100 of them leave 900 rows, half of the room are 1 500.
+        (3_000, WindowKind.ALL, [2_625, 3_000], 2_143),
+        (2_000, WindowKind.ALL, None, None),
+        (1_000, WindowKind.SINCE_CHANGE, None, None),
     ],
 )
 def test_a_curve_is_of_a_quarter_and_all_of_the_rows_since_or_there_is_none(
-    max_rows: int, kind: WindowKind, learnt: list[int] | None
+    max_rows: int, kind: WindowKind, learnt: list[int] | None, most: int | None
 ):
     times, rng = np.arange(6_000, dtype=np.int64), np.random.default_rng(5)
     frame = pl.DataFrame({"time": times, "signal": rng.normal(size=6_000), "label": rng.random(6_000) < 0.3})
@@ -316,6 +317,7 @@ def test_a_curve_is_of_a_quarter_and_all_of_the_rows_since_or_there_is_none(
     curve = fits.curve(window)
     assert counted == (learnt or [])
     assert (curve and curve.rows) == (3_000 if learnt else None)
+    assert (curve and curve.most) == most
 
 
 def test_folds_score_the_rows_since_the_change_that_no_model_learns_from_beside_their_own():

@@ -15,6 +15,7 @@ from stationkeeper.contracts.plugins import NotConforming, PluginGroup, plugin_n
 from stationkeeper.contracts.settings import SettingError
 from stationkeeper.notify import Notice, NotifierSettings, Told, check_notifier, notifier_for
 from stationkeeper.streams.errors import Retryable
+from tests.listening import free_port
 from tests.stationkeeper.notify.receiver import Receiver, receiving
 from tests.waiting import LIMIT_S
 
@@ -35,12 +36,6 @@ def notice(name: str = "v1") -> Notice:
 
 def settings(url: object, kind: str = "webhook", **more: object) -> NotifierSettings:
     return NotifierSettings.model_validate({"kind": kind, "url": url, "timeout": f"{LIMIT_S:g}s", **more})
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @pytest.mark.parametrize("kind", plugin_names(PluginGroup.NOTIFIERS))

@@ -60,6 +60,16 @@ def test_it_asks_once_there_are_four_times_the_rows_and_says_by_which_numbers():
     assert asks(grown(follow_up, range(15, 60)), now=90 * HOUR) == []
 
 
+@pytest.mark.parametrize(("most", "asked"), [(11_999, 0), (12_000, 1), (None, 1)])
+def test_rows_that_no_training_takes_are_not_waited_for(most: int | None, asked: int):
+    capped = CURVE.model_copy(update={"most": most})
+    (follow_up, told) = grown(FollowUp(0.1, None), range(6, 40), capped), rollout(curve=capped)
+    found = asks(follow_up, one=told)
+    assert len(found) == asked
+    if most is not None:
+        assert all(f"by that curve {most} give" in request.evidence["reason"] for request in found)
+
+
 def test_a_process_that_starts_anew_asks_by_the_same_name():
     follow_up = grown(FollowUp(0.1, None), range(6, 15))
     kept = state_of(msgspec.to_builtins(follow_up.state), FollowUpState)

@@ -190,25 +190,28 @@ def test_an_incident_asks_where_its_harm_pays_in_two_weeks():
     assert record.of_incident(small) == ""
     ask(record, policy, 3)
     assert record.of_incident(small) == (
-        "not shown to pay so far: 40 wrong answers (20 to 60) in 2 weeks of 1000 labelled rows, a retraining costs 50"
+        "not shown to pay so far: 20 wrong answers (1 to 58) in 2 weeks of 1000 labelled rows, as a new version takes "
+        "away 50% of a rise; a retraining costs 50"
     )
     # It will not where the whole interval says so.
     refused = record.of_incident(replaced(small, high=0.024))
-    assert refused.startswith("will not pay: 40 wrong answers (20 to 48) in 2 weeks")
-    assert record.of_incident(replaced(small, lost=0.03)) == ""
+    assert refused.startswith("will not pay: 20 wrong answers (1 to 47) in 2 weeks")
+    # Three points are 60 wrong answers, but half of a rise is the season's: a new version would have it too.
+    assert record.of_incident(replaced(small, lost=0.03, high=0.06)).startswith("not shown to pay so far: 30 wrong")
+    assert record.of_incident(replaced(small, lost=0.05)) == ""
     assert record.of_incident(Harm("unknown", "no labels")) == ""
     assert AgeRecord(None).of_incident(small) == ""
 
 
 def test_retrainings_that_did_not_help_are_expected_to_spare_less():
     record, policy = AgeRecord(50.0), RequestPolicy(RequestRules(when="pays"))
-    worse = Harm("measured", "", "accuracy", 0.04, 0.03, 0.05, 0.9, 500)
+    worse = Harm("measured", "", "accuracy", 0.08, 0.07, 0.09, 0.9, 500)
     ask(record, policy, 3)
     assert record.of_incident(worse) == ""
     record.cures = 0, 2
     assert record.of_incident(worse) == (
-        "not shown to pay so far: 48 wrong answers (36 to 60) in 2 weeks of 1000 labelled rows, times 0.60 as 2 of 2 "
-        "did not help, a retraining costs 50"
+        "not shown to pay so far: 48 wrong answers (2 to 105) in 2 weeks of 1000 labelled rows, as a new version takes "
+        "away 50% of a rise, times 0.60 as 2 of 2 did not help; a retraining costs 50"
     )
     record.cures = 2, 2
     assert record.of_incident(worse) == ""
