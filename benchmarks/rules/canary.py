@@ -36,6 +36,8 @@ from stationkeeper.deploy.settings import RolloutSettings
 
 MINUTE_MS = 60_000
 """Milliseconds of a minute."""
+OFFICE, NIGHT = 9.0, 0.02
+"""Hours of the day in which a tenant with hours sends, and what he sends outside of them beside it."""
 MOST_PANES = 2_000
 """Panes of the longest rollout: seven days of one-minute panes would take ten times as long to play."""
 LATENCY_MS, SPREAD = 8.0, 0.5
@@ -58,7 +60,9 @@ class World:
 
     ``users`` are so many people of whom few send most (lognormal activity), each with a failure rate of its own (its
     standard deviation is .45 of the mean); they stay with their arm for ever, or with ``by_request`` each of their
-    requests is split by itself, as gateways and clouds do. ``visits`` are people who come once, for
+    requests is split by itself, as gateways and clouds do. With ``hours`` each sends for nine hours of the day of his
+    own, and a fiftieth as much in the others. ``alone``: the canary's ratio is that of who sends most, at all hours,
+    and of nobody else. ``visits`` are people who come once, for
     eight rows that fail together (design effect 4). Neither: independent rows. ``bursts`` multiply both arms' rate by
     five for ten minutes of every hour. ``steps`` replace the ramp. With ``labels`` the rates are of wrong decisions
     and not of failures, and labels decide the promotion, late by their class.
@@ -71,6 +75,8 @@ class World:
     slower: float = 1.0
     users: int = 0
     by_request: bool = False
+    hours: bool = False
+    alone: bool = False
     visits: bool = False
     bursts: bool = False
     labels: bool = False
@@ -101,6 +107,11 @@ def worlds() -> Iterator[World]:
             yield World(f"{users} users 1000/min 5.0% x{ratio:g}", 1_000, 0.05, ratio, users=users)
     for ratio in (1.0, 2.0):
         yield World(f"20 users by request 1000/min 5.0% x{ratio:g}", 1_000, 0.05, ratio, users=20, by_request=True)
+    for ratio in (1.0, 2.0):
+        name = f"20 users by request with hours 100/min 5.0% x{ratio:g}"
+        yield World(name, 100, 0.05, ratio, users=20, by_request=True, hours=True)
+    name = "20 users by request with hours 100/min 5.0% x8 for one"
+    yield World(name, 100, 0.05, 8.0, users=20, by_request=True, hours=True, alone=True)
     for ratio in (1.0, 2.0, 4.0):
         yield World(f"late labels 100/min 5.0% x{ratio:g}", 100, 0.05, ratio, labels=True)
     yield World("bursts 1000/min 0.8% x1", 1_000, 0.008, bursts=True)
@@ -115,12 +126,25 @@ class Traffic:
         self._late: dict[int, list[OutcomeCounts]] = {}
         if world.users:
             activity = rng.lognormal(0.0, 1.5, world.users)
-            self._rows = activity / activity.sum() * world.per_minute * minutes
+            self._rows: Floats = activity / activity.sum() * world.per_minute * minutes
             self._people(world.users, rng.gamma(5.0, 0.2, world.users) * world.base)
+            self._opens = rng.uniform(0.0, 24.0, world.users)
 
     def _people(self, count: int, rates: Floats) -> None:
         self._rates = np.minimum(rates, 1.0)
         self._bucket, self._group = self._rng.random(count), self._rng.integers(0, ENTITY_GROUPS, count)
+
+    def _sent(self, index: int) -> Floats:
+        """Return how many rows each person is expected to send in the pane ``index``."""
+        if not self._world.hours:
+            return self._rows
+        now = (index + 0.5) * self._minutes / 60.0
+        # Of the day's mean: who sends in nine hours of it sends more in these.
+        mean = (OFFICE + NIGHT * (24.0 - OFFICE)) / 24.0
+        works = self._rows * np.where((now - self._opens) % 24.0 < OFFICE, 1.0, NIGHT) / mean
+        most = self._world.alone & (self._rows == self._rows.max())
+        sent: Floats = np.where(most, self._rows, works)
+        return sent
 
     def pane(self, index: int, weight: float, *, canary: bool) -> Minute:
         """Return the pane ``index``."""
@@ -134,10 +158,11 @@ class Traffic:
             self._people(count, rng.beta(world.base * more, (1.0 - world.base) * more, count))
             self._rows = np.full(count, float(VISIT_ROWS))
         if world.users or world.visits:
-            rows = rng.poisson(self._rows) if world.users else self._rows.astype(np.int64)
+            rows = rng.poisson(self._sent(index)) if world.users else self._rows.astype(np.int64)
             mine = rng.binomial(rows, weight) if world.by_request else rows * (self._bucket < weight)
             for version, sent, ratio in (("1", rows - mine, 1.0), ("2", mine, world.ratio)):
-                errors = rng.binomial(sent, np.minimum(self._rates * burst * ratio, 1.0))
+                worse = np.where(self._rows == self._rows.max(), ratio, 1.0) if world.alone else ratio
+                errors = rng.binomial(sent, np.minimum(self._rates * burst * worse, 1.0))
                 positives = rng.binomial(sent, POSITIVE)
                 groups = [np.bincount(self._group, one, ENTITY_GROUPS).astype(int) for one in (sent, errors, positives)]
                 arms[version] = self._arm(
@@ -196,7 +221,7 @@ CANDIDATE = Candidate.model_validate(EXAMPLES[Candidate] | {"model": "m", "versi
 
 def shipped(world: World, rng: np.random.Generator, policy: Policy) -> Ended:
     """Play one rollout through the controller's core."""
-    coarse = world.per_minute < 100 or world.users or world.labels
+    coarse = world.per_minute < 100 or (world.users and not world.by_request) or world.labels
     minutes = max(1, math.ceil(policy.max_ms / MINUTE_MS / MOST_PANES)) if coarse else 1
     traffic = Traffic(world, rng, minutes)
     first = steady("m", "1", 0, because(Reason.ADOPTED, version="1", by="benchmark")).rollout

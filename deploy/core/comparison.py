@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from stationkeeper.contracts.wire import LATENCY_BINS, SCORE_BINS, slower_bin, tolerated_bin
-from stationkeeper.deploy.core.dispersion import MIDDLE, design_effect, gathered, scatter, scattered
+from stationkeeper.deploy.core.dispersion import MIDDLE, design_effect, gathered, scattered, shared_out
 from stationkeeper.deploy.core.evidence import (
     CALM,
     CALM_RATIO,
@@ -102,7 +102,7 @@ def weigh(memory: Controller, minute: Minute, champion: str, canary: str, policy
             "grouped": ledger.grouped,
             "spread": ledger.spread,
             "latencies": ledger.latencies,
-            "middle": ledger.middle,
+            "split": ledger.split,
             "timed": ledger.timed,
             "labels_b": labels_b,
         }
@@ -126,7 +126,7 @@ class _Ledger:
     def __init__(self, memory: Controller, policy: Policy) -> None:
         self.wealth, self.sums, self.pools = dict(memory.wealth), dict(memory.sums), dict(memory.pools)
         self.groups, self.spread, self.latencies = dict(memory.groups), dict(memory.spread), memory.latencies
-        self.middle, self.grouped, self.timed = memory.middle, memory.grouped, memory.timed
+        self.split, self.grouped, self.timed = memory.split, memory.grouped, memory.timed
         self._policy = policy
 
     def bet(self, name: str, log_factors: Floats) -> None:
@@ -156,17 +156,8 @@ class _Ledger:
         self._show(name, pool)
 
     def _scatter(self, name: str, pool: Pool) -> None:
-        """Note how far the canary's failures are from what both arms' rates so far expect."""
-        found = scatter(self.sums.get(name, Pool()), pool)
-        if found is not None:
-            self.spread[name] = scattered(self.spread.get(name, Spread()), *found)
-
-    def _scatter_middle(self, pool: Pool) -> None:
-        """Note the same of answers slower than the champion's middle: half of all, so that an hour has enough."""
-        found = scatter(self.middle, pool)
-        if found is not None:
-            self.spread[MIDDLE] = scattered(self.spread.get(MIDDLE, Spread()), *found)
-        self.middle = _sum(self.middle, pool)
+        """Note how far the canary's failures are from what their ratio so far expects."""
+        self.spread[name] = scattered(self.spread.get(name, Spread()), pool)
 
     def slow(self, a: ArmCounts, b: ArmCounts) -> None:
         """Bet on slow answers: the canary's beyond margin times a quantile of the champion's, by three quantiles.
@@ -194,10 +185,11 @@ class _Ledger:
             middle = int(cuts[0])
             slow = Pool(rows_a=a.timed, loss_a=tail.loss_a, rows_b=b.timed, loss_b=tail.loss_b)
             self._scatter(Guardrail.LATENCY, slow)
-            # The same bins of both arms: the margin's would change their ratio whenever the champion's middle moves to
+            # Answers slower than the champion's middle, half of all, so that an hour has enough. The same bins of both
+            # arms: the margin's would change their ratio whenever the champion's middle moves to
             # the next bin, and pass for scatter.
             half = sum(b.latencies[middle:])
-            self._scatter_middle(Pool(rows_a=a.timed, loss_a=strata[0].loss_a, rows_b=b.timed, loss_b=half))
+            self._scatter(MIDDLE, Pool(rows_a=a.timed, loss_a=strata[0].loss_a, rows_b=b.timed, loss_b=half))
             self._show(Guardrail.LATENCY, slow)
             self.timed += 1
         if a.latencies:
@@ -225,7 +217,9 @@ class _Ledger:
         if not a.groups and not b.groups:
             return
         self.grouped += 1
-        for name, mine_a, mine_b in zip(("rows", *_GROUPED), a.by_group(), b.by_group(), strict=True):
+        of_a, of_b = a.by_group(), b.by_group()
+        self.split = shared_out(self.split, of_a[0], of_b[0])
+        for name, mine_a, mine_b in zip(("rows", *_GROUPED), of_a, of_b, strict=True):
             self.groups[name] = gathered(self.groups.get(name), mine_a, mine_b)
 
     def coin(self, pool: Pool) -> None:

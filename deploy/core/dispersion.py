@@ -4,7 +4,8 @@ Rows of one entity or of one moment are alike, so that both arms differ by more 
 fall into ``ENTITY_GROUPS`` groups by a hash of their own, each whole in one group: how far the groups' rates scatter
 around the arm's, over how far independent rows would, is the design effect (random groups, Wolter 2007, chapter 2).
 The same over blocks of minutes sees rows that fail together in time. Evidence is raised to the power one over the
-larger of the two; while neither is beyond chance it counts rows, as nothing says otherwise.
+larger of the two; while neither is beyond chance it counts rows, as nothing says otherwise. What both arms share (the
+hours of a tenant under a weight that rises, a burst) is no scatter: each minute is compared with itself.
 """
 
 import math
@@ -13,7 +14,7 @@ import numpy as np
 
 from stationkeeper.contracts.wire import Counts
 from stationkeeper.deploy.core.policy import Guardrail
-from stationkeeper.deploy.core.state import Controller, Groups, Pool, Spread
+from stationkeeper.deploy.core.state import Allocation, Controller, Groups, Pool, Spread
 
 # A block of minutes ends when its expected variance reaches this: below one or two failures the square of a residual
 # says little, and longer blocks are fewer.
@@ -33,8 +34,8 @@ AN_ENTITY = 60
 # Rows of the canary before it is believed that requests are split one by one. Where entities keep their arm so many
 # rows of a handful are some twenty-five each, which no chance spreads over all groups; with far fewer they might.
 ROWS_TELL = 200
-# Canary rows that a group is expected to have before its share is compared: Cochran's rule for Pearson's statistic,
-# below which it is no chi-square.
+# Variance of the canary's rows in a group before its share is compared (at a small weight the number of these rows):
+# Cochran's rule of five expected for Pearson's statistic, below which it is no chi-square.
 EXPECTED = 5.0
 MIDDLE = "latency.middle"
 """The scatter of answers beyond the champion's median, kept beside that of the slow tail."""
@@ -68,21 +69,40 @@ def by_request(state: Controller) -> bool:
     A gateway, a cloud's endpoint and ``sticky: event_id`` split so. Then each entity is in both arms and no arm has the
     worst of them, however few they are: who is randomised is what counts (Fisher 1935; Deng et al. 2017 for metrics of
     A/B tests). Where entities keep their arm the share scatters over the groups at least as much as their failures can.
-    Pearson's statistic; by hand: two groups of 200 rows, 103 and 97 of them the canary's: residuals of 3 and -3, each
-    of variance 200 * .5 * .5 = 50: .36 on one degree of freedom, split one by one. All of one, none of the other: 400.
-    Entities with hours of their own, under a weight that rises, seem to keep their arm: they wait as those do.
+    Pearson's statistic of what ``shared_out`` summed; a group's residuals sum to zero over the groups, so that it has
+    one degree of freedom less than groups. By hand: two groups of 200 rows in one minute, 103 and 97 of them the
+    canary's: residuals of 3 and -3, each of variance 200 * .5 * .5 * 200 / 399 = 25.06: .718, of which half is one
+    degree's: split one by one. All of one, none of the other: 399.
     """
-    arms = state.groups.get("rows")
-    if arms is None or sum(arms.b) < ROWS_TELL:
+    split = state.split
+    if split is None or split.rows_b < ROWS_TELL:
         return False
-    rows_b = np.array(arms.b, dtype=np.float64)
-    rows = rows_b + np.array(arms.a)
-    share = rows_b.sum() / rows.sum()
-    seen = rows * share >= EXPECTED
-    squares = np.square(rows_b - share * rows)[seen] / (rows * share * (1.0 - share))[seen] if share < 1.0 else rows[:0]
+    variance = np.array(split.variance)
+    seen = variance >= EXPECTED
     # One group has no other to compare its share with.
-    free = int(squares.size) - 1
-    return free >= 1 and float(squares.sum()) <= free + BEYOND_CHANCE * math.sqrt(2.0 * free)
+    free = int(seen.sum()) - 1
+    if free < 1:
+        return False
+    squares = float((np.square(np.array(split.residual)[seen]) / variance[seen]).sum()) * free / (free + 1)
+    return squares <= free + BEYOND_CHANCE * math.sqrt(2.0 * free)
+
+
+def shared_out(split: Allocation | None, a: Counts, b: Counts) -> Allocation | None:
+    """Return the sums with one minute's added; ``a`` and ``b`` int64[groups] are both arms' rows.
+
+    Against the canary's share of that minute and not of the rollout: a tenant who sends by day alone has most of his
+    rows under the day's weight, and would seem to keep an arm. A draw without replacement, as in ``scatter``.
+    """
+    rows, mine = a + b, int(b.sum())
+    total = int(rows.sum())
+    if not 0 < mine < total:
+        return split
+    share = mine / total
+    residual, variance = b - share * rows, rows * share * (1.0 - share) * (total - rows) / (total - 1.0)
+    if split is not None:
+        residual, variance = residual + np.array(split.residual), variance + np.array(split.variance)
+        mine += split.rows_b
+    return Allocation(rows_b=mine, residual=tuple(residual.tolist()), variance=tuple(variance.tolist()))
 
 
 def handful(state: Controller, name: str) -> bool:
@@ -186,10 +206,12 @@ def entities(state: Controller) -> float:
     return float(found.sum() ** 2 / max(found.var(ddof=1) * len(found), 1.0))
 
 
-def scatter(seen: Pool, pool: Pool) -> tuple[float, float] | None:
+def scatter(spread: Spread, pool: Pool) -> tuple[float, float] | None:
     """Return the residual of the canary's failures in one stratum and its expected variance; None where none is told.
 
-    ``seen`` are both arms' sums before. Given all failures, the canary's are a draw without replacement, so that the
+    What the canary is expected to fail follows from its ratio of failures before, stratum by stratum (Mantel and
+    Haenszel 1959): both arms' rates over all of them would differ where weight and failures rise and fall with the
+    hour. Given all failures, the canary's are a draw without replacement, so that the
     variance falls as failures become common: of half of all rows it is half the binomial's, and an estimate without
     that factor would call rows that are alike independent. By hand: 10 rows an arm, 10 failures of which 7 the
     canary's, equal rates before: residual 2, variance 10 * .5 * .5 * 10 / 19 = 1.32.
@@ -198,18 +220,32 @@ def scatter(seen: Pool, pool: Pool) -> tuple[float, float] | None:
     if not pool.rows_a or not pool.rows_b or not 0 < loss < rows:
         return None
     # One failure of either arm is assumed before the first, so that the ratio begins at one.
-    rate_a, rate_b = (seen.loss_a + 1.0) / (seen.rows_a + rows), (seen.loss_b + 1.0) / (seen.rows_b + rows)
-    share = pool.rows_b * rate_b / (pool.rows_a * rate_a + pool.rows_b * rate_b)
+    ratio = (spread.failed_b + 1.0) / (spread.failed_a + 1.0)
+    share = pool.rows_b * ratio / (pool.rows_a + pool.rows_b * ratio)
     return pool.loss_b - share * loss, loss * share * (1.0 - share) * (rows - loss) / (rows - 1.0)
 
 
-def scattered(spread: Spread, residual: float, variance: float) -> Spread:
-    """Return the scatter over time with one stratum's residual of the canary's failures and its expected variance."""
+def scattered(spread: Spread, pool: Pool) -> Spread:
+    """Return the scatter over time with one stratum of both arms' rows and failures."""
+    found = scatter(spread, pool)
+    if found is None:
+        return spread
+    rows = pool.rows_a + pool.rows_b
+    ratio = {
+        "failed_a": spread.failed_a + pool.loss_a * pool.rows_b / rows,
+        "failed_b": spread.failed_b + pool.loss_b * pool.rows_a / rows,
+    }
+    return in_block(spread.model_copy(update=ratio), *found)
+
+
+def in_block(spread: Spread, residual: float, variance: float) -> Spread:
+    """Return the scatter with a residual of the canary's failures and its expected variance in the open block."""
     residual, variance = spread.residual + residual, spread.variance + variance
     if variance < BLOCK_VARIANCE:
         return spread.model_copy(update={"residual": residual, "variance": variance})
     square = residual * residual / variance if spread.blocks >= FIRST_BLOCKS else 0.0
-    return Spread(squares=spread.squares + square, blocks=spread.blocks + 1)
+    ended = {"squares": spread.squares + square, "blocks": spread.blocks + 1, "residual": 0.0, "variance": 0.0}
+    return spread.model_copy(update=ended)
 
 
 def gathered(groups: Groups | None, a: Counts, b: Counts) -> Groups:

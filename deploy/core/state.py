@@ -27,10 +27,27 @@ class Groups(Message):
     b: tuple[int, ...]
 
 
+class Allocation(Message):
+    """By entity group, the canary's rows beyond its share of each minute, summed, and the variance expected of that.
+
+    ``rows_b`` are all its rows in these minutes.
+    """
+
+    schema_name: ClassVar[str] = "allocation"
+    rows_b: int
+    residual: tuple[float, ...]
+    variance: tuple[float, ...]
+
+
 class Spread(Message):
-    """Scatter of the canary's failures over time: blocks, their squares over the expected, the block that is open."""
+    """Scatter of the canary's failures over time: blocks, their squares over the expected, the block that is open.
+
+    ``failed_a`` and ``failed_b`` are failures of either arm, each weighed by the other arm's share of its minute.
+    """
 
     schema_name: ClassVar[str] = "spread"
+    failed_a: float = 0.0
+    failed_b: float = 0.0
     squares: float = 0.0
     blocks: int = 0
     residual: float = 0.0
@@ -57,7 +74,7 @@ class Controller(Message):
     likelihood that it has changed. ``wealth`` holds each e-process, ``sums`` what was seen per guardrail for people.
     ``previous`` is the champion before the last promotion, ``dropped`` what the last rollback took away, ``after`` the
     candidate that waits for this rollout. ``groups`` and ``spread`` say how far rows fail together, ``latencies`` is
-    what the champion's were so far, ``middle`` counts answers of either arm beyond their median. ``gate`` is what the
+    what the champion's were so far, ``split`` how the canary's rows lie in the groups. ``gate`` is what the
     gate said of the candidate, ``proven`` that a target serves the very model that the gate scored. ``holdback_bp``
     is the share that ``previous`` keeps while on probation. ``grouped`` counts the minutes in ``groups``,
     ``timed`` those in which latency was compared. ``shadow`` is what the candidate would
@@ -89,9 +106,9 @@ class Controller(Message):
     gate: str = ""
     proven: bool = False
     groups: dict[str, Groups] = {}
+    split: Allocation | None = None
     spread: dict[str, Spread] = {}
     latencies: tuple[int, ...] = ()
-    middle: Pool = Pool()
     holdback_bp: int = 0
     grouped: int = 0
     shadow: Shadow | None = None
@@ -121,8 +138,11 @@ class Controller(Message):
 
 
 def memory(rollout: Rollout) -> Controller:
-    """Return the controller's memory in a rollout record; empty for a record that someone else wrote."""
-    return Controller.model_validate(rollout.controller)
+    """Return the controller's memory in a rollout record; empty for a record that someone else wrote.
+
+    Fields of another version of us are left out, as in any message: a rollout goes on through an upgrade and back.
+    """
+    return Controller.model_validate(rollout.controller, extra="ignore")
 
 
 def remember(rollout: Rollout, controller: Controller) -> Rollout:

@@ -11,6 +11,7 @@ from stationkeeper.deploy.core.dispersion import (
     FIRST_BLOCKS,
     LEAST,
     MIDDLE,
+    ROWS_TELL,
     alike,
     by_request,
     crowd,
@@ -18,11 +19,13 @@ from stationkeeper.deploy.core.dispersion import (
     entities,
     gathered,
     group_effect,
+    in_block,
     scatter,
     scattered,
+    shared_out,
 )
 from stationkeeper.deploy.core.policy import Guardrail
-from stationkeeper.deploy.core.state import Controller, Groups, Pool, Spread
+from stationkeeper.deploy.core.state import Allocation, Controller, Groups, Pool, Spread
 
 
 def test_a_group_effect_by_hand():
@@ -78,7 +81,7 @@ def of_users(split: str, share: float, users: int = 20, rows: int = 20_000) -> C
     }
     total = Pool(rows_a=int(arms[0].sum()), rows_b=int(arms[1].sum()))
     groups = {name: gathered(None, *both) for name, both in sums.items()}
-    return Controller(groups=groups, sums={"errors": total})
+    return Controller(groups=groups, sums={"errors": total}, split=shared_out(None, *sums["rows"]))
 
 
 @pytest.mark.parametrize("users", [5, 20, 200])
@@ -97,8 +100,51 @@ def test_the_split_is_not_told_from_few_rows_nor_from_one_entity() -> None:
     assert not by_request(of_users("request", 0.5, rows=300))
     rows = np.zeros((2, ENTITY_GROUPS), int)
     rows[:, 4] = 5_000
-    assert not by_request(Controller(groups={"rows": gathered(None, *rows)}))
+    assert not by_request(Controller(groups={"rows": gathered(None, *rows)}, split=shared_out(None, *rows)))
     assert not by_request(Controller())
+
+
+def test_the_rows_of_one_minute_shared_out_by_hand() -> None:
+    split = shared_out(None, np.array([97, 103]), np.array([103, 97]))
+    assert split is not None
+    assert split.residual == (3.0, -3.0)
+    assert list(split.variance) == [pytest.approx(25.06, abs=0.01)] * 2
+    # A minute of one arm alone says nothing, and minutes add up.
+    assert shared_out(split, np.array([5, 5]), np.array([0, 0])) == split
+    twice = shared_out(split, np.array([97, 103]), np.array([103, 97]))
+    assert twice is not None
+    assert twice.residual == (6.0, -6.0)
+
+
+def ramped(rng: np.random.Generator, minutes: int, *, sticky: bool) -> Controller:
+    """Two tenants by day, two by night; by night the canary has a tenth of the rows and by day a half."""
+    split, groups = None, None
+    for index in range(minutes):
+        night = index < minutes // 2
+        sent = np.zeros(ENTITY_GROUPS, int)
+        sent[[0, 1] if night else [2, 3]] = rng.poisson(40, 2)
+        share = 0.1 if night else 0.5
+        mine = rng.binomial(sent, share)
+        if sticky:
+            mine = np.where(np.arange(ENTITY_GROUPS) % 2, sent, 0)
+        split, groups = shared_out(split, sent - mine, mine), gathered(groups, sent - mine, mine)
+    assert groups is not None
+    return Controller(groups={"rows": groups}, split=split)
+
+
+def test_tenants_with_hours_of_their_own_under_a_weight_that_rises_do_not_seem_to_keep_their_arm() -> None:
+    """The night's tenants have few rows with the canary: beside the share of all rows they waited for a week."""
+    rng = np.random.default_rng(5)
+    told = [by_request(ramped(rng, 120, sticky=False)) for _ in range(100)]
+    # Each is wrong about one time in forty.
+    assert sum(told) >= 92
+    assert not any(by_request(ramped(rng, 120, sticky=True)) for _ in range(20))
+
+
+def test_a_split_is_not_told_before_the_canary_has_its_rows() -> None:
+    few = Allocation(rows_b=ROWS_TELL - 1, residual=(0.0, 0.0), variance=(50.0, 50.0))
+    assert not by_request(Controller(split=few))
+    assert by_request(Controller(split=few.model_copy(update={"rows_b": ROWS_TELL})))
 
 
 def test_one_known_entity_an_arm_is_a_handful_and_people_of_whom_none_fails_are_none():
@@ -132,10 +178,10 @@ def test_the_worst_case_of_a_handful_by_hand():
 def test_scatter_over_time_is_believed_after_some_blocks_and_a_latency_not_judged_before():
     spread = Spread()
     for _ in range(FIRST_BLOCKS + int(LEAST) - 1):
-        spread = scattered(spread, 10.0, BLOCK_VARIANCE)
+        spread = in_block(spread, 10.0, BLOCK_VARIANCE)
     early = Controller(spread={"errors": spread, "latency": spread})
     assert (design_effect(early, "errors"), design_effect(early, Guardrail.LATENCY)) == (1.0, math.inf)
-    late = Controller(spread={"errors": scattered(spread, 10.0, BLOCK_VARIANCE)})
+    late = Controller(spread={"errors": in_block(spread, 10.0, BLOCK_VARIANCE)})
     assert design_effect(late, "errors") == pytest.approx(100.0 / BLOCK_VARIANCE)
 
 
@@ -147,18 +193,37 @@ def test_the_middle_speaks_of_latency_until_the_tail_has_its_blocks():
 
 
 def test_the_scatter_of_one_minute_by_hand():
-    residual, variance = scatter(Pool(), Pool(rows_a=10, loss_a=3, rows_b=10, loss_b=7)) or (0.0, 0.0)
+    residual, variance = scatter(Spread(), Pool(rows_a=10, loss_a=3, rows_b=10, loss_b=7)) or (0.0, 0.0)
     assert residual == 2.0
     assert variance == pytest.approx(10 * 0.25 * 10 / 19)
     # Where all rows fail, or none, nothing can scatter.
-    assert scatter(Pool(), Pool(rows_a=10, loss_a=10, rows_b=10, loss_b=10)) is None
-    assert scatter(Pool(), Pool(rows_a=10, rows_b=10)) is None
+    assert scatter(Spread(), Pool(rows_a=10, loss_a=10, rows_b=10, loss_b=10)) is None
+    assert scatter(Spread(), Pool(rows_a=10, rows_b=10)) is None
 
 
 def test_a_block_ends_when_enough_was_expected():
-    half = scattered(Spread(), 1.0, BLOCK_VARIANCE / 2)
+    half = in_block(Spread(), 1.0, BLOCK_VARIANCE / 2)
     assert (half.blocks, half.residual) == (0, 1.0)
-    assert scattered(half, 1.0, BLOCK_VARIANCE / 2) == Spread(blocks=1)
+    assert in_block(half, 1.0, BLOCK_VARIANCE / 2) == Spread(blocks=1)
+
+
+def test_rates_that_rise_and_fall_with_the_weight_are_no_scatter() -> None:
+    """By night a hundredth fails and the canary has a tenth, by day a fifth and a half, of either arm alike.
+
+    Over all rows it fails 1.7 times as often; with that for its ratio each minute of the day would be far off.
+    """
+    rng, spread = np.random.default_rng(6), Spread()
+    for index in range(400):
+        rows_b, rate = (200, 0.01) if index < 200 else (1_000, 0.2)
+        pool = Pool(
+            rows_a=2_000 - rows_b,
+            loss_a=int(rng.binomial(2_000 - rows_b, rate)),
+            rows_b=rows_b,
+            loss_b=int(rng.binomial(rows_b, rate)),
+        )
+        spread = scattered(spread, pool)
+    assert spread.failed_b / spread.failed_a == pytest.approx(1.0, abs=0.03)
+    assert design_effect(Controller(spread={"errors": spread}), "errors") == 1.0
 
 
 def test_entities_are_told_from_how_their_rows_fill_the_groups():

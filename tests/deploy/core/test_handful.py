@@ -16,20 +16,35 @@ POLICY = RolloutSettings(guardrails=NO_LATENCY).policy()
 
 
 def play(
-    rates: np.ndarray, shares: np.ndarray, ratio: float, panes: int, seed: int, *, sticky: bool, length: int = 1
+    rates: np.ndarray,
+    shares: np.ndarray,
+    ratio: float | np.ndarray,
+    panes: int,
+    seed: int,
+    *,
+    sticky: bool,
+    length: int = 1,
+    hours: bool = False,
 ) -> tuple[Rollout, list[Deployment], int]:
-    """Play panes of ``length`` minutes; ``sticky`` entities belong to one arm, others send their rows to both."""
+    """Play panes of ``length`` minutes; ``sticky`` entities belong to one arm, others send their rows to both.
+
+    With ``hours`` each but the first sends in nine hours of the day alone; ``ratio`` may be one for each.
+    """
     rollout, rng, audits = started(POLICY), np.random.default_rng(seed), list[Deployment]()
     group, bucket = rng.integers(0, ENTITY_GROUPS, len(rates)), rng.random(len(rates))
     if not sticky:
         group = rng.permutation(ENTITY_GROUPS)[: len(rates)]
+    opens = rng.uniform(0.0, 24.0, len(rates))
     for index in range(1, panes):
+        works = (index * length / 60.0 - opens) % 24.0 < 9.0
+        works[0] = True
+        sent = np.where(works, shares, 0.0) if hours else shares
         if rollout.canary is None:
             return rollout, audits, index - 1
         weight, arms = rollout.weight_bp / 10_000, dict[str, ArmCounts]()
-        for version, worse, canary in (("1", 1.0, False), ("2", ratio, True)):
+        for version, worse, canary in (("1", np.ones(len(rates)), False), ("2", ratio, True)):
             part = (bucket < weight) == canary if sticky else (weight if canary else 1.0 - weight)
-            rows = rng.poisson(ROWS * length * shares * part)
+            rows = rng.poisson(ROWS * length * sent * part)
             wrong = rng.binomial(rows, np.minimum(rates * worse, 1.0))
             groups = np.zeros((3, ENTITY_GROUPS), int)
             np.add.at(groups[0], group, rows)
@@ -70,6 +85,23 @@ def people(seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     activity = rng.lognormal(0.0, 1.5, 20)
     return rng.gamma(5.0, 0.2, 20) * 0.05, activity / activity.sum()
+
+
+@pytest.mark.parametrize(("ratio", "for_one", "code"), [
+    (1.0, False, Reason.NONINFERIOR), (2.0, False, Reason.HARM), (8.0, True, Reason.HARM)
+])  # fmt: skip
+def test_tenants_with_hours_of_their_own_split_by_request_have_their_answer_within_the_day(ratio, for_one, code):
+    """Their shares differ by the weight of their hours: held as too few, and design effects of 80 to 800, for a week.
+
+    ``for_one``: the one who sends most has eight times the failures, and nobody else more.
+    """
+    for seed in range(6):
+        rates, shares = people(seed)
+        rates, shares = np.full(20, 0.05) if for_one else rates, np.sort(shares)[::-1]
+        worse = np.where(np.arange(20) == 0, ratio, 1.0) if for_one else ratio
+        _, audits, _ = play(rates, shares / 10.0, worse, 145, seed, sticky=False, length=10, hours=True)
+        told = [one.evidence["code"] for one in audits]
+        assert code in told
 
 
 def test_an_equal_canary_of_twenty_people_is_seldom_condemned_and_one_twice_as_bad_never_promoted():

@@ -40,3 +40,10 @@ def test_evidence_ends_with_its_rollout_and_the_queue_does_not():
     kept = state.for_next()
     assert (kept.wealth, kept.labels_b) == ({}, 0)
     assert (kept.after, kept.promotions, kept.incidents) == (candidate(), 2, ("inc",))
+
+
+def test_a_record_of_another_version_is_read_without_the_fields_that_only_it_knows():
+    """``middle`` was kept until the ratio of a scatter was; a controller that was put back reads what a newer wrote."""
+    written = {"clock": 7, "middle": {"rows_a": 3}, "spread": {"errors": {"blocks": 2, "squares": 1.5, "of_later": 1}}}
+    state = memory(first().model_copy(update={"controller": written}))
+    assert (state.clock, state.split, state.spread["errors"].blocks) == (7, None, 2)
