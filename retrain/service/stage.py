@@ -1,5 +1,6 @@
 """The retrain stage: from a retrain request to a gated, registered candidate, resumable wherever it is killed."""
 
+import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ from stationkeeper.streams.errors import Retryable
 from stationkeeper.streams.ports import Batch, Outgoing, Partition, Restored
 
 _log = structlog.get_logger()
+
+# A disk or a quota without room: somebody makes some, or what grew is removed, and the same step succeeds.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 # What is wrong with a request, from pydantic's name of its first error; any other is a wrong type.
 _CODES = {
@@ -323,8 +327,10 @@ class Retrain:
 
     def _stumble(self, state: RetrainState, error: BaseException, out: list[Outgoing]) -> None:
         self._runner.pause(state.id, self.models[state.model].settings.training.retry_after / 1_000)
-        if isinstance(error, Retryable):
-            _log.warning(LogEvent.REGISTRY_UNREACHABLE.value, request=state.id, stage=state.stage.value, why=str(error))
+        full = isinstance(error, OSError) and error.errno in _FULL
+        if full or isinstance(error, Retryable):
+            event = LogEvent.DISK_FULL if full else LogEvent.REGISTRY_UNREACHABLE
+            _log.warning(event.value, request=state.id, stage=state.stage.value, why=str(error))
             self._requests.note(state.model_copy(update={"detail": str(error)}))
             return
         # The role runs on another machine or its disk was emptied; training is seeded and gives the same again.

@@ -250,7 +250,7 @@ class SnapshotStore:
         return Snapshot(digest, path, manifest)
 
     def read(self, digest: str, most: int = ALL_ROWS) -> pl.DataFrame:
-        """Return the newest ``most`` rows of a snapshot after checking its bytes; raises ``SnapshotError``."""
+        """Return the `newest_rows` of a snapshot after checking its bytes; raises ``SnapshotError``."""
         snapshot = self.find(digest)
         if snapshot is None:
             raise SnapshotError(f"no snapshot {digest} in {self.directory}; give --snapshot one of: {self._some()}")

@@ -1,3 +1,4 @@
+import errno
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -362,6 +363,24 @@ def test_an_unreachable_registry_is_waited_for(world: World, free_port: int):
     loop = world.restart()
     world.run(loop, world.finished)
     assert world.stage_of() is RequestStage.CANDIDATE
+
+
+def test_a_full_disk_is_waited_for_and_leaves_nothing_behind(world: World, monkeypatch: pytest.MonkeyPatch):
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = world.bank.snapshots.directory
+    before = {path.name for path in store.iterdir()}
+    monkeypatch.setattr("stationkeeper.retrain.snapshot.snapshot.os.fsync", full)
+    world.traffic()
+    world.ask(a_request(world.bank.champion.version).encode())
+    loop = world.restart()
+    world.run(loop, lambda: "No space left" in _details(loop))
+    assert world.stage_of() is RequestStage.SNAPSHOT
+    assert {path.name for path in store.iterdir()} == before
+    monkeypatch.undo()
+    world.run(loop, lambda: world.stage_of() is not RequestStage.SNAPSHOT)
+    assert world.stage_of() is RequestStage.TRAINING
 
 
 def _details(loop: Loop) -> str:
