@@ -10,7 +10,7 @@ class Outcome(StrEnum):
     LATE = "late"
     DUPLICATE = "duplicate"
     REJECTED = "rejected"
-    # No code drops a record today; it stays, because status, metrics and kept state name five outcomes.
+    # Of a model whose entry in the configuration is refused, on a topic that others read: nobody's fault but ours.
     DROPPED = "dropped"
 
 

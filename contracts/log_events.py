@@ -56,6 +56,7 @@ class LogEvent(StrEnum):
     ROLE_LEFT_OUT = "role_left_out"
     CONFIG_RELOADED = "config_reloaded"
     CONFIG_REFUSED = "config_refused"
+    MODEL_REFUSED = "model_refused"
     RELOAD_PASSED_ON = "reload_passed_on"
     OTLP_UNREACHABLE = "otlp_unreachable"
     NOTICE_WAITS = "notice_waits"
@@ -120,6 +121,7 @@ LOG_EVENT_HELP: dict[LogEvent, str] = {
     LogEvent.ROLE_LEFT_OUT: "The command up did not start a role, because the configuration has no use for it.",
     LogEvent.CONFIG_RELOADED: "SIGHUP: the configuration was read again; the role begins again with what changed.",
     LogEvent.CONFIG_REFUSED: "SIGHUP: the configuration cannot be taken, with the reason; nothing changes.",
+    LogEvent.MODEL_REFUSED: "A model's entry in the configuration is wrong, with what and where; the others go on.",
     LogEvent.RELOAD_PASSED_ON: "SIGHUP: the command up asked these roles to read the configuration again.",
     LogEvent.NOTICE_WAITS: "A receiver of notices is away or busy; it is told again until it takes it or it expires.",
     LogEvent.NOTICE_REFUSED: "A receiver will never take this notice; it was given up, the next ones are told.",

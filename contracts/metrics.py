@@ -145,6 +145,13 @@ _RECORDS = (
 )
 
 _WATCH = (
+    Metric(
+        "stationkeeper_model_refused",
+        "gauge",
+        ("model",),
+        "1 while the model is left alone because its entry in the configuration is wrong; one without a readable name "
+        "is called by its place, as #2.",
+    ),
     Metric("stationkeeper_model_state", "gauge", ("model",), f"SubjectState of the whole model: {_STATES}."),
     Metric(
         "stationkeeper_watermark_timestamp_seconds",

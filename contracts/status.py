@@ -191,6 +191,13 @@ class RoleHealth(TypedDict):
     detail: NotRequired[dict[str, Any]]
 
 
+class ModelRefusal(TypedDict):
+    """A model that is left alone because its entry in the configuration is wrong; without a name its place, as #2."""
+
+    model: str
+    reason: str
+
+
 class FleetStatus(TypedDict):
     """What ``/api/v1/status`` answers: the parts of all roles that this process can see, merged."""
 
@@ -202,6 +209,7 @@ class FleetStatus(TypedDict):
     requests: list[RequestStatus]
     rollouts: list[RolloutStatus]
     dead_letters: NotRequired[dict[str, int]]
+    refused: NotRequired[list[ModelRefusal]]
 
 
 BY_ROLE: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from stationkeeper.events.settings import JSON, KINDS, MAX_PATH, InputMapping, Kind, TimeUnit, ValueRules
@@ -65,6 +65,19 @@ class InputModel(Protocol):
         """Return the configured input of each kind."""
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedModel:
+    """A model whose entry in the configuration is refused: its name, why, and the texts that name each kind's topic."""
+
+    name: str
+    why: str
+    inputs: Mapping[Kind, frozenset[str]] = field(default_factory=dict)
+
+    def kinds(self, topic: str) -> list[Kind]:
+        """Return the kinds of event that it would read from a topic, as far as its entry tells."""
+        return [kind for kind, texts in self.inputs.items() if topic in texts]
+
+
 class MappingError(ValueError):
     """A configuration of inputs that cannot be read as meant; the message names the key and what to write."""
 
@@ -107,9 +120,10 @@ class Form:
     """How one topic is read: the kinds and models it carries and the path of each field.
 
     ``features`` is the path of the object that holds them, or a path by name. ``model`` is given where the records
-    do not name it; without ``models`` any model is read. ``own`` is true for the contract's own events, whose ids and
-    versions must be text. ``values`` says how texts are read. ``extras`` are fields that a reader wants beside the
-    columns, as they are in the record.
+    do not name it; without ``models`` any model is read. Events of ``refused`` models are read too, for who reads them
+    to leave out: that their entry is wrong is no fault of their producer. ``own`` is true for the contract's own
+    events, whose ids and versions must be text. ``values`` says how texts are read. ``extras`` are fields that a reader
+    wants beside the columns, as they are in the record.
     """
 
     topic: str
@@ -128,10 +142,11 @@ class Form:
     decoder: str = JSON
     extras: tuple[str, ...] = ()
     values: ValueRules = _NO_RULES
+    refused: tuple[str, ...] = ()
 
     def reads(self, model: str) -> bool:
         """Return whether events of this model belong here."""
-        return model in self.models if self.models else 1 <= len(model) <= MAX_TEXT
+        return model in self.models or model in self.refused if self.models else 1 <= len(model) <= MAX_TEXT
 
     def feature_path(self, name: str) -> PathKeys | None:
         """Return where a feature is, None if a mapping that names each feature leaves it out."""
@@ -145,10 +160,11 @@ _OWN = (
 )
 
 
-def forms(models: Collection[InputModel]) -> dict[str, Form]:
+def forms(models: Collection[InputModel], refused: Collection[RefusedModel] = ()) -> dict[str, Form]:
     """Return the form of every input topic; raises ``MappingError`` where two inputs read one topic differently.
 
-    A topic can carry several models and kinds as long as all of them read it in the same way.
+    A topic can carry several models and kinds as long as all of them read it in the same way. With ``refused`` ones
+    the others' topics are read as they were with them: their kinds count, and a topic of two does not become one's.
     """
     found: dict[str, tuple[InputMapping, list[Kind], list[str]]] = {}
     for model in models:
@@ -172,10 +188,13 @@ def forms(models: Collection[InputModel]) -> dict[str, Form]:
                 f"texts of topic {topic!r} are read in two ways, by model {names[0]!r} and by model {strange[0]!r}; "
                 "give both the same values:"
             )
-    return {
-        topic: _form(mapping, tuple(kinds), [by_name[name] for name in names])
-        for topic, (mapping, kinds, names) in found.items()
-    }
+    made = {}
+    for topic, (mapping, kinds, names) in found.items():
+        others = [one for one in refused if one.kinds(topic)]
+        whole = dict.fromkeys([*kinds, *(kind for one in others for kind in one.kinds(topic))])
+        form = _form(mapping, tuple(whole), [by_name[name] for name in names], alone=len(names) == 1 and not others)
+        made[topic] = replace(form, refused=tuple(one.name for one in refused))
+    return made
 
 
 def own_form(kinds: tuple[Kind, ...] = KINDS, *, source: str = "events", models: tuple[str, ...] = ()) -> Form:
@@ -183,7 +202,7 @@ def own_form(kinds: tuple[Kind, ...] = KINDS, *, source: str = "events", models:
     return Form(source, kinds, models, {name: (name,) for name in _OWN}, ("features",))
 
 
-def _form(mapping: InputMapping, kinds: tuple[Kind, ...], readers: Sequence[InputModel]) -> Form:
+def _form(mapping: InputMapping, kinds: tuple[Kind, ...], readers: Sequence[InputModel], *, alone: bool) -> Form:
     models = tuple(model.name for model in readers)
     own = mapping.own_form
     paths: dict[str, PathKeys] = {name: (name,) for name in _OWN}
@@ -198,7 +217,7 @@ def _form(mapping: InputMapping, kinds: tuple[Kind, ...], readers: Sequence[Inpu
     constants: dict[str, Any] = {str(field): value for field, value in mapping.constants.items()}
     model = constants.get("model")
     # Records of another's making name no model of ours; with one reader there is no question whose they are.
-    if model is None and not own and "model" not in mapping.map and len(models) == 1:
+    if model is None and not own and "model" not in mapping.map and alone:
         model = models[0]
     for constant in (*constants, *(["model"] if model is not None else [])):
         # A constant wins over the record, which may hold something else under that name.

@@ -18,10 +18,11 @@ HEAD = """<!-- Written by scripts/runbook_index.py from the alert rules; `make d
 
 A page for each alert: what it means, the first command to type and what it prints, how to tell the causes apart,
 what to do, what comes if nothing is done, when to silence it. What is printed was printed by real runs on a real
-broker (2026-11-29, `demo fraud` and faults put into it), shortened only where a page says so. Three page:
+broker (2026-11-29, `demo fraud` and faults put into it), shortened only where a page says so. Four page:
 [StationkeeperIncident](runbooks/StationkeeperIncident.md), once for a model,
-[StationkeeperAbsent](runbooks/StationkeeperAbsent.md), when nothing judges at all, and
-[StationkeeperInputStopped](runbooks/StationkeeperInputStopped.md); everything else warns. Thresholds of
+[StationkeeperAbsent](runbooks/StationkeeperAbsent.md), when nothing judges at all,
+[StationkeeperInputStopped](runbooks/StationkeeperInputStopped.md) and
+[StationkeeperModelRefused](runbooks/StationkeeperModelRefused.md); everything else warns. Thresholds of
 drift are not in the rules: they come with the metrics and belong to the budget `false_pages` of the model.
 
 In the commands `--config FILE` is left out; `STATIONKEEPER_CONFIG=FILE` does the same. The status page is at

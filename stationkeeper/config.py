@@ -1,5 +1,7 @@
 """The configuration of the whole: one YAML file whose every key the environment can override.
 
+A role runs without the models whose entries are wrong (``Config.refused``), and a wrong key elsewhere ends it.
+
 ``STATIONKEEPER__KAFKA__BOOTSTRAP=host:9092`` overrides ``kafka: {bootstrap: …}``; a misspelt key or variable is an
 error that names the nearest right one, never a silence. A variable is text where its key is text, else YAML.
 """
@@ -13,13 +15,14 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 
 from stationkeeper.access import HttpSettings
 from stationkeeper.contracts.column import same_class
 from stationkeeper.contracts.masking import masked, names_secret, remember_named
 from stationkeeper.contracts.settings import Duration, Settings
 from stationkeeper.deploy.settings import RolloutSettings, ServeSettings, TargetSettings
+from stationkeeper.events import Kind, RefusedModel
 from stationkeeper.logs import LoggingSettings
 from stationkeeper.monitor.settings import JoinSettings, ModelSettings
 from stationkeeper.notify.notifier import NotifierSettings
@@ -102,6 +105,19 @@ class Config(BaseModel):
     # Below the 30 s that Kubernetes and compose wait before they kill; a flush takes a second or two.
     drain: Duration = 20_000
     models: dict[ModelName, ModelConfig] = {}
+    _refused: tuple[RefusedModel, ...] = PrivateAttr(())
+
+    @property
+    def refused(self) -> tuple[RefusedModel, ...]:
+        """The models whose entries are wrong, which are in no other part of this; empty where ``parse`` was strict."""
+        return self._refused
+
+    def without(self, refused: Sequence[RefusedModel]) -> Self:
+        """Return the same without the models that turn out to be wrong beside the others."""
+        names = {one.name for one in refused}
+        kept = self.model_copy(update={"models": {k: v for k, v in self.models.items() if k not in names}})
+        kept._refused = (*self._refused, *refused)  # noqa: SLF001 - of the same class
+        return kept
 
     @model_validator(mode="before")
     @classmethod
@@ -126,12 +142,26 @@ class Config(BaseModel):
         return self
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any], *, source: str = "configuration") -> Self:
-        """Check plain data; raises ``ConfigError`` that lists every problem with its path and its mend."""
+    def parse(cls, data: Mapping[str, Any], *, source: str = "configuration", refuse: bool = False) -> Self:
+        """Check plain data; raises ``ConfigError`` that lists every problem with its path and its mend.
+
+        With ``refuse`` problems of single models leave these out, unless none would be left; all others still raise.
+        """
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise ConfigError(_explain(cls, error, source)) from None
+            whole = ConfigError(_explain(cls, error, source))
+            # Where `models` itself is no map there is no entry that could be left out.
+            if not refuse or any(len(one["loc"]) < 2 or one["loc"][0] != "models" for one in error.errors()):
+                raise whole from None
+        entries: Mapping[Any, Any] = data["models"]
+        found = {key: _refusal(cls, key, place, entry, source) for place, (key, entry) in enumerate(entries.items(), 1)}
+        sound = {key: entry for key, entry in entries.items() if found[key] is None}
+        if not sound:
+            raise whole
+        kept = cls.parse({**data, "models": sound}, source=source)
+        kept._refused = tuple(one for one in found.values() if one is not None)  # noqa: SLF001 - of the same class
+        return kept
 
 
 class _UniqueKeys(yaml.CSafeLoader):
@@ -148,8 +178,11 @@ class _UniqueKeys(yaml.CSafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def load(path: Path | None, env: Mapping[str, str] | None = None) -> Config:
-    """Read the file (none: defaults), lay the environment over it and check the result; raises ``ConfigError``."""
+def load(path: Path | None, env: Mapping[str, str] | None = None, *, refuse: bool = False) -> Config:
+    """Read the file (none: defaults), lay the environment over it and check the result; raises ``ConfigError``.
+
+    With ``refuse`` the models whose entries are wrong are left out, as ``Config.parse`` says.
+    """
     env = os.environ if env is None else env
     # What libraries read for themselves, such as MLFLOW_TRACKING_PASSWORD, may stand in their errors as well.
     remember_named(env)
@@ -167,7 +200,7 @@ def load(path: Path | None, env: Mapping[str, str] | None = None) -> Config:
         _lay(data, keys, _env_value(keys, text))
     if env.get(ENV_KAFKA):
         _lay(data, ["kafka", "bootstrap"], env[ENV_KAFKA])
-    return Config.parse(data, source=str(path or "environment"))
+    return Config.parse(data, source=str(path or "environment"), refuse=refuse)
 
 
 def variables(env: Mapping[str, str]) -> Iterator[tuple[str, list[str], str]]:
@@ -220,6 +253,33 @@ def _lay(data: dict[str, Any], keys: list[str], value: Any) -> None:
         data = data[match]
     match = next((k for k in data if k.lower() == keys[-1]), keys[-1])
     data[match] = value
+
+
+def _refusal(root: type[Config], key: Any, place: int, entry: Any, source: str) -> RefusedModel | None:
+    """Return what is told of an entry that is wrong, found by looking at it alone; one without a name is #place."""
+    try:
+        root.model_validate({"models": {key: entry}})
+    except ValidationError as error:
+        why = masked(_explain(root, error, source))
+    else:
+        return None
+    named = isinstance(key, str) and MODEL_NAME.fullmatch(key) is not None
+    inputs = entry if isinstance(entry, dict) else {}
+    kinds: dict[Kind, str] = {"prediction": "predictions", "feature": "features", "label": "labels"}
+    return RefusedModel(
+        key if named else f"#{place}",
+        why,
+        {kind: frozenset(_texts(inputs.get(name))) for kind, name in kinds.items()},
+    )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in plain data: an entry that cannot be read still says which topics it is about."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def _explain(root: type[BaseModel], error: ValidationError, source: str) -> str:

@@ -56,9 +56,12 @@ class EffectiveKey:
 
 
 def effective(path: Path | None, env: Mapping[str, str] | None = None) -> list[EffectiveKey]:
-    """Return every key of the configuration that a role would run with; raises ``ConfigError`` as ``load`` does."""
+    """Return every key of the configuration that a role would run with; raises ``ConfigError`` as ``load`` does.
+
+    A model that is refused is one key whose value says why; of it no role has more.
+    """
     env = os.environ if env is None else env
-    config = load(path, env)
+    config = load(path, env, refuse=True)
     lines = {} if path is None else _lines(path)
     named: dict[Keys, str] = {tuple(keys): name for name, keys, _ in variables(env)}
     if env.get(ENV_KAFKA):
@@ -70,6 +73,12 @@ def effective(path: Path | None, env: Mapping[str, str] | None = None) -> list[E
         secret = keys[0] == "notifiers" and keys[-1] == "url" and isinstance(value, str)
         told = _receiver(value) if secret else _shown(keys[-1], value)
         found.append(EffectiveKey(path_text(keys), told, origin, shown))
+    for one in config.refused:
+        keys = ("models", one.name)
+        variable = next((name for known, name in named.items() if known[:2] == ("models", one.name.lower())), "")
+        file = f"{path}:{lines[keys]}" if keys in lines else str(path or "")
+        why = f"refused: {'; '.join(map(str.strip, one.why.splitlines()))}"
+        found.append(EffectiveKey(".".join(keys), why, "file" if file else "environment", file or variable))
     return found
 
 

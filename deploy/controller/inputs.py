@@ -37,6 +37,10 @@ class DeployInputs:
     def _candidate(self, value: bytes) -> None:
         candidate = Candidate.decode(value)
         rollout, policy = self._rollouts.records.get(candidate.model), self._rollouts.policies.get(candidate.model)
+        if rollout is not None and candidate.model in self._rollouts.refused:
+            why = because(Reason.ENTRY_REFUSED, candidate=candidate.id, model=candidate.model)
+            self._rollouts.apply(candidate.model, queue(rollout, candidate, to_ms(candidate.time), why))
+            return
         if rollout is None or policy is None:
             self._rollouts.audit.append(refuse_unknown(candidate, configured=policy is not None))
             return

@@ -22,7 +22,8 @@ class Rollouts:
     """Steps each model's rollout; ``dirty`` names the records that changed, ``audit`` is what was done since a flush.
 
     On the ``wall`` clock the longest duration also passes while no minute closes. ``origin`` tells who made a waiting
-    candidate's version; until that is known it goes on waiting.
+    candidate's version; until that is known it goes on waiting. Of ``refused`` models nothing is moved: a candidate
+    waits, and a weight is not renewed, so that routers take it away.
     """
 
     def __init__(
@@ -31,7 +32,9 @@ class Rollouts:
         clock: Literal["wall", "stream"],
         origin: Callable[[Candidate], Lookup],
         labelled: Collection[str] = (),
+        refused: Collection[str] = (),
     ) -> None:
+        self.refused = frozenset(refused)
         self._settings = dict(models)
         self.policies: Mapping[str, Policy] = {
             model: settings.policy(labels_expected=model in labelled) for model, settings in models.items()

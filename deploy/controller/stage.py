@@ -33,7 +33,8 @@ class Deploy:
     """The stage ``deploy``; its whole state is the last record of each model in the rollouts topic.
 
     It runs once: a second member of its group would get a part of the inputs, and says so in ``status``. ``clock``
-    is the declared one, ``labelled`` names the models whose labels come on a topic.
+    is the declared one, ``labelled`` names the models whose labels come on a topic, ``refused`` those whose entry
+    in the configuration is wrong.
     """
 
     name = "deploy"
@@ -45,9 +46,10 @@ class Deploy:
         effects: Effects,
         clock: Literal["wall", "stream"] = "wall",
         labelled: Collection[str] = (),
+        refused: Collection[str] = (),
     ) -> None:
         self._topics = topics
-        self._rollouts = Rollouts(models, clock, effects.origins.of, labelled)
+        self._rollouts = Rollouts(models, clock, effects.origins.of, labelled, refused)
         self._effects = effects
         self.inputs = tuple(
             # History is among the inputs, not the tables: its offsets commit with the rollout records, so each minute

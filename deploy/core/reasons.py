@@ -50,6 +50,7 @@ class Reason(StrEnum):
     NOT_LOADED = "not_loaded"
     UNKNOWN_ORIGIN = "unknown_origin"
     AWAITING_REGISTRY = "awaiting_registry"
+    ENTRY_REFUSED = "entry_refused"
 
 
 REASON_TEXT: dict[Reason, str] = {
@@ -120,6 +121,7 @@ REASON_TEXT: dict[Reason, str] = {
         "the candidate names request {request} and candidate {candidate}, the registry's version {version} carries "
         "{found_request} and {found_candidate}: let retrain make the version"
     ),
+    Reason.ENTRY_REFUSED: "candidate {candidate} waits until the entry models.{model} of the configuration is mended",
     Reason.AWAITING_REGISTRY: "candidate {candidate} waits until the registry says who made version {version}",
 }
 

@@ -123,7 +123,8 @@ class ArmScoring:
 class Router:
     """Everything of ``serve`` but HTTP: split, score, log.
 
-    ``topics`` names each model's predictions topic; ``rollouts`` is the compacted topic that decides. Thread-safe:
+    ``topics`` names each model's predictions topic; ``rollouts`` is the compacted topic that decides; ``refused`` are
+    models whose entry in the configuration is wrong: they are told so, and the others are served. Thread-safe:
     ``predict`` runs in the server's workers.
     """
 
@@ -135,8 +136,10 @@ class Router:
         reader: Reader,
         log: PredictionLog,
         traffic: TrafficTable,
+        refused: Sequence[str] = (),
     ) -> None:
         self.settings = settings
+        self.left_alone = tuple(refused)
         self.traffic = traffic
         self._topics = dict(topics)
         self._follower = RolloutsFollower(reader, rollouts, tuple(topics), traffic)
@@ -249,12 +252,17 @@ class Router:
             "role": "serve",
             "ready": not self.readiness(),
             "reasons": self.readiness(),
+            "refused": list(self.left_alone),
             "models": [self.traffic.status(model) for model in self.traffic.known()],
             "served": self._counts.status(),
             "pending": self._sink.pending(),
         }
 
     def _traffic(self, model: str) -> Traffic:
+        if model in self.left_alone:
+            # Not what is wrong: the text may hold what stands in the configuration, and callers are strangers.
+            why = "its entry in the configuration is refused; the log of serve and stationkeeper check say why"
+            raise Refused(Refusal.NOT_READY, f"model {model}: {why}")
         if model not in self._topics:
             known = ", ".join(sorted(self._topics)) or "none"
             raise Refused(Refusal.UNKNOWN_MODEL, f"model {model!r} is not configured; known: {known}", "model")

@@ -123,6 +123,8 @@ class Server:
 def _overview(router: Router, address: str) -> str:
     reasons = router.readiness()
     lines = [f"stationkeeper serve: {'not ready' if reasons else 'ready'}", ""]
+    lines += [f"model {model}: refused, its entry in the configuration is wrong" for model in router.left_alone]
+    lines += [""] * bool(router.left_alone)
     for model in router.models:
         traffic = router.traffic.get(model)
         if traffic is None:

@@ -42,7 +42,7 @@ class PartitionHead(State, frozen=True, array_like=True):
     the offset from which the log was counted, None where an older version did not note it. ``topic_id`` is that of the
     topic that the offsets are of, ``end_offset`` its last known end, ``epoch`` how often it was begun anew, and
     ``accepted`` when that was decided (ms). ``stopped`` says why the topic is not read, for whoever asks without the
-    process.
+    process. ``dropped`` lists (offset, models) from which on the events of which models were left out, newest last.
     """
 
     next_offset: int
@@ -60,6 +60,7 @@ class PartitionHead(State, frozen=True, array_like=True):
     epoch: int = 0
     accepted: int = 0
     stopped: str = ""
+    dropped: list[tuple[int, list[str]]] = []
 
 
 class SegmentValues(State, frozen=True, array_like=True):
@@ -103,6 +104,7 @@ class PartitionState:
         self.rejections = Rejections()
         self.expired = 0
         self.topic_id, self.stopped = "", ""
+        self.dropped: list[tuple[int, list[str]]] = []
         self.end_offset = self.epoch = self.accepted = 0
         self.end = LogEnd()
         self._stored: list[bytes] = []
@@ -168,6 +170,12 @@ class PartitionState:
                 merged = self.digests[0][1] | self.digests[1][1]
                 self.digests[:2] = [(self.digests[1][0], merged)]
 
+    def drop_from(self, offset: int, models: Sequence[str]) -> None:
+        """Note from which offset on the events of which models are left out, where that changed."""
+        if sorted(models) != (self.dropped[-1][1] if self.dropped else []):
+            # Each change is a restart with another configuration: as many are kept as of references.
+            self.dropped = [*self.dropped, (offset, sorted(models))][-MAX_DIGESTS:]
+
     def records(self) -> Iterable[tuple[bytes, bytes | None]]:
         """Yield the key and value (None: a tombstone) of each state record that changed since the last call."""
         head = PartitionHead(
@@ -186,6 +194,7 @@ class PartitionState:
             epoch=self.epoch,
             accepted=self.accepted,
             stopped=self.stopped,
+            dropped=self.dropped,
         )
         yield self.key, _packed(head)
         if self.places.changed:
@@ -213,6 +222,7 @@ class PartitionState:
         self.expired, self.began = head.expired, head.began
         self.topic_id, self.end_offset, self.epoch = head.topic_id, head.end_offset, head.epoch
         self.accepted, self.stopped = head.accepted, head.stopped
+        self.dropped = list(head.dropped)
         # All that may have to be taken back should the topic be begun anew.
         self._stored = [key for key in values if key.startswith(self.key + b"/")]
         if (saved := values.get(self._places_key)) is not None:

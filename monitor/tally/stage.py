@@ -1,6 +1,7 @@
 """The tally: batches of events in, pane deltas out, every record counted in exactly one way."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from stationkeeper.contracts.codes import DeadLetterCode, Outcome
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.topics import JOINS_PARTITIONS, PANES_PARTITIONS, Topics
-from stationkeeper.events import EventReader, Events, Form, Reading, Rejection, forms, salt_of
+from stationkeeper.events import EventReader, Events, Form, Reading, RefusedModel, Rejection, forms, salt_of
 from stationkeeper.monitor.references import References
 from stationkeeper.monitor.settings import ModelSettings
 from stationkeeper.monitor.tally.accumulator import Accumulator
@@ -56,6 +57,8 @@ class EventReaders:
 class Tally:
     """The stage that turns events into panes; see ``streams.ports.Stage`` for who calls what.
 
+    Events of ``refused`` models on topics that other models share are dropped, counted: they are no dead letters, for
+    their producer is right, and they move no clock. A topic that nobody else reads waits, uncommitted.
     ``clock`` ``stream`` takes event times as they are; ``wall`` refuses those ahead of the broker's timestamp.
     ``idle_after`` is how long (ms, wall) a partition must lie at its end before it stops holding the watermark back.
     """
@@ -71,11 +74,12 @@ class Tally:
         dead_letters: DeadLetterSettings | None = None,
         salt: str = "stationkeeper",
         idle_after: int = IDLE_MS,
+        refused: Collection[RefusedModel] = (),
     ) -> None:
         self._models = dict(models)
         self._topics = topics
         self._clock = clock
-        self.forms: dict[str, Form] = forms(list(self._models.values()))
+        self.forms: dict[str, Form] = forms(list(self._models.values()), refused)
         self.inputs = tuple(sorted(self.forms))
         self.tables = (topics.references.name, topics.rollouts.name, topics.input_decisions.name)
         self.references = References(self._models)
@@ -149,8 +153,10 @@ class Tally:
         state.end.left()
         self._touched.add(batch.partition)
         reading = self.readers.of(batch.partition.topic).read(batch.values, batch.headers)
+        state.drop_from(int(batch.offsets[0]), self.forms[batch.partition.topic].refused)
         # Versions get their places from all events, also from those that are left out below.
-        kinds = self._cardinality.versions(state, reading.events)
+        mine = [_without_refused(self._models, state, events) for events in reading.events]
+        kinds = self._cardinality.versions(state, mine)
         # Labels are counted by no reference.
         owners = {owner for events in kinds if events.kind != "label" for owner in events.owners}
         # Before anything is counted: which reference counts a batch is noted with its first offset, so that verify and
@@ -245,3 +251,16 @@ class Tally:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _without_refused(models: Mapping[str, ModelSettings], state: PartitionState, events: Events) -> Events:
+    """Count the events of refused models as dropped and return the others, as if those had never been sent."""
+    mine = [model in models for model, _ in events.owners]
+    if all(mine):
+        return events
+    kept = np.array(mine, bool)[events.owner]
+    state.outcomes[Outcome.DROPPED] += int(np.count_nonzero(~kept))
+    # What comes after looks at each owner: the strange ones go with their events.
+    places, left = np.cumsum(mine) - 1, events.keep(np.flatnonzero(kept))
+    owners = tuple(owner for owner, is_mine in zip(events.owners, mine, strict=True) if is_mine)
+    return replace(left, owner=places[left.owner], owners=owners)

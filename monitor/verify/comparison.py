@@ -220,7 +220,7 @@ class _Run:
 
     def _read(self, partition: Partition, state: PartitionState, began: int, recount: Recount) -> int:
         known: dict[str, Reference | Gone | None] = {}
-        changes, records = list(state.digests), 0
+        changes, left_out, records = list(state.digests), list(state.dropped), 0
         for batch in self._reader.read([partition], {partition: began}):
             values, _ = recount.texts.of(batch.values, batch.headers)
             for row, offset in enumerate(batch.offsets.tolist()):
@@ -230,6 +230,8 @@ class _Run:
                 while changes and changes[0][0] <= offset:
                     for name, digest in changes.pop(0)[1].items():
                         known[name] = self._by_digest(name, digest)
+                while left_out and left_out[0][0] <= offset:
+                    recount.dropped = frozenset(left_out.pop(0)[1])
                 recount.take(offset, int(batch.timestamps[row]), values[row], known)
                 records += 1
         return records

@@ -69,6 +69,8 @@ class Recount:
     ) -> None:
         self._form, self._models, self._wall, self._left_out = form, models, wall, left_out
         self._versions: dict[str, set[str]] = {}
+        self.dropped: frozenset[str] = frozenset()
+        """Models that the tally left out at this place of the log."""
         self.outcomes: Counter[str] = Counter()
         self.rows: Counter[Key] = Counter()
         self.cells: dict[Key, Counter[int]] = {}
@@ -89,6 +91,9 @@ class Recount:
         event = self._reader.read(value)
         if event is None:
             self.outcomes[Outcome.REJECTED] += 1
+            return
+        if event.model in self.dropped:
+            self.outcomes[Outcome.DROPPED] += 1
             return
         settings = self._models[event.model]
         if event.kind != "label":

@@ -46,6 +46,7 @@ class RequestReason(StrEnum):
     WITHDRAWN = "withdrawn"
     SUPERSEDED = "superseded"  # The version that drifted is no longer champion.
     NOT_CONFIGURED = "not_configured"  # The model has no retrain: section in this process's configuration.
+    ENTRY_REFUSED = "entry_refused"  # The model's entry in the configuration is wrong; the request waits.
     REJECTED_BY_PERSON = "rejected_by_person"  # A person rejected the request.
     LABELS_LATE = "labels_late"  # max_wait passed and there are still too few matured labels after the onset.
     NO_CHAMPION = "no_champion"  # The registry holds no readable model of the champion's version to compare with.

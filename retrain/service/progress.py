@@ -18,9 +18,17 @@ from stationkeeper.retrain.training.process import Finished
 
 
 def first_state(
-    request: RetrainRequest, rules: PlanRules | None, others: Iterable[RetrainState], champion: str | None
+    request: RetrainRequest,
+    rules: PlanRules | None,
+    others: Iterable[RetrainState],
+    champion: str | None,
+    *,
+    refused: bool = False,
 ) -> RetrainState:
-    """Return the first state of a request: taken up, waiting for approval, suppressed or rejected."""
+    """Return the first state of a request: taken up, waiting for approval, suppressed or rejected.
+
+    One of a model whose entry is ``refused`` waits until a role begins with a right one, and is then decided anew.
+    """
     now = to_ms(request.time)
     start = RetrainState(
         request=request,
@@ -29,6 +37,8 @@ def first_state(
         champion=champion or request.version,
         clock_ms=now,
     )
+    if refused:
+        return start.enter(RequestStage.WAITING, RequestReason.ENTRY_REFUSED, f"models.{request.model}")
     if rules is None:
         return start.enter(RequestStage.REJECTED, RequestReason.NOT_CONFIGURED, f"model {request.model}")
     # What came later in event time is left out, unless it is in work: requests of several partitions or a replay arrive

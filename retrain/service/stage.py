@@ -2,7 +2,7 @@
 
 import errno
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from stationkeeper.contracts.metrics import Sample
 from stationkeeper.contracts.status import RetrainStatus
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.retrain.core.plan import useless_retrains
-from stationkeeper.retrain.core.reasons import RequestStage
+from stationkeeper.retrain.core.reasons import RequestReason, RequestStage
 from stationkeeper.retrain.service import approvals, progress
 from stationkeeper.retrain.service.requests import RequestStates
 from stationkeeper.retrain.service.state import RetrainState
@@ -166,8 +166,10 @@ class Retrain:
         steps: Steps,
         *,
         monotonic: Callable[[], float] = time.monotonic,
+        refused: Collection[str] = (),
     ) -> None:
         self.models = models
+        self._refused = frozenset(refused)
         self.topics = topics
         self.inputs = (topics.requests.name,)
         self.tables = (topics.rollouts.name, topics.approvals.name)
@@ -225,11 +227,7 @@ class Retrain:
                 if (followed := taken or progress.after_cure(known, request)) is not None:
                     self._move(followed, out)
                 continue
-            inputs = self.models.get(request.model)
-            others = self._requests.of_model(request.model)
-            rules = inputs.settings.plan_rules() if inputs else None
-            champion = self._tables.champion(request.model)
-            first = progress.first_state(request, rules, others, champion)
+            first = self._first_state(request)
             taken = progress.after_withdrawal(first, request.withdrawn) if request.withdrawn else None
             self._move(taken or first, out)
         # Before people's words: a rejection that comes with the end of a step must find the state that the step led to.
@@ -238,6 +236,10 @@ class Retrain:
         for said in self._tables.heard(self._requests.get, self.models):
             self._move(said, out)
         for model, inputs in self.models.items():
+            # What waited for a right entry is decided now, as if it had just come.
+            for state in self._requests.of_model(model):
+                if state.reason is RequestReason.ENTRY_REFUSED and not state.stage.final:
+                    self._move(self._first_state(state.request), out)
             waiting = self._requests.of_model(model)
             for waited in approvals.lapsing(waiting, inputs.settings.approval_expires, now_ms):
                 self._move(waited, out)
@@ -245,6 +247,12 @@ class Retrain:
             self._move(ended, out)
         self._start()
         return out
+
+    def _first_state(self, request: RetrainRequest) -> RetrainState:
+        inputs, model = self.models.get(request.model), request.model
+        others = [other for other in self._requests.of_model(model) if other.id != request.id]
+        rules, champion = inputs.settings.plan_rules() if inputs else None, self._tables.champion(model)
+        return progress.first_state(request, rules, others, champion, refused=model in self._refused)
 
     def committed(self) -> None:
         """Make the flushed moves the state of record and start what follows from them."""

@@ -65,7 +65,7 @@ def init(  # noqa: PLR0913, PLR0917 - the verb's options
     if output is not None and output.exists():
         raise typer.BadParameter(f"{output} exists; choose another --output or move it away")
     # Of a configuration only how to reach the broker: the models are what this verb is to write.
-    kafka = load(config).kafka
+    kafka = load(config, refuse=True).kafka
     if bootstrap is not None:
         kafka = kafka.model_copy(update={"bootstrap": bootstrap})
     rules = reading.over(ValueRules())
@@ -244,7 +244,8 @@ def verify(config: ConfigOption = None, json: JsonOption = False) -> int:
     from stationkeeper.monitor.verify import verify as compare
     from stationkeeper.process.wiring import open_reader
 
-    with open_reader(config) as (settings, reader, topics):
+    # Whole: what was counted of a model before its entry went wrong cannot be counted again without it.
+    with open_reader(config, whole=True) as (settings, reader, topics):
         result = compare(reader, settings.models, topics, clock=settings.clock)
     if json:
         print_json(result.to_json())
@@ -322,7 +323,9 @@ def evidently_report(
     from stationkeeper.evidently.environment import ready
     from stationkeeper.evidently.report import job_of, read_current, read_reference, run
 
-    job = job_of(read_reference(reference), read_current(current, load(config).snapshots.directory), prediction)
+    job = job_of(
+        read_reference(reference), read_current(current, load(config, refuse=True).snapshots.directory), prediction
+    )
     if not ready():
         typer.echo("making an environment for Evidently in the cache, once (about 700 MB)", err=True)
     metrics = run(job, output)

@@ -37,7 +37,8 @@ def erase(
     # As from a shell variable that is not set: it would take every row in which some text is empty.
     if not entity.strip():
         raise typer.BadParameter(f"ENTITY is {entity!r}; name whom to erase, or an event id of --events")
-    with open_reader(config) as (settings, reader, _):
+    # Whole: what a refused model keeps of the entity would stay, and the answer would say that all is gone.
+    with open_reader(config, whole=True) as (settings, reader, _):
         known = _listed(events) if events is not None else set()
         known |= _events_of(settings, reader, entity)
         rejected = _rejected(settings, reader, {entity, *known})

@@ -61,19 +61,15 @@ def up(
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     import structlog
 
-    from stationkeeper.config import load
     from stationkeeper.contracts.log_events import LogEvent
-    from stationkeeper.logs import configure_logging
     from stationkeeper.process.children import children
     from stationkeeper.process.reload import on_sighup
     from stationkeeper.process.run import LEAVE_S, stop_on_signals
     from stationkeeper.process.supervisor import Supervisor
-    from stationkeeper.process.wiring import need_models, prepare_topics
+    from stationkeeper.process.wiring import prepare_topics, role_config
     from stationkeeper.streams.errors import Retryable
 
-    settings = load(config)
-    configure_logging(settings.logging)
-    need_models(settings)
+    settings = role_config(config, "up")
     try:
         prepare_topics(settings, create_inputs=False)
     except Retryable as error:
@@ -139,8 +135,6 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     # Before the imports, which take a second: SIGHUP waits until there is somebody to take it. Others are let in, which
     # a process that began itself again held back.
     signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGHUP])
-    from stationkeeper.config import load
-    from stationkeeper.logs import configure_logging
     from stationkeeper.page.fleet_status import Fleet
     from stationkeeper.process.reload import Reload
     from stationkeeper.process.replica import claim
@@ -150,19 +144,17 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
         access_to,
         analyses_for,
         loop_for,
-        need_models,
         otlp_for,
         peers_of,
         prepare_topics,
+        role_config,
         telling_for,
         topics_of,
     )
 
-    settings = load(config)
-    configure_logging(settings.logging)
+    settings = role_config(config, role)
     reload = Reload(config, settings, stages)
     leave_with_parent(settings.drain / 1_000)
-    need_models(settings)
     reload.listen()
 
     def prepare(stage: str) -> None:
@@ -178,7 +170,7 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
     http, access = settings.http, access_to(settings)
     ended = stop_on_signals()
     if told is not None:
-        told.start(telemetry_of(Fleet(loops), access.samples).samples)
+        told.start(telemetry_of(Fleet(loops, refused=settings.refused), access.samples).samples)
     code = run_loops(
         loops,
         (http.host, getattr(http, role)),
@@ -189,6 +181,7 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
         analyses=analyses_for(settings) if role == "deploy" else None,
         reload=reload,
         telling=telling,
+        refused=settings.refused,
     )
     if told is not None:
         told.stop()
@@ -199,20 +192,16 @@ def _run_role(role: str, config: ConfigOption, stages: "Callable[[Config], list[
 
 def serve(config: ConfigOption = None) -> None:
     """Serve: the reference model server with the canary split."""
-    from stationkeeper.config import load
     from stationkeeper.contracts.metrics import Sample
     from stationkeeper.deploy.router.server import Server
-    from stationkeeper.logs import configure_logging
-    from stationkeeper.page.fleet_status import installed_version
+    from stationkeeper.page.fleet_status import installed_version, refusal_samples
     from stationkeeper.process.listener import bound, server_for
     from stationkeeper.process.run import leave_with_parent
     from stationkeeper.process.telemetry import Telemetry, metrics_route
-    from stationkeeper.process.wiring import access_to, need_models, otlp_for, router_for
+    from stationkeeper.process.wiring import access_to, otlp_for, role_config, router_for
 
-    settings = load(config)
-    configure_logging(settings.logging)
+    settings = role_config(config, "serve")
     leave_with_parent(settings.drain / 1_000)
-    need_models(settings)
     # The router refuses a large body by itself, with a code of its own that is counted.
     access = access_to(settings, max_body_bytes=None)
     # Bound before the models are loaded: a port that is taken is told at once, not after the downloads.
@@ -221,7 +210,7 @@ def serve(config: ConfigOption = None) -> None:
     built = Sample("stationkeeper_build_info", (installed_version(), "serve"), 1.0)
 
     def samples() -> list[Sample]:
-        return [built, *router.samples(), *access.samples()]
+        return [built, *refusal_samples(settings.refused), *router.samples(), *access.samples()]
 
     server = Server(router, extra=[metrics_route(samples)])
     told = otlp_for(settings, "serve")

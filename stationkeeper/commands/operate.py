@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stationkeeper.commands.options import ConfigOption, JsonOption, model_settings, print_json, print_rows
+from stationkeeper.commands.options import (
+    ConfigOption,
+    JsonOption,
+    model_settings,
+    print_json,
+    print_rows,
+    refuse_wrong,
+)
 from stationkeeper.contracts.masking import masked
 from stationkeeper.contracts.messages import Approval, Rollout, RolloutPhase
 from stationkeeper.contracts.times import to_datetime
@@ -107,6 +114,7 @@ def decision_verb(
                 latest = ", ".join(known) or "none"
                 raise typer.BadParameter(f"no {target} is called {name!r}; the latest are {latest}{models}")
             model, full = found
+            refuse_wrong(settings, model)
             now = to_datetime(round(clock.time() * 1_000))
             approval = Approval(
                 time=now,
@@ -204,73 +212,6 @@ def _tell_risk(settings: Any, rollout: Rollout) -> None:
             typer.echo(f"not shown yet: {risk}", err=True)
 
 
-def plan(
-    model: Annotated[str, typer.Argument(help="The model, as in the configuration.")],
-    per_minute: Annotated[float, typer.Option(help="Requests a minute, all versions together.", min=0.01)],
-    base: Annotated[float, typer.Option(help="Share of the champion's answers that fail.", min=0.000001, max=0.5)],
-    ratio: Annotated[float, typer.Option(help="How many times as often a bad canary fails.", min=1.1)] = 2.0,
-    design_effect: Annotated[float, typer.Option(help="How many rows that fail together count as one.", min=1.0)] = 1.0,
-    entities: Annotated[
-        int | None,
-        typer.Option(help="How many people, cards or tenants send them, where each keeps its version.", min=1),
-    ] = None,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Print how long a rollout takes to decide at this traffic, failure rate and margin."""
-    from dataclasses import asdict
-
-    from stationkeeper.config import load
-    from stationkeeper.deploy.core.forecast import forecast, in_time
-
-    settings = load(config)
-    rollout = model_settings(settings, model).rollout
-    given = rollout.policy(), per_minute, base, ratio, design_effect
-    found, limits = forecast(*given, entities), _limits(settings, model)
-    if json:
-        print_json({**asdict(found), "limits": limits})
-        return
-    never = f"not by max_duration ({found.deadline} minutes), whose on_timeout is {rollout.on_timeout.value}"
-    promoted, caught = (f"after {at} minutes" if at else never for at in (found.promoted, found.caught))
-    typer.echo(f"{model}: {per_minute:g} requests a minute, {base:.3%} of the champion's fail; half of all rollouts")
-    typer.echo(
-        f"  of an equal canary are promoted (no more than {rollout.promote_margin:g} times as many fail): {promoted}"
-    )
-    typer.echo(f"  of one that fails {ratio:g} times as often are rolled back: {caught}")
-    late, by_row = [None if found.promoted else in_time(*given, of).promoted for of in (entities, None)]
-    if by_row and late is None:
-        typer.echo(
-            f"  {entities} entities that keep their version differ too much, however long it takes: split by request"
-        )
-        typer.echo("  (serve.sticky: event_id; gateways and clouds do), or promote by hand and accept the risk")
-    elif found.promoted is None:
-        more = f"more time (about {late} minutes)" if late else "more time"
-        typer.echo(f"  allow {more} or a wider promote_margin, or promote by hand and accept the risk")
-    for limit in limits:
-        typer.echo(f"  {limit}")
-
-
-def _limits(settings: Any, model: str) -> list[str]:
-    """Return what the configured targets cannot do of the model's ramp; no platform is asked."""
-    from stationkeeper.contracts.plugins import PluginError
-    from stationkeeper.deploy.targets import abilities_of, serves, target_for
-    from stationkeeper.process.wiring import target_settings
-
-    found = []
-    for one in target_settings(settings):
-        try:
-            target = target_for(one)
-        except (PluginError, ValueError) as error:
-            # Told as a limit of the plan: the verb asks for numbers, and a missing package changes none of them.
-            found.append(f"target {one.kind}: {error}")
-            continue
-        if serves(target, model):
-            policy = settings.models[model].rollout.policy()
-            limits = abilities_of(target).limits(policy.steps_bp, policy.holdback_bp)
-            found += [f"target {one.kind}: {limit}" for _, limit in limits]
-    return found
-
-
 def _target(lineage: Any, target: str, name: str) -> tuple[str, str] | None:
     if target == "request":
         request = lineage.requests.get(name)
@@ -297,16 +238,15 @@ def adopt(  # noqa: PLR0913, PLR0917 - the verb's options
     json: JsonOption = False,
 ) -> None:
     """Make a version the first champion: one the registry has, or one trained here."""
-    from stationkeeper.config import load
     from stationkeeper.process.first_champion import adopt_champion, adopt_first_champion
-    from stationkeeper.process.wiring import prepare_topics
+    from stationkeeper.process.wiring import prepare_topics, told_config
     from stationkeeper.tables import Parts, TableRefused, read_table
 
     if version is not None and train is not None:
         raise typer.BadParameter(
             f"give VERSION ({version}) or --train, not both: a version trained here gets its own number"
         )
-    settings = load(config)
+    settings = told_config(config)
     model_settings(settings, model)
     # The first command of a new installation may be this one, before any role has made the topics.
     prepare_topics(settings, create_inputs=False)
@@ -368,11 +308,11 @@ def notify(
     json: JsonOption = False,
 ) -> int:
     """Tell each configured notifier a trial notice now, and say what its receiver answers."""
-    from stationkeeper.config import load
     from stationkeeper.notify import Notice, Told, notifier_for
+    from stationkeeper.process.wiring import told_config
     from stationkeeper.streams.errors import Retryable
 
-    known = load(config).notifiers
+    known = told_config(config).notifiers
     if name is not None and name not in known:
         raise typer.BadParameter(f"no notifier is called {name!r}; notifiers: has {', '.join(known) or 'none'}")
     answers: dict[str, str] = {}
@@ -411,13 +351,14 @@ def gate(
 ) -> int:
     """Judge a version against the champion on a snapshot's held-out rows: exit 0 PASS, 1 FAIL, 3 NO-EVIDENCE."""
     from stationkeeper.commands.profile import moment
-    from stationkeeper.config import load
+    from stationkeeper.process.wiring import told_config
     from stationkeeper.registry import Registry
     from stationkeeper.retrain.gate_command import gate_version
     from stationkeeper.retrain.settings import RetrainSettings
     from stationkeeper.retrain.snapshot import SnapshotStore
 
-    settings = load(config)
+    settings = told_config(config)
+    refuse_wrong(settings, model)
     mine = settings.models.get(model)
     outcome = gate_version(
         Registry(settings.registry),
@@ -492,7 +433,6 @@ DEPLOYMENT_VERBS: dict[str, Callable[..., Any]] = {
     "promote": decision_verb(
         "rollout", "promote", "Promote a canary before its evidence is in, accepting the risk that is printed."
     ),
-    "plan": plan,
     "roll-back": decision_verb(
         "rollout", "roll_back", "Send all traffic back to the champion: the candidate's id, or the model's name."
     ),

@@ -48,12 +48,14 @@ def configured_values(config: Path | None, model: str | None) -> tuple[str | Non
 
     Without a name it is the only one there is. None and the defaults where there is no configuration, or none of it.
     """
-    from stationkeeper.config import load
+    from stationkeeper.config import Config, load
     from stationkeeper.events import ValueRules
 
-    models = {} if config is None else load(config).models
+    settings = Config() if config is None else load(config, refuse=True)
+    models = settings.models
     # With one model in the file nobody should have to say which.
-    name = model or (next(iter(models)) if len(models) == 1 else None)
+    name = model or (next(iter(models)) if len(models) == 1 and not settings.refused else None)
+    refuse_wrong(settings, name or "")
     found = models.get(name or "")
     return (name, ValueRules(), None) if found is None else (name, found.values, found.positive)
 
@@ -137,10 +139,18 @@ def reads_table(verb: Callable[..., None]) -> Callable[..., None]:
 
 def model_settings(settings: "Config", model: str) -> "ModelConfig":
     """Return what the configuration says of a model; raises ``typer.BadParameter`` that names those there are."""
+    refuse_wrong(settings, model)
     found = settings.models.get(model)
     if found is None:
         raise typer.BadParameter(f"model {model!r} is not configured; models: {', '.join(settings.models) or 'none'}")
     return found
+
+
+def refuse_wrong(settings: "Config", model: str) -> None:
+    """Raise ``typer.BadParameter`` where the entry of this model in the configuration is wrong."""
+    why = next((one.why for one in settings.refused if one.name == model), None)
+    if why is not None:
+        raise typer.BadParameter(f"model {model!r} is refused until its entry is mended: {why}")
 
 
 def print_json(value: Any) -> None:

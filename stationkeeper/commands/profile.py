@@ -16,6 +16,7 @@ from stationkeeper.commands.options import (
     names_of,
     print_json,
     reads_table,
+    refuse_wrong,
 )
 from stationkeeper.contracts.masking import printable
 from stationkeeper.monitor.core.reference import Reference
@@ -203,11 +204,12 @@ def _write(
 
 def _configured(config: ConfigOption, model: str) -> "Config | None":
     """Return the configuration, if one is given; it must know the model."""
-    from stationkeeper.config import load
+    from stationkeeper.process.wiring import told_config
 
     if config is None:
         return None
-    settings = load(config)
+    settings = told_config(config)
+    refuse_wrong(settings, model)
     if model not in settings.models:
         raise typer.BadParameter(
             f"--model {model}: {config} has no such model; models: {', '.join(settings.models) or 'none'}"
@@ -223,12 +225,11 @@ def _all_but(roles: "ColumnRoles", columns: list[str]) -> tuple[str, ...] | None
 
 
 def _publish(config: ConfigOption, reference: "Reference") -> None:
-    from stationkeeper.config import load
     from stationkeeper.monitor.core.reference import dump as text_of
-    from stationkeeper.process.wiring import prepare_topics, publish, topics_of
+    from stationkeeper.process.wiring import prepare_topics, publish, told_config, topics_of
     from stationkeeper.streams.ports import Outgoing
 
-    settings, key, text = load(config), f"{reference.model}/{reference.version}", text_of(reference)
+    settings, key, text = told_config(config), f"{reference.model}/{reference.version}", text_of(reference)
     # The first command of a new installation may be this one: a topic that is not there yet is made, or named.
     prepare_topics(settings, create_inputs=False)
     publish(settings, Outgoing(topics_of(settings).references.name, text.encode(), key.encode(), 0))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from stationkeeper.commands.operate import Person, signed
-from stationkeeper.commands.options import ConfigOption, JsonOption, print_json
+from stationkeeper.commands.options import ConfigOption, JsonOption, model_settings, print_json
 from stationkeeper.contracts.messages import Approval, Rollout, RolloutPhase
 from stationkeeper.contracts.times import to_datetime
 
@@ -193,4 +193,76 @@ def _plain(one: Any) -> dict[str, Any]:
     return {"what": one.what, "seconds": one.seconds, "seen": one.seen}
 
 
-ROLLOUT_VERBS: dict[str, Callable[..., Any]] = {"show": show_deployment, "shadow": show_shadow, "drill": drill}
+def plan(
+    model: Annotated[str, typer.Argument(help="The model, as in the configuration.")],
+    per_minute: Annotated[float, typer.Option(help="Requests a minute, all versions together.", min=0.01)],
+    base: Annotated[float, typer.Option(help="Share of the champion's answers that fail.", min=0.000001, max=0.5)],
+    ratio: Annotated[float, typer.Option(help="How many times as often a bad canary fails.", min=1.1)] = 2.0,
+    design_effect: Annotated[float, typer.Option(help="How many rows that fail together count as one.", min=1.0)] = 1.0,
+    entities: Annotated[
+        int | None,
+        typer.Option(help="How many people, cards or tenants send them, where each keeps its version.", min=1),
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print how long a rollout takes to decide at this traffic, failure rate and margin."""
+    from dataclasses import asdict
+
+    from stationkeeper.deploy.core.forecast import forecast, in_time
+    from stationkeeper.process.wiring import told_config
+
+    settings = told_config(config)
+    rollout = model_settings(settings, model).rollout
+    given = rollout.policy(), per_minute, base, ratio, design_effect
+    found, limits = forecast(*given, entities), _limits(settings, model)
+    if json:
+        print_json({**asdict(found), "limits": limits})
+        return
+    never = f"not by max_duration ({found.deadline} minutes), whose on_timeout is {rollout.on_timeout.value}"
+    promoted, caught = (f"after {at} minutes" if at else never for at in (found.promoted, found.caught))
+    typer.echo(f"{model}: {per_minute:g} requests a minute, {base:.3%} of the champion's fail; half of all rollouts")
+    typer.echo(
+        f"  of an equal canary are promoted (no more than {rollout.promote_margin:g} times as many fail): {promoted}"
+    )
+    typer.echo(f"  of one that fails {ratio:g} times as often are rolled back: {caught}")
+    late, by_row = [None if found.promoted else in_time(*given, of).promoted for of in (entities, None)]
+    if by_row and late is None:
+        typer.echo(
+            f"  {entities} entities that keep their version differ too much, however long it takes: split by request"
+        )
+        typer.echo("  (serve.sticky: event_id; gateways and clouds do), or promote by hand and accept the risk")
+    elif found.promoted is None:
+        more = f"more time (about {late} minutes)" if late else "more time"
+        typer.echo(f"  allow {more} or a wider promote_margin, or promote by hand and accept the risk")
+    for limit in limits:
+        typer.echo(f"  {limit}")
+
+
+def _limits(settings: Any, model: str) -> list[str]:
+    """Return what the configured targets cannot do of the model's ramp; no platform is asked."""
+    from stationkeeper.contracts.plugins import PluginError
+    from stationkeeper.deploy.targets import abilities_of, serves, target_for
+    from stationkeeper.process.wiring import target_settings
+
+    found = []
+    for one in target_settings(settings):
+        try:
+            target = target_for(one)
+        except (PluginError, ValueError) as error:
+            # Told as a limit of the plan: the verb asks for numbers, and a missing package changes none of them.
+            found.append(f"target {one.kind}: {error}")
+            continue
+        if serves(target, model):
+            policy = settings.models[model].rollout.policy()
+            limits = abilities_of(target).limits(policy.steps_bp, policy.holdback_bp)
+            found += [f"target {one.kind}: {limit}" for _, limit in limits]
+    return found
+
+
+ROLLOUT_VERBS: dict[str, Callable[..., Any]] = {
+    "plan": plan,
+    "show": show_deployment,
+    "shadow": show_shadow,
+    "drill": drill,
+}

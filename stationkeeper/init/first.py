@@ -12,6 +12,7 @@ import yaml
 from stationkeeper.config import Config
 from stationkeeper.events import Kind, ValueRules
 from stationkeeper.init.infer import ColumnRoles, InitError, Sketch, sketch_events
+from stationkeeper.init.names import likelihood
 from stationkeeper.init.past import sketch_past
 from stationkeeper.init.records import RecordSample, sampled
 from stationkeeper.init.write import Sampled, asked, profile_command, render
@@ -129,7 +130,8 @@ def _lines(path: Path, rows: int) -> RecordSample:
 def _holds_rows(path: Path, rows: int, told: Mapping[str, str]) -> bool:
     """Say whether a file of JSON lines is a table: flat objects in none of which an event's id is found.
 
-    No role reads events without one, for no label finds them: such lines were exported from a warehouse.
+    No role reads events without one, for no label finds them: such lines were exported from a warehouse. So were those
+    in which nothing but its being another in each row speaks for an id, and no time is found that events could have.
     """
     if "event_id" in told:
         return False
@@ -138,7 +140,10 @@ def _holds_rows(path: Path, rows: int, told: Mapping[str, str]) -> bool:
     if not objects or any(isinstance(cell, dict | list) for one in objects for cell in one.values()):
         return False
     sketch = sketch_events(sample, told=told)
-    return not sketch.own_form and sketch.guess("event_id") is None
+    identity = sketch.guess("event_id")
+    # The objects are flat, so a path is one key.
+    named = identity is not None and likelihood("event_id", (identity.path,)) is not None
+    return not sketch.own_form and not named and (identity is None or sketch.guess("time") is None)
 
 
 def _nothing(sample: RecordSample, sketch: Sketch) -> str:

@@ -4,6 +4,7 @@ Every guess carries why it was made, because a person has to judge it; a column 
 """
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -373,6 +374,16 @@ def _is_time(text: str, *, table: bool) -> bool:
     return True
 
 
+# What ids are written with: UUIDs, paths, URNs, base64. A blank makes a remark of it, a comma or a sign an amount.
+_IDENTITY = re.compile(r"[\w.:/@#=+~-]+")
+_DECIMAL = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
+
+
+def _is_identity(text: str) -> bool:
+    """Return whether a text can be an id, and is neither words nor a number with a fraction."""
+    return _IDENTITY.fullmatch(text) is not None and _DECIMAL.fullmatch(text) is None
+
+
 def _roles(
     fields: Mapping[PathKeys, _Field],
     wanted: Sequence[str],
@@ -412,7 +423,9 @@ def _roles(
     if not table and "event_id" in wanted and "event_id" not in {*found, *taken}:
         for path, one in free().items():
             unique = all(isinstance(v, str) for v in one.values) and len(set(one.values)) == len(one.values) == one.rows
-            if unique and one.rows > 1:
+            # A moment of the event may be another in each row too, and is no id of it however it is written.
+            moment = likelihood("time", path) is not None or one.time_unit(table=True) is not None
+            if unique and one.rows > 1 and not moment and all(map(_is_identity, one.values)):
                 found["event_id"] = (path, f"{one.rows} different texts in {one.rows} rows")
                 break
     return found

@@ -24,6 +24,7 @@ def fleet_page(fleet: FleetStatus) -> str:
     left = [(incident, model) for model, _, others in sorted_out for incident in others]
     body = [
         tag("h1", headline(models), id="headline"),
+        _refused(fleet),
         _unwell(fleet),
         incident_cards("Needs attention", serving, fleet),
         _loops(models, fleet),
@@ -92,6 +93,15 @@ def _unwell(fleet: FleetStatus) -> Html | None:
         class_="notice",
         role="note",
     )
+
+
+def _refused(fleet: FleetStatus) -> Html | None:
+    """Say which models nobody watches because their entry is wrong: a list of the others would look complete."""
+    if not fleet.get("refused"):
+        return None
+    items = [tag("li", tag("strong", one["model"]), ": ", one["reason"]) for one in fleet["refused"]]
+    text = "Not watched, retrained or served: the entry in the configuration is wrong. Mend it and reload or restart."
+    return tag("div", tag("p", tag("strong", text)), tag("ul", items), class_="notice", role="note")
 
 
 def _loops(models: list[ModelStatus], fleet: FleetStatus) -> Html:

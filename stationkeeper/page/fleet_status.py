@@ -19,7 +19,8 @@ from stationkeeper.contracts.masking import masked
 from stationkeeper.contracts.messages import SubjectState
 from stationkeeper.contracts.metrics import METRICS, STATE_NUMBER, Sample
 from stationkeeper.contracts.model_status import ModelStatus
-from stationkeeper.contracts.status import SCHEMA_VERSION, Conservation, FleetStatus, RoleHealth
+from stationkeeper.contracts.status import SCHEMA_VERSION, Conservation, FleetStatus, ModelRefusal, RoleHealth
+from stationkeeper.events import RefusedModel
 
 # A page waits this long for another role before it shows it as not answering. Half gives up on a busy role, double
 # makes the page slow whenever one is down.
@@ -165,6 +166,10 @@ def merge(fleets: Sequence[FleetStatus], now_ms: int) -> FleetStatus:
             # While a partition changes hands both owners report the model; the older one no longer reads.
             if known is None or (model["watermark"] or 0) > (known["watermark"] or 0):
                 models[model["model"]] = model
+    # The roles of one installation read one file: what one refuses the others do, or begin to at their next start.
+    refused = {one["model"]: one for fleet in fleets for one in fleet.get("refused", ())}
+    if refused:
+        merged["refused"] = [refused[name] for name in sorted(refused)]
     merged["models"] = [models[name] for name in sorted(models)]
     merged["conservation"] = [partitions[at] for at in sorted(partitions)]
     merged["requests"].sort(key=lambda r: -r["created"])
@@ -310,18 +315,23 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 class Fleet:
     """The roles of this process and its peers, as the pages and the API read them."""
 
-    def __init__(self, views: Sequence[RoleView], peers: PeerRoles | None = None) -> None:
-        self.views = tuple(views)
+    def __init__(
+        self, views: Sequence[RoleView], peers: PeerRoles | None = None, refused: Sequence[RefusedModel] = ()
+    ) -> None:
+        self.views, self.refused = tuple(views), tuple(refused)
         self._peers = peers or PeerRoles({})
 
     def own(self) -> FleetStatus:
         """Return what the roles of this process know."""
-        return own_status(self.views, _now_ms())
+        fleet = own_status(self.views, _now_ms())
+        if self.refused:
+            fleet["refused"] = [ModelRefusal(model=one.name, reason=one.why) for one in self.refused]
+        return fleet
 
     def whole(self) -> FleetStatus:
         """Return what this process and its peers know."""
         now_ms = _now_ms()
-        return merge([own_status(self.views, now_ms), *self._peers.fleets(now_ms)], now_ms)
+        return merge([self.own(), *self._peers.fleets(now_ms)], now_ms)
 
     def model(self, name: str, *, own: bool = False) -> ModelStatus | None:
         """Return one model with the data of its plots, from here or from the peer that judges it."""
@@ -333,7 +343,12 @@ class Fleet:
     def samples(self) -> list[Sample]:
         """Return the gauges that this process can derive for its own roles."""
         known = (sample for view in self.views for sample in fresh_samples(view))
-        return derived_samples(self.own(), known)
+        return [*derived_samples(self.own(), known), *refusal_samples(self.refused)]
+
+
+def refusal_samples(refused: Iterable[RefusedModel]) -> list[Sample]:
+    """Return a sample for each model whose entry in the configuration is refused."""
+    return [Sample("stationkeeper_model_refused", (one.name,), 1.0) for one in refused]
 
 
 def _now_ms() -> int:

@@ -79,7 +79,9 @@ class Reload:
             log.error(LogEvent.CONFIG_REFUSED, reason=f"{error}; the role goes on as before")
             return False
         old, new = self._running.models, wanted.models
-        changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+        # What was refused is told no more once it is right, or gone.
+        refused = {one.name for one in self._running.refused}
+        changed = sorted(refused | {name for name in {*old, *new} if old.get(name) != new.get(name)})
         log.info(LogEvent.CONFIG_RELOADED, changed=changed)
         self.accepted = bool(changed)
         return self.accepted

@@ -12,6 +12,7 @@ import structlog
 
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.masking import masked
+from stationkeeper.events import RefusedModel
 from stationkeeper.notify.stage import Telling
 from stationkeeper.page.fleet_status import PeerRoles
 from stationkeeper.process.listener import Access
@@ -57,7 +58,7 @@ def leave_with_parent(drain_s: float) -> None:
         end_with(int(parent), lambda: os.kill(os.getpid(), signal.SIGTERM), drain_s + LEAVE_S)
 
 
-def run_loops(
+def run_loops(  # noqa: PLR0913 - what a role's process has, each by its name
     loops: Sequence[Loop],
     listen: tuple[str, int],
     *,
@@ -68,6 +69,7 @@ def run_loops(
     analyses: "Analyses | None" = None,
     reload: "Reload | None" = None,
     telling: Telling | None = None,
+    refused: Sequence[RefusedModel] = (),
 ) -> int:
     """Run loops until ``ended`` (``stop_on_signals``); when one of them must stop, all stop. Returns the exit code.
 
@@ -75,6 +77,7 @@ def run_loops(
     answers, is left behind uncommitted and the exit code is 1: what it had absorbed is read again. A ``reload`` that is
     due stops them as a signal does. Beside them the host and port of ``listen`` are served, and ``telling`` tells until
     they end, which no receiver delays: by the same deadline at a signal, by ``RECEIVERS_S`` at a reload.
+    ``refused`` models are shown as such, and make nothing unready.
     """
     # Apart from `ended`, which only signals set: one that comes while a reload drains is the first, and not the second.
     stop = threading.Event()
@@ -82,7 +85,11 @@ def run_loops(
     telling = telling or Telling({})
     others = access, telling
     app = create_app(
-        loops, peers=peers, more=lambda: [sample for one in others for sample in one.samples()], analyses=analyses
+        loops,
+        peers=peers,
+        more=lambda: [sample for one in others for sample in one.samples()],
+        analyses=analyses,
+        refused=refused,
     )
     web = WebServer(app, *listen, access)
     web.start()

@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from stationkeeper.contracts.metrics import METRICS, Sample
+from stationkeeper.events import RefusedModel
 from stationkeeper.page.fleet import fleet_page
 from stationkeeper.page.fleet_status import Fleet, PeerRoles, RoleView, brief, fresh_samples
 from stationkeeper.page.frame import not_found_page
@@ -239,14 +240,15 @@ def create_app(
     max_series: int = MAX_SERIES,
     strict: bool = False,
     analyses: "Analyses | None" = None,
+    refused: Sequence[RefusedModel] = (),
 ) -> Callable[..., Awaitable[None]]:
     """Return the ASGI application of a role process.
 
     ``peers`` are the other processes of the loop, shown on the page; ``more`` samples are those of the process
     itself; ``strict`` makes a sample outside the closed list an error of the scrape (tests) instead of a count.
-    ``analyses`` judge the canaries of others' controllers, where this process does.
+    ``analyses`` judge the canaries of others' controllers, where this process does; ``refused`` models are told of.
     """
-    fleet = Fleet(views, peers)
+    fleet = Fleet(views, peers, refused)
     routes = _Routes(fleet, telemetry_of(fleet, more, max_series=max_series, strict=strict))
     app = Starlette(
         routes=[

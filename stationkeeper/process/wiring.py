@@ -1,6 +1,7 @@
 """Puts rooms together: a configuration in, the loops of each role out."""
 
 import socket
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,11 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+import structlog
+
 from stationkeeper.access import client_context
-from stationkeeper.config import Config, ConfigError, load
-from stationkeeper.contracts.plugins import IMPORT_PATH, PluginGroup, load_plugin
+from stationkeeper.config import Config, ConfigError, ModelConfig, load
+from stationkeeper.contracts.log_events import LogEvent
+from stationkeeper.contracts.masking import masked
+from stationkeeper.contracts.plugins import IMPORT_PATH, PluginError, PluginGroup, load_plugin
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.deploy.settings import TargetSettings
+from stationkeeper.events import MappingError, RefusedModel, forms, load_decoder
+from stationkeeper.logs import configure_logging
 from stationkeeper.monitor.status import ModelView
 from stationkeeper.notify.notifier import notifier_for
 from stationkeeper.notify.stage import Notify, Telling
@@ -47,10 +54,56 @@ def input_topics(config: Config) -> list[str]:
     return sorted({mapping.topic for model in config.models.values() for mapping in model.topics().values()})
 
 
-def need_models(config: Config) -> None:
-    """Raise ``ConfigError`` when there is nothing to watch."""
+def role_config(path: Path | None, role: str) -> Config:
+    """Return the configuration that a role runs by: without the models whose entries are wrong, each told in the log.
+
+    So are those that read a topic otherwise than a model before them, or name an extension that is not there. Raises
+    ``ConfigError`` where anything else is wrong, or nothing is left to watch.
+    """
+    config = load(path, refuse=True)
+    configure_logging(config.logging)
+    try:
+        _fit(list(config.models.values()), role)
+    except (MappingError, PluginError):
+        config = config.without(_unfit(config, role))
+    if config.refused and not config.models:
+        raise ConfigError("\n".join(one.why for one in config.refused))
     if not config.models:
         raise ConfigError("models: is empty; add a model, or let stationkeeper init write one from a sample")
+    for one in config.refused:
+        structlog.get_logger().error(LogEvent.MODEL_REFUSED, role=role, model=one.name, reason=one.why)
+    return config
+
+
+def _fit(models: list[ModelConfig], role: str) -> None:
+    """Raise ``MappingError`` or ``PluginError`` where a role could not begin with these models together."""
+    for form in forms(models).values():
+        load_decoder(form.decoder)
+    for model in models if role == "monitor" else ():
+        load_detectors(model)
+
+
+def _unfit(config: Config, role: str) -> list[RefusedModel]:
+    """Return the models that do not fit beside those before them; the others are read as if they were not there."""
+    sound: list[ModelConfig] = []
+    found: list[RefusedModel] = []
+    for name, model in config.models.items():
+        try:
+            _fit([*sound, model], role)
+        except (MappingError, PluginError) as error:
+            found.append(RefusedModel(name, masked(f"models.{name}: {error}")))
+        else:
+            sound.append(model)
+    return found
+
+
+def load_detectors(model: ModelConfig) -> None:
+    """Import the detectors that a model names by their path; raises ``PluginError``.
+
+    The judge imports them when a model's state is restored, which is too late to refuse the configuration.
+    """
+    for name in filter(IMPORT_PATH.fullmatch, model.detectors):
+        load_plugin(PluginGroup.DETECTORS, name)
 
 
 def prepare_topics(config: Config, *, create_inputs: bool = True, dead_letters: bool = True) -> list[str]:
@@ -174,13 +227,11 @@ def monitor_stages(config: Config, count_partitions: Callable[[str], int] | None
     from stationkeeper.monitor.judge import Judge
     from stationkeeper.monitor.tally import Tally
 
-    for name in {name for model in config.models.values() for name in model.detectors}:
-        # The judge imports it when a model's state is restored, which is too late to refuse the configuration.
-        if IMPORT_PATH.fullmatch(name):
-            load_plugin(PluginGroup.DETECTORS, name)
-    topics = topics_of(config)
+    for model in config.models.values():
+        load_detectors(model)
+    topics, letters = topics_of(config), config.kafka.dead_letters
     return [
-        Tally(config.models, topics, clock=config.clock, dead_letters=config.kafka.dead_letters),
+        Tally(config.models, topics, clock=config.clock, dead_letters=letters, refused=config.refused),
         Join(config.models, topics, config.join),
         Judge(
             config.models,
@@ -208,14 +259,13 @@ def retrain_stage(
     config: Config, work_directory: Path = WORK_DIRECTORY, open_reader: Callable[[], Reader] | None = None
 ) -> Stage:
     """Return the retrain stage for the models that have a ``retrain:`` section."""
-    from stationkeeper.events import forms
     from stationkeeper.profiling.fresh_version import build_reference
     from stationkeeper.registry import Registry
     from stationkeeper.retrain.service.stage import Retrain
     from stationkeeper.retrain.service.steps import ModelInputs, Steps
     from stationkeeper.retrain.snapshot import SnapshotStore
 
-    found = forms(list(config.models.values()))
+    found = forms(list(config.models.values()), config.refused)
     models = {
         name: ModelInputs(
             name,
@@ -235,7 +285,7 @@ def retrain_stage(
         build_reference=build_reference,
         work_dir=work_directory,
     )
-    return Retrain(models, topics_of(config), steps)
+    return Retrain(models, topics_of(config), steps, refused=[one.name for one in config.refused])
 
 
 def target_settings(config: Config) -> list[TargetSettings]:
@@ -289,7 +339,8 @@ def deploy_stage(config: Config) -> Stage:
     targets = list(map(target_for, target_settings(config))) if asked else []
     rollouts = {name: model.rollout for name, model in config.models.items()}
     labelled = [name for name, model in config.models.items() if model.labels is not None]
-    return Deploy(topics_of(config), rollouts, Effects(registry, targets), clock=config.clock, labelled=labelled)
+    refused = [one.name for one in config.refused]
+    return Deploy(topics_of(config), rollouts, Effects(registry, targets), config.clock, labelled, refused)
 
 
 def analyses_for(config: Config) -> "Analyses":
@@ -317,6 +368,7 @@ def router_for(config: Config) -> Any:
         reader_for(config, "serve"),
         KafkaPredictionLog(config.kafka, config.serve),
         TrafficTable(registry),
+        [one.name for one in config.refused],
     )
 
 
@@ -350,10 +402,21 @@ def plain_producer(config: Config) -> Any:
     )
 
 
+def told_config(path: Path | None) -> Config:
+    """Return the configuration for a verb that is about one model, or none; wrong ones are told on the error stream."""
+    config = load(path, refuse=True)
+    for one in config.refused:
+        print(f"without model {one.name}: {one.why}", file=sys.stderr)  # noqa: T201 - stdout is the verb's answer
+    return config
+
+
 @contextmanager
-def open_reader(path: Path | None) -> Iterator[tuple[Config, Reader, Topics]]:
-    """Yield the configuration, a reader and the topics for a verb that only reads."""
-    config = load(path)
+def open_reader(path: Path | None, *, whole: bool = False) -> Iterator[tuple[Config, Reader, Topics]]:
+    """Yield the configuration, a reader and the topics for a verb that only reads.
+
+    One that must miss no model takes the ``whole`` configuration or none.
+    """
+    config = load(path) if whole else told_config(path)
     reader = reader_for(config)
     try:
         yield config, reader, topics_of(config)

@@ -97,9 +97,10 @@ class World:
         self.effects = Effects(self.registry, (ProvingTarget(),))
         self.stage = Deploy(
             TOPICS,
-            {"fraud": self.more.get("settings", SETTINGS)},
+            {} if self.more.get("refused") else {"fraud": self.more.get("settings", SETTINGS)},
             self.effects,
             self.more.get("clock", "stream"),
+            refused=self.more.get("refused", ()),
         )
         self.stage.assigned(ASSIGNED, Restored(dict(self.rollouts)))
 

@@ -46,6 +46,7 @@ def test_every_metric_that_is_exported_is_on_a_dashboard_or_named_here():
     unshown = {
         "stationkeeper_build_info",
         "stationkeeper_input_stopped",
+        "stationkeeper_model_refused",
         "stationkeeper_stale_after_seconds",
         "stationkeeper_incident_onset_timestamp_seconds",
         "stationkeeper_window_end_timestamp_seconds",

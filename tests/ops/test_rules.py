@@ -140,6 +140,7 @@ def test_only_an_incident_or_nobody_to_find_one_pages():
         "StationkeeperAbsent",
         "StationkeeperIncident",
         "StationkeeperInputStopped",
+        "StationkeeperModelRefused",
     }
 
 

@@ -139,3 +139,54 @@ def test_two_different_positive_classes_are_refused_and_two_spellings_of_one_are
     with pytest.raises(ConfigError, match=r"positive is 'yes' and retrain\.labels\.positive is 'no'"):
         parse("yes", "no")
     assert parse("1", "true").models["fraud"].retraining().labels.positive_class == "true"
+
+
+@pytest.mark.parametrize(
+    ("models", "kept", "refused"),
+    [
+        ({"a": MODEL, "b": {**MODEL, "window": "often"}}, ["a"], {"b": "models.b.window"}),
+        ({"b": {**MODEL, "retrain": {"labls": 1}}, "a": MODEL}, ["a"], {"b": "unknown key 'labls'"}),
+        # Without a name it is called by its place.
+        ({"a": MODEL, "b c": MODEL, 7: MODEL}, ["a"], {"#2": "models.b c", "#3": "models.7"}),
+        ({"a": MODEL, None: MODEL, "z": [1]}, ["a"], {"#2": "models.None", "z": "models.z"}),
+        ({"a": MODEL, "b": {**MODEL, "inputs": "feature"}}, ["a"], {"b": "features: TOPIC"}),
+    ],
+)
+def test_a_wrong_entry_is_refused_for_its_model_alone(
+    models: dict[object, object], kept: list[str], refused: dict[str, str]
+) -> None:
+    config = Config.parse({"models": models}, refuse=True)
+    assert list(config.models) == kept
+    assert {one.name for one in config.refused} == set(refused)
+    assert all(refused[one.name] in one.why for one in config.refused)
+    # Whoever asks for the whole gets all problems at once.
+    with pytest.raises(ConfigError) as caught:
+        Config.parse({"models": models})
+    assert all(text in str(caught.value) for text in refused.values())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"models": {"a": {**MODEL, "window": "often"}}},
+        {"models": [MODEL]},
+        {"clock": "sun", "models": {"a": MODEL, "b": {}}},
+        {"http": {"host": "0.0.0.0"}, "models": {"a": MODEL, "b": {}}},
+    ],
+    ids=["none is left", "no map", "a key of all", "a rule of all"],
+)
+def test_what_is_not_about_one_model_alone_or_leaves_none_ends_the_role(data: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        Config.parse(data, refuse=True)
+
+
+def test_the_topics_of_a_wrong_entry_are_read_out_of_whatever_it_holds() -> None:
+    entry = {"predictions": {"topic": "p", "map": {"nope": "x"}}, "labels": "l", "window": "often"}
+    (refused,) = Config.parse({"models": {"a": MODEL, "b": entry}}, refuse=True).refused
+    assert (refused.kinds("p"), refused.kinds("l"), refused.kinds("q")) == (["prediction"], ["label"], [])
+
+
+def test_no_secret_of_a_wrong_entry_is_told() -> None:
+    entry = {**MODEL, "snapshot": "postgres://me:hunter2@db/x", "pane": "https://u:hunter2@h/"}
+    (refused,) = Config.parse({"models": {"a": MODEL, "b": entry}}, refuse=True).refused
+    assert "hunter2" not in refused.why

@@ -124,3 +124,15 @@ def test_the_schema_knows_right_from_wrong_keys(more: dict[str, Any], *, right: 
         Config.parse(data)
     jsonschema.Draft202012Validator.check_schema(schema())
     assert (not [*jsonschema.Draft202012Validator(schema()).iter_errors(data)]) == right
+
+
+def test_a_refused_model_is_one_line_with_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("models:\n  fraud: {predictions: scores}\n  churn: {predictions: rates, window: often}\n")
+    found = {one.key: one for one in effective(path, {})}
+    assert found["models.fraud.predictions.topic"].value == "scores"
+    churn = found["models.churn"]
+    assert str(churn.value).startswith("refused: ")
+    assert "models.churn.window: 'often' is not a duration" in str(churn.value)
+    assert (churn.origin, churn.where) == ("file", f"{path}:3")
+    assert [key for key in found if key.startswith("models.churn")] == ["models.churn"]

@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 from stationkeeper.contracts.log_events import LogEvent
 from stationkeeper.contracts.messages import (
     Approval,
+    DeploymentAction,
     Level,
     RolloutPhase,
     Subject,
@@ -200,3 +201,33 @@ def test_a_second_member_of_the_group_is_shown():
 def test_a_lease_that_cannot_be_renewed_is_refused(value):
     with pytest.raises(ValueError, match=r"lease|duration|greater"):
         RolloutSettings.model_validate({"lease": value})
+
+
+def test_a_candidate_of_a_model_whose_entry_is_refused_waits_until_it_is_right():
+    world = World(refused=["fraud"], clock="wall")
+    world.send(TOPICS.candidates.name, candidate())
+    world.flush()
+    assert world.deployments[-1].action is DeploymentAction.HELD
+    assert world.deployments[-1].evidence["code"] == "entry_refused"
+    assert world.last.canary is None
+    world.more = {"clock": "wall"}
+    world.now = START + 60 * MINUTE
+    world.start()
+    world.flush()
+    world.flush()
+    assert world.last.canary == "2"
+
+
+def test_the_weight_of_a_model_whose_entry_is_refused_is_not_renewed():
+    world = World(clock="wall")
+    world.now = START
+    world.minutes(2)
+    world.send(TOPICS.candidates.name, candidate())
+    world.flush()
+    assert world.last.weight_bp > 0
+    until = world.last.lease_until
+    world.more = {"refused": ["fraud"], "clock": "wall"}
+    world.start()
+    for _ in range(5):
+        world.flush(seconds=600)
+    assert (world.last.lease_until, world.last.canary) == (until, "2")

@@ -291,6 +291,20 @@ def test_malformed_requests_become_dead_letters_and_the_good_one_is_served(world
     assert (other.stage, other.reason) == (RequestStage.REJECTED, RequestReason.NOT_CONFIGURED)
 
 
+def test_a_request_of_a_model_whose_entry_is_refused_waits_until_it_is_right(world: World):
+    world.ask(a_request(world.bank.champion.version).encode())
+    loop = world.restart()
+    stage: Any = loop.stage
+    stage.models, stage._refused = {}, frozenset({"bank"})
+    world.run(loop, lambda: bool(world.states()))
+    held = world.states()["req-1"]
+    assert (held.stage, held.reason) == (RequestStage.WAITING, RequestReason.ENTRY_REFUSED)
+    loop = world.restart()
+    world.run(loop, lambda: world.states()["req-1"].reason is not RequestReason.ENTRY_REFUSED)
+    # Decided as if it had just come: accepted, and its rows are counted.
+    world.run(loop, lambda: world.states()["req-1"].reason is RequestReason.TOO_FEW_ROWS)
+
+
 def test_the_same_request_twice_is_one(world: World):
     text = a_request(world.bank.champion.version).encode()
     world.ask(text, text)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stationkeeper.check.platform import check_platform, check_targets, check_trainer
-from stationkeeper.commands import operate
+from stationkeeper.commands import rollout as verbs
 from stationkeeper.config import Config
 from stationkeeper.contracts.messages import Rollout
 from stationkeeper.deploy.settings import TargetSettings
@@ -102,7 +102,7 @@ def test_what_a_target_cannot_do_of_a_ramp_is_said_before_it_begins(
     assert found[1].detail == "0.005 is refused: the least weight is 0.01"
     path = tmp_path / "stationkeeper.yaml"
     path.write_text(json.dumps(given))
-    operate.plan("m", per_minute=1_000, base=0.01, config=path)
+    verbs.plan("m", per_minute=1_000, base=0.01, config=path)
     said = capsys.readouterr().out
     for one in found[1:]:
         assert one.detail in said

@@ -10,8 +10,7 @@ import pytest
 import typer
 
 from stationkeeper.commands.erase import erase_shadow
-from stationkeeper.commands.operate import plan
-from stationkeeper.commands.rollout import drill, show_deployment, show_shadow
+from stationkeeper.commands.rollout import drill, plan, show_deployment, show_shadow
 from stationkeeper.config import Config
 from stationkeeper.contracts.messages import RolloutPhase, Shadow
 from stationkeeper.contracts.times import to_datetime

@@ -107,6 +107,21 @@ def test_json_lines_of_flat_rows_without_ids_are_a_table_as_they_are_to_profile(
     assert "event_id: request_id" in json.loads(answer.stdout)["configuration"]
 
 
+@pytest.mark.parametrize("note", ["row {} says", "{},5", "{}.25", "€{}", "{}%", "2026-05-01 00:{:02d}:{:02d}"])
+def test_what_is_another_one_in_every_row_is_no_id_where_no_id_looks_so(tmp_path: Path, note: str) -> None:
+    path = tmp_path / "exported.jsonl"
+    times = [f"2026-05-{1 + i // 24:02d}T{i % 24:02d}:00:00Z" for i in range(400)]
+    notes = [note.format(i) if note.count("{") == 1 else note.format(*divmod(i, 60)) for i in range(400)]
+    rows = [
+        {"when": time, "note": one, "score": i / 400} for i, (time, one) in enumerate(zip(times, notes, strict=True))
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    answer = CliRunner().invoke(app, ["init", str(path), "--model", "m", "--json"], catch_exceptions=False)
+    block = yaml.safe_load(json.loads(answer.stdout)["configuration"])["models"]["m"]
+    # A topic's records would get a mapping: of a table only the topic's name is written.
+    assert isinstance(block["predictions"], str), answer.stdout
+
+
 @pytest.mark.parametrize(
     ("score", "label", "values"),
     [

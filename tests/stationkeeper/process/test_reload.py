@@ -50,6 +50,23 @@ def test_another_budget_is_taken(tmp_path: Path):
     assert (said["event"], said["changed"]) == ("config_reloaded", ["fraud"])
 
 
+def test_a_refused_entry_that_was_mended_or_taken_out_is_news(tmp_path: Path):
+    path = tmp_path / "c.yaml"
+    for mended in (TWO.format("rates"), WATCHED):
+        path.write_text(TWO.format("rates, window: often"))
+        reload = Reload(path, load(path, {}, refuse=True), monitor_stages)
+        reload._ask(signal.SIGHUP, None)
+        with structlog.testing.capture_logs() as logged:
+            # Wrong as it was: a role that runs takes the whole file or nothing of it.
+            assert not reload.due()
+        assert logged[0]["event"] == "config_refused"
+        path.write_text(mended)
+        reload._ask(signal.SIGHUP, None)
+        with structlog.testing.capture_logs() as logged:
+            assert reload.due()
+        assert "churn" in logged[0]["changed"]
+
+
 def test_nothing_new_stops_nothing(tmp_path: Path):
     reload, due, said = asked(tmp_path / "c.yaml", WATCHED)
     assert (due, reload.accepted, said["changed"]) == (False, False, [])

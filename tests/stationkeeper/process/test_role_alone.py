@@ -1,8 +1,10 @@
 """A role that is started alone, on a machine of its own, makes the topics that it needs."""
 
 import json
+import socket
 import subprocess
 import sys
+import urllib.request
 import uuid
 from pathlib import Path
 from typing import Any
@@ -54,3 +56,86 @@ def test_deploy_dials_an_address_and_not_the_one_that_serve_listens_on():
     stage = deploy_stage(Config.parse({**given, "targets": [{"kind": "router", "url": "http://serve:8080"}]}))
     (target,) = stage._effects._targets
     assert target._client._parts.netloc == "serve:8080"
+
+
+WRONG = """kafka: {{bootstrap: '{bootstrap}', prefix: {prefix}}}
+http: {{monitor: 0, retrain: 0, deploy: 0}}
+serve: {{port: {port}}}
+registry: {{tracking_uri: 'sqlite:///{folder}/mlflow.db'}}
+snapshots: {{directory: '{folder}/snapshots'}}
+models:
+  churn: {{predictions: {prefix}.rates, window: often}}
+  fraud: {{predictions: {prefix}.scores, retrain: {{}}}}
+  "b c": {{predictions: {prefix}.rates}}
+  late: {{predictions: {{topic: {prefix}.scores, time_unit: s}}}}
+"""
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("role", ["monitor", "retrain", "deploy", "serve"])
+def test_a_wrong_entry_leaves_out_its_model_alone_in_every_role(role: str, kafka: Any, tmp_path: Path):
+    prefix = f"alone-{uuid.uuid4().hex[:8]}"
+    admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    admin.create_topics([NewTopic(f"{prefix}.{name}", 1, 1) for name in ("scores", "rates")])
+    admin.close()
+    config = tmp_path / "stationkeeper.yaml"
+    # serve tells nobody which port it took.
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    config.write_text(WRONG.format(bootstrap=kafka.bootstrap, prefix=prefix, folder=tmp_path, port=port))
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        command = [sys.executable, "-m", "stationkeeper", role, "--config", str(config)]
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path)
+    try:
+        # `late` reads a topic otherwise than the model before it, which no entry alone can tell.
+        until(lambda: len(events(log, "model_refused")) == 3, "all three told")
+        told = {one["model"]: one["reason"] for one in events(log, "model_refused")}
+        assert set(told) == {"churn", "#3", "late"}
+        assert "'often' is not a duration" in told["churn"]
+        assert "is read in two ways" in told["late"]
+        at = f"http://127.0.0.1:{port}"
+        until(
+            lambda: answers(at) if role == "serve" else any("url" in one for one in events(log, "ready")), "it listens"
+        )
+        url = at if role == "serve" else next(one["url"] for one in events(log, "ready") if "url" in one)
+        samples = asked(url + "/metrics")
+        for name in told:
+            assert f'stationkeeper_model_refused{{model="{name}"}} 1.0' in samples
+        if role == "serve":
+            status = json.loads(asked(url + "/api/v1/status"))
+            assert set(status["refused"]) == set(told)
+            # Only the champion of the one that is right is missed.
+            assert [one.split(":")[0] for one in status["reasons"]] == ["model fraud"]
+            assert "churn: refused" in asked(url + "/")
+            return
+        assert asked(url + "/readyz") == "ok\n"
+        status = json.loads(asked(url + "/api/v1/status"))
+        assert {one["model"] for one in status["refused"]} == set(told)
+        assert "is not a duration" in asked(url + "/")
+    finally:
+        process.terminate()
+        code = process.wait(30)
+    assert code == 0, log.read_text()
+
+
+def answers(url: str) -> bool:
+    try:
+        return bool(asked(url + "/livez"))
+    except OSError:
+        return False
+
+
+def asked(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return str(answer.read().decode())
+
+
+def test_a_role_of_which_no_model_is_right_ends_with_all_problems(tmp_path: Path):
+    config = tmp_path / "stationkeeper.yaml"
+    config.write_text("models: {a: {predictions: p, window: often}, b: {}}")
+    command = [sys.executable, "-m", "stationkeeper", "monitor", "--config", str(config)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 2
+    assert "models.a.window" in done.stderr
+    assert "models.b.predictions: Field required" in done.stderr
