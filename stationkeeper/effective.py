@@ -116,13 +116,14 @@ def _inner(keys: Keys, value: Any, usual: Any, field: FieldInfo) -> Iterator[tup
     elif isinstance(value, tuple) and any(isinstance(inner, BaseModel) for inner in value):
         for place, inner in enumerate(value):
             yield from _inner((*keys, str(place)), inner, None, field)
-    elif isinstance(value, int) and not isinstance(value, bool) and _is_span(field):
+    elif isinstance(value, int) and not isinstance(value, bool) and is_span(field):
         yield keys, format_duration(value), format_duration(usual) if isinstance(usual, int) else usual
     else:
         yield keys, value, usual
 
 
-def _is_span(field: FieldInfo) -> bool:
+def is_span(field: FieldInfo) -> bool:
+    """Return whether a key's number is a span of time, kept in ms."""
     optional = [found for part in get_args(field.annotation) for found in get_args(part)[1:]]
     return _SPAN in field.metadata or _SPAN in optional
 
@@ -153,7 +154,9 @@ def _receiver(url: str) -> str:
 def _lines(path: Path) -> dict[Keys, int]:
     """Return the line of each key of a YAML file; what a merge key brings has none of its own."""
     found: dict[Keys, int] = {}
-    open_: list[tuple[Keys, yaml.Node | None]] = [((), yaml.compose(path.read_text(), Loader=yaml.CSafeLoader))]
+    open_: list[tuple[Keys, yaml.Node | None]] = [
+        ((), yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
+    ]
     while open_:
         above, node = open_.pop()
         if isinstance(node, yaml.MappingNode):
@@ -178,7 +181,7 @@ def key_help(kind: type[BaseModel]) -> dict[str, KeyHelp]:
         if kind is ModelConfig and name == "name":
             continue
         unit, closed, words = told[name].removeprefix("[").partition("] ")
-        span = "span" if _is_span(field) else ""
+        span = "span" if is_span(field) else ""
         found[field.alias or name] = KeyHelp(unit, words) if closed else KeyHelp(span, told[name])
     return found
 

@@ -55,6 +55,25 @@ def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
         load(written(tmp_path, "clock: wall\nclock: stream\n"), {})
 
 
+def test_a_template_that_was_not_filled_in_is_refused_by_its_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"line 2: a dict stands where a key belongs.*\{\{ name \}\}"):
+        load(written(tmp_path, "kafka:\n  bootstrap: {{ host }}\n"), {})
+
+
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("# Größe\nclock: wall\n".encode("latin-1"))
+    with pytest.raises(
+        ConfigError, match=r"latin.yaml is not UTF-8 \(invalid start byte at byte 4\); save it as UTF-8"
+    ):
+        load(path, {})
+
+
+def test_a_key_that_is_a_number_is_refused_by_its_path_beside_a_variable(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"models\.1"):
+        load(written(tmp_path, "models:\n  1: {predictions: a}\n"), {"STATIONKEEPER__MODELS__FRAUD__PANE": "1m"})
+
+
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"cannot read .*nowhere.yaml: No such file or directory; give --config FILE or run init"
