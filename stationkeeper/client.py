@@ -18,11 +18,12 @@ import time as clock
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 import msgspec
+import numpy as np
 
 from stationkeeper.contracts.times import to_ms
 from stationkeeper.deploy.core.split import to_canary
@@ -33,8 +34,12 @@ from stationkeeper.streams.settings import KafkaSettings
 # events in a slow election; twice costs a small service more memory than itself.
 QUEUE_EVENTS = 10_000
 
-# How long the thread sleeps when nothing waits: the latest an event leaves after it was logged.
+# How long the thread sleeps when nothing waits: the latest an event leaves after it was logged. Half wakes a quiet
+# service twice as often for nothing.
 _IDLE_S = 0.05
+
+# Until a broker that does not answer is asked again. Half fills its log of connections, double holds events back.
+_AGAIN_S = 1.0
 
 # How long close() waits for what is queued: less than the grace that orchestrators give a process that must end (30 s).
 CLOSE_S = 10.0
@@ -76,6 +81,7 @@ class KafkaDelivery:
 
         self._lock = threading.Lock()
         self._sent = self._failed = 0
+        # Events of 5 ms travel together and share one compression; at none each is a request of its own.
         self._producer = KafkaProducer(
             acks="all", linger_ms=5, compression_type="lz4", **settings.connection("stationkeeper.client")
         )
@@ -170,7 +176,7 @@ class Client:
         time: str | None = None,
     ) -> int:
         """Queue one prediction a row of a frame, every other column a feature; returns how many were queued."""
-        columns = {name: values.tolist() for name, values in columns_of(frame).items()}
+        columns = {name: _listed(values) for name, values in columns_of(frame).items()}
         ids, answers = columns.pop(event_id), columns.pop(prediction)
         times = columns.pop(time) if time is not None else [None] * len(ids)
         return sum(
@@ -230,8 +236,7 @@ class Client:
             if delivery is None:
                 delivery = self._connected()
                 if delivery is None:
-                    # No broker answers: asking again at once would only fill its log of connections.
-                    self._stop.wait(_IDLE_S * 20)
+                    self._stop.wait(_AGAIN_S)
                     if self._stop.is_set():
                         return
                     continue
@@ -247,19 +252,18 @@ class Client:
 
         try:
             return KafkaDelivery(self._settings)
-        except (KafkaError, OSError):
-            # The queue keeps what comes meanwhile; `counts().waiting` and `dropped` show it.
+        except (KafkaError, OSError, ValueError):
+            # A ValueError is a secret's file that cannot be read, and may be mounted later. The queue keeps what comes
+            # meanwhile; `counts().waiting` and `dropped` show it.
             return None
 
     def _send(self, delivery: Delivery) -> None:
-        from kafka.errors import KafkaError
-
         while self._waiting:
             kind, event = self._waiting.popleft()
             try:
-                delivery.send(self._topics[kind], event["event_id"].encode(), msgspec.json.encode(event))
-            except (KafkaError, OSError, TypeError, ValueError, msgspec.MsgspecError):
-                # One event that JSON or Kafka refuses is that event's loss alone.
+                delivery.send(self._topics[kind], str(event["event_id"]).encode(), msgspec.json.encode(event))
+            except Exception:  # noqa: BLE001 - JSON, Kafka and what a caller gave refuse an event in ways of their own
+                # That event's loss alone: a thread that ended would lose all that come after it.
                 self._count(0, 1)
         self._count(*delivery.poll())
 
@@ -286,6 +290,14 @@ def _plain(features: Any) -> dict[str, Any]:
     elif is_dataclass(features) and not isinstance(features, type):
         features = asdict(features)
     return {str(name): _value(value) for name, value in dict(features).items()}
+
+
+def _listed(values: np.ndarray[Any, Any]) -> list[Any]:
+    """Return a column as a list; datetimes as ms of UTC, whatever they count in the frame, None for a missing one."""
+    if values.dtype.kind != "M":
+        return list(values.tolist())
+    whole = values.astype("datetime64[ms]").astype(object)
+    return [None if one is None else to_ms(one.replace(tzinfo=UTC)) for one in whole.tolist()]
 
 
 def _value(value: Any) -> Any:

@@ -119,6 +119,27 @@ def test_one_event_that_json_cannot_hold_is_lost_alone():
     assert [key for _, key, _ in kept.records] == [b"good"]
 
 
+def test_an_id_that_is_a_number_is_sent_and_ends_no_thread():
+    kept = Kept()
+    log = client(kept)
+    number: Any = 7
+    log.label(model="m", event_id=number, label=True)
+    log.label(model="m", event_id="after", label=True)
+    assert log.close().sent == 2
+    assert [key for _, key, _ in kept.records] == [b"7", b"after"]
+
+
+def test_a_frames_datetimes_are_times_of_its_events():
+    times = [datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 1, 0, 0, 1, 500_000, tzinfo=UTC)]
+    rows = pl.DataFrame({"event_id": ["a", "b"], "prediction": [0.1, 0.9], "t": times})
+    kept = Kept()
+    with client(kept) as log:
+        for frame in (rows, rows.to_pandas()):
+            assert log.predictions(frame, model="m", version="1", time="t") == 2
+    first = 1_777_593_600_000
+    assert [event["time"] for _, _, event in kept.records] == [first, first + 1_500] * 2
+
+
 def test_a_frame_is_logged_row_by_row():
     kept = Kept()
     frame = pl.DataFrame({"event_id": [1, 2], "amount": [1.0, None], "prediction": [0.1, 0.9]})
