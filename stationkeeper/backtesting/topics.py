@@ -15,6 +15,7 @@ from stationkeeper.contracts.messages import Deployment, Verdict
 from stationkeeper.contracts.times import format_duration, parse_duration, to_ms
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import LABELS_HELD, JoinBatch, OutcomeDelta, Progress, WireError, decode
+from stationkeeper.effective import is_span
 from stationkeeper.explain.lineage import read_messages
 from stationkeeper.monitor.core.reference import InvalidReference
 from stationkeeper.monitor.judge import FROM_INPUTS, Decisions, Kept, PastReferences, Rejudge
@@ -50,8 +51,13 @@ def changed_settings(running: ModelSettings, assignments: list[str]) -> ModelSet
                 f"--set {assignment!r}: write KEY=VALUE with a key of the model, such as "
                 "false_pages='1 per 7 days' or quality.learn_traffic=0d"
             )
-        # YAML, as in the file: `0.02` is a number there and `30d` a text.
-        place[last] = yaml.safe_load(value)
+        try:
+            # YAML, as in the file: `0.02` is a number there and `30d` a text.
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ReplayError(
+                f"--set {assignment!r}: {value!r} is not YAML; a text with : or # stands in quotes"
+            ) from None
     try:
         return type(running).model_validate(data)
     except ValidationError as error:
@@ -66,7 +72,7 @@ def differences(running: ModelSettings, changed: ModelSettings) -> tuple[list[st
     for key in sorted(after.keys() - NOT_OURS):
         if before.get(key) == after[key]:
             continue
-        words = f"{key}: {_value(before.get(key))} → {_value(after[key])}"
+        words = f"{key}: {_value(key, before.get(key))} → {_value(key, after[key])}"
         if key in FROM_INPUTS:
             ignored.append(f"{words} is not replayed: history holds what was counted under the old value")
         else:
@@ -83,8 +89,10 @@ def differences(running: ModelSettings, changed: ModelSettings) -> tuple[list[st
     return obeyed, ignored
 
 
-def _value(value: object) -> object:
-    return format_duration(value) if isinstance(value, int) and value >= 1_000 and value % 1_000 == 0 else value
+def _value(key: str, value: object) -> object:
+    if isinstance(value, int) and value and is_span(ModelSettings.model_fields[key]):
+        return format_duration(value)
+    return value
 
 
 def replay_topic(

@@ -53,7 +53,7 @@ def _content(text: str) -> Any:
     """Return plain data; what ``print(dict)`` wrote is a Python literal, which as YAML would mean 'None' by None."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return yaml.safe_load(text)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol, cast
 
@@ -247,6 +248,10 @@ class _Answer:
     at: float
 
 
+# How a peer fails to answer: away, no HTTP, cut off in the middle, no JSON, or the JSON of something else.
+_UNANSWERED = (OSError, HTTPException, ValueError)
+
+
 class PeerRoles:
     """Other processes of the loop, asked over HTTP; one that does not answer is shown as such and never as healthy.
 
@@ -278,7 +283,7 @@ class PeerRoles:
     def model(self, name: str) -> ModelStatus | None:
         """Return a model with its plots' data from the peer that knows it."""
         for url in self._urls.values():
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(*_UNANSWERED):
                 path = f"/api/v1/models/{urllib.parse.quote(name, safe='')}?scope=own"
                 return cast("ModelStatus", self._get_json(url, path))
         return None
@@ -292,10 +297,14 @@ class PeerRoles:
 
     def _ask(self, name: str, now_ms: int) -> FleetStatus:
         try:
-            return cast("FleetStatus", self._get_json(self._urls[name], "/api/v1/status?scope=own"))
-        except (OSError, ValueError) as error:
+            found = self._get_json(self._urls[name], "/api/v1/status?scope=own")
+            if not isinstance(found, dict) or not found.keys() >= FleetStatus.__required_keys__:
+                raise ValueError("what answers there is no role of this loop")
+            return cast("FleetStatus", found)
+        except _UNANSWERED as error:
             fleet = empty_fleet(now_ms)
-            reason = masked(f"did not answer at {self._urls[name]}: {getattr(error, 'reason', error)}")
+            why = repr(error) if isinstance(error, HTTPException) else getattr(error, "reason", error)
+            reason = masked(f"did not answer at {self._urls[name]}: {why}")
             fleet["roles"].append(RoleHealth(role=name, live=False, ready=False, reasons=[reason]))
             return fleet
 

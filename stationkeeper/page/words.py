@@ -113,8 +113,12 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Return a share as per cent to three digits, to two below ten: ``15.2 %``, ``3.2 %``."""
-    return "–" if share is None else f"{share * 100:.{2 if abs(share) < 0.1 else 3}g}\u00a0%"
+    """Return a share as per cent to three digits, to two below ten, whole from 100 on: ``15.2 %``, ``3.2 %``."""
+    if share is None:
+        return "–"
+    # Traffic may come twenty times as dense as usual: three digits of 1 900 would be an exponent.
+    told = integer(share * 100) if abs(share) >= 1 else f"{share * 100:.{2 if abs(share) < 0.1 else 3}g}"
+    return f"{told}\u00a0%"
 
 
 def measured(value: float | None, *, share: bool = True) -> str:

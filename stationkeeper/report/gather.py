@@ -180,7 +180,8 @@ def read_lines(path: Path, rules: dict[str, list[Mapping[str, Any]]] | None = No
 
     Alarms of fixed rules (``backtest --compare``) are no findings: they go to ``rules``, by rule.
     """
-    with path.open(encoding="utf-8") as lines:
+    # What is no UTF-8 is no JSON either, and is refused by the line it is in.
+    with path.open(encoding="utf-8", errors="backslashreplace") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue

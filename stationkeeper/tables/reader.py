@@ -400,6 +400,8 @@ def _in_order(table: InputTable, time: ColumnReading, rules: ValueRules) -> Inpu
     if time.kind == "number" and time.values is not None:
         numbers = numbers_column(time.values).values
         known = numbers[np.isfinite(numbers)]
+        if not len(known):
+            raise TableRefused(f"--time {name} in {source}: no row has a time there; name another column, or none")
         unit = rules.time_unit or epoch_unit(float(known.min()), float(known.max()))
         if unit is None:
             raise TableRefused(

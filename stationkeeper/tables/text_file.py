@@ -4,7 +4,9 @@ import codecs
 import csv
 import gzip
 import io
+import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,10 +55,20 @@ def unpacked(data: bytes, source: str) -> bytes:
         if data.startswith(b"\x1f\x8b"):
             return gzip.decompress(data)
         if data.startswith(b"\x28\xb5\x2f\xfd"):
-            return zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)).read()
-    except (OSError, EOFError, zstandard.ZstdError) as error:
+            return b"".join(_frames(data))
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise TableRefused(f"{source} cannot be unpacked: {error}") from error
     return data
+
+
+def _frames(data: bytes) -> Iterator[bytes]:
+    """Yield what each frame of zstd holds; raises ``EOFError`` where the last is cut off, which the library reads."""
+    while data:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        yield frame.decompress(data)
+        if not frame.eof:
+            raise EOFError("it is cut off")
+        data = frame.unused_data
 
 
 def decoded(data: bytes, source: str, encoding: str | None) -> tuple[str, str | None]:

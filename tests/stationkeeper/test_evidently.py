@@ -73,6 +73,13 @@ def test_what_cannot_be_read_is_refused_with_what_to_write(mapping: dict[str, ob
         roles_of(mapping, "m.yaml")
 
 
+def test_a_mapping_of_lists_is_refused_by_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "mapping.yaml"
+    file.write_text("{[1]: 2}")
+    with pytest.raises(MappingRefused, match=r"mapping\.yaml is neither JSON, YAML nor a Python dict"):
+        read_mapping(file)
+
+
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=40), st.integers(1, 5_000))
 def test_apportioned_numbers_sum_up_and_miss_their_share_by_less_than_one(weights: list[int], total: int) -> None:
     found = apportion(np.array(weights, np.float64), total)

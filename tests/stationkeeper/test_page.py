@@ -37,6 +37,7 @@ def test_words() -> None:
         "0.4\u00a0%",
         "100\u00a0%",
     )
+    assert percent(18.996) == "1\u202f900\u00a0%"
     assert (number(0.0), number(1234.6), number(3.0e-7)) == ("0", "1\u202f235", "3.00e-07")
     assert listing(["a"]) == "a"
     assert listing(["a", "b", "c", "d", "e"]) == "a, b, c and 2 others"

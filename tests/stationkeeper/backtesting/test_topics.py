@@ -108,6 +108,12 @@ def test_longer_panes_and_fewer_segments_find_the_same_change(rig: Rig):
         differences(RUNNING, changed_settings(RUNNING, ["pane=90s"]))
 
 
+def test_a_number_is_no_span_of_time_in_what_is_said_of_a_change():
+    assert differences(RUNNING, changed_settings(RUNNING, ["dedupe=2000000"]))[1] == [
+        "dedupe: 1000000 → 2000000 is not replayed: history holds what was counted under the old value"
+    ]
+
+
 def test_only_the_period_is_told_and_what_came_before_warms_up(rig: Rig):
     whole = replay_topic(MemoryReader(rig.log), TOPICS, RUNNING).sides[0].verdicts
     part = replay_topic(MemoryReader(rig.log), TOPICS, RUNNING, since="40m").sides[0].verdicts
@@ -144,6 +150,8 @@ def test_a_wrong_change_and_a_wrong_period_say_what_to_write():
         changed_settings(RUNNING, ["false_page=2"])
     with pytest.raises(ReplayError, match="--set: false_pages"):
         changed_settings(RUNNING, ["false_pages=often"])
+    with pytest.raises(ReplayError, match="--set 'positive=a: b: c': 'a: b: c' is not YAML"):
+        changed_settings(RUNNING, ["positive=a: b: c"])
     with pytest.raises(ReplayError, match=r"--since yesterday: .*write 30d"):
         period("yesterday", None, 0, 10)
     assert period("1m", None, 0, 90_000) == (30_000, 90_000)

@@ -1,5 +1,8 @@
 """One picture of the loop out of many roles and processes."""
 
+import socket
+import threading
+
 import pytest
 
 from stationkeeper.contracts.status import check
@@ -12,6 +15,35 @@ def test_the_story_has_the_agreed_shape_and_so_has_the_fleet() -> None:
     for role in [*story.canary_moment(), *story.healthy_moment()]:
         check(role.status())
     check(Fleet(story.canary_moment()).whole(), "fleet")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"\x00\x15 no http\r\n", "BadStatusLine"),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"roles": [', "IncompleteRead"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "no role of this loop"),
+    ],
+)
+def test_a_peer_that_answers_something_else_or_breaks_off_is_shown_as_not_answering(answer: bytes, said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as peer:
+
+        def serve() -> None:
+            for _ in range(2):
+                asked, _address = peer.accept()
+                with asked:
+                    asked.recv(4_096)
+                    asked.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        fleet = Fleet([], PeerRoles({"retrain": f"http://127.0.0.1:{peer.getsockname()[1]}"}))
+        (broken,) = fleet.whole()["roles"]
+        # Its answer about a model is of as little use.
+        fleet.model("nobody")
+        thread.join()
+    assert not broken["live"]
+    assert said in broken["reasons"][0]
 
 
 def test_a_model_known_twice_is_taken_with_the_later_watermark() -> None:

@@ -224,6 +224,13 @@ def test_a_line_that_is_no_verdict_is_named(tmp_path: Path, text: str, said: str
         from_backtest(path)
 
 
+def test_a_file_that_is_no_text_is_refused_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "model.parquet"
+    path.write_bytes(b"PAR1\xff\xfe\x00")
+    with pytest.raises(ReportError, match=r"model\.parquet:1 cannot be read"):
+        from_backtest(path)
+
+
 def test_a_file_with_two_models_asks_which(tmp_path: Path) -> None:
     path = tmp_path / "verdicts.jsonl"
     line = verdict().model_dump(mode="json", exclude_none=True)

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import typer
+import zstandard
 from typer.testing import CliRunner
 
 from stationkeeper.commands.profile import profile
@@ -131,6 +132,23 @@ def test_numbers_as_people_write_them_are_left_out_by_name_until_the_mark_is_tol
 def test_a_part_that_cannot_be_read_is_refused_with_what_to_say() -> None:
     with pytest.raises(TableRefused, match=r"--prediction score: numbers written as text .*--decimal ,"):
         read_table(INPUTS / "decimal_comma.csv", parts=Parts(time="time", prediction="score"))
+
+
+def test_a_packed_file_that_is_damaged_or_cut_off_is_refused_and_several_frames_are_one_file(tmp_path: Path) -> None:
+    parts = [b"a,b\n" + b"".join(b"%d,%d\n" % (i, i * i % 9973) for i in range(200_000)), b"7,7\n" * 50]
+    zst = [zstandard.compress(one) for one in parts]
+    assert len(read_table(written(tmp_path, b"".join(zst), "t.csv.zst"))) == 200_050
+    with pytest.raises(TableRefused, match="cannot be unpacked: it is cut off"):
+        read_table(written(tmp_path, zst[0][: len(zst[0]) // 2], "t.csv.zst"))
+    broken = bytearray(gzip.compress(parts[0]))
+    broken[len(broken) // 2] ^= 0xFF
+    with pytest.raises(TableRefused, match="cannot be unpacked"):
+        read_table(written(tmp_path, bytes(broken), "t.csv.gz"))
+
+
+def test_a_time_without_any_moment_is_refused_by_its_name() -> None:
+    with pytest.raises(TableRefused, match="--time t in the frame: no row has a time there"):
+        read_frame(pl.DataFrame({"t": [float("nan")] * 3, "a": [1.0, 2.0, 3.0]}), parts=Parts(time="t"))
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
