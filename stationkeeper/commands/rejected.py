@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stationkeeper.commands.options import ConfigOption, JsonOption, print_json, print_rows
+from stationkeeper.commands.topics import partition_states
 from stationkeeper.contracts.codes import DEAD_LETTER_HELP, DeadLetterCode
 
 if TYPE_CHECKING:
@@ -25,17 +26,23 @@ def _rejecting(config: "Config") -> list[str]:
 
 
 def list_rejected(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """List rejected records by topic and code, with the newest one's address."""
+    """List rejected records by topic and code, with the newest one's address; say which topics stopped and what to do."""
     from stationkeeper.process.wiring import open_reader
     from stationkeeper.streams.dead_letters.box import summary
 
-    with open_reader(config) as (settings, reader, _):
+    with open_reader(config) as (settings, reader, topics):
+        states = partition_states(settings, reader, topics).values()
+        stops = {state.partition.topic: state.stopped for state in states if state.stopped}
         rows = [row for topic in _rejecting(settings) for row in summary(reader, topic)]
+    # Nothing is rejected any more of a topic that stopped: the list alone would read as if the trouble were over.
+    rows = [{**row, "stopped": stops.get(row["topic"], "")} for row in rows]
+    for words in stops.values():
+        typer.echo(f"not read any more: {words}", err=True)
     if json:
         print_json(rows)
     else:
         columns = ("topic", "code", "count", "replayed", "newest", "detail", "address")
-        print_rows(rows, columns, empty="no record was rejected")
+        print_rows(rows, columns, empty="no dead letter is kept" if stops else "no record was rejected")
 
 
 def show_rejected(address: Address, config: ConfigOption = None) -> int:

@@ -24,7 +24,7 @@ def list_topics(config: ConfigOption = None, json: JsonOption = False) -> None:
 
     rows: list[dict[str, Any]] = []
     with open_reader(config) as (settings, reader, topics):
-        states = _states(settings, reader, topics)
+        states = partition_states(settings, reader, topics)
         for topic in input_topics(settings):
             mine = {partition: state for partition, state in states.items() if partition.topic == topic}
             bounds = reader.bounds(reader.partitions(topic))
@@ -68,7 +68,7 @@ def _decide(topic: str, action: Literal["resume", "accept_new"], by: str, config
         if topic not in ids:
             typer.secho(f"{topic} does not exist: create it first", err=True, fg="red")
             return 1
-        mine = {p: state for p, state in _states(settings, reader, topics).items() if p.topic == topic}
+        mine = {p: state for p, state in partition_states(settings, reader, topics).items() if p.topic == topic}
         ends = {p: end for p, (_, end) in reader.bounds(reader.partitions(topic)).items()}
         if refusal := _refusal(topic, action, ids[topic], mine, ends):
             typer.secho(refusal, err=True, fg="red")
@@ -113,7 +113,7 @@ def _refusal(
     return ""
 
 
-def _states(settings: "Config", reader: "Reader", topics: "Topics") -> "dict[Partition, PartitionState]":
+def partition_states(settings: "Config", reader: "Reader", topics: "Topics") -> "dict[Partition, PartitionState]":
     """Return what the tally keeps of each input partition."""
     from stationkeeper.monitor.tally import PartitionState
     from stationkeeper.process.wiring import input_topics

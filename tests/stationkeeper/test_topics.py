@@ -63,8 +63,8 @@ models: {{m: {{predictions: {self.good}}}, n: {{predictions: {self.bad}}}}}
     def stopped(self) -> dict[str, str]:
         return {one["topic"].partition(".")[2]: one["reason"] for one in self.loop.status().get("stopped", [])}
 
-    def verb(self, *arguments: str) -> str:
-        found = CliRunner().invoke(app, ["topics", *arguments, "--config", str(self.path)], catch_exceptions=False)
+    def verb(self, *arguments: str, of: str = "topics") -> str:
+        found = CliRunner().invoke(app, [of, *arguments, "--config", str(self.path)], catch_exceptions=False)
         return found.output
 
 
@@ -90,10 +90,15 @@ def test_a_topic_stops_alone_and_is_read_on_by_the_verbs(watched: Watched) -> No
     until(lambda: watched.received()["good"] == 150, "the other goes on")
     assert 100 <= watched.received()["bad"] < 300, "nothing past the limit is committed, whatever the batches"
     assert "200 records in a row" in watched.verb("list")
+    # Whoever looks at what was rejected must not take the end of it for the end of the trouble.
+    said = watched.verb("list", of="dead-letters")
+    assert f"not read any more: {watched.bad}: " in said
+    assert f"run `stationkeeper topics resume {watched.bad}`" in said
     assert "is the topic that was read before" in watched.verb("accept-new", watched.bad)
     assert "is not stopped" in watched.verb("resume", watched.good)
     assert "is read on" in watched.verb("resume", watched.bad, "--by", "sre")
     until(lambda: watched.received() == {"good": 150, "bad": 400} and not watched.stopped(), "read on")
+    until(lambda: "not read any more" not in watched.verb("list", of="dead-letters"), "told no more")
 
     watched.world.delete(watched.bad)
     watched.send(watched.good, "m", 50)
