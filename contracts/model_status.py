@@ -244,7 +244,10 @@ class TrafficStatus(TypedDict):
 
 
 class ModelStatus(TypedDict):
-    """Everything the judge knows of one model."""
+    """Everything the judge knows of one model.
+
+    ``timezone`` says whose clock tells the hours; absent where all of them are those of UTC.
+    """
 
     model: str
     state: StateName
@@ -258,6 +261,7 @@ class ModelStatus(TypedDict):
     canary: NotRequired[str]
     adoption: NotRequired[AdoptionStatus]
     traffic: NotRequired[TrafficStatus]
+    timezone: NotRequired[str]
     false_pages: NotRequired[str]
     clock: NotRequired[Literal["wall", "stream"]]
     performance: NotRequired[list[PerformanceStatus]]

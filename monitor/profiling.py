@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stationkeeper.contracts.column import Column, categories, numbers
-from stationkeeper.contracts.times import parse_duration
+from stationkeeper.contracts.times import UTC_ZONE, check_timezone, parse_duration
 from stationkeeper.monitor.core.adoption import Timeline, adopt
 from stationkeeper.monitor.core.performance import labels_in_order
 from stationkeeper.monitor.core.reference import PREDICTION, Kind, Reference
@@ -35,14 +35,16 @@ def profile(
     ignored: Collection[str] = (),
     ordered: bool = False,
     time_unit: str = "ms",
+    timezone: str = UTC_ZONE,
     **options: Any,
 ) -> Reference:
     """Build a reference from a polars or pandas frame, a structured array or a mapping of arrays.
 
     ``time`` names a column of datetimes or epoch numbers (``time_unit``): rows are sorted by it and teach dependence,
     daily movement, seasons and traffic in panes of ``pane`` (a duration such as ``1m``; one that gives about a hundred
-    panes or more if left out). Without it, ``ordered`` says that rows are in order of time and a pane is a number of
-    rows. The other options are those of ``monitor.core.reference.profile``. Raises ``ValueError`` naming the column.
+    panes or more if left out), hours and days by the clock of ``timezone``, an IANA name. Without it, ``ordered`` says
+    that rows are in order of time and a pane is a number of rows. The other options are those of
+    ``monitor.core.reference.profile``. Raises ``ValueError`` naming the column.
     """
     columns = columns_of(data)
     timeline: Timeline | None = None
@@ -54,7 +56,7 @@ def profile(
         order = np.argsort(times, kind="stable")
         times = times[order]
         columns = {name: values[order] for name, values in columns.items()}
-        timeline = Timeline.of_times(times, _pane_ms(pane, times))
+        timeline = Timeline.of_times(times, _pane_ms(pane, times), check_timezone(timezone))
     elif ordered:
         timeline = Timeline.of_rows(len(next(iter(columns.values()))), _pane_rows(pane))
     hidden = [*ignored, *([time] if time else [])]

@@ -3,10 +3,10 @@
 from pathlib import Path as FilePath
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from stationkeeper.contracts.settings import ClassName, Duration, Name, Positive, Settings
-from stationkeeper.contracts.times import format_duration
+from stationkeeper.contracts.times import UTC_ZONE, check_timezone, format_duration
 from stationkeeper.events import Input, InputMapping, Kind, ValueRules
 from stationkeeper.monitor.core.budget import WARNINGS_A_PAGE, Budget, parse_budget
 from stationkeeper.monitor.core.incidents import HarmRules
@@ -177,6 +177,9 @@ class ModelSettings(Settings):
     next to all traffic. ``adoption`` is how long a reference without order of time learns from live panes before
     drift is judged: until then nothing pages but data quality. With 0d drift is judged at once, as if rows were
     independent; a reference with order of time never waits.
+    ``timezone`` is the IANA name of the zone whose clock traffic follows: hours and days that references and live panes
+    teach are local, so that a change of the clock is no odd evening. Panes, budgets and times in messages stay in UTC.
+    A changed zone moves what live panes taught of traffic at once; a reference keeps its own until the next is made.
     """
 
     name: Name
@@ -217,6 +220,7 @@ class ModelSettings(Settings):
     harm: HarmSettings = HarmSettings()
     # The core's point; 0 finds a loss of a point within days, and calls the reference's own wear by its name too.
     error_tolerance: Annotated[float, Field(ge=0, lt=1)] = TOLERANCE
+    timezone: Annotated[str, AfterValidator(check_timezone)] = UTC_ZONE
     requests: RequestSettings = RequestSettings()
     detectors: tuple[str, ...] = ()
     importance: dict[str, Annotated[float, Field(gt=0)]] = {}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stationkeeper.contracts.messages import Level
+from stationkeeper.contracts.times import UTC_ZONE
 from stationkeeper.events import ValueRules
 from stationkeeper.monitor.core.budget import parse_budget
 from stationkeeper.monitor.core.reference import Reference as Frozen
@@ -141,11 +142,13 @@ def profile(  # noqa: PLR0913 - a training script names each part of its table
     na: Collection[str] = ("",),
     threshold: float = 0.5,
     ordered: bool = False,
+    timezone: str = UTC_ZONE,
 ) -> ReferenceFile:
     """Build a reference from training rows; every column that has no other part and can be watched is a feature.
 
     ``time`` names a column of datetimes, texts or epoch numbers (their unit is found out where ``time_unit`` is None):
     rows in order of time teach dependence, daily movement and traffic, so that drift is judged from the first pane on.
+    ``timezone`` is the IANA name of the zone whose clock tells their hours.
     ``prediction`` is the model's score, ``label`` what turned out to be true, ``positive`` the label that scores are
     about. ``text``, ``decimal`` and ``na`` say how texts are read (docs/files.md). ``sensitive`` features keep salted
     hashes and edges of two digits only. ``columns`` of what is returned names what was left out, and why. Raises
@@ -169,6 +172,7 @@ def profile(  # noqa: PLR0913 - a training script names each part of its table
         sensitive=sensitive,
         ignored=ignored,
         threshold=threshold,
+        timezone=timezone,
     )
     return ReferenceFile(frozen, lines)
 
@@ -196,6 +200,7 @@ def backtest(  # noqa: PLR0913 - the options of the verb of the same name
     pane: str | None = None,
     renew: str = "auto",
     effect_floor: float | None = None,
+    timezone: str | None = None,
     level: Level | str = Level.PAGE,
     report: str | Path | None = None,
 ) -> BacktestResult:
@@ -225,6 +230,7 @@ def backtest(  # noqa: PLR0913 - the options of the verb of the same name
         renew=renew,
         effect_floor=effect_floor,
         positive=positive,
+        timezone=timezone or (UTC_ZONE if given is None else given.frozen.timezone),
     )
     summary = io.StringIO()
     found = run(

@@ -18,6 +18,7 @@ DAY_MS = 24 * HOUR_MS
 # Streams without dates begin on a Monday, 2001-01-01 00:00 UTC; the electricity market's first day was a Tuesday.
 MONDAY_MS = 978_307_200_000
 ELEC_MS = 831_427_200_000
+NEW_YORK = "America/New_York"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class RealStream:
 
     The first ``reference`` rows train the first version; a request waits for ``needed`` labelled rows since its change,
     or for ``wait`` ms. ``pane`` is in ms. ``changes`` are times of true changes, where they are known.
+    ``timezone`` is that of the source, where one is known.
     """
 
     name: str
@@ -39,6 +41,7 @@ class RealStream:
     wait: int
     categorical: tuple[str, ...] = ()
     changes: tuple[int, ...] = ()
+    timezone: str = "UTC"
 
 
 def flights() -> RealStream:
@@ -52,7 +55,9 @@ def flights() -> RealStream:
     label = frame["label"].to_numpy().astype(int)
     known = frame["label_time"].to_numpy().astype(np.int64)
     return RealStream(
-        "flights", columns, times, label, known, HOUR_MS, first, 20_000, 70 * DAY_MS, categorical=CATEGORICAL
+        *("flights", columns, times, label, known, HOUR_MS, first, 20_000, 70 * DAY_MS),
+        categorical=CATEGORICAL,
+        timezone=NEW_YORK,
     )
 
 
@@ -73,7 +78,11 @@ def airports() -> RealStream:
     columns["origin"] = frame["origin"].to_numpy()
     times = frame["time"].to_numpy().astype(np.int64)
     known, label = times + 3 * HOUR_MS, frame["label"].to_numpy()
-    return RealStream("airports", columns, times, label, known, HOUR_MS, 4_320, 2_160, 60 * DAY_MS, ("origin",))
+    return RealStream(
+        *("airports", columns, times, label, known, HOUR_MS, 4_320, 2_160, 60 * DAY_MS),
+        categorical=("origin",),
+        timezone=NEW_YORK,
+    )
 
 
 def shares() -> RealStream:

@@ -87,6 +87,7 @@ def reference_of(stream: RealStream, version: Version, name: str) -> Reference:
         version=name,
         time="@time",
         pane=f"{stream.pane // 60_000}m",
+        timezone=stream.timezone,
         prediction="@score",
         label="@label",
         categorical=list(stream.categorical),
@@ -141,6 +142,7 @@ def _reign(
         adoption=usual["adoption"].default,
         learn_traffic=QualitySettings().learn_traffic,
         categorical=stream.categorical,
+        timezone=stream.timezone,
     )
     replay = Replay(table, settings, reference_of(stream, version, name), before)
     asked: Incident | None = None

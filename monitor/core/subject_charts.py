@@ -53,7 +53,7 @@ class SubjectCharts:
         subject = self.reference.by_name[name]
         if not len(subject.strata) or self.lifecycle.incidents.of_subject(name) is not None:
             return subject
-        return in_season(subject, self.window.hours(len(subject.strata)))
+        return in_season(subject, self.window.hours(len(subject.strata), self.reference.timezone))
 
     def _chart(self, place: Place, window: Counts, found: Mapping[str, Distance] | None) -> Chart:
         """The chart of a subject whose distances over the ``window`` may be known already."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
 from stationkeeper.contracts.state import State as Kept
+from stationkeeper.contracts.times import UTC_ZONE
 from stationkeeper.monitor.core.adoption import AdoptionPeriod, AdoptionState, inherit
 from stationkeeper.monitor.core.budget import EFFECT_FLOOR, WARNINGS_A_PAGE, Budget, log_thresholds, split_alpha
 from stationkeeper.monitor.core.charts import Chart
@@ -66,7 +67,8 @@ class WatchSettings:
     ``tolerance`` is how far a quality rate may rise, ``stale_after`` the silence after which data are stale; None keeps
     what is learned. ``learn_traffic`` is how long (ms) live panes teach volume and freshness by hour of
     the week where the reference does not; None leaves them unjudged. ``error_tolerance`` is how far the error rate, and
-    the share of positives at a score, may rise unremarked.
+    the share of positives at a score, may rise unremarked. ``timezone`` is the zone whose clock tells the hours that
+    live panes teach; a reference with hours of its own keeps the zone that it was made in.
     """
 
     # One page in 30 days of minutes: what somebody on call bears for a model that is well (docs/statistics.md).
@@ -84,6 +86,7 @@ class WatchSettings:
     stale_after: int | None = None
     learn_traffic: int | None = None
     error_tolerance: float = TOLERANCE
+    timezone: str = UTC_ZONE
 
 
 class WatchState(Kept, frozen=True):
@@ -128,6 +131,7 @@ class Watch:
             self.settings.tolerance,
             self.settings.stale_after,
             self.settings.learn_traffic,
+            timezone=self.settings.timezone,
             whole=not segment,
         )
         self.patience = Patience(self.drifts)
@@ -137,7 +141,7 @@ class Watch:
         self.rows = 0
         self.period: AdoptionPeriod | None = None
         if self.settings.adoption is not None and not reference.adopted:
-            self.period = AdoptionPeriod(reference, self.settings.adoption)
+            self.period = AdoptionPeriod(reference, self.settings.adoption, self.settings.timezone)
         self._learned: str | None = None
 
     @property

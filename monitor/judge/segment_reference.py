@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from stationkeeper.contracts.state import State
+from stationkeeper.contracts.times import UTC_ZONE
 from stationkeeper.monitor.core.adoption import HOUR_MS, HOURS_OF_DAY
 from stationkeeper.monitor.core.panes import stratum_of
 from stationkeeper.monitor.core.reference import QUALITY, Counts, Reference, ReferenceSubject
@@ -29,7 +30,7 @@ DAY, WEEK = 24 * HOUR_MS, 168 * HOUR_MS
 class SegmentAdoptionState(State, frozen=True, array_like=True):
     """An `Adoption` as it is kept, by position, behind the version, digest and segment of its watch.
 
-    Builds before hours were told apart kept int64[width] counts and no ``by_hour``.
+    Builds before hours were told apart kept int64[width] counts and no ``by_hour``, those before time zones UTC.
     """
 
     version: str
@@ -40,6 +41,7 @@ class SegmentAdoptionState(State, frozen=True, array_like=True):
     panes: int = 0
     begin: int | None = None
     by_hour: list[int] = []
+    timezone: str = UTC_ZONE
 
 
 @dataclass(slots=True)
@@ -51,19 +53,21 @@ class Adoption:
     panes: int = 0
     begin: int | None = None
     by_hour: list[int] = field(default_factory=lambda: [0] * HOURS_OF_DAY)
+    timezone: str = UTC_ZONE
 
     @classmethod
     def of(cls, reference: Reference) -> "Adoption":
         """Begin with nothing: one row of counts, or one an hour of the day where the model has seasons."""
         seasonal = any(len(subject.strata) for subject in reference.subjects)
-        return cls(np.zeros((HOURS_OF_DAY if seasonal else 1, reference.layout.width), np.int64))
+        counts = np.zeros((HOURS_OF_DAY if seasonal else 1, reference.layout.width), np.int64)
+        return cls(counts, timezone=reference.timezone)
 
     def add(self, start: int, rows: int, counts: Counts) -> bool:
         """Add a pane that begins at ``start`` ms; returns whether there is now enough."""
         self.begin = start if self.begin is None else self.begin
         self.rows += rows
         self.panes += bool(rows)
-        hour = stratum_of(start, HOURS_OF_DAY)
+        hour = stratum_of(start, HOURS_OF_DAY, self.timezone)
         self.by_hour[hour] += rows
         self.counts[hour % len(self.counts)] += counts
         if self.rows < ADOPT_ROWS or self.panes < ADOPT_PANES:
@@ -82,13 +86,14 @@ class Adoption:
             panes=self.panes,
             begin=self.begin,
             by_hour=list(self.by_hour),
+            timezone=self.timezone,
         )
 
     @classmethod
     def restored(cls, state: SegmentAdoptionState) -> "Adoption":
         """Return what ``state`` was taken from."""
         by_hour = list(state.by_hour) or [0] * HOURS_OF_DAY
-        return cls(np.atleast_2d(state.counts), state.rows, state.panes, state.begin, by_hour)
+        return cls(np.atleast_2d(state.counts), state.rows, state.panes, state.begin, by_hour, state.timezone)
 
 
 def segment_reference(reference: Reference, counts: Counts) -> Reference:

@@ -200,6 +200,7 @@ class Watches(Mapping[WatchKey, Watch]):
                 stale_after=settings.quality.stale_after,
                 learn_traffic=settings.quality.learn_traffic or None,
                 error_tolerance=settings.error_tolerance,
+                timezone=settings.timezone,
             ),
         )
         if settings.detectors and not key.segment:

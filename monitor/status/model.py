@@ -23,6 +23,7 @@ from stationkeeper.monitor.status.performance import (
     adoption_status,
     label_status,
     maturity_samples,
+    timezone_status,
     traffic_status,
 )
 from stationkeeper.monitor.status.series import ChartSeries
@@ -94,6 +95,8 @@ class ModelView:
             status["adoption"] = adoption
         if (traffic := traffic_status(judge, champion)) is not None:
             status["traffic"] = traffic
+        if (zone := timezone_status(judge, champion)) is not None:
+            status["timezone"] = zone
         rollout = self._references.rollout(judge.name)
         if rollout is not None and rollout.canary:
             status["canary"] = rollout.canary

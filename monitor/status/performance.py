@@ -15,7 +15,7 @@ from stationkeeper.contracts.model_status import (
     PerformanceStatus,
     TrafficStatus,
 )
-from stationkeeper.contracts.times import format_duration
+from stationkeeper.contracts.times import UTC_ZONE, format_duration
 from stationkeeper.monitor.core.performance import (
     MEASURES,
     MIN_LABELS,
@@ -53,6 +53,16 @@ def adoption_status(judge: ModelJudge, champion: str | None) -> AdoptionStatus |
                 "rows": period.rows,
             }
     return None
+
+
+def timezone_status(judge: ModelJudge, champion: str | None) -> str | None:
+    """Return whose clock tells the hours of the champion; None where all are those of UTC."""
+    zone = judge.settings.timezone
+    for key, watch in judge.watches.items():
+        made = watch.reference.timezone
+        if key.version == champion and not key.segment and watch.reference.has_hours and made != zone:
+            return f"{made}, in which the reference was made; {zone} from the next reference on"
+    return None if zone == UTC_ZONE else zone
 
 
 def traffic_status(judge: ModelJudge, champion: str | None) -> TrafficStatus | None:

@@ -12,7 +12,7 @@ from stationkeeper.backtesting.surrogate_model import StandIn, fit_stand_in
 from stationkeeper.backtesting.table import Array, BadInput, Table
 from stationkeeper.contracts.column import Categories, Column, categories, numbers
 from stationkeeper.contracts.messages import Verdict, VerdictKind
-from stationkeeper.contracts.times import format_duration, to_datetime
+from stationkeeper.contracts.times import UTC_ZONE, format_duration, to_datetime
 from stationkeeper.monitor.core.adoption import Timeline, adopt, inherit
 from stationkeeper.monitor.core.budget import EFFECT_FLOOR, Budget
 from stationkeeper.monitor.core.panes import Pane
@@ -57,7 +57,8 @@ class ReplaySettings:
     its label (None: the delay). Where rows have times more is waited for where labels come later, at most ``horizon``.
     ``adoption`` and ``learn_traffic`` are those of `WatchSettings`. ``renew`` is the number of rows after a page from
     which a new reference is built, as a retrained model would bring one: first from a quarter of them, so that the next
-    change is not slept through, then from all; 0 keeps the reference, so only the first change shows.
+    change is not slept through, then from all; 0 keeps the reference, so only the first change shows. Hours are those
+    of ``timezone``.
     """
 
     budget: Budget
@@ -76,6 +77,7 @@ class ReplaySettings:
     categorical: tuple[str, ...] = ()
     threshold: float | None = None
     positive: str | None = None
+    timezone: str = UTC_ZONE
     # The daemon's own.
     delta: float = EFFECT_FLOOR
 
@@ -267,6 +269,7 @@ class Replay:
                 delta=settings.delta,
                 adoption=settings.adoption,
                 learn_traffic=settings.learn_traffic,
+                timezone=settings.timezone,
             ),
         )
         if self._before is not None:
@@ -302,7 +305,7 @@ class Replay:
         timeline = (
             Timeline.of_rows(last - first, settings.pane)
             if table.times is None
-            else Timeline.of_times(table.times[first:last], settings.pane)
+            else Timeline.of_times(table.times[first:last], settings.pane, settings.timezone)
         )
         data = subject_columns(reference, columns, table.prediction)
         reference = adopt(reference, data, timeline)

@@ -13,7 +13,7 @@ from stationkeeper.backtesting.peers import Count, Peers
 from stationkeeper.backtesting.replay import RENEW_MOST, Replay, ReplaySettings
 from stationkeeper.backtesting.table import BadInput, Table
 from stationkeeper.contracts.messages import Level, SubjectState, Verdict, VerdictKind
-from stationkeeper.contracts.times import format_duration, parse_duration, to_ms
+from stationkeeper.contracts.times import UTC_ZONE, check_timezone, format_duration, parse_duration, to_ms
 from stationkeeper.monitor.core.budget import EFFECT_FLOOR, Budget, parse_budget
 from stationkeeper.monitor.core.reference import Reference, load
 from stationkeeper.monitor.settings import ModelSettings, QualitySettings
@@ -154,6 +154,7 @@ def replay_settings(  # noqa: PLR0913 - the options of the verb
     label_maturity: str | None = None,
     adoption: str | None = None,
     positive: str | None = None,
+    timezone: str = UTC_ZONE,
 ) -> ReplaySettings:
     """Return what the options of the verb mean for a table; raises ``BadInput`` that names the option."""
     timed = table.times is not None
@@ -183,7 +184,15 @@ def replay_settings(  # noqa: PLR0913 - the options of the verb
         categorical=tuple(categorical),
         delta=EFFECT_FLOOR if effect_floor is None else effect_floor,
         positive=positive,
+        timezone=_zone(timezone),
     )
+
+
+def _zone(timezone: str) -> str:
+    try:
+        return check_timezone(timezone)
+    except ValueError as error:
+        raise BadInput(f"--timezone: {error}") from error
 
 
 def _budget(every: str | None, *, timed: bool) -> Budget:

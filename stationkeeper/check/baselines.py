@@ -80,7 +80,7 @@ def baselines(
         if reference is None:
             yield Baseline(name, f"the reference of version {champion} cannot be read; profile it again")
         else:
-            words = _words(reference, settings, reader, topics)
+            words = f"{_words(reference, settings, reader, topics)}{_hours(reference, settings)}"
             yield Baseline(
                 name, f"version {champion}, {reference.rows:,} rows of {reference.source}{words}", known=True
             )
@@ -100,6 +100,16 @@ def _words(reference: Reference, settings: ModelSettings, reader: Reader, topics
         days = f"{settings.adoption / DAY_MS:g} days"
         return f", without order of time: its first {days} of live panes teach it, and until then only quality pages"
     return f", without order of time; {period.progress()}, until then only quality pages"
+
+
+def _hours(reference: Reference, settings: ModelSettings) -> str:
+    """What is to be said where the reference knows hours by another clock than the model's."""
+    if not reference.has_hours or reference.timezone == settings.timezone:
+        return ""
+    return (
+        f"; its hours are those of {reference.timezone}: profile it again (--timezone {settings.timezone}) for those "
+        "of the model's timezone"
+    )
 
 
 def _watches(reader: Reader, topics: Topics, reference: Reference, model: str) -> Iterator[Mapping[str, Any]]:

@@ -12,11 +12,13 @@ from stationkeeper.commands.options import (
     NOTHING_SAID,
     ConfigOption,
     ReadingOptions,
+    TimezoneOption,
     configured_values,
     names_of,
     reads_table,
 )
 from stationkeeper.contracts.messages import Level, Verdict
+from stationkeeper.contracts.times import UTC_ZONE
 
 __all__ = ["backtest"]
 
@@ -73,6 +75,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="With --topic: KEY=VALUE of the model to change; repeat.")
     ] = None,
+    timezone: TimezoneOption = None,
     model: Annotated[str | None, typer.Option(help="Of events of several models in a file: which one.")] = None,
     reading: ReadingOptions = NOTHING_SAID,
     config: ConfigOption = None,
@@ -95,7 +98,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
     from stationkeeper.monitor.core.reference import InvalidReference
     from stationkeeper.tables import Parts, read_table
 
-    _, rules, known = configured_values(config, model)
+    _, rules, known, zone = configured_values(config, model)
     rules = reading.over(rules)
     try:
         parts = Parts(time, prediction, label, None, names_of(features) or None)
@@ -103,6 +106,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
         table = table_of(read)
         if not quiet:
             sys.stderr.writelines(f"  {line}\n" for line in read.lines())
+        given = load_reference(reference) if reference else None
         settings = replay_settings(
             table,
             reference_rows=None if reference else reference_rows,
@@ -116,9 +120,9 @@ def backtest(  # noqa: PLR0913, PLR0917 - the verb's options
             renew=renew,
             effect_floor=effect_floor,
             positive=reading.positive or known,
+            timezone=timezone or zone or (UTC_ZONE if given is None else given.timezone),
         )
         marks = tuple(change_of(one) for one in change or ())
-        given = load_reference(reference) if reference else None
         err = None if quiet else sys.stderr
         found = run(
             table,

@@ -30,6 +30,9 @@ EvidentlyOption = Annotated[
     Path | None,
     typer.Option("--evidently-mapping", help="A DataDefinition or ColumnMapping of Evidently (JSON, YAML)."),
 ]
+TimezoneOption = Annotated[
+    str | None, typer.Option("--timezone", help="IANA name of the zone whose clock tells hours; default the model's.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
@@ -43,8 +46,10 @@ def names_of(text: str | None) -> tuple[str, ...]:
     return tuple(name for name in found if name.strip())
 
 
-def configured_values(config: Path | None, model: str | None) -> tuple[str | None, "ValueRules", str | None]:
-    """Return the model that is meant, how the configuration reads its values, and its positive class.
+def configured_values(
+    config: Path | None, model: str | None
+) -> tuple[str | None, "ValueRules", str | None, str | None]:
+    """Return the model that is meant, how the configuration reads its values, its positive class and its time zone.
 
     Without a name it is the only one there is. None and the defaults where there is no configuration, or none of it.
     """
@@ -57,7 +62,9 @@ def configured_values(config: Path | None, model: str | None) -> tuple[str | Non
     name = model or (next(iter(models)) if len(models) == 1 and not settings.refused else None)
     refuse_wrong(settings, name or "")
     found = models.get(name or "")
-    return (name, ValueRules(), None) if found is None else (name, found.values, found.positive)
+    if found is None:
+        return name, ValueRules(), None, None
+    return name, found.values, found.positive, found.timezone
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from stationkeeper.commands.options import (
     EvidentlyOption,
     JsonOption,
     ReadingOptions,
+    TimezoneOption,
     configured_values,
     names_of,
     print_json,
@@ -19,6 +20,7 @@ from stationkeeper.commands.options import (
     refuse_wrong,
 )
 from stationkeeper.contracts.masking import printable
+from stationkeeper.contracts.times import UTC_ZONE, check_timezone
 from stationkeeper.monitor.core.reference import Reference
 from stationkeeper.monitor.settings import DAY_MS, ModelSettings
 
@@ -76,6 +78,7 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
     start: Annotated[str | None, typer.Option("--from", help="With --history: RFC 3339; default all there is.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="With --history: RFC 3339.")] = None,
     time: Annotated[str | None, typer.Option(help="Column with the time; teaches dependence and seasons.")] = None,
+    timezone: TimezoneOption = None,
     prediction: Annotated[str | None, typer.Option(help="Column with the score or class.")] = None,
     label: Annotated[str | None, typer.Option(help="Column with the truth.")] = None,
     weight: Annotated[str | None, typer.Option(help="Column that undoes a rebalanced training set.")] = None,
@@ -97,7 +100,9 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
 ) -> None:
     """Build a reference from training data, or from a model's past: cells and counts in a small versioned JSON."""
     if history is not None:
-        _from_history(history, version, start, end, output, per_hour, false_pages, config, publish=publish, json=json)
+        _from_history(
+            history, version, (start, end), timezone, output, per_hour, false_pages, config, publish=publish, json=json
+        )
         return
     if file is None:
         raise typer.BadParameter("give a FILE with training data, or --history MODEL to take a period of its past")
@@ -107,7 +112,7 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
     from stationkeeper.tables import Parts, read_table
 
     roles = read_mapping(evidently_mapping) if evidently_mapping is not None else ColumnRoles()
-    only, rules, known = configured_values(config, model)
+    only, rules, known, zone = configured_values(config, model)
     rules = reading.over(rules)
     parts = Parts(
         time or roles.fields.get("time"),
@@ -132,6 +137,7 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
             sensitive=names_of(sensitive),
             threshold=threshold,
             positive=reading.positive or known,
+            timezone=timezone or zone or UTC_ZONE,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
@@ -147,8 +153,8 @@ def profile(  # noqa: PLR0913, PLR0917 - the verb's options
 def _from_history(  # noqa: PLR0913 - the options of the verb that ask for a period
     model: str,
     version: str | None,
-    start: str | None,
-    end: str | None,
+    period: tuple[str | None, str | None],
+    timezone: str | None,
     output: Path | None,
     per_hour: float | None,
     false_pages: str | None,
@@ -160,13 +166,16 @@ def _from_history(  # noqa: PLR0913 - the options of the verb that ask for a per
     from stationkeeper.process.wiring import open_reader
     from stationkeeper.profiling.from_history import history_reference
 
+    configured = _configured(config, model)
+    zone = timezone or (configured.models[model].timezone if configured is not None else UTC_ZONE)
     with open_reader(config) as (_, reader, topics):
         try:
-            reference = history_reference(reader, topics, model, version, moment(start), moment(end))
+            start, end = map(moment, period)
+            reference = history_reference(reader, topics, model, version, start, end, check_timezone(zone))
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
     target = output or Path(f"{model}.reference.json")
-    _write(reference, target, per_hour, false_pages, _configured(config, model), json=json)
+    _write(reference, target, per_hour, false_pages, configured, json=json)
     if publish:
         _publish(config, reference)
 

@@ -101,6 +101,8 @@ class FlightsScenario:
         default_factory=lambda: {
             "pane": "1h",
             "lateness": "1h",
+            # What departs follows the clock on the wall: a change of it is no odd evening.
+            "timezone": "America/New_York",
             # Nine hundred flights a day: eleven days of them before the gate looks, and time for it to look twice.
             # A training is paid for by the time that the gate looks: what is shown to be better by a hundredth answers.
             "retrain": {"data": {"min_rows": 10_000, "max_wait": "70d"}, "gate": {"looks": 2, "min_gain": 0.01}},

@@ -88,6 +88,8 @@ def _facts(model: ModelStatus) -> Html:
             else []
         )
         facts.append(("Volume and silence", [told["reason"], *span]))
+    if "timezone" in model:
+        facts.append(("Hours and days", model["timezone"]))
     if "false_pages" in model:
         facts.append(("False pages allowed", model["false_pages"]))
     return tag("dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts], class_="facts")

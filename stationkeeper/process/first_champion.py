@@ -1,13 +1,14 @@
 """The first champion: trained from a file (or taken as registered), with its reference, written to the log."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from stationkeeper.config import Config
 from stationkeeper.deploy.adoption import DeploymentError, adopt, read_deployments
-from stationkeeper.process.wiring import reader_for, topics_of
+from stationkeeper.process.wiring import reader_for, timezones_of, topics_of
 from stationkeeper.profiling.fresh_version import build_reference
 from stationkeeper.registry import AdoptionRules, ModelTask, Registry, look_at
 from stationkeeper.retrain.bootstrap import FirstChampion, bootstrap, training_rows
@@ -28,7 +29,7 @@ def train_first_champion(
             settings,
             registry=Registry(config.registry),
             snapshots=SnapshotStore.of(config.snapshots),
-            build_reference=build_reference,
+            build_reference=partial(build_reference, timezones=timezones_of(config)),
             work_dir=Path(work),
         )
 

@@ -5,6 +5,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -255,6 +256,11 @@ def partition_counter(config: Config) -> Callable[[str], int]:
     return count
 
 
+def timezones_of(config: Config) -> dict[str, str]:
+    """Return by model whose clock tells its hours."""
+    return {name: model.timezone for name, model in config.models.items()}
+
+
 def retrain_stage(
     config: Config, work_directory: Path = WORK_DIRECTORY, open_reader: Callable[[], Reader] | None = None
 ) -> Stage:
@@ -282,7 +288,7 @@ def retrain_stage(
         registry=Registry(config.registry),
         snapshots=SnapshotStore.of(config.snapshots),
         open_reader=open_reader or (lambda: reader_for(config, "snapshot")),
-        build_reference=build_reference,
+        build_reference=partial(build_reference, timezones=timezones_of(config)),
         work_dir=work_directory,
     )
     return Retrain(models, topics_of(config), steps, refused=[one.name for one in config.refused])

@@ -1,10 +1,12 @@
 """Builds the reference of a freshly trained version: retrain has the rows, the monitor knows what a reference is."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
+from stationkeeper.contracts.times import UTC_ZONE
 from stationkeeper.monitor.core.reference import Task, dump
 from stationkeeper.monitor.profiling import profile
 from stationkeeper.registry import FeatureKind, ModelTask
@@ -16,8 +18,11 @@ _LABEL = "@label"
 _TIME = "@time"
 
 
-def build_reference(rows: ReferenceRows) -> tuple[str, bytes]:
-    """Return digest and JSON of the reference of a new version, from rows like those it will see."""
+def build_reference(rows: ReferenceRows, timezones: Mapping[str, str]) -> tuple[str, bytes]:
+    """Return digest and JSON of the reference of a new version, from rows like those it will see.
+
+    ``timezones`` says by model whose clock tells its hours; UTC where nothing is said.
+    """
     several = rows.card.task is ModelTask.MULTICLASS
     # Events carry the class's text; its index would be read as an amount where there are many classes.
     answers, truth = (
@@ -35,6 +40,7 @@ def build_reference(rows: ReferenceRows) -> tuple[str, bytes]:
         model=rows.model,
         version=rows.version,
         time=_TIME,
+        timezone=timezones.get(rows.model, UTC_ZONE),
         prediction=_SCORE,
         label=_LABEL if labelled else None,
         categorical=[spec.name for spec in rows.specs if spec.kind is FeatureKind.CATEGORICAL],

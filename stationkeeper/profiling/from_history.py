@@ -7,7 +7,7 @@ import numpy as np
 
 from stationkeeper.contracts.identity import partition_of
 from stationkeeper.contracts.messages import Rollout
-from stationkeeper.contracts.times import to_datetime
+from stationkeeper.contracts.times import UTC_ZONE, to_datetime
 from stationkeeper.contracts.topics import Topics
 from stationkeeper.contracts.wire import SCORE_BINS, OutcomeDelta, PaneDelta, WireError, decode
 from stationkeeper.explain.lineage import read_messages
@@ -24,8 +24,11 @@ def history_reference(
     version: str | None = None,
     start: int | None = None,
     end: int | None = None,
+    timezone: str = UTC_ZONE,
 ) -> Reference:
     """Return the reference of a version (default: the champion) rebuilt from its panes in [start, end) ms.
+
+    Its hours are those of ``timezone``.
 
     Raises ``ValueError`` where the version, its reference or enough of its panes are not in the log.
     """
@@ -55,7 +58,7 @@ def history_reference(
             f"stationkeeper report --model {model} shows what it holds"
         )
     panes = counted[digest].panes()
-    made = rebase(by_digest[digest], panes, [labels[at] for at in sorted(labels)])
+    made = rebase(by_digest[digest], panes, [labels[at] for at in sorted(labels)], timezone)
     period = f"{to_datetime(panes[0].start):%Y-%m-%d %H:%M} to {to_datetime(panes[-1].end):%Y-%m-%d %H:%M} UTC"
     notes = (*made.notes, period, f"in the cells of {digest}")
     return replace(made, model=model, version=version, notes=notes)

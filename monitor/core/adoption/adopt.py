@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stationkeeper.contracts.column import Categories, Column, Floats, Integers
+from stationkeeper.contracts.times import UTC_ZONE, local_times
 from stationkeeper.monitor.core.adoption.dependence import (
     BLOCKS,
     FLOOR_QUANTILE,
@@ -50,13 +51,16 @@ _SEED = 20_170_911
 class Timeline:
     """To which pane each reference row belongs, in order of time: ``group`` int64[n] in 0..panes-1.
 
-    ``starts`` int64[panes] are pane starts in epoch milliseconds, or None where row number is time.
+    ``starts`` int64[panes] are pane starts in epoch milliseconds, or None where row number is time; ``local`` the same
+    by the clock of ``timezone``, which tells hours and days.
     """
 
     group: Integers
     panes: int
     length: int
     starts: Integers | None = None
+    timezone: str = UTC_ZONE
+    local: Integers | None = None
 
     @classmethod
     def of_rows(cls, rows: int, length: int) -> "Timeline":
@@ -65,10 +69,11 @@ class Timeline:
         return cls(np.minimum(np.arange(rows) // length, panes - 1), panes, length)
 
     @classmethod
-    def of_times(cls, times: Integers, length: int) -> "Timeline":
+    def of_times(cls, times: Integers, length: int, timezone: str = UTC_ZONE) -> "Timeline":
         """Panes of ``length`` ms over the span of ``times`` int64[n]; panes without rows are left out."""
         starts, group = np.unique(times // length, return_inverse=True)
-        return cls(group.reshape(-1), len(starts), length, starts * length)
+        starts = starts * length
+        return cls(group.reshape(-1), len(starts), length, starts, timezone, local_times(starts, timezone))
 
 
 def adopt(reference: Reference, columns: Mapping[str, Column], timeline: Timeline) -> Reference:
@@ -90,16 +95,16 @@ def adopt(reference: Reference, columns: Mapping[str, Column], timeline: Timelin
             panes = subject.cells.tally(column, timeline.group, timeline.panes)[:, : subject.cells.count]
             learned[subject.name] = panes, _season(subject, panes, timeline)
     strata = max((len(season.strata) for _, season in learned.values() if season is not None), default=1)
-    days = 0 if starts is None else len(np.unique(starts // DAY_MS))
+    days = 0 if timeline.local is None else len(np.unique(timeline.local // DAY_MS))
     watched = [
         _learn(subject, columns[subject.name], *learned[subject.name], timeline, strata)
         if subject.name in learned
         else subject
         for subject in reference.watched
     ]
-    traffic = None if starts is None else traffic_of(starts, timeline.length, rows)
+    traffic = None if starts is None else traffic_of(starts, timeline.length, rows, timeline.timezone)
     notes = (*reference.notes, *widened_note(days))
-    return replace(reference.with_watched(watched), traffic=traffic, notes=notes)
+    return replace(reference.with_watched(watched), traffic=traffic, notes=notes, timezone=timeline.timezone)
 
 
 def inherit(reference: Reference, before: Reference) -> Reference:
@@ -277,10 +282,10 @@ def floor_of(moves: Movement, days: Counts, season: Season | None) -> float:
 
 def _season(subject: ReferenceSubject, panes: Counts, timeline: Timeline) -> Season | None:
     """What the hours of the week teach of a subject; None where panes have no time, or are longer than an hour."""
-    if timeline.starts is None or timeline.length > HOUR_MS or not panes.any():
+    if timeline.local is None or timeline.length > HOUR_MS or not panes.any():
         return None
     sums = SeasonSums(panes.shape[1], int(subject.grid.max()) + 1)
-    hour = timeline.starts // HOUR_MS
+    hour = timeline.local // HOUR_MS
     cuts = np.flatnonzero(np.diff(hour, prepend=hour[0] - 1))
     blocks = np.add.reduceat(panes, cuts, axis=0)
     sums.add_blocks(hour[cuts] * HOUR_MS, blocks, coarse_cells(subject, blocks))
@@ -303,9 +308,9 @@ def _learn(
     usable = panes[latest] if panes.any() else panes[:0]
     kept: Counts = np.empty((0, 0), np.int64)
     of: Integers | None = None
-    if strata > 1 and timeline.starts is not None:
+    if strata > 1 and timeline.local is not None:
         kept = season.folded(strata) if season is not None else np.tile(subject.counts, (strata, 1))
-        of = np.array([stratum_of(int(start), strata) for start in timeline.starts[latest]])[: len(usable)]
+        of = np.array([stratum_of(int(start), strata) for start in timeline.local[latest]])[: len(usable)]
     days, weekday = _days(panes, timeline)
     coarse = coarse_cells(subject, days)
     moves = Movement(excess_floor(coarse)) if weekday is None else day_movement(coarse, weekday, season)
@@ -314,16 +319,16 @@ def _learn(
     phi = learned_phi(usable, kind, of, known)  # type: ignore[arg-type]
     within = np.empty(0)
     # Of blocks of rows nobody knows where a day ends.
-    if timeline.starts is not None and moves.independent:
-        within = learned_phi(usable, kind, of, known, timeline.starts[latest][: len(usable)] // DAY_MS)  # type: ignore[arg-type]
+    if timeline.local is not None and moves.independent:
+        within = learned_phi(usable, kind, of, known, timeline.local[latest][: len(usable)] // DAY_MS)  # type: ignore[arg-type]
     return replace(subject, phi=phi, phi_within_days=within, day_floor=floor, strata=kept, repeats=longest_run(column))
 
 
 def _days(panes: Counts, timeline: Timeline) -> tuple[Counts, Integers | None]:
     """Whole days with their weekdays from Monday where time is known, else a dozen blocks of panes in order."""
     weekday: Integers | None = None
-    if timeline.starts is not None:
-        found, group = np.unique(timeline.starts // DAY_MS, return_inverse=True)
+    if timeline.local is not None:
+        found, group = np.unique(timeline.local // DAY_MS, return_inverse=True)
         weekday, group = weekday_of(found), group.reshape(-1)
     else:
         group = np.arange(len(panes)) * FLOOR_BLOCKS // len(panes)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stationkeeper.contracts.column import Integers
 from stationkeeper.contracts.messages import VerdictKind
 from stationkeeper.contracts.state import State
+from stationkeeper.contracts.times import UTC_ZONE, local_ms
 from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, day_movement, floor_of, widened_note
 from stationkeeper.monitor.core.adoption.dependence import learned_phi
 from stationkeeper.monitor.core.adoption.season import (
@@ -62,6 +63,8 @@ class AdoptionState(State, frozen=True):
     recent: tuple[list[int], NDArray[np.integer[Any]]]
     # Builds before hours of the week were told apart kept those of the day alone.
     season: SeasonSumsState | None = None
+    # Builds before time zones counted the hours of UTC.
+    timezone: str = UTC_ZONE
 
 
 class AdoptionPeriod:
@@ -72,15 +75,16 @@ class AdoptionPeriod:
     are kept in coarse cells: both are measured in them, and the state, written with every pane, stays small.
     """
 
-    def __init__(self, reference: Reference, length: int) -> None:
-        self.reference, self.length = reference, length
+    def __init__(self, reference: Reference, length: int, timezone: str = UTC_ZONE) -> None:
+        """``timezone`` is the zone whose clock tells hours and days; a restored period keeps its own."""
+        self.reference, self.length, self.timezone = reference, length, timezone
         width = reference.layout.width
         self.begin: int | None = None
         self.end = 0
         self.rows = self.panes = 0
         self.counts = reference.layout.zeros()
         self.days: dict[int, Counts] = {}
-        self.sums = SeasonSums(width, self._parts()[-1].stop) if width <= SEASONAL_WIDTH else None
+        self.sums = SeasonSums(width, self._parts()[-1].stop, timezone) if width <= SEASONAL_WIDTH else None
         most = min(KEPT_PANES, max(KEPT_LEAST, KEPT_ENTRIES // self._parts()[-1].stop))
         self.recent: deque[tuple[int, Counts]] = deque(maxlen=most)
 
@@ -114,7 +118,7 @@ class AdoptionPeriod:
         self.rows += pane.rows
         self.panes += 1
         self.counts += pane.counts
-        day, coarse = pane.start // DAY_MS, self._coarse(pane.counts)
+        day, coarse = local_ms(pane.start, self.timezone) // DAY_MS, self._coarse(pane.counts)
         self.days[day] = self.days[day] + coarse if day in self.days else coarse.copy()
         if self.sums is not None:
             self.sums.add(pane.start, pane.counts, coarse, self._parts())
@@ -142,7 +146,16 @@ class AdoptionPeriod:
             f"adopted from {self.panes} panes with {self.rows} live rows",
             *widened_note(len(days)),
         )
-        return replace(self.reference.with_watched(watched), rows=rows, source="adoption", notes=notes)
+        # Hours that the reference knew by another clock are no hours of this one.
+        traffic = self.reference.traffic if self.reference.timezone == self.timezone else None
+        return replace(
+            self.reference.with_watched(watched),
+            rows=rows,
+            source="adoption",
+            notes=notes,
+            traffic=traffic,
+            timezone=self.timezone,
+        )
 
     def skew(self, delta: float) -> Finding | None:
         """Return how live differs from the reference beyond ``delta`` of the rows and four times the noise, or None.
@@ -194,6 +207,7 @@ class AdoptionPeriod:
             hours=np.zeros((0, len(self.counts)), np.int64) if self.sums is None else self.sums.hours.copy(),
             recent=([start for start, _ in self.recent], np.array([kept for _, kept in self.recent], np.int32)),
             season=None if self.sums is None else self.sums.state(),
+            timezone=self.timezone,
         )
 
     def restore(self, state: AdoptionState) -> None:
@@ -201,7 +215,10 @@ class AdoptionPeriod:
         self.begin, self.end, self.rows, self.panes = state.begin, state.end, state.rows, state.panes
         self.counts = np.array(state.counts, np.int64)
         self.days = {day: np.array(counts, np.int64) for day, counts in state.days}
+        # Hours of two clocks do not add: a changed zone counts from the next period on.
+        self.timezone = state.timezone
         if self.sums is not None:
+            self.sums.timezone = state.timezone
             self.sums.hours = np.array(state.hours, np.int64).reshape(HOURS_OF_DAY, -1)
             # Of an older build the hours of the week begin now, and those of the day are whole.
             if state.season is not None:
@@ -246,13 +263,13 @@ class AdoptionPeriod:
         by_pane, usual, kept = None, None, np.empty((0, 0), np.int64)
         if strata > 1 and season is not None:
             kept = season.folded(strata)
-            by_pane = np.array([stratum_of(start, strata) for start, _ in self.recent])
+            by_pane = np.array([stratum_of(start, strata, self.timezone) for start, _ in self.recent])
             usual = coarse_cells(subject, kept)
         moves = day_movement(days, weekday, season)
         kind: Literal["numeric", "categorical"] = "numeric" if subject.kind is Kind.NUMERIC else "categorical"
         phi, within = learned_phi(panes, kind, by_pane, usual), np.empty(0)
         if moves.independent:
-            of_day = np.array([start // DAY_MS for start, _ in self.recent])
+            of_day = np.array([local_ms(start, self.timezone) // DAY_MS for start, _ in self.recent])
             within = learned_phi(panes, kind, by_pane, usual, of_day)
         floor = floor_of(moves, days, season)
         return replace(made, phi=phi, phi_within_days=within, day_floor=floor, strata=kept)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stationkeeper.contracts.times import UTC_ZONE
 from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor.core.adoption.adopt import MIN_PANES, pane_phi
 from stationkeeper.monitor.core.adoption.period import MIN_ROWS, AdoptionPeriod
@@ -24,12 +25,15 @@ class PaneLabels:
     confusion: Counts
 
 
-def rebase(reference: Reference, panes: Sequence[Pane], labels: Sequence[PaneLabels] = ()) -> Reference:
+def rebase(
+    reference: Reference, panes: Sequence[Pane], labels: Sequence[PaneLabels] = (), timezone: str = UTC_ZONE
+) -> Reference:
     """Return the reference whose normal state is that of ``panes``: counts, quality, dependence, days, hours, traffic.
 
-    Panes are of one length, in order, counted in the reference's cells. Labels of the period replace the reference's,
-    where there are any. Unlike an adoption period, which leaves quality as training had it, the period is taken whole:
-    somebody chose it. Raises ``ValueError`` for fewer than ``MIN_PANES`` panes or ``MIN_ROWS`` rows. O(panes width).
+    Panes are of one length, in order, counted in the reference's cells; hours and days are those of ``timezone``.
+    Labels of the period replace the reference's, where there are any. Unlike an adoption period, which leaves quality
+    as training had it, the period is taken whole: somebody chose it. Raises ``ValueError`` for fewer than ``MIN_PANES``
+    panes or ``MIN_ROWS`` rows. O(panes width).
     """
     used = [pane for pane in panes if pane.rows]
     rows = sum(pane.rows for pane in used)
@@ -38,13 +42,13 @@ def rebase(reference: Reference, panes: Sequence[Pane], labels: Sequence[PaneLab
             f"{len(used)} panes with {rows} rows are too little for a reference: at least {MIN_PANES} panes and "
             f"{MIN_ROWS} rows; choose a longer period"
         )
-    period = AdoptionPeriod(reference, 0)
+    period = AdoptionPeriod(reference, 0, timezone)
     for pane in used:
         period.add(pane)
     learned = period.learned()
     subjects = tuple(_with_quality(subject, reference, period.counts) for subject in learned.subjects)
     starts = np.array([pane.start for pane in used])
-    traffic = traffic_of(starts, used[0].length, np.array([pane.rows for pane in used]))
+    traffic = traffic_of(starts, used[0].length, np.array([pane.rows for pane in used]), timezone)
     return replace(
         learned,
         subjects=subjects,

@@ -13,6 +13,7 @@ import numpy as np
 
 from stationkeeper.contracts.column import Floats, Integers
 from stationkeeper.contracts.state import State
+from stationkeeper.contracts.times import UTC_ZONE, local_ms
 from stationkeeper.monitor.core.adoption.traffic import HOUR_MS
 from stationkeeper.monitor.core.panes import stratum_of
 from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Counts
@@ -21,7 +22,7 @@ from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Counts
 HOURS_OF_DAY = 24
 # Monday is the first.
 DAYS_OF_WEEK = 7
-# Monday 00:00 UTC is the first: five working days, then the weekend. Where the weekend lies elsewhere, the days' own
+# Monday 00:00 is the first: five working days, then the weekend. Where the weekend lies elsewhere, the days' own
 # level finds it, from one week more.
 _WEEKEND = (np.arange(DAYS_OF_WEEK) >= 5).astype(np.int64)
 # Hours that differ by less than the default effect floor (.02 of the traffic moved cell) need no strata of their own:
@@ -85,10 +86,11 @@ class SeasonSumsState(State, frozen=True):
 class SeasonSums:
     """Sums over panes, by hour of the day in fine cells and by hour of the week in coarse ones of all subjects.
 
-    An hour of one day is a block, which ends with the first pane of another.
+    An hour of one day is a block, which ends with the first pane of another. Hours are those of ``timezone``.
     """
 
-    def __init__(self, width: int, coarse: int) -> None:
+    def __init__(self, width: int, coarse: int, timezone: str = UTC_ZONE) -> None:
+        self.timezone = timezone
         self.hours: Counts = np.zeros((HOURS_OF_DAY, width), np.int64)
         self.week: Counts = np.zeros((HOURS_OF_WEEK, coarse), np.int64)
         self.squares: Floats = np.zeros(coarse)
@@ -97,6 +99,7 @@ class SeasonSums:
 
     def add(self, start: int, fine: Counts, coarse: Counts, parts: Sequence[slice]) -> None:
         """Add a pane that begins at ``start`` ms; ``parts`` are the subjects' places in ``coarse``."""
+        start = local_ms(start, self.timezone)
         hour = start // HOUR_MS
         if hour != self._open:
             self._close(parts)
@@ -107,7 +110,7 @@ class SeasonSums:
         self.week[stratum_of(start, HOURS_OF_WEEK)] += coarse
 
     def add_blocks(self, starts: Integers, fine: Counts, coarse: Counts) -> None:
-        """Add whole hours of one subject that begin at ``starts``."""
+        """Add whole hours of one subject that begin at ``starts``, in ms of the clock on the wall."""
         of = np.array([stratum_of(int(start), HOURS_OF_WEEK) for start in starts])
         np.add.at(self.hours, of % HOURS_OF_DAY, fine)
         np.add.at(self.week, of, coarse)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stationkeeper.contracts.column import Floats, Integers
+from stationkeeper.contracts.times import UTC_ZONE, local_times
 from stationkeeper.monitor.core.panes import stratum_of
 from stationkeeper.monitor.core.reference import HOURS_OF_WEEK, Counts, TrafficProfile
 
@@ -56,8 +57,8 @@ def fit_volume(counts: ArrayLike, strata: ArrayLike, number: int) -> VolumeModel
     return VolumeModel(np.maximum(mean, _NOTHING), float(np.clip(size, _BURSTIEST, _POISSON)))
 
 
-def traffic_of(starts: Integers, length: int, rows: Counts) -> TrafficProfile | None:
-    """Return how many rows each hour of the week brings, from the starts (ms, in order) and rows of panes that had any.
+def traffic_of(starts: Integers, length: int, rows: Counts, timezone: str = UTC_ZONE) -> TrafficProfile | None:
+    """Return how many rows each hour of a zone's week brings, from starts (ms, in order) and rows of panes with any.
 
     Two weeks are needed to tell hours apart. In a week of which no hour stands out each of the 168 has the mean; of a
     shorter past, or one with a rhythm, only that mean is known (one number): nothing says what an hour should bring.
@@ -69,7 +70,7 @@ def traffic_of(starts: Integers, length: int, rows: Counts) -> TrafficProfile | 
         return None
     every = np.zeros(len(span), np.float64)
     every[(starts - starts[0]) // length] = rows
-    of = np.array([stratum_of(int(start), HOURS_OF_WEEK) for start in span])
+    of = np.array([stratum_of(int(start), HOURS_OF_WEEK) for start in local_times(span, timezone)])
     known = len(span) * length >= 2 * _WEEK_MS
     model = fit_volume(every, of if known else np.zeros(len(of), np.int64), HOURS_OF_WEEK if known else 1)
     per_hour: Floats = model.mean * (HOUR_MS / length)

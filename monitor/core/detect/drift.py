@@ -34,7 +34,7 @@ class Drift:
     ) -> None:
         """``label_shift`` watches beside the detector, for predictions only."""
         self.type, self.label_shift = type_, label_shift
-        self.plan = plan
+        self.plan, self._timezone = plan, reference.timezone
         self.detector = DriftDetector(plan)
         layout = reference.layout
         self.subjects = tuple(reference.by_name[planned.name] for planned in plan.subjects)
@@ -135,11 +135,12 @@ class Drift:
         return any(self.plan.subjects[self._positions[name]].kind == "numeric" for name in names)
 
     def _stratum(self, pane: Pane) -> int:
-        return stratum_of(pane.start, self.plan.strata)
+        return stratum_of(pane.start, self.plan.strata, self._timezone)
 
     def _shifted(self, label_shift: LabelShift, pane: Pane, elapsed: float) -> list[Finding]:
         """What the share of positives alone says of the prediction's cells."""
-        cells, stratum = pane.counts[self._slices[0]], stratum_of(pane.start, label_shift.strata)
+        cells = pane.counts[self._slices[0]]
+        stratum = stratum_of(pane.start, label_shift.strata, self._timezone)
         scores = self.shifted = label_shift.step(cells, stratum, pane.start, elapsed)
         level = int(level_of(scores.score, scores.log_threshold)[0])
         if not level:

@@ -178,11 +178,11 @@ def member_expected(reference: Reference, member: Member) -> Counts:
     return coarse_cells(subject, subject.strata if len(subject.strata) else subject.counts[None, :])
 
 
-def strata_weights(panes: Iterable[Pane], strata: int) -> Counts:
+def strata_weights(panes: Iterable[Pane], strata: int, timezone: str) -> Counts:
     """Return the rows of these panes by stratum, int64[S]."""
     weights = np.zeros(strata, np.int64)
     for pane in panes:
-        weights[stratum_of(pane.start, strata)] += pane.rows
+        weights[stratum_of(pane.start, strata, timezone)] += pane.rows
     return weights
 
 
@@ -193,7 +193,7 @@ def moved_since(reference: Reference, name: str, panes: Sequence[Pane]) -> float
     """
     subject, place = reference.by_name[name], reference.layout[name]
     usual = coarse_cells(subject, subject.strata if len(subject.strata) else subject.counts[None, :])
-    weights = strata_weights(panes, len(usual))
+    weights = strata_weights(panes, len(usual), reference.timezone)
     if not weights.any():
         return 0.0
     shares = (usual + 0.5) / (usual.sum(1, keepdims=True) + 0.5 * usual.shape[1])
@@ -226,7 +226,7 @@ class RecoveryTests:
         """Test a member that drifted to ``seen`` (performance: to the ``labelled`` score bins) during ``panes``."""
         expected = member_expected(self._reference, member)
         drifted = member_counts(self._reference, member, seen) if labelled is None else labelled.ravel()
-        weights = strata_weights(panes, len(expected))
+        weights = strata_weights(panes, len(expected), self._reference.timezone)
         self._tests[incident, member.key] = Recovery(expected, drifted, weights, member_phi(self._reference, member))
 
     def back(self, incident: str, member: Member, pane: Pane, firing: Collection[str], *, volume_usual: bool) -> bool:
@@ -238,7 +238,8 @@ class RecoveryTests:
         if not is_tested(member):
             return volume_usual if member.check is Check.VOLUME else member.key not in firing
         test = self._tests[incident, member.key]
-        return test.step(member_counts(self._reference, member, pane), stratum_of(pane.start, len(test.weights)))
+        stratum = stratum_of(pane.start, len(test.weights), self._reference.timezone)
+        return test.step(member_counts(self._reference, member, pane), stratum)
 
     def step_labelled(self, incident: str, member: Member, scored: Counts) -> bool:
         """Take newly labelled rows by score bin; returns whether the member has recovered."""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stationkeeper.contracts.state import State, expand, squeeze
+from stationkeeper.contracts.times import UTC_ZONE
 from stationkeeper.monitor.core.panes.packed import PackedRows, pack, unpack
 from stationkeeper.monitor.core.panes.pane import Pane, stratum_of
 from stationkeeper.monitor.core.reference import Counts
@@ -86,11 +87,11 @@ class ChartWindow:
             self._total.subtract(unpack(expand(counts), self.width))
             self.rows -= rows
 
-    def hours(self, strata: int) -> Counts:
+    def hours(self, strata: int, timezone: str = UTC_ZONE) -> Counts:
         """Return how many rows came from each stratum (hour of the week, or of the day), int64[strata]."""
         found = np.zeros(strata, np.int64)
         for slot, rows in [*((slot, rows) for slot, rows, _ in self._slots), *([self._open] if self._open else [])]:
-            found[stratum_of(slot * self._step, strata)] += rows
+            found[stratum_of(slot * self._step, strata, timezone)] += rows
         return found
 
     def state(self) -> WindowState:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from stationkeeper.contracts.messages import SubjectType, VerdictKind
+from stationkeeper.contracts.times import UTC_ZONE
 from stationkeeper.monitor.core.adoption import HOUR_MS, VolumeModel
 from stationkeeper.monitor.core.detect import EvidenceState, level_of_score
 from stationkeeper.monitor.core.finding import INFORM, NONE, PAGE, WARN, Finding
@@ -54,13 +55,17 @@ class Arrivals:
         *,
         stale_after: int | None,
         learn_traffic: int | None,
+        timezone: str = UTC_ZONE,
         whole: bool,
     ) -> None:
         """``limit`` is the log threshold of a reference's own volume, None where it has no budget; see ``Quality``.
 
-        ``learned_limit`` is that of volume that live panes teach, which warns and spends nothing.
+        ``learned_limit`` is that of volume that live panes teach, which warns and spends nothing; their hours are those
+        of ``timezone``.
         """
         self._traffic = own_traffic(reference)
+        # What live panes teach replaces the reference's only where it has none, so one zone is enough.
+        self._timezone = timezone if self._traffic is None else reference.timezone
         self._stale_after, self._whole = stale_after, whole
         self.volume: VolumeDetector | None = None
         if self._traffic is not None and limit is not None:
@@ -69,7 +74,7 @@ class Arrivals:
             self.volume = VolumeDetector(model, limit)
         self.learned: LearnedTraffic | None = None
         if self._traffic is None and learn_traffic is not None:
-            self.learned = LearnedTraffic(learn_traffic)
+            self.learned = LearnedTraffic(learn_traffic, timezone)
         # A sale says nothing of how odd a loss may be.
         self._drops, self._surges = Spells(), Spells()
         self._learned_limit = learned_limit
@@ -162,7 +167,7 @@ class Arrivals:
     def _volume(self, pane: Pane, elapsed: float) -> list[Finding]:
         if self.volume is None or self._traffic is None or pane.length != self._traffic.pane_ms:
             return []
-        stratum = stratum_of(pane.start, HOURS_OF_WEEK)
+        stratum = stratum_of(pane.start, HOURS_OF_WEEK, self._timezone)
         usual = float(self.volume.model.mean[stratum])
         if self.learned is not None and usual < QUIET:
             return []
@@ -199,7 +204,11 @@ class Arrivals:
             score, limit = float(silence), float(self._stale_after)
         # Of the burstiest traffic, such as one batch a day, an empty pane tells nothing: most of them are.
         elif self._traffic is not None and self._traffic.size > SMALLEST_SIZE:
-            usual = float(self._traffic.rows_per_hour[stratum_of(pane.start, HOURS_OF_WEEK)]) * pane.length / HOUR_MS
+            usual = (
+                float(self._traffic.rows_per_hour[stratum_of(pane.start, HOURS_OF_WEEK, self._timezone)])
+                * pane.length
+                / HOUR_MS
+            )
             size = self._traffic.size
             # The chance that a negative binomial pane is empty is (r / (r + mu))**r.
             self.silent_nats += size * float(np.log1p(usual / size))

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.state import State
+from stationkeeper.contracts.times import UTC_ZONE, local_ms
 from stationkeeper.monitor.core.adoption import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.panes import Pane, stratum_of
 from stationkeeper.monitor.core.quality.volume import SMALLEST_SIZE, TOLERANCE
@@ -70,18 +71,21 @@ class LearnedTrafficState(State, frozen=True):
     tolerance: float
     # Builds before quiet hours had a size of their own lack it.
     quiet_size: float | None = None
+    # Builds before time zones counted the hours of UTC.
+    timezone: str = UTC_ZONE
 
 
 class LearnedTraffic:
     """Sums of pane volumes by hour of the week; ``learned`` after ``length`` ms, then anew each week, old weeks fading.
 
     Empty panes count: an hour that never brings anything is not expected to. What is odd is not learned as usual,
-    unless the same hour was odd the week before too: a new season or a change of the clock is learned in two weeks.
+    unless the same hour was odd the week before too: a new season is learned in two weeks. Hours and days are those of
+    ``timezone``, so that traffic which follows a clock on a wall is not odd for two weeks after each change of it.
     State is 6 x 168 numbers and two weeks of day totals.
     """
 
-    def __init__(self, length: int) -> None:
-        self.length = length
+    def __init__(self, length: int, timezone: str = UTC_ZONE) -> None:
+        self.length, self.timezone = length, timezone
         self.begin: int | None = None
         self.due = 0
         self.sums: Floats = np.zeros((3, HOURS_OF_WEEK))
@@ -97,11 +101,12 @@ class LearnedTraffic:
             if not pane.volume:
                 return False
             self.begin, self.due = pane.start, pane.start + self.length
-        hour, volume = stratum_of(pane.start, HOURS_OF_WEEK), float(pane.volume)
-        if odd and not self._again(hour, pane.start // WEEK_MS):
+        local, volume = local_ms(pane.start, self.timezone), float(pane.volume)
+        hour = stratum_of(local, HOURS_OF_WEEK)
+        if odd and not self._again(hour, local // WEEK_MS):
             return False
         self.sums[:, hour] += (1.0, volume, volume * volume)
-        day = pane.start // DAY_MS
+        day = local // DAY_MS
         self.days[day] = self.days.get(day, 0.0) + volume
         if pane.end < self.due:
             return False
@@ -140,12 +145,18 @@ class LearnedTraffic:
             size=self.size,
             tolerance=self.tolerance,
             quiet_size=self.quiet_size,
+            timezone=self.timezone,
         )
 
     def restore(self, state: LearnedTrafficState) -> None:
-        """Take over what ``state`` gave."""
+        """Take over what ``state`` gave; what was learned by the clock of another zone moves to this one's hours.
+
+        By the hours that they lie apart when it is next due: a week across a change of either clock is learned anew.
+        """
         self.begin, self.due, self.days = state.begin, state.due, dict(state.days)
-        self.sums, self.odd, self.mean = state.sums.copy(), state.odd.copy(), state.mean.copy()
+        hours = round((local_ms(state.due, self.timezone) - local_ms(state.due, state.timezone)) / HOUR_MS)
+        self.sums, self.odd = np.roll(state.sums, hours, axis=1), np.roll(state.odd, hours, axis=1)
+        self.mean = np.roll(state.mean, hours)
         self.size, self.tolerance = state.size, state.tolerance
         self.quiet_size = self.size if state.quiet_size is None else state.quiet_size
 

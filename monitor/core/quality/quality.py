@@ -7,6 +7,7 @@ import numpy as np
 
 from stationkeeper.contracts.messages import VerdictKind
 from stationkeeper.contracts.state import State
+from stationkeeper.contracts.times import UTC_ZONE
 from stationkeeper.monitor.core.budget import log_thresholds
 from stationkeeper.monitor.core.charts import name_cause
 from stationkeeper.monitor.core.detect import EvidenceState
@@ -52,13 +53,14 @@ class Quality:
         stale_after: int | None = None,
         learn_traffic: int | None = None,
         *,
+        timezone: str = UTC_ZONE,
         whole: bool = True,
     ) -> None:
         """``tolerance`` replaces how far a rate may rise, ``stale_after`` (clock units) the learned silence.
 
         Traffic of a training set says nothing of production, so it teaches neither volume nor freshness;
-        ``learn_traffic`` is then how long live panes teach them, None never. Silence pages only where ``whole``: of
-        all traffic.
+        ``learn_traffic`` is then how long live panes teach them by the hours of ``timezone``, None never.
+        Silence pages only where ``whole``: of all traffic.
         """
         self.reference, self.layout = reference, reference.layout
         self._ignored = frozenset(ignore)
@@ -72,6 +74,7 @@ class Quality:
             float(log_thresholds(alphas["quality"], [1.0])[0]),
             stale_after=stale_after,
             learn_traffic=learn_traffic,
+            timezone=timezone,
             whole=whole,
         )
 

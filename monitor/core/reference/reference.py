@@ -9,6 +9,7 @@ import numpy as np
 
 from stationkeeper.contracts.column import Column, Floats, Integers
 from stationkeeper.contracts.messages import SubjectType
+from stationkeeper.contracts.times import UTC_ZONE
 from stationkeeper.monitor.core.reference.cells import QUALITY, CategoricalCells, Cells, Counts, NumericCells, rank_grid
 from stationkeeper.monitor.core.reference.layout import Layout
 from stationkeeper.monitor.core.reference.outcome_sums import OutcomeSums
@@ -17,12 +18,15 @@ from stationkeeper.monitor.core.reference.pairs import Pair, pair_cells
 SCHEMA_VERSION = 1
 """Version of the reference's JSON: it grows when an older release would misread a file, not for a field it may skip."""
 
+TIMEZONE_VERSION = 3
+"""Version of the JSON of a reference with local hours: an older release would take them for those of UTC."""
+
 PAIRS_VERSION = 2
 """Version of the JSON of a reference with pairs: an older release would lay out its panes without them."""
 
 HOURS_OF_WEEK = 168
-"""Strata of a week, Monday 0:00 UTC first: day and night, working days and weekends are the rhythms that most traffic
-has (STATISTICS.md, section 2.8)."""
+"""Strata of a week, Monday 0:00 of the time zone first: day and night, working days and weekends are the rhythms that
+most traffic has (STATISTICS.md, section 2.8)."""
 
 
 MAX_NAME = 512
@@ -193,7 +197,8 @@ class Reference:
 
     ``threshold`` turns a score into a decision; ``first`` and ``last`` are the time range (clock units) of the rows
     or None; ``source`` says where they came from (training, adoption, history). ``pairs`` are joint subjects, each of
-    two features: they are judged as drift is, and have no quality of their own.
+    two features: they are judged as drift is, and have no quality of their own. ``timezone`` is the IANA name of the
+    zone whose clock tells the hours of ``strata`` and traffic.
     """
 
     model: str
@@ -212,6 +217,7 @@ class Reference:
     notes: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
     pairs: tuple[ReferenceSubject, ...] = ()
+    timezone: str = UTC_ZONE
 
     @cached_property
     def watched(self) -> tuple[ReferenceSubject, ...]:
@@ -256,6 +262,12 @@ class Reference:
     def adopted(self) -> bool:
         """Whether dependence between rows is known: without it nothing but quality may page."""
         return any(len(subject.phi) for subject in self.subjects)
+
+    @property
+    def has_hours(self) -> bool:
+        """Whether it knows hours apart: those of subjects, or of traffic."""
+        traffic = self.traffic is not None and len(self.traffic.rows_per_hour) == HOURS_OF_WEEK
+        return traffic or any(len(subject.strata) for subject in self.watched)
 
     @cached_property
     def digest(self) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from stationkeeper.contracts.column import Floats
 from stationkeeper.contracts.identity import content_id
 from stationkeeper.contracts.messages import SubjectType
+from stationkeeper.contracts.times import UTC_ZONE, check_timezone
 from stationkeeper.contracts.wire import SCORE_BINS
 from stationkeeper.monitor.core.reference.cells import (
     FINE_CELLS,
@@ -32,6 +33,7 @@ from stationkeeper.monitor.core.reference.reference import (
     HOURS_OF_WEEK,
     MAX_NAME,
     PAIRS_VERSION,
+    TIMEZONE_VERSION,
     Kind,
     Labels,
     Reference,
@@ -76,7 +78,11 @@ class InvalidReference(ValueError):
 
 def dump(reference: Reference) -> str:
     """Return the reference as one line of JSON; ``load(dump(r))`` has the digest of r."""
-    return json.dumps({"digest": reference.digest, **_document(reference)}, separators=(",", ":"), allow_nan=False)
+    document = {"digest": reference.digest, **_document(reference)}
+    # Beside the document, as the version would change the digest, and what an adoption period learns must not.
+    if reference.timezone != UTC_ZONE:
+        document |= {"schema_version": TIMEZONE_VERSION, "timezone": reference.timezone}
+    return json.dumps(document, separators=(",", ":"), allow_nan=False)
 
 
 def digest(reference: Reference) -> str:
@@ -104,9 +110,9 @@ def load(text: str | bytes) -> Reference:
     top = _Fields(raw, "reference")
     # Before all other fields, so that a file of a newer release is told as such and not by its first unknown field.
     version = top.whole("schema_version", 1, 1_000_000)
-    if version > PAIRS_VERSION:
+    if version > TIMEZONE_VERSION:
         raise InvalidReference(
-            f"reference.schema_version: {version}, this release reads up to {PAIRS_VERSION}; "
+            f"reference.schema_version: {version}, this release reads up to {TIMEZONE_VERSION}; "
             "upgrade Stationkeeper or profile again"
         )
     rows = top.items("subjects", MAX_SUBJECTS)
@@ -133,6 +139,7 @@ def load(text: str | bytes) -> Reference:
         labels=_labels(top.inner("labels")) if top.has("labels") else None,
         notes=tuple(str(note)[:MAX_NAME] for note in top.items("notes", MAX_SUBJECTS)),
         pairs=pairs,
+        timezone=_timezone(top) if top.has("timezone") else UTC_ZONE,
     )
     # Without a digest a file counts as it is: whoever edits one by hand takes it out and says so.
     stated = top.text("digest") if top.has("digest") else reference.digest
@@ -333,6 +340,13 @@ def _strata(fields: "_Fields", cells: int) -> Counts:
             f"{fields.path}.counts: holds {len(raw)} bytes, {hours} hours x {cells} cells need {size}"
         )
     return np.frombuffer(raw, "<i4").reshape(hours, cells).astype(np.int64)
+
+
+def _timezone(fields: "_Fields") -> str:
+    try:
+        return check_timezone(fields.text("timezone"))
+    except ValueError as error:
+        raise InvalidReference(f"{fields.path}.timezone: {error}") from error
 
 
 def _traffic(fields: "_Fields") -> TrafficProfile:

@@ -85,6 +85,17 @@ def test_why_volume_is_not_judged_yet_is_shown_with_since_and_until():
     assert "since" not in model(never)["traffic"]
 
 
+def test_whose_clock_tells_the_hours_is_shown():
+    bench = Bench(timezone="Europe/Berlin")
+    run(bench, range(3))
+    assert model(bench)["timezone"] == "Europe/Berlin"
+    check(bench.judge.status())
+    assert "Europe/Berlin" in model_page(model(bench), fleet_of(model(bench)))
+    plain = Bench()
+    run(plain, range(3))
+    assert "timezone" not in model(plain)
+
+
 def test_a_reference_with_order_of_time_is_judged_at_once():
     ordered = adopt(REFERENCE, columns_of(5_000, 99, 0.0), Timeline.of_rows(5_000, 50))
     assert ordered.digest == REFERENCE.digest

@@ -1,17 +1,20 @@
 """``check`` says which reference each model has, and how far one without order of time has been adopted."""
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stationkeeper.check.baselines import baselines, known_references
 from stationkeeper.explain.lineage import read_references
 from stationkeeper.monitor.core.adoption.adopt import Timeline, adopt
 from stationkeeper.monitor.core.reference import profile
+from stationkeeper.monitor.profiling import profile as profile_frame
 from stationkeeper.monitor.profiling import subject_columns
 from stationkeeper.profiling.from_history import _references
 from stationkeeper.streams.memory.ports import MemoryReader
-from tests.monitor.rig import TOPICS, Rig, fraud, predictions, reference, rollout, table
+from tests.monitor.rig import START, TOPICS, Rig, fraud, predictions, reference, rollout, table
 
 
 def said(rig: Rig) -> tuple[bool, str]:
@@ -50,6 +53,20 @@ def test_a_reference_with_order_of_time_and_a_champion_without_any():
     assert said(rig) == (True, "version 1, 5,000 rows of training, in order of time: judged at once")
     rig.put_rollout(rollout("2"))
     assert said(rig)[1].startswith("no reference of its champion 2: drift is unknown")
+
+
+def test_hours_by_another_clock_than_the_models_are_told():
+    rig = Rig({"fraud": fraud(timezone="Europe/Berlin")})
+    columns = {**table(21 * 24 * 20), "time": START + np.arange(21 * 24 * 20) * 180_000}
+    columns["amount"] = columns["amount"] + 30.0 * (columns["time"] // 3_600_000 % 24 < 12)
+    made = profile_frame(columns, model="fraud", version="1", prediction="score", time="time", pane="1h")
+    assert made.has_hours
+    rig.put_reference(made)
+    assert said(rig)[1].endswith(
+        "; its hours are those of UTC: profile it again (--timezone Europe/Berlin) for those of the model's timezone"
+    )
+    rig.put_reference(replace(made, timezone="Europe/Berlin"))
+    assert said(rig)[1].endswith("judged at once")
 
 
 def test_a_reference_of_another_that_cannot_be_read_hides_nothing():

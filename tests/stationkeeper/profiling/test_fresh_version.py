@@ -33,9 +33,11 @@ def test_a_new_version_keeps_the_text_of_the_positive_class() -> None:
     object.__setattr__(card, "threshold", 0.5)
     object.__setattr__(card, "task", ModelTask.BINARY)
     score = rng.random(200)
-    digest, text = build_reference(rows(card, score, (rng.random(200) < score).astype(float), "fraud"))
+    digest, text = build_reference(
+        rows(card, score, (rng.random(200) < score).astype(float), "fraud"), {"m": "Europe/Berlin"}
+    )
     made = load(text)
-    assert (made.positive, made.digest) == ("fraud", digest)
+    assert (made.positive, made.digest, made.timezone) == ("fraud", digest, "Europe/Berlin")
     assert made.labels is not None
     assert 0.3 < made.labels.positives < 0.7
 
@@ -48,9 +50,9 @@ def test_of_several_classes_the_reference_has_their_texts_also_where_only_two_ar
     answered = rng.integers(0, 2, 200).astype(float)
     truth = np.where(rng.random(200) < 0.8, answered, 2.0)
     truth[:5] = np.nan
-    _, text = build_reference(rows(card, answered, truth))
+    _, text = build_reference(rows(card, answered, truth), {"other": "Europe/Berlin"})
     made = load(text)
-    assert made.task is Task.MULTICLASS
+    assert (made.task, made.timezone) == (Task.MULTICLASS, "UTC")
     assert made.labels is not None
     assert made.labels.rows == 195
     assert '"cat"' in text.decode()

@@ -30,6 +30,15 @@ def test_two_weeks_tell_hours_apart_and_less_does_not():
     assert short.rows_per_hour.tolist() == [60]
 
 
+def test_hours_of_a_week_are_those_of_the_zone():
+    starts = np.arange(14 * 24) * HOUR_MS
+    # Berlin was an hour ahead of UTC: from 00:00 to 12:00 there.
+    rows = np.where((starts + HOUR_MS) % DAY_MS < 12 * HOUR_MS, 100, 20)
+    made = traffic_of(starts, HOUR_MS, rows, "Europe/Berlin")
+    assert made is not None
+    assert made.rows_per_hour[72 : 72 + 24].tolist() == [100] * 12 + [20] * 12
+
+
 def test_a_source_that_is_nearly_always_silent_has_no_traffic():
     assert traffic_of(np.array([0, 200 * HOUR_MS]), HOUR_MS, np.array([5, 5])) is None
 

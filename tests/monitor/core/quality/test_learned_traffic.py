@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stationkeeper.contracts.messages import Level, Verdict, VerdictKind
+from stationkeeper.contracts.times import local_ms
 from stationkeeper.monitor.core.adoption.traffic import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.quality.learned_traffic import LearnedTraffic
@@ -33,9 +34,9 @@ def week(*, outage: tuple[int, int] = (0, 0), seed: int = 0) -> Iterator[Pane]:
         yield Pane(start, LENGTH, rows, ONE * rows)
 
 
-def watch() -> Watch:
+def watch(timezone: str = "UTC") -> Watch:
     settings = replace(SETTINGS, budget=replace(SETTINGS.budget, clock="minutes", period=43_200.0))
-    return Watch(REFERENCE, settings=replace(settings, learn_traffic=14 * DAY_MS))
+    return Watch(REFERENCE, settings=replace(settings, learn_traffic=14 * DAY_MS, timezone=timezone))
 
 
 def traffic(said: list[Verdict]) -> list[Verdict]:
@@ -95,6 +96,34 @@ def test_a_change_of_the_clock_warns_pages_nobody_and_is_learned_in_two_weeks():
     assert min(days) == 20
     # Halved each week, what was learned before the change is forgotten in two more.
     assert max(days) <= 41
+
+
+def test_traffic_that_follows_the_clock_on_the_wall_says_nothing_when_it_changes():
+    # Four weeks of 2013 about 10 March, when New York's clocks went forward, and the four about 3 November.
+    for first in (15_750, 15_992):
+        made = {zone: watch(zone) for zone in ("UTC", "America/New_York")}
+        said: dict[str, list[Verdict]] = {zone: [] for zone in made}
+        for start in range(first * DAY_MS, (first + 28) * DAY_MS, HOUR_MS):
+            rows = 600 if 6 <= local_ms(start, "America/New_York") // HOUR_MS % 24 < 22 else 30
+            for zone, one in made.items():
+                said[zone] += traffic(list(one.step(Pane(start, HOUR_MS, rows, ONE * rows)).verdicts))
+        assert said["UTC"]
+        assert said["America/New_York"] == []
+
+
+def test_what_was_learned_by_one_clock_moves_to_another_by_hand():
+    lesson = LearnedTraffic(2 * DAY_MS)
+    for at, rows in [(0, 8), (7 * DAY_MS, 12), (8 * DAY_MS, 10)]:
+        lesson.add(Pane(at, HOUR_MS, rows, np.zeros(0, np.int64)))
+    moved = LearnedTraffic(2 * DAY_MS, "Europe/Berlin")
+    moved.restore(lesson.state())
+    # Thursday 00:00 UTC is hour 72 of the week, and 01:00 in Berlin in January.
+    assert (lesson.sums[0, 72], moved.sums[0, 73], moved.sums[0, 72]) == (1.0, 1.0, 0.0)
+    assert moved.state().timezone == "Europe/Berlin"
+    back = LearnedTraffic(2 * DAY_MS)
+    back.restore(moved.state())
+    np.testing.assert_array_equal(back.sums, lesson.sums)
+    np.testing.assert_array_equal(back.mean, lesson.mean)
 
 
 def test_a_watch_restored_in_the_middle_says_the_same():

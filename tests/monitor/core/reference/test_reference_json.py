@@ -143,10 +143,22 @@ def test_a_file_of_the_first_release_is_read_and_written_alike():
         {"positive": "fraud"},
         {"notes": ("read again",)},
         {"source": "history"},
+        {"timezone": "Europe/Berlin"},
     ],
 )
 def test_what_is_learned_later_leaves_the_digest_so_that_panes_still_add(learned: dict[str, Any]) -> None:
     assert replace(REFERENCE, **learned).digest == REFERENCE.digest
+
+
+def test_local_hours_are_kept_and_no_older_release_takes_them_for_those_of_utc() -> None:
+    text = dump(replace(REFERENCE, timezone="America/New_York"))
+    assert json.loads(text)["schema_version"] == 3
+    assert load(text).timezone == "America/New_York"
+    assert dump(load(text)) == text
+    assert "timezone" not in json.loads(dump(REFERENCE))
+    assert load(dump(REFERENCE)).timezone == "UTC"
+    with pytest.raises(InvalidReference, match=r"reference\.timezone: 'Mars/Olympus' is no time zone"):
+        load(text.replace("America/New_York", "Mars/Olympus"))
 
 
 def test_dependence_learned_of_a_subject_leaves_the_digest_and_its_cells_do_not() -> None:
