@@ -139,9 +139,7 @@ class Watch:
         self.window = ChartWindow(self.layout.width, self.settings.window)
         self.end: int | None = None
         self.rows = 0
-        self.period: AdoptionPeriod | None = None
-        if self.settings.adoption is not None and not reference.adopted:
-            self.period = AdoptionPeriod(reference, self.settings.adoption, self.settings.timezone)
+        self.period = adoption_period(reference, self.settings)
         self._learned: str | None = None
 
     @property
@@ -309,6 +307,13 @@ class Watch:
         return SubjectCharts(
             self.reference, self.window, self.lifecycle, self.drifts, came=self.rows > 0, adopting=self.adopting
         )
+
+
+def adoption_period(reference: Reference, settings: WatchSettings) -> AdoptionPeriod | None:
+    """Return the period that teaches a reference without order of time, None where it needs none or nobody wants it."""
+    if settings.adoption is None or reference.adopted:
+        return None
+    return AdoptionPeriod(reference, settings.adoption, settings.timezone)
 
 
 def split_budget(reference: Reference, settings: WatchSettings, segment: str) -> Mapping[str, float]:

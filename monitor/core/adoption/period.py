@@ -148,14 +148,8 @@ class AdoptionPeriod:
         )
         # Hours that the reference knew by another clock are no hours of this one.
         traffic = self.reference.traffic if self.reference.timezone == self.timezone else None
-        return replace(
-            self.reference.with_watched(watched),
-            rows=rows,
-            source="adoption",
-            notes=notes,
-            traffic=traffic,
-            timezone=self.timezone,
-        )
+        made = replace(self.reference.with_watched(watched), rows=rows, source="adoption", notes=notes)
+        return replace(made, traffic=traffic, timezone=self.timezone)
 
     def skew(self, delta: float) -> Finding | None:
         """Return how live differs from the reference beyond ``delta`` of the rows and four times the noise, or None.
