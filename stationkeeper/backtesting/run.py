@@ -154,7 +154,7 @@ def replay_settings(  # noqa: PLR0913 - the options of the verb
     label_maturity: str | None = None,
     adoption: str | None = None,
     positive: str | None = None,
-    timezone: str = UTC_ZONE,
+    timezone: str | None = None,
 ) -> ReplaySettings:
     """Return what the options of the verb mean for a table; raises ``BadInput`` that names the option."""
     timed = table.times is not None
@@ -184,7 +184,7 @@ def replay_settings(  # noqa: PLR0913 - the options of the verb
         categorical=tuple(categorical),
         delta=EFFECT_FLOOR if effect_floor is None else effect_floor,
         positive=positive,
-        timezone=_zone(timezone),
+        timezone=_zone(timezone or UTC_ZONE),
     )
 
 

@@ -29,6 +29,11 @@ USUAL = 1.25
 tolerance of 10 %, so that an incident ends where none would begin. At 1.12 noise of small panes keeps it open; at 1.5
 it ends while a third of the traffic is still missing."""
 
+NEVER_EMPTY = float(np.log(1_000))
+"""Nats from which an empty pane is no ordinary evening: its hour is empty once in a thousand times, of panes of an hour
+once in six weeks. At log 30 a night hour of four events is an outage twice a year; at log 100 000 an hour of thirty
+that brings nothing may be held for an evening."""
+
 # Weight of the past a pane in that sum: a mean age of 20 panes, so about the last half hour at one-minute panes. At
 # .975 an incident ends an hour late, at .9 a lull of ten panes ends it.
 _FORGET = 0.95
@@ -80,7 +85,7 @@ class Arrivals:
         self._learned_limit = learned_limit
         self.silent_since: int | None = None
         self.silent_nats = 0.0
-        self.came = self.expected = 0.0
+        self.came = self.expected = self._empty_nats = 0.0
 
     @property
     def usual(self) -> bool:
@@ -132,8 +137,9 @@ class Arrivals:
         """
         if self.learned is None or finding.check is not Check.VOLUME or finding.level != WARN:
             return finding
-        # A pane without any event is no ordinary evening: it warns, and hides nothing that comes later.
-        if not finding.rows:
+        # A pane without any event, where events hardly ever fail to come, is no ordinary evening: it warns, and hides
+        # nothing that comes later.
+        if not finding.rows and self._empty_nats >= NEVER_EMPTY:
             return finding
         spells = self._surges if (finding.effect or 0.0) > 0 else self._drops
         held = spells.take(now, finding.score, crossed=finding.score >= finding.threshold)
@@ -171,6 +177,9 @@ class Arrivals:
         usual = float(self.volume.model.mean[stratum])
         if self.learned is not None and usual < QUIET:
             return []
+        size = self.volume.model.size if self.volume.sizes is None else float(self.volume.sizes[stratum])
+        # The chance that a negative binomial pane is empty is (r / (r + mu))**r.
+        self._empty_nats = size * float(np.log1p(usual / size))
         scores = self.volume.step(pane.volume, stratum, pane.start, elapsed)
         level = level_of_score(float(scores.score[0]), float(scores.log_threshold[0]))
         self.came, self.expected = _FORGET * self.came + pane.volume, _FORGET * self.expected + usual
@@ -210,7 +219,6 @@ class Arrivals:
                 / HOUR_MS
             )
             size = self._traffic.size
-            # The chance that a negative binomial pane is empty is (r / (r + mu))**r.
             self.silent_nats += size * float(np.log1p(usual / size))
             score = self.silent_nats
         if score < limit or limit <= 0:

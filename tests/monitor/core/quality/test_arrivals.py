@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stationkeeper.monitor.core.adoption import HOUR_MS
+from stationkeeper.monitor.core.adoption import DAY_MS, HOUR_MS
 from stationkeeper.monitor.core.finding import INFORM, PAGE, WARN, Finding
 from stationkeeper.monitor.core.panes.pane import Pane
 from stationkeeper.monitor.core.quality.arrivals import STALE_NATS, TRAINING, USUAL, Arrivals, own_traffic
@@ -203,6 +203,23 @@ def test_neither_a_surge_nor_an_outage_hides_a_loss(before: list[int]) -> None:
     usual = 5 * 24
     assert told(made, 2 * WEEK_MS + 6 * HOUR_MS, *[100] * usual) == []
     assert WARN in told(made, 2 * WEEK_MS + (6 + usual) * HOUR_MS, 20, 20)
+
+
+def test_a_night_hour_without_its_few_events_belongs_to_the_evening_before_it() -> None:
+    made = arrivals(reference(source=TRAINING), learn_traffic=2 * WEEK_MS, stale_after=8 * HOUR_MS)
+
+    def usual(days: int) -> list[int]:
+        return ([4] * 8 + [100] * 16) * days
+
+    feed(made, *usual(14), length=HOUR_MS)
+    assert WARN in told(made, 2 * WEEK_MS, *[4] * 8, *[100] * 10, 5, 5, 5, *[100] * 3)
+    assert told(made, 2 * WEEK_MS + DAY_MS, *usual(5)) == []
+    evening = [*[4] * 8, *[100] * 14, 40, 40, 0, 0]
+    said = told(made, 2 * WEEK_MS + 6 * DAY_MS, *evening)
+    assert len(said) >= 3
+    assert WARN not in said
+    # An hour that always brings a hundred is another matter.
+    assert WARN in told(made, 2 * WEEK_MS + 6 * DAY_MS + 26 * HOUR_MS, *[4] * 6, *[100] * 8, 0)
 
 
 def test_a_new_versions_watch_knows_the_traffic_that_the_one_before_learned() -> None:
