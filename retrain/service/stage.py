@@ -228,8 +228,7 @@ class Retrain:
                     self._move(followed, out)
                 continue
             first = self._first_state(request)
-            taken = progress.after_withdrawal(first, request.withdrawn) if request.withdrawn else None
-            self._move(taken or first, out)
+            self._move((request.withdrawn and progress.after_withdrawal(first, request.withdrawn)) or first, out)
         # Before people's words: a rejection that comes with the end of a step must find the state that the step led to.
         for done in self._runner.collect():
             self._finish(done, out)
@@ -240,8 +239,7 @@ class Retrain:
             for state in self._requests.of_model(model):
                 if state.reason is RequestReason.ENTRY_REFUSED and not state.stage.final:
                     self._move(self._first_state(state.request), out)
-            waiting = self._requests.of_model(model)
-            for waited in approvals.lapsing(waiting, inputs.settings.approval_expires, now_ms):
+            for waited in approvals.lapsing(self._requests.of_model(model), inputs.settings.approval_expires, now_ms):
                 self._move(waited, out)
         for ended in self._tables.ended(self._requests.get):
             self._move(ended, out)

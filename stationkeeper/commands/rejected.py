@@ -26,7 +26,7 @@ def _rejecting(config: "Config") -> list[str]:
 
 
 def list_rejected(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """List rejected records by topic and code, with the newest one's address; say which topics stopped and what to do."""
+    """List rejected records by topic and code, with the newest one's address, and say which topics stopped."""
     from stationkeeper.process.wiring import open_reader
     from stationkeeper.streams.dead_letters.box import summary
 
